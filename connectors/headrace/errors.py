@@ -91,7 +91,7 @@ class ConfigError(HeadraceError):
 
 
 class RetriableError(HeadraceError):
-    """The same call may succeed later. ``delay`` (seconds) is the earliest useful moment, None = the caller's backoff."""
+    """The same call may succeed later, not before ``delay`` seconds (None = the caller's own backoff)."""
 
     default_code = "retriable"
     exit_code = 3

@@ -1,0 +1,1 @@
+"""Sink connectors that come with headrace."""

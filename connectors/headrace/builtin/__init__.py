@@ -1,0 +1,1 @@
+"""Plugins that come with the framework, one file each."""

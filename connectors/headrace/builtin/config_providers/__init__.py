@@ -1,0 +1,1 @@
+"""Where placeholders get their values."""

@@ -1,0 +1,229 @@
+"""One pydantic model per plugin: parser, validator, documentation and JSON Schema at once.
+
+Keys are Kafka Connect's dotted names, values arrive as strings (:class:`ConfigModel` parses them). A plugin writes::
+
+    class DatagenConfig(ConfigModel):
+        topic: str = key("topic", doc="Where the records go.", importance="high")
+        interval: Duration = key("interval.ms", default=1000, doc="Pause between two batches.")
+        producer: dict[str, str] = family("producer.override.", doc="Settings of the producer.")
+
+        def problems(self) -> Iterable[Finding]:   # rules over several keys
+            ...
+
+Everything wrong is reported at once, with the texts that Connect's users know.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar, Literal, Self, cast
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, SecretStr, ValidationError
+from pydantic import Field as PydanticField
+from pydantic.fields import FieldInfo
+from pydantic_core import ErrorDetails, PydanticUndefined
+
+from headrace.errors import ConfigError, Finding
+
+Importance = Literal["high", "medium", "low"]
+Secret = SecretStr
+"""A value that is never printed. ``.get_secret_value()`` at the one place that needs it."""
+
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)?")
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*(b|kb|mb|gb|kib|mib|gib)?", re.IGNORECASE)
+_MILLISECONDS = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
+_BYTES = {"b": 1, "kb": 1_000, "mb": 1_000_000, "gb": 10**9, "kib": 1 << 10, "mib": 1 << 20, "gib": 1 << 30}
+
+
+def _duration(value: object) -> object:
+    if isinstance(value, str) and (match := _DURATION.fullmatch(value.strip())):
+        return round(float(match[1]) * _MILLISECONDS[match[2] or "ms"])
+    return value
+
+
+def _size(value: object) -> object:
+    if isinstance(value, str) and (match := _SIZE.fullmatch(value.strip())):
+        return round(float(match[1]) * _BYTES[(match[2] or "b").lower()])
+    return value
+
+
+def _comma_list(value: object) -> object:
+    if isinstance(value, str):
+        return [] if not value.strip() else [item.strip() for item in value.split(",")]
+    return value
+
+
+Duration = Annotated[int, BeforeValidator(_duration)]
+"""Milliseconds. Written as a number of milliseconds or with a unit: ``500ms``, ``30s``, ``5m``."""
+Size = Annotated[int, BeforeValidator(_size)]
+"""Bytes. Written as a number or with a unit: ``512kb``, ``5mb``, ``1gib``."""
+CommaList = Annotated[tuple[str, ...], BeforeValidator(_comma_list)]
+"""Connect's LIST: items between commas, blanks around them ignored, empty text = no items."""
+LOWER = BeforeValidator(lambda value: value.lower() if isinstance(value, str) else value)
+UPPER = BeforeValidator(lambda value: value.upper() if isinstance(value, str) else value)
+
+
+def key(
+    name: str,
+    *,
+    doc: str,
+    default: Any = PydanticUndefined,
+    group: str = "",
+    importance: Importance = "medium",
+    **constraints: Any,
+) -> Any:
+    """A configuration key: its dotted name, its documentation, its default (none = required)."""
+    return PydanticField(
+        default,
+        alias=name,
+        description=doc,
+        json_schema_extra={"group": group, "importance": importance},
+        validate_default=default is not PydanticUndefined,
+        **constraints,
+    )
+
+
+def family(prefix: str, *, doc: str, group: str = "", importance: Importance = "low") -> Any:
+    """All keys that begin with ``prefix``, as a dictionary of the rest (``producer.override.acks`` → ``acks``)."""
+    return PydanticField(
+        default_factory=dict,
+        alias=prefix,
+        description=doc,
+        json_schema_extra={"group": group, "importance": importance, "family": True},
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class KeyDefinition:
+    """What a model says of one key; documentation, JSON Schema and the REST answer are drawn from it."""
+
+    name: str
+    field: str
+    doc: str
+    default: Any  # None when there is none
+    required: bool
+    importance: Importance
+    group: str
+    family: bool
+    annotation: Any
+    secret: bool
+
+
+class ConfigModel(BaseModel):
+    """Base of every plugin's configuration. Frozen; unknown keys are errors with a suggestion."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, str_strip_whitespace=True, arbitrary_types_allowed=True)
+
+    ignored_keys: ClassVar[Mapping[str, str]] = {}
+    """Keys of the JVM's connector that are accepted without effect, each with the reason (a warning)."""
+
+    def problems(self) -> Iterable[Finding]:
+        """Rules over several keys, asked once every key is right by itself. Override it."""
+        return ()
+
+    @classmethod
+    def definitions(cls) -> tuple[KeyDefinition, ...]:
+        """The keys, in the order they are written in the class."""
+        return tuple(_definition(name, info) for name, info in cls.model_fields.items())
+
+    @classmethod
+    def owns(cls, name: str) -> bool:
+        """Whether the dotted key belongs to this model."""
+        return name in cls.ignored_keys or any(
+            name.startswith(item.name) if item.family else name == item.name for item in cls.definitions()
+        )
+
+    @classmethod
+    def validate_properties(cls, properties: Mapping[str, str]) -> tuple[Self | None, list[Finding]]:
+        """Parse; the model (None when there are errors) and every finding, warnings included."""
+        warnings = [
+            Finding("config.ignored_key", f"'{name}' has no effect here: {reason}", name, severity="warning")
+            for name, reason in cls.ignored_keys.items()
+            if name in properties
+        ]
+        try:
+            model = cls.model_validate(_gather_families(cls, properties))
+        except ValidationError as error:
+            return None, [*(_finding(cls, item) for item in error.errors()), *warnings]
+        findings = [*model.problems(), *warnings]
+        return (None if any(item.severity == "error" for item in findings) else model), findings
+
+    @classmethod
+    def parse(cls, properties: Mapping[str, str]) -> Self:
+        """Parse or raise :class:`ConfigError` with every finding."""
+        model, findings = cls.validate_properties(properties)
+        if model is None:
+            raise ConfigError(findings=findings)
+        return model
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """``did you mean 'x'?`` or nothing; for messages about names that do not exist."""
+    matches = difflib.get_close_matches(name, list(known), n=2, cutoff=0.6)
+    return f"did you mean {' or '.join(repr(match) for match in matches)}?" if matches else ""
+
+
+def _definition(name: str, info: FieldInfo) -> KeyDefinition:
+    extra = cast(dict[str, Any], info.json_schema_extra or {})
+    return KeyDefinition(
+        name=info.alias or name,
+        field=name,
+        doc=info.description or "",
+        default=None if info.is_required() or info.default is PydanticUndefined else info.default,
+        required=info.is_required(),
+        importance=extra.get("importance", "medium"),
+        group=extra.get("group", ""),
+        family=bool(extra.get("family")),
+        annotation=info.annotation,
+        secret="SecretStr" in str(info.annotation),
+    )
+
+
+def _gather_families(model: type[ConfigModel], properties: Mapping[str, str]) -> dict[str, Any]:
+    definitions = model.definitions()
+    exact = {item.name for item in definitions if not item.family}
+    prefixes = [item.name for item in definitions if item.family]
+    gathered: dict[str, Any] = {}
+    for name, value in properties.items():
+        prefix = next((prefix for prefix in prefixes if name.startswith(prefix)), None) if name not in exact else None
+        if prefix is not None:
+            gathered.setdefault(prefix, {})[name.removeprefix(prefix)] = value
+        elif name not in model.ignored_keys:
+            gathered[name] = value
+    return gathered
+
+
+# Connect's own texts (org.apache.kafka.common.config.ConfigDef); tools search for them.
+def _finding(model: type[ConfigModel], error: ErrorDetails) -> Finding:
+    name = str(error["loc"][0]) if error["loc"] else ""
+    kind, context = error["type"], error.get("ctx", {})
+    definition = next((item for item in model.definitions() if item.name == name), None)
+    if kind == "extra_forbidden":
+        hint = nearest(name, [item.name for item in model.definitions()])
+        return Finding("config.unknown_key", f"unknown configuration key '{name}'", name, hint)
+    if kind == "missing":
+        doc = definition.doc if definition else ""
+        text = f'Missing required configuration "{name}" which has no default value.'
+        return Finding("config.missing_key", text, name, doc)
+    reason, hint = error["msg"], ""
+    if kind.startswith("int"):
+        reason = "Not a number of type INT"
+    elif kind.startswith("float"):
+        reason = "Not a number of type DOUBLE"
+    elif kind.startswith("bool"):
+        reason = "Expected value to be either true or false"
+    elif kind in ("literal_error", "enum"):
+        choices = re.findall(r"'([^']*)'", str(context.get("expected", "")))
+        reason = f"String must be one of: {', '.join(choices)}"
+        hint = nearest(str(error["input"]), choices)
+    elif kind == "greater_than_equal":
+        reason = f"Value must be at least {context.get('ge')}"
+    elif kind == "less_than_equal":
+        reason = f"Value must be no more than {context.get('le')}"
+    elif kind == "value_error":
+        reason = str(context.get("error", reason))
+    shown = "[hidden]" if definition and definition.secret else error["input"]
+    return Finding("config.invalid_value", f"Invalid value {shown} for configuration {name}: {reason}", name, hint)

@@ -1,0 +1,56 @@
+"""Counters of a task, cheap enough for the hot path, with names fixed in one table.
+
+A task's loop adds to plain integers once per batch from its own thread; readers (REST, Prometheus, the demo's view)
+take a snapshot. Names follow Kafka Connect's attributes (``source-record-write-total``), written with underscores.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+
+DESCRIPTIONS: dict[str, str] = {
+    "source_record_poll_total": "Records read from the source, before transforms.",
+    "source_record_write_total": "Records acknowledged by the broker.",
+    "source_record_active_count": "Records sent and not yet acknowledged.",
+    "sink_record_read_total": "Records read from Kafka, before transforms.",
+    "sink_record_send_total": "Records written to the sink's system.",
+    "sink_record_lag": "Records in Kafka that this task has not read yet.",
+    "sink_record_age_ms": "Age of the newest record when it became durable in the sink's system.",
+    "poll_batch_time_ms_total": "Time spent in the connector's poll.",
+    "put_batch_time_ms_total": "Time spent in the connector's put.",
+    "offset_commit_total": "Commits of positions.",
+    "offset_commit_failure_total": "Commits that failed and will be tried again.",
+    "total_record_errors": "Records refused by a stage or by the sink.",
+    "total_records_skipped": "Records skipped by errors.tolerance.",
+    "total_retries": "Batches tried again.",
+    "deadletterqueue_produce_requests": "Records written to the dead letter queue.",
+    "deadletterqueue_produce_failures": "Dead letters that the broker refused.",
+    "last_record_timestamp_ms": "When the last record was read, epoch milliseconds.",
+}
+
+
+@dataclass
+class TaskMetrics:
+    """The counters of one task. Written by one thread, read by any."""
+
+    values: dict[str, int] = field(default_factory=lambda: dict.fromkeys(DESCRIPTIONS, 0))
+
+    def add(self, name: str, amount: int = 1) -> None:
+        """Count; ``name`` must be in the table."""
+        self.values[name] += amount
+
+    def set(self, name: str, value: int) -> None:
+        """Set a gauge; ``name`` must be in the table."""
+        if name not in self.values:
+            raise KeyError(name)
+        self.values[name] = value
+
+    def snapshot(self) -> dict[str, int]:
+        """A copy that does not change any more."""
+        return dict(self.values)
+
+
+def now_ms() -> int:
+    """Wall clock, epoch milliseconds."""
+    return time.time_ns() // 1_000_000

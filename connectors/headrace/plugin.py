@@ -1,0 +1,249 @@
+"""The contracts that a plugin author implements, and the contexts that he is given.
+
+The framework owns loops, threads, backoff, batching, metrics and shutdown; an author writes three or four methods.
+Contexts only give; they accept no commands.
+
+Every method of one task is called on one thread, the task's own. ``stop_event`` is the exception: it is set by the
+framework from another thread, so that a blocked call can end early.
+"""
+
+from __future__ import annotations
+
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, ClassVar, NamedTuple, Protocol
+
+import structlog
+
+from headrace.config import ConfigModel
+from headrace.errors import Finding
+from headrace.records import (
+    Headers,
+    Record,
+    Rejection,
+    SinkBatch,
+    SourceBatch,
+    SourceOffset,
+    SourcePartition,
+    TopicPartition,
+)
+from headrace.schema import Schema
+from headrace.states import TaskId
+
+
+class Wait(NamedTuple):
+    """Answer of ``poll`` when nothing is there: call again after ``seconds``, not before."""
+
+    seconds: float
+
+
+class Schedule(Protocol):
+    """When something is due: every so often, or by a cron expression."""
+
+    def next_after(self, moment: datetime) -> datetime:
+        """The first due moment later than ``moment``; both aware."""
+        ...
+
+
+class OffsetReader(Protocol):
+    """Stored positions of this connector."""
+
+    def offsets(self, partitions: Sequence[SourcePartition]) -> list[SourceOffset | None]:
+        """The stored offset of each partition, None where nothing is stored. Raises RetriableError."""
+        ...
+
+
+@dataclass(frozen=True)
+class TaskContext:
+    """What every task is given. ``properties`` are the task's configuration with placeholders resolved."""
+
+    task: TaskId
+    properties: Mapping[str, str]
+    stop_event: threading.Event
+    log: structlog.stdlib.BoundLogger
+    where: Callable[[str], str]
+    """Where the user wrote a key: ``orders.yaml:7:3``, or how to set it when he did not. For messages."""
+    explain: Callable[[str | None], None]
+    """Say in a sentence what the task is waiting for (shown as ``reason`` in the status); None = nothing any more."""
+
+
+@dataclass(frozen=True)
+class SourceContext(TaskContext):
+    """What a source task is given."""
+
+    offset_reader: OffsetReader
+    schedule: Callable[[str], Schedule]
+    """``schedule("5000")`` every 5 s, ``schedule("30s")``, ``schedule("0 3 * * *")`` (cron, five fields, UTC)."""
+
+
+@dataclass(frozen=True)
+class SinkContext(TaskContext):
+    """What a sink task is given."""
+
+
+class SourceTask(ABC):
+    """Reads from a system, a batch at a time."""
+
+    @abstractmethod
+    def start(self, context: SourceContext) -> None:
+        """Get ready. Raises ConfigError, EnvironmentFault (FAILED) or RetriableError (tried again)."""
+
+    @abstractmethod
+    def poll(self) -> SourceBatch | Wait:
+        """The next batch, or when to ask again. Prompt: a bounded query, never a sleep.
+
+        Raises RetriableError: the framework waits and calls again; nothing may be lost by that.
+        """
+
+    def acknowledged(self, batch: SourceBatch) -> None:  # noqa: B027 (optional by contract)
+        """Every record of ``batch`` is in Kafka. Called in order, on the task's thread. Optional."""
+
+    def stop(self) -> None:  # noqa: B027 (optional by contract)
+        """Release what ``start`` took. Called once, also after a failed ``start``."""
+
+
+class SinkTask(ABC):
+    """Writes to a system, a few batches at a time."""
+
+    @abstractmethod
+    def start(self, context: SinkContext) -> None:
+        """Get ready. Raises ConfigError, EnvironmentFault (FAILED) or RetriableError (tried again)."""
+
+    @abstractmethod
+    def put(self, batches: Sequence[SinkBatch]) -> Sequence[Rejection]:
+        """Write all records. Returned means durable, but for the rejections. The same batches may come again.
+
+        Raises RetriableError: the framework keeps its place in the consumer group, waits and calls again with the
+        same batches. A put that waits inside must wait on ``stop_event`` and give up within seconds.
+        """
+
+    def stop(self) -> None:  # noqa: B027 (optional by contract)
+        """Release what ``start`` took. Called once, also after a failed ``start``."""
+
+
+class Connector(ABC):
+    """Plans tasks and checks configurations; moves no data. Instances are short-lived and hold no state."""
+
+    config_model: ClassVar[type[ConfigModel]]
+    version: ClassVar[str] = "0.1.0"
+    aliases: ClassVar[tuple[str, ...]] = ()
+    """Class names of JVM connectors whose configuration files mean this connector."""
+
+    @abstractmethod
+    def task_configs(self, properties: Mapping[str, str], max_tasks: int) -> list[dict[str, str]]:
+        """The configuration of each task, at most ``max_tasks``. May ask the system. Raises as ``start`` does."""
+
+    def check(self, properties: Mapping[str, str]) -> Iterable[Finding]:
+        """Touch the systems and tell what is wrong (errors) or unwise (warnings). Raises nothing for those."""
+        return ()
+
+
+class SourceConnector(Connector):
+    """A connector whose tasks read."""
+
+    task_class: ClassVar[type[SourceTask]]
+
+
+class SinkConnector(Connector):
+    """A connector whose tasks write."""
+
+    task_class: ClassVar[type[SinkTask]]
+
+    def task_configs(self, properties: Mapping[str, str], max_tasks: int) -> list[dict[str, str]]:
+        """Sinks divide partitions through the consumer group: every task gets the same configuration."""
+        return [dict(properties) for _ in range(max_tasks)]
+
+
+class Decoded(NamedTuple):
+    """A converter's answer for a run of records with one schema: ``values[i]`` belongs to input ``start + i``."""
+
+    start: int
+    schema: Schema | None
+    values: list[Any]
+
+
+class Converter(ABC):
+    """Schema and value ⇄ bytes, a batch at a time. One instance per task and role; no state between batches matters."""
+
+    config_model: ClassVar[type[ConfigModel]]
+    aliases: ClassVar[tuple[str, ...]] = ()
+
+    @abstractmethod
+    def configure(self, properties: Mapping[str, str], *, is_key: bool) -> None:
+        """``properties`` have no prefix (``schemas.enable``). Raises ConfigError."""
+
+    @abstractmethod
+    def to_bytes(self, topic: str, schema: Schema | None, values: Sequence[Any]) -> list[bytes | None]:
+        """Encode; None stands for a null record value (a tombstone).
+
+        Raises DataError when any value is bad; the framework then asks again, a value at a time, to find it.
+        """
+
+    @abstractmethod
+    def from_bytes(self, topic: str, values: Sequence[bytes | None]) -> list[Decoded]:
+        """Decode into consecutive runs of one schema each, together covering the input. Raises DataError as above."""
+
+
+class Transform(ABC):
+    """A single message transform: a verb applied to a record."""
+
+    config_model: ClassVar[type[ConfigModel]]
+    aliases: ClassVar[tuple[str, ...]] = ()
+
+    @abstractmethod
+    def configure(self, properties: Mapping[str, str]) -> None:
+        """``properties`` have no prefix. Raises ConfigError."""
+
+    @abstractmethod
+    def apply(self, record: Record) -> Record | None:
+        """The changed record (a new or the same object), or None to drop it. Raises DataError."""
+
+
+class Predicate(ABC):
+    """Decides whether a transform applies to a record."""
+
+    config_model: ClassVar[type[ConfigModel]]
+    aliases: ClassVar[tuple[str, ...]] = ()
+
+    @abstractmethod
+    def configure(self, properties: Mapping[str, str]) -> None:
+        """``properties`` have no prefix. Raises ConfigError."""
+
+    @abstractmethod
+    def test(self, record: Record) -> bool:
+        """Whether the record is meant."""
+
+
+class ConfigProvider(ABC):
+    """Values for placeholders ``${name:path:key}`` in configurations."""
+
+    aliases: ClassVar[tuple[str, ...]] = ()
+
+    @abstractmethod
+    def get(self, path: str, key: str) -> str:
+        """The value. Raises KeyError with a sentence that says what was looked for and where."""
+
+
+__all__ = [
+    "ConfigProvider",
+    "Connector",
+    "Converter",
+    "Decoded",
+    "Headers",
+    "OffsetReader",
+    "Predicate",
+    "Schedule",
+    "SinkConnector",
+    "SinkContext",
+    "SinkTask",
+    "SourceConnector",
+    "SourceContext",
+    "SourceTask",
+    "TaskContext",
+    "TopicPartition",
+    "Transform",
+    "Wait",
+]

@@ -1,0 +1,130 @@
+"""Plugins by name: entry points and JVM class names → classes.
+
+Entry point groups: ``headrace.connectors``, ``headrace.converters``, ``headrace.transforms``,
+``headrace.predicates``, ``headrace.config_providers``. A plugin answers to its entry point's name, its Python path
+(``headrace_sources.sql.SqlSourceConnector``), its class name, the class name without the kind's suffix, and to the
+aliases it declares (full JVM class names, their simple names, with and without suffix). Loading is lazy: a broken
+plugin hurts only who asks for it.
+"""
+
+from __future__ import annotations
+
+import enum
+import importlib.metadata
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from headrace.config import nearest
+from headrace.errors import ConfigError, Finding
+from headrace.plugin import SourceConnector
+
+
+class Kind(enum.Enum):
+    """Kinds of plugins: entry point group, and the suffix that a name may leave out."""
+
+    CONNECTOR = ("headrace.connectors", "Connector")
+    CONVERTER = ("headrace.converters", "Converter")
+    TRANSFORM = ("headrace.transforms", "Transformation")
+    PREDICATE = ("headrace.predicates", "Predicate")
+    CONFIG_PROVIDER = ("headrace.config_providers", "ConfigProvider")
+
+    @property
+    def group(self) -> str:
+        """The entry point group."""
+        return self.value[0]
+
+    @property
+    def suffix(self) -> str:
+        """What a simple name may leave out."""
+        return self.value[1]
+
+    @property
+    def word(self) -> str:
+        """For messages."""
+        return self.name.lower().replace("_", " ")
+
+
+@dataclass(frozen=True)
+class Plugin:
+    """An installed plugin. ``load`` imports it."""
+
+    kind: Kind
+    name: str
+    entry_point: importlib.metadata.EntryPoint
+
+    @cached_property
+    def cls(self) -> type[Any]:
+        """The class. Raises ConfigError when the import fails (usually a missing extra)."""
+        try:
+            loaded: type[Any] = self.entry_point.load()
+        except ImportError as error:
+            raise ConfigError(
+                f"plugin '{self.name}' cannot be loaded: {error}",
+                code="plugin.broken",
+                hint=f"install what {self.entry_point.module.split('.')[0]} needs, for example its optional extra",
+            ) from error
+        return loaded
+
+    @property
+    def type(self) -> str:
+        """As in ``GET /connector-plugins``."""
+        if self.kind is Kind.CONNECTOR:
+            return "source" if issubclass(self.cls, SourceConnector) else "sink"
+        return {Kind.TRANSFORM: "transformation"}.get(self.kind, self.kind.name.lower())
+
+    @property
+    def class_name(self) -> str:
+        """The dotted Python path of the class."""
+        return f"{self.cls.__module__}.{self.cls.__qualname__}"
+
+    @property
+    def version(self) -> str:
+        """The plugin's version."""
+        return str(getattr(self.cls, "version", importlib.metadata.version("headrace")))
+
+
+class Registry:
+    """All installed plugins. Made once; lookups are cheap."""
+
+    def __init__(self, plugins: Iterable[Plugin] | None = None) -> None:
+        self._plugins = list(plugins) if plugins is not None else list(_installed())
+
+    def plugins(self, kind: Kind | None = None) -> list[Plugin]:
+        """Installed plugins, by name."""
+        return sorted((item for item in self._plugins if kind in (None, item.kind)), key=lambda item: item.name)
+
+    def find(self, kind: Kind, name: str) -> Plugin:
+        """The plugin that answers to ``name``. Raises ConfigError ``plugin.unknown`` with the nearest names."""
+        for plugin in self._plugins:
+            if plugin.kind is kind and name in (plugin.name, plugin.entry_point.value.replace(":", ".")):
+                return plugin
+        for plugin in self._plugins:
+            if plugin.kind is kind and name in _names(plugin):
+                return plugin
+        raise ConfigError(findings=[self.unknown(kind, name)])
+
+    def unknown(self, kind: Kind, name: str, key: str = "") -> Finding:
+        """What to say of a name that no plugin answers to."""
+        names = {plugin.name for plugin in self.plugins(kind)}
+        candidates = names | {name for plugin in self.plugins(kind) for name in _names(plugin)}
+        hint = nearest(name, candidates) or f"installed: {', '.join(sorted(names))}"
+        text = f"Failed to find any {kind.word} plugin that is named '{name}'"
+        return Finding("plugin.unknown", text, key, hint)
+
+
+def _installed() -> Iterable[Plugin]:
+    for kind in Kind:
+        for entry_point in importlib.metadata.entry_points(group=kind.group):
+            yield Plugin(kind, entry_point.name, entry_point)
+
+
+def _names(plugin: Plugin) -> set[str]:
+    try:
+        cls = plugin.cls
+    except ConfigError:
+        return {plugin.name}  # it still has the name under which it is installed
+    long_names = {plugin.class_name, cls.__name__, *getattr(cls, "aliases", ())}
+    simple = {name.rsplit(".", 1)[-1] for name in long_names}
+    return long_names | simple | {name.removesuffix(plugin.kind.suffix) for name in simple}

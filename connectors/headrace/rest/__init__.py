@@ -1,0 +1,1 @@
+"""Kafka Connect's REST API, and ours under /v1."""

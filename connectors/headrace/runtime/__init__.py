@@ -1,0 +1,1 @@
+"""Makes what is follow what was asked."""

@@ -1,0 +1,109 @@
+"""What a worker can be asked: the one interface behind REST and CLI.
+
+All methods may be called from any thread, block until the worker has answered (at most :data:`REQUEST_TIMEOUT`
+seconds, then RetriableError) and raise CommandError (404, 409) or ConfigError (400).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from headrace.states import Status, TargetState, TaskId
+
+REQUEST_TIMEOUT = 90.0
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectorInfo:
+    """``config`` is raw: placeholders unresolved. ``type`` is ``source``, ``sink`` or ``unknown``."""
+
+    name: str
+    config: Mapping[str, str]
+    tasks: tuple[TaskId, ...]
+    type: str
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectorStatus:
+    """Statuses of the connector and of its tasks, by task number."""
+
+    name: str
+    connector: Status
+    tasks: Mapping[int, Status]
+    type: str
+
+
+@dataclass(frozen=True, slots=True)
+class TaskInfo:
+    """A task's raw configuration."""
+
+    id: TaskId
+    config: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """``status`` is ``healthy``, ``starting`` or ``unhealthy``."""
+
+    status: str
+    message: str
+
+
+class WorkerApi(Protocol):
+    """Commands and questions to a worker."""
+
+    def cluster_id(self) -> str | None:
+        """The Kafka cluster's id; None while it is not known."""
+        ...
+
+    def health(self) -> Health: ...
+
+    def connectors(self) -> list[str]: ...
+
+    def info(self, name: str) -> ConnectorInfo: ...
+
+    def status(self, name: str) -> ConnectorStatus: ...
+
+    def create(self, name: str, config: Mapping[str, str], initial_state: TargetState) -> ConnectorInfo:
+        """Raises ConflictError when the name is taken, ConfigError when the configuration is wrong."""
+        ...
+
+    def put_config(self, name: str, config: Mapping[str, str]) -> tuple[bool, ConnectorInfo]:
+        """Create or replace; the flag tells whether it was created."""
+        ...
+
+    def patch_config(self, name: str, changes: Mapping[str, str | None]) -> ConnectorInfo:
+        """Merge; None deletes a key (KIP-477)."""
+        ...
+
+    def delete(self, name: str) -> None: ...
+
+    def set_target_state(self, name: str, target: TargetState) -> None: ...
+
+    def restart(self, name: str, *, include_tasks: bool, only_failed: bool) -> ConnectorStatus:
+        """The planned status, chosen ones RESTARTING (KIP-745)."""
+        ...
+
+    def restart_task(self, task: TaskId) -> None: ...
+
+    def tasks(self, name: str) -> list[TaskInfo]: ...
+
+    def offsets(self, name: str) -> list[dict[str, Any]]:
+        """``[{"partition": {…}, "offset": {…}}]``; for sinks from the consumer group (KIP-875)."""
+        ...
+
+    def validate(self, config: Mapping[str, str]) -> dict[str, Any]:
+        """The answer of ``PUT /connector-plugins/{p}/config/validate``."""
+        ...
+
+    def metrics(self) -> Mapping[TaskId, Mapping[str, int]]:
+        """Counters of the running tasks, names as in ``headrace.metrics``."""
+        ...
+
+
+def worst(statuses: Sequence[Status]) -> Status:
+    """The one an operator should look at first: a connector is as healthy as its worst part."""
+    order = ("FAILED", "RESTARTING", "UNASSIGNED", "STOPPED", "PAUSED", "RUNNING")
+    return min(statuses, key=lambda status: (order.index(status.state.value), status.reason is None))

@@ -1,0 +1,208 @@
+"""The framework's own keys: of a worker, and of every connector. Names and defaults are Kafka Connect's unless said."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Annotated, ClassVar, Literal
+
+from headrace.config import LOWER, CommaList, ConfigModel, Duration, Size, family, key
+from headrace.errors import Finding
+
+Tolerance = Annotated[Literal["none", "all"], LOWER]
+
+
+class ConnectorSettings(ConfigModel):
+    """Keys of every connector."""
+
+    name: str = key("name", doc="Globally unique name of this connector.", importance="high", group="Common", min_length=1)
+    connector_class: str = key(
+        "connector.class",
+        doc="Name or class of the connector plugin; class names of the JVM's connectors are understood.",
+        importance="high",
+        group="Common",
+    )
+    tasks_max: int = key(
+        "tasks.max", default=1, ge=1, doc="Most tasks to run for this connector.", importance="high", group="Common"
+    )
+    key_converter: str | None = key(
+        "key.converter", default=None, doc="Converter of keys; the worker's when not given.", group="Common"
+    )
+    value_converter: str | None = key(
+        "value.converter", default=None, doc="Converter of values; the worker's when not given.", group="Common"
+    )
+    key_converter_settings: dict[str, str] = family(
+        "key.converter.", doc="Settings of the key converter named in `key.converter`.", group="Common"
+    )
+    value_converter_settings: dict[str, str] = family(
+        "value.converter.", doc="Settings of the value converter named in `value.converter`.", group="Common"
+    )
+    transforms: CommaList = key(
+        "transforms", default="", doc="Aliases of the transforms to apply, in order.", group="Transforms"
+    )
+    transform_settings: dict[str, str] = family(
+        "transforms.", doc="`transforms.<alias>.type` and the settings of each transform.", group="Transforms"
+    )
+    predicates: CommaList = key("predicates", default="", doc="Aliases of the predicates.", group="Predicates")
+    predicate_settings: dict[str, str] = family(
+        "predicates.", doc="`predicates.<alias>.type` and the settings of each predicate.", group="Predicates"
+    )
+    errors_tolerance: Tolerance = key(
+        "errors.tolerance",
+        default="none",
+        doc="`none`: a bad record fails the task. `all`: it is skipped (and, in sinks, sent to the dead letter queue).",
+        group="Error Handling",
+    )
+    errors_log_enable: bool = key(
+        "errors.log.enable", default=False, doc="Log every bad record's coordinates and reason.", group="Error Handling"
+    )
+    errors_retry_timeout: int = key(
+        "errors.retry.timeout",
+        default=0,
+        ge=-1,
+        doc="How long (ms) a retriable failure of a transform or converter is tried again; 0 not at all, -1 for ever.",
+        group="Error Handling",
+    )
+    errors_retry_delay_max: Duration = key(
+        "errors.retry.delay.max.ms", default=60_000, ge=1, doc="Longest wait between two tries.", group="Error Handling"
+    )
+    producer_override: dict[str, str] = family(
+        "producer.override.", doc="Settings of this connector's Kafka producer, as in Kafka's documentation."
+    )
+    consumer_override: dict[str, str] = family(
+        "consumer.override.", doc="Settings of this connector's Kafka consumer, as in Kafka's documentation."
+    )
+    admin_override: dict[str, str] = family(
+        "admin.override.", doc="Settings of this connector's Kafka admin client, as in Kafka's documentation."
+    )
+
+    ignored_keys: ClassVar[dict[str, str]] = {
+        "header.converter": "headers are passed as bytes",
+        "tasks.max.enforce": "tasks.max is always kept",
+        "errors.log.include.messages": "contents of records are never logged",
+        "config.action.reload": "placeholders are resolved when a task starts",
+    }
+
+
+class SourceSettings(ConnectorSettings):
+    """Keys of every source connector."""
+
+    topic_creation: dict[str, str] = family(
+        "topic.creation.default.",
+        doc="Settings of topics that are missing: `partitions`, `replication.factor` and any topic setting "
+        "(`cleanup.policy`). Without any, the broker creates topics if it is allowed to.",
+        group="Topic Creation",
+    )
+
+
+class SinkSettings(ConnectorSettings):
+    """Keys of every sink connector."""
+
+    topics: CommaList = key("topics", default="", doc="Topics to read.", importance="high", group="Common")
+    topics_regex: str | None = key(
+        "topics.regex", default=None, doc="Read all topics whose whole name matches.", importance="high", group="Common"
+    )
+    dead_letter_topic: str | None = key(
+        "errors.deadletterqueue.topic.name",
+        default=None,
+        doc="Topic for records that could not be processed; not given = no dead letter queue.",
+        group="Error Handling",
+    )
+    dead_letter_replication: int = key(
+        "errors.deadletterqueue.topic.replication.factor",
+        default=-1,
+        doc="Replication factor when the topic is created; -1 = the broker's default (Kafka Connect: 3).",
+        group="Error Handling",
+    )
+    dead_letter_headers: bool = key(
+        "errors.deadletterqueue.context.headers.enable",
+        default=True,
+        doc="Add `__connect.errors.*` headers that say where and why (Kafka Connect's default: false).",
+        group="Error Handling",
+    )
+
+    def problems(self) -> Iterable[Finding]:
+        if self.topics and self.topics_regex:
+            text = "topics and topics.regex are mutually exclusive options, but both are set."
+            yield Finding("config.conflict", text, "topics", "keep one of the two")
+        if not self.topics and not self.topics_regex:
+            text = "Must configure one of topics or topics.regex"
+            yield Finding("config.missing_key", text, "topics", "name the topics to read, separated by commas")
+        if self.dead_letter_topic and self.dead_letter_topic in self.topics:
+            text = f"the dead letter queue topic '{self.dead_letter_topic}' must not be one of the topics that are read"
+            yield Finding("config.conflict", text, "errors.deadletterqueue.topic.name", "choose another topic")
+
+
+class WorkerSettings(ConfigModel):
+    """Keys of a worker."""
+
+    bootstrap_servers: str = key(
+        "bootstrap.servers", doc="Kafka brokers to start from: host:port, separated by commas.", importance="high"
+    )
+    key_converter: str = key("key.converter", default="JsonConverter", doc="Converter of keys.", importance="high")
+    value_converter: str = key("value.converter", default="JsonConverter", doc="Converter of values.", importance="high")
+    key_converter_settings: dict[str, str] = family("key.converter.", doc="Settings of the key converter.")
+    value_converter_settings: dict[str, str] = family("value.converter.", doc="Settings of the value converter.")
+    offsets_file: str = key(
+        "offset.storage.file.filename",
+        default="headrace-offsets.jsonl",
+        doc="Where a standalone worker keeps the positions of its sources.",
+        importance="high",
+    )
+    configs_file: str | None = key(
+        "config.storage.file.filename",
+        default=None,
+        doc="Where a standalone worker keeps connectors created over REST and target states (paused, stopped); "
+        "not given = they are gone when it stops, as in Kafka Connect.",
+    )
+    offset_flush_interval: Duration = key(
+        "offset.flush.interval.ms",
+        default=5_000,
+        ge=1,
+        doc="How often positions are stored (Kafka Connect's default: 60000). What came after the last time is sent "
+        "again when a worker dies.",
+    )
+    offset_flush_timeout: Duration = key(
+        "offset.flush.timeout.ms", default=5_000, ge=1, doc="How long a stopping task waits for the broker."
+    )
+    shutdown_timeout: Duration = key(
+        "task.shutdown.graceful.timeout.ms", default=5_000, ge=0, doc="How long all tasks together may take to stop."
+    )
+    listeners: CommaList = key(
+        "listeners", default="http://127.0.0.1:8083", doc="Where the REST API listens (Kafka Connect: all addresses)."
+    )
+    advertised_host: str | None = key(
+        "rest.advertised.host.name", default=None, doc="Host in this worker's id; the listener's when not given."
+    )
+    advertised_port: int | None = key(
+        "rest.advertised.port", default=None, doc="Port in this worker's id; the listener's when not given."
+    )
+    source_buffer: Size = key(
+        "source.buffer.bytes",
+        default=16_000_000,
+        ge=1,
+        doc="Most bytes a source task has sent and not yet acknowledged; polling waits above it (headrace's own).",
+    )
+    client: dict[str, str] = family("client.", doc="Settings of every Kafka client: `client.security.protocol` …")
+    security_protocol: str | None = key("security.protocol", default=None, doc="Of every Kafka client, e.g. SASL_SSL.")
+    sasl: dict[str, str] = family("sasl.", doc="Of every Kafka client, as in Kafka's documentation.")
+    ssl: dict[str, str] = family("ssl.", doc="Of every Kafka client, as in Kafka's documentation.")
+    producer: dict[str, str] = family("producer.", doc="Settings of every producer, as in Kafka's documentation.")
+    consumer: dict[str, str] = family("consumer.", doc="Settings of every consumer, as in Kafka's documentation.")
+    admin: dict[str, str] = family("admin.", doc="Settings of every admin client, as in Kafka's documentation.")
+    config_providers: CommaList = key(
+        "config.providers", default="env,file", doc="Providers of `${name:path:key}` placeholders."
+    )
+
+    ignored_keys: ClassVar[dict[str, str]] = {
+        "plugin.path": "plugins are Python packages, installed with pip",
+        "header.converter": "headers are passed as bytes",
+    }
+
+    def client_settings(self) -> dict[str, str]:
+        """Settings of every Kafka client, dotted names."""
+        settings = {"bootstrap.servers": self.bootstrap_servers, **self.client}
+        settings |= {f"sasl.{name}": value for name, value in self.sasl.items()}
+        settings |= {f"ssl.{name}": value for name, value in self.ssl.items()}
+        if self.security_protocol:
+            settings["security.protocol"] = self.security_protocol
+        return settings

@@ -1,0 +1,1 @@
+"""What must survive: offsets, configurations, statuses."""

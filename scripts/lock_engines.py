@@ -1,0 +1,137 @@
+"""Make ``connectors/headrace/embedded/engines.lock.json`` again: which jars the embedded engines consist of.
+
+Run it on a machine with Maven 3 (nobody else needs Maven) whenever an engine's version changes::
+
+    python scripts/lock_engines.py            # resolve, check against the repository's own checksums, write
+    python scripts/lock_engines.py --check    # the same, but only compare; exit code 1 if the lock file is stale
+
+Maven resolves the closure of the roots below into an empty temporary repository, so nothing that happens to lie in
+``~/.m2`` gets into the lock. Every jar is then compared with the SHA-256 that its repository publishes beside it, or
+the SHA-1 where it publishes no SHA-256 (Maven itself verifies SHA-1 while it downloads). Needs ``mvn`` on the PATH.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import subprocess
+import sys
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from urllib.error import HTTPError
+from urllib.request import urlopen
+
+from headrace.embedded.jars import repository_url
+
+LOCK_FILE = Path(__file__).parent.parent / "connectors/headrace/embedded/engines.lock.json"
+COPY = "org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy-dependencies"
+
+# Version of the engine, and the roots that Maven resolves. Kafka's own pom names no logging backend.
+LOG4J = "2.25.5"
+ENGINES: dict[str, tuple[str, tuple[str, ...]]] = {
+    "kafka": (
+        "4.4.0",
+        (
+            "org.apache.kafka:kafka_2.13:4.4.0",
+            f"org.apache.logging.log4j:log4j-core:{LOG4J}",
+            f"org.apache.logging.log4j:log4j-slf4j-impl:{LOG4J}",
+        ),
+    ),
+    "elasticsearch": (
+        "8.19.21",
+        (
+            "org.elasticsearch:elasticsearch:8.19.21",
+            "org.elasticsearch.plugin:transport-netty4:8.19.21",
+        ),
+    ),
+}
+
+
+def pom(roots: tuple[str, ...]) -> str:
+    """A throw-away project that depends on the roots."""
+    dependencies = []
+    for root in roots:
+        group, artifact, version = root.split(":")
+        dependencies.append(
+            f"<dependency><groupId>{group}</groupId><artifactId>{artifact}</artifactId>"
+            f"<version>{version}</version></dependency>"
+        )
+    return (
+        '<project xmlns="http://maven.apache.org/POM/4.0.0"><modelVersion>4.0.0</modelVersion>'
+        "<groupId>headrace.lock</groupId><artifactId>closure</artifactId><version>1</version>"
+        f"<dependencies>{''.join(dependencies)}</dependencies></project>"
+    )
+
+
+def resolve(roots: tuple[str, ...], scratch: Path) -> list[Path]:
+    """The closure's jars, laid out below ``scratch/jars`` as in a Maven repository."""
+    project, jars = scratch / "pom.xml", scratch / "jars"
+    project.write_text(pom(roots))
+    subprocess.run(
+        [
+            "mvn", "-q", "-B", "-f", str(project), f"-Dmaven.repo.local={scratch / 'repository'}", COPY,
+            f"-DoutputDirectory={jars}", "-DincludeScope=runtime", "-Dmdep.useRepositoryLayout=true",
+        ],
+        check=True,
+    )  # fmt: skip
+    return sorted(jars.rglob("*.jar"))
+
+
+def published_checksum(path: str, kind: str) -> str | None:
+    """The checksum that the repository publishes beside a file, or None if it publishes none of this kind."""
+    try:
+        with urlopen(f"{repository_url()}/{path}.{kind}", timeout=60) as answer:
+            text: str = answer.read().decode()
+            return text.split()[0].lower()
+    except HTTPError as error:
+        if error.code == 404:
+            return None
+        raise
+
+
+def locked(jar: Path, root: Path) -> dict[str, str | int]:
+    """One line of the lock, checked against what the repository publishes."""
+    path = jar.relative_to(root)
+    *group, artifact, version, name = path.parts
+    classifier = name.removesuffix(".jar").removeprefix(f"{artifact}-{version}").removeprefix("-")
+    content = jar.read_bytes()
+    for kind in ("sha256", "sha1"):
+        published = published_checksum(path.as_posix(), kind)
+        if published is None:
+            continue
+        if hashlib.new(kind, content).hexdigest() != published:
+            raise SystemExit(f"{path}: the repository publishes another {kind}: {published}")
+        break
+    else:
+        raise SystemExit(f"{path}: the repository publishes no checksum")
+    coordinate = ":".join([".".join(group), artifact, version, *([classifier] if classifier else [])])
+    return {"coordinate": coordinate, "size": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+
+
+def lock() -> str:
+    engines: dict[str, object] = {}
+    for name, (version, roots) in ENGINES.items():
+        with tempfile.TemporaryDirectory(prefix="headrace-lock-") as folder:
+            jars = resolve(roots, Path(folder))
+            with ThreadPoolExecutor(8) as pool:
+                lines = list(pool.map(lambda jar, root=Path(folder) / "jars": locked(jar, root), jars))
+        print(f"{name} {version}: {len(lines)} jars, {sum(int(line['size']) for line in lines):,} bytes", file=sys.stderr)
+        engines[name] = {"version": version, "jars": lines}
+    return json.dumps(engines, indent=1) + "\n"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="Make the lock file of the embedded engines again.")
+    parser.add_argument("--check", action="store_true", help="only compare")
+    arguments = parser.parse_args()
+    text = lock()
+    if arguments.check:
+        return 0 if LOCK_FILE.read_text() == text else 1
+    LOCK_FILE.write_text(text)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
