@@ -1,1 +1,17 @@
-"""What must survive: offsets, configurations, statuses."""
+"""What a worker remembers: desired state, statuses, positions; each store written once over a compacted log."""
+
+from headrace.stores.configs import ConfigStore, DesiredState
+from headrace.stores.log import CompactedLog, FileLog, MemoryLog
+from headrace.stores.offsets import ConnectorOffsets, OffsetStore
+from headrace.stores.statuses import StatusStore
+
+__all__ = [
+    "CompactedLog",
+    "ConfigStore",
+    "ConnectorOffsets",
+    "DesiredState",
+    "FileLog",
+    "MemoryLog",
+    "OffsetStore",
+    "StatusStore",
+]

@@ -1,0 +1,71 @@
+"""What a task's loop shares with the thread that started it: wishes in, state and counters out."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TypeVar
+
+import structlog
+
+from headrace.backoff import RetryPolicy
+from headrace.errors import RetriableError
+from headrace.metrics import TaskMetrics
+
+T = TypeVar("T")
+
+LONGEST_NAP = 0.5
+"""Seconds: a loop that has nothing to do looks up this often for a pause, a resume or a tick."""
+
+
+@dataclass(frozen=True)
+class TaskControl:
+    """``stop_event`` and ``paused`` are set from outside; the callables report, from the task's thread."""
+
+    stop_event: threading.Event
+    paused: threading.Event
+    metrics: TaskMetrics
+    log: structlog.stdlib.BoundLogger
+    started: Callable[[], None]
+    """The task has started and moves data from now on."""
+    explain: Callable[[str | None], None]
+    """What the loop waits for, in a sentence; None = nothing."""
+    flush_interval: float  # seconds
+    flush_timeout: float  # seconds
+
+    def stopping(self) -> bool:
+        return self.stop_event.is_set()
+
+    def nap(self, seconds: float) -> None:
+        """Wait, but no longer than a loop may."""
+        self.stop_event.wait(min(seconds, LONGEST_NAP))
+
+    def persist(self, call: Callable[[], T]) -> T | None:
+        """Call until it succeeds, through RetriableErrors, saying why it waits; None when told to stop first."""
+        waits: Iterator[float] = RetryPolicy().waits()
+        tries = 0
+        while not self.stopping():
+            try:
+                answer = call()
+            except RetriableError as error:
+                tries += 1
+                self.retrying(error, tries)
+                self.stop_event.wait(error.delay if error.delay is not None else next(waits))
+            else:
+                if tries:
+                    self.recovered(tries)
+                return answer
+        return None
+
+    def retrying(self, error: RetriableError, tries: int) -> None:
+        """Count, show and (the first time) log that something did not work and is tried again."""
+        self.metrics.add("total_retries")
+        self.explain(str(error))
+        if tries == 1:
+            self.log.warning("waiting", code=error.code, reason=str(error))
+
+    def recovered(self, tries: int) -> None:
+        """What was waited for has come."""
+        self.explain(None)
+        self.log.info("going on", tries=tries + 1)

@@ -1,0 +1,84 @@
+"""The dead letter queue: originals of refused records, with headers that say where and why (KIP-298)."""
+
+from __future__ import annotations
+
+import traceback
+from bisect import bisect_left
+from collections.abc import Mapping, Sequence
+
+from headrace.broker.ports import Producer
+from headrace.errors import DataError, HeadraceError, RetriableError, TaskError
+from headrace.metrics import TaskMetrics
+from headrace.pipeline.fault_policy import Failure
+from headrace.records import ConsumedBatch, EncodedBatch, Headers, TopicPartition
+from headrace.states import TaskId
+
+_PREFIX = "__connect.errors."
+_LONGEST_TEXT = 16_384  # of one header, in characters; a reason must not make a record too large for the broker
+_FLUSH_TIMEOUT = 30.0
+
+Originals = Mapping[TopicPartition, ConsumedBatch]
+
+
+class DeadLetterQueue:
+    """Writes refused records durably: the position of a record moves on only when its dead letter is in Kafka.
+
+    (Kafka Connect logs a dead letter that the broker refuses, and goes on without it.)
+    """
+
+    def __init__(
+        self, producer: Producer, topic: str, task: TaskId, metrics: TaskMetrics, *, context_headers: bool
+    ) -> None:
+        self._producer = producer
+        self._topic = topic
+        self._task = task
+        self._metrics = metrics
+        self._context_headers = context_headers
+
+    def write(self, failures: Sequence[Failure], originals: Originals) -> None:
+        """Returned means acknowledged by the broker. Raises RetriableError, or TaskError when it is refused."""
+        letters = [self._letter(failure, originals[failure.topic_partition]) for failure in failures]
+        try:
+            deliveries = [self._producer.send(letter) for letter in letters]
+            self._producer.flush(_FLUSH_TIMEOUT)
+            for delivery in deliveries:
+                if not delivery.done():
+                    reason = self._producer.trouble() or f"no answer within {_FLUSH_TIMEOUT:g} s"
+                    raise RetriableError(f"the dead letter queue {self._topic} cannot be written: {reason}")
+                if (error := delivery.error()) is not None:
+                    raise error
+        except HeadraceError as error:
+            self._metrics.add("deadletterqueue_produce_failures", len(letters))
+            if isinstance(error, DataError):
+                raise TaskError(f"the dead letter queue {self._topic} refused a record: {error}") from error
+            raise
+        self._metrics.add("deadletterqueue_produce_requests", len(letters))
+
+    def close(self) -> None:
+        self._producer.close(_FLUSH_TIMEOUT)
+
+    def _letter(self, failure: Failure, batch: ConsumedBatch) -> EncodedBatch:
+        index = bisect_left(batch.offsets, failure.offset)
+        headers: Headers = batch.headers[index]
+        if self._context_headers:
+            headers = [*headers, *self._reasons(failure)]
+        return EncodedBatch(
+            self._topic, [batch.values[index]], [batch.keys[index]], [batch.timestamps[index]], [headers]
+        )
+
+    def _reasons(self, failure: Failure) -> list[tuple[str, bytes]]:
+        error = failure.error
+        kind = type(error.__cause__ or error)
+        reasons = {
+            "topic": failure.topic_partition.topic,
+            "partition": str(failure.topic_partition.partition),
+            "offset": str(failure.offset),
+            "connector.name": self._task.connector,
+            "task.id": str(self._task.number),
+            "stage": failure.stage.value,
+            "class.name": failure.executor,
+            "exception.class.name": f"{kind.__module__}.{kind.__qualname__}",
+            "exception.message": error.message,
+            "exception.stacktrace": "".join(traceback.format_exception(error)),
+        }
+        return [(_PREFIX + name, text[:_LONGEST_TEXT].encode()) for name, text in reasons.items()]

@@ -1,0 +1,107 @@
+"""What becomes of a bad record: the task fails, or the record is skipped, by ``errors.tolerance`` (KIP-298)."""
+
+from __future__ import annotations
+
+import enum
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, TypeVar
+
+import structlog
+
+from headrace.backoff import RetryPolicy
+from headrace.errors import DataError, RetriableError, TaskError
+from headrace.metrics import TaskMetrics
+from headrace.records import TopicPartition
+from headrace.settings import ConnectorSettings
+
+T = TypeVar("T")
+NO_PARTITION = -1
+"""In a source a record has no Kafka partition yet."""
+_FIRST_RETRY = 0.3  # seconds; Connect's
+
+
+class Stage(enum.Enum):
+    """Where on its way a record failed; the value is what the dead letter's header says."""
+
+    TRANSFORMATION = "TRANSFORMATION"
+    KEY_CONVERTER = "KEY_CONVERTER"
+    VALUE_CONVERTER = "VALUE_CONVERTER"
+    KAFKA_PRODUCE = "KAFKA_PRODUCE"
+    TASK_PUT = "TASK_PUT"
+
+
+class Failure(NamedTuple):
+    """A record that a stage refused. ``offset`` is the Kafka offset in sinks, the place in its batch in sources."""
+
+    stage: Stage
+    executor: str  # dotted class name
+    error: DataError
+    topic_partition: TopicPartition
+    offset: int
+
+
+@dataclass(frozen=True)
+class FaultPolicy:
+    """The user's answer to bad records, in the words of ``errors.*``."""
+
+    settings: ConnectorSettings
+    where: Callable[[str], str]
+    stop_event: threading.Event
+    log: structlog.stdlib.BoundLogger
+    metrics: TaskMetrics
+
+    def judge(self, failures: Sequence[Failure]) -> None:
+        """Skip them, or raise TaskError for the first. The caller has sent them to the dead letter queue before."""
+        if not failures:
+            return
+        self.metrics.add("total_record_errors", len(failures))
+        if self.settings.errors_log_enable:
+            for failure in failures:
+                # Coordinates and reason only: contents of records are nobody's business in a log.
+                self.log.error(
+                    "record refused",
+                    stage=failure.stage.value,
+                    executor=failure.executor,
+                    topic=failure.topic_partition.topic,
+                    partition=failure.topic_partition.partition,
+                    offset=failure.offset,
+                    code=failure.error.code,
+                    reason=failure.error.message,
+                )
+        if self.settings.errors_tolerance == "all":
+            self.metrics.add("total_records_skipped", len(failures))
+            return
+        raise _intolerable(failures[0], len(failures), self.where("errors.tolerance"))
+
+    def attempt(self, call: Callable[[], T]) -> T:
+        """Run a stage; what it raises as RetriableError is tried again within ``errors.retry.timeout``."""
+        timeout = self.settings.errors_retry_timeout
+        deadline = None if timeout < 0 else time.monotonic() + timeout / 1000
+        for wait in RetryPolicy(_FIRST_RETRY, self.settings.errors_retry_delay_max / 1000).waits():
+            try:
+                return call()
+            except RetriableError as error:
+                if (deadline is not None and time.monotonic() + wait > deadline) or self.stop_event.wait(wait):
+                    raise DataError(error.message, code=error.code, hint=error.hint) from error
+                self.metrics.add("total_retries")
+        raise AssertionError("waits are endless")
+
+
+def _intolerable(failure: Failure, count: int, where: str) -> TaskError:
+    topic, partition = failure.topic_partition
+    if partition == NO_PARTITION:
+        place = f"record {failure.offset + 1} of a batch for topic {topic}"
+    else:
+        place = f"the record of {failure.topic_partition} at offset {failure.offset}"
+    others = f" (and {count - 1} more in the same batch)" if count > 1 else ""
+    error = TaskError(
+        f"Tolerance exceeded in error handler: {failure.stage.value} refused {place}{others}: {failure.error.message}",
+        code=failure.error.code,
+        hint=f"mend the record, or skip such records by errors.tolerance: all ({where}); "
+        "errors.deadletterqueue.topic.name keeps what a sink skips",
+    )
+    error.__cause__ = failure.error
+    return error

@@ -1,0 +1,97 @@
+"""Batches that were sent and are not yet acknowledged, in order, per source partition.
+
+What may be committed of a source partition is the offset after its longest acknowledged *prefix*: a later batch that
+overtook an unacknowledged one does not count. Partitions never hold each other back.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import orjson
+
+from headrace.broker.ports import Delivery
+from headrace.records import EncodedBatch, SourceBatch, SourceOffset, SourcePartition
+
+
+@dataclass(slots=True, eq=False)
+class Entry:
+    """A polled batch on its way, in one or more encoded batches (transforms may route records elsewhere)."""
+
+    batch: SourceBatch
+    encoded: list[EncodedBatch]
+    deliveries: list[Delivery]
+    size: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.size = sum(part.size() for part in self.encoded)
+
+    def done(self) -> bool:
+        """Whether the fate of every record is known."""
+        return all(delivery.done() for delivery in self.deliveries)
+
+    def records(self) -> int:
+        return sum(map(len, self.encoded))
+
+
+class InFlight:
+    """Used from the task's thread only."""
+
+    def __init__(self) -> None:
+        self._queues: dict[bytes, deque[Entry]] = {}
+        self._order: dict[Entry, None] = {}  # all entries, in the order they were sent
+        self._committable: dict[bytes, tuple[SourcePartition, SourceOffset]] = {}
+        self.size = 0
+        """Bytes of keys and values."""
+        self.records = 0
+
+    def __len__(self) -> int:
+        return len(self._order)
+
+    def __iter__(self) -> Iterator[Entry]:
+        """In the order they were sent."""
+        return iter(list(self._order))
+
+    def add(self, entry: Entry) -> None:
+        """Note a batch that was just sent."""
+        self._queues.setdefault(_key(entry.batch), deque()).append(entry)
+        self._order[entry] = None
+        self.size += entry.size
+        self.records += entry.records()
+
+    def failed(self) -> Entry | None:
+        """The oldest entry of which a delivery has failed."""
+        for entry in self._order:
+            if any(delivery.done() and delivery.error() is not None for delivery in entry.deliveries):
+                return entry
+        return None
+
+    def settle(self) -> list[Entry]:
+        """Take out what is acknowledged with everything before it; call :meth:`failed` first."""
+        settled = []
+        for key, queue in self._queues.items():
+            while queue and queue[0].done():
+                entry = queue.popleft()
+                del self._order[entry]
+                self.size -= entry.size
+                self.records -= entry.records()
+                batch = entry.batch
+                if batch.source_partition is not None and batch.source_offset is not None:
+                    self._committable[key] = (batch.source_partition, batch.source_offset)
+                settled.append(entry)
+        return settled
+
+    def take_committable(self) -> dict[bytes, tuple[SourcePartition, SourceOffset]]:
+        """Positions that were not taken before; give them back by :meth:`give_back` when storing fails."""
+        taken, self._committable = self._committable, {}
+        return taken
+
+    def give_back(self, positions: dict[bytes, tuple[SourcePartition, SourceOffset]]) -> None:
+        """What could not be stored; newer positions win."""
+        self._committable = {**positions, **self._committable}
+
+
+def _key(batch: SourceBatch) -> bytes:
+    return b"" if batch.source_partition is None else orjson.dumps(dict(batch.source_partition))

@@ -1,0 +1,240 @@
+"""A sink task's loop: consume, convert, transform, put, and commit what is durable.
+
+A consumer position moves only over records that the sink's system has, that the dead letter queue has, or that a
+transform or ``errors.tolerance`` dropped on the user's wish. While the system is away the loop keeps its place in
+the consumer group and offers the same batches again.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from headrace.backoff import RetryPolicy
+from headrace.broker.ports import Consumer, RebalanceListener
+from headrace.errors import HeadraceError, RetriableError
+from headrace.metrics import now_ms
+from headrace.pipeline.control import LONGEST_NAP, TaskControl
+from headrace.pipeline.dead_letters import DeadLetterQueue
+from headrace.pipeline.fault_policy import Failure, Stage
+from headrace.pipeline.stages import Stages
+from headrace.plugin import SinkContext, SinkTask
+from headrace.records import ConsumedBatch, SinkBatch, TopicPartition
+
+MAX_RECORDS = 4_000
+"""Most records of one put."""
+
+
+@dataclass(frozen=True)
+class Inlet:
+    """Where a sink's records come from."""
+
+    open_consumer: Callable[[], Consumer]
+    topics: Sequence[str]
+    pattern: str | None
+    open_dead_letters: Callable[[], DeadLetterQueue] | None = None
+
+
+@dataclass
+class _Work:
+    """Consumed batches on their way. What has been achieved stays achieved when a later step is tried again."""
+
+    originals: dict[TopicPartition, ConsumedBatch]
+    batches: list[SinkBatch]
+    failures: list[Failure]
+    put: bool = False
+    buried: bool = False
+
+    def forget(self, partitions: Sequence[TopicPartition]) -> None:
+        """Somebody else has these now and begins at the committed position."""
+        gone = set(partitions)
+        self.originals = {key: batch for key, batch in self.originals.items() if key not in gone}
+        self.batches = [batch for batch in self.batches if batch.topic_partition not in gone]
+        self.failures = [failure for failure in self.failures if failure.topic_partition not in gone]
+
+
+class SinkPipeline:
+    """One task's loop. Everything runs on the thread that calls :meth:`run`."""
+
+    def __init__(
+        self, task: SinkTask, context: SinkContext, stages: Stages, inlet: Inlet, control: TaskControl
+    ) -> None:
+        self._task = task
+        self._context = context
+        self._stages = stages
+        self._inlet = inlet
+        self._control = control
+        self._metrics = control.metrics
+        self._executor = f"{type(task).__module__}.{type(task).__qualname__}"
+        self._consumer: Consumer | None = None
+        self._dead_letters: DeadLetterQueue | None = None
+        self._positions: dict[TopicPartition, int] = {}  # durable, not committed yet
+        self._lags: dict[TopicPartition, int] = {}
+        self._work: _Work | None = None
+        self._next_commit = time.monotonic() + control.flush_interval
+        self._paused = False
+        self._poll_tries = 0
+
+    def run(self) -> None:
+        """Until told to stop. Raises what the task cannot survive; positions so far are committed in any case."""
+        try:
+            self._control.persist(self._open)
+            self._control.persist(lambda: self._task.start(self._context))
+            if not self._control.stopping():
+                self._control.started()
+            while not self._control.stopping():
+                self._turn()
+        finally:
+            try:
+                self._finish()
+            finally:
+                self._task.stop()
+
+    def _open(self) -> None:
+        if self._inlet.open_dead_letters is not None and self._dead_letters is None:
+            self._dead_letters = self._inlet.open_dead_letters()
+        if self._consumer is None:
+            self._consumer = self._inlet.open_consumer()
+            self._consumer.subscribe(
+                self._inlet.topics, self._inlet.pattern, RebalanceListener(self._revoked, self._assigned)
+            )
+
+    def _turn(self) -> None:
+        assert self._consumer is not None
+        self._follow_pause()
+        until_commit = self._next_commit - time.monotonic()
+        consumed = self._poll(max(0.0, min(until_commit, LONGEST_NAP)))
+        if consumed:
+            self._work = self._prepare(consumed)
+            self._metrics.add("sink_record_read_total", sum(map(len, consumed)))
+            self._metrics.set("last_record_timestamp_ms", now_ms())
+            self._finish_work()
+        if time.monotonic() >= self._next_commit:
+            self._commit()
+
+    def _poll(self, timeout: float) -> list[ConsumedBatch]:
+        assert self._consumer is not None
+        try:
+            consumed = self._consumer.poll(timeout, MAX_RECORDS)
+        except RetriableError as error:
+            self._poll_tries += 1
+            self._control.retrying(error, self._poll_tries)
+            self._control.nap(error.delay if error.delay is not None else LONGEST_NAP)
+            return []
+        if self._poll_tries:
+            self._control.recovered(self._poll_tries)
+            self._poll_tries = 0
+        return consumed
+
+    def _prepare(self, consumed: Sequence[ConsumedBatch]) -> _Work:
+        batches: list[SinkBatch] = []
+        failures: list[Failure] = []
+        for batch in consumed:
+            decoded, refused = self._stages.decode(batch)
+            batches.extend(decoded)
+            failures.extend(refused)
+        return _Work({batch.topic_partition: batch for batch in consumed}, batches, failures)
+
+    def _finish_work(self) -> None:
+        """Put, bury, judge, note positions; through outages, without leaving the consumer group."""
+        assert self._consumer is not None
+        waits, tries = RetryPolicy().waits(), 0
+        while self._work is not None and not self._control.stopping():
+            try:
+                self._advance(self._work)
+            except RetriableError as error:
+                tries += 1
+                self._control.retrying(error, tries)
+                if tries == 1:
+                    self._consumer.pause_all()
+                self._hold(error.delay if error.delay is not None else next(waits))
+            else:
+                self._work = None
+        if tries and not self._control.stopping():
+            self._control.recovered(tries)
+            self._paused = False  # _follow_pause pauses again if that is wished
+            self._consumer.resume_all()
+
+    def _advance(self, work: _Work) -> None:
+        if not work.put:
+            began = time.monotonic()
+            rejections = self._task.put(work.batches) if work.batches else ()
+            self._metrics.add("put_batch_time_ms_total", round((time.monotonic() - began) * 1000))
+            work.failures.extend(
+                Failure(Stage.TASK_PUT, self._executor, item.error, item.topic_partition, item.offset)
+                for item in rejections
+            )
+            work.put = True
+            self._metrics.add("sink_record_send_total", sum(map(len, work.batches)) - len(rejections))
+        if work.failures and self._dead_letters is not None and not work.buried:
+            self._dead_letters.write(work.failures, work.originals)
+            work.buried = True
+        self._stages.policy.judge(work.failures)
+        for topic_partition, batch in work.originals.items():
+            self._positions[topic_partition] = batch.offsets[-1] + 1
+            if batch.end_offset is not None:
+                self._lags[topic_partition] = max(0, batch.end_offset - batch.offsets[-1] - 1)
+        self._metrics.set("sink_record_lag", sum(self._lags.values()))
+        newest = max((batch.timestamps[-1] for batch in work.originals.values()), default=0)
+        if newest > 0:
+            self._metrics.set("sink_record_age_ms", max(0, now_ms() - newest))
+
+    def _hold(self, seconds: float) -> None:
+        """Wait as a living member of the group: a poll of paused partitions is a heartbeat and delivers nothing."""
+        end = time.monotonic() + seconds
+        while not self._control.stopping() and (left := end - time.monotonic()) > 0:
+            before = time.monotonic()
+            if self._poll(min(left, LONGEST_NAP)):
+                raise RuntimeError("a paused consumer delivered records")  # going on would skip them
+            if time.monotonic() - before < min(left, LONGEST_NAP) / 2:  # a client may answer at once when paused
+                self._control.nap(left)
+            if time.monotonic() >= self._next_commit:
+                self._commit()
+
+    def _follow_pause(self) -> None:
+        assert self._consumer is not None
+        wished = self._control.paused.is_set()
+        if wished and not self._paused:
+            self._consumer.pause_all()
+            self._commit()
+        elif self._paused and not wished:
+            self._consumer.resume_all()
+        self._paused = wished
+
+    def _commit(self) -> None:
+        self._next_commit = time.monotonic() + self._control.flush_interval
+        if not self._positions or self._consumer is None:
+            return
+        try:
+            self._consumer.commit(self._positions)
+        except RetriableError as error:
+            self._metrics.add("offset_commit_failure_total")
+            self._control.log.warning("positions not committed", code=error.code, reason=str(error))
+        else:
+            self._positions = {}
+            self._metrics.add("offset_commit_total")
+
+    def _revoked(self, partitions: Sequence[TopicPartition]) -> None:
+        self._commit()
+        for topic_partition in partitions:
+            # Committed, or lost to another member that reads them again from where they were committed.
+            self._positions.pop(topic_partition, None)
+            self._lags.pop(topic_partition, None)
+        if self._work is not None:
+            self._work.forget(partitions)
+
+    def _assigned(self, partitions: Sequence[TopicPartition]) -> None:
+        self._control.log.info("partitions assigned", partitions=[str(item) for item in partitions])
+
+    def _finish(self) -> None:
+        """Commit, leave the group. What was not put is read again by whoever gets the partitions."""
+        self._work = None
+        self._commit()
+        for client in (self._consumer, self._dead_letters):
+            if client is None:
+                continue
+            try:
+                client.close()
+            except HeadraceError as error:
+                self._control.log.warning("client not closed", code=error.code, reason=str(error))

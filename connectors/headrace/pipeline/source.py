@@ -1,0 +1,282 @@
+"""A source task's loop: poll, transform, convert, send, and commit what is acknowledged.
+
+The position of a batch is stored only after every record of it, and of all batches before it, is acknowledged by the
+broker; so a crash at any moment repeats records and loses none. Sent and unacknowledged bytes are bounded.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+from headrace.backoff import RetryPolicy
+from headrace.broker.ports import Producer
+from headrace.errors import DataError, HeadraceError, RetriableError
+from headrace.metrics import now_ms
+from headrace.pipeline.control import LONGEST_NAP, TaskControl
+from headrace.pipeline.fault_policy import NO_PARTITION, Failure, Stage
+from headrace.pipeline.in_flight import Entry, InFlight
+from headrace.pipeline.stages import Stages
+from headrace.plugin import SourceContext, SourceTask, Wait
+from headrace.records import EncodedBatch, SourceBatch, SourceOffset, SourcePartition, TopicPartition
+
+_FULL_NAP = 0.005  # seconds between looks when the buffer is full: acknowledgements come in milliseconds
+_SETTLE_NAP = 0.02  # seconds between looks while something is in flight and the source has nothing new
+_STALLED = 3.0  # seconds without an acknowledgement after which the status says so
+
+
+class OffsetWriter(Protocol):
+    """Where positions go."""
+
+    def set(self, changes: Iterable[tuple[SourcePartition, SourceOffset | None]]) -> None:
+        """Durable when it returns. Raises RetriableError."""
+        ...
+
+
+@dataclass(frozen=True)
+class Refused:
+    """A delivery that failed before the client took it."""
+
+    reason: Exception
+
+    def done(self) -> bool:
+        return True
+
+    def error(self) -> Exception | None:
+        return self.reason
+
+
+@dataclass(frozen=True)
+class Outlet:
+    """Where a source's records go: topics are made when missing, producers are made anew when one breaks."""
+
+    open_producer: Callable[[], Producer]
+    ensure_topic: Callable[[str], None]
+    buffer_bytes: int
+
+
+class SourcePipeline:
+    """One task's loop. Everything runs on the thread that calls :meth:`run`."""
+
+    def __init__(
+        self,
+        task: SourceTask,
+        context: SourceContext,
+        stages: Stages,
+        outlet: Outlet,
+        offsets: OffsetWriter,
+        control: TaskControl,
+    ) -> None:
+        self._task = task
+        self._context = context
+        self._stages = stages
+        self._outlet = outlet
+        self._offsets = offsets
+        self._control = control
+        self._metrics = control.metrics
+        self._in_flight = InFlight()
+        self._producer: Producer | None = None
+        self._due = 0.0  # monotonic: no poll before
+        self._next_commit = time.monotonic() + control.flush_interval
+        self._last_progress = time.monotonic()
+        self._stalled = False
+        self._poll_waits: Iterator[float] | None = None  # not None while polls fail
+        self._poll_tries = 0
+        self._resend_waits: Iterator[float] | None = None  # not None while deliveries fail
+
+    def run(self) -> None:
+        """Until told to stop. Raises what the task cannot survive; positions so far are stored in any case."""
+        try:
+            self._producer = self._control.persist(self._outlet.open_producer)
+            self._control.persist(lambda: self._task.start(self._context))
+            if not self._control.stopping():
+                self._control.started()
+            while not self._control.stopping():
+                self._turn()
+        finally:
+            try:
+                self._finish()
+            finally:
+                self._task.stop()
+
+    def _turn(self) -> None:
+        self._settle()
+        now = time.monotonic()
+        if now >= self._next_commit:
+            self._commit()
+            self._next_commit = now + self._control.flush_interval
+        paused = self._control.paused.is_set()
+        if self._in_flight.size >= self._outlet.buffer_bytes:
+            self._control.nap(_FULL_NAP)
+        elif paused or now < self._due:
+            wait = LONGEST_NAP if paused else self._due - now
+            if self._in_flight:
+                wait = min(wait, _SETTLE_NAP)
+            self._control.nap(min(wait, self._next_commit - now))
+        else:
+            self._poll()
+
+    def _poll(self) -> None:
+        began = time.monotonic()
+        try:
+            answer = self._task.poll()
+        except RetriableError as error:
+            self._poll_waits = self._poll_waits or RetryPolicy().waits()
+            self._poll_tries += 1
+            self._control.retrying(error, self._poll_tries)
+            self._due = time.monotonic() + (error.delay if error.delay is not None else next(self._poll_waits))
+            return
+        if self._poll_waits is not None:
+            self._control.recovered(self._poll_tries)
+            self._poll_waits, self._poll_tries = None, 0
+        self._metrics.add("poll_batch_time_ms_total", round((time.monotonic() - began) * 1000))
+        if isinstance(answer, Wait):
+            self._due = time.monotonic() + answer.seconds
+        else:
+            self._metrics.add("source_record_poll_total", len(answer))
+            self._metrics.set("last_record_timestamp_ms", now_ms())
+            self._take(answer)
+
+    def _take(self, batch: SourceBatch) -> None:
+        encoded, failures = self._stages.encode(batch)
+        self._stages.policy.judge(failures)
+        for topic in {part.topic for part in encoded}:
+            self._control.persist(lambda topic=topic: self._outlet.ensure_topic(topic))  # type: ignore[misc]
+        if self._control.stopping() and self._producer is None:
+            return
+        entry = Entry(batch, encoded, [])
+        self._send(entry)
+        if not self._in_flight:
+            self._last_progress = time.monotonic()
+        self._in_flight.add(entry)
+        self._metrics.set("source_record_active_count", self._in_flight.records)
+
+    def _send(self, entry: Entry) -> None:
+        assert self._producer is not None
+        entry.deliveries = []
+        for part in entry.encoded:
+            try:
+                entry.deliveries.append(self._producer.send(part))
+            except (RetriableError, DataError) as error:
+                entry.deliveries.append(Refused(error))
+
+    def _settle(self) -> None:
+        if not self._in_flight:
+            return
+        if (failed := self._in_flight.failed()) is not None:
+            self._recover(failed)
+            return
+        settled = self._in_flight.settle()
+        now = time.monotonic()
+        if not settled:
+            if now - self._last_progress > _STALLED:
+                self._explain_stall()
+            return
+        self._last_progress = now
+        self._resend_waits = None
+        if self._stalled:
+            self._stalled = False
+            self._control.recovered(1)
+        self._metrics.add("source_record_write_total", sum(entry.records() for entry in settled))
+        self._metrics.set("source_record_active_count", self._in_flight.records)
+        for entry in settled:
+            self._task.acknowledged(entry.batch)
+
+    def _explain_stall(self) -> None:
+        assert self._producer is not None
+        reason = self._producer.trouble() or "no answer"
+        self._control.explain(f"waiting for Kafka to acknowledge {self._in_flight.records} records: {reason}")
+        if not self._stalled:
+            self._stalled = True
+            self._control.log.warning("waiting", code="kafka.unacknowledged", reason=reason)
+
+    def _recover(self, failed: Entry) -> None:
+        """Send again from the failed batch on, so that records of one key keep their order."""
+        error = next(found for item in failed.deliveries if item.done() and (found := item.error()) is not None)
+        if isinstance(error, DataError):
+            self._isolate(failed)
+        elif isinstance(error, RetriableError):
+            self._resend_waits = self._resend_waits or RetryPolicy().waits()
+            self._control.retrying(error, 1 if not self._stalled else 2)
+            self._stalled = True
+            self._control.stop_event.wait(error.delay if error.delay is not None else next(self._resend_waits))
+            self._renew_producer()
+        else:
+            raise error
+        if self._producer is not None and not self._control.stopping():
+            for entry in self._in_flight:
+                self._send(entry)
+
+    def _isolate(self, failed: Entry) -> None:
+        """A batch with a record that the broker refuses: a record at a time, then without those refused."""
+        if all(len(part) == 1 for part in failed.encoded):
+            refused = [
+                (place, error)
+                for place, delivery in enumerate(failed.deliveries)
+                if delivery.done() and isinstance(error := delivery.error(), DataError)
+            ]
+            self._stages.policy.judge(
+                [
+                    Failure(
+                        Stage.KAFKA_PRODUCE,
+                        f"{type(self._producer).__module__}.{type(self._producer).__qualname__}",
+                        error,
+                        TopicPartition(failed.encoded[place].topic, NO_PARTITION),
+                        place,
+                    )
+                    for place, error in refused
+                ]
+            )
+            gone = {place for place, _ in refused}
+            failed.encoded = [part for place, part in enumerate(failed.encoded) if place not in gone]
+        else:
+            failed.encoded = [single for part in failed.encoded for single in _singles(part)]
+
+    def _renew_producer(self) -> None:
+        if self._producer is not None:
+            self._producer.close(0)
+        self._producer = None
+        self._producer = self._control.persist(self._outlet.open_producer)
+
+    def _commit(self) -> None:
+        positions = self._in_flight.take_committable()
+        if not positions:
+            return
+        try:
+            self._offsets.set(positions.values())
+        except RetriableError as error:
+            self._in_flight.give_back(positions)
+            self._metrics.add("offset_commit_failure_total")
+            self._control.explain(f"positions cannot be stored, the next try comes with the next flush: {error}")
+            self._control.log.warning("positions not stored", code=error.code, reason=str(error))
+        else:
+            self._metrics.add("offset_commit_total")
+
+    def _finish(self) -> None:
+        """Wait a little for the broker, store what it acknowledged. The rest is sent again by whoever comes next."""
+        if self._producer is None:
+            return
+        self._producer.flush(self._control.flush_timeout)
+        if self._in_flight.failed() is None:
+            for entry in (settled := self._in_flight.settle()):
+                self._task.acknowledged(entry.batch)
+            self._metrics.add("source_record_write_total", sum(entry.records() for entry in settled))
+        self._metrics.set("source_record_active_count", self._in_flight.records)
+        self._commit()
+        try:
+            self._producer.close(0 if self._in_flight else self._control.flush_timeout)
+        except HeadraceError as error:
+            self._control.log.warning("producer not closed", code=error.code, reason=str(error))
+
+
+def _singles(batch: EncodedBatch) -> Iterator[EncodedBatch]:
+    for index, value in enumerate(batch.values):
+        yield EncodedBatch(
+            batch.topic,
+            [value],
+            [batch.keys[index]] if batch.keys is not None else None,
+            [batch.timestamps[index]] if batch.timestamps is not None else None,
+            [batch.headers[index]] if batch.headers is not None else None,
+        )

@@ -1,0 +1,43 @@
+"""Making the topics that a source writes to, by ``topic.creation.default.*`` (KIP-158)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from headrace.broker.ports import Admin, NewTopic
+from headrace.errors import ConfigError, Finding
+
+_PREFIX = "topic.creation.default."
+
+
+class TopicCreator:
+    """Creates each missing topic once; without settings it leaves that to the broker."""
+
+    def __init__(self, admin: Admin, settings: Mapping[str, str]) -> None:
+        self._admin = admin
+        self._template = new_topic("", settings) if settings else None
+        self._known: set[str] = set()
+
+    def ensure(self, topic: str) -> None:
+        """The topic exists afterwards, or the broker may create it. Raises RetriableError, EnvironmentFault."""
+        if self._template is None or topic in self._known:
+            return
+        template = self._template
+        self._admin.create_topics([NewTopic(topic, template.partitions, template.replication_factor, template.config)])
+        self._known.add(topic)
+
+    def close(self) -> None:
+        self._admin.close()
+
+
+def new_topic(name: str, settings: Mapping[str, str]) -> NewTopic:
+    """``partitions``, ``replication.factor``, and everything else as a topic setting."""
+    numbers = {}
+    for key in ("partitions", "replication.factor"):
+        try:
+            numbers[key] = int(settings.get(key, "-1"))
+        except ValueError as error:
+            text = f"Invalid value {settings[key]} for configuration {_PREFIX}{key}: Not a number of type INT"
+            raise ConfigError(findings=[Finding("config.invalid_value", text, _PREFIX + key)]) from error
+    rest = {key: value for key, value in settings.items() if key not in numbers}
+    return NewTopic(name, numbers["partitions"], numbers["replication.factor"], rest)

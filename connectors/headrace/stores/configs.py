@@ -1,0 +1,72 @@
+"""Desired state: connector configurations, their tasks' and target states, keyed as in Connect's config topic."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from headrace.states import TargetState
+from headrace.stores.log import CompactedLog
+
+_CONNECTOR, _TARGET, _TASK, _COMMIT = "connector-", "target-state-", "task-", "commit-"
+
+
+@dataclass(frozen=True)
+class DesiredState:
+    """What was asked. ``configs`` are raw: placeholders unresolved. ``generations`` count a connector's task sets."""
+
+    configs: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    targets: Mapping[str, TargetState] = field(default_factory=dict)
+    tasks: Mapping[str, Sequence[Mapping[str, str]]] = field(default_factory=dict)
+
+    def target(self, connector: str) -> TargetState:
+        """STARTED unless something else was asked."""
+        return self.targets.get(connector, TargetState.STARTED)
+
+
+class ConfigStore:
+    """Reads and writes the desired state. Used by the reconciler's thread only."""
+
+    def __init__(self, log: CompactedLog) -> None:
+        self._log = log
+
+    def desired(self) -> DesiredState:
+        """Everything that was asked so far. A connector whose task set is incomplete has no tasks."""
+        values = self._log.read()
+        configs, targets, tasks = {}, {}, {}
+        for key, value in values.items():
+            if key.startswith(_CONNECTOR):
+                configs[key.removeprefix(_CONNECTOR)] = value["properties"]
+            elif key.startswith(_TARGET):
+                targets[key.removeprefix(_TARGET)] = TargetState(value.get("state.v2") or value["state"])
+            elif key.startswith(_COMMIT):
+                name = key.removeprefix(_COMMIT)
+                parts = [values.get(f"{_TASK}{name}-{number}") for number in range(value["tasks"])]
+                tasks[name] = [part["properties"] for part in parts if part is not None]
+                if len(tasks[name]) != value["tasks"]:
+                    tasks[name] = []
+        return DesiredState(configs, targets, {name: found for name, found in tasks.items() if name in configs})
+
+    def put_connector(self, name: str, config: Mapping[str, str], target: TargetState | None = None) -> None:
+        """Create or replace. The target state goes first, so that nobody starts what shall be born stopped."""
+        if target is not None:
+            self.put_target(name, target)
+        self._log.append({_CONNECTOR + name: {"properties": dict(config)}})
+
+    def put_tasks(self, name: str, configs: Sequence[Mapping[str, str]]) -> None:
+        """Publish a connector's tasks: all of them, then the commit record that makes them valid."""
+        self._log.append({f"{_TASK}{name}-{number}": {"properties": dict(item)} for number, item in enumerate(configs)})
+        self._log.append({_COMMIT + name: {"tasks": len(configs)}})
+
+    def put_target(self, name: str, target: TargetState) -> None:
+        """What ``state`` says is for workers that do not know STOPPED (KIP-875)."""
+        state = "PAUSED" if target is TargetState.STOPPED else target.value
+        self._log.append({_TARGET + name: {"state": state, "state.v2": target.value}})
+
+    def delete(self, name: str) -> None:
+        """Forget a connector; its tasks' records are invalid without it, and go too."""
+        mine = [key for key in self._log.read() if key == _COMMIT + name or key.rpartition("-")[0] == _TASK + name]
+        self._log.append(dict.fromkeys([_CONNECTOR + name, _TARGET + name, *mine]))
+
+    def close(self) -> None:
+        self._log.close()

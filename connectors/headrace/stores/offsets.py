@@ -1,0 +1,61 @@
+"""Positions of sources: keys ``["<connector>",{partition}]`` and values as in Connect's offsets topic."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from headrace.records import SourceOffset, SourcePartition
+from headrace.stores.log import CompactedLog
+
+
+class OffsetStore:
+    """All connectors' source offsets. Thread-safe as its log is."""
+
+    def __init__(self, log: CompactedLog) -> None:
+        self._log = log
+
+    def offsets(self, connector: str, partitions: Sequence[SourcePartition]) -> list[SourceOffset | None]:
+        """The stored offset of each partition, None where nothing is stored."""
+        values = self._log.read()
+        return [values.get(_key(connector, partition)) for partition in partitions]
+
+    def set(self, connector: str, changes: Iterable[tuple[SourcePartition, SourceOffset | None]]) -> None:
+        """Store in one append; None deletes. Durable when it returns. Raises RetriableError."""
+        entries = {_key(connector, partition): offset for partition, offset in changes}
+        if entries:
+            self._log.append(entries)
+
+    def all(self, connector: str) -> list[tuple[SourcePartition, SourceOffset]]:
+        """Every partition of a connector with its offset."""
+        found = []
+        for key, value in self._log.read().items():
+            owner, partition = orjson.loads(key)
+            if owner == connector:
+                found.append((partition, value))
+        return found
+
+    def close(self) -> None:
+        self._log.close()
+
+
+@dataclass(frozen=True)
+class ConnectorOffsets:
+    """One connector's view of the store; the ``OffsetReader`` of its tasks and the writer of its pipeline."""
+
+    store: OffsetStore
+    connector: str
+
+    def offsets(self, partitions: Sequence[SourcePartition]) -> list[SourceOffset | None]:
+        return self.store.offsets(self.connector, partitions)
+
+    def set(self, changes: Iterable[tuple[SourcePartition, SourceOffset | None]]) -> None:
+        self.store.set(self.connector, changes)
+
+
+def _key(connector: str, partition: Mapping[str, Any]) -> str:
+    # Equality is that of the bytes, key order included: Connect's rule for the offsets topic.
+    return orjson.dumps([connector, dict(partition)]).decode()

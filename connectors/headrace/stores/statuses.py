@@ -1,0 +1,58 @@
+"""What connectors and tasks are doing, keyed as in Connect's status topic."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from headrace.states import State, Status, TaskId
+from headrace.stores.log import CompactedLog
+
+_CONNECTOR, _TASK = "status-connector-", "status-task-"
+
+
+class StatusStore:
+    """Thread-safe: task hosts write, REST reads."""
+
+    def __init__(self, log: CompactedLog) -> None:
+        self._log = log
+
+    def put_connector(self, name: str, status: Status) -> None:
+        self._log.append({_CONNECTOR + name: _to_json(status)})
+
+    def put_task(self, task: TaskId, status: Status) -> None:
+        self._log.append({f"{_TASK}{task}": _to_json(status)})
+
+    def connector(self, name: str) -> Status | None:
+        """None while nothing was reported."""
+        value = self._log.read().get(_CONNECTOR + name)
+        return _from_json(value) if value else None
+
+    def task(self, task: TaskId) -> Status | None:
+        """None while nothing was reported."""
+        value = self._log.read().get(f"{_TASK}{task}")
+        return _from_json(value) if value else None
+
+    def delete_connector(self, name: str) -> None:
+        """Forget a connector and all its tasks."""
+        mine = [key for key in self._log.read() if key.rpartition("-")[0] == _TASK + name]
+        self._log.append(dict.fromkeys([_CONNECTOR + name, *mine]))
+
+    def delete_task(self, task: TaskId) -> None:
+        self._log.append({f"{_TASK}{task}": None})
+
+
+def _to_json(status: Status) -> dict[str, Any]:
+    return {
+        "state": status.state.value,
+        "trace": status.trace,
+        "worker_id": status.worker_id,
+        "generation": status.generation,
+        "version": status.version,
+        "reason": status.reason,
+        "since": status.since,
+    }
+
+
+def _from_json(value: Mapping[str, Any]) -> Status:
+    return Status(**{**value, "state": State(value["state"])})
