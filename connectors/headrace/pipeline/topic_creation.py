@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 from headrace.broker.ports import Admin, NewTopic
 from headrace.errors import ConfigError, Finding
@@ -13,8 +14,8 @@ _PREFIX = "topic.creation.default."
 class TopicCreator:
     """Creates each missing topic once; without settings it leaves that to the broker."""
 
-    def __init__(self, admin: Admin, settings: Mapping[str, str]) -> None:
-        self._admin = admin
+    def __init__(self, open_admin: Callable[[], Admin], settings: Mapping[str, str]) -> None:
+        self._open_admin = open_admin
         self._template = new_topic("", settings) if settings else None
         self._known: set[str] = set()
 
@@ -22,12 +23,17 @@ class TopicCreator:
         """The topic exists afterwards, or the broker may create it. Raises RetriableError, EnvironmentFault."""
         if self._template is None or topic in self._known:
             return
-        template = self._template
-        self._admin.create_topics([NewTopic(topic, template.partitions, template.replication_factor, template.config)])
+        create_topic(self._open_admin, replace(self._template, name=topic))
         self._known.add(topic)
 
-    def close(self) -> None:
-        self._admin.close()
+
+def create_topic(open_admin: Callable[[], Admin], topic: NewTopic) -> None:
+    """The topic exists afterwards; an existing one is left as it is."""
+    admin = open_admin()
+    try:
+        admin.create_topics([topic])
+    finally:
+        admin.close()
 
 
 def new_topic(name: str, settings: Mapping[str, str]) -> NewTopic:

@@ -1,0 +1,50 @@
+"""How commands speak: results to stdout (a table, or JSON for scripts), all else to stderr, errors as one message."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Sequence
+from typing import Annotated, Any
+
+import typer
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from headrace.errors import ConfigError, Finding, HeadraceError
+
+JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON on stdout, for scripts.")]
+
+out = Console(highlight=False, soft_wrap=True)
+err = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def print_json(data: Any) -> None:
+    """Indented JSON, nothing around it."""
+    sys.stdout.write(json.dumps(data, indent=2, ensure_ascii=False, default=str) + "\n")
+
+
+def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """A table without frames, so that ``awk`` can read it too."""
+    table = Table(*columns, box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
+    for row in rows:
+        table.add_row(*(cell if isinstance(cell, Text) else Text(str(cell)) for cell in row))
+    out.print(table)
+
+
+def print_findings(findings: Iterable[Finding]) -> None:
+    """One finding a line, ``file:line:col: code: message → hint``, on stderr."""
+    for finding in findings:
+        err.print(Text(str(finding), style="yellow" if finding.severity == "warning" else "red"))
+
+
+def print_error(error: HeadraceError) -> None:
+    """What a user sees of an error: code, what and why, how to mend it."""
+    if isinstance(error, ConfigError) and error.findings:
+        print_findings(error.findings)
+        return
+    err.print(Text.assemble(("error", "bold red"), f": {error.code}: {error.message}"))
+    if error.hint:
+        err.print(Text(f"  → {error.hint}"))

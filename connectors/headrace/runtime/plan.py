@@ -1,0 +1,87 @@
+"""The pure function from what is desired and what runs to what must be done. Assignment lives here.
+
+No clock, no thread, no store: equal arguments give equal actions, so every rule can be tested as a table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from headrace.states import TargetState, TaskId
+from headrace.stores import DesiredState
+
+Config = Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Running:
+    """A task that this worker has, also one that FAILED: it is kept until somebody restarts or changes it."""
+
+    config: Config
+    paused: bool = False
+    stopping: bool = False
+
+
+class Start(NamedTuple):
+    """Begin a task."""
+
+    task: TaskId
+    config: Config
+    paused: bool
+
+
+class Stop(NamedTuple):
+    """End a task. What replaces it is started by the plan that follows its end."""
+
+    task: TaskId
+
+
+class Pause(NamedTuple):
+    """Move no data, stay a member."""
+
+    task: TaskId
+
+
+class Resume(NamedTuple):
+    """Move data again."""
+
+    task: TaskId
+
+
+Action = Start | Stop | Pause | Resume
+
+
+def assign(tasks: Sequence[TaskId], members: Sequence[str]) -> dict[TaskId, str]:
+    """Tasks to members, round robin in a fixed order; nothing without members."""
+    order = sorted(members)
+    return {task: order[index % len(order)] for index, task in enumerate(sorted(tasks))} if order else {}
+
+
+def plan(desired: DesiredState, members: Sequence[str], me: str, running: Mapping[TaskId, Running]) -> list[Action]:
+    """What ``me`` must do now: stops first, so that what they free is there for the starts."""
+    wanted: dict[TaskId, tuple[Config, bool]] = {}
+    for name, configs in desired.tasks.items():
+        target = desired.target(name)
+        if target is TargetState.STOPPED:
+            continue
+        for number, config in enumerate(configs):
+            wanted[TaskId(name, number)] = (config, target is TargetState.PAUSED)
+    owners = assign(list(wanted), members)
+    mine = {task: wish for task, wish in wanted.items() if owners.get(task) == me}
+
+    stops: list[Action] = []
+    changes: list[Action] = []
+    starts: list[Action] = []
+    for task, present in running.items():
+        if present.stopping:
+            continue
+        if task not in mine or mine[task][0] != present.config:
+            stops.append(Stop(task))
+        elif mine[task][1] != present.paused:
+            changes.append(Pause(task) if mine[task][1] else Resume(task))
+    for task, (config, paused) in mine.items():
+        if task not in running:
+            starts.append(Start(task, config, paused))
+    return [*stops, *changes, *starts]

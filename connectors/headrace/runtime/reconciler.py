@@ -1,0 +1,207 @@
+"""The one control thread that makes what is follow what was asked (Kafka Connect's herder).
+
+Commands arrive as functions with a future, change the *desired* state in the config store, and after each of them
+:func:`headrace.runtime.plan.plan` says what must be done. Nothing else starts or stops a task.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeoutError
+from typing import Any, TypeVar
+
+import structlog
+
+from headrace.config import nearest
+from headrace.errors import ConflictError, NotFoundError, RetriableError
+from headrace.metrics import now_ms
+from headrace.runtime.api import REQUEST_TIMEOUT
+from headrace.runtime.membership import Membership
+from headrace.runtime.plan import plan
+from headrace.runtime.planner import Planned, Planner
+from headrace.runtime.task_hosts import TaskHosts
+from headrace.states import State, Status, TargetState, TaskId
+from headrace.stores import ConfigStore, DesiredState, StatusStore
+
+T = TypeVar("T")
+log = structlog.stdlib.get_logger("headrace.worker")
+
+
+class Reconciler:
+    """Methods named without ``call`` run on its own thread only."""
+
+    def __init__(
+        self, configs: ConfigStore, statuses: StatusStore, membership: Membership, hosts: TaskHosts, planner: Planner
+    ) -> None:
+        self._configs = configs
+        self._statuses = statuses
+        self._membership = membership
+        self._hosts = hosts
+        self._planner = planner
+        self._commands: queue.SimpleQueue[tuple[Callable[[], Any], Future[Any]] | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._run, name="reconciler", daemon=True)
+        self._leaving = threading.Event()
+        self._restarting: set[TaskId] = set()
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def alive(self) -> bool:
+        return self._thread.is_alive()
+
+    def stop(self, timeout: float) -> None:
+        """Stop all tasks and end; what is desired stays as it is."""
+        self._leaving.set()
+        self.wake()
+        self._thread.join(timeout)
+
+    def wake(self) -> None:
+        """Look again: a task has ended."""
+        self._commands.put(None)
+
+    def call(self, command: Callable[[], T]) -> T:
+        """Run a command on the reconciler's thread and give its answer. Raises what it raises, or RetriableError."""
+        future: Future[T] = Future()
+        self._commands.put((command, future))
+        try:
+            return future.result(REQUEST_TIMEOUT)
+        except FutureTimeoutError as error:
+            raise RetriableError("the worker did not answer in time", code="worker.busy", hint="try again") from error
+
+    def post(self, planned: Planned) -> None:
+        """A connector's answer, from a planner's thread."""
+        self._commands.put((lambda: self._planned(planned), Future()))
+
+    def desired(self) -> DesiredState:
+        return self._configs.desired()
+
+    def require(self, name: str) -> Mapping[str, str]:
+        """The connector's configuration. Raises NotFoundError with the nearest names."""
+        configs = self._configs.desired().configs
+        if name not in configs:
+            raise NotFoundError(f"Connector {name} not found", hint=nearest(name, configs))
+        return configs[name]
+
+    def create(self, name: str, config: Mapping[str, str], target: TargetState) -> None:
+        if name in self._configs.desired().configs:
+            raise ConflictError(f"Connector {name} already exists", code="connector.exists")
+        self._configs.put_connector(name, config, target)
+        self._configure(name, config)
+
+    def replace(self, name: str, config: Mapping[str, str]) -> bool:
+        """Create or replace; whether it was created."""
+        created = name not in self._configs.desired().configs
+        self._configs.put_connector(name, config)
+        self._configure(name, config)
+        return created
+
+    def delete(self, name: str) -> None:
+        self.require(name)
+        self._planner.cancel(name)
+        self._configs.delete(name)
+        self._statuses.delete_connector(name)
+
+    def set_target(self, name: str, target: TargetState) -> None:
+        config = self.require(name)
+        self._configs.put_target(name, target)
+        if target is TargetState.STOPPED:
+            self._planner.cancel(name)
+            self._configs.put_tasks(name, [])
+            self._report(name, State.STOPPED)
+        elif not self._configs.desired().tasks.get(name):
+            self._configure(name, config)
+        else:
+            self._report(name, State.PAUSED if target is TargetState.PAUSED else State.RUNNING)
+
+    def restart(self, name: str, *, connector: bool, tasks: list[int]) -> None:
+        """Ask the connector for its tasks again, and end the named tasks so that the plan starts them anew."""
+        config = self.require(name)
+        for number in tasks:
+            self.restart_task(TaskId(name, number))
+        if connector:
+            self._configure(name, config)
+
+    def restart_task(self, task: TaskId) -> None:
+        self._statuses.put_task(task, Status(State.RESTARTING, self._membership.me, since=now_ms()))
+        self._restarting.add(task)
+        self._hosts.stop(task)
+
+    def _configure(self, name: str, config: Mapping[str, str]) -> None:
+        if self._configs.desired().target(name) is TargetState.STOPPED:
+            self._report(name, State.STOPPED)
+            return
+        self._report(name, State.UNASSIGNED)
+        self._planner.ask(name, config)
+
+    def _planned(self, planned: Planned) -> None:
+        desired = self._configs.desired()
+        name = planned.connector
+        if desired.configs.get(name) != planned.config or desired.target(name) is TargetState.STOPPED:
+            return  # an answer to yesterday's question
+        if planned.tasks is None:
+            state = State.FAILED if planned.trace is not None else State.UNASSIGNED
+            self._report(name, state, planned.trace, planned.reason)
+            return
+        if desired.tasks.get(name) != planned.tasks:
+            self._configs.put_tasks(name, planned.tasks)
+        self._report(name, State.PAUSED if desired.target(name) is TargetState.PAUSED else State.RUNNING)
+
+    def _report(self, name: str, state: State, trace: str | None = None, reason: str | None = None) -> None:
+        if trace is not None:
+            log.error("connector failed", connector=name, reason=trace)
+        self._statuses.put_connector(name, Status(state, self._membership.me, trace, reason, now_ms()))
+
+    def _run(self) -> None:
+        for name, config in self._configs.desired().configs.items():
+            self._configure(name, config)
+        while not self._leaving.is_set():
+            self._take(self._hosts.patience())
+            self._reconcile()
+        self._leave()
+
+    def _take(self, patience: float | None) -> None:
+        try:
+            command = self._commands.get(timeout=patience)
+        except queue.Empty:
+            return
+        if command is None:
+            return
+        call, future = command
+        try:
+            future.set_result(call())
+        except Exception as error:  # the caller's to judge, whatever it is
+            future.set_exception(error)
+
+    def _reconcile(self) -> None:
+        for task in self._hosts.reap():
+            if task in self._restarting:
+                self._restarting.discard(task)
+            elif task.connector not in self._configs.desired().configs:
+                self._statuses.delete_task(task)
+        desired = self._configs.desired()
+        running = self._hosts.running()
+        self._hosts.apply(plan(desired, self._membership.members(), self._membership.me, running))
+        for name, tasks in desired.tasks.items():
+            self._forget_surplus(name, len(tasks))
+
+    def _forget_surplus(self, name: str, count: int) -> None:
+        """Statuses of tasks that a smaller task set left behind."""
+        number = count
+        while (
+            self._statuses.task(TaskId(name, number)) is not None and TaskId(name, number) not in self._hosts.running()
+        ):
+            self._statuses.delete_task(TaskId(name, number))
+            number += 1
+
+    def _leave(self) -> None:
+        self._planner.cancel_all()
+        for task in self._hosts.running():
+            self._hosts.stop(task)
+        while self._hosts.running():
+            self._hosts.reap()
+            if (patience := self._hosts.patience()) is not None and self._hosts.running():
+                self._take(patience)
+        log.info("all tasks have stopped")

@@ -1,0 +1,54 @@
+"""When something is due: every so often, or by a cron expression. The one module that knows APScheduler."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from apscheduler.triggers.cron import CronTrigger
+from pydantic import TypeAdapter, ValidationError
+
+from headrace.config import Duration
+from headrace.errors import ConfigError
+from headrace.plugin import Schedule
+
+_DURATION: TypeAdapter[int] = TypeAdapter(Duration)
+
+
+def schedule(text: str) -> Schedule:
+    """``5000`` and ``5s``: that long after the last time; ``0 3 * * *``: cron with five fields, UTC. Raises ConfigError."""
+    try:
+        return Every(timedelta(milliseconds=_DURATION.validate_python(text)))
+    except ValidationError:
+        pass  # not a duration, so it must be a cron expression
+    try:
+        return Cron(CronTrigger.from_crontab(text, timezone=UTC))
+    except ValueError as error:
+        raise ConfigError(
+            f"'{text}' is neither a duration nor a cron expression: {error}",
+            code="config.invalid_value",
+            hint="write 30s, 5m, or five fields such as '0 3 * * *' (every day at 03:00 UTC)",
+        ) from error
+
+
+@dataclass(frozen=True)
+class Every:
+    """A fixed pause."""
+
+    pause: timedelta
+
+    def next_after(self, moment: datetime) -> datetime:
+        return moment + self.pause
+
+
+@dataclass(frozen=True)
+class Cron:
+    """A cron expression."""
+
+    trigger: CronTrigger
+
+    def next_after(self, moment: datetime) -> datetime:
+        # The trigger answers with a moment at or after the one it is asked about; "after" is meant here.
+        due = self.trigger.get_next_fire_time(None, moment + timedelta(microseconds=1))
+        # None: an expression that never comes true again (31 February); a far day keeps the task alive and idle.
+        return due if due is not None else datetime.max.replace(tzinfo=UTC)

@@ -1,0 +1,148 @@
+"""Runs one task on a thread of its own and reports what it is doing.
+
+A thread, not a process, for now: one hung driver cannot stop the worker (it is abandoned after the graceful timeout),
+but all tasks share one interpreter. See docs/decisions for what is gained and lost.
+"""
+
+from __future__ import annotations
+
+import threading
+import traceback
+from collections.abc import Callable, Mapping
+from typing import Protocol
+
+import structlog
+
+from headrace.errors import HeadraceError
+from headrace.metrics import TaskMetrics, now_ms
+from headrace.pipeline.control import TaskControl
+from headrace.states import State, Status, TaskId
+
+Config = Mapping[str, str]
+
+
+class Runnable(Protocol):
+    """A pipeline."""
+
+    def run(self) -> None: ...
+
+
+Build = Callable[[TaskId, Config, TaskControl, Callable[[str | None], None]], Runnable]
+"""Makes the pipeline; called on the task's thread, so that it may take its time. The last argument: see ``explain``."""
+
+Report = Callable[[TaskId, Status], None]
+
+
+class TaskHost:
+    """One run of one task: it is started once, stopped once. ``ended`` is set when its thread has finished."""
+
+    def __init__(self, task: TaskId, config: Config, worker_id: str, build: Build, report: Report) -> None:
+        self.task = task
+        self.config = config
+        self.metrics = TaskMetrics()
+        self.ended = threading.Event()
+        self._worker_id = worker_id
+        self._build = build
+        self._report = report
+        self._log = structlog.stdlib.get_logger("headrace.task").bind(task=str(task))
+        self._stop_event = threading.Event()
+        self._paused = threading.Event()
+        self._lock = threading.Lock()  # guards the fields below; two threads may change the state
+        self._state = State.UNASSIGNED
+        self._trace: str | None = None
+        self._reasons: dict[str, str] = {}
+        self._abandoned = False
+
+    @property
+    def paused(self) -> bool:
+        return self._paused.is_set()
+
+    @property
+    def state(self) -> State:
+        return self._state
+
+    def start(self, *, paused: bool, flush_interval: float, flush_timeout: float, then: Callable[[], None]) -> None:
+        """Begin; ``then`` is called on the task's thread when it has ended."""
+        if paused:
+            self._paused.set()
+        control = TaskControl(
+            self._stop_event,
+            self._paused,
+            self.metrics,
+            self._log,
+            self._started,
+            lambda reason: self._explain("framework", reason),
+            flush_interval,
+            flush_timeout,
+        )
+        self._change(State.UNASSIGNED)
+        # A daemon: a task that hangs in a driver must not keep a stopping worker from exiting.
+        threading.Thread(target=self._run, args=(control, then), name=str(self.task), daemon=True).start()
+
+    def pause(self) -> None:
+        self._paused.set()
+        if self._state is State.RUNNING:
+            self._change(State.PAUSED)
+
+    def resume(self) -> None:
+        self._paused.clear()
+        if self._state is State.PAUSED:
+            self._change(State.RUNNING)
+
+    def stop(self) -> None:
+        """Ask it to end; ``ended`` tells when it has."""
+        self._stop_event.set()
+
+    def abandon(self) -> None:
+        """It did not end in time: whatever it still says is not heard."""
+        with self._lock:
+            self._abandoned = True
+
+    def _run(self, control: TaskControl, then: Callable[[], None]) -> None:
+        try:
+            self._build(self.task, self.config, control, lambda reason: self._explain("plugin", reason)).run()
+        except HeadraceError as error:
+            self._fail(f"{error.code}: {error}")
+        except Exception:
+            # A bug, ours or a plugin's. It costs this task only, and the trace is what its author needs.
+            self._fail(traceback.format_exc())
+        else:
+            self._change(State.UNASSIGNED)
+        finally:
+            self.ended.set()
+            then()
+
+    def _started(self) -> None:
+        self._change(State.PAUSED if self._paused.is_set() else State.RUNNING)
+
+    def _fail(self, trace: str) -> None:
+        if self._stop_event.is_set():
+            # It was leaving anyway: not a failure that somebody must mend (Kafka Connect's rule).
+            self._log.warning("failed while stopping", reason=trace)
+            self._change(State.UNASSIGNED)
+            return
+        self._log.error("task failed", reason=trace)
+        self._change(State.FAILED, trace)
+
+    def _change(self, state: State, trace: str | None = None) -> None:
+        with self._lock:
+            self._state, self._trace = state, trace
+            if state in (State.FAILED, State.UNASSIGNED):
+                self._reasons.clear()
+            self._send()
+
+    def _explain(self, who: str, reason: str | None) -> None:
+        with self._lock:
+            if self._reasons.get(who) == reason:
+                return
+            if reason is None:
+                del self._reasons[who]
+            else:
+                self._reasons[who] = reason
+            self._send()
+
+    def _send(self) -> None:
+        if self._abandoned:
+            return
+        reason = "; ".join(self._reasons.values()) or None
+        self._report(self.task, Status(self._state, self._worker_id, self._trace, reason, now_ms()))

@@ -1,0 +1,38 @@
+"""Where the user wrote a key, for messages that ask him to change it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from headrace.errors import Location
+
+
+@dataclass(frozen=True)
+class Origin:
+    """A connector's file as it was read: properties and where each key stands."""
+
+    path: str
+    properties: Mapping[str, str]
+    positions: Mapping[str, Location]
+
+
+@dataclass
+class Whereabouts:
+    """Origins of connectors that came from files; one that was changed over REST since is no longer there."""
+
+    origins: dict[str, Origin] = field(default_factory=dict)
+
+    def of(self, connector: str, config: Mapping[str, str]) -> Callable[[str], str]:
+        """``where(key)`` for this connector's configuration."""
+        origin = self.origins.get(connector)
+        if origin is None or dict(origin.properties) != {key: config.get(key) for key in origin.properties}:
+            return lambda key: f"in the configuration of {connector}, PATCH /connectors/{connector}/config"
+        return lambda key: _where(origin, key)
+
+
+def _where(origin: Origin, key: str) -> str:
+    if key in origin.positions:
+        return str(origin.positions[key])
+    last = max((place.line for place in origin.positions.values()), default=0)
+    return f"not set yet, add it at {origin.path}:{last + 1}:1"

@@ -1,0 +1,206 @@
+"""A worker as REST and CLI see it: checks what is asked, hands commands to the reconciler, reads the stores."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import structlog
+
+from headrace.backoff import RetryPolicy
+from headrace.broker.ports import Admin
+from headrace.config import nearest
+from headrace.errors import ConfigError, HeadraceError, NotFoundError, RetriableError
+from headrace.reference import validate_answer
+from headrace.registry import Kind, Registry
+from headrace.runtime.api import ConnectorInfo, ConnectorStatus, Health, TaskInfo
+from headrace.runtime.reconciler import Reconciler
+from headrace.runtime.task_hosts import TaskHosts
+from headrace.states import State, Status, TargetState, TaskId
+from headrace.stores import DesiredState, OffsetStore, StatusStore
+from headrace.validation import Validator
+
+log = structlog.stdlib.get_logger("headrace.worker")
+
+
+class Worker:
+    """Implements :class:`headrace.runtime.api.WorkerApi`. Thread-safe."""
+
+    def __init__(
+        self,
+        reconciler: Reconciler,
+        hosts: TaskHosts,
+        statuses: StatusStore,
+        offsets: OffsetStore,
+        validator: Validator,
+        registry: Registry,
+        open_admin: Callable[[], Admin],
+    ) -> None:
+        self._reconciler = reconciler
+        self._hosts = hosts
+        self._statuses = statuses
+        self._offsets = offsets
+        self._validator = validator
+        self._registry = registry
+        self._open_admin = open_admin
+        self._cluster_id: str | None = None
+        self._stopping = threading.Event()
+
+    def start(self) -> None:
+        """Begin to reconcile, and look for the Kafka cluster without waiting for it."""
+        self._reconciler.start()
+        threading.Thread(target=self._find_cluster, name="cluster-id", daemon=True).start()
+
+    def stop(self, timeout: float) -> None:
+        """Stop all tasks; positions are stored. Returns after at most ``timeout`` seconds."""
+        self._stopping.set()
+        self._reconciler.stop(timeout)
+
+    def cluster_id(self) -> str | None:
+        return self._cluster_id
+
+    def health(self) -> Health:
+        if not self._reconciler.alive():
+            return Health("unhealthy", "The worker's control thread has ended; restart the worker.")
+        if self._cluster_id is None:
+            return Health("starting", "Worker is still starting up: Kafka does not answer yet.")
+        return Health("healthy", "Worker has completed startup and is ready to handle requests.")
+
+    def connectors(self) -> list[str]:
+        return sorted(self._desired().configs)
+
+    def info(self, name: str) -> ConnectorInfo:
+        desired = self._desired()
+        config = _require(name, desired)
+        tasks = tuple(TaskId(name, number) for number in range(len(desired.tasks.get(name, ()))))
+        return ConnectorInfo(name, dict(config), tasks, self._type(config))
+
+    def status(self, name: str) -> ConnectorStatus:
+        desired = self._desired()
+        config = _require(name, desired)
+        connector = self._statuses.connector(name) or Status(State.UNASSIGNED, "")
+        tasks = {}
+        for number in range(len(desired.tasks.get(name, ()))):
+            if (status := self._statuses.task(TaskId(name, number))) is not None:
+                tasks[number] = status
+        return ConnectorStatus(name, connector, tasks, self._type(config))
+
+    def create(self, name: str, config: Mapping[str, str], initial_state: TargetState) -> ConnectorInfo:
+        config = self._checked(name, config)
+        self._reconciler.call(lambda: self._reconciler.create(name, config, initial_state))
+        return self.info(name)
+
+    def put_config(self, name: str, config: Mapping[str, str]) -> tuple[bool, ConnectorInfo]:
+        config = self._checked(name, config)
+        created = self._reconciler.call(lambda: self._reconciler.replace(name, config))
+        return created, self.info(name)
+
+    def patch_config(self, name: str, changes: Mapping[str, str | None]) -> ConnectorInfo:
+        merged: dict[str, str | None] = {**_require(name, self._desired()), **changes}
+        return self.put_config(name, {key: value for key, value in merged.items() if value is not None})[1]
+
+    def delete(self, name: str) -> None:
+        self._reconciler.call(lambda: self._reconciler.delete(name))
+
+    def set_target_state(self, name: str, target: TargetState) -> None:
+        self._reconciler.call(lambda: self._reconciler.set_target(name, target))
+
+    def restart(self, name: str, *, include_tasks: bool, only_failed: bool) -> ConnectorStatus:
+        status = self.status(name)
+        connector = not only_failed or status.connector.state is State.FAILED
+        tasks = [
+            number
+            for number, task in status.tasks.items()
+            if include_tasks and (not only_failed or task.state is State.FAILED)
+        ]
+        self._reconciler.call(lambda: self._reconciler.restart(name, connector=connector, tasks=tasks))
+        return ConnectorStatus(
+            name,
+            _restarting(status.connector) if connector else status.connector,
+            {number: _restarting(task) if number in tasks else task for number, task in status.tasks.items()},
+            status.type,
+        )
+
+    def restart_task(self, task: TaskId) -> None:
+        if task not in self.info(task.connector).tasks:
+            raise NotFoundError(f"Unknown task: {task}")
+        self._reconciler.call(lambda: self._reconciler.restart_task(task))
+
+    def tasks(self, name: str) -> list[TaskInfo]:
+        desired = self._desired()
+        _require(name, desired)
+        return [TaskInfo(TaskId(name, number), dict(item)) for number, item in enumerate(desired.tasks.get(name, ()))]
+
+    def offsets(self, name: str) -> list[dict[str, Any]]:
+        config = _require(name, self._desired())
+        if self._type(config) != "sink":
+            return [
+                {"partition": dict(partition), "offset": dict(offset)} for partition, offset in self._offsets.all(name)
+            ]
+        group = config.get("consumer.override.group.id", f"connect-{name}")
+        admin = self._open_admin()
+        try:
+            committed = admin.committed(group)
+        finally:
+            admin.close()
+        return [
+            {
+                "partition": {"kafka_topic": place.topic, "kafka_partition": place.partition},
+                "offset": {"kafka_offset": offset},
+            }
+            for place, offset in sorted(committed.items())
+        ]
+
+    def validate(self, config: Mapping[str, str]) -> dict[str, Any]:
+        return validate_answer(self._validator, config)
+
+    def metrics(self) -> Mapping[TaskId, Mapping[str, int]]:
+        return self._hosts.metrics()
+
+    def _desired(self) -> DesiredState:
+        return self._reconciler.call(self._reconciler.desired)
+
+    def _checked(self, name: str, config: Mapping[str, str]) -> dict[str, str]:
+        named = {**config, "name": name}
+        _, findings = self._validator.connector(named)
+        for finding in findings:
+            if finding.severity == "warning":
+                log.warning("configuration", connector=name, code=finding.code, reason=finding.message)
+        if any(finding.severity == "error" for finding in findings):
+            raise ConfigError(findings=findings)
+        return named
+
+    def _type(self, config: Mapping[str, str]) -> str:
+        try:
+            return self._registry.find(Kind.CONNECTOR, config.get("connector.class", "")).type
+        except ConfigError:
+            return "unknown"  # Connect's word for a plugin that was uninstalled
+
+    def _find_cluster(self) -> None:
+        for wait in RetryPolicy().waits():
+            try:
+                admin = self._open_admin()
+                try:
+                    self._cluster_id = admin.cluster_id()
+                finally:
+                    admin.close()
+            except RetriableError as error:
+                log.warning("waiting for Kafka", code=error.code, reason=str(error))
+            except HeadraceError as error:
+                log.error("Kafka refuses this worker", code=error.code, reason=str(error))  # noqa: TRY400 (not a bug)
+            else:
+                log.info("Kafka found", cluster_id=self._cluster_id)
+                return
+            if self._stopping.wait(wait):
+                return
+
+
+def _require(name: str, desired: DesiredState) -> Mapping[str, str]:
+    if name not in desired.configs:
+        raise NotFoundError(f"Connector {name} not found", hint=nearest(name, desired.configs))
+    return desired.configs[name]
+
+
+def _restarting(status: Status) -> Status:
+    return Status(State.RESTARTING, status.worker_id, since=status.since)
