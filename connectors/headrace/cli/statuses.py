@@ -1,0 +1,134 @@
+"""Statuses of connectors for people: rows of a table, and below it what is wrong, why, and what to do next."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+from rich.text import Text
+
+from headrace.errors import HeadraceError
+from headrace.runtime.api import ConnectorStatus, worst
+from headrace.states import State, Status, TaskId
+
+STYLES = {
+    State.RUNNING: "green",
+    State.FAILED: "bold red",
+    State.PAUSED: "yellow",
+    State.STOPPED: "yellow",
+    State.RESTARTING: "cyan",
+    State.UNASSIGNED: "cyan",
+}
+_UNITS = ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s"))
+
+
+class Note(NamedTuple):
+    """Something about a connector or a task that is not fine. ``next_step`` is empty when there is nothing to do."""
+
+    subject: str
+    what: str
+    why: str
+    next_step: str
+
+
+def parse_status(body: Mapping[str, Any]) -> ConnectorStatus:
+    """The answer of ``GET …/status``, headrace's or Kafka Connect's."""
+    try:
+        tasks = {int(task["id"]): _status(task) for task in body["tasks"]}
+        return ConnectorStatus(body["name"], _status(body["connector"]), tasks, body.get("type", "unknown"))
+    except (KeyError, TypeError, ValueError) as error:
+        text = f"the worker's status cannot be understood: {type(error).__name__} {error}"
+        raise HeadraceError(text, code="worker.not_understood", hint="see the raw answer with --json") from error
+
+
+def overall(status: ConnectorStatus) -> Status:
+    """A connector is as healthy as its worst part."""
+    return worst([status.connector, *status.tasks.values()])
+
+
+def summary_row(status: ConnectorStatus) -> tuple[object, ...]:
+    """``connector, type, state, tasks``: the worst state, and how many of the tasks run."""
+    running = sum(task.state is State.RUNNING for task in status.tasks.values())
+    return status.name, status.type, _state(overall(status)), f"{running}/{len(status.tasks)} running"
+
+
+def rows(status: ConnectorStatus, now_ms: int) -> Iterator[tuple[object, ...]]:
+    """``connector, type, state, task, worker, since``: the connector, then each task."""
+    parts: Iterable[tuple[object, Status]] = [("-", status.connector), *sorted(status.tasks.items())]
+    for task, part in parts:
+        yield status.name, status.type, _state(part), task, part.worker_id or "-", age(part.since, now_ms)
+
+
+def notes(status: ConnectorStatus, *, whole_trace: bool = False) -> Iterator[Note]:
+    """What an operator should know, the connector first. Next steps are arguments of ``headrace connectors``."""
+    yield from _note(status.name, status.connector, _for_connector(status), whole_trace)
+    for number, task in sorted(status.tasks.items()):
+        # Tasks of a connector that was paused or stopped say nothing new.
+        if task.state is not status.connector.state or task.state in (State.FAILED, State.RUNNING):
+            step = f"restart {shlex.quote(status.name)} --task {number}" if task.state is State.FAILED else ""
+            yield from _note(str(TaskId(status.name, number)), task, step, whole_trace)
+
+
+def age(since: int, now_ms: int) -> str:
+    """``3 min``, ``2 h 5 min``; the two largest units. ``-`` when unknown."""
+    if not since:
+        return "-"
+    left = max(0, now_ms - since) // 1000
+    parts = []
+    for seconds, unit in _UNITS:
+        count, left = divmod(left, seconds)
+        if count:
+            parts.append(f"{count} {unit}")
+    return " ".join(parts[:2]) or "now"
+
+
+def reason_of(trace: str) -> str:
+    """The one line of a trace that says what happened: Python puts it last, the JVM first."""
+    lines = [line for line in trace.strip().splitlines() if line.strip()]
+    if not lines:
+        return ""
+    if any(line.startswith("Traceback (most recent call last)") for line in lines):
+        last_frame = max(number for number, line in enumerate(lines) if line.startswith((" ", "Traceback")))
+        return " ".join(line.strip() for line in lines[last_frame + 1 :]) or lines[-1].strip()
+    return lines[0].strip()
+
+
+def _note(subject: str, part: Status, next_step: str, whole_trace: bool) -> Iterator[Note]:
+    if part.state is State.RUNNING and not part.reason:
+        return
+    trace = part.trace or ""
+    said = trace.strip() if whole_trace else reason_of(trace)
+    why = "\n".join(dict.fromkeys(text for text in (part.reason, said) if text))
+    yield Note(subject, part.state.value, why or _DEFAULT_WHY.get(part.state, ""), next_step)
+
+
+_DEFAULT_WHY = {
+    State.UNASSIGNED: "no worker runs it yet",
+    State.RESTARTING: "it is being stopped and started again",
+}
+
+
+def _for_connector(status: ConnectorStatus) -> str:
+    name = shlex.quote(status.name)
+    match status.connector.state:
+        case State.FAILED:
+            tasks_too = any(task.state is State.FAILED for task in status.tasks.values())
+            return f"restart {name} --include-tasks --only-failed" if tasks_too else f"restart {name}"
+        case State.PAUSED | State.STOPPED:
+            return f"resume {name}"
+    return ""
+
+
+def _state(part: Status) -> Text:
+    return Text(part.state.value, style=STYLES[part.state])
+
+
+def _status(body: Mapping[str, Any]) -> Status:
+    return Status(
+        State(body["state"]),
+        body.get("worker_id", ""),
+        trace=body.get("trace"),
+        reason=body.get("reason"),
+        since=int(body.get("since") or 0),
+    )

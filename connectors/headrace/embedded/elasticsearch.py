@@ -1,0 +1,146 @@
+"""A real Elasticsearch node: the published server jars, its HTTP module, and our starter (``java/``)."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from http.client import HTTPConnection, HTTPException
+from pathlib import Path
+from zipfile import ZipFile
+
+from headrace.embedded.engine import Engine
+from headrace.embedded.jars import Jar, fetch, locked
+from headrace.embedded.java import java_command
+from headrace.embedded.ports import HOST, free_port
+
+_JAVA = Path(__file__).parent / "java"
+_NODE = "headrace"
+_HTTP = "transport-netty4"
+_LOGGING = """\
+status = error
+rootLogger.level = info
+rootLogger.appenderRef.console.ref = console
+appender.console.type = Console
+appender.console.name = console
+appender.console.layout.type = PatternLayout
+appender.console.layout.pattern = [%d{ISO8601}][%-5p][%c{1.}] %m%n
+"""
+
+
+class Elasticsearch(Engine):
+    """One node without security. ``settings`` are keys for ``elasticsearch.yml``; a tiny write queue makes real 429s:
+    ``{"thread_pool.write.queue_size": 1, "thread_pool.write.size": 1}``.
+
+    It has what Maven Central has: bulk, versions, mappings, templates, data streams, aliases, PIT, aggregations.
+    It has no painless, reindex, delete-by-query, ingest processors, ILM, language analyzers, ES|QL.
+    """
+
+    name = "elasticsearch"
+    title = "Elasticsearch"
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        port: int | None = None,
+        heap: str = "768m",
+        settings: Mapping[str, str | int | bool] | None = None,
+    ) -> None:
+        super().__init__(folder, port)
+        self._transport_port = free_port()
+        self._heap, self._settings = heap, dict(settings or {})
+
+    @property
+    def url(self) -> str:
+        return f"http://{HOST}:{self.port}"
+
+    @property
+    def version(self) -> str:
+        return locked("elasticsearch").version
+
+    @property
+    def log_path(self) -> Path:
+        return self.folder / "node.log"
+
+    def prepare(self) -> None:
+        for name in ("config", "plugins", "tmp"):
+            (self.folder / name).mkdir(exist_ok=True)
+        settings = {
+            "cluster.name": _NODE,
+            "node.name": _NODE,
+            "discovery.type": "single-node",
+            "network.host": HOST,
+            "http.port": self.port,
+            "transport.port": self._transport_port,
+            "http.type": "netty4",
+            "transport.type": "netty4",
+            # A laptop's disk is often fuller than a cluster's may be.
+            "cluster.routing.allocation.disk.threshold_enabled": False,
+            **self._settings,
+        }
+        # JSON values are YAML values.
+        lines = [f"{key}: {json.dumps(value)}" for key, value in settings.items()]
+        (self.folder / "config" / "elasticsearch.yml").write_text("\n".join(lines) + "\n", encoding="utf-8")
+        (self.folder / "config" / "log4j2.properties").write_text(_LOGGING, encoding="utf-8")
+        self._lay_out_modules()
+
+    def _lay_out_modules(self) -> None:
+        """``modules/<name>/`` with jars and a descriptor each, made anew: the version may have changed."""
+        modules = self.folder / "modules"
+        shutil.rmtree(modules, ignore_errors=True)
+        http, root = modules / _HTTP, modules / "root-endpoint"
+        http.mkdir(parents=True)
+        root.mkdir()
+        for jar in fetch(_http_jars()):
+            shutil.copyfile(jar, http / jar.name)
+            if jar.name.startswith(_HTTP):
+                with ZipFile(jar) as archive:
+                    descriptor = archive.read(f"META-INF/es-plugins/{_HTTP}/plugin-descriptor.properties")
+                (http / "plugin-descriptor.properties").write_bytes(descriptor)
+        shutil.copyfile(_JAVA / "elasticsearch-root.jar", root / "elasticsearch-root.jar")
+        (root / "plugin-descriptor.properties").write_text(
+            f"name=root-endpoint\ndescription=Answers GET /\nversion={self.version}\n"
+            f"elasticsearch.version={self.version}\njava.version=17\nclassname=headrace.root.RootEndpoint\n",
+            encoding="utf-8",
+        )
+
+    def command(self) -> list[str]:
+        http = set(_http_jars())
+        server = fetch(jar for jar in locked("elasticsearch").jars if jar not in http)
+        options = [
+            f"-Des.path.home={self.folder}",
+            f"-Des.path.conf={self.folder / 'config'}",
+            "-Des.distribution.type=tar",
+            f"-Djava.io.tmpdir={self.folder / 'tmp'}",
+            "-Dlog4j2.disable.jmx=true",
+            "-Dio.netty.noUnsafe=true",
+            "-Dio.netty.noKeySetOptimization=true",
+            # Lucene maps index files and calls the system's zstd.
+            "--enable-native-access=ALL-UNNAMED,org.elasticsearch.nativeaccess,org.apache.lucene.core",
+            "--module-path",
+            ":".join(str(jar) for jar in server),
+            "--add-modules=ALL-MODULE-PATH",
+        ]
+        return java_command(
+            "headrace.node.EmbeddedNode",
+            class_path=[_JAVA / "elasticsearch-node.jar"],
+            heap=self._heap,
+            options=options,
+            arguments=[str(self.folder), _NODE],
+        )
+
+    def answers(self) -> bool:
+        connection = HTTPConnection(HOST, self.port, timeout=5)
+        try:
+            connection.request("GET", "/_cluster/health?wait_for_status=yellow&timeout=4s")
+            return connection.getresponse().status == 200
+        except (OSError, HTTPException):
+            return False  # not yet
+        finally:
+            connection.close()
+
+
+def _http_jars() -> list[Jar]:
+    """The HTTP module and what only it needs; modules have a class loader of their own."""
+    return [jar for jar in locked("elasticsearch").jars if jar.name.startswith(("netty-", _HTTP))]

@@ -1,0 +1,126 @@
+"""The life of one engine: prepare once, start, wait until it answers, stop, kill, start again with the same port and data."""
+
+from __future__ import annotations
+
+import signal
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import ClassVar, Self
+
+from headrace.embedded.ports import free_port, require_free
+from headrace.embedded.process import SupervisedProcess
+from headrace.errors import EnvironmentFault
+
+
+class Engine(ABC):
+    """One server process on 127.0.0.1 with its data in one folder.
+
+    ``start`` raises EnvironmentFault with the end of the engine's own log if it does not answer within
+    ``start_timeout`` seconds. ``stop`` and ``kill`` return when every process of it is gone; both are harmless on an
+    engine that does not run. Methods are for one thread; ``stop`` and ``kill`` may be called from another to end a
+    ``start`` that is under way.
+    """
+
+    name: ClassVar[str]
+    title: ClassVar[str]
+    stop_signal: ClassVar[signal.Signals] = signal.SIGTERM
+    stop_grace: ClassVar[float] = 15.0
+    start_timeout: ClassVar[float] = 90.0
+
+    def __init__(self, folder: Path, port: int | None) -> None:
+        self.folder = folder.absolute()
+        self.port = port or free_port()
+        self._process: SupervisedProcess | None = None
+
+    @property
+    @abstractmethod
+    def version(self) -> str:
+        """The engine's own version, ``4.4.0``."""
+
+    @property
+    @abstractmethod
+    def log_path(self) -> Path:
+        """What the engine prints."""
+
+    @abstractmethod
+    def prepare(self) -> None:
+        """Make what must be there before a start: settings always, the data's format once."""
+
+    @abstractmethod
+    def command(self) -> list[str]:
+        """The program and its arguments."""
+
+    @abstractmethod
+    def answers(self) -> bool:
+        """Whether clients can work now."""
+
+    def environment(self) -> Mapping[str, str] | None:
+        """The variables it runs with; None = this process's."""
+        return None
+
+    @property
+    def pid(self) -> int:
+        """The engine's process id. Raises EnvironmentFault if it is not running."""
+        return self._running().pid
+
+    @property
+    def running(self) -> bool:
+        return self._process is not None and self._process.alive
+
+    def start(self) -> None:
+        """Returns when clients can work. Harmless on an engine that runs."""
+        if self.running:
+            return
+        require_free(self.port, self.name)
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self.prepare()
+        except OSError as error:
+            raise EnvironmentFault(f"{self.title} cannot be prepared: {error}", code="embedded.folder") from error
+        process = SupervisedProcess(
+            self.command(),
+            self.log_path,
+            stop_signal=self.stop_signal,
+            grace=self.stop_grace,
+            environment=self.environment(),
+        )
+        self._process = process
+        if not process.wait_until(self.answers, self.start_timeout):
+            why = f"does not answer after {self.start_timeout:.0f} s" if process.alive else "ended while it started"
+            process.kill()
+            raise EnvironmentFault(
+                f"{self.title} {why}; the end of its log:\n{process.log_tail()}",
+                code="embedded.start",
+                hint=f"the whole log is in {self.log_path}",
+            )
+
+    def stop(self) -> None:
+        """Ends it in order: what was acknowledged is on disk."""
+        if self._process is not None:
+            self._process.stop()
+
+    def kill(self) -> None:
+        """SIGKILL, as a power cut would do."""
+        if self._process is not None:
+            self._process.kill()
+
+    def restart(self) -> None:
+        """Stops it if it runs; then it starts with the same port and data."""
+        self.stop()
+        self.start()
+
+    def _running(self) -> SupervisedProcess:
+        if self._process is None or not self._process.alive:
+            raise EnvironmentFault(f"{self.title} is not running", code="embedded.not_running")
+        return self._process
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()

@@ -1,0 +1,215 @@
+"""A real Apache Kafka in KRaft mode: one broker, or three with replication, each broker and controller in one process."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from headrace.embedded.engine import Engine
+from headrace.embedded.jars import fetch, locked
+from headrace.embedded.java import java_command
+from headrace.embedded.ports import HOST, free_port
+from headrace.errors import EnvironmentFault
+
+# Any 16 bytes will do (base64): brokers with another id refuse the folder.
+_CLUSTER_ID = "aGVhZHJhY2UtbG9jYWxfMQ"
+_LOGGING = """\
+rootLogger.level=WARN
+rootLogger.appenderRef.console.ref=Console
+logger.server.name=kafka.server.KafkaRaftServer
+logger.server.level=INFO
+appender.console.type=Console
+appender.console.name=Console
+appender.console.layout.type=PatternLayout
+appender.console.layout.pattern=%d %p %c{1} %m%n
+"""
+
+
+class Broker(Engine):
+    """One broker and controller. Made by :class:`Kafka`, which knows its peers."""
+
+    name = "kafka"
+    stop_grace = 10.0
+
+    def __init__(
+        self, folder: Path, number: int, port: int | None, *, heap: str, settings: Callable[[], Mapping[str, str]]
+    ) -> None:
+        super().__init__(folder, port)
+        self.number = number
+        self.controller_port = free_port()
+        self.title = f"Kafka broker {number}"
+        self._heap, self._settings = heap, settings
+
+    @property
+    def version(self) -> str:
+        return locked("kafka").version
+
+    @property
+    def log_path(self) -> Path:
+        return self.folder / f"broker-{self.number}.log"
+
+    @property
+    def data_path(self) -> Path:
+        """Kafka's ``log.dirs``."""
+        return self.folder / f"broker-{self.number}"
+
+    def prepare(self) -> None:
+        lines = [f"{key}={value}" for key, value in {**self._own_settings(), **self._settings()}.items()]
+        self._properties.write_text("\n".join(lines) + "\n", encoding="utf-8")
+        self._logging.write_text(_LOGGING, encoding="utf-8")
+        if not (self.data_path / "meta.properties").exists():
+            self._format()
+
+    def _own_settings(self) -> dict[str, str]:
+        return {
+            "process.roles": "broker,controller",
+            "node.id": str(self.number),
+            "listeners": f"PLAINTEXT://{HOST}:{self.port},CONTROLLER://{HOST}:{self.controller_port}",
+            "advertised.listeners": f"PLAINTEXT://{HOST}:{self.port}",
+            "controller.listener.names": "CONTROLLER",
+            "log.dirs": str(self.data_path),
+        }
+
+    def _format(self) -> None:
+        arguments = ["format", "-t", _CLUSTER_ID, "-c", str(self._properties)]
+        done = subprocess.run(
+            self._java("kafka.tools.StorageTool", arguments), capture_output=True, text=True, timeout=60, check=False
+        )
+        if done.returncode:
+            raise EnvironmentFault(
+                f"{self.title}'s data folder cannot be formatted:\n{done.stdout}{done.stderr}", code="embedded.start"
+            )
+
+    def command(self) -> list[str]:
+        return self._java("kafka.Kafka", [str(self._properties)])
+
+    def _java(self, main: str, arguments: list[str]) -> list[str]:
+        options = [f"-Dlog4j2.configurationFile={self._logging}", "--enable-native-access=ALL-UNNAMED"]
+        class_path = fetch(locked("kafka").jars)
+        return java_command(main, class_path=class_path, heap=self._heap, options=options, arguments=arguments)
+
+    @property
+    def _properties(self) -> Path:
+        return self.folder / f"broker-{self.number}.properties"
+
+    @property
+    def _logging(self) -> Path:
+        return self.folder / f"broker-{self.number}.log4j2.properties"
+
+    def answers(self) -> bool:
+        # An open port is not enough: until the controller counts the broker in, it creates no topics.
+        if "Kafka Server started" not in self._running().log_text():
+            return False
+        with socket.socket() as probe:
+            return probe.connect_ex((HOST, self.port)) == 0
+
+
+class Kafka:
+    """A cluster of one or three brokers; ``brokers[i]`` can be killed and started alone.
+
+    Three brokers: replication factor 3, ``min.insync.replicas`` 2. With ``port`` the brokers listen on it and the
+    ports after it. ``heap`` is each broker's ``-Xmx``; ``settings`` are lines for ``server.properties``.
+    """
+
+    name = "kafka"
+    title = "Kafka"
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        port: int | None = None,
+        brokers: int = 1,
+        heap: str = "512m",
+        settings: Mapping[str, str] | None = None,
+    ) -> None:
+        if brokers not in (1, 3):
+            raise ValueError(f"brokers must be 1 or 3, not {brokers}")
+        self._extra = dict(settings or {})
+        # The number of brokers is part of the format: another number gets another folder.
+        folder = folder / f"{brokers}-broker{'s' if brokers > 1 else ''}"
+        self.brokers = [
+            Broker(folder, number, port and port + number - 1, heap=heap, settings=self._shared_settings)
+            for number in range(1, brokers + 1)
+        ]
+
+    def _shared_settings(self) -> dict[str, str]:
+        factor, in_sync = (3, 2) if len(self.brokers) == 3 else (1, 1)
+        voters = ",".join(f"{broker.number}@{HOST}:{broker.controller_port}" for broker in self.brokers)
+        return {
+            "controller.quorum.voters": voters,
+            "auto.create.topics.enable": "true",
+            "default.replication.factor": str(factor),
+            "min.insync.replicas": str(in_sync),
+            "offsets.topic.replication.factor": str(factor),
+            "offsets.topic.num.partitions": "10",
+            "transaction.state.log.replication.factor": str(factor),
+            "transaction.state.log.min.isr": str(in_sync),
+            "transaction.state.log.num.partitions": "10",
+            "share.coordinator.state.topic.replication.factor": str(factor),
+            "share.coordinator.state.topic.min.isr": str(in_sync),
+            "group.initial.rebalance.delay.ms": "0",
+            **self._extra,
+        }
+
+    @property
+    def bootstrap_servers(self) -> str:
+        """``host:port,…`` of every broker."""
+        return ",".join(f"{HOST}:{broker.port}" for broker in self.brokers)
+
+    @property
+    def version(self) -> str:
+        return self.brokers[0].version
+
+    @property
+    def port(self) -> int:
+        """The first broker's; ``brokers[i].port`` for the others."""
+        return self.brokers[0].port
+
+    @property
+    def pid(self) -> int:
+        """The first broker's process id."""
+        return self.brokers[0].pid
+
+    @property
+    def log_path(self) -> Path:
+        """The first broker's."""
+        return self.brokers[0].log_path
+
+    @property
+    def running(self) -> bool:
+        return all(broker.running for broker in self.brokers)
+
+    def start(self) -> None:
+        """All brokers at once: a quorum needs two of three."""
+        fetch(locked("kafka").jars)
+        self._each(Broker.start)
+
+    def stop(self) -> None:
+        self._each(Broker.stop)
+
+    def kill(self) -> None:
+        self._each(Broker.kill)
+
+    def restart(self) -> None:
+        self.stop()
+        self.start()
+
+    def _each(self, action: Callable[[Broker], None]) -> None:
+        with ThreadPoolExecutor(len(self.brokers), "kafka") as pool:
+            for done in [pool.submit(action, broker) for broker in self.brokers]:
+                done.result()
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()

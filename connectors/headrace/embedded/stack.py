@@ -1,0 +1,133 @@
+"""The engines together: one folder, one start in parallel, one stop."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from headrace.config import nearest
+from headrace.embedded.elasticsearch import Elasticsearch
+from headrace.embedded.jars import fetch, locked
+from headrace.embedded.kafka import Kafka
+from headrace.embedded.lock import FileLock
+from headrace.embedded.postgres import Postgres
+from headrace.errors import ConfigError, ConflictError, EnvironmentFault
+
+ENGINES = ("kafka", "elasticsearch", "postgres")
+
+
+class EmbeddedStack:
+    """Kafka, Elasticsearch and PostgreSQL on 127.0.0.1, their data below ``data``. For laptops, demos and tests.
+
+    ``engines`` is a choice of :data:`ENGINES`; the attribute of an engine left out raises EnvironmentFault. A port
+    that is not given is a free one, kept for this object's life. ``options`` are further arguments by engine:
+    ``{"kafka": {"heap": "1g", "settings": {…}}}``. The engines end with this process, even if it is killed.
+    Not for several threads.
+    """
+
+    def __init__(
+        self,
+        data: Path,
+        *,
+        engines: Iterable[str] = ENGINES,
+        brokers: int = 1,
+        kafka_port: int | None = None,
+        elasticsearch_port: int | None = None,
+        postgres_port: int | None = None,
+        options: Mapping[str, Mapping[str, Any]] | None = None,
+    ) -> None:
+        self.data = data.absolute()
+        wanted = list(engines)
+        for name in [*wanted, *(options or {})]:
+            if name not in ENGINES:
+                raise ConfigError(
+                    f"there is no engine {name!r}",
+                    code="embedded.unknown_engine",
+                    hint=nearest(name, ENGINES) or f"known: {', '.join(ENGINES)}",
+                )
+        more = {name: dict((options or {}).get(name, {})) for name in ENGINES}
+        makers: dict[str, Callable[[], Kafka | Elasticsearch | Postgres]] = {
+            "kafka": lambda: Kafka(self.data / "kafka", port=kafka_port, brokers=brokers, **more["kafka"]),
+            "elasticsearch": lambda: Elasticsearch(
+                self.data / "elasticsearch", port=elasticsearch_port, **more["elasticsearch"]
+            ),
+            "postgres": lambda: Postgres(self.data / "postgres", port=postgres_port, **more["postgres"]),
+        }
+        self.engines = {name: makers[name]() for name in ENGINES if name in wanted}
+        self._lock = FileLock(self.data / "stack.lock")
+
+    @property
+    def kafka(self) -> Kafka:
+        engine = self._engine("kafka")
+        assert isinstance(engine, Kafka)
+        return engine
+
+    @property
+    def elasticsearch(self) -> Elasticsearch:
+        engine = self._engine("elasticsearch")
+        assert isinstance(engine, Elasticsearch)
+        return engine
+
+    @property
+    def postgres(self) -> Postgres:
+        engine = self._engine("postgres")
+        assert isinstance(engine, Postgres)
+        return engine
+
+    def _engine(self, name: str) -> Kafka | Elasticsearch | Postgres:
+        if name not in self.engines:
+            raise EnvironmentFault(f"this stack was made without {name}", code="embedded.not_running")
+        return self.engines[name]
+
+    def start(self) -> None:
+        """Fetches what is missing, then starts all engines at once. Returns when each of them answers.
+
+        Raises ConflictError if another process runs a stack in this folder, and what the first engine that fails
+        raises; the others are stopped then.
+        """
+        fetch(jar for name in self.engines if name != "postgres" for jar in locked(name).jars)
+        self.data.mkdir(parents=True, exist_ok=True)
+        if not self._lock.try_acquire():
+            raise ConflictError(
+                f"a stack is already running in {self.data}",
+                code="embedded.already_running",
+                hint="headrace down stops it; another folder (--data) may hold a second one",
+            )
+        try:
+            with ThreadPoolExecutor(max(1, len(self.engines)), "start") as pool:
+                starts = [pool.submit(engine.start) for engine in self.engines.values()]
+                try:
+                    for start in as_completed(starts):
+                        start.result()
+                except BaseException:
+                    # Now, not when the others are up: their wait ends with their process.
+                    self._kill_all()
+                    raise
+        except BaseException:
+            self._kill_all()  # one that was not yet a process a moment ago
+            self._lock.release()
+            raise
+
+    def stop(self) -> None:
+        """Ends all engines in order and at once. Harmless if nothing runs."""
+        with ThreadPoolExecutor(max(1, len(self.engines)), "stop") as pool:
+            stops = [pool.submit(engine.stop) for engine in self.engines.values()]
+        self._lock.release()
+        for stop in stops:
+            stop.result()
+
+    def _kill_all(self) -> None:
+        for engine in self.engines.values():
+            engine.kill()
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()

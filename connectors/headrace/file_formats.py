@@ -1,0 +1,265 @@
+"""YAML, JSON and ``.properties`` texts → one tree of nodes that know where they stand."""
+
+from __future__ import annotations
+
+import json
+import re
+from bisect import bisect_right
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from json.decoder import scanstring
+
+import yaml
+
+from headrace.errors import ConfigError, Finding, Location
+
+
+@dataclass(frozen=True, slots=True)
+class Scalar:
+    """A value as it is written: ``no``, ``1e3`` and dates stay text. ``text`` is None for null."""
+
+    text: str | None
+    location: Location
+
+
+@dataclass(frozen=True, slots=True)
+class Items:
+    """A list."""
+
+    nodes: tuple[Node, ...]
+    location: Location
+
+
+@dataclass(frozen=True, slots=True)
+class Entries:
+    """A map: key, where the key stands, value. Keys may repeat; the reader of the tree judges."""
+
+    entries: tuple[tuple[str, Location, Node], ...]
+    location: Location
+
+
+Node = Scalar | Items | Entries
+Parser = Callable[[str, str], Node]
+"""``parser(text, file)``. Raises ConfigError ``config.syntax``."""
+
+
+def syntax_error(location: Location, problem: str, hint: str = "") -> ConfigError:
+    """What a parser raises."""
+    return ConfigError(findings=[Finding("config.syntax", problem, hint=hint, location=location)])
+
+
+def parse_yaml(text: str, file: str) -> Node:
+    """One YAML document. Anchors and ``<<`` merges are followed; scalars are not interpreted."""
+    try:
+        root = yaml.compose(text, Loader=yaml.CSafeLoader)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        place = Location(file, mark.line + 1, mark.column + 1) if mark else Location(file, 1)
+        problem = ", ".join(part for part in (error.context, error.problem) if part)
+        raise syntax_error(place, f"not readable as YAML: {problem}", _yaml_hint(problem)) from error
+    except yaml.YAMLError as error:  # the reader's: a character that YAML does not allow
+        problem = str(error).splitlines()[0]
+        raise syntax_error(Location(file, 1), f"not readable as YAML: {problem}", "save the file as UTF-8") from error
+    if root is None:
+        return Scalar(None, Location(file, 1))
+    return _YamlTree(file).node(root)
+
+
+class _YamlTree:
+    """Nodes of PyYAML → ours."""
+
+    # Aliases can make a small text a huge tree ("billion laughs"); no configuration is near this.
+    LIMIT = 20_000
+
+    def __init__(self, file: str) -> None:
+        self._file = file
+        self._open: set[int] = set()
+        self._made = 0
+
+    def node(self, node: yaml.Node) -> Node:
+        place = self._place(node)
+        if id(node) in self._open:
+            raise syntax_error(place, "an alias stands inside its own anchor", "write the values out")
+        self._made += 1
+        if self._made > self.LIMIT:
+            raise syntax_error(place, f"more than {self.LIMIT} values", "write fewer aliases")
+        if not node.tag.startswith("tag:yaml.org,2002:"):
+            raise syntax_error(place, f"the tag {node.tag} has no meaning here", "write the value without a tag")
+        if isinstance(node, yaml.ScalarNode):
+            return Scalar(None if node.tag == "tag:yaml.org,2002:null" and not node.style else node.value, place)
+        self._open.add(id(node))
+        try:
+            if isinstance(node, yaml.SequenceNode):
+                return Items(tuple(self.node(item) for item in node.value), place)
+            assert isinstance(node, yaml.MappingNode)
+            return Entries(tuple(self._entries(node)), place)
+        finally:
+            self._open.discard(id(node))
+
+    def _entries(self, node: yaml.MappingNode) -> Iterator[tuple[str, Location, Node]]:
+        merged: dict[str, tuple[str, Location, Node]] = {}
+        explicit = set()
+        for key, value in node.value:
+            place = self._place(key)
+            if key.tag == "tag:yaml.org,2002:merge":
+                for entry in self._merged(value):
+                    merged.setdefault(entry[0], entry)  # of several merged maps the first wins
+            elif not isinstance(key, yaml.ScalarNode) or not key.value:
+                raise syntax_error(place, "a key must be a text", "write the key in quotes")
+            else:
+                explicit.add(key.value)
+                yield key.value, place, self.node(value)
+        yield from (entry for name, entry in merged.items() if name not in explicit)
+
+    def _merged(self, node: yaml.Node) -> Iterator[tuple[str, Location, Node]]:
+        tree = self.node(node)
+        for item in tree.nodes if isinstance(tree, Items) else (tree,):
+            if not isinstance(item, Entries):
+                raise syntax_error(item.location, "'<<' takes a map or a list of maps", "write an alias: *name")
+            yield from item.entries
+
+    def _place(self, node: yaml.Node) -> Location:
+        return Location(self._file, node.start_mark.line + 1, node.start_mark.column + 1)
+
+
+def _yaml_hint(problem: str) -> str:
+    if "cannot start any token" in problem:
+        return "indent with blanks, not tabs; put texts that begin with @, ` or % in quotes"
+    if "mapping values are not allowed" in problem:
+        return "put a text that contains ': ' in quotes"
+    return ""
+
+
+def parse_json(text: str, file: str) -> Node:
+    """One JSON value."""
+    try:
+        json.loads(text)
+    except json.JSONDecodeError as error:
+        place = Location(file, error.lineno, error.colno)
+        raise syntax_error(place, f"not readable as JSON: {error.msg}") from error
+    except RecursionError as error:
+        raise syntax_error(Location(file, 1), "not readable as JSON: nested too deeply") from error
+    return _JsonTree(text, file).value(0)[0]
+
+
+class _JsonTree:
+    """A second walk over a text that is known to be JSON, this time noting where things stand."""
+
+    BLANKS = re.compile(r"[ \t\r\n]*")
+    WORD = re.compile(r"[^\s,\]}]+")
+
+    def __init__(self, text: str, file: str) -> None:
+        self._text = text
+        self._file = file
+        self._lines = [0, *(match.end() for match in re.finditer("\n", text))]
+
+    def value(self, start: int) -> tuple[Node, int]:
+        """The node at ``start`` (blanks before it are passed), and where it ends."""
+        at = self._skip(start)
+        place = self._place(at)
+        match self._text[at]:
+            case "{":
+                return self._object(at + 1, place)
+            case "[":
+                return self._array(at + 1, place)
+            case '"':
+                text, end = scanstring(self._text, at + 1)
+                return Scalar(text, place), end
+        end = self.WORD.match(self._text, at).end()  # type: ignore[union-attr] # valid JSON has a word here
+        word = self._text[at:end]
+        return Scalar(None if word == "null" else word, place), end
+
+    def _object(self, at: int, place: Location) -> tuple[Entries, int]:
+        entries = []
+        at = self._skip(at)
+        while self._text[at] != "}":
+            key_place = self._place(at)
+            key, at = scanstring(self._text, at + 1)
+            node, at = self.value(self._skip(at) + 1)  # past the colon
+            entries.append((key, key_place, node))
+            at = self._next(at)
+        return Entries(tuple(entries), place), at + 1
+
+    def _array(self, at: int, place: Location) -> tuple[Items, int]:
+        nodes = []
+        at = self._skip(at)
+        while self._text[at] != "]":
+            node, at = self.value(at)
+            nodes.append(node)
+            at = self._next(at)
+        return Items(tuple(nodes), place), at + 1
+
+    def _next(self, at: int) -> int:
+        at = self._skip(at)
+        return self._skip(at + 1) if self._text[at] == "," else at
+
+    def _skip(self, at: int) -> int:
+        return self.BLANKS.match(self._text, at).end()  # type: ignore[union-attr] # matches nothing, too
+
+    def _place(self, at: int) -> Location:
+        line = bisect_right(self._lines, at)
+        return Location(self._file, line, at - self._lines[line - 1] + 1)
+
+
+_LINE_END = re.compile(r"\r\n|\r|\n")
+_KEY = re.compile(r"(?:\\.|[^\\=: \t\f])*", re.DOTALL)
+_SEPARATOR = re.compile(r"[ \t\f]*[=:]?[ \t\f]*")
+_ESCAPE = re.compile(r"\\(u[0-9a-fA-F]{4}|.|$)", re.DOTALL)
+_ESCAPED = {"t": "\t", "n": "\n", "r": "\r", "f": "\f"}
+
+
+def parse_properties(text: str, file: str) -> Node:
+    """Java's format (``java.util.Properties.load``): comments, continued lines, escapes. Read as UTF-8."""
+    entries: list[tuple[str, Location, Node]] = []
+    for line, place in _logical_lines(text, file):
+        key = _KEY.match(line)
+        separator = _SEPARATOR.match(line, key.end() if key else 0)
+        if key is None or separator is None:  # both match nothing, too
+            continue
+        value = Scalar(_unescape(line[separator.end() :], place), place)
+        entries.append((_unescape(key[0], place), place, value))
+    return Entries(tuple(entries), Location(file, 1))
+
+
+def _logical_lines(text: str, file: str) -> Iterator[tuple[str, Location]]:
+    line, place = "", None
+    for number, raw in enumerate(_LINE_END.split(text), 1):
+        part = raw.lstrip(" \t\f")
+        if place is None:
+            if not part or part[0] in "#!":
+                continue
+            place = Location(file, number, len(raw) - len(part) + 1)
+        backslashes = len(part) - len(part.rstrip("\\"))
+        if backslashes % 2:
+            line += part[:-1]
+            continue
+        yield line + part, place
+        line, place = "", None
+    if place is not None:
+        yield line, place
+
+
+def _unescape(text: str, place: Location) -> str:
+    if "\\u" in re.sub(r"\\u[0-9a-fA-F]{4}", "", text.replace("\\\\", "")):
+        raise syntax_error(place, r"malformed \uxxxx escape", r"four hexadecimal digits follow \u; write \\u for a \u")
+    if "\\" not in text:
+        return text
+    plain = _ESCAPE.sub(lambda match: _character(match[1]), text)
+    try:
+        return plain.encode("utf-16", "surrogatepass").decode("utf-16")  # two \u escapes may be one character
+    except UnicodeDecodeError as error:
+        raise syntax_error(place, r"half a character: \ud800 to \udfff come in pairs") from error
+
+
+def _character(escape: str) -> str:
+    if len(escape) == 5:
+        return chr(int(escape[1:], 16))
+    return _ESCAPED.get(escape, escape)
+
+
+PARSERS: dict[str, Parser] = {
+    ".yaml": parse_yaml,
+    ".yml": parse_yaml,
+    ".json": parse_json,
+    ".properties": parse_properties,
+}

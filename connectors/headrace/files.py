@@ -1,0 +1,150 @@
+"""A configuration file of any format → flat properties, each with the place where it is written.
+
+Nested maps become dotted keys (``errors: {tolerance: all}`` → ``errors.tolerance``), lists become comma lists, and
+scalars are the text that is written: YAML's ``no``, ``1e3`` and dates stay what they look like. A null (``key:`` with
+nothing behind) is an error, as in Kafka Connect; an empty text is written ``''``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from headrace.errors import ConfigError, Finding, Location
+from headrace.file_formats import PARSERS, Entries, Items, Node, Scalar
+
+
+@dataclass(frozen=True)
+class ConfigFile:
+    """What a file says. ``positions`` has the place of every key in ``properties``."""
+
+    path: str
+    properties: dict[str, str]
+    positions: dict[str, Location]
+
+    def where(self, key: str) -> str:
+        """``orders.yaml:7:3``, where the key stands; the file's name when it is not there."""
+        return str(self.positions.get(key, self.path))
+
+    @property
+    def is_connector(self) -> bool:
+        """Whether it describes a connector, or else a worker."""
+        return "connector.class" in self.properties
+
+
+def read_config_file(path: Path) -> ConfigFile:
+    """Read YAML, JSON or ``.properties``, by the file's ending. Raises ConfigError with all findings.
+
+    JSON may have the form of ``POST /connectors``: ``{"name": …, "config": {…}}``.
+    """
+    file = str(path)
+    parser = PARSERS.get(path.suffix.lower())
+    if parser is None:
+        text = f"{file}: the name's ending does not tell the format"
+        raise _unreadable(file, text, f"name it {', '.join(PARSERS)}")
+    root = parser(_text(path), file)
+    if not isinstance(root, Entries):
+        text = "a configuration is a map of keys and values" if not _is_empty(root) else "the file is empty"
+        raise ConfigError(findings=[Finding("config.syntax", text, hint="write key: value", location=root.location)])
+    reader = _Reader()
+    reader.read(_config_of_request(root, reader) if path.suffix.lower() == ".json" else root)
+    if any(finding.severity == "error" for finding in reader.findings):
+        raise ConfigError(findings=reader.findings)
+    return ConfigFile(file, reader.properties, reader.positions)
+
+
+class _Reader:
+    """Collects properties and findings."""
+
+    def __init__(self) -> None:
+        self.properties: dict[str, str] = {}
+        self.positions: dict[str, Location] = {}
+        self.findings: list[Finding] = []
+
+    def read(self, root: Entries) -> None:
+        for key, place, node in _flat(root):
+            text = self._text(key, node)
+            if key in self.positions:
+                earlier = self.positions[key]
+                message = f"'{key}' is given twice, first at {earlier}"
+                self.report("config.duplicate_key", message, key, place, "keep one of the two")
+            elif text is not None:
+                self.properties[key] = text
+            self.positions.setdefault(key, place)
+
+    def report(self, code: str, message: str, key: str, place: Location, hint: str) -> None:
+        self.findings.append(Finding(code, message, key, hint, place))
+
+    def _text(self, key: str, node: Node) -> str | None:
+        if isinstance(node, Items):
+            texts = [self._item(key, item) for item in node.nodes]
+            return ",".join(text for text in texts if text is not None)
+        assert isinstance(node, Scalar)  # maps are flat by now
+        if node.text is None:
+            hint = "write '' for an empty text, or remove the key"
+            self.report("config.invalid_value", f"'{key}' has no value", key, node.location, hint)
+        return node.text
+
+    def _item(self, key: str, node: Node) -> str | None:
+        if not isinstance(node, Scalar) or node.text is None:
+            message, hint = f"an item of the list '{key}' is not a text", "lists hold texts and numbers only"
+        elif "," in node.text:
+            message = f"an item of the list '{key}' contains a comma, which separates items"
+            hint = "write two items; a text that must keep its comma cannot be in a list"
+        elif not node.text.strip():
+            message, hint = f"an item of the list '{key}' is empty", "remove the item"
+        else:
+            return node.text
+        self.report("config.invalid_value", message, key, node.location, hint)
+        return None
+
+
+def _flat(node: Entries, prefix: str = "") -> Iterator[tuple[str, Location, Node]]:
+    for key, place, value in node.entries:
+        if isinstance(value, Entries):
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield prefix + key, place, value
+
+
+def _config_of_request(root: Entries, reader: _Reader) -> Entries:
+    """The ``config`` of a body of ``POST /connectors`` with its name in it; other maps as they are."""
+    config = next((value for key, _, value in root.entries if key == "config"), None)
+    if not isinstance(config, Entries):
+        return root
+    entries = list(config.entries)
+    inner = next((value for key, _, value in entries if key == "name"), None)
+    for key, place, value in root.entries:
+        if key == "name" and inner is None:
+            entries.insert(0, (key, place, value))
+        elif key == "name" and isinstance(value, Scalar) and isinstance(inner, Scalar) and value.text != inner.text:
+            message = f"the connector is named '{value.text}' here and '{inner.text}' in its config"
+            reader.report("config.conflict", message, "name", place, "give the same name, or only one")
+        elif key == "initial_state":
+            message = "a file cannot set the initial state"
+            hint = "remove it and use `headrace connectors stop NAME`, or send the file with POST /connectors"
+            reader.report("config.unknown_key", message, key, place, hint)
+        elif key not in ("name", "config"):
+            message = f"unknown key '{key}' beside 'config'"
+            reader.report("config.unknown_key", message, key, place, "move it into 'config'")
+    return Entries(tuple(entries), config.location)
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        hint = "save it as UTF-8"
+        raise _unreadable(str(path), f"{path}: byte {error.start + 1} is not UTF-8", hint) from error
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        raise _unreadable(str(path), f"{path} cannot be read: {reason}", "check the path and its permissions") from error
+
+
+def _unreadable(file: str, text: str, hint: str) -> ConfigError:
+    return ConfigError(findings=[Finding("config.file", text, hint=hint, location=Location(file, 1))])
+
+
+def _is_empty(root: Node) -> bool:
+    return isinstance(root, Scalar) and root.text is None

@@ -1,0 +1,91 @@
+"""What callers send, checked: configurations and the body that creates a connector."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from headrace.config import nearest
+from headrace.errors import ConfigError, Finding
+from headrace.rest.calls import bad_request, json_type
+from headrace.states import TargetState
+
+INITIAL_STATES = {"RUNNING": TargetState.STARTED, "PAUSED": TargetState.PAUSED, "STOPPED": TargetState.STOPPED}
+"""The words of KIP-980."""
+
+
+class Creation(NamedTuple):
+    """The body of ``POST /connectors``."""
+
+    name: str
+    config: dict[str, str]
+    initial_state: TargetState
+
+
+def creation(body: Mapping[str, Any]) -> Creation:
+    """Connect's CreateConnectorRequest. Raises CommandError or ConfigError (both 400)."""
+    known = ("name", "config", "initial_state")
+    for field in body:
+        if field not in known:
+            raise bad_request(f'Unrecognized field "{field}"', nearest(field, known) or f"known: {', '.join(known)}")
+    name = body.get("name")
+    if not isinstance(name, str | None):
+        raise bad_request(f"'name' must be a string, not {json_type(name)}")
+    name = (name or "").strip()
+    config = body.get("config")
+    if not isinstance(config, dict):
+        raise bad_request(f"'config' must be an object of keys and values, not {json_type(config)}")
+    return Creation(name, named(config_map(config), name), _initial_state(body.get("initial_state")))
+
+
+def config_map(body: Mapping[str, Any]) -> dict[str, str]:
+    """A configuration: keys and texts. Numbers and booleans mean their text, as in Connect; null is an error."""
+    changes = config_changes(body)
+    nulls = [
+        Finding("config.null_value", f"Null value can not be supplied as the configuration value. ({key})", key)
+        for key, value in changes.items()
+        if value is None
+    ]
+    if nulls:
+        raise ConfigError(findings=nulls)
+    return {key: value for key, value in changes.items() if value is not None}
+
+
+def config_changes(body: Mapping[str, Any]) -> dict[str, str | None]:
+    """Changes to a configuration (KIP-477): as :func:`config_map`, but null deletes the key."""
+    nested = [key for key, value in body.items() if isinstance(value, dict | list)]
+    if nested:
+        names = ", ".join(f"'{key}'" for key in nested)
+        raise bad_request(
+            f"values of a configuration are strings; {names} holds {json_type(body[nested[0]])}",
+            "write lists as one string with commas between, and nested keys with dots",
+        )
+    return {key: _text(value) for key, value in body.items()}
+
+
+def named(config: dict[str, str], name: str) -> dict[str, str]:
+    """``config`` with its ``name``. Raises CommandError when it names another connector, ConfigError when none."""
+    included = config.get("name", name)
+    if included != name:
+        text = f"Connector name configuration ({included}) doesn't match connector name in the URL ({name})"
+        raise bad_request(text, "leave 'name' out of the configuration, or make both the same")
+    if not name:
+        text = 'Missing required configuration "name" which has no default value.'
+        raise ConfigError(findings=[Finding("config.missing_key", text, "name", "give the connector a name")])
+    return {**config, "name": name}
+
+
+def _text(value: Any) -> str | None:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return None if value is None else str(value)
+
+
+def _initial_state(word: Any) -> TargetState:
+    if word is None:
+        return TargetState.STARTED
+    state = INITIAL_STATES.get(word.strip().upper()) if isinstance(word, str) else None
+    if state is None:
+        shown = f"'{word}'" if isinstance(word, str) else json_type(word)
+        raise bad_request(f"initial_state is one of {', '.join(INITIAL_STATES)}, not {shown}")
+    return state

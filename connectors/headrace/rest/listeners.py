@@ -1,0 +1,94 @@
+"""``listeners``: from text to a listening socket."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import socket
+from collections.abc import Sequence
+from typing import NamedTuple
+from urllib.parse import urlsplit
+
+from headrace.errors import ConfigError, EnvironmentFault, Finding
+
+DEFAULT_PORT = 8083
+BACKLOG = 128
+EXAMPLE = "http://127.0.0.1:8084"
+
+
+class Listener(NamedTuple):
+    """Where to listen. ``0.0.0.0`` and ``::`` mean all addresses, port 0 any free port."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+def parse_listeners(texts: Sequence[str]) -> list[Listener]:
+    """``http://host:port`` each; no host means all addresses. Raises ConfigError with every finding."""
+    if not texts:
+        text = "Invalid value  for configuration listeners: at least one listener is needed"
+        raise ConfigError(findings=[Finding("config.invalid_value", text, "listeners", f"for example {EXAMPLE}")])
+    parsed = [_parse(text) for text in texts]
+    findings = [item for item in parsed if isinstance(item, Finding)]
+    if findings:
+        raise ConfigError(findings=findings)
+    return [item for item in parsed if isinstance(item, Listener)]
+
+
+def _parse(text: str) -> Listener | Finding:
+    shown = text.rpartition("@")[2]  # whatever stands before may be a password
+    scheme = text.partition("://")[0].lower()
+    if scheme == "https":
+        message = f"Invalid value {shown} for configuration listeners: https is not supported yet"
+        return Finding("rest.https_unsupported", message, "listeners", "listen on http, and put a proxy in front")
+    try:
+        parts = urlsplit(text)
+        if scheme == "http" and parts.path in ("", "/"):
+            return Listener(parts.hostname or "0.0.0.0", DEFAULT_PORT if parts.port is None else parts.port)
+    except ValueError:
+        pass  # a port that is no number, an unclosed bracket: the finding below says what is expected
+    message = f"Invalid value {shown} for configuration listeners: not of the form http://host:port"
+    return Finding("config.invalid_value", message, "listeners", f"for example {EXAMPLE}")
+
+
+def listen(listener: Listener) -> socket.socket:
+    """A socket that already accepts connections. Raises EnvironmentFault."""
+    try:
+        addresses = socket.getaddrinfo(listener.host, listener.port, type=socket.SOCK_STREAM)
+        # localhost may come as ::1 first, where clients that ask for 127.0.0.1 would find nobody
+        family, kind, protocol, _, address = min(addresses, key=lambda item: item[0] is not socket.AF_INET)
+        with contextlib.ExitStack() as cleanup:
+            opened = cleanup.enter_context(socket.socket(family, kind, protocol))
+            opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            opened.bind(address)
+            # Now, not on the server's thread: two sockets may be bound to one port until one of them listens.
+            opened.listen(BACKLOG)
+            cleanup.pop_all()
+            return opened
+    except OSError as error:
+        raise _fault(listener, error) from error
+
+
+def _fault(listener: Listener, error: OSError) -> EnvironmentFault:
+    what = f"the REST API cannot listen on {listener}"
+    elsewhere = f"in the worker's settings, for example listeners: {EXAMPLE}"
+    if error.errno == errno.EADDRINUSE:
+        return EnvironmentFault(
+            f"{what}: another process is using this port (perhaps another worker)",
+            code="rest.port_in_use",
+            hint=f"stop that process, or choose another port with 'listeners' {elsewhere}",
+        )
+    return EnvironmentFault(
+        f"{what}: {error.strerror or error}",
+        code="rest.cannot_listen",
+        hint=f"choose an address of this machine and a port above 1023 with 'listeners' {elsewhere}",
+    )
+
+
+def url_of(listener: Listener, opened: socket.socket) -> str:
+    """The URL under which a client on this machine reaches the socket, with the port it really has."""
+    reachable = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(listener.host, listener.host)
+    return f"http://{Listener(reachable, opened.getsockname()[1])}"

@@ -1,0 +1,77 @@
+"""Levels of Python's loggers under the names that Connect's ``/admin/loggers`` uses."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from typing import Any
+
+from headrace.config import nearest
+from headrace.errors import NotFoundError
+from headrace.metrics import now_ms
+
+LEVELS = {
+    "OFF": logging.CRITICAL + 10,
+    "FATAL": logging.CRITICAL,
+    "ERROR": logging.ERROR,
+    "WARN": logging.WARNING,
+    "INFO": logging.INFO,
+    "DEBUG": logging.DEBUG,
+    "TRACE": 5,
+    "ALL": 1,
+}
+"""Log4j's words, which Connect's clients send and expect."""
+
+
+class Loggers:
+    """Reads and sets levels; remembers when it set one. Safe from any thread."""
+
+    def __init__(self) -> None:
+        self._modified: dict[str, int] = {}
+        self._lock = threading.Lock()
+
+    def all(self) -> dict[str, dict[str, Any]]:
+        """Loggers with a level of their own, by name, and ``root``."""
+        names = ["root", *(name for name, logger in _existing().items() if logger.level)]
+        return {name: self._view(name, _logger(name)) for name in sorted(names)}
+
+    def one(self, name: str) -> dict[str, Any]:
+        """One logger with its effective level. Raises NotFoundError."""
+        existing = _existing()
+        if name != "root" and name not in existing:
+            raise NotFoundError(f"Logger {name} not found.", hint=nearest(name, existing))
+        return self._view(name, _logger(name))
+
+    def set_level(self, name: str, level: str) -> list[str]:
+        """Set it for ``name`` and what is below; the names that were changed. Raises NotFoundError for the level."""
+        number = LEVELS.get(level.strip().upper())
+        if number is None:
+            raise NotFoundError(f"invalid log level '{level}'.", hint=f"one of {', '.join(LEVELS)}")
+        # Below root only loggers with a level of their own need changing: the others inherit.
+        below = [other for other, logger in _existing().items() if logger.level and _is_below(other, name)]
+        changed = sorted({name, *below})
+        with self._lock:
+            for each in changed:
+                _logger(each).setLevel(number)
+                self._modified[each] = now_ms()
+        return changed
+
+    def _view(self, name: str, logger: logging.Logger) -> dict[str, Any]:
+        return {"level": _word(logger.getEffectiveLevel()), "last_modified": self._modified.get(name)}
+
+
+def _existing() -> dict[str, logging.Logger]:
+    registered = logging.root.manager.loggerDict.copy()  # others may add loggers meanwhile
+    return {name: logger for name, logger in registered.items() if isinstance(logger, logging.Logger)}
+
+
+def _logger(name: str) -> logging.Logger:
+    return logging.getLogger(None if name == "root" else name)
+
+
+def _is_below(name: str, parent: str) -> bool:
+    return parent == "root" or name.startswith(f"{parent}.")
+
+
+def _word(number: int) -> str:
+    return next(word for word, level in LEVELS.items() if number >= level or word == "ALL")

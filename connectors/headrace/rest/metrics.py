@@ -1,0 +1,96 @@
+"""Counters and states for Prometheus (``/metrics``) and as JSON (``/v1/metrics``)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from headrace.errors import NotFoundError
+from headrace.metrics import DESCRIPTIONS
+from headrace.rest.calls import Call, resource
+from headrace.runtime.api import ConnectorStatus, WorkerApi
+from headrace.states import State
+
+GAUGES = frozenset(
+    {"source_record_active_count", "sink_record_lag", "sink_record_age_ms", "last_record_timestamp_ms"},
+)
+"""Names in the table that go up and down; all others only count."""
+
+
+class MetricsRoutes:
+    """What tasks have counted."""
+
+    def __init__(self, api: WorkerApi) -> None:
+        self._api = api
+
+    def routes(self) -> list[Route]:
+        """``/metrics`` and ``/v1/metrics``."""
+        return [resource("/metrics", get=self.prometheus), resource("/v1/metrics", get=self.json)]
+
+    def prometheus(self, _: Call) -> Response:
+        """Prometheus' text format 0.0.4/1.0.0."""
+        return Response(generate_latest(WorkerCollector(self._api)), headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+    def json(self, _: Call) -> Response:
+        """``{"tasks": [{"connector", "task", "metrics": {name: int}}]}``."""
+        tasks = sorted(self._api.metrics().items())
+        shown = [{"connector": task.connector, "task": task.number, "metrics": dict(values)} for task, values in tasks]
+        return JSONResponse({"tasks": shown})
+
+
+class WorkerCollector(Collector):
+    """Asks the worker once per scrape; holds nothing, so tasks that are gone leave no stale series."""
+
+    def __init__(self, api: WorkerApi) -> None:
+        self._api = api
+
+    def collect(self) -> Iterator[Metric]:
+        """``headrace_<name>{connector,task}`` and one 0/1 series per possible state (as a Prometheus state set)."""
+        yield from self._counters()
+        yield from self._states()
+
+    def _counters(self) -> Iterator[Metric]:
+        tasks = sorted(self._api.metrics().items())
+        for name, description in DESCRIPTIONS.items():
+            metric = _metric(name, description)
+            for task, values in tasks:
+                if name in values:
+                    labels = {"connector": task.connector, "task": str(task.number)}
+                    metric.add_sample(f"headrace_{name}", labels, values[name])
+            yield metric
+
+    def _states(self) -> Iterator[Metric]:
+        connectors = GaugeMetricFamily(
+            "headrace_connector_state", "1 for the state the connector is in, else 0.", labels=("connector", "state")
+        )
+        tasks = GaugeMetricFamily(
+            "headrace_task_state", "1 for the state the task is in, else 0.", labels=("connector", "task", "state")
+        )
+        for status in self._statuses():
+            for state in State:
+                connectors.add_metric((status.name, state.value), status.connector.state is state)
+                for number, task in sorted(status.tasks.items()):
+                    tasks.add_metric((status.name, str(number), state.value), task.state is state)
+        yield connectors
+        yield tasks
+
+    def _statuses(self) -> Iterator[ConnectorStatus]:
+        for name in self._api.connectors():
+            try:
+                yield self._api.status(name)
+            except NotFoundError:  # deleted since the names were read
+                continue
+
+
+def _metric(name: str, description: str) -> Metric:
+    if name in GAUGES:
+        return Metric(f"headrace_{name}", description, "gauge")
+    if name.endswith("_total"):
+        return Metric(f"headrace_{name.removesuffix('_total')}", description, "counter")
+    # Prometheus wants counters to end in _total; Connect's names that do not are kept, and declared untyped.
+    return Metric(f"headrace_{name}", description, "unknown")

@@ -1,0 +1,90 @@
+"""Routes below ``/connector-plugins``."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+import structlog
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from headrace.errors import ConfigError, NotFoundError
+from headrace.registry import Kind, Plugin, Registry
+from headrace.rest import bodies, views
+from headrace.rest.calls import Call, bad_request, resource
+from headrace.runtime.api import WorkerApi
+
+log = structlog.stdlib.get_logger(__name__)
+
+CONFIGURABLE = (Kind.CONNECTOR, Kind.TRANSFORM, Kind.PREDICATE, Kind.CONVERTER)
+"""Kinds that Connect knows of, in the order of its listing."""
+
+
+class PluginRoutes:
+    """Installed plugins, their keys, and validation."""
+
+    def __init__(self, api: WorkerApi, registry: Registry) -> None:
+        self._api = api
+        self._registry = registry
+
+    def routes(self) -> list[Route]:
+        """Every path below ``/connector-plugins``. A plugin answers to its class, its name and its JVM aliases."""
+        return [
+            resource("/connector-plugins", get=self.list_plugins),
+            resource("/connector-plugins/{plugin}/config", get=self.config),
+            resource("/connector-plugins/{plugin}/config/validate", put=self.validate),
+        ]
+
+    def list_plugins(self, call: Call) -> Response:
+        """Sinks, then sources; with ``?connectorsOnly=false`` also transforms, predicates and converters."""
+        kinds = CONFIGURABLE[:1] if call.flag("connectorsOnly", default=True) else CONFIGURABLE
+        shown: list[dict[str, str]] = []
+        for kind in kinds:
+            views_of_kind = [view for item in self._registry.plugins(kind) if (view := _view(item))]
+            shown += sorted(views_of_kind, key=lambda view: view["type"])  # "sink" before "source"
+        return JSONResponse(shown)
+
+    def config(self, call: Call) -> Response:
+        """The definitions of a plugin's keys."""
+        plugin = self._find(call.path["plugin"])
+        # Imported late: documentation of every key is not needed to run a worker.
+        answer: Any = importlib.import_module("headrace.reference").config_answer(plugin)
+        return JSONResponse(answer)
+
+    def validate(self, call: Call) -> Response:
+        """200 also when there are errors; they are in the body."""
+        requested, config = call.path["plugin"], bodies.config_changes(call.json_object())
+        included = config.get("connector.class")
+        if not included:
+            raise bad_request("Connector config contains no connector type", "set 'connector.class'")
+        if not self._same(included, requested):
+            raise bad_request(f"Included connector type {included} does not match request type {requested}")
+        return JSONResponse(self._api.validate(bodies.config_map(config)))
+
+    def _find(self, name: str) -> Plugin:
+        for kind in CONFIGURABLE:
+            try:
+                return self._registry.find(kind, name)
+            except ConfigError as error:
+                if error.code != "plugin.unknown":
+                    raise
+        hint = self._registry.unknown(Kind.CONNECTOR, name).hint
+        raise NotFoundError(f"Unknown plugin {name}.", hint=hint)
+
+    def _same(self, included: str, requested: str) -> bool:
+        if included.removesuffix("Connector").endswith(requested.removesuffix("Connector")):
+            return True
+        try:
+            found = [self._registry.find(Kind.CONNECTOR, name) for name in (included, requested)]
+        except ConfigError:  # at least one is not installed, so the two are not the same
+            return False
+        return found[0] is found[1]
+
+
+def _view(item: Plugin) -> dict[str, str] | None:
+    try:
+        return views.plugin(item)
+    except ConfigError as error:  # one broken plugin must not hide the others
+        log.warning("rest.plugin_left_out", plugin=item.name, reason=str(error))
+        return None

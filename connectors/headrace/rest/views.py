@@ -1,0 +1,68 @@
+"""JSON shapes of Connect's answers.
+
+Statuses carry two fields beside Connect's: ``reason`` (one sentence: what a RUNNING one is waiting for; only when there
+is one) and ``since`` (epoch milliseconds of the last change of state or reason; only when it is known). As in Connect
+``trace`` is left out when empty; ``version`` when unknown.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from headrace.registry import Plugin
+from headrace.runtime.api import ConnectorInfo, ConnectorStatus, TaskInfo
+from headrace.states import Status, TaskId
+
+
+def connector_info(info: ConnectorInfo) -> dict[str, Any]:
+    """Connect's ConnectorInfo."""
+    return {
+        "name": info.name,
+        "config": dict(info.config),
+        "tasks": [task_id(task) for task in info.tasks],
+        "type": info.type,
+    }
+
+
+def connector_status(status: ConnectorStatus) -> dict[str, Any]:
+    """Connect's ConnectorStateInfo, tasks by number."""
+    return {
+        "name": status.name,
+        "connector": _state(status.connector),
+        "tasks": [task_state(number, status.tasks[number]) for number in sorted(status.tasks)],
+        "type": status.type,
+    }
+
+
+def task_state(number: int, status: Status) -> dict[str, Any]:
+    """Connect's TaskState."""
+    return {"id": number, **_state(status)}
+
+
+def task_info(info: TaskInfo) -> dict[str, Any]:
+    """Connect's TaskInfo; the configuration is raw."""
+    return {"id": task_id(info.id), "config": dict(info.config)}
+
+
+def task_id(task: TaskId) -> dict[str, Any]:
+    """Connect's ConnectorTaskId."""
+    return {"connector": task.connector, "task": task.number}
+
+
+def plugin(item: Plugin) -> dict[str, str]:
+    """Connect's PluginInfo; ``class`` is the Python path, good as ``connector.class``."""
+    return {"class": item.class_name, "type": item.type, "version": item.version}
+
+
+def _state(status: Status) -> dict[str, Any]:
+    optional = {
+        "trace": status.trace,
+        "version": status.version,
+        "reason": status.reason,
+        "since": status.since,
+    }
+    return {
+        "state": status.state.value,
+        "worker_id": status.worker_id,
+        **{name: value for name, value in optional.items() if value},
+    }

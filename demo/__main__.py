@@ -1,0 +1,157 @@
+"""``python -m demo``: one command, no questions. What it shows and how to read it: docs/demo.md."""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from types import FrameType
+from typing import NoReturn
+
+from elasticsearch import Elasticsearch
+from rich.console import Console
+
+from demo import dataset, loader
+from demo.prober import Prober
+from demo.progress import Watcher
+from demo.trickle import Trickle
+from demo.watch import Stage, prove, wait_for_rest, watch
+from demo.worker import Worker, free_port
+from headrace.embedded import EmbeddedStack
+from headrace.errors import HeadraceError
+
+TRY = """
+  REST API       {rest}
+  Elasticsearch  {elasticsearch}
+  worker's log   {log}
+
+Try, in another terminal:
+
+  # the offers that pay best
+  curl -s '{elasticsearch}/inventory.offers/_search?q=status.keyword:live&sort=payout:desc&size=3&pretty'
+
+  # clicks per selection policy
+  curl -s '{elasticsearch}/inventory.conversions/_search?size=0&filter_path=aggregations&pretty' \\
+    -H 'Content-Type: application/json' -d '{{"aggs": {{"policies": {{"terms": {{"field": "policy.keyword"}}}}}}}}'
+
+  # what the connector of impressions is doing
+  curl -s {rest}/connectors/impressions/status
+"""
+
+
+def arguments(argv: Sequence[str]) -> argparse.Namespace:
+    """The command line, checked."""
+    parser = argparse.ArgumentParser(prog="python -m demo", description="headrace on real engines with real data.")
+    parser.add_argument(
+        "--once", action="store_true", help="end when the index equals the database; exit code 1 if not"
+    )
+    parser.add_argument("--timeout", type=float, default=180.0, metavar="S", help="seconds for --once (default 180)")
+    parser.add_argument("--trickle", type=float, default=10.0, metavar="S", help="seconds of changes for --once (10)")
+    parser.add_argument("--rate", type=float, default=5.0, metavar="N", help="transactions a second (default 5)")
+    parser.add_argument("--data", type=Path, metavar="DIR", help="folder to keep; default: a temporary one, removed")
+    parser.add_argument("--keep", action="store_true", help="keep the temporary folder")
+    chosen = parser.parse_args(argv)
+    if chosen.rate <= 0 or chosen.timeout <= 0 or chosen.trickle < 0:
+        parser.error("--rate and --timeout must be positive, --trickle not negative")
+    return chosen
+
+
+def main(argv: Sequence[str]) -> int:
+    """Exit codes: 0 fine (also after Ctrl+C), 1 not equal or something died, 3 the surroundings lack something."""
+    chosen, console = arguments(argv), Console(highlight=False, soft_wrap=True, markup=False)
+    for number in (signal.SIGINT, signal.SIGTERM):  # SIGINT too: a shell starts background commands with it ignored
+        signal.signal(number, _interrupt)
+    with ExitStack() as stack:
+        try:
+            return run(chosen, console, stack)
+        except KeyboardInterrupt:
+            console.print("\nstopping …")
+            return 130 if chosen.once else 0
+        except HeadraceError as error:
+            console.print(f"error: {error.code}: {error}")
+            return error.exit_code
+        finally:
+            # From here on everything is bounded; a second Ctrl+C would only leave processes behind.
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+
+def run(chosen: argparse.Namespace, console: Console, stack: ExitStack) -> int:
+    """Start everything in order and look on. What was started is stopped by ``stack``, in the opposite order."""
+    console.print("data: Open Bandit Dataset, sample (ZOZO, Inc.; docs/data.md)")
+    data = dataset.load()
+    folder = _folder(chosen, console, stack)
+    console.print(f"starting Kafka, Elasticsearch and PostgreSQL in {folder}")
+    console.print("(the first start downloads 90 MB) …")
+    engines = EmbeddedStack(folder)
+    stack.callback(engines.stop)
+    engines.start()
+    database, elasticsearch = engines.postgres.url, engines.elasticsearch.url
+    began = time.monotonic()
+    loaded = loader.load(database, data)
+    console.print(f"PostgreSQL has {sum(loaded.values()):,} rows, after {time.monotonic() - began:.1f} s")
+
+    rest = f"http://127.0.0.1:{free_port(8083)}"
+    environment = {
+        "KAFKA_BOOTSTRAP_SERVERS": engines.kafka.bootstrap_servers,
+        "DATABASE_URL": database,
+        "ELASTICSEARCH_URL": elasticsearch,
+        "HEADRACE_LISTENERS": rest,
+        "HEADRACE_DATA": str(folder),
+    }
+    worker = Worker(environment, folder / "worker.log")
+    stack.callback(worker.stop)
+    watcher = Watcher(rest, elasticsearch)
+    stack.callback(watcher.close)
+    prober = Prober(elasticsearch)
+    stack.callback(prober.stop)
+    trickle = Trickle(database, data.impressions, prober.expect, rate=chosen.rate)
+    stack.callback(trickle.stop)
+    indexed_before = sum(watcher.look().documents.values())
+    began = time.monotonic()
+    worker.start()
+    try:
+        wait_for_rest(worker, watcher, timeout=60)
+        console.print(TRY.format(rest=rest, elasticsearch=elasticsearch, log=worker.log))
+        stage = Stage(console, worker, watcher, trickle, prober, loaded, indexed_before, began)
+        if not chosen.once:
+            watch(stage)
+        with Elasticsearch(elasticsearch) as client:
+            code = prove(stage, database, client, trickle_for=chosen.trickle, timeout=chosen.timeout)
+    except HeadraceError:
+        _show_log(console, worker)
+        raise
+    if code:
+        _show_log(console, worker)
+    return code
+
+
+def _show_log(console: Console, worker: Worker) -> None:
+    console.print(f"\nthe end of {worker.log}:\n{worker.tail()}\n")
+
+
+def _folder(chosen: argparse.Namespace, console: Console, stack: ExitStack) -> Path:
+    if chosen.data:
+        folder: Path = chosen.data.resolve()
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+    folder = Path(tempfile.mkdtemp(prefix="headrace-demo-"))
+    if chosen.keep:
+        stack.callback(console.print, f"kept: {folder}")
+    else:
+        stack.callback(shutil.rmtree, folder, ignore_errors=True)
+    return folder
+
+
+def _interrupt(signum: int, frame: FrameType | None) -> NoReturn:
+    raise KeyboardInterrupt
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

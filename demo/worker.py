@@ -1,0 +1,79 @@
+"""The worker as a user starts it: ``headrace run`` in a process of its own, its log in a file."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sysconfig
+from collections.abc import Mapping
+from pathlib import Path
+
+from headrace.embedded.process import SupervisedProcess
+from headrace.errors import EnvironmentFault
+
+CONFIG = Path(__file__).parent.parent / "config"
+STOP_TIMEOUT = 15.0
+"""Seconds that the worker gets to commit what it has; then it is killed."""
+
+
+class Worker:
+    """``headrace run config/worker-standalone.yaml config/connectors/*.yaml`` with addresses from ``environment``.
+
+    Ctrl+C in the terminal does not reach it (the demo stops things in order), and it does not outlive the demo.
+    """
+
+    def __init__(self, environment: Mapping[str, str], log: Path) -> None:
+        self.log = log
+        self._environment = os.environ | dict(environment)
+        self._process: SupervisedProcess | None = None
+
+    def start(self) -> None:
+        """Start the process; it answers over REST a moment later. Raises EnvironmentFault."""
+        command = self.command()
+        if not Path(command[0]).is_file():
+            raise EnvironmentFault(
+                f"there is no {command[0]}: the project is not installed into this Python",
+                code="demo.not_installed",
+                hint="pip install -e '.[embedded,postgres]'",
+            )
+        self._process = SupervisedProcess(command, self.log, grace=STOP_TIMEOUT, environment=self._environment)
+
+    @staticmethod
+    def command() -> list[str]:
+        """The command line; a user types the same."""
+        connectors = sorted((CONFIG / "connectors").glob("*.yaml"))
+        program = Path(sysconfig.get_path("scripts")) / "headrace"
+        return [str(program), "run", str(CONFIG / "worker-standalone.yaml"), *map(str, connectors)]
+
+    @property
+    def ended(self) -> bool:
+        """Whether it was started and is gone, which it should not be."""
+        return self._process is not None and not self._process.alive
+
+    def stop(self) -> None:
+        """Ask it to stop, wait, kill it when it does not. May be called twice."""
+        process, self._process = self._process, None
+        if process is not None:
+            process.stop()
+
+    def tail(self, lines: int = 20) -> str:
+        """The end of its log."""
+        if not self.log.exists():
+            return ""
+        with self.log.open("rb") as file:
+            file.seek(max(0, self.log.stat().st_size - 16_384))
+            return "\n".join(file.read().decode(errors="replace").splitlines()[-lines:])
+
+
+def free_port(preferred: int) -> int:
+    """``preferred`` when nobody listens there, else any free one."""
+    for port in (preferred, 0):
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            chosen: int = probe.getsockname()[1]
+            return chosen
+    raise EnvironmentFault("no free TCP port on 127.0.0.1", code="demo.port")

@@ -1,0 +1,53 @@
+"""The command itself, as a user or CI runs it."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+
+ROOT = Path(__file__).parents[3]
+
+
+def start(*arguments: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "demo", *arguments],
+        cwd=ROOT,
+        env=os.environ | {"PYTHONUNBUFFERED": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+@pytest.mark.timeout(300)
+def test_once_proves_that_the_index_equals_the_database(tmp_path: Path) -> None:
+    demo = start("--once", "--trickle", "3", "--timeout", "120", "--data", str(tmp_path))
+    output, _ = demo.communicate()
+
+    assert demo.returncode == 0, output
+    assert "The index equals the database." in output
+    assert "20,0" in output
+
+
+@pytest.mark.timeout(300)
+def test_ctrl_c_stops_everything(tmp_path: Path) -> None:
+    demo = start("--data", str(tmp_path))
+    assert demo.stdout is not None
+    lines = []
+    for line in demo.stdout:
+        lines.append(line)
+        if "freshness 0." in line or "freshness 1." in line:
+            break
+    family = psutil.Process(demo.pid).children(recursive=True)
+    assert len(family) >= 4
+
+    demo.send_signal(signal.SIGINT)
+    rest, _ = demo.communicate()
+
+    assert demo.returncode == 0, "".join(lines) + rest
+    _, alive = psutil.wait_procs(family, timeout=10)
+    assert alive == []

@@ -1,0 +1,189 @@
+"""The embedded engines are real: what was acknowledged is there after a kill, and nothing outlives its owner."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
+import psycopg
+import pytest
+from elasticsearch import Elasticsearch
+from kafka import KafkaConsumer, KafkaProducer
+from kafka.admin import KafkaAdminClient
+from sqlalchemy import create_engine, text
+
+from headrace.embedded import EmbeddedStack
+from headrace.errors import ConflictError, EnvironmentFault
+
+pytestmark = pytest.mark.timeout(180)
+
+
+def produce(bootstrap_servers: str, topic: str, *values: bytes) -> None:
+    producer = KafkaProducer(bootstrap_servers=bootstrap_servers, acks="all")
+    try:
+        for value in values:
+            producer.send(topic, value).get(30)
+    finally:
+        producer.close()
+
+
+def consume(bootstrap_servers: str, topic: str, count: int) -> list[bytes]:
+    consumer = KafkaConsumer(
+        topic, bootstrap_servers=bootstrap_servers, auto_offset_reset="earliest", consumer_timeout_ms=30_000
+    )
+    try:
+        return [next(consumer).value for _ in range(count)]
+    finally:
+        consumer.close()
+
+
+def select(url: str, statement: str) -> list[tuple[object, ...]]:
+    with psycopg.connect(url.replace("postgresql+psycopg", "postgresql"), autocommit=True) as connection:
+        cursor = connection.execute(statement)
+        return cursor.fetchall() if cursor.description else []
+
+
+def test_records_go_through_kafka(kafka, unique_name):
+    produce(kafka.bootstrap_servers, unique_name, b"one", b"two")
+
+    assert consume(kafka.bootstrap_servers, unique_name, 2) == [b"one", b"two"]
+
+
+def test_documents_are_found_in_elasticsearch(elasticsearch, unique_name):
+    with Elasticsearch(elasticsearch.url) as client:
+        client.index(index=unique_name, id="1", document={"name": "Ada"}, refresh="wait_for")
+
+        found = client.search(index=unique_name, query={"match": {"name": "ada"}})
+        assert [hit["_id"] for hit in found["hits"]["hits"]] == ["1"]
+        assert client.info()["version"]["number"] == elasticsearch.version
+
+
+def test_each_test_gets_an_empty_database(database):
+    engine = create_engine(database)
+    with engine.begin() as connection:
+        connection.execute(text("CREATE TABLE city (name text)"))
+        connection.execute(text("INSERT INTO city VALUES ('Zürich')"))
+        assert connection.execute(text("SELECT name FROM city")).scalars().all() == ["Zürich"]
+        tables = "SELECT count(*) FROM information_schema.tables WHERE table_schema = 'public'"
+        assert connection.execute(text(tables)).scalar() == 1
+    engine.dispose()
+
+
+def test_what_was_acknowledged_survives_a_kill(private_stack, unique_name):
+    stack = private_stack()
+    ports = {name: engine.port for name, engine in stack.engines.items()}
+    produce(stack.kafka.bootstrap_servers, unique_name, b"kept")
+    with Elasticsearch(stack.elasticsearch.url) as client:
+        client.index(index=unique_name, id="1", document={"kept": True})
+    select(stack.postgres.url, "CREATE TABLE kept AS SELECT 42 AS answer")
+
+    for engine in stack.engines.values():
+        old = engine.pid
+        engine.kill()
+        assert not psutil.pid_exists(old)
+    for engine in stack.engines.values():
+        engine.restart()
+
+    assert ports == {name: engine.port for name, engine in stack.engines.items()}
+    assert consume(stack.kafka.bootstrap_servers, unique_name, 1) == [b"kept"]
+    with Elasticsearch(stack.elasticsearch.url) as client:
+        assert client.get(index=unique_name, id="1")["_source"] == {"kept": True}
+    assert select(stack.postgres.url, "SELECT answer FROM kept") == [(42,)]
+
+
+def test_three_brokers_go_on_when_one_is_killed(private_stack, unique_name):
+    kafka = private_stack("kafka", brokers=3).kafka
+    produce(kafka.bootstrap_servers, unique_name, b"before")
+
+    kafka.brokers[1].kill()
+    produce(kafka.bootstrap_servers, unique_name, b"during")
+    kafka.brokers[1].start()
+
+    assert consume(kafka.bootstrap_servers, unique_name, 2) == [b"before", b"during"]
+    admin = KafkaAdminClient(bootstrap_servers=kafka.bootstrap_servers)
+    try:
+        assert len(admin.describe_cluster()["brokers"]) == 3
+    finally:
+        admin.close()
+
+
+def test_a_stopped_stack_finds_its_data_again(tmp_path, unique_name):
+    with EmbeddedStack(tmp_path, engines=["kafka", "postgres"]) as stack:
+        produce(stack.kafka.bootstrap_servers, unique_name, b"kept")
+        select(stack.postgres.url, "CREATE TABLE kept AS SELECT 42 AS answer")
+    with EmbeddedStack(tmp_path, engines=["kafka", "postgres"]) as stack:
+        assert consume(stack.kafka.bootstrap_servers, unique_name, 1) == [b"kept"]
+        assert select(stack.postgres.url, "SELECT answer FROM kept") == [(42,)]
+
+
+def test_a_second_stack_in_the_same_folder_is_refused(private_stack):
+    stack = private_stack("postgres")
+
+    with pytest.raises(ConflictError, match="already running"):
+        EmbeddedStack(stack.data, engines=["postgres"]).start()
+
+
+def test_a_failing_engine_shows_its_log_and_stops_the_others(tmp_path):
+    stack = EmbeddedStack(
+        tmp_path, engines=["kafka", "postgres"], options={"postgres": {"settings": {"no_such_parameter": "on"}}}
+    )
+
+    with pytest.raises(EnvironmentFault, match="no_such_parameter"):
+        stack.start()
+
+    assert not stack.kafka.running
+    assert not below(tmp_path)
+
+
+def test_a_port_in_use_is_named(private_stack, tmp_path):
+    port = private_stack("postgres").postgres.port
+
+    with pytest.raises(EnvironmentFault, match=f"127.0.0.1:{port}: the port is in use"):
+        EmbeddedStack(tmp_path, engines=["postgres"], postgres_port=port).start()
+
+
+def test_nothing_outlives_an_owner_that_is_killed(tmp_path):
+    script = (
+        "import sys; from pathlib import Path; from headrace.embedded import EmbeddedStack\n"
+        f"stack = EmbeddedStack(Path({str(tmp_path)!r})); stack.start(); print('up', flush=True); sys.stdin.read()"
+    )
+    with subprocess.Popen([sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as owner:
+        assert owner.stdout is not None
+        assert owner.stdout.readline() == b"up\n"
+        engines = below(tmp_path)
+        assert len(engines) >= 6  # three engines and their supervisors; PostgreSQL's children
+
+        owner.send_signal(signal.SIGKILL)
+
+    psutil.wait_procs(engines, timeout=60)
+    assert not below(tmp_path)
+
+
+def test_an_engine_dies_with_a_supervisor_that_is_killed(private_stack):
+    if sys.platform != "linux":
+        pytest.skip("only Linux has a death signal")
+    stack = private_stack("postgres")
+    engine = psutil.Process(stack.postgres.pid)
+    supervisor = engine.parent()
+    assert supervisor is not None
+
+    os.kill(supervisor.pid, signal.SIGKILL)
+
+    assert psutil.wait_procs([engine], timeout=30)[1] == []
+
+
+def below(folder: Path) -> list[psutil.Process]:
+    """Every process that was given the folder on its command line, and its children."""
+    found: dict[int, psutil.Process] = {}
+    for process in psutil.process_iter():
+        try:
+            if process.pid != os.getpid() and any(str(folder) in part for part in process.cmdline()):
+                found.update({child.pid: child for child in process.children(recursive=True)})
+                found[process.pid] = process
+        except psutil.NoSuchProcess:
+            continue
+    return list(found.values())

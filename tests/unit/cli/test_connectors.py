@@ -1,0 +1,397 @@
+"""``headrace connectors`` against a worker that answers from a table."""
+
+import http.server
+import json
+import socket
+import sys
+import threading
+import types
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from headrace.cli import connectors, statuses
+from headrace.cli.client import WorkerClient
+from headrace.errors import CommandError, ConfigError, ConflictError, EnvironmentFault, HeadraceError, NotFoundError
+from headrace.states import State
+
+RUNNING = {"state": "RUNNING", "worker_id": "w:8083", "since": 1}
+TRACE = 'Traceback (most recent call last):\n  File "x.py", line 1, in poll\n    read()\nValueError: password wrong\n'
+FAILED = {"state": "FAILED", "worker_id": "w:8083", "trace": TRACE}
+
+
+def status(name: str, connector: dict[str, Any], *tasks: dict[str, Any]) -> dict[str, Any]:
+    numbered = [{"id": number, **task} for number, task in enumerate(tasks)]
+    return {"name": name, "connector": connector, "tasks": numbered, "type": "source"}
+
+
+class StubWorker(http.server.ThreadingHTTPServer):
+    """``answers["GET /path"] = (status, body)``; what was asked is in ``requests``."""
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), StubHandler)
+        self.answers: dict[str, tuple[int, Any]] = {"GET /connectors": (200, ["orders", "clicks"])}
+        self.requests: list[tuple[str, Any]] = []
+        self.headers: list[dict[str, str]] = []
+        self.url = f"http://127.0.0.1:{self.server_address[1]}"
+
+
+class StubHandler(http.server.BaseHTTPRequestHandler):
+    server: StubWorker
+    unknown: ClassVar[tuple[int, Any]] = (404, {"error_code": 404, "message": "Connector not found"})
+
+    def _answer(self) -> None:
+        asked = f"{self.command} {self.path}"
+        sent = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        self.server.requests.append((asked, json.loads(sent) if sent else None))
+        self.server.headers.append(dict(self.headers))
+        code, body = self.server.answers.get(asked, self.unknown)
+        payload = body if isinstance(body, bytes) else b"" if body is None else json.dumps(body).encode()
+        self.send_response(code)
+        self.send_header("Content-Length", str(len(payload)))
+        self.end_headers()
+        self.wfile.write(payload)
+
+    do_GET = do_POST = do_PUT = do_DELETE = _answer
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Silence."""
+
+
+@pytest.fixture
+def worker() -> Iterator[StubWorker]:
+    with StubWorker() as stub:
+        thread = threading.Thread(target=stub.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield stub
+        stub.shutdown()
+        thread.join()
+
+
+class Command:
+    """Runs ``headrace connectors …`` in this process."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+
+    def __call__(self, *arguments: str) -> Result:
+        """A command that succeeds."""
+        result = CliRunner().invoke(connectors.app, arguments, env={"HEADRACE_URL": self._url})
+        assert result.exception is None, result.exception
+        return result
+
+    def error(self, *arguments: str) -> HeadraceError:
+        """What a command that is refused raises; the program's main prints it and exits with its code."""
+        result = CliRunner().invoke(connectors.app, arguments, env={"HEADRACE_URL": self._url})
+        assert isinstance(result.exception, HeadraceError), result.output
+        return result.exception
+
+
+@pytest.fixture
+def run(worker: StubWorker) -> Command:
+    return Command(worker.url)
+
+
+def fields(line: str) -> list[str]:
+    return line.split()
+
+
+class TestList:
+    def test_shows_the_worst_state_of_the_parts(self, run: Command, worker: StubWorker) -> None:
+        worker.answers["GET /connectors?expand=status&expand=info"] = (
+            200,
+            {
+                "orders": {"status": status("orders", RUNNING, RUNNING, FAILED), "info": {}},
+                "clicks": {"status": status("clicks", RUNNING, RUNNING), "info": {}},
+            },
+        )
+        lines = [fields(line) for line in run("list").stdout.splitlines()]
+        assert ["clicks", "source", "RUNNING", "1/1", "running"] in lines
+        assert ["orders", "source", "FAILED", "1/2", "running"] in lines
+
+    def test_json_is_the_workers_answer(self, run: Command, worker: StubWorker) -> None:
+        answer = {"orders": {"status": status("orders", RUNNING), "info": {"name": "orders"}}}
+        worker.answers["GET /connectors?expand=status&expand=info"] = (200, answer)
+        assert json.loads(run("list", "--json").stdout) == answer
+
+    def test_none_says_what_to_do(self, run: Command, worker: StubWorker) -> None:
+        worker.answers["GET /connectors?expand=status&expand=info"] = (200, {})
+        assert "headrace connectors apply" in run("list").stderr
+
+
+class TestStatus:
+    def test_of_a_failed_task_tells_why_and_what_next(self, run: Command, worker: StubWorker) -> None:
+        worker.answers["GET /connectors/orders/status"] = (200, status("orders", RUNNING, RUNNING, FAILED))
+        shown = run("status", "orders").stdout
+        lines = [fields(line) for line in shown.splitlines()]
+        assert ["orders", "source", "FAILED", "1", "w:8083", "-"] in lines
+        assert "orders-1 is FAILED" in shown
+        assert "ValueError: password wrong" in shown
+        assert "Traceback" not in shown
+        assert f"→ headrace connectors restart orders --task 1 --url {worker.url}" in shown
+        assert "Traceback" in run("status", "orders", "--trace").stdout
+
+    def test_of_a_waiting_connector_tells_its_reason(self, run: Command, worker: StubWorker) -> None:
+        waiting = {**RUNNING, "reason": "no answer from the broker localhost:9092"}
+        worker.answers["GET /connectors/orders/status"] = (200, status("orders", RUNNING, waiting))
+        shown = run("status", "orders").stdout
+        assert "orders-0 is RUNNING" in shown
+        assert "no answer from the broker localhost:9092" in shown
+
+    def test_of_a_healthy_connector_is_the_table_alone(self, run: Command, worker: StubWorker) -> None:
+        worker.answers["GET /connectors/orders/status"] = (200, status("orders", RUNNING, RUNNING))
+        assert " is " not in run("status", "orders").stdout
+
+    def test_of_all(self, run: Command, worker: StubWorker) -> None:
+        bodies = {name: status(name, RUNNING, RUNNING) for name in ("orders", "clicks")}
+        worker.answers["GET /connectors?expand=status"] = (
+            200,
+            {name: {"status": body} for name, body in bodies.items()},
+        )
+        shown = run("status").stdout
+        assert shown.index("clicks") < shown.index("orders")
+        assert json.loads(run("status", "--json").stdout) == bodies
+
+    def test_json_of_one_is_the_workers_answer(self, run: Command, worker: StubWorker) -> None:
+        worker.answers["GET /connectors/orders/status"] = (200, status("orders", FAILED))
+        assert json.loads(run("status", "orders", "--json").stdout) == status("orders", FAILED)
+
+
+class TestNotes:
+    @pytest.mark.parametrize(
+        ("body", "expected"),
+        [
+            (status("a", FAILED), [("a", "FAILED", "restart a")]),
+            (
+                status("a", FAILED, FAILED),
+                [("a", "FAILED", "restart a --include-tasks --only-failed"), ("a-0", "FAILED", "restart a --task 0")],
+            ),
+            (status("a b", RUNNING, FAILED), [("a b-0", "FAILED", "restart 'a b' --task 0")]),
+            (status("a", {"state": "PAUSED"}, {"state": "PAUSED"}), [("a", "PAUSED", "resume a")]),
+            (status("a", {"state": "PAUSED"}, RUNNING), [("a", "PAUSED", "resume a")]),
+            (status("a", {"state": "STOPPED"}), [("a", "STOPPED", "resume a")]),
+            (status("a", RUNNING, {"state": "UNASSIGNED"}), [("a-0", "UNASSIGNED", "")]),
+            (status("a", RUNNING, RUNNING), []),
+        ],
+    )
+    def test_name_the_next_step(self, body: Any, expected: Any) -> None:
+        notes = statuses.notes(statuses.parse_status(body))
+        assert [(note.subject, note.what, note.next_step) for note in notes] == expected
+
+    @pytest.mark.parametrize(
+        ("trace", "reason"),
+        [
+            (TRACE, "ValueError: password wrong"),
+            (f"{TRACE}\nDuring handling of…\n\n{TRACE.replace('password wrong', 'second')}", "ValueError: second"),
+            ("org.apache.kafka.connect.errors.ConnectException: no\n\tat x.y.Z(Z.java:1)\n", "org.apache.kafka."),
+            ("the password is wrong → mend it", "the password is wrong → mend it"),
+            ("", ""),
+        ],
+    )
+    def test_take_the_telling_line_of_a_trace(self, trace: str, reason: str) -> None:
+        assert statuses.reason_of(trace).startswith(reason)
+        assert "\n" not in statuses.reason_of(trace)
+
+    @pytest.mark.parametrize(
+        ("ago", "text"),
+        [
+            (0, "now"),
+            (1_500, "1 s"),
+            (185_000, "3 min 5 s"),
+            (7_500_000, "2 h 5 min"),
+            (90_000_000, "1 d 1 h"),
+            (-5, "now"),
+        ],
+    )
+    def test_age(self, ago: int, text: str) -> None:
+        assert statuses.age(10**12 - ago, 10**12) == text
+        assert statuses.age(0, 10**12) == "-"
+
+    def test_a_status_that_is_none_is_told(self) -> None:
+        bodies: list[dict[str, Any]] = [
+            {},
+            status("a", {"state": "ASLEEP"}),
+            {"name": "a", "connector": 1, "tasks": []},
+        ]
+        for body in bodies:
+            with pytest.raises(HeadraceError, match="cannot be understood"):
+                statuses.parse_status(body)
+
+    def test_every_state_has_a_style(self) -> None:
+        assert set(statuses.STYLES) == set(State)
+
+
+class TestSteering:
+    @pytest.mark.parametrize("verb", ["pause", "resume", "stop"])
+    def test_asks_the_worker_for_each(self, run: Command, worker: StubWorker, verb: str) -> None:
+        worker.answers |= {f"PUT /connectors/{name}/{verb}": (202, None) for name in ("orders", "clicks")}
+        result = run(verb, "orders", "clicks")
+        assert [asked for asked, _ in worker.requests] == [
+            f"PUT /connectors/orders/{verb}",
+            f"PUT /connectors/clicks/{verb}",
+        ]
+        assert f"orders: {verb} requested" in result.stderr
+        assert not result.stdout
+        answer = json.loads(run(verb, "orders", "--json").stdout)
+        assert answer == {"requested": verb, "connectors": ["orders"]}
+
+    def test_an_unknown_name_tells_the_nearest(self, run: Command) -> None:
+        error = run.error("pause", "order")
+        assert isinstance(error, NotFoundError)
+        assert (error.code, error.exit_code) == ("connector.not_found", 2)
+        assert "'order'" in error.message
+        assert "did you mean 'orders'?" in error.hint
+        assert "clicks, orders" in run.error("status", "zzz").hint
+
+    def test_names_are_encoded(self, run: Command, worker: StubWorker) -> None:
+        worker.answers["PUT /connectors/a%2Fb%20%C3%BC/pause"] = (202, None)
+        run("pause", "a/b ü")
+
+
+class TestRestart:
+    def test_the_connector(self, run: Command, worker: StubWorker) -> None:
+        asked = "POST /connectors/orders/restart?includeTasks=false&onlyFailed=false"
+        worker.answers[asked] = (204, None)
+        assert "orders: restart requested" in run("restart", "orders").stderr
+        assert worker.requests == [(asked, None)]
+
+    def test_what_failed_shows_the_plan(self, run: Command, worker: StubWorker) -> None:
+        asked = "POST /connectors/orders/restart?includeTasks=true&onlyFailed=true"
+        planned = status("orders", {**RUNNING, "state": "RESTARTING"}, RUNNING)
+        worker.answers[asked] = (202, planned)
+        assert "RESTARTING" in run("restart", "orders", "--include-tasks", "--only-failed").stdout
+        assert json.loads(run("restart", "orders", "--include-tasks", "--only-failed", "--json").stdout) == planned
+
+    def test_one_task(self, run: Command, worker: StubWorker) -> None:
+        worker.answers["POST /connectors/orders/tasks/1/restart"] = (204, None)
+        assert "orders-1: restart requested" in run("restart", "orders", "--task", "1").stderr
+
+    def test_an_unknown_task_is_told_in_the_workers_words(self, run: Command, worker: StubWorker) -> None:
+        asked = "POST /connectors/orders/tasks/9/restart"
+        worker.answers[asked] = (404, {"error_code": 404, "message": "Unknown task: orders-9"})
+        assert run.error("restart", "orders", "--task", "9").message == "Unknown task: orders-9"
+
+    def test_options_that_exclude_each_other(self, run: Command, worker: StubWorker) -> None:
+        error = run.error("restart", "orders", "--task", "1", "--only-failed")
+        assert (error.code, error.exit_code) == ("cli.conflicting_options", 2)
+        assert not worker.requests
+
+
+class TestDelete:
+    @pytest.fixture(autouse=True)
+    def orders(self, worker: StubWorker) -> None:
+        worker.answers |= {
+            "GET /connectors/orders/status": (200, status("orders", RUNNING)),
+            "DELETE /connectors/orders": (204, None),
+        }
+
+    def test_needs_a_yes(self, run: Command, worker: StubWorker) -> None:
+        error = run.error("delete", "orders")
+        assert isinstance(error, CommandError)
+        assert "--yes" in error.hint
+        assert "DELETE /connectors/orders" not in dict(worker.requests)
+
+    def test_with_a_yes(self, run: Command, worker: StubWorker) -> None:
+        assert "orders: delete requested" in run("delete", "orders", "--yes").stderr
+        assert worker.requests[-1] == ("DELETE /connectors/orders", None)
+
+    def test_deletes_nothing_when_a_name_is_wrong(self, run: Command, worker: StubWorker) -> None:
+        assert isinstance(run.error("delete", "orders", "clicsk", "-y"), NotFoundError)
+        assert "DELETE /connectors/orders" not in dict(worker.requests)
+
+
+class TestErrors:
+    def test_nobody_there(self) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            url = f"http://127.0.0.1:{free.getsockname()[1]}"
+        error = Command(url).error("list")
+        assert isinstance(error, EnvironmentFault)
+        assert (error.code, error.exit_code) == ("worker.unreachable", 3)
+        assert url in error.message
+        assert "headrace run" in error.hint
+
+    @pytest.mark.parametrize("answer", [(200, b"<html>"), (502, b"<html>"), (500, [1]), (404, {"detail": "x"})])
+    def test_somebody_else_there(self, run: Command, worker: StubWorker, answer: Any) -> None:
+        worker.answers["GET /connectors?expand=status&expand=info"] = answer
+        assert run.error("list").code == "worker.not_a_worker"
+
+    @pytest.mark.parametrize(
+        ("code", "expected", "exit_code"), [(400, CommandError, 2), (409, ConflictError, 2), (500, HeadraceError, 1)]
+    )
+    def test_the_workers_words_are_kept(
+        self, run: Command, worker: StubWorker, code: int, expected: type[HeadraceError], exit_code: int
+    ) -> None:
+        worker.answers["PUT /connectors/orders/pause"] = (code, {"error_code": code, "message": "because so"})
+        error = run.error("pause", "orders")
+        assert type(error) is expected
+        assert error.exit_code == exit_code
+        assert "because so" in error.message
+
+    def test_a_password_in_the_url_is_sent_and_never_shown(self, worker: StubWorker) -> None:
+        client = WorkerClient(worker.url.replace("//", "//me:s%40cret@") + "/prefix/")
+        with pytest.raises(NotFoundError):
+            client.request("GET", "/x")
+        assert worker.requests[0][0] == "GET /prefix/x"
+        assert worker.headers[0]["Authorization"] == "Basic bWU6c0BjcmV0"
+        assert client.url == f"{worker.url}/prefix"
+
+    @pytest.mark.parametrize("url", ["localhost:8083", "ftp://me:secret@x", "http://", "http://me:secret@x:port"])
+    def test_a_url_that_is_none(self, url: str) -> None:
+        with pytest.raises(ConfigError) as caught:
+            WorkerClient(url)
+        assert caught.value.code == "cli.bad_url"
+        assert "secret" not in str(caught.value)
+
+
+class TestApply:
+    @pytest.fixture
+    def orders(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+        """A file of the plainest form, and a reader for it; how files are read is tested elsewhere."""
+
+        def read_config_file(path: Path) -> types.SimpleNamespace:
+            return types.SimpleNamespace(properties=dict(line.split("=") for line in path.read_text().split()))
+
+        module = types.ModuleType("headrace.files")
+        monkeypatch.setattr(module, "read_config_file", read_config_file, raising=False)
+        monkeypatch.setitem(sys.modules, "headrace.files", module)
+        path = tmp_path / "orders.properties"
+        path.write_text("name=orders\nconnector.class=AcmeSource\ntasks.max=2\n")
+        return path
+
+    CONFIG: ClassVar[dict[str, str]] = {"name": "orders", "connector.class": "AcmeSource", "tasks.max": "2"}
+
+    @pytest.mark.parametrize(("code", "word"), [(201, "created"), (200, "updated")])
+    def test_puts_the_configuration(self, run: Command, worker: StubWorker, orders: Path, code: int, word: str) -> None:
+        worker.answers["GET /connectors/orders/config"] = (200, {**self.CONFIG, "tasks.max": "1"})
+        worker.answers["PUT /connectors/orders/config"] = (code, {})
+        assert f"orders: {word}" in run("apply", str(orders)).stderr
+        assert worker.requests[-1] == ("PUT /connectors/orders/config", self.CONFIG)
+        assert json.loads(run("apply", str(orders), "--json").stdout) == {"connectors": {"orders": word}}
+
+    def test_leaves_an_equal_one_alone(self, run: Command, worker: StubWorker, orders: Path) -> None:
+        worker.answers["GET /connectors/orders/config"] = (200, self.CONFIG)
+        assert "orders: unchanged" in run("apply", str(orders)).stderr
+        assert not asked_with(worker.requests, "PUT")
+
+    def test_needs_a_name(self, run: Command, worker: StubWorker, orders: Path) -> None:
+        orders.write_text("connector.class=AcmeSource\n")
+        assert isinstance(run.error("apply", str(orders)), ConfigError)
+        assert not asked_with(worker.requests, "PUT")
+
+    def test_tells_all_findings_of_the_worker(self, run: Command, worker: StubWorker, orders: Path) -> None:
+        finding = {"code": "config.unknown_key", "key": "tasks.max", "message": "unknown", "hint": "did you mean…"}
+        body = {"error_code": 400, "message": "Connector configuration is invalid…", "findings": [finding]}
+        worker.answers["PUT /connectors/orders/config"] = (400, body)
+        worker.answers["GET /connectors"] = (200, [])
+        error = run.error("apply", str(orders))
+        assert isinstance(error, ConfigError)
+        assert [(item.code, item.key, item.hint) for item in error.findings] == [
+            ("config.unknown_key", "tasks.max", "did you mean…")
+        ]
+
+
+def asked_with(requests: Sequence[tuple[str, Any]], method: str) -> list[str]:
+    return [asked for asked, _ in requests if asked.startswith(method)]

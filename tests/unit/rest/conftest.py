@@ -1,0 +1,206 @@
+"""A worker that does nothing but remember, and a real server in front of it."""
+
+import importlib.metadata
+import sys
+import threading
+import types
+from collections.abc import Iterator, Mapping
+from typing import Any, ClassVar
+
+import httpx
+import pytest
+
+from headrace.config import ConfigModel
+from headrace.errors import ConflictError, HeadraceError, NotFoundError
+from headrace.plugin import SinkConnector, SourceConnector
+from headrace.registry import Kind, Plugin, Registry
+from headrace.rest import RestServer
+from headrace.runtime.api import ConnectorInfo, ConnectorStatus, Health, TaskInfo, WorkerApi
+from headrace.states import State, Status, TargetState, TaskId
+
+WORKER_ID = "127.0.0.1:8083"
+
+
+class FakeWorker:
+    """Connectors in a dictionary, one task each. ``fail`` and ``block`` are the dials."""
+
+    def __init__(self) -> None:
+        self.reset()
+
+    def reset(self) -> None:
+        self.configs: dict[str, dict[str, str]] = {}
+        self.targets: dict[str, TargetState] = {}
+        self.statuses: dict[str, ConnectorStatus] = {}
+        self.restarts: list[Any] = []
+        self.counters: dict[TaskId, dict[str, int]] = {}
+        self.cluster: str | None = "kafka-1"
+        self.answer_health = Health("healthy", "Worker has completed startup and is ready to handle requests.")
+        self.fail: Exception | None = None
+        self.entered = threading.Event()  # set when a call is held by ``block``
+        self.release = threading.Event()
+
+    def add(self, name: str, **config: str) -> None:
+        self.configs[name] = {"connector.class": "AcmeSource", "name": name, **config}
+        self.targets[name] = TargetState.STARTED
+        running = Status(State.RUNNING, WORKER_ID)
+        self.statuses[name] = ConnectorStatus(name, running, {0: running}, "source")
+
+    def block(self) -> None:
+        """Held until the test lets go: a call that takes long."""
+        self.entered.set()
+        assert self.release.wait(60)
+
+    def cluster_id(self) -> str | None:
+        return self.cluster
+
+    def health(self) -> Health:
+        return self.answer_health
+
+    def connectors(self) -> list[str]:
+        if self.fail:
+            raise self.fail
+        return sorted(self.configs)
+
+    def info(self, name: str) -> ConnectorInfo:
+        self._known(name)
+        return ConnectorInfo(name, self.configs[name], (TaskId(name, 0),), "source")
+
+    def status(self, name: str) -> ConnectorStatus:
+        if name not in self.statuses:
+            raise NotFoundError(f"No status found for connector {name}")
+        return self.statuses[name]
+
+    def create(self, name: str, config: Mapping[str, str], initial_state: TargetState) -> ConnectorInfo:
+        if self.fail:
+            raise self.fail
+        if name in self.configs:
+            raise ConflictError(f"Connector {name} already exists")
+        self.configs[name], self.targets[name] = dict(config), initial_state
+        return ConnectorInfo(name, config, (), "source")
+
+    def put_config(self, name: str, config: Mapping[str, str]) -> tuple[bool, ConnectorInfo]:
+        if self.fail:
+            raise self.fail
+        created = name not in self.configs
+        self.configs[name] = dict(config)
+        return created, ConnectorInfo(name, config, (), "source")
+
+    def patch_config(self, name: str, changes: Mapping[str, str | None]) -> ConnectorInfo:
+        self._known(name)
+        merged = {**self.configs[name], **changes}
+        self.configs[name] = {key: value for key, value in merged.items() if value is not None}
+        return self.info(name)
+
+    def delete(self, name: str) -> None:
+        self._known(name)
+        del self.configs[name]
+
+    def set_target_state(self, name: str, target: TargetState) -> None:
+        self._known(name)
+        self.targets[name] = target
+
+    def restart(self, name: str, *, include_tasks: bool, only_failed: bool) -> ConnectorStatus:
+        self._known(name)
+        self.restarts.append((name, include_tasks, only_failed))
+        planned = Status(State.RESTARTING, WORKER_ID)
+        return ConnectorStatus(name, planned, {0: planned if include_tasks else self.statuses[name].tasks[0]}, "source")
+
+    def restart_task(self, task: TaskId) -> None:
+        self._known(task.connector)
+        if task.number != 0:
+            raise NotFoundError(f"Unknown task: {task}")
+        self.restarts.append(task)
+
+    def tasks(self, name: str) -> list[TaskInfo]:
+        self._known(name)
+        return [TaskInfo(TaskId(name, 0), {"task.class": "AcmeTask", **self.configs[name]})]
+
+    def offsets(self, name: str) -> list[dict[str, Any]]:
+        if name == "slow":
+            self.block()
+        self._known(name)
+        return [{"partition": {"table": "orders"}, "offset": {"id": 42}}]
+
+    def validate(self, config: Mapping[str, str]) -> dict[str, Any]:
+        return {"name": config["connector.class"], "error_count": 0, "groups": [], "configs": []}
+
+    def metrics(self) -> Mapping[TaskId, Mapping[str, int]]:
+        return self.counters
+
+    def _known(self, name: str) -> None:
+        if name not in self.configs:
+            raise NotFoundError(f"Connector {name} not found")
+
+
+class AcmeSourceConnector(SourceConnector):
+    config_model = ConfigModel
+    aliases: ClassVar[tuple[str, ...]] = ("io.acme.connect.AcmeSourceConnector",)
+
+    def task_configs(self, properties: Mapping[str, str], max_tasks: int) -> list[dict[str, str]]:
+        return [dict(properties)]
+
+
+class AcmeSinkConnector(SinkConnector):
+    config_model = ConfigModel
+    version = "2.1"
+
+
+class AcmeConverter:
+    version = "3.0"
+
+
+@pytest.fixture(scope="session")
+def registry() -> Iterator[Registry]:
+    """AcmeSource, AcmeSink, a converter, and a connector that cannot be imported."""
+    module = types.ModuleType("acme_plugins")
+    for cls in (AcmeSourceConnector, AcmeSinkConnector, AcmeConverter):
+        cls.__module__ = "acme_plugins"
+        setattr(module, cls.__name__, cls)
+    sys.modules["acme_plugins"] = module
+    installed = [
+        (Kind.CONNECTOR, "AcmeSource", "acme_plugins:AcmeSourceConnector"),
+        (Kind.CONNECTOR, "AcmeSink", "acme_plugins:AcmeSinkConnector"),
+        (Kind.CONNECTOR, "Broken", "acme_without_its_driver:BrokenConnector"),
+        (Kind.CONVERTER, "AcmeConverter", "acme_plugins:AcmeConverter"),
+    ]
+    yield Registry(
+        Plugin(kind, name, importlib.metadata.EntryPoint(name, value, kind.group)) for kind, name, value in installed
+    )
+    del sys.modules["acme_plugins"]
+
+
+@pytest.fixture(scope="session")
+def fake_worker() -> FakeWorker:
+    return FakeWorker()
+
+
+@pytest.fixture
+def worker(fake_worker: FakeWorker) -> Iterator[FakeWorker]:
+    """The worker behind ``server``, empty."""
+    fake_worker.reset()
+    yield fake_worker
+    fake_worker.release.set()  # let nobody hang because a test failed
+
+
+@pytest.fixture(scope="session")
+def server(fake_worker: WorkerApi, registry: Registry) -> Iterator[RestServer]:
+    running = RestServer(fake_worker, registry, ["http://127.0.0.1:0"])
+    running.start()
+    yield running
+    running.stop()
+
+
+@pytest.fixture
+def client(server: RestServer, worker: FakeWorker) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=server.url, timeout=30) as opened:
+        yield opened
+
+
+@pytest.fixture
+def failing(worker: FakeWorker) -> Any:
+    """``failing(error)``: what the worker raises from now on."""
+
+    def fail(error: HeadraceError) -> None:
+        worker.fail = error
+
+    return fail

@@ -1,0 +1,67 @@
+"""Counters and states, for Prometheus and as JSON."""
+
+from typing import Any
+
+import httpx
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from headrace.metrics import DESCRIPTIONS, TaskMetrics
+from headrace.states import State, TaskId
+
+
+@pytest.fixture
+def counted(worker: Any) -> None:
+    worker.add('odd "name"')
+    metrics = TaskMetrics()
+    metrics.add("source_record_poll_total", 7)
+    metrics.set("sink_record_lag", 3)
+    metrics.add("total_record_errors", 2)
+    worker.counters = {TaskId('odd "name"', 0): metrics.snapshot(), TaskId("b", 1): {"sink_record_lag": 5}}
+
+
+@pytest.mark.usefixtures("counted")
+def test_prometheus_reads_every_name_of_the_table(client: httpx.Client) -> None:
+    answer = client.get("/metrics")
+    assert answer.status_code == 200
+    assert answer.headers["content-type"].startswith("text/plain; version=")
+    families = {family.name: family for family in text_string_to_metric_families(answer.text)}
+    samples = {
+        (sample.name, sample.labels["connector"]): sample.value
+        for family in families.values()
+        for sample in family.samples
+        if "state" not in sample.labels
+    }
+    assert {name for name, _ in samples} == {f"headrace_{name}" for name in DESCRIPTIONS}
+    assert samples["headrace_source_record_poll_total", 'odd "name"'] == 7
+    assert samples["headrace_sink_record_lag", 'odd "name"'] == 3
+    assert samples["headrace_total_record_errors", 'odd "name"'] == 2
+    assert samples["headrace_sink_record_lag", "b"] == 5
+    assert ("headrace_source_record_poll_total", "b") not in samples
+    assert families["headrace_source_record_poll"].type == "counter"
+    assert families["headrace_sink_record_lag"].type == "gauge"
+    assert families["headrace_source_record_poll"].documentation == DESCRIPTIONS["source_record_poll_total"]
+
+
+@pytest.mark.usefixtures("counted")
+def test_prometheus_reads_one_series_per_possible_state(client: httpx.Client) -> None:
+    families = {family.name: family for family in text_string_to_metric_families(client.get("/metrics").text)}
+    for name in ("headrace_connector_state", "headrace_task_state"):
+        states = {sample.labels["state"]: sample.value for sample in families[name].samples}
+        assert states == {state.value: float(state is State.RUNNING) for state in State}
+    assert {sample.labels["task"] for sample in families["headrace_task_state"].samples} == {"0"}
+
+
+@pytest.mark.usefixtures("counted")
+def test_json(client: httpx.Client) -> None:
+    answer = client.get("/v1/metrics")
+    assert answer.status_code == 200
+    tasks = answer.json()["tasks"]
+    assert tasks[0] == {"connector": "b", "task": 1, "metrics": {"sink_record_lag": 5}}
+    assert (tasks[1]["connector"], tasks[1]["metrics"]["source_record_poll_total"]) == ('odd "name"', 7)
+    assert set(tasks[1]["metrics"]) == set(DESCRIPTIONS)
+
+
+def test_a_worker_without_tasks_has_none(client: httpx.Client) -> None:
+    assert client.get("/v1/metrics").json() == {"tasks": []}
+    assert client.get("/metrics").status_code == 200

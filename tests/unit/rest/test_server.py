@@ -1,0 +1,120 @@
+"""The server: where it listens, slow calls, an end that does not wait."""
+
+import socket
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import httpx
+import pytest
+
+from headrace.errors import ConfigError, EnvironmentFault
+from headrace.registry import Registry
+from headrace.rest import RestServer
+from headrace.rest.listeners import Listener, parse_listeners
+
+
+@pytest.fixture
+def taken() -> Iterator[int]:
+    """A port on which somebody listens."""
+    with socket.create_server(("127.0.0.1", 0)) as opened:
+        yield opened.getsockname()[1]
+
+
+def test_a_port_in_use_is_told_at_once(worker: Any, registry: Registry, taken: int) -> None:
+    server = RestServer(worker, registry, ["http://127.0.0.1:0", f"http://127.0.0.1:{taken}"])
+    with pytest.raises(EnvironmentFault) as caught:
+        server.start()
+    assert caught.value.code == "rest.port_in_use"
+    assert f"127.0.0.1:{taken}" in caught.value.message
+    assert "listeners: http://" in caught.value.hint
+
+
+def test_two_servers_cannot_share_a_port(server: RestServer, worker: Any, registry: Registry) -> None:
+    with pytest.raises(EnvironmentFault, match="another process is using this port"):
+        RestServer(worker, registry, [server.url]).start()
+
+
+def test_an_address_that_is_not_ours_cannot_be_listened_on(worker: Any, registry: Registry) -> None:
+    with pytest.raises(EnvironmentFault) as caught:
+        RestServer(worker, registry, ["http://192.0.2.1:0"]).start()  # TEST-NET-1
+    assert caught.value.code == "rest.cannot_listen"
+
+
+def test_several_listeners_each_with_a_port_of_its_own(worker: Any, registry: Registry) -> None:
+    server = RestServer(worker, registry, ["http://127.0.0.1:0", "http://:0"])
+    server.start()
+    try:
+        assert server.url == server.urls[0]
+        assert len(set(server.urls)) == 2
+        for url in server.urls:
+            assert httpx.get(f"{url}/connectors").json() == []
+    finally:
+        server.stop()
+
+
+def test_a_slow_call_holds_up_nobody(client: httpx.Client, worker: Any) -> None:
+    worker.add("slow")
+    with ThreadPoolExecutor(1) as other:
+        slow = other.submit(client.get, "/connectors/slow/offsets")
+        assert worker.entered.wait(30)
+        assert client.get("/connectors").json() == ["slow"]
+        assert not slow.done()
+        worker.release.set()
+        assert slow.result(30).status_code == 200
+
+
+def test_stop_does_not_wait_for_a_slow_call(worker: Any, registry: Registry) -> None:
+    worker.add("slow")
+    server = RestServer(worker, registry, ["http://127.0.0.1:0"])
+    server.start()
+    with ThreadPoolExecutor(1) as other:
+        slow = other.submit(httpx.get, f"{server.url}/connectors/slow/offsets", timeout=30)
+        assert worker.entered.wait(30)
+        server.stop()  # would hang: the call is let go only below
+        answer = slow.result(30)
+        assert answer.status_code == answer.json()["error_code"] == 503
+        assert "stopping" in answer.json()["message"]
+        worker.release.set()
+
+
+def test_stop_ends_the_thread_frees_the_port_and_may_come_twice(worker: Any, registry: Registry) -> None:
+    before = set(threading.enumerate())
+    server = RestServer(worker, registry, ["http://127.0.0.1:0"])
+    server.stop()  # never started: nothing to do
+    server.start()
+    url = server.url
+    with httpx.Client() as idle:  # a connection kept alive must not hold the server
+        assert idle.get(url).status_code == 200
+        server.stop()
+    server.stop()
+    assert not [thread for thread in set(threading.enumerate()) - before if thread.name == "rest"]
+    with pytest.raises(httpx.ConnectError):
+        httpx.get(url)
+    again = RestServer(worker, registry, [url])
+    again.start()
+    again.stop()
+
+
+def test_listeners_are_read_as_in_connect() -> None:
+    texts = ["http://127.0.0.1:8084", "HTTP://:8085", "http://localhost", "http://[::1]:0/"]
+    expected = [Listener("127.0.0.1", 8084), Listener("0.0.0.0", 8085), Listener("localhost", 8083), Listener("::1", 0)]
+    assert parse_listeners(texts) == expected
+    assert [str(listener) for listener in expected[::3]] == ["127.0.0.1:8084", "[::1]:0"]
+
+
+def test_all_wrong_listeners_are_told_at_once_and_no_password() -> None:
+    texts = ["https://me:secret@:8443", "ftp://x", "localhost:8083", "http://x:port", "http://[::1", "http://ok:1"]
+    with pytest.raises(ConfigError) as caught:
+        parse_listeners(texts)
+    findings = caught.value.findings
+    assert [finding.code for finding in findings] == ["rest.https_unsupported", *["config.invalid_value"] * 4]
+    assert {finding.key for finding in findings} == {"listeners"}
+    assert "proxy in front" in findings[0].hint
+    assert "secret" not in str(caught.value)
+
+
+def test_no_listener_is_wrong() -> None:
+    with pytest.raises(ConfigError, match="at least one listener"):
+        parse_listeners([])
