@@ -41,6 +41,10 @@ class Producer(Protocol):
         """Wait until all sent batches are done; False when ``timeout`` seconds passed first."""
         ...
 
+    def trouble(self) -> str | None:
+        """Why nothing moves, in a sentence ("broker 127.0.0.1:9092 does not answer"); None when well. Never blocks."""
+        ...
+
     def close(self, timeout: float) -> None:
         """Close; what is not delivered within ``timeout`` seconds is given up."""
         ...
@@ -87,6 +91,10 @@ class Consumer(Protocol):
 
     def assignment(self) -> frozenset[TopicPartition]:
         """The partitions this member owns."""
+        ...
+
+    def trouble(self) -> str | None:
+        """Why nothing moves, in a sentence ("broker 127.0.0.1:9092 does not answer"); None when well. Never blocks."""
         ...
 
     def close(self) -> None:
