@@ -23,12 +23,14 @@ DRAIN_TIMEOUT = 2
 
 
 class RestServer:
-    """Serves the REST API from ``start`` to ``stop``. Both may be called from any one thread; ``stop`` also twice."""
+    """Serves the REST API: ``bind``, ``start``, ``stop``. Each from any one thread; ``stop`` also twice.
 
-    def __init__(self, api: WorkerApi, registry: Registry, listeners: Sequence[str]) -> None:
+    Ports are taken before there is a worker: its id is the port it really has, and a port in use is told first.
+    """
+
+    def __init__(self, listeners: Sequence[str]) -> None:
         """``listeners`` as in the worker's settings. Raises ConfigError."""
         self._listeners = parse_listeners(listeners)
-        self._app = create_app(api, registry)
         self._sockets: list[socket.socket] = []
         self._server: _Server | None = None
         self._thread: threading.Thread | None = None
@@ -36,11 +38,11 @@ class RestServer:
 
     @property
     def url(self) -> str:
-        """Where a client on this machine reaches the first listener. Known once started."""
+        """Where a client on this machine reaches the first listener. Known once bound."""
         return self.urls[0]
 
-    def start(self) -> None:
-        """Listen, then serve. Raises EnvironmentFault (``rest.port_in_use``) before anything runs."""
+    def bind(self) -> None:
+        """Take the ports. Raises EnvironmentFault (``rest.port_in_use``)."""
         try:
             for listener in self._listeners:
                 self._sockets.append(listen(listener))
@@ -48,9 +50,12 @@ class RestServer:
             self._close_sockets()
             raise
         self.urls = tuple(map(url_of, self._listeners, self._sockets))
+
+    def start(self, api: WorkerApi, registry: Registry) -> None:
+        """Serve on what was bound. Raises EnvironmentFault."""
         self._server = _Server(
             uvicorn.Config(
-                self._app,
+                create_app(api, registry),
                 loop="asyncio",
                 http="h11",
                 ws="none",

@@ -36,7 +36,9 @@ class Worker:
         validator: Validator,
         registry: Registry,
         open_admin: Callable[[], Admin],
+        refused: Callable[[HeadraceError], None],
     ) -> None:
+        """``refused`` is called, on a thread of the worker's, when Kafka will not have it (wrong password)."""
         self._reconciler = reconciler
         self._hosts = hosts
         self._statuses = statuses
@@ -44,6 +46,7 @@ class Worker:
         self._validator = validator
         self._registry = registry
         self._open_admin = open_admin
+        self._refused = refused
         self._cluster_id: str | None = None
         self._stopping = threading.Event()
 
@@ -188,7 +191,8 @@ class Worker:
             except RetriableError as error:
                 log.warning("waiting for Kafka", code=error.code, reason=str(error))
             except HeadraceError as error:
-                log.error("Kafka refuses this worker", code=error.code, reason=str(error))  # noqa: TRY400 (not a bug)
+                self._refused(error)
+                return
             else:
                 log.info("Kafka found", cluster_id=self._cluster_id)
                 return

@@ -184,8 +184,9 @@ def worker(fake_worker: FakeWorker) -> Iterator[FakeWorker]:
 
 @pytest.fixture(scope="session")
 def server(fake_worker: WorkerApi, registry: Registry) -> Iterator[RestServer]:
-    running = RestServer(fake_worker, registry, ["http://127.0.0.1:0"])
-    running.start()
+    running = RestServer(["http://127.0.0.1:0"])
+    running.bind()
+    running.start(fake_worker, registry)
     yield running
     running.stop()
 

@@ -23,9 +23,9 @@ def taken() -> Iterator[int]:
 
 
 def test_a_port_in_use_is_told_at_once(worker: Any, registry: Registry, taken: int) -> None:
-    server = RestServer(worker, registry, ["http://127.0.0.1:0", f"http://127.0.0.1:{taken}"])
+    server = RestServer(["http://127.0.0.1:0", f"http://127.0.0.1:{taken}"])
     with pytest.raises(EnvironmentFault) as caught:
-        server.start()
+        server.bind()
     assert caught.value.code == "rest.port_in_use"
     assert f"127.0.0.1:{taken}" in caught.value.message
     assert "listeners: http://" in caught.value.hint
@@ -33,18 +33,19 @@ def test_a_port_in_use_is_told_at_once(worker: Any, registry: Registry, taken: i
 
 def test_two_servers_cannot_share_a_port(server: RestServer, worker: Any, registry: Registry) -> None:
     with pytest.raises(EnvironmentFault, match="another process is using this port"):
-        RestServer(worker, registry, [server.url]).start()
+        RestServer([server.url]).bind()
 
 
 def test_an_address_that_is_not_ours_cannot_be_listened_on(worker: Any, registry: Registry) -> None:
     with pytest.raises(EnvironmentFault) as caught:
-        RestServer(worker, registry, ["http://192.0.2.1:0"]).start()  # TEST-NET-1
+        RestServer(["http://192.0.2.1:0"]).bind()  # TEST-NET-1
     assert caught.value.code == "rest.cannot_listen"
 
 
 def test_several_listeners_each_with_a_port_of_its_own(worker: Any, registry: Registry) -> None:
-    server = RestServer(worker, registry, ["http://127.0.0.1:0", "http://:0"])
-    server.start()
+    server = RestServer(["http://127.0.0.1:0", "http://:0"])
+    server.bind()
+    server.start(worker, registry)
     try:
         assert server.url == server.urls[0]
         assert len(set(server.urls)) == 2
@@ -67,8 +68,9 @@ def test_a_slow_call_holds_up_nobody(client: httpx.Client, worker: Any) -> None:
 
 def test_stop_does_not_wait_for_a_slow_call(worker: Any, registry: Registry) -> None:
     worker.add("slow")
-    server = RestServer(worker, registry, ["http://127.0.0.1:0"])
-    server.start()
+    server = RestServer(["http://127.0.0.1:0"])
+    server.bind()
+    server.start(worker, registry)
     with ThreadPoolExecutor(1) as other:
         slow = other.submit(httpx.get, f"{server.url}/connectors/slow/offsets", timeout=30)
         assert worker.entered.wait(30)
@@ -81,9 +83,10 @@ def test_stop_does_not_wait_for_a_slow_call(worker: Any, registry: Registry) -> 
 
 def test_stop_ends_the_thread_frees_the_port_and_may_come_twice(worker: Any, registry: Registry) -> None:
     before = set(threading.enumerate())
-    server = RestServer(worker, registry, ["http://127.0.0.1:0"])
+    server = RestServer(["http://127.0.0.1:0"])
     server.stop()  # never started: nothing to do
-    server.start()
+    server.bind()
+    server.start(worker, registry)
     url = server.url
     with httpx.Client() as idle:  # a connection kept alive must not hold the server
         assert idle.get(url).status_code == 200
@@ -92,8 +95,9 @@ def test_stop_ends_the_thread_frees_the_port_and_may_come_twice(worker: Any, reg
     assert not [thread for thread in set(threading.enumerate()) - before if thread.name == "rest"]
     with pytest.raises(httpx.ConnectError):
         httpx.get(url)
-    again = RestServer(worker, registry, [url])
-    again.start()
+    again = RestServer([url])
+    again.bind()
+    again.start(worker, registry)
     again.stop()
 
 

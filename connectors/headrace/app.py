@@ -1,0 +1,135 @@
+"""Puts a worker together from its settings: the one place where all parts meet."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+import structlog
+
+from headrace.broker.kafka_python import KafkaPythonBroker
+from headrace.broker.ports import Broker
+from headrace.errors import HeadraceError
+from headrace.files import ConfigFile
+from headrace.registry import Registry
+from headrace.rest import RestServer
+from headrace.runtime.membership import SoloMembership
+from headrace.runtime.planner import Planned, Planner
+from headrace.runtime.reconciler import Reconciler
+from headrace.runtime.task_build import TaskBuilder
+from headrace.runtime.task_hosts import TaskHosts, Timing
+from headrace.runtime.whereabouts import Origin, Whereabouts
+from headrace.runtime.worker import Worker
+from headrace.settings import WorkerSettings
+from headrace.stores import CompactedLog, ConfigStore, FileLog, MemoryLog, OffsetStore, StatusStore
+from headrace.validation import Validator
+
+log = structlog.stdlib.get_logger("headrace.worker")
+
+_REST_OF_STOP = 5.0  # seconds beyond the tasks' own time that a stopping worker may take
+
+
+class StandaloneWorker:
+    """A worker with everything around it. ``start`` once, ``stop`` once; ``stop`` also after a failed ``start``."""
+
+    def __init__(
+        self,
+        settings: WorkerSettings,
+        validator: Validator,
+        registry: Registry,
+        *,
+        refused: Callable[[HeadraceError], None],
+        broker: Broker | None = None,
+    ) -> None:
+        """``refused`` is called, on a thread of the worker's, when Kafka will not have it. Raises ConfigError."""
+        self._settings = settings
+        self._validator = validator
+        self._registry = registry
+        self._refused = refused
+        self._broker = broker or KafkaPythonBroker(settings.client_settings())
+        self._rest = RestServer(settings.listeners)
+        self._cleanup = ExitStack()
+
+    @property
+    def url(self) -> str:
+        """Of the REST API. Known once started."""
+        return self._rest.url
+
+    def start(self, files: Sequence[ConfigFile] = ()) -> None:
+        """Take ports and files, then begin. ``files`` are connectors, already valid.
+
+        Raises EnvironmentFault (``rest.port_in_use``, ``store.locked`` …) before anything moves. Kafka may be away:
+        the worker waits for it and says so.
+        """
+        self._rest.bind()
+        self._cleanup.callback(self._rest.stop)
+        offsets = OffsetStore(self._log(self._settings.offsets_file))
+        self._cleanup.callback(offsets.close)
+        configs = ConfigStore(self._log(self._settings.configs_file))
+        self._cleanup.callback(configs.close)
+        worker = self._wire(configs, offsets, files)
+        # The control thread and every task must have ended before the files they write to are closed.
+        self._cleanup.callback(lambda: worker.stop(self._settings.shutdown_timeout / 1000 + _REST_OF_STOP))
+        worker.start()
+        present = {name: dict(worker.info(name).config) for name in worker.connectors()}
+        for file in files:
+            name = file.properties["name"]
+            if present.get(name) != file.properties:  # a connector that did not change keeps its tasks
+                worker.put_config(name, file.properties)
+        self._rest.start(worker, self._registry)
+        # Stopped before its threads: whoever asks a stopping worker gets an answer.
+        self._cleanup.callback(self._rest.stop)
+        log.info("worker started", url=self.url, connectors=worker.connectors())
+
+    def stop(self) -> None:
+        """Stop everything in order. Takes at most a few seconds more than ``task.shutdown.graceful.timeout.ms``."""
+        self._cleanup.close()
+
+    def _wire(self, configs: ConfigStore, offsets: OffsetStore, files: Sequence[ConfigFile]) -> Worker:
+        settings = self._settings
+        worker_id = _worker_id(settings, self._rest.url)
+        statuses = StatusStore(MemoryLog())
+        origins = {file.properties["name"]: Origin(file.path, file.properties, file.positions) for file in files}
+        builder = TaskBuilder(self._registry, self._validator, self._broker, offsets, settings, Whereabouts(origins))
+        timing = Timing(
+            settings.offset_flush_interval / 1000, settings.offset_flush_timeout / 1000, settings.shutdown_timeout / 1000
+        )
+
+        def wake() -> None:
+            reconciler.wake()
+
+        def deliver(planned: Planned) -> None:
+            reconciler.post(planned)
+
+        hosts = TaskHosts(worker_id, builder.build, statuses.put_task, timing, wake)
+        planner = Planner(self._validator, deliver)
+        reconciler = Reconciler(configs, statuses, SoloMembership(worker_id), hosts, planner)
+        return Worker(
+            reconciler,
+            hosts,
+            statuses,
+            offsets,
+            self._validator,
+            self._registry,
+            lambda: self._broker.admin(settings.admin),
+            self._refused,
+        )
+
+    @staticmethod
+    def _log(path: str | None) -> CompactedLog:
+        return FileLog(Path(path).expanduser()) if path else MemoryLog()
+
+
+def kafka_admin_check(settings: Mapping[str, str]) -> str:
+    """The Kafka cluster's id: proof that it answers and lets us in. Raises as the broker ports say."""
+    admin = KafkaPythonBroker(settings).admin({})
+    try:
+        return admin.cluster_id()
+    finally:
+        admin.close()
+
+
+def _worker_id(settings: WorkerSettings, url: str) -> str:
+    host, _, port = url.removeprefix("http://").rpartition(":")
+    return f"{settings.advertised_host or host}:{settings.advertised_port or port}"

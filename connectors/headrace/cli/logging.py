@@ -1,0 +1,53 @@
+"""How a worker logs: one line per event on stderr, for people or as JSON for collectors."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import Literal, cast
+
+import structlog
+
+Format = Literal["text", "json"]
+
+# Chatty libraries whose news the worker tells itself, in its own words.
+_QUIET = {"kafka": logging.ERROR, "elastic_transport": logging.ERROR, "apscheduler": logging.WARNING}
+
+
+def configure_logging(level: str, form: Format) -> None:
+    """Send structlog's events and the standard library's records through one renderer to stderr."""
+    shared: list[structlog.typing.Processor] = [
+        structlog.stdlib.add_logger_name,
+        structlog.stdlib.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
+    renderer: list[structlog.typing.Processor]
+    if form == "json":
+        renderer = [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
+    else:
+        # A plain traceback: one with local variables would show passwords.
+        console = structlog.dev.ConsoleRenderer(
+            colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
+        )
+        renderer = [console]
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=shared,
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *renderer],
+        )
+    )
+    structlog.configure(
+        processors=[
+            structlog.stdlib.filter_by_level,
+            *shared,
+            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
+        ],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=cast(type[structlog.typing.BindableLogger], structlog.stdlib.BoundLogger),
+        cache_logger_on_first_use=True,
+    )
+    logging.root.handlers = [handler]
+    logging.root.setLevel(level)
+    for name, quiet in _QUIET.items():
+        logging.getLogger(name).setLevel(quiet)

@@ -1,0 +1,88 @@
+"""``headrace run``: a standalone worker in the foreground."""
+
+from __future__ import annotations
+
+import enum
+import os
+import signal
+import threading
+from pathlib import Path
+from types import FrameType
+from typing import Annotated
+
+import typer
+
+from headrace.cli.loading import load
+from headrace.cli.logging import configure_logging
+from headrace.cli.output import print_findings
+from headrace.errors import HeadraceError
+
+
+class LogLevel(enum.StrEnum):
+    """Levels that matter to an operator."""
+
+    DEBUG = "debug"
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
+
+
+class LogFormat(enum.StrEnum):
+    """Of the log on stderr."""
+
+    TEXT = "text"
+    JSON = "json"
+
+
+def run(
+    worker: Annotated[Path, typer.Argument(metavar="WORKER", help="The worker's file: where Kafka is, converters.")],
+    connectors: Annotated[
+        list[Path] | None,
+        typer.Argument(metavar="[CONNECTOR]...", help="Files of connectors to run; more can be created over REST."),
+    ] = None,
+    log_level: Annotated[LogLevel, typer.Option(envvar="HEADRACE_LOG_LEVEL", help="Least level.")] = LogLevel.INFO,
+    log_format: Annotated[
+        LogFormat, typer.Option(envvar="HEADRACE_LOG_FORMAT", help="Lines for people, or JSON.")
+    ] = LogFormat.TEXT,
+) -> None:
+    """Run a standalone worker with connectors from files, until Ctrl+C or SIGTERM.
+
+    Files are YAML, JSON or .properties with Kafka Connect's keys. All of them are checked before anything starts.
+
+      headrace run worker.yaml orders.yaml elasticsearch.yaml
+
+    While it runs, `headrace connectors status` shows what it does.
+    """
+    loaded = load([worker, *(connectors or [])], worker=worker)
+    print_findings(loaded.warnings)
+    configure_logging(log_level.value.upper(), log_format.value)
+    from headrace.app import StandaloneWorker  # noqa: PLC0415 (Kafka's client and a web server: not for --help)
+
+    ended = threading.Event()
+    refusals: list[HeadraceError] = []
+
+    def refused(error: HeadraceError) -> None:
+        refusals.append(error)
+        ended.set()
+
+    _end_on_signals(ended)
+    standalone = StandaloneWorker(loaded.settings, loaded.validator, loaded.registry, refused=refused)
+    try:
+        standalone.start(loaded.connectors)
+        ended.wait()
+    finally:
+        standalone.stop()
+    if refusals:
+        raise refusals[0]
+
+
+def _end_on_signals(ended: threading.Event) -> None:
+    """The first signal asks for a graceful stop, the second ends at once; positions stay right either way."""
+
+    def on_signal(number: int, _: FrameType | None) -> None:
+        if ended.is_set():
+            os._exit(128 + number)
+        ended.set()
+
+    signal.signal(signal.SIGTERM, on_signal)
+    signal.signal(signal.SIGINT, on_signal)
