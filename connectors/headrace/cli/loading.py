@@ -1,9 +1,9 @@
-"""Files on the command line → a worker's settings and its connectors, or every finding at once."""
+"""Files on the command line → a worker's settings and its connectors, with everything that is wrong at once."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from headrace.errors import ConfigError, Finding, Location
@@ -11,24 +11,84 @@ from headrace.files import ConfigFile, read_config_file
 from headrace.interpolation import make_interpolator
 from headrace.registry import Registry
 from headrace.settings import WorkerSettings
-from headrace.validation import Validator, located
-
-
-@dataclass(frozen=True)
-class Files:
-    """What was read, whatever is wrong with it. ``workers`` and ``connectors`` are told apart by connector.class."""
-
-    workers: list[ConfigFile]
-    connectors: list[ConfigFile]
-    findings: list[Finding]
+from headrace.validation import ConnectorConfig, Validator, located
 
 
 @dataclass(frozen=True)
 class Loaded:
-    """Valid files, ready to run."""
+    """What the files say. ``configs`` has the connectors without errors, by name; ``files`` all readable connectors'."""
 
-    settings: WorkerSettings
-    connectors: list[ConfigFile]
-    warnings: list[Finding]
+    settings: WorkerSettings | None
+    files: list[ConfigFile]
+    configs: dict[str, ConnectorConfig]
+    findings: list[Finding]
     validator: Validator
     registry: Registry
+
+    def require(self) -> WorkerSettings:
+        """The worker's settings when all files are right. Raises ConfigError with all findings."""
+        if self.settings is None or any(finding.severity == "error" for finding in self.findings):
+            raise ConfigError(findings=self.findings)
+        return self.settings
+
+
+def load(paths: Sequence[Path], *, worker: Path | None = None) -> Loaded:
+    """Read and check files without touching any system. ``worker`` names the one that must be a worker's.
+
+    A file with ``connector.class`` is a connector's, any other a worker's.
+    """
+    findings: list[Finding] = []
+    files: dict[Path, ConfigFile] = {}
+    for path in paths:
+        try:
+            files[path] = read_config_file(path)
+        except ConfigError as error:
+            findings.extend(error.findings)
+    connectors = [file for file in files.values() if file.is_connector]
+    workers = [file for file in files.values() if not file.is_connector]
+    findings += _misplaced(files, workers, worker)
+
+    registry = Registry()
+    validator = Validator(registry, make_interpolator(registry))
+    settings = None
+    for file in workers:
+        settings, found = validator.worker(file.properties)
+        findings += located(found, file.positions, file.path)
+        if settings is not None:
+            validator = Validator(registry, make_interpolator(registry, settings.config_providers))
+    configs: dict[str, ConnectorConfig] = {}
+    for file in connectors:
+        config, found = validator.connector(file.properties)
+        findings += located(found, file.positions, file.path)
+        if config is not None:
+            configs.setdefault(config.name, config)
+    findings += _same_names(connectors)
+    return Loaded(settings, connectors, configs, findings, validator, registry)
+
+
+def _misplaced(files: dict[Path, ConfigFile], workers: Sequence[ConfigFile], worker: Path | None) -> list[Finding]:
+    """Files that are not what their place on the command line says. Without ``worker`` any order will do."""
+    findings = []
+    if worker is not None and worker in files and files[worker].is_connector:
+        text = f"{worker} describes a connector (it has connector.class); the first file must be the worker's"
+        place = files[worker].positions["connector.class"]
+        findings.append(Finding("config.file", text, "connector.class", "headrace run WORKER CONNECTOR…", place))
+    for file in workers:
+        if worker is not None and file is not files.get(worker):
+            text = f"{file.path} does not describe a connector: it has no connector.class"
+            hint = "name the connector's plugin; `headrace plugins` lists them"
+            findings.append(Finding("config.missing_key", text, "connector.class", hint, Location(file.path, 1)))
+    return findings
+
+
+def _same_names(connectors: Sequence[ConfigFile]) -> list[Finding]:
+    findings = []
+    first: dict[str, ConfigFile] = {}
+    for file in connectors:
+        name = file.properties.get("name", "")
+        earlier = first.setdefault(name, file)
+        if name and earlier is not file:
+            text = f"connector '{name}' is already described at {earlier.where('name')}"
+            hint = "give each connector its own name"
+            findings.append(Finding("config.duplicate_name", text, "name", hint, file.positions["name"]))
+    return findings

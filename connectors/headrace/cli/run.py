@@ -54,7 +54,8 @@ def run(
     While it runs, `headrace connectors status` shows what it does.
     """
     loaded = load([worker, *(connectors or [])], worker=worker)
-    print_findings(loaded.warnings)
+    settings = loaded.require()
+    print_findings(loaded.findings)
     configure_logging(log_level.value.upper(), log_format.value)
     from headrace.app import StandaloneWorker  # noqa: PLC0415 (Kafka's client and a web server: not for --help)
 
@@ -66,9 +67,9 @@ def run(
         ended.set()
 
     _end_on_signals(ended)
-    standalone = StandaloneWorker(loaded.settings, loaded.validator, loaded.registry, refused=refused)
+    standalone = StandaloneWorker(settings, loaded.validator, loaded.registry, refused=refused)
     try:
-        standalone.start(loaded.connectors)
+        standalone.start(loaded.files)
         ended.wait()
     finally:
         standalone.stop()

@@ -1,0 +1,135 @@
+"""Pipelines over the in-memory broker: a plain converter, a scripted source, a scripted sink."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+import structlog
+
+from headrace.backoff import RetryPolicy
+from headrace.broker.in_memory import InMemoryBroker
+from headrace.config import ConfigModel
+from headrace.errors import DataError, HeadraceError
+from headrace.metrics import TaskMetrics
+from headrace.pipeline import control as control_module
+from headrace.pipeline import fault_policy as fault_policy_module
+from headrace.pipeline import sink as sink_module
+from headrace.pipeline import source as source_module
+from headrace.pipeline.control import TaskControl
+from headrace.pipeline.fault_policy import FaultPolicy
+from headrace.pipeline.stages import Stages, Step
+from headrace.plugin import Converter, Decoded
+from headrace.schema import Schema
+from headrace.settings import ConnectorSettings
+
+
+class PlainConverter(Converter):
+    """JSON without schemas; refuses the text "bad" and whatever contains it."""
+
+    config_model = ConfigModel
+
+    def configure(self, properties: Mapping[str, str], *, is_key: bool) -> None:
+        pass
+
+    def to_bytes(self, topic: str, schema: Schema | None, values: Sequence[Any]) -> list[bytes | None]:
+        encoded = [None if value is None else json.dumps(value).encode() for value in values]
+        if any(value is not None and b"bad" in value for value in encoded):
+            raise DataError("a bad value")
+        return encoded
+
+    def from_bytes(self, topic: str, values: Sequence[bytes | None]) -> list[Decoded]:
+        if any(value is not None and b"bad" in value for value in values):
+            raise DataError("bad bytes")
+        return [Decoded(0, None, [None if value is None else json.loads(value) for value in values])]
+
+
+def _drop(*_: Any) -> Any:
+    raise structlog.DropEvent
+
+
+@dataclass
+class Harness:
+    """What a pipeline is given, and how it is run in a test."""
+
+    broker: InMemoryBroker = field(default_factory=InMemoryBroker)
+    stop_event: threading.Event = field(default_factory=threading.Event)
+    paused: threading.Event = field(default_factory=threading.Event)
+    metrics: TaskMetrics = field(default_factory=TaskMetrics)
+    started: threading.Event = field(default_factory=threading.Event)
+    reasons: list[str | None] = field(default_factory=list)
+    error: BaseException | None = None
+    log: Any = field(default_factory=lambda: structlog.wrap_logger(None, processors=[_drop]))
+    flush_interval: float = 0.01
+
+    @property
+    def control(self) -> TaskControl:
+        return TaskControl(
+            self.stop_event,
+            self.paused,
+            self.metrics,
+            self.log,
+            self.started.set,
+            self.reasons.append,
+            self.flush_interval,
+            5.0,
+        )
+
+    def stages(self, steps: Sequence[Step] = (), **settings: str) -> Stages:
+        parsed = ConnectorSettings.parse(
+            {"name": "test", "connector.class": "Test"} | {k.replace("_", "."): v for k, v in settings.items()}
+        )
+        where = "test.yaml:7:1".format
+        policy = FaultPolicy(parsed, lambda key: where(), self.stop_event, self.log, self.metrics)
+        return Stages(PlainConverter(), PlainConverter(), steps, policy)
+
+    def run(self, pipeline: Any) -> threading.Thread:
+        """On a thread, as a worker does; what it raises is in ``error``."""
+
+        def body() -> None:
+            try:
+                pipeline.run()
+            except HeadraceError as error:
+                self.error = error
+
+        thread = threading.Thread(target=body, name="pipeline")
+        thread.start()
+        return thread
+
+    def end(self, thread: threading.Thread) -> None:
+        """Ask it to stop, and wait."""
+        self.stop_event.set()
+        thread.join(30)
+        assert not thread.is_alive()
+
+
+class Quick(RetryPolicy):
+    """The same number of tries in no time."""
+
+    def waits(self) -> Iterator[float]:
+        return (0.001 for _ in super().waits())
+
+
+@pytest.fixture
+def harness(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], Harness]]:
+    """Makes harnesses; retries do not wait, pipelines still running at the end are ended."""
+    for module in (control_module, fault_policy_module, sink_module, source_module):
+        monkeypatch.setattr(module, "RetryPolicy", Quick)
+    made: list[Harness] = []
+
+    def make() -> Harness:
+        made.append(Harness())
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.stop_event.set()
+        each.broker.down = False
+        each.broker.release()
+    for thread in threading.enumerate():
+        if thread.name == "pipeline":
+            thread.join(30)

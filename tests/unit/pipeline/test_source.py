@@ -1,0 +1,303 @@
+"""The source pipeline: whatever fails, no position is stored before its records are in Kafka, and order is kept."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from headrace.errors import DataError, EnvironmentFault, RetriableError, TaskError
+from headrace.pipeline.source import Outlet, SourcePipeline
+from headrace.plugin import SourceContext, SourceTask, Wait
+from headrace.records import SourceBatch, SourceOffset, SourcePartition
+from headrace.testing.contexts import make_source_context
+from headrace.testing.waiting import eventually
+
+AWAY = RetriableError("away for a moment")
+
+
+class Rows(SourceTask):
+    """``count`` rows in batches, from the stored position on; fails where it is told to."""
+
+    def __init__(self, count: int, batch: int = 3, partitions: int = 1, faults: Iterable[int] = ()) -> None:
+        self.count, self.batch, self.partitions = count, batch, partitions
+        self.faults = set(faults)
+        self.polls = 0
+        self.acked: list[SourceBatch] = []
+        self.stopped = 0
+        self.bad: set[int] = set()
+
+    def start(self, context: SourceContext) -> None:
+        wanted: list[SourcePartition] = [{"p": number} for number in range(self.partitions)]
+        stored = context.offset_reader.offsets(wanted)
+        self.next = [0 if offset is None else offset["n"] for offset in stored]
+
+    def poll(self) -> SourceBatch | Wait:
+        self.polls += 1
+        if self.polls in self.faults:
+            raise AWAY
+        partition = min(range(self.partitions), key=lambda number: self.next[number])
+        first = self.next[partition]
+        if first >= self.count:
+            return Wait(0.01)
+        end = self.next[partition] = min(first + self.batch, self.count)
+        rows = range(first, end)
+        return SourceBatch(
+            f"t{partition}",
+            [{"n": row} if row not in self.bad else {"n": "bad", "row": row} for row in rows],
+            keys=[partition] * len(rows),
+            source_partition={"p": partition},
+            source_offset={"n": end},
+        )
+
+    def acknowledged(self, batch: SourceBatch) -> None:
+        self.acked.append(batch)
+
+    def stop(self) -> None:
+        self.stopped += 1
+
+
+@dataclass
+class Positions:
+    """Stored positions; each is checked at the moment when it becomes durable."""
+
+    check: Callable[[int, int], None]
+    failing: int = 0
+    stored: dict[int, int] = field(default_factory=dict)
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def set(self, changes: Iterable[tuple[SourcePartition, SourceOffset | None]]) -> None:
+        if self.failing:
+            self.failing -= 1
+            raise RetriableError("disk full")
+        with self.lock:
+            for partition, offset in changes:
+                assert offset is not None
+                self.check(partition["p"], offset["n"])
+                assert offset["n"] >= self.stored.get(partition["p"], 0), "a position went back"
+                self.stored[partition["p"]] = offset["n"]
+
+    def offsets(self, partitions: Iterable[SourcePartition]) -> list[SourceOffset | None]:
+        return [{"n": self.stored[item["p"]]} if item["p"] in self.stored else None for item in partitions]
+
+
+@dataclass
+class Source:
+    harness: Any
+    task: Rows
+    pipeline: SourcePipeline
+    positions: Positions
+
+    def rows(self, topic: str = "t0") -> list[Any]:
+        return [json.loads(record.value)["n"] for record in self.harness.broker.records(topic)]
+
+
+@pytest.fixture
+def source(harness: Callable[[], Any]) -> Callable[..., Source]:
+    """Makes a source pipeline; positions are checked against what the broker has."""
+
+    def make(task: Rows, buffer: int = 1_000_000, positions: Positions | None = None, **settings: str) -> Source:
+        mine = harness()
+
+        def check(partition: int, offset: int) -> None:
+            there = {json.loads(record.value).get("n") for record in mine.broker.records(f"t{partition}")}
+            missing = set(range(offset)) - there - task.bad
+            assert not missing, f"position {offset} of {partition} stored without {missing}"
+
+        kept = positions or Positions(check)
+        kept.check = check
+        outlet = Outlet(lambda: mine.broker.producer({}), lambda topic: None, buffer)
+        context = make_source_context({}, kept)  # type: ignore[arg-type]
+        pipeline = SourcePipeline(task, context, mine.stages(**settings), outlet, kept, mine.control)
+        return Source(mine, task, pipeline, kept)
+
+    return make
+
+
+def test_rows_arrive_in_order_and_positions_follow(source: Callable[..., Source]) -> None:
+    made = source(Rows(100))
+    thread = made.harness.run(made.pipeline)
+    eventually(lambda: made.positions.stored.get(0) == 100)
+    made.harness.end(thread)
+    assert made.rows() == list(range(100))
+    assert sum(map(len, made.task.acked)) == 100
+    assert made.task.stopped == 1
+    values = made.harness.metrics.snapshot()
+    assert values["source_record_poll_total"] == values["source_record_write_total"] == 100
+    assert values["source_record_active_count"] == 0
+
+
+def last_words(rows: list[Any]) -> list[Any]:
+    """Without repeats, the last of each kept."""
+    return list(dict.fromkeys(reversed(rows)))[::-1]
+
+
+FAULTS = st.sampled_from(["send", "send refused", "commit", "down", "hold"])
+
+
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+@given(
+    st.integers(1, 60),
+    st.integers(1, 7),
+    st.integers(1, 3),
+    st.lists(FAULTS, max_size=6),
+    st.sets(st.integers(1, 20), max_size=4),
+    st.sampled_from([1, 100, 1_000_000]),
+)
+def test_whatever_fails_nothing_is_lost_and_order_is_kept(
+    source: Callable[..., Source],
+    count: int,
+    batch: int,
+    partitions: int,
+    faults: list[str],
+    polls: set[int],
+    buffer: int,
+) -> None:
+    made = source(Rows(count, batch, partitions, polls), buffer)
+    broker = made.harness.broker
+    thread = made.harness.run(made.pipeline)
+    for fault in faults:
+        match fault:
+            case "send":
+                broker.fail_sends(AWAY, 2)
+            case "commit":
+                made.positions.failing += 1
+            case "down":
+                broker.down = True
+                broker.down = False
+            case "hold":
+                broker.hold_deliveries()
+                broker.release()
+    eventually(lambda: [made.positions.stored.get(number) for number in range(partitions)] == [count] * partitions)
+    made.harness.end(thread)
+    assert made.harness.error is None
+    for number in range(partitions):
+        rows = made.rows(f"t{number}")
+        # What follows a failed batch is sent again after it: repeats are allowed, an older row as the last word is not.
+        assert last_words(rows) == list(range(count))
+
+
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+@given(st.lists(st.integers(0, 30), min_size=1, max_size=3), st.booleans())
+def test_a_new_run_goes_on_where_positions_say(source: Callable[..., Source], ends: list[int], hold: bool) -> None:
+    positions = None
+    total = 50
+    for end in [*ends, total]:
+        made = source(Rows(total, 4), positions=positions)
+        made.positions.check = lambda partition, offset: None
+        before = made.positions.stored.get(0, 0)
+        thread = made.harness.run(made.pipeline)
+        eventually(lambda end=end, made=made: made.task.polls * 4 >= end or made.positions.stored.get(0, 0) >= end)
+        if hold and end != total:
+            made.harness.broker.hold_deliveries()
+        if end == total:
+            eventually(lambda made=made: made.positions.stored.get(0) == total)
+        made.harness.end(thread)
+        rows = made.rows()
+        assert rows[: len(set(rows))] == list(range(before, before + len(set(rows))))
+        assert made.positions.stored.get(0, before) <= before + len(set(rows))
+        positions = made.positions
+    assert positions is not None
+    assert positions.stored[0] == total
+
+
+def test_memory_is_bounded_while_the_broker_is_away(source: Callable[..., Source]) -> None:
+    made = source(Rows(100_000, 10), buffer=2_000)
+    made.harness.broker.hold_deliveries()
+    thread = made.harness.run(made.pipeline)
+    eventually(lambda: made.harness.metrics.values["source_record_active_count"] > 100)
+    polled = made.task.polls
+    eventually(lambda: made.harness.started.is_set())
+    assert polled * 10 * len(b'{"n": 1}0') < 2_000 + 10 * 20
+    made.harness.broker.release()
+    eventually(lambda: made.task.polls > polled)
+    made.harness.end(thread)
+
+
+def test_a_silent_broker_is_told_and_its_return_too(source: Callable[..., Source]) -> None:
+    made = source(Rows(3))
+    made.harness.broker.hold_deliveries()
+    thread = made.harness.run(made.pipeline)
+    eventually(lambda: any("waiting for Kafka" in (reason or "") for reason in made.harness.reasons))
+    made.harness.broker.release()
+    eventually(lambda: made.harness.reasons[-1] is None)
+    made.harness.end(thread)
+
+
+def test_a_pause_stops_polls_and_a_resume_goes_on(source: Callable[..., Source]) -> None:
+    made = source(Rows(10_000, 1))
+    thread = made.harness.run(made.pipeline)
+    eventually(lambda: made.task.polls > 3)
+    made.harness.paused.set()
+    eventually(lambda: made.harness.metrics.values["source_record_active_count"] == 0)
+    eventually(lambda: made.positions.stored.get(0) == len(made.rows()))
+    polls = made.task.polls
+    eventually(lambda: made.task.polls <= polls + 1)
+    made.harness.paused.clear()
+    eventually(lambda: made.task.polls > polls + 5)
+    made.harness.end(thread)
+
+
+def test_a_bad_record_fails_the_task_and_names_what_to_change(source: Callable[..., Source]) -> None:
+    task = Rows(10)
+    task.bad = {4}
+    made = source(task)
+    thread = made.harness.run(made.pipeline)
+    thread.join(20)
+    assert isinstance(made.harness.error, TaskError)
+    assert "VALUE_CONVERTER" in str(made.harness.error)
+    assert "test.yaml:7:1" in str(made.harness.error)
+    assert made.positions.stored.get(0, 0) <= 3
+    assert task.stopped == 1
+
+
+def test_tolerance_skips_the_bad_record_only(source: Callable[..., Source]) -> None:
+    task = Rows(10)
+    task.bad = {0, 4, 5, 9}
+    made = source(task, errors_tolerance="all")
+    thread = made.harness.run(made.pipeline)
+    eventually(lambda: made.positions.stored.get(0) == 10)
+    made.harness.end(thread)
+    assert made.rows() == [1, 2, 3, 6, 7, 8]
+    assert made.harness.metrics.values["total_records_skipped"] == 4
+
+
+def test_a_record_that_the_broker_refuses_is_found_and_the_others_stay_in_order(source: Callable[..., Source]) -> None:
+    made = source(Rows(12, 4), errors_tolerance="all")
+    refused = DataError("too large")
+    real = made.harness.broker.take
+
+    def take(producer: Any, batch: Any) -> Any:
+        if any(json.loads(value)["n"] == 6 for value in batch.values):
+            raise refused
+        return real(producer, batch)
+
+    made.harness.broker.take = take
+    thread = made.harness.run(made.pipeline)
+    made.task.bad = {6}
+    eventually(lambda: made.positions.stored.get(0) == 12)
+    made.harness.end(thread)
+    assert last_words(made.rows()) == [row for row in range(12) if row != 6]
+
+
+def test_a_refusal_by_the_environment_fails_the_task(source: Callable[..., Source]) -> None:
+    made = source(Rows(3))
+    made.harness.broker.fail_sends(EnvironmentFault("not authorised"))
+    made.harness.run(made.pipeline).join(20)
+    assert isinstance(made.harness.error, EnvironmentFault)
+    assert not made.positions.stored
+
+
+def test_stopping_while_the_broker_is_down_is_prompt(source: Callable[..., Source]) -> None:
+    made = source(Rows(3))
+    made.harness.broker.down = True
+    thread = made.harness.run(made.pipeline)
+    eventually(lambda: made.harness.reasons)
+    made.harness.end(thread)
+    assert not made.harness.started.is_set()

@@ -1,0 +1,110 @@
+"""The plan: equal arguments give equal actions, and carrying them out leads to what is desired."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from headrace.runtime.plan import Pause, Resume, Running, Start, Stop, assign, plan
+from headrace.states import TargetState, TaskId
+from headrace.stores import DesiredState
+
+A0, A1, B0 = TaskId("a", 0), TaskId("a", 1), TaskId("b", 0)
+ONE, TWO = {"v": "1"}, {"v": "2"}
+STARTED, PAUSED, STOPPED = TargetState.STARTED, TargetState.PAUSED, TargetState.STOPPED
+
+
+def desired(target: TargetState = STARTED, **tasks: list[dict[str, str]]) -> DesiredState:
+    return DesiredState({name: {} for name in tasks}, dict.fromkeys(tasks, target), tasks)
+
+
+@pytest.mark.parametrize(
+    ("wish", "running", "actions"),
+    [
+        pytest.param(desired(), {}, [], id="nothing asked, nothing to do"),
+        pytest.param(desired(a=[ONE]), {}, [Start(A0, ONE, False)], id="a new task starts"),
+        pytest.param(desired(a=[ONE]), {A0: Running(ONE)}, [], id="what runs as asked is left alone"),
+        pytest.param(desired(a=[TWO]), {A0: Running(ONE)}, [Stop(A0)], id="a changed task stops first"),
+        pytest.param(desired(a=[TWO]), {A0: Running(ONE, stopping=True)}, [], id="and is not stopped twice"),
+        pytest.param(desired(a=[ONE]), {A0: Running(ONE), A1: Running(ONE)}, [Stop(A1)], id="a smaller task set"),
+        pytest.param(desired(), {B0: Running(ONE)}, [Stop(B0)], id="a deleted connector"),
+        pytest.param(desired(STOPPED, a=[ONE]), {A0: Running(ONE)}, [Stop(A0)], id="a stopped connector has no tasks"),
+        pytest.param(desired(PAUSED, a=[ONE]), {A0: Running(ONE)}, [Pause(A0)], id="pause"),
+        pytest.param(desired(PAUSED, a=[ONE]), {A0: Running(ONE, paused=True)}, [], id="paused already"),
+        pytest.param(desired(a=[ONE]), {A0: Running(ONE, paused=True)}, [Resume(A0)], id="resume"),
+        pytest.param(desired(PAUSED, a=[ONE]), {}, [Start(A0, ONE, True)], id="born paused"),
+        pytest.param(
+            desired(a=[ONE], b=[ONE]),
+            {A1: Running(ONE)},
+            [Stop(A1), Start(A0, ONE, False), Start(B0, ONE, False)],
+            id="stops come first",
+        ),
+    ],
+)
+def test_a_rule(wish: DesiredState, running: dict[TaskId, Running], actions: list[Any]) -> None:
+    assert plan(wish, ["me"], "me", running) == actions
+
+
+NAMES = st.sampled_from(["a", "b", "c"])
+CONFIGS = st.lists(st.sampled_from([ONE, TWO]), max_size=4)
+WISHES = st.builds(
+    lambda tasks, targets: DesiredState({name: {} for name in tasks}, targets, tasks),
+    st.dictionaries(NAMES, CONFIGS),
+    st.dictionaries(NAMES, st.sampled_from(TargetState)),
+)
+TASKS = st.builds(TaskId, NAMES, st.integers(0, 5))
+RUNNING = st.dictionaries(TASKS, st.builds(Running, st.sampled_from([ONE, TWO]), st.booleans(), st.booleans()))
+
+
+def carry_out(actions: list[Any], running: dict[TaskId, Running]) -> dict[TaskId, Running]:
+    """What a task host does, and every task that was asked to stop has stopped by then."""
+    after = {task: present for task, present in running.items() if not present.stopping}
+    for action in actions:
+        match action:
+            case Start(task, config, paused):
+                assert task not in running, "started beside a task that is still there"
+                after[task] = Running(config, paused)
+            case Stop(task):
+                del after[task]
+            case Pause(task):
+                after[task] = Running(after[task].config, True)
+            case Resume(task):
+                after[task] = Running(after[task].config, False)
+    return after
+
+
+@given(WISHES, st.lists(st.sampled_from(["w1", "w2", "w3"]), unique=True), RUNNING)
+def test_two_rounds_lead_to_what_is_desired(
+    wish: DesiredState, others: list[str], running: dict[TaskId, Running]
+) -> None:
+    members = ["me", *others]
+    once = carry_out(plan(wish, members, "me", running), running)
+    twice = carry_out(plan(wish, members, "me", once), once)
+    assert plan(wish, members, "me", twice) == []
+    wanted = [
+        TaskId(name, number)
+        for name, configs in wish.tasks.items()
+        if wish.target(name) is not STOPPED
+        for number in range(len(configs))
+    ]
+    mine = {task for task, owner in assign(wanted, members).items() if owner == "me"}
+    assert set(twice) == mine
+    for task, present in twice.items():
+        assert present.config == wish.tasks[task.connector][task.number]
+        assert present.paused is (wish.target(task.connector) is PAUSED)
+
+
+@given(st.sets(TASKS), st.lists(st.text(min_size=1, max_size=3), min_size=1, max_size=5, unique=True))
+def test_every_task_has_one_owner_and_nobody_two_more_than_another(tasks: set[TaskId], members: list[str]) -> None:
+    owners = assign(list(tasks), members)
+    assert set(owners) == tasks
+    counts = [list(owners.values()).count(member) for member in members]
+    assert max(counts) - min(counts) <= 1
+    assert owners == assign(sorted(tasks), sorted(members))
+
+
+def test_without_members_nobody_owns_anything() -> None:
+    assert assign([A0], []) == {}

@@ -1,0 +1,136 @@
+"""The compacted log: what was appended is there after any end of the process, damage is told, one process at a time."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from headrace.errors import ConfigError, EnvironmentFault, RetriableError
+from headrace.stores import FileLog, MemoryLog
+from headrace.stores import log as log_module
+
+KEYS = st.sampled_from(["a", "b", 'c"\n', "ключ"])
+VALUES = st.none() | st.dictionaries(
+    st.text(max_size=3), st.integers(-(2**53), 2**53) | st.text(max_size=5), max_size=3
+)
+APPENDS = st.lists(st.dictionaries(KEYS, VALUES, max_size=3), max_size=12)
+
+
+def expected(appends: list[dict[str, object]]) -> dict[str, object]:
+    values: dict[str, object] = {}
+    for entries in appends:
+        values.update(entries)
+    return {key: value for key, value in values.items() if value is not None}
+
+
+@given(APPENDS, APPENDS)
+def test_a_file_read_again_says_what_was_appended(
+    tmp_path_factory: pytest.TempPathFactory, first: list[dict[str, object]], second: list[dict[str, object]]
+) -> None:
+    path = tmp_path_factory.mktemp("log") / "offsets.jsonl"
+    memory = MemoryLog()
+    for appends in (first, second):
+        log = FileLog(path)
+        for entries in appends:
+            log.append(entries)
+            memory.append(entries)
+        assert log.read() == memory.read()
+        log.close()
+    again = FileLog(path)
+    assert again.read() == memory.read() == expected([*first, *second])
+    again.close()
+
+
+@given(APPENDS.filter(any), st.data())
+def test_a_crash_at_any_byte_loses_only_the_append_under_way(
+    tmp_path_factory: pytest.TempPathFactory, appends: list[dict[str, object]], data: st.DataObject
+) -> None:
+    path = tmp_path_factory.mktemp("log") / "offsets.jsonl"
+    log = FileLog(path)
+    sizes = [0]
+    for entries in appends:
+        log.append(entries)
+        sizes.append(path.stat().st_size)
+    log.close()
+    cut = data.draw(st.integers(0, sizes[-1]))
+    os.truncate(path, cut)
+    survived = FileLog(path)
+    whole = max(number for number, size in enumerate(sizes) if size <= cut)
+    # The entries of one append are lines of their own: some of the torn append's may be there, in their order.
+    torn = list(appends[whole].items()) if whole < len(appends) else []
+    states = [expected([*appends[:whole], dict(torn[:count])]) for count in range(len(torn) + 1)]
+    assert survived.read() in states
+    survived.append({"after": {"n": 1}})
+    survived.close()
+    again = FileLog(path)
+    assert again.read()["after"] == {"n": 1}
+    again.close()
+
+
+def test_a_damaged_line_stops_and_names_the_place(tmp_path: Path) -> None:
+    path = tmp_path / "offsets.jsonl"
+    path.write_text('["a", {"n": 1}]\nrubbish\n["a", {"n": 2}]\n')
+    with pytest.raises(ConfigError) as caught:
+        FileLog(path)
+    assert caught.value.code == "store.damaged"
+    assert f"{path}:2" in caught.value.message
+
+
+def test_two_workers_cannot_share_a_file(tmp_path: Path) -> None:
+    first = FileLog(tmp_path / "offsets.jsonl")
+    with pytest.raises(EnvironmentFault) as caught:
+        FileLog(tmp_path / "offsets.jsonl")
+    assert caught.value.code == "store.locked"
+    first.close()
+    FileLog(tmp_path / "offsets.jsonl").close()
+
+
+def test_a_folder_that_cannot_be_made_is_an_environment_fault(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(EnvironmentFault) as caught:
+        FileLog(tmp_path / "file" / "offsets.jsonl")
+    assert caught.value.code == "store.unusable"
+
+
+def test_a_full_disk_is_retriable_and_leaves_nothing_half_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "offsets.jsonl"
+    log = FileLog(path)
+    log.append({"a": {"n": 1}})
+
+    def full(file: int, content: bytes, at: int) -> int:
+        written = real(file, content[: len(content) // 2], at)
+        raise OSError(28, "No space left on device", written)
+
+    real = os.pwrite
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "pwrite", full)
+        with pytest.raises(RetriableError, match="No space left"):
+            log.append({"a": {"n": 2}, "b": {"n": 2}})
+    assert log.read() == {"a": {"n": 1}}
+    log.append({"b": {"n": 3}})
+    log.close()
+    again = FileLog(path)
+    assert again.read() == {"a": {"n": 1}, "b": {"n": 3}}
+    again.close()
+
+
+def test_history_is_compacted_away_while_it_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(log_module, "_COMPACT_MINIMUM", 10)
+    path = tmp_path / "offsets.jsonl"
+    log = FileLog(path)
+    for number in range(100):
+        log.append({"a": {"n": number}, "b": {"n": -number}})
+        assert path.read_bytes().count(b"\n") <= 12
+        assert log.read() == {"a": {"n": number}, "b": {"n": -number}}
+    with pytest.raises(EnvironmentFault):  # the new file is locked as the old one was
+        FileLog(path)
+    log.close()
+    again = FileLog(path)
+    assert again.read() == {"a": {"n": 99}, "b": {"n": -99}}
+    again.close()
