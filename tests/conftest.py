@@ -21,6 +21,7 @@ import pytest
 from sqlalchemy import URL, make_url
 
 from headrace.embedded import ENGINES, EmbeddedStack
+from headrace.errors import HeadraceError
 
 VARIABLES = {name: f"HEADRACE_TEST_{name.upper()}" for name in ENGINES}
 TITLES = {"kafka": "Kafka", "elasticsearch": "Elasticsearch", "postgres": "PostgreSQL"}
@@ -50,7 +51,7 @@ class SqlAddress:
 
 
 class Engines:
-    """What this run uses. ``needed`` are the engines that the collected tests name; the first one asked for starts all."""
+    """What this run uses. ``needed``: the engines that the collected tests name; the first one asked for starts all."""
 
     def __init__(self, folder: Callable[[], Path]) -> None:
         self.needed: set[str] = set()
@@ -58,6 +59,7 @@ class Engines:
         self._folder = folder
         self._started: dict[str, KafkaAddress | HttpAddress | SqlAddress] = {}
         self._stop = ExitStack()
+        self._failure: HeadraceError | None = None
 
     def get(self, name: str) -> Any:
         if name not in self._started:
@@ -81,7 +83,13 @@ class Engines:
         self.used[name] = f"{TITLES[name]} {self._started[name].version}".rstrip() + f" ({VARIABLES[name]})"
 
     def _start(self, names: list[str]) -> None:
-        stack = self._stop.enter_context(EmbeddedStack(self._folder(), engines=names, options=FAST))
+        if self._failure is not None:
+            raise self._failure  # the next try would take as long and end the same way
+        try:
+            stack = self._stop.enter_context(EmbeddedStack(self._folder(), engines=names, options=FAST))
+        except HeadraceError as failure:
+            self._failure = failure
+            raise
         for name in names:
             if name == "kafka":
                 self._started[name] = KafkaAddress(stack.kafka.bootstrap_servers, stack.kafka.version)
@@ -178,8 +186,6 @@ def private_stack(tmp_path: Path) -> Iterator[Callable[..., EmbeddedStack]]:
             *engines: str, options: Mapping[str, Mapping[str, Any]] | None = None, **arguments: Any
         ) -> EmbeddedStack:
             folder = tmp_path / f"stack-{uuid.uuid4().hex[:6]}"
-            return stop.enter_context(
-                EmbeddedStack(folder, engines=engines or ENGINES, options=options, **arguments)
-            )
+            return stop.enter_context(EmbeddedStack(folder, engines=engines or ENGINES, options=options, **arguments))
 
         yield make

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeVar
 
 import structlog
@@ -33,6 +33,8 @@ class TaskControl:
     """What the loop waits for, in a sentence; None = nothing."""
     flush_interval: float  # seconds
     flush_timeout: float  # seconds
+    abandoned: threading.Event = field(default_factory=threading.Event)
+    """Set when the task did not stop in time and another may run in its place: it must store nothing any more."""
 
     def stopping(self) -> bool:
         return self.stop_event.is_set()

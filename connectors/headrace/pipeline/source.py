@@ -132,6 +132,8 @@ class SourcePipeline:
             self._control.recovered(self._poll_tries)
             self._poll_waits, self._poll_tries = None, 0
         self._metrics.add("poll_batch_time_ms_total", round((time.monotonic() - began) * 1000))
+        if self._control.stopping():
+            return  # a poll that took its time; whoever comes next reads the same again
         if isinstance(answer, Wait):
             self._due = time.monotonic() + answer.seconds
         else:
@@ -257,6 +259,9 @@ class SourcePipeline:
     def _finish(self) -> None:
         """Wait a little for the broker, store what it acknowledged. The rest is sent again by whoever comes next."""
         if self._producer is None:
+            return
+        if self._control.abandoned.is_set():
+            self._producer.close(0)
             return
         self._producer.flush(self._control.flush_timeout)
         if self._in_flight.failed() is None:

@@ -51,7 +51,7 @@ class TaskHost:
         self._state = State.UNASSIGNED
         self._trace: str | None = None
         self._reasons: dict[str, str] = {}
-        self._abandoned = False
+        self._abandoned = threading.Event()
 
     @property
     def paused(self) -> bool:
@@ -74,6 +74,7 @@ class TaskHost:
             lambda reason: self._explain("framework", reason),
             flush_interval,
             flush_timeout,
+            self._abandoned,
         )
         self._change(State.UNASSIGNED)
         # A daemon: a task that hangs in a driver must not keep a stopping worker from exiting.
@@ -96,7 +97,7 @@ class TaskHost:
     def abandon(self) -> None:
         """It did not end in time: whatever it still says is not heard."""
         with self._lock:
-            self._abandoned = True
+            self._abandoned.set()
 
     def _run(self, control: TaskControl, then: Callable[[], None]) -> None:
         try:
@@ -142,7 +143,7 @@ class TaskHost:
             self._send()
 
     def _send(self) -> None:
-        if self._abandoned:
+        if self._abandoned.is_set():
             return
         reason = "; ".join(self._reasons.values()) or None
         self._report(self.task, Status(self._state, self._worker_id, self._trace, reason, now_ms()))

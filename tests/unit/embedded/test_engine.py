@@ -1,0 +1,160 @@
+"""The life of an engine, played by small programs: what a failing start says, and what is left of it."""
+
+from __future__ import annotations
+
+import socket
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+
+from headrace.embedded.engine import Engine
+from headrace.embedded.process import SupervisedProcess
+from headrace.errors import EnvironmentFault
+
+SERVER = "import time; print('ready', flush=True); time.sleep(600)"
+
+
+class Toy(Engine):
+    name = "toy"
+    title = "Toy"
+
+    def __init__(self, folder: Path, program: str = SERVER, port: int | None = None) -> None:
+        super().__init__(folder, port)
+        self.program = program
+        self.prepared = 0
+
+    @property
+    def version(self) -> str:
+        return "1"
+
+    @property
+    def log_path(self) -> Path:
+        return self.folder / "toy.log"
+
+    def prepare(self) -> None:
+        self.prepared += 1
+
+    def command(self) -> list[str]:
+        return [sys.executable, "-I", "-S", "-c", self.program]
+
+    def answers(self, process: SupervisedProcess) -> bool:
+        return "ready" in process.log_text()
+
+
+def test_a_started_engine_runs_until_it_is_stopped(tmp_path):
+    with Toy(tmp_path / "new" / "folder") as engine:
+        assert engine.running
+        pid = engine.pid
+        engine.start()  # harmless
+        assert engine.pid == pid
+
+    assert not engine.running
+    assert not psutil.pid_exists(pid)
+    with pytest.raises(EnvironmentFault, match="Toy is not running"):
+        _ = engine.pid
+
+
+def test_a_killed_engine_starts_again_on_its_port(tmp_path):
+    with Toy(tmp_path) as engine:
+        port, pid = engine.port, engine.pid
+
+        engine.kill()
+        assert not psutil.pid_exists(pid)
+        engine.start()
+
+        assert (engine.port, engine.running) == (port, True)
+        assert engine.pid != pid
+
+
+def test_one_that_ends_while_it_starts_shows_the_end_of_its_log(tmp_path):
+    engine = Toy(tmp_path, "print('no such setting: colour'); raise SystemExit(1)")
+
+    with pytest.raises(EnvironmentFault, match="ended while it started") as caught:
+        engine.start()
+
+    assert "no such setting: colour" in caught.value.message
+    assert str(engine.log_path) in caught.value.hint
+    assert (caught.value.code, caught.value.exit_code) == ("embedded.start", 3)
+
+
+def test_one_that_never_answers_is_given_up_and_gone(tmp_path, monkeypatch):
+    monkeypatch.setattr(Toy, "start_timeout", 0.2)
+    engine = Toy(tmp_path, "import os, time; open('pid', 'w').write(str(os.getpid())); time.sleep(600)")
+    monkeypatch.chdir(tmp_path)
+
+    with pytest.raises(EnvironmentFault, match="does not answer"):
+        engine.start()
+
+    assert not engine.running
+    assert psutil.Process().children(recursive=True) == []
+
+
+def test_an_interrupted_start_leaves_nothing(tmp_path, monkeypatch):
+    def interrupted(self, process):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Toy, "answers", interrupted)
+
+    with pytest.raises(KeyboardInterrupt):
+        Toy(tmp_path).start()
+
+    assert psutil.Process().children(recursive=True) == []
+
+
+def test_an_engine_that_ended_by_itself_is_noticed(tmp_path):
+    with Toy(tmp_path) as engine:
+        engine.check()
+        killed = psutil.Process(engine.pid)
+        killed.kill()
+        psutil.wait_procs([killed])
+        assert engine._process is not None
+        assert engine._process.ended(30)
+
+        with pytest.raises(EnvironmentFault, match="Toy ended by itself") as caught:
+            engine.check()
+        assert caught.value.code == "embedded.ended"
+
+        engine.start()
+        engine.check()
+
+
+def test_one_that_was_stopped_did_not_end_by_itself(tmp_path):
+    engine = Toy(tmp_path)
+    engine.start()
+    engine.stop()
+
+    engine.check()
+
+
+def test_a_port_in_use_is_said_before_anything_is_prepared(tmp_path):
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        engine = Toy(tmp_path / "data", port=listener.getsockname()[1])
+
+        with pytest.raises(EnvironmentFault, match="the port is in use"):
+            engine.start()
+
+    assert engine.prepared == 0
+    assert not engine.folder.exists()
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path):
+    (tmp_path / "file").touch()
+
+    with pytest.raises(EnvironmentFault, match="cannot be started: Not a directory") as caught:
+        Toy(tmp_path / "file" / "data").start()
+
+    assert caught.value.code == "embedded.folder"
+    assert str(tmp_path / "file") in caught.value.message
+
+
+def test_a_log_that_cannot_be_written_is_named(tmp_path):
+    (tmp_path / "toy.log").mkdir()
+
+    with pytest.raises(EnvironmentFault, match="cannot be started: Is a directory") as caught:
+        Toy(tmp_path).start()
+
+    assert caught.value.code == "embedded.folder"

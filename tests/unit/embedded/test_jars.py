@@ -1,0 +1,201 @@
+"""The cache holds the right jars or none: whatever the network, the disk and earlier runs have done."""
+
+from __future__ import annotations
+
+import os
+import resource
+import socket
+from collections.abc import Iterator
+
+import pytest
+
+from headrace.embedded.artifacts import Jar
+from headrace.embedded.jars import cache_folder, fetch
+from headrace.errors import EnvironmentFault
+
+CONTENT = bytes(range(256)) * 4000
+
+
+def test_jars_come_in_the_order_asked_for(maven):
+    jars = [maven.publish(f"org.example:lib-{number}:1.{number}", CONTENT[number:]) for number in range(20)]
+
+    files = fetch(jars)
+
+    assert [file.read_bytes() for file in files] == [CONTENT[number:] for number in range(20)]
+    assert files[3] == cache_folder() / "org/example/lib-3/1.3/lib-3-1.3.jar"
+
+
+def test_what_is_there_is_not_asked_for_again(maven):
+    jar = maven.publish("org.example:lib:1", CONTENT)
+    fetch([jar])
+    asked = len(maven.requests)
+
+    fetch([jar])
+
+    assert len(maven.requests) == asked == 1
+
+
+def test_only_what_is_missing_is_fetched(maven):
+    old, new = maven.publish("org.example:old:1", CONTENT), maven.publish("org.example:new:1", CONTENT[1:])
+    fetch([old])
+
+    fetch([old, new])
+
+    assert [path for path, _ in maven.requests] == [old.path, new.path]
+
+
+def test_an_answer_that_breaks_off_is_resumed_where_it_ended(maven):
+    jar = maven.publish("org.example:lib:1", CONTENT)
+    maven.breaks[jar.path] = [300_000]
+
+    assert fetch([jar])[0].read_bytes() == CONTENT
+    assert maven.requests == [(jar.path, None), (jar.path, "bytes=300000-")]
+
+
+def test_a_download_of_an_earlier_run_is_resumed(maven):
+    jar = maven.publish("org.example:lib:1", CONTENT)
+    maven.breaks[jar.path] = [100, 200, 300]
+    with pytest.raises(EnvironmentFault):
+        fetch([jar])
+    maven.requests.clear()
+
+    assert fetch([jar])[0].read_bytes() == CONTENT
+    assert maven.requests == [(jar.path, "bytes=300-")]
+
+
+def test_a_repository_without_ranges_sends_all_of_it_again(maven):
+    jar = maven.publish("org.example:lib:1", CONTENT)
+    maven.breaks[jar.path] = [1000]
+    maven.knows_ranges = False
+
+    assert fetch([jar])[0].read_bytes() == CONTENT
+
+
+def test_a_damaged_beginning_is_thrown_away(maven):
+    jar = maven.publish("org.example:lib:1", CONTENT)
+    part = cache_folder() / (jar.path + ".part")
+    part.parent.mkdir(parents=True)
+    part.write_bytes(b"x" * 5000)
+
+    assert fetch([jar])[0].read_bytes() == CONTENT
+    assert maven.requests == [(jar.path, "bytes=5000-"), (jar.path, None)]
+
+
+@pytest.mark.parametrize("damaged", [b"x" * len(CONTENT), CONTENT[:-1], CONTENT + b"x", b""])
+def test_a_damaged_jar_in_the_cache_is_fetched_again(maven, damaged):
+    jar = maven.publish("org.example:lib:1", CONTENT)
+    file = cache_folder() / jar.path
+    file.parent.mkdir(parents=True)
+    file.write_bytes(damaged)
+
+    assert fetch([jar])[0].read_bytes() == CONTENT
+
+
+def test_damage_after_a_first_use_is_seen_too(maven):
+    jar = maven.publish("org.example:lib:1", CONTENT)
+    [file] = fetch([jar])
+    file.write_bytes(b"x" * len(CONTENT))
+    os.utime(file, ns=(0, 0))
+
+    assert fetch([jar])[0].read_bytes() == CONTENT
+
+
+def test_another_content_than_locked_is_refused_and_not_kept(maven):
+    jar = maven.publish("org.example:lib:1", CONTENT)
+    maven.files[jar.path] = b"x" * len(CONTENT)
+
+    with pytest.raises(EnvironmentFault, match=f"SHA-256 is .* the lock file says {jar.sha256}") as caught:
+        fetch([jar])
+
+    assert caught.value.code == "embedded.download"
+    assert [file for file in cache_folder().rglob("*.jar*") if file.is_file()] == []
+
+
+def test_a_busy_repository_is_asked_again(maven):
+    jar = maven.publish("org.example:lib:1", CONTENT)
+    maven.fails[jar.path] = [503, 429]
+
+    assert fetch([jar])[0].read_bytes() == CONTENT
+
+
+def test_a_missing_jar_is_not_asked_for_again(maven):
+    jar = Jar("org.example:absent:1", 10, "0" * 64)
+
+    with pytest.raises(EnvironmentFault, match="the repository answers 404"):
+        fetch([jar])
+
+    assert len(maven.requests) == 1
+
+
+def test_offline_is_one_message_that_says_what_to_do(maven, monkeypatch):
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))  # bound, but it does not listen
+        monkeypatch.setenv("HEADRACE_MAVEN_MIRROR", f"http://127.0.0.1:{nobody.getsockname()[1]}")
+        jars = [Jar(f"org.example:lib-{number}:1", 10, "0" * 64) for number in range(20)]
+
+        with pytest.raises(EnvironmentFault) as caught:
+            fetch(jars)
+
+    assert caught.value.code == "embedded.download"
+    assert caught.value.exit_code == 3
+    assert "Connection refused" in caught.value.message
+    for advice in ("connect to the network", "HEADRACE_MAVEN_MIRROR", "copy the cache folder"):
+        assert advice in caught.value.hint
+
+
+def test_a_full_cache_needs_no_repository(maven, monkeypatch):
+    jar = maven.publish("org.example:lib:1", CONTENT)
+    fetch([jar])
+    monkeypatch.setenv("HEADRACE_MAVEN_MIRROR", "http://127.0.0.1:1")
+
+    assert fetch([jar])[0].read_bytes() == CONTENT
+
+
+def test_a_cache_that_cannot_be_made_is_named(maven, monkeypatch, tmp_path):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("HEADRACE_CACHE", str(tmp_path / "file"))
+
+    with pytest.raises(EnvironmentFault, match="cannot be used: Not a directory") as caught:
+        fetch([maven.publish("org.example:lib:1", CONTENT)])
+
+    assert caught.value.code == "embedded.cache"
+    assert "HEADRACE_CACHE" in caught.value.hint
+
+
+@pytest.fixture
+def no_room() -> Iterator[None]:
+    """No file may grow beyond 100 kB: as on a full disk, a write is refused by the system."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.usefixtures("no_room")
+def test_a_disk_without_room_is_named(maven):
+    with pytest.raises(EnvironmentFault, match=r"cache folder .* cannot be used: File too large") as caught:
+        fetch([maven.publish("org.example:lib:1", CONTENT)])
+
+    assert "make room" in caught.value.hint
+
+
+def test_a_jar_that_maven_has_is_copied(maven, tmp_path):
+    jar = maven.publish("org.example:lib:1", CONTENT)
+    file = tmp_path / "home/.m2/repository" / jar.path
+    file.parent.mkdir(parents=True)
+    file.write_bytes(CONTENT)
+
+    assert fetch([jar])[0].read_bytes() == CONTENT
+    assert maven.requests == []
+
+
+def test_a_password_in_the_mirrors_address_is_sent_and_never_shown(maven, monkeypatch, capsys):
+    monkeypatch.setenv("HEADRACE_MAVEN_MIRROR", maven.url.replace("http://", "http://ada:s3cret@"))
+    fetch([maven.publish("org.example:lib:1", CONTENT)])
+
+    with pytest.raises(EnvironmentFault) as caught:
+        fetch([Jar("org.example:absent:1", 10, "0" * 64)])
+
+    assert set(maven.authorizations) == {"Basic YWRhOnMzY3JldA=="}
+    assert "s3cret" not in str(caught.value)
+    assert "s3cret" not in capsys.readouterr().err

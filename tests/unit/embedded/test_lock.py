@@ -1,0 +1,56 @@
+"""One holder at a time, and none when all who held it are dead."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from headrace.embedded.lock import FileLock
+
+
+@pytest.fixture
+def lock(tmp_path):
+    lock = FileLock(tmp_path / "stack.lock")
+    yield lock
+    lock.release()
+
+
+def test_it_names_its_holder_while_it_is_held(lock, tmp_path):
+    other = FileLock(tmp_path / "stack.lock")
+    assert other.holder() is None
+
+    assert lock.try_acquire()
+    assert not other.try_acquire()
+    assert other.holder() == os.getpid()
+
+    lock.release()
+    assert other.holder() is None
+    assert other.try_acquire()
+    other.release()
+
+
+def test_a_process_that_was_given_the_descriptor_holds_it_until_it_ends(lock, tmp_path):
+    other = FileLock(tmp_path / "stack.lock")
+    owner = (
+        "import subprocess, sys; from pathlib import Path; from headrace.embedded.lock import FileLock\n"
+        f"lock = FileLock(Path({str(tmp_path / 'stack.lock')!r})); lock.try_acquire()\n"
+        "subprocess.Popen([sys.executable, '-c', 'input()'], pass_fds=[lock.descriptor], stdout=subprocess.DEVNULL)"
+    )
+    with subprocess.Popen([sys.executable, "-c", owner], stdin=subprocess.PIPE) as process:
+        assert process.stdin is not None
+        process.wait()
+        assert not other.try_acquire()
+        assert other.holder() == process.pid
+        process.stdin.write(b"\n")  # the grandchild's line: it ends
+
+    assert other.acquire_within(30)
+    other.release()
+
+
+def test_waiting_for_a_holder_has_an_end(lock, tmp_path):
+    assert lock.try_acquire()
+
+    assert not FileLock(tmp_path / "stack.lock").acquire_within(0.01)

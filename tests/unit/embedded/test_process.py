@@ -1,0 +1,130 @@
+"""A supervised process ends when it is told to, when it is killed, and when its owner is gone."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+
+import psutil
+import pytest
+
+from headrace.embedded.process import SupervisedProcess
+from headrace.errors import EnvironmentFault
+
+STUBBORN = (
+    "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('up', flush=True); time.sleep(600)"
+)
+ORDERLY = """
+import signal, sys, time
+def end(*_): print('in order', flush=True); sys.exit()
+signal.signal(signal.SIGTERM, end); print('up', flush=True); time.sleep(600)
+"""
+PARENT = """
+import subprocess, sys, time
+child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)'])
+print('up', child.pid, flush=True); time.sleep(600)
+"""
+
+
+@pytest.fixture
+def started(tmp_path, python):
+    running = []
+
+    def start(program, **arguments):
+        process = SupervisedProcess(python(program), tmp_path / "log", **arguments)
+        running.append(process)
+        assert process.wait_until(lambda: "up" in process.log_text(), 30), process.log_text()
+        return process
+
+    yield start
+    for process in running:
+        process.kill()
+
+
+def test_it_is_stopped_in_order(started):
+    process = started(ORDERLY)
+
+    process.stop()
+
+    assert not process.alive
+    assert not psutil.pid_exists(process.pid)
+    assert process.log_text() == "up\nin order\n"
+
+
+def test_one_that_does_not_listen_is_killed_after_its_grace(started):
+    process = started(STUBBORN, grace=0.05)
+
+    process.stop()
+
+    assert not psutil.pid_exists(process.pid)
+
+
+def test_a_kill_reaches_its_children(started):
+    process = started(PARENT)
+    child = int(process.log_text().split()[1])
+
+    process.kill()
+
+    assert not psutil.pid_exists(process.pid)
+    assert not psutil.pid_exists(child)
+
+
+def test_stop_and_kill_are_harmless_on_one_that_has_ended(tmp_path, python):
+    process = SupervisedProcess(python("pass"), tmp_path / "log")
+    assert process.ended(30)
+
+    process.stop()
+    process.kill()
+
+    assert not process.alive
+
+
+def test_a_wait_ends_when_the_process_ends(tmp_path, python):
+    process = SupervisedProcess(python("print('I give up'); raise SystemExit(4)"), tmp_path / "log")
+
+    assert not process.wait_until(lambda: False, 60)
+    assert "I give up" in process.log_tail()
+    process.stop()
+
+
+def test_the_tail_is_of_this_start_alone(tmp_path, python):
+    for word in ("first", "second"):
+        process = SupervisedProcess(python(f"print({word!r})"), tmp_path / "log")
+        assert process.ended(30)
+        process.stop()
+
+    assert process.log_tail() == "    second"
+    assert (tmp_path / "log").read_text() == "first\nsecond\n"
+
+
+def test_a_program_that_cannot_be_run_is_one_clear_message(tmp_path):
+    with pytest.raises(EnvironmentFault, match="cannot be run") as caught:
+        SupervisedProcess([str(tmp_path / "absent")], tmp_path / "log")
+
+    assert "No such file or directory" in caught.value.message
+    assert "Traceback" not in caught.value.message
+
+
+@pytest.mark.parametrize("victim", ["owner", "supervisor"])
+def test_it_ends_when_its_owner_or_its_supervisor_is_killed(tmp_path, python, victim):
+    if victim == "supervisor" and sys.platform != "linux":
+        pytest.skip("only Linux has a death signal")
+    owner_program = (
+        "import sys; from pathlib import Path; from headrace.embedded.process import SupervisedProcess\n"
+        f"process = SupervisedProcess({python(ORDERLY)!r}, Path({str(tmp_path / 'log')!r}))\n"
+        "print(process.pid, flush=True); sys.stdin.read()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", owner_program], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as owner:
+        assert owner.stdout is not None
+        process = psutil.Process(int(owner.stdout.readline()))
+        supervisor = process.parent()
+        assert supervisor is not None
+        owner_process = psutil.Process(owner.pid)
+
+        (owner_process if victim == "owner" else supervisor).send_signal(signal.SIGKILL)
+
+        assert psutil.wait_procs([process], timeout=30)[1] == []
+        owner.kill()

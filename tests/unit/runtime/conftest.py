@@ -1,0 +1,194 @@
+"""A whole worker over the in-memory broker, with a source and a sink whose every step a test can direct."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import sys
+import threading
+import types
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+
+from headrace.app import StandaloneWorker
+from headrace.broker.in_memory import InMemoryBroker
+from headrace.config import ConfigModel, key
+from headrace.files import ConfigFile
+from headrace.interpolation import make_interpolator
+from headrace.plugin import SinkConnector, SinkTask, SourceConnector, SourceTask, Wait
+from headrace.records import Rejection, SinkBatch, SourceBatch
+from headrace.registry import Kind, Plugin, Registry
+from headrace.runtime.worker import Worker
+from headrace.settings import WorkerSettings
+from headrace.validation import Validator
+
+
+@dataclass
+class World:
+    """What the connectors below do: an exception to raise, or an event to hang on."""
+
+    planning: list[Exception] = field(default_factory=list)
+    starting: list[Exception] = field(default_factory=list)
+    polling: list[Exception] = field(default_factory=list)
+    hang: threading.Event | None = None
+    hanging: threading.Event = field(default_factory=threading.Event)
+    starts: list[dict[str, str]] = field(default_factory=list)
+    stops: int = 0
+    written: list[Any] = field(default_factory=list)
+    rejected: set[Any] = field(default_factory=set)
+
+
+WORLD = World()
+
+
+class NumbersConfig(ConfigModel):
+    topic: str = key("topic", doc="Where to.")
+    speed: int = key("speed", default=1, doc="Rows per batch.")
+    task: str | None = key("task", default=None, doc="Which task this is; set by the connector.")
+
+
+class NumbersTask(SourceTask):
+    def start(self, context: Any) -> None:
+        if WORLD.starting:
+            raise WORLD.starting.pop()
+        WORLD.starts.append(dict(context.properties))
+        self.config = NumbersConfig.parse(context.properties)
+        self.partition = {"task": self.config.task}
+        (stored,) = context.offset_reader.offsets([self.partition])
+        self.next = stored["n"] if stored else 0
+
+    def poll(self) -> SourceBatch | Wait:
+        if WORLD.hang is not None:
+            WORLD.hanging.set()
+            WORLD.hang.wait()
+        if WORLD.polling:
+            raise WORLD.polling.pop()
+        if self.next >= 100:
+            return Wait(0.02)
+        rows = [{"task": self.config.task, "n": self.next + each} for each in range(self.config.speed)]
+        self.next += self.config.speed
+        return SourceBatch(
+            self.config.topic,
+            rows,
+            source_partition=self.partition,
+            source_offset={"n": self.next},
+            keys=[None] * len(rows),
+        )
+
+    def stop(self) -> None:
+        WORLD.stops += 1
+
+
+class NumbersSourceConnector(SourceConnector):
+    config_model: ClassVar[type[ConfigModel]] = NumbersConfig
+    task_class = NumbersTask
+
+    def task_configs(self, properties: Mapping[str, str], max_tasks: int) -> list[dict[str, str]]:
+        if WORLD.planning:
+            raise WORLD.planning.pop()
+        return [{**properties, "task": str(number)} for number in range(max_tasks)]
+
+
+class MemoryTask(SinkTask):
+    def start(self, context: Any) -> None:
+        WORLD.starts.append(dict(context.properties))
+
+    def put(self, batches: Sequence[SinkBatch]) -> Sequence[Rejection]:
+        from headrace.errors import DataError
+
+        rejections = []
+        for batch in batches:
+            for offset, value in zip(batch.offsets, batch.values, strict=True):
+                if value["n"] in WORLD.rejected:
+                    rejections.append(Rejection(batch.topic_partition, offset, DataError("mapping conflict")))
+                else:
+                    WORLD.written.append(value)
+        return rejections
+
+
+class MemorySinkConnector(SinkConnector):
+    config_model: ClassVar[type[ConfigModel]] = ConfigModel
+    task_class = MemoryTask
+
+
+@pytest.fixture
+def world() -> Iterator[World]:
+    """Fresh; nothing hangs after the test."""
+    WORLD.__init__()  # type: ignore[misc]
+    yield WORLD
+    if WORLD.hang is not None:
+        WORLD.hang.set()
+
+
+@pytest.fixture(scope="session")
+def plugins() -> Iterator[Registry]:
+    module = types.ModuleType("runtime_test_plugins")
+    for cls in (NumbersSourceConnector, NumbersTask, MemorySinkConnector, MemoryTask):
+        cls.__module__ = module.__name__
+        setattr(module, cls.__name__, cls)
+    sys.modules[module.__name__] = module
+    mine = [
+        Plugin(Kind.CONNECTOR, name, importlib.metadata.EntryPoint(name, f"{module.__name__}:{name}Connector", ""))
+        for name in ("NumbersSource", "MemorySink")
+    ]
+    installed = Registry()
+    yield Registry([*mine, *installed.plugins(Kind.CONVERTER), *installed.plugins(Kind.CONFIG_PROVIDER)])
+    del sys.modules[module.__name__]
+
+
+@dataclass
+class Process:
+    """A worker from start to stop, as ``headrace run`` makes it."""
+
+    standalone: StandaloneWorker
+    worker: Worker
+    broker: InMemoryBroker
+
+    def state(self, name: str, task: int | None = None) -> str:
+        """Of the connector, or of a task; empty while there is none."""
+        status = self.worker.status(name)
+        found = status.connector if task is None else status.tasks.get(task)
+        return found.state.value if found else ""
+
+
+@pytest.fixture
+def start(
+    world: World, plugins: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Callable[..., Process]]:
+    """Starts workers over one folder; those still running at the end are stopped."""
+    running: list[StandaloneWorker] = []
+    workers: list[Worker] = []
+    original = Worker.__init__
+
+    def remember(self: Worker, *args: Any) -> None:
+        workers.append(self)
+        original(self, *args)
+
+    monkeypatch.setattr(Worker, "__init__", remember)
+
+    def make(*files: ConfigFile, broker: InMemoryBroker | None = None, **settings: str) -> Process:
+        properties = {
+            "bootstrap.servers": "in.memory:9092",
+            "listeners": "http://127.0.0.1:0",
+            "value.converter.schemas.enable": "false",
+            "offset.flush.interval.ms": "20",
+            "task.shutdown.graceful.timeout.ms": "500",
+            "offset.storage.file.filename": str(tmp_path / "offsets.jsonl"),
+        } | {name.replace("_", "."): value for name, value in settings.items()}
+        parsed = WorkerSettings.parse(properties)
+        mine = broker or InMemoryBroker()
+        refusals: list[Exception] = []
+        validator = Validator(plugins, make_interpolator(plugins))
+        standalone = StandaloneWorker(parsed, validator, plugins, refused=refusals.append, broker=mine)
+        running.append(standalone)
+        standalone.start(files)
+        return Process(standalone, workers[-1], mine)
+
+    yield make
+    if world.hang is not None:
+        world.hang.set()
+    for standalone in running:
+        standalone.stop()

@@ -1,0 +1,223 @@
+"""A worker follows what it is asked, whatever its connectors do."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from headrace.errors import ConfigError, ConflictError, EnvironmentFault, NotFoundError, RetriableError
+from headrace.files import read_config_file
+from headrace.states import TargetState, TaskId
+from headrace.testing.waiting import eventually
+
+STARTED = TargetState.STARTED
+NUMBERS = {"name": "numbers", "connector.class": "NumbersSource", "topic": "numbers"}
+MEMORY = {"name": "memory", "connector.class": "MemorySink", "topics": "numbers"}
+
+
+def rows(process: Any) -> list[Any]:
+    return [json.loads(record.value)["n"] for record in process.broker.records("numbers")]
+
+
+def test_rows_go_from_source_to_sink(start: Callable[..., Any], world: Any) -> None:
+    process = start()
+    created = process.worker.create("numbers", NUMBERS, STARTED)
+    assert created.type == "source"
+    process.worker.create("memory", MEMORY, STARTED)
+    eventually(lambda: len(world.written) == 100)
+    eventually(lambda: process.state("numbers", 0) == process.state("memory", 0) == "RUNNING")
+    assert process.worker.tasks("numbers")[0].config == {
+        **NUMBERS,
+        "task": "0",
+        "task.class": "runtime_test_plugins.NumbersTask",
+    }
+    eventually(lambda: process.worker.offsets("numbers") == [{"partition": {"task": "0"}, "offset": {"n": 100}}])
+    eventually(lambda: process.worker.offsets("memory") != [])
+    eventually(lambda: process.worker.offsets("memory")[0]["offset"] == {"kafka_offset": 100})
+    assert process.worker.health().status == "healthy"
+
+
+def test_a_second_run_goes_on_and_the_rest_of_the_first_is_forgotten(start: Callable[..., Any], world: Any) -> None:
+    first = start()
+    first.worker.create("numbers", NUMBERS, STARTED)
+    eventually(lambda: len(rows(first)) == 100)
+    first.standalone.stop()
+    assert world.stops == 1
+    second = start(broker=first.broker)
+    assert second.worker.connectors() == []
+    second.worker.create("numbers", NUMBERS, STARTED)
+    eventually(lambda: second.state("numbers", 0) == "RUNNING")
+    second.standalone.stop()
+    assert len(rows(first)) == 100
+
+
+def test_connectors_are_kept_when_a_file_is_given_for_them(
+    start: Callable[..., Any], world: Any, tmp_path: Path
+) -> None:
+    file = {"config_storage_file_filename": str(tmp_path / "configs.jsonl")}
+    first = start(**file)
+    first.worker.create("numbers", NUMBERS, STARTED)
+    first.worker.create("idle", {**NUMBERS, "topic": "idle"}, TargetState.STOPPED)
+    eventually(lambda: first.state("numbers", 0) == "RUNNING")
+    first.standalone.stop()
+    second = start(broker=first.broker, **file)
+    assert second.worker.connectors() == ["idle", "numbers"]
+    eventually(lambda: second.state("numbers", 0) == "RUNNING")
+    eventually(lambda: second.state("idle") == "STOPPED")
+
+
+def test_pause_resume_stop_delete(start: Callable[..., Any], world: Any) -> None:
+    process = start()
+    process.worker.create("numbers", {**NUMBERS, "tasks.max": "2"}, STARTED)
+    eventually(lambda: process.state("numbers", 1) == "RUNNING")
+    process.worker.set_target_state("numbers", TargetState.PAUSED)
+    eventually(lambda: process.state("numbers", 0) == process.state("numbers", 1) == "PAUSED")
+    assert process.state("numbers") == "PAUSED"
+    process.worker.set_target_state("numbers", STARTED)
+    eventually(lambda: process.state("numbers", 0) == process.state("numbers", 1) == "RUNNING")
+    process.worker.set_target_state("numbers", TargetState.STOPPED)
+    eventually(lambda: process.state("numbers") == "STOPPED" and not process.worker.status("numbers").tasks)
+    eventually(lambda: world.stops == 2)
+    assert process.worker.tasks("numbers") == []
+    process.worker.set_target_state("numbers", STARTED)
+    eventually(lambda: process.state("numbers", 1) == "RUNNING")
+    process.worker.delete("numbers")
+    eventually(lambda: world.stops == 4)
+    with pytest.raises(NotFoundError):
+        process.worker.status("numbers")
+
+
+def test_what_is_asked_wrongly_is_refused(start: Callable[..., Any]) -> None:
+    process = start()
+    with pytest.raises(ConfigError) as caught:
+        process.worker.create("numbers", {"connector.class": "NumberSource", "tasks.max": "x"}, STARTED)
+    assert {finding.code for finding in caught.value.findings} == {"plugin.unknown", "config.invalid_value"}
+    process.worker.create("numbers", NUMBERS, STARTED)
+    with pytest.raises(ConflictError):
+        process.worker.create("numbers", NUMBERS, STARTED)
+    with pytest.raises(NotFoundError, match="numbers"):
+        process.worker.delete("nubmers")
+    with pytest.raises(NotFoundError):
+        process.worker.restart_task(TaskId("numbers", 7))
+
+
+def test_a_connector_that_cannot_plan_is_failed_or_waits(start: Callable[..., Any], world: Any) -> None:
+    process = start()
+    world.planning = [EnvironmentFault("wrong password", code="sql.authentication")]
+    process.worker.create("numbers", NUMBERS, STARTED)
+    eventually(lambda: process.state("numbers") == "FAILED")
+    assert process.worker.status("numbers").connector.trace == "sql.authentication: wrong password"
+    gate = threading.Event()
+    world.planning = [RetriableError("database is away")] * 3
+    process.worker.restart("numbers", include_tasks=False, only_failed=False)
+    eventually(lambda: process.state("numbers", 0) == "RUNNING")
+    assert process.state("numbers") == "RUNNING"
+    gate.set()
+
+
+def test_a_bug_fails_one_task_with_its_trace_and_a_restart_mends_it(start: Callable[..., Any], world: Any) -> None:
+    process = start()
+    world.polling = [ZeroDivisionError("oops")]
+    process.worker.create("numbers", {**NUMBERS, "tasks.max": "2"}, STARTED)
+    eventually(lambda: sorted([process.state("numbers", 0), process.state("numbers", 1)]) == ["FAILED", "RUNNING"])
+    failed = 0 if process.state("numbers", 0) == "FAILED" else 1
+    trace = process.worker.status("numbers").tasks[failed].trace or ""
+    assert "ZeroDivisionError: oops" in trace
+    assert "Traceback" in trace
+    assert process.state("numbers") == "RUNNING"
+    planned = process.worker.restart("numbers", include_tasks=True, only_failed=True)
+    assert planned.tasks[failed].state.value == "RESTARTING"
+    assert planned.tasks[1 - failed].state.value == "RUNNING"
+    eventually(lambda: process.state("numbers", failed) == "RUNNING")
+    assert len(world.starts) == 3
+
+
+def test_a_changed_configuration_restarts_tasks_and_an_equal_one_does_not(
+    start: Callable[..., Any], world: Any
+) -> None:
+    process = start()
+    process.worker.create("numbers", NUMBERS, STARTED)
+    eventually(lambda: process.state("numbers", 0) == "RUNNING")
+    created, _ = process.worker.put_config("numbers", NUMBERS)
+    assert not created
+    info = process.worker.patch_config("numbers", {"speed": "5", "tasks.max": "2"})
+    assert info.config["speed"] == "5"
+    eventually(lambda: [each.get("speed") for each in world.starts] == [None, "5", "5"])
+    eventually(lambda: process.state("numbers", 1) == "RUNNING")
+    process.worker.patch_config("numbers", {"tasks.max": None})
+    eventually(lambda: list(process.worker.status("numbers").tasks) == [0])
+    eventually(lambda: len(process.worker.tasks("numbers")) == 1)
+    eventually(lambda: sorted({row["task"] for row in map(_value, process.broker.records("numbers"))}) == ["0", "1"])
+
+
+def _value(record: Any) -> Any:
+    return json.loads(record.value)
+
+
+def test_a_task_that_hangs_is_left_behind_and_its_successor_runs(start: Callable[..., Any], world: Any) -> None:
+    process = start()
+    world.hang = threading.Event()
+    process.worker.create("numbers", NUMBERS, STARTED)
+    assert world.hanging.wait(20)
+    hung, world.hang = world.hang, None
+    try:
+        process.worker.restart_task(TaskId("numbers", 0))
+        eventually(lambda: len(world.starts) == 2)
+        eventually(lambda: process.state("numbers", 0) == "RUNNING")
+        eventually(lambda: len(rows(process)) == 100)
+    finally:
+        hung.set()
+    # What the one left behind still says is not heard, and it sends nothing any more.
+    eventually(lambda: world.stops == 1)
+    assert process.state("numbers", 0) == "RUNNING"
+    assert rows(process) == list(range(100))
+
+
+def test_a_failed_task_names_the_place_in_the_users_file(start: Callable[..., Any], world: Any, tmp_path: Path) -> None:
+    path = tmp_path / "memory.yaml"
+    path.write_text("name: memory\nconnector.class: MemorySink\ntopics: numbers\nerrors:\n  tolerance: none\n")
+    world.rejected = {7}
+    process = start(read_config_file(path))
+    process.worker.create("numbers", NUMBERS, STARTED)
+    eventually(lambda: process.state("memory", 0) == "FAILED")
+    trace = process.worker.status("memory").tasks[0].trace or ""
+    assert "mapping conflict" in trace
+    assert f"{path}:5:3" in trace
+
+
+def test_a_worker_without_kafka_starts_and_says_what_it_waits_for(start: Callable[..., Any], world: Any) -> None:
+    from headrace.broker.in_memory import InMemoryBroker
+
+    broker = InMemoryBroker()
+    broker.down = True
+    process = start(broker=broker)
+    process.worker.create("numbers", NUMBERS, STARTED)
+    eventually(lambda: "does not answer" in (_reason(process) or ""))
+    health = httpx.get(f"{process.standalone.url}/health")
+    assert (health.status_code, health.json()["status"]) == (503, "starting")
+    broker.down = False
+    eventually(lambda: process.state("numbers", 0) == "RUNNING")
+    eventually(lambda: _reason(process) is None)
+    eventually(lambda: process.worker.health().status == "healthy")
+    eventually(lambda: len(rows(process)) == 100)
+
+
+def _reason(process: Any) -> str | None:
+    task = process.worker.status("numbers").tasks.get(0)
+    return task.reason if task is not None else None
+
+
+def test_stopping_is_prompt_even_when_a_task_hangs(start: Callable[..., Any], world: Any) -> None:
+    process = start()
+    world.hang = threading.Event()
+    process.worker.create("numbers", NUMBERS, STARTED)
+    assert world.hanging.wait(20)
+    process.standalone.stop()  # would wait for ever otherwise
+    with pytest.raises(httpx.ConnectError):
+        httpx.get(process.standalone.url)
