@@ -1,0 +1,50 @@
+# headrace: `make` shows what there is.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+SOURCES := connectors sources sinks demo scripts benchmarks tests
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test test-quick lint format docs bench clean
+
+help: ## Show this help
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(INSTALLED) ## Make the virtual environment and install everything into it
+
+$(INSTALLED): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "headrace needs Python 3.11 or newer; name one: make PYTHON=python3.12 ...")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[postgres,embedded,dev]'
+	@touch $@
+
+demo: setup ## Real PostgreSQL, Kafka, Elasticsearch and data, live in the terminal (ARGS=--once ends by itself)
+	@$(BIN)/python -m demo $(ARGS)
+
+test: lint ## Everything: lint, types, contracts, unit, conformance, integration, system (ARGS are pytest's)
+	$(BIN)/python -m pytest $(ARGS)
+
+test-quick: setup ## Unit tests only: no engine, under a minute or two
+	$(BIN)/python -m pytest tests/unit $(ARGS)
+
+lint: setup ## Ruff, mypy strict, import contracts, generated documentation
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy $(SOURCES)
+	$(BIN)/lint-imports
+	$(BIN)/python scripts/generate_docs.py --check
+
+format: setup ## Put code in order
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+docs: setup ## Write the generated pages of docs/ anew
+	$(BIN)/python scripts/generate_docs.py
+
+bench: setup ## What the framework costs beside the bare loops of its own libraries
+	$(BIN)/python -m benchmarks.paths $(ARGS)
+
+clean: ## Remove the virtual environment and caches
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
