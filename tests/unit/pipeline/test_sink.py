@@ -1,4 +1,4 @@
-"""The sink pipeline: a committed position has everything before it in the sink, in the dead letter queue, or dropped."""
+"""The sink pipeline: what a committed position has behind it is in the sink, in the dead letter queue, or dropped."""
 
 from __future__ import annotations
 

@@ -213,7 +213,7 @@ def test_memory_is_bounded_while_the_broker_is_away(source: Callable[..., Source
     thread = made.harness.run(made.pipeline)
     eventually(lambda: made.harness.metrics.values["source_record_active_count"] > 100)
     polled = made.task.polls
-    eventually(lambda: made.harness.started.is_set())
+    eventually(made.harness.started.is_set)
     assert polled * 10 * len(b'{"n": 1}0') < 2_000 + 10 * 20
     made.harness.broker.release()
     eventually(lambda: made.task.polls > polled)

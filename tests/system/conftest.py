@@ -1,0 +1,254 @@
+"""A whole worker as a black box: the real command, real engines, YAML files, signals."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import socket
+import subprocess
+import sysconfig
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psycopg
+import pytest
+import yaml
+from sqlalchemy import make_url
+
+from headrace.testing.waiting import eventually
+
+HEADRACE = Path(sysconfig.get_path("scripts")) / "headrace"
+PATIENCE = 120.0
+"""Seconds until things must have settled; only a failure takes that long."""
+
+
+def command(*arguments: str | Path, environment: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    """Run the command to its end."""
+    return subprocess.run(
+        [str(HEADRACE), *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        env={**os.environ, "COLUMNS": "200", **(environment or {})},
+        check=False,
+    )
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@dataclass
+class WorkerProcess:
+    """``headrace run`` over files in one folder, started and ended as often as a test likes."""
+
+    folder: Path
+    bootstrap: str
+    settings: dict[str, str] = field(default_factory=dict)
+    port: int = field(default_factory=free_port)
+    connectors: list[Path] = field(default_factory=list)
+    process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def log(self) -> str:
+        """What it said on stderr, all starts."""
+        return (self.folder / "worker.log").read_text()
+
+    def write(self, name: str, config: Mapping[str, Any]) -> Path:
+        """A YAML file; connectors' files are run."""
+        path = self.folder / f"{name}.yaml"
+        path.write_text(yaml.safe_dump({"name": name, **config}, sort_keys=False))
+        if path not in self.connectors:
+            self.connectors.append(path)
+        return path
+
+    def worker_file(self) -> Path:
+        path = self.folder / "worker.yaml"
+        settings = {
+            "bootstrap.servers": self.bootstrap,
+            "listeners": self.url,
+            "offset.storage.file.filename": str(self.folder / "offsets.jsonl"),
+            "offset.flush.interval.ms": "200",
+            "key.converter.schemas.enable": "false",
+            "value.converter.schemas.enable": "false",
+            **self.settings,
+        }
+        path.write_text(yaml.safe_dump(settings))
+        return path
+
+    def start(self, *, wait: bool = True) -> None:
+        """Start; with ``wait`` return when its REST API answers."""
+        with (self.folder / "worker.log").open("ab") as log:
+            self.process = subprocess.Popen(
+                [str(HEADRACE), "run", str(self.worker_file()), *map(str, self.connectors)],
+                stdout=log,
+                stderr=log,
+            )
+        if wait:
+            eventually(self.answers, PATIENCE)
+
+    def answers(self) -> bool:
+        assert self.process is not None
+        assert self.process.poll() is None, self.log
+        try:
+            return httpx.get(self.url).status_code == 200
+        except httpx.TransportError:
+            return False
+
+    def get(self, path: str) -> Any:
+        return httpx.get(self.url + path, timeout=30).raise_for_status().json()
+
+    def task_states(self, name: str) -> list[str]:
+        return [task["state"] for task in self.get(f"/connectors/{name}/status")["tasks"]]
+
+    def running(self, name: str) -> bool:
+        return self.task_states(name) == ["RUNNING"]
+
+    def kill(self) -> None:
+        """``kill -9``."""
+        assert self.process is not None
+        self.process.kill()
+        self.process.wait()
+
+    def stop(self) -> int:
+        """SIGTERM; its exit code."""
+        assert self.process is not None
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(60)
+
+
+@pytest.fixture
+def make_worker(tmp_path: Path) -> Iterator[Callable[..., WorkerProcess]]:
+    """Makes workers' folders; a process that still runs at the end is killed."""
+    made: list[WorkerProcess] = []
+
+    def make(bootstrap: str, **settings: str) -> WorkerProcess:
+        folder = tmp_path / f"worker-{len(made)}"
+        folder.mkdir()
+        made.append(
+            WorkerProcess(folder, bootstrap, {name.replace("_", "."): value for name, value in settings.items()})
+        )
+        return made[-1]
+
+    yield make
+    for worker in made:
+        if worker.process is not None and worker.process.poll() is None:
+            worker.kill()
+
+
+def connect(url: str) -> psycopg.Connection[Any]:
+    """Autocommit, on a SQLAlchemy URL."""
+    plain = make_url(url).set(drivername="postgresql").render_as_string(hide_password=False)
+    return psycopg.connect(plain, autocommit=True)
+
+
+def documents(url: str, index: str) -> dict[str, Any]:
+    """Every document of an index by id; empty when there is none."""
+    if httpx.post(f"{url}/{index}/_refresh", timeout=30).status_code == 404:
+        return {}
+    found: dict[str, Any] = {}
+    after: list[Any] | None = None
+    pit = httpx.post(f"{url}/{index}/_pit?keep_alive=1m", timeout=30).raise_for_status().json()["id"]
+    while True:
+        body: dict[str, Any] = {"size": 5000, "pit": {"id": pit}, "sort": ["_shard_doc"]}
+        if after:
+            body["search_after"] = after
+        hits = httpx.post(f"{url}/_search", json=body, timeout=60).raise_for_status().json()["hits"]["hits"]
+        if not hits:
+            return found
+        found.update({hit["_id"]: hit["_source"] for hit in hits})
+        after = hits[-1]["sort"]
+
+
+class Load:
+    """A seeded writer: inserts and updates rows of ``events``, appends to ``journal``, until it is stopped."""
+
+    def __init__(self, url: str, seed: int) -> None:
+        self.rows = 0
+        self.error: Exception | None = None
+        self._random = random.Random(seed)
+        self._url = url
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="load")
+        with connect(url) as connection:
+            connection.execute(
+                "CREATE TABLE events (id bigint PRIMARY KEY, version int NOT NULL, note text,"
+                " updated_at timestamptz NOT NULL DEFAULT clock_timestamp())"
+            )
+            connection.execute("CREATE INDEX ON events (updated_at, id)")
+            connection.execute("CREATE TABLE journal (id bigserial PRIMARY KEY, event bigint NOT NULL, version int)")
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._stop.set()
+        self._thread.join()
+        if self.error is not None:
+            raise self.error
+
+    def _run(self) -> None:
+        try:
+            with connect(self._url) as connection:
+                while not self._stop.wait(0.01):
+                    self._turn(connection)
+        except Exception as error:  # shown by stop(), on the test's thread
+            self.error = error
+
+    def _turn(self, connection: psycopg.Connection[Any]) -> None:
+        with connection.transaction():
+            for _ in range(self._random.randint(1, 30)):
+                if self.rows and self._random.random() < 0.4:
+                    event = self._random.randrange(self.rows)
+                    connection.execute(
+                        "UPDATE events SET version = version + 1, updated_at = clock_timestamp() WHERE id = %s", [event]
+                    )
+                else:
+                    event = self.rows
+                    self.rows += 1
+                    note = self._random.choice(["", "ä€𝄞", "x" * 200, None])
+                    connection.execute("INSERT INTO events (id, version, note) VALUES (%s, 0, %s)", [event, note])
+                connection.execute(
+                    "INSERT INTO journal (event, version) SELECT id, version FROM events WHERE id = %s", [event]
+                )
+
+
+@pytest.fixture
+def load(request: pytest.FixtureRequest) -> Iterator[Callable[[str, int], Load]]:
+    made: list[Load] = []
+
+    def make(url: str, seed: int) -> Load:
+        made.append(Load(url, seed))
+        return made[-1]
+
+    yield make
+    for each in made:
+        each._stop.set()
+
+
+@pytest.fixture
+def box() -> Any:
+    """The helpers above, for tests that cannot import them (test folders are no packages)."""
+    from types import SimpleNamespace
+
+    return SimpleNamespace(
+        command=command,
+        connect=connect,
+        documents=documents,
+        free_port=free_port,
+        patience=PATIENCE,
+        clock=time.monotonic,
+    )

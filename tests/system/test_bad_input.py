@@ -1,0 +1,191 @@
+"""Whatever a user gets wrong ends in one clear message and the right exit code, never in a stack trace."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import make_url
+
+SECRET = "hunter2-do-not-show"
+
+
+@pytest.fixture
+def check(box: Any, kafka: Any, tmp_path: Path) -> Callable[..., Any]:
+    """``check(**keys)``: ``headrace check`` of a worker's file and of a source with these keys."""
+    worker = tmp_path / "worker.yaml"
+    worker.write_text(f"bootstrap.servers: {kafka.bootstrap_servers}\n")
+
+    def run(url: str, **keys: str) -> Any:
+        path = tmp_path / "orders.yaml"
+        config = {
+            "name": "orders",
+            "connector.class": "SqlSource",
+            "connection.url": url,
+            "mode": "incrementing",
+            "incrementing.column.name": "id",
+            "table.whitelist": "orders",
+            "topic.prefix": "x.",
+        } | {key.replace("_", "."): value for key, value in keys.items()}
+        path.write_text("".join(f"{key}: {value}\n" for key, value in config.items()))
+        answer = box.command("check", worker, path)
+        answer.text = answer.stdout + answer.stderr
+        answer.path, answer.lines = path, {key: number for number, key in enumerate(config, 1)}
+        assert "Traceback" not in answer.text
+        return answer
+
+    return run
+
+
+@pytest.fixture
+def orders(database: str, box: Any) -> str:
+    with box.connect(database) as connection:
+        connection.execute("CREATE TABLE orders (id int PRIMARY KEY, placed timestamptz NOT NULL)")
+    return database
+
+
+def test_a_sound_configuration_passes(check: Callable[..., Any], orders: str) -> None:
+    answer = check(orders)
+    assert answer.returncode == 0, answer.text
+
+
+def test_a_wrong_password(check: Callable[..., Any], orders: str, box: Any) -> None:
+    role = f"r_{make_url(orders).database}"
+    with box.connect(orders) as connection:
+        connection.execute(f"CREATE ROLE {role} LOGIN PASSWORD 'right'")
+    try:
+        url = make_url(orders).set(username=role, password=SECRET, host="127.0.0.1")
+        answer = check(url.render_as_string(hide_password=False))
+    finally:
+        with box.connect(orders) as connection:
+            connection.execute(f"DROP ROLE {role}")
+    assert SECRET not in answer.text
+    if "sql.authentication" not in answer.text:
+        pytest.skip("this PostgreSQL trusts everybody on 127.0.0.1 (pg_hba.conf), so that no password is wrong")
+    assert answer.returncode == 3
+    assert answer.text.count("sql.authentication") == 1
+
+
+def test_an_unknown_host(check: Callable[..., Any]) -> None:
+    answer = check(f"postgresql+psycopg://u:{SECRET}@no-such-host.invalid/x")
+    assert answer.returncode == 3
+    assert "sql.unreachable" in answer.text
+    assert "no-such-host.invalid" in answer.text
+    assert SECRET not in answer.text
+
+
+def test_a_missing_table_names_the_nearest(check: Callable[..., Any], orders: str) -> None:
+    answer = check(orders, table_whitelist="order")
+    assert answer.returncode == 2
+    assert "sql.missing_table" in answer.text
+    assert "orders" in answer.text
+    assert f"{answer.path}:{answer.lines['table.whitelist']}:1" in answer.text
+
+
+def test_a_missing_column_names_the_nearest(check: Callable[..., Any], orders: str) -> None:
+    answer = check(orders, incrementing_column_name="idd")
+    assert answer.returncode == 2
+    assert "sql.missing_column" in answer.text
+    assert "'id'" in answer.text
+    assert f"{answer.path}:{answer.lines['incrementing.column.name']}:1" in answer.text
+
+
+def test_no_index_on_the_cursor_is_a_warning_with_the_statement(check: Callable[..., Any], orders: str) -> None:
+    answer = check(orders, mode="timestamp", timestamp_column_name="placed")
+    assert answer.returncode == 0, answer.text
+    assert "warning" in answer.text
+    assert "sql.no_index" in answer.text
+    assert "CREATE INDEX" in answer.text
+    assert "placed" in answer.text
+
+
+def test_a_name_used_twice(box: Any, tmp_path: Path) -> None:
+    for file in ("one", "two"):
+        (tmp_path / f"{file}.yaml").write_text("name: same\nconnector.class: DatagenSource\ntopic: t\n")
+    answer = box.command("validate", tmp_path / "one.yaml", tmp_path / "two.yaml")
+    assert answer.returncode == 2
+    assert "config.duplicate_name" in answer.stderr
+    assert f"{tmp_path / 'two.yaml'}:1:1" in answer.stderr
+    assert f"{tmp_path / 'one.yaml'}:1:1" in answer.stderr
+
+
+def test_five_mistakes_are_five_findings(box: Any, tmp_path: Path) -> None:
+    path = tmp_path / "orders.yaml"
+    path.write_text(
+        "name: orders\n"
+        "connector.class: SqlSource\n"
+        "tasks.max: many\n"
+        "connection.url: postgresql+psycopg://localhost/shop\n"
+        "mode: incremental\n"
+        "topic.prefx: shop.\n"
+        "poll.interval.ms: -1\n"
+        "errors:\n"
+        "  tolerance: some\n"
+        "topic.prefix: shop.\n"
+    )
+    answer = box.command("validate", path)
+    assert answer.returncode == 2
+    lines = [line for line in answer.stderr.splitlines() if line.strip()]
+    assert [line.split(": ")[0] for line in lines] == [
+        f"{path}:3:1",
+        f"{path}:5:1",
+        f"{path}:6:1",
+        f"{path}:7:1",
+        f"{path}:9:3",
+    ]
+    assert "topic.prefix" in lines[2]
+    assert "incrementing" in lines[1]
+
+
+def test_an_unknown_plugin_names_the_nearest(box: Any, tmp_path: Path) -> None:
+    path = tmp_path / "orders.yaml"
+    path.write_text("name: orders\nconnector.class: SqlSorce\n")
+    answer = box.command("validate", path)
+    assert answer.returncode == 2
+    assert f"{path}:2:1: plugin.unknown" in answer.stderr
+    assert "SqlSource" in answer.stderr
+
+
+@pytest.fixture
+def taken() -> Iterator[int]:
+    with socket.create_server(("127.0.0.1", 0)) as opened:
+        yield opened.getsockname()[1]
+
+
+def test_a_port_in_use(box: Any, tmp_path: Path, taken: int) -> None:
+    worker = tmp_path / "worker.yaml"
+    worker.write_text(
+        f"bootstrap.servers: 127.0.0.1:1\nlisteners: http://127.0.0.1:{taken}\n"
+        f"offset.storage.file.filename: {tmp_path / 'offsets.jsonl'}\n"
+    )
+    answer = box.command("run", worker)
+    assert answer.returncode == 3
+    assert "rest.port_in_use" in answer.stderr
+    assert str(taken) in answer.stderr
+    assert "Traceback" not in answer.stderr
+
+
+def test_a_kafka_that_is_away_is_told_by_check(box: Any, tmp_path: Path) -> None:
+    worker = tmp_path / "worker.yaml"
+    worker.write_text(f"bootstrap.servers: 127.0.0.1:{box.free_port()}\n")
+    answer = box.command("check", worker)
+    assert answer.returncode == 3
+    assert "kafka.unreachable" in answer.stdout + answer.stderr
+    assert "Traceback" not in answer.stdout + answer.stderr
+
+
+def test_a_file_that_is_missing(box: Any, tmp_path: Path) -> None:
+    answer = box.command("run", tmp_path / "no.yaml")
+    assert answer.returncode == 2
+    assert "no.yaml" in answer.stderr
+    assert "Traceback" not in answer.stderr
+
+
+def test_help_teaches(box: Any) -> None:
+    for words in ([], ["run"], ["validate"], ["check"], ["plugins"], ["describe"], ["schema"], ["connectors"], ["up"]):
+        answer = box.command(*words, "--help")
+        assert answer.returncode == 0
+        assert "Usage" in answer.stdout

@@ -1,0 +1,123 @@
+"""kill -9 of the worker and of the broker, an Elasticsearch that is away: in the end the index equals the tables."""
+
+from __future__ import annotations
+
+import random
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from headrace.testing.waiting import eventually
+
+ROUNDS = 24
+SEED = 20261125
+SOURCE = {
+    "connector.class": "SqlSource",
+    "poll.interval.ms": "50",
+    "batch.max.rows": "200",
+    "pk.mode": "primary_key",
+    "topic.prefix": "shop.",
+}
+# A consumer that was killed is missed sooner than by Kafka's default of 45 s, or the rounds would be spent waiting.
+GROUP = {"consumer.override": {"session.timeout.ms": "1500", "heartbeat.interval.ms": "400"}}
+BROKER = {"group.min.session.timeout.ms": "500", "group.initial.rebalance.delay.ms": "0"}
+
+
+def nap(seconds: float) -> None:
+    """A moment of undisturbed work; when exactly the blow falls is what the seed decides."""
+    threading.Event().wait(seconds)
+
+
+@pytest.mark.timeout(900)
+def test_the_index_equals_the_tables_after_kill_9_at_random_moments(
+    private_stack: Callable[..., Any], make_worker: Callable[..., Any], load: Callable[..., Any], box: Any
+) -> None:
+    stack = private_stack(options={"kafka": {"settings": BROKER}})
+    database, search = stack.postgres.url, stack.elasticsearch.url
+    chance = random.Random(SEED)
+    writer = load(database, SEED)
+
+    worker = make_worker(stack.kafka.bootstrap_servers)
+    worker.write(
+        "events",
+        {
+            **SOURCE,
+            "connection.url": database,
+            "table.whitelist": "events",
+            "mode": "timestamp+incrementing",
+            "timestamp.column.name": "updated_at",
+            "incrementing.column.name": "id",
+            "timestamp.delay.interval.ms": "300",
+            "topic.creation.default": {"partitions": "3", "replication.factor": "1"},
+        },
+    )
+    worker.write(
+        "journal",
+        {
+            **SOURCE,
+            "connection.url": database,
+            "table.whitelist": "journal",
+            "mode": "incrementing",
+            "incrementing.column.name": "id",
+        },
+    )
+    worker.write(
+        "search",
+        {
+            "connector.class": "ElasticsearchSink",
+            "connection.url": search,
+            "topics": "shop.events,shop.journal",
+            "key.ignore": "false",
+            **GROUP,
+        },
+    )
+
+    writer.start()
+    blows = 0
+    for number in range(ROUNDS):
+        worker.start(wait=False)
+        if number % 3:  # every third blow falls while it is still starting
+            eventually(lambda: _indexing(worker), box.patience)
+        if number == ROUNDS // 3:
+            stack.kafka.kill()
+            nap(chance.uniform(0.5, 2))
+            stack.kafka.start()
+        if number == ROUNDS // 2:
+            stack.elasticsearch.stop()
+            nap(chance.uniform(2, 4))
+            assert worker.process.poll() is None, worker.log
+            stack.elasticsearch.start()
+        nap(chance.uniform(0, 1.5))
+        worker.kill()
+        blows += 1
+    assert blows == ROUNDS
+    writer.stop()
+
+    worker.start()
+    with box.connect(database) as connection:
+        events = {str(row[0]): row for row in connection.execute("SELECT id, version, note FROM events")}
+        journal = {str(row[0]): row for row in connection.execute("SELECT id, event, version FROM journal")}
+    assert len(events) > 1000, "the load was too small to prove anything"
+
+    def settled() -> bool:
+        """the index equals the tables"""
+        found = box.documents(search, "shop.events")
+        versions = {key: (int(key), value["version"], value["note"]) for key, value in found.items()}
+        entries = {
+            key: (int(key), value["event"], value["version"])
+            for key, value in box.documents(search, "shop.journal").items()
+        }
+        return versions == events and entries == journal
+
+    eventually(settled, box.patience)
+    assert worker.stop() == 0
+    assert settled()
+
+
+def _indexing(worker: Any) -> bool:
+    if not worker.answers():
+        return False
+    names = worker.get("/connectors")
+    return len(names) == 3 and all(worker.running(name) for name in names)

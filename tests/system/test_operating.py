@@ -1,0 +1,85 @@
+"""Living with a worker: commands steer it, states are told, stops are prompt and graceful, restarts go on."""
+
+from __future__ import annotations
+
+import json
+import signal
+from collections.abc import Callable
+from typing import Any
+
+from headrace.testing.waiting import eventually
+
+
+def test_a_connector_is_steered_from_the_command_line(
+    kafka: Any, make_worker: Callable[..., Any], unique_name: str, box: Any
+) -> None:
+    name = unique_name
+    worker = make_worker(kafka.bootstrap_servers)
+    worker.write(name, {"connector.class": "DatagenSource", "topic": name, "interval.ms": "10"})
+    worker.start()
+
+    def connectors(*words: str) -> Any:
+        answer = box.command("connectors", *words, "--url", worker.url, "--json")
+        assert answer.returncode == 0, answer.stderr
+        return json.loads(answer.stdout) if answer.stdout.strip() else None
+
+    def state() -> tuple[str, list[str]]:
+        status = connectors("status", name)
+        return status["connector"]["state"], [task["state"] for task in status["tasks"]]
+
+    eventually(lambda: state() == ("RUNNING", ["RUNNING"]))
+    assert name in connectors("list")
+    connectors("pause", name)
+    eventually(lambda: state() == ("PAUSED", ["PAUSED"]))
+    connectors("resume", name)
+    eventually(lambda: state() == ("RUNNING", ["RUNNING"]))
+    connectors("restart", name, "--include-tasks")
+    eventually(lambda: state() == ("RUNNING", ["RUNNING"]))
+    connectors("stop", name)
+    eventually(lambda: state() == ("STOPPED", []))
+    connectors("delete", name, "--yes")
+    assert connectors("list") == {}
+    missing = box.command("connectors", "status", name, "--url", worker.url)
+    assert missing.returncode == 2
+    assert "not found" in missing.stderr
+    assert worker.stop() == 0
+
+
+def test_without_a_worker_the_commands_say_so(box: Any) -> None:
+    answer = box.command("connectors", "list", "--url", f"http://127.0.0.1:{box.free_port()}")
+    assert answer.returncode == 3
+    assert "Traceback" not in answer.stderr
+
+
+def test_ctrl_c_stops_in_order_and_a_second_run_repeats_nothing(
+    kafka: Any, make_worker: Callable[..., Any], unique_name: str, box: Any
+) -> None:
+    worker = make_worker(kafka.bootstrap_servers)
+    worker.write(unique_name, {"connector.class": "DatagenSource", "topic": unique_name, "max.messages": "500"})
+    worker.start()
+    eventually(lambda: worker.running(unique_name), box.patience)
+    eventually(lambda: worker.get(f"/connectors/{unique_name}/offsets")["offsets"] != [], box.patience)
+    worker.process.send_signal(signal.SIGINT)
+    assert worker.process.wait(60) == 0
+    assert "Traceback" not in worker.log
+    before = worker.log
+    worker.start()
+    eventually(lambda: worker.running(unique_name), box.patience)
+    offsets = worker.get(f"/connectors/{unique_name}/offsets")["offsets"]
+    assert offsets
+    assert worker.stop() == 0
+    assert "Traceback" not in worker.log[len(before) :]
+
+
+def test_a_worker_whose_kafka_is_away_says_so_and_stops_promptly(make_worker: Callable[..., Any], box: Any) -> None:
+    worker = make_worker(f"127.0.0.1:{box.free_port()}")
+    worker.write("numbers", {"connector.class": "DatagenSource", "topic": "numbers"})
+    worker.start()
+
+    def reason() -> str:
+        tasks = worker.get("/connectors/numbers/status")["tasks"]
+        return (tasks[0].get("reason") or "") if tasks else ""
+
+    eventually(lambda: "127.0.0.1" in reason(), box.patience)
+    assert worker.stop() == 0
+    assert "Traceback" not in worker.log
