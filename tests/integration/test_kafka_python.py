@@ -1,15 +1,241 @@
 from __future__ import annotations
 
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
 import pytest
 
 from headrace.broker.kafka_python import KafkaPythonBroker
-from headrace.testing.broker import BrokerContract
+from headrace.broker.ports import NewTopic
+from headrace.embedded import EmbeddedStack
+from headrace.errors import ConfigError, DataError, EnvironmentFault, RetriableError
+from headrace.records import EncodedBatch, TopicPartition
+from headrace.testing.broker import PATIENCE, BrokerContract, GroupContract, Member, create, poll_until
 
 
 @pytest.fixture
-def broker(kafka) -> KafkaPythonBroker:
+def broker(kafka: Any) -> KafkaPythonBroker:
     return KafkaPythonBroker({"bootstrap.servers": kafka.bootstrap_servers})
 
 
+@pytest.fixture
+def no_threads_left() -> Iterator[None]:
+    """Whatever the test starts has ended with it."""
+    before = set(threading.enumerate())
+    yield
+    left = [thread.name for thread in threading.enumerate() if thread not in before]
+    assert left == []
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+@pytest.mark.usefixtures("no_threads_left")
 class TestContract(BrokerContract):
     """kafka-python against a real Kafka."""
+
+
+@pytest.mark.usefixtures("no_threads_left")
+class TestCooperativeGroups(GroupContract):
+    """The same when partitions move one by one instead of all at once."""
+
+    @pytest.fixture
+    def broker(self, kafka: Any) -> KafkaPythonBroker:
+        strategy = {"partition.assignment.strategy": "cooperative-sticky"}
+        return KafkaPythonBroker({"bootstrap.servers": kafka.bootstrap_servers, **strategy})
+
+
+@pytest.mark.usefixtures("no_threads_left")
+class TestUnreachable:
+    @pytest.mark.parametrize("kind", ["producer", "consumer", "admin"])
+    def test_a_wrong_port_is_retriable_and_leaves_nothing_behind(self, kind: str) -> None:
+        broker = KafkaPythonBroker({"bootstrap.servers": "127.0.0.1:1", "bootstrap.timeout.ms": "500"})
+        make = {
+            "producer": lambda: broker.producer({}),
+            "consumer": lambda: broker.consumer("g", {}),
+            "admin": lambda: broker.admin({}),
+        }[kind]
+        with pytest.raises(RetriableError) as caught:
+            make()
+        assert caught.value.code == "kafka.unreachable"
+        assert "127.0.0.1:1" in str(caught.value)
+
+    def test_a_name_that_does_not_resolve_is_retriable(self) -> None:
+        broker = KafkaPythonBroker({"bootstrap.servers": "no-such-host.invalid:9092", "bootstrap.timeout.ms": "500"})
+        with pytest.raises(RetriableError) as caught:
+            broker.admin({})
+        assert caught.value.code == "kafka.unreachable"
+        assert "no-such-host.invalid:9092" in str(caught.value)
+
+
+@pytest.mark.usefixtures("no_threads_left")
+class TestRefused:
+    def test_a_record_that_only_the_topic_finds_too_large_fails_alone(
+        self, broker: KafkaPythonBroker, unique_name: str
+    ) -> None:
+        admin, producer = broker.admin({}), broker.producer({})
+        admin.create_topics([NewTopic(unique_name, 1, 1, {"max.message.bytes": "2000"})])
+        small = [producer.send(EncodedBatch(unique_name, [b"s" * 900])) for _ in range(6)]
+        large = producer.send(EncodedBatch(unique_name, [b"x" * 4_000]))
+        small.append(producer.send(EncodedBatch(unique_name, [b"s" * 900])))
+        assert producer.flush(PATIENCE)
+        assert [delivery.error() for delivery in small] == [None] * 7
+        error = large.error()
+        assert isinstance(error, DataError)
+        assert error.code == "data.record_too_large"
+        assert admin.end_offsets([unique_name]) == {TopicPartition(unique_name, 0): 7}
+        producer.close(PATIENCE)
+        admin.close()
+
+    def test_good_records_are_told_from_the_bad_one_they_travelled_with(
+        self, broker: KafkaPythonBroker, unique_name: str
+    ) -> None:
+        """A compacted topic refuses records without a key, and with them all others of the same request."""
+        admin, producer = broker.admin({}), broker.producer({"linger.ms": "1000"})
+        admin.create_topics([NewTopic(unique_name, 1, 1, {"cleanup.policy": "compact"})])
+        batches = [EncodedBatch(unique_name, [b"%d" % number], [b"k"]) for number in range(5)]
+        batches[3] = EncodedBatch(unique_name, [b"bad"])
+        errors = self._send(producer, batches)
+        assert all(errors)
+        errors = self._send(producer, batches)
+        assert [type(error) for error in errors] == [type(None)] * 3 + [DataError, type(None)]
+        assert errors[3].code == "data.refused"
+        assert admin.end_offsets([unique_name]) == {TopicPartition(unique_name, 0): 4}
+        producer.close(PATIENCE)
+        admin.close()
+
+    @staticmethod
+    def _send(producer: Any, batches: list[EncodedBatch]) -> list[Any]:
+        deliveries = [producer.send(batch) for batch in batches]
+        assert producer.flush(PATIENCE)
+        return [delivery.error() for delivery in deliveries]
+
+    def test_an_impossible_topic_name_is_a_fault(self, broker: KafkaPythonBroker) -> None:
+        producer = broker.producer({})
+        with pytest.raises(EnvironmentFault) as caught:
+            producer.send(EncodedBatch("no/such name", [b"1"]))
+        assert caught.value.code == "kafka.invalid_topic"
+        producer.close(PATIENCE)
+
+    def test_a_replication_factor_that_the_cluster_has_not_is_a_fault(
+        self, broker: KafkaPythonBroker, unique_name: str
+    ) -> None:
+        admin = broker.admin({})
+        with pytest.raises(EnvironmentFault) as caught:
+            admin.create_topics([NewTopic(unique_name, 1, 7)])
+        assert caught.value.code == "kafka.invalid_topic"
+        assert unique_name in str(caught.value)
+        admin.close()
+
+    @pytest.mark.parametrize(
+        ("settings", "code"),
+        [
+            ({"compresion.type": "lz4"}, "kafka.unknown_setting"),
+            ({"acks": "1", "enable.idempotence": "true"}, "kafka.invalid_setting"),
+        ],
+    )
+    def test_wrong_settings_are_configuration_errors(
+        self, broker: KafkaPythonBroker, settings: dict[str, str], code: str
+    ) -> None:
+        with pytest.raises(ConfigError) as caught:
+            broker.producer(settings)
+        assert [finding.code for finding in caught.value.findings] == [code]
+
+
+@pytest.mark.usefixtures("no_threads_left")
+class TestProducer:
+    def test_a_flush_does_not_wait_for_company(self, broker: KafkaPythonBroker, unique_name: str) -> None:
+        create(broker, unique_name)
+        producer = broker.producer({"linger.ms": "600000"})
+        delivery = producer.send(EncodedBatch(unique_name, [b"1"]))
+        assert producer.flush(PATIENCE)
+        assert delivery.error() is None
+        producer.close(PATIENCE)
+
+    def test_every_compression_is_read_back(self, broker: KafkaPythonBroker, unique_name: str) -> None:
+        create(broker, unique_name)
+        for kind in ("none", "gzip", "lz4"):
+            producer = broker.producer({"compression.type": kind})
+            producer.send(EncodedBatch(unique_name, [kind.encode() * 100]))
+            assert producer.flush(PATIENCE)
+            producer.close(PATIENCE)
+        reader = Member(broker, unique_name).subscribe([unique_name])
+        assert set(reader.read(3)) == {b"none" * 100, b"gzip" * 100, b"lz4" * 100}
+        reader.consumer.close()
+
+
+class TestOutage:
+    """A broker that is killed with SIGKILL and comes back."""
+
+    @pytest.fixture
+    def stack(self, private_stack: Callable[..., EmbeddedStack]) -> EmbeddedStack:
+        return private_stack("kafka")
+
+    @pytest.fixture
+    def broker(self, stack: EmbeddedStack) -> KafkaPythonBroker:
+        return KafkaPythonBroker({"bootstrap.servers": stack.kafka.bootstrap_servers, "bootstrap.timeout.ms": "2000"})
+
+    def test_nothing_is_lost_and_the_order_kept(self, stack: EmbeddedStack, broker: KafkaPythonBroker) -> None:
+        before = set(threading.enumerate())
+        create(broker, "t")
+        producer = broker.producer({})
+        reader = Member(broker, "g").subscribe(["t"]).join()
+        sent: list[bytes | None] = []
+        deliveries = []
+
+        def produce(count: int) -> None:
+            for _ in range(count):
+                values: list[bytes | None] = [b"%d" % (len(sent) + number) for number in range(20)]
+                deliveries.append(producer.send(EncodedBatch("t", values, [b"k"] * 20)))
+                sent.extend(values)
+
+        produce(50)
+        wait_until(deliveries[0].done)
+        produce(50)
+        stack.kafka.kill()
+        produce(50)
+        wait_until(lambda: producer.trouble() is not None)
+        poll_until(lambda: reader.consumer.trouble() is not None, reader)
+        assert str(stack.kafka.port) in (producer.trouble() or "")
+        assert not producer.flush(0.2)
+        assert not deliveries[-1].done()
+        assert reader.positions or reader.values() == []
+        with pytest.raises(RetriableError) as caught:
+            reader.consumer.commit({TopicPartition("t", 0): 0})
+        assert caught.value.code == "kafka.unreachable"
+        with pytest.raises(RetriableError):
+            broker.admin({})
+        stack.kafka.start()
+        produce(10)
+        assert producer.flush(PATIENCE)
+        assert [delivery.error() for delivery in deliveries] == [None] * len(deliveries)
+        assert reader.read(len(sent)) == sent
+        assert producer.trouble() is None
+        assert reader.consumer.trouble() is None
+        reader.consumer.commit(reader.positions)
+        producer.close(PATIENCE)
+        reader.consumer.close()
+        assert set(threading.enumerate()) <= before
+
+    def test_clients_close_while_the_broker_is_away(self, stack: EmbeddedStack, broker: KafkaPythonBroker) -> None:
+        before = set(threading.enumerate())
+        create(broker, "t")
+        producer, admin = broker.producer({}), broker.admin({})
+        reader = Member(broker, "g").subscribe(["t"]).join()
+        reader.commit_when_revoked = False
+        stack.kafka.kill()
+        delivery = producer.send(EncodedBatch("t", [b"1"]))
+        producer.close(0)
+        assert isinstance(delivery.error(), RetriableError)
+        with pytest.raises(RetriableError):
+            admin.cluster_id()
+        admin.close()
+        reader.consumer.close()
+        assert [event for event, _ in reader.events] == ["assigned", "revoked"]
+        assert set(threading.enumerate()) <= before

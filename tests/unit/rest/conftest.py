@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import httpx
 import pytest
 
-from headrace.config import ConfigModel
+from headrace.config import ConfigModel, key
 from headrace.errors import ConflictError, HeadraceError, NotFoundError
 from headrace.plugin import SinkConnector, SourceConnector
 from headrace.registry import Kind, Plugin, Registry
@@ -132,8 +132,12 @@ class FakeWorker:
             raise NotFoundError(f"Connector {name} not found")
 
 
+class AcmeSourceConfig(ConfigModel):
+    topic: str = key("topic", doc="Where the records go.")
+
+
 class AcmeSourceConnector(SourceConnector):
-    config_model = ConfigModel
+    config_model = AcmeSourceConfig
     aliases: ClassVar[tuple[str, ...]] = ("io.acme.connect.AcmeSourceConnector",)
 
     def task_configs(self, properties: Mapping[str, str], max_tasks: int) -> list[dict[str, str]]:

@@ -1,13 +1,9 @@
 """Plugins: listing, definitions of keys, validation."""
 
-import sys
-import types
 from typing import Any
 
 import httpx
 import pytest
-
-from headrace.registry import Plugin
 
 SOURCE = {"class": "acme_plugins.AcmeSourceConnector", "type": "source", "version": "0.1.0"}
 SINK = {"class": "acme_plugins.AcmeSinkConnector", "type": "sink", "version": "2.1"}
@@ -24,27 +20,14 @@ def test_other_kinds_are_listed_when_asked_for(client: httpx.Client) -> None:
     assert client.get("/connector-plugins?connectorsOnly=false").json() == [SINK, SOURCE, CONVERTER]
 
 
-@pytest.fixture
-def reference(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Stands in for the documentation of keys."""
-
-    def config_answer(plugin: Plugin) -> list[dict[str, Any]]:
-        return [{"name": "topic", "of": plugin.class_name}]
-
-    module = types.ModuleType("headrace.reference")
-    monkeypatch.setattr(module, "config_answer", config_answer, raising=False)
-    monkeypatch.setitem(sys.modules, "headrace.reference", module)
-
-
-@pytest.mark.usefixtures("reference")
 @pytest.mark.parametrize(
     "name",
     ["AcmeSource", "AcmeSourceConnector", "acme_plugins.AcmeSourceConnector", "io.acme.connect.AcmeSourceConnector"],
 )
 def test_definitions_of_a_plugin_under_all_its_names(client: httpx.Client, name: str) -> None:
     answer = client.get(f"/connector-plugins/{name}/config")
-    expected = [{"name": "topic", "of": "acme_plugins.AcmeSourceConnector"}]
-    assert (answer.status_code, answer.json()) == (200, expected)
+    names = [definition["name"] for definition in answer.json()]
+    assert (answer.status_code, names[:3]) == (200, ["topic", "name", "connector.class"])
 
 
 def test_definitions_of_an_unknown_plugin_are_404_with_the_nearest_name(client: httpx.Client) -> None:
@@ -54,7 +37,6 @@ def test_definitions_of_an_unknown_plugin_are_404_with_the_nearest_name(client: 
     assert "'AcmeSource'" in answer.json()["message"]
 
 
-@pytest.mark.usefixtures("reference")
 def test_definitions_of_a_broken_plugin_say_why(client: httpx.Client) -> None:
     answer = client.get("/connector-plugins/Broken/config")
     assert answer.status_code == answer.json()["error_code"] == 400
