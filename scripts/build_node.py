@@ -1,4 +1,4 @@
-"""Build ``connectors/headrace/embedded/java/*.jar`` from the Java sources beside them; the same sources give the same bytes.
+"""Build ``connectors/headrace/embedded/java/*.jar`` from the sources beside them; equal sources give equal bytes.
 
 Run it after a change of the sources or of Elasticsearch's version in the lock file::
 
@@ -20,7 +20,8 @@ import tempfile
 from pathlib import Path
 from zipfile import ZIP_STORED, ZipFile, ZipInfo
 
-from headrace.embedded.jars import fetch, locked
+from headrace.embedded.artifacts import locked
+from headrace.embedded.jars import fetch
 
 JAVA = Path(__file__).parent.parent / "connectors/headrace/embedded/java"
 ARCHIVES = {"node": "elasticsearch-node.jar", "root": "elasticsearch-root.jar"}

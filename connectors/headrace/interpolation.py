@@ -53,7 +53,9 @@ class Interpolator:
         provider = self._providers.get(name)
         if provider is None:
             known = ", ".join(sorted(self._providers)) or "none"
-            raise KeyError(f"there is no config provider '{name}' ({nearest(name, self._providers) or f'known: {known}'})")
+            raise KeyError(
+                f"there is no config provider '{name}' ({nearest(name, self._providers) or f'known: {known}'})"
+            )
         return provider.get(path, key)
 
 
@@ -76,7 +78,7 @@ def concealer(raw: Mapping[str, str], resolved: Mapping[str, str]) -> Callable[[
             for text, shown in ((value, written), *_fragments(written, value)):
                 # Shorter ones are no secrets, and hiding them would garble every text.
                 if len(text.strip()) > 2:
-                    secrets |= {form: shown for form in (text, text.strip(), repr(text)[1:-1])}
+                    secrets |= dict.fromkeys((text, text.strip(), repr(text)[1:-1]), shown)
     if not secrets:
         return lambda text: text
     by_form = {form.lower(): shown for form, shown in secrets.items()}
@@ -99,7 +101,9 @@ def _concealed(finding: Finding, raw: Mapping[str, str], hide: Callable[[str], s
             reason = "the value that the placeholder stands for failed validation"
         text = f"Invalid value {written} for configuration {finding.key}: {reason}"
         return replace(finding, message=text, hint="see what the placeholder stands for")
-    return replace(finding, message=hide(finding.message), hint=hide(finding.hint))
+    # A key that nobody wrote was made of an alias, which may itself come from a placeholder.
+    key = finding.key if finding.key in raw else hide(finding.key)
+    return replace(finding, key=key, message=hide(finding.message), hint=hide(finding.hint))
 
 
 def _fragments(written: str, value: str) -> list[tuple[str, str]]:

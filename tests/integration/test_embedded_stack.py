@@ -6,12 +6,14 @@ import os
 import signal
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import psutil
 import psycopg
 import pytest
-from elasticsearch import Elasticsearch
+from elasticsearch import ApiError, Elasticsearch
+from elasticsearch import ConnectionError as ElasticsearchConnectionError
 from kafka import KafkaConsumer, KafkaProducer
 from kafka.admin import KafkaAdminClient
 from sqlalchemy import create_engine, text
@@ -112,12 +114,66 @@ def test_three_brokers_go_on_when_one_is_killed(private_stack, unique_name):
 
 
 def test_a_stopped_stack_finds_its_data_again(tmp_path, unique_name):
-    with EmbeddedStack(tmp_path, engines=["kafka", "postgres"]) as stack:
+    with EmbeddedStack(tmp_path) as stack:
         produce(stack.kafka.bootstrap_servers, unique_name, b"kept")
+        with Elasticsearch(stack.elasticsearch.url) as client:
+            client.index(index=unique_name, id="1", document={"kept": True})
         select(stack.postgres.url, "CREATE TABLE kept AS SELECT 42 AS answer")
-    with EmbeddedStack(tmp_path, engines=["kafka", "postgres"]) as stack:
+    assert not below(tmp_path)
+    with EmbeddedStack(tmp_path) as stack:
         assert consume(stack.kafka.bootstrap_servers, unique_name, 1) == [b"kept"]
+        with Elasticsearch(stack.elasticsearch.url) as client:
+            assert client.get(index=unique_name, id="1")["_source"] == {"kept": True}
         assert select(stack.postgres.url, "SELECT answer FROM kept") == [(42,)]
+
+
+def test_one_engine_is_stopped_and_started_while_the_others_run(private_stack, unique_name):
+    stack = private_stack("elasticsearch", "postgres")
+    url = stack.elasticsearch.url
+    with Elasticsearch(url, max_retries=0, request_timeout=5) as client:
+        client.index(index=unique_name, id="1", document={"kept": True})
+
+        stack.elasticsearch.stop()
+        with pytest.raises(ElasticsearchConnectionError):
+            client.info()
+        assert select(stack.postgres.url, "SELECT 1") == [(1,)]
+        stack.elasticsearch.start()
+
+        assert stack.elasticsearch.url == url
+        assert client.get(index=unique_name, id="1")["_source"] == {"kept": True}
+
+
+def test_postgres_runs_as_another_user_in_a_folder_only_root_may_enter(tmp_path):
+    if os.geteuid() != 0:
+        pytest.skip("only root meets this")
+    closed = tmp_path / "closed"
+    closed.mkdir(mode=0o700)
+
+    with EmbeddedStack(closed, engines=["postgres"]) as stack:
+        assert psutil.Process(stack.postgres.pid).username() == "nobody"
+        assert select(stack.postgres.url, "SELECT 1") == [(1,)]
+
+    assert closed.stat().st_mode & 0o777 == 0o700
+
+
+def test_an_elasticsearch_with_a_tiny_write_queue_answers_429(private_stack, unique_name):
+    """What ``settings`` are for: the answers that a busy cluster gives."""
+    settings = {"thread_pool.write.queue_size": 1, "thread_pool.write.size": 1}
+    stack = private_stack("elasticsearch", options={"elasticsearch": {"settings": settings}})
+    body = "".join(f'{{"index": {{}}}}\n{{"n": {n}, "text": "{"word " * 50}"}}\n' for n in range(500))
+
+    def statuses(_: int) -> set[int]:
+        with Elasticsearch(stack.elasticsearch.url, max_retries=0, request_timeout=60) as client:
+            try:
+                answer = client.bulk(index=unique_name, operations=body)
+            except ApiError as error:
+                return {error.status_code}
+            return {item["index"]["status"] for item in answer["items"]}
+
+    with ThreadPoolExecutor(16) as pool:
+        seen = set[int]().union(*pool.map(statuses, range(64)))
+
+    assert seen == {201, 429}
 
 
 def test_a_second_stack_in_the_same_folder_is_refused(private_stack):

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import importlib
 import shlex
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.text import Text
@@ -16,6 +15,7 @@ from headrace.cli import statuses
 from headrace.cli.client import DEFAULT_URL, WorkerClient
 from headrace.cli.output import JsonFlag, err, out, print_json, print_table
 from headrace.errors import CommandError, ConfigError, Finding
+from headrace.files import read_config_file
 from headrace.metrics import now_ms
 from headrace.runtime.api import ConnectorStatus
 
@@ -136,7 +136,7 @@ def apply(
 ) -> None:
     """Create connectors from files, or replace their configuration; those that are equal already are left alone."""
     client = WorkerClient(url)
-    read: list[tuple[Path, Any]] = [(path, _read(path)) for path in files]  # all are readable before any is applied
+    read = [(path, read_config_file(path)) for path in files]  # all are readable before any is applied
     applied: dict[str, str] = {}
     for path, file in read:
         name, config = _named(path, dict(file.properties))
@@ -152,11 +152,6 @@ def _apply(client: WorkerClient, name: str, config: dict[str, str]) -> str:
         return "unchanged"  # putting an equal configuration would restart it
     answer = client.of_connector("PUT", name, "/config", config)
     return "created" if answer.status == 201 else "updated"
-
-
-def _read(path: Path) -> Any:
-    # Late, so that the other commands need no parser of files.
-    return importlib.import_module("headrace.files").read_config_file(path)
 
 
 def _named(path: Path, config: dict[str, str]) -> tuple[str, dict[str, str]]:

@@ -20,6 +20,8 @@ JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON on stdout, fo
 out = Console(highlight=False, soft_wrap=True)
 err = Console(stderr=True, highlight=False, soft_wrap=True)
 
+_UNBOUNDED = 100_000
+
 
 def print_json(data: Any) -> None:
     """Indented JSON, nothing around it."""
@@ -27,11 +29,14 @@ def print_json(data: Any) -> None:
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """A table without frames, so that ``awk`` can read it too."""
+    """A table without frames, so that ``awk`` can read it too. Off a terminal nothing is cut or wrapped."""
     table = Table(*columns, box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
     for row in rows:
         table.add_row(*(cell if isinstance(cell, Text) else Text(str(cell)) for cell in row))
-    out.print(table)
+    for column in table.columns:
+        column.overflow = "fold"  # a long name without blanks goes on in the next line
+    console = out if out.is_terminal else Console(highlight=False, width=_UNBOUNDED)
+    console.print(table, soft_wrap=False)
 
 
 def print_findings(findings: Iterable[Finding]) -> None:

@@ -9,10 +9,12 @@ from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from zipfile import ZipFile
 
+from headrace.embedded.artifacts import Jar, locked
 from headrace.embedded.engine import Engine
-from headrace.embedded.jars import Jar, fetch, locked
+from headrace.embedded.jars import fetch
 from headrace.embedded.java import java_command
 from headrace.embedded.ports import HOST, free_port
+from headrace.embedded.process import SupervisedProcess
 
 _JAVA = Path(__file__).parent / "java"
 _NODE = "headrace"
@@ -130,7 +132,7 @@ class Elasticsearch(Engine):
             arguments=[str(self.folder), _NODE],
         )
 
-    def answers(self) -> bool:
+    def answers(self, process: SupervisedProcess) -> bool:
         connection = HTTPConnection(HOST, self.port, timeout=5)
         try:
             connection.request("GET", "/_cluster/health?wait_for_status=yellow&timeout=4s")

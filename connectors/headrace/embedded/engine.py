@@ -1,4 +1,4 @@
-"""The life of one engine: prepare once, start, wait until it answers, stop, kill, start again with the same port and data."""
+"""The life of one engine: prepare once, start, wait until it answers, stop, kill, start again on the same data."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Engine(ABC):
     """
 
     name: ClassVar[str]
-    title: ClassVar[str]
+    title: str
     stop_signal: ClassVar[signal.Signals] = signal.SIGTERM
     stop_grace: ClassVar[float] = 15.0
     start_timeout: ClassVar[float] = 90.0
@@ -32,6 +32,7 @@ class Engine(ABC):
     def __init__(self, folder: Path, port: int | None) -> None:
         self.folder = folder.absolute()
         self.port = port or free_port()
+        self._keep_open: tuple[int, ...] = ()
         self._process: SupervisedProcess | None = None
 
     @property
@@ -53,8 +54,8 @@ class Engine(ABC):
         """The program and its arguments."""
 
     @abstractmethod
-    def answers(self) -> bool:
-        """Whether clients can work now."""
+    def answers(self, process: SupervisedProcess) -> bool:
+        """Whether clients can work now with the engine that runs as this process. False if it has ended."""
 
     def environment(self) -> Mapping[str, str] | None:
         """The variables it runs with; None = this process's."""
@@ -63,7 +64,9 @@ class Engine(ABC):
     @property
     def pid(self) -> int:
         """The engine's process id. Raises EnvironmentFault if it is not running."""
-        return self._running().pid
+        if self._process is None or not self._process.alive:
+            raise EnvironmentFault(f"{self.title} is not running", code="embedded.not_running")
+        return self._process.pid
 
     @property
     def running(self) -> bool:
@@ -73,48 +76,68 @@ class Engine(ABC):
         """Returns when clients can work. Harmless on an engine that runs."""
         if self.running:
             return
+        self.kill()  # what is left of one that ended by itself
         require_free(self.port, self.name)
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             self.prepare()
+            process = SupervisedProcess(
+                self.command(),
+                self.log_path,
+                stop_signal=self.stop_signal,
+                grace=self.stop_grace,
+                environment=self.environment(),
+                keep_open=self._keep_open,
+            )
         except OSError as error:
-            raise EnvironmentFault(f"{self.title} cannot be prepared: {error}", code="embedded.folder") from error
-        process = SupervisedProcess(
-            self.command(),
-            self.log_path,
-            stop_signal=self.stop_signal,
-            grace=self.stop_grace,
-            environment=self.environment(),
-        )
+            raise EnvironmentFault(
+                f"{self.title} cannot be started: {error.strerror or error} ({error.filename or self.folder})",
+                code="embedded.folder",
+                hint="make room or mend the folder's rights, or choose another data folder",
+            ) from error
         self._process = process
-        if not process.wait_until(self.answers, self.start_timeout):
+        try:
+            ready = process.wait_until(lambda: self.answers(process), self.start_timeout)
+        except BaseException:
+            process.kill()
+            raise
+        if not ready:
             why = f"does not answer after {self.start_timeout:.0f} s" if process.alive else "ended while it started"
             process.kill()
-            raise EnvironmentFault(
-                f"{self.title} {why}; the end of its log:\n{process.log_tail()}",
-                code="embedded.start",
-                hint=f"the whole log is in {self.log_path}",
-            )
+            raise self._fault(why, "embedded.start", process)
+
+    def hold(self, *descriptors: int) -> None:
+        """File descriptors that stay open until the engine has ended, even if this process is killed."""
+        self._keep_open = descriptors
+
+    def check(self) -> None:
+        """EnvironmentFault with the end of its log if it was started and has ended by itself."""
+        if self._process is not None and not self._process.alive:
+            raise self._fault("ended by itself", "embedded.ended", self._process)
 
     def stop(self) -> None:
         """Ends it in order: what was acknowledged is on disk."""
-        if self._process is not None:
-            self._process.stop()
+        process, self._process = self._process, None
+        if process is not None:
+            process.stop()
 
     def kill(self) -> None:
         """SIGKILL, as a power cut would do."""
-        if self._process is not None:
-            self._process.kill()
+        process, self._process = self._process, None
+        if process is not None:
+            process.kill()
 
     def restart(self) -> None:
         """Stops it if it runs; then it starts with the same port and data."""
         self.stop()
         self.start()
 
-    def _running(self) -> SupervisedProcess:
-        if self._process is None or not self._process.alive:
-            raise EnvironmentFault(f"{self.title} is not running", code="embedded.not_running")
-        return self._process
+    def _fault(self, why: str, code: str, process: SupervisedProcess) -> EnvironmentFault:
+        return EnvironmentFault(
+            f"{self.title} {why}; the end of its log:\n{process.log_tail()}",
+            code=code,
+            hint=f"the whole log is in {self.log_path}",
+        )
 
     def __enter__(self) -> Self:
         self.start()

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from headrace.embedded.extra import java
 
-# Tuned for a laptop: a small heap that grows, the collector with the smallest footprint, no dump files.
+# Tuned for a laptop: a small heap that grows, the collector with the smallest footprint.
 _FLAGS = ("-XX:+UseSerialGC", "-Xshare:auto", "-Djava.awt.headless=true")
 
 

@@ -1,4 +1,4 @@
-"""A real Apache Kafka in KRaft mode: one broker, or three with replication, each broker and controller in one process."""
+"""A real Apache Kafka in KRaft mode: one broker, or three with replication, each its own controller."""
 
 from __future__ import annotations
 
@@ -10,10 +10,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from headrace.embedded.artifacts import locked
 from headrace.embedded.engine import Engine
-from headrace.embedded.jars import fetch, locked
+from headrace.embedded.jars import fetch
 from headrace.embedded.java import java_command
 from headrace.embedded.ports import HOST, free_port
+from headrace.embedded.process import SupervisedProcess
 from headrace.errors import EnvironmentFault
 
 # Any 16 bytes will do (base64): brokers with another id refuse the folder.
@@ -101,9 +103,9 @@ class Broker(Engine):
     def _logging(self) -> Path:
         return self.folder / f"broker-{self.number}.log4j2.properties"
 
-    def answers(self) -> bool:
+    def answers(self, process: SupervisedProcess) -> bool:
         # An open port is not enough: until the controller counts the broker in, it creates no topics.
-        if "Kafka Server started" not in self._running().log_text():
+        if "Kafka Server started" not in process.log_text():
             return False
         with socket.socket() as probe:
             return probe.connect_ex((HOST, self.port)) == 0
@@ -189,6 +191,16 @@ class Kafka:
         """All brokers at once: a quorum needs two of three."""
         fetch(locked("kafka").jars)
         self._each(Broker.start)
+
+    def check(self) -> None:
+        """EnvironmentFault with the end of its log if a broker was started and has ended by itself."""
+        for broker in self.brokers:
+            broker.check()
+
+    def hold(self, *descriptors: int) -> None:
+        """File descriptors that stay open until the brokers have ended, even if this process is killed."""
+        for broker in self.brokers:
+            broker.hold(*descriptors)
 
     def stop(self) -> None:
         self._each(Broker.stop)

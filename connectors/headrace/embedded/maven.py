@@ -46,6 +46,13 @@ def local_repository() -> Path:
 def _repository(address: str, user: str | None = None, password: str | None = None) -> Repository:
     """Credentials move from the address into a header, so that no message can show them."""
     parts = urlsplit(address)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        # Not repeated: it may hold a password.
+        raise EnvironmentFault(
+            "the Maven repository that was named is not an http or https address",
+            code="embedded.maven_mirror",
+            hint=f"look at {MIRROR_VARIABLE} and ~/.m2/settings.xml: https://host/path",
+        )
     user, password = user or parts.username, password or parts.password
     host = parts.netloc.rpartition("@")[2]
     url = urlunsplit((parts.scheme, host, parts.path.rstrip("/"), "", ""))

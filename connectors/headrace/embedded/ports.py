@@ -27,6 +27,14 @@ def free_port() -> int:
     raise EnvironmentFault(f"no free TCP port between {_FIRST} and {_LAST}", code="embedded.port_in_use")
 
 
+def preferred_port(port: int, count: int = 1) -> int:
+    """``port`` if it and the ``count - 1`` ports after it are free, else the first of as many free ones."""
+    first = port
+    while not all(is_free(first + step) for step in range(count)):
+        first = free_port()
+    return first
+
+
 def is_free(port: int) -> bool:
     """Whether a server could listen on it now (``SO_REUSEADDR``, as servers do)."""
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:

@@ -14,6 +14,7 @@ from pathlib import Path
 from headrace.embedded.engine import Engine
 from headrace.embedded.extra import postgres_binaries
 from headrace.embedded.ports import HOST
+from headrace.embedded.process import SupervisedProcess
 from headrace.errors import EnvironmentFault
 
 # No secret: it listens on 127.0.0.1 only, and everybody may read this file.
@@ -69,12 +70,11 @@ class Postgres(Engine):
         shutil.rmtree(made, ignore_errors=True)
         made.mkdir(mode=0o700)
         if os.geteuid() == 0:
-            nobody = pwd.getpwnam("nobody")
-            os.chown(made, nobody.pw_uid, nobody.pw_gid)
+            os.chown(made, *_nobody())
         with tempfile.NamedTemporaryFile("w", suffix=".password") as secret:
             secret.write(PASSWORD)
             secret.flush()
-            os.chmod(secret.name, 0o644)
+            Path(secret.name).chmod(0o644)
             self._run([
                 self._binary("initdb"), "-D", str(made), "-U", USER, f"--pwfile={secret.name}", "--no-sync",
                 "--auth=scram-sha-256", "--encoding=UTF8", "--locale=C.UTF-8" if _has_c_utf8() else "--no-locale",
@@ -105,14 +105,14 @@ class Postgres(Engine):
         parameters = [part for key, value in settings.items() for part in ("-c", f"{key}={_parameter(value)}")]
         return [*_unprivileged(), self._binary("postgres"), "-D", str(self.data_path), *parameters]
 
-    def answers(self) -> bool:
+    def answers(self, process: SupervisedProcess) -> bool:
         # The eighth line says "ready" once connections are accepted; pg_ctl waits for the same
         # (src/include/utils/pidfile.h).
         try:
             lines = (self.data_path / "postmaster.pid").read_text(encoding="utf-8").splitlines()
         except FileNotFoundError:
             return False
-        return len(lines) >= 8 and lines[0] == str(self.pid) and lines[7].strip() == "ready"
+        return len(lines) >= 8 and lines[0] == str(process.pid) and lines[7].strip() == "ready"
 
     @staticmethod
     def _binary(name: str) -> str:
@@ -142,8 +142,21 @@ def _unprivileged() -> list[str]:
             code="embedded.root",
             hint="run headrace as an ordinary user, or install util-linux",
         )
-    nobody = pwd.getpwnam("nobody")
+    user, group = _nobody()
     return [
-        setpriv, f"--reuid={nobody.pw_uid}", f"--regid={nobody.pw_gid}", "--clear-groups", "--pdeathsig=SIGKILL",
+        setpriv, f"--reuid={user}", f"--regid={group}", "--clear-groups", "--pdeathsig=SIGKILL",
         "--inh-caps=+dac_override", "--ambient-caps=+dac_override",
     ]  # fmt: skip
+
+
+def _nobody() -> tuple[int, int]:
+    """Ids of the user and the group that PostgreSQL runs as when headrace runs as root."""
+    try:
+        nobody = pwd.getpwnam("nobody")
+    except KeyError as error:
+        raise EnvironmentFault(
+            "PostgreSQL refuses to run as root, and this system has no user nobody to run it as",
+            code="embedded.root",
+            hint="run headrace as an ordinary user",
+        ) from error
+    return nobody.pw_uid, nobody.pw_gid

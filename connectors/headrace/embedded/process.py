@@ -19,6 +19,7 @@ class SupervisedProcess:
     """A running engine process below its supervisor.
 
     ``stop_signal`` asks it to end in order, ``grace`` seconds later it is killed. Its output is appended to ``log``.
+    ``keep_open`` are file descriptors that the supervisor, not the process, holds until the process has ended.
     Methods may be called from any thread. Raises EnvironmentFault if the program cannot be run at all.
     """
 
@@ -30,6 +31,7 @@ class SupervisedProcess:
         stop_signal: signal.Signals = signal.SIGTERM,
         grace: float = 15.0,
         environment: Mapping[str, str] | None = None,
+        keep_open: Sequence[int] = (),
     ) -> None:
         self._stop_signal, self._grace = stop_signal, grace
         self.log = log
@@ -43,6 +45,7 @@ class SupervisedProcess:
                 stderr=output,
                 env=dict(environment) if environment is not None else None,
                 start_new_session=True,
+                pass_fds=keep_open,
             )
         assert self._supervisor.stdout is not None
         first_line = self._supervisor.stdout.readline()
@@ -54,6 +57,11 @@ class SupervisedProcess:
                 hint=f"see {log}",
             )
         self.pid = int(first_line)
+        # It remembers when the process began, so that no signal ever goes to a later one with the same number.
+        try:
+            self._engine = psutil().Process(self.pid)
+        except psutil().NoSuchProcess:
+            self._engine = None
 
     @property
     def alive(self) -> bool:
@@ -87,8 +95,7 @@ class SupervisedProcess:
     def kill(self) -> None:
         """SIGKILL, to its children too. Returns when all of them are gone."""
         try:
-            engine = psutil().Process(self.pid)
-            family = [engine, *engine.children(recursive=True)]
+            family = [self._engine, *self._engine.children(recursive=True)] if self._engine is not None else []
         except psutil().NoSuchProcess:
             family = []
         for process in family:  # the parent first, so that it starts no new ones
@@ -110,9 +117,9 @@ class SupervisedProcess:
         return "\n".join(f"    {line}" for line in self.log_text().splitlines()[-lines:]) or "    (its log is empty)"
 
     def _signal(self, number: signal.Signals) -> None:
-        if self.alive:
+        if self._engine is not None:
             try:
-                psutil().Process(self.pid).send_signal(number)
+                self._engine.send_signal(number)
             except psutil().NoSuchProcess:
                 return  # it ended by itself
 

@@ -9,14 +9,19 @@ from types import TracebackType
 from typing import Any, Self
 
 from headrace.config import nearest
+from headrace.embedded.artifacts import locked
 from headrace.embedded.elasticsearch import Elasticsearch
-from headrace.embedded.jars import fetch, locked
+from headrace.embedded.extra import psutil
+from headrace.embedded.jars import fetch
 from headrace.embedded.kafka import Kafka
 from headrace.embedded.lock import FileLock
 from headrace.embedded.postgres import Postgres
 from headrace.errors import ConfigError, ConflictError, EnvironmentFault
 
 ENGINES = ("kafka", "elasticsearch", "postgres")
+LOCK = "stack.lock"
+_LEFTOVERS_END = 45.0
+"""Seconds after which the engines of an owner that was killed are gone: their supervisors' grace and a margin."""
 
 
 class EmbeddedStack:
@@ -57,7 +62,7 @@ class EmbeddedStack:
             "postgres": lambda: Postgres(self.data / "postgres", port=postgres_port, **more["postgres"]),
         }
         self.engines = {name: makers[name]() for name in ENGINES if name in wanted}
-        self._lock = FileLock(self.data / "stack.lock")
+        self._lock = FileLock(self.data / LOCK)
 
     @property
     def kafka(self) -> Kafka:
@@ -88,14 +93,8 @@ class EmbeddedStack:
         Raises ConflictError if another process runs a stack in this folder, and what the first engine that fails
         raises; the others are stopped then.
         """
-        fetch(jar for name in self.engines if name != "postgres" for jar in locked(name).jars)
-        self.data.mkdir(parents=True, exist_ok=True)
-        if not self._lock.try_acquire():
-            raise ConflictError(
-                f"a stack is already running in {self.data}",
-                code="embedded.already_running",
-                hint="headrace down stops it; another folder (--data) may hold a second one",
-            )
+        self.fetch()
+        self._acquire()
         try:
             with ThreadPoolExecutor(max(1, len(self.engines)), "start") as pool:
                 starts = [pool.submit(engine.start) for engine in self.engines.values()]
@@ -110,6 +109,38 @@ class EmbeddedStack:
             self._kill_all()  # one that was not yet a process a moment ago
             self._lock.release()
             raise
+
+    def fetch(self) -> None:
+        """Fetches the jars that are missing; ``start`` does it too."""
+        fetch([jar for name in self.engines if name != "postgres" for jar in locked(name).jars])
+
+    def _acquire(self) -> None:
+        """Takes the folder. The engines' supervisors hold the lock too: it is free when the last engine is gone."""
+        try:
+            self.data.mkdir(parents=True, exist_ok=True)
+            taken = self._lock.try_acquire()
+            if not taken and not _exists(self._lock.holder()):
+                taken = self._lock.acquire_within(_LEFTOVERS_END)
+        except OSError as error:
+            raise EnvironmentFault(
+                f"the data folder {self.data} cannot be used: {error.strerror or error}",
+                code="embedded.folder",
+                hint="make room or mend its rights, or choose another data folder",
+            ) from error
+        if not taken:
+            raise ConflictError(
+                f"a stack is already running in {self.data}",
+                code="embedded.already_running",
+                hint=f"headrace down --data {self.data} stops it; another folder may hold a second one",
+            )
+        assert self._lock.descriptor is not None
+        for engine in self.engines.values():
+            engine.hold(self._lock.descriptor)
+
+    def check(self) -> None:
+        """EnvironmentFault with the end of its log if an engine has ended by itself."""
+        for engine in self.engines.values():
+            engine.check()
 
     def stop(self) -> None:
         """Ends all engines in order and at once. Harmless if nothing runs."""
@@ -131,3 +162,7 @@ class EmbeddedStack:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.stop()
+
+
+def _exists(process: int | None) -> bool:
+    return process is not None and bool(psutil().pid_exists(process))

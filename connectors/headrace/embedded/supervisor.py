@@ -1,4 +1,4 @@
-"""Runs one engine as its child and ends it when its owner is gone, even by ``kill -9``: the owner's end of a pipe closes.
+"""Runs one engine as its child and ends it when its owner is gone, even by ``kill -9``: a pipe from the owner closes.
 
 Started as ``python -I -S supervisor.py SIGNAL GRACE COMMAND…``; it imports nothing but the standard library, so it is
 up in 20 ms and takes 10 MB. Standard input is the pipe, standard output gets the engine's process id on one line,
@@ -20,14 +20,24 @@ _PR_SET_PDEATHSIG = 1  # prctl(2)
 
 def main(arguments: list[str]) -> int:
     stop_signal, grace, command = int(arguments[0]), float(arguments[1]), arguments[2:]
-    # The second net, for Linux: kill -9 of this very process. Bound to the thread that starts the engine, hence not a thread of the owner.
+    # The second net, for Linux: kill -9 of this very process. The signal is bound to the thread that starts the engine,
+    # hence not to one of the owner's, which may end before.
     end_with_parent = ctypes.CDLL(None).prctl if sys.platform == "linux" else None
 
     def in_child() -> None:
         if end_with_parent is not None:
             end_with_parent(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
 
-    engine = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=sys.stderr, preexec_fn=in_child)
+    try:
+        engine = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=sys.stderr,
+            preexec_fn=in_child,  # noqa: PLW1509 - there are no threads yet
+        )
+    except OSError as error:
+        sys.stderr.write(f"{command[0]}: {error.strerror or error}\n")
+        return 127
     sys.stdout.write(f"{engine.pid}\n")
     sys.stdout.flush()
 

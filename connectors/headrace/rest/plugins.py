@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import importlib
-from typing import Any
-
 import structlog
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from headrace.errors import ConfigError, NotFoundError
+from headrace.reference import config_answer
 from headrace.registry import Kind, Plugin, Registry
 from headrace.rest import bodies, views
 from headrace.rest.calls import Call, bad_request, resource
@@ -48,9 +46,7 @@ class PluginRoutes:
     def config(self, call: Call) -> Response:
         """The definitions of a plugin's keys."""
         plugin = self._find(call.path["plugin"])
-        # Imported late: documentation of every key is not needed to run a worker.
-        answer: Any = importlib.import_module("headrace.reference").config_answer(plugin)
-        return JSONResponse(answer)
+        return JSONResponse(config_answer(plugin))
 
     def validate(self, call: Call) -> Response:
         """200 also when there are errors; they are in the body."""

@@ -1,0 +1,151 @@
+"""Reading batches through kafka-python, with its rebalance callbacks brought to the caller's thread."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import kafka
+from kafka.errors import KafkaError
+
+from headrace.broker.kafka_python.connection import Client, forget
+from headrace.broker.kafka_python.failures import describe, translated
+from headrace.broker.ports import RebalanceListener
+from headrace.errors import RetriableError
+from headrace.records import ConsumedBatch, TopicPartition
+
+_COMMIT_TIMEOUT_MS = 5_000
+_CLOSE_TIMEOUT_MS = 5_000
+
+
+class HandOver(Exception):
+    """Interrupts kafka-python's poll, so that a callback can run on the thread that polls."""
+
+
+class _Relay(kafka.ConsumerRebalanceListener):  # type: ignore[misc]
+    """Called on kafka-python's own thread, where nothing may wait: notes what happened and breaks off the poll.
+
+    kafka-python finishes its own part, then raises from ``poll`` what a listener has raised; a rebalance goes on
+    with the next poll, so no other member gets a partition before ``revoked`` has run.
+    """
+
+    def __init__(self) -> None:
+        self.revoked: set[kafka.TopicPartition] = set()
+        self.assigned: set[kafka.TopicPartition] = set()
+        self.off = False
+
+    def on_partitions_revoked(self, revoked: Iterable[kafka.TopicPartition]) -> None:
+        self._note(self.revoked, revoked)
+
+    def on_partitions_assigned(self, assigned: Iterable[kafka.TopicPartition]) -> None:
+        self._note(self.assigned, assigned)
+
+    def _note(self, noted: set[kafka.TopicPartition], partitions: Iterable[kafka.TopicPartition]) -> None:
+        if not self.off and partitions:
+            noted.update(partitions)
+            raise HandOver
+
+
+class KafkaPythonConsumer:
+    """See :class:`headrace.broker.ports.Consumer`."""
+
+    def __init__(self, client: Client, group: str, max_poll_records: int | None) -> None:
+        self._client = client
+        self._consumer: kafka.KafkaConsumer = client.client
+        self._group = group
+        self._max_poll_records = max_poll_records
+        self._relay = _Relay()
+        self._listener = RebalanceListener(lambda _: None, lambda _: None)
+        self._paused = False
+        self._closed = False
+
+    def subscribe(self, topics: Sequence[str], pattern: str | None, listener: RebalanceListener) -> None:
+        self._listener = listener
+        # kafka-python is content with a match of the beginning.
+        whole = None if pattern is None else f"(?:{pattern})\\Z"
+        with translated(f"subscribe to {pattern or ', '.join(topics)}"):
+            self._consumer.subscribe(topics=list(topics), pattern=whole, listener=self._relay)
+
+    def poll(self, timeout: float, max_records: int) -> list[ConsumedBatch]:
+        limit = min(max_records, self._max_poll_records or max_records)
+        records: dict[kafka.TopicPartition, list[Any]] = {}
+        with translated(f"read as a member of group {self._group}", self._client):
+            try:
+                records = self._consumer.poll(timeout_ms=timeout * 1000, max_records=limit)
+            except KafkaError as error:
+                if not isinstance(error.__cause__, HandOver):
+                    raise
+        self._call_back()
+        highwater = self._consumer.highwater
+        return [_batch(partition, found, highwater(partition)) for partition, found in records.items()]
+
+    def _call_back(self) -> None:
+        revoked, self._relay.revoked = self._relay.revoked, set()
+        if revoked:
+            try:
+                self._listener.revoked(_ours(revoked))
+            finally:
+                forget(self._consumer, revoked)
+        assigned, self._relay.assigned = self._relay.assigned, set()
+        if assigned:
+            if self._paused:
+                self._consumer.pause(*assigned)
+            self._listener.assigned(_ours(assigned))
+
+    def commit(self, offsets: Mapping[TopicPartition, int]) -> None:
+        wanted = {
+            kafka.TopicPartition(*partition): kafka.OffsetAndMetadata(offset, "", -1)
+            for partition, offset in offsets.items()
+        }
+        with translated(f"commit the positions of group {self._group}", self._client):
+            self._consumer.commit(wanted, timeout_ms=_COMMIT_TIMEOUT_MS)
+
+    def pause_all(self) -> None:
+        self._paused = True
+        self._consumer.pause(*self._consumer.assignment())
+
+    def resume_all(self) -> None:
+        self._paused = False
+        self._consumer.resume(*self._consumer.assignment())
+
+    def seek(self, topic_partition: TopicPartition, offset: int) -> None:
+        partition = kafka.TopicPartition(*topic_partition)
+        if partition not in self._consumer.assignment():
+            raise RetriableError(f"{topic_partition} belongs to another member", code="kafka.rebalance")
+        self._consumer.seek(partition, offset)
+
+    def assignment(self) -> frozenset[TopicPartition]:
+        return frozenset(_ours(self._consumer.assignment()))
+
+    def trouble(self) -> str | None:
+        failure = self._client.failure()
+        return describe(failure) if failure is not None else None
+
+    def close(self) -> None:
+        if self._closed:
+            return
+        self._closed = True
+        self._relay.off = True
+        owned = (self._consumer.assignment() | self._relay.revoked) - self._relay.assigned
+        try:
+            if owned:
+                self._listener.revoked(_ours(owned))
+        finally:
+            with translated(f"leave the group {self._group}", self._client):
+                self._consumer.close(autocommit=False, timeout_ms=_CLOSE_TIMEOUT_MS)
+
+
+def _ours(partitions: Iterable[kafka.TopicPartition]) -> list[TopicPartition]:
+    return sorted(TopicPartition(*partition) for partition in partitions)
+
+
+def _batch(partition: kafka.TopicPartition, records: list[Any], end_offset: int | None) -> ConsumedBatch:
+    return ConsumedBatch(
+        TopicPartition(*partition),
+        [record.offset for record in records],
+        [record.key for record in records],
+        [record.value for record in records],
+        [record.timestamp for record in records],
+        [record.headers for record in records],
+        end_offset,
+    )

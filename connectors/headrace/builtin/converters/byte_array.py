@@ -1,0 +1,35 @@
+"""Bytes as they are."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from headrace import ConfigModel, Converter, DataError, Decoded, Schema, Type, schema
+
+_OPTIONAL_BYTES = schema.BYTES.as_optional()
+
+
+class ByteArrayConverterConfig(ConfigModel):
+    """No keys."""
+
+
+class ByteArrayConverter(Converter):
+    """Connect's ByteArrayConverter: nothing is written or read but the bytes themselves."""
+
+    config_model = ByteArrayConverterConfig
+    aliases = ("org.apache.kafka.connect.converters.ByteArrayConverter",)
+
+    def configure(self, properties: Mapping[str, str], *, is_key: bool) -> None:
+        ByteArrayConverterConfig.parse(properties)
+
+    def to_bytes(self, topic: str, schema: Schema | None, values: Sequence[Any]) -> list[bytes | None]:
+        if schema is not None and schema.type is not Type.BYTES:
+            raise DataError(f"Invalid schema type for ByteArrayConverter: {schema.type.name}", hint="use JsonConverter")
+        for value in values:
+            if value is not None and not isinstance(value, (bytes, bytearray, memoryview)):
+                raise DataError(f"ByteArrayConverter is not compatible with {type(value).__name__}")
+        return [None if value is None else bytes(value) for value in values]
+
+    def from_bytes(self, topic: str, values: Sequence[bytes | None]) -> list[Decoded]:
+        return [Decoded(0, _OPTIONAL_BYTES, list(values))] if values else []

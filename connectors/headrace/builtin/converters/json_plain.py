@@ -1,0 +1,43 @@
+"""Values without a schema → JSON, as Connect writes them."""
+
+from __future__ import annotations
+
+import math
+from binascii import b2a_base64
+from typing import Any
+
+import orjson
+
+from headrace import DataError
+
+_OPTIONS = orjson.OPT_PASSTHROUGH_DATETIME | orjson.OPT_PASSTHROUGH_DATACLASS
+
+
+def dump_plain(value: Any) -> bytes:
+    """Bytes become base64, a map with keys that are no strings a list of pairs. Raises DataError for the rest."""
+    try:
+        written = orjson.dumps(value, option=_OPTIONS)
+    except TypeError:
+        try:
+            return orjson.dumps(_plain(value), option=_OPTIONS)
+        except (TypeError, RecursionError) as error:
+            raise DataError(f"cannot be written as JSON: {error}") from error
+    if b"null" in written:  # orjson's word for NaN, too
+        _plain(value)
+    return written
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        raise DataError("NaN and infinity cannot be written as JSON")
+    if value is None or isinstance(value, (bool, str, int, float)):
+        return value
+    if isinstance(value, (bytes, bytearray, memoryview)):
+        return b2a_base64(value, newline=False).decode()
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if isinstance(value, dict):
+        if all(isinstance(name, str) for name in value):
+            return {name: _plain(item) for name, item in value.items()}
+        return [[_plain(name), _plain(item)] for name, item in value.items()]
+    raise DataError(f"{type(value).__name__} has no JSON form without a schema")

@@ -1,0 +1,273 @@
+"""Commands about configurations and plugins: ``validate``, ``check``, ``plugins``, ``describe``, ``schema``."""
+
+from __future__ import annotations
+
+import json as json_format
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from headrace.cli.loading import Loaded, load
+from headrace.cli.output import JsonFlag, err, out, print_findings, print_json, print_table
+from headrace.config import ConfigModel, KeyDefinition, nearest
+from headrace.errors import ConfigError, Finding, HeadraceError
+from headrace.files import ConfigFile, read_config_file
+from headrace.reference import definitions_answer, definitions_of, facts_of, json_schema, type_text
+from headrace.registry import Kind, Plugin, Registry
+from headrace.settings import WorkerSettings
+from headrace.validation import located
+
+Files = Annotated[
+    list[Path],
+    typer.Argument(
+        metavar="FILE...", help="YAML, JSON or .properties; with connector.class a connector's, else the worker's."
+    ),
+]
+AdminCheck = Callable[[Mapping[str, str]], str]
+"""Kafka client settings → the cluster's id. Raises as ``broker/ports.py`` says."""
+
+WORKER = "worker"
+_MISTAKE, _ENVIRONMENT = 2, 3  # exit codes
+
+
+def validate(files: Files, json: JsonFlag = False) -> None:
+    """Check files without touching any system: every mistake at once, each with its place and how to mend it.
+
+      headrace validate worker.yaml connectors/*.yaml
+
+    Placeholders such as ${env:NAME} are resolved, so run it with the worker's environment. Warnings do not fail.
+    `headrace check` goes on to ask Kafka and the databases themselves.
+    """
+    loaded = load(files)
+    _report(loaded.findings, json)
+    if _errors(loaded.findings):
+        raise typer.Exit(_MISTAKE)
+    if not json:
+        out.print(_valid(files, loaded))
+
+
+def check(files: Files, json: JsonFlag = False) -> None:
+    """Validate files, then try the systems they name: Kafka, databases, tables, Elasticsearch. Changes nothing.
+
+      headrace check worker.yaml connectors/*.yaml
+
+    Exit code 2: something in the files must change. 3: a system is away or refuses. Warnings do not fail.
+    """
+    findings = check_files(files)
+    _report(findings, json)
+    if errors := _errors(findings):
+        raise typer.Exit(_MISTAKE if any(_is_mistake(finding) for finding in errors) else _ENVIRONMENT)
+
+
+def check_files(paths: Sequence[Path], admin_check: AdminCheck | None = None) -> list[Finding]:
+    """What ``check`` finds; progress goes to stderr. ``admin_check`` stands in for Kafka's."""
+    loaded = load(paths)
+    if _errors(loaded.findings):
+        return loaded.findings
+    findings = list(loaded.findings)
+    if loaded.settings is None:
+        err.print("Kafka is not checked: no worker's file is among the files")
+    else:
+        place = next(file for file in map(read_config_file, paths) if not file.is_connector)
+        findings += _with_progress(f"Kafka at {loaded.settings.bootstrap_servers}", place, _kafka(loaded, admin_check))
+    for file in loaded.files:
+        config = loaded.configs[file.properties["name"].strip()]
+        connector = config.plugin.cls()
+        label = f"connector {config.name} ({config.plugin.name})"
+        findings += _with_progress(label, file, partial(connector.check, config.own))
+    return findings
+
+
+def plugins(json: JsonFlag = False) -> None:
+    """Installed plugins: connectors, converters, transforms, predicates, config providers.
+
+      headrace plugins
+
+    `headrace describe NAME` shows the keys of one.
+    """
+    views = [_plugin_view(plugin) for kind in Kind for plugin in Registry().plugins(kind)]
+    if json:
+        print_json(views)
+        return
+    rows = [(view["name"], view["type"], view["version"], ", ".join(view["aliases"])) for view in views]
+    print_table(("name", "type", "version", "also answers to"), rows)
+    for view in views:
+        if view["error"]:
+            err.print(f"{view['name']}: {view['error']}", style="red", markup=False)
+
+
+def describe(
+    plugin: Annotated[str, typer.Argument(metavar="PLUGIN", help="Name or class of a plugin, or 'worker'.")],
+    key: Annotated[str | None, typer.Argument(metavar="[KEY]", help="One key, in full.", show_default=False)] = None,
+    json: JsonFlag = False,
+) -> None:
+    """The keys of a plugin or of the worker: meaning, type, default.
+
+    headrace describe SqlSource
+
+    headrace describe ElasticsearchSink batch.size
+
+    headrace describe worker
+    """
+    keys = _keys(plugin)
+    if key is not None:
+        keys = [_one_key(plugin, key, keys)]
+    if json:
+        answer = definitions_answer(keys)
+        print_json(answer[0] if key is not None and answer else answer)
+    elif key is not None:
+        _print_key(*keys[0])
+    else:
+        print_table(("key", "type", "default", "meaning"), (_row(model, item) for model, item in keys))
+
+
+def schema(
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", metavar="FILE", help="Write here, not to stdout.")
+    ] = None,
+) -> None:
+    """JSON Schema of connector and worker files, so that editors complete keys and mark mistakes.
+
+      headrace schema --output headrace.schema.json
+
+    then write as the first line of a YAML file:  # yaml-language-server: $schema=headrace.schema.json
+    """
+    text = json_format.dumps(json_schema(Registry()), indent=2, ensure_ascii=False) + "\n"
+    if output is None:
+        sys.stdout.write(text)
+        return
+    try:
+        output.write_text(text, encoding="utf-8")
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        raise ConfigError(
+            f"{output} cannot be written: {reason}", code="cli.output", hint="choose another place"
+        ) from error
+    err.print(f"wrote {output}; first line of a YAML file: # yaml-language-server: $schema={output}", markup=False)
+
+
+def _report(findings: Iterable[Finding], json: bool) -> None:
+    findings = list(findings)
+    if json:
+        print_json({"valid": not _errors(findings), "findings": [_finding_view(finding) for finding in findings]})
+    else:
+        print_findings(findings)
+
+
+def _finding_view(finding: Finding) -> dict[str, Any]:
+    place = finding.location
+    return {
+        "severity": finding.severity,
+        "code": finding.code,
+        "key": finding.key,
+        "message": finding.message,
+        "hint": finding.hint,
+        "file": place.file if place else None,
+        "line": place.line if place else None,
+        "column": place.column if place else None,
+    }
+
+
+def _errors(findings: Iterable[Finding]) -> list[Finding]:
+    return [finding for finding in findings if finding.severity == "error"]
+
+
+def _is_mistake(finding: Finding) -> bool:
+    """Of the user's, as opposed to a system that is away or refuses."""
+    return finding.code.split(".")[0] in ("config", "plugin")
+
+
+def _valid(files: Sequence[Path], loaded: Loaded) -> str:
+    names = ", ".join(loaded.configs)
+    parts = [f"connectors {names}"] if names else []
+    parts += ["a worker"] if loaded.settings is not None else []
+    return f"{len(files)} {'file is' if len(files) == 1 else 'files are'} valid: {' and '.join(parts)}"
+
+
+def _kafka(loaded: Loaded, admin_check: AdminCheck | None) -> Callable[[], Iterable[Finding]]:
+    def ask() -> Iterable[Finding]:
+        if admin_check is not None:
+            ask_cluster = admin_check
+        else:
+            from headrace.app import kafka_admin_check as ask_cluster  # late: --help needs no Kafka client
+        settings = loaded.require()
+        ask_cluster({**settings.client_settings(), **settings.admin})
+        return ()
+
+    return ask
+
+
+def _with_progress(label: str, file: ConfigFile, ask: Callable[[], Iterable[Finding]]) -> list[Finding]:
+    err.print(f"checking {label} …", end=" ", markup=False)
+    try:
+        found = list(ask())
+    except HeadraceError as error:
+        own = error.findings if isinstance(error, ConfigError) else ()
+        key = "" if file.is_connector else "bootstrap.servers"
+        found = list(own) or [Finding(error.code, error.message, key, error.hint)]
+    errors = len(_errors(found))
+    counts = [f"{count} {word}" for count, word in ((errors, "errors"), (len(found) - errors, "warnings")) if count]
+    err.print(", ".join(counts) or "ok")
+    return located(found, file.positions, file.path)
+
+
+def _plugin_view(plugin: Plugin) -> dict[str, Any]:
+    view: dict[str, Any] = {"name": plugin.name, "type": plugin.kind.word, "class": "", "version": "", "aliases": []}
+    try:
+        aliases = list(plugin.cls.aliases)
+        return view | {
+            "type": plugin.type,
+            "class": plugin.class_name,
+            "version": plugin.version,
+            "aliases": aliases,
+            "error": "",
+        }
+    except ConfigError as error:
+        return view | {"error": str(error)}
+
+
+def _keys(name: str) -> list[tuple[type[ConfigModel], KeyDefinition]]:
+    if name == WORKER:
+        return [(WorkerSettings, item) for item in WorkerSettings.definitions()]
+    registry = Registry()
+    for kind in Kind:
+        try:
+            return definitions_of(registry.find(kind, name))
+        except ConfigError as error:
+            if error.code != "plugin.unknown":
+                raise
+    names = [plugin.name for plugin in registry.plugins()]
+    hint = nearest(name, [*names, WORKER]) or "`headrace plugins` lists all"
+    raise ConfigError(f"no plugin answers to '{name}'", code="plugin.unknown", hint=hint)
+
+
+def _one_key(
+    plugin: str, name: str, keys: Sequence[tuple[type[ConfigModel], KeyDefinition]]
+) -> tuple[type[ConfigModel], KeyDefinition]:
+    for model, item in keys:
+        if name == item.name:
+            return model, item
+    for model, item in keys:
+        if item.family and name.startswith(item.name):
+            return model, item
+    hint = nearest(name, [item.name for _, item in keys]) or f"`headrace describe {plugin}` lists all"
+    raise ConfigError(f"{plugin} has no key '{name}'", code="config.unknown_key", hint=hint)
+
+
+def _row(model: type[ConfigModel], item: KeyDefinition) -> tuple[str, str, str, str]:
+    name = f"{item.name}*" if item.family else item.name
+    facts = facts_of(model, item)
+    default = "(required)" if item.required else facts.default or ""
+    return name, type_text(item, facts).replace("`", ""), default, item.doc
+
+
+def _print_key(model: type[ConfigModel], item: KeyDefinition) -> None:
+    name, kind, default, doc = _row(model, item)
+    facts = [kind, default if item.required else f"default: {default}" if default else "no default"]
+    out.print(name, style="bold", markup=False)
+    out.print("  " + ", ".join([*facts, f"importance: {item.importance}"]), markup=False)
+    out.print("  " + doc, markup=False)

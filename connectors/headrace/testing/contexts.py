@@ -1,0 +1,103 @@
+"""Contexts for tasks that are driven by a test instead of a worker."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import orjson
+import structlog
+
+from headrace.errors import RetriableError
+from headrace.plugin import SinkContext, SourceContext
+from headrace.records import SourceOffset, SourcePartition
+from headrace.runtime.schedule import schedule
+from headrace.states import TaskId
+
+
+@dataclass
+class Offsets:
+    """Stored positions in memory: an ``OffsetReader`` that a test also writes.
+
+    Everything goes through JSON, as in a worker; two partitions are equal when their JSON is, key order included.
+    ``unreachable`` makes every read fail as a store does whose broker is away.
+    """
+
+    unreachable: bool = False
+    _stored: dict[bytes, bytes] = field(default_factory=dict)
+
+    def offsets(self, partitions: Sequence[SourcePartition]) -> list[SourceOffset | None]:
+        """The stored offset of each partition, None where nothing is stored."""
+        if self.unreachable:
+            raise RetriableError("the offsets store does not answer", code="test.unreachable")
+        found = [self._stored.get(orjson.dumps(dict(partition))) for partition in partitions]
+        return [None if value is None else orjson.loads(value) for value in found]
+
+    def set(self, partition: SourcePartition, offset: SourceOffset) -> None:
+        """Store a position, as a worker does after the records are acknowledged."""
+        self._stored[orjson.dumps(dict(partition))] = orjson.dumps(dict(offset))
+
+    def copy(self) -> Offsets:
+        """The same positions; later changes of one do not show in the other."""
+        return Offsets(self.unreachable, dict(self._stored))
+
+
+@dataclass
+class Explanations:
+    """What a task said it was waiting for, oldest first; None where it said that it waits for nothing any more."""
+
+    said: list[str | None] = field(default_factory=list)
+
+    def __call__(self, reason: str | None) -> None:
+        self.said.append(reason)
+
+    @property
+    def current(self) -> str | None:
+        """What the status would show now."""
+        return self.said[-1] if self.said else None
+
+
+def make_source_context(
+    properties: Mapping[str, str],
+    offsets: Offsets | None = None,
+    *,
+    stop_event: threading.Event | None = None,
+    explain: Callable[[str | None], None] | None = None,
+    name: str = "test",
+    number: int = 0,
+) -> SourceContext:
+    """What a source task is given: nothing stored unless ``offsets`` says so, schedules as a worker makes them."""
+    return SourceContext(
+        TaskId(name, number),
+        dict(properties),
+        stop_event or threading.Event(),
+        structlog.stdlib.get_logger("headrace.task").bind(task=f"{name}-{number}"),
+        _where,
+        explain or Explanations(),
+        offsets or Offsets(),
+        schedule,
+    )
+
+
+def make_sink_context(
+    properties: Mapping[str, str],
+    *,
+    stop_event: threading.Event | None = None,
+    explain: Callable[[str | None], None] | None = None,
+    name: str = "test",
+    number: int = 0,
+) -> SinkContext:
+    """What a sink task is given."""
+    return SinkContext(
+        TaskId(name, number),
+        dict(properties),
+        stop_event or threading.Event(),
+        structlog.stdlib.get_logger("headrace.task").bind(task=f"{name}-{number}"),
+        _where,
+        explain or Explanations(),
+    )
+
+
+def _where(key: str) -> str:
+    return f"test.yaml: {key}"

@@ -1,0 +1,320 @@
+"""A configuration as it was written → settings of framework and plugin, and everything that is wrong with it at once.
+
+Several models have a say in one connector's configuration: the framework's, the connector's own, and below a prefix
+those of converters, transforms and predicates. Each is a :class:`Part`; a key that no part knows is an error with the
+nearest name among the keys of all parts.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import cast
+
+from headrace.config import ConfigModel, key, nearest
+from headrace.errors import ConfigError, Finding, Location
+from headrace.interpolation import Interpolator, conceal
+from headrace.plugin import Converter
+from headrace.registry import Kind, Plugin, Registry
+from headrace.settings import ConnectorSettings, SinkSettings, SourceSettings, WorkerSettings
+
+TASK_CLASS = "task.class"
+"""Added to every task's configuration, as in Kafka Connect; its plugin may add keys that its model does not know."""
+
+CONVERTERS = ("key.converter", "value.converter")
+_DELEGATED = ("key.converter.", "value.converter.", "transforms.", "predicates.")
+_CONTROL_CHARACTER = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+
+
+@dataclass(frozen=True)
+class ConnectorConfig:
+    """A connector's (or task's) configuration without errors.
+
+    ``raw`` is what was written, ``properties`` the same with placeholders resolved, ``own`` those of ``properties``
+    that are the plugin's: what its ``task_configs``, ``check`` and tasks are given.
+    """
+
+    name: str
+    raw: dict[str, str]
+    properties: dict[str, str]
+    plugin: Plugin
+    settings: ConnectorSettings  # SinkSettings or SourceSettings
+    own: dict[str, str]
+
+
+class TransformSettings(ConfigModel):
+    """What the framework reads below ``transforms.<alias>.``; the rest is the transform's."""
+
+    type: str = key("type", doc="Name or class of the transform.", importance="high")
+    predicate: str | None = key("predicate", default=None, doc="Alias of the predicate that decides where it applies.")
+    negate: bool = key("negate", default=False, doc="Apply where the predicate is false.")
+
+
+class PredicateSettings(ConfigModel):
+    """What the framework reads below ``predicates.<alias>.``; the rest is the predicate's."""
+
+    type: str = key("type", doc="Name or class of the predicate.", importance="high")
+
+
+@dataclass(frozen=True)
+class Part:
+    """A model with a say in a configuration, below ``prefix``. ``model`` None = it is not known, any key may be right.
+
+    ``group`` is where its keys stand in Connect's answers when they name no group themselves.
+    """
+
+    prefix: str
+    model: type[ConfigModel] | None
+    group: str = ""
+    delegated: tuple[str, ...] = ()
+    """Prefixes that other parts judge."""
+
+    def knows(self, name: str) -> bool:
+        """Whether the key is one of this part's."""
+        if not name.startswith(self.prefix) or name.startswith(self.delegated):
+            return False
+        return self.model is None or self.model.owns(name.removeprefix(self.prefix))
+
+    def names(self) -> Iterator[str]:
+        """Its keys with the prefix; families as their prefix."""
+        for definition in self.model.definitions() if self.model else ():
+            yield self.prefix + definition.name
+
+    def validate(self, properties: Mapping[str, str]) -> tuple[ConfigModel | None, list[Finding]]:
+        """The model's own word on its keys of ``properties``; keys in findings have their prefix."""
+        if self.model is None:
+            return None, []
+        own = {
+            rest: value
+            for name, value in properties.items()
+            if name.startswith(self.prefix) and self.model.owns(rest := name.removeprefix(self.prefix))
+        }
+        model, findings = self.model.validate_properties(own)
+        return model, [_prefixed(finding, self.prefix) for finding in findings]
+
+
+class Validator:
+    """Checks configurations without touching any system."""
+
+    def __init__(self, registry: Registry, interpolator: Interpolator) -> None:
+        self.registry = registry
+        self.interpolator = interpolator
+
+    def connector(self, properties: Mapping[str, str]) -> tuple[ConnectorConfig | None, list[Finding]]:
+        """A connector's or a task's configuration; None when there are errors. Findings never show a secret."""
+        raw = {name: value for name, value in properties.items() if name != TASK_CLASS}
+        resolved, unresolved = self.interpolator.resolve(raw)
+        parts, findings = self.connector_parts(resolved)
+        models = _validate(parts, resolved, findings)
+        if TASK_CLASS not in properties:
+            findings += _unknown(parts, resolved, _help(resolved))
+        plugin, settings = self._connector_plugin(resolved, []), models[0]
+        if isinstance(settings, ConnectorSettings):
+            findings += _rules(settings)
+        findings = _finished(findings, unresolved, raw, resolved)
+        if plugin is None or not isinstance(settings, ConnectorSettings) or _has_errors(findings):
+            return None, findings
+        framework, model = parts[0], parts[1]
+        own = {name: value for name, value in resolved.items() if model.knows(name) or not framework.knows(name)}
+        own = {name: value for name, value in own.items() if not name.startswith(_DELEGATED)}
+        return ConnectorConfig(settings.name, raw, resolved, plugin, settings, own), findings
+
+    def require_connector(self, properties: Mapping[str, str]) -> ConnectorConfig:
+        """As :meth:`connector`, or raise ConfigError with all findings."""
+        config, findings = self.connector(properties)
+        if config is None:
+            raise ConfigError(findings=findings)
+        return config
+
+    def worker(self, properties: Mapping[str, str]) -> tuple[WorkerSettings | None, list[Finding]]:
+        """A worker's configuration; None when there are errors."""
+        raw = dict(properties)
+        resolved, unresolved = self.interpolator.resolve(raw)
+        findings: list[Finding] = []
+        parts = [Part("", WorkerSettings, delegated=_DELEGATED[:2])]
+        for name in CONVERTERS:
+            default = next(item.default for item in WorkerSettings.definitions() if item.name == name)
+            parts.append(self._converter_part(name, resolved.get(name, default), findings))
+        settings = _validate(parts, resolved, findings)[0]
+        findings += _unknown(parts, resolved, "`headrace describe worker` lists all keys")
+        if isinstance(settings, WorkerSettings):
+            for provider in settings.config_providers:
+                self._plugin(Kind.CONFIG_PROVIDER, provider, "config.providers", findings)
+        findings = _finished(findings, unresolved, raw, resolved)
+        return (None if _has_errors(findings) else cast(WorkerSettings, settings)), findings
+
+    def connector_parts(self, resolved: Mapping[str, str]) -> tuple[list[Part], list[Finding]]:
+        """The parts of a connector's configuration (framework, connector, then others), and plugins not found."""
+        findings: list[Finding] = []
+        plugin = self._connector_plugin(resolved, findings)
+        settings: type[ConnectorSettings] = ConnectorSettings
+        if plugin is not None:
+            settings = SinkSettings if plugin.type == "sink" else SourceSettings
+        parts = [
+            Part("", settings, delegated=_DELEGATED),
+            Part("", plugin.cls.config_model if plugin else None, delegated=_DELEGATED),
+        ]
+        for name in CONVERTERS:
+            if name in resolved:
+                parts.append(self._converter_part(name, resolved[name], findings))
+            else:
+                parts.append(Part(f"{name}.", None))
+                findings += _without_converter(name, resolved)
+        for word, kind, model in (
+            ("transforms", Kind.TRANSFORM, TransformSettings),
+            ("predicates", Kind.PREDICATE, PredicateSettings),
+        ):
+            aliases = _aliases(resolved.get(word, ""))
+            for alias in dict.fromkeys(aliases):
+                prefix, group = f"{word}.{alias}.", f"{word.capitalize()}: {alias}"
+                parts.append(Part(prefix, model, group))
+                found = self._plugin(kind, resolved.get(f"{prefix}type"), f"{prefix}type", findings)
+                parts.append(Part(prefix, found.cls.config_model if found else None, group))
+            if len(set(aliases)) < len(aliases):
+                text = f"Invalid value {resolved[word]} for configuration {word}: Duplicate alias provided."
+                findings.append(Finding("config.invalid_value", text, word, "name each alias once"))
+        findings += _gates(resolved)
+        return parts, findings
+
+    def _connector_plugin(self, resolved: Mapping[str, str], findings: list[Finding]) -> Plugin | None:
+        return self._plugin(Kind.CONNECTOR, resolved.get("connector.class"), "connector.class", findings)
+
+    def _converter_part(self, name: str, class_name: str, findings: list[Finding]) -> Part:
+        plugin = self._plugin(Kind.CONVERTER, class_name, name, findings)
+        return Part(f"{name}.", plugin.cls.config_model if plugin else None, "Common")
+
+    def _plugin(self, kind: Kind, class_name: str | None, name: str, findings: list[Finding]) -> Plugin | None:
+        if class_name is None:
+            return None  # a required key's own model says that it is missing
+        try:
+            plugin = self.registry.find(kind, class_name.strip())
+            plugin.cls  # noqa: B018 (loads it: a broken plugin is to be found here)
+        except ConfigError as error:
+            about = error.findings or (Finding(error.code, error.message, hint=error.hint),)
+            findings.extend(replace(finding, key=name) for finding in about)
+            return None
+        return plugin
+
+
+def make_converter(registry: Registry, class_name: str, settings: Mapping[str, str], *, is_key: bool) -> Converter:
+    """A configured converter; ``settings`` have no prefix. Raises ConfigError."""
+    converter: Converter = registry.find(Kind.CONVERTER, class_name).cls()
+    converter.configure(settings, is_key=is_key)
+    return converter
+
+
+def located(findings: Iterable[Finding], positions: Mapping[str, Location], path: str = "") -> list[Finding]:
+    """Findings in a file's order, each with its place. ``path`` is needed only when the file may hold no key at all.
+
+    A key that is not in the file gets the line after the last key; what is about the whole file its first line.
+    """
+    last = max(positions.values(), key=lambda place: place.line, default=Location(path, 0))
+    end = Location(last.file, last.line + 1)
+
+    def place(finding: Finding) -> Location:
+        return finding.location or (positions.get(finding.key, end) if finding.key else Location(last.file, 1))
+
+    placed = [replace(finding, location=place(finding)) for finding in findings]
+    return sorted(placed, key=lambda finding: _order(cast(Location, finding.location)))
+
+
+def _order(place: Location) -> tuple[int, int]:
+    return place.line, place.column
+
+
+def _validate(
+    parts: Sequence[Part], properties: Mapping[str, str], findings: list[Finding]
+) -> list[ConfigModel | None]:
+    models = []
+    for part in parts:
+        model, found = part.validate(properties)
+        models.append(model)
+        findings += found
+    return models
+
+
+def _prefixed(finding: Finding, prefix: str) -> Finding:
+    if not prefix or not finding.key:
+        return finding
+    name, message = finding.key, finding.message
+    for form in ("for configuration {}:", 'required configuration "{}"', "'{}' has no effect"):
+        message = message.replace(form.format(name), form.format(prefix + name), 1)
+    return replace(finding, key=prefix + name, message=message)
+
+
+def _unknown(parts: Sequence[Part], properties: Mapping[str, str], otherwise: str) -> Iterator[Finding]:
+    known = [name for part in parts for name in part.names()]
+    for name in properties:
+        if any(part.knows(name) for part in parts):
+            continue
+        text, hint = f"unknown configuration key '{name}'", nearest(name, known) or otherwise
+        word, _, rest = name.partition(".")
+        alias = rest.partition(".")[0]
+        if word in ("transforms", "predicates") and alias not in _aliases(properties.get(word, "")):
+            text += f": there is no alias '{alias}' in '{word}'"
+            hint = nearest(alias, _aliases(properties.get(word, ""))) or f"add '{alias}' to '{word}', or remove the key"
+        yield Finding("config.unknown_key", text, name, hint)
+
+
+def _help(resolved: Mapping[str, str]) -> str:
+    return f"`headrace describe {resolved.get('connector.class', '')}` lists all keys"
+
+
+def _without_converter(name: str, resolved: Mapping[str, str]) -> Iterator[Finding]:
+    """Kafka Connect drops such settings without a word."""
+    for written in resolved:
+        if written.startswith(f"{name}."):
+            text = f"'{written}' has no effect here: without '{name}' the worker's converter and settings are used"
+            yield Finding("config.ignored_key", text, written, f"add '{name}'", severity="warning")
+
+
+def _aliases(text: str) -> list[str]:
+    return [alias for item in text.split(",") if (alias := item.strip())]
+
+
+def _gates(resolved: Mapping[str, str]) -> Iterator[Finding]:
+    predicates = _aliases(resolved.get("predicates", ""))
+    for alias in _aliases(resolved.get("transforms", "")):
+        name = f"transforms.{alias}.predicate"
+        gate = resolved.get(name)
+        if gate is None and f"transforms.{alias}.negate" in resolved:
+            text = f"'transforms.{alias}.negate' needs a predicate that it negates"
+            yield Finding("config.conflict", text, f"transforms.{alias}.negate", f"add '{name}', or remove the key")
+        elif gate is not None and gate.strip() not in predicates:
+            text = f"Invalid value {gate} for configuration {name}: there is no such alias in 'predicates'"
+            hint = nearest(gate, predicates) or f"add '{gate}' to 'predicates'"
+            yield Finding("config.invalid_value", text, name, hint)
+
+
+def _rules(settings: ConnectorSettings) -> Iterator[Finding]:
+    """What the settings' models leave to us."""
+    if _CONTROL_CHARACTER.search(settings.name):
+        text = f"Invalid value {settings.name!r} for configuration name: it holds control characters"
+        yield Finding("config.invalid_value", text, "name", "use letters, digits, '-', '_' and '.'")
+    if isinstance(settings, SinkSettings) and settings.topics_regex is not None:
+        try:
+            re.compile(settings.topics_regex)
+        except re.error as error:
+            text = f"Invalid value {settings.topics_regex} for configuration topics.regex: {error}"
+            yield Finding("config.invalid_value", text, "topics.regex", "write a regular expression")
+    if isinstance(settings, SourceSettings):
+        for name in ("partitions", "replication.factor"):
+            value = settings.topic_creation.get(name, "1").strip()
+            if not re.fullmatch(r"-1|0*[1-9]\d*", value):
+                full = f"topic.creation.default.{name}"
+                text = f"Invalid value {value} for configuration {full}: Value must be at least 1, or -1"
+                yield Finding("config.invalid_value", text, full, "-1 means the broker's default")
+
+
+def _finished(
+    findings: Sequence[Finding], unresolved: Sequence[Finding], raw: Mapping[str, str], resolved: Mapping[str, str]
+) -> list[Finding]:
+    """One finding per mistake, no secret in any."""
+    left = {finding.key for finding in unresolved}  # other findings about these would judge the placeholder's text
+    others = (finding for finding in findings if finding.key not in left)
+    return conceal(dict.fromkeys([*unresolved, *others]), raw, resolved)
+
+
+def _has_errors(findings: Iterable[Finding]) -> bool:
+    return any(finding.severity == "error" for finding in findings)

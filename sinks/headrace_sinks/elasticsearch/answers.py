@@ -1,0 +1,185 @@
+"""Judges Elasticsearch's answers: what is written, what is to be sent again, what is refused, what needs somebody.
+
+=======================================================  ==============================================
+2xx; 404 of a delete                                      written
+409 of a write with an external version                   written: the index has it, or something newer
+429, 5xx, a blocked, closed or vanished index             sent again (RetriableError in the end)
+401, 403 without a block                                  EnvironmentFault
+any other 4xx of an item                                  refused: a DataError with Elasticsearch's reason
+413, 400 of a whole request                               sent in halves, to find the record it is about
+=======================================================  ==============================================
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import Any
+
+from headrace import DataError, EnvironmentFault, RetriableError
+from headrace_sinks.elasticsearch.client import Answer
+
+FILTER = "filter_path=errors,items.*.status,items.*.error.type,items.*.error.reason,items.*.error.caused_by.type"
+"""Leaves of an answer that matter; the rest of it would be larger than many requests."""
+
+_BLOCK = "cluster_block_exception"
+_MISSING_INDEX = "index_not_found_exception"
+_CLOSED_INDEX = "index_closed_exception"
+_NO_SHARDS_LEFT = "validation_exception"  # "this cluster currently has … maximum … shards open"
+_LONGEST_REASON = 500
+
+
+@dataclass(slots=True)
+class Judgement:
+    """About a request's items, by their place. What is not mentioned is written."""
+
+    conflicts: int = 0
+    """Writes that the index already had, or had something newer for."""
+    again: list[int] = field(default_factory=list)
+    reason: RetriableError | None = None
+    """Why; of the first of them."""
+    refused: list[tuple[int, DataError]] = field(default_factory=list)
+    missing_index: bool = False
+
+
+def judge_items(answer: Answer, count: int, *, versioned: bool) -> Judgement:
+    """A bulk request's answer with status 200. Raises RetriableError when it is garbled, EnvironmentFault."""
+    body = answer.body
+    if body.startswith(b'{"errors":false') and body.count(b'"status":') == count:
+        return Judgement()
+    content = answer.json()
+    items = content.get("items") if isinstance(content, dict) else None
+    if not isinstance(items, list) or len(items) != count:
+        raise RetriableError(
+            f"Elasticsearch's answer to a bulk request of {count} items cannot be read ({len(body)} bytes)",
+            code="elasticsearch.garbled_answer",
+            hint="does something between headrace and Elasticsearch change or cut answers?",
+        )
+    judgement = Judgement()
+    for place, item in enumerate(items):
+        ((action, result),) = item.items()
+        if (status := result["status"]) >= 300 and not (status == 404 and action == "delete" and "error" not in result):
+            _judge_item(judgement, place, status, result.get("error") or {}, versioned)
+    return judgement
+
+
+def judge_request(answer: Answer) -> None:
+    """The status of a whole request. Returns when it is 200, 400 or 413; raises RetriableError, EnvironmentFault."""
+    status = answer.status
+    if 200 <= status < 300 or status == 413:
+        return
+    kind, reason = error_of(answer)
+    if status == 400 and kind:
+        return
+    said = f"HTTP {status}{f', {kind}: {reason}' if kind else ''}"
+    if status in (401, 403) and kind != _BLOCK:
+        raise denied(status, reason)
+    if status in (403, 408, 429) or status >= 500:
+        word = "is overloaded" if status == 429 else "is not available"
+        raise RetriableError(
+            f"Elasticsearch {word} ({said})", code="elasticsearch.unavailable", delay=_retry_after(answer)
+        )
+    raise EnvironmentFault(
+        f"what answers is not Elasticsearch, or not as expected ({said})",
+        code="elasticsearch.unexpected_answer",
+        hint="check 'connection.url'; an https port needs https://",
+    )
+
+
+def denied(status: int, reason: str) -> EnvironmentFault:
+    """Wrong credentials, or too few rights."""
+    if status == 401:
+        return EnvironmentFault(
+            f"Elasticsearch does not accept the credentials: {reason}",
+            code="elasticsearch.unauthorized",
+            hint="check 'connection.username' and 'connection.password', or 'connection.api.key'",
+        )
+    return EnvironmentFault(
+        f"Elasticsearch does not allow this: {reason}",
+        code="elasticsearch.forbidden",
+        hint="the user needs the privileges write and create_index on the indices, and monitor on the cluster",
+    )
+
+
+def error_of(answer: Answer) -> tuple[str, str]:
+    """Type and reason of an error answer, empty when it has none."""
+    content = answer.json()
+    error = content.get("error") if isinstance(content, dict) else None
+    if isinstance(error, str):
+        return "error", without_contents(error)
+    if not isinstance(error, dict):
+        return "", ""
+    return str(error.get("type") or ""), without_contents(str(error.get("reason") or ""))
+
+
+def without_contents(reason: str) -> str:
+    """Elasticsearch's reason without what it quotes of the document: reasons go to logs and headers."""
+    for pattern, put in _QUOTES:
+        reason = pattern.sub(put, reason)
+    return reason if len(reason) <= _LONGEST_REASON else reason[:_LONGEST_REASON] + "…"
+
+
+_QUOTES = [
+    (re.compile(r"\.? *(Preview of field's value|The prefix of the first immense term is):.*", re.DOTALL), ""),
+    (re.compile(r" in document with id '.*?'(?=[\s.,;:]|$)", re.DOTALL), ""),
+    (re.compile(r"^(\[[^\]]{1,300}\]: version conflict)", re.DOTALL), "version conflict"),
+    (
+        re.compile(r"((?:parse|parsing)(?: date)? (?:field|value) )\[[^\]]*\](?= (?:with format|as ))", re.DOTALL),
+        r"\1[…]",
+    ),
+    (re.compile(r'(input string: )".*"', re.DOTALL), r"\1…"),
+    (re.compile(r"'[^']*'"), "'…'"),
+]
+
+
+def _judge_item(judgement: Judgement, place: int, status: int, error: dict[str, Any], versioned: bool) -> None:
+    kind, reason = str(error.get("type") or ""), without_contents(str(error.get("reason") or ""))
+    if status == 409 and versioned:
+        judgement.conflicts += 1
+    elif status in (409, 429) or status >= 500 or kind in (_BLOCK, _MISSING_INDEX, _CLOSED_INDEX, _NO_SHARDS_LEFT):
+        judgement.again.append(place)
+        judgement.missing_index = judgement.missing_index or kind == _MISSING_INDEX
+        if judgement.reason is None:
+            judgement.reason = _postponed(status, kind, reason)
+    elif status in (401, 403):
+        raise denied(status, reason)
+    elif kind == "illegal_argument_exception" and "op_type of create" in reason:
+        raise EnvironmentFault(
+            f"the target is a data stream: {reason}",
+            code="elasticsearch.data_stream",
+            hint="data streams are not supported yet; write to an index",
+        )
+    else:
+        cause = (error.get("caused_by") or {}).get("type")
+        judgement.refused.append(
+            (
+                place,
+                DataError(
+                    f"Elasticsearch refused the document: {kind}: {reason}{f' ({cause})' if cause else ''}",
+                    code="elasticsearch.document_rejected",
+                ),
+            )
+        )
+
+
+def _postponed(status: int, kind: str, reason: str) -> RetriableError:
+    if kind == _BLOCK and "flood" in reason:
+        hint = "free disk space on the Elasticsearch nodes; writing then goes on by itself"
+        return RetriableError(f"Elasticsearch's disks are full: {reason}", code="elasticsearch.disk_full", hint=hint)
+    if kind == _BLOCK:
+        hint = "somebody set a block on the index; remove it (index.blocks.*)"
+        return RetriableError(f"the index is blocked: {reason}", code="elasticsearch.index_blocked", hint=hint)
+    if kind == _CLOSED_INDEX:
+        return RetriableError(f"an index is closed: {reason}", code="elasticsearch.index_closed", hint="open the index")
+    if kind == _MISSING_INDEX:
+        return RetriableError(f"an index has vanished: {reason}", code="elasticsearch.index_missing")
+    if status == 429:
+        return RetriableError(f"Elasticsearch is overloaded: {reason or kind}", code="elasticsearch.overloaded")
+    return RetriableError(
+        f"Elasticsearch could not write (status {status}, {kind}: {reason})", code="elasticsearch.unavailable"
+    )
+
+
+def _retry_after(answer: Answer) -> float | None:
+    text = answer.headers.get("retry-after") or ""
+    return min(float(text), 60.0) if text.isdigit() else None

@@ -1,0 +1,86 @@
+"""What is at the other end: is it Elasticsearch, may we in, is there anything in the way of writing."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from urllib.parse import quote
+
+from headrace import EnvironmentFault, Finding, HeadraceError
+from headrace_sinks.elasticsearch.answers import denied, error_of, judge_request
+from headrace_sinks.elasticsearch.client import Client
+
+OLDEST = (7, 0)
+_PRODUCT = "x-elastic-product"
+
+
+def require_elasticsearch(client: Client) -> str:
+    """The version, empty when the user may not see it.
+
+    Raises RetriableError when nothing answers, EnvironmentFault when it is something else, too old, or lets us not in.
+    """
+    answer = client.request("GET", "/")
+    if answer.status == 403:
+        return ""  # no privilege `monitor`; writing may be allowed all the same
+    if answer.status == 401:
+        raise denied(401, error_of(answer)[1] or "HTTP 401")
+    if answer.status != 404:
+        judge_request(answer)
+    content = answer.json()
+    version = content.get("version") if isinstance(content, dict) else None
+    version = version if isinstance(version, Mapping) else {}
+    number = str(version.get("number") or "")
+    if version.get("distribution") or not number or answer.status != 200:
+        found = (
+            f"{str(version['distribution']).capitalize()} {number}" if version.get("distribution") else "something else"
+        )
+        raise EnvironmentFault(
+            f"what answers at {client.address} is not Elasticsearch but {found}",
+            code="elasticsearch.not_elasticsearch",
+            hint="check 'connection.url'",
+        )
+    found_version = tuple(int(part) for part in re.findall(r"\d+", number)[:2])
+    # The header came with 7.14; older ones are told by their version alone.
+    if found_version < OLDEST:
+        raise EnvironmentFault(
+            f"Elasticsearch {number} is too old: {OLDEST[0]}.{OLDEST[1]} or newer is needed",
+            code="elasticsearch.too_old",
+        )
+    if found_version >= (7, 14) and answer.headers.get(_PRODUCT) != "Elasticsearch":
+        raise EnvironmentFault(
+            f"what answers at {client.address} does not call itself Elasticsearch",
+            code="elasticsearch.not_elasticsearch",
+            hint=f"does a proxy remove the header {_PRODUCT}?",
+        )
+    return number
+
+
+def obstacles(client: Client, resources: Iterable[str]) -> Iterator[Finding]:
+    """What will keep records from being written, as far as one may see it."""
+    try:
+        require_elasticsearch(client)
+        for resource in resources:
+            if client.request("HEAD", f"/{quote(resource, safe='')}").status == 404:
+                text = f"index or alias '{resource}' does not exist"
+                name = "topic.to.external.resource.mapping"
+                yield Finding("elasticsearch.index_missing", text, name, "create it; headrace writes to existing ones")
+        yield from _full_disks(client)
+    except HeadraceError as error:
+        key = "connection.password" if error.code == "elasticsearch.unauthorized" else "connection.url"
+        yield Finding(error.code, error.message, key, error.hint)
+
+
+def _full_disks(client: Client) -> Iterator[Finding]:
+    path = "/_all/_settings/index.blocks.read_only_allow_delete?flat_settings=true"
+    answer = client.request("GET", path)
+    content = answer.json() if answer.status == 200 else None  # not allowed to look: writing will tell
+    if isinstance(content, dict) and content:
+        names = sorted(content)
+        shown = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+        yield Finding(
+            "elasticsearch.disk_full",
+            f"indices are read-only because Elasticsearch's disks are full: {shown}",
+            "connection.url",
+            "free disk space on the Elasticsearch nodes",
+            severity="warning",
+        )

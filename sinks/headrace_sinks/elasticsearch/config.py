@@ -1,0 +1,363 @@
+"""Keys of the Elasticsearch sink: Kafka Connect's names and meanings, a few defaults of our own where theirs hurt."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Annotated, ClassVar, Literal
+from urllib.parse import urlsplit
+
+from headrace import LOWER, UPPER, CommaList, ConfigModel, Duration, Finding, Secret, Size, family, key
+
+CONNECTION, BATCHING, CONVERSION, ERRORS, SECURITY = "Connection", "Batching", "Data Conversion", "Errors", "Security"
+_NOT_BUILT = "config.not_supported"
+
+
+class ElasticsearchSinkConfig(ConfigModel):
+    """What a user may set."""
+
+    connection_url: CommaList = key(
+        "connection.url",
+        doc="Elasticsearch nodes, separated by commas: `http://host:9200`. Without a port 80 or 443. Requests go to "
+        "all of them in turn; one that does not answer is left out for a while.",
+        group=CONNECTION,
+        importance="high",
+        min_length=1,
+    )
+    connection_username: str | None = key(
+        "connection.username", default=None, doc="User name, together with the password.", group=CONNECTION
+    )
+    connection_password: Secret | None = key(
+        "connection.password", default=None, doc="Password of `connection.username`.", group=CONNECTION
+    )
+    connection_api_key: Secret | None = key(
+        "connection.api.key",
+        default=None,
+        doc="API key as Elasticsearch shows it under `encoded`, instead of user name and password (headrace's own).",
+        group=CONNECTION,
+    )
+    connection_timeout: Duration = key(
+        "connection.timeout.ms",
+        default=5_000,
+        ge=1,
+        doc="How long to wait for a connection (Kafka Connect's default: 1000).",
+        group=CONNECTION,
+        importance="low",
+    )
+    read_timeout: Duration = key(
+        "read.timeout.ms",
+        default=30_000,
+        ge=1,
+        doc="How long to wait for the answer to a request; a large one takes a busy cluster many seconds (Kafka "
+        "Connect's default: 3000).",
+        group=CONNECTION,
+        importance="low",
+    )
+    connection_compression: bool = key(
+        "connection.compression",
+        default=False,
+        doc="Compress requests (gzip): less network, more CPU.",
+        group=CONNECTION,
+        importance="low",
+    )
+
+    batch_size: int = key(
+        "batch.size", default=2_000, ge=1, le=1_000_000, doc="Most records of one bulk request.", group=BATCHING
+    )
+    bulk_size_bytes: Size = key(
+        "bulk.size.bytes",
+        default=5 << 20,
+        ge=-1,
+        le=2**31 - 1,
+        doc="Most bytes of one bulk request; -1 = no limit. A document that is larger by itself goes alone.",
+        group=BATCHING,
+    )
+    max_in_flight_requests: int = key(
+        "max.in.flight.requests",
+        default=5,
+        ge=1,
+        le=1000,
+        doc="Most bulk requests of one task at the same time. Writes to one document keep their order.",
+        group=BATCHING,
+    )
+    max_retries: int = key(
+        "max.retries",
+        default=5,
+        ge=0,
+        doc="How often items that an overloaded cluster sent back are sent again at once, with growing waits (at most "
+        "10 s in all). After that the task shows the reason and begins anew: headrace never gives up and never "
+        "drops records because a cluster is away (Kafka Connect: the task fails).",
+        group=BATCHING,
+        importance="low",
+    )
+    retry_backoff: Duration = key(
+        "retry.backoff.ms",
+        default=100,
+        ge=0,
+        le=86_400_000,
+        doc="First wait before items are sent again; it doubles from try to try.",
+        group=BATCHING,
+        importance="low",
+    )
+
+    key_ignore: bool = key(
+        "key.ignore",
+        default=False,
+        doc="false: the record's key is the document's id, so a newer record replaces the older document and a record "
+        "that comes twice is written once; the Kafka offset is the document's external version. A key of one field is "
+        "that field's value as text; a key of several fields is their values in the key's order joined by `+` (a `+` "
+        "or `\\` inside a value gets a `\\` before it). Beware: when a topic is deleted and created again its offsets "
+        "begin at 0 and Elasticsearch keeps the documents it has, as they look newer: delete the index too, or use "
+        "`external.version.header`. The same holds for keys that move to another partition. "
+        "true: `topic+partition+offset` is the id, every record is a document of its own.",
+        group=CONVERSION,
+        importance="high",
+    )
+    topic_key_ignore: CommaList = key(
+        "topic.key.ignore", default="", doc="Topics for which `key.ignore` is true.", group=CONVERSION, importance="low"
+    )
+    schema_ignore: bool = key(
+        "schema.ignore",
+        default=False,
+        doc="true: Elasticsearch chooses the mapping of a new index by its templates and by what it sees. false: a new "
+        "index gets the mapping that the schema of its first record says; values without a schema stop the task.",
+        group=CONVERSION,
+    )
+    topic_schema_ignore: CommaList = key(
+        "topic.schema.ignore",
+        default="",
+        doc="Topics for which `schema.ignore` is true.",
+        group=CONVERSION,
+        importance="low",
+    )
+    compact_map_entries: bool = key(
+        "compact.map.entries",
+        default=True,
+        doc='A map with text keys is written as an object `{"k": 1}`; false: as a list `[{"key": "k", "value": 1}]`. '
+        "Maps with other keys are always lists.",
+        group=CONVERSION,
+        importance="low",
+    )
+    write_method: Annotated[Literal["insert", "upsert"], LOWER] = key(
+        "write.method",
+        default="insert",
+        doc="`insert`: a record replaces the whole document. `upsert`: its fields are merged into the document; no "
+        "external version can protect that, so an old record that comes again (after a crash) is merged again until "
+        "the newer ones have come again too.",
+        group=CONVERSION,
+        importance="low",
+    )
+    external_version_header: str = key(
+        "external.version.header",
+        default="",
+        doc="Header that holds the document's version, a whole number as text; the Kafka offset when not given.",
+        group=CONVERSION,
+        importance="low",
+    )
+    use_autogenerated_ids: bool = key(
+        "use.autogenerated.ids",
+        default=False,
+        doc="Elasticsearch makes the ids (write.method insert): a record that comes twice is two documents.",
+        group=CONVERSION,
+    )
+    external_resource_usage: Annotated[
+        Literal["DISABLED", "INDEX", "ALIAS_INDEX", "DATASTREAM", "ALIAS_DATASTREAM"], UPPER
+    ] = key(
+        "external.resource.usage",
+        default="DISABLED",
+        doc="`INDEX` or `ALIAS_INDEX`: write to the resources named in `topic.to.external.resource.mapping`, which "
+        "must exist. Data streams are not supported yet.",
+        group=CONVERSION,
+    )
+    resource_mapping: CommaList = key(
+        "topic.to.external.resource.mapping",
+        default="",
+        doc="`topic:index` pairs. Without it the index is the topic's name in lower case.",
+        group=CONVERSION,
+    )
+
+    on_null_values: Annotated[Literal["ignore", "delete", "fail"], LOWER] = key(
+        "behavior.on.null.values",
+        default="fail",
+        doc="What a key without a value (a tombstone) does. `delete`: deletes the document. `ignore`: nothing. `fail`: "
+        "the record is refused and `errors.tolerance` decides.",
+        group=ERRORS,
+    )
+    on_malformed_documents: Annotated[Literal["ignore", "warn", "fail"], LOWER] = key(
+        "behavior.on.malformed.documents",
+        default="fail",
+        doc="What happens to a document that Elasticsearch refuses, for example because it does not fit the mapping. "
+        "With `errors.tolerance: all` it always goes to the dead letter queue, which is the better way: nothing is "
+        "lost. Otherwise `fail` stops the task; `ignore` and `warn` drop the record, as in Kafka Connect.",
+        group=ERRORS,
+    )
+    drop_invalid_message: bool = key(
+        "drop.invalid.message",
+        default=False,
+        doc="Drop records that cannot be made into a document (no usable key, no object) instead of refusing them; "
+        "with `errors.tolerance: all` they go to the dead letter queue all the same.",
+        group=ERRORS,
+        importance="low",
+    )
+    errors_tolerance: Annotated[Literal["none", "all"], LOWER] = key(
+        "errors.tolerance",
+        default="none",
+        doc="`none`: a bad record fails the task. `all`: it is skipped (and, in sinks, sent to the dead letter queue).",
+        group="Error Handling",
+    )
+
+    security_protocol: Annotated[Literal["PLAINTEXT", "SSL"], UPPER] = key(
+        "elastic.security.protocol",
+        default="PLAINTEXT",
+        doc="`SSL` demands https URLs. An https URL is enough to use TLS.",
+        group=SECURITY,
+    )
+    ca_file: str | None = key(
+        "elastic.https.ssl.truststore.location",
+        default=None,
+        doc="File with the certificates (PEM) of the authorities to trust; the well-known ones when not given.",
+        group=SECURITY,
+    )
+    ca_file_type: Annotated[Literal["PEM"], UPPER] = key(
+        "elastic.https.ssl.truststore.type",
+        default="PEM",
+        doc="Only PEM. Of a Java store: `keytool -exportcert -rfc -keystore store.jks -alias ca > ca.pem`.",
+        group=SECURITY,
+        importance="low",
+    )
+    host_name_check: Annotated[Literal["https", ""], LOWER] = key(
+        "elastic.https.ssl.endpoint.identification.algorithm",
+        default="https",
+        doc="`https`: the certificate must name the host. Empty: any trusted certificate will do.",
+        group=SECURITY,
+        importance="low",
+    )
+    trust_all_certificates: bool = key(
+        "connection.trust.all.certificates",
+        default=False,
+        doc="Check no certificate at all. Only for tests: anyone between can read and change everything.",
+        group=SECURITY,
+        importance="low",
+    )
+    other_https: dict[str, str] = family("elastic.https.", doc="Key stores are not supported yet.", group=SECURITY)
+    data_stream: dict[str, str] = family("data.stream.", doc="Data streams are not supported yet.", group=CONVERSION)
+    proxy: dict[str, str] = family("proxy.", doc="Proxies are not supported yet.", group=CONNECTION)
+    kerberos: dict[str, str] = family("kerberos.", doc="Kerberos is not supported yet.", group=SECURITY)
+
+    ignored_keys: ClassVar[Mapping[str, str]] = {
+        "linger.ms": "records are sent as soon as they are read; `consumer.override.fetch.max.wait.ms` and "
+        "`consumer.override.fetch.min.bytes` make larger batches",
+        "flush.timeout.ms": "nothing is held back that would have to be flushed; `read.timeout.ms` limits each request",
+        "flush.synchronously": "offsets are always committed after the documents are written",
+        "max.buffered.records": "nothing is buffered beyond the records of one poll",
+        "max.connection.idle.time.ms": "a connection that the other side closed is replaced",
+        "max.external.resource.mappings": "there is no limit",
+        "elastic.https.ssl.truststore.password": "PEM files need none",
+        "elastic.https.ssl.enabled.protocols": "TLS 1.2 and 1.3 are used",
+        "type.name": "Elasticsearch has no types any more",
+        "auto.create.indices.at.start": "an index is created when its first record comes",
+        "topic.index.map": "Kafka Connect dropped it; use `topic.to.external.resource.mapping` or a RegexRouter",
+        "log.sensitive.data": "contents of records are never logged",
+    }
+
+    def problems(self) -> Iterable[Finding]:
+        yield from _urls(self.connection_url, demand_https=self.security_protocol == "SSL")
+        yield from self._credentials()
+        yield from self._conflicts()
+        yield from self._resources()
+        yield from self._not_built()
+
+    def resources(self) -> dict[str, str]:
+        """Topic → existing index or alias."""
+        pairs = (pair.rpartition(":") for pair in self.resource_mapping)
+        return {topic.strip(): resource.strip() for topic, _, resource in pairs}
+
+    def ignores_key(self, topic: str) -> bool:
+        """Whether ids of this topic's documents are made from where the records are."""
+        return self.key_ignore or topic in self.topic_key_ignore
+
+    def ignores_schema(self, topic: str) -> bool:
+        """Whether Elasticsearch chooses the mapping."""
+        return self.schema_ignore or topic in self.topic_schema_ignore
+
+    def _credentials(self) -> Iterator[Finding]:
+        if (self.connection_username is None) != (self.connection_password is None):
+            given, missing = "connection.username", "connection.password"
+            if self.connection_username is None:
+                given, missing = missing, given
+            yield Finding(
+                "config.conflict", f"'{given}' is set and '{missing}' is not", missing, f"set '{missing}' too"
+            )
+        if self.connection_api_key is not None and self.connection_username is not None:
+            text = "both an API key and a user name are set"
+            yield Finding("config.conflict", text, "connection.api.key", "keep one of the two")
+
+    def _conflicts(self) -> Iterator[Finding]:
+        for name, everywhere, topics in (
+            ("key.ignore", self.key_ignore, self.topic_key_ignore),
+            ("schema.ignore", self.schema_ignore, self.topic_schema_ignore),
+        ):
+            if everywhere and topics:
+                text = f"'topic.{name}' names topics while '{name}' is true for all"
+                yield Finding("config.conflict", text, f"topic.{name}", "keep one of the two")
+        if self.key_ignore and self.on_null_values == "delete":
+            text = "with 'key.ignore' a key names no document, so tombstones delete nothing and are skipped"
+            yield Finding("config.no_effect", text, "behavior.on.null.values", severity="warning")
+        if self.use_autogenerated_ids and self.write_method == "upsert":
+            text = "'use.autogenerated.ids' has no effect with write.method upsert: a merge needs to know its document"
+            yield Finding("config.no_effect", text, "use.autogenerated.ids", severity="warning")
+        if self.external_version_header and (self.write_method == "upsert" or self.key_ignore):
+            text = "'external.version.header' has no effect: only write.method insert with keys uses versions"
+            yield Finding("config.no_effect", text, "external.version.header", severity="warning")
+
+    def _resources(self) -> Iterator[Finding]:
+        name = "topic.to.external.resource.mapping"
+        if (self.external_resource_usage != "DISABLED") != bool(self.resource_mapping):
+            text = f"'external.resource.usage' and '{name}' belong together"
+            hint = "set both, for example external.resource.usage: INDEX; or neither"
+            yield Finding("config.conflict", text, name, hint)
+        for pair in self.resource_mapping:
+            topic, _, resource = pair.rpartition(":")
+            if not topic.strip() or not resource.strip():
+                text = f"Invalid value {pair} for configuration {name}: not of the form topic:index"
+                yield Finding("config.invalid_value", text, name, "write for example orders:shop-orders")
+        if len(self.resources()) < len(self.resource_mapping):
+            yield Finding("config.conflict", f"a topic is named twice in '{name}'", name, "keep one index per topic")
+
+    def _not_built(self) -> Iterator[Finding]:
+        if "DATASTREAM" in self.external_resource_usage:
+            text = "data streams are not supported yet"
+            yield Finding(_NOT_BUILT, text, "external.resource.usage", "write to an index or to an alias of one")
+        for name, value in self.data_stream.items():
+            if (name, value.upper()) != ("type", "NONE"):
+                text = "data streams are not supported yet"
+                yield Finding(_NOT_BUILT, text, f"data.stream.{name}", "remove the key; records go to ordinary indices")
+        for name in self.proxy:
+            hint = "connect to Elasticsearch directly, or through a reverse proxy named in 'connection.url'"
+            yield Finding(_NOT_BUILT, "proxies are not supported yet", f"proxy.{name}", hint)
+        for name in self.kerberos:
+            hint = "use 'connection.username' and 'connection.password', or 'connection.api.key'"
+            yield Finding(_NOT_BUILT, "Kerberos is not supported yet", f"kerberos.{name}", hint)
+        for name in self.other_https:
+            text = f"'elastic.https.{name}' is not supported yet"
+            hint = "trusted certificates go to 'elastic.https.ssl.truststore.location' (PEM)"
+            yield Finding(_NOT_BUILT, text, f"elastic.https.{name}", hint)
+
+
+def _urls(urls: Iterable[str], *, demand_https: bool) -> Iterator[Finding]:
+    name = "connection.url"
+    for url in urls:
+        parts = urlsplit(url)
+        try:
+            usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+        except ValueError:
+            usable = False  # a port that is no number
+        if "@" in parts.netloc:
+            # Not shown: there may be a password in it.
+            hint = "use 'connection.username' and 'connection.password'"
+            yield Finding("config.invalid_value", "credentials do not belong into 'connection.url'", name, hint)
+        elif not usable:
+            text = f"Invalid value {url} for configuration {name}: not an http or https URL"
+            yield Finding("config.invalid_value", text, name, "write it as http://host:9200")
+        elif demand_https and parts.scheme != "https":
+            text = f"'elastic.security.protocol' is SSL but {url} is not https"
+            yield Finding("config.conflict", text, name, "write https://, or remove 'elastic.security.protocol'")

@@ -1,0 +1,36 @@
+"""The Elasticsearch sink as users name it, and the look at the cluster before it runs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import ClassVar
+
+from headrace import ConfigError, Finding, SinkConnector
+from headrace_sinks.elasticsearch.client import Client
+from headrace_sinks.elasticsearch.cluster import obstacles
+from headrace_sinks.elasticsearch.config import ElasticsearchSinkConfig
+from headrace_sinks.elasticsearch.task import ElasticsearchSinkTask
+
+
+class ElasticsearchSinkConnector(SinkConnector):
+    """Writes records to Elasticsearch."""
+
+    config_model = ElasticsearchSinkConfig
+    task_class = ElasticsearchSinkTask
+    aliases: ClassVar[tuple[str, ...]] = (
+        "io.confluent.connect.elasticsearch.ElasticsearchSinkConnector",
+        "io.aiven.connect.elasticsearch.ElasticsearchSinkConnector",
+    )
+
+    def check(self, properties: Mapping[str, str]) -> Iterable[Finding]:
+        config, findings = ElasticsearchSinkConfig.validate_properties(properties)
+        if config is None:
+            return findings
+        try:
+            client = Client(config)
+        except ConfigError as error:
+            return error.findings
+        try:
+            return list(obstacles(client, config.resources().values()))
+        finally:
+            client.close()

@@ -1,0 +1,193 @@
+"""A record's value → the bytes of its document.
+
+===========================  ==================================================================
+Decimal                      a number with all its digits (Kafka Connect: a double)
+bytes                        base64 text
+date, schema Date            ISO text ``2024-01-31`` (Kafka Connect: days, which Elasticsearch reads as 1970)
+datetime, schema Timestamp   epoch milliseconds; in values without schema ISO text
+time, schema Time            milliseconds of the day; in values without schema ISO text
+MAP                          object, or list of ``{"key": …, "value": …}`` (``compact.map.entries``)
+===========================  ==================================================================
+
+What JSON cannot say (NaN, infinity, integers above 64 bits) is a DataError that names the field.
+"""
+
+from __future__ import annotations
+
+import base64
+import math
+from collections.abc import Callable, Sequence
+from datetime import UTC, date, datetime, time
+from decimal import Decimal
+from typing import Any
+
+import orjson
+
+from headrace import DataError, Schema, Type
+
+Reshape = Callable[[Any], Any]
+Encode = Callable[[Sequence[Any]], list[bytes]]
+
+_LARGEST, _SMALLEST = (1 << 64) - 1, -(1 << 63)
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def encoder(schema: Schema | None, *, compact_maps: bool = True) -> Encode:
+    """How values of this schema become documents. The function raises DataError when any value is bad."""
+    reshape = _reshape(schema, compact_maps) if schema is not None else None
+    # Without a schema orjson's own ISO forms; with one, _plain decides.
+    options = orjson.OPT_PASSTHROUGH_DATETIME if schema is not None else 0
+
+    def encode(values: Sequence[Any]) -> list[bytes]:
+        if set(map(type, values)) - {dict}:
+            raise _no_object(next(value for value in values if type(value) is not dict))
+        shaped = values if reshape is None else [reshape(value) for value in values]
+        try:
+            documents = [orjson.dumps(value, _plain, options) for value in shaped]
+        except TypeError as error:
+            faults = filter(None, map(find_fault, shaped))
+            raise _refusal(next(faults, str(error))) from error
+        # orjson writes NaN and infinity as null. Nulls that are not the record's own are looked into; a text that
+        # holds the word costs only the time of a look.
+        for value, document in zip(shaped, documents, strict=True):
+            if (
+                b"null" in document
+                and document.count(b"null") != list(value.values()).count(None)
+                and (fault := find_fault(value))
+            ):
+                raise _refusal(fault)
+        return documents
+
+    return encode
+
+
+def find_fault(value: Any, path: str = "") -> str | None:
+    """Why this is no JSON: a phrase that begins with the field's path; None when nothing is wrong."""
+    name = f"field '{path}'" if path else "the value"
+    match value:
+        case dict():
+            for key, inner in value.items():
+                if not isinstance(key, str):
+                    return f"{name} has a key that is {_kind(key)}, not text"
+                if not _encodable(key):
+                    return f"{name} has a name that is not valid Unicode"
+                if fault := find_fault(inner, f"{path}.{key}" if path else key):
+                    return fault
+        case list() | tuple():
+            for place, inner in enumerate(value):
+                if fault := find_fault(inner, f"{path}[{place}]"):
+                    return fault
+        case float() if not math.isfinite(value):
+            return f"{name} is {_number_word(value)}, which JSON cannot say"
+        case Decimal() if not value.is_finite():
+            return f"{name} is {_number_word(value)}, which JSON cannot say"
+        case int() if not _SMALLEST <= value <= _LARGEST:
+            return f"{name} is an integer of more than 64 bits"
+        case str() if not _encodable(value):
+            return f"{name} is text that is not valid Unicode"
+        case None | bool() | int() | float() | str() | bytes() | bytearray() | Decimal() | date() | time():
+            return None
+        case _:
+            try:
+                orjson.dumps(value, _plain)
+            except TypeError:
+                return f"{name} is {_kind(value)}, which has no JSON form"
+    return None
+
+
+def _plain(value: Any) -> Any:
+    """What orjson does not know, or is told to leave to us."""
+    match value:
+        case Decimal():
+            if not value.is_finite():
+                raise TypeError
+            return orjson.Fragment(str(value))
+        case bytes() | bytearray() | memoryview():
+            return base64.b64encode(value).decode()
+        case datetime():
+            moment = value if value.tzinfo is not None else value.replace(tzinfo=UTC)
+            # Integer arithmetic: a float loses milliseconds far from 1970.
+            elapsed = moment - _EPOCH
+            return (elapsed.days * 86_400 + elapsed.seconds) * 1_000 + elapsed.microseconds // 1_000
+        case date():
+            return value.isoformat()
+        case time():
+            seconds = (value.hour * 60 + value.minute) * 60 + value.second
+            return seconds * 1_000 + value.microsecond // 1_000
+    raise TypeError
+
+
+def _reshape(schema: Schema, compact: bool) -> Reshape | None:
+    """What must be done to values before they are written; None = nothing."""
+    if schema.type is Type.STRUCT:
+        inner = {field.name: change for field in schema.fields if (change := _reshape(field.schema, compact))}
+        return _in_fields(inner) if inner else None
+    if schema.items is None:
+        return None
+    each = _reshape(schema.items, compact)
+    if schema.type is Type.ARRAY:
+        return None if each is None else lambda value: [None if item is None else each(item) for item in value]
+    if compact and schema.keys is not None and schema.keys.type is Type.STRING:
+        return None if each is None else _in_values(each)
+    key_change = _reshape(schema.keys, compact) if schema.keys is not None else None
+    return _entries(key_change, each)
+
+
+def _in_fields(changes: dict[str, Reshape]) -> Reshape:
+    def reshape(value: dict[str, Any]) -> dict[str, Any]:
+        changed = dict(value)
+        for name, change in changes.items():
+            if (inner := changed.get(name)) is not None:
+                changed[name] = change(inner)
+        return changed
+
+    return reshape
+
+
+def _in_values(change: Reshape) -> Reshape:
+    return lambda value: {key: None if inner is None else change(inner) for key, inner in value.items()}
+
+
+def _entries(key_change: Reshape | None, change: Reshape | None) -> Reshape:
+    def reshape(value: dict[Any, Any]) -> list[dict[str, Any]]:
+        return [
+            {
+                "key": key_change(key) if key_change is not None and key is not None else key,
+                "value": change(inner) if change is not None and inner is not None else inner,
+            }
+            for key, inner in value.items()
+        ]
+
+    return reshape
+
+
+def _no_object(value: Any) -> DataError:
+    return DataError(
+        f"the value is {_kind(value)}, and a document must be an object",
+        code="elasticsearch.not_an_object",
+        hint="use a converter that gives objects (JsonConverter), or the transform HoistField",
+    )
+
+
+def _refusal(fault: str) -> DataError:
+    return DataError(f"the value has no JSON form: {fault}", code="elasticsearch.not_json")
+
+
+def _kind(value: Any) -> str:
+    return {"str": "text", "NoneType": "null", "int": "a number", "float": "a number", "list": "a list"}.get(
+        type(value).__name__, f"of type {type(value).__name__}"
+    )
+
+
+def _number_word(value: float | Decimal) -> str:
+    if value != value:
+        return "NaN"
+    return "infinity" if value > 0 else "-infinity"
+
+
+def _encodable(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -1,0 +1,86 @@
+"""A record's key → the document's id. Two keys never share an id; a key has the same id for ever."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import date, datetime, time
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+import orjson
+
+from headrace import DataError, TopicPartition
+
+LONGEST = 512
+"""Bytes; Elasticsearch refuses a whole request for one longer id."""
+
+
+def document_id(key: Any) -> bytes:
+    """The id as JSON text, quotes included. Raises DataError.
+
+    Text and whole numbers stand for themselves; an object with one field is that field's value; with several fields,
+    their values in the key's order joined by ``+``, where ``\\`` comes before a ``+`` or ``\\`` inside a value.
+    """
+    kind = key.__class__
+    if kind is int:
+        return b'"%d"' % key
+    if kind is dict:
+        if len(key) == 1:
+            (value,) = key.values()
+            if value.__class__ is int:
+                return b'"%d"' % value
+            return _quoted(_text(value, "the key's field"))
+        return _quoted(_joined(key))
+    return _quoted(_text(key, "the key"))
+
+
+def coordinates(topic_partition: TopicPartition) -> bytes:
+    """``"topic+partition+`` as JSON text without the closing quote: the offset and a quote make it an id.
+
+    The topic is the one the record was read from: where a transform leads several topics into one index, offsets of
+    two topics must not meet.
+    """
+    return orjson.dumps(f"{topic_partition.topic}+{topic_partition.partition}+")[:-1]
+
+
+def _joined(key: Mapping[str, Any]) -> str:
+    if not key:
+        raise _unusable("the key is an empty object")
+    parts = (_text(value, f"the key's field '{name}'") for name, value in key.items())
+    return "+".join(part.replace("\\", "\\\\").replace("+", "\\+") for part in parts)
+
+
+def _text(value: Any, what: str) -> str:
+    match value:
+        case str():
+            return value
+        case bool():
+            return "true" if value else "false"
+        case int() | Decimal() | UUID():
+            return str(value)
+        case datetime() | date() | time():
+            return value.isoformat()
+        case None:
+            raise _unusable(f"{what} is null", "set a key where the records come from, or key.ignore: true")
+        case float():
+            raise _unusable(f"{what} is a floating point number, which has more than one spelling")
+        case bytes():
+            raise _unusable(f"{what} is bytes", "a key.converter that gives text (StringConverter) makes it an id")
+    raise _unusable(f"{what} is a {type(value).__name__}")
+
+
+def _quoted(text: str) -> bytes:
+    if not text:
+        raise _unusable("the key is empty text")
+    try:
+        quoted = orjson.dumps(text)
+    except TypeError as error:
+        raise _unusable("the key is text that is not valid Unicode") from error
+    if len(quoted) > LONGEST and (size := len(text.encode())) > LONGEST:
+        raise _unusable(f"the id has {size} bytes, and Elasticsearch allows {LONGEST}")
+    return quoted
+
+
+def _unusable(why: str, hint: str = "") -> DataError:
+    return DataError(f"the key makes no document id: {why}", code="elasticsearch.unusable_key", hint=hint)

@@ -1,0 +1,5 @@
+"""Rows of SQL databases to Kafka: the JDBC source connector's keys, offsets and records, on SQLAlchemy."""
+
+from headrace_sources.sql.connector import SqlSourceConnector
+
+__all__ = ["SqlSourceConnector"]

@@ -1,0 +1,91 @@
+"""The SQL source connector: divides tables over tasks and checks a configuration against the database."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import pairwise
+
+from headrace import ConfigError, Finding, HeadraceError, SourceConnector
+from headrace_sources.sql.catalog import index_findings, look_at, unread_rows, wanted_tables
+from headrace_sources.sql.config import SqlSourceConfig
+from headrace_sources.sql.dialects.generic import TableName
+from headrace_sources.sql.session import Session
+from headrace_sources.sql.task import SqlSourceTask, written_tables
+from headrace_sources.sql.types import Kind
+
+_KEYS = {
+    "sql.authentication": "connection.password",
+    "sql.missing_database": "connection.url",
+    "sql.unreachable": "connection.url",
+    "sql.driver": "connection.url",
+}
+
+
+class SqlSourceConnector(SourceConnector):
+    """Rows of tables, or of one query, to Kafka. One task reads several tables in turn; several tasks share them."""
+
+    config_model = SqlSourceConfig
+    task_class = SqlSourceTask
+    aliases = ("io.confluent.connect.jdbc.JdbcSourceConnector", "io.aiven.connect.jdbc.JdbcSourceConnector")
+
+    def task_configs(self, properties: Mapping[str, str], max_tasks: int) -> list[dict[str, str]]:
+        """Tables in contiguous blocks of about equal size; one task for a query."""
+        config = SqlSourceConfig.parse(properties)
+        if config.query:
+            return [dict(properties)]
+        session = Session(config)
+        try:
+            with session.reading("the list of tables") as connection:
+                tables = wanted_tables(connection, session.database, config)
+        finally:
+            session.release()
+        return [dict(properties) | {"tables": written_tables(block)} for block in blocks(tables, max_tasks)]
+
+    def check(self, properties: Mapping[str, str]) -> Iterable[Finding]:
+        """Connect and look: does everything exist, can it be read, is it wise."""
+        try:
+            config = SqlSourceConfig.parse(properties)
+            session = Session(config)
+        except HeadraceError as error:
+            return _findings(error)
+        try:
+            return list(_check(session, config))
+        except HeadraceError as error:
+            return _findings(error)
+        finally:
+            session.release()
+
+
+def _check(session: Session, config: SqlSourceConfig) -> Iterable[Finding]:
+    database = session.database
+    tables: Sequence[TableName | None] = [None]
+    if not config.query:
+        with session.reading("the list of tables") as connection:
+            tables = wanted_tables(connection, database, config)
+    for table in tables:
+        with session.reading(f"table {table}" if table else "the query") as connection:
+            target, findings = look_at(connection, database, config, table)
+            yield from findings
+            if target is None:
+                continue
+            yield from unread_rows(connection, target)
+            yield from index_findings(connection, database, target)
+            stamps = [column for column in target.columns if column.name in target.cursor.timestamps]
+            if any(column.kind is Kind.LOCAL for column in stamps):
+                hint = "set db.timezone to the zone that the column is written in, or use a type with a time zone"
+                for text in database.warnings(connection):
+                    yield Finding("sql.time_zone", f"{text} ({target.relation})", "db.timezone", hint, None, "warning")
+
+
+def _findings(error: HeadraceError) -> list[Finding]:
+    if isinstance(error, ConfigError) and error.findings:
+        return list(error.findings)
+    return [Finding(error.code, error.message, _KEYS.get(error.code, ""), error.hint)]
+
+
+def blocks(tables: list[TableName], most: int) -> list[list[TableName]]:
+    """Contiguous, the first ones one longer; as the JDBC connector divides them."""
+    count = min(len(tables), most)
+    size, longer = divmod(len(tables), count)
+    edges = [0, *(size * place + min(place, longer) for place in range(1, count + 1))]
+    return [tables[start:end] for start, end in pairwise(edges)]

@@ -1,0 +1,169 @@
+"""What holds for every database that SQLAlchemy knows; the place to look for what a kind of database may change."""
+
+from __future__ import annotations
+
+import enum
+import json
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta, tzinfo
+from decimal import Context, Decimal
+from typing import Any, NamedTuple
+
+from sqlalchemy import URL, ColumnElement, Connection, FromClause, func, inspect, select, types
+
+from headrace_sources.sql.timestamps import LocalCodec, MomentCodec, TimestampCodec, resolution_of
+from headrace_sources.sql.types import Column, Kind, Normaliser
+
+
+class TableName(NamedTuple):
+    """``schema`` is None in databases without schemas."""
+
+    schema: str | None
+    name: str
+
+    def __str__(self) -> str:
+        """The fully qualified name, as it stands in source partitions."""
+        return f"{self.schema}.{self.name}" if self.schema else self.name
+
+
+class Verdict(enum.Enum):
+    """What an error of the driver means."""
+
+    LOST = "the connection is gone"
+    BUSY = "the same statement may succeed later"
+    AUTHENTICATION = "user or password are wrong"
+    MISSING_DATABASE = "there is no such database"
+    MISSING_TABLE = "there is no such table"
+    MISSING_COLUMN = "there is no such column"
+    OTHER = "somebody must change something"
+
+
+class Database:
+    """Facts of one kind of database. Methods that take a connection run one statement or two on it."""
+
+    system_schemas: frozenset[str] = frozenset({"information_schema", "performance_schema", "mysql", "sys"})
+
+    timestamps_by_value = False
+    """Whether a cursor column may be of any type, because only its values tell whether they are timestamps."""
+
+    def __init__(self, zone: tzinfo) -> None:
+        self.zone = zone
+        """Of timestamps that are stored without a zone."""
+
+    def connect_args(self, url: URL) -> dict[str, Any]:
+        """Arguments for the driver. Raises EnvironmentFault for what can be seen without connecting."""
+        return {}
+
+    def prepare(self, dbapi_connection: Any) -> None:
+        """Settings of a new session."""
+
+    def cancel(self, dbapi_connection: Any) -> None:
+        """End the running statement; called on another thread. Without effect where drivers cannot do it."""
+
+    def verdict(self, error: Exception) -> Verdict:
+        """What a driver's error means; a lost connection is recognised by SQLAlchemy before this is asked."""
+        return Verdict.OTHER
+
+    def now(self, connection: Connection) -> datetime:
+        """The database's clock. Without a zone it is taken to be in ``db.timezone``."""
+        value: datetime = connection.execute(select(func.current_timestamp())).scalar_one()
+        return value.astimezone(UTC) if value.tzinfo else value.replace(tzinfo=self.zone).astimezone(UTC)
+
+    def warnings(self, connection: Connection) -> Sequence[str]:
+        """What is unwise about the session's settings when a cursor column has no zone."""
+        return ()
+
+    def create_index(self, table: str, name: str, expressions: Sequence[str]) -> str:
+        """The statement that makes an index; all names quoted."""
+        return f"CREATE INDEX {name} ON {table} ({', '.join(expressions)})"
+
+    def primary_key(self, connection: Connection, table: TableName) -> tuple[str, ...]:
+        """Column names, in order; empty when there is none."""
+        return tuple(inspect(connection).get_pk_constraint(table.name, table.schema)["constrained_columns"])
+
+    def columns(self, connection: Connection, table: TableName | None, query: str, result: Any) -> tuple[Column, ...]:
+        """Columns of ``result`` (the driver's cursor) in order, which reads all of ``table`` or, if None, ``query``."""
+        names = [column[0] for column in result.description]
+        if table is None:
+            return tuple(Column(name, Kind.UNKNOWN) for name in names)
+        known = {
+            item["name"]: column_of(item["name"], item["type"], bool(item.get("nullable", True)))
+            for item in inspect(connection).get_columns(table.name, table.schema)
+        }
+        return tuple(known.get(name, Column(name, Kind.UNKNOWN)) for name in names)
+
+    def signature(self, result: Any) -> object:
+        """Equal as long as a result's columns are the same."""
+        return tuple(column[0] for column in result.description)
+
+    def normaliser(self, column: Column) -> Normaliser | None:
+        """From the driver's values to what the column's kind promises; None when they are the same."""
+        return decimals(column.scale) if column.kind is Kind.DECIMAL else _NORMALISERS.get(column.kind)
+
+    def codec(
+        self, connection: Connection, relation: FromClause, expression: ColumnElement[Any], columns: Sequence[Column]
+    ) -> TimestampCodec | None:
+        """For the cursor ``expression`` over ``columns``; None while there is nothing to tell it by, hence no row."""
+        resolution = max((resolution_of(column.precision) for column in columns), default=timedelta(microseconds=1))
+        if all(column.kind is Kind.MOMENT for column in columns):
+            return MomentCodec(resolution)
+        return LocalCodec(self.zone, resolution)
+
+    def unreadable(self, result: Any) -> tuple[int, list[str | None]] | None:
+        """Place in its row of a value that the driver failed to read, and the row as text; None = it does not tell."""
+        return None
+
+
+def column_of(name: str, type_: types.TypeEngine[Any], nullable: bool) -> Column:
+    """A column by its SQLAlchemy type."""
+    if isinstance(type_, types.Numeric) and not isinstance(type_, types.Float):
+        return Column(name, Kind.DECIMAL, nullable, type_.precision, type_.scale if type_.scale is not None else None)
+    if isinstance(type_, types.DateTime):
+        # MySQL's DATETIME has whole seconds unless it says otherwise (fsp).
+        digits = (getattr(type_, "fsp", None) or 0) if hasattr(type_, "fsp") else None
+        return Column(name, Kind.MOMENT if type_.timezone else Kind.LOCAL, nullable, digits)
+    return Column(name, next((kind for cls, kind in _KINDS if isinstance(type_, cls)), Kind.TEXT), nullable)
+
+
+_KINDS: Sequence[tuple[type[types.TypeEngine[Any]], Kind]] = (
+    (types.Boolean, Kind.BOOLEAN),
+    (types.SmallInteger, Kind.INT16),
+    (types.BigInteger, Kind.INT64),
+    (types.Integer, Kind.INT32),
+    (types.REAL, Kind.FLOAT32),
+    (types.Float, Kind.FLOAT64),
+    (types.Date, Kind.DATE),
+    (types.Time, Kind.TIME),
+    (types.LargeBinary, Kind.BYTES),
+    (types.BINARY, Kind.BYTES),
+    (types.VARBINARY, Kind.BYTES),
+    (types.NullType, Kind.UNKNOWN),
+)
+
+
+def decimals(scale: int | None) -> Normaliser:
+    """Any number to a Decimal, with exactly ``scale`` digits after the point where that is known."""
+    quantum = None if scale is None else Decimal(1).scaleb(-scale)
+
+    def convert(value: Any) -> Decimal:
+        number = Decimal(repr(value) if isinstance(value, float) else value)
+        return number if quantum is None or not number.is_finite() else number.quantize(quantum, context=_WIDE)
+
+    return convert
+
+
+def text(value: object) -> str:
+    """Whatever a driver gives, as text; structures as JSON."""
+    if isinstance(value, str):
+        return value
+    return json.dumps(value) if isinstance(value, dict | list) else str(value)
+
+
+_WIDE = Context(prec=1_000)  # digits; the default of 28 is fewer than databases allow
+_NORMALISERS: dict[Kind, Callable[[Any], Any]] = {
+    Kind.BOOLEAN: bool,
+    Kind.FLOAT32: float,
+    Kind.FLOAT64: float,
+    Kind.BYTES: bytes,
+    Kind.TEXT: text,
+}

@@ -1,0 +1,178 @@
+"""PostgreSQL through psycopg 3: types by their OIDs, everything Connect cannot express as PostgreSQL's own text."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from datetime import tzinfo
+from functools import cache
+from typing import Any
+
+import psycopg
+from psycopg.adapt import AdaptersMap
+from psycopg.types.string import TextLoader
+from sqlalchemy import URL, Connection, text
+
+from headrace_sources.sql.dialects.generic import Database, TableName, Verdict
+from headrace_sources.sql.types import Column, Kind, Normaliser
+from headrace_sources.sql.zones import find_zone
+
+# https://www.postgresql.org/docs/current/catalog-pg-type.html; OIDs of built-in types never change.
+_KINDS: Mapping[int, Kind] = {
+    16: Kind.BOOLEAN,
+    17: Kind.BYTES,
+    20: Kind.INT64,
+    21: Kind.INT16,
+    23: Kind.INT32,
+    26: Kind.INT64,  # oid
+    700: Kind.FLOAT32,
+    701: Kind.FLOAT64,
+    1082: Kind.DATE,
+    1083: Kind.TIME,
+    1114: Kind.LOCAL,
+    1184: Kind.MOMENT,
+    1700: Kind.DECIMAL,
+}
+_NUMERIC = 1700
+_LIMITED = frozenset({1082, 1083, 1114, 1184})  # PostgreSQL's range is wider than Python's
+
+# https://www.postgresql.org/docs/current/errcodes-appendix.html
+_STATES: Mapping[str, Verdict] = {
+    "28P01": Verdict.AUTHENTICATION,
+    "28000": Verdict.AUTHENTICATION,
+    "3D000": Verdict.MISSING_DATABASE,
+    "42P01": Verdict.MISSING_TABLE,
+    "42703": Verdict.MISSING_COLUMN,
+    "55P03": Verdict.BUSY,  # a lock was not to be had in time
+    "57014": Verdict.BUSY,  # cancelled, statement_timeout
+    "25P03": Verdict.LOST,  # idle_in_transaction_session_timeout
+    "25P04": Verdict.LOST,  # transaction_timeout
+}
+_CLASSES: Mapping[str, Verdict] = {
+    "08": Verdict.LOST,
+    "57": Verdict.LOST,  # shut down by an administrator, starting up
+    "40": Verdict.BUSY,  # serialization failure, deadlock, conflict with recovery on a standby
+    "53": Verdict.BUSY,  # too many connections, disk or memory full
+}
+# A failed connection carries no code, only libpq's text with the server's.
+_CONNECTING = (
+    (re.compile(r"password authentication failed|no password supplied|no pg_hba\.conf entry"), Verdict.AUTHENTICATION),
+    (re.compile(r'role ".*" does not exist'), Verdict.AUTHENTICATION),
+    (re.compile(r'database ".*" does not exist'), Verdict.MISSING_DATABASE),
+)
+
+
+class Postgres(Database):
+    """PostgreSQL and what speaks its protocol."""
+
+    system_schemas = frozenset({"information_schema"})  # pg_* are left out by SQLAlchemy
+
+    def __init__(self, zone: tzinfo) -> None:
+        super().__init__(zone)
+        self._server_zone = "UTC"
+
+    def connect_args(self, url: URL) -> dict[str, Any]:
+        wanted: dict[str, Any] = {"context": _adapters()}
+        if "connect_timeout" not in url.query:
+            wanted["connect_timeout"] = 10  # seconds; a poll must not hang as long as TCP would
+        if "application_name" not in url.query:
+            wanted["application_name"] = "headrace"
+        return wanted
+
+    def prepare(self, dbapi_connection: Any) -> None:
+        self._server_zone = dbapi_connection.info.parameter_status("TimeZone") or "UTC"
+        # Times with a zone then arrive in UTC, and in the one format that psycopg reads without guessing.
+        dbapi_connection.execute("SET TIME ZONE 'UTC'; SET DateStyle TO ISO")
+        dbapi_connection.commit()
+
+    def cancel(self, dbapi_connection: Any) -> None:
+        dbapi_connection.cancel_safe(timeout=5.0)
+
+    def verdict(self, error: Exception) -> Verdict:
+        state = getattr(error, "sqlstate", None)
+        if state:
+            return _STATES.get(state) or _CLASSES.get(state[:2], Verdict.OTHER)
+        found = next((verdict for pattern, verdict in _CONNECTING if pattern.search(str(error))), None)
+        if found is not None:
+            return found
+        return Verdict.LOST if isinstance(error, psycopg.OperationalError | psycopg.InterfaceError) else Verdict.OTHER
+
+    def warnings(self, connection: Connection) -> Sequence[str]:
+        if find_zone(self._server_zone) == self.zone:
+            return ()
+        return (f"the server's time zone is {self._server_zone}, db.timezone is {self.zone}",)
+
+    def create_index(self, table: str, name: str, expressions: Sequence[str]) -> str:
+        # CONCURRENTLY: writers are not locked out while it is made.
+        return f"CREATE INDEX CONCURRENTLY {name} ON {table} ({', '.join(expressions)})"
+
+    def columns(self, connection: Connection, table: TableName | None, query: str, result: Any) -> tuple[Column, ...]:
+        facts = [_facts(result.pgresult, place) for place in range(len(result.description))]
+        names = [column.name for column in result.description]
+        required = _required(connection, table) if table else frozenset()
+        return tuple(
+            Column(name, kind, name not in required, *digits)
+            for name, (kind, *digits) in zip(names, facts, strict=True)
+        )
+
+    def signature(self, result: Any) -> object:
+        answer = result.pgresult
+        return tuple((answer.fname(i), answer.ftype(i), answer.fmod(i)) for i in range(answer.nfields))
+
+    def normaliser(self, column: Column) -> Normaliser | None:
+        return None  # psycopg, told what to load, gives exactly what the kinds promise
+
+    def unreadable(self, result: Any) -> tuple[int, list[str | None]] | None:
+        """psycopg refuses a whole fetch for one date outside of Python's range; the raw values are still there."""
+        answer = result.pgresult
+        if answer is None:
+            return None
+        limited = [place for place in range(answer.nfields) if answer.ftype(place) in _LIMITED]
+        for row in range(answer.ntuples):
+            for place in limited:
+                raw = answer.get_value(row, place)
+                if raw is not None and not _readable(raw.decode(), answer.ftype(place)):
+                    values = [answer.get_value(row, other) for other in range(answer.nfields)]
+                    return place, [None if value is None else value.decode() for value in values]
+        return None
+
+
+def _facts(answer: Any, place: int) -> tuple[Kind, int | None, int | None]:
+    oid, modifier = answer.ftype(place), answer.fmod(place)
+    kind = _KINDS.get(oid, Kind.TEXT)
+    if modifier < 0:
+        return kind, None, None
+    if oid == _NUMERIC:
+        # 16 bits precision, 11 bits scale with a sign, after 4 bytes of header (numeric.c).
+        digits = modifier - 4
+        return kind, digits >> 16 & 0xFFFF, ((digits & 0x7FF) ^ 1024) - 1024
+    return (kind, modifier, None) if oid in (1114, 1184) else (kind, None, None)
+
+
+def _required(connection: Connection, table: TableName) -> frozenset[str]:
+    rows = connection.execute(
+        text(
+            "SELECT a.attname FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid "
+            "JOIN pg_namespace n ON n.oid = c.relnamespace "
+            "WHERE n.nspname = :schema AND c.relname = :name AND a.attnum > 0 AND NOT a.attisdropped AND a.attnotnull"
+        ),
+        {"schema": table.schema, "name": table.name},
+    )
+    return frozenset(rows.scalars())
+
+
+def _readable(raw: str, oid: int) -> bool:
+    if oid == 1083:
+        return not raw.startswith("24")
+    return re.match(r"\d{4}-", raw) is not None and not raw.endswith("BC")
+
+
+@cache
+def _adapters() -> AdaptersMap:
+    """psycopg's adapters, but that every type which is not in the table above is loaded as text."""
+    adapters = AdaptersMap(psycopg.adapters)
+    for info in psycopg.adapters.types:
+        for oid in (info.oid, info.array_oid):
+            if oid and oid not in _KINDS:
+                adapters.register_loader(oid, TextLoader)
+    return adapters

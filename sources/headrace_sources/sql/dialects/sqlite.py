@@ -1,0 +1,204 @@
+"""SQLite: a column holds whatever was put into it, so its values are checked, and timestamps are text or numbers."""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time, timedelta, tzinfo
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import URL, ColumnElement, Connection, FromClause, func, inspect, select
+from sqlalchemy import text as sql
+
+from headrace import ConfigError, EnvironmentFault
+from headrace_sources.sql.dialects.generic import Database, TableName, Verdict, column_of
+from headrace_sources.sql.timestamps import SECOND, LocalCodec, TimestampCodec, floor
+from headrace_sources.sql.types import INTEGERS, Column, Kind, Normaliser
+
+_VIEW = "headrace_query"
+_TIMESTAMP = re.compile(r"(\d{4}-\d\d-\d\d)([ T])(\d\d:\d\d:\d\d)(?:\.(\d+))?(Z|\+00:00)?")
+_MILLISECONDS = 100_000_000_000
+"""Numbers from here on are milliseconds since the epoch (as Java's driver stores them), below it seconds."""
+
+
+class Sqlite(Database):
+    """SQLite files. A result that is being read holds a read lock: use the journal mode WAL beside other writers."""
+
+    system_schemas = frozenset()
+    timestamps_by_value = True
+
+    def connect_args(self, url: URL) -> dict[str, Any]:
+        path = url.database
+        if path and path != ":memory:" and not path.startswith("file:") and not Path(path).is_file():
+            # SQLite would make an empty one.
+            raise EnvironmentFault(
+                f"there is no SQLite file '{path}'",
+                code="sql.missing_database",
+                hint="correct connection.url; four slashes begin an absolute path: sqlite:////var/lib/app.db",
+            )
+        return {"timeout": 5.0}
+
+    def cancel(self, dbapi_connection: Any) -> None:
+        dbapi_connection.interrupt()
+
+    def verdict(self, error: Exception) -> Verdict:
+        message = str(error)
+        if message.startswith("no such table"):
+            return Verdict.MISSING_TABLE
+        if message.startswith("no such column"):
+            return Verdict.MISSING_COLUMN
+        if "unable to open" in message or "not a database" in message:
+            return Verdict.MISSING_DATABASE
+        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+        busy = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_INTERRUPT, sqlite3.SQLITE_SCHEMA)
+        return Verdict.BUSY if code in busy else Verdict.OTHER
+
+    def now(self, connection: Connection) -> datetime:
+        said: str = connection.execute(sql("SELECT strftime('%Y-%m-%d %H\\:%M\\:%f', 'now')")).scalar_one()
+        return datetime.fromisoformat(said).replace(tzinfo=UTC)
+
+    def columns(self, connection: Connection, table: TableName | None, query: str, result: Any) -> tuple[Column, ...]:
+        if table is not None:
+            return tuple(map(_widened, super().columns(connection, table, query, result)))
+        # A view knows the declared types of the columns it passes on; a temporary one changes nothing in the file.
+        raw = connection.connection.cursor()
+        raw.execute(f"CREATE TEMP VIEW {_VIEW} AS {query.strip().rstrip(';')}")
+        try:
+            found = inspect(connection).get_columns(_VIEW)
+        finally:
+            raw.execute(f"DROP VIEW temp.{_VIEW}")
+        names = [column[0] for column in result.description]
+        return tuple(_widened(column_of(name, item["type"], True)) for name, item in zip(names, found, strict=True))
+
+    def normaliser(self, column: Column) -> Normaliser | None:
+        if column.kind is Kind.LOCAL:
+            return _timestamps(self.zone)
+        return _NORMALISERS.get(column.kind) or super().normaliser(column)
+
+    def codec(
+        self, connection: Connection, relation: FromClause, expression: ColumnElement[Any], columns: Sequence[Column]
+    ) -> TimestampCodec | None:
+        """How timestamps are stored is told by the greatest one: as text, or as a number."""
+        greatest = connection.execute(select(func.max(expression)).select_from(relation)).scalar_one()
+        if greatest is None:
+            return None
+        if isinstance(greatest, int):
+            return NumberCodec(1000 if abs(greatest) >= _MILLISECONDS else 1)
+        if isinstance(greatest, str) and (match := _TIMESTAMP.fullmatch(greatest)):
+            zone = UTC if match[5] else self.zone
+            return TextCodec(match[2], match[5] or "", len(match[4] or "") if match[5] else None, LocalCodec(zone))
+        raise ConfigError(
+            f"the timestamp column holds {greatest!r}, which is no timestamp that sorts by time",
+            code="sql.cursor_type",
+            hint="store '2024-05-01 12:00:00' in UTC (or in db.timezone), or whole seconds or milliseconds",
+        )
+
+
+@dataclass(frozen=True)
+class NumberCodec:
+    """Whole seconds (``per_second`` 1) or milliseconds (1000) since the epoch."""
+
+    per_second: int
+
+    def to_moment(self, value: Any) -> datetime:
+        if not isinstance(value, int):
+            raise ValueError(f"{value!r} is not a whole number, as other timestamps of the column are")  # noqa: TRY004
+        return _EPOCH + timedelta(milliseconds=value * 1000 // self.per_second)
+
+    def to_stored(self, moment: datetime) -> Any:
+        return (moment - _EPOCH) // timedelta(milliseconds=1000 // self.per_second)
+
+    def bound(self, moment: datetime) -> Any:
+        return self.to_stored(floor(moment, SECOND))
+
+
+@dataclass(frozen=True)
+class TextCodec:
+    """``2024-05-01 12:00:00``, with or without a fraction; ``digits`` of it where text sorts by time only if all agree.
+
+    Without a suffix a moment is written as short as can be: ``12:00:00`` sorts before ``12:00:00.5`` and also before
+    ``12:00:00.000``, so a position that is read back never comes after its row.
+    """
+
+    separator: str
+    suffix: str
+    digits: int | None
+    local: LocalCodec
+
+    def to_moment(self, value: Any) -> datetime:
+        match = _TIMESTAMP.fullmatch(value) if isinstance(value, str) else None
+        if match is None or match[2] != self.separator or (match[5] or "") != self.suffix:
+            raise ValueError(f"{value!r} is not written like other timestamps of the column")
+        if self.digits is not None and len(match[4] or "") != self.digits:
+            raise ValueError(f"{value!r} has not {self.digits} digits after the second, as others of the column have")
+        return self.local.to_moment(datetime.fromisoformat(f"{match[1]} {match[3]}.{(match[4] or '0')[:6]:0<6}"))
+
+    def to_stored(self, moment: datetime) -> Any:
+        naive = self.local.to_stored(moment)
+        fraction = f"{naive.microsecond:06d}"
+        kept = fraction.rstrip("0") if self.digits is None else f"{fraction:0<{self.digits}}"[: self.digits]
+        return f"{naive.isoformat(self.separator, 'seconds')}{'.' if kept else ''}{kept}{self.suffix}"
+
+    def bound(self, moment: datetime) -> Any:
+        return self.to_stored(floor(moment, SECOND))
+
+
+def _widened(column: Column) -> Column:
+    # An INTEGER of SQLite has up to 64 bits, a REAL always has 64; a zone is never stored.
+    if column.kind in INTEGERS:
+        return Column(column.name, Kind.INT64, column.nullable)
+    if column.kind is Kind.FLOAT32:
+        return Column(column.name, Kind.FLOAT64, column.nullable)
+    return column
+
+
+def _timestamps(zone: tzinfo) -> Callable[[Any], datetime]:
+    def convert(value: Any) -> datetime:
+        if isinstance(value, int):
+            seconds = value / 1000 if abs(value) >= _MILLISECONDS else value
+            moment = _EPOCH + timedelta(seconds=seconds)
+        else:
+            moment = datetime.fromisoformat(value)
+            if moment.tzinfo is None:
+                return moment
+        return moment.astimezone(zone).replace(tzinfo=None)
+
+    return convert
+
+
+def _checked(kind: type, word: str) -> Callable[[Any], Any]:
+    def check(value: Any) -> Any:
+        if type(value) is kind:
+            return value
+        raise ValueError(f"it is not {word}")
+
+    return check
+
+
+def _boolean(value: Any) -> bool:
+    if value in (0, 1):
+        return bool(value)
+    raise ValueError("it is neither 0 nor 1")
+
+
+def _text(value: Any) -> str:
+    return value.decode() if isinstance(value, bytes) else str(value)
+
+
+def _bytes(value: Any) -> bytes:
+    return value if isinstance(value, bytes) else str(value).encode()
+
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_NORMALISERS: dict[Kind, Callable[[Any], Any]] = {
+    Kind.BOOLEAN: _boolean,
+    Kind.INT64: _checked(int, "a whole number"),
+    Kind.FLOAT64: float,
+    Kind.DATE: date.fromisoformat,
+    Kind.TIME: time.fromisoformat,
+    Kind.TEXT: _text,
+    Kind.BYTES: _bytes,
+}

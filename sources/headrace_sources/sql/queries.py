@@ -1,0 +1,134 @@
+"""The statements: pure functions from mode, cursor and position to a SELECT."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import (
+    ColumnElement,
+    FromClause,
+    Select,
+    TextClause,
+    and_,
+    column,
+    func,
+    literal_column,
+    or_,
+    select,
+    text,
+)
+from sqlalchemy import table as sql_table
+from sqlalchemy.sql import quoted_name
+
+from headrace_sources.sql.dialects.generic import TableName
+
+
+@dataclass(frozen=True)
+class Relation:
+    """What rows come from: a table, or a query. ``quote``: whether names are quoted."""
+
+    table: TableName | None
+    query: str = ""
+    quote: bool = True
+
+    def __str__(self) -> str:
+        """For messages."""
+        return f"table {self.table}" if self.table else "the query"
+
+    def clause(self) -> FromClause:
+        """For FROM."""
+        if self.table is None:
+            # Colons would be taken for parameters.
+            inner = self.query.strip().rstrip(";").replace(":", "\\:")
+            return _as_from(text(f"({inner}) AS headrace_query"))
+        schema = quoted_name(self.table.schema, self.quote) if self.table.schema else None
+        return sql_table(quoted_name(self.table.name, self.quote), schema=schema)
+
+    def column(self, name: str) -> ColumnElement[Any]:
+        """A column of it."""
+        return column(quoted_name(name, self.quote))
+
+    def coalesced(self, names: tuple[str, ...]) -> ColumnElement[Any]:
+        """The first of some columns that is not NULL."""
+        columns = [self.column(name) for name in names]
+        return columns[0] if len(columns) == 1 else func.coalesce(*columns)
+
+
+@dataclass(frozen=True)
+class Cursor:
+    """Columns that rows are ordered by. Not both empty, but in mode bulk."""
+
+    timestamps: tuple[str, ...] = ()
+    incrementing: str = ""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All of its columns."""
+        return (*self.timestamps, self.incrementing) if self.incrementing else self.timestamps
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """``after`` and ``before`` as the timestamp column stores them; all exclusive, None = no bound."""
+
+    after: Any = None
+    after_id: int | None = None
+    before: Any = None
+
+
+def statement(relation: Relation, cursor: Cursor, bounds: Bounds, suffix: str = "") -> Select[Any] | TextClause:
+    """All columns of the rows after the position, in the cursor's order."""
+    if not cursor.names:
+        if relation.table is None:
+            return text(f"{relation.query.strip().rstrip(';')} {suffix}".strip().replace(":", "\\:"))
+        return _suffixed(select(literal_column("*")).select_from(relation.clause()), suffix)
+    query: Select[Any] = (
+        select(literal_column("*")).select_from(relation.clause()).where(*_conditions(relation, cursor, bounds))
+    )
+    if cursor.timestamps:
+        query = query.order_by(relation.coalesced(cursor.timestamps))
+    if cursor.incrementing:
+        query = query.order_by(relation.column(cursor.incrementing))
+    return _suffixed(query, suffix)
+
+
+def probe(relation: Relation) -> Select[Any]:
+    """No row, all columns: what the result looks like."""
+    return select(literal_column("*")).select_from(relation.clause()).where(text("1 = 0"))
+
+
+def without_cursor(relation: Relation, cursor: Cursor) -> Select[Any]:
+    """One row if there is a row whose cursor is NULL, which is never read."""
+    missing = []
+    if cursor.timestamps:
+        missing.append(relation.coalesced(cursor.timestamps).is_(None))
+    if cursor.incrementing:
+        missing.append(relation.column(cursor.incrementing).is_(None))
+    return select(literal_column("1")).select_from(relation.clause()).where(or_(*missing)).limit(1)
+
+
+def _conditions(relation: Relation, cursor: Cursor, bounds: Bounds) -> list[ColumnElement[bool]]:
+    if not cursor.timestamps:
+        identity = relation.column(cursor.incrementing)
+        return [identity.is_not(None) if bounds.after_id is None else identity > bounds.after_id]
+    moment = relation.coalesced(cursor.timestamps)
+    conditions: list[ColumnElement[bool]] = [moment < bounds.before]
+    if bounds.after is None:
+        return conditions
+    if not cursor.incrementing:
+        return [*conditions, moment > bounds.after]
+    # The first condition follows from the second, but only by it an index is entered where it should be.
+    conditions.append(moment >= bounds.after)
+    if bounds.after_id is not None:
+        identity = relation.column(cursor.incrementing)
+        conditions.append(or_(moment > bounds.after, and_(moment == bounds.after, identity > bounds.after_id)))
+    return conditions
+
+
+def _suffixed(query: Select[Any], suffix: str) -> Select[Any]:
+    return query.suffix_with(text(suffix.replace(":", "\\:"))) if suffix else query
+
+
+def _as_from(clause: TextClause) -> FromClause:
+    return clause  # type: ignore[return-value]  # select_from() takes text, as SQLAlchemy documents

@@ -1,0 +1,268 @@
+"""One table (or the query): its position, its open result, and the batches that come out of it.
+
+A result is streamed: the driver hands over ``batch.max.rows`` rows at a time, and one row more is kept back, because
+only the next row tells whether a batch ends between two rows of equal timestamp. If it does, the batch's offset is the
+timestamp before: whoever resumes there reads some rows twice and none too few.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from decimal import Decimal
+from typing import Any
+
+from sqlalchemy import Connection, CursorResult
+
+from headrace import Schema, SourceBatch, TaskError, schema
+from headrace_sources.sql.config import SqlSourceConfig
+from headrace_sources.sql.dialects import Database
+from headrace_sources.sql.offsets import Position, partition_of
+from headrace_sources.sql.queries import Bounds, Cursor, Relation, probe, statement
+from headrace_sources.sql.rows import REFUSALS, NullInRequiredError, Shape, find_column, shape_of
+from headrace_sources.sql.timestamps import TimestampCodec
+from headrace_sources.sql.types import Column, Kind, TypeMapping, infer, widen
+
+Row = Sequence[Any]
+
+_LARGEST_ID = 2**63 - 1
+
+
+@dataclass(frozen=True)
+class Source:
+    """What is read, and how."""
+
+    relation: Relation
+    cursor: Cursor
+    keys: tuple[str, ...]
+    """Columns of the record key; empty = no key."""
+    identity: tuple[str, ...]
+    """Columns that name a row in messages."""
+    config: SqlSourceConfig
+    mapping: TypeMapping
+
+    @property
+    def topic(self) -> str:
+        """Where the records go."""
+        table = self.relation.table
+        return self.config.topic_prefix + (table.name if table else "")
+
+
+def describe(connection: Connection, database: Database, relation: Relation) -> tuple[Column, ...]:
+    """The columns that a reading of ``relation`` has now; a primary key's are not nullable."""
+    result = connection.execute(probe(relation))
+    columns = database.columns(connection, relation.table, relation.query, result.cursor)
+    result.close()
+    return columns
+
+
+class TableReader:
+    """Reads one relation, a result after the other. ``connection`` is the same for all calls while a result is open."""
+
+    def __init__(self, source: Source, database: Database, position: Position | None) -> None:
+        self.source = source
+        self._database = database
+        self._position = position or Position()
+        self._after: Any = None  # the position's timestamp, as the column stores it
+        self._partition = partition_of(source.relation.table, source.config.mode)
+        self._columns: tuple[Column, ...] = ()
+        self._signature: object = None  # of a result that has these columns
+        self._shape: Shape | None = None
+        self._codec: TimestampCodec | None = None
+        self._key_schema: Schema | None = None
+        self._timestamps: list[int] = []  # places of the cursor's columns
+        self._incrementing = -1
+        self._result: CursorResult[Any] | None = None
+        self._kept: list[Row] = []  # the row that was fetched and not yet given out
+
+    @property
+    def open(self) -> bool:
+        """Whether a result is being read."""
+        return self._result is not None
+
+    def close(self) -> None:
+        """Give up the open result. Reading goes on after the last batch that :meth:`read` returned."""
+        result, self._result = self._result, None
+        if result is not None:
+            result.close()
+        self._kept = []
+
+    def read(self, connection: Connection) -> SourceBatch | None:
+        """The next batch; None when there is none for now. With the last batch of a result the result is closed."""
+        if self._result is None:
+            self._result = self._execute(connection)
+        if self._result is None:
+            return None
+        rows = self._fetch(self._result.cursor)
+        if not rows:
+            self.close()
+            return None
+        batch = self._batch(rows)
+        if not self._kept:
+            self.close()
+        return batch
+
+    def _execute(self, connection: Connection) -> CursorResult[Any] | None:
+        """None when there is certainly nothing to read."""
+        if not self._columns:
+            self._look(connection)
+        for _ in range(3):
+            bounds = self._bounds(connection)
+            if bounds is None:
+                return None
+            query = statement(self.source.relation, self.source.cursor, bounds, self.source.config.query_suffix)
+            result = connection.execution_options(stream_results=True).execute(query)
+            signature = self._database.signature(result.cursor)
+            if self._signature in (None, signature):
+                self._signature = signature
+                return result
+            # The table was changed: look at it again, then read it as it is now.
+            result.close()
+            self._look(connection)
+        raise TaskError(
+            f"the columns of {self.source.relation} change faster than they can be read",
+            code="sql.columns_changing",
+            hint="restart the task when the table has settled",
+        )
+
+    def _look(self, connection: Connection) -> None:
+        self._columns = describe(connection, self._database, self.source.relation)
+        self._signature = self._shape = self._codec = None
+        names = [column.name for column in self._columns]
+        self._timestamps = [find_column(names, name) for name in self.source.cursor.timestamps]
+        if self.source.cursor.incrementing:
+            self._incrementing = find_column(names, self.source.cursor.incrementing)
+
+    def _bounds(self, connection: Connection) -> Bounds | None:
+        cursor, position = self.source.cursor, self._position
+        if not cursor.timestamps:
+            return Bounds(after_id=position.incrementing)
+        if self._codec is None:
+            relation = self.source.relation
+            columns = [self._columns[place] for place in self._timestamps]
+            expression = relation.coalesced(cursor.timestamps)
+            self._codec = self._database.codec(connection, relation.clause(), expression, columns)
+        if self._codec is None:
+            return None
+        if self._after is None and position.timestamp is not None:
+            self._after = self._codec.to_stored(position.timestamp)
+        delay = timedelta(milliseconds=self.source.config.timestamp_delay)
+        return Bounds(self._after, position.incrementing, self._codec.bound(self._database.now(connection) - delay))
+
+    def _fetch(self, cursor: Any) -> list[Row]:
+        wanted = self.source.config.batch_rows
+        try:
+            rows = [*self._kept, *cursor.fetchmany(wanted + 1 - len(self._kept))]
+        except Exception as error:
+            found = self._database.unreadable(cursor)
+            if found is None:
+                raise
+            place, row = found
+            raise self._bad_value(self._columns[place], row, f"{row[place]} is out of range") from error
+        self._kept = [rows.pop()] if len(rows) > wanted else []
+        return rows
+
+    def _batch(self, rows: list[Row]) -> SourceBatch:
+        shape, values = self._convert(rows)
+        batch = SourceBatch(self.source.topic, values, shape.schema, source_partition=dict(self._partition))
+        if len(self.source.keys) == 1:
+            [name] = self.source.keys
+            batch.keys = [value[name] for value in values]
+        elif self.source.keys:
+            batch.keys = [{name: value[name] for name in self.source.keys} for value in values]
+        batch.key_schema = self._key_schema
+        if self.source.cursor.names:
+            self._advance(rows)
+            batch.source_offset = self._position.to_json() or None
+        return batch
+
+    def _convert(self, rows: list[Row]) -> tuple[Shape, list[dict[str, Any]]]:
+        shape = self._shape_for(rows)
+        try:
+            return shape, shape.convert(rows)
+        except NullInRequiredError:
+            # NOT NULL was dropped since, or never held (SQLite, views): the column is optional from now on.
+            nulls = {place for row in rows for place, value in enumerate(row) if value is None}
+            self._columns = tuple(
+                replace(column, nullable=True) if place in nulls else column
+                for place, column in enumerate(self._columns)
+            )
+            self._shape = None
+            return self._convert(rows)
+        except REFUSALS as error:
+            place, column, reason = shape.culprit(rows)
+            raise self._bad_value(column, rows[place], reason) from error
+
+    def _shape_for(self, rows: list[Row]) -> Shape:
+        known = self._shape
+        if known is None or any(column.kind is Kind.UNKNOWN for column in self._columns):
+            columns = []
+            for place, column in enumerate(self._columns):
+                if column.kind is Kind.UNKNOWN:
+                    before = known.columns[place] if known and known.columns[place].kind is not Kind.UNKNOWN else None
+                    found = infer(column.name, [row[place] for row in rows])
+                    column = widen(before, found) if found else before or column  # noqa: PLW2901
+                columns.append(column)
+            if known is None or known.columns != tuple(columns):
+                table = self.source.relation.table
+                mapping = self.source.mapping
+                known = shape_of(columns, table.name if table else None, mapping, self._database.normaliser)
+                self._key_schema = _key_schema(known.schema, self.source.keys)
+                self._shape = known
+        return known
+
+    def _advance(self, rows: list[Row]) -> None:
+        """Move the position behind ``rows``, or to the last place in them where resuming loses nothing."""
+        last = rows[-1]
+        identity = self._id_of(last) if self.source.cursor.incrementing else None
+        if not self._timestamps:
+            self._position = Position(incrementing=identity)
+            return
+        after = self._moment_of(last)
+        if identity is None and self._kept and self._moment_of(self._kept[0]) == after:
+            earlier = next((row for row in reversed(rows) if self._moment_of(row) != after), None)
+            if earlier is None:
+                return  # rows of one timestamp only, and it goes on: the position before them holds
+            last, after = earlier, self._moment_of(earlier)
+        assert self._codec is not None
+        try:
+            self._position = Position(self._codec.to_moment(after), identity)
+        except (ValueError, OverflowError) as error:
+            raise self._bad_value(self._columns[self._timestamps[0]], last, str(error)) from error
+        self._after = after
+
+    def _moment_of(self, row: Row) -> Any:
+        """The cursor's timestamp as the database stores it: the first that is not NULL."""
+        return next((row[place] for place in self._timestamps if row[place] is not None), None)
+
+    def _id_of(self, row: Row) -> int:
+        value = row[self._incrementing]
+        if isinstance(value, int) and not isinstance(value, bool):
+            number = value
+        elif isinstance(value, Decimal) and value.is_finite() and value == value.to_integral_value():
+            number = int(value)
+        else:
+            raise self._bad_value(self._columns[self._incrementing], row, f"{value!r} is not a whole number")
+        if number > _LARGEST_ID:
+            raise self._bad_value(self._columns[self._incrementing], row, f"{number} is more than an INT64 holds")
+        return number
+
+    def _bad_value(self, column: Column, row: Row, reason: str) -> TaskError:
+        names = [item.name for item in self._columns]
+        identity = ", ".join(f"{name}={row[find_column(names, name)]}" for name in self.source.identity)
+        return TaskError(
+            f"{self.source.relation}: column '{column.name}' of the row {identity or 'read last'} cannot be "
+            f"published: {reason}",
+            code="sql.bad_value",
+            hint=f"correct the row; or leave it out or change the column by a query: SELECT …, "
+            f"CAST({column.name} AS text) AS {column.name} FROM …",
+        )
+
+
+def _key_schema(value: Schema, keys: tuple[str, ...]) -> Schema | None:
+    if not keys:
+        return None
+    if len(keys) == 1:
+        return value.by_name[keys[0]]
+    return schema.struct({name: value.by_name[name] for name in keys})

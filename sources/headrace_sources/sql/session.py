@@ -1,0 +1,166 @@
+"""The one connection of a task: opened when there is something to read, given back when there is not."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+from sqlalchemy import URL, Connection, Engine, create_engine, event
+from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlchemyError
+
+from headrace import ConfigError, EnvironmentFault, HeadraceError, RetriableError
+from headrace_sources.sql import faults
+from headrace_sources.sql.config import SqlSourceConfig
+from headrace_sources.sql.dialects import Database, database_for
+from headrace_sources.sql.dialects.generic import Verdict
+from headrace_sources.sql.faults import Where, nowhere
+from headrace_sources.sql.urls import connection_url
+from headrace_sources.sql.zones import find_zone
+
+_ISOLATION = {"SQL_SERVER_SNAPSHOT": "SNAPSHOT"}
+
+
+class Session:
+    """Used from one thread; :meth:`cancel` may be called from another.
+
+    ``database`` holds the facts of this kind of database. All errors that leave this class are headrace's.
+    """
+
+    def __init__(self, config: SqlSourceConfig, where: Where = nowhere) -> None:
+        """Raises ConfigError and EnvironmentFault; does not connect."""
+        self._config = config
+        self._where = where
+        self.url = _url(config)
+        self.database = self._find_database()
+        self._engine: Engine | None = None
+        self._connection: Connection | None = None
+        self._failures = 0
+        self._lock = threading.Lock()  # guards what cancel() uses
+        self._running: Any = None
+
+    def _find_database(self) -> Database:
+        zone = find_zone(self._config.timezone)
+        assert zone is not None, "the configuration was validated"
+        try:
+            return database_for(self.url, zone)
+        except (ImportError, NoSuchModuleError) as error:
+            raise faults.missing_driver(error, self.url, self._where) from error
+
+    def connection(self) -> Connection:
+        """The open connection, or a new one. Raises EnvironmentFault, ConfigError and RetriableError."""
+        if self._connection is None:
+            engine = self._engine or self._make_engine()
+            try:
+                connection = engine.connect()
+            except DBAPIError as error:
+                raise self._refused(faults.connecting(error, self._verdict(error), self.url, self._where)) from error
+            except ArgumentError as error:  # an isolation level that this database does not have
+                key = "transaction.isolation.mode"
+                raise ConfigError(str(error), code="config.invalid_value", hint=self._where(key)) from error
+            self._failures = 0
+            self._connection = connection
+            with self._lock:
+                self._running = connection.connection.dbapi_connection
+        return self._connection
+
+    def close_transaction(self) -> None:
+        """Nothing stays open but the connection itself, which waits for the next use."""
+        connection, self._connection = self._connection, None
+        with self._lock:
+            self._running = None
+        if connection is not None:
+            try:
+                connection.close()
+            except self._errors():
+                # Rolling back a reading transaction on a dead connection: there is nothing to undo.
+                connection.invalidate()
+                connection.close()
+
+    def release(self) -> None:
+        """Close the connection, too. It is opened anew when it is needed."""
+        self.close_transaction()
+        if self._engine is not None:
+            self._engine.dispose()
+
+    def cancel(self) -> None:
+        """End what the database is doing for this task, from another thread."""
+        with self._lock:
+            if self._running is not None:
+                # The statement may end by itself, or its connection break, at this very moment: as good as cancelled.
+                with suppress(*self._errors()):
+                    self.database.cancel(self._running)
+
+    @contextmanager
+    def reading(self, subject: str) -> Iterator[Connection]:
+        """A connection to read ``subject`` with; the driver's errors become ours and end the transaction."""
+        connection = self.connection()
+        try:
+            yield connection
+        except self._errors() as error:
+            verdict = self._verdict(error)
+            if verdict is Verdict.LOST:
+                connection.invalidate()
+            self.close_transaction()
+            raise faults.running(error, verdict, self.url, subject, self._where) from error
+        except BaseException:
+            self.close_transaction()
+            raise
+
+    def _make_engine(self) -> Engine:
+        level = self._config.isolation
+        options: dict[str, Any] = {}
+        if level != "DEFAULT":
+            options["isolation_level"] = _ISOLATION.get(level, level.replace("_", " "))
+        try:
+            self._engine = create_engine(
+                self.url,
+                connect_args=self.database.connect_args(self.url),
+                pool_size=1,
+                max_overflow=0,
+                pool_pre_ping=True,  # a connection that died between two polls is replaced without anybody noticing
+                **options,
+            )
+        except (ImportError, NoSuchModuleError) as error:
+            raise faults.missing_driver(error, self.url, self._where) from error
+        event.listen(self._engine, "connect", lambda raw, _: self.database.prepare(raw))
+        return self._engine
+
+    def _errors(self) -> tuple[type[Exception], ...]:
+        """What a driver raises, and SQLAlchemy around it."""
+        driver: type[Exception] | None = self._engine.dialect.loaded_dbapi.Error if self._engine is not None else None
+        return (SQLAlchemyError, driver) if driver is not None else (SQLAlchemyError,)
+
+    def _verdict(self, error: Exception) -> Verdict:
+        if isinstance(error, DBAPIError):
+            if error.connection_invalidated:
+                return Verdict.LOST
+            if not isinstance(error.orig, Exception):
+                return Verdict.OTHER
+            error = error.orig
+        verdict = self.database.verdict(error)
+        if verdict is Verdict.OTHER and self._engine is not None and self._running is not None:
+            gone = self._engine.dialect.is_disconnect(error, self._running, None)  # type: ignore[arg-type]
+            return Verdict.LOST if gone else Verdict.OTHER
+        return verdict
+
+    def _refused(self, error: HeadraceError) -> HeadraceError:
+        """Count tries, as connection.attempts and connection.backoff.ms ask for."""
+        self._failures += 1
+        if not isinstance(error, RetriableError):
+            return error
+        if self._config.attempts is not None and self._failures >= self._config.attempts:
+            hint = f"connection.attempts is {self._config.attempts} ({self._where('connection.attempts')})"
+            return EnvironmentFault(error.message, code=error.code, hint=hint)
+        if self._config.backoff is not None:
+            error.delay = self._config.backoff / 1000
+        return error
+
+
+def _url(config: SqlSourceConfig) -> URL:
+    password = config.password.get_secret_value() if config.password else None
+    url, findings = connection_url(config.url, config.user, password, config.parameters)
+    if url is None or findings:
+        raise ConfigError(findings=findings)
+    return url

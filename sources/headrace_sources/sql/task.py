@@ -1,0 +1,170 @@
+"""The SQL source's task: which table is due, and a batch of it.
+
+A table's result is read to its end before the next table begins, on one connection; the table that finished longest ago
+goes first. ``tasks.max`` is what reads several tables at once. Between polls no transaction is open.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from headrace import ConfigError, Finding, RetriableError, Schedule, SourceBatch, SourceContext, SourceTask, Wait
+from headrace_sources.sql.catalog import Target, look_at, unread_rows, wanted_tables
+from headrace_sources.sql.config import SqlSourceConfig, is_duration
+from headrace_sources.sql.dialects.generic import TableName
+from headrace_sources.sql.offsets import Position, stored_positions
+from headrace_sources.sql.reader import Source, TableReader
+from headrace_sources.sql.session import Session
+from headrace_sources.sql.timestamps import from_json
+from headrace_sources.sql.types import TypeMapping
+from headrace_sources.sql.zones import find_zone
+
+_KEEP_OPEN = 60.0
+"""Seconds: a connection that is not needed for longer is closed."""
+
+
+@dataclass
+class _Turn:
+    """A table and when it is due."""
+
+    reader: TableReader
+    due: datetime
+
+
+class SqlSourceTask(SourceTask):
+    """Reads the tables that the connector gave it, or the query."""
+
+    def __init__(self) -> None:
+        self._session: Session | None = None
+        self._canceller: Canceller | None = None
+        self._turns: list[_Turn] = []
+        self._current: _Turn | None = None
+
+    def start(self, context: SourceContext) -> None:
+        """Connect, look at every table, find the stored positions."""
+        self._context = context
+        config = SqlSourceConfig.parse(context.properties)
+        schedule = context.schedule(config.poll_interval)
+        self.stop()  # an earlier try may have got half way
+        self._session = session = Session(config, context.where)
+        self._canceller = Canceller(context.stop_event, session)
+        self._canceller.start()
+        with session.reading("the database") as connection:
+            tables = task_tables(config) or wanted_tables(connection, session.database, config)
+            targets = self._targets(config, [None] if config.query else tables)
+            now = session.database.now(connection)
+        session.close_transaction()
+        stored = stored_positions(context.offset_reader, [target.relation.table for target in targets], config.mode)
+        initial = _initial(config, now)
+        self._schedule: Schedule = schedule
+        # A cron expression means its moments; a pause means the pause between two polls, so the first is due at once.
+        first = datetime.now(UTC) if is_duration(config.poll_interval) else schedule.next_after(datetime.now(UTC))
+        zone = find_zone(config.timezone)
+        assert zone is not None, "the configuration was validated"
+        mapping = TypeMapping(config.numeric, config.granularity, zone)
+        for target in targets:
+            source = Source(target.relation, target.cursor, target.keys, target.identity, config, mapping)
+            position = stored[target.relation.table] or initial
+            self._turns.append(_Turn(TableReader(source, session.database, position), first))
+
+    def _targets(self, config: SqlSourceConfig, tables: Sequence[TableName | None]) -> list[Target]:
+        assert self._session is not None
+        targets, findings = [], []
+        for table in tables:
+            with self._session.reading(f"table {table}" if table else "the query") as connection:
+                target, found = look_at(connection, self._session.database, config, table)
+                if target is not None:
+                    targets.append(target)
+                    found = [*found, *unread_rows(connection, target)]
+            findings += found
+        for finding in findings:
+            if finding.severity == "warning":
+                self._context.log.warning("unwise", code=finding.code, reason=finding.message, hint=finding.hint)
+        if errors := [self._located(finding) for finding in findings if finding.severity == "error"]:
+            raise ConfigError(findings=errors)
+        return targets
+
+    def _located(self, finding: Finding) -> Finding:
+        where = f"{finding.hint} ({self._context.where(finding.key)})"
+        return Finding(finding.code, finding.message, finding.key, where)
+
+    def poll(self) -> SourceBatch | Wait:
+        """One batch of the table whose turn it is. Raises RetriableError, ConfigError, EnvironmentFault, TaskError."""
+        session = self._session
+        assert session is not None
+        if self._context.stop_event.is_set():
+            return Wait(0.0)
+        turn = self._current or min(self._turns, key=lambda turn: turn.due)
+        if self._current is None and (wait := (turn.due - datetime.now(UTC)).total_seconds()) > 0:
+            if wait > _KEEP_OPEN:
+                session.release()
+            return Wait(wait)
+        reader = turn.reader
+        try:
+            with session.reading(str(reader.source.relation)) as connection:
+                batch = reader.read(connection)
+        except BaseException as error:
+            reader.close()
+            self._current = None
+            if self._context.stop_event.is_set() and isinstance(error, RetriableError):
+                return Wait(0.0)  # the statement was cancelled because of it
+            raise
+        if reader.open:
+            self._current = turn
+        else:
+            self._current = None
+            session.close_transaction()
+            turn.due = self._schedule.next_after(datetime.now(UTC))
+        return batch if batch is not None else Wait(0.0)
+
+    def stop(self) -> None:
+        """Close the connection. May be called at any time."""
+        canceller, self._canceller = self._canceller, None
+        if canceller is not None:
+            canceller.end()
+        session, self._session = self._session, None
+        if session is not None:
+            session.release()
+        self._turns, self._current = [], None
+
+
+class Canceller(threading.Thread):
+    """Cancels the running statement when the task is told to stop: a sort of a large table may take minutes."""
+
+    _LOOK = 0.5  # seconds; there is no waiting for two events at once
+
+    def __init__(self, stop_event: threading.Event, session: Session) -> None:
+        super().__init__(name=f"{threading.current_thread().name}-cancel", daemon=True)
+        self._stop_event = stop_event
+        self._session = session
+        self._ended = threading.Event()
+
+    def run(self) -> None:
+        while not self._ended.is_set():
+            if self._stop_event.wait(self._LOOK):
+                self._session.cancel()
+                return
+
+    def end(self) -> None:
+        """Nothing is to be cancelled any more."""
+        self._ended.set()
+
+
+def task_tables(config: SqlSourceConfig) -> list[TableName]:
+    """Tables as the connector wrote them into the task's configuration; empty when it did not."""
+    return [TableName(*pair) for pair in json.loads(config.tables)] if config.tables else []
+
+
+def written_tables(tables: list[TableName]) -> str:
+    """The other way round."""
+    return json.dumps([list(table) for table in tables])
+
+
+def _initial(config: SqlSourceConfig, now: datetime) -> Position | None:
+    if config.timestamp_initial is None or "timestamp" not in config.mode:
+        return None
+    return Position(now if config.timestamp_initial == -1 else from_json(config.timestamp_initial, None))

@@ -1,0 +1,209 @@
+"""Columns to fields: which schema a column gets, and what must be done to its values.
+
+The rules are those of the JDBC source connector. Types that Connect cannot express (arrays, ranges, intervals, enums,
+json, uuid …), which that connector drops, arrive as STRING in the database's own text form.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, tzinfo
+from decimal import Decimal
+from typing import Any, NamedTuple
+
+from headrace import Schema, Type, schema
+
+
+class Kind(enum.Enum):
+    """What a column holds; the Python type of its values in parentheses."""
+
+    BOOLEAN = "boolean"  # bool
+    INT16 = "int16"  # int
+    INT32 = "int32"  # int
+    INT64 = "int64"  # int
+    FLOAT32 = "float32"  # float
+    FLOAT64 = "float64"  # float
+    DECIMAL = "decimal"  # Decimal; precision and scale None = any
+    DATE = "date"  # date
+    TIME = "time"  # time
+    MOMENT = "moment"  # aware datetime: a timestamp with a zone
+    LOCAL = "local"  # naive datetime: a timestamp without one
+    TEXT = "text"  # str
+    BYTES = "bytes"  # bytes
+    UNKNOWN = "unknown"  # the database does not say, the values do
+
+
+INTEGERS = frozenset({Kind.INT16, Kind.INT32, Kind.INT64})
+TIMESTAMPS = frozenset({Kind.MOMENT, Kind.LOCAL})
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One column of a table or of a query's result. ``precision`` of a timestamp: digits of the second's fraction."""
+
+    name: str
+    kind: Kind
+    nullable: bool = True
+    precision: int | None = None
+    scale: int | None = None
+
+
+class Conversion(NamedTuple):
+    """What to do to a value: ``code`` with ``{v}`` for the value and ``{f}`` for ``argument``.
+
+    ``guard`` must hold of the value as the driver gave it (``{v}``), or the row is refused.
+    """
+
+    code: str = "{v}"
+    argument: Any = None
+    guard: str = ""
+
+
+_PLAIN: Mapping[Kind, Schema] = {
+    Kind.BOOLEAN: schema.BOOLEAN,
+    Kind.INT16: schema.INT16,
+    Kind.INT32: schema.INT32,
+    Kind.INT64: schema.INT64,
+    Kind.FLOAT32: schema.FLOAT32,
+    Kind.FLOAT64: schema.FLOAT64,
+    Kind.DATE: schema.DATE_SCHEMA,
+    Kind.TIME: schema.TIME_SCHEMA,
+    Kind.TEXT: schema.STRING,
+    Kind.BYTES: schema.BYTES,
+    Kind.UNKNOWN: schema.STRING,
+}
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MOST_DIGITS = 18  # of an INT64
+
+
+@dataclass(frozen=True)
+class TypeMapping:
+    """The user's choices: ``numeric.mapping``, ``timestamp.granularity``, ``db.timezone``."""
+
+    numeric: str
+    granularity: str
+    zone: tzinfo
+
+    def schema_of(self, column: Column) -> Schema:
+        """The field's schema."""
+        if column.kind is Kind.DECIMAL:
+            found = self._numeric(column)
+        elif column.kind in TIMESTAMPS:
+            found = self._timestamp()
+        else:
+            found = _PLAIN[column.kind]
+        return found.as_optional() if column.nullable else found
+
+    def conversion(self, column: Column) -> Conversion:
+        """From the value the kind promises to the value the schema promises. Raises ValueError, ArithmeticError."""
+        if column.kind is Kind.DECIMAL:
+            return _number(self._numeric(column))
+        if column.kind in TIMESTAMPS:
+            return self._moment(column.kind is Kind.MOMENT)
+        return Conversion()
+
+    def _numeric(self, column: Column) -> Schema:
+        precision, scale = column.precision, column.scale
+        fit = self.numeric in ("best_fit", "best_fit_eager_double")
+        if precision is None or scale is None:
+            return schema.FLOAT64 if fit else schema.STRING
+        small = precision <= _MOST_DIGITS
+        if small and ((scale == 0 and self.numeric != "none") or (scale < 0 and fit)):
+            return _integer(precision)
+        if scale > 0 and ((small and fit) or self.numeric == "best_fit_eager_double"):
+            return schema.FLOAT64
+        return schema.decimal(scale, precision)
+
+    def _timestamp(self) -> Schema:
+        if self.granularity == "connect_logical":
+            return schema.TIMESTAMP_SCHEMA
+        return schema.INT64 if self.granularity.endswith("long") else schema.STRING
+
+    def _moment(self, aware: bool) -> Conversion:
+        unit, _, form = self.granularity.partition("_")
+        if self.granularity == "connect_logical":
+            if aware:
+                return Conversion()  # sessions are in UTC, so the value is
+            return Conversion("{v}.replace(tzinfo={f})", UTC) if self.zone is UTC else Conversion("{f}({v})", self._utc)
+        if form == "iso_datetime_string":
+            code = "{v}"
+            if aware:
+                # A zone that is UTC is cheap to leave out; any other one changes the digits.
+                code += ".replace(tzinfo=None)" if self.zone is UTC else ".astimezone({f}).replace(tzinfo=None)"
+            code += ".isoformat('T', 'microseconds')" + (" + '000'" if unit == "nanos" else "")
+            return Conversion(code, self.zone)
+        number = "{f}({v})" + (" * 1000" if unit == "nanos" else "")
+        return Conversion(f"str({number})" if form == "string" else number, micros if aware else self._local_micros)
+
+    def _utc(self, value: datetime) -> datetime:
+        return value.replace(tzinfo=self.zone).astimezone(UTC)
+
+    def _local_micros(self, value: datetime) -> int:
+        return micros(self._utc(value))
+
+
+def micros(moment: datetime) -> int:
+    """Microseconds since the epoch."""
+    delta = moment - _EPOCH
+    return (delta.days * 86_400 + delta.seconds) * 1_000_000 + delta.microseconds
+
+
+def _integer(digits: int) -> Schema:
+    if digits > 9:
+        return schema.INT64
+    if digits > 4:
+        return schema.INT32
+    return schema.INT16 if digits > 2 else schema.INT8
+
+
+def _number(target: Schema) -> Conversion:
+    if target.type is Type.STRING:
+        return Conversion("{f}({v})", plain_digits)
+    if target.type is Type.FLOAT64:
+        return Conversion("{f}({v})", float)
+    if target.type is not Type.BYTES:
+        return Conversion("{f}({v})", int)  # raises for NaN and infinity
+    scale = int(target.parameter("scale") or 0)
+    if scale < 0:
+        return Conversion("{v}.quantize({f})", Decimal(1).scaleb(-scale), "{v}.is_finite()")
+    return Conversion(guard="{v}.is_finite()")  # Connect's Decimal has neither NaN nor infinity
+
+
+def plain_digits(value: Decimal) -> str:
+    """All digits, no exponent; ``NaN`` and ``Infinity`` by name."""
+    return format(value, "f")
+
+
+def infer(name: str, values: Sequence[Any]) -> Column | None:
+    """A column of which only the values are known: the narrowest kind that holds all; None if all are NULL."""
+    found = {type(value) for value in values if value is not None}
+    if not found:
+        return None
+    if found == {bool}:
+        return Column(name, Kind.BOOLEAN)
+    if found == {int}:
+        return Column(name, Kind.INT64)
+    if found <= {int, float}:
+        return Column(name, Kind.FLOAT64)
+    if found <= {bytes, bytearray, memoryview}:
+        return Column(name, Kind.BYTES)
+    if found == {datetime}:
+        return Column(name, Kind.LOCAL if all(v is None or v.tzinfo is None for v in values) else Kind.MOMENT)
+    if found <= {int, Decimal}:
+        return Column(name, Kind.DECIMAL)
+    return Column(name, Kind.TEXT)
+
+
+def widen(known: Column | None, found: Column) -> Column:
+    """What holds the values of two batches."""
+    if known is None or found.kind is known.kind:
+        return found
+    if {known.kind, found.kind} == {Kind.INT64, Kind.FLOAT64}:
+        return Column(found.name, Kind.FLOAT64)
+    return Column(found.name, Kind.TEXT)
+
+
+Normaliser = Callable[[Any], Any]
+"""From a driver's value to the value that a kind promises. Raises ValueError, TypeError or ArithmeticError."""
