@@ -64,11 +64,15 @@ def parse_yaml(text: str, file: str) -> Node:
     return _YamlTree(file).node(root)
 
 
+_TAG = "tag:yaml.org,2002:"
+
+
 class _YamlTree:
     """Nodes of PyYAML → ours."""
 
     # Aliases can make a small text a huge tree ("billion laughs"); no configuration is near this.
     LIMIT = 20_000
+    TAGS = frozenset({"str", "int", "float", "bool", "null", "timestamp", "value", "merge", "seq", "map"})
 
     def __init__(self, file: str) -> None:
         self._file = file
@@ -82,10 +86,10 @@ class _YamlTree:
         self._made += 1
         if self._made > self.LIMIT:
             raise syntax_error(place, f"more than {self.LIMIT} values", "write fewer aliases")
-        if not node.tag.startswith("tag:yaml.org,2002:"):
+        if node.tag.removeprefix(_TAG) not in self.TAGS:
             raise syntax_error(place, f"the tag {node.tag} has no meaning here", "write the value without a tag")
         if isinstance(node, yaml.ScalarNode):
-            return Scalar(None if node.tag == "tag:yaml.org,2002:null" and not node.style else node.value, place)
+            return Scalar(None if node.tag == f"{_TAG}null" and not node.style else node.value, place)
         self._open.add(id(node))
         try:
             if isinstance(node, yaml.SequenceNode):
@@ -100,7 +104,7 @@ class _YamlTree:
         explicit = set()
         for key, value in node.value:
             place = self._place(key)
-            if key.tag == "tag:yaml.org,2002:merge":
+            if key.tag == f"{_TAG}merge":
                 for entry in self._merged(value):
                     merged.setdefault(entry[0], entry)  # of several merged maps the first wins
             elif not isinstance(key, yaml.ScalarNode) or not key.value:

@@ -76,45 +76,65 @@ class TestUnreachable:
 
 @pytest.mark.usefixtures("no_threads_left")
 class TestRefused:
+    """What the broker itself refuses. kafka-python then gives up all that it has, good records too."""
+
     def test_a_record_that_only_the_topic_finds_too_large_fails_alone(
         self, broker: KafkaPythonBroker, unique_name: str
     ) -> None:
-        admin, producer = broker.admin({}), broker.producer({})
-        admin.create_topics([NewTopic(unique_name, 1, 1, {"max.message.bytes": "2000"})])
-        small = [producer.send(EncodedBatch(unique_name, [b"s" * 900])) for _ in range(6)]
-        large = producer.send(EncodedBatch(unique_name, [b"x" * 4_000]))
-        small.append(producer.send(EncodedBatch(unique_name, [b"s" * 900])))
-        assert producer.flush(PATIENCE)
-        assert [delivery.error() for delivery in small] == [None] * 7
-        error = large.error()
-        assert isinstance(error, DataError)
-        assert error.code == "data.record_too_large"
-        assert admin.end_offsets([unique_name]) == {TopicPartition(unique_name, 0): 7}
-        producer.close(PATIENCE)
-        admin.close()
+        batches = [EncodedBatch(unique_name, [b"s" * 900]) for _ in range(8)]
+        batches[6] = EncodedBatch(unique_name, [b"x" * 4_000])
+        code = self._send_until_only_one_is_refused(broker, batches, {"max.message.bytes": "2000"}, 6)
+        assert code == "data.record_too_large"
 
     def test_good_records_are_told_from_the_bad_one_they_travelled_with(
         self, broker: KafkaPythonBroker, unique_name: str
     ) -> None:
         """A compacted topic refuses records without a key, and with them all others of the same request."""
-        admin, producer = broker.admin({}), broker.producer({"linger.ms": "1000"})
-        admin.create_topics([NewTopic(unique_name, 1, 1, {"cleanup.policy": "compact"})])
         batches = [EncodedBatch(unique_name, [b"%d" % number], [b"k"]) for number in range(5)]
         batches[3] = EncodedBatch(unique_name, [b"bad"])
-        errors = self._send(producer, batches)
-        assert all(errors)
-        errors = self._send(producer, batches)
-        assert [type(error) for error in errors] == [type(None)] * 3 + [DataError, type(None)]
-        assert errors[3].code == "data.refused"
-        assert admin.end_offsets([unique_name]) == {TopicPartition(unique_name, 0): 4}
+        code = self._send_until_only_one_is_refused(broker, batches, {"cleanup.policy": "compact"}, 3)
+        assert code == "data.refused"
+
+    def test_a_batch_fails_with_its_own_bad_record(self, broker: KafkaPythonBroker, unique_name: str) -> None:
+        admin, producer = broker.admin({}), broker.producer({})
+        admin.create_topics([NewTopic(unique_name, 1, 1, {"cleanup.policy": "compact"})])
+        delivery = producer.send(EncodedBatch(unique_name, [b"good", b"bad", b"good"], [b"k", None, b"k"]))
+        assert producer.flush(PATIENCE)
+        error = delivery.error()
+        assert isinstance(error, DataError)
+        assert "without key" in str(error)
         producer.close(PATIENCE)
         admin.close()
 
     @staticmethod
-    def _send(producer: Any, batches: list[EncodedBatch]) -> list[Any]:
-        deliveries = [producer.send(batch) for batch in batches]
+    def _send_until_only_one_is_refused(
+        broker: KafkaPythonBroker, batches: list[EncodedBatch], config: dict[str, str], bad: int
+    ) -> str:
+        """As a source does: send, see the failure, send all that is not acknowledged again, once."""
+        topic = batches[0].topic
+        admin, producer = broker.admin({}), broker.producer({"linger.ms": "1000"})
+        admin.create_topics([NewTopic(topic, 1, 1, config), NewTopic(f"{topic}-other", 1, 1)])
+        batches.append(EncodedBatch(f"{topic}-other", [b"elsewhere"]))
+        good = [number for number in range(len(batches)) if number != bad]
+        first = [producer.send(batch) for batch in batches]
+        assert not producer.flush(PATIENCE)
+        wait_until(first[bad].done)
+        assert isinstance(first[bad].error(), DataError)
+        assert [first[number].error() for number in good] == [None] * len(good)
+        again = [number for number in range(len(batches)) if not first[number].done() or first[number].error()]
+        second = {number: producer.send(batches[number]) for number in again}
+        wait_until(lambda: all(delivery.done() for delivery in second.values()))
+        error = second.pop(bad).error()
+        assert [delivery.error() for delivery in second.values()] == [None] * len(second)
+        last = producer.send(EncodedBatch(f"{topic}-other", [b"last"]))
         assert producer.flush(PATIENCE)
-        return [delivery.error() for delivery in deliveries]
+        assert last.error() is None
+        stored = admin.end_offsets([topic, f"{topic}-other"])
+        assert stored == {TopicPartition(topic, 0): len(good) - 1, TopicPartition(f"{topic}-other", 0): 2}
+        producer.close(PATIENCE)
+        admin.close()
+        assert isinstance(error, DataError)
+        return error.code
 
     def test_an_impossible_topic_name_is_a_fault(self, broker: KafkaPythonBroker) -> None:
         producer = broker.producer({})
@@ -229,9 +249,12 @@ class TestOutage:
         producer, admin = broker.producer({}), broker.admin({})
         reader = Member(broker, "g").subscribe(["t"]).join()
         reader.commit_when_revoked = False
+        assert producer.send(EncodedBatch("t", [b"0"]))
+        assert producer.flush(PATIENCE)
         stack.kafka.kill()
         delivery = producer.send(EncodedBatch("t", [b"1"]))
         producer.close(0)
+        assert delivery.done()
         assert isinstance(delivery.error(), RetriableError)
         with pytest.raises(RetriableError):
             admin.cluster_id()

@@ -114,6 +114,9 @@ def describe(
     headrace describe worker
     """
     keys = _keys(plugin)
+    if not keys and not json:
+        out.print(f"{plugin} has no keys", markup=False)
+        return
     if key is not None:
         keys = [_one_key(plugin, key, keys)]
     if json:
@@ -210,7 +213,8 @@ def _with_progress(label: str, file: ConfigFile, ask: Callable[[], Iterable[Find
         key = "" if file.is_connector else "bootstrap.servers"
         found = list(own) or [Finding(error.code, error.message, key, error.hint)]
     errors = len(_errors(found))
-    counts = [f"{count} {word}" for count, word in ((errors, "errors"), (len(found) - errors, "warnings")) if count]
+    numbers = (("error", errors), ("warning", len(found) - errors))
+    counts = [f"{number} {word}{'' if number == 1 else 's'}" for word, number in numbers if number]
     err.print(", ".join(counts) or "ok")
     return located(found, file.positions, file.path)
 

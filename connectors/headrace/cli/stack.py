@@ -87,7 +87,7 @@ def _show(found: Addresses, folder: Path, json: bool, how_to_stop: str) -> None:
     if json:
         print_json({"data": str(folder), "engines": found})
     else:
-        err.print(", ".join(f"{engine['title']} {engine['version']}" for engine in found.values()), "answer at")
+        err.print("up: " + ", ".join(f"{engine['title']} {engine['version']}" for engine in found.values()))
         # On stdout, for eval "$(headrace up --detach)": the names that config/ uses.
         for engine in found.values():
             out.print(f"export {engine['variable']}={shlex.quote(engine['address'])}", markup=False)

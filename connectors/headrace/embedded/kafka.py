@@ -5,7 +5,6 @@ from __future__ import annotations
 import socket
 import subprocess
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -16,6 +15,7 @@ from headrace.embedded.jars import fetch
 from headrace.embedded.java import java_command
 from headrace.embedded.ports import HOST, free_port
 from headrace.embedded.process import SupervisedProcess
+from headrace.embedded.together import start_together, stop_together
 from headrace.errors import EnvironmentFault
 
 # Any 16 bytes will do (base64): brokers with another id refuse the folder.
@@ -190,7 +190,7 @@ class Kafka:
     def start(self) -> None:
         """All brokers at once: a quorum needs two of three."""
         fetch(locked("kafka").jars)
-        self._each(Broker.start)
+        start_together(self.brokers)
 
     def check(self) -> None:
         """EnvironmentFault with the end of its log if a broker was started and has ended by itself."""
@@ -203,19 +203,15 @@ class Kafka:
             broker.hold(*descriptors)
 
     def stop(self) -> None:
-        self._each(Broker.stop)
+        stop_together(self.brokers)
 
     def kill(self) -> None:
-        self._each(Broker.kill)
+        for broker in self.brokers:
+            broker.kill()
 
     def restart(self) -> None:
         self.stop()
         self.start()
-
-    def _each(self, action: Callable[[Broker], None]) -> None:
-        with ThreadPoolExecutor(len(self.brokers), "kafka") as pool:
-            for done in [pool.submit(action, broker) for broker in self.brokers]:
-                done.result()
 
     def __enter__(self) -> Self:
         self.start()

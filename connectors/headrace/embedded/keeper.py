@@ -10,11 +10,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import Event
+from time import monotonic
 from types import FrameType
-from typing import IO, Any, NoReturn
+from typing import IO, Any
 
-from headrace.embedded.extra import psutil
 from headrace.embedded.lock import FileLock
+from headrace.embedded.process import is_alive
 from headrace.embedded.stack import LOCK, EmbeddedStack
 from headrace.errors import ConflictError, EnvironmentFault, HeadraceError
 
@@ -22,6 +23,7 @@ Addresses = dict[str, dict[str, str]]
 _ENDS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _DOWN_WITHIN = 60.0
 """Seconds: longer than the longest grace of an engine."""
+_OWNER_ENDS = 5.0
 
 
 class _Told(BaseException):
@@ -45,7 +47,7 @@ def addresses(stack: EmbeddedStack) -> Addresses:
 def keep(stack: EmbeddedStack, started: Callable[[], None]) -> None:
     """Start the stack, call ``started``, return when SIGINT, SIGTERM or SIGHUP has come and all engines have ended.
 
-    A second signal ends this process at once; the supervisors then end the engines. Raises what a start raises, and
+    Further signals change nothing: all engines have ended within their grace. Raises what a start raises, and
     EnvironmentFault with its log when an engine ends by itself (the others are stopped). Main thread only.
     """
     with _signals() as child_ended:
@@ -66,10 +68,13 @@ def _signals() -> Iterator[Event]:
     child_ended = Event()
     before = {number: signal.getsignal(number) for number in (*_ENDS, signal.SIGCHLD)}
 
-    def told(number: int, frame: FrameType | None) -> NoReturn:
-        for end in _ENDS:
-            signal.signal(end, signal.SIG_DFL)
-        raise _Told
+    been_told = False
+
+    def told(number: int, frame: FrameType | None) -> None:
+        nonlocal been_told
+        if not been_told:
+            been_told = True
+            raise _Told
 
     signal.signal(signal.SIGCHLD, lambda number, frame: child_ended.set())
     for end in _ENDS:
@@ -149,7 +154,7 @@ def stop_in(data: Path) -> int | None:
             return None
         with suppress(ProcessLookupError):  # it was killed a moment ago; its engines' supervisors end them
             os.kill(owner, signal.SIGTERM)
-        ended = _gone(owner) and lock.acquire_within(_DOWN_WITHIN)
+        ended = lock.acquire_within(_DOWN_WITHIN)
     except OSError as error:
         raise EnvironmentFault(
             f"the stack in {data} cannot be stopped: {error.strerror or error}",
@@ -163,17 +168,11 @@ def stop_in(data: Path) -> int | None:
             code="embedded.down",
             hint=f"kill -9 {owner} ends it; what the engines have acknowledged is kept",
         )
+    # The engines are gone; the owner has nothing left to do. One that does other things too may go on.
+    deadline, pause = monotonic() + _OWNER_ENDS, Event()
+    while is_alive(owner) and monotonic() < deadline:
+        pause.wait(0.02)  # nobody tells when a process that is no child ends
     return owner
-
-
-def _gone(process: int) -> bool:
-    try:
-        psutil().Process(process).wait(_DOWN_WITHIN)
-    except psutil().NoSuchProcess:
-        return True
-    except psutil().TimeoutExpired:
-        return False
-    return True
 
 
 def main(arguments: list[str]) -> int:

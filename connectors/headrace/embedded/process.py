@@ -15,6 +15,14 @@ from headrace.errors import EnvironmentFault
 _SUPERVISOR = Path(__file__).with_name("supervisor.py")
 
 
+def is_alive(pid: int) -> bool:
+    """Whether a process runs. One that has ended and that its parent has not noticed yet does not."""
+    try:
+        return bool(psutil().Process(pid).status() != psutil().STATUS_ZOMBIE)
+    except psutil().NoSuchProcess:
+        return False
+
+
 class SupervisedProcess:
     """A running engine process below its supervisor.
 

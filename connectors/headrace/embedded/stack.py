@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -11,11 +11,12 @@ from typing import Any, Self
 from headrace.config import nearest
 from headrace.embedded.artifacts import locked
 from headrace.embedded.elasticsearch import Elasticsearch
-from headrace.embedded.extra import psutil
 from headrace.embedded.jars import fetch
 from headrace.embedded.kafka import Kafka
 from headrace.embedded.lock import FileLock
 from headrace.embedded.postgres import Postgres
+from headrace.embedded.process import is_alive
+from headrace.embedded.together import start_together, stop_together
 from headrace.errors import ConfigError, ConflictError, EnvironmentFault
 
 ENGINES = ("kafka", "elasticsearch", "postgres")
@@ -96,18 +97,9 @@ class EmbeddedStack:
         self.fetch()
         self._acquire()
         try:
-            with ThreadPoolExecutor(max(1, len(self.engines)), "start") as pool:
-                starts = [pool.submit(engine.start) for engine in self.engines.values()]
-                try:
-                    for start in as_completed(starts):
-                        start.result()
-                except BaseException:
-                    # Now, not when the others are up: their wait ends with their process.
-                    self._kill_all()
-                    raise
+            start_together(list(self.engines.values()))
         except BaseException:
-            self._kill_all()  # one that was not yet a process a moment ago
-            self._lock.release()
+            self._release()
             raise
 
     def fetch(self) -> None:
@@ -119,7 +111,8 @@ class EmbeddedStack:
         try:
             self.data.mkdir(parents=True, exist_ok=True)
             taken = self._lock.try_acquire()
-            if not taken and not _exists(self._lock.holder()):
+            owner = None if taken else self._lock.holder()
+            if not taken and (owner is None or not is_alive(owner)):
                 taken = self._lock.acquire_within(_LEFTOVERS_END)
         except OSError as error:
             raise EnvironmentFault(
@@ -131,11 +124,16 @@ class EmbeddedStack:
             raise ConflictError(
                 f"a stack is already running in {self.data}",
                 code="embedded.already_running",
-                hint=f"headrace down --data {self.data} stops it; another folder may hold a second one",
+                hint=f"headrace down --data {shlex.quote(str(self.data))} stops it; another folder can hold another",
             )
         assert self._lock.descriptor is not None
         for engine in self.engines.values():
             engine.hold(self._lock.descriptor)
+
+    def _release(self) -> None:
+        for engine in self.engines.values():
+            engine.hold()
+        self._lock.release()
 
     def check(self) -> None:
         """EnvironmentFault with the end of its log if an engine has ended by itself."""
@@ -144,15 +142,10 @@ class EmbeddedStack:
 
     def stop(self) -> None:
         """Ends all engines in order and at once. Harmless if nothing runs."""
-        with ThreadPoolExecutor(max(1, len(self.engines)), "stop") as pool:
-            stops = [pool.submit(engine.stop) for engine in self.engines.values()]
-        self._lock.release()
-        for stop in stops:
-            stop.result()
-
-    def _kill_all(self) -> None:
-        for engine in self.engines.values():
-            engine.kill()
+        try:
+            stop_together(list(self.engines.values()))
+        finally:
+            self._release()
 
     def __enter__(self) -> Self:
         self.start()
@@ -162,7 +155,3 @@ class EmbeddedStack:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.stop()
-
-
-def _exists(process: int | None) -> bool:
-    return process is not None and bool(psutil().pid_exists(process))

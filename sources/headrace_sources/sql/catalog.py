@@ -124,7 +124,7 @@ def index_findings(connection: Connection, database: Database, target: Target) -
     quoted = [preparer.quote_identifier(name) for name in cursor.timestamps]
     first = quoted[0] if len(quoted) == 1 else f"COALESCE({', '.join(quoted)})"
     wanted = [first] if quoted else [preparer.quote_identifier(cursor.incrementing)]
-    if any(_plain(index[:1]) == _plain(wanted) for index in _indexes(connection, table, target.primary_key)):
+    if _plain(wanted[0]) in map(_plain, database.index_heads(connection, table)):
         return []
     if cursor.timestamps and cursor.incrementing:
         wanted.append(preparer.quote_identifier(cursor.incrementing))
@@ -139,19 +139,9 @@ def index_findings(connection: Connection, database: Database, target: Target) -
     return [Finding("sql.no_index", text, _cursor_key(cursor), f"run: {make};", severity="warning")]
 
 
-def _indexes(connection: Connection, table: TableName, primary_key: Sequence[str]) -> Iterable[list[str]]:
-    """Columns or expressions of each index, as SQL text."""
-    inspector = inspect(connection)
-    yield list(primary_key)
-    for unique in inspector.get_unique_constraints(table.name, table.schema):
-        yield [str(name) for name in unique["column_names"]]
-    for index in inspector.get_indexes(table.name, table.schema):
-        yield [str(item) for item in index.get("expressions") or index["column_names"]]
-
-
-def _plain(names: Sequence[str]) -> list[str]:
+def _plain(expression: str) -> str:
     """For comparing names and expressions that were quoted and spaced by different hands."""
-    return [re.sub(r"[\s\"`()]|::[a-z ]+", "", name).lower() for name in names]
+    return re.sub(r"[\s\"`()]", "", expression).lower()
 
 
 def _stamps(config: SqlSourceConfig) -> tuple[str, ...]:

@@ -11,7 +11,7 @@ from headrace_sources.sql.config import SqlSourceConfig
 from headrace_sources.sql.dialects.generic import TableName
 from headrace_sources.sql.session import Session
 from headrace_sources.sql.task import SqlSourceTask, written_tables
-from headrace_sources.sql.types import Kind
+from headrace_sources.sql.types import LOCALS
 
 _KEYS = {
     "sql.authentication": "connection.password",
@@ -71,7 +71,7 @@ def _check(session: Session, config: SqlSourceConfig) -> Iterable[Finding]:
             yield from unread_rows(connection, target)
             yield from index_findings(connection, database, target)
             stamps = [column for column in target.columns if column.name in target.cursor.timestamps]
-            if any(column.kind is Kind.LOCAL for column in stamps):
+            if any(column.kind in LOCALS for column in stamps):
                 hint = "set db.timezone to the zone that the column is written in, or use a type with a time zone"
                 for text in database.warnings(connection):
                     yield Finding("sql.time_zone", f"{text} ({target.relation})", "db.timezone", hint, None, "warning")

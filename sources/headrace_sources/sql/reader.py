@@ -13,11 +13,12 @@ from datetime import timedelta
 from decimal import Decimal
 from typing import Any
 
-from sqlalchemy import Connection, CursorResult
+from sqlalchemy import Connection
 
 from headrace import Schema, SourceBatch, TaskError, schema
 from headrace_sources.sql.config import SqlSourceConfig
 from headrace_sources.sql.dialects import Database
+from headrace_sources.sql.dialects.generic import Stream
 from headrace_sources.sql.offsets import Position, partition_of
 from headrace_sources.sql.queries import Bounds, Cursor, Relation, probe, statement
 from headrace_sources.sql.rows import REFUSALS, NullInRequiredError, Shape, find_column, shape_of
@@ -73,7 +74,7 @@ class TableReader:
         self._key_schema: Schema | None = None
         self._timestamps: list[int] = []  # places of the cursor's columns
         self._incrementing = -1
-        self._result: CursorResult[Any] | None = None
+        self._result: Stream | None = None
         self._kept: list[Row] = []  # the row that was fetched and not yet given out
 
     @property
@@ -94,7 +95,7 @@ class TableReader:
             self._result = self._execute(connection)
         if self._result is None:
             return None
-        rows = self._fetch(self._result.cursor)
+        rows = self._fetch(self._result)
         if not rows:
             self.close()
             return None
@@ -103,7 +104,7 @@ class TableReader:
             self.close()
         return batch
 
-    def _execute(self, connection: Connection) -> CursorResult[Any] | None:
+    def _execute(self, connection: Connection) -> Stream | None:
         """None when there is certainly nothing to read."""
         if not self._columns:
             self._look(connection)
@@ -112,7 +113,7 @@ class TableReader:
             if bounds is None:
                 return None
             query = statement(self.source.relation, self.source.cursor, bounds, self.source.config.query_suffix)
-            result = connection.execution_options(stream_results=True).execute(query)
+            result = self._database.stream(connection, query)
             signature = self._database.signature(result.cursor)
             if self._signature in (None, signature):
                 self._signature = signature
@@ -150,12 +151,12 @@ class TableReader:
         delay = timedelta(milliseconds=self.source.config.timestamp_delay)
         return Bounds(self._after, position.incrementing, self._codec.bound(self._database.now(connection) - delay))
 
-    def _fetch(self, cursor: Any) -> list[Row]:
+    def _fetch(self, result: Stream) -> list[Row]:
         wanted = self.source.config.batch_rows
         try:
-            rows = [*self._kept, *cursor.fetchmany(wanted + 1 - len(self._kept))]
+            rows = [*self._kept, *result.fetchmany(wanted + 1 - len(self._kept))]
         except Exception as error:
-            found = self._database.unreadable(cursor)
+            found = self._database.unreadable(result.cursor)
             if found is None:
                 raise
             place, row = found
@@ -230,7 +231,7 @@ class TableReader:
             self._position = Position(self._codec.to_moment(after), identity)
         except (ValueError, OverflowError) as error:
             raise self._bad_value(self._columns[self._timestamps[0]], last, str(error)) from error
-        self._after = after
+        self._after = self._codec.resume(after)
 
     def _moment_of(self, row: Row) -> Any:
         """The cursor's timestamp as the database stores it: the first that is not NULL."""

@@ -44,7 +44,7 @@ class Session:
         zone = find_zone(self._config.timezone)
         assert zone is not None, "the configuration was validated"
         try:
-            return database_for(self.url, zone)
+            return database_for(self.url, zone, self._config.granularity)
         except (ImportError, NoSuchModuleError) as error:
             raise faults.missing_driver(error, self.url, self._where) from error
 

@@ -22,8 +22,12 @@ class TimestampCodec(Protocol):
         """An aware datetime in UTC. Raises ValueError for what is not a timestamp."""
         ...
 
+    def resume(self, value: Any) -> Any:
+        """What to compare the column with to go on right behind a row that holds ``value``."""
+        ...
+
     def to_stored(self, moment: datetime) -> Any:
-        """What to compare the column with."""
+        """What to compare the column with to go on behind ``moment``; never later than what was stored."""
         ...
 
     def bound(self, moment: datetime) -> Any:
@@ -44,14 +48,15 @@ def resolution_of(digits: int | None) -> timedelta:
 
 @dataclass(frozen=True)
 class MomentCodec:
-    """A column with a zone: drivers give and take aware datetimes."""
+    """A column with a zone: drivers take aware datetimes, and give them (or PostgreSQL's text of them)."""
 
     resolution: timedelta = MICROSECOND
 
     def to_moment(self, value: Any) -> datetime:
-        if not isinstance(value, datetime):
-            raise ValueError(f"{value!r} is not a timestamp")  # noqa: TRY004 (the value is data)
-        return value.astimezone(UTC)
+        return _datetime(value).astimezone(UTC)
+
+    def resume(self, value: Any) -> Any:
+        return _datetime(value)
 
     def to_stored(self, moment: datetime) -> Any:
         return moment
@@ -68,19 +73,29 @@ class LocalCodec:
     resolution: timedelta = MICROSECOND
 
     def to_moment(self, value: Any) -> datetime:
-        if not isinstance(value, datetime):
-            raise ValueError(f"{value!r} is not a timestamp")  # noqa: TRY004 (the value is data)
-        moment = value.replace(tzinfo=self.zone, fold=0).astimezone(UTC)
-        if self.to_stored(moment) > value:
+        naive = _datetime(value)
+        moment = naive.replace(tzinfo=self.zone, fold=0).astimezone(UTC)
+        if self.to_stored(moment) > naive:
             # The value does not exist in the zone (clocks went forward over it): the earlier reading.
-            moment = value.replace(tzinfo=self.zone, fold=1).astimezone(UTC)
+            moment = naive.replace(tzinfo=self.zone, fold=1).astimezone(UTC)
         return moment
+
+    def resume(self, value: Any) -> Any:
+        return _datetime(value)
 
     def to_stored(self, moment: datetime) -> Any:
         return moment.astimezone(self.zone).replace(tzinfo=None, fold=0)
 
     def bound(self, moment: datetime) -> Any:
         return floor(self.to_stored(moment), self.resolution)
+
+
+def _datetime(value: Any) -> datetime:
+    if isinstance(value, datetime):
+        return value
+    if isinstance(value, str):
+        return datetime.fromisoformat(value)
+    raise ValueError(f"{value!r} is not a timestamp")
 
 
 def to_json(moment: datetime) -> dict[str, int]:

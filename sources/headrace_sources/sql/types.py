@@ -7,6 +7,7 @@ json, uuid …), which that connector drops, arrive as STRING in the database's 
 from __future__ import annotations
 
 import enum
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, tzinfo
@@ -30,13 +31,16 @@ class Kind(enum.Enum):
     TIME = "time"  # time
     MOMENT = "moment"  # aware datetime: a timestamp with a zone
     LOCAL = "local"  # naive datetime: a timestamp without one
+    MOMENT_TEXT = "moment as text"  # str: 2024-05-01 12:00:00.123456+00, trailing zeros left out
+    LOCAL_TEXT = "local as text"  # str: 2024-05-01 12:00:00.123456
     TEXT = "text"  # str
     BYTES = "bytes"  # bytes
     UNKNOWN = "unknown"  # the database does not say, the values do
 
 
 INTEGERS = frozenset({Kind.INT16, Kind.INT32, Kind.INT64})
-TIMESTAMPS = frozenset({Kind.MOMENT, Kind.LOCAL})
+LOCALS = frozenset({Kind.LOCAL, Kind.LOCAL_TEXT})
+TIMESTAMPS = LOCALS | {Kind.MOMENT, Kind.MOMENT_TEXT}
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +104,10 @@ class TypeMapping:
         """From the value the kind promises to the value the schema promises. Raises ValueError, ArithmeticError."""
         if column.kind is Kind.DECIMAL:
             return _number(self._numeric(column))
+        if column.kind in (Kind.MOMENT_TEXT, Kind.LOCAL_TEXT):
+            usual = _USUAL_MOMENT if column.kind is Kind.MOMENT_TEXT else _USUAL_LOCAL
+            zeros = " + '000'" if self.granularity.startswith("nanos") else ""
+            return Conversion(f"({{v}}[:10] + 'T' + {{v}}[11:26] if {usual} else {{f}}({{v}})){zeros}", _padded)
         if column.kind in TIMESTAMPS:
             return self._moment(column.kind is Kind.MOMENT)
         return Conversion()
@@ -142,6 +150,19 @@ class TypeMapping:
 
     def _local_micros(self, value: datetime) -> int:
         return micros(self._utc(value))
+
+
+# True of six digits after the second and a year of four, not of "infinity" or "… BC".
+_USUAL_MOMENT = "{v}[10:11] + {v}[26:] == ' +00'"
+_USUAL_LOCAL = "len({v}) == 26 and {v}[10] == ' ' and {v}[25] != 'C'"
+_TEXT_FORM = re.compile(r"(\d{4}-\d\d-\d\d) (\d\d:\d\d:\d\d)(?:\.(\d+))?(?:\+00)?")
+
+
+def _padded(value: str) -> str:
+    match = _TEXT_FORM.fullmatch(value)
+    if match is None:
+        raise ValueError(f"{value} is out of range")
+    return f"{match[1]}T{match[2]}.{match[3] or '':0<6}"
 
 
 def micros(moment: datetime) -> int:

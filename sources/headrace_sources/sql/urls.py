@@ -25,10 +25,9 @@ _RENAMED = {
 # They tune the Java driver and change nothing that is read.
 _JAVA_ONLY = frozenset(
     {
-        "adaptiveFetch", "autosave", "binaryTransfer", "defaultRowFetchSize",
-        "preferQueryMode",
-        "preparedStatementCacheQueries",        "preparedStatementCacheSizeMiB", "prepareThreshold", "readOnly", "reWriteBatchedInserts", "socketTimeout",
-        "stringtype", "tcpKeepAlive",
+        "adaptiveFetch", "autosave", "binaryTransfer", "defaultRowFetchSize", "preferQueryMode",
+        "preparedStatementCacheQueries", "preparedStatementCacheSizeMiB", "prepareThreshold", "readOnly",
+        "reWriteBatchedInserts", "socketTimeout", "stringtype", "tcpKeepAlive",
     }
 )  # fmt: skip
 _LIBPQ = frozenset(

@@ -3,9 +3,7 @@
 import http.server
 import json
 import socket
-import sys
 import threading
-import types
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -348,15 +346,7 @@ class TestErrors:
 
 class TestApply:
     @pytest.fixture
-    def orders(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-        """A file of the plainest form, and a reader for it; how files are read is tested elsewhere."""
-
-        def read_config_file(path: Path) -> types.SimpleNamespace:
-            return types.SimpleNamespace(properties=dict(line.split("=") for line in path.read_text().split()))
-
-        module = types.ModuleType("headrace.files")
-        monkeypatch.setattr(module, "read_config_file", read_config_file, raising=False)
-        monkeypatch.setitem(sys.modules, "headrace.files", module)
+    def orders(self, tmp_path: Path) -> Path:
         path = tmp_path / "orders.properties"
         path.write_text("name=orders\nconnector.class=AcmeSource\ntasks.max=2\n")
         return path

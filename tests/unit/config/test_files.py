@@ -148,7 +148,7 @@ class TestJson:
         assert file.properties == {"name": "shop", "connector.class": "X"}
         assert file.is_connector
         assert file.where("name").endswith("c.json:1:2")
-        assert file.where("connector.class").endswith("c.json:2:12")
+        assert file.where("connector.class").endswith("c.json:2:13")
 
     def test_two_names_contradict(self, read: Read) -> None:
         (finding,) = refused(read, "c.json", '{"name": "a", "config": {"name": "b"}}')

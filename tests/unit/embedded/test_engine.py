@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ import psutil
 import pytest
 
 from headrace.embedded.engine import Engine
+from headrace.embedded.lock import FileLock
 from headrace.embedded.process import SupervisedProcess
 from headrace.errors import EnvironmentFault
 
@@ -158,3 +160,19 @@ def test_a_log_that_cannot_be_written_is_named(tmp_path):
         Toy(tmp_path).start()
 
     assert caught.value.code == "embedded.folder"
+
+
+def test_what_it_holds_is_free_when_the_engine_has_ended(tmp_path):
+    lock, other = FileLock(tmp_path / "lock"), FileLock(tmp_path / "lock")
+    assert lock.try_acquire()
+    assert lock.descriptor is not None
+    engine = Toy(tmp_path)
+    engine.hold(lock.descriptor)
+    engine.start()
+    os.close(lock.descriptor)  # as the death of this process would do
+
+    assert not other.try_acquire()
+    engine.kill()
+
+    assert other.try_acquire()
+    other.release()

@@ -54,7 +54,7 @@ class KafkaPythonBroker:
     def producer(self, settings: Mapping[str, str]) -> KafkaPythonProducer:
         """Default ``linger.ms`` is 5, ``delivery.timeout.ms`` endless, ``max.block.ms`` 5000."""
         arguments = kafka_settings.arguments(self._settings, settings, kafka_settings.PRODUCER, _PRODUCER)
-        return KafkaPythonProducer(_open(kafka.KafkaProducer, arguments))
+        return KafkaPythonProducer(lambda: _open(kafka.KafkaProducer, arguments))
 
     def consumer(self, group: str, settings: Mapping[str, str]) -> KafkaPythonConsumer:
         """Default ``auto.offset.reset`` is earliest, ``metadata.max.age.ms`` 5000."""

@@ -13,6 +13,7 @@ from typing import Any
 import kafka
 from kafka.errors import AuthorizationError, SaslAuthenticationFailedError, UnsupportedSaslMechanismError
 from kafka.net.compat import KafkaNetClient
+from kafka.net.inet import KafkaNetSocket
 from kafka.net.manager import KafkaConnectionManager
 from kafka.net.selector import NetworkSelector
 
@@ -21,15 +22,33 @@ Failure = tuple[str, Exception]
 
 # They log every failed try, and every exception that a rebalance listener raises.
 _NOISY = ("kafka.net", "kafka.cluster", "kafka.coordinator", "kafka.producer.sender")
+_DIRECT = "direct"  # the scheme of no proxy at all
 _FORCED = 5.0  # seconds for a sender that was told to give up; it does so at its next turn
 _AUTHENTICATION = (SaslAuthenticationFailedError, UnsupportedSaslMechanismError, AuthorizationError)
+
+
+class _DirectSocket(KafkaNetSocket):  # type: ignore[misc]
+    """Closes the socket of a connection that fails; kafka-python leaves that to the garbage collector."""
+
+    SCHEMES = (_DIRECT,)
+
+    def socket(self, *arguments: Any) -> Any:
+        self._made = super().socket(*arguments)
+        return self._made
+
+    async def connect(self, *arguments: Any, **options: Any) -> Any:
+        try:
+            return await super().connect(*arguments, **options)
+        except BaseException:
+            self._made.close()
+            raise
 
 
 class Connections(KafkaConnectionManager):  # type: ignore[misc]
     """kafka-python's connections, which remember why the last try to reach a broker failed."""
 
     def __init__(self, net: Any, **configs: Any) -> None:
-        super().__init__(net, **configs)
+        super().__init__(net, **{**configs, "proxy_url": configs.get("proxy_url") or f"{_DIRECT}://"})
         self._failures: dict[str, Exception] = {}  # by host:port
 
     def get_connection(self, node_id: Any, *arguments: Any, **options: Any) -> Any:
@@ -91,6 +110,15 @@ def quiet() -> None:
             logger.setLevel(logging.CRITICAL if name in _NOISY else logging.ERROR)
 
 
+def was_abandoned(future: Any) -> bool:
+    """Whether a failed record was given up for the sake of another one; the failure is then the other one's.
+
+    When the broker refuses a record, kafka-python gives up all that its idempotent producer has, and all that comes.
+    """
+    result = future._produce_future.value
+    return result is not None and result[0] == -1
+
+
 @contextmanager
 def flushing(producer: kafka.KafkaProducer) -> Iterator[None]:
     """Send at once what waits for company (``linger.ms``). Its own ``flush`` counts the timeout anew per batch."""
@@ -120,3 +148,28 @@ def forget(consumer: kafka.KafkaConsumer, partitions: Iterable[kafka.TopicPartit
     subscription = consumer._subscription
     kept = subscription.assigned_partitions() - set(partitions)
     subscription.assign_from_subscribed(sorted(kept))
+
+
+def keep_joining(consumer: kafka.KafkaConsumer) -> None:
+    """Let a join of the group that outlived the last poll come to its end; to be called before every poll.
+
+    kafka-python forgets it, in two ways. A leader that joins again because a topic changed takes the join for done
+    once it has assigned the partitions; it then waits for ever, without partitions and heartbeats. And a join that
+    ends between two polls is thrown away and begun anew, which makes all other members join again too.
+    """
+    coordinator = consumer._coordinator
+    if coordinator.rejoining:
+        coordinator.rejoin_needed = True
+        task = coordinator._join_task
+        if task is not None and not isinstance(task, _Unread):
+            coordinator._join_task = _Unread(task)
+
+
+class _Unread:
+    """A join whose outcome nobody has seen: kafka-python begins anew when ``is_done`` is true."""
+
+    is_done = False
+
+    def __init__(self, task: Any) -> None:
+        self.add_callback = task.add_callback
+        self.add_errback = task.add_errback

@@ -8,7 +8,7 @@ from typing import Any
 import kafka
 from kafka.errors import KafkaError
 
-from headrace.broker.kafka_python.connection import Client, forget
+from headrace.broker.kafka_python.connection import Client, forget, keep_joining
 from headrace.broker.kafka_python.failures import describe, translated
 from headrace.broker.ports import RebalanceListener
 from headrace.errors import RetriableError
@@ -69,6 +69,7 @@ class KafkaPythonConsumer:
     def poll(self, timeout: float, max_records: int) -> list[ConsumedBatch]:
         limit = min(max_records, self._max_poll_records or max_records)
         records: dict[kafka.TopicPartition, list[Any]] = {}
+        keep_joining(self._consumer)
         with translated(f"read as a member of group {self._group}", self._client):
             try:
                 records = self._consumer.poll(timeout_ms=timeout * 1000, max_records=limit)

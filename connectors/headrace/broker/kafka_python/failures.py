@@ -59,7 +59,7 @@ def translate(error: Exception, doing: str, failure: Failure | None = None) -> H
             code="data.record_too_large",
             hint="raise max.request.size of the producer and max.message.bytes of the topic",
         )
-    if isinstance(error, _REFUSED) or refused_with_others(error):
+    if isinstance(error, _REFUSED) or is_neighbour(error):
         return DataError(f"Kafka refused the record: {_reason(error)}", code="data.refused")
     if isinstance(error, _AUTHENTICATION):
         return _authentication(error)
@@ -123,7 +123,7 @@ def _authorization(error: kafka_errors.AuthorizationError, doing: str) -> Enviro
     )
 
 
-def refused_with_others(error: Exception) -> bool:
+def is_neighbour(error: Exception) -> bool:
     """Whether the broker refused the record only because it travelled with one that is bad."""
     # The class is the root of all: only the text tells. With another text it is sent again, not lost.
     return type(error) is kafka_errors.KafkaError and "part of a batch" in str(error)

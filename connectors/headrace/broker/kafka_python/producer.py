@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections import deque
 from collections.abc import Callable
 from typing import Any
 
 import kafka
-from kafka.errors import KafkaError, KafkaTimeoutError
+from kafka.errors import KafkaError
 
-from headrace.broker.kafka_python.connection import Client, close_producer, flushing
-from headrace.broker.kafka_python.failures import describe, refused_with_others, translate, translated
-from headrace.errors import DataError, EnvironmentFault, HeadraceError, RetriableError
+from headrace.broker.kafka_python.connection import Client, close_producer, flushing, was_abandoned
+from headrace.broker.kafka_python.failures import describe, is_neighbour, translate, translated
+from headrace.errors import DataError, EnvironmentFault, HeadraceError
 from headrace.records import EncodedBatch
 
 _ALONE_WAIT = 10.0  # seconds for the answer to one batch, while batches are sent one by one
@@ -22,76 +23,99 @@ class KafkaPythonDelivery:
     """The records' futures, and how many of them, from the first on, are known to be acknowledged.
 
     A record's own future is asked, not its batch's: kafka-python may split a batch, whose future then never ends.
-    A failure shows when the fate of all records before it is known.
+    A failure shows when the fate of all records before it is known. When the broker refuses a record, only the
+    delivery with that record fails; others that suffer with it stay undone: they are good, and to be sent again.
     """
 
-    __slots__ = ("_acknowledged", "_error", "_futures", "_on_refused", "_topic", "records")
+    __slots__ = ("_acknowledged", "_error", "_futures", "_on_failure", "_topic", "hopeless", "records")
 
-    def __init__(self, topic: str, futures: list[Any], on_refused: Callable[[], None]) -> None:
+    def __init__(self, topic: str, futures: list[Any], on_failure: Callable[[], None]) -> None:
         self.records = len(futures)
+        self.hopeless = False  # never done: to be sent again
         self._topic = topic
         self._futures = futures
-        self._on_refused = on_refused
+        self._on_failure = on_failure
         self._acknowledged = 0
         self._error: HeadraceError | None = None
 
     def done(self) -> bool:
-        if self._error is not None:
-            return True
+        if self._error is not None or self.hopeless:
+            return self._error is not None
         futures = self._futures
         place, count = self._acknowledged, self.records
-        while place < count and (future := futures[place]).is_done:
-            if future.exception is not None:
-                self._fail(future.exception)
-                return True
+        while place < count and (future := futures[place]).is_done and future.exception is None:
             place += 1
         self._acknowledged = place
+        if place < count and futures[place].is_done:
+            self._judge()
+            return self._error is not None
         return place == count
 
     def error(self) -> Exception | None:
         return self._error
 
     def wait(self, deadline: float) -> bool:
-        """Until done; False at ``deadline`` (monotonic seconds)."""
+        """Until done; False at ``deadline`` (monotonic seconds), or when that will never be."""
         while not self.done():
             left = deadline - time.monotonic()
-            if left <= 0:
+            if left <= 0 or self.hopeless:
                 return False
-            try:
-                self._futures[self._acknowledged].get(timeout=left)
-            except KafkaTimeoutError:
-                continue  # of the wait or of the record
-            except KafkaError:
-                continue  # of the record
+            future = next((found for found in self._futures[self._acknowledged :] if not found.is_done), None)
+            if future is not None:
+                with contextlib.suppress(KafkaError):  # of the wait, or of the record: done() tells
+                    future.get(timeout=left)
         return True
 
-    def _fail(self, error: Exception) -> None:
-        self._error = translate(error, f"write to {self._topic}")
-        if refused_with_others(error):
-            if self.records == 1:  # the bad one is elsewhere
-                self._error = RetriableError(f"Kafka refused another record of {self._topic}", code="kafka.refused")
-            self._on_refused()
+    def _judge(self) -> None:
+        """Some record has failed. Whose fault it is shows when the fate of all is known."""
+        rest = self._futures[self._acknowledged :]
+        errors = [
+            (future, translate(future.exception, f"write to {self._topic}")) for future in rest if _failed(future)
+        ]
+        own = [error for future, error in errors if not (isinstance(error, DataError) and _innocent(future))]
+        if own:
+            self._error = own[0]
+        elif all(future.is_done for future in rest):
+            self.hopeless = True
+        if self._error is not None or self.hopeless:
+            self._on_failure()
+
+
+def _failed(future: Any) -> bool:
+    return future.is_done and future.exception is not None
+
+
+def _innocent(future: Any) -> bool:
+    return is_neighbour(future.exception) or was_abandoned(future)
 
 
 class KafkaPythonProducer:
     """See :class:`headrace.broker.ports.Producer`.
 
-    Kafka refuses all records that travel together for the sake of one, and kafka-python puts records of several
-    batches together. So after a refusal batches are sent one by one, until those that were on their way then have
-    been sent again: a good record must never be taken for the bad one.
+    After a failed delivery kafka-python's idempotent producer is of no more use, so the next ``send`` makes a new
+    one; what is on its way then fails, or stays undone, and is the caller's to send again. Kafka refuses all records
+    that travel together for the sake of one, and kafka-python puts records of several batches together; so they are
+    sent one batch at a time then, until all that was on its way has been sent again.
     """
 
-    def __init__(self, client: Client) -> None:
-        self._client = client
-        self._producer: kafka.KafkaProducer = client.client
-        self._send = self._producer.send
-        self._sent: deque[KafkaPythonDelivery] = deque()  # all that is not known to be done, and maybe more
+    def __init__(self, make_client: Callable[[], Client]) -> None:
+        self._make_client = make_client
+        self._sent: deque[KafkaPythonDelivery] = deque()  # all that are not known to be done, and maybe more
         self._alone = 0  # records still to be sent one batch at a time
+        self._broken = False
         self._closed = False
+        self._open()
+
+    def _open(self) -> None:
+        self._client = self._make_client()
+        self._producer: kafka.KafkaProducer = self._client.client
+        self._send = self._producer.send
 
     def send(self, batch: EncodedBatch) -> KafkaPythonDelivery:
         while self._sent and self._sent[0].done():
             self._sent.popleft()
+        if self._broken:
+            self._renew()
         futures: list[Any] = []
         try:
             self._hand_over(batch, futures.append)
@@ -99,13 +123,24 @@ class KafkaPythonProducer:
             raise translate(error, f"write to {batch.topic}", self._client.failure()) from error
         except ValueError as error:
             raise _unfit(batch, error) from error
-        delivery = KafkaPythonDelivery(batch.topic, futures, self._separate)
+        delivery = KafkaPythonDelivery(batch.topic, futures, self._on_failure)
         self._sent.append(delivery)
         if self._alone > 0:
             self._alone -= len(batch)
             with flushing(self._producer):
                 delivery.wait(time.monotonic() + _ALONE_WAIT)
         return delivery
+
+    def _on_failure(self) -> None:
+        self._broken = True
+
+    def _renew(self) -> None:
+        self._alone = max(self._alone, sum(delivery.records for delivery in self._sent))
+        self._sent.clear()
+        with translated("renew the producer"):
+            close_producer(self._producer)
+        self._open()
+        self._broken = False
 
     def _hand_over(self, batch: EncodedBatch, take: Callable[[Any], None]) -> None:
         send, topic, values = self._send, batch.topic, batch.values
@@ -128,9 +163,6 @@ class KafkaPythonProducer:
             # kafka-python knows no null in a header.
             wire = [(name, content if content is not None else b"") for name, content in fields]
             take(send(topic, value, key, wire, None, timestamp))
-
-    def _separate(self) -> None:
-        self._alone = max(self._alone, sum(delivery.records for delivery in self._sent))
 
     def flush(self, timeout: float) -> bool:
         deadline = time.monotonic() + timeout

@@ -74,13 +74,13 @@ def decoding_leaf(described: Schema) -> Leaf:
             scale = scale_of(described)
             return _leaf(lambda values: [_read_decimal(value, scale) for value in values], str, int, float, Decimal)
         case schema.DATE:
-            return _leaf(lambda values: [date.fromordinal(value + _EPOCH_DAY) for value in values], int)
+            return _leaf(lambda values: list(map(_read_date, values)), int)
         case schema.TIME:
             return _leaf(lambda values: list(map(_read_time, values)), int)
         case schema.TIMESTAMP:
-            return _leaf(lambda values: [_EPOCH + timedelta(milliseconds=value) for value in values], int)
+            return _leaf(lambda values: list(map(_read_timestamp, values)), int)
     if described.type is Type.BYTES:
-        return _leaf(lambda values: [a2b_base64(value, strict_mode=True) for value in values], str)
+        return _leaf(lambda values: list(map(_read_base64, values)), str)
     if described.type in (Type.FLOAT32, Type.FLOAT64):
         return _leaf(_read_floats, float, int, Decimal, str)
     return _plain(described)
@@ -94,9 +94,10 @@ def logical_name(described: Schema) -> str | None:
 def scale_of(described: Schema) -> int:
     """The scale of a Decimal. Raises ValueError."""
     text = described.parameter("scale")
-    if text is None:
-        raise ValueError("the schema of a Decimal has no scale")
-    return int(text)
+    try:
+        return int(text or "")
+    except ValueError:
+        raise ValueError("the schema of a Decimal has no scale, a whole number among its parameters") from None
 
 
 def _leaf(convert: Callable[[Values], Values], *accepted: type) -> Leaf:
@@ -157,11 +158,31 @@ def _write_base64(value: Decimal, scale: int) -> str:
     return b2a_base64(unscaled.to_bytes(size, "big", signed=True), newline=False).decode()
 
 
+def _read_base64(value: str) -> bytes:
+    try:
+        return a2b_base64(value, strict_mode=True)
+    except ValueError:
+        raise ValueError("a text that is not base64") from None
+
+
+def _read_date(value: int) -> date:
+    if not 1 <= value + _EPOCH_DAY <= date.max.toordinal():
+        raise ValueError("a date outside the years 1 to 9999")
+    return date.fromordinal(value + _EPOCH_DAY)
+
+
+def _read_timestamp(value: int) -> datetime:
+    try:
+        return _EPOCH + timedelta(milliseconds=value)
+    except OverflowError:
+        raise ValueError("a timestamp outside the years 1 to 9999") from None
+
+
 def _read_decimal(value: str | int | float | Decimal, scale: int) -> Decimal:
     if isinstance(value, float):
         raise NeedsExactNumbers
     if isinstance(value, str):
-        unscaled = int.from_bytes(a2b_base64(value, strict_mode=True), "big", signed=True)
+        unscaled = int.from_bytes(_read_base64(value), "big", signed=True)
         return Decimal(unscaled).scaleb(-scale, _EXACT)
     number = Decimal(value)
     context = Context(prec=max(number.adjusted(), 0) + abs(scale) + 2, traps=[])

@@ -42,7 +42,7 @@ def schema_from_json(written: Any) -> Schema:
     """Raises DataError. ``written`` is parsed JSON, decimals of numbers exact if defaults are to be."""
     if not isinstance(written, dict):
         raise DataError("a schema must be a JSON object")
-    kind = _TYPES.get(written.get("type"))  # type: ignore[arg-type]
+    kind = _TYPES.get(str(written.get("type")))
     if kind is None:
         raise DataError(f"unknown schema type {written.get('type')!r}")
     parts: dict[str, Any] = {}

@@ -9,10 +9,10 @@ from datetime import UTC, datetime, timedelta, tzinfo
 from decimal import Context, Decimal
 from typing import Any, NamedTuple
 
-from sqlalchemy import URL, ColumnElement, Connection, FromClause, func, inspect, select, types
+from sqlalchemy import URL, ColumnElement, Connection, FromClause, Select, TextClause, func, inspect, select, types
 
 from headrace_sources.sql.timestamps import LocalCodec, MomentCodec, TimestampCodec, resolution_of
-from headrace_sources.sql.types import Column, Kind, Normaliser
+from headrace_sources.sql.types import LOCALS, Column, Kind, Normaliser
 
 
 class TableName(NamedTuple):
@@ -24,6 +24,14 @@ class TableName(NamedTuple):
     def __str__(self) -> str:
         """The fully qualified name, as it stands in source partitions."""
         return f"{self.schema}.{self.name}" if self.schema else self.name
+
+
+class Stream(NamedTuple):
+    """A result that is being read: the driver's cursor (for its description), and how to go on with it."""
+
+    cursor: Any
+    fetchmany: Callable[[int], Sequence[Sequence[Any]]]
+    close: Callable[[], None]
 
 
 class Verdict(enum.Enum):
@@ -77,9 +85,25 @@ class Database:
         """The statement that makes an index; all names quoted."""
         return f"CREATE INDEX {name} ON {table} ({', '.join(expressions)})"
 
+    def stream(self, connection: Connection, query: Select[Any] | TextClause) -> Stream:
+        """Run ``query`` so that its rows come as they are asked for, where the driver can do that."""
+        result = connection.execution_options(stream_results=True).execute(query)
+        return Stream(result.cursor, result.fetchmany, result.close)
+
     def primary_key(self, connection: Connection, table: TableName) -> tuple[str, ...]:
         """Column names, in order; empty when there is none."""
         return tuple(inspect(connection).get_pk_constraint(table.name, table.schema)["constrained_columns"])
+
+    def index_heads(self, connection: Connection, table: TableName) -> list[str]:
+        """The first column or expression of each index, as SQL text; how it is quoted and spaced does not matter."""
+        inspector = inspect(connection)
+        heads = list(self.primary_key(connection, table)[:1])
+        heads += [
+            str(unique["column_names"][0]) for unique in inspector.get_unique_constraints(table.name, table.schema)
+        ]
+        for index in inspector.get_indexes(table.name, table.schema):
+            heads.append(str((index.get("expressions") or index["column_names"])[0]))
+        return heads
 
     def columns(self, connection: Connection, table: TableName | None, query: str, result: Any) -> tuple[Column, ...]:
         """Columns of ``result`` (the driver's cursor) in order, which reads all of ``table`` or, if None, ``query``."""
@@ -101,17 +125,31 @@ class Database:
         return decimals(column.scale) if column.kind is Kind.DECIMAL else _NORMALISERS.get(column.kind)
 
     def codec(
-        self, connection: Connection, relation: FromClause, expression: ColumnElement[Any], columns: Sequence[Column]
+        self,
+        connection: Connection,
+        relation: FromClause,
+        expression: ColumnElement[Any],
+        columns: Sequence[Column],
     ) -> TimestampCodec | None:
         """For the cursor ``expression`` over ``columns``; None while there is nothing to tell it by, hence no row."""
         resolution = max((resolution_of(column.precision) for column in columns), default=timedelta(microseconds=1))
-        if all(column.kind is Kind.MOMENT for column in columns):
+        if not any(column.kind in LOCALS for column in columns):
             return MomentCodec(resolution)
         return LocalCodec(self.zone, resolution)
 
     def unreadable(self, result: Any) -> tuple[int, list[str | None]] | None:
         """Place in its row of a value that the driver failed to read, and the row as text; None = it does not tell."""
         return None
+
+
+def run_raw(connection: Connection, cursor: Any, query: Select[Any] | TextClause) -> Stream:
+    """Run ``query`` on a cursor of the driver's: no SQLAlchemy rows are made, which take most of a fetch's time."""
+    compiled = query.compile(dialect=connection.dialect)
+    parameters: Any = compiled.params
+    if compiled.positional:
+        parameters = [compiled.params[name] for name in compiled.positiontup or ()]
+    cursor.execute(compiled.string, parameters)
+    return Stream(cursor, cursor.fetchmany, cursor.close)
 
 
 def column_of(name: str, type_: types.TypeEngine[Any], nullable: bool) -> Column:

@@ -11,9 +11,9 @@ from typing import Any
 import psycopg
 from psycopg.adapt import AdaptersMap
 from psycopg.types.string import TextLoader
-from sqlalchemy import URL, Connection, text
+from sqlalchemy import URL, Connection, Select, TextClause, text
 
-from headrace_sources.sql.dialects.generic import Database, TableName, Verdict
+from headrace_sources.sql.dialects.generic import Database, Stream, TableName, Verdict, run_raw
 from headrace_sources.sql.types import Column, Kind, Normaliser
 from headrace_sources.sql.zones import find_zone
 
@@ -35,6 +35,22 @@ _KINDS: Mapping[int, Kind] = {
 }
 _NUMERIC = 1700
 _LIMITED = frozenset({1082, 1083, 1114, 1184})  # PostgreSQL's range is wider than Python's
+
+# Own questions to the catalog, not SQLAlchemy's: those answer in arrays, which arrive as text here.
+_TABLE = "c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = :schema AND c.relname = :name"
+_REQUIRED = f"""
+    SELECT a.attname FROM pg_attribute a
+    WHERE a.attrelid = (SELECT c.oid FROM pg_class {_TABLE}) AND a.attnum > 0 AND NOT a.attisdropped AND a.attnotnull
+"""
+_PRIMARY_KEY = f"""
+    SELECT a.attname FROM pg_index i JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = ANY (i.indkey)
+    WHERE i.indrelid = (SELECT c.oid FROM pg_class {_TABLE}) AND i.indisprimary
+    ORDER BY array_position(i.indkey::int2[], a.attnum)
+"""
+_INDEX_HEADS = f"""
+    SELECT pg_get_indexdef(i.indexrelid, 1, true) FROM pg_index i
+    WHERE i.indrelid = (SELECT c.oid FROM pg_class {_TABLE}) AND i.indisvalid AND i.indpred IS NULL
+"""
 
 # https://www.postgresql.org/docs/current/errcodes-appendix.html
 _STATES: Mapping[str, Verdict] = {
@@ -67,8 +83,10 @@ class Postgres(Database):
 
     system_schemas = frozenset({"information_schema"})  # pg_* are left out by SQLAlchemy
 
-    def __init__(self, zone: tzinfo) -> None:
+    def __init__(self, zone: tzinfo, *, iso: bool) -> None:
+        """``iso``: timestamps are wanted as ISO text in UTC, to which PostgreSQL's own text is near."""
         super().__init__(zone)
+        self._kinds = {**_KINDS, 1114: Kind.LOCAL_TEXT, 1184: Kind.MOMENT_TEXT} if iso else _KINDS
         self._server_zone = "UTC"
 
     def connect_args(self, url: URL) -> dict[str, Any]:
@@ -106,14 +124,40 @@ class Postgres(Database):
         # CONCURRENTLY: writers are not locked out while it is made.
         return f"CREATE INDEX CONCURRENTLY {name} ON {table} ({', '.join(expressions)})"
 
+    def stream(self, connection: Connection, query: Select[Any] | TextClause) -> Stream:
+        raw = connection.connection.dbapi_connection
+        assert isinstance(raw, psycopg.Connection)
+        cursor = raw.cursor(name="headrace")  # a server-side cursor
+        for oid, kind in self._kinds.items():
+            if kind in (Kind.LOCAL_TEXT, Kind.MOMENT_TEXT):
+                cursor.adapters.register_loader(oid, TextLoader)
+        return run_raw(connection, cursor, query)
+
+    def primary_key(self, connection: Connection, table: TableName) -> tuple[str, ...]:
+        return tuple(connection.execute(text(_PRIMARY_KEY), table._asdict()).scalars())
+
+    def index_heads(self, connection: Connection, table: TableName) -> list[str]:
+        return list(connection.execute(text(_INDEX_HEADS), table._asdict()).scalars())
+
     def columns(self, connection: Connection, table: TableName | None, query: str, result: Any) -> tuple[Column, ...]:
-        facts = [_facts(result.pgresult, place) for place in range(len(result.description))]
+        facts = [self._facts(result.pgresult, place) for place in range(len(result.description))]
         names = [column.name for column in result.description]
-        required = _required(connection, table) if table else frozenset()
+        required = set(connection.execute(text(_REQUIRED), table._asdict()).scalars()) if table else set()
         return tuple(
             Column(name, kind, name not in required, *digits)
             for name, (kind, *digits) in zip(names, facts, strict=True)
         )
+
+    def _facts(self, answer: Any, place: int) -> tuple[Kind, int | None, int | None]:
+        oid, modifier = answer.ftype(place), answer.fmod(place)
+        kind = self._kinds.get(oid, Kind.TEXT)
+        if modifier < 0:
+            return kind, None, None
+        if oid == _NUMERIC:
+            # 16 bits precision, 11 bits scale with a sign, after 4 bytes of header (numeric.c).
+            digits = modifier - 4
+            return kind, digits >> 16 & 0xFFFF, ((digits & 0x7FF) ^ 1024) - 1024
+        return (kind, modifier, None) if oid in (1114, 1184) else (kind, None, None)
 
     def signature(self, result: Any) -> object:
         answer = result.pgresult
@@ -135,30 +179,6 @@ class Postgres(Database):
                     values = [answer.get_value(row, other) for other in range(answer.nfields)]
                     return place, [None if value is None else value.decode() for value in values]
         return None
-
-
-def _facts(answer: Any, place: int) -> tuple[Kind, int | None, int | None]:
-    oid, modifier = answer.ftype(place), answer.fmod(place)
-    kind = _KINDS.get(oid, Kind.TEXT)
-    if modifier < 0:
-        return kind, None, None
-    if oid == _NUMERIC:
-        # 16 bits precision, 11 bits scale with a sign, after 4 bytes of header (numeric.c).
-        digits = modifier - 4
-        return kind, digits >> 16 & 0xFFFF, ((digits & 0x7FF) ^ 1024) - 1024
-    return (kind, modifier, None) if oid in (1114, 1184) else (kind, None, None)
-
-
-def _required(connection: Connection, table: TableName) -> frozenset[str]:
-    rows = connection.execute(
-        text(
-            "SELECT a.attname FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid "
-            "JOIN pg_namespace n ON n.oid = c.relnamespace "
-            "WHERE n.nspname = :schema AND c.relname = :name AND a.attnum > 0 AND NOT a.attisdropped AND a.attnotnull"
-        ),
-        {"schema": table.schema, "name": table.name},
-    )
-    return frozenset(rows.scalars())
 
 
 def _readable(raw: str, oid: int) -> bool:

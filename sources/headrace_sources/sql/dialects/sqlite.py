@@ -10,11 +10,11 @@ from datetime import UTC, date, datetime, time, timedelta, tzinfo
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import URL, ColumnElement, Connection, FromClause, func, inspect, select
+from sqlalchemy import URL, ColumnElement, Connection, FromClause, Select, TextClause, func, inspect, select
 from sqlalchemy import text as sql
 
 from headrace import ConfigError, EnvironmentFault
-from headrace_sources.sql.dialects.generic import Database, TableName, Verdict, column_of
+from headrace_sources.sql.dialects.generic import Database, Stream, TableName, Verdict, column_of, run_raw
 from headrace_sources.sql.timestamps import SECOND, LocalCodec, TimestampCodec, floor
 from headrace_sources.sql.types import INTEGERS, Column, Kind, Normaliser
 
@@ -55,6 +55,9 @@ class Sqlite(Database):
         code = getattr(error, "sqlite_errorcode", 0) & 0xFF
         busy = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_INTERRUPT, sqlite3.SQLITE_SCHEMA)
         return Verdict.BUSY if code in busy else Verdict.OTHER
+
+    def stream(self, connection: Connection, query: Select[Any] | TextClause) -> Stream:
+        return run_raw(connection, connection.connection.cursor(), query)
 
     def now(self, connection: Connection) -> datetime:
         said: str = connection.execute(sql("SELECT strftime('%Y-%m-%d %H\\:%M\\:%f', 'now')")).scalar_one()
@@ -108,6 +111,9 @@ class NumberCodec:
             raise ValueError(f"{value!r} is not a whole number, as other timestamps of the column are")  # noqa: TRY004
         return _EPOCH + timedelta(milliseconds=value * 1000 // self.per_second)
 
+    def resume(self, value: Any) -> Any:
+        return value
+
     def to_stored(self, moment: datetime) -> Any:
         return (moment - _EPOCH) // timedelta(milliseconds=1000 // self.per_second)
 
@@ -135,6 +141,9 @@ class TextCodec:
         if self.digits is not None and len(match[4] or "") != self.digits:
             raise ValueError(f"{value!r} has not {self.digits} digits after the second, as others of the column have")
         return self.local.to_moment(datetime.fromisoformat(f"{match[1]} {match[3]}.{(match[4] or '0')[:6]:0<6}"))
+
+    def resume(self, value: Any) -> Any:
+        return value
 
     def to_stored(self, moment: datetime) -> Any:
         naive = self.local.to_stored(moment)

@@ -1,4 +1,4 @@
-"""A local server that speaks as much Elasticsearch as the sink hears, and answers by a script where a test gives one."""
+"""A local server that speaks the Elasticsearch that the sink hears, and answers by a script where a test gives one."""
 
 from __future__ import annotations
 
@@ -75,6 +75,7 @@ class Server:
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
+            disable_nagle_algorithm = True
 
             def handle_one(self) -> None:
                 body = self.rfile.read(int(self.headers.get("content-length") or 0))

@@ -1,0 +1,290 @@
+"""What every sink promises, as tests that a sink's own tests inherit.
+
+::
+
+    class TestMySink(SinkConformance):
+        connector = MySinkConnector
+
+        @pytest.fixture
+        def properties(self, server) -> dict[str, str]:
+            return {"url": server.url}
+
+        @pytest.fixture
+        def read_back(self, server, topic) -> ReadBack:
+            return lambda: {row.key: row.value for row in server.rows(topic)}
+
+        @pytest.fixture
+        def bad_value(self) -> Any:
+            return {"n": "no number"}
+"""
+
+from __future__ import annotations
+
+import copy
+import threading
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, ClassVar
+
+import pytest
+
+from headrace.errors import ConfigError, DataError, EnvironmentFault, RetriableError
+from headrace.plugin import SinkConnector, SinkTask
+from headrace.records import Rejection, SinkBatch, TopicPartition
+from headrace.testing.contexts import Explanations, make_sink_context
+
+ReadBack = Callable[[], Mapping[str, Any]]
+"""What the sink's system holds of the test's topic: value by key."""
+
+SECONDS_TO_END = 30.0
+"""A call that has not ended by then hangs."""
+_UNKNOWN_KEY = "no.such.key"
+
+
+class SinkConformance:
+    """Inherit, name the connector, give the fixtures that raise NotImplementedError here."""
+
+    connector: ClassVar[type[SinkConnector]]
+    keyed: ClassVar[bool] = True
+    """Whether a later record of a key replaces the earlier one, so that the same record twice changes nothing."""
+
+    @pytest.fixture
+    def properties(self) -> dict[str, str]:
+        """The sink's own configuration, against a system that is there."""
+        raise NotImplementedError
+
+    @pytest.fixture
+    def read_back(self) -> ReadBack:
+        """Reads what the system holds of ``topic`` at the time of the call."""
+        raise NotImplementedError
+
+    @pytest.fixture
+    def bad_value(self) -> Any:
+        """A value that the sink refuses while it takes those of :meth:`value`."""
+        raise NotImplementedError
+
+    @pytest.fixture
+    def unreachable(self, properties: dict[str, str]) -> dict[str, str] | None:
+        """The configuration for a system that is not there; None when the sink writes to nothing that can be away."""
+        return None
+
+    @pytest.fixture
+    def topic(self) -> str:
+        """A fresh name."""
+        return f"t_{uuid.uuid4().hex[:12]}"
+
+    def value(self, number: int) -> Any:
+        """The value of the record ``number``; equal numbers, equal values."""
+        return {"n": number, "text": f'ä "{number}"\n', "nothing": None, "list": [1, 2.5, True], "inner": {"n": number}}
+
+    # Means of the tests
+
+    @pytest.fixture
+    def explanations(self) -> Explanations:
+        return Explanations()
+
+    @pytest.fixture
+    def stop_event(self) -> threading.Event:
+        return threading.Event()
+
+    @pytest.fixture
+    def start(self, stop_event: threading.Event, explanations: Explanations) -> Iterator[Callable[..., SinkTask]]:
+        """Starts tasks, which are stopped at the end."""
+        tasks: list[SinkTask] = []
+
+        def start(properties: Mapping[str, str]) -> SinkTask:
+            task = self.connector.task_class()
+            tasks.append(task)
+            task.start(make_sink_context(properties, stop_event=stop_event, explain=explanations))
+            return task
+
+        yield start
+        for task in tasks:
+            task.stop()
+
+    def batch(self, topic: str, numbers: Sequence[int], *, first: int = 0, partition: int = 0) -> SinkBatch:
+        """Records with keys ``k<number>`` at consecutive offsets."""
+        count = len(numbers)
+        return SinkBatch(
+            TopicPartition(topic, partition),
+            topic,
+            list(range(first, first + count)),
+            [f"k{number}" for number in numbers],
+            [self.value(number) for number in numbers],
+            [1_700_000_000_000 + number for number in numbers],
+            [()] * count,
+        )
+
+    def expected(self, *numbers: int) -> dict[str, Any]:
+        return {f"k{number}": self.value(number) for number in numbers}
+
+    # Promises
+
+    def test_put_is_durable_and_complete(
+        self, start: Callable[..., SinkTask], properties: dict[str, str], read_back: ReadBack, topic: str
+    ) -> None:
+        task = start(properties)
+
+        assert list(task.put([self.batch(topic, range(100)), self.batch(topic, [100, 101], partition=1)])) == []
+        assert read_back() == self.expected(*range(102))
+
+    def test_put_after_put_adds(
+        self, start: Callable[..., SinkTask], properties: dict[str, str], read_back: ReadBack, topic: str
+    ) -> None:
+        task = start(properties)
+        for number in range(5):
+            assert list(task.put([self.batch(topic, [number], first=number)])) == []
+
+        assert read_back() == self.expected(*range(5))
+
+    def test_a_put_of_nothing(self, start: Callable[..., SinkTask], properties: dict[str, str], topic: str) -> None:
+        task = start(properties)
+
+        assert list(task.put([])) == []
+        assert list(task.put([self.batch(topic, [])])) == []
+
+    def test_the_same_batches_twice_change_nothing(
+        self, start: Callable[..., SinkTask], properties: dict[str, str], read_back: ReadBack, topic: str
+    ) -> None:
+        task = start(properties)
+        batches = [self.batch(topic, [1, 2, 1, 3]), self.batch(topic, [4], partition=1)]
+        assert list(task.put(batches)) == []
+        assert list(task.put(batches)) == []
+        # As after a crash: another task gets them again.
+        assert list(start(properties).put(batches)) == []
+
+        if self.keyed:
+            assert read_back() == self.expected(1, 2, 3, 4)
+
+    def test_the_last_record_of_a_key_stays(
+        self, start: Callable[..., SinkTask], properties: dict[str, str], read_back: ReadBack, topic: str
+    ) -> None:
+        batch = self.batch(topic, range(50))
+        batch.keys = ["k0"] * 50
+
+        assert list(start(properties).put([batch])) == []
+        if self.keyed:
+            assert read_back() == {"k0": self.value(49)}
+
+    def test_put_leaves_its_batches_as_they_were(
+        self, start: Callable[..., SinkTask], properties: dict[str, str], topic: str
+    ) -> None:
+        batches = [self.batch(topic, range(3))]
+        before = copy.deepcopy(batches)
+        start(properties).put(batches)
+
+        assert batches == before
+
+    def test_rejections_say_which_records_and_all_others_are_durable(
+        self,
+        start: Callable[..., SinkTask],
+        properties: dict[str, str],
+        read_back: ReadBack,
+        topic: str,
+        bad_value: Any,
+    ) -> None:
+        one = self.batch(topic, range(10), first=1000)
+        other = self.batch(topic, range(10, 20), first=0, partition=7)
+        # A first put of good ones, so that the system knows what good ones are.
+        task = start(properties)
+        assert list(task.put([self.batch(topic, [100], first=999)])) == []
+        for batch, places in ((one, (0, 4)), (other, (9,))):
+            for place in places:
+                batch.values[place] = bad_value
+        rejections = task.put([one, other])
+
+        assert sorted(item[:2] for item in rejections) == [((topic, 0), 1000), ((topic, 0), 1004), ((topic, 7), 9)]
+        for rejection in rejections:
+            assert isinstance(rejection, Rejection)
+            assert isinstance(rejection.error, DataError)
+            assert rejection.error.message
+        assert read_back() == self.expected(*({*range(20), 100} - {0, 4, 19}))
+
+    def test_nothing_is_waited_for_when_all_is_well(
+        self, start: Callable[..., SinkTask], properties: dict[str, str], explanations: Explanations, topic: str
+    ) -> None:
+        start(properties).put([self.batch(topic, range(3))])
+
+        assert explanations.current is None
+
+    def test_put_ends_when_the_task_is_told_to_stop(
+        self,
+        start: Callable[..., SinkTask],
+        properties: dict[str, str],
+        read_back: ReadBack,
+        stop_event: threading.Event,
+        topic: str,
+    ) -> None:
+        task = start(properties)
+        stop_event.set()
+        outcome: list[Any] = []
+
+        def put() -> None:
+            try:
+                outcome.append(list(task.put([self.batch(topic, range(3))])))
+            except RetriableError as error:
+                outcome.append(error)
+
+        thread = threading.Thread(target=put, daemon=True)
+        thread.start()
+        thread.join(SECONDS_TO_END)
+
+        assert outcome, "put neither returned nor gave up with a RetriableError"
+        assert isinstance(outcome[0], RetriableError) or read_back() == self.expected(0, 1, 2)
+
+    def test_stop_leaves_no_thread(
+        self, start: Callable[..., SinkTask], properties: dict[str, str], topic: str
+    ) -> None:
+        before = set(threading.enumerate())
+        task = start(properties)
+        task.put([self.batch(topic, range(100))])
+        task.stop()
+
+        for thread in set(threading.enumerate()) - before:
+            thread.join(SECONDS_TO_END)
+            assert not thread.is_alive(), f"thread {thread.name} is left"
+
+    def test_a_system_that_is_away_is_no_bug(self, unreachable: dict[str, str] | None) -> None:
+        if unreachable is None:
+            return
+        task = self.connector.task_class()
+        with pytest.raises((RetriableError, EnvironmentFault)) as raised:
+            task.start(make_sink_context(unreachable))
+        task.stop()
+
+        assert raised.value.code not in ("retriable", "environment", "internal"), "a code of its own helps to search"
+        assert [finding.severity for finding in self.connector().check(unreachable)] == ["error"]
+
+    def test_check_finds_nothing_wrong(self, properties: dict[str, str]) -> None:
+        assert list(self.connector().check(properties)) == []
+
+    def test_stop_after_a_failed_start(self, properties: dict[str, str]) -> None:
+        task = self.connector.task_class()
+        with pytest.raises(ConfigError):
+            task.start(make_sink_context(properties | {_UNKNOWN_KEY: "1"}))
+
+        task.stop()
+
+    def test_an_unknown_key_is_an_error(self, properties: dict[str, str]) -> None:
+        model, findings = self.connector.config_model.validate_properties(properties | {_UNKNOWN_KEY: "1"})
+
+        assert model is None
+        assert [(item.code, item.key) for item in findings if item.severity == "error"] == [
+            ("config.unknown_key", _UNKNOWN_KEY)
+        ]
+
+    def test_required_keys_are_asked_for(self) -> None:
+        required = {item.name for item in self.connector.config_model.definitions() if item.required}
+        _, findings = self.connector.config_model.validate_properties({})
+
+        assert {item.key for item in findings if item.code == "config.missing_key"} == required
+
+    def test_every_key_is_documented(self) -> None:
+        assert [item.name for item in self.connector.config_model.definitions() if not item.doc] == []
+
+    def test_task_configurations_are_complete(self, properties: dict[str, str]) -> None:
+        configs = self.connector().task_configs(properties, 3)
+
+        assert 1 <= len(configs) <= 3
+        for config in configs:
+            self.connector.config_model.parse(config)

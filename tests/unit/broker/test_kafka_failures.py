@@ -1,0 +1,54 @@
+from __future__ import annotations
+
+import pytest
+from kafka import errors
+
+from headrace.broker.kafka_python.failures import describe, translate, translated
+from headrace.errors import ConfigError, DataError, EnvironmentFault, HeadraceError, RetriableError
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "code"),
+    [
+        (errors.KafkaTimeoutError("slow"), RetriableError, "kafka.unreachable"),
+        (errors.KafkaConnectionError("111 ECONNREFUSED"), RetriableError, "kafka.unreachable"),
+        (errors.NotLeaderForPartitionError(), RetriableError, "kafka.failed"),
+        (errors.UnknownError(), RetriableError, "kafka.failed"),
+        (errors.IllegalStateError("closed"), RetriableError, "kafka.failed"),
+        (errors.CommitFailedError(), RetriableError, "kafka.rebalance"),
+        (errors.RebalanceInProgressError("later"), RetriableError, "kafka.rebalance"),
+        (errors.MessageSizeTooLargeError("9 bytes"), DataError, "data.record_too_large"),
+        (errors.InvalidRecordError("no key"), DataError, "data.refused"),
+        (errors.SaslAuthenticationFailedError("bad password"), EnvironmentFault, "kafka.authentication"),
+        (errors.UnsupportedSaslMechanismError("PLAIN"), EnvironmentFault, "kafka.authentication"),
+        (errors.TopicAuthorizationFailedError({"orders"}), EnvironmentFault, "kafka.not_authorized"),
+        (errors.GroupAuthorizationFailedError("g1"), EnvironmentFault, "kafka.not_authorized"),
+        (errors.InvalidTopicError("x/y"), EnvironmentFault, "kafka.invalid_topic"),
+        (errors.InvalidReplicationFactorError(), EnvironmentFault, "kafka.invalid_topic"),
+        (errors.KafkaConfigurationError("acks"), ConfigError, "kafka.invalid_setting"),
+    ],
+)
+def test_every_failure_has_its_consequence(error: Exception, kind: type[HeadraceError], code: str) -> None:
+    found = translate(error, "do it")
+    assert type(found) is kind
+    assert found.code == code
+    assert "<class" not in str(found)
+
+
+def test_what_is_not_authorized_is_named() -> None:
+    assert "topic orders" in str(translate(errors.TopicAuthorizationFailedError({"orders"}), "write to orders"))
+    assert "group g1" in str(translate(errors.GroupAuthorizationFailedError("g1"), "read"))
+
+
+def test_a_timeout_is_explained_by_the_connection_that_failed() -> None:
+    failure = ("a:9092", errors.KafkaConnectionError("111 ECONNREFUSED"))
+    found = translate(errors.KafkaTimeoutError("slow"), "list the topics", failure)
+    assert str(found) == "cannot list the topics: broker a:9092 does not answer: 111 ECONNREFUSED"
+    login = ("a:9092", errors.SaslAuthenticationFailedError("bad password"))
+    assert translate(errors.KafkaTimeoutError("slow"), "list the topics", login).code == "kafka.authentication"
+    assert describe(login) == "broker a:9092 refuses to log in: bad password"
+
+
+def test_bugs_pass_through() -> None:
+    with pytest.raises(ZeroDivisionError), translated("divide"):
+        raise ZeroDivisionError

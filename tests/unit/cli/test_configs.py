@@ -1,0 +1,333 @@
+"""``validate``, ``check``, ``plugins``, ``describe`` and ``schema``: what they print and how they exit."""
+
+from __future__ import annotations
+
+import json
+import sys
+import types
+from collections.abc import Iterable, Mapping
+from importlib.metadata import EntryPoint
+from pathlib import Path
+from typing import ClassVar
+
+import pytest
+from rich.console import Console
+from typer.testing import CliRunner, Result
+
+from headrace import ConfigModel, Finding, RetriableError, Secret, SinkConnector, key
+from headrace.builtin.config_providers.env import EnvConfigProvider
+from headrace.builtin.config_providers.file import FileConfigProvider
+from headrace.builtin.converters.json import JsonConverter
+from headrace.cli import configs, loading, output
+from headrace.cli.main import app
+from headrace.errors import ConfigError, EnvironmentFault, HeadraceError
+from headrace.registry import Kind, Plugin, Registry
+
+LONG = "x" * 300
+
+
+class ShopConfig(ConfigModel):
+    url: str = key("connection.url", doc="Where the shop is.", importance="high")
+    size: int = key("batch.size", default=10, ge=1, doc=f"Records of a batch {LONG}.")
+    password: Secret | None = key("password", default=None, doc="Of the shop.")
+
+
+class ShopSinkConnector(SinkConnector):
+    """Writes to a shop."""
+
+    config_model = ShopConfig
+    aliases = ("com.example.ShopSinkConnector",)
+    checked: ClassVar[list[Mapping[str, str]]] = []
+    answer: ClassVar[list[Finding]] = []
+    failure: ClassVar[HeadraceError | None] = None
+
+    def check(self, properties: Mapping[str, str]) -> Iterable[Finding]:
+        self.checked.append(properties)
+        if self.failure is not None:
+            raise self.failure
+        return self.answer
+
+
+@pytest.fixture(autouse=True)
+def shop(monkeypatch: pytest.MonkeyPatch) -> type[ShopSinkConnector]:
+    """The only connector installed; what its ``check`` answers is set by the test."""
+    module = types.ModuleType("cli_shop")
+    installed: list[tuple[Kind, str, type]] = [
+        (Kind.CONNECTOR, "ShopSink", ShopSinkConnector),
+        (Kind.CONVERTER, "JsonConverter", JsonConverter),
+        (Kind.CONFIG_PROVIDER, "env", EnvConfigProvider),
+        (Kind.CONFIG_PROVIDER, "file", FileConfigProvider),
+    ]
+    plugins = [
+        Plugin(kind, name, EntryPoint(name, f"cli_shop:{cls.__name__}", kind.group)) for kind, name, cls in installed
+    ]
+    plugins.append(Plugin(Kind.CONNECTOR, "Broken", EntryPoint("Broken", "cli_shop_driver:X", Kind.CONNECTOR.group)))
+    for _, _, cls in installed:
+        monkeypatch.setattr(module, cls.__name__, cls, raising=False)
+    monkeypatch.setitem(sys.modules, "cli_shop", module)
+    for user in (loading, configs):
+        monkeypatch.setattr(user, "Registry", lambda: Registry(plugins))
+    monkeypatch.setattr(ShopSinkConnector, "checked", [])
+    monkeypatch.setattr(ShopSinkConnector, "answer", [])
+    monkeypatch.setattr(ShopSinkConnector, "failure", None)
+    return ShopSinkConnector
+
+
+@pytest.fixture
+def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with a right worker and a right connector; it is the current one."""
+    (tmp_path / "worker.yaml").write_text("bootstrap.servers: broker:9092\n")
+    (tmp_path / "out.yaml").write_text("name: out\nconnector.class: ShopSink\nconnection.url: u\ntopics: t\n")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def run(*arguments: str, exit_code: int = 0) -> Result:
+    result = CliRunner().invoke(app, arguments)
+    if not isinstance(result.exception, SystemExit):
+        assert result.exception is None, result.exception
+    assert result.exit_code == exit_code, result.output
+    return result
+
+
+class TestValidate:
+    @pytest.mark.usefixtures("files")
+    def test_right_files(self) -> None:
+        assert run("validate", "worker.yaml", "out.yaml").stdout == "2 files are valid: connectors out and a worker\n"
+
+    def test_all_mistakes_of_all_files_with_their_places(self, files: Path) -> None:
+        (files / "worker.yaml").write_text("bootstrap.server: broker:9092\nlisteners: ${env:NONE_SUCH_HERE}\n")
+        (files / "out.yaml").write_text("name: out\nconnector.class: ShopSink\ntopics: t\nbatch:\n    size: many\n")
+        (files / "bad.json").write_text('{"name": "x",\n  oops}')
+        result = run("validate", "worker.yaml", "out.yaml", "bad.json", exit_code=2)
+        assert result.stdout == ""
+        assert [line.split(": ")[:2] for line in result.stderr.splitlines()] == [
+            ["bad.json:2:3", "config.syntax"],
+            ["worker.yaml:1:1", "config.unknown_key"],
+            ["worker.yaml:2:1", "config.unresolved"],
+            ["worker.yaml:3:1", "config.missing_key"],
+            ["out.yaml:5:5", "config.invalid_value"],
+            ["out.yaml:6:1", "config.missing_key"],
+        ]
+        assert "→ did you mean 'bootstrap.servers'?" in result.stderr
+
+    def test_a_name_twice_names_both_places(self, files: Path) -> None:
+        (files / "again.yaml").write_text("connector.class: ShopSink\nname: out\nconnection.url: u\ntopics: t\n")
+        result = run("validate", "out.yaml", "again.yaml", exit_code=2)
+        assert result.stderr.startswith("again.yaml:2:1: config.duplicate_name:")
+        assert "out.yaml:1:1" in result.stderr
+
+    def test_warnings_do_not_fail(self, files: Path) -> None:
+        with (files / "out.yaml").open("a") as file:
+            file.write("config.action.reload: none\n")
+        result = run("validate", "out.yaml")
+        assert result.stderr.startswith("out.yaml:5:1: warning: config.ignored_key:")
+
+    def test_json(self, files: Path) -> None:
+        (files / "out.yaml").write_text("name: out\nconnector.class: ShopSink\nconnection.url: u\ntopics: t\nx: 1\n")
+        result = run("validate", "out.yaml", "--json", exit_code=2)
+        answer = json.loads(result.stdout)
+        assert answer["valid"] is False
+        (finding,) = answer["findings"]
+        assert {name: finding[name] for name in ("severity", "code", "key", "file", "line", "column")} == {
+            "severity": "error",
+            "code": "config.unknown_key",
+            "key": "x",
+            "file": "out.yaml",
+            "line": 5,
+            "column": 1,
+        }
+        assert json.loads(run("validate", "worker.yaml", "--json").stdout) == {"valid": True, "findings": []}
+
+    @pytest.mark.parametrize("place", ["batch.size", "errors.tolerance", "connector.class", "value.converter"])
+    @pytest.mark.parametrize("flags", [(), ("--json",)])
+    def test_a_secret_is_not_printed(
+        self, files: Path, monkeypatch: pytest.MonkeyPatch, place: str, flags: tuple[str, ...]
+    ) -> None:
+        monkeypatch.setenv("SHOP_SECRET", "hunter22-hunter22")
+        text = {
+            "name": "out",
+            "connector.class": "ShopSink",
+            "connection.url": "u",
+            "topics": "t",
+            place: "${env:SHOP_SECRET}",
+        }
+        (files / "out.json").write_text(json.dumps(text))
+        result = run("validate", "out.json", *flags, exit_code=2)
+        assert "hunter22" not in result.output
+        assert "${env:SHOP_SECRET}" in result.output
+
+
+class Kafka:
+    """Stands in for the broker's admin."""
+
+    def __init__(self, failure: HeadraceError | None = None) -> None:
+        self.asked: list[Mapping[str, str]] = []
+        self.failure = failure
+
+    def __call__(self, settings: Mapping[str, str]) -> str:
+        self.asked.append(settings)
+        if self.failure is not None:
+            raise self.failure
+        return "cluster"
+
+
+@pytest.fixture
+def kafka(monkeypatch: pytest.MonkeyPatch) -> Kafka:
+    """The ``check`` command asks it."""
+    answering = Kafka()
+    original = configs.check_files
+    monkeypatch.setattr(configs, "check_files", lambda paths: original(paths, answering))
+    return answering
+
+
+class TestCheck:
+    def test_asks_kafka_and_every_connector(self, files: Path, kafka: Kafka, shop: type[ShopSinkConnector]) -> None:
+        (files / "worker.yaml").write_text("bootstrap.servers: broker:9092\nadmin.retries: 3\n")
+        result = run("check", "worker.yaml", "out.yaml")
+        assert kafka.asked == [{"bootstrap.servers": "broker:9092", "retries": "3"}]
+        assert shop.checked == [{"connection.url": "u"}]
+        assert result.stderr.splitlines() == [
+            "checking Kafka at broker:9092 … ok",
+            "checking connector out (ShopSink) … ok",
+        ]
+
+    @pytest.mark.usefixtures("files")
+    def test_kafka_away_is_the_environments_fault_and_the_rest_is_checked(
+        self, kafka: Kafka, shop: type[ShopSinkConnector]
+    ) -> None:
+        kafka.failure = RetriableError("broker:9092 does not answer", code="kafka.unreachable", hint="start Kafka")
+        result = run("check", "worker.yaml", "out.yaml", exit_code=3)
+        assert "worker.yaml:1:1: kafka.unreachable: broker:9092 does not answer → start Kafka" in result.stderr
+        assert shop.checked
+
+    @pytest.mark.usefixtures("files", "kafka")
+    def test_findings_of_connectors_have_places(self, shop: type[ShopSinkConnector]) -> None:
+        shop.answer = [
+            Finding("shop.closed", "the shop is closed", "connection.url", "come back"),
+            Finding("shop.small", "the shop is small", "batch.size", severity="warning"),
+        ]
+        result = run("check", "out.yaml", exit_code=3)
+        assert "checking connector out (ShopSink) … 1 error, 1 warning" in result.stderr
+        assert "out.yaml:3:1: shop.closed: the shop is closed → come back" in result.stderr
+        assert "out.yaml:5:1: warning: shop.small" in result.stderr
+
+    @pytest.mark.usefixtures("files", "kafka")
+    def test_warnings_do_not_fail(self, shop: type[ShopSinkConnector]) -> None:
+        shop.answer = [Finding("shop.small", "the shop is small", severity="warning")]
+        assert json.loads(run("check", "worker.yaml", "out.yaml", "--json").stdout)["valid"] is True
+
+    @pytest.mark.usefixtures("files", "kafka")
+    @pytest.mark.parametrize(
+        ("failure", "exit_code"),
+        [
+            (EnvironmentFault("wrong password", code="shop.login"), 3),
+            (ConfigError(findings=[Finding("config.invalid_value", "no such table", "topics")]), 2),
+        ],
+    )
+    def test_what_a_check_raises_is_a_finding(
+        self, shop: type[ShopSinkConnector], failure: HeadraceError, exit_code: int
+    ) -> None:
+        shop.failure = failure
+        result = run("check", "out.yaml", exit_code=exit_code)
+        assert ("wrong password" if exit_code == 3 else "out.yaml:4:1: config.invalid_value") in result.stderr
+
+    def test_wrong_files_touch_nothing(self, files: Path, kafka: Kafka, shop: type[ShopSinkConnector]) -> None:
+        (files / "out.yaml").write_text("name: out\nconnector.class: ShopSink\n")
+        run("check", "worker.yaml", "out.yaml", exit_code=2)
+        assert (kafka.asked, shop.checked) == ([], [])
+
+    @pytest.mark.usefixtures("files")
+    def test_without_a_worker_kafka_is_not_asked_and_that_is_said(self, kafka: Kafka) -> None:
+        assert "Kafka is not checked" in run("check", "out.yaml").stderr
+        assert kafka.asked == []
+
+
+class TestPlugins:
+    def test_all_kinds_and_what_is_broken(self) -> None:
+        result = run("plugins")
+        rows = {line.split()[0]: line.split()[1:] for line in result.stdout.splitlines() if line.split()}
+        assert rows["ShopSink"] == ["sink", "0.1.0", "com.example.ShopSinkConnector"]
+        assert rows["JsonConverter"][0] == "converter"
+        assert "env" in rows
+        assert "Broken: plugin 'Broken' cannot be loaded" in result.stderr
+
+    def test_json(self) -> None:
+        answer = {item["name"]: item for item in json.loads(run("plugins", "--json").stdout)}
+        assert answer["ShopSink"] == {
+            "name": "ShopSink",
+            "type": "sink",
+            "class": f"{ShopSinkConnector.__module__}.ShopSinkConnector",
+            "version": "0.1.0",
+            "aliases": ["com.example.ShopSinkConnector"],
+            "error": "",
+        }
+        assert "cannot be loaded" in answer["Broken"]["error"]
+
+
+class TestDescribe:
+    def test_nothing_is_cut_off_a_terminal(self) -> None:
+        line = next(line for line in run("describe", "ShopSink").stdout.splitlines() if "batch.size" in line)
+        assert LONG in line
+        assert line.split()[:5] == ["batch.size", "number", "≥", "1", "10"]
+
+    def test_a_terminal_wraps_and_cuts_nothing(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        terminal = Console(force_terminal=True, width=60, color_system=None, soft_wrap=True)
+        monkeypatch.setattr(output, "out", terminal)
+        with terminal.capture() as capture:
+            output.print_table(("name", "text"), [("a", LONG)])
+        lines = capture.get().splitlines()
+        assert max(map(len, lines)) <= 60
+        assert "".join(lines).count("x") == len(LONG) + 1  # one in "text"
+
+    def test_one_key(self) -> None:
+        text = run("describe", "ShopSink", "connection.url").stdout
+        assert "(required)" in text
+        assert "Where the shop is." in text
+        assert "default: none" in run("describe", "ShopSink", "errors.tolerance").stdout
+        assert "producer.override.*" in run("describe", "ShopSink", "producer.override.acks").stdout
+
+    def test_the_worker(self) -> None:
+        assert "bootstrap.servers" in run("describe", "worker").stdout
+
+    def test_json(self) -> None:
+        names = [item["name"] for item in json.loads(run("describe", "ShopSink", "--json").stdout)]
+        assert names[:2] == ["connection.url", "batch.size"]
+        assert json.loads(run("describe", "ShopSink", "batch.size", "--json").stdout)["type"] == "INT"
+
+    def test_a_plugin_without_keys(self) -> None:
+        assert run("describe", "env").stdout == "env has no keys\n"
+
+    @pytest.mark.parametrize(
+        ("arguments", "code", "hint"),
+        [
+            (["ShopSin"], "plugin.unknown", "ShopSink"),
+            (["ShopSink", "batch.siz"], "config.unknown_key", "batch.size"),
+            (["Broken"], "plugin.broken", "install"),
+        ],
+    )
+    def test_what_does_not_exist(self, arguments: list[str], code: str, hint: str) -> None:
+        error = CliRunner().invoke(app, ["describe", *arguments]).exception
+        assert isinstance(error, ConfigError)
+        assert error.code == code
+        assert hint in error.hint
+
+
+class TestSchema:
+    def test_to_stdout_and_to_a_file(self, tmp_path: Path) -> None:
+        printed = json.loads(run("schema").stdout)
+        assert printed["$schema"] == "http://json-schema.org/draft-07/schema#"
+        path = tmp_path / "schema.json"
+        result = run("schema", "--output", str(path))
+        assert json.loads(path.read_text()) == printed
+        assert "yaml-language-server" in result.stderr
+
+    def test_to_a_place_that_does_not_exist(self, tmp_path: Path) -> None:
+        error = CliRunner().invoke(app, ["schema", "--output", str(tmp_path / "none" / "x.json")]).exception
+        assert isinstance(error, ConfigError)
+        assert error.code == "cli.output"
+
+
+@pytest.mark.parametrize("command", ["validate", "check", "plugins", "describe", "schema"])
+def test_help_teaches_by_example(command: str) -> None:
+    assert f"headrace {command}" in run(command, "--help").output

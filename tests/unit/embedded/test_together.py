@@ -1,0 +1,77 @@
+"""All or none: the first engine that fails ends the wait for the others."""
+
+from __future__ import annotations
+
+from threading import Event
+
+import pytest
+
+from headrace.embedded.together import start_together, stop_together
+from headrace.errors import EnvironmentFault
+
+
+class Toy:
+    """Starts at once, fails, or waits until it is killed."""
+
+    def __init__(self, start: str = "at once", running: bool = False) -> None:
+        self._start, self.running = start, running
+        self._killed = Event()
+
+    def start(self) -> None:
+        if self._start == "fails":
+            raise EnvironmentFault("no", code="toy.no")
+        self.running = True
+        if self._start == "waits":
+            assert self._killed.wait(60)
+            raise EnvironmentFault("killed", code="toy.killed")
+
+    def stop(self) -> None:
+        if self._start == "stop fails":
+            raise EnvironmentFault("stays", code="toy.stays")
+        self.running = False
+
+    def kill(self) -> None:
+        self.running = False
+        self._killed.set()
+
+
+def test_all_are_started_and_all_are_stopped():
+    engines = [Toy(), Toy(), Toy()]
+
+    start_together(engines)
+    assert all(engine.running for engine in engines)
+
+    stop_together(engines)
+    assert not any(engine.running for engine in engines)
+
+
+def test_the_first_that_fails_is_reported_and_the_others_are_killed():
+    engines = [Toy("waits"), Toy(), Toy("fails")]
+
+    with pytest.raises(EnvironmentFault, match="no"):
+        start_together(engines)
+
+    assert not any(engine.running for engine in engines)
+
+
+def test_one_that_ran_before_goes_on():
+    before = Toy(running=True)
+
+    with pytest.raises(EnvironmentFault):
+        start_together([before, Toy("fails")])
+
+    assert before.running
+
+
+def test_one_that_does_not_stop_does_not_keep_the_others():
+    engines = [Toy("stop fails", running=True), Toy(running=True)]
+
+    with pytest.raises(EnvironmentFault, match="stays"):
+        stop_together(engines)
+
+    assert not engines[1].running
+
+
+def test_nothing_to_do_is_done():
+    start_together([])
+    stop_together([])

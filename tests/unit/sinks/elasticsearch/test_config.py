@@ -1,0 +1,186 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from headrace import schema
+from headrace.settings import SinkSettings
+from headrace_sinks.elasticsearch import ElasticsearchSinkConnector
+from headrace_sinks.elasticsearch.answers import without_contents
+from headrace_sinks.elasticsearch.config import ElasticsearchSinkConfig
+from headrace_sinks.elasticsearch.mappings import mapping
+
+URL = {"connection.url": "http://localhost:9200"}
+EXAMPLE = Path(__file__).parents[4] / "config/connectors/elasticsearch.yaml"
+
+
+def findings(**properties: str) -> list[tuple[str, str, str]]:
+    """(code, key, severity) of each."""
+    own = {**URL, **{name.replace("_", "."): value for name, value in properties.items()}}
+    return [(item.code, item.key, item.severity) for item in ElasticsearchSinkConfig.validate_properties(own)[1]]
+
+
+def test_defaults() -> None:
+    config = ElasticsearchSinkConfig.parse(URL)
+
+    assert (config.batch_size, config.max_in_flight_requests, config.max_retries, config.retry_backoff) == (
+        2000, 5, 5, 100,
+    )  # fmt: skip
+    assert (config.on_null_values, config.on_malformed_documents, config.write_method) == ("fail", "fail", "insert")
+
+
+def test_the_example_is_right() -> None:
+    written: dict[str, Any] = yaml.safe_load(EXAMPLE.read_text())
+    texts = {key: str(value).lower() if isinstance(value, bool) else str(value) for key, value in written.items()}
+    own = {key: value for key, value in texts.items() if not SinkSettings.owns(key)}
+    own["connection.url"] = "http://localhost:9200"
+
+    _, found = ElasticsearchSinkConfig.validate_properties(own)
+    assert [item for item in found if item.severity == "error"] == []
+
+
+@pytest.mark.parametrize(
+    ("properties", "code", "key"),
+    [
+        ({"connection_url": ""}, "config.invalid_value", "connection.url"),
+        ({"connection_url": "localhost:9200"}, "config.invalid_value", "connection.url"),
+        ({"connection_url": "http://h:x"}, "config.invalid_value", "connection.url"),
+        ({"elastic_security_protocol": "SSL"}, "config.conflict", "connection.url"),
+        ({"connection_username": "u"}, "config.conflict", "connection.password"),
+        ({"connection_password": "p"}, "config.conflict", "connection.username"),
+        ({"key_ignore": "true", "topic_key_ignore": "a"}, "config.conflict", "topic.key.ignore"),
+        ({"schema_ignore": "true", "topic_schema_ignore": "a"}, "config.conflict", "topic.schema.ignore"),
+        ({"write_method": "merge"}, "config.invalid_value", "write.method"),
+        ({"batch_size": "0"}, "config.invalid_value", "batch.size"),
+        ({"batchsize": "1"}, "config.unknown_key", "batchsize"),
+        ({"data_stream_type": "logs"}, "config.not_supported", "data.stream.type"),
+        ({"proxy_host": "h"}, "config.not_supported", "proxy.host"),
+        ({"kerberos_keytab_path": "/k"}, "config.not_supported", "kerberos.keytab.path"),
+        (
+            {"elastic_https_ssl_keystore_location": "/k"},
+            "config.not_supported",
+            "elastic.https.ssl.keystore.location",
+        ),
+        ({"elastic_https_ssl_truststore_type": "JKS"}, "config.invalid_value", "elastic.https.ssl.truststore.type"),
+        ({"external_resource_usage": "INDEX"}, "config.conflict", "topic.to.external.resource.mapping"),
+        (
+            {"topic_to_external_resource_mapping": "a:b"},
+            "config.conflict",
+            "topic.to.external.resource.mapping",
+        ),
+        (
+            {"external_resource_usage": "INDEX", "topic_to_external_resource_mapping": "ab"},
+            "config.invalid_value",
+            "topic.to.external.resource.mapping",
+        ),
+        (
+            {"external_resource_usage": "INDEX", "topic_to_external_resource_mapping": "a:b,a:c"},
+            "config.conflict",
+            "topic.to.external.resource.mapping",
+        ),
+        (
+            {"external_resource_usage": "DATASTREAM", "topic_to_external_resource_mapping": "a:b"},
+            "config.not_supported",
+            "external.resource.usage",
+        ),
+    ],
+)
+def test_mistakes(properties: dict[str, str], code: str, key: str) -> None:
+    assert (code, key, "error") in findings(**properties)
+
+
+def test_credentials_in_a_url_are_refused_and_not_shown() -> None:
+    _, found = ElasticsearchSinkConfig.validate_properties({"connection.url": "http://u:secret@h:9200"})
+
+    assert [item.key for item in found] == ["connection.url"]
+    assert "secret" not in str(found[0])
+
+
+def test_two_ways_to_log_in() -> None:
+    own = {"connection_username": "u", "connection_password": "p", "connection_api_key": "k"}
+
+    assert findings(**own) == [("config.conflict", "connection.api.key", "error")]
+
+
+@pytest.mark.parametrize(
+    ("properties", "key"),
+    [
+        ({"key_ignore": "true", "behavior_on_null_values": "delete"}, "behavior.on.null.values"),
+        ({"use_autogenerated_ids": "true", "write_method": "upsert"}, "use.autogenerated.ids"),
+        ({"external_version_header": "v", "write_method": "upsert"}, "external.version.header"),
+        ({"linger_ms": "1"}, "linger.ms"),
+        ({"flush_synchronously": "true"}, "flush.synchronously"),
+        ({"type_name": "_doc"}, "type.name"),
+    ],
+)
+def test_what_has_no_effect_is_a_warning(properties: dict[str, str], key: str) -> None:
+    (finding,) = findings(**properties)
+
+    assert finding[1:] == (key, "warning")
+
+
+def test_no_data_stream_may_be_said() -> None:
+    assert findings(data_stream_type="NONE") == []
+
+
+def test_names_of_the_jvms_connectors() -> None:
+    assert "io.confluent.connect.elasticsearch.ElasticsearchSinkConnector" in ElasticsearchSinkConnector.aliases
+
+
+def test_mapping() -> None:
+    of = schema.struct(
+        {
+            "flag": schema.BOOLEAN,
+            "small": schema.INT8,
+            "name": schema.STRING,
+            "price": schema.decimal(2),
+            "at": schema.TIMESTAMP_SCHEMA,
+            "raw": schema.BYTES,
+            "tags": schema.array(schema.INT64),
+            "extra": schema.mapping(schema.STRING, schema.INT32),
+            "by_number": schema.mapping(schema.INT32, schema.FLOAT32),
+            "inner": schema.struct({"count": schema.Schema(schema.Type.INT32, default=5)}),
+        }
+    )
+
+    assert mapping(of) == {
+        "properties": {
+            "flag": {"type": "boolean"},
+            "small": {"type": "byte"},
+            "name": {"type": "text", "fields": {"keyword": {"type": "keyword", "ignore_above": 256}}},
+            "price": {"type": "double"},
+            "at": {"type": "date"},
+            "raw": {"type": "binary"},
+            "tags": {"type": "long"},
+            "extra": {"type": "object"},
+            "by_number": {"properties": {"key": {"type": "integer"}, "value": {"type": "float"}}},
+            "inner": {"properties": {"count": {"type": "integer", "null_value": 5}}},
+        }
+    }
+    listed = mapping(schema.mapping(schema.STRING, schema.INT32), compact_maps=False)
+    assert set(listed["properties"]) == {"key", "value"}
+
+
+@pytest.mark.parametrize(
+    "reason",
+    [
+        "failed to parse field [a] of type [long] in document with id 'SECRET'. Preview of field's value: 'SECRET'",
+        "failed to parse date field [SECRET] with format [strict_date_optional_time||epoch_millis]",
+        'For input string: "SECRET"',
+        "Failed to parse value [SECRET] as only [true] or [false] are allowed.",
+        'Document contains at least one immense term in field="a" (whose UTF8 encoding is longer than the max length '
+        "32766), all of which were skipped. The prefix of the first immense term is: '[83, SECRET]...'",
+        "[SECRET]: version conflict, current version [5] is higher or equal to the one provided [3]",
+        "something about 'SECRET' and then 'SECRET'",
+    ],
+)
+def test_reasons_show_no_contents(reason: str) -> None:
+    assert "SECRET" not in without_contents(reason)
+
+
+def test_reasons_keep_what_helps() -> None:
+    reason = "[1:34] mapping set to strict, dynamic introduction of [colour] within [_doc] is not allowed"
+
+    assert without_contents(reason) == reason
+    assert len(without_contents("x" * 10_000)) < 600
