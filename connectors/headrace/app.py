@@ -93,7 +93,9 @@ class StandaloneWorker:
         origins = {file.properties["name"]: Origin(file.path, file.properties, file.positions) for file in files}
         builder = TaskBuilder(self._registry, self._validator, self._broker, offsets, settings, Whereabouts(origins))
         timing = Timing(
-            settings.offset_flush_interval / 1000, settings.offset_flush_timeout / 1000, settings.shutdown_timeout / 1000
+            settings.offset_flush_interval / 1000,
+            settings.offset_flush_timeout / 1000,
+            settings.shutdown_timeout / 1000,
         )
 
         def wake() -> None:

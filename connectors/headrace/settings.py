@@ -14,7 +14,9 @@ Tolerance = Annotated[Literal["none", "all"], LOWER]
 class ConnectorSettings(ConfigModel):
     """Keys of every connector."""
 
-    name: str = key("name", doc="Globally unique name of this connector.", importance="high", group="Common", min_length=1)
+    name: str = key(
+        "name", doc="Globally unique name of this connector.", importance="high", group="Common", min_length=1
+    )
     connector_class: str = key(
         "connector.class",
         doc="Name or class of the connector plugin; class names of the JVM's connectors are understood.",
@@ -139,7 +141,9 @@ class WorkerSettings(ConfigModel):
         "bootstrap.servers", doc="Kafka brokers to start from: host:port, separated by commas.", importance="high"
     )
     key_converter: str = key("key.converter", default="JsonConverter", doc="Converter of keys.", importance="high")
-    value_converter: str = key("value.converter", default="JsonConverter", doc="Converter of values.", importance="high")
+    value_converter: str = key(
+        "value.converter", default="JsonConverter", doc="Converter of values.", importance="high"
+    )
     key_converter_settings: dict[str, str] = family("key.converter.", doc="Settings of the key converter.")
     value_converter_settings: dict[str, str] = family("value.converter.", doc="Settings of the value converter.")
     offsets_file: str = key(

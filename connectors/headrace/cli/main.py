@@ -13,7 +13,9 @@ from headrace.cli import configs, connectors, run, stack
 from headrace.cli.output import print_error
 from headrace.errors import HeadraceError
 
-EPILOG = "Exit codes: 0 done · 1 failed · 2 something you wrote must change · 3 something around headrace must be mended."
+EPILOG = (
+    "Exit codes: 0 done · 1 failed · 2 something you wrote must change · 3 something around headrace must be mended."
+)
 
 app = typer.Typer(
     name="headrace",

@@ -57,7 +57,7 @@ def run(
     settings = loaded.require()
     print_findings(loaded.findings)
     configure_logging(log_level.value.upper(), log_format.value)
-    from headrace.app import StandaloneWorker  # noqa: PLC0415 (Kafka's client and a web server: not for --help)
+    from headrace.app import StandaloneWorker
 
     ended = threading.Event()
     refusals: list[HeadraceError] = []

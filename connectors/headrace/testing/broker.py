@@ -148,6 +148,16 @@ class GroupContract:
         assert first.values()
         assert second.values()
 
+    def test_the_shortest_polls_do_not_keep_members_from_joining(
+        self, broker: Broker, topic: str, member: Callable[..., Member]
+    ) -> None:
+        members = [member(topic).subscribe([topic]) for _ in range(2)]
+        deadline = time.monotonic() + PATIENCE
+        while not shared(*members) and time.monotonic() < deadline:
+            for item in members:
+                item.poll(0.001)
+        assert shared(*members)
+
     def test_what_was_committed_when_revoked_is_not_read_again(
         self, broker: Broker, topic: str, member: Callable[..., Member]
     ) -> None:
