@@ -1,113 +1,31 @@
 """Real engines for integration tests: each is started once per run, lazily, those that the chosen tests need together.
 
-``HEADRACE_TEST_KAFKA`` (host:port,…), ``HEADRACE_TEST_ELASTICSEARCH`` and ``HEADRACE_TEST_POSTGRES`` (URLs) name
-engines of your own instead. An engine that cannot be started or reached fails the tests that need it; none is skipped.
+A test says what it needs by its fixtures: ``kafka``, ``kafka_cluster``, ``elasticsearch``, ``postgres``, ``mariadb``,
+or a database of its own, ``database`` and ``mariadb_database``. ``HEADRACE_TEST_KAFKA``,
+``HEADRACE_TEST_KAFKA_CLUSTER`` (host:port,…), ``HEADRACE_TEST_ELASTICSEARCH``, ``HEADRACE_TEST_POSTGRES`` and
+``HEADRACE_TEST_MARIADB`` (URLs) name engines of your own instead. An engine that cannot be started or reached fails
+the tests that need it. One that this machine does not have skips them and says why; with ``CI=true`` that fails too.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.request import urlopen
 
 import psycopg
+import pymysql
 import pytest
-from sqlalchemy import URL, make_url
+from sqlalchemy import make_url
 
-from headrace.embedded import ENGINES, EmbeddedStack
-from headrace.errors import HeadraceError
+from headrace.embedded import ENGINES, EmbeddedStack, Kafka
+from tests.engines.addresses import HttpAddress, KafkaAddress, SqlAddress, libpq_url, pymysql_arguments
+from tests.engines.run import KINDS, Engines, UnavailableError
 
-VARIABLES = {name: f"HEADRACE_TEST_{name.upper()}" for name in ENGINES}
-TITLES = {"kafka": "Kafka", "elasticsearch": "Elasticsearch", "postgres": "PostgreSQL"}
-# Tests need no power-cut safety of the shared server; a private stack has PostgreSQL's own defaults.
-FAST: dict[str, dict[str, Any]] = {
-    "kafka": {"settings": {"offsets.topic.num.partitions": "3", "transaction.state.log.num.partitions": "3"}},
-    "postgres": {"settings": {"fsync": False}},
-}
-
-
-@dataclass(frozen=True)
-class KafkaAddress:
-    bootstrap_servers: str
-    version: str
-
-
-@dataclass(frozen=True)
-class HttpAddress:
-    url: str
-    version: str
-
-
-@dataclass(frozen=True)
-class SqlAddress:
-    url: str
-    version: str
-
-
-class Engines:
-    """What this run uses. ``needed``: the engines that the collected tests name; the first one asked for starts all."""
-
-    def __init__(self, folder: Callable[[], Path]) -> None:
-        self.needed: set[str] = set()
-        self.used: dict[str, str] = {}
-        self._folder = folder
-        self._started: dict[str, KafkaAddress | HttpAddress | SqlAddress] = {}
-        self._stop = ExitStack()
-        self._failure: HeadraceError | None = None
-
-    def get(self, name: str) -> Any:
-        if name not in self._started:
-            if address := os.environ.get(VARIABLES[name]):
-                self._use_own(name, address)
-            else:
-                wanted = {name, *self.needed} - self._started.keys()
-                self._start([other for other in ENGINES if other in wanted and VARIABLES[other] not in os.environ])
-        return self._started[name]
-
-    def _use_own(self, name: str, address: str) -> None:
-        if name == "kafka":
-            self._started[name] = KafkaAddress(address, "")
-        elif name == "elasticsearch":
-            with urlopen(address, timeout=10) as answer:
-                self._started[name] = HttpAddress(address.rstrip("/"), json.load(answer)["version"]["number"])
-        else:
-            with psycopg.connect(plain(address), connect_timeout=10) as connection:
-                version = connection.info.parameter_status("server_version") or ""
-                self._started[name] = SqlAddress(address, version)
-        self.used[name] = f"{TITLES[name]} {self._started[name].version}".rstrip() + f" ({VARIABLES[name]})"
-
-    def _start(self, names: list[str]) -> None:
-        if self._failure is not None:
-            raise self._failure  # the next try would take as long and end the same way
-        try:
-            stack = self._stop.enter_context(EmbeddedStack(self._folder(), engines=names, options=FAST))
-        except HeadraceError as failure:
-            self._failure = failure
-            raise
-        for name in names:
-            if name == "kafka":
-                self._started[name] = KafkaAddress(stack.kafka.bootstrap_servers, stack.kafka.version)
-            elif name == "elasticsearch":
-                self._started[name] = HttpAddress(stack.elasticsearch.url, stack.elasticsearch.version)
-            else:
-                self._started[name] = SqlAddress(stack.postgres.url, stack.postgres.version)
-            self.used[name] = f"{TITLES[name]} {self._started[name].version} (embedded)"
-
-    def stop(self) -> None:
-        self._stop.close()
-
-
-def plain(url: str | URL) -> str:
-    """A SQLAlchemy URL as libpq knows it."""
-    return make_url(url).set(drivername="postgresql").render_as_string(hide_password=False)
-
-
+_NO_SUCH_SESSION = 1094  # MariaDB's error number: it has ended by itself meanwhile
 _ENGINES = pytest.StashKey[Engines]()
 
 
@@ -125,40 +43,72 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_collection_finish(session: pytest.Session) -> None:
     needed = session.config.stash[_ENGINES].needed
     for item in session.items:
-        needed.update(name for name in getattr(item, "fixturenames", ()) if name in ENGINES)
+        needed.update(name for name in getattr(item, "fixturenames", ()) if name in KINDS)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    if used := config.stash[_ENGINES].used:
-        terminalreporter.write_line("engines: " + ", ".join(used[name] for name in ENGINES if name in used))
+    for line in config.stash[_ENGINES].summary():
+        terminalreporter.write_line(line)
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    session.config.stash[_ENGINES].stop()
 
 
 @pytest.fixture(scope="session")
-def engines(pytestconfig: pytest.Config) -> Iterator[Engines]:
+def engines(pytestconfig: pytest.Config) -> Engines:
     """All engines of this run; a test asks for ``kafka``, ``elasticsearch``, ``postgres`` or ``database`` instead."""
-    engines = pytestconfig.stash[_ENGINES]
-    yield engines
-    engines.stop()
+    return pytestconfig.stash[_ENGINES]
+
+
+def _provided(engines: Engines, name: str) -> Any:
+    try:
+        return engines.get(name)
+    except UnavailableError as missing:
+        if os.environ.get("CI") == "true":
+            raise
+        pytest.skip(str(missing))
 
 
 @pytest.fixture(scope="session")
 def kafka(engines: Engines) -> KafkaAddress:
     """A Kafka with one broker, shared by all tests: ``.bootstrap_servers``."""
-    address: KafkaAddress = engines.get("kafka")
+    address: KafkaAddress = _provided(engines, "kafka")
     return address
+
+
+@pytest.fixture
+def kafka_cluster(engines: Engines) -> Iterator[Any]:
+    """Three brokers, replication factor 3, ``min.insync.replicas`` 2, shared by all tests.
+
+    ``.bootstrap_servers``; ``.brokers[i]`` may be stopped, killed and started: all run again for the next test. With
+    a cluster of your own (``HEADRACE_TEST_KAFKA_CLUSTER``) only the address is there.
+    """
+    address = _provided(engines, "kafka_cluster")
+    server = engines.server("kafka_cluster")
+    yield server or address
+    if isinstance(server, Kafka):
+        server.start()  # those that the test left ended
 
 
 @pytest.fixture(scope="session")
 def elasticsearch(engines: Engines) -> HttpAddress:
     """An Elasticsearch node without security, shared by all tests: ``.url``."""
-    address: HttpAddress = engines.get("elasticsearch")
+    address: HttpAddress = _provided(engines, "elasticsearch")
     return address
 
 
 @pytest.fixture(scope="session")
 def postgres(engines: Engines) -> SqlAddress:
     """A PostgreSQL server, shared by all tests: ``.url``, whose user may create databases."""
-    address: SqlAddress = engines.get("postgres")
+    address: SqlAddress = _provided(engines, "postgres")
+    return address
+
+
+@pytest.fixture(scope="session")
+def mariadb(engines: Engines) -> SqlAddress:
+    """A MariaDB server, shared by all tests: ``.url`` (``mysql+pymysql://…``), whose user may create databases."""
+    address: SqlAddress = _provided(engines, "mariadb")
     return address
 
 
@@ -172,10 +122,32 @@ def unique_name() -> str:
 def database(postgres: SqlAddress) -> Iterator[str]:
     """The SQLAlchemy URL of an empty PostgreSQL database, dropped afterwards even if connections are still open."""
     name = f"t_{uuid.uuid4().hex[:12]}"
-    with psycopg.connect(plain(postgres.url), autocommit=True) as connection:
+    with psycopg.connect(libpq_url(postgres.url), autocommit=True) as connection:
         connection.execute(f'CREATE DATABASE "{name}"')
         yield make_url(postgres.url).set(database=name).render_as_string(hide_password=False)
         connection.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
+
+
+@pytest.fixture
+def mariadb_database(mariadb: SqlAddress) -> Iterator[str]:
+    """The SQLAlchemy URL of an empty MariaDB database, dropped afterwards even if transactions are still open."""
+    name = f"t_{uuid.uuid4().hex[:12]}"
+    connection = pymysql.connect(**pymysql_arguments(mariadb.url))
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute(f"CREATE DATABASE {name}")
+            yield make_url(mariadb.url).set(database=name).render_as_string(hide_password=False)
+            # DROP would wait for ever for whoever still holds a lock on a table in it.
+            cursor.execute("SELECT id FROM information_schema.processlist WHERE db = %s", [name])
+            for (session,) in cursor.fetchall():
+                try:
+                    cursor.execute(f"KILL {session}")
+                except pymysql.OperationalError as error:
+                    if error.args[0] != _NO_SUCH_SESSION:
+                        raise
+            cursor.execute(f"DROP DATABASE {name}")
+    finally:
+        connection.close()
 
 
 @pytest.fixture

@@ -1,0 +1,165 @@
+"""The engines of one test run: started once, in parallel, when the first test asks; ended with the run."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from headrace.embedded import Elasticsearch, Kafka, Postgres
+from headrace.embedded.artifacts import locked
+from headrace.embedded.jars import fetch
+from headrace.embedded.together import stop_together
+from headrace.errors import HeadraceError
+from tests.engines import addresses
+from tests.engines.addresses import Address, HttpAddress, KafkaAddress, SqlAddress
+from tests.engines.mariadb import MariaDb, missing_program
+
+Server = Kafka | Elasticsearch | Postgres | MariaDb
+
+# Few partitions of Kafka's own topics: each costs a file and a moment at every start.
+_KAFKA = {"offsets.topic.num.partitions": "3", "transaction.state.log.num.partitions": "3"}
+
+
+class UnavailableError(Exception):
+    """This machine cannot run the engine; the text says why."""
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One engine that tests may ask for. ``own`` judges and describes one that the user names."""
+
+    title: str
+    make: Callable[[Path], Server]
+    own: Callable[[str], Address]
+    jars: str | None = None
+    unavailable: Callable[[], str | None] = lambda: None
+
+
+def _no_mariadb() -> str | None:
+    program = missing_program()
+    return program and f"the program {program} is not installed (apt-get install mariadb-server)"
+
+
+KINDS: Mapping[str, Kind] = {
+    "kafka": Kind("Kafka", lambda folder: Kafka(folder, settings=_KAFKA), addresses.own_kafka, "kafka"),
+    "kafka_cluster": Kind(
+        "Kafka with three brokers",
+        lambda folder: Kafka(folder, brokers=3, heap="320m", settings=_KAFKA),
+        addresses.own_kafka,
+        "kafka",
+    ),
+    "elasticsearch": Kind("Elasticsearch", Elasticsearch, addresses.own_elasticsearch, "elasticsearch"),
+    # Tests need no power-cut safety of the shared servers; private ones have the defaults.
+    "postgres": Kind("PostgreSQL", lambda folder: Postgres(folder, settings={"fsync": False}), addresses.own_postgres),
+    "mariadb": Kind(
+        "MariaDB",
+        lambda folder: MariaDb(folder, settings={"innodb-flush-log-at-trx-commit": 0}),
+        addresses.own_mariadb,
+        unavailable=_no_mariadb,
+    ),
+}
+VARIABLES = {name: f"HEADRACE_TEST_{name.upper()}" for name in KINDS}
+
+
+class Engines:
+    """What this run uses. ``needed``: the engines that the collected tests name; the first one asked for starts all.
+
+    ``folder`` makes the folder that holds their data; it is called at the first start.
+    """
+
+    def __init__(self, folder: Callable[[], Path], environment: Mapping[str, str] = os.environ) -> None:
+        self.needed: set[str] = set()
+        self._folder = folder
+        self._environment = environment
+        self._addresses: dict[str, Address] = {}
+        self._servers: dict[str, Server] = {}
+        self._failures: dict[str, Exception] = {}
+        self._unavailable: dict[str, str] = {}
+
+    def get(self, name: str) -> Address:
+        """The engine's address. Raises UnavailableError, or what its start raised: again for every test."""
+        if name not in self._addresses:
+            self._provide({name, *self.needed})
+        if name in self._failures:
+            raise self._failures[name]
+        return self._addresses[name]
+
+    def server(self, name: str) -> Server | None:
+        """The started engine itself, to kill and start again; None when it is the user's own."""
+        self.get(name)
+        return self._servers.get(name)
+
+    def _provide(self, wanted: Iterable[str]) -> None:
+        missing = [name for name in KINDS if name in wanted and name not in {*self._addresses, *self._failures}]
+        for name in [name for name in missing if VARIABLES[name] in self._environment]:
+            missing.remove(name)
+            try:
+                self._addresses[name] = KINDS[name].own(self._environment[VARIABLES[name]])
+            except Exception as error:  # raised by get()
+                error.add_note(f"{VARIABLES[name]} names it")
+                self._failures[name] = error
+        for name in list(missing):
+            if why := KINDS[name].unavailable():
+                missing.remove(name)
+                self._unavailable[name] = why
+                self._failures[name] = UnavailableError(f"no {KINDS[name].title}: {why}")
+        if missing:
+            self._start(missing)
+
+    def _start(self, names: list[str]) -> None:
+        jars = {kind for name in names if (kind := KINDS[name].jars)}
+        try:
+            fetch([jar for kind in sorted(jars) for jar in locked(kind).jars])
+        except HeadraceError as error:
+            self._failures.update({name: error for name in names if KINDS[name].jars})
+            names = [name for name in names if not KINDS[name].jars]
+        folder = self._folder()
+        servers = {name: KINDS[name].make(folder / name) for name in names}
+        with ThreadPoolExecutor(max(1, len(servers)), "start") as pool:
+            starts: dict[str, Future[None]] = {name: pool.submit(server.start) for name, server in servers.items()}
+            try:
+                failures = {name: start.exception() for name, start in starts.items()}
+            except BaseException:  # Ctrl+C: their waits end with their processes
+                for server in servers.values():
+                    server.kill()
+                raise
+        for name, server in servers.items():
+            failure = failures[name]
+            if failure is None:
+                self._servers[name] = server
+                self._addresses[name] = _address(server)
+            elif isinstance(failure, Exception):
+                self._failures[name] = failure
+            else:
+                raise failure
+
+    def summary(self) -> list[str]:
+        """Lines for the end of the run: what was used, and what could not be and why."""
+        used = [self._described(name) for name in KINDS if name in self._addresses]
+        lines = ["engines: " + ", ".join(used)] if used else []
+        return lines + [f"engines: no {KINDS[name].title}: {why}" for name, why in self._unavailable.items()]
+
+    def _described(self, name: str) -> str:
+        origin = VARIABLES[name] if VARIABLES[name] in self._environment else _origin(name)
+        version = self._addresses[name].version
+        return " ".join(part for part in (KINDS[name].title, version, f"({origin})") if part)
+
+    def stop(self) -> None:
+        """End all that were started. Harmless when none was."""
+        servers, self._servers = self._servers, {}
+        stop_together(list(servers.values()))
+
+
+def _origin(name: str) -> str:
+    return "this system's" if name == "mariadb" else "embedded"
+
+
+def _address(server: Server) -> Address:
+    if isinstance(server, Kafka):
+        return KafkaAddress(server.bootstrap_servers, server.version)
+    if isinstance(server, Elasticsearch):
+        return HttpAddress(server.url, server.version)
+    return SqlAddress(server.url, server.version)

@@ -1,0 +1,56 @@
+"""The fixtures that give tests their engines."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pymysql
+import pytest
+from sqlalchemy import create_engine, text
+
+from headrace.broker.kafka_python import KafkaPythonBroker
+from headrace.broker.ports import NewTopic
+from tests.engines.addresses import pymysql_arguments
+
+
+def test_each_test_gets_an_empty_mariadb_database(mariadb: Any, mariadb_database: str) -> None:
+    engine = create_engine(mariadb_database)
+    with engine.begin() as connection:
+        connection.execute(text("CREATE TABLE city (name varchar(20))"))
+        connection.execute(text("INSERT INTO city VALUES ('Zürich 𝄞')"))
+        assert connection.execute(text("SELECT name FROM city")).scalars().all() == ["Zürich 𝄞"]
+        assert connection.execute(text("SELECT version()")).scalar_one().startswith(mariadb.version)
+        tables = "SELECT count(*) FROM information_schema.tables WHERE table_schema = database()"
+        assert connection.execute(text(tables)).scalar() == 1
+    engine.dispose()
+
+
+@pytest.fixture
+def open_transactions() -> Iterator[list[Any]]:
+    """Connections that stay open until after the databases are gone: asked for first, torn down last."""
+    connections: list[Any] = []
+    yield connections
+    for connection in connections:
+        connection._force_close()  # its session was killed
+
+
+def test_a_mariadb_database_goes_although_a_transaction_is_open(
+    open_transactions: list[Any], mariadb_database: str
+) -> None:
+    """Without more ado its DROP would wait for the lock until the test's time is up."""
+    connection = pymysql.connect(**{**pymysql_arguments(mariadb_database), "autocommit": False})
+    open_transactions.append(connection)
+    with connection.cursor() as cursor:
+        cursor.execute("CREATE TABLE t (a int)")
+        cursor.execute("INSERT INTO t VALUES (1)")
+        cursor.execute("SELECT * FROM t FOR UPDATE")
+
+
+def test_three_brokers_keep_three_copies(kafka_cluster: Any, unique_name: str) -> None:
+    broker = KafkaPythonBroker({"bootstrap.servers": kafka_cluster.bootstrap_servers})
+    admin = broker.admin({})
+    admin.create_topics([NewTopic(unique_name, 3)])
+    described = admin._admin.describe_topics([unique_name])
+    admin.close()
+    assert [len(partition["replica_nodes"]) for topic in described for partition in topic["partitions"]] == [3, 3, 3]
