@@ -6,8 +6,10 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import psutil
 import psycopg
@@ -49,13 +51,13 @@ def select(url: str, statement: str) -> list[tuple[object, ...]]:
         return cursor.fetchall() if cursor.description else []
 
 
-def test_records_go_through_kafka(kafka, unique_name):
+def test_records_go_through_kafka(kafka: Any, unique_name: str) -> None:
     produce(kafka.bootstrap_servers, unique_name, b"one", b"two")
 
     assert consume(kafka.bootstrap_servers, unique_name, 2) == [b"one", b"two"]
 
 
-def test_documents_are_found_in_elasticsearch(elasticsearch, unique_name):
+def test_documents_are_found_in_elasticsearch(elasticsearch: Any, unique_name: str) -> None:
     with Elasticsearch(elasticsearch.url) as client:
         client.index(index=unique_name, id="1", document={"name": "Ada"}, refresh="wait_for")
 
@@ -64,7 +66,7 @@ def test_documents_are_found_in_elasticsearch(elasticsearch, unique_name):
         assert client.info()["version"]["number"] == elasticsearch.version
 
 
-def test_each_test_gets_an_empty_database(database):
+def test_each_test_gets_an_empty_database(database: str) -> None:
     engine = create_engine(database)
     with engine.begin() as connection:
         connection.execute(text("CREATE TABLE city (name text)"))
@@ -75,7 +77,7 @@ def test_each_test_gets_an_empty_database(database):
     engine.dispose()
 
 
-def test_what_was_acknowledged_survives_a_kill(private_stack, unique_name):
+def test_what_was_acknowledged_survives_a_kill(private_stack: Callable[..., Any], unique_name: str) -> None:
     stack = private_stack()
     ports = {name: engine.port for name, engine in stack.engines.items()}
     produce(stack.kafka.bootstrap_servers, unique_name, b"kept")
@@ -97,7 +99,7 @@ def test_what_was_acknowledged_survives_a_kill(private_stack, unique_name):
     assert select(stack.postgres.url, "SELECT answer FROM kept") == [(42,)]
 
 
-def test_three_brokers_go_on_when_one_is_killed(private_stack, unique_name):
+def test_three_brokers_go_on_when_one_is_killed(private_stack: Callable[..., Any], unique_name: str) -> None:
     kafka = private_stack("kafka", brokers=3).kafka
     produce(kafka.bootstrap_servers, unique_name, b"before")
 
@@ -113,7 +115,7 @@ def test_three_brokers_go_on_when_one_is_killed(private_stack, unique_name):
         admin.close()
 
 
-def test_a_stopped_stack_finds_its_data_again(tmp_path, unique_name):
+def test_a_stopped_stack_finds_its_data_again(tmp_path: Path, unique_name: str) -> None:
     with EmbeddedStack(tmp_path) as stack:
         produce(stack.kafka.bootstrap_servers, unique_name, b"kept")
         with Elasticsearch(stack.elasticsearch.url) as client:
@@ -127,7 +129,9 @@ def test_a_stopped_stack_finds_its_data_again(tmp_path, unique_name):
         assert select(stack.postgres.url, "SELECT answer FROM kept") == [(42,)]
 
 
-def test_one_engine_is_stopped_and_started_while_the_others_run(private_stack, unique_name):
+def test_one_engine_is_stopped_and_started_while_the_others_run(
+    private_stack: Callable[..., Any], unique_name: str
+) -> None:
     stack = private_stack("elasticsearch", "postgres")
     url = stack.elasticsearch.url
     with Elasticsearch(url, max_retries=0, request_timeout=5) as client:
@@ -143,7 +147,7 @@ def test_one_engine_is_stopped_and_started_while_the_others_run(private_stack, u
         assert client.get(index=unique_name, id="1")["_source"] == {"kept": True}
 
 
-def test_postgres_runs_as_another_user_in_a_folder_only_root_may_enter(tmp_path):
+def test_postgres_runs_as_another_user_in_a_folder_only_root_may_enter(tmp_path: Path) -> None:
     if os.geteuid() != 0:
         pytest.skip("only root meets this")
     closed = tmp_path / "closed"
@@ -156,16 +160,18 @@ def test_postgres_runs_as_another_user_in_a_folder_only_root_may_enter(tmp_path)
     assert closed.stat().st_mode & 0o777 == 0o700
 
 
-def test_an_elasticsearch_with_a_tiny_write_queue_answers_429(private_stack, unique_name):
+def test_an_elasticsearch_with_a_tiny_write_queue_answers_429(
+    private_stack: Callable[..., Any], unique_name: str
+) -> None:
     """What ``settings`` are for: the answers that a busy cluster gives."""
     settings = {"thread_pool.write.queue_size": 1, "thread_pool.write.size": 1}
     stack = private_stack("elasticsearch", options={"elasticsearch": {"settings": settings}})
-    body = "".join(f'{{"index": {{}}}}\n{{"n": {n}, "text": "{"word " * 50}"}}\n' for n in range(500))
+    lines: list[dict[str, Any]] = [{"index": {}}, {"n": 1, "text": "word " * 50}] * 500
 
     def statuses(_: int) -> set[int]:
         with Elasticsearch(stack.elasticsearch.url, max_retries=0, request_timeout=60) as client:
             try:
-                answer = client.bulk(index=unique_name, operations=body)
+                answer = client.bulk(index=unique_name, operations=lines)
             except ApiError as error:
                 return {error.status_code}
             return {item["index"]["status"] for item in answer["items"]}
@@ -176,14 +182,14 @@ def test_an_elasticsearch_with_a_tiny_write_queue_answers_429(private_stack, uni
     assert seen == {201, 429}
 
 
-def test_a_second_stack_in_the_same_folder_is_refused(private_stack):
+def test_a_second_stack_in_the_same_folder_is_refused(private_stack: Callable[..., Any]) -> None:
     stack = private_stack("postgres")
 
     with pytest.raises(ConflictError, match="already running"):
         EmbeddedStack(stack.data, engines=["postgres"]).start()
 
 
-def test_a_failing_engine_shows_its_log_and_stops_the_others(tmp_path):
+def test_a_failing_engine_shows_its_log_and_stops_the_others(tmp_path: Path) -> None:
     stack = EmbeddedStack(
         tmp_path, engines=["kafka", "postgres"], options={"postgres": {"settings": {"no_such_parameter": "on"}}}
     )
@@ -195,14 +201,14 @@ def test_a_failing_engine_shows_its_log_and_stops_the_others(tmp_path):
     assert not below(tmp_path)
 
 
-def test_a_port_in_use_is_named(private_stack, tmp_path):
+def test_a_port_in_use_is_named(private_stack: Callable[..., Any], tmp_path: Path) -> None:
     port = private_stack("postgres").postgres.port
 
     with pytest.raises(EnvironmentFault, match=f"127.0.0.1:{port}: the port is in use"):
         EmbeddedStack(tmp_path, engines=["postgres"], postgres_port=port).start()
 
 
-def test_nothing_outlives_an_owner_that_is_killed(tmp_path):
+def test_nothing_outlives_an_owner_that_is_killed(tmp_path: Path) -> None:
     script = (
         "import sys; from pathlib import Path; from headrace.embedded import EmbeddedStack\n"
         f"stack = EmbeddedStack(Path({str(tmp_path)!r})); stack.start(); print('up', flush=True); sys.stdin.read()"
@@ -219,7 +225,7 @@ def test_nothing_outlives_an_owner_that_is_killed(tmp_path):
     assert not below(tmp_path)
 
 
-def test_an_engine_dies_with_a_supervisor_that_is_killed(private_stack):
+def test_an_engine_dies_with_a_supervisor_that_is_killed(private_stack: Callable[..., Any]) -> None:
     if sys.platform != "linux":
         pytest.skip("only Linux has a death signal")
     stack = private_stack("postgres")

@@ -56,7 +56,7 @@ class TestUnreachable:
     @pytest.mark.parametrize("kind", ["producer", "consumer", "admin"])
     def test_a_wrong_port_is_retriable_and_leaves_nothing_behind(self, kind: str) -> None:
         broker = KafkaPythonBroker({"bootstrap.servers": "127.0.0.1:1", "bootstrap.timeout.ms": "500"})
-        make = {
+        make: Callable[[], Any] = {
             "producer": lambda: broker.producer({}),
             "consumer": lambda: broker.consumer("g", {}),
             "admin": lambda: broker.admin({}),

@@ -62,7 +62,7 @@ def engines_of(result: Result) -> dict[str, Any]:
     return engines
 
 
-def test_a_stack_in_the_background_runs_until_it_is_taken_down(headrace, data):
+def test_a_stack_in_the_background_runs_until_it_is_taken_down(headrace: Any, data: Any) -> None:
     first = engines_of(headrace("up", "--detach", "--json"))
     assert {name: engine["variable"] for name, engine in first.items()} == {
         "kafka": "KAFKA_BOOTSTRAP_SERVERS",
@@ -81,7 +81,7 @@ def test_a_stack_in_the_background_runs_until_it_is_taken_down(headrace, data):
         answers(url)
 
 
-def test_its_output_is_for_the_shell_and_says_what_it_is_for(headrace):
+def test_its_output_is_for_the_shell_and_says_what_it_is_for(headrace: Any) -> None:
     up = headrace("up", "postgres", "--detach")
 
     assert up.stdout.startswith("export DATABASE_URL=postgresql+psycopg://")
@@ -90,7 +90,7 @@ def test_its_output_is_for_the_shell_and_says_what_it_is_for(headrace):
     assert "headrace down --data" in up.stderr
 
 
-def test_a_chosen_port_is_kept_and_a_taken_one_is_an_error(headrace):
+def test_a_chosen_port_is_kept_and_a_taken_one_is_an_error(headrace: Any) -> None:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         port = listener.getsockname()[1]
@@ -107,7 +107,7 @@ def test_a_chosen_port_is_kept_and_a_taken_one_is_an_error(headrace):
     assert f":{port}/" in engines["postgres"]["address"]
 
 
-def test_a_second_one_in_the_folder_is_refused_and_the_first_goes_on(headrace):
+def test_a_second_one_in_the_folder_is_refused_and_the_first_goes_on(headrace: Any) -> None:
     engines = engines_of(headrace("up", "postgres", "--detach", "--json"))
 
     second = headrace("up", "postgres", "--detach")
@@ -118,7 +118,7 @@ def test_a_second_one_in_the_folder_is_refused_and_the_first_goes_on(headrace):
     assert answers(engines["postgres"]["address"])
 
 
-def test_down_where_nothing_runs_says_so(headrace, data):
+def test_down_where_nothing_runs_says_so(headrace: Any, data: Any) -> None:
     down = headrace("down")
 
     assert down.exit_code == 0
@@ -126,14 +126,14 @@ def test_down_where_nothing_runs_says_so(headrace, data):
     assert not data.exists()
 
 
-def test_a_wrong_name_of_an_engine_gets_the_right_one_named(headrace):
+def test_a_wrong_name_of_an_engine_gets_the_right_one_named(headrace: Any) -> None:
     up = headrace("up", "posgres")
 
     assert getattr(up.exception, "code", None) == "embedded.unknown_engine"
     assert "'postgres'" in str(up.exception)
 
 
-def test_a_data_folder_that_cannot_be_made_is_an_error(headrace, data):
+def test_a_data_folder_that_cannot_be_made_is_an_error(headrace: Any, data: Any) -> None:
     data.write_text("a file")
 
     for arguments in (["up", "postgres"], ["up", "postgres", "--detach"]):
@@ -144,7 +144,7 @@ def test_a_data_folder_that_cannot_be_made_is_an_error(headrace, data):
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_one_in_the_foreground_ends_in_order_by_a_signal(data, number):
+def test_one_in_the_foreground_ends_in_order_by_a_signal(data: Any, number: Any) -> None:
     with subprocess.Popen(
         [*PROGRAM, "up", "postgres", "--data", str(data)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as up:
@@ -163,7 +163,7 @@ def test_one_in_the_foreground_ends_in_order_by_a_signal(data, number):
     assert "database system is shut down" in (data / "postgres" / "server.log").read_text()
 
 
-def test_an_engine_that_ends_by_itself_ends_the_stack_and_shows_its_log(data):
+def test_an_engine_that_ends_by_itself_ends_the_stack_and_shows_its_log(data: Any) -> None:
     with subprocess.Popen(
         [*PROGRAM, "up", "postgres", "--data", str(data)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as up:
@@ -180,7 +180,7 @@ def test_an_engine_that_ends_by_itself_ends_the_stack_and_shows_its_log(data):
     assert with_folder(data) == []
 
 
-def test_after_kill_9_the_same_folder_and_port_are_ready_at_once(data):
+def test_after_kill_9_the_same_folder_and_port_are_ready_at_once(data: Any) -> None:
     """The new stack waits for the engines of the dead one instead of stumbling over them."""
     command = [*PROGRAM, "up", "kafka", "postgres", "--json", "--data", str(data)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as up:
@@ -196,7 +196,7 @@ def test_after_kill_9_the_same_folder_and_port_are_ready_at_once(data):
         up.kill()
         up.wait()
 
-    ports = {
+    ports: dict[str, Any] = {
         "kafka_port": int(engines["kafka"]["address"].rpartition(":")[2]),
         "postgres_port": int(url.rpartition(":")[2].partition("/")[0]),
     }

@@ -16,7 +16,7 @@ from headrace.validation import ConnectorConfig, Validator, located
 
 @dataclass(frozen=True)
 class Loaded:
-    """What the files say. ``configs`` has the connectors without errors, by name; ``files`` all readable connectors'."""
+    """What the files say: ``configs`` of connectors without errors, by name; ``files`` of all readable connectors."""
 
     settings: WorkerSettings | None
     files: list[ConfigFile]

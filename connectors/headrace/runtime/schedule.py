@@ -16,7 +16,7 @@ _DURATION: TypeAdapter[int] = TypeAdapter(Duration)
 
 
 def schedule(text: str) -> Schedule:
-    """``5000`` and ``5s``: that long after the last time; ``0 3 * * *``: cron with five fields, UTC. Raises ConfigError."""
+    """``5000``, ``5s``: that long after the last time; ``0 3 * * *``: cron, five fields, UTC. Raises ConfigError."""
     try:
         return Every(timedelta(milliseconds=_DURATION.validate_python(text)))
     except ValidationError:

@@ -6,6 +6,7 @@ import importlib.util
 import re
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 
@@ -24,7 +25,7 @@ def script() -> ModuleType:
 
 
 @pytest.mark.parametrize("name", ["kafka", "elasticsearch"])
-def test_the_lock_file_has_the_versions_of_the_script(script, name):
+def test_the_lock_file_has_the_versions_of_the_script(script: Any, name: Any) -> None:
     version, roots = script.ENGINES[name]
 
     assert locked(name).version == version
@@ -32,14 +33,14 @@ def test_the_lock_file_has_the_versions_of_the_script(script, name):
 
 
 @pytest.mark.parametrize("name", ["kafka", "elasticsearch"])
-def test_each_jar_has_a_size_and_a_sum_and_is_there_once(name):
+def test_each_jar_has_a_size_and_a_sum_and_is_there_once(name: Any) -> None:
     jars = locked(name).jars
 
     assert all(re.fullmatch(r"[0-9a-f]{64}", jar.sha256) and jar.size > 0 for jar in jars)
     assert len({jar.path for jar in jars}) == len(jars)
 
 
-def test_the_lock_file_names_no_host():
+def test_the_lock_file_names_no_host() -> None:
     assert "://" not in LOCK_FILE.read_text(encoding="utf-8")
 
 
@@ -50,5 +51,5 @@ def test_the_lock_file_names_no_host():
         ("org.example:lib:1.2:linux-x86_64", "org/example/lib/1.2/lib-1.2-linux-x86_64.jar"),
     ],
 )
-def test_a_coordinate_is_a_path_in_any_repository(coordinate, path):
+def test_a_coordinate_is_a_path_in_any_repository(coordinate: Any, path: Any) -> None:
     assert Jar(coordinate, 1, "").path == path

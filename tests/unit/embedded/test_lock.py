@@ -5,6 +5,9 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,13 +15,13 @@ from headrace.embedded.lock import FileLock
 
 
 @pytest.fixture
-def lock(tmp_path):
+def lock(tmp_path: Path) -> Iterator[FileLock]:
     lock = FileLock(tmp_path / "stack.lock")
     yield lock
     lock.release()
 
 
-def test_it_names_its_holder_while_it_is_held(lock, tmp_path):
+def test_it_names_its_holder_while_it_is_held(lock: Any, tmp_path: Path) -> None:
     other = FileLock(tmp_path / "stack.lock")
     assert other.holder() is None
 
@@ -32,7 +35,7 @@ def test_it_names_its_holder_while_it_is_held(lock, tmp_path):
     other.release()
 
 
-def test_a_process_that_was_given_the_descriptor_holds_it_until_it_ends(lock, tmp_path):
+def test_a_process_that_was_given_the_descriptor_holds_it_until_it_ends(lock: Any, tmp_path: Path) -> None:
     other = FileLock(tmp_path / "stack.lock")
     owner = (
         "import subprocess, sys; from pathlib import Path; from headrace.embedded.lock import FileLock\n"
@@ -50,7 +53,7 @@ def test_a_process_that_was_given_the_descriptor_holds_it_until_it_ends(lock, tm
     other.release()
 
 
-def test_waiting_for_a_holder_has_an_end(lock, tmp_path):
+def test_waiting_for_a_holder_has_an_end(lock: Any, tmp_path: Path) -> None:
     assert lock.try_acquire()
 
     assert not FileLock(tmp_path / "stack.lock").acquire_within(0.01)

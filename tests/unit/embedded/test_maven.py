@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -23,13 +24,13 @@ def written(mirror: str, servers: str = "", namespace: str = "") -> str:
     return f"<settings{xmlns}><mirrors><mirror>{mirror}</mirror></mirrors><servers>{servers}</servers></settings>"
 
 
-def test_without_settings_it_is_maven_central(settings):
+def test_without_settings_it_is_maven_central(settings: Any) -> None:
     assert repository() == Repository(CENTRAL)
 
 
 @pytest.mark.parametrize("stands_for", ["central", "*", "external:*", "*,!internal"])
 @pytest.mark.parametrize("namespace", ["", "http://maven.apache.org/SETTINGS/1.2.0"])
-def test_a_mirror_of_central_in_mavens_settings_is_used(settings, stands_for, namespace):
+def test_a_mirror_of_central_in_mavens_settings_is_used(settings: Any, stands_for: Any, namespace: Any) -> None:
     mirror = f"<id>m</id><url>https://maven.example/all/</url><mirrorOf>{stands_for}</mirrorOf>"
     settings.write_text(written(mirror, namespace=namespace))
 
@@ -45,20 +46,20 @@ def test_a_mirror_of_central_in_mavens_settings_is_used(settings, stands_for, na
         "<mirrorOf>*</mirrorOf>",
     ],
 )
-def test_a_mirror_of_something_else_is_not(settings, mirror):
+def test_a_mirror_of_something_else_is_not(settings: Any, mirror: Any) -> None:
     settings.write_text(written(mirror))
 
     assert repository() == Repository(CENTRAL)
 
 
-def test_the_environment_wins(settings, monkeypatch):
+def test_the_environment_wins(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     settings.write_text(written("<url>https://maven.example</url><mirrorOf>*</mirrorOf>"))
     monkeypatch.setenv(MIRROR_VARIABLE, " https://other.example/maven/ ")
 
     assert repository() == Repository("https://other.example/maven")
 
 
-def test_the_servers_login_is_sent_as_a_header(settings, monkeypatch):
+def test_the_servers_login_is_sent_as_a_header(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MAVEN_PASSWORD", "s3cret")
     settings.write_text(
         written(
@@ -73,7 +74,7 @@ def test_the_servers_login_is_sent_as_a_header(settings, monkeypatch):
     assert "YWRh" not in repr(found)
 
 
-def test_a_variable_that_is_not_set_is_named(settings, monkeypatch):
+def test_a_variable_that_is_not_set_is_named(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("MAVEN_HOST", raising=False)
     settings.write_text(written("<url>https://${env.MAVEN_HOST}/all</url><mirrorOf>*</mirrorOf>"))
 
@@ -81,7 +82,7 @@ def test_a_variable_that_is_not_set_is_named(settings, monkeypatch):
         repository()
 
 
-def test_settings_that_are_no_xml_are_named(settings):
+def test_settings_that_are_no_xml_are_named(settings: Any) -> None:
     settings.write_text("<settings>")
 
     with pytest.raises(EnvironmentFault, match=r"settings.xml cannot be read") as caught:
@@ -91,7 +92,9 @@ def test_settings_that_are_no_xml_are_named(settings):
 
 
 @pytest.mark.parametrize("address", ["maven.example/all", "file:///srv/maven", "https://"])
-def test_a_mirror_that_is_no_http_address_is_refused(settings, monkeypatch, address):
+def test_a_mirror_that_is_no_http_address_is_refused(
+    settings: Any, monkeypatch: pytest.MonkeyPatch, address: Any
+) -> None:
     monkeypatch.setenv(MIRROR_VARIABLE, address)
 
     with pytest.raises(EnvironmentFault, match="is not an http") as caught:

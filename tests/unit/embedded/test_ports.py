@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -19,7 +20,7 @@ def taken() -> Iterator[int]:
         yield listener.getsockname()[1]
 
 
-def test_no_port_is_given_twice():
+def test_no_port_is_given_twice() -> None:
     ports = [free_port() for _ in range(200)]
 
     assert len(set(ports)) == 200
@@ -27,21 +28,21 @@ def test_no_port_is_given_twice():
     assert all(20000 <= port <= 32000 for port in ports)
 
 
-def test_a_preferred_port_is_taken_if_it_is_free(taken):
+def test_a_preferred_port_is_taken_if_it_is_free(taken: Any) -> None:
     wish = free_port()
 
     assert preferred_port(wish) == wish
     assert preferred_port(taken) != taken
 
 
-def test_ports_for_several_brokers_are_all_free(taken):
+def test_ports_for_several_brokers_are_all_free(taken: Any) -> None:
     first = preferred_port(taken - 1, 3)
 
     assert taken not in range(first, first + 3)
     assert all(is_free(port) for port in range(first, first + 3))
 
 
-def test_a_port_in_use_says_who_wanted_it_and_how_to_choose_another(taken):
+def test_a_port_in_use_says_who_wanted_it_and_how_to_choose_another(taken: Any) -> None:
     with pytest.raises(
         EnvironmentFault, match=f"kafka cannot listen on 127.0.0.1:{taken}: the port is in use"
     ) as caught:

@@ -5,6 +5,9 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -28,10 +31,10 @@ print('up', child.pid, flush=True); time.sleep(600)
 
 
 @pytest.fixture
-def started(tmp_path, python):
-    running = []
+def started(tmp_path: Path, python: Any) -> Iterator[Callable[..., SupervisedProcess]]:
+    running: list[SupervisedProcess] = []
 
-    def start(program, **arguments):
+    def start(program: str, **arguments: Any) -> SupervisedProcess:
         process = SupervisedProcess(python(program), tmp_path / "log", **arguments)
         running.append(process)
         assert process.wait_until(lambda: "up" in process.log_text(), 30), process.log_text()
@@ -42,7 +45,7 @@ def started(tmp_path, python):
         process.kill()
 
 
-def test_it_is_stopped_in_order(started):
+def test_it_is_stopped_in_order(started: Any) -> None:
     process = started(ORDERLY)
 
     process.stop()
@@ -52,7 +55,7 @@ def test_it_is_stopped_in_order(started):
     assert process.log_text() == "up\nin order\n"
 
 
-def test_one_that_does_not_listen_is_killed_after_its_grace(started):
+def test_one_that_does_not_listen_is_killed_after_its_grace(started: Any) -> None:
     process = started(STUBBORN, grace=0.05)
 
     process.stop()
@@ -60,7 +63,7 @@ def test_one_that_does_not_listen_is_killed_after_its_grace(started):
     assert not psutil.pid_exists(process.pid)
 
 
-def test_a_kill_reaches_its_children(started):
+def test_a_kill_reaches_its_children(started: Any) -> None:
     process = started(PARENT)
     child = int(process.log_text().split()[1])
 
@@ -70,7 +73,7 @@ def test_a_kill_reaches_its_children(started):
     assert not psutil.pid_exists(child)
 
 
-def test_stop_and_kill_are_harmless_on_one_that_has_ended(tmp_path, python):
+def test_stop_and_kill_are_harmless_on_one_that_has_ended(tmp_path: Path, python: Any) -> None:
     process = SupervisedProcess(python("pass"), tmp_path / "log")
     assert process.ended(30)
 
@@ -80,7 +83,7 @@ def test_stop_and_kill_are_harmless_on_one_that_has_ended(tmp_path, python):
     assert not process.alive
 
 
-def test_a_wait_ends_when_the_process_ends(tmp_path, python):
+def test_a_wait_ends_when_the_process_ends(tmp_path: Path, python: Any) -> None:
     process = SupervisedProcess(python("print('I give up'); raise SystemExit(4)"), tmp_path / "log")
 
     assert not process.wait_until(lambda: False, 60)
@@ -88,7 +91,7 @@ def test_a_wait_ends_when_the_process_ends(tmp_path, python):
     process.stop()
 
 
-def test_the_tail_is_of_this_start_alone(tmp_path, python):
+def test_the_tail_is_of_this_start_alone(tmp_path: Path, python: Any) -> None:
     for word in ("first", "second"):
         process = SupervisedProcess(python(f"print({word!r})"), tmp_path / "log")
         assert process.ended(30)
@@ -98,7 +101,7 @@ def test_the_tail_is_of_this_start_alone(tmp_path, python):
     assert (tmp_path / "log").read_text() == "first\nsecond\n"
 
 
-def test_a_program_that_cannot_be_run_is_one_clear_message(tmp_path):
+def test_a_program_that_cannot_be_run_is_one_clear_message(tmp_path: Path) -> None:
     with pytest.raises(EnvironmentFault, match="cannot be run") as caught:
         SupervisedProcess([str(tmp_path / "absent")], tmp_path / "log")
 
@@ -107,7 +110,7 @@ def test_a_program_that_cannot_be_run_is_one_clear_message(tmp_path):
 
 
 @pytest.mark.parametrize("victim", ["owner", "supervisor"])
-def test_it_ends_when_its_owner_or_its_supervisor_is_killed(tmp_path, python, victim):
+def test_it_ends_when_its_owner_or_its_supervisor_is_killed(tmp_path: Path, python: Any, victim: Any) -> None:
     if victim == "supervisor" and sys.platform != "linux":
         pytest.skip("only Linux has a death signal")
     owner_program = (

@@ -35,7 +35,7 @@ class Toy:
         self._killed.set()
 
 
-def test_all_are_started_and_all_are_stopped():
+def test_all_are_started_and_all_are_stopped() -> None:
     engines = [Toy(), Toy(), Toy()]
 
     start_together(engines)
@@ -45,7 +45,7 @@ def test_all_are_started_and_all_are_stopped():
     assert not any(engine.running for engine in engines)
 
 
-def test_the_first_that_fails_is_reported_and_the_others_are_killed():
+def test_the_first_that_fails_is_reported_and_the_others_are_killed() -> None:
     engines = [Toy("waits"), Toy(), Toy("fails")]
 
     with pytest.raises(EnvironmentFault, match="no"):
@@ -54,7 +54,7 @@ def test_the_first_that_fails_is_reported_and_the_others_are_killed():
     assert not any(engine.running for engine in engines)
 
 
-def test_one_that_ran_before_goes_on():
+def test_one_that_ran_before_goes_on() -> None:
     before = Toy(running=True)
 
     with pytest.raises(EnvironmentFault):
@@ -63,7 +63,7 @@ def test_one_that_ran_before_goes_on():
     assert before.running
 
 
-def test_one_that_does_not_stop_does_not_keep_the_others():
+def test_one_that_does_not_stop_does_not_keep_the_others() -> None:
     engines = [Toy("stop fails", running=True), Toy(running=True)]
 
     with pytest.raises(EnvironmentFault, match="stays"):
@@ -72,6 +72,6 @@ def test_one_that_does_not_stop_does_not_keep_the_others():
     assert not engines[1].running
 
 
-def test_nothing_to_do_is_done():
+def test_nothing_to_do_is_done() -> None:
     start_together([])
     stop_together([])

@@ -6,6 +6,7 @@ import json
 import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import pytest
@@ -183,6 +184,14 @@ def test_whatever_fails_nothing_is_lost_and_order_is_kept(
         assert last_words(rows) == list(range(count))
 
 
+def _has_read(made: Source, count: int) -> bool:
+    return made.task.polls * 4 >= count or made.positions.stored.get(0, 0) >= count
+
+
+def _has_stored(made: Source, count: int) -> bool:
+    return made.positions.stored.get(0) == count
+
+
 @settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(st.lists(st.integers(0, 30), min_size=1, max_size=3), st.booleans())
 def test_a_new_run_goes_on_where_positions_say(source: Callable[..., Source], ends: list[int], hold: bool) -> None:
@@ -193,11 +202,11 @@ def test_a_new_run_goes_on_where_positions_say(source: Callable[..., Source], en
         made.positions.check = lambda partition, offset: None
         before = made.positions.stored.get(0, 0)
         thread = made.harness.run(made.pipeline)
-        eventually(lambda end=end, made=made: made.task.polls * 4 >= end or made.positions.stored.get(0, 0) >= end)
+        eventually(partial(_has_read, made, end))
         if hold and end != total:
             made.harness.broker.hold_deliveries()
         if end == total:
-            eventually(lambda made=made: made.positions.stored.get(0) == total)
+            eventually(partial(_has_stored, made, total))
         made.harness.end(thread)
         rows = made.rows()
         assert rows[: len(set(rows))] == list(range(before, before + len(set(rows))))

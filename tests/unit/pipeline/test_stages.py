@@ -137,7 +137,7 @@ def test_transforms_route_change_drop_and_refuse(harness: Callable[[], Any], val
     stages = harness().stages([Step(Scripted())], errors_tolerance="all")
     encoded, failures = stages.encode(SourceBatch("t", list(values), keys=list(range(len(values)))))
     out = [(part.topic, json.loads(value or b"")) for part in encoded for value in part.values]
-    expected = []
+    expected: list[tuple[str, Any]] = []
     for value in values:
         if isinstance(value, int):
             expected.append(("t", value * 2))
