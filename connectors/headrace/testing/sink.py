@@ -75,7 +75,8 @@ class SinkConformance:
 
     def value(self, number: int) -> Any:
         """The value of the record ``number``; equal numbers, equal values."""
-        return {"n": number, "text": f'ä "{number}"\n', "nothing": None, "list": [1, 2.5, True], "inner": {"n": number}}
+        text = f'ä "{number}"\n'
+        return {"n": number, "text": text, "nothing": None, "list": [1.5, 2.5], "flag": True, "inner": {"n": number}}
 
     # Means of the tests
 
