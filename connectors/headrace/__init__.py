@@ -27,7 +27,7 @@ from headrace.plugin import (
     Transform,
     Wait,
 )
-from headrace.records import Headers, Record, Rejection, SinkBatch, SourceBatch, TopicPartition
+from headrace.records import Headers, JsonForm, JsonValues, Record, Rejection, SinkBatch, SourceBatch, TopicPartition
 from headrace.schema import Field, Schema, Type
 
 __all__ = [
@@ -46,6 +46,8 @@ __all__ = [
     "Finding",
     "Headers",
     "HeadraceError",
+    "JsonForm",
+    "JsonValues",
     "OffsetReader",
     "Predicate",
     "Record",

@@ -22,6 +22,7 @@ from headrace.config import ConfigModel
 from headrace.errors import Finding
 from headrace.records import (
     Headers,
+    JsonForm,
     Record,
     Rejection,
     SinkBatch,
@@ -108,6 +109,10 @@ class SourceTask(ABC):
 class SinkTask(ABC):
     """Writes to a system, a few batches at a time."""
 
+    takes_json_texts: ClassVar[bool] = False
+    """Whether values may come as :class:`headrace.records.JsonValues`: as they are in Kafka, not parsed, not checked
+    beyond their first and last byte. False: values are always parsed."""
+
     @abstractmethod
     def start(self, context: SinkContext) -> None:
         """Get ready. Raises ConfigError, EnvironmentFault (FAILED) or RetriableError (tried again)."""
@@ -162,7 +167,8 @@ class Decoded(NamedTuple):
 
     start: int
     schema: Schema | None
-    values: list[Any]
+    values: Sequence[Any]
+    """A list, or JsonValues."""
 
 
 class Converter(ABC):
@@ -181,6 +187,10 @@ class Converter(ABC):
 
         Raises DataError when any value is bad; the framework then asks again, a value at a time, to find it.
         """
+
+    def json_form(self) -> JsonForm | None:
+        """Set by a converter whose ``to_bytes`` passes on the texts of ``JsonValues`` of this form. Optional."""
+        return None
 
     @abstractmethod
     def from_bytes(self, topic: str, values: Sequence[bytes | None]) -> list[Decoded]:

@@ -10,9 +10,9 @@ Batches stay batches on the whole way, so per-record cost is a list element, not
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, overload
 
 from headrace.errors import DataError
 from headrace.schema import Schema
@@ -37,6 +37,78 @@ class TopicPartition(NamedTuple):
         return f"{self.topic}-{self.partition}"
 
 
+@dataclass(frozen=True, eq=False)
+class JsonForm:
+    """How one converter writes values as JSON, for a source whose system can write rows the same way.
+
+    Two forms are the same only when they are one object.
+    """
+
+    decimals_as_numbers: bool
+    """Else base64 of the unscaled bytes."""
+    write: Callable[[Schema | None, Sequence[Any]], list[bytes | None]]
+    """Values to JSON, byte for byte as the converter does it; None stays None. Raises DataError."""
+    read: Callable[[Schema | None, Sequence[bytes | None]], list[Any]]
+    """Back. What the form cannot express, such as microseconds of a Timestamp, is gone. Raises DataError."""
+
+
+class JsonValues(Sequence[Any]):
+    """Values that are JSON already. A converter of the same form, or a sink that writes JSON, passes the texts on;
+    whoever asks for a value gets it parsed. ``texts`` are read only, one object on one line each (see
+    :func:`are_json_objects`); None is a null value (a tombstone). Reading a value raises DataError when a text is no
+    JSON after all; slices stay text.
+    """
+
+    __slots__ = ("_parsed", "form", "schema", "texts")
+
+    def __init__(self, texts: Sequence[bytes | None], schema: Schema | None, form: JsonForm) -> None:
+        self.texts = texts
+        self.schema = schema
+        self.form = form
+        self._parsed: list[Any] | None = None
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+    @overload
+    def __getitem__(self, place: int) -> Any: ...
+    @overload
+    def __getitem__(self, place: slice) -> JsonValues: ...
+    def __getitem__(self, place: int | slice) -> Any:
+        if isinstance(place, slice):
+            return JsonValues(self.texts[place], self.schema, self.form)
+        return self.parsed()[place]
+
+    def __eq__(self, other: object) -> bool:
+        """As the list of its values."""
+        return isinstance(other, Sequence) and self.parsed() == list(other)
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def parsed(self) -> list[Any]:
+        """The values. Raises DataError."""
+        if self._parsed is None:
+            self._parsed = self.form.read(self.schema, self.texts)
+        return self._parsed
+
+
+_OPEN, _CLOSE = b"{}"
+
+
+def are_json_objects(texts: Sequence[bytes | None]) -> bool:
+    """Whether each (but the null values) begins and ends as an object, is on one line and has no comment.
+
+    Cheaper than parsing by far; what lies between the braces is left to whoever parses. Comments are looked for
+    because Elasticsearch accepts and stores them, and nobody else can read them then.
+    """
+    present = [text for text in texts if text]
+    if {text[0] for text in present} - {_OPEN} or {text[-1] for text in present} - {_CLOSE}:
+        return False
+    whole = b"".join(present)
+    # A look for one byte runs at the speed of memory, a look for two does not.
+    return b"\n" not in whole and (b"*" not in whole or b"/*" not in whole)
+
+
 @dataclass(slots=True)
 class Record:
     """One record, as transforms and predicates see it."""
@@ -58,11 +130,11 @@ class SourceBatch:
 
     ``source_offset`` is the position *after the whole batch*: once every record is acknowledged, the task may
     resume there. None = nothing to store (bulk mode). ``keys`` None = all keys null; ``timestamps`` (epoch ms)
-    None = the producer's clock.
+    None = the producer's clock. ``values`` may be :class:`JsonValues`.
     """
 
     topic: str
-    values: list[Any]
+    values: Sequence[Any]
     value_schema: Schema | None = None
     keys: list[Any] | None = None
     key_schema: Schema | None = None
@@ -115,14 +187,15 @@ class SinkBatch:
     """Records of one topic with one pair of schemas, converted, in offset order, as ``put`` receives them.
 
     ``topic_partition`` and ``offsets`` are where the records come from and identify them in a
-    :class:`Rejection`; ``topic`` is where they go (a transform may have changed it).
+    :class:`Rejection`; ``topic`` is where they go (a transform may have changed it). ``values`` are
+    :class:`JsonValues` only for tasks that say ``takes_json_texts``, and only when no transform has touched them.
     """
 
     topic_partition: TopicPartition
     topic: str
     offsets: list[int]
     keys: list[Any]
-    values: list[Any]
+    values: Sequence[Any]
     timestamps: list[int]
     headers: list[Headers]
     key_schema: Schema | None = None

@@ -131,7 +131,7 @@ class SinkPipeline:
         batches: list[SinkBatch] = []
         failures: list[Failure] = []
         for batch in consumed:
-            decoded, refused = self._stages.decode(batch)
+            decoded, refused = self._stages.decode(batch, json_texts=self._task.takes_json_texts)
             batches.extend(decoded)
             failures.extend(refused)
         return _Work({batch.topic_partition: batch for batch in consumed}, batches, failures)

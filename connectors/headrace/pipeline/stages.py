@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, TypeVar
 from headrace.errors import DataError
 from headrace.pipeline.fault_policy import NO_PARTITION, Failure, FaultPolicy, Stage
 from headrace.plugin import Converter, Decoded, Predicate, Transform
-from headrace.records import ConsumedBatch, EncodedBatch, Record, SinkBatch, SourceBatch, TopicPartition
+from headrace.records import ConsumedBatch, EncodedBatch, JsonValues, Record, SinkBatch, SourceBatch, TopicPartition
 from headrace.schema import Schema
 
 T = TypeVar("T")
@@ -40,6 +40,12 @@ class _Column(NamedTuple):
 
     stage: Stage
     converter: Converter
+    lazy: bool = False
+    """Values may stay JsonValues."""
+
+    def read(self, topic: str, values: Sequence[bytes | None]) -> list[Decoded]:
+        runs = self.converter.from_bytes(topic, values)
+        return runs if self.lazy else [_eager(run) for run in runs]
 
 
 @dataclass(frozen=True)
@@ -58,20 +64,23 @@ class Stages:
         encoded = [self._encode(part, places, failures) for part, places in batches]
         return [part for part in encoded if len(part)], failures
 
-    def decode(self, batch: ConsumedBatch) -> tuple[list[SinkBatch], list[Failure]]:
-        """Convert from bytes, then transform. ``Failure.offset`` is the Kafka offset."""
+    def decode(self, batch: ConsumedBatch, *, json_texts: bool = False) -> tuple[list[SinkBatch], list[Failure]]:
+        """Convert from bytes, then transform. ``Failure.offset`` is the Kafka offset.
+
+        ``json_texts``: values that neither converter nor transform has to look into may stay JsonValues.
+        """
         failures: list[Failure] = []
-        topic = batch.topic_partition.topic
-        keys = self._decode_column(_Column(Stage.KEY_CONVERTER, self.key_converter), topic, batch, batch.keys, failures)
+        lazy = json_texts and not self.steps
+        keys = self._decode_column(_Column(Stage.KEY_CONVERTER, self.key_converter, False), batch, batch.keys, failures)
         values = self._decode_column(
-            _Column(Stage.VALUE_CONVERTER, self.value_converter), topic, batch, batch.values, failures
+            _Column(Stage.VALUE_CONVERTER, self.value_converter, lazy), batch, batch.values, failures
         )
         batches = [
             SinkBatch(
                 batch.topic_partition,
-                topic,
+                batch.topic_partition.topic,
                 batch.offsets[start:end],
-                key_run.values[start - key_run.start : end - key_run.start],
+                list(key_run.values[start - key_run.start : end - key_run.start]),
                 value_run.values[start - value_run.start : end - value_run.start],
                 batch.timestamps[start:end],
                 batch.headers[start:end],
@@ -120,15 +129,16 @@ class Stages:
             raise _StageError(column.stage, _class_name(column.converter), error) from error
 
     def _decode_column(
-        self, column: _Column, topic: str, batch: ConsumedBatch, values: Sequence[bytes | None], failures: list[Failure]
+        self, column: _Column, batch: ConsumedBatch, values: Sequence[bytes | None], failures: list[Failure]
     ) -> list[Decoded]:
+        topic = batch.topic_partition.topic
         try:
-            return self._run(column, lambda: column.converter.from_bytes(topic, values))
+            return self._run(column, lambda: column.read(topic, values))
         except _StageError:
             runs: list[Decoded] = []
             for index, value in enumerate(values):
                 try:
-                    run = self._run(column, lambda value=value: column.converter.from_bytes(topic, [value]))  # type: ignore[misc]
+                    run = self._run(column, lambda value=value: column.read(topic, [value]))  # type: ignore[misc]
                 except _StageError as error:
                     failures.append(_failure(error, batch.topic_partition, batch.offsets[index]))
                 else:
@@ -243,7 +253,7 @@ def _source_batch(run: Sequence[tuple[int, Record]]) -> tuple[SourceBatch, list[
 def _source_slice(batch: SourceBatch, index: int) -> SourceBatch:
     return SourceBatch(
         batch.topic,
-        [batch.values[index]],
+        batch.values[index : index + 1],
         batch.value_schema,
         [batch.keys[index]] if batch.keys is not None else None,
         batch.key_schema,
@@ -259,18 +269,31 @@ def _extend(whole: EncodedBatch, part: EncodedBatch) -> None:
             mine.extend(other)  # type: ignore[arg-type]
 
 
+def _eager(run: Decoded) -> Decoded:
+    return run._replace(values=run.values.parsed()) if isinstance(run.values, JsonValues) else run
+
+
 def _joined(runs: Sequence[Decoded]) -> Iterator[Decoded]:
-    """Neighbours of one schema as one run."""
-    current: Decoded | None = None
-    for run in runs:
-        if current is not None and run.start == current.start + len(current.values) and run.schema == current.schema:
-            current.values.extend(run.values)
+    """Neighbours of one schema and one form as one run."""
+    for _, group in groupby(_numbered(runs), lambda item: item[0]):
+        members = [run for _, run in group]
+        columns = [run.values for run in members if isinstance(run.values, JsonValues)]
+        if columns:
+            texts = [text for column in columns for text in column.texts]
+            yield members[0]._replace(values=JsonValues(texts, columns[0].schema, columns[0].form))
         else:
-            if current is not None:
-                yield current
-            current = Decoded(run.start, run.schema, list(run.values))
-    if current is not None:
-        yield current
+            yield members[0]._replace(values=[value for run in members for value in run.values])
+
+
+def _numbered(runs: Sequence[Decoded]) -> Iterator[tuple[tuple[int, type, Schema | None], Decoded]]:
+    """Each run with a key that neighbours share."""
+    number = 0
+    before: Decoded | None = None
+    for run in runs:
+        if before is not None and run.start != before.start + len(before.values):
+            number += 1
+        yield (number, type(run.values), run.schema), run
+        before = run
 
 
 def _overlaps(keys: Sequence[Decoded], values: Sequence[Decoded]) -> Iterator[tuple[int, int, Decoded, Decoded]]:

@@ -190,8 +190,7 @@ class SinkConformance:
         task = start(properties)
         assert list(task.put([self.batch(topic, [100], first=999)])) == []
         for batch, places in ((one, (0, 4)), (other, (9,))):
-            for place in places:
-                batch.values[place] = bad_value
+            batch.values = [bad_value if place in places else value for place, value in enumerate(batch.values)]
         rejections = task.put([one, other])
 
         assert sorted(item[:2] for item in rejections) == [((topic, 0), 1000), ((topic, 0), 1004), ((topic, 7), 9)]

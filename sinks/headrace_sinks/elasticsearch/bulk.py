@@ -12,7 +12,7 @@ from itertools import accumulate
 
 import orjson
 
-from headrace import DataError, Headers, SinkBatch, TopicPartition
+from headrace import DataError, Headers, JsonValues, SinkBatch, TopicPartition
 from headrace_sinks.elasticsearch.config import ElasticsearchSinkConfig
 from headrace_sinks.elasticsearch.documents import Encode, encoder
 from headrace_sinks.elasticsearch.ids import coordinates, document_id
@@ -67,19 +67,22 @@ class LineEncoder:
     def _one_at_a_time(self, out: Lines, batch: SinkBatch, name: bytes, documents: Encode, rows: range) -> None:
         keyless, versioned = self._config.ignores_key(batch.topic), self._versioned(batch.topic)
         where = coordinates(batch.topic_partition)
+        # A look at a value that is still text would parse it.
+        texts = batch.values.texts if isinstance(batch.values, JsonValues) else batch.values
         for row in rows:
-            offset, value = batch.offsets[row], batch.values[row]
+            offset = batch.offsets[row]
+            null = texts[row] is None
             ident = b""
             try:
-                if value is None and self._is_nothing(keyless):
+                if null and self._is_nothing(keyless):
                     out.skipped += 1
                     continue
-                if value is None or not self._generated:
+                if null or not self._generated:
                     ident = b'%b%d"' % (where, offset) if keyless else document_id(batch.keys[row])
                 version = None
                 if versioned:
                     version = _header_version(self._header, batch.headers[row]) if self._header else offset
-                line = self._line(name, ident, version, None if value is None else documents([value])[0])
+                line = self._line(name, ident, version, None if null else documents(batch.values[row : row + 1])[0])
             except DataError as error:
                 out.refused.append((offset, error))
                 continue

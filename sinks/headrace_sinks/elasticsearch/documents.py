@@ -9,6 +9,9 @@ time, schema Time            milliseconds of the day; in values without schema I
 MAP                          object, or list of ``{"key": …, "value": …}`` (``compact.map.entries``)
 ===========================  ==================================================================
 
+Values that come as JSON text (``JsonValues``) pass untouched, with every digit they have: Elasticsearch parses them
+anyway and refuses what is no JSON, so nobody parses them before.
+
 What JSON cannot say (NaN, infinity, integers above 64 bits) is a DataError that names the field.
 """
 
@@ -23,7 +26,7 @@ from typing import Any
 
 import orjson
 
-from headrace import DataError, Schema, Type
+from headrace import DataError, JsonValues, Schema, Type
 
 Reshape = Callable[[Any], Any]
 Encode = Callable[[Sequence[Any]], list[bytes]]
@@ -39,6 +42,10 @@ def encoder(schema: Schema | None, *, compact_maps: bool = True) -> Encode:
     options = orjson.OPT_PASSTHROUGH_DATETIME if schema is not None else 0
 
     def encode(values: Sequence[Any]) -> list[bytes]:
+        if isinstance(values, JsonValues):
+            if reshape is None and schema is None and None not in values.texts:
+                return list(values.texts)  # type: ignore[arg-type]
+            values = values.parsed()
         if set(map(type, values)) - {dict}:
             raise _no_object(next(value for value in values if type(value) is not dict))
         shaped = values if reshape is None else [reshape(value) for value in values]

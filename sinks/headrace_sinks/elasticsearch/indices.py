@@ -8,7 +8,7 @@ from urllib.parse import quote
 import orjson
 import structlog
 
-from headrace import EnvironmentFault, SinkBatch, TaskError
+from headrace import EnvironmentFault, JsonValues, SinkBatch, TaskError
 from headrace_sinks.elasticsearch.answers import denied, error_of, judge_request
 from headrace_sinks.elasticsearch.client import Answer, Client
 from headrace_sinks.elasticsearch.config import ElasticsearchSinkConfig
@@ -79,7 +79,8 @@ class Indices:
             return False
         if batch.value_schema is not None:
             return bool(batch.value_schema.fields)
-        if all(value is None for value in batch.values):
+        values = batch.values.texts if isinstance(batch.values, JsonValues) else batch.values
+        if all(value is None for value in values):
             return False
         raise TaskError(
             f"records of topic '{batch.topic}' have no schema, and schema.ignore is false",

@@ -17,6 +17,7 @@ from headrace_sinks.elasticsearch.writer import Delivery, Request, Writer
 class ElasticsearchSinkTask(SinkTask):
     """One task."""
 
+    takes_json_texts = True
     _client: Client | None = None
     _writer: Writer | None = None
     _documents = 0

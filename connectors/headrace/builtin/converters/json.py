@@ -5,15 +5,17 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
+from itertools import groupby
 from typing import Annotated, Any, Literal, TypeVar
 
 import orjson
 
-from headrace import UPPER, ConfigModel, Converter, DataError, Decoded, Schema, key
+from headrace import UPPER, ConfigModel, Converter, DataError, Decoded, JsonForm, JsonValues, Schema, key
 from headrace.builtin.converters.json_columns import Column, Direction, compile_column
 from headrace.builtin.converters.json_leaves import NeedsExactNumbers, decoding_leaf, encoding_leaf
 from headrace.builtin.converters.json_plain import dump_plain
 from headrace.builtin.converters.json_schemas import schema_from_json, schema_to_json
+from headrace.records import are_json_objects
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -55,25 +57,25 @@ class JsonConverter(Converter):
         self._numeric = numeric
         self._encode = Direction(encoding_leaf(numeric=numeric), encodes=True, replace_nulls=replace_nulls)
         self._decode = Direction(decoding_leaf, encodes=False, replace_nulls=replace_nulls)
+        self._form = JsonForm(numeric, self._write_payloads, self._read_payloads)
         self._encodings: dict[Schema, tuple[bytes, Column]] = {}
         self._decodings: dict[bytes, tuple[Schema, Column]] = {}
         self._heads: dict[bytes, tuple[Schema, Column] | None] = {}
 
     def to_bytes(self, topic: str, schema: Schema | None, values: Sequence[Any]) -> list[bytes | None]:
         enveloped = self._config.schemas_enable
-        if schema is None:
-            head = _HEAD + b"null" + _MIDDLE
-            payloads = [None if value is None else dump_plain(value) for value in values]
+        head = _HEAD + b"null" + _MIDDLE if schema is None else self._encoding(schema)[0]
+        if isinstance(values, JsonValues) and values.form is self._form:
+            payloads = list(values.texts)
         else:
-            head, column = self._encoding(schema)
-            payloads = _dump_column(column, values)
+            payloads = self._write_payloads(schema, values)
         if not enveloped:
             return payloads
         return [None if payload is None else b"%b%b}" % (head, payload) for payload in payloads]
 
     def from_bytes(self, topic: str, values: Sequence[bytes | None]) -> list[Decoded]:
         if not self._config.schemas_enable:
-            return [Decoded(0, None, [_loads(value) if value else None for value in values])] if values else []
+            return self._read_plain(values)
         runs: list[Decoded] = []
         start = 0
         while start < len(values):
@@ -89,6 +91,41 @@ class JsonConverter(Converter):
             runs.append(run)
             start = end
         return _merged(runs)
+
+    def json_form(self) -> JsonForm:
+        return self._form
+
+    def _write_payloads(self, schema: Schema | None, values: Sequence[Any]) -> list[bytes | None]:
+        if schema is None:
+            return [None if value is None else dump_plain(value) for value in values]
+        return _dump_column(self._encoding(schema)[1], values)
+
+    def _read_payloads(self, schema: Schema | None, texts: Sequence[bytes | None]) -> list[Any]:
+        if schema is None:
+            return [_loads(text) if text else None for text in texts]
+        column = compile_column(schema, self._decode)
+        present = [text for text in texts if text is not None]
+        try:
+            read = iter(column.run(list(map(_loads, present))))
+        except NeedsExactNumbers:
+            read = iter(column.run(list(map(_loads_exactly, present))))
+        return [None if text is None else next(read) for text in texts]
+
+    def _read_plain(self, values: Sequence[bytes | None]) -> list[Decoded]:
+        """Objects on one line stay text; what else there is (numbers, lists, objects on several lines) is parsed."""
+        if not values:
+            return []
+        if are_json_objects(values):
+            return [Decoded(0, None, self._unparsed(values))]
+        runs: list[Decoded] = []
+        for is_text, run in groupby(enumerate(values), lambda item: are_json_objects(item[1:])):
+            places, members = zip(*run, strict=True)
+            read = self._unparsed(members) if is_text else self._read_payloads(None, members)
+            runs.append(Decoded(places[0], None, read))
+        return runs
+
+    def _unparsed(self, values: Sequence[bytes | None]) -> JsonValues:
+        return JsonValues([value or None for value in values], None, self._form)
 
     def _encoding(self, schema: Schema) -> tuple[bytes, Column]:
         """The constant part of the envelope, and what turns values into plain JSON."""
@@ -206,12 +243,12 @@ def _while(values: Sequence[bytes | None], start: int, holds: Callable[[bytes | 
 
 def _merged(runs: list[Decoded]) -> list[Decoded]:
     """Neighbours of one schema, written differently, as one run."""
-    merged: list[Decoded] = []
-    for run in runs:
-        if merged and merged[-1].schema == run.schema:
-            merged[-1].values.extend(run.values)
-        else:
-            merged.append(run)
+    merged = []
+    for _, group in groupby(runs, lambda run: run.schema):
+        members = list(group)
+        if len(members) > 1:
+            members[0] = members[0]._replace(values=[value for run in members for value in run.values])
+        merged.append(members[0])
     return merged
 
 
