@@ -1,0 +1,307 @@
+"""A TCP proxy before any engine: cuts, delays, throttles, swallows or refuses connections, and lets go again."""
+
+from __future__ import annotations
+
+import selectors
+import socket
+import struct
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from types import TracebackType
+from typing import Self
+
+from headrace.embedded.ports import HOST, free_port
+
+_CHUNK = 65_536
+_HELD = 1_048_576
+"""Bytes on the way per direction; a sender of more waits, as with a full network."""
+_RESET = struct.pack("ii", 1, 0)  # SO_LINGER: close at once, with RST
+
+
+@dataclass(frozen=True, slots=True)
+class _Line:
+    """What the line does to all that passes."""
+
+    latency: float = 0.0
+    rate: float | None = None
+    blocked: bool = False
+    muted: bool = False
+
+
+class TcpProxy:
+    """Listens on 127.0.0.1 (``port``, ``address``) and passes all on to ``target`` (``host:port``).
+
+    The faults are switches, for connections that are open and for new ones alike, until :meth:`restore`. They may be
+    thrown from any thread and hold when the call returns. A Kafka client connects to what the broker advertises: start
+    the embedded one with ``broker.advertised_port = proxy.port``.
+    """
+
+    def __init__(self, target: str, *, port: int | None = None) -> None:
+        host, _, number = target.rpartition(":")
+        self.target = (host, int(number))
+        self.port = port or free_port()
+        self._selector = selectors.DefaultSelector()
+        self._connections: set[_Connection] = set()
+        self._listener: socket.socket | None = None
+        self._orders: deque[tuple[Callable[[], None], threading.Event]] = deque()
+        self._alarm, self._bell = socket.socketpair()
+        self._closed = False
+        self._line = _Line()
+        self._selector.register(self._bell, selectors.EVENT_READ, None)
+        self._listen()
+        self._thread = threading.Thread(target=self._run, name=f"tcp-proxy-{self.port}", daemon=True)
+        self._thread.start()
+
+    @property
+    def address(self) -> str:
+        """``host:port`` for clients."""
+        return f"{HOST}:{self.port}"
+
+    @property
+    def connections(self) -> int:
+        """How many connections are open."""
+        return len(self._connections)
+
+    def cut(self) -> None:
+        """Reset every open connection, once. New ones are let through."""
+        self._do(self._drop_all)
+
+    def refuse(self) -> None:
+        """Reset every open connection and refuse new ones, as a machine does whose server is down."""
+
+        def refuse() -> None:
+            self._unlisten()
+            self._drop_all()
+
+        self._do(refuse)
+
+    def blackhole(self) -> None:
+        """Nothing passes in either direction and nobody is told; connections, new ones too, stay open."""
+        self._change(lambda line: replace(line, blocked=True))
+
+    def hold_answers(self) -> None:
+        """What clients send arrives, what the engine answers does not. Then :meth:`cut`: done, but nobody knows."""
+        self._change(lambda line: replace(line, muted=True))
+
+    def delay(self, seconds: float) -> None:
+        """All arrives so much later, in both directions."""
+        self._change(lambda line: replace(line, latency=seconds))
+
+    def throttle(self, bytes_per_second: float) -> None:
+        """Each connection passes no more than this, per direction."""
+        self._change(lambda line: replace(line, rate=bytes_per_second))
+
+    def restore(self) -> None:
+        """No fault any more. What was held back on open connections arrives now."""
+
+        def restore() -> None:
+            self._line = _Line()
+            for connection in self._connections:
+                connection.up.hurry()
+                connection.down.hurry()
+            self._listen()
+
+        self._do(restore)
+
+    def close(self) -> None:
+        """Reset what is open and end the proxy's thread. Harmless when closed."""
+        if self._closed:
+            return
+        self._do(self._end)
+        self._thread.join()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _change(self, change: Callable[[_Line], _Line]) -> None:
+        def apply() -> None:
+            self._line = change(self._line)
+
+        self._do(apply)
+
+    def _do(self, order: Callable[[], None]) -> None:
+        if self._closed:
+            raise RuntimeError("this proxy is closed")
+        done = threading.Event()
+        self._orders.append((order, done))
+        self._alarm.send(b"!")
+        while not done.wait(1):
+            if not self._thread.is_alive():
+                raise RuntimeError("this proxy has ended by a fault of its own")
+
+    # What follows runs on the proxy's thread alone.
+
+    def _end(self) -> None:
+        self._closed = True
+
+    def _listen(self) -> None:
+        if self._listener is None:
+            self._listener = socket.create_server((HOST, self.port), backlog=256)
+            self._listener.setblocking(False)
+            self._selector.register(self._listener, selectors.EVENT_READ, None)
+
+    def _unlisten(self) -> None:
+        if self._listener is not None:
+            self._selector.unregister(self._listener)
+            self._listener.close()
+            self._listener = None
+
+    def _drop_all(self) -> None:
+        for connection in list(self._connections):
+            self._drop(connection)
+
+    def _drop(self, connection: _Connection) -> None:
+        self._connections.discard(connection)
+        for end in connection.ends:
+            if end in self._selector.get_map():
+                self._selector.unregister(end)
+            end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+            end.close()
+
+    def _run(self) -> None:
+        try:
+            while not self._closed:
+                pauses = [self._tend(connection) for connection in list(self._connections)]
+                timeout = min((pause for pause in pauses if pause is not None), default=None)
+                for key, _ in self._selector.select(timeout):
+                    if key.fileobj is self._bell:
+                        self._bell.recv(_CHUNK)
+                    elif key.fileobj is self._listener:
+                        self._accept()
+                while self._orders:
+                    order, done = self._orders.popleft()
+                    order()
+                    done.set()
+        finally:
+            self._closed = True
+            self._unlisten()
+            self._drop_all()
+            self._selector.close()
+            self._alarm.close()
+            self._bell.close()
+
+    def _accept(self) -> None:
+        assert self._listener is not None
+        try:
+            client, _ = self._listener.accept()
+        except (BlockingIOError, ConnectionError):
+            return  # it has gone again
+        server = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        for end in (client, server):
+            end.setblocking(False)
+            end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        server.connect_ex(self.target)  # whether it succeeds shows when it is read
+        self._connections.add(_Connection(client, server))
+
+    def _tend(self, connection: _Connection) -> float | None:
+        """Move what can move; seconds until the next chunk is due, None when only the network can tell."""
+        if self._line.blocked:
+            self._watch(connection.client, 0)
+            self._watch(connection.server, 0)
+            return None
+        flows = [connection.up] if self._line.muted else [connection.up, connection.down]
+        try:
+            for flow in flows:
+                flow.read(self._line)
+                flow.write()
+        except OSError:  # one end is gone, or the engine refuses: so does the proxy
+            self._drop(connection)
+            return None
+        if connection.up.finished and connection.down.finished:
+            self._drop(connection)
+            return None
+        for end in connection.ends:
+            reading = any(flow.source is end and flow.takes(self._line) for flow in flows)
+            writing = any(flow.target is end and flow.due_now for flow in flows)
+            self._watch(end, reading * selectors.EVENT_READ | writing * selectors.EVENT_WRITE)
+        return min((flow.pause for flow in flows if flow.pause is not None), default=None)
+
+    def _watch(self, end: socket.socket, events: int) -> None:
+        watched = end in self._selector.get_map()
+        if events and watched:
+            self._selector.modify(end, events, None)
+        elif events:
+            self._selector.register(end, events, None)
+        elif watched:
+            self._selector.unregister(end)
+
+
+class _Flow:
+    """One direction: what was read and when it may be passed on."""
+
+    def __init__(self, source: socket.socket, target: socket.socket) -> None:
+        self.source, self.target = source, target
+        self.finished = False
+        self._ended = False
+        self._chunks: deque[tuple[float, bytes]] = deque()
+        self._held = 0
+        self._last_due = 0.0
+
+    def takes(self, line: _Line) -> bool:
+        """Whether it reads: not what a slow line would hold back for longer than a second."""
+        return not self._ended and self._held < min(_HELD, line.rate or _HELD)
+
+    @property
+    def due_now(self) -> bool:
+        return bool(self._chunks) and self._chunks[0][0] <= time.monotonic()
+
+    @property
+    def pause(self) -> float | None:
+        """Seconds until the first chunk is due; None when there is none, or when it only waits for the socket."""
+        if not self._chunks or self.due_now:
+            return None
+        return max(0.0, self._chunks[0][0] - time.monotonic())
+
+    def read(self, line: _Line) -> None:
+        rate = line.rate
+        # A slow line hands over small pieces, so that it is steady and not one block per minute.
+        size = _CHUNK if rate is None else max(1, min(_CHUNK, int(rate / 20)))
+        while self.takes(line):
+            try:
+                data = self.source.recv(size)
+            except BlockingIOError:
+                return
+            if not data:
+                self._ended = True
+                return
+            now = time.monotonic()
+            self._last_due = max(now + line.latency, self._last_due) + (len(data) / rate if rate else 0.0)
+            self._chunks.append((self._last_due, data))
+            self._held += len(data)
+
+    def hurry(self) -> None:
+        """All that is held is due now."""
+        self._chunks = deque((0.0, data) for _, data in self._chunks)
+        self._last_due = 0.0
+
+    def write(self) -> None:
+        while self.due_now:
+            due, data = self._chunks.popleft()
+            try:
+                sent = self.target.send(data)
+            except BlockingIOError:
+                sent = 0
+            self._held -= sent
+            if sent < len(data):
+                self._chunks.appendleft((due, data[sent:]))
+                return
+        if self._ended and not self._chunks and not self.finished:
+            self.finished = True
+            self.target.shutdown(socket.SHUT_WR)
+
+
+class _Connection:
+    """A client's socket and the one to the engine."""
+
+    def __init__(self, client: socket.socket, server: socket.socket) -> None:
+        self.client, self.server = client, server
+        self.ends = (client, server)
+        self.up, self.down = _Flow(client, server), _Flow(server, client)
