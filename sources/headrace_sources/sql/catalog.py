@@ -83,10 +83,7 @@ def look_at(
     """What is there, and everything that keeps it from being read (then there is no target) or is unwise."""
     relation = Relation(table, config.query, config.quoting == "always")
     primary_key = database.primary_key(connection, table) if table else ()
-    columns = tuple(
-        Column(c.name, c.kind, c.nullable and c.name not in primary_key, c.precision, c.scale)
-        for c in describe(connection, database, relation)
-    )
+    columns = describe(connection, database, relation)
     findings: list[Finding] = []
     timestamps = tuple(_column(name, columns, relation, "timestamp.column.name", findings) for name in _stamps(config))
     incrementing = _incrementing(config, columns, primary_key, relation, findings)

@@ -15,7 +15,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from headrace import Schema, SourceBatch, TaskError, schema
+from headrace import ConfigError, Schema, SourceBatch, TaskError, schema
 from headrace_sources.sql.config import SqlSourceConfig
 from headrace_sources.sql.dialects import Database
 from headrace_sources.sql.dialects.generic import Stream
@@ -55,7 +55,8 @@ def describe(connection: Connection, database: Database, relation: Relation) -> 
     result = connection.execute(probe(relation))
     columns = database.columns(connection, relation.table, relation.query, result.cursor)
     result.close()
-    return columns
+    primary_key = database.primary_key(connection, relation.table) if relation.table else ()
+    return tuple(replace(column, nullable=False) if column.name in primary_key else column for column in columns)
 
 
 class TableReader:
@@ -130,10 +131,20 @@ class TableReader:
     def _look(self, connection: Connection) -> None:
         self._columns = describe(connection, self._database, self.source.relation)
         self._signature = self._shape = self._codec = None
-        names = [column.name for column in self._columns]
-        self._timestamps = [find_column(names, name) for name in self.source.cursor.timestamps]
+        for name in self.source.keys:
+            self._place(name, "pk.fields" if self.source.config.pk_mode == "fields" else "pk.mode")
+        self._timestamps = [self._place(name, "timestamp.column.name") for name in self.source.cursor.timestamps]
         if self.source.cursor.incrementing:
-            self._incrementing = find_column(names, self.source.cursor.incrementing)
+            self._incrementing = self._place(self.source.cursor.incrementing, "incrementing.column.name")
+
+    def _place(self, name: str, key: str) -> int:
+        """Of a column in the rows; it may be gone since the task started."""
+        try:
+            return find_column([column.name for column in self._columns], name)
+        except KeyError as error:
+            text = f"{self.source.relation} has no column '{name}' any more"
+            hint = f"correct {key}, or give the column its name again"
+            raise ConfigError(text, code="sql.missing_column", hint=hint) from error
 
     def _bounds(self, connection: Connection) -> Bounds | None:
         cursor, position = self.source.cursor, self._position

@@ -144,10 +144,12 @@ class Canceller(threading.Thread):
         self._ended = threading.Event()
 
     def run(self) -> None:
+        while not self._ended.is_set() and not self._stop_event.wait(self._LOOK):
+            pass
+        # More than once: the statement may begin a moment after the task was told to stop.
         while not self._ended.is_set():
-            if self._stop_event.wait(self._LOOK):
-                self._session.cancel()
-                return
+            self._session.cancel()
+            self._ended.wait(self._LOOK)
 
     def end(self) -> None:
         """Nothing is to be cancelled any more."""

@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, tzinfo
-from decimal import Decimal
+from decimal import Context, Decimal
 from typing import Any, NamedTuple
 
 from headrace import Schema, Type, schema
@@ -78,6 +78,8 @@ _PLAIN: Mapping[Kind, Schema] = {
     Kind.BYTES: schema.BYTES,
     Kind.UNKNOWN: schema.STRING,
 }
+WIDE = Context(prec=140_000)
+"""As many digits as any database's number has; the default of 28 refuses some."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MOST_DIGITS = 18  # of an INT64
 
@@ -118,8 +120,9 @@ class TypeMapping:
         if precision is None or scale is None:
             return schema.FLOAT64 if fit else schema.STRING
         small = precision <= _MOST_DIGITS
-        if small and ((scale == 0 and self.numeric != "none") or (scale < 0 and fit)):
-            return _integer(precision)
+        digits = precision - min(scale, 0)  # NUMERIC(2,-3) holds 99000
+        if digits <= _MOST_DIGITS and ((scale == 0 and self.numeric != "none") or (scale < 0 and fit)):
+            return _integer(digits)
         if scale > 0 and ((small and fit) or self.numeric == "best_fit_eager_double"):
             return schema.FLOAT64
         return schema.decimal(scale, precision)
@@ -188,8 +191,12 @@ def _number(target: Schema) -> Conversion:
         return Conversion("{f}({v})", int)  # raises for NaN and infinity
     scale = int(target.parameter("scale") or 0)
     if scale < 0:
-        return Conversion("{v}.quantize({f})", Decimal(1).scaleb(-scale), "{v}.is_finite()")
+        return Conversion("{f}({v})", _quantiser(Decimal(1).scaleb(-scale)), "{v}.is_finite()")
     return Conversion(guard="{v}.is_finite()")  # Connect's Decimal has neither NaN nor infinity
+
+
+def _quantiser(quantum: Decimal) -> Callable[[Decimal], Decimal]:
+    return lambda value: value.quantize(quantum, context=WIDE)
 
 
 def plain_digits(value: Decimal) -> str:

@@ -30,6 +30,7 @@ _JAVA_ONLY = frozenset(
         "reWriteBatchedInserts", "socketTimeout", "stringtype", "tcpKeepAlive",
     }
 )  # fmt: skip
+_JDBC_KINDS = frozenset({"db2", "derby", "h2", "mariadb", "mysql", "oracle", "sap", "sqlserver", "sybase", "vertica"})
 _LIBPQ = frozenset(
     {
         "application_name", "channel_binding", "client_encoding", "connect_timeout", "fallback_application_name",
@@ -75,35 +76,28 @@ def _from_jdbc(text: str) -> URL:
         path, _, _ = rest.removeprefix("file:").partition("?")
         return URL.create("sqlite", database=path)
     if kind != "postgresql":
-        raise _UrlError(f"JDBC URLs of {kind or 'this form'} are not translated, write an SQLAlchemy URL")
+        known = kind if kind in _JDBC_KINDS else "this form"  # what is not a kind may be a secret
+        raise _UrlError(f"JDBC URLs of {known} are not translated, write an SQLAlchemy URL")
     # jdbc:postgresql://host1:port1,host2:port2/database?parameters, jdbc:postgresql:database, jdbc:postgresql:/
     match = re.fullmatch(r"(?://(?P<hosts>[^/?]*)/?)?(?P<database>[^?]*)(?:\?(?P<query>.*))?", rest)
     if match is None:
         raise _UrlError("it is not of the form jdbc:postgresql://host:port/database")
     query = dict(parse_qsl(match["query"] or "", keep_blank_values=True))
-    url = URL.create(
-        "postgresql+psycopg",
-        username=query.pop("user", None),
-        password=query.pop("password", None),
-        host="localhost",
-        database=match["database"].lstrip("/") or None,
-    )
-    hosts = [host for host in (match["hosts"] or "").split(",") if host]
+    user, password = query.pop("user", None), query.pop("password", None)
+    hosts = [_split_host(host) for host in (match["hosts"] or "localhost").split(",") if host]
     if len(hosts) > 1:
-        query |= {"host": ",".join(_split_host(host)[0] for host in hosts)}
-        query |= {"port": ",".join(str(_split_host(host)[1]) for host in hosts)}
-        url = url.set(host=None)
-    elif hosts:
-        host, port = _split_host(hosts[0])
-        url = url.set(host=host, port=port)
-    return url.update_query_dict(query)
+        query |= {"host": ",".join(host for host, _ in hosts), "port": ",".join(str(port or 5432) for _, port in hosts)}
+        hosts = [(None, None)]
+    [(host, port)] = hosts
+    database = match["database"].lstrip("/") or None
+    return URL.create("postgresql+psycopg", user, password, host, port, database, query)
 
 
-def _split_host(text: str) -> tuple[str, int]:
-    match = re.fullmatch(r"\[?(?P<host>[^\]]*?)\]?(?::(?P<port>\d+))?", text)
+def _split_host(text: str) -> tuple[str | None, int | None]:
+    match = re.fullmatch(r"(?P<host>\[[^\]]*\]|[^:\[\]]*)(?::(?P<port>\d+))?", text)
     if match is None:
         raise _UrlError("the host is not of the form host:port")
-    return match["host"] or "localhost", int(match["port"] or 5432)
+    return match["host"].strip("[]") or "localhost", int(match["port"]) if match["port"] else None
 
 
 def _postgres_parameters(url: URL) -> URL:

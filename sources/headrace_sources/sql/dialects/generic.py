@@ -6,13 +6,13 @@ import enum
 import json
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta, tzinfo
-from decimal import Context, Decimal
+from decimal import Decimal
 from typing import Any, NamedTuple
 
 from sqlalchemy import URL, ColumnElement, Connection, FromClause, Select, TextClause, func, inspect, select, types
 
 from headrace_sources.sql.timestamps import LocalCodec, MomentCodec, TimestampCodec, resolution_of
-from headrace_sources.sql.types import LOCALS, Column, Kind, Normaliser
+from headrace_sources.sql.types import LOCALS, WIDE, Column, Kind, Normaliser
 
 
 class TableName(NamedTuple):
@@ -185,7 +185,7 @@ def decimals(scale: int | None) -> Normaliser:
 
     def convert(value: Any) -> Decimal:
         number = Decimal(repr(value) if isinstance(value, float) else value)
-        return number if quantum is None or not number.is_finite() else number.quantize(quantum, context=_WIDE)
+        return number if quantum is None or not number.is_finite() else number.quantize(quantum, context=WIDE)
 
     return convert
 
@@ -197,7 +197,6 @@ def text(value: object) -> str:
     return json.dumps(value) if isinstance(value, dict | list) else str(value)
 
 
-_WIDE = Context(prec=1_000)  # digits; the default of 28 is fewer than databases allow
 _NORMALISERS: dict[Kind, Callable[[Any], Any]] = {
     Kind.BOOLEAN: bool,
     Kind.FLOAT32: float,

@@ -20,6 +20,7 @@ from headrace_sources.sql.types import INTEGERS, Column, Kind, Normaliser
 
 _VIEW = "headrace_query"
 _TIMESTAMP = re.compile(r"(\d{4}-\d\d-\d\d)([ T])(\d\d:\d\d:\d\d)(?:\.(\d+))?(Z|\+00:00)?")
+_TWICE = re.compile(r"(.+):\d+", re.DOTALL)
 _MILLISECONDS = 100_000_000_000
 """Numbers from here on are milliseconds since the epoch (as Java's driver stores them), below it seconds."""
 
@@ -73,7 +74,9 @@ class Sqlite(Database):
             found = inspect(connection).get_columns(_VIEW)
         finally:
             raw.execute(f"DROP VIEW temp.{_VIEW}")
-        names = [column[0] for column in result.description]
+        # SQLite numbers names that are there twice when a query is wrapped: id, id:1.
+        wrapped = [column[0] for column in result.description]
+        names = [match[1] if (match := _TWICE.fullmatch(name)) and match[1] in wrapped else name for name in wrapped]
         return tuple(_widened(column_of(name, item["type"], True)) for name, item in zip(names, found, strict=True))
 
     def normaliser(self, column: Column) -> Normaliser | None:

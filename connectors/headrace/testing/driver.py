@@ -1,0 +1,108 @@
+"""A source task that a test polls by hand, its positions stored the way a worker stores them."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from types import TracebackType
+from typing import Any
+
+from headrace.plugin import SourceConnector, Wait
+from headrace.records import SourceBatch
+from headrace.testing.contexts import Explanations, Offsets, make_source_context
+from headrace.testing.waiting import eventually
+
+
+class SourceDriver:
+    """A started task of ``connector``; leaving the ``with`` block stops it as a worker does.
+
+    ``offsets`` are what is stored: read by the task, written by :meth:`drain` and :meth:`store`.
+    """
+
+    def __init__(
+        self,
+        connector: type[SourceConnector],
+        properties: Mapping[str, str],
+        offsets: Offsets | None = None,
+        *,
+        tasks: int = 1,
+        number: int = 0,
+    ) -> None:
+        """Raises what ``task_configs`` and ``start`` raise."""
+        self.offsets = offsets if offsets is not None else Offsets()
+        self.explanations = Explanations()
+        self._stop_event = threading.Event()
+        configuration = connector().task_configs(properties, tasks)[number]
+        self.task = connector.task_class()
+        try:
+            self.task.start(
+                make_source_context(
+                    configuration, self.offsets, stop_event=self._stop_event, explain=self.explanations, number=number
+                )
+            )
+        except BaseException:
+            self.stop()
+            raise
+
+    def __enter__(self) -> SourceDriver:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        """Stop the task. It may be asked for twice."""
+        self._stop_event.set()
+        self.task.stop()
+
+    def poll(self) -> SourceBatch | Wait:
+        """As a worker polls; nothing is stored."""
+        return self.task.poll()
+
+    def batch(self, timeout: float = 20.0) -> SourceBatch:
+        """The next batch, waited for; nothing is stored."""
+        found: list[SourceBatch] = []
+
+        def polled() -> bool:
+            """a batch came"""
+            answer = self.task.poll()
+            if isinstance(answer, SourceBatch):
+                found.append(answer)
+            return bool(found)
+
+        eventually(polled, timeout)
+        return found[0]
+
+    def store(self, batch: SourceBatch) -> None:
+        """Every record of ``batch`` is in Kafka: its position is stored, and the task is told."""
+        if batch.source_partition is not None and batch.source_offset is not None:
+            self.offsets.set(batch.source_partition, batch.source_offset)
+        self.task.acknowledged(batch)
+
+    def drain(self, timeout: float = 20.0) -> list[SourceBatch]:
+        """Wait until the task is due, then every batch until it asks for a pause; each is stored."""
+        answers: list[SourceBatch | Wait] = []
+
+        def due() -> bool:
+            """the task is due"""
+            answers[:] = [self.task.poll()]
+            return not _pause(answers[0])
+
+        eventually(due, timeout)
+        while not _pause(answers[-1]):
+            answers.append(self.task.poll())
+        batches = [answer for answer in answers if isinstance(answer, SourceBatch)]
+        for batch in batches:
+            self.store(batch)
+        return batches
+
+    def values(self, pick: Callable[[Any], Any] | str | None = None) -> list[Any]:
+        """The values of all records of a :meth:`drain`, in order; ``pick``: a field of each, or a function of it."""
+        values = [value for batch in self.drain() for value in batch.values]
+        if pick is None:
+            return values
+        return [value[pick] if isinstance(pick, str) else pick(value) for value in values]
+
+
+def _pause(answer: SourceBatch | Wait) -> bool:
+    return isinstance(answer, Wait) and answer.seconds > 0

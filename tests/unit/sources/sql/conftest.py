@@ -1,0 +1,58 @@
+"""A SQLite file for each test, and drivers of tasks that read it."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from headrace.testing.contexts import Offsets
+from headrace.testing.driver import SourceDriver
+from headrace_sources.sql import SqlSourceConnector
+
+KEYS = {"topic.prefix": "t.", "poll.interval.ms": "20", "mode": "incrementing"}
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "source.db"
+
+
+@pytest.fixture
+def sqlite(path: Path) -> Iterator[Callable[[str], list[Any]]]:
+    """``sqlite(script)`` runs statements in the file and commits; the rows of a single one."""
+    connection = sqlite3.connect(path, isolation_level=None)
+
+    def run(script: str) -> list[Any]:
+        if ";" not in script:
+            return connection.execute(script).fetchall()
+        connection.executescript(script)
+        return []
+
+    yield run
+    connection.close()
+
+
+@pytest.fixture
+def properties(path: Path) -> Callable[..., dict[str, str]]:
+    """``properties(**keys)``: a configuration of the file; ``_`` in names stand for dots."""
+
+    def make(**keys: str) -> dict[str, str]:
+        return {**KEYS, "connection.url": f"sqlite:///{path}", **{k.replace("_", "."): v for k, v in keys.items()}}
+
+    return make
+
+
+@pytest.fixture
+def drive(properties: Callable[..., dict[str, str]]) -> Iterator[Callable[..., SourceDriver]]:
+    """``drive(offsets, **keys)`` starts a task on the file; all are stopped when the test ends."""
+    with ExitStack() as stop:
+
+        def start(offsets: Offsets | None = None, /, **keys: str) -> SourceDriver:
+            return stop.enter_context(SourceDriver(SqlSourceConnector, properties(**keys), offsets))
+
+        yield start

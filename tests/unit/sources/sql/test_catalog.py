@@ -1,0 +1,269 @@
+"""Which tables are meant, and what keeps them from being read: on a SQLite file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from headrace import ConfigError, Finding
+from headrace_sources.sql import SqlSourceConnector
+from headrace_sources.sql.catalog import look_at, wanted_tables
+from headrace_sources.sql.config import SqlSourceConfig
+from headrace_sources.sql.connector import blocks
+from headrace_sources.sql.dialects.generic import TableName
+from headrace_sources.sql.session import Session
+from headrace_sources.sql.task import task_tables, written_tables
+
+Properties = Callable[..., dict[str, str]]
+Sqlite = Callable[[str], list[Any]]
+
+
+@pytest.fixture
+def tables(properties: Properties) -> Callable[..., list[str]]:
+    """``tables(**keys)``: names of the tables that are meant."""
+
+    def find(**keys: str) -> list[str]:
+        config = SqlSourceConfig.parse(properties(**keys))
+        session = Session(config)
+        try:
+            with session.reading("tables") as connection:
+                return [str(table) for table in wanted_tables(connection, session.database, config)]
+        finally:
+            session.release()
+
+    return find
+
+
+@pytest.fixture
+def check(properties: Properties) -> Callable[..., list[Finding]]:
+    """``check(**keys)``: what ``headrace check`` says."""
+
+    def run(**keys: str) -> list[Finding]:
+        return list(SqlSourceConnector().check(properties(**keys)))
+
+    return run
+
+
+def codes(findings: list[Finding]) -> list[tuple[str, str, str]]:
+    return [(item.code, item.key, item.severity) for item in findings]
+
+
+@pytest.fixture(autouse=True)
+def schema(sqlite: Sqlite) -> None:
+    sqlite(
+        """
+        CREATE TABLE orders (id INTEGER PRIMARY KEY, at TIMESTAMP NOT NULL, updated TIMESTAMP, note TEXT);
+        CREATE TABLE lines (order_id INTEGER, line INTEGER, price NUMERIC(10,2), PRIMARY KEY (order_id, line));
+        CREATE TABLE log (text TEXT);
+        CREATE VIEW open_orders AS SELECT * FROM orders;
+        """
+    )
+
+
+def test_the_whitelist(tables: Callable[..., list[str]]) -> None:
+    assert tables(table_whitelist="orders, lines") == ["lines", "orders"]
+
+
+def test_the_blacklist(tables: Callable[..., list[str]]) -> None:
+    assert tables(table_blacklist="log") == ["lines", "orders"]
+
+
+def test_e44_views_are_included_when_asked_for(tables: Callable[..., list[str]]) -> None:
+    assert tables(table_blacklist="log", table_types="table,view") == ["lines", "open_orders", "orders"]
+    assert tables(table_whitelist="open_orders", table_types="VIEW") == ["open_orders"]
+
+
+def test_every_missing_table_is_named_with_the_nearest(tables: Callable[..., list[str]]) -> None:
+    with pytest.raises(ConfigError) as raised:
+        tables(table_whitelist="order, linse, lines, nothing_like_it")
+
+    found = {item.message.split("'")[1]: item.hint for item in raised.value.findings}
+    assert found.keys() == {"order", "linse", "nothing_like_it"}
+    assert "'orders'" in found["order"]
+    assert "'lines'" in found["linse"]
+    assert "table.types" in found["nothing_like_it"]
+
+
+def test_a_name_in_another_case_is_missing_but_not_when_names_are_not_quoted(
+    tables: Callable[..., list[str]],
+) -> None:
+    with pytest.raises(ConfigError):
+        tables(table_whitelist="ORDERS")
+
+    assert tables(table_whitelist="ORDERS", quote_sql_identifiers="never") == ["orders"]
+
+
+def test_a_blacklist_that_leaves_nothing(tables: Callable[..., list[str]]) -> None:
+    with pytest.raises(ConfigError) as raised:
+        tables(table_blacklist="orders,lines,log")
+
+    assert raised.value.code == "sql.missing_table"
+
+
+def test_a_sound_table_has_nothing_to_say(check: Callable[..., list[Finding]]) -> None:
+    assert check(table_whitelist="orders") == []
+
+
+def test_the_incrementing_column_is_the_primary_key_when_none_is_named(check: Callable[..., list[Finding]]) -> None:
+    [finding] = check(table_whitelist="lines")
+
+    assert (finding.code, finding.key) == ("sql.missing_column", "incrementing.column.name")
+
+
+def test_a_missing_column_names_the_nearest(check: Callable[..., list[Finding]]) -> None:
+    [finding] = check(table_whitelist="orders", mode="timestamp", timestamp_column_name="updatd")
+
+    assert (finding.code, finding.key) == ("sql.missing_column", "timestamp.column.name")
+    assert "'updated'" in finding.hint
+
+
+def test_a_column_is_found_in_another_case_when_that_is_unique(check: Callable[..., list[Finding]]) -> None:
+    assert codes(check(table_whitelist="orders", incrementing_column_name="ID")) == []
+
+
+def test_every_table_is_looked_at(check: Callable[..., list[Finding]]) -> None:
+    found = check(table_whitelist="lines,log,orders", mode="timestamp", timestamp_column_name="at")
+
+    assert sorted(item.message for item in found if item.code == "sql.missing_column") == [
+        "table lines has no column 'at'",
+        "table log has no column 'at'",
+    ]
+
+
+def test_e30_timestamp_columns_that_all_can_be_null(check: Callable[..., list[Finding]]) -> None:
+    keys = {"table_whitelist": "orders", "mode": "timestamp", "timestamp_column_name": "updated"}
+
+    assert ("sql.nullable_cursor", "timestamp.column.name", "error") in codes(check(**keys))
+    assert [item for item in codes(check(**keys, validate_non_null="false")) if item[2] == "error"] == []
+
+
+def test_e31_one_of_two_timestamp_columns_not_null(check: Callable[..., list[Finding]]) -> None:
+    found = check(table_whitelist="orders", mode="timestamp", timestamp_column_name="updated,at")
+
+    assert [item for item in codes(found) if item[2] == "error"] == []
+
+
+def test_an_incrementing_column_that_can_be_null(check: Callable[..., list[Finding]], sqlite: Sqlite) -> None:
+    sqlite("CREATE TABLE loose (n INTEGER)")
+
+    assert codes(check(table_whitelist="loose", incrementing_column_name="n")) == [
+        ("sql.nullable_cursor", "incrementing.column.name", "error")
+    ]
+
+
+def test_rows_that_are_never_read_are_told(check: Callable[..., list[Finding]], sqlite: Sqlite) -> None:
+    keys = {
+        "table_whitelist": "orders",
+        "mode": "timestamp",
+        "timestamp_column_name": "updated",
+        "validate_non_null": "false",
+    }
+    sqlite("INSERT INTO orders VALUES (1, '2024-01-01 00:00:00', '2024-01-01 00:00:00', '')")
+    assert "sql.null_cursor" not in [item.code for item in check(**keys)]
+
+    sqlite("INSERT INTO orders VALUES (2, '2024-01-01 00:00:00', NULL, '')")
+    assert ("sql.null_cursor", "timestamp.column.name", "warning") in codes(check(**keys))
+
+
+def test_a_cursor_without_an_index_comes_with_the_statement_that_makes_one(
+    check: Callable[..., list[Finding]], sqlite: Sqlite
+) -> None:
+    keys = {"table_whitelist": "orders", "mode": "timestamp+incrementing", "timestamp_column_name": "at"}
+    [finding] = check(**keys)
+    assert (finding.code, finding.severity) == ("sql.no_index", "warning")
+
+    sqlite(finding.hint.removeprefix("run: "))
+    assert check(**keys) == []
+
+
+def test_an_incrementing_column_of_text(check: Callable[..., list[Finding]]) -> None:
+    assert codes(check(table_whitelist="orders", incrementing_column_name="note")) == [
+        ("sql.cursor_type", "incrementing.column.name", "error"),
+        ("sql.nullable_cursor", "incrementing.column.name", "error"),
+    ]
+
+
+def test_keys(check: Callable[..., list[Finding]]) -> None:
+    bulk = {"mode": "bulk"}
+    assert codes(check(table_whitelist="log", pk_mode="primary_key", **bulk)) == [
+        ("sql.no_primary_key", "pk.mode", "error")
+    ]
+    assert codes(check(table_whitelist="log", pk_mode="fields", pk_fields="texd", **bulk)) == [
+        ("sql.missing_column", "pk.fields", "error")
+    ]
+    assert check(table_whitelist="lines", pk_mode="primary_key", **bulk) == []
+
+
+def test_a_file_that_is_not_there(check: Callable[..., list[Finding]], tmp_path: Path) -> None:
+    found = check(table_whitelist="orders", connection_url=f"sqlite:///{tmp_path}/other.db")
+
+    assert codes(found) == [("sql.missing_database", "connection.url", "error")]
+    assert not (tmp_path / "other.db").exists()
+
+
+def test_a_file_that_is_no_database(check: Callable[..., list[Finding]], tmp_path: Path) -> None:
+    (tmp_path / "text.db").write_text("this is a letter, not a database" * 10)
+
+    assert codes(check(table_whitelist="a", connection_url=f"sqlite:///{tmp_path}/text.db")) == [
+        ("sql.missing_database", "connection.url", "error")
+    ]
+
+
+def test_a_driver_that_is_not_installed(check: Callable[..., list[Finding]]) -> None:
+    [finding] = check(table_whitelist="a", connection_url="firebird+nosuch://h/d")
+
+    assert (finding.code, finding.key) == ("sql.driver", "connection.url")
+
+
+def test_a_query_that_cannot_run(check: Callable[..., list[Finding]], properties: Properties) -> None:
+    base = {"incrementing_column_name": "id"}
+    assert [i.code for i in check(query="SELECT id FROM nowhere", **base)] == ["sql.missing_table"]
+    assert [i.code for i in check(query="SELECT ident AS id FROM orders", **base)] == ["sql.missing_column"]
+    assert [i.code for i in check(query="SELECT id FROM orders WHERE", **base)] == ["sql.query_failed"]
+    assert check(query="SELECT id FROM orders", **base) == []
+    assert [(i.code, i.key) for i in check(query="SELECT at FROM orders", **base)] == [
+        ("sql.missing_column", "incrementing.column.name")
+    ]
+
+
+def test_columns_of_a_primary_key_are_not_null(properties: Properties) -> None:
+    config = SqlSourceConfig.parse(properties(table_whitelist="lines", mode="bulk"))
+    session = Session(config)
+    with session.reading("lines") as connection:
+        target, findings = look_at(connection, session.database, config, TableName(None, "lines"))
+    session.release()
+
+    assert findings == []
+    assert target is not None
+    assert [(column.name, column.nullable) for column in target.columns] == [
+        ("order_id", False),
+        ("line", False),
+        ("price", True),
+    ]
+
+
+def names(count: int) -> list[TableName]:
+    return [TableName("s", f"t{number}") for number in range(count)]
+
+
+def test_e39_seven_tables_for_three_tasks() -> None:
+    assert [len(block) for block in blocks(names(7), 3)] == [3, 2, 2]
+    assert [table for block in blocks(names(7), 3) for table in block] == names(7)
+
+
+def test_e40_never_more_tasks_than_tables() -> None:
+    assert [len(block) for block in blocks(names(2), 10)] == [1, 1]
+
+
+def test_e40_a_query_has_one_task(properties: Properties) -> None:
+    assert len(SqlSourceConnector().task_configs(properties(query="SELECT 1", mode="bulk"), 10)) == 1
+
+
+def test_tables_travel_in_the_configuration_of_a_task(properties: Properties) -> None:
+    found = [TableName(None, "a,b"), TableName('s"', "c\nd")]
+    config = SqlSourceConfig.parse(properties(tables=written_tables(found)))
+
+    assert task_tables(config) == found

@@ -1,0 +1,155 @@
+"""Stored positions are those of the JDBC connector, byte for byte, and lead back to where they were taken."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from headrace import RetriableError, TaskError
+from headrace.testing.contexts import Offsets
+from headrace_sources.sql.dialects.generic import TableName
+from headrace_sources.sql.offsets import QUERY_PARTITION, Position, partition_of, stored_positions
+
+USERS = TableName("public", "users")
+MOMENTS = st.datetimes(datetime(1, 1, 2), datetime(9999, 12, 30), timezones=st.just(UTC))
+IDS = st.integers(-(2**63), 2**63 - 1)
+
+
+def text(value: Any) -> str:
+    return orjson.dumps(value).decode()
+
+
+def stored(offset: dict[str, Any], mode: str = "timestamp+incrementing") -> Position | None:
+    offsets = Offsets()
+    offsets.set(partition_of(USERS, mode), offset)
+    return stored_positions(offsets, [USERS], mode)[USERS]
+
+
+def test_e32_the_partition_of_a_table() -> None:
+    assert text(partition_of(USERS, "timestamp")) == '{"protocol":"1","table":"public.users"}'
+
+
+def test_e35_the_partition_of_a_table_in_bulk() -> None:
+    assert text(partition_of(USERS, "bulk")) == '{"table":"users"}'
+
+
+@pytest.mark.parametrize("mode", ["bulk", "incrementing", "timestamp"])
+def test_e34_the_partition_of_a_query(mode: str) -> None:
+    assert text(partition_of(None, mode)) == '{"query":"query"}' == text(dict(QUERY_PARTITION))
+
+
+def test_a_table_without_schema_is_named_by_its_name() -> None:
+    assert text(partition_of(TableName(None, "users"), "incrementing")) == '{"protocol":"1","table":"users"}'
+
+
+@pytest.mark.parametrize(
+    ("position", "json"),
+    [
+        (Position(incrementing=7), '{"incrementing":7}'),
+        (Position(incrementing=-1), '{"incrementing":-1}'),
+        (
+            Position(datetime(2024, 5, 1, 12, 0, 0, 123456, tzinfo=UTC)),
+            '{"timestamp":1714564800123,"timestamp_nanos":123456000}',
+        ),
+        (
+            Position(datetime(2024, 5, 1, 12, 0, 0, 123456, tzinfo=UTC), 42),
+            '{"incrementing":42,"timestamp":1714564800123,"timestamp_nanos":123456000}',
+        ),
+        # java.sql.Timestamp before 1970: milliseconds are floored, nanoseconds count upwards from the second.
+        (
+            Position(datetime(1969, 12, 31, 23, 59, 59, 500000, tzinfo=UTC)),
+            '{"timestamp":-500,"timestamp_nanos":500000000}',
+        ),
+        (Position(), "{}"),
+    ],
+)
+def test_e26_e27_offsets_are_written_as_the_jvm_writes_them(position: Position, json: str) -> None:
+    assert text(position.to_json()) == json
+
+
+@given(st.builds(Position, MOMENTS, st.none() | IDS))
+def test_a_position_with_a_timestamp_comes_back(position: Position) -> None:
+    assert stored(orjson.loads(text(position.to_json()))) == position
+
+
+@given(IDS)
+def test_a_position_with_an_id_comes_back(identity: int) -> None:
+    assert stored(Position(incrementing=identity).to_json(), "incrementing") == Position(incrementing=identity)
+
+
+@given(MOMENTS, st.integers(0, 999))
+def test_nanoseconds_of_the_jvm_are_cut_never_rounded_up(moment: datetime, below: int) -> None:
+    offset = Position(moment).to_json()
+    offset["timestamp_nanos"] += below
+
+    assert stored(offset, "timestamp") == Position(moment)
+
+
+def test_an_offset_without_nanoseconds_is_its_milliseconds() -> None:
+    assert stored({"timestamp": 1714564800123}, "timestamp") == Position(
+        datetime(2024, 5, 1, 12, 0, 0, 123000, tzinfo=UTC)
+    )
+
+
+def test_the_position_of_another_mode_is_used_as_far_as_it_says_something() -> None:
+    both = Position(datetime(2024, 5, 1, tzinfo=UTC), 7).to_json()
+
+    assert stored(both, "incrementing") == Position(incrementing=7)
+    assert stored(both, "timestamp") == Position(datetime(2024, 5, 1, tzinfo=UTC))
+    assert stored({"incrementing": 7}, "timestamp") is None
+    assert stored({"incrementing": 7}, "timestamp+incrementing") is None
+    assert stored({}, "incrementing") is None
+
+
+def test_the_older_partition_counts_only_where_the_newer_has_nothing() -> None:
+    offsets = Offsets()
+    offsets.set({"table": "users"}, {"incrementing": 3})
+    assert stored_positions(offsets, [USERS], "incrementing") == {USERS: Position(incrementing=3)}
+
+    offsets.set({"protocol": "1", "table": "public.users"}, {"incrementing": 9})
+    assert stored_positions(offsets, [USERS], "incrementing") == {USERS: Position(incrementing=9)}
+
+
+def test_each_table_has_its_own() -> None:
+    orders, offsets = TableName("public", "orders"), Offsets()
+    offsets.set(partition_of(orders, "incrementing"), {"incrementing": 5})
+
+    found = stored_positions(offsets, [USERS, orders], "incrementing")
+
+    assert found == {USERS: None, orders: Position(incrementing=5)}
+
+
+@pytest.mark.parametrize(
+    "offset",
+    [
+        {"incrementing": "7"},
+        {"incrementing": 7.5},
+        {"incrementing": True},
+        {"timestamp": "yesterday", "incrementing": 1},
+        {"timestamp": 1, "timestamp_nanos": "x", "incrementing": 1},
+        {"timestamp": 10**18, "incrementing": 1},
+    ],
+)
+def test_an_offset_that_says_nothing_is_refused_with_a_way_out(offset: dict[str, Any]) -> None:
+    with pytest.raises(TaskError) as raised:
+        stored(offset)
+
+    assert raised.value.code == "sql.offset"
+    assert "/offsets" in raised.value.hint
+
+
+def test_an_unreachable_store_is_tried_again() -> None:
+    with pytest.raises(RetriableError):
+        stored_positions(Offsets(unreachable=True), [USERS], "incrementing")
+
+
+def test_a_moment_is_stored_in_utc_whatever_zone_it_has() -> None:
+    moment = datetime(2024, 5, 1, 12, tzinfo=UTC)
+
+    assert moment + timedelta(0) == moment
+    assert Position(moment.astimezone()).to_json() == Position(moment).to_json()

@@ -1,0 +1,153 @@
+"""The statements: bounds, order, quoting, and a query that keeps its own joins, conditions and signs."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sqlalchemy.dialects import postgresql, sqlite
+
+from headrace_sources.sql.dialects.generic import TableName
+from headrace_sources.sql.queries import Bounds, Cursor, Relation, probe, statement, without_cursor
+
+USERS = Relation(TableName("public", "users"))
+IDS = st.integers(0, 6)
+
+
+def sql(query: Any) -> str:
+    compiled = query.compile(dialect=postgresql.dialect(), compile_kwargs={"literal_binds": True})
+    return " ".join(str(compiled).split())
+
+
+@pytest.mark.parametrize(
+    ("cursor", "bounds", "expected"),
+    [
+        (Cursor(), Bounds(), 'SELECT * FROM "public"."users"'),
+        (
+            Cursor(incrementing="id"),
+            Bounds(),
+            'SELECT * FROM "public"."users" WHERE "id" IS NOT NULL ORDER BY "id"',
+        ),
+        (
+            Cursor(incrementing="id"),
+            Bounds(after_id=7),
+            'SELECT * FROM "public"."users" WHERE "id" > 7 ORDER BY "id"',
+        ),
+        (Cursor(("at",)), Bounds(before=9), 'SELECT * FROM "public"."users" WHERE "at" < 9 ORDER BY "at"'),
+        (
+            Cursor(("at",)),
+            Bounds(after=5, before=9),
+            'SELECT * FROM "public"."users" WHERE "at" < 9 AND "at" > 5 ORDER BY "at"',
+        ),
+        (
+            Cursor(("at",), "id"),
+            Bounds(after=5, after_id=7, before=9),
+            'SELECT * FROM "public"."users" WHERE "at" < 9 AND "at" >= 5 AND ("at" > 5 OR "at" = 5 AND "id" > 7) '
+            'ORDER BY "at", "id"',
+        ),
+        (
+            Cursor(("at",), "id"),
+            Bounds(after=5, before=9),
+            'SELECT * FROM "public"."users" WHERE "at" < 9 AND "at" >= 5 ORDER BY "at", "id"',
+        ),
+        (
+            Cursor(("updated", "created")),
+            Bounds(after=5, before=9),
+            'SELECT * FROM "public"."users" WHERE coalesce("updated", "created") < 9 AND '
+            'coalesce("updated", "created") > 5 ORDER BY coalesce("updated", "created")',
+        ),
+    ],
+)
+def test_shapes(cursor: Cursor, bounds: Bounds, expected: str) -> None:
+    assert sql(statement(USERS, cursor, bounds)) == expected
+
+
+def test_e57_the_suffix_comes_last() -> None:
+    assert sql(statement(USERS, Cursor(incrementing="id"), Bounds(), "FOR READ ONLY")).endswith(
+        'ORDER BY "id" FOR READ ONLY'
+    )
+    assert sql(statement(USERS, Cursor(), Bounds(), "FOR READ ONLY")) == 'SELECT * FROM "public"."users" FOR READ ONLY'
+
+
+def test_e60_names_are_folded_by_the_database_when_they_are_not_quoted() -> None:
+    relation = Relation(TableName("public", "Users"), quote=False)
+
+    assert sql(statement(relation, Cursor(incrementing="Id"), Bounds(after_id=1))) == (
+        "SELECT * FROM public.Users WHERE Id > 1 ORDER BY Id"
+    )
+
+
+def test_names_are_quoted_safely() -> None:
+    relation = Relation(TableName(None, 'a"; DROP TABLE b; --'))
+
+    assert sql(probe(relation)) == 'SELECT * FROM "a""; DROP TABLE b; --" WHERE 1 = 0'
+
+
+def test_rows_without_cursor() -> None:
+    assert sql(without_cursor(USERS, Cursor(("a", "b"), "id"))) == (
+        'SELECT 1 FROM "public"."users" WHERE coalesce("a", "b") IS NULL OR "id" IS NULL LIMIT 1'
+    )
+
+
+@pytest.fixture
+def users() -> sqlite3.Connection:
+    connection = sqlite3.connect(":memory:")
+    connection.executescript("CREATE TABLE users (id int, at int); CREATE TABLE names (id int, name text);")
+    return connection
+
+
+def rows(connection: sqlite3.Connection, query: Any) -> list[tuple[Any, ...]]:
+    compiled = query.compile(dialect=sqlite.dialect())
+    return connection.execute(str(compiled), [compiled.params[name] for name in compiled.positiontup or ()]).fetchall()
+
+
+@given(st.lists(st.tuples(IDS, IDS | st.none()), max_size=20), IDS, st.none() | IDS, IDS)
+def test_bounds_select_what_they_say(
+    stored: Sequence[tuple[int, int | None]], after: int, after_id: int | None, before: int
+) -> None:
+    with sqlite3.connect(":memory:") as connection:
+        connection.execute("CREATE TABLE users (id int, at int)")
+        connection.executemany("INSERT INTO users VALUES (?, ?)", stored)
+        users = Relation(TableName(None, "users"))
+
+        both = rows(connection, statement(users, Cursor(("at",), "id"), Bounds(after, after_id, before)))
+        by_time = rows(connection, statement(users, Cursor(("at",)), Bounds(after, before=before)))
+        by_id = rows(connection, statement(users, Cursor(incrementing="id"), Bounds(after_id=after)))
+    connection.close()
+
+    there = [(identity, at) for identity, at in stored if at is not None]
+    wanted = [
+        (identity, at)
+        for identity, at in there
+        if at < before and (at > after or (at == after and (after_id is None or identity > after_id)))
+    ]
+    assert both == sorted(wanted, key=lambda row: (row[1], row[0]))
+    assert sorted(by_time) == sorted(row for row in there if after < row[1] < before)
+    assert [at for _, at in by_time] == sorted(at for _, at in by_time)
+    assert [row[0] for row in by_id] == sorted(row[0] for row in stored if row[0] > after)
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "SELECT u.id, n.name FROM users u JOIN names n ON n.id = u.id WHERE u.id > 0",
+        "SELECT id, name FROM names WHERE name LIKE 'a:b%' OR name = ':x' OR name LIKE '100%'",
+        "SELECT id, name FROM names ORDER BY name LIMIT 100;",
+        "WITH chosen AS (SELECT * FROM names) SELECT id, name FROM chosen",
+        "SELECT id, name FROM names UNION SELECT id, 'u' FROM users",
+        "SELECT id, name FROM names GROUP BY id, name HAVING count(*) > 0",
+    ],
+)
+@pytest.mark.parametrize("cursor", [Cursor(), Cursor(incrementing="id")])
+def test_a_query_keeps_its_meaning(users: sqlite3.Connection, query: str, cursor: Cursor) -> None:
+    users.executescript(
+        "INSERT INTO users VALUES (1, 1), (2, 2); INSERT INTO names VALUES (1, 'a:bc'), (2, ':x'), (3, '100% y');"
+    )
+    expected = users.execute(query).fetchall()
+
+    assert len(expected) >= 2
+    assert sorted(rows(users, statement(Relation(None, query), cursor, Bounds()))) == sorted(expected)
