@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -83,6 +83,11 @@ class Session:
         self.close_transaction()
         if self._engine is not None:
             self._engine.dispose()
+
+    def give_up(self, close: Callable[[], None]) -> None:
+        """Close something that was opened on the connection; on a broken one there is nothing left to close."""
+        with suppress(*self._errors()):
+            close()
 
     def cancel(self) -> None:
         """End what the database is doing for this task, from another thread."""

@@ -108,7 +108,7 @@ class SqlSourceTask(SourceTask):
             with session.reading(str(reader.source.relation)) as connection:
                 batch = reader.read(connection)
         except BaseException as error:
-            reader.close()
+            session.give_up(reader.close)
             self._current = None
             if self._context.stop_event.is_set() and isinstance(error, RetriableError):
                 return Wait(0.0)  # the statement was cancelled because of it
@@ -128,6 +128,8 @@ class SqlSourceTask(SourceTask):
             canceller.end()
         session, self._session = self._session, None
         if session is not None:
+            for turn in self._turns:
+                session.give_up(turn.reader.close)
             session.release()
         self._turns, self._current = [], None
 

@@ -86,14 +86,14 @@ def _from_jdbc(text: str) -> URL:
     user, password = query.pop("user", None), query.pop("password", None)
     hosts = [_split_host(host) for host in (match["hosts"] or "localhost").split(",") if host]
     if len(hosts) > 1:
-        query |= {"host": ",".join(host for host, _ in hosts), "port": ",".join(str(port or 5432) for _, port in hosts)}
-        hosts = [(None, None)]
-    [(host, port)] = hosts
+        query["host"] = ",".join(host for host, _ in hosts)
+        query["port"] = ",".join(str(port or 5432) for _, port in hosts)
+    host, port = hosts[0] if len(hosts) == 1 else (None, None)
     database = match["database"].lstrip("/") or None
     return URL.create("postgresql+psycopg", user, password, host, port, database, query)
 
 
-def _split_host(text: str) -> tuple[str | None, int | None]:
+def _split_host(text: str) -> tuple[str, int | None]:
     match = re.fullmatch(r"(?P<host>\[[^\]]*\]|[^:\[\]]*)(?::(?P<port>\d+))?", text)
     if match is None:
         raise _UrlError("the host is not of the form host:port")

@@ -173,7 +173,7 @@ class TestRefusals:
             (s.decimal(2), 1.5, "float where BYTES .Decimal. is expected"),
             (Schema(Type.BYTES, name=s.DECIMAL), Decimal(1), "no scale"),
             (s.DATE_SCHEMA, datetime(2020, 1, 1, tzinfo=UTC), "datetime where INT32 .Date. is expected"),
-            (s.TIMESTAMP_SCHEMA, datetime(2020, 1, 1), "without time zone"),  # noqa: DTZ001
+            (s.TIMESTAMP_SCHEMA, datetime(2020, 1, 1), "without time zone"),
             (s.TIME_SCHEMA, time(tzinfo=UTC), "time zone"),
             (s.struct({"a": s.struct({"b": s.INT32})}), {"a": {"b": None}}, r"field 'a\.b': null where INT32"),
             (s.struct({"a": s.INT32}), {}, "field 'a': null where INT32 is required"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import enum
 import json
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta, tzinfo
 from decimal import Decimal
 from typing import Any, NamedTuple
@@ -148,7 +149,10 @@ def run_raw(connection: Connection, cursor: Any, query: Select[Any] | TextClause
     parameters: Any = compiled.params
     if compiled.positional:
         parameters = [compiled.params[name] for name in compiled.positiontup or ()]
-    cursor.execute(compiled.string, parameters)
+    with ExitStack() as failed:
+        failed.callback(cursor.close)
+        cursor.execute(compiled.string, parameters)
+        failed.pop_all()
     return Stream(cursor, cursor.fetchmany, cursor.close)
 
 

@@ -9,17 +9,19 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.dialects import registry
 
 from headrace_sources.sql.dialects.generic import TableName
 from headrace_sources.sql.queries import Bounds, Cursor, Relation, probe, statement, without_cursor
 
+POSTGRES: Any = registry.load("postgresql")()
+SQLITE: Any = registry.load("sqlite")()
 USERS = Relation(TableName("public", "users"))
 IDS = st.integers(0, 6)
 
 
 def sql(query: Any) -> str:
-    compiled = query.compile(dialect=postgresql.dialect(), compile_kwargs={"literal_binds": True})
+    compiled = query.compile(dialect=POSTGRES, compile_kwargs={"literal_binds": True})
     return " ".join(str(compiled).split())
 
 
@@ -101,7 +103,7 @@ def users() -> sqlite3.Connection:
 
 
 def rows(connection: sqlite3.Connection, query: Any) -> list[tuple[Any, ...]]:
-    compiled = query.compile(dialect=sqlite.dialect())
+    compiled = query.compile(dialect=SQLITE)
     return connection.execute(str(compiled), [compiled.params[name] for name in compiled.positiontup or ()]).fetchall()
 
 

@@ -253,7 +253,7 @@ def test_a_column_that_is_dropped_is_missing_from_the_next_record(drive: Drive, 
 
     sqlite(f"ALTER TABLE a DROP COLUMN note; INSERT INTO a VALUES (2, '{at(0)}')")
 
-    assert driver.values(lambda value: set(value)) == [{"id", "at"}]
+    assert driver.values(set) == [{"id", "at"}]
 
 
 @pytest.mark.usefixtures("table")

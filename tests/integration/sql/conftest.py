@@ -1,0 +1,66 @@
+"""A database of its own for each test, statements in it, and drivers of tasks that read it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from typing import Any
+
+import psycopg
+import pytest
+from sqlalchemy import make_url
+
+from headrace.testing.contexts import Offsets
+from headrace.testing.driver import SourceDriver
+from headrace_sources.sql import SqlSourceConnector
+
+KEYS = {"topic.prefix": "t.", "poll.interval.ms": "20", "mode": "incrementing"}
+
+
+@pytest.fixture
+def connect(database: str) -> Iterator[Callable[..., psycopg.Connection[Any]]]:
+    """``connect(autocommit=False)``: a session of its own, closed when the test ends."""
+    with ExitStack() as stop:
+
+        def open_session(**arguments: Any) -> psycopg.Connection[Any]:
+            url = make_url(database).set(drivername="postgresql").render_as_string(hide_password=False)
+            connection: psycopg.Connection[Any] = psycopg.connect(url, **arguments)
+            stop.callback(connection.close)
+            return connection
+
+        yield open_session
+
+
+@pytest.fixture
+def sql(connect: Callable[..., psycopg.Connection[Any]]) -> Callable[..., list[Any]]:
+    """``sql(statements, *parameters)``: run and committed at once; the rows of the last one."""
+    connection = connect(autocommit=True)
+
+    def run(statements: str, *parameters: Any) -> list[Any]:
+        cursor = connection.execute(statements, parameters or None)
+        while cursor.nextset():
+            pass
+        return cursor.fetchall() if cursor.description else []
+
+    return run
+
+
+@pytest.fixture
+def properties(database: str) -> Callable[..., dict[str, str]]:
+    """``properties(**keys)``: a configuration of the database; ``_`` in names stand for dots."""
+
+    def make(**keys: str) -> dict[str, str]:
+        return {**KEYS, "connection.url": database, **{name.replace("_", "."): value for name, value in keys.items()}}
+
+    return make
+
+
+@pytest.fixture
+def drive(properties: Callable[..., dict[str, str]]) -> Iterator[Callable[..., SourceDriver]]:
+    """``drive(offsets, **keys)`` starts a task on the database; all are stopped when the test ends."""
+    with ExitStack() as stop:
+
+        def start(offsets: Offsets | None = None, /, **keys: str) -> SourceDriver:
+            return stop.enter_context(SourceDriver(SqlSourceConnector, properties(**keys), offsets))
+
+        yield start

@@ -1,0 +1,213 @@
+"""What a user gets wrong on a real PostgreSQL: one clear error, found by check and by the task, without secrets."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from sqlalchemy import make_url
+
+from headrace import ConfigError, EnvironmentFault, Finding, RetriableError, TaskError
+from headrace.embedded import EmbeddedStack
+from headrace.testing.driver import SourceDriver
+from headrace.testing.waiting import eventually
+from headrace_sources.sql import SqlSourceConnector
+
+Drive = Callable[..., SourceDriver]
+Sql = Callable[..., list[Any]]
+
+SECRET = "hunter2-do-not-show"
+BY_ID = {"table_whitelist": "orders", "incrementing_column_name": "id"}
+BY_TIME = {"table_whitelist": "orders", "mode": "timestamp", "timestamp_column_name": "at"}
+
+
+@pytest.fixture(autouse=True)
+def orders(sql: Sql) -> None:
+    sql(
+        "CREATE TABLE orders (id int PRIMARY KEY, at timestamptz NOT NULL, seen timestamptz, naive timestamp, note text)"
+    )
+
+
+@pytest.fixture
+def check(properties: Callable[..., dict[str, str]]) -> Callable[..., list[Finding]]:
+    """``check(**keys)``: what ``headrace check`` says."""
+
+    def run(**keys: str) -> list[Finding]:
+        return list(SqlSourceConnector().check(properties(**keys)))
+
+    return run
+
+
+@pytest.fixture
+def role(sql: Sql, unique_name: str) -> Iterator[str]:
+    """A user without any right in the database, whose password is ``right``."""
+    sql(f"CREATE ROLE {unique_name} LOGIN PASSWORD 'right'")
+    yield unique_name
+    sql(f"DROP OWNED BY {unique_name}; DROP ROLE {unique_name}")
+
+
+def codes(findings: list[Finding]) -> list[tuple[str, str, str]]:
+    return [(item.code, item.key, item.severity) for item in findings]
+
+
+def test_a_sound_configuration(check: Callable[..., list[Finding]]) -> None:
+    assert check(**BY_ID) == []
+
+
+def test_an_unknown_host(check: Callable[..., list[Finding]], drive: Drive) -> None:
+    url = f"postgresql+psycopg://u:{SECRET}@no-such-host.invalid/x"
+
+    [finding] = check(**BY_ID, connection_url=url)
+    assert (finding.code, finding.key) == ("sql.unreachable", "connection.url")
+    assert "no-such-host.invalid" in finding.message
+    assert SECRET not in str(finding)
+    with pytest.raises(RetriableError) as raised:
+        drive(**BY_ID, connection_url=url)
+    assert SECRET not in str(raised.value)
+
+
+def test_e59_tries_are_counted_when_they_are_limited(drive: Drive) -> None:
+    keys = {**BY_ID, "connection_url": "postgresql+psycopg://u@127.0.0.1:1/x", "connection_backoff_ms": "7s"}
+
+    with pytest.raises(RetriableError) as raised:
+        drive(**keys)
+    assert raised.value.delay == 7.0
+    with pytest.raises(EnvironmentFault) as given_up:
+        drive(**keys, connection_attempts="1")
+    assert given_up.value.code == "sql.unreachable"
+    assert "connection.attempts" in given_up.value.hint
+
+
+def test_a_missing_database(check: Callable[..., list[Finding]], database: str) -> None:
+    url = make_url(database).set(database="no_such_database").render_as_string(hide_password=False)
+
+    assert codes(check(**BY_ID, connection_url=url)) == [("sql.missing_database", "connection.url", "error")]
+
+
+def test_an_unknown_user(check: Callable[..., list[Finding]], database: str) -> None:
+    url = make_url(database).set(username="nobody_here", password=SECRET).render_as_string(hide_password=False)
+    [finding] = check(**BY_ID, connection_url=url)
+
+    assert (finding.code, finding.key) == ("sql.authentication", "connection.password")
+    assert "nobody_here" in finding.message
+    assert SECRET not in str(finding)
+
+
+def test_a_wrong_password(private_stack: Callable[..., EmbeddedStack]) -> None:
+    """On a server of its own, which is told to ask for passwords: the shared one trusts users of this machine."""
+    url = make_url(private_stack("postgres").postgres.url)
+    with psycopg.connect(url.set(drivername="postgresql").render_as_string(False), autocommit=True) as connection:
+        connection.execute("CREATE ROLE reader LOGIN PASSWORD 'right'; CREATE TABLE orders (id int PRIMARY KEY)")
+        connection.execute("GRANT SELECT ON orders TO reader")
+        [path] = connection.execute("SHOW hba_file").fetchone() or [""]
+        rules = "host all reader all scram-sha-256", "local all reader scram-sha-256"
+        Path(path).write_text("\n".join((*rules, Path(path).read_text())))
+        connection.execute("SELECT pg_reload_conf()")
+
+    def checked(password: str) -> list[Finding]:
+        own = url.set(username="reader", password=password).render_as_string(hide_password=False)
+        keys = {"connection.url": own, "mode": "incrementing", "table.whitelist": "orders", "topic.prefix": "t."}
+        return list(SqlSourceConnector().check(keys))
+
+    eventually(lambda: checked(SECRET) != [])  # the server reads its rules again when it pleases
+    [finding] = checked(SECRET)
+    assert checked("right") == []
+    assert (finding.code, finding.key) == ("sql.authentication", "connection.password")
+    assert "reader" in finding.message
+    assert SECRET not in str(finding)
+
+
+def test_a_missing_table_names_the_nearest(check: Callable[..., list[Finding]]) -> None:
+    [finding] = check(table_whitelist="order")
+
+    assert (finding.code, finding.key) == ("sql.missing_table", "table.whitelist")
+    assert "'orders'" in finding.hint
+
+
+def test_a_missing_column_names_the_nearest(check: Callable[..., list[Finding]], drive: Drive) -> None:
+    keys = BY_TIME | {"timestamp_column_name": "att"}
+    [finding] = check(**keys)
+
+    assert (finding.code, finding.key) == ("sql.missing_column", "timestamp.column.name")
+    assert "'at'" in finding.hint
+    with pytest.raises(ConfigError) as raised:
+        drive(**keys)
+    assert raised.value.code == "sql.missing_column"
+
+
+def test_a_cursor_without_an_index_is_a_warning_with_the_statement_to_run(
+    check: Callable[..., list[Finding]], sql: Sql
+) -> None:
+    [finding] = check(**BY_TIME)
+    assert (finding.code, finding.key, finding.severity) == ("sql.no_index", "timestamp.column.name", "warning")
+
+    sql(finding.hint.removeprefix("run: "))
+    assert check(**BY_TIME) == []
+
+
+def test_an_index_on_the_coalesced_columns(check: Callable[..., list[Finding]], sql: Sql) -> None:
+    keys = BY_TIME | {"timestamp_column_name": "seen,at"}
+    [finding] = check(**keys)
+    assert finding.code == "sql.no_index"
+
+    sql(finding.hint.removeprefix("run: "))
+    assert check(**keys) == []
+
+
+@pytest.mark.parametrize(
+    ("keys", "code", "key"),
+    [
+        (BY_TIME | {"timestamp_column_name": "note"}, "sql.cursor_type", "timestamp.column.name"),
+        (BY_TIME | {"timestamp_column_name": "at,naive"}, "sql.cursor_type", "timestamp.column.name"),
+        (BY_ID | {"incrementing_column_name": "at"}, "sql.cursor_type", "incrementing.column.name"),
+        (BY_TIME | {"timestamp_column_name": "seen"}, "sql.nullable_cursor", "timestamp.column.name"),
+    ],
+)
+def test_columns_that_are_no_cursor(
+    check: Callable[..., list[Finding]], keys: dict[str, str], code: str, key: str
+) -> None:
+    assert (code, key, "error") in codes(check(**keys))
+
+
+def test_e16_an_id_of_text(check: Callable[..., list[Finding]]) -> None:
+    assert codes(check(**BY_ID | {"incrementing_column_name": "note"}))[0] == (
+        "sql.cursor_type", "incrementing.column.name", "error",
+    )  # fmt: skip
+
+
+def test_permission_denied_on_one_table(
+    check: Callable[..., list[Finding]], database: str, sql: Sql, role: str, drive: Drive
+) -> None:
+    sql(f"CREATE TABLE secret (id int PRIMARY KEY); GRANT SELECT ON orders TO {role}")
+    url = make_url(database).set(username=role, password="right").render_as_string(hide_password=False)
+    keys = {"table_whitelist": "orders,secret", "connection_url": url}
+    found = check(**keys)
+
+    assert [item.code for item in found if item.severity == "error"] == ["sql.query_failed"]
+    assert "secret" in found[-1].message
+    with pytest.raises(TaskError) as raised:
+        drive(**keys)
+    assert "permission denied" in raised.value.message
+
+
+def test_a_statement_that_is_cut_off_by_a_timeout_is_tried_again(drive: Drive) -> None:
+    driver = drive(
+        query="SELECT 1 AS id, pg_sleep(20)::text AS slept", mode="bulk", connection_options="-c statement_timeout=100"
+    )
+    with pytest.raises(RetriableError) as raised:
+        driver.drain()
+
+    assert raised.value.code == "sql.busy"
+
+
+def test_a_value_that_the_driver_cannot_read_names_its_row(drive: Drive, sql: Sql) -> None:
+    sql("INSERT INTO orders (id, at) VALUES (1, now()), (2, 'infinity')")
+    with pytest.raises(TaskError) as raised:
+        drive(**BY_ID).drain()
+
+    assert raised.value.code == "sql.bad_value"
+    assert "id=2" in raised.value.message
+    assert "infinity" in raised.value.message
