@@ -27,7 +27,8 @@ BY_TIME = {"table_whitelist": "orders", "mode": "timestamp", "timestamp_column_n
 @pytest.fixture(autouse=True)
 def orders(sql: Sql) -> None:
     sql(
-        "CREATE TABLE orders (id int PRIMARY KEY, at timestamptz NOT NULL, seen timestamptz, naive timestamp, note text)"
+        "CREATE TABLE orders (id int PRIMARY KEY, at timestamptz NOT NULL, seen timestamptz, naive timestamp, "
+        "note text)"
     )
 
 
