@@ -6,13 +6,15 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Annotated, ClassVar, Literal
 from urllib.parse import urlsplit
 
-from headrace import LOWER, UPPER, CommaList, ConfigModel, Duration, Finding, Secret, Size, family, key
+from headrace import LOWER, UPPER, CommaList, Duration, Finding, Secret, Size, family, key
+from headrace.config import KeyDefinition
+from headrace_sinks.elasticsearch.index_keys import IndexKeys
 
 CONNECTION, BATCHING, CONVERSION, ERRORS, SECURITY = "Connection", "Batching", "Data Conversion", "Errors", "Security"
 _NOT_BUILT = "config.not_supported"
 
 
-class ElasticsearchSinkConfig(ConfigModel):
+class ElasticsearchSinkConfig(IndexKeys):
     """What a user may set."""
 
     connection_url: CommaList = key(
@@ -259,12 +261,18 @@ class ElasticsearchSinkConfig(ConfigModel):
         "log.sensitive.data": "contents of records are never logged",
     }
 
+    @classmethod
+    def definitions(cls) -> tuple[KeyDefinition, ...]:
+        """The connection comes first, what is inherited last."""
+        return tuple(sorted(super().definitions(), key=lambda item: item.field in IndexKeys.model_fields))
+
     def problems(self) -> Iterable[Finding]:
         yield from _urls(self.connection_url, demand_https=self.security_protocol == "SSL")
         yield from self._credentials()
         yield from self._conflicts()
         yield from self._resources()
         yield from self._not_built()
+        yield from self.index_problems()
 
     def resources(self) -> dict[str, str]:
         """Topic → existing index or alias."""

@@ -5,11 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import ClassVar
 
+import structlog
+
 from headrace import ConfigError, Finding, SinkConnector
 from headrace_sinks.elasticsearch.client import Client
 from headrace_sinks.elasticsearch.cluster import obstacles
 from headrace_sinks.elasticsearch.config import ElasticsearchSinkConfig
+from headrace_sinks.elasticsearch.indices import Indices
 from headrace_sinks.elasticsearch.task import ElasticsearchSinkTask
+
+log = structlog.stdlib.get_logger("headrace.check")
 
 
 class ElasticsearchSinkConnector(SinkConnector):
@@ -31,6 +36,9 @@ class ElasticsearchSinkConnector(SinkConnector):
         except ConfigError as error:
             return error.findings
         try:
-            return list(obstacles(client, config.resources().values()))
+            findings = list(obstacles(client, config.resources().values()))
+            if any(finding.severity == "error" for finding in findings):
+                return findings
+            return [*findings, *Indices(client, config, log, look_only=True).misfits()]
         finally:
             client.close()

@@ -1,16 +1,19 @@
-"""A value's schema → the mapping of a new index, as in Kafka Connect's Elasticsearch sink.
+"""A value's schema → the mapping of an index: as Kafka Connect's Elasticsearch sink by default, by policy otherwise.
 
-It differs where that one is wrong: a map that is written as an object is mapped as an object.
+It differs where that one is wrong: a map that is written as an object is mapped as an object, and a field whose name
+has dots is mapped as the object that Elasticsearch makes of it.
 """
 
 from __future__ import annotations
 
 import base64
+from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import date, datetime, time
 from decimal import Decimal
 from typing import Any
 
-from headrace import Schema, Type
+from headrace import Schema, TaskError, Type
 from headrace.schema import DATE, DECIMAL, TIME, TIMESTAMP
 
 _PRIMITIVES = {
@@ -23,35 +26,104 @@ _PRIMITIVES = {
     Type.FLOAT64: "double",
     Type.BYTES: "binary",
 }
-_LOGICAL = {DECIMAL: "double", DATE: "date", TIME: "date", TIMESTAMP: "date"}
+_LOGICAL = {DATE: "date", TIME: "date", TIMESTAMP: "date"}
 _NO_NULL_VALUE = ("text", "binary")
+_LARGEST_SCALE = 18
+"""A scaled_float is a 64-bit integer inside."""
+OBJECTS = ("object", "nested", "passthrough")
 
 
-def mapping(schema: Schema, *, compact_maps: bool = True) -> dict[str, Any]:
-    """The mapping of one field, or of the document when ``schema`` is its STRUCT."""
+@dataclass(frozen=True)
+class Policy:
+    """How types are mapped where there is a choice; the values are those of the ``mapping.*`` keys."""
+
+    strings: str = "text+keyword"
+    ignore_above: int = 256
+    decimals: str = "double"
+    maps: str = "object"
+    compact_maps: bool = True
+
+
+def mapping(schema: Schema, policy: Policy = Policy()) -> dict[str, Any]:
+    """The mapping of one field, or of the document when ``schema`` is its STRUCT. Raises TaskError."""
+    if schema.name == DECIMAL:
+        return _with_default(_decimal(schema, policy), schema)
     if (kind := _LOGICAL.get(schema.name or "") or _PRIMITIVES.get(schema.type)) is not None:
         return _with_default({"type": kind}, schema)
     if schema.type is Type.STRING:
-        return {"type": "text", "fields": {"keyword": {"type": "keyword", "ignore_above": 256}}}
+        return _string(schema, policy)
     if schema.type is Type.STRUCT:
-        return {"properties": {item.name: mapping(item.schema, compact_maps=compact_maps) for item in schema.fields}}
+        return {"properties": _properties({item.name: mapping(item.schema, policy) for item in schema.fields})}
     assert schema.items is not None
     if schema.type is Type.ARRAY:
-        return mapping(schema.items, compact_maps=compact_maps)
+        return mapping(schema.items, policy)
     assert schema.keys is not None
-    if compact_maps and schema.keys.type is Type.STRING:
-        return {"type": "object"}
-    return {
-        "properties": {
-            "key": mapping(schema.keys, compact_maps=compact_maps),
-            "value": mapping(schema.items, compact_maps=compact_maps),
-        }
-    }
+    if policy.compact_maps and schema.keys.type is Type.STRING:
+        return {"type": policy.maps}
+    return {"properties": {"key": mapping(schema.keys, policy), "value": mapping(schema.items, policy)}}
+
+
+def merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """A mapping in which ``above`` has the last word, field by field; objects are merged, other fields replaced."""
+    result = {**below, **{name: value for name, value in above.items() if name != "properties"}}
+    properties = dict(below.get("properties", {}))
+    for name, definition in above.get("properties", {}).items():
+        both_objects = is_object(definition) and is_object(properties.get(name, {"type": "?"}))
+        properties[name] = merged(properties[name], definition) if both_objects else definition
+    if properties:
+        result["properties"] = properties
+    return result
+
+
+def is_object(definition: Mapping[str, Any]) -> bool:
+    """Whether the field has fields in it."""
+    return definition.get("type", "object") in OBJECTS
+
+
+def _string(schema: Schema, policy: Policy) -> dict[str, Any]:
+    keyword = {"type": "keyword", "ignore_above": policy.ignore_above}
+    if policy.strings == "keyword":
+        return _with_default(keyword, schema)
+    return {"type": "text", "fields": {"keyword": keyword}} if policy.strings == "text+keyword" else {"type": "text"}
+
+
+def _decimal(schema: Schema, policy: Policy) -> dict[str, Any]:
+    scale = int(schema.parameter("scale") or 0)
+    if policy.decimals == "scaled_float" and 0 <= scale <= _LARGEST_SCALE:
+        return {"type": "scaled_float", "scaling_factor": 10**scale}
+    return {"type": "keyword" if policy.decimals == "keyword" else "double"}
+
+
+def _properties(fields: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
+    """Fields with dots in their names as the objects that Elasticsearch makes of them."""
+    result: dict[str, Any] = {}
+    for name, definition in fields.items():
+        *parents, last = name.split(".")
+        inner = result
+        for parent in parents:
+            holder = inner.setdefault(parent, {"properties": {}})
+            if "properties" not in holder:
+                raise _dotted(name, parent)
+            inner = holder["properties"]
+        if last in inner:
+            raise _dotted(name, last)
+        inner[last] = definition
+    return result
+
+
+def _dotted(name: str, other: str) -> TaskError:
+    return TaskError(
+        f"the schema has a field '{name}' and a field '{other}', and Elasticsearch takes the first for a field of an "
+        f"object '{other}'",
+        code="elasticsearch.dotted_names",
+        hint="rename one of the two where the records come from, or with a transform",
+    )
 
 
 def _with_default(field: dict[str, Any], schema: Schema) -> dict[str, Any]:
     if schema.default is not None and field["type"] not in _NO_NULL_VALUE:
-        field["null_value"] = _json(schema.default)
+        value = _json(schema.default)
+        field["null_value"] = str(schema.default) if field["type"] == "keyword" else value
     return field
 
 

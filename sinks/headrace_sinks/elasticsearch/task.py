@@ -30,6 +30,7 @@ class ElasticsearchSinkTask(SinkTask):
         self._client = Client(config)
         version = require_elasticsearch(self._client)
         self._indices = Indices(self._client, config, context.log)
+        self._indices.prepare()
         self._encoder = LineEncoder(config)
         self._ordered = config.write_method == "upsert"
         self._writer = Writer(

@@ -160,7 +160,7 @@ class Server:
             if path.startswith("/_all/"):
                 return Answer(body={})
             if method == "PUT" and path.endswith("/_mapping"):
-                self.indices[name] = json.loads(body)
+                self.indices.setdefault(name, {}).setdefault("properties", {}).update(json.loads(body)["properties"])
             elif method == "PUT":
                 self.indices[name] = json.loads(body).get("mappings", {})
             elif name not in self.indices:

@@ -9,7 +9,7 @@ from headrace.settings import SinkSettings
 from headrace_sinks.elasticsearch import ElasticsearchSinkConnector
 from headrace_sinks.elasticsearch.answers import without_contents
 from headrace_sinks.elasticsearch.config import ElasticsearchSinkConfig
-from headrace_sinks.elasticsearch.mappings import mapping
+from headrace_sinks.elasticsearch.mappings import Policy, mapping
 
 URL = {"connection.url": "http://localhost:9200"}
 EXAMPLE = Path(__file__).parents[4] / "config/connectors/elasticsearch.yaml"
@@ -158,7 +158,7 @@ def test_mapping() -> None:
             "inner": {"properties": {"count": {"type": "integer", "null_value": 5}}},
         }
     }
-    listed = mapping(schema.mapping(schema.STRING, schema.INT32), compact_maps=False)
+    listed = mapping(schema.mapping(schema.STRING, schema.INT32), Policy(compact_maps=False))
     assert set(listed["properties"]) == {"key", "value"}
 
 

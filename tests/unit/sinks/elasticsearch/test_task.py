@@ -442,11 +442,16 @@ class TestMapping:
 
         assert server.indices["orders"]["properties"]["id"] == {"type": "integer"}
 
-    def test_a_mapping_that_is_there_stays(self, make_sink: Make, batch: Batch, server: Any) -> None:
+    def test_a_mapping_that_is_there_stays_and_gets_what_it_lacks(
+        self, make_sink: Make, batch: Batch, server: Any
+    ) -> None:
         server.indices["orders"] = {"properties": {"id": {"type": "keyword"}}}
-        make_sink(schema_ignore="false").put(batch({"id": 1, "name": "x"}, schema=self.of))
+        make_sink(schema_ignore="false", mapping_strings="keyword").put(batch({"id": 1, "name": "x"}, schema=self.of))
 
-        assert server.indices["orders"] == {"properties": {"id": {"type": "keyword"}}}
+        assert server.indices["orders"]["properties"] == {
+            "id": {"type": "keyword"},
+            "name": {"type": "keyword", "ignore_above": 256},
+        }
 
     def test_a_first_tombstone_needs_no_schema(self, make_sink: Make, batch: Batch, server: Any) -> None:
         sink = make_sink(schema_ignore="false", behavior_on_null_values="delete")

@@ -1,0 +1,182 @@
+"""A mapping that the user declares: ``mapping.fields.*`` and ``mapping.file`` → the body that Elasticsearch takes."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import orjson
+import yaml
+
+from headrace import ConfigError, Finding
+from headrace.config import nearest
+
+TYPES = frozenset(
+    [
+        "aggregate_metric_double",
+        "alias",
+        "binary",
+        "boolean",
+        "byte",
+        "completion",
+        "constant_keyword",
+        "date",
+        "date_nanos",
+        "date_range",
+        "dense_vector",
+        "double",
+        "double_range",
+        "flattened",
+        "float",
+        "float_range",
+        "geo_point",
+        "geo_shape",
+        "half_float",
+        "histogram",
+        "integer",
+        "integer_range",
+        "ip",
+        "ip_range",
+        "join",
+        "keyword",
+        "long",
+        "long_range",
+        "match_only_text",
+        "murmur3",
+        "nested",
+        "object",
+        "passthrough",
+        "percolator",
+        "point",
+        "rank_feature",
+        "rank_features",
+        "rank_vectors",
+        "scaled_float",
+        "search_as_you_type",
+        "semantic_text",
+        "shape",
+        "short",
+        "sparse_vector",
+        "text",
+        "token_count",
+        "unsigned_long",
+        "version",
+        "wildcard",
+    ]
+)
+"""https://www.elastic.co/docs/reference/elasticsearch/mapping-reference/field-data-types"""
+_FAMILY = "mapping.fields."
+
+
+def declared_fields(fields: Mapping[str, str], body: Mapping[str, Any]) -> dict[str, Any]:
+    """``path → "type option=value …"`` put into a mapping body. Raises ConfigError with all findings."""
+    findings: list[Finding] = []
+    result: dict[str, Any] = orjson.loads(orjson.dumps(dict(body)))
+    for path, text in sorted(fields.items(), key=lambda item: item[0].count(".")):
+        try:
+            _put(result, path, _definition(text))
+        except ValueError as error:
+            name = _FAMILY + path
+            message = f"Invalid value {text} for configuration {name}: {error}"
+            findings.append(
+                Finding("config.invalid_value", message, name, "write for example scaled_float scaling_factor=100")
+            )
+    if findings:
+        raise ConfigError(findings=findings)
+    return result
+
+
+def read_mapping_file(path: Path) -> dict[str, Any]:
+    """The mapping in a YAML or JSON file, with or without ``mappings:`` around it. Raises ConfigError."""
+    name = "mapping.file"
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise _unusable(name, path, error.strerror or type(error).__name__) from error
+    except UnicodeDecodeError as error:
+        raise _unusable(name, path, "it is not UTF-8") from error
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        place = f"line {mark.line + 1}: " if mark is not None else ""
+        raise _unusable(name, path, f"{place}{getattr(error, 'problem', None) or 'it is no YAML'}") from error
+    if isinstance(content, dict) and isinstance(content.get("mappings"), dict):
+        content = content["mappings"]
+    if not isinstance(content, dict) or not isinstance(content.get("properties", {}), dict):
+        raise _unusable(name, path, "a mapping is a map with 'properties'")
+    try:
+        body: dict[str, Any] = orjson.loads(orjson.dumps(content))
+    except TypeError as error:
+        raise _unusable(name, path, str(error)) from error
+    faults = list(_faults(body.get("properties", {}), ""))
+    if faults:
+        raise ConfigError(
+            findings=[
+                Finding("config.invalid_value", f"Invalid value {path} for configuration {name}: {fault}", name)
+                for fault in faults
+            ]
+        )
+    return body
+
+
+def _definition(text: str) -> dict[str, Any]:
+    """``scaled_float scaling_factor=100`` → a field's definition. Raises ValueError."""
+    try:
+        kind, *options = shlex.split(text)
+    except ValueError as error:
+        raise ValueError(f"a quote is not closed ({error})" if text.strip() else "it is empty") from error
+    if kind not in TYPES:
+        raise ValueError(f"Elasticsearch has no field type '{kind}'; {nearest(kind, TYPES) or 'see its documentation'}")
+    definition: dict[str, Any] = {"type": kind}
+    for option in options:
+        name, equals, value = option.partition("=")
+        if not equals or not name:
+            raise ValueError(f"'{option}' is not of the form name=value")
+        *parents, last = name.split(".")
+        inner = definition
+        for parent in parents:
+            inner = inner.setdefault(parent, {})
+        inner[last] = _scalar(value)
+    return definition
+
+
+def _put(body: dict[str, Any], path: str, definition: dict[str, Any]) -> None:
+    *parents, last = path.split(".")
+    if not last or not all(parents):
+        raise ValueError(f"'{path}' is no path of a field")
+    inner = body
+    for parent in parents:
+        inner = inner.setdefault("properties", {}).setdefault(parent, {})
+        if inner.get("type", "object") not in ("object", "nested", "passthrough"):
+            raise ValueError(f"'{parent}' is declared as {inner['type']}, which has no fields in it")
+    properties = inner.setdefault("properties", {})
+    if definition["type"] in ("object", "nested", "passthrough") and "properties" in properties.get(last, {}):
+        definition = {**definition, "properties": properties[last]["properties"]}
+    properties[last] = definition
+
+
+def _scalar(text: str) -> Any:
+    try:
+        return orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return text
+
+
+def _faults(properties: Mapping[str, Any], prefix: str) -> Iterator[str]:
+    for name, definition in properties.items():
+        path = f"{prefix}{name}"
+        if not isinstance(definition, dict):
+            yield f"field '{path}' has no definition, write {{type: keyword}}"
+            continue
+        kind = definition.get("type", "object")
+        if kind not in TYPES:
+            yield f"field '{path}': Elasticsearch has no field type '{kind}'; {nearest(str(kind), TYPES)}"
+        inner = definition.get("properties", {})
+        if isinstance(inner, dict):
+            yield from _faults(inner, f"{path}.")
+
+
+def _unusable(name: str, path: Path, why: str) -> ConfigError:
+    text = f"Invalid value {path} for configuration {name}: {why}"
+    return ConfigError(findings=[Finding("config.invalid_value", text, name, "name a YAML or JSON file")])

@@ -1,0 +1,236 @@
+"""Keys that say how indices are made: settings, templates, lifecycle, aliases, and how fields are mapped."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from headrace import LOWER, CommaList, ConfigError, ConfigModel, Finding, family, key
+from headrace_sinks.elasticsearch.declared import declared_fields, read_mapping_file
+from headrace_sinks.elasticsearch.mappings import Policy
+
+INDICES, MAPPING = "Index Management", "Mapping"
+_PERIOD = re.compile(r"\d+(d|h|m|s|ms|micros|nanos)")
+_SIZE = re.compile(r"\d+(b|kb|mb|gb|tb|pb)")
+_TEMPLATE_NAME = re.compile(r"[^\s,#*?\"<>|\\/A-Z_][^\s,#*?\"<>|\\/A-Z]*")
+
+
+class IndexKeys(ConfigModel):
+    """What a user may set about indices and mappings. Part of the sink's configuration."""
+
+    topics: CommaList = key("topics", default="", doc="Topics to read.", importance="high", group="Common")
+
+    index_management: Annotated[Literal["create", "check", "none"], LOWER] = key(
+        "index.management",
+        default="create",
+        doc="`create`: what is missing is made at start and when its first record comes (lifecycle policy, templates, "
+        "indices, aliases, new fields of mappings). `check`: nothing is made or changed; whatever is missing or "
+        "different stops the task with its name. `none`: nothing is looked at.",
+        group=INDICES,
+    )
+    index_settings: dict[str, str] = family(
+        "index.settings.",
+        doc="Settings of new indices and of the template, as in Elasticsearch: `index.settings.number_of_shards`, "
+        "`index.settings.mapping.total_fields.limit`, `index.settings.analysis.analyzer.…`.",
+        group=INDICES,
+        importance="medium",
+    )
+    index_generations: bool = key(
+        "index.generations",
+        default=False,
+        doc="true: a new index is called `<name>-000001` and `<name>` is an alias of it, ready for `headrace reindex`. "
+        "false: the index itself is called `<name>`; the first `headrace reindex` makes the alias.",
+        group=INDICES,
+    )
+    index_aliases: CommaList = key(
+        "index.aliases", default="", doc="Further aliases of every index, for readers.", group=INDICES
+    )
+    index_template: str = key(
+        "index.template",
+        default="",
+        doc="Name of an index template to keep, composed of `<name>@settings`, `<name>@mappings` and, when somebody "
+        "makes one, `<name>@custom`. For indices that appear by themselves: rollover, data streams, time buckets.",
+        group=INDICES,
+    )
+    index_template_patterns: CommaList = key(
+        "index.template.patterns",
+        default="",
+        doc="Index patterns of the template; when not given, the names that the topics' indices have.",
+        group=INDICES,
+        importance="low",
+    )
+    index_template_priority: int = key(
+        "index.template.priority",
+        default=300,
+        ge=0,
+        doc="Where several templates match an index the highest priority counts; Elasticsearch's own have 100.",
+        group=INDICES,
+        importance="low",
+    )
+    lifecycle_policy: str = key(
+        "index.lifecycle.policy",
+        default="",
+        doc="ILM policy of new indices. It must exist, or one of the three keys below says what it does.",
+        group=INDICES,
+    )
+    lifecycle_rollover_age: str = key(
+        "index.lifecycle.rollover.max.age", default="", doc="Roll over after, e.g. `30d`.", group=INDICES
+    )
+    lifecycle_rollover_size: str = key(
+        "index.lifecycle.rollover.max.primary.shard.size",
+        default="",
+        doc="Roll over when a primary shard is as large as, e.g. `50gb`.",
+        group=INDICES,
+    )
+    lifecycle_delete_after: str = key(
+        "index.lifecycle.delete.after", default="", doc="Delete an index so long after it rolled over.", group=INDICES
+    )
+    data_stream_retention: str = key(
+        "data.stream.retention",
+        default="",
+        doc="Data stream lifecycle, part of `index.template`: how long documents are kept, e.g. `90d`.",
+        group=INDICES,
+    )
+
+    mapping_strings: Annotated[Literal["text+keyword", "keyword", "text"], LOWER] = key(
+        "mapping.strings",
+        default="text+keyword",
+        doc="Texts of a schema: `text` with a subfield `keyword` (as Kafka Connect; two of the index's fields each), "
+        "`keyword` (exact values: ids, codes, categories), `text` (prose).",
+        group=MAPPING,
+    )
+    mapping_ignore_above: int = key(
+        "mapping.keyword.ignore.above",
+        default=256,
+        ge=1,
+        le=32_766,
+        doc="Longer texts are kept but not found by `keyword`.",
+        group=MAPPING,
+        importance="low",
+    )
+    mapping_decimals: Annotated[Literal["double", "scaled_float", "keyword"], LOWER] = key(
+        "mapping.decimals",
+        default="double",
+        doc="Decimals of a schema. `scaled_float` keeps their digits, with the scaling factor that the scale says "
+        "(up to 18 digits behind the point). The document holds all digits in any case.",
+        group=MAPPING,
+    )
+    mapping_maps: Annotated[Literal["object", "flattened"], LOWER] = key(
+        "mapping.maps",
+        default="object",
+        doc="Maps with text keys: `object` makes every key a field; `flattened` one field for all, however many keys.",
+        group=MAPPING,
+    )
+    mapping_dynamic: Annotated[Literal["", "true", "false", "strict", "runtime"], LOWER] = key(
+        "mapping.dynamic",
+        default="",
+        doc="What Elasticsearch does with fields that no mapping names; empty = its default, `true`.",
+        group=MAPPING,
+    )
+    mapping_fields: dict[str, str] = family(
+        "mapping.fields.",
+        doc="Mapping of single fields, before what the schema says: `mapping.fields.sku: keyword`, "
+        "`mapping.fields.price: scaled_float scaling_factor=100`, `mapping.fields.lines: nested`, "
+        "`mapping.fields.lines.seen: date format=yyyy-MM-dd`.",
+        group=MAPPING,
+        importance="medium",
+    )
+    mapping_file: str = key(
+        "mapping.file",
+        default="",
+        doc="YAML or JSON file with a mapping as Elasticsearch writes it (`properties`, `dynamic_templates` …); "
+        "`mapping.fields` come before it, it comes before the schema. Every worker needs the file.",
+        group=MAPPING,
+    )
+    mapping_conflicts: Annotated[Literal["wait", "ignore"], LOWER] = key(
+        "mapping.conflicts",
+        default="wait",
+        doc="When the index maps a field otherwise than the schema or the declared mapping wants it. `wait`: nothing "
+        "is written and the status says so, until index or configuration fit. `ignore`: Elasticsearch judges every "
+        "document; what it refuses goes to the dead letter queue.",
+        group=MAPPING,
+    )
+
+    def declared(self) -> dict[str, Any]:
+        """The mapping that the user wrote himself, empty when there is none. Raises ConfigError."""
+        body = read_mapping_file(Path(self.mapping_file)) if self.mapping_file else {}
+        if self.mapping_dynamic:
+            body = {**body, "dynamic": self.mapping_dynamic}
+        return declared_fields(self.mapping_fields, body)
+
+    def policy(self, *, compact_maps: bool) -> Policy:
+        """How types of a schema are mapped."""
+        return Policy(
+            self.mapping_strings, self.mapping_ignore_above, self.mapping_decimals, self.mapping_maps, compact_maps
+        )
+
+    def new_index_settings(self) -> dict[str, str]:
+        """Settings of a new index, flat."""
+        settings = {f"index.{name.removeprefix('index.')}": value for name, value in self.index_settings.items()}
+        if self.lifecycle_policy:
+            settings["index.lifecycle.name"] = self.lifecycle_policy
+        return settings
+
+    def index_problems(self) -> Iterable[Finding]:
+        """Rules over these keys."""
+        yield from self._lifecycle()
+        yield from self._template()
+        try:
+            self.declared()
+        except ConfigError as error:
+            yield from error.findings
+
+    def phases(self) -> dict[str, Any]:
+        """The phases of the ILM policy that headrace keeps; empty when it keeps none."""
+        rollover = {
+            name: value
+            for name, value in (
+                ("max_age", self.lifecycle_rollover_age),
+                ("max_primary_shard_size", self.lifecycle_rollover_size),
+            )
+            if value
+        }
+        phases: dict[str, Any] = {}
+        if rollover:
+            phases["hot"] = {"min_age": "0ms", "actions": {"rollover": rollover}}
+        if self.lifecycle_delete_after:
+            phases["delete"] = {"min_age": self.lifecycle_delete_after, "actions": {"delete": {}}}
+        return phases
+
+    def _lifecycle(self) -> Iterator[Finding]:
+        for name, value, form, example in (
+            ("index.lifecycle.rollover.max.age", self.lifecycle_rollover_age, _PERIOD, "30d"),
+            ("index.lifecycle.rollover.max.primary.shard.size", self.lifecycle_rollover_size, _SIZE, "50gb"),
+            ("index.lifecycle.delete.after", self.lifecycle_delete_after, _PERIOD, "90d"),
+            ("data.stream.retention", self.data_stream_retention, _PERIOD, "90d"),
+        ):
+            if value and not form.fullmatch(value):
+                text = f"Invalid value {value} for configuration {name}: not as Elasticsearch writes it"
+                yield Finding("config.invalid_value", text, name, f"write for example {example}")
+            if value and name.startswith("index.lifecycle") and not self.lifecycle_policy:
+                text = f"'{name}' says what a lifecycle policy does, and 'index.lifecycle.policy' names none"
+                yield Finding("config.conflict", text, name, "name the policy in 'index.lifecycle.policy'")
+
+    def _template(self) -> Iterator[Finding]:
+        name = "index.template"
+        if self.index_template and not _TEMPLATE_NAME.fullmatch(self.index_template):
+            text = f"Invalid value {self.index_template} for configuration {name}: no name that Elasticsearch accepts"
+            yield Finding("config.invalid_value", text, name, "lower-case letters, digits, '-', '.', not '_' first")
+        if self.index_template_patterns and not self.index_template:
+            text = "'index.template.patterns' belongs to 'index.template', which is not set"
+            yield Finding("config.conflict", text, "index.template.patterns", "name the template in 'index.template'")
+        if self.data_stream_retention and not self.index_template:
+            text = "'data.stream.retention' is part of a template, and 'index.template' names none"
+            yield Finding("config.conflict", text, "data.stream.retention", "name one in 'index.template'")
+        if self.index_management == "none":
+            for unused, given in (
+                ("index.template", self.index_template),
+                ("index.lifecycle.policy", self.lifecycle_policy),
+                ("index.generations", self.index_generations),
+                ("index.aliases", self.index_aliases),
+            ):
+                if given:
+                    text = f"'{unused}' has no effect with index.management: none"
+                    yield Finding("config.no_effect", text, unused, severity="warning")
