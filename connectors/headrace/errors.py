@@ -17,7 +17,7 @@ Anything else that is raised is a bug: the task is FAILED with its trace, the ot
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -111,9 +111,19 @@ class EnvironmentFault(HeadraceError):
 
 
 class DataError(HeadraceError):
-    """One record cannot be processed. The message says which field and why."""
+    """One record cannot be processed. The message says which field and why.
+
+    ``details`` name what the dead letter's headers should say besides, such as the document's id. They may hold the
+    record's contents, which the message never does: messages go to logs.
+    """
 
     default_code = "data.invalid"
+
+    def __init__(
+        self, message: str, *, code: str | None = None, hint: str = "", details: Mapping[str, str] | None = None
+    ) -> None:
+        super().__init__(message, code=code, hint=hint)
+        self.details: Mapping[str, str] = details or {}
 
 
 class CommandError(HeadraceError):

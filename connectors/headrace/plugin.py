@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, ClassVar, NamedTuple, Protocol
@@ -106,6 +106,19 @@ class SourceTask(ABC):
         """Release what ``start`` took. Called once, also after a failed ``start``."""
 
 
+class Pending(ABC):
+    """A put that has begun. Its methods are called on the task's thread."""
+
+    @abstractmethod
+    def finish(self) -> Sequence[Rejection]:
+        """Wait until every record is durable or refused. As ``put`` otherwise; after a RetriableError it is called
+        again and goes on with what is left."""
+
+    @abstractmethod
+    def forget(self, partitions: Collection[TopicPartition]) -> None:
+        """Other tasks have these now and write their records: send nothing of them any more."""
+
+
 class SinkTask(ABC):
     """Writes to a system, a few batches at a time."""
 
@@ -124,6 +137,13 @@ class SinkTask(ABC):
         Raises RetriableError: the framework keeps its place in the consumer group, waits and calls again with the
         same batches. A put that waits inside must wait on ``stop_event`` and give up within seconds.
         """
+
+    def begin(self, batches: Sequence[SinkBatch]) -> Pending | None:
+        """Begin to write and return at once, so that the next records are read meanwhile. Raises as ``put`` does.
+
+        The framework finishes puts in the order they were begun. None (as here): the task knows ``put`` only.
+        """
+        return None
 
     def stop(self) -> None:  # noqa: B027 (optional by contract)
         """Release what ``start`` took. Called once, also after a failed ``start``."""
@@ -244,6 +264,7 @@ __all__ = [
     "Decoded",
     "Headers",
     "OffsetReader",
+    "Pending",
     "Predicate",
     "Schedule",
     "SinkConnector",

@@ -14,6 +14,8 @@ from headrace.records import ConsumedBatch, EncodedBatch, Headers, TopicPartitio
 from headrace.states import TaskId
 
 _PREFIX = "__connect.errors."
+_OUR_PREFIX = "__headrace.errors."
+"""What Kafka Connect has no header for: the stable code, how to mend it, and what the sink knows of the place."""
 _LONGEST_TEXT = 16_384  # of one header, in characters; a reason must not make a record too large for the broker
 _FLUSH_TIMEOUT = 30.0
 
@@ -81,4 +83,12 @@ class DeadLetterQueue:
             "exception.message": error.message,
             "exception.stacktrace": "".join(traceback.format_exception(error)),
         }
-        return [(_PREFIX + name, text[:_LONGEST_TEXT].encode()) for name, text in reasons.items()]
+        ours = {"code": error.code, "hint": error.hint, **error.details}
+        return [
+            *((_PREFIX + name, text[:_LONGEST_TEXT].encode(errors="replace")) for name, text in reasons.items()),
+            *(
+                (_OUR_PREFIX + name, text[:_LONGEST_TEXT].encode(errors="replace"))
+                for name, text in ours.items()
+                if text
+            ),
+        ]

@@ -3,11 +3,15 @@
 A consumer position moves only over records that the sink's system has, that the dead letter queue has, or that a
 transform or ``errors.tolerance`` dropped on the user's wish. While the system is away the loop keeps its place in
 the consumer group and offers the same batches again.
+
+A task that can begin a put without waiting for its end has a few under way, so that its system works while the next
+records are read and converted. They end in the order they began: positions never jump over one that is open.
 """
 
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -19,11 +23,17 @@ from headrace.pipeline.control import LONGEST_NAP, TaskControl
 from headrace.pipeline.dead_letters import DeadLetterQueue
 from headrace.pipeline.fault_policy import Failure, Stage
 from headrace.pipeline.stages import Stages
-from headrace.plugin import SinkContext, SinkTask
+from headrace.plugin import Pending, SinkContext, SinkTask
 from headrace.records import ConsumedBatch, SinkBatch, TopicPartition
 
 MAX_RECORDS = 4_000
 """Most records of one put."""
+MAX_BYTES = 8 << 20
+"""About how many bytes of values one put has at most: fewer records are asked for where they are large."""
+AHEAD = 2
+"""Most puts that have begun while another is not finished."""
+_GLANCE = 0.005
+"""Seconds: the longest look for new records while puts are under way; whoever waits for those waits no longer."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +53,10 @@ class _Work:
     originals: dict[TopicPartition, ConsumedBatch]
     batches: list[SinkBatch]
     failures: list[Failure]
+    begun: bool = False
+    pending: Pending | None = None
+    trouble: RetriableError | None = None
+    """Why it has not begun; told when it is its turn."""
     put: bool = False
     buried: bool = False
 
@@ -52,6 +66,8 @@ class _Work:
         self.originals = {key: batch for key, batch in self.originals.items() if key not in gone}
         self.batches = [batch for batch in self.batches if batch.topic_partition not in gone]
         self.failures = [failure for failure in self.failures if failure.topic_partition not in gone]
+        if self.pending is not None:
+            self.pending.forget(gone)
 
 
 class SinkPipeline:
@@ -71,10 +87,12 @@ class SinkPipeline:
         self._dead_letters: DeadLetterQueue | None = None
         self._positions: dict[TopicPartition, int] = {}  # durable, not committed yet
         self._lags: dict[TopicPartition, int] = {}
-        self._work: _Work | None = None
+        self._works: deque[_Work] = deque()  # in the order they were read
+        self._most_records = MAX_RECORDS
         self._next_commit = time.monotonic() + control.flush_interval
         self._paused = False
         self._poll_tries = 0
+        self._retrying = False  # inside _finish_works, after a failure
 
     def run(self) -> None:
         """Until told to stop. Raises what the task cannot survive; positions so far are committed in any case."""
@@ -85,6 +103,7 @@ class SinkPipeline:
                 self._control.started()
             while not self._control.stopping():
                 self._turn()
+            self._finish_begun()
         finally:
             try:
                 self._finish()
@@ -101,22 +120,38 @@ class SinkPipeline:
             )
 
     def _turn(self) -> None:
-        assert self._consumer is not None
         self._follow_pause()
         until_commit = self._next_commit - time.monotonic()
-        consumed = self._poll(max(0.0, min(until_commit, LONGEST_NAP)))
+        longest = _GLANCE if self._works else LONGEST_NAP
+        consumed = self._poll(max(0.0, min(until_commit, longest)))
         if consumed:
-            self._work = self._prepare(consumed)
-            self._metrics.add("sink_record_read_total", sum(map(len, consumed)))
-            self._metrics.set("last_record_timestamp_ms", now_ms())
-            self._finish_work()
+            self._take(consumed)
+        # Nothing new: whatever is under way is waited for.
+        self._finish_works(AHEAD if consumed else 0)
         if time.monotonic() >= self._next_commit:
             self._commit()
+
+    def _take(self, consumed: Sequence[ConsumedBatch]) -> None:
+        """Convert, and begin to put when nothing stands in the way."""
+        work = self._prepare(consumed)
+        self._works.append(work)
+        records = sum(map(len, consumed))
+        self._metrics.add("sink_record_read_total", records)
+        self._metrics.set("last_record_timestamp_ms", now_ms())
+        size = sum(len(value) for batch in consumed for value in batch.values if value)
+        self._most_records = max(1, min(MAX_RECORDS, MAX_BYTES * records // max(1, size)))
+        if all(other.begun for other in self._works if other is not work):
+            try:
+                self._begin(work)
+            except RetriableError as error:
+                work.trouble = error
+            if work.pending is None:
+                self._finish_works(0)
 
     def _poll(self, timeout: float) -> list[ConsumedBatch]:
         assert self._consumer is not None
         try:
-            consumed = self._consumer.poll(timeout, MAX_RECORDS)
+            consumed = self._consumer.poll(timeout, self._most_records)
         except RetriableError as error:
             self._poll_tries += 1
             self._control.retrying(error, self._poll_tries)
@@ -136,30 +171,45 @@ class SinkPipeline:
             failures.extend(refused)
         return _Work({batch.topic_partition: batch for batch in consumed}, batches, failures)
 
-    def _finish_work(self) -> None:
-        """Put, bury, judge, note positions; through outages, without leaving the consumer group."""
+    def _finish_works(self, most: int) -> None:
+        """Put, bury, judge, note positions, the oldest first, until no more than ``most`` are open; through outages,
+        without leaving the consumer group."""
         assert self._consumer is not None
         waits, tries = RetryPolicy().waits(), 0
-        while self._work is not None and not self._control.stopping():
+        while len(self._works) > (0 if tries else most) and not self._control.stopping():
             try:
-                self._advance(self._work)
+                self._advance(self._works[0])
             except RetriableError as error:
                 tries += 1
+                self._retrying = True
                 self._control.retrying(error, tries)
                 if tries == 1:
                     self._consumer.pause_all()
                 self._hold(error.delay if error.delay is not None else next(waits))
             else:
-                self._work = None
+                self._works.popleft()
+        self._retrying = False
         if tries and not self._control.stopping():
             self._control.recovered(tries)
             self._paused = False  # _follow_pause pauses again if that is wished
             self._consumer.resume_all()
 
+    def _begin(self, work: _Work) -> None:
+        work.pending = self._task.begin(work.batches) if work.batches else None
+        work.begun = True
+
     def _advance(self, work: _Work) -> None:
         if not work.put:
             began = time.monotonic()
-            rejections = self._task.put(work.batches) if work.batches else ()
+            if work.trouble is not None:
+                trouble, work.trouble = work.trouble, None
+                raise trouble
+            if not work.begun:
+                self._begin(work)
+            if work.pending is not None:
+                rejections = work.pending.finish()
+            else:
+                rejections = self._task.put(work.batches) if work.batches else ()
             self._metrics.add("put_batch_time_ms_total", round((time.monotonic() - began) * 1000))
             work.failures.extend(
                 Failure(Stage.TASK_PUT, self._executor, item.error, item.topic_partition, item.offset)
@@ -196,6 +246,7 @@ class SinkPipeline:
         assert self._consumer is not None
         wished = self._control.paused.is_set()
         if wished and not self._paused:
+            self._finish_works(0)
             self._consumer.pause_all()
             self._commit()
         elif self._paused and not wished:
@@ -216,20 +267,32 @@ class SinkPipeline:
             self._metrics.add("offset_commit_total")
 
     def _revoked(self, partitions: Sequence[TopicPartition]) -> None:
+        self._finish_begun()
         self._commit()
         for topic_partition in partitions:
             # Committed, or lost to another member that reads them again from where they were committed.
             self._positions.pop(topic_partition, None)
             self._lags.pop(topic_partition, None)
-        if self._work is not None:
-            self._work.forget(partitions)
+        for work in self._works:
+            work.forget(partitions)
+
+    def _finish_begun(self) -> None:
+        """The answers that are on their way are waited for: what they say is done need not be done again, and nothing
+        of ours arrives after what the next owner of a partition writes."""
+        while self._works and self._works[0].pending is not None and not self._retrying:
+            try:
+                self._advance(self._works[0])
+            except HeadraceError as error:
+                self._control.log.info("not finished", code=error.code, reason=str(error))
+                break
+            self._works.popleft()
 
     def _assigned(self, partitions: Sequence[TopicPartition]) -> None:
         self._control.log.info("partitions assigned", partitions=[str(item) for item in partitions])
 
     def _finish(self) -> None:
         """Commit, leave the group. What was not put is read again by whoever gets the partitions."""
-        self._work = None
+        self._works.clear()
         self._commit()
         for client in (self._consumer, self._dead_letters):
             if client is None:

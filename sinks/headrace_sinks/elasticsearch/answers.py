@@ -40,6 +40,7 @@ class Judgement:
     """Why; of the first of them."""
     refused: list[tuple[int, DataError]] = field(default_factory=list)
     missing_index: bool = False
+    overloaded: bool = False
 
 
 def judge_items(answer: Answer, count: int, *, versioned: bool) -> Judgement:
@@ -139,6 +140,7 @@ def _judge_item(judgement: Judgement, place: int, status: int, error: dict[str, 
     elif status in (409, 429) or status >= 500 or kind in (_BLOCK, _MISSING_INDEX, _CLOSED_INDEX, _NO_SHARDS_LEFT):
         judgement.again.append(place)
         judgement.missing_index = judgement.missing_index or kind == _MISSING_INDEX
+        judgement.overloaded = judgement.overloaded or status == 429
         if judgement.reason is None:
             judgement.reason = _postponed(status, kind, reason)
     elif status in (401, 403):

@@ -19,6 +19,8 @@ from headrace_sinks.elasticsearch.ids import coordinates, document_id
 
 _LONGEST_VERSION = (1 << 63) - 1
 _CONFLICT_RETRIES = 5
+_SHOWN_BYTES = 1_000
+"""Of a refused document, in the dead letter's headers."""
 
 
 @dataclass(slots=True)
@@ -140,6 +142,18 @@ def cut(lines: Sequence[bytes], most: int, most_bytes: int) -> Iterator[tuple[in
             end = max(start + 1, min(end, bisect_right(ends, before + most_bytes)))
         yield start, end
         start, before = end, ends[end - 1]
+
+
+def details(line: bytes) -> dict[str, str]:
+    """Where a line wanted to go and how its document begins, for the dead letter of a refused one."""
+    action, _, document = line.partition(b"\n")
+    ((_, target),) = orjson.loads(action).items()
+    shown = document.removesuffix(b"\n")
+    said = {"index": target["_index"], "id": target.get("_id", "")}
+    if shown:
+        cut_off = "…" if len(shown) > _SHOWN_BYTES else ""
+        said["document"] = shown[:_SHOWN_BYTES].decode(errors="replace") + cut_off
+    return said
 
 
 def _header_version(name: str, headers: Headers) -> int:

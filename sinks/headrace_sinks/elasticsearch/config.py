@@ -81,6 +81,14 @@ class ElasticsearchSinkConfig(IndexKeys):
         doc="Most bulk requests of one task at the same time. Writes to one document keep their order.",
         group=BATCHING,
     )
+    flush_synchronously: bool = key(
+        "flush.synchronously",
+        default=False,
+        doc="true: the next records are read when the documents of the last ones are written; false: meanwhile. "
+        "Offsets are committed after the documents are written in both cases, and transforms may change topics.",
+        group=BATCHING,
+        importance="low",
+    )
     max_retries: int = key(
         "max.retries",
         default=5,
@@ -249,7 +257,6 @@ class ElasticsearchSinkConfig(IndexKeys):
         "linger.ms": "records are sent as soon as they are read; `consumer.override.fetch.max.wait.ms` and "
         "`consumer.override.fetch.min.bytes` make larger batches",
         "flush.timeout.ms": "nothing is held back that would have to be flushed; `read.timeout.ms` limits each request",
-        "flush.synchronously": "offsets are always committed after the documents are written",
         "max.buffered.records": "nothing is buffered beyond the records of one poll",
         "max.connection.idle.time.ms": "a connection that the other side closed is replaced",
         "max.external.resource.mappings": "there is no limit",

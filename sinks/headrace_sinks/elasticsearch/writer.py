@@ -2,6 +2,9 @@
 
 Requests stand in *lanes*: those of one lane go one after another, lanes go side by side. Where Elasticsearch settles
 the order of writes itself (external versions) each request is a lane; else all writes to a document share one.
+
+What a lane could not send stays in it: a delivery that failed goes on where it was, nothing that was answered is sent
+again.
 """
 
 from __future__ import annotations
@@ -9,22 +12,26 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from headrace import DataError, RetriableError, RetryPolicy
 from headrace_sinks.elasticsearch.answers import FILTER, Judgement, error_of, judge_items, judge_request
+from headrace_sinks.elasticsearch.bulk import cut, details
 from headrace_sinks.elasticsearch.client import Answer, Client
+from headrace_sinks.elasticsearch.pace import Pace, Ticket
 
 PATH = f"/_bulk?{FILTER}"
 MEDIA_TYPE = "application/x-ndjson"
 PATIENCE = 10.0
-"""Seconds: after that long a put gives its records back to the framework, which shows why and begins anew."""
+"""Seconds: after that long a delivery fails, so that the framework keeps its place in the group and shows why."""
 STOP_PATIENCE = 2.0
 """Seconds: how long a stopping task waits for answers that are on their way."""
 _TICK = 0.25
 _LONGEST_WAIT = 5.0
+_OVERLOADED = ("elasticsearch.timeout", "elasticsearch.unavailable")
 
 
 class Request(NamedTuple):
@@ -45,6 +52,9 @@ class Request(NamedTuple):
         )
 
 
+Lane = deque[Request]
+
+
 @dataclass(slots=True)
 class Delivery:
     """What became of one put's lines. Written by the writer's threads, read when all lanes are done."""
@@ -56,18 +66,23 @@ class Delivery:
     failure: BaseException | None = None
     waiting: str | None = None
     missing_index: bool = False
+    left: list[Lane] = field(default_factory=list)
+    """What could not be sent."""
+    dropped: frozenset[int] = frozenset()
+    """Rows that are not to be sent any more."""
     open: int = 0
     done: queue.SimpleQueue[None] = field(default_factory=queue.SimpleQueue)
 
 
 class Writer:
-    """Threads that send. One put at a time: ``begin``, ``submit`` lanes, ``finish``."""
+    """Threads that send: ``begin``, ``submit`` lanes, ``finish``. Deliveries may overlap."""
 
     def __init__(
         self,
         client: Client,
         retry: RetryPolicy,
         stop_event: threading.Event,
+        pace: Pace,
         *,
         most_requests: int,
         versioned: bool,
@@ -76,11 +91,13 @@ class Writer:
         self._client = client
         self._retry = RetryPolicy(retry.first, min(retry.longest, _LONGEST_WAIT), retry.tries)
         self._stop_event = stop_event
+        self._pace = pace
         self._most_requests = most_requests
         self._versioned = versioned
         self._name = name
-        self._lanes: queue.SimpleQueue[tuple[Delivery, Sequence[Request]] | None] = queue.SimpleQueue()
+        self._lanes: queue.SimpleQueue[tuple[Delivery, Lane] | None] = queue.SimpleQueue()
         self._threads: list[threading.Thread] = []
+        self._submitted = 0
 
     def begin(self) -> Delivery:
         return Delivery(time.monotonic())
@@ -88,12 +105,20 @@ class Writer:
     def submit(self, delivery: Delivery, lane: Sequence[Request]) -> None:
         """Send these one after another. Returns at once."""
         delivery.open += 1
-        if len(self._threads) < min(delivery.open, self._most_requests):
+        self._submitted += 1
+        if len(self._threads) < min(self._submitted, self._most_requests):
             # Daemons: a request that nobody answers must not keep a stopped worker alive.
             thread = threading.Thread(target=self._work, name=f"{self._name}-bulk", daemon=True)
             self._threads.append(thread)
             thread.start()
-        self._lanes.put((delivery, lane))
+        self._lanes.put((delivery, deque(lane)))
+
+    def resume(self, delivery: Delivery) -> None:
+        """Send again what is left after a failure."""
+        lanes, delivery.left = delivery.left, []
+        delivery.began, delivery.failure, delivery.waiting, delivery.missing_index = time.monotonic(), None, None, False
+        for lane in lanes:
+            self.submit(delivery, lane)
 
     def finish(self, delivery: Delivery) -> Iterator[str | None]:
         """Wait until all lanes are done; yields what is waited for whenever that changes. Raises what a lane failed of.
@@ -135,38 +160,75 @@ class Writer:
         while (work := self._lanes.get()) is not None:
             delivery, lane = work
             try:
-                for request in lane:
-                    if delivery.failure is not None:
-                        break  # the whole put comes again
-                    self._send(delivery, request)
+                self._empty(delivery, lane)
             except BaseException as error:  # raised again by finish, on the task's thread
                 delivery.failure = delivery.failure or error
             finally:
+                if lane:
+                    delivery.left.append(lane)
                 delivery.done.put(None)
 
-    def _send(self, delivery: Delivery, request: Request) -> None:
-        """Until every line is written or refused. Raises RetriableError, EnvironmentFault."""
+    def _empty(self, delivery: Delivery, lane: Lane) -> None:
+        """Until every line is written or refused. Raises RetriableError, EnvironmentFault; the lane has the rest."""
         waits = self._retry.waits()
-        while True:
+        while lane and delivery.failure is None:  # else the whole delivery comes again
+            with self._pace.leave() as ticket:
+                request = self._next(delivery, lane)
+                if request is None:
+                    continue
+                judgement = self._exchange(delivery, lane, request, ticket)
+            if judgement is None or judgement.reason is None:
+                waits = self._retry.waits()
+                continue
+            lane.appendleft(request.only(_to_send_again(judgement, request.ids)))
+            self._wait(delivery, judgement, next(waits, None))
+
+    def _next(self, delivery: Delivery, lane: Lane) -> Request | None:
+        """As much of the lane's first request as may go at once now."""
+        request = lane.popleft()
+        if delivery.dropped and not delivery.dropped.isdisjoint(request.rows):
+            kept = [place for place, row in enumerate(request.rows) if row not in delivery.dropped]
+            request = request.only(kept)
+            if not kept:
+                return None
+        if self._pace.slowed:
+            _, end = next(cut(request.lines, self._pace.rows, self._pace.bytes))
+            if end < len(request.lines):
+                lane.appendleft(request.half(end, len(request.lines)))
+                request = request.half(0, end)
+        return request
+
+    def _exchange(self, delivery: Delivery, lane: Lane, request: Request, ticket: Ticket) -> Judgement | None:
+        """Send and judge; None when the request was refused as a whole and its parts are in the lane, or alone in it
+        and refused for good."""
+        try:
             answer = self._client.request("POST", PATH, b"".join(request.lines), MEDIA_TYPE)
             judge_request(answer)
             if answer.status != 200:
-                self._divide(delivery, request, answer)
-                return
+                self._divide(delivery, lane, request, answer)
+                return None
             judgement = judge_items(answer, len(request.lines), versioned=self._versioned)
-            delivery.conflicts.append(judgement.conflicts)
-            delivery.refused.update((request.rows[place], error) for place, error in judgement.refused)
-            if judgement.reason is None:
-                return
-            self._wait(delivery, judgement, next(waits, None))
-            request = request.only(_to_send_again(judgement, request.ids))
+        except BaseException as failure:
+            lane.appendleft(request)
+            if isinstance(failure, RetriableError) and failure.code in _OVERLOADED:
+                self._pace.overloaded(ticket)
+            raise
+        delivery.conflicts.append(judgement.conflicts)
+        for place, error in judgement.refused:
+            self._refuse(delivery, request, place, error)
+        if judgement.overloaded:
+            self._pace.overloaded(ticket)
+        elif judgement.reason is None:
+            self._pace.went_well()
+        return judgement
 
-    def _divide(self, delivery: Delivery, request: Request, answer: Answer) -> None:
+    def _divide(self, delivery: Delivery, lane: Lane, request: Request, answer: Answer) -> None:
         """The request as a whole was refused: too large, or one of its lines is no valid action."""
-        middle = len(request.lines) // 2
-        if middle:
-            self._send(delivery, request.half(0, middle))
-            self._send(delivery, request.half(middle, len(request.lines)))
+        if middle := len(request.lines) // 2:
+            if answer.status == 413:
+                self._pace.too_large(sum(map(len, request.lines)))
+            lane.appendleft(request.half(middle, len(request.lines)))
+            lane.appendleft(request.half(0, middle))
             return
         if answer.status == 413:
             error = DataError(
@@ -178,7 +240,11 @@ class Writer:
             kind, reason = error_of(answer)
             text = f"Elasticsearch refused the document: {kind}: {reason}"
             error = DataError(text, code="elasticsearch.document_rejected")
-        delivery.refused[request.rows[0]] = error
+        self._refuse(delivery, request, 0, error)
+
+    def _refuse(self, delivery: Delivery, request: Request, place: int, error: DataError) -> None:
+        error.details = details(request.lines[place])
+        delivery.refused[request.rows[place]] = error
 
     def _wait(self, delivery: Delivery, judgement: Judgement, seconds: float | None) -> None:
         assert judgement.reason is not None
@@ -192,6 +258,18 @@ class Writer:
         if self._stop_event.wait(seconds):
             raise judgement.reason
         delivery.waiting = None
+
+
+def without(lanes: Collection[Lane], dropped: frozenset[int]) -> list[Lane]:
+    """Lanes without these rows."""
+    kept = []
+    for lane in lanes:
+        requests = (
+            request.only([place for place, row in enumerate(request.rows) if row not in dropped]) for request in lane
+        )
+        if rest := deque(request for request in requests if request.lines):
+            kept.append(rest)
+    return kept
 
 
 def _to_send_again(judgement: Judgement, ids: Sequence[bytes]) -> Sequence[int]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,7 +15,7 @@ from headrace.broker.in_memory import InMemoryConsumer
 from headrace.errors import DataError, RetriableError, TaskError
 from headrace.pipeline.dead_letters import DeadLetterQueue
 from headrace.pipeline.sink import Inlet, SinkPipeline
-from headrace.plugin import SinkContext, SinkTask
+from headrace.plugin import Pending, SinkContext, SinkTask
 from headrace.records import EncodedBatch, Rejection, SinkBatch, TopicPartition
 from headrace.states import TaskId
 from headrace.testing.contexts import make_sink_context
@@ -32,6 +32,9 @@ class Store:
     faults: list[str] = field(default_factory=list)
     rejected: set[Any] = field(default_factory=set)
     puts: int = 0
+    begun: dict[int, int] = field(default_factory=dict)
+    """Puts that are open, by task."""
+    most_begun: int = 0
 
 
 class Writing(SinkTask):
@@ -62,6 +65,37 @@ class Writing(SinkTask):
         self.stopped += 1
 
 
+class Beginning(Writing):
+    """Half of the records are written when the put has begun, the others when it is finished."""
+
+    def begin(self, batches: Sequence[SinkBatch]) -> Pending:
+        if self.store.faults and self.store.faults[0] == "before":
+            self.store.puts += 1
+            self.store.faults.pop(0)
+            raise AWAY
+        self.store.most_begun = max(self.store.most_begun, self.store.begun.get(id(self), 0) + 1)
+        self.store.begun[id(self)] = self.store.begun.get(id(self), 0) + 1
+        return Begun(self, batches)
+
+
+class Begun(Pending):
+    def __init__(self, task: Beginning, batches: Sequence[SinkBatch]) -> None:
+        self.task, self.batches = task, list(batches)
+        self.rejections = list(Writing.put(task, self.batches[::2])) if not task.store.faults else None
+
+    def finish(self) -> Sequence[Rejection]:
+        if self.rejections is None:
+            self.rejections = list(Writing.put(self.task, self.batches[::2]))
+        rejections = [*self.rejections, *Writing.put(self.task, self.batches[1::2])]
+        self.task.store.begun[id(self.task)] -= 1
+        return rejections
+
+    def forget(self, partitions: Collection[TopicPartition]) -> None:
+        kept = [batch for batch in self.batches if batch.topic_partition not in partitions]
+        if len(kept) < len(self.batches):
+            self.batches, self.rejections = kept, None
+
+
 @dataclass
 class Sink:
     harness: Any
@@ -78,8 +112,10 @@ class Sink:
         return sum(self.harness.broker.committed("connect-test").values())
 
 
-@pytest.fixture
-def sink(harness: Callable[[], Any], monkeypatch: pytest.MonkeyPatch) -> Callable[..., Sink]:
+@pytest.fixture(params=[Writing, Beginning], ids=["puts", "begins"])
+def sink(
+    harness: Callable[[], Any], monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> Callable[..., Sink]:
     """Makes sink pipelines of one group; every commit is checked against the store and the dead letters."""
 
     real = InMemoryConsumer.commit
@@ -96,7 +132,7 @@ def sink(harness: Callable[[], Any], monkeypatch: pytest.MonkeyPatch) -> Callabl
         mine.broker = broker or mine.broker
         mine.broker.create("t", 3)
         kept = store or Store()
-        task = Writing(kept)
+        task = request.param(kept)
 
         def open_dead_letters() -> DeadLetterQueue:
             producer = mine.broker.producer({})
@@ -198,7 +234,7 @@ def test_a_dead_letter_is_the_original_with_connects_headers(sink: Callable[...,
     assert headers["connector.name"] == "test"
     assert headers["task.id"] == "0"
     assert headers["stage"] == "TASK_PUT"
-    assert headers["class.name"].endswith("Writing")
+    assert headers["class.name"].endswith(type(made.task).__name__)
     assert headers["exception.class.name"] == "headrace.errors.DataError"
     assert headers["exception.message"] == "cannot index 5"
     assert "DataError: cannot index 5" in headers["exception.stacktrace"]
@@ -227,6 +263,44 @@ def test_an_outage_is_told_and_the_member_stays(sink: Callable[..., Sink]) -> No
     assert made.harness.reasons[-1] is None
     assert made.harness.metrics.values["total_retries"] == 5
     made.harness.end(thread)
+
+
+@pytest.mark.parametrize("sink", [Beginning], indirect=True)
+def test_a_few_puts_are_under_way_at_once_and_end_in_order(
+    sink: Callable[..., Sink], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("headrace.pipeline.sink.MAX_RECORDS", 5)
+    made = sink()
+    made.send(range(100))
+    thread = made.harness.run(made.pipeline)
+    eventually(lambda: made.committed() == 100)
+    made.harness.end(thread)
+    assert made.store.most_begun == 3
+    assert set(made.store.begun.values()) == {0}
+
+
+def test_few_records_are_asked_for_when_they_are_large(
+    sink: Callable[..., Sink], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("headrace.pipeline.sink.MAX_BYTES", 1000)
+    made = sink()
+    sizes: list[int] = []
+    put = made.task.put
+
+    def watched(batches: Sequence[SinkBatch]) -> Sequence[Rejection]:
+        sizes.append(sum(map(len, batches)))
+        return put(batches)
+
+    monkeypatch.setattr(made.task, "begin", lambda batches: None)
+    monkeypatch.setattr(made.task, "put", watched)
+    thread = made.harness.run(made.pipeline)
+    made.send(["x" * 200] * 10)
+    eventually(lambda: made.committed() == 10)
+    sizes.clear()
+    made.send(["x" * 200] * 100)
+    eventually(lambda: made.committed() == 110)
+    made.harness.end(thread)
+    assert max(sizes) <= 5
 
 
 def test_a_pause_reads_nothing_and_keeps_the_partitions(sink: Callable[..., Sink]) -> None:

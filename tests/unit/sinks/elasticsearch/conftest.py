@@ -185,6 +185,10 @@ class Server:
         """Do as Elasticsearch does."""
         return items([self.write(action) for action in actions])
 
+    def refuse(self, actions: list[Action]) -> Answer:
+        """Every document, for its mapping."""
+        return items([item(action, 400, "document_parsing_exception", "no") for action in actions])
+
     def write(self, action: Action) -> dict[str, Any]:
         with self.lock:
             place = (action.target["_index"], action.target.get("_id", f"generated-{len(self.documents)}"))

@@ -1,0 +1,163 @@
+"""One put: records on their way from batches over lines into requests, and what became of them."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+
+from headrace import DataError, Pending, Rejection, SinkBatch, TopicPartition
+from headrace_sinks.elasticsearch.bulk import LineEncoder, Lines, cut
+from headrace_sinks.elasticsearch.config import ElasticsearchSinkConfig
+from headrace_sinks.elasticsearch.indices import Indices
+from headrace_sinks.elasticsearch.writer import Request, Writer, without
+
+Refused = tuple[TopicPartition, int, DataError]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Of a finished put."""
+
+    documents: int
+    already_there: int
+    unfit: list[Refused]
+    """Records that make no document."""
+    malformed: list[Refused]
+    """Documents that Elasticsearch refused."""
+
+
+@dataclass(frozen=True)
+class Means:
+    """What all puts of a task share."""
+
+    config: ElasticsearchSinkConfig
+    indices: Indices
+    encoder: LineEncoder
+    writer: Writer
+    ordered: bool
+    """Elasticsearch does not settle which of two writes to a document is newer: they go one after another."""
+    explain: Callable[[str | None], None]
+    judge: Callable[[Outcome], Sequence[Rejection]]
+    """What of it the framework is told; called once per put."""
+
+
+class Put(Pending):
+    """Sends from :meth:`start` on; after a failure :meth:`finish` goes on with what is left."""
+
+    def __init__(self, means: Means, batches: Sequence[SinkBatch]) -> None:
+        self._means = means
+        self._batches = [batch for batch in batches if batch.offsets]
+        self._delivery = means.writer.begin()
+        self._unfit: list[Refused] = []
+        self._started = self._failed = self.done = False
+        self._gone: set[TopicPartition] = set()
+        # Where rows come from: they are numbered in the order they are encoded.
+        self._rows = 0
+        self._starts: list[int] = []
+        self._places: list[tuple[TopicPartition, list[int]]] = []
+        # Of the request that is being filled.
+        self._lines: list[bytes] = []
+        self._ids: list[bytes] = []
+
+    def start(self) -> None:
+        """Encode and send; waits for no answer. Raises what keeps an index from being ready: then nothing is sent."""
+        if self._started:
+            return
+        targets = self._targets()
+        self._started = True
+        most = self._means.config.batch_size
+        for batch, index in targets:
+            start = 0
+            while start < len(batch):
+                # What is encoded is sent while the next is being encoded.
+                end = len(batch) if self._means.ordered else min(len(batch), start + most - len(self._lines))
+                self._add(self._means.encoder.encode(batch, index, start, end))
+                start = end
+        self._submit_rest()
+
+    def finish(self) -> Sequence[Rejection]:
+        if self._failed:
+            if self._delivery.missing_index:
+                self._targets()
+            self._failed = False
+            self._means.writer.resume(self._delivery)
+        self.start()
+        try:
+            for reason in self._means.writer.finish(self._delivery):
+                self._means.explain(reason)
+        except BaseException:
+            self._failed = True
+            if self._delivery.missing_index:
+                self._means.indices.forget()
+            raise
+        self.done = True
+        refused = self._delivery.refused.items()
+        malformed = [(*self._place(row), error) for row, error in sorted(refused, key=lambda item: item[0])]
+        outcome = Outcome(
+            self._rows, sum(self._delivery.conflicts), self._still_ours(self._unfit), self._still_ours(malformed)
+        )
+        return self._means.judge(outcome)
+
+    def forget(self, partitions: Collection[TopicPartition]) -> None:
+        self._gone.update(partitions)
+        self._batches = [batch for batch in self._batches if batch.topic_partition not in self._gone]
+        dropped = frozenset(
+            row
+            for start, (topic_partition, offsets) in zip(self._starts, self._places, strict=True)
+            if topic_partition in self._gone
+            for row in range(start, start + len(offsets))
+        )
+        self._delivery.dropped = dropped
+        self._delivery.left = without(self._delivery.left, dropped)
+
+    def _targets(self) -> list[tuple[SinkBatch, str]]:
+        """Each batch with its index, which is ready for it."""
+        targets = []
+        self._unfit.clear()
+        for batch in self._batches:
+            try:
+                targets.append((batch, self._means.indices.ensure(batch)))
+            except DataError as error:
+                self._unfit.extend((batch.topic_partition, offset, error) for offset in batch.offsets)
+        return targets
+
+    def _add(self, run: Lines) -> None:
+        self._unfit.extend((run.topic_partition, offset, error) for offset, error in run.refused)
+        self._starts.append(self._rows)
+        self._places.append((run.topic_partition, run.offsets))
+        self._rows += len(run.lines)
+        self._lines += run.lines
+        self._ids += run.ids
+        if not self._means.ordered and len(self._lines) >= self._means.config.batch_size:
+            self._submit()
+
+    def _submit_rest(self) -> None:
+        config = self._means.config
+        if not self._means.ordered:
+            self._submit()
+            return
+        lanes: list[list[int]] = [[] for _ in range(config.max_in_flight_requests)]
+        for row, ident in enumerate(self._ids):
+            lanes[hash(ident) % len(lanes)].append(row)
+        for lane in lanes:
+            whole = Request(lane, [self._lines[row] for row in lane], [self._ids[row] for row in lane])
+            if lane:
+                ranges = cut(whole.lines, config.batch_size, config.bulk_size_bytes)
+                self._means.writer.submit(self._delivery, [whole.half(start, end) for start, end in ranges])
+        self._lines, self._ids = [], []
+
+    def _submit(self) -> None:
+        first, config = self._rows - len(self._lines), self._means.config
+        for start, end in cut(self._lines, config.batch_size, config.bulk_size_bytes):
+            request = Request(range(first + start, first + end), self._lines[start:end])
+            self._means.writer.submit(self._delivery, [request])
+        self._lines = []
+
+    def _place(self, row: int) -> tuple[TopicPartition, int]:
+        run = bisect_right(self._starts, row) - 1
+        topic_partition, offsets = self._places[run]
+        return topic_partition, offsets[row - self._starts[run]]
+
+    def _still_ours(self, refused: list[Refused]) -> list[Refused]:
+        return [item for item in refused if item[0] not in self._gone]

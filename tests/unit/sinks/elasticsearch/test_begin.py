@@ -1,0 +1,165 @@
+"""Puts that overlap: what was answered is not sent again, what is left goes on, and order holds where it matters."""
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from headrace import RetriableError, SinkBatch, TopicPartition
+from headrace.testing.waiting import eventually
+
+Make = Callable[..., Any]
+Batch = Callable[..., SinkBatch]
+
+
+def written(server: Any) -> int:
+    return sum(map(len, server.bulks))
+
+
+def test_it_is_sent_before_it_is_asked_for(make_sink: Make, batch: Batch, server: Any) -> None:
+    sink = make_sink()
+    puts = [sink.task.begin([batch({"a": number}, first=number)]) for number in range(3)]
+    eventually(lambda: len(server.bulks) == 3)
+
+    assert [list(put.finish()) for put in puts] == [[], [], []]
+    assert server.found("orders") == {"k0": {"a": 2}}
+
+
+def test_what_was_answered_is_not_sent_again(make_sink: Make, batch: Batch, server: Any, scripted: Any) -> None:
+    sink = make_sink(batch_size="2", max_in_flight_requests="1")
+    server.script = [server.accept, scripted.Answer(503), server.accept]
+    put = sink.task.begin([batch(*({"a": number} for number in range(6)))])
+    with pytest.raises(RetriableError):
+        put.finish()
+
+    assert put.finish() == []
+    assert [[action.document["a"] for action in bulk] for bulk in server.bulks[:2]] == [[0, 1], [2, 3]]
+    assert written(server) == 8
+    assert len(server.found("orders")) == 6
+
+
+def test_only_the_items_that_were_sent_back_go_again(make_sink: Make, batch: Batch, server: Any, scripted: Any) -> None:
+    def busy(actions: list[Any]) -> Any:
+        return scripted.items(
+            [
+                scripted.item(action, 429, "es_rejected_execution_exception", "busy")
+                if action.document["a"] % 3 == 0
+                else server.write(action)
+                for action in actions
+            ]
+        )
+
+    sink = make_sink(max_retries="0")
+    server.script = [busy]
+    put = sink.task.begin([batch(*({"a": number} for number in range(9)))])
+    with pytest.raises(RetriableError, match="overloaded"):
+        put.finish()
+
+    assert put.finish() == []
+    assert sorted(action.document["a"] for bulk in server.bulks[1:] for action in bulk) == [0, 3, 6]
+
+
+def test_nothing_is_sent_of_partitions_that_went(make_sink: Make, batch: Batch, server: Any, scripted: Any) -> None:
+    sink = make_sink(batch_size="1", max_in_flight_requests="1")
+    server.script = [scripted.Answer(503)]
+    put = sink.task.begin([batch({"a": 1}, partition=0), batch({"b": 1}, partition=1, keys=["other"])])
+    with pytest.raises(RetriableError):
+        put.finish()
+    put.forget([TopicPartition("orders", 0)])
+
+    assert put.finish() == []
+    assert server.found("orders") == {"other": {"b": 1}}
+
+
+def test_rejections_of_partitions_that_went_are_not_told(
+    make_sink: Make, batch: Batch, server: Any, scripted: Any
+) -> None:
+    sink = make_sink()
+    put = sink.task.begin([batch("text", partition=0), batch("text", partition=1)])
+    put.forget([TopicPartition("orders", 0)])
+
+    assert [item.topic_partition.partition for item in put.finish()] == [1]
+
+
+def test_merges_wait_for_the_put_before(make_sink: Make, batch: Batch, server: Any, scripted: Any) -> None:
+    sink = make_sink(write_method="upsert")
+    server.script = [scripted.Answer(503)]
+    puts = [sink.task.begin([batch({"n": number}, first=number)]) for number in range(3)]
+    with pytest.raises(RetriableError):
+        puts[0].finish()
+
+    assert written(server) == 1
+    assert [list(put.finish()) for put in puts] == [[], [], []]
+    assert [action.document["doc"]["n"] for bulk in server.bulks for action in bulk] == [0, 0, 1, 2]
+
+
+def test_an_index_that_cannot_be_made_now_is_made_later(
+    make_sink: Make, batch: Batch, server: Any, scripted: Any
+) -> None:
+    sink = make_sink()
+    server.on_path = {"/orders": scripted.Answer(503)}
+    with pytest.raises(RetriableError):
+        sink.task.begin([batch({"a": 1})])
+    server.on_path = {}
+
+    assert sink.task.begin([batch({"a": 1})]).finish() == []
+    assert server.found("orders") == {"k0": {"a": 1}}
+
+
+def test_flush_synchronously_begins_nothing(make_sink: Make, batch: Batch, server: Any) -> None:
+    sink = make_sink(flush_synchronously="true")
+
+    assert sink.task.begin([batch({"a": 1})]) is None
+    assert server.bulks == []
+
+
+def test_fewer_and_smaller_requests_after_429_and_more_again(
+    make_sink: Make, batch: Batch, server: Any, scripted: Any
+) -> None:
+    refused = threading.Event()
+
+    def storm(actions: list[Any]) -> Any:
+        refused.set()
+        return scripted.items(
+            [scripted.item(action, 429, "es_rejected_execution_exception", "busy") for action in actions]
+        )
+
+    server.script = [storm]
+    sink = make_sink(batch_size="8", max_in_flight_requests="4", max_retries="10")
+
+    assert sink.put(batch(*({"a": number} for number in range(8)))) == []
+    sizes = [len(bulk) for bulk in server.bulks]
+    assert sizes == [8, 4, 4]
+    assert sink.put(batch(*({"a": number} for number in range(100, 400)), keys=range(100, 400), first=100)) == []
+    assert max(len(bulk) for bulk in server.bulks[3:]) == 8
+    assert len(server.found("orders")) == 308
+
+
+@pytest.mark.parametrize("place", range(8))
+@pytest.mark.parametrize("status", [400, 413])
+def test_a_poison_document_at_any_place_is_found_alone(
+    make_sink: Make, batch: Batch, server: Any, scripted: Any, place: int, status: int
+) -> None:
+    def picky(actions: list[Any]) -> Any:
+        if any(action.document["a"] == place for action in actions):
+            return scripted.Answer(status, {"error": {"type": "parse_exception", "reason": "poison"}, "status": status})
+        return server.accept(actions)
+
+    server.script = [picky] * 50
+    sink = make_sink(batch_size="8")
+    (rejection,) = sink.task.put([batch(*({"a": number} for number in range(8)), first=50)])
+
+    assert rejection.offset == 50 + place
+    assert rejection.error.details == {"index": "orders", "id": f"k{place}", "document": f'{{"a":{place}}}'}
+    assert set(server.found("orders")) == {f"k{number}" for number in range(8)} - {f"k{place}"}
+
+
+def test_only_the_beginning_of_a_long_document_is_shown(make_sink: Make, batch: Batch, server: Any) -> None:
+    server.script = [lambda actions: server.refuse(actions)]
+    sink = make_sink()
+    (rejection,) = sink.task.put([batch({"a": "ä" * 5000})])
+
+    assert len(rejection.error.details["document"].encode()) <= 1010
+    assert rejection.error.details["document"].endswith("…")
+    assert "ä" not in rejection.error.message
