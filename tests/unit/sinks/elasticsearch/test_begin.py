@@ -156,7 +156,7 @@ def test_a_poison_document_at_any_place_is_found_alone(
 
 
 def test_only_the_beginning_of_a_long_document_is_shown(make_sink: Make, batch: Batch, server: Any) -> None:
-    server.script = [lambda actions: server.refuse(actions)]
+    server.script = [server.refuse]
     sink = make_sink()
     (rejection,) = sink.task.put([batch({"a": "ä" * 5000})])
 

@@ -1,4 +1,4 @@
-"""Less is sent at once when Elasticsearch is overloaded, more again when it keeps up, never more than the user allows."""
+"""Less is sent at once when Elasticsearch is overloaded, more again when it keeps up, never more than allowed."""
 
 import threading
 from typing import Any
@@ -66,7 +66,7 @@ def test_no_more_requests_run_than_allowed_and_those_who_wait_go_later() -> None
 
 def test_a_size_that_was_refused_is_not_sent_again_until_it_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 0.0
-    monkeypatch.setattr(module.time, "monotonic", lambda: now)
+    monkeypatch.setattr("headrace_sinks.elasticsearch.pace.time.monotonic", lambda: now)
     pace = Pace(4, 1000, 1_000_000)
     pace.too_large(400_000)
     assert pace.bytes == 200_000
