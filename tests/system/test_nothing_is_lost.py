@@ -9,6 +9,17 @@ from typing import Any
 
 import pytest
 
+from headrace.broker.kafka_python import KafkaPythonBroker
+from headrace.testing.exactness import (
+    Comparison,
+    compare_index,
+    compare_topic,
+    index_entries,
+    latest,
+    settle,
+    table_rows,
+    topic_entries,
+)
 from headrace.testing.waiting import eventually
 
 ROUNDS = 24
@@ -97,23 +108,23 @@ def test_the_index_equals_the_tables_after_kill_9_at_random_moments(
 
     worker.start()
     with box.connect(database) as connection:
-        events = {str(row[0]): row for row in connection.execute("SELECT id, version, note FROM events")}
-        journal = {str(row[0]): row for row in connection.execute("SELECT id, event, version FROM journal")}
+        events = table_rows(connection, "SELECT * FROM events", key="id")
+        journal = table_rows(connection, "SELECT * FROM journal", key="id")
     assert len(events) > 1000, "the load was too small to prove anything"
+    tables = {"shop.events": events, "shop.journal": journal}
+    broker = KafkaPythonBroker({"bootstrap.servers": stack.kafka.bootstrap_servers})
 
-    def settled() -> bool:
-        """the index equals the tables"""
-        found = box.documents(search, "shop.events")
-        versions = {key: (int(key), value["version"], value["note"]) for key, value in found.items()}
-        entries = {
-            key: (int(key), value["event"], value["version"])
-            for key, value in box.documents(search, "shop.journal").items()
-        }
-        return versions == events and entries == journal
+    def indexes() -> list[Comparison]:
+        return [compare_index(rows, index_entries(search, name), side=name) for name, rows in tables.items()]
 
-    eventually(settled, box.patience)
+    settle(indexes, box.patience)
     assert worker.stop() == 0
-    assert settled()
+    for name, rows in tables.items():
+        topic = topic_entries(broker, name)
+        print(compare_topic(rows, topic, side=f"topic {name}"))
+        assert compare_topic(rows, topic, side=f"topic {name}").complete
+        assert compare_index(latest(topic), index_entries(search, name), side=f"topic and index {name}").exact
+    assert all(comparison.exact for comparison in indexes())
 
 
 def _indexing(worker: Any) -> bool:
