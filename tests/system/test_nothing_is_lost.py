@@ -81,6 +81,7 @@ def test_the_index_equals_the_tables_after_kill_9_at_random_moments(
             "connection.url": search,
             "topics": "shop.events,shop.journal",
             "key.ignore": "false",
+            "schema.ignore": "true",
             **GROUP,
         },
     )

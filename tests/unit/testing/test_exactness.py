@@ -31,7 +31,7 @@ from headrace.testing.exactness import (
     topic_entries,
 )
 
-ROWS = {"1": {"id": 1, "note": "a"}, "2": {"id": 2, "note": None}}
+ROWS: dict[str, dict[str, Any]] = {"1": {"id": 1, "note": "a"}, "2": {"id": 2, "note": None}}
 
 
 def entries(*pairs: tuple[str, Any]) -> list[Entry]:
@@ -122,7 +122,11 @@ MOMENT = datetime(2026, 1, 31, 13, 5, 1, 234_567, tzinfo=ZURICH)
         (Decimal("1.50"), [Decimal("1.5"), "1.50", b64encode(b"\x00\x96").decode()], ["1.51", True, "x", "AA=="]),
         (Decimal("-2"), [-2, b64encode(b"\xfe").decode()], [2]),
         (MOMENT, ["2026-01-31T12:05:01.234567Z", "2026-01-31T12:05:01.234567", 1769861101234], ["2026-01-31T13:05:01"]),
-        (datetime(2026, 1, 1), ["2026-01-01T00:00:00+00:00", 1767225600000], ["2026-01-01T00:00:01", "x", None]),
+        (
+            datetime(2026, 1, 1, tzinfo=UTC).replace(tzinfo=None),
+            ["2026-01-01T00:00:00+00:00", 1767225600000],
+            ["2026-01-01T00:00:01", "x", None],
+        ),
         (date(2026, 1, 1), ["2026-01-01", 20454], ["2026-01-02", 20455, None]),
         (time(1, 2, 3), ["01:02:03", 3_723_000], ["01:02:04", 3_723_001, None]),
         (timedelta(hours=1), ["01:00:00", 3_600_000], ["02:00:00"]),

@@ -48,7 +48,7 @@ def same(value: Any, found: Any) -> bool:
         case datetime():
             return _moment(value, found)
         case date():
-            return found == (value.isoformat() if isinstance(found, str) else (value - _EPOCH.date()).days)
+            return bool(found == (value.isoformat() if isinstance(found, str) else (value - _EPOCH.date()).days))
         case time() | timedelta():
             return _time(value, found)
         case bytes() | bytearray() | memoryview():
@@ -116,7 +116,7 @@ def _base64(text: str) -> bytes | None:
 
 
 def _structure(value: Any, found: Any) -> bool:
-    return _parsed(value) == _parsed(found)
+    return bool(_parsed(value) == _parsed(found))
 
 
 def _parsed(value: Any) -> Any:
