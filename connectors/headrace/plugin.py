@@ -78,6 +78,8 @@ class SourceContext(TaskContext):
     offset_reader: OffsetReader
     schedule: Callable[[str], Schedule]
     """``schedule("5000")`` every 5 s, ``schedule("30s")``, ``schedule("0 3 * * *")`` (cron, five fields, UTC)."""
+    json_form: JsonForm | None = None
+    """Set when values may be given as ``JsonValues`` of this form, because nothing looks at them on their way."""
 
 
 @dataclass(frozen=True)

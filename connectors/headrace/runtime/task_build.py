@@ -57,7 +57,11 @@ class TaskBuilder:
             inlet = self._inlet(task, parsed.settings, control)
             return SinkPipeline(parsed.plugin.cls.task_class(), sink, stages, inlet, control)
         positions = ConnectorOffsets(self.offsets, task.connector)
-        source = SourceContext(task, parsed.own, control.stop_event, control.log, where, explain, positions, schedule)
+        # A transform would look at the values.
+        form = None if stages.steps else stages.value_converter.json_form()
+        source = SourceContext(
+            task, parsed.own, control.stop_event, control.log, where, explain, positions, schedule, form
+        )
         outlet = self._outlet(task, parsed.settings)
         return SourcePipeline(parsed.plugin.cls.task_class(), source, stages, outlet, positions, control)
 

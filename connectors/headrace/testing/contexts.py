@@ -11,7 +11,7 @@ import structlog
 
 from headrace.errors import RetriableError
 from headrace.plugin import SinkContext, SourceContext
-from headrace.records import SourceOffset, SourcePartition
+from headrace.records import JsonForm, SourceOffset, SourcePartition
 from headrace.runtime.schedule import schedule
 from headrace.states import TaskId
 
@@ -66,6 +66,7 @@ def make_source_context(
     explain: Callable[[str | None], None] | None = None,
     name: str = "test",
     number: int = 0,
+    json_form: JsonForm | None = None,
 ) -> SourceContext:
     """What a source task is given: nothing stored unless ``offsets`` says so, schedules as a worker makes them."""
     return SourceContext(
@@ -77,6 +78,7 @@ def make_source_context(
         explain or Explanations(),
         offsets or Offsets(),
         schedule,
+        json_form,
     )
 
 

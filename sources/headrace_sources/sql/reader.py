@@ -15,13 +15,14 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from headrace import ConfigError, Schema, SourceBatch, TaskError, schema
+from headrace import ConfigError, JsonForm, Schema, SourceBatch, TaskError, schema
 from headrace_sources.sql.config import SqlSourceConfig
 from headrace_sources.sql.dialects import Database
-from headrace_sources.sql.dialects.generic import Stream
+from headrace_sources.sql.dialects.generic import Verdict
 from headrace_sources.sql.offsets import Position, partition_of
 from headrace_sources.sql.queries import Bounds, Cursor, Relation, probe, statement
 from headrace_sources.sql.rows import REFUSALS, NullInRequiredError, Shape, find_column, shape_of
+from headrace_sources.sql.server_json import DoubtfulRowsError, Query, ServerJson, Stream
 from headrace_sources.sql.timestamps import TimestampCodec
 from headrace_sources.sql.types import Column, Kind, TypeMapping, infer, widen
 
@@ -42,6 +43,8 @@ class Source:
     """Columns that name a row in messages."""
     config: SqlSourceConfig
     mapping: TypeMapping
+    json_form: JsonForm | None = None
+    """The form in which rows may come as JSON."""
 
     @property
     def topic(self) -> str:
@@ -73,7 +76,13 @@ class TableReader:
         self._shape: Shape | None = None
         self._codec: TimestampCodec | None = None
         self._key_schema: Schema | None = None
-        self._timestamps: list[int] = []  # places of the cursor's columns
+        self._planned = False  # whether _fast is up to date
+        self._fast: ServerJson | None = None  # None = there is no fast path
+        self._fast_rest = False  # the fast path rests until everything was read
+        self._verified = True  # whether the open result's columns are known to be the table's
+        self._result_fast: ServerJson | None = None  # what the open result's rows are made for; None = the plain path
+        self._names: Sequence[str] = ()  # of what the open result's rows hold
+        self._timestamps: list[int] = []  # places of the cursor's columns in the open result's rows
         self._incrementing = -1
         self._result: Stream | None = None
         self._kept: list[Row] = []  # the row that was fetched and not yet given out
@@ -92,32 +101,48 @@ class TableReader:
 
     def read(self, connection: Connection) -> SourceBatch | None:
         """The next batch; None when there is none for now. With the last batch of a result the result is closed."""
-        if self._result is None:
-            self._result = self._execute(connection)
-        if self._result is None:
-            return None
-        rows = self._fetch(self._result)
-        if not rows:
-            self.close()
-            return None
-        batch = self._batch(rows)
-        if not self._kept:
-            self.close()
-        return batch
+        while True:
+            if self._result is None:
+                self._result = self._execute(connection)
+            if self._result is None:
+                return None
+            try:
+                rows = self._fetch(connection, self._result)
+                if rows and not self._verified and not self._verify(connection):
+                    continue
+                batch = self._batch(rows) if rows else None
+            except DoubtfulRowsError:
+                # Nothing has moved: the plain path begins with these rows.
+                self.close()
+                self._fast_rest = True
+                continue
+            if not self._kept:
+                self.close()
+                self._fast_rest = False
+            return batch
 
     def _execute(self, connection: Connection) -> Stream | None:
         """None when there is certainly nothing to read."""
         if not self._columns:
             self._look(connection)
         for _ in range(3):
+            if not self._planned:
+                self._plan(connection)
             bounds = self._bounds(connection)
             if bounds is None:
                 return None
             query = statement(self.source.relation, self.source.cursor, bounds, self.source.config.query_suffix)
+            if self._fast is not None and not self._fast_rest:
+                result = self._execute_fast(connection, query, self._fast)
+                if result is None:
+                    continue
+                self._lay_out(self._fast.names, self._fast)
+                return result
             result = self._database.stream(connection, query)
             signature = self._database.signature(result.cursor)
             if self._signature in (None, signature):
                 self._signature = signature
+                self._lay_out([column.name for column in self._columns], None)
                 return result
             # The table was changed: look at it again, then read it as it is now.
             result.close()
@@ -128,11 +153,65 @@ class TableReader:
             hint="restart the task when the table has settled",
         )
 
+    def _execute_fast(self, connection: Connection, query: Query, fast: ServerJson) -> Stream | None:
+        """None when the database cannot do it; the plain path then says why, or does it."""
+        try:
+            return fast.stream(connection, query)
+        except connection.dialect.loaded_dbapi.Error as error:
+            if self._database.verdict(error) not in (Verdict.OTHER, Verdict.MISSING_COLUMN):
+                raise
+            self._database.roll_back(connection)
+            self._fast = None
+            return None
+
+    def _verify(self, connection: Connection) -> bool:
+        """Whether the columns are still those of the fast path, whose statement names them one by one.
+
+        That statement holds the table's lock until its transaction ends, so both see the same columns.
+        """
+        self._verified = self._signature_now(connection) == self._signature
+        if not self._verified:
+            self.close()
+            self._look(connection)
+        return self._verified
+
+    def _signature_now(self, connection: Connection) -> object:
+        result = connection.execute(probe(self.source.relation))
+        signature = self._database.signature(result.cursor)
+        result.close()
+        return signature
+
     def _look(self, connection: Connection) -> None:
         self._columns = describe(connection, self._database, self.source.relation)
         self._signature = self._shape = self._codec = None
+        self._lay_out([column.name for column in self._columns], None)
         for name in self.source.keys:
             self._place(name, "pk.fields" if self.source.config.pk_mode == "fields" else "pk.mode")
+        self._planned = False
+
+    def _plan(self, connection: Connection) -> None:
+        """Find the fast path, if there is one."""
+        form = self.source.json_form
+        self._planned, self._fast = True, None
+        if form is None or any(column.kind is Kind.UNKNOWN for column in self._columns):
+            return
+        names = [column.name for column in self._columns]
+        wanted = [names[find_column(names, name)] for name in (*self.source.cursor.names, *self.source.identity)]
+        if self._signature is None:
+            self._signature = self._signature_now(connection)
+        self._fast = self._database.server_json(
+            connection,
+            self._shape_for([]),
+            self._signature,
+            self.source.mapping,
+            form,
+            [*wanted, *self.source.keys],
+            self.source.keys,
+        )
+
+    def _lay_out(self, names: Sequence[str], fast: ServerJson | None) -> None:
+        """The values that rows of the open result begin with."""
+        self._names, self._result_fast, self._verified = names, fast, fast is None
         self._timestamps = [self._place(name, "timestamp.column.name") for name in self.source.cursor.timestamps]
         if self.source.cursor.incrementing:
             self._incrementing = self._place(self.source.cursor.incrementing, "incrementing.column.name")
@@ -140,7 +219,7 @@ class TableReader:
     def _place(self, name: str, key: str) -> int:
         """Of a column in the rows; it may be gone since the task started."""
         try:
-            return find_column([column.name for column in self._columns], name)
+            return find_column(self._names, name)
         except KeyError as error:
             text = f"{self.source.relation} has no column '{name}' any more"
             hint = f"correct {key}, or give the column its name again"
@@ -152,7 +231,7 @@ class TableReader:
             return Bounds(after_id=position.incrementing)
         if self._codec is None:
             relation = self.source.relation
-            columns = [self._columns[place] for place in self._timestamps]
+            columns = [self._column(name) for name in cursor.timestamps]
             expression = relation.coalesced(cursor.timestamps)
             self._codec = self._database.codec(connection, relation.clause(), expression, columns)
         if self._codec is None:
@@ -162,11 +241,14 @@ class TableReader:
         delay = timedelta(milliseconds=self.source.config.timestamp_delay)
         return Bounds(self._after, position.incrementing, self._codec.bound(self._database.now(connection) - delay))
 
-    def _fetch(self, result: Stream) -> list[Row]:
+    def _fetch(self, connection: Connection, result: Stream) -> list[Row]:
         wanted = self.source.config.batch_rows
         try:
             rows = [*self._kept, *result.fetchmany(wanted + 1 - len(self._kept))]
         except Exception as error:
+            if self._result_fast is not None and self._database.verdict(error) is Verdict.OTHER:
+                self._database.roll_back(connection)
+                raise DoubtfulRowsError from error
             found = self._database.unreadable(result.cursor)
             if found is None:
                 raise
@@ -176,8 +258,15 @@ class TableReader:
         return rows
 
     def _batch(self, rows: list[Row]) -> SourceBatch:
-        shape, values = self._convert(rows)
-        batch = SourceBatch(self.source.topic, values, shape.schema, source_partition=dict(self._partition))
+        values: Sequence[dict[str, Any]]
+        records: Sequence[Any]
+        if self._result_fast is not None:
+            shape = self._result_fast.shape
+            records, values = self._result_fast.read(rows)
+        else:
+            shape, values = self._convert(rows)
+            records = values
+        batch = SourceBatch(self.source.topic, records, shape.schema, source_partition=dict(self._partition))
         if len(self.source.keys) == 1:
             [name] = self.source.keys
             batch.keys = [value[name] for value in values]
@@ -201,6 +290,7 @@ class TableReader:
                 for place, column in enumerate(self._columns)
             )
             self._shape = None
+            self._planned = False
             return self._convert(rows)
         except REFUSALS as error:
             place, column, reason = shape.culprit(rows)
@@ -241,8 +331,11 @@ class TableReader:
         try:
             self._position = Position(self._codec.to_moment(after), identity)
         except (ValueError, OverflowError) as error:
-            raise self._bad_value(self._columns[self._timestamps[0]], last, str(error)) from error
+            raise self._bad_value(self._column(self.source.cursor.timestamps[0]), last, str(error)) from error
         self._after = self._codec.resume(after)
+
+    def _column(self, name: str) -> Column:
+        return self._columns[find_column([column.name for column in self._columns], name)]
 
     def _moment_of(self, row: Row) -> Any:
         """The cursor's timestamp as the database stores it: the first that is not NULL."""
@@ -255,14 +348,17 @@ class TableReader:
         elif isinstance(value, Decimal) and value.is_finite() and value == value.to_integral_value():
             number = int(value)
         else:
-            raise self._bad_value(self._columns[self._incrementing], row, f"{value!r} is not a whole number")
+            raise self._bad_value(
+                self._column(self.source.cursor.incrementing), row, f"{value!r} is not a whole number"
+            )
         if number > _LARGEST_ID:
-            raise self._bad_value(self._columns[self._incrementing], row, f"{number} is more than an INT64 holds")
+            raise self._bad_value(
+                self._column(self.source.cursor.incrementing), row, f"{number} is more than an INT64 holds"
+            )
         return number
 
     def _bad_value(self, column: Column, row: Row, reason: str) -> TaskError:
-        names = [item.name for item in self._columns]
-        identity = ", ".join(f"{name}={row[find_column(names, name)]}" for name in self.source.identity)
+        identity = ", ".join(f"{name}={row[find_column(self._names, name)]}" for name in self.source.identity)
         return TaskError(
             f"{self.source.relation}: column '{column.name}' of the row {identity or 'read last'} cannot be "
             f"published: {reason}",

@@ -5,7 +5,7 @@ A column that needs nothing done costs nothing but its place in the dictionary.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,7 +36,8 @@ class Shape:
     def culprit(self, rows: Rows) -> tuple[int, Column, str]:
         """The row, the column and the reason why :attr:`convert` refused ``rows``."""
         singles = [
-            _compile([column], [conversion]) for column, conversion in zip(self.columns, self.conversions, strict=True)
+            compile_rows([column], [conversion])
+            for column, conversion in zip(self.columns, self.conversions, strict=True)
         ]
         for place, row in enumerate(rows):
             for column, single, value in zip(self.columns, singles, row, strict=True):
@@ -73,7 +74,7 @@ def shape_of(
         )
     value_schema = schema.struct({column.name: mapping.schema_of(column) for column in columns}, name)
     conversions = tuple(_full(mapping.conversion(column), normaliser(column)) for column in columns)
-    return Shape(tuple(columns), value_schema, _compile(columns, conversions), conversions)
+    return Shape(tuple(columns), value_schema, compile_rows(columns, conversions), conversions)
 
 
 def _full(conversion: Conversion, normalise: Normaliser | None) -> Conversion:
@@ -92,8 +93,18 @@ def _single_value(conversion: Conversion) -> Callable[[Any], Any]:
     return found
 
 
-def _compile(columns: Sequence[Column], conversions: Sequence[Conversion]) -> Callable[[Rows], list[dict[str, Any]]]:
-    """The source is made of column names (as literals) and of the templates in ``types`` only."""
+def compile_rows(
+    columns: Sequence[Column],
+    conversions: Sequence[Conversion],
+    *,
+    picked: Collection[str] | None = None,
+    more: int = 0,
+) -> Callable[[Rows], list[dict[str, Any]]]:
+    """A function from rows to records, which have the ``picked`` columns only; None = all.
+
+    Behind ``columns`` a row has ``more`` values that no record gets. The source is made of column names (as literals)
+    and of the templates in ``types`` only.
+    """
     namespace: dict[str, Any] = {"NullInRequiredError": NullInRequiredError}
     targets, members, required, guards = [], [], [], []
     for place, (column, conversion) in enumerate(zip(columns, conversions, strict=True)):
@@ -103,11 +114,14 @@ def _compile(columns: Sequence[Column], conversions: Sequence[Conversion]) -> Ca
         if column.nullable and code != value:
             code = f"None if {value} is None else {code}"
         targets.append(value)
+        if picked is not None and column.name not in picked:
+            continue
         members.append(f"{column.name!r}: {code}")
         if not column.nullable:
             required.append(f"{value} is None")
         if conversion.guard:
             guards.append((value, conversion.guard.format(v=value)))
+    targets += [f"m{place}" for place in range(more)]
     lines = ["def convert(rows):", " records = []", " append = records.append", f" for {', '.join(targets)}, in rows:"]
     if required:
         lines += [f"  if {' or '.join(required)}: raise NullInRequiredError"]

@@ -67,7 +67,9 @@ class SqlSourceTask(SourceTask):
         assert zone is not None, "the configuration was validated"
         mapping = TypeMapping(config.numeric, config.granularity, zone)
         for target in targets:
-            source = Source(target.relation, target.cursor, target.keys, target.identity, config, mapping)
+            source = Source(
+                target.relation, target.cursor, target.keys, target.identity, config, mapping, context.json_form
+            )
             position = stored[target.relation.table] or initial
             self._turns.append(_Turn(TableReader(source, session.database, position), first))
 

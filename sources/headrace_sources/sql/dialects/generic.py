@@ -10,10 +10,13 @@ from datetime import UTC, datetime, timedelta, tzinfo
 from decimal import Decimal
 from typing import Any, NamedTuple
 
-from sqlalchemy import URL, ColumnElement, Connection, FromClause, Select, TextClause, func, inspect, select, types
+from sqlalchemy import URL, ColumnElement, Connection, FromClause, func, inspect, select, types
 
+from headrace import JsonForm
+from headrace_sources.sql.rows import Shape
+from headrace_sources.sql.server_json import Query, ServerJson, Stream
 from headrace_sources.sql.timestamps import LocalCodec, MomentCodec, TimestampCodec, resolution_of
-from headrace_sources.sql.types import LOCALS, WIDE, Column, Kind, Normaliser
+from headrace_sources.sql.types import LOCALS, WIDE, Column, Kind, Normaliser, TypeMapping
 
 
 class TableName(NamedTuple):
@@ -25,14 +28,6 @@ class TableName(NamedTuple):
     def __str__(self) -> str:
         """The fully qualified name, as it stands in source partitions."""
         return f"{self.schema}.{self.name}" if self.schema else self.name
-
-
-class Stream(NamedTuple):
-    """A result that is being read: the driver's cursor (for its description), and how to go on with it."""
-
-    cursor: Any
-    fetchmany: Callable[[int], Sequence[Sequence[Any]]]
-    close: Callable[[], None]
 
 
 class Verdict(enum.Enum):
@@ -86,10 +81,15 @@ class Database:
         """The statement that makes an index; all names quoted."""
         return f"CREATE INDEX {name} ON {table} ({', '.join(expressions)})"
 
-    def stream(self, connection: Connection, query: Select[Any] | TextClause) -> Stream:
+    def stream(self, connection: Connection, query: Query) -> Stream:
         """Run ``query`` so that its rows come as they are asked for, where the driver can do that."""
         result = connection.execution_options(stream_results=True).execute(query)
         return Stream(result.cursor, result.fetchmany, result.close)
+
+    def roll_back(self, connection: Connection) -> None:
+        """Leave a transaction in which a statement of the driver's has failed."""
+        connection.rollback()
+        connection.connection.rollback()
 
     def primary_key(self, connection: Connection, table: TableName) -> tuple[str, ...]:
         """Column names, in order; empty when there is none."""
@@ -138,20 +138,39 @@ class Database:
             return MomentCodec(resolution)
         return LocalCodec(self.zone, resolution)
 
+    def server_json(
+        self,
+        connection: Connection,
+        shape: Shape,
+        signature: object,
+        mapping: TypeMapping,
+        form: JsonForm,
+        wanted: Sequence[str],
+        keys: Sequence[str],
+    ) -> ServerJson | None:
+        """The fast path of rows of ``shape``, see :func:`headrace_sources.sql.server_json.plan`; None = there is none.
+
+        ``signature`` is that of the plain path's result.
+        """
+        return None
+
     def unreadable(self, result: Any) -> tuple[int, list[str | None]] | None:
         """Place in its row of a value that the driver failed to read, and the row as text; None = it does not tell."""
         return None
 
 
-def run_raw(connection: Connection, cursor: Any, query: Select[Any] | TextClause) -> Stream:
-    """Run ``query`` on a cursor of the driver's: no SQLAlchemy rows are made, which take most of a fetch's time."""
+def run_raw(connection: Connection, cursor: Any, query: Query, wrap: Callable[[str], str] | None = None) -> Stream:
+    """Run ``query`` on a cursor of the driver's: no SQLAlchemy rows are made, which take most of a fetch's time.
+
+    ``wrap`` makes the final statement out of the compiled one.
+    """
     compiled = query.compile(dialect=connection.dialect)
     parameters: Any = compiled.params
     if compiled.positional:
         parameters = [compiled.params[name] for name in compiled.positiontup or ()]
     with ExitStack() as failed:
         failed.callback(cursor.close)
-        cursor.execute(compiled.string, parameters)
+        cursor.execute(wrap(compiled.string) if wrap else compiled.string, parameters)
         failed.pop_all()
     return Stream(cursor, cursor.fetchmany, cursor.close)
 

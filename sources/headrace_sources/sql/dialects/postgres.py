@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import tzinfo
 from functools import cache
-from typing import Any
+from typing import Any, cast
 
 import psycopg
 from psycopg.adapt import AdaptersMap
 from psycopg.types.string import TextLoader
 from sqlalchemy import URL, Connection, Select, TextClause, text
 
-from headrace_sources.sql.dialects.generic import Database, Stream, TableName, Verdict, run_raw
-from headrace_sources.sql.types import Column, Kind, Normaliser
+from headrace import JsonForm
+from headrace_sources.sql.dialects import postgres_json
+from headrace_sources.sql.dialects.generic import Database, TableName, Verdict, run_raw
+from headrace_sources.sql.rows import Shape
+from headrace_sources.sql.server_json import Piece, Query, ServerJson, Stream, plan
+from headrace_sources.sql.types import Column, Kind, Normaliser, TypeMapping
 from headrace_sources.sql.zones import find_zone
 
 # https://www.postgresql.org/docs/current/catalog-pg-type.html; OIDs of built-in types never change.
@@ -125,13 +129,16 @@ class Postgres(Database):
         return f"CREATE INDEX CONCURRENTLY {name} ON {table} ({', '.join(expressions)})"
 
     def stream(self, connection: Connection, query: Select[Any] | TextClause) -> Stream:
+        return self._stream(connection, query)
+
+    def _stream(self, connection: Connection, query: Query, wrap: Callable[[str], str] | None = None) -> Stream:
         raw = connection.connection.dbapi_connection
         assert isinstance(raw, psycopg.Connection)
         cursor = raw.cursor(name="headrace")  # a server-side cursor
         for oid, kind in self._kinds.items():
             if kind in (Kind.LOCAL_TEXT, Kind.MOMENT_TEXT):
                 cursor.adapters.register_loader(oid, TextLoader)
-        return run_raw(connection, cursor, query)
+        return run_raw(connection, cursor, query, wrap)
 
     def primary_key(self, connection: Connection, table: TableName) -> tuple[str, ...]:
         return tuple(connection.execute(text(_PRIMARY_KEY), table._asdict()).scalars())
@@ -165,6 +172,29 @@ class Postgres(Database):
 
     def normaliser(self, column: Column) -> Normaliser | None:
         return None  # psycopg, told what to load, gives exactly what the kinds promise
+
+    def server_json(
+        self,
+        connection: Connection,
+        shape: Shape,
+        signature: object,
+        mapping: TypeMapping,
+        form: JsonForm,
+        wanted: Sequence[str],
+        keys: Sequence[str],
+    ) -> ServerJson | None:
+        raw = connection.connection.dbapi_connection
+        assert isinstance(raw, psycopg.Connection)
+        if raw.info.parameter_status("server_encoding") == "SQL_ASCII" or raw.info.encoding != "utf-8":
+            return None  # a text may be anything there
+        oids = [oid for _, oid, _ in cast("tuple[tuple[str, int, int], ...]", signature)]
+        written = postgres_json.server_columns(shape.columns, oids, mapping, form, raw.info.server_version)
+        quote = connection.dialect.identifier_preparer.quote_identifier
+
+        def stream(connection: Connection, query: Query, names: Sequence[str], pieces: Sequence[Piece]) -> Stream:
+            return self._stream(connection, query, lambda sql: postgres_json.wrap(names, pieces, sql, quote))
+
+        return plan(shape, written, wanted, keys, form, stream)
 
     def unreadable(self, result: Any) -> tuple[int, list[str | None]] | None:
         """psycopg refuses a whole fetch for one date outside of Python's range; the raw values are still there."""

@@ -14,7 +14,8 @@ from sqlalchemy import URL, ColumnElement, Connection, FromClause, Select, TextC
 from sqlalchemy import text as sql
 
 from headrace import ConfigError, EnvironmentFault
-from headrace_sources.sql.dialects.generic import Database, Stream, TableName, Verdict, column_of, run_raw
+from headrace_sources.sql.dialects.generic import Database, TableName, Verdict, column_of, run_raw
+from headrace_sources.sql.server_json import Stream
 from headrace_sources.sql.timestamps import SECOND, LocalCodec, TimestampCodec, floor
 from headrace_sources.sql.types import INTEGERS, Column, Kind, Normaliser
 
