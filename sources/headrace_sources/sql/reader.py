@@ -169,11 +169,12 @@ class TableReader:
 
         That statement holds the table's lock until its transaction ends, so both see the same columns.
         """
-        self._verified = self._signature_now(connection) == self._signature
-        if not self._verified:
-            self.close()
-            self._look(connection)
-        return self._verified
+        if self._signature_now(connection) == self._signature:
+            self._verified = True
+            return True
+        self.close()
+        self._look(connection)
+        return False
 
     def _signature_now(self, connection: Connection) -> object:
         result = connection.execute(probe(self.source.relation))

@@ -126,11 +126,10 @@ def read(url: str, properties: Mapping[str, str], converter: Mapping[str, str], 
 
 @contextmanager
 def running(properties: Mapping[str, str], values: JsonConverter | None) -> Iterator[SourceTask]:
-    [config] = SqlSourceConnector().task_configs(properties, 1)
     stop_event = threading.Event()
     task = SqlSourceConnector.task_class()
     form = values.json_form() if values is not None else None
-    task.start(make_source_context(config, stop_event=stop_event, json_form=form))
+    task.start(make_source_context(properties, stop_event=stop_event, json_form=form))
     try:
         yield task
     finally:
@@ -161,15 +160,15 @@ def make_table(connection: psycopg.Connection, types: list[str], rows: list[tupl
         )
 
 
-@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.data())
 def test_both_paths_write_the_same_bytes(database: str, connection: psycopg.Connection, data: st.DataObject) -> None:
-    types = data.draw(st.lists(st.sampled_from(sorted(TYPES)), min_size=1, max_size=12))
+    types = data.draw(st.lists(st.sampled_from(sorted(TYPES)), min_size=4, max_size=24))
     row = st.tuples(*(st.one_of(st.none(), TYPES[type_]) for type_ in types))
     rows = data.draw(st.lists(row, min_size=1, max_size=5))
     make_table(connection, types, rows)
     properties = {
-        "table.whitelist": "t",
+        "tables": '[["public", "t"]]',  # as the connector writes it into a task's configuration
         "mode": "incrementing",
         "incrementing.column.name": "id",
         "pk.mode": data.draw(st.sampled_from(["none", "primary_key"])),
@@ -190,3 +189,90 @@ def test_both_paths_write_the_same_bytes(database: str, connection: psycopg.Conn
     assert fast.offsets == plain.offsets
     assert fast.error == plain.error
     assert plain.lazily == 0
+
+
+COMMON = {"tables": '[["public", "t"]]', "mode": "incrementing", "incrementing.column.name": "id"}
+PLAIN_JSON = {"schemas.enable": "false", "decimal.format": "NUMERIC"}
+USUAL = [
+    "boolean", "smallint", "integer", "bigint", "numeric", "numeric(10,2)", "text", "varchar(12)", "char(9)", "bytea",
+    "date", "time", "timestamp", "timestamptz", "uuid", "jsonb", "text[]", "mood", "interval", "inet",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("type_", USUAL)
+def test_the_fast_path_is_taken_for(database: str, connection: psycopg.Connection, type_: str) -> None:
+    make_table(connection, [type_, type_], [(None, None)])
+
+    assert read(database, COMMON, PLAIN_JSON, fast=True).lazily == 1
+
+
+@pytest.mark.parametrize(
+    ("type_", "value"),
+    [
+        ("numeric(10,2)", "NaN"),
+        ("date", "infinity"),
+        ("date", "0044-03-15 BC"),
+        ("date", "10000-01-01"),
+        ("time", "24:00"),
+        ("timestamp", "-infinity"),
+        ("timestamp", "10000-01-01"),
+        ("timestamptz", "0001-01-01 00:00+01"),
+        ("timestamptz", "9999-12-31 23:59:59.999999-01"),
+        ("double precision", "NaN"),
+    ],
+)
+@pytest.mark.parametrize("granularity", ["connect_logical", "micros_iso_datetime_string", "micros_long"])
+def test_what_the_plain_path_refuses_is_refused_with_the_same_words(
+    database: str, connection: psycopg.Connection, type_: str, value: str, granularity: str
+) -> None:
+    make_table(connection, [type_, "text", "text"], [(None, "a", "b"), (None, "a", "b"), (value, "a", "b")])
+    properties = {**COMMON, "batch.max.rows": "2", "timestamp.granularity": granularity}
+
+    plain = read(database, properties, PLAIN_JSON, fast=False)
+    fast = read(database, properties, PLAIN_JSON, fast=True)
+
+    assert plain.error
+    assert fast.error == plain.error
+    # The driver refuses all rows that it fetches together, the database none but the bad one.
+    assert len(fast.messages) == 2
+    assert fast.messages[: len(plain.messages)] == plain.messages
+
+
+@pytest.mark.parametrize(
+    ("change", "values"),
+    [
+        ("ALTER TABLE t ADD COLUMN more text DEFAULT 'new'", "3, 3, 'c', 'more'"),
+        ("ALTER TABLE t DROP COLUMN number", "3, 'c'"),
+        ("ALTER TABLE t RENAME COLUMN number TO other", "3, 3, 'c'"),
+        ("ALTER TABLE t ALTER COLUMN number TYPE text", "3, 'three', 'c'"),
+        ("ALTER TABLE t ALTER COLUMN word TYPE bytea USING '\\x00'", "3, 3, '\\xff'"),
+        ("ALTER TABLE t ALTER COLUMN number DROP NOT NULL", "3, NULL, 'c'"),
+        ("DROP TABLE t; CREATE TABLE t (id bigint PRIMARY KEY, price float8)", "3, 0.5"),
+    ],
+)
+def test_a_table_that_changes_is_read_as_it_is(
+    database: str, connection: psycopg.Connection, change: str, values: str
+) -> None:
+    properties = {"connection.url": database, **COMMON, "poll.interval.ms": "0"}
+    found: dict[bool, list[bytes | None]] = {}
+    for fast in (False, True):
+        connection.execute(
+            "DROP TABLE IF EXISTS t; CREATE TABLE t (id int PRIMARY KEY, number int NOT NULL, word text)"
+        )
+        connection.execute("INSERT INTO t VALUES (1, 1, 'a'), (2, 2, 'b')")
+        converter = JsonConverter()
+        converter.configure({"schemas.enable": "true"}, is_key=False)
+        with running(properties, converter if fast else None) as task:
+            batches = [task.poll()]
+            connection.execute(change.encode())
+            connection.execute(f"INSERT INTO t VALUES ({values})".encode())
+            batches.append(task.poll())
+            connection.execute(f"INSERT INTO t VALUES ({values.replace('3', '4', 1)})".encode())
+            batches.append(task.poll())
+        found[fast] = []
+        for batch in batches:
+            assert isinstance(batch, SourceBatch)
+            found[fast] += converter.to_bytes("t", batch.value_schema, batch.values)
+
+    assert found[True] == found[False]
+    assert len(found[True]) == 4
