@@ -1,4 +1,4 @@
-"""Commands about configurations and plugins: ``validate``, ``check``, ``plugins``, ``describe``, ``schema``."""
+"""Commands about configurations and plugins: ``validate``, ``check``, ``plugins``, ``schema``."""
 
 from __future__ import annotations
 
@@ -13,12 +13,10 @@ import typer
 
 from headrace.cli.loading import Loaded, load
 from headrace.cli.output import JsonFlag, err, out, print_findings, print_json, print_table
-from headrace.config import ConfigModel, KeyDefinition, nearest
 from headrace.errors import ConfigError, Finding, HeadraceError
 from headrace.files import ConfigFile, read_config_file
-from headrace.reference import definitions_answer, definitions_of, facts_of, json_schema, type_text
+from headrace.reference import json_schema
 from headrace.registry import Kind, Plugin, Registry
-from headrace.settings import WorkerSettings
 from headrace.validation import located
 
 Files = Annotated[
@@ -30,7 +28,6 @@ Files = Annotated[
 AdminCheck = Callable[[Mapping[str, str]], str]
 """Kafka client settings → the cluster's id. Raises as ``broker/ports.py`` says."""
 
-WORKER = "worker"
 _MISTAKE, _ENVIRONMENT = 2, 3  # exit codes
 
 
@@ -98,34 +95,6 @@ def plugins(json: JsonFlag = False) -> None:
     for view in views:
         if view["error"]:
             err.print(f"{view['name']}: {view['error']}", style="red", markup=False)
-
-
-def describe(
-    plugin: Annotated[str, typer.Argument(metavar="PLUGIN", help="Name or class of a plugin, or 'worker'.")],
-    key: Annotated[str | None, typer.Argument(metavar="[KEY]", help="One key, in full.", show_default=False)] = None,
-    json: JsonFlag = False,
-) -> None:
-    """The keys of a plugin or of the worker: meaning, type, default.
-
-    headrace describe SqlSource
-
-    headrace describe ElasticsearchSink batch.size
-
-    headrace describe worker
-    """
-    keys = _keys(plugin)
-    if not keys and not json:
-        out.print(f"{plugin} has no keys", markup=False)
-        return
-    if key is not None:
-        keys = [_one_key(plugin, key, keys)]
-    if json:
-        answer = definitions_answer(keys)
-        print_json(answer[0] if key is not None and answer else answer)
-    elif key is not None:
-        _print_key(*keys[0])
-    else:
-        print_table(("key", "type", "default", "meaning"), (_row(model, item) for model, item in keys))
 
 
 def schema(
@@ -232,46 +201,3 @@ def _plugin_view(plugin: Plugin) -> dict[str, Any]:
         }
     except ConfigError as error:
         return view | {"error": str(error)}
-
-
-def _keys(name: str) -> list[tuple[type[ConfigModel], KeyDefinition]]:
-    if name == WORKER:
-        return [(WorkerSettings, item) for item in WorkerSettings.definitions()]
-    registry = Registry()
-    for kind in Kind:
-        try:
-            return definitions_of(registry.find(kind, name))
-        except ConfigError as error:
-            if error.code != "plugin.unknown":
-                raise
-    names = [plugin.name for plugin in registry.plugins()]
-    hint = nearest(name, [*names, WORKER]) or "`headrace plugins` lists all"
-    raise ConfigError(f"no plugin answers to '{name}'", code="plugin.unknown", hint=hint)
-
-
-def _one_key(
-    plugin: str, name: str, keys: Sequence[tuple[type[ConfigModel], KeyDefinition]]
-) -> tuple[type[ConfigModel], KeyDefinition]:
-    for model, item in keys:
-        if name == item.name:
-            return model, item
-    for model, item in keys:
-        if item.family and name.startswith(item.name):
-            return model, item
-    hint = nearest(name, [item.name for _, item in keys]) or f"`headrace describe {plugin}` lists all"
-    raise ConfigError(f"{plugin} has no key '{name}'", code="config.unknown_key", hint=hint)
-
-
-def _row(model: type[ConfigModel], item: KeyDefinition) -> tuple[str, str, str, str]:
-    name = f"{item.name}*" if item.family else item.name
-    facts = facts_of(model, item)
-    default = "(required)" if item.required else facts.default or ""
-    return name, type_text(item, facts).replace("`", ""), default, item.doc
-
-
-def _print_key(model: type[ConfigModel], item: KeyDefinition) -> None:
-    name, kind, default, doc = _row(model, item)
-    facts = [kind, default if item.required else f"default: {default}" if default else "no default"]
-    out.print(name, style="bold", markup=False)
-    out.print("  " + ", ".join([*facts, f"importance: {item.importance}"]), markup=False)
-    out.print("  " + doc, markup=False)

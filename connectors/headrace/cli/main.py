@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from headrace.cli import configs, connectors, run, stack
+from headrace.cli import configs, connectors, describe, run, stack
 from headrace.cli.output import print_error
 from headrace.errors import HeadraceError
 
@@ -30,7 +30,7 @@ app.command()(run.run)
 app.command()(configs.validate)
 app.command()(configs.check)
 app.command()(configs.plugins)
-app.command()(configs.describe)
+app.command()(describe.describe)
 app.command()(configs.schema)
 app.add_typer(connectors.app)
 app.command()(stack.up)

@@ -35,8 +35,13 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Non
         table.add_row(*(cell if isinstance(cell, Text) else Text(str(cell)) for cell in row))
     for column in table.columns:
         column.overflow = "fold"  # a long name without blanks goes on in the next line
-    console = out if out.is_terminal else Console(highlight=False, width=_UNBOUNDED)
-    console.print(table, soft_wrap=False)
+    if out.is_terminal:
+        out.print(table, soft_wrap=False)
+        return
+    plain = Console(highlight=False, width=_UNBOUNDED)
+    with plain.capture() as capture:
+        plain.print(table, soft_wrap=False)
+    sys.stdout.write("".join(f"{line.rstrip()}\n" for line in capture.get().splitlines()))
 
 
 def print_findings(findings: Iterable[Finding]) -> None:

@@ -18,7 +18,7 @@ from headrace import ConfigModel, Finding, RetriableError, Secret, SinkConnector
 from headrace.builtin.config_providers.env import EnvConfigProvider
 from headrace.builtin.config_providers.file import FileConfigProvider
 from headrace.builtin.converters.json import JsonConverter
-from headrace.cli import configs, loading, output
+from headrace.cli import configs, describe, loading, output
 from headrace.cli.main import app
 from headrace.errors import ConfigError, EnvironmentFault, HeadraceError
 from headrace.registry import Kind, Plugin, Registry
@@ -65,7 +65,7 @@ def shop(monkeypatch: pytest.MonkeyPatch) -> type[ShopSinkConnector]:
     for _, _, cls in installed:
         monkeypatch.setattr(module, cls.__name__, cls, raising=False)
     monkeypatch.setitem(sys.modules, "cli_shop", module)
-    for user in (loading, configs):
+    for user in (loading, configs, describe):
         monkeypatch.setattr(user, "Registry", lambda: Registry(plugins))
     monkeypatch.setattr(ShopSinkConnector, "checked", [])
     monkeypatch.setattr(ShopSinkConnector, "answer", [])
@@ -266,10 +266,13 @@ class TestPlugins:
 
 
 class TestDescribe:
-    def test_nothing_is_cut_off_a_terminal(self) -> None:
-        line = next(line for line in run("describe", "ShopSink").stdout.splitlines() if "batch.size" in line)
-        assert LONG in line
-        assert line.split()[:5] == ["batch.size", "number", "≥", "1", "10"]
+    def test_a_key_is_one_line_to_grep_and_its_meaning_below(self) -> None:
+        lines = run("describe", "ShopSink").stdout.splitlines()
+        place = next(number for number, line in enumerate(lines) if line.startswith("batch.size"))
+        assert lines[place] == "batch.size  number ≥ 1, default 10, importance medium"
+        assert LONG in "".join(line.strip() for line in lines[place + 1 : place + 8])
+        assert "Error Handling" in lines
+        assert all(line == line.rstrip() for line in lines)
 
     def test_a_terminal_wraps_and_cuts_nothing(self, monkeypatch: pytest.MonkeyPatch) -> None:
         terminal = Console(force_terminal=True, width=60, color_system=None, soft_wrap=True)
@@ -282,9 +285,9 @@ class TestDescribe:
 
     def test_one_key(self) -> None:
         text = run("describe", "ShopSink", "connection.url").stdout
-        assert "(required)" in text
+        assert "required" in text
         assert "Where the shop is." in text
-        assert "default: none" in run("describe", "ShopSink", "errors.tolerance").stdout
+        assert "default none" in run("describe", "ShopSink", "errors.tolerance").stdout
         assert "producer.override.*" in run("describe", "ShopSink", "producer.override.acks").stdout
 
     def test_the_worker(self) -> None:

@@ -1,0 +1,107 @@
+"""``headrace describe``: the keys of a plugin or of the worker, to be read on a terminal."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+from rich.text import Text
+
+from headrace.cli.output import JsonFlag, out, print_json
+from headrace.config import ConfigModel, KeyDefinition, nearest
+from headrace.errors import ConfigError
+from headrace.reference import definitions_answer, definitions_of, facts_of, type_text
+from headrace.registry import Kind, Registry
+from headrace.settings import WorkerSettings
+
+WORKER = "worker"
+_WIDEST = 100
+"""Columns: longer lines of prose are hard to read, however wide the terminal is."""
+
+Key = tuple[type[ConfigModel], KeyDefinition]
+"""A key and the model that says how it is parsed."""
+
+
+def describe(
+    plugin: Annotated[str, typer.Argument(metavar="PLUGIN", help="Name or class of a plugin, or 'worker'.")],
+    key: Annotated[str | None, typer.Argument(metavar="[KEY]", help="One key, in full.", show_default=False)] = None,
+    json: JsonFlag = False,
+) -> None:
+    """The keys of a plugin or of the worker: meaning, type, default.
+
+    headrace describe SqlSource
+
+    headrace describe ElasticsearchSink batch.size
+
+    headrace describe worker
+    """
+    keys = _keys(plugin)
+    if not keys and not json:
+        out.print(f"{plugin} has no keys", markup=False)
+        return
+    if key is not None:
+        keys = [_one_key(plugin, key, keys)]
+    if json:
+        answer = definitions_answer(keys)
+        print_json(answer[0] if key is not None and answer else answer)
+    elif key is not None:
+        _print_key(*keys[0])
+    else:
+        _print_all(keys)
+
+
+def _keys(name: str) -> list[Key]:
+    if name == WORKER:
+        return [(WorkerSettings, item) for item in WorkerSettings.definitions()]
+    registry = Registry()
+    for kind in Kind:
+        try:
+            return definitions_of(registry.find(kind, name))
+        except ConfigError as error:
+            if error.code != "plugin.unknown":
+                raise
+    names = [plugin.name for plugin in registry.plugins()]
+    hint = nearest(name, [*names, WORKER]) or "`headrace plugins` lists all"
+    raise ConfigError(f"no plugin answers to '{name}'", code="plugin.unknown", hint=hint)
+
+
+def _one_key(plugin: str, name: str, keys: Sequence[Key]) -> Key:
+    for model, item in keys:
+        if name == item.name:
+            return model, item
+    for model, item in keys:
+        if item.family and name.startswith(item.name):
+            return model, item
+    hint = nearest(name, [item.name for _, item in keys]) or f"`headrace describe {plugin}` lists all"
+    raise ConfigError(f"{plugin} has no key '{name}'", code="config.unknown_key", hint=hint)
+
+
+def _print_all(keys: Sequence[Key]) -> None:
+    """By group, in the order of the models."""
+    groups: dict[str, list[Key]] = {}
+    for model, item in keys:
+        groups.setdefault(item.group or "Other", []).append((model, item))
+    for number, (group, members) in enumerate(groups.items()):
+        if number:
+            out.print()
+        out.print(group, style="bold underline", markup=False)
+        for model, item in members:
+            _print_key(model, item)
+
+
+def _print_key(model: type[ConfigModel], item: KeyDefinition) -> None:
+    """What one may write, in one line that ``grep`` finds; below it what it means."""
+    facts = facts_of(model, item)
+    name = f"{item.name}*" if item.family else item.name
+    says = [type_text(item, facts).replace("`", "")]
+    if item.required:
+        says.append("required")
+    elif not item.family:
+        says.append(f"default {facts.default}" if facts.default else "no default")
+    says.append(f"importance {item.importance}")
+    out.print(Text.assemble((name, "bold cyan"), "  ", ", ".join(says)))
+    width = min(out.width, _WIDEST)
+    text = textwrap.fill(item.doc, width, initial_indent="    ", subsequent_indent="    ", break_on_hyphens=False)
+    out.print(text, markup=False)
