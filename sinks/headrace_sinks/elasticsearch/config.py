@@ -129,7 +129,8 @@ class ElasticsearchSinkConfig(IndexKeys):
         "schema.ignore",
         default=False,
         doc="true: Elasticsearch chooses the mapping of a new index by its templates and by what it sees. false: a new "
-        "index gets the mapping that the schema of its first record says; values without a schema stop the task.",
+        "index gets the mapping that the schema of its first record says; of values without a schema Elasticsearch "
+        "chooses (in Kafka Connect they stop the task).",
         group=CONVERSION,
     )
     topic_schema_ignore: CommaList = key(

@@ -14,7 +14,6 @@ from headrace import (
     EnvironmentFault,
     Finding,
     HeadraceError,
-    JsonValues,
     RetriableError,
     Schema,
     SinkBatch,
@@ -139,20 +138,10 @@ class Indices:
         return name
 
     def _maps(self, batch: SinkBatch) -> bool:
-        """Whether the batch says how to map its index. Tombstones say nothing."""
+        """Whether the batch says how to map its index. Tombstones and values without a schema say nothing."""
         if self._resources or self._config.ignores_schema(batch.topic):
             return False
-        if batch.value_schema is not None:
-            return bool(batch.value_schema.fields)
-        values = batch.values.texts if isinstance(batch.values, JsonValues) else batch.values
-        if self._declared or all(value is None for value in values):
-            return False
-        raise TaskError(
-            f"records of topic '{batch.topic}' have no schema, and schema.ignore is false",
-            code="elasticsearch.schema_missing",
-            hint="schema.ignore: true lets Elasticsearch choose the mapping; 'mapping.fields' declare it; or use a "
-            "converter with schemas",
-        )
+        return batch.value_schema is not None and bool(batch.value_schema.fields)
 
     def _is_fit(self, name: str, schema: Schema | None) -> bool:
         known = self._fits.get(name)

@@ -460,14 +460,12 @@ class TestMapping:
         assert sink.put(batch({"id": 1, "name": "x"}, schema=self.of, first=1)) == []
         assert server.indices["orders"]["properties"]["id"] == {"type": "integer"}
 
-    def test_values_without_schema_stop_the_task_before_anything_is_written(
+    def test_values_without_schema_are_mapped_by_elasticsearch(
         self, make_sink: Make, batch: Batch, server: Any
     ) -> None:
-        with pytest.raises(TaskError, match=r"schema\.ignore is false") as raised:
-            make_sink(schema_ignore="false").put(batch({"a": 1}))
+        assert make_sink(schema_ignore="false").put(batch({"a": 1})) == []
 
-        assert raised.value.code == "elasticsearch.schema_missing"
-        assert server.bulks == []
+        assert server.indices["orders"] == {}
 
     def test_schema_ignored_for_one_topic(self, make_sink: Make, batch: Batch, server: Any) -> None:
         sink = make_sink(schema_ignore="false", topic_schema_ignore="orders")
