@@ -92,7 +92,7 @@ class Indices:
     def ensure(self, batch: SinkBatch) -> str:
         """The index of the batch's topic, ready for it.
 
-        Raises DataError when the topic gives no index name, TaskError when a schema is needed and missing,
+        Raises DataError when the topic gives no index name,
         EnvironmentFault and RetriableError.
         """
         name = self._name(batch.topic)
