@@ -1,5 +1,5 @@
 """Rows of SQL databases to Kafka: the JDBC source connector's keys, offsets and records, on SQLAlchemy."""
 
-from headrace_sources.sql.connector import SqlSourceConnector
+from headrace_sources.sql.connector import JdbcSourceConnector, SqlSourceConnector
 
-__all__ = ["SqlSourceConnector"]
+__all__ = ["JdbcSourceConnector", "SqlSourceConnector"]

@@ -1,21 +1,24 @@
-"""Which tables there are, which of them are meant, and whether they can be read the way the configuration says."""
+"""One table, or the query, as it is in the database: can it be read the way the configuration says, and is it wise?"""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from difflib import get_close_matches
 
 from sqlalchemy import Connection, inspect
 
-from headrace import ConfigError, Finding
+from headrace import Finding
 from headrace_sources.sql.config import SqlSourceConfig
 from headrace_sources.sql.dialects import Database
 from headrace_sources.sql.dialects.generic import TableName
 from headrace_sources.sql.queries import Cursor, Relation, without_cursor
+from headrace_sources.sql.query_checks import inner_text
 from headrace_sources.sql.reader import describe
 from headrace_sources.sql.rows import find_column
+from headrace_sources.sql.tables import WantedCursor, wanted_cursor
 from headrace_sources.sql.types import INTEGERS, TIMESTAMPS, Column, Kind
 
 
@@ -35,66 +38,28 @@ class Target:
         return self.primary_key or self.keys or self.cursor.names
 
 
-def wanted_tables(connection: Connection, database: Database, config: SqlSourceConfig) -> list[TableName]:
-    """Tables that the white or black list means, sorted. Raises ConfigError with every name that means nothing."""
-    existing = list_tables(connection, database, config)
-    listed = config.whitelist or config.blacklist
-    key = "table.whitelist" if config.whitelist else "table.blacklist"
-    known = {name for table in existing for name in _names(table)}
-    unknown = [name for name in listed if not any(_means(name, table, config) for table in existing)]
-    if unknown:
-        raise ConfigError(findings=[_missing_table(name, known, key, connection) for name in unknown])
-    chosen = [
-        table for table in existing if any(_means(name, table, config) for name in listed) == bool(config.whitelist)
-    ]
-    if not chosen:
-        text = f"no table is left: table.blacklist names all {len(existing)}"
-        raise ConfigError(findings=[Finding("sql.missing_table", text, key, "shorten table.blacklist")])
-    if clashes := list(_clashes(chosen, config.topic_prefix)):
-        raise ConfigError(findings=clashes)
-    return chosen
-
-
-def list_tables(connection: Connection, database: Database, config: SqlSourceConfig) -> list[TableName]:
-    """All tables of the wanted types and schemas, sorted."""
-    inspector = inspect(connection)
-    types = {item.upper() for item in config.table_types}
-    default = inspector.default_schema_name
-    found: set[TableName] = set()
-    for name in inspector.get_schema_names():
-        if name in database.system_schemas or not _like(config.schema_pattern, name):
-            continue
-        # SQLite's only schema is no part of a table's name.
-        schema = None if connection.dialect.name == "sqlite" else name
-        if schema is None and name != default and default is not None:
-            continue
-        if types & {"TABLE", "PARTITIONED TABLE", "BASE TABLE"}:
-            found.update(TableName(schema, table) for table in inspector.get_table_names(schema))
-        if "VIEW" in types:
-            found.update(TableName(schema, table) for table in inspector.get_view_names(schema))
-        if "MATERIALIZED VIEW" in types:
-            found.update(TableName(schema, table) for table in inspector.get_materialized_view_names(schema))
-    return sorted(found, key=str)
-
-
 def look_at(
     connection: Connection, database: Database, config: SqlSourceConfig, table: TableName | None
 ) -> tuple[Target | None, list[Finding]]:
     """What is there, and everything that keeps it from being read (then there is no target) or is unwise."""
-    relation = Relation(table, config.query, config.quoting == "always")
+    query = inner_text(config.query, connection.dialect.name) if table is None else ""
+    relation = Relation(table, query, config.quoting == "always")
     primary_key = database.primary_key(connection, table) if table else ()
     columns = describe(connection, database, relation)
     findings: list[Finding] = []
-    timestamps = tuple(_column(name, columns, relation, "timestamp.column.name", findings) for name in _stamps(config))
-    incrementing = _incrementing(config, columns, primary_key, relation, findings)
+    wanted = wanted_cursor(config, table)
+    findings += wanted.findings
+    timestamps = tuple(_column(name, columns, relation, wanted.timestamps_key, findings) for name in wanted.timestamps)
+    incrementing = _incrementing(config, wanted, columns, primary_key, relation, findings)
     keys = _keys(config, columns, primary_key, relation, findings)
     cursor = Cursor(tuple(timestamps), incrementing)
     if any(item.severity == "error" for item in findings):
         return None, findings
     by_name = {column.name: column for column in columns}
     findings += _cursor_findings(
-        config, database.timestamps_by_value, relation, [by_name[n] for n in timestamps], by_name.get(incrementing)
-    )
+        config, wanted, database.timestamps_by_value, relation, [by_name[n] for n in timestamps],
+        by_name.get(incrementing),
+    )  # fmt: skip
     target = Target(relation, columns, primary_key, cursor, keys)
     return (None if any(item.severity == "error" for item in findings) else target), findings
 
@@ -141,37 +106,36 @@ def _plain(expression: str) -> str:
     return re.sub(r"[\s\"`()]", "", expression).lower()
 
 
-def _stamps(config: SqlSourceConfig) -> tuple[str, ...]:
-    return config.timestamps if "timestamp" in config.mode else ()
-
-
 def _column(name: str, columns: Sequence[Column], relation: Relation, key: str, findings: list[Finding]) -> str:
     names = [column.name for column in columns]
-    try:
-        return names[find_column(names, name)]
-    except KeyError:
-        close = get_close_matches(name, names, n=2, cutoff=0.6)
-        hint = f"did you mean {' or '.join(map(repr, close))}?" if close else f"its columns: {', '.join(names)}"
-        findings.append(Finding("sql.missing_column", f"{relation} has no column '{name}'", key, hint))
-        return name
+    # The JVM's connector, which glues its WHERE to the query, needs "t.column" where two tables have the column.
+    candidates = [name] if relation.table else [name, name.rpartition(".")[2]]
+    for candidate in candidates:
+        with suppress(KeyError):
+            return names[find_column(names, candidate)]
+    close = get_close_matches(name, names, n=2, cutoff=0.6)
+    hint = f"did you mean {' or '.join(map(repr, close))}?" if close else f"its columns: {', '.join(names)}"
+    findings.append(Finding("sql.missing_column", f"{relation} has no column '{name}'", key, hint))
+    return name
 
 
 def _incrementing(
     config: SqlSourceConfig,
+    wanted: WantedCursor,
     columns: Sequence[Column],
     primary_key: Sequence[str],
     relation: Relation,
     findings: list[Finding],
 ) -> str:
-    key = "incrementing.column.name"
     if "incrementing" not in config.mode:
         return ""
-    if config.incrementing:
-        return _column(config.incrementing, columns, relation, key, findings)
+    if wanted.incrementing:
+        return _column(wanted.incrementing, columns, relation, wanted.incrementing_key, findings)
     if len(primary_key) == 1 and any(c.name == primary_key[0] and c.kind in INTEGERS for c in columns):
         return primary_key[0]
     text = f"{relation} has no primary key of one integer column to be the incrementing column"
-    findings.append(Finding("sql.missing_column", text, key, "name the column whose values grow"))
+    hint = "name the column whose values grow"
+    findings.append(Finding("sql.missing_column", text, wanted.incrementing_key, hint))
     return ""
 
 
@@ -182,17 +146,18 @@ def _keys(
     relation: Relation,
     findings: list[Finding],
 ) -> tuple[str, ...]:
-    if config.pk_mode == "fields":
+    if config.pk_mode == "fields" or (config.pk_mode == "auto" and config.pk_fields):
         return tuple(_column(name, columns, relation, "pk.fields", findings) for name in config.pk_fields)
     if config.pk_mode == "primary_key" and not primary_key:
         text = f"{relation} has no primary key"
         hint = "name the key's columns in pk.fields and set pk.mode to fields, or set pk.mode to none"
         findings.append(Finding("sql.no_primary_key", text, "pk.mode", hint))
-    return primary_key if config.pk_mode == "primary_key" else ()
+    return primary_key if config.pk_mode in ("auto", "primary_key") else ()
 
 
 def _cursor_findings(
     config: SqlSourceConfig,
+    wanted: WantedCursor,
     by_value: bool,
     relation: Relation,
     timestamps: Sequence[Column],
@@ -201,10 +166,10 @@ def _cursor_findings(
     for column in timestamps:
         if not by_value and column.kind not in TIMESTAMPS and column.kind is not Kind.UNKNOWN:
             text = f"{relation}: '{column.name}' is of type {column.kind.value}, not a timestamp"
-            yield Finding("sql.cursor_type", text, "timestamp.column.name", "name a column of a timestamp type")
+            yield Finding("sql.cursor_type", text, wanted.timestamps_key, "name a column of a timestamp type")
     if not by_value and len({column.kind for column in timestamps}) > 1:
         text = f"{relation}: of {', '.join(c.name for c in timestamps)} some have a time zone and some have not"
-        yield Finding("sql.cursor_type", text, "timestamp.column.name", "name columns of one type")
+        yield Finding("sql.cursor_type", text, wanted.timestamps_key, "name columns of one type")
     if incrementing and not (
         incrementing.kind in INTEGERS
         or incrementing.kind is Kind.UNKNOWN
@@ -212,55 +177,18 @@ def _cursor_findings(
     ):
         text = f"{relation}: '{incrementing.name}' is of type {incrementing.kind.value}, not a whole number"
         hint = "name an integer column; for other ids use mode timestamp"
-        yield Finding("sql.cursor_type", text, "incrementing.column.name", hint)
+        yield Finding("sql.cursor_type", text, wanted.incrementing_key, hint)
     if relation.table is None or not config.validate_non_null:
         return  # of a query's columns nobody knows whether they can be NULL
     hint = "ALTER the column to NOT NULL, or set validate.non.null to false: rows with NULL there are never read"
     if timestamps and all(column.nullable for column in timestamps):
         names = ", ".join(column.name for column in timestamps)
         text = f"{relation}: {names} can be NULL"
-        yield Finding("sql.nullable_cursor", text, "timestamp.column.name", hint)
+        yield Finding("sql.nullable_cursor", text, wanted.timestamps_key, hint)
     if incrementing and incrementing.nullable:
         text = f"{relation}: {incrementing.name} can be NULL"
-        yield Finding("sql.nullable_cursor", text, "incrementing.column.name", hint)
+        yield Finding("sql.nullable_cursor", text, wanted.incrementing_key, hint)
 
 
 def _cursor_key(cursor: Cursor) -> str:
     return "timestamp.column.name" if cursor.timestamps else "incrementing.column.name"
-
-
-def _names(table: TableName) -> tuple[str, ...]:
-    return table.name, str(table), ".".join(f'"{part}"' for part in table if part)
-
-
-def _means(name: str, table: TableName, config: SqlSourceConfig) -> bool:
-    if config.quoting == "never":
-        return name.lower() in [known.lower() for known in _names(table)]
-    return name in _names(table)
-
-
-def _missing_table(name: str, known: Iterable[str], key: str, connection: Connection) -> Finding:
-    close = get_close_matches(name, sorted(known), n=2, cutoff=0.6)
-    database = connection.engine.url.database
-    if close:
-        hint = f"did you mean {' or '.join(map(repr, close))}?"
-    else:
-        hint = "views need VIEW in table.types; tables of other users need a grant"
-    return Finding("sql.missing_table", f"there is no table '{name}' in database '{database}'", key, hint)
-
-
-def _clashes(tables: Sequence[TableName], prefix: str) -> Iterable[Finding]:
-    for name in sorted({table.name for table in tables}):
-        same = [str(table) for table in tables if table.name == name]
-        if len(same) > 1:
-            text = f"{' and '.join(same)} would both go to topic {prefix}{name}"
-            hint = "name one of them with its schema in table.whitelist; make a second connector for the other"
-            yield Finding("sql.ambiguous_topic", text, "table.whitelist", hint)
-
-
-def _like(pattern: str | None, name: str) -> bool:
-    """SQL LIKE."""
-    if pattern is None:
-        return True
-    parts = {"%": ".*", "_": "."}
-    return re.fullmatch("".join(parts.get(char, re.escape(char)) for char in pattern), name) is not None

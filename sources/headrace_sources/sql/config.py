@@ -1,16 +1,12 @@
-"""The configuration of the SQL source: the JDBC source connector's keys, and two of ours for record keys."""
+"""The configuration of the SQL source: the JDBC source connector's keys, and those of ours."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
 from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import TypeAdapter, ValidationError
-
 from headrace import LOWER, UPPER, CommaList, ConfigModel, Duration, Finding, Secret, family, key
-from headrace_sources.sql.urls import connection_url
-from headrace_sources.sql.zones import find_zone, nearest_zones
+from headrace_sources.sql.config_rules import config_problems
 
 Mode = Annotated[Literal["bulk", "incrementing", "timestamp", "timestamp+incrementing"], LOWER]
 NumericMapping = Annotated[Literal["none", "precision_only", "best_fit", "best_fit_eager_double"], LOWER]
@@ -26,22 +22,22 @@ Granularity = Annotated[
     ],
     LOWER,
 ]
+PkMode = Annotated[Literal["auto", "none", "primary_key", "fields"], LOWER]
+PK_MODE_DOC = (
+    "The records' key (headrace's own; the JVM's JDBC source writes none). `auto`: the columns in `pk.fields`, else "
+    "the table's primary key, else no key. `none`: no key. `primary_key`: the table's primary key, which must be "
+    "there. `fields`: the columns in `pk.fields`. One column: its value is the key; several: a struct of them. Rows of one "
+    "key stay in order in one Kafka partition."
+)
 Isolation = Annotated[
     Literal["DEFAULT", "READ_UNCOMMITTED", "READ_COMMITTED", "REPEATABLE_READ", "SERIALIZABLE", "SQL_SERVER_SNAPSHOT"],
     UPPER,
 ]
 
-_DATABASE, _MODE, _RECORDS, _POLLING = "Database", "Mode", "Records", "Polling"
-_DURATION: TypeAdapter[int] = TypeAdapter(Duration)
-_TOPIC = re.compile(r"[a-zA-Z0-9._-]*")
+_DATABASE, _TABLES, _MODE, _RECORDS, _POLLING = "Database", "Tables", "Mode", "Records", "Polling"
 
 # Keys of the JVM's connector whose effect cannot be left out without harm: what to write instead.
 _INSTEAD = {
-    "table.include.list": "name the tables in table.whitelist",
-    "table.exclude.list": "name the tables to leave out in table.blacklist",
-    "timestamp.columns.mapping": "use timestamp.column.name; make a connector for each group that differs",
-    "incrementing.column.mapping": "use incrementing.column.name; make a connector for each group that differs",
-    "query.masked": "use query, with a placeholder such as ${env:NAME} for what must not be seen",
     "incrementing.initial": "leave it out: the first read begins with the smallest value, negative ones included",
     "jdbc.credentials.provider.class": "use connection.user and connection.password with placeholders: ${env:NAME}",
 }
@@ -117,20 +113,43 @@ class SqlSourceConfig(ConfigModel):
         default="",
         doc="Tables to read: bare names (`offers`) or with the schema (`public.offers`), exact.",
         importance="high",
-        group=_DATABASE,
+        group=_TABLES,
     )
     blacklist: CommaList = key(
         "table.blacklist",
         default="",
-        doc="Read every table but these. Together with `table.whitelist`: refused.",
-        group=_DATABASE,
+        doc="Read every table but these. Without effect beside `table.whitelist`.",
+        group=_TABLES,
+    )
+    include: CommaList = key(
+        "table.include.list",
+        default="",
+        doc="Tables to read, as regular expressions between commas; each must match a whole name with its schema: "
+        "`public\\.orders_.*`. Not together with `table.whitelist` or `table.blacklist`.",
+        importance="high",
+        group=_TABLES,
+    )
+    exclude: CommaList = key(
+        "table.exclude.list",
+        default="",
+        doc="Tables to leave out of those in `table.include.list`, as regular expressions of the same kind.",
+        group=_TABLES,
+    )
+    catalog_pattern: str | None = key(
+        "catalog.pattern",
+        default=None,
+        doc="Consider only tables of this database (SQL LIKE pattern). With MySQL and MariaDB, where a database is "
+        "what others call a schema, it is the same as `schema.pattern`; elsewhere only the connection's own database "
+        "can be read, and another name is an error.",
+        importance="low",
+        group=_TABLES,
     )
     schema_pattern: str | None = key(
         "schema.pattern",
         default=None,
         doc="Consider only tables of schemas that match this SQL LIKE pattern (`%` any text, `_` any character). "
         "Not given = all schemas but the database's own.",
-        group=_DATABASE,
+        group=_TABLES,
     )
     table_types: CommaList = key(
         "table.types",
@@ -138,7 +157,7 @@ class SqlSourceConfig(ConfigModel):
         doc="Kinds of tables to consider: `TABLE`, `VIEW`, `MATERIALIZED VIEW`, `PARTITIONED TABLE` "
         "(a partitioned table is always considered as a `TABLE`, too).",
         importance="low",
-        group=_DATABASE,
+        group=_TABLES,
     )
 
     mode: Mode = key(
@@ -156,11 +175,29 @@ class SqlSourceConfig(ConfigModel):
         "is one integer column.",
         group=_MODE,
     )
+    incrementing_mapping: CommaList = key(
+        "incrementing.column.mapping",
+        default="",
+        doc="The incrementing columns of tables that differ: `regular expression:column` between commas, as in "
+        "`public\\.orders:order_id,public\\.lines:line_id`. An expression must match a whole name with its schema, and "
+        "no table may match two. Tables that match none have `incrementing.column.name`.",
+        importance="low",
+        group=_MODE,
+    )
     timestamps: CommaList = key(
         "timestamp.column.name",
         default="",
         doc="Column that every insert and update sets to the present time. Several: the first that is not NULL "
         "counts (COALESCE), which needs an index on just that expression.",
+        group=_MODE,
+    )
+    timestamps_mapping: CommaList = key(
+        "timestamp.columns.mapping",
+        default="",
+        doc="The timestamp columns of tables that differ: `regular expression:[column|column]` between commas, as in "
+        "`public\\.orders:[updated|created]`. Matched as in `incrementing.column.mapping`. Tables that match none have "
+        "`timestamp.column.name`.",
+        importance="low",
         group=_MODE,
     )
     timestamp_initial: int | None = key(
@@ -190,18 +227,27 @@ class SqlSourceConfig(ConfigModel):
         importance="low",
         group=_MODE,
     )
-    query: str = key(
+    query_text: str = key(
         "query",
         default="",
         doc="Read this SELECT instead of tables. With a mode other than `bulk` it is wrapped, "
         "`SELECT * FROM (query) WHERE …`, so it may have joins and a WHERE of its own, and the cursor columns must be "
-        "columns of its result. Do not use LIMIT in it: rows would be lost.",
+        "columns of its result. It must be one SELECT (or WITH … SELECT), and then without LIMIT: rows behind the "
+        "limit would never be read.",
+        group=_MODE,
+    )
+    query_masked: Secret | None = key(
+        "query.masked",
+        default=None,
+        doc="The same as `query`, for a text that nobody may see: it is hidden in answers, logs and messages.",
+        importance="low",
         group=_MODE,
     )
     query_suffix: str = key(
         "query.suffix",
         default="",
-        doc="Text to append to every generated statement (`FOR READ ONLY`). Do not use LIMIT: rows would be lost.",
+        doc="Text to append to every generated statement (`FOR READ ONLY`). No LIMIT with mode `timestamp`: rows of "
+        "equal timestamp behind the limit would be lost.",
         importance="low",
         group=_MODE,
     )
@@ -209,23 +255,23 @@ class SqlSourceConfig(ConfigModel):
     topic_prefix: str = key(
         "topic.prefix",
         default="",
-        doc="Topic = this prefix + the bare table name. With `query`: the whole topic name.",
+        doc="Topic = this prefix + the bare table name (see `topic.name.format`). With `query`: the whole topic name.",
         importance="high",
         group=_RECORDS,
     )
-    pk_mode: Annotated[Literal["none", "primary_key", "fields"], LOWER] = key(
-        "pk.mode",
-        default="none",
-        doc="The records' key (headrace's own; the JDBC source writes none). `none`: no key. `primary_key`: the "
-        "table's primary key. `fields`: the columns in `pk.fields`. One column: its value is the key; several: a "
-        "struct of them. Rows of one key stay in order in one Kafka partition.",
-        importance="high",
+    topic_format: str = key(
+        "topic.name.format",
+        default="${table}",
+        doc="What follows `topic.prefix` in the name of a table's topic (headrace's own): text with `${table}` "
+        "and `${schema}` in it. `${schema}.${table}` keeps tables of one name in two schemas apart.",
+        importance="low",
         group=_RECORDS,
     )
+    pk_mode: PkMode = key("pk.mode", default="auto", doc=PK_MODE_DOC, importance="high", group=_RECORDS)
     pk_fields: CommaList = key(
         "pk.fields",
         default="",
-        doc="Columns of the key with `pk.mode=fields` (headrace's own); needed with `query`.",
+        doc="Columns of the key (headrace's own), with `pk.mode` `fields` or `auto`.",
         group=_RECORDS,
     )
     numeric_mapping: NumericMapping | None = key(
@@ -287,7 +333,6 @@ class SqlSourceConfig(ConfigModel):
     )
 
     ignored_keys: ClassVar[Mapping[str, str]] = {
-        "catalog.pattern": "the database is the one in connection.url",
         "dialect.name": "the kind of database follows from connection.url",
         "table.poll.interval.ms": "tables are listed when the connector starts; restart it to read new ones",
         "table.monitoring.startup.polling.limit.ms": "tables are listed when the connector starts",
@@ -309,59 +354,12 @@ class SqlSourceConfig(ConfigModel):
 
     def problems(self) -> Iterable[Finding]:
         """Rules over several keys."""
-        yield from connection_url(self.url, self.user, None, self.parameters)[1]
-        yield from self._source_problems()
-        yield from self._mode_problems()
-        yield from self._record_problems()
-        if not is_duration(self.poll_interval) and len(self.poll_interval.split()) != 5:
-            text = f"Invalid value {self.poll_interval} for configuration poll.interval.ms: neither duration nor cron"
-            yield Finding("config.invalid_value", text, "poll.interval.ms", "write 5000, 30s, or '0 3 * * *'")
+        return config_problems(self)
 
-    def _source_problems(self) -> Iterable[Finding]:
-        if self.query:
-            for name, value in (("table.whitelist", self.whitelist), ("table.blacklist", self.blacklist)):
-                if value:
-                    text = f"query and {name} exclude each other"
-                    yield Finding("sql.query_and_tables", text, name, f"remove {name}, or query")
-            if not re.match(r"\s*\(?\s*(select|with)\b", self.query, re.IGNORECASE):
-                yield Finding("sql.not_a_select", "query must be a SELECT", "query", "only reading is possible")
-            elif ";" in self.query.rstrip().rstrip(";"):
-                yield Finding("sql.not_a_select", "query must be a single SELECT", "query", "remove the semicolon")
-        elif self.whitelist and self.blacklist:
-            text = "table.whitelist and table.blacklist exclude each other"
-            yield Finding("sql.two_table_lists", text, "table.blacklist", "remove one of them")
-        elif not self.whitelist and not self.blacklist and self.tables is None:
-            text = "nothing says what to read"
-            yield Finding("sql.no_tables", text, "table.whitelist", "name tables in table.whitelist, or write a query")
-
-    def _mode_problems(self) -> Iterable[Finding]:
-        if "timestamp" in self.mode and not self.timestamps:
-            text = f"mode {self.mode} needs timestamp.column.name"
-            yield Finding("config.missing_key", text, "timestamp.column.name", "name the column that updates move")
-        if "incrementing" in self.mode and not self.incrementing and self.query:
-            text = f"mode {self.mode} with a query needs incrementing.column.name"
-            yield Finding("config.missing_key", text, "incrementing.column.name", "name a column of the query's result")
-        if find_zone(self.timezone) is None:
-            text = f"Invalid value {self.timezone} for configuration db.timezone: no such time zone"
-            yield Finding("config.invalid_value", text, "db.timezone", nearest_zones(self.timezone))
-
-    def _record_problems(self) -> Iterable[Finding]:
-        if len(self.topic_prefix) > 249 or not _TOPIC.fullmatch(self.topic_prefix):
-            text = f"Invalid value {self.topic_prefix} for configuration topic.prefix: it is not part of a topic's name"
-            yield Finding(
-                "config.invalid_value", text, "topic.prefix", "at most 249 of: letters, digits, '.', '_', '-'"
-            )
-        if self.query and not self.topic_prefix:
-            text = "with a query topic.prefix is the whole topic name and must not be empty"
-            yield Finding("config.missing_key", text, "topic.prefix", "write the topic's name")
-        if self.pk_mode == "fields" and not self.pk_fields:
-            yield Finding("config.missing_key", "pk.mode fields needs pk.fields", "pk.fields", "name the key's columns")
-        if self.pk_mode == "primary_key" and self.query:
-            text = "a query has no primary key"
-            yield Finding("sql.no_primary_key", text, "pk.mode", "use pk.mode fields and name columns in pk.fields")
-        if self.pk_mode != "fields" and self.pk_fields:
-            text = f"pk.fields has no effect with pk.mode {self.pk_mode}"
-            yield Finding("config.no_effect", text, "pk.fields", "set pk.mode to fields", severity="warning")
+    @property
+    def query(self) -> str:
+        """The query, hidden or not; empty when tables are read."""
+        return self.query_masked.get_secret_value().strip() if self.query_masked else self.query_text
 
     @property
     def numeric(self) -> str:
@@ -369,10 +367,7 @@ class SqlSourceConfig(ConfigModel):
         return self.numeric_mapping or ("precision_only" if self.numeric_precision_mapping else "none")
 
 
-def is_duration(text: str) -> bool:
-    """Whether it is a pause (``5000``, ``30s``), not a cron expression."""
-    try:
-        _DURATION.validate_python(text)
-    except ValidationError:
-        return False
-    return True
+class JdbcSourceConfig(SqlSourceConfig):
+    """The same keys with the defaults of the JVM's JDBC source, where a file that is moved from there needs them."""
+
+    pk_mode: PkMode = key("pk.mode", default="none", doc=PK_MODE_DOC, importance="high", group=_RECORDS)

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
+from typing import ClassVar
 
 from headrace import ConfigError, Finding, HeadraceError, SourceConnector
-from headrace_sources.sql.catalog import index_findings, look_at, unread_rows, wanted_tables
-from headrace_sources.sql.config import SqlSourceConfig
+from headrace_sources.sql.catalog import index_findings, look_at, unread_rows
+from headrace_sources.sql.config import JdbcSourceConfig, SqlSourceConfig
 from headrace_sources.sql.dialects.generic import TableName
 from headrace_sources.sql.session import Session
-from headrace_sources.sql.task import SqlSourceTask, written_tables
+from headrace_sources.sql.tables import wanted_tables
+from headrace_sources.sql.task import JdbcSourceTask, SqlSourceTask, written_tables
 from headrace_sources.sql.types import LOCALS
 
 _KEYS = {
@@ -24,13 +26,12 @@ _KEYS = {
 class SqlSourceConnector(SourceConnector):
     """Rows of tables, or of one query, to Kafka. One task reads several tables in turn; several tasks share them."""
 
-    config_model = SqlSourceConfig
-    task_class = SqlSourceTask
-    aliases = ("io.confluent.connect.jdbc.JdbcSourceConnector", "io.aiven.connect.jdbc.JdbcSourceConnector")
+    config_model: ClassVar[type[SqlSourceConfig]] = SqlSourceConfig
+    task_class: ClassVar[type[SqlSourceTask]] = SqlSourceTask
 
     def task_configs(self, properties: Mapping[str, str], max_tasks: int) -> list[dict[str, str]]:
         """Tables in contiguous blocks of about equal size; one task for a query."""
-        config = SqlSourceConfig.parse(properties)
+        config = self.config_model.parse(properties)
         if config.query:
             return [dict(properties)]
         session = Session(config)
@@ -44,7 +45,7 @@ class SqlSourceConnector(SourceConnector):
     def check(self, properties: Mapping[str, str]) -> Iterable[Finding]:
         """Connect and look: does everything exist, can it be read, is it wise."""
         try:
-            config = SqlSourceConfig.parse(properties)
+            config = self.config_model.parse(properties)
             session = Session(config)
         except HeadraceError as error:
             return _findings(error)
@@ -54,6 +55,14 @@ class SqlSourceConnector(SourceConnector):
             return _findings(error)
         finally:
             session.release()
+
+
+class JdbcSourceConnector(SqlSourceConnector):
+    """The same for configurations that come from the JVM's JDBC source: its defaults where ours differ (no keys)."""
+
+    config_model = JdbcSourceConfig
+    task_class = JdbcSourceTask
+    aliases = ("io.confluent.connect.jdbc.JdbcSourceConnector", "io.aiven.connect.jdbc.JdbcSourceConnector")
 
 
 def _check(session: Session, config: SqlSourceConfig) -> Iterable[Finding]:

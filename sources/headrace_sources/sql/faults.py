@@ -19,9 +19,13 @@ def nowhere(key: str) -> str:
     return key
 
 
-def said(error: Exception, url: URL) -> str:
-    """What the driver said: one line, without statement, parameters and password."""
+def said(error: Exception, url: URL, *, discreet: bool = False) -> str:
+    """What the driver said: one line, without statement, parameters and password. Databases quote from a statement;
+    ``discreet`` leaves their text out and keeps the code."""
     original = error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
+    if discreet:
+        code = getattr(original, "sqlstate", None) or getattr(original, "sqlite_errorname", None)
+        return f"{type(original).__name__}{f' {code}' if code else ''} (the database's text is hidden with the query)"
     text = " ".join(str(original).split()) or type(original).__name__
     return text.replace(url.password, "***") if isinstance(url.password, str) and url.password else text
 
@@ -60,9 +64,11 @@ def missing_driver(error: Exception, url: URL, where: Where) -> EnvironmentFault
     )
 
 
-def running(error: Exception, verdict: Verdict, url: URL, subject: str, where: Where) -> HeadraceError:
+def running(
+    error: Exception, verdict: Verdict, url: URL, subject: str, where: Where, *, discreet: bool = False
+) -> HeadraceError:
     """Why a statement about ``subject`` failed, or reading its result."""
-    reason = said(error, url)
+    reason = said(error, url, discreet=discreet)
     if verdict is Verdict.LOST:
         return RetriableError(f"the connection was lost while reading {subject}: {reason}", code="sql.connection_lost")
     if verdict is Verdict.BUSY:

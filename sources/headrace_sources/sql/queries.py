@@ -26,7 +26,7 @@ from headrace_sources.sql.dialects.generic import TableName
 
 @dataclass(frozen=True)
 class Relation:
-    """What rows come from: a table, or a query. ``quote``: whether names are quoted."""
+    """What rows come from: a table, or a query (without a semicolon). ``quote``: whether names are quoted."""
 
     table: TableName | None
     query: str = ""
@@ -39,9 +39,9 @@ class Relation:
     def clause(self) -> FromClause:
         """For FROM."""
         if self.table is None:
-            # Colons would be taken for parameters.
-            inner = self.query.strip().rstrip(";").replace(":", "\\:")
-            return _as_from(text(f"({inner}) AS headrace_query"))
+            # Colons would be taken for parameters. Oracle knows no AS before the name of a subquery.
+            inner = self.query.replace(":", "\\:")
+            return _as_from(text(f"(\n{inner}\n) headrace_query"))
         schema = quoted_name(self.table.schema, self.quote) if self.table.schema else None
         return sql_table(quoted_name(self.table.name, self.quote), schema=schema)
 
@@ -81,7 +81,7 @@ def statement(relation: Relation, cursor: Cursor, bounds: Bounds, suffix: str = 
     """All columns of the rows after the position, in the cursor's order."""
     if not cursor.names:
         if relation.table is None:
-            return text(f"{relation.query.strip().rstrip(';')} {suffix}".strip().replace(":", "\\:"))
+            return text(f"{relation.query} {suffix}".strip().replace(":", "\\:"))
         return _suffixed(select(literal_column("*")).select_from(relation.clause()), suffix)
     query: Select[Any] = (
         select(literal_column("*")).select_from(relation.clause()).where(*_conditions(relation, cursor, bounds))

@@ -23,6 +23,7 @@ from headrace_sources.sql.offsets import Position, partition_of
 from headrace_sources.sql.queries import Bounds, Cursor, Relation, probe, statement
 from headrace_sources.sql.rows import REFUSALS, NullInRequiredError, Shape, find_column, shape_of
 from headrace_sources.sql.server_json import DoubtfulRowsError, Query, ServerJson, Stream
+from headrace_sources.sql.tables import topic_of
 from headrace_sources.sql.timestamps import TimestampCodec
 from headrace_sources.sql.types import Column, Kind, TypeMapping, infer, widen
 
@@ -49,8 +50,7 @@ class Source:
     @property
     def topic(self) -> str:
         """Where the records go."""
-        table = self.relation.table
-        return self.config.topic_prefix + (table.name if table else "")
+        return topic_of(self.config, self.relation.table)
 
 
 def describe(connection: Connection, database: Database, relation: Relation) -> tuple[Column, ...]:

@@ -108,7 +108,8 @@ class Session:
             if verdict is Verdict.LOST:
                 connection.invalidate()
             self.close_transaction()
-            raise faults.running(error, verdict, self.url, subject, self._where) from error
+            discreet = self._config.query_masked is not None
+            raise faults.running(error, verdict, self.url, subject, self._where, discreet=discreet) from error
         except BaseException:
             self.close_transaction()
             raise

@@ -11,14 +11,17 @@ import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import ClassVar
 
 from headrace import ConfigError, Finding, RetriableError, Schedule, SourceBatch, SourceContext, SourceTask, Wait
-from headrace_sources.sql.catalog import Target, look_at, unread_rows, wanted_tables
-from headrace_sources.sql.config import SqlSourceConfig, is_duration
+from headrace_sources.sql.catalog import Target, look_at, unread_rows
+from headrace_sources.sql.config import JdbcSourceConfig, SqlSourceConfig
+from headrace_sources.sql.config_rules import is_duration
 from headrace_sources.sql.dialects.generic import TableName
 from headrace_sources.sql.offsets import Position, stored_positions
 from headrace_sources.sql.reader import Source, TableReader
 from headrace_sources.sql.session import Session
+from headrace_sources.sql.tables import wanted_tables
 from headrace_sources.sql.timestamps import from_json
 from headrace_sources.sql.types import TypeMapping
 from headrace_sources.sql.zones import find_zone
@@ -38,6 +41,8 @@ class _Turn:
 class SqlSourceTask(SourceTask):
     """Reads the tables that the connector gave it, or the query."""
 
+    config_model: ClassVar[type[SqlSourceConfig]] = SqlSourceConfig
+
     def __init__(self) -> None:
         self._session: Session | None = None
         self._canceller: Canceller | None = None
@@ -47,7 +52,7 @@ class SqlSourceTask(SourceTask):
     def start(self, context: SourceContext) -> None:
         """Connect, look at every table, find the stored positions."""
         self._context = context
-        config = SqlSourceConfig.parse(context.properties)
+        config = self.config_model.parse(context.properties)
         schedule = context.schedule(config.poll_interval)
         self.stop()  # an earlier try may have got half way
         self._session = session = Session(config, context.where)
@@ -134,6 +139,12 @@ class SqlSourceTask(SourceTask):
                 session.give_up(turn.reader.close)
             session.release()
         self._turns, self._current = [], None
+
+
+class JdbcSourceTask(SqlSourceTask):
+    """With the defaults of the JVM's JDBC source."""
+
+    config_model = JdbcSourceConfig
 
 
 class Canceller(threading.Thread):

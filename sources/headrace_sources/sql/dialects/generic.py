@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta, tzinfo
 from decimal import Decimal
@@ -30,6 +30,14 @@ class TableName(NamedTuple):
         return f"{self.schema}.{self.name}" if self.schema else self.name
 
 
+class Listed(NamedTuple):
+    """A table in the database's catalog."""
+
+    table: TableName
+    kind: str
+    """``TABLE``, ``VIEW``, ``MATERIALIZED VIEW``, ``PARTITIONED TABLE``, ``PARTITION`` (of one), ``FOREIGN TABLE``."""
+
+
 class Verdict(enum.Enum):
     """What an error of the driver means."""
 
@@ -49,6 +57,9 @@ class Database:
 
     timestamps_by_value = False
     """Whether a cursor column may be of any type, because only its values tell whether they are timestamps."""
+
+    catalog_is_schema = False
+    """Whether what JDBC calls a catalog is what SQLAlchemy calls a schema."""
 
     def __init__(self, zone: tzinfo) -> None:
         self.zone = zone
@@ -90,6 +101,19 @@ class Database:
         """Leave a transaction in which a statement of the driver's has failed."""
         connection.rollback()
         connection.connection.rollback()
+
+    def list_tables(self, connection: Connection, kinds: Collection[str]) -> list[Listed]:
+        """Tables of these kinds (others may be among them) in all schemas but the database's own."""
+        inspector = inspect(connection)
+        found: list[Listed] = []
+        for schema in inspector.get_schema_names():
+            if schema in self.system_schemas:
+                continue
+            if "TABLE" in kinds:
+                found += [Listed(TableName(schema, name), "TABLE") for name in inspector.get_table_names(schema)]
+            if "VIEW" in kinds:
+                found += [Listed(TableName(schema, name), "VIEW") for name in inspector.get_view_names(schema)]
+        return found
 
     def primary_key(self, connection: Connection, table: TableName) -> tuple[str, ...]:
         """Column names, in order; empty when there is none."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import tzinfo
 from functools import cache
 from typing import Any, cast
@@ -15,7 +15,7 @@ from sqlalchemy import URL, Connection, Select, TextClause, text
 
 from headrace import JsonForm
 from headrace_sources.sql.dialects import postgres_json
-from headrace_sources.sql.dialects.generic import Database, TableName, Verdict, run_raw
+from headrace_sources.sql.dialects.generic import Database, Listed, TableName, Verdict, run_raw
 from headrace_sources.sql.rows import Shape
 from headrace_sources.sql.server_json import Piece, Query, ServerJson, Stream, plan
 from headrace_sources.sql.types import Column, Kind, Normaliser, TypeMapping
@@ -56,6 +56,15 @@ _INDEX_HEADS = f"""
     WHERE i.indrelid = (SELECT c.oid FROM pg_class {_TABLE}) AND i.indisvalid AND i.indpred IS NULL
 """
 
+_TABLES = r"""
+    SELECT n.nspname, c.relname, CASE WHEN c.relispartition THEN 'PARTITION' ELSE CASE c.relkind
+        WHEN 'v' THEN 'VIEW' WHEN 'm' THEN 'MATERIALIZED VIEW' WHEN 'p' THEN 'PARTITIONED TABLE'
+        WHEN 'f' THEN 'FOREIGN TABLE' ELSE 'TABLE' END END
+    FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+    WHERE c.relkind IN ('r', 'v', 'm', 'p', 'f') AND c.relpersistence <> 't'
+        AND n.nspname NOT LIKE 'pg\_%' AND n.nspname <> 'information_schema'
+"""
+
 # https://www.postgresql.org/docs/current/errcodes-appendix.html
 _STATES: Mapping[str, Verdict] = {
     "28P01": Verdict.AUTHENTICATION,
@@ -84,8 +93,6 @@ _CONNECTING = (
 
 class Postgres(Database):
     """PostgreSQL and what speaks its protocol."""
-
-    system_schemas = frozenset({"information_schema"})  # pg_* are left out by SQLAlchemy
 
     def __init__(self, zone: tzinfo, *, iso: bool) -> None:
         """``iso``: timestamps are wanted as ISO text in UTC, to which PostgreSQL's own text is near."""
@@ -139,6 +146,10 @@ class Postgres(Database):
             if kind in (Kind.LOCAL_TEXT, Kind.MOMENT_TEXT):
                 cursor.adapters.register_loader(oid, TextLoader)
         return run_raw(connection, cursor, query, wrap)
+
+    def list_tables(self, connection: Connection, kinds: Collection[str]) -> list[Listed]:
+        found = connection.execute(text(_TABLES))
+        return [Listed(TableName(schema, name), kind) for schema, name, kind in found]
 
     def primary_key(self, connection: Connection, table: TableName) -> tuple[str, ...]:
         return tuple(connection.execute(text(_PRIMARY_KEY), table._asdict()).scalars())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta, tzinfo
 from pathlib import Path
@@ -14,7 +14,7 @@ from sqlalchemy import URL, ColumnElement, Connection, FromClause, Select, TextC
 from sqlalchemy import text as sql
 
 from headrace import ConfigError, EnvironmentFault
-from headrace_sources.sql.dialects.generic import Database, TableName, Verdict, column_of, run_raw
+from headrace_sources.sql.dialects.generic import Database, Listed, TableName, Verdict, column_of, run_raw
 from headrace_sources.sql.server_json import Stream
 from headrace_sources.sql.timestamps import SECOND, LocalCodec, TimestampCodec, floor
 from headrace_sources.sql.types import INTEGERS, Column, Kind, Normaliser
@@ -64,6 +64,11 @@ class Sqlite(Database):
     def now(self, connection: Connection) -> datetime:
         said: str = connection.execute(sql("SELECT strftime('%Y-%m-%d %H\\:%M\\:%f', 'now')")).scalar_one()
         return datetime.fromisoformat(said).replace(tzinfo=UTC)
+
+    def list_tables(self, connection: Connection, kinds: Collection[str]) -> list[Listed]:
+        inspector = inspect(connection)  # SQLite's only schema is no part of a table's name
+        found = [Listed(TableName(None, name), "TABLE") for name in inspector.get_table_names()]
+        return found + [Listed(TableName(None, name), "VIEW") for name in inspector.get_view_names()]
 
     def columns(self, connection: Connection, table: TableName | None, query: str, result: Any) -> tuple[Column, ...]:
         if table is not None:

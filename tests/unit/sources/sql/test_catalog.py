@@ -10,11 +10,12 @@ import pytest
 
 from headrace import ConfigError, Finding
 from headrace_sources.sql import SqlSourceConnector
-from headrace_sources.sql.catalog import look_at, wanted_tables
+from headrace_sources.sql.catalog import look_at
 from headrace_sources.sql.config import SqlSourceConfig
 from headrace_sources.sql.connector import blocks
 from headrace_sources.sql.dialects.generic import TableName
 from headrace_sources.sql.session import Session
+from headrace_sources.sql.tables import topic_of, wanted_tables
 from headrace_sources.sql.task import task_tables, written_tables
 
 Properties = Callable[..., dict[str, str]]
@@ -101,6 +102,78 @@ def test_a_blacklist_that_leaves_nothing(tables: Callable[..., list[str]]) -> No
         tables(table_blacklist="orders,lines,log")
 
     assert raised.value.code == "sql.missing_table"
+
+
+def test_include_and_exclude_lists(tables: Callable[..., list[str]]) -> None:
+    assert tables(table_include_list="lo.,or.*") == ["log", "orders"]
+    assert tables(table_include_list=".*", table_exclude_list="l.*") == ["orders"]
+    assert tables(table_include_list=".*", table_types="TABLE,VIEW", table_exclude_list="orders") == [
+        "lines", "log", "open_orders",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("keys", "hint"),
+    [
+        ({"table_include_list": "order"}, "'orders'"),  # the whole name must match
+        ({"table_include_list": "ORDERS"}, "lines"),  # case counts
+        ({"table_include_list": "xyz"}, "such as lines"),
+    ],
+)
+def test_e42_an_include_list_that_matches_nothing(
+    tables: Callable[..., list[str]], keys: dict[str, str], hint: str
+) -> None:
+    with pytest.raises(ConfigError) as raised:
+        tables(**keys)
+
+    [finding] = raised.value.findings
+    assert (finding.code, finding.key) == ("sql.missing_table", "table.include.list")
+    assert hint in finding.hint
+
+
+def test_e42_an_exclude_list_that_leaves_nothing(tables: Callable[..., list[str]]) -> None:
+    with pytest.raises(ConfigError) as raised:
+        tables(table_include_list="l.*", table_exclude_list=".*")
+
+    assert "table.exclude.list leaves out every table" in raised.value.findings[0].message
+
+
+def test_the_whitelist_wins_over_the_blacklist(tables: Callable[..., list[str]]) -> None:
+    assert tables(table_whitelist="log", table_blacklist="log,orders") == ["log"]
+
+
+def test_a_catalog_out_of_reach(tables: Callable[..., list[str]], path: Path) -> None:
+    assert tables(table_whitelist="log", catalog_pattern=str(path)) == ["log"]
+    with pytest.raises(ConfigError) as raised:
+        tables(table_whitelist="log", catalog_pattern="elsewhere")
+    assert raised.value.findings[0].key == "catalog.pattern"
+
+
+def test_columns_by_mapping(check: Callable[..., list[Finding]], sqlite: Sqlite) -> None:
+    sqlite("CREATE TABLE events (n INTEGER NOT NULL, moment TIMESTAMP NOT NULL)")
+    keys = {
+        "table_include_list": "orders|events",
+        "mode": "timestamp+incrementing",
+        "timestamp_columns_mapping": "ord.*:[updated|at],eve.*:moment",
+        "incrementing_column_mapping": "events:n",
+    }
+
+    assert [item for item in check(**keys) if item.severity == "error"] == []
+    found = check(**keys | {"timestamp_columns_mapping": "orders:[at],eve.*:momen"})
+    assert [(i.code, i.key) for i in found if i.severity == "error"] == [
+        ("sql.missing_column", "timestamp.columns.mapping")
+    ]
+
+
+def test_a_table_matches_one_entry_of_a_mapping(check: Callable[..., list[Finding]]) -> None:
+    keys = {"table_include_list": "orders|lines", "mode": "timestamp"}
+
+    found = check(**keys, timestamp_columns_mapping="or.*:at,.*ers:at")
+    assert ("sql.ambiguous_mapping", "timestamp.columns.mapping", "error") in codes(found)
+    assert ("sql.unmapped_table", "timestamp.columns.mapping", "error") in codes(found)  # lines
+    # What no entry means has the column that all have.
+    found = check(**keys, timestamp_columns_mapping="lines:line", timestamp_column_name="at")
+    assert [item for item in codes(found) if item[2] == "error"] == []
 
 
 def test_a_sound_table_has_nothing_to_say(check: Callable[..., list[Finding]]) -> None:
@@ -267,3 +340,24 @@ def test_tables_travel_in_the_configuration_of_a_task(properties: Properties) ->
     config = SqlSourceConfig.parse(properties(tables=written_tables(found)))
 
     assert task_tables(config) == found
+
+
+@pytest.mark.parametrize(
+    ("keys", "table", "topic"),
+    [
+        ({"topic_prefix": "x."}, TableName("s", "t"), "x.t"),
+        ({"topic_prefix": "x."}, TableName(None, "t"), "x.t"),
+        ({"topic_prefix": "x.", "topic_name_format": "${schema}.${table}"}, TableName("s", "t"), "x.s.t"),
+        ({"topic_prefix": "all", "topic_name_format": ""}, TableName("s", "t"), "all"),
+        ({"topic_prefix": "x.", "topic_name_format": "${schema}.${table}"}, None, "x."),
+    ],
+)
+def test_topics(properties: Properties, keys: dict[str, str], table: TableName | None, topic: str) -> None:
+    assert topic_of(SqlSourceConfig.parse(properties(table_whitelist="t", **keys)), table) == topic
+
+
+def test_a_column_of_a_query_by_the_name_of_its_table(check: Callable[..., list[Finding]]) -> None:
+    """How the JVM's connector wants it where two tables have the column."""
+    query = "SELECT o.id, o.note FROM orders o JOIN lines l ON l.order_id = o.id"
+
+    assert check(query=query, incrementing_column_name="o.id") == []

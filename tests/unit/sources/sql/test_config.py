@@ -10,7 +10,8 @@ import yaml
 
 from headrace import Finding
 from headrace.settings import SourceSettings
-from headrace_sources.sql.config import SqlSourceConfig, is_duration
+from headrace_sources.sql.config import SqlSourceConfig
+from headrace_sources.sql.config_rules import is_duration
 
 LEAST = {
     "connection.url": "postgresql://h/d",
@@ -66,7 +67,31 @@ def test_the_examples_are_right(example: Path) -> None:
         ({"connection_url": None}, "config.missing_key", "connection.url"),
         ({"connection_url": "nonsense"}, "sql.url", "connection.url"),
         ({"table_whitelist": None}, "sql.no_tables", "table.whitelist"),
-        ({"table_blacklist": "b"}, "sql.two_table_lists", "table.blacklist"),
+        ({"table_include_list": ".*"}, "sql.two_table_lists", "table.include.list"),  # E4
+        ({"table_blacklist": "b", "table_include_list": ".*"}, "sql.two_table_lists", "table.include.list"),
+        ({"table_whitelist": None, "table_exclude_list": "a"}, "sql.no_tables", "table.include.list"),  # E9
+        ({"table_whitelist": None, "table_include_list": "a["}, "config.invalid_value", "table.include.list"),
+        (
+            {"table_whitelist": None, "table_include_list": "a", "table_exclude_list": "("},
+            "config.invalid_value",
+            "table.exclude.list",
+        ),
+        ({"transaction_isolation_mode": "SQL_SERVER_SNAPSHOT"}, "config.invalid_value", "transaction.isolation.mode"),
+        ({"incrementing_column_mapping": "orders"}, "config.invalid_value", "incrementing.column.mapping"),
+        ({"incrementing_column_mapping": "orders:"}, "config.invalid_value", "incrementing.column.mapping"),
+        ({"incrementing_column_mapping": "(:id"}, "config.invalid_value", "incrementing.column.mapping"),
+        (
+            {"mode": "timestamp", "timestamp_columns_mapping": "a:[x|]"},
+            "config.invalid_value",
+            "timestamp.columns.mapping",
+        ),
+        (
+            {"mode": "timestamp", "timestamp_column_name": "at", "query_suffix": "LIMIT 5"},
+            "sql.query_limit",
+            "query.suffix",
+        ),
+        ({"topic_name_format": "${topic}"}, "config.invalid_value", "topic.name.format"),
+        ({"topic_name_format": "a b"}, "config.invalid_value", "topic.name.format"),
         ({"query": "SELECT 1 AS id", "incrementing_column_name": "id"}, "sql.query_and_tables", "table.whitelist"),
         ({"topic_prefix": "a b"}, "config.invalid_value", "topic.prefix"),
         ({"topic_prefix": "x" * 250}, "config.invalid_value", "topic.prefix"),

@@ -13,6 +13,7 @@ from sqlalchemy.dialects import registry
 
 from headrace_sources.sql.dialects.generic import TableName
 from headrace_sources.sql.queries import Bounds, Cursor, Relation, probe, statement, without_cursor
+from headrace_sources.sql.query_checks import inner_text, limits_rows, query_findings
 
 POSTGRES: Any = registry.load("postgresql")()
 SQLITE: Any = registry.load("sqlite")()
@@ -138,7 +139,9 @@ def test_bounds_select_what_they_say(
     [
         "SELECT u.id, n.name FROM users u JOIN names n ON n.id = u.id WHERE u.id > 0",
         "SELECT id, name FROM names WHERE name LIKE 'a:b%' OR name = ':x' OR name LIKE '100%'",
-        "SELECT id, name FROM names ORDER BY name LIMIT 100;",
+        "SELECT id, name FROM names ORDER BY name LIMIT 100",
+        "SELECT id, name FROM names -- all of them",
+        "/* these */ SELECT id, name /* and those */ FROM names; -- all; of; them",
         "WITH chosen AS (SELECT * FROM names) SELECT id, name FROM chosen",
         "SELECT id, name FROM names UNION SELECT id, 'u' FROM users",
         "SELECT id, name FROM names GROUP BY id, name HAVING count(*) > 0",
@@ -152,4 +155,60 @@ def test_a_query_keeps_its_meaning(users: sqlite3.Connection, query: str, cursor
     expected = users.execute(query).fetchall()
 
     assert len(expected) >= 2
-    assert sorted(rows(users, statement(Relation(None, query), cursor, Bounds()))) == sorted(expected)
+    relation = Relation(None, inner_text(query, "sqlite"))
+    assert sorted(rows(users, statement(relation, cursor, Bounds()))) == sorted(expected)
+
+
+def test_a_string_of_sql_is_cut_where_it_ends() -> None:
+    assert inner_text("  SELECT ';' AS a;;  -- done; really", "postgresql") == "SELECT ';' AS a"
+    assert inner_text("SELECT `a;` FROM t # remark", "mysql") == "SELECT `a;` FROM t"
+    assert inner_text("SELECT 'open", "sqlite") == "SELECT 'open"
+
+
+@pytest.mark.parametrize(
+    ("query", "code"),
+    [
+        ("SELECT 1 AS id", None),
+        ("(SELECT 1 AS id)", None),
+        ("-- note\nSELECT 1 AS id", None),
+        ("/* DELETE */ SELECT 1 AS id", None),
+        ("WITH a AS (SELECT 1 AS id) SELECT * FROM a", None),  # E7: the JVM's connector refuses it
+        ("SELECT id FROM a UNION ALL SELECT id FROM b", None),
+        ("SELECT (SELECT x FROM b LIMIT 1) AS id FROM a", None),
+        ("SELECT DISTINCT ON (id) id FROM a", None),
+        ("SELECT id, 'DELETE FROM a; SELECT' AS t FROM a", None),
+        ("", "sql.not_a_select"),
+        ("DELETE FROM a", "sql.not_a_select"),
+        ("SELECT 1; SELECT 2", "sql.not_a_select"),
+        ("SELECT 1 AS id; DROP TABLE a", "sql.not_a_select"),
+        ("WITH gone AS (DELETE FROM a RETURNING id) SELECT id FROM gone", "sql.not_a_select"),
+        ("WITH a AS (SELECT 1) DELETE FROM b", "sql.not_a_select"),
+        ("SELECT id INTO b FROM a", "sql.not_a_select"),
+        ("SELECT a.id, b.id FROM a JOIN b", "sql.duplicate_column"),
+        ("SELECT id, ID FROM a", "sql.duplicate_column"),
+        ("SELECT id FROM a LIMIT 100", "sql.query_limit"),
+        ("SELECT id FROM a OFFSET 3", "sql.query_limit"),
+        ("SELECT id FROM a ORDER BY id FETCH FIRST 5 ROWS ONLY", "sql.query_limit"),
+        ("SELECT id FROM a FOR UPDATE", "sql.query_locks"),
+    ],
+)
+def test_a_query_is_one_select_that_loses_nothing(query: str, code: str | None) -> None:
+    found = [finding.code for finding in query_findings(query, "postgresql", "query", incremental=True)]
+
+    assert found == ([code] if code else [])
+
+
+def test_a_limit_is_harmless_in_bulk() -> None:
+    assert list(query_findings("SELECT id FROM a LIMIT 100", "postgresql", "query", incremental=False)) == []
+
+
+def test_sql_that_only_its_database_understands_is_left_to_it() -> None:
+    assert list(query_findings("SELECT id ÷÷ FROM (((", "sqlite", "query", incremental=True)) == []
+
+
+@pytest.mark.parametrize(
+    ("suffix", "expected"),
+    [("LIMIT 5", True), ("fetch first 5 rows only", True), ("FOR READ ONLY", False), ("-- unlimited", False)],
+)
+def test_suffixes_that_limit(suffix: str, expected: bool) -> None:
+    assert limits_rows(suffix) is expected

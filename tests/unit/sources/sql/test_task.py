@@ -17,7 +17,7 @@ from headrace import ConfigError, RetriableError, SourceBatch, TaskError, Wait, 
 from headrace.testing.contexts import Offsets, make_source_context
 from headrace.testing.driver import SourceDriver
 from headrace.testing.values import mismatch
-from headrace_sources.sql import SqlSourceConnector
+from headrace_sources.sql import JdbcSourceConnector, SqlSourceConnector
 from headrace_sources.sql.task import SqlSourceTask
 
 Drive = Callable[..., SourceDriver]
@@ -200,10 +200,21 @@ def test_e36_e37_records(drive: Drive, sqlite: Sqlite) -> None:
     add(sqlite, (1, at(0), "x"))
     [batch] = drive(**BY_ID).drain()
 
-    assert (batch.topic, batch.keys, batch.key_schema, batch.timestamps) == ("t.a", None, None, None)
+    assert (batch.topic, batch.keys, batch.key_schema, batch.timestamps) == ("t.a", [1], schema.INT64, None)
     assert batch.value_schema is not None
     assert batch.value_schema.name == "a"
     assert batch.values == [{"id": 1, "at": datetime(2024, 5, 1, 12, tzinfo=UTC), "note": "x"}]
+
+
+@pytest.mark.usefixtures("table")
+def test_e36_records_have_no_key_under_the_class_name_of_the_jvm(
+    sqlite: Sqlite, properties: Callable[..., dict[str, str]]
+) -> None:
+    add(sqlite, (1, at(0), "x"))
+    with SourceDriver(JdbcSourceConnector, properties(**BY_ID)) as driver:
+        [batch] = driver.drain()
+
+    assert (batch.keys, batch.key_schema, batch.timestamps) == (None, None, None)
 
 
 @pytest.mark.usefixtures("table")
@@ -229,6 +240,18 @@ def test_keys_of_one_and_of_several_columns(drive: Drive, sqlite: Sqlite) -> Non
     [batch] = drive(table_whitelist="a", mode="bulk", pk_mode="fields", pk_fields="l").drain()
     assert batch.keys == [2]
     assert batch.key_schema == schema.INT64
+
+
+def test_keys_without_being_asked_for(drive: Drive, sqlite: Sqlite) -> None:
+    """pk.fields, else the primary key, else none."""
+    sqlite("CREATE TABLE a (id INTEGER PRIMARY KEY, b TEXT); INSERT INTO a VALUES (1, 'x')")
+    sqlite("CREATE TABLE loose (b TEXT); INSERT INTO loose VALUES ('y')")
+
+    assert drive(table_whitelist="a", mode="bulk").drain()[0].keys == [1]
+    assert drive(table_whitelist="a", mode="bulk", pk_fields="b").drain()[0].keys == ["x"]
+    assert drive(table_whitelist="a", mode="bulk", pk_mode="none").drain()[0].keys is None
+    assert drive(table_whitelist="loose", mode="bulk").drain()[0].keys is None
+    assert drive(query="SELECT * FROM a", mode="bulk").drain()[0].keys is None
 
 
 @pytest.mark.usefixtures("table")
@@ -442,7 +465,7 @@ def test_two_columns_of_one_name_are_refused(drive: Drive, sqlite: Sqlite) -> No
     add(sqlite, (1, at(0)))
 
     with pytest.raises(TaskError) as raised:
-        drive(query="SELECT x.id, y.id FROM a x JOIN a y", mode="bulk").drain()
+        drive(query="SELECT x.*, y.id FROM a x JOIN a y", mode="bulk").drain()
     assert raised.value.code == "sql.duplicate_column"
 
 
@@ -504,3 +527,19 @@ def test_nothing_is_written_to_the_file(drive: Drive, sqlite: Sqlite, path: Path
     drive(query="SELECT id FROM a", incrementing_column_name="id").drain()
 
     assert path.read_bytes() == before
+
+
+@pytest.mark.usefixtures("table")
+def test_a_masked_query_is_read_and_never_shown(
+    drive: Drive, sqlite: Sqlite, properties: Callable[..., dict[str, str]]
+) -> None:
+    add(sqlite, (1, at(0), "x"))
+    assert drive(query_masked="SELECT id FROM a WHERE note = 'x'", mode="bulk").values("id") == [1]
+
+    keys = properties(query_masked="SELECT hunter2 FROM a", mode="bulk")
+    [finding] = SqlSourceConnector().check(keys)
+    assert finding.code == "sql.missing_column"
+    with pytest.raises(ConfigError) as raised:
+        drive(query_masked="SELECT hunter2 FROM a", mode="bulk")
+    for text in (str(finding), str(raised.value), repr(SqlSourceConnector.config_model.parse(keys))):
+        assert "hunter2" not in text

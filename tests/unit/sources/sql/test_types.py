@@ -94,7 +94,7 @@ def test_numeric_with_a_negative_scale() -> None:
 def test_every_number_of_a_column_fits_its_schema(precision: int, scale: int, rule: str, data: st.DataObject) -> None:
     column = Column("n", Kind.DECIMAL, False, precision, scale)
     digits = data.draw(st.integers(-(10**precision) + 1, 10**precision - 1))
-    value = Decimal(digits).scaleb(-scale)
+    value = Decimal(f"{digits}E{-scale}")
     found = shape(column, types=mapping(rule))
 
     [record] = found.convert([(value,)])

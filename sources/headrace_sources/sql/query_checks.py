@@ -1,0 +1,74 @@
+"""Is a query one SELECT that loses nothing when it is wrapped? Asked of its syntax tree, not of its letters."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+from headrace import Finding
+
+# Names of SQLAlchemy's backends to those of sqlglot's dialects.
+_DIALECTS = {
+    "postgresql": "postgres",
+    "mysql": "mysql",
+    "mariadb": "mysql",
+    "sqlite": "sqlite",
+    "oracle": "oracle",
+    "mssql": "tsql",
+}
+_LIMITS = re.compile(r"\b(limit|top|rownum|fetch\s+(first|next))\b", re.IGNORECASE)
+
+
+def query_findings(query: str, backend: str, key: str, *, incremental: bool) -> Iterable[Finding]:
+    """What is wrong with it. ``incremental``: it is wrapped, with bounds and an order around it."""
+    import sqlglot  # here, because reading tables needs none of it and it takes a while to load
+    from sqlglot import expressions as ast
+
+    if not re.match(r"(\s|\(|--[^\n]*\n|/\*.*?\*/)*(select|with)\b", query, re.IGNORECASE | re.DOTALL):
+        yield Finding("sql.not_a_select", "query must be a SELECT", key, "only reading is possible")
+        return
+    try:
+        trees = [tree for tree in sqlglot.parse(query, read=_DIALECTS.get(backend)) if tree is not None]
+    except sqlglot.errors.SqlglotError:
+        # The database's own parser has the last word, at check; this one does not know every word of every database.
+        if ";" in query.rstrip().rstrip(";"):
+            yield Finding("sql.not_a_select", "query must be a single SELECT", key, "remove the semicolon")
+        return
+    if len(trees) != 1:
+        text = f"query must be a single SELECT, and these are {len(trees)} statements"
+        yield Finding("sql.not_a_select", text, key, "remove the semicolon and what follows it")
+        return
+    [tree] = trees
+    writing = tree.find(ast.Insert, ast.Update, ast.Delete, ast.Merge, ast.Into, ast.Command)
+    if not isinstance(tree, ast.Query) or writing is not None:
+        word = (writing or tree).key.upper()
+        yield Finding("sql.not_a_select", f"query must only read, and this has {word}", key, "write a SELECT")
+        return
+    names = [name.lower() for name in tree.named_selects if name and name != "*"]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        text = f"the query's result has more than one column {', '.join(map(repr, twice))}"
+        hint = "give each column a name of its own: SELECT a.id AS a_id, b.id AS b_id …"
+        yield Finding("sql.duplicate_column", text, key, hint)
+    if incremental and (tree.args.get("limit") or tree.args.get("offset")):
+        text = "query limits its rows: those behind the limit would never be read"
+        yield Finding("sql.query_limit", text, key, "remove the limit; results are streamed, however large they are")
+    if tree.args.get("locks"):
+        yield Finding("sql.query_locks", "query locks the rows it reads", key, "remove FOR UPDATE", severity="warning")
+
+
+def limits_rows(suffix: str) -> bool:
+    """Whether a text to append cuts a result short."""
+    return _LIMITS.search(suffix) is not None
+
+
+def inner_text(query: str, backend: str) -> str:
+    """The query without what may not stand in parentheses: semicolons, and comments behind the last word."""
+    import sqlglot
+
+    try:
+        tokens = sqlglot.tokenize(query, read=_DIALECTS.get(backend))
+    except sqlglot.errors.SqlglotError:
+        return query.strip().rstrip("; \n\t")
+    while tokens and tokens[-1].text == ";":
+        tokens.pop()
+    return query[: tokens[-1].end + 1].strip() if tokens else ""
