@@ -26,8 +26,8 @@ PkMode = Annotated[Literal["auto", "none", "primary_key", "fields"], LOWER]
 PK_MODE_DOC = (
     "The records' key (headrace's own; the JVM's JDBC source writes none). `auto`: the columns in `pk.fields`, else "
     "the table's primary key, else no key. `none`: no key. `primary_key`: the table's primary key, which must be "
-    "there. `fields`: the columns in `pk.fields`. One column: its value is the key; several: a struct of them. Rows of one "
-    "key stay in order in one Kafka partition."
+    "there. `fields`: the columns in `pk.fields`. One column: its value is the key; several: a struct of them. Rows "
+    "of one key stay in order in one Kafka partition."
 )
 Isolation = Annotated[
     Literal["DEFAULT", "READ_UNCOMMITTED", "READ_COMMITTED", "REPEATABLE_READ", "SERIALIZABLE", "SQL_SERVER_SNAPSHOT"],
