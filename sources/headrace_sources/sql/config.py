@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Annotated, ClassVar, Literal, Self
 
-from headrace import LOWER, UPPER, CommaList, ConfigModel, Duration, Finding, Secret, family, key
+from headrace import LOWER, UPPER, CommaList, Duration, Finding, Secret, family, key
 from headrace_sources.sql.config_rules import config_problems
+from headrace_sources.sql.load_config import LoadConfig
 
 Mode = Annotated[Literal["bulk", "incrementing", "timestamp", "timestamp+incrementing"], LOWER]
 NumericMapping = Annotated[Literal["none", "precision_only", "best_fit", "best_fit_eager_double"], LOWER]
@@ -43,7 +44,7 @@ _INSTEAD = {
 }
 
 
-class SqlSourceConfig(ConfigModel):
+class SqlSourceConfig(LoadConfig):
     """Keys of the SQL source connector."""
 
     url: str = key(

@@ -12,6 +12,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlch
 
 from headrace import ConfigError, EnvironmentFault, HeadraceError, RetriableError
 from headrace_sources.sql import faults
+from headrace_sources.sql.budget import budget_of
 from headrace_sources.sql.config import SqlSourceConfig
 from headrace_sources.sql.dialects import Database, database_for
 from headrace_sources.sql.dialects.generic import Verdict
@@ -28,12 +29,14 @@ class Session:
     ``database`` holds the facts of this kind of database. All errors that leave this class are headrace's.
     """
 
-    def __init__(self, config: SqlSourceConfig, where: Where = nowhere) -> None:
-        """Raises ConfigError and EnvironmentFault; does not connect."""
+    def __init__(self, config: SqlSourceConfig, where: Where = nowhere, name: str = "") -> None:
+        """``name`` is who asks, shown to the database. Raises ConfigError and EnvironmentFault; does not connect."""
         self._config = config
+        self._name = f"headrace:{name}" if name else "headrace"
         self._where = where
         self.url = _url(config)
         self.database = self._find_database()
+        self._budget = budget_of(self.url)
         self._engine: Engine | None = None
         self._connection: Connection | None = None
         self._failures = 0
@@ -47,6 +50,10 @@ class Session:
             return database_for(self.url, zone, self._config.granularity)
         except (ImportError, NoSuchModuleError) as error:
             raise faults.missing_driver(error, self.url, self._where) from error
+
+    def admitted(self) -> bool:
+        """Whether a query may be asked now (connection.max.queries); if so, until the transaction is closed."""
+        return self._budget.admit(self, self._config.max_queries)
 
     def connection(self) -> Connection:
         """The open connection, or a new one. Raises EnvironmentFault, ConfigError and RetriableError."""
@@ -68,6 +75,7 @@ class Session:
     def close_transaction(self) -> None:
         """Nothing stays open but the connection itself, which waits for the next use."""
         connection, self._connection = self._connection, None
+        self._budget.leave(self)
         with self._lock:
             self._running = None
         if connection is not None:
@@ -122,7 +130,7 @@ class Session:
         try:
             self._engine = create_engine(
                 self.url,
-                connect_args=self.database.connect_args(self.url),
+                connect_args={**self.database.connect_args(self.url), **self.database.introduce(self.url, self._name)},
                 pool_size=1,
                 max_overflow=0,
                 pool_pre_ping=True,  # a connection that died between two polls is replaced without anybody noticing
@@ -130,8 +138,14 @@ class Session:
             )
         except (ImportError, NoSuchModuleError) as error:
             raise faults.missing_driver(error, self.url, self._where) from error
-        event.listen(self._engine, "connect", lambda raw, _: self.database.prepare(raw))
+        event.listen(self._engine, "connect", lambda raw, _: self._prepare(raw))
         return self._engine
+
+    def _prepare(self, dbapi_connection: Any) -> None:
+        self.database.prepare(dbapi_connection)
+        self.database.restrain(
+            dbapi_connection, read_only=self._config.read_only, timeout_ms=self._config.statement_timeout
+        )
 
     def _errors(self) -> tuple[type[Exception], ...]:
         """What a driver raises, and SQLAlchemy around it."""

@@ -20,12 +20,17 @@ from headrace_sources.sql.config_rules import is_duration
 from headrace_sources.sql.dialects.generic import TableName
 from headrace_sources.sql.offsets import Position, stored_positions
 from headrace_sources.sql.reader import Source, TableReader
+from headrace_sources.sql.reasons import Reasons
 from headrace_sources.sql.session import Session
 from headrace_sources.sql.tables import wanted_tables
 from headrace_sources.sql.timestamps import from_json
 from headrace_sources.sql.types import TypeMapping
 from headrace_sources.sql.zones import find_zone
 
+_QUEUE = 0.05
+"""Seconds between two looks whether the database may be asked."""
+_LAG = 1.0
+"""Seconds between two looks whether a replica has caught up."""
 _KEEP_OPEN = 60.0
 """Seconds: a connection that is not needed for longer is closed."""
 
@@ -52,15 +57,21 @@ class SqlSourceTask(SourceTask):
     def start(self, context: SourceContext) -> None:
         """Connect, look at every table, find the stored positions."""
         self._context = context
-        config = self.config_model.parse(context.properties)
+        self._reasons = Reasons(context.explain)
+        self._config = config = self.config_model.parse(context.properties)
         schedule = context.schedule(config.poll_interval)
         self.stop()  # an earlier try may have got half way
-        self._session = session = Session(config, context.where)
+        self._session = session = Session(config, context.where, str(context.task))
         self._canceller = Canceller(context.stop_event, session)
         self._canceller.start()
+        while not self._admitted(session):
+            if context.stop_event.wait(_QUEUE):
+                raise RetriableError("told to stop while others asked the database", code="sql.stopped")
         with session.reading("the database") as connection:
-            tables = task_tables(config) or wanted_tables(connection, session.database, config)
-            targets = self._targets(config, [None] if config.query else tables)
+            tables: Sequence[TableName | None] = [None]
+            if not config.query:
+                tables = task_tables(config) or wanted_tables(connection, session.database, config)
+            targets = self._targets(config, tables)
             now = session.database.now(connection)
         session.close_transaction()
         stored = stored_positions(context.offset_reader, [target.relation.table for target in targets], config.mode)
@@ -111,6 +122,10 @@ class SqlSourceTask(SourceTask):
                 session.release()
             return Wait(wait)
         reader = turn.reader
+        if self._current is not None:
+            session.admitted()  # it is still asking
+        elif pause := self._hold_back(session):
+            return Wait(pause)
         try:
             with session.reading(str(reader.source.relation)) as connection:
                 batch = reader.read(connection)
@@ -127,6 +142,29 @@ class SqlSourceTask(SourceTask):
             session.close_transaction()
             turn.due = self._schedule.next_after(datetime.now(UTC))
         return batch if batch is not None else Wait(0.0)
+
+    def _admitted(self, session: Session) -> bool:
+        admitted = session.admitted()
+        limit = f"{self._config.max_queries} ({self._context.where('connection.max.queries')})"
+        text = f"waiting until others have asked the database: connection.max.queries is {limit}"
+        self._reasons.set("budget", None if admitted else text)
+        return admitted
+
+    def _hold_back(self, session: Session) -> float:
+        """Seconds to spare the database, before a table's turn; the status says why."""
+        if not self._admitted(session):
+            return _QUEUE
+        if self._config.max_lag is not None:
+            with session.reading("the replica's lag") as connection:
+                lag = session.database.lag(connection)
+            if lag is not None and lag * 1000 > self._config.max_lag:
+                session.close_transaction()
+                limit = f"{self._config.max_lag} ({self._context.where('replica.max.lag.ms')})"
+                text = f"the replica is {lag:.1f} s behind its primary: replica.max.lag.ms is {limit}"
+                self._reasons.set("lag", text)
+                return _LAG
+        self._reasons.set("lag", None)
+        return 0.0
 
     def stop(self) -> None:
         """Close the connection. May be called at any time."""

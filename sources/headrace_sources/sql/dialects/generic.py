@@ -72,6 +72,17 @@ class Database:
     def prepare(self, dbapi_connection: Any) -> None:
         """Settings of a new session."""
 
+    def introduce(self, url: URL, name: str) -> dict[str, Any]:
+        """Arguments for the driver by which the database's administrator sees who asks; the user's own choice wins."""
+        return {}
+
+    def restrain(self, dbapi_connection: Any, *, read_only: bool, timeout_ms: int) -> None:
+        """Bound what a new session may do, where the database can. ``timeout_ms``: of a statement, 0 = none of ours."""
+
+    def lag(self, connection: Connection) -> float | None:
+        """Seconds that this replica is behind its primary; None when it is none, or does not tell."""
+        return None
+
     def cancel(self, dbapi_connection: Any) -> None:
         """End the running statement; called on another thread. Without effect where drivers cannot do it."""
 

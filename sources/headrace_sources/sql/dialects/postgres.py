@@ -65,6 +65,17 @@ _TABLES = r"""
         AND n.nspname NOT LIKE 'pg\_%' AND n.nspname <> 'information_schema'
 """
 
+# A primary that nobody writes to sends nothing to replay: what has been received and replayed is not behind.
+# https://www.postgresql.org/docs/current/functions-admin.html#FUNCTIONS-RECOVERY-CONTROL
+_LAG = """
+    SELECT CASE WHEN NOT pg_is_in_recovery() THEN NULL
+        WHEN pg_last_wal_receive_lsn() = pg_last_wal_replay_lsn() THEN 0
+        ELSE extract(epoch FROM clock_timestamp() - pg_last_xact_replay_timestamp())::float8 END
+"""
+_ASLEEP = 300_000
+"""Milliseconds: a transaction whose task does not go on reading (Kafka is away, it is paused) is ended by the server;
+the task begins the page again. An open transaction keeps the database from cleaning up."""
+
 # https://www.postgresql.org/docs/current/errcodes-appendix.html
 _STATES: Mapping[str, Verdict] = {
     "28P01": Verdict.AUTHENTICATION,
@@ -104,15 +115,29 @@ class Postgres(Database):
         wanted: dict[str, Any] = {"context": _adapters()}
         if "connect_timeout" not in url.query:
             wanted["connect_timeout"] = 10  # seconds; a poll must not hang as long as TCP would
-        if "application_name" not in url.query:
-            wanted["application_name"] = "headrace"
         return wanted
+
+    def introduce(self, url: URL, name: str) -> dict[str, Any]:
+        return {} if "application_name" in url.query else {"application_name": name}
 
     def prepare(self, dbapi_connection: Any) -> None:
         self._server_zone = dbapi_connection.info.parameter_status("TimeZone") or "UTC"
         # Times with a zone then arrive in UTC, and in the one format that psycopg reads without guessing.
         dbapi_connection.execute("SET TIME ZONE 'UTC'; SET DateStyle TO ISO")
         dbapi_connection.commit()
+
+    def restrain(self, dbapi_connection: Any, *, read_only: bool, timeout_ms: int) -> None:
+        statements = [f"SET idle_in_transaction_session_timeout TO {_ASLEEP}"]
+        if read_only:
+            statements.append("SET default_transaction_read_only TO on")
+        if timeout_ms:
+            statements.append(f"SET statement_timeout TO {timeout_ms}")
+        dbapi_connection.execute("; ".join(statements))
+        dbapi_connection.commit()
+
+    def lag(self, connection: Connection) -> float | None:
+        found = connection.execute(text(_LAG)).scalar_one()
+        return None if found is None else float(found)
 
     def cancel(self, dbapi_connection: Any) -> None:
         dbapi_connection.cancel_safe(timeout=5.0)
