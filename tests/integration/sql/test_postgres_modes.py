@@ -213,7 +213,7 @@ def test_no_transaction_is_open_between_polls(drive: Drive, sql: Sql) -> None:
     sql("INSERT INTO orders (note) VALUES ('')")
     driver.drain()
 
-    states = sql("SELECT state FROM pg_stat_activity WHERE application_name = 'headrace'")
+    states = sql("SELECT state FROM pg_stat_activity WHERE application_name = 'headrace:test-0'")
     assert {state for (state,) in states} <= {"idle"}
 
 
@@ -242,7 +242,7 @@ def test_the_connection_is_lost_in_the_middle(drive: Drive, sql: Sql) -> None:
     sql("INSERT INTO orders (note) SELECT 'x' FROM generate_series(1, 10)")
     driver = drive(**BY_ID, batch_max_rows="3")
     found = [value["id"] for value in driver.batch().values]
-    sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'headrace'")
+    sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'headrace:test-0'")
     errors: list[RetriableError] = []
 
     def read() -> bool:
@@ -264,7 +264,7 @@ def test_isolation(drive: Drive, sql: Sql, connect: Connect) -> None:
     driver = drive(**BY_ID, batch_max_rows="2", transaction_isolation_mode="REPEATABLE_READ")
     driver.batch()
     [(level,)] = sql(
-        "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'headrace' AND state = 'idle in transaction'"
+        "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'headrace:test-0' AND state = 'idle in transaction'"
     )
     assert level == 1
     sql("UPDATE orders SET note = 'new'")
