@@ -264,7 +264,8 @@ def test_isolation(drive: Drive, sql: Sql, connect: Connect) -> None:
     driver = drive(**BY_ID, batch_max_rows="2", transaction_isolation_mode="REPEATABLE_READ")
     driver.batch()
     [(level,)] = sql(
-        "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'headrace:test-0' AND state = 'idle in transaction'"
+        "SELECT count(*) FROM pg_stat_activity "
+        "WHERE application_name = 'headrace:test-0' AND state = 'idle in transaction'"
     )
     assert level == 1
     sql("UPDATE orders SET note = 'new'")
