@@ -2,7 +2,7 @@
 
 =======================================================  ==============================================
 2xx; 404 of a delete                                      written
-409 of a write with an external version                   written: the index has it, or something newer
+409 of a write with an external version, or of a create   written: the index has it, or something newer
 429, 5xx, a blocked, closed or vanished index             sent again (RetriableError in the end)
 401, 403 without a block                                  EnvironmentFault
 any other 4xx of an item                                  refused: a DataError with Elasticsearch's reason
@@ -133,6 +133,9 @@ _QUOTES = [
 ]
 
 
+_NO_PIPELINE = re.compile(r"pipeline with id .* does not exist")
+
+
 def _judge_item(judgement: Judgement, place: int, status: int, error: dict[str, Any], versioned: bool) -> None:
     kind, reason = str(error.get("type") or ""), without_contents(str(error.get("reason") or ""))
     if status == 409 and versioned:
@@ -149,8 +152,18 @@ def _judge_item(judgement: Judgement, place: int, status: int, error: dict[str, 
         raise EnvironmentFault(
             f"the target is a data stream: {reason}",
             code="elasticsearch.data_stream",
-            hint="data streams are not supported yet; write to an index",
+            hint="external.resource.usage: DATASTREAM or ALIAS_DATASTREAM, or 'data.stream.type'; or write to an index",
         )
+    elif kind == "illegal_argument_exception" and _NO_PIPELINE.search(reason):
+        raise EnvironmentFault(
+            f"documents cannot go through the ingest pipeline: {reason}",
+            code="elasticsearch.pipeline_missing",
+            hint="create it, or change 'ingest.pipeline' (or the index's default pipeline)",
+        )
+    elif kind == "document_missing_exception":
+        text = "there is no such document, and write.method: update makes none"
+        hint = "write.method: upsert makes what is missing"
+        judgement.refused.append((place, DataError(text, code="elasticsearch.document_missing", hint=hint)))
     else:
         cause = (error.get("caused_by") or {}).get("type")
         judgement.refused.append(

@@ -86,6 +86,23 @@ class Catalog:
         self._require(answer, f"index '{name}' cannot be created")
         return True
 
+    def create_stream(self, name: str) -> bool:
+        """Make a data stream; False when it is there. Raises EnvironmentFault when no template makes it one."""
+        answer = self._client.request("PUT", f"/_data_stream{path(name)}")
+        kind, reason = error_of(answer)
+        if kind == _EXISTS:
+            return False
+        if answer.status in (401, 403):
+            raise denied(answer.status, f"data stream '{name}' cannot be created: {reason}")
+        if kind == "illegal_argument_exception":
+            raise EnvironmentFault(
+                f"data stream '{name}' cannot be created: {reason}",
+                code="elasticsearch.no_data_stream_template",
+                hint="'index.template' makes and keeps a template for it, or make one with a data_stream part",
+            )
+        self._require(answer, f"data stream '{name}' cannot be created")
+        return True
+
     def add_fields(self, name: str, properties: Mapping[str, Any]) -> None:
         self.put_mapping(name, {"properties": properties})
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import ssl
 import threading
 from base64 import b64encode
 from pathlib import Path
@@ -43,14 +44,17 @@ class Client:
     def __init__(self, config: ElasticsearchSinkConfig) -> None:
         """Connects to nothing yet. Raises ConfigError when a certificate file cannot be used."""
         self._compress = config.connection_compression
+        self.compatible_with: str = "" if config.compatibility == "none" else config.compatibility
+        """The major version that is asked to be spoken; empty = whichever there is."""
         # urllib3's own object: elastic_transport knows only one timeout for both.
         self._timeout: Any = urllib3.Timeout(connect=config.connection_timeout / 1000, read=config.read_timeout / 1000)
         urls = list(dict.fromkeys(config.connection_url))
         self.address = ", ".join(urls)
         self._tries = len(urls)
+        node_class = _through_proxy(config) if config.proxy_host else Urllib3HttpNode
         self._pool = NodePool(
             _node_configs(urls, config),
-            Urllib3HttpNode,
+            node_class,
             dead_node_backoff_factor=_DEAD_NODE_FIRST,
             max_dead_node_backoff=_DEAD_NODE_LONGEST,
         )
@@ -63,9 +67,9 @@ class Client:
 
         Raises RetriableError when none answers, EnvironmentFault when a node's certificate is not trusted.
         """
-        headers = HttpHeaders({"accept": "application/json"})
+        headers = HttpHeaders({"accept": _spoken("application/json", self.compatible_with)})
         if body is not None:
-            headers["content-type"] = media_type
+            headers["content-type"] = _spoken(media_type, self.compatible_with)
             if self._compress:
                 headers["content-encoding"] = "gzip"
                 body = gzip.compress(body, _COMPRESSION)
@@ -116,6 +120,8 @@ def _node_configs(urls: list[str], config: ElasticsearchSinkConfig) -> list[Node
         headers["authorization"] = f"Basic {b64encode(pair.encode()).decode()}"
     options: dict[str, Any] = {"headers": headers, "connections_per_node": config.max_in_flight_requests + 1}
     tls: dict[str, Any] = {}
+    if config.keystore is not None:
+        return [_with_client_certificate(url, options, config) for url in urls]
     if config.trust_all_certificates:
         tls |= {"verify_certs": False, "ssl_show_warn": False, "ssl_assert_hostname": False}
     else:
@@ -129,6 +135,93 @@ def _node_configs(urls: list[str], config: ElasticsearchSinkConfig) -> list[Node
         )
         for url in urls
     ]
+
+
+def _with_client_certificate(url: str, options: dict[str, Any], config: ElasticsearchSinkConfig) -> NodeConfig:
+    node = url_to_node_config(url, use_default_ports_for_scheme=True).replace(**options)
+    if node.scheme != "https":
+        return node
+    ca_file = _readable(config.ca_file) if config.ca_file is not None else None
+    context = ssl.create_default_context(cafile=ca_file)
+    if config.trust_all_certificates or not config.host_name_check:
+        context.check_hostname = False
+    if config.trust_all_certificates:
+        context.verify_mode = ssl.CERT_NONE
+    name, keystore = "elastic.https.ssl.keystore.location", config.keystore or ""
+    password = config.key_password.get_secret_value() if config.key_password is not None else ""
+    try:
+        # Without a password OpenSSL would ask for one on the terminal.
+        context.load_cert_chain(keystore, password=password)
+    except (OSError, ssl.SSLError) as error:
+        reason = error.strerror or "no certificate with its private key in PEM form, or the key's password is wrong"
+        if isinstance(error, ssl.SSLError):
+            reason = "no certificate with its private key in PEM form, or the key's password is wrong"
+        text = f"Invalid value {keystore} for configuration {name}: {reason}"
+        hint = "put the certificate and its key into one PEM file; 'elastic.https.ssl.key.password' opens the key"
+        raise ConfigError(findings=[Finding("config.invalid_value", text, name, hint)]) from error
+    return node.replace(ssl_context=context)
+
+
+def _through_proxy(config: ElasticsearchSinkConfig) -> type[Urllib3HttpNode]:
+    """A node whose requests go through the proxy: whole URLs for http, a tunnel (CONNECT) for https."""
+    proxy = f"http://{config.proxy_host}:{config.proxy_port}"
+    credentials = None
+    if config.proxy_username is not None and config.proxy_password is not None:
+        pair = f"{config.proxy_username}:{config.proxy_password.get_secret_value()}"
+        credentials = urllib3.make_headers(proxy_basic_auth=pair)
+
+    class ProxiedNode(Urllib3HttpNode):
+        def __init__(self, node: NodeConfig) -> None:
+            super().__init__(node)
+            direct: Any = self.pool
+            manager = urllib3.ProxyManager(
+                proxy,
+                proxy_headers=credentials,
+                maxsize=node.connections_per_node,
+                block=True,
+                **direct.conn_kw,
+                **_tls_of(direct),
+            )
+            if node.scheme == "https":
+                self.pool = manager.connection_from_host(node.host, node.port, "https")
+            else:
+                self.pool = _WholeUrls(manager, self.base_url)  # type: ignore[assignment]
+
+    return ProxiedNode
+
+
+def _tls_of(pool: Any) -> dict[str, Any]:
+    """What elastic_transport has decided about certificates, for a pool of another kind."""
+    if not isinstance(pool, urllib3.HTTPSConnectionPool):
+        return {}
+    return {
+        "ca_certs": pool.ca_certs,
+        "cert_reqs": pool.cert_reqs,
+        "assert_hostname": pool.assert_hostname,
+        "assert_fingerprint": pool.assert_fingerprint,
+    }
+
+
+class _WholeUrls:
+    """A pool to a proxy of http: it must be told the host in each request."""
+
+    def __init__(self, manager: urllib3.ProxyManager, base_url: str) -> None:
+        self._manager, self._base_url = manager, base_url
+
+    def urlopen(self, method: str, target: str, **arguments: Any) -> Any:
+        headers = {**dict(arguments.pop("headers", {})), **dict(self._manager.proxy_headers)}
+        return self._manager.urlopen(method, self._base_url + target, redirect=False, headers=headers, **arguments)
+
+    def close(self) -> None:
+        self._manager.clear()
+
+
+def _spoken(media_type: str, major: str) -> str:
+    """The media type that asks Elasticsearch to speak as an earlier major version does."""
+    if not major:
+        return media_type
+    kind = media_type.rpartition("/")[2]
+    return f"application/vnd.elasticsearch+{kind}; compatible-with={major}"
 
 
 def _readable(path: str) -> str:

@@ -11,6 +11,9 @@ from headrace_sinks.elasticsearch.answers import denied, error_of, judge_request
 from headrace_sinks.elasticsearch.client import Client
 
 OLDEST = (7, 0)
+OLDEST_WITH_STREAMS = (7, 9)
+NEWEST = 9
+"""The newest major version that this headrace was made for; the next one is asked to speak as this one does."""
 _PRODUCT = "x-elastic-product"
 
 
@@ -46,6 +49,8 @@ def require_elasticsearch(client: Client) -> str:
             f"Elasticsearch {number} is too old: {OLDEST[0]}.{OLDEST[1]} or newer is needed",
             code="elasticsearch.too_old",
         )
+    if found_version[0] > NEWEST:
+        _speak_the_newest(client, number)
     if found_version >= (7, 14) and answer.headers.get(_PRODUCT) != "Elasticsearch":
         raise EnvironmentFault(
             f"what answers at {client.address} does not call itself Elasticsearch",
@@ -53,6 +58,19 @@ def require_elasticsearch(client: Client) -> str:
             hint=f"does a proxy remove the header {_PRODUCT}?",
         )
     return number
+
+
+def _speak_the_newest(client: Client, number: str) -> None:
+    """A newer major version may answer in another way, unless it is asked to speak as the one before does."""
+    client.compatible_with = client.compatible_with or str(NEWEST)
+    answer = client.request("GET", "/")
+    if answer.status in (400, 406, 415):
+        raise EnvironmentFault(
+            f"Elasticsearch {number} is newer than this headrace, which speaks as 7 to {NEWEST} do, and it does not "
+            f"speak as {client.compatible_with} does",
+            code="elasticsearch.too_new",
+            hint="install a newer headrace",
+        )
 
 
 def obstacles(client: Client, resources: Iterable[str]) -> Iterator[Finding]:

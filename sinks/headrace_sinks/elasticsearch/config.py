@@ -9,12 +9,14 @@ from urllib.parse import urlsplit
 from headrace import LOWER, UPPER, CommaList, Duration, Finding, Secret, Size, family, key
 from headrace.config import KeyDefinition
 from headrace_sinks.elasticsearch.index_keys import IndexKeys
+from headrace_sinks.elasticsearch.target_keys import TargetKeys
 
 CONNECTION, BATCHING, CONVERSION, ERRORS, SECURITY = "Connection", "Batching", "Data Conversion", "Errors", "Security"
+_NULLS = "behavior.on.null.values"
 _NOT_BUILT = "config.not_supported"
 
 
-class ElasticsearchSinkConfig(IndexKeys):
+class ElasticsearchSinkConfig(TargetKeys, IndexKeys):
     """What a user may set."""
 
     connection_url: CommaList = key(
@@ -58,6 +60,27 @@ class ElasticsearchSinkConfig(IndexKeys):
         "connection.compression",
         default=False,
         doc="Compress requests (gzip): less network, more CPU.",
+        group=CONNECTION,
+        importance="low",
+    )
+
+    proxy_host: str = key(
+        "proxy.host", default="", doc="HTTP proxy to Elasticsearch; empty = none.", group=CONNECTION, importance="low"
+    )
+    proxy_port: int = key(
+        "proxy.port", default=8080, ge=1, le=65_535, doc="Its port.", group=CONNECTION, importance="low"
+    )
+    proxy_username: str | None = key(
+        "proxy.username", default=None, doc="User name at the proxy.", group=CONNECTION, importance="low"
+    )
+    proxy_password: Secret | None = key(
+        "proxy.password", default=None, doc="Password of `proxy.username`.", group=CONNECTION, importance="low"
+    )
+    compatibility: Annotated[Literal["none", "7", "8", "9"], LOWER] = key(
+        "elasticsearch.compatibility",
+        default="none",
+        doc="`8` or `9`: ask Elasticsearch to answer as that major version does (its compatibility mode). `none`: "
+        "plain JSON, which 7.x, 8.x and 9.x understand alike.",
         group=CONNECTION,
         importance="low",
     )
@@ -148,12 +171,13 @@ class ElasticsearchSinkConfig(IndexKeys):
         group=CONVERSION,
         importance="low",
     )
-    write_method: Annotated[Literal["insert", "upsert"], LOWER] = key(
+    write_method: Annotated[Literal["insert", "upsert", "update"], LOWER] = key(
         "write.method",
         default="insert",
-        doc="`insert`: a record replaces the whole document. `upsert`: its fields are merged into the document; no "
-        "external version can protect that, so an old record that comes again (after a crash) is merged again until "
-        "the newer ones have come again too.",
+        doc="`insert`: a record replaces the whole document. `upsert`: its fields are merged into the document, which "
+        "is made when it is missing; no external version can protect that, so an old record that comes again (after "
+        "a crash) is merged again until the newer ones have come again too. `update`: as `upsert`, but a record whose "
+        "document is missing is refused.",
         group=CONVERSION,
         importance="low",
     )
@@ -175,8 +199,8 @@ class ElasticsearchSinkConfig(IndexKeys):
     ] = key(
         "external.resource.usage",
         default="DISABLED",
-        doc="`INDEX` or `ALIAS_INDEX`: write to the resources named in `topic.to.external.resource.mapping`, which "
-        "must exist. Data streams are not supported yet.",
+        doc="Write to the indices, aliases or data streams named in `topic.to.external.resource.mapping`, which must "
+        "exist.",
         group=CONVERSION,
     )
     resource_mapping: CommaList = key(
@@ -249,9 +273,20 @@ class ElasticsearchSinkConfig(IndexKeys):
         group=SECURITY,
         importance="low",
     )
-    other_https: dict[str, str] = family("elastic.https.", doc="Key stores are not supported yet.", group=SECURITY)
-    data_stream: dict[str, str] = family("data.stream.", doc="Data streams are not supported yet.", group=CONVERSION)
-    proxy: dict[str, str] = family("proxy.", doc="Proxies are not supported yet.", group=CONNECTION)
+    keystore: str | None = key(
+        "elastic.https.ssl.keystore.location",
+        default=None,
+        doc="PEM file with the client's certificate and its private key, for clusters that ask for one. Of a Java "
+        "store: `keytool -importkeystore … -deststoretype pkcs12`, then `openssl pkcs12 -in … -out client.pem`.",
+        group=SECURITY,
+    )
+    key_password: Secret | None = key(
+        "elastic.https.ssl.key.password",
+        default=None,
+        doc="Password of the private key in `elastic.https.ssl.keystore.location`.",
+        group=SECURITY,
+    )
+    other_https: dict[str, str] = family("elastic.https.", doc="Other keys are not supported.", group=SECURITY)
     kerberos: dict[str, str] = family("kerberos.", doc="Kerberos is not supported yet.", group=SECURITY)
 
     ignored_keys: ClassVar[Mapping[str, str]] = {
@@ -262,6 +297,7 @@ class ElasticsearchSinkConfig(IndexKeys):
         "max.connection.idle.time.ms": "a connection that the other side closed is replaced",
         "max.external.resource.mappings": "there is no limit",
         "elastic.https.ssl.truststore.password": "PEM files need none",
+        "elastic.https.ssl.keystore.password": "PEM files need none; the key's is `elastic.https.ssl.key.password`",
         "elastic.https.ssl.enabled.protocols": "TLS 1.2 and 1.3 are used",
         "type.name": "Elasticsearch has no types any more",
         "auto.create.indices.at.start": "an index is created when its first record comes",
@@ -272,7 +308,8 @@ class ElasticsearchSinkConfig(IndexKeys):
     @classmethod
     def definitions(cls) -> tuple[KeyDefinition, ...]:
         """The connection comes first, what is inherited last."""
-        return tuple(sorted(super().definitions(), key=lambda item: item.field in IndexKeys.model_fields))
+        inherited = TargetKeys.model_fields.keys() | IndexKeys.model_fields.keys()
+        return tuple(sorted(super().definitions(), key=lambda item: item.field in inherited))
 
     def problems(self) -> Iterable[Finding]:
         yield from _urls(self.connection_url, demand_https=self.security_protocol == "SSL")
@@ -280,6 +317,7 @@ class ElasticsearchSinkConfig(IndexKeys):
         yield from self._conflicts()
         yield from self._resources()
         yield from self._not_built()
+        yield from self.target_problems()
         yield from self.index_problems()
 
     def resources(self) -> dict[str, str]:
@@ -295,6 +333,14 @@ class ElasticsearchSinkConfig(IndexKeys):
         """Whether Elasticsearch chooses the mapping."""
         return self.schema_ignore or topic in self.topic_schema_ignore
 
+    def merges(self) -> bool:
+        """Whether records change documents instead of replacing them: their order matters."""
+        return self.write_method != "insert"
+
+    def streams(self) -> bool:
+        """Whether records go to data streams, which take new documents only."""
+        return self.data_stream_type != "NONE" or "DATASTREAM" in self.external_resource_usage
+
     def _credentials(self) -> Iterator[Finding]:
         if (self.connection_username is None) != (self.connection_password is None):
             given, missing = "connection.username", "connection.password"
@@ -303,6 +349,15 @@ class ElasticsearchSinkConfig(IndexKeys):
             yield Finding(
                 "config.conflict", f"'{given}' is set and '{missing}' is not", missing, f"set '{missing}' too"
             )
+        if (self.proxy_username is None) != (self.proxy_password is None):
+            missing = "proxy.password" if self.proxy_password is None else "proxy.username"
+            yield Finding("config.conflict", "user name and password of the proxy belong together", missing, "set both")
+        if self.proxy_username is not None and not self.proxy_host:
+            text = "'proxy.username' is set and 'proxy.host' is not"
+            yield Finding("config.conflict", text, "proxy.host", "set 'proxy.host', or remove the user name")
+        if self.key_password is not None and self.keystore is None:
+            name = "elastic.https.ssl.keystore.location"
+            yield Finding("config.conflict", f"a key's password is set and '{name}' is not", name, "set it too")
         if self.connection_api_key is not None and self.connection_username is not None:
             text = "both an API key and a user name are set"
             yield Finding("config.conflict", text, "connection.api.key", "keep one of the two")
@@ -318,10 +373,16 @@ class ElasticsearchSinkConfig(IndexKeys):
         if self.key_ignore and self.on_null_values == "delete":
             text = "with 'key.ignore' a key names no document, so tombstones delete nothing and are skipped"
             yield Finding("config.no_effect", text, "behavior.on.null.values", severity="warning")
-        if self.use_autogenerated_ids and self.write_method == "upsert":
-            text = "'use.autogenerated.ids' has no effect with write.method upsert: a merge needs to know its document"
+        if self.streams() and (self.merges() or self.on_null_values == "delete"):
+            name, value = ("write.method", self.write_method) if self.merges() else (_NULLS, self.on_null_values)
+            text = f"'{name}: {value}' is not possible with a data stream: nothing in it is changed or deleted"
+            yield Finding(
+                "config.conflict", text, name, "write.method: insert, behavior.on.null.values: ignore or fail"
+            )
+        if self.use_autogenerated_ids and self.merges():
+            text = "'use.autogenerated.ids' has no effect with merges: they need to know their document"
             yield Finding("config.no_effect", text, "use.autogenerated.ids", severity="warning")
-        if self.external_version_header and (self.write_method == "upsert" or self.key_ignore):
+        if self.external_version_header and (self.merges() or self.key_ignore or self.streams()):
             text = "'external.version.header' has no effect: only write.method insert with keys uses versions"
             yield Finding("config.no_effect", text, "external.version.header", severity="warning")
 
@@ -336,26 +397,19 @@ class ElasticsearchSinkConfig(IndexKeys):
             if not topic.strip() or not resource.strip():
                 text = f"Invalid value {pair} for configuration {name}: not of the form topic:index"
                 yield Finding("config.invalid_value", text, name, "write for example orders:shop-orders")
+        if self.resource_mapping and (self.index_name or self.data_stream_type != "NONE"):
+            other = "index.name" if self.index_name else "data.stream.type"
+            yield Finding("config.conflict", f"'{name}' and '{other}' both say where records go", other, "keep one")
         if len(self.resources()) < len(self.resource_mapping):
             yield Finding("config.conflict", f"a topic is named twice in '{name}'", name, "keep one index per topic")
 
     def _not_built(self) -> Iterator[Finding]:
-        if "DATASTREAM" in self.external_resource_usage:
-            text = "data streams are not supported yet"
-            yield Finding(_NOT_BUILT, text, "external.resource.usage", "write to an index or to an alias of one")
-        for name, value in self.data_stream.items():
-            if (name, value.upper()) != ("type", "NONE"):
-                text = "data streams are not supported yet"
-                yield Finding(_NOT_BUILT, text, f"data.stream.{name}", "remove the key; records go to ordinary indices")
-        for name in self.proxy:
-            hint = "connect to Elasticsearch directly, or through a reverse proxy named in 'connection.url'"
-            yield Finding(_NOT_BUILT, "proxies are not supported yet", f"proxy.{name}", hint)
         for name in self.kerberos:
             hint = "use 'connection.username' and 'connection.password', or 'connection.api.key'"
             yield Finding(_NOT_BUILT, "Kerberos is not supported yet", f"kerberos.{name}", hint)
         for name in self.other_https:
-            text = f"'elastic.https.{name}' is not supported yet"
-            hint = "trusted certificates go to 'elastic.https.ssl.truststore.location' (PEM)"
+            text = f"'elastic.https.{name}' is not supported"
+            hint = "certificates are PEM files: 'elastic.https.ssl.truststore.location', '….ssl.keystore.location'"
             yield Finding(_NOT_BUILT, text, f"elastic.https.{name}", hint)
 
 

@@ -17,14 +17,13 @@ from headrace import (
     RetriableError,
     Schema,
     SinkBatch,
-    TaskError,
 )
 from headrace_sinks.elasticsearch.catalog import FIELD_LIMIT, Catalog, Denied, Index
 from headrace_sinks.elasticsearch.client import Client
 from headrace_sinks.elasticsearch.config import ElasticsearchSinkConfig
 from headrace_sinks.elasticsearch.fit import Conflict, additions, conflicts, count
 from headrace_sinks.elasticsearch.mappings import mapping, merged
-from headrace_sinks.elasticsearch.names import index_name
+from headrace_sinks.elasticsearch.targets import Targets
 from headrace_sinks.elasticsearch.templates import Templates
 
 FIRST_GENERATION = "000001"
@@ -43,6 +42,7 @@ class Indices:
         client: Client,
         config: ElasticsearchSinkConfig,
         log: structlog.stdlib.BoundLogger,
+        targets: Targets | None = None,
         *,
         look_only: bool = False,
     ) -> None:
@@ -54,7 +54,7 @@ class Indices:
         self._declared = config.declared()
         self._policy = config.policy(compact_maps=config.compact_map_entries)
         self._resources = config.resources()
-        self._names: dict[str, str] = {}
+        self._targets = targets or Targets(config, log)
         self._fits: dict[str, set[Schema | None]] = {}
         """Index → the schemas (None = none) that it is known to take."""
         self._last: dict[str, Schema | None] = {}
@@ -82,27 +82,40 @@ class Indices:
         config = self._config
         if config.index_management == "none":
             return
-        names = [] if self._resources else [name for topic in config.topics if (name := _index_name(topic))]
+        names, patterns = self._expected()
         templates = Templates(self._catalog, config, self._log, look_only=self._look_only)
-        yield from templates.steps(_patterns(names))
-        for name in dict.fromkeys(names):
+        yield from templates.steps(patterns, data_stream=config.streams())
+        for name in [] if config.streams() else dict.fromkeys(names):
             if self._declared or config.index_management == "check":
                 yield partial(self._prepare, name, self._declared, create=False)
 
-    def ensure(self, batch: SinkBatch) -> str:
-        """The index of the batch's topic, ready for it.
+    def _expected(self) -> tuple[list[str], list[str]]:
+        """Names of indices that are known before the first record, and patterns of all that will be."""
+        names: list[str] = []
+        patterns: list[str] = []
+        for topic in () if self._resources else self._config.topics:
+            try:
+                name, pattern = self._targets.of_topic(topic), self._targets.pattern(topic)
+            except DataError:
+                continue  # its first record is refused, with the reason
+            if name is not None and not self._config.streams():
+                names.append(name)
+                patterns += [name, f"{name}-*"]
+            else:
+                patterns.append(pattern)
+        return names, list(dict.fromkeys(patterns))
 
-        Raises DataError when the topic gives no index name,
-        EnvironmentFault and RetriableError.
+    def ensure(self, batch: SinkBatch, name: str) -> None:
+        """Make ``name`` ready for the batch.
+
+        Raises EnvironmentFault and RetriableError.
         """
-        name = self._name(batch.topic)
         schema = batch.value_schema if self._maps(batch) else None
         if self._last.get(name, _UNSEEN) is not schema and not self._is_fit(name, schema):
             self._make_fit(name, schema)
         elif time.monotonic() >= self._next_look.get(name, float("inf")):
             self._watch(name)
         self._last[name] = schema
-        return name
 
     def forget(self) -> None:
         """An index has vanished: look again."""
@@ -112,30 +125,6 @@ class Indices:
     def wanted(self, schema: Schema | None) -> dict[str, Any]:
         """The mapping of an index for such values: the schema's, below what is declared. Raises TaskError."""
         return merged(mapping(schema, self._policy), self._declared) if schema is not None else self._declared
-
-    def _name(self, topic: str) -> str:
-        if (name := self._names.get(topic)) is not None:
-            return name
-        if self._resources:
-            if topic not in self._resources:
-                raise TaskError(
-                    f"'topic.to.external.resource.mapping' names no index for topic '{topic}'",
-                    code="elasticsearch.unmapped_topic",
-                    hint=f"add {topic}:<index>",
-                )
-            name = self._resources[topic]
-        else:
-            name = index_name(topic)
-        for other, taken in self._names.items():
-            if taken == name and not self._resources:
-                self._log.warning(
-                    "two topics write to one index",
-                    index=name,
-                    topics=[other, topic],
-                    next="equal keys are one document",
-                )
-        self._names[topic] = name
-        return name
 
     def _maps(self, batch: SinkBatch) -> bool:
         """Whether the batch says how to map its index. Tombstones and values without a schema say nothing."""
@@ -178,8 +167,14 @@ class Indices:
                 code="elasticsearch.index_missing",
                 hint="create it, or index.management: create",
             )
+        elif create and self._config.streams():
+            self._create_stream(name)
         elif create:
             self._create(name, wanted)
+
+    def _create_stream(self, name: str) -> None:
+        if self._catalog.create_stream(name):
+            self._log.info("data stream created", name=name)
 
     def _create(self, name: str, wanted: dict[str, Any]) -> None:
         config = self._config
@@ -274,17 +269,6 @@ def _conflict(name: str, found: Sequence[Conflict]) -> RetriableError:
         "mapping.conflicts: ignore lets Elasticsearch judge every document",
         delay=10.0,
     )
-
-
-def _index_name(topic: str) -> str | None:
-    try:
-        return index_name(topic)
-    except DataError:
-        return None  # its first record is refused, with the reason
-
-
-def _patterns(names: Sequence[str]) -> list[str]:
-    return [pattern for name in names for pattern in (name, f"{name}-*")]
 
 
 def _limit(settings: dict[str, str]) -> int:

@@ -6,6 +6,8 @@ from headrace import DataError
 
 LONGEST = 255
 """Bytes, Elasticsearch's limit."""
+LONGEST_PART = 100
+"""Bytes of a data stream's dataset and namespace."""
 _FORBIDDEN = '\\/*?"<>| ,#:'
 _RESERVED = {".": "dot", "..": "dotdot"}
 
@@ -29,3 +31,30 @@ def index_name(topic: str) -> str:
             hint="rename it with the transform RegexRouter, or name its index in 'topic.to.external.resource.mapping'",
         )
     return name
+
+
+def data_stream_name(kind: str, dataset: str, namespace: str, topic: str) -> str:
+    """``logs-<dataset>-<namespace>``: the namespace with ``${topic}`` replaced, in lower case, cut to 100 bytes.
+
+    Raises DataError when that is no valid name.
+    """
+    space = namespace.replace("${topic}", topic.lower()).encode()[:LONGEST_PART].decode(errors="ignore")
+    wrong = [character for character in space if character in _FORBIDDEN + "-" or ord(character) < 32]
+    if wrong or not space:
+        raise DataError(
+            f"topic '{topic}' gives no namespace of a data stream: "
+            + (f"it holds {wrong[0]!r}" if wrong else "it is empty"),
+            code="elasticsearch.invalid_index_name",
+            hint="set 'data.stream.namespace', or rename the topic with the transform RegexRouter",
+        )
+    return f"{kind.lower()}-{dataset}-{space}"
+
+
+def why_no_part(text: str) -> str | None:
+    """Why this cannot be the dataset or namespace of a data stream; None when it can."""
+    if len(text.encode()) > LONGEST_PART:
+        return f"longer than {LONGEST_PART} bytes"
+    if text != text.lower():
+        return "not in lower case"
+    wrong = [character for character in text if character in _FORBIDDEN + "-" or ord(character) < 32]
+    return f"it holds {wrong[0]!r}" if wrong else None

@@ -6,13 +6,12 @@ from bisect import bisect_right
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
-from headrace import DataError, Pending, Rejection, SinkBatch, TopicPartition
+from headrace import Pending, Rejection, SinkBatch, TopicPartition
 from headrace_sinks.elasticsearch.bulk import LineEncoder, Lines, cut
 from headrace_sinks.elasticsearch.config import ElasticsearchSinkConfig
 from headrace_sinks.elasticsearch.indices import Indices
+from headrace_sinks.elasticsearch.targets import Refused, Targets
 from headrace_sinks.elasticsearch.writer import Request, Writer, without
-
-Refused = tuple[TopicPartition, int, DataError]
 
 
 @dataclass(frozen=True)
@@ -32,6 +31,7 @@ class Means:
     """What all puts of a task share."""
 
     config: ElasticsearchSinkConfig
+    targets: Targets
     indices: Indices
     encoder: LineEncoder
     writer: Writer
@@ -52,6 +52,7 @@ class Put(Pending):
         self._unfit: list[Refused] = []
         self._started = self._failed = self.done = False
         self._gone: set[TopicPartition] = set()
+        self._sent_to: list[tuple[SinkBatch, str]] = []
         # Where rows come from: they are numbered in the order they are encoded.
         self._rows = 0
         self._starts: list[int] = []
@@ -64,7 +65,7 @@ class Put(Pending):
         """Encode and send; waits for no answer. Raises what keeps an index from being ready: then nothing is sent."""
         if self._started:
             return
-        targets = self._targets()
+        self._sent_to = targets = self._targets()
         self._started = True
         most = self._means.config.batch_size
         for batch, index in targets:
@@ -79,7 +80,8 @@ class Put(Pending):
     def finish(self) -> Sequence[Rejection]:
         if self._failed:
             if self._delivery.missing_index:
-                self._targets()
+                for batch, name in self._sent_to:
+                    self._means.indices.ensure(batch, name)
             self._failed = False
             self._means.writer.resume(self._delivery)
         self.start()
@@ -116,10 +118,9 @@ class Put(Pending):
         targets = []
         self._unfit.clear()
         for batch in self._batches:
-            try:
-                targets.append((batch, self._means.indices.ensure(batch)))
-            except DataError as error:
-                self._unfit.extend((batch.topic_partition, offset, error) for offset in batch.offsets)
+            for part, name in self._means.targets.split(batch, self._unfit):
+                self._means.indices.ensure(part, name)
+                targets.append((part, name))
         return targets
 
     def _add(self, run: Lines) -> None:

@@ -11,7 +11,8 @@ from headrace_sinks.elasticsearch.cluster import require_elasticsearch
 from headrace_sinks.elasticsearch.config import ElasticsearchSinkConfig
 from headrace_sinks.elasticsearch.indices import Indices
 from headrace_sinks.elasticsearch.pace import Pace
-from headrace_sinks.elasticsearch.put import Means, Outcome, Put, Refused
+from headrace_sinks.elasticsearch.put import Means, Outcome, Put
+from headrace_sinks.elasticsearch.targets import Refused, Targets
 from headrace_sinks.elasticsearch.writer import Writer
 
 
@@ -31,7 +32,7 @@ class ElasticsearchSinkTask(SinkTask):
         self._client = Client(config)
         version = require_elasticsearch(self._client)
         most = config.max_in_flight_requests
-        ordered = config.write_method == "upsert"
+        ordered = config.merges()
         self._writer = Writer(
             self._client,
             RetryPolicy(config.retry_backoff / 1000, tries=config.max_retries),
@@ -39,11 +40,15 @@ class ElasticsearchSinkTask(SinkTask):
             Pace(most, config.batch_size, config.bulk_size_bytes),
             most_requests=most,
             versioned=not ordered,
+            pipeline=config.ingest_pipeline,
             name=str(context.task),
         )
-        indices = Indices(self._client, config, context.log)
+        targets = Targets(config, context.log)
+        indices = Indices(self._client, config, context.log, targets)
         indices.prepare()
-        self._means = Means(config, indices, LineEncoder(config), self._writer, ordered, context.explain, self._judge)
+        self._means = Means(
+            config, targets, indices, LineEncoder(config), self._writer, ordered, context.explain, self._judge
+        )
         self._open: list[Put] = []
         context.log.info("connected to Elasticsearch", address=self._client.address, version=version)
 

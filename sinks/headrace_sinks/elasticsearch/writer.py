@@ -16,6 +16,7 @@ from collections import deque
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
+from urllib.parse import quote
 
 from headrace import DataError, RetriableError, RetryPolicy
 from headrace_sinks.elasticsearch.answers import FILTER, Judgement, error_of, judge_items, judge_request
@@ -86,6 +87,7 @@ class Writer:
         *,
         most_requests: int,
         versioned: bool,
+        pipeline: str,
         name: str,
     ) -> None:
         self._client = client
@@ -94,6 +96,7 @@ class Writer:
         self._pace = pace
         self._most_requests = most_requests
         self._versioned = versioned
+        self._path = f"{PATH}&pipeline={quote(pipeline, safe='')}" if pipeline else PATH
         self._name = name
         self._lanes: queue.SimpleQueue[tuple[Delivery, Lane] | None] = queue.SimpleQueue()
         self._threads: list[threading.Thread] = []
@@ -202,7 +205,7 @@ class Writer:
         """Send and judge; None when the request was refused as a whole and its parts are in the lane, or alone in it
         and refused for good."""
         try:
-            answer = self._client.request("POST", PATH, b"".join(request.lines), MEDIA_TYPE)
+            answer = self._client.request("POST", self._path, b"".join(request.lines), MEDIA_TYPE)
             judge_request(answer)
             if answer.status != 200:
                 self._divide(delivery, lane, request, answer)

@@ -40,6 +40,10 @@ def test_the_example_is_right() -> None:
     assert [item for item in found if item.severity == "error"] == []
 
 
+STREAM = {"data_stream_type": "LOGS", "data_stream_dataset": "web"}
+MAPPED = {"external_resource_usage": "INDEX", "topic_to_external_resource_mapping": "a:b"}
+
+
 @pytest.mark.parametrize(
     ("properties", "code", "key"),
     [
@@ -54,14 +58,35 @@ def test_the_example_is_right() -> None:
         ({"write_method": "merge"}, "config.invalid_value", "write.method"),
         ({"batch_size": "0"}, "config.invalid_value", "batch.size"),
         ({"batchsize": "1"}, "config.unknown_key", "batchsize"),
-        ({"data_stream_type": "logs"}, "config.not_supported", "data.stream.type"),
-        ({"proxy_host": "h"}, "config.not_supported", "proxy.host"),
-        ({"kerberos_keytab_path": "/k"}, "config.not_supported", "kerberos.keytab.path"),
+        ({"data_stream_type": "logs"}, "config.conflict", "data.stream.dataset"),
+        ({"data_stream_dataset": "web"}, "config.conflict", "data.stream.type"),
+        ({**STREAM, "data_stream_dataset": "We b"}, "config.invalid_value", "data.stream.dataset"),
+        ({**STREAM, "data_stream_dataset": "a-b"}, "config.invalid_value", "data.stream.dataset"),
+        ({**STREAM, "data_stream_dataset": "x" * 101}, "config.invalid_value", "data.stream.dataset"),
+        ({**STREAM, "data_stream_namespace": "A/b"}, "config.invalid_value", "data.stream.namespace"),
+        ({**STREAM, "write_method": "upsert"}, "config.conflict", "write.method"),
+        ({**STREAM, "behavior_on_null_values": "delete"}, "config.conflict", "behavior.on.null.values"),
+        ({**STREAM, "index_name": "orders"}, "config.conflict", "index.name"),
+        ({"data_stream_timestamp_field": "at"}, "config.conflict", "data.stream.timestamp.field"),
+        ({"proxy_username": "u"}, "config.conflict", "proxy.password"),
+        ({"proxy_username": "u", "proxy_password": "p"}, "config.conflict", "proxy.host"),
+        ({"proxy_host": "h", "proxy_port": "0"}, "config.invalid_value", "proxy.port"),
+        ({"elastic_https_ssl_key_password": "p"}, "config.conflict", "elastic.https.ssl.keystore.location"),
+        ({"elastic_https_ssl_keystore_type": "JKS"}, "config.not_supported", "elastic.https.ssl.keystore.type"),
+        ({"routing_type": "value"}, "config.conflict", "routing.type.record.value.path"),
         (
-            {"elastic_https_ssl_keystore_location": "/k"},
-            "config.not_supported",
-            "elastic.https.ssl.keystore.location",
+            {"routing_type": "value", "routing_type_record_value_path": "a"},
+            "config.invalid_value",
+            "routing.type.record.value.path",
         ),
+        ({"index_name": "{value:region}"}, "config.invalid_value", "index.name"),
+        ({"index_name": "orders-{nothing}"}, "config.invalid_value", "index.name"),
+        ({"index_name": "Orders"}, "config.invalid_value", "index.name"),
+        ({"index_name": "orders-{time:%s}"}, "config.invalid_value", "index.name"),
+        ({"index_name": "x-{1}", "index_name_regex": "("}, "config.invalid_value", "index.name.regex"),
+        ({"index_name_regex": "x"}, "config.conflict", "index.name.regex"),
+        ({"index_name": "x", **MAPPED}, "config.conflict", "index.name"),
+        ({"kerberos_keytab_path": "/k"}, "config.not_supported", "kerberos.keytab.path"),
         ({"elastic_https_ssl_truststore_type": "JKS"}, "config.invalid_value", "elastic.https.ssl.truststore.type"),
         ({"external_resource_usage": "INDEX"}, "config.conflict", "topic.to.external.resource.mapping"),
         (
@@ -78,11 +103,6 @@ def test_the_example_is_right() -> None:
             {"external_resource_usage": "INDEX", "topic_to_external_resource_mapping": "a:b,a:c"},
             "config.conflict",
             "topic.to.external.resource.mapping",
-        ),
-        (
-            {"external_resource_usage": "DATASTREAM", "topic_to_external_resource_mapping": "a:b"},
-            "config.not_supported",
-            "external.resource.usage",
         ),
     ],
 )
@@ -117,6 +137,23 @@ def test_what_has_no_effect_is_a_warning(properties: dict[str, str], key: str) -
     (finding,) = findings(**properties)
 
     assert finding[1:] == (key, "warning")
+
+
+@pytest.mark.parametrize(
+    "properties",
+    [
+        STREAM,
+        {"external_resource_usage": "DATASTREAM", "topic_to_external_resource_mapping": "a:b"},
+        {"index_name": "orders-{value:region}-{time:%Y.%m}"},
+        {"index_name": "{value:region}", "index_name_allowed": "eu,us"},
+        {"index_name": "{shop}-{2}", "index_name_regex": r"(?P<shop>\w+)\.(\w+)"},
+        {"proxy_host": "h", "proxy_username": "u", "proxy_password": "p"},
+        {"elasticsearch_compatibility": "8"},
+        {"write_method": "UPDATE"},
+    ],
+)
+def test_what_is_right(properties: dict[str, str]) -> None:
+    assert findings(**properties) == []
 
 
 def test_no_data_stream_may_be_said() -> None:

@@ -1,0 +1,161 @@
+"""Keys that say where records go: names of indices, data streams, routing, ingest pipelines."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from typing import Annotated, Literal
+
+from headrace import LOWER, UPPER, CommaList, ConfigModel, Finding, key
+from headrace_sinks.elasticsearch.name_templates import NameTemplate
+from headrace_sinks.elasticsearch.names import why_no_part
+
+TARGETS = "Targets"
+
+
+class TargetKeys(ConfigModel):
+    """What a user may set about where records go. Part of the sink's configuration."""
+
+    index_name: str = key(
+        "index.name",
+        default="",
+        doc="Name of the index, as text with parts in braces: `{topic}`; `{1}` or `{name}`, a group of "
+        "`index.name.regex`; `{value:customer.region}`, `{key}`, `{key:tenant}`, `{header:tenant}`; "
+        "`{time:%Y.%m.%d}` (when the record was written, UTC); `{time(placed_at):%Y.%m}` (a field of the value). "
+        "Without it the index is the topic's name in lower case. What comes from a record may hold letters, digits, "
+        "`.`, `_` and `-` only and stands behind text of yours: a record cannot choose an index that is not meant; "
+        "one that tries is refused. A key whose records go to different indices is one document in each.",
+        group=TARGETS,
+    )
+    index_name_regex: str = key(
+        "index.name.regex",
+        default="",
+        doc="Regular expression that the whole name of the topic must match; its groups are parts of `index.name`.",
+        group=TARGETS,
+    )
+    index_name_allowed: CommaList = key(
+        "index.name.allowed",
+        default="",
+        doc="Names that `index.name` may give, with `*` for anything: `shop-*, audit`. Needed when the name begins "
+        "with a part from the record.",
+        group=TARGETS,
+        importance="low",
+    )
+    index_name_limit: int = key(
+        "index.name.limit",
+        default=1_000,
+        ge=1,
+        doc="Most indices that records may choose in one run of a task; records beyond it are refused.",
+        group=TARGETS,
+        importance="low",
+    )
+    data_stream_type: Annotated[Literal["NONE", "LOGS", "METRICS"], UPPER] = key(
+        "data.stream.type",
+        default="NONE",
+        doc="Write to the data stream `<type>-<dataset>-<namespace>`. An index template that makes it one must be "
+        "there: Elasticsearch's own for `logs-*-*` and `metrics-*-*`, or the one of `index.template`.",
+        group=TARGETS,
+    )
+    data_stream_dataset: str = key(
+        "data.stream.dataset",
+        default="",
+        doc='The dataset: at most 100 bytes, lower case, none of `\\ / * ? " < > |`, blank, `, # : -`.',
+        group=TARGETS,
+    )
+    data_stream_namespace: str = key(
+        "data.stream.namespace",
+        default="${topic}",
+        doc="The namespace, with the same rules; `${topic}` is the topic's name in lower case, cut to 100 bytes.",
+        group=TARGETS,
+    )
+    data_stream_timestamp_field: CommaList = key(
+        "data.stream.timestamp.field",
+        default="",
+        doc="Fields of the value: the first that is there becomes `@timestamp`. When none is there (or none is "
+        "given) the record's Kafka timestamp does. A value that has `@timestamp` keeps it.",
+        group=TARGETS,
+    )
+    routing_type: Annotated[Literal["none", "key", "value"], LOWER] = key(
+        "routing.type",
+        default="none",
+        doc="What the shard is chosen by instead of the id: `key` (the record's key), `value` (a field of the value, "
+        "see `routing.type.record.value.path`). The same document must always have the same routing.",
+        group=TARGETS,
+        importance="low",
+    )
+    routing_path: str = key(
+        "routing.type.record.value.path",
+        default="",
+        doc="JSON pointer of the field for `routing.type: value`: `/customer/id`. Missing or null: no routing.",
+        group=TARGETS,
+        importance="low",
+    )
+    ingest_pipeline: str = key(
+        "ingest.pipeline",
+        default="",
+        doc="Ingest pipeline that documents go through; must exist. (Merges of write.method upsert and update do not.)",
+        group=TARGETS,
+        importance="low",
+    )
+
+    def name_template(self) -> NameTemplate | None:
+        """The compiled ``index.name``."""
+        if not self.index_name:
+            return None
+        return NameTemplate(self.index_name, self.index_name_regex, self.index_name_allowed)
+
+    def target_problems(self) -> Iterable[Finding]:
+        """Rules over several of these keys."""
+        yield from self._name_problems()
+        yield from self._stream_problems()
+        if (self.routing_type == "value") != bool(self.routing_path):
+            text = "'routing.type: value' and 'routing.type.record.value.path' belong together"
+            yield Finding("config.conflict", text, "routing.type.record.value.path", "set both or neither")
+        elif self.routing_path and not self.routing_path.startswith("/"):
+            text = (
+                f"Invalid value {self.routing_path} for configuration routing.type.record.value.path: no JSON pointer"
+            )
+            yield Finding("config.invalid_value", text, "routing.type.record.value.path", "write it as /customer/id")
+
+    def _name_problems(self) -> Iterator[Finding]:
+        if not self.index_name:
+            for name, given in (
+                ("index.name.regex", self.index_name_regex),
+                ("index.name.allowed", self.index_name_allowed),
+            ):
+                if given:
+                    yield Finding("config.conflict", f"'{name}' needs 'index.name'", name, "set 'index.name' too")
+            return
+        if self.data_stream_type != "NONE":
+            text = "'index.name' and 'data.stream.type' both say where records go"
+            yield Finding("config.conflict", text, "index.name", "keep one of the two")
+        try:
+            self.name_template()
+        except re.error as error:
+            text = f"Invalid value {self.index_name_regex} for configuration index.name.regex: {error}"
+            yield Finding("config.invalid_value", text, "index.name.regex", "write a regular expression")
+        except ValueError as error:
+            text = f"Invalid value {self.index_name} for configuration index.name: {error}"
+            yield Finding("config.invalid_value", text, "index.name", "for example orders-{time:%Y.%m}")
+
+    def _stream_problems(self) -> Iterator[Finding]:
+        streams = self.data_stream_type != "NONE"
+        if streams != bool(self.data_stream_dataset):
+            text = "'data.stream.type' and 'data.stream.dataset' belong together"
+            missing = "data.stream.dataset" if streams else "data.stream.type"
+            yield Finding("config.conflict", text, missing, "set both, for example LOGS and orders; or neither")
+        if not streams and self.data_stream_timestamp_field:
+            text = "'data.stream.timestamp.field' is set and 'data.stream.type' is not"
+            yield Finding(
+                "config.conflict", text, "data.stream.timestamp.field", "set 'data.stream.type', or remove it"
+            )
+        namespace = self.data_stream_namespace.replace("${topic}", "topic")
+        for name, text in (("data.stream.dataset", self.data_stream_dataset), ("data.stream.namespace", namespace)):
+            if why := why_no_part(text):
+                said = f"Invalid value {text} for configuration {name}: {why}"
+                yield Finding(
+                    "config.invalid_value", said, name, 'lower case, none of \\ / * ? " < > | , # : - and blank'
+                )
+        if not namespace:
+            said = "Invalid value for configuration data.stream.namespace: it is empty"
+            yield Finding("config.invalid_value", said, "data.stream.namespace", "for example default")

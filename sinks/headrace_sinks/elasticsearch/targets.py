@@ -1,0 +1,133 @@
+"""Where a record goes: an index, an alias or a data stream, by its topic or by what is in it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import structlog
+
+from headrace import DataError, JsonValues, SinkBatch, TaskError, TopicPartition
+from headrace_sinks.elasticsearch.config import ElasticsearchSinkConfig
+from headrace_sinks.elasticsearch.name_templates import NameTemplate, parsed_values
+from headrace_sinks.elasticsearch.names import data_stream_name, index_name
+
+Refused = tuple[TopicPartition, int, DataError]
+
+
+class Targets:
+    """Remembers names, so that a batch of one topic costs a look into a dictionary."""
+
+    def __init__(self, config: ElasticsearchSinkConfig, log: structlog.stdlib.BoundLogger) -> None:
+        self._config = config
+        self._log = log
+        self._resources = config.resources()
+        self._template = config.name_template()
+        self._names: dict[str, str | None] = {}
+        self._chosen: set[str] = set()
+
+    def split(self, batch: SinkBatch, refused: list[Refused]) -> Iterator[tuple[SinkBatch, str]]:
+        """The batch's records by where they go, each part in offset order; what gives no name goes to ``refused``.
+
+        Raises TaskError when no index is named for the topic.
+        """
+        try:
+            name = self.of_topic(batch.topic)
+        except DataError as error:
+            refused.extend((batch.topic_partition, offset, error) for offset in batch.offsets)
+            return
+        if name is not None:
+            yield batch, name
+            return
+        assert self._template is not None
+        yield from self._by_record(self._template, batch, refused)
+
+    def of_topic(self, topic: str) -> str | None:
+        """The one name for all records of the topic; None when records choose. Raises DataError, TaskError."""
+        if topic not in self._names:
+            name = self._named(topic)
+            for other, taken in self._names.items():
+                if taken == name and name is not None and not self._resources:
+                    self._log.warning(
+                        "two topics write to one index",
+                        index=name,
+                        topics=[other, topic],
+                        next="equal keys are one document",
+                    )
+            self._names[topic] = name
+        return self._names[topic]
+
+    def pattern(self, topic: str) -> str:
+        """A wildcard for (or exactly) the names of the topic's indices. Raises DataError, TaskError."""
+        return self.of_topic(topic) or (self._template.pattern(topic) if self._template is not None else "")
+
+    def _named(self, topic: str) -> str | None:
+        config = self._config
+        if self._resources:
+            if topic not in self._resources:
+                raise TaskError(
+                    f"'topic.to.external.resource.mapping' names no index for topic '{topic}'",
+                    code="elasticsearch.unmapped_topic",
+                    hint=f"add {topic}:<index>",
+                )
+            return self._resources[topic]
+        if config.data_stream_type != "NONE":
+            return data_stream_name(
+                config.data_stream_type, config.data_stream_dataset, config.data_stream_namespace, topic
+            )
+        if self._template is not None:
+            return self._template.of_topic(topic)
+        return index_name(topic)
+
+    def _by_record(
+        self, template: NameTemplate, batch: SinkBatch, refused: list[Refused]
+    ) -> Iterator[tuple[SinkBatch, str]]:
+        try:
+            namer = template.namer(batch.topic)
+        except DataError as error:
+            refused.extend((batch.topic_partition, offset, error) for offset in batch.offsets)
+            return
+        values = parsed_values(batch) if template.needs_values else None
+        rows: dict[str, list[int]] = {}
+        for row, offset in enumerate(batch.offsets):
+            try:
+                name = namer(batch, values, row)
+                self._admit(name)
+            except DataError as error:
+                refused.append((batch.topic_partition, offset, error))
+            else:
+                rows.setdefault(name, []).append(row)
+        for name, places in rows.items():
+            yield (batch if len(places) == len(batch) else _only(batch, places)), name
+
+    def _admit(self, name: str) -> None:
+        """Raises DataError when records have chosen too many indices: each costs the cluster memory for ever."""
+        if name in self._chosen:
+            return
+        if len(self._chosen) >= self._config.index_name_limit:
+            raise DataError(
+                f"the records have chosen {len(self._chosen)} indices already",
+                code="elasticsearch.too_many_indices",
+                hint="a coarser 'index.name', or raise 'index.name.limit'",
+            )
+        self._chosen.add(name)
+
+
+def _only(batch: SinkBatch, rows: Sequence[int]) -> SinkBatch:
+    return SinkBatch(
+        batch.topic_partition,
+        batch.topic,
+        [batch.offsets[row] for row in rows],
+        [batch.keys[row] for row in rows],
+        _values(batch.values, rows),
+        [batch.timestamps[row] for row in rows],
+        [batch.headers[row] for row in rows],
+        batch.key_schema,
+        batch.value_schema,
+    )
+
+
+def _values(values: Sequence[Any], rows: Sequence[int]) -> Sequence[Any]:
+    if isinstance(values, JsonValues):
+        return JsonValues([values.texts[row] for row in rows], values.schema, values.form)
+    return [values[row] for row in rows]
