@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Annotated, ClassVar, Literal, Self
 
 from headrace import LOWER, UPPER, CommaList, Duration, Finding, Secret, family, key
-from headrace_sources.sql.config_rules import config_problems
+from headrace_sources.sql.config_rules import DURATION, config_problems
 from headrace_sources.sql.load_config import LoadConfig
 
 Mode = Annotated[Literal["bulk", "incrementing", "timestamp", "timestamp+incrementing"], LOWER]
@@ -215,9 +215,38 @@ class SqlSourceConfig(LoadConfig):
         default=0,
         ge=0,
         doc="Rows younger than this, by the database's clock, are left for a later poll. A transaction that takes its "
-        "timestamp early and commits late is otherwise passed over: make it longer than your longest writing "
-        "transaction.",
+        "timestamp early and commits late is passed over without it where there is no gap-free cursor "
+        "(`cursor.gap.free`); make it longer than your longest writing transaction there.",
+        importance="low",
+        group=_MODE,
+    )
+    gap_free: Annotated[Literal["auto", "on", "off"], LOWER] = key(
+        "cursor.gap.free",
+        default="auto",
+        doc="Whether a row that is committed late, behind rows that were read before it, is found all the same. The "
+        "stored position then waits for transactions that are open (the rows do not), and rows that were read before "
+        "are not sent again. `auto`: where the database can name its open transactions, or `cursor.overlap` is given; "
+        "elsewhere a warning. `on`: refuse to run where neither is so. `off`: as Kafka Connect's JDBC source, which "
+        "loses such rows. See docs/gap-free-cursor.md.",
         importance="high",
+        group=_MODE,
+    )
+    overlap: str | None = key(
+        "cursor.overlap",
+        default=None,
+        doc="How far each poll goes back behind what it has read: a duration (`5m`) in the modes with a timestamp, a "
+        "number of ids (`1000`) in mode incrementing. Rows that were sent are not sent again. For databases that do "
+        "not name their open transactions (longer than the longest of them), for clocks that differ, and for ids that "
+        "are handed out in blocks. Not given = `2s` or 0 where the database names them, else nothing.",
+        group=_MODE,
+    )
+    memory_rows: int = key(
+        "cursor.memory.rows",
+        default=100_000,
+        ge=1_000,
+        doc="Of how many rows at most the task remembers that they were sent, to not send them again when it goes back "
+        "(about 400 bytes each). Beyond it rows are sent twice, never lost.",
+        importance="low",
         group=_MODE,
     )
     validate_non_null: bool = key(
@@ -361,6 +390,16 @@ class SqlSourceConfig(LoadConfig):
     def query(self) -> str:
         """The query, hidden or not; empty when tables are read."""
         return self.query_masked.get_secret_value().strip() if self.query_masked else self.query_text
+
+    @property
+    def overlap_ids(self) -> int | None:
+        """``cursor.overlap`` in mode incrementing."""
+        return None if self.overlap is None else int(self.overlap)
+
+    @property
+    def overlap_span(self) -> int | None:
+        """``cursor.overlap`` in the other modes, in milliseconds."""
+        return None if self.overlap is None else DURATION.validate_python(self.overlap)
 
     @property
     def numeric(self) -> str:

@@ -31,6 +31,7 @@ def config_problems(config: SqlSourceConfig) -> Iterable[Finding]:
     yield from _sources(config)
     yield from _query(config, backend)
     yield from _columns(config)
+    yield from _overlap(config)
     yield from _zone(config)
     yield from _topic(config)
     yield from _keys(config)
@@ -121,6 +122,22 @@ def _mapping(config: SqlSourceConfig, mode: str, key: str, entries: Sequence[str
     elif entries and mode not in config.mode:
         text = f"{key} has no effect with mode {config.mode}"
         yield Finding("config.no_effect", text, key, "remove it", severity="warning")
+
+
+def _overlap(config: SqlSourceConfig) -> Iterable[Finding]:
+    if config.overlap is None:
+        return
+    text = f"Invalid value {config.overlap} for configuration cursor.overlap: "
+    if config.mode == "bulk" or config.gap_free == "off":
+        text = f"cursor.overlap has no effect with {'mode bulk' if config.mode == 'bulk' else 'cursor.gap.free off'}"
+        yield Finding("config.no_effect", text, "cursor.overlap", "remove it", severity="warning")
+    elif config.mode == "incrementing":
+        if not config.overlap.isdecimal():
+            text += "in mode incrementing it is a number of ids"
+            yield Finding("config.invalid_value", text, "cursor.overlap", "write a whole number such as 1000")
+    elif not is_duration(config.overlap):
+        text += f"in mode {config.mode} it is a duration"
+        yield Finding("config.invalid_value", text, "cursor.overlap", "write 30s, 5m, or milliseconds")
 
 
 def _zone(config: SqlSourceConfig) -> Iterable[Finding]:

@@ -10,6 +10,7 @@ from headrace import ConfigError, Finding, HeadraceError, SourceConnector
 from headrace_sources.sql.catalog import index_findings, look_at, unread_rows
 from headrace_sources.sql.config import JdbcSourceConfig, SqlSourceConfig
 from headrace_sources.sql.dialects.generic import TableName
+from headrace_sources.sql.gap_free import reach_of
 from headrace_sources.sql.session import Session
 from headrace_sources.sql.tables import wanted_tables
 from headrace_sources.sql.task import JdbcSourceTask, SqlSourceTask, written_tables
@@ -71,6 +72,8 @@ def _check(session: Session, config: SqlSourceConfig) -> Iterable[Finding]:
     if not config.query:
         with session.reading("the list of tables") as connection:
             tables = wanted_tables(connection, database, config)
+    with session.reading("the database") as connection:
+        yield from reach_of(connection, database, config)[1]
     for table in tables:
         with session.reading(f"table {table}" if table else "the query") as connection:
             target, findings = look_at(connection, database, config, table)

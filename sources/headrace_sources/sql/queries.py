@@ -7,6 +7,7 @@ from typing import Any
 
 from sqlalchemy import (
     ColumnElement,
+    Connection,
     FromClause,
     Select,
     TextClause,
@@ -22,6 +23,9 @@ from sqlalchemy import table as sql_table
 from sqlalchemy.sql import quoted_name
 
 from headrace_sources.sql.dialects.generic import TableName
+
+LARGEST_ID = 2**63 - 1
+"""Of an incrementing column."""
 
 
 @dataclass(frozen=True)
@@ -70,11 +74,13 @@ class Cursor:
 
 @dataclass(frozen=True)
 class Bounds:
-    """``after`` and ``before`` as the timestamp column stores them; all exclusive, None = no bound."""
+    """``after`` and ``before`` as the timestamp column stores them; exclusive, None = no bound."""
 
     after: Any = None
     after_id: int | None = None
     before: Any = None
+    up_to_id: int | None = None
+    """Inclusive."""
 
 
 def statement(relation: Relation, cursor: Cursor, bounds: Bounds, suffix: str = "") -> Select[Any] | TextClause:
@@ -91,6 +97,21 @@ def statement(relation: Relation, cursor: Cursor, bounds: Bounds, suffix: str = 
     if cursor.incrementing:
         query = query.order_by(relation.column(cursor.incrementing))
     return _suffixed(query, suffix)
+
+
+def greatest_id(connection: Connection, relation: Relation, cursor: Cursor) -> int | None:
+    """The greatest value of the incrementing column; None without rows."""
+    column = relation.column(cursor.incrementing)
+    found = connection.execute(select(func.max(column)).select_from(relation.clause())).scalar_one()
+    return None if found is None else int(found)
+
+
+def has_more_than(connection: Connection, relation: Relation, cursor: Cursor, bounds: Bounds, rows: int) -> bool:
+    """Whether there are more rows within ``bounds``; looks at no more than it needs to tell."""
+    found: Select[Any] = (
+        select(literal_column("1")).select_from(relation.clause()).where(*_conditions(relation, cursor, bounds))
+    )
+    return connection.execute(found.offset(rows).limit(1)).first() is not None
 
 
 def probe(relation: Relation) -> Select[Any]:
@@ -111,12 +132,13 @@ def without_cursor(relation: Relation, cursor: Cursor) -> Select[Any]:
 def _conditions(relation: Relation, cursor: Cursor, bounds: Bounds) -> list[ColumnElement[bool]]:
     if not cursor.timestamps:
         identity = relation.column(cursor.incrementing)
-        return [identity.is_not(None) if bounds.after_id is None else identity > bounds.after_id]
+        upper = [] if bounds.up_to_id is None else [identity <= bounds.up_to_id]
+        return [identity.is_not(None) if bounds.after_id is None else identity > bounds.after_id, *upper]
     moment = relation.coalesced(cursor.timestamps)
     conditions: list[ColumnElement[bool]] = [moment < bounds.before]
     if bounds.after is None:
         return conditions
-    if not cursor.incrementing:
+    if not cursor.incrementing or bounds.after_id == LARGEST_ID:
         return [*conditions, moment > bounds.after]
     # The first condition follows from the second, but only by it an index is entered where it should be.
     conditions.append(moment >= bounds.after)

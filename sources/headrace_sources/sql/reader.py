@@ -1,16 +1,15 @@
 """One table (or the query): its position, its open result, and the batches that come out of it.
 
 A result is streamed: the driver hands over ``batch.max.rows`` rows at a time, and one row more is kept back, because
-only the next row tells whether a batch ends between two rows of equal timestamp. If it does, the batch's offset is the
-timestamp before: whoever resumes there reads some rows twice and none too few.
+only the next row tells whether a batch ends between two rows of equal timestamp. What is read, which rows of it are
+new, and which position goes with a batch, is for :mod:`headrace_sources.sql.progress`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
-from decimal import Decimal
 from typing import Any
 
 from sqlalchemy import Connection
@@ -19,17 +18,17 @@ from headrace import ConfigError, JsonForm, Schema, SourceBatch, TaskError, sche
 from headrace_sources.sql.config import SqlSourceConfig
 from headrace_sources.sql.dialects import Database
 from headrace_sources.sql.dialects.generic import Verdict
+from headrace_sources.sql.gap_free import Reach
 from headrace_sources.sql.offsets import Position, partition_of
+from headrace_sources.sql.progress import BadCursorError, Places, Progress
 from headrace_sources.sql.queries import Bounds, Cursor, Relation, probe, statement
 from headrace_sources.sql.rows import REFUSALS, NullInRequiredError, Shape, find_column, shape_of
 from headrace_sources.sql.server_json import DoubtfulRowsError, Query, ServerJson, Stream
 from headrace_sources.sql.tables import topic_of
-from headrace_sources.sql.timestamps import TimestampCodec
+from headrace_sources.sql.timestamps import TimestampCodec, from_json
 from headrace_sources.sql.types import Column, Kind, TypeMapping, infer, widen
 
 Row = Sequence[Any]
-
-_LARGEST_ID = 2**63 - 1
 
 
 @dataclass(frozen=True)
@@ -46,6 +45,9 @@ class Source:
     mapping: TypeMapping
     json_form: JsonForm | None = None
     """The form in which rows may come as JSON."""
+    unique: tuple[str, ...] = ()
+    """Columns that no two rows have equal; empty = nobody knows."""
+    reach: Reach = field(default_factory=Reach)
 
     @property
     def topic(self) -> str:
@@ -68,8 +70,19 @@ class TableReader:
     def __init__(self, source: Source, database: Database, position: Position | None) -> None:
         self.source = source
         self._database = database
-        self._position = position or Position()
-        self._after: Any = None  # the position's timestamp, as the column stores it
+        initial = source.config.timestamp_initial
+        self.progress = Progress(
+            source.relation,
+            source.cursor,
+            database,
+            source.reach,
+            position or Position(),
+            timedelta(milliseconds=source.config.timestamp_delay),
+            chosen=position is not None
+            and initial not in (None, -1)
+            and position == Position(from_json(initial, None)),
+        )
+        self._placed = False  # progress knows the columns
         self._partition = partition_of(source.relation.table, source.config.mode)
         self._columns: tuple[Column, ...] = ()
         self._signature: object = None  # of a result that has these columns
@@ -82,8 +95,6 @@ class TableReader:
         self._verified = True  # whether the open result's columns are known to be the table's
         self._result_fast: ServerJson | None = None  # what the open result's rows are made for; None = the plain path
         self._names: Sequence[str] = ()  # of what the open result's rows hold
-        self._timestamps: list[int] = []  # places of the cursor's columns in the open result's rows
-        self._incrementing = -1
         self._result: Stream | None = None
         self._kept: list[Row] = []  # the row that was fetched and not yet given out
 
@@ -91,6 +102,11 @@ class TableReader:
     def open(self) -> bool:
         """Whether a result is being read."""
         return self._result is not None
+
+    @property
+    def soon(self) -> bool:
+        """Whether the next read is not to wait for the next time that this table is due."""
+        return self.progress.settling
 
     def close(self) -> None:
         """Give up the open result. Reading goes on after the last batch that :meth:`read` returned."""
@@ -100,12 +116,15 @@ class TableReader:
         self._kept = []
 
     def read(self, connection: Connection) -> SourceBatch | None:
-        """The next batch; None when there is none for now. With the last batch of a result the result is closed."""
+        """The next batch; None when there is none for now. With the last batch of a result the result is closed.
+
+        A batch without records only moves the position.
+        """
         while True:
             if self._result is None:
                 self._result = self._execute(connection)
             if self._result is None:
-                return None
+                return None if self.progress.settling else self._ended(None)
             try:
                 rows = self._fetch(connection, self._result)
                 if rows and not self._verified and not self._verify(connection):
@@ -116,10 +135,23 @@ class TableReader:
                 self.close()
                 self._fast_rest = True
                 continue
-            if not self._kept:
-                self.close()
-                self._fast_rest = False
-            return batch
+            if self._kept:
+                return batch
+            self.close()
+            self._fast_rest = False
+            return self._ended(batch)
+
+    def _ended(self, batch: SourceBatch | None) -> SourceBatch | None:
+        """The last batch of a result, with the position behind all of it."""
+        self.progress.finished()
+        if batch is None and self.progress.moved:
+            batch = SourceBatch(self.source.topic, [], source_partition=dict(self._partition))
+        return self._positioned(batch)
+
+    def _positioned(self, batch: SourceBatch | None) -> SourceBatch | None:
+        if batch is not None and self.source.cursor.names:
+            batch.source_offset = self.progress.give_position().to_json() or None
+        return batch
 
     def _execute(self, connection: Connection) -> Stream | None:
         """None when there is certainly nothing to read."""
@@ -185,6 +217,7 @@ class TableReader:
     def _look(self, connection: Connection) -> None:
         self._columns = describe(connection, self._database, self.source.relation)
         self._signature = self._shape = self._codec = None
+        self._placed = False
         self._lay_out([column.name for column in self._columns], None)
         for name in self.source.keys:
             self._place(name, "pk.fields" if self.source.config.pk_mode == "fields" else "pk.mode")
@@ -213,9 +246,13 @@ class TableReader:
     def _lay_out(self, names: Sequence[str], fast: ServerJson | None) -> None:
         """The values that rows of the open result begin with."""
         self._names, self._result_fast, self._verified = names, fast, fast is None
-        self._timestamps = [self._place(name, "timestamp.column.name") for name in self.source.cursor.timestamps]
-        if self.source.cursor.incrementing:
-            self._incrementing = self._place(self.source.cursor.incrementing, "incrementing.column.name")
+        cursor = self.source.cursor
+        stamps = [self._place(name, "timestamp.column.name") for name in cursor.timestamps]
+        identity = self._place(cursor.incrementing, "incrementing.column.name") if cursor.incrementing else -1
+        # A primary key may have gone; rows are then told apart by all that they hold.
+        known = {*self.source.unique} <= {*names}
+        unique = [self._place(name, "") for name in self.source.unique] if known else []
+        self.progress.lay_out(Places(stamps, identity, unique, self._codec))
 
     def _place(self, name: str, key: str) -> int:
         """Of a column in the rows; it may be gone since the task started."""
@@ -227,20 +264,21 @@ class TableReader:
             raise ConfigError(text, code="sql.missing_column", hint=hint) from error
 
     def _bounds(self, connection: Connection) -> Bounds | None:
-        cursor, position = self.source.cursor, self._position
-        if not cursor.timestamps:
-            return Bounds(after_id=position.incrementing)
-        if self._codec is None:
+        cursor = self.source.cursor
+        if not cursor.names:
+            return Bounds()
+        if cursor.timestamps and self._codec is None:
             relation = self.source.relation
             columns = [self._column(name) for name in cursor.timestamps]
             expression = relation.coalesced(cursor.timestamps)
             self._codec = self._database.codec(connection, relation.clause(), expression, columns)
-        if self._codec is None:
-            return None
-        if self._after is None and position.timestamp is not None:
-            self._after = self._codec.to_stored(position.timestamp)
-        delay = timedelta(milliseconds=self.source.config.timestamp_delay)
-        return Bounds(self._after, position.incrementing, self._codec.bound(self._database.now(connection) - delay))
+            if self._codec is None:
+                return None
+        if not self._placed:
+            self._lay_out(self._names, self._result_fast)
+            self.progress.restart()
+            self._placed = True
+        return self.progress.begin(connection)
 
     def _fetch(self, connection: Connection, result: Stream) -> list[Row]:
         wanted = self.source.config.batch_rows
@@ -258,7 +296,20 @@ class TableReader:
         self._kept = [rows.pop()] if len(rows) > wanted else []
         return rows
 
-    def _batch(self, rows: list[Row]) -> SourceBatch:
+    def _batch(self, rows: list[Row]) -> SourceBatch | None:
+        """Those of ``rows`` that were not sent before; None when there is none. The position goes behind them all."""
+        if not self.source.cursor.names:
+            return self._records(rows)
+        try:
+            new = self.progress.take(rows, self._kept[0] if self._kept else None)
+            batch = self._records(new) if new else None
+            self.progress.confirm()
+        except BadCursorError as error:
+            column = find_column([column.name for column in self._columns], self._names[error.column])
+            raise self._bad_value(self._columns[column], error.row, error.reason) from error
+        return self._positioned(batch)
+
+    def _records(self, rows: Sequence[Row]) -> SourceBatch:
         values: Sequence[dict[str, Any]]
         records: Sequence[Any]
         if self._result_fast is not None:
@@ -274,12 +325,9 @@ class TableReader:
         elif self.source.keys:
             batch.keys = [{name: value[name] for name in self.source.keys} for value in values]
         batch.key_schema = self._key_schema
-        if self.source.cursor.names:
-            self._advance(rows)
-            batch.source_offset = self._position.to_json() or None
         return batch
 
-    def _convert(self, rows: list[Row]) -> tuple[Shape, list[dict[str, Any]]]:
+    def _convert(self, rows: Sequence[Row]) -> tuple[Shape, list[dict[str, Any]]]:
         shape = self._shape_for(rows)
         try:
             return shape, shape.convert(rows)
@@ -297,7 +345,7 @@ class TableReader:
             place, column, reason = shape.culprit(rows)
             raise self._bad_value(column, rows[place], reason) from error
 
-    def _shape_for(self, rows: list[Row]) -> Shape:
+    def _shape_for(self, rows: Sequence[Row]) -> Shape:
         known = self._shape
         if known is None or any(column.kind is Kind.UNKNOWN for column in self._columns):
             columns = []
@@ -315,48 +363,8 @@ class TableReader:
                 self._shape = known
         return known
 
-    def _advance(self, rows: list[Row]) -> None:
-        """Move the position behind ``rows``, or to the last place in them where resuming loses nothing."""
-        last = rows[-1]
-        identity = self._id_of(last) if self.source.cursor.incrementing else None
-        if not self._timestamps:
-            self._position = Position(incrementing=identity)
-            return
-        after = self._moment_of(last)
-        if identity is None and self._kept and self._moment_of(self._kept[0]) == after:
-            earlier = next((row for row in reversed(rows) if self._moment_of(row) != after), None)
-            if earlier is None:
-                return  # rows of one timestamp only, and it goes on: the position before them holds
-            last, after = earlier, self._moment_of(earlier)
-        assert self._codec is not None
-        try:
-            self._position = Position(self._codec.to_moment(after), identity)
-        except (ValueError, OverflowError) as error:
-            raise self._bad_value(self._column(self.source.cursor.timestamps[0]), last, str(error)) from error
-        self._after = self._codec.resume(after)
-
     def _column(self, name: str) -> Column:
         return self._columns[find_column([column.name for column in self._columns], name)]
-
-    def _moment_of(self, row: Row) -> Any:
-        """The cursor's timestamp as the database stores it: the first that is not NULL."""
-        return next((row[place] for place in self._timestamps if row[place] is not None), None)
-
-    def _id_of(self, row: Row) -> int:
-        value = row[self._incrementing]
-        if isinstance(value, int) and not isinstance(value, bool):
-            number = value
-        elif isinstance(value, Decimal) and value.is_finite() and value == value.to_integral_value():
-            number = int(value)
-        else:
-            raise self._bad_value(
-                self._column(self.source.cursor.incrementing), row, f"{value!r} is not a whole number"
-            )
-        if number > _LARGEST_ID:
-            raise self._bad_value(
-                self._column(self.source.cursor.incrementing), row, f"{number} is more than an INT64 holds"
-            )
-        return number
 
     def _bad_value(self, column: Column, row: Row, reason: str) -> TaskError:
         identity = ", ".join(f"{name}={row[find_column(self._names, name)]}" for name in self.source.identity)

@@ -10,7 +10,7 @@ import json
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import ClassVar
 
 from headrace import ConfigError, Finding, RetriableError, Schedule, SourceBatch, SourceContext, SourceTask, Wait
@@ -18,6 +18,7 @@ from headrace_sources.sql.catalog import Target, look_at, unread_rows
 from headrace_sources.sql.config import JdbcSourceConfig, SqlSourceConfig
 from headrace_sources.sql.config_rules import is_duration
 from headrace_sources.sql.dialects.generic import TableName
+from headrace_sources.sql.gap_free import reach_of
 from headrace_sources.sql.offsets import Position, stored_positions
 from headrace_sources.sql.reader import Source, TableReader
 from headrace_sources.sql.reasons import Reasons
@@ -31,6 +32,7 @@ _QUEUE = 0.05
 """Seconds between two looks whether the database may be asked."""
 _LAG = 1.0
 """Seconds between two looks whether a replica has caught up."""
+_SOON = timedelta(milliseconds=100)
 _KEEP_OPEN = 60.0
 """Seconds: a connection that is not needed for longer is closed."""
 
@@ -73,6 +75,8 @@ class SqlSourceTask(SourceTask):
                 tables = task_tables(config) or wanted_tables(connection, session.database, config)
             targets = self._targets(config, tables)
             now = session.database.now(connection)
+            reach, gaps = reach_of(connection, session.database, config)
+            self._judge(gaps)
         session.close_transaction()
         stored = stored_positions(context.offset_reader, [target.relation.table for target in targets], config.mode)
         initial = _initial(config, now)
@@ -84,7 +88,15 @@ class SqlSourceTask(SourceTask):
         mapping = TypeMapping(config.numeric, config.granularity, zone)
         for target in targets:
             source = Source(
-                target.relation, target.cursor, target.keys, target.identity, config, mapping, context.json_form
+                target.relation,
+                target.cursor,
+                target.keys,
+                target.identity,
+                config,
+                mapping,
+                context.json_form,
+                target.primary_key or target.keys,
+                reach,
             )
             position = stored[target.relation.table] or initial
             self._turns.append(_Turn(TableReader(source, session.database, position), first))
@@ -99,12 +111,16 @@ class SqlSourceTask(SourceTask):
                     targets.append(target)
                     found = [*found, *unread_rows(connection, target)]
             findings += found
+        self._judge(findings)
+        return targets
+
+    def _judge(self, findings: Sequence[Finding]) -> None:
+        """Log what is unwise, raise what is wrong."""
         for finding in findings:
             if finding.severity == "warning":
                 self._context.log.warning("unwise", code=finding.code, reason=finding.message, hint=finding.hint)
         if errors := [self._located(finding) for finding in findings if finding.severity == "error"]:
             raise ConfigError(findings=errors)
-        return targets
 
     def _located(self, finding: Finding) -> Finding:
         where = f"{finding.hint} ({self._context.where(finding.key)})"
@@ -140,7 +156,9 @@ class SqlSourceTask(SourceTask):
         else:
             self._current = None
             session.close_transaction()
-            turn.due = self._schedule.next_after(datetime.now(UTC))
+            now = datetime.now(UTC)
+            turn.due = now + _SOON if reader.soon else self._schedule.next_after(now)
+            self._reasons.set(f"watermark of {reader.source.relation}", reader.progress.waits_for())
         return batch if batch is not None else Wait(0.0)
 
     def _admitted(self, session: Session) -> bool:

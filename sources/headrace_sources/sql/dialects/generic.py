@@ -30,6 +30,23 @@ class TableName(NamedTuple):
         return f"{self.schema}.{self.name}" if self.schema else self.name
 
 
+class OpenTransaction(NamedTuple):
+    """A transaction that has begun and not ended, of anybody but the one who asks.
+
+    ``name`` is unique for its life. ``began``: it takes no timestamp earlier than this. None = nobody tells.
+    ``line`` and ``heir_of``: see :class:`headrace_sources.sql.watermark.Transaction`.
+    """
+
+    name: str
+    who: str
+    """For people: ``process 4711 (user app, application 'batch')``."""
+    began: datetime | None = None
+    age: float | None = None
+    """Seconds, by the database's clock."""
+    line: str = ""
+    heir_of: str = ""
+
+
 class Listed(NamedTuple):
     """A table in the database's catalog."""
 
@@ -60,6 +77,9 @@ class Database:
 
     catalog_is_schema = False
     """Whether what JDBC calls a catalog is what SQLAlchemy calls a schema."""
+
+    commits_in_order = False
+    """Whether writers are served one after the other, so that nothing commits behind what was read."""
 
     def __init__(self, zone: tzinfo) -> None:
         self.zone = zone
@@ -94,6 +114,17 @@ class Database:
         """The database's clock. Without a zone it is taken to be in ``db.timezone``."""
         value: datetime = connection.execute(select(func.current_timestamp())).scalar_one()
         return value.astimezone(UTC) if value.tzinfo else value.replace(tzinfo=self.zone).astimezone(UTC)
+
+    def blindness(self, connection: Connection) -> str | None:
+        """Why this session cannot name all transactions that are open in the database; None = it can."""
+        return f"headrace does not know how to ask a database of kind {connection.dialect.name} what is open"
+
+    def open_transactions(self, connection: Connection) -> Sequence[OpenTransaction]:
+        """All of them, this session's own excepted; only asked when there is no :meth:`blindness`.
+
+        Complete means: what is not named and commits after this call began after it. Raises RetriableError.
+        """
+        raise NotImplementedError(self.blindness(connection))
 
     def warnings(self, connection: Connection) -> Sequence[str]:
         """What is unwise about the session's settings when a cursor column has no zone."""

@@ -13,12 +13,13 @@ from psycopg.adapt import AdaptersMap
 from psycopg.types.string import TextLoader
 from sqlalchemy import URL, Connection, Select, TextClause, text
 
-from headrace import JsonForm
+from headrace import JsonForm, RetriableError
 from headrace_sources.sql.dialects import postgres_json
-from headrace_sources.sql.dialects.generic import Database, Listed, TableName, Verdict, run_raw
+from headrace_sources.sql.dialects.generic import Database, Listed, OpenTransaction, TableName, Verdict, run_raw
 from headrace_sources.sql.rows import Shape
 from headrace_sources.sql.server_json import Piece, Query, ServerJson, Stream, plan
 from headrace_sources.sql.types import Column, Kind, Normaliser, TypeMapping
+from headrace_sources.sql.watermark import ANYONE
 from headrace_sources.sql.zones import find_zone
 
 # https://www.postgresql.org/docs/current/catalog-pg-type.html; OIDs of built-in types never change.
@@ -75,6 +76,22 @@ _LAG = """
 _ASLEEP = 300_000
 """Milliseconds: a transaction whose task does not go on reading (Kafka is away, it is paused) is ended by the server;
 the task begins the page again. An open transaction keeps the database from cleaning up."""
+
+# Every transaction holds a lock on its virtual id from its start on, also before it has written anything, and everybody
+# may see these locks. pg_stat_activity tells when it began to those with pg_read_all_stats. It is asked *first*: a
+# process that begins its next transaction in between then seems to have begun too early, which is harmless; too late
+# would lose rows. In pg_locks a prepared transaction has no process; locks are listed before what they turn into.
+# https://www.postgresql.org/docs/current/view-pg-locks.html
+_OPEN = """
+    SELECT pid, datname = current_database(), usename::text, application_name, xact_start,
+        extract(epoch FROM clock_timestamp() - xact_start)::float8
+    FROM pg_stat_activity WHERE pid <> pg_backend_pid();
+    SELECT coalesce(virtualxid, 'xid ' || transactionid::text), pid, pg_is_in_recovery()
+    FROM pg_locks WHERE granted AND (locktype = 'virtualxid' AND mode = 'ExclusiveLock' AND pid <> pg_backend_pid()
+        OR locktype = 'transactionid' AND pid IS NULL)
+    UNION ALL SELECT NULL, NULL, pg_is_in_recovery()
+"""
+_REPLICA = "it is a read replica, which does not know the transactions that are open on its primary"
 
 # https://www.postgresql.org/docs/current/errcodes-appendix.html
 _STATES: Mapping[str, Verdict] = {
@@ -150,6 +167,32 @@ class Postgres(Database):
         if found is not None:
             return found
         return Verdict.LOST if isinstance(error, psycopg.OperationalError | psycopg.InterfaceError) else Verdict.OTHER
+
+    def blindness(self, connection: Connection) -> str | None:
+        return _REPLICA if connection.execute(text("SELECT pg_is_in_recovery()")).scalar_one() else None
+
+    def open_transactions(self, connection: Connection) -> Sequence[OpenTransaction]:
+        raw = connection.connection.dbapi_connection
+        assert isinstance(raw, psycopg.Connection)
+        with raw.cursor() as cursor:
+            cursor.execute(_OPEN)  # two statements, one way to the server and back
+            processes = {row[0]: row[1:] for row in cursor.fetchall()}
+            cursor.nextset()
+            locks = cursor.fetchall()
+        found = []
+        for name, process, replica in locks:
+            if replica:
+                raise RetriableError(f"the database has changed: {_REPLICA}", code="sql.replica")
+            if name is None:
+                continue
+            if process is None:
+                found.append(OpenTransaction(name, f"the prepared transaction {name}", heir_of=ANYONE))
+                continue
+            here, user, application, began, age = processes.get(process, (None, None, "", None, None))
+            if here is not False:  # None: a process that has just come
+                who = f"process {process} (user {user}, application '{application}')"
+                found.append(OpenTransaction(name, who, began, age))
+        return found
 
     def warnings(self, connection: Connection) -> Sequence[str]:
         if find_zone(self._server_zone) == self.zone:

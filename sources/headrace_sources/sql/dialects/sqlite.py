@@ -31,6 +31,7 @@ class Sqlite(Database):
 
     system_schemas = frozenset()
     timestamps_by_value = True
+    commits_in_order = True  # there is one writer at a time, and what it stamps it stamps while it is that
 
     def connect_args(self, url: URL) -> dict[str, Any]:
         path = url.database

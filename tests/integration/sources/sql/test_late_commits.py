@@ -1,0 +1,209 @@
+"""Rows that commit behind rows that were read: none is lost; without the gap-free cursor each of them is.
+
+Every scene ends with a marker row. When the marker has been read, a reader has had its chance.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from headrace_sources.sql import gap_free
+from headrace_sources.sql.dialects.generic import Database
+from tests.integration.sources.sql.late import Reading, Scene, scene
+
+MODES = ["incrementing", "timestamp", "timestamp+incrementing"]
+STAMPED = MODES[1:]
+
+
+@pytest.fixture(params=["postgres"])
+def late(request: pytest.FixtureRequest) -> Iterator[Scene]:
+    fixture = {"postgres": "database", "mariadb": "mariadb_database"}[request.param]
+    with scene(request.getfixturevalue(fixture)) as made:
+        yield made
+
+
+@pytest.fixture
+def reading(late: Scene, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Reading]]:
+    # The span would catch what these scenes are quick enough to commit within it: what they show is the watermark.
+    monkeypatch.setattr(gap_free, "LEAST_SPAN", timedelta(milliseconds=1))
+    made: list[Reading] = []
+
+    def start(mode: str, **properties: str) -> Reading:
+        settings = {
+            "connection.url": late.engine.url.render_as_string(hide_password=False),
+            "table.whitelist": "late",
+            "mode": mode,
+            "topic.prefix": "",
+            "pk.mode": "primary_key",
+            "poll.interval.ms": "1",
+        }
+        if "timestamp" in mode:
+            settings["timestamp.column.name"] = "updated_at"
+        made.append(Reading(settings | {name.replace("_", "."): value for name, value in properties.items()}))
+        made[-1].start()
+        return made[-1]
+
+    yield start
+    for item in made:
+        item.stop()
+
+
+Scenery = Callable[[Scene, Reading], None]
+
+
+def insert(late: Scene, reading: Reading) -> None:
+    """The early one writes first and commits last."""
+    early, other = late.writer(), late.writer()
+    early.insert("late")
+    other.insert("early")
+    other.commit()
+    assert "early" in reading.round()
+    early.commit()
+
+
+def update(late: Scene, reading: Reading) -> None:
+    late.run("INSERT INTO late (name) VALUES ('one'), ('two')")
+    reading.round()
+    early, other = late.writer(), late.writer()
+    early.update("one", "late")
+    other.update("two", "early")
+    other.commit()
+    assert "early" in reading.round()
+    early.commit()
+
+
+def long_transaction(late: Scene, reading: Reading) -> None:
+    """Nobody waits for it, but the stored position; a restart while it lasts and one after it change nothing."""
+    early = late.writer()
+    early.insert("late")
+    for number in range(5):
+        other = late.writer()
+        other.insert(f"row {number}")
+        other.commit()
+        assert f"row {number}" in reading.round()
+        if number == 2:
+            reading.start()
+    early.commit()
+    reading.start()
+
+
+def id_out_of_order(late: Scene, reading: Reading) -> None:
+    """The smaller id of two rows of one moment is committed after the greater one."""
+    early, other = late.writer(), late.writer()
+    moment = early.now()
+    early.insert("late", id=1_000, updated_at=moment)
+    other.insert("early", id=2_000, updated_at=moment)
+    other.commit()
+    assert "early" in reading.round()
+    early.commit()
+
+
+def equal_timestamps(late: Scene, reading: Reading) -> None:
+    """Five rows of one timestamp in batches of two; three of them come late."""
+    early, other = late.writer(), late.writer()
+    moment = early.now()
+    for number in range(3):
+        early.insert(f"late {number}", updated_at=moment)
+    for number in range(2):
+        other.insert(f"early {number}", updated_at=moment)
+    other.commit()
+    assert "early 1" in reading.round()
+    early.commit()
+
+
+LOSSES: list[tuple[str, Scenery]] = [
+    *((mode, insert) for mode in MODES),
+    *((mode, update) for mode in STAMPED),
+    *((mode, long_transaction) for mode in MODES),
+    *((mode, id_out_of_order) for mode in MODES),
+    *((mode, equal_timestamps) for mode in MODES),
+]
+NAMES = [f"{scenery.__name__}-{mode}" for mode, scenery in LOSSES]
+
+
+def mark(late: Scene, reading: Reading) -> None:
+    """Read until a row has come that was written when everything else was over."""
+    last = late.writer()
+    last.insert("marker", id=9_000)
+    last.commit()
+    for _ in range(20):
+        if "marker" in reading.round():
+            break
+    reading.round()
+    assert "marker" in reading.names
+
+
+@pytest.mark.parametrize(("mode", "scenery"), LOSSES, ids=NAMES)
+def test_a_late_commit_is_not_lost(late: Scene, reading: Callable[..., Reading], mode: str, scenery: Scenery) -> None:
+    reader = reading(mode, batch_max_rows="2")
+    scenery(late, reader)
+    mark(late, reader)
+
+    assert late.names() - set(reader.names) == set()
+    # A restart sends again what was behind the stored position; nothing else is sent twice.
+    restarted = scenery is long_transaction
+    assert reader.repeated == 0 or restarted, reader.names
+
+
+@pytest.mark.parametrize(("mode", "scenery"), LOSSES, ids=NAMES)
+def test_it_is_lost_without_the_gap_free_cursor(
+    late: Scene, reading: Callable[..., Reading], mode: str, scenery: Scenery
+) -> None:
+    """This is what every poller does; it also shows that the test above can fail."""
+    reader = reading(mode, batch_max_rows="2", cursor_gap_free="off")
+    scenery(late, reader)
+    mark(late, reader)
+
+    lost = late.names() - set(reader.names)
+    assert lost, "nothing was lost: the scene does not show what it says"
+    assert all("late" in name for name in lost)
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("gap_free", ["auto", "off"])
+def test_what_is_rolled_back_is_never_sent_and_holds_nothing_up(
+    late: Scene, reading: Callable[..., Reading], mode: str, gap_free: str
+) -> None:
+    reader = reading(mode, cursor_gap_free=gap_free)
+    early, other = late.writer(), late.writer()
+    early.insert("never")
+    other.insert("kept")
+    other.commit()
+    reader.round()
+    early.rollback()
+    mark(late, reader)
+    reader.start()
+
+    assert reader.names == ["kept", "marker"]
+    assert reader.round() == []
+
+
+@pytest.mark.parametrize("mode", STAMPED)
+@pytest.mark.parametrize("gap_free", ["auto", "off"])
+def test_a_clock_that_is_set_back(
+    late: Scene, reading: Callable[..., Reading], monkeypatch: pytest.MonkeyPatch, mode: str, gap_free: str
+) -> None:
+    """By five seconds, for the reader and for the stamps of the writers."""
+    behind = timedelta(0)
+    ask = Database.now
+
+    def now(self: Database, connection: Any) -> Any:
+        return ask(self, connection) - behind
+
+    monkeypatch.setattr(Database, "now", now)
+    reader = reading(mode, cursor_gap_free=gap_free)
+    writer = late.writer()
+    writer.insert("before", updated_at=writer.now())
+    writer.commit()
+    assert reader.round() == ["before"]
+    behind = timedelta(seconds=5)
+    writer.insert("late", updated_at=writer.now() - behind)
+    writer.commit()
+    for _ in range(3):
+        reader.round()
+
+    assert reader.names == (["before", "late"] if gap_free == "auto" else ["before"])

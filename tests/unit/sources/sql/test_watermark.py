@@ -1,0 +1,193 @@
+"""The watermark against a model of a database with concurrent transactions: whatever they do, no row is missed.
+
+The model is hypothesis's to play: transactions begin, draw numbers from one sequence (some of which they never use),
+commit in any order or roll back; prepared ones change their name. The reader takes fences, reads what is visible in
+between, breaks off in the middle, and is killed and started again at what it had stored.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+
+from headrace_sources.sql.watermark import ANYONE, BEGINNING, Fence, Place, Transaction, Watermark
+
+# As often as makes things happen; a transaction that does nothing is rare.
+WHAT = ["begin and draw"] * 4 + ["draw"] * 3 + ["commit"] * 4 + ["begin", "draw and lose", "roll back", "prepare"]
+ACTIONS = st.lists(st.tuples(st.sampled_from(WHAT), st.integers(0, 3)), max_size=6)
+
+
+class Concurrency(RuleBasedStateMachine):
+    def __init__(self) -> None:
+        super().__init__()
+        self.sequence = self.names = 0
+        self.open: dict[str, list[int]] = {}
+        self.began_at: dict[str, int] = {}
+        self.committed: set[int] = set()
+        self.sent: set[int] = set()
+        self.mark = Watermark()
+        self.stored: Place = BEGINNING
+
+    # The database.
+
+    def act(self, actions: list[tuple[str, int]]) -> None:
+        """What the transactions do; the number chooses one of those that are open."""
+        for action, number in actions:
+            if action.startswith("begin") or not self.open:
+                self.names += 1
+                name = f"t{self.names}"
+                self.open[name], self.began_at[name] = [], self.sequence
+                if action == "begin and draw":
+                    self.sequence += 1
+                    self.open[name].append(self.sequence)
+                continue
+            name = list(self.open)[number % len(self.open)]
+            if action.startswith("draw") and not name.startswith("prepared"):
+                self.sequence += 1
+                if action == "draw":
+                    self.open[name].append(self.sequence)
+            elif action == "commit":
+                self.committed.update(self.open.pop(name))
+            elif action == "roll back":
+                del self.open[name]
+            elif action == "prepare" and not name.startswith("prepared"):
+                # It goes on under another name.
+                self.open[f"prepared {name}"] = self.open.pop(name)
+
+    # The reader.
+
+    def fence(self, top: int, tells_start: bool) -> Fence:
+        return Fence(
+            (top,) if top else self.mark.start,
+            [
+                Transaction(name, heir_of=ANYONE)
+                if name.startswith("prepared")
+                else Transaction(name, (self.began_at[name],) if tells_start else BEGINNING)
+                for name in self.open
+            ],
+        )
+
+    @rule(
+        before=ACTIONS,
+        first=ACTIONS,
+        second=ACTIONS,
+        tells_start=st.booleans(),
+        taken=st.sampled_from([0, 1, 2, 99, 99, 99, 99, 99]),
+    )
+    def poll(
+        self,
+        before: list[tuple[str, int]],
+        first: list[tuple[str, int]],
+        second: list[tuple[str, int]],
+        tells_start: bool,
+        taken: int,
+    ) -> None:
+        """The place, the fence, the read, in this order; things happen between them, and it may break off."""
+        self.act(before)
+        top = max(self.committed, default=0)
+        self.act(first)
+        self.mark.observe(self.fence(top, tells_start))
+        self.act(second)
+        visible = sorted(row for row in self.committed if (row,) > self.mark.resume)
+        for row in visible[:taken]:
+            self.sent.add(row)
+            self.mark.reached((row,))
+            self.stored = self.mark.low
+        if taken >= len(visible):
+            self.mark.finished()
+            self.stored = self.mark.low
+
+    @rule(seldom=st.integers(0, 4))
+    def kill(self, seldom: int) -> None:
+        """What was sent stays sent; the next one knows the stored place only."""
+        if not seldom:
+            self.mark = Watermark(self.stored)
+
+    @invariant()
+    def nothing_is_missing_up_to_what_is_stored(self) -> None:
+        assert not {row for row in self.committed if (row,) <= self.stored} - self.sent
+
+    @invariant()
+    def nothing_can_turn_up_before_what_is_stored(self) -> None:
+        assert not [row for rows in self.open.values() for row in rows if (row,) <= self.stored]
+
+    def teardown(self) -> None:
+        """When all is over, everything has been sent and nothing holds the position any more."""
+        for name in list(self.open):
+            self.committed.update(self.open.pop(name))
+        for _ in range(2):
+            self.poll([], [], [], False, len(self.committed))
+        assert self.committed <= self.sent
+        assert self.mark.low == ((max(self.committed),) if self.committed else BEGINNING)
+
+
+Concurrency.TestCase.settings = settings(max_examples=300, stateful_step_count=12, deadline=None)
+TestConcurrency = Concurrency.TestCase
+
+
+def test_a_position_waits_for_the_oldest_transaction_and_then_goes_on() -> None:
+    mark = Watermark((5,))
+    mark.observe(Fence((10,), [Transaction("old")]))
+    mark.finished()
+    assert (mark.resume, mark.low) == ((10,), (5,))
+    mark.observe(Fence((20,), [Transaction("old"), Transaction("new")]))
+    mark.finished()
+    assert (mark.resume, mark.low) == ((20,), (5,))
+    mark.observe(Fence((30,), [Transaction("new")]))
+    assert mark.resume == (5,)
+    mark.finished()
+    assert (mark.resume, mark.low) == ((30,), (10,))
+
+
+def test_a_short_transaction_has_only_its_own_time_read_again() -> None:
+    """However long another one has been open."""
+    mark = Watermark()
+    mark.observe(Fence((10,), [Transaction("old")]))
+    mark.finished()
+    mark.observe(Fence((20,), [Transaction("old"), Transaction("short")]))
+    mark.finished()
+    mark.observe(Fence((30,), [Transaction("old")]))
+
+    assert mark.resume == (10,)
+    assert mark.low == BEGINNING
+
+
+def test_what_was_read_behind_the_fence_is_read_again() -> None:
+    mark = Watermark()
+    mark.observe(Fence((10,)))
+    mark.reached((15,))
+    mark.finished()
+
+    assert mark.resume == (10,)
+
+
+def test_without_fences_what_was_read_is_all_there_is() -> None:
+    mark = Watermark((3,))
+    mark.reached((15,))
+    mark.finished()
+
+    assert (mark.resume, mark.low) == ((15,), (15,))
+
+
+@pytest.mark.parametrize(("line", "expected"), [("7", (4,)), ("8", (10,))])
+def test_a_new_name_continues_what_its_line_began(line: str, expected: Any) -> None:
+    mark = Watermark((4,))
+    mark.observe(Fence((10,), [Transaction("statement", line="7")]))
+    mark.observe(Fence((20,), [Transaction("transaction", heir_of=line)]))
+
+    assert mark.open == {"transaction": expected}
+
+
+def test_a_clock_that_is_set_back_takes_everything_with_it() -> None:
+    mark = Watermark((4,))
+    mark.observe(Fence((10,), [Transaction("open", (8,))]))
+    mark.finished()
+    mark.retreat((6,))
+    mark.observe(Fence((12,), [Transaction("open", (8,)), Transaction("new", (11,))]))
+
+    assert mark.resume == (6,)
+    assert mark.open == {"open": (6,), "new": (11,)}
