@@ -1,7 +1,7 @@
 """headrace for plugin authors: everything a connector, converter or transform may import, and nothing else."""
 
 from headrace.backoff import RetryPolicy
-from headrace.config import LOWER, UPPER, CommaList, ConfigModel, Duration, Secret, Size, family, key
+from headrace.config import LOWER, UPPER, CommaList, ConfigModel, Duration, Rhythm, Secret, Size, family, key
 from headrace.errors import (
     ConfigError,
     DataError,
@@ -56,6 +56,7 @@ __all__ = [
     "Rejection",
     "RetriableError",
     "RetryPolicy",
+    "Rhythm",
     "Schedule",
     "Schema",
     "Secret",

@@ -17,11 +17,11 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal, Self, cast
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, SecretStr, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, SecretStr, ValidationError
 from pydantic import Field as PydanticField
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails, PydanticUndefined
@@ -50,6 +50,12 @@ def _size(value: object) -> object:
     return value
 
 
+def _rhythm(value: str) -> str:
+    if _DURATION.fullmatch(value.strip()) or len(value.split()) == 5:
+        return value
+    raise ValueError("neither a pause (5000, 30s, 5m) nor a cron expression of five fields (0 3 * * *)")
+
+
 def _comma_list(value: object) -> object:
     if isinstance(value, str):
         return [] if not value.strip() else [item.strip() for item in value.split(",")]
@@ -60,6 +66,8 @@ Duration = Annotated[int, BeforeValidator(_duration)]
 """Milliseconds. Written as a number of milliseconds or with a unit: ``500ms``, ``30s``, ``5m``."""
 Size = Annotated[int, BeforeValidator(_size)]
 """Bytes. Written as a number or with a unit: ``512kb``, ``5mb``, ``1gib``."""
+Rhythm = Annotated[str, AfterValidator(_rhythm)]
+"""When something is due, as ``SourceContext.schedule`` takes it: a pause like a Duration, or cron with five fields."""
 CommaList = Annotated[tuple[str, ...], BeforeValidator(_comma_list)]
 """Connect's LIST: items between commas, blanks around them ignored, empty text = no items."""
 LOWER = BeforeValidator(lambda value: value.lower() if isinstance(value, str) else value)
@@ -147,9 +155,26 @@ class ConfigModel(BaseModel):
         try:
             model = cls.model_validate(_gather_families(cls, properties))
         except ValidationError as error:
-            return None, [*(_finding(cls, item) for item in error.errors()), *warnings]
+            found = [_finding(cls, item) for item in error.errors()]
+            return None, [*found, *cls._further_problems(properties, found), *warnings]
         findings = [*model.problems(), *warnings]
         return (None if any(item.severity == "error" for item in findings) else model), findings
+
+    @classmethod
+    def _further_problems(cls, properties: Mapping[str, str], found: Sequence[Finding]) -> list[Finding]:
+        """What rules over several keys say once the keys with mistakes are left out, so that all is told in one go."""
+        wrong = {finding.key for finding in found}
+        rest = {name: value for name, value in properties.items() if name not in wrong}
+        names = [item.name for item in cls.definitions()]
+        for finding in found:
+            # A misspelt key is taken for the one that was meant: its absence is not a second mistake.
+            if finding.code == "config.unknown_key" and (meant := difflib.get_close_matches(finding.key, names, n=1)):
+                rest.setdefault(meant[0], properties[finding.key])
+        try:
+            model = cls.model_validate(_gather_families(cls, rest))
+        except ValidationError:
+            return []  # a key without which the rules say nothing
+        return [finding for finding in model.problems() if finding.key not in wrong]
 
     @classmethod
     def parse(cls, properties: Mapping[str, str]) -> Self:

@@ -48,6 +48,7 @@ class Finding:
     hint: str = ""
     location: Location | None = None
     severity: str = "error"  # or "warning"
+    cause: str = "configuration"  # what must be mended: what the user wrote, or the "environment" around headrace
 
     def __str__(self) -> str:
         where = f"{self.location}: " if self.location else ""
@@ -71,6 +72,11 @@ class HeadraceError(Exception):
 
     def __str__(self) -> str:
         return f"{self.message} → {self.hint}" if self.hint else self.message
+
+    def finding(self, key: str = "") -> Finding:
+        """What went wrong while ``key`` was looked at, to be told among other findings."""
+        cause = "environment" if isinstance(self, (EnvironmentFault, RetriableError)) else "configuration"
+        return Finding(self.code, self.message, key, self.hint, cause=cause)
 
 
 class ConfigError(HeadraceError):

@@ -191,7 +191,7 @@ class Validator:
             plugin = self.registry.find(kind, class_name.strip())
             plugin.cls  # noqa: B018 (loads it: a broken plugin is to be found here)
         except ConfigError as error:
-            about = error.findings or (Finding(error.code, error.message, hint=error.hint),)
+            about = error.findings or (error.finding(),)
             findings.extend(replace(finding, key=name) for finding in about)
             return None
         return plugin

@@ -66,7 +66,10 @@ def test_the_dead_letter_has_the_original_bytes_and_connects_headers(conflict: A
     eventually(lambda: set(box.documents(worker.elasticsearch, f"{name}_items")) == {"1", "2", "4", "5"}, box.patience)
 
     consumer = KafkaConsumer(
-        bootstrap_servers=kafka.bootstrap_servers, auto_offset_reset="earliest", consumer_timeout_ms=60_000
+        bootstrap_servers=kafka.bootstrap_servers,
+        auto_offset_reset="earliest",
+        consumer_timeout_ms=60_000,
+        metadata_max_age_ms=500,  # the topic may be made after the first look
     )
     consumer.subscribe([dead])
     try:
@@ -74,7 +77,7 @@ def test_the_dead_letter_has_the_original_bytes_and_connects_headers(conflict: A
     finally:
         consumer.close()
     assert json.loads(letter.value) == {"id": 3, "amount": "three, not a number"}
-    assert json.loads(letter.key) == {"id": 3}
+    assert letter.key == b"3"
     headers = {key.removeprefix("__connect.errors."): value.decode() for key, value in letter.headers}
     assert headers["topic"] == f"{name}_items"
     assert (headers["partition"], headers["offset"]) == ("0", "2")

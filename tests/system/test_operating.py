@@ -27,21 +27,22 @@ def test_a_connector_is_steered_from_the_command_line(
         status = connectors("status", name)
         return status["connector"]["state"], [task["state"] for task in status["tasks"]]
 
-    eventually(lambda: state() == ("RUNNING", ["RUNNING"]))
+    eventually(lambda: state() == ("RUNNING", ["RUNNING"]), box.patience)
     assert name in connectors("list")
     connectors("pause", name)
-    eventually(lambda: state() == ("PAUSED", ["PAUSED"]))
+    eventually(lambda: state() == ("PAUSED", ["PAUSED"]), box.patience)
     connectors("resume", name)
-    eventually(lambda: state() == ("RUNNING", ["RUNNING"]))
+    eventually(lambda: state() == ("RUNNING", ["RUNNING"]), box.patience)
     connectors("restart", name, "--include-tasks")
-    eventually(lambda: state() == ("RUNNING", ["RUNNING"]))
+    eventually(lambda: state() == ("RUNNING", ["RUNNING"]), box.patience)
     connectors("stop", name)
-    eventually(lambda: state() == ("STOPPED", []))
+    eventually(lambda: state() == ("STOPPED", []), box.patience)
     connectors("delete", name, "--yes")
     assert connectors("list") == {}
     missing = box.command("connectors", "status", name, "--url", worker.url)
     assert missing.returncode == 2
-    assert "not found" in missing.stderr
+    assert "connector.not_found" in missing.stderr
+    assert name in missing.stderr
     assert worker.stop() == 0
 
 

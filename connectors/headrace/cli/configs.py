@@ -57,7 +57,7 @@ def check(files: Files, json: JsonFlag = False) -> None:
     findings = check_files(files)
     _report(findings, json)
     if errors := _errors(findings):
-        raise typer.Exit(_MISTAKE if any(_is_mistake(finding) for finding in errors) else _ENVIRONMENT)
+        raise typer.Exit(_MISTAKE if any(item.cause == "configuration" for item in errors) else _ENVIRONMENT)
 
 
 def check_files(paths: Sequence[Path], admin_check: AdminCheck | None = None) -> list[Finding]:
@@ -148,11 +148,6 @@ def _errors(findings: Iterable[Finding]) -> list[Finding]:
     return [finding for finding in findings if finding.severity == "error"]
 
 
-def _is_mistake(finding: Finding) -> bool:
-    """Of the user's, as opposed to a system that is away or refuses."""
-    return finding.code.split(".")[0] in ("config", "plugin")
-
-
 def _valid(files: Sequence[Path], loaded: Loaded) -> str:
     names = ", ".join(loaded.configs)
     parts = [f"connectors {names}"] if names else []
@@ -180,7 +175,7 @@ def _with_progress(label: str, file: ConfigFile, ask: Callable[[], Iterable[Find
     except HeadraceError as error:
         own = error.findings if isinstance(error, ConfigError) else ()
         key = "" if file.is_connector else "bootstrap.servers"
-        found = list(own) or [Finding(error.code, error.message, key, error.hint)]
+        found = list(own) or [error.finding(key)]
     errors = len(_errors(found))
     numbers = (("error", errors), ("warning", len(found) - errors))
     counts = [f"{number} {word}{'' if number == 1 else 's'}" for word, number in numbers if number]

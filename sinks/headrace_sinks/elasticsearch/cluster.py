@@ -85,7 +85,7 @@ def obstacles(client: Client, resources: Iterable[str]) -> Iterator[Finding]:
         yield from _full_disks(client)
     except HeadraceError as error:
         key = "connection.password" if error.code == "elasticsearch.unauthorized" else "connection.url"
-        yield Finding(error.code, error.message, key, error.hint)
+        yield error.finding(key)
 
 
 def _full_disks(client: Client) -> Iterator[Finding]:

@@ -76,7 +76,7 @@ class Indices:
             try:
                 step()
             except HeadraceError as error:
-                yield Finding(error.code, error.message, "topics", error.hint)
+                yield error.finding("topics")
 
     def _steps(self) -> Iterator[Callable[[], None]]:
         config = self._config

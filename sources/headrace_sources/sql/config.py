@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Annotated, ClassVar, Literal, Self
 
-from headrace import LOWER, UPPER, CommaList, Duration, Finding, Secret, family, key
+from headrace import LOWER, UPPER, CommaList, Duration, Finding, Rhythm, Secret, family, key
 from headrace_sources.sql.config_rules import DURATION, config_problems
 from headrace_sources.sql.load_config import LoadConfig
 
@@ -337,7 +337,7 @@ class SqlSourceConfig(LoadConfig):
         group=_RECORDS,
     )
 
-    poll_interval: str = key(
+    poll_interval: Rhythm = key(
         "poll.interval.ms",
         default="5000",
         doc="Pause between two polls of a table, from the end of one to the start of the next: milliseconds, `30s`, "

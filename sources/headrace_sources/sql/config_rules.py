@@ -35,7 +35,6 @@ def config_problems(config: SqlSourceConfig) -> Iterable[Finding]:
     yield from _zone(config)
     yield from _topic(config)
     yield from _keys(config)
-    yield from _poll_interval(config)
 
 
 def is_duration(text: str) -> bool:
@@ -173,9 +172,3 @@ def _keys(config: SqlSourceConfig) -> Iterable[Finding]:
     if config.pk_mode in ("none", "primary_key") and config.pk_fields:
         text = f"pk.fields has no effect with pk.mode {config.pk_mode}"
         yield Finding("config.no_effect", text, "pk.fields", "set pk.mode to fields", severity="warning")
-
-
-def _poll_interval(config: SqlSourceConfig) -> Iterable[Finding]:
-    if not is_duration(config.poll_interval) and len(config.poll_interval.split()) != 5:
-        text = f"Invalid value {config.poll_interval} for configuration poll.interval.ms: neither duration nor cron"
-        yield Finding("config.invalid_value", text, "poll.interval.ms", "write 5000, 30s, or '0 3 * * *'")

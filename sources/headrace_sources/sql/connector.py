@@ -92,7 +92,7 @@ def _check(session: Session, config: SqlSourceConfig) -> Iterable[Finding]:
 def _findings(error: HeadraceError) -> list[Finding]:
     if isinstance(error, ConfigError) and error.findings:
         return list(error.findings)
-    return [Finding(error.code, error.message, _KEYS.get(error.code, ""), error.hint)]
+    return [error.finding(_KEYS.get(error.code, ""))]
 
 
 def blocks(tables: list[TableName], most: int) -> list[list[TableName]]:

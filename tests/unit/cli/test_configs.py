@@ -204,7 +204,7 @@ class TestCheck:
     @pytest.mark.usefixtures("files", "kafka")
     def test_findings_of_connectors_have_places(self, shop: type[ShopSinkConnector]) -> None:
         shop.answer = [
-            Finding("shop.closed", "the shop is closed", "connection.url", "come back"),
+            Finding("shop.closed", "the shop is closed", "connection.url", "come back", cause="environment"),
             Finding("shop.small", "the shop is small", "batch.size", severity="warning"),
         ]
         result = run("check", "out.yaml", exit_code=3)

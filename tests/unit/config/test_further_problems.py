@@ -1,0 +1,44 @@
+"""Rules over several keys are told together with mistakes in single keys, and never as their echo."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import pytest
+
+from headrace.config import ConfigModel, Rhythm, key
+from headrace.errors import Finding
+
+
+class ShopConfig(ConfigModel):
+    url: str = key("shop.url", doc="Where the shop is.")
+    size: int = key("batch.size", default=10, ge=1, doc="Records of a batch.")
+    every: Rhythm = key("poll.interval.ms", default="5000", doc="When to look.")
+    tables: str = key("table.list", default="", doc="What to read.")
+    query: str = key("query", default="", doc="What to read instead.")
+
+    def problems(self) -> Iterable[Finding]:
+        if not self.tables and not self.query:
+            yield Finding("shop.nothing", "nothing says what to read", "table.list")
+        if self.size > 10:
+            yield Finding("shop.size", "too large", "batch.size")
+
+
+@pytest.mark.parametrize(
+    ("properties", "expected"),
+    [
+        ({"shop.url": "u", "batch.size": "many"}, {"batch.size", "table.list"}),
+        ({"shop.url": "u", "batch.size": "0", "query": "q"}, {"batch.size"}),
+        ({"shop.url": "u", "tabel.list": "t"}, {"tabel.list"}),  # it was meant to be there
+        ({"shop.url": "u", "colour": "red"}, {"colour", "table.list"}),
+        ({"batch.size": "11"}, {"shop.url"}),  # without a required key no rule can be asked
+        ({"shop.url": "u", "query": "q", "poll.interval.ms": "-1"}, {"poll.interval.ms"}),
+        ({"shop.url": "u", "query": "q", "poll.interval.ms": "0 3 * *"}, {"poll.interval.ms"}),
+        ({"shop.url": "u", "query": "q", "poll.interval.ms": "0 3 * * *"}, set()),
+        ({"shop.url": "u", "query": "q", "poll.interval.ms": "30s", "batch.size": "11"}, {"batch.size"}),
+    ],
+)
+def test_every_mistake_is_told_once(properties: dict[str, str], expected: set[str]) -> None:
+    _, findings = ShopConfig.validate_properties(properties)
+
+    assert sorted(finding.key for finding in findings) == sorted(expected)
