@@ -23,6 +23,7 @@ from sqlalchemy import make_url
 
 from headrace.embedded import ENGINES, EmbeddedStack, Kafka
 from tests.engines.addresses import HttpAddress, KafkaAddress, SqlAddress, libpq_url, pymysql_arguments
+from tests.engines.certificates import Authority
 from tests.engines.run import KINDS, Engines, UnavailableError
 
 pytest.register_assert_rewrite("headrace.testing")  # suites that tests inherit show both sides, as tests do
@@ -112,6 +113,12 @@ def mariadb(engines: Engines) -> SqlAddress:
     """A MariaDB server, shared by all tests: ``.url`` (``mysql+pymysql://…``), whose user may create databases."""
     address: SqlAddress = _provided(engines, "mariadb")
     return address
+
+
+@pytest.fixture(scope="session")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    """A certificate authority of this run; clients that do not trust ``.ca_file`` trust none of its servers."""
+    return Authority(tmp_path_factory.mktemp("authority"))
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ import ssl
 from pathlib import Path
 
 import trustme
+from cryptography.hazmat.primitives import serialization
 
 
 class Authority:
@@ -25,7 +26,11 @@ class Authority:
         return context
 
     def server_file(self, name: str = "server") -> Path:
-        """A PEM file with private key and certificate chain, for a server of its own."""
+        """A PEM file with private key (PKCS #8, which Java wants) and certificate chain, for a server of its own."""
+        issued = self._authority.issue_cert("localhost", "127.0.0.1")
+        key = serialization.load_pem_private_key(issued.private_key_pem.bytes(), None).private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        )
         path = self._folder / f"{name}.pem"
-        self._authority.issue_cert("localhost", "127.0.0.1").private_key_and_cert_chain_pem.write_to_path(str(path))
+        path.write_bytes(key + b"".join(certificate.bytes() for certificate in issued.cert_chain_pems))
         return path

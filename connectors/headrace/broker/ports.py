@@ -1,8 +1,9 @@
 """What the framework needs of a Kafka client, as typed Protocols.
 
 Adapters (kafka-python, the in-memory double) pass one contract test suite. All methods raise only
-:class:`RetriableError` (the broker may come back), :class:`EnvironmentFault` (wrong password, not authorised,
-no such address) and :class:`DataError` (record too large); a client's own exceptions end at the adapter.
+:class:`RetriableError` (the broker may come back, or let us in: ``kafka.unreachable``, ``kafka.authentication``,
+``kafka.certificate``), :class:`EnvironmentFault` (not authorised, an impossible topic) and :class:`DataError` (record
+too large); a client's own exceptions end at the adapter.
 Client settings have Kafka's dotted names (``max.poll.records``, ``security.protocol``) and string values.
 """
 

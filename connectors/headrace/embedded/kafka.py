@@ -1,10 +1,15 @@
-"""A real Apache Kafka in KRaft mode: one broker, or three with replication, each its own controller."""
+"""A real Apache Kafka in KRaft mode: one broker, or three with replication, each its own controller.
+
+Clients have a listener of their own, with TLS and SASL if wanted; brokers and controllers talk in plain text, on
+127.0.0.1 like all of it.
+"""
 
 from __future__ import annotations
 
 import socket
 import subprocess
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -32,20 +37,80 @@ appender.console.layout.pattern=%d %p %c{1} %m%n
 """
 
 
+# The name of Java's class for each mechanism that needs no service besides.
+_MECHANISMS = {"SCRAM-SHA-512": "scram.Scram", "SCRAM-SHA-256": "scram.Scram", "PLAIN": "plain.Plain"}
+
+
+@dataclass(frozen=True, slots=True)
+class Security:
+    """What clients need. ``tls_file``: PEM with private key (PKCS #8) and chain; ``users``: passwords by name."""
+
+    tls_file: Path | None = None
+    users: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def protocol(self) -> str:
+        """``security.protocol`` of clients."""
+        return ("SASL_" if self.users else "") + ("SSL" if self.tls_file else "PLAINTEXT")
+
+    def settings(self) -> dict[str, str]:
+        """Lines for ``server.properties``."""
+        lines: dict[str, str] = {}
+        if self.tls_file is not None:
+            lines["listener.name.client.ssl.keystore.type"] = "PEM"
+            lines["listener.name.client.ssl.keystore.location"] = str(self.tls_file)
+        if self.users:
+            lines["listener.name.client.sasl.enabled.mechanisms"] = ",".join(_MECHANISMS)
+            plain = "".join(f' user_{name}="{password}"' for name, password in self.users.items())
+            for mechanism, kind in _MECHANISMS.items():
+                users = plain if mechanism == "PLAIN" else ""
+                lines[f"listener.name.client.{mechanism.lower()}.sasl.jaas.config"] = (
+                    f"org.apache.kafka.common.security.{kind}LoginModule required{users};"
+                )
+        return lines
+
+    def format_arguments(self) -> list[str]:
+        """Kafka keeps SCRAM's users in its own data."""
+        return [
+            argument
+            for name, password in self.users.items()
+            for mechanism in _MECHANISMS
+            if mechanism != "PLAIN"
+            for argument in ("--add-scram", f"{mechanism}=[name={name},password={password}]")
+        ]
+
+
 class Broker(Engine):
-    """One broker and controller. Made by :class:`Kafka`, which knows its peers."""
+    """One broker and controller. Made by :class:`Kafka`, which knows its peers.
+
+    ``advertised_port``, to be set before a start, is where clients are told to connect instead of ``port``: to a proxy.
+    """
 
     name = "kafka"
     stop_grace = 10.0
 
     def __init__(
-        self, folder: Path, number: int, port: int | None, *, heap: str, settings: Callable[[], Mapping[str, str]]
+        self,
+        folder: Path,
+        number: int,
+        port: int | None,
+        *,
+        heap: str,
+        security: Security,
+        settings: Callable[[], Mapping[str, str]],
     ) -> None:
         super().__init__(folder, port)
         self.number = number
-        self.controller_port = free_port()
+        self.advertised_port = self.port
+        self.controller_port, self._internal_port = free_port(), free_port()
+        self._security = security
         self.title = f"Kafka broker {number}"
         self._heap, self._settings = heap, settings
+
+    @property
+    def internal_address(self) -> str:
+        """``host:port`` for whoever sets up the cluster: plain text, no login."""
+        return f"{HOST}:{self._internal_port}"
 
     @property
     def version(self) -> str:
@@ -71,14 +136,22 @@ class Broker(Engine):
         return {
             "process.roles": "broker,controller",
             "node.id": str(self.number),
-            "listeners": f"PLAINTEXT://{HOST}:{self.port},CONTROLLER://{HOST}:{self.controller_port}",
-            "advertised.listeners": f"PLAINTEXT://{HOST}:{self.port}",
+            "listeners": (
+                f"CLIENT://{HOST}:{self.port},INTERNAL://{HOST}:{self._internal_port},"
+                f"CONTROLLER://{HOST}:{self.controller_port}"
+            ),
+            "advertised.listeners": f"CLIENT://{HOST}:{self.advertised_port},INTERNAL://{HOST}:{self._internal_port}",
+            "listener.security.protocol.map": (
+                f"CLIENT:{self._security.protocol},INTERNAL:PLAINTEXT,CONTROLLER:PLAINTEXT"
+            ),
+            "inter.broker.listener.name": "INTERNAL",
             "controller.listener.names": "CONTROLLER",
             "log.dirs": str(self.data_path),
+            **self._security.settings(),
         }
 
     def _format(self) -> None:
-        arguments = ["format", "-t", _CLUSTER_ID, "-c", str(self._properties)]
+        arguments = ["format", "-t", _CLUSTER_ID, "-c", str(self._properties), *self._security.format_arguments()]
         done = subprocess.run(
             self._java("kafka.tools.StorageTool", arguments), capture_output=True, text=True, timeout=60, check=False
         )
@@ -116,6 +189,10 @@ class Kafka:
 
     Three brokers: replication factor 3, ``min.insync.replicas`` 2. With ``port`` the brokers listen on it and the
     ports after it. ``heap`` is each broker's ``-Xmx``; ``settings`` are lines for ``server.properties``.
+
+    ``tls_file`` (PEM: private key in PKCS #8 and certificate chain) makes clients use TLS; ``users`` (passwords by
+    name, without commas) makes them log in, by SCRAM-SHA-512, SCRAM-SHA-256 or PLAIN. SCRAM's are those of the first
+    start.
     """
 
     name = "kafka"
@@ -129,14 +206,24 @@ class Kafka:
         brokers: int = 1,
         heap: str = "512m",
         settings: Mapping[str, str] | None = None,
+        tls_file: Path | str | None = None,
+        users: Mapping[str, str] | None = None,
     ) -> None:
         if brokers not in (1, 3):
             raise ValueError(f"brokers must be 1 or 3, not {brokers}")
         self._extra = dict(settings or {})
+        self.security = Security(Path(tls_file).absolute() if tls_file else None, dict(users or {}))
         # The number of brokers is part of the format: another number gets another folder.
         folder = folder / f"{brokers}-broker{'s' if brokers > 1 else ''}"
         self.brokers = [
-            Broker(folder, number, port and port + number - 1, heap=heap, settings=self._shared_settings)
+            Broker(
+                folder,
+                number,
+                port and port + number - 1,
+                heap=heap,
+                security=self.security,
+                settings=self._shared_settings,
+            )
             for number in range(1, brokers + 1)
         ]
 
@@ -161,8 +248,8 @@ class Kafka:
 
     @property
     def bootstrap_servers(self) -> str:
-        """``host:port,…`` of every broker."""
-        return ",".join(f"{HOST}:{broker.port}" for broker in self.brokers)
+        """``host:port,…`` of every broker, as advertised."""
+        return ",".join(f"{HOST}:{broker.advertised_port}" for broker in self.brokers)
 
     @property
     def version(self) -> str:

@@ -38,7 +38,7 @@ class Worker:
         open_admin: Callable[[], Admin],
         refused: Callable[[HeadraceError], None],
     ) -> None:
-        """``refused`` is called, on a thread of the worker's, when Kafka will not have it (wrong password)."""
+        """``refused`` is called, on a thread of the worker's, when Kafka will never have it (wrong settings)."""
         self._reconciler = reconciler
         self._hosts = hosts
         self._statuses = statuses
@@ -48,6 +48,7 @@ class Worker:
         self._open_admin = open_admin
         self._refused = refused
         self._cluster_id: str | None = None
+        self._no_cluster = "Kafka does not answer yet."
         self._stopping = threading.Event()
 
     def start(self) -> None:
@@ -67,7 +68,7 @@ class Worker:
         if not self._reconciler.alive():
             return Health("unhealthy", "The worker's control thread has ended; restart the worker.")
         if self._cluster_id is None:
-            return Health("starting", "Worker is still starting up: Kafka does not answer yet.")
+            return Health("starting", f"Worker is still starting up: {self._no_cluster}")
         return Health("healthy", "Worker has completed startup and is ready to handle requests.")
 
     def connectors(self) -> list[str]:
@@ -189,6 +190,7 @@ class Worker:
                 finally:
                     admin.close()
             except RetriableError as error:
+                self._no_cluster = str(error)
                 log.warning("waiting for Kafka", code=error.code, reason=str(error))
             except HeadraceError as error:
                 self._refused(error)

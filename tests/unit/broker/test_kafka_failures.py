@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 from kafka import errors
 
+from headrace.broker.kafka_python.connection import UntrustedError
 from headrace.broker.kafka_python.failures import describe, translate, translated
 from headrace.errors import ConfigError, DataError, EnvironmentFault, HeadraceError, RetriableError
 
@@ -19,8 +20,9 @@ from headrace.errors import ConfigError, DataError, EnvironmentFault, HeadraceEr
         (errors.RebalanceInProgressError("later"), RetriableError, "kafka.rebalance"),
         (errors.MessageSizeTooLargeError("9 bytes"), DataError, "data.record_too_large"),
         (errors.InvalidRecordError("no key"), DataError, "data.refused"),
-        (errors.SaslAuthenticationFailedError("bad password"), EnvironmentFault, "kafka.authentication"),
-        (errors.UnsupportedSaslMechanismError("PLAIN"), EnvironmentFault, "kafka.authentication"),
+        (errors.SaslAuthenticationFailedError("bad password"), RetriableError, "kafka.authentication"),
+        (errors.UnsupportedSaslMechanismError("PLAIN"), RetriableError, "kafka.authentication"),
+        (UntrustedError("self-signed"), RetriableError, "kafka.certificate"),
         (errors.TopicAuthorizationFailedError({"orders"}), EnvironmentFault, "kafka.not_authorized"),
         (errors.GroupAuthorizationFailedError("g1"), EnvironmentFault, "kafka.not_authorized"),
         (errors.InvalidTopicError("x/y"), EnvironmentFault, "kafka.invalid_topic"),
@@ -46,7 +48,7 @@ def test_a_timeout_is_explained_by_the_connection_that_failed() -> None:
     assert str(found) == "cannot list the topics: broker a:9092 does not answer: 111 ECONNREFUSED"
     login = ("a:9092", errors.SaslAuthenticationFailedError("bad password"))
     assert translate(errors.KafkaTimeoutError("slow"), "list the topics", login).code == "kafka.authentication"
-    assert describe(login) == "broker a:9092 refuses to log in: bad password"
+    assert describe(login).startswith("broker a:9092: Kafka refuses to log in: bad password → correct ")
 
 
 def test_bugs_pass_through() -> None:

@@ -6,16 +6,23 @@ Written for kafka-python 3.0; tests against a real broker hold it.
 from __future__ import annotations
 
 import logging
+import ssl
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 import kafka
-from kafka.errors import AuthorizationError, SaslAuthenticationFailedError, UnsupportedSaslMechanismError
+from kafka.errors import (
+    AuthorizationError,
+    KafkaConnectionError,
+    SaslAuthenticationFailedError,
+    UnsupportedSaslMechanismError,
+)
 from kafka.net.compat import KafkaNetClient
-from kafka.net.inet import KafkaNetSocket
+from kafka.net.inet import KafkaNetSocket, create_connection
 from kafka.net.manager import KafkaConnectionManager
 from kafka.net.selector import NetworkSelector
+from kafka.net.transport import KafkaSSLTransport, KafkaTCPTransport
 
 Failure = tuple[str, Exception]
 """A broker's host:port, and why it cannot be reached."""
@@ -24,7 +31,13 @@ Failure = tuple[str, Exception]
 _NOISY = ("kafka.net", "kafka.cluster", "kafka.coordinator", "kafka.producer.sender")
 _DIRECT = "direct"  # the scheme of no proxy at all
 _FORCED = 5.0  # seconds for a sender that was told to give up; it does so at its next turn
-_AUTHENTICATION = (SaslAuthenticationFailedError, UnsupportedSaslMechanismError, AuthorizationError)
+
+
+class UntrustedError(KafkaConnectionError):  # type: ignore[misc]
+    """The broker's certificate is not one that we trust."""
+
+
+_REFUSALS = (SaslAuthenticationFailedError, UnsupportedSaslMechanismError, AuthorizationError, UntrustedError)
 
 
 class _DirectSocket(KafkaNetSocket):  # type: ignore[misc]
@@ -44,12 +57,32 @@ class _DirectSocket(KafkaNetSocket):  # type: ignore[misc]
             raise
 
 
+class _TcpTransport(KafkaTCPTransport):  # type: ignore[misc]
+    """Hears out a broker that hangs up: kafka-python drops what it reads together with the end of a connection.
+
+    A broker that refuses a login says so and closes at once; the reason would be lost.
+    """
+
+    def _sock_recv(self) -> tuple[bytes, Exception | None]:
+        received, error = super()._sock_recv()
+        return received, None if received else error  # the end is read again
+
+
+class _SslTransport(KafkaSSLTransport):  # type: ignore[misc]
+    """The same over TLS."""
+
+    def _sock_recv(self) -> tuple[bytes, Exception | None]:
+        received, error = super()._sock_recv()
+        return received, None if received else error
+
+
 class Connections(KafkaConnectionManager):  # type: ignore[misc]
     """kafka-python's connections, which remember why the last try to reach a broker failed."""
 
     def __init__(self, net: Any, **configs: Any) -> None:
         super().__init__(net, **{**configs, "proxy_url": configs.get("proxy_url") or f"{_DIRECT}://"})
         self._failures: dict[str, Exception] = {}  # by host:port
+        self._refusals: dict[Any, Exception] = {}  # by node, until somebody was told
 
     def get_connection(self, node_id: Any, *arguments: Any, **options: Any) -> Any:
         known = self._conns.get(node_id)
@@ -62,10 +95,52 @@ class Connections(KafkaConnectionManager):  # type: ignore[misc]
             connection.close_future.add_errback(lambda error: self._note(address, node_id, error))
         return connection
 
+    async def _build_transport(self, node: Any, timeout_at: float | None = None) -> Any:
+        """As kafka-python's, which leaks the socket and forgets what was wrong when the handshake fails."""
+        options, proxy = self.config["socket_options"], self.config["proxy_url"]
+        opened = await create_connection(self._net, node.host, node.port, options, proxy, timeout_at)
+        try:
+            if self.ssl_enabled:
+                settings = {key: value for key, value in self.config.items() if key.startswith("ssl_")}
+                transport = _SslTransport(self._net, opened, host=node.host, **settings)
+            else:
+                transport = _TcpTransport(self._net, opened, host=node.host)
+        except BaseException:
+            opened.close()
+            raise
+        try:
+            await transport.handshake()
+        except ssl.SSLCertVerificationError as error:
+            transport.abort(error)
+            raise UntrustedError(error.verify_message) from error
+        except (OSError, ValueError) as error:
+            transport.abort(error)
+            raise KafkaConnectionError(f"the TLS handshake failed: {error}") from error
+        except BaseException as error:
+            transport.abort(error)
+            raise
+        return transport
+
+    async def _connect(
+        self, node: Any, conn: Any, reset_backoff_on_connect: bool = True, timeout_at: float | None = None
+    ) -> None:
+        """As kafka-python's, which takes a refused login for a connection made, and tries again without a pause."""
+        await super()._connect(node, conn, False, timeout_at)
+        if conn.connected and reset_backoff_on_connect:
+            self.reset_backoff(node.node_id)
+        elif node.node_id in self._refusals:
+            self.update_backoff(node.node_id)
+
+    def maybe_raise_auth_failure(self, node_id: Any) -> None:
+        """Raises a refusal once, then lets the next try begin: kafka-python gives up on the broker for good."""
+        error = self._refusals.pop(node_id, None)
+        if error is not None:
+            raise error
+
     def _note(self, address: str, node_id: Any, error: Exception) -> None:
         self._failures[address] = error
-        if isinstance(error, _AUTHENTICATION):
-            self._auth_failures[node_id] = error  # the next try raises it instead of trying for ever
+        if isinstance(error, _REFUSALS):
+            self._refusals[node_id] = error  # for whoever wants the broker next
 
     def failure(self) -> Failure | None:
         return next(iter(list(self._failures.items())), None)

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from kafka import errors as kafka_errors
 
-from headrace.broker.kafka_python.connection import Client, Failure
+from headrace.broker.kafka_python.connection import Client, Failure, UntrustedError
 from headrace.errors import ConfigError, DataError, EnvironmentFault, Finding, HeadraceError, RetriableError
 
 _TOO_LARGE = (kafka_errors.MessageSizeTooLargeError, kafka_errors.RecordListTooLargeError)
@@ -17,6 +17,7 @@ _AUTHENTICATION = (
     kafka_errors.UnsupportedSaslMechanismError,
     kafka_errors.IllegalSaslStateError,
 )
+_REFUSED_WAIT = 5.0  # seconds to the next try after a refusal: whoever mends it needs longer than a network
 _REBALANCE = (
     kafka_errors.CommitFailedError,
     kafka_errors.RebalanceInProgressError,
@@ -61,12 +62,12 @@ def translate(error: Exception, doing: str, failure: Failure | None = None) -> H
         )
     if isinstance(error, _REFUSED) or is_neighbour(error):
         return DataError(f"Kafka refused the record: {_reason(error)}", code="data.refused")
-    if isinstance(error, _AUTHENTICATION):
-        return _authentication(error)
+    if (refusal := _refusal(error)) is not None:
+        return refusal
     if isinstance(error, kafka_errors.AuthorizationError):
         return _authorization(error, doing)
-    if failure is not None and isinstance(failure[1], _AUTHENTICATION):
-        return _authentication(failure[1])
+    if failure is not None and (refusal := _refusal(failure[1])) is not None:
+        return refusal
     if isinstance(error, _REBALANCE):
         return RetriableError(f"cannot {doing}: the group is being rebalanced", code="kafka.rebalance")
     for kind, (code, hint) in _FAULTS.items():
@@ -95,17 +96,28 @@ def translated(doing: str, client: Client | None = None) -> Iterator[None]:
 def describe(failure: Failure) -> str:
     """A sentence about a broker that cannot be reached."""
     address, error = failure
-    if isinstance(error, _AUTHENTICATION):
-        return f"broker {address} refuses to log in: {_reason(error)}"
+    if (refusal := _refusal(error)) is not None:
+        return f"broker {address}: {refusal}"
     return f"broker {address} does not answer: {_reason(error)}"
 
 
-def _authentication(error: Exception) -> EnvironmentFault:
-    return EnvironmentFault(
-        f"Kafka refuses to log in: {_reason(error)}",
-        code="kafka.authentication",
-        hint="correct security.protocol, sasl.mechanism and the credentials",
-    )
+def _refusal(error: Exception) -> RetriableError | None:
+    """Neither side lets the other in. It may heal without us: a password or a certificate is changed over there."""
+    if isinstance(error, UntrustedError):
+        return RetriableError(
+            f"Kafka's certificate is not trusted: {_reason(error)}",
+            code="kafka.certificate",
+            hint="name the certificate of its authority in ssl.cafile, and the broker as its certificate does",
+            delay=_REFUSED_WAIT,
+        )
+    if isinstance(error, _AUTHENTICATION):
+        return RetriableError(
+            f"Kafka refuses to log in: {_reason(error)}",
+            code="kafka.authentication",
+            hint="correct security.protocol, sasl.mechanism and the credentials, here or in Kafka",
+            delay=_REFUSED_WAIT,
+        )
+    return None
 
 
 def _authorization(error: kafka_errors.AuthorizationError, doing: str) -> EnvironmentFault:

@@ -1,0 +1,110 @@
+"""The fault kit before real engines."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import httpx
+import psycopg
+import pytest
+
+from headrace.broker.kafka_python import KafkaPythonBroker
+from headrace.broker.ports import NewTopic
+from headrace.embedded import Kafka
+from headrace.errors import RetriableError
+from headrace.records import EncodedBatch, TopicPartition
+from headrace.testing.broker import PATIENCE
+from headrace.testing.exactness import topic_entries
+from headrace.testing.faults import HttpProxy, ItemErrors, NoAnswer, TcpProxy
+from headrace.testing.waiting import eventually
+from tests.engines.addresses import HttpAddress, SqlAddress, libpq_url
+
+
+@pytest.fixture(scope="module")
+def proxied(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[KafkaPythonBroker, TcpProxy, str]]:
+    """A broker that sends its clients through a proxy, the proxy, and an address that goes round it."""
+    kafka = Kafka(tmp_path_factory.mktemp("kafka"), settings={"offsets.topic.num.partitions": "1"})
+    with TcpProxy(f"127.0.0.1:{kafka.port}") as proxy:
+        kafka.brokers[0].advertised_port = proxy.port
+        with kafka:
+            assert kafka.bootstrap_servers == proxy.address
+            settings = {
+                "bootstrap.servers": proxy.address,
+                "bootstrap.timeout.ms": "1000",
+                "request.timeout.ms": "1500",
+            }
+            yield KafkaPythonBroker(settings), proxy
+
+
+@pytest.mark.parametrize("fault", ["refuse", "blackhole"])
+def test_a_broker_that_is_cut_off_is_named_and_nothing_is_lost(
+    proxied: tuple[KafkaPythonBroker, TcpProxy, str], fault: str
+) -> None:
+    broker, proxy, _ = proxied
+    admin = broker.admin({})
+    admin.create_topics([NewTopic(fault, 1)])
+    producer = broker.producer({})
+    first = producer.send(EncodedBatch(fault, [b"0"], [b'"0"']))
+    assert producer.flush(PATIENCE)
+    getattr(proxy, fault)()
+    second = producer.send(EncodedBatch(fault, [b"1"], [b'"1"']))
+    eventually(lambda: proxy.address in (producer.trouble() or ""))
+    assert not second.done()
+    with pytest.raises(RetriableError):
+        broker.admin({})
+    proxy.restore()
+    assert producer.flush(PATIENCE)
+    assert (first.error(), second.error(), producer.trouble()) == (None, None, None)
+    producer.close(PATIENCE)
+    admin.close()
+    assert [(entry.key, entry.value) for entry in topic_entries(broker, fault)] == [("0", 0), ("1", 1)]
+
+
+def test_an_answer_that_never_came_doubles_nothing(proxied: tuple[KafkaPythonBroker, TcpProxy, str]) -> None:
+    """The broker has the batch, its acknowledgement is lost: the idempotent producer sends it again, once is stored."""
+    broker, proxy, round_it = proxied
+    direct = KafkaPythonBroker({"bootstrap.servers": round_it}).admin({})
+    admin, producer = broker.admin({}), broker.producer({})
+    admin.create_topics([NewTopic("once", 1)])
+    producer.send(EncodedBatch("once", [b"0"], [b'"0"']))
+    assert producer.flush(PATIENCE)
+    proxy.hold_answers()
+    delivery = producer.send(EncodedBatch("once", [b"1"], [b'"1"']))
+    eventually(lambda: direct.end_offsets(["once"]) == {TopicPartition("once", 0): 2})
+    direct.close()
+    assert not delivery.done()
+    proxy.cut()
+    proxy.restore()
+    assert producer.flush(PATIENCE)
+    assert delivery.error() is None
+    producer.close(PATIENCE)
+    admin.close()
+    assert [entry.value for entry in topic_entries(broker, "once")] == [0, 1]
+
+
+def test_postgres_behind_a_proxy(postgres: SqlAddress) -> None:
+    url = libpq_url(postgres.url)
+    with TcpProxy(url.partition("@")[2].partition("/")[0]) as proxy:
+        there = url.replace(proxy.target[0] + f":{proxy.target[1]}", proxy.address)
+        with psycopg.connect(there) as connection:
+            assert connection.execute("SELECT 1").fetchone() == (1,)
+            proxy.cut()
+            with pytest.raises(psycopg.OperationalError):
+                connection.execute("SELECT 1")
+
+
+def test_elasticsearch_behind_a_proxy(elasticsearch: HttpAddress, unique_name: str) -> None:
+    body = "".join(f'{{"index":{{"_id":"{n}"}}}}\n{{"n":{n}}}\n' for n in range(4))
+    with HttpProxy(elasticsearch.url) as proxy, httpx.Client(base_url=proxy.url, timeout=60) as client:
+        proxy.play(ItemErrors(), NoAnswer(), path="_bulk")
+
+        def bulk() -> httpx.Response:
+            headers = {"Content-Type": "application/x-ndjson"}
+            return client.post(f"/{unique_name}/_bulk?refresh=true", content=body, headers=headers)
+
+        statuses = [item["index"]["status"] for item in bulk().json()["items"]]
+        assert statuses == [429, 201, 429, 201]
+        assert client.get(f"/{unique_name}/_count").json()["count"] == 2
+        with pytest.raises(httpx.RemoteProtocolError):
+            bulk()
+        assert client.get(f"/{unique_name}/_count").json()["count"] == 4

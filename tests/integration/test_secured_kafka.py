@@ -1,0 +1,114 @@
+"""Kafka with TLS and SASL: who may in gets in, who may not is told why within seconds."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from headrace.broker.kafka_python import KafkaPythonBroker
+from headrace.broker.ports import Broker, NewTopic
+from headrace.embedded import Kafka
+from headrace.errors import HeadraceError, RetriableError
+from headrace.records import EncodedBatch
+from headrace.testing.broker import PATIENCE, Member
+from tests.engines.certificates import Authority
+
+USER, PASSWORD = "ada", "correct horse battery"
+WRONG = "hunter2-do-not-show"
+
+
+@pytest.fixture(scope="module")
+def secured(authority: Authority, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kafka]:
+    folder = tmp_path_factory.mktemp("secured")
+    settings = {"offsets.topic.num.partitions": "1", "transaction.state.log.num.partitions": "1"}
+    with Kafka(folder, tls_file=authority.server_file(), users={USER: PASSWORD}, settings=settings) as kafka:
+        yield kafka
+
+
+@pytest.fixture
+def settings(secured: Kafka, authority: Authority) -> dict[str, str]:
+    """What a client needs."""
+    return {
+        "bootstrap.servers": secured.bootstrap_servers,
+        "bootstrap.timeout.ms": "5000",
+        "security.protocol": "SASL_SSL",
+        "ssl.cafile": str(authority.ca_file),
+        "sasl.mechanism": "SCRAM-SHA-512",
+        "sasl.username": USER,
+        "sasl.password": PASSWORD,
+    }
+
+
+@pytest.fixture(autouse=True)
+def _no_threads_left() -> Iterator[None]:
+    before = set(threading.enumerate())
+    yield
+    assert [thread.name for thread in threading.enumerate() if thread not in before] == []
+
+
+MAKERS: dict[str, Callable[[Broker], Any]] = {
+    "producer": lambda broker: broker.producer({}),
+    "consumer": lambda broker: broker.consumer("g", {}),
+    "admin": lambda broker: broker.admin({}),
+}
+kinds = pytest.mark.parametrize("kind", MAKERS)
+
+
+@pytest.mark.parametrize("mechanism", ["SCRAM-SHA-512", "SCRAM-SHA-256", "PLAIN"])
+def test_records_go_through_a_login_over_tls(settings: dict[str, str], mechanism: str, unique_name: str) -> None:
+    broker = KafkaPythonBroker({**settings, "sasl.mechanism": mechanism})
+    admin = broker.admin({})
+    admin.create_topics([NewTopic(unique_name, 1, 1)])
+    admin.close()
+    producer = broker.producer({})
+    producer.send(EncodedBatch(unique_name, [b"secret"]))
+    assert producer.flush(PATIENCE)
+    producer.close(PATIENCE)
+    reader = Member(broker, unique_name).subscribe([unique_name])
+    assert reader.read(1) == [b"secret"]
+    reader.consumer.close()
+
+
+def test_javas_way_of_writing_the_login_is_understood(settings: dict[str, str]) -> None:
+    user, password = settings.pop("sasl.username"), settings.pop("sasl.password")
+    module = "org.apache.kafka.common.security.scram.ScramLoginModule"
+    login = f'{module} required username="{user}" password="{password}";'
+    admin = KafkaPythonBroker({**settings, "sasl.jaas.config": login}).admin({})
+    assert admin.cluster_id()
+    admin.close()
+
+
+def refused(settings: dict[str, str], kind: str) -> HeadraceError:
+    with pytest.raises(HeadraceError) as caught:
+        MAKERS[kind](KafkaPythonBroker(settings))
+    assert WRONG not in str(caught.value)
+    return caught.value
+
+
+@kinds
+@pytest.mark.parametrize("mechanism", ["SCRAM-SHA-512", "PLAIN"])
+def test_a_wrong_password_is_named(settings: dict[str, str], kind: str, mechanism: str) -> None:
+    error = refused({**settings, "sasl.mechanism": mechanism, "sasl.password": WRONG}, kind)
+    assert isinstance(error, RetriableError)
+    assert error.code == "kafka.authentication"
+
+
+@kinds
+def test_a_certificate_of_an_authority_that_nobody_trusts_is_named(
+    settings: dict[str, str], kind: str, tmp_path: Path
+) -> None:
+    error = refused({**settings, "ssl.cafile": str(Authority(tmp_path).ca_file)}, kind)
+    assert isinstance(error, RetriableError)
+    assert error.code == "kafka.certificate"
+    assert "ssl.cafile" in error.hint
+
+
+def test_without_tls_the_way_to_it_is_named(settings: dict[str, str]) -> None:
+    error = refused({**settings, "security.protocol": "SASL_PLAINTEXT", "bootstrap.timeout.ms": "1000"}, "admin")
+    assert isinstance(error, RetriableError)
+    assert error.code == "kafka.unreachable"
+    assert settings["bootstrap.servers"] in str(error)
