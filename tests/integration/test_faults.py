@@ -28,12 +28,9 @@ def proxied(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[KafkaPyt
         kafka.brokers[0].advertised_port = proxy.port
         with kafka:
             assert kafka.bootstrap_servers == proxy.address
-            settings = {
-                "bootstrap.servers": proxy.address,
-                "bootstrap.timeout.ms": "1000",
-                "request.timeout.ms": "1500",
-            }
-            yield KafkaPythonBroker(settings), proxy
+            short = {"bootstrap.timeout.ms": "1000", "request.timeout.ms": "1500"}
+            broker = KafkaPythonBroker({"bootstrap.servers": proxy.address, **short})
+            yield broker, proxy, kafka.brokers[0].internal_address
 
 
 @pytest.mark.parametrize("fault", ["refuse", "blackhole"])
