@@ -15,6 +15,7 @@ from headrace.plugin import (
     ConfigProvider,
     Converter,
     Decoded,
+    Entry,
     OffsetReader,
     Pending,
     Predicate,
@@ -26,6 +27,7 @@ from headrace.plugin import (
     SourceContext,
     SourceTask,
     Transform,
+    Verifier,
     Wait,
 )
 from headrace.records import Headers, JsonForm, JsonValues, Record, Rejection, SinkBatch, SourceBatch, TopicPartition
@@ -42,6 +44,7 @@ __all__ = [
     "DataError",
     "Decoded",
     "Duration",
+    "Entry",
     "EnvironmentFault",
     "Field",
     "Finding",
@@ -73,6 +76,7 @@ __all__ = [
     "TopicPartition",
     "Transform",
     "Type",
+    "Verifier",
     "Wait",
     "family",
     "key",

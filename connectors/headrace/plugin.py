@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, ClassVar, NamedTuple, Protocol
@@ -19,7 +19,7 @@ from typing import Any, ClassVar, NamedTuple, Protocol
 import structlog
 
 from headrace.config import ConfigModel
-from headrace.errors import Finding
+from headrace.errors import DataError, Finding
 from headrace.records import (
     Headers,
     JsonForm,
@@ -151,6 +151,53 @@ class SinkTask(ABC):
         """Release what ``start`` took. Called once, also after a failed ``start``."""
 
 
+class Entry(NamedTuple):
+    """What a sink's system holds under one name, or should hold."""
+
+    name: bytes
+    """Readable and unique in the system, as in ``orders/42``."""
+    version: int
+    """Of two writes under one name the one with the larger version counts; -1 = the later one does."""
+    digest: bytes
+    """Of the content: equal contents, equal digests. Empty = there is nothing under this name."""
+
+
+class Verifier(ABC):
+    """Says what records should have left in a sink's system and what is there, for ``headrace verify``.
+
+    Used from one thread. Every method may raise RetriableError, EnvironmentFault and TaskError.
+    """
+
+    @abstractmethod
+    def expected(self, batch: SinkBatch) -> Sequence[Entry | DataError | None]:
+        """What each record leaves there, an empty digest for a deletion; None when it leaves all as it is, the
+        reason when it cannot be written."""
+
+    @abstractmethod
+    def found(self) -> Iterator[Sequence[Entry]]:
+        """All that is there, in bounded portions, in any order. Called after ``expected`` has seen all records."""
+
+    @abstractmethod
+    def look(self, names: Sequence[bytes]) -> Mapping[bytes, Entry]:
+        """What is there now under some names; those with nothing are left out."""
+
+    @abstractmethod
+    def write(self, batch: SinkBatch, present: Sequence[Entry | None]) -> Sequence[Rejection]:
+        """Repair: write these records, though their places hold ``present`` (None = nothing); what is newer stays."""
+
+    @abstractmethod
+    def remove(self, surplus: Sequence[Entry]) -> None:
+        """Repair: remove these; what has changed meanwhile stays."""
+
+    def patience(self) -> float:
+        """Seconds after which a system that took a repair for something older will take it; 0 = it never will."""
+        return 0.0
+
+    @abstractmethod
+    def close(self) -> None:
+        """Release what the verifier has taken."""
+
+
 class Connector(ABC):
     """Plans tasks and checks configurations; moves no data. Instances are short-lived and hold no state."""
 
@@ -182,6 +229,10 @@ class SinkConnector(Connector):
     def task_configs(self, properties: Mapping[str, str], max_tasks: int) -> list[dict[str, str]]:
         """Sinks divide partitions through the consumer group: every task gets the same configuration."""
         return [dict(properties) for _ in range(max_tasks)]
+
+    def verifier(self, properties: Mapping[str, str]) -> Verifier | None:
+        """For ``headrace verify``; None = this connector cannot tell. Raises ConfigError."""
+        return None
 
 
 class Decoded(NamedTuple):
@@ -264,6 +315,7 @@ __all__ = [
     "Connector",
     "Converter",
     "Decoded",
+    "Entry",
     "Headers",
     "OffsetReader",
     "Pending",
@@ -278,5 +330,6 @@ __all__ = [
     "TaskContext",
     "TopicPartition",
     "Transform",
+    "Verifier",
     "Wait",
 ]

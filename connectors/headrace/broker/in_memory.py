@@ -112,6 +112,10 @@ class InMemoryBroker:
         self.require_up()
         return InMemoryAdmin(self)
 
+    def reader(self) -> InMemoryReader:
+        self.require_up()
+        return InMemoryReader(self)
+
     # Looking and preparing
 
     def create(self, topic: str, partitions: int = 1, config: Mapping[str, str] | None = None) -> None:
@@ -407,6 +411,49 @@ def _batch(topic_partition: TopicPartition, records: Sequence[StoredRecord], end
         [record.headers for record in records],
         end_offset,
     )
+
+
+class InMemoryReader:
+    """See :class:`headrace.broker.ports.Reader`."""
+
+    def __init__(self, broker: InMemoryBroker) -> None:
+        self._broker = broker
+        self._positions: dict[TopicPartition, int] = {}
+
+    def assign(self, positions: Mapping[TopicPartition, int]) -> None:
+        self._positions = dict(positions)
+
+    def poll(self, timeout: float, max_records: int) -> list[ConsumedBatch]:
+        end = time.monotonic() + timeout
+        while True:
+            with self._broker.changed:
+                batches = self._fetch(max_records)
+                left = end - time.monotonic()
+                if batches or left <= 0:
+                    return batches
+                self._broker.changed.wait(left)
+
+    def positions(self) -> dict[TopicPartition, int]:
+        return dict(self._positions)
+
+    def beginnings(self, partitions: Sequence[TopicPartition]) -> dict[TopicPartition, int]:
+        return dict.fromkeys(partitions, 0)
+
+    def trouble(self) -> str | None:
+        return self._broker.trouble()
+
+    def close(self) -> None:
+        self._positions.clear()
+
+    def _fetch(self, max_records: int) -> list[ConsumedBatch]:
+        batches = []
+        for item, position in self._positions.items() if not self._broker.down else ():
+            log = self._broker.logs[item]
+            if records := log[position : position + max_records]:
+                max_records -= len(records)
+                self._positions[item] = records[-1].offset + 1
+                batches.append(_batch(item, records, len(log)))
+        return batches
 
 
 class InMemoryAdmin:

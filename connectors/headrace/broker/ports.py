@@ -103,6 +103,36 @@ class Consumer(Protocol):
         ...
 
 
+class Reader(Protocol):
+    """Reads partitions from given offsets, without a group: nothing is committed, nobody else is disturbed.
+
+    Used from one thread.
+    """
+
+    def assign(self, positions: Mapping[TopicPartition, int]) -> None:
+        """Read these from now on, and only these; where an offset is gone already, from the first that is there."""
+        ...
+
+    def poll(self, timeout: float, max_records: int) -> list[ConsumedBatch]:
+        """As a consumer's."""
+        ...
+
+    def positions(self) -> dict[TopicPartition, int]:
+        """The next offset to read of each assigned partition. It passes gaps that compaction and transactions leave,
+        at the end of a partition too."""
+        ...
+
+    def beginnings(self, partitions: Sequence[TopicPartition]) -> dict[TopicPartition, int]:
+        """The first offset of each; above 0 when retention has removed records. Compaction does not move it."""
+        ...
+
+    def trouble(self) -> str | None:
+        """As a consumer's."""
+        ...
+
+    def close(self) -> None: ...
+
+
 @dataclass(frozen=True, slots=True)
 class NewTopic:
     """A topic to create; -1 = the broker's default. ``config`` are topic settings (``cleanup.policy``)."""

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from headrace.cli import configs, connectors, describe, run, stack
+from headrace.cli import configs, connectors, describe, run, stack, verify
 from headrace.cli.output import print_error
 from headrace.errors import HeadraceError
 
@@ -33,6 +33,7 @@ app.command()(configs.plugins)
 app.command()(describe.describe)
 app.command()(configs.schema)
 app.add_typer(connectors.app)
+app.command("verify")(verify.verify_command)
 app.command()(stack.up)
 app.command()(stack.down)
 

@@ -11,16 +11,16 @@ from headrace.pipeline.dead_letters import DeadLetterQueue
 from headrace.pipeline.fault_policy import FaultPolicy
 from headrace.pipeline.sink import Inlet, SinkPipeline
 from headrace.pipeline.source import Outlet, SourcePipeline
-from headrace.pipeline.stages import Stages, Step
 from headrace.pipeline.topic_creation import TopicCreator, create_topic
-from headrace.plugin import Converter, SinkContext, SourceContext
-from headrace.registry import Kind, Registry
+from headrace.plugin import SinkContext, SourceContext
+from headrace.registry import Registry
 from headrace.runtime.schedule import schedule
+from headrace.runtime.stage_build import group_of, make_stages
 from headrace.runtime.whereabouts import Whereabouts
 from headrace.settings import ConnectorSettings, SinkSettings, SourceSettings, WorkerSettings
 from headrace.states import TaskId
 from headrace.stores import ConnectorOffsets, OffsetStore
-from headrace.validation import Validator, make_converter
+from headrace.validation import Validator
 
 Pipeline = SourcePipeline | SinkPipeline
 
@@ -46,12 +46,8 @@ class TaskBuilder:
         """Raises ConfigError. ``config`` is raw: placeholders are resolved here, when a task starts."""
         parsed = self.validator.require_connector(config)
         where = self.whereabouts.of(task.connector, config)
-        stages = Stages(
-            self._converter(parsed.settings, is_key=True),
-            self._converter(parsed.settings, is_key=False),
-            self._steps(parsed.settings),
-            FaultPolicy(parsed.settings, where, control.stop_event, control.log, control.metrics),
-        )
+        policy = FaultPolicy(parsed.settings, where, control.stop_event, control.log, control.metrics)
+        stages = make_stages(self.registry, self.settings, parsed.settings, policy)
         if isinstance(parsed.settings, SinkSettings):
             sink = SinkContext(task, parsed.own, control.stop_event, control.log, where, explain)
             inlet = self._inlet(task, parsed.settings, control)
@@ -65,32 +61,6 @@ class TaskBuilder:
         outlet = self._outlet(task, parsed.settings)
         return SourcePipeline(parsed.plugin.cls.task_class(), source, stages, outlet, positions, control)
 
-    def _converter(self, settings: ConnectorSettings, *, is_key: bool) -> Converter:
-        """The connector's own with its settings, else the worker's with the worker's settings."""
-        mine = settings.key_converter if is_key else settings.value_converter
-        if mine is not None:
-            own = settings.key_converter_settings if is_key else settings.value_converter_settings
-            return make_converter(self.registry, mine, own, is_key=is_key)
-        worker = self.settings
-        name = worker.key_converter if is_key else worker.value_converter
-        options = worker.key_converter_settings if is_key else worker.value_converter_settings
-        return make_converter(self.registry, name, options, is_key=is_key)
-
-    def _steps(self, settings: ConnectorSettings) -> list[Step]:
-        predicates = {}
-        for alias in settings.predicates:
-            kind, options = _aliased(settings.predicate_settings, alias)
-            predicates[alias] = self.registry.find(Kind.PREDICATE, kind).cls()
-            predicates[alias].configure(options)
-        steps = []
-        for alias in settings.transforms:
-            kind, options = _aliased(settings.transform_settings, alias)
-            gate, negate = options.pop("predicate", None), options.pop("negate", "false").lower() == "true"
-            transform = self.registry.find(Kind.TRANSFORM, kind).cls()
-            transform.configure(options)
-            steps.append(Step(transform, predicates[gate] if gate is not None else None, negate))
-        return steps
-
     def _outlet(self, task: TaskId, settings: SourceSettings | ConnectorSettings) -> Outlet:
         overrides = {"client.id": f"connector-producer-{task}", **self.settings.producer, **settings.producer_override}
         creation = settings.topic_creation if isinstance(settings, SourceSettings) else {}
@@ -103,7 +73,7 @@ class TaskBuilder:
 
     def _inlet(self, task: TaskId, settings: SinkSettings, control: TaskControl) -> Inlet:
         overrides = {"client.id": f"connector-consumer-{task}", **self.settings.consumer, **settings.consumer_override}
-        group = overrides.pop("group.id", f"connect-{task.connector}")
+        group = overrides.pop("group.id", group_of(task.connector))
 
         def open_dead_letters() -> DeadLetterQueue:
             topic = settings.dead_letter_topic or ""
@@ -120,9 +90,3 @@ class TaskBuilder:
             settings.topics_regex,
             open_dead_letters if settings.dead_letter_topic else None,
         )
-
-
-def _aliased(settings: Mapping[str, str], alias: str) -> tuple[str, dict[str, str]]:
-    """``<alias>.type`` and the alias' other settings."""
-    options = {key.removeprefix(f"{alias}."): value for key, value in settings.items() if key.startswith(f"{alias}.")}
-    return options.pop("type"), options

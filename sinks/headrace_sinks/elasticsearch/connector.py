@@ -7,12 +7,13 @@ from typing import ClassVar
 
 import structlog
 
-from headrace import ConfigError, Finding, SinkConnector
+from headrace import ConfigError, Finding, SinkConnector, Verifier
 from headrace_sinks.elasticsearch.client import Client
 from headrace_sinks.elasticsearch.cluster import obstacles
 from headrace_sinks.elasticsearch.config import ElasticsearchSinkConfig
 from headrace_sinks.elasticsearch.indices import Indices
 from headrace_sinks.elasticsearch.task import ElasticsearchSinkTask
+from headrace_sinks.elasticsearch.verifier import ElasticsearchVerifier
 
 log = structlog.stdlib.get_logger("headrace.check")
 
@@ -42,3 +43,6 @@ class ElasticsearchSinkConnector(SinkConnector):
             return [*findings, *Indices(client, config, log, look_only=True).misfits()]
         finally:
             client.close()
+
+    def verifier(self, properties: Mapping[str, str]) -> Verifier:
+        return ElasticsearchVerifier(ElasticsearchSinkConfig.parse(properties))

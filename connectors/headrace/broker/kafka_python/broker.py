@@ -29,7 +29,7 @@ _PRODUCER = {
     "max_block_ms": 5_000,
     "metrics_enabled": False,
 }
-_CONSUMER = {
+CONSUMER_DEFAULTS = {
     **_SHARED,
     "auto_offset_reset": "earliest",
     "enable_auto_commit": False,
@@ -54,20 +54,21 @@ class KafkaPythonBroker:
     def producer(self, settings: Mapping[str, str]) -> KafkaPythonProducer:
         """Default ``linger.ms`` is 5, ``delivery.timeout.ms`` endless, ``max.block.ms`` 5000."""
         arguments = kafka_settings.arguments(self._settings, settings, kafka_settings.PRODUCER, _PRODUCER)
-        return KafkaPythonProducer(lambda: _open(kafka.KafkaProducer, arguments))
+        return KafkaPythonProducer(lambda: open_client(kafka.KafkaProducer, arguments))
 
     def consumer(self, group: str, settings: Mapping[str, str]) -> KafkaPythonConsumer:
         """Default ``auto.offset.reset`` is earliest, ``metadata.max.age.ms`` 5000."""
-        arguments = kafka_settings.arguments(self._settings, settings, kafka_settings.CONSUMER, _CONSUMER)
+        arguments = kafka_settings.arguments(self._settings, settings, kafka_settings.CONSUMER, CONSUMER_DEFAULTS)
         limit = arguments.get("max_poll_records")
-        return KafkaPythonConsumer(_open(kafka.KafkaConsumer, {**arguments, "group_id": group}), group, limit)
+        return KafkaPythonConsumer(open_client(kafka.KafkaConsumer, {**arguments, "group_id": group}), group, limit)
 
     def admin(self, settings: Mapping[str, str]) -> KafkaPythonAdmin:
         arguments = kafka_settings.arguments(self._settings, settings, kafka_settings.ADMIN, _SHARED)
-        return KafkaPythonAdmin(_open(kafka.KafkaAdminClient, arguments))
+        return KafkaPythonAdmin(open_client(kafka.KafkaAdminClient, arguments))
 
 
-def _open(make: Callable[..., Any], arguments: dict[str, Any]) -> Client:
+def open_client(make: Callable[..., Any], arguments: dict[str, Any]) -> Client:
+    """A client that has reached a broker. Raises as the broker ports say."""
     if "bootstrap_servers" not in arguments:
         finding = Finding("kafka.missing_setting", "bootstrap.servers is not set", "bootstrap.servers", "name a broker")
         raise ConfigError(findings=[finding])

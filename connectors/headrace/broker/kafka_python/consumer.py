@@ -78,7 +78,7 @@ class KafkaPythonConsumer:
                     raise
         self._call_back()
         highwater = self._consumer.highwater
-        return [_batch(partition, found, highwater(partition)) for partition, found in records.items()]
+        return [consumed_batch(partition, found, highwater(partition)) for partition, found in records.items()]
 
     def _call_back(self) -> None:
         revoked, self._relay.revoked = self._relay.revoked, set()
@@ -140,7 +140,8 @@ def _ours(partitions: Iterable[kafka.TopicPartition]) -> list[TopicPartition]:
     return sorted(TopicPartition(*partition) for partition in partitions)
 
 
-def _batch(partition: kafka.TopicPartition, records: list[Any], end_offset: int | None) -> ConsumedBatch:
+def consumed_batch(partition: kafka.TopicPartition, records: list[Any], end_offset: int | None) -> ConsumedBatch:
+    """kafka-python's records as columns."""
     return ConsumedBatch(
         TopicPartition(*partition),
         [record.offset for record in records],

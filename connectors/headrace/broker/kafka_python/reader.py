@@ -1,0 +1,65 @@
+"""Reading partitions from given offsets through kafka-python, without a group."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import kafka
+
+from headrace.broker.kafka_python import settings as kafka_settings
+from headrace.broker.kafka_python.broker import CONSUMER_DEFAULTS, open_client
+from headrace.broker.kafka_python.connection import Client
+from headrace.broker.kafka_python.consumer import consumed_batch
+from headrace.broker.kafka_python.failures import describe, translated
+from headrace.records import ConsumedBatch, TopicPartition
+
+_NOT_A_READERS = ("group.id", "group.instance.id", "auto.offset.reset", "enable.auto.commit")
+"""Consumer settings that speak of groups."""
+
+
+def open_reader(shared: Mapping[str, str], settings: Mapping[str, str]) -> KafkaPythonReader:
+    """``shared`` as for the broker, ``settings`` as for a consumer. Raises as the broker ports say."""
+    own = {name: value for name, value in settings.items() if name not in _NOT_A_READERS}
+    arguments = kafka_settings.arguments(shared, own, kafka_settings.CONSUMER, CONSUMER_DEFAULTS)
+    return KafkaPythonReader(open_client(kafka.KafkaConsumer, {**arguments, "group_id": None}))
+
+
+class KafkaPythonReader:
+    """See :class:`headrace.broker.ports.Reader`."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+        self._consumer: kafka.KafkaConsumer = client.client
+        self._assigned: list[kafka.TopicPartition] = []
+
+    def assign(self, positions: Mapping[TopicPartition, int]) -> None:
+        self._assigned = [kafka.TopicPartition(*item) for item in positions]
+        with translated("read from the beginning", self._client):
+            self._consumer.assign(self._assigned)
+            for item, offset in positions.items():
+                self._consumer.seek(kafka.TopicPartition(*item), offset)
+
+    def poll(self, timeout: float, max_records: int) -> list[ConsumedBatch]:
+        records: dict[kafka.TopicPartition, list[Any]] = {}
+        with translated("read", self._client):
+            records = self._consumer.poll(timeout_ms=timeout * 1000, max_records=max_records)
+        highwater = self._consumer.highwater
+        return [consumed_batch(partition, found, highwater(partition)) for partition, found in records.items()]
+
+    def positions(self) -> dict[TopicPartition, int]:
+        with translated("read", self._client):
+            return {TopicPartition(*item): self._consumer.position(item) for item in self._assigned}
+
+    def beginnings(self, partitions: Sequence[TopicPartition]) -> dict[TopicPartition, int]:
+        with translated("find the first records", self._client):
+            found = self._consumer.beginning_offsets([kafka.TopicPartition(*item) for item in partitions])
+        return {TopicPartition(*item): offset for item, offset in found.items()}
+
+    def trouble(self) -> str | None:
+        failure = self._client.failure()
+        return describe(failure) if failure is not None else None
+
+    def close(self) -> None:
+        with translated("close", self._client):
+            self._consumer.close(autocommit=False)

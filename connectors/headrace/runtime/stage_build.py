@@ -1,0 +1,60 @@
+"""From a connector's configuration to its converters and transforms."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from headrace.pipeline.fault_policy import FaultPolicy
+from headrace.pipeline.stages import Stages, Step
+from headrace.plugin import Converter
+from headrace.registry import Kind, Registry
+from headrace.settings import ConnectorSettings, WorkerSettings
+from headrace.validation import make_converter
+
+
+def make_stages(registry: Registry, worker: WorkerSettings, settings: ConnectorSettings, policy: FaultPolicy) -> Stages:
+    """What one task of the connector has. Raises ConfigError."""
+    return Stages(
+        _converter(registry, worker, settings, is_key=True),
+        _converter(registry, worker, settings, is_key=False),
+        _steps(registry, settings),
+        policy,
+    )
+
+
+def group_of(connector: str) -> str:
+    """The consumer group of a sink that names none; Kafka Connect's."""
+    return f"connect-{connector}"
+
+
+def _converter(registry: Registry, worker: WorkerSettings, settings: ConnectorSettings, *, is_key: bool) -> Converter:
+    """The connector's own with its settings, else the worker's with the worker's settings."""
+    mine = settings.key_converter if is_key else settings.value_converter
+    if mine is not None:
+        own = settings.key_converter_settings if is_key else settings.value_converter_settings
+        return make_converter(registry, mine, own, is_key=is_key)
+    name = worker.key_converter if is_key else worker.value_converter
+    options = worker.key_converter_settings if is_key else worker.value_converter_settings
+    return make_converter(registry, name, options, is_key=is_key)
+
+
+def _steps(registry: Registry, settings: ConnectorSettings) -> list[Step]:
+    predicates = {}
+    for alias in settings.predicates:
+        kind, options = _aliased(settings.predicate_settings, alias)
+        predicates[alias] = registry.find(Kind.PREDICATE, kind).cls()
+        predicates[alias].configure(options)
+    steps = []
+    for alias in settings.transforms:
+        kind, options = _aliased(settings.transform_settings, alias)
+        gate, negate = options.pop("predicate", None), options.pop("negate", "false").lower() == "true"
+        transform = registry.find(Kind.TRANSFORM, kind).cls()
+        transform.configure(options)
+        steps.append(Step(transform, predicates[gate] if gate is not None else None, negate))
+    return steps
+
+
+def _aliased(settings: Mapping[str, str], alias: str) -> tuple[str, dict[str, str]]:
+    """``<alias>.type`` and the alias' other settings."""
+    options = {key.removeprefix(f"{alias}."): value for key, value in settings.items() if key.startswith(f"{alias}.")}
+    return options.pop("type"), options
