@@ -13,6 +13,7 @@ import yaml
 
 from headrace.broker.kafka_python import KafkaPythonBroker
 from headrace.broker.ports import NewTopic
+from headrace.errors import RetriableError
 from headrace.records import EncodedBatch
 from headrace.testing.waiting import eventually
 
@@ -57,6 +58,8 @@ class Search:
         try:
             ends = {item: end for item, end in admin.end_offsets([self.name]).items() if end}
             return bool(ends) and admin.committed(f"connect-{self.name}") == ends
+        except RetriableError:
+            return False  # the group's coordinator is just starting
         finally:
             admin.close()
 

@@ -6,8 +6,9 @@ import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
+from headrace.backoff import RetryPolicy
 from headrace.broker.ports import Admin, Reader
 from headrace.errors import NotFoundError, RetriableError
 from headrace.pipeline.fault_policy import Failure
@@ -15,6 +16,7 @@ from headrace.pipeline.stages import Stages
 from headrace.records import ConsumedBatch, JsonValues, SinkBatch, TopicPartition
 from headrace.settings import SinkSettings
 
+T = TypeVar("T")
 Positions = Mapping[TopicPartition, int]
 
 _MOST_RECORDS = 4_000
@@ -47,7 +49,7 @@ class History:
 
     def topics(self) -> list[str]:
         """Those that the connector reads and that are there. Raises NotFoundError when none is."""
-        there = self.admin.topics()
+        there = _patiently(self.admin.topics)
         pattern = self.settings.topics_regex
         wanted = [topic for topic in there if re.fullmatch(pattern, topic)] if pattern else self.settings.topics
         found = sorted(topic for topic in wanted if topic in there)
@@ -58,14 +60,14 @@ class History:
 
     def ends(self) -> dict[TopicPartition, int]:
         """The next offset of every partition."""
-        return self.admin.end_offsets(self.topics())
+        topics = self.topics()
+        return _patiently(lambda: self.admin.end_offsets(topics))
 
     def committed(self) -> dict[TopicPartition, int]:
         """How far the connector's tasks have written; partitions without a committed position are left out."""
         ends = self.ends()
-        return {
-            item: min(offset, ends[item]) for item, offset in self.admin.committed(self.group).items() if item in ends
-        }
+        committed = _patiently(lambda: self.admin.committed(self.group))
+        return {item: min(offset, ends[item]) for item, offset in committed.items() if item in ends}
 
     def read(self, start: Positions, until: Positions) -> Iterator[Portion]:
         """From ``start`` (0 where it says nothing) up to ``until``. Raises RetriableError when Kafka is away."""
@@ -130,6 +132,16 @@ def _values(values: Sequence[Any], rows: Sequence[int]) -> Sequence[Any]:
     if isinstance(values, JsonValues):
         return JsonValues([values.texts[row] for row in rows], values.schema, values.form)
     return [values[row] for row in rows]
+
+
+def _patiently(call: Callable[[], T]) -> T:
+    """A broker that is just starting, or handing something over, answers a moment later."""
+    for seconds in RetryPolicy(first=0.1, longest=2.0, tries=8).waits():
+        try:
+            return call()
+        except RetriableError as error:
+            time.sleep(error.delay if error.delay is not None else seconds)
+    return call()
 
 
 def _before(batch: ConsumedBatch, end: int) -> ConsumedBatch:
