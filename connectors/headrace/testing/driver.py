@@ -32,6 +32,7 @@ class SourceDriver:
         self.offsets = offsets if offsets is not None else Offsets()
         self.explanations = Explanations()
         self._stop_event = threading.Event()
+        self._came: list[SourceBatch] = []
         configuration = connector().task_configs(properties, tasks)[number]
         self.task = connector.task_class()
         try:
@@ -80,21 +81,27 @@ class SourceDriver:
         self.task.acknowledged(batch)
 
     def drain(self, timeout: float = 20.0) -> list[SourceBatch]:
-        """Wait until the task is due, then every batch until it asks for a pause; each is stored."""
-        answers: list[SourceBatch | Wait] = []
+        """Wait until the task is due, then every batch until it asks for a pause; each is stored.
+
+        Batches that came before the task raised are kept for the next call.
+        """
 
         def due() -> bool:
             """the task is due"""
-            answers[:] = [self.task.poll()]
-            return not _pause(answers[0])
+            return not self._paused(self.task.poll())
 
         eventually(due, timeout)
-        while not _pause(answers[-1]):
-            answers.append(self.task.poll())
-        batches = [answer for answer in answers if isinstance(answer, SourceBatch)]
-        for batch in batches:
-            self.store(batch)
+        while not self._paused(self.task.poll()):
+            pass
+        batches, self._came = self._came, []
         return batches
+
+    def _paused(self, answer: SourceBatch | Wait) -> bool:
+        if isinstance(answer, Wait):
+            return answer.seconds > 0
+        self.store(answer)
+        self._came.append(answer)
+        return False
 
     def values(self, pick: Callable[[Any], Any] | str | None = None) -> list[Any]:
         """The values of all records of a :meth:`drain`, in order; ``pick``: a field of each, or a function of it."""
@@ -102,7 +109,3 @@ class SourceDriver:
         if pick is None:
             return values
         return [value[pick] if isinstance(pick, str) else pick(value) for value in values]
-
-
-def _pause(answer: SourceBatch | Wait) -> bool:
-    return isinstance(answer, Wait) and answer.seconds > 0

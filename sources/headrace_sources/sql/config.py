@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from typing import Annotated, ClassVar, Literal, Self
 
@@ -50,8 +51,9 @@ class SqlSourceConfig(LoadConfig):
     url: str = key(
         "connection.url",
         doc="Where the database is: an SQLAlchemy URL (`postgresql+psycopg://user:password@host:5432/database`, "
-        "`sqlite:////path/to/file.db`) or a JDBC URL of PostgreSQL or SQLite (`jdbc:postgresql://host:5432/database`, "
-        "`jdbc:sqlite:/path/to/file.db`). PostgreSQL and SQLite are tested; others need their SQLAlchemy driver.",
+        "`sqlite:////path/to/file.db`, `mysql+pymysql://user:password@host/database`) or a JDBC URL "
+        "(`jdbc:postgresql://host:5432/database`, `jdbc:mariadb://host/database`). PostgreSQL, MariaDB and SQLite are "
+        "tested; others need their SQLAlchemy driver.",
         importance="high",
         group=_DATABASE,
         repr=False,  # it may hold a password
@@ -330,6 +332,16 @@ class SqlSourceConfig(LoadConfig):
         "without a zone.",
         group=_RECORDS,
     )
+    temporal_mode: Annotated[Literal["fail", "null", "text"], LOWER] | None = key(
+        "temporal.out.of.range",
+        default=None,
+        doc="What becomes of dates and times that Connect has no value for (headrace's own): `infinity` and years "
+        "BC or after 9999 of PostgreSQL, `0000-00-00` of MySQL, times of 24 hours and more. `fail`: the task stops and "
+        "names the row. `null`: they are null. `text`: every date and time arrives as text, as the database writes "
+        "it. Not given = `fail`, or `null` if the URL has `zeroDateTimeBehavior=convertToNull`.",
+        importance="low",
+        group=_RECORDS,
+    )
     timezone: str = key(
         "db.timezone",
         default="UTC",
@@ -400,6 +412,12 @@ class SqlSourceConfig(LoadConfig):
     def overlap_span(self) -> int | None:
         """``cursor.overlap`` in the other modes, in milliseconds."""
         return None if self.overlap is None else DURATION.validate_python(self.overlap)
+
+    @property
+    def temporal(self) -> str:
+        """What counts of ``temporal.out.of.range``."""
+        asked = re.search(r"zeroDateTimeBehavior=convert_?to_?null", self.url, re.IGNORECASE)
+        return self.temporal_mode or ("null" if asked else "fail")
 
     @property
     def numeric(self) -> str:

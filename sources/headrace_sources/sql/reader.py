@@ -26,7 +26,7 @@ from headrace_sources.sql.rows import REFUSALS, NullInRequiredError, Shape, find
 from headrace_sources.sql.server_json import DoubtfulRowsError, Query, ServerJson, Stream
 from headrace_sources.sql.tables import topic_of
 from headrace_sources.sql.timestamps import TimestampCodec, from_json
-from headrace_sources.sql.types import Column, Kind, TypeMapping, infer, widen
+from headrace_sources.sql.types import TEMPORALS, Column, Kind, TypeMapping, infer, widen
 
 Row = Sequence[Any]
 
@@ -372,8 +372,10 @@ class TableReader:
             f"{self.source.relation}: column '{column.name}' of the row {identity or 'read last'} cannot be "
             f"published: {reason}",
             code="sql.bad_value",
-            hint=f"correct the row; or leave it out or change the column by a query: SELECT …, "
-            f"CAST({column.name} AS text) AS {column.name} FROM …",
+            hint="correct the row; or "
+            + ("set temporal.out.of.range to null or text; or " if column.kind in TEMPORALS else "")
+            + f"leave it out or change the column by a query: SELECT …, CAST({column.name} AS text) AS {column.name} "
+            "FROM …",
         )
 
 

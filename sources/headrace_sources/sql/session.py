@@ -47,7 +47,7 @@ class Session:
         zone = find_zone(self._config.timezone)
         assert zone is not None, "the configuration was validated"
         try:
-            return database_for(self.url, zone, self._config.granularity)
+            return database_for(self.url, zone, self._config.granularity, self._config.temporal)
         except (ImportError, NoSuchModuleError) as error:
             raise faults.missing_driver(error, self.url, self._where) from error
 
@@ -80,11 +80,13 @@ class Session:
             self._running = None
         if connection is not None:
             try:
+                self.database.abandon(connection)
                 connection.close()
             except self._errors():
                 # Rolling back a reading transaction on a dead connection: there is nothing to undo.
-                connection.invalidate()
-                connection.close()
+                if not connection.closed:
+                    connection.invalidate()
+                    connection.close()
 
     def release(self) -> None:
         """Close the connection, too. It is opened anew when it is needed."""
@@ -113,7 +115,8 @@ class Session:
             yield connection
         except self._errors() as error:
             verdict = self._verdict(error)
-            if verdict is Verdict.LOST:
+            if verdict is Verdict.LOST and not connection.invalidated:
+                self.database.abandon(connection)
                 connection.invalidate()
             self.close_transaction()
             discreet = self._config.query_masked is not None

@@ -19,7 +19,10 @@ def wanted_tables(connection: Connection, database: Database, config: SqlSourceC
     """Tables that the lists mean, sorted. Raises ConfigError with every name that means nothing."""
     listed = list_tables(connection, database, config)
     name = connection.engine.url.database or ""
-    chosen = _included(listed, config, name) if config.include else _listed(listed, config, name)
+    # Where databases are what others call schemas, a bare name means a table of the connection's own database.
+    everywhere = not database.catalog_is_schema or config.catalog_pattern or config.schema_pattern
+    home = None if everywhere or not name else name
+    chosen = _included(listed, config, name) if config.include else _listed(listed, config, name, home)
     if clashes := list(_clashes(chosen, config)):
         raise ConfigError(findings=clashes)
     return chosen
@@ -87,21 +90,23 @@ def list_tables(connection: Connection, database: Database, config: SqlSourceCon
     )
 
 
-def _listed(existing: Sequence[Listed], config: SqlSourceConfig, database: str) -> list[TableName]:
-    """By white or black list."""
+def _listed(existing: Sequence[Listed], config: SqlSourceConfig, database: str, home: str | None) -> list[TableName]:
+    """By white or black list. ``home``: the schema that bare names and the black list are about; None = all."""
     listed = config.whitelist or config.blacklist
     key = "table.whitelist" if config.whitelist else "table.blacklist"
-    known = {name for item in existing for name in _names(item.table)}
-    unknown = [name for name in listed if not any(_means(name, item.table, config) for item in existing)]
+    known = {name for item in existing for name in _names(item.table, home)}
+    unknown = [name for name in listed if not any(_means(name, item.table, config, home) for item in existing)]
     if unknown:
         raise ConfigError(findings=[_missing_table(name, known, key, database) for name in unknown])
     if config.whitelist:
-        return [item.table for item in existing if any(_means(name, item.table, config) for name in listed)]
+        return [item.table for item in existing if any(_means(name, item.table, config, home) for name in listed)]
     chosen = [
         item.table
         for item in existing
         # The rows of a partition are rows of its table, too.
-        if item.kind != "PARTITION" and not any(_means(name, item.table, config) for name in listed)
+        if item.kind != "PARTITION"
+        and home in (None, item.table.schema)
+        and not any(_means(name, item.table, config, home) for name in listed)
     ]
     if not chosen:
         text = f"no table is left: table.blacklist names all {len(existing)}"
@@ -139,14 +144,15 @@ def _entry(entries: Sequence[str], key: str, table: TableName, findings: list[Fi
     return found[0].columns if found else ()
 
 
-def _names(table: TableName) -> tuple[str, ...]:
-    return table.name, str(table), ".".join(f'"{part}"' for part in table if part)
+def _names(table: TableName, home: str | None) -> tuple[str, ...]:
+    full = str(table), ".".join(f'"{part}"' for part in table if part)
+    return (table.name, *full) if home in (None, table.schema) else full
 
 
-def _means(name: str, table: TableName, config: SqlSourceConfig) -> bool:
+def _means(name: str, table: TableName, config: SqlSourceConfig, home: str | None) -> bool:
     if config.quoting == "never":
-        return name.lower() in [known.lower() for known in _names(table)]
-    return name in _names(table)
+        return name.lower() in [known.lower() for known in _names(table, home)]
+    return name in _names(table, home)
 
 
 def _missing_table(name: str, known: Iterable[str], key: str, database: str) -> Finding:

@@ -85,7 +85,7 @@ class SqlSourceTask(SourceTask):
         first = datetime.now(UTC) if is_duration(config.poll_interval) else schedule.next_after(datetime.now(UTC))
         zone = find_zone(config.timezone)
         assert zone is not None, "the configuration was validated"
-        mapping = TypeMapping(config.numeric, config.granularity, zone)
+        mapping = TypeMapping(config.numeric, config.granularity, zone, config.temporal == "text")
         for target in targets:
             source = Source(
                 target.relation,

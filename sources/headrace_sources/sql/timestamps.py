@@ -48,15 +48,16 @@ def resolution_of(digits: int | None) -> timedelta:
 
 @dataclass(frozen=True)
 class MomentCodec:
-    """A column with a zone: drivers take aware datetimes, and give them (or PostgreSQL's text of them)."""
+    """A column with a zone: drivers take aware datetimes, and give them or text (in UTC, if it names no zone)."""
 
     resolution: timedelta = MICROSECOND
 
     def to_moment(self, value: Any) -> datetime:
-        return _datetime(value).astimezone(UTC)
+        moment = _datetime(value)
+        return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
 
     def resume(self, value: Any) -> Any:
-        return _datetime(value)
+        return self.to_moment(value)
 
     def to_stored(self, moment: datetime) -> Any:
         return moment

@@ -21,6 +21,7 @@ class Kind(enum.Enum):
     """What a column holds; the Python type of its values in parentheses."""
 
     BOOLEAN = "boolean"  # bool
+    INT8 = "int8"  # int
     INT16 = "int16"  # int
     INT32 = "int32"  # int
     INT64 = "int64"  # int
@@ -38,8 +39,9 @@ class Kind(enum.Enum):
     UNKNOWN = "unknown"  # the database does not say, the values do
 
 
-INTEGERS = frozenset({Kind.INT16, Kind.INT32, Kind.INT64})
+INTEGERS = frozenset({Kind.INT8, Kind.INT16, Kind.INT32, Kind.INT64})
 LOCALS = frozenset({Kind.LOCAL, Kind.LOCAL_TEXT})
+TEMPORALS = frozenset({Kind.DATE, Kind.TIME, Kind.LOCAL, Kind.MOMENT, Kind.LOCAL_TEXT, Kind.MOMENT_TEXT})
 TIMESTAMPS = LOCALS | {Kind.MOMENT, Kind.MOMENT_TEXT}
 
 
@@ -67,6 +69,7 @@ class Conversion(NamedTuple):
 
 _PLAIN: Mapping[Kind, Schema] = {
     Kind.BOOLEAN: schema.BOOLEAN,
+    Kind.INT8: schema.INT8,
     Kind.INT16: schema.INT16,
     Kind.INT32: schema.INT32,
     Kind.INT64: schema.INT64,
@@ -91,13 +94,15 @@ class TypeMapping:
     numeric: str
     granularity: str
     zone: tzinfo
+    as_text: bool = False
+    """Timestamps that come as text go on as they are (``temporal.out.of.range: text``)."""
 
     def schema_of(self, column: Column) -> Schema:
         """The field's schema."""
         if column.kind is Kind.DECIMAL:
             found = self._numeric(column)
         elif column.kind in TIMESTAMPS:
-            found = self._timestamp()
+            found = schema.STRING if self.as_text else self._timestamp()
         else:
             found = _PLAIN[column.kind]
         return found.as_optional() if column.nullable else found
@@ -106,6 +111,8 @@ class TypeMapping:
         """From the value the kind promises to the value the schema promises. Raises ValueError, ArithmeticError."""
         if column.kind is Kind.DECIMAL:
             return _number(self._numeric(column))
+        if self.as_text and column.kind in TIMESTAMPS:
+            return Conversion()
         if column.kind in (Kind.MOMENT_TEXT, Kind.LOCAL_TEXT):
             usual = _USUAL_MOMENT if column.kind is Kind.MOMENT_TEXT else _USUAL_LOCAL
             zeros = " + '000'" if self.granularity.startswith("nanos") else ""

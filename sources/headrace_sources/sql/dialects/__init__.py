@@ -11,13 +11,21 @@ from headrace_sources.sql.dialects.generic import Database
 __all__ = ["Database", "database_for"]
 
 
-def database_for(url: URL, zone: tzinfo, granularity: str) -> Database:
-    """The facts of the kind of database that ``url`` names. Raises ImportError when its driver is not installed."""
+def database_for(url: URL, zone: tzinfo, granularity: str, temporal: str = "fail") -> Database:
+    """The facts of the kind of database that ``url`` names. Raises ImportError when its driver is not installed.
+
+    ``temporal``: what becomes of dates and times that Python has no value for: ``fail``, ``null`` or ``text``.
+    """
     backend = url.get_backend_name()
     if backend == "postgresql" and url.get_driver_name() == "psycopg":
         from headrace_sources.sql.dialects.postgres import Postgres  # needs psycopg, which is an extra
 
-        return Postgres(zone, iso=zone is UTC and granularity.endswith("iso_datetime_string"))
+        iso = zone is UTC and granularity.endswith("iso_datetime_string")
+        return Postgres(zone, iso=iso, temporal=temporal)
+    if backend in ("mysql", "mariadb") and url.get_driver_name() == "pymysql":
+        from headrace_sources.sql.dialects.mysql import MySql  # needs PyMySQL, which is an extra
+
+        return MySql(zone, temporal=temporal)
     if backend == "sqlite":
         from headrace_sources.sql.dialects.sqlite import Sqlite
 

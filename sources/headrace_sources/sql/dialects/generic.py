@@ -139,6 +139,9 @@ class Database:
         result = connection.execution_options(stream_results=True).execute(query)
         return Stream(result.cursor, result.fetchmany, result.close)
 
+    def abandon(self, connection: Connection) -> None:
+        """Give up a result that is still being read, where ending the transaction would read it to its end."""
+
     def roll_back(self, connection: Connection) -> None:
         """Leave a transaction in which a statement of the driver's has failed."""
         connection.rollback()

@@ -9,7 +9,9 @@ from functools import cache
 from typing import Any, cast
 
 import psycopg
+from psycopg.abc import Loader
 from psycopg.adapt import AdaptersMap
+from psycopg.pq import Format
 from psycopg.types.string import TextLoader
 from sqlalchemy import URL, Connection, Select, TextClause, text
 
@@ -122,10 +124,16 @@ _CONNECTING = (
 class Postgres(Database):
     """PostgreSQL and what speaks its protocol."""
 
-    def __init__(self, zone: tzinfo, *, iso: bool) -> None:
-        """``iso``: timestamps are wanted as ISO text in UTC, to which PostgreSQL's own text is near."""
+    def __init__(self, zone: tzinfo, *, iso: bool, temporal: str = "fail") -> None:
+        """``iso``: timestamps are wanted as ISO text in UTC, to which PostgreSQL's own text is near. ``temporal``: what
+        becomes of values that Python has not, such as ``infinity``."""
         super().__init__(zone)
-        self._kinds = {**_KINDS, 1114: Kind.LOCAL_TEXT, 1184: Kind.MOMENT_TEXT} if iso else _KINDS
+        self._kinds = dict(_KINDS)
+        if temporal == "text" or (iso and temporal != "null"):
+            self._kinds |= {1114: Kind.LOCAL_TEXT, 1184: Kind.MOMENT_TEXT}
+        if temporal == "text":
+            self._kinds |= {1082: Kind.TEXT, 1083: Kind.TEXT}
+        self._as_null = temporal == "null"
         self._server_zone = "UTC"
 
     def connect_args(self, url: URL) -> dict[str, Any]:
@@ -211,8 +219,10 @@ class Postgres(Database):
         assert isinstance(raw, psycopg.Connection)
         cursor = raw.cursor(name="headrace")  # a server-side cursor
         for oid, kind in self._kinds.items():
-            if kind in (Kind.LOCAL_TEXT, Kind.MOMENT_TEXT):
+            if oid in _LIMITED and kind in (Kind.LOCAL_TEXT, Kind.MOMENT_TEXT, Kind.TEXT):
                 cursor.adapters.register_loader(oid, TextLoader)
+            elif oid in _LIMITED and self._as_null:
+                cursor.adapters.register_loader(oid, _null_loader(oid))
         return run_raw(connection, cursor, query, wrap)
 
     def list_tables(self, connection: Connection, kinds: Collection[str]) -> list[Listed]:
@@ -294,6 +304,22 @@ def _readable(raw: str, oid: int) -> bool:
     if oid == 1083:
         return not raw.startswith("24")
     return re.match(r"\d{4}-", raw) is not None and not raw.endswith("BC")
+
+
+@cache
+def _null_loader(oid: int) -> type[Loader]:
+    """psycopg's loader, but that a value which Python has not is None."""
+    original = psycopg.adapters.get_loader(oid, Format.TEXT)
+    assert original is not None
+
+    class NullLoader(original):  # type: ignore[misc, valid-type]
+        def load(self, data: Any) -> Any:
+            try:
+                return super().load(data)
+            except psycopg.DataError:
+                return None
+
+    return cast("type[Loader]", NullLoader)
 
 
 @cache

@@ -12,7 +12,7 @@ from datetime import UTC
 
 from headrace import JsonForm, Schema, Type, schema
 from headrace_sources.sql.server_json import Piece, ServerColumn
-from headrace_sources.sql.types import Column, Kind, TypeMapping
+from headrace_sources.sql.types import TIMESTAMPS, Column, Kind, TypeMapping
 
 _EXACT_EXTRACT = 140000
 """Version since which EXTRACT is exact; it was a double before."""
@@ -56,6 +56,8 @@ def server_columns(
 def _written(column: Column, oid: int, mapping: TypeMapping, form: JsonForm, version: int) -> ServerColumn | None:
     target = mapping.schema_of(column)
     exact = version >= _EXACT_EXTRACT
+    if mapping.as_text and column.kind in TIMESTAMPS:
+        return ServerColumn(_AS_TEXT)
     match column.kind:
         case Kind.BOOLEAN | Kind.INT16 | Kind.INT32:
             return ServerColumn()

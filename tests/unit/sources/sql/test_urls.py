@@ -32,6 +32,21 @@ def url_of(text: str, user: str | None = None, password: str | None = None, **pa
         ("jdbc:postgresql:/", "postgresql+psycopg://localhost"),
         ("jdbc:postgresql://[::1]:5433/d", "postgresql+psycopg://[::1]:5433/d"),
         ("jdbc:sqlite:/var/lib/a.db", "sqlite:////var/lib/a.db"),
+        ("mysql://u:p@h/d", "mysql+pymysql://u:p@h/d"),
+        ("mariadb://h/d", "mysql+pymysql://h/d"),
+        ("jdbc:mysql://h:3307/d?user=u&password=p", "mysql+pymysql://u:p@h:3307/d"),
+        ("jdbc:mariadb:sequential://h/d", "mysql+pymysql://h/d"),
+        ("jdbc:oracle:thin:@//h:1521/service", "oracle+oracledb://h:1521?service_name=service"),
+        ("jdbc:oracle:thin:@h:1521/service", "oracle+oracledb://h:1521?service_name=service"),
+        ("jdbc:oracle:thin:u/p@h:1521:ORCL", "oracle+oracledb://u:p@h:1521/ORCL"),
+        (
+            "jdbc:sqlserver://h:1433;databaseName=d;user=u;password={p};encrypt=false",
+            "mssql+pyodbc://u:p@h:1433/d?driver=ODBC+Driver+18+for+SQL+Server&Encrypt=no",
+        ),
+        (
+            "jdbc:sqlserver://h\\SQLEXPRESS;database=d;integratedSecurity=true",
+            "mssql+pyodbc://h\\SQLEXPRESS/d?driver=ODBC+Driver+18+for+SQL+Server&Trusted_Connection=yes",
+        ),
         ("jdbc:sqlite:a.db", "sqlite:///a.db"),
         ("sqlite:////var/lib/a.db", "sqlite:////var/lib/a.db"),
     ],
@@ -61,6 +76,32 @@ def test_several_hosts() -> None:
 )
 def test_parameters_of_the_java_driver(parameters: str, expected: dict[str, str]) -> None:
     assert dict(url_of(f"jdbc:postgresql://h/d?{parameters}").query) == expected
+
+
+@pytest.mark.parametrize(
+    ("parameters", "expected"),
+    [
+        ("useCursorFetch=true&zeroDateTimeBehavior=convertToNull&serverTimezone=UTC", {}),
+        ("connectTimeout=5000&socketTimeout=60000", {"connect_timeout": "5", "read_timeout": "60"}),
+        ("sslMode=VERIFY_IDENTITY", {"ssl_verify_cert": "true", "ssl_verify_identity": "true"}),
+        ("sslMode=DISABLED", {"ssl_disabled": "true"}),
+        ("useSSL=false", {"ssl_disabled": "true"}),
+        ("sessionVariables=max_statement_time=5", {"init_command": "SET SESSION max_statement_time=5"}),
+    ],
+)
+def test_parameters_of_the_java_driver_of_mysql(parameters: str, expected: dict[str, str]) -> None:
+    assert dict(url_of(f"jdbc:mysql://h/d?{parameters}").query) == expected
+
+
+def test_a_flag_of_pymysql_that_is_false_is_left_out() -> None:
+    assert url_of("mysql://h/d", ssl_disabled="false", ssl_verify_cert="true").query == {"ssl_verify_cert": "true"}
+
+
+def test_several_hosts_of_mysql_are_refused() -> None:
+    url, [finding] = connection_url("jdbc:mysql://a,b/d", None, None, {})
+
+    assert url is None
+    assert "several hosts" in finding.message
 
 
 def test_connection_keys_reach_the_driver() -> None:

@@ -1,0 +1,317 @@
+"""MySQL and MariaDB through PyMySQL: types by the result's own description, rows unbuffered, sessions in UTC."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import closing
+from datetime import UTC, date, datetime, time, timedelta, tzinfo
+from typing import Any
+
+import pymysql
+from pymysql.constants import ER, FIELD_TYPE, FLAG
+from pymysql.converters import conversions
+from pymysql.cursors import SSCursor
+from sqlalchemy import (
+    URL,
+    ColumnElement,
+    Connection,
+    FromClause,
+    Select,
+    TextClause,
+    column,
+    literal_column,
+    select,
+    text,
+)
+from sqlalchemy.sql import quoted_name
+
+from headrace_sources.sql.dialects.generic import Database, Listed, TableName, Verdict, run_raw
+from headrace_sources.sql.server_json import Query, Stream
+from headrace_sources.sql.types import Column, Kind, Normaliser
+
+_BINARY = 63  # the character set of what is no text
+_TEMPORAL = {
+    FIELD_TYPE.DATE: Kind.DATE,
+    FIELD_TYPE.NEWDATE: Kind.DATE,
+    FIELD_TYPE.TIME: Kind.TIME,
+    FIELD_TYPE.DATETIME: Kind.LOCAL,
+    FIELD_TYPE.TIMESTAMP: Kind.MOMENT,
+}
+_AS_TEXT = {Kind.LOCAL: Kind.LOCAL_TEXT, Kind.MOMENT: Kind.MOMENT_TEXT, Kind.DATE: Kind.TEXT, Kind.TIME: Kind.TEXT}
+# https://dev.mysql.com/doc/refman/8.4/en/integer-types.html: signed, unsigned (one width more).
+_INTEGERS = {
+    FIELD_TYPE.TINY: (Kind.INT8, Kind.INT16),
+    FIELD_TYPE.SHORT: (Kind.INT16, Kind.INT32),
+    FIELD_TYPE.YEAR: (Kind.INT16, Kind.INT16),
+    FIELD_TYPE.INT24: (Kind.INT32, Kind.INT32),
+    FIELD_TYPE.LONG: (Kind.INT32, Kind.INT64),
+}
+_TEXTS = frozenset(
+    {
+        FIELD_TYPE.STRING, FIELD_TYPE.VAR_STRING, FIELD_TYPE.VARCHAR, FIELD_TYPE.BLOB, FIELD_TYPE.TINY_BLOB,
+        FIELD_TYPE.MEDIUM_BLOB, FIELD_TYPE.LONG_BLOB, FIELD_TYPE.ENUM, FIELD_TYPE.SET,
+    }
+)  # fmt: skip
+
+_TABLES = """
+    SELECT table_schema, table_name, CASE WHEN table_type LIKE '%VIEW' THEN 'VIEW' ELSE 'TABLE' END
+    FROM information_schema.tables
+    WHERE table_type IN ('BASE TABLE', 'VIEW', 'SYSTEM VERSIONED')
+        AND table_schema NOT IN ('information_schema', 'performance_schema', 'mysql', 'sys')
+"""
+
+# Own questions: SQLAlchemy reads SHOW CREATE TABLE for these, and does not know every type in it.
+_PRIMARY_KEY = """
+    SELECT column_name FROM information_schema.statistics
+    WHERE table_schema = :schema AND table_name = :name AND index_name = 'PRIMARY' ORDER BY seq_in_index
+"""
+_INDEX_HEADS = """
+    SELECT * FROM information_schema.statistics
+    WHERE table_schema = :schema AND table_name = :name AND seq_in_index = 1
+"""
+
+# https://mariadb.com/kb/en/mariadb-error-code-reference/, https://dev.mysql.com/doc/mysql-errors/8.4/en/
+_CODES: Mapping[int, Verdict] = {
+    ER.DBACCESS_DENIED_ERROR: Verdict.AUTHENTICATION,
+    ER.ACCESS_DENIED_ERROR: Verdict.AUTHENTICATION,
+    1698: Verdict.AUTHENTICATION,  # by the operating system's user
+    ER.BAD_DB_ERROR: Verdict.MISSING_DATABASE,
+    ER.NO_SUCH_TABLE: Verdict.MISSING_TABLE,
+    ER.BAD_TABLE_ERROR: Verdict.MISSING_TABLE,
+    ER.BAD_FIELD_ERROR: Verdict.MISSING_COLUMN,
+    ER.CON_COUNT_ERROR: Verdict.BUSY,
+    ER.TOO_MANY_USER_CONNECTIONS: Verdict.BUSY,
+    ER.OUT_OF_RESOURCES: Verdict.BUSY,
+    ER.LOCK_WAIT_TIMEOUT: Verdict.BUSY,
+    ER.LOCK_DEADLOCK: Verdict.BUSY,
+    ER.QUERY_INTERRUPTED: Verdict.BUSY,
+    ER.TABLE_DEF_CHANGED: Verdict.BUSY,
+    1969: Verdict.BUSY,  # max_statement_time (MariaDB)
+    3024: Verdict.BUSY,  # max_execution_time (MySQL)
+    ER.SERVER_SHUTDOWN: Verdict.LOST,
+    1927: Verdict.LOST,  # killed (MariaDB)
+    2006: Verdict.LOST,  # gone away
+    2013: Verdict.LOST,  # lost during a query
+    2014: Verdict.LOST,  # out of step
+    4031: Verdict.LOST,  # closed because it was idle (MySQL)
+}
+
+
+class _Cursor(SSCursor):
+    """Unbuffered. ``fields``: the columns as they are, where the statement makes something else of them."""
+
+    fields: Sequence[Any] = ()
+
+
+class MySql(Database):
+    """MySQL and MariaDB. ``temporal``: what becomes of zero dates and of times that are none of a day."""
+
+    catalog_is_schema = True
+
+    def __init__(self, zone: tzinfo, *, temporal: str = "fail") -> None:
+        super().__init__(zone)
+        self._as_text = temporal == "text"
+        self._as_null = temporal == "null"
+        self._floats = False  # whether a column of single precision was seen
+        self._connect: Callable[[], pymysql.Connection[Any]] | None = None
+
+    def connect_args(self, url: URL) -> dict[str, Any]:
+        wanted: dict[str, Any] = {"program_name": "headrace"}
+        if "connect_timeout" not in url.query:
+            wanted["connect_timeout"] = 10  # seconds; a poll must not hang as long as TCP would
+        if "charset" not in url.query:
+            wanted["charset"] = "utf8mb4"
+        if self._as_text:
+            wanted["conv"] = {kind: use for kind, use in conversions.items() if kind not in _TEMPORAL}
+        if self._as_null:
+            wanted["conv"] = conversions | {kind: _nullable(conversions[kind], _PYTHON[kind]) for kind in _PYTHON}
+
+        def connect() -> pymysql.Connection[Any]:
+            arguments, keywords = url.get_dialect()().create_connect_args(url)
+            return pymysql.connect(*arguments, **keywords)
+
+        self._connect = connect
+        return wanted
+
+    def prepare(self, dbapi_connection: Any) -> None:
+        with dbapi_connection.cursor() as cursor:
+            cursor.execute("SET SESSION time_zone = '+00:00'")  # TIMESTAMP columns then arrive in UTC
+
+    def cancel(self, dbapi_connection: Any) -> None:
+        if self._connect is not None:
+            with closing(self._connect()) as other, other.cursor() as cursor:
+                cursor.execute(f"KILL QUERY {dbapi_connection.thread_id()}")
+
+    def verdict(self, error: Exception) -> Verdict:
+        code = error.args[0] if error.args else None
+        if isinstance(code, int) and code in _CODES:
+            return _CODES[code]
+        # PyMySQL's own, about a connection that is not there any more, have the code 0.
+        return Verdict.LOST if isinstance(error, pymysql.err.InterfaceError) else Verdict.OTHER
+
+    def now(self, connection: Connection) -> datetime:
+        said: datetime = connection.execute(text("SELECT UTC_TIMESTAMP(6)")).scalar_one()
+        return (datetime.fromisoformat(said) if isinstance(said, str) else said).replace(tzinfo=UTC)
+
+    def stream(self, connection: Connection, query: Query) -> Stream:
+        raw = connection.connection.dbapi_connection
+        assert isinstance(raw, pymysql.Connection)
+        cursor = raw.cursor(_Cursor)
+        found = run_raw(connection, cursor, self._exact(connection, query, cursor) if self._floats else query)
+
+        def close() -> None:
+            if not connection.closed:
+                self.abandon(connection)
+            cursor.close()
+
+        return Stream(cursor, found.fetchmany, close)
+
+    def abandon(self, connection: Connection) -> None:
+        # What was not read of an unbuffered result would be read now, however much it is.
+        raw: Any = None if connection.invalidated else connection.connection.dbapi_connection
+        if raw is not None and raw._result is not None and raw._result.unbuffered_active:
+            raw._result.unbuffered_active, raw._result.connection = False, None
+            connection.invalidate()
+
+    def _exact(self, connection: Connection, query: Query, cursor: _Cursor) -> Query:
+        """The same rows with all digits of every FLOAT, of which the server writes six."""
+        inner = query if isinstance(query, Select) else select(literal_column("*")).select_from(_derived(query))
+        looked = connection.execute(inner.limit(0))
+        cursor.fields = looked.cursor._result.fields
+        looked.close()
+        if all(field.type_code != FIELD_TYPE.FLOAT for field in cursor.fields):
+            return query
+        chosen = []
+        for field in cursor.fields:
+            named: ColumnElement[Any] = column(quoted_name(field.name, True))
+            exact = named.op("+")(literal_column("0e0")).label(quoted_name(field.name, True))
+            chosen.append(exact if field.type_code == FIELD_TYPE.FLOAT else named)
+        return inner.with_only_columns(*chosen, maintain_column_froms=True)
+
+    def list_tables(self, connection: Connection, kinds: Collection[str]) -> list[Listed]:
+        return [Listed(TableName(schema, name), kind) for schema, name, kind in connection.execute(text(_TABLES))]
+
+    def primary_key(self, connection: Connection, table: TableName) -> tuple[str, ...]:
+        return tuple(connection.execute(text(_PRIMARY_KEY), table._asdict()).scalars())
+
+    def index_heads(self, connection: Connection, table: TableName) -> list[str]:
+        # MySQL tells of an expression in a column of its own, which MariaDB has not.
+        rows = connection.execute(text(_INDEX_HEADS), table._asdict()).mappings()
+        named = ({name.lower(): value for name, value in row.items()} for row in rows)
+        return [str(row["column_name"] or row.get("expression") or "") for row in named]
+
+    def columns(self, connection: Connection, table: TableName | None, query: str, result: Any) -> tuple[Column, ...]:
+        found = tuple(map(self._column, result._result.fields))
+        self._floats |= any(item.kind is Kind.FLOAT32 for item in found)
+        return found
+
+    def signature(self, result: Any) -> object:
+        return tuple(
+            (field.name, field.type_code, field.flags & FLAG.UNSIGNED, field.charsetnr, field.length, field.scale)
+            for field in getattr(result, "fields", ()) or result._result.fields
+        )
+
+    def normaliser(self, column: Column) -> Normaliser | None:
+        if column.kind is Kind.DECIMAL:
+            return super().normaliser(column)
+        return _NORMALISERS.get(column.kind)
+
+    def _column(self, field: Any) -> Column:
+        nullable = not field.flags & FLAG.NOT_NULL
+        kind = _TEMPORAL.get(field.type_code)
+        if kind is not None:
+            digits = field.scale if field.scale <= 6 else 0
+            return Column(field.name, _AS_TEXT[kind] if self._as_text else kind, nullable, digits)
+        unsigned = bool(field.flags & FLAG.UNSIGNED)
+        if field.type_code in _INTEGERS:
+            return Column(field.name, _INTEGERS[field.type_code][unsigned], nullable)
+        if field.type_code == FIELD_TYPE.LONGLONG:
+            # Half of its values are more than an INT64 holds.
+            wide = (Kind.DECIMAL, nullable, 20, 0) if unsigned else (Kind.INT64, nullable)
+            return Column(field.name, *wide)
+        if field.type_code in (FIELD_TYPE.NEWDECIMAL, FIELD_TYPE.DECIMAL):
+            # The length counts the point and the sign.
+            precision = field.length - (field.scale > 0) - (not unsigned)
+            return Column(field.name, Kind.DECIMAL, nullable, precision, field.scale)
+        if field.type_code == FIELD_TYPE.BIT:
+            return Column(field.name, Kind.INT8 if field.length == 1 else Kind.BYTES, nullable)
+        if field.type_code in _TEXTS:
+            return Column(field.name, Kind.BYTES if field.charsetnr == _BINARY else Kind.TEXT, nullable)
+        return Column(field.name, _OTHERS.get(field.type_code, Kind.TEXT), nullable)
+
+
+_OTHERS = {
+    FIELD_TYPE.FLOAT: Kind.FLOAT32,
+    FIELD_TYPE.DOUBLE: Kind.FLOAT64,
+    FIELD_TYPE.JSON: Kind.TEXT,
+    FIELD_TYPE.GEOMETRY: Kind.BYTES,  # four bytes of SRID, then well-known binary
+    FIELD_TYPE.NULL: Kind.UNKNOWN,
+    242: Kind.BYTES,  # VECTOR
+}
+
+
+def _derived(query: TextClause) -> FromClause:
+    return text(f"(\n{query.text}\n) headrace_query")  # type: ignore[return-value]  # select_from() takes text, as SQLAlchemy documents
+
+
+def _single(value: float) -> float:
+    """The shortest number that is the same in single precision: 0.1, not 0.10000000149011612."""
+    exact = struct.pack("f", value)
+    shorter = (float(f"{value:.{digits}g}") for digits in (6, 7, 8))
+    return next((number for number in shorter if struct.pack("f", number) == exact), value)
+
+
+def _nullable(convert: Callable[[str], Any], fits: Callable[[Any], Any]) -> Callable[[str], Any]:
+    def nullable(text: str) -> Any:
+        value = convert(text)
+        try:
+            fits(value)
+        except ValueError:
+            return None
+        return value
+
+    return nullable
+
+
+def _small(value: Any) -> int:
+    return value if isinstance(value, int) else int.from_bytes(value, "big")  # BIT(1) comes as a byte
+
+
+def _date(value: Any) -> date:
+    if type(value) is date:
+        return value
+    raise ValueError(f"{value} is out of range")  # PyMySQL leaves what is no date as it is: 0000-00-00
+
+
+def _time(value: Any) -> time:
+    # https://dev.mysql.com/doc/refman/8.4/en/time.html: from -838:59:59 to 838:59:59
+    if isinstance(value, timedelta) and timedelta(0) <= value < timedelta(days=1):
+        return (datetime(1, 1, 1, tzinfo=UTC) + value).time()
+    raise ValueError(f"{value} is no time of a day")
+
+
+def _local(value: Any) -> datetime:
+    if isinstance(value, datetime):
+        return value
+    raise ValueError(f"{value} is out of range")
+
+
+def _moment(value: Any) -> datetime:
+    return _local(value).replace(tzinfo=UTC)
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else value.decode()
+
+
+_PYTHON = {FIELD_TYPE.DATE: _date, FIELD_TYPE.TIME: _time, FIELD_TYPE.DATETIME: _local, FIELD_TYPE.TIMESTAMP: _local}
+_NORMALISERS: Mapping[Kind, Normaliser] = {
+    Kind.INT8: _small,
+    Kind.FLOAT32: _single,
+    Kind.DATE: _date,
+    Kind.TIME: _time,
+    Kind.LOCAL: _local,
+    Kind.MOMENT: _moment,
+    Kind.TEXT: _text,
+}
