@@ -23,6 +23,8 @@ Connect = Callable[..., Any]
 BY_ID = {"table_whitelist": "orders", "incrementing_column_name": "id"}
 BY_TIME = {"table_whitelist": "orders", "mode": "timestamp", "timestamp_column_name": "at"}
 BY_BOTH = {**BY_TIME, "mode": "timestamp+incrementing", "incrementing_column_name": "id"}
+# Nothing is read again after a restart: the gap-free cursor goes back two seconds, which here are all rows.
+EXACT = {"cursor_gap_free": "off"}
 PARTITION = {"protocol": "1", "table": "public.orders"}
 QUERY = {
     "query": "SELECT o.id, o.at, c.name FROM orders o LEFT JOIN customers c ON c.id = o.customer "
@@ -50,25 +52,25 @@ def orders(sql: Sql) -> None:
 @pytest.mark.parametrize("how", [BY_ID, BY_TIME, BY_BOTH], ids=["id", "time", "both"])
 def test_tables(drive: Drive, sql: Sql, how: dict[str, str]) -> None:
     sql("INSERT INTO orders (customer) VALUES (1), (2), (1)")
-    driver = drive(**how)
+    driver = drive(**how, **EXACT)
     assert sorted(driver.values("id")) == [1, 2, 3]
     assert driver.offsets.offsets([PARTITION]) != [None]
 
     sql("INSERT INTO orders (customer) VALUES (2)")
     assert driver.values("id") == [4]
-    assert drive(driver.offsets, **how).values("id") == []
+    assert drive(driver.offsets, **how, **EXACT).values("id") == []
 
 
 @pytest.mark.parametrize("mode", ["incrementing", "timestamp", "timestamp+incrementing"])
 def test_queries(drive: Drive, sql: Sql, mode: str) -> None:
     sql("INSERT INTO orders (customer, note) VALUES (1, ':x'), (NULL, ''), (2, '100%')")
-    driver = drive(**QUERY, mode=mode)
+    driver = drive(**QUERY, **EXACT, mode=mode)
     assert sorted(driver.values(lambda value: (value["id"], value["name"]))) == [(1, "Ada"), (2, None)]
     assert driver.offsets.offsets([{"query": "query"}]) != [None]
 
     sql("INSERT INTO orders (customer) VALUES (2)")
     assert driver.values("name") == ["Grace"]
-    assert drive(driver.offsets, **QUERY, mode=mode).values("id") == []
+    assert drive(driver.offsets, **QUERY, **EXACT, mode=mode).values("id") == []
 
 
 def test_bulk(drive: Drive, sql: Sql) -> None:
