@@ -216,9 +216,26 @@ class Connector(ABC):
 
 
 class SourceConnector(Connector):
-    """A connector whose tasks read."""
+    """A connector whose tasks read.
+
+    What it reads may change while it runs: with a ``watch_interval`` the framework asks it to ``follow`` that often,
+    and restarts the tasks whose configurations are others than before.
+    """
 
     task_class: ClassVar[type[SourceTask]]
+
+    def watch_interval(self, properties: Mapping[str, str]) -> float | None:
+        """Seconds between two looks at what there is to read; None = it does not change."""
+        return None
+
+    def follow(
+        self, properties: Mapping[str, str], max_tasks: int, present: Sequence[Mapping[str, str]]
+    ) -> list[dict[str, str]]:
+        """As :meth:`task_configs`, but told what the tasks are now, and moving no more than needed.
+
+        May ask the system. Whatever it raises is logged, and the tasks stay as they are until the next look.
+        """
+        return self.task_configs(properties, max_tasks)
 
 
 class SinkConnector(Connector):

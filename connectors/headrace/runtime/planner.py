@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import threading
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import structlog
 
 from headrace.backoff import RetryPolicy
 from headrace.errors import HeadraceError, RetriableError
-from headrace.validation import Validator
+from headrace.plugin import SourceConnector
+from headrace.validation import ConnectorConfig, Validator
 
 log = structlog.stdlib.get_logger("headrace.connector")
 
@@ -54,9 +55,12 @@ class Planner:
             self.cancel(connector)
 
     def _ask(self, connector: str, config: Mapping[str, str], cancel: threading.Event) -> None:
+        own: list[dict[str, str]] = []
         for wait in RetryPolicy().waits():
             try:
-                answer = Planned(connector, config, tasks=self._task_configs(config))
+                parsed = self.validator.require_connector(config)
+                own = parsed.plugin.cls().task_configs(parsed.own, parsed.settings.tasks_max)
+                answer = Planned(connector, config, tasks=_whole(config, parsed, own))
             except RetriableError as error:
                 answer = Planned(connector, config, reason=str(error))
                 log.warning("waiting", connector=connector, code=error.code, reason=str(error))
@@ -67,16 +71,45 @@ class Planner:
             if cancel.is_set():
                 return
             self.deliver(answer)
+            if answer.tasks is not None:
+                self._watch(connector, config, parsed, own, cancel)
             if answer.reason is None or cancel.wait(wait):
                 return
 
-    def _task_configs(self, config: Mapping[str, str]) -> list[dict[str, str]]:
-        """Each task's whole configuration. What equals a resolved placeholder stays the placeholder."""
-        parsed = self.validator.require_connector(config)
-        connector = parsed.plugin.cls()
-        task_class = f"{connector.task_class.__module__}.{connector.task_class.__qualname__}"
-        tasks = []
-        for own in connector.task_configs(parsed.own, parsed.settings.tasks_max):
-            added = {key: value for key, value in own.items() if parsed.properties.get(key) != value}
-            tasks.append({**config, **added, "task.class": task_class})
-        return tasks
+    def _watch(
+        self,
+        connector: str,
+        config: Mapping[str, str],
+        parsed: ConnectorConfig,
+        own: list[dict[str, str]],
+        cancel: threading.Event,
+    ) -> None:
+        """Ask again from time to time whether there is something else to read, until the answer is not wanted."""
+        plugin = parsed.plugin.cls()
+        interval = plugin.watch_interval(parsed.own) if isinstance(plugin, SourceConnector) else None
+        while interval is not None and not cancel.wait(interval):
+            try:
+                found = plugin.follow(parsed.own, parsed.settings.tasks_max, own)
+            except HeadraceError as error:
+                log.warning("tasks stay as they are", connector=connector, code=error.code, reason=str(error))
+                continue
+            except Exception:  # a bug of the connector's; what runs is not hurt by it
+                log.exception("tasks stay as they are", connector=connector)
+                continue
+            if found != own and not cancel.is_set():
+                own = found
+                log.info("there is something else to read", connector=connector, tasks=len(own))
+                self.deliver(Planned(connector, config, tasks=_whole(config, parsed, own)))
+
+
+def _whole(
+    config: Mapping[str, str], parsed: ConnectorConfig, own: Sequence[Mapping[str, str]]
+) -> list[dict[str, str]]:
+    """Each task's whole configuration. What equals a resolved placeholder stays the placeholder."""
+    cls = parsed.plugin.cls.task_class
+    task_class = f"{cls.__module__}.{cls.__qualname__}"
+    tasks = []
+    for each in own:
+        added = {key: value for key, value in each.items() if parsed.properties.get(key) != value}
+        tasks.append({**config, **added, "task.class": task_class})
+    return tasks

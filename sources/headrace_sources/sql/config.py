@@ -138,6 +138,15 @@ class SqlSourceConfig(LoadConfig):
         doc="Tables to leave out of those in `table.include.list`, as regular expressions of the same kind.",
         group=_TABLES,
     )
+    table_poll: Duration = key(
+        "table.poll.interval.ms",
+        default=60_000,
+        ge=0,
+        doc="How often the list of tables is looked at again while the connector runs. Tasks that read other tables "
+        "than before are restarted, the others are not. 0 = never.",
+        importance="low",
+        group=_TABLES,
+    )
     catalog_pattern: str | None = key(
         "catalog.pattern",
         default=None,
@@ -376,7 +385,6 @@ class SqlSourceConfig(LoadConfig):
 
     ignored_keys: ClassVar[Mapping[str, str]] = {
         "dialect.name": "the kind of database follows from connection.url",
-        "table.poll.interval.ms": "tables are listed when the connector starts; restart it to read new ones",
         "table.monitoring.startup.polling.limit.ms": "tables are listed when the connector starts",
         "max.buffer.size": "no rows are buffered beyond a batch; source.buffer.bytes of the worker bounds what is sent",
         "poll.linger.ms": "a poll returns what is there",

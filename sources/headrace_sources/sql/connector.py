@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import pairwise
 from typing import ClassVar
 
 from headrace import ConfigError, Finding, HeadraceError, SourceConnector
@@ -12,8 +11,9 @@ from headrace_sources.sql.config import JdbcSourceConfig, SqlSourceConfig
 from headrace_sources.sql.dialects.generic import TableName
 from headrace_sources.sql.gap_free import reach_of
 from headrace_sources.sql.session import Session
+from headrace_sources.sql.table_shares import blocks, followed
 from headrace_sources.sql.tables import wanted_tables
-from headrace_sources.sql.task import JdbcSourceTask, SqlSourceTask, written_tables
+from headrace_sources.sql.task import JdbcSourceTask, SqlSourceTask, task_tables, written_tables
 from headrace_sources.sql.types import LOCALS
 
 _KEYS = {
@@ -35,13 +35,20 @@ class SqlSourceConnector(SourceConnector):
         config = self.config_model.parse(properties)
         if config.query:
             return [dict(properties)]
-        session = Session(config)
-        try:
-            with session.reading("the list of tables") as connection:
-                tables = wanted_tables(connection, session.database, config)
-        finally:
-            session.release()
-        return [dict(properties) | {"tables": written_tables(block)} for block in blocks(tables, max_tasks)]
+        return [dict(properties) | {"tables": written_tables(block)} for block in blocks(_tables(config), max_tasks)]
+
+    def watch_interval(self, properties: Mapping[str, str]) -> float | None:
+        """Tables come and go; a query stays."""
+        config = self.config_model.parse(properties)
+        return None if config.query or not config.table_poll else config.table_poll / 1000
+
+    def follow(
+        self, properties: Mapping[str, str], max_tasks: int, present: Sequence[Mapping[str, str]]
+    ) -> list[dict[str, str]]:
+        """The tables as they are now; tasks whose tables are the same stay as they are."""
+        shares = [task_tables(self.config_model.parse(own)) for own in present]
+        tables = _tables(self.config_model.parse(properties))
+        return [dict(properties) | {"tables": written_tables(share)} for share in followed(shares, tables, max_tasks)]
 
     def check(self, properties: Mapping[str, str]) -> Iterable[Finding]:
         """Connect and look: does everything exist, can it be read, is it wise."""
@@ -64,6 +71,15 @@ class JdbcSourceConnector(SqlSourceConnector):
     config_model = JdbcSourceConfig
     task_class = JdbcSourceTask
     aliases = ("io.confluent.connect.jdbc.JdbcSourceConnector", "io.aiven.connect.jdbc.JdbcSourceConnector")
+
+
+def _tables(config: SqlSourceConfig) -> list[TableName]:
+    session = Session(config)
+    try:
+        with session.reading("the list of tables") as connection:
+            return wanted_tables(connection, session.database, config)
+    finally:
+        session.release()
 
 
 def _check(session: Session, config: SqlSourceConfig) -> Iterable[Finding]:
@@ -93,11 +109,3 @@ def _findings(error: HeadraceError) -> list[Finding]:
     if isinstance(error, ConfigError) and error.findings:
         return list(error.findings)
     return [error.finding(_KEYS.get(error.code, ""))]
-
-
-def blocks(tables: list[TableName], most: int) -> list[list[TableName]]:
-    """Contiguous, the first ones one longer; as the JDBC connector divides them."""
-    count = min(len(tables), most)
-    size, longer = divmod(len(tables), count)
-    edges = [0, *(size * place + min(place, longer) for place in range(1, count + 1))]
-    return [tables[start:end] for start, end in pairwise(edges)]

@@ -31,6 +31,8 @@ class World:
     """What the connectors below do: an exception to raise, or an event to hang on."""
 
     planning: list[Exception] = field(default_factory=list)
+    watch: float | None = None
+    follows: list[Exception | list[str]] = field(default_factory=list)  # names of tasks, in order
     starting: list[Exception] = field(default_factory=list)
     polling: list[Exception] = field(default_factory=list)
     hang: threading.Event | None = None
@@ -90,6 +92,19 @@ class NumbersSourceConnector(SourceConnector):
         if WORLD.planning:
             raise WORLD.planning.pop()
         return [{**properties, "task": str(number)} for number in range(max_tasks)]
+
+    def watch_interval(self, properties: Mapping[str, str]) -> float | None:
+        return WORLD.watch
+
+    def follow(
+        self, properties: Mapping[str, str], max_tasks: int, present: Sequence[Mapping[str, str]]
+    ) -> list[dict[str, str]]:
+        if not WORLD.follows:
+            return [dict(each) for each in present]
+        answer = WORLD.follows.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return [{**properties, "task": name} for name in answer]
 
 
 class MemoryTask(SinkTask):

@@ -121,6 +121,37 @@ def test_a_connector_that_cannot_plan_is_failed_or_waits(start: Callable[..., An
     gate.set()
 
 
+def test_only_tasks_that_read_something_else_are_restarted(start: Callable[..., Any], world: Any) -> None:
+    world.watch = 0.01
+    world.follows = [
+        RetriableError("database is away"),
+        EnvironmentFault("wrong password", code="sql.authentication"),
+        RuntimeError("a bug of the connector's"),
+        ["0", "moved", "2"],
+        ["0", "moved", "2", "new"],
+        ["0"],
+    ]
+    process = start()
+    process.worker.create("numbers", {**NUMBERS, "tasks.max": "3"}, STARTED)
+    eventually(lambda: [info.config["task"] for info in process.worker.tasks("numbers")] == ["0"])
+    eventually(lambda: world.stops >= 3)  # the one that moved, and what took its place; 2 and new
+    begun = [config["task"] for config in world.starts]
+
+    assert begun.count("0") == 1
+    assert begun.count("2") <= 1
+    assert process.state("numbers") == "RUNNING"
+    assert process.state("numbers", 0) == "RUNNING"
+
+
+def test_a_connector_that_is_stopped_is_not_watched(start: Callable[..., Any], world: Any) -> None:
+    world.watch, world.follows = 0.01, []
+    process = start()
+    process.worker.create("numbers", NUMBERS, STARTED)
+    eventually(lambda: process.state("numbers", 0) == "RUNNING")
+    process.worker.set_target_state("numbers", TargetState.STOPPED)
+    eventually(lambda: not [thread for thread in threading.enumerate() if thread.name == "numbers-connector"])
+
+
 def test_a_bug_fails_one_task_with_its_trace_and_a_restart_mends_it(start: Callable[..., Any], world: Any) -> None:
     process = start()
     world.polling = [ZeroDivisionError("oops")]

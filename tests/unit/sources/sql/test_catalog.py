@@ -7,14 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from headrace import ConfigError, Finding
 from headrace_sources.sql import SqlSourceConnector
 from headrace_sources.sql.catalog import look_at
 from headrace_sources.sql.config import SqlSourceConfig
-from headrace_sources.sql.connector import blocks
 from headrace_sources.sql.dialects.generic import TableName
 from headrace_sources.sql.session import Session
+from headrace_sources.sql.table_shares import blocks, followed
 from headrace_sources.sql.tables import topic_of, wanted_tables
 from headrace_sources.sql.task import task_tables, written_tables
 
@@ -333,6 +335,62 @@ def test_e40_never_more_tasks_than_tables() -> None:
 
 def test_e40_a_query_has_one_task(properties: Properties) -> None:
     assert len(SqlSourceConnector().task_configs(properties(query="SELECT 1", mode="bulk"), 10)) == 1
+
+
+@given(st.lists(st.sets(st.integers(0, 12), min_size=1), min_size=1, max_size=6), st.integers(1, 5))
+def test_tables_that_come_and_go_move_as_little_as_can_be(moments: list[set[int]], most: int) -> None:
+    every = names(13)
+    shares = blocks([every[n] for n in sorted(moments[0])], most)
+    for moment in moments[1:]:
+        tables = [every[number] for number in sorted(moment)]
+        before, shares = shares, followed(shares, tables, most)
+
+        assert sorted(table for share in shares for table in share) == sorted(tables)
+        assert 1 <= len(shares) <= most
+        assert all(shares)
+        if {table for share in before for table in share} == set(tables):
+            assert shares == before
+        new = set(tables) - {table for share in before for table in share}
+        changed = [number for number, share in enumerate(before) if shares[number : number + 1] != [share]]
+        touched = [share for share in before if not set(share) <= set(tables)]
+        # A share changes because a table of it went, a new one came, or the last one took its number.
+        assert len(changed) <= 2 * len(touched) + len(new)
+
+
+def test_a_new_table_gets_a_task_of_its_own_while_there_may_be_more() -> None:
+    one, two, three, four = names(4)
+
+    assert followed([[one], [two]], [one, two, three], 3) == [[one], [two], [three]]
+    assert followed([[one, two], [three]], [one, two, three, four], 2) == [[one, two], [three, four]]
+    assert followed([[one], [two], [three]], [two, three], 3) == [[three], [two]]
+
+
+def test_e41_a_table_that_is_created_is_read_without_touching_the_others(
+    properties: Properties, sqlite: Sqlite
+) -> None:
+    keys = properties(table_include_list="o.*|n.*", mode="bulk")
+    connector = SqlSourceConnector()
+    before = connector.task_configs(keys, 5)
+    assert connector.follow(keys, 5, before) == before
+
+    sqlite("CREATE TABLE news (id INTEGER PRIMARY KEY)")
+    after = connector.follow(keys, 5, before)
+    assert after[:-1] == before
+    assert task_tables(SqlSourceConfig.parse(after[-1])) == [TableName(None, "news")]
+
+    sqlite("DROP TABLE orders")
+    assert [task_tables(SqlSourceConfig.parse(own)) for own in connector.follow(keys, 5, after)] == [
+        [TableName(None, "news")]
+    ]
+
+
+def test_how_often_tables_are_looked_at(properties: Properties) -> None:
+    connector = SqlSourceConnector()
+
+    assert connector.watch_interval(properties(table_whitelist="orders")) == 60.0
+    assert connector.watch_interval(properties(table_whitelist="orders", table_poll_interval_ms="5s")) == 5.0
+    assert connector.watch_interval(properties(table_whitelist="orders", table_poll_interval_ms="0")) is None
+    assert connector.watch_interval(properties(query="SELECT 1 AS id", mode="bulk")) is None
 
 
 def test_tables_travel_in_the_configuration_of_a_task(properties: Properties) -> None:
