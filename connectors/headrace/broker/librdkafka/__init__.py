@@ -1,0 +1,5 @@
+"""librdkafka (confluent-kafka) behind the ports; nothing outside this package imports ``confluent_kafka``."""
+
+from headrace.broker.librdkafka.broker import LibrdkafkaBroker
+
+__all__ = ["LibrdkafkaBroker"]

@@ -1,0 +1,122 @@
+"""Topics and groups through librdkafka's admin client."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Sequence
+from concurrent.futures import Future
+from typing import TypeVar
+
+import confluent_kafka
+from confluent_kafka import ConsumerGroupTopicPartitions, KafkaError, KafkaException, TopicCollection
+from confluent_kafka.admin import AdminClient, OffsetSpec
+from confluent_kafka.admin import NewTopic as KafkaNewTopic
+
+from headrace.broker.librdkafka.brokers import Brokers
+from headrace.broker.librdkafka.failures import translate, translated
+from headrace.broker.ports import NewTopic
+from headrace.errors import RetriableError
+from headrace.records import TopicPartition
+
+T = TypeVar("T")
+
+_TIMEOUT = 5.0  # seconds for an answer; the caller tries again
+_VISIBLE = 30.0  # seconds until a topic that was created is known to the brokers
+_LOOK = 0.02  # seconds between two looks for it
+_INTERNAL = {"__consumer_offsets", "__transaction_state", "__share_group_state"}
+
+
+class LibrdkafkaAdmin:
+    """See :class:`headrace.broker.ports.Admin`."""
+
+    def __init__(self, client: tuple[AdminClient, Brokers]) -> None:
+        self._admin, self._brokers = client
+
+    def cluster_id(self) -> str:
+        # describe_cluster asks the broker; cluster_id() would remember an answer.
+        description = self._ask(self._admin.describe_cluster(request_timeout=_TIMEOUT), "describe the cluster")
+        return str(description.cluster_id)
+
+    def topics(self) -> frozenset[str]:
+        with translated("list the topics", self._brokers):
+            found = self._admin.list_topics(timeout=_TIMEOUT).topics
+        return frozenset(found) - _INTERNAL
+
+    def create_topics(self, topics: Iterable[NewTopic]) -> None:
+        wanted = [
+            KafkaNewTopic(
+                topic.name,
+                num_partitions=topic.partitions,
+                replication_factor=topic.replication_factor,
+                config=dict(topic.config),
+            )
+            for topic in topics
+        ]
+        if not wanted:
+            return
+        answers = self._admin.create_topics(wanted, request_timeout=_TIMEOUT)
+        for name, answer in answers.items():
+            self._ask(answer, f"create the topic {name}", KafkaError.TOPIC_ALREADY_EXISTS)
+        self._wait_for(list(answers))
+
+    def _wait_for(self, names: list[str]) -> None:
+        doing = f"create {', '.join(names)}"
+        deadline = time.monotonic() + _VISIBLE
+        while len(self._partitions(names, doing)) < len(names):
+            if time.monotonic() >= deadline:
+                raise RetriableError(f"cannot {doing}: created, but not visible yet", code="kafka.unreachable")
+            time.sleep(_LOOK)
+
+    def end_offsets(self, topics: Sequence[str]) -> dict[TopicPartition, int]:
+        if not topics:
+            return {}
+        doing = f"read the end of {', '.join(topics)}"
+        wanted = {
+            confluent_kafka.TopicPartition(name, number): OffsetSpec.latest()
+            for name, count in self._partitions(topics, doing).items()
+            for number in range(count)
+        }
+        if not wanted:
+            return {}
+        answers = self._admin.list_offsets(wanted, request_timeout=_TIMEOUT)
+        return {
+            TopicPartition(place.topic, place.partition): self._ask(answer, doing).offset
+            for place, answer in answers.items()
+        }
+
+    def _partitions(self, topics: Sequence[str], doing: str) -> dict[str, int]:
+        """How many partitions each existing one has. Asked so that none is created."""
+        answers = self._admin.describe_topics(TopicCollection(list(topics)), request_timeout=_TIMEOUT)
+        found = {name: self._ask(answer, doing, KafkaError.UNKNOWN_TOPIC_OR_PART) for name, answer in answers.items()}
+        return {name: len(topic.partitions) for name, topic in found.items() if topic is not None}
+
+    def committed(self, group: str) -> dict[TopicPartition, int]:
+        doing = f"read the offsets of group {group}"
+        (answer,) = self._admin.list_consumer_group_offsets(
+            [ConsumerGroupTopicPartitions(group)], request_timeout=_TIMEOUT
+        ).values()
+        found = self._ask(answer, doing, KafkaError.GROUP_ID_NOT_FOUND)
+        if found is None:
+            return {}
+        return {
+            TopicPartition(place.topic, place.partition): place.offset
+            for place in found.topic_partitions or ()
+            if place.offset >= 0
+        }
+
+    def _ask(self, answer: Future[T], doing: str, expected: int | None = None) -> T | None:
+        """The answer, None when it is the ``expected`` error."""
+        try:
+            return answer.result(2 * _TIMEOUT)
+        except KafkaException as error:
+            reason: KafkaError = error.args[0]
+            if expected is not None and reason.code() == expected:
+                return None
+            with translated("", self._brokers):
+                self._admin.poll(0)  # lets it tell what is wrong
+            raise translate(reason, doing, self._brokers.failure()) from error
+        except TimeoutError as error:
+            raise RetriableError(f"cannot {doing}: no answer", code="kafka.unreachable") from error
+
+    def close(self) -> None:
+        """Nothing to do: the client ends with this object."""

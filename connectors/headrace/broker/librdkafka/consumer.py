@@ -1,0 +1,231 @@
+"""Reading batches through librdkafka: records come in bulk, rebalances on the thread that polls."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+import confluent_kafka
+from confluent_kafka import OFFSET_INVALID, Consumer, KafkaError, KafkaException, Message
+
+from headrace.broker.librdkafka.brokers import Brokers
+from headrace.broker.librdkafka.failures import describe, translate, translated
+from headrace.broker.ports import RebalanceListener
+from headrace.errors import RetriableError
+from headrace.records import ConsumedBatch, TopicPartition
+
+_LIST_TIMEOUT = 1.0  # seconds for the names of all topics; a group's heartbeat has its own thread
+# librdkafka goes on by itself after these.
+_PASSING = {
+    KafkaError._ALL_BROKERS_DOWN,
+    KafkaError._MAX_POLL_EXCEEDED,
+    KafkaError._PARTITION_EOF,
+    KafkaError._RESOLVE,
+    KafkaError._TIMED_OUT,
+    KafkaError._TRANSPORT,
+    KafkaError._UNKNOWN_PARTITION,
+    KafkaError._UNKNOWN_TOPIC,
+    KafkaError._WAIT_COORD,
+    KafkaError.UNKNOWN_TOPIC_OR_PART,
+}
+
+
+class LibrdkafkaConsumer:
+    """See :class:`headrace.broker.ports.Consumer`.
+
+    No callback raises: librdkafka would drop the records that it has in hand, and read on behind them. What a listener
+    raises is raised when the records have been delivered.
+    """
+
+    def __init__(
+        self,
+        client: tuple[Consumer, Brokers],
+        group: str,
+        *,
+        max_poll_records: int | None,
+        cooperative: bool,
+        topics_age: float,
+    ) -> None:
+        """``topics_age``: seconds after which a pattern looks for new topics."""
+        self._consumer, self._brokers = client
+        self._group = group
+        self._max_poll_records = max_poll_records
+        self._cooperative = cooperative
+        self._topics_age = topics_age
+        self._listener = RebalanceListener(lambda _: None, lambda _: None)
+        self._pattern: re.Pattern[str] | None = None
+        self._subscribed: list[str] = []
+        self._next_look = 0.0
+        self._paused = False
+        self._closed = False
+        self._revoked: set[TopicPartition] = set()  # during the poll that is going on
+        self._error: Exception | None = None
+
+    def subscribe(self, topics: Sequence[str], pattern: str | None, listener: RebalanceListener) -> None:
+        self._listener = listener
+        if pattern is None:
+            self._subscribe(list(topics))
+        else:
+            # librdkafka's regular expressions are others than Java's and Python's: we match.
+            self._pattern = re.compile(pattern)
+            self._next_look = 0.0
+
+    def _subscribe(self, topics: list[str]) -> None:
+        self._subscribed = topics
+        with translated(f"subscribe to {', '.join(topics)}", self._brokers):
+            self._consumer.subscribe(topics, on_assign=self._on_assign, on_revoke=self._on_revoke)
+
+    def _follow_pattern(self, pattern: re.Pattern[str]) -> None:
+        if time.monotonic() < self._next_look:
+            return
+        self._next_look = time.monotonic() + self._topics_age
+        try:
+            found = self._consumer.list_topics(timeout=_LIST_TIMEOUT).topics
+        except KafkaException:
+            return  # the next look may find them; trouble() says why not
+        matching = sorted(name for name in found if pattern.fullmatch(name))
+        if matching and matching != self._subscribed:
+            self._subscribe(matching)
+
+    def poll(self, timeout: float, max_records: int) -> list[ConsumedBatch]:
+        if self._error is not None:
+            error, self._error = self._error, None
+            raise error
+        limit = min(max_records, self._max_poll_records or max_records)
+        if self._pattern is not None:
+            self._follow_pattern(self._pattern)
+        messages = self._consume(timeout, limit)
+        good = [message for message in messages if message.error() is None]
+        if len(good) < len(messages):
+            self._note_errors(messages)
+        if not good and self._error is not None:
+            error, self._error = self._error, None
+            raise error
+        if good:
+            self._brokers.well()
+        return [self._batch(*found) for found in _by_partition(good)]
+
+    def _consume(self, timeout: float, limit: int) -> list[Message]:
+        """What is there; else the first that comes, and what came with it. ``consume`` itself waits for all."""
+        self._revoked.clear()
+        with translated(f"read as a member of group {self._group}", self._brokers):
+            messages = self._consumer.consume(limit, 0)
+            if messages or timeout <= 0:
+                return messages
+            first = self._consumer.consume(1, timeout)
+            if not first or limit == 1:
+                return first
+            self._revoked.clear()
+            rest = self._consumer.consume(limit - 1, 0)
+        # librdkafka takes back what is revoked only from the batch that it is filling.
+        return [item for item in first if _place(item) not in self._revoked] + rest
+
+    def _note_errors(self, messages: Iterable[Message]) -> None:
+        for message in messages:
+            error = message.error()
+            if error is not None and error.code() not in _PASSING and self._error is None:
+                self._error = translate(error, f"read as a member of group {self._group}", self._brokers.failure())
+
+    def _batch(self, place: TopicPartition, messages: list[Message]) -> ConsumedBatch:
+        _, end = self._consumer.get_watermark_offsets(confluent_kafka.TopicPartition(*place), cached=True)
+        return ConsumedBatch(
+            place,
+            list(map(Message.offset, messages)),  # type: ignore[arg-type]
+            list(map(Message.key, messages)),
+            list(map(Message.value, messages)),
+            [timestamp for _, timestamp in map(Message.timestamp, messages)],
+            [fields or [] for fields in map(Message.headers, messages)],  # type: ignore[misc]
+            end if end != OFFSET_INVALID else None,
+        )
+
+    def _on_assign(self, consumer: Consumer, partitions: list[confluent_kafka.TopicPartition]) -> None:
+        # Before anything else: what is not assigned yet cannot be paused.
+        if self._cooperative:
+            consumer.incremental_assign(partitions)
+        else:
+            consumer.assign(partitions)
+        if self._paused and partitions:
+            consumer.pause(partitions)
+        self._tell(self._listener.assigned, partitions)
+
+    def _on_revoke(self, consumer: Consumer, partitions: list[confluent_kafka.TopicPartition]) -> None:
+        self._tell(self._listener.revoked, partitions)
+        self._revoked.update(_ours(partitions))
+
+    def _tell(
+        self,
+        listener: Callable[[Sequence[TopicPartition]], None],
+        partitions: Iterable[confluent_kafka.TopicPartition],
+    ) -> None:
+        found = _ours(partitions)
+        if not found or self._closed:
+            return
+        try:
+            listener(found)
+        except Exception as error:  # raised by poll
+            self._error = self._error or error
+
+    def commit(self, offsets: Mapping[TopicPartition, int]) -> None:
+        wanted = [confluent_kafka.TopicPartition(*place, offset) for place, offset in offsets.items()]
+        doing = f"commit the positions of group {self._group}"
+        with translated(doing, self._brokers):
+            answers = self._consumer.commit(offsets=wanted, asynchronous=False)
+        for answer in answers or ():
+            if answer.error is not None:
+                raise translate(answer.error, doing, self._brokers.failure())
+
+    def pause_all(self) -> None:
+        self._paused = True
+        if assigned := self._consumer.assignment():
+            self._consumer.pause(assigned)
+
+    def resume_all(self) -> None:
+        self._paused = False
+        if assigned := self._consumer.assignment():
+            self._consumer.resume(assigned)
+
+    def seek(self, topic_partition: TopicPartition, offset: int) -> None:
+        if topic_partition not in self.assignment():
+            raise RetriableError(f"{topic_partition} belongs to another member", code="kafka.rebalance")
+        with translated(f"go back to {topic_partition}:{offset}", self._brokers):
+            self._consumer.seek(confluent_kafka.TopicPartition(*topic_partition, offset))
+
+    def assignment(self) -> frozenset[TopicPartition]:
+        return frozenset(_ours(self._consumer.assignment()))
+
+    def trouble(self) -> str | None:
+        failure = self._brokers.failure()
+        return describe(failure) if failure is not None else None
+
+    def close(self) -> None:
+        if self._closed:
+            return
+        owned = sorted(self.assignment())
+        try:
+            if owned:
+                self._listener.revoked(owned)
+        finally:
+            self._closed = True
+            with translated(f"leave the group {self._group}", self._brokers):
+                self._consumer.close()
+
+
+def _place(message: Message) -> tuple[str | None, int | None]:
+    return message.topic(), message.partition()
+
+
+def _ours(partitions: Iterable[confluent_kafka.TopicPartition]) -> list[TopicPartition]:
+    return sorted(TopicPartition(item.topic, item.partition) for item in partitions)
+
+
+def _by_partition(messages: list[Message]) -> Iterable[tuple[TopicPartition, list[Message]]]:
+    """Records of each partition, in order; librdkafka mixes partitions in runs."""
+    places = list(zip(map(Message.topic, messages), map(Message.partition, messages), strict=True))
+    distinct = dict.fromkeys(places)
+    if len(distinct) == 1:
+        return [(TopicPartition(*places[0]), messages)]  # type: ignore[arg-type]
+    found: dict[tuple[str | None, int | None], list[Message]] = {place: [] for place in distinct}
+    for place, message in zip(places, messages, strict=True):
+        found[place].append(message)
+    return [(TopicPartition(*place), group) for place, group in found.items()]  # type: ignore[arg-type]
