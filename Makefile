@@ -17,7 +17,7 @@ setup: $(INSTALLED) ## Make the virtual environment and install everything into 
 $(INSTALLED): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "headrace needs Python 3.11 or newer; name one: make PYTHON=python3.12 ...")'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[postgres,mysql,embedded,dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[fast,postgres,mysql,embedded,dev]'
 	@touch $@
 
 demo: setup ## Real PostgreSQL, Kafka, Elasticsearch and data, live in the terminal (ARGS=--once ends by itself)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Future
-from typing import TypeVar
+from typing import Any
 
 import confluent_kafka
 from confluent_kafka import ConsumerGroupTopicPartitions, KafkaError, KafkaException, TopicCollection
-from confluent_kafka.admin import AdminClient, OffsetSpec
-from confluent_kafka.admin import NewTopic as KafkaNewTopic
+from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]
+from confluent_kafka.admin import NewTopic as KafkaNewTopic  # type: ignore[attr-defined]
 
 from headrace.broker.librdkafka.brokers import Brokers
 from headrace.broker.librdkafka.failures import translate, translated
@@ -18,11 +18,10 @@ from headrace.broker.ports import NewTopic
 from headrace.errors import RetriableError
 from headrace.records import TopicPartition
 
-T = TypeVar("T")
-
 _TIMEOUT = 5.0  # seconds for an answer; the caller tries again
-_VISIBLE = 30.0  # seconds until a topic that was created is known to the brokers
+_VISIBLE = 30.0  # seconds until the brokers know a topic that was created, and who leads it
 _LOOK = 0.02  # seconds between two looks for it
+_NO_LEADER = (KafkaError.LEADER_NOT_AVAILABLE, KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.FENCED_LEADER_EPOCH)
 _INTERNAL = {"__consumer_offsets", "__transaction_state", "__share_group_state"}
 
 
@@ -72,17 +71,21 @@ class LibrdkafkaAdmin:
             return {}
         doing = f"read the end of {', '.join(topics)}"
         wanted = {
-            confluent_kafka.TopicPartition(name, number): OffsetSpec.latest()
+            confluent_kafka.TopicPartition(name, number): OffsetSpec.latest()  # type: ignore[no-untyped-call]
             for name, count in self._partitions(topics, doing).items()
             for number in range(count)
         }
         if not wanted:
             return {}
-        answers = self._admin.list_offsets(wanted, request_timeout=_TIMEOUT)
-        return {
-            TopicPartition(place.topic, place.partition): self._ask(answer, doing).offset
-            for place, answer in answers.items()
-        }
+        deadline = time.monotonic() + _VISIBLE
+        while True:
+            answers = self._admin.list_offsets(wanted, request_timeout=_TIMEOUT)
+            found = {place: self._ask(answer, doing, *_NO_LEADER) for place, answer in answers.items()}
+            if None not in found.values():
+                return {TopicPartition(place.topic, place.partition): end.offset for place, end in found.items()}
+            if time.monotonic() >= deadline:
+                raise RetriableError(f"cannot {doing}: a partition has no leader", code="kafka.unreachable")
+            time.sleep(_LOOK)
 
     def _partitions(self, topics: Sequence[str], doing: str) -> dict[str, int]:
         """How many partitions each existing one has. Asked so that none is created."""
@@ -104,13 +107,13 @@ class LibrdkafkaAdmin:
             if place.offset >= 0
         }
 
-    def _ask(self, answer: Future[T], doing: str, expected: int | None = None) -> T | None:
-        """The answer, None when it is the ``expected`` error."""
+    def _ask(self, answer: Future[Any], doing: str, *expected: int) -> Any:
+        """The answer, None when it is one of the ``expected`` errors."""
         try:
             return answer.result(2 * _TIMEOUT)
         except KafkaException as error:
             reason: KafkaError = error.args[0]
-            if expected is not None and reason.code() == expected:
+            if reason.code() in expected:
                 return None
             with translated("", self._brokers):
                 self._admin.poll(0)  # lets it tell what is wrong

@@ -40,7 +40,6 @@ _CONSUMER = {
     "check.crcs": True,
     "isolation.level": "read_uncommitted",
     "auto.offset.reset": "earliest",
-    "coordinator.query.interval.ms": 5_000,  # so long a commit waits for a coordinator that is away; default 10 min
     "enable.auto.commit": False,
     "enable.auto.offset.store": False,
     "max.partition.fetch.bytes": 4_194_304,
@@ -59,8 +58,7 @@ class LibrdkafkaBroker:
     client is made.
     """
 
-    name = f"confluent-kafka {client_version()[0] if isinstance(client_version(), tuple) else client_version()}"
-    name += f" (librdkafka {libversion()[0]})"
+    name = f"confluent-kafka {client_version()} over librdkafka {libversion()[0]}"
 
     def __init__(self, settings: Mapping[str, str]) -> None:
         self._settings = dict(settings)

@@ -82,7 +82,9 @@ def translate(error: KafkaError, doing: str, failure: Failure | None = None) -> 
             hint="raise max.request.size of the producer and max.message.bytes of the topic",
         )
     if code in _REFUSED:
-        return DataError(f"Kafka refused the record: {_reason(error)}", code="data.refused")
+        # The broker's own words do not reach us.
+        hint = "a compacted topic refuses records without key"
+        return DataError(f"Kafka refused the record: {_reason(error)}", code="data.refused", hint=hint)
     if code in _AUTHENTICATION:
         return _authentication(_reason(error))
     if code in _AUTHORIZATION:

@@ -40,13 +40,14 @@ _TOPIC = re.compile(r"[a-zA-Z0-9._-]{1,249}")
 class LibrdkafkaDelivery:
     """One batch: waiting here, on its way, or done."""
 
-    __slots__ = ("_producer", "_reported", "batch", "failure", "on_its_way", "settled")
+    __slots__ = ("_producer", "_reported", "batch", "failure", "on_its_way", "records", "settled", "topic")
 
     def __init__(self, producer: LibrdkafkaProducer, batch: EncodedBatch) -> None:
         self._producer = producer
         self._reported: KafkaError | None = None
         self.batch: EncodedBatch | None = batch
         """None when its fate is known, or will never be."""
+        self.records, self.topic = len(batch), batch.topic
         self.failure: HeadraceError | None = None
         self.on_its_way = False
         self.settled = False
@@ -181,28 +182,29 @@ class LibrdkafkaProducer:
         """The fate of every record of the window is known."""
         self._brokers.well()
         window, self._window = self._window, []
-        first = next((place for place, item in enumerate(window) if item.reported() is not None), None)
-        if first is None:
+        failed = [item for item in window if item.reported() is not None]
+        if not failed:
             for delivery in window:
                 delivery.settle(None)
             return
-        for delivery in window[:first]:
-            delivery.settle(None)
-        suspects = window[first:]
-        reason = suspects[0].reported()
+        # Order is kept per topic: what came after the first failure in its topic goes again, the rest is well.
+        topics = {item.topic for item in failed}
+        suspects = [item for item in window[window.index(failed[0]) :] if item.topic in topics]
+        for delivery in window:
+            if delivery not in suspects:
+                delivery.settle(None)
+        reason = failed[0].reported()
         assert reason is not None
-        batch = suspects[0].batch
-        assert batch is not None
-        failure = translate(reason, f"write to {batch.topic}", self._brokers.failure())
+        failure = translate(reason, f"write to {failed[0].topic}", self._brokers.failure())
         if isinstance(failure, DataError):
-            self._alone = max(self._alone, sum(len(item.batch) for item in suspects if item.batch is not None))
-            if sum(item.reported() is not None for item in suspects) > 1:
-                # Which of them is to blame does not show: all go again, alone; order is kept, since all go.
+            self._alone = max(self._alone, sum(item.records for item in suspects))
+            if len(failed) > 1:
+                # Which of them is to blame does not show: all go again, alone.
                 for item in suspects:
                     item.again()
                 self._waiting.extendleft(reversed(suspects))
                 return
-        self._fail(suspects[0], failure)
+        self._fail(failed[0], failure)
         for delivery in suspects[1:]:
             delivery.forget()
 

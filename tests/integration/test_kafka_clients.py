@@ -1,3 +1,5 @@
+"""Both clients behind the broker ports, against a real Kafka: one contract, one behaviour when things go wrong."""
+
 from __future__ import annotations
 
 import threading
@@ -8,16 +10,24 @@ from typing import Any
 import pytest
 
 from headrace.broker.kafka_python import KafkaPythonBroker
-from headrace.broker.ports import NewTopic
+from headrace.broker.librdkafka import LibrdkafkaBroker
+from headrace.broker.ports import Broker, NewTopic
 from headrace.embedded import EmbeddedStack
 from headrace.errors import ConfigError, DataError, EnvironmentFault, RetriableError
 from headrace.records import EncodedBatch, TopicPartition
 from headrace.testing.broker import PATIENCE, BrokerContract, GroupContract, Member, create, poll_until
 
 
+@pytest.fixture(params=[KafkaPythonBroker, LibrdkafkaBroker], ids=["kafka-python", "confluent"])
+def make_broker(request: pytest.FixtureRequest) -> Callable[[dict[str, str]], Broker]:
+    """Each client in turn."""
+    make: Callable[[dict[str, str]], Broker] = request.param
+    return make
+
+
 @pytest.fixture
-def broker(kafka: Any) -> KafkaPythonBroker:
-    return KafkaPythonBroker({"bootstrap.servers": kafka.bootstrap_servers})
+def broker(kafka: Any, make_broker: Callable[[dict[str, str]], Broker]) -> Broker:
+    return make_broker({"bootstrap.servers": kafka.bootstrap_servers})
 
 
 @pytest.fixture
@@ -38,7 +48,7 @@ def wait_until(condition: Callable[[], bool]) -> None:
 
 @pytest.mark.usefixtures("no_threads_left")
 class TestContract(BrokerContract):
-    """kafka-python against a real Kafka."""
+    """The ports' contract."""
 
 
 @pytest.mark.usefixtures("no_threads_left")
@@ -46,16 +56,18 @@ class TestCooperativeGroups(GroupContract):
     """The same when partitions move one by one instead of all at once."""
 
     @pytest.fixture
-    def broker(self, kafka: Any) -> KafkaPythonBroker:
+    def broker(self, kafka: Any, make_broker: Callable[[dict[str, str]], Broker]) -> Broker:
         strategy = {"partition.assignment.strategy": "cooperative-sticky"}
-        return KafkaPythonBroker({"bootstrap.servers": kafka.bootstrap_servers, **strategy})
+        return make_broker({"bootstrap.servers": kafka.bootstrap_servers, **strategy})
 
 
 @pytest.mark.usefixtures("no_threads_left")
 class TestUnreachable:
     @pytest.mark.parametrize("kind", ["producer", "consumer", "admin"])
-    def test_a_wrong_port_is_retriable_and_leaves_nothing_behind(self, kind: str) -> None:
-        broker = KafkaPythonBroker({"bootstrap.servers": "127.0.0.1:1", "bootstrap.timeout.ms": "500"})
+    def test_a_wrong_port_is_retriable_and_leaves_nothing_behind(
+        self, kind: str, make_broker: Callable[[dict[str, str]], Broker]
+    ) -> None:
+        broker = make_broker({"bootstrap.servers": "127.0.0.1:1", "bootstrap.timeout.ms": "500"})
         make: Callable[[], Any] = {
             "producer": lambda: broker.producer({}),
             "consumer": lambda: broker.consumer("g", {}),
@@ -66,8 +78,8 @@ class TestUnreachable:
         assert caught.value.code == "kafka.unreachable"
         assert "127.0.0.1:1" in str(caught.value)
 
-    def test_a_name_that_does_not_resolve_is_retriable(self) -> None:
-        broker = KafkaPythonBroker({"bootstrap.servers": "no-such-host.invalid:9092", "bootstrap.timeout.ms": "500"})
+    def test_a_name_that_does_not_resolve_is_retriable(self, make_broker: Callable[[dict[str, str]], Broker]) -> None:
+        broker = make_broker({"bootstrap.servers": "no-such-host.invalid:9092", "bootstrap.timeout.ms": "500"})
         with pytest.raises(RetriableError) as caught:
             broker.admin({})
         assert caught.value.code == "kafka.unreachable"
@@ -76,26 +88,22 @@ class TestUnreachable:
 
 @pytest.mark.usefixtures("no_threads_left")
 class TestRefused:
-    """What the broker itself refuses. kafka-python then gives up all that it has, good records too."""
+    """What the broker itself refuses. Clients then give up more than the bad record."""
 
-    def test_a_record_that_only_the_topic_finds_too_large_fails_alone(
-        self, broker: KafkaPythonBroker, unique_name: str
-    ) -> None:
+    def test_a_record_that_only_the_topic_finds_too_large_fails_alone(self, broker: Broker, unique_name: str) -> None:
         batches = [EncodedBatch(unique_name, [b"s" * 900]) for _ in range(8)]
         batches[6] = EncodedBatch(unique_name, [b"x" * 4_000])
         code = self._send_until_only_one_is_refused(broker, batches, {"max.message.bytes": "2000"}, 6)
         assert code == "data.record_too_large"
 
-    def test_good_records_are_told_from_the_bad_one_they_travelled_with(
-        self, broker: KafkaPythonBroker, unique_name: str
-    ) -> None:
+    def test_good_records_are_told_from_the_bad_one_they_travelled_with(self, broker: Broker, unique_name: str) -> None:
         """A compacted topic refuses records without a key, and with them all others of the same request."""
         batches = [EncodedBatch(unique_name, [b"%d" % number], [b"k"]) for number in range(5)]
         batches[3] = EncodedBatch(unique_name, [b"bad"])
         code = self._send_until_only_one_is_refused(broker, batches, {"cleanup.policy": "compact"}, 3)
         assert code == "data.refused"
 
-    def test_a_batch_fails_with_its_own_bad_record(self, broker: KafkaPythonBroker, unique_name: str) -> None:
+    def test_a_batch_fails_with_its_own_bad_record(self, broker: Broker, unique_name: str) -> None:
         admin, producer = broker.admin({}), broker.producer({})
         admin.create_topics([NewTopic(unique_name, 1, 1, {"cleanup.policy": "compact"})])
         delivery = producer.send(EncodedBatch(unique_name, [b"good", b"bad", b"good"], [b"k", None, b"k"]))
@@ -108,7 +116,7 @@ class TestRefused:
 
     @staticmethod
     def _send_until_only_one_is_refused(
-        broker: KafkaPythonBroker, batches: list[EncodedBatch], config: dict[str, str], bad: int
+        broker: Broker, batches: list[EncodedBatch], config: dict[str, str], bad: int
     ) -> str:
         """As a source does: send, see the failure, send all that is not acknowledged again, once."""
         topic = batches[0].topic
@@ -136,16 +144,14 @@ class TestRefused:
         assert isinstance(error, DataError)
         return error.code
 
-    def test_an_impossible_topic_name_is_a_fault(self, broker: KafkaPythonBroker) -> None:
+    def test_an_impossible_topic_name_is_a_fault(self, broker: Broker) -> None:
         producer = broker.producer({})
         with pytest.raises(EnvironmentFault) as caught:
             producer.send(EncodedBatch("no/such name", [b"1"]))
         assert caught.value.code == "kafka.invalid_topic"
         producer.close(PATIENCE)
 
-    def test_a_replication_factor_that_the_cluster_has_not_is_a_fault(
-        self, broker: KafkaPythonBroker, unique_name: str
-    ) -> None:
+    def test_a_replication_factor_that_the_cluster_has_not_is_a_fault(self, broker: Broker, unique_name: str) -> None:
         admin = broker.admin({})
         with pytest.raises(EnvironmentFault) as caught:
             admin.create_topics([NewTopic(unique_name, 1, 7)])
@@ -160,9 +166,7 @@ class TestRefused:
             ({"acks": "1", "enable.idempotence": "true"}, "kafka.invalid_setting"),
         ],
     )
-    def test_wrong_settings_are_configuration_errors(
-        self, broker: KafkaPythonBroker, settings: dict[str, str], code: str
-    ) -> None:
+    def test_wrong_settings_are_configuration_errors(self, broker: Broker, settings: dict[str, str], code: str) -> None:
         with pytest.raises(ConfigError) as caught:
             broker.producer(settings)
         assert [finding.code for finding in caught.value.findings] == [code]
@@ -170,7 +174,7 @@ class TestRefused:
 
 @pytest.mark.usefixtures("no_threads_left")
 class TestProducer:
-    def test_a_flush_does_not_wait_for_company(self, broker: KafkaPythonBroker, unique_name: str) -> None:
+    def test_a_flush_does_not_wait_for_company(self, broker: Broker, unique_name: str) -> None:
         create(broker, unique_name)
         producer = broker.producer({"linger.ms": "600000"})
         delivery = producer.send(EncodedBatch(unique_name, [b"1"]))
@@ -178,7 +182,7 @@ class TestProducer:
         assert delivery.error() is None
         producer.close(PATIENCE)
 
-    def test_every_compression_is_read_back(self, broker: KafkaPythonBroker, unique_name: str) -> None:
+    def test_every_compression_is_read_back(self, broker: Broker, unique_name: str) -> None:
         create(broker, unique_name)
         for kind in ("none", "gzip", "lz4"):
             producer = broker.producer({"compression.type": kind})
@@ -198,10 +202,10 @@ class TestOutage:
         return private_stack("kafka")
 
     @pytest.fixture
-    def broker(self, stack: EmbeddedStack) -> KafkaPythonBroker:
-        return KafkaPythonBroker({"bootstrap.servers": stack.kafka.bootstrap_servers, "bootstrap.timeout.ms": "2000"})
+    def broker(self, stack: EmbeddedStack, make_broker: Callable[[dict[str, str]], Broker]) -> Broker:
+        return make_broker({"bootstrap.servers": stack.kafka.bootstrap_servers, "bootstrap.timeout.ms": "2000"})
 
-    def test_nothing_is_lost_and_the_order_kept(self, stack: EmbeddedStack, broker: KafkaPythonBroker) -> None:
+    def test_nothing_is_lost_and_the_order_kept(self, stack: EmbeddedStack, broker: Broker) -> None:
         before = set(threading.enumerate())
         create(broker, "t")
         producer = broker.producer({})
@@ -243,7 +247,7 @@ class TestOutage:
         reader.consumer.close()
         assert set(threading.enumerate()) <= before
 
-    def test_clients_close_while_the_broker_is_away(self, stack: EmbeddedStack, broker: KafkaPythonBroker) -> None:
+    def test_clients_close_while_the_broker_is_away(self, stack: EmbeddedStack, broker: Broker) -> None:
         before = set(threading.enumerate())
         create(broker, "t")
         producer, admin = broker.producer({}), broker.admin({})
