@@ -8,7 +8,7 @@ from pathlib import Path
 
 import structlog
 
-from headrace.broker.kafka_python import KafkaPythonBroker
+from headrace.broker.choice import choose
 from headrace.broker.ports import Broker
 from headrace.errors import HeadraceError
 from headrace.files import ConfigFile
@@ -21,7 +21,7 @@ from headrace.runtime.task_build import TaskBuilder
 from headrace.runtime.task_hosts import TaskHosts, Timing
 from headrace.runtime.whereabouts import Origin, Whereabouts
 from headrace.runtime.worker import Worker
-from headrace.settings import WorkerSettings
+from headrace.settings import KafkaClient, WorkerSettings
 from headrace.stores import CompactedLog, ConfigStore, FileLog, MemoryLog, OffsetStore, StatusStore
 from headrace.validation import Validator
 
@@ -47,7 +47,7 @@ class StandaloneWorker:
         self._validator = validator
         self._registry = registry
         self._refused = refused
-        self._broker = broker or KafkaPythonBroker(settings.client_settings())
+        self._broker = broker or _open_broker(settings)
         self._rest = RestServer(settings.listeners)
         self._cleanup = ExitStack()
 
@@ -123,9 +123,15 @@ class StandaloneWorker:
         return FileLog(Path(path).expanduser()) if path else MemoryLog()
 
 
-def kafka_admin_check(settings: Mapping[str, str]) -> str:
+def _open_broker(settings: WorkerSettings) -> Broker:
+    client = choose(settings.kafka_client)
+    log.info("kafka client", client=client.name, version=client.title, reason=client.reason)
+    return client.open(settings.client_settings())
+
+
+def kafka_admin_check(settings: Mapping[str, str], client: KafkaClient = "auto") -> str:
     """The Kafka cluster's id: proof that it answers and lets us in. Raises as the broker ports say."""
-    admin = KafkaPythonBroker(settings).admin({})
+    admin = choose(client).open(settings).admin({})
     try:
         return admin.cluster_id()
     finally:

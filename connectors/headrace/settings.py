@@ -9,6 +9,7 @@ from headrace.config import LOWER, CommaList, ConfigModel, Duration, Size, famil
 from headrace.errors import Finding
 
 Tolerance = Annotated[Literal["none", "all"], LOWER]
+KafkaClient = Literal["auto", "kafka-python", "confluent"]
 
 
 class ConnectorSettings(ConfigModel):
@@ -185,6 +186,12 @@ class WorkerSettings(ConfigModel):
         default=16_000_000,
         ge=1,
         doc="Most bytes a source task has sent and not yet acknowledged; polling waits above it (headrace's own).",
+    )
+    kafka_client: Annotated[KafkaClient, LOWER] = key(
+        "kafka.client",
+        default="auto",
+        doc="`confluent` (librdkafka, the extra `fast`: faster), `kafka-python` (no C library), or `auto`: "
+        "confluent when it is installed (headrace's own).",
     )
     client: dict[str, str] = family("client.", doc="Settings of every Kafka client: `client.security.protocol` …")
     security_protocol: str | None = key("security.protocol", default=None, doc="Of every Kafka client, e.g. SASL_SSL.")

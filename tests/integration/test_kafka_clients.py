@@ -125,8 +125,9 @@ class TestRefused:
         batches.append(EncodedBatch(f"{topic}-other", [b"elsewhere"]))
         good = [number for number in range(len(batches)) if number != bad]
         first = [producer.send(batch) for batch in batches]
-        assert not producer.flush(PATIENCE)
+        all_done = producer.flush(PATIENCE)
         wait_until(first[bad].done)
+        assert all_done == all(delivery.done() for delivery in first)
         assert isinstance(first[bad].error(), DataError)
         assert [first[number].error() for number in good] == [None] * len(good)
         again = [number for number in range(len(batches)) if not first[number].done() or first[number].error()]

@@ -157,12 +157,14 @@ def _valid(files: Sequence[Path], loaded: Loaded) -> str:
 
 def _kafka(loaded: Loaded, admin_check: AdminCheck | None) -> Callable[[], Iterable[Finding]]:
     def ask() -> Iterable[Finding]:
-        if admin_check is not None:
-            ask_cluster = admin_check
-        else:
-            from headrace.app import kafka_admin_check as ask_cluster  # late: --help needs no Kafka client
         settings = loaded.require()
-        ask_cluster({**settings.client_settings(), **settings.admin})
+        client_settings = {**settings.client_settings(), **settings.admin}
+        if admin_check is not None:
+            admin_check(client_settings)
+        else:
+            from headrace.app import kafka_admin_check  # late: --help needs no Kafka client
+
+            kafka_admin_check(client_settings, settings.kafka_client)
         return ()
 
     return ask

@@ -32,6 +32,10 @@ class Entry:
         """Whether the fate of every record is known."""
         return all(delivery.done() for delivery in self.deliveries)
 
+    def acknowledged(self) -> bool:
+        """Whether the broker has every record."""
+        return all(delivery.done() and delivery.error() is None for delivery in self.deliveries)
+
     def records(self) -> int:
         return sum(map(len, self.encoded))
 
@@ -69,10 +73,10 @@ class InFlight:
         return None
 
     def settle(self) -> list[Entry]:
-        """Take out what is acknowledged with everything before it; call :meth:`failed` first."""
+        """Take out what is acknowledged with everything before it. What has failed stays, whenever it did."""
         settled = []
         for key, queue in self._queues.items():
-            while queue and queue[0].done():
+            while queue and queue[0].acknowledged():
                 entry = queue.popleft()
                 del self._order[entry]
                 self.size -= entry.size

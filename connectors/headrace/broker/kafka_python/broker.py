@@ -15,6 +15,8 @@ from headrace.broker.kafka_python.failures import translated
 from headrace.broker.kafka_python.producer import KafkaPythonProducer
 from headrace.errors import ConfigError, Finding
 
+TITLE = f"kafka-python {kafka.__version__}"
+
 _MEBIBYTE = 1_048_576
 _SHARED = {
     "bootstrap_timeout_ms": 5_000,  # the caller tries again, and says why

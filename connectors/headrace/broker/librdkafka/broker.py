@@ -16,6 +16,8 @@ from headrace.broker.librdkafka.client import open_client
 from headrace.broker.librdkafka.consumer import LibrdkafkaConsumer
 from headrace.broker.librdkafka.producer import LibrdkafkaProducer
 
+TITLE = f"confluent-kafka {client_version()}, librdkafka {libversion()[0]}"
+
 _BOOTSTRAP_TIMEOUT_MS = 5_000  # the caller tries again, and says why
 _METADATA_AGE_MS = 5_000  # a new topic that fits a pattern is noticed so soon
 _SHARED = {
@@ -57,8 +59,6 @@ class LibrdkafkaBroker:
     Kafka's; librdkafka's own also do. A setting that no client knows or understands is a ConfigError, raised when a
     client is made.
     """
-
-    name = f"confluent-kafka {client_version()} over librdkafka {libversion()[0]}"
 
     def __init__(self, settings: Mapping[str, str]) -> None:
         self._settings = dict(settings)

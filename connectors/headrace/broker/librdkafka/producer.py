@@ -8,7 +8,7 @@ window when the count has come to zero. librdkafka's threads write one window wh
 next; nothing is assumed about partitions, order of answers or retries.
 
 When the broker refuses a record, librdkafka fails all that travelled with it in one request, good records too. So after
-such a failure batches go alone, one window each, until the one to blame has failed by itself.
+such a failure, when it hits several batches, they go again, alone, one window each: the one to blame fails by itself.
 """
 
 from __future__ import annotations
@@ -40,20 +40,18 @@ _TOPIC = re.compile(r"[a-zA-Z0-9._-]{1,249}")
 class LibrdkafkaDelivery:
     """One batch: waiting here, on its way, or done."""
 
-    __slots__ = ("_producer", "_reported", "batch", "failure", "on_its_way", "records", "settled", "topic")
+    __slots__ = ("_producer", "batch", "failure", "reason", "settled")
 
     def __init__(self, producer: LibrdkafkaProducer, batch: EncodedBatch) -> None:
         self._producer = producer
-        self._reported: KafkaError | None = None
-        self.batch: EncodedBatch | None = batch
-        """None when its fate is known, or will never be."""
-        self.records, self.topic = len(batch), batch.topic
-        self.failure: HeadraceError | None = None
-        self.on_its_way = False
+        self.batch = batch
+        self.reason: KafkaError | None = None
+        """Why a record of it failed, this time."""
         self.settled = False
+        self.failure: HeadraceError | None = None
 
     def done(self) -> bool:
-        if self.on_its_way:
+        if not self.settled:
             self._producer.serve()
         return self.settled
 
@@ -62,23 +60,13 @@ class LibrdkafkaDelivery:
 
     def report(self, error: KafkaError | None, message: Message) -> None:
         """Called by librdkafka for a record that failed; the first reason of its own is kept."""
-        if error is not None and (self._reported is None or self._reported.code() == _NEIGHBOUR):
-            self._reported = error
+        if error is not None and (self.reason is None or self.reason.code() == _NEIGHBOUR):
+            self.reason = error
 
-    def reported(self) -> KafkaError | None:
-        return self._reported
-
-    def again(self) -> None:
-        """What was reported counts no longer: it goes once more."""
-        self._reported, self.on_its_way = None, False
-
-    def settle(self, failure: HeadraceError | None) -> None:
-        self.settled, self.failure = True, failure
-        self.forget()
-
-    def forget(self) -> None:
-        """It is done, or never will be: its caller sends it again."""
-        self.batch, self.on_its_way = None, False
+    def settle(self, failure: HeadraceError | None = None) -> None:
+        """Its fate is known; the first word counts."""
+        if not self.settled:
+            self.settled, self.failure = True, failure
 
 
 class LibrdkafkaProducer:
@@ -130,20 +118,17 @@ class LibrdkafkaProducer:
         self._broken = False
 
     def _next_window(self) -> None:
-        while self._waiting and not self._window:
-            alone = self._alone > 0
-            while self._waiting:
-                delivery = self._waiting.popleft()
-                self._window.append(delivery)
-                delivery.on_its_way = True
-                self._hand_over(delivery)
-                if alone or delivery.settled:
-                    break
-            self._window = [item for item in self._window if not item.settled]
+        alone = self._alone > 0
+        while self._waiting:
+            delivery = self._waiting.popleft()
+            # Also one that fails at once: records of it may be on their way.
+            self._window.append(delivery)
+            self._hand_over(delivery)
+            if alone:
+                break
 
     def _hand_over(self, delivery: LibrdkafkaDelivery) -> None:
         batch = delivery.batch
-        assert batch is not None
         self._alone = max(0, self._alone - len(batch))
         produce, report = self._producer.produce, delivery.report
         count = len(batch.values)
@@ -165,67 +150,56 @@ class LibrdkafkaProducer:
         except BufferError:
             # Part of it is on its way; whoever sends it again must do so with a new client.
             text = f"cannot write to {batch.topic}: more is sent than librdkafka may hold"
-            self._fail(
-                delivery, RetriableError(text, code="kafka.buffer_full", hint="raise queue.buffering.max.kbytes")
-            )
+            hint = "raise queue.buffering.max.kbytes"
+            delivery.settle(RetriableError(text, code="kafka.buffer_full", hint=hint))
         except KafkaException as error:
             reason: KafkaError = error.args[0]
-            self._fail(delivery, translate(reason, f"write to {batch.topic}", self._brokers.failure()))
-
-    def _fail(self, delivery: LibrdkafkaDelivery, failure: HeadraceError) -> None:
-        """The batches after it never become done: the caller sends again, from the failed one on."""
-        delivery.settle(failure)
-        while self._waiting:
-            self._waiting.popleft().forget()
+            delivery.settle(translate(reason, f"write to {batch.topic}", self._brokers.failure()))
 
     def _judge(self) -> None:
         """The fate of every record of the window is known."""
         self._brokers.well()
         window, self._window = self._window, []
-        failed = [item for item in window if item.reported() is not None]
-        if not failed:
-            for delivery in window:
-                delivery.settle(None)
-            return
-        # Order is kept per topic: what came after the first failure in its topic goes again, the rest is well.
-        topics = {item.topic for item in failed}
-        suspects = [item for item in window[window.index(failed[0]) :] if item.topic in topics]
+        failures = {
+            delivery: translate(delivery.reason, f"write to {delivery.batch.topic}", self._brokers.failure())
+            for delivery in window
+            if delivery.reason is not None
+        }
+        refused = [delivery for delivery, failure in failures.items() if isinstance(failure, DataError)]
+        again: list[LibrdkafkaDelivery] = []
+        if refused:
+            # Order is kept per topic: what came after the first of its topic goes again with it.
+            topics = {delivery.batch.topic for delivery in refused}
+            later = window[window.index(refused[0]) :]
+            suspects = [delivery for delivery in later if delivery.batch.topic in topics and not delivery.settled]
+            self._alone = max(self._alone, sum(len(delivery.batch) for delivery in suspects))
+            if len(refused) > 1:  # which of them is to blame does not show
+                again = suspects
         for delivery in window:
-            if delivery not in suspects:
-                delivery.settle(None)
-        reason = failed[0].reported()
-        assert reason is not None
-        failure = translate(reason, f"write to {failed[0].topic}", self._brokers.failure())
-        if isinstance(failure, DataError):
-            self._alone = max(self._alone, sum(item.records for item in suspects))
-            if len(failed) > 1:
-                # Which of them is to blame does not show: all go again, alone.
-                for item in suspects:
-                    item.again()
-                self._waiting.extendleft(reversed(suspects))
-                return
-        self._fail(failed[0], failure)
-        for delivery in suspects[1:]:
-            delivery.forget()
+            if delivery not in again:
+                delivery.settle(failures.get(delivery))
+        for delivery in again:
+            delivery.reason = None
+        self._waiting.extendleft(reversed(again))
 
     def _break(self, error: KafkaError) -> None:
+        """All that is not done is to be sent again, by a new client."""
         self._broken = True
-        failure = RetriableError(f"the Kafka producer gave up: {error.str()}", code="kafka.failed")
-        window, self._window = self._window, []
-        for delivery in window:
-            self._fail(delivery, failure)
+        self._give_up(RetriableError(f"the Kafka producer gave up: {error.str()}", code="kafka.failed"))
+
+    def _give_up(self, failure: HeadraceError) -> None:
+        for delivery in (*self._window, *self._waiting):
+            delivery.settle(failure)
+        self._window, self._waiting = [], deque()
 
     def flush(self, timeout: float) -> bool:
         deadline = time.monotonic() + timeout
-        hopeless = False
         while self._window:
-            sent = [*self._window, *self._waiting]
             # Also sends what waits for company (linger.ms).
             self._advance(lambda: self._producer.flush(max(0.0, deadline - time.monotonic())))
-            hopeless = hopeless or any(item.batch is None and not item.settled for item in sent)
             if self._window and time.monotonic() >= deadline:
                 return False
-        return not hopeless
+        return True
 
     def trouble(self) -> str | None:
         self.serve()
@@ -237,14 +211,10 @@ class LibrdkafkaProducer:
             return
         self._closed = True
         self.flush(timeout)
-        given_up = [*self._window, *self._waiting]
-        self._window, self._waiting = [], deque()
         try:
             self._discard()
         finally:
-            failure = RetriableError("given up: the producer was closed", code="kafka.unreachable")
-            for delivery in given_up:
-                delivery.settle(failure)
+            self._give_up(RetriableError("given up: the producer was closed", code="kafka.unreachable"))
 
     def _discard(self) -> None:
         try:

@@ -1,0 +1,47 @@
+from __future__ import annotations
+
+import sys
+
+import pytest
+
+from headrace.broker.choice import choose
+from headrace.broker.kafka_python import KafkaPythonBroker
+from headrace.broker.librdkafka import LibrdkafkaBroker
+from headrace.errors import ConfigError
+
+
+@pytest.fixture
+def without_librdkafka(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As if confluent-kafka were not installed."""
+    for name in [*sys.modules]:
+        if name.startswith("headrace.broker.librdkafka"):
+            monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "confluent_kafka", None)
+
+
+def test_the_faster_client_is_used_when_it_is_installed() -> None:
+    choice = choose("auto")
+    assert (choice.name, choice.reason) == ("confluent", "installed")
+    assert "librdkafka" in choice.title
+    assert isinstance(choice.open({}), LibrdkafkaBroker)
+
+
+def test_a_wish_is_followed() -> None:
+    assert isinstance(choose("kafka-python").open({}), KafkaPythonBroker)
+    assert isinstance(choose("confluent").open({}), LibrdkafkaBroker)
+
+
+@pytest.mark.usefixtures("without_librdkafka")
+def test_without_it_kafka_python_does_the_work_and_says_why() -> None:
+    choice = choose("auto")
+    assert choice.name == "kafka-python"
+    assert "headrace[fast]" in choice.reason
+
+
+@pytest.mark.usefixtures("without_librdkafka")
+def test_what_was_asked_for_and_is_missing_is_a_configuration_error() -> None:
+    with pytest.raises(ConfigError) as caught:
+        choose("confluent")
+    (finding,) = caught.value.findings
+    assert finding.code == "kafka.client_missing"
+    assert "headrace[fast]" in finding.hint

@@ -1,0 +1,81 @@
+from __future__ import annotations
+
+import pytest
+from confluent_kafka import KafkaError, KafkaException
+
+from headrace.broker.librdkafka.brokers import Brokers, Failure
+from headrace.broker.librdkafka.failures import describe, translate, translated
+from headrace.errors import ConfigError, DataError, EnvironmentFault, HeadraceError, RetriableError
+
+REFUSED = "127.0.0.1:9092/1: Connect to ipv4#127.0.0.1:9092 failed: Connection refused (after 0ms in state CONNECT)"
+
+
+@pytest.mark.parametrize(
+    ("code", "kind", "name"),
+    [
+        (KafkaError._MSG_TIMED_OUT, RetriableError, "kafka.unreachable"),
+        (KafkaError._TRANSPORT, RetriableError, "kafka.unreachable"),
+        (KafkaError.NOT_LEADER_FOR_PARTITION, RetriableError, "kafka.failed"),
+        (KafkaError.UNKNOWN, RetriableError, "kafka.failed"),
+        (KafkaError.ILLEGAL_GENERATION, RetriableError, "kafka.rebalance"),
+        (KafkaError.REBALANCE_IN_PROGRESS, RetriableError, "kafka.rebalance"),
+        (KafkaError.MSG_SIZE_TOO_LARGE, DataError, "data.record_too_large"),
+        (KafkaError.INVALID_RECORD, DataError, "data.refused"),
+        (KafkaError._AUTHENTICATION, EnvironmentFault, "kafka.authentication"),
+        (KafkaError.UNSUPPORTED_SASL_MECHANISM, EnvironmentFault, "kafka.authentication"),
+        (KafkaError.TOPIC_AUTHORIZATION_FAILED, EnvironmentFault, "kafka.not_authorized"),
+        (KafkaError.GROUP_AUTHORIZATION_FAILED, EnvironmentFault, "kafka.not_authorized"),
+        (KafkaError.TOPIC_EXCEPTION, EnvironmentFault, "kafka.invalid_topic"),
+        (KafkaError.INVALID_REPLICATION_FACTOR, EnvironmentFault, "kafka.invalid_topic"),
+        (KafkaError._INVALID_ARG, ConfigError, "kafka.invalid_setting"),
+    ],
+)
+def test_every_failure_has_the_consequence_it_has_with_kafka_python(
+    code: int, kind: type[HeadraceError], name: str
+) -> None:
+    found = translate(KafkaError(code), "do it")
+    assert type(found) is kind
+    assert found.code == name
+
+
+def test_a_timeout_is_explained_by_the_broker_that_failed() -> None:
+    brokers = Brokers()
+    brokers.on_error(KafkaError(KafkaError._TRANSPORT, REFUSED))
+    found = translate(KafkaError(KafkaError._TIMED_OUT, "slow"), "list the topics", brokers.failure())
+    why = "broker 127.0.0.1:9092 does not answer: Connect to ipv4#127.0.0.1:9092 failed: Connection refused"
+    assert str(found) == f"cannot list the topics: {why}"
+    login = Failure("a:9092", KafkaError._AUTHENTICATION, "bad password")
+    assert translate(KafkaError(KafkaError._TIMED_OUT), "list", login).code == "kafka.authentication"
+    assert describe(login) == "broker a:9092 refuses to log in: bad password"
+
+
+def test_exceptions_are_translated_and_bugs_pass_through() -> None:
+    with pytest.raises(RetriableError), translated("read"):
+        raise KafkaException(KafkaError(KafkaError._TRANSPORT))
+    with pytest.raises(ZeroDivisionError), translated("divide"):
+        raise ZeroDivisionError
+
+
+class TestBrokers:
+    def test_a_failure_is_kept_until_statistics_show_the_broker_well(self) -> None:
+        brokers = Brokers()
+        brokers.on_error(KafkaError(KafkaError._TRANSPORT, "sasl_ssl://" + REFUSED))
+        brokers.on_error(KafkaError(KafkaError._ALL_BROKERS_DOWN, "1/1 brokers are down"))
+        brokers.on_statistics('{"brokers": {"127.0.0.1:9092/1": {"state": "TRY_CONNECT"}}}')
+        failure = brokers.failure()
+        assert failure is not None
+        assert failure.address == "127.0.0.1:9092"
+        brokers.on_statistics('{"brokers": {"127.0.0.1:9092/1": {"state": "UP"}}}')
+        assert brokers.failure() is None
+
+    def test_a_refusal_to_log_in_comes_first(self) -> None:
+        brokers = Brokers()
+        brokers.on_error(KafkaError(KafkaError._TRANSPORT, REFUSED))
+        brokers.on_error(KafkaError(KafkaError._AUTHENTICATION, "b:9093/2: SASL authentication error: no"))
+        assert brokers.failure() == Failure("b:9093", KafkaError._AUTHENTICATION, "SASL authentication error: no")
+
+    def test_what_moves_is_well(self) -> None:
+        brokers = Brokers()
+        brokers.on_error(KafkaError(KafkaError._TRANSPORT, REFUSED))
+        brokers.well()
+        assert brokers.failure() is None

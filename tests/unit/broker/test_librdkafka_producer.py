@@ -1,0 +1,251 @@
+"""Batches over librdkafka: what counts as acknowledged is acknowledged, whatever order the answers come in."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import Any, NamedTuple, cast
+
+import pytest
+from confluent_kafka import KafkaError, KafkaException, Producer
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from headrace.broker.librdkafka.brokers import Brokers
+from headrace.broker.librdkafka.producer import LibrdkafkaDelivery, LibrdkafkaProducer
+from headrace.errors import DataError, EnvironmentFault, RetriableError
+from headrace.records import EncodedBatch
+
+
+class Sent(NamedTuple):
+    value: bytes
+    key: bytes
+    report: Callable[[KafkaError | None, Any], None]
+
+
+class FakeProducer:
+    """librdkafka as its documentation has it: queues per partition, requests that succeed or fail as a whole, a count
+    of what is not reported yet, and calls for failures only. ``choose(n)`` decides everything: 0 ≤ choice < n."""
+
+    def __init__(self, log: list[tuple[bytes, bytes]], choose: Callable[[int], int]) -> None:
+        self.log, self.choose = log, choose
+        self.queues: list[deque[Sent]] = [deque() for _ in range(3)]
+        self.fatal: KafkaError | None = None
+        self.outages = 2
+
+    def produce(self, topic: str, value: bytes, key: bytes, partition: int, report: Any, *_: Any) -> None:
+        self.queues[key[0] % 3].append(Sent(value, key, report))
+
+    def __len__(self) -> int:
+        return sum(map(len, self.queues))
+
+    def poll(self, timeout: float) -> int:
+        if self.fatal is not None:
+            raise KafkaException(self.fatal)
+        queue = self.queues[self.choose(3)]
+        if queue:
+            self._answer(queue, 1 + self.choose(len(queue)))
+        return 0
+
+    def flush(self, timeout: float) -> int:
+        while len(self):
+            self.poll(0)
+        return 0
+
+    def purge(self) -> None:
+        for queue in self.queues:
+            self._report(queue, len(queue), KafkaError._PURGE_QUEUE)
+
+    def close(self) -> bool:
+        return True
+
+    def _answer(self, queue: deque[Sent], count: int) -> None:
+        request = [queue[place] for place in range(count)]
+        if any(sent.value.startswith(b"bad") for sent in request):
+            self._report(queue, count, KafkaError.MSG_SIZE_TOO_LARGE)
+            return
+        outage = self.outages and self.choose(8) == 0
+        if not outage or self.choose(2):
+            self.log.extend((sent.key, sent.value) for sent in request)
+        if outage:
+            self.outages -= 1
+            self._report(queue, count, KafkaError._MSG_TIMED_OUT)
+            return
+        for _ in range(count):
+            queue.popleft()
+
+    @staticmethod
+    def _report(queue: deque[Sent], count: int, code: int) -> None:
+        for _ in range(count):
+            queue[0].report(KafkaError(code), None)
+            queue.popleft()
+
+
+def producer_over(fake: FakeProducer) -> LibrdkafkaProducer:
+    return LibrdkafkaProducer(lambda: (cast(Producer, fake), Brokers()))
+
+
+class Source:
+    """What the source pipeline does: on a failure it sends everything that is not settled again, in order; of a batch
+    that is refused a record at a time, and a single record that is refused is given up."""
+
+    def __init__(self, log: list[tuple[bytes, bytes]], choose: Callable[[int], int]) -> None:
+        self.log, self.choose = log, choose
+        self.producer = self.make()
+        self.sent: list[tuple[EncodedBatch, LibrdkafkaDelivery | DataError]] = []
+        self.refused: list[bytes] = []
+
+    def make(self) -> LibrdkafkaProducer:
+        return producer_over(FakeProducer(self.log, self.choose))
+
+    def send(self, batch: EncodedBatch) -> None:
+        self.sent.append((batch, self.producer.send(batch)))
+
+    def settle(self) -> None:
+        for place, (batch, delivery) in enumerate(self.sent):
+            assert isinstance(delivery, LibrdkafkaDelivery)
+            if not delivery.done():
+                continue
+            error = delivery.error()
+            if error is not None:
+                self._recover(place, error)
+                return
+            for value, key in zip(batch.values, batch.keys or [], strict=True):
+                assert (key, value) in self.log, "called acknowledged, and is not in the log"
+        while self.sent and cast(LibrdkafkaDelivery, self.sent[0][1]).done():
+            if cast(LibrdkafkaDelivery, self.sent[0][1]).error() is not None:
+                return
+            self.sent.pop(0)
+
+    def _recover(self, place: int, error: Exception) -> None:
+        batches = [batch for batch, _ in self.sent]
+        if isinstance(error, DataError):
+            bad = batches[place]
+            if len(bad) == 1:
+                self.refused.append(cast(bytes, bad.values[0]))
+                batches[place : place + 1] = []
+            else:
+                assert bad.keys is not None
+                batches[place : place + 1] = [
+                    EncodedBatch("t", [value], [key]) for value, key in zip(bad.values, bad.keys, strict=True)
+                ]
+        else:
+            assert isinstance(error, RetriableError)
+            self.producer.close(0)
+            self.producer = self.make()
+        self.sent = []
+        for batch in batches:
+            self.send(batch)
+
+
+RECORDS = st.lists(st.tuples(st.integers(0, 4), st.integers(0, 9)), min_size=1, max_size=5)
+"""Key and kind of each; kind 0 is refused."""
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    st.lists(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 9)), min_size=1, max_size=5), max_size=8), st.data()
+)
+def test_nothing_is_lost_and_the_last_word_on_a_key_stays_the_last(
+    batches: list[list[tuple[int, int]]], data: st.DataObject
+) -> None:
+    """Over any order of answers, requests of any size, refusals that take neighbours along, and lost answers."""
+    log: list[tuple[bytes, bytes]] = []
+    chance = data.draw(st.randoms(use_true_random=False))
+    source = Source(log, chance.randrange)
+    written: dict[bytes, bytes] = {}
+    good: set[tuple[bytes, bytes]] = set()
+    bad: set[bytes] = set()
+    number = 0
+    for records in batches:
+        values: list[bytes | None] = []
+        keys: list[bytes | None] = []
+        for key_number, kind in records:
+            number += 1
+            key, value = bytes([key_number]), b"%s-%d" % (b"bad" if kind == 0 else b"good", number)
+            keys.append(key)
+            values.append(value)
+            if kind == 0:
+                bad.add(value)
+            else:
+                good.add((key, value))
+                written[key] = value
+        source.send(EncodedBatch("t", values, keys))
+        source.settle()
+    for _ in range(3_000):
+        if not source.sent:
+            break
+        source.settle()
+    assert source.sent == [], "never done"
+    assert good <= set(log)
+    assert set(source.refused) == bad
+    assert len(source.refused) == len(bad)
+    assert dict(log) == written  # later entries win
+
+
+def patient(count: int) -> int:
+    """Requests of one record, partition 0 first; no outage."""
+    return 1 if count == 8 else 0
+
+
+class TestWindows:
+    def test_what_waits_is_settledafter_what_went_before(self) -> None:
+        fake = FakeProducer([], patient)
+        producer = producer_over(fake)
+        first = producer.send(EncodedBatch("t", [b"1", b"2"], [b"\0", b"\0"]))
+        second = producer.send(EncodedBatch("t", [b"3"], [b"\0"]))
+        assert len(fake) == 1  # the send of the second let one of the first be answered
+        assert not second.done()
+        assert first.done()
+        assert len(fake) == 1  # the second is on its way
+        assert not second.settled
+        assert second.done()
+
+    def test_a_fatal_error_fails_what_is_on_its_way_and_the_next_send_has_a_new_client(self) -> None:
+        fakes = [FakeProducer([], patient), FakeProducer([], patient)]
+        left = iter(fakes)
+        producer = LibrdkafkaProducer(lambda: (cast(Producer, next(left)), Brokers()))
+        delivery = producer.send(EncodedBatch("t", [b"1"], [b"\0"]))
+        fakes[0].fatal = KafkaError(KafkaError._FATAL, "sequence lost", fatal=True)
+        assert delivery.done()
+        assert isinstance(delivery.error(), RetriableError)
+        fakes[0].fatal = None
+        again = producer.send(EncodedBatch("t", [b"1"], [b"\0"]))
+        assert again.done()
+        assert again.error() is None
+        assert fakes[1].log == [(b"\0", b"1")]
+
+    def test_what_is_not_authorized_is_a_fault(self) -> None:
+        fake = FakeProducer([], patient)
+        producer = producer_over(fake)
+        delivery = producer.send(EncodedBatch("t", [b"1"], [b"\0"]))
+        fake._report(fake.queues[0], 1, KafkaError.TOPIC_AUTHORIZATION_FAILED)
+        assert delivery.done()
+        error = delivery.error()
+        assert isinstance(error, EnvironmentFault)
+        assert error.code == "kafka.not_authorized"
+
+    def test_a_full_buffer_fails_the_batch(self) -> None:
+        class Full(FakeProducer):
+            def produce(self, *arguments: Any) -> None:
+                if len(self) == 1:
+                    raise BufferError("Local: Queue full")
+                super().produce(*arguments)
+
+        producer = producer_over(Full([], patient))
+        with pytest.raises(RetriableError) as caught:
+            producer.send(EncodedBatch("t", [b"1", b"2"], [b"\0", b"\0"]))
+        assert caught.value.code == "kafka.buffer_full"
+
+    def test_a_closed_producer_says_so(self) -> None:
+        class Silent(FakeProducer):
+            def flush(self, timeout: float) -> int:
+                return len(self)
+
+        producer = producer_over(Silent([], patient))
+        first = producer.send(EncodedBatch("t", [b"1"], [b"\0"]))
+        second = producer.send(EncodedBatch("t", [b"2"], [b"\0"]))
+        producer.close(0)
+        assert second.done()
+        assert isinstance(second.error(), RetriableError)
+        assert first.done()
