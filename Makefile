@@ -43,8 +43,8 @@ format: setup ## Put code in order
 docs: setup ## Write the generated pages of docs/ anew
 	$(BIN)/python scripts/generate_docs.py
 
-bench: setup ## What the framework costs beside the bare loops of its own libraries
-	$(BIN)/python -m benchmarks.paths $(ARGS)
+bench: setup ## Every path beside its limit, one table (ARGS=--quick, or names of paths)
+	$(BIN)/python -m benchmarks $(ARGS)
 
 clean: ## Remove the virtual environment and caches
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis

@@ -1,1 +1,1 @@
-"""Measurements that print ratios of one run. Machines are noisy: a figure without its rival says nothing."""
+"""Measurements beside their limits, both of one run. Machines are noisy: a figure without its rival says nothing."""

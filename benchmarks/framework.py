@@ -8,7 +8,8 @@ from pathlib import Path
 
 import structlog
 
-from headrace.broker.kafka_python import KafkaPythonBroker
+from benchmarks.sides import Clock
+from headrace.broker.choice import choose
 from headrace.interpolation import make_interpolator
 from headrace.metrics import TaskMetrics
 from headrace.pipeline.control import TaskControl
@@ -20,23 +21,26 @@ from headrace.states import TaskId
 from headrace.stores import FileLog, OffsetStore
 from headrace.validation import Validator
 
+CONVERTERS = {
+    "key.converter.schemas.enable": "false",
+    "value.converter.schemas.enable": "false",
+    "value.converter.decimal.format": "NUMERIC",
+}
 _LOOK = 0.002  # seconds between two looks at the counters
 
 
-def run(config: Mapping[str, str], bootstrap: str, folder: Path, counter: str, count: int) -> int:
-    """Run one task until ``counter`` has reached ``count``; then it stops as a worker would stop it."""
-    settings = WorkerSettings.parse(
-        {
-            "bootstrap.servers": bootstrap,
-            "key.converter.schemas.enable": "false",
-            "value.converter.schemas.enable": "false",
-            "value.converter.decimal.format": "NUMERIC",
-        }
-    )
+def run(
+    clock: Clock, config: Mapping[str, str], client: str, bootstrap: str, folder: str, counter: str, count: int
+) -> int:
+    """Run one task until ``counter`` has reached ``count``; then it stops as a worker would stop it.
+
+    The clock starts at the first record that is read.
+    """
+    settings = WorkerSettings.parse({"bootstrap.servers": bootstrap, "kafka.client": client, **CONVERTERS})
     registry = Registry()
     validator = Validator(registry, make_interpolator(registry))
-    offsets = OffsetStore(FileLog(folder / f"{config['name']}-offsets.jsonl"))
-    broker = KafkaPythonBroker(settings.client_settings())
+    offsets = OffsetStore(FileLog(Path(folder) / f"{config['name']}-offsets.jsonl"))
+    broker = choose(settings.kafka_client).open(settings.client_settings())
     builder = TaskBuilder(registry, validator, broker, offsets, settings, Whereabouts())
     metrics, stop_event = TaskMetrics(), threading.Event()
     control = TaskControl(
@@ -60,11 +64,15 @@ def run(config: Mapping[str, str], bootstrap: str, folder: Path, counter: str, c
 
     thread = threading.Thread(target=body)
     thread.start()
-    while metrics.values[counter] < count and not failures:
+    values = metrics.values
+    while values[counter] < count and not failures:
+        if values["source_record_poll_total"] or values["sink_record_read_total"]:
+            clock.start()
         thread.join(_LOOK)
+    clock.stop()
     stop_event.set()
     thread.join()
     offsets.close()
     if failures:
         raise failures[0]
-    return metrics.values[counter]
+    return values[counter]

@@ -1,171 +1,204 @@
-"""What the framework costs on both paths, beside the bare loops of its own libraries, in one run.
-
-    python -m benchmarks.paths [--rows 100000] [--rounds 3] [--json]
-
-Real PostgreSQL, Kafka and Elasticsearch (embedded). Each round runs bare loop and headrace one after the other, in an
-order that alternates; a ratio is headrace's rate by the bare loop's of the same round, and the median of them is the
-result. 1.0 = costs nothing.
-"""
+"""The two paths, each side beside its limits."""
 
 from __future__ import annotations
 
-import argparse
-import json
-import logging
-import statistics
-import sys
-import tempfile
-import time
 from collections.abc import Callable
-from pathlib import Path
-from typing import Any
+from functools import partial
 
-import httpx
-import psycopg
-from sqlalchemy import make_url
+from benchmarks.engines import CLIENTS, Engines, Side, line
+from benchmarks.report import Line
+from benchmarks.sides import run
 
-from benchmarks import bare, framework
-from headrace.embedded import EmbeddedStack
-
-LIMIT = 0.7
-"""Below this the framework costs too much."""
-
-TABLE = """
-CREATE TABLE rows AS
-SELECT n::bigint AS id, 'customer ' || n AS name, md5(n::text) || '@example.com' AS email,
-       (n % 100000 / 100.0)::numeric(10, 2) AS amount, n % 7 = 0 AS active,
-       timestamptz '2026-01-01' + n * interval '1 second' AS placed_at, rpad('', 130, md5((n * 7)::text)) AS note
-FROM generate_series(1, {rows}) AS n;
-ALTER TABLE rows ADD PRIMARY KEY (id);
-ANALYZE rows;
-"""
+SIZES = {"100 B": 0, "1 kB": 830, "10 kB": 9_900}
+"""Length of the filler that makes a row about so large as JSON (without one it has 200 bytes)."""
 
 
-class Paths:
-    """One embedded stack, one table, and a name for every run so that none sees another's data."""
+def postgres_kafka(engines: Engines) -> list[Line]:
+    """PostgreSQL → Kafka beside ``COPY`` and the bare loop, for each client."""
+    size = engines.make_table("rows", engines.rows)
+    engines.say(f"  {engines.rows:,} rows of {size} bytes as JSON")
+    who: dict[str, Callable[[], Side]] = {"COPY": partial(_copy, engines, "rows")}
+    for client in CLIENTS:
+        who[f"bare loop, {client}"] = partial(_bare_postgres, engines, "rows", client)
+        who[f"headrace, {client}"] = partial(_source, engines, "rows", client)
+    found = engines.measure(who)
+    lines = []
+    for client in CLIENTS:
+        ours = found[f"headrace, {client}"]
+        lines.append(line(f"PostgreSQL → Kafka, {client} : bare loop", ours, found[f"bare loop, {client}"]))
+        lines.append(line(f"PostgreSQL → Kafka, {client} : COPY to nowhere", ours, found["COPY"]))
+    return lines
 
-    def __init__(self, stack: EmbeddedStack, folder: Path, rows: int) -> None:
-        self.stack, self.folder, self.rows = stack, folder, rows
-        self.bootstrap, self.database = stack.kafka.bootstrap_servers, stack.postgres.url
-        self.search = stack.elasticsearch.url
-        self.runs = 0
-        plain = make_url(self.database).set(drivername="postgresql").render_as_string(hide_password=False)
-        with psycopg.connect(plain, autocommit=True) as connection:
-            connection.execute(TABLE.format(rows=rows).encode())
-            size = connection.execute("SELECT avg(length(row_to_json(rows)::text)) FROM rows").fetchone()
-        assert size is not None
-        self.row_bytes = round(size[0])
 
-    def name(self) -> str:
-        self.runs += 1
-        return f"run{self.runs}"
+def kafka_elasticsearch(engines: Engines) -> list[Line]:
+    """Kafka → Elasticsearch beside the bare loop and bodies that are ready, for each client."""
+    topic = _fill(engines)
+    tries = {
+        threads: run(*_raw_bulk(engines, topic, threads)[:2], **_raw_bulk(engines, topic, threads)[2]).rate
+        for threads in (1, 2, 4, 8)
+    }
+    best = max(tries, key=lambda threads: tries[threads])
+    engines.say("  raw _bulk by requests at a time: " + ", ".join(f"{n}: {rate:,.0f}/s" for n, rate in tries.items()))
+    who: dict[str, Callable[[], Side]] = {"raw _bulk": partial(_raw_bulk, engines, topic, best)}
+    for client in CLIENTS:
+        who[f"bare loop, {client}"] = partial(_bare_sink, engines, topic, client)
+        who[f"headrace, {client}"] = partial(_sink, engines, topic, client, best)
+    found = engines.measure(who)
+    lines = []
+    for client in CLIENTS:
+        ours = found[f"headrace, {client}"]
+        lines.append(line(f"Kafka → Elasticsearch, {client} : raw _bulk, {best} at a time", ours, found["raw _bulk"]))
+        lines.append(line(f"Kafka → Elasticsearch, {client} : bare loop", ours, found[f"bare loop, {client}"]))
+    return lines
 
-    def bare_source(self) -> int:
-        return bare.source(self.database, "rows", self.bootstrap, f"{self.name()}.rows")
 
-    def headrace_source(self) -> int:
-        name = self.name()
-        config = {
-            "name": name,
-            "connector.class": "SqlSource",
-            "connection.url": self.database,
-            "table.whitelist": "rows",
-            "mode": "incrementing",
-            "incrementing.column.name": "id",
-            "pk.mode": "primary_key",
-            "timestamp.granularity": "micros_iso_datetime_string",
-            "topic.prefix": f"{name}.",
+def sqlite_kafka(engines: Engines) -> list[Line]:
+    """SQLite → Kafka beside the bare loop of the standard library's driver."""
+    path = str(engines.make_sqlite(engines.rows))
+    who: dict[str, Callable[[], Side]] = {}
+    for client in CLIENTS:
+        arguments = {"path": path, "client": client, "bootstrap": engines.bootstrap}
+        who[f"bare loop, {client}"] = lambda a=arguments: ("bare", "sqlite", {**a, "topic": engines.name()})  # type: ignore[misc]
+        who[f"headrace, {client}"] = partial(_source, engines, "rows", client, f"sqlite:///{path}")
+    found = engines.measure(who)
+    return [
+        line(f"SQLite → Kafka, {client} : bare loop", found[f"headrace, {client}"], found[f"bare loop, {client}"])
+        for client in CLIENTS
+    ]
+
+
+def sizes(engines: Engines) -> list[Line]:
+    """PostgreSQL → Kafka by the size of a record, with the faster client."""
+    lines = []
+    for number, (name, filler) in enumerate(SIZES.items()):
+        rows = max(2_000, engines.rows // 10) if filler > 5_000 else engines.rows
+        table = f"size{number}"
+        size = engines.make_table(table, rows, filler)
+        found = engines.measure(
+            {
+                "bare loop": partial(_bare_postgres, engines, table, CLIENTS[0]),
+                "headrace": partial(_source, engines, table, CLIENTS[0], rows=rows),
+            }
+        )
+        label = f"PostgreSQL → Kafka, records of {name} ({size} B as JSON) : bare loop"
+        lines.append(line(label, found["headrace"], found["bare loop"]))
+    return lines
+
+
+def noise(engines: Engines) -> list[Line]:
+    """A/A: a side against itself. What differs here says nothing anywhere else."""
+    engines.make_table("same", engines.rows)
+    topic = _fill(engines)
+    found = engines.measure(
+        {
+            "source, bare loop, first": partial(_bare_postgres, engines, "same", CLIENTS[0]),
+            "source, bare loop, again": partial(_bare_postgres, engines, "same", CLIENTS[0]),
+            "sink, bare loop, first": partial(_bare_sink, engines, topic, CLIENTS[0]),
+            "sink, bare loop, again": partial(_bare_sink, engines, topic, CLIENTS[0]),
         }
-        return framework.run(config, self.bootstrap, self.folder, "source_record_write_total", self.rows)
-
-    def bare_sink(self) -> int:
-        index = self.name()
-        self._make_index(index)
-        host, port = self.search.removeprefix("http://").split(":")
-        return bare.sink(self.bootstrap, "source.rows", self.rows, host, int(port), index)
-
-    def headrace_sink(self) -> int:
-        name = self.name()
-        self._make_index(name)
-        config = {
-            "name": name,
-            "connector.class": "ElasticsearchSink",
-            "connection.url": self.search,
-            "topics": "source.rows",
-            "topic.to.external.resource.mapping": f"source.rows:{name}",
-        }
-        return framework.run(config, self.bootstrap, self.folder, "sink_record_send_total", self.rows)
-
-    def fill_topic(self) -> None:
-        """What both sinks read."""
-        bare.source(self.database, "rows", self.bootstrap, "source.rows")
-
-    def _make_index(self, index: str) -> None:
-        # Refreshes would come at other moments for each of the two.
-        body = {"settings": {"number_of_replicas": 0, "refresh_interval": "-1"}}
-        httpx.put(f"{self.search}/{index}", json=body, timeout=60).raise_for_status()
+    )
+    return [
+        line(
+            f"A/A noise, {path}: bare loop : itself",
+            found[f"{path}, bare loop, again"],
+            found[f"{path}, bare loop, first"],
+        )
+        for path in ("source", "sink")
+    ]
 
 
-def measure(
-    rival: Callable[[], int], ours: Callable[[], int], rows: int, rounds: int, say: Callable[[str], None]
-) -> Any:
-    """Rates of both and the ratio of each round."""
-    rates: dict[str, list[float]] = {"bare": [], "headrace": []}
-    for number in range(-1, rounds):  # the first warms both up and does not count
-        order = [("bare", rival), ("headrace", ours)]
-        for who, call in order if number % 2 else order[::-1]:
-            began = time.perf_counter()
-            done = call()
-            seconds = time.perf_counter() - began
-            if done < rows:
-                raise RuntimeError(f"{who} moved {done} of {rows}")
-            if number >= 0:
-                rates[who].append(rows / seconds)
-                say(f"  round {number + 1}  {who:9} {rows / seconds:>9,.0f}/s")
-    ratios = [ours / rival for ours, rival in zip(rates["headrace"], rates["bare"], strict=True)]
+def _fill(engines: Engines) -> str:
+    """A topic of ``rows`` records, one partition."""
+    engines.make_table(table := engines.name(), engines.rows)
+    engines.make_topic(topic := f"{table}.rows")
+    run(
+        "bare",
+        "postgres",
+        database=engines.database,
+        table=table,
+        client="confluent",
+        bootstrap=engines.bootstrap,
+        topic=topic,
+    )
+    return topic
+
+
+def _copy(engines: Engines, table: str) -> Side:
+    return "bare", "copy", {"libpq": engines.libpq, "table": table}
+
+
+def _bare_postgres(engines: Engines, table: str, client: str) -> Side:
+    topic = f"{engines.name()}.rows"
+    engines.make_topic(topic)
+    arguments = {"database": engines.database, "table": table, "client": client, "bootstrap": engines.bootstrap}
+    return "bare", "postgres", {**arguments, "topic": topic}
+
+
+def source_config(engines: Engines, name: str, tables: str, database: str) -> dict[str, str]:
+    """A source as a user writes it."""
     return {
-        "bare_per_second": round(statistics.median(rates["bare"])),
-        "headrace_per_second": round(statistics.median(rates["headrace"])),
-        "ratios": [round(ratio, 3) for ratio in ratios],
-        "ratio": round(statistics.median(ratios), 3),
-        "limit": LIMIT,
+        "name": name,
+        "connector.class": "SqlSource",
+        "connection.url": database,
+        "table.whitelist": tables,
+        "mode": "incrementing",
+        "incrementing.column.name": "id",
+        "pk.mode": "primary_key",
+        "timestamp.granularity": "micros_iso_datetime_string",
+        "topic.prefix": f"{name}.",
     }
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rows", type=int, default=100_000, help="rows and documents of each run")
-    parser.add_argument("--rounds", type=int, default=3, help="rounds that count")
-    parser.add_argument("--json", action="store_true", help="print JSON on stdout")
-    options = parser.parse_args()
-    logging.disable(logging.WARNING)
-
-    def say(text: str) -> None:
-        print(text, file=sys.stderr, flush=True)
-
-    with tempfile.TemporaryDirectory(prefix="headrace-bench-") as name:
-        folder = Path(name)
-        say("starting PostgreSQL, Kafka, Elasticsearch")
-        with EmbeddedStack(folder / "stack") as stack:
-            paths = Paths(stack, folder, options.rows)
-            say(f"{options.rows:,} rows of {paths.row_bytes} bytes as JSON\nsource: PostgreSQL → Kafka")
-            results = {
-                "source": measure(paths.bare_source, paths.headrace_source, options.rows, options.rounds, say),
-            }
-            paths.fill_topic()
-            say("sink: Kafka → Elasticsearch")
-            results["sink"] = measure(paths.bare_sink, paths.headrace_sink, options.rows, options.rounds, say)
-    if options.json:
-        print(json.dumps({"rows": options.rows, "row_bytes": paths.row_bytes, **results}, indent=2))
-    else:
-        print(f"\n{'path':8}{'bare loop':>14}{'headrace':>14}{'ratio':>8}{'at least':>10}")
-        for path, result in results.items():
-            print(
-                f"{path:8}{result['bare_per_second']:>12,}/s{result['headrace_per_second']:>12,}/s"
-                f"{result['ratio']:>8.2f}{LIMIT:>10}"
-            )
-    return 0 if all(result["ratio"] >= LIMIT for result in results.values()) else 1
+def _source(engines: Engines, table: str, client: str, database: str | None = None, rows: int | None = None) -> Side:
+    name = engines.name()
+    engines.make_topic(f"{name}.{table}")
+    config = source_config(engines, name, table, database or engines.database)
+    return "framework", "run", _run(engines, config, client, "source_record_write_total", rows or engines.rows)
 
 
-if __name__ == "__main__":
-    sys.exit(main())
+def _sink(engines: Engines, topic: str, client: str, at_a_time: int) -> Side:
+    name = engines.name()
+    engines.make_index(name)
+    config = {
+        "name": name,
+        "connector.class": "ElasticsearchSink",
+        "connection.url": engines.search,
+        "topics": topic,
+        "key.ignore": "false",
+        "topic.to.external.resource.mapping": f"{topic}:{name}",
+        "max.in.flight.requests": str(at_a_time),
+    }
+    return "framework", "run", _run(engines, config, client, "sink_record_send_total", engines.rows)
+
+
+def _run(engines: Engines, config: dict[str, str], client: str, counter: str, count: int) -> dict[str, object]:
+    return {
+        "config": config,
+        "client": client,
+        "bootstrap": engines.bootstrap,
+        "folder": str(engines.folder),
+        "counter": counter,
+        "count": count,
+    }
+
+
+def _bare_sink(engines: Engines, topic: str, client: str) -> Side:
+    return "bare", "sink", {**_bulk(engines, topic), "client": client}
+
+
+def _raw_bulk(engines: Engines, topic: str, threads: int) -> Side:
+    return "bare", "raw_bulk", {**_bulk(engines, topic), "client": "confluent", "threads": threads}
+
+
+def _bulk(engines: Engines, topic: str) -> dict[str, object]:
+    index = engines.name()
+    engines.make_index(index)
+    host, port = engines.search.removeprefix("http://").split(":")
+    return {
+        "bootstrap": engines.bootstrap,
+        "topic": topic,
+        "count": engines.rows,
+        "host": host,
+        "port": int(port),
+        "index": index,
+    }

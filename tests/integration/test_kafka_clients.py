@@ -232,7 +232,7 @@ class TestOutage:
         assert not deliveries[-1].done()
         assert reader.positions or reader.values() == []
         with pytest.raises(RetriableError) as caught:
-            reader.consumer.commit({TopicPartition("t", 0): 0})
+            reader.consumer.commit(dict(reader.positions) or {TopicPartition("t", 0): 0})
         assert caught.value.code == "kafka.unreachable"
         with pytest.raises(RetriableError):
             broker.admin({})

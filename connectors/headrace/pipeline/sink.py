@@ -93,6 +93,7 @@ class SinkPipeline:
         self._paused = False
         self._poll_tries = 0
         self._retrying = False  # inside _finish_works, after a failure
+        self._trouble: str | None = None  # Kafka's, as the status shows it
 
     def run(self) -> None:
         """Until told to stop. Raises what the task cannot survive; positions so far are committed in any case."""
@@ -120,10 +121,12 @@ class SinkPipeline:
             )
 
     def _turn(self) -> None:
+        assert self._consumer is not None
         self._follow_pause()
         until_commit = self._next_commit - time.monotonic()
         longest = _GLANCE if self._works else LONGEST_NAP
         consumed = self._poll(max(0.0, min(until_commit, longest)))
+        self._tell_trouble(None if consumed else self._consumer.trouble())
         if consumed:
             self._take(consumed)
         # Nothing new: whatever is under way is waited for.
@@ -161,6 +164,17 @@ class SinkPipeline:
             self._control.recovered(self._poll_tries)
             self._poll_tries = 0
         return consumed
+
+    def _tell_trouble(self, reason: str | None) -> None:
+        """A broker that is away raises nothing: nothing comes."""
+        if reason == self._trouble:
+            return
+        self._trouble = reason
+        if reason is not None:
+            self._control.explain(f"waiting for Kafka: {reason}")
+            self._control.log.warning("waiting", code="kafka.unreachable", reason=reason)
+        else:
+            self._control.recovered(1)
 
     def _prepare(self, consumed: Sequence[ConsumedBatch]) -> _Work:
         batches: list[SinkBatch] = []

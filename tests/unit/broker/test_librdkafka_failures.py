@@ -79,3 +79,13 @@ class TestBrokers:
         brokers.on_error(KafkaError(KafkaError._TRANSPORT, REFUSED))
         brokers.well()
         assert brokers.failure() is None
+
+    def test_the_coordinator_is_away_until_statistics_say_otherwise(self) -> None:
+        brokers = Brokers()
+        assert not brokers.coordinator_away()
+        brokers.on_error(KafkaError(KafkaError._TRANSPORT, REFUSED))
+        assert brokers.coordinator_away()
+        brokers.on_statistics('{"brokers": {"127.0.0.1:9092/1": {"state": "DOWN"}}, "cgrp": {"state": "wait-coord"}}')
+        assert brokers.coordinator_away()
+        brokers.on_statistics('{"brokers": {"127.0.0.1:9092/1": {"state": "DOWN"}}, "cgrp": {"state": "up"}}')
+        assert not brokers.coordinator_away()

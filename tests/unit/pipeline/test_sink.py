@@ -355,3 +355,17 @@ def test_a_consumer_that_delivers_while_paused_stops_the_task(
         made.send([1], keys=[b'"x"'])
         thread.join(0.01)
     assert "paused" in str(raised[0])
+
+
+def test_a_broker_that_is_away_is_told(sink: Callable[..., Sink]) -> None:
+    made = sink()
+    made.send([1])
+    thread = made.harness.run(made.pipeline)
+    eventually(lambda: made.store.rows)
+    made.harness.broker.down = True
+    eventually(lambda: any("waiting for Kafka: " in (reason or "") for reason in made.harness.reasons))
+    made.harness.broker.down = False
+    eventually(lambda: made.harness.reasons[-1] is None)
+    made.send([2])
+    eventually(lambda: 2 in made.store.rows.values())
+    made.harness.end(thread)

@@ -47,6 +47,7 @@ _CONSUMER = {
     "max.partition.fetch.bytes": 4_194_304,
     kafka_settings.METADATA_AGE: _METADATA_AGE_MS,
     "queued.max.messages.kbytes": 16_384,  # read ahead; librdkafka's default of 64 MB is per task
+    "socket.timeout.ms": 10_000,  # a coordinator that is silent holds a commit no longer
     "statistics.interval.ms": 2_000,  # the only way to learn that a broker is well again
     "topic.metadata.refresh.interval.ms": _METADATA_AGE_MS,
 }

@@ -39,26 +39,35 @@ class Brokers:
 
     def __init__(self) -> None:
         self._failures: dict[str, Failure] = {}  # by host:port
+        self._group: str | None = None  # state of the connection to the group's coordinator, by the last statistics
+        self._failed_since = False  # something failed since the last statistics
 
     def on_error(self, error: KafkaError) -> None:
         """``error_cb``."""
         found = _ADDRESSED.match(error.str())
         if error.code() in _TOLD and found is not None:
+            self._failed_since = True
             address = found["address"]
             self._failures[address] = Failure(address, error.code(), _plain(found["reason"]))
 
     def on_statistics(self, text: str) -> None:
         """``stats_cb``: forget brokers that are well again."""
+        found = orjson.loads(text)
+        self._group, self._failed_since = found.get("cgrp", {}).get("state"), False
         if not self._failures:
             return
-        for name, broker in orjson.loads(text)["brokers"].items():
+        for name, broker in found["brokers"].items():
             if broker["state"] in _WELL:
                 self._failures.pop(name.rpartition("/")[0].rpartition("//")[2], None)
 
+    def coordinator_away(self) -> bool:
+        """Whether the broker that coordinates the group is away, or may be: a broker failed a moment ago."""
+        return self._failed_since or self._group not in (None, "up")
+
     def well(self) -> None:
         """Something moves."""
-        if self._failures:
-            self._failures.clear()
+        self._failures.clear()
+        self._failed_since = False
 
     def failure(self) -> Failure | None:
         """A broker that cannot be reached, and why. A refusal to log in comes first: it explains the others."""

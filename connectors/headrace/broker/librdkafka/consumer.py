@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
@@ -16,7 +15,6 @@ from headrace.broker.ports import RebalanceListener
 from headrace.errors import RetriableError
 from headrace.records import ConsumedBatch, TopicPartition
 
-_COMMIT_TIMEOUT = 5.0  # seconds
 _LIST_TIMEOUT = 1.0  # seconds for the names of all topics; a group's heartbeat has its own thread
 # librdkafka goes on by itself after these.
 _PASSING = {
@@ -63,7 +61,6 @@ class LibrdkafkaConsumer:
         self._closed = False
         self._revoked: set[TopicPartition] = set()  # during the poll that is going on
         self._error: Exception | None = None
-        self._late: threading.Thread | None = None  # a commit that waits for the coordinator
 
     def subscribe(self, topics: Sequence[str], pattern: str | None, listener: RebalanceListener) -> None:
         self._listener = listener
@@ -172,45 +169,16 @@ class LibrdkafkaConsumer:
     def commit(self, offsets: Mapping[TopicPartition, int]) -> None:
         wanted = [confluent_kafka.TopicPartition(*place, offset) for place, offset in offsets.items()]
         doing = f"commit the positions of group {self._group}"
-        with translated(doing, self._brokers):
-            answers = self._commit(wanted)
-        if answers is None:
+        if self._brokers.coordinator_away():
+            # librdkafka's commit has no timeout: it would wait for the coordinator as long as session.timeout.ms.
             failure = self._brokers.failure()
-            reason = describe(failure) if failure is not None else f"no answer within {_COMMIT_TIMEOUT:g} s"
+            reason = describe(failure) if failure is not None else "the group's coordinator is away"
             raise RetriableError(f"cannot {doing}: {reason}", code="kafka.unreachable")
-        for answer in answers:
+        with translated(doing, self._brokers):
+            answers = self._consumer.commit(offsets=wanted, asynchronous=False)
+        for answer in answers or ():
             if answer.error is not None:
                 raise translate(answer.error, doing, self._brokers.failure())
-
-    def _commit(self, wanted: list[confluent_kafka.TopicPartition]) -> list[confluent_kafka.TopicPartition] | None:
-        """The answers; None when there was none in time.
-
-        On a thread, since librdkafka's commit knows no timeout: while the coordinator is away it waits as long as
-        ``session.timeout.ms``. One that comes through late stores positions that are durable, only older.
-        """
-        outcome: list[list[confluent_kafka.TopicPartition] | Exception] = []
-
-        def ask() -> None:
-            try:
-                outcome.append(self._consumer.commit(offsets=wanted, asynchronous=False) or [])
-            except Exception as error:  # raised below, on the caller's thread
-                outcome.append(error)
-
-        deadline = time.monotonic() + _COMMIT_TIMEOUT
-        if self._late is not None:
-            self._late.join(_COMMIT_TIMEOUT)
-            if self._late.is_alive():
-                return None
-        self._late = threading.Thread(target=ask, name=f"{self._group}-commit", daemon=True)
-        self._late.start()
-        self._late.join(max(0.0, deadline - time.monotonic()))
-        if self._late.is_alive():
-            return None
-        self._late = None
-        (answer,) = outcome
-        if isinstance(answer, Exception):
-            raise answer
-        return answer
 
     def pause_all(self) -> None:
         self._paused = True
@@ -246,8 +214,6 @@ class LibrdkafkaConsumer:
             self._closed = True
             with translated(f"leave the group {self._group}", self._brokers):
                 self._consumer.close()
-            if self._late is not None:
-                self._late.join(_COMMIT_TIMEOUT)
 
 
 def _place(message: Message) -> tuple[str | None, int | None]:

@@ -1,0 +1,73 @@
+"""``make bench``: every path beside its limit, in one run on this machine.
+
+    python -m benchmarks [NAME…] [--quick] [--rows N] [--rounds N] [--compare build/bench.json]
+
+Real PostgreSQL, Kafka and Elasticsearch (embedded). Each side runs in a process of its own, so CPU time and memory are
+its own; sides of a path run one after the other, in an order that alternates from round to round. Rates count from
+the first record, so connecting costs nobody anything; a figure is the median of its rounds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+import tempfile
+from pathlib import Path
+
+from benchmarks import paths, worker
+from benchmarks.engines import Engines
+from benchmarks.report import Line, compare, machine, read, show, write
+
+RESULTS = Path("build/bench.json")
+SUITE = {
+    "noise": paths.noise,
+    "postgres-kafka": paths.postgres_kafka,
+    "kafka-elasticsearch": paths.kafka_elasticsearch,
+    "sqlite-kafka": paths.sqlite_kafka,
+    "sizes": paths.sizes,
+    "end-to-end": worker.end_to_end,
+    "tables": worker.tables,
+    "tasks": worker.tasks,
+    "worker": worker.idle,
+}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(SUITE)}; all when left out")
+    parser.add_argument("--quick", action="store_true", help="fewer rows and rounds: minutes instead of half an hour")
+    parser.add_argument("--rows", type=int, help="rows and documents of each run")
+    parser.add_argument("--rounds", type=int, help="rounds that count")
+    parser.add_argument("--compare", type=Path, metavar="JSON", help="an earlier build/bench.json to set beside")
+    options = parser.parse_args()
+    if unknown := [name for name in options.names if name not in SUITE]:
+        parser.error(f"there is no {', '.join(unknown)}; there are {', '.join(SUITE)}")
+    earlier = read(options.compare) if options.compare else None  # before it is overwritten
+    logging.disable(logging.WARNING)
+    rows = options.rows or (50_000 if options.quick else 200_000)
+    rounds = options.rounds or (2 if options.quick else 5)
+    lines: list[Line] = []
+    with tempfile.TemporaryDirectory(prefix="headrace-bench-") as name:
+        _say("starting PostgreSQL, Kafka, Elasticsearch")
+        with Engines(Path(name), rows=rows, rounds=rounds, quick=options.quick, say=_say) as engines:
+            description = [*machine(), *engines.versions()]
+            for path in options.names or SUITE:
+                _say(f"{path} …")
+                lines += SUITE[path](engines)
+    write(RESULTS, description, lines)
+    print(show(description, lines))
+    if earlier is not None:
+        print(compare(earlier, lines))
+    _say(f"written to {RESULTS}")
+    return 0
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,139 @@
+"""The engines of one run of the benchmarks, their tables and topics, and how sides are run against them."""
+
+from __future__ import annotations
+
+import sqlite3
+import statistics
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import httpx
+import psycopg
+from sqlalchemy import make_url
+
+from benchmarks import sides
+from benchmarks.report import Line
+from benchmarks.sides import Measured
+from headrace.broker.choice import choose
+from headrace.broker.ports import NewTopic
+from headrace.embedded import EmbeddedStack
+
+CLIENTS = ("confluent", "kafka-python")
+"""As ``kafka.client`` names them."""
+
+_TABLE = """
+CREATE TABLE {table} AS
+SELECT n::bigint AS id, 'customer ' || n AS name, md5(n::text) || '@example.com' AS email,
+       (n % 100000 / 100.0)::numeric(10, 2) AS amount, n % 7 = 0 AS active,
+       timestamptz '2026-01-01' + n * interval '1 second' AS placed_at, rpad('', {filler}, md5((n * 7)::text)) AS note
+FROM generate_series(1, {rows}) AS n;
+ALTER TABLE {table} ADD PRIMARY KEY (id);
+ANALYZE {table};
+"""
+
+Side = tuple[str, str, dict[str, Any]]
+"""Module, function, arguments."""
+
+
+class Engines:
+    """One embedded stack; :meth:`name` gives every run names of its own, so that none sees another's data."""
+
+    def __init__(self, folder: Path, *, rows: int, rounds: int, quick: bool, say: Callable[[str], None]) -> None:
+        self.folder, self.rows, self.rounds, self.quick, self.say = folder, rows, rounds, quick, say
+        self._stop = ExitStack()
+        self._runs = 0
+
+    def __enter__(self) -> Self:
+        self.stack = self._stop.enter_context(EmbeddedStack(self.folder / "stack"))
+        self.bootstrap, self.database = self.stack.kafka.bootstrap_servers, self.stack.postgres.url
+        self.search = self.stack.elasticsearch.url
+        self.connection = self._stop.enter_context(psycopg.connect(self.libpq, autocommit=True))
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stop.close()
+
+    @property
+    def libpq(self) -> str:
+        return make_url(self.database).set(drivername="postgresql").render_as_string(hide_password=False)
+
+    def versions(self) -> list[str]:
+        """Of everything that is not headrace."""
+        stack = self.stack
+        return [
+            f"PostgreSQL {stack.postgres.version}, Kafka {stack.kafka.version}, "
+            f"Elasticsearch {stack.elasticsearch.version}",
+            "clients: " + "; ".join(choose(name).title for name in CLIENTS),  # type: ignore[arg-type]
+        ]
+
+    def name(self) -> str:
+        self._runs += 1
+        return f"run{self._runs}"
+
+    def make_table(self, table: str, rows: int, filler: int = 130) -> int:
+        """A table of ``rows``; the size of a row as JSON."""
+        self.connection.execute(_TABLE.format(table=table, rows=rows, filler=filler).encode())
+        found = self.connection.execute(f"SELECT avg(length(row_to_json(t)::text)) FROM {table} AS t".encode())
+        row = found.fetchone()
+        return int(row[0]) if row else 0
+
+    def make_sqlite(self, rows: int) -> Path:
+        """The same rows in a file."""
+        path = self.folder / f"{self.name()}.sqlite"
+        with sqlite3.connect(path) as connection:
+            connection.execute(
+                "CREATE TABLE rows (id INTEGER PRIMARY KEY, name TEXT, email TEXT, amount REAL, active INTEGER,"
+                " note TEXT)"
+            )
+            connection.executemany(
+                "INSERT INTO rows VALUES (?, ?, ?, ?, ?, ?)",
+                (
+                    (n, f"customer {n}", f"{n * 7919:032x}@example.com", n % 100000 / 100, n % 7 == 0, "x" * 130)
+                    for n in range(1, rows + 1)
+                ),
+            )
+        connection.close()
+        return path
+
+    def make_topic(self, topic: str, partitions: int = 1) -> None:
+        admin = choose("auto").open({"bootstrap.servers": self.bootstrap}).admin({})
+        admin.create_topics([NewTopic(topic, partitions, 1)])
+        admin.close()
+
+    def make_index(self, index: str, **settings: Any) -> None:
+        # Refreshes would come at other moments for each of two sides.
+        body = {"settings": {"number_of_replicas": 0, "refresh_interval": "-1", **settings}}
+        httpx.put(f"{self.search}/{index}", json=body, timeout=60).raise_for_status()
+
+    def measure(self, who: Mapping[str, Callable[[], Side]]) -> dict[str, list[Measured]]:
+        """Every side ``rounds`` times, in turning order; the first round warms up and does not count."""
+        found: dict[str, list[Measured]] = {name: [] for name in who}
+        for number in range(-1, self.rounds):
+            order = list(who) if number % 2 else list(who)[::-1]
+            for name in order:
+                module, function, arguments = who[name]()
+                measured = sides.run(module, function, **arguments)
+                if number >= 0:
+                    found[name].append(measured)
+                    self.say(f"  round {number + 1}  {name:32} {measured.rate:>9,.0f}/s")
+        return found
+
+
+def line(path: str, ours: list[Measured], limit: list[Measured]) -> Line:
+    """Medians; a ratio compares rates of the same round."""
+    ratios = [mine.rate / other.rate for mine, other in zip(ours, limit, strict=True)]
+    return Line(
+        path,
+        rate=statistics.median(item.rate for item in ours),
+        limit=statistics.median(item.rate for item in limit),
+        ratio=statistics.median(ratios),
+        cpu_s_per_million=statistics.median(item.cpu_per_million for item in ours),
+        peak_rss_mb=max(item.peak_rss_mb for item in ours),
+        spread=(min(ratios), max(ratios)),
+        notes={"limit's CPU s/million": round(statistics.median(item.cpu_per_million for item in limit), 1)},
+    )

@@ -1,0 +1,75 @@
+"""A side of a comparison in a process of its own: ``python -m benchmarks.sides MODULE FUNCTION JSON``.
+
+The function gets the JSON's arguments and a :class:`Clock`, which it starts at the first record and stops at the last;
+CPU time is the process' own between the two, memory its peak over its whole life.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import logging
+import resource
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from typing import Any
+
+_TIMEOUT = 900.0
+"""Seconds for one side; it is killed then."""
+
+
+class Clock:
+    """Started and stopped by the side itself; starting twice keeps the first."""
+
+    def __init__(self) -> None:
+        self.began = self.cpu_began = self.seconds = self.cpu = 0.0
+
+    def start(self) -> None:
+        if not self.began:
+            self.began, self.cpu_began = time.perf_counter(), time.process_time()
+
+    def stop(self) -> None:
+        self.seconds, self.cpu = time.perf_counter() - self.began, time.process_time() - self.cpu_began
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What one run of a side took."""
+
+    records: int
+    seconds: float
+    cpu: float
+    peak_rss_mb: float
+
+    @property
+    def rate(self) -> float:
+        return self.records / self.seconds
+
+    @property
+    def cpu_per_million(self) -> float:
+        return self.cpu / self.records * 1e6
+
+
+def run(module: str, function: str, **arguments: Any) -> Measured:
+    """Run a side and wait. Raises RuntimeError with what it said when it failed."""
+    command = [sys.executable, "-m", "benchmarks.sides", module, function, json.dumps(arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=_TIMEOUT, check=False)
+    if done.returncode:
+        raise RuntimeError(f"{module}.{function} failed:\n{done.stderr[-4000:]}")
+    return Measured(**json.loads(done.stdout.splitlines()[-1]))
+
+
+def main() -> None:
+    module, function, arguments = sys.argv[1:]
+    logging.disable(logging.WARNING)
+    side = getattr(importlib.import_module(f"benchmarks.{module}"), function)
+    clock = Clock()
+    records = side(clock=clock, **json.loads(arguments))
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    print(json.dumps({"records": records, "seconds": clock.seconds, "cpu": clock.cpu, "peak_rss_mb": peak}))
+
+
+if __name__ == "__main__":
+    main()
