@@ -142,7 +142,7 @@ RECORDS = st.lists(st.tuples(st.integers(0, 4), st.integers(0, 9)), min_size=1, 
 """Key and kind of each; kind 0 is refused."""
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(
     st.lists(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 9)), min_size=1, max_size=5), max_size=8), st.data()
 )

@@ -120,6 +120,11 @@ def translated(doing: str, brokers: Brokers | None = None) -> Iterator[None]:
         raise translate(error.args[0], doing, brokers.failure() if brokers is not None else None) from error
 
 
+def is_refusal(error: KafkaError) -> bool:
+    """Whether the broker refuses a record: this one, or another one of the same request."""
+    return error.code() in _TOO_LARGE or error.code() in _REFUSED
+
+
 def is_authentication(failure: Failure) -> bool:
     """Whether the broker answers, and does not let us in."""
     return failure.code in _AUTHENTICATION

@@ -23,7 +23,7 @@ from typing import Any
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from headrace.broker.librdkafka.brokers import Brokers
-from headrace.broker.librdkafka.failures import describe, translate
+from headrace.broker.librdkafka.failures import describe, is_refusal, translate
 from headrace.errors import DataError, EnvironmentFault, HeadraceError, RetriableError
 from headrace.records import EncodedBatch
 
@@ -40,13 +40,14 @@ _TOPIC = re.compile(r"[a-zA-Z0-9._-]{1,249}")
 class LibrdkafkaDelivery:
     """One batch: waiting here, on its way, or done."""
 
-    __slots__ = ("_producer", "batch", "failure", "reason", "settled")
+    __slots__ = ("_producer", "batch", "failure", "reason", "refusal", "settled")
 
     def __init__(self, producer: LibrdkafkaProducer, batch: EncodedBatch) -> None:
         self._producer = producer
         self.batch = batch
         self.reason: KafkaError | None = None
-        """Why a record of it failed, this time."""
+        """Why a record of it failed, this time; what the broker refuses apart."""
+        self.refusal: KafkaError | None = None
         self.settled = False
         self.failure: HeadraceError | None = None
 
@@ -59,9 +60,14 @@ class LibrdkafkaDelivery:
         return self.failure
 
     def report(self, error: KafkaError | None, message: Message) -> None:
-        """Called by librdkafka for a record that failed; the first reason of its own is kept."""
-        if error is not None and (self.reason is None or self.reason.code() == _NEIGHBOUR):
-            self.reason = error
+        """Called by librdkafka for a record that failed; the first reason of each kind is kept, its own before those
+        of its neighbours."""
+        if error is None:
+            return
+        if not is_refusal(error):
+            self.reason = self.reason or error
+        elif self.refusal is None or self.refusal.code() == _NEIGHBOUR:
+            self.refusal = error
 
     def settle(self, failure: HeadraceError | None = None) -> None:
         """Its fate is known; the first word counts."""
@@ -160,12 +166,7 @@ class LibrdkafkaProducer:
         """The fate of every record of the window is known."""
         self._brokers.well()
         window, self._window = self._window, []
-        failures = {
-            delivery: translate(delivery.reason, f"write to {delivery.batch.topic}", self._brokers.failure())
-            for delivery in window
-            if delivery.reason is not None
-        }
-        refused = [delivery for delivery, failure in failures.items() if isinstance(failure, DataError)]
+        refused = [delivery for delivery in window if delivery.refusal is not None]
         again: list[LibrdkafkaDelivery] = []
         if refused:
             # Order is kept per topic: what came after the first of its topic goes again with it.
@@ -176,11 +177,17 @@ class LibrdkafkaProducer:
             if len(refused) > 1:  # which of them is to blame does not show
                 again = suspects
         for delivery in window:
-            if delivery not in again:
-                delivery.settle(failures.get(delivery))
-        for delivery in again:
-            delivery.reason = None
+            if delivery in again:
+                delivery.reason = delivery.refusal = None
+            else:
+                delivery.settle(self._failure(delivery))
         self._waiting.extendleft(reversed(again))
+
+    def _failure(self, delivery: LibrdkafkaDelivery) -> HeadraceError | None:
+        reason = delivery.refusal or delivery.reason
+        if reason is None:
+            return None
+        return translate(reason, f"write to {delivery.batch.topic}", self._brokers.failure())
 
     def _break(self, error: KafkaError) -> None:
         """All that is not done is to be sent again, by a new client."""
