@@ -14,7 +14,7 @@ from headrace import Finding
 from headrace_sources.sql.config import SqlSourceConfig
 from headrace_sources.sql.dialects import Database
 from headrace_sources.sql.dialects.generic import TableName
-from headrace_sources.sql.queries import Cursor, Relation, without_cursor
+from headrace_sources.sql.queries import Cursor, Relation, in_order, without_cursor
 from headrace_sources.sql.query_checks import inner_text
 from headrace_sources.sql.reader import describe
 from headrace_sources.sql.rows import find_column
@@ -78,20 +78,21 @@ def unread_rows(connection: Connection, target: Target) -> list[Finding]:
 
 
 def index_findings(connection: Connection, database: Database, target: Target) -> list[Finding]:
-    """A warning when no index begins with the cursor: each poll then reads and sorts the whole table."""
+    """A warning when no index begins with the cursor: each poll then reads and sorts everything."""
     table, cursor = target.relation.table, target.cursor
-    if table is None or not cursor.names or table.name not in inspect(connection).get_table_names(table.schema):
+    if not cursor.names:
         return []
-    preparer = connection.dialect.identifier_preparer
-    quoted = [preparer.quote_identifier(name) for name in cursor.timestamps]
-    first = quoted[0] if len(quoted) == 1 else f"COALESCE({', '.join(quoted)})"
-    wanted = [first] if quoted else [preparer.quote_identifier(cursor.incrementing)]
+    if table is None or not _is_table(connection, table):
+        # Of a query or a view only the planner knows.
+        hint = database.sort_hint(connection, in_order(target.relation, cursor))
+        text = (
+            f"no index gives {target.relation} in the order of {cursor.names[0]}: every poll reads and sorts all of it"
+        )
+        return [Finding("sql.no_index", text, _cursor_key(cursor), hint, severity="warning")] if hint else []
+    wanted = _wanted_index(connection, cursor)
     if _plain(wanted[0]) in map(_plain, database.index_heads(connection, table)):
         return []
-    if cursor.timestamps and cursor.incrementing:
-        wanted.append(preparer.quote_identifier(cursor.incrementing))
-    if len(quoted) > 1:
-        wanted[0] = f"({wanted[0]})"
+    preparer = connection.dialect.identifier_preparer
     name = preparer.quote_identifier("_".join((table.name, *cursor.names))[:63])
     place = preparer.quote_identifier(table.name)
     if table.schema:
@@ -99,6 +100,29 @@ def index_findings(connection: Connection, database: Database, target: Target) -
     make = database.create_index(place, name, wanted)
     text = f"no index of {target.relation} begins with {', '.join(wanted)}: every poll reads and sorts the whole table"
     return [Finding("sql.no_index", text, _cursor_key(cursor), f"run: {make};", severity="warning")]
+
+
+def reads_by_index(connection: Connection, database: Database, target: Target) -> bool:
+    """Whether a part of the table can be read in the cursor's order without reading and sorting all of it."""
+    table, cursor = target.relation.table, target.cursor
+    if table is None or not cursor.names or not _is_table(connection, table):
+        return False
+    return _plain(_wanted_index(connection, cursor)[0]) in map(_plain, database.index_heads(connection, table))
+
+
+def _is_table(connection: Connection, table: TableName) -> bool:
+    return table.name in inspect(connection).get_table_names(table.schema)
+
+
+def _wanted_index(connection: Connection, cursor: Cursor) -> list[str]:
+    """The expressions of an index that reads in the cursor's order."""
+    preparer = connection.dialect.identifier_preparer
+    quoted = [preparer.quote_identifier(name) for name in cursor.timestamps]
+    if len(quoted) > 1:
+        quoted = [f"(COALESCE({', '.join(quoted)}))"]
+    if cursor.incrementing:
+        quoted.append(preparer.quote_identifier(cursor.incrementing))
+    return quoted
 
 
 def _plain(expression: str) -> str:

@@ -114,6 +114,12 @@ def has_more_than(connection: Connection, relation: Relation, cursor: Cursor, bo
     return connection.execute(found.offset(rows).limit(1)).first() is not None
 
 
+def in_order(relation: Relation, cursor: Cursor) -> Select[Any]:
+    """One row, the first in the cursor's order: for asking the planner how it would find it."""
+    order = [relation.coalesced(cursor.timestamps)] if cursor.timestamps else [relation.column(cursor.incrementing)]
+    return select(literal_column("*")).select_from(relation.clause()).order_by(*order).limit(1)
+
+
 def probe(relation: Relation) -> Select[Any]:
     """No row, all columns: what the result looks like."""
     return select(literal_column("*")).select_from(relation.clause()).where(text("1 = 0"))

@@ -11,6 +11,7 @@ import pytest
 from headrace import RetriableError, SourceBatch, TaskError, Wait
 from headrace.testing.driver import SourceDriver
 from headrace.testing.waiting import eventually
+from headrace_sources.sql import SqlSourceConnector
 
 Sql = Callable[..., list[Any]]
 Drive = Callable[..., SourceDriver]
@@ -86,3 +87,39 @@ def test_an_open_result_ends_with_its_task(
         return sql("SELECT count(*) FROM pg_stat_activity WHERE application_name = 'headrace:test-0'") == [(1,)]
 
     eventually(nobody_waits_in_a_transaction)
+
+
+VIEW = "CREATE VIEW v AS SELECT o.id, o.at, c.name FROM shop.o JOIN c ON c.id = o.customer"
+QUERY = "SELECT o.id, o.at, c.name FROM shop.o JOIN c ON c.id = o.customer"
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [{"table_whitelist": "v", "table_types": "VIEW"}, {"query": QUERY, "topic_prefix": "t"}],
+    ids=["view", "query"],
+)
+def test_a_view_or_query_that_sorts_is_a_warning_with_the_index_to_make(
+    sql: Sql, properties: Callable[..., dict[str, str]], keys: dict[str, str]
+) -> None:
+    sql(
+        "CREATE SCHEMA shop; CREATE TABLE c (id int PRIMARY KEY, name text);"
+        "CREATE TABLE shop.o (id int PRIMARY KEY, at timestamptz NOT NULL, customer int)"
+    )
+    sql(VIEW)
+    config = properties(**keys, mode="timestamp", timestamp_column_name="at", validate_non_null="false")
+
+    [finding] = SqlSourceConnector().check(config)
+    assert (finding.code, finding.severity) == ("sql.no_index", "warning")
+    sql(finding.hint.removeprefix("run: "))
+
+    assert list(SqlSourceConnector().check(config)) == []
+
+
+def test_a_cursor_that_is_computed_has_no_index_to_make(sql: Sql, properties: Callable[..., dict[str, str]]) -> None:
+    sql(ROWS)
+    query = "SELECT note, count(*) AS id FROM t GROUP BY note"
+    config = properties(query=query, topic_prefix="t", incrementing_column_name="id")
+
+    [finding] = SqlSourceConnector().check(config)
+    assert finding.code == "sql.no_index"
+    assert "computed" in finding.hint

@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta, tzinfo
 from decimal import Decimal
 from typing import Any, NamedTuple
 
-from sqlalchemy import URL, ColumnElement, Connection, FromClause, func, inspect, select, types
+from sqlalchemy import URL, ColumnElement, Connection, FromClause, Select, func, inspect, select, types
 
 from headrace import JsonForm
 from headrace_sources.sql.rows import Shape
@@ -141,6 +141,13 @@ class Database:
 
     def abandon(self, connection: Connection) -> None:
         """Give up a result that is still being read, where ending the transaction would read it to its end."""
+
+    def sort_hint(self, connection: Connection, query: Select[Any]) -> str | None:
+        """What to do so that ``query`` needs no sort; None when it needs none, or the database does not tell.
+
+        The transaction is ended.
+        """
+        return None
 
     def roll_back(self, connection: Connection) -> None:
         """Leave a transaction in which a statement of the driver's has failed."""

@@ -16,7 +16,7 @@ from psycopg.types.string import TextLoader
 from sqlalchemy import URL, Connection, Select, TextClause, text
 
 from headrace import JsonForm, RetriableError
-from headrace_sources.sql.dialects import postgres_json
+from headrace_sources.sql.dialects import postgres_explain, postgres_json
 from headrace_sources.sql.dialects.generic import Database, Listed, OpenTransaction, TableName, Verdict, run_raw
 from headrace_sources.sql.rows import Shape
 from headrace_sources.sql.server_json import Piece, Query, ServerJson, Stream, plan
@@ -228,6 +228,9 @@ class Postgres(Database):
     def list_tables(self, connection: Connection, kinds: Collection[str]) -> list[Listed]:
         found = connection.execute(text(_TABLES))
         return [Listed(TableName(schema, name), kind) for schema, name, kind in found]
+
+    def sort_hint(self, connection: Connection, query: Select[Any]) -> str | None:
+        return postgres_explain.sort_hint(connection, query)
 
     def primary_key(self, connection: Connection, table: TableName) -> tuple[str, ...]:
         return tuple(connection.execute(text(_PRIMARY_KEY), table._asdict()).scalars())
