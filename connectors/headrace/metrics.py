@@ -13,6 +13,7 @@ DESCRIPTIONS: dict[str, str] = {
     "source_record_poll_total": "Records read from the source, before transforms.",
     "source_record_write_total": "Records acknowledged by the broker.",
     "source_record_active_count": "Records sent and not yet acknowledged.",
+    "source_record_remaining": "Records that a long reading of the source has yet to read, estimated.",
     "sink_record_read_total": "Records read from Kafka, before transforms.",
     "sink_record_send_total": "Records written to the sink's system.",
     "sink_record_lag": "Records in Kafka that this task has not read yet.",

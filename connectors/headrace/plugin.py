@@ -80,6 +80,8 @@ class SourceContext(TaskContext):
     """``schedule("5000")`` every 5 s, ``schedule("30s")``, ``schedule("0 3 * * *")`` (cron, five fields, UTC)."""
     json_form: JsonForm | None = None
     """Set when values may be given as ``JsonValues`` of this form, because nothing looks at them on their way."""
+    remaining: Callable[[int], None] = lambda records: None
+    """Say about how many records are known to be there and not yet read (metric ``source_record_remaining``)."""
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,13 @@ from headrace.runtime.api import ConnectorStatus, WorkerApi
 from headrace.states import State
 
 GAUGES = frozenset(
-    {"source_record_active_count", "sink_record_lag", "sink_record_age_ms", "last_record_timestamp_ms"},
+    {
+        "source_record_active_count",
+        "source_record_remaining",
+        "sink_record_lag",
+        "sink_record_age_ms",
+        "last_record_timestamp_ms",
+    },
 )
 """Names in the table that go up and down; all others only count."""
 

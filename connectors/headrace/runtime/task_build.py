@@ -56,7 +56,16 @@ class TaskBuilder:
         # A transform would look at the values.
         form = None if stages.steps else stages.value_converter.json_form()
         source = SourceContext(
-            task, parsed.own, control.stop_event, control.log, where, explain, positions, schedule, form
+            task,
+            parsed.own,
+            control.stop_event,
+            control.log,
+            where,
+            explain,
+            positions,
+            schedule,
+            form,
+            lambda records: control.metrics.set("source_record_remaining", records),
         )
         outlet = self._outlet(task, parsed.settings)
         return SourcePipeline(parsed.plugin.cls.task_class(), source, stages, outlet, positions, control)

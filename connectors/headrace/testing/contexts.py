@@ -67,6 +67,7 @@ def make_source_context(
     name: str = "test",
     number: int = 0,
     json_form: JsonForm | None = None,
+    remaining: Callable[[int], None] | None = None,
 ) -> SourceContext:
     """What a source task is given: nothing stored unless ``offsets`` says so, schedules as a worker makes them."""
     return SourceContext(
@@ -79,6 +80,7 @@ def make_source_context(
         offsets or Offsets(),
         schedule,
         json_form,
+        remaining or (lambda records: None),
     )
 
 

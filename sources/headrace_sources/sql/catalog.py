@@ -14,6 +14,7 @@ from headrace import Finding
 from headrace_sources.sql.config import SqlSourceConfig
 from headrace_sources.sql.dialects import Database
 from headrace_sources.sql.dialects.generic import TableName
+from headrace_sources.sql.pages import Paging
 from headrace_sources.sql.queries import Cursor, Relation, in_order, without_cursor
 from headrace_sources.sql.query_checks import inner_text
 from headrace_sources.sql.reader import describe
@@ -102,12 +103,21 @@ def index_findings(connection: Connection, database: Database, target: Target) -
     return [Finding("sql.no_index", text, _cursor_key(cursor), f"run: {make};", severity="warning")]
 
 
-def reads_by_index(connection: Connection, database: Database, target: Target) -> bool:
-    """Whether a part of the table can be read in the cursor's order without reading and sorting all of it."""
+def paging_of(connection: Connection, database: Database, config: SqlSourceConfig, target: Target) -> Paging:
+    """How the table is cut into pages: only where an index finds a page without reading and sorting the whole table.
+
+    Isolation levels that promise one view of the data get it, by one statement.
+    """
     table, cursor = target.relation.table, target.cursor
-    if table is None or not cursor.names or not _is_table(connection, table):
-        return False
-    return _plain(_wanted_index(connection, cursor)[0]) in map(_plain, database.index_heads(connection, table))
+    if table is None or not cursor.names or config.isolation not in ("DEFAULT", "READ_COMMITTED", "READ_UNCOMMITTED"):
+        return Paging.NONE
+    if not _is_table(connection, table):
+        return Paging.NONE
+    if _plain(_wanted_index(connection, cursor)[0]) not in map(_plain, database.index_heads(connection, table)):
+        return Paging.NONE
+    if cursor.incrementing and target.primary_key == (cursor.incrementing,):
+        return Paging.ROWS
+    return Paging.TIES if database.has_ties(connection) else Paging.NONE
 
 
 def _is_table(connection: Connection, table: TableName) -> bool:

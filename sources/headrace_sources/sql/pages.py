@@ -6,12 +6,23 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
+from enum import Enum
 from typing import Any
+
+from headrace_sources.sql.gap_free import spoken
 
 _GROWTH = 64
 """A page has at most so many times the least number of rows."""
 _SHOWN = 5.0
 """Seconds that a reading lasts before the status tells of it, and between two of its sentences."""
+
+
+class Paging(Enum):
+    """How a table is cut into pages."""
+
+    NONE = "one statement reads it all"
+    ROWS = "a number of rows, of which no two have the same cursor"
+    TIES = "a number of rows, and all that have the cursor of the last one"
 
 
 @dataclass
@@ -88,11 +99,3 @@ def _numbers(*values: Any) -> bool:
 
 def _moments(*values: Any) -> bool:
     return all(isinstance(value, datetime) for value in values) and len({v.tzinfo is None for v in values}) == 1
-
-
-def spoken(seconds: float) -> str:
-    """A duration as people say it."""
-    for size, unit in ((86_400, "days"), (3_600, "hours"), (60, "minutes")):
-        if seconds >= 2 * size:
-            return f"{seconds / size:.0f} {unit}"
-    return f"{seconds:.0f} seconds"

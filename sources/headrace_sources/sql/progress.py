@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -299,6 +299,15 @@ class Progress:
             raise BadCursorError(places.timestamps[0], row or (), str(error)) from error
         if position != self.position:
             self.position, self.moved = position, True
+
+    def behind(self, bounds: Bounds, row: Row) -> Bounds:
+        """What is left of ``bounds`` behind ``row``, whose cursor no row behind it shares."""
+        places = self._places
+        assert places is not None
+        place = places.of(row)
+        if places.codec is None:
+            return replace(bounds, after_id=place[0])
+        return replace(bounds, after=place[0], after_id=None if places.incrementing < 0 else place[1])
 
     def finished(self) -> None:
         """The read has come to its end."""

@@ -83,8 +83,13 @@ class Bounds:
     """Inclusive."""
 
 
-def statement(relation: Relation, cursor: Cursor, bounds: Bounds, suffix: str = "") -> Select[Any] | TextClause:
-    """All columns of the rows after the position, in the cursor's order."""
+def statement(
+    relation: Relation, cursor: Cursor, bounds: Bounds, suffix: str = "", page: int | None = None, *, ties: bool = False
+) -> Select[Any] | TextClause:
+    """All columns of the rows after the position, in the cursor's order.
+
+    ``page``: so many rows at most, with ``ties`` also those that have the cursor of the last one.
+    """
     if not cursor.names:
         if relation.table is None:
             return text(f"{relation.query} {suffix}".strip().replace(":", "\\:"))
@@ -96,6 +101,8 @@ def statement(relation: Relation, cursor: Cursor, bounds: Bounds, suffix: str = 
         query = query.order_by(relation.coalesced(cursor.timestamps))
     if cursor.incrementing:
         query = query.order_by(relation.column(cursor.incrementing))
+    if page is not None:
+        query = query.fetch(page, with_ties=True) if ties else query.limit(page)
     return _suffixed(query, suffix)
 
 

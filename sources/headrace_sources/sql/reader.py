@@ -7,6 +7,7 @@ new, and which position goes with a batch, is for :mod:`headrace_sources.sql.pro
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
@@ -20,6 +21,7 @@ from headrace_sources.sql.dialects import Database
 from headrace_sources.sql.dialects.generic import Verdict
 from headrace_sources.sql.gap_free import Reach
 from headrace_sources.sql.offsets import Position, partition_of
+from headrace_sources.sql.pages import PageSize, Paging, Reading
 from headrace_sources.sql.progress import BadCursorError, Places, Progress
 from headrace_sources.sql.queries import Bounds, Cursor, Relation, probe, statement
 from headrace_sources.sql.rows import REFUSALS, NullInRequiredError, Shape, find_column, shape_of
@@ -48,6 +50,7 @@ class Source:
     unique: tuple[str, ...] = ()
     """Columns that no two rows have equal; empty = nobody knows."""
     reach: Reach = field(default_factory=Reach)
+    paging: Paging = Paging.NONE
 
     @property
     def topic(self) -> str:
@@ -62,6 +65,17 @@ def describe(connection: Connection, database: Database, relation: Relation) -> 
     result.close()
     primary_key = database.primary_key(connection, relation.table) if relation.table else ()
     return tuple(replace(column, nullable=False) if column.name in primary_key else column for column in columns)
+
+
+@dataclass
+class _Page:
+    """A part of a table that one statement reads."""
+
+    bounds: Bounds
+    wanted: int
+    rows: int = 0
+    first: Row | None = None
+    seconds: float = 0.0  # that the database was busy with it
 
 
 class TableReader:
@@ -96,12 +110,28 @@ class TableReader:
         self._result_fast: ServerJson | None = None  # what the open result's rows are made for; None = the plain path
         self._names: Sequence[str] = ()  # of what the open result's rows hold
         self._result: Stream | None = None
+        self._pages = PageSize(source.config.batch_rows, source.config.target_time / 1000)
+        self._page: _Page | None = None  # what the open result reads; None = everything
+        self._rest: Bounds | None = None  # what the reading that goes on has still to read; None = it has ended
+        self._reading: Reading | None = None  # of more than one page
+        self.told: str | None = None
+        """How far a long reading is, when there is something new to say."""
         self._kept: list[Row] = []  # the row that was fetched and not yet given out
 
     @property
     def open(self) -> bool:
         """Whether a result is being read."""
         return self._result is not None
+
+    @property
+    def more(self) -> bool:
+        """Whether the table has more pages, which may be read at once; between two of them no result is open."""
+        return self._rest is not None
+
+    @property
+    def remaining(self) -> int:
+        """About how many rows the reading that goes on has yet to read."""
+        return self._reading.remaining or 0 if self._reading is not None else 0
 
     @property
     def soon(self) -> bool:
@@ -114,6 +144,7 @@ class TableReader:
         if result is not None:
             result.close()
         self._kept = []
+        self._page = self._rest = None
 
     def read(self, connection: Connection) -> SourceBatch | None:
         """The next batch; None when there is none for now. With the last batch of a result the result is closed.
@@ -121,12 +152,15 @@ class TableReader:
         A batch without records only moves the position.
         """
         while True:
+            began = time.monotonic()
             if self._result is None:
                 self._result = self._execute(connection)
             if self._result is None:
                 return None if self.progress.settling else self._ended(None)
             try:
                 rows = self._fetch(connection, self._result)
+                if self._page is not None:
+                    self._page.seconds += time.monotonic() - began
                 if rows and not self._verified and not self._verify(connection):
                     continue
                 batch = self._batch(rows) if rows else None
@@ -137,12 +171,32 @@ class TableReader:
                 continue
             if self._kept:
                 return batch
+            rest = self._page_ended(rows)
             self.close()
             self._fast_rest = False
-            return self._ended(batch)
+            if rest is None:
+                return self._ended(batch)
+            self._rest = rest
+            return batch
+
+    def _page_ended(self, rows: Sequence[Row]) -> Bounds | None:
+        """What is to be read after a page that ends with ``rows``; None when it was the last."""
+        page = self._page
+        if page is None or page.rows < page.wanted:
+            return None
+        self._pages.took(page.rows, page.seconds)
+        rest = self.progress.behind(page.bounds, rows[-1])
+        self._reading = self._reading or Reading(str(self.source.relation))
+        start = self.progress.behind(page.bounds, page.first or rows[0])
+        if self.source.cursor.timestamps:
+            self.told = self._reading.reached(page.rows, start.after, rest.after, rest.before)
+        else:
+            self.told = self._reading.reached(page.rows, start.after_id, rest.after_id, rest.up_to_id)
+        return rest
 
     def _ended(self, batch: SourceBatch | None) -> SourceBatch | None:
-        """The last batch of a result, with the position behind all of it."""
+        """The last batch of a reading, with the position behind all of it."""
+        self._reading = self.told = None
         self.progress.finished()
         if batch is None and self.progress.moved:
             batch = SourceBatch(self.source.topic, [], source_partition=dict(self._partition))
@@ -160,10 +214,10 @@ class TableReader:
         for _ in range(3):
             if not self._planned:
                 self._plan(connection)
-            bounds = self._bounds(connection)
+            bounds = self._rest or self._bounds(connection)
             if bounds is None:
                 return None
-            query = statement(self.source.relation, self.source.cursor, bounds, self.source.config.query_suffix)
+            query = self._statement(bounds)
             if self._fast is not None and not self._fast_rest:
                 result = self._execute_fast(connection, query, self._fast)
                 if result is None:
@@ -184,6 +238,15 @@ class TableReader:
             code="sql.columns_changing",
             hint="restart the task when the table has settled",
         )
+
+    def _statement(self, bounds: Bounds) -> Query:
+        source = self.source
+        suffix = source.config.query_suffix
+        if source.paging is Paging.NONE:
+            return statement(source.relation, source.cursor, bounds, suffix)
+        self._page = _Page(bounds, self._pages.rows)
+        ties = source.paging is Paging.TIES
+        return statement(source.relation, source.cursor, bounds, suffix, self._page.wanted, ties=ties)
 
     def _execute_fast(self, connection: Connection, query: Query, fast: ServerJson) -> Stream | None:
         """None when the database cannot do it; the plain path then says why, or does it."""
@@ -215,6 +278,7 @@ class TableReader:
         return signature
 
     def _look(self, connection: Connection) -> None:
+        self._rest = None
         self._columns = describe(connection, self._database, self.source.relation)
         self._signature = self._shape = self._codec = None
         self._placed = False
@@ -293,6 +357,9 @@ class TableReader:
                 raise
             place, row = found
             raise self._bad_value(self._columns[place], row, f"{row[place]} is out of range") from error
+        if self._page is not None:
+            self._page.rows += len(rows) - len(self._kept)
+            self._page.first = self._page.first or (rows[0] if rows else None)
         self._kept = [rows.pop()] if len(rows) > wanted else []
         return rows
 

@@ -1,7 +1,8 @@
 """The SQL source's task: which table is due, and a batch of it.
 
-A table's result is read to its end before the next table begins, on one connection; the table that finished longest ago
-goes first. ``tasks.max`` is what reads several tables at once. Between polls no transaction is open.
+A table's turn is one page of it, read to its end on the task's one connection; then the table goes first that has been
+due for the longest time, so that a large table holds up the others for no longer than a page takes. ``tasks.max`` is
+what reads several tables at once. Between turns no transaction is open.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from datetime import UTC, datetime, timedelta
 from typing import ClassVar
 
 from headrace import ConfigError, Finding, RetriableError, Schedule, SourceBatch, SourceContext, SourceTask, Wait
-from headrace_sources.sql.catalog import Target, look_at, unread_rows
+from headrace_sources.sql.catalog import Target, look_at, paging_of, unread_rows
 from headrace_sources.sql.config import JdbcSourceConfig, SqlSourceConfig
 from headrace_sources.sql.config_rules import is_duration
 from headrace_sources.sql.dialects.generic import TableName
@@ -77,6 +78,7 @@ class SqlSourceTask(SourceTask):
             now = session.database.now(connection)
             reach, gaps = reach_of(connection, session.database, config)
             self._judge(gaps)
+            pagings = {target.relation: paging_of(connection, session.database, config, target) for target in targets}
         session.close_transaction()
         stored = stored_positions(context.offset_reader, [target.relation.table for target in targets], config.mode)
         initial = _initial(config, now)
@@ -97,6 +99,7 @@ class SqlSourceTask(SourceTask):
                 context.json_form,
                 target.primary_key or target.keys,
                 reach,
+                pagings[target.relation],
             )
             position = stored[target.relation.table] or initial
             self._turns.append(_Turn(TableReader(source, session.database, position), first))
@@ -157,9 +160,19 @@ class SqlSourceTask(SourceTask):
             self._current = None
             session.close_transaction()
             now = datetime.now(UTC)
-            turn.due = now + _SOON if reader.soon else self._schedule.next_after(now)
+            if reader.more:
+                turn.due = now
+            else:
+                turn.due = now + _SOON if reader.soon else self._schedule.next_after(now)
+            self._tell(reader)
             self._reasons.set(f"watermark of {reader.source.relation}", reader.progress.waits_for())
         return batch if batch is not None else Wait(0.0)
+
+    def _tell(self, reader: TableReader) -> None:
+        """How far long readings are."""
+        if reader.told is not None or not reader.more:
+            self._reasons.set(f"reading {reader.source.relation}", reader.told)
+        self._context.remaining(sum(turn.reader.remaining for turn in self._turns))
 
     def _admitted(self, session: Session) -> bool:
         admitted = session.admitted()

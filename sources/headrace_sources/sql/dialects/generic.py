@@ -142,6 +142,10 @@ class Database:
     def abandon(self, connection: Connection) -> None:
         """Give up a result that is still being read, where ending the transaction would read it to its end."""
 
+    def has_ties(self, connection: Connection) -> bool:
+        """Whether ``FETCH FIRST … ROWS WITH TIES`` is known."""
+        return False
+
     def sort_hint(self, connection: Connection, query: Select[Any]) -> str | None:
         """What to do so that ``query`` needs no sort; None when it needs none, or the database does not tell.
 

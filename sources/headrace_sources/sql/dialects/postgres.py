@@ -229,6 +229,11 @@ class Postgres(Database):
         found = connection.execute(text(_TABLES))
         return [Listed(TableName(schema, name), kind) for schema, name, kind in found]
 
+    def has_ties(self, connection: Connection) -> bool:
+        raw = connection.connection.dbapi_connection
+        assert isinstance(raw, psycopg.Connection)
+        return raw.info.server_version >= 130000
+
     def sort_hint(self, connection: Connection, query: Select[Any]) -> str | None:
         return postgres_explain.sort_hint(connection, query)
 

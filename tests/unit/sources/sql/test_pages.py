@@ -65,7 +65,7 @@ def test_a_long_reading_tells_rate_and_rest() -> None:
 
     assert text is not None
     assert text.startswith("reading table shop.orders: 2,000 rows, 200 a second, about 8,0")
-    assert text.endswith("to come, 40 seconds at this rate")
+    assert text.endswith("to come, 40 s at this rate")
     assert reading.reached(1000, 2001, 3000, 10_000) is None
 
 

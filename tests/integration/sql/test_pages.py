@@ -1,0 +1,138 @@
+"""Large tables are read in pages: short transactions, nobody starves, nothing is lost or doubled at their borders."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import psycopg
+import pytest
+
+from headrace import Wait
+from headrace.testing.driver import SourceDriver
+
+Sql = Callable[..., list[Any]]
+Drive = Callable[..., SourceDriver]
+Connect = Callable[..., psycopg.Connection[Any]]
+
+TABLE = "CREATE TABLE {0} (id int PRIMARY KEY, at timestamptz NOT NULL, note text); CREATE INDEX ON {0} (at)"
+ROWS = (
+    "INSERT INTO {0} SELECT n, '2024-01-01'::timestamptz + n / {2} * interval '1 s', 'x' FROM generate_series(1, {1}) n"
+)
+BY_ID = {"mode": "incrementing", "incrementing_column_name": "id"}
+BY_TIME = {"mode": "timestamp", "timestamp_column_name": "at"}
+BY_BOTH = {"mode": "timestamp+incrementing", "timestamp_column_name": "at", "incrementing_column_name": "id"}
+IN_TRANSACTION = (
+    "SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE 'headrace:%' AND xact_start IS NOT NULL"
+)
+
+
+@pytest.mark.parametrize("mode", [BY_ID, BY_TIME, BY_BOTH], ids=["incrementing", "timestamp", "both"])
+@pytest.mark.parametrize("same", [1, 7, 40], ids=["unique", "some-equal", "more-equal-than-a-page"])
+def test_everything_is_read_once_and_in_order(sql: Sql, drive: Drive, mode: dict[str, str], same: int) -> None:
+    sql(TABLE.format("t"))
+    sql(ROWS.format("t", 203, same))
+    driver = drive(table_whitelist="t", batch_max_rows="10", **mode)
+
+    found = driver.values("id")
+    assert sorted(found) == list(range(1, 204))
+    assert len(found) == 203
+
+
+@pytest.mark.parametrize("mode", [BY_ID, BY_TIME, BY_BOTH], ids=["incrementing", "timestamp", "both"])
+def test_no_transaction_is_open_between_two_pages(sql: Sql, drive: Drive, mode: dict[str, str]) -> None:
+    sql(TABLE.format("t"))
+    sql(ROWS.format("t", 100, 1))
+    driver = drive(table_whitelist="t", batch_max_rows="10", **mode)
+
+    driver.batch()  # the first page is one batch
+    assert sql(IN_TRANSACTION) == [(0,)]
+
+
+def test_a_large_table_lets_a_small_one_go_first(sql: Sql, drive: Drive) -> None:
+    sql(TABLE.format("large") + ";" + TABLE.format("small"))
+    sql(ROWS.format("large", 2_000, 1))
+    driver = drive(
+        table_whitelist="large,small", batch_max_rows="10", poll_interval_ms="1", query_target_ms="10", **BY_ID
+    )
+    driver.batch()
+    sql("INSERT INTO small VALUES (1, now(), 'news')")
+
+    topics: list[str] = []
+    while "t.small" not in topics:
+        topics.append(driver.batch().topic)
+    # Long before the large table's 2,000 rows were read.
+    assert len(topics) < 100
+
+
+def test_rows_that_are_committed_between_two_pages_are_read(sql: Sql, drive: Drive, connect: Connect) -> None:
+    sql(TABLE.format("t"))
+    sql("INSERT INTO t SELECT n * 2, '2024-01-01', 'x' FROM generate_series(1, 50) n")
+    late = connect()
+    late.execute("INSERT INTO t VALUES (5, '2024-01-01', 'behind'), (51, '2024-01-01', 'ahead')")
+    driver = drive(table_whitelist="t", batch_max_rows="10", **BY_ID)
+    found = [value["id"] for value in driver.batch().values]
+    late.commit()
+
+    while 5 not in found or 100 not in found:
+        found += [value["id"] for value in driver.batch().values]
+    assert sorted(found) == sorted([*range(2, 101, 2), 5, 51])
+
+
+def test_a_column_that_comes_between_two_pages(sql: Sql, drive: Drive) -> None:
+    sql(TABLE.format("t"))
+    sql(ROWS.format("t", 30, 1))
+    driver = drive(table_whitelist="t", batch_max_rows="10", **BY_ID)
+    driver.batch()
+    sql("ALTER TABLE t ADD COLUMN more text DEFAULT 'new'")
+
+    assert driver.values("more") == ["new"] * 20
+
+
+def test_a_task_resumes_in_the_middle(sql: Sql, drive: Drive) -> None:
+    sql(TABLE.format("t"))
+    sql(ROWS.format("t", 100, 3))
+    first = drive(table_whitelist="t", batch_max_rows="10", **BY_BOTH)
+    found: list[int] = []
+    for _ in range(4):
+        batch = first.batch()
+        first.store(batch)
+        found += [value["id"] for value in batch.values]
+    first.stop()
+
+    found += drive(first.offsets, table_whitelist="t", batch_max_rows="10", **BY_BOTH).values("id")
+    assert found == list(range(1, 101))
+
+
+@pytest.mark.parametrize(
+    ("setup", "keys"),
+    [
+        ("DROP INDEX t_at_idx", BY_TIME),
+        ("SELECT 1", {**BY_TIME, "transaction_isolation_mode": "REPEATABLE_READ"}),
+    ],
+    ids=["no-index", "one-view-of-the-data"],
+)
+def test_one_statement_reads_everything_where_pages_would_not_do(
+    sql: Sql, drive: Drive, setup: str, keys: dict[str, str]
+) -> None:
+    sql(TABLE.format("t"))
+    sql(ROWS.format("t", 100, 1))
+    sql(setup)
+    driver = drive(table_whitelist="t", batch_max_rows="10", **keys)
+
+    driver.batch()
+    assert sql(IN_TRANSACTION) == [(1,)]
+    assert len(driver.values("id")) == 90
+
+
+def test_pages_grow_towards_the_wanted_time(sql: Sql, drive: Drive) -> None:
+    sql(TABLE.format("t"))
+    sql(ROWS.format("t", 5_000, 1))
+    driver = drive(table_whitelist="t", batch_max_rows="10", query_target_ms="10m", **BY_ID)
+    open_after = []
+    while not isinstance(answer := driver.poll(), Wait) or answer.seconds == 0:
+        open_after.append(sql(IN_TRANSACTION) == [(1,)])
+
+    # 1, 2, 4 … batches a page, at most 64; after the last batch of each no transaction is open.
+    ends = [place for place, is_open in enumerate(open_after) if not is_open]
+    assert ends[:7] == [0, 2, 6, 14, 30, 62, 126]
