@@ -47,7 +47,7 @@ def test_a_statement_that_takes_too_long_is_given_up_and_said_so(sql: Sql, drive
 
 def test_whoever_is_over_the_budget_waits_and_says_so(sql: Sql, drive: Drive) -> None:
     sql(ROWS)
-    keys = {"table_whitelist": "t", "batch_max_rows": "10", "connection_max_queries": "1"}
+    keys = {"table_whitelist": "t", "mode": "bulk", "batch_max_rows": "10", "connection_max_queries": "1"}
     second = drive(**keys)
     first = drive(**keys)
     first.batch()  # its result is open
@@ -74,7 +74,7 @@ def test_an_open_result_ends_with_its_task(
     sql: Sql, drive: Drive, connect: Callable[..., psycopg.Connection[Any]]
 ) -> None:
     sql(ROWS)
-    keys = {"table_whitelist": "t", "batch_max_rows": "10", "connection_max_queries": "1"}
+    keys = {"table_whitelist": "t", "mode": "bulk", "batch_max_rows": "10", "connection_max_queries": "1"}
     second = drive(**keys)
     first = drive(**keys)
     first.batch()
