@@ -25,6 +25,7 @@ BY_TIME = {"table_whitelist": "orders", "mode": "timestamp", "timestamp_column_n
 BY_BOTH = {**BY_TIME, "mode": "timestamp+incrementing", "incrementing_column_name": "id"}
 # Nothing is read again after a restart: the gap-free cursor goes back two seconds, which here are all rows.
 EXACT = {"cursor_gap_free": "off"}
+ONE_RESULT = {"transaction_isolation_mode": "REPEATABLE_READ"}  # not pages
 PARTITION = {"protocol": "1", "table": "public.orders"}
 QUERY = {
     "query": "SELECT o.id, o.at, c.name FROM orders o LEFT JOIN customers c ON c.id = o.customer "
@@ -188,7 +189,7 @@ def test_e56_columns_change_while_the_task_runs(drive: Drive, sql: Sql) -> None:
 def test_columns_change_while_a_result_is_read(drive: Drive, sql: Sql, connect: Connect) -> None:
     """PostgreSQL makes ALTER TABLE wait until the result is read; the next one has the new columns."""
     sql("INSERT INTO orders (note) SELECT 'x' FROM generate_series(1, 6)")
-    driver = drive(**BY_ID, batch_max_rows="2")
+    driver = drive(**BY_ID, **ONE_RESULT, batch_max_rows="2")
     first = driver.batch()
     other = connect(autocommit=True)
     other.execute("SET lock_timeout = '50ms'")
@@ -242,7 +243,7 @@ def test_a_result_is_streamed(drive: Drive, sql: Sql) -> None:
 
 def test_the_connection_is_lost_in_the_middle(drive: Drive, sql: Sql) -> None:
     sql("INSERT INTO orders (note) SELECT 'x' FROM generate_series(1, 10)")
-    driver = drive(**BY_ID, batch_max_rows="3")
+    driver = drive(**BY_ID, **ONE_RESULT, batch_max_rows="3")
     found = [value["id"] for value in driver.batch().values]
     sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'headrace:test-0'")
     errors: list[RetriableError] = []
@@ -263,7 +264,7 @@ def test_the_connection_is_lost_in_the_middle(drive: Drive, sql: Sql) -> None:
 def test_isolation(drive: Drive, sql: Sql, connect: Connect) -> None:
     """With REPEATABLE READ all batches of a result are of one moment, whoever writes meanwhile."""
     sql("INSERT INTO orders (note) SELECT 'old' FROM generate_series(1, 6)")
-    driver = drive(**BY_ID, batch_max_rows="2", transaction_isolation_mode="REPEATABLE_READ")
+    driver = drive(**BY_ID, **ONE_RESULT, batch_max_rows="2")
     driver.batch()
     [(level,)] = sql(
         "SELECT count(*) FROM pg_stat_activity "
