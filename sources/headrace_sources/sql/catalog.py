@@ -53,6 +53,7 @@ def look_at(
     timestamps = tuple(_column(name, columns, relation, wanted.timestamps_key, findings) for name in wanted.timestamps)
     incrementing = _incrementing(config, wanted, columns, primary_key, relation, findings)
     keys = _keys(config, columns, primary_key, relation, findings)
+    findings += _delete_findings(config, columns, keys, relation)
     cursor = Cursor(tuple(timestamps), incrementing)
     if any(item.severity == "error" for item in findings):
         return None, findings
@@ -187,6 +188,21 @@ def _keys(
         hint = "name the key's columns in pk.fields and set pk.mode to fields, or set pk.mode to none"
         findings.append(Finding("sql.no_primary_key", text, "pk.mode", hint))
     return primary_key if config.pk_mode in ("auto", "primary_key") else ()
+
+
+def _delete_findings(
+    config: SqlSourceConfig, columns: Sequence[Column], keys: Sequence[str], relation: Relation
+) -> list[Finding]:
+    findings: list[Finding] = []
+    if config.delete_detection == "none":
+        return findings
+    if not keys:
+        text = f"delete.detection {config.delete_detection} needs a record key, and {relation} has none"
+        hint = "name the key's columns in pk.fields"
+        findings.append(Finding("sql.no_primary_key", text, "pk.fields", hint))
+    if config.delete_detection == "soft":
+        _column(config.soft_column, columns, relation, "delete.soft.column", findings)
+    return findings
 
 
 def _cursor_findings(

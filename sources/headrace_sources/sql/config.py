@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar, Literal, Self
 
 from headrace import LOWER, UPPER, CommaList, Duration, Finding, Rhythm, Secret, family, key
 from headrace_sources.sql.config_rules import DURATION, config_problems
-from headrace_sources.sql.load_config import LoadConfig
+from headrace_sources.sql.delete_config import DeleteConfig
 
 Mode = Annotated[Literal["bulk", "incrementing", "timestamp", "timestamp+incrementing"], LOWER]
 NumericMapping = Annotated[Literal["none", "precision_only", "best_fit", "best_fit_eager_double"], LOWER]
@@ -45,7 +45,7 @@ _INSTEAD = {
 }
 
 
-class SqlSourceConfig(LoadConfig):
+class SqlSourceConfig(DeleteConfig):
     """Keys of the SQL source connector."""
 
     url: str = key(

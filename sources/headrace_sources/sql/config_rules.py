@@ -32,6 +32,7 @@ def config_problems(config: SqlSourceConfig) -> Iterable[Finding]:
     yield from _query(config, backend)
     yield from _columns(config)
     yield from _overlap(config)
+    yield from _deletes(config)
     yield from _zone(config)
     yield from _topic(config)
     yield from _keys(config)
@@ -121,6 +122,23 @@ def _mapping(config: SqlSourceConfig, mode: str, key: str, entries: Sequence[str
     elif entries and mode not in config.mode:
         text = f"{key} has no effect with mode {config.mode}"
         yield Finding("config.no_effect", text, key, "remove it", severity="warning")
+
+
+def _deletes(config: SqlSourceConfig) -> Iterable[Finding]:
+    if config.delete_detection == "none":
+        return
+    if config.pk_mode == "none":
+        text = f"delete.detection {config.delete_detection} needs a record key, and pk.mode is none"
+        yield Finding("config.missing_key", text, "pk.mode", "set pk.mode to primary_key, or to fields with pk.fields")
+    if config.delete_detection == "soft":
+        if not config.soft_column:
+            text = "delete.detection soft needs delete.soft.column"
+            yield Finding("config.missing_key", text, "delete.soft.column", "name the column that marks deleted rows")
+        return
+    schedule = config.reconcile_schedule
+    if not is_duration(schedule) and len(schedule.split()) != 5:
+        text = f"Invalid value {schedule} for configuration delete.reconcile.schedule: neither duration nor cron"
+        yield Finding("config.invalid_value", text, "delete.reconcile.schedule", "write 1h, 30m, or '0 3 * * *'")
 
 
 def _overlap(config: SqlSourceConfig) -> Iterable[Finding]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -125,6 +126,29 @@ def in_order(relation: Relation, cursor: Cursor) -> Select[Any]:
     """One row, the first in the cursor's order: for asking the planner how it would find it."""
     order = [relation.coalesced(cursor.timestamps)] if cursor.timestamps else [relation.column(cursor.incrementing)]
     return select(literal_column("*")).select_from(relation.clause()).order_by(*order).limit(1)
+
+
+def keys_behind(relation: Relation, names: Sequence[str], last: Sequence[Any] | None, rows: int) -> Select[Any]:
+    """The next ``rows`` keys behind ``last``, in their order; keys with NULL in them are left out."""
+    columns = [relation.column(name) for name in names]
+    query: Select[Any] = select(*columns).select_from(relation.clause()).order_by(*columns).limit(rows)
+    query = query.where(*(column.is_not(None) for column in columns))
+    if last is None:
+        return query
+    # Written out: not every database uses an index for (a, b) > (x, y). The first condition is for it, too.
+    ways = [
+        and_(*(columns[before] == last[before] for before in range(place)), columns[place] > last[place])
+        for place in range(len(columns))
+    ]
+    return query.where(columns[0] >= last[0], or_(*ways))
+
+
+def keys_among(relation: Relation, names: Sequence[str], keys: Sequence[Sequence[Any]]) -> Select[Any]:
+    """Those of ``keys`` that there are."""
+    columns = [relation.column(name) for name in names]
+    same = [and_(*(column == value for column, value in zip(columns, key, strict=True))) for key in keys]
+    query: Select[Any] = select(*columns).select_from(relation.clause()).where(or_(*same))
+    return query
 
 
 def probe(relation: Relation) -> Select[Any]:

@@ -17,9 +17,11 @@ from sqlalchemy import Connection
 
 from headrace import ConfigError, JsonForm, Schema, SourceBatch, TaskError, schema
 from headrace_sources.sql.config import SqlSourceConfig
+from headrace_sources.sql.deletes import deleted
 from headrace_sources.sql.dialects import Database
 from headrace_sources.sql.dialects.generic import Verdict
 from headrace_sources.sql.gap_free import Reach
+from headrace_sources.sql.ledger import Ledger
 from headrace_sources.sql.offsets import Position, partition_of
 from headrace_sources.sql.pages import PageSize, Paging, Reading
 from headrace_sources.sql.progress import BadCursorError, Places, Progress
@@ -51,6 +53,8 @@ class Source:
     """Columns that no two rows have equal; empty = nobody knows."""
     reach: Reach = field(default_factory=Reach)
     paging: Paging = Paging.NONE
+    ledger: Ledger | None = None
+    """Takes the keys of what is sent."""
 
     @property
     def topic(self) -> str:
@@ -291,7 +295,11 @@ class TableReader:
         """Find the fast path, if there is one."""
         form = self.source.json_form
         self._planned, self._fast = True, None
-        if form is None or any(column.kind is Kind.UNKNOWN for column in self._columns):
+        if (
+            form is None
+            or self.source.config.delete_detection == "soft"
+            or any(column.kind is Kind.UNKNOWN for column in self._columns)
+        ):
             return
         names = [column.name for column in self._columns]
         wanted = [names[find_column(names, name)] for name in (*self.source.cursor.names, *self.source.identity)]
@@ -392,7 +400,19 @@ class TableReader:
         elif self.source.keys:
             batch.keys = [{name: value[name] for name in self.source.keys} for value in values]
         batch.key_schema = self._key_schema
+        self._account(rows, batch)
         return batch
+
+    def _account(self, rows: Sequence[Row], batch: SourceBatch) -> None:
+        """Rows that are marked as deleted become tombstones; the ledger hears of keys before anybody else does."""
+        if self.source.config.delete_detection == "soft":
+            mark = self._place(self.source.config.soft_column, "delete.soft.column")
+            batch.values = [
+                None if deleted(row[mark]) else value for row, value in zip(rows, batch.values, strict=True)
+            ]
+        if self.source.ledger is not None:
+            places = [find_column(self._names, name) for name in self.source.keys]
+            self.source.ledger.add([tuple(row[place] for place in places) for row in rows])
 
     def _convert(self, rows: Sequence[Row]) -> tuple[Shape, list[dict[str, Any]]]:
         shape = self._shape_for(rows)

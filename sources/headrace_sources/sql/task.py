@@ -24,6 +24,7 @@ from headrace_sources.sql.offsets import Position, stored_positions
 from headrace_sources.sql.reader import Source, TableReader
 from headrace_sources.sql.reasons import Reasons
 from headrace_sources.sql.session import Session
+from headrace_sources.sql.sweeps import Sweeps
 from headrace_sources.sql.tables import wanted_tables
 from headrace_sources.sql.timestamps import from_json
 from headrace_sources.sql.types import TypeMapping
@@ -56,6 +57,7 @@ class SqlSourceTask(SourceTask):
         self._canceller: Canceller | None = None
         self._turns: list[_Turn] = []
         self._current: _Turn | None = None
+        self._sweeps: Sweeps | None = None
 
     def start(self, context: SourceContext) -> None:
         """Connect, look at every table, find the stored positions."""
@@ -88,7 +90,10 @@ class SqlSourceTask(SourceTask):
         zone = find_zone(config.timezone)
         assert zone is not None, "the configuration was validated"
         mapping = TypeMapping(config.numeric, config.granularity, zone, config.temporal == "text")
+        self._sweeps = Sweeps(config, context, session, self._reasons)
         for target in targets:
+            position = stored[target.relation.table]
+            ledger = self._sweeps.open_ledger(target, mapping, position is not None)
             source = Source(
                 target.relation,
                 target.cursor,
@@ -100,9 +105,9 @@ class SqlSourceTask(SourceTask):
                 target.primary_key or target.keys,
                 reach,
                 pagings[target.relation],
+                ledger,
             )
-            position = stored[target.relation.table] or initial
-            self._turns.append(_Turn(TableReader(source, session.database, position), first))
+            self._turns.append(_Turn(TableReader(source, session.database, position or initial), first))
 
     def _targets(self, config: SqlSourceConfig, tables: Sequence[TableName | None]) -> list[Target]:
         assert self._session is not None
@@ -133,10 +138,18 @@ class SqlSourceTask(SourceTask):
         """One batch of the table whose turn it is. Raises RetriableError, ConfigError, EnvironmentFault, TaskError."""
         session = self._session
         assert session is not None
+        assert self._sweeps is not None
         if self._context.stop_event.is_set():
             return Wait(0.0)
         turn = self._current or min(self._turns, key=lambda turn: turn.due)
-        if self._current is None and (wait := (turn.due - datetime.now(UTC)).total_seconds()) > 0:
+        if self._current is None:
+            # Never beside an open result: what is gone now may still be in it, and would follow its own tombstone.
+            rows_wait = turn.due <= datetime.now(UTC)
+            step = self._sweeps.step(rows_wait, lambda: self._hold_back(session))
+            if step is not None:
+                return step
+        due = min(filter(None, (turn.due, self._sweeps.due)))
+        if self._current is None and (wait := (due - datetime.now(UTC)).total_seconds()) > 0:
             if wait > _KEEP_OPEN:
                 session.release()
             return Wait(wait)
@@ -197,6 +210,11 @@ class SqlSourceTask(SourceTask):
         self._reasons.set("lag", None)
         return 0.0
 
+    def acknowledged(self, batch: SourceBatch) -> None:
+        """Tombstones that are in Kafka are known to be."""
+        if self._sweeps is not None:
+            self._sweeps.acknowledged(batch)
+
     def stop(self) -> None:
         """Close the connection. May be called at any time."""
         canceller, self._canceller = self._canceller, None
@@ -207,6 +225,9 @@ class SqlSourceTask(SourceTask):
             for turn in self._turns:
                 session.give_up(turn.reader.close)
             session.release()
+        sweeps, self._sweeps = self._sweeps, None
+        if sweeps is not None:
+            sweeps.close()
         self._turns, self._current = [], None
 
 

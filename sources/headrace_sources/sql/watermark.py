@@ -16,7 +16,7 @@ Place = tuple[Any, ...]
 """Compared as tuples are."""
 
 BEGINNING: Place = ()
-ANYONE = "*"
+ANYONE = ("*",)
 """For :attr:`Transaction.heir_of`: of whichever transaction has disappeared."""
 
 
@@ -25,14 +25,14 @@ class Transaction:
     """An open transaction, as far as the watermark cares. Others than open ones are never mentioned.
 
     Some databases give a transaction a new name in the middle of its life: ``line`` names those that may be renamed,
-    ``heir_of`` the line that a new name may continue.
+    ``heir_of`` the lines that a new name may continue.
     """
 
     name: str
     behind: Place = BEGINNING
     """It writes only behind this place."""
     line: str = ""
-    heir_of: str = ""
+    heir_of: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +94,7 @@ class Watermark:
                 if item.heir_of == ANYONE:
                     known.behind = min((known.behind, *(other.behind for other in gone.values())))
                 elif item.heir_of:
-                    same = (other.behind for other in self._open.values() if other.line == item.heir_of)
+                    same = (other.behind for other in self._open.values() if other.line in item.heir_of)
                     known.behind = min((known.behind, *same))
             still[name] = known
         self.resume = min((self.resume, *(item.behind for item in gone.values())))

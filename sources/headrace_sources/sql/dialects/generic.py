@@ -44,7 +44,7 @@ class OpenTransaction(NamedTuple):
     age: float | None = None
     """Seconds, by the database's clock."""
     line: str = ""
-    heir_of: str = ""
+    heir_of: tuple[str, ...] = ()
 
 
 class Listed(NamedTuple):

@@ -26,7 +26,8 @@ from sqlalchemy import (
 )
 from sqlalchemy.sql import quoted_name
 
-from headrace_sources.sql.dialects.generic import Database, Listed, TableName, Verdict, run_raw
+from headrace_sources.sql.dialects import innodb
+from headrace_sources.sql.dialects.generic import Database, Listed, OpenTransaction, TableName, Verdict, run_raw
 from headrace_sources.sql.server_json import Query, Stream
 from headrace_sources.sql.types import Column, Kind, Normaliser
 
@@ -153,6 +154,12 @@ class MySql(Database):
     def now(self, connection: Connection) -> datetime:
         said: datetime = connection.execute(text("SELECT UTC_TIMESTAMP(6)")).scalar_one()
         return (datetime.fromisoformat(said) if isinstance(said, str) else said).replace(tzinfo=UTC)
+
+    def blindness(self, connection: Connection) -> str | None:
+        return innodb.blindness(connection)
+
+    def open_transactions(self, connection: Connection) -> Sequence[OpenTransaction]:
+        return innodb.open_transactions(connection)
 
     def stream(self, connection: Connection, query: Query) -> Stream:
         raw = connection.connection.dbapi_connection

@@ -45,10 +45,11 @@ class Writer:
             text(f"INSERT INTO late ({names}) VALUES ({', '.join(':' + column for column in row)})"), row
         )
 
-    def update(self, name: str, new: str, updated_at: datetime | None = None) -> None:
+    def update(self, identity: int, new: str) -> None:
+        """By the primary key: InnoDB would lock every row that it looks at."""
         self.connection.execute(
-            text("UPDATE late SET name = :new, updated_at = :at WHERE name = :name"),
-            {"name": name, "new": new, "at": updated_at or self.now()},
+            text("UPDATE late SET name = :new, updated_at = :at WHERE id = :id"),
+            {"id": identity, "new": new, "at": self.now()},
         )
 
     def commit(self) -> None:

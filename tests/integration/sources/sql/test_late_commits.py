@@ -13,13 +13,14 @@ import pytest
 
 from headrace_sources.sql import gap_free
 from headrace_sources.sql.dialects.generic import Database
+from headrace_sources.sql.dialects.mysql import MySql
 from tests.integration.sources.sql.late import Reading, Scene, scene
 
 MODES = ["incrementing", "timestamp", "timestamp+incrementing"]
 STAMPED = MODES[1:]
 
 
-@pytest.fixture(params=["postgres"])
+@pytest.fixture(params=["postgres", "mariadb"])
 def late(request: pytest.FixtureRequest) -> Iterator[Scene]:
     fixture = {"postgres": "database", "mariadb": "mariadb_database"}[request.param]
     with scene(request.getfixturevalue(fixture)) as made:
@@ -66,11 +67,11 @@ def insert(late: Scene, reading: Reading) -> None:
 
 
 def update(late: Scene, reading: Reading) -> None:
-    late.run("INSERT INTO late (name) VALUES ('one'), ('two')")
+    late.run("INSERT INTO late (id, name) VALUES (1, 'one'), (2, 'two')")
     reading.round()
     early, other = late.writer(), late.writer()
-    early.update("one", "late")
-    other.update("two", "early")
+    early.update(1, "late")
+    other.update(2, "early")
     other.commit()
     assert "early" in reading.round()
     early.commit()
@@ -189,12 +190,13 @@ def test_a_clock_that_is_set_back(
 ) -> None:
     """By five seconds, for the reader and for the stamps of the writers."""
     behind = timedelta(0)
-    ask = Database.now
+    kind = MySql if late.engine.dialect.name == "mysql" else Database
+    ask = kind.now
 
-    def now(self: Database, connection: Any) -> Any:
+    def now(self: Any, connection: Any) -> Any:
         return ask(self, connection) - behind
 
-    monkeypatch.setattr(Database, "now", now)
+    monkeypatch.setattr(kind, "now", now)
     reader = reading(mode, cursor_gap_free=gap_free)
     writer = late.writer()
     writer.insert("before", updated_at=writer.now())

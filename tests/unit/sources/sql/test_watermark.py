@@ -177,7 +177,7 @@ def test_without_fences_what_was_read_is_all_there_is() -> None:
 def test_a_new_name_continues_what_its_line_began(line: str, expected: Any) -> None:
     mark = Watermark((4,))
     mark.observe(Fence((10,), [Transaction("statement", line="7")]))
-    mark.observe(Fence((20,), [Transaction("transaction", heir_of=line)]))
+    mark.observe(Fence((20,), [Transaction("transaction", heir_of=(line,))]))
 
     assert mark.open == {"transaction": expected}
 

@@ -1,0 +1,104 @@
+"""What is open in InnoDB, of MariaDB and MySQL.
+
+``information_schema.innodb_trx`` is a copy that the server renews only when nobody has read it for a tenth of a second,
+so each question carries a mark of its own: a copy in which the asking statement finds itself is newer than it. A
+statement takes its time when it begins, which may be long before it has a transaction (it waits for a table's metadata
+lock), so running statements count, too; and a transaction is renamed by its first write.
+
+https://mariadb.com/kb/en/information-schema-innodb_trx-table/,
+https://dev.mysql.com/doc/refman/8.4/en/innodb-information-schema-internal-data.html
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import time
+from collections.abc import Callable, Sequence
+
+from sqlalchemy import Connection, text
+
+from headrace import RetriableError
+from headrace_sources.sql.dialects.generic import OpenTransaction
+
+_RENEWED_AFTER = 0.11
+"""Seconds that nobody may read for the copy to be renewed."""
+_PATIENCE = 5.0
+_WRITES = 2**48
+"""Transactions that have written have ids below this; others are shown with an address in memory."""
+_marks = itertools.count(1)
+
+# MySQL has no query_id: the second in which the statement began stands for it.
+_STATEMENTS = """
+    SELECT id, {query}, user, coalesce(db, '') FROM information_schema.processlist
+    WHERE id <> connection_id() AND command NOT IN ('Sleep', 'Daemon', 'Binlog Dump', 'Binlog Dump GTID', 'Connect')
+"""
+_TRANSACTIONS = """
+    SELECT /* {mark} */ trx_id, trx_mysql_thread_id, cast(trx_started AS char), coalesce(trx_query, ''),
+        timestampdiff(second, trx_started, now()), trx_mysql_thread_id = connection_id()
+    FROM information_schema.innodb_trx
+"""
+
+
+def blindness(connection: Connection) -> str | None:
+    """Why the open transactions cannot be named; None = they can."""
+    if connection.execute(text("SELECT @@global.read_only")).scalar_one() not in (0, "0", "OFF", False):
+        return "the server is read-only, a replica, which does not know the transactions that are open on its primary"
+    granted = "SELECT count(*) FROM information_schema.user_privileges WHERE privilege_type = 'PROCESS'"
+    if connection.execute(text(granted)).scalar_one():
+        return None
+    return "the user may not see open transactions; GRANT PROCESS ON *.* TO it"
+
+
+def open_transactions(
+    connection: Connection, monotonic: Callable[[], float] = time.monotonic, pause: Callable[[float], None] = time.sleep
+) -> Sequence[OpenTransaction]:
+    """All of them, and the statements that have none yet. Raises RetriableError."""
+    mariadb = bool(getattr(connection.dialect, "is_mariadb", False))
+    query = "query_id" if mariadb else "unix_timestamp() - time"
+    # Statements first: what has got a transaction until the second question is in both answers.
+    running = connection.execute(text(_STATEMENTS.format(query=query))).all()
+    end = monotonic() + _PATIENCE
+    while (found := _transactions(connection)) is None:
+        if monotonic() > end:
+            raise RetriableError(
+                "the list of open transactions is older than the question: others read it all the time",
+                code="sql.busy",
+                hint="read information_schema.innodb_trx less often elsewhere, or set cursor.overlap",
+            )
+        pause(_RENEWED_AFTER)
+    with_transaction = {item.line for item in found} | {line for item in found for line in item.heir_of}
+    statements = [
+        OpenTransaction(
+            f"statement {thread}/{number}", f"connection {thread} (user {user}, database '{db}')", line=f"s{thread}"
+        )
+        for thread, number, user, db in running
+        if f"s{thread}" not in with_transaction
+    ]
+    return [*found, *statements]
+
+
+def _transactions(connection: Connection) -> list[OpenTransaction] | None:
+    """None when the server's copy is an old one."""
+    connection.rollback()
+    connection.execute(text("START TRANSACTION WITH CONSISTENT SNAPSHOT"))
+    mark = f"headrace {os.getpid()} {next(_marks)}"
+    rows = connection.execute(text(_TRANSACTIONS.format(mark=mark))).all()
+    connection.rollback()
+    if not any(int(own) and mark in query for *_, query, _, own in rows):
+        return None
+    found = []
+    for number, thread, started, _, age, own in rows:
+        if int(own):
+            continue
+        # A prepared transaction (XA) whose connection has gone keeps its number.
+        writes = str(number).isdecimal() and int(number) < _WRITES
+        who = f"transaction {number} of connection {thread}"
+        if writes:
+            found.append(
+                OpenTransaction(f"transaction {number}", who, age=float(age), heir_of=(f"s{thread}", f"r{thread}"))
+            )
+        else:
+            name = f"reading {thread}/{started}"
+            found.append(OpenTransaction(name, who, age=float(age), line=f"r{thread}", heir_of=(f"s{thread}",)))
+    return found

@@ -1,0 +1,414 @@
+"""Rows that are gone become tombstones: by a mark in the row, or by comparing keys with those that were sent."""
+
+from __future__ import annotations
+
+import sqlite3
+import tempfile
+from collections.abc import Callable
+from contextlib import ExitStack
+from datetime import date, datetime, time, timedelta
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, rule
+
+from headrace import ConfigError, EnvironmentFault, SourceBatch
+from headrace.testing.contexts import Offsets
+from headrace.testing.driver import SourceDriver
+from headrace.testing.waiting import eventually
+from headrace_sources.sql import SqlSourceConnector, deletes
+from headrace_sources.sql.deletes import deleted
+from headrace_sources.sql.ledger import Ledger, decoded, encoded
+
+Drive = Callable[..., SourceDriver]
+Sql = Callable[[str], list[Any]]
+
+
+class Topic:
+    """The last value of each key, as a compacted topic ends up."""
+
+    def __init__(self) -> None:
+        self.last: dict[Any, Any] = {}
+        self.tombstones: list[Any] = []
+
+    def take(self, batches: list[SourceBatch]) -> None:
+        for batch in batches:
+            for key, value in zip(batch.keys or [], batch.values, strict=True):
+                name = tuple(key.values()) if isinstance(key, dict) else key
+                if value is None:
+                    self.tombstones.append(name)
+                    self.last.pop(name, None)
+                else:
+                    self.last[name] = value
+
+
+@pytest.fixture
+def reconciled(drive: Drive, tmp_path: Path) -> Drive:
+    def start(offsets: Offsets | None = None, /, **keys: str) -> SourceDriver:
+        wanted = {
+            "delete_detection": "reconcile",
+            "delete_reconcile_schedule": "5",
+            "delete_ledger_directory": str(tmp_path / "ledgers"),
+            "delete_max_fraction": "1",
+            "table_whitelist": "t",
+        }
+        return drive(offsets, **{**wanted, **keys})
+
+    return start
+
+
+def settle(driver: SourceDriver, topic: Topic, keys: set[Any]) -> None:
+    def settled() -> bool:
+        """the topic holds just these keys"""
+        topic.take(driver.drain())
+        return set(topic.last) == keys
+
+    eventually(settled)
+
+
+def compare_once(driver: SourceDriver, topic: Topic) -> None:
+    """Until a comparison has begun and ended."""
+    [sweep] = driver.task._sweeps._sweeps  # type: ignore[attr-defined]
+    began = sweep.ledger.walk
+
+    def ended() -> bool:
+        """a comparison is over"""
+        topic.take(driver.drain())
+        return bool(sweep.ledger.walk > began) and not sweep.active
+
+    eventually(ended)
+
+
+# Marked rows.
+
+
+@pytest.fixture
+def soft(drive: Drive) -> Drive:
+    def start(offsets: Offsets | None = None, /, **keys: str) -> SourceDriver:
+        return drive(
+            offsets, **{"delete_detection": "soft", "delete_soft_column": "gone", "table_whitelist": "t", **keys}
+        )
+
+    return start
+
+
+def test_a_marked_row_is_a_tombstone_in_its_place(sqlite: Sql, soft: Drive) -> None:
+    sqlite("CREATE TABLE t (id INTEGER PRIMARY KEY, gone INTEGER); INSERT INTO t VALUES (1, 0), (2, 1), (3, NULL);")
+    [batch] = soft().drain()
+
+    assert batch.keys == [1, 2, 3]
+    assert [value and value["id"] for value in batch.values] == [1, None, 3]
+
+
+@pytest.mark.parametrize("value", [None, False, 0, Decimal(0), "", " ", "f", "FALSE", "no", "0"])
+def test_these_do_not_mark(value: Any) -> None:
+    assert not deleted(value)
+
+
+@pytest.mark.parametrize("value", [True, 1, -1, Decimal("0.5"), "t", "yes", "deleted", datetime(2024, 1, 1), date.max])
+def test_these_mark(value: Any) -> None:
+    assert deleted(value)
+
+
+def test_a_mark_that_is_no_column_is_an_error_that_names_the_nearest(sqlite: Sql, soft: Drive) -> None:
+    sqlite("CREATE TABLE t (id INTEGER PRIMARY KEY, deleted INTEGER)")
+    with pytest.raises(ConfigError) as caught:
+        soft(delete_soft_column="delete")
+
+    [finding] = caught.value.findings
+    assert (finding.code, finding.key) == ("sql.missing_column", "delete.soft.column")
+    assert "deleted" in finding.hint
+
+
+@pytest.mark.parametrize("how", ["soft", "reconcile"])
+def test_a_table_without_a_key_is_an_error(sqlite: Sql, soft: Drive, how: str) -> None:
+    sqlite("CREATE TABLE t (id INTEGER NOT NULL, gone INTEGER)")
+    with pytest.raises(ConfigError) as caught:
+        soft(delete_detection=how, incrementing_column_name="id")
+
+    assert "sql.no_primary_key" in [finding.code for finding in caught.value.findings]
+
+
+@pytest.mark.parametrize(
+    ("keys", "wrong"),
+    [
+        ({"delete.detection": "soft"}, "delete.soft.column"),
+        ({"delete.detection": "reconcile", "pk.mode": "none"}, "pk.mode"),
+        ({"delete.detection": "reconcile", "delete.reconcile.schedule": "often"}, "delete.reconcile.schedule"),
+        ({"delete.detection": "reconcile", "delete.max.fraction": "2"}, "delete.max.fraction"),
+        ({"delete.detection": "hard"}, "delete.detection"),
+    ],
+)
+def test_a_wrong_configuration_is_an_error_of_its_key(keys: dict[str, str], wrong: str) -> None:
+    given = {"connection.url": "sqlite:///x.db", "table.whitelist": "t", "mode": "incrementing", **keys}
+    _, findings = SqlSourceConnector.config_model.validate_properties(given)
+
+    assert [finding.key for finding in findings if finding.severity == "error"] == [wrong]
+
+
+# Comparing.
+
+
+def test_a_row_that_is_gone_becomes_a_tombstone(sqlite: Sql, reconciled: Drive) -> None:
+    sqlite("CREATE TABLE t (id INTEGER PRIMARY KEY, name TEXT); INSERT INTO t VALUES (1, 'a'), (2, 'b'), (3, 'c');")
+    driver, topic = reconciled(), Topic()
+    settle(driver, topic, {1, 2, 3})
+    sqlite("DELETE FROM t WHERE id = 2")
+    settle(driver, topic, {1, 3})
+    compare_once(driver, topic)
+
+    assert topic.tombstones == [2]
+
+
+def test_keys_of_several_columns_and_types(sqlite: Sql, reconciled: Drive) -> None:
+    sqlite("CREATE TABLE t (id INTEGER NOT NULL, a TEXT NOT NULL, b DECIMAL(9, 2) NOT NULL, PRIMARY KEY (a, b))")
+    for number in range(25):
+        sqlite(f"INSERT INTO t VALUES ({number}, 'it''s {number % 5}', {number // 5}.25)")
+    driver, topic = reconciled(incrementing_column_name="id"), Topic()
+    wanted = {(f"it's {number % 5}", Decimal(f"{number // 5}.25")) for number in range(25)}
+    settle(driver, topic, wanted)
+    sqlite("DELETE FROM t WHERE id IN (0, 7, 24)")
+
+    settle(
+        driver, topic, wanted - {("it's 0", Decimal("0.25")), ("it's 2", Decimal("1.25")), ("it's 4", Decimal("4.25"))}
+    )
+
+
+def test_a_walk_of_many_pages(sqlite: Sql, reconciled: Drive, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(deletes, "PAGE", 7)
+    monkeypatch.setattr(deletes, "_ASKED", 3)
+    sqlite("CREATE TABLE t (id INTEGER PRIMARY KEY)")
+    for number in range(100):
+        sqlite(f"INSERT INTO t VALUES ({number})")
+    driver, topic = reconciled(), Topic()
+    settle(driver, topic, {*range(100)})
+    sqlite("DELETE FROM t WHERE id % 3 = 0")
+    settle(driver, topic, {number for number in range(100) if number % 3})
+    compare_once(driver, topic)
+
+    assert sorted(topic.tombstones) == [*range(0, 100, 3)]
+
+
+def test_the_fuse_deletes_nothing_and_says_so_while_rows_go_on(sqlite: Sql, reconciled: Drive) -> None:
+    sqlite("CREATE TABLE t (id INTEGER PRIMARY KEY)")
+    for number in range(50):
+        sqlite(f"INSERT INTO t VALUES ({number})")
+    driver, topic = reconciled(delete_max_fraction="0.5"), Topic()
+    settle(driver, topic, {*range(50)})
+    sqlite("DELETE FROM t")
+    compare_once(driver, topic)
+    compare_once(driver, topic)
+    sqlite("INSERT INTO t VALUES (99)")
+    settle(driver, topic, {*range(50), 99})
+
+    assert topic.tombstones == []
+    assert driver.explanations.current is not None
+    assert "50 of 5" in driver.explanations.current
+    assert "delete.max.fraction 0.5" in driver.explanations.current
+
+
+def test_the_fuse_forgets_when_the_rows_are_back(sqlite: Sql, reconciled: Drive) -> None:
+    sqlite("CREATE TABLE t (id INTEGER PRIMARY KEY)")
+    rows = ", ".join(f"({number})" for number in range(50))
+    sqlite(f"INSERT INTO t VALUES {rows}")
+    driver, topic = reconciled(delete_max_fraction="0.5"), Topic()
+    settle(driver, topic, {*range(50)})
+    sqlite("DELETE FROM t")
+    compare_once(driver, topic)
+    assert driver.explanations.current
+    sqlite(f"INSERT INTO t VALUES {rows}")
+    compare_once(driver, topic)
+
+    assert driver.explanations.current is None
+    assert topic.tombstones == []
+
+
+def test_what_was_deleted_while_nobody_looked_is_found_after_a_restart(sqlite: Sql, reconciled: Drive) -> None:
+    sqlite("CREATE TABLE t (id INTEGER PRIMARY KEY); INSERT INTO t VALUES (1), (2);")
+    first, topic = reconciled(), Topic()
+    settle(first, topic, {1, 2})
+    first.stop()
+    sqlite("DELETE FROM t WHERE id = 1")
+    settle(reconciled(first.offsets), topic, {2})
+
+
+def test_a_tombstone_that_was_not_acknowledged_comes_again(sqlite: Sql, reconciled: Drive) -> None:
+    sqlite("CREATE TABLE t (id INTEGER PRIMARY KEY); INSERT INTO t VALUES (1), (2);")
+    first, topic = reconciled(), Topic()
+    settle(first, topic, {1, 2})
+    sqlite("DELETE FROM t WHERE id = 1")
+    lost = first.batch()
+    assert lost.keys == [1]
+    assert lost.values == [None]
+    first.stop()  # as a crash: nobody acknowledged it
+    settle(reconciled(first.offsets), topic, {2})
+
+    assert topic.tombstones == [1]
+
+
+def test_a_key_that_comes_back_before_its_tombstone_is_acknowledged_stays_known(sqlite: Sql, reconciled: Drive) -> None:
+    sqlite("CREATE TABLE t (id INTEGER PRIMARY KEY, n INTEGER NOT NULL UNIQUE); INSERT INTO t VALUES (1, 1), (2, 2);")
+    driver, topic = reconciled(incrementing_column_name="n"), Topic()
+    settle(driver, topic, {1, 2})
+    sqlite("DELETE FROM t WHERE id = 1")
+    tombstone = driver.batch()
+    assert tombstone.values == [None]
+    sqlite("INSERT INTO t VALUES (1, 3)")
+    row = driver.batch()
+    assert row.keys == [1]
+    for batch in (tombstone, row):
+        driver.store(batch)
+        topic.take([batch])
+    settle(driver, topic, {1, 2})
+    sqlite("DELETE FROM t WHERE id = 1")
+
+    settle(driver, topic, {2})
+
+
+def test_a_ledger_that_is_missing_is_made_anew(sqlite: Sql, reconciled: Drive, tmp_path: Path) -> None:
+    sqlite("CREATE TABLE t (id INTEGER PRIMARY KEY); INSERT INTO t VALUES (1), (2), (3);")
+    first, topic = reconciled(), Topic()
+    settle(first, topic, {1, 2, 3})
+    first.stop()
+    for file in (tmp_path / "ledgers").iterdir():
+        file.unlink()
+    sqlite("DELETE FROM t WHERE id = 1")
+    second = reconciled(first.offsets)
+    compare_once(second, topic)
+    sqlite("DELETE FROM t WHERE id = 2")
+    settle(second, topic, {1, 3})  # nobody knows any more that 1 was sent: docs/deletes.md says so
+
+
+def test_a_ledger_that_cannot_be_used_says_which_and_why(sqlite: Sql, reconciled: Drive, tmp_path: Path) -> None:
+    sqlite("CREATE TABLE t (id INTEGER PRIMARY KEY)")
+    (tmp_path / "ledgers").mkdir()
+    (tmp_path / "ledgers" / "test.t.ledger").write_text("no database at all, but some text")
+    with pytest.raises(EnvironmentFault) as caught:
+        reconciled()
+
+    assert caught.value.code == "sql.ledger"
+    assert "test.t.ledger" in str(caught.value)
+
+
+# The ledger.
+
+VALUES = st.one_of(
+    st.text(),
+    st.booleans(),
+    st.integers(),
+    st.floats(allow_nan=False),
+    st.decimals(allow_nan=False),
+    st.datetimes(),
+    st.dates(),
+    st.times(),
+    st.timedeltas(),
+    st.binary(),
+)
+
+
+@given(st.lists(VALUES, min_size=1, max_size=4).map(tuple))
+def test_a_key_is_read_as_it_was_written(key: tuple[Any, ...]) -> None:
+    back = decoded(encoded(key))
+
+    assert back == key
+    assert [type(value) for value in back] == [type(value) for value in key]
+
+
+def test_types_of_keys_are_kept_apart() -> None:
+    keys = [(1,), (True,), ("1",), (1.0,), (Decimal(1),), (date(1, 1, 1),), (datetime(1, 1, 1),), (time(1),), (b"1",)]
+
+    assert len({encoded(key) for key in [*keys, (timedelta(1),)]}) == len(keys) + 1
+
+
+def test_keys_with_null_are_left_out(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path / "l")
+    ledger.add([(1, None), (1, 2)])
+
+    assert len(ledger) == 1
+    ledger.close()
+
+
+# Anything in any order.
+
+
+class Life(RuleBasedStateMachine):
+    """Rows come and go, tasks are killed, acknowledgements are late: in the end the topic equals the table."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stack = ExitStack()
+        folder = Path(self.stack.enter_context(tempfile.TemporaryDirectory()))
+        self.database = sqlite3.connect(folder / "source.db", isolation_level=None)
+        self.stack.callback(self.database.close)
+        # n is the cursor: a key that comes back gets a new one.
+        self.database.execute("CREATE TABLE t (id INTEGER PRIMARY KEY, n INTEGER NOT NULL UNIQUE)")
+        self.properties = {
+            "connection.url": f"sqlite:///{folder / 'source.db'}",
+            "table.whitelist": "t",
+            "mode": "incrementing",
+            "incrementing.column.name": "n",
+            "topic.prefix": "",
+            "poll.interval.ms": "1",
+            "delete.detection": "reconcile",
+            "delete.reconcile.schedule": "1",
+            "delete.max.fraction": "1",
+            "delete.ledger.directory": str(folder / "ledgers"),
+        }
+        self.offsets, self.topic, self.flying = Offsets(), Topic(), list[SourceBatch]()
+        self.n = 0
+        self.driver = SourceDriver(SqlSourceConnector, self.properties, self.offsets)
+
+    @rule(key=st.integers(1, 12))
+    def insert(self, key: int) -> None:
+        self.n += 1
+        self.database.execute(
+            "INSERT INTO t VALUES (?, ?) ON CONFLICT (id) DO UPDATE SET n = excluded.n", [key, self.n]
+        )
+
+    @rule(key=st.integers(1, 12))
+    def delete(self, key: int) -> None:
+        self.database.execute("DELETE FROM t WHERE id = ?", [key])
+
+    @rule(times=st.integers(1, 6))
+    def poll(self, times: int) -> None:
+        for _ in range(times):
+            answer = self.driver.poll()
+            if isinstance(answer, SourceBatch):
+                self.flying.append(answer)
+
+    @rule(count=st.integers(1, 4))
+    def acknowledge(self, count: int) -> None:
+        for batch in self.flying[:count]:
+            self.topic.take([batch])
+            self.driver.store(batch)
+        del self.flying[:count]
+
+    @rule(arrived=st.integers(0, 2))
+    def kill(self, arrived: int) -> None:
+        """Some of what was on its way is in Kafka, without anybody knowing."""
+        self.topic.take(self.flying[:arrived])
+        self.flying = []
+        self.driver.stop()
+        self.driver = SourceDriver(SqlSourceConnector, self.properties, self.offsets)
+
+    def teardown(self) -> None:
+        def equal() -> bool:
+            """the topic equals the table"""
+            self.poll(1)
+            self.acknowledge(9)
+            rows = dict(self.database.execute("SELECT id, n FROM t").fetchall())
+            return {key: value["n"] for key, value in self.topic.last.items()} == rows
+
+        try:
+            eventually(equal)
+        finally:
+            self.driver.stop()
+            self.stack.close()
+
+
+Life.TestCase.settings = settings(max_examples=25, stateful_step_count=25, deadline=None)
+TestLife = Life.TestCase
