@@ -52,3 +52,5 @@ class Status:
     since: int = 0
     generation: int = 0
     version: str | None = None
+    retrying: bool = False
+    """A RUNNING task that cannot get on: the same work is tried again, for the ``reason``, since ``since``."""

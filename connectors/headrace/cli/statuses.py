@@ -100,7 +100,9 @@ def _note(subject: str, part: Status, next_step: str, whole_trace: bool) -> Iter
     trace = part.trace or ""
     said = trace.strip() if whole_trace else reason_of(trace)
     why = "\n".join(dict.fromkeys(text for text in (part.reason, said) if text))
-    yield Note(subject, part.state.value, why or _DEFAULT_WHY.get(part.state, ""), next_step)
+    yield Note(
+        subject, "RETRYING" if part.retrying else part.state.value, why or _DEFAULT_WHY.get(part.state, ""), next_step
+    )
 
 
 _DEFAULT_WHY = {
@@ -121,6 +123,8 @@ def _for_connector(status: ConnectorStatus) -> str:
 
 
 def _state(part: Status) -> Text:
+    if part.retrying:
+        return Text("RETRYING", style="yellow")
     return Text(part.state.value, style=STYLES[part.state])
 
 
@@ -131,4 +135,5 @@ def _status(body: Mapping[str, Any]) -> Status:
         trace=body.get("trace"),
         reason=body.get("reason"),
         since=int(body.get("since") or 0),
+        retrying=body.get("condition") == "RETRYING",
     )

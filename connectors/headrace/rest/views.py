@@ -1,8 +1,9 @@
 """JSON shapes of Connect's answers.
 
-Statuses carry two fields beside Connect's: ``reason`` (one sentence: what a RUNNING one is waiting for; only when there
-is one) and ``since`` (epoch milliseconds of the last change of state or reason; only when it is known). As in Connect
-``trace`` is left out when empty; ``version`` when unknown.
+Statuses carry three fields beside Connect's: ``reason`` (one sentence: what a RUNNING one is waiting for; only when
+there is one), ``since`` (epoch milliseconds of the last change of state or reason; only when it is known) and
+``condition``: ``RETRYING`` while a RUNNING one cannot get on and tries the same work again. ``state`` stays RUNNING
+then, as tools know Connect's states only. As in Connect ``trace`` is left out when empty; ``version`` when unknown.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ from typing import Any
 from headrace.registry import Plugin
 from headrace.runtime.api import ConnectorInfo, ConnectorStatus, TaskInfo
 from headrace.states import Status, TaskId
+
+RETRYING = "RETRYING"
 
 
 def connector_info(info: ConnectorInfo) -> dict[str, Any]:
@@ -60,6 +63,7 @@ def _state(status: Status) -> dict[str, Any]:
         "version": status.version,
         "reason": status.reason,
         "since": status.since,
+        "condition": RETRYING if status.retrying else None,
     }
     return {
         "state": status.state.value,

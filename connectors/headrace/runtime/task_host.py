@@ -146,4 +146,6 @@ class TaskHost:
         if self._abandoned.is_set():
             return
         reason = "; ".join(self._reasons.values()) or None
-        self._report(self.task, Status(self._state, self._worker_id, self._trace, reason, now_ms()))
+        retrying = self._state is State.RUNNING and "framework" in self._reasons
+        status = Status(self._state, self._worker_id, self._trace, reason, now_ms(), retrying=retrying)
+        self._report(self.task, status)

@@ -51,6 +51,7 @@ def _to_json(status: Status) -> dict[str, Any]:
         "version": status.version,
         "reason": status.reason,
         "since": status.since,
+        **({"retrying": True} if status.retrying else {}),
     }
 
 

@@ -75,10 +75,12 @@ def judge_request(answer: Answer) -> None:
     said = f"HTTP {status}{f', {kind}: {reason}' if kind else ''}"
     if status in (401, 403) and kind != _BLOCK:
         raise denied(status, reason)
-    if status in (403, 408, 429) or status >= 500:
-        word = "is overloaded" if status == 429 else "is not available"
+    if status == 429:
+        delay, said = _retry_after(answer), f"HTTP 429{f', {_plainly(kind, reason)}' if kind else ''}"
+        raise RetriableError(f"Elasticsearch is overloaded ({said})", code="elasticsearch.overloaded", delay=delay)
+    if status in (403, 408) or status >= 500:
         raise RetriableError(
-            f"Elasticsearch {word} ({said})", code="elasticsearch.unavailable", delay=_retry_after(answer)
+            f"Elasticsearch is not available ({said})", code="elasticsearch.unavailable", delay=_retry_after(answer)
         )
     raise EnvironmentFault(
         f"what answers is not Elasticsearch, or not as expected ({said})",
@@ -177,6 +179,13 @@ def _judge_item(judgement: Judgement, place: int, status: int, error: dict[str, 
         )
 
 
+def _plainly(kind: str, reason: str) -> str:
+    """Without the names of Java's objects in the queue, which are different each time."""
+    if kind == "es_rejected_execution_exception" and reason.startswith("rejected execution of "):
+        return "a write queue is full"
+    return reason or kind
+
+
 def _postponed(status: int, kind: str, reason: str) -> RetriableError:
     if kind == _BLOCK and "flood" in reason:
         hint = "free disk space on the Elasticsearch nodes; writing then goes on by itself"
@@ -189,7 +198,7 @@ def _postponed(status: int, kind: str, reason: str) -> RetriableError:
     if kind == _MISSING_INDEX:
         return RetriableError(f"an index has vanished: {reason}", code="elasticsearch.index_missing")
     if status == 429:
-        return RetriableError(f"Elasticsearch is overloaded: {reason or kind}", code="elasticsearch.overloaded")
+        return RetriableError(f"Elasticsearch is overloaded: {_plainly(kind, reason)}", code="elasticsearch.overloaded")
     return RetriableError(
         f"Elasticsearch could not write (status {status}, {kind}: {reason})", code="elasticsearch.unavailable"
     )

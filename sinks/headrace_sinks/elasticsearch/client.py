@@ -48,6 +48,8 @@ class Client:
         """The major version that is asked to be spoken; empty = whichever there is."""
         # urllib3's own object: elastic_transport knows only one timeout for both.
         self._timeout: Any = urllib3.Timeout(connect=config.connection_timeout / 1000, read=config.read_timeout / 1000)
+        self.read_timeout = config.read_timeout / 1000
+        """Seconds."""
         urls = list(dict.fromkeys(config.connection_url))
         self.address = ", ".join(urls)
         self._tries = len(urls)

@@ -17,8 +17,8 @@ NEWEST = 9
 _PRODUCT = "x-elastic-product"
 
 
-def require_elasticsearch(client: Client) -> str:
-    """The version, empty when the user may not see it.
+def require_elasticsearch(client: Client, *, streams: bool = False) -> str:
+    """The version, empty when the user may not see it. ``streams``: it must know data streams.
 
     Raises RetriableError when nothing answers, EnvironmentFault when it is something else, too old, or lets us not in.
     """
@@ -44,9 +44,11 @@ def require_elasticsearch(client: Client) -> str:
         )
     found_version = tuple(int(part) for part in re.findall(r"\d+", number)[:2])
     # The header came with 7.14; older ones are told by their version alone.
-    if found_version < OLDEST:
+    oldest = OLDEST_WITH_STREAMS if streams else OLDEST
+    if found_version < oldest:
+        what = " for data streams" if streams else ""
         raise EnvironmentFault(
-            f"Elasticsearch {number} is too old: {OLDEST[0]}.{OLDEST[1]} or newer is needed",
+            f"Elasticsearch {number} is too old: {oldest[0]}.{oldest[1]} or newer is needed{what}",
             code="elasticsearch.too_old",
         )
     if found_version[0] > NEWEST:
@@ -73,10 +75,10 @@ def _speak_the_newest(client: Client, number: str) -> None:
         )
 
 
-def obstacles(client: Client, resources: Iterable[str]) -> Iterator[Finding]:
+def obstacles(client: Client, resources: Iterable[str], *, streams: bool = False) -> Iterator[Finding]:
     """What will keep records from being written, as far as one may see it."""
     try:
-        require_elasticsearch(client)
+        require_elasticsearch(client, streams=streams)
         for resource in resources:
             if client.request("HEAD", f"/{quote(resource, safe='')}").status == 404:
                 text = f"index or alias '{resource}' does not exist"

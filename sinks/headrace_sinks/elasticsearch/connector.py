@@ -37,7 +37,7 @@ class ElasticsearchSinkConnector(SinkConnector):
         except ConfigError as error:
             return error.findings
         try:
-            findings = list(obstacles(client, config.resources().values()))
+            findings = list(obstacles(client, config.resources().values(), streams=config.streams()))
             if any(finding.severity == "error" for finding in findings):
                 return findings
             return [*findings, *Indices(client, config, log, look_only=True).misfits()]

@@ -1,7 +1,9 @@
 """How much is sent at once: less when Elasticsearch is overloaded, more again when it keeps up.
 
-As TCP does it: halved at a sign of overload (429, 503, no answer in time), grown in small steps while all goes well.
-Answers to requests that were sent before the last cut say nothing new and cut nothing.
+As TCP does it: halved at a sign of overload, grown in small steps while all goes well. A full queue (429, 503) first
+asks for fewer requests, and for smaller ones only when one alone is too much: a request that is taken in part gets more
+done than many small ones. No answer in time asks for smaller ones at once. Answers to requests that were sent before
+the last cut say nothing new and cut nothing.
 """
 
 from __future__ import annotations
@@ -72,15 +74,16 @@ class Pace:
             self.bytes = self._grown_bytes()
             self._changed.notify_all()
 
-    def overloaded(self, ticket: Ticket) -> None:
-        """Elasticsearch could not take a request, or could not answer it in time."""
+    def overloaded(self, ticket: Ticket, *, too_slow: bool = False, partly: bool = False) -> None:
+        """Elasticsearch could not take a request (``partly``: only a part of it), or not answer it in time."""
         with self._changed:
             self._well = 0
             if ticket.cut < self._cut:
                 return
             self._cut += 1
+            if too_slow or (self.requests == 1 and not partly):
+                self.rows = max(1, self.rows // 2)
             self.requests = max(1, self.requests // 2)
-            self.rows = max(1, self.rows // 2)
 
     def too_large(self, size: int) -> None:
         """A request of so many bytes was refused for its size."""

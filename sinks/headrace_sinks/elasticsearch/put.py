@@ -6,12 +6,15 @@ from bisect import bisect_right
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
-from headrace import Pending, Rejection, SinkBatch, TopicPartition
+from headrace import Pending, Rejection, RetriableError, SinkBatch, TopicPartition
 from headrace_sinks.elasticsearch.bulk import LineEncoder, Lines, cut
 from headrace_sinks.elasticsearch.config import ElasticsearchSinkConfig
 from headrace_sinks.elasticsearch.indices import Indices
 from headrace_sinks.elasticsearch.targets import Refused, Targets
 from headrace_sinks.elasticsearch.writer import Request, Writer, without
+
+_GETTING_ON = 0.2
+"""Seconds to the next try while a put gets on."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +57,7 @@ class Put(Pending):
         self._gone: set[TopicPartition] = set()
         self._sent_to: list[tuple[SinkBatch, str]] = []
         # Where rows come from: they are numbered in the order they are encoded.
-        self._rows = 0
+        self._rows = self._settled = 0
         self._starts: list[int] = []
         self._places: list[tuple[TopicPartition, list[int]]] = []
         # Of the request that is being filled.
@@ -88,10 +91,13 @@ class Put(Pending):
         try:
             for reason in self._means.writer.finish(self._delivery):
                 self._means.explain(reason)
-        except BaseException:
+        except BaseException as error:
             self._failed = True
             if self._delivery.missing_index:
                 self._means.indices.forget()
+            if isinstance(error, RetriableError) and self._delivery.settled > self._settled:
+                error.delay = error.delay or _GETTING_ON  # slow is not the same as away
+            self._settled = self._delivery.settled
             raise
         self.done = True
         refused = self._delivery.refused.items()

@@ -30,7 +30,7 @@ class ElasticsearchSinkTask(SinkTask):
         config = ElasticsearchSinkConfig.parse(context.properties)
         self._context, self._config = context, config
         self._client = Client(config)
-        version = require_elasticsearch(self._client)
+        version = require_elasticsearch(self._client, streams=config.streams())
         most = config.max_in_flight_requests
         ordered = config.merges()
         self._writer = Writer(

@@ -30,9 +30,13 @@ PATIENCE = 10.0
 """Seconds: after that long a delivery fails, so that the framework keeps its place in the group and shows why."""
 STOP_PATIENCE = 2.0
 """Seconds: how long a stopping task waits for answers that are on their way."""
+_PRIMARY_PATIENCE = 5.0
+"""Seconds: how long Elasticsearch waits for a primary shard that is not there, before it says so."""
 _TICK = 0.25
 _LONGEST_WAIT = 5.0
-_OVERLOADED = ("elasticsearch.timeout", "elasticsearch.unavailable")
+_BUSY = "elasticsearch.overloaded"
+_TOO_SLOW = "elasticsearch.timeout"
+_OVERLOADED = (_TOO_SLOW, "elasticsearch.unavailable", _BUSY)
 
 
 class Request(NamedTuple):
@@ -67,6 +71,8 @@ class Delivery:
     failure: BaseException | None = None
     waiting: str | None = None
     missing_index: bool = False
+    settled: int = 0
+    """About how many lines are written or refused; threads add to it without a lock."""
     left: list[Lane] = field(default_factory=list)
     """What could not be sent."""
     dropped: frozenset[int] = frozenset()
@@ -96,7 +102,11 @@ class Writer:
         self._pace = pace
         self._most_requests = most_requests
         self._versioned = versioned
-        self._path = f"{PATH}&pipeline={quote(pipeline, safe='')}" if pipeline else PATH
+        # Less than the answer may take, so that Elasticsearch says what it waits for (a shard without a node).
+        patience = min(_PRIMARY_PATIENCE, client.read_timeout / 2)
+        self._path = f"{PATH}&timeout={max(1, round(patience * 1000))}ms"
+        if pipeline:
+            self._path += f"&pipeline={quote(pipeline, safe='')}"
         self._name = name
         self._lanes: queue.SimpleQueue[tuple[Delivery, Lane] | None] = queue.SimpleQueue()
         self._threads: list[threading.Thread] = []
@@ -180,11 +190,11 @@ class Writer:
                 if request is None:
                     continue
                 judgement = self._exchange(delivery, lane, request, ticket)
-            if judgement is None or judgement.reason is None:
-                waits = self._retry.waits()
-                continue
-            lane.appendleft(request.only(_to_send_again(judgement, request.ids)))
-            self._wait(delivery, judgement, next(waits, None))
+            if judgement is None or len(judgement.again) < len(request.lines):
+                waits = self._retry.waits()  # it gets on
+            if judgement is not None and judgement.reason is not None:
+                lane.appendleft(request.only(_to_send_again(judgement, request.ids)))
+                self._wait(delivery, judgement, next(waits, None))
 
     def _next(self, delivery: Delivery, lane: Lane) -> Request | None:
         """As much of the lane's first request as may go at once now."""
@@ -204,23 +214,27 @@ class Writer:
     def _exchange(self, delivery: Delivery, lane: Lane, request: Request, ticket: Ticket) -> Judgement | None:
         """Send and judge; None when the request was refused as a whole and its parts are in the lane, or alone in it
         and refused for good."""
+        count = len(request.lines)
         try:
             answer = self._client.request("POST", self._path, b"".join(request.lines), MEDIA_TYPE)
             judge_request(answer)
             if answer.status != 200:
                 self._divide(delivery, lane, request, answer)
                 return None
-            judgement = judge_items(answer, len(request.lines), versioned=self._versioned)
+            judgement = judge_items(answer, count, versioned=self._versioned)
         except BaseException as failure:
-            lane.appendleft(request)
             if isinstance(failure, RetriableError) and failure.code in _OVERLOADED:
-                self._pace.overloaded(ticket)
+                self._pace.overloaded(ticket, too_slow=failure.code == _TOO_SLOW)
+                if failure.code == _BUSY:  # as if it had said so of every item
+                    return Judgement(again=list(range(count)), reason=failure, overloaded=True)
+            lane.appendleft(request)
             raise
         delivery.conflicts.append(judgement.conflicts)
+        delivery.settled += count - len(judgement.again)
         for place, error in judgement.refused:
             self._refuse(delivery, request, place, error)
         if judgement.overloaded:
-            self._pace.overloaded(ticket)
+            self._pace.overloaded(ticket, partly=len(judgement.again) < count)
         elif judgement.reason is None:
             self._pace.went_well()
         return judgement
@@ -254,6 +268,8 @@ class Writer:
         if judgement.missing_index:
             delivery.missing_index = True
             raise judgement.reason
+        if seconds is not None and judgement.reason.delay is not None:
+            seconds = judgement.reason.delay
         out_of_patience = seconds is None or time.monotonic() + seconds - delivery.began > PATIENCE
         if out_of_patience or delivery.failure is not None:
             raise judgement.reason

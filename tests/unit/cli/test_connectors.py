@@ -139,6 +139,11 @@ class TestStatus:
         assert "orders-0 is RUNNING" in shown
         assert "no answer from the broker localhost:9092" in shown
 
+    def test_of_a_connector_that_tries_again_says_so(self, run: Command, worker: StubWorker) -> None:
+        retrying = {**RUNNING, "reason": "the index is blocked", "condition": "RETRYING"}
+        worker.answers["GET /connectors/orders/status"] = (200, status("orders", RUNNING, retrying))
+        assert "orders-0 is RETRYING" in run("status", "orders").stdout
+
     def test_of_a_healthy_connector_is_the_table_alone(self, run: Command, worker: StubWorker) -> None:
         worker.answers["GET /connectors/orders/status"] = (200, status("orders", RUNNING, RUNNING))
         assert " is " not in run("status", "orders").stdout

@@ -255,11 +255,17 @@ class TestStatus:
     def test_tells_trace_version_reason_and_since_when_there_are(self, client: httpx.Client, worker: Any) -> None:
         worker.add("a")
         waiting = Status(
-            State.RUNNING, "w:1", reason="the broker does not answer", since=1_700_000_000_000, version="2.1"
+            State.RUNNING,
+            "w:1",
+            reason="the broker does not answer",
+            since=1_700_000_000_000,
+            version="2.1",
+            retrying=True,
         )
         failed = Status(State.FAILED, "w:2", trace="Traceback …")
         worker.statuses["a"] = ConnectorStatus("a", waiting, {1: failed, 0: waiting}, "sink")
-        ours = {"version": "2.1", "reason": "the broker does not answer", "since": 1_700_000_000_000}
+        ours: dict[str, object] = {"version": "2.1", "reason": "the broker does not answer", "since": 1_700_000_000_000}
+        ours["condition"] = "RETRYING"
         shown = {"state": "RUNNING", "worker_id": "w:1", **ours}
         assert client.get("/connectors/a/status").json() == {
             "name": "a",

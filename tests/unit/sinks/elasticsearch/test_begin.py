@@ -125,14 +125,14 @@ def test_fewer_and_smaller_requests_after_429_and_more_again(
             [scripted.item(action, 429, "es_rejected_execution_exception", "busy") for action in actions]
         )
 
-    server.script = [storm]
+    server.script = [storm, storm, storm]
     sink = make_sink(batch_size="8", max_in_flight_requests="4", max_retries="10")
 
     assert sink.put(batch(*({"a": number} for number in range(8)))) == []
     sizes = [len(bulk) for bulk in server.bulks]
-    assert sizes == [8, 4, 4]
+    assert sizes == [8, 8, 8, 4, 4]  # four at a time, two, one, and a half
     assert sink.put(batch(*({"a": number} for number in range(100, 400)), keys=range(100, 400), first=100)) == []
-    assert max(len(bulk) for bulk in server.bulks[3:]) == 8
+    assert max(len(bulk) for bulk in server.bulks[5:]) == 8
     assert len(server.found("orders")) == 308
 
 

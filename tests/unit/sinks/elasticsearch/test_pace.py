@@ -11,14 +11,14 @@ from headrace_sinks.elasticsearch import pace as module
 from headrace_sinks.elasticsearch.pace import GROW_AFTER, Pace
 
 
-def overload(pace: Pace) -> None:
+def overload(pace: Pace, **how: bool) -> None:
     with pace.leave() as ticket:
-        pace.overloaded(ticket)
+        pace.overloaded(ticket, **how)
 
 
 def test_overload_halves_and_success_grows_back() -> None:
     pace = Pace(8, 1000, 0)
-    overload(pace)
+    overload(pace, too_slow=True)
     assert (pace.requests, pace.rows, pace.slowed) == (4, 500, True)
     for _ in range(GROW_AFTER - 1):
         pace.went_well()
@@ -35,7 +35,18 @@ def test_requests_that_went_before_the_cut_do_not_cut_again() -> None:
     with pace.leave() as one, pace.leave() as other:
         pace.overloaded(one)
         pace.overloaded(other)
-    assert (pace.requests, pace.rows) == (4, 500)
+    assert (pace.requests, pace.rows) == (4, 1000)
+
+
+def test_a_full_queue_asks_for_fewer_requests_and_only_then_for_smaller_ones() -> None:
+    pace = Pace(4, 1000, 0)
+    overload(pace)
+    overload(pace)
+    assert (pace.requests, pace.rows) == (1, 1000)
+    overload(pace, partly=True)
+    assert (pace.requests, pace.rows) == (1, 1000)
+    overload(pace)
+    assert (pace.requests, pace.rows) == (1, 500)
 
 
 def test_one_request_of_one_record_always_goes() -> None:
@@ -80,7 +91,7 @@ def test_a_size_that_was_refused_is_not_sent_again_until_it_is_forgotten(monkeyp
     assert (pace.bytes, pace.slowed) == (1_000_000, False)
 
 
-@given(st.lists(st.sampled_from(["well", "overloaded", "large"]), max_size=200), st.sampled_from([0, -1, 5000]))
+@given(st.lists(st.sampled_from(["well", "overloaded", "slow", "large"]), max_size=200), st.sampled_from([0, -1, 5000]))
 def test_whatever_happens_limits_are_kept(events: list[str], most_bytes: int) -> None:
     pace = Pace(5, 100, most_bytes)
     for event in events:
@@ -89,6 +100,8 @@ def test_whatever_happens_limits_are_kept(events: list[str], most_bytes: int) ->
                 pace.went_well()
             case "overloaded":
                 overload(pace)
+            case "slow":
+                overload(pace, too_slow=True)
             case _:
                 pace.too_large(3000)
         assert 1 <= pace.requests <= 5

@@ -223,7 +223,6 @@ def test_what_is_waited_for_is_said_and_taken_back(make_sink: Make, batch: Batch
         ({"body": b'{"errors":false,"items":[{"index":{"sta'}, "elasticsearch.garbled_answer"),
         ({"body": b"<html>"}, "elasticsearch.garbled_answer"),
         ({"body": {"errors": False, "items": []}}, "elasticsearch.garbled_answer"),
-        ({"status": 429, "body": {"error": {"type": "x", "reason": "y"}, "status": 429}}, "elasticsearch.unavailable"),
         ({"status": 502, "body": b"<html>"}, "elasticsearch.unavailable"),
         ({"status": 503, "headers": {"retry-after": "7"}}, "elasticsearch.unavailable"),
         ({"status": 504}, "elasticsearch.unavailable"),
@@ -241,6 +240,17 @@ def test_a_request_that_fails_as_a_whole_comes_again_as_a_whole(
     assert raised.value.delay == (7.0 if "headers" in answer else None)
     assert sink.put(batch({"a": 1})) == []
     assert server.found("orders") == {"k0": {"a": 1}}
+
+
+def test_a_request_that_comes_too_early_as_a_whole_is_sent_again_at_once(
+    make_sink: Make, batch: Batch, server: Any, scripted: Any
+) -> None:
+    busy = scripted.Answer(429, {"error": {"type": "es_rejected_execution_exception", "reason": "y"}, "status": 429})
+    server.script = [busy, busy]
+    sink = make_sink()
+
+    assert sink.put(batch({"a": 1}, {"a": 2})) == []
+    assert len(server.found("orders")) == 2
 
 
 def test_one_failed_request_of_several_loses_nothing(make_sink: Make, batch: Batch, server: Any, scripted: Any) -> None:

@@ -1,0 +1,185 @@
+"""A sink's whole pipeline from a topic in memory to a real Elasticsearch, with a proxy of faults between the two."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import httpx
+import pytest
+import structlog
+
+from headrace.broker.in_memory import InMemoryBroker
+from headrace.interpolation import make_interpolator
+from headrace.metrics import TaskMetrics
+from headrace.pipeline.control import TaskControl
+from headrace.records import EncodedBatch
+from headrace.registry import Registry
+from headrace.runtime.task_build import TaskBuilder
+from headrace.runtime.whereabouts import Whereabouts
+from headrace.settings import WorkerSettings
+from headrace.states import TaskId
+from headrace.stores import MemoryLog, OffsetStore
+from headrace.testing.exactness import compare_index, index_entries, latest, topic_entries
+from headrace.testing.faults import HttpProxy
+from headrace.testing.waiting import eventually
+from headrace.validation import Validator
+
+PATIENCE = 60.0
+PARTITIONS = 3
+
+
+@dataclass
+class Member:
+    """One task of the group, on a thread."""
+
+    thread: threading.Thread
+    stop_event: threading.Event
+    metrics: TaskMetrics
+    reasons: list[str] = field(default_factory=list)
+    error: list[BaseException] = field(default_factory=list)
+
+
+class Flow:
+    """A topic, the sink's tasks that read it, the proxy and the index."""
+
+    def __init__(self, url: str, name: str) -> None:
+        self.url, self.name = url, name
+        self.broker = InMemoryBroker()
+        self.broker.create(name, PARTITIONS)
+        self.proxy = HttpProxy(url)
+        self.members: list[Member] = []
+        self.sent = 0
+        registry = Registry()
+        validator = Validator(registry, make_interpolator(registry))
+        settings = WorkerSettings.parse(
+            {
+                "bootstrap.servers": "memory",
+                "key.converter.schemas.enable": "false",
+                "value.converter.schemas.enable": "false",
+            }
+        )
+        self._builder = TaskBuilder(registry, validator, self.broker, OffsetStore(MemoryLog()), settings, Whereabouts())
+
+    def start(self, **properties: str) -> Member:
+        """One more task; dots of keys written as underscores."""
+        config = {
+            "name": self.name,
+            "connector.class": "ElasticsearchSink",
+            "connection.url": self.proxy.url,
+            "topics": self.name,
+            "retry.backoff.ms": "5",
+            "read.timeout.ms": "5s",
+            "batch.size": "50",
+            "errors.tolerance": "all",
+            "errors.deadletterqueue.topic.name": f"{self.name}-dead",
+            "errors.deadletterqueue.context.headers.enable": "true",
+            **{key.replace("_", "."): value for key, value in properties.items()},
+        }
+        stop_event, metrics, reasons = threading.Event(), TaskMetrics(), list[str]()
+
+        def explain(reason: str | None) -> None:
+            if reason is not None:
+                reasons.append(reason)
+
+        control = TaskControl(
+            stop_event,
+            threading.Event(),
+            metrics,
+            structlog.stdlib.get_logger("test"),
+            lambda: None,
+            explain,
+            0.02,
+            5.0,
+        )
+        pipeline = self._builder.build(TaskId(self.name, len(self.members)), config, control, explain)
+        errors: list[BaseException] = []
+
+        def body() -> None:
+            try:
+                pipeline.run()
+            except BaseException as error:  # looked at by the test, on its thread
+                errors.append(error)
+
+        member = Member(threading.Thread(target=body, name=f"{self.name}-task"), stop_event, metrics, reasons, errors)
+        self.members.append(member)
+        member.thread.start()
+        return member
+
+    def stop(self, member: Member) -> None:
+        member.stop_event.set()
+        member.thread.join(PATIENCE)
+        assert not member.thread.is_alive()
+
+    def send(self, values: Sequence[Any], keys: Sequence[Any] | None = None) -> None:
+        """Values that are bytes go as they are; keys are the value's ``id`` unless given."""
+        producer = self.broker.producer({})
+        encoded = [
+            value if value is None or isinstance(value, bytes) else json.dumps(value).encode() for value in values
+        ]
+        ids = keys if keys is not None else [value["id"] for value in values]
+        producer.send(EncodedBatch(self.name, encoded, [json.dumps(each).encode() for each in ids]))
+        self.sent += len(values)
+
+    def committed(self) -> int:
+        return sum(self.broker.committed(f"connect-{self.name}").values())
+
+    def settle(self) -> None:
+        """Wait until everything is committed; no task may have failed."""
+
+        def settled() -> bool:
+            for member in self.members:
+                for error in member.error:
+                    raise error
+            return self.committed() == self.sent
+
+        eventually(settled, PATIENCE)
+
+    def dead(self) -> list[dict[str, Any]]:
+        """The dead letters: headers by name, and ``value``."""
+        return [
+            {
+                "value": record.value,
+                **{name.rpartition("errors.")[2]: (text or b"").decode() for name, text in record.headers},
+            }
+            for record in self.broker.records(f"{self.name}-dead")
+        ]
+
+    def check(self, *, without: Sequence[Any] = (), index: str | None = None) -> None:
+        """The index equals the topic's last values, but for ids in ``without``."""
+        gone = {str(each) for each in without}
+        rows = {key: value for key, value in latest(topic_entries(self.broker, self.name)).items() if key not in gone}
+        comparison = compare_index(rows, index_entries(self.url, index or self.name))
+        assert comparison.exact, str(comparison)
+
+    def close(self) -> None:
+        self.proxy.restore()
+        for member in self.members:
+            member.stop_event.set()
+        for member in self.members:
+            member.thread.join(PATIENCE)
+        self.proxy.close()
+        httpx.delete(f"{self.url}/{self.name}*", timeout=30)
+
+
+@pytest.fixture
+def make_flow(unique_name: str) -> Iterator[Callable[..., Flow]]:
+    """A flow to any server: ``make_flow(url)``."""
+    flows: list[Flow] = []
+
+    def make(url: str) -> Flow:
+        flows.append(Flow(url, f"{unique_name}_{len(flows)}"))
+        return flows[-1]
+
+    yield make
+    for flow in flows:
+        flow.close()
+
+
+@pytest.fixture
+def flow(elasticsearch: Any, make_flow: Callable[..., Flow]) -> Flow:
+    """A flow to the shared server."""
+    return make_flow(elasticsearch.url)
