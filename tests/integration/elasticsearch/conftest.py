@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -64,8 +64,8 @@ class Flow:
         )
         self._builder = TaskBuilder(registry, validator, self.broker, OffsetStore(MemoryLog()), settings, Whereabouts())
 
-    def start(self, **properties: str) -> Member:
-        """One more task; dots of keys written as underscores."""
+    def start(self, keys: Mapping[str, str] | None = None, **properties: str) -> Member:
+        """One more task; ``properties`` have underscores for the dots of keys."""
         config = {
             "name": self.name,
             "connector.class": "ElasticsearchSink",
@@ -78,6 +78,7 @@ class Flow:
             "errors.deadletterqueue.topic.name": f"{self.name}-dead",
             "errors.deadletterqueue.context.headers.enable": "true",
             **{key.replace("_", "."): value for key, value in properties.items()},
+            **(keys or {}),
         }
         stop_event, metrics, reasons = threading.Event(), TaskMetrics(), list[str]()
 

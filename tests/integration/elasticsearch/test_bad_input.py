@@ -222,7 +222,7 @@ def test_opensearch_is_refused_by_name(flow: Any) -> None:
 @pytest.mark.parametrize(("setting", "value"), [("number_of_shards", "many"), ("no_such_setting", "1")])
 def test_an_unknown_index_option(flow: Any, setting: str, value: str) -> None:
     flow.send(GOOD)
-    member = flow.start(**{f"index_settings_{setting}".replace("_settings_", ".settings."): value})
+    member = flow.start({f"index.settings.{setting}": value})
     eventually(lambda: member.error, 30)
 
     assert setting in str(member.error[0])
