@@ -78,15 +78,22 @@ class FaultPolicy:
 
     def attempt(self, call: Callable[[], T]) -> T:
         """Run a stage; what it raises as RetriableError is tried again within ``errors.retry.timeout``."""
+        try:
+            return call()
+        except RetriableError as error:
+            return self._attempt_again(call, error)
+
+    def _attempt_again(self, call: Callable[[], T], error: RetriableError) -> T:
         timeout = self.settings.errors_retry_timeout
         deadline = None if timeout < 0 else time.monotonic() + timeout / 1000
         for wait in RetryPolicy(_FIRST_RETRY, self.settings.errors_retry_delay_max / 1000).waits():
+            if (deadline is not None and time.monotonic() + wait > deadline) or self.stop_event.wait(wait):
+                raise DataError(error.message, code=error.code, hint=error.hint) from error
+            self.metrics.add("total_retries")
             try:
                 return call()
-            except RetriableError as error:
-                if (deadline is not None and time.monotonic() + wait > deadline) or self.stop_event.wait(wait):
-                    raise DataError(error.message, code=error.code, hint=error.hint) from error
-                self.metrics.add("total_retries")
+            except RetriableError as another:
+                error = another
         raise AssertionError("waits are endless")
 
 

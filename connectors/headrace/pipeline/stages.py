@@ -131,19 +131,30 @@ class Stages:
     def _decode_column(
         self, column: _Column, batch: ConsumedBatch, values: Sequence[bytes | None], failures: list[Failure]
     ) -> list[Decoded]:
+        return list(_joined(self._decode_rows(column, batch, values, 0, failures)))
+
+    def _decode_rows(
+        self,
+        column: _Column,
+        batch: ConsumedBatch,
+        values: Sequence[bytes | None],
+        start: int,
+        failures: list[Failure],
+    ) -> list[Decoded]:
+        """Values from row ``start`` of the batch on. What is refused as a whole is halved until the bad are alone."""
         topic = batch.topic_partition.topic
         try:
-            return self._run(column, lambda: column.read(topic, values))
-        except _StageError:
-            runs: list[Decoded] = []
-            for index, value in enumerate(values):
-                try:
-                    run = self._run(column, lambda value=value: column.read(topic, [value]))  # type: ignore[misc]
-                except _StageError as error:
-                    failures.append(_failure(error, batch.topic_partition, batch.offsets[index]))
-                else:
-                    runs.extend(item._replace(start=index) for item in run)
-            return list(_joined(runs))
+            runs = self._run(column, lambda: column.read(topic, values))
+        except _StageError as error:
+            if len(values) == 1:
+                failures.append(_failure(error, batch.topic_partition, batch.offsets[start]))
+                return []
+            middle = len(values) // 2
+            return [
+                *self._decode_rows(column, batch, values[:middle], start, failures),
+                *self._decode_rows(column, batch, values[middle:], start + middle, failures),
+            ]
+        return [run._replace(start=start + run.start) for run in runs] if start else runs
 
     def _apply(self, record: Record) -> Record | None:
         current: Record | None = record

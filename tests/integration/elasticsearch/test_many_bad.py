@@ -1,0 +1,56 @@
+"""Many documents, one in a hundred bad: exactly the bad ones are dead letters, and little is held at any time."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import httpx
+
+from headrace.pipeline.sink import AHEAD, MAX_RECORDS
+from headrace.testing.waiting import eventually
+
+COUNT, EVERY = 50_000, 100
+
+
+def document(number: int) -> bytes:
+    if number % EVERY:
+        return b'{"id":%d,"amount":%d}' % (number, number)
+    kinds = (
+        b'{"id":%d,"amount":"not a number"}',
+        b'{"id":%d,"amount":1',
+        b"no JSON: %d",
+        b'"text %d"',
+        b'{"amount":NaN,"id":%d}',
+    )
+    return kinds[number // EVERY % len(kinds)] % number
+
+
+def test_exactly_the_bad_ones_of_many_are_dead_letters(flow: Any) -> None:
+    mapping = {
+        "settings": {"number_of_replicas": 0, "refresh_interval": "-1"},
+        "mappings": {"properties": {"amount": {"type": "integer"}}},
+    }
+    httpx.put(f"{flow.url}/{flow.name}", json=mapping).raise_for_status()
+    for first in range(0, COUNT, 5_000):
+        numbers = range(first, first + 5_000)
+        flow.send([document(number) for number in numbers], keys=list(numbers))
+    member = flow.start(batch_size="2000", read_timeout_ms="30s")
+    most_open = 0
+
+    def settled() -> bool:
+        nonlocal most_open
+        for error in member.error:
+            raise error
+        values = member.metrics.snapshot()
+        most_open = max(
+            most_open,
+            values["sink_record_read_total"] - values["sink_record_send_total"] - values["total_record_errors"],
+        )
+        return bool(flow.committed() == COUNT)
+
+    eventually(settled, 120)
+    bad = [document(number) for number in range(0, COUNT, EVERY)]
+    assert sorted(letter["value"] for letter in flow.dead()) == sorted(bad)
+    httpx.post(f"{flow.url}/{flow.name}/_refresh").raise_for_status()
+    assert httpx.get(f"{flow.url}/{flow.name}/_count").json()["count"] == COUNT - len(bad)
+    assert 0 < most_open <= (AHEAD + 1) * MAX_RECORDS
