@@ -32,16 +32,16 @@ class LoadConfig(ConfigModel):
         "statement.timeout.ms",
         default=0,
         ge=0,
-        doc="Longest time for one statement, after which the database is to give it up (PostgreSQL). The status says "
-        "so, and it is tried again. 0 = as the database or the user is set up.",
+        doc="Longest time for one statement, after which the database is to give it up (PostgreSQL, MariaDB, MySQL). "
+        "The status says so, and it is tried again. 0 = as the database or the user is set up.",
         importance="low",
         group=_LOAD,
     )
     read_only: bool = key(
         "transaction.read.only",
         default=True,
-        doc="Whether reading transactions are declared read-only (PostgreSQL). `false` is for queries that call "
-        "functions which write, and for `FOR UPDATE`.",
+        doc="Whether reading transactions are declared read-only (PostgreSQL, MariaDB, MySQL). `false` is for queries "
+        "that call functions which write, and for `FOR UPDATE`.",
         importance="low",
         group=_LOAD,
     )

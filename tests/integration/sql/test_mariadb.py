@@ -269,7 +269,7 @@ def test_a_result_is_streamed_and_given_up(drive: Drive, maria: Sql) -> None:
 @pytest.mark.usefixtures("orders")
 def test_the_connection_is_lost_in_the_middle(drive: Drive, maria: Sql) -> None:
     maria("INSERT INTO orders (at, note) SELECT '2024-05-01', repeat('x', 2000) FROM seq_1_to_10000")
-    driver = drive(**BY_ID, batch_max_rows="500")
+    driver = drive(**BY_ID, batch_max_rows="500", transaction_isolation_mode="REPEATABLE_READ")  # not pages
     found = [value["id"] for value in driver.batch().values]
     [(session,)] = maria(
         "SELECT id FROM information_schema.processlist "
@@ -400,3 +400,26 @@ def test_names_mean_tables_of_the_connections_database_first(
         assert drive(table_whitelist="orders", catalog_pattern=f"{own}_2").values("id") == [7]
     finally:
         maria(f"DROP DATABASE {own}_2")
+
+
+@pytest.mark.usefixtures("orders")
+def test_the_database_knows_that_a_task_only_reads(drive: Drive) -> None:
+    query = {"query": "SELECT @@tx_read_only AS id", "mode": "bulk", "topic_prefix": "t"}
+
+    assert drive(**query).batch().values == [{"id": 1}]
+    assert drive(**query, transaction_read_only="false").batch().values == [{"id": 0}]
+
+
+def test_a_statement_that_takes_too_long_is_given_up(drive: Drive) -> None:
+    with pytest.raises(RetriableError, match="max_statement_time"):
+        drive(query="SELECT SLEEP(60) AS id", mode="bulk", topic_prefix="t", statement_timeout_ms="200").poll()
+
+
+@pytest.mark.usefixtures("orders")
+def test_pages_of_a_large_table(drive: Drive, maria: Sql) -> None:
+    maria("INSERT INTO orders (at, note) SELECT '2024-05-01', 'x' FROM seq_1_to_100")
+    driver = drive(**BY_ID, batch_max_rows="10")
+    driver.batch()
+
+    assert maria("SELECT count(*) FROM information_schema.innodb_trx") == [(0,)]
+    assert driver.values("id") == list(range(11, 101))

@@ -118,7 +118,7 @@ class MySql(Database):
         self._connect: Callable[[], pymysql.Connection[Any]] | None = None
 
     def connect_args(self, url: URL) -> dict[str, Any]:
-        wanted: dict[str, Any] = {"program_name": "headrace"}
+        wanted: dict[str, Any] = {}
         if "connect_timeout" not in url.query:
             wanted["connect_timeout"] = 10  # seconds; a poll must not hang as long as TCP would
         if "charset" not in url.query:
@@ -134,6 +134,18 @@ class MySql(Database):
 
         self._connect = connect
         return wanted
+
+    def introduce(self, url: URL, name: str) -> dict[str, Any]:
+        return {"program_name": name}
+
+    def restrain(self, dbapi_connection: Any, *, read_only: bool, timeout_ms: int) -> None:
+        with dbapi_connection.cursor() as cursor:
+            if read_only:
+                cursor.execute("SET SESSION TRANSACTION READ ONLY")
+            if timeout_ms and "MariaDB" in dbapi_connection.get_server_info():
+                cursor.execute(f"SET SESSION max_statement_time = {timeout_ms / 1000}")
+            elif timeout_ms:
+                cursor.execute(f"SET SESSION max_execution_time = {timeout_ms}")
 
     def prepare(self, dbapi_connection: Any) -> None:
         with dbapi_connection.cursor() as cursor:
