@@ -127,7 +127,7 @@ class Session:
 
     def _make_engine(self) -> Engine:
         level = self._config.isolation
-        options: dict[str, Any] = {}
+        options: dict[str, Any] = dict(self.database.engine_options)
         if level != "DEFAULT":
             options["isolation_level"] = _ISOLATION.get(level, level.replace("_", " "))
         try:

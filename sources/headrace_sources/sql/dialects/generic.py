@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 import json
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta, tzinfo
 from decimal import Decimal
@@ -84,6 +84,11 @@ class Database:
     def __init__(self, zone: tzinfo) -> None:
         self.zone = zone
         """Of timestamps that are stored without a zone."""
+
+    @property
+    def engine_options(self) -> Mapping[str, Any]:
+        """Arguments for SQLAlchemy's engine."""
+        return {}
 
     def connect_args(self, url: URL) -> dict[str, Any]:
         """Arguments for the driver. Raises EnvironmentFault for what can be seen without connecting."""

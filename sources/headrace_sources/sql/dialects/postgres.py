@@ -9,8 +9,8 @@ from functools import cache
 from typing import Any, cast
 
 import psycopg
-from psycopg.abc import Loader
-from psycopg.adapt import AdaptersMap
+from psycopg.abc import Buffer
+from psycopg.adapt import AdaptersMap, Loader
 from psycopg.pq import Format
 from psycopg.types.string import TextLoader
 from sqlalchemy import URL, Connection, Select, TextClause, text
@@ -41,6 +41,12 @@ _KINDS: Mapping[int, Kind] = {
     1700: Kind.DECIMAL,
 }
 _NUMERIC = 1700
+# A role's or a database's settings do not change what is read: times with a zone arrive in UTC, in the one format that
+# psycopg reads without guessing, floats with all their digits.
+_SESSION = """
+    SET TIME ZONE 'UTC'; SET DateStyle TO ISO; SET IntervalStyle TO postgres; SET extra_float_digits TO 3;
+    SET bytea_output TO hex
+"""
 _LIMITED = frozenset({1082, 1083, 1114, 1184})  # PostgreSQL's range is wider than Python's
 
 # Own questions to the catalog, not SQLAlchemy's: those answer in arrays, which arrive as text here.
@@ -136,6 +142,10 @@ class Postgres(Database):
         self._as_null = temporal == "null"
         self._server_zone = "UTC"
 
+    @property
+    def engine_options(self) -> Mapping[str, Any]:
+        return {"use_native_hstore": False}  # it would come as a dictionary
+
     def connect_args(self, url: URL) -> dict[str, Any]:
         wanted: dict[str, Any] = {"context": _adapters()}
         if "connect_timeout" not in url.query:
@@ -147,8 +157,7 @@ class Postgres(Database):
 
     def prepare(self, dbapi_connection: Any) -> None:
         self._server_zone = dbapi_connection.info.parameter_status("TimeZone") or "UTC"
-        # Times with a zone then arrive in UTC, and in the one format that psycopg reads without guessing.
-        dbapi_connection.execute("SET TIME ZONE 'UTC'; SET DateStyle TO ISO")
+        dbapi_connection.execute(_SESSION)
         dbapi_connection.commit()
 
     def restrain(self, dbapi_connection: Any, *, read_only: bool, timeout_ms: int) -> None:
@@ -317,17 +326,22 @@ def _readable(raw: str, oid: int) -> bool:
 @cache
 def _null_loader(oid: int) -> type[Loader]:
     """psycopg's loader, but that a value which Python has not is None."""
-    original = psycopg.adapters.get_loader(oid, Format.TEXT)
-    assert original is not None
+    found = psycopg.adapters.get_loader(oid, Format.TEXT)
+    assert found is not None
+    original: Callable[[int, Any], Any] = found
 
-    class NullLoader(original):  # type: ignore[misc, valid-type]
-        def load(self, data: Any) -> Any:
+    class NullLoader(Loader):
+        def __init__(self, oid: int, context: Any = None) -> None:
+            super().__init__(oid, context)
+            self._original = original(oid, context)
+
+        def load(self, data: Buffer) -> Any:
             try:
-                return super().load(data)
+                return self._original.load(data)
             except psycopg.DataError:
                 return None
 
-    return cast("type[Loader]", NullLoader)
+    return NullLoader
 
 
 @cache
