@@ -30,4 +30,12 @@ def database_for(url: URL, zone: tzinfo, granularity: str, temporal: str = "fail
         from headrace_sources.sql.dialects.sqlite import Sqlite
 
         return Sqlite(zone)
+    if backend == "oracle":
+        from headrace_sources.sql.dialects.oracle import Oracle
+
+        return Oracle(zone)
+    if backend == "mssql":
+        from headrace_sources.sql.dialects.sqlserver import SqlServer
+
+        return SqlServer(zone)
     return Database(zone)

@@ -1,0 +1,154 @@
+"""SQL Server through pyodbc: written from the documentation and unit-tested, not run against a server here."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, FromClause, text
+
+from headrace import ConfigError, Finding
+from headrace_sources.sql.dialects.generic import Database, Listed, TableName, Verdict
+from headrace_sources.sql.timestamps import TimestampCodec
+from headrace_sources.sql.types import Column, Kind, Normaliser
+
+# https://learn.microsoft.com/sql/t-sql/data-types/data-types-transact-sql
+_KINDS: Mapping[str, Kind] = {
+    "bit": Kind.INT8,  # as the JVM's connector has it
+    "tinyint": Kind.INT16,  # 0 to 255
+    "smallint": Kind.INT16,
+    "int": Kind.INT32,
+    "bigint": Kind.INT64,
+    "real": Kind.FLOAT32,
+    "float": Kind.FLOAT64,
+    "date": Kind.DATE,
+    "time": Kind.TIME,
+    "datetime": Kind.LOCAL,
+    "datetime2": Kind.LOCAL,
+    "smalldatetime": Kind.LOCAL,
+    "datetimeoffset": Kind.MOMENT,
+    **dict.fromkeys(("binary", "varbinary", "image", "timestamp", "rowversion"), Kind.BYTES),
+    **dict.fromkeys(
+        ("char", "varchar", "text", "nchar", "nvarchar", "ntext", "xml", "uniqueidentifier", "sysname", "json"),
+        Kind.TEXT,
+    ),
+}
+_MONEY = {"money": (19, 4), "smallmoney": (10, 4)}
+_INSTEAD = {
+    "geography": "{c}.STAsText() AS {c}",
+    "geometry": "{c}.STAsText() AS {c}",
+    "hierarchyid": "{c}.ToString() AS {c}",
+}
+_COARSE = -1
+"""As a column's precision: its values are no decimal fractions of a second, so it cannot be a cursor."""
+
+# Describes a statement without running it.
+_COLUMNS = """
+    SELECT name, system_type_name, precision, scale, is_nullable
+    FROM sys.dm_exec_describe_first_result_set(:statement, NULL, 0) WHERE is_hidden = 0 ORDER BY column_ordinal
+"""
+_TABLES = """
+    SELECT s.name, o.name, CASE o.type WHEN 'V' THEN 'VIEW' ELSE 'TABLE' END
+    FROM sys.objects o JOIN sys.schemas s ON s.schema_id = o.schema_id
+    WHERE o.type IN ('U', 'V') AND o.is_ms_shipped = 0
+"""
+
+# SQLSTATEs of the ODBC driver, and numbers of the server where those say more.
+_STATES: Mapping[str, Verdict] = {
+    "28000": Verdict.AUTHENTICATION,
+    "42S02": Verdict.MISSING_TABLE,
+    "42S22": Verdict.MISSING_COLUMN,
+    "40001": Verdict.BUSY,  # deadlock
+    "HYT00": Verdict.BUSY,  # timeout
+    "HY008": Verdict.BUSY,  # cancelled
+    "08S01": Verdict.LOST,
+    "08003": Verdict.LOST,
+    "08007": Verdict.LOST,
+}
+_NUMBERS: Mapping[int, Verdict] = {
+    4060: Verdict.MISSING_DATABASE,
+    18456: Verdict.AUTHENTICATION,
+    208: Verdict.MISSING_TABLE,
+    207: Verdict.MISSING_COLUMN,
+    1205: Verdict.BUSY,
+    1222: Verdict.BUSY,  # a lock was not to be had in time
+    3960: Verdict.BUSY,  # snapshot isolation, update conflict
+}
+
+
+def sqlserver_column(name: str, type_name: str, precision: int, scale: int, nullable: bool) -> Column:
+    """A column as the server describes it (``decimal(10,2)``). Raises ConfigError for what ODBC cannot read."""
+    base = re.split(r"[(\s]", type_name, maxsplit=1)[0].lower()
+    if base in ("decimal", "numeric"):
+        return Column(name, Kind.DECIMAL, nullable, precision, scale)
+    if base in _MONEY:
+        return Column(name, Kind.DECIMAL, nullable, *_MONEY[base])
+    if base not in _KINDS:
+        instead = _INSTEAD.get(base, "CAST({c} AS nvarchar(max)) AS {c}").format(c=f"[{name}]")
+        text_ = f"column '{name}' is of type {base}, which the driver cannot read"
+        raise ConfigError(findings=[Finding("sql.unsupported_type", text_, "query", f"read it by a query: {instead}")])
+    digits = _COARSE if base in ("datetime", "smalldatetime") else scale if base in ("datetime2", "time") else None
+    return Column(name, _KINDS[base], nullable, digits)
+
+
+class SqlServer(Database):
+    """SQL Server. Not run here."""
+
+    system_schemas = frozenset({"sys", "INFORMATION_SCHEMA"})
+
+    def cancel(self, dbapi_connection: Any) -> None:
+        """pyodbc cancels by cursor only; the statement ends with its connection."""
+
+    def verdict(self, error: Exception) -> Verdict:
+        state = str(error.args[0]) if error.args else ""
+        number = re.search(r"\((\d+)\) \(SQL", str(error))
+        found = _NUMBERS.get(int(number[1])) if number else None
+        return found or _STATES.get(state, Verdict.OTHER)
+
+    def now(self, connection: Connection) -> datetime:
+        said: datetime = connection.execute(text("SELECT SYSUTCDATETIME()")).scalar_one()
+        return said.replace(tzinfo=UTC)
+
+    def create_index(self, table: str, name: str, expressions: Sequence[str]) -> str:
+        if expressions[0].startswith("("):
+            # An expression is indexed as a column that is computed by it.
+            added = f"ALTER TABLE {table} ADD changed AS {expressions[0]} PERSISTED"
+            return f"{added}; CREATE INDEX {name} ON {table} (changed)"
+        return super().create_index(table, name, expressions)
+
+    def list_tables(self, connection: Connection, kinds: Collection[str]) -> list[Listed]:
+        return [Listed(TableName(schema, name), kind) for schema, name, kind in connection.execute(text(_TABLES))]
+
+    def columns(self, connection: Connection, table: TableName | None, query: str, result: Any) -> tuple[Column, ...]:
+        quote = connection.dialect.identifier_preparer.quote_identifier
+        statement = query or f"SELECT * FROM {'.'.join(quote(part) for part in table or () if part)}"
+        return tuple(
+            sqlserver_column(name, kind, precision, scale, bool(nullable))
+            for name, kind, precision, scale, nullable in connection.execute(text(_COLUMNS), {"statement": statement})
+        )
+
+    def signature(self, result: Any) -> object:
+        return tuple((item[0], item[1], item[3], item[4], item[5]) for item in result.description)
+
+    def normaliser(self, column: Column) -> Normaliser | None:
+        if column.kind is Kind.INT8:
+            return int  # BIT comes as bool
+        return _utc if column.kind is Kind.MOMENT else super().normaliser(column)
+
+    def codec(
+        self, connection: Connection, relation: FromClause, expression: ColumnElement[Any], columns: Sequence[Column]
+    ) -> TimestampCodec | None:
+        if coarse := [column.name for column in columns if column.precision == _COARSE]:
+            raise ConfigError(
+                f"the timestamp column {coarse[0]} is a DATETIME or SMALLDATETIME, whose values are rounded to 1/300 "
+                "of a second or to minutes: rows would be read again and again, or passed over",
+                code="sql.cursor_type",
+                hint="ALTER it to DATETIME2, or use mode incrementing",
+            )
+        return super().codec(connection, relation, expression, columns)
+
+
+def _utc(value: datetime) -> datetime:
+    return value.astimezone(UTC)

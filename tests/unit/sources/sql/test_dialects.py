@@ -1,0 +1,184 @@
+"""Facts of kinds of databases: types and errors, from their documentation. Oracle and SQL Server are not run here."""
+
+from __future__ import annotations
+
+import sqlite3
+from datetime import UTC, datetime, timedelta, timezone
+from types import SimpleNamespace
+from typing import Any
+
+import pymysql
+import pytest
+from sqlalchemy import column, make_url, table
+
+from headrace import ConfigError
+from headrace_sources.sql.dialects import database_for
+from headrace_sources.sql.dialects.generic import Verdict
+from headrace_sources.sql.dialects.mysql import MySql
+from headrace_sources.sql.dialects.oracle import Oracle, oracle_column
+from headrace_sources.sql.dialects.postgres import Postgres
+from headrace_sources.sql.dialects.sqlite import Sqlite
+from headrace_sources.sql.dialects.sqlserver import SqlServer, sqlserver_column
+from headrace_sources.sql.types import Column, Kind
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("postgresql+psycopg://h/d", Postgres),
+        ("sqlite:///a.db", Sqlite),
+        ("mysql+pymysql://h/d", MySql),
+        ("oracle+oracledb://h/d", Oracle),
+        ("mssql+pyodbc://h/d", SqlServer),
+    ],
+)
+def test_each_kind_of_database_has_its_facts(url: str, expected: type) -> None:
+    assert type(database_for(make_url(url), UTC, "connect_logical")) is expected
+
+
+@pytest.mark.parametrize(
+    ("kind", "precision", "scale", "expected"),
+    [
+        ("NUMBER", 10, 2, Column("C", Kind.DECIMAL, True, 10, 2)),
+        ("NUMBER", 5, -2, Column("C", Kind.DECIMAL, True, 5, -2)),
+        ("NUMBER", 0, -127, Column("C", Kind.DECIMAL, True)),  # NUMBER
+        ("NUMBER", 126, -127, Column("C", Kind.DECIMAL, True)),  # FLOAT
+        ("BINARY_FLOAT", None, None, Column("C", Kind.FLOAT32, True)),
+        ("BINARY_DOUBLE", None, None, Column("C", Kind.FLOAT64, True)),
+        ("DATE", None, None, Column("C", Kind.LOCAL, True, 0)),
+        ("TIMESTAMP", 0, 6, Column("C", Kind.LOCAL, True, 6)),
+        ("TIMESTAMP_LTZ", 0, 3, Column("C", Kind.MOMENT, True, 3)),
+        ("CLOB", None, None, Column("C", Kind.TEXT, True)),
+        ("RAW", None, None, Column("C", Kind.BYTES, True)),
+        ("ROWID", None, None, Column("C", Kind.TEXT, True)),
+    ],
+)
+def test_types_of_oracle(kind: str, precision: int | None, scale: int | None, expected: Column) -> None:
+    assert oracle_column("C", f"DB_TYPE_{kind}", precision, scale, True) == expected
+
+
+@pytest.mark.parametrize(
+    ("kind", "precision", "scale", "expected"),
+    [
+        ("bit", 1, 0, Column("c", Kind.INT8)),
+        ("tinyint", 3, 0, Column("c", Kind.INT16)),
+        ("bigint", 19, 0, Column("c", Kind.INT64)),
+        ("decimal(10,2)", 10, 2, Column("c", Kind.DECIMAL, True, 10, 2)),
+        ("money", 19, 4, Column("c", Kind.DECIMAL, True, 19, 4)),
+        ("smallmoney", 10, 4, Column("c", Kind.DECIMAL, True, 10, 4)),
+        ("real", 24, 0, Column("c", Kind.FLOAT32)),
+        ("float", 53, 0, Column("c", Kind.FLOAT64)),
+        ("nvarchar(max)", 0, 0, Column("c", Kind.TEXT)),
+        ("uniqueidentifier", 0, 0, Column("c", Kind.TEXT)),
+        ("varbinary(8)", 0, 0, Column("c", Kind.BYTES)),
+        ("timestamp", 0, 0, Column("c", Kind.BYTES)),  # rowversion
+        ("datetime2(3)", 23, 3, Column("c", Kind.LOCAL, True, 3)),
+        ("datetimeoffset(7)", 34, 7, Column("c", Kind.MOMENT)),
+        ("date", 10, 0, Column("c", Kind.DATE)),
+    ],
+)
+def test_types_of_sql_server(kind: str, precision: int, scale: int, expected: Column) -> None:
+    assert sqlserver_column("c", kind, precision, scale, True) == expected
+
+
+@pytest.mark.parametrize(
+    ("describe", "hint"),
+    [
+        (lambda: oracle_column("C", "DB_TYPE_TIMESTAMP_TZ", None, 6, True), "SYS_EXTRACT_UTC(C)"),
+        (lambda: oracle_column("C", "DB_TYPE_OBJECT", None, None, True), "JSON_OBJECT(C)"),
+        (lambda: oracle_column("C", "DB_TYPE_CURSOR", None, None, True), "CAST(C AS VARCHAR2(4000))"),
+        (lambda: sqlserver_column("c", "geography", 0, 0, True), "[c].STAsText()"),
+        (lambda: sqlserver_column("c", "hierarchyid", 0, 0, True), "[c].ToString()"),
+        (lambda: sqlserver_column("c", "sql_variant", 0, 0, True), "CAST([c] AS nvarchar(max))"),
+    ],
+)
+def test_what_cannot_be_read_names_the_column_and_the_way_out(describe: Any, hint: str) -> None:
+    with pytest.raises(ConfigError) as raised:
+        describe()
+
+    [finding] = raised.value.findings
+    assert finding.code == "sql.unsupported_type"
+    assert "'c'" in finding.message.lower()
+    assert hint in finding.hint
+
+
+@pytest.mark.parametrize("kind", ["datetime", "smalldatetime"])
+def test_coarse_timestamps_of_sql_server_are_no_cursor(kind: str) -> None:
+    found = sqlserver_column("at", kind, 23, 3, False)
+
+    with pytest.raises(ConfigError) as raised:
+        SqlServer(UTC).codec(None, table("t"), column("at"), [found])  # type: ignore[arg-type]
+    assert raised.value.code == "sql.cursor_type"
+
+
+@pytest.mark.parametrize(
+    ("code", "expected"),
+    [
+        (1017, Verdict.AUTHENTICATION),
+        (942, Verdict.MISSING_TABLE),
+        (904, Verdict.MISSING_COLUMN),
+        (12514, Verdict.MISSING_DATABASE),
+        (3113, Verdict.LOST),
+        (1555, Verdict.BUSY),
+        (1476, Verdict.OTHER),
+    ],
+)
+def test_errors_of_oracle(code: int, expected: Verdict) -> None:
+    assert Oracle(UTC).verdict(Exception(SimpleNamespace(code=code))) is expected
+
+
+@pytest.mark.parametrize(
+    ("state", "message", "expected"),
+    [
+        ("28000", "[28000] [Microsoft] Login failed for user 'x'. (18456) (SQLDriverConnect)", Verdict.AUTHENTICATION),
+        ("42000", '[42000] Cannot open database "x" (4060) (SQLDriverConnect)', Verdict.MISSING_DATABASE),
+        ("42S02", "[42S02] Invalid object name 'x'. (208) (SQLExecDirectW)", Verdict.MISSING_TABLE),
+        ("42S22", "[42S22] Invalid column name 'x'. (207) (SQLExecDirectW)", Verdict.MISSING_COLUMN),
+        ("08S01", "[08S01] TCP Provider: Error code 0x68 (104) (SQLExecDirectW)", Verdict.LOST),
+        ("40001", "[40001] deadlock victim (1205) (SQLExecDirectW)", Verdict.BUSY),
+        ("22012", "[22012] Divide by zero (8134) (SQLExecDirectW)", Verdict.OTHER),
+    ],
+)
+def test_errors_of_sql_server(state: str, message: str, expected: Verdict) -> None:
+    assert SqlServer(UTC).verdict(Exception(state, message)) is expected
+
+
+@pytest.mark.parametrize(
+    ("code", "expected"),
+    [
+        (1045, Verdict.AUTHENTICATION),
+        (1049, Verdict.MISSING_DATABASE),
+        (1146, Verdict.MISSING_TABLE),
+        (1054, Verdict.MISSING_COLUMN),
+        (2013, Verdict.LOST),
+        (1205, Verdict.BUSY),
+        (1064, Verdict.OTHER),
+    ],
+)
+def test_errors_of_mysql(code: int, expected: Verdict) -> None:
+    assert MySql(UTC).verdict(pymysql.err.OperationalError(code, "…")) is expected
+    assert MySql(UTC).verdict(pymysql.err.InterfaceError(0, "")) is Verdict.LOST
+
+
+def test_errors_of_sqlite() -> None:
+    verdict = Sqlite(UTC).verdict
+
+    assert verdict(sqlite3.OperationalError("no such table: a")) is Verdict.MISSING_TABLE
+    assert verdict(sqlite3.OperationalError("no such column: a")) is Verdict.MISSING_COLUMN
+    assert verdict(sqlite3.OperationalError("near x: syntax error")) is Verdict.OTHER
+
+
+def test_values_of_oracle_and_sql_server() -> None:
+    lob = SimpleNamespace(read=lambda: "long")
+    noon = datetime(2024, 5, 1, 12, tzinfo=timezone(timedelta(hours=2)))
+    moment = Column("c", Kind.MOMENT)
+
+    for database, kind, given, expected in (
+        (Oracle(UTC), Column("c", Kind.TEXT), lob, "long"),
+        (Oracle(UTC), moment, datetime(2024, 5, 1, 12), datetime(2024, 5, 1, 12, tzinfo=UTC)),
+        (SqlServer(UTC), moment, noon, datetime(2024, 5, 1, 10, tzinfo=UTC)),
+        (SqlServer(UTC), Column("c", Kind.INT8), True, 1),
+    ):
+        convert = database.normaliser(kind)
+        assert convert is not None
+        assert convert(given) == expected
