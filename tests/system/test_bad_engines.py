@@ -1,0 +1,332 @@
+"""Engines at their worst: the state is visible within seconds and says why, it heals by itself, and nothing is lost."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from kafka import KafkaAdminClient
+from kafka.admin import UserScramCredentialUpsertion
+
+from headrace.broker.kafka_python import KafkaPythonBroker
+from headrace.embedded import EmbeddedStack, Kafka
+from headrace.testing.exactness import (
+    Comparison,
+    compare_index,
+    compare_topic,
+    index_entries,
+    settle,
+    table_rows,
+    topic_entries,
+)
+from headrace.testing.faults import TcpProxy
+from headrace.testing.waiting import eventually
+from tests.engines.certificates import Authority
+
+pytestmark = pytest.mark.timeout(300)
+VISIBLE = 30.0
+"""Seconds until the operator must see it; on an idle machine it takes two."""
+SHORT = {f"{client}.request.timeout.ms": "2000" for client in ("producer", "consumer", "admin")}
+"""Of a worker: so that an outage outlasts all of its patience."""
+USER, PASSWORD, OTHER = "ada", "correct horse", "wrong-do-not-show"
+
+
+@dataclass
+class SecuredKafka:
+    """One broker with TLS and SCRAM behind a proxy, for all tests here. ``tls_file`` is what it shows at a start."""
+
+    kafka: Kafka
+    proxy: TcpProxy
+    authority: Authority
+
+    @property
+    def settings(self) -> dict[str, str]:
+        """Of clients."""
+        return {
+            "bootstrap.servers": self.proxy.address,
+            "security.protocol": "SASL_SSL",
+            "ssl.cafile": str(self.authority.ca_file),
+            "sasl.mechanism": "SCRAM-SHA-512",
+            "sasl.username": USER,
+            "sasl.password": PASSWORD,
+        }
+
+    def set_password(self, password: str) -> None:
+        admin = KafkaAdminClient(bootstrap_servers=self.kafka.brokers[0].internal_address)
+        try:
+            answer = admin.alter_user_scram_credentials([UserScramCredentialUpsertion(USER, "SCRAM-SHA-512", password)])
+            assert answer == {USER: None}
+        finally:
+            admin.close()
+
+    def show(self, authority: Authority) -> None:
+        """Start again with a certificate of this authority."""
+        self.kafka.stop()
+        assert self.kafka.security.tls_file is not None
+        shutil.copyfile(authority.server_file("other"), self.kafka.security.tls_file)
+        self.kafka.start()
+
+
+@pytest.fixture(scope="module")
+def shared(authority: Authority, tmp_path_factory: pytest.TempPathFactory) -> Iterator[SecuredKafka]:
+    settings = {
+        "offsets.topic.num.partitions": "1",
+        "transaction.state.log.num.partitions": "1",
+        "group.min.session.timeout.ms": "500",
+    }
+    folder = tmp_path_factory.mktemp("secured")
+    kafka = Kafka(folder, tls_file=authority.server_file("bad-engines"), users={USER: PASSWORD}, settings=settings)
+    with TcpProxy(f"127.0.0.1:{kafka.port}") as proxy:
+        kafka.brokers[0].advertised_port = proxy.port
+        with kafka:
+            yield SecuredKafka(kafka, proxy, authority)
+
+
+@pytest.fixture
+def secured(shared: SecuredKafka) -> Iterator[SecuredKafka]:
+    """As it should be, before and after."""
+    yield shared
+    shared.proxy.restore()
+    shared.kafka.start()
+    shared.set_password(PASSWORD)
+
+
+class Chain:
+    """A table, its topic, its index, and the worker between them."""
+
+    def __init__(self, worker: Any, database: str, search: str, name: str, box: Any) -> None:
+        self.worker, self.name, self.search = worker, name, search
+        self._database, self._box = database, box
+        self._rows = 0
+        with box.connect(database) as connection:
+            connection.execute("CREATE TABLE items (id serial PRIMARY KEY, note text)")
+        self.source = self._connector(
+            "source",
+            {
+                "connector.class": "SqlSource",
+                "connection.url": database,
+                "table.whitelist": "items",
+                "mode": "incrementing",
+                "incrementing.column.name": "id",
+                "pk.mode": "primary_key",
+                "topic.prefix": f"{name}_",
+                "poll.interval.ms": "100",
+            },
+        )
+        self.sink = self._connector(
+            "sink",
+            {
+                "connector.class": "ElasticsearchSink",
+                "connection.url": search,
+                "topics": self.topic,
+                "key.ignore": "false",
+                "schema.ignore": "true",
+                "consumer.override": {"session.timeout.ms": "1500", "heartbeat.interval.ms": "400"},
+            },
+        )
+
+    def _connector(self, kind: str, config: dict[str, Any]) -> str:
+        self.worker.write(f"{self.name}-{kind}", config)
+        return f"{self.name}-{kind}"
+
+    @property
+    def topic(self) -> str:
+        return f"{self.name}_items"
+
+    def insert(self, count: int = 50) -> None:
+        with self._box.connect(self._database) as connection:
+            connection.execute("INSERT INTO items (note) SELECT 'n' || n FROM generate_series(1, %s) AS n", [count])
+
+    def reason(self, connector: str) -> str:
+        """Why its task waits or has failed, as the status says it; empty when all is well."""
+        status = self.worker.get(f"/connectors/{connector}/status")
+        return "; ".join(task.get("reason") or task.get("trace") or "" for task in status["tasks"])
+
+    def says(self, connector: str, *words: str) -> None:
+        """Within seconds the status has all these words, and the task has not failed."""
+        try:
+            eventually(lambda: all(word in self.reason(connector) for word in words), VISIBLE)
+        except AssertionError as error:
+            status = self.worker.get(f"/connectors/{connector}/status")
+            raise AssertionError(f"{words} are not what it says: {status}") from error
+        assert "FAILED" not in self.worker.task_states(connector)
+
+    def is_well(self) -> bool:
+        return all(self.worker.running(name) and not self.reason(name) for name in (self.source, self.sink))
+
+    def arrives(self, kafka: dict[str, str] | None = None) -> None:
+        """Every row is in the index, by its key and with its values; with ``kafka`` (settings) in the topic too."""
+        with self._box.connect(self._database) as connection:
+            rows = table_rows(connection, "SELECT * FROM items", key="id")
+        assert rows
+
+        def look() -> list[Comparison]:
+            return [compare_index(rows, index_entries(self.search, self.topic))]
+
+        settle(look, self._box.patience)
+        if kafka is not None:
+            broker = KafkaPythonBroker(kafka)
+            comparison = compare_topic(rows, topic_entries(broker, self.topic))
+            assert comparison.complete, str(comparison)
+        eventually(self.is_well, VISIBLE)
+
+
+@pytest.fixture
+def chain(
+    make_worker: Callable[..., Any], database: str, elasticsearch: Any, unique_name: str, box: Any
+) -> Callable[..., Chain]:
+    def make(bootstrap: str, settings: dict[str, str] | None = None, url: str = database) -> Chain:
+        worker = make_worker(bootstrap)
+        worker.settings.update({**SHORT, **(settings or {})})
+        return Chain(worker, url, elasticsearch.url, unique_name, box)
+
+    return make
+
+
+def test_a_broker_that_cannot_be_reached_at_start(secured: SecuredKafka, chain: Callable[..., Chain]) -> None:
+    secured.proxy.refuse()
+    made = chain(secured.proxy.address, secured.settings)
+    made.insert()
+    made.worker.start()
+    for connector in (made.source, made.sink):
+        made.says(connector, secured.proxy.address)
+    health = httpx.get(f"{made.worker.url}/health")
+    assert health.status_code == 503
+    assert secured.proxy.address in health.text
+    secured.proxy.restore()
+    made.arrives(secured.settings)
+    assert made.worker.stop() == 0
+
+
+@pytest.mark.parametrize("fault", ["refuse", "blackhole"])
+def test_a_broker_that_is_gone_for_longer_than_any_timeout(
+    secured: SecuredKafka, chain: Callable[..., Chain], fault: str
+) -> None:
+    """Requests time out several times over, the group forgets its member, and rows go on coming."""
+    made = chain(secured.proxy.address, secured.settings)
+    made.insert()
+    made.worker.start()
+    made.arrives(secured.settings)
+    getattr(secured.proxy, fault)()
+    for connector in (made.source, made.sink):
+        made.insert()
+        made.says(connector, secured.proxy.address)
+    retries = _retries(made)
+    eventually(lambda: _retries(made) >= retries + 3, 120)
+    made.insert()
+    secured.proxy.restore()
+    made.arrives(secured.settings)
+    assert made.worker.stop() == 0
+
+
+def _retries(made: Chain) -> int:
+    """How often a group that waits for its broker has looked again."""
+    found = made.worker.get("/v1/metrics")
+    return sum(int(line.rpartition(": ")[2].strip(" ,}")) for line in str(found).split(",") if "total_retries" in line)
+
+
+def test_a_password_that_kafka_does_not_know_yet(secured: SecuredKafka, chain: Callable[..., Chain]) -> None:
+    made = chain(secured.proxy.address, {**secured.settings, "sasl.password": OTHER})
+    made.insert()
+    made.worker.start()
+    for connector in (made.source, made.sink):
+        made.says(connector, "refuses to log in", "credentials")
+    assert "refuses to log in" in httpx.get(f"{made.worker.url}/health").text
+    secured.set_password(OTHER)
+    made.arrives({**secured.settings, "sasl.password": OTHER})
+    assert made.worker.stop() == 0
+    assert "kafka.authentication" in made.worker.log
+    assert OTHER not in made.worker.log
+
+
+def test_a_password_that_is_changed_while_it_runs(secured: SecuredKafka, chain: Callable[..., Chain]) -> None:
+    made = chain(secured.proxy.address, secured.settings)
+    made.insert()
+    made.worker.start()
+    made.arrives(secured.settings)
+    secured.set_password(OTHER)
+    secured.proxy.cut()
+    made.insert()
+    for connector in (made.source, made.sink):
+        made.says(connector, "refuses to log in")
+    secured.set_password(PASSWORD)
+    made.arrives(secured.settings)
+    assert made.worker.stop() == 0
+
+
+def test_a_certificate_that_is_not_trusted(secured: SecuredKafka, chain: Callable[..., Chain], tmp_path: Path) -> None:
+    secured.show(Authority(tmp_path / "unknown"))
+    made = chain(secured.proxy.address, secured.settings)
+    made.insert()
+    made.worker.start()
+    for connector in (made.source, made.sink):
+        made.says(connector, "certificate is not trusted", "ssl.cafile")
+    secured.show(secured.authority)
+    made.arrives(secured.settings)
+    assert made.worker.stop() == 0
+
+
+def test_an_elasticsearch_whose_index_is_red(kafka: Any, elasticsearch: Any, chain: Callable[..., Chain]) -> None:
+    made = chain(kafka.bootstrap_servers)
+    nowhere = {"settings": {"index.number_of_replicas": 0, "index.routing.allocation.require._name": "nobody"}}
+    created = httpx.put(f"{made.search}/{made.topic}?wait_for_active_shards=0&timeout=5s", json=nowhere)
+    assert created.status_code == 200, created.text
+    health = httpx.get(f"{made.search}/_cluster/health/{made.topic}", params={"wait_for_status": "red"}).json()
+    assert health["status"] == "red"
+    made.insert()
+    made.worker.start()
+    made.says(made.sink, made.topic, "shard")
+    httpx.put(
+        f"{made.search}/{made.topic}/_settings", json={"index.routing.allocation.require._name": None}
+    ).raise_for_status()
+    made.arrives({"bootstrap.servers": kafka.bootstrap_servers})
+    assert made.worker.stop() == 0
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of a megabyte."""
+    if os.geteuid() != 0 or shutil.which("mount") is None:
+        pytest.skip("only root can mount a file system of a megabyte")
+    folder = tmp_path / "small"
+    folder.mkdir()
+    done = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=1m,mode=0777", "tmpfs", str(folder)],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    if done.returncode:
+        pytest.skip(f"this machine lets nobody mount a file system: {done.stderr.strip()}")
+    yield folder
+    subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+def test_a_disk_full_on_the_database(
+    small_disk: Path, kafka: Any, private_stack: Callable[..., EmbeddedStack], chain: Callable[..., Chain], box: Any
+) -> None:
+    """PostgreSQL sorts large results on disk, and its disk has no room."""
+    stack = private_stack("postgres")
+    url = stack.postgres.url
+    shutil.chown(small_disk, "nobody")
+    made = chain(kafka.bootstrap_servers, url=url)
+    made.insert(20_000)
+    with box.connect(url) as connection:
+        connection.execute(f"CREATE TABLESPACE small LOCATION '{small_disk}'")
+        connection.execute("ALTER DATABASE headrace SET temp_tablespaces = small")
+        connection.execute("ALTER DATABASE headrace SET work_mem = '64kB'")
+        # Without the index the statement has to sort.
+        connection.execute("ALTER TABLE items DROP CONSTRAINT items_pkey")
+        connection.execute("UPDATE items SET note = repeat(md5(id::text), 20)")
+    made.worker.start()
+    made.says(made.source, "No space left on device")
+    with box.connect(url) as connection:
+        connection.execute("ALTER DATABASE headrace RESET temp_tablespaces")
+        connection.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()")
+    made.arrives({"bootstrap.servers": kafka.bootstrap_servers})
+    assert made.worker.stop() == 0
