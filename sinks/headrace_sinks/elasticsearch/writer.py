@@ -24,7 +24,8 @@ from headrace_sinks.elasticsearch.bulk import cut, details
 from headrace_sinks.elasticsearch.client import Answer, Client
 from headrace_sinks.elasticsearch.pace import Pace, Ticket
 
-PATH = f"/_bulk?{FILTER}"
+# Elasticsearch itself would wait a minute for a primary shard that is gone, and so long nobody would know.
+PATH = f"/_bulk?timeout=5s&{FILTER}"
 MEDIA_TYPE = "application/x-ndjson"
 PATIENCE = 10.0
 """Seconds: after that long a delivery fails, so that the framework keeps its place in the group and shows why."""

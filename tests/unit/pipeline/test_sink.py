@@ -331,6 +331,22 @@ def test_stopping_during_an_outage_is_prompt_and_commits_nothing_of_it(sink: Cal
     assert made.committed() == 0
 
 
+def test_a_silent_broker_is_told_until_it_delivers_again(
+    sink: Callable[..., Sink], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = "broker k:9092 does not answer"
+    trouble: list[str] = [said]
+    monkeypatch.setattr(InMemoryConsumer, "trouble", lambda self: trouble[0] if trouble else None)
+    made = sink()
+    thread = made.harness.run(made.pipeline)
+    eventually(lambda: f"waiting for Kafka: {said}" in made.harness.reasons)
+    trouble.clear()
+    eventually(lambda: made.harness.reasons[-1] is None)
+    made.send(range(10))
+    eventually(lambda: made.committed() == 10)
+    made.harness.end(thread)
+
+
 def test_a_consumer_that_delivers_while_paused_stops_the_task(
     sink: Callable[..., Sink], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import ssl
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -30,6 +31,7 @@ Failure = tuple[str, Exception]
 # They log every failed try, and every exception that a rebalance listener raises.
 _NOISY = ("kafka.net", "kafka.cluster", "kafka.coordinator", "kafka.producer.sender")
 _DIRECT = "direct"  # the scheme of no proxy at all
+_REMEMBERED = 60.0  # seconds: longer than kafka-python's longest pause between two tries
 _FORCED = 5.0  # seconds for a sender that was told to give up; it does so at its next turn
 
 
@@ -81,7 +83,7 @@ class Connections(KafkaConnectionManager):  # type: ignore[misc]
 
     def __init__(self, net: Any, **configs: Any) -> None:
         super().__init__(net, **{**configs, "proxy_url": configs.get("proxy_url") or f"{_DIRECT}://"})
-        self._failures: dict[str, Exception] = {}  # by host:port
+        self._failures: dict[str, tuple[float, Exception]] = {}  # by host:port, with monotonic seconds
         self._refusals: dict[Any, Exception] = {}  # by node, until somebody was told
 
     def get_connection(self, node_id: Any, *arguments: Any, **options: Any) -> Any:
@@ -138,12 +140,18 @@ class Connections(KafkaConnectionManager):  # type: ignore[misc]
             raise error
 
     def _note(self, address: str, node_id: Any, error: Exception) -> None:
-        self._failures[address] = error
+        self._failures[address] = (time.monotonic(), error)
         if isinstance(error, _REFUSALS):
             self._refusals[node_id] = error  # for whoever wants the broker next
 
     def failure(self) -> Failure | None:
-        return next(iter(list(self._failures.items())), None)
+        for address, (when, error) in list(self._failures.items()):
+            # A broker that is needed is tried again all the time; one that is not, after its partitions have moved,
+            # is nobody's trouble.
+            if time.monotonic() - when < _REMEMBERED:
+                return address, error
+            self._failures.pop(address, None)
+        return None
 
 
 class Client:
