@@ -200,6 +200,68 @@ class Verifier(ABC):
         """Release what the verifier has taken."""
 
 
+class Rebuild(NamedTuple):
+    """A second generation of what a sink has written, being made beside the present one."""
+
+    writers: Mapping[str, Mapping[str, str]]
+    """Topic → the configuration of a task that writes its records to the new generation."""
+    positions: Mapping[TopicPartition, int]
+    """All records before these are in the new generation already."""
+    switched: bool
+    """The new generation is in its place already; what came meanwhile is still to be written to it."""
+
+
+class Rebuilder(ABC):
+    """Makes a sink's second generation and puts it in the place of the first, for ``headrace reindex``.
+
+    What has been done is remembered in the sink's system: after a crash at any point ``begin`` finds it and goes on.
+    Used from one thread. Every method may raise RetriableError, EnvironmentFault, TaskError and CommandError.
+    """
+
+    @abstractmethod
+    def begin(self, topics: Sequence[str], *, back: bool) -> Rebuild:
+        """Make the new generation, or find the one that was begun. ``back``: take the previous one for it."""
+
+    @abstractmethod
+    def keep(self, positions: Mapping[TopicPartition, int]) -> None:
+        """Remember that all before these is written."""
+
+    @abstractmethod
+    def entries(self, *, new: bool) -> Iterator[Sequence[Entry]]:
+        """What is in the new or in the present generation, in bounded portions, under equal names in both."""
+
+    @abstractmethod
+    def look(self, names: Sequence[bytes], *, new: bool) -> Mapping[bytes, Entry]:
+        """What is there now under some names."""
+
+    @abstractmethod
+    def switch(self, written: Mapping[TopicPartition, int]) -> None:
+        """Put the new generation in the place of the present one, at once for all readers and writers.
+
+        ``written``: all before these is in the present one, remembered for the way back.
+        """
+
+    @abstractmethod
+    def finish(self) -> None:
+        """All is written: the rebuild is over."""
+
+    @abstractmethod
+    def abandon(self, topics: Sequence[str]) -> Sequence[str]:
+        """Undo what was begun, before the switch. Returns what was undone."""
+
+    @abstractmethod
+    def tidy(self, topics: Sequence[str]) -> Sequence[str]:
+        """Delete previous generations. Returns their names."""
+
+    @abstractmethod
+    def describe(self, topics: Sequence[str]) -> Sequence[Mapping[str, Any]]:
+        """Generations, a row each: ``name``, ``generation``, ``state``, ``documents``."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Release what the rebuilder has taken."""
+
+
 class Connector(ABC):
     """Plans tasks and checks configurations; moves no data. Instances are short-lived and hold no state."""
 
@@ -251,6 +313,10 @@ class SinkConnector(Connector):
 
     def verifier(self, properties: Mapping[str, str]) -> Verifier | None:
         """For ``headrace verify``; None = this connector cannot tell. Raises ConfigError."""
+        return None
+
+    def rebuilder(self, properties: Mapping[str, str]) -> Rebuilder | None:
+        """For ``headrace reindex``; None = this connector cannot rebuild. Raises ConfigError."""
         return None
 
 
@@ -339,6 +405,8 @@ __all__ = [
     "OffsetReader",
     "Pending",
     "Predicate",
+    "Rebuild",
+    "Rebuilder",
     "Schedule",
     "SinkConnector",
     "SinkContext",

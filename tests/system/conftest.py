@@ -249,6 +249,7 @@ def box() -> Any:
         connect=connect,
         documents=documents,
         free_port=free_port,
+        headrace=HEADRACE,
         patience=PATIENCE,
         clock=time.monotonic,
     )

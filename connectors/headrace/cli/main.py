@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from headrace.cli import configs, connectors, describe, run, stack, verify
+from headrace.cli import configs, connectors, describe, reindex, run, stack, verify
 from headrace.cli.output import print_error
 from headrace.errors import HeadraceError
 
@@ -34,6 +34,7 @@ app.command()(describe.describe)
 app.command()(configs.schema)
 app.add_typer(connectors.app)
 app.command("verify")(verify.verify_command)
+app.command("reindex")(reindex.reindex_command)
 app.command()(stack.up)
 app.command()(stack.down)
 

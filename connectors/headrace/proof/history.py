@@ -28,12 +28,16 @@ _SKIP = 10_000
 
 
 class Portion(NamedTuple):
-    """What one poll gave. ``read``: records so far, ``whole``: about how many there will have been."""
+    """What one poll gave. ``read``: records so far, ``whole``: about how many there will have been.
+
+    ``positions``: all before these has been given by now.
+    """
 
     batches: Sequence[SinkBatch]
     failures: Sequence[Failure]
     read: int
     whole: int
+    positions: Mapping[TopicPartition, int]
 
 
 @dataclass
@@ -74,11 +78,13 @@ class History:
         left = {item: (start.get(item, 0), end) for item, end in until.items() if start.get(item, 0) < end}
         whole, read = sum(end - begin for begin, end in left.values()), 0
         positions = {item: begin for item, (begin, _) in left.items()}
+        given = dict(positions)
         last_progress = time.monotonic()
         self.reader.assign(positions)
         while positions:
             consumed = self.reader.poll(_POLL, _MOST_RECORDS)
             before, reached = positions, self.reader.positions()
+            given.update({item: min(reached[item], until[item]) for item in before})
             positions = {item: reached[item] for item in before if reached[item] < until[item]}
             if consumed or positions != before:
                 last_progress = time.monotonic()
@@ -89,7 +95,7 @@ class History:
                 )
             parts = [part for batch in consumed if len(part := _before(batch, until[batch.topic_partition]))]
             read += sum(map(len, parts))
-            yield self._portion(parts, read, whole)
+            yield self._portion(parts, read, whole, dict(given))
             if len(positions) < len(before) and positions:
                 self.reader.assign(positions)
 
@@ -103,14 +109,16 @@ class History:
                         if rows := [row for row, offset in enumerate(batch.offsets) if offset in offsets]:
                             yield chosen(batch, rows)
 
-    def _portion(self, consumed: Sequence[ConsumedBatch], read: int, whole: int) -> Portion:
+    def _portion(
+        self, consumed: Sequence[ConsumedBatch], read: int, whole: int, positions: Mapping[TopicPartition, int]
+    ) -> Portion:
         batches: list[SinkBatch] = []
         failures: list[Failure] = []
         for batch in consumed:
             converted, failed = self.stages.decode(batch, json_texts=self.json_texts)
             batches += converted
             failures += failed
-        return Portion(batches, failures, read, whole)
+        return Portion(batches, failures, read, whole, positions)
 
 
 def chosen(batch: SinkBatch, rows: Sequence[int]) -> SinkBatch:

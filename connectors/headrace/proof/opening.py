@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 
 import structlog
@@ -13,11 +13,13 @@ from headrace.broker.kafka_python.reader import open_reader
 from headrace.errors import ConflictError
 from headrace.metrics import TaskMetrics
 from headrace.pipeline.fault_policy import FaultPolicy
-from headrace.plugin import Verifier
+from headrace.plugin import Rebuilder, SinkContext, SinkTask, Verifier
 from headrace.proof.history import History
+from headrace.proof.rebuild import OpenWriter
 from headrace.registry import Registry
 from headrace.runtime.stage_build import group_of, make_stages
 from headrace.settings import SinkSettings, WorkerSettings
+from headrace.states import TaskId
 from headrace.validation import ConnectorConfig
 
 log = structlog.stdlib.get_logger("headrace.proof")
@@ -56,3 +58,32 @@ def open_verifier(config: ConnectorConfig) -> Iterator[Verifier]:
         yield verifier
     finally:
         verifier.close()
+
+
+@contextmanager
+def open_rebuilder(config: ConnectorConfig) -> Iterator[Rebuilder]:
+    """The connector's own part. Raises ConflictError when it has none."""
+    rebuilder = config.plugin.cls().rebuilder(config.own)
+    if rebuilder is None:
+        raise ConflictError(
+            f"{config.plugin.name} cannot rebuild what it has written",
+            code="reindex.not_supported",
+            hint="ask its author",
+        )
+    try:
+        yield rebuilder
+    finally:
+        rebuilder.close()
+
+
+def writer_opener(config: ConnectorConfig) -> OpenWriter:
+    """Makes tasks of the connector that write elsewhere."""
+
+    def open_writer(topic: str, properties: Mapping[str, str]) -> SinkTask:
+        task: SinkTask = config.plugin.cls.task_class()
+        name = TaskId(f"{config.name}-reindex", 0)
+        quiet = log.bind(task=str(name), topic=topic)
+        task.start(SinkContext(name, properties, threading.Event(), quiet, lambda key: key, lambda reason: None))
+        return task
+
+    return open_writer

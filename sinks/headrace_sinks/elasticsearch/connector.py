@@ -7,11 +7,12 @@ from typing import ClassVar
 
 import structlog
 
-from headrace import ConfigError, Finding, SinkConnector, Verifier
+from headrace import ConfigError, Finding, Rebuilder, SinkConnector, Verifier
 from headrace_sinks.elasticsearch.client import Client
 from headrace_sinks.elasticsearch.cluster import obstacles
 from headrace_sinks.elasticsearch.config import ElasticsearchSinkConfig
 from headrace_sinks.elasticsearch.indices import Indices
+from headrace_sinks.elasticsearch.rebuilder import ElasticsearchRebuilder
 from headrace_sinks.elasticsearch.task import ElasticsearchSinkTask
 from headrace_sinks.elasticsearch.verifier import ElasticsearchVerifier
 
@@ -46,3 +47,6 @@ class ElasticsearchSinkConnector(SinkConnector):
 
     def verifier(self, properties: Mapping[str, str]) -> Verifier:
         return ElasticsearchVerifier(ElasticsearchSinkConfig.parse(properties))
+
+    def rebuilder(self, properties: Mapping[str, str]) -> Rebuilder:
+        return ElasticsearchRebuilder(ElasticsearchSinkConfig.parse(properties), properties)

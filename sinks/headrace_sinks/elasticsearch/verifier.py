@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from hashlib import blake2b
 from typing import Any
 
 import orjson
@@ -17,17 +16,15 @@ import structlog
 from headrace import ConfigError, DataError, Entry, Finding, Rejection, RetriableError, SinkBatch, Verifier
 from headrace_sinks.elasticsearch.answers import judge_items, judge_request
 from headrace_sinks.elasticsearch.bulk import LineEncoder
-from headrace_sinks.elasticsearch.catalog import Catalog, Denied, path
+from headrace_sinks.elasticsearch.catalog import Catalog, Denied
 from headrace_sinks.elasticsearch.client import Client
 from headrace_sinks.elasticsearch.cluster import require_elasticsearch
 from headrace_sinks.elasticsearch.config import ElasticsearchSinkConfig
 from headrace_sinks.elasticsearch.indices import Indices
+from headrace_sinks.elasticsearch.scan import Scan, digest, entry_of, full_name, split_name
 from headrace_sinks.elasticsearch.targets import Refused, Targets
 from headrace_sinks.elasticsearch.writer import MEDIA_TYPE, PATH
 
-_PAGE = 1_000
-_KEEP = "2m"
-_SEPARATOR = b"/"  # no index name has it
 _TRIES = 5
 _UNITS = {"d": 86_400.0, "h": 3_600.0, "m": 60.0, "ms": 0.001}
 
@@ -44,6 +41,7 @@ class ElasticsearchVerifier(Verifier):
         self._client = Client(config)
         require_elasticsearch(self._client)
         self._catalog = Catalog(self._client)
+        self._scan = Scan(self._catalog)
         self._targets = Targets(config, log)
         self._indices = Indices(self._client, config, log, self._targets)
         self._encoder = LineEncoder(config)
@@ -61,29 +59,10 @@ class ElasticsearchVerifier(Verifier):
 
     def found(self) -> Iterator[Sequence[Entry]]:
         for target in sorted(self._names):
-            if not self._catalog.exists(target):
-                continue
-            self._refresh(target)
-            place = f"{path(target)}/_pit?keep_alive={_KEEP}"
-            pit = self._catalog.request("POST", place, f"index '{target}' cannot be read")["id"]
-            after: list[Any] | None = None
-            try:
-                while True:
-                    query: dict[str, Any] = {"pit": {"id": pit, "keep_alive": _KEEP}, "sort": ["_shard_doc"]}
-                    if after is not None:
-                        query["search_after"] = after
-                    answer = self._search("/_search", query, target)
-                    hits = answer["hits"]["hits"]
-                    pit = answer.get("pit_id", pit)
-                    if not hits:
-                        break
-                    yield [_entry(target, hit) for hit in hits]
-                    after = hits[-1]["sort"]
-            finally:
-                self._catalog.request("DELETE", "/_pit", "a search cannot be closed", {"id": pit})
+            yield from self._scan.entries(target, target)
 
     def look(self, names: Sequence[bytes]) -> Mapping[bytes, Entry]:
-        entries = (_entry(target, hit) for target, hit in self._hits(names))
+        entries = (entry_of(target, hit) for target, hit in self._hits(names))
         return {entry.name: entry for entry in entries}
 
     def write(self, batch: SinkBatch, present: Sequence[Entry | None]) -> Sequence[Rejection]:
@@ -106,7 +85,7 @@ class ElasticsearchVerifier(Verifier):
         versions = {entry.name: entry.version for entry in surplus}
         lines = []
         for target, hit in self._hits(list(versions)):
-            entry = _entry(target, hit)
+            entry = entry_of(target, hit)
             if entry.version == versions[entry.name]:
                 where = {"_index": hit["_index"], "_id": hit["_id"], "routing": hit.get("_routing")}
                 guard = {"version": entry.version, "version_type": "external_gte"}
@@ -142,26 +121,11 @@ class ElasticsearchVerifier(Verifier):
     def _hits(self, names: Sequence[bytes]) -> Iterator[tuple[str, dict[str, Any]]]:
         by_target: dict[str, list[str]] = defaultdict(list)
         for name in names:
-            target, ident = _split(name)
+            target, ident = split_name(name)
             by_target[target].append(ident)
         for target, idents in by_target.items():
-            if not self._catalog.exists(target):
-                continue
-            self._refresh(target)
-            for start in range(0, len(idents), _PAGE):
-                query = {"query": {"ids": {"values": idents[start : start + _PAGE]}}}
-                for hit in self._search(f"{path(target)}/_search", query, target)["hits"]["hits"]:
-                    yield target, hit
-
-    def _search(self, place: str, query: dict[str, Any], target: str) -> dict[str, Any]:
-        body = {"size": _PAGE, "version": True, "track_total_hits": False, **query}
-        answer: dict[str, Any] = self._catalog.request("POST", place, f"index '{target}' cannot be searched", body)
-        if answer.get("timed_out") or answer.get("_shards", {}).get("failed"):
-            raise RetriableError(f"a part of index '{target}' does not answer", code="elasticsearch.shards_failed")
-        return answer
-
-    def _refresh(self, target: str) -> None:
-        self._catalog.request("POST", f"{path(target)}/_refresh", f"index '{target}' cannot be refreshed")
+            for hit in self._scan.hits(target, idents):
+                yield target, hit
 
     def _send(self, lines: Sequence[bytes]) -> list[tuple[int, DataError]]:
         """Places of lines that were refused. A newer document wins: it is written by somebody who knows better."""
@@ -185,24 +149,9 @@ def _parsed(line: bytes) -> Entry:
     """What a line of a bulk request leaves in its index."""
     head, _, document = line.partition(b"\n")
     ((kind, target),) = orjson.loads(head).items()
-    name = target["_index"].encode() + _SEPARATOR + target["_id"].encode()
+    name = full_name(target["_index"], target["_id"])
     version = target.get("version", -1)
-    return Entry(name, version, b"" if kind == "delete" else _digest(orjson.loads(document)))
-
-
-def _entry(target: str, hit: Mapping[str, Any]) -> Entry:
-    name = target.encode() + _SEPARATOR + hit["_id"].encode()
-    return Entry(name, hit.get("_version", -1), _digest(hit.get("_source")))
-
-
-def _digest(document: Any) -> bytes:
-    """Equal for equal JSON, whatever the order of its fields and the spelling of its numbers."""
-    return blake2b(orjson.dumps(document, option=orjson.OPT_SORT_KEYS), digest_size=8).digest()
-
-
-def _split(name: bytes) -> tuple[str, str]:
-    target, _, ident = name.partition(_SEPARATOR)
-    return target.decode(), ident.decode()
+    return Entry(name, version, b"" if kind == "delete" else digest(orjson.loads(document)))
 
 
 def _over(line: bytes, version: int) -> bytes:

@@ -1,0 +1,260 @@
+"""A new generation of the sink's indices beside the present one, then in its place: the sink's part of ``reindex``."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from hashlib import blake2b
+from typing import Any, NamedTuple
+
+import orjson
+import structlog
+
+from headrace import ConfigError, Entry, Finding, Rebuild, Rebuilder, TopicPartition
+from headrace.errors import ConflictError, NotFoundError
+from headrace_sinks.elasticsearch.catalog import Catalog, Index
+from headrace_sinks.elasticsearch.client import Client
+from headrace_sinks.elasticsearch.cluster import require_elasticsearch
+from headrace_sinks.elasticsearch.config import ElasticsearchSinkConfig
+from headrace_sinks.elasticsearch.generations import (
+    BUILDING,
+    LIVE,
+    OLD,
+    Generations,
+    GenerationStore,
+    noted_positions,
+    to_note,
+)
+from headrace_sinks.elasticsearch.indices import new_index
+from headrace_sinks.elasticsearch.scan import Scan, entry_of, split_name
+from headrace_sinks.elasticsearch.targets import Targets
+from headrace_sinks.elasticsearch.verifier import require_idempotent
+
+log = structlog.stdlib.get_logger("headrace.reindex")
+_NOT_THE_WRITERS = ("index.name", "index.generations", "index.aliases", "index.template", "data.stream.retention")
+"""Keys (and those below them) that have no say in where a rebuild writes to."""
+
+
+class _Pair(NamedTuple):
+    """The live generation with its family, and the new one."""
+
+    found: Generations
+    new: Index
+
+
+class ElasticsearchRebuilder(Rebuilder):
+    """See :class:`headrace.Rebuilder`."""
+
+    def __init__(self, config: ElasticsearchSinkConfig, properties: Mapping[str, str]) -> None:
+        """Raises ConfigError where a rebuild beside a running connector would not end in the same documents."""
+        require_idempotent(config)
+        _require_own_indices(config)
+        self._config = config
+        self._properties = properties
+        self._client = Client(config)
+        require_elasticsearch(self._client)
+        self._catalog = Catalog(self._client)
+        self._store = GenerationStore(self._catalog)
+        self._scan = Scan(self._catalog)
+        self._pairs: dict[str, _Pair] = {}
+        self._back = False
+
+    def begin(self, topics: Sequence[str], *, back: bool) -> Rebuild:
+        self._back = back
+        names = self._names(topics)
+        found = [self._found(name, back) for name in dict.fromkeys(names.values())]
+        # The switch is one for all; noting its end is not, so one that is not noted speaks for all.
+        switched = any(each.switched for each in found)
+        self._pairs = {each.alias: _Pair(each, each.live if switched else self._new(each, back)) for each in found}
+        positions: dict[TopicPartition, int] = {}
+        for each, new in self._pairs.values():
+            if each.switched and bool(new.meta.get("back")) != back:
+                raise _unfinished(each.alias, back=back)
+            positions |= noted_positions(new)
+        writers = {topic: self._writer(self._pairs[name].new.name) for topic, name in names.items()}
+        return Rebuild(writers, positions, switched)
+
+    def keep(self, positions: Mapping[TopicPartition, int]) -> None:
+        for name, pair in self._pairs.items():
+            index = self._store.fresh(pair.new)
+            self._store.note(index, **{**index.meta, "positions": to_note(positions)})
+            self._pairs[name] = pair._replace(new=self._store.fresh(index))
+
+    def entries(self, *, new: bool) -> Iterator[Sequence[Entry]]:
+        for name, pair in self._pairs.items():
+            yield from self._scan.entries(pair.new.name if new else pair.found.live.name, name)
+
+    def look(self, names: Sequence[bytes], *, new: bool) -> Mapping[bytes, Entry]:
+        by_name: dict[str, list[str]] = defaultdict(list)
+        for full in names:
+            name, ident = split_name(full)
+            by_name[name].append(ident)
+        present = {}
+        for name, idents in by_name.items():
+            pair = self._pairs[name]
+            for hit in self._scan.hits(pair.new.name if new else pair.found.live.name, idents):
+                entry = entry_of(name, hit)
+                present[entry.name] = entry
+        return present
+
+    def switch(self, written: Mapping[TopicPartition, int]) -> None:
+        for pair in self._pairs.values():
+            # Before the switch: after it nobody could tell how far the present one had got.
+            live = self._store.fresh(pair.found.live)
+            self._store.note(live, alias=pair.found.alias, state=OLD, positions=to_note(written))
+        self._store.switch(list(self._pairs.values()), self._config.index_aliases)
+
+    def finish(self) -> None:
+        for name, pair in self._pairs.items():
+            index = self._store.fresh(pair.new)
+            self._store.note(index, alias=name, state=LIVE)
+
+    def abandon(self, topics: Sequence[str]) -> Sequence[str]:
+        undone = []
+        for name in dict.fromkeys(self._names(topics).values()):
+            if self._store.unblock(name):
+                undone.append(f"index '{name}' takes writes again")
+                continue
+            found = self._store.find(name)
+            if found is None:
+                continue
+            if found.switched:
+                raise ConflictError(
+                    f"'{name}' has been switched to {found.live.name} already",
+                    code="reindex.switched",
+                    hint="run `headrace reindex` again to finish, then --rollback goes back",
+                )
+            building = found.in_state(BUILDING)
+            if building is not None and building.meta.get("back"):
+                self._store.note(building, alias=name, state=OLD, positions=building.meta.get("positions", {}))
+                undone.append(f"{building.name} is an old generation again")
+            elif building is not None:
+                self._store.delete(building.name, owner=name)
+                undone.append(f"{building.name} deleted")
+            if found.live.meta.get("state") == OLD:
+                self._store.note(found.live, alias=name, state=LIVE)
+        return undone
+
+    def tidy(self, topics: Sequence[str]) -> Sequence[str]:
+        deleted = []
+        for name in dict.fromkeys(self._names(topics).values()):
+            found = self._store.find(name)
+            if found is None or found.switched or found.in_state(BUILDING):
+                continue
+            for index in found.others:
+                if index.meta.get("state") == OLD:
+                    self._store.delete(index.name, owner=name)
+                    deleted.append(index.name)
+        return deleted
+
+    def describe(self, topics: Sequence[str]) -> Sequence[Mapping[str, Any]]:
+        rows: list[Mapping[str, Any]] = []
+        for name in dict.fromkeys(self._names(topics).values()):
+            found = self._store.find(name)
+            if found is None:
+                rows.append({"name": name, "generation": name, "state": LIVE, "documents": self._scan.count(name)})
+                continue
+            for index in sorted((found.live, *found.others)):
+                state = str(index.meta.get("state", "unknown"))
+                if index.name == found.live.name:
+                    state = "switched" if found.switched else LIVE
+                count = self._scan.count(index.name)
+                rows.append({"name": name, "generation": index.name, "state": state, "documents": count})
+        return rows
+
+    def close(self) -> None:
+        self._client.close()
+
+    def _found(self, name: str, back: bool) -> Generations:
+        found = self._store.find(name)
+        if found is not None:
+            return self._store.mend(found)
+        if back:
+            raise _nothing_old(name)
+        return self._store.make_alias(name)
+
+    def _new(self, found: Generations, back: bool) -> Index:
+        """The generation to write to: the one that was begun, or a new one (``back``: the previous)."""
+        building = found.in_state(BUILDING)
+        if building is not None and bool(building.meta.get("back")) != back:
+            raise _unfinished(found.alias, back=back)
+        if building is not None and (back or building.meta.get("definition") == self._definition()):
+            return building
+        if back:
+            old = found.in_state(OLD)
+            if old is None:
+                raise _nothing_old(found.alias)
+            self._store.note(old, **{**old.meta, "state": BUILDING, "back": True})
+            return self._store.fresh(old)
+        if building is not None:
+            log.info("begun with another configuration, begins anew", index=building.name)
+            self._store.delete(building.name, owner=found.alias)
+        return self._create(found)
+
+    def _create(self, found: Generations) -> Index:
+        declared = self._config.declared()
+        note = {"alias": found.alias, "state": BUILDING, "definition": self._definition()}
+        declared["_meta"] = {**declared.get("_meta", {}), "headrace": note}
+        body = new_index(self._config, found.alias, declared, alias=False)
+        body.pop("aliases", None)  # they come with the switch
+        name = found.next_name
+        self._catalog.create(name, body)
+        index = self._catalog.target(name)
+        assert index is not None
+        return index
+
+    def _definition(self) -> str:
+        """Changes when a generation begun with another configuration would be another."""
+        config = self._config
+        parts = [
+            config.new_index_settings(),
+            config.declared(),
+            repr(config.policy(compact_maps=config.compact_map_entries)),
+            [config.schema_ignore, config.topic_schema_ignore, config.key_ignore, config.topic_key_ignore],
+        ]
+        return blake2b(orjson.dumps(parts, option=orjson.OPT_SORT_KEYS), digest_size=8).hexdigest()
+
+    def _names(self, topics: Sequence[str]) -> dict[str, str]:
+        """Topic → the name that its records are written to. Raises DataError, ConflictError."""
+        targets = Targets(self._config, log)
+        names = {}
+        for topic in topics:
+            name = targets.of_topic(topic)
+            if name is None:
+                raise ConflictError(
+                    f"records of topic '{topic}' choose their index",
+                    code="reindex.not_supported",
+                    hint="only an index with a fixed name can be rebuilt",
+                )
+            names[topic] = name
+        return names
+
+    def _writer(self, index: str) -> dict[str, str]:
+        kept = {name: value for name, value in self._properties.items() if not name.startswith(_NOT_THE_WRITERS)}
+        # The previous generation has its own mapping: it is written to as it is.
+        return {**kept, "index.name": index, "index.management": "none" if self._back else "create"}
+
+
+def _nothing_old(name: str) -> NotFoundError:
+    return NotFoundError(
+        f"'{name}' has no previous generation", code="reindex.nothing_old", hint="`headrace reindex --status` lists all"
+    )
+
+
+def _unfinished(name: str, *, back: bool) -> ConflictError:
+    kind, again = ("rebuild", "`headrace reindex`") if back else ("rollback", "`headrace reindex --rollback`")
+    return ConflictError(
+        f"a {kind} of '{name}' is not finished",
+        code="reindex.unfinished",
+        hint=f"finish it with {again}, or undo it with --abort",
+    )
+
+
+def _require_own_indices(config: ElasticsearchSinkConfig) -> None:
+    if config.streams():
+        text, key = "data streams are never rewritten; they roll over", "data.stream.type"
+    elif config.resources():
+        text, key = "the index is not headrace's own", "external.resource.usage"
+    else:
+        return
+    raise ConfigError(findings=[Finding("reindex.not_supported", text, key, "remove it, or rebuild by other means")])

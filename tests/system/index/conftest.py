@@ -1,0 +1,170 @@
+"""A topic, the sink that indexes it in a worker of its own, and the commands that look after the index."""
+
+from __future__ import annotations
+
+import json
+import random
+import subprocess
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import yaml
+
+from headrace.broker.kafka_python import KafkaPythonBroker
+from headrace.broker.ports import NewTopic
+from headrace.errors import RetriableError
+from headrace.records import EncodedBatch
+from headrace.testing.waiting import eventually
+
+
+class Search:
+    """A topic, the sink that indexes it, and what a test does to both."""
+
+    def __init__(self, worker: Any, box: Any, kafka: Any, url: str, name: str, **keys: str) -> None:
+        self.worker, self.box, self.url, self.name = worker, box, url, name
+        self.broker = KafkaPythonBroker({"bootstrap.servers": kafka.bootstrap_servers})
+        admin = self.broker.admin({})
+        admin.create_topics([NewTopic(name, 2)])
+        admin.close()
+        self.producer = self.broker.producer({})
+        self.file = worker.write(
+            name,
+            {
+                "connector.class": "ElasticsearchSink",
+                "connection.url": url,
+                "topics": name,
+                "schema.ignore": True,
+                "key.converter": "StringConverter",
+                "behavior.on.null.values": "delete",
+                "index.settings.gc_deletes": "0ms",
+                "consumer.override.metadata.max.age.ms": "500",
+                **keys,
+            },
+        )
+
+    def produce(self, *records: tuple[str | None, Any]) -> None:
+        keys = [None if key is None else key.encode() for key, _ in records]
+        values = [None if value is None else json.dumps(value).encode() for _, value in records]
+        delivery = self.producer.send(EncodedBatch(self.name, values, keys))
+        assert self.producer.flush(60)
+        assert delivery.error() is None
+
+    def settled(self) -> bool:
+        """All is written and committed."""
+        admin = self.broker.admin({})
+        try:
+            ends = {item: end for item, end in admin.end_offsets([self.name]).items() if end}
+            return bool(ends) and admin.committed(f"connect-{self.name}") == ends
+        except RetriableError:
+            return False  # the group's coordinator is just starting
+        finally:
+            admin.close()
+
+    def run(self) -> None:
+        """Start the worker and wait until all is written."""
+        self.worker.start()
+        eventually(self.settled, self.box.patience)
+
+    def verify(self, *options: str | Path, by_url: bool = False) -> tuple[int, dict[str, Any]]:
+        files = [self.worker.worker_file(), *(["--url", self.worker.url] if by_url else [self.file])]
+        done = self.box.command("verify", self.name, *files, "--json", *options)
+        assert done.returncode in (0, 1, 2), done.stderr
+        return done.returncode, json.loads(done.stdout) if done.stdout else {"stderr": done.stderr}
+
+    def changed_file(self, **changes: str) -> Path:
+        """The connector's file with other keys, which the running worker does not know of."""
+        path: Path = self.worker.folder / "changed" / self.file.name
+        path.parent.mkdir(exist_ok=True)
+        config: dict[str, Any] = yaml.safe_load(self.file.read_text())
+        path.write_text(yaml.safe_dump(config | changes))
+        return path
+
+    def reindex(self, *options: str, **changes: str) -> subprocess.CompletedProcess[str]:
+        """Run to its end. ``changes`` of the file are keys with dots."""
+        files = [self.worker.worker_file(), self.changed_file(**changes)]
+        done: subprocess.CompletedProcess[str] = self.box.command("reindex", self.name, *files, *options)
+        return done
+
+    def start_reindex(self, **changes: str) -> subprocess.Popen[str]:
+        files = [self.worker.worker_file(), self.changed_file(**changes)]
+        arguments = [str(self.box.headrace), "reindex", self.name, *map(str, files)]
+        return subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+    def states(self) -> dict[str, str]:
+        """Generations and their states."""
+        done = self.reindex("--status", "--json")
+        assert done.returncode == 0, done.stderr
+        return {row["generation"]: row["state"] for row in json.loads(done.stdout)}
+
+    def mapping(self) -> dict[str, Any]:
+        """Fields of the index that the name stands for."""
+        ((_, body),) = httpx.get(f"{self.url}/{self.name}/_mapping", timeout=30).raise_for_status().json().items()
+        found: dict[str, Any] = body["mappings"]["properties"]
+        return found
+
+    def documents(self) -> dict[str, Any]:
+        found: dict[str, Any] = self.box.documents(self.url, self.name)
+        return found
+
+    def put(self, ident: str, document: Any) -> None:
+        httpx.put(f"{self.url}/{self.name}/_doc/{ident}", json=document, timeout=30).raise_for_status()
+
+    def delete(self, ident: str) -> None:
+        httpx.delete(f"{self.url}/{self.name}/_doc/{ident}", timeout=30).raise_for_status()
+
+
+class Trickle:
+    """Writes to the topic until the end of the ``with``: new keys, changed ones, tombstones."""
+
+    def __init__(self, index: Search) -> None:
+        self._index = index
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="trickle")
+        self.error: Exception | None = None
+        self.last: dict[str, Any] = {}
+
+    def __enter__(self) -> Trickle:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+        if self.error is not None:
+            raise self.error
+
+    def _run(self) -> None:
+        numbers = random.Random(7)
+        try:
+            while not self._stop.wait(0.02):
+                key = f"k{numbers.randrange(400)}"
+                value = None if numbers.random() < 0.2 else {"n": numbers.randrange(1_000_000)}
+                self._index.produce((key, value))
+                self.last[key] = value
+        except Exception as error:  # shown at the end of the with, on the test's thread
+            self.error = error
+
+
+@pytest.fixture
+def trickle() -> Callable[[Search], Trickle]:
+    return Trickle
+
+
+@pytest.fixture
+def search(
+    make_worker: Callable[..., Any], box: Any, kafka: Any, elasticsearch: Any, unique_name: str
+) -> Iterator[Callable[..., Search]]:
+    made: list[Search] = []
+
+    def make(**keys: str) -> Search:
+        made.append(Search(make_worker(kafka.bootstrap_servers), box, kafka, elasticsearch.url, unique_name, **keys))
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.producer.close(5)
+        httpx.delete(f"{elasticsearch.url}/{unique_name}*", timeout=30)
