@@ -106,7 +106,7 @@ def test_there_and_back_under_load_without_a_moment_away(
             assert index.states() == {f"{index.name}-000001": "live", f"{index.name}-000002": "old"}
             assert index.mapping() == {"n": {"type": "long"}}
         assert reader.searches > 0
-        assert not reader.wrong, '\n'.join(map(str, reader.wrong))
+        assert not reader.wrong, "\n".join(map(str, reader.wrong))
     settled(index)
     assert {key: value for key, value in index.documents().items() if key in written.last} == {
         key: value for key, value in written.last.items() if value is not None
