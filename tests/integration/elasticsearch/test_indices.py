@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from datetime import UTC, date, datetime
+from decimal import Decimal
 from typing import Any
 
 import httpx
@@ -343,3 +345,41 @@ def test_the_command_check_finds_the_same(cluster: Cluster, elasticsearch: Any, 
     properties = {"connection.url": elasticsearch.url, "topics": unique_name, "index.template": unique_name}
     assert list(ElasticsearchSinkConnector().check(properties)) == []
     assert not cluster.exists(f"_index_template/{unique_name}")
+
+
+def test_dates_of_a_schema_are_found_as_dates(
+    start_sink: StartSink, batch: Batch, cluster: Cluster, unique_name: str
+) -> None:
+    of = schema.struct({"on": schema.DATE_SCHEMA, "at": schema.TIMESTAMP_SCHEMA, "price": schema.decimal(2)})
+    value = {"on": date(2024, 1, 1), "at": datetime(2024, 1, 1, 12, tzinfo=UTC), "price": Decimal("1.50")}
+    assert list(start_sink().put([batch(value, of=of)])) == []
+
+    properties = cluster.properties(unique_name)
+    assert {name: field["type"] for name, field in properties.items()} == {
+        "on": "date",
+        "at": "date",
+        "price": "double",
+    }
+    assert cluster.count(unique_name) == 1
+    for name in ("on", "at"):
+        query = f"{unique_name}/_count?q={name}:[2024-01-01 TO 2024-01-02]"
+        assert cluster.get(query)["count"] == 1
+
+
+def test_a_first_tombstone_maps_nothing_and_hinders_nothing(
+    start_sink: StartSink, batch: Batch, cluster: Cluster, unique_name: str
+) -> None:
+    task = start_sink(behavior_on_null_values="delete")
+
+    assert list(task.put([batch(None, of=None)])) == []
+    assert cluster.properties(unique_name) == {}
+    assert list(task.put([batch({"id": 1, "name": "x"}, first=1)])) == []
+    assert cluster.properties(unique_name)["id"] == {"type": "integer"}
+
+
+def test_a_field_and_an_object_of_one_name(start_sink: StartSink, batch: Batch, unique_name: str) -> None:
+    of = schema.struct({"a": schema.INT32, "a.b": schema.INT32})
+    with pytest.raises(TaskError) as raised:
+        start_sink().put([batch({"a": 1, "a.b": 2}, of=of)])
+
+    assert raised.value.code == "elasticsearch.dotted_names"
