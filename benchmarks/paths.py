@@ -165,6 +165,7 @@ def _sink(engines: Engines, topic: str, client: str, at_a_time: int) -> Side:
         "connection.url": engines.search,
         "topics": topic,
         "key.ignore": "false",
+        "external.resource.usage": "INDEX",
         "topic.to.external.resource.mapping": f"{topic}:{name}",
         "max.in.flight.requests": str(at_a_time),
     }

@@ -167,6 +167,7 @@ def _pair(engines: Engines) -> list[dict[str, str]]:
             "connection.url": engines.search,
             "topics": f"{source}.quiet",
             "key.ignore": "false",
+            "external.resource.usage": "INDEX",
             "topic.to.external.resource.mapping": f"{source}.quiet:{sink}",
         },
     ]
@@ -192,6 +193,7 @@ def end_to_end(engines: Engines) -> list[Line]:
             "connection.url": engines.search,
             "topics": topic,
             "key.ignore": "false",
+            "external.resource.usage": "INDEX",
             "topic.to.external.resource.mapping": f"{topic}:{index}",
         }
         with running(engines, [source, sink], client) as worker, httpx.Client(timeout=30) as search:

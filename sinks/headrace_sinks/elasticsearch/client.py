@@ -211,7 +211,9 @@ class _WholeUrls:
         self._manager, self._base_url = manager, base_url
 
     def urlopen(self, method: str, target: str, **arguments: Any) -> Any:
-        headers = {**dict(arguments.pop("headers", {})), **dict(self._manager.proxy_headers)}
+        # urllib3 puts an "Accept" of its own beside one that is spelled otherwise.
+        headers = {name.title(): value for name, value in arguments.pop("headers", {}).items()}
+        headers.update(self._manager.proxy_headers)
         return self._manager.urlopen(method, self._base_url + target, redirect=False, headers=headers, **arguments)
 
     def close(self) -> None:

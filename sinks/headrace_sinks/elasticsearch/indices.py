@@ -103,6 +103,8 @@ class Indices:
                 patterns += [name, f"{name}-*"]
             else:
                 patterns.append(pattern)
+        if self._config.data_stream_type != "NONE" and not self._config.topics:  # topics.regex: any namespace
+            patterns.append(f"{self._config.data_stream_type.lower()}-{self._config.data_stream_dataset}-*")
         return names, list(dict.fromkeys(patterns))
 
     def ensure(self, batch: SinkBatch, name: str) -> None:
