@@ -45,10 +45,17 @@ def nap(seconds: float) -> None:
 
 
 @pytest.mark.timeout(900)
+@pytest.mark.parametrize(("brokers", "rounds"), [(1, ROUNDS), (3, ROUNDS // 2)], ids=["one broker", "three brokers"])
 def test_the_index_equals_the_tables_after_kill_9_at_random_moments(
-    private_stack: Callable[..., Any], make_worker: Callable[..., Any], load: Callable[..., Any], box: Any
+    private_stack: Callable[..., Any],
+    make_worker: Callable[..., Any],
+    load: Callable[..., Any],
+    box: Any,
+    brokers: int,
+    rounds: int,
 ) -> None:
-    stack = private_stack(options={"kafka": {"settings": BROKER}})
+    """One broker is killed once; of three, one is restarted in every round, in turn, by order or by kill -9."""
+    stack = private_stack(brokers=brokers, options={"kafka": {"settings": BROKER, "heap": "320m"}})
     database, search = stack.postgres.url, stack.elasticsearch.url
     chance = random.Random(SEED)
     writer = load(database, SEED)
@@ -64,7 +71,7 @@ def test_the_index_equals_the_tables_after_kill_9_at_random_moments(
             "timestamp.column.name": "updated_at",
             "incrementing.column.name": "id",
             "timestamp.delay.interval.ms": "300",
-            "topic.creation.default": {"partitions": "3", "replication.factor": "1"},
+            "topic.creation.default": {"partitions": "3", "replication.factor": str(brokers)},
         },
     )
     worker.write(
@@ -91,16 +98,21 @@ def test_the_index_equals_the_tables_after_kill_9_at_random_moments(
 
     writer.start()
     blows = 0
-    for number in range(ROUNDS):
+    for number in range(rounds):
         worker.settings["kafka.client"] = ("confluent", "kafka-python")[number % 2]
         worker.start(wait=False)
         if number % 3:  # every third blow falls while it is still starting
             eventually(lambda: _indexing(worker), box.patience)
-        if number == ROUNDS // 3:
+        if brokers == 3:
+            rolled = stack.kafka.brokers[number % 3]
+            chance.choice([rolled.stop, rolled.kill])()
+            nap(chance.uniform(0, 1))
+            rolled.start()
+        elif number == rounds // 3:
             stack.kafka.kill()
             nap(chance.uniform(0.5, 2))
             stack.kafka.start()
-        if number == ROUNDS // 2:
+        if number == rounds // 2:
             stack.elasticsearch.stop()
             nap(chance.uniform(2, 4))
             assert worker.process.poll() is None, worker.log
@@ -108,7 +120,7 @@ def test_the_index_equals_the_tables_after_kill_9_at_random_moments(
         nap(chance.uniform(0, 1.5))
         worker.kill()
         blows += 1
-    assert blows == ROUNDS
+    assert blows == rounds
     writer.stop()
 
     worker.start()

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 import kafka
 from kafka.errors import GroupIdNotFoundError, TopicAlreadyExistsError, for_code
 
-from headrace.broker.kafka_python.connection import Client
+from headrace.broker.kafka_python.connection import Client, cluster_id
 from headrace.broker.kafka_python.failures import translate, translated
 from headrace.broker.ports import NewTopic
 from headrace.records import TopicPartition
@@ -22,7 +22,7 @@ class KafkaPythonAdmin:
 
     def cluster_id(self) -> str:
         with translated("describe the cluster", self._client):
-            return str(self._admin.describe_cluster()["cluster_id"])
+            return cluster_id(self._admin)
 
     def topics(self) -> frozenset[str]:
         with translated("list the topics", self._client):
