@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from headrace.broker.kafka_python import KafkaPythonBroker
+from headrace.broker.librdkafka import LibrdkafkaBroker
 from headrace.broker.ports import Broker, NewTopic
 from headrace.embedded import Kafka
 from headrace.errors import HeadraceError, RetriableError
@@ -19,6 +20,7 @@ from tests.engines.certificates import Authority
 
 USER, PASSWORD = "ada", "correct horse battery"
 WRONG = "hunter2-do-not-show"
+Connect = Callable[[dict[str, str]], Broker]
 
 
 @pytest.fixture(scope="module")
@@ -27,6 +29,13 @@ def secured(authority: Authority, tmp_path_factory: pytest.TempPathFactory) -> I
     settings = {"offsets.topic.num.partitions": "1", "transaction.state.log.num.partitions": "1"}
     with Kafka(folder, tls_file=authority.server_file(), users={USER: PASSWORD}, settings=settings) as kafka:
         yield kafka
+
+
+@pytest.fixture(params=[KafkaPythonBroker, LibrdkafkaBroker], ids=["kafka-python", "confluent"])
+def connect(request: pytest.FixtureRequest) -> Callable[[dict[str, str]], Broker]:
+    """Makes a broker of settings, with each client in turn."""
+    make: Callable[[dict[str, str]], Broker] = request.param
+    return make
 
 
 @pytest.fixture
@@ -59,8 +68,10 @@ kinds = pytest.mark.parametrize("kind", MAKERS)
 
 
 @pytest.mark.parametrize("mechanism", ["SCRAM-SHA-512", "SCRAM-SHA-256", "PLAIN"])
-def test_records_go_through_a_login_over_tls(settings: dict[str, str], mechanism: str, unique_name: str) -> None:
-    broker = KafkaPythonBroker({**settings, "sasl.mechanism": mechanism})
+def test_records_go_through_a_login_over_tls(
+    connect: Connect, settings: dict[str, str], mechanism: str, unique_name: str
+) -> None:
+    broker = connect({**settings, "sasl.mechanism": mechanism})
     admin = broker.admin({})
     admin.create_topics([NewTopic(unique_name, 1, 1)])
     admin.close()
@@ -73,42 +84,44 @@ def test_records_go_through_a_login_over_tls(settings: dict[str, str], mechanism
     reader.consumer.close()
 
 
-def test_javas_way_of_writing_the_login_is_understood(settings: dict[str, str]) -> None:
+def test_javas_way_of_writing_the_login_is_understood(connect: Connect, settings: dict[str, str]) -> None:
     user, password = settings.pop("sasl.username"), settings.pop("sasl.password")
     module = "org.apache.kafka.common.security.scram.ScramLoginModule"
     login = f'{module} required username="{user}" password="{password}";'
-    admin = KafkaPythonBroker({**settings, "sasl.jaas.config": login}).admin({})
+    admin = connect({**settings, "sasl.jaas.config": login}).admin({})
     assert admin.cluster_id()
     admin.close()
 
 
-def refused(settings: dict[str, str], kind: str) -> HeadraceError:
+def refused(connect: Connect, settings: dict[str, str], kind: str) -> HeadraceError:
     with pytest.raises(HeadraceError) as caught:
-        MAKERS[kind](KafkaPythonBroker(settings))
+        MAKERS[kind](connect(settings))
     assert WRONG not in str(caught.value)
     return caught.value
 
 
 @kinds
 @pytest.mark.parametrize("mechanism", ["SCRAM-SHA-512", "PLAIN"])
-def test_a_wrong_password_is_named(settings: dict[str, str], kind: str, mechanism: str) -> None:
-    error = refused({**settings, "sasl.mechanism": mechanism, "sasl.password": WRONG}, kind)
+def test_a_wrong_password_is_named(connect: Connect, settings: dict[str, str], kind: str, mechanism: str) -> None:
+    error = refused(connect, {**settings, "sasl.mechanism": mechanism, "sasl.password": WRONG}, kind)
     assert isinstance(error, RetriableError)
     assert error.code == "kafka.authentication"
 
 
 @kinds
 def test_a_certificate_of_an_authority_that_nobody_trusts_is_named(
-    settings: dict[str, str], kind: str, tmp_path: Path
+    connect: Connect, settings: dict[str, str], kind: str, tmp_path: Path
 ) -> None:
-    error = refused({**settings, "ssl.cafile": str(Authority(tmp_path).ca_file)}, kind)
+    error = refused(connect, {**settings, "ssl.cafile": str(Authority(tmp_path).ca_file)}, kind)
     assert isinstance(error, RetriableError)
     assert error.code == "kafka.certificate"
     assert "ssl.cafile" in error.hint
 
 
-def test_without_tls_the_way_to_it_is_named(settings: dict[str, str]) -> None:
-    error = refused({**settings, "security.protocol": "SASL_PLAINTEXT", "bootstrap.timeout.ms": "1000"}, "admin")
+def test_without_tls_the_way_to_it_is_named(connect: Connect, settings: dict[str, str]) -> None:
+    error = refused(
+        connect, {**settings, "security.protocol": "SASL_PLAINTEXT", "bootstrap.timeout.ms": "1000"}, "admin"
+    )
     assert isinstance(error, RetriableError)
     assert error.code == "kafka.unreachable"
     assert settings["bootstrap.servers"] in str(error)

@@ -21,8 +21,8 @@ REFUSED = "127.0.0.1:9092/1: Connect to ipv4#127.0.0.1:9092 failed: Connection r
         (KafkaError.REBALANCE_IN_PROGRESS, RetriableError, "kafka.rebalance"),
         (KafkaError.MSG_SIZE_TOO_LARGE, DataError, "data.record_too_large"),
         (KafkaError.INVALID_RECORD, DataError, "data.refused"),
-        (KafkaError._AUTHENTICATION, EnvironmentFault, "kafka.authentication"),
-        (KafkaError.UNSUPPORTED_SASL_MECHANISM, EnvironmentFault, "kafka.authentication"),
+        (KafkaError._AUTHENTICATION, RetriableError, "kafka.authentication"),
+        (KafkaError.UNSUPPORTED_SASL_MECHANISM, RetriableError, "kafka.authentication"),
         (KafkaError.TOPIC_AUTHORIZATION_FAILED, EnvironmentFault, "kafka.not_authorized"),
         (KafkaError.GROUP_AUTHORIZATION_FAILED, EnvironmentFault, "kafka.not_authorized"),
         (KafkaError.TOPIC_EXCEPTION, EnvironmentFault, "kafka.invalid_topic"),
@@ -46,7 +46,7 @@ def test_a_timeout_is_explained_by_the_broker_that_failed() -> None:
     assert str(found) == f"cannot list the topics: {why}"
     login = Failure("a:9092", KafkaError._AUTHENTICATION, "bad password")
     assert translate(KafkaError(KafkaError._TIMED_OUT), "list", login).code == "kafka.authentication"
-    assert describe(login) == "broker a:9092 refuses to log in: bad password"
+    assert describe(login).startswith("broker a:9092: Kafka refuses to log in: bad password → correct ")
 
 
 def test_exceptions_are_translated_and_bugs_pass_through() -> None:

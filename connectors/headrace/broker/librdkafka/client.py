@@ -9,7 +9,7 @@ from typing import Any, Protocol, TypeVar
 from confluent_kafka import KafkaError, KafkaException
 
 from headrace.broker.librdkafka.brokers import Brokers
-from headrace.broker.librdkafka.failures import is_authentication, translate
+from headrace.broker.librdkafka.failures import lets_nobody_in, translate
 from headrace.errors import ConfigError, Finding
 
 _LOOK = 0.1  # seconds between two looks at what went wrong, while waiting for the first answer
@@ -70,5 +70,5 @@ def _wait(client: _Client, brokers: Brokers, doing: str, timeout: float) -> None
             return
         client.poll(0)  # lets it tell what is wrong
         failure = brokers.failure()
-        if (failure is not None and is_authentication(failure)) or time.monotonic() >= deadline:
+        if (failure is not None and lets_nobody_in(failure)) or time.monotonic() >= deadline:
             raise translate(reason, doing, failure)

@@ -44,6 +44,7 @@ _UNREACHABLE = {
     KafkaError._WAIT_COORD,
     KafkaError.REQUEST_TIMED_OUT,
 }
+_REFUSED_WAIT = 5.0  # seconds to the next try after a refusal: whoever mends it needs longer than a network
 # Somebody must change the cluster or our settings first.
 _FAULTS: dict[int, tuple[str, str]] = {
     KafkaError.TOPIC_EXCEPTION: ("kafka.invalid_topic", "use letters, digits, '.', '_' and '-', at most 249"),
@@ -85,8 +86,8 @@ def translate(error: KafkaError, doing: str, failure: Failure | None = None) -> 
         # The broker's own words do not reach us.
         hint = "a compacted topic refuses records without key"
         return DataError(f"Kafka refused the record: {_reason(error)}", code="data.refused", hint=hint)
-    if code in _AUTHENTICATION:
-        return _authentication(_reason(error))
+    if (refusal := _refusal(code, _reason(error))) is not None:
+        return refusal
     if code in _AUTHORIZATION:
         of = _AUTHORIZATION[code]
         named = f" ({of})" if of else ""
@@ -95,8 +96,8 @@ def translate(error: KafkaError, doing: str, failure: Failure | None = None) -> 
             code="kafka.not_authorized",
             hint="ask who runs the cluster for the ACLs that this needs",
         )
-    if failure is not None and failure.code in _AUTHENTICATION:
-        return _authentication(failure.reason)
+    if failure is not None and (refusal := _refusal(failure.code, failure.reason)) is not None:
+        return refusal
     if code in _REBALANCE:
         return RetriableError(f"cannot {doing}: the group is being rebalanced", code="kafka.rebalance")
     if code in _FAULTS:
@@ -125,24 +126,35 @@ def is_refusal(error: KafkaError) -> bool:
     return error.code() in _TOO_LARGE or error.code() in _REFUSED
 
 
-def is_authentication(failure: Failure) -> bool:
-    """Whether the broker answers, and does not let us in."""
-    return failure.code in _AUTHENTICATION
+def lets_nobody_in(failure: Failure) -> bool:
+    """Whether the broker answers, and one side does not let the other in."""
+    return _refusal(failure.code, failure.reason) is not None
 
 
 def describe(failure: Failure) -> str:
     """A sentence about a broker that cannot be reached."""
-    if is_authentication(failure):
-        return f"broker {failure.address} refuses to log in: {failure.reason}"
+    if (refusal := _refusal(failure.code, failure.reason)) is not None:
+        return f"broker {failure.address}: {refusal}"
     return f"broker {failure.address} does not answer: {failure.reason}"
 
 
-def _authentication(reason: str) -> EnvironmentFault:
-    return EnvironmentFault(
-        f"Kafka refuses to log in: {reason}",
-        code="kafka.authentication",
-        hint="correct security.protocol, sasl.mechanism and the credentials",
-    )
+def _refusal(code: int, reason: str) -> RetriableError | None:
+    """Neither side lets the other in. It may heal without us: a password or a certificate is changed over there."""
+    if code == KafkaError._SSL and "certificate" in reason:
+        return RetriableError(
+            f"Kafka's certificate is not trusted: {reason}",
+            code="kafka.certificate",
+            hint="name the certificate of its authority in ssl.cafile, and the broker as its certificate does",
+            delay=_REFUSED_WAIT,
+        )
+    if code in _AUTHENTICATION:
+        return RetriableError(
+            f"Kafka refuses to log in: {reason}",
+            code="kafka.authentication",
+            hint="correct security.protocol, sasl.mechanism and the credentials, here or in Kafka",
+            delay=_REFUSED_WAIT,
+        )
+    return None
 
 
 def _reason(error: KafkaError) -> str:
