@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import ClassVar
 
-from headrace import ConfigError, Finding, HeadraceError, SourceConnector
+from sqlalchemy import Connection
+
+from headrace import ConfigError, Finding, HeadraceError, SourceConnector, TaskError
 from headrace_sources.sql.catalog import index_findings, look_at, unread_rows
 from headrace_sources.sql.config import JdbcSourceConfig, SqlSourceConfig
+from headrace_sources.sql.dialects import Database
 from headrace_sources.sql.dialects.generic import TableName
 from headrace_sources.sql.gap_free import reach_of
 from headrace_sources.sql.session import Session
@@ -91,18 +94,27 @@ def _check(session: Session, config: SqlSourceConfig) -> Iterable[Finding]:
     with session.reading("the database") as connection:
         yield from reach_of(connection, database, config)[1]
     for table in tables:
-        with session.reading(f"table {table}" if table else "the query") as connection:
-            target, findings = look_at(connection, database, config, table)
-            yield from findings
-            if target is None:
-                continue
-            yield from unread_rows(connection, target)
-            yield from index_findings(connection, database, target)
-            stamps = [column for column in target.columns if column.name in target.cursor.timestamps]
-            if any(column.kind in LOCALS for column in stamps):
-                hint = "set db.timezone to the zone that the column is written in, or use a type with a time zone"
-                for text in database.warnings(connection):
-                    yield Finding("sql.time_zone", f"{text} ({target.relation})", "db.timezone", hint, None, "warning")
+        try:
+            with session.reading(f"table {table}" if table else "the query") as connection:
+                yield from _check_table(connection, database, config, table)
+        except (ConfigError, TaskError) as error:  # of this table; the others may have mistakes of their own
+            yield from _findings(error)
+
+
+def _check_table(
+    connection: Connection, database: Database, config: SqlSourceConfig, table: TableName | None
+) -> Iterable[Finding]:
+    target, findings = look_at(connection, database, config, table)
+    yield from findings
+    if target is None:
+        return
+    yield from unread_rows(connection, target)
+    yield from index_findings(connection, database, target)
+    stamps = [column for column in target.columns if column.name in target.cursor.timestamps]
+    if any(column.kind in LOCALS for column in stamps):
+        hint = "set db.timezone to the zone that the column is written in, or use a type with a time zone"
+        for text in database.warnings(connection):
+            yield Finding("sql.time_zone", f"{text} ({target.relation})", "db.timezone", hint, None, "warning")
 
 
 def _findings(error: HeadraceError) -> list[Finding]:

@@ -203,6 +203,14 @@ def test_types(drive: Drive, maria: Sql, kind: str, literal: str, expected_schem
     assert value["n"] is None
 
 
+def test_e49_numeric_mapping_means_decimal_too(drive: Drive, maria: Sql) -> None:
+    """The JVM's connector leaves DECIMAL alone."""
+    maria("CREATE TABLE a (id INT PRIMARY KEY, v DECIMAL(9, 0) NOT NULL); INSERT INTO a VALUES (1, 5)")
+    [batch] = drive(table_whitelist="a", numeric_mapping="best_fit").drain()
+
+    assert converted(batch)[0]["v"] == schema.INT32
+
+
 def test_a_float_has_all_its_digits(drive: Drive, maria: Sql) -> None:
     """MariaDB writes a FLOAT with six digits, which is not the number that it holds."""
     maria("CREATE TABLE a (id INT PRIMARY KEY, f FLOAT); INSERT INTO a VALUES (1, 16777215), (2, 0.1), (3, NULL)")

@@ -183,3 +183,24 @@ def test_a_password_is_never_shown() -> None:
 @pytest.mark.parametrize(("text", "pause"), [("5000", True), ("30s", True), ("0 3 * * *", False), ("x", False)])
 def test_pauses_and_cron_expressions(text: str, pause: bool) -> None:
     assert is_duration(text) is pause
+
+
+@pytest.mark.parametrize(
+    ("keys", "wrong"),
+    [
+        pytest.param({"mode": ""}, "mode", id="e2"),
+        pytest.param({"table_include_list": ".*"}, "table.include.list", id="e4"),
+        pytest.param({"table_whitelist": None}, "table.whitelist", id="e5"),
+        pytest.param({"query": "SELECT 1 AS id", "incrementing_column_name": "id"}, "table.whitelist", id="e6"),
+        pytest.param(
+            {"query": "WITH a AS (SELECT 1 AS id) SELECT * FROM a", "mode": "bulk", "table_whitelist": None},
+            None,
+            id="e7-differs",
+        ),
+        pytest.param({"table_whitelist": None, "table_exclude_list": ".*"}, "table.include.list", id="e9"),
+        pytest.param({"topic_prefix": "a b"}, "topic.prefix", id="e10"),
+        pytest.param({"transaction_isolation_mode": "SQL_SERVER_SNAPSHOT"}, "transaction.isolation.mode", id="e11"),
+    ],
+)
+def test_rows_of_the_compatibility_list(keys: dict[str, str | None], wrong: str | None) -> None:
+    assert {key for _, key in errors(**keys)} == ({wrong} if wrong else set())

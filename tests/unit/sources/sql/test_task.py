@@ -164,7 +164,7 @@ def test_e25_equal_timestamps_are_told_apart_by_id(drive: Drive, sqlite: Sqlite)
 
 
 @pytest.mark.usefixtures("table")
-def test_rows_before_1970_are_read(drive: Drive, sqlite: Sqlite) -> None:
+def test_e21_rows_before_1970_are_read(drive: Drive, sqlite: Sqlite) -> None:
     add(sqlite, (1, "1969-12-31 23:59:59"), (2, "1970-01-01 00:00:00"))
 
     assert drive(**BY_TIME).values("id") == [1, 2]
@@ -467,6 +467,17 @@ def test_two_columns_of_one_name_are_refused(drive: Drive, sqlite: Sqlite) -> No
     with pytest.raises(TaskError) as raised:
         drive(query="SELECT x.*, y.id FROM a x JOIN a y", mode="bulk").drain()
     assert raised.value.code == "sql.duplicate_column"
+
+
+@pytest.mark.usefixtures("table")
+def test_e61_without_new_rows_a_poll_returns_nothing_at_once(drive: Drive, sqlite: Sqlite) -> None:
+    add(sqlite, (1, at(0)))
+    driver = drive(**BY_ID, poll_interval_ms="60000")
+    driver.drain()
+
+    answer = driver.poll()
+    assert isinstance(answer, Wait)
+    assert 0 < answer.seconds <= 60
 
 
 @pytest.mark.usefixtures("table")
