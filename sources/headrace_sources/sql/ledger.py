@@ -21,7 +21,6 @@ Key = tuple[Any, ...]
 
 _SCHEMA = """
     CREATE TABLE IF NOT EXISTS keys (key BLOB PRIMARY KEY, walk INTEGER NOT NULL) WITHOUT ROWID;
-    CREATE INDEX IF NOT EXISTS by_walk ON keys (walk);
     CREATE TABLE IF NOT EXISTS state (name TEXT PRIMARY KEY, value INTEGER NOT NULL);
     INSERT OR IGNORE INTO state VALUES ('walk', 0);
 """

@@ -108,6 +108,12 @@ class Reading:
         return self.names[before:]
 
     @property
+    def task(self) -> SourceTask:
+        """The one that runs."""
+        assert self._task is not None
+        return self._task
+
+    @property
     def position(self) -> Mapping[str, Any] | None:
         """What is stored."""
         [offset] = self.offsets.offsets([self.batches[-1].source_partition or {}]) if self.batches else [None]

@@ -10,6 +10,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from sqlalchemy import text
 
 from headrace_sources.sql import gap_free
 from headrace_sources.sql.dialects.generic import Database
@@ -209,3 +210,24 @@ def test_a_clock_that_is_set_back(
         reader.round()
 
     assert reader.names == (["before", "late"] if gap_free == "auto" else ["before"])
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_the_status_names_whom_the_position_waits_for(late: Scene, reading: Callable[..., Reading], mode: str) -> None:
+    reader = reading(mode)
+    early, other = late.writer(), late.writer()
+    early.insert("late")
+    word = "pg_backend_pid()" if late.engine.dialect.name == "postgresql" else "connection_id()"
+    process = early.connection.execute(text(f"SELECT {word}")).scalar_one()
+    other.insert("early")
+    other.commit()
+    reader.round()
+    [turn] = reader.task._turns  # type: ignore[attr-defined]
+    said = turn.reader.progress.waits_for(0.0)
+
+    assert str(process) in said
+    assert "a restart would send 1 rows again" in said
+    early.commit()
+    reader.round()
+    reader.round()
+    assert turn.reader.progress.waits_for(0.0) is None

@@ -6,7 +6,7 @@ import sqlite3
 import tempfile
 from collections.abc import Callable
 from contextlib import ExitStack
-from datetime import date, datetime, time, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -15,14 +15,20 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, rule
+from sqlalchemy import create_engine
 
 from headrace import ConfigError, EnvironmentFault, SourceBatch
+from headrace.runtime.schedule import schedule
 from headrace.testing.contexts import Offsets
 from headrace.testing.driver import SourceDriver
 from headrace.testing.waiting import eventually
 from headrace_sources.sql import SqlSourceConnector, deletes
-from headrace_sources.sql.deletes import deleted
+from headrace_sources.sql.deletes import Sweep, Swept, deleted
+from headrace_sources.sql.dialects.generic import TableName
+from headrace_sources.sql.dialects.sqlite import Sqlite
 from headrace_sources.sql.ledger import Ledger, decoded, encoded
+from headrace_sources.sql.queries import Relation
+from headrace_sources.sql.types import Column, Kind, TypeMapping
 
 Drive = Callable[..., SourceDriver]
 Sql = Callable[[str], list[Any]]
@@ -412,3 +418,28 @@ class Life(RuleBasedStateMachine):
 
 Life.TestCase.settings = settings(max_examples=25, stateful_step_count=25, deadline=None)
 TestLife = Life.TestCase
+
+
+def test_a_key_that_comes_back_behind_the_walk_is_not_deleted(
+    sqlite: Sql, path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The walk has passed its place, and no poll has met it yet: it is asked for once more."""
+    monkeypatch.setattr(deletes, "PAGE", 1)
+    sqlite("CREATE TABLE t (id INTEGER PRIMARY KEY); INSERT INTO t VALUES (2), (3);")
+    ledger = Ledger(tmp_path / "l")
+    ledger.add([(1,), (2,), (3,)])
+    table = Relation(TableName(None, "t"))
+    columns = (Column("id", Kind.INT64, False),)
+    swept = Swept(table, columns, "t", {"table": "t"}, TypeMapping("none", "connect_logical", UTC))
+    sweep = Sweep(swept, Sqlite(UTC), ledger, schedule("1h"), 1.0)
+    engine = create_engine(f"sqlite:///{path}")
+    batches = []
+    with engine.connect() as connection:
+        sweep.step(connection)  # passes 2
+        sqlite("INSERT INTO t VALUES (1)")
+        while sweep.active:
+            batches.append(sweep.step(connection))
+    engine.dispose()
+    ledger.close()
+
+    assert [batch for batch in batches if batch is not None] == []

@@ -1,0 +1,97 @@
+"""Deletions on PostgreSQL: keys of types that need care, and comparing while rows come and go in transactions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from sqlalchemy import make_url
+
+from headrace.testing.driver import SourceDriver
+from headrace.testing.waiting import eventually
+from headrace_sources.sql import SqlSourceConnector
+
+KEYS = [
+    ("uuid", "md5(n::text)::uuid"),
+    ("numeric(9, 2)", "n + 0.25"),
+    ("text", "'Zoë ''' || n"),
+    ("timestamptz", "timestamptz '2024-01-01' + n * interval '1 ms'"),
+    ("date", "date '2024-01-01' + n"),
+    ("bytea", "decode(lpad(n::text, 4, '0'), 'hex')"),
+    ("boolean", "n % 2 = 0"),
+]
+
+
+@pytest.fixture
+def run(database: str) -> Iterator[Callable[[str], list[Any]]]:
+    url = make_url(database).set(drivername="postgresql").render_as_string(hide_password=False)
+    with psycopg.connect(url, autocommit=True) as connection:
+
+        def execute(statement: str) -> list[Any]:
+            cursor = connection.execute(statement.encode())
+            return cursor.fetchall() if cursor.description else []
+
+        yield execute
+
+
+@pytest.fixture
+def drive(database: str, tmp_path: Path) -> Iterator[Callable[..., SourceDriver]]:
+    with ExitStack() as stop:
+
+        def start(**keys: str) -> SourceDriver:
+            properties = {
+                "connection.url": database,
+                "table.whitelist": "t",
+                "mode": "incrementing",
+                "incrementing.column.name": "n",
+                "topic.prefix": "",
+                "poll.interval.ms": "10",
+                "delete.detection": "reconcile",
+                "delete.reconcile.schedule": "10",
+                "delete.max.fraction": "1",
+                "delete.ledger.directory": str(tmp_path / "ledgers"),
+                **{name.replace("_", "."): value for name, value in keys.items()},
+            }
+            return stop.enter_context(SourceDriver(SqlSourceConnector, properties))
+
+        yield start
+
+
+@pytest.mark.parametrize(("kind", "expression"), KEYS, ids=[kind for kind, _ in KEYS])
+def test_a_key_of_any_type(
+    run: Callable[[str], list[Any]], drive: Callable[..., SourceDriver], kind: str, expression: str
+) -> None:
+    """Its tombstone has the very key that its row had, and no other row loses its document."""
+    run(f"CREATE TABLE t (n bigint NOT NULL, k {kind} NOT NULL, also int NOT NULL, PRIMARY KEY (k, also))")
+    run(f"INSERT INTO t SELECT n, {expression}, n FROM generate_series(1, 20) n")
+    driver = drive()
+    sent: dict[str, int] = {}
+    gone: list[str] = []
+
+    def take() -> None:
+        for batch in driver.drain():
+            for key, value in zip(batch.keys or [], batch.values, strict=True):
+                if value is None:
+                    gone.append(repr(key))
+                else:
+                    sent[repr(key)] = value["n"]
+
+    def all_sent() -> bool:
+        take()
+        return len(sent) == 20
+
+    def three_gone() -> bool:
+        take()
+        return len(gone) >= 3
+
+    eventually(all_sent)
+    run("DELETE FROM t WHERE n IN (3, 7, 20)")
+    eventually(three_gone)
+    for _ in range(5):
+        take()
+
+    assert sorted(sent[key] for key in gone) == [3, 7, 20]

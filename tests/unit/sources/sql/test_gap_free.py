@@ -1,0 +1,185 @@
+"""What a configuration and a database make of the gap-free cursor; what the status says; what is remembered as sent."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from typing import Any
+
+import pytest
+
+from headrace import ConfigError
+from headrace.testing.driver import SourceDriver
+from headrace_sources.sql import SqlSourceConnector
+from headrace_sources.sql.dialects.generic import OpenTransaction
+from headrace_sources.sql.dialects.sqlite import Sqlite
+from headrace_sources.sql.gap_free import Clock, blocker, spoken
+from headrace_sources.sql.sent_memory import SentMemory
+from headrace_sources.sql.watermark import Fence, Transaction, Watermark
+
+Drive = Callable[..., SourceDriver]
+Sql = Callable[[str], list[Any]]
+
+
+@pytest.mark.parametrize(
+    ("mode", "overlap", "problem"),
+    [
+        ("incrementing", "1000", None),
+        ("incrementing", "5m", "config.invalid_value"),
+        ("timestamp", "5m", None),
+        ("timestamp", "soon", "config.invalid_value"),
+        ("bulk", "5m", "config.no_effect"),
+    ],
+)
+def test_an_overlap_is_ids_or_a_duration(mode: str, overlap: str, problem: str | None) -> None:
+    given = {
+        "connection.url": "sqlite:///x.db",
+        "table.whitelist": "t",
+        "mode": mode,
+        "timestamp.column.name": "at",
+        "cursor.overlap": overlap,
+    }
+    _, findings = SqlSourceConnector.config_model.validate_properties(given)
+
+    assert [item.code for item in findings if item.key == "cursor.overlap"] == ([problem] if problem else [])
+
+
+@pytest.fixture
+def blind(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a database that says nothing about its transactions."""
+    monkeypatch.setattr(Sqlite, "commits_in_order", False)
+
+
+def test_a_blind_database_is_refused_when_gaps_must_not_be(blind: None, sqlite: Sql, drive: Drive) -> None:
+    sqlite("CREATE TABLE t (id INTEGER PRIMARY KEY)")
+    with pytest.raises(ConfigError) as caught:
+        drive(table_whitelist="t", cursor_gap_free="on")
+
+    [finding] = caught.value.findings
+    assert (finding.code, finding.key) == ("sql.gaps", "cursor.overlap")
+
+
+def test_a_blind_database_is_read_with_an_overlap(blind: None, sqlite: Sql, drive: Drive) -> None:
+    """An id that turns up behind the last one, within the overlap; nothing is sent twice."""
+    sqlite("CREATE TABLE t (id INTEGER PRIMARY KEY); INSERT INTO t VALUES (1), (20);")
+    driver = drive(table_whitelist="t", cursor_overlap="10")
+    assert driver.values("id") == [1, 20]
+    sqlite("INSERT INTO t VALUES (9), (10), (11)")
+
+    assert driver.values("id") == [11]
+    sqlite("UPDATE t SET id = 15 WHERE id = 11")
+    assert driver.values("id") == [15]
+
+
+def test_a_restart_begins_before_the_overlap(blind: None, sqlite: Sql, drive: Drive) -> None:
+    sqlite("CREATE TABLE t (id INTEGER PRIMARY KEY); INSERT INTO t VALUES (1), (20);")
+    first = drive(table_whitelist="t", cursor_overlap="10")
+    first.drain()
+    first.stop()
+
+    assert drive(first.offsets, table_whitelist="t", cursor_overlap="10").values("id") == [20]
+
+
+# Whom a position waits for.
+
+
+def test_the_blocker_is_whoever_holds_back_most() -> None:
+    mark = Watermark()
+    mark.observe(Fence((10,), [Transaction("old")]))
+    mark.observe(Fence((20,), [Transaction("old"), Transaction("new")]))
+    mark.finished()
+    facts = {"old": OpenTransaction("old", "process 7", age=150.0), "new": OpenTransaction("new", "process 8")}
+    found = blocker(mark, facts, {"old": 5.0, "new": 8.0}, 10.0)
+
+    assert str(found) == "process 7, open for 2 min"
+
+
+def test_nobody_is_to_blame_when_nothing_waits() -> None:
+    mark = Watermark()
+    mark.observe(Fence((10,)))
+    mark.finished()
+
+    assert blocker(mark, {}, {}, 10.0) is None
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"), [(0, "0 s"), (119, "119 s"), (120, "2 min"), (7_200, "2 h"), (200_000, "2 d")]
+)
+def test_durations_as_people_say_them(seconds: float, words: str) -> None:
+    assert spoken(seconds) == words
+
+
+# The clock.
+
+
+def test_a_clock_that_goes_on_is_not_noticed_and_one_that_is_set_back_is() -> None:
+    now = [100.0]
+    clock = Clock(lambda: now[0])
+    start = datetime(2024, 1, 1)
+    found = []
+    for worker, database in ((0, 0), (5, 5), (10, 7), (15, 12)):
+        now[0] = 100.0 + worker
+        with clock.reading():
+            pass
+        found.append(clock.earliest(start + timedelta(seconds=database)))
+
+    # Between the second and the third look it was set back by three seconds: two seconds after the start at the least.
+    assert found == [None, None, start + timedelta(seconds=2), None]
+
+
+# What is remembered.
+
+
+def memory(limit: int = 10, identity: tuple[int, ...] = (0,)) -> SentMemory:
+    made = SentMemory(limit)
+    made.identity = identity
+    return made
+
+
+def send(memory: SentMemory, row: tuple[Any, ...], place: int = 1) -> bool:
+    entry = memory.entry(row, (place,))
+    memory.remember([entry] if entry else [])
+    return entry is not None
+
+
+def test_only_the_last_version_counts() -> None:
+    sent = memory()
+
+    assert [send(sent, (1, version)) for version in ("A", "A", "B", "B", "A")] == [True, False, True, False, True]
+
+
+def test_rows_without_a_name_are_counted() -> None:
+    sent = memory(identity=())
+    first = [send(sent, row) for row in ((1,), (1,), (2,))]
+    sent.begin()
+    second = [send(sent, row) for row in ((1,), (1,), (1,), (2,))]
+
+    assert first == [True, True, True]
+    assert second == [False, False, True, False]
+
+
+def test_what_the_bound_pushes_out_is_sent_again() -> None:
+    sent = memory(limit=2)
+    for number in range(3):
+        send(sent, (number,))
+
+    assert (len(sent), sent.forgotten) == (2, 1)
+    assert not send(sent, (2,))
+    assert send(sent, (0,))
+
+
+def test_what_is_behind_the_watermark_is_kept_and_the_rest_forgotten() -> None:
+    sent = memory()
+    for number in range(5):
+        send(sent, (number,), place=number)
+    sent.forget((2,))
+
+    assert len(sent) == 2
+
+
+@pytest.mark.parametrize(("one", "other"), [((1, -1), (1, -2)), ((1, 1), (1, True)), ((1, "1"), (1, 1))])
+def test_versions_that_only_look_alike_are_two(one: tuple[Any, ...], other: tuple[Any, ...]) -> None:
+    sent = memory()
+
+    assert send(sent, one)
+    assert send(sent, other)
