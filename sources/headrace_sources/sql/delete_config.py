@@ -50,7 +50,7 @@ class DeleteConfig(LoadConfig):
         "delete.ledger.directory",
         default="ledgers",
         doc="With `delete.detection=reconcile`: folder for the keys that were sent, one file for each table, about 25 "
-        "bytes a key and the key itself. Keep it with the worker's positions. Where it is missing it is made anew from the table; rows "
+        "bytes a key. Keep it with the worker's positions. Where it is missing it is made anew from the table; rows "
         "deleted before that stay unknown.",
         group=_DELETES,
     )
