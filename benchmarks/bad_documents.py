@@ -22,8 +22,9 @@ import psutil
 import yaml
 
 from headrace.broker.kafka_python import KafkaPythonBroker
-from headrace.broker.ports import Broker, NewTopic, RebalanceListener
+from headrace.broker.ports import Admin, Broker, NewTopic, RebalanceListener
 from headrace.embedded import EmbeddedStack
+from headrace.errors import RetriableError
 from headrace.records import EncodedBatch
 
 TOPIC, DEAD, INDEX = "documents", "documents.dead", "documents"
@@ -110,6 +111,14 @@ def main() -> int:
     return 0 if written == count - len(bad) and dead == bad else 1
 
 
+def committed(admin: Admin) -> int:
+    """Records behind the group's positions; 0 while the group has no coordinator yet."""
+    try:
+        return sum(admin.committed("connect-documents").values())
+    except RetriableError:
+        return 0
+
+
 def run(folder: Path, broker: Broker, bootstrap: str, search: str, count: int) -> tuple[float, float, float]:
     """Seconds, MB at a tenth of the way, MB at most."""
     worker = {
@@ -140,7 +149,7 @@ def run(folder: Path, broker: Broker, bootstrap: str, search: str, count: int) -
     early = peak = 0.0
     try:
         memory = psutil.Process(process.pid)
-        while (done := sum(admin.committed("connect-documents").values())) < count:
+        while (done := committed(admin)) < count:
             if process.poll() is not None:
                 raise RuntimeError((folder / "worker.log").read_text()[-4000:])
             now = memory.memory_info().rss / (1 << 20)
