@@ -74,7 +74,10 @@ class GenerationStore:
         return Generations(name, live, others)
 
     def make_alias(self, name: str) -> Generations:
-        """``name`` becomes an alias of its own copy. Writers wait meanwhile (seconds), readers notice nothing."""
+        """``name`` becomes an alias of its own copy. Writers wait meanwhile (seconds), readers do not.
+
+        A search that is under way when the copy takes the name may be answered 503: its index is gone.
+        """
         (index,) = self._behind(name)
         first = f"{name}-000001"
         self.note(index, state=CLONING, alias=name)

@@ -90,7 +90,7 @@ def settled(index: Search) -> None:
 def test_there_and_back_under_load_without_a_moment_away(
     filled: Callable[..., Search], trickle: Callable[..., Any]
 ) -> None:
-    index = filled()
+    index = filled(**{"index.generations": "true"})
     assert index.mapping() == {"n": {"type": "long"}}
     with trickle(index) as written:
         with Reader(index, 100) as reader:
