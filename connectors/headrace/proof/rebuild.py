@@ -25,6 +25,8 @@ _KEEP_EVERY = 10.0
 _NEAR = 1_000
 """Records: a rebuild that is as near to the ends is compared and switched."""
 _ROUNDS = 5
+_SHORT_ROUND = 10.0
+"""Seconds; Elasticsearch remembers deletions for 60 (``index.gc_deletes``)."""
 _CHUNK = 1_000
 _PATIENCE = 300.0
 """Seconds that a system may be away before the rebuild stops, to be continued later."""
@@ -78,7 +80,7 @@ def rebuild(
                     hint="--accept-lost switches all the same (the present generation is kept); --abort undoes",
                 )
             run.switch()
-        run.follow(history.ends(), "writing what came before the switch")
+        run.settle()
         rebuilder.finish()
     finally:
         run.close()
@@ -158,6 +160,18 @@ class _Run:
         self._rebuilder.keep(self._positions)
         self._progress("switching", 0, 0)
         self._rebuilder.switch(written)
+
+    def settle(self) -> None:
+        """Until all is there that came before the switch, and the two writers have left no trace of each other.
+
+        A system remembers a deletion's version for a while only. When a round is shorter than that, nothing older that
+        it wrote can have brought back what the sink deleted meanwhile; what the sink deleted earlier is in the round.
+        """
+        while True:
+            began = time.monotonic()
+            self.follow(self._history.ends(), "writing what came before the switch")
+            if time.monotonic() - began < _SHORT_ROUND:
+                return
 
     def close(self) -> None:
         for writer in self._writers.values():

@@ -40,7 +40,6 @@ class Search:
                 "schema.ignore": True,
                 "key.converter": "StringConverter",
                 "behavior.on.null.values": "delete",
-                "index.settings.gc_deletes": "0ms",
                 "consumer.override.metadata.max.age.ms": "500",
                 **keys,
             },
