@@ -41,8 +41,8 @@ class IndexKeys(ConfigModel):
         "index.generations",
         default=False,
         doc="true: a new index is called `<name>-000001` and `<name>` is an alias of it, ready for `headrace reindex`. "
-        "false: the index itself is called `<name>`; the first `headrace reindex` makes the alias, for which writes wait "
-        "a few seconds.",
+        "false: the index itself is called `<name>`; the first `headrace reindex` makes the alias, "
+        "for which writes wait a few seconds.",
         group=INDICES,
     )
     index_aliases: CommaList = key(
