@@ -26,8 +26,9 @@ demo: setup ## Real PostgreSQL, Kafka, Elasticsearch and data, live in the termi
 test: lint ## Everything: lint, types, contracts, unit, conformance, integration, system (ARGS are pytest's)
 	$(BIN)/python -m pytest $(ARGS)
 
-test-quick: setup ## Unit tests only: no engine, under a minute or two
-	$(BIN)/python -m pytest tests/unit $(ARGS)
+test-quick: setup ## Unit tests and import contracts, on two cores and with fewer examples: within a minute, no engine
+	$(BIN)/lint-imports
+	HEADRACE_TEST_PROFILE=quick $(BIN)/python -m pytest tests/unit -q -n 2 $(ARGS)
 
 lint: setup ## Ruff, mypy strict, import contracts, generated documentation
 	$(BIN)/ruff check .

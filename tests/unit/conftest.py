@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+
 from hypothesis import HealthCheck, settings
 
 settings.register_profile("headrace", deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True)
-settings.load_profile("headrace")
+# Fewer examples for the inner loop (make test-quick); all of them are tried by make test.
+settings.register_profile("quick", settings.get_profile("headrace"), max_examples=20)
+settings.load_profile(os.environ.get("HEADRACE_TEST_PROFILE", "headrace"))

@@ -23,6 +23,7 @@ from headrace.embedded.process import SupervisedProcess
 from headrace.embedded.together import start_together, stop_together
 from headrace.errors import EnvironmentFault
 
+_FORMAT_TIMEOUT = 180.0  # seconds: a Java start of two, on a machine that does nothing else
 # Any 16 bytes will do (base64): brokers with another id refuse the folder.
 _CLUSTER_ID = "aGVhZHJhY2UtbG9jYWxfMQ"
 _LOGGING = """\
@@ -153,7 +154,11 @@ class Broker(Engine):
     def _format(self) -> None:
         arguments = ["format", "-t", _CLUSTER_ID, "-c", str(self._properties), *self._security.format_arguments()]
         done = subprocess.run(
-            self._java("kafka.tools.StorageTool", arguments), capture_output=True, text=True, timeout=60, check=False
+            self._java("kafka.tools.StorageTool", arguments),
+            capture_output=True,
+            text=True,
+            timeout=_FORMAT_TIMEOUT,
+            check=False,
         )
         if done.returncode:
             raise EnvironmentFault(
