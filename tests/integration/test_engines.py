@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
+import psutil
 import pymysql
 import pytest
 from sqlalchemy import create_engine, text
@@ -12,6 +17,8 @@ from sqlalchemy import create_engine, text
 from headrace.broker.kafka_python import KafkaPythonBroker
 from headrace.broker.ports import NewTopic
 from tests.engines.addresses import pymysql_arguments
+
+ROOT = Path(__file__).parents[2]
 
 
 def test_each_test_gets_an_empty_mariadb_database(mariadb: Any, mariadb_database: str) -> None:
@@ -54,3 +61,22 @@ def test_three_brokers_keep_three_copies(kafka_cluster: Any, unique_name: str) -
     described = admin._admin.describe_topics([unique_name])
     admin.close()
     assert [len(partition["replica_nodes"]) for topic in described for partition in topic["partitions"]] == [3, 3, 3]
+
+
+def test_no_engine_outlives_a_test_run_that_is_killed(tmp_path: Path) -> None:
+    test = tmp_path / "test_hangs.py"
+    test.write_text("import sys\n\n\ndef test(postgres):\n    print('up', flush=True)\n    sys.stdin.read()\n")
+    command = [sys.executable, "-m", "pytest", "-s", "-q", "-p", "tests.conftest", f"--basetemp={tmp_path / 'run'}"]
+    with subprocess.Popen(
+        [*command, f"--rootdir={ROOT}", "-c", str(ROOT / "pyproject.toml"), str(test)],
+        cwd=ROOT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env={name: value for name, value in os.environ.items() if not name.startswith("HEADRACE_TEST_")},
+    ) as run:
+        assert run.stdout is not None
+        assert any(line == b"up\n" for line in iter(run.stdout.readline, b""))
+        engines = psutil.Process(run.pid).children(recursive=True)
+        assert len(engines) >= 2  # the supervisor and PostgreSQL, and its children
+        run.kill()
+    assert psutil.wait_procs(engines, timeout=60)[1] == []
