@@ -110,10 +110,12 @@ def paging_of(connection: Connection, database: Database, config: SqlSourceConfi
     Isolation levels that promise one view of the data get it, by one statement.
     """
     table, cursor = target.relation.table, target.cursor
-    if table is None or not cursor.names or config.isolation not in ("DEFAULT", "READ_COMMITTED", "READ_UNCOMMITTED"):
+    if table is None or config.isolation not in ("DEFAULT", "READ_COMMITTED", "READ_UNCOMMITTED"):
         return Paging.NONE
     if not _is_table(connection, table):
         return Paging.NONE
+    if not cursor.names:
+        return Paging.KEY if target.primary_key and database.compares_rows else Paging.NONE
     if _plain(_wanted_index(connection, cursor)[0]) not in map(_plain, database.index_heads(connection, table)):
         return Paging.NONE
     if cursor.incrementing and target.primary_key == (cursor.incrementing,):

@@ -22,6 +22,7 @@ class Paging(Enum):
 
     NONE = "one statement reads it all"
     ROWS = "a number of rows, of which no two have the same cursor"
+    KEY = "a number of rows in the order of the primary key; there is no cursor"
     TIES = "a number of rows, and all that have the cursor of the last one"
 
 

@@ -15,13 +15,16 @@ from sqlalchemy import (
     and_,
     column,
     func,
+    literal,
     literal_column,
     or_,
     select,
     text,
+    tuple_,
 )
 from sqlalchemy import table as sql_table
 from sqlalchemy.sql import quoted_name
+from sqlalchemy.types import NullType
 
 from headrace_sources.sql.dialects.generic import TableName
 
@@ -82,6 +85,10 @@ class Bounds:
     before: Any = None
     up_to_id: int | None = None
     """Inclusive."""
+    key: tuple[str, ...] = ()
+    """Without a cursor: columns of the primary key, by which pages follow each other."""
+    after_key: tuple[Any, ...] = ()
+    """Values of :attr:`key`, exclusive; empty = no bound."""
 
 
 def statement(
@@ -94,7 +101,7 @@ def statement(
     if not cursor.names:
         if relation.table is None:
             return text(f"{relation.query} {suffix}".strip().replace(":", "\\:"))
-        return _suffixed(select(literal_column("*")).select_from(relation.clause()), suffix)
+        return _suffixed(_by_key(relation, bounds, page), suffix)
     query: Select[Any] = (
         select(literal_column("*")).select_from(relation.clause()).where(*_conditions(relation, cursor, bounds))
     )
@@ -105,6 +112,18 @@ def statement(
     if page is not None:
         query = query.fetch(page, with_ties=True) if ties else query.limit(page)
     return _suffixed(query, suffix)
+
+
+def _by_key(relation: Relation, bounds: Bounds, page: int | None) -> Select[Any]:
+    query: Select[Any] = select(literal_column("*")).select_from(relation.clause())
+    if page is None:
+        return query
+    columns = [relation.column(name) for name in bounds.key]
+    if bounds.after_key:
+        # Without a type, so that the database takes each value for one of its column's.
+        values = [literal(value, NullType()) for value in bounds.after_key]
+        query = query.where(tuple_(*columns) > tuple_(*values) if len(columns) > 1 else columns[0] > values[0])
+    return query.order_by(*columns).limit(page)
 
 
 def greatest_id(connection: Connection, relation: Relation, cursor: Cursor) -> int | None:

@@ -170,9 +170,13 @@ class TableReader:
                 batch = self._batch(rows) if rows else None
             except DoubtfulRowsError:
                 # Nothing has moved: the plain path begins with these rows.
+                rest = self._page.bounds if self._page is not None and self.source.paging is Paging.KEY else None
                 self.close()
+                self._rest = rest
                 self._fast_rest = True
                 continue
+            if rows and self._page is not None and self.source.paging is Paging.KEY:
+                self._page.bounds = self._behind_key(rows[-1])
             if self._kept:
                 return batch
             rest = self._page_ended(rows)
@@ -189,6 +193,10 @@ class TableReader:
         if page is None or page.rows < page.wanted:
             return None
         self._pages.took(page.rows, page.seconds)
+        if self.source.paging is Paging.KEY:
+            self._reading = self._reading or Reading(str(self.source.relation))
+            self.told = self._reading.reached(page.rows, None, None, None)
+            return page.bounds
         rest = self.progress.behind(page.bounds, rows[-1])
         self._reading = self._reading or Reading(str(self.source.relation))
         start = self.progress.behind(page.bounds, page.first or rows[0])
@@ -197,6 +205,10 @@ class TableReader:
         else:
             self.told = self._reading.reached(page.rows, start.after_id, rest.after_id, rest.up_to_id)
         return rest
+
+    def _behind_key(self, row: Row) -> Bounds:
+        key = self.source.unique
+        return Bounds(key=key, after_key=tuple(row[self._place(name, "mode")] for name in key))
 
     def _ended(self, batch: SourceBatch | None) -> SourceBatch | None:
         """The last batch of a reading, with the position behind all of it."""
@@ -338,7 +350,7 @@ class TableReader:
     def _bounds(self, connection: Connection) -> Bounds | None:
         cursor = self.source.cursor
         if not cursor.names:
-            return Bounds()
+            return Bounds(key=self.source.unique)
         if cursor.timestamps and self._codec is None:
             relation = self.source.relation
             columns = [self._column(name) for name in cursor.timestamps]

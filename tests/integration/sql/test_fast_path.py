@@ -84,6 +84,12 @@ TYPES: dict[str, st.SearchStrategy[str]] = {
     "pair": st.sampled_from(["(1,)", '(,"a b")', "(,)", '(2,"c""d")']),
     "short_text": st.text("ab", max_size=3),
 }
+DAYS = st.sampled_from(["infinity", "-infinity", "0044-03-15 BC", "10000-01-01"])
+# What Python has no value for; allowed where the configuration says what becomes of it.
+BEYOND: dict[str, list[st.SearchStrategy[str]]] = {
+    **{type_: [DAYS] for type_ in ("date", "timestamp", "timestamp(3)", "timestamptz")},
+    "time": [st.just("24:00")],
+}
 SETUP = """
 CREATE TYPE mood AS ENUM ('so so', 'gr"eat');
 CREATE TYPE pair AS (a int, b text);
@@ -164,7 +170,9 @@ def make_table(connection: psycopg.Connection, types: list[str], rows: list[tupl
 @given(st.data())
 def test_both_paths_write_the_same_bytes(database: str, connection: psycopg.Connection, data: st.DataObject) -> None:
     types = data.draw(st.lists(st.sampled_from(sorted(TYPES)), min_size=4, max_size=24))
-    row = st.tuples(*(st.one_of(st.none(), TYPES[type_]) for type_ in types))
+    temporal = data.draw(st.sampled_from(["fail", "null", "text"]))
+    beyond = BEYOND if temporal != "fail" else {}
+    row = st.tuples(*(st.one_of(st.none(), TYPES[type_], *beyond.get(type_, ())) for type_ in types))
     rows = data.draw(st.lists(row, min_size=1, max_size=5))
     make_table(connection, types, rows)
     properties = {
@@ -175,6 +183,7 @@ def test_both_paths_write_the_same_bytes(database: str, connection: psycopg.Conn
         "batch.max.rows": "2",
         "timestamp.granularity": data.draw(st.sampled_from(GRANULARITIES)),
         "numeric.mapping": data.draw(st.sampled_from(MAPPINGS)),
+        "temporal.out.of.range": temporal,
         "db.timezone": data.draw(st.sampled_from(["UTC", "Europe/Berlin"])),
     }
     converter = {
@@ -276,3 +285,21 @@ def test_a_table_that_changes_is_read_as_it_is(
 
     assert found[True] == found[False]
     assert len(found[True]) == 4
+
+
+def test_mode_bulk_goes_on_behind_a_row_that_the_database_would_write_otherwise(
+    database: str, connection: psycopg.Connection
+) -> None:
+    make_table(connection, ["date"], [("infinity" if number in (17, 44) else "2024-01-01",) for number in range(60)])
+    properties = {
+        "tables": COMMON["tables"],
+        "mode": "bulk",
+        "batch.max.rows": "5",
+        "poll.interval.ms": "1h",
+        "temporal.out.of.range": "null",
+    }
+
+    fast = read(database, properties, PLAIN_JSON, fast=True)
+    assert fast.messages == read(database, properties, PLAIN_JSON, fast=False).messages
+    assert len(fast.messages) == 60
+    assert 0 < fast.lazily < 12

@@ -136,3 +136,41 @@ def test_pages_grow_towards_the_wanted_time(sql: Sql, drive: Drive) -> None:
     # 1, 2, 4 … batches a page, at most 64; after the last batch of each no transaction is open.
     ends = [place for place, is_open in enumerate(open_after) if not is_open]
     assert ends[:7] == [0, 2, 6, 14, 30, 62, 126]
+
+
+KEYS = {
+    "int": ("int", "n"),
+    "bigint, desc": ("bigint", "-n"),
+    "numeric": ("numeric", "n / 3.0"),
+    "text": ("text", "'key ' || n"),
+    "uuid": ("uuid", "md5(n::text)::uuid"),
+    "date": ("date", "date '2024-01-01' + n"),
+    "timestamptz": ("timestamptz", "'2024-01-01'::timestamptz + n * interval '1 us'"),
+    "bytea": ("bytea", "decode(md5(n::text), 'hex')"),
+    "inet": ("inet", "'10.0.0.0'::inet + n"),
+}
+
+
+@pytest.mark.parametrize("name", KEYS)
+@pytest.mark.parametrize("composite", [False, True])
+def test_mode_bulk_in_pages_by_the_primary_key(sql: Sql, drive: Drive, name: str, composite: bool) -> None:
+    type_, value = KEYS[name]
+    sql(f"CREATE TABLE t (k {type_}, part int, n int, PRIMARY KEY ({'part, k' if composite else 'k'}))")
+    sql(f"INSERT INTO t SELECT {value}, n % 3, n FROM generate_series(1, 95) n")
+    driver = drive(table_whitelist="t", mode="bulk", batch_max_rows="10", poll_interval_ms="1h")
+
+    found = [value["n"] for value in driver.batch().values]
+    assert sql(IN_TRANSACTION) == [(0,)]
+    found += driver.values("n")
+    assert sorted(found) == list(range(1, 96))
+
+
+def test_a_large_table_in_mode_bulk_lets_a_small_one_go_first(sql: Sql, drive: Drive) -> None:
+    sql(TABLE.format("large") + ";" + TABLE.format("small"))
+    sql(ROWS.format("large", 2_000, 1) + ";" + ROWS.format("small", 1, 1))
+    driver = drive(table_whitelist="large,small", mode="bulk", batch_max_rows="10", query_target_ms="10")
+
+    topics: list[str] = []
+    while "t.small" not in topics:
+        topics.append(driver.batch().topic)
+    assert len(topics) < 5

@@ -81,6 +81,9 @@ class Database:
     commits_in_order = False
     """Whether writers are served one after the other, so that nothing commits behind what was read."""
 
+    compares_rows = False
+    """Whether an index on several columns finds what is behind ``(a, b) > (1, 2)``, whatever their types are."""
+
     def __init__(self, zone: tzinfo) -> None:
         self.zone = zone
         """Of timestamps that are stored without a zone."""

@@ -130,6 +130,8 @@ _CONNECTING = (
 class Postgres(Database):
     """PostgreSQL and what speaks its protocol."""
 
+    compares_rows = True
+
     def __init__(self, zone: tzinfo, *, iso: bool, temporal: str = "fail") -> None:
         """``iso``: timestamps are wanted as ISO text in UTC, to which PostgreSQL's own text is near. ``temporal``: what
         becomes of values that Python has not, such as ``infinity``."""

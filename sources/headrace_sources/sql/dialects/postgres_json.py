@@ -73,6 +73,8 @@ def _written(column: Column, oid: int, mapping: TypeMapping, form: JsonForm, ver
             return ServerColumn("{c} - date '1970-01-01'", _YEARS.format(kind="date", end=""))
         case Kind.TIME if target.name == schema.TIME and exact:
             return ServerColumn("floor(extract(epoch FROM {c}) * 1000)::int", "{c} = time '24:00'")
+        case Kind.MOMENT_TEXT | Kind.LOCAL_TEXT if mapping.conversion(column).code == "{v}":
+            return ServerColumn(_AS_TEXT)
         case Kind.MOMENT | Kind.MOMENT_TEXT:
             return _timestamp(target, mapping, "timestamptz", "+00", exact)
         case Kind.LOCAL | Kind.LOCAL_TEXT if mapping.zone is UTC:
