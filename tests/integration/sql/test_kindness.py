@@ -16,6 +16,7 @@ from headrace_sources.sql import SqlSourceConnector
 Sql = Callable[..., list[Any]]
 Drive = Callable[..., SourceDriver]
 
+OPEN = {"mode": "bulk", "transaction_isolation_mode": "REPEATABLE_READ"}  # one result, not pages
 ROWS = "CREATE TABLE t (id int PRIMARY KEY, note text); INSERT INTO t SELECT n, 'x' FROM generate_series(1, 30) n"
 
 
@@ -23,9 +24,10 @@ def test_the_database_sees_which_task_asks(sql: Sql, drive: Drive) -> None:
     sql(ROWS)
     drive(table_whitelist="t", batch_max_rows="10").batch()
 
-    assert sql("SELECT application_name FROM pg_stat_activity WHERE application_name LIKE 'headrace:%'") == [
-        ("headrace:test-0",)
-    ]
+    assert sql(
+        "SELECT application_name FROM pg_stat_activity "
+        "WHERE datname = current_database() AND application_name LIKE 'headrace:%'"
+    ) == [("headrace:test-0",)]
 
 
 def test_transactions_are_read_only(sql: Sql, drive: Drive) -> None:
@@ -47,7 +49,7 @@ def test_a_statement_that_takes_too_long_is_given_up_and_said_so(sql: Sql, drive
 
 def test_whoever_is_over_the_budget_waits_and_says_so(sql: Sql, drive: Drive) -> None:
     sql(ROWS)
-    keys = {"table_whitelist": "t", "mode": "bulk", "batch_max_rows": "10", "connection_max_queries": "1"}
+    keys = {**OPEN, "table_whitelist": "t", "batch_max_rows": "10", "connection_max_queries": "1"}
     second = drive(**keys)
     first = drive(**keys)
     first.batch()  # its result is open
@@ -74,7 +76,7 @@ def test_an_open_result_ends_with_its_task(
     sql: Sql, drive: Drive, connect: Callable[..., psycopg.Connection[Any]]
 ) -> None:
     sql(ROWS)
-    keys = {"table_whitelist": "t", "mode": "bulk", "batch_max_rows": "10", "connection_max_queries": "1"}
+    keys = {**OPEN, "table_whitelist": "t", "batch_max_rows": "10", "connection_max_queries": "1"}
     second = drive(**keys)
     first = drive(**keys)
     first.batch()
@@ -84,7 +86,10 @@ def test_an_open_result_ends_with_its_task(
 
     def nobody_waits_in_a_transaction() -> bool:
         """no session of a stopped task is left"""
-        return sql("SELECT count(*) FROM pg_stat_activity WHERE application_name = 'headrace:test-0'") == [(1,)]
+        return sql(
+            "SELECT count(*) FROM pg_stat_activity "
+            "WHERE datname = current_database() AND application_name = 'headrace:test-0'"
+        ) == [(1,)]
 
     eventually(nobody_waits_in_a_transaction)
 

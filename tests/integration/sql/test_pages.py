@@ -23,7 +23,8 @@ BY_ID = {"mode": "incrementing", "incrementing_column_name": "id"}
 BY_TIME = {"mode": "timestamp", "timestamp_column_name": "at"}
 BY_BOTH = {"mode": "timestamp+incrementing", "timestamp_column_name": "at", "incrementing_column_name": "id"}
 IN_TRANSACTION = (
-    "SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE 'headrace:%' AND xact_start IS NOT NULL"
+    "SELECT count(*) FROM pg_stat_activity "
+    "WHERE datname = current_database() AND application_name LIKE 'headrace:%' AND xact_start IS NOT NULL"
 )
 
 
