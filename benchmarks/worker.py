@@ -84,7 +84,8 @@ class Worker:
 
     def count(self, counter: str) -> int:
         """A counter over all tasks."""
-        return sum(task[counter] for task in (self._get("/v1/metrics") or {}).values())
+        answer = self._get("/v1/metrics") or {"tasks": []}
+        return sum(task["metrics"].get(counter, 0) for task in answer["tasks"])
 
     def cpu(self) -> float:
         """Seconds of CPU time so far."""
