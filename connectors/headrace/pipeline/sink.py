@@ -141,7 +141,7 @@ class SinkPipeline:
         records = sum(map(len, consumed))
         self._metrics.add("sink_record_read_total", records)
         self._metrics.set("last_record_timestamp_ms", now_ms())
-        size = sum(len(value) for batch in consumed for value in batch.values if value)
+        size = sum(sum(map(len, filter(None, batch.values))) for batch in consumed)
         self._most_records = max(1, min(MAX_RECORDS, MAX_BYTES * records // max(1, size)))
         if all(other.begun for other in self._works if other is not work):
             try:
