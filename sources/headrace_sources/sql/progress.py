@@ -313,7 +313,8 @@ class Progress:
         """The read has come to its end."""
         if self._places is None or not self.reach.looks_back:
             return
-        self._watermark.finished()
+        # No further than the last row there is: rows that are dated back, but not behind that one, are still found.
+        self._watermark.reached(self._high)
         self._store(self._places, None)
         self.memory.forget(self._watermark.low)
 

@@ -115,8 +115,3 @@ class Watermark:
         asks for a watermark, what was read counts as all there is.
         """
         self.resume = max(self.resume, min(place, self._place) if self._fenced else place)
-
-    def finished(self) -> None:
-        """The read has come to its end, which was not before the last fence's place."""
-        if self._fenced:
-            self.resume = max(self.resume, self._place)

@@ -87,7 +87,7 @@ def test_the_blocker_is_whoever_holds_back_most() -> None:
     mark = Watermark()
     mark.observe(Fence((10,), [Transaction("old")]))
     mark.observe(Fence((20,), [Transaction("old"), Transaction("new")]))
-    mark.finished()
+    mark.reached((20,))
     facts = {"old": OpenTransaction("old", "process 7", age=150.0), "new": OpenTransaction("new", "process 8")}
     found = blocker(mark, facts, {"old": 5.0, "new": 8.0}, 10.0)
 
@@ -97,7 +97,7 @@ def test_the_blocker_is_whoever_holds_back_most() -> None:
 def test_nobody_is_to_blame_when_nothing_waits() -> None:
     mark = Watermark()
     mark.observe(Fence((10,)))
-    mark.finished()
+    mark.reached((10,))
 
     assert blocker(mark, {}, {}, 10.0) is None
 

@@ -97,9 +97,6 @@ class Concurrency(RuleBasedStateMachine):
             self.sent.add(row)
             self.mark.reached((row,))
             self.stored = self.mark.low
-        if taken >= len(visible):
-            self.mark.finished()
-            self.stored = self.mark.low
 
     @rule(seldom=st.integers(0, 4))
     def kill(self, seldom: int) -> None:
@@ -132,14 +129,14 @@ TestConcurrency = Concurrency.TestCase
 def test_a_position_waits_for_the_oldest_transaction_and_then_goes_on() -> None:
     mark = Watermark((5,))
     mark.observe(Fence((10,), [Transaction("old")]))
-    mark.finished()
+    mark.reached((10,))
     assert (mark.resume, mark.low) == ((10,), (5,))
     mark.observe(Fence((20,), [Transaction("old"), Transaction("new")]))
-    mark.finished()
+    mark.reached((20,))
     assert (mark.resume, mark.low) == ((20,), (5,))
     mark.observe(Fence((30,), [Transaction("new")]))
     assert mark.resume == (5,)
-    mark.finished()
+    mark.reached((30,))
     assert (mark.resume, mark.low) == ((30,), (10,))
 
 
@@ -147,9 +144,9 @@ def test_a_short_transaction_has_only_its_own_time_read_again() -> None:
     """However long another one has been open."""
     mark = Watermark()
     mark.observe(Fence((10,), [Transaction("old")]))
-    mark.finished()
+    mark.reached((10,))
     mark.observe(Fence((20,), [Transaction("old"), Transaction("short")]))
-    mark.finished()
+    mark.reached((20,))
     mark.observe(Fence((30,), [Transaction("old")]))
 
     assert mark.resume == (10,)
@@ -160,7 +157,7 @@ def test_what_was_read_behind_the_fence_is_read_again() -> None:
     mark = Watermark()
     mark.observe(Fence((10,)))
     mark.reached((15,))
-    mark.finished()
+    mark.reached((10,))
 
     assert mark.resume == (10,)
 
@@ -168,7 +165,7 @@ def test_what_was_read_behind_the_fence_is_read_again() -> None:
 def test_without_fences_what_was_read_is_all_there_is() -> None:
     mark = Watermark((3,))
     mark.reached((15,))
-    mark.finished()
+    mark.reached((10,))
 
     assert (mark.resume, mark.low) == ((15,), (15,))
 
@@ -185,7 +182,7 @@ def test_a_new_name_continues_what_its_line_began(line: str, expected: Any) -> N
 def test_a_clock_that_is_set_back_takes_everything_with_it() -> None:
     mark = Watermark((4,))
     mark.observe(Fence((10,), [Transaction("open", (8,))]))
-    mark.finished()
+    mark.reached((10,))
     mark.retreat((6,))
     mark.observe(Fence((12,), [Transaction("open", (8,)), Transaction("new", (11,))]))
 
