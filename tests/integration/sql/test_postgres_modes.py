@@ -320,3 +320,16 @@ def test_views_and_partitioned_tables(drive: Drive, sql: Sql) -> None:
     assert drive(table_whitelist="v", table_types="VIEW", **keys).values("id") == [1]
     assert drive(table_whitelist="m", table_types="MATERIALIZED VIEW", **keys).values("id") == [1]
     assert drive(table_whitelist="p", **keys).values("id") == [3]
+
+
+@pytest.mark.parametrize("how", [BY_TIME, BY_BOTH], ids=["time", "both"])
+def test_rows_dated_back_but_not_behind_the_last_one_are_read(drive: Drive, sql: Sql, how: dict[str, str]) -> None:
+    """An application with a slow clock writes into a table that was quiet: the gap-free cursor must not be ahead."""
+    sql("INSERT INTO orders (at) VALUES ('2024-05-01 12:00:00Z')")
+    driver = drive(**how)
+    assert driver.values("id") == [1]
+    for _ in range(2):  # polls that find nothing
+        assert driver.values("id") == []
+
+    sql("INSERT INTO orders (at) VALUES ('2024-05-01 12:00:01Z'), ('2024-05-01 12:00:02Z')")
+    assert driver.values("id") == [2, 3]
