@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -192,11 +193,17 @@ class Chain:
 def chain(
     make_worker: Callable[..., Any], database: str, elasticsearch: Any, unique_name: str, box: Any
 ) -> Callable[..., Chain]:
-    def make(bootstrap: str, settings: dict[str, str] | None = None, url: str = database, **source: str) -> Chain:
+    def make(
+        bootstrap: str,
+        settings: dict[str, str] | None = None,
+        url: str = database,
+        search: str = elasticsearch.url,
+        **source: str,
+    ) -> Chain:
         worker = make_worker(bootstrap)
         worker.settings.update({**SHORT, **(settings or {})})
         keys = {key.replace("_", "."): value for key, value in source.items()}
-        return Chain(worker, url, elasticsearch.url, unique_name, box, keys)
+        return Chain(worker, url, search, unique_name, box, keys)
 
     return make
 
@@ -336,4 +343,46 @@ def test_a_disk_full_on_the_database(
         connection.execute("ALTER DATABASE headrace RESET temp_tablespaces")
         connection.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()")
     made.arrives({"bootstrap.servers": kafka.bootstrap_servers})
+    assert made.worker.stop() == 0
+
+
+def test_engines_and_a_worker_that_hang_and_go_on(
+    private_stack: Callable[..., Any], chain: Callable[..., Chain]
+) -> None:
+    """SIGSTOP: connections stay open and nothing answers. Nobody restarts anything."""
+    stack = private_stack()
+    kafka = {"bootstrap.servers": stack.kafka.bootstrap_servers}
+    made = chain(stack.kafka.bootstrap_servers, url=stack.postgres.url, search=stack.elasticsearch.url)
+    made.insert()
+    made.worker.start()
+    made.arrives(kafka)
+
+    stack.kafka.pause()
+    made.insert()
+    made.says(made.source, "acknowledge 50 records")
+    stack.kafka.resume()
+    made.arrives(kafka)
+
+    stack.elasticsearch.pause()
+    made.insert()
+    made.says(made.sink, "waiting for Elasticsearch", "to answer")
+    stack.elasticsearch.resume()
+    made.arrives(kafka)
+
+    made.insert()
+    stack.postgres.pause()
+    threading.Event().wait(1)  # long enough for a poll to run into it
+    stack.postgres.resume()
+    made.arrives(kafka)
+
+    made.worker.pause()
+    made.insert()
+    admin = KafkaAdminClient(bootstrap_servers=stack.kafka.bootstrap_servers)
+    try:
+        group = f"connect-{made.sink}"
+        eventually(lambda: not admin.describe_groups([group])[group]["members"], 60)
+    finally:
+        admin.close()
+    made.worker.resume()
+    made.arrives(kafka)
     assert made.worker.stop() == 0

@@ -127,6 +127,16 @@ class Engine(ABC):
         if process is not None:
             process.kill()
 
+    def pause(self) -> None:
+        """SIGSTOP: its connections stay open and nothing answers, as on a machine that hangs."""
+        if self._process is not None:
+            self._process.pause()
+
+    def resume(self) -> None:
+        """SIGCONT: it goes on where it was."""
+        if self._process is not None:
+            self._process.resume()
+
     def restart(self) -> None:
         """Stops it if it runs; then it starts with the same port and data."""
         self.stop()

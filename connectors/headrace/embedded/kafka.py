@@ -301,6 +301,14 @@ class Kafka:
         for broker in self.brokers:
             broker.kill()
 
+    def pause(self) -> None:
+        for broker in self.brokers:
+            broker.pause()
+
+    def resume(self) -> None:
+        for broker in self.brokers:
+            broker.resume()
+
     def restart(self) -> None:
         self.stop()
         self.start()

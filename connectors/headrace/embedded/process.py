@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from time import monotonic
+from typing import Any
 
 from headrace.embedded.extra import psutil
 from headrace.errors import EnvironmentFault
@@ -95,6 +96,7 @@ class SupervisedProcess:
 
     def stop(self) -> None:
         """End it in order; kill it if that takes longer than its grace. Returns when it is gone."""
+        self.resume()  # a paused one would not hear it
         self._signal(self._stop_signal)
         if not self.ended(self._grace):
             self.kill()
@@ -102,17 +104,16 @@ class SupervisedProcess:
 
     def kill(self) -> None:
         """SIGKILL, to its children too. Returns when all of them are gone."""
-        try:
-            family = [self._engine, *self._engine.children(recursive=True)] if self._engine is not None else []
-        except psutil().NoSuchProcess:
-            family = []
-        for process in family:  # the parent first, so that it starts no new ones
-            try:
-                process.kill()
-            except psutil().NoSuchProcess:
-                continue
-        psutil().wait_procs(family)
+        psutil().wait_procs(self._signal_family(signal.SIGKILL))
         self._close()
+
+    def pause(self) -> None:
+        """SIGSTOP, to its children too: connections stay open, nothing answers."""
+        self._signal_family(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """SIGCONT."""
+        self._signal_family(signal.SIGCONT)
 
     def log_text(self) -> str:
         """What this start has written to the log so far."""
@@ -130,6 +131,19 @@ class SupervisedProcess:
                 self._engine.send_signal(number)
             except psutil().NoSuchProcess:
                 return  # it ended by itself
+
+    def _signal_family(self, number: signal.Signals) -> list[Any]:
+        """To the parent first, so that it starts no new ones; all that were there."""
+        try:
+            family = [self._engine, *self._engine.children(recursive=True)] if self._engine is not None else []
+        except psutil().NoSuchProcess:
+            family = []
+        for process in family:
+            try:
+                process.send_signal(number)
+            except psutil().NoSuchProcess:
+                continue
+        return family
 
     def _close(self) -> None:
         """Reap the supervisor and close both pipes."""

@@ -34,6 +34,7 @@ STOP_PATIENCE = 2.0
 _PRIMARY_PATIENCE = 5.0
 """Seconds: how long Elasticsearch waits for a primary shard that is not there, before it says so."""
 _TICK = 0.25
+_SILENCE = 3.0  # seconds without an answer after which the status says so
 _LONGEST_WAIT = 5.0
 _BUSY = "elasticsearch.overloaded"
 _TOO_SLOW = "elasticsearch.timeout"
@@ -141,11 +142,13 @@ class Writer:
         """
         told: str | None = None
         stop_by: float | None = None
+        answered = time.monotonic()
         while delivery.open:
             try:
                 # A queue and an event cannot be waited for together, so the event is looked at between ticks.
                 delivery.done.get(timeout=_TICK)
                 delivery.open -= 1
+                answered = time.monotonic()
             except queue.Empty:
                 if self._stop_event.is_set():
                     stop_by = stop_by or time.monotonic() + STOP_PATIENCE
@@ -153,8 +156,11 @@ class Writer:
                         text = "told to stop before Elasticsearch answered"
                         delivery.failure = RetriableError(text, code="elasticsearch.stopped")
                         break
-            if delivery.waiting != told:
-                told = delivery.waiting
+            reason = delivery.waiting
+            if reason is None and time.monotonic() - answered > _SILENCE:
+                reason = f"waiting for Elasticsearch at {self._client.address} to answer"
+            if reason != told:
+                told = reason
                 yield told
         if delivery.failure is not None:
             raise delivery.failure
