@@ -10,7 +10,7 @@ COPY sources sources
 COPY sinks sinks
 RUN pip wheel --no-cache-dir --no-deps --wheel-dir /dist .
 RUN python -m venv /opt/headrace \
- && /opt/headrace/bin/pip install --no-cache-dir "headrace[postgres] @ file://$(ls /dist/headrace-*.whl)"
+ && /opt/headrace/bin/pip install --no-cache-dir "headrace[fast,mysql,postgres] @ file://$(ls /dist/headrace-*.whl)"
 
 FROM python:3.13-slim
 RUN useradd --system --uid 10001 --home-dir /var/lib/headrace --create-home --shell /usr/sbin/nologin headrace

@@ -8,6 +8,7 @@ from __future__ import annotations
 import queue
 import sqlite3
 import threading
+import time
 from collections.abc import Callable, Iterator
 from decimal import Decimal
 from typing import Any
@@ -193,9 +194,15 @@ def _poster(host: str, port: int) -> Callable[[bytes], None]:
     headers = HttpHeaders({"content-type": "application/x-ndjson", "accept": "application/json"})
 
     def post(body: bytes) -> None:
-        _, answer = node.perform_request(
-            "POST", "/_bulk?filter_path=errors", body=body, headers=headers, request_timeout=60
-        )
+        for wait in (0.1, 0.2, 0.5, 1.0, 2.0, None):
+            meta, answer = node.perform_request(
+                "POST", "/_bulk?filter_path=errors,error", body=body, headers=headers, request_timeout=60
+            )
+            if meta.status == 200:
+                break
+            if meta.status not in (429, 503) or wait is None:
+                raise RuntimeError(f"HTTP {meta.status}: {answer[:500].decode(errors='replace')}")
+            time.sleep(wait)  # overloaded: what the afternoon's programmer would do
         if orjson.loads(answer)["errors"]:
             raise RuntimeError("a document was refused")
 
