@@ -40,7 +40,7 @@ def reindex_command(
         text = "--rollback, --abort, --drop-old and --status cannot be used together"
         raise ConfigError(text, code="cli.conflicting_options", hint="leave out all but one")
     loaded, settings, config = find_connector(connector, files, url)
-    from headrace.proof.opening import open_history, open_rebuilder, writer_opener  # late: no Kafka client for --help
+    from headrace.proof.opening import open_history, open_rebuilder, open_verifier, writer_opener  # late, for --help
 
     with open_history(loaded.registry, settings, config) as history, open_rebuilder(config) as rebuilder:
         if abort or drop_old:
@@ -50,9 +50,15 @@ def reindex_command(
             rows = rebuilder.describe(history.topics())
             _print_generations(rows, json)
         else:
-            with Shown() as tell:
+            with open_verifier(config) as verifier, Shown() as tell:
                 report = rebuild(
-                    rebuilder, history, writer_opener(config), back=rollback, accept_lost=accept_lost, progress=tell
+                    rebuilder,
+                    history,
+                    writer_opener(config),
+                    verifier.expected,
+                    back=rollback,
+                    accept_lost=accept_lost,
+                    progress=tell,
                 )
             _print_report(connector, report, rebuilder.describe(history.topics()), json, rollback)
 

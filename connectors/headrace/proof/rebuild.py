@@ -15,8 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from headrace.backoff import RetryPolicy
-from headrace.errors import ConflictError, RetriableError, TaskError
-from headrace.plugin import Rebuild, Rebuilder, SinkTask
+from headrace.errors import ConflictError, DataError, RetriableError, TaskError
+from headrace.plugin import Entry, Rebuild, Rebuilder, SinkTask
 from headrace.proof.history import History, Positions, Progress
 from headrace.proof.spill import BUCKETS, Row, Spill
 from headrace.records import SinkBatch, TopicPartition
@@ -31,6 +31,8 @@ _CHUNK = 1_000
 _PATIENCE = 300.0
 """Seconds that a system may be away before the rebuild stops, to be continued later."""
 
+Expected = Callable[[SinkBatch], Sequence[Entry | DataError | None]]
+"""What records leave in the system: :meth:`headrace.Verifier.expected`."""
 OpenWriter = Callable[[str, Mapping[str, str]], SinkTask]
 """Starts a task that writes one topic's records, from its configuration."""
 
@@ -54,6 +56,7 @@ def rebuild(
     rebuilder: Rebuilder,
     history: History,
     open_writer: OpenWriter,
+    expected: Expected,
     *,
     back: bool = False,
     accept_lost: bool = False,
@@ -67,7 +70,7 @@ def rebuild(
     """
     begun = rebuilder.begin(history.topics(), back=back)
     report = RebuildReport(resumed=bool(begun.positions) or begun.switched)
-    run = _Run(rebuilder, history, begun, open_writer, report, progress)
+    run = _Run(rebuilder, history, begun, open_writer, expected, report, progress)
     try:
         if not begun.switched:
             run.catch_up()
@@ -96,6 +99,7 @@ class _Run:
         history: History,
         begun: Rebuild,
         open_writer: OpenWriter,
+        expected: Expected,
         report: RebuildReport,
         progress: Progress,
     ) -> None:
@@ -103,6 +107,7 @@ class _Run:
         self._history = history
         self._begun = begun
         self._open_writer = open_writer
+        self._expected = expected
         self._report = report
         self._progress = progress
         self._positions: dict[TopicPartition, int] = dict(begun.positions)
@@ -151,6 +156,8 @@ class _Run:
             before, lost = lost, self._only_present(lost)
             if len(lost) == len(before):
                 break
+        if lost:
+            lost = self._without_deleted(lost)
         self._report.lost = len(lost)
         self._report.samples = [name.decode(errors="backslashreplace") for name in lost[:samples]]
 
@@ -176,6 +183,17 @@ class _Run:
     def close(self) -> None:
         for writer in self._writers.values():
             writer.stop()
+
+    def _without_deleted(self, names: Sequence[bytes]) -> list[bytes]:
+        """Without those that the sink, which may be waiting or stopped, has only not deleted yet."""
+        wanted, last_words = set(names), dict[bytes, bytes]()
+        for portion in self._history.read(self._history.committed(), self._positions):
+            for batch in portion.batches:
+                for entry in self._expected(batch):
+                    if isinstance(entry, Entry) and entry.name in wanted:
+                        last_words[entry.name] = entry.digest
+            self._progress("reading what the connector has not written yet", portion.read, portion.whole)
+        return [name for name in names if last_words.get(name) != b""]
 
     def _only_present(self, names: Sequence[bytes]) -> list[bytes]:
         left = []

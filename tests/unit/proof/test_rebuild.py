@@ -146,7 +146,7 @@ class Rebuilding:
             self.writers[-1].fail = self.failures
             return self.writers[-1]
 
-        return rebuild(self.generations, self.world.history, open_writer, **options)
+        return rebuild(self.generations, self.world.history, open_writer, self.world.system.expected, **options)
 
     def values(self, documents: Documents) -> dict[bytes, bytes]:
         return {name: value for name, (_, value) in documents.items() if value}
@@ -231,6 +231,25 @@ def test_a_document_without_record_stops_it_before_the_switch(rebuilding: Rebuil
     assert not rebuilding.generations.switched
     assert rebuilding.run(accept_lost=True).lost == 1
     assert rebuilding.generations.finished
+
+
+def test_what_a_waiting_sink_has_not_deleted_yet_is_not_lost(rebuilding: Rebuilding) -> None:
+    rebuilding.world.produce(("k8", None), ("k9", None), ("k9", "again"))
+    rebuilding.generations.present[b"old"] = (0, b"expired")
+    with pytest.raises(ConflictError, match="1 documents would be lost"):
+        rebuilding.run()  # only what has no record at all
+
+    del rebuilding.generations.present[b"old"]
+    report = rebuilding.run()
+    assert report.lost == 0
+    assert rebuilding.values(rebuilding.generations.new) == rebuilding.said()
+
+
+def test_a_deletion_before_a_refused_record_explains_nothing(rebuilding: Rebuilding) -> None:
+    rebuilding.refuses = b"again"
+    rebuilding.world.produce(("k9", None), ("k9", "again"))
+    with pytest.raises(ConflictError, match=r"1 documents would be lost.*k9.*refused"):
+        rebuilding.run()
 
 
 def test_a_document_that_the_new_generation_refuses_stops_it(rebuilding: Rebuilding) -> None:
