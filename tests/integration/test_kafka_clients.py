@@ -30,6 +30,19 @@ def broker(kafka: Any, make_broker: Callable[[dict[str, str]], Broker]) -> Broke
     return make_broker({"bootstrap.servers": kafka.bootstrap_servers})
 
 
+def eventually_commits(reader: Member) -> None:
+    """What it has read, as soon as the group's coordinator takes it."""
+
+    def committed() -> bool:
+        try:
+            reader.consumer.commit(reader.positions)
+        except RetriableError:
+            return False
+        return True
+
+    poll_until(committed, reader)
+
+
 @pytest.fixture
 def no_threads_left() -> Iterator[None]:
     """Whatever the test starts has ended with it."""
@@ -243,7 +256,7 @@ class TestOutage:
         assert reader.read(len(sent)) == sent
         assert producer.trouble() is None
         assert reader.consumer.trouble() is None
-        reader.consumer.commit(reader.positions)
+        eventually_commits(reader)  # the group's coordinator may still be starting
         producer.close(PATIENCE)
         reader.consumer.close()
         assert set(threading.enumerate()) <= before

@@ -176,7 +176,8 @@ class GroupContract:
         self, broker: Broker, topic: str, member: Callable[..., Member]
     ) -> None:
         """Also for the member that had it before: its caller has given up the records that were not committed."""
-        send(broker, EncodedBatch(topic, [b"%d" % number for number in range(60)]))
+        values: list[bytes | None] = [b"%d" % number for number in range(60)]
+        send(broker, EncodedBatch(topic, values, values))  # keys: so that every partition has some
         first = member(topic).subscribe([topic])
         first.commit_when_revoked = False
         first.read(60)

@@ -103,10 +103,14 @@ class Connections(KafkaConnectionManager):  # type: ignore[misc]
         opened = await create_connection(self._net, node.host, node.port, options, proxy, timeout_at)
         try:
             if self.ssl_enabled:
+                opened.getpeername()  # raises if the peer is gone already: wrap_socket would leak the socket then
                 settings = {key: value for key, value in self.config.items() if key.startswith("ssl_")}
                 transport = _SslTransport(self._net, opened, host=node.host, **settings)
             else:
                 transport = _TcpTransport(self._net, opened, host=node.host)
+        except OSError as error:
+            opened.close()
+            raise KafkaConnectionError(f"the connection was closed before it could be used: {error}") from error
         except BaseException:
             opened.close()
             raise
