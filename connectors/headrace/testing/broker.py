@@ -142,7 +142,8 @@ class GroupContract:
         first = member(topic).subscribe([topic]).join()
         second = member(topic).subscribe([topic])
         poll_until(lambda: shared(first, second), first, second)
-        send(broker, EncodedBatch(topic, [b"%d" % number for number in range(200)]))
+        values: list[bytes | None] = [b"%d" % number for number in range(200)]
+        send(broker, EncodedBatch(topic, values, values))  # keys: so that every partition has some
         poll_until(lambda: len(first.values()) + len(second.values()) >= 200, first, second)
         assert len(first.values()) + len(second.values()) == 200
         assert first.values()
