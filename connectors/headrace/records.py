@@ -85,6 +85,10 @@ class JsonValues(Sequence[Any]):
 
     __hash__ = None  # type: ignore[assignment]
 
+    def only(self, rows: Sequence[int]) -> JsonValues:
+        """These of the values, still as text."""
+        return JsonValues([self.texts[row] for row in rows], self.schema, self.form)
+
     def parsed(self) -> list[Any]:
         """The values. Raises DataError."""
         if self._parsed is None:
@@ -203,6 +207,21 @@ class SinkBatch:
 
     def __len__(self) -> int:
         return len(self.values)
+
+    def only(self, rows: Sequence[int]) -> SinkBatch:
+        """The batch with only these of its records, in this order. JSON texts stay texts."""
+        values = self.values
+        return SinkBatch(
+            self.topic_partition,
+            self.topic,
+            [self.offsets[row] for row in rows],
+            [self.keys[row] for row in rows],
+            values.only(rows) if isinstance(values, JsonValues) else [values[row] for row in rows],
+            [self.timestamps[row] for row in rows],
+            [self.headers[row] for row in rows],
+            self.key_schema,
+            self.value_schema,
+        )
 
 
 class Rejection(NamedTuple):

@@ -6,14 +6,14 @@ import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar
 
 from headrace.backoff import RetryPolicy
 from headrace.broker.ports import Admin, Reader
 from headrace.errors import NotFoundError, RetriableError
 from headrace.pipeline.fault_policy import Failure
 from headrace.pipeline.stages import Stages
-from headrace.records import ConsumedBatch, JsonValues, SinkBatch, TopicPartition
+from headrace.records import ConsumedBatch, SinkBatch, TopicPartition
 from headrace.settings import SinkSettings
 
 T = TypeVar("T")
@@ -107,7 +107,7 @@ class History:
                 for portion in self.read({item: first}, {item: last + 1}):
                     for batch in portion.batches:
                         if rows := [row for row, offset in enumerate(batch.offsets) if offset in offsets]:
-                            yield chosen(batch, rows)
+                            yield batch.only(rows)
 
     def _portion(
         self, consumed: Sequence[ConsumedBatch], read: int, whole: int, positions: Mapping[TopicPartition, int]
@@ -119,27 +119,6 @@ class History:
             batches += converted
             failures += failed
         return Portion(batches, failures, read, whole, positions)
-
-
-def chosen(batch: SinkBatch, rows: Sequence[int]) -> SinkBatch:
-    """The batch with only these of its records."""
-    return SinkBatch(
-        batch.topic_partition,
-        batch.topic,
-        [batch.offsets[row] for row in rows],
-        [batch.keys[row] for row in rows],
-        _values(batch.values, rows),
-        [batch.timestamps[row] for row in rows],
-        [batch.headers[row] for row in rows],
-        batch.key_schema,
-        batch.value_schema,
-    )
-
-
-def _values(values: Sequence[Any], rows: Sequence[int]) -> Sequence[Any]:
-    if isinstance(values, JsonValues):
-        return JsonValues([values.texts[row] for row in rows], values.schema, values.form)
-    return [values[row] for row in rows]
 
 
 def _patiently(call: Callable[[], T]) -> T:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Iterator
 
 import structlog
 
-from headrace import DataError, JsonValues, SinkBatch, TaskError, TopicPartition
+from headrace import DataError, SinkBatch, TaskError, TopicPartition
 from headrace_sinks.elasticsearch.config import ElasticsearchSinkConfig
 from headrace_sinks.elasticsearch.name_templates import NameTemplate, parsed_values
 from headrace_sinks.elasticsearch.names import data_stream_name, index_name
@@ -98,7 +97,7 @@ class Targets:
             else:
                 rows.setdefault(name, []).append(row)
         for name, places in rows.items():
-            yield (batch if len(places) == len(batch) else _only(batch, places)), name
+            yield (batch if len(places) == len(batch) else batch.only(places)), name
 
     def _admit(self, name: str) -> None:
         """Raises DataError when records have chosen too many indices: each costs the cluster memory for ever."""
@@ -111,23 +110,3 @@ class Targets:
                 hint="a coarser 'index.name', or raise 'index.name.limit'",
             )
         self._chosen.add(name)
-
-
-def _only(batch: SinkBatch, rows: Sequence[int]) -> SinkBatch:
-    return SinkBatch(
-        batch.topic_partition,
-        batch.topic,
-        [batch.offsets[row] for row in rows],
-        [batch.keys[row] for row in rows],
-        _values(batch.values, rows),
-        [batch.timestamps[row] for row in rows],
-        [batch.headers[row] for row in rows],
-        batch.key_schema,
-        batch.value_schema,
-    )
-
-
-def _values(values: Sequence[Any], rows: Sequence[int]) -> Sequence[Any]:
-    if isinstance(values, JsonValues):
-        return JsonValues([values.texts[row] for row in rows], values.schema, values.form)
-    return [values[row] for row in rows]
