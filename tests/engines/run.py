@@ -52,6 +52,12 @@ KINDS: Mapping[str, Kind] = {
         "kafka",
     ),
     "elasticsearch": Kind("Elasticsearch", Elasticsearch, addresses.own_elasticsearch, "elasticsearch"),
+    "elasticsearch_9": Kind(
+        "Elasticsearch",
+        lambda folder: Elasticsearch(folder, major=9, heap="512m"),
+        addresses.own_elasticsearch,
+        "elasticsearch-9",
+    ),
     # Tests need no power-cut safety of the shared servers; private ones have the defaults.
     "postgres": Kind("PostgreSQL", lambda folder: Postgres(folder, settings={"fsync": False}), addresses.own_postgres),
     "mariadb": Kind(

@@ -1,4 +1,4 @@
-"""A real Elasticsearch node: the published server jars, its HTTP module, and our starter (``java/``)."""
+"""A real Elasticsearch node, 8 or 9: the published server jars, its HTTP module, and our starter (``java/``)."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Mapping
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
+from typing import Literal
 from zipfile import ZipFile
 
 from headrace.embedded.artifacts import Jar, locked
@@ -17,7 +18,7 @@ from headrace.embedded.ports import HOST, free_port
 from headrace.embedded.process import SupervisedProcess
 
 _JAVA = Path(__file__).parent / "java"
-_NODE = "headrace"
+_CLUSTER = "headrace"
 _HTTP = "transport-netty4"
 _LOGGING = """\
 status = error
@@ -36,6 +37,10 @@ class Elasticsearch(Engine):
 
     It has what Maven Central has: bulk, versions, mappings, templates, data streams, aliases, PIT, aggregations.
     It has no painless, reindex, delete-by-query, ingest processors, ILM, language analyzers, ES|QL.
+
+    ``major`` is 8 or 9. Several nodes are one cluster when they know each other by their transport ports:
+    ``{"discovery.type": "multi-node", "discovery.seed_hosts": ["127.0.0.1:9300"], …}``; each has a ``node_name`` of its
+    own then.
     """
 
     name = "elasticsearch"
@@ -47,11 +52,20 @@ class Elasticsearch(Engine):
         *,
         port: int | None = None,
         heap: str = "768m",
-        settings: Mapping[str, str | int | bool] | None = None,
+        settings: Mapping[str, str | int | bool | list[str]] | None = None,
+        major: Literal[8, 9] = 8,
+        node_name: str = _CLUSTER,
     ) -> None:
         super().__init__(folder, port)
-        self._transport_port = free_port()
+        self.transport_port = free_port()
+        """Where other nodes of a cluster find this one."""
+        self._locked, self._node_name = locked("elasticsearch" if major == 8 else f"elasticsearch-{major}"), node_name
         self._heap, self._settings = heap, dict(settings or {})
+
+    @property
+    def jars(self) -> tuple[Jar, ...]:
+        """What it consists of."""
+        return self._locked.jars
 
     @property
     def url(self) -> str:
@@ -59,7 +73,7 @@ class Elasticsearch(Engine):
 
     @property
     def version(self) -> str:
-        return locked("elasticsearch").version
+        return self._locked.version
 
     @property
     def log_path(self) -> Path:
@@ -68,13 +82,13 @@ class Elasticsearch(Engine):
     def prepare(self) -> None:
         for name in ("config", "plugins", "tmp"):
             (self.folder / name).mkdir(exist_ok=True)
-        settings = {
-            "cluster.name": _NODE,
-            "node.name": _NODE,
+        settings: dict[str, str | int | bool | list[str]] = {
+            "cluster.name": _CLUSTER,
+            "node.name": self._node_name,
             "discovery.type": "single-node",
             "network.host": HOST,
             "http.port": self.port,
-            "transport.port": self._transport_port,
+            "transport.port": self.transport_port,
             "http.type": "netty4",
             "transport.type": "netty4",
             # A laptop's disk is often fuller than a cluster's may be.
@@ -94,7 +108,7 @@ class Elasticsearch(Engine):
         http, root = modules / _HTTP, modules / "root-endpoint"
         http.mkdir(parents=True)
         root.mkdir()
-        for jar in fetch(_http_jars()):
+        for jar in fetch(self._http_jars()):
             shutil.copyfile(jar, http / jar.name)
             if jar.name.startswith(_HTTP):
                 with ZipFile(jar) as archive:
@@ -108,8 +122,8 @@ class Elasticsearch(Engine):
         )
 
     def command(self) -> list[str]:
-        http = set(_http_jars())
-        server = fetch(jar for jar in locked("elasticsearch").jars if jar not in http)
+        http = set(self._http_jars())
+        server = fetch(jar for jar in self._locked.jars if jar not in http)
         options = [
             f"-Des.path.home={self.folder}",
             f"-Des.path.conf={self.folder / 'config'}",
@@ -129,7 +143,7 @@ class Elasticsearch(Engine):
             class_path=[_JAVA / "elasticsearch-node.jar"],
             heap=self._heap,
             options=options,
-            arguments=[str(self.folder), _NODE],
+            arguments=[str(self.folder), self._node_name],
         )
 
     def answers(self, process: SupervisedProcess) -> bool:
@@ -142,7 +156,6 @@ class Elasticsearch(Engine):
         finally:
             connection.close()
 
-
-def _http_jars() -> list[Jar]:
-    """The HTTP module and what only it needs; modules have a class loader of their own."""
-    return [jar for jar in locked("elasticsearch").jars if jar.name.startswith(("netty-", _HTTP))]
+    def _http_jars(self) -> list[Jar]:
+        """The HTTP module and what only it needs; modules have a class loader of their own."""
+        return [jar for jar in self._locked.jars if jar.name.startswith(("netty-", _HTTP))]

@@ -104,7 +104,10 @@ class EmbeddedStack:
 
     def fetch(self) -> None:
         """Fetches the jars that are missing; ``start`` does it too."""
-        fetch([jar for name in self.engines if name != "postgres" for jar in locked(name).jars])
+        jars = list(locked("kafka").jars) if "kafka" in self.engines else []
+        if "elasticsearch" in self.engines:
+            jars += self.elasticsearch.jars
+        fetch(jars)
 
     def _acquire(self) -> None:
         """Takes the folder. The engines' supervisors hold the lock too: it is free when the last engine is gone."""

@@ -24,7 +24,7 @@ def script() -> ModuleType:
     return module
 
 
-@pytest.mark.parametrize("name", ["kafka", "elasticsearch"])
+@pytest.mark.parametrize("name", ["kafka", "elasticsearch", "elasticsearch-9"])
 def test_the_lock_file_has_the_versions_of_the_script(script: Any, name: Any) -> None:
     version, roots = script.ENGINES[name]
 
@@ -32,7 +32,7 @@ def test_the_lock_file_has_the_versions_of_the_script(script: Any, name: Any) ->
     assert set(roots) <= {jar.coordinate for jar in locked(name).jars}
 
 
-@pytest.mark.parametrize("name", ["kafka", "elasticsearch"])
+@pytest.mark.parametrize("name", ["kafka", "elasticsearch", "elasticsearch-9"])
 def test_each_jar_has_a_size_and_a_sum_and_is_there_once(name: Any) -> None:
     jars = locked(name).jars
 
