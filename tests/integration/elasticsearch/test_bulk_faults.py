@@ -238,7 +238,7 @@ def test_an_index_that_is_closed_then_opened(flow: Any) -> None:
     flow.check()
 
 
-def test_one_node_of_two_down(flow: Any) -> None:
+def test_one_address_of_two_cut(flow: Any) -> None:
     with TcpProxy(flow.url.removeprefix("http://")) as other:
         flow.send(rows(200))
         flow.start(connection_url=f"{flow.proxy.url},http://{other.address}", batch_size="10")

@@ -1,0 +1,86 @@
+"""A cluster of two real nodes of which one is killed: the one without, then the one with the cluster's head."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from headrace.embedded import Elasticsearch
+from headrace.embedded.together import start_together, stop_together
+from headrace.testing.waiting import eventually
+
+PATIENCE = 60.0
+
+
+class Pair:
+    """``head`` leads the cluster, ``other`` only keeps data."""
+
+    def __init__(self, folder: Path) -> None:
+        apart = {"discovery.type": "multi-node", "node.processors": 1}
+        first = {**apart, "discovery.seed_hosts": [], "cluster.initial_master_nodes": ["head"]}
+        self.head = Elasticsearch(folder / "head", heap="320m", node_name="head", settings=first)
+        seeds = [f"127.0.0.1:{self.head.transport_port}"]
+        joining = {**apart, "discovery.seed_hosts": seeds, "node.roles": ["data"]}
+        self.other = Elasticsearch(folder / "other", heap="320m", node_name="other", settings=joining)
+
+    def wait_until(self, nodes: int) -> None:
+        """So many nodes, and a copy of every shard that there is a node for."""
+        status = "green" if nodes == 2 else "yellow"
+        path = f"/_cluster/health?wait_for_nodes={nodes}&wait_for_status={status}&timeout=2s"
+
+        def settled() -> bool:
+            return httpx.get(f"{self.head.url}{path}", timeout=30).status_code == 200
+
+        eventually(settled, PATIENCE)
+
+
+@pytest.fixture
+def pair(tmp_path: Path) -> Iterator[Pair]:
+    """Both nodes, joined."""
+    pair = Pair(tmp_path)
+    try:
+        start_together([pair.head, pair.other])
+        pair.wait_until(2)
+        yield pair
+    finally:
+        stop_together([pair.other, pair.head])
+
+
+def rows(first: int) -> list[dict[str, Any]]:
+    return [{"id": number % 150, "n": number} for number in range(first, first + 300)]
+
+
+def test_one_node_of_two_down(pair: Pair, make_flow: Callable[..., Any]) -> None:
+    flow = make_flow(pair.head.url)
+    name = "index.routing.allocation.require._name"
+    there = {"settings": {name: "other", "number_of_replicas": 0}}
+    httpx.put(f"{flow.url}/{flow.name}", json=there, timeout=30).raise_for_status()
+    both = {name: None, "index.number_of_replicas": 1}
+    httpx.put(f"{flow.url}/{flow.name}/_settings", json=both, timeout=30).raise_for_status()
+    pair.wait_until(2)
+    flow.send(rows(0))
+    member = flow.start(connection_url=f"{pair.head.url},{pair.other.url}", batch_size="20")
+    flow.settle()
+
+    pair.other.kill()  # the primary; the copy on the head takes its place
+    flow.send(rows(300))
+    flow.settle()
+    pair.wait_until(1)
+    flow.check()
+    pair.other.start()
+    pair.wait_until(2)
+    flow.send(rows(600))
+    flow.settle()
+
+    pair.head.kill()  # the primary again, and nobody to put the copy in its place
+    flow.send(rows(900))
+    eventually(lambda: member.reasons, PATIENCE)
+    pair.head.start()
+    flow.settle()
+    pair.wait_until(2)
+    assert flow.dead() == []
+    flow.check()
