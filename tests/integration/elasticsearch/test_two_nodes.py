@@ -20,7 +20,7 @@ class Pair:
     """``head`` leads the cluster, ``other`` only keeps data."""
 
     def __init__(self, folder: Path) -> None:
-        apart = {"discovery.type": "multi-node", "node.processors": 1}
+        apart: dict[str, str | int | bool | list[str]] = {"discovery.type": "multi-node", "node.processors": 1}
         first = {**apart, "discovery.seed_hosts": [], "cluster.initial_master_nodes": ["head"]}
         self.head = Elasticsearch(folder / "head", heap="320m", node_name="head", settings=first)
         seeds = [f"127.0.0.1:{self.head.transport_port}"]
