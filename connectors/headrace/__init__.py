@@ -11,6 +11,7 @@ from headrace.errors import (
     RetriableError,
     TaskError,
 )
+from headrace.json_bytes import json_bytes
 from headrace.plugin import (
     ConfigProvider,
     Converter,
@@ -83,6 +84,7 @@ __all__ = [
     "Verifier",
     "Wait",
     "family",
+    "json_bytes",
     "key",
     "schema",
 ]

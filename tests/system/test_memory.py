@@ -11,7 +11,7 @@ import pytest
 from headrace.testing.waiting import eventually
 
 ROWS = 1_000_000
-GROWTH = 150_000_000  # bytes
+GROWTH = 100_000_000  # bytes
 
 
 @pytest.mark.timeout(900)

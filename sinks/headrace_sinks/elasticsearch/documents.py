@@ -26,7 +26,7 @@ from typing import Any
 
 import orjson
 
-from headrace import DataError, JsonValues, Schema, Type
+from headrace import DataError, JsonValues, Schema, Type, json_bytes
 
 Reshape = Callable[[Any], Any]
 Encode = Callable[[Sequence[Any]], list[bytes]]
@@ -50,7 +50,7 @@ def encoder(schema: Schema | None, *, compact_maps: bool = True) -> Encode:
             raise _no_object(next(value for value in values if type(value) is not dict))
         shaped = values if reshape is None else [reshape(value) for value in values]
         try:
-            documents = [orjson.dumps(value, _plain, options) for value in shaped]
+            documents = json_bytes(shaped, _plain, options)
         except TypeError as error:
             faults = filter(None, map(find_fault, shaped))
             raise _refusal(next(faults, str(error))) from error

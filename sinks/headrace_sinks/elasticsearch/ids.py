@@ -10,7 +10,7 @@ from uuid import UUID
 
 import orjson
 
-from headrace import DataError, TopicPartition
+from headrace import DataError, TopicPartition, json_bytes
 
 LONGEST = 512
 """Bytes; Elasticsearch refuses a whole request for one longer id."""
@@ -74,7 +74,7 @@ def _quoted(text: str) -> bytes:
     if not text:
         raise _unusable("the key is empty text")
     try:
-        quoted = orjson.dumps(text)
+        (quoted,) = json_bytes([text])
     except TypeError as error:
         raise _unusable("the key is text that is not valid Unicode") from error
     if len(quoted) > LONGEST and (size := len(text.encode())) > LONGEST:

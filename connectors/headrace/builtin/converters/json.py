@@ -10,7 +10,18 @@ from typing import Annotated, Any, Literal, TypeVar
 
 import orjson
 
-from headrace import UPPER, ConfigModel, Converter, DataError, Decoded, JsonForm, JsonValues, Schema, key
+from headrace import (
+    UPPER,
+    ConfigModel,
+    Converter,
+    DataError,
+    Decoded,
+    JsonForm,
+    JsonValues,
+    Schema,
+    json_bytes,
+    key,
+)
 from headrace.builtin.converters.json_columns import Column, Direction, compile_column
 from headrace.builtin.converters.json_leaves import NeedsExactNumbers, decoding_leaf, encoding_leaf
 from headrace.builtin.converters.json_plain import dump_plain
@@ -165,11 +176,11 @@ class JsonConverter(Converter):
 def _dump_column(column: Column, values: Sequence[Any]) -> list[bytes | None]:
     present = [value for value in values if value is not None]
     try:
-        written = list(map(orjson.dumps, column.run(present)))
+        written = json_bytes(column.run(present))
     except TypeError as error:  # texts that are not Unicode, for example
         raise DataError(f"cannot be written as JSON: {error}") from error
     if len(present) == len(values):
-        return list(written)
+        return [*written]
     rest = iter(written)
     return [None if value is None else next(rest) for value in values]
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import orjson
 
-from headrace import DataError
+from headrace import DataError, json_bytes
 
 _OPTIONS = orjson.OPT_PASSTHROUGH_DATETIME | orjson.OPT_PASSTHROUGH_DATACLASS
 
@@ -16,10 +16,10 @@ _OPTIONS = orjson.OPT_PASSTHROUGH_DATETIME | orjson.OPT_PASSTHROUGH_DATACLASS
 def dump_plain(value: Any) -> bytes:
     """Bytes become base64, a map with keys that are no strings a list of pairs. Raises DataError for the rest."""
     try:
-        written = orjson.dumps(value, option=_OPTIONS)
+        (written,) = json_bytes([value], option=_OPTIONS)
     except TypeError:
         try:
-            return orjson.dumps(_plain(value), option=_OPTIONS)
+            return json_bytes([_plain(value)], option=_OPTIONS)[0]
         except (TypeError, RecursionError) as error:
             raise DataError(f"cannot be written as JSON: {error}") from error
     if b"null" in written:  # orjson's word for NaN, too
