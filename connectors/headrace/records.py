@@ -151,6 +151,10 @@ class SourceBatch:
         return len(self.values)
 
 
+_AROUND_A_RECORD = 250
+"""Bytes: two bytes objects, their places in lists, librdkafka's own note of a message."""
+
+
 @dataclass(slots=True)
 class EncodedBatch:
     """Records of one topic in wire form, ready to be produced in order."""
@@ -165,8 +169,8 @@ class EncodedBatch:
         return len(self.values)
 
     def size(self) -> int:
-        """Bytes of keys and values."""
-        total = sum(map(len, filter(None, self.values)))
+        """Bytes of memory, about: keys and values, and what Python and the Kafka client keep around each record."""
+        total = len(self.values) * _AROUND_A_RECORD + sum(map(len, filter(None, self.values)))
         return total + (sum(map(len, filter(None, self.keys))) if self.keys else 0)
 
 

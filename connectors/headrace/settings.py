@@ -185,7 +185,8 @@ class WorkerSettings(ConfigModel):
         "source.buffer.bytes",
         default=16_000_000,
         ge=1,
-        doc="Most bytes a source task has sent and not yet acknowledged; polling waits above it (headrace's own).",
+        doc="Most memory for what a source task has sent and is not yet acknowledged: keys, values, and 250 bytes a "
+        "record; polling waits above it (headrace's own).",
     )
     kafka_client: Annotated[KafkaClient, LOWER] = key(
         "kafka.client",

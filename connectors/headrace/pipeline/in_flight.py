@@ -48,7 +48,7 @@ class InFlight:
         self._order: dict[Entry, None] = {}  # all entries, in the order they were sent
         self._committable: dict[bytes, tuple[SourcePartition, SourceOffset]] = {}
         self.size = 0
-        """Bytes of keys and values."""
+        """Bytes, as batches tell them."""
         self.records = 0
 
     def __len__(self) -> int:
