@@ -15,7 +15,7 @@ from sqlalchemy import text
 from headrace_sources.sql import gap_free
 from headrace_sources.sql.dialects.generic import Database
 from headrace_sources.sql.dialects.mysql import MySql
-from tests.integration.sources.sql.late import Reading, Scene, scene
+from tests.integration.sql.late import Reading, Scene, scene
 
 MODES = ["incrementing", "timestamp", "timestamp+incrementing"]
 STAMPED = MODES[1:]
