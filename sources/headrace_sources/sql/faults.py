@@ -10,6 +10,9 @@ from sqlalchemy.exc import DBAPIError
 from headrace import ConfigError, EnvironmentFault, HeadraceError, RetriableError, TaskError
 from headrace_sources.sql.dialects.generic import Verdict
 
+OF_ONE_TABLE = frozenset({"sql.forbidden", "sql.missing_table", "sql.missing_column", "sql.cursor_backwards"})
+"""Codes of what is wrong with one table and hurts no other."""
+
 Where = Callable[[str], str]
 """Where the user wrote a key; empty text where nobody knows."""
 
@@ -65,9 +68,16 @@ def missing_driver(error: Exception, url: URL, where: Where) -> EnvironmentFault
 
 
 def running(
-    error: Exception, verdict: Verdict, url: URL, subject: str, where: Where, *, discreet: bool = False
+    error: Exception,
+    verdict: Verdict,
+    url: URL,
+    subject: str,
+    where: Where,
+    *,
+    discreet: bool = False,
+    remedy: str = "",
 ) -> HeadraceError:
-    """Why a statement about ``subject`` failed, or reading its result."""
+    """Why a statement about ``subject`` failed, or reading its result. ``remedy``: what allows what is forbidden."""
     reason = said(error, url, discreet=discreet)
     if verdict is Verdict.LOST:
         return RetriableError(f"the connection was lost while reading {subject}: {reason}", code="sql.connection_lost")
@@ -88,6 +98,8 @@ def running(
         )
     if verdict in (Verdict.AUTHENTICATION, Verdict.MISSING_DATABASE):
         return connecting(error, verdict, url, where)
+    if verdict is Verdict.FORBIDDEN:
+        return TaskError(f"{subject} cannot be read: {reason}", code="sql.forbidden", hint=f"run: {remedy};")
     return TaskError(
         f"{subject} cannot be read: {reason}",
         code="sql.query_failed",

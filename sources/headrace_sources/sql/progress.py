@@ -20,6 +20,7 @@ from sqlalchemy import Connection
 from headrace_sources.sql.dialects import Database
 from headrace_sources.sql.dialects.generic import OpenTransaction
 from headrace_sources.sql.gap_free import Clock, Reach, blocker, fence_of
+from headrace_sources.sql.numbering import Numbering
 from headrace_sources.sql.offsets import Position
 from headrace_sources.sql.queries import LARGEST_ID, Bounds, Cursor, Relation, greatest_id, has_more_than
 from headrace_sources.sql.sent_memory import Entry, SentMemory
@@ -31,6 +32,9 @@ Row = Sequence[Any]
 _SMALLEST_ID = -(2**63) - 1
 _SETTLE = 10.0
 """Seconds that a first read waits at most for transactions that are open and of which nobody knows where they write."""
+
+_NUMBERED = 60.0
+"""Seconds between two looks whether ids still grow, where each would be a statement of its own."""
 
 
 class BadCursorError(Exception):
@@ -113,6 +117,7 @@ class Progress:
     settling: bool = field(init=False, default=False)
     """The last :meth:`begin` found that a first read had better wait a moment: call it again soon."""
     memory: SentMemory = field(init=False)
+    numbering: Numbering = field(init=False)
 
     def __post_init__(self) -> None:
         self._places: Places | None = None
@@ -128,6 +133,8 @@ class Progress:
         self._transactions: dict[str, OpenTransaction] = {}
         self._since: dict[str, float] = {}
         self.memory = SentMemory(self.reach.memory)
+        self.numbering = Numbering(self.relation, self.cursor.incrementing)
+        self._numbered = -_NUMBERED
 
     def lay_out(self, places: Places) -> None:
         """Rows look so from now on."""
@@ -160,9 +167,13 @@ class Progress:
     def _ids(self, connection: Connection) -> Bounds | None:
         mark = self._watermark
         if not self.reach.looks_back:
+            if self.monotonic() - self._numbered >= _NUMBERED:
+                self._numbered = self.monotonic()
+                self._look_behind(connection, greatest_id(connection, self.relation, self.cursor))
             return Bounds(after_id=mark.resume[0] if mark.resume else None)
         # What is there now was numbered before the fence: whoever begins after the fence gets greater numbers.
         greatest = greatest_id(connection, self.relation, self.cursor)
+        self._look_behind(connection, greatest)
         open_now = self._open(connection)
         top = mark.start if greatest is None else max(mark.start, (greatest,))
         place = (top[0] - self.reach.ids,) if top and self.reach.ids else top
@@ -173,6 +184,14 @@ class Progress:
         bounds = Bounds(after_id=mark.resume[0] if mark.resume else None, up_to_id=top[0])
         self._settle(connection, bounds)
         return bounds
+
+    def _look_behind(self, connection: Connection, greatest: int | None) -> None:
+        low = self._watermark.low
+
+        def any_between(after: int, up_to: int) -> bool:
+            return has_more_than(connection, self.relation, self.cursor, Bounds(after_id=after, up_to_id=up_to), 0)
+
+        self.numbering.observe(greatest, low[0] if low else None, any_between)
 
     def _moments(self, connection: Connection, places: Places) -> Bounds:
         codec, mark = places.codec, self._watermark

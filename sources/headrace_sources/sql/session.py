@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -120,10 +121,26 @@ class Session:
                 connection.invalidate()
             self.close_transaction()
             discreet = self._config.query_masked is not None
-            raise faults.running(error, verdict, self.url, subject, self._where, discreet=discreet) from error
+            remedy = self._remedy(error, subject) if verdict is Verdict.FORBIDDEN else ""
+            raise faults.running(
+                error, verdict, self.url, subject, self._where, discreet=discreet, remedy=remedy
+            ) from error
         except BaseException:
             self.close_transaction()
             raise
+
+    def _remedy(self, error: Exception, subject: str) -> str:
+        """The GRANT that is missing, written out for this session's user."""
+        connection = self.connection()
+        quote = connection.dialect.identifier_preparer.quote
+        named = re.search(r"table (?:(.+)\.)?(.+)", subject)
+        table = ".".join(map(quote, filter(None, named.groups()))) if named else "the tables of the query"
+        grantee = self.url.username or "the user"
+        with suppress(*self._errors()):
+            grantee = self.database.grantee(connection)
+        self.close_transaction()
+        original = error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
+        return self.database.remedy(original, table, grantee)
 
     def _make_engine(self) -> Engine:
         level = self._config.isolation

@@ -7,10 +7,11 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
-from headrace import SourceBatch, SourceContext, Wait
+from headrace import HeadraceError, SourceBatch, SourceContext, Wait
 from headrace_sources.sql.catalog import Target
 from headrace_sources.sql.config import SqlSourceConfig
 from headrace_sources.sql.deletes import Sweep, Swept
+from headrace_sources.sql.faults import OF_ONE_TABLE
 from headrace_sources.sql.ledger import Ledger
 from headrace_sources.sql.offsets import partition_of
 from headrace_sources.sql.reasons import Reasons
@@ -73,9 +74,13 @@ class Sweeps:
         try:
             with self._session.reading(f"the keys of {sweep.relation}") as connection:
                 batch = sweep.step(connection)
-        except BaseException:
+        except BaseException as error:
             sweep.break_off()
-            raise
+            if not isinstance(error, HeadraceError) or error.code not in OF_ONE_TABLE:
+                raise
+            # Whether rows can be read is found out by reading rows.
+            self._reasons.set(f"deletes of {sweep.relation}", f"deletes are not looked for: {error}")
+            return Wait(0.0)
         self._session.close_transaction()
         self._reasons.set(f"deletes of {sweep.relation}", sweep.problem)
         return batch if batch is not None else Wait(0.0)

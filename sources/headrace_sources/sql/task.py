@@ -14,14 +14,26 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import ClassVar
 
-from headrace import ConfigError, Finding, RetriableError, Schedule, SourceBatch, SourceContext, SourceTask, Wait
-from headrace_sources.sql.catalog import Target, look_at, paging_of, unread_rows
+from headrace import (
+    ConfigError,
+    Finding,
+    HeadraceError,
+    RetriableError,
+    Schedule,
+    SourceBatch,
+    SourceContext,
+    SourceTask,
+    Wait,
+)
+from headrace_sources.sql.catalog import Target
 from headrace_sources.sql.config import JdbcSourceConfig, SqlSourceConfig
 from headrace_sources.sql.config_rules import is_duration
 from headrace_sources.sql.dialects.generic import TableName
+from headrace_sources.sql.faults import OF_ONE_TABLE
 from headrace_sources.sql.gap_free import reach_of
 from headrace_sources.sql.offsets import Position, stored_positions
-from headrace_sources.sql.reader import Source, TableReader
+from headrace_sources.sql.openings import Openings
+from headrace_sources.sql.reader import TableReader
 from headrace_sources.sql.reasons import Reasons
 from headrace_sources.sql.session import Session
 from headrace_sources.sql.sweeps import Sweeps
@@ -35,16 +47,21 @@ _QUEUE = 0.05
 _LAG = 1.0
 """Seconds between two looks whether a replica has caught up."""
 _SOON = timedelta(milliseconds=100)
+_ASIDE = timedelta(seconds=30)
+"""Until a table that cannot be read is tried again."""
 _KEEP_OPEN = 60.0
 """Seconds: a connection that is not needed for longer is closed."""
 
 
 @dataclass
 class _Turn:
-    """A table and when it is due."""
+    """A table and when it is due. ``reader`` None: it could not be read when the task started."""
 
-    reader: TableReader
+    table: TableName | None
+    reader: TableReader | None
     due: datetime
+    trouble: HeadraceError | None = None
+    """Why it is left out for now."""
 
 
 class SqlSourceTask(SourceTask):
@@ -72,55 +89,67 @@ class SqlSourceTask(SourceTask):
         while not self._admitted(session):
             if context.stop_event.wait(_QUEUE):
                 raise RetriableError("told to stop while others asked the database", code="sql.stopped")
+        tables: Sequence[TableName | None] = [None]
         with session.reading("the database") as connection:
-            tables: Sequence[TableName | None] = [None]
             if not config.query:
                 tables = task_tables(config) or wanted_tables(connection, session.database, config)
-            targets = self._targets(config, tables)
             now = session.database.now(connection)
             reach, gaps = reach_of(connection, session.database, config)
             self._judge(gaps)
-            pagings = {target.relation: paging_of(connection, session.database, config, target) for target in targets}
         session.close_transaction()
-        stored = stored_positions(context.offset_reader, [target.relation.table for target in targets], config.mode)
-        initial = _initial(config, now)
+        zone = find_zone(config.timezone)
+        assert zone is not None, "the configuration was validated"
+        self._sweeps = Sweeps(config, context, session, self._reasons)
+        self._openings = Openings(
+            config,
+            context,
+            session,
+            self._sweeps,
+            TypeMapping(config.numeric, config.granularity, zone, config.temporal == "text"),
+            reach,
+            stored_positions(context.offset_reader, tables, config.mode),
+            _initial(config, now),
+        )
         self._schedule: Schedule = schedule
         # A cron expression means its moments; a pause means the pause between two polls, so the first is due at once.
         first = datetime.now(UTC) if is_duration(config.poll_interval) else schedule.next_after(datetime.now(UTC))
-        zone = find_zone(config.timezone)
-        assert zone is not None, "the configuration was validated"
-        mapping = TypeMapping(config.numeric, config.granularity, zone, config.temporal == "text")
-        self._sweeps = Sweeps(config, context, session, self._reasons)
-        for target in targets:
-            position = stored[target.relation.table]
-            ledger = self._sweeps.open_ledger(target, mapping, position is not None)
-            source = Source(
-                target.relation,
-                target.cursor,
-                target.keys,
-                target.identity,
-                config,
-                mapping,
-                context.json_form,
-                target.primary_key or target.keys,
-                reach,
-                pagings[target.relation],
-                ledger,
-            )
-            self._turns.append(_Turn(TableReader(source, session.database, position or initial), first))
+        targets, troubles = self._look(tables)
+        session.close_transaction()
+        readers = {table: self._openings.reader(target) for table, target in targets.items()}
+        self._turns = [_Turn(table, readers.get(table), first) for table in tables]
+        for turn in self._turns:
+            if turn.table in troubles and not self._set_aside(turn, troubles[turn.table]):
+                raise troubles[turn.table]
 
-    def _targets(self, config: SqlSourceConfig, tables: Sequence[TableName | None]) -> list[Target]:
-        assert self._session is not None
-        targets, findings = [], []
+    def _look(
+        self, tables: Sequence[TableName | None]
+    ) -> tuple[dict[TableName | None, Target], dict[TableName | None, HeadraceError]]:
+        """The tables that can be read, and what is the trouble with others. Raises ConfigError with all mistakes.
+
+        A table that only a pattern brought here (somebody has just created it, perhaps) stops no others by being odd.
+        """
+        named = self._config.query or self._config.whitelist
+        targets: dict[TableName | None, Target] = {}
+        troubles: dict[TableName | None, HeadraceError] = {}
+        findings: list[Finding] = []
         for table in tables:
-            with self._session.reading(f"table {table}" if table else "the query") as connection:
-                target, found = look_at(connection, self._session.database, config, table)
-                if target is not None:
-                    targets.append(target)
-                    found = [*found, *unread_rows(connection, target)]
+            try:
+                target, found = self._openings.look(table)
+            except HeadraceError as error:
+                if error.code not in OF_ONE_TABLE:
+                    raise
+                troubles[table] = error
+                continue
+            if target is not None:
+                targets[table] = target
+            elif not named:
+                errors = [self._located(finding) for finding in found if finding.severity == "error"]
+                troubles[table] = ConfigError(findings=errors)
             findings += found
-        self._judge(findings)
-        return targets
+        if named or not targets:
+            self._judge(findings)
+        self._judge([finding for finding in findings if finding.severity == "warning"])
+        return targets, troubles
 
     def _judge(self, findings: Sequence[Finding]) -> None:
         """Log what is unwise, raise what is wrong."""
@@ -153,20 +182,27 @@ class SqlSourceTask(SourceTask):
             if wait > _KEEP_OPEN:
                 session.release()
             return Wait(wait)
-        reader = turn.reader
         if self._current is not None:
             session.admitted()  # it is still asking
         elif pause := self._hold_back(session):
             return Wait(pause)
         try:
+            reader = turn.reader = turn.reader or self._open(turn.table)
             with session.reading(str(reader.source.relation)) as connection:
                 batch = reader.read(connection)
         except BaseException as error:
-            session.give_up(reader.close)
+            if turn.reader is not None:
+                session.give_up(turn.reader.close)
             self._current = None
             if self._context.stop_event.is_set() and isinstance(error, RetriableError):
                 return Wait(0.0)  # the statement was cancelled because of it
+            if isinstance(error, HeadraceError) and self._set_aside(turn, error):
+                return Wait(0.0)
             raise
+        if turn.trouble is not None:
+            turn.trouble = None
+            self._reasons.set(("aside", turn.table), None)
+            self._context.log.info("table is read again", table=str(turn.table))
         if reader.open:
             self._current = turn
         else:
@@ -179,13 +215,37 @@ class SqlSourceTask(SourceTask):
                 turn.due = now + _SOON if reader.soon else self._schedule.next_after(now)
             self._tell(reader)
             self._reasons.set(f"watermark of {reader.source.relation}", reader.progress.waits_for())
+            self._reasons.set(f"numbers of {reader.source.relation}", reader.progress.numbering.reason)
         return batch if batch is not None else Wait(0.0)
+
+    def _open(self, table: TableName | None) -> TableReader:
+        target, findings = self._openings.look(table)
+        self._judge(findings)
+        assert target is not None, "without a target there is an error among the findings"
+        return self._openings.reader(target)
+
+    def _set_aside(self, turn: _Turn, error: HeadraceError) -> bool:
+        """Go on with the other tables, where ``error`` is about this one alone; False when there are no others."""
+        late = turn.reader is None and isinstance(error, ConfigError)  # a mistake that could not be seen before
+        others = any(other is not turn and other.trouble is None for other in self._turns)
+        if not others or not (late or error.code in OF_ONE_TABLE):
+            return False
+        if turn.trouble is None:
+            self._context.log.error("table is left out", table=str(turn.table), code=error.code, reason=str(error))
+        turn.trouble = error
+        turn.due = datetime.now(UTC) + _ASIDE
+        text = (
+            f"table {turn.table} is left out, the others are read: {error} It is tried again every "
+            f"{_ASIDE.total_seconds():g} s"
+        )
+        self._reasons.set(("aside", turn.table), text)
+        return True
 
     def _tell(self, reader: TableReader) -> None:
         """How far long readings are."""
         if reader.told is not None or not reader.more:
             self._reasons.set(f"reading {reader.source.relation}", reader.told)
-        self._context.remaining(sum(turn.reader.remaining for turn in self._turns))
+        self._context.remaining(sum(turn.reader.remaining for turn in self._turns if turn.reader is not None))
 
     def _admitted(self, session: Session) -> bool:
         admitted = session.admitted()
@@ -223,7 +283,8 @@ class SqlSourceTask(SourceTask):
         session, self._session = self._session, None
         if session is not None:
             for turn in self._turns:
-                session.give_up(turn.reader.close)
+                if turn.reader is not None:
+                    session.give_up(turn.reader.close)
             session.release()
         sweeps, self._sweeps = self._sweeps, None
         if sweeps is not None:

@@ -11,6 +11,7 @@ from decimal import Decimal
 from typing import Any, NamedTuple
 
 from sqlalchemy import URL, ColumnElement, Connection, FromClause, Select, func, inspect, select, types
+from sqlalchemy import text as text_of
 
 from headrace import JsonForm
 from headrace_sources.sql.rows import Shape
@@ -64,6 +65,7 @@ class Verdict(enum.Enum):
     MISSING_DATABASE = "there is no such database"
     MISSING_TABLE = "there is no such table"
     MISSING_COLUMN = "there is no such column"
+    FORBIDDEN = "the user may not read this"
     OTHER = "somebody must change something"
 
 
@@ -117,6 +119,14 @@ class Database:
     def verdict(self, error: Exception) -> Verdict:
         """What a driver's error means; a lost connection is recognised by SQLAlchemy before this is asked."""
         return Verdict.OTHER
+
+    def grantee(self, connection: Connection) -> str:
+        """The session's user, as GRANT wants it written."""
+        return str(connection.execute(text_of("SELECT CURRENT_USER")).scalar_one())
+
+    def remedy(self, error: Exception, table: str, grantee: str) -> str:
+        """The statement by which an administrator allows what the driver's ``error`` says is forbidden."""
+        return f"GRANT SELECT ON {table} TO {grantee}"
 
     def now(self, connection: Connection) -> datetime:
         """The database's clock. Without a zone it is taken to be in ``db.timezone``."""

@@ -81,6 +81,8 @@ _CODES: Mapping[int, Verdict] = {
     ER.NO_SUCH_TABLE: Verdict.MISSING_TABLE,
     ER.BAD_TABLE_ERROR: Verdict.MISSING_TABLE,
     ER.BAD_FIELD_ERROR: Verdict.MISSING_COLUMN,
+    ER.TABLEACCESS_DENIED_ERROR: Verdict.FORBIDDEN,
+    ER.COLUMNACCESS_DENIED_ERROR: Verdict.FORBIDDEN,
     ER.CON_COUNT_ERROR: Verdict.BUSY,
     ER.TOO_MANY_USER_CONNECTIONS: Verdict.BUSY,
     ER.OUT_OF_RESOURCES: Verdict.BUSY,
@@ -162,6 +164,10 @@ class MySql(Database):
             return _CODES[code]
         # PyMySQL's own, about a connection that is not there any more, have the code 0.
         return Verdict.LOST if isinstance(error, pymysql.err.InterfaceError) else Verdict.OTHER
+
+    def grantee(self, connection: Connection) -> str:
+        user, _, host = str(connection.execute(text("SELECT CURRENT_USER()")).scalar_one()).rpartition("@")
+        return f"'{user}'@'{host}'"
 
     def now(self, connection: Connection) -> datetime:
         said: datetime = connection.execute(text("SELECT UTC_TIMESTAMP(6)")).scalar_one()

@@ -64,6 +64,7 @@ _CODES: Mapping[int, Verdict] = {
     12514: Verdict.MISSING_DATABASE,
     942: Verdict.MISSING_TABLE,
     904: Verdict.MISSING_COLUMN,
+    1031: Verdict.FORBIDDEN,
     18: Verdict.BUSY,  # too many sessions
     20: Verdict.BUSY,
     54: Verdict.BUSY,  # locked
@@ -108,6 +109,9 @@ class Oracle(Database):
     def verdict(self, error: Exception) -> Verdict:
         code = getattr(error.args[0], "code", None) if error.args else None
         return _CODES.get(code, Verdict.OTHER) if isinstance(code, int) else Verdict.OTHER
+
+    def grantee(self, connection: Connection) -> str:
+        return str(connection.execute(text("SELECT USER FROM dual")).scalar_one())
 
     def now(self, connection: Connection) -> datetime:
         said: datetime = connection.execute(text("SELECT SYS_EXTRACT_UTC(SYSTIMESTAMP) FROM dual")).scalar_one()

@@ -108,6 +108,7 @@ _STATES: Mapping[str, Verdict] = {
     "3D000": Verdict.MISSING_DATABASE,
     "42P01": Verdict.MISSING_TABLE,
     "42703": Verdict.MISSING_COLUMN,
+    "42501": Verdict.FORBIDDEN,
     "55P03": Verdict.BUSY,  # a lock was not to be had in time
     "57014": Verdict.BUSY,  # cancelled, statement_timeout
     "25P03": Verdict.LOST,  # idle_in_transaction_session_timeout
@@ -186,6 +187,13 @@ class Postgres(Database):
         if found is not None:
             return found
         return Verdict.LOST if isinstance(error, psycopg.OperationalError | psycopg.InterfaceError) else Verdict.OTHER
+
+    def grantee(self, connection: Connection) -> str:
+        return str(connection.execute(text("SELECT quote_ident(current_user)")).scalar_one())
+
+    def remedy(self, error: Exception, table: str, grantee: str) -> str:
+        schema = re.match(r"permission denied for schema (\S+)", str(error))
+        return f"GRANT USAGE ON SCHEMA {schema[1]} TO {grantee}" if schema else super().remedy(error, table, grantee)
 
     def blindness(self, connection: Connection) -> str | None:
         return _REPLICA if connection.execute(text("SELECT pg_is_in_recovery()")).scalar_one() else None

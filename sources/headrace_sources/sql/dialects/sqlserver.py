@@ -72,6 +72,8 @@ _NUMBERS: Mapping[int, Verdict] = {
     18456: Verdict.AUTHENTICATION,
     208: Verdict.MISSING_TABLE,
     207: Verdict.MISSING_COLUMN,
+    229: Verdict.FORBIDDEN,
+    230: Verdict.FORBIDDEN,  # on a column
     1205: Verdict.BUSY,
     1222: Verdict.BUSY,  # a lock was not to be had in time
     3960: Verdict.BUSY,  # snapshot isolation, update conflict

@@ -1,0 +1,61 @@
+"""Looks at the tables of a task, one by one, and makes their readers: when the task starts, and again later for those
+that could not be read then."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from headrace import Finding, SourceContext
+from headrace_sources.sql.catalog import Target, look_at, paging_of, unread_rows
+from headrace_sources.sql.config import SqlSourceConfig
+from headrace_sources.sql.dialects.generic import TableName
+from headrace_sources.sql.gap_free import Reach
+from headrace_sources.sql.offsets import Position
+from headrace_sources.sql.reader import Source, TableReader
+from headrace_sources.sql.session import Session
+from headrace_sources.sql.sweeps import Sweeps
+from headrace_sources.sql.types import TypeMapping
+
+
+@dataclass(frozen=True)
+class Openings:
+    """What all tables of a task share. ``stored``: their positions; ``initial`` counts where there is none."""
+
+    config: SqlSourceConfig
+    context: SourceContext
+    session: Session
+    sweeps: Sweeps
+    mapping: TypeMapping
+    reach: Reach
+    stored: dict[TableName | None, Position | None]
+    initial: Position | None
+
+    def look(self, table: TableName | None) -> tuple[Target | None, Sequence[Finding]]:
+        """What is there; no target where the findings have an error. Raises what the session raises."""
+        with self.session.reading(f"table {table}" if table else "the query") as connection:
+            target, findings = look_at(connection, self.session.database, self.config, table)
+            if target is not None:
+                findings = [*findings, *unread_rows(connection, target)]
+        return target, findings
+
+    def reader(self, target: Target) -> TableReader:
+        """Of a table that was looked at; it begins at the stored position. Raises EnvironmentFault."""
+        session, table = self.session, target.relation.table
+        position = self.stored[table]
+        with session.reading(str(target.relation)) as connection:
+            paging = paging_of(connection, session.database, self.config, target)
+        source = Source(
+            target.relation,
+            target.cursor,
+            target.keys,
+            target.identity,
+            self.config,
+            self.mapping,
+            self.context.json_form,
+            target.primary_key or target.keys,
+            self.reach,
+            paging,
+            self.sweeps.open_ledger(target, self.mapping, position is not None),
+        )
+        return TableReader(source, session.database, position or self.initial)

@@ -1,0 +1,80 @@
+"""One table of several that cannot be read any more on a real MariaDB."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import Any
+
+import pymysql
+import pytest
+from sqlalchemy import make_url
+
+from headrace.testing.driver import SourceDriver
+from headrace.testing.waiting import eventually
+from headrace_sources.sql import SqlSourceConnector, task
+from tests.engines.addresses import pymysql_arguments
+
+
+@pytest.fixture
+def cursor(mariadb_database: str) -> Iterator[Any]:
+    connection = pymysql.connect(**pymysql_arguments(mariadb_database))
+    with connection.cursor() as made:
+        yield made
+    connection.close()
+
+
+@pytest.mark.parametrize("taken_away", ["REVOKE SELECT ON {database}.t FROM {user}", "DROP TABLE t"])
+def test_a_table_that_is_lost_while_the_task_runs(
+    cursor: Any, mariadb_database: str, unique_name: str, monkeypatch: pytest.MonkeyPatch, taken_away: str
+) -> None:
+    monkeypatch.setattr(task, "_ASIDE", timedelta(milliseconds=50))
+    database, user = make_url(mariadb_database).database, f"'{unique_name}'@'%'"
+    cursor.execute(f"CREATE USER {user} IDENTIFIED BY 'right'")
+    cursor.execute(f"GRANT PROCESS ON *.* TO {user}")
+    for table in ("t", "u"):
+        cursor.execute(f"CREATE TABLE {table} (id INT PRIMARY KEY)")
+        cursor.execute(f"INSERT INTO {table} VALUES (1)")
+        cursor.execute(f"GRANT SELECT ON {database}.{table} TO {user}")
+    url = make_url(mariadb_database).set(username=unique_name, password="right")
+    properties = {
+        "connection.url": url.render_as_string(hide_password=False),
+        "table.whitelist": "t,u",
+        "mode": "incrementing",
+        "topic.prefix": "",
+        "poll.interval.ms": "20",
+    }
+    came: list[tuple[str, int]] = []
+
+    def take() -> None:
+        came.extend((batch.topic, value["id"]) for batch in driver.drain() for value in batch.values)
+
+    def wait_for(*wanted: tuple[str, int]) -> None:
+        def all_came() -> bool:
+            """everything wanted came"""
+            take()
+            return sorted(came) == sorted(wanted)
+
+        eventually(all_came)
+
+    def said() -> bool:
+        """the status names the table"""
+        take()
+        return f"table {database}.t is left out" in (driver.explanations.current or "")
+
+    with SourceDriver(SqlSourceConnector, properties) as driver:
+        wait_for(("t", 1), ("u", 1))
+        cursor.execute(taken_away.format(database=database, user=user))
+        eventually(said)
+        grant = f"GRANT SELECT ON {database}.t TO {user}"
+        if taken_away.startswith("REVOKE"):
+            assert f"run: {grant};" in (driver.explanations.current or "")
+        else:
+            cursor.execute("CREATE TABLE t (id INT PRIMARY KEY)")
+        cursor.execute("INSERT INTO u VALUES (2)")
+        wait_for(("t", 1), ("u", 1), ("u", 2))
+        cursor.execute(grant)
+        cursor.execute("INSERT INTO t VALUES (2)")
+        wait_for(("t", 1), ("u", 1), ("u", 2), ("t", 2))
+        assert driver.explanations.current is None
+    cursor.execute(f"DROP USER {user}")
