@@ -1,13 +1,18 @@
 """Rows that are gone, without change data capture: from time to time the table's keys against those that were sent.
 
-One comparison is a walk over the table's keys, a page at a time between the polls, which marks each of them in the
-ledger; what bears no mark afterwards is asked for once more by its key, and becomes a tombstone if it is not there.
-Whatever is sent meanwhile is marked, too. See docs/decisions/0021-deletes-by-a-ledger.md.
+One comparison goes over ledger and table in the order of the key, ten thousand keys at a time between the polls. The
+database counts and hashes the keys of such a part; only where that is not what the ledger has, the keys themselves are
+read. What is in the ledger alone is asked for once more by its key, and becomes a tombstone if it is not there.
+
+That the database sorts keys as the ledger does is assumed and checked with every key that is read. Where it does not (a
+collation), all keys of the table are read and marked in the ledger, and what bears no mark is gone. See
+docs/decisions/0021-deletes-by-a-ledger.md.
 """
 
 from __future__ import annotations
 
 import enum
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -18,8 +23,9 @@ from sqlalchemy.types import NullType
 
 from headrace import Schedule, SourceBatch
 from headrace_sources.sql.dialects import Database
-from headrace_sources.sql.ledger import Key, Ledger
-from headrace_sources.sql.queries import Relation, keys_among, keys_behind
+from headrace_sources.sql.ledger import Ledger
+from headrace_sources.sql.ledger_keys import Key, decoded, encoded
+from headrace_sources.sql.queries import Relation, keys_among, keys_hashed, keys_within
 from headrace_sources.sql.rows import shape_of
 from headrace_sources.sql.types import Column, TypeMapping
 
@@ -33,7 +39,8 @@ _FEW = 10
 
 class _Phase(enum.Enum):
     IDLE = enum.auto()
-    WALKING = enum.auto()
+    COMPARING = enum.auto()
+    MARKING = enum.auto()
     DELETING = enum.auto()
 
 
@@ -58,14 +65,24 @@ class Sweep:
         self._schedule = schedule
         self._fraction = fraction
         self._phase = _Phase.IDLE
-        self._last: Key | None = None
+        self._ordered = True  # as far as we know, the database sorts keys as the ledger does
+        self._place = b""  # up to where was compared, encoded
+        self._last: Key | None = None  # the same as the database has it
         self._flying: list[tuple[SourceBatch, Sequence[Key], int]] = []  # tombstones on their way
         self._shape = shape_of(swept.columns, None, swept.mapping, database.normaliser)
+        self._hash = database.key_hash(swept.columns, [swept.relation.column(name) for name in self._names])
         self.due = schedule.next_after(datetime.now(UTC))
+        self._began = 0.0
         self.problem: str | None = None
         """Why deletions are not sent, for the status."""
-        self.walked = 0
-        """Keys of the table that the last walk met."""
+        self.statements = 0
+        """That the last comparison took."""
+        self.read = 0
+        """Keys of the table that it had to read."""
+        self.sent = 0
+        """Tombstones that it gave."""
+        self.seconds = 0.0
+        """That it took, polls of rows in between included."""
 
     @property
     def relation(self) -> Relation:
@@ -78,27 +95,65 @@ class Sweep:
         return self._phase is not _Phase.IDLE
 
     def step(self, connection: Connection) -> SourceBatch | None:
-        """Go on a little: a page of keys, or a batch of tombstones. Call while :attr:`active`, or when it is due."""
+        """Go on a little: some keys, or a batch of tombstones. Call while :attr:`active`, or when it is due."""
         if self._phase is _Phase.IDLE:
-            self.ledger.begin_walk()
-            self._phase, self._last, self.walked = _Phase.WALKING, None, 0
-        if self._phase is _Phase.WALKING:
-            self._walk(connection)
-            return None
-        return self._delete(connection)
+            self._begin(_Phase.COMPARING if self._ordered else _Phase.MARKING)
+            self.statements, self.read, self.sent, self._began = 0, 0, 0, time.monotonic()
+        if self._phase is _Phase.DELETING:
+            return self._delete(connection)
+        if (self._compare if self._phase is _Phase.COMPARING else self._mark)(connection):
+            self._judge()
+        return None
 
-    def _walk(self, connection: Connection) -> None:
-        keys = self._read(connection, keys_behind(self._swept.relation, self._names, _bound(self._last), PAGE))
+    def _begin(self, phase: _Phase) -> None:
+        self.ledger.begin_walk()
+        self._phase, self._place, self._last = phase, b"", None
+
+    def _compare(self, connection: Connection) -> bool:
+        """The next part of the ledger with the same part of the table; whether it was the last."""
+        part = self.ledger.part(self._place, PAGE)
+        upper = None if part is None else decoded(part.last)
+        if part is not None and self._hash is not None:
+            asked = keys_hashed(self._swept.relation, self._names, self._hash, self._bounds(upper), part.keys + 1)
+            [(count, hashes)] = self._read(connection, asked)
+            if count == part.keys and hashes == part.hashes:
+                self._place, self._last = part.last, upper
+                return False
+        keys = self._read(connection, keys_within(self._swept.relation, self._names, self._bounds(upper), PAGE))
+        self.read += len(keys)
+        whole = len(keys) < PAGE
+        found = {encoded(key): key for key in keys}
+        end = part.last if part is not None and whole else None
+        if not all(self._place < place and (end is None or place <= end) for place in found):
+            # The database sorts them otherwise. Nothing is wrong so far, but it would take too long.
+            self._ordered = False
+            self._begin(_Phase.MARKING)
+            return False
+        if not whole:
+            end = max(found)
+        self.ledger.compare(self._place, end, found)
+        self._place = self._place if end is None else end
+        self._last = upper if whole else keys[-1]
+        return part is None and whole
+
+    def _mark(self, connection: Connection) -> bool:
+        """The next keys of the table, each of them marked in the ledger; whether they were the last."""
+        keys = self._read(connection, keys_within(self._swept.relation, self._names, self._bounds(None), PAGE))
+        self.read += len(keys)
         if keys:
             self.ledger.add(keys)
             self._last = keys[-1]
-            self.walked += len(keys)
         if len(keys) == PAGE:
-            return
-        missing, all_keys = self.ledger.missing_count(), len(self.ledger)
-        if missing > max(_FEW, self._fraction * all_keys):
+            return False
+        self.ledger.unmet_are_gone()
+        return True
+
+    def _judge(self) -> None:
+        """All keys were compared: is it credible that so many are gone?"""
+        gone, all_keys = self.ledger.gone_count(), len(self.ledger)
+        if gone > max(_FEW, self._fraction * all_keys):
             self.problem = (
-                f"{missing} of {all_keys} keys of {self._swept.relation} are gone, more than delete.max.fraction "
+                f"{gone} of {all_keys} keys of {self._swept.relation} are gone, more than delete.max.fraction "
                 f"{self._fraction:g} allows: nothing is deleted. If that is right, set it to 1 for one comparison"
             )
             self._end()
@@ -107,7 +162,7 @@ class Sweep:
         self._phase, self._last = _Phase.DELETING, None
 
     def _delete(self, connection: Connection) -> SourceBatch | None:
-        candidates = self.ledger.missing(self._last, _ASKED)
+        candidates = self.ledger.gone(self._last, _ASKED)
         if not candidates:
             self._end()
             return None
@@ -119,6 +174,7 @@ class Sweep:
         if not gone:
             return None
         batch = self._tombstones(gone)
+        self.sent += len(gone)
         self._flying.append((batch, gone, self.ledger.walk))
         return batch
 
@@ -148,13 +204,18 @@ class Sweep:
 
     def _end(self) -> None:
         self._phase = _Phase.IDLE
+        self.seconds = time.monotonic() - self._began
         self.due = self._schedule.next_after(datetime.now(UTC))
 
     @property
     def _names(self) -> tuple[str, ...]:
         return tuple(column.name for column in self._swept.columns)
 
+    def _bounds(self, upper: Key | None) -> tuple[tuple[Any, ...] | None, tuple[Any, ...] | None]:
+        return _bound(self._last), _bound(upper)
+
     def _read(self, connection: Connection, query: Any) -> list[Key]:
+        self.statements += 1
         stream = self._database.stream(connection, query)
         try:
             return [tuple(row) for row in stream.fetchmany(PAGE)]
@@ -171,4 +232,6 @@ def deleted(value: Any) -> bool:
     """Whether a value of ``delete.soft.column`` marks its row as deleted."""
     if isinstance(value, str):
         return value.strip().lower() not in ("", "0", "f", "false", "n", "no")
+    if isinstance(value, bytes):  # MySQL's BIT
+        return any(value)
     return value is not None and value is not False and value != 0

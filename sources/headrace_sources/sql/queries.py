@@ -147,19 +147,49 @@ def in_order(relation: Relation, cursor: Cursor) -> Select[Any]:
     return select(literal_column("*")).select_from(relation.clause()).order_by(*order).limit(1)
 
 
-def keys_behind(relation: Relation, names: Sequence[str], last: Sequence[Any] | None, rows: int) -> Select[Any]:
-    """The next ``rows`` keys behind ``last``, in their order; keys with NULL in them are left out."""
+KeyBounds = tuple[Sequence[Any] | None, Sequence[Any] | None]
+"""Behind the one key, up to the other; None = no bound."""
+
+
+def keys_within(relation: Relation, names: Sequence[str], bounds: KeyBounds, rows: int) -> Select[Any]:
+    """The first ``rows`` keys within ``bounds``, in their order; keys with NULL in them are left out."""
     columns = [relation.column(name) for name in names]
     query: Select[Any] = select(*columns).select_from(relation.clause()).order_by(*columns).limit(rows)
-    query = query.where(*(column.is_not(None) for column in columns))
-    if last is None:
-        return query
+    return query.where(*_key_conditions(columns, bounds))
+
+
+def keys_hashed(
+    relation: Relation, names: Sequence[str], hashed: ColumnElement[int], bounds: KeyBounds, most: int
+) -> Select[Any]:
+    """One row: how many keys there are within ``bounds``, and the sum of ``hashed`` over them; no more than ``most``
+    are looked at."""
+    columns = [relation.column(name) for name in names]
+    part = (
+        select(hashed.label("hashed"))
+        .select_from(relation.clause())
+        .where(*_key_conditions(columns, bounds))
+        .limit(most)
+        .subquery("part")
+    )
+    totals: list[ColumnElement[Any]] = [func.count(), func.sum(part.c.hashed)]
+    return select(*totals)
+
+
+def _key_conditions(columns: Sequence[ColumnElement[Any]], bounds: KeyBounds) -> list[ColumnElement[bool]]:
+    conditions: list[ColumnElement[bool]] = [column.is_not(None) for column in columns]
+    after, up_to = bounds
     # Written out: not every database uses an index for (a, b) > (x, y). The first condition is for it, too.
-    ways = [
-        and_(*(columns[before] == last[before] for before in range(place)), columns[place] > last[place])
-        for place in range(len(columns))
-    ]
-    return query.where(columns[0] >= last[0], or_(*ways))
+    if after is not None:
+        ways = [and_(*_equal(columns, after, place), columns[place] > after[place]) for place in range(len(columns))]
+        conditions += [columns[0] >= after[0], or_(*ways)]
+    if up_to is not None:
+        ways = [and_(*_equal(columns, up_to, place), columns[place] < up_to[place]) for place in range(len(columns))]
+        conditions += [columns[0] <= up_to[0], or_(*ways, and_(*_equal(columns, up_to, len(columns))))]
+    return conditions
+
+
+def _equal(columns: Sequence[ColumnElement[Any]], key: Sequence[Any], places: int) -> Sequence[ColumnElement[bool]]:
+    return [columns[place] == key[place] for place in range(places)]
 
 
 def keys_among(relation: Relation, names: Sequence[str], keys: Sequence[Sequence[Any]]) -> Select[Any]:

@@ -82,6 +82,15 @@ class Sweeps:
             self._reasons.set(f"deletes of {sweep.relation}", f"deletes are not looked for: {error}")
             return Wait(0.0)
         self._session.close_transaction()
+        if not sweep.active:
+            self._context.log.info(
+                "keys compared",
+                what=str(sweep.relation),
+                tombstones=sweep.sent,
+                seconds=round(sweep.seconds, 1),
+                statements=sweep.statements,
+                read=sweep.read,
+            )
         self._reasons.set(f"deletes of {sweep.relation}", sweep.problem)
         return batch if batch is not None else Wait(0.0)
 

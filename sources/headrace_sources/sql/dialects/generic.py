@@ -160,6 +160,15 @@ class Database:
     def abandon(self, connection: Connection) -> None:
         """Give up a result that is still being read, where ending the transaction would read it to its end."""
 
+    def key_hash(
+        self, columns: Sequence[Column], expressions: Sequence[ColumnElement[Any]]
+    ) -> ColumnElement[int] | None:
+        """What :func:`headrace_sources.sql.ledger_keys.key_hash` makes of a key; None where the database cannot.
+
+        A wrong one costs speed, nothing else: keys whose hashes differ are compared themselves.
+        """
+        return None
+
     def has_ties(self, connection: Connection) -> bool:
         """Whether ``FETCH FIRST … ROWS WITH TIES`` is known."""
         return False

@@ -19,18 +19,24 @@ from sqlalchemy import (
     FromClause,
     Select,
     TextClause,
+    cast,
     column,
+    func,
     literal_column,
     select,
     text,
 )
+from sqlalchemy.dialects.mysql import BIGINT
 from sqlalchemy.sql import quoted_name
 
 from headrace_sources.sql.dialects import innodb
 from headrace_sources.sql.dialects.generic import Database, Listed, OpenTransaction, TableName, Verdict, run_raw
+from headrace_sources.sql.ledger_keys import HASH_DIGITS, SEPARATOR
 from headrace_sources.sql.server_json import Query, Stream
-from headrace_sources.sql.types import Column, Kind, Normaliser
+from headrace_sources.sql.types import INTEGERS, Column, Kind, Normaliser
 
+_HASHED = INTEGERS | {Kind.DATE, Kind.BYTES}
+"""Of keys whose text is the same here and in Python."""
 _BINARY = 63  # the character set of what is no text
 _TEMPORAL = {
     FIELD_TYPE.DATE: Kind.DATE,
@@ -172,6 +178,18 @@ class MySql(Database):
     def now(self, connection: Connection) -> datetime:
         said: datetime = connection.execute(text("SELECT UTC_TIMESTAMP(6)")).scalar_one()
         return (datetime.fromisoformat(said) if isinstance(said, str) else said).replace(tzinfo=UTC)
+
+    def key_hash(
+        self, columns: Sequence[Column], expressions: Sequence[ColumnElement[Any]]
+    ) -> ColumnElement[int] | None:
+        if not {column.kind for column in columns} <= _HASHED:
+            return None
+        texts = [
+            func.lower(func.hex(expression)) if column.kind is Kind.BYTES else expression
+            for column, expression in zip(columns, expressions, strict=True)
+        ]
+        digits = func.substr(func.md5(func.concat_ws(SEPARATOR, *texts)), 1, HASH_DIGITS)
+        return cast(func.conv(digits, 16, 10), BIGINT(unsigned=True))
 
     def blindness(self, connection: Connection) -> str | None:
         return innodb.blindness(connection)

@@ -13,14 +13,17 @@ from psycopg.abc import Buffer
 from psycopg.adapt import AdaptersMap, Loader
 from psycopg.pq import Format
 from psycopg.types.string import TextLoader
-from sqlalchemy import URL, Connection, Select, TextClause, text
+from sqlalchemy import URL, BigInteger, ColumnElement, Connection, Select, Text, TextClause, func, text
+from sqlalchemy import cast as cast_to
+from sqlalchemy.dialects.postgresql import BIT
 
 from headrace import JsonForm, RetriableError
 from headrace_sources.sql.dialects import postgres_explain, postgres_json
 from headrace_sources.sql.dialects.generic import Database, Listed, OpenTransaction, TableName, Verdict, run_raw
+from headrace_sources.sql.ledger_keys import HASH_DIGITS, SEPARATOR
 from headrace_sources.sql.rows import Shape
 from headrace_sources.sql.server_json import Piece, Query, ServerJson, Stream, plan
-from headrace_sources.sql.types import Column, Kind, Normaliser, TypeMapping
+from headrace_sources.sql.types import INTEGERS, Column, Kind, Normaliser, TypeMapping
 from headrace_sources.sql.watermark import ANYONE
 from headrace_sources.sql.zones import find_zone
 
@@ -47,6 +50,8 @@ _SESSION = """
     SET TIME ZONE 'UTC'; SET DateStyle TO ISO; SET IntervalStyle TO postgres; SET extra_float_digits TO 3;
     SET bytea_output TO hex
 """
+_HASHED = INTEGERS | {Kind.TEXT, Kind.DATE, Kind.BYTES}
+"""Of keys whose text is the same here and in Python."""
 _LIMITED = frozenset({1082, 1083, 1114, 1184})  # PostgreSQL's range is wider than Python's
 
 # Own questions to the catalog, not SQLAlchemy's: those answer in arrays, which arrive as text here.
@@ -247,6 +252,18 @@ class Postgres(Database):
     def list_tables(self, connection: Connection, kinds: Collection[str]) -> list[Listed]:
         found = connection.execute(text(_TABLES))
         return [Listed(TableName(schema, name), kind) for schema, name, kind in found]
+
+    def key_hash(
+        self, columns: Sequence[Column], expressions: Sequence[ColumnElement[Any]]
+    ) -> ColumnElement[int] | None:
+        if not {column.kind for column in columns} <= _HASHED:
+            return None
+        texts = [
+            func.encode(expression, "hex") if column.kind is Kind.BYTES else cast_to(expression, Text)
+            for column, expression in zip(columns, expressions, strict=True)
+        ]
+        digits = func.substr(func.md5(func.concat_ws(SEPARATOR, *texts)), 1, HASH_DIGITS)
+        return cast_to(cast_to(func.concat("x", digits), BIT(4 * HASH_DIGITS)), BigInteger)
 
     def has_ties(self, connection: Connection) -> bool:
         raw = connection.connection.dbapi_connection

@@ -15,6 +15,7 @@ from sqlalchemy import text as sql
 
 from headrace import ConfigError, EnvironmentFault
 from headrace_sources.sql.dialects.generic import Database, Listed, TableName, Verdict, column_of, run_raw
+from headrace_sources.sql.ledger_keys import key_hash
 from headrace_sources.sql.server_json import Stream
 from headrace_sources.sql.timestamps import SECOND, LocalCodec, TimestampCodec, floor
 from headrace_sources.sql.types import INTEGERS, Column, Kind, Normaliser
@@ -43,6 +44,14 @@ class Sqlite(Database):
                 hint="correct connection.url; four slashes begin an absolute path: sqlite:////var/lib/app.db",
             )
         return {"timeout": 5.0}
+
+    def prepare(self, dbapi_connection: Any) -> None:
+        dbapi_connection.create_function("headrace_key_hash", -1, lambda *key: key_hash(key), deterministic=True)
+
+    def key_hash(
+        self, columns: Sequence[Column], expressions: Sequence[ColumnElement[Any]]
+    ) -> ColumnElement[int] | None:
+        return func.headrace_key_hash(*expressions)
 
     def cancel(self, dbapi_connection: Any) -> None:
         dbapi_connection.interrupt()

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, rule
-from sqlalchemy import create_engine
+from sqlalchemy import create_engine, event
 
 from headrace import ConfigError, EnvironmentFault, SourceBatch
 from headrace.runtime.schedule import schedule
@@ -26,7 +26,8 @@ from headrace_sources.sql import SqlSourceConnector, deletes
 from headrace_sources.sql.deletes import Sweep, Swept, deleted
 from headrace_sources.sql.dialects.generic import TableName
 from headrace_sources.sql.dialects.sqlite import Sqlite
-from headrace_sources.sql.ledger import Ledger, decoded, encoded
+from headrace_sources.sql.ledger import Ledger
+from headrace_sources.sql.ledger_keys import decoded, encoded
 from headrace_sources.sql.queries import Relation
 from headrace_sources.sql.types import Column, Kind, TypeMapping
 
@@ -110,12 +111,14 @@ def test_a_marked_row_is_a_tombstone_in_its_place(sqlite: Sql, soft: Drive) -> N
     assert [value and value["id"] for value in batch.values] == [1, None, 3]
 
 
-@pytest.mark.parametrize("value", [None, False, 0, Decimal(0), "", " ", "f", "FALSE", "no", "0"])
+@pytest.mark.parametrize("value", [None, False, 0, Decimal(0), "", " ", "f", "FALSE", "no", "0", b"", b"\0"])
 def test_these_do_not_mark(value: Any) -> None:
     assert not deleted(value)
 
 
-@pytest.mark.parametrize("value", [True, 1, -1, Decimal("0.5"), "t", "yes", "deleted", datetime(2024, 1, 1), date.max])
+@pytest.mark.parametrize(
+    "value", [True, 1, -1, Decimal("0.5"), "t", "yes", "deleted", b"\x01", datetime(2024, 1, 1), date.max]
+)
 def test_these_mark(value: Any) -> None:
     assert deleted(value)
 
@@ -300,6 +303,89 @@ def test_a_ledger_that_cannot_be_used_says_which_and_why(sqlite: Sql, reconciled
     assert "test.t.ledger" in str(caught.value)
 
 
+def sweep_of(driver: SourceDriver) -> Sweep:
+    [sweep] = driver.task._sweeps._sweeps  # type: ignore[attr-defined]
+    found: Sweep = sweep
+    return found
+
+
+def test_parts_that_are_equal_cost_one_statement_and_no_key_is_read(
+    sqlite: Sql, reconciled: Drive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(deletes, "PAGE", 10)
+    sqlite("CREATE TABLE t (id INTEGER PRIMARY KEY)")
+    sqlite(f"INSERT INTO t VALUES {', '.join(f'({number})' for number in range(100))}")
+    driver, topic = reconciled(), Topic()
+    settle(driver, topic, {*range(100)})
+    compare_once(driver, topic)
+    sweep = sweep_of(driver)
+
+    assert (sweep.read, sweep.statements) == (0, 11)  # ten parts, and what may be behind them
+    sqlite("DELETE FROM t WHERE id = 55")
+    settle(driver, topic, {*range(100)} - {55})
+    compare_once(driver, topic)
+    assert topic.tombstones == [55]
+
+
+def test_only_parts_that_differ_are_read(sqlite: Sql, reconciled: Drive, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(deletes, "PAGE", 10)
+    sqlite("CREATE TABLE t (id INTEGER PRIMARY KEY)")
+    sqlite(f"INSERT INTO t VALUES {', '.join(f'({number})' for number in range(100))}")
+    driver, topic = reconciled(delete_reconcile_schedule="1h"), Topic()
+    settle(driver, topic, {*range(100)})
+    sqlite("DELETE FROM t WHERE id = 55")
+    sweep = sweep_of(driver)
+    sweep.due = datetime.now(UTC)
+    settle(driver, topic, {*range(100)} - {55})
+
+    assert (sweep.read, sweep.statements) == (9, 13)  # the part that differs, and the key itself
+
+
+def test_keys_that_were_sent_while_nobody_kept_the_ledger_are_learned_from_the_table(
+    sqlite: Sql, reconciled: Drive
+) -> None:
+    sqlite("CREATE TABLE t (id INTEGER PRIMARY KEY); INSERT INTO t VALUES (1), (5);")
+    first, topic = reconciled(), Topic()
+    settle(first, topic, {1, 5})
+    first.stop()
+    sqlite("INSERT INTO t VALUES (6), (7)")
+    without = reconciled(first.offsets, delete_detection="none")
+    settle(without, topic, {1, 5, 6, 7})
+    without.stop()
+    third = reconciled(first.offsets)
+    compare_once(third, topic)
+    sqlite("DELETE FROM t WHERE id IN (1, 7)")
+
+    settle(third, topic, {5, 6})
+
+
+def test_a_table_that_sorts_its_keys_otherwise(sqlite: Sql, reconciled: Drive, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(deletes, "PAGE", 3)
+    names = ["a", "B", "c", "D", "e", "F", "g", "H"]
+    sqlite("CREATE TABLE t (id INTEGER NOT NULL UNIQUE, name TEXT COLLATE NOCASE PRIMARY KEY NOT NULL)")
+    for number, name in enumerate(names):
+        sqlite(f"INSERT INTO t VALUES ({number}, '{name}')")
+    driver, topic = reconciled(incrementing_column_name="id"), Topic()
+    settle(driver, topic, {*names})
+    sqlite("DELETE FROM t WHERE name IN ('a', 'F', 'H')")
+    settle(driver, topic, {"B", "c", "D", "e", "g"})
+    compare_once(driver, topic)
+
+    assert sorted(topic.tombstones) == ["F", "H", "a"]
+
+
+def test_a_dropped_table_deletes_nothing(sqlite: Sql, reconciled: Drive) -> None:
+    sqlite("CREATE TABLE t (id INTEGER PRIMARY KEY); INSERT INTO t VALUES (1), (2);")
+    sqlite("CREATE TABLE u (id INTEGER PRIMARY KEY); INSERT INTO u VALUES (3);")
+    driver, topic = reconciled(table_whitelist="t,u"), Topic()
+    settle(driver, topic, {1, 2, 3})
+    sqlite("DROP TABLE t")
+    sqlite("DELETE FROM u")
+    settle(driver, topic, {1, 2})
+
+    assert "table t is left out" in (driver.explanations.current or "")
+
+
 # The ledger.
 
 VALUES = st.one_of(
@@ -336,6 +422,27 @@ def test_keys_with_null_are_left_out(tmp_path: Path) -> None:
 
     assert len(ledger) == 1
     ledger.close()
+
+
+COLUMNS = [
+    st.integers(),
+    st.text(),
+    st.binary(),
+    st.dates(),
+    st.datetimes(),
+    st.datetimes(min_value=datetime(2, 1, 1), max_value=datetime(9998, 1, 1), timezones=st.just(UTC)),
+    st.floats(allow_nan=False).filter(lambda value: value != 0 or str(value) == "0.0"),
+    st.booleans(),
+    st.timedeltas(),
+]
+
+
+@given(st.data())
+def test_keys_sort_as_they_are_written(data: st.DataObject) -> None:
+    columns = data.draw(st.lists(st.sampled_from(COLUMNS), min_size=1, max_size=3))
+    keys = data.draw(st.lists(st.tuples(*columns), min_size=2, max_size=6))
+
+    assert sorted(keys) == [decoded(found) for found in sorted(map(encoded, keys))]
 
 
 # Anything in any order.
@@ -433,6 +540,7 @@ def test_a_key_that_comes_back_behind_the_walk_is_not_deleted(
     swept = Swept(table, columns, "t", {"table": "t"}, TypeMapping("none", "connect_logical", UTC))
     sweep = Sweep(swept, Sqlite(UTC), ledger, schedule("1h"), 1.0)
     engine = create_engine(f"sqlite:///{path}")
+    event.listen(engine, "connect", lambda raw, _: Sqlite(UTC).prepare(raw))
     batches = []
     with engine.connect() as connection:
         sweep.step(connection)  # passes 2

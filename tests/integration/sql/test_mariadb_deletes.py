@@ -1,0 +1,139 @@
+"""Deletions on MariaDB: keys of types that need care, marks, and comparing beside transactions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pymysql
+import pytest
+
+from headrace import SourceBatch
+from headrace.testing.driver import SourceDriver
+from headrace.testing.waiting import eventually
+from headrace_sources.sql import SqlSourceConnector
+from tests.engines.addresses import pymysql_arguments
+
+KEYS = [
+    ("INT", "seq"),
+    ("BIGINT UNSIGNED", "18446744073709551600 - seq"),
+    ("DECIMAL(9, 2)", "seq + 0.25"),
+    ("VARCHAR(20)", "CONCAT(IF(seq % 2, 'a', 'B'), seq)"),  # sorted without regard to case
+    ("DATE", "DATE '2024-01-01' + INTERVAL seq DAY"),
+    ("DATETIME(6)", "TIMESTAMP '2024-01-01 00:00:00.000001' + INTERVAL seq DAY"),
+    ("VARBINARY(16)", "UNHEX(LPAD(HEX(seq), 4, '0'))"),
+]
+READ = {"BIGINT UNSIGNED", "DECIMAL(9, 2)", "VARCHAR(20)", "DATETIME(6)"}
+"""Whose keys are read, as the database does not hash them as we do."""
+
+
+@pytest.fixture
+def execute(mariadb_database: str) -> Iterator[Callable[[str], None]]:
+    connection = pymysql.connect(**pymysql_arguments(mariadb_database))
+    with connection.cursor() as cursor:
+        yield lambda statement: cursor.execute(statement) and None
+    connection.close()
+
+
+@pytest.fixture
+def drive(mariadb_database: str, tmp_path: Path) -> Iterator[Callable[..., SourceDriver]]:
+    with ExitStack() as stop:
+
+        def start(**keys: str) -> SourceDriver:
+            properties = {
+                "connection.url": mariadb_database,
+                "table.whitelist": "t",
+                "mode": "incrementing",
+                "incrementing.column.name": "n",
+                "topic.prefix": "",
+                "poll.interval.ms": "10",
+                "delete.detection": "reconcile",
+                "delete.reconcile.schedule": "10",
+                "delete.max.fraction": "1",
+                "delete.ledger.directory": str(tmp_path / "ledgers"),
+                **{name.replace("_", "."): value for name, value in keys.items()},
+            }
+            return stop.enter_context(SourceDriver(SqlSourceConnector, properties))
+
+        yield start
+
+
+class Records:
+    """What a task has sent, in order."""
+
+    def __init__(self, driver: SourceDriver) -> None:
+        self._driver = driver
+        self.sent: dict[str, int] = {}
+        self.gone: list[str] = []
+
+    def poll(self) -> None:
+        if isinstance(batch := self._driver.poll(), SourceBatch):
+            self._driver.store(batch)
+            for key, value in zip(batch.keys or [], batch.values, strict=True):
+                if value is None:
+                    self.gone.append(repr(key))
+                else:
+                    self.sent[repr(key)] = value["n"]
+
+    def wait_for(self, what: Callable[[], bool]) -> None:
+        def seen() -> bool:
+            """what was waited for"""
+            self.poll()
+            return what()
+
+        eventually(seen)
+
+    def compare(self) -> Any:
+        """A comparison from its beginning to its end."""
+        [sweep] = self._driver.task._sweeps._sweeps  # type: ignore[attr-defined]
+        began = sweep.ledger.walk
+        self.wait_for(lambda: sweep.ledger.walk > began and not sweep.active)
+        return sweep
+
+
+@pytest.mark.parametrize(("kind", "expression"), KEYS, ids=[kind for kind, _ in KEYS])
+def test_a_key_of_any_type(
+    execute: Callable[[str], None], drive: Callable[..., SourceDriver], kind: str, expression: str
+) -> None:
+    """Its tombstone has the very key that its row had, and no other row loses its document."""
+    execute(f"CREATE TABLE t (n BIGINT NOT NULL, k {kind} NOT NULL, also INT NOT NULL, PRIMARY KEY (k, also))")
+    execute(f"INSERT INTO t SELECT seq, {expression}, seq FROM seq_1_to_20")
+    records = Records(drive())
+    records.wait_for(lambda: len(records.sent) == 20)
+    execute("DELETE FROM t WHERE n IN (3, 7, 20)")
+    records.wait_for(lambda: len(records.gone) >= 3)
+    sweep = records.compare()
+
+    assert sorted(records.sent[key] for key in records.gone) == [3, 7, 20]
+    assert sweep.read == (17 if kind in READ else 0)
+
+
+def test_a_deletion_that_is_rolled_back(
+    execute: Callable[[str], None], drive: Callable[..., SourceDriver], mariadb_database: str
+) -> None:
+    execute("CREATE TABLE t (n BIGINT PRIMARY KEY)")
+    execute("INSERT INTO t SELECT seq FROM seq_1_to_5")
+    records = Records(drive())
+    records.wait_for(lambda: len(records.sent) == 5)
+    other = pymysql.connect(**{**pymysql_arguments(mariadb_database), "autocommit": False})
+    with other.cursor() as cursor:
+        cursor.execute("DELETE FROM t WHERE n = 2")
+        records.compare()
+        other.rollback()
+        cursor.execute("DELETE FROM t WHERE n = 3")
+        records.compare()
+        assert records.gone == []
+        other.commit()
+    other.close()
+    records.wait_for(lambda: records.gone == ["3"])
+
+
+def test_marked_rows(execute: Callable[[str], None], drive: Callable[..., SourceDriver]) -> None:
+    execute("CREATE TABLE t (n BIGINT PRIMARY KEY AUTO_INCREMENT, gone BIT(1) NOT NULL DEFAULT 0, at DATETIME NULL)")
+    execute("INSERT INTO t (gone, at) VALUES (0, NULL), (1, NULL), (0, '2024-01-01')")
+    records = Records(drive(delete_detection="soft", delete_soft_column="gone"))
+    records.wait_for(lambda: len(records.sent) + len(records.gone) == 3)
+
+    assert (sorted(records.sent.values()), records.gone) == ([1, 3], ["2"])
