@@ -15,7 +15,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from benchmarks import paths, worker
+from benchmarks import deletes, paths, worker
 from benchmarks.engines import Engines
 from benchmarks.report import Line, compare, machine, read, show, write
 
@@ -26,6 +26,7 @@ SUITE = {
     "kafka-elasticsearch": paths.kafka_elasticsearch,
     "sqlite-kafka": paths.sqlite_kafka,
     "sizes": paths.sizes,
+    "deletes": deletes.deletes,
     "end-to-end": worker.end_to_end,
     "tables": worker.tables,
     "tasks": worker.tasks,

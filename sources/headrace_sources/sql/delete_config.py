@@ -49,8 +49,8 @@ class DeleteConfig(LoadConfig):
     ledger_directory: str = key(
         "delete.ledger.directory",
         default="ledgers",
-        doc="With `delete.detection=reconcile`: folder for the keys that were sent, one file for each table, about 25 "
-        "bytes a key. Keep it with the worker's positions. Where it is missing it is made anew from the table; rows "
+        doc="With `delete.detection=reconcile`: folder for the keys that were sent, one file for each table, 20 to "
+        "60 bytes a key. Keep it with the worker's positions. Where it is missing it is made anew from the table; rows "
         "deleted before that stay unknown.",
         group=_DELETES,
     )

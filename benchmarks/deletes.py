@@ -1,0 +1,127 @@
+"""What finding deleted rows costs: one comparison of a table's keys with those that were sent, beside nothing else.
+
+The task reads the whole table first, as it would have; that is not counted, but is in the process' peak of memory.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psycopg
+
+from benchmarks import sides
+from benchmarks.engines import Engines
+from benchmarks.report import Line
+from benchmarks.sides import Clock
+from headrace import SourceBatch
+from headrace.testing.driver import SourceDriver
+from headrace_sources.sql import SqlSourceConnector
+
+_KEYS = {"bigint": "n", "uuid": "md5(n::text)::uuid"}
+_TABLE = """
+    DROP TABLE IF EXISTS keyed;
+    CREATE TABLE keyed AS SELECT {key} AS id, n AS at FROM generate_series(1, {rows}::bigint) n;
+    ALTER TABLE keyed ADD PRIMARY KEY (id), ALTER at SET NOT NULL;
+    CREATE INDEX ON keyed (at);
+    ANALYZE keyed
+"""
+_NOTHING = "SELECT 1"
+_FEW = "DELETE FROM keyed WHERE at % (SELECT max(at) / 10 FROM keyed) = 0"
+_PERCENT = "DELETE FROM keyed WHERE at % 100 = 7"
+
+
+def deletes(engines: Engines) -> list[Line]:
+    """A million keys (with ``--quick`` as many as ``--rows``), of which none, ten and one in a hundred are gone."""
+    rows = engines.rows if engines.quick else 1_000_000
+    lines = []
+    for kind, key in _KEYS.items():
+        engines.connection.execute(_TABLE.format(key=key, rows=rows).encode())
+        folder = engines.folder / engines.name()
+        folder.mkdir()
+        measured = sides.run("deletes", "compare", url=engines.database, libpq=engines.libpq, folder=str(folder))
+        for found in json.loads((folder / "comparisons.json").read_text()):
+            engines.say(f"  {kind}: {found}")
+            lines.append(
+                Line(
+                    f"{rows:,} keys compared ({kind}), {found.pop('what')}",
+                    rate=rows / found["seconds"],
+                    cpu_s_per_million=found.pop("cpu") / rows * 1e6,
+                    peak_rss_mb=measured.peak_rss_mb,
+                    notes=found,
+                )
+            )
+    return lines
+
+
+def compare(clock: Clock, url: str, libpq: str, folder: str) -> int:
+    """A side: read everything, then compare several times; what each comparison took goes to a file."""
+    config = {
+        "connection.url": url,
+        "table.whitelist": "keyed",
+        "mode": "incrementing",
+        "incrementing.column.name": "at",
+        "topic.prefix": "",
+        "batch.max.rows": "5000",
+        "delete.detection": "reconcile",
+        "delete.reconcile.schedule": "0 0 1 1 *",  # this script says when
+        "delete.ledger.directory": folder,
+    }
+    report = []
+    with SourceDriver(SqlSourceConnector, config) as driver, psycopg.connect(libpq, autocommit=True) as connection:
+        rows = _read_all(driver)
+        [sweep] = driver.task._sweeps._sweeps  # type: ignore[attr-defined]
+        cases: list[tuple[str, str, bool]] = [
+            ("nothing gone", _NOTHING, True),
+            ("10 gone", _FEW, True),
+            ("1 % gone", _PERCENT, True),
+            ("nothing gone, every key read and marked", _NOTHING, False),
+        ]
+        clock.start()
+        for what, statement, ordered in cases:
+            gone = max(0, connection.execute(statement.encode()).rowcount) if statement != _NOTHING else 0
+            sweep._ordered = ordered
+            report.append({"what": what, **_compare(driver, sweep, gone)})
+        clock.stop()
+    [ledger] = Path(folder).glob("*.ledger")
+    report[0]["ledger MB"] = round(ledger.stat().st_size / 1e6, 1)
+    (Path(folder) / "comparisons.json").write_text(json.dumps(report))
+    return rows
+
+
+def _read_all(driver: SourceDriver) -> int:
+    rows = 0
+    for batch in _batches(driver, lambda: True):
+        rows += len(batch)
+    return rows
+
+
+def _compare(driver: SourceDriver, sweep: Any, gone: int) -> dict[str, float]:
+    began, cpu, walk = time.perf_counter(), time.process_time(), sweep.ledger.walk
+    sweep.due = sweep.due.replace(year=2000)
+    tombstones = 0
+    for batch in _batches(driver, lambda: sweep.ledger.walk > walk and not sweep.active):
+        tombstones += sum(value is None for value in batch.values)
+    if tombstones != gone:
+        raise AssertionError(f"{tombstones} tombstones for {gone} deleted rows")
+    return {
+        "seconds": round(time.perf_counter() - began, 2),
+        "cpu": time.process_time() - cpu,
+        "queries": sweep.statements,
+        "keys read": sweep.read,
+        "tombstones": tombstones,
+    }
+
+
+def _batches(driver: SourceDriver, over: Callable[[], bool]) -> Any:
+    """Every batch, acknowledged, until the task asks for a pause and ``over`` holds."""
+    while True:
+        answer = driver.poll()
+        if isinstance(answer, SourceBatch):
+            driver.store(answer)
+            yield answer
+        elif answer.seconds > 0 and over():
+            return
