@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -50,14 +51,17 @@ class Ledger:
         self.path = path
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = sqlite3.connect(path, timeout=10.0, isolation_level=None, check_same_thread=False)
-            self._file.execute("PRAGMA journal_mode = WAL")
-            self._file.execute("PRAGMA synchronous = NORMAL")
-            known = self._file.execute("SELECT 1 FROM sqlite_schema WHERE name = 'sent'").fetchall()
-            self.new = not known
-            """Nothing is known about what was sent before."""
-            self._file.executescript(_SCHEMA)
-            [(self.walk,)] = self._file.execute("SELECT value FROM state WHERE name = 'walk'")
+            with ExitStack() as on_failure:
+                self._file = sqlite3.connect(path, timeout=10.0, isolation_level=None, check_same_thread=False)
+                on_failure.callback(self._file.close)
+                self._file.execute("PRAGMA journal_mode = WAL")
+                self._file.execute("PRAGMA synchronous = NORMAL")
+                known = self._file.execute("SELECT 1 FROM sqlite_schema WHERE name = 'sent'").fetchall()
+                self.new = not known
+                """Nothing is known about what was sent before."""
+                self._file.executescript(_SCHEMA)
+                [(self.walk,)] = self._file.execute("SELECT value FROM state WHERE name = 'walk'")
+                on_failure.pop_all()
         except (OSError, sqlite3.Error) as error:
             raise _fault(path, error) from error
 

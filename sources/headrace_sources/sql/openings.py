@@ -45,6 +45,8 @@ class Openings:
         position = self.stored[table]
         with session.reading(str(target.relation)) as connection:
             paging = paging_of(connection, session.database, self.config, target)
+        # The first reading begins a transaction of its own: in this one it would be now for ever (PostgreSQL's now()).
+        session.close_transaction()
         source = Source(
             target.relation,
             target.cursor,

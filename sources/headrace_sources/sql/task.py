@@ -114,7 +114,6 @@ class SqlSourceTask(SourceTask):
         # A cron expression means its moments; a pause means the pause between two polls, so the first is due at once.
         first = datetime.now(UTC) if is_duration(config.poll_interval) else schedule.next_after(datetime.now(UTC))
         targets, troubles = self._look(tables)
-        session.close_transaction()
         readers = {table: self._openings.reader(target) for table, target in targets.items()}
         self._turns = [_Turn(table, readers.get(table), first) for table in tables]
         for turn in self._turns:

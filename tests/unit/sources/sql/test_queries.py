@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pytest
@@ -97,10 +97,11 @@ def test_rows_without_cursor() -> None:
 
 
 @pytest.fixture
-def users() -> sqlite3.Connection:
+def users() -> Iterator[sqlite3.Connection]:
     connection = sqlite3.connect(":memory:")
     connection.executescript("CREATE TABLE users (id int, at int); CREATE TABLE names (id int, name text);")
-    return connection
+    yield connection
+    connection.close()
 
 
 def rows(connection: sqlite3.Connection, query: Any) -> list[tuple[Any, ...]]:
