@@ -48,7 +48,8 @@ _TABLES = """
     CREATE TABLE flights (
         year smallint NOT NULL, month smallint NOT NULL, day smallint NOT NULL, dep_time int,
         sched_dep_time int NOT NULL, dep_delay numeric(6, 1), arr_time int, sched_arr_time int NOT NULL,
-        arr_delay float8, carrier char(2) NOT NULL, flight int NOT NULL, tailnum text, origin char(3) NOT NULL, dest char(3) NOT NULL, air_time numeric,
+        arr_delay float8, carrier char(2) NOT NULL, flight int NOT NULL, tailnum text,
+        origin char(3) NOT NULL, dest char(3) NOT NULL, air_time numeric,
         distance real NOT NULL, hour int NOT NULL, minute int NOT NULL, time_hour timestamptz NOT NULL,
         PRIMARY KEY (time_hour, carrier, flight))
 """
