@@ -18,6 +18,7 @@ from pathlib import Path
 from benchmarks import deletes, paths, worker
 from benchmarks.engines import Engines
 from benchmarks.report import Line, compare, machine, read, show, write
+from benchmarks.rivals import rivals
 
 RESULTS = Path("build/bench.json")
 SUITE = {
@@ -33,19 +34,31 @@ SUITE = {
     "worker": worker.idle,
 }
 
+OPTIONAL = {"rivals": rivals}
+"""Run by name only: they download what they compare with."""
+
 
 def main() -> int:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(SUITE)}; all when left out")
+    parser.add_argument(
+        "names",
+        nargs="*",
+        metavar="NAME",
+        help=f"of {', '.join(SUITE)}; all of these when left out, or {', '.join(OPTIONAL)}",
+    )
     parser.add_argument("--quick", action="store_true", help="fewer rows and rounds: minutes instead of half an hour")
     parser.add_argument("--rows", type=int, help="rows and documents of each run")
     parser.add_argument("--rounds", type=int, help="rounds that count")
     parser.add_argument("--compare", type=Path, metavar="JSON", help="an earlier build/bench.json to set beside")
+    parser.add_argument("--plugins", type=Path, metavar="FOLDER", help="connectors for Kafka Connect (rivals)")
     options = parser.parse_args()
-    if unknown := [name for name in options.names if name not in SUITE]:
-        parser.error(f"there is no {', '.join(unknown)}; there are {', '.join(SUITE)}")
+    known = {**SUITE, **OPTIONAL}
+    if unknown := [name for name in options.names if name not in known]:
+        parser.error(f"there is no {', '.join(unknown)}; there are {', '.join(known)}")
+    if options.plugins and not options.plugins.is_dir():
+        parser.error(f"{options.plugins} is no folder")
     earlier = read(options.compare) if options.compare else None  # before it is overwritten
     logging.disable(logging.WARNING)
     rows = options.rows or (50_000 if options.quick else 200_000)
@@ -53,11 +66,13 @@ def main() -> int:
     lines: list[Line] = []
     with tempfile.TemporaryDirectory(prefix="headrace-bench-") as name:
         _say("starting PostgreSQL, Kafka, Elasticsearch")
-        with Engines(Path(name), rows=rows, rounds=rounds, quick=options.quick, say=_say) as engines:
+        with Engines(
+            Path(name), rows=rows, rounds=rounds, quick=options.quick, say=_say, plugins=options.plugins
+        ) as engines:
             description = [*machine(), *engines.versions()]
             for path in options.names or SUITE:
                 _say(f"{path} …")
-                lines += SUITE[path](engines)
+                lines += known[path](engines)
     write(RESULTS, description, lines)
     print(show(description, lines))
     if earlier is not None:

@@ -41,13 +41,26 @@ Side = tuple[str, str, dict[str, Any]]
 class Engines:
     """One embedded stack; :meth:`name` gives every run names of its own, so that none sees another's data."""
 
-    def __init__(self, folder: Path, *, rows: int, rounds: int, quick: bool, say: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        rows: int,
+        rounds: int,
+        quick: bool,
+        say: Callable[[str], None],
+        plugins: Path | None = None,
+    ) -> None:
+        """``plugins``: a folder of connectors for Kafka Connect."""
         self.folder, self.rows, self.rounds, self.quick, self.say = folder, rows, rounds, quick, say
+        self.plugins = plugins
         self._stop = ExitStack()
         self._runs = 0
 
     def __enter__(self) -> Self:
-        self.stack = self._stop.enter_context(EmbeddedStack(self.folder / "stack"))
+        settings = {"wal_level": "logical"}  # Debezium asks for it, even for a snapshot
+        options = {"postgres": {"settings": settings}}
+        self.stack = self._stop.enter_context(EmbeddedStack(self.folder / "stack", options=options))
         self.bootstrap, self.database = self.stack.kafka.bootstrap_servers, self.stack.postgres.url
         self.search = self.stack.elasticsearch.url
         self.connection = self._stop.enter_context(psycopg.connect(self.libpq, autocommit=True))

@@ -32,7 +32,7 @@ def postgres_kafka(engines: Engines) -> list[Line]:
 
 def kafka_elasticsearch(engines: Engines) -> list[Line]:
     """Kafka → Elasticsearch beside the bare loop and bodies that are ready, for each client."""
-    topic = _fill(engines)
+    topic = fill(engines)
     tries = {
         threads: run(*_raw_bulk(engines, topic, threads)[:2], **_raw_bulk(engines, topic, threads)[2]).rate
         for threads in (1, 2, 4, 8)
@@ -88,7 +88,7 @@ def sizes(engines: Engines) -> list[Line]:
 def noise(engines: Engines) -> list[Line]:
     """A/A: a side against itself. What differs here says nothing anywhere else."""
     engines.make_table("same", engines.rows)
-    topic = _fill(engines)
+    topic = fill(engines)
     found = engines.measure(
         {
             "source, bare loop, first": partial(_bare_postgres, engines, "same", CLIENTS[0]),
@@ -107,7 +107,7 @@ def noise(engines: Engines) -> list[Line]:
     ]
 
 
-def _fill(engines: Engines) -> str:
+def fill(engines: Engines) -> str:
     """A topic of ``rows`` records, one partition."""
     engines.make_table(table := engines.name(), engines.rows)
     engines.make_topic(topic := f"{table}.rows")

@@ -1,4 +1,4 @@
-"""Make ``connectors/headrace/embedded/engines.lock.json`` again: which jars the embedded engines consist of.
+"""Make the lock files again: which jars the embedded engines consist of, and the rivals that benchmarks run beside us.
 
 Run it on a machine with Maven 3 (nobody else needs Maven) whenever an engine's version changes::
 
@@ -33,7 +33,9 @@ from urllib.request import Request, urlopen
 
 from headrace.embedded.maven import repository
 
-LOCK_FILE = Path(__file__).parent.parent / "connectors/headrace/embedded/engines.lock.json"
+ROOT = Path(__file__).parent.parent
+ENGINES_FILE = ROOT / "connectors/headrace/embedded/engines.lock.json"
+RIVALS_FILE = ROOT / "benchmarks/rivals.lock.json"
 COPY = "org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy-dependencies"
 
 KAFKA = "4.4.0"
@@ -65,6 +67,29 @@ ENGINES: dict[str, tuple[str, tuple[str, ...]]] = {
         ),
     ),
 }
+
+
+DEBEZIUM = "3.6.1.Final"
+DEBEZIUM_KAFKA = "4.3.1"  # Debezium 3.6 calls what Kafka 4.4 has no more
+
+
+def connect_roots(version: str) -> tuple[str, ...]:
+    """What a Connect worker of this version consists of."""
+    return (
+        f"org.apache.kafka:connect-runtime:{version}",
+        f"org.apache.kafka:connect-json:{version}",
+        f"org.apache.kafka:connect-transforms:{version}",
+        f"org.apache.logging.log4j:log4j-core:{LOG4J}",
+        f"org.apache.logging.log4j:log4j-slf4j-impl:{LOG4J}",
+    )
+
+
+RIVALS: dict[str, tuple[str, tuple[str, ...]]] = {
+    "connect": (KAFKA, connect_roots(KAFKA)),
+    "connect-for-debezium": (DEBEZIUM_KAFKA, connect_roots(DEBEZIUM_KAFKA)),
+    "debezium": (DEBEZIUM, (f"io.debezium:debezium-connector-postgres:{DEBEZIUM}",)),
+}
+"""Kafka Connect, and a source connector for PostgreSQL that is published, too. Apache License 2.0, the driver BSD."""
 
 
 def pom(roots: tuple[str, ...]) -> str:
@@ -130,9 +155,9 @@ def locked(jar: Path, root: Path) -> dict[str, str | int]:
     return {"coordinate": coordinate, "size": len(content), "sha256": hashlib.sha256(content).hexdigest()}
 
 
-def lock() -> str:
+def lock(wanted: dict[str, tuple[str, tuple[str, ...]]]) -> str:
     engines: dict[str, dict[str, Any]] = {}
-    for name, (version, roots) in ENGINES.items():
+    for name, (version, roots) in wanted.items():
         with tempfile.TemporaryDirectory(prefix="headrace-lock-") as folder:
             jars = resolve(roots, Path(folder))
             with ThreadPoolExecutor(8) as pool:
@@ -154,14 +179,18 @@ def written(engines: dict[str, dict[str, Any]]) -> str:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description="Make the lock file of the embedded engines again.")
+    parser = argparse.ArgumentParser(description="Make the lock files again.")
     parser.add_argument("--check", action="store_true", help="only compare")
     arguments = parser.parse_args()
-    text = lock()
-    if arguments.check:
-        return 0 if LOCK_FILE.read_text() == text else 1
-    LOCK_FILE.write_text(text)
-    return 0
+    stale = 0
+    for file, wanted in ((ENGINES_FILE, ENGINES), (RIVALS_FILE, RIVALS)):
+        text = lock(wanted)
+        if not arguments.check:
+            file.write_text(text)
+        elif file.read_text() != text:
+            print(f"{file.relative_to(ROOT)} is stale", file=sys.stderr)
+            stale = 1
+    return stale
 
 
 if __name__ == "__main__":

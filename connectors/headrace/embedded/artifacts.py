@@ -40,7 +40,7 @@ class LockedEngine:
 
 
 @cache
-def locked(engine: str) -> LockedEngine:
-    """The lock file's entry for ``kafka``, ``elasticsearch`` (8) or ``elasticsearch-9``."""
-    entry = json.loads(LOCK_FILE.read_text(encoding="utf-8"))[engine]
+def locked(engine: str, file: Path = LOCK_FILE) -> LockedEngine:
+    """The lock file's entry for ``kafka``, ``elasticsearch`` (8) or ``elasticsearch-9``; ``file`` is another one's."""
+    entry = json.loads(file.read_text(encoding="utf-8"))[engine]
     return LockedEngine(entry["version"], tuple(Jar(**line) for line in entry["jars"]))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from datetime import tzinfo
 from functools import cache
 from typing import Any, cast
@@ -21,6 +22,7 @@ from headrace import JsonForm, RetriableError
 from headrace_sources.sql.dialects import postgres_explain, postgres_json
 from headrace_sources.sql.dialects.generic import Database, Listed, OpenTransaction, TableName, Verdict, run_raw
 from headrace_sources.sql.ledger_keys import HASH_DIGITS, SEPARATOR
+from headrace_sources.sql.read_ahead import ReadAhead
 from headrace_sources.sql.rows import Shape
 from headrace_sources.sql.server_json import Piece, Query, ServerJson, Stream, plan
 from headrace_sources.sql.types import INTEGERS, Column, Kind, Normaliser, TypeMapping
@@ -184,6 +186,10 @@ class Postgres(Database):
     def cancel(self, dbapi_connection: Any) -> None:
         dbapi_connection.cancel_safe(timeout=5.0)
 
+    def _cancel_quietly(self, raw: psycopg.Connection) -> None:
+        with suppress(psycopg.Error):  # it ended at this very moment, or the connection broke: as good as cancelled
+            self.cancel(raw)
+
     def verdict(self, error: Exception) -> Verdict:
         state = getattr(error, "sqlstate", None)
         if state:
@@ -247,7 +253,9 @@ class Postgres(Database):
                 cursor.adapters.register_loader(oid, TextLoader)
             elif oid in _LIMITED and self._as_null:
                 cursor.adapters.register_loader(oid, _null_loader(oid))
-        return run_raw(connection, cursor, query, wrap)
+        stream = run_raw(connection, cursor, query, wrap)
+        ahead = ReadAhead(stream.fetchmany, stream.close, lambda: self._cancel_quietly(raw))
+        return Stream(cursor, ahead.fetchmany, ahead.close)
 
     def list_tables(self, connection: Connection, kinds: Collection[str]) -> list[Listed]:
         found = connection.execute(text(_TABLES))
