@@ -1,6 +1,6 @@
 """Faults on a script: proxies that stand before a real engine and spoil what goes through them."""
 
-from headrace.testing.faults.answers import Drop, Fault, HalfAnswer, Hang, ItemErrors, NoAnswer, Slow, Status
+from headrace.testing.faults.answers import Drop, Fault, HalfAnswer, Hang, ItemErrors, Late, NoAnswer, Slow, Status
 from headrace.testing.faults.http import HttpProxy, Seen
 from headrace.testing.faults.tcp import TcpProxy
 
@@ -11,6 +11,7 @@ __all__ = [
     "Hang",
     "HttpProxy",
     "ItemErrors",
+    "Late",
     "NoAnswer",
     "Seen",
     "Slow",

@@ -142,6 +142,16 @@ class Hang:
 
 
 @dataclass(frozen=True)
+class Late:
+    """No answer until the proxy is restored; only then the engine does what was asked, after all that came meanwhile."""
+
+    def answer(self, request: Request, passage: Passage) -> Answer:
+        passage.wait(None)
+        passage.forward(request)
+        raise HangUpError
+
+
+@dataclass(frozen=True)
 class ItemErrors:
     """Some items of a bulk request fail with ``status``; only the others reach the engine.
 

@@ -4,13 +4,14 @@ The numbers are those of the table in docs/coming-from-kafka-connect.md.
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import Any
 
 import pytest
 
-from headrace import EnvironmentFault, Finding, SinkBatch, schema
+from headrace import EnvironmentFault, Finding, RetriableError, SinkBatch, schema
 from headrace_sinks.elasticsearch import ElasticsearchSinkConnector
 from headrace_sinks.elasticsearch.config import ElasticsearchSinkConfig
 from headrace_sinks.elasticsearch.names import index_name
@@ -153,6 +154,14 @@ def test_89_the_mapping_of_a_schema(make_sink: Make, batch: Batch, server: Any) 
     assert properties["text"] == {"type": "text", "fields": {"keyword": {"type": "keyword", "ignore_above": 256}}}
 
 
+def test_90_a_default_of_a_schema_stands_for_null_but_in_texts(make_sink: Make, batch: Batch, server: Any) -> None:
+    shape = schema.struct({"n": replace(schema.INT32, default=5), "text": replace(schema.STRING, default="x")})
+    assert make_sink(schema_ignore="false").put(batch({"n": 1, "text": "y"}, schema=shape)) == []
+    properties = server.indices["orders"]["properties"]
+    assert properties["n"] == {"type": "integer", "null_value": 5}
+    assert "null_value" not in str(properties["text"])
+
+
 def test_91_92_values_without_schema_are_written_in_both_cases_on_purpose(
     make_sink: Make, batch: Batch, server: Any
 ) -> None:
@@ -206,6 +215,18 @@ def test_101_an_item_429_is_sent_again_on_purpose(make_sink: Make, batch: Batch,
     ]
     assert make_sink().put(batch({"a": 1})) == []
     assert server.found("orders") == {"k0": {"a": 1}}
+
+
+def test_102_a_bulk_that_fails_as_a_whole_is_sent_again_in_its_order(
+    make_sink: Make, batch: Batch, server: Any, scripted: Any
+) -> None:
+    server.script = [scripted.Answer(503), scripted.Answer(503)]
+    put = make_sink().task.begin([batch(*({"n": number} for number in range(20)))])
+    for _ in range(2):  # the pipeline waits between the tries, for ever
+        with pytest.raises(RetriableError):
+            put.finish()
+    assert list(put.finish()) == []
+    assert [[action.document["n"] for action in bulk] for bulk in server.bulks] == [list(range(20))] * 3
 
 
 def test_106_a_transform_that_renames_topics_works_with_and_without_synchronous_flush(
