@@ -143,7 +143,7 @@ class Hang:
 
 @dataclass(frozen=True)
 class Late:
-    """No answer until the proxy is restored; only then the engine does what was asked, after all that came meanwhile."""
+    """No answer until the proxy is restored; only then the engine does what was asked, after what came meanwhile."""
 
     def answer(self, request: Request, passage: Passage) -> Answer:
         passage.wait(None)
