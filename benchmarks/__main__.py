@@ -15,7 +15,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from benchmarks import deletes, paths, worker
+from benchmarks import bad_documents, deletes, paths, shapes, worker
 from benchmarks.engines import Engines
 from benchmarks.report import Line, compare, machine, read, show, write
 from benchmarks.rivals import rivals
@@ -25,6 +25,8 @@ SUITE = {
     "noise": paths.noise,
     "postgres-kafka": paths.postgres_kafka,
     "kafka-elasticsearch": paths.kafka_elasticsearch,
+    "shapes": shapes.shapes,
+    "bad-documents": bad_documents.bad_documents,
     "sqlite-kafka": paths.sqlite_kafka,
     "sizes": paths.sizes,
     "deletes": deletes.deletes,

@@ -1,10 +1,11 @@
 """A topic with one bad document in a hundred into Elasticsearch: are exactly those in the dead letter queue?
 
+    python -m benchmarks bad-documents
     python -m benchmarks.bad_documents [--documents 1000000]
 
-Real Kafka and Elasticsearch (embedded), a worker process as a user runs it. Prints the time, the worker's memory at a
-tenth of the way and at its peak, and fails when a good document is missing, a bad one is written, or the dead letters
-are not exactly the bad ones.
+Real Kafka and Elasticsearch (embedded), a worker process as a user runs it. Prints the time, the worker's CPU time, its
+memory at a tenth of the way and at its peak, and fails when a good document is missing, a bad one is written, or the
+dead letters are not exactly the bad ones.
 """
 
 from __future__ import annotations
@@ -15,13 +16,16 @@ import sys
 import sysconfig
 import tempfile
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
 import psutil
 import yaml
 
-from headrace.broker.kafka_python import KafkaPythonBroker
+from benchmarks.engines import Engines
+from benchmarks.report import Line
+from headrace.broker.choice import choose
 from headrace.broker.ports import Admin, Broker, NewTopic, RebalanceListener
 from headrace.embedded import EmbeddedStack
 from headrace.errors import RetriableError
@@ -87,28 +91,67 @@ def dead_numbers(broker: Broker, count: int) -> list[int]:
     return sorted(found)
 
 
+@dataclass(frozen=True)
+class Outcome:
+    """Of one run. Memory in MB, at a tenth of the way and at most."""
+
+    seconds: float
+    cpu: float
+    early: float
+    peak: float
+    written: int
+    dead: list[int]
+
+    def exact(self, count: int) -> bool:
+        """Whether the good ones are written, and exactly the bad ones are dead letters."""
+        bad = list(range(0, count, EVERY))
+        return self.written == count - len(bad) and self.dead == bad
+
+
+def prove(folder: Path, bootstrap: str, search: str, count: int) -> Outcome:
+    """Fill the topic, run a worker until all is committed, look at both ends."""
+    broker = choose("auto").open({"bootstrap.servers": bootstrap})
+    print(f"  {count:,} documents, {len(range(0, count, EVERY)):,} of them bad", file=sys.stderr, flush=True)
+    fill(broker, count)
+    httpx.put(f"{search}/{INDEX}", json=_MAPPING, timeout=60).raise_for_status()
+    seconds, cpu, early, peak = run(folder, broker, bootstrap, search, count)
+    httpx.post(f"{search}/{INDEX}/_refresh", timeout=120).raise_for_status()
+    written = httpx.get(f"{search}/{INDEX}/_count", timeout=60).json()["count"]
+    return Outcome(seconds, cpu, early, peak, written, dead_numbers(broker, len(range(0, count, EVERY))))
+
+
+def bad_documents(engines: Engines) -> list[Line]:
+    """As a path of the suite: a million documents, whatever ``--rows`` says. Raises RuntimeError when not exact."""
+    count = 50_000 if engines.quick else 1_000_000
+    found = prove(engines.folder, engines.bootstrap, engines.search, count)
+    if not found.exact(count):
+        raise RuntimeError(f"{found.written:,} written, {len(found.dead):,} dead letters of {count:,} documents")
+    return [
+        Line(
+            f"Kafka → Elasticsearch, {count:,} documents, 1 % bad, exact",
+            rate=count / found.seconds,
+            cpu_s_per_million=found.cpu / count * 1e6,
+            peak_rss_mb=found.peak,
+            notes={"s": round(found.seconds, 1), "dead letters": len(found.dead), "MB at a tenth": round(found.early)},
+        )
+    ]
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--documents", type=int, default=1_000_000)
     count: int = parser.parse_args().documents
-    bad = list(range(0, count, EVERY))
     with tempfile.TemporaryDirectory(prefix="headrace-bench-") as name:
         folder = Path(name)
         with EmbeddedStack(folder / "stack", engines=["kafka", "elasticsearch"]) as stack:
-            broker = KafkaPythonBroker({"bootstrap.servers": stack.kafka.bootstrap_servers})
-            search = stack.elasticsearch.url
-            print(f"{count:,} documents, {len(bad):,} of them bad: writing them to Kafka", file=sys.stderr, flush=True)
-            fill(broker, count)
-            httpx.put(f"{search}/{INDEX}", json=_MAPPING, timeout=60).raise_for_status()
-            seconds, early, peak = run(folder, broker, stack.kafka.bootstrap_servers, search, count)
-            httpx.post(f"{search}/{INDEX}/_refresh", timeout=120).raise_for_status()
-            written = httpx.get(f"{search}/{INDEX}/_count", timeout=60).json()["count"]
-            dead = dead_numbers(broker, len(bad))
-    print(f"time               {seconds:>10.1f} s   {count / seconds:,.0f} documents/s")
-    print(f"memory             {early:>10.0f} MB at a tenth, {peak:.0f} MB at most")
-    print(f"written            {written:>10,}   of {count - len(bad):,} good ones")
-    print(f"dead letters       {len(dead):>10,}   exactly the bad ones: {dead == bad}")
-    return 0 if written == count - len(bad) and dead == bad else 1
+            found = prove(folder, stack.kafka.bootstrap_servers, stack.elasticsearch.url, count)
+    exact = found.exact(count)
+    print(f"time               {found.seconds:>10.1f} s   {count / found.seconds:,.0f} documents/s")
+    print(f"CPU of the worker  {found.cpu:>10.1f} s   {found.cpu / count * 1e6:.1f} s a million")
+    print(f"memory             {found.early:>10.0f} MB at a tenth, {found.peak:.0f} MB at most")
+    print(f"written            {found.written:>10,}")
+    print(f"dead letters       {len(found.dead):>10,}   all good ones written, exactly the bad ones here: {exact}")
+    return 0 if exact else 1
 
 
 def committed(admin: Admin) -> int:
@@ -119,8 +162,8 @@ def committed(admin: Admin) -> int:
         return 0
 
 
-def run(folder: Path, broker: Broker, bootstrap: str, search: str, count: int) -> tuple[float, float, float]:
-    """Seconds, MB at a tenth of the way, MB at most."""
+def run(folder: Path, broker: Broker, bootstrap: str, search: str, count: int) -> tuple[float, float, float, float]:
+    """Seconds, CPU seconds, MB at a tenth of the way, MB at most."""
     worker = {
         "bootstrap.servers": bootstrap,
         "listeners": "http://127.0.0.1:0",
@@ -156,7 +199,8 @@ def run(folder: Path, broker: Broker, bootstrap: str, search: str, count: int) -
             peak = max(peak, now)
             early = early or (now if done >= count / 10 else 0.0)
             time.sleep(0.25)
-        return time.monotonic() - began, early, peak
+        times = memory.cpu_times()
+        return time.monotonic() - began, times.user + times.system, early, peak
     finally:
         admin.close()
         process.terminate()

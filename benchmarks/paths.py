@@ -33,16 +33,11 @@ def postgres_kafka(engines: Engines) -> list[Line]:
 def kafka_elasticsearch(engines: Engines) -> list[Line]:
     """Kafka → Elasticsearch beside the bare loop and bodies that are ready, for each client."""
     topic = fill(engines)
-    tries = {
-        threads: run(*_raw_bulk(engines, topic, threads)[:2], **_raw_bulk(engines, topic, threads)[2]).rate
-        for threads in (1, 2, 4, 8)
-    }
-    best = max(tries, key=lambda threads: tries[threads])
-    engines.say("  raw _bulk by requests at a time: " + ", ".join(f"{n}: {rate:,.0f}/s" for n, rate in tries.items()))
-    who: dict[str, Callable[[], Side]] = {"raw _bulk": partial(_raw_bulk, engines, topic, best)}
+    best = best_concurrency(engines, topic)
+    who: dict[str, Callable[[], Side]] = {"raw _bulk": partial(raw_bulk, engines, topic, best)}
     for client in CLIENTS:
         who[f"bare loop, {client}"] = partial(_bare_sink, engines, topic, client)
-        who[f"headrace, {client}"] = partial(_sink, engines, topic, client, best)
+        who[f"headrace, {client}"] = partial(sink, engines, topic, client, best)
     found = engines.measure(who)
     lines = []
     for client in CLIENTS:
@@ -50,6 +45,16 @@ def kafka_elasticsearch(engines: Engines) -> list[Line]:
         lines.append(line(f"Kafka → Elasticsearch, {client} : raw _bulk, {best} at a time", ours, found["raw _bulk"]))
         lines.append(line(f"Kafka → Elasticsearch, {client} : bare loop", ours, found[f"bare loop, {client}"]))
     return lines
+
+
+def best_concurrency(engines: Engines, topic: str, count: int | None = None) -> int:
+    """How many raw ``_bulk`` requests at a time are fastest here."""
+    tries: dict[int, float] = {}
+    for threads in (1, 2, 4, 8):
+        module, function, arguments = raw_bulk(engines, topic, threads, count)
+        tries[threads] = run(module, function, **arguments).rate
+    engines.say("  raw _bulk by requests at a time: " + ", ".join(f"{n}: {rate:,.0f}/s" for n, rate in tries.items()))
+    return max(tries, key=lambda threads: tries[threads])
 
 
 def sqlite_kafka(engines: Engines) -> list[Line]:
@@ -156,7 +161,8 @@ def _source(engines: Engines, table: str, client: str, database: str | None = No
     return "framework", "run", _run(engines, config, client, "source_record_write_total", rows or engines.rows)
 
 
-def _sink(engines: Engines, topic: str, client: str, at_a_time: int) -> Side:
+def sink(engines: Engines, topic: str, client: str, at_a_time: int, count: int | None = None) -> Side:
+    """The topic's ``count`` documents through headrace."""
     name = engines.name()
     engines.make_index(name)
     config = {
@@ -169,7 +175,7 @@ def _sink(engines: Engines, topic: str, client: str, at_a_time: int) -> Side:
         "topic.to.external.resource.mapping": f"{topic}:{name}",
         "max.in.flight.requests": str(at_a_time),
     }
-    return "framework", "run", _run(engines, config, client, "sink_record_send_total", engines.rows)
+    return "framework", "run", _run(engines, config, client, "sink_record_send_total", count or engines.rows)
 
 
 def _run(engines: Engines, config: dict[str, str], client: str, counter: str, count: int) -> dict[str, object]:
@@ -187,18 +193,19 @@ def _bare_sink(engines: Engines, topic: str, client: str) -> Side:
     return "bare", "sink", {**_bulk(engines, topic), "client": client}
 
 
-def _raw_bulk(engines: Engines, topic: str, threads: int) -> Side:
-    return "bare", "raw_bulk", {**_bulk(engines, topic), "client": "confluent", "threads": threads}
+def raw_bulk(engines: Engines, topic: str, threads: int, count: int | None = None) -> Side:
+    """The topic's ``count`` documents as bodies made beforehand."""
+    return "bare", "raw_bulk", {**_bulk(engines, topic, count), "client": "confluent", "threads": threads}
 
 
-def _bulk(engines: Engines, topic: str) -> dict[str, object]:
+def _bulk(engines: Engines, topic: str, count: int | None = None) -> dict[str, object]:
     index = engines.name()
     engines.make_index(index)
     host, port = engines.search.removeprefix("http://").split(":")
     return {
         "bootstrap": engines.bootstrap,
         "topic": topic,
-        "count": engines.rows,
+        "count": count or engines.rows,
         "host": host,
         "port": int(port),
         "index": index,

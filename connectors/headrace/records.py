@@ -108,9 +108,24 @@ def are_json_objects(texts: Sequence[bytes | None]) -> bool:
     present = [text for text in texts if text]
     if {text[0] for text in present} - {_OPEN} or {text[-1] for text in present} - {_CLOSE}:
         return False
-    whole = b"".join(present)
+    return not any(map(_is_odd, _suspects(present)))
+
+
+def which_are_json_objects(texts: Sequence[bytes | None]) -> list[bool]:
+    """:func:`are_json_objects` of each text alone."""
+    which = [not text or (text[0] == _OPEN and text[-1] == _CLOSE) for text in texts]
+    if any(map(_is_odd, _suspects([text for text in texts if text]))):
+        return [fits and not (text and _is_odd(text)) for text, fits in zip(texts, which, strict=True)]
+    return which
+
+
+def _suspects(texts: Sequence[bytes]) -> list[bytes]:
     # A look for one byte runs at the speed of memory, a look for two does not.
-    return b"\n" not in whole and (b"*" not in whole or b"/*" not in whole)
+    return [text for text in texts if b"\n" in text or b"*" in text]
+
+
+def _is_odd(text: bytes) -> bool:
+    return b"\n" in text or b"/*" in text
 
 
 @dataclass(slots=True)

@@ -149,12 +149,14 @@ class Stages:
             if len(values) == 1:
                 failures.append(_failure(error, batch.topic_partition, batch.offsets[start]))
                 return []
-            middle = len(values) // 2
-            return [
-                *self._decode_rows(column, batch, values[:middle], start, failures),
-                *self._decode_rows(column, batch, values[middle:], start + middle, failures),
-            ]
-        return [run._replace(start=start + run.start) for run in runs] if start else runs
+        else:
+            return [run._replace(start=start + run.start) for run in runs] if start else runs
+        # Not inside of the handler: the error of a half is not a consequence of the whole's.
+        middle = len(values) // 2
+        return [
+            *self._decode_rows(column, batch, values[:middle], start, failures),
+            *self._decode_rows(column, batch, values[middle:], start + middle, failures),
+        ]
 
     def _apply(self, record: Record) -> Record | None:
         current: Record | None = record

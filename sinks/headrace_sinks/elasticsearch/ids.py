@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import date, datetime, time
 from decimal import Decimal
 from typing import Any
@@ -33,6 +33,15 @@ def document_id(key: Any) -> bytes:
             return _quoted(_text(value, "the key's field"))
         return _quoted(_joined(key))
     return _quoted(_text(key, "the key"))
+
+
+def document_ids(keys: Sequence[Any]) -> list[bytes]:
+    """:func:`document_id` of each; keys of one whole number, the most common ones, as a column."""
+    if set(map(type, keys)) == {dict} and set(map(len, keys)) == {1}:
+        numbers = [number for key in keys for number in key.values()]
+        if set(map(type, numbers)) == {int}:
+            return [b'"%d"' % number for number in numbers]
+    return [document_id(key) for key in keys]
 
 
 def coordinates(topic_partition: TopicPartition) -> bytes:

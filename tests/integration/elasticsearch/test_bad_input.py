@@ -99,6 +99,12 @@ def test_a_value_that_is_no_json(flow: Any, text: bytes) -> None:
     assert {hit["_id"]: hit["_source"] for hit in found} == {"1": GOOD[0], "2": GOOD[1]}
 
 
+def test_a_dead_letters_trace_names_the_lines_and_what_led_there(flow: Any) -> None:
+    trace = bad_between_good(flow, b"no JSON")["exception.stacktrace"]
+    assert trace.index("JSONDecodeError") < trace.index("which was the reason of") < trace.index("DataError")
+    assert "json.py" in trace
+
+
 def mapped(flow: Any, **properties: Any) -> None:
     httpx.put(f"{flow.url}/{flow.name}", json={"mappings": {"properties": properties}}).raise_for_status()
 

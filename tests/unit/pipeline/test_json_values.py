@@ -12,7 +12,7 @@ from headrace import ConfigModel, DataError, JsonValues, Record, TopicPartition,
 from headrace.builtin.converters.json import JsonConverter
 from headrace.pipeline.fault_policy import Stage
 from headrace.pipeline.stages import Stages, Step
-from headrace.records import ConsumedBatch, are_json_objects
+from headrace.records import ConsumedBatch, are_json_objects, which_are_json_objects
 
 JSON = st.recursive(
     st.none()
@@ -79,6 +79,16 @@ def test_objects_are_passed_back_byte_for_byte(texts: list[bytes]) -> None:
 )
 def test_which_texts_may_stay_text(texts: list[bytes | None], answer: bool) -> None:
     assert are_json_objects(texts) is answer
+
+
+ODD = st.sampled_from(
+    [None, b"", b"{}", b'{"a":1}', b"[1]", b'{"a":\n1}', b'{"a":1 /* x */}', b'{"a":"*"}', b" {}", b"{"]
+)
+
+
+@given(st.lists(ODD, max_size=12))
+def test_of_a_mixture_each_is_judged_as_if_it_were_alone(texts: list[bytes | None]) -> None:
+    assert which_are_json_objects(texts) == [are_json_objects([text]) for text in texts]
 
 
 def test_broken_json_is_told_when_it_is_looked_at() -> None:

@@ -44,6 +44,8 @@ _CONSUMER = {
     "auto.offset.reset": "earliest",
     "enable.auto.commit": False,
     "enable.auto.offset.store": False,
+    # How long nothing is fetched once the read-ahead is full; in librdkafka's second a quick sink runs dry.
+    "fetch.queue.backoff.ms": 50,
     "max.partition.fetch.bytes": 4_194_304,
     kafka_settings.METADATA_AGE: _METADATA_AGE_MS,
     "queued.max.messages.kbytes": 16_384,  # read ahead; librdkafka's default of 64 MB is per task

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
 import confluent_kafka
 from confluent_kafka import OFFSET_INVALID, Consumer, KafkaError, KafkaException, Message
@@ -96,8 +97,9 @@ class LibrdkafkaConsumer:
         if self._pattern is not None:
             self._follow_pattern(self._pattern)
         messages = self._consume(timeout, limit)
-        good = [message for message in messages if message.error() is None]
-        if len(good) < len(messages):
+        good = messages
+        if list(map(Message.error, messages)).count(None) < len(messages):
+            good = [message for message in messages if message.error() is None]
             self._note_errors(messages)
         if not good and self._error is not None:
             error, self._error = self._error, None
@@ -135,7 +137,8 @@ class LibrdkafkaConsumer:
             list(map(Message.key, messages)),
             list(map(Message.value, messages)),
             [timestamp for _, timestamp in map(Message.timestamp, messages)],
-            [fields or [] for fields in map(Message.headers, messages)],  # type: ignore[misc]
+            # A list for each record without headers would wake Python's garbage collector every few hundred records.
+            [fields or () for fields in map(Message.headers, messages)],  # type: ignore[misc]
             end if end != OFFSET_INVALID else None,
         )
 
@@ -225,12 +228,17 @@ def _ours(partitions: Iterable[confluent_kafka.TopicPartition]) -> list[TopicPar
 
 
 def _by_partition(messages: list[Message]) -> Iterable[tuple[TopicPartition, list[Message]]]:
-    """Records of each partition, in order; librdkafka mixes partitions in runs."""
-    places = list(zip(map(Message.topic, messages), map(Message.partition, messages), strict=True))
-    distinct = dict.fromkeys(places)
-    if len(distinct) == 1:
-        return [(TopicPartition(*places[0]), messages)]  # type: ignore[arg-type]
-    found: dict[tuple[str | None, int | None], list[Message]] = {place: [] for place in distinct}
-    for place, message in zip(places, messages, strict=True):
-        found[place].append(message)
-    return [(TopicPartition(*place), group) for place, group in found.items()]  # type: ignore[arg-type]
+    """Records of each partition, in order; librdkafka mixes partitions in runs.
+
+    Nothing is made per record while there is one topic: so many new objects would wake Python's garbage collector.
+    """
+    topics, numbers = set(map(Message.topic, messages)), set(map(Message.partition, messages))
+    if len(topics) == len(numbers) == 1:
+        return [(TopicPartition(topics.pop(), numbers.pop()), messages)]  # type: ignore[arg-type]
+    found: dict[Any, list[Message]] = {}
+    for place, message in zip(map(Message.partition if len(topics) == 1 else _place, messages), messages, strict=True):
+        if place in found:
+            found[place].append(message)
+        else:
+            found[place] = [message]
+    return [(TopicPartition(*_place(group[0])), group) for group in found.values()]  # type: ignore[arg-type]

@@ -26,7 +26,7 @@ from headrace.builtin.converters.json_columns import Column, Direction, compile_
 from headrace.builtin.converters.json_leaves import NeedsExactNumbers, decoding_leaf, encoding_leaf
 from headrace.builtin.converters.json_plain import dump_plain
 from headrace.builtin.converters.json_schemas import schema_from_json, schema_to_json
-from headrace.records import are_json_objects
+from headrace.records import are_json_objects, which_are_json_objects
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -113,7 +113,11 @@ class JsonConverter(Converter):
 
     def _read_payloads(self, schema: Schema | None, texts: Sequence[bytes | None]) -> list[Any]:
         if schema is None:
-            return [_loads(text) if text else None for text in texts]
+            loads = orjson.loads
+            try:
+                return [loads(text) if text else None for text in texts]
+            except orjson.JSONDecodeError as error:
+                raise _not_json(error) from error
         column = compile_column(schema, self._decode)
         present = [text for text in texts if text is not None]
         try:
@@ -129,10 +133,14 @@ class JsonConverter(Converter):
         if are_json_objects(values):
             return [Decoded(0, None, self._unparsed(values))]
         runs: list[Decoded] = []
-        for is_text, run in groupby(enumerate(values), lambda item: are_json_objects(item[1:])):
-            places, members = zip(*run, strict=True)
-            read = self._unparsed(members) if is_text else self._read_payloads(None, members)
-            runs.append(Decoded(places[0], None, read))
+        start = 0
+        for is_text, run in groupby(which_are_json_objects(values)):
+            end = start + sum(1 for _ in run)
+            members = values[start:end]
+            runs.append(
+                Decoded(start, None, self._unparsed(members) if is_text else self._read_payloads(None, members))
+            )
+            start = end
         return runs
 
     def _unparsed(self, values: Sequence[bytes | None]) -> JsonValues:
@@ -206,7 +214,7 @@ def _loads(value: bytes) -> Any:
     try:
         return orjson.loads(value)
     except orjson.JSONDecodeError as error:
-        raise DataError(f"not readable as JSON: {error}") from error
+        raise _not_json(error) from error
 
 
 def _loads_exactly(value: bytes) -> Any:
@@ -214,7 +222,11 @@ def _loads_exactly(value: bytes) -> Any:
     try:
         return json.loads(value, parse_float=Decimal)
     except ValueError as error:
-        raise DataError(f"not readable as JSON: {error}") from error
+        raise _not_json(error) from error
+
+
+def _not_json(error: ValueError) -> DataError:
+    return DataError(f"not readable as JSON: {error}")
 
 
 def _envelope(message: Any) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headrace import DataError
-from headrace_sinks.elasticsearch.ids import document_id
+from headrace_sinks.elasticsearch.ids import document_id, document_ids
 from headrace_sinks.elasticsearch.names import index_name
 
 TEXT = st.text(st.characters(codec="utf-8"), min_size=1, max_size=40)
@@ -41,6 +41,14 @@ def test_keys_that_make_no_id(key: Any) -> None:
         document_id(key)
 
     assert raised.value.code == "elasticsearch.unusable_key"
+
+
+KEYS = st.one_of(st.integers(-(2**63), 2**63), TEXT, st.booleans())
+
+
+@given(st.lists(st.dictionaries(TEXT, KEYS, min_size=1, max_size=2) | KEYS, max_size=6))
+def test_a_column_of_keys_has_the_ids_of_each(keys: list[Any]) -> None:
+    assert document_ids(keys) == [document_id(key) for key in keys]
 
 
 def test_the_longest_id_is_taken() -> None:
