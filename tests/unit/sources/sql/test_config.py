@@ -199,6 +199,7 @@ def test_pauses_and_cron_expressions(text: str, pause: bool) -> None:
         ),
         pytest.param({"table_whitelist": None, "table_exclude_list": ".*"}, "table.include.list", id="e9"),
         pytest.param({"topic_prefix": "a b"}, "topic.prefix", id="e10"),
+        pytest.param({"topic_prefix": "x" * 250}, "topic.prefix", id="e10-long"),
         pytest.param({"transaction_isolation_mode": "SQL_SERVER_SNAPSHOT"}, "transaction.isolation.mode", id="e11"),
     ],
 )

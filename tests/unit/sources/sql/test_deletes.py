@@ -341,6 +341,18 @@ def test_only_parts_that_differ_are_read(sqlite: Sql, reconciled: Drive, monkeyp
     assert (sweep.read, sweep.statements) == (9, 13)  # the part that differs, and the key itself
 
 
+def test_a_row_that_came_in_place_of_one_that_is_gone_hides_nothing(sqlite: Sql, reconciled: Drive) -> None:
+    """As many keys as before, in the same part: only their hashes differ."""
+    sqlite("CREATE TABLE t (id INTEGER PRIMARY KEY, n INTEGER NOT NULL UNIQUE); INSERT INTO t VALUES (1, 1), (5, 5);")
+    driver, topic = reconciled(incrementing_column_name="n", poll_interval_ms="1h"), Topic()
+    driver.drain()
+    compare_once(driver, topic)
+    sqlite("DELETE FROM t WHERE id = 1; INSERT INTO t VALUES (2, 9);")
+    compare_once(driver, topic)
+
+    assert topic.tombstones == [1]
+
+
 def test_keys_that_were_sent_while_nobody_kept_the_ledger_are_learned_from_the_table(
     sqlite: Sql, reconciled: Drive
 ) -> None:
