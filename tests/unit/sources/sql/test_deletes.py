@@ -6,13 +6,13 @@ import sqlite3
 import tempfile
 from collections.abc import Callable
 from contextlib import ExitStack
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import UTC, date, datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, rule
 from sqlalchemy import create_engine, event
@@ -27,7 +27,6 @@ from headrace_sources.sql.deletes import Sweep, Swept, deleted
 from headrace_sources.sql.dialects.generic import TableName
 from headrace_sources.sql.dialects.sqlite import Sqlite
 from headrace_sources.sql.ledger import Ledger
-from headrace_sources.sql.ledger_keys import decoded, encoded
 from headrace_sources.sql.queries import Relation
 from headrace_sources.sql.types import Column, Kind, TypeMapping
 
@@ -402,65 +401,6 @@ def test_a_dropped_table_deletes_nothing(sqlite: Sql, reconciled: Drive) -> None
 
     eventually(said)
     assert topic.tombstones == [3]
-
-
-# The ledger.
-
-VALUES = st.one_of(
-    st.text(),
-    st.booleans(),
-    st.integers(),
-    st.floats(allow_nan=False),
-    st.decimals(allow_nan=False),
-    st.datetimes(),
-    st.dates(),
-    st.times(),
-    st.timedeltas(),
-    st.binary(),
-)
-
-
-@given(st.lists(VALUES, min_size=1, max_size=4).map(tuple))
-def test_a_key_is_read_as_it_was_written(key: tuple[Any, ...]) -> None:
-    back = decoded(encoded(key))
-
-    assert back == key
-    assert [type(value) for value in back] == [type(value) for value in key]
-
-
-def test_types_of_keys_are_kept_apart() -> None:
-    keys = [(1,), (True,), ("1",), (1.0,), (Decimal(1),), (date(1, 1, 1),), (datetime(1, 1, 1),), (time(1),), (b"1",)]
-
-    assert len({encoded(key) for key in [*keys, (timedelta(1),)]}) == len(keys) + 1
-
-
-def test_keys_with_null_are_left_out(tmp_path: Path) -> None:
-    ledger = Ledger(tmp_path / "l")
-    ledger.add([(1, None), (1, 2)])
-
-    assert len(ledger) == 1
-    ledger.close()
-
-
-COLUMNS = [
-    st.integers(),
-    st.text(),
-    st.binary(),
-    st.dates(),
-    st.datetimes(),
-    st.datetimes(min_value=datetime(2, 1, 1), max_value=datetime(9998, 1, 1), timezones=st.just(UTC)),
-    st.floats(allow_nan=False).filter(lambda value: value != 0 or str(value) == "0.0"),
-    st.booleans(),
-    st.timedeltas(),
-]
-
-
-@given(st.data())
-def test_keys_sort_as_they_are_written(data: st.DataObject) -> None:
-    columns = data.draw(st.lists(st.sampled_from(COLUMNS), min_size=1, max_size=3))
-    keys = data.draw(st.lists(st.tuples(*columns), min_size=2, max_size=6))
-
-    assert sorted(keys) == [decoded(found) for found in sorted(map(encoded, keys))]
 
 
 # Anything in any order.
