@@ -56,7 +56,11 @@ class LineEncoder:
         """Records ``start`` to ``end`` of a batch."""
         out = Lines(batch.topic_partition)
         name = orjson.dumps(index)
-        documents = encoder(batch.value_schema, compact_maps=self._config.compact_map_entries)
+        documents = encoder(
+            batch.value_schema,
+            compact_maps=self._config.compact_map_entries,
+            json_fields=self._config.json_fields,
+        )
         if self._versioned(batch.topic) and not self._header and not self._routing:
             try:
                 out.lines = _all_at_once(batch, name, documents, slice(start, end))

@@ -27,6 +27,7 @@ from typing import Any
 import orjson
 
 from headrace import DataError, JsonValues, Schema, Type, json_bytes
+from headrace_sinks.elasticsearch.json_fields import JsonFields, read_exactly
 
 Reshape = Callable[[Any], Any]
 Encode = Callable[[Sequence[Any]], list[bytes]]
@@ -35,20 +36,25 @@ _LARGEST, _SMALLEST = (1 << 64) - 1, -(1 << 63)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-def encoder(schema: Schema | None, *, compact_maps: bool = True) -> Encode:
+def encoder(schema: Schema | None, *, compact_maps: bool = True, json_fields: Sequence[str] = ()) -> Encode:
     """How values of this schema become documents. The function raises DataError when any value is bad."""
     reshape = _reshape(schema, compact_maps) if schema is not None else None
+    fields = JsonFields(json_fields, schema) if json_fields else None
+    if fields is not None and not fields.paths:
+        fields = None
     # Without a schema orjson's own ISO forms; with one, _plain decides.
     options = orjson.OPT_PASSTHROUGH_DATETIME if schema is not None else 0
 
     def encode(values: Sequence[Any]) -> list[bytes]:
         if isinstance(values, JsonValues):
-            if reshape is None and schema is None and None not in values.texts:
+            if reshape is None and schema is None and fields is None and None not in values.texts:
                 return list(values.texts)  # type: ignore[arg-type]
-            values = values.parsed()
+            values = values.parsed() if fields is None or schema is not None else read_exactly(values.texts)
         if set(map(type, values)) - {dict}:
             raise _no_object(next(value for value in values if type(value) is not dict))
         shaped = values if reshape is None else [reshape(value) for value in values]
+        if fields is not None:
+            shaped = list(map(fields.put_into, shaped))
         try:
             documents = json_bytes(shaped, _plain, options)
         except TypeError as error:

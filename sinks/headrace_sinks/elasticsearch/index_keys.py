@@ -154,6 +154,16 @@ class IndexKeys(ConfigModel):
         group=MAPPING,
     )
 
+    json_fields: CommaList = key(
+        "json.fields",
+        default="",
+        doc="Fields whose texts are JSON (a `json` or `jsonb` column of PostgreSQL): the document has what they say, "
+        "objects and lists, instead of the text. Names, with dots for fields in objects: `payload, customer.tags`; `*` "
+        "stands for all that the schema calls `io.debezium.data.Json`. With a schema they are mapped as `mapping.maps` "
+        "says. A text that is no JSON is refused with the field's name.",
+        group=MAPPING,
+    )
+
     def declared(self) -> dict[str, Any]:
         """The mapping that the user wrote himself, empty when there is none. Raises ConfigError."""
         body = read_mapping_file(Path(self.mapping_file)) if self.mapping_file else {}
@@ -164,7 +174,12 @@ class IndexKeys(ConfigModel):
     def policy(self, *, compact_maps: bool) -> Policy:
         """How types of a schema are mapped."""
         return Policy(
-            self.mapping_strings, self.mapping_ignore_above, self.mapping_decimals, self.mapping_maps, compact_maps
+            self.mapping_strings,
+            self.mapping_ignore_above,
+            self.mapping_decimals,
+            self.mapping_maps,
+            compact_maps,
+            tuple(self.json_fields),
         )
 
     def new_index_settings(self) -> dict[str, str]:

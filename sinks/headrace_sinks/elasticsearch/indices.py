@@ -22,7 +22,7 @@ from headrace_sinks.elasticsearch.catalog import FIELD_LIMIT, Catalog, Denied, I
 from headrace_sinks.elasticsearch.client import Client
 from headrace_sinks.elasticsearch.config import ElasticsearchSinkConfig
 from headrace_sinks.elasticsearch.fit import Conflict, additions, conflicts, count
-from headrace_sinks.elasticsearch.mappings import mapping, merged
+from headrace_sinks.elasticsearch.mappings import document_mapping, merged
 from headrace_sinks.elasticsearch.targets import Targets
 from headrace_sinks.elasticsearch.templates import Templates
 
@@ -126,7 +126,7 @@ class Indices:
 
     def wanted(self, schema: Schema | None) -> dict[str, Any]:
         """The mapping of an index for such values: the schema's, below what is declared. Raises TaskError."""
-        return merged(mapping(schema, self._policy), self._declared) if schema is not None else self._declared
+        return merged(document_mapping(schema, self._policy), self._declared) if schema is not None else self._declared
 
     def _maps(self, batch: SinkBatch) -> bool:
         """Whether the batch says how to map its index. Tombstones and values without a schema say nothing."""

@@ -15,6 +15,7 @@ from typing import Any
 
 from headrace import Schema, TaskError, Type
 from headrace.schema import DATE, DECIMAL, TIME, TIMESTAMP
+from headrace_sinks.elasticsearch.json_fields import JsonFields
 
 _PRIMITIVES = {
     Type.BOOLEAN: "boolean",
@@ -42,6 +43,12 @@ class Policy:
     decimals: str = "double"
     maps: str = "object"
     compact_maps: bool = True
+    json_fields: tuple[str, ...] = ()
+
+
+def document_mapping(schema: Schema, policy: Policy = Policy()) -> dict[str, Any]:
+    """The mapping of documents of this schema. Raises TaskError."""
+    return merged(mapping(schema, policy), JsonFields(policy.json_fields, schema).mapped(policy.maps))
 
 
 def mapping(schema: Schema, policy: Policy = Policy()) -> dict[str, Any]:

@@ -383,3 +383,16 @@ def test_a_field_and_an_object_of_one_name(start_sink: StartSink, batch: Batch, 
         start_sink().put([batch({"a": 1, "a.b": 2}, of=of)])
 
     assert raised.value.code == "elasticsearch.dotted_names"
+
+
+def test_texts_that_are_json_are_found_as_objects(
+    start_sink: StartSink, batch: Batch, cluster: Cluster, unique_name: str
+) -> None:
+    of = schema.struct({"id": schema.INT32, "payload": schema.STRING})
+    task = start_sink(**{"json.fields": "payload"})
+    assert list(task.put([batch({"id": 1, "payload": '{"color": "red",\n "sizes": [1, 2]}'}, of=of)])) == []
+    httpx.post(f"{cluster.url}/{unique_name}/_refresh", timeout=30).raise_for_status()
+    query = {"query": {"bool": {"filter": [{"match": {"payload.color": "red"}}, {"term": {"payload.sizes": 2}}]}}}
+    found = httpx.post(f"{cluster.url}/{unique_name}/_search", json=query, timeout=30).raise_for_status().json()
+    (hit,) = found["hits"]["hits"]
+    assert hit["_source"] == {"id": 1, "payload": {"color": "red", "sizes": [1, 2]}}

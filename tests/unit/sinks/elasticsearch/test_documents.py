@@ -25,7 +25,7 @@ JSON = st.recursive(
 OBJECTS = st.dictionaries(TEXT, JSON, max_size=6)
 
 
-def encode(value: Any, of: Schema | None = None, **options: bool) -> Any:
+def encode(value: Any, of: Schema | None = None, **options: Any) -> Any:
     (document,) = encoder(of, **options)([value])
     assert b"\n" not in document
     return json.loads(document, parse_float=Decimal)
