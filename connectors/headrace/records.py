@@ -153,8 +153,9 @@ class SourceBatch:
     """What one ``poll`` read from one source partition, in order.
 
     ``source_offset`` is the position *after the whole batch*: once every record is acknowledged, the task may
-    resume there. None = nothing to store (bulk mode). ``keys`` None = all keys null; ``timestamps`` (epoch ms)
-    None = the producer's clock. ``values`` may be :class:`JsonValues`.
+    resume there. None = nothing to store. ``keys`` None = all keys null; ``timestamps`` (epoch ms) None = the
+    producer's clock. ``values`` may be :class:`JsonValues`. ``more_offsets`` are further positions to store with it,
+    of other partitions or of its own; an offset of None there means that what is stored is to be forgotten.
     """
 
     topic: str
@@ -166,6 +167,13 @@ class SourceBatch:
     source_offset: SourceOffset | None = None
     timestamps: list[int] | None = None
     headers: list[Headers] | None = None
+    more_offsets: Sequence[tuple[SourcePartition, SourceOffset | None]] = ()
+
+    def positions(self) -> list[tuple[SourcePartition, SourceOffset | None]]:
+        """All that is to be stored once every record is acknowledged, in this order."""
+        if self.source_partition is None or self.source_offset is None:
+            return list(self.more_offsets)
+        return [(self.source_partition, self.source_offset), *self.more_offsets]
 
     def __len__(self) -> int:
         return len(self.values)

@@ -46,7 +46,7 @@ class InFlight:
     def __init__(self) -> None:
         self._queues: dict[bytes, deque[Entry]] = {}
         self._order: dict[Entry, None] = {}  # all entries, in the order they were sent
-        self._committable: dict[bytes, tuple[SourcePartition, SourceOffset]] = {}
+        self._committable: dict[bytes, tuple[SourcePartition, SourceOffset | None]] = {}
         self.size = 0
         """Bytes, as batches tell them."""
         self.records = 0
@@ -60,7 +60,7 @@ class InFlight:
 
     def add(self, entry: Entry) -> None:
         """Note a batch that was just sent."""
-        self._queues.setdefault(_key(entry.batch), deque()).append(entry)
+        self._queues.setdefault(_key(entry.batch.source_partition), deque()).append(entry)
         self._order[entry] = None
         self.size += entry.size
         self.records += entry.records()
@@ -75,27 +75,26 @@ class InFlight:
     def settle(self) -> list[Entry]:
         """Take out what is acknowledged with everything before it. What has failed stays, whenever it did."""
         settled = []
-        for key, queue in self._queues.items():
+        for queue in self._queues.values():
             while queue and queue[0].acknowledged():
                 entry = queue.popleft()
                 del self._order[entry]
                 self.size -= entry.size
                 self.records -= entry.records()
-                batch = entry.batch
-                if batch.source_partition is not None and batch.source_offset is not None:
-                    self._committable[key] = (batch.source_partition, batch.source_offset)
+                for partition, offset in entry.batch.positions():
+                    self._committable[_key(partition)] = (partition, offset)
                 settled.append(entry)
         return settled
 
-    def take_committable(self) -> dict[bytes, tuple[SourcePartition, SourceOffset]]:
+    def take_committable(self) -> dict[bytes, tuple[SourcePartition, SourceOffset | None]]:
         """Positions that were not taken before; give them back by :meth:`give_back` when storing fails."""
         taken, self._committable = self._committable, {}
         return taken
 
-    def give_back(self, positions: dict[bytes, tuple[SourcePartition, SourceOffset]]) -> None:
+    def give_back(self, positions: dict[bytes, tuple[SourcePartition, SourceOffset | None]]) -> None:
         """What could not be stored; newer positions win."""
         self._committable = {**positions, **self._committable}
 
 
-def _key(batch: SourceBatch) -> bytes:
-    return b"" if batch.source_partition is None else orjson.dumps(dict(batch.source_partition))
+def _key(partition: SourcePartition | None) -> bytes:
+    return b"" if partition is None else orjson.dumps(dict(partition))

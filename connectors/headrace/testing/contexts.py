@@ -34,9 +34,13 @@ class Offsets:
         found = [self._stored.get(orjson.dumps(dict(partition))) for partition in partitions]
         return [None if value is None else orjson.loads(value) for value in found]
 
-    def set(self, partition: SourcePartition, offset: SourceOffset) -> None:
-        """Store a position, as a worker does after the records are acknowledged."""
-        self._stored[orjson.dumps(dict(partition))] = orjson.dumps(dict(offset))
+    def set(self, partition: SourcePartition, offset: SourceOffset | None) -> None:
+        """Store a position, as a worker does after the records are acknowledged; None forgets it."""
+        key = orjson.dumps(dict(partition))
+        if offset is None:
+            self._stored.pop(key, None)
+        else:
+            self._stored[key] = orjson.dumps(dict(offset))
 
     def copy(self) -> Offsets:
         """The same positions; later changes of one do not show in the other."""

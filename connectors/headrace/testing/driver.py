@@ -76,8 +76,8 @@ class SourceDriver:
 
     def store(self, batch: SourceBatch) -> None:
         """Every record of ``batch`` is in Kafka: its position is stored, and the task is told."""
-        if batch.source_partition is not None and batch.source_offset is not None:
-            self.offsets.set(batch.source_partition, batch.source_offset)
+        for partition, offset in batch.positions():
+            self.offsets.set(partition, offset)
         self.task.acknowledged(batch)
 
     def drain(self, timeout: float = 20.0) -> list[SourceBatch]:

@@ -153,16 +153,16 @@ class SourceConformance:
         batches = self.drain(start(None))
         offsets = Offsets()
         for count, batch in enumerate(batches, 1):
-            if batch.source_partition is not None and batch.source_offset is not None:
-                offsets.set(batch.source_partition, batch.source_offset)
+            for position in batch.positions():
+                offsets.set(*position)
             rest = self.drain(start(offsets.copy()))
             assert expected - set(self.identities(batches[:count])) <= set(self.identities(rest))
 
     def test_a_restart_at_the_end_reads_nothing_again(self, start: Callable[[Offsets | None], SourceTask]) -> None:
         offsets = Offsets()
         for batch in self.drain(start(None)):
-            if batch.source_partition is not None and batch.source_offset is not None:
-                offsets.set(batch.source_partition, batch.source_offset)
+            for position in batch.positions():
+                offsets.set(*position)
 
         assert self.identities(self.drain(start(offsets))) == []
 

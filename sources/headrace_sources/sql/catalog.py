@@ -17,10 +17,12 @@ from headrace_sources.sql.dialects.generic import TableName
 from headrace_sources.sql.pages import Paging
 from headrace_sources.sql.queries import Cursor, Relation, in_order, without_cursor
 from headrace_sources.sql.query_checks import inner_text
-from headrace_sources.sql.reader import describe
 from headrace_sources.sql.rows import find_column
+from headrace_sources.sql.source import describe
 from headrace_sources.sql.tables import WantedCursor, wanted_cursor
 from headrace_sources.sql.types import INTEGERS, TIMESTAMPS, Column, Kind
+
+_PAGED_LEVELS = ("DEFAULT", "READ_COMMITTED", "READ_UNCOMMITTED")
 
 
 @dataclass(frozen=True)
@@ -110,17 +112,56 @@ def paging_of(connection: Connection, database: Database, config: SqlSourceConfi
     Isolation levels that promise one view of the data get it, by one statement.
     """
     table, cursor = target.relation.table, target.cursor
-    if table is None or config.isolation not in ("DEFAULT", "READ_COMMITTED", "READ_UNCOMMITTED"):
+    if table is None or config.isolation not in _PAGED_LEVELS:
         return Paging.NONE
     if not _is_table(connection, table):
         return Paging.NONE
     if not cursor.names:
-        return Paging.KEY if target.primary_key and database.compares_rows else Paging.NONE
+        return Paging.KEY if target.primary_key and database.pages_by(_of_key(target)) else Paging.NONE
     if _plain(_wanted_index(connection, cursor)[0]) not in map(_plain, database.index_heads(connection, table)):
         return Paging.NONE
     if cursor.incrementing and target.primary_key == (cursor.incrementing,):
         return Paging.ROWS
     return Paging.TIES if database.has_ties(connection) else Paging.NONE
+
+
+def one_reader(connection: Connection, database: Database, config: SqlSourceConfig, target: Target) -> str | None:
+    """Why no more than one connection at a time can read the table from its beginning; None = several can."""
+    table = target.relation.table
+    if table is None:
+        return "a query has no primary key to cut it by"
+    if not database.reads_in_parallel:
+        return f"headrace does not do it with {connection.dialect.name}"
+    if config.isolation not in _PAGED_LEVELS:
+        return f"{config.isolation} promises one view of the data, which several connections do not have"
+    if not target.primary_key or not _is_table(connection, table):
+        return "it has no primary key to cut it by"
+    if not database.pages_by(_of_key(target)):
+        return "its primary key is of a type by which this database cannot be read in pages"
+    if target.keys and not {*target.primary_key} <= {*target.keys}:
+        return "rows of equal record key would come in another order: the key is not the primary key"
+    if config.timestamp_initial is not None and "timestamp" in config.mode:
+        return "timestamp.initial leaves out its beginning"
+    return None
+
+
+def parallel_findings(
+    connection: Connection, database: Database, config: SqlSourceConfig, target: Target
+) -> list[Finding]:
+    """A warning when several connections are asked for and cannot be used."""
+    if config.parallelism == 1:
+        return []
+    reason = one_reader(connection, database, config, target)
+    if reason is None:
+        return []
+    text = f"{target.relation} is read by one connection at a time: {reason}"
+    hint = "leave snapshot.parallelism out, or accept it"
+    return [Finding("sql.one_reader", text, "snapshot.parallelism", hint, severity="warning")]
+
+
+def _of_key(target: Target) -> list[Column]:
+    by_name = {column.name: column for column in target.columns}
+    return [by_name[name] for name in target.primary_key]
 
 
 def _is_table(connection: Connection, table: TableName) -> bool:

@@ -8,7 +8,7 @@ from typing import ClassVar
 from sqlalchemy import Connection
 
 from headrace import ConfigError, Finding, HeadraceError, SourceConnector, TaskError
-from headrace_sources.sql.catalog import index_findings, look_at, unread_rows
+from headrace_sources.sql.catalog import index_findings, look_at, parallel_findings, unread_rows
 from headrace_sources.sql.config import JdbcSourceConfig, SqlSourceConfig
 from headrace_sources.sql.dialects import Database
 from headrace_sources.sql.dialects.generic import TableName
@@ -110,6 +110,7 @@ def _check_table(
         return
     yield from unread_rows(connection, target)
     yield from index_findings(connection, database, target)
+    yield from parallel_findings(connection, database, config, target)
     stamps = [column for column in target.columns if column.name in target.cursor.timestamps]
     if any(column.kind in LOCALS for column in stamps):
         hint = "set db.timezone to the zone that the column is written in, or use a type with a time zone"

@@ -28,6 +28,19 @@ class LoadConfig(ConfigModel):
         "tables of the task have their turn.",
         group=_LOAD,
     )
+    parallelism: int = key(
+        "snapshot.parallelism",
+        default=1,
+        ge=1,
+        le=64,
+        doc="How many connections read a large table at a time when it is read from its beginning: the first time, and "
+        "in mode `bulk` each time. The table is cut into ranges of its primary key; the last record of each key is "
+        "still the newest, and a restart goes on in the middle of each range. `connection.max.queries` bounds them, "
+        "too. For tables of PostgreSQL and MariaDB with a primary key (MariaDB: of whole numbers) that is the record "
+        "key or part of it, without `timestamp.initial`; others are read by one connection, and `headrace check` says "
+        "so.",
+        group=_LOAD,
+    )
     statement_timeout: Duration = key(
         "statement.timeout.ms",
         default=0,

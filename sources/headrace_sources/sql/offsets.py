@@ -42,13 +42,13 @@ def stored_positions(
     older = [partition_of(table, "bulk") for table in tables]
     found = reader.offsets([*partitions, *older])
     return {
-        table: _position(found[place] if found[place] is not None else found[place + len(tables)], mode)
+        table: position_of(found[place] if found[place] is not None else found[place + len(tables)], mode)
         for place, table in enumerate(tables)
     }
 
 
-def _position(offset: Mapping[str, Any] | None, mode: str) -> Position | None:
-    """None where nothing is stored that this mode can use."""
+def position_of(offset: Mapping[str, Any] | None, mode: str) -> Position | None:
+    """A stored offset; None where nothing is stored that this mode can use. Raises TaskError."""
     if offset is None:
         return None
     millis = _number(offset, "timestamp") if "timestamp" in mode else None

@@ -3,24 +3,30 @@ that could not be read then."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from headrace import Finding, SourceContext
-from headrace_sources.sql.catalog import Target, look_at, paging_of, unread_rows
+from headrace_sources.sql.catalog import Target, look_at, one_reader, paging_of, unread_rows
 from headrace_sources.sql.config import SqlSourceConfig
+from headrace_sources.sql.crew import Crew, Within
 from headrace_sources.sql.dialects.generic import TableName
 from headrace_sources.sql.gap_free import Reach
+from headrace_sources.sql.grid import Chunk, from_json
 from headrace_sources.sql.offsets import Position
-from headrace_sources.sql.reader import Source, TableReader
+from headrace_sources.sql.readers import Reader, reader_for
 from headrace_sources.sql.session import Session
+from headrace_sources.sql.snapshot import Crews
+from headrace_sources.sql.source import Source
 from headrace_sources.sql.sweeps import Sweeps
 from headrace_sources.sql.types import TypeMapping
 
 
 @dataclass(frozen=True)
 class Openings:
-    """What all tables of a task share. ``stored``: their positions; ``initial`` counts where there is none."""
+    """What all tables of a task share. ``stored``: their positions; ``initial`` counts where there is none. ``grids``:
+    what is stored of readings by the primary key."""
 
     config: SqlSourceConfig
     context: SourceContext
@@ -29,6 +35,8 @@ class Openings:
     mapping: TypeMapping
     reach: Reach
     stored: dict[TableName | None, Position | None]
+    grids: Mapping[TableName, Mapping[str, Any] | None]
+    hire: Callable[[Source, Sequence[Chunk], Within, int], Crew]
     initial: Position | None
 
     def look(self, table: TableName | None) -> tuple[Target | None, Sequence[Finding]]:
@@ -39,14 +47,16 @@ class Openings:
                 findings = [*findings, *unread_rows(connection, target)]
         return target, findings
 
-    def reader(self, target: Target) -> TableReader:
+    def reader(self, target: Target) -> Reader:
         """Of a table that was looked at; it begins at the stored position. Raises EnvironmentFault."""
         session, table = self.session, target.relation.table
         position = self.stored[table]
         with session.reading(str(target.relation)) as connection:
             paging = paging_of(connection, session.database, self.config, target)
+            alone = self.config.parallelism == 1 or one_reader(connection, session.database, self.config, target)
         # The first reading begins a transaction of its own: in this one it would be now for ever (PostgreSQL's now()).
         session.close_transaction()
+        grid = from_json(self.grids[table], target.primary_key, self.config.mode) if table is not None else None
         source = Source(
             target.relation,
             target.cursor,
@@ -58,6 +68,7 @@ class Openings:
             target.primary_key or target.keys,
             self.reach,
             paging,
-            self.sweeps.open_ledger(target, self.mapping, position is not None),
+            self.sweeps.open_ledger(target, self.mapping, position is not None or grid is not None),
         )
-        return TableReader(source, session.database, position or self.initial)
+        crews = Crews(1 if alone else self.config.parallelism, self.hire)
+        return reader_for(source, session.database, position, grid, self.initial, crews)

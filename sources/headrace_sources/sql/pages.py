@@ -59,12 +59,12 @@ class Reading:
     rows: int = 0
     remaining: int | None = field(init=False, default=None)
     """Rows still to come, about; None = nobody knows."""
-    _began: float = field(init=False)
+    began: float = field(init=False)
     _shown: float = field(init=False)
     _first: Any = field(init=False, default=None)
 
     def __post_init__(self) -> None:
-        self._began = self._shown = self.monotonic()
+        self.began = self._shown = self.monotonic()
 
     def reached(self, rows: int, first: Any, last: Any, end: Any) -> str | None:
         """A page of ``rows`` was read; the cursor's values at its ends, and that where all ends (None = unknown).
@@ -73,14 +73,17 @@ class Reading:
         """
         if self._first is None:
             self._first = first
+        return self.went(rows, share_of(self._first, last, end))
+
+    def went(self, rows: int, share: float | None) -> str | None:
+        """``rows`` more were read, with which ``share`` of all is behind us (None = unknown); as :meth:`reached`."""
         self.rows += rows
-        share = share_of(self._first, last, end)
         self.remaining = round(self.rows * (1 - share) / share) if share else None
         now = self.monotonic()
         if now - self._shown < _SHOWN:
             return None
         self._shown = now
-        seconds = now - self._began
+        seconds = now - self.began
         text = f"reading {self.subject}: {self.rows:,} rows, {self.rows / seconds:,.0f} a second"
         if share is None or self.remaining is None:
             return text

@@ -22,7 +22,7 @@ from headrace_sources.sql.dialects.generic import OpenTransaction
 from headrace_sources.sql.gap_free import Clock, Reach, blocker, fence_of
 from headrace_sources.sql.numbering import Numbering
 from headrace_sources.sql.offsets import Position
-from headrace_sources.sql.queries import LARGEST_ID, Bounds, Cursor, Relation, greatest_id, has_more_than
+from headrace_sources.sql.queries import LARGEST_ID, Bounds, Cursor, Relation, greatest, greatest_id, has_more_than
 from headrace_sources.sql.sent_memory import Entry, SentMemory
 from headrace_sources.sql.timestamps import TimestampCodec
 from headrace_sources.sql.watermark import BEGINNING, Place, Watermark
@@ -163,6 +163,42 @@ class Progress:
             return None
         self._began = True
         return bounds
+
+    def outset(self, connection: Connection) -> tuple[Bounds, Position] | None:
+        """As :meth:`begin`, for reading everything in another order than the cursor's: what that is, and the position
+        to go on from afterwards. It lies before all that is committed from now on, whoever writes it.
+
+        None: call again soon (:attr:`settling`), or there is nothing to read, or there is no such position, because of
+        a transaction that may write anywhere.
+        """
+        places = self._places
+        bounds = self.begin(connection)
+        if bounds is None or places is None:
+            return None
+        stream = self.database.stream(connection, greatest(self.relation, self.cursor, bounds))
+        try:
+            found = stream.fetchmany(1)
+        finally:
+            stream.close()
+        if not found:
+            return None
+        try:
+            if places.codec is None:
+                top: Place = (int(found[0][0]),)
+                bounds = replace(bounds, up_to_id=top[0])
+            else:
+                # Rows that share the last timestamp are read again where an id orders them.
+                top = (places.codec.resume(found[0][0]), LARGEST_ID if places.incrementing < 0 else _SMALLEST_ID)
+            low = self._watermark.after(top)
+            return None if low == BEGINNING else (bounds, places.position(low))
+        except (ValueError, ArithmeticError):
+            return None  # whoever reads in the cursor's order meets the row, and says what is wrong with it
+
+    def everything(self, connection: Connection) -> Bounds:
+        """All rows that may be read now, from the first on."""
+        assert self._places is not None
+        codec = self._places.codec
+        return Bounds() if codec is None else Bounds(before=codec.bound(self.database.now(connection) - self.delay))
 
     def _ids(self, connection: Connection) -> Bounds | None:
         mark = self._watermark

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from sqlalchemy import (
@@ -89,6 +89,18 @@ class Bounds:
     """Without a cursor: columns of the primary key, by which pages follow each other."""
     after_key: tuple[Any, ...] = ()
     """Values of :attr:`key`, exclusive; empty = no bound."""
+    above: Any = None
+    """Of the key's first column, exclusive."""
+    up_to: Any = None
+    """Of the key's first column, inclusive."""
+    row_values: bool = True
+    """Whether to write ``(a, b) > (1, 2)``, where an index is used for it."""
+    within: tuple[Cursor, Bounds] | None = None
+    """Only rows within these bounds of a cursor, though they are read in the key's order."""
+
+    def behind_key(self, values: tuple[Any, ...]) -> Bounds:
+        """What is left behind the row with these values of :attr:`key`."""
+        return replace(self, after_key=values)
 
 
 def statement(
@@ -119,11 +131,28 @@ def _by_key(relation: Relation, bounds: Bounds, page: int | None) -> Select[Any]
     if page is None:
         return query
     columns = [relation.column(name) for name in bounds.key]
+    # Values without a type, so that the database takes each for one of its column's.
+    if bounds.above is not None and not bounds.after_key:
+        query = query.where(columns[0] > literal(bounds.above, NullType()))
+    if bounds.up_to is not None:
+        query = query.where(columns[0] <= literal(bounds.up_to, NullType()))
     if bounds.after_key:
-        # Without a type, so that the database takes each value for one of its column's.
         values = [literal(value, NullType()) for value in bounds.after_key]
-        query = query.where(tuple_(*columns) > tuple_(*values) if len(columns) > 1 else columns[0] > values[0])
+        if len(columns) == 1 or not bounds.row_values:
+            query = query.where(*_behind(columns, values))
+        else:
+            query = query.where(tuple_(*columns) > tuple_(*values))
+    if bounds.within is not None:
+        query = query.where(*_conditions(relation, *bounds.within))
     return query.order_by(*columns).limit(page)
+
+
+def _behind(columns: Sequence[ColumnElement[Any]], last: Sequence[Any]) -> list[ColumnElement[bool]]:
+    """Written out: not every database uses an index for (a, b) > (x, y). The first condition is for it, too."""
+    if len(columns) == 1:
+        return [columns[0] > last[0]]
+    ways = [and_(*_equal(columns, last, place), columns[place] > last[place]) for place in range(len(columns))]
+    return [columns[0] >= last[0], or_(*ways)]
 
 
 def greatest_id(connection: Connection, relation: Relation, cursor: Cursor) -> int | None:
@@ -133,11 +162,24 @@ def greatest_id(connection: Connection, relation: Relation, cursor: Cursor) -> i
     return None if found is None else int(found)
 
 
+def greatest(relation: Relation, cursor: Cursor, bounds: Bounds) -> Select[Any]:
+    """The greatest timestamp within ``bounds``, or without timestamps the greatest id; no row when there is none."""
+    value = relation.coalesced(cursor.timestamps) if cursor.timestamps else relation.column(cursor.incrementing)
+    query: Select[Any] = select(value).select_from(relation.clause()).where(*_conditions(relation, cursor, bounds))
+    return query.order_by(value.desc()).limit(1)
+
+
+def ends(relation: Relation, name: str) -> Select[Any]:
+    """The least and the greatest value of a column."""
+    column = relation.column(name)
+    return select(func.min(column), func.max(column)).select_from(relation.clause())
+
+
 def has_more_than(connection: Connection, relation: Relation, cursor: Cursor, bounds: Bounds, rows: int) -> bool:
     """Whether there are more rows within ``bounds``; looks at no more than it needs to tell."""
-    found: Select[Any] = (
-        select(literal_column("1")).select_from(relation.clause()).where(*_conditions(relation, cursor, bounds))
-    )
+    found: Select[Any] = select(literal_column("1")).select_from(relation.clause())
+    if cursor.names:
+        found = found.where(*_conditions(relation, cursor, bounds))
     return connection.execute(found.offset(rows).limit(1)).first() is not None
 
 
@@ -178,10 +220,8 @@ def keys_hashed(
 def _key_conditions(columns: Sequence[ColumnElement[Any]], bounds: KeyBounds) -> list[ColumnElement[bool]]:
     conditions: list[ColumnElement[bool]] = [column.is_not(None) for column in columns]
     after, up_to = bounds
-    # Written out: not every database uses an index for (a, b) > (x, y). The first condition is for it, too.
     if after is not None:
-        ways = [and_(*_equal(columns, after, place), columns[place] > after[place]) for place in range(len(columns))]
-        conditions += [columns[0] >= after[0], or_(*ways)]
+        conditions += _behind(columns, after)
     if up_to is not None:
         ways = [and_(*_equal(columns, up_to, place), columns[place] < up_to[place]) for place in range(len(columns))]
         conditions += [columns[0] <= up_to[0], or_(*ways, and_(*_equal(columns, up_to, len(columns))))]

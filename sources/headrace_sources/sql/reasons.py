@@ -19,7 +19,7 @@ class Reasons:
             self._known.pop(subject, None)
         else:
             self._known[subject] = reason
-        shown = "; ".join(self._known.values()) or None
+        shown = "; ".join(dict.fromkeys(self._known.values())) or None
         if shown != self._shown:
             self._shown = shown
             self._explain(shown)

@@ -1,15 +1,15 @@
 """The SQL source's task: which table is due, and a batch of it.
 
-A table's turn is one page of it, read to its end on the task's one connection; then the table goes first that has been
-due for the longest time, so that a large table holds up the others for no longer than a page takes. ``tasks.max`` is
-what reads several tables at once. Between turns no transaction is open.
+A table's turn is one page of it, read to its end on the task's connection; then the table goes first that has been due
+for the longest time, so that a large table holds up the others for no longer than a page takes. What cannot be read in
+pages is read aside, on a second connection, and what several connections read at a time by a crew: a turn of those is
+one batch. ``tasks.max`` is what reads several tables at once. Between turns no transaction is open but theirs.
 """
 
 from __future__ import annotations
 
 import json
-import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import ClassVar
@@ -25,27 +25,33 @@ from headrace import (
     SourceTask,
     Wait,
 )
+from headrace_sources.sql.canceller import Canceller
 from headrace_sources.sql.catalog import Target
 from headrace_sources.sql.config import JdbcSourceConfig, SqlSourceConfig
 from headrace_sources.sql.config_rules import is_duration
+from headrace_sources.sql.crew import Crew, Within
 from headrace_sources.sql.dialects.generic import TableName
 from headrace_sources.sql.faults import OF_ONE_TABLE
 from headrace_sources.sql.gap_free import reach_of
+from headrace_sources.sql.grid import Chunk
 from headrace_sources.sql.offsets import Position, stored_positions
 from headrace_sources.sql.openings import Openings
-from headrace_sources.sql.reader import TableReader
+from headrace_sources.sql.pages import Paging
+from headrace_sources.sql.readers import Reader, stored_grids
 from headrace_sources.sql.reasons import Reasons
+from headrace_sources.sql.restraint import SUBJECTS, Held, Restraint
 from headrace_sources.sql.session import Session
+from headrace_sources.sql.source import Source
 from headrace_sources.sql.sweeps import Sweeps
 from headrace_sources.sql.tables import wanted_tables
 from headrace_sources.sql.timestamps import from_json
 from headrace_sources.sql.types import TypeMapping
 from headrace_sources.sql.zones import find_zone
 
-_QUEUE = 0.05
-"""Seconds between two looks whether the database may be asked."""
-_LAG = 1.0
-"""Seconds between two looks whether a replica has caught up."""
+_ADMISSION = 0.05
+"""Seconds between two looks whether the database may be asked, before the task has started."""
+_GATHER = 0.05
+"""Seconds that a poll waits for a batch that others are reading."""
 _SOON = timedelta(milliseconds=100)
 _ASIDE = timedelta(seconds=30)
 """Until a table that cannot be read is tried again."""
@@ -58,10 +64,21 @@ class _Turn:
     """A table and when it is due. ``reader`` None: it could not be read when the task started."""
 
     table: TableName | None
-    reader: TableReader | None
+    reader: Reader | None
     due: datetime
     trouble: HeadraceError | None = None
     """Why it is left out for now."""
+
+    @property
+    def lengthy(self) -> bool:
+        """Whether others would wait for its end, were it read on the connection that they need."""
+        reader = self.reader
+        return reader is not None and reader.source.paging is Paging.NONE and (reader.long or reader.open)
+
+    @property
+    def by_crew(self) -> bool:
+        """Whether others read it now."""
+        return self.reader is not None and self.reader.snapshot is not None
 
 
 class SqlSourceTask(SourceTask):
@@ -71,9 +88,11 @@ class SqlSourceTask(SourceTask):
 
     def __init__(self) -> None:
         self._session: Session | None = None
+        self._second: Session | None = None  # where there are others to be held up
         self._canceller: Canceller | None = None
         self._turns: list[_Turn] = []
-        self._current: _Turn | None = None
+        self._current: _Turn | None = None  # its result is open on the first connection
+        self._beside: _Turn | None = None  # its result is open on the second one
         self._sweeps: Sweeps | None = None
 
     def start(self, context: SourceContext) -> None:
@@ -83,11 +102,13 @@ class SqlSourceTask(SourceTask):
         self._config = config = self.config_model.parse(context.properties)
         schedule = context.schedule(config.poll_interval)
         self.stop()  # an earlier try may have got half way
+        self._restraint = Restraint(config, context.where)
         self._session = session = Session(config, context.where, str(context.task))
-        self._canceller = Canceller(context.stop_event, session)
+        self._second = Session(config, context.where, str(context.task))
+        self._canceller = Canceller(context.stop_event, session, self._second)
         self._canceller.start()
-        while not self._admitted(session):
-            if context.stop_event.wait(_QUEUE):
+        while self._explained(self._restraint.admits(session)):
+            if context.stop_event.wait(_ADMISSION):
                 raise RetriableError("told to stop while others asked the database", code="sql.stopped")
         tables: Sequence[TableName | None] = [None]
         with session.reading("the database") as connection:
@@ -108,6 +129,8 @@ class SqlSourceTask(SourceTask):
             TypeMapping(config.numeric, config.granularity, zone, config.temporal == "text"),
             reach,
             stored_positions(context.offset_reader, tables, config.mode),
+            stored_grids(context.offset_reader, tables),
+            self._hire,
             _initial(config, now),
         )
         self._schedule: Schedule = schedule
@@ -116,6 +139,9 @@ class SqlSourceTask(SourceTask):
         targets, troubles = self._look(tables)
         readers = {table: self._openings.reader(target) for table, target in targets.items()}
         self._turns = [_Turn(table, readers.get(table), first) for table in tables]
+        for turn in self._turns:
+            if turn.reader is not None and turn.reader.more:
+                turn.due = datetime.now(UTC)  # it was interrupted
         for turn in self._turns:
             if turn.table in troubles and not self._set_aside(turn, troubles[turn.table]):
                 raise troubles[turn.table]
@@ -162,29 +188,92 @@ class SqlSourceTask(SourceTask):
         where = f"{finding.hint} ({self._context.where(finding.key)})"
         return Finding(finding.code, finding.message, finding.key, where)
 
+    def _hire(self, source: Source, chunks: Sequence[Chunk], within: Within, threads: int) -> Crew:
+        where, task = self._context.where, self._context.task
+        sessions = [Session(self._config, where, f"{task}/{number}") for number in range(1, threads + 1)]
+        return Crew(source, chunks, sessions, within, self._restraint.holds_back)
+
     def poll(self) -> SourceBatch | Wait:
         """One batch of the table whose turn it is. Raises RetriableError, ConfigError, EnvironmentFault, TaskError."""
-        session = self._session
-        assert session is not None
         assert self._sweeps is not None
         if self._context.stop_event.is_set():
             return Wait(0.0)
-        turn = self._current or min(self._turns, key=lambda turn: turn.due)
-        if self._current is None:
+        turn = self._next()
+        busy = self._current is not None or next(self._underway(), None) is not None
+        if not busy:
             # Never beside an open result: what is gone now may still be in it, and would follow its own tombstone.
             rows_wait = turn.due <= datetime.now(UTC)
-            step = self._sweeps.step(rows_wait, lambda: self._hold_back(session))
+            step = self._sweeps.step(rows_wait, lambda: self._hold_back(self._first))
             if step is not None:
                 return step
         due = min(filter(None, (turn.due, self._sweeps.due)))
-        if self._current is None and (wait := (due - datetime.now(UTC)).total_seconds()) > 0:
+        if not busy and (wait := (due - datetime.now(UTC)).total_seconds()) > 0:
             if wait > _KEEP_OPEN:
-                session.release()
+                self._release()
             return Wait(wait)
-        if self._current is not None:
+        if turn.by_crew:
+            return self._gather(turn)
+        session = self._session_of(turn)
+        if turn.reader is not None and turn.reader.open:
             session.admitted()  # it is still asking
         elif pause := self._hold_back(session):
-            return Wait(pause)
+            # Whoever is admitted goes on, or nobody would ever leave.
+            other = next(self._underway(), None)
+            if other is None:
+                return Wait(pause)
+            if other.by_crew:
+                return self._gather(other)
+            turn, session = other, self._session_of(other)
+            session.admitted()
+        return self._read(turn, session)
+
+    def _next(self) -> _Turn:
+        """Whose turn it is. The second connection has room for one."""
+        if self._current is not None:
+            return self._current
+        taken = self._beside
+        fit = (turn for turn in self._turns if taken is None or turn is taken or not self._goes_beside(turn))
+        return min(fit, key=lambda turn: turn.due)
+
+    def _underway(self) -> Iterator[_Turn]:
+        """Turns that need no admission to go on, but for the one on the first connection."""
+        if self._beside is not None:
+            yield self._beside
+        yield from (turn for turn in self._turns if turn.by_crew and turn.trouble is None)
+
+    def _goes_beside(self, turn: _Turn) -> bool:
+        return len(self._turns) > 1 and turn.lengthy
+
+    @property
+    def _first(self) -> Session:
+        assert self._session is not None
+        return self._session
+
+    def _session_of(self, turn: _Turn) -> Session:
+        assert self._second is not None
+        if turn is not self._current and (turn is self._beside or self._goes_beside(turn)):
+            return self._second
+        return self._first
+
+    def _gather(self, turn: _Turn) -> SourceBatch | Wait:
+        """A batch that a crew has read."""
+        reader = turn.reader
+        assert reader is not None
+        assert reader.snapshot is not None
+        snapshot = reader.snapshot
+        try:
+            batch = reader.gather(_GATHER)
+        except HeadraceError as error:
+            if self._passes(turn, error):
+                return Wait(0.0)
+            raise
+        self._read_again(turn)
+        waiting = snapshot.waiting if batch is None else None
+        self._reasons.set(f"crew of {reader.source.relation}", waiting.reason if waiting else None)
+        self._end_of(turn, reader)
+        return batch if batch is not None else Wait(0.0)
+
+    def _read(self, turn: _Turn, session: Session) -> SourceBatch | Wait:
         try:
             reader = turn.reader = turn.reader or self._open(turn.table)
             with session.reading(str(reader.source.relation)) as connection:
@@ -192,32 +281,57 @@ class SqlSourceTask(SourceTask):
         except BaseException as error:
             if turn.reader is not None:
                 session.give_up(turn.reader.close)
-            self._current = None
-            if self._context.stop_event.is_set() and isinstance(error, RetriableError):
-                return Wait(0.0)  # the statement was cancelled because of it
-            if isinstance(error, HeadraceError) and self._set_aside(turn, error):
+            self._put_down(session)
+            if isinstance(error, HeadraceError) and self._passes(turn, error):
                 return Wait(0.0)
             raise
+        self._put_down(session)
+        self._read_again(turn)
+        if reader.open and session is self._first:
+            self._current = turn
+        elif reader.open:
+            self._beside, turn.due = turn, datetime.now(UTC)
+        else:
+            session.close_transaction()
+            self._reasons.set(f"watermark of {reader.source.relation}", reader.progress.waits_for())
+            self._reasons.set(f"numbers of {reader.source.relation}", reader.progress.numbering.reason)
+        self._end_of(turn, reader)
+        return batch if batch is not None else Wait(0.0)
+
+    def _read_again(self, turn: _Turn) -> None:
         if turn.trouble is not None:
             turn.trouble = None
             self._reasons.set(("aside", turn.table), None)
             self._context.log.info("table is read again", table=str(turn.table))
-        if reader.open:
-            self._current = turn
-        else:
+
+    def _passes(self, turn: _Turn, error: HeadraceError) -> bool:
+        """Whether the task goes on as if there were no ``error``: it is told to stop, or the table is left out."""
+        if self._context.stop_event.is_set() and isinstance(error, RetriableError):
+            return True  # the statement was cancelled because of it
+        return self._set_aside(turn, error)
+
+    def _put_down(self, session: Session) -> None:
+        """What was open on ``session`` is dealt with."""
+        if session is self._first:
             self._current = None
-            session.close_transaction()
+        else:
+            self._beside = None
+
+    def _end_of(self, turn: _Turn, reader: Reader) -> None:
+        """When it goes on, and how far long readings are."""
+        if not reader.open:
             now = datetime.now(UTC)
             if reader.more:
                 turn.due = now
             else:
                 turn.due = now + _SOON if reader.soon else self._schedule.next_after(now)
-            self._tell(reader)
-            self._reasons.set(f"watermark of {reader.source.relation}", reader.progress.waits_for())
-            self._reasons.set(f"numbers of {reader.source.relation}", reader.progress.numbering.reason)
-        return batch if batch is not None else Wait(0.0)
+        over = not reader.open and not reader.more
+        if reader.told is not None or over:
+            self._reasons.set(f"reading {reader.source.relation}", reader.told)
+        if reader.told is not None or not reader.open:
+            self._context.remaining(sum(other.reader.remaining for other in self._turns if other.reader is not None))
 
-    def _open(self, table: TableName | None) -> TableReader:
+    def _open(self, table: TableName | None) -> Reader:
         target, findings = self._openings.look(table)
         self._judge(findings)
         assert target is not None, "without a target there is an error among the findings"
@@ -240,85 +354,51 @@ class SqlSourceTask(SourceTask):
         self._reasons.set(("aside", turn.table), text)
         return True
 
-    def _tell(self, reader: TableReader) -> None:
-        """How far long readings are."""
-        if reader.told is not None or not reader.more:
-            self._reasons.set(f"reading {reader.source.relation}", reader.told)
-        self._context.remaining(sum(turn.reader.remaining for turn in self._turns if turn.reader is not None))
-
-    def _admitted(self, session: Session) -> bool:
-        admitted = session.admitted()
-        limit = f"{self._config.max_queries} ({self._context.where('connection.max.queries')})"
-        text = f"waiting until others have asked the database: connection.max.queries is {limit}"
-        self._reasons.set("budget", None if admitted else text)
-        return admitted
+    def _explained(self, held: Held | None) -> Held | None:
+        for subject in SUBJECTS:
+            self._reasons.set(subject, held.reason if held is not None and held.subject == subject else None)
+        return held
 
     def _hold_back(self, session: Session) -> float:
         """Seconds to spare the database, before a table's turn; the status says why."""
-        if not self._admitted(session):
-            return _QUEUE
-        if self._config.max_lag is not None:
-            with session.reading("the replica's lag") as connection:
-                lag = session.database.lag(connection)
-            if lag is not None and lag * 1000 > self._config.max_lag:
-                session.close_transaction()
-                limit = f"{self._config.max_lag} ({self._context.where('replica.max.lag.ms')})"
-                text = f"the replica is {lag:.1f} s behind its primary: replica.max.lag.ms is {limit}"
-                self._reasons.set("lag", text)
-                return _LAG
-        self._reasons.set("lag", None)
-        return 0.0
+        held = self._explained(self._restraint.holds_back(session))
+        return held.seconds if held is not None else 0.0
 
     def acknowledged(self, batch: SourceBatch) -> None:
-        """Tombstones that are in Kafka are known to be."""
+        """Tombstones that are in Kafka are known to be, and a table's first reading is over when all of it is there."""
         if self._sweeps is not None:
             self._sweeps.acknowledged(batch)
+        if batch.more_offsets:
+            for turn in self._turns:
+                if turn.reader is not None:
+                    turn.reader.acknowledged(batch)
+
+    def _release(self) -> None:
+        for session in (self._session, self._second):
+            if session is not None:
+                session.release()
 
     def stop(self) -> None:
-        """Close the connection. May be called at any time."""
+        """Close the connections. May be called at any time."""
         canceller, self._canceller = self._canceller, None
         if canceller is not None:
             canceller.end()
-        session, self._session = self._session, None
-        if session is not None:
-            for turn in self._turns:
-                if turn.reader is not None:
-                    session.give_up(turn.reader.close)
-            session.release()
+        for turn in self._turns:
+            if turn.reader is not None:
+                turn.reader.stop()
+                self._first.give_up(turn.reader.close)
+        self._release()
+        self._session = self._second = None
         sweeps, self._sweeps = self._sweeps, None
         if sweeps is not None:
             sweeps.close()
-        self._turns, self._current = [], None
+        self._turns, self._current, self._beside = [], None, None
 
 
 class JdbcSourceTask(SqlSourceTask):
     """With the defaults of the JVM's JDBC source."""
 
     config_model = JdbcSourceConfig
-
-
-class Canceller(threading.Thread):
-    """Cancels the running statement when the task is told to stop: a sort of a large table may take minutes."""
-
-    _LOOK = 0.5  # seconds; there is no waiting for two events at once
-
-    def __init__(self, stop_event: threading.Event, session: Session) -> None:
-        super().__init__(name=f"{threading.current_thread().name}-cancel", daemon=True)
-        self._stop_event = stop_event
-        self._session = session
-        self._ended = threading.Event()
-
-    def run(self) -> None:
-        while not self._ended.is_set() and not self._stop_event.wait(self._LOOK):
-            pass
-        # More than once: the statement may begin a moment after the task was told to stop.
-        while not self._ended.is_set():
-            self._session.cancel()
-            self._ended.wait(self._LOOK)
-
-    def end(self) -> None:
-        """Nothing is to be cancelled any more."""
-        self._ended.set()
 
 
 def task_tables(config: SqlSourceConfig) -> list[TableName]:

@@ -72,6 +72,11 @@ class Watermark:
         """The watermark: every row up to here was read, and none will turn up there. May be stored."""
         return min(self.resume, self.oldest)
 
+    def after(self, place: Place) -> Place:
+        """What the watermark would be, had all been read up to ``place`` that is there since the last fence."""
+        read = min(place, self._place) if self._fenced else place
+        return min((read, *(item.behind for item in self._open.values())))
+
     @property
     def oldest(self) -> Place:
         """No open transaction writes up to here; :attr:`resume` where none is open."""

@@ -84,7 +84,10 @@ class Database:
     """Whether writers are served one after the other, so that nothing commits behind what was read."""
 
     compares_rows = False
-    """Whether an index on several columns finds what is behind ``(a, b) > (1, 2)``, whatever their types are."""
+    """Whether an index on several columns finds what is behind ``(a, b) > (1, 2)``."""
+
+    reads_in_parallel = False
+    """Whether several connections read one table at a time without holding each other up."""
 
     def __init__(self, zone: tzinfo) -> None:
         self.zone = zone
@@ -172,6 +175,20 @@ class Database:
     def has_ties(self, connection: Connection) -> bool:
         """Whether ``FETCH FIRST … ROWS WITH TIES`` is known."""
         return False
+
+    def pages_by(self, columns: Sequence[Column]) -> bool:
+        """Whether a key of these columns gives pages: what the driver gave, given back, finds the rows behind it in the
+        order in which the database sorts."""
+        return False
+
+    def histogram(self, connection: Connection, table: TableName, column: str) -> Sequence[str]:
+        """Values that divide the column's into parts of about equal size, ascending, as text that is compared with it;
+        empty when the database does not know."""
+        return ()
+
+    def estimate(self, connection: Connection, table: TableName | None, query: Query) -> int | None:
+        """About how many rows ``query`` gives, told without running it; None when the database does not tell."""
+        return None
 
     def sort_hint(self, connection: Connection, query: Select[Any]) -> str | None:
         """What to do so that ``query`` needs no sort; None when it needs none, or the database does not tell.

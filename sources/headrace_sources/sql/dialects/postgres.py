@@ -71,6 +71,14 @@ _INDEX_HEADS = f"""
     SELECT pg_get_indexdef(i.indexrelid, 1, true) FROM pg_index i
     WHERE i.indrelid = (SELECT c.oid FROM pg_class {_TABLE}) AND i.indisvalid AND i.indpred IS NULL
 """
+# Of a partitioned table the statistics of all its partitions together count.
+_HISTOGRAM = """
+    SELECT value FROM pg_stats, unnest(histogram_bounds::text::text[]) WITH ORDINALITY AS bounds (value, place)
+    WHERE schemaname = :schema AND tablename = :name AND attname = :column AND inherited = (
+        SELECT bool_or(inherited) FROM pg_stats
+        WHERE schemaname = :schema AND tablename = :name AND attname = :column
+    ) ORDER BY place
+"""
 
 _TABLES = r"""
     SELECT n.nspname, c.relname, CASE WHEN c.relispartition THEN 'PARTITION' ELSE CASE c.relkind
@@ -139,6 +147,7 @@ class Postgres(Database):
     """PostgreSQL and what speaks its protocol."""
 
     compares_rows = True
+    reads_in_parallel = True
 
     def __init__(self, zone: tzinfo, *, iso: bool, temporal: str = "fail") -> None:
         """``iso``: timestamps are wanted as ISO text in UTC, to which PostgreSQL's own text is near. ``temporal``: what
@@ -280,6 +289,17 @@ class Postgres(Database):
 
     def sort_hint(self, connection: Connection, query: Select[Any]) -> str | None:
         return postgres_explain.sort_hint(connection, query)
+
+    def estimate(self, connection: Connection, table: TableName | None, query: Query) -> int | None:
+        return postgres_explain.estimate(connection, query)
+
+    def pages_by(self, columns: Sequence[Column]) -> bool:
+        # A real that is compared with what it was printed as is not equal to it.
+        return not any(column.kind in (Kind.FLOAT32, Kind.FLOAT64) for column in columns)
+
+    def histogram(self, connection: Connection, table: TableName, column: str) -> Sequence[str]:
+        found = connection.execute(text(_HISTOGRAM), {**table._asdict(), "column": column})
+        return [value for value in found.scalars() if value is not None]
 
     def primary_key(self, connection: Connection, table: TableName) -> tuple[str, ...]:
         return tuple(connection.execute(text(_PRIMARY_KEY), table._asdict()).scalars())

@@ -1,16 +1,18 @@
-"""Whether PostgreSQL can read in a cursor's order without sorting, told by its planner.
+"""What PostgreSQL's planner tells: whether it reads in a cursor's order without sorting, and about how many rows.
 
-Sequential scans and sorts are made dear before it is asked: a plan that sorts all the same has no index to go by,
-however small the table still is.
+Of the order it is asked when sequential scans and sorts are made dear: a plan that sorts all the same has no index to
+go by, however small the table still is.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import closing
 from typing import Any
 
+import orjson
 import psycopg
-from sqlalchemy import Connection, Select
+from sqlalchemy import Connection, Select, TextClause
 
 _DEAR = "SET LOCAL enable_seqscan TO off; SET LOCAL enable_sort TO off; SET LOCAL enable_incremental_sort TO off"
 
@@ -35,6 +37,21 @@ def sort_hint(connection: Connection, query: Select[Any]) -> str | None:
     if sort is None:
         return None
     return _hint(str(sort["Sort Key"][0]), nodes, connection)
+
+
+def estimate(connection: Connection, query: Select[Any] | TextClause) -> int | None:
+    """About how many rows ``query`` gives; None for what cannot be explained. The transaction goes on."""
+    raw = connection.connection.dbapi_connection
+    assert isinstance(raw, psycopg.Connection)
+    compiled = query.compile(dialect=connection.dialect)
+    connection.exec_driver_sql("SAVEPOINT headrace_estimate")
+    try:
+        with closing(raw.cursor()) as cursor:
+            found = cursor.execute(f"EXPLAIN (FORMAT JSON) {compiled.string}".encode(), compiled.params).fetchone()
+    except psycopg.Error:  # what is wrong with it is said when it is run
+        connection.exec_driver_sql("ROLLBACK TO SAVEPOINT headrace_estimate")
+        return None
+    return int(orjson.loads(found[0])[0]["Plan"]["Plan Rows"]) if found else None
 
 
 def _hint(key: str, nodes: list[Mapping[str, Any]], connection: Connection) -> str:
