@@ -126,6 +126,7 @@ class Progress:
         self._high: Place = BEGINNING  # of all rows that were sent
         self._began = False
         self._first = 0.0
+        self._patient = self.reach.memory
         self._final: Place = BEGINNING  # rows up to here are never read again once this read has taken them
         self._taken: tuple[list[Entry], Sequence[Row], Row | None] | None = None  # what confirm() is about
         self.moved = False
@@ -153,10 +154,14 @@ class Progress:
 
     # A read.
 
-    def begin(self, connection: Connection) -> Bounds | None:
-        """What to read now, after asking the database; None = certainly nothing."""
+    def begin(self, connection: Connection, patient: int | None = None) -> Bounds | None:
+        """What to read now, after asking the database; None = certainly nothing.
+
+        ``patient``: with more rows than this a first reading is worth :attr:`settling`.
+        """
         places = self._places
         assert places is not None
+        self._patient = self.reach.memory if patient is None else patient
         bounds = self._moments(connection, places) if places.codec else self._ids(connection)
         self.memory.begin()
         if self.settling:
@@ -164,15 +169,16 @@ class Progress:
         self._began = True
         return bounds
 
-    def outset(self, connection: Connection) -> tuple[Bounds, Position] | None:
+    def outset(self, connection: Connection, rows: int) -> tuple[Bounds, Position] | None:
         """As :meth:`begin`, for reading everything in another order than the cursor's: what that is, and the position
-        to go on from afterwards. It lies before all that is committed from now on, whoever writes it.
+        to go on from afterwards. It lies before all that is committed from now on, whoever writes it. With more than
+        ``rows`` rows it is worth :attr:`settling`.
 
         None: call again soon (:attr:`settling`), or there is nothing to read, or there is no such position, because of
         a transaction that may write anywhere.
         """
         places = self._places
-        bounds = self.begin(connection)
+        bounds = self.begin(connection, rows)
         if bounds is None or places is None:
             return None
         stream = self.database.stream(connection, greatest(self.relation, self.cursor, bounds))
@@ -284,7 +290,7 @@ class Progress:
         self.settling = (
             any(place <= mark.start for place in mark.open.values())
             and now - self._first < _SETTLE
-            and has_more_than(connection, self.relation, self.cursor, bounds, self.reach.memory)
+            and has_more_than(connection, self.relation, self.cursor, bounds, self._patient)
         )
 
     def _prune(self, place: Place) -> None:

@@ -133,11 +133,11 @@ class TableReader:
     def stop(self) -> None:
         """Nothing goes on beside the task."""
 
-    def outset(self, connection: Connection) -> tuple[Bounds, Position] | None:
+    def outset(self, connection: Connection, rows: int) -> tuple[Bounds, Position] | None:
         """See :meth:`Progress.outset`. No result may be open."""
         if not self._layout.columns:
             self._look(connection)
-        return self.progress.outset(connection) if self._ready(connection) else None
+        return self.progress.outset(connection, rows) if self._ready(connection) else None
 
     def everything(self, connection: Connection) -> Bounds | None:
         """See :meth:`Progress.everything`; None when there is certainly no row."""

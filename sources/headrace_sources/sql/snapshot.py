@@ -298,7 +298,7 @@ class FirstReader:
             bounds = self._table.everything(connection)
             grid: Grid | None = self._stored
         else:
-            found = self._table.outset(connection)
+            found = self._table.outset(connection, worth(self.source, self._crews.threads))
             if found is None:
                 self._decided = not self._table.soon
                 return
@@ -309,6 +309,11 @@ class FirstReader:
         if grid is not None and bounds is not None:
             self._record = recorded(self.source, grid, stored=self._stored is not None)
             self.snapshot = Snapshot(self.source, self._record, (self.source.cursor, bounds), self._crews)
+
+
+def worth(source: Source, threads: int) -> int:
+    """With more rows than this so many connections are."""
+    return source.config.batch_rows * threads
 
 
 def plan(
@@ -323,8 +328,7 @@ def plan(
 
     ``bounds``: what is to be read (None = all). ``behind``: see :class:`Grid`.
     """
-    rows = source.config.batch_rows * threads
-    if not has_more_than(connection, source.relation, source.cursor, bounds or Bounds(), rows):
+    if not has_more_than(connection, source.relation, source.cursor, bounds or Bounds(), worth(source, threads)):
         return None
     columns = {column.name: column for column in describe(connection, database, source.relation)}
     first = columns.get(source.unique[0])

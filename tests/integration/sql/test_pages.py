@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -175,3 +176,56 @@ def test_a_large_table_in_mode_bulk_lets_a_small_one_go_first(sql: Sql, drive: D
     while "t.small" not in topics:
         topics.append(driver.batch().topic)
     assert len(topics) < 5
+
+
+@pytest.mark.parametrize("mode", [BY_ID, BY_TIME, {"mode": "bulk"}], ids=["incrementing", "timestamp", "bulk"])
+def test_what_cannot_be_read_in_pages_lets_a_small_table_go_first(sql: Sql, drive: Drive, mode: dict[str, str]) -> None:
+    sql(TABLE.format("large") + ";" + TABLE.format("small"))
+    sql(ROWS.format("large", 2_000, 1) + "; CREATE VIEW seen AS SELECT * FROM large")
+    keys = {"table_whitelist": "seen,small", "table_types": "TABLE,VIEW", "batch_max_rows": "10", **mode}
+    driver = drive(**keys, poll_interval_ms="1", validate_non_null="false")
+    rows = len(driver.batch())
+    sql(ROWS.format("small", 1, 1))
+
+    topics: list[str] = []
+    while "t.small" not in topics:
+        batch = driver.batch()
+        topics.append(batch.topic)
+        rows += len(batch) if batch.topic == "t.seen" else 0
+    assert len(topics) < 100
+    while rows < 2_000:
+        batch = driver.batch()
+        rows += len(batch) if batch.topic == "t.seen" else 0
+    assert rows == 2_000
+
+
+@pytest.mark.parametrize(
+    ("keys", "subject"),
+    [
+        ({"query": "SELECT * FROM t", "topic_prefix": "q", "mode": "bulk"}, "the query"),
+        ({"query": "SELECT * FROM t", "topic_prefix": "q", **BY_ID}, "the query"),
+        ({"table_whitelist": "t", "mode": "bulk"}, "table public.t"),
+        ({"table_whitelist": "t", "mode": "bulk", "snapshot_parallelism": "2"}, "table public.t"),
+        ({"table_whitelist": "t", "snapshot_parallelism": "2", **BY_ID}, "table public.t"),
+    ],
+    ids=["query-bulk", "query", "bulk", "bulk-by-two", "by-two"],
+)
+def test_long_readings_tell_how_far_they_are(
+    sql: Sql, drive: Drive, monkeypatch: pytest.MonkeyPatch, keys: dict[str, str], subject: str
+) -> None:
+    monkeypatch.setattr("headrace_sources.sql.pages._SHOWN", 0.0)
+    sql(TABLE.format("t"))
+    sql(ROWS.format("t", 2_000, 1) + "; ANALYZE t")
+    driver = drive(**keys, batch_max_rows="10", poll_interval_ms="1h")
+    for _ in range(50):
+        driver.batch()
+
+    said = driver.explanations.current
+    assert said is not None
+    found = re.fullmatch(rf"reading {subject}: ([\d,]+) rows, [\d,]+ a second, about ([\d,]+) to come, .+", said)
+    assert found, said
+    rows, rest = (int(number.replace(",", "")) for number in found.groups())
+    assert 300 <= rows <= 500
+    assert rows + rest == pytest.approx(2_000, rel=0.25)
+    driver.drain()
+    assert driver.explanations.current is None

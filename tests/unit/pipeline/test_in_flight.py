@@ -56,3 +56,18 @@ def test_partitions_do_not_hold_each_other_back() -> None:
     flight.add(entry(5, Fate(settled=True), partition="b"))
     assert [item.batch.source_offset for item in flight.settle()] == [{"at": 5}]
     assert flight.records == 1
+
+
+def test_further_positions_come_with_their_batch_and_none_forgets() -> None:
+    flight = InFlight()
+    first, last = Fate(settled=True), Fate()
+    flight.add(entry(1, first, partition="part"))
+    batch = SourceBatch(
+        "t", [], source_partition={"p": "part"}, more_offsets=[({"p": "table"}, {"at": 9}), ({"p": "part"}, None)]
+    )
+    flight.add(Entry(batch, [EncodedBatch("t", [b"v"])], [last]))
+    flight.settle()
+    assert list(flight.take_committable().values()) == [({"p": "part"}, {"at": 1})]
+    last.settled = True
+    flight.settle()
+    assert list(flight.take_committable().values()) == [({"p": "table"}, {"at": 9}), ({"p": "part"}, None)]

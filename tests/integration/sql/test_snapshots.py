@@ -1,0 +1,293 @@
+"""A large table is read by several connections, resumably; the last record of each key is still the newest."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import psycopg
+import pytest
+
+from headrace import RetriableError, SourceBatch
+from headrace.testing.contexts import Offsets
+from headrace.testing.driver import SourceDriver
+from headrace.testing.waiting import eventually
+
+Sql = Callable[..., list[Any]]
+Drive = Callable[..., SourceDriver]
+Connect = Callable[..., psycopg.Connection[Any]]
+
+TABLE = "CREATE TABLE t (id int PRIMARY KEY, at timestamptz NOT NULL DEFAULT clock_timestamp(), note text); "
+ROWS = (
+    "INSERT INTO t SELECT n, '2024-01-01'::timestamptz + n / 7 * interval '1 s', 'first' FROM generate_series(1, {}) n"
+)
+MAIN = {"protocol": "1", "table": "public.t"}
+PART = {**MAIN, "part": "snapshot"}
+MODES: dict[str, dict[str, str]] = {
+    "incrementing": {"mode": "incrementing", "incrementing_column_name": "id"},
+    "timestamp": {"mode": "timestamp", "timestamp_column_name": "at"},
+    "both": {"mode": "timestamp+incrementing", "timestamp_column_name": "at", "incrementing_column_name": "id"},
+    "bulk": {"mode": "bulk", "poll_interval_ms": "1h"},
+}
+SEVERAL = {"table_whitelist": "t", "batch_max_rows": "10", "snapshot_parallelism": "3"}
+every_mode = pytest.mark.parametrize("mode", MODES.values(), ids=MODES)
+stamped = pytest.mark.parametrize("mode", [MODES["timestamp"], MODES["both"]], ids=["timestamp", "both"])
+
+
+def stored(offsets: Offsets) -> tuple[Any, Any]:
+    """The table's position, and that of the snapshot."""
+    main, part = offsets.offsets([MAIN, PART])
+    return main, part
+
+
+def some(driver: SourceDriver, count: int) -> list[SourceBatch]:
+    """Batches with rows, each stored."""
+    found = []
+    for _ in range(count):
+        found.append(driver.batch())
+        driver.store(found[-1])
+    return found
+
+
+def ids(batches: list[SourceBatch]) -> list[int]:
+    return [value["id"] for batch in batches for value in batch.values]
+
+
+def all_of(driver: SourceDriver, rows: int) -> list[int]:
+    """Drained until at least so many rows were there."""
+    found: list[int] = []
+
+    def there() -> bool:
+        """all rows are there"""
+        found.extend(ids(driver.drain()))
+        return len(found) >= rows
+
+    eventually(there, 30)
+    return found
+
+
+def readers(sql: Sql) -> set[str]:
+    names = sql("SELECT application_name FROM pg_stat_activity WHERE datname = current_database()")
+    return {name for (name,) in names if name.startswith("headrace:test-0/")}
+
+
+@every_mode
+def test_every_row_is_read_once_by_several_connections(sql: Sql, drive: Drive, mode: dict[str, str]) -> None:
+    sql(TABLE + ROWS.format(503))
+    driver = drive(**SEVERAL, **mode)
+    first = some(driver, 3)
+    assert len(readers(sql)) == 3
+
+    found = ids([*first, *driver.drain()])
+    assert sorted(found) == list(range(1, 504))
+    assert found != sorted(found)
+    eventually(lambda: not readers(sql), 20)
+    main, part = stored(driver.offsets)
+    assert part is None
+    assert (main is None) == (mode["mode"] == "bulk")
+
+
+@every_mode
+def test_a_restart_goes_on_where_each_range_was_left(sql: Sql, drive: Drive, mode: dict[str, str]) -> None:
+    sql(TABLE + ROWS.format(503))
+    driver = drive(**SEVERAL, **mode)
+    before = ids(some(driver, 20))
+    driver.stop()
+    main, part = stored(driver.offsets)
+    assert main is None
+    assert part is not None
+
+    # However many connections there are now.
+    again = drive(driver.offsets, **{**SEVERAL, "snapshot_parallelism": "1"}, **mode)
+    assert sorted(before + ids(again.drain())) == list(range(1, 504))
+    assert stored(again.offsets)[1] is None
+
+
+@stamped
+def test_what_changes_meanwhile_comes_last(sql: Sql, drive: Drive, mode: dict[str, str]) -> None:
+    sql(TABLE + ROWS.format(503))
+    driver = drive(**SEVERAL, **mode)
+    batches = some(driver, 10)
+    sql("UPDATE t SET note = 'second', at = clock_timestamp() WHERE id % 3 = 0; INSERT INTO t (id) VALUES (0), (900)")
+
+    expected = dict(sql("SELECT id, note FROM t"))
+
+    def all_there() -> bool:
+        """all rows are there as they are now"""
+        batches.extend(driver.drain())
+        return {v["id"]: v["note"] for batch in batches for v in batch.values} == expected
+
+    eventually(all_there, 20)
+    # Behind the snapshot polling sends only what has changed since.
+    assert len(ids(batches)) < 503 + 200
+
+
+@pytest.mark.parametrize("name", ["incrementing", "both"])
+def test_a_transaction_that_was_open_before_it_and_commits_after_it(
+    sql: Sql, drive: Drive, connect: Connect, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    # In mode incrementing it may have written anywhere: waited for, but not for ever.
+    monkeypatch.setattr("headrace_sources.sql.progress._SETTLE", 0.2)
+    sql(TABLE + ROWS.format(503))
+    late = connect()
+    late.execute("INSERT INTO t (id, at) VALUES (-5, now())")
+    driver = drive(**SEVERAL, **MODES[name])
+    assert sorted(all_of(driver, 503)) == list(range(1, 504))
+    late.commit()
+
+    assert -5 in all_of(driver, 1)
+
+
+def test_a_killed_snapshot_beside_an_open_transaction(sql: Sql, drive: Drive, connect: Connect) -> None:
+    sql(TABLE + ROWS.format(503))
+    late = connect()
+    late.execute("UPDATE t SET note = 'late', at = now() WHERE id = 1")
+    driver = drive(**SEVERAL, **MODES["both"])
+    batches = some(driver, 30)
+    driver.stop()
+    late.commit()
+    again = drive(driver.offsets, **SEVERAL, **MODES["both"])
+
+    def newest() -> bool:
+        """the late version is the last one"""
+        batches.extend(again.drain())
+        notes = {value["id"]: value["note"] for batch in batches for value in batch.values}
+        return bool(notes[1] == "late")
+
+    eventually(newest, 20)
+    assert set(ids(batches)) == set(range(1, 504))
+
+
+@pytest.mark.parametrize(
+    ("type_", "value"),
+    [
+        ("bigint", "n::bigint * 1000000007"),
+        ("numeric", "n / 3.0"),
+        ("uuid", "md5(n::text)::uuid"),
+        ("text", "'key ' || n"),
+        ("timestamptz", "'2024-01-01'::timestamptz + n * interval '1 us'"),
+        ("bytea", "decode(md5(n::text), 'hex')"),
+    ],
+)
+@pytest.mark.parametrize("composite", [False, True])
+def test_keys_of_many_types(sql: Sql, drive: Drive, type_: str, value: str, composite: bool) -> None:
+    sql(f"CREATE TABLE t (k {type_}, part int, id int, PRIMARY KEY ({'k, part' if composite else 'k'}))")
+    sql(f"INSERT INTO t SELECT {value}, n % 3, n FROM generate_series(1, 303) n; ANALYZE t")
+    driver = drive(**SEVERAL, mode="bulk", poll_interval_ms="1h")
+    first = some(driver, 12)
+    assert len(readers(sql)) == 3
+    driver.stop()
+
+    again = drive(driver.offsets, **SEVERAL, mode="bulk", poll_interval_ms="1h")
+    assert sorted(ids([*first, *again.drain()])) == list(range(1, 304))
+
+
+def test_a_position_of_the_jvms_connector_needs_no_snapshot(sql: Sql, drive: Drive) -> None:
+    sql(TABLE + ROWS.format(503))
+    offsets = Offsets()
+    offsets.set(MAIN, {"incrementing": 400})
+    driver = drive(offsets, **SEVERAL, **MODES["incrementing"])
+    assert ids(driver.drain()) == list(range(401, 504))
+    assert stored(offsets) == ({"incrementing": 503}, None)
+
+
+def test_what_another_mode_has_left_is_not_continued(sql: Sql, drive: Drive) -> None:
+    sql(TABLE + ROWS.format(503))
+    driver = drive(**SEVERAL, **MODES["bulk"])
+    some(driver, 5)
+    driver.stop()
+
+    again = drive(driver.offsets, **SEVERAL, **MODES["incrementing"])
+    assert sorted(ids(again.drain())) == list(range(1, 504))
+
+
+def test_mode_bulk_by_one_connection_goes_on_after_a_restart(sql: Sql, drive: Drive) -> None:
+    sql(TABLE + ROWS.format(203))
+    one = {"table_whitelist": "t", "batch_max_rows": "10", "mode": "bulk", "poll_interval_ms": "1h"}
+    driver = drive(**one)
+    before = ids(some(driver, 8))
+    driver.stop()
+
+    again = drive(driver.offsets, **one)
+    assert before + ids(again.drain()) == list(range(1, 204))
+    again.stop()
+    assert stored(driver.offsets) == (None, None)
+    # The next turn is a whole one.
+    assert ids(drive(driver.offsets, **one).drain()) == list(range(1, 204))
+
+
+def test_a_table_that_is_small_is_read_by_one_connection(sql: Sql, drive: Drive) -> None:
+    sql(TABLE + ROWS.format(25))
+    driver = drive(**SEVERAL, **MODES["incrementing"])
+    assert ids(driver.drain()) == list(range(1, 26))
+    assert stored(driver.offsets) == ({"incrementing": 25}, None)
+
+
+def test_a_column_that_comes_in_the_middle(sql: Sql, drive: Drive) -> None:
+    sql(TABLE + ROWS.format(503))
+    driver = drive(**SEVERAL, **MODES["both"])
+    batches = some(driver, 3)
+    sql("ALTER TABLE t ADD COLUMN more text DEFAULT 'new'")
+    batches += driver.drain()
+
+    assert set(ids(batches)) == set(range(1, 504))
+    assert batches[-2].values[0]["more"] == "new"
+
+
+def test_other_tables_have_their_turns_beside_a_crew(sql: Sql, drive: Drive) -> None:
+    sql(TABLE + ROWS.format(3_000))
+    sql("CREATE TABLE small (id int PRIMARY KEY, at timestamptz NOT NULL DEFAULT now()); INSERT INTO small VALUES (1)")
+    keys = {**SEVERAL, "table_whitelist": "t,small", **MODES["incrementing"]}
+    driver = drive(**keys, connection_max_queries="3", query_target_ms="10")
+    topics: list[str] = []
+    while "t.small" not in topics:
+        batch = driver.batch()
+        driver.store(batch)
+        topics.append(batch.topic)
+    assert len(topics) < 100
+    assert sum(len(batch) for batch in driver.drain()) + 10 * (len(topics) - 1) >= 3_000
+
+
+def test_the_budget_holds_for_a_crew(sql: Sql, drive: Drive) -> None:
+    sql(TABLE + ROWS.format(503))
+    driver = drive(**SEVERAL, connection_max_queries="1", **MODES["incrementing"])
+    most = 0
+    done = threading.Event()
+    counting = (
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() "
+        "AND application_name LIKE 'headrace:%' AND xact_start IS NOT NULL"
+    )
+
+    def watch() -> None:
+        nonlocal most
+        while not done.wait(0.005):
+            most = max(most, sql(counting)[0][0])
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    found = all_of(driver, 503)
+    done.set()
+    watcher.join()
+    assert sorted(found) == list(range(1, 504))
+    assert most == 1
+
+
+def test_a_lost_connection_of_a_crew(sql: Sql, drive: Drive) -> None:
+    sql(TABLE + ROWS.format(503))
+    driver = drive(**SEVERAL, **MODES["incrementing"])
+    batches = some(driver, 3)
+    sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name LIKE 'headrace:test-0/%'")
+    tried = 0
+
+    def drained() -> bool:
+        """all is read"""
+        nonlocal tried
+        try:
+            batches.extend(driver.drain())
+        except RetriableError:
+            tried += 1
+        return set(ids(batches)) == set(range(1, 504))
+
+    eventually(drained, 20)
+    assert tried > 0

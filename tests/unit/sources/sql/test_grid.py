@@ -1,0 +1,164 @@
+"""A grid survives its storage, covers the table whatever the cuts are, and says what is left."""
+
+from __future__ import annotations
+
+import string
+from datetime import UTC, date, datetime, time, timedelta
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from headrace import SourceBatch
+from headrace_sources.sql.cuts import even, quantiles
+from headrace_sources.sql.grid import Chunk, Grid, Record, cut_at, from_json
+
+VALUES: st.SearchStrategy[Any] = st.one_of(
+    st.integers(-(2**63), 2**63 - 1),
+    st.text(),
+    st.decimals(allow_nan=False, allow_infinity=False),
+    st.datetimes(timezones=st.just(UTC)),
+    st.datetimes(),
+    st.dates(),
+    st.times(),
+    st.binary(),
+)
+CHUNKS = st.lists(
+    st.builds(Chunk, st.none() | VALUES, st.none() | VALUES, st.just(()) | st.tuples(VALUES, VALUES)),
+    min_size=1,
+    max_size=5,
+)
+POSITION = {"timestamp": 1714564800123, "timestamp_nanos": 123456000, "incrementing": 7}
+
+
+@given(CHUNKS)
+def test_what_is_stored_is_read_as_it_was(chunks: list[Chunk]) -> None:
+    grid = Grid(("a", "b"), chunks, "timestamp", POSITION)
+    offset = grid.to_json()
+
+    assert offset is not None
+    # As Kafka Connect has it.
+    assert all(value is None or isinstance(value, str | int) for value in offset.values())
+    assert from_json(offset, ["a", "b"], "timestamp") == grid
+
+
+@pytest.mark.parametrize("value", [1.5, timedelta(1), [1], {}])
+def test_what_cannot_be_stored_exactly_is_not_stored(value: Any) -> None:
+    assert Grid(("a",), [Chunk(after=(value,))], "bulk").to_json() is None
+
+
+def test_numbers_beyond_64_bits() -> None:
+    grid = Grid(("a",), [Chunk(after=(2**64,))], "bulk")
+    found = from_json(grid.to_json(), ["a"], "bulk")
+    assert found is not None
+    assert found.chunks[0].after == (Decimal(2**64),)
+
+
+@pytest.mark.parametrize(
+    ("changes", "key", "mode"),
+    [
+        ({}, ["b"], "timestamp"),
+        ({}, ["a", "b"], "timestamp"),
+        ({}, ["a"], "incrementing"),
+        ({"chunks": "["}, ["a"], "timestamp"),
+        ({"chunks": "[[1]]"}, ["a"], "timestamp"),
+        ({"chunks": "[[null,null,[1,2]]]"}, ["a"], "timestamp"),
+        ({"chunks": '[[null,null,[{"what":"?"}]]]'}, ["a"], "timestamp"),
+        ({"behind": None}, ["a"], "timestamp"),
+        ({"cut": "many"}, ["a"], "timestamp"),
+        ({"key": None}, ["a"], "timestamp"),
+    ],
+)
+def test_what_is_not_understood_is_not_continued(changes: dict[str, Any], key: list[str], mode: str) -> None:
+    offset = cut_at(("a",), [1, 2], "timestamp", POSITION).to_json()
+    assert offset is not None
+    assert from_json({**offset, **changes}, key, mode) is None
+
+
+@given(st.lists(st.integers(0, 50)), st.integers(0, 50))
+def test_every_value_is_in_a_chunk_whatever_the_cuts_are(cuts: list[int], value: int) -> None:
+    chunks = cut_at(("a",), cuts, "bulk").chunks
+    there = [
+        chunk
+        for chunk in chunks
+        if (chunk.above is None or value > chunk.above) and (chunk.up_to is None or value <= chunk.up_to)
+    ]
+    assert there
+    if cuts == sorted(set(cuts)):
+        assert len(there) == 1
+
+
+def test_how_much_is_read() -> None:
+    grid = cut_at(("a",), [100, 200, 300], "bulk")
+    assert grid.share() == 0
+    grid.reached(grid.chunks[1], (150,), done=False)
+    assert grid.share() == pytest.approx(1 / 8)
+    grid.reached(grid.chunks[0], (), done=True)
+    assert grid.share() == pytest.approx(3 / 8)
+    assert len(grid.chunks) == 3
+    for chunk in list(grid.chunks):
+        grid.reached(chunk, (1,), done=True)
+    assert grid.share() == 1
+
+
+@given(st.integers(-(10**20), 10**20), st.integers(0, 10**6), st.integers(1, 70))
+def test_numbers_are_cut_evenly(least: int, width: int, count: int) -> None:
+    cuts = even(least, least + width, count)
+
+    assert cuts == sorted(set(cuts))
+    assert len(cuts) == min(count, width)
+    assert all(least <= cut < least + width for cut in cuts)
+
+
+@pytest.mark.parametrize("ends", [(None, None), (Decimal("1"), Decimal("NaN")), (Decimal("-Infinity"), Decimal(3))])
+def test_numbers_without_ends_are_not_cut(ends: tuple[Any, Any]) -> None:
+    assert even(*ends, 7) == []
+
+
+@given(st.sets(st.text(string.ascii_letters, max_size=3), max_size=200), st.integers(1, 70))
+def test_quantiles(values: set[str], count: int) -> None:
+    found = quantiles(sorted(values), count)
+    assert found == sorted(set(found))
+    assert len(found) <= count
+    assert set(found) <= values
+
+
+def test_what_a_reading_leaves_in_the_store() -> None:
+    part, table = {"p": "part"}, {"p": "table"}
+    grid = cut_at(("a",), [10], "timestamp", POSITION)
+    record = Record(grid, part, table, stored=False)
+    first, last = SourceBatch("t", [1]), SourceBatch("t", [2])
+    grid.reached(grid.chunks[0], (5,), done=False)
+    record.stamp(first)
+    for chunk in list(grid.chunks):
+        grid.reached(chunk, (20,), done=True)
+    record.stamp(last)
+
+    [(partition, offset)] = first.positions()
+    assert partition == part
+    assert from_json(offset, ["a"], "timestamp") is not None
+    assert last.positions() == [(table, POSITION), (part, None)]
+    # Both wait in one queue.
+    assert last.source_partition == part
+
+
+def test_a_turn_of_one_page_stores_nothing() -> None:
+    grid = cut_at(("a",), [], "bulk")
+    batch = SourceBatch("t", [1], source_partition={"table": "t"})
+    record = Record(grid, {"p": "part"}, {"table": "t"}, stored=False)
+    grid.reached(grid.chunks[0], (5,), done=True)
+    record.stamp(batch)
+
+    assert not record.stored
+    assert batch.positions() == []
+    assert batch.source_partition == {"table": "t"}
+
+
+def test_exact_values() -> None:
+    after = (1, "ä", Decimal("1.50"), datetime(2024, 5, 1, 12, 0, 0, 5, tzinfo=UTC), date(1, 1, 1), time(1), b"\0\xff")
+    key = tuple("abcdefg")
+    found = from_json(Grid(key, [Chunk(after=after)], "bulk").to_json(), key, "bulk")
+    assert found is not None
+    assert list(map(repr, found.chunks[0].after)) == list(map(repr, after))
