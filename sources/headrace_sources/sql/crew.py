@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from queue import Empty, Full, Queue
 
@@ -117,7 +118,8 @@ class Crew:
         except _Stopped:
             pass
         except BaseException as error:  # raised again on the task's thread
-            self._put(error)
+            with suppress(_Stopped):
+                self._put(error)
         finally:
             session.release()
 
@@ -134,21 +136,22 @@ class Crew:
         reader = TableReader(
             source, session.database, start=lambda: self._bounds(session, chunk, reader.reached or begun)
         )
-        while True:
-            if reader.open:
-                session.admitted()  # it is still asking
-            else:
-                self._wait(session)
-            with session.reading(str(source.relation)) as connection:
-                batch = reader.read(connection)
-            done = not reader.open and not reader.more
-            if not reader.open:
-                session.close_transaction()
-            if not self._put(Part(chunk, batch, reader.reached, done, keys.take())):
-                session.give_up(reader.close)
-                raise _Stopped
-            if done:
-                return
+        try:
+            done = False
+            while not done:
+                if reader.open:
+                    session.admitted()  # it is still asking
+                else:
+                    self._wait(session)
+                with session.reading(str(source.relation)) as connection:
+                    batch = reader.read(connection)
+                done = not reader.open and not reader.more
+                if not reader.open:
+                    session.close_transaction()
+                self._put(Part(chunk, batch, reader.reached, done, keys.take()))
+        except BaseException:
+            session.give_up(reader.close)
+            raise
 
     def _bounds(self, session: Session, chunk: Chunk, after: Key) -> Bounds:
         return Bounds(
@@ -167,12 +170,12 @@ class Crew:
                 raise _Stopped
         self.waiting = None
 
-    def _put(self, item: Part | BaseException) -> bool:
-        """Whether it was put; False when told to stop."""
+    def _put(self, item: Part | BaseException) -> None:
+        """Raises _Stopped when told to stop."""
         while not self._stopped.is_set():
             try:
                 self._queue.put(item, timeout=_LOOK)
             except Full:
                 continue
-            return True
-        return False
+            return
+        raise _Stopped
