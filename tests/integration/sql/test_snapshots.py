@@ -281,7 +281,8 @@ def test_a_lost_connection_of_a_crew(sql: Sql, drive: Drive) -> None:
     while not lost:
         sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name LIKE 'headrace:test-0/%'")
         try:
-            batches += some(driver, 5)
+            for _ in range(5):
+                batches += some(driver, 1)
         except RetriableError:
             lost += 1
 

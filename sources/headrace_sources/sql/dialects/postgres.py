@@ -143,6 +143,16 @@ _CONNECTING = (
 )
 
 
+class _ServerCursor(psycopg.ServerCursor[Any]):
+    def close(self) -> None:
+        try:
+            super().close()
+        finally:
+            # Where the server could not be told (the connection broke, the CLOSE was cancelled), the end of its
+            # transaction closes it.
+            psycopg.Cursor.close(self)
+
+
 class Postgres(Database):
     """PostgreSQL and what speaks its protocol."""
 
@@ -256,7 +266,7 @@ class Postgres(Database):
     def _stream(self, connection: Connection, query: Query, wrap: Callable[[str], str] | None = None) -> Stream:
         raw = connection.connection.dbapi_connection
         assert isinstance(raw, psycopg.Connection)
-        cursor = raw.cursor(name="headrace")  # a server-side cursor
+        cursor = _ServerCursor(raw, "headrace")
         for oid, kind in self._kinds.items():
             if oid in _LIMITED and kind in (Kind.LOCAL_TEXT, Kind.MOMENT_TEXT, Kind.TEXT):
                 cursor.adapters.register_loader(oid, TextLoader)
