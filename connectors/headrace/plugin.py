@@ -123,12 +123,25 @@ class Pending(ABC):
         """Other tasks have these now and write their records: send nothing of them any more."""
 
 
+class Linger(NamedTuple):
+    """How long a sink wants records to wait for company when few come."""
+
+    seconds: float
+    """The longest wait of the first."""
+    records: int
+    """So many need not wait for more."""
+    size: int
+    """Nor do so many bytes of values; 0 = whatever their size."""
+
+
 class SinkTask(ABC):
     """Writes to a system, a few batches at a time."""
 
     takes_json_texts: ClassVar[bool] = False
     """Whether values may come as :class:`headrace.records.JsonValues`: as they are in Kafka, not parsed, not checked
     beyond their first and last byte. False: values are always parsed."""
+    linger: Linger | None = None
+    """Looked at after ``start``. None: records are put as soon as they are read."""
 
     @abstractmethod
     def start(self, context: SinkContext) -> None:

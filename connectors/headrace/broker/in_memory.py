@@ -148,6 +148,12 @@ class InMemoryBroker:
         with self.changed:
             return dict(self.groups[group].committed) if group in self.groups else {}
 
+    def read_to(self, group: str) -> int:
+        """How many records lie before the places where the group's members read; committed or not."""
+        with self.changed:
+            owners = self.groups[group].owners if group in self.groups else {}
+            return sum(member._positions.get(place, 0) for place, member in owners.items())
+
     # Faults
 
     @property

@@ -22,6 +22,7 @@ from headrace.metrics import now_ms
 from headrace.pipeline.control import LONGEST_NAP, TaskControl
 from headrace.pipeline.dead_letters import DeadLetterQueue
 from headrace.pipeline.fault_policy import Failure, Stage
+from headrace.pipeline.gathering import Gathering
 from headrace.pipeline.stages import Stages
 from headrace.plugin import Pending, SinkContext, SinkTask
 from headrace.records import ConsumedBatch, SinkBatch, TopicPartition
@@ -87,6 +88,7 @@ class SinkPipeline:
         self._dead_letters: DeadLetterQueue | None = None
         self._positions: dict[TopicPartition, int] = {}  # durable, not committed yet
         self._lags: dict[TopicPartition, int] = {}
+        self._gathering: Gathering | None = None
         self._works: deque[_Work] = deque()  # in the order they were read
         self._most_records = MAX_RECORDS
         self._next_commit = time.monotonic() + control.flush_interval
@@ -100,6 +102,8 @@ class SinkPipeline:
         try:
             self._control.persist(self._open)
             self._control.persist(lambda: self._task.start(self._context))
+            if self._task.linger is not None:
+                self._gathering = Gathering(self._task.linger)
             if not self._control.stopping():
                 self._control.started()
             while not self._control.stopping():
@@ -125,8 +129,12 @@ class SinkPipeline:
         self._follow_pause()
         until_commit = self._next_commit - time.monotonic()
         longest = _GLANCE if self._works else LONGEST_NAP
+        if self._gathering:
+            longest = min(longest, self._gathering.left())
         consumed = self._poll(max(0.0, min(until_commit, longest)))
         self._tell_trouble(None if consumed else self._consumer.trouble())
+        if self._gathering is not None:
+            consumed = self._gathering.through(consumed)
         if consumed:
             self._take(consumed)
         # Nothing new: whatever is under way is waited for.
@@ -260,6 +268,8 @@ class SinkPipeline:
         assert self._consumer is not None
         wished = self._control.paused.is_set()
         if wished and not self._paused:
+            if self._gathering:
+                self._take(self._gathering.release())
             self._finish_works(0)
             self._consumer.pause_all()
             self._commit()
@@ -289,6 +299,8 @@ class SinkPipeline:
             self._lags.pop(topic_partition, None)
         for work in self._works:
             work.forget(partitions)
+        if self._gathering is not None:
+            self._gathering.forget(partitions)
 
     def _finish_begun(self) -> None:
         """The answers that are on their way are waited for: what they say is done need not be done again, and nothing

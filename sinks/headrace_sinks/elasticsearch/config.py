@@ -104,6 +104,18 @@ class ElasticsearchSinkConfig(TargetKeys, IndexKeys):
         doc="Most bulk requests of one task at the same time. Writes to one document keep their order.",
         group=BATCHING,
     )
+    linger: Duration = key(
+        "linger.ms",
+        default=0,
+        ge=0,
+        le=604_800_000,
+        doc="How long records wait for others, to be sent in fewer and larger requests: until there are `batch.size` "
+        "of them or `bulk.size.bytes`, but not longer than this. 0: they are sent as soon as they are read (Kafka "
+        "Connect's default: 1). Worth it only where records trickle; those that wait in Kafka already are read many "
+        "at a time anyway.",
+        group=BATCHING,
+        importance="low",
+    )
     flush_synchronously: bool = key(
         "flush.synchronously",
         default=False,
@@ -290,9 +302,7 @@ class ElasticsearchSinkConfig(TargetKeys, IndexKeys):
     kerberos: dict[str, str] = family("kerberos.", doc="Kerberos is not supported yet.", group=SECURITY)
 
     ignored_keys: ClassVar[Mapping[str, str]] = {
-        "linger.ms": "records are sent as soon as they are read; `consumer.override.fetch.max.wait.ms` and "
-        "`consumer.override.fetch.min.bytes` make larger batches",
-        "flush.timeout.ms": "nothing is held back that would have to be flushed; `read.timeout.ms` limits each request",
+        "flush.timeout.ms": "nothing is held back but by `linger.ms`; `read.timeout.ms` limits each request",
         "max.buffered.records": "nothing is buffered beyond the records of one poll",
         "max.connection.idle.time.ms": "a connection that the other side closed is replaced",
         "max.external.resource.mappings": "there is no limit",

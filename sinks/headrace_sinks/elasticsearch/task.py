@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from headrace import Pending, Rejection, RetryPolicy, SinkBatch, SinkContext, SinkTask
+from headrace import Linger, Pending, Rejection, RetryPolicy, SinkBatch, SinkContext, SinkTask
 from headrace_sinks.elasticsearch.bulk import LineEncoder
 from headrace_sinks.elasticsearch.client import Client
 from headrace_sinks.elasticsearch.cluster import require_elasticsearch
@@ -50,6 +50,8 @@ class ElasticsearchSinkTask(SinkTask):
             config, targets, indices, LineEncoder(config), self._writer, ordered, context.explain, self._judge
         )
         self._open: list[Put] = []
+        if config.linger:
+            self.linger = Linger(config.linger / 1000, config.batch_size, max(0, config.bulk_size_bytes))
         context.log.info("connected to Elasticsearch", address=self._client.address, version=version)
 
     def put(self, batches: Sequence[SinkBatch]) -> Sequence[Rejection]:

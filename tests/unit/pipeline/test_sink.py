@@ -15,7 +15,7 @@ from headrace.broker.in_memory import InMemoryConsumer
 from headrace.errors import DataError, RetriableError, TaskError
 from headrace.pipeline.dead_letters import DeadLetterQueue
 from headrace.pipeline.sink import Inlet, SinkPipeline
-from headrace.plugin import Pending, SinkContext, SinkTask
+from headrace.plugin import Linger, Pending, SinkContext, SinkTask
 from headrace.records import EncodedBatch, Rejection, SinkBatch, TopicPartition
 from headrace.states import TaskId
 from headrace.testing.contexts import make_sink_context
@@ -277,6 +277,49 @@ def test_a_few_puts_are_under_way_at_once_and_end_in_order(
     made.harness.end(thread)
     assert made.store.most_begun == 3
     assert set(made.store.begun.values()) == {0}
+
+
+def test_few_records_wait_for_enough_others(sink: Callable[..., Sink]) -> None:
+    made = sink()
+    made.task.linger = Linger(600, 10, 0)  # nobody waits so long here
+    thread = made.harness.run(made.pipeline)
+    eventually(made.harness.started.is_set)
+    for number in range(9):
+        made.send([number])
+    eventually(lambda: made.harness.broker.read_to("connect-test") == 9)
+    assert (made.committed(), made.store.puts) == (0, 0)
+    made.send([9])
+    eventually(lambda: made.committed() == 10)
+    made.harness.end(thread)
+
+
+def test_records_wait_no_longer_than_they_are_told_to(sink: Callable[..., Sink]) -> None:
+    made = sink()
+    made.task.linger = Linger(0.05, 1_000_000, 0)
+    thread = made.harness.run(made.pipeline)
+    made.send(range(10))
+    eventually(lambda: made.committed() == 10)
+    made.harness.end(thread)
+
+
+def test_what_waits_is_put_before_a_pause_and_read_again_by_others(sink: Callable[..., Sink]) -> None:
+    made = sink()
+    made.task.linger = Linger(600, 1_000_000, 0)
+    made.send(range(10))
+    thread = made.harness.run(made.pipeline)
+    eventually(lambda: made.harness.broker.read_to("connect-test") == 10)
+    assert made.store.puts == 0
+    made.harness.paused.set()
+    eventually(lambda: made.committed() == 10)
+    made.harness.paused.clear()
+    made.send(range(10, 40))
+    eventually(lambda: made.harness.broker.read_to("connect-test") == 40)
+    made.harness.end(thread)
+    assert made.committed() == 10
+    other = sink(made.harness.broker, made.store)
+    second = other.harness.run(other.pipeline)
+    eventually(lambda: other.committed() == 40)
+    other.harness.end(second)
 
 
 def test_few_records_are_asked_for_when_they_are_large(

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from headrace import EnvironmentFault, Finding, RetriableError, SinkBatch, schema
+from headrace import EnvironmentFault, Finding, Linger, RetriableError, SinkBatch, schema
 from headrace_sinks.elasticsearch import ElasticsearchSinkConnector
 from headrace_sinks.elasticsearch.config import ElasticsearchSinkConfig
 from headrace_sinks.elasticsearch.names import index_name
@@ -41,12 +41,15 @@ def test_62_defaults() -> None:
     assert (config.on_null_values, config.on_malformed_documents, config.write_method) == ("fail", "fail", "insert")
 
 
-def test_64_linger_and_flush_timeout_have_no_effect_on_purpose() -> None:
+def test_64_flush_timeout_has_no_effect_on_purpose() -> None:
     found = findings(linger_ms="200000", flush_timeout_ms="1000")
-    assert {(finding.key, finding.severity) for finding in found} == {
-        ("linger.ms", "warning"),
-        ("flush.timeout.ms", "warning"),
-    }
+    assert {(finding.key, finding.severity) for finding in found} == {("flush.timeout.ms", "warning")}
+
+
+def test_64_records_linger_as_long_as_asked_for(make_sink: Make) -> None:
+    assert make_sink().task.linger is None
+    sink = make_sink(linger_ms="250", batch_size="70", bulk_size_bytes="-1")
+    assert sink.task.linger == Linger(0.25, 70, 0)
 
 
 def test_65_user_name_without_password() -> None:
