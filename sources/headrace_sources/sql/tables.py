@@ -7,11 +7,13 @@ from dataclasses import dataclass, field
 from difflib import get_close_matches
 
 from sqlalchemy import Connection
+from sqlalchemy.exc import DBAPIError
 
 from headrace import ConfigError, Finding
 from headrace_sources.sql.config import SqlSourceConfig
 from headrace_sources.sql.dialects import Database
-from headrace_sources.sql.dialects.generic import Listed, TableName
+from headrace_sources.sql.dialects.generic import Listed, TableName, Verdict
+from headrace_sources.sql.queries import Relation, probe
 from headrace_sources.sql.table_lists import like, mapped, matches
 
 
@@ -22,7 +24,11 @@ def wanted_tables(connection: Connection, database: Database, config: SqlSourceC
     # Where databases are what others call schemas, a bare name means a table of the connection's own database.
     everywhere = not database.catalog_is_schema or config.catalog_pattern or config.schema_pattern
     home = None if everywhere or not name else name
-    chosen = _included(listed, config, name) if config.include else _listed(listed, config, name, home)
+    if config.include:
+        chosen = _included(listed, config, name)
+    else:
+        listed += _hidden(connection, database, listed, config, home)
+        chosen = _listed(listed, config, name, home)
     if clashes := list(_clashes(chosen, config)):
         raise ConfigError(findings=clashes)
     return chosen
@@ -88,6 +94,29 @@ def list_tables(connection: Connection, database: Database, config: SqlSourceCon
         for item in database.list_tables(connection, types)
         if all(like(pattern, item.table.schema or "") for pattern in schemas) and item.kind in types
     )
+
+
+def _hidden(
+    connection: Connection, database: Database, existing: Sequence[Listed], config: SqlSourceConfig, home: str | None
+) -> list[Listed]:
+    """Tables of the white list that the catalog does not show because the user may not read them.
+
+    Whoever reads them next is told which GRANT is missing. MySQL and MariaDB answer so for names that mean nothing,
+    too, when the user has no right on the whole database.
+    """
+    found = []
+    for name in config.whitelist:
+        if any(_means(name, item.table, config, home) for item in existing):
+            continue
+        schema, _, bare = name.replace('"', "").rpartition(".")
+        table = TableName(schema or home, bare)
+        try:
+            connection.execute(probe(Relation(table, quote=config.quoting == "always"))).close()
+        except DBAPIError as error:
+            connection.rollback()
+            if isinstance(error.orig, Exception) and database.verdict(error.orig) is Verdict.FORBIDDEN:
+                found.append(Listed(table, "TABLE"))
+    return found
 
 
 def _listed(existing: Sequence[Listed], config: SqlSourceConfig, database: str, home: str | None) -> list[TableName]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import psycopg
 import pytest
 from sqlalchemy import make_url
 
+from headrace import SourceBatch
 from headrace.testing.driver import SourceDriver
 from headrace.testing.waiting import eventually
 from headrace_sources.sql import SqlSourceConnector
@@ -106,3 +108,29 @@ def test_a_key_of_any_type(
 
     eventually(compared)
     assert sweep.read == (17 if kind in UNHASHED else 0)  # what the database hashes as we do need not be read
+
+
+def test_a_row_that_is_still_in_an_open_result_does_not_come_after_its_tombstone(
+    run: Callable[[str], list[Any]], drive: Callable[..., SourceDriver]
+) -> None:
+    run("CREATE TABLE t (k int PRIMARY KEY, n bigint NOT NULL UNIQUE)")
+    run("INSERT INTO t VALUES (1, 1), (2, 2), (3, 3)")
+    driver = drive(batch_max_rows="1", delete_reconcile_schedule="1h")
+    driver.drain()
+    run("UPDATE t SET n = n + 10")
+    driver.store(driver.batch())  # the first of three
+    run("DELETE FROM t WHERE k = 3")
+    [sweep] = driver.task._sweeps._sweeps  # type: ignore[attr-defined]
+    sweep.due = datetime.now(UTC)
+    came: list[tuple[Any, bool]] = []
+
+    def gone() -> bool:
+        """the tombstone came"""
+        answer = driver.poll()
+        if isinstance(answer, SourceBatch):
+            driver.store(answer)
+            came.extend((key, value is None) for key, value in zip(answer.keys or [], answer.values, strict=True))
+        return (3, True) in came
+
+    eventually(gone)
+    assert came == [(2, False), (3, False), (3, True)]

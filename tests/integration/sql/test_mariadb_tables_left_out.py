@@ -82,3 +82,47 @@ def test_a_table_that_is_lost_while_the_task_runs(
         wait_for(("t", 1), ("u", 1), ("u", 2), ("t", 2))
         assert driver.explanations.current is None
     cursor.execute(f"DROP USER {user}")
+
+
+def test_a_table_of_the_list_that_the_catalog_hides(
+    cursor: Any, mariadb_database: str, unique_name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """MariaDB does not show tables to users who may not read them."""
+    monkeypatch.setattr(task, "_ASIDE", timedelta(milliseconds=50))
+    database, user = make_url(mariadb_database).database, f"'{unique_name}'@'%'"
+    cursor.execute(f"CREATE USER {user} IDENTIFIED BY 'right'")
+    for table in ("t", "u"):
+        cursor.execute(f"CREATE TABLE {table} (id INT PRIMARY KEY)")
+        cursor.execute(f"INSERT INTO {table} VALUES (1)")
+    cursor.execute(f"GRANT SELECT ON {database}.u TO {user}")
+    url = make_url(mariadb_database).set(username=unique_name, password="right")
+    properties = {
+        "connection.url": url.render_as_string(hide_password=False),
+        "table.whitelist": "t,u",
+        "mode": "incrementing",
+        "topic.prefix": "",
+        "poll.interval.ms": "20",
+        "cursor.gap.free": "off",
+    }
+    grant = f"GRANT SELECT ON {database}.t TO {user}"
+    [finding] = [item for item in SqlSourceConnector().check(properties) if item.severity == "error"]
+    assert (finding.code, finding.hint) == ("sql.forbidden", f"run: {grant};")
+    came: list[tuple[str, int]] = []
+
+    def wait_for(*wanted: tuple[str, int]) -> None:
+        def all_came() -> bool:
+            """everything wanted came"""
+            if isinstance(batch := driver.poll(), SourceBatch):
+                driver.store(batch)
+                came.extend((batch.topic, value["id"]) for value in batch.values)
+            return came == [*wanted]
+
+        eventually(all_came)
+
+    with SourceDriver(SqlSourceConnector, properties) as driver:
+        wait_for(("u", 1))
+        assert f"run: {grant};" in (driver.explanations.current or "")
+        cursor.execute(grant)
+        wait_for(("u", 1), ("t", 1))
+        assert driver.explanations.current is None
+    cursor.execute(f"DROP USER {user}")
