@@ -219,6 +219,16 @@ def test_the_fuse_deletes_nothing_and_says_so_while_rows_go_on(sqlite: Sql, reco
     assert "delete.max.fraction 0.5" in driver.explanations.current
 
 
+def test_the_fuse_counts_only_what_is_gone(sqlite: Sql, reconciled: Drive) -> None:
+    sqlite("CREATE TABLE t (id INTEGER PRIMARY KEY)")
+    sqlite(f"INSERT INTO t VALUES {', '.join(f'({number})' for number in range(100))}")
+    driver, topic = reconciled(delete_max_fraction="0.15"), Topic()
+    settle(driver, topic, {*range(100)})
+    sqlite("DELETE FROM t WHERE id < 15")
+
+    settle(driver, topic, {*range(15, 100)})
+
+
 def test_the_fuse_forgets_when_the_rows_are_back(sqlite: Sql, reconciled: Drive) -> None:
     sqlite("CREATE TABLE t (id INTEGER PRIMARY KEY)")
     rows = ", ".join(f"({number})" for number in range(50))
