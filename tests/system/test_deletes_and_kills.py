@@ -63,9 +63,18 @@ class Life(threading.Thread):
 
 
 @pytest.mark.timeout(300)
+@pytest.mark.parametrize(("parallelism", "rounds"), [("1", ROUNDS), ("2", ROUNDS // 2)], ids=["one reader", "two"])
 def test_deletes_and_kill_9(
-    kafka: Any, database: str, make_worker: Callable[..., Any], box: Any, unique_name: str, tmp_path: Any
+    kafka: Any,
+    database: str,
+    make_worker: Callable[..., Any],
+    box: Any,
+    unique_name: str,
+    tmp_path: Any,
+    parallelism: str,
+    rounds: int,
 ) -> None:
+    """``parallelism``: of the first reading."""
     chance = random.Random(SEED)
     with box.connect(database) as connection:
         connection.execute(
@@ -75,30 +84,29 @@ def test_deletes_and_kill_9(
         connection.execute("CREATE INDEX ON lives (at, id)")
         connection.execute(f"INSERT INTO lives (id) SELECT generate_series(0, {SNAPSHOT - 1})")
     worker = make_worker(kafka.bootstrap_servers)
-    worker.write(
-        "lives",
-        {
-            "connector.class": "SqlSource",
-            "connection.url": database,
-            "table.whitelist": "lives",
-            "mode": "timestamp+incrementing",
-            "timestamp.column.name": "at",
-            "incrementing.column.name": "id",
-            "poll.interval.ms": "30",
-            "batch.max.rows": "200",
-            "topic.prefix": f"{unique_name}.",
-            "topic.creation.default": {"partitions": "3", "replication.factor": "1"},
-            "delete.detection": "reconcile",
-            "delete.reconcile.schedule": "100",
-            "delete.max.fraction": "1",
-            "delete.ledger.directory": str(tmp_path / "ledgers"),
-        },
-    )
+    source = {
+        "connector.class": "SqlSource",
+        "connection.url": database,
+        "table.whitelist": "lives",
+        "mode": "timestamp+incrementing",
+        "timestamp.column.name": "at",
+        "incrementing.column.name": "id",
+        "poll.interval.ms": "30",
+        "batch.max.rows": "200",
+        "topic.prefix": f"{unique_name}.",
+        "topic.creation.default": {"partitions": "3", "replication.factor": "1"},
+        "snapshot.parallelism": parallelism,
+        "delete.detection": "reconcile",
+        "delete.reconcile.schedule": "100",
+        "delete.max.fraction": "1",
+        "delete.ledger.directory": str(tmp_path / "ledgers"),
+    }
+    worker.write("lives", source)
     session = box.connect(database)
     session.autocommit = False
     life = Life(session, SEED)
     life.start()
-    for number in range(ROUNDS):
+    for number in range(rounds):
         worker.settings["kafka.client"] = ("confluent", "kafka-python")[number % 2]
         worker.start(wait=False)
         if number % 4:  # every fourth blow falls while it is still starting, or into the first read
@@ -113,8 +121,8 @@ def test_deletes_and_kill_9(
         # Rows of the first read, which nothing has touched since.
         connection.execute("DELETE FROM lives WHERE id >= %s AND id %% 1000 = 0", [KEYS])
         rows = table_rows(connection, "SELECT * FROM lives", key="id")
-    assert life.counts["deleted"] > 300, life.counts
-    assert life.counts["came back"] > 100, life.counts
+    assert life.counts["deleted"] > 100, life.counts
+    assert life.counts["came back"] > 50, life.counts
     broker = KafkaPythonBroker({"bootstrap.servers": kafka.bootstrap_servers})
 
     def topics() -> list[Comparison]:
