@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 from collections.abc import Callable
 from typing import Any
 
+from sqlalchemy import make_url
+
+from headrace.broker.kafka_python import KafkaPythonBroker
+from headrace.testing.exactness import topic_entries
 from headrace.testing.waiting import eventually
 
 
@@ -84,3 +89,51 @@ def test_a_worker_whose_kafka_is_away_says_so_and_stops_promptly(make_worker: Ca
     eventually(lambda: "127.0.0.1" in reason(), box.patience)
     assert worker.stop() == 0
     assert "Traceback" not in worker.log
+
+
+def test_a_table_that_may_not_be_read_is_left_out_until_the_statement_of_the_status_is_run(
+    kafka: Any, database: str, make_worker: Callable[..., Any], unique_name: str, box: Any
+) -> None:
+    """Nobody restarts anything; the other tables are read all the time."""
+    broker = KafkaPythonBroker({"bootstrap.servers": kafka.bootstrap_servers})
+    topics = {name: f"{unique_name}.{name}" for name in ("one", "two", "three")}
+
+    def keys(name: str) -> list[str]:
+        return [entry.key for entry in topic_entries(broker, topics[name])]
+
+    worker = make_worker(kafka.bootstrap_servers)
+    with box.connect(database) as connection:
+        connection.execute(f"CREATE ROLE {unique_name} LOGIN PASSWORD 'right'")
+        for name in topics:
+            connection.execute(f"CREATE TABLE {name} (id int PRIMARY KEY)")
+            connection.execute(f"INSERT INTO {name} VALUES (1)")
+        connection.execute(f"GRANT SELECT ON one, three TO {unique_name}")
+        url = make_url(database).set(username=unique_name, password="right").render_as_string(hide_password=False)
+        worker.write(
+            unique_name,
+            {
+                "connector.class": "SqlSource",
+                "connection.url": url,
+                "table.whitelist": "one,two,three",
+                "mode": "incrementing",
+                "topic.prefix": f"{unique_name}.",
+                "poll.interval.ms": "100",
+            },
+        )
+        worker.start()
+
+        def reason() -> str:
+            tasks = worker.get(f"/connectors/{unique_name}/status")["tasks"]
+            return (tasks[0].get("reason") or "") if tasks else ""
+
+        eventually(lambda: "table public.two is left out" in reason(), box.patience)
+        eventually(lambda: (keys("one"), keys("three")) == (["1"], ["1"]), box.patience)
+        assert worker.running(unique_name)
+        assert keys("two") == []
+        found = re.search(r"run: (GRANT [^;]*);", reason())
+        assert found is not None, reason()
+        connection.execute(found[1])
+        eventually(lambda: keys("two") == ["1"], box.patience)
+        eventually(lambda: reason() == "", box.patience)
+        assert worker.stop() == 0
+        connection.execute(f"DROP OWNED BY {unique_name}; DROP ROLE {unique_name}")

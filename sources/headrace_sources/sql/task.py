@@ -54,7 +54,7 @@ _GATHER = 0.05
 """Seconds that a poll waits for a batch that others are reading."""
 _SOON = timedelta(milliseconds=100)
 _ASIDE = timedelta(seconds=30)
-"""Until a table that cannot be read is tried again."""
+"""At most, until a table that cannot be read is tried again; the first times sooner."""
 _KEEP_OPEN = 60.0
 """Seconds: a connection that is not needed for longer is closed."""
 
@@ -68,6 +68,8 @@ class _Turn:
     due: datetime
     trouble: HeadraceError | None = None
     """Why it is left out for now."""
+    tries: int = 0
+    """Since then."""
 
     @property
     def lengthy(self) -> bool:
@@ -300,7 +302,7 @@ class SqlSourceTask(SourceTask):
 
     def _read_again(self, turn: _Turn) -> None:
         if turn.trouble is not None:
-            turn.trouble = None
+            turn.trouble, turn.tries = None, 0
             self._reasons.set(("aside", turn.table), None)
             self._context.log.info("table is read again", table=str(turn.table))
 
@@ -346,11 +348,9 @@ class SqlSourceTask(SourceTask):
         if turn.trouble is None:
             self._context.log.error("table is left out", table=str(turn.table), code=error.code, reason=str(error))
         turn.trouble = error
-        turn.due = datetime.now(UTC) + _ASIDE
-        text = (
-            f"table {turn.table} is left out, the others are read: {error} It is tried again every "
-            f"{_ASIDE.total_seconds():g} s"
-        )
+        turn.due = datetime.now(UTC) + min(_ASIDE, timedelta(seconds=2**turn.tries))
+        turn.tries = min(turn.tries + 1, 10)
+        text = f"table {turn.table} is left out until it can be read, the others are read: {error}"
         self._reasons.set(("aside", turn.table), text)
         return True
 
