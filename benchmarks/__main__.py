@@ -29,6 +29,7 @@ SUITE = {
     "bad-documents": bad_documents.bad_documents,
     "sqlite-kafka": paths.sqlite_kafka,
     "sizes": paths.sizes,
+    "snapshot": paths.snapshot,
     "deletes": deletes.deletes,
     "end-to-end": worker.end_to_end,
     "tables": worker.tables,

@@ -90,6 +90,26 @@ def sizes(engines: Engines) -> list[Line]:
     return lines
 
 
+def snapshot(engines: Engines) -> list[Line]:
+    """The first reading of a table by several connections of one task beside that by one."""
+    engines.make_table("rows", engines.rows)
+    threads = (1, 2, 4)
+    found = engines.measure(
+        {
+            f"{number} connections": partial(_source, engines, "rows", CLIENTS[0], parallelism=number)
+            for number in threads
+        }
+    )
+    return [
+        line(
+            f"first reading of a table, {number} connections : 1",
+            found[f"{number} connections"],
+            found["1 connections"],
+        )
+        for number in threads[1:]
+    ]
+
+
 def noise(engines: Engines) -> list[Line]:
     """A/A: a side against itself. What differs here says nothing anywhere else."""
     engines.make_table("same", engines.rows)
@@ -154,10 +174,18 @@ def source_config(engines: Engines, name: str, tables: str, database: str) -> di
     }
 
 
-def _source(engines: Engines, table: str, client: str, database: str | None = None, rows: int | None = None) -> Side:
+def _source(
+    engines: Engines,
+    table: str,
+    client: str,
+    database: str | None = None,
+    rows: int | None = None,
+    parallelism: int = 1,
+) -> Side:
     name = engines.name()
     engines.make_topic(f"{name}.{table}")
     config = source_config(engines, name, table, database or engines.database)
+    config["snapshot.parallelism"] = str(parallelism)
     return "framework", "run", _run(engines, config, client, "source_record_write_total", rows or engines.rows)
 
 

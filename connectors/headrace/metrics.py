@@ -30,12 +30,22 @@ DESCRIPTIONS: dict[str, str] = {
     "last_record_timestamp_ms": "When the last record was read, epoch milliseconds.",
 }
 
+PART_DESCRIPTIONS: dict[str, str] = {
+    "source_position_lag_ms": "How far the stored position of a part (a table) is behind what was read of it.",
+    "source_position_lag_records": "Records of a part that were sent and that a restart would send again.",
+}
+"""Gauges of parts of what a task works on."""
+
+Parts = dict[str, dict[str, int]]
+"""Part → name → value."""
+
 
 @dataclass
 class TaskMetrics:
     """The counters of one task. Written by one thread, read by any."""
 
     values: dict[str, int] = field(default_factory=lambda: dict.fromkeys(DESCRIPTIONS, 0))
+    _parts: Parts = field(default_factory=dict)
 
     def add(self, name: str, amount: int = 1) -> None:
         """Count; ``name`` must be in the table."""
@@ -46,6 +56,14 @@ class TaskMetrics:
         if name not in self.values:
             raise KeyError(name)
         self.values[name] = value
+
+    def set_lag(self, part: str, millis: int, records: int) -> None:
+        """How far the stored position of a part is behind what was read."""
+        self._parts[part] = {"source_position_lag_ms": millis, "source_position_lag_records": records}
+
+    def parts(self) -> Parts:
+        """Gauges of parts, as they are now."""
+        return dict(self._parts)
 
     def snapshot(self) -> dict[str, int]:
         """A copy that does not change any more."""

@@ -82,6 +82,9 @@ class SourceContext(TaskContext):
     """Set when values may be given as ``JsonValues`` of this form, because nothing looks at them on their way."""
     remaining: Callable[[int], None] = lambda records: None
     """Say about how many records are known to be there and not yet read (metric ``source_record_remaining``)."""
+    lag: Callable[[str, int, int], None] = lambda part, millis, records: None
+    """Say how far the position of a part of the source (a table) is behind what was read of it: milliseconds, and the
+    records that a restart would send again (metrics ``source_position_lag_ms``, ``source_position_lag_records``)."""
 
 
 @dataclass(frozen=True)

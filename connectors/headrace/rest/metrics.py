@@ -11,7 +11,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from headrace.errors import NotFoundError
-from headrace.metrics import DESCRIPTIONS
+from headrace.metrics import DESCRIPTIONS, PART_DESCRIPTIONS
 from headrace.rest.calls import Call, resource
 from headrace.runtime.api import ConnectorStatus, WorkerApi
 from headrace.states import State
@@ -43,9 +43,14 @@ class MetricsRoutes:
         return Response(generate_latest(WorkerCollector(self._api)), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
     def json(self, _: Call) -> Response:
-        """``{"tasks": [{"connector", "task", "metrics": {name: int}}]}``."""
+        """``{"tasks": [{"connector", "task", "metrics": {name: int}, "parts": {part: {name: int}}}]}``."""
         tasks = sorted(self._api.metrics().items())
-        shown = [{"connector": task.connector, "task": task.number, "metrics": dict(values)} for task, values in tasks]
+        parts = self._api.part_metrics()
+        shown = [
+            {"connector": task.connector, "task": task.number, "metrics": dict(values)}
+            | ({"parts": parts[task]} if parts.get(task) else {})
+            for task, values in tasks
+        ]
         return JSONResponse({"tasks": shown})
 
 
@@ -58,6 +63,7 @@ class WorkerCollector(Collector):
     def collect(self) -> Iterator[Metric]:
         """``headrace_<name>{connector,task}`` and one 0/1 series per possible state (as a Prometheus state set)."""
         yield from self._counters()
+        yield from self._parts()
         yield from self._states()
 
     def _counters(self) -> Iterator[Metric]:
@@ -69,6 +75,17 @@ class WorkerCollector(Collector):
                     labels = {"connector": task.connector, "task": str(task.number)}
                     metric.add_sample(f"headrace_{name}", labels, values[name])
             yield metric
+
+    def _parts(self) -> Iterator[Metric]:
+        tasks = sorted(self._api.part_metrics().items())
+        for name, description in PART_DESCRIPTIONS.items():
+            labels = ("connector", "task", "part")
+            metric = GaugeMetricFamily(f"headrace_{name}", description, labels=labels)
+            for task, parts in tasks:
+                for part, values in sorted(parts.items()):
+                    metric.add_metric((task.connector, str(task.number), part), values[name])
+            if metric.samples:
+                yield metric
 
     def _states(self) -> Iterator[Metric]:
         connectors = GaugeMetricFamily(

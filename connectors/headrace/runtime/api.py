@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from headrace.metrics import Parts
 from headrace.states import Status, TargetState, TaskId
 
 REQUEST_TIMEOUT = 90.0
@@ -100,6 +101,10 @@ class WorkerApi(Protocol):
 
     def metrics(self) -> Mapping[TaskId, Mapping[str, int]]:
         """Counters of the running tasks, names as in ``headrace.metrics``."""
+        ...
+
+    def part_metrics(self) -> Mapping[TaskId, Parts]:
+        """Gauges of parts of what the running tasks work on."""
         ...
 
 

@@ -66,6 +66,7 @@ class TaskBuilder:
             schedule,
             form,
             lambda records: control.metrics.set("source_record_remaining", records),
+            control.metrics.set_lag,
         )
         outlet = self._outlet(task, parsed.settings)
         return SourcePipeline(parsed.plugin.cls.task_class(), source, stages, outlet, positions, control)

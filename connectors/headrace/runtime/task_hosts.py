@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import structlog
 
+from headrace.metrics import Parts
 from headrace.runtime.plan import Action, Pause, Resume, Running, Start, Stop
 from headrace.runtime.task_host import Build, Report, TaskHost
 from headrace.states import TaskId
@@ -91,6 +92,10 @@ class TaskHosts:
     def metrics(self) -> Mapping[TaskId, Mapping[str, int]]:
         """Counters of every task that is held."""
         return {task: held.host.metrics.snapshot() for task, held in list(self._held.items())}
+
+    def part_metrics(self) -> Mapping[TaskId, Parts]:
+        """Of every task that is held."""
+        return {task: held.host.metrics.parts() for task, held in list(self._held.items())}
 
     def _start(self, task: TaskId, config: Mapping[str, str], *, paused: bool) -> None:
         host = TaskHost(task, config, self._worker_id, self._build, self._report)

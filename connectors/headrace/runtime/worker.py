@@ -12,6 +12,7 @@ from headrace.backoff import RetryPolicy
 from headrace.broker.ports import Admin
 from headrace.config import nearest
 from headrace.errors import ConfigError, HeadraceError, NotFoundError, RetriableError
+from headrace.metrics import Parts
 from headrace.reference import validate_answer
 from headrace.registry import Kind, Registry
 from headrace.runtime.api import ConnectorInfo, ConnectorStatus, Health, TaskInfo
@@ -161,6 +162,9 @@ class Worker:
 
     def metrics(self) -> Mapping[TaskId, Mapping[str, int]]:
         return self._hosts.metrics()
+
+    def part_metrics(self) -> Mapping[TaskId, Parts]:
+        return self._hosts.part_metrics()
 
     def _desired(self) -> DesiredState:
         return self._reconciler.call(self._reconciler.desired)

@@ -72,6 +72,7 @@ def make_source_context(
     number: int = 0,
     json_form: JsonForm | None = None,
     remaining: Callable[[int], None] | None = None,
+    lag: Callable[[str, int, int], None] | None = None,
 ) -> SourceContext:
     """What a source task is given: nothing stored unless ``offsets`` says so, schedules as a worker makes them."""
     return SourceContext(
@@ -85,6 +86,7 @@ def make_source_context(
         schedule,
         json_form,
         remaining or (lambda records: None),
+        lag or (lambda part, millis, records: None),
     )
 
 

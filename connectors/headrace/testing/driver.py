@@ -31,6 +31,8 @@ class SourceDriver:
         """Raises what ``task_configs`` and ``start`` raise."""
         self.offsets = offsets if offsets is not None else Offsets()
         self.explanations = Explanations()
+        self.lags: dict[str, tuple[int, int]] = {}
+        """What the task said last of each part: milliseconds and records that its position is behind."""
         self._stop_event = threading.Event()
         self._came: list[SourceBatch] = []
         configuration = connector().task_configs(properties, tasks)[number]
@@ -38,7 +40,12 @@ class SourceDriver:
         try:
             self.task.start(
                 make_source_context(
-                    configuration, self.offsets, stop_event=self._stop_event, explain=self.explanations, number=number
+                    configuration,
+                    self.offsets,
+                    stop_event=self._stop_event,
+                    explain=self.explanations,
+                    number=number,
+                    lag=self._lag,
                 )
             )
         except BaseException:
@@ -50,6 +57,9 @@ class SourceDriver:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
         self.stop()
+
+    def _lag(self, part: str, millis: int, records: int) -> None:
+        self.lags[part] = (millis, records)
 
     def stop(self) -> None:
         """Stop the task. It may be asked for twice."""

@@ -73,9 +73,9 @@ class SourceConformance:
         for task in tasks:
             task.stop()
 
-    def drain(self, task: SourceTask) -> list[SourceBatch]:
-        """Every batch until there is nothing more."""
-        batches = []
+    def drain(self, task: SourceTask, found: list[SourceBatch] | None = None) -> list[SourceBatch]:
+        """Every batch until there is nothing more, added to ``found`` as it comes."""
+        batches = found if found is not None else []
         while not (isinstance(answer := task.poll(), Wait) and answer.seconds > 0):
             if not isinstance(answer, Wait):
                 batches.append(answer)
@@ -262,7 +262,7 @@ class DisturbedSourceConformance(SourceConformance):
         found, errors = [first], 0
         while errors < 10:
             try:
-                found += self.drain(task)
+                self.drain(task, found)
                 break
             except RetriableError:
                 errors += 1

@@ -386,6 +386,19 @@ class Progress:
 
     # For people.
 
+    def lag(self) -> tuple[int, int]:
+        """How far the stored position is behind what was sent: milliseconds, and the rows a restart would send again.
+
+        By an id the time is that for which an open transaction has held it back.
+        """
+        places, high, stored = self._places, self._high, self.position.timestamp
+        if places is not None and places.codec is not None and high != BEGINNING and stored is not None:
+            millis = (places.codec.to_moment(high[0]) - stored) // timedelta(milliseconds=1)
+        else:
+            found = blocker(self._watermark, self._transactions, self._since, self.monotonic())
+            millis = 0 if found is None else round(found.age * 1000)
+        return max(0, millis), len(self.memory)
+
     def waits_for(self, patience: float = 30.0) -> str | None:
         """The transaction that the stored position has waited for longer than ``patience`` seconds, in a sentence."""
         found = blocker(self._watermark, self._transactions, self._since, self.monotonic())

@@ -296,6 +296,7 @@ class SqlSourceTask(SourceTask):
         else:
             session.close_transaction()
             self._reasons.set(f"watermark of {reader.source.relation}", reader.progress.waits_for())
+            self._context.lag(str(turn.table or "query"), *reader.progress.lag())
             self._reasons.set(f"numbers of {reader.source.relation}", reader.progress.numbering.reason)
         self._end_of(turn, reader)
         return batch if batch is not None else Wait(0.0)

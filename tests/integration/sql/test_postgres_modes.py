@@ -333,3 +333,30 @@ def test_rows_dated_back_but_not_behind_the_last_one_are_read(drive: Drive, sql:
 
     sql("INSERT INTO orders (at) VALUES ('2024-05-01 12:00:01Z'), ('2024-05-01 12:00:02Z')")
     assert driver.values("id") == [2, 3]
+
+
+@pytest.mark.parametrize("how", [{**BY_ID, "mode": "incrementing"}, BY_BOTH], ids=["id", "both"])
+def test_how_far_the_position_is_behind_is_told(drive: Drive, sql: Sql, connect: Connect, how: dict[str, str]) -> None:
+    sql("INSERT INTO orders (customer) VALUES (1)")
+    late = connect()
+    driver = drive(**how)
+    driver.drain()
+    late.execute("INSERT INTO orders (customer) VALUES (2)")
+    sql("INSERT INTO orders (customer) VALUES (1)")
+
+    def behind() -> bool:
+        """the position is behind"""
+        driver.drain()
+        millis, records = driver.lags["public.orders"]
+        return millis >= 100 and records >= 1
+
+    eventually(behind, 20)
+    late.commit()
+    sql("SELECT pg_sleep(2.1); INSERT INTO orders (customer) VALUES (1)")
+
+    def caught_up() -> bool:
+        """the position has come near"""
+        driver.drain()
+        return driver.lags["public.orders"][0] < 2_500
+
+    eventually(caught_up, 20)

@@ -12,6 +12,7 @@ import pytest
 
 from headrace.config import ConfigModel, key
 from headrace.errors import ConflictError, HeadraceError, NotFoundError
+from headrace.metrics import Parts
 from headrace.plugin import SinkConnector, SourceConnector
 from headrace.registry import Kind, Plugin, Registry
 from headrace.rest import RestServer
@@ -33,6 +34,7 @@ class FakeWorker:
         self.statuses: dict[str, ConnectorStatus] = {}
         self.restarts: list[Any] = []
         self.counters: dict[TaskId, dict[str, int]] = {}
+        self.parts: dict[TaskId, Parts] = {}
         self.cluster: str | None = "kafka-1"
         self.answer_health = Health("healthy", "Worker has completed startup and is ready to handle requests.")
         self.fail: Exception | None = None
@@ -123,6 +125,9 @@ class FakeWorker:
 
     def validate(self, config: Mapping[str, str]) -> dict[str, Any]:
         return {"name": config["connector.class"], "error_count": 0, "groups": [], "configs": []}
+
+    def part_metrics(self) -> Mapping[TaskId, Parts]:
+        return self.parts
 
     def metrics(self) -> Mapping[TaskId, Mapping[str, int]]:
         return self.counters

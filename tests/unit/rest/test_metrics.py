@@ -65,3 +65,20 @@ def test_json(client: httpx.Client) -> None:
 def test_a_worker_without_tasks_has_none(client: httpx.Client) -> None:
     assert client.get("/v1/metrics").json() == {"tasks": []}
     assert client.get("/metrics").status_code == 200
+
+
+@pytest.mark.usefixtures("counted")
+def test_gauges_of_tables(worker: Any, client: httpx.Client) -> None:
+    metrics = TaskMetrics()
+    metrics.set_lag("public.orders", 1500, 7)
+    metrics.set_lag("public.orders", 2500, 9)
+    worker.parts = {TaskId("b", 1): metrics.parts(), TaskId('odd "name"', 0): {}}
+
+    families = {family.name: family for family in text_string_to_metric_families(client.get("/metrics").text)}
+    [millis] = families["headrace_source_position_lag_ms"].samples
+    [records] = families["headrace_source_position_lag_records"].samples
+    assert millis.labels == records.labels == {"connector": "b", "task": "1", "part": "public.orders"}
+    assert (millis.value, records.value) == (2500, 9)
+    first, second = client.get("/v1/metrics").json()["tasks"]
+    assert first["parts"] == {"public.orders": {"source_position_lag_ms": 2500, "source_position_lag_records": 9}}
+    assert "parts" not in second
