@@ -19,6 +19,7 @@ from headrace import ConfigError, EnvironmentFault, Finding, RetriableError
 from headrace_sinks.elasticsearch.config import ElasticsearchSinkConfig
 
 _DEAD_NODE_FIRST, _DEAD_NODE_LONGEST = 1.0, 30.0
+_WRITES = "/_tasks?actions=indices:data/write/*&filter_path=nodes.*.tasks.*.headers"
 _COMPRESSION = 3
 """gzip level: most of the gain at a third of the default level's time."""
 
@@ -63,20 +64,30 @@ class Client:
         self._lock = threading.Lock()
 
     def request(
-        self, method: str, path: str, body: bytes | None = None, media_type: str = "application/json"
+        self,
+        method: str,
+        path: str,
+        body: bytes | None = None,
+        media_type: str = "application/json",
+        *,
+        opaque_id: str = "",
     ) -> Answer:
         """Send to a node; when it cannot be reached, once to each other one. Any status is an answer.
 
+        With ``opaque_id``, by which :meth:`at_work` knows the request, it is sent to one node only: it might be done
+        there although the connection broke.
         Raises RetriableError when none answers, EnvironmentFault when a node's certificate is not trusted.
         """
         headers = HttpHeaders({"accept": _spoken("application/json", self.compatible_with)})
+        if opaque_id:
+            headers["x-opaque-id"] = opaque_id
         if body is not None:
             headers["content-type"] = _spoken(media_type, self.compatible_with)
             if self._compress:
                 headers["content-encoding"] = "gzip"
                 body = gzip.compress(body, _COMPRESSION)
         failure: TransportError | None = None
-        for _ in range(self._tries):
+        for _ in range(1 if opaque_id else self._tries):
             with self._lock:
                 node = self._pool.get()
             try:
@@ -97,6 +108,12 @@ class Client:
                 return Answer(meta.status, meta.headers, answer)
         assert failure is not None
         raise self._unreachable(failure) from failure
+
+    def at_work(self, opaque_id: str) -> bool:
+        """Whether the cluster still does what a write request with this id asked for. A request that has not arrived
+        yet is not seen; nor is any, without the privilege ``monitor``. Raises as :meth:`request` does."""
+        answer = self.request("GET", _WRITES)
+        return b'"%b"' % opaque_id.encode() in answer.body
 
     def close(self) -> None:
         """Close connections that are not in use; the others close when their answer has come."""

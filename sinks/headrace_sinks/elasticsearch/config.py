@@ -188,8 +188,8 @@ class ElasticsearchSinkConfig(TargetKeys, IndexKeys):
         default="insert",
         doc="`insert`: a record replaces the whole document. `upsert`: its fields are merged into the document, which "
         "is made when it is missing; no external version can protect that, so an old record that comes again (after "
-        "a crash) is merged again until the newer ones have come again too. `update`: as `upsert`, but a record whose "
-        "document is missing is refused.",
+        "a crash) is merged again until the newer ones have come again too; a request whose answer was lost is waited "
+        "for (privilege `monitor`). `update`: as `upsert`, but a record whose document is missing is refused.",
         group=CONVERSION,
         importance="low",
     )

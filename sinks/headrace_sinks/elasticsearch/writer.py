@@ -4,11 +4,13 @@ Requests stand in *lanes*: those of one lane go one after another, lanes go side
 the order of writes itself (external versions) each request is a lane; else all writes to a document share one.
 
 What a lane could not send stays in it: a delivery that failed goes on where it was, nothing that was answered is sent
-again.
+again. A request whose answer was lost may be at work still. Where the order of writes matters the lane waits for its
+end before it sends more: done later, it would undo what came after it (decision 92).
 """
 
 from __future__ import annotations
 
+import itertools
 import queue
 import threading
 import time
@@ -17,6 +19,7 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 from urllib.parse import quote
+from uuid import uuid4
 
 from headrace import DataError, RetriableError, RetryPolicy
 from headrace_sinks.elasticsearch.answers import FILTER, Judgement, error_of, judge_items, judge_request
@@ -47,15 +50,18 @@ class Request(NamedTuple):
     rows: Sequence[int]
     lines: Sequence[bytes]
     ids: Sequence[bytes] = ()
+    lost: str = ""
+    """By what Elasticsearch knows an earlier sending of these lines, if its answer was lost."""
 
     def half(self, start: int, end: int) -> Request:
-        return Request(self.rows[start:end], self.lines[start:end], self.ids[start:end])
+        return Request(self.rows[start:end], self.lines[start:end], self.ids[start:end], self.lost)
 
     def only(self, places: Sequence[int]) -> Request:
         return Request(
             [self.rows[place] for place in places],
             [self.lines[place] for place in places],
             [self.ids[place] for place in places] if self.ids else (),
+            self.lost,
         )
 
 
@@ -110,6 +116,7 @@ class Writer:
         if pipeline:
             self._path += f"&pipeline={quote(pipeline, safe='')}"
         self._name = name
+        self._token, self._sendings = f"headrace-{uuid4().hex[:12]}", itertools.count()
         self._lanes: queue.SimpleQueue[tuple[Delivery, Lane] | None] = queue.SimpleQueue()
         self._threads: list[threading.Thread] = []
         self._submitted = 0
@@ -196,6 +203,8 @@ class Writer:
                 request = self._next(delivery, lane)
                 if request is None:
                     continue
+                if request.lost:
+                    request = self._ended(delivery, lane, request)
                 judgement = self._exchange(delivery, lane, request, ticket)
             if judgement is None or len(judgement.again) < len(request.lines):
                 waits = self._retry.waits()  # it gets on
@@ -222,8 +231,9 @@ class Writer:
         """Send and judge; None when the request was refused as a whole and its parts are in the lane, or alone in it
         and refused for good."""
         count = len(request.lines)
+        sending = "" if self._versioned else f"{self._token}-{next(self._sendings)}"
         try:
-            answer = self._client.request("POST", self._path, b"".join(request.lines), MEDIA_TYPE)
+            answer = self._client.request("POST", self._path, b"".join(request.lines), MEDIA_TYPE, opaque_id=sending)
             judge_request(answer)
             if answer.status != 200:
                 self._divide(delivery, lane, request, answer)
@@ -234,7 +244,7 @@ class Writer:
                 self._pace.overloaded(ticket, too_slow=failure.code == _TOO_SLOW)
                 if failure.code == _BUSY:  # as if it had said so of every item
                     return Judgement(again=list(range(count)), reason=failure, overloaded=True)
-            lane.appendleft(request)
+            lane.appendleft(request._replace(lost=sending) if isinstance(failure, RetriableError) else request)
             raise
         delivery.conflicts.append(judgement.conflicts)
         delivery.settled += count - len(judgement.again)
@@ -245,6 +255,24 @@ class Writer:
         elif judgement.reason is None:
             self._pace.went_well()
         return judgement
+
+    def _ended(self, delivery: Delivery, lane: Lane, request: Request) -> Request:
+        """The request, once Elasticsearch has done with its earlier sending. Raises RetriableError when that takes
+        long, or when nobody can say."""
+        try:
+            self._wait_for_end(delivery, request.lost)
+        except BaseException:
+            lane.appendleft(request)
+            raise
+        return request._replace(lost="")
+
+    def _wait_for_end(self, delivery: Delivery, lost: str) -> None:
+        while self._client.at_work(lost):
+            delivery.waiting = "waiting until Elasticsearch has done a request whose answer was lost"
+            out_of_patience = time.monotonic() - delivery.began > PATIENCE
+            if out_of_patience or self._stop_event.wait(_TICK):
+                raise RetriableError(delivery.waiting, code="elasticsearch.unanswered")
+        delivery.waiting = None
 
     def _divide(self, delivery: Delivery, lane: Lane, request: Request, answer: Answer) -> None:
         """The request as a whole was refused: too large, or one of its lines is no valid action."""

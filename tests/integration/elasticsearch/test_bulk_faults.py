@@ -6,6 +6,7 @@ Each test ends with the index being equal to the topic: the last value of every 
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -15,6 +16,7 @@ import pytest
 
 from headrace.embedded import EmbeddedStack
 from headrace.testing.faults import Drop, HalfAnswer, Hang, ItemErrors, NoAnswer, Slow, Status, TcpProxy
+from headrace.testing.faults.answers import HangUpError
 from headrace.testing.waiting import eventually
 
 BULK = r"/_bulk"
@@ -95,6 +97,49 @@ def test_a_timeout_after_the_server_has_done_it(flow: Any) -> None:
     flow.settle()
 
     assert any("did not answer in time" in reason for reason in member.reasons)
+    flow.check()
+
+
+class Abandoned:
+    """The first request: its connection ends once the engine is at work on it, which goes on. Later ones pass."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self.started, self.over = False, threading.Event()
+        self.later: list[bool] = []
+        """Of each later request, whether the first was over when it came."""
+
+    def answer(self, request: Any, passage: Any) -> Any:
+        if self.started:
+            self.later.append(self.over.is_set())
+            return passage.forward(request)
+        self.started = True
+        name = next(value for header, value in request.headers.items() if header.lower() == "x-opaque-id")
+
+        def work() -> None:
+            headers = {"content-type": "application/x-ndjson", "x-opaque-id": name}
+            httpx.post(f"{self.url}{request.path}", content=request.body, headers=headers, timeout=60)
+            self.over.set()
+
+        threading.Thread(target=work, daemon=True).start()
+        eventually(lambda: name in httpx.get(f"{self.url}/_tasks?actions=*bulk*", timeout=30).text)
+        raise HangUpError
+
+
+def test_a_merge_whose_answer_was_lost_is_over_before_later_ones_are_sent(flow: Any) -> None:
+    where = "index.routing.allocation.require._name"
+    nowhere = {"settings": {where: "nowhere", "number_of_replicas": 0}}
+    httpx.put(f"{flow.url}/{flow.name}?wait_for_active_shards=0", json=nowhere).raise_for_status()
+    abandoned = Abandoned(flow.url)
+    flow.proxy.always(abandoned, path=BULK)
+    flow.send([{"id": 1, "n": number} for number in range(10)])
+    # Elasticsearch waits for the primary; meanwhile the sink asks whether it still does.
+    member = flow.start(write_method="upsert", batch_size="5", read_timeout_ms="10s")
+    eventually(lambda: any("whose answer was lost" in reason for reason in member.reasons), 60)
+    httpx.put(f"{flow.url}/{flow.name}/_settings", json={where: None}).raise_for_status()
+    flow.settle()
+    assert abandoned.later
+    assert all(abandoned.later)
     flow.check()
 
 

@@ -63,6 +63,8 @@ class Server:
         self.bulks: list[list[Action]] = []
         self.bodies: list[bytes] = []
         self.requests: list[str] = []
+        self.opaque_ids: list[str] = []
+        """Of bulk requests."""
         self.authorizations: set[str | None] = set()
         self.script: list[Script | Answer] = []
         self.root = Answer(body={"version": {"number": "8.19.0"}}, headers={"x-elastic-product": "Elasticsearch"})
@@ -82,6 +84,8 @@ class Server:
                 if self.headers.get("content-encoding") == "gzip":
                     body = gzip.decompress(body)
                 server.authorizations.add(self.headers.get("authorization"))
+                if self.path.startswith("/_bulk"):
+                    server.opaque_ids.append(self.headers.get("x-opaque-id") or "")
                 self._reply(server.answer(self.command, self.path.partition("?")[0], body))
 
             do_GET = do_HEAD = do_PUT = do_POST = handle_one

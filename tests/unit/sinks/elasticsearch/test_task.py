@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from headrace import DataError, EnvironmentFault, RetriableError, SinkBatch, TaskError, schema
+from headrace.testing.waiting import eventually
 
 Make = Callable[..., Any]
 Batch = Callable[..., SinkBatch]
@@ -529,3 +530,66 @@ def test_rejections_carry_data_errors(make_sink: Make, batch: Batch) -> None:
     (rejection,) = make_sink().task.put([batch("text")])
 
     assert isinstance(rejection.error, DataError)
+
+
+class TestMergesWhoseAnswerWasLost:
+    """Elasticsearch may do them late: nothing that comes after them is sent before it has."""
+
+    def test_the_next_sending_waits_for_the_end_of_the_lost_one(
+        self, make_sink: Make, batch: Batch, server: Any, scripted: Any
+    ) -> None:
+        sink = make_sink(write_method="upsert", read_timeout_ms="300ms")
+        server.script = [scripted.Answer(hang=threading.Event())]
+        put = sink.task.begin([batch({"a": 1}, {"b": 2}, keys=["x", "x"])])
+        with pytest.raises(RetriableError):
+            put.finish()
+        lost = server.opaque_ids[0]
+        assert lost
+        running = {"nodes": {"n": {"tasks": {"n:1": {"headers": {"X-Opaque-Id": lost}}}}}}
+        server.on_path["/_tasks"] = scripted.Answer(body=running)
+        finished = threading.Thread(target=put.finish)
+        finished.start()
+        eventually(lambda: server.requests.count("GET /_tasks") > 2)
+        assert len(server.bulks) == 1
+        server.on_path["/_tasks"] = scripted.Answer(body={})
+        finished.join(20)
+        assert server.found("orders") == {"x": {"a": 1, "b": 2}}
+        assert len(server.bulks) == 2
+        assert len(set(server.opaque_ids)) == 2
+
+    def test_it_is_told_what_is_waited_for_and_patience_ends(
+        self, make_sink: Make, batch: Batch, server: Any, scripted: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("headrace_sinks.elasticsearch.writer.PATIENCE", 0.6)
+        sink = make_sink(write_method="update")
+        server.script = [scripted.Answer(reset=True)]
+        put = sink.task.begin([batch({"a": 1})])
+        with pytest.raises(RetriableError):
+            put.finish()
+        running = {"nodes": {"n": {"tasks": {"n:1": {"headers": {"X-Opaque-Id": server.opaque_ids[0]}}}}}}
+        server.on_path["/_tasks"] = scripted.Answer(body=running)
+        with pytest.raises(RetriableError) as raised:
+            put.finish()
+        assert raised.value.code == "elasticsearch.unanswered"
+        assert any("whose answer was lost" in str(reason) for reason in sink.explanations.said)
+
+    def test_who_may_not_look_goes_on(self, make_sink: Make, batch: Batch, server: Any, scripted: Any) -> None:
+        sink = make_sink(write_method="upsert")
+        server.script = [scripted.Answer(reset=True)]
+        server.on_path["/_tasks"] = scripted.Answer(403, {"error": {"type": "security_exception", "reason": "no"}})
+        put = sink.task.begin([batch({"a": 1})])
+        with pytest.raises(RetriableError):
+            put.finish()
+        assert list(put.finish()) == []
+
+    def test_inserts_have_versions_and_do_not_wait(
+        self, make_sink: Make, batch: Batch, server: Any, scripted: Any
+    ) -> None:
+        sink = make_sink()
+        server.script = [scripted.Answer(reset=True)]
+        put = sink.task.begin([batch({"a": 1})])
+        with pytest.raises(RetriableError):
+            put.finish()
+        assert list(put.finish()) == []
+        assert "GET /_tasks" not in server.requests
+        assert server.opaque_ids == ["", ""]
