@@ -17,7 +17,7 @@ import yaml
 from headrace.broker.kafka_python import KafkaPythonBroker
 from headrace.broker.ports import NewTopic
 from headrace.errors import RetriableError
-from headrace.records import EncodedBatch
+from headrace.records import EncodedBatch, TopicPartition
 from headrace.testing.waiting import eventually
 
 
@@ -60,6 +60,14 @@ class Search:
             return bool(ends) and admin.committed(f"connect-{self.name}") == ends
         except RetriableError:
             return False  # the group's coordinator is just starting
+        finally:
+            admin.close()
+
+    def ends(self) -> dict[TopicPartition, int]:
+        """How many records each partition has ever had."""
+        admin = self.broker.admin({})
+        try:
+            return dict(admin.end_offsets([self.name]))
         finally:
             admin.close()
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import signal
+import sqlite3
 import subprocess
 import threading
 from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -232,6 +235,45 @@ def test_documents_whose_records_are_gone_are_not_lost_unasked(filled: Callable[
     assert 0 < len(index.documents()) < len(right)
     # Nothing is lost as long as the previous generation is there.
     assert index.reindex("--rollback").returncode == 0
+    assert index.documents() == right
+
+
+def test_what_retention_has_removed_comes_again_from_the_source(
+    search: Callable[..., Search], kafka: Any, tmp_path: Path
+) -> None:
+    json_keys = {"key.converter": "JsonConverter", "key.converter.schemas.enable": "false"}
+    index = search(**json_keys)
+    database = tmp_path / "rows.sqlite"
+    with closing(sqlite3.connect(database)) as connection, connection:
+        connection.execute("CREATE TABLE rows (id INTEGER PRIMARY KEY, n INTEGER)")
+        connection.executemany("INSERT INTO rows VALUES (?, ?)", [(number, number % 7) for number in range(1, 81)])
+    source = {
+        **json_keys,
+        "connector.class": "SqlSource",
+        "connection.url": f"sqlite:///{database}",
+        "query": "SELECT * FROM rows",
+        "mode": "incrementing",
+        "incrementing.column.name": "id",
+        "pk.fields": "id",
+        "topic.prefix": index.name,
+    }
+    index.worker.write("rows", source)
+    index.run()
+    eventually(lambda: len(index.documents()) == 80, index.box.patience)
+    right = index.documents()
+    admin = kafka_python.KafkaAdminClient(bootstrap_servers=kafka.bootstrap_servers)
+    admin.delete_records({kafka_python.TopicPartition(*place): end for place, end in index.ends().items()})
+    admin.close()
+    refused = index.reindex(**KEYWORD)
+    assert "reindex.would_lose" in refused.stderr
+
+    # A source by another name has no positions yet: it reads all rows once more, to the same topic.
+    again = {"name": "rows-again", "config": {"name": "rows-again", **source}}
+    httpx.post(f"{index.worker.url}/connectors", json=again, timeout=30).raise_for_status()
+    eventually(lambda: sum(index.ends().values()) == 160, index.box.patience)
+    done = index.reindex(**KEYWORD)
+    assert done.returncode == 0, done.stderr
+    assert index.mapping()["n"] == {"type": "keyword"}
     assert index.documents() == right
 
 
