@@ -33,6 +33,8 @@ PAGE = 10_000
 """Keys that are read at a time."""
 _ASKED = 500
 """Keys that one statement asks for, and most tombstones of a batch."""
+_HOPELESS = 3
+"""Parts with differences, one after the other, from which on hashes are not asked for until a part has none."""
 _FEW = 10
 """So many deletions never trip the fuse."""
 
@@ -68,6 +70,7 @@ class Sweep:
         self._ordered = True  # as far as we know, the database sorts keys as the ledger does
         self._place = b""  # up to where was compared, encoded
         self._last: Key | None = None  # the same as the database has it
+        self._differed = 0  # so many parts before this one had differences, one after the other
         self._flying: list[tuple[SourceBatch, Sequence[Key], int]] = []  # tombstones on their way
         self._shape = shape_of(swept.columns, None, swept.mapping, database.normaliser)
         self._hash = database.key_hash(swept.columns, [swept.relation.column(name) for name in self._names])
@@ -107,17 +110,17 @@ class Sweep:
 
     def _begin(self, phase: _Phase) -> None:
         self.ledger.begin_walk()
-        self._phase, self._place, self._last = phase, b"", None
+        self._phase, self._place, self._last, self._differed = phase, b"", None, 0
 
     def _compare(self, connection: Connection) -> bool:
         """The next part of the ledger with the same part of the table; whether it was the last."""
         part = self.ledger.part(self._place, PAGE)
         upper = None if part is None else decoded(part.last)
-        if part is not None and self._hash is not None:
+        if part is not None and self._hash is not None and self._differed < _HOPELESS:
             asked = keys_hashed(self._swept.relation, self._names, self._hash, self._bounds(upper), part.keys + 1)
             [(count, hashes)] = self._read(connection, asked)
             if count == part.keys and hashes == part.hashes:
-                self._place, self._last = part.last, upper
+                self._place, self._last, self._differed = part.last, upper, 0
                 return False
         keys = self._read(connection, keys_within(self._swept.relation, self._names, self._bounds(upper), PAGE))
         self.read += len(keys)
@@ -131,7 +134,7 @@ class Sweep:
             return False
         if not whole:
             end = max(found)
-        self.ledger.compare(self._place, end, found)
+        self._differed = self._differed + 1 if self.ledger.compare(self._place, end, found) else 0
         self._place = self._place if end is None else end
         self._last = upper if whole else keys[-1]
         return part is None and whole

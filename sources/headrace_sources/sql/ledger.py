@@ -87,17 +87,20 @@ class Ledger:
         [(last, count, hashes)] = self._run(_PART, [after, size])
         return Part(last, count, hashes) if count else None
 
-    def compare(self, after: bytes, up_to: bytes | None, found: Mapping[bytes, Key]) -> None:
+    def compare(self, after: bytes, up_to: bytes | None, found: Mapping[bytes, Key]) -> bool:
         """``found``: every key of the table behind ``after``, up to the other (None: all). Others there are gone.
 
+        Returns whether there were differences.
         What was sent since the comparison began was there after it began: the next one will look at it.
         """
         up_to = _LAST if up_to is None else up_to
         known = self._run("SELECT key, walk FROM sent WHERE key > ? AND key <= ?", [after, up_to])
         keys = {key for key, _ in known}
-        self.add(key for place, key in found.items() if place not in keys)
+        new = [key for place, key in found.items() if place not in keys]
+        self.add(new)
         gone = [(key,) for key, walk in known if walk < self.walk and key not in found]
         self._write("INSERT OR IGNORE INTO gone VALUES (?)", gone)
+        return bool(new or gone)
 
     def unmet_are_gone(self) -> None:
         """Every key that was not added since the comparison began is gone."""

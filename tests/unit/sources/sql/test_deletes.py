@@ -350,6 +350,24 @@ def test_only_parts_that_differ_are_read(sqlite: Sql, reconciled: Drive, monkeyp
     assert (sweep.read, sweep.statements) == (9, 13)  # the part that differs, and the key itself
 
 
+def test_where_everything_differs_hashes_are_not_asked_for(
+    sqlite: Sql, reconciled: Drive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(deletes, "PAGE", 10)
+    sqlite("CREATE TABLE t (id INTEGER PRIMARY KEY)")
+    sqlite(f"INSERT INTO t VALUES {', '.join(f'({number})' for number in range(100))}")
+    driver, topic = reconciled(delete_reconcile_schedule="1h"), Topic()
+    settle(driver, topic, {*range(100)})
+    sqlite("DELETE FROM t WHERE id < 80 AND id % 10 = 5")
+    sweep = sweep_of(driver)
+    sweep.due = datetime.now(UTC)
+    settle(driver, topic, {number for number in range(100) if number >= 80 or number % 10 != 5})
+
+    # Three parts hashed and read, five read, the ninth (which is equal) read, the last hashed; then what is behind
+    # them, and the eight keys themselves.
+    assert (sweep.statements, sweep.read) == (3 * 2 + 5 + 1 + 1 + 1 + 1, 8 * 9 + 10)
+
+
 def test_a_row_that_came_in_place_of_one_that_is_gone_hides_nothing(sqlite: Sql, reconciled: Drive) -> None:
     """As many keys as before, in the same part: only their hashes differ."""
     sqlite("CREATE TABLE t (id INTEGER PRIMARY KEY, n INTEGER NOT NULL UNIQUE); INSERT INTO t VALUES (1, 1), (5, 5);")
