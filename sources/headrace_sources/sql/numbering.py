@@ -43,7 +43,8 @@ class Numbering:
                 " they would never be read",
                 code="sql.cursor_backwards",
                 hint="if the table was numbered anew, give the connector another name: it then reads from the beginning"
-                "; if ids do not grow by themselves, use a mode with a timestamp",
+                "; if ids do not grow by themselves, use a mode with a timestamp; if those rows need not be read, or "
+                "have got greater ids, restart the task",
             )
             raise self._found
         self._behind = now if now < position else None
