@@ -219,6 +219,20 @@ class TestOutage:
     def broker(self, stack: EmbeddedStack, make_broker: Callable[[dict[str, str]], Broker]) -> Broker:
         return make_broker({"bootstrap.servers": stack.kafka.bootstrap_servers, "bootstrap.timeout.ms": "2000"})
 
+    def test_a_group_is_asked_for_before_the_cluster_has_ever_had_one(self, broker: Broker) -> None:
+        """Nobody coordinates it yet, which librdkafka's own call for this does not survive."""
+        create(broker, "t")
+        admin = broker.admin({})
+
+        def answered() -> bool:
+            try:
+                return admin.committed("nobody") == {}
+            except RetriableError:
+                return False
+
+        wait_until(answered)
+        admin.close()
+
     def test_nothing_is_lost_and_the_order_kept(self, stack: EmbeddedStack, broker: Broker) -> None:
         before = set(threading.enumerate())
         create(broker, "t")

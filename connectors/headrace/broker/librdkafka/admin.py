@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
 from typing import Any
 
 import confluent_kafka
-from confluent_kafka import ConsumerGroupTopicPartitions, KafkaError, KafkaException, TopicCollection
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicCollection
 from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]
 from confluent_kafka.admin import NewTopic as KafkaNewTopic  # type: ignore[attr-defined]
 
@@ -28,8 +28,10 @@ _INTERNAL = {"__consumer_offsets", "__transaction_state", "__share_group_state"}
 class LibrdkafkaAdmin:
     """See :class:`headrace.broker.ports.Admin`."""
 
-    def __init__(self, client: tuple[AdminClient, Brokers]) -> None:
+    def __init__(self, client: tuple[AdminClient, Brokers], open_consumer: Callable[[str], Consumer]) -> None:
+        """``open_consumer``: one that is in the group by name only."""
         self._admin, self._brokers = client
+        self._open_consumer = open_consumer
 
     def cluster_id(self) -> str:
         # describe_cluster asks the broker; cluster_id() would remember an answer.
@@ -94,18 +96,23 @@ class LibrdkafkaAdmin:
         return {name: len(topic.partitions) for name, topic in found.items() if topic is not None}
 
     def committed(self, group: str) -> dict[TopicPartition, int]:
+        # Asked by a consumer that joins nothing: the admin client's own call crashes the process when a broker answers
+        # that it is not (or not yet) the group's coordinator, https://github.com/confluentinc/librdkafka/issues/5040.
         doing = f"read the offsets of group {group}"
-        (answer,) = self._admin.list_consumer_group_offsets(
-            [ConsumerGroupTopicPartitions(group)], request_timeout=_TIMEOUT
-        ).values()
-        found = self._ask(answer, doing, KafkaError.GROUP_ID_NOT_FOUND)
-        if found is None:
+        counts = self._partitions(sorted(self.topics()), doing)
+        places = [confluent_kafka.TopicPartition(name, number) for name in counts for number in range(counts[name])]
+        if not places:
             return {}
-        return {
-            TopicPartition(place.topic, place.partition): place.offset
-            for place in found.topic_partitions or ()
-            if place.offset >= 0
-        }
+        consumer = self._open_consumer(group)
+        try:
+            with translated(doing, self._brokers):
+                found = consumer.committed(places, timeout=_TIMEOUT)
+        finally:
+            consumer.close()
+        for place in found:
+            if place.error is not None:
+                raise translate(place.error, doing, self._brokers.failure())
+        return {TopicPartition(place.topic, place.partition): place.offset for place in found if place.offset >= 0}
 
     def _ask(self, answer: Future[Any], doing: str, *expected: int) -> Any:
         """The answer, None when it is one of the ``expected`` errors."""

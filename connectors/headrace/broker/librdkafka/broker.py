@@ -12,7 +12,7 @@ from confluent_kafka.admin import AdminClient
 from headrace.broker.librdkafka import settings as kafka_settings
 from headrace.broker.librdkafka.admin import LibrdkafkaAdmin
 from headrace.broker.librdkafka.brokers import Brokers
-from headrace.broker.librdkafka.client import open_client
+from headrace.broker.librdkafka.client import CRITICAL, open_client
 from headrace.broker.librdkafka.consumer import LibrdkafkaConsumer
 from headrace.broker.librdkafka.producer import LibrdkafkaProducer
 
@@ -90,7 +90,11 @@ class LibrdkafkaBroker:
 
     def admin(self, settings: Mapping[str, str]) -> LibrdkafkaAdmin:
         properties, timeout = self._properties(settings, kafka_settings.ADMIN, _SHARED)
-        return LibrdkafkaAdmin(open_client(AdminClient, properties, timeout, lambda client: None))
+
+        def open_consumer(group: str) -> Consumer:
+            return Consumer({**properties, "log_level": CRITICAL, "group.id": group, "enable.auto.commit": False})
+
+        return LibrdkafkaAdmin(open_client(AdminClient, properties, timeout, lambda client: None), open_consumer)
 
     def _properties(
         self, settings: Mapping[str, str], kind: str, defaults: Mapping[str, Any]

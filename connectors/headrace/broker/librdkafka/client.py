@@ -13,7 +13,7 @@ from headrace.broker.librdkafka.failures import lets_nobody_in, translate
 from headrace.errors import ConfigError, Finding
 
 _LOOK = 0.1  # seconds between two looks at what went wrong, while waiting for the first answer
-_CRITICAL, _DEBUG = 2, 7  # levels of syslog
+CRITICAL, _DEBUG = 2, 7  # levels of syslog
 
 
 class _Client(Protocol):
@@ -39,7 +39,7 @@ def open_client(
     brokers = Brokers()
     arguments = {
         # What it logs, we raise or tell as trouble.
-        "log_level": _DEBUG if "debug" in properties else _CRITICAL,
+        "log_level": _DEBUG if "debug" in properties else CRITICAL,
         **properties,
         "error_cb": brokers.on_error,
     }
