@@ -122,7 +122,7 @@ def paging_of(connection: Connection, database: Database, config: SqlSourceConfi
         return Paging.NONE
     if cursor.incrementing and target.primary_key == (cursor.incrementing,):
         return Paging.ROWS
-    return Paging.TIES if database.has_ties(connection) else Paging.NONE
+    return Paging.TIES if database.asks_page_ends or database.has_ties(connection) else Paging.NONE
 
 
 def one_reader(connection: Connection, database: Database, config: SqlSourceConfig, target: Target) -> str | None:

@@ -20,12 +20,9 @@ def cuts_of(connection: Connection, database: Database, relation: Relation, colu
     Chunks need not be equal: there are several for each thread.
     """
     if column.kind in INTEGERS or column.kind is Kind.DECIMAL:
-        stream = database.stream(connection, ends(relation, column.name))
-        try:
-            [(least, greatest)] = stream.fetchmany(1)
-        finally:
-            stream.close()
-        return even(least, greatest, count)
+        found = database.row(connection, ends(relation, column.name))
+        assert found is not None
+        return even(found[0], found[1], count)
     if relation.table is None:
         return []
     return quantiles(database.histogram(connection, relation.table, column.name), count)

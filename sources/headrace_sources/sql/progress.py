@@ -181,20 +181,16 @@ class Progress:
         bounds = self.begin(connection, rows)
         if bounds is None or places is None:
             return None
-        stream = self.database.stream(connection, greatest(self.relation, self.cursor, bounds))
-        try:
-            found = stream.fetchmany(1)
-        finally:
-            stream.close()
-        if not found:
+        found = self.database.row(connection, greatest(self.relation, self.cursor, bounds))
+        if found is None:
             return None
         try:
             if places.codec is None:
-                top: Place = (int(found[0][0]),)
+                top: Place = (int(found[0]),)
                 bounds = replace(bounds, up_to_id=top[0])
             else:
                 # Rows that share the last timestamp are read again where an id orders them.
-                top = (places.codec.resume(found[0][0]), LARGEST_ID if places.incrementing < 0 else _SMALLEST_ID)
+                top = (places.codec.resume(found[0]), LARGEST_ID if places.incrementing < 0 else _SMALLEST_ID)
             low = self._watermark.after(top)
             return None if low == BEGINNING else (bounds, places.position(low))
         except (ValueError, ArithmeticError):

@@ -85,6 +85,8 @@ class Bounds:
     before: Any = None
     up_to_id: int | None = None
     """Inclusive."""
+    until: Any = None
+    """Of the timestamp, inclusive; as the column stores it."""
     key: tuple[str, ...] = ()
     """Without a cursor: columns of the primary key, by which pages follow each other."""
     after_key: tuple[Any, ...] = ()
@@ -167,6 +169,13 @@ def greatest(relation: Relation, cursor: Cursor, bounds: Bounds) -> Select[Any]:
     value = relation.coalesced(cursor.timestamps) if cursor.timestamps else relation.column(cursor.incrementing)
     query: Select[Any] = select(value).select_from(relation.clause()).where(*_conditions(relation, cursor, bounds))
     return query.order_by(value.desc()).limit(1)
+
+
+def page_end(relation: Relation, cursor: Cursor, bounds: Bounds, rows: int) -> Select[Any]:
+    """The timestamp of row number ``rows`` within ``bounds``; no row when there are not so many."""
+    moment = relation.coalesced(cursor.timestamps)
+    query: Select[Any] = select(moment).select_from(relation.clause()).where(*_conditions(relation, cursor, bounds))
+    return query.order_by(moment).offset(rows - 1).limit(1)
 
 
 def ends(relation: Relation, name: str) -> Select[Any]:
@@ -262,6 +271,8 @@ def _conditions(relation: Relation, cursor: Cursor, bounds: Bounds) -> list[Colu
         return [identity.is_not(None) if bounds.after_id is None else identity > bounds.after_id, *upper]
     moment = relation.coalesced(cursor.timestamps)
     conditions: list[ColumnElement[bool]] = [moment < bounds.before]
+    if bounds.until is not None:
+        conditions.append(moment <= bounds.until)
     if bounds.after is None:
         return conditions
     if not cursor.incrementing or bounds.after_id == LARGEST_ID:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
 
@@ -23,7 +23,7 @@ from headrace_sources.sql.layout import Layout
 from headrace_sources.sql.offsets import Position, partition_of
 from headrace_sources.sql.pages import PageSize, Paging, Reading
 from headrace_sources.sql.progress import BadCursorError, Places, Progress
-from headrace_sources.sql.queries import Bounds, statement
+from headrace_sources.sql.queries import Bounds, page_end, statement
 from headrace_sources.sql.rows import find_column
 from headrace_sources.sql.server_json import DoubtfulRowsError, Query, ServerJson, Stream
 from headrace_sources.sql.source import Source
@@ -269,7 +269,16 @@ class TableReader:
             return whole
         self._page = _Page(bounds, self._pages.rows)
         ties = source.paging is Paging.TIES
+        if ties and self._database.asks_page_ends:
+            # Those of the last timestamp included, whoever writes between the two statements.
+            return statement(source.relation, source.cursor, self._to_page_end(connection, bounds), suffix)
         return statement(source.relation, source.cursor, bounds, suffix, self._page.wanted, ties=ties)
+
+    def _to_page_end(self, connection: Connection, bounds: Bounds) -> Bounds:
+        query = page_end(self.source.relation, self.source.cursor, bounds, self._pages.rows)
+        found = self._database.row(connection, query)
+        assert self._codec is not None
+        return bounds if found is None else replace(bounds, until=self._codec.resume(found[0]))
 
     def _execute_fast(self, connection: Connection, query: Query, fast: ServerJson) -> Stream | None:
         """None when the database cannot do it; the plain path then says why, or does it."""

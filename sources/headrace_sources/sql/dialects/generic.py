@@ -86,6 +86,9 @@ class Database:
     compares_rows = False
     """Whether an index on several columns finds what is behind ``(a, b) > (1, 2)``."""
 
+    asks_page_ends = False
+    """Whether pages that end with all rows of a timestamp are made by asking for that timestamp first."""
+
     reads_in_parallel = False
     """Whether several connections read one table at a time without holding each other up."""
 
@@ -159,6 +162,15 @@ class Database:
         """Run ``query`` so that its rows come as they are asked for, where the driver can do that."""
         result = connection.execution_options(stream_results=True).execute(query)
         return Stream(result.cursor, result.fetchmany, result.close)
+
+    def row(self, connection: Connection, query: Query) -> Sequence[Any] | None:
+        """The one row that ``query`` has at most, its values as :meth:`stream` gives them."""
+        stream = self.stream(connection, query)
+        try:
+            found = stream.fetchmany(2)  # read to its end, or the connection would have to be given up
+        finally:
+            stream.close()
+        return found[0] if found else None
 
     def abandon(self, connection: Connection) -> None:
         """Give up a result that is still being read, where ending the transaction would read it to its end."""
