@@ -80,9 +80,13 @@ class Clock:
     @contextmanager
     def reading(self) -> Iterator[None]:
         """Around asking the database for the time."""
-        self._last, self._before = self._after, self._monotonic()
+        before = self._monotonic()
         yield
-        self._after = self._monotonic()
+        self.read(before, self._monotonic())
+
+    def read(self, before: float, after: float) -> None:
+        """The database was asked for the time between these moments."""
+        self._last, self._before, self._after = self._after, before, after
 
     def earliest(self, place: Any) -> Any:
         """The earliest that was written since the last time, if that is behind what was so then; else None.

@@ -17,6 +17,7 @@ from headrace_sources.sql.grid import Chunk, from_json
 from headrace_sources.sql.offsets import Position
 from headrace_sources.sql.readers import Reader, reader_for
 from headrace_sources.sql.session import Session
+from headrace_sources.sql.sightings import Sightings
 from headrace_sources.sql.snapshot import Crews
 from headrace_sources.sql.source import Source
 from headrace_sources.sql.sweeps import Sweeps
@@ -38,6 +39,7 @@ class Openings:
     grids: Mapping[TableName, Mapping[str, Any] | None]
     hire: Callable[[Source, Sequence[Chunk], Within, int], Crew]
     initial: Position | None
+    sightings: Sightings
 
     def look(self, table: TableName | None) -> tuple[Target | None, Sequence[Finding]]:
         """What is there; no target where the findings have an error. Raises what the session raises."""
@@ -68,6 +70,7 @@ class Openings:
             target.primary_key or target.keys,
             self.reach,
             paging,
+            self.sightings,
             self.sweeps.open_ledger(target, self.mapping, position is not None or grid is not None),
         )
         crews = Crews(1 if alone else self.config.parallelism, self.hire)

@@ -24,6 +24,7 @@ from headrace_sources.sql.numbering import Numbering
 from headrace_sources.sql.offsets import Position
 from headrace_sources.sql.queries import LARGEST_ID, Bounds, Cursor, Relation, greatest, greatest_id, has_more_than
 from headrace_sources.sql.sent_memory import Entry, SentMemory
+from headrace_sources.sql.sightings import Sighting, Sightings
 from headrace_sources.sql.timestamps import TimestampCodec
 from headrace_sources.sql.watermark import BEGINNING, Place, Watermark
 
@@ -114,12 +115,17 @@ class Progress:
     chosen: bool = False
     """The position is what the configuration says, not where anybody was."""
     monotonic: Callable[[], float] = time.monotonic
+    sightings: Sightings | None = None
+    """Shared with other tables; None = for this one alone."""
     settling: bool = field(init=False, default=False)
     """The last :meth:`begin` found that a first read had better wait a moment: call it again soon."""
     memory: SentMemory = field(init=False)
     numbering: Numbering = field(init=False)
 
     def __post_init__(self) -> None:
+        self._sightings = self.sightings or Sightings(self.database, self.monotonic)
+        self._seen = 0  # number of the last sighting
+        self._fenced: Place = BEGINNING  # the last fence's place, of ids
         self._places: Places | None = None
         self._watermark = Watermark()
         self._clock = Clock(self.monotonic)
@@ -212,9 +218,15 @@ class Progress:
         # What is there now was numbered before the fence: whoever begins after the fence gets greater numbers.
         greatest = greatest_id(connection, self.relation, self.cursor)
         self._look_behind(connection, greatest)
-        open_now = self._open(connection)
         top = mark.start if greatest is None else max(mark.start, (greatest,))
         place = (top[0] - self.reach.ids,) if top and self.reach.ids else top
+        grown = not self._began or place > self._fenced
+        if not grown:
+            if not mark.open and mark.resume >= top:
+                return None  # as if nobody had asked: whoever began since then writes behind that place
+            place = self._fenced
+        open_now = self._open(connection, fresh=grown)
+        self._fenced = place
         mark.observe(fence_of(place, open_now, lambda moment: BEGINNING))
         self._prune(place)
         if not top or mark.resume >= top:
@@ -234,8 +246,14 @@ class Progress:
     def _moments(self, connection: Connection, places: Places) -> Bounds:
         codec, mark = places.codec, self._watermark
         assert codec is not None
-        with self._clock.reading():
-            now = self.database.now(connection)
+        open_now: Sequence[OpenTransaction] = ()
+        if self.reach.asks:
+            sighting = self._see(connection)
+            now, open_now = sighting.now, sighting.transactions
+            self._clock.read(*sighting.asked)
+        else:
+            with self._clock.reading():
+                now = self.database.now(connection)
         before = codec.bound(now - self.delay)
         if self.reach.looks_back:
             back = max(self.reach.span, self.delay)
@@ -243,7 +261,6 @@ class Progress:
             def place_of(moment: datetime) -> Place:
                 return (codec.bound(moment - back), LARGEST_ID)
 
-            open_now = self._open(connection)
             place = place_of(now)
             if (again := self._earliest(place[0], codec.bound(now))) is not None:
                 mark.retreat((again, _SMALLEST_ID))
@@ -264,16 +281,20 @@ class Progress:
             return place  # set back while nobody looked
         return again
 
-    def _open(self, connection: Connection) -> Sequence[OpenTransaction]:
-        if not self.reach.asks:
-            return ()
-        found = self.database.open_transactions(connection)
+    def _open(self, connection: Connection, *, fresh: bool) -> Sequence[OpenTransaction]:
+        return self._see(connection, fresh=fresh).transactions if self.reach.asks else ()
+
+    def _see(self, connection: Connection, *, fresh: bool = False) -> Sighting:
+        """What is open, as another table has just seen it, or (``fresh``, or none has) asked now."""
+        sighting = None if fresh else self._sightings.shared(self._seen)
+        sighting = sighting or self._sightings.take(connection)
+        self._seen = sighting.number
         # The next statement must see what has ended by now, also at isolation levels that keep one view of the data.
         connection.rollback()
-        self._transactions = {item.name: item for item in found}
+        self._transactions = {item.name: item for item in sighting.transactions}
         now = self.monotonic()
         self._since = {name: self._since.get(name, now) for name in self._transactions}
-        return found
+        return sighting
 
     def _settle(self, connection: Connection, bounds: Bounds) -> None:
         """Before a long first read: transactions that may have written anywhere would have it all read again."""

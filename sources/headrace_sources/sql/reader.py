@@ -70,6 +70,7 @@ class TableReader:
             chosen=position is not None
             and initial not in (None, -1)
             and position == Position(from_json(initial, None)),
+            sightings=source.sightings,
         )
         self._placed = False  # progress knows the columns
         self._partition = partition_of(source.relation.table, source.config.mode)

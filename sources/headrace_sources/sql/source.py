@@ -13,6 +13,7 @@ from headrace_sources.sql.dialects import Database
 from headrace_sources.sql.gap_free import Reach
 from headrace_sources.sql.pages import Paging
 from headrace_sources.sql.queries import Cursor, Relation, probe
+from headrace_sources.sql.sightings import Sightings
 from headrace_sources.sql.tables import topic_of
 from headrace_sources.sql.types import Column, TypeMapping
 
@@ -43,6 +44,8 @@ class Source:
     """Columns that no two rows have equal; empty = nobody knows."""
     reach: Reach = field(default_factory=Reach)
     paging: Paging = Paging.NONE
+    sightings: Sightings | None = None
+    """Of the database's open transactions, shared with other tables."""
     ledger: Keeper | None = None
     """Takes the keys of what is sent."""
 

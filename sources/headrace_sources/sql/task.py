@@ -41,6 +41,7 @@ from headrace_sources.sql.readers import Reader, stored_grids
 from headrace_sources.sql.reasons import Reasons
 from headrace_sources.sql.restraint import SUBJECTS, Held, Restraint
 from headrace_sources.sql.session import Session
+from headrace_sources.sql.sightings import Sightings
 from headrace_sources.sql.source import Source
 from headrace_sources.sql.sweeps import Sweeps
 from headrace_sources.sql.tables import wanted_tables
@@ -134,6 +135,7 @@ class SqlSourceTask(SourceTask):
             stored_grids(context.offset_reader, tables),
             self._hire,
             _initial(config, now),
+            Sightings(session.database),
         )
         self._schedule: Schedule = schedule
         # A cron expression means its moments; a pause means the pause between two polls, so the first is due at once.

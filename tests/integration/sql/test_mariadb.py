@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from datetime import UTC, date, datetime, time
 from decimal import Decimal
 from typing import Any
@@ -20,6 +20,7 @@ from headrace.testing.driver import SourceDriver
 from headrace.testing.values import mismatch
 from headrace.testing.waiting import eventually
 from headrace_sources.sql import SqlSourceConnector
+from headrace_sources.sql.dialects import innodb
 from headrace_sources.sql.dialects.mysql import MySql
 from headrace_sources.sql.task import SqlSourceTask
 
@@ -510,3 +511,58 @@ def test_mode_bulk_in_pages_by_a_key_of_two_columns(drive: Drive, maria: Sql) ->
     again = drive(driver.offsets, table_whitelist="t", mode="bulk", batch_max_rows="10", poll_interval_ms="1h")
     found = [(value["a"], value["b"]) for batch in [first, *again.drain()] for value in batch.values]
     assert found == maria("SELECT a, b FROM t ORDER BY a, b")
+
+
+@pytest.fixture
+def asked() -> Iterator[list[int]]:
+    """As many entries as times that the server was asked for its open transactions."""
+    found: list[int] = []
+    original = innodb.open_transactions
+
+    def count(*arguments: Any) -> Any:
+        found.append(1)
+        return original(*arguments)
+
+    with patch.object(innodb, "open_transactions", count):
+        yield found
+
+
+@pytest.mark.parametrize("name", ["incrementing", "timestamp"])
+def test_tables_share_what_the_server_says_of_open_transactions(
+    drive: Drive, maria: Sql, mariadb_database: str, asked: list[int], name: str
+) -> None:
+    tables = [f"t{number}" for number in range(20)]
+    for table in tables:
+        maria(f"CREATE TABLE {table} (id int PRIMARY KEY AUTO_INCREMENT, at datetime(6) NOT NULL, KEY (at))")
+        maria(f"INSERT INTO {table} (at) VALUES (now(6))")
+    driver = drive(table_whitelist=",".join(tables), poll_interval_ms="500", **MODES[name])
+    rows: dict[str, list[int]] = {f"t.{table}": [] for table in tables}
+
+    def complete(count: int) -> Callable[[], bool]:
+        def look() -> bool:
+            """every table has its rows"""
+            for batch in driver.drain():
+                rows[batch.topic] += [value["id"] for value in batch.values]
+            return all(len(found) == count for found in rows.values())
+
+        return look
+
+    eventually(complete(1), 30)
+    late = make_url(mariadb_database)
+    with closing(
+        pymysql.connect(host=late.host, port=late.port or 3306, user=late.username, password=str(late.password or ""),
+                        database=late.database)
+    ) as writer:  # fmt: skip
+        for table in tables:
+            writer.cursor().execute(f"INSERT INTO {table} (at) VALUES (now(6))")
+        for table in tables:
+            maria(f"INSERT INTO {table} (at) VALUES (now(6))")
+        eventually(complete(2), 30)
+        # Everybody waits for that one transaction now.
+        asked.clear()
+        for _ in range(5):
+            driver.drain()
+        assert len(asked) < 5 * len(tables) / 2
+        writer.commit()
+    eventually(complete(3), 30)
+    assert all(sorted(found) == [1, 2, 3] for found in rows.values())

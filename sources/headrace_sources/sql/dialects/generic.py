@@ -86,6 +86,9 @@ class Database:
     compares_rows = False
     """Whether an index on several columns finds what is behind ``(a, b) > (1, 2)``."""
 
+    fences_last = 0.0
+    """Seconds for which the tables of a task share what :meth:`open_transactions` said, where it is dear to ask."""
+
     asks_page_ends = False
     """Whether pages that end with all rows of a timestamp are made by asking for that timestamp first."""
 

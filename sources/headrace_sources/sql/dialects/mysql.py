@@ -123,6 +123,7 @@ class MySql(Database):
 
     catalog_is_schema = True
     reads_in_parallel = True
+    fences_last = 0.2
     asks_page_ends = True  # MariaDB's WITH TIES sorts the whole table for each page, MySQL has none
 
     def __init__(self, zone: tzinfo, *, temporal: str = "fail") -> None:

@@ -1,0 +1,54 @@
+"""Tables share what the database said of its open transactions, for as long as that holds and never twice."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from headrace_sources.sql.sightings import Sightings
+
+
+class Asked:
+    """A database that counts."""
+
+    fences_last = 0.2
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+
+    def now(self, _: Any) -> datetime:
+        self.said.append("clock")
+        return datetime(2026, 1, 1, tzinfo=UTC)
+
+    def open_transactions(self, _: Any) -> list[Any]:
+        self.said.append("transactions")
+        return []
+
+
+def test_the_clock_comes_first() -> None:
+    database: Any = Asked()
+    Sightings(database).take(None)  # type: ignore[arg-type]
+    assert database.said == ["clock", "transactions"]
+
+
+def test_a_young_one_is_shared_by_whoever_has_not_used_it() -> None:
+    now = [100.0]
+    database: Any = Asked()
+    sightings = Sightings(database, lambda: now[0])
+    assert sightings.shared(0) is None
+    first = sightings.take(None)  # type: ignore[arg-type]
+    now[0] += 0.11
+    assert sightings.shared(0) is first
+    assert sightings.shared(first.number) is None
+    now[0] += 0.11
+    assert sightings.shared(0) is None
+    second = sightings.take(None)  # type: ignore[arg-type]
+    assert sightings.shared(first.number) is second
+
+
+def test_where_asking_is_cheap_nothing_is_shared() -> None:
+    database: Any = Asked()
+    database.fences_last = 0.0
+    sightings = Sightings(database)
+    sightings.take(None)  # type: ignore[arg-type]
+    assert sightings.shared(0) is None
