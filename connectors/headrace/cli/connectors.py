@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 from collections.abc import Iterable, Sequence
+from json import dumps, loads
 from pathlib import Path
 from typing import Annotated
 
@@ -107,6 +108,41 @@ def restart(
         print_json(planned)
     else:
         _print_statuses([statuses.parse_status(planned)], url)
+
+
+@app.command("offsets")
+def offsets(
+    name: Name,
+    reset: Annotated[bool, typer.Option("--reset", help="Forget them all: a source begins anew.")] = False,
+    change: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="JSON", help='One of them: {"partition": {…}, "offset": {…} or null}.'),
+    ] = None,
+    url: UrlOption = DEFAULT_URL,
+    json: JsonFlag = False,
+) -> None:
+    """Positions that are stored; with --set or --reset change those of a source that was stopped."""
+    client = WorkerClient(url)
+    if change:
+        client.of_connector("PATCH", name, "/offsets", {"offsets": [_offset(text) for text in change]})
+    elif reset:
+        client.of_connector("DELETE", name, "/offsets")
+    body = client.of_connector("GET", name, "/offsets").body
+    if json:
+        print_json(body)
+        return
+    rows = [(dumps(item["partition"]), dumps(item["offset"])) for item in body["offsets"]]
+    print_table(("partition", "offset"), rows)
+    if not rows:
+        err.print(f"{name} has no stored positions")
+
+
+def _offset(text: str) -> object:
+    try:
+        return loads(text)
+    except ValueError as error:
+        hint = """--set '{"partition": {…}, "offset": {…}}', as `headrace connectors offsets NAME --json` shows them"""
+        raise ConfigError(f"--set is not JSON: {text}", code="cli.bad_offset", hint=hint) from error
 
 
 @app.command("delete")

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from headrace.config import nearest
 from headrace.errors import ConfigError, Finding
+from headrace.records import SourceOffset, SourcePartition
 from headrace.rest.calls import bad_request, json_type
 from headrace.states import TargetState
 
@@ -61,6 +62,28 @@ def config_changes(body: Mapping[str, Any]) -> dict[str, str | None]:
             "write lists as one string with commas between, and nested keys with dots",
         )
     return {key: _text(value) for key, value in body.items()}
+
+
+def offset_changes(body: Mapping[str, Any]) -> list[tuple[SourcePartition, SourceOffset | None]]:
+    """The body of ``PATCH …/offsets`` (KIP-875). Of a partition that is there twice the last word counts."""
+    items = body.get("offsets")
+    if not isinstance(items, list) or not items:
+        raise bad_request(
+            "Partitions / offsets need to be provided for an alter offsets request",
+            'for example {"offsets": [{"partition": {…}, "offset": {…}}]}; GET shows those that are stored',
+        )
+    for number, item in enumerate(items):
+        if not isinstance(item, dict) or set(item) != {"partition", "offset"}:
+            raise bad_request(f"offsets[{number}] must be an object with exactly the fields 'partition' and 'offset'")
+        if not _is_flat(item["partition"]):
+            raise bad_request(f"the partition of offsets[{number}] must be an object of texts, numbers and booleans")
+        if item["offset"] is not None and not _is_flat(item["offset"]):
+            raise bad_request(f"the offset of offsets[{number}] must be null, or an object of texts, numbers, booleans")
+    return [(item["partition"], item["offset"]) for item in items]
+
+
+def _is_flat(value: Any) -> bool:
+    return isinstance(value, dict) and not any(isinstance(inner, dict | list) for inner in value.values())
 
 
 def named(config: dict[str, str], name: str) -> dict[str, str]:

@@ -43,8 +43,9 @@ class Call:
         """A boolean of the query; as in Connect everything but ``true`` (any case) is false."""
         return self.query[name].strip().lower() == "true" if name in self.query else default
 
-    def json_object(self) -> dict[str, Any]:
-        """The body. Numbers arrive as the text that was sent, so that ``"tasks.max": 1`` means ``"1"``, as in Connect.
+    def json_object(self, *, numbers_as_text: bool = True) -> dict[str, Any]:
+        """The body. Numbers of configurations arrive as the text that was sent: ``"tasks.max": 1`` means ``"1"``, as in
+        Connect.
 
         Raises CommandError (400) when it is not a JSON object, HTTPException 415 when it is not declared as JSON.
         """
@@ -52,7 +53,8 @@ class Call:
         if self.content_type.partition(";")[0].strip().lower() != "application/json":
             raise HTTPException(415, "HTTP 415 Unsupported Media Type → send the header Content-Type: application/json")
         try:
-            parsed = json.loads(self.body, parse_int=str, parse_float=str, parse_constant=_not_json)
+            numbers: dict[str, Any] = {"parse_int": str, "parse_float": str} if numbers_as_text else {}
+            parsed = json.loads(self.body, parse_constant=_not_json, **numbers)
         except (ValueError, RecursionError) as error:
             place = (
                 f"line {error.lineno} column {error.colno}" if isinstance(error, json.JSONDecodeError) else "unreadable"

@@ -15,6 +15,12 @@ from headrace.rest.calls import Call, bad_request, resource
 from headrace.runtime.api import ConnectorInfo, WorkerApi
 from headrace.states import TargetState, TaskId
 
+# Connect's words for connectors that do not store positions elsewhere by themselves.
+_OFFSETS_CHANGED = (
+    "The Connect framework-managed offsets for this connector have been {} successfully. However, if this connector "
+    "manages offsets externally, they will need to be manually altered in the system that the connector uses."
+)
+
 
 class ConnectorRoutes:
     """Connectors, their tasks and positions. Answers and status codes are those of Kafka Connect 4."""
@@ -34,7 +40,7 @@ class ConnectorRoutes:
             resource(f"{one}/pause", put=self.pause),
             resource(f"{one}/resume", put=self.resume),
             resource(f"{one}/stop", put=self.stop),
-            resource(f"{one}/offsets", get=self.offsets),
+            resource(f"{one}/offsets", get=self.offsets, patch=self.alter_offsets, delete=self.reset_offsets),
             resource(f"{one}/topics", get=self.topics),
             resource(f"{one}/topics/reset", put=self.topics),
             resource(f"{one}/tasks", get=self.tasks),
@@ -118,6 +124,16 @@ class ConnectorRoutes:
 
     def offsets(self, call: Call) -> Response:
         return JSONResponse({"offsets": self._api.offsets(call.path["name"])})
+
+    def alter_offsets(self, call: Call) -> Response:
+        """Positions of a stopped source are set, or forgotten where the offset is null (KIP-875)."""
+        self._api.alter_offsets(call.path["name"], bodies.offset_changes(call.json_object(numbers_as_text=False)))
+        return JSONResponse({"message": _OFFSETS_CHANGED.format("altered")})
+
+    def reset_offsets(self, call: Call) -> Response:
+        """All positions of a stopped source are forgotten: it begins anew."""
+        self._api.reset_offsets(call.path["name"])
+        return JSONResponse({"message": _OFFSETS_CHANGED.format("reset")})
 
     def topics(self, _: Call) -> Response:
         """Connect's answer of a worker with ``topic.tracking.enable=false``: headrace does not track topics."""

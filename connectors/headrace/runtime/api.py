@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from headrace.metrics import Parts
+from headrace.records import SourceOffset, SourcePartition
 from headrace.states import Status, TargetState, TaskId
 
 REQUEST_TIMEOUT = 90.0
@@ -93,6 +94,17 @@ class WorkerApi(Protocol):
 
     def offsets(self, name: str) -> list[dict[str, Any]]:
         """``[{"partition": {…}, "offset": {…}}]``; for sinks from the consumer group (KIP-875)."""
+        ...
+
+    def alter_offsets(self, name: str, changes: Sequence[tuple[SourcePartition, SourceOffset | None]]) -> None:
+        """Store positions of a stopped source; None forgets one (KIP-875).
+
+        Raises CommandError when it is not stopped or is a sink, RetriableError while its tasks are still ending.
+        """
+        ...
+
+    def reset_offsets(self, name: str) -> None:
+        """Forget all positions of a stopped source. Raises as :meth:`alter_offsets`."""
         ...
 
     def validate(self, config: Mapping[str, str]) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 import structlog
 
 from headrace.config import nearest
-from headrace.errors import ConflictError, NotFoundError, RetriableError
+from headrace.errors import CommandError, ConflictError, NotFoundError, RetriableError
 from headrace.metrics import now_ms
 from headrace.runtime.api import REQUEST_TIMEOUT
 from headrace.runtime.membership import Membership
@@ -28,6 +28,12 @@ from headrace.stores import ConfigStore, DesiredState, StatusStore
 
 T = TypeVar("T")
 log = structlog.stdlib.get_logger("headrace.worker")
+
+# Connect's words (AbstractHerder); clients search for them.
+_NOT_STOPPED = (
+    "Connectors must be in the STOPPED state before their offsets can be modified. This can be done for the specified "
+    "connector by issuing a 'PUT' request to the '/connectors/{name}/stop' endpoint"
+)
 
 
 class Reconciler:
@@ -115,6 +121,16 @@ class Reconciler:
             self._configure(name, config)
         else:
             self._report(name, State.PAUSED if target is TargetState.PAUSED else State.RUNNING)
+
+    def require_stopped(self, name: str) -> None:
+        """Whether nobody but the caller stores positions of the connector. Raises CommandError, RetriableError."""
+        self.require(name)
+        desired = self._configs.desired()
+        if desired.target(name) is not TargetState.STOPPED or desired.tasks.get(name):
+            raise CommandError(_NOT_STOPPED.format(name=name), code="connector.not_stopped")
+        if any(task.connector == name for task in self._hosts.running()):
+            text = f"tasks of connector {name} are still stopping"
+            raise RetriableError(text, code="connector.stopping", hint="try again in a moment")
 
     def restart(self, name: str, *, connector: bool, tasks: list[int]) -> None:
         """Ask the connector for its tasks again, and end the named tasks so that the plan starts them anew."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import structlog
@@ -11,8 +11,9 @@ import structlog
 from headrace.backoff import RetryPolicy
 from headrace.broker.ports import Admin
 from headrace.config import nearest
-from headrace.errors import ConfigError, HeadraceError, NotFoundError, RetriableError
+from headrace.errors import CommandError, ConfigError, HeadraceError, NotFoundError, RetriableError
 from headrace.metrics import Parts
+from headrace.records import SourceOffset, SourcePartition
 from headrace.reference import validate_answer
 from headrace.registry import Kind, Registry
 from headrace.runtime.api import ConnectorInfo, ConnectorStatus, Health, TaskInfo
@@ -143,7 +144,7 @@ class Worker:
             return [
                 {"partition": dict(partition), "offset": dict(offset)} for partition, offset in self._offsets.all(name)
             ]
-        group = config.get("consumer.override.group.id", f"connect-{name}")
+        group = _group(name, config)
         admin = self._open_admin()
         try:
             committed = admin.committed(group)
@@ -156,6 +157,31 @@ class Worker:
             }
             for place, offset in sorted(committed.items())
         ]
+
+    def alter_offsets(self, name: str, changes: Sequence[tuple[SourcePartition, SourceOffset | None]]) -> None:
+        self._reconciler.call(lambda: self._alter(name, changes))
+
+    def reset_offsets(self, name: str) -> None:
+        self._reconciler.call(
+            lambda: self._alter(name, [(partition, None) for partition, _ in self._offsets.all(name)])
+        )
+
+    def _alter(self, name: str, changes: Sequence[tuple[SourcePartition, SourceOffset | None]]) -> None:
+        """On the reconciler's thread, so that no task can start in between."""
+        self._reconciler.require_stopped(name)
+        config = self._reconciler.require(name)
+        if self._type(config) == "sink":
+            raise CommandError(
+                f"positions of {name}, a sink, are those of the consumer group {_group(name, config)}",
+                code="connector.sink_offsets",
+                hint="move them with Kafka's own tool: kafka-consumer-groups.sh --reset-offsets",
+            )
+        # A partition is known by its bytes, the order of its names included: whoever writes it in another order means
+        # the same one.
+        stored = [partition for partition, _ in self._offsets.all(name)]
+        known = [(next((item for item in stored if item == partition), partition), new) for partition, new in changes]
+        self._offsets.set(name, known)
+        log.info("positions changed", connector=name, partitions=len(known))
 
     def validate(self, config: Mapping[str, str]) -> dict[str, Any]:
         return validate_answer(self._validator, config)
@@ -210,6 +236,10 @@ def _require(name: str, desired: DesiredState) -> Mapping[str, str]:
     if name not in desired.configs:
         raise NotFoundError(f"Connector {name} not found", hint=nearest(name, desired.configs))
     return desired.configs[name]
+
+
+def _group(name: str, config: Mapping[str, str]) -> str:
+    return config.get("consumer.override.group.id", f"connect-{name}")
 
 
 def _restarting(status: Status) -> Status:

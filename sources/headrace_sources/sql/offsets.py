@@ -76,5 +76,6 @@ def _unusable(offset: Mapping[str, Any]) -> TaskError:
         f"the stored offset {dict(offset)} cannot be used: incrementing, timestamp (epoch milliseconds) and "
         "timestamp_nanos (of the second) must be whole numbers",
         code="sql.offset",
-        hint="stop the connector; then mend it by PATCH, or begin anew by DELETE, of /connectors/{name}/offsets",
+        hint="`headrace connectors stop NAME`; then `headrace connectors offsets NAME` with --set to mend it, or with "
+        "--reset to begin anew; then resume",
     )

@@ -53,7 +53,7 @@ class StubHandler(http.server.BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(payload)
 
-    do_GET = do_POST = do_PUT = do_DELETE = _answer
+    do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = _answer
 
     def log_message(self, format: str, *args: Any) -> None:
         """Silence."""
@@ -390,3 +390,32 @@ class TestApply:
 
 def asked_with(requests: Sequence[tuple[str, Any]], method: str) -> list[str]:
     return [asked for asked, _ in requests if asked.startswith(method)]
+
+
+class TestOffsets:
+    STORED = (200, {"offsets": [{"partition": {"table": "orders"}, "offset": {"incrementing": 42}}]})
+
+    def test_shows_what_is_stored(self, run: Command, worker: StubWorker) -> None:
+        worker.answers["GET /connectors/orders/offsets"] = self.STORED
+        assert '{"table": "orders"}' in run("offsets", "orders").stdout
+        assert json.loads(run("offsets", "orders", "--json").stdout) == self.STORED[1]
+
+    def test_sets_some(self, run: Command, worker: StubWorker) -> None:
+        worker.answers["PATCH /connectors/orders/offsets"] = (200, {"message": "done"})
+        worker.answers["GET /connectors/orders/offsets"] = self.STORED
+        change = {"partition": {"table": "orders"}, "offset": None}
+        run("offsets", "orders", "--set", json.dumps(change))
+        assert worker.requests[0] == ("PATCH /connectors/orders/offsets", {"offsets": [change]})
+
+    def test_forgets_all(self, run: Command, worker: StubWorker) -> None:
+        worker.answers["DELETE /connectors/orders/offsets"] = (200, {"message": "done"})
+        worker.answers["GET /connectors/orders/offsets"] = (200, {"offsets": []})
+        assert "no stored positions" in run("offsets", "orders", "--reset").output
+        assert worker.requests[0] == ("DELETE /connectors/orders/offsets", None)
+
+    def test_a_connector_that_runs_is_refused_in_the_workers_words(self, run: Command, worker: StubWorker) -> None:
+        worker.answers["DELETE /connectors/orders/offsets"] = (400, {"message": "must be in the STOPPED state"})
+        assert "must be in the STOPPED state" in str(run.error("offsets", "orders", "--reset"))
+
+    def test_what_is_no_json_is_refused(self, run: Command) -> None:
+        assert "--set is not JSON" in str(run.error("offsets", "orders", "--set", "{table"))

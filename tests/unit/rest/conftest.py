@@ -4,7 +4,7 @@ import importlib.metadata
 import sys
 import threading
 import types
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
 import httpx
@@ -14,6 +14,7 @@ from headrace.config import ConfigModel, key
 from headrace.errors import ConflictError, HeadraceError, NotFoundError
 from headrace.metrics import Parts
 from headrace.plugin import SinkConnector, SourceConnector
+from headrace.records import SourceOffset, SourcePartition
 from headrace.registry import Kind, Plugin, Registry
 from headrace.rest import RestServer
 from headrace.runtime.api import ConnectorInfo, ConnectorStatus, Health, TaskInfo, WorkerApi
@@ -35,6 +36,7 @@ class FakeWorker:
         self.restarts: list[Any] = []
         self.counters: dict[TaskId, dict[str, int]] = {}
         self.parts: dict[TaskId, Parts] = {}
+        self.altered: list[tuple[SourcePartition, SourceOffset | None]] = []
         self.cluster: str | None = "kafka-1"
         self.answer_health = Health("healthy", "Worker has completed startup and is ready to handle requests.")
         self.fail: Exception | None = None
@@ -122,6 +124,14 @@ class FakeWorker:
             self.block()
         self._known(name)
         return [{"partition": {"table": "orders"}, "offset": {"id": 42}}]
+
+    def alter_offsets(self, name: str, changes: Sequence[tuple[SourcePartition, SourceOffset | None]]) -> None:
+        self._known(name)
+        self.altered.extend(changes)
+
+    def reset_offsets(self, name: str) -> None:
+        self._known(name)
+        self.altered.clear()
 
     def validate(self, config: Mapping[str, str]) -> dict[str, Any]:
         return {"name": config["connector.class"], "error_count": 0, "groups": [], "configs": []}

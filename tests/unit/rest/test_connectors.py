@@ -155,6 +155,7 @@ class TestOne:
             ("GET", "/config"),
             ("GET", "/tasks"),
             ("GET", "/offsets"),
+            ("DELETE", "/offsets"),
             ("PUT", "/pause"),
             ("PUT", "/resume"),
             ("PUT", "/stop"),
@@ -235,6 +236,43 @@ class TestOne:
         answer = client.get("/connectors/a/offsets")
         expected = {"offsets": [{"partition": {"table": "orders"}, "offset": {"id": 42}}]}
         assert (answer.status_code, answer.json()) == (200, expected)
+
+    def test_offsets_are_altered_and_reset(self, client: httpx.Client, worker: Any) -> None:
+        worker.add("a")
+        body = {
+            "offsets": [
+                {"partition": {"table": "orders"}, "offset": {"id": 42, "at": 1.5}},
+                {"partition": {"table": "users"}, "offset": None},
+            ]
+        }
+        altered = client.patch("/connectors/a/offsets", json=body)
+        assert altered.status_code == 200
+        assert "have been altered successfully" in altered.json()["message"]
+        assert worker.altered == [({"table": "orders"}, {"id": 42, "at": 1.5}), ({"table": "users"}, None)]
+        reset = client.delete("/connectors/a/offsets")
+        assert reset.status_code == 200
+        assert "have been reset successfully" in reset.json()["message"]
+        assert worker.altered == []
+
+    @pytest.mark.parametrize(
+        ("body", "told"),
+        [
+            ({}, "Partitions / offsets need to be provided"),
+            ({"offsets": []}, "Partitions / offsets need to be provided"),
+            ({"offsets": [1]}, "exactly the fields"),
+            ({"offsets": [{"partition": {}}]}, "exactly the fields"),
+            ({"offsets": [{"partition": [], "offset": None}]}, "the partition of offsets[0]"),
+            ({"offsets": [{"partition": {"a": {}}, "offset": None}]}, "the partition of offsets[0]"),
+            ({"offsets": [{"partition": {}, "offset": {"a": []}}]}, "the offset of offsets[0]"),
+        ],
+    )
+    def test_offsets_that_make_no_sense_are_400(
+        self, client: httpx.Client, worker: Any, body: dict[str, Any], told: str
+    ) -> None:
+        worker.add("a")
+        answer = client.patch("/connectors/a/offsets", json=body)
+        assert answer.status_code == 400
+        assert told in answer.json()["message"]
 
     @pytest.mark.parametrize(("method", "path"), [("GET", "topics"), ("PUT", "topics/reset")])
     def test_topics_are_not_tracked(self, client: httpx.Client, method: str, path: str) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
-from headrace.errors import ConfigError, ConflictError, EnvironmentFault, NotFoundError, RetriableError
+from headrace.errors import CommandError, ConfigError, ConflictError, EnvironmentFault, NotFoundError, RetriableError
 from headrace.files import read_config_file
 from headrace.states import TargetState, TaskId
 from headrace.testing.waiting import eventually
@@ -41,6 +41,40 @@ def test_rows_go_from_source_to_sink(start: Callable[..., Any], world: Any) -> N
     eventually(lambda: process.worker.offsets("memory") != [])
     eventually(lambda: process.worker.offsets("memory")[0]["offset"] == {"kafka_offset": 100})
     assert process.worker.health().status == "healthy"
+
+
+def test_positions_of_a_stopped_source_are_set_and_forgotten(start: Callable[..., Any], world: Any) -> None:
+    process = start()
+    process.worker.create("numbers", NUMBERS, STARTED)
+    process.worker.create("memory", MEMORY, STARTED)
+    eventually(lambda: process.worker.offsets("numbers") == [{"partition": {"task": "0"}, "offset": {"n": 100}}])
+    with pytest.raises(CommandError, match=r"must be in the STOPPED state.*/connectors/numbers/stop"):
+        process.worker.reset_offsets("numbers")
+
+    process.worker.set_target_state("numbers", TargetState.STOPPED)
+    eventually(lambda: _allowed(lambda: process.worker.alter_offsets("numbers", [({"task": "0"}, {"n": 90})])))
+    assert process.worker.offsets("numbers") == [{"partition": {"task": "0"}, "offset": {"n": 90}}]
+    process.worker.set_target_state("numbers", STARTED)
+    eventually(lambda: len(rows(process)) == 110)
+
+    process.worker.set_target_state("numbers", TargetState.STOPPED)
+    eventually(lambda: _allowed(lambda: process.worker.reset_offsets("numbers")))
+    assert process.worker.offsets("numbers") == []
+    process.worker.set_target_state("numbers", STARTED)
+    eventually(lambda: len(rows(process)) == 210)
+
+    process.worker.set_target_state("memory", TargetState.STOPPED)
+    with pytest.raises(CommandError, match=r"consumer group connect-memory.*kafka-consumer-groups"):
+        eventually(lambda: _allowed(lambda: process.worker.reset_offsets("memory")))
+
+
+def _allowed(change: Callable[[], None]) -> bool:
+    """Whether the tasks have ended, so that positions could be changed."""
+    try:
+        change()
+    except RetriableError:
+        return False
+    return True
 
 
 def test_a_second_run_goes_on_and_the_rest_of_the_first_is_forgotten(start: Callable[..., Any], world: Any) -> None:
