@@ -51,7 +51,7 @@ def main() -> int:
         metavar="NAME",
         help=f"of {', '.join(SUITE)}; all of these when left out, or {', '.join(OPTIONAL)}",
     )
-    parser.add_argument("--quick", action="store_true", help="fewer rows and rounds: minutes instead of half an hour")
+    parser.add_argument("--quick", action="store_true", help="fewer rows and rounds: half the time")
     parser.add_argument("--rows", type=int, help="rows and documents of each run")
     parser.add_argument("--rounds", type=int, help="rounds that count")
     parser.add_argument("--compare", type=Path, metavar="JSON", help="an earlier build/bench.json to set beside")
@@ -64,8 +64,8 @@ def main() -> int:
         parser.error(f"{options.plugins} is no folder")
     earlier = read(options.compare) if options.compare else None  # before it is overwritten
     logging.disable(logging.WARNING)
-    rows = options.rows or (50_000 if options.quick else 200_000)
-    rounds = options.rounds or (2 if options.quick else 5)
+    rows = options.rows or (50_000 if options.quick else 150_000)
+    rounds = options.rounds or (2 if options.quick else 3)
     lines: list[Line] = []
     with tempfile.TemporaryDirectory(prefix="headrace-bench-") as name:
         _say("starting PostgreSQL, Kafka, Elasticsearch")

@@ -15,12 +15,14 @@ SIZES = {"100 B": 0, "1 kB": 830, "10 kB": 9_900}
 
 def postgres_kafka(engines: Engines) -> list[Line]:
     """PostgreSQL → Kafka beside ``COPY`` and the bare loop, for each client."""
-    size = engines.make_table("rows", engines.rows)
-    engines.say(f"  {engines.rows:,} rows of {size} bytes as JSON")
-    who: dict[str, Callable[[], Side]] = {"COPY": partial(_copy, engines, "rows")}
-    for client in CLIENTS:
-        who[f"bare loop, {client}"] = partial(_bare_postgres, engines, "rows", client)
-        who[f"headrace, {client}"] = partial(_source, engines, "rows", client)
+    tables = {client: f"rows_{number}" for number, client in enumerate(CLIENTS)}
+    for client, table in tables.items():
+        size = engines.make_table(table, engines.rows_for(client))
+        engines.say(f"  {client}: {engines.rows_for(client):,} rows of {size} bytes as JSON")
+    who: dict[str, Callable[[], Side]] = {"COPY": partial(_copy, engines, tables[CLIENTS[0]])}
+    for client, table in tables.items():
+        who[f"bare loop, {client}"] = partial(_bare_postgres, engines, table, client)
+        who[f"headrace, {client}"] = partial(_source, engines, table, client)
     found = engines.measure(who)
     lines = []
     for client in CLIENTS:
@@ -59,9 +61,9 @@ def best_concurrency(engines: Engines, topic: str, count: int | None = None) -> 
 
 def sqlite_kafka(engines: Engines) -> list[Line]:
     """SQLite → Kafka beside the bare loop of the standard library's driver."""
-    path = str(engines.make_sqlite(engines.rows))
     who: dict[str, Callable[[], Side]] = {}
     for client in CLIENTS:
+        path = str(engines.make_sqlite(engines.rows_for(client)))
         arguments = {"path": path, "client": client, "bootstrap": engines.bootstrap}
         who[f"bare loop, {client}"] = lambda a=arguments: ("bare", "sqlite", {**a, "topic": engines.name()})  # type: ignore[misc]
         who[f"headrace, {client}"] = partial(_source, engines, "rows", client, f"sqlite:///{path}")
@@ -186,7 +188,8 @@ def _source(
     engines.make_topic(f"{name}.{table}")
     config = source_config(engines, name, table, database or engines.database)
     config["snapshot.parallelism"] = str(parallelism)
-    return "framework", "run", _run(engines, config, client, "source_record_write_total", rows or engines.rows)
+    wanted = rows or engines.rows_for(client)
+    return "framework", "run", _run(engines, config, client, "source_record_write_total", wanted)
 
 
 def sink(engines: Engines, topic: str, client: str, at_a_time: int, count: int | None = None) -> Side:
@@ -203,7 +206,8 @@ def sink(engines: Engines, topic: str, client: str, at_a_time: int, count: int |
         "topic.to.external.resource.mapping": f"{topic}:{name}",
         "max.in.flight.requests": str(at_a_time),
     }
-    return "framework", "run", _run(engines, config, client, "sink_record_send_total", count or engines.rows)
+    wanted = count or engines.rows_for(client)
+    return "framework", "run", _run(engines, config, client, "sink_record_send_total", wanted)
 
 
 def _run(engines: Engines, config: dict[str, str], client: str, counter: str, count: int) -> dict[str, object]:
@@ -218,22 +222,26 @@ def _run(engines: Engines, config: dict[str, str], client: str, counter: str, co
 
 
 def _bare_sink(engines: Engines, topic: str, client: str) -> Side:
-    return "bare", "sink", {**_bulk(engines, topic), "client": client}
+    return "bare", "sink", {**_bulk(engines, topic, engines.rows_for(client)), "client": client}
 
 
 def raw_bulk(engines: Engines, topic: str, threads: int, count: int | None = None) -> Side:
     """The topic's ``count`` documents as bodies made beforehand."""
-    return "bare", "raw_bulk", {**_bulk(engines, topic, count), "client": "confluent", "threads": threads}
+    return (
+        "bare",
+        "raw_bulk",
+        {**_bulk(engines, topic, count or engines.rows), "client": CLIENTS[0], "threads": threads},
+    )
 
 
-def _bulk(engines: Engines, topic: str, count: int | None = None) -> dict[str, object]:
+def _bulk(engines: Engines, topic: str, count: int) -> dict[str, object]:
     index = engines.name()
     engines.make_index(index)
     host, port = engines.search.removeprefix("http://").split(":")
     return {
         "bootstrap": engines.bootstrap,
         "topic": topic,
-        "count": count or engines.rows,
+        "count": count,
         "host": host,
         "port": int(port),
         "index": index,

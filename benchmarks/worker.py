@@ -30,7 +30,7 @@ _PATIENCE = 300.0
 """Seconds for anything that must happen."""
 _LOOK = 0.02
 """Seconds between two looks."""
-_SETTLE = 5.0
+_SETTLE = 3.0
 """Seconds that a worker is left alone before its idling is measured."""
 
 
@@ -135,7 +135,7 @@ def running(engines: Engines, connectors: Sequence[Mapping[str, str]], client: s
 def idle(engines: Engines) -> list[Line]:
     """Starting, and waiting for rows that do not come, with one and with 50 connectors."""
     engines.make_table("quiet", 1_000)
-    seconds = 10.0 if engines.quick else 30.0
+    seconds = 10.0 if engines.quick else 15.0
     lines = []
     for client in CLIENTS:
         for pairs, what in ((0, "0 connectors"), (1, "1 SQL source and 1 sink"), (25, "25 SQL sources and 25 sinks")):
@@ -201,7 +201,7 @@ def end_to_end(engines: Engines) -> list[Line]:
             worker.wait_for("sink_record_send_total", 1)
             times = [
                 _searchable(engines, search, table, index, number) * 1000
-                for number in range(2, 22 if engines.quick else 202)
+                for number in range(2, 22 if engines.quick else 102)
             ]
             notes = {
                 "p50 ms": round(statistics.median(times)),
@@ -269,7 +269,7 @@ def _moved(engines: Engines, connectors: Sequence[Mapping[str, str]], rows: int,
         seconds, spent = time.perf_counter() - started, worker.cpu() - cpu
         peak = worker.rss_mb()
         threading.Event().wait(_SETTLE)
-        percent = worker.idle(10.0 if engines.quick else 20.0)
+        percent = worker.idle(10.0)  # two polls of all tables
         rate = rows / seconds
         engines.say(f"  {what}: {rate:,.0f}/s, idle {percent:.1f} % of a core")
         return Line(

@@ -9,7 +9,8 @@ import psycopg
 import pytest
 
 from headrace.broker.kafka_python import KafkaPythonBroker
-from headrace.broker.ports import NewTopic
+from headrace.broker.librdkafka import LibrdkafkaBroker
+from headrace.broker.ports import Broker, NewTopic, RebalanceListener
 from headrace.embedded import Kafka
 from headrace.errors import RetriableError
 from headrace.records import EncodedBatch, TopicPartition
@@ -21,53 +22,65 @@ from tests.engines.addresses import HttpAddress, SqlAddress, libpq_url
 
 
 @pytest.fixture(scope="module")
-def proxied(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[KafkaPythonBroker, TcpProxy, str]]:
-    """A broker that sends its clients through a proxy, the proxy, and an address that goes round it."""
+def proxied(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[TcpProxy, str]]:
+    """A proxy through which a broker sends its clients, and the broker's address that goes round it."""
     kafka = Kafka(tmp_path_factory.mktemp("kafka"), settings={"offsets.topic.num.partitions": "1"})
     with TcpProxy(f"127.0.0.1:{kafka.port}") as proxy:
         kafka.brokers[0].advertised_port = proxy.port
         with kafka:
             assert kafka.bootstrap_servers == proxy.address
-            short = {"bootstrap.timeout.ms": "1000", "request.timeout.ms": "1500"}
-            broker = KafkaPythonBroker({"bootstrap.servers": proxy.address, **short})
-            yield broker, proxy, kafka.brokers[0].internal_address
+            yield proxy, kafka.brokers[0].internal_address
+
+
+@pytest.fixture(params=[KafkaPythonBroker, LibrdkafkaBroker], ids=["kafka-python", "librdkafka"])
+def broker(request: pytest.FixtureRequest, proxied: tuple[TcpProxy, str]) -> Broker:
+    """Each client, with timeouts that a test can wait for."""
+    short = {"bootstrap.timeout.ms": "3000", "request.timeout.ms": "1500"}
+    made: Broker = request.param({"bootstrap.servers": proxied[0].address, **short})
+    return made
+
+
+def _patient(proxy: TcpProxy) -> Broker:
+    return KafkaPythonBroker({"bootstrap.servers": proxy.address})
 
 
 @pytest.mark.parametrize("fault", ["refuse", "blackhole"])
 def test_a_broker_that_is_cut_off_is_named_and_nothing_is_lost(
-    proxied: tuple[KafkaPythonBroker, TcpProxy, str], fault: str
+    broker: Broker, proxied: tuple[TcpProxy, str], fault: str, unique_name: str
 ) -> None:
-    broker, proxy, _ = proxied
+    proxy, _ = proxied
     admin = broker.admin({})
-    admin.create_topics([NewTopic(fault, 1)])
+    admin.create_topics([NewTopic(unique_name, 1)])
     producer = broker.producer({})
-    first = producer.send(EncodedBatch(fault, [b"0"], [b'"0"']))
+    first = producer.send(EncodedBatch(unique_name, [b"0"], [b'"0"']))
     assert producer.flush(PATIENCE)
     getattr(proxy, fault)()
-    second = producer.send(EncodedBatch(fault, [b"1"], [b'"1"']))
+    second = producer.send(EncodedBatch(unique_name, [b"1"], [b'"1"']))
     eventually(lambda: proxy.address in (producer.trouble() or ""))
     assert not second.done()
-    with pytest.raises(RetriableError):
+    with pytest.raises(RetriableError, match=proxy.address):
         broker.admin({})
     proxy.restore()
     assert producer.flush(PATIENCE)
     assert (first.error(), second.error(), producer.trouble()) == (None, None, None)
     producer.close(PATIENCE)
     admin.close()
-    assert [(entry.key, entry.value) for entry in topic_entries(broker, fault)] == [("0", 0), ("1", 1)]
+    assert [(entry.key, entry.value) for entry in topic_entries(_patient(proxy), unique_name)] == [("0", 0), ("1", 1)]
 
 
-def test_an_answer_that_never_came_doubles_nothing(proxied: tuple[KafkaPythonBroker, TcpProxy, str]) -> None:
+def test_an_answer_that_never_came_doubles_nothing(
+    broker: Broker, proxied: tuple[TcpProxy, str], unique_name: str
+) -> None:
     """The broker has the batch, its acknowledgement is lost: the idempotent producer sends it again, once is stored."""
-    broker, proxy, round_it = proxied
+    proxy, round_it = proxied
     direct = KafkaPythonBroker({"bootstrap.servers": round_it}).admin({})
     admin, producer = broker.admin({}), broker.producer({})
-    admin.create_topics([NewTopic("once", 1)])
-    producer.send(EncodedBatch("once", [b"0"], [b'"0"']))
+    admin.create_topics([NewTopic(unique_name, 1)])
+    producer.send(EncodedBatch(unique_name, [b"0"], [b'"0"']))
     assert producer.flush(PATIENCE)
     proxy.hold_answers()
-    delivery = producer.send(EncodedBatch("once", [b"1"], [b'"1"']))
-    eventually(lambda: direct.end_offsets(["once"]) == {TopicPartition("once", 0): 2})
+    delivery = producer.send(EncodedBatch(unique_name, [b"1"], [b'"1"']))
+    eventually(lambda: direct.end_offsets([unique_name]) == {TopicPartition(unique_name, 0): 2})
     direct.close()
     assert not delivery.done()
     proxy.cut()
@@ -76,7 +89,40 @@ def test_an_answer_that_never_came_doubles_nothing(proxied: tuple[KafkaPythonBro
     assert delivery.error() is None
     producer.close(PATIENCE)
     admin.close()
-    assert [entry.value for entry in topic_entries(broker, "once")] == [0, 1]
+    assert [entry.value for entry in topic_entries(_patient(proxy), unique_name)] == [0, 1]
+
+
+def test_a_commit_that_nobody_answers_does_not_last(
+    broker: Broker, proxied: tuple[TcpProxy, str], unique_name: str
+) -> None:
+    """The group's coordinator falls silent after it was last heard of, and comes back."""
+    proxy, _ = proxied
+    admin, producer = broker.admin({}), broker.producer({})
+    admin.create_topics([NewTopic(unique_name, 1)])
+    producer.send(EncodedBatch(unique_name, [b"0", b"1"], [b'"0"', b'"1"']))
+    assert producer.flush(PATIENCE)
+    producer.close(PATIENCE)
+    consumer = broker.consumer(unique_name, {})
+    consumer.subscribe([unique_name], None, RebalanceListener(lambda _: None, lambda _: None))
+    eventually(lambda: consumer.poll(0.2, 10))
+    place = TopicPartition(unique_name, 0)
+    consumer.commit({place: 1})
+    proxy.blackhole()
+    with pytest.raises(RetriableError, match="commit"):
+        consumer.commit({place: 2})
+    proxy.restore()
+
+    def committed() -> bool:
+        consumer.poll(0.2, 10)
+        try:
+            consumer.commit({place: 2})
+        except RetriableError:
+            return False
+        return admin.committed(unique_name) == {place: 2}
+
+    eventually(committed, timeout=PATIENCE)
+    consumer.close()
+    admin.close()
 
 
 def test_postgres_behind_a_proxy(postgres: SqlAddress) -> None:

@@ -28,7 +28,7 @@ def findings(settings: Mapping[str, str], kind: str = PRODUCER) -> tuple[Finding
         ("enable.idempotence", "TRUE", {"enable.idempotence": True}),
         ("acks", "ALL", {"acks": "all"}),
         ("max.request.size", "2000000", {"message.max.bytes": 2_000_000}),
-        ("request.timeout.ms", "9", {"request.timeout.ms": 9}),
+        ("request.timeout.ms", "9", {"request.timeout.ms": 9, "socket.timeout.ms": 9}),
         ("send.buffer.bytes", "-1", {"socket.send.buffer.bytes": 0}),
         ("compression.zstd.level", "3", {"compression.level": 3}),
         ("security.protocol", "sasl_ssl", {"security.protocol": "SASL_SSL"}),

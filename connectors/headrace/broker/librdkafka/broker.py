@@ -35,6 +35,7 @@ _PRODUCER = {
     "message.max.bytes": 1_048_576,  # Java's max.request.size
     "partitioner": "murmur2_random",  # Java's: the same key goes to the same partition, whatever the client
     "queue.buffering.max.messages": 0,  # without limit: headrace bounds bytes in flight itself
+    "socket.timeout.ms": 30_000,  # Java's request.timeout.ms; a broker that is silent for so long is dialled again
 }
 _CONSUMER = {
     **_SHARED,

@@ -18,6 +18,7 @@ _TECHNICAL = re.compile(r"(?: \(after \d+ms in state \w+[^)]*\))+$|, \d+ identic
 _WELL = ("UP", "UPDATE", "INIT")  # INIT: nobody needs a connection to it
 _TOLD = {
     KafkaError._AUTHENTICATION,
+    KafkaError._MSG_TIMED_OUT,  # of a request: the broker is silent
     KafkaError._RESOLVE,
     KafkaError._SSL,
     KafkaError._TIMED_OUT,
@@ -35,9 +36,10 @@ class Failure(NamedTuple):
 
 
 class Brokers:
-    """Its callbacks run inside the client's calls, on the caller's thread."""
+    """Its callbacks run inside the client's calls, on the caller's thread. ``servers`` are those to begin with."""
 
-    def __init__(self) -> None:
+    def __init__(self, servers: str = "") -> None:
+        self.servers = servers
         self._failures: dict[str, Failure] = {}  # by host:port
         self._group: str | None = None  # state of the connection to the group's coordinator, by the last statistics
         self._failed_since = False  # something failed since the last statistics

@@ -10,7 +10,7 @@ from confluent_kafka import KafkaError, KafkaException
 
 from headrace.broker.librdkafka.brokers import Brokers
 from headrace.broker.librdkafka.failures import lets_nobody_in, translate
-from headrace.errors import ConfigError, Finding
+from headrace.errors import ConfigError, Finding, RetriableError
 
 _LOOK = 0.1  # seconds between two looks at what went wrong, while waiting for the first answer
 CRITICAL, _DEBUG = 2, 7  # levels of syslog
@@ -36,7 +36,7 @@ def open_client(
     if not servers:
         finding = Finding("kafka.missing_setting", "bootstrap.servers is not set", "bootstrap.servers", "name a broker")
         raise ConfigError(findings=[finding])
-    brokers = Brokers()
+    brokers = Brokers(servers)
     arguments = {
         # What it logs, we raise or tell as trouble.
         "log_level": _DEBUG if "debug" in properties else CRITICAL,
@@ -71,4 +71,6 @@ def _wait(client: _Client, brokers: Brokers, doing: str, timeout: float) -> None
         client.poll(0)  # lets it tell what is wrong
         failure = brokers.failure()
         if (failure is not None and lets_nobody_in(failure)) or time.monotonic() >= deadline:
+            if failure is None and reason.code() == KafkaError._TIMED_OUT:
+                raise RetriableError(f"cannot {doing}: no answer within {timeout:g} s", code="kafka.unreachable")
             raise translate(reason, doing, failure)

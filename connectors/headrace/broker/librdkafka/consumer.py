@@ -11,12 +11,14 @@ import confluent_kafka
 from confluent_kafka import OFFSET_INVALID, Consumer, KafkaError, KafkaException, Message
 
 from headrace.broker.librdkafka.brokers import Brokers
+from headrace.broker.librdkafka.commit import Commit
 from headrace.broker.librdkafka.failures import describe, translate, translated
 from headrace.broker.ports import RebalanceListener
 from headrace.errors import RetriableError
 from headrace.records import ConsumedBatch, TopicPartition
 
 _LIST_TIMEOUT = 1.0  # seconds for the names of all topics; a group's heartbeat has its own thread
+_COMMIT_TIMEOUT = 5.0  # seconds; kafka-python's, too
 # librdkafka goes on by itself after these.
 _PASSING = {
     KafkaError._ALL_BROKERS_DOWN,
@@ -62,6 +64,7 @@ class LibrdkafkaConsumer:
         self._closed = False
         self._revoked: set[TopicPartition] = set()  # during the poll that is going on
         self._error: Exception | None = None
+        self._commit: Commit | None = None  # the last one
 
     def subscribe(self, topics: Sequence[str], pattern: str | None, listener: RebalanceListener) -> None:
         self._listener = listener
@@ -172,14 +175,16 @@ class LibrdkafkaConsumer:
     def commit(self, offsets: Mapping[TopicPartition, int]) -> None:
         wanted = [confluent_kafka.TopicPartition(*place, offset) for place, offset in offsets.items()]
         doing = f"commit the positions of group {self._group}"
-        if self._brokers.coordinator_away():
-            # librdkafka's commit has no timeout: it would wait for the coordinator as long as session.timeout.ms.
+        if self._brokers.coordinator_away() or (self._commit is not None and self._commit.is_alive()):
             failure = self._brokers.failure()
             reason = describe(failure) if failure is not None else "the group's coordinator is away"
             raise RetriableError(f"cannot {doing}: {reason}", code="kafka.unreachable")
+        self._commit = Commit(self._consumer, wanted)
         with translated(doing, self._brokers):
-            answers = self._consumer.commit(offsets=wanted, asynchronous=False)
-        for answer in answers or ():
+            answers = self._commit.answers(_COMMIT_TIMEOUT)
+        if answers is None:
+            raise RetriableError(f"cannot {doing}: no answer within {_COMMIT_TIMEOUT:g} s", code="kafka.unreachable")
+        for answer in answers:
             if answer.error is not None:
                 raise translate(answer.error, doing, self._brokers.failure())
 
@@ -215,8 +220,9 @@ class LibrdkafkaConsumer:
                 self._listener.revoked(owned)
         finally:
             self._closed = True
-            with translated(f"leave the group {self._group}", self._brokers):
-                self._consumer.close()
+            if self._commit is None or not self._commit.close_behind():
+                with translated(f"leave the group {self._group}", self._brokers):
+                    self._consumer.close()
 
 
 def _place(message: Message) -> tuple[str | None, int | None]:

@@ -31,6 +31,7 @@ Open = Callable[[], tuple[Producer, Brokers]]
 
 _ANY = -1  # partition: the partitioner's choice
 _NOW = 0  # timestamp
+_SILENT = 3.0  # seconds without a single acknowledgement after which brokers are said to be silent
 _GONE = 5.0  # seconds for a client that was told to give up what it has
 _ALONE_WAIT = 10.0  # seconds for the answer to one batch, while batches go one by one
 _NEIGHBOUR = KafkaError._INVALID_DIFFERENT_RECORD  # refused for the sake of another record of the same request
@@ -86,6 +87,7 @@ class LibrdkafkaProducer:
         self._alone = 0  # records that go in windows of one batch
         self._broken = False
         self._closed = False
+        self._left, self._moved = 0, time.monotonic()  # what was on its way when that last changed, and when
 
     def send(self, batch: EncodedBatch) -> LibrdkafkaDelivery:
         _require_contents(batch)
@@ -132,6 +134,7 @@ class LibrdkafkaProducer:
             self._hand_over(delivery)
             if alone:
                 break
+        self._left, self._moved = len(self._producer), time.monotonic()
 
     def _hand_over(self, delivery: LibrdkafkaDelivery) -> None:
         batch = delivery.batch
@@ -210,8 +213,15 @@ class LibrdkafkaProducer:
 
     def trouble(self) -> str | None:
         self.serve()
-        failure = self._brokers.failure() if self._window else None
-        return describe(failure) if failure is not None else None
+        if not self._window:
+            return None
+        if (failure := self._brokers.failure()) is not None:
+            return describe(failure)
+        # librdkafka tells of a silent broker only when a request has timed out.
+        left, now = len(self._producer), time.monotonic()
+        if left != self._left:
+            self._left, self._moved = left, now
+        return f"no answer from Kafka at {self._brokers.servers}" if now - self._moved >= _SILENT else None
 
     def close(self, timeout: float) -> None:
         if self._closed:

@@ -193,8 +193,9 @@ _SETTINGS: Mapping[str, _Setting] = {
     "socket.timeout.ms": _Setting("pca", _integer()),
     "ssl.ca.location": _Setting("pca", _text()),
 }
-# One word in Java, another property by kind here.
-_REQUEST_TIMEOUT = {"p": "request.timeout.ms", "c": "socket.timeout.ms", "a": "socket.timeout.ms"}
+# One word in Java, two properties here: how long the broker may take, and how long we wait for it.
+_REQUEST_TIMEOUT = {"p": ("request.timeout.ms", "socket.timeout.ms"), "c": ("socket.timeout.ms",)}
+_REQUEST_TIMEOUT["a"] = _REQUEST_TIMEOUT["c"]
 # Known to the other client, so a worker's file may hold it.
 _KAFKA_PYTHON = ("metrics.num.samples", "metrics.sample.window.ms", "proxy.url", "receive.message.max.bytes")
 
@@ -242,7 +243,7 @@ def _parse(name: str, text: str, kind: str) -> dict[str, Any]:
     if java_settings.ignored(name, text):
         return {}
     if name == "request.timeout.ms":
-        return {_REQUEST_TIMEOUT[kind]: java_settings.integer(name, text)}
+        return dict.fromkeys(_REQUEST_TIMEOUT[kind], java_settings.integer(name, text))
     if _known(name, kind):
         return _SETTINGS[name].parse(name, text)
     if name in _KAFKA_PYTHON:

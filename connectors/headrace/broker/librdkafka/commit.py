@@ -1,0 +1,57 @@
+"""A commit with a timeout: librdkafka's own waits for a coordinator that has fallen silent without any bound."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+
+import confluent_kafka
+from confluent_kafka import Consumer, KafkaException
+
+
+class Commit:
+    """One synchronous commit on a thread of its own, which ends when librdkafka lets go.
+
+    What was not answered in time may be committed all the same, later; positions only ever mean records that are done.
+    """
+
+    def __init__(self, consumer: Consumer, offsets: Sequence[confluent_kafka.TopicPartition]) -> None:
+        self._consumer, self._offsets = consumer, list(offsets)
+        self._answers: Sequence[confluent_kafka.TopicPartition] = ()
+        self._error: BaseException | None = None
+        self._lock = threading.Lock()  # guards the two below
+        self._ended = self._closes = False
+        self._thread = threading.Thread(target=self._run, name="kafka-commit", daemon=True)
+        self._thread.start()
+
+    def answers(self, timeout: float) -> Sequence[confluent_kafka.TopicPartition] | None:
+        """One per partition, or None when there is none yet. Raises KafkaException."""
+        self._thread.join(timeout)
+        if self._thread.is_alive():
+            return None
+        if self._error is not None:
+            raise self._error
+        return self._answers
+
+    def is_alive(self) -> bool:
+        return self._thread.is_alive()
+
+    def close_behind(self) -> bool:
+        """Whether the consumer will be closed when this ends: it must not be while librdkafka is in it."""
+        with self._lock:
+            self._closes = not self._ended
+            return self._closes
+
+    def _run(self) -> None:
+        try:
+            self._answers = self._consumer.commit(offsets=self._offsets, asynchronous=False) or ()
+        except BaseException as error:  # raised by answers()
+            self._error = error
+        with self._lock:
+            self._ended = True
+            closes = self._closes
+        if closes:
+            try:
+                self._consumer.close()
+            except KafkaException:
+                return  # whoever would hear of it is gone; the group notices that this member is

@@ -1,0 +1,66 @@
+"""A commit that librdkafka does not let go of is given up, and the consumer is closed only when it does."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from typing import Any, cast
+
+import pytest
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+
+from headrace.broker.librdkafka.commit import Commit
+from headrace.testing.waiting import eventually
+
+PLACES = [TopicPartition("t", 0, 7)]
+
+
+class Client:
+    """A consumer whose commit lasts until ``let_go``."""
+
+    def __init__(self, error: KafkaException | None = None) -> None:
+        self.let_go, self.closed, self._error = threading.Event(), threading.Event(), error
+
+    def commit(self, offsets: Sequence[TopicPartition], *, asynchronous: bool) -> Sequence[TopicPartition]:
+        assert not asynchronous
+        self.let_go.wait()
+        assert not self.closed.is_set(), "closed while a commit was in it"
+        if self._error is not None:
+            raise self._error
+        return offsets
+
+    def close(self) -> None:
+        self.closed.set()
+
+
+def commit(client: Client) -> Commit:
+    return Commit(cast(Consumer, cast(Any, client)), PLACES)
+
+
+def test_answers_come_back() -> None:
+    client = Client()
+    client.let_go.set()
+    work = commit(client)
+    assert work.answers(10) == PLACES
+    assert not work.is_alive()
+    assert not work.close_behind()  # so the caller closes
+    assert not client.closed.is_set()
+
+
+def test_errors_come_back() -> None:
+    client = Client(KafkaException(KafkaError(KafkaError.ILLEGAL_GENERATION)))
+    client.let_go.set()
+    with pytest.raises(KafkaException):
+        commit(client).answers(10)
+
+
+def test_what_is_not_answered_is_given_up_and_closed_behind() -> None:
+    client = Client()
+    work = commit(client)
+    assert work.answers(0.01) is None
+    assert work.is_alive()
+    assert work.close_behind()
+    assert not client.closed.is_set()
+    client.let_go.set()
+    assert client.closed.wait(10)
+    eventually(lambda: not work.is_alive())
