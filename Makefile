@@ -24,7 +24,15 @@ demo: setup ## Real PostgreSQL, Kafka, Elasticsearch and data, live in the termi
 	@$(BIN)/python -m demo $(ARGS)
 
 test: lint ## Everything: lint, types, contracts, unit, conformance, integration, system (ARGS are pytest's)
+ifeq ($(strip $(ARGS)),)
+	@# Unit tests share nothing, so they run on both cores; the others share their engines.
+	failed=0; \
+	$(BIN)/python -m pytest tests/unit -n 2 || failed=1; \
+	$(BIN)/python -m pytest --ignore=tests/unit || failed=1; \
+	exit $$failed
+else
 	$(BIN)/python -m pytest $(ARGS)
+endif
 
 test-quick: setup ## Unit tests and import contracts, on two cores and with fewer examples: within a minute, no engine
 	$(BIN)/lint-imports

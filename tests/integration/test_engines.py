@@ -80,3 +80,28 @@ def test_no_engine_outlives_a_test_run_that_is_killed(tmp_path: Path) -> None:
         assert len(engines) >= 2  # the supervisor and PostgreSQL, and its children
         run.kill()
     assert psutil.wait_procs(engines, timeout=60)[1] == []
+
+
+@pytest.mark.parametrize(("ci", "outcome"), [("", "1 skipped"), ("true", "1 error")])
+def test_an_engine_that_this_machine_has_not_is_told_and_fails_ci(tmp_path: Path, ci: str, outcome: str) -> None:
+    test = tmp_path / "test_wants_mariadb.py"
+    test.write_text(
+        "import tests.engines.mariadb as engine\n\nengine._PROGRAMS = ('mariadbd-of-nowhere',)\n\n\n"
+        "def test(mariadb):\n    raise AssertionError('there is none')\n"
+    )
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "tests.conftest", f"--basetemp={tmp_path / 'run'}"]
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("HEADRACE_TEST_")}
+    done = subprocess.run(
+        [*command, f"--rootdir={ROOT}", "-c", str(ROOT / "pyproject.toml"), str(test)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env={**environment, "CI": ci},
+        check=False,
+    )
+    assert outcome in done.stdout.splitlines()[-1], done.stdout
+    assert done.returncode == (1 if ci else 0)
+    [line] = [line for line in done.stdout.splitlines() if line.startswith("engines: no MariaDB: ")]
+    assert "mariadbd-of-nowhere" in line
+    assert line.removeprefix("engines: ") in done.stdout.replace(line, "")  # where the test is listed, too

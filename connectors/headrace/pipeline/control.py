@@ -45,7 +45,7 @@ class TaskControl:
 
     def persist(self, call: Callable[[], T]) -> T | None:
         """Call until it succeeds, through RetriableErrors, saying why it waits; None when told to stop first."""
-        waits: Iterator[float] = RetryPolicy().waits()
+        waits: Iterator[float] | None = None  # made only when they are needed: this is called for every batch
         tries = 0
         while not self.stopping():
             try:
@@ -53,6 +53,7 @@ class TaskControl:
             except RetriableError as error:
                 tries += 1
                 self.retrying(error, tries)
+                waits = waits or RetryPolicy().waits()
                 self.stop_event.wait(error.delay if error.delay is not None else next(waits))
             else:
                 if tries:

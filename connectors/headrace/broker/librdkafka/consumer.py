@@ -64,7 +64,8 @@ class LibrdkafkaConsumer:
         self._closed = False
         self._revoked: set[TopicPartition] = set()  # during the poll that is going on
         self._error: Exception | None = None
-        self._commit: Commit | None = None  # the last one
+        self._commit: Commit | None = None  # the last one outside of callbacks
+        self._telling = False  # a listener is being called by librdkafka
 
     def subscribe(self, topics: Sequence[str], pattern: str | None, listener: RebalanceListener) -> None:
         self._listener = listener
@@ -167,10 +168,13 @@ class LibrdkafkaConsumer:
         found = _ours(partitions)
         if not found or self._closed:
             return
+        self._telling = True
         try:
             listener(found)
         except Exception as error:  # raised by poll
             self._error = self._error or error
+        finally:
+            self._telling = False
 
     def commit(self, offsets: Mapping[TopicPartition, int]) -> None:
         wanted = [confluent_kafka.TopicPartition(*place, offset) for place, offset in offsets.items()]
@@ -179,9 +183,14 @@ class LibrdkafkaConsumer:
             failure = self._brokers.failure()
             reason = describe(failure) if failure is not None else "the group's coordinator is away"
             raise RetriableError(f"cannot {doing}: {reason}", code="kafka.unreachable")
-        self._commit = Commit(self._consumer, wanted)
+        answers: Sequence[confluent_kafka.TopicPartition] | None
         with translated(doing, self._brokers):
-            answers = self._commit.answers(_COMMIT_TIMEOUT)
+            if self._telling:
+                # Inside a callback librdkafka serves this thread alone; and the coordinator has just been heard of.
+                answers = self._consumer.commit(offsets=wanted, asynchronous=False)
+            else:
+                self._commit = Commit(self._consumer, wanted)
+                answers = self._commit.answers(_COMMIT_TIMEOUT)
         if answers is None:
             raise RetriableError(f"cannot {doing}: no answer within {_COMMIT_TIMEOUT:g} s", code="kafka.unreachable")
         for answer in answers:
