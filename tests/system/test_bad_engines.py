@@ -223,14 +223,13 @@ def test_a_broker_that_cannot_be_reached_at_start(secured: SecuredKafka, chain: 
     assert made.worker.stop() == 0
 
 
-@pytest.mark.parametrize(("fault", "client"), [("refuse", "auto"), ("blackhole", "kafka-python")])
+@pytest.mark.parametrize(
+    ("fault", "client"), [("refuse", "auto"), ("blackhole", "kafka-python"), ("blackhole", "auto")]
+)
 def test_a_broker_that_is_gone_for_longer_than_any_timeout(
     secured: SecuredKafka, chain: Callable[..., Chain], fault: str, client: str
 ) -> None:
-    """Requests time out several times over, the group forgets its member, and rows go on coming.
-
-    In a black hole librdkafka says no more than that there is no answer, so that the broker is not named.
-    """
+    """Requests time out several times over, the group forgets its member, and rows go on coming."""
     made = chain(secured.proxy.address, {**secured.settings, "kafka.client": client})
     made.insert()
     made.worker.start()

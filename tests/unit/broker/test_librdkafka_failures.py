@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+
 import pytest
 from confluent_kafka import KafkaError, KafkaException
 
@@ -56,16 +58,24 @@ def test_exceptions_are_translated_and_bugs_pass_through() -> None:
         raise ZeroDivisionError
 
 
+def statistics(state: str, *, due: int = 0, idle: float = 0.0, group: str | None = None) -> str:
+    """librdkafka's, as far as we read them: ``due`` answers, ``idle`` seconds since the last byte (-1 = none yet)."""
+    broker = {"state": state, "waitresp_cnt": due, "rxidle": -1 if idle < 0 else int(idle * 1e6)}
+    coordinator = {"state": "UP", "waitresp_cnt": 1, "rxidle": 300_000_000}
+    found = {"brokers": {"127.0.0.1:9092/1": broker, "GroupCoordinator": coordinator}}
+    return json.dumps(found if group is None else {**found, "cgrp": {"state": group}})
+
+
 class TestBrokers:
     def test_a_failure_is_kept_until_statistics_show_the_broker_well(self) -> None:
         brokers = Brokers()
         brokers.on_error(KafkaError(KafkaError._TRANSPORT, "sasl_ssl://" + REFUSED))
         brokers.on_error(KafkaError(KafkaError._ALL_BROKERS_DOWN, "1/1 brokers are down"))
-        brokers.on_statistics('{"brokers": {"127.0.0.1:9092/1": {"state": "TRY_CONNECT"}}}')
+        brokers.on_statistics(statistics("TRY_CONNECT"))
         failure = brokers.failure()
         assert failure is not None
         assert failure.address == "127.0.0.1:9092"
-        brokers.on_statistics('{"brokers": {"127.0.0.1:9092/1": {"state": "UP"}}}')
+        brokers.on_statistics(statistics("UP"))
         assert brokers.failure() is None
 
     def test_a_refusal_to_log_in_comes_first(self) -> None:
@@ -85,7 +95,33 @@ class TestBrokers:
         assert not brokers.coordinator_away()
         brokers.on_error(KafkaError(KafkaError._TRANSPORT, REFUSED))
         assert brokers.coordinator_away()
-        brokers.on_statistics('{"brokers": {"127.0.0.1:9092/1": {"state": "DOWN"}}, "cgrp": {"state": "wait-coord"}}')
+        brokers.on_statistics(statistics("DOWN", group="wait-coord"))
         assert brokers.coordinator_away()
-        brokers.on_statistics('{"brokers": {"127.0.0.1:9092/1": {"state": "DOWN"}}, "cgrp": {"state": "up"}}')
+        brokers.on_statistics(statistics("DOWN", group="up"))
         assert not brokers.coordinator_away()
+
+    def test_a_broker_that_says_nothing_for_seconds_is_named(self) -> None:
+        """However often the connection is made anew."""
+        now = 100.0
+        brokers = Brokers(monotonic=lambda: now)
+        for state, idle in (("UP", 1.9), ("UP", 3.9), ("APIVERSION_QUERY", -1)):
+            brokers.on_statistics(statistics(state, due=1, idle=idle))
+            assert brokers.failure() is None
+            now += 2
+        brokers.on_statistics(statistics("APIVERSION_QUERY", due=1, idle=-1))
+        failure = brokers.failure()
+        assert failure is not None
+        assert describe(failure) == "broker 127.0.0.1:9092 does not answer: nothing for 5 s"
+        assert brokers.coordinator_away()
+        brokers.on_statistics(statistics("UP", due=1, idle=0.3))
+        assert brokers.failure() is None
+
+    def test_a_broker_that_answers_now_and_then_or_owes_nothing_is_well(self) -> None:
+        now = 100.0
+        brokers = Brokers(longest_wait=0.5, monotonic=lambda: now)
+        for number in range(20):
+            brokers.on_statistics(statistics("UP", due=1, idle=0.4) if number % 3 else statistics("UP", idle=600))
+            assert brokers.failure() is None
+            now += 2
+        brokers.on_statistics(statistics("UP", due=1, idle=640))  # the first question after a long time
+        assert brokers.failure() is None

@@ -36,7 +36,7 @@ def open_client(
     if not servers:
         finding = Finding("kafka.missing_setting", "bootstrap.servers is not set", "bootstrap.servers", "name a broker")
         raise ConfigError(findings=[finding])
-    brokers = Brokers(servers)
+    brokers = Brokers(servers, properties.get("fetch.wait.max.ms", 0) / 1000)
     arguments = {
         # What it logs, we raise or tell as trouble.
         "log_level": _DEBUG if "debug" in properties else CRITICAL,
