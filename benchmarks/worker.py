@@ -99,6 +99,8 @@ class Worker:
         """Percent of one core while nothing happens."""
         before, began = self.cpu(), time.perf_counter()
         threading.Event().wait(seconds)
+        if self._process.poll() is not None:
+            raise RuntimeError(f"the worker has ended: {Path(self._log.name).read_text()[-3000:]}")
         return (self.cpu() - before) / (time.perf_counter() - began) * 100
 
     def _wait(self, condition: Callable[[], bool]) -> None:
