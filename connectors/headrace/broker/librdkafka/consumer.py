@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import repeat
+from operator import is_not
 from typing import Any
 
 import confluent_kafka
@@ -102,7 +104,8 @@ class LibrdkafkaConsumer:
             self._follow_pattern(self._pattern)
         messages = self._consume(timeout, limit)
         good = messages
-        if list(map(Message.error, messages)).count(None) < len(messages):
+        # By identity: an error of librdkafka's cannot be compared with None.
+        if any(map(is_not, map(Message.error, messages), repeat(None))):
             good = [message for message in messages if message.error() is None]
             self._note_errors(messages)
         if not good and self._error is not None:

@@ -1,0 +1,57 @@
+"""Errors that come among the records: passed over or raised, and the records are kept."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, cast
+
+import pytest
+from confluent_kafka import Consumer, KafkaError, Message
+
+from headrace.broker.librdkafka.brokers import Brokers
+from headrace.broker.librdkafka.consumer import LibrdkafkaConsumer
+from headrace.errors import EnvironmentFault
+
+
+def record(offset: int) -> Message:
+    return Message(topic="t", partition=0, offset=offset, key=b"k", value=b"v", headers=[], timestamp=(1, 5))
+
+
+def failure(code: int) -> Message:
+    return Message(topic="t", partition=0, error=KafkaError(code))
+
+
+class Client:
+    def __init__(self, messages: Sequence[Message]) -> None:
+        self._messages = list(messages)
+
+    def consume(self, limit: int, timeout: float) -> list[Message]:
+        found, self._messages = self._messages[:limit], self._messages[limit:]
+        return found
+
+    def get_watermark_offsets(self, place: object, *, cached: bool) -> tuple[int, int]:
+        return 0, 10
+
+
+def consumer(*messages: Message) -> LibrdkafkaConsumer:
+    client = cast(Consumer, cast(Any, Client(messages)))
+    return LibrdkafkaConsumer((client, Brokers()), "g", max_poll_records=None, cooperative=False, topics_age=5)
+
+
+def test_errors_that_pass_are_passed_over() -> None:
+    reader = consumer(record(3), failure(KafkaError.UNKNOWN_TOPIC_OR_PART), record(4))
+    [batch] = reader.poll(0, 10)
+    assert batch.offsets == [3, 4]
+    assert reader.poll(0, 10) == []
+
+
+def test_an_error_alone_is_no_batch() -> None:
+    assert consumer(failure(KafkaError._TRANSPORT)).poll(0, 10) == []
+
+
+def test_an_error_that_somebody_must_mend_is_raised_behind_the_records() -> None:
+    reader = consumer(record(3), failure(KafkaError.TOPIC_AUTHORIZATION_FAILED))
+    [batch] = reader.poll(0, 10)
+    assert batch.offsets == [3]
+    with pytest.raises(EnvironmentFault):
+        reader.poll(0, 10)
