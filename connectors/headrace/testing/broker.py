@@ -207,7 +207,9 @@ class BrokerContract(GroupContract):
 
     def test_what_is_sent_is_read(self, broker: Broker, topic: str, member: Callable[..., Member]) -> None:
         headers: list[Headers] = [[("a", b"1"), ("a", b"2")], [], [("empty", b"")]]
-        batch = EncodedBatch(topic, [b"x", None, b""], [b"k", b"k", b"k"], [1_000, 2_000, 3_000], headers)
+        now = int(time.time() * 1000)  # what is old, the broker may delete before it is read
+        times = [now - 3_000, now - 2_000, now - 1_000]
+        batch = EncodedBatch(topic, [b"x", None, b""], [b"k", b"k", b"k"], times, headers)
         send(broker, batch)
         reader = member(topic).subscribe([topic])
         reader.read(3)
@@ -216,7 +218,7 @@ class BrokerContract(GroupContract):
         assert got.offsets == [0, 1, 2]
         assert got.keys == [b"k", b"k", b"k"]
         assert got.values == [b"x", None, b""]
-        assert got.timestamps == [1_000, 2_000, 3_000]
+        assert got.timestamps == times
         assert [list(fields) for fields in got.headers] == headers
         assert got.end_offset == 3
 
