@@ -11,6 +11,7 @@ from confluent_kafka import Consumer, KafkaError, Message
 from headrace.broker.librdkafka.brokers import Brokers
 from headrace.broker.librdkafka.consumer import LibrdkafkaConsumer
 from headrace.errors import EnvironmentFault
+from headrace.records import TopicPartition
 
 
 def record(offset: int) -> Message:
@@ -55,3 +56,15 @@ def test_an_error_that_somebody_must_mend_is_raised_behind_the_records() -> None
     assert batch.offsets == [3]
     with pytest.raises(EnvironmentFault):
         reader.poll(0, 10)
+
+
+@pytest.mark.parametrize("topics", [["t"], ["t", "u"]])
+def test_records_come_by_partition_in_their_order(topics: list[str]) -> None:
+    places = [TopicPartition(topic, number) for topic in topics for number in range(2)]
+    messages = [
+        Message(topic=topic, partition=number, offset=offset, key=b"k", value=b"v", headers=[], timestamp=(1, 5))
+        for offset in range(3)
+        for topic, number in places
+    ]
+    batches = consumer(*messages).poll(0, 100)
+    assert {batch.topic_partition: batch.offsets for batch in batches} == {place: [0, 1, 2] for place in places}
