@@ -8,16 +8,16 @@ from typing import ClassVar
 from sqlalchemy import Connection
 
 from headrace import ConfigError, Finding, HeadraceError, SourceConnector, TaskError
-from headrace_sources.sql.catalog import index_findings, look_at, parallel_findings, unread_rows
-from headrace_sources.sql.config import JdbcSourceConfig, SqlSourceConfig
+from headrace_sources.sql.access.session import Session
+from headrace_sources.sql.configuration.config import JdbcSourceConfig, SqlSourceConfig
+from headrace_sources.sql.cursor.gap_free import reach_of
 from headrace_sources.sql.dialects import Database
 from headrace_sources.sql.dialects.generic import TableName
-from headrace_sources.sql.gap_free import reach_of
-from headrace_sources.sql.session import Session
-from headrace_sources.sql.table_shares import blocks, followed
-from headrace_sources.sql.tables import wanted_tables
+from headrace_sources.sql.reading.catalog import index_findings, look_at, parallel_findings, unread_rows
+from headrace_sources.sql.rows.types import LOCALS
+from headrace_sources.sql.tables.selection import wanted_tables
+from headrace_sources.sql.tables.shares import blocks, followed
 from headrace_sources.sql.task import JdbcSourceTask, SqlSourceTask, task_tables, written_tables
-from headrace_sources.sql.types import LOCALS
 
 _KEYS = {
     "sql.authentication": "connection.password",

@@ -8,20 +8,20 @@ from dataclasses import dataclass
 from typing import Any
 
 from headrace import Finding, SourceContext
-from headrace_sources.sql.catalog import Target, look_at, one_reader, paging_of, unread_rows
-from headrace_sources.sql.config import SqlSourceConfig
-from headrace_sources.sql.crew import Crew, Within
+from headrace_sources.sql.access.session import Session
+from headrace_sources.sql.configuration.config import SqlSourceConfig
+from headrace_sources.sql.cursor.gap_free import Reach
+from headrace_sources.sql.cursor.offsets import Position
+from headrace_sources.sql.cursor.sightings import Sightings
+from headrace_sources.sql.deletes.sweeps import Sweeps
 from headrace_sources.sql.dialects.generic import TableName
-from headrace_sources.sql.gap_free import Reach
-from headrace_sources.sql.grid import Chunk, from_json
-from headrace_sources.sql.offsets import Position
-from headrace_sources.sql.readers import Reader, reader_for
-from headrace_sources.sql.session import Session
-from headrace_sources.sql.sightings import Sightings
-from headrace_sources.sql.snapshot import Crews
-from headrace_sources.sql.source import Source
-from headrace_sources.sql.sweeps import Sweeps
-from headrace_sources.sql.types import TypeMapping
+from headrace_sources.sql.reading.catalog import Target, look_at, one_reader, paging_of, unread_rows
+from headrace_sources.sql.reading.crew import Crew, Within
+from headrace_sources.sql.reading.grid import Chunk, from_json
+from headrace_sources.sql.reading.readers import Reader, reader_for
+from headrace_sources.sql.reading.snapshot import Crews
+from headrace_sources.sql.reading.source import Source
+from headrace_sources.sql.rows.types import TypeMapping
 
 
 @dataclass(frozen=True)

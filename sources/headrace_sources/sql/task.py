@@ -25,29 +25,29 @@ from headrace import (
     SourceTask,
     Wait,
 )
-from headrace_sources.sql.canceller import Canceller
-from headrace_sources.sql.catalog import Target
-from headrace_sources.sql.config import JdbcSourceConfig, SqlSourceConfig
-from headrace_sources.sql.config_rules import is_duration
-from headrace_sources.sql.crew import Crew, Within
+from headrace_sources.sql.access.canceller import Canceller
+from headrace_sources.sql.access.faults import OF_ONE_TABLE
+from headrace_sources.sql.access.reasons import Reasons
+from headrace_sources.sql.access.restraint import SUBJECTS, Held, Restraint
+from headrace_sources.sql.access.session import Session
+from headrace_sources.sql.configuration.config import JdbcSourceConfig, SqlSourceConfig
+from headrace_sources.sql.configuration.rules import is_duration
+from headrace_sources.sql.configuration.zones import find_zone
+from headrace_sources.sql.cursor.gap_free import reach_of
+from headrace_sources.sql.cursor.offsets import Position, stored_positions
+from headrace_sources.sql.cursor.sightings import Sightings
+from headrace_sources.sql.deletes.sweeps import Sweeps
 from headrace_sources.sql.dialects.generic import TableName
-from headrace_sources.sql.faults import OF_ONE_TABLE
-from headrace_sources.sql.gap_free import reach_of
-from headrace_sources.sql.grid import Chunk
-from headrace_sources.sql.offsets import Position, stored_positions
 from headrace_sources.sql.openings import Openings
-from headrace_sources.sql.pages import Paging
-from headrace_sources.sql.readers import Reader, stored_grids
-from headrace_sources.sql.reasons import Reasons
-from headrace_sources.sql.restraint import SUBJECTS, Held, Restraint
-from headrace_sources.sql.session import Session
-from headrace_sources.sql.sightings import Sightings
-from headrace_sources.sql.source import Source
-from headrace_sources.sql.sweeps import Sweeps
-from headrace_sources.sql.tables import wanted_tables
-from headrace_sources.sql.timestamps import from_json
-from headrace_sources.sql.types import TypeMapping
-from headrace_sources.sql.zones import find_zone
+from headrace_sources.sql.reading.catalog import Target
+from headrace_sources.sql.reading.crew import Crew, Within
+from headrace_sources.sql.reading.grid import Chunk
+from headrace_sources.sql.reading.pages import Paging
+from headrace_sources.sql.reading.readers import Reader, stored_grids
+from headrace_sources.sql.reading.source import Source
+from headrace_sources.sql.rows.timestamps import from_json
+from headrace_sources.sql.rows.types import TypeMapping
+from headrace_sources.sql.tables.selection import wanted_tables
 
 _ADMISSION = 0.05
 """Seconds between two looks whether the database may be asked, before the task has started."""

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
-from headrace_sources.sql import gap_free
+from headrace_sources.sql.cursor import gap_free
 from headrace_sources.sql.dialects.generic import Database
 from headrace_sources.sql.dialects.mysql import MySql
 from tests.integration.sql.late import Reading, Scene, scene

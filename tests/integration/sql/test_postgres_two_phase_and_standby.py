@@ -18,7 +18,8 @@ from headrace.embedded.postgres import PASSWORD, USER, Postgres
 from headrace.testing.contexts import Offsets
 from headrace.testing.driver import SourceDriver
 from headrace.testing.waiting import eventually
-from headrace_sources.sql import SqlSourceConnector, gap_free
+from headrace_sources.sql import SqlSourceConnector
+from headrace_sources.sql.cursor import gap_free
 
 SETTINGS: dict[str, str | int | bool] = {"max_prepared_transactions": 5, "wal_level": "replica"}
 TABLE = "(id bigint PRIMARY KEY, at timestamptz NOT NULL DEFAULT now())"

@@ -14,10 +14,10 @@ from sqlalchemy import URL, ColumnElement, Connection, FromClause, Select, func,
 from sqlalchemy import text as text_of
 
 from headrace import JsonForm
-from headrace_sources.sql.rows import Shape
-from headrace_sources.sql.server_json import Query, ServerJson, Stream
-from headrace_sources.sql.timestamps import LocalCodec, MomentCodec, TimestampCodec, resolution_of
-from headrace_sources.sql.types import LOCALS, WIDE, Column, Kind, Normaliser, TypeMapping
+from headrace_sources.sql.rows.server_json import Query, ServerJson, Stream
+from headrace_sources.sql.rows.shapes import Shape
+from headrace_sources.sql.rows.timestamps import LocalCodec, MomentCodec, TimestampCodec, resolution_of
+from headrace_sources.sql.rows.types import LOCALS, WIDE, Column, Kind, Normaliser, TypeMapping
 
 
 class TableName(NamedTuple):
@@ -31,11 +31,15 @@ class TableName(NamedTuple):
         return f"{self.schema}.{self.name}" if self.schema else self.name
 
 
+ANYONE = ("*",)
+"""For :attr:`OpenTransaction.heir_of`: of whichever transaction has disappeared."""
+
+
 class OpenTransaction(NamedTuple):
     """A transaction that has begun and not ended, of anybody but the one who asks.
 
     ``name`` is unique for its life. ``began``: it takes no timestamp earlier than this. None = nobody tells.
-    ``line`` and ``heir_of``: see :class:`headrace_sources.sql.watermark.Transaction`.
+    ``line`` and ``heir_of``: see :class:`headrace_sources.sql.cursor.watermark.Transaction`.
     """
 
     name: str
@@ -181,7 +185,7 @@ class Database:
     def key_hash(
         self, columns: Sequence[Column], expressions: Sequence[ColumnElement[Any]]
     ) -> ColumnElement[int] | None:
-        """What :func:`headrace_sources.sql.ledger_keys.key_hash` makes of a key; None where the database cannot.
+        """What :func:`headrace_sources.sql.rows.ledger_keys.key_hash` makes of a key; None where the database cannot.
 
         A wrong one costs speed, nothing else: keys whose hashes differ are compared themselves.
         """
@@ -287,7 +291,7 @@ class Database:
         wanted: Sequence[str],
         keys: Sequence[str],
     ) -> ServerJson | None:
-        """The fast path of rows of ``shape``, see :func:`headrace_sources.sql.server_json.plan`; None = there is none.
+        """The fast path of rows of ``shape``, see :mod:`headrace_sources.sql.rows.server_json`; None = there is none.
 
         ``signature`` is that of the plain path's result.
         """

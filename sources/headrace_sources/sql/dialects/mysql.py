@@ -31,9 +31,9 @@ from sqlalchemy.sql import quoted_name
 
 from headrace_sources.sql.dialects import innodb
 from headrace_sources.sql.dialects.generic import Database, Listed, OpenTransaction, TableName, Verdict, run_raw
-from headrace_sources.sql.ledger_keys import HASH_DIGITS, SEPARATOR
-from headrace_sources.sql.server_json import Query, Stream
-from headrace_sources.sql.types import INTEGERS, Column, Kind, Normaliser
+from headrace_sources.sql.rows.ledger_keys import HASH_DIGITS, SEPARATOR
+from headrace_sources.sql.rows.server_json import Query, Stream
+from headrace_sources.sql.rows.types import INTEGERS, Column, Kind, Normaliser
 
 _HASHED = INTEGERS | {Kind.DATE, Kind.BYTES}
 """Of keys whose text is the same here and in Python."""

@@ -10,7 +10,7 @@ from sqlalchemy import Connection, text
 
 from headrace import ConfigError, Finding
 from headrace_sources.sql.dialects.generic import Database, Listed, TableName, Verdict
-from headrace_sources.sql.types import Column, Kind, Normaliser
+from headrace_sources.sql.rows.types import Column, Kind, Normaliser
 
 # https://python-oracledb.readthedocs.io/en/latest/api_manual/module.html#database-type-objects, by their names.
 _KINDS: Mapping[str, Kind] = {

@@ -19,15 +19,14 @@ from sqlalchemy import cast as cast_to
 from sqlalchemy.dialects.postgresql import BIT
 
 from headrace import JsonForm, RetriableError
+from headrace_sources.sql.configuration.zones import find_zone
 from headrace_sources.sql.dialects import postgres_explain, postgres_json
-from headrace_sources.sql.dialects.generic import Database, Listed, OpenTransaction, TableName, Verdict, run_raw
-from headrace_sources.sql.ledger_keys import HASH_DIGITS, SEPARATOR
-from headrace_sources.sql.read_ahead import ReadAhead
-from headrace_sources.sql.rows import Shape
-from headrace_sources.sql.server_json import Piece, Query, ServerJson, Stream, plan
-from headrace_sources.sql.types import INTEGERS, Column, Kind, Normaliser, TypeMapping
-from headrace_sources.sql.watermark import ANYONE
-from headrace_sources.sql.zones import find_zone
+from headrace_sources.sql.dialects.generic import ANYONE, Database, Listed, OpenTransaction, TableName, Verdict, run_raw
+from headrace_sources.sql.dialects.read_ahead import ReadAhead
+from headrace_sources.sql.rows.ledger_keys import HASH_DIGITS, SEPARATOR
+from headrace_sources.sql.rows.server_json import Piece, Query, ServerJson, Stream, plan
+from headrace_sources.sql.rows.shapes import Shape
+from headrace_sources.sql.rows.types import INTEGERS, Column, Kind, Normaliser, TypeMapping
 
 # https://www.postgresql.org/docs/current/catalog-pg-type.html; OIDs of built-in types never change.
 _KINDS: Mapping[int, Kind] = {

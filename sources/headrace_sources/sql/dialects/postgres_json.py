@@ -11,8 +11,8 @@ from collections.abc import Callable, Sequence
 from datetime import UTC
 
 from headrace import JsonForm, Schema, Type, schema
-from headrace_sources.sql.server_json import Piece, ServerColumn
-from headrace_sources.sql.types import TIMESTAMPS, Column, Kind, TypeMapping
+from headrace_sources.sql.rows.server_json import Piece, ServerColumn
+from headrace_sources.sql.rows.types import TIMESTAMPS, Column, Kind, TypeMapping
 
 _EXACT_EXTRACT = 140000
 """Version since which EXTRACT is exact; it was a double before."""

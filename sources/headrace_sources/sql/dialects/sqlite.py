@@ -15,10 +15,10 @@ from sqlalchemy import text as sql
 
 from headrace import ConfigError, EnvironmentFault
 from headrace_sources.sql.dialects.generic import Database, Listed, TableName, Verdict, column_of, run_raw
-from headrace_sources.sql.ledger_keys import key_hash
-from headrace_sources.sql.server_json import Stream
-from headrace_sources.sql.timestamps import SECOND, LocalCodec, TimestampCodec, floor
-from headrace_sources.sql.types import INTEGERS, Column, Kind, Normaliser
+from headrace_sources.sql.rows.ledger_keys import key_hash
+from headrace_sources.sql.rows.server_json import Stream
+from headrace_sources.sql.rows.timestamps import SECOND, LocalCodec, TimestampCodec, floor
+from headrace_sources.sql.rows.types import INTEGERS, Column, Kind, Normaliser
 
 _VIEW = "headrace_query"
 _TIMESTAMP = re.compile(r"(\d{4}-\d\d-\d\d)([ T])(\d\d:\d\d:\d\d)(?:\.(\d+))?(Z|\+00:00)?")

@@ -11,8 +11,8 @@ from sqlalchemy import ColumnElement, Connection, FromClause, text
 
 from headrace import ConfigError, Finding
 from headrace_sources.sql.dialects.generic import Database, Listed, TableName, Verdict
-from headrace_sources.sql.timestamps import TimestampCodec
-from headrace_sources.sql.types import Column, Kind, Normaliser
+from headrace_sources.sql.rows.timestamps import TimestampCodec
+from headrace_sources.sql.rows.types import Column, Kind, Normaliser
 
 # https://learn.microsoft.com/sql/t-sql/data-types/data-types-transact-sql
 _KINDS: Mapping[str, Kind] = {

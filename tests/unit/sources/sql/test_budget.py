@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import make_url
 
-from headrace_sources.sql.budget import ASLEEP, AWAY, Budget, budget_of
+from headrace_sources.sql.access.budget import ASLEEP, AWAY, Budget, budget_of
 
 
 class Clock:

@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 
 from headrace import ConfigError, Finding
 from headrace_sources.sql import SqlSourceConnector
-from headrace_sources.sql.catalog import look_at
-from headrace_sources.sql.config import SqlSourceConfig
+from headrace_sources.sql.access.session import Session
+from headrace_sources.sql.configuration.config import SqlSourceConfig
 from headrace_sources.sql.dialects.generic import TableName
-from headrace_sources.sql.session import Session
-from headrace_sources.sql.table_shares import blocks, followed
-from headrace_sources.sql.tables import topic_of, wanted_tables
+from headrace_sources.sql.reading.catalog import look_at
+from headrace_sources.sql.tables.selection import topic_of, wanted_tables
+from headrace_sources.sql.tables.shares import blocks, followed
 from headrace_sources.sql.task import task_tables, written_tables
 
 Properties = Callable[..., dict[str, str]]

@@ -10,8 +10,8 @@ import yaml
 
 from headrace import Finding
 from headrace.settings import SourceSettings
-from headrace_sources.sql.config import SqlSourceConfig
-from headrace_sources.sql.config_rules import is_duration
+from headrace_sources.sql.configuration.config import SqlSourceConfig
+from headrace_sources.sql.configuration.rules import is_duration
 
 LEAST = {
     "connection.url": "postgresql://h/d",

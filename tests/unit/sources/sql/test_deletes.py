@@ -22,13 +22,15 @@ from headrace.runtime.schedule import schedule
 from headrace.testing.contexts import Offsets
 from headrace.testing.driver import SourceDriver
 from headrace.testing.waiting import eventually
-from headrace_sources.sql import SqlSourceConnector, deletes
-from headrace_sources.sql.deletes import Sweep, Swept, deleted
+from headrace_sources.sql import SqlSourceConnector
+from headrace_sources.sql.deletes import comparison as deletes
+from headrace_sources.sql.deletes.comparison import Sweep, Swept
+from headrace_sources.sql.deletes.ledger import Ledger
 from headrace_sources.sql.dialects.generic import TableName
 from headrace_sources.sql.dialects.sqlite import Sqlite
-from headrace_sources.sql.ledger import Ledger
-from headrace_sources.sql.queries import Relation
-from headrace_sources.sql.types import Column, Kind, TypeMapping
+from headrace_sources.sql.reading.layout import deleted
+from headrace_sources.sql.rows.types import Column, Kind, TypeMapping
+from headrace_sources.sql.tables.queries import Relation
 
 Drive = Callable[..., SourceDriver]
 Sql = Callable[[str], list[Any]]

@@ -19,7 +19,7 @@ from headrace_sources.sql.dialects.oracle import Oracle, oracle_column
 from headrace_sources.sql.dialects.postgres import Postgres
 from headrace_sources.sql.dialects.sqlite import Sqlite
 from headrace_sources.sql.dialects.sqlserver import SqlServer, sqlserver_column
-from headrace_sources.sql.types import Column, Kind
+from headrace_sources.sql.rows.types import Column, Kind
 
 
 @pytest.mark.parametrize(

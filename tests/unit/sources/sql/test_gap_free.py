@@ -11,11 +11,11 @@ import pytest
 from headrace import ConfigError
 from headrace.testing.driver import SourceDriver
 from headrace_sources.sql import SqlSourceConnector
+from headrace_sources.sql.cursor.gap_free import Clock, blocker, spoken
+from headrace_sources.sql.cursor.sent_memory import SentMemory
+from headrace_sources.sql.cursor.watermark import Fence, Transaction, Watermark
 from headrace_sources.sql.dialects.generic import OpenTransaction
 from headrace_sources.sql.dialects.sqlite import Sqlite
-from headrace_sources.sql.gap_free import Clock, blocker, spoken
-from headrace_sources.sql.sent_memory import SentMemory
-from headrace_sources.sql.watermark import Fence, Transaction, Watermark
 
 Drive = Callable[..., SourceDriver]
 Sql = Callable[[str], list[Any]]

@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headrace import SourceBatch
-from headrace_sources.sql.cuts import even, quantiles
-from headrace_sources.sql.grid import Chunk, Grid, Record, cut_at, from_json
+from headrace_sources.sql.reading.cuts import even, quantiles
+from headrace_sources.sql.reading.grid import Chunk, Grid, Record, cut_at, from_json
 
 VALUES: st.SearchStrategy[Any] = st.one_of(
     st.integers(-(2**63), 2**63 - 1),

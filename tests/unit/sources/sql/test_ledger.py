@@ -10,8 +10,8 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headrace_sources.sql.ledger import Ledger
-from headrace_sources.sql.ledger_keys import decoded, encoded
+from headrace_sources.sql.deletes.ledger import Ledger
+from headrace_sources.sql.rows.ledger_keys import decoded, encoded
 
 VALUES = st.one_of(
     st.text(),

@@ -11,10 +11,11 @@ import pytest
 from headrace import TaskError
 from headrace.testing.driver import SourceDriver
 from headrace.testing.waiting import eventually
-from headrace_sources.sql import progress, task
+from headrace_sources.sql import task
+from headrace_sources.sql.cursor import progress
+from headrace_sources.sql.cursor.numbering import Numbering
 from headrace_sources.sql.dialects.generic import TableName
-from headrace_sources.sql.numbering import Numbering
-from headrace_sources.sql.queries import Relation
+from headrace_sources.sql.tables.queries import Relation
 
 Drive = Callable[..., SourceDriver]
 Sql = Callable[[str], list[Any]]

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headrace.testing.waiting import eventually
-from headrace_sources.sql.read_ahead import ReadAhead
+from headrace_sources.sql.dialects.read_ahead import ReadAhead
 
 
 class Cursor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
-from headrace_sources.sql.sightings import Sightings
+from headrace_sources.sql.cursor.sightings import Sightings
 
 
 class Asked:

@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from headrace_sources.sql.configuration.zones import find_zone, nearest_zones
 from headrace_sources.sql.dialects.sqlite import NumberCodec, TextCodec
-from headrace_sources.sql.timestamps import (
+from headrace_sources.sql.rows.timestamps import (
     LocalCodec,
     MomentCodec,
     TimestampCodec,
@@ -19,7 +20,6 @@ from headrace_sources.sql.timestamps import (
     resolution_of,
     to_json,
 )
-from headrace_sources.sql.zones import find_zone, nearest_zones
 
 ZONES = st.sampled_from(
     ["UTC", "Europe/Berlin", "America/New_York", "Asia/Kathmandu", "Australia/Lord_Howe", "America/St_Johns"]

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from headrace import Schema, Type, schema
 from headrace.testing.values import mismatch
-from headrace_sources.sql.rows import NullInRequiredError, Shape, shape_of
-from headrace_sources.sql.types import Column, Kind, TypeMapping, infer, micros, plain_digits, widen
+from headrace_sources.sql.rows.shapes import NullInRequiredError, Shape, shape_of
+from headrace_sources.sql.rows.types import Column, Kind, TypeMapping, infer, micros, plain_digits, widen
 
 NOON = datetime(2024, 5, 1, 12, 0, 0, 123456, tzinfo=UTC)
 MICROS = 1714564800123456

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import URL, make_url
 
-from headrace_sources.sql.urls import connection_url
+from headrace_sources.sql.configuration.urls import connection_url
 
 SECRET = "s3cret-do-not-show"
 

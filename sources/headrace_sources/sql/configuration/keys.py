@@ -1,0 +1,416 @@
+"""Keys of the SQL source: the JDBC source connector's, and our own."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import TypeAdapter
+
+from headrace import LOWER, UPPER, CommaList, Duration, Rhythm, Secret, family, key
+from headrace_sources.sql.configuration.delete_keys import DeleteKeys
+
+Mode = Annotated[Literal["bulk", "incrementing", "timestamp", "timestamp+incrementing"], LOWER]
+NumericMapping = Annotated[Literal["none", "precision_only", "best_fit", "best_fit_eager_double"], LOWER]
+Granularity = Annotated[
+    Literal[
+        "connect_logical",
+        "micros_long",
+        "micros_string",
+        "micros_iso_datetime_string",
+        "nanos_long",
+        "nanos_string",
+        "nanos_iso_datetime_string",
+    ],
+    LOWER,
+]
+PkMode = Annotated[Literal["auto", "none", "primary_key", "fields"], LOWER]
+PK_MODE_DOC = (
+    "The records' key (headrace's own; the JVM's JDBC source writes none). `auto`: the columns in `pk.fields`, else "
+    "the table's primary key, else no key. `none`: no key. `primary_key`: the table's primary key, which must be "
+    "there. `fields`: the columns in `pk.fields`. One column: its value is the key; several: a struct of them. Rows "
+    "of one key stay in order in one Kafka partition."
+)
+Isolation = Annotated[
+    Literal["DEFAULT", "READ_UNCOMMITTED", "READ_COMMITTED", "REPEATABLE_READ", "SERIALIZABLE", "SQL_SERVER_SNAPSHOT"],
+    UPPER,
+]
+
+DURATION: TypeAdapter[int] = TypeAdapter(Duration)
+_DATABASE, _TABLES, _MODE, RECORDS, _POLLING = "Database", "Tables", "Mode", "Records", "Polling"
+
+
+class SqlSourceKeys(DeleteKeys):
+    """Every key, and what some of them come to."""
+
+    url: str = key(
+        "connection.url",
+        doc="Where the database is: an SQLAlchemy URL (`postgresql+psycopg://user:password@host:5432/database`, "
+        "`sqlite:////path/to/file.db`, `mysql+pymysql://user:password@host/database`) or a JDBC URL "
+        "(`jdbc:postgresql://host:5432/database`, `jdbc:mariadb://host/database`). PostgreSQL, MariaDB and SQLite are "
+        "tested; others need their SQLAlchemy driver.",
+        importance="high",
+        group=_DATABASE,
+        repr=False,  # it may hold a password
+    )
+    user: str | None = key(
+        "connection.user",
+        default=None,
+        doc="Database user; wins over one in the URL.",
+        importance="high",
+        group=_DATABASE,
+    )
+    password: Secret | None = key(
+        "connection.password",
+        default=None,
+        doc="Password; wins over one in the URL. Best written as a placeholder: `${env:DATABASE_PASSWORD}`.",
+        importance="high",
+        group=_DATABASE,
+    )
+    attempts: int | None = key(
+        "connection.attempts",
+        default=None,
+        ge=1,
+        doc="Tries in a row to connect before the task fails. Not given = for ever, with the reason shown in the "
+        "task's status (Kafka Connect's JDBC source: 3).",
+        importance="low",
+        group=_DATABASE,
+    )
+    backoff: Duration | None = key(
+        "connection.backoff.ms",
+        default=None,
+        ge=0,
+        doc="Wait between two tries to connect. Not given = a growing wait of 0.1 to 30 seconds "
+        "(Kafka Connect's JDBC source: 10000).",
+        importance="low",
+        group=_DATABASE,
+    )
+    parameters: dict[str, str] = family(
+        "connection.",
+        doc="Every other key with this prefix is passed to the database driver without it, like parameters in the "
+        "URL: `connection.sslmode: require`, `connection.connect_timeout: 5`.",
+        group=_DATABASE,
+    )
+    isolation: Isolation = key(
+        "transaction.isolation.mode",
+        default="DEFAULT",
+        doc="Isolation level of the reading transactions; `DEFAULT` = the database's.",
+        importance="low",
+        group=_DATABASE,
+    )
+    quoting: Annotated[Literal["always", "never"], LOWER] = key(
+        "quote.sql.identifiers",
+        default="always",
+        doc="Whether names of tables and columns are quoted in statements. With `never` the database folds them to its "
+        "own case, and `table.whitelist` is compared without regard to case.",
+        group=_DATABASE,
+    )
+
+    whitelist: CommaList = key(
+        "table.whitelist",
+        default="",
+        doc="Tables to read: bare names (`offers`) or with the schema (`public.offers`), exact.",
+        importance="high",
+        group=_TABLES,
+    )
+    blacklist: CommaList = key(
+        "table.blacklist",
+        default="",
+        doc="Read every table but these. Without effect beside `table.whitelist`.",
+        group=_TABLES,
+    )
+    include: CommaList = key(
+        "table.include.list",
+        default="",
+        doc="Tables to read, as regular expressions between commas; each must match a whole name with its schema: "
+        "`public\\.orders_.*`. Not together with `table.whitelist` or `table.blacklist`.",
+        importance="high",
+        group=_TABLES,
+    )
+    exclude: CommaList = key(
+        "table.exclude.list",
+        default="",
+        doc="Tables to leave out of those in `table.include.list`, as regular expressions of the same kind.",
+        group=_TABLES,
+    )
+    table_poll: Duration = key(
+        "table.poll.interval.ms",
+        default=60_000,
+        ge=0,
+        doc="How often the list of tables is looked at again while the connector runs. Tasks that read other tables "
+        "than before are restarted, the others are not. 0 = never.",
+        importance="low",
+        group=_TABLES,
+    )
+    catalog_pattern: str | None = key(
+        "catalog.pattern",
+        default=None,
+        doc="Consider only tables of this database (SQL LIKE pattern). With MySQL and MariaDB, where a database is "
+        "what others call a schema, it is the same as `schema.pattern`; elsewhere only the connection's own database "
+        "can be read, and another name is an error.",
+        importance="low",
+        group=_TABLES,
+    )
+    schema_pattern: str | None = key(
+        "schema.pattern",
+        default=None,
+        doc="Consider only tables of schemas that match this SQL LIKE pattern (`%` any text, `_` any character). "
+        "Not given = all schemas but the database's own.",
+        group=_TABLES,
+    )
+    table_types: CommaList = key(
+        "table.types",
+        default="TABLE",
+        doc="Kinds of tables to consider: `TABLE`, `VIEW`, `MATERIALIZED VIEW`, `PARTITIONED TABLE` "
+        "(a partitioned table is always considered as a `TABLE`, too).",
+        importance="low",
+        group=_TABLES,
+    )
+
+    mode: Mode = key(
+        "mode",
+        doc="How new rows are found. `bulk`: the whole table each time. `incrementing`: rows whose id is greater than "
+        "the last one; updates are not seen. `timestamp`: rows whose timestamp is later than the last one; new and "
+        "changed rows. `timestamp+incrementing`: both, the surest: the id orders rows of equal timestamp.",
+        importance="high",
+        group=_MODE,
+    )
+    incrementing: str = key(
+        "incrementing.column.name",
+        default="",
+        doc="Column whose value grows with each new row and is never NULL. Empty = the table's primary key when that "
+        "is one integer column.",
+        group=_MODE,
+    )
+    incrementing_mapping: CommaList = key(
+        "incrementing.column.mapping",
+        default="",
+        doc="The incrementing columns of tables that differ: `regular expression:column` between commas, as in "
+        "`public\\.orders:order_id,public\\.lines:line_id`. An expression must match a whole name with its schema, and "
+        "no table may match two. Tables that match none have `incrementing.column.name`.",
+        importance="low",
+        group=_MODE,
+    )
+    timestamps: CommaList = key(
+        "timestamp.column.name",
+        default="",
+        doc="Column that every insert and update sets to the present time. Several: the first that is not NULL "
+        "counts (COALESCE), which needs an index on just that expression.",
+        group=_MODE,
+    )
+    timestamps_mapping: CommaList = key(
+        "timestamp.columns.mapping",
+        default="",
+        doc="The timestamp columns of tables that differ: `regular expression:[column|column]` between commas, as in "
+        "`public\\.orders:[updated|created]`. Matched as in `incrementing.column.mapping`. Tables that match none have "
+        "`timestamp.column.name`.",
+        importance="low",
+        group=_MODE,
+    )
+    timestamp_initial: int | None = key(
+        "timestamp.initial",
+        default=None,
+        ge=-1,
+        doc="Where to begin when no offset is stored: later than this moment (epoch milliseconds); -1 = now, by the "
+        "database's clock. Not given = the first row. Without effect once an offset is stored.",
+        importance="low",
+        group=_MODE,
+    )
+    timestamp_delay: Duration = key(
+        "timestamp.delay.interval.ms",
+        default=0,
+        ge=0,
+        doc="Rows younger than this, by the database's clock, are left for a later poll. A transaction that takes its "
+        "timestamp early and commits late is passed over without it where there is no gap-free cursor "
+        "(`cursor.gap.free`); make it longer than your longest writing transaction there.",
+        importance="low",
+        group=_MODE,
+    )
+    gap_free: Annotated[Literal["auto", "on", "off"], LOWER] = key(
+        "cursor.gap.free",
+        default="auto",
+        doc="Whether a row that is committed late, behind rows that were read before it, is found all the same. The "
+        "stored position then waits for transactions that are open (the rows do not), and rows that were read before "
+        "are not sent again. `auto`: where the database can name its open transactions, or `cursor.overlap` is given; "
+        "elsewhere a warning. `on`: refuse to run where neither is so. `off`: as Kafka Connect's JDBC source, which "
+        "loses such rows. See docs/gap-free-cursor.md.",
+        importance="high",
+        group=_MODE,
+    )
+    overlap: str | None = key(
+        "cursor.overlap",
+        default=None,
+        doc="How far each poll goes back behind what it has read: a duration (`5m`) in the modes with a timestamp, a "
+        "number of ids (`1000`) in mode incrementing. Rows that were sent are not sent again. For databases that do "
+        "not name their open transactions (longer than the longest of them), for clocks that differ, and for ids that "
+        "are handed out in blocks. Not given = `2s` or 0 where the database names them, else nothing.",
+        group=_MODE,
+    )
+    memory_rows: int = key(
+        "cursor.memory.rows",
+        default=100_000,
+        ge=1_000,
+        doc="Of how many rows at most the task remembers that they were sent, to not send them again when it goes back "
+        "(about 400 bytes each). Beyond it rows are sent twice, never lost.",
+        importance="low",
+        group=_MODE,
+    )
+    validate_non_null: bool = key(
+        "validate.non.null",
+        default=True,
+        doc="Refuse an incrementing column, or timestamp columns all of which, can be NULL: rows where the cursor is "
+        "NULL are never read. `false` = accept it; a warning is logged when there are such rows.",
+        importance="low",
+        group=_MODE,
+    )
+    query_text: str = key(
+        "query",
+        default="",
+        doc="Read this SELECT instead of tables. With a mode other than `bulk` it is wrapped, "
+        "`SELECT * FROM (query) WHERE …`, so it may have joins and a WHERE of its own, and the cursor columns must be "
+        "columns of its result. It must be one SELECT (or WITH … SELECT), and then without LIMIT: rows behind the "
+        "limit would never be read.",
+        group=_MODE,
+    )
+    query_masked: Secret | None = key(
+        "query.masked",
+        default=None,
+        doc="The same as `query`, for a text that nobody may see: it is hidden in answers, logs and messages.",
+        importance="low",
+        group=_MODE,
+    )
+    query_suffix: str = key(
+        "query.suffix",
+        default="",
+        doc="Text to append to every generated statement (`FOR READ ONLY`). No LIMIT with mode `timestamp`: rows of "
+        "equal timestamp behind the limit would be lost.",
+        importance="low",
+        group=_MODE,
+    )
+
+    topic_prefix: str = key(
+        "topic.prefix",
+        default="",
+        doc="Topic = this prefix + the bare table name (see `topic.name.format`). With `query`: the whole topic name.",
+        importance="high",
+        group=RECORDS,
+    )
+    topic_format: str = key(
+        "topic.name.format",
+        default="${table}",
+        doc="What follows `topic.prefix` in the name of a table's topic (headrace's own): text with `${table}` "
+        "and `${schema}` in it. `${schema}.${table}` keeps tables of one name in two schemas apart.",
+        importance="low",
+        group=RECORDS,
+    )
+    pk_mode: PkMode = key("pk.mode", default="auto", doc=PK_MODE_DOC, importance="high", group=RECORDS)
+    pk_fields: CommaList = key(
+        "pk.fields",
+        default="",
+        doc="Columns of the key (headrace's own), with `pk.mode` `fields` or `auto`.",
+        group=RECORDS,
+    )
+    numeric_mapping: NumericMapping | None = key(
+        "numeric.mapping",
+        default=None,
+        doc="How NUMERIC and DECIMAL columns of known precision arrive. `none`: Decimal. `precision_only`: an integer "
+        "when there are no decimals and at most 18 digits, else Decimal. `best_fit`: also FLOAT64 with decimals and "
+        "at most 18 digits. `best_fit_eager_double`: FLOAT64 with decimals whatever the digits. Columns without "
+        "declared precision have no fixed scale, which Decimal needs: they arrive as exact text, or as FLOAT64 with "
+        "one of the best fits. Not given = `none`.",
+        group=RECORDS,
+    )
+    numeric_precision_mapping: bool = key(
+        "numeric.precision.mapping",
+        default=False,
+        doc="Old name: `true` means `numeric.mapping=precision_only` when that is not given.",
+        importance="low",
+        group=RECORDS,
+    )
+    granularity: Granularity = key(
+        "timestamp.granularity",
+        default="connect_logical",
+        doc="How timestamps arrive, cursor columns included. `connect_logical`: Connect's Timestamp, milliseconds. "
+        "`micros_long`, `nanos_long`: INT64 since the epoch. `micros_string`, `nanos_string`: the same number as text. "
+        "`micros_iso_datetime_string`, `nanos_iso_datetime_string`: `2024-05-01T12:00:00.123456`, in `db.timezone`, "
+        "without a zone.",
+        group=RECORDS,
+    )
+    temporal_mode: Annotated[Literal["fail", "null", "text"], LOWER] | None = key(
+        "temporal.out.of.range",
+        default=None,
+        doc="What becomes of dates and times that Connect has no value for (headrace's own): `infinity` and years "
+        "BC or after 9999 of PostgreSQL, `0000-00-00` of MySQL, times of 24 hours and more. `fail`: the task stops and "
+        "names the row. `null`: they are null. `text`: every date and time arrives as text, as the database writes "
+        "it. Not given = `fail`, or `null` if the URL has `zeroDateTimeBehavior=convertToNull`.",
+        importance="low",
+        group=RECORDS,
+    )
+    timezone: str = key(
+        "db.timezone",
+        default="UTC",
+        doc="Zone of timestamps that the database stores without one, and of timestamps that are written as ISO text.",
+        group=RECORDS,
+    )
+
+    poll_interval: Rhythm = key(
+        "poll.interval.ms",
+        default="5000",
+        doc="Pause between two polls of a table, from the end of one to the start of the next: milliseconds, `30s`, "
+        "`5m`; or a cron expression of five fields, in UTC: `0 3 * * *`.",
+        importance="high",
+        group=_POLLING,
+    )
+    batch_rows: int = key(
+        "batch.max.rows",
+        default=1000,
+        ge=1,
+        doc="Most rows of a batch, and how many are fetched from the database at a time. A result is streamed; about "
+        "this many rows of it are in memory.",
+        importance="low",
+        group=_POLLING,
+    )
+    tables: str | None = key(
+        "tables",
+        default=None,
+        doc="Internal: the tables of one task, which the connector writes into the tasks' configurations.",
+        importance="low",
+        group=_POLLING,
+    )
+
+    ignored_keys: ClassVar[Mapping[str, str]] = {
+        "dialect.name": "the kind of database follows from connection.url",
+        "table.monitoring.startup.polling.limit.ms": "tables are listed when the connector starts",
+        "max.buffer.size": "no rows are buffered beyond a batch; source.buffer.bytes of the worker bounds what is sent",
+        "poll.linger.ms": "a poll returns what is there",
+        "query.retry.attempts": "what may heal is tried again for ever, shown in the status; the rest fails at once",
+        "date.calendar.system": "dates are always proleptic Gregorian",
+        "tables.fetched": "it is internal to Kafka Connect's JDBC source",
+    }
+
+    @property
+    def query(self) -> str:
+        """The query, hidden or not; empty when tables are read."""
+        return self.query_masked.get_secret_value().strip() if self.query_masked else self.query_text
+
+    @property
+    def overlap_ids(self) -> int | None:
+        """``cursor.overlap`` in mode incrementing."""
+        return None if self.overlap is None else int(self.overlap)
+
+    @property
+    def overlap_span(self) -> int | None:
+        """``cursor.overlap`` in the other modes, in milliseconds."""
+        return None if self.overlap is None else DURATION.validate_python(self.overlap)
+
+    @property
+    def temporal(self) -> str:
+        """What counts of ``temporal.out.of.range``."""
+        asked = re.search(r"zeroDateTimeBehavior=convert_?to_?null", self.url, re.IGNORECASE)
+        return self.temporal_mode or ("null" if asked else "fail")
+
+    @property
+    def numeric(self) -> str:
+        """The numeric mapping that counts."""
+        return self.numeric_mapping or ("precision_only" if self.numeric_precision_mapping else "none")

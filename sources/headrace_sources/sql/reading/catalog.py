@@ -1,0 +1,287 @@
+"""One table, or the query, as it is in the database: can it be read the way the configuration says, and is it wise?"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from difflib import get_close_matches
+
+from sqlalchemy import Connection, inspect
+
+from headrace import Finding
+from headrace_sources.sql.configuration.config import SqlSourceConfig
+from headrace_sources.sql.configuration.query_checks import inner_text
+from headrace_sources.sql.dialects import Database
+from headrace_sources.sql.dialects.generic import TableName
+from headrace_sources.sql.reading.pages import Paging
+from headrace_sources.sql.reading.source import describe
+from headrace_sources.sql.rows.shapes import find_column
+from headrace_sources.sql.rows.types import INTEGERS, TIMESTAMPS, Column, Kind
+from headrace_sources.sql.tables.queries import Cursor, Relation, in_order, without_cursor
+from headrace_sources.sql.tables.selection import WantedCursor, wanted_cursor
+
+_PAGED_LEVELS = ("DEFAULT", "READ_COMMITTED", "READ_UNCOMMITTED")
+
+
+@dataclass(frozen=True)
+class Target:
+    """What to read, as it was found in the database. Names are spelt as there."""
+
+    relation: Relation
+    columns: tuple[Column, ...]
+    primary_key: tuple[str, ...]
+    cursor: Cursor
+    keys: tuple[str, ...]
+
+    @property
+    def identity(self) -> tuple[str, ...]:
+        """Columns that name a row in messages."""
+        return self.primary_key or self.keys or self.cursor.names
+
+
+def look_at(
+    connection: Connection, database: Database, config: SqlSourceConfig, table: TableName | None
+) -> tuple[Target | None, list[Finding]]:
+    """What is there, and everything that keeps it from being read (then there is no target) or is unwise."""
+    query = inner_text(config.query, connection.dialect.name) if table is None else ""
+    relation = Relation(table, query, config.quoting == "always")
+    primary_key = database.primary_key(connection, table) if table else ()
+    columns = describe(connection, database, relation)
+    findings: list[Finding] = []
+    wanted = wanted_cursor(config, table)
+    findings += wanted.findings
+    timestamps = tuple(_column(name, columns, relation, wanted.timestamps_key, findings) for name in wanted.timestamps)
+    incrementing = _incrementing(config, wanted, columns, primary_key, relation, findings)
+    keys = _keys(config, columns, primary_key, relation, findings)
+    findings += _delete_findings(config, columns, keys, relation)
+    cursor = Cursor(tuple(timestamps), incrementing)
+    if any(item.severity == "error" for item in findings):
+        return None, findings
+    by_name = {column.name: column for column in columns}
+    findings += _cursor_findings(
+        config, wanted, database.timestamps_by_value, relation, [by_name[n] for n in timestamps],
+        by_name.get(incrementing),
+    )  # fmt: skip
+    target = Target(relation, columns, primary_key, cursor, keys)
+    return (None if any(item.severity == "error" for item in findings) else target), findings
+
+
+def unread_rows(connection: Connection, target: Target) -> list[Finding]:
+    """A warning when there are rows whose cursor is NULL."""
+    by_name = {column.name: column for column in target.columns}
+    stamps = [by_name[name] for name in target.cursor.timestamps]
+    nullable = bool(stamps) and all(column.nullable for column in stamps)
+    nullable |= bool(target.cursor.incrementing) and by_name[target.cursor.incrementing].nullable
+    if not nullable or connection.execute(without_cursor(target.relation, target.cursor)).first() is None:
+        return []
+    names = ", ".join(target.cursor.names)
+    text = f"{target.relation} has rows where {names} is NULL: they are never read"
+    return [Finding("sql.null_cursor", text, _cursor_key(target.cursor), f"give {names} a value", severity="warning")]
+
+
+def index_findings(connection: Connection, database: Database, target: Target) -> list[Finding]:
+    """A warning when no index begins with the cursor: each poll then reads and sorts everything."""
+    table, cursor = target.relation.table, target.cursor
+    if not cursor.names:
+        return []
+    if table is None or not _is_table(connection, table):
+        # Of a query or a view only the planner knows.
+        hint = database.sort_hint(connection, in_order(target.relation, cursor))
+        text = (
+            f"no index gives {target.relation} in the order of {cursor.names[0]}: every poll reads and sorts all of it"
+        )
+        return [Finding("sql.no_index", text, _cursor_key(cursor), hint, severity="warning")] if hint else []
+    wanted = _wanted_index(connection, cursor)
+    if _plain(wanted[0]) in map(_plain, database.index_heads(connection, table)):
+        return []
+    preparer = connection.dialect.identifier_preparer
+    name = preparer.quote_identifier("_".join((table.name, *cursor.names))[:63])
+    place = preparer.quote_identifier(table.name)
+    if table.schema:
+        place = f"{preparer.quote_identifier(table.schema)}.{place}"
+    make = database.create_index(place, name, wanted)
+    text = f"no index of {target.relation} begins with {', '.join(wanted)}: every poll reads and sorts the whole table"
+    return [Finding("sql.no_index", text, _cursor_key(cursor), f"run: {make};", severity="warning")]
+
+
+def paging_of(connection: Connection, database: Database, config: SqlSourceConfig, target: Target) -> Paging:
+    """How the table is cut into pages: only where an index finds a page without reading and sorting the whole table.
+
+    Isolation levels that promise one view of the data get it, by one statement.
+    """
+    table, cursor = target.relation.table, target.cursor
+    if table is None or config.isolation not in _PAGED_LEVELS:
+        return Paging.NONE
+    if not _is_table(connection, table):
+        return Paging.NONE
+    if not cursor.names:
+        return Paging.KEY if target.primary_key and database.pages_by(_of_key(target)) else Paging.NONE
+    if _plain(_wanted_index(connection, cursor)[0]) not in map(_plain, database.index_heads(connection, table)):
+        return Paging.NONE
+    if cursor.incrementing and target.primary_key == (cursor.incrementing,):
+        return Paging.ROWS
+    return Paging.TIES if database.asks_page_ends or database.has_ties(connection) else Paging.NONE
+
+
+def one_reader(connection: Connection, database: Database, config: SqlSourceConfig, target: Target) -> str | None:
+    """Why no more than one connection at a time can read the table from its beginning; None = several can."""
+    table = target.relation.table
+    if table is None:
+        return "a query has no primary key to cut it by"
+    if not database.reads_in_parallel:
+        return f"headrace does not do it with {connection.dialect.name}"
+    if config.isolation not in _PAGED_LEVELS:
+        return f"{config.isolation} promises one view of the data, which several connections do not have"
+    if not target.primary_key or not _is_table(connection, table):
+        return "it has no primary key to cut it by"
+    if not database.pages_by(_of_key(target)):
+        return "its primary key is of a type by which this database cannot be read in pages"
+    if target.keys and not {*target.primary_key} <= {*target.keys}:
+        return "rows of equal record key would come in another order: the key is not the primary key"
+    if config.timestamp_initial is not None and "timestamp" in config.mode:
+        return "timestamp.initial leaves out its beginning"
+    return None
+
+
+def parallel_findings(
+    connection: Connection, database: Database, config: SqlSourceConfig, target: Target
+) -> list[Finding]:
+    """A warning when several connections are asked for and cannot be used."""
+    if config.parallelism == 1:
+        return []
+    reason = one_reader(connection, database, config, target)
+    if reason is None:
+        return []
+    text = f"{target.relation} is read by one connection at a time: {reason}"
+    hint = "leave snapshot.parallelism out, or accept it"
+    return [Finding("sql.one_reader", text, "snapshot.parallelism", hint, severity="warning")]
+
+
+def _of_key(target: Target) -> list[Column]:
+    by_name = {column.name: column for column in target.columns}
+    return [by_name[name] for name in target.primary_key]
+
+
+def _is_table(connection: Connection, table: TableName) -> bool:
+    return table.name in inspect(connection).get_table_names(table.schema)
+
+
+def _wanted_index(connection: Connection, cursor: Cursor) -> list[str]:
+    """The expressions of an index that reads in the cursor's order."""
+    preparer = connection.dialect.identifier_preparer
+    quoted = [preparer.quote_identifier(name) for name in cursor.timestamps]
+    if len(quoted) > 1:
+        quoted = [f"(COALESCE({', '.join(quoted)}))"]
+    if cursor.incrementing:
+        quoted.append(preparer.quote_identifier(cursor.incrementing))
+    return quoted
+
+
+def _plain(expression: str) -> str:
+    """For comparing names and expressions that were quoted and spaced by different hands."""
+    return re.sub(r"[\s\"`()]", "", expression).lower()
+
+
+def _column(name: str, columns: Sequence[Column], relation: Relation, key: str, findings: list[Finding]) -> str:
+    names = [column.name for column in columns]
+    # The JVM's connector, which glues its WHERE to the query, needs "t.column" where two tables have the column.
+    candidates = [name] if relation.table else [name, name.rpartition(".")[2]]
+    for candidate in candidates:
+        with suppress(KeyError):
+            return names[find_column(names, candidate)]
+    close = get_close_matches(name, names, n=2, cutoff=0.6)
+    hint = f"did you mean {' or '.join(map(repr, close))}?" if close else f"its columns: {', '.join(names)}"
+    findings.append(Finding("sql.missing_column", f"{relation} has no column '{name}'", key, hint))
+    return name
+
+
+def _incrementing(
+    config: SqlSourceConfig,
+    wanted: WantedCursor,
+    columns: Sequence[Column],
+    primary_key: Sequence[str],
+    relation: Relation,
+    findings: list[Finding],
+) -> str:
+    if "incrementing" not in config.mode:
+        return ""
+    if wanted.incrementing:
+        return _column(wanted.incrementing, columns, relation, wanted.incrementing_key, findings)
+    if len(primary_key) == 1 and any(c.name == primary_key[0] and c.kind in INTEGERS for c in columns):
+        return primary_key[0]
+    text = f"{relation} has no primary key of one integer column to be the incrementing column"
+    hint = "name the column whose values grow"
+    findings.append(Finding("sql.missing_column", text, wanted.incrementing_key, hint))
+    return ""
+
+
+def _keys(
+    config: SqlSourceConfig,
+    columns: Sequence[Column],
+    primary_key: tuple[str, ...],
+    relation: Relation,
+    findings: list[Finding],
+) -> tuple[str, ...]:
+    if config.pk_mode == "fields" or (config.pk_mode == "auto" and config.pk_fields):
+        return tuple(_column(name, columns, relation, "pk.fields", findings) for name in config.pk_fields)
+    if config.pk_mode == "primary_key" and not primary_key:
+        text = f"{relation} has no primary key"
+        hint = "name the key's columns in pk.fields and set pk.mode to fields, or set pk.mode to none"
+        findings.append(Finding("sql.no_primary_key", text, "pk.mode", hint))
+    return primary_key if config.pk_mode in ("auto", "primary_key") else ()
+
+
+def _delete_findings(
+    config: SqlSourceConfig, columns: Sequence[Column], keys: Sequence[str], relation: Relation
+) -> list[Finding]:
+    findings: list[Finding] = []
+    if config.delete_detection == "none":
+        return findings
+    if not keys:
+        text = f"delete.detection {config.delete_detection} needs a record key, and {relation} has none"
+        hint = "name the key's columns in pk.fields"
+        findings.append(Finding("sql.no_primary_key", text, "pk.fields", hint))
+    if config.delete_detection == "soft":
+        _column(config.soft_column, columns, relation, "delete.soft.column", findings)
+    return findings
+
+
+def _cursor_findings(
+    config: SqlSourceConfig,
+    wanted: WantedCursor,
+    by_value: bool,
+    relation: Relation,
+    timestamps: Sequence[Column],
+    incrementing: Column | None,
+) -> Iterable[Finding]:
+    for column in timestamps:
+        if not by_value and column.kind not in TIMESTAMPS and column.kind is not Kind.UNKNOWN:
+            text = f"{relation}: '{column.name}' is of type {column.kind.value}, not a timestamp"
+            yield Finding("sql.cursor_type", text, wanted.timestamps_key, "name a column of a timestamp type")
+    if not by_value and len({column.kind for column in timestamps}) > 1:
+        text = f"{relation}: of {', '.join(c.name for c in timestamps)} some have a time zone and some have not"
+        yield Finding("sql.cursor_type", text, wanted.timestamps_key, "name columns of one type")
+    if incrementing and not (
+        incrementing.kind in INTEGERS
+        or incrementing.kind is Kind.UNKNOWN
+        or (incrementing.kind is Kind.DECIMAL and not incrementing.scale)
+    ):
+        text = f"{relation}: '{incrementing.name}' is of type {incrementing.kind.value}, not a whole number"
+        hint = "name an integer column; for other ids use mode timestamp"
+        yield Finding("sql.cursor_type", text, wanted.incrementing_key, hint)
+    if relation.table is None or not config.validate_non_null:
+        return  # of a query's columns nobody knows whether they can be NULL
+    hint = "ALTER the column to NOT NULL, or set validate.non.null to false: rows with NULL there are never read"
+    if timestamps and all(column.nullable for column in timestamps):
+        names = ", ".join(column.name for column in timestamps)
+        text = f"{relation}: {names} can be NULL"
+        yield Finding("sql.nullable_cursor", text, wanted.timestamps_key, hint)
+    if incrementing and incrementing.nullable:
+        text = f"{relation}: {incrementing.name} can be NULL"
+        yield Finding("sql.nullable_cursor", text, wanted.incrementing_key, hint)
+
+
+def _cursor_key(cursor: Cursor) -> str:
+    return "timestamp.column.name" if cursor.timestamps else "incrementing.column.name"

@@ -1,0 +1,1 @@
+"""Which tables are read, by which task, and the statements that read them."""
