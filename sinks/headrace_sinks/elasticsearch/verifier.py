@@ -23,7 +23,7 @@ from headrace_sinks.elasticsearch.config import ElasticsearchSinkConfig
 from headrace_sinks.elasticsearch.indices import Indices
 from headrace_sinks.elasticsearch.scan import Scan, digest, entry_of, full_name, split_name
 from headrace_sinks.elasticsearch.targets import Refused, Targets
-from headrace_sinks.elasticsearch.writer import MEDIA_TYPE, PATH
+from headrace_sinks.elasticsearch.writer import MEDIA_TYPE, bulk_path
 
 _TRIES = 5
 _UNITS = {"d": 86_400.0, "h": 3_600.0, "m": 60.0, "ms": 0.001}
@@ -133,7 +133,8 @@ class ElasticsearchVerifier(Verifier):
         for _ in range(_TRIES):
             if not places:
                 return refused
-            answer = self._client.request("POST", PATH, b"".join(lines[place] for place in places), MEDIA_TYPE)
+            body = b"".join(lines[place] for place in places)
+            answer = self._client.request("POST", bulk_path(self._client), body, MEDIA_TYPE)
             judge_request(answer)
             if answer.status != 200:
                 raise RetriableError(

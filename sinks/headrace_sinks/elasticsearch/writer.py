@@ -27,21 +27,26 @@ from headrace_sinks.elasticsearch.bulk import cut, details
 from headrace_sinks.elasticsearch.client import Answer, Client
 from headrace_sinks.elasticsearch.pace import Pace, Ticket
 
-# Elasticsearch itself would wait a minute for a primary shard that is gone, and so long nobody would know.
-PATH = f"/_bulk?timeout=5s&{FILTER}"
 MEDIA_TYPE = "application/x-ndjson"
 PATIENCE = 10.0
 """Seconds: after that long a delivery fails, so that the framework keeps its place in the group and shows why."""
 STOP_PATIENCE = 2.0
 """Seconds: how long a stopping task waits for answers that are on their way."""
 _PRIMARY_PATIENCE = 5.0
-"""Seconds: how long Elasticsearch waits for a primary shard that is not there, before it says so."""
+"""Seconds: how long Elasticsearch waits for a primary shard that is not there, before it says so; by itself it would
+wait a minute, and so long nobody would know."""
 _TICK = 0.25
 _SILENCE = 3.0  # seconds without an answer after which the status says so
 _LONGEST_WAIT = 5.0
 _BUSY = "elasticsearch.overloaded"
 _TOO_SLOW = "elasticsearch.timeout"
 _OVERLOADED = (_TOO_SLOW, "elasticsearch.unavailable", _BUSY)
+
+
+def bulk_path(client: Client) -> str:
+    """Where bulk requests go. Elasticsearch waits less for a shard than we wait for its answer: so it says what for."""
+    patience = min(_PRIMARY_PATIENCE, client.read_timeout / 2)
+    return f"/_bulk?timeout={max(1, round(patience * 1000))}ms&{FILTER}"
 
 
 class Request(NamedTuple):
@@ -110,9 +115,7 @@ class Writer:
         self._pace = pace
         self._most_requests = most_requests
         self._versioned = versioned
-        # Less than the answer may take, so that Elasticsearch says what it waits for (a shard without a node).
-        patience = min(_PRIMARY_PATIENCE, client.read_timeout / 2)
-        self._path = f"{PATH}&timeout={max(1, round(patience * 1000))}ms"
+        self._path = bulk_path(client)
         if pipeline:
             self._path += f"&pipeline={quote(pipeline, safe='')}"
         self._name = name

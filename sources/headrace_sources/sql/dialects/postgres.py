@@ -273,7 +273,7 @@ class Postgres(Database):
                 cursor.adapters.register_loader(oid, _null_loader(oid))
         stream = run_raw(connection, cursor, query, wrap)
         ahead = ReadAhead(stream.fetchmany, stream.close, lambda: self._cancel_quietly(raw))
-        return Stream(cursor, ahead.fetchmany, ahead.close)
+        return Stream(cursor, ahead.fetchmany, ahead.close, ahead.unseen)
 
     def list_tables(self, connection: Connection, kinds: Collection[str]) -> list[Listed]:
         found = connection.execute(text(_TABLES))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -22,19 +23,28 @@ class ReadAhead:
     """
 
     def __init__(
-        self, fetchmany: Callable[[int], Sequence[Row]], close: Callable[[], None], cancel: Callable[[], None]
+        self,
+        fetchmany: Callable[[int], Sequence[Row]],
+        close: Callable[[], None],
+        cancel: Callable[[], None],
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._fetchmany, self._close, self._cancel = fetchmany, close, cancel
+        self._fetchmany, self._close, self._cancel, self._clock = fetchmany, close, cancel, clock
         self._thread: threading.Thread | None = None
         self._rows: list[Row] = []  # fetched and not asked for yet
         self._error: BaseException | None = None
         self._more = True  # as far as anybody knows
+        self._took = 0.0  # seconds of the fetch that went ahead
+        self._unseen = 0.0
 
     def fetchmany(self, size: int) -> Sequence[Row]:
         """The next ``size`` rows; fewer only when there are no more."""
+        self._unseen = 0.0
         if self._thread is not None:
+            began = self._clock()
             self._thread.join()
             self._thread = None
+            self._unseen = max(0.0, self._took - (self._clock() - began))
         if self._error is not None:
             error, self._error = self._error, None
             raise error
@@ -55,14 +65,20 @@ class ReadAhead:
         self._rows, self._error, self._more = [], None, False
         self._close()
 
+    def unseen(self) -> float:
+        """Seconds that the fetch of the rows given last had taken before anybody asked for them."""
+        return self._unseen
+
     def _fetch(self, size: int) -> None:
         found = self._fetchmany(size)
         self._more = len(found) == size
         self._rows += found
 
     def _fetch_ahead(self, size: int) -> None:
+        began = self._clock()
         try:
             self._fetch(size)
+            self._took = self._clock() - began
         except BaseException as error:  # for whoever asks for these rows
             self._error, self._more = error, False
 

@@ -159,7 +159,7 @@ class TableReader:
             page, by_key = self._page, self.source.paging is Paging.KEY
             try:
                 rows = self._fetch(connection, self._result, page)
-                page.seconds += time.monotonic() - began
+                page.seconds += time.monotonic() - began + self._result.unseen()
                 if rows and not self._layout.verified and not self._verify(connection):
                     continue
                 batch = self._batch(rows) if rows else None

@@ -30,6 +30,8 @@ class Stream(NamedTuple):
     cursor: Any
     fetchmany: Callable[[int], Sequence[Sequence[Any]]]
     close: Callable[[], None]
+    unseen: Callable[[], float] = lambda: 0.0
+    """Seconds that the database worked for the rows given last while nobody waited for them."""
 
 
 class ServerColumn(NamedTuple):

@@ -22,6 +22,7 @@ class Cursor:
         self._next = 0
         self.cancelled = threading.Event()
         self.closed = False
+        self.now = 0.0  # each fetch takes a second
         self.threads: set[threading.Thread] = set()
 
     def fetchmany(self, size: int) -> Sequence[tuple[Any, ...]]:
@@ -33,15 +34,19 @@ class Cursor:
         end = min(self._next + size, self._count)
         if self._breaks_at is not None and end > self._breaks_at:
             raise ConnectionError("broken")
+        self.now += 1.0
         found = [(number, self._text) for number in range(self._next, end)]
         self._next = end
         return found
+
+    def all_given(self) -> bool:
+        return self._next == self._count
 
     def close(self) -> None:
         self.closed = True
 
     def ahead(self) -> ReadAhead:
-        return ReadAhead(self.fetchmany, self.close, self.cancelled.set)
+        return ReadAhead(self.fetchmany, self.close, self.cancelled.set, lambda: self.now)
 
 
 @pytest.fixture(autouse=True)
@@ -49,6 +54,20 @@ def _no_thread_is_left() -> Iterator[None]:
     before = set(threading.enumerate())
     yield
     eventually(lambda: set(threading.enumerate()) <= before)
+
+
+def test_the_time_that_nobody_waited_is_told() -> None:
+    """Pages are as long as the database works for them, not as long as somebody waits."""
+    cursor = Cursor(4)
+    ahead = cursor.ahead()
+    assert ahead.unseen() == 0
+    ahead.fetchmany(2)
+    assert ahead.unseen() == 0  # waited for from its beginning
+    eventually(lambda: cursor.all_given() and len(cursor.threads) == 2)
+    ahead.fetchmany(2)
+    assert ahead.unseen() == 1.0
+    ahead.fetchmany(2)
+    ahead.close()
 
 
 @given(count=st.integers(0, 60), sizes=st.lists(st.integers(1, 13), min_size=1))
