@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, FromClause, text
 
 from headrace import ConfigError, Finding
-from headrace_sources.sql.dialects.generic import Database, Listed, TableName, Verdict
+from headrace_sources.sql.dialects.generic import Database, Listed, OpenTransaction, TableName, Verdict
 from headrace_sources.sql.rows.timestamps import TimestampCodec
 from headrace_sources.sql.rows.types import Column, Kind, Normaliser
 
@@ -53,6 +53,24 @@ _TABLES = """
     SELECT s.name, o.name, CASE o.type WHEN 'V' THEN 'VIEW' ELSE 'TABLE' END
     FROM sys.objects o JOIN sys.schemas s ON s.schema_id = o.schema_id
     WHERE o.type IN ('U', 'V') AND o.is_ms_shipped = 0
+"""
+
+# Type 1 reads and writes, 4 is distributed; the server's own and those that only read are others. Single statements,
+# which belong to no session's transaction, and transactions in other databases are among them: those only hold the
+# stored position back. When one began is told in local time, which may jump, so only its age is used, for people.
+# https://learn.microsoft.com/sql/relational-databases/system-dynamic-management-views/sys-dm-tran-active-transactions-transact-sql
+_OPEN = """
+    SELECT t.transaction_id, s.session_id, e.login_name, e.program_name,
+        DATEDIFF(second, t.transaction_begin_time, GETDATE())
+    FROM sys.dm_tran_active_transactions t
+    LEFT JOIN sys.dm_tran_session_transactions s ON s.transaction_id = t.transaction_id
+    LEFT JOIN sys.dm_exec_sessions e ON e.session_id = s.session_id
+    WHERE t.transaction_type IN (1, 4) AND t.transaction_id <> CURRENT_TRANSACTION_ID()
+"""
+_PERMITTED = """
+    SELECT HAS_PERMS_BY_NAME(NULL, NULL, 'VIEW SERVER STATE'),
+        HAS_PERMS_BY_NAME(NULL, NULL, 'VIEW SERVER PERFORMANCE STATE'),
+        DATABASEPROPERTYEX(DB_NAME(), 'Updateability')
 """
 
 # SQLSTATEs of the ODBC driver, and numbers of the server where those say more.
@@ -113,6 +131,20 @@ class SqlServer(Database):
         said: datetime = connection.execute(text("SELECT SYSUTCDATETIME()")).scalar_one()
         return said.replace(tzinfo=UTC)
 
+    def blindness(self, connection: Connection) -> str | None:
+        [(state, performance, updateability)] = connection.execute(text(_PERMITTED)).all()
+        if updateability != "READ_WRITE":
+            return "the database is read-only, a replica, which does not know the transactions open on its primary"
+        if 1 in (state, performance):
+            return None
+        return "the user may not see open transactions; GRANT VIEW SERVER STATE TO its login"
+
+    def open_transactions(self, connection: Connection) -> Sequence[OpenTransaction]:
+        return [
+            OpenTransaction(f"transaction {number}", _owner(number, session, login, program), age=float(age))
+            for number, session, login, program, age in connection.execute(text(_OPEN)).all()
+        ]
+
     def create_index(self, table: str, name: str, expressions: Sequence[str]) -> str:
         if expressions[0].startswith("("):
             # An expression is indexed as a column that is computed by it.
@@ -150,6 +182,12 @@ class SqlServer(Database):
                 hint="ALTER it to DATETIME2, or use mode incrementing",
             )
         return super().codec(connection, relation, expression, columns)
+
+
+def _owner(number: int, session: int | None, login: str | None, program: str | None) -> str:
+    if session is None:
+        return f"transaction {number}, a statement or a distributed transaction"
+    return f"transaction {number} of session {session} (login {login}, program '{(program or '').strip()}')"
 
 
 def _utc(value: datetime) -> datetime:

@@ -182,3 +182,36 @@ def test_values_of_oracle_and_sql_server() -> None:
         convert = database.normaliser(kind)
         assert convert is not None
         assert convert(given) == expected
+
+
+class Answers:
+    """A connection that has one answer."""
+
+    def __init__(self, *rows: tuple[Any, ...]) -> None:
+        self._rows = rows
+
+    def execute(self, statement: Any) -> Any:
+        return SimpleNamespace(all=lambda: list(self._rows))
+
+
+@pytest.mark.parametrize(
+    ("answer", "told"),
+    [
+        ((1, None, "READ_WRITE"), None),  # before SQL Server 2022 nobody knows the other permission
+        ((0, 1, "READ_WRITE"), None),
+        ((0, 0, "READ_WRITE"), "GRANT VIEW SERVER STATE"),
+        ((None, None, "READ_WRITE"), "GRANT VIEW SERVER STATE"),
+        ((1, 1, "READ_ONLY"), "replica"),
+    ],
+)
+def test_what_sql_server_must_tell_for_the_gap_free_cursor(answer: tuple[Any, ...], told: str | None) -> None:
+    found = SqlServer(UTC).blindness(Answers(answer))  # type: ignore[arg-type]
+    assert found is None if told is None else told in str(found)
+
+
+def test_open_transactions_of_sql_server() -> None:
+    rows = (4711, 52, "app", "batch  ", 12), (4712, None, None, None, 0)
+    session, statement = SqlServer(UTC).open_transactions(Answers(*rows))  # type: ignore[arg-type]
+    assert (session.name, session.age, session.began) == ("transaction 4711", 12.0, None)
+    assert session.who == "transaction 4711 of session 52 (login app, program 'batch')"
+    assert "4712" in statement.who
