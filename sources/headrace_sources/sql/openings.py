@@ -72,6 +72,7 @@ class Openings:
             paging,
             self.sightings,
             self.sweeps.open_ledger(target, self.mapping, position is not None or grid is not None),
+            session.database.catalog,
         )
         crews = Crews(1 if alone else self.config.parallelism, self.hire)
         return reader_for(source, session.database, position, grid, self.initial, crews)

@@ -131,7 +131,7 @@ class SqlSourceTask(SourceTask):
             self._sweeps,
             TypeMapping(config.numeric, config.granularity, zone, config.temporal == "text"),
             reach,
-            stored_positions(context.offset_reader, tables, config.mode),
+            stored_positions(context.offset_reader, tables, config.mode, session.database.catalog),
             stored_grids(context.offset_reader, tables),
             self._hire,
             _initial(config, now),

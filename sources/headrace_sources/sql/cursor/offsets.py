@@ -27,18 +27,20 @@ class Position:
         return offset if self.timestamp is None else offset | to_json(self.timestamp)
 
 
-def partition_of(table: TableName | None, mode: str) -> dict[str, Any]:
-    """The source partition of a table, or of the query."""
+def partition_of(table: TableName | None, mode: str, catalog: str = "") -> dict[str, Any]:
+    """The source partition of a table, or of the query. ``catalog``: of :attr:`Database.catalog`."""
     if table is None:
         return dict(QUERY_PARTITION)
-    return {"table": table.name} if mode == "bulk" else {"protocol": "1", "table": str(table)}
+    if mode == "bulk":
+        return {"table": table.name}
+    return {"protocol": "1", "table": f"{catalog}.{table}" if catalog else str(table)}
 
 
 def stored_positions(
-    reader: OffsetReader, tables: Sequence[TableName | None], mode: str
+    reader: OffsetReader, tables: Sequence[TableName | None], mode: str, catalog: str = ""
 ) -> dict[TableName | None, Position | None]:
     """Where each table was left. Older connectors stored bare table names; those count where there is nothing newer."""
-    partitions = [partition_of(table, mode) for table in tables]
+    partitions = [partition_of(table, mode, catalog) for table in tables]
     older = [partition_of(table, "bulk") for table in tables]
     found = reader.offsets([*partitions, *older])
     return {

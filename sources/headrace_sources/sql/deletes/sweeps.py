@@ -52,7 +52,7 @@ class Sweeps:
             target.relation,
             tuple(target.columns[find_column(names, key)] for key in target.keys),
             topic_of(config, table),
-            partition_of(table, config.mode),
+            partition_of(table, config.mode, self._session.database.catalog),
             mapping,
         )
         schedule = self._context.schedule(config.reconcile_schedule)

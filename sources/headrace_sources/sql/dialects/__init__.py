@@ -37,5 +37,5 @@ def database_for(url: URL, zone: tzinfo, granularity: str, temporal: str = "fail
     if backend == "mssql":
         from headrace_sources.sql.dialects.sqlserver import SqlServer
 
-        return SqlServer(zone)
+        return SqlServer(zone, url.database or "")
     return Database(zone)

@@ -84,6 +84,9 @@ class Database:
     catalog_is_schema = False
     """Whether what JDBC calls a catalog is what SQLAlchemy calls a schema."""
 
+    catalog = ""
+    """What JDBC calls the database, where the JVM's connector has it before the table in its positions."""
+
     commits_in_order = False
     """Whether writers are served one after the other, so that nothing commits behind what was read."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, tzinfo
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, FromClause, text
@@ -117,6 +117,10 @@ class SqlServer(Database):
     """SQL Server. Not run here."""
 
     system_schemas = frozenset({"sys", "INFORMATION_SCHEMA"})
+
+    def __init__(self, zone: tzinfo, catalog: str = "") -> None:
+        super().__init__(zone)
+        self.catalog = catalog
 
     def cancel(self, dbapi_connection: Any) -> None:
         """pyodbc cancels by cursor only; the statement ends with its connection."""

@@ -72,7 +72,7 @@ class TableReader:
             sightings=source.sightings,
         )
         self._placed = False  # progress knows the columns
-        self._partition = partition_of(source.relation.table, source.config.mode)
+        self._partition = partition_of(source.relation.table, source.config.mode, source.catalog)
         self._layout = Layout(source, database)
         self._codec: TimestampCodec | None = None
         self._fast_rest = False  # the fast path rests until everything was read

@@ -342,4 +342,4 @@ def recorded(source: Source, grid: Grid, *, stored: bool) -> Record:
     """The record of a grid of ``source``'s table."""
     table = source.relation.table
     assert table is not None
-    return Record(grid, grid_partition(table), partition_of(table, source.config.mode), stored=stored)
+    return Record(grid, grid_partition(table), partition_of(table, source.config.mode, source.catalog), stored=stored)

@@ -48,6 +48,8 @@ class Source:
     """Of the database's open transactions, shared with other tables."""
     ledger: Keeper | None = None
     """Takes the keys of what is sent."""
+    catalog: str = ""
+    """Stands before the table in its partition, see :func:`partition_of`."""
 
     @property
     def topic(self) -> str:

@@ -9,10 +9,12 @@ import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from sqlalchemy import make_url
 
 from headrace import RetriableError, TaskError
 from headrace.testing.contexts import Offsets
 from headrace_sources.sql.cursor.offsets import QUERY_PARTITION, Position, partition_of, stored_positions
+from headrace_sources.sql.dialects import database_for
 from headrace_sources.sql.dialects.generic import TableName
 
 USERS = TableName("public", "users")
@@ -32,6 +34,11 @@ def stored(offset: dict[str, Any], mode: str = "timestamp+incrementing") -> Posi
 
 def test_e32_the_partition_of_a_table() -> None:
     assert text(partition_of(USERS, "timestamp")) == '{"protocol":"1","table":"public.users"}'
+
+
+def test_e32_the_partition_of_a_table_of_sql_server() -> None:
+    database = database_for(make_url("mssql+pyodbc://h/shop"), UTC, "connect_logical")
+    assert text(partition_of(USERS, "timestamp", database.catalog)) == '{"protocol":"1","table":"shop.public.users"}'
 
 
 def test_e35_the_partition_of_a_table_in_bulk() -> None:
