@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from sqlalchemy import make_url
 from headrace import SourceBatch
 from headrace.testing.driver import SourceDriver
 from headrace.testing.waiting import eventually
-from headrace_sources.sql import SqlSourceConnector
+from tests.integration.sql.reconciling import drivers
 
 KEYS = [
     ("int", "n"),
@@ -44,25 +43,7 @@ def run(database: str) -> Iterator[Callable[[str], list[Any]]]:
 
 @pytest.fixture
 def drive(database: str, tmp_path: Path) -> Iterator[Callable[..., SourceDriver]]:
-    with ExitStack() as stop:
-
-        def start(**keys: str) -> SourceDriver:
-            properties = {
-                "connection.url": database,
-                "table.whitelist": "t",
-                "mode": "incrementing",
-                "incrementing.column.name": "n",
-                "topic.prefix": "",
-                "poll.interval.ms": "10",
-                "delete.detection": "reconcile",
-                "delete.reconcile.schedule": "10",
-                "delete.max.fraction": "1",
-                "delete.ledger.directory": str(tmp_path / "ledgers"),
-                **{name.replace("_", "."): value for name, value in keys.items()},
-            }
-            return stop.enter_context(SourceDriver(SqlSourceConnector, properties))
-
-        yield start
+    yield from drivers(database, tmp_path)
 
 
 @pytest.mark.parametrize(("kind", "expression"), KEYS, ids=[kind for kind, _ in KEYS])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +12,8 @@ import pytest
 from headrace import SourceBatch
 from headrace.testing.driver import SourceDriver
 from headrace.testing.waiting import eventually
-from headrace_sources.sql import SqlSourceConnector
 from tests.engines.addresses import pymysql_arguments
+from tests.integration.sql.reconciling import drivers
 
 KEYS = [
     ("INT", "seq"),
@@ -39,25 +38,7 @@ def execute(mariadb_database: str) -> Iterator[Callable[[str], None]]:
 
 @pytest.fixture
 def drive(mariadb_database: str, tmp_path: Path) -> Iterator[Callable[..., SourceDriver]]:
-    with ExitStack() as stop:
-
-        def start(**keys: str) -> SourceDriver:
-            properties = {
-                "connection.url": mariadb_database,
-                "table.whitelist": "t",
-                "mode": "incrementing",
-                "incrementing.column.name": "n",
-                "topic.prefix": "",
-                "poll.interval.ms": "10",
-                "delete.detection": "reconcile",
-                "delete.reconcile.schedule": "10",
-                "delete.max.fraction": "1",
-                "delete.ledger.directory": str(tmp_path / "ledgers"),
-                **{name.replace("_", "."): value for name, value in keys.items()},
-            }
-            return stop.enter_context(SourceDriver(SqlSourceConnector, properties))
-
-        yield start
+    yield from drivers(mariadb_database, tmp_path)
 
 
 class Records:

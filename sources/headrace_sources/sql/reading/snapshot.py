@@ -109,7 +109,7 @@ class BulkReader:
         self._database = database
         self._crews = crews
         self._table = TableReader(source, database, start=self._start)
-        self._record = None if stored is None else self._recorded(stored, stored=True)
+        self._record = None if stored is None else recorded(source, stored, stored=True)
         self.snapshot: Snapshot | None = None
         """What gives the rows of this turn, if not :meth:`read`."""
 
@@ -151,7 +151,7 @@ class BulkReader:
     def read(self, connection: Connection) -> SourceBatch | None:
         """The next batch. None when there is none; also where :attr:`snapshot` gives this turn's rows."""
         if self._record is None:
-            self._record = self._recorded(self._plan(connection), stored=False)
+            self._record = recorded(self.source, self._plan(connection), stored=False)
         grid = self._record.grid
         if len(grid.chunks) > 1:
             self.snapshot = Snapshot(self.source, self._record, None, self._crews)
@@ -202,9 +202,6 @@ class BulkReader:
         if self._crews.threads > 1:
             grid = plan(connection, self.source, self._database, self._crews.threads, None, None)
         return grid or cut_at(self.source.unique, [], self.source.config.mode)
-
-    def _recorded(self, grid: Grid, *, stored: bool) -> Record:
-        return recorded(self.source, grid, stored=stored)
 
 
 class FirstReader:
