@@ -22,15 +22,13 @@ def rows(count: int, first: int = 0) -> list[dict[str, Any]]:
 
 def test_104_an_open_bulk_holds_back_the_commit_of_later_ones(flow: Any) -> None:
     flow.proxy.play(Late(), path=BULK)
-    flow.start(read_timeout_ms="30s")
-    flow.send(rows(10))
-    eventually(lambda: flow.proxy.left == 0, 30)
-    flow.send(rows(10, first=10))
+    flow.send(rows(MAX_RECORDS + 10))  # more than one put has: a later one begins while the first is open
+    flow.start(read_timeout_ms="30s", batch_size=str(MAX_RECORDS))
     eventually(lambda: any(seen.status == 200 for seen in flow.proxy.seen(BULK)), 30)  # the later one is written
     assert flow.committed() == 0
     flow.proxy.restore()
     flow.settle()
-    assert flow.committed() == 20
+    assert flow.committed() == MAX_RECORDS + 10
     flow.check()
 
 
