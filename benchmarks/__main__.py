@@ -1,10 +1,11 @@
 """``make bench``: every path beside its limit, in one run on this machine.
 
-    python -m benchmarks [NAME…] [--quick] [--rows N] [--rounds N] [--compare build/bench.json]
+    python -m benchmarks [NAME…] [--quick] [--rows N] [--rounds N] [--apart] [--compare build/bench.json]
 
 Real PostgreSQL, Kafka and Elasticsearch (embedded). Each side runs in a process of its own, so CPU time and memory are
 its own; sides of a path run one after the other, in an order that alternates from round to round. Rates count from
-the first record, so connecting costs nobody anything; a figure is the median of its rounds.
+the first record, so connecting costs nobody anything; a figure is the median of its rounds. With --apart the engines
+have one core and each side another, so that a side takes nothing away from the engine it waits for.
 """
 
 from __future__ import annotations
@@ -54,6 +55,7 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="fewer rows and rounds: half the time")
     parser.add_argument("--rows", type=int, help="rows and documents of each run")
     parser.add_argument("--rounds", type=int, help="rounds that count")
+    parser.add_argument("--apart", action="store_true", help="engines on one core, each side on another (Linux)")
     parser.add_argument("--compare", type=Path, metavar="JSON", help="an earlier build/bench.json to set beside")
     parser.add_argument("--plugins", type=Path, metavar="FOLDER", help="connectors for Kafka Connect (rivals)")
     options = parser.parse_args()
@@ -70,9 +72,15 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="headrace-bench-") as name:
         _say("starting PostgreSQL, Kafka, Elasticsearch")
         with Engines(
-            Path(name), rows=rows, rounds=rounds, quick=options.quick, say=_say, plugins=options.plugins
+            Path(name),
+            rows=rows,
+            rounds=rounds,
+            quick=options.quick,
+            say=_say,
+            plugins=options.plugins,
+            apart=options.apart,
         ) as engines:
-            description = [*machine(), *engines.versions()]
+            description = [*machine(apart=options.apart), *engines.versions()]
             for path in options.names or SUITE:
                 _say(f"{path} …")
                 lines += known[path](engines)

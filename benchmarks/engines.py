@@ -15,6 +15,7 @@ import psycopg
 from sqlalchemy import make_url
 
 from benchmarks import sides
+from benchmarks.cores import keep_apart
 from benchmarks.report import Line
 from benchmarks.sides import Measured
 from headrace.broker.choice import choose
@@ -50,10 +51,11 @@ class Engines:
         quick: bool,
         say: Callable[[str], None],
         plugins: Path | None = None,
+        apart: bool = False,
     ) -> None:
-        """``plugins``: a folder of connectors for Kafka Connect."""
+        """``plugins``: a folder of connectors for Kafka Connect. ``apart``: engines on one core, sides on another."""
         self.folder, self.rows, self.rounds, self.quick, self.say = folder, rows, rounds, quick, say
-        self.plugins = plugins
+        self.plugins, self._apart = plugins, apart
         self._stop = ExitStack()
         self._runs = 0
 
@@ -63,6 +65,8 @@ class Engines:
         self.stack = self._stop.enter_context(EmbeddedStack(self.folder / "stack", options=options))
         self.bootstrap, self.database = self.stack.kafka.bootstrap_servers, self.stack.postgres.url
         self.search = self.stack.elasticsearch.url
+        if self._apart:
+            keep_apart(engine.pid for engine in (self.stack.postgres, self.stack.kafka, self.stack.elasticsearch))
         self.connection = self._stop.enter_context(psycopg.connect(self.libpq, autocommit=True))
         return self
 

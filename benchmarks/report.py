@@ -32,18 +32,19 @@ class Line:
     notes: Mapping[str, float] = field(default_factory=dict)
 
 
-def machine() -> list[str]:
-    """Processor, memory, system, Python, the load before the run."""
+def machine(*, apart: bool) -> list[str]:
+    """Processor, memory, system, Python, the load before the run, who has which core."""
     model = next(
         (line.split(":", 1)[1].strip() for line in _cpuinfo() if line.startswith("model name")), platform.machine()
     )
     memory = psutil.virtual_memory().total / 2**30
     one, five, _ = os.getloadavg()
+    cores = "the engines have one core, each side has another" if apart else "engines and both sides share the cores"
     return [
         f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
         f"{os.cpu_count()} cores of {model}, {memory:.0f} GB",
         f"{platform.system()} {platform.release()}, Python {platform.python_version()}",
-        f"load before the run {one:.1f} (1 min), {five:.1f} (5 min); engines and both sides share the cores",
+        f"load before the run {one:.1f} (1 min), {five:.1f} (5 min); {cores}",
         f"command: python -m benchmarks {' '.join(sys.argv[1:])}".rstrip(),
     ]
 
