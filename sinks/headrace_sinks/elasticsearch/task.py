@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from headrace import Linger, Pending, Rejection, RetryPolicy, SinkBatch, SinkContext, SinkTask
-from headrace_sinks.elasticsearch.bulk import LineEncoder
-from headrace_sinks.elasticsearch.client import Client
-from headrace_sinks.elasticsearch.cluster import require_elasticsearch
-from headrace_sinks.elasticsearch.config import ElasticsearchSinkConfig
-from headrace_sinks.elasticsearch.indices import Indices
-from headrace_sinks.elasticsearch.pace import Pace
-from headrace_sinks.elasticsearch.put import Means, Outcome, Put
-from headrace_sinks.elasticsearch.targets import Refused, Targets
-from headrace_sinks.elasticsearch.writer import Writer
+from headrace_sinks.elasticsearch.cluster.checks import require_elasticsearch
+from headrace_sinks.elasticsearch.cluster.client import Client
+from headrace_sinks.elasticsearch.configuration.keys import ElasticsearchSinkConfig
+from headrace_sinks.elasticsearch.indices.readiness import Indices
+from headrace_sinks.elasticsearch.indices.targets import Refused, Targets
+from headrace_sinks.elasticsearch.sending.lines import LineEncoder
+from headrace_sinks.elasticsearch.sending.pace import Pace
+from headrace_sinks.elasticsearch.sending.put import Means, Outcome, Put
+from headrace_sinks.elasticsearch.sending.writer import Writer
 
 
 class ElasticsearchSinkTask(SinkTask):

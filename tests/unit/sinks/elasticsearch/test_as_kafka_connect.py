@@ -13,8 +13,8 @@ import pytest
 
 from headrace import EnvironmentFault, Finding, Linger, RetriableError, SinkBatch, schema
 from headrace_sinks.elasticsearch import ElasticsearchSinkConnector
-from headrace_sinks.elasticsearch.config import ElasticsearchSinkConfig
-from headrace_sinks.elasticsearch.names import index_name
+from headrace_sinks.elasticsearch.configuration.keys import ElasticsearchSinkConfig
+from headrace_sinks.elasticsearch.naming.names import index_name
 
 Make = Callable[..., Any]
 Batch = Callable[..., SinkBatch]

@@ -7,9 +7,9 @@ import yaml
 from headrace import schema
 from headrace.settings import SinkSettings
 from headrace_sinks.elasticsearch import ElasticsearchSinkConnector
-from headrace_sinks.elasticsearch.answers import without_contents
-from headrace_sinks.elasticsearch.config import ElasticsearchSinkConfig
-from headrace_sinks.elasticsearch.mappings import Policy, mapping
+from headrace_sinks.elasticsearch.cluster.answers import without_contents
+from headrace_sinks.elasticsearch.configuration.keys import ElasticsearchSinkConfig
+from headrace_sinks.elasticsearch.mappings.derived import Policy, mapping
 
 URL = {"connection.url": "http://localhost:9200"}
 EXAMPLE = Path(__file__).parents[4] / "config/connectors/elasticsearch.yaml"

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from headrace import EnvironmentFault, SinkBatch, schema
-from headrace_sinks.elasticsearch import indices
+from headrace_sinks.elasticsearch.indices import readiness as indices
 
 Make = Callable[..., Any]
 Batch = Callable[..., SinkBatch]

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from headrace import DataError, SinkBatch, schema
 from headrace.builtin.converters.json import JsonConverter
-from headrace_sinks.elasticsearch.documents import encoder
+from headrace_sinks.elasticsearch.documents.values import encoder
 
 Make = Callable[..., Any]
 Batch = Callable[..., SinkBatch]

@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headrace import ConfigError, TaskError, schema
-from headrace_sinks.elasticsearch.config import ElasticsearchSinkConfig
-from headrace_sinks.elasticsearch.declared import declared_fields, read_mapping_file
-from headrace_sinks.elasticsearch.fit import Conflict, additions, conflicts, count, covers
-from headrace_sinks.elasticsearch.mappings import Policy, mapping, merged
+from headrace_sinks.elasticsearch.configuration.keys import ElasticsearchSinkConfig
+from headrace_sinks.elasticsearch.mappings.declared import declared_fields, read_mapping_file
+from headrace_sinks.elasticsearch.mappings.derived import Policy, mapping, merged
+from headrace_sinks.elasticsearch.mappings.fit import Conflict, additions, conflicts, count, covers
 
 
 def fields(**types: str) -> dict[str, Any]:

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headrace_sinks.elasticsearch import pace as module
-from headrace_sinks.elasticsearch.pace import GROW_AFTER, Pace
+from headrace_sinks.elasticsearch.sending import pace as module
+from headrace_sinks.elasticsearch.sending.pace import GROW_AFTER, Pace
 
 
 def overload(pace: Pace, **how: bool) -> None:
@@ -77,7 +77,7 @@ def test_no_more_requests_run_than_allowed_and_those_who_wait_go_later() -> None
 
 def test_a_size_that_was_refused_is_not_sent_again_until_it_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 0.0
-    monkeypatch.setattr("headrace_sinks.elasticsearch.pace.time.monotonic", lambda: now)
+    monkeypatch.setattr("headrace_sinks.elasticsearch.sending.pace.time.monotonic", lambda: now)
     pace = Pace(4, 1000, 1_000_000)
     pace.too_large(400_000)
     assert pace.bytes == 200_000

@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from headrace import DataError, SinkBatch
-from headrace_sinks.elasticsearch.name_templates import NameTemplate
+from headrace_sinks.elasticsearch.naming.name_templates import NameTemplate
 
 Make = Callable[..., Any]
 Batch = Callable[..., SinkBatch]

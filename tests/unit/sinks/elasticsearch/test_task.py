@@ -359,7 +359,7 @@ def test_an_index_that_vanished_is_created_again(make_sink: Make, batch: Batch, 
 def test_stopping_does_not_wait_for_an_answer_that_does_not_come(
     make_sink: Make, batch: Batch, server: Any, scripted: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("headrace_sinks.elasticsearch.writer.STOP_PATIENCE", 0.1)
+    monkeypatch.setattr("headrace_sinks.elasticsearch.sending.writer.STOP_PATIENCE", 0.1)
     answered = threading.Event()
     sink = make_sink(read_timeout_ms="20s")
     server.script = [scripted.Answer(hang=answered)]
@@ -512,7 +512,7 @@ def test_an_error_of_ours_is_not_swallowed(make_sink: Make, batch: Batch, monkey
     def broken(*_: Any, **__: Any) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr("headrace_sinks.elasticsearch.writer.judge_items", broken)
+    monkeypatch.setattr("headrace_sinks.elasticsearch.sending.writer.judge_items", broken)
     with pytest.raises(ZeroDivisionError):
         sink.put(batch({"a": 1}))
 
@@ -560,7 +560,7 @@ class TestMergesWhoseAnswerWasLost:
     def test_it_is_told_what_is_waited_for_and_patience_ends(
         self, make_sink: Make, batch: Batch, server: Any, scripted: Any, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("headrace_sinks.elasticsearch.writer.PATIENCE", 0.6)
+        monkeypatch.setattr("headrace_sinks.elasticsearch.sending.writer.PATIENCE", 0.6)
         sink = make_sink(write_method="update")
         server.script = [scripted.Answer(reset=True)]
         put = sink.task.begin([batch({"a": 1})])

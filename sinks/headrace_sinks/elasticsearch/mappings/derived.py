@@ -15,7 +15,7 @@ from typing import Any
 
 from headrace import Schema, TaskError, Type
 from headrace.schema import DATE, DECIMAL, TIME, TIMESTAMP
-from headrace_sinks.elasticsearch.json_fields import JsonFields
+from headrace_sinks.elasticsearch.documents.json_fields import JsonFields
 
 _PRIMITIVES = {
     Type.BOOLEAN: "boolean",

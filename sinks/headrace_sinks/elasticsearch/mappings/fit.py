@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
-from headrace_sinks.elasticsearch.mappings import is_object
+from headrace_sinks.elasticsearch.mappings.derived import is_object
 
 _TEXTS = frozenset({"text", "keyword", "match_only_text", "wildcard", "search_as_you_type", "annotated_text"})
 _INTEGERS = ("byte", "short", "integer", "long")

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from urllib.parse import quote
 
 from headrace import EnvironmentFault, Finding, HeadraceError
-from headrace_sinks.elasticsearch.answers import denied, error_of, judge_request
-from headrace_sinks.elasticsearch.client import Client
+from headrace_sinks.elasticsearch.cluster.answers import denied, error_of, judge_request
+from headrace_sinks.elasticsearch.cluster.client import Client
 
 OLDEST = (7, 0)
 OLDEST_WITH_STREAMS = (7, 9)

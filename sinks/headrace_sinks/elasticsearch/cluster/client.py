@@ -16,7 +16,7 @@ from elastic_transport import ConnectionTimeout, HttpHeaders, NodeConfig, NodePo
 from elastic_transport.client_utils import url_to_node_config
 
 from headrace import ConfigError, EnvironmentFault, Finding, RetriableError
-from headrace_sinks.elasticsearch.config import ElasticsearchSinkConfig
+from headrace_sinks.elasticsearch.configuration.keys import ElasticsearchSinkConfig
 
 _DEAD_NODE_FIRST, _DEAD_NODE_LONGEST = 1.0, 30.0
 _WRITES = "/_tasks?actions=indices:data/write/*&filter_path=nodes.*.tasks.*.headers"

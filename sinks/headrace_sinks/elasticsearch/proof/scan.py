@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 
 from headrace import Entry, RetriableError
-from headrace_sinks.elasticsearch.catalog import Catalog, path
+from headrace_sinks.elasticsearch.cluster.catalog import Catalog, path
 
 _PAGE = 1_000
 _KEEP = "2m"

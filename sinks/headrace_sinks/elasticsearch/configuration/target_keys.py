@@ -7,8 +7,8 @@ from collections.abc import Iterable, Iterator
 from typing import Annotated, Literal
 
 from headrace import LOWER, UPPER, CommaList, ConfigModel, Finding, key
-from headrace_sinks.elasticsearch.name_templates import NameTemplate
-from headrace_sinks.elasticsearch.names import why_no_part
+from headrace_sinks.elasticsearch.naming.name_templates import NameTemplate
+from headrace_sinks.elasticsearch.naming.names import why_no_part
 
 TARGETS = "Targets"
 

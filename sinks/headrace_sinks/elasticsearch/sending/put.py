@@ -7,11 +7,11 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 from headrace import Pending, Rejection, RetriableError, SinkBatch, TopicPartition
-from headrace_sinks.elasticsearch.bulk import LineEncoder, Lines, cut
-from headrace_sinks.elasticsearch.config import ElasticsearchSinkConfig
-from headrace_sinks.elasticsearch.indices import Indices
-from headrace_sinks.elasticsearch.targets import Refused, Targets
-from headrace_sinks.elasticsearch.writer import Request, Writer, without
+from headrace_sinks.elasticsearch.configuration.keys import ElasticsearchSinkConfig
+from headrace_sinks.elasticsearch.indices.readiness import Indices
+from headrace_sinks.elasticsearch.indices.targets import Refused, Targets
+from headrace_sinks.elasticsearch.sending.lines import LineEncoder, Lines, cut
+from headrace_sinks.elasticsearch.sending.writer import Request, Writer, without
 
 _GETTING_ON = 0.2
 """Seconds to the next try while a put gets on."""

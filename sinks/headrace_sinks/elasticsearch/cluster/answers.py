@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from headrace import DataError, EnvironmentFault, RetriableError
-from headrace_sinks.elasticsearch.client import Answer
+from headrace_sinks.elasticsearch.cluster.client import Answer
 
 FILTER = "filter_path=errors,items.*.status,items.*.error.type,items.*.error.reason,items.*.error.caused_by.type"
 """Leaves of an answer that matter; the rest of it would be larger than many requests."""

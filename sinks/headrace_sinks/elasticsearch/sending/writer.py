@@ -22,10 +22,10 @@ from urllib.parse import quote
 from uuid import uuid4
 
 from headrace import DataError, RetriableError, RetryPolicy
-from headrace_sinks.elasticsearch.answers import FILTER, Judgement, error_of, judge_items, judge_request
-from headrace_sinks.elasticsearch.bulk import cut, details
-from headrace_sinks.elasticsearch.client import Answer, Client
-from headrace_sinks.elasticsearch.pace import Pace, Ticket
+from headrace_sinks.elasticsearch.cluster.answers import FILTER, Judgement, error_of, judge_items, judge_request
+from headrace_sinks.elasticsearch.cluster.client import Answer, Client
+from headrace_sinks.elasticsearch.sending.lines import cut, details
+from headrace_sinks.elasticsearch.sending.pace import Pace, Ticket
 
 MEDIA_TYPE = "application/x-ndjson"
 PATIENCE = 10.0

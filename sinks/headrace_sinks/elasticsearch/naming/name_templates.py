@@ -23,7 +23,7 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from headrace import DataError, JsonValues, SinkBatch
-from headrace_sinks.elasticsearch.names import LONGEST
+from headrace_sinks.elasticsearch.naming.names import LONGEST
 
 _PART = re.compile(r"\{([a-z0-9_]+)(?:\(([^(){}]+)\))?(?::([^{}]*))?\}")
 _TIME_FORMAT = re.compile(r"(?:%[YmdHGVj]|[a-z0-9._-])+")

@@ -14,9 +14,9 @@ from typing import Any
 import orjson
 
 from headrace import DataError, Headers, JsonValues, SinkBatch, TopicPartition
-from headrace_sinks.elasticsearch.config import ElasticsearchSinkConfig
-from headrace_sinks.elasticsearch.documents import Encode, encoder
-from headrace_sinks.elasticsearch.ids import coordinates, document_id, document_ids
+from headrace_sinks.elasticsearch.configuration.keys import ElasticsearchSinkConfig
+from headrace_sinks.elasticsearch.documents.ids import coordinates, document_id, document_ids
+from headrace_sinks.elasticsearch.documents.values import Encode, encoder
 
 _LONGEST_VERSION = (1 << 63) - 1
 _CONFLICT_RETRIES = 5

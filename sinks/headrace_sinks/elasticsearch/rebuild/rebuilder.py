@@ -12,11 +12,15 @@ import structlog
 
 from headrace import ConfigError, Entry, Finding, Rebuild, Rebuilder, TopicPartition
 from headrace.errors import ConflictError, NotFoundError
-from headrace_sinks.elasticsearch.catalog import Catalog, Index
-from headrace_sinks.elasticsearch.client import Client
-from headrace_sinks.elasticsearch.cluster import require_elasticsearch
-from headrace_sinks.elasticsearch.config import ElasticsearchSinkConfig
-from headrace_sinks.elasticsearch.generations import (
+from headrace_sinks.elasticsearch.cluster.catalog import Catalog, Index
+from headrace_sinks.elasticsearch.cluster.checks import require_elasticsearch
+from headrace_sinks.elasticsearch.cluster.client import Client
+from headrace_sinks.elasticsearch.configuration.keys import ElasticsearchSinkConfig
+from headrace_sinks.elasticsearch.indices.readiness import new_index
+from headrace_sinks.elasticsearch.indices.targets import Targets
+from headrace_sinks.elasticsearch.proof.scan import Scan, entry_of, split_name
+from headrace_sinks.elasticsearch.proof.verifier import require_idempotent
+from headrace_sinks.elasticsearch.rebuild.generations import (
     BUILDING,
     LIVE,
     OLD,
@@ -25,10 +29,6 @@ from headrace_sinks.elasticsearch.generations import (
     noted_positions,
     to_note,
 )
-from headrace_sinks.elasticsearch.indices import new_index
-from headrace_sinks.elasticsearch.scan import Scan, entry_of, split_name
-from headrace_sinks.elasticsearch.targets import Targets
-from headrace_sinks.elasticsearch.verifier import require_idempotent
 
 log = structlog.stdlib.get_logger("headrace.reindex")
 _NOT_THE_WRITERS = ("index.name", "index.generations", "index.aliases", "index.template", "data.stream.retention")

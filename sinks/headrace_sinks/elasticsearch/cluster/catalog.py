@@ -9,8 +9,8 @@ from urllib.parse import quote
 import orjson
 
 from headrace import EnvironmentFault, TaskError
-from headrace_sinks.elasticsearch.answers import denied, error_of, judge_request
-from headrace_sinks.elasticsearch.client import Answer, Client
+from headrace_sinks.elasticsearch.cluster.answers import denied, error_of, judge_request
+from headrace_sinks.elasticsearch.cluster.client import Answer, Client
 
 FIELD_LIMIT = "index.mapping.total_fields.limit"
 _DEFAULT_FIELD_LIMIT = 1000

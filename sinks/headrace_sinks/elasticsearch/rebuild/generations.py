@@ -17,7 +17,7 @@ from typing import Any
 
 from headrace import RetriableError, TaskError, TopicPartition
 from headrace.errors import ConflictError, NotFoundError
-from headrace_sinks.elasticsearch.catalog import Catalog, Denied, Index, path
+from headrace_sinks.elasticsearch.cluster.catalog import Catalog, Denied, Index, path
 
 BUILDING, LIVE, OLD, CLONING = "building", "live", "old", "cloning"
 _BLOCK = "index.blocks.write"

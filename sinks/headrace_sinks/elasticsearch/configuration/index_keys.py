@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from headrace import LOWER, CommaList, ConfigError, ConfigModel, Finding, family, key
-from headrace_sinks.elasticsearch.declared import declared_fields, read_mapping_file
-from headrace_sinks.elasticsearch.mappings import Policy
+from headrace_sinks.elasticsearch.mappings.declared import declared_fields, read_mapping_file
+from headrace_sinks.elasticsearch.mappings.derived import Policy
 
 INDICES, MAPPING = "Index Management", "Mapping"
 _PERIOD = re.compile(r"\d+(d|h|m|s|ms|micros|nanos)")

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headrace import SinkBatch, TopicPartition
-from headrace_sinks.elasticsearch.bulk import LineEncoder, cut
-from headrace_sinks.elasticsearch.config import ElasticsearchSinkConfig
+from headrace_sinks.elasticsearch.configuration.keys import ElasticsearchSinkConfig
+from headrace_sinks.elasticsearch.sending.lines import LineEncoder, cut
 
 Batch = Callable[..., SinkBatch]
 

@@ -18,13 +18,13 @@ from headrace import (
     Schema,
     SinkBatch,
 )
-from headrace_sinks.elasticsearch.catalog import FIELD_LIMIT, Catalog, Denied, Index
-from headrace_sinks.elasticsearch.client import Client
-from headrace_sinks.elasticsearch.config import ElasticsearchSinkConfig
-from headrace_sinks.elasticsearch.fit import Conflict, additions, conflicts, count
-from headrace_sinks.elasticsearch.mappings import document_mapping, merged
-from headrace_sinks.elasticsearch.targets import Targets
-from headrace_sinks.elasticsearch.templates import Templates
+from headrace_sinks.elasticsearch.cluster.catalog import FIELD_LIMIT, Catalog, Denied, Index
+from headrace_sinks.elasticsearch.cluster.client import Client
+from headrace_sinks.elasticsearch.configuration.keys import ElasticsearchSinkConfig
+from headrace_sinks.elasticsearch.indices.targets import Targets
+from headrace_sinks.elasticsearch.indices.templates import Templates
+from headrace_sinks.elasticsearch.mappings.derived import document_mapping, merged
+from headrace_sinks.elasticsearch.mappings.fit import Conflict, additions, conflicts, count
 
 FIRST_GENERATION = "000001"
 _LOOK_EVERY = 60.0

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 import structlog
 
 from headrace import DataError, SinkBatch, TaskError, TopicPartition
-from headrace_sinks.elasticsearch.config import ElasticsearchSinkConfig
-from headrace_sinks.elasticsearch.name_templates import NameTemplate, parsed_values
-from headrace_sinks.elasticsearch.names import data_stream_name, index_name
+from headrace_sinks.elasticsearch.configuration.keys import ElasticsearchSinkConfig
+from headrace_sinks.elasticsearch.naming.name_templates import NameTemplate, parsed_values
+from headrace_sinks.elasticsearch.naming.names import data_stream_name, index_name
 
 Refused = tuple[TopicPartition, int, DataError]
 

@@ -14,16 +14,16 @@ import orjson
 import structlog
 
 from headrace import ConfigError, DataError, Entry, Finding, Rejection, RetriableError, SinkBatch, Verifier
-from headrace_sinks.elasticsearch.answers import judge_items, judge_request
-from headrace_sinks.elasticsearch.bulk import LineEncoder
-from headrace_sinks.elasticsearch.catalog import Catalog, Denied
-from headrace_sinks.elasticsearch.client import Client
-from headrace_sinks.elasticsearch.cluster import require_elasticsearch
-from headrace_sinks.elasticsearch.config import ElasticsearchSinkConfig
-from headrace_sinks.elasticsearch.indices import Indices
-from headrace_sinks.elasticsearch.scan import Scan, digest, entry_of, full_name, split_name
-from headrace_sinks.elasticsearch.targets import Refused, Targets
-from headrace_sinks.elasticsearch.writer import MEDIA_TYPE, bulk_path
+from headrace_sinks.elasticsearch.cluster.answers import judge_items, judge_request
+from headrace_sinks.elasticsearch.cluster.catalog import Catalog, Denied
+from headrace_sinks.elasticsearch.cluster.checks import require_elasticsearch
+from headrace_sinks.elasticsearch.cluster.client import Client
+from headrace_sinks.elasticsearch.configuration.keys import ElasticsearchSinkConfig
+from headrace_sinks.elasticsearch.indices.readiness import Indices
+from headrace_sinks.elasticsearch.indices.targets import Refused, Targets
+from headrace_sinks.elasticsearch.proof.scan import Scan, digest, entry_of, full_name, split_name
+from headrace_sinks.elasticsearch.sending.lines import LineEncoder
+from headrace_sinks.elasticsearch.sending.writer import MEDIA_TYPE, bulk_path
 
 _TRIES = 5
 _UNITS = {"d": 86_400.0, "h": 3_600.0, "m": 60.0, "ms": 0.001}

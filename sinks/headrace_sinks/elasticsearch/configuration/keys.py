@@ -8,8 +8,8 @@ from urllib.parse import urlsplit
 
 from headrace import LOWER, UPPER, CommaList, Duration, Finding, Secret, Size, family, key
 from headrace.config import KeyDefinition
-from headrace_sinks.elasticsearch.index_keys import IndexKeys
-from headrace_sinks.elasticsearch.target_keys import TargetKeys
+from headrace_sinks.elasticsearch.configuration.index_keys import IndexKeys
+from headrace_sinks.elasticsearch.configuration.target_keys import TargetKeys
 
 CONNECTION, BATCHING, CONVERSION, ERRORS, SECURITY = "Connection", "Batching", "Data Conversion", "Errors", "Security"
 _NULLS = "behavior.on.null.values"

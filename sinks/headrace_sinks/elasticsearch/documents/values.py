@@ -27,7 +27,7 @@ from typing import Any
 import orjson
 
 from headrace import DataError, JsonValues, Schema, Type, json_bytes
-from headrace_sinks.elasticsearch.json_fields import JsonFields, read_exactly
+from headrace_sinks.elasticsearch.documents.json_fields import JsonFields, read_exactly
 
 Reshape = Callable[[Any], Any]
 Encode = Callable[[Sequence[Any]], list[bytes]]

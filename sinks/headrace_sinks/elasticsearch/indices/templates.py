@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 import structlog
 
 from headrace import EnvironmentFault
-from headrace_sinks.elasticsearch.catalog import Catalog, Denied, path
-from headrace_sinks.elasticsearch.fit import covers
-from headrace_sinks.elasticsearch.index_keys import IndexKeys
+from headrace_sinks.elasticsearch.cluster.catalog import Catalog, Denied, path
+from headrace_sinks.elasticsearch.configuration.index_keys import IndexKeys
+from headrace_sinks.elasticsearch.mappings.fit import covers
 
 OURS = {"managed_by": "headrace"}
 _HIDDEN: dict[str, Any] = {}

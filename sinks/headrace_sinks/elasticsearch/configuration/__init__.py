@@ -1,0 +1,1 @@
+"""What users write: the sink's keys."""

@@ -1,0 +1,1 @@
+"""A record becomes a document: its id, its bytes, the texts in it that are JSON."""

@@ -1,0 +1,1 @@
+"""Where records go, and that it exists and takes them."""

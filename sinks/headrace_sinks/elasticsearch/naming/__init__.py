@@ -1,0 +1,1 @@
+"""Names of indices: from a topic's name or from a template; legal, and confined."""

@@ -1,0 +1,1 @@
+"""What documents there should be and what there are."""

@@ -1,0 +1,1 @@
+"""A new generation of an index beside the present one."""
