@@ -116,6 +116,7 @@ class StandaloneWorker:
             self._registry,
             lambda: self._broker.admin(settings.admin),
             self._refused,
+            settings.consumer.get("group.id"),
         )
 
     @staticmethod

@@ -126,6 +126,8 @@ class _YamlTree:
 
 
 def _yaml_hint(problem: str) -> str:
+    if "found a tab character" in problem:
+        return "indent with blanks, not tabs"
     if "cannot start any token" in problem:
         return "indent with blanks, not tabs; put texts that begin with @, ` or % in quotes"
     if "mapping values are not allowed" in problem:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 from headrace.broker.ports import Broker
 from headrace.errors import ConfigError, Finding
 from headrace.settings import KafkaClient
+
+Kind = Literal["producer", "consumer", "admin"]
 
 _EXTRA = "pip install 'headrace[fast]'"
 
@@ -20,6 +23,15 @@ class Choice:
     title: str
     reason: str
     _kind: type[Broker]
+    _translate: Callable[[Mapping[str, str], Mapping[str, str], str], object]
+
+    def mistakes(self, shared: Mapping[str, str], own: Mapping[str, str], kind: Kind) -> list[Finding]:
+        """What is wrong with a client's settings, without making one; keys as they stand in ``shared`` and ``own``."""
+        try:
+            self._translate(shared, own, kind)
+        except ConfigError as error:
+            return list(error.findings)
+        return []
 
     def open(self, settings: Mapping[str, str]) -> Broker:
         """A broker with settings that are meant for all its clients."""
@@ -31,7 +43,7 @@ def choose(wish: KafkaClient) -> Choice:
     if wish == "kafka-python":
         return _kafka_python("kafka.client")
     try:
-        from headrace.broker.librdkafka import TITLE, LibrdkafkaBroker
+        from headrace.broker.librdkafka import TITLE, LibrdkafkaBroker, translate
     except ImportError as error:  # not installed, or its C library does not fit this system
         if wish == "confluent":
             finding = Finding(
@@ -40,10 +52,11 @@ def choose(wish: KafkaClient) -> Choice:
             )  # fmt: skip
             raise ConfigError(findings=[finding]) from error
         return _kafka_python(f"confluent-kafka is not installed; it is faster: {_EXTRA}")
-    return Choice("confluent", TITLE, "kafka.client" if wish == "confluent" else "installed", LibrdkafkaBroker)
+    reason = "kafka.client" if wish == "confluent" else "installed"
+    return Choice("confluent", TITLE, reason, LibrdkafkaBroker, translate)
 
 
 def _kafka_python(reason: str) -> Choice:
-    from headrace.broker.kafka_python import TITLE, KafkaPythonBroker
+    from headrace.broker.kafka_python import TITLE, KafkaPythonBroker, translate
 
-    return Choice("kafka-python", TITLE, reason, KafkaPythonBroker)
+    return Choice("kafka-python", TITLE, reason, KafkaPythonBroker, translate)

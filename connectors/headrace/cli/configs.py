@@ -5,6 +5,7 @@ from __future__ import annotations
 import json as json_format
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
@@ -13,7 +14,7 @@ import typer
 
 from headrace.cli.loading import Loaded, load
 from headrace.cli.output import JsonFlag, err, out, print_findings, print_json, print_table
-from headrace.errors import ConfigError, Finding, HeadraceError
+from headrace.errors import ConfigError, Finding, HeadraceError, RetriableError
 from headrace.files import ConfigFile, read_config_file
 from headrace.reference import json_schema
 from headrace.registry import Kind, Plugin, Registry
@@ -159,12 +160,16 @@ def _kafka(loaded: Loaded, admin_check: AdminCheck | None) -> Callable[[], Itera
     def ask() -> Iterable[Finding]:
         settings = loaded.require()
         client_settings = {**settings.client_settings(), **settings.admin}
-        if admin_check is not None:
-            admin_check(client_settings)
-        else:
-            from headrace.app import kafka_admin_check  # late: --help needs no Kafka client
+        try:
+            if admin_check is not None:
+                admin_check(client_settings)
+            else:
+                from headrace.app import kafka_admin_check  # late: --help needs no Kafka client
 
-            kafka_admin_check(client_settings, settings.kafka_client)
+                kafka_admin_check(client_settings, settings.kafka_client)
+        except RetriableError as error:
+            finding = error.finding("bootstrap.servers")
+            return [replace(finding, hint=finding.hint or "is it running, and are host and port right?")]
         return ()
 
     return ask

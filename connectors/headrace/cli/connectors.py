@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from json import dumps, loads
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.text import Text
@@ -123,10 +123,8 @@ def offsets(
 ) -> None:
     """Positions that are stored; with --set or --reset change those of a source that was stopped."""
     client = WorkerClient(url)
-    if change:
-        client.of_connector("PATCH", name, "/offsets", {"offsets": [_offset(text) for text in change]})
-    elif reset:
-        client.of_connector("DELETE", name, "/offsets")
+    if change or reset:
+        _change_offsets(client, name, [_offset(text) for text in change or ()])
     body = client.of_connector("GET", name, "/offsets").body
     if json:
         print_json(body)
@@ -137,7 +135,26 @@ def offsets(
         err.print(f"{name} has no stored positions")
 
 
-def _offset(text: str) -> object:
+def _change_offsets(client: WorkerClient, name: str, changes: Sequence[Any]) -> None:
+    """To ``changes``, or, without any, to none at all."""
+    try:
+        if not changes:
+            client.of_connector("DELETE", name, "/offsets")
+            return
+        known = [item["partition"] for item in client.of_connector("GET", name, "/offsets").body["offsets"]]
+        client.of_connector("PATCH", name, "/offsets", {"offsets": changes})
+    except CommandError as error:
+        if "STOPPED state" not in str(error):
+            raise
+        text = f"positions of {name} can be changed only while it is stopped"
+        hint = f"headrace connectors stop {shlex.quote(name)}"
+        raise CommandError(text, code="connector.not_stopped", hint=hint) from error
+    for partition in (item.get("partition") for item in changes):
+        if partition not in known:
+            err.print(f"new: {dumps(partition)} had no position; is it spelled as the connector does?", markup=False)
+
+
+def _offset(text: str) -> Any:
     try:
         return loads(text)
     except ValueError as error:
@@ -200,6 +217,8 @@ def _named(path: Path, config: dict[str, str]) -> tuple[str, dict[str, str]]:
 
 def _steer(names: Sequence[str], url: str, json: bool, method: str, verb: str) -> None:
     client = WorkerClient(url)
+    for name in names if len(names) > 1 else ():
+        client.of_connector("GET", name, "/status")  # all names are right before anything changes
     for name in names:
         client.of_connector(method, name, f"/{verb}")
     _done(names, verb, json)

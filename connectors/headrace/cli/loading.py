@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from headrace.cli import client_settings
 from headrace.errors import ConfigError, Finding, Location
 from headrace.files import ConfigFile, read_config_file
-from headrace.interpolation import make_interpolator
+from headrace.interpolation import conceal, make_interpolator
 from headrace.registry import Registry
 from headrace.settings import WorkerSettings
 from headrace.validation import ConnectorConfig, Validator, located
@@ -27,7 +28,7 @@ class Loaded:
 
     def require(self) -> WorkerSettings:
         """The worker's settings when all files are right. Raises ConfigError with all findings."""
-        if self.settings is None or any(finding.severity == "error" for finding in self.findings):
+        if self.settings is None or has_errors(self.findings):
             raise ConfigError(findings=self.findings)
         return self.settings
 
@@ -53,17 +54,37 @@ def load(paths: Sequence[Path], *, worker: Path | None = None) -> Loaded:
     settings = None
     for file in workers:
         settings, found = validator.worker(file.properties)
+        if (readable := settings or _readable(file, found, validator)) is not None:
+            found += _concealed(client_settings.of_worker(readable), file, validator)
         findings += located(found, file.positions, file.path)
         if settings is not None:
             validator = Validator(registry, make_interpolator(registry, settings.config_providers))
     configs: dict[str, ConnectorConfig] = {}
     for file in connectors:
         config, found = validator.connector(file.properties)
+        if config is not None and settings is not None and not has_errors(findings):
+            found += _concealed(client_settings.of_connector(settings, config.settings), file, validator)
         findings += located(found, file.positions, file.path)
         if config is not None:
             configs.setdefault(config.name, config)
     findings += _same_names(connectors)
     return Loaded(settings, connectors, configs, findings, validator, registry)
+
+
+def has_errors(findings: Iterable[Finding]) -> bool:
+    """Whether any of them is more than a warning."""
+    return any(finding.severity == "error" for finding in findings)
+
+
+def _readable(file: ConfigFile, findings: Iterable[Finding], validator: Validator) -> WorkerSettings | None:
+    """What a worker's file says beside its mistakes, so that these are told together with others."""
+    wrong = {finding.key for finding in findings if finding.severity == "error"}
+    rest = {name: text for name, text in file.properties.items() if name not in wrong}
+    return WorkerSettings.validate_properties(validator.interpolator.resolve(rest)[0])[0]
+
+
+def _concealed(findings: Iterable[Finding], file: ConfigFile, validator: Validator) -> list[Finding]:
+    return conceal(findings, file.properties, validator.interpolator.resolve(file.properties)[0])
 
 
 def _misplaced(files: dict[Path, ConfigFile], workers: Sequence[ConfigFile], worker: Path | None) -> list[Finding]:

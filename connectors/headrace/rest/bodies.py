@@ -15,6 +15,9 @@ INITIAL_STATES = {"RUNNING": TargetState.STARTED, "PAUSED": TargetState.PAUSED, 
 """The words of KIP-980."""
 
 
+NULL = "Null value can not be supplied as the configuration value."
+
+
 class Creation(NamedTuple):
     """The body of ``POST /connectors``."""
 
@@ -42,11 +45,7 @@ def creation(body: Mapping[str, Any]) -> Creation:
 def config_map(body: Mapping[str, Any]) -> dict[str, str]:
     """A configuration: keys and texts. Numbers and booleans mean their text, as in Connect; null is an error."""
     changes = config_changes(body)
-    nulls = [
-        Finding("config.null_value", f"Null value can not be supplied as the configuration value. ({key})", key)
-        for key, value in changes.items()
-        if value is None
-    ]
+    nulls = [Finding("config.null_value", f"{NULL} ({key})", key) for key, value in changes.items() if value is None]
     if nulls:
         raise ConfigError(findings=nulls)
     return {key: value for key, value in changes.items() if value is not None}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import structlog
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
@@ -56,7 +58,8 @@ class PluginRoutes:
             raise bad_request("Connector config contains no connector type", "set 'connector.class'")
         if not self._same(included, requested):
             raise bad_request(f"Included connector type {included} does not match request type {requested}")
-        return JSONResponse(self._api.validate(bodies.config_map(config)))
+        answer = self._api.validate({name: value for name, value in config.items() if value is not None})
+        return JSONResponse(_with_nulls(answer, [name for name, value in config.items() if value is None]))
 
     def _find(self, name: str) -> Plugin:
         for kind in CONFIGURABLE:
@@ -76,6 +79,16 @@ class PluginRoutes:
         except ConfigError:  # at least one is not installed, so the two are not the same
             return False
         return found[0] is found[1]
+
+
+def _with_nulls(answer: dict[str, Any], names: list[str]) -> dict[str, Any]:
+    """Connect: null is a mistake of the key that has it, and nothing else is said of that key."""
+    configs = {item["value"]["name"]: item for item in answer["configs"]}
+    for name in names:
+        value = {"name": name, "value": None, "recommended_values": [], "errors": [bodies.NULL], "visible": True}
+        configs[name] = {"definition": configs[name]["definition"] if name in configs else None, "value": value}
+    count = sum(len(item["value"]["errors"]) for item in configs.values())
+    return {**answer, "error_count": count, "configs": list(configs.values())}
 
 
 def _view(item: Plugin) -> dict[str, str] | None:

@@ -30,6 +30,7 @@ T = TypeVar("T")
 log = structlog.stdlib.get_logger("headrace.worker")
 
 # Connect's words (AbstractHerder); clients search for them.
+_NOT_FOUND = "Connector {} not found"
 _NOT_STOPPED = (
     "Connectors must be in the STOPPED state before their offsets can be modified. This can be done for the specified "
     "connector by issuing a 'PUT' request to the '/connectors/{name}/stop' endpoint"
@@ -84,11 +85,11 @@ class Reconciler:
     def desired(self) -> DesiredState:
         return self._configs.desired()
 
-    def require(self, name: str) -> Mapping[str, str]:
+    def require(self, name: str, unknown: str = _NOT_FOUND) -> Mapping[str, str]:
         """The connector's configuration. Raises NotFoundError with the nearest names."""
         configs = self._configs.desired().configs
         if name not in configs:
-            raise NotFoundError(f"Connector {name} not found", hint=nearest(name, configs))
+            raise NotFoundError(unknown.format(name), hint=nearest(name, configs))
         return configs[name]
 
     def create(self, name: str, config: Mapping[str, str], target: TargetState) -> None:
@@ -111,7 +112,7 @@ class Reconciler:
         self._statuses.delete_connector(name)
 
     def set_target(self, name: str, target: TargetState) -> None:
-        config = self.require(name)
+        config = self.require(name, "Unknown connector {}" if target is not TargetState.STOPPED else _NOT_FOUND)
         self._configs.put_target(name, target)
         if target is TargetState.STOPPED:
             self._planner.cancel(name)

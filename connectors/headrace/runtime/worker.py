@@ -18,6 +18,7 @@ from headrace.reference import validate_answer
 from headrace.registry import Kind, Registry
 from headrace.runtime.api import ConnectorInfo, ConnectorStatus, Health, TaskInfo
 from headrace.runtime.reconciler import Reconciler
+from headrace.runtime.stage_build import group_of
 from headrace.runtime.task_hosts import TaskHosts
 from headrace.states import State, Status, TargetState, TaskId
 from headrace.stores import DesiredState, OffsetStore, StatusStore
@@ -39,8 +40,12 @@ class Worker:
         registry: Registry,
         open_admin: Callable[[], Admin],
         refused: Callable[[HeadraceError], None],
+        group: str | None = None,
     ) -> None:
-        """``refused`` is called, on a thread of the worker's, when Kafka will never have it (wrong settings)."""
+        """``refused`` is called, on a thread of the worker's, when Kafka will never have it (wrong settings).
+
+        ``group``: what all sinks use that name no group themselves (``consumer.group.id`` of the worker).
+        """
         self._reconciler = reconciler
         self._hosts = hosts
         self._statuses = statuses
@@ -49,6 +54,7 @@ class Worker:
         self._registry = registry
         self._open_admin = open_admin
         self._refused = refused
+        self._common_group = group
         self._cluster_id: str | None = None
         self._no_cluster = "Kafka does not answer yet."
         self._stopping = threading.Event()
@@ -83,8 +89,11 @@ class Worker:
         return ConnectorInfo(name, dict(config), tasks, self._type(config))
 
     def status(self, name: str) -> ConnectorStatus:
+        return self._status(name, "No status found for connector {}")
+
+    def _status(self, name: str, unknown: str) -> ConnectorStatus:
         desired = self._desired()
-        config = _require(name, desired)
+        config = _require(name, desired, unknown)
         connector = self._statuses.connector(name) or Status(State.UNASSIGNED, "")
         tasks = {}
         for number in range(len(desired.tasks.get(name, ()))):
@@ -113,7 +122,7 @@ class Worker:
         self._reconciler.call(lambda: self._reconciler.set_target(name, target))
 
     def restart(self, name: str, *, include_tasks: bool, only_failed: bool) -> ConnectorStatus:
-        status = self.status(name)
+        status = self._status(name, "Unknown connector: {}")
         connector = not only_failed or status.connector.state is State.FAILED
         tasks = [
             number
@@ -129,7 +138,9 @@ class Worker:
         )
 
     def restart_task(self, task: TaskId) -> None:
-        if task not in self.info(task.connector).tasks:
+        desired = self._desired()
+        _require(task.connector, desired, "Unknown connector: {}")
+        if task.number >= len(desired.tasks.get(task.connector, ())):
             raise NotFoundError(f"Unknown task: {task}")
         self._reconciler.call(lambda: self._reconciler.restart_task(task))
 
@@ -144,7 +155,7 @@ class Worker:
             return [
                 {"partition": dict(partition), "offset": dict(offset)} for partition, offset in self._offsets.all(name)
             ]
-        group = _group(name, config)
+        group = self._group(name, config)
         admin = self._open_admin()
         try:
             committed = admin.committed(group)
@@ -168,14 +179,14 @@ class Worker:
 
     def _alter(self, name: str, changes: Sequence[tuple[SourcePartition, SourceOffset | None]]) -> None:
         """On the reconciler's thread, so that no task can start in between."""
-        self._reconciler.require_stopped(name)
         config = self._reconciler.require(name)
         if self._type(config) == "sink":
             raise CommandError(
-                f"positions of {name}, a sink, are those of the consumer group {_group(name, config)}",
+                f"positions of {name}, a sink, are those of the consumer group {self._group(name, config)}",
                 code="connector.sink_offsets",
                 hint="move them with Kafka's own tool: kafka-consumer-groups.sh --reset-offsets",
             )
+        self._reconciler.require_stopped(name)
         # A partition is known by its bytes, the order of its names included: whoever writes it in another order means
         # the same one.
         stored = [partition for partition, _ in self._offsets.all(name)]
@@ -211,6 +222,12 @@ class Worker:
         except ConfigError:
             return "unknown"  # Connect's word for a plugin that was uninstalled
 
+    def _group(self, name: str, config: Mapping[str, str]) -> str:
+        named = config.get("consumer.override.group.id")
+        if named is None:
+            return self._common_group or group_of(name)
+        return self._validator.interpolator.resolve({"group": named})[0]["group"]
+
     def _find_cluster(self) -> None:
         for wait in RetryPolicy().waits():
             try:
@@ -232,14 +249,11 @@ class Worker:
                 return
 
 
-def _require(name: str, desired: DesiredState) -> Mapping[str, str]:
+# Connect has other words for each request (AbstractHerder); clients search for them.
+def _require(name: str, desired: DesiredState, unknown: str = "Connector {} not found") -> Mapping[str, str]:
     if name not in desired.configs:
-        raise NotFoundError(f"Connector {name} not found", hint=nearest(name, desired.configs))
+        raise NotFoundError(unknown.format(name), hint=nearest(name, desired.configs))
     return desired.configs[name]
-
-
-def _group(name: str, config: Mapping[str, str]) -> str:
-    return config.get("consumer.override.group.id", f"connect-{name}")
 
 
 def _restarting(status: Status) -> Status:

@@ -20,7 +20,6 @@ from headrace_sources.sql.tables.shares import blocks, followed
 from headrace_sources.sql.task import JdbcSourceTask, SqlSourceTask, task_tables, written_tables
 
 _KEYS = {
-    "sql.authentication": "connection.password",
     "sql.missing_database": "connection.url",
     "sql.unreachable": "connection.url",
     "sql.driver": "connection.url",
@@ -63,7 +62,7 @@ class SqlSourceConnector(SourceConnector):
         try:
             return list(_check(session, config))
         except HeadraceError as error:
-            return _findings(error)
+            return _findings(error, session.login)
         finally:
             session.release()
 
@@ -118,7 +117,7 @@ def _check_table(
             yield Finding("sql.time_zone", f"{text} ({target.relation})", "db.timezone", hint, None, "warning")
 
 
-def _findings(error: HeadraceError) -> list[Finding]:
+def _findings(error: HeadraceError, login: str = "connection.password") -> list[Finding]:
     if isinstance(error, ConfigError) and error.findings:
         return list(error.findings)
-    return [error.finding(_KEYS.get(error.code, ""))]
+    return [error.finding(login if error.code == "sql.authentication" else _KEYS.get(error.code, ""))]

@@ -364,9 +364,9 @@ def test_mistakes(check: Callable[..., list[Finding]], mariadb_database: str) ->
     assert found() == []
     assert found(table_whitelist="order") == [("sql.missing_table", "table.whitelist")]
     assert found(incrementing_column_name="ident") == [("sql.missing_column", "incrementing.column.name")]
-    assert found(connection_url=at(password=SECRET)) == [("sql.authentication", "connection.password")]
+    assert found(connection_url=at(password=SECRET)) == [("sql.authentication", "connection.url")]
     assert found(connection_url=at(username="nobody_here", password=SECRET)) == [
-        ("sql.authentication", "connection.password")
+        ("sql.authentication", "connection.url")
     ]
     assert found(connection_url=at(database="no_such_db"))[0][0] in ("sql.missing_database", "sql.authentication")
     assert found(connection_url=at(port=1)) == [("sql.unreachable", "connection.url")]

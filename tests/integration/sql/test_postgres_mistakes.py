@@ -92,7 +92,7 @@ def test_an_unknown_user(check: Callable[..., list[Finding]], database: str) -> 
     url = make_url(database).set(username="nobody_here", password=SECRET).render_as_string(hide_password=False)
     [finding] = check(**BY_ID, connection_url=url)
 
-    assert (finding.code, finding.key) == ("sql.authentication", "connection.password")
+    assert (finding.code, finding.key) == ("sql.authentication", "connection.url")
     assert "nobody_here" in finding.message
     assert SECRET not in str(finding)
 
@@ -108,17 +108,21 @@ def test_a_wrong_password(private_stack: Callable[..., EmbeddedStack]) -> None:
         Path(path).write_text("\n".join((*rules, Path(path).read_text())))
         connection.execute("SELECT pg_reload_conf()")
 
-    def checked(password: str) -> list[Finding]:
+    def keys_of(password: str) -> dict[str, str]:
         own = url.set(username="reader", password=password).render_as_string(hide_password=False)
-        keys = {"connection.url": own, "mode": "incrementing", "table.whitelist": "orders", "topic.prefix": "t."}
-        return list(SqlSourceConnector().check(keys))
+        return {"connection.url": own, "mode": "incrementing", "table.whitelist": "orders", "topic.prefix": "t."}
+
+    def checked(password: str) -> list[Finding]:
+        return list(SqlSourceConnector().check(keys_of(password)))
 
     eventually(lambda: checked(SECRET) != [])  # the server reads its rules again when it pleases
     [finding] = checked(SECRET)
     assert checked("right") == []
-    assert (finding.code, finding.key) == ("sql.authentication", "connection.password")
+    assert (finding.code, finding.key) == ("sql.authentication", "connection.url")
     assert "reader" in finding.message
     assert SECRET not in str(finding)
+    [finding] = SqlSourceConnector().check(keys_of("right") | {"connection.password": SECRET})
+    assert (finding.code, finding.key) == ("sql.authentication", "connection.password")
 
 
 def test_a_missing_table_names_the_nearest(check: Callable[..., list[Finding]]) -> None:

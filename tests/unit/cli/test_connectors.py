@@ -231,15 +231,19 @@ class TestSteering:
     @pytest.mark.parametrize("verb", ["pause", "resume", "stop"])
     def test_asks_the_worker_for_each(self, run: Command, worker: StubWorker, verb: str) -> None:
         worker.answers |= {f"PUT /connectors/{name}/{verb}": (202, None) for name in ("orders", "clicks")}
+        worker.answers |= {f"GET /connectors/{name}/status": (200, {}) for name in ("orders", "clicks")}
         result = run(verb, "orders", "clicks")
-        assert [asked for asked, _ in worker.requests] == [
-            f"PUT /connectors/orders/{verb}",
-            f"PUT /connectors/clicks/{verb}",
-        ]
+        puts = [f"PUT /connectors/orders/{verb}", f"PUT /connectors/clicks/{verb}"]
+        assert asked_with(worker.requests, "PUT") == puts
         assert f"orders: {verb} requested" in result.stderr
         assert not result.stdout
         answer = json.loads(run(verb, "orders", "--json").stdout)
         assert answer == {"requested": verb, "connectors": ["orders"]}
+
+    def test_one_wrong_name_changes_nothing(self, run: Command, worker: StubWorker) -> None:
+        worker.answers |= {"PUT /connectors/orders/pause": (202, None), "GET /connectors/orders/status": (200, {})}
+        assert isinstance(run.error("pause", "orders", "order"), NotFoundError)
+        assert asked_with(worker.requests, "PUT") == []
 
     def test_an_unknown_name_tells_the_nearest(self, run: Command) -> None:
         error = run.error("pause", "order")
@@ -405,7 +409,14 @@ class TestOffsets:
         worker.answers["GET /connectors/orders/offsets"] = self.STORED
         change = {"partition": {"table": "orders"}, "offset": None}
         run("offsets", "orders", "--set", json.dumps(change))
-        assert worker.requests[0] == ("PATCH /connectors/orders/offsets", {"offsets": [change]})
+        assert ("PATCH /connectors/orders/offsets", {"offsets": [change]}) in worker.requests
+
+    def test_says_of_which_partition_there_was_no_position(self, run: Command, worker: StubWorker) -> None:
+        worker.answers["PATCH /connectors/orders/offsets"] = (200, {"message": "done"})
+        worker.answers["GET /connectors/orders/offsets"] = self.STORED
+        known, new = ({"partition": {"table": name}, "offset": None} for name in ("orders", "ordres"))
+        assert "had no position" not in run("offsets", "orders", "--set", json.dumps(known)).stderr
+        assert '{"table": "ordres"} had no position' in run("offsets", "orders", "--set", json.dumps(new)).stderr
 
     def test_forgets_all(self, run: Command, worker: StubWorker) -> None:
         worker.answers["DELETE /connectors/orders/offsets"] = (200, {"message": "done"})
@@ -413,9 +424,14 @@ class TestOffsets:
         assert "no stored positions" in run("offsets", "orders", "--reset").output
         assert worker.requests[0] == ("DELETE /connectors/orders/offsets", None)
 
-    def test_a_connector_that_runs_is_refused_in_the_workers_words(self, run: Command, worker: StubWorker) -> None:
+    def test_of_a_connector_that_runs_it_says_how_to_stop_it(self, run: Command, worker: StubWorker) -> None:
         worker.answers["DELETE /connectors/orders/offsets"] = (400, {"message": "must be in the STOPPED state"})
-        assert "must be in the STOPPED state" in str(run.error("offsets", "orders", "--reset"))
+        refused = run.error("offsets", "orders", "--reset")
+        assert (refused.code, refused.hint) == ("connector.not_stopped", "headrace connectors stop orders")
+
+    def test_other_refusals_are_in_the_workers_words(self, run: Command, worker: StubWorker) -> None:
+        worker.answers["DELETE /connectors/orders/offsets"] = (400, {"message": "not today"})
+        assert "not today" in str(run.error("offsets", "orders", "--reset"))
 
     def test_what_is_no_json_is_refused(self, run: Command) -> None:
         assert "--set is not JSON" in str(run.error("offsets", "orders", "--set", "{table"))

@@ -73,6 +73,11 @@ def test_positions_are_where_the_keys_stand(properties: dict[str, str]) -> None:
 
 
 class TestYaml:
+    @pytest.mark.parametrize("text", ["\tx: 1", "name: o\n\tmode: x\n", "a:\n\tb: 1\n"])
+    def test_a_tab_is_told_what_to_do_about(self, read: Read, text: str) -> None:
+        (finding,) = refused(read, "c.yaml", text)
+        assert "not tabs" in finding.hint
+
     def test_scalars_are_the_text_that_is_written(self, read: Read) -> None:
         text = "a: no\nb: 1e3\nc: 0x1F\nd: 2020-01-01\ne: true\nf: 1_000\ng: ''\nh: 007\ni: ~x\n"
         assert read("c.yaml", text).properties == {

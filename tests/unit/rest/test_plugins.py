@@ -69,7 +69,6 @@ def test_validation_answers_what_the_worker_says(client: httpx.Client, requested
         ({"connector.class": None}, "Connector config contains no connector type"),
         ({"connector.class": "AcmeSink"}, "Included connector type AcmeSink does not match request type AcmeSource"),
         ({"connector.class": "Other"}, "Included connector type Other does not match request type AcmeSource"),
-        ({"connector.class": "AcmeSource", "x": None}, "Null value can not be supplied as the configuration value."),
         ({"connector.class": "AcmeSource", "x": []}, "values of a configuration are strings"),
     ],
 )
@@ -77,3 +76,12 @@ def test_validation_of_something_else_is_400(client: httpx.Client, body: Any, sa
     answer = client.put("/connector-plugins/AcmeSource/config/validate", json=body)
     assert answer.status_code == answer.json()["error_code"] == 400
     assert says in answer.json()["message"]
+
+
+def test_a_null_is_a_mistake_of_its_key_and_the_answer_is_200(client: httpx.Client) -> None:
+    body = {"connector.class": "AcmeSource", "x": None}
+    answer = client.put("/connector-plugins/AcmeSource/config/validate", json=body)
+    assert (answer.status_code, answer.json()["error_count"]) == (200, 1)
+    (item,) = answer.json()["configs"]
+    assert item["value"]["name"] == "x"
+    assert item["value"]["errors"] == ["Null value can not be supplied as the configuration value."]

@@ -63,9 +63,8 @@ def test_positions_of_a_stopped_source_are_set_and_forgotten(start: Callable[...
     process.worker.set_target_state("numbers", STARTED)
     eventually(lambda: len(rows(process)) == 210)
 
-    process.worker.set_target_state("memory", TargetState.STOPPED)
     with pytest.raises(CommandError, match=r"consumer group connect-memory.*kafka-consumer-groups"):
-        eventually(lambda: _allowed(lambda: process.worker.reset_offsets("memory")))
+        process.worker.reset_offsets("memory")
 
 
 def _allowed(change: Callable[[], None]) -> bool:
@@ -139,6 +138,25 @@ def test_what_is_asked_wrongly_is_refused(start: Callable[..., Any]) -> None:
         process.worker.delete("nubmers")
     with pytest.raises(NotFoundError):
         process.worker.restart_task(TaskId("numbers", 7))
+
+
+@pytest.mark.parametrize(
+    ("ask", "words"),
+    [
+        (lambda worker: worker.info("nope"), "Connector nope not found"),
+        (lambda worker: worker.delete("nope"), "Connector nope not found"),
+        (lambda worker: worker.status("nope"), "No status found for connector nope"),
+        (lambda worker: worker.set_target_state("nope", TargetState.PAUSED), "Unknown connector nope"),
+        (lambda worker: worker.set_target_state("nope", TargetState.STOPPED), "Connector nope not found"),
+        (lambda worker: worker.restart("nope", include_tasks=True, only_failed=False), "Unknown connector: nope"),
+        (lambda worker: worker.restart_task(TaskId("nope", 0)), "Unknown connector: nope"),
+    ],
+)
+def test_a_name_that_nobody_knows_is_refused_in_connects_words(
+    start: Callable[..., Any], ask: Callable[[Any], object], words: str
+) -> None:
+    with pytest.raises(NotFoundError, match=f"^{words}"):
+        ask(start().worker)
 
 
 def test_a_connector_that_cannot_plan_is_failed_or_waits(start: Callable[..., Any], world: Any) -> None:

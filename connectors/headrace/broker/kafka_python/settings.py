@@ -75,6 +75,11 @@ def arguments(
     return answer
 
 
+def translate(shared: Mapping[str, str], own: Mapping[str, str], kind: str) -> None:
+    """Whether a client of ``kind`` (producer, consumer, admin) could be made so. Raises ConfigError as above."""
+    arguments(shared, own, {"producer": PRODUCER, "consumer": CONSUMER, "admin": ADMIN}[kind], {})
+
+
 _KINDS = (PRODUCER, CONSUMER, ADMIN)
 
 

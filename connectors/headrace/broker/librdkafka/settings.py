@@ -227,6 +227,11 @@ def properties(
     return answer
 
 
+def translate(shared: Mapping[str, str], own: Mapping[str, str], kind: str) -> None:
+    """Whether a client of ``kind`` (producer, consumer, admin) could be made so. Raises ConfigError as above."""
+    properties(shared, own, kind[0], {})
+
+
 def take(answer: dict[str, Any], name: str) -> int | None:
     """Take one of the adapter's own out of the properties; None when nobody set it."""
     if name not in _OURS:

@@ -33,15 +33,20 @@ def said(error: Exception, url: URL, *, discreet: bool = False) -> str:
     return text.replace(url.password, "***") if isinstance(url.password, str) and url.password else text
 
 
-def connecting(error: Exception, verdict: Verdict, url: URL, where: Where) -> HeadraceError:
-    """Why a connection could not be opened."""
+def connecting(
+    error: Exception, verdict: Verdict, url: URL, where: Where, login: str = "connection.password"
+) -> HeadraceError:
+    """Why a connection could not be opened. ``login``: the key that holds the password."""
     place = f"{url.host}:{url.port}" if url.port else str(url.host or url.database)
     reason = said(error, url)
     if verdict is Verdict.AUTHENTICATION:
+        what = "connection.user or connection.password"
+        if login == "connection.url":
+            what = "user or password in connection.url"
         return EnvironmentFault(
             f"the database at {place} refuses user '{url.username or ''}': {reason}",
             code="sql.authentication",
-            hint=f"correct connection.user or connection.password ({where('connection.password')})",
+            hint=f"correct {what} ({where(login)})",
         )
     if verdict is Verdict.MISSING_DATABASE:
         return EnvironmentFault(

@@ -52,6 +52,12 @@ class Session:
         except (ImportError, NoSuchModuleError) as error:
             raise faults.missing_driver(error, self.url, self._where) from error
 
+    @property
+    def login(self) -> str:
+        """The key in which the password is, or has to be written."""
+        in_url = self.url.password is not None and self._config.password is None
+        return "connection.url" if in_url else "connection.password"
+
     def admitted(self) -> bool:
         """Whether a query may be asked now (connection.max.queries); if so, until the transaction is closed."""
         return self._budget.admit(self, self._config.max_queries)
@@ -63,7 +69,8 @@ class Session:
             try:
                 connection = engine.connect()
             except DBAPIError as error:
-                raise self._refused(faults.connecting(error, self._verdict(error), self.url, self._where)) from error
+                fault = faults.connecting(error, self._verdict(error), self.url, self._where, self.login)
+                raise self._refused(fault) from error
             except ArgumentError as error:  # an isolation level that this database does not have
                 key = "transaction.isolation.mode"
                 raise ConfigError(str(error), code="config.invalid_value", hint=self._where(key)) from error

@@ -11,6 +11,11 @@ from collections.abc import Callable
 from headrace import TaskError
 from headrace_sources.sql.tables.queries import Relation
 
+_ANEW = (
+    "if the table was numbered anew, forget its position, so that it is read from the beginning: `headrace connectors "
+    "stop NAME`, `headrace connectors offsets NAME --set` with offset null (--reset for all tables), then resume"
+)
+
 _EMPTY = -(2**63)
 """Stands for the greatest id of no rows."""
 
@@ -42,9 +47,8 @@ class Numbering:
                 f"{self._relation} has new rows whose {self._column} is not behind {position}, up to where it was read:"
                 " they would never be read",
                 code="sql.cursor_backwards",
-                hint="if the table was numbered anew, give the connector another name: it then reads from the beginning"
-                "; if ids do not grow by themselves, use a mode with a timestamp; if those rows need not be read, or "
-                "have got greater ids, restart the task",
+                hint=f"{_ANEW}; if ids do not grow by themselves, use a mode with a timestamp; if those rows need "
+                "not be read, or have got greater ids, restart the task",
             )
             raise self._found
         self._behind = now if now < position else None
@@ -52,6 +56,5 @@ class Numbering:
         if self._behind is not None and greatest is not None:
             self.reason = (
                 f"the greatest {self._column} of {self._relation} is {greatest}, and up to {position} all counts as "
-                "read. If the newest rows were deleted, this is as it should be; if the table was numbered anew, give "
-                "the connector another name: it then reads from the beginning"
+                f"read. If the newest rows were deleted, this is as it should be; {_ANEW}"
             )

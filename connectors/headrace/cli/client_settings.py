@@ -1,0 +1,63 @@
+"""What is wrong with a worker's listeners and Kafka clients' settings, said before anything is started."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from headrace.broker.choice import Choice, Kind, choose
+from headrace.errors import ConfigError, Finding
+from headrace.rest.listeners import parse_listeners
+from headrace.settings import ConnectorSettings, SinkSettings, WorkerSettings
+
+
+def of_worker(settings: WorkerSettings) -> list[Finding]:
+    """Of the worker's own file."""
+    found: list[Finding] = []
+    try:
+        parse_listeners(settings.listeners)
+    except ConfigError as error:
+        found += error.findings
+    try:
+        client = choose(settings.kafka_client)
+    except ConfigError as error:
+        return [*found, *error.findings]
+    kinds: Mapping[Kind, Mapping[str, str]] = {
+        "producer": settings.producer,
+        "consumer": settings.consumer,
+        "admin": settings.admin,
+    }
+    for kind, own in kinds.items():
+        for finding in _mistakes(client, settings, own, kind):
+            found.append(replace(finding, key=_key(finding.key, own, kind, settings)))
+    return list(dict.fromkeys(found))
+
+
+def of_connector(worker: WorkerSettings, settings: ConnectorSettings) -> list[Finding]:
+    """Of a connector's ``producer.override.`` and ``consumer.override.``, with what the worker says of all."""
+    found: list[Finding] = []
+    client = choose(worker.kafka_client)
+    overrides: list[tuple[Kind, Mapping[str, str], Mapping[str, str]]] = [
+        ("producer", worker.producer, settings.producer_override),
+        ("admin", worker.admin, settings.admin_override),
+    ]
+    if isinstance(settings, SinkSettings):
+        overrides.append(("consumer", worker.consumer, settings.consumer_override))
+    for kind, common, own in overrides:
+        for finding in _mistakes(client, worker, {**common, **own}, kind):
+            if finding.key in own:
+                found.append(replace(finding, key=f"{kind}.override.{finding.key}"))
+    return found
+
+
+def _mistakes(client: Choice, worker: WorkerSettings, own: Mapping[str, str], kind: Kind) -> list[Finding]:
+    # The group is ours to name, and a sink's consumer may be told another name.
+    named = {name: text for name, text in own.items() if (kind, name) != ("consumer", "group.id")}
+    return client.mistakes(worker.client_settings(), named, kind)
+
+
+def _key(name: str, own: Mapping[str, str], kind: Kind, settings: WorkerSettings) -> str:
+    """As it stands in the worker's file."""
+    if name in own:
+        return f"{kind}.{name}"
+    return f"client.{name}" if name in settings.client else name
