@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import count
 from typing import NamedTuple
 
-from headrace.broker.ports import NewTopic, RebalanceListener
+from headrace.broker.ports import NewTopic, RebalanceListener, group_in_use
 from headrace.errors import DataError, HeadraceError, RetriableError
 from headrace.records import ConsumedBatch, EncodedBatch, Headers, TopicPartition
 
@@ -488,9 +488,19 @@ class InMemoryAdmin:
                 item: len(self._broker.logs[item]) for topic in topics for item in self._broker.partitions_of(topic)
             }
 
+    def begin_offsets(self, topics: Sequence[str]) -> dict[TopicPartition, int]:
+        return dict.fromkeys(self.end_offsets(topics), 0)
+
     def committed(self, group: str) -> dict[TopicPartition, int]:
         self._broker.require_up()
         return self._broker.committed(group)
+
+    def commit(self, group: str, offsets: Mapping[TopicPartition, int]) -> None:
+        self._broker.require_up()
+        with self._broker.changed:
+            if self._broker.groups[group].members:
+                raise group_in_use(group)
+            self._broker.groups[group].committed.update(offsets)
 
     def close(self) -> None:
         pass

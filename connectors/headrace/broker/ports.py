@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from headrace.errors import RetriableError
 from headrace.records import ConsumedBatch, EncodedBatch, TopicPartition
 
 
@@ -162,11 +163,28 @@ class Admin(Protocol):
         """The next offset of every partition of ``topics``; unknown topics are left out."""
         ...
 
+    def begin_offsets(self, topics: Sequence[str]) -> dict[TopicPartition, int]:
+        """The first offset that is there of every partition of ``topics``; unknown topics are left out."""
+        ...
+
     def committed(self, group: str) -> dict[TopicPartition, int]:
         """A consumer group's stored offsets; empty when the group does not exist."""
         ...
 
+    def commit(self, group: str, offsets: Mapping[TopicPartition, int]) -> None:
+        """Store offsets of a group that nobody is in; it need not exist. Raises RetriableError while it has members."""
+        ...
+
     def close(self) -> None: ...
+
+
+def group_in_use(group: str) -> RetriableError:
+    """What :meth:`Admin.commit` raises while somebody is in the group."""
+    return RetriableError(
+        f"cannot move the offsets of group {group}: it has members",
+        code="kafka.group_in_use",
+        hint="stop whoever reads as a member of it; a task that was killed is one until its session.timeout.ms is over",
+    )
 
 
 class Broker(Protocol):

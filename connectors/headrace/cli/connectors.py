@@ -113,7 +113,7 @@ def restart(
 @app.command("offsets")
 def offsets(
     name: Name,
-    reset: Annotated[bool, typer.Option("--reset", help="Forget them all: a source begins anew.")] = False,
+    reset: Annotated[bool, typer.Option("--reset", help="Forget them all: the connector begins anew.")] = False,
     change: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="JSON", help='One of them: {"partition": {…}, "offset": {…} or null}.'),
@@ -121,7 +121,10 @@ def offsets(
     url: UrlOption = DEFAULT_URL,
     json: JsonFlag = False,
 ) -> None:
-    """Positions that are stored; with --set or --reset change those of a source that was stopped."""
+    """Positions that are stored; with --set or --reset change those of a connector that was stopped.
+
+    A sink's positions are those of its consumer group; what is read again is in the index already, and stays as it is.
+    """
     client = WorkerClient(url)
     if change or reset:
         _change_offsets(client, name, [_offset(text) for text in change or ()])

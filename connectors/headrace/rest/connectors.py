@@ -126,12 +126,12 @@ class ConnectorRoutes:
         return JSONResponse({"offsets": self._api.offsets(call.path["name"])})
 
     def alter_offsets(self, call: Call) -> Response:
-        """Positions of a stopped source are set, or forgotten where the offset is null (KIP-875)."""
+        """Positions of a stopped connector are set, or forgotten where the offset is null (KIP-875)."""
         self._api.alter_offsets(call.path["name"], bodies.offset_changes(call.json_object(numbers_as_text=False)))
         return JSONResponse({"message": _OFFSETS_CHANGED.format("altered")})
 
     def reset_offsets(self, call: Call) -> Response:
-        """All positions of a stopped source are forgotten: it begins anew."""
+        """All positions of a stopped connector are forgotten: it begins anew."""
         self._api.reset_offsets(call.path["name"])
         return JSONResponse({"message": _OFFSETS_CHANGED.format("reset")})
 

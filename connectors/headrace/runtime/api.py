@@ -97,14 +97,15 @@ class WorkerApi(Protocol):
         ...
 
     def alter_offsets(self, name: str, changes: Sequence[tuple[SourcePartition, SourceOffset | None]]) -> None:
-        """Store positions of a stopped source; None forgets one (KIP-875).
+        """Store positions of a stopped connector; None forgets one, of a sink: means the first record (KIP-875).
 
-        Raises CommandError when it is not stopped or is a sink, RetriableError while its tasks are still ending.
+        Raises CommandError when it is not stopped, or the position is none of a sink's; RetriableError while its tasks
+        are still ending.
         """
         ...
 
     def reset_offsets(self, name: str) -> None:
-        """Forget all positions of a stopped source. Raises as :meth:`alter_offsets`."""
+        """Forget all positions of a stopped connector: it begins anew. Raises as :meth:`alter_offsets`."""
         ...
 
     def validate(self, config: Mapping[str, str]) -> dict[str, Any]:

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import structlog
 
 from headrace.backoff import RetryPolicy
 from headrace.broker.ports import Admin
 from headrace.config import nearest
-from headrace.errors import CommandError, ConfigError, HeadraceError, NotFoundError, RetriableError
+from headrace.errors import ConfigError, HeadraceError, NotFoundError, RetriableError
 from headrace.metrics import Parts
 from headrace.records import SourceOffset, SourcePartition
 from headrace.reference import validate_answer
 from headrace.registry import Kind, Registry
+from headrace.runtime import sink_offsets
 from headrace.runtime.api import ConnectorInfo, ConnectorStatus, Health, TaskInfo
 from headrace.runtime.reconciler import Reconciler
 from headrace.runtime.stage_build import group_of
@@ -25,6 +26,8 @@ from headrace.stores import DesiredState, OffsetStore, StatusStore
 from headrace.validation import Validator
 
 log = structlog.stdlib.get_logger("headrace.worker")
+
+T = TypeVar("T")
 
 
 class Worker:
@@ -156,43 +159,45 @@ class Worker:
                 {"partition": dict(partition), "offset": dict(offset)} for partition, offset in self._offsets.all(name)
             ]
         group = self._group(name, config)
-        admin = self._open_admin()
-        try:
-            committed = admin.committed(group)
-        finally:
-            admin.close()
-        return [
-            {
-                "partition": {"kafka_topic": place.topic, "kafka_partition": place.partition},
-                "offset": {"kafka_offset": offset},
-            }
-            for place, offset in sorted(committed.items())
-        ]
+        return self._with_admin(lambda admin: sink_offsets.shown(admin, group))
 
     def alter_offsets(self, name: str, changes: Sequence[tuple[SourcePartition, SourceOffset | None]]) -> None:
-        self._reconciler.call(lambda: self._alter(name, changes))
+        group = self._reconciler.call(lambda: self._alter(name, changes))
+        if group is not None:
+            self._move(name, lambda admin: sink_offsets.move(admin, group, changes))
 
     def reset_offsets(self, name: str) -> None:
-        self._reconciler.call(
+        group = self._reconciler.call(
             lambda: self._alter(name, [(partition, None) for partition, _ in self._offsets.all(name)])
         )
+        if group is not None:
+            self._move(name, lambda admin: sink_offsets.reset(admin, group))
 
-    def _alter(self, name: str, changes: Sequence[tuple[SourcePartition, SourceOffset | None]]) -> None:
-        """On the reconciler's thread, so that no task can start in between."""
+    def _alter(self, name: str, changes: Sequence[tuple[SourcePartition, SourceOffset | None]]) -> str | None:
+        """On the reconciler's thread, so that no task can start in between. Of a sink only the group is found out."""
+        self._reconciler.require_stopped(name)
         config = self._reconciler.require(name)
         if self._type(config) == "sink":
-            raise CommandError(
-                f"positions of {name}, a sink, are those of the consumer group {self._group(name, config)}",
-                code="connector.sink_offsets",
-                hint="move them with Kafka's own tool: kafka-consumer-groups.sh --reset-offsets",
-            )
-        self._reconciler.require_stopped(name)
+            return self._group(name, config)
         # A partition is known by its bytes, the order of its names included: whoever writes it in another order means
         # the same one.
         stored = [partition for partition, _ in self._offsets.all(name)]
         known = [(next((item for item in stored if item == partition), partition), new) for partition, new in changes]
         self._offsets.set(name, known)
         log.info("positions changed", connector=name, partitions=len(known))
+        return None
+
+    def _move(self, name: str, change: Callable[[Admin], int]) -> None:
+        """Not on the reconciler's thread, which would wait for Kafka; Kafka refuses it as soon as a task has joined."""
+        partitions = self._with_admin(change)
+        log.info("positions changed", connector=name, partitions=partitions)
+
+    def _with_admin(self, do: Callable[[Admin], T]) -> T:
+        admin = self._open_admin()
+        try:
+            return do(admin)
+        finally:
+            admin.close()
 
     def validate(self, config: Mapping[str, str]) -> dict[str, Any]:
         return validate_answer(self._validator, config)

@@ -8,9 +8,10 @@ from collections.abc import Callable, Iterator, Sequence
 
 import pytest
 
-from headrace.broker.ports import Broker, Consumer, NewTopic, RebalanceListener
+from headrace.broker.ports import Admin, Broker, Consumer, NewTopic, RebalanceListener
 from headrace.errors import DataError, RetriableError
 from headrace.records import ConsumedBatch, EncodedBatch, Headers, TopicPartition
+from headrace.testing.waiting import eventually
 
 PATIENCE = 60.0
 """Seconds that anything may take on a slow machine; nothing waits longer than it must."""
@@ -382,9 +383,37 @@ class BrokerContract(GroupContract):
         admin = broker.admin({})
         assert admin.end_offsets([unique_name]) == {}
         assert admin.end_offsets([]) == {}
+        assert admin.begin_offsets([unique_name]) == {}
         assert admin.committed(unique_name) == {}
         assert unique_name not in admin.topics()
         admin.create_topics([])
+        admin.close()
+
+    def test_offsets_of_a_group_are_moved(
+        self, broker: Broker, topic: str, unique_name: str, member: Callable[..., Member]
+    ) -> None:
+        send(broker, EncodedBatch(topic, [b"0", b"1", b"2"], [b"same key"] * 3))
+        admin = broker.admin({})
+        assert set(admin.begin_offsets([topic]).values()) == {0}
+        (place,) = (item for item, end in admin.end_offsets([topic]).items() if end == 3)
+        wanted = {place: 2, TopicPartition(topic, (place.partition + 1) % 3): 0}
+        eventually(lambda: moved(admin, unique_name, wanted), PATIENCE)
+        assert admin.committed(unique_name) == wanted
+        assert member(unique_name).subscribe([topic]).read(1) == [b"2"]
+        admin.close()
+
+    def test_offsets_of_a_group_with_members_are_not_moved(
+        self, broker: Broker, topic: str, unique_name: str, member: Callable[..., Member]
+    ) -> None:
+        admin = broker.admin({})
+        inside = member(unique_name).subscribe([topic]).join()
+        with pytest.raises(RetriableError) as info:
+            admin.commit(unique_name, {TopicPartition(topic, 0): 0})
+        assert info.value.code == "kafka.group_in_use"
+        assert admin.committed(unique_name) == {}
+        inside.consumer.close()
+        eventually(lambda: moved(admin, unique_name, {TopicPartition(topic, 0): 0}), PATIENCE)
+        assert admin.committed(unique_name) == {TopicPartition(topic, 0): 0}
         admin.close()
 
     def test_an_admin_is_for_several_threads(self, broker: Broker, topic: str) -> None:
@@ -405,6 +434,15 @@ class BrokerContract(GroupContract):
         assert len(set(answers)) == 1
         assert answers[0]
         admin.close()
+
+
+def moved(admin: Admin, group: str, offsets: dict[TopicPartition, int]) -> bool:
+    """Whether it could be done; a coordinator may not be found yet, a member that has left may be in the group yet."""
+    try:
+        admin.commit(group, offsets)
+    except RetriableError:
+        return False
+    return True
 
 
 def create(broker: Broker, topic: str, partitions: int = 3) -> None:

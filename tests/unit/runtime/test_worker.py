@@ -63,8 +63,28 @@ def test_positions_of_a_stopped_source_are_set_and_forgotten(start: Callable[...
     process.worker.set_target_state("numbers", STARTED)
     eventually(lambda: len(rows(process)) == 210)
 
-    with pytest.raises(CommandError, match=r"consumer group connect-memory.*kafka-consumer-groups"):
+
+def test_positions_of_a_stopped_sink_are_moved_in_its_group(start: Callable[..., Any], world: Any) -> None:
+    process = start()
+    process.worker.create("numbers", NUMBERS, STARTED)
+    process.worker.create("memory", MEMORY, STARTED)
+    eventually(lambda: process.broker.committed("connect-memory"))
+    eventually(lambda: len(world.written) == 100)
+    partition = {"kafka_topic": "numbers", "kafka_partition": "0"}
+    with pytest.raises(CommandError, match=r"must be in the STOPPED state"):
         process.worker.reset_offsets("memory")
+
+    process.worker.set_target_state("memory", TargetState.STOPPED)
+    eventually(lambda: _allowed(lambda: process.worker.alter_offsets("memory", [(partition, {"kafka_offset": 90})])))
+    assert process.worker.offsets("memory")[0]["offset"] == {"kafka_offset": 90}
+    process.worker.set_target_state("memory", STARTED)
+    eventually(lambda: len(world.written) == 110)
+
+    process.worker.set_target_state("memory", TargetState.STOPPED)
+    eventually(lambda: _allowed(lambda: process.worker.reset_offsets("memory")))
+    assert process.worker.offsets("memory")[0]["offset"] == {"kafka_offset": 0}
+    process.worker.set_target_state("memory", STARTED)
+    eventually(lambda: len(world.written) == 210)
 
 
 def _allowed(change: Callable[[], None]) -> bool:

@@ -2,15 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TypeVar
 
 import kafka
-from kafka.errors import GroupIdNotFoundError, TopicAlreadyExistsError, for_code
+from kafka.errors import (
+    CoordinatorLoadInProgressError,
+    CoordinatorNotAvailableError,
+    GroupIdNotFoundError,
+    KafkaError,
+    NoError,
+    NotCoordinatorError,
+    TopicAlreadyExistsError,
+    UnknownMemberIdError,
+    for_code,
+)
+from kafka.structs import OffsetAndMetadata
 
 from headrace.broker.kafka_python.connection import Client, cluster_id
 from headrace.broker.kafka_python.failures import translate, translated
-from headrace.broker.ports import NewTopic
+from headrace.broker.ports import NewTopic, group_in_use
 from headrace.records import TopicPartition
+
+T = TypeVar("T")
+
+_COORDINATED = 10.0  # seconds until a group has a coordinator; on a new cluster Kafka makes a topic first
+_LOOK = 0.1  # seconds between two looks for it
+_NO_COORDINATOR = (CoordinatorLoadInProgressError, CoordinatorNotAvailableError, NotCoordinatorError)
 
 
 class KafkaPythonAdmin:
@@ -51,26 +70,61 @@ class KafkaPythonAdmin:
             self._admin.wait_for_topics(list(wanted))
 
     def end_offsets(self, topics: Sequence[str]) -> dict[TopicPartition, int]:
+        return self._offsets(topics, kafka.OffsetSpec.LATEST, f"read the end of {', '.join(topics)}")
+
+    def begin_offsets(self, topics: Sequence[str]) -> dict[TopicPartition, int]:
+        return self._offsets(topics, kafka.OffsetSpec.EARLIEST, f"read the beginning of {', '.join(topics)}")
+
+    def _offsets(self, topics: Sequence[str], which: kafka.OffsetSpec, doing: str) -> dict[TopicPartition, int]:
         if not topics:
             return {}
-        with translated(f"read the end of {', '.join(topics)}", self._client):
+        with translated(doing, self._client):
             found = self._admin.describe_topics(list(topics))
             partitions = {
-                kafka.TopicPartition(topic["name"], partition["partition_index"]): kafka.OffsetSpec.LATEST
+                kafka.TopicPartition(topic["name"], partition["partition_index"]): which
                 for topic in found
                 if not topic["error_code"]
                 for partition in topic["partitions"]
             }
-            ends = self._admin.list_partition_offsets(partitions) if partitions else {}
-        return {TopicPartition(*partition): end.offset for partition, end in ends.items()}
+            offsets = self._admin.list_partition_offsets(partitions) if partitions else {}
+        return {TopicPartition(*partition): item.offset for partition, item in offsets.items()}
 
     def committed(self, group: str) -> dict[TopicPartition, int]:
-        with translated(f"read the offsets of group {group}", self._client):
+        def ask() -> dict[kafka.TopicPartition, OffsetAndMetadata]:
             try:
-                offsets = self._admin.list_group_offsets(group)[group]
+                found: dict[kafka.TopicPartition, OffsetAndMetadata] = self._admin.list_group_offsets(group)[group]
             except GroupIdNotFoundError:
                 return {}
+            return found
+
+        offsets = self._of_coordinator(f"read the offsets of group {group}", ask)
         return {TopicPartition(*partition): found.offset for partition, found in offsets.items() if found.offset >= 0}
+
+    def commit(self, group: str, offsets: Mapping[TopicPartition, int]) -> None:
+        doing = f"move the offsets of group {group}"
+        wanted = {kafka.TopicPartition(*place): OffsetAndMetadata(offset, "", -1) for place, offset in offsets.items()}
+
+        def ask() -> None:
+            for kind in self._admin.alter_group_offsets(group, wanted).values():
+                if kind is UnknownMemberIdError:
+                    raise group_in_use(group)
+                if kind is not NoError:
+                    raise kind
+
+        self._of_coordinator(doing, ask)
+
+    def _of_coordinator(self, doing: str, ask: Callable[[], T]) -> T:
+        """Ask again while there is none: the first group of a cluster has to wait until there can be."""
+        deadline = time.monotonic() + _COORDINATED
+        while True:
+            try:
+                return ask()
+            except _NO_COORDINATOR as error:
+                if time.monotonic() >= deadline:
+                    raise translate(error, doing, self._client.failure()) from error
+            except KafkaError as error:
+                raise translate(error, doing, self._client.failure()) from error
+            time.sleep(_LOOK)
 
     def close(self) -> None:
         self._admin.close()

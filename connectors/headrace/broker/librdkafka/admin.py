@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from typing import Any
 
@@ -13,8 +13,9 @@ from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-d
 from confluent_kafka.admin import NewTopic as KafkaNewTopic  # type: ignore[attr-defined]
 
 from headrace.broker.librdkafka.brokers import Brokers
+from headrace.broker.librdkafka.commit import Commit
 from headrace.broker.librdkafka.failures import translate, translated
-from headrace.broker.ports import NewTopic
+from headrace.broker.ports import NewTopic, group_in_use
 from headrace.errors import RetriableError
 from headrace.records import TopicPartition
 
@@ -69,11 +70,16 @@ class LibrdkafkaAdmin:
             time.sleep(_LOOK)
 
     def end_offsets(self, topics: Sequence[str]) -> dict[TopicPartition, int]:
+        return self._offsets(topics, OffsetSpec.latest(), f"read the end of {', '.join(topics)}")  # type: ignore[no-untyped-call]
+
+    def begin_offsets(self, topics: Sequence[str]) -> dict[TopicPartition, int]:
+        return self._offsets(topics, OffsetSpec.earliest(), f"read the beginning of {', '.join(topics)}")  # type: ignore[no-untyped-call]
+
+    def _offsets(self, topics: Sequence[str], which: OffsetSpec, doing: str) -> dict[TopicPartition, int]:
         if not topics:
             return {}
-        doing = f"read the end of {', '.join(topics)}"
         wanted = {
-            confluent_kafka.TopicPartition(name, number): OffsetSpec.latest()  # type: ignore[no-untyped-call]
+            confluent_kafka.TopicPartition(name, number): which
             for name, count in self._partitions(topics, doing).items()
             for number in range(count)
         }
@@ -84,7 +90,7 @@ class LibrdkafkaAdmin:
             answers = self._admin.list_offsets(wanted, request_timeout=_TIMEOUT)
             found = {place: self._ask(answer, doing, *_NO_LEADER) for place, answer in answers.items()}
             if None not in found.values():
-                return {TopicPartition(place.topic, place.partition): end.offset for place, end in found.items()}
+                return {TopicPartition(place.topic, place.partition): item.offset for place, item in found.items()}
             if time.monotonic() >= deadline:
                 raise RetriableError(f"cannot {doing}: a partition has no leader", code="kafka.unreachable")
             time.sleep(_LOOK)
@@ -113,6 +119,27 @@ class LibrdkafkaAdmin:
             if place.error is not None:
                 raise translate(place.error, doing, self._brokers.failure())
         return {TopicPartition(place.topic, place.partition): place.offset for place in found if place.offset >= 0}
+
+    def commit(self, group: str, offsets: Mapping[TopicPartition, int]) -> None:
+        # By a consumer, for the same reason.
+        doing = f"move the offsets of group {group}"
+        consumer = self._open_consumer(group)
+        commit = Commit(consumer, [confluent_kafka.TopicPartition(*place, offset) for place, offset in offsets.items()])
+        try:
+            try:
+                answers = commit.answers(_TIMEOUT)
+                failed = [answer.error for answer in answers or () if answer.error is not None]
+            except KafkaException as error:
+                answers, failed = (), [error.args[0]]
+            if answers is None:
+                raise RetriableError(f"cannot {doing}: no answer within {_TIMEOUT:g} s", code="kafka.unreachable")
+            for failure in failed:
+                if failure.code() == KafkaError.UNKNOWN_MEMBER_ID:
+                    raise group_in_use(group)
+                raise translate(failure, doing, self._brokers.failure())
+        finally:
+            if not commit.close_behind():
+                consumer.close()
 
     def _ask(self, answer: Future[Any], doing: str, *expected: int) -> Any:
         """The answer, None when it is one of the ``expected`` errors."""

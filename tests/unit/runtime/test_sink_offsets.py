@@ -1,0 +1,97 @@
+"""A sink's positions are checked against what Kafka has before anything is stored."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from headrace.broker.in_memory import InMemoryBroker
+from headrace.errors import CommandError
+from headrace.records import EncodedBatch, TopicPartition
+from headrace.runtime import sink_offsets
+
+ORDERS = TopicPartition("orders", 1)
+
+
+@pytest.fixture
+def broker() -> InMemoryBroker:
+    broker = InMemoryBroker()
+    broker.create("orders", 2)
+    producer = broker.producer({})
+    for number in range(20):
+        producer.send(EncodedBatch("orders", [b"x"], [str(number).encode()]))
+    return broker
+
+
+def move(broker: InMemoryBroker, partition: Any, offset: Any) -> int:
+    return sink_offsets.move(broker.admin({}), "group", [(partition, offset)])
+
+
+def place(topic: Any = "orders", number: Any = 1) -> dict[str, Any]:
+    return {"kafka_topic": topic, "kafka_partition": number}
+
+
+@pytest.mark.parametrize(("offset", "stored"), [({"kafka_offset": 3}, 3), ({"kafka_offset": "3"}, 3), (None, 0)])
+def test_a_position_is_stored(broker: InMemoryBroker, offset: Any, stored: int) -> None:
+    assert move(broker, place(number="1"), offset) == 1
+    assert broker.committed("group") == {ORDERS: stored}
+
+
+def test_the_last_word_on_a_partition_counts(broker: InMemoryBroker) -> None:
+    changes = [(place(), {"kafka_offset": 3}), (place(number="1"), {"kafka_offset": 2})]
+    assert sink_offsets.move(broker.admin({}), "group", changes) == 1
+    assert broker.committed("group") == {ORDERS: 2}
+
+
+def test_the_end_is_the_last_position(broker: InMemoryBroker) -> None:
+    end = broker.admin({}).end_offsets(["orders"])[ORDERS]
+    move(broker, place(), {"kafka_offset": end})
+    with pytest.raises(CommandError, match=f"orders-1 ends at offset {end}; it cannot be read from {end + 1}") as info:
+        move(broker, place(), {"kafka_offset": end + 1})
+    assert info.value.code == "connector.offset_beyond_end"
+    assert broker.committed("group") == {ORDERS: end}
+
+
+@pytest.mark.parametrize(
+    ("partition", "offset"),
+    [
+        ({"table": "orders"}, {"kafka_offset": 1}),
+        ({}, {"kafka_offset": 1}),
+        (place(topic=7), {"kafka_offset": 1}),
+        (place(topic=""), {"kafka_offset": 1}),
+        (place(number=-1), {"kafka_offset": 1}),
+        (place(number=True), {"kafka_offset": 1}),
+        (place(number=1.0), {"kafka_offset": 1}),
+        (place(number="one"), {"kafka_offset": 1}),
+        (place(), {"kafka_offset": -1}),
+        (place(), {"kafka_offset": "٣"}),
+        (place(), {"offset": 1}),
+        (place(), {}),
+    ],
+)
+def test_what_is_no_position_is_refused_with_the_form(broker: InMemoryBroker, partition: Any, offset: Any) -> None:
+    with pytest.raises(CommandError, match="is no position of a sink") as info:
+        move(broker, partition, offset)
+    assert "kafka_topic" in str(info.value.hint)
+    assert broker.committed("group") == {}
+
+
+def test_a_topic_that_is_not_there_is_told_with_the_nearest(broker: InMemoryBroker) -> None:
+    with pytest.raises(CommandError, match="no partition order-1") as info:
+        move(broker, place(topic="order"), None)
+    assert "orders" in str(info.value.hint)
+
+
+def test_a_partition_that_is_not_there_is_told_with_those_that_are(broker: InMemoryBroker) -> None:
+    with pytest.raises(CommandError, match="no partition orders-2") as info:
+        move(broker, place(number=2), None)
+    assert info.value.hint == "partitions of orders are 0 to 1"
+
+
+def test_a_reset_leaves_out_topics_that_are_gone(broker: InMemoryBroker) -> None:
+    admin = broker.admin({})
+    admin.commit("group", {ORDERS: 5, TopicPartition("gone", 0): 5})
+    assert sink_offsets.reset(admin, "group") == 1
+    assert broker.committed("group") == {ORDERS: 0, TopicPartition("gone", 0): 5}
+    assert sink_offsets.reset(admin, "nobody") == 0
