@@ -38,7 +38,9 @@ class ElasticsearchSinkConnector(SinkConnector):
         except ConfigError as error:
             return error.findings
         try:
-            findings = list(obstacles(client, config.resources().values(), streams=config.streams()))
+            pipeline = "" if config.merges() else config.ingest_pipeline
+            resources = config.resources().values()
+            findings = list(obstacles(client, resources, streams=config.streams(), pipeline=pipeline))
             if any(finding.severity == "error" for finding in findings):
                 return findings
             return [*findings, *Indices(client, config, log, look_only=True).misfits()]

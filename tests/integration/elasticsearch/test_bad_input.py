@@ -93,6 +93,7 @@ def test_a_value_that_is_no_json(flow: Any, text: bytes) -> None:
     # Texts that look like an object are left to Elasticsearch, which says what is wrong with them.
     assert letter["stage"] in ("VALUE_CONVERTER", "TASK_PUT")
     assert letter["exception.message"]
+    assert '{"id' not in letter["exception.message"]  # it goes to logs
     response = httpx.post(f"{flow.url}/{flow.name}/_refresh")
     assert response.status_code == 200
     found = httpx.get(f"{flow.url}/{flow.name}/_search").json()["hits"]["hits"]

@@ -18,6 +18,7 @@ from headrace.embedded import EmbeddedStack
 from headrace.testing.faults import Drop, HalfAnswer, Hang, ItemErrors, NoAnswer, Slow, Status, TcpProxy
 from headrace.testing.faults.answers import HangUpError
 from headrace.testing.waiting import eventually
+from headrace_sinks.elasticsearch.sending import put
 
 BULK = r"/_bulk"
 Rows = list[dict[str, Any]]
@@ -194,6 +195,32 @@ def test_a_document_larger_than_the_limit_is_the_only_dead_letter(flow: Any) -> 
     assert json.loads(letter["value"]) == values[33]
     assert (letter["code"], letter["index"], letter["id"]) == ("elasticsearch.document_too_large", flow.name, "33")
     flow.check(without=[33])
+
+
+def test_a_delete_that_elasticsearch_has_forgotten_when_an_older_write_gets_through(
+    flow: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class BusyForTheFirst:
+        def __init__(self) -> None:
+            self.free = threading.Event()
+
+        def answer(self, request: Any, passage: Any) -> Any:
+            if b'"_id":"1","version":0,' in request.body and not self.free.is_set():
+                return Status(429).answer(request, passage)
+            return passage.forward(request)
+
+    monkeypatch.setattr(put, "DELETES_AGAIN_AFTER", 0.0)
+    httpx.put(f"{flow.url}/{flow.name}", json={"settings": {"index.gc_deletes": "0ms"}}).raise_for_status()
+    busy = BusyForTheFirst()
+    flow.proxy.always(busy, path=BULK)
+    # A write, its deletion, and others that make Elasticsearch forget.
+    flow.send([{"id": 1}, None, *({"id": 2, "n": number} for number in range(8))], [1, 1, *[2] * 8])
+    flow.start(behavior_on_null_values="delete", batch_size="1", max_in_flight_requests="4")
+    written = f"{flow.url}/{flow.name}/_doc/2"
+    eventually(lambda: httpx.get(written).json().get("_source") == {"id": 2, "n": 7}, 60)
+    busy.free.set()
+    flow.settle()
+    flow.check()
 
 
 class Poison:

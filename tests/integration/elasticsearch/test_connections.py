@@ -143,8 +143,17 @@ def test_through_a_proxy_with_a_password(
     proxy = forward_proxy("me:secret")
     options = {"proxy_host": "127.0.0.1", "proxy_port": str(proxy.port), "proxy_username": "me"}
     assert good(written(elasticsearch.url, elasticsearch, unique_name, proxy_password="secret", **options))
-    with pytest.raises(HeadraceError, match="407"):
+    with pytest.raises(HeadraceError, match="407") as raised:
         written(elasticsearch.url, elasticsearch, unique_name, proxy_password="wrong", **options)
+    assert raised.value.code == "elasticsearch.proxy_denied"
+    assert "proxy.password" in raised.value.hint
+
+
+def test_a_proxy_that_is_not_there_is_named(elasticsearch: Any, unique_name: str) -> None:
+    options = {"proxy_host": "127.0.0.1", "proxy_port": "1"}
+    with pytest.raises(HeadraceError, match=r"through the proxy 127\.0\.0\.1:1") as raised:
+        written(elasticsearch.url, elasticsearch, unique_name, **options)
+    assert "proxy.host" in raised.value.hint
 
 
 def test_over_tls_through_a_proxy(
@@ -163,6 +172,27 @@ def test_over_tls_through_a_proxy(
     assert {asked.split()[0] for asked in proxy.asked} == {"CONNECT"}
 
 
+def test_with_a_clients_certificate_through_a_proxy(
+    elasticsearch: Any, authority: Any, unique_name: str, tmp_path: Path, forward_proxy: Callable[..., ForwardProxy]
+) -> None:
+    proxy, context = forward_proxy("me:secret"), authority.server_context()
+    context.verify_mode = ssl.CERT_REQUIRED
+    context.load_verify_locations(authority.ca_file)
+    with HttpProxy(elasticsearch.url, tls=context) as secured:
+        options = {
+            "proxy_host": "127.0.0.1",
+            "proxy_port": str(proxy.port),
+            "proxy_username": "me",
+            "proxy_password": "secret",
+            "elastic_https_ssl_truststore_location": str(authority.ca_file),
+            "elastic_https_ssl_keystore_location": str(client_file(authority, tmp_path, "")),
+        }
+        assert good(written(secured.url, elasticsearch, unique_name, **options))
+        with pytest.raises(HeadraceError) as raised:
+            written(secured.url, elasticsearch, unique_name, **options | {"proxy_password": "wrong"})
+    assert raised.value.code == "elasticsearch.proxy_denied"
+
+
 @pytest.mark.parametrize("password", ["", "secret"])
 def test_with_a_clients_certificate(
     elasticsearch: Any, authority: Any, unique_name: str, tmp_path: Path, password: str
@@ -172,8 +202,9 @@ def test_with_a_clients_certificate(
     context.load_verify_locations(authority.ca_file)
     trusted = {"elastic_https_ssl_truststore_location": str(authority.ca_file)}
     with HttpProxy(elasticsearch.url, tls=context) as secured:
-        with pytest.raises(HeadraceError):
+        with pytest.raises(HeadraceError) as raised:
             written(secured.url, elasticsearch, unique_name, **trusted)
+        assert "elastic.https.ssl.keystore.location" in raised.value.hint
         mine = client_file(authority, tmp_path, password)
         options = trusted | {"elastic_https_ssl_keystore_location": str(mine)}
         if password:
@@ -223,6 +254,13 @@ def test_compressed_and_with_a_compatibility_mode(elasticsearch: Any, unique_nam
         options = {"connection_compression": "true", "elasticsearch_compatibility": compatibility}
         assert good(written(between.url, elasticsearch, unique_name, **options))
         assert all(seen.status in (200, 404) for seen in between.seen())
+
+
+def test_a_compatibility_mode_that_the_cluster_has_not_is_named(elasticsearch: Any, unique_name: str) -> None:
+    with pytest.raises(HeadraceError) as raised:
+        written(elasticsearch.url, elasticsearch, unique_name, elasticsearch_compatibility="9")
+    assert raised.value.code == "elasticsearch.compatibility"
+    assert "elasticsearch.compatibility" in raised.value.hint
 
 
 @pytest.mark.parametrize("named", [True, False])

@@ -269,7 +269,8 @@ def test_somebody_elses_template_is_left_alone(start_sink: StartSink, cluster: C
 
 
 def test_a_data_stream_lifecycle(start_sink: StartSink, cluster: Cluster, unique_name: str) -> None:
-    start_sink(**{"index.template": unique_name, "data.stream.retention": "30d"})
+    keys = {"data.stream.type": "LOGS", "data.stream.dataset": "web", "index.template.patterns": f"{unique_name}-*"}
+    start_sink(**keys, **{"index.template": unique_name, "data.stream.retention": "30d"})
 
     (found,) = cluster.get(f"_index_template/{unique_name}")["index_templates"]
     assert found["index_template"]["template"]["lifecycle"]["data_retention"] == "30d"
@@ -345,6 +346,15 @@ def test_the_command_check_finds_the_same(cluster: Cluster, elasticsearch: Any, 
     properties = {"connection.url": elasticsearch.url, "topics": unique_name, "index.template": unique_name}
     assert list(ElasticsearchSinkConnector().check(properties)) == []
     assert not cluster.exists(f"_index_template/{unique_name}")
+
+
+def test_the_command_check_finds_a_pipeline_that_is_missing(elasticsearch: Any, unique_name: str) -> None:
+    properties = {"connection.url": elasticsearch.url, "topics": unique_name, "ingest.pipeline": unique_name}
+
+    (finding,) = ElasticsearchSinkConnector().check(properties)
+    assert (finding.code, finding.key, finding.severity) == (
+        "elasticsearch.pipeline_missing", "ingest.pipeline", "error",
+    )  # fmt: skip
 
 
 def test_dates_of_a_schema_are_found_as_dates(

@@ -13,11 +13,12 @@ any other 4xx of an item                                  refused: a DataError w
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 from headrace import DataError, EnvironmentFault, RetriableError
-from headrace_sinks.elasticsearch.cluster.client import Answer
+from headrace_sinks.elasticsearch.cluster.client import Answer, proxy_denied
 
 FILTER = "filter_path=errors,items.*.status,items.*.error.type,items.*.error.reason,items.*.error.caused_by.type"
 """Leaves of an answer that matter; the rest of it would be larger than many requests."""
@@ -75,6 +76,8 @@ def judge_request(answer: Answer) -> None:
     said = f"HTTP {status}{f', {kind}: {reason}' if kind else ''}"
     if status in (401, 403) and kind != _BLOCK:
         raise denied(status, reason)
+    if status == 407:
+        raise proxy_denied(said)
     if status == 429:
         delay, said = _retry_after(answer), f"HTTP 429{f', {_plainly(kind, reason)}' if kind else ''}"
         raise RetriableError(f"Elasticsearch is overloaded ({said})", code="elasticsearch.overloaded", delay=delay)
@@ -122,7 +125,11 @@ def without_contents(reason: str) -> str:
     return reason if len(reason) <= _LONGEST_REASON else reason[:_LONGEST_REASON] + "…"
 
 
-_QUOTES = [
+def _place_of(source: re.Match[str]) -> str:
+    return f" (line{source[1].removeprefix('; line').removesuffix(']')})" if source[1] else ""
+
+
+_QUOTES: list[tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]]] = [
     (re.compile(r"\.? *(Preview of field's value|The prefix of the first immense term is):.*", re.DOTALL), ""),
     (re.compile(r" in document with id '.*?'(?=[\s.,;:]|$)", re.DOTALL), ""),
     (re.compile(r"^(\[[^\]]{1,300}\]: version conflict)", re.DOTALL), "version conflict"),
@@ -131,6 +138,8 @@ _QUOTES = [
         r"\1[…]",
     ),
     (re.compile(r'(input string: )".*"', re.DOTALL), r"\1…"),
+    # Of JSON that cannot be read, its beginning; greedy, as it may itself hold what stands behind it.
+    (re.compile(r"\s*at \[Source: (?:.*(; line: \d+, column: \d+\])|.*)", re.DOTALL), _place_of),
     (re.compile(r"'[^']*'"), "'…'"),
 ]
 
@@ -191,7 +200,10 @@ def _postponed(status: int, kind: str, reason: str) -> RetriableError:
         hint = "free disk space on the Elasticsearch nodes; writing then goes on by itself"
         return RetriableError(f"Elasticsearch's disks are full: {reason}", code="elasticsearch.disk_full", hint=hint)
     if kind == _BLOCK:
-        hint = "somebody set a block on the index; remove it (index.blocks.*)"
+        hint = (
+            "`headrace reindex` does so for some seconds (`--status` tells, and `--abort` ends what was broken off); "
+            "else somebody set index.blocks.* and can remove it"
+        )
         return RetriableError(f"the index is blocked: {reason}", code="elasticsearch.index_blocked", hint=hint)
     if kind == _CLOSED_INDEX:
         return RetriableError(f"an index is closed: {reason}", code="elasticsearch.index_closed", hint="open the index")

@@ -14,6 +14,7 @@ OLDEST = (7, 0)
 OLDEST_WITH_STREAMS = (7, 9)
 NEWEST = 9
 """The newest major version that this headrace was made for; the next one is asked to speak as this one does."""
+_WRONG_MEDIA_TYPE = "media_type_header_exception"
 _PRODUCT = "x-elastic-product"
 
 
@@ -29,6 +30,13 @@ def require_elasticsearch(client: Client, *, streams: bool = False) -> str:
         raise denied(401, error_of(answer)[1] or "HTTP 401")
     if answer.status != 404:
         judge_request(answer)
+    if client.compatible_with and error_of(answer)[0] == _WRONG_MEDIA_TYPE:
+        raise EnvironmentFault(
+            f"Elasticsearch at {client.address} does not speak as version {client.compatible_with} does",
+            code="elasticsearch.compatibility",
+            hint="'elasticsearch.compatibility' names the cluster's major version or the one before; without it plain "
+            "JSON is spoken, which all understand",
+        )
     content = answer.json()
     version = content.get("version") if isinstance(content, dict) else None
     version = version if isinstance(version, Mapping) else {}
@@ -75,7 +83,9 @@ def _speak_the_newest(client: Client, number: str) -> None:
         )
 
 
-def obstacles(client: Client, resources: Iterable[str], *, streams: bool = False) -> Iterator[Finding]:
+def obstacles(
+    client: Client, resources: Iterable[str], *, streams: bool = False, pipeline: str = ""
+) -> Iterator[Finding]:
     """What will keep records from being written, as far as one may see it."""
     try:
         require_elasticsearch(client, streams=streams)
@@ -84,6 +94,9 @@ def obstacles(client: Client, resources: Iterable[str], *, streams: bool = False
                 text = f"index or alias '{resource}' does not exist"
                 name = "topic.to.external.resource.mapping"
                 yield Finding("elasticsearch.index_missing", text, name, "create it; headrace writes to existing ones")
+        if pipeline and client.request("GET", f"/_ingest/pipeline/{quote(pipeline, safe='')}").status == 404:
+            text = f"there is no ingest pipeline '{pipeline}'"
+            yield Finding("elasticsearch.pipeline_missing", text, "ingest.pipeline", "create it")
         yield from _full_disks(client)
     except HeadraceError as error:
         key = "connection.password" if error.code == "elasticsearch.unauthorized" else "connection.url"

@@ -20,6 +20,8 @@ from headrace_sinks.elasticsearch.configuration.keys import ElasticsearchSinkCon
 
 _DEAD_NODE_FIRST, _DEAD_NODE_LONGEST = 1.0, 30.0
 _WRITES = "/_tasks?actions=indices:data/write/*&filter_path=nodes.*.tasks.*.headers"
+_TUNNEL_DENIED = "Tunnel connection failed: 407"
+"""As http.client says it."""
 _COMPRESSION = 3
 """gzip level: most of the gain at a third of the default level's time."""
 
@@ -52,7 +54,9 @@ class Client:
         self.read_timeout = config.read_timeout / 1000
         """Seconds."""
         urls = list(dict.fromkeys(config.connection_url))
-        self.address = ", ".join(urls)
+        self._doubts = _doubts(config, urls)
+        through = f" (through the proxy {config.proxy_host}:{config.proxy_port})" if config.proxy_host else ""
+        self.address = ", ".join(urls) + through
         self._tries = len(urls)
         node_class = _through_proxy(config) if config.proxy_host else Urllib3HttpNode
         self._pool = NodePool(
@@ -97,6 +101,8 @@ class Client:
             except TransportError as error:
                 if "CERTIFICATE_VERIFY_FAILED" in str(error):
                     raise _untrusted(node.base_url, error) from error
+                if _TUNNEL_DENIED in str(error):
+                    raise proxy_denied("HTTP 407") from error
                 failure = error
                 with self._lock:
                     self._pool.mark_dead(node)
@@ -121,13 +127,31 @@ class Client:
             node.close()
 
     def _unreachable(self, error: TransportError) -> RetriableError:
-        hint = "is it running, and is 'connection.url' right?"
+        hint = self._doubts
         if isinstance(error, ConnectionTimeout):
             limits = f"{self._timeout.connect_timeout:g} s to connect, {self._timeout.read_timeout:g} s for the answer"
             text = f"Elasticsearch at {self.address} did not answer in time ({limits})"
             return RetriableError(text, code="elasticsearch.timeout", hint="'read.timeout.ms' allows more")
         text = f"Elasticsearch at {self.address} cannot be reached: {_cause(error)}"
         return RetriableError(text, code="elasticsearch.unreachable", hint=hint)
+
+
+def proxy_denied(said: str) -> EnvironmentFault:
+    """The proxy between wants other credentials."""
+    return EnvironmentFault(
+        f"the proxy does not let us through ({said})",
+        code="elasticsearch.proxy_denied",
+        hint="check 'proxy.username' and 'proxy.password'",
+    )
+
+
+def _doubts(config: ElasticsearchSinkConfig, urls: list[str]) -> str:
+    """What to ask oneself when nothing can be reached."""
+    names = "are 'connection.url' and 'proxy.host'" if config.proxy_host else "is 'connection.url'"
+    hint = f"is it running, and {names} right?"
+    if config.keystore is None and any(url.startswith("https") for url in urls):
+        hint += " Where the cluster asks for a client's certificate: 'elastic.https.ssl.keystore.location'"
+    return hint
 
 
 def _node_configs(urls: list[str], config: ElasticsearchSinkConfig) -> list[NodeConfig]:

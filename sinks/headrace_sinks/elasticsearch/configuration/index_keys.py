@@ -189,10 +189,11 @@ class IndexKeys(ConfigModel):
             settings["index.lifecycle.name"] = self.lifecycle_policy
         return settings
 
-    def index_problems(self) -> Iterable[Finding]:
-        """Rules over these keys."""
+    def index_problems(self, *, streams: bool, external: bool) -> Iterable[Finding]:
+        """Rules over these keys. ``streams``: records go to data streams; ``external``: to what others made."""
         yield from self._lifecycle()
-        yield from self._template()
+        yield from self._template(streams)
+        yield from self._without_effect(streams, external)
         try:
             self.declared()
         except ConfigError as error:
@@ -229,7 +230,7 @@ class IndexKeys(ConfigModel):
                 text = f"'{name}' says what a lifecycle policy does, and 'index.lifecycle.policy' names none"
                 yield Finding("config.conflict", text, name, "name the policy in 'index.lifecycle.policy'")
 
-    def _template(self) -> Iterator[Finding]:
+    def _template(self, streams: bool) -> Iterator[Finding]:
         name = "index.template"
         if self.index_template and not _TEMPLATE_NAME.fullmatch(self.index_template):
             text = f"Invalid value {self.index_template} for configuration {name}: no name that Elasticsearch accepts"
@@ -240,13 +241,34 @@ class IndexKeys(ConfigModel):
         if self.data_stream_retention and not self.index_template:
             text = "'data.stream.retention' is part of a template, and 'index.template' names none"
             yield Finding("config.conflict", text, "data.stream.retention", "name one in 'index.template'")
+        if self.data_stream_retention and not streams:
+            text = "'data.stream.retention' makes a template for data streams, and records go to indices"
+            hint = "set 'data.stream.type'; for indices 'index.lifecycle.delete.after'"
+            yield Finding("config.conflict", text, "data.stream.retention", hint)
+
+    def _without_effect(self, streams: bool, external: bool) -> Iterator[Finding]:
+        """Keys that speak of indices which are not made here."""
         if self.index_management == "none":
-            for unused, given in (
-                ("index.template", self.index_template),
-                ("index.lifecycle.policy", self.lifecycle_policy),
-                ("index.generations", self.index_generations),
-                ("index.aliases", self.index_aliases),
-            ):
-                if given:
-                    text = f"'{unused}' has no effect with index.management: none"
-                    yield Finding("config.no_effect", text, unused, severity="warning")
+            where, unused = "with index.management: none", [*self._of_new_indices(), *self._of_mappings()]
+            unused += ["index.template"] if self.index_template else []
+        elif external and not self.index_template:
+            where, unused = "on what 'external.resource.usage' names", [*self._of_new_indices(), *self._of_mappings()]
+        elif streams and not self.index_template:
+            where, unused = "on data streams without 'index.template'", list(self._of_new_indices())
+        else:
+            where, unused = "", []
+        if self.index_generations and (streams or external or self.index_management == "none"):
+            unused.append("index.generations")
+        for name in unused:
+            text = f"'{name}' has no effect {where or 'on data streams'}"
+            yield Finding("config.no_effect", text, name, severity="warning")
+
+    def _of_new_indices(self) -> Iterator[str]:
+        yield from (f"index.settings.{name}" for name in self.index_settings)
+        yield from ["index.lifecycle.policy"] if self.lifecycle_policy else []
+        yield from ["index.aliases"] if self.index_aliases else []
+
+    def _of_mappings(self) -> Iterator[str]:
+        yield from (f"mapping.fields.{name}" for name in self.mapping_fields)
+        yield from ["mapping.file"] if self.mapping_file else []
+        yield from ["mapping.dynamic"] if self.mapping_dynamic else []

@@ -45,7 +45,7 @@ class TargetKeys(ConfigModel):
         "index.name.limit",
         default=1_000,
         ge=1,
-        doc="Most indices that records may choose in one run of a task; records beyond it are refused.",
+        doc="Most indices that records of a task may choose in a day; records beyond it are refused.",
         group=TARGETS,
         importance="low",
     )
@@ -65,7 +65,8 @@ class TargetKeys(ConfigModel):
     data_stream_namespace: str = key(
         "data.stream.namespace",
         default="${topic}",
-        doc="The namespace, with the same rules; `${topic}` is the topic's name in lower case, cut to 100 bytes.",
+        doc="The namespace, with the same rules; `${topic}` is the topic's name in lower case, cut to 100 bytes, with "
+        "its `-` if it has any.",
         group=TARGETS,
     )
     data_stream_timestamp_field: CommaList = key(
@@ -93,7 +94,7 @@ class TargetKeys(ConfigModel):
     ingest_pipeline: str = key(
         "ingest.pipeline",
         default="",
-        doc="Ingest pipeline that documents go through; must exist. (Merges of write.method upsert and update do not.)",
+        doc="Ingest pipeline that documents go through; must exist. (Not with write.method upsert and update.)",
         group=TARGETS,
         importance="low",
     )

@@ -170,13 +170,16 @@ class Indices:
                 hint="create it, or index.management: create",
             )
         elif create and self._config.streams():
-            self._create_stream(name)
+            self._create_stream(name, wanted)
         elif create:
             self._create(name, wanted)
 
-    def _create_stream(self, name: str) -> None:
+    def _create_stream(self, name: str, wanted: dict[str, Any]) -> None:
         if self._catalog.create_stream(name):
             self._log.info("data stream created", name=name)
+            # What only records tell of the mapping no template has.
+            if (index := self._catalog.target(name)) is not None:
+                self._fit(name, index, wanted)
 
     def _create(self, name: str, wanted: dict[str, Any]) -> None:
         config = self._config

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 
 import structlog
@@ -11,6 +12,8 @@ from headrace_sinks.elasticsearch.configuration.keys import ElasticsearchSinkCon
 from headrace_sinks.elasticsearch.naming.name_templates import NameTemplate, parsed_values
 from headrace_sinks.elasticsearch.naming.names import data_stream_name, index_name
 
+LIMIT_PERIOD = 86_400.0
+"""Seconds in which ``index.name.limit`` indices may be chosen: time brings new ones, and is no mistake."""
 Refused = tuple[TopicPartition, int, DataError]
 
 
@@ -23,7 +26,8 @@ class Targets:
         self._resources = config.resources()
         self._template = config.name_template()
         self._names: dict[str, str | None] = {}
-        self._chosen: set[str] = set()
+        self._chosen: dict[str, float] = {}
+        """When last, by the monotonic clock."""
 
     def split(self, batch: SinkBatch, refused: list[Refused]) -> Iterator[tuple[SinkBatch, str]]:
         """The batch's records by where they go, each part in offset order; what gives no name goes to ``refused``.
@@ -88,10 +92,11 @@ class Targets:
             return
         values = parsed_values(batch) if template.needs_values else None
         rows: dict[str, list[int]] = {}
+        now = time.monotonic()
         for row, offset in enumerate(batch.offsets):
             try:
                 name = namer(batch, values, row)
-                self._admit(name)
+                self._admit(name, now)
             except DataError as error:
                 refused.append((batch.topic_partition, offset, error))
             else:
@@ -99,14 +104,14 @@ class Targets:
         for name, places in rows.items():
             yield (batch if len(places) == len(batch) else batch.only(places)), name
 
-    def _admit(self, name: str) -> None:
+    def _admit(self, name: str, now: float) -> None:
         """Raises DataError when records have chosen too many indices: each costs the cluster memory for ever."""
-        if name in self._chosen:
-            return
-        if len(self._chosen) >= self._config.index_name_limit:
-            raise DataError(
-                f"the records have chosen {len(self._chosen)} indices already",
-                code="elasticsearch.too_many_indices",
-                hint="a coarser 'index.name', or raise 'index.name.limit'",
-            )
-        self._chosen.add(name)
+        if name not in self._chosen and len(self._chosen) >= self._config.index_name_limit:
+            self._chosen = {other: at for other, at in self._chosen.items() if now - at <= LIMIT_PERIOD}
+            if len(self._chosen) >= self._config.index_name_limit:
+                raise DataError(
+                    f"the records have chosen {len(self._chosen)} indices within a day already",
+                    code="elasticsearch.too_many_indices",
+                    hint="a coarser 'index.name', or raise 'index.name.limit'",
+                )
+        self._chosen[name] = now

@@ -36,10 +36,10 @@ def index_name(topic: str) -> str:
 def data_stream_name(kind: str, dataset: str, namespace: str, topic: str) -> str:
     """``logs-<dataset>-<namespace>``: the namespace with ``${topic}`` replaced, in lower case, cut to 100 bytes.
 
-    Raises DataError when that is no valid name.
+    A topic may have a ``-`` in its name, as in Kafka Connect. Raises DataError when that is no valid name.
     """
     space = namespace.replace("${topic}", topic.lower()).encode()[:LONGEST_PART].decode(errors="ignore")
-    wrong = [character for character in space if character in _FORBIDDEN + "-" or ord(character) < 32]
+    wrong = [character for character in space if character in _FORBIDDEN or ord(character) < 32]
     if wrong or not space:
         raise DataError(
             f"topic '{topic}' gives no namespace of a data stream: "

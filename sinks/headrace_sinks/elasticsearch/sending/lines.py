@@ -34,6 +34,8 @@ class Lines:
     ids: list[bytes] = field(default_factory=list)
     """Empty where the order of writes does not matter."""
     refused: list[tuple[int, DataError]] = field(default_factory=list)
+    deletes: list[int] = field(default_factory=list)
+    """Which lines delete a document with a version."""
     skipped: int = 0
     """Tombstones that mean nothing here."""
 
@@ -103,6 +105,8 @@ class LineEncoder:
             except DataError as error:
                 out.refused.append((offset, error))
                 continue
+            if null and versioned:
+                out.deletes.append(len(out.lines))
             out.offsets.append(offset)
             out.lines.append(line)
             if self._merges:

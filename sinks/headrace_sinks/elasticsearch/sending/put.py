@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from bisect import bisect_right
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
@@ -15,6 +16,9 @@ from headrace_sinks.elasticsearch.sending.writer import Request, Writer, without
 
 _GETTING_ON = 0.2
 """Seconds to the next try while a put gets on."""
+DELETES_AGAIN_AFTER = 30.0
+"""Seconds: a put that took longer sends its deletes once more. Elasticsearch remembers the version of what it deleted
+for 60 (``index.gc_deletes``); later an older write that was sent back all the while would make the document anew."""
 
 
 @dataclass(frozen=True)
@@ -22,6 +26,7 @@ class Outcome:
     """Of a finished put."""
 
     documents: int
+    """Written, or already there."""
     already_there: int
     unfit: list[Refused]
     """Records that make no document."""
@@ -63,13 +68,16 @@ class Put(Pending):
         # Of the request that is being filled.
         self._lines: list[bytes] = []
         self._ids: list[bytes] = []
+        self._since = 0.0
+        self._deletes: list[tuple[int, bytes]] = []
+        self._already_there: int | None = None
 
     def start(self) -> None:
         """Encode and send; waits for no answer. Raises what keeps an index from being ready: then nothing is sent."""
         if self._started:
             return
         self._sent_to = targets = self._targets()
-        self._started = True
+        self._started, self._since = True, time.monotonic()
         most = self._means.config.batch_size
         for batch, index in targets:
             start = 0
@@ -89,8 +97,12 @@ class Put(Pending):
             self._means.writer.resume(self._delivery)
         self.start()
         try:
-            for reason in self._means.writer.finish(self._delivery):
-                self._means.explain(reason)
+            self._wait()
+            if self._already_there is None:
+                self._already_there = sum(self._delivery.conflicts)
+            if self._deletes and time.monotonic() - self._since > DELETES_AGAIN_AFTER:
+                self._delete_again()
+                self._wait()
         except BaseException as error:
             self._failed = True
             if self._delivery.missing_index:
@@ -102,9 +114,8 @@ class Put(Pending):
         self.done = True
         refused = self._delivery.refused.items()
         malformed = [(*self._place(row), error) for row, error in sorted(refused, key=lambda item: item[0])]
-        outcome = Outcome(
-            self._rows, sum(self._delivery.conflicts), self._still_ours(self._unfit), self._still_ours(malformed)
-        )
+        written = self._rows - len(malformed)
+        outcome = Outcome(written, self._already_there, self._still_ours(self._unfit), self._still_ours(malformed))
         return self._means.judge(outcome)
 
     def forget(self, partitions: Collection[TopicPartition]) -> None:
@@ -119,6 +130,17 @@ class Put(Pending):
         self._delivery.dropped = dropped
         self._delivery.left = without(self._delivery.left, dropped)
 
+    def _wait(self) -> None:
+        for reason in self._means.writer.finish(self._delivery):
+            self._means.explain(reason)
+
+    def _delete_again(self) -> None:
+        deletes, self._deletes = self._deletes, []
+        lines, config = [line for _, line in deletes], self._means.config
+        for start, end in cut(lines, config.batch_size, config.bulk_size_bytes):
+            request = Request([row for row, _ in deletes[start:end]], lines[start:end])
+            self._means.writer.submit(self._delivery, [request])
+
     def _targets(self) -> list[tuple[SinkBatch, str]]:
         """Each batch with its index, which is ready for it."""
         targets = []
@@ -132,6 +154,7 @@ class Put(Pending):
     def _add(self, run: Lines) -> None:
         self._unfit.extend((run.topic_partition, offset, error) for offset, error in run.refused)
         self._starts.append(self._rows)
+        self._deletes.extend((self._rows + place, run.lines[place]) for place in run.deletes)
         self._places.append((run.topic_partition, run.offsets))
         self._rows += len(run.lines)
         self._lines += run.lines

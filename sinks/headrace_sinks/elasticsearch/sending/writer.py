@@ -16,6 +16,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Collection, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import NamedTuple
 from urllib.parse import quote
@@ -178,7 +179,11 @@ class Writer:
             yield None
 
     def stop(self) -> None:
-        """End the threads; one whose request is not answered ends when the answer has come or timed out."""
+        """End the threads; one whose request is not answered ends when the answer has come or timed out. What has not
+        been sent is not: whoever has the partitions now sends it, and ours would come between."""
+        with suppress(queue.Empty):
+            while True:
+                self._lanes.get_nowait()
         for _ in self._threads:
             self._lanes.put(None)
         end = time.monotonic() + 1.0

@@ -165,6 +165,8 @@ class Server:
                 return Answer(body={})
             if method == "PUT" and path.endswith("/_mapping"):
                 self.indices.setdefault(name, {}).setdefault("properties", {}).update(json.loads(body)["properties"])
+            elif method == "PUT" and name == "_data_stream":
+                self.indices[path.split("/")[2]] = {}
             elif method == "PUT":
                 self.indices[name] = json.loads(body).get("mappings", {})
             elif name not in self.indices:

@@ -132,6 +132,7 @@ class TestDeclared:
             "index.lifecycle.delete.after",
             "index.lifecycle.delete.after",
             "index.template",
+            "data.stream.retention",
             "mapping.fields.a",
             "mapping.fields.b",
         ]

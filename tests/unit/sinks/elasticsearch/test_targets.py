@@ -7,7 +7,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from headrace import DataError, SinkBatch
+from headrace import DataError, SinkBatch, schema
+from headrace_sinks.elasticsearch.indices import targets
 from headrace_sinks.elasticsearch.naming.name_templates import NameTemplate
 
 Make = Callable[..., Any]
@@ -103,6 +104,17 @@ def test_records_choose_only_so_many_indices(make_sink: Make, batch: Batch, serv
     assert set(server.indices) == {"orders-a", "orders-b"}
 
 
+def test_indices_of_yesterday_do_not_count(
+    make_sink: Make, batch: Batch, server: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sink = make_sink(index_name="orders-{key}", index_name_limit="2")
+    assert sink.put(batch({}, {}, keys=["a", "b"])) == []
+    monkeypatch.setattr(targets, "LIMIT_PERIOD", 0.0)
+
+    assert sink.put(batch({}, {}, {}, keys=["c", "d", "e"])) == [("orders-0", 2, "elasticsearch.too_many_indices")]
+    assert set(server.indices) == {"orders-a", "orders-b", "orders-c", "orders-d"}
+
+
 def test_time_buckets(make_sink: Make, batch: Batch, server: Any) -> None:
     records = batch({"n": 1}, {"n": 2})
     records.timestamps = [1_767_225_599_999, 1_767_225_600_000]  # the last millisecond of 2025, the first of 2026
@@ -145,6 +157,20 @@ class TestDataStreams:
         assert sink.put(batch({"a": 1}, topic="App")) == []
         assert {action.target["_index"] for bulk in server.bulks for action in bulk} == {"logs-web-app"}
         assert {action.name for bulk in server.bulks for action in bulk} == {"create"}
+
+    def test_a_topic_with_dashes_as_kafka_connect(self, make_sink: Make, batch: Batch, server: Any) -> None:
+        server.indices["logs-web-my-app"] = {}
+        sink = make_sink(data_stream_type="LOGS", data_stream_dataset="web")
+
+        assert sink.put(batch({"a": 1}, topic="my-app")) == []
+        assert {action.target["_index"] for bulk in server.bulks for action in bulk} == {"logs-web-my-app"}
+
+    def test_a_new_one_has_the_mapping_of_the_schema(self, make_sink: Make, batch: Batch, server: Any) -> None:
+        sink = make_sink(data_stream_type="LOGS", data_stream_dataset="web", schema_ignore="false")
+        records = batch({"id": 1}, schema=schema.struct({"id": schema.INT32}))
+
+        assert sink.put(records) == []
+        assert server.indices["logs-web-orders"] == {"properties": {"id": {"type": "integer"}}}
 
     def test_a_namespace_longer_than_100_is_cut_row_76(self, make_sink: Make, batch: Batch, server: Any) -> None:
         name = "metrics-web-" + "n" * 100
