@@ -137,8 +137,8 @@ class SinkPipeline:
             consumed = self._gathering.through(consumed)
         if consumed:
             self._take(consumed)
-        # Nothing new: whatever is under way is waited for.
-        self._finish_works(AHEAD if consumed else 0)
+        # Nothing new: the oldest that is under way is waited for, then there is another look.
+        self._finish_works(AHEAD if consumed else max(0, len(self._works) - 1))
         if time.monotonic() >= self._next_commit:
             self._commit()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -346,6 +347,40 @@ def test_few_records_are_asked_for_when_they_are_large(
     assert max(sizes) <= 5
 
 
+def test_there_is_another_look_for_records_when_the_oldest_put_is_done(
+    sink: Callable[..., Sink], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("headrace.pipeline.sink.MAX_RECORDS", 10)
+    made = sink()
+    begun: list[Slow] = []
+
+    class Slow(Pending):
+        def __init__(self, batches: Sequence[SinkBatch]) -> None:
+            self.batches, self.awaited, self.answered = batches, threading.Event(), threading.Event()
+            begun.append(self)
+
+        def finish(self) -> Sequence[Rejection]:
+            self.awaited.set()
+            assert self.answered.wait(30)
+            return Writing.put(made.task, self.batches)
+
+        def forget(self, partitions: Collection[TopicPartition]) -> None:
+            self.batches = [batch for batch in self.batches if batch.topic_partition not in partitions]
+
+    monkeypatch.setattr(made.task, "begin", Slow)
+    made.send(range(20))
+    thread = made.harness.run(made.pipeline)
+    eventually(lambda: len(begun) == 2)
+    eventually(begun[0].awaited.is_set)
+    made.send(range(20, 25))
+    begun[0].answered.set()
+    eventually(lambda: len(begun) == 3)  # the second is open
+    for put in begun[1:]:
+        put.answered.set()
+    eventually(lambda: made.committed() == 25)
+    made.harness.end(thread)
+
+
 def test_a_pause_reads_nothing_and_keeps_the_partitions(sink: Callable[..., Sink]) -> None:
     made = sink()
     made.harness.paused.set()
@@ -404,8 +439,6 @@ def test_a_consumer_that_delivers_while_paused_stops_the_task(
             made.pipeline.run()
         except RuntimeError as error:
             raised.append(error)
-
-    import threading
 
     thread = threading.Thread(target=run, name="pipeline")
     thread.start()
