@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Any
@@ -11,6 +12,9 @@ from headrace.plugin import SourceConnector, Wait
 from headrace.records import SourceBatch
 from headrace.testing.contexts import Explanations, Offsets, make_source_context
 from headrace.testing.waiting import eventually
+
+_QUIET = 5.0
+"""Seconds without a batch after which none is expected."""
 
 
 class SourceDriver:
@@ -93,6 +97,8 @@ class SourceDriver:
     def drain(self, timeout: float = 20.0) -> list[SourceBatch]:
         """Wait until the task is due, then every batch until it asks for a pause; each is stored.
 
+        A task of several tables may never ask for one, where reading them takes longer than its pauses (on a busy
+        machine): then until nothing has come for seconds.
         Batches that came before the task raised are kept for the next call.
         """
 
@@ -101,8 +107,12 @@ class SourceDriver:
             return not self._paused(self.task.poll())
 
         eventually(due, timeout)
-        while not self._paused(self.task.poll()):
-            pass
+        last = time.monotonic()
+        while not self._paused(answer := self.task.poll()):
+            if isinstance(answer, SourceBatch):
+                last = time.monotonic()
+            elif time.monotonic() - last > _QUIET:
+                break
         batches, self._came = self._came, []
         return batches
 

@@ -1,12 +1,15 @@
-"""A task of table ``t`` that compares keys all the time, on whichever database."""
+"""A task of table ``t`` that compares keys all the time, on whichever database, and what it has sent."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
+from headrace import SourceBatch
 from headrace.testing.driver import SourceDriver
+from headrace.testing.waiting import eventually
 from headrace_sources.sql import SqlSourceConnector
 
 
@@ -31,3 +34,39 @@ def drivers(url: str, folder: Path) -> Iterator[Callable[..., SourceDriver]]:
             return stop.enter_context(SourceDriver(SqlSourceConnector, properties))
 
         yield start
+
+
+class Records:
+    """What a task has sent, in order.
+
+    Polled one by one: where reading and comparing take longer than the pauses between them, something is always due.
+    """
+
+    def __init__(self, driver: SourceDriver) -> None:
+        self._driver = driver
+        self.sent: dict[str, int] = {}
+        self.gone: list[str] = []
+
+    def poll(self) -> None:
+        if isinstance(batch := self._driver.poll(), SourceBatch):
+            self._driver.store(batch)
+            for key, value in zip(batch.keys or [], batch.values, strict=True):
+                if value is None:
+                    self.gone.append(repr(key))
+                else:
+                    self.sent[repr(key)] = value["n"]
+
+    def wait_for(self, what: Callable[[], bool]) -> None:
+        def seen() -> bool:
+            """what was waited for"""
+            self.poll()
+            return what()
+
+        eventually(seen)
+
+    def compare(self) -> Any:
+        """A comparison from its beginning to its end."""
+        [sweep] = self._driver.task._sweeps._sweeps  # type: ignore[attr-defined]
+        began = sweep.ledger.walk
+        self.wait_for(lambda: sweep.ledger.walk > began and not sweep.active)
+        return sweep

@@ -14,7 +14,7 @@ from sqlalchemy import make_url
 from headrace import SourceBatch
 from headrace.testing.driver import SourceDriver
 from headrace.testing.waiting import eventually
-from tests.integration.sql.reconciling import drivers
+from tests.integration.sql.reconciling import Records, drivers
 
 KEYS = [
     ("int", "n"),
@@ -53,41 +53,13 @@ def test_a_key_of_any_type(
     """Its tombstone has the very key that its row had, and no other row loses its document."""
     run(f"CREATE TABLE t (n bigint NOT NULL, k {kind} NOT NULL, also int NOT NULL, PRIMARY KEY (k, also))")
     run(f"INSERT INTO t SELECT n, {expression}, n FROM generate_series(1, 20) n")
-    driver = drive()
-    sent: dict[str, int] = {}
-    gone: list[str] = []
-
-    def take() -> None:
-        for batch in driver.drain():
-            for key, value in zip(batch.keys or [], batch.values, strict=True):
-                if value is None:
-                    gone.append(repr(key))
-                else:
-                    sent[repr(key)] = value["n"]
-
-    def all_sent() -> bool:
-        take()
-        return len(sent) == 20
-
-    def three_gone() -> bool:
-        take()
-        return len(gone) >= 3
-
-    eventually(all_sent)
+    records = Records(drive())
+    records.wait_for(lambda: len(records.sent) == 20)
     run("DELETE FROM t WHERE n IN (3, 7, 20)")
-    eventually(three_gone)
-    for _ in range(5):
-        take()
+    records.wait_for(lambda: len(records.gone) >= 3)
+    sweep = records.compare()
 
-    assert sorted(sent[key] for key in gone) == [3, 7, 20]
-    [sweep] = driver.task._sweeps._sweeps  # type: ignore[attr-defined]
-    began = sweep.ledger.walk
-
-    def compared() -> bool:
-        take()
-        return bool(sweep.ledger.walk > began) and not sweep.active
-
-    eventually(compared)
+    assert sorted(records.sent[key] for key in records.gone) == [3, 7, 20]
     assert sweep.read == (17 if kind in UNHASHED else 0)  # what the database hashes as we do need not be read
 
 
@@ -96,7 +68,7 @@ def test_a_row_that_is_still_in_an_open_result_does_not_come_after_its_tombstone
 ) -> None:
     run("CREATE TABLE t (k int PRIMARY KEY, n bigint NOT NULL UNIQUE)")
     run("INSERT INTO t VALUES (1, 1), (2, 2), (3, 3)")
-    driver = drive(batch_max_rows="1", delete_reconcile_schedule="1h")
+    driver = drive(batch_max_rows="1", query_target_ms="10m", delete_reconcile_schedule="1h")
     driver.drain()
     run("UPDATE t SET n = n + 10")
     driver.store(driver.batch())  # the first of three

@@ -41,7 +41,7 @@ def test_transactions_are_read_only(sql: Sql, drive: Drive) -> None:
 
 
 def test_a_statement_that_takes_too_long_is_given_up_and_said_so(sql: Sql, drive: Drive) -> None:
-    driver = drive(query="SELECT pg_sleep(60)::text AS id", mode="bulk", topic_prefix="t", statement_timeout_ms="200")
+    driver = drive(query="SELECT pg_sleep(60)::text AS id", mode="bulk", topic_prefix="t", statement_timeout_ms="1s")
 
     with pytest.raises(RetriableError, match="statement timeout"):
         driver.poll()

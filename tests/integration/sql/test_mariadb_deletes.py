@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pymysql
 import pytest
 
-from headrace import SourceBatch
 from headrace.testing.driver import SourceDriver
-from headrace.testing.waiting import eventually
 from tests.engines.addresses import pymysql_arguments
-from tests.integration.sql.reconciling import drivers
+from tests.integration.sql.reconciling import Records, drivers
 
 KEYS = [
     ("INT", "seq"),
@@ -39,39 +36,6 @@ def execute(mariadb_database: str) -> Iterator[Callable[[str], None]]:
 @pytest.fixture
 def drive(mariadb_database: str, tmp_path: Path) -> Iterator[Callable[..., SourceDriver]]:
     yield from drivers(mariadb_database, tmp_path)
-
-
-class Records:
-    """What a task has sent, in order."""
-
-    def __init__(self, driver: SourceDriver) -> None:
-        self._driver = driver
-        self.sent: dict[str, int] = {}
-        self.gone: list[str] = []
-
-    def poll(self) -> None:
-        if isinstance(batch := self._driver.poll(), SourceBatch):
-            self._driver.store(batch)
-            for key, value in zip(batch.keys or [], batch.values, strict=True):
-                if value is None:
-                    self.gone.append(repr(key))
-                else:
-                    self.sent[repr(key)] = value["n"]
-
-    def wait_for(self, what: Callable[[], bool]) -> None:
-        def seen() -> bool:
-            """what was waited for"""
-            self.poll()
-            return what()
-
-        eventually(seen)
-
-    def compare(self) -> Any:
-        """A comparison from its beginning to its end."""
-        [sweep] = self._driver.task._sweeps._sweeps  # type: ignore[attr-defined]
-        began = sweep.ledger.walk
-        self.wait_for(lambda: sweep.ledger.walk > began and not sweep.active)
-        return sweep
 
 
 @pytest.mark.parametrize(("kind", "expression"), KEYS, ids=[kind for kind, _ in KEYS])

@@ -201,7 +201,7 @@ def test_permission_denied_on_one_table_hides_no_mistake_of_the_others(
 
 def test_a_statement_that_is_cut_off_by_a_timeout_is_tried_again(drive: Drive) -> None:
     driver = drive(
-        query="SELECT 1 AS id, pg_sleep(20)::text AS slept", mode="bulk", connection_options="-c statement_timeout=100"
+        query="SELECT 1 AS id, pg_sleep(20)::text AS slept", mode="bulk", connection_options="-c statement_timeout=1000"
     )
     with pytest.raises(RetriableError) as raised:
         driver.drain()

@@ -77,7 +77,7 @@ def test_every_row_is_read_once_by_several_connections(sql: Sql, drive: Drive, m
     sql(TABLE + ROWS.format(503))
     driver = drive(**SEVERAL, **mode)
     first = some(driver, 3)
-    assert len(readers(sql)) == 3
+    eventually(lambda: len(readers(sql)) == 3)  # whoever is slow to connect still has a chunk to read
 
     found = ids([*first, *driver.drain()])
     assert sorted(found) == list(range(1, 504))
@@ -176,7 +176,7 @@ def test_keys_of_many_types(sql: Sql, drive: Drive, type_: str, value: str, comp
     sql(f"INSERT INTO t SELECT {value}, n % 3, n FROM generate_series(1, 303) n; ANALYZE t")
     driver = drive(**SEVERAL, mode="bulk", poll_interval_ms="1h")
     first = some(driver, 12)
-    assert len(readers(sql)) == 3
+    eventually(lambda: len(readers(sql)) == 3)
     driver.stop()
 
     again = drive(driver.offsets, **SEVERAL, mode="bulk", poll_interval_ms="1h")
@@ -224,15 +224,25 @@ def test_a_table_that_is_small_is_read_by_one_connection(sql: Sql, drive: Drive)
     assert stored(driver.offsets) == ({"incrementing": 25}, None)
 
 
-def test_a_column_that_comes_in_the_middle(sql: Sql, drive: Drive) -> None:
+def test_a_column_that_comes_in_the_middle(sql: Sql, drive: Drive, connect: Connect) -> None:
     sql(TABLE + ROWS.format(503))
     driver = drive(**SEVERAL, **MODES["both"])
     batches = some(driver, 3)
-    sql("ALTER TABLE t ADD COLUMN more text DEFAULT 'new'")
+    other = connect(autocommit=True)
+    change = threading.Thread(target=lambda: other.execute("ALTER TABLE t ADD COLUMN more text DEFAULT 'new'"))
+    change.start()
+    # It waits for readers that are in the middle of a page, which wait for us; others wait for it.
+    waiting = "SELECT 1 FROM pg_locks WHERE NOT granted AND relation = 't'::regclass AND mode = 'AccessExclusiveLock'"
+    eventually(lambda: not change.is_alive() or sql(waiting))
+    while change.is_alive():
+        batches += some(driver, 1)
+    change.join()
+    assert len(batches) < 50
     batches += driver.drain()
 
     assert set(ids(batches)) == set(range(1, 504))
-    assert batches[-2].values[0]["more"] == "new"
+    assert "more" not in batches[0].values[0]
+    assert [value for batch in batches for value in batch.values][-1]["more"] == "new"
 
 
 def test_other_tables_have_their_turns_beside_a_crew(sql: Sql, drive: Drive) -> None:
@@ -294,5 +304,5 @@ def test_a_lost_connection_of_a_crew(sql: Sql, drive: Drive) -> None:
             return False
         return set(ids(batches)) == set(range(1, 5_004))
 
-    eventually(drained, 20)
+    eventually(drained, 60)
     assert len(ids(batches)) == 5_003

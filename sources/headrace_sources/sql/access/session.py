@@ -83,18 +83,23 @@ class Session:
     def close_transaction(self) -> None:
         """Nothing stays open but the connection itself, which waits for the next use."""
         connection, self._connection = self._connection, None
-        self._budget.leave(self)
         with self._lock:
             self._running = None
-        if connection is not None:
-            try:
-                self.database.abandon(connection)
+        try:
+            if connection is not None:
+                self._end(connection)
+        finally:
+            self._budget.leave(self)  # not before: whoever is admitted now would be one too many
+
+    def _end(self, connection: Connection) -> None:
+        try:
+            self.database.abandon(connection)
+            connection.close()
+        except self._errors():
+            # Rolling back a reading transaction on a dead connection: there is nothing to undo.
+            if not connection.closed:
+                connection.invalidate()
                 connection.close()
-            except self._errors():
-                # Rolling back a reading transaction on a dead connection: there is nothing to undo.
-                if not connection.closed:
-                    connection.invalidate()
-                    connection.close()
 
     def release(self) -> None:
         """Close the connection, too. It is opened anew when it is needed."""

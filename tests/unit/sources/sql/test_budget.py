@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sqlalchemy import make_url
+from sqlalchemy import Connection, make_url
 
 from headrace_sources.sql.access.budget import ASLEEP, AWAY, Budget, budget_of
+from headrace_sources.sql.access.session import Session
+from headrace_sources.sql.configuration.config import SqlSourceConfig
+from headrace_sources.sql.dialects import Database
 
 
 class Clock:
@@ -92,3 +99,28 @@ def test_one_database_has_one_budget_whoever_reads_it() -> None:
 
     assert one is same
     assert one is not other
+
+
+def test_who_is_admitted_next_finds_the_last_transaction_closed(
+    sqlite: Callable[[str], list[Any]], properties: Callable[..., dict[str, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or the database would see one more than the limit, for as long as the one before takes to close its own."""
+    sqlite("CREATE TABLE t (id INTEGER PRIMARY KEY)")
+    config = SqlSourceConfig.parse(properties(table_whitelist="t", connection_max_queries="1"))
+    first, second = Session(config), Session(config)
+    meanwhile: list[bool] = []
+    abandon = type(first.database).abandon
+
+    def close(self: Database, connection: Connection) -> None:
+        meanwhile.append(second.admitted())
+        abandon(self, connection)
+
+    assert first.admitted()
+    first.connection()
+    monkeypatch.setattr(type(first.database), "abandon", close)
+    first.close_transaction()
+
+    assert meanwhile == [False]
+    assert second.admitted()
+    for session in (first, second):
+        session.release()
