@@ -22,6 +22,7 @@ from sqlalchemy import create_engine, text
 
 from headrace.embedded import EmbeddedStack
 from headrace.errors import ConflictError, EnvironmentFault
+from headrace.testing.waiting import eventually
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -110,7 +111,7 @@ def test_three_brokers_go_on_when_one_is_killed(private_stack: Callable[..., Any
     assert consume(kafka.bootstrap_servers, unique_name, 2) == [b"before", b"during"]
     admin = KafkaAdminClient(bootstrap_servers=kafka.bootstrap_servers)
     try:
-        assert len(admin.describe_cluster()["brokers"]) == 3
+        eventually(lambda: len(admin.describe_cluster()["brokers"]) == 3)  # the one that is asked may hear of it later
     finally:
         admin.close()
 
@@ -134,7 +135,7 @@ def test_one_engine_is_stopped_and_started_while_the_others_run(
 ) -> None:
     stack = private_stack("elasticsearch", "postgres")
     url = stack.elasticsearch.url
-    with Elasticsearch(url, max_retries=0, request_timeout=5) as client:
+    with Elasticsearch(url, max_retries=0, request_timeout=60) as client:
         client.index(index=unique_name, id="1", document={"kept": True})
 
         stack.elasticsearch.stop()
@@ -176,8 +177,14 @@ def test_an_elasticsearch_with_a_tiny_write_queue_answers_429(
                 return {error.status_code}
             return {item["index"]["status"] for item in answer["items"]}
 
+    seen: set[int] = set()
+
+    def both() -> bool:
+        seen.update(*pool.map(statuses, range(16)))
+        return len(seen) > 1
+
     with ThreadPoolExecutor(16) as pool:
-        seen = set[int]().union(*pool.map(statuses, range(64)))
+        eventually(both, 60)
 
     assert seen == {201, 429}
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -16,6 +15,9 @@ from headrace.embedded import EmbeddedStack
 from headrace.errors import ConfigError, DataError, EnvironmentFault, RetriableError
 from headrace.records import EncodedBatch, TopicPartition
 from headrace.testing.broker import PATIENCE, BrokerContract, GroupContract, Member, create, poll_until
+from headrace.testing.waiting import eventually
+
+PATIENT = {"bootstrap.timeout.ms": "60000"}
 
 
 @pytest.fixture(params=[KafkaPythonBroker, LibrdkafkaBroker], ids=["kafka-python", "confluent"])
@@ -27,7 +29,7 @@ def make_broker(request: pytest.FixtureRequest) -> Callable[[dict[str, str]], Br
 
 @pytest.fixture
 def broker(kafka: Any, make_broker: Callable[[dict[str, str]], Broker]) -> Broker:
-    return make_broker({"bootstrap.servers": kafka.bootstrap_servers})
+    return make_broker({"bootstrap.servers": kafka.bootstrap_servers, **PATIENT})
 
 
 def eventually_commits(reader: Member) -> None:
@@ -48,15 +50,7 @@ def no_threads_left() -> Iterator[None]:
     """Whatever the test starts has ended with it."""
     before = set(threading.enumerate())
     yield
-    left = [thread.name for thread in threading.enumerate() if thread not in before]
-    assert left == []
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+    eventually(lambda: set(threading.enumerate()) <= before)
 
 
 @pytest.mark.usefixtures("no_threads_left")
@@ -71,7 +65,7 @@ class TestCooperativeGroups(GroupContract):
     @pytest.fixture
     def broker(self, kafka: Any, make_broker: Callable[[dict[str, str]], Broker]) -> Broker:
         strategy = {"partition.assignment.strategy": "cooperative-sticky"}
-        return make_broker({"bootstrap.servers": kafka.bootstrap_servers, **strategy})
+        return make_broker({"bootstrap.servers": kafka.bootstrap_servers, **PATIENT, **strategy})
 
 
 @pytest.mark.usefixtures("no_threads_left")
@@ -139,13 +133,13 @@ class TestRefused:
         good = [number for number in range(len(batches)) if number != bad]
         first = [producer.send(batch) for batch in batches]
         all_done = producer.flush(PATIENCE)
-        wait_until(first[bad].done)
+        eventually(first[bad].done, PATIENCE)
         assert all_done == all(delivery.done() for delivery in first)
         assert isinstance(first[bad].error(), DataError)
         assert [first[number].error() for number in good] == [None] * len(good)
         again = [number for number in range(len(batches)) if not first[number].done() or first[number].error()]
         second = {number: producer.send(batches[number]) for number in again}
-        wait_until(lambda: all(delivery.done() for delivery in second.values()))
+        eventually(lambda: all(delivery.done() for delivery in second.values()), PATIENCE)
         error = second.pop(bad).error()
         assert [delivery.error() for delivery in second.values()] == [None] * len(second)
         last = producer.send(EncodedBatch(f"{topic}-other", [b"last"]))
@@ -230,7 +224,7 @@ class TestOutage:
             except RetriableError:
                 return False
 
-        wait_until(answered)
+        eventually(answered, PATIENCE)
         admin.close()
 
     def test_nothing_is_lost_and_the_order_kept(self, stack: EmbeddedStack, broker: Broker) -> None:
@@ -248,11 +242,11 @@ class TestOutage:
                 sent.extend(values)
 
         produce(50)
-        wait_until(deliveries[0].done)
+        eventually(deliveries[0].done, PATIENCE)
         produce(50)
         stack.kafka.kill()
         produce(50)
-        wait_until(lambda: producer.trouble() is not None)
+        eventually(lambda: producer.trouble() is not None, PATIENCE)
         poll_until(lambda: reader.consumer.trouble() is not None, reader)
         assert str(stack.kafka.port) in (producer.trouble() or "")
         assert not producer.flush(0.2)
@@ -269,11 +263,11 @@ class TestOutage:
         assert [delivery.error() for delivery in deliveries] == [None] * len(deliveries)
         assert reader.read(len(sent)) == sent
         assert producer.trouble() is None
-        assert reader.consumer.trouble() is None
+        poll_until(lambda: reader.consumer.trouble() is None, reader)  # each of its connections is made anew
         eventually_commits(reader)  # the group's coordinator may still be starting
         producer.close(PATIENCE)
         reader.consumer.close()
-        assert set(threading.enumerate()) <= before
+        eventually(lambda: set(threading.enumerate()) <= before)
 
     def test_clients_close_while_the_broker_is_away(self, stack: EmbeddedStack, broker: Broker) -> None:
         before = set(threading.enumerate())
@@ -293,4 +287,4 @@ class TestOutage:
         admin.close()
         reader.consumer.close()
         assert [event for event, _ in reader.events] == ["assigned", "revoked"]
-        assert set(threading.enumerate()) <= before
+        eventually(lambda: set(threading.enumerate()) <= before)

@@ -16,6 +16,7 @@ from headrace.embedded import Kafka
 from headrace.errors import HeadraceError, RetriableError
 from headrace.records import EncodedBatch
 from headrace.testing.broker import PATIENCE, Member
+from headrace.testing.waiting import eventually
 from tests.engines.certificates import Authority
 
 USER, PASSWORD = "ada", "correct horse battery"
@@ -43,7 +44,7 @@ def settings(secured: Kafka, authority: Authority) -> dict[str, str]:
     """What a client needs."""
     return {
         "bootstrap.servers": secured.bootstrap_servers,
-        "bootstrap.timeout.ms": "5000",
+        "bootstrap.timeout.ms": "60000",  # who is refused is told at once
         "security.protocol": "SASL_SSL",
         "ssl.cafile": str(authority.ca_file),
         "sasl.mechanism": "SCRAM-SHA-512",
@@ -56,7 +57,7 @@ def settings(secured: Kafka, authority: Authority) -> dict[str, str]:
 def _no_threads_left() -> Iterator[None]:
     before = set(threading.enumerate())
     yield
-    assert [thread.name for thread in threading.enumerate() if thread not in before] == []
+    eventually(lambda: set(threading.enumerate()) <= before)
 
 
 MAKERS: dict[str, Callable[[Broker], Any]] = {

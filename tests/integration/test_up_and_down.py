@@ -20,6 +20,7 @@ from typer.testing import CliRunner, Result
 from headrace.cli.main import app
 from headrace.embedded import EmbeddedStack
 from headrace.embedded.keeper import stop_in
+from headrace.embedded.ports import free_port
 from headrace.errors import ConflictError, EnvironmentFault
 
 pytestmark = pytest.mark.timeout(180)
@@ -91,9 +92,9 @@ def test_its_output_is_for_the_shell_and_says_what_it_is_for(headrace: Any) -> N
 
 
 def test_a_chosen_port_is_kept_and_a_taken_one_is_an_error(headrace: Any) -> None:
+    port = free_port()  # none that a client may be given in between
     with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port = listener.getsockname()[1]
+        listener.bind(("127.0.0.1", port))
         listener.listen()
 
         refused = headrace("up", "postgres", "--detach", "--postgres-port", str(port))

@@ -1,6 +1,7 @@
 """The command itself, as a user or CI runs it."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -40,7 +41,7 @@ def test_ctrl_c_stops_everything(tmp_path: Path) -> None:
     lines = []
     for line in demo.stdout:
         lines.append(line)
-        if "freshness 0." in line or "freshness 1." in line:
+        if re.search(r"freshness \d", line):
             break
     family = psutil.Process(demo.pid).children(recursive=True)
     assert len(family) >= 4
@@ -49,5 +50,5 @@ def test_ctrl_c_stops_everything(tmp_path: Path) -> None:
     rest, _ = demo.communicate()
 
     assert demo.returncode == 0, "".join(lines) + rest
-    _, alive = psutil.wait_procs(family, timeout=10)
+    _, alive = psutil.wait_procs(family, timeout=60)
     assert alive == []

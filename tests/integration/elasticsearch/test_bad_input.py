@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from typing import Any
 
-import httpx
 import pytest
 
 from headrace import EnvironmentFault
@@ -94,9 +93,8 @@ def test_a_value_that_is_no_json(flow: Any, text: bytes) -> None:
     assert letter["stage"] in ("VALUE_CONVERTER", "TASK_PUT")
     assert letter["exception.message"]
     assert '{"id' not in letter["exception.message"]  # it goes to logs
-    response = httpx.post(f"{flow.url}/{flow.name}/_refresh")
-    assert response.status_code == 200
-    found = httpx.get(f"{flow.url}/{flow.name}/_search").json()["hits"]["hits"]
+    flow.ask("POST", f"{flow.name}/_refresh")
+    found = flow.ask("GET", f"{flow.name}/_search")["hits"]["hits"]
     assert {hit["_id"]: hit["_source"] for hit in found} == {"1": GOOD[0], "2": GOOD[1]}
 
 
@@ -107,7 +105,7 @@ def test_a_dead_letters_trace_names_the_lines_and_what_led_there(flow: Any) -> N
 
 
 def mapped(flow: Any, **properties: Any) -> None:
-    httpx.put(f"{flow.url}/{flow.name}", json={"mappings": {"properties": properties}}).raise_for_status()
+    flow.ask("PUT", flow.name, {"mappings": {"properties": properties}})
 
 
 @pytest.mark.parametrize("date", ["+292278995-01-01", "2026-13-01", "soon", "99999999999999999999"])
@@ -123,7 +121,7 @@ def test_a_date_out_of_range(flow: Any, date: str) -> None:
 
 def test_more_fields_than_an_index_may_have(flow: Any) -> None:
     settings = {"settings": {"index.mapping.total_fields.limit": 10}}
-    httpx.put(f"{flow.url}/{flow.name}", json=settings).raise_for_status()
+    flow.ask("PUT", flow.name, settings)
     letter = bad_between_good(flow, {"id": 9, **{f"f{number}": number for number in range(20)}})
 
     assert letter["code"] == "elasticsearch.document_rejected"
@@ -163,7 +161,7 @@ def test_a_version_that_is_no_number(flow: Any) -> None:
 def test_a_pipeline_that_does_not_exist_stops_the_task_and_refuses_no_record(flow: Any) -> None:
     flow.send(GOOD)
     member = flow.start(ingest_pipeline="nothing")
-    eventually(lambda: member.error, 30)
+    eventually(lambda: member.error, 60)
 
     assert isinstance(member.error[0], EnvironmentFault)
     assert member.error[0].code == "elasticsearch.pipeline_missing"
@@ -177,7 +175,7 @@ def test_a_missing_privilege_stops_the_task_and_refuses_no_record(flow: Any) -> 
     )
     flow.send(GOOD)
     member = flow.start()
-    eventually(lambda: member.error, 30)
+    eventually(lambda: member.error, 60)
 
     assert isinstance(member.error[0], EnvironmentFault)
     assert member.error[0].code == "elasticsearch.forbidden"
@@ -230,7 +228,7 @@ def test_opensearch_is_refused_by_name(flow: Any) -> None:
 def test_an_unknown_index_option(flow: Any, setting: str, value: str) -> None:
     flow.send(GOOD)
     member = flow.start({f"index.settings.{setting}": value})
-    eventually(lambda: member.error, 30)
+    eventually(lambda: member.error, 60)
 
     assert setting in str(member.error[0])
     assert flow.committed() == 0

@@ -59,7 +59,7 @@ def test_merges(flow: Any, method: str) -> None:
 
 def test_a_bad_document_is_the_only_dead_letter(flow: Any) -> None:
     mapping = {"mappings": {"properties": {"amount": {"type": "integer"}}}}
-    httpx.put(f"{flow.url}/{flow.name}", json=mapping).raise_for_status()
+    flow.ask("PUT", flow.name, mapping)
     values = [{"id": number, "amount": "none" if number == 30 else number} for number in range(60)]
     flow.send(values)
     flow.start()
@@ -80,14 +80,14 @@ def test_an_overloaded_item_is_sent_again(flow: Any) -> None:
 
 
 def test_a_full_disk_then_a_free_one(flow: Any) -> None:
-    httpx.put(f"{flow.url}/{flow.name}").raise_for_status()
+    flow.ask("PUT", flow.name)
     block = "index.blocks.read_only_allow_delete"
-    httpx.put(f"{flow.url}/{flow.name}/_settings", json={block: True}).raise_for_status()
+    flow.ask("PUT", f"{flow.name}/_settings", {block: True})
     flow.send(rows(60))
     member = flow.start()
     eventually(lambda: any("disks are full" in reason for reason in member.reasons), 60)
     assert flow.committed() == 0
-    httpx.put(f"{flow.url}/{flow.name}/_settings", json={block: None}).raise_for_status()
+    flow.ask("PUT", f"{flow.name}/_settings", {block: None})
     flow.settle()
     flow.check()
 
@@ -114,6 +114,6 @@ def test_templates_and_a_data_stream_lifecycle(elasticsearch_9: Any, template: s
     }
     task.start(make_sink_context(keys))
     task.stop()
-    answer = httpx.get(f"{elasticsearch_9.url}/_index_template/{template}").raise_for_status().json()
+    answer = httpx.get(f"{elasticsearch_9.url}/_index_template/{template}", timeout=60).raise_for_status().json()
     (found,) = answer["index_templates"]
     assert found["index_template"]["template"]["lifecycle"]["data_retention"] == "90d"

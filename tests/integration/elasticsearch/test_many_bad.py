@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import httpx
-
 from headrace.pipeline.sink import AHEAD, MAX_RECORDS
 from headrace.testing.waiting import eventually
 
@@ -30,11 +28,11 @@ def test_exactly_the_bad_ones_of_many_are_dead_letters(flow: Any) -> None:
         "settings": {"number_of_replicas": 0, "refresh_interval": "-1"},
         "mappings": {"properties": {"amount": {"type": "integer"}}},
     }
-    httpx.put(f"{flow.url}/{flow.name}", json=mapping).raise_for_status()
+    flow.ask("PUT", flow.name, mapping)
     for first in range(0, COUNT, 5_000):
         numbers = range(first, first + 5_000)
         flow.send([document(number) for number in numbers], keys=list(numbers))
-    member = flow.start(batch_size="2000", read_timeout_ms="30s")
+    member = flow.start(batch_size="2000", read_timeout_ms="60s")
     most_open = 0
 
     def settled() -> bool:
@@ -51,6 +49,6 @@ def test_exactly_the_bad_ones_of_many_are_dead_letters(flow: Any) -> None:
     eventually(settled, 120)
     bad = [document(number) for number in range(0, COUNT, EVERY)]
     assert sorted(letter["value"] for letter in flow.dead()) == sorted(bad)
-    httpx.post(f"{flow.url}/{flow.name}/_refresh").raise_for_status()
-    assert httpx.get(f"{flow.url}/{flow.name}/_count").json()["count"] == COUNT - len(bad)
+    flow.ask("POST", f"{flow.name}/_refresh")
+    assert flow.ask("GET", f"{flow.name}/_count")["count"] == COUNT - len(bad)
     assert 0 < most_open <= (AHEAD + 1) * MAX_RECORDS

@@ -5,12 +5,14 @@ The numbers are those of the table in docs/coming-from-kafka-connect.md.
 
 from __future__ import annotations
 
+import threading
+from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
 
 from headrace.pipeline.sink import AHEAD, MAX_RECORDS
-from headrace.testing.faults import Hang, Late
+from headrace.testing.faults import Fault, Hang, Late
 from headrace.testing.waiting import eventually
 
 BULK = r"/_bulk"
@@ -20,11 +22,19 @@ def rows(count: int, first: int = 0) -> list[dict[str, Any]]:
     return [{"id": number % 20, "n": number} for number in range(first, first + count)]
 
 
+class FirstIsLate:
+    """The request with the beginnings of the partitions is late, whichever of two arrives first; others pass."""
+
+    def answer(self, request: Any, passage: Any) -> Any:
+        late = b'"version":0,' in request.body
+        return Late().answer(request, passage) if late else passage.forward(request)
+
+
 def test_104_an_open_bulk_holds_back_the_commit_of_later_ones(flow: Any) -> None:
-    flow.proxy.play(Late(), path=BULK)
+    flow.proxy.always(FirstIsLate(), path=BULK)
     flow.send(rows(MAX_RECORDS + 10))  # more than one put has: a later one begins while the first is open
-    flow.start(read_timeout_ms="30s", batch_size=str(MAX_RECORDS))
-    eventually(lambda: any(seen.status == 200 for seen in flow.proxy.seen(BULK)), 30)  # the later one is written
+    flow.start(batch_size=str(MAX_RECORDS))
+    eventually(lambda: any(seen.status == 200 for seen in flow.proxy.seen(BULK)), 60)  # the later one is written
     assert flow.committed() == 0
     flow.proxy.restore()
     flow.settle()
@@ -35,14 +45,34 @@ def test_104_an_open_bulk_holds_back_the_commit_of_later_ones(flow: Any) -> None
 def test_105_only_so_many_records_are_open_on_purpose(flow: Any) -> None:
     flow.proxy.always(Hang(), path=BULK)
     flow.send(rows(20_000))
-    member = flow.start(max_in_flight_requests="50", batch_size="2000", read_timeout_ms="60s")
+    member = flow.start(max_in_flight_requests="50", batch_size="2000")
     most = (AHEAD + 1) * MAX_RECORDS
-    eventually(lambda: member.metrics.snapshot()["sink_record_read_total"] == most, 30)
-    eventually(lambda: any("to answer" in reason for reason in member.reasons), 30)  # it waits, and reads no more
+    eventually(lambda: member.metrics.snapshot()["sink_record_read_total"] == most, 60)
+    eventually(lambda: any("to answer" in reason for reason in member.reasons), 60)  # it waits, and reads no more
     assert member.metrics.snapshot()["sink_record_read_total"] == most
     flow.proxy.restore()
     flow.settle()
     flow.check()
+
+
+@dataclass
+class UntilOver:
+    """Every request meets ``fault`` until ``over``; what was committed when it came, and how many have ended."""
+
+    flow: Any
+    fault: Fault
+    over: threading.Event = field(default_factory=threading.Event)
+    committed: list[int] = field(default_factory=list)
+    ended: list[None] = field(default_factory=list)
+
+    def answer(self, request: Any, passage: Any) -> Any:
+        if self.over.is_set():
+            return passage.forward(request)
+        self.committed.append(self.flow.committed())
+        try:
+            return self.fault.answer(request, passage)
+        finally:
+            self.ended.append(None)
 
 
 @pytest.mark.parametrize("late", [True, False])
@@ -51,15 +81,19 @@ def test_111_a_rebalance_with_an_unanswered_bulk(flow: Any, late: bool) -> None:
     first = flow.start(read_timeout_ms="500ms")
     flow.send(rows(30))
     flow.settle()
-    flow.proxy.play(Late() if late else Hang(), path=BULK)
+    unanswered = UntilOver(flow, Late() if late else Hang())
+    flow.proxy.always(unanswered, path=BULK)
     flow.send(rows(30, first=30))
-    eventually(lambda: flow.proxy.left == 0, 30)
-    assert flow.committed() == 30
-    flow.start()  # some of the partitions are the new member's now
+    eventually(lambda: unanswered.committed, 60)
+    flow.start(read_timeout_ms="500ms")
+    owners = flow.broker.groups[f"connect-{flow.name}"].owners
+    eventually(lambda: len({id(owner) for owner in list(owners.values())}) == 2, 60)  # the new member has some
+    assert set(unanswered.committed) == {30}
+    unanswered.over.set()
     flow.send(rows(30, first=60))
     flow.settle()
     assert not first.error
     flow.proxy.restore()
-    eventually(lambda: any(seen.fault is not None for seen in flow.proxy.seen(BULK)), 30)
+    eventually(lambda: len(unanswered.ended) == len(unanswered.committed), 60)
     assert flow.dead() == []
     flow.check()

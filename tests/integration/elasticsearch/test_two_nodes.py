@@ -33,7 +33,7 @@ class Pair:
         path = f"/_cluster/health?wait_for_nodes={nodes}&wait_for_status={status}&timeout=2s"
 
         def settled() -> bool:
-            return httpx.get(f"{self.head.url}{path}", timeout=30).status_code == 200
+            return httpx.get(f"{self.head.url}{path}", timeout=PATIENCE).status_code == 200
 
         eventually(settled, PATIENCE)
 
@@ -58,12 +58,12 @@ def test_one_node_of_two_down(pair: Pair, make_flow: Callable[..., Any]) -> None
     flow = make_flow(pair.head.url)
     name = "index.routing.allocation.require._name"
     there = {"settings": {name: "other", "number_of_replicas": 0}}
-    httpx.put(f"{flow.url}/{flow.name}", json=there, timeout=30).raise_for_status()
+    flow.ask("PUT", flow.name, there)
     both = {name: None, "index.number_of_replicas": 1}
-    httpx.put(f"{flow.url}/{flow.name}/_settings", json=both, timeout=30).raise_for_status()
+    flow.ask("PUT", f"{flow.name}/_settings", both)
     pair.wait_until(2)
     flow.send(rows(0))
-    member = flow.start(connection_url=f"{pair.head.url},{pair.other.url}", batch_size="20")
+    member = flow.start(connection_url=f"{pair.head.url},{pair.other.url}", batch_size="20", read_timeout_ms="10s")
     flow.settle()
 
     pair.other.kill()  # the primary; the copy on the head takes its place
@@ -76,9 +76,10 @@ def test_one_node_of_two_down(pair: Pair, make_flow: Callable[..., Any]) -> None
     flow.send(rows(600))
     flow.settle()
 
+    said = len(member.reasons)
     pair.head.kill()  # the primary again, and nobody to put the copy in its place
     flow.send(rows(900))
-    eventually(lambda: member.reasons, PATIENCE)
+    eventually(lambda: len(member.reasons) > said, PATIENCE)
     pair.head.start()
     flow.settle()
     pair.wait_until(2)

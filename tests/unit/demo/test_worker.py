@@ -10,6 +10,7 @@ import pytest
 
 from demo import worker as module
 from demo.worker import Worker, free_port
+from headrace.embedded import ports
 from headrace.errors import EnvironmentFault
 
 STUBBORN = """
@@ -48,7 +49,7 @@ def test_a_worker_that_will_not_stop_is_killed_with_its_children(
     worker.stop()
 
     assert environment == "here"
-    psutil.wait_procs([child], timeout=10)
+    psutil.wait_procs([child], timeout=60)
     assert not child.is_running() or child.status() == psutil.STATUS_ZOMBIE
 
 
@@ -78,10 +79,11 @@ def test_the_command_names_every_connector_file() -> None:
 
 
 def test_a_taken_port_is_not_chosen() -> None:
+    port = ports.free_port()  # none that a client may be given in between
     with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
+        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        taken.bind(("127.0.0.1", port))
         taken.listen()
-        port = taken.getsockname()[1]
 
         assert free_port(port) != port
     assert free_port(port) == port

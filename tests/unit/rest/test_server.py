@@ -9,6 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
+from headrace.embedded.ports import free_port
 from headrace.errors import ConfigError, EnvironmentFault
 from headrace.registry import Registry
 from headrace.rest import RestServer
@@ -83,7 +84,7 @@ def test_stop_does_not_wait_for_a_slow_call(worker: Any, registry: Registry) -> 
 
 def test_stop_ends_the_thread_frees_the_port_and_may_come_twice(worker: Any, registry: Registry) -> None:
     before = set(threading.enumerate())
-    server = RestServer(["http://127.0.0.1:0"])
+    server = RestServer([f"http://127.0.0.1:{free_port()}"])  # none that a client may be given in between
     server.stop()  # never started: nothing to do
     server.bind()
     server.start(worker, registry)

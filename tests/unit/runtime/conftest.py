@@ -23,6 +23,7 @@ from headrace.records import Rejection, SinkBatch, SourceBatch
 from headrace.registry import Kind, Plugin, Registry
 from headrace.runtime.worker import Worker
 from headrace.settings import WorkerSettings
+from headrace.testing.waiting import eventually
 from headrace.validation import Validator
 
 
@@ -63,9 +64,9 @@ class NumbersTask(SourceTask):
         self.next = stored["n"] if stored else 0
 
     def poll(self) -> SourceBatch | Wait:
-        if WORLD.hang is not None:
+        if (hang := WORLD.hang) is not None:
             WORLD.hanging.set()
-            WORLD.hang.wait()
+            hang.wait()  # the test may have taken it from the world already
         if WORLD.polling:
             raise WORLD.polling.pop()
         if self.next >= 100:
@@ -173,7 +174,8 @@ class Process:
 def start(
     world: World, plugins: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Callable[..., Process]]:
-    """Starts workers over one folder; those still running at the end are stopped."""
+    """Starts workers over one folder; those still running at the end are stopped, and so are all their tasks."""
+    before = set(threading.enumerate())
     running: list[StandaloneWorker] = []
     workers: list[Worker] = []
     original = Worker.__init__
@@ -190,7 +192,7 @@ def start(
             "listeners": "http://127.0.0.1:0",
             "value.converter.schemas.enable": "false",
             "offset.flush.interval.ms": "20",
-            "task.shutdown.graceful.timeout.ms": "500",
+            "task.shutdown.graceful.timeout.ms": "60000",  # a busy machine leaves no task behind
             "offset.storage.file.filename": str(tmp_path / "offsets.jsonl"),
         } | {name.replace("_", "."): value for name, value in settings.items()}
         parsed = WorkerSettings.parse(properties)
@@ -207,3 +209,9 @@ def start(
         world.hang.set()
     for standalone in running:
         standalone.stop()
+    # One that was left behind would move the next test's world.
+    eventually(lambda: not any(map(_is_task, set(threading.enumerate()) - before)))
+
+
+def _is_task(thread: threading.Thread) -> bool:
+    return thread.name.rpartition("-")[2].isdigit()

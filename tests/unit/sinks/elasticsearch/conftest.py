@@ -13,6 +13,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, NamedTuple
 
 import pytest
+import urllib3
 
 from headrace import SinkBatch, TopicPartition
 from headrace.schema import Schema
@@ -229,6 +230,11 @@ class Sink:
         }  # fmt: skip
         self.task = ElasticsearchSinkTask()
         self.task.start(make_sink_context(self.properties, stop_event=self.stop_event, explain=self.explanations))
+
+    def expect_answers_within(self, seconds: float) -> None:
+        """From now on; what a test does before may take its time."""
+        assert self.task._client is not None
+        self.task._client._timeout = urllib3.Timeout(connect=5.0, read=seconds)
 
     def put(self, *batches: SinkBatch) -> list[tuple[str, int, str]]:
         """Rejections as (partition, offset, code)."""

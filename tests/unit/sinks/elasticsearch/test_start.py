@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from headrace import ConfigError, EnvironmentFault, HeadraceError, RetriableError, SinkBatch
+from headrace.testing.waiting import eventually
 from headrace_sinks.elasticsearch import ElasticsearchSinkConnector
 
 Make = Callable[..., Any]
@@ -86,7 +87,7 @@ def test_stop_after_a_failed_start(server: Any, scripted: Any, make_sink: Make) 
         sink.task.start(sink.task._context)
 
     sink.task.stop()
-    assert not [thread for thread in threading.enumerate() if thread.name.startswith("test-0-bulk")]
+    eventually(lambda: not [thread for thread in threading.enumerate() if thread.name.startswith("test-0-bulk")])
 
 
 def test_other_nodes_take_over(make_sink: Make, server: Any, batch: Batch) -> None:

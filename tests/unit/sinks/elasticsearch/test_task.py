@@ -51,7 +51,7 @@ def test_an_older_record_never_replaces_a_newer_one(make_sink: Make, batch: Batc
 
 
 def test_requests_are_cut_by_count_and_run_side_by_side(make_sink: Make, batch: Batch, server: Any) -> None:
-    gate = threading.Barrier(3, timeout=10)
+    gate = threading.Barrier(3, timeout=60)
 
     def together(actions: list[Any]) -> Any:
         gate.wait()
@@ -192,25 +192,19 @@ def test_a_cluster_that_stays_overloaded_is_left_alone_after_max_retries_with_th
 
 
 def test_what_is_waited_for_is_said_and_taken_back(make_sink: Make, batch: Batch, server: Any, scripted: Any) -> None:
-    explained = threading.Event()
+    sink = make_sink()
+
+    def until_said(seconds: float | None = None) -> bool:
+        """The wait between two tries: as long as it takes to say what for."""
+        eventually(lambda: sink.explanations.said)
+        return False
+
+    sink.stop_event.wait = until_said
 
     def busy(actions: list[Any]) -> Any:
         return scripted.items([scripted.item(actions[0], 429, "es_rejected_execution_exception", "queue is full")])
 
-    def when_said(actions: list[Any]) -> Any:
-        explained.wait(10)
-        return server.accept(actions)
-
-    server.script = [busy, when_said]
-    sink = make_sink(retry_backoff_ms="600")
-    explain = sink.explanations.said.append
-
-    def say(reason: str | None) -> None:
-        explain(reason)
-        explained.set()
-
-    object.__setattr__(sink.task._context, "explain", say)
-
+    server.script = [busy]
     assert sink.put(batch({"a": 1})) == []
     assert sink.explanations.said[0] == "Elasticsearch is overloaded: queue is full"
     assert sink.explanations.said[-1] is None
@@ -267,12 +261,14 @@ def test_one_failed_request_of_several_loses_nothing(make_sink: Make, batch: Bat
 
 def test_an_answer_that_does_not_come_in_time(make_sink: Make, batch: Batch, server: Any, scripted: Any) -> None:
     answered = threading.Event()
-    sink = make_sink(read_timeout_ms="50")
+    sink = make_sink()
+    assert sink.put(batch({"a": 0})) == []
+    sink.expect_answers_within(0.05)
     server.script = [scripted.Answer(hang=answered)]
     with pytest.raises(
         RetriableError, match=r"did not answer in time \(5 s to connect, 0.05 s for the answer\)"
     ) as raised:
-        sink.put(batch({"a": 1}))
+        sink.put(batch({"a": 1}, first=1))
 
     answered.set()
     assert raised.value.code == "elasticsearch.timeout"
@@ -371,7 +367,10 @@ def test_stopping_does_not_wait_for_an_answer_that_does_not_come(
     answered.set()
 
 
-def test_stopping_ends_waits_between_tries(make_sink: Make, batch: Batch, server: Any, scripted: Any) -> None:
+def test_stopping_ends_waits_between_tries(
+    make_sink: Make, batch: Batch, server: Any, scripted: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("headrace_sinks.elasticsearch.sending.writer.STOP_PATIENCE", 60.0)  # not what ends it here
     sink = make_sink(retry_backoff_ms="5000")
 
     def stop_meanwhile(actions: list[Any]) -> Any:
@@ -523,7 +522,7 @@ def test_stop_leaves_no_thread(make_sink: Make, batch: Batch) -> None:
     sink.put(batch(*({"a": number} for number in range(10))))
     sink.task.stop()
 
-    assert {thread for thread in threading.enumerate() if "-bulk" in thread.name} <= before
+    eventually(lambda: {thread for thread in threading.enumerate() if "-bulk" in thread.name} <= before)
 
 
 def test_rejections_carry_data_errors(make_sink: Make, batch: Batch) -> None:
@@ -538,24 +537,28 @@ class TestMergesWhoseAnswerWasLost:
     def test_the_next_sending_waits_for_the_end_of_the_lost_one(
         self, make_sink: Make, batch: Batch, server: Any, scripted: Any
     ) -> None:
-        sink = make_sink(write_method="upsert", read_timeout_ms="300ms")
+        sink = make_sink(write_method="upsert")
+        assert sink.put(batch({"a": 0}, keys=["x"])) == []
+        before = len(server.bulks)
+        sink.expect_answers_within(0.3)
         server.script = [scripted.Answer(hang=threading.Event())]
-        put = sink.task.begin([batch({"a": 1}, {"b": 2}, keys=["x", "x"])])
+        put = sink.task.begin([batch({"a": 1}, {"b": 2}, keys=["x", "x"], first=1)])
         with pytest.raises(RetriableError):
             put.finish()
-        lost = server.opaque_ids[0]
+        sink.expect_answers_within(60)
+        lost = server.opaque_ids[-1]
         assert lost
         running = {"nodes": {"n": {"tasks": {"n:1": {"headers": {"X-Opaque-Id": lost}}}}}}
         server.on_path["/_tasks"] = scripted.Answer(body=running)
         finished = threading.Thread(target=put.finish)
         finished.start()
         eventually(lambda: server.requests.count("GET /_tasks") > 2)
-        assert len(server.bulks) == 1
+        assert len(server.bulks) == before + 1
         server.on_path["/_tasks"] = scripted.Answer(body={})
-        finished.join(20)
+        finished.join(60)
         assert server.found("orders") == {"x": {"a": 1, "b": 2}}
-        assert len(server.bulks) == 2
-        assert len(set(server.opaque_ids)) == 2
+        assert len(server.bulks) == before + 2
+        assert len(set(server.opaque_ids)) == before + 2
 
     def test_it_is_told_what_is_waited_for_and_patience_ends(
         self, make_sink: Make, batch: Batch, server: Any, scripted: Any, monkeypatch: pytest.MonkeyPatch
