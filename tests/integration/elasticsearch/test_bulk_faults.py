@@ -212,14 +212,14 @@ def test_a_delete_that_elasticsearch_has_forgotten_when_an_older_write_gets_thro
             return passage.forward(request)
 
     monkeypatch.setattr(put, "DELETES_AGAIN_AFTER", 0.0)
-    httpx.put(f"{flow.url}/{flow.name}", json={"settings": {"index.gc_deletes": "0ms"}}).raise_for_status()
+    flow.ask("PUT", flow.name, {"settings": {"index.gc_deletes": "0ms"}})
     busy = BusyForTheFirst()
     flow.proxy.always(busy, path=BULK)
     # A write, its deletion, and others that make Elasticsearch forget.
     flow.send([{"id": 1}, None, *({"id": 2, "n": number} for number in range(8))], [1, 1, *[2] * 8])
     flow.start(behavior_on_null_values="delete", batch_size="1", max_in_flight_requests="4")
     written = f"{flow.url}/{flow.name}/_doc/2"
-    eventually(lambda: httpx.get(written).json().get("_source") == {"id": 2, "n": 7}, 60)
+    eventually(lambda: httpx.get(written, timeout=60).json().get("_source") == {"id": 2, "n": 7}, 60)
     busy.free.set()
     flow.settle()
     flow.check()
