@@ -86,10 +86,10 @@ class View:
     def table(self) -> Group:
         """For a terminal."""
         grid = Grid(
-            "Connector", "State", box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold",
+            "Connector", "State", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold",
             title=f"PostgreSQL → Kafka → Elasticsearch · {self.elapsed():.0f} s", title_justify="left",
         )  # fmt: skip
-        for heading in ("Rows read", "In Kafka", "Indexed", "Records/s", "Freshness"):
+        for heading in ("Rows read", "In Kafka", "Indexed", "Per s", "Freshness"):
             grid.add_column(heading, justify="right", no_wrap=True)
         rows = self.rows()
         for row in rows:

@@ -60,7 +60,11 @@ def assign(tasks: Sequence[TaskId], members: Sequence[str]) -> dict[TaskId, str]
 
 
 def plan(desired: DesiredState, members: Sequence[str], me: str, running: Mapping[TaskId, Running]) -> list[Action]:
-    """What ``me`` must do now: stops first, so that what they free is there for the starts."""
+    """What ``me`` must do now: stops first, so that what they free is there for the starts.
+
+    A task begins only when no other of its connector is ending. It may have been given a table that the other one
+    still has records of on their way to Kafka; overtaken by newer ones, they would be the last word on their keys.
+    """
     wanted: dict[TaskId, tuple[Config, bool]] = {}
     for name, configs in desired.tasks.items():
         target = desired.target(name)
@@ -71,7 +75,7 @@ def plan(desired: DesiredState, members: Sequence[str], me: str, running: Mappin
     owners = assign(list(wanted), members)
     mine = {task: wish for task, wish in wanted.items() if owners.get(task) == me}
 
-    stops: list[Action] = []
+    stops: list[Stop] = []
     changes: list[Action] = []
     starts: list[Action] = []
     for task, present in running.items():
@@ -81,7 +85,9 @@ def plan(desired: DesiredState, members: Sequence[str], me: str, running: Mappin
             stops.append(Stop(task))
         elif mine[task][1] != present.paused:
             changes.append(Pause(task) if mine[task][1] else Resume(task))
+    ending = {task.connector for task, present in running.items() if present.stopping}
+    ending |= {stop.task.connector for stop in stops}
     for task, (config, paused) in mine.items():
-        if task not in running:
+        if task not in running and task.connector not in ending:
             starts.append(Start(task, config, paused))
     return [*stops, *changes, *starts]

@@ -51,11 +51,13 @@ def test_counters_that_begin_anew_give_no_negative_rate(view: View, progress: Ca
 
 def test_the_table_tells_counts_states_and_reasons(view: View, progress: Callable[..., Progress]) -> None:
     view.add(progress(0.0, 20_000, reason="the broker does not answer"))
-    console = Console(width=120, record=True, quiet=True)
+    console = Console(width=80, record=True, quiet=True)
     with console.capture() as captured:
         console.quiet = False
         console.print(view.table())
     text = captured.get()
+
+    assert "elasticsearch" in text  # nothing is cut off in a terminal of the usual width
 
     assert "20,000" in text
     assert "RUNNING" in text

@@ -39,8 +39,14 @@ def desired(target: TargetState = STARTED, **tasks: list[dict[str, str]]) -> Des
         pytest.param(
             desired(a=[ONE], b=[ONE]),
             {A1: Running(ONE)},
-            [Stop(A1), Start(A0, ONE, False), Start(B0, ONE, False)],
-            id="stops come first",
+            [Stop(A1), Start(B0, ONE, False)],
+            id="what was another task's waits until that has ended, other connectors do not",
+        ),
+        pytest.param(
+            desired(a=[TWO, TWO]),
+            {A0: Running(ONE, stopping=True)},
+            [],
+            id="a task that is new waits for one that is ending",
         ),
     ],
 )
