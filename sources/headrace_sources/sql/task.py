@@ -291,6 +291,7 @@ class SqlSourceTask(SourceTask):
             raise
         self._put_down(session)
         self._read_again(turn)
+        self._tell_alone(reader)
         if reader.open and session is self._first:
             self._current = turn
         elif reader.open:
@@ -335,6 +336,12 @@ class SqlSourceTask(SourceTask):
             self._reasons.set(f"reading {reader.source.relation}", reader.told)
         if reader.told is not None or not reader.open:
             self._context.remaining(sum(other.reader.remaining for other in self._turns if other.reader is not None))
+
+    def _tell_alone(self, reader: Reader) -> None:
+        subject, reason = ("alone", str(reader.source.relation)), reader.alone
+        if reason is not None and not self._reasons.has(subject):
+            self._context.log.warning("read by one connection", code="sql.one_reader", reason=reason)
+        self._reasons.set(subject, reason)
 
     def _open(self, table: TableName | None) -> Reader:
         target, findings = self._openings.look(table)

@@ -134,6 +134,10 @@ def test_a_transaction_that_was_open_before_it_and_commits_after_it(
     late.execute("INSERT INTO t (id, at) VALUES (-5, now())")
     driver = drive(**SEVERAL, **MODES[name])
     assert sorted(all_of(driver, 503)) == list(range(1, 504))
+    # The status says so where several connections were asked for and one reads; and no longer than it does.
+    told = [text or "" for text in driver.explanations.said]
+    assert any("is read by one connection instead of 3: process " in text for text in told) == (name == "incrementing")
+    assert "is read by one connection" not in (driver.explanations.current or "")
     late.commit()
 
     assert -5 in all_of(driver, 1)

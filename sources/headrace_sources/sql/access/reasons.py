@@ -13,6 +13,10 @@ class Reasons:
         self._known: dict[Hashable, str] = {}
         self._shown: str | None = None
 
+    def has(self, subject: Hashable) -> bool:
+        """Whether there is a reason about ``subject``."""
+        return subject in self._known
+
     def set(self, subject: Hashable, reason: str | None) -> None:
         """The reason about ``subject`` from now on; None = there is none any more."""
         if reason is None:

@@ -143,6 +143,8 @@ class Progress:
         self._patient = self.reach.memory
         self._final: Place = BEGINNING  # rows up to here are never read again once this read has taken them
         self._taken: tuple[list[Entry], Sequence[Row], Row | None] | None = None  # what confirm() is about
+        self.unplaced: str | None = None
+        """Whose transaction kept :meth:`outset` from finding a position for a long reading."""
         self.moved = False
         """The position has moved since it was last given away."""
         self._transactions: dict[str, OpenTransaction] = {}
@@ -206,6 +208,9 @@ class Progress:
                 # Rows that share the last timestamp are read again where an id orders them.
                 top = (places.codec.resume(found[0]), LARGEST_ID if places.incrementing < 0 else _SMALLEST_ID)
             low = self._watermark.after(top)
+            if low == BEGINNING and has_more_than(connection, self.relation, self.cursor, bounds, rows):
+                unplaced = (name for name, place in self._watermark.open.items() if place == BEGINNING)
+                self.unplaced = next((self._transactions[name].who for name in unplaced), None)
             return None if low == BEGINNING else (bounds, places.position(low))
         except (ValueError, ArithmeticError):
             return None  # whoever reads in the cursor's order meets the row, and says what is wrong with it

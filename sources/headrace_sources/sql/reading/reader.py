@@ -111,6 +111,11 @@ class TableReader:
         return None
 
     @property
+    def alone(self) -> None:
+        """No more connections than the one were asked for."""
+        return None
+
+    @property
     def soon(self) -> bool:
         """Whether the next read is not to wait for the next time that this table is due."""
         return self.progress.settling

@@ -144,6 +144,11 @@ class BulkReader:
         return self.snapshot.remaining if self.snapshot is not None else self._table.remaining
 
     @property
+    def alone(self) -> None:
+        """Nothing but the table's size decides how many connections read it."""
+        return None
+
+    @property
     def progress(self) -> Progress:
         """Of the cursor, which there is none of."""
         return self._table.progress
@@ -252,6 +257,17 @@ class FirstReader:
     def remaining(self) -> int:
         """About how many rows are still to be read."""
         return self.snapshot.remaining if self.snapshot is not None else self._table.remaining
+
+    @property
+    def alone(self) -> str | None:
+        """Why one connection reads what several were asked to, as long as it does."""
+        who = self._table.progress.unplaced
+        if who is None or not (self._table.open or self._table.more):
+            return None
+        return (
+            f"table {self.source.relation} is read by one connection instead of {self._crews.threads}: {who} has a "
+            "transaction open, and nobody knows where it writes. It takes longer, and nothing is lost"
+        )
 
     @property
     def progress(self) -> Progress:
