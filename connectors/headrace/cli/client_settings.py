@@ -7,12 +7,13 @@ from dataclasses import replace
 
 from headrace.broker.choice import Choice, Kind, choose
 from headrace.errors import ConfigError, Finding
-from headrace.rest.listeners import parse_listeners
 from headrace.settings import ConnectorSettings, SinkSettings, WorkerSettings
 
 
 def of_worker(settings: WorkerSettings) -> list[Finding]:
     """Of the worker's own file."""
+    from headrace.rest.listeners import parse_listeners  # late: most commands need no server
+
     found: list[Finding] = []
     try:
         parse_listeners(settings.listeners)

@@ -88,6 +88,7 @@ class SinkPipeline:
         self._dead_letters: DeadLetterQueue | None = None
         self._positions: dict[TopicPartition, int] = {}  # durable, not committed yet
         self._lags: dict[TopicPartition, int] = {}
+        self._putting = 0.0  # seconds spent in puts
         self._gathering: Gathering | None = None
         self._works: deque[_Work] = deque()  # in the order they were read
         self._most_records = MAX_RECORDS
@@ -232,7 +233,8 @@ class SinkPipeline:
                 rejections = work.pending.finish()
             else:
                 rejections = self._task.put(work.batches) if work.batches else ()
-            self._metrics.add("put_batch_time_ms_total", round((time.monotonic() - began) * 1000))
+            self._putting += time.monotonic() - began
+            self._metrics.set("put_batch_time_ms_total", round(self._putting * 1000))
             work.failures.extend(
                 Failure(Stage.TASK_PUT, self._executor, item.error, item.topic_partition, item.offset)
                 for item in rejections
@@ -297,6 +299,7 @@ class SinkPipeline:
             # Committed, or lost to another member that reads them again from where they were committed.
             self._positions.pop(topic_partition, None)
             self._lags.pop(topic_partition, None)
+        self._metrics.set("sink_record_lag", sum(self._lags.values()))
         for work in self._works:
             work.forget(partitions)
         if self._gathering is not None:

@@ -176,6 +176,17 @@ def test_records_arrive_and_positions_follow(sink: Callable[..., Sink]) -> None:
     values = made.harness.metrics.snapshot()
     assert values["sink_record_read_total"] == values["sink_record_send_total"] == 1000
     assert values["sink_record_lag"] == 0
+    assert values["last_record_timestamp_ms"] > 0
+
+
+def test_what_another_member_reads_is_no_lag_of_this_one(sink: Callable[..., Sink]) -> None:
+    made = sink()
+    made.harness.control.metrics.set("sink_record_lag", 7)
+    made.pipeline._lags = {TopicPartition("t", number): 7 for number in range(2)}
+    made.pipeline._revoked([TopicPartition("t", 0)])
+    assert made.harness.control.metrics.values["sink_record_lag"] == 7
+    made.pipeline._revoked([TopicPartition("t", 1)])
+    assert made.harness.control.metrics.values["sink_record_lag"] == 0
 
 
 @settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import partial
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -134,6 +136,20 @@ def test_rows_arrive_in_order_and_positions_follow(source: Callable[..., Source]
     values = made.harness.metrics.snapshot()
     assert values["source_record_poll_total"] == values["source_record_write_total"] == 100
     assert values["source_record_active_count"] == 0
+    assert values["last_record_timestamp_ms"] > 0
+
+
+def test_polls_that_take_no_millisecond_each_take_time_together(
+    source: Callable[..., Source], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ticks = itertools.count()
+    clock = SimpleNamespace(monotonic=lambda: next(ticks) * 0.0004)
+    monkeypatch.setattr("headrace.pipeline.source.time", clock)
+    made = source(Rows(100, batch=1))
+    thread = made.harness.run(made.pipeline)
+    eventually(lambda: made.harness.metrics.values["source_record_write_total"] == 100)
+    made.harness.end(thread)
+    assert made.harness.metrics.values["poll_batch_time_ms_total"] >= 40
 
 
 def last_words(rows: list[Any]) -> list[Any]:
