@@ -298,7 +298,16 @@ def _rules(settings: ConnectorSettings) -> Iterator[Finding]:
         except re.error as error:
             text = f"Invalid value {settings.topics_regex} for configuration topics.regex: {error}"
             yield Finding("config.invalid_value", text, "topics.regex", "write a regular expression")
+        else:
+            letters = settings.dead_letter_topic
+            if letters is not None and re.fullmatch(settings.topics_regex, letters):
+                text = f"topics.regex matches the dead letter queue topic '{letters}': its letters would be read again"
+                hint = "choose another topic, or an expression that does not match it"
+                yield Finding("config.conflict", text, "errors.deadletterqueue.topic.name", hint)
     if isinstance(settings, SourceSettings):
+        for name in settings.consumer_override:
+            text = f"'consumer.override.{name}' has no effect here: a source has no consumer"
+            yield Finding("config.ignored_key", text, f"consumer.override.{name}", "remove it", severity="warning")
         for name in ("partitions", "replication.factor"):
             value = settings.topic_creation.get(name, "1").strip()
             if not re.fullmatch(r"-1|0*[1-9]\d*", value):

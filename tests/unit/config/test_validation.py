@@ -235,6 +235,17 @@ class TestRules:
         del properties["topics"]
         assert found(validator, properties) == [("config.invalid_value", "topics.regex")]
 
+    @pytest.mark.parametrize(("topic", "matches"), [("shop.dead", True), ("shop.dead2", False), ("letters", False)])
+    def test_dead_letters_that_would_be_read_again(self, validator: Validator, topic: str, matches: bool) -> None:
+        properties = {**SINK, "topics.regex": r"shop\.[a-z]+", "errors.deadletterqueue.topic.name": topic}
+        del properties["topics"]
+        wrong = [("config.conflict", "errors.deadletterqueue.topic.name")]
+        assert found(validator, properties) == (wrong if matches else [])
+
+    def test_a_source_has_no_consumer_to_set(self, validator: Validator) -> None:
+        properties = {**SOURCE, "consumer.override.max.poll.records": "5"}
+        assert found(validator, properties) == [("config.ignored_key", "consumer.override.max.poll.records")]
+
     def test_control_characters_in_a_name(self, validator: Validator) -> None:
         assert only(validator, {**SOURCE, "name": "a\x07b"}).key == "name"
 
