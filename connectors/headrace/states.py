@@ -42,7 +42,7 @@ class Status:
 
     ``trace`` says why it is FAILED; ``reason`` (ours, beside Connect's fields) says in one sentence what a
     RUNNING one is waiting for, for example a broker that does not answer. ``since`` is epoch milliseconds of the
-    last change of state or reason.
+    last change of state, or of when it began to have a reason or to be retrying; other words of a reason do not count.
     """
 
     state: State

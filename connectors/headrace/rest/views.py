@@ -1,7 +1,7 @@
 """JSON shapes of Connect's answers.
 
 Statuses carry three fields beside Connect's: ``reason`` (one sentence: what a RUNNING one is waiting for; only when
-there is one), ``since`` (epoch milliseconds of the last change of state or reason; only when it is known) and
+there is one), ``since`` (epoch milliseconds of the last change of state or ``condition``; only when it is known) and
 ``condition``: ``RETRYING`` while a RUNNING one cannot get on and tries the same work again. ``state`` stays RUNNING
 then, as tools know Connect's states only. As in Connect ``trace`` is left out when empty; ``version`` when unknown.
 """

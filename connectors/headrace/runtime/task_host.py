@@ -51,6 +51,9 @@ class TaskHost:
         self._state = State.UNASSIGNED
         self._trace: str | None = None
         self._reasons: dict[str, str] = {}
+        self._condition: tuple[State, bool, bool] | None = None
+        self._since = 0
+        self._told: Status | None = None
         self._abandoned = threading.Event()
 
     @property
@@ -127,7 +130,7 @@ class TaskHost:
 
     def _change(self, state: State, trace: str | None = None) -> None:
         with self._lock:
-            self._state, self._trace = state, trace
+            self._state, self._trace, self._told = state, trace, None
             if state in (State.FAILED, State.UNASSIGNED):
                 self._reasons.clear()
             self._send()
@@ -145,7 +148,14 @@ class TaskHost:
     def _send(self) -> None:
         if self._abandoned.is_set():
             return
-        reason = "; ".join(self._reasons.values()) or None
+        # Framework and plugin often wait for the same thing.
+        reason = "; ".join(dict.fromkeys(self._reasons.values())) or None
         retrying = self._state is State.RUNNING and "framework" in self._reasons
-        status = Status(self._state, self._worker_id, self._trace, reason, now_ms(), retrying=retrying)
-        self._report(self.task, status)
+        # The words of a reason change from try to try; how long that has been so is what people ask.
+        condition = (self._state, retrying, reason is None)
+        if condition != self._condition:
+            self._condition, self._since = condition, now_ms()
+        status = Status(self._state, self._worker_id, self._trace, reason, self._since, retrying=retrying)
+        if status != self._told:
+            self._told = status
+            self._report(self.task, status)
