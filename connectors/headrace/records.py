@@ -225,6 +225,7 @@ class SinkBatch:
     ``topic_partition`` and ``offsets`` are where the records come from and identify them in a
     :class:`Rejection`; ``topic`` is where they go (a transform may have changed it). ``values`` are
     :class:`JsonValues` only for tasks that say ``takes_json_texts``, and only when no transform has touched them.
+    ``end_offset`` is the partition's end when they were read, None when nobody told.
     """
 
     topic_partition: TopicPartition
@@ -236,6 +237,7 @@ class SinkBatch:
     headers: list[Headers]
     key_schema: Schema | None = None
     value_schema: Schema | None = None
+    end_offset: int | None = None
 
     def __len__(self) -> int:
         return len(self.values)
@@ -253,6 +255,7 @@ class SinkBatch:
             [self.headers[row] for row in rows],
             self.key_schema,
             self.value_schema,
+            self.end_offset,
         )
 
 

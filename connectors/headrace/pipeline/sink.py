@@ -190,6 +190,8 @@ class SinkPipeline:
         failures: list[Failure] = []
         for batch in consumed:
             decoded, refused = self._stages.decode(batch, json_texts=self._task.takes_json_texts)
+            for part in decoded:
+                part.end_offset = batch.end_offset
             batches.extend(decoded)
             failures.extend(refused)
         return _Work({batch.topic_partition: batch for batch in consumed}, batches, failures)

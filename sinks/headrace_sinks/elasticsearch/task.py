@@ -24,6 +24,7 @@ class ElasticsearchSinkTask(SinkTask):
     _writer: Writer | None = None
     _documents = 0
     _conflicts = 0
+    _told_beyond = False
 
     def start(self, context: SinkContext) -> None:
         self.stop()  # what a start that failed half-way took
@@ -80,6 +81,7 @@ class ElasticsearchSinkTask(SinkTask):
 
     def _judge(self, outcome: Outcome) -> Sequence[Rejection]:
         self._count(outcome.documents, outcome.already_there)
+        self._look_beyond(outcome)
         config = self._config
         rejections = [
             *self._rejections(outcome.unfit, drop=config.drop_invalid_message, what="records that make no document"),
@@ -101,6 +103,24 @@ class ElasticsearchSinkTask(SinkTask):
             )
         self._documents += documents - conflicts
         self._conflicts += conflicts
+
+    def _look_beyond(self, outcome: Outcome) -> None:
+        """Kafka's offsets are the versions: an index that is ahead of its topic takes new records for old ones."""
+        if outcome.beyond is None:
+            if self._told_beyond and outcome.documents > outcome.already_there:
+                self._told_beyond = False
+                self._context.explain(None)
+            return
+        topic_partition, offset, version = outcome.beyond
+        reason = f"the index has newer versions than topic {topic_partition.topic} has records: they are not written"
+        hint = "was the topic made anew, or the index written by somebody else? `headrace reindex` cures it"
+        if not self._told_beyond:
+            self._told_beyond = True
+            first = f"{topic_partition} at offset {offset}"
+            self._context.log.warning(
+                "records are taken for old ones", first=first, version=version, reason=reason, next=hint
+            )
+        self._context.explain(f"{reason} → {hint}")
 
     def _rejections(self, refused: list[Refused], *, drop: bool, what: str) -> Sequence[Rejection]:
         """To the framework, unless the user wants them dropped and no dead letter queue can have them."""

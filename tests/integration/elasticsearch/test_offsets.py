@@ -9,6 +9,7 @@ import threading
 from dataclasses import dataclass, field
 from typing import Any
 
+import httpx
 import pytest
 
 from headrace.pipeline.sink import AHEAD, MAX_RECORDS
@@ -97,3 +98,11 @@ def test_111_a_rebalance_with_an_unanswered_bulk(flow: Any, late: bool) -> None:
     eventually(lambda: len(unanswered.ended) == len(unanswered.committed), 60)
     assert flow.dead() == []
     flow.check()
+
+
+def test_a_topic_that_was_made_anew_is_told(flow: Any) -> None:
+    place = f"{flow.url}/{flow.name}/_doc/1?version=1000&version_type=external"
+    httpx.put(place, json={"id": 1, "n": "of the topic before"}, timeout=30).raise_for_status()
+    flow.send([{"id": 1, "n": 0}])
+    member = flow.start()
+    eventually(lambda: any("`headrace reindex` cures it" in reason for reason in member.reasons), 30)

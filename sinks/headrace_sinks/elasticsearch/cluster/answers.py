@@ -36,6 +36,8 @@ class Judgement:
 
     conflicts: int = 0
     """Writes that the index already had, or had something newer for."""
+    newer: list[tuple[int, int]] = field(default_factory=list)
+    """Of these, by place, the version that the index has, where Elasticsearch tells."""
     again: list[int] = field(default_factory=list)
     reason: RetriableError | None = None
     """Why; of the first of them."""
@@ -144,6 +146,7 @@ _QUOTES: list[tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]]] = [
 ]
 
 
+_NEWER = re.compile(r".*current version \[(\d+)\] is higher or equal", re.DOTALL)
 _NO_PIPELINE = re.compile(r"pipeline with id .* does not exist")
 
 
@@ -151,6 +154,8 @@ def _judge_item(judgement: Judgement, place: int, status: int, error: dict[str, 
     kind, reason = str(error.get("type") or ""), without_contents(str(error.get("reason") or ""))
     if status == 409 and versioned:
         judgement.conflicts += 1
+        if found := _NEWER.match(str(error.get("reason") or "")):
+            judgement.newer.append((place, int(found[1])))
     elif status in (409, 429) or status >= 500 or kind in (_BLOCK, _MISSING_INDEX, _CLOSED_INDEX, _NO_SHARDS_LEFT):
         judgement.again.append(place)
         judgement.missing_index = judgement.missing_index or kind == _MISSING_INDEX

@@ -28,6 +28,8 @@ class Outcome:
     documents: int
     """Written, or already there."""
     already_there: int
+    beyond: tuple[TopicPartition, int, int] | None
+    """The first record (and offset) for which the index has a version that its partition has not reached."""
     unfit: list[Refused]
     """Records that make no document."""
     malformed: list[Refused]
@@ -56,6 +58,7 @@ class Put(Pending):
     def __init__(self, means: Means, batches: Sequence[SinkBatch]) -> None:
         self._means = means
         self._batches = [batch for batch in batches if batch.offsets]
+        self._ends = {batch.topic_partition: batch.end_offset for batch in self._batches}
         self._delivery = means.writer.begin()
         self._unfit: list[Refused] = []
         self._started = self._failed = self.done = False
@@ -115,7 +118,9 @@ class Put(Pending):
         refused = self._delivery.refused.items()
         malformed = [(*self._place(row), error) for row, error in sorted(refused, key=lambda item: item[0])]
         written = self._rows - len(malformed)
-        outcome = Outcome(written, self._already_there, self._still_ours(self._unfit), self._still_ours(malformed))
+        outcome = Outcome(
+            written, self._already_there, self._beyond(), self._still_ours(self._unfit), self._still_ours(malformed)
+        )
         return self._means.judge(outcome)
 
     def forget(self, partitions: Collection[TopicPartition]) -> None:
@@ -188,6 +193,16 @@ class Put(Pending):
         run = bisect_right(self._starts, row) - 1
         topic_partition, offsets = self._places[run]
         return topic_partition, offsets[row - self._starts[run]]
+
+    def _beyond(self) -> tuple[TopicPartition, int, int] | None:
+        if self._means.config.external_version_header:
+            return None  # versions are no offsets
+        for row, version in sorted(self._delivery.newer):
+            topic_partition, offset = self._place(row)
+            end = self._ends.get(topic_partition)
+            if end is not None and version >= end:
+                return topic_partition, offset, version
+        return None
 
     def _still_ours(self, refused: list[Refused]) -> list[Refused]:
         return [item for item in refused if item[0] not in self._gone]

@@ -82,6 +82,8 @@ class Delivery:
     refused: dict[int, DataError] = field(default_factory=dict)
     """By row."""
     conflicts: list[int] = field(default_factory=list)
+    newer: list[tuple[int, int]] = field(default_factory=list)
+    """Of conflicts: row and the version that the index has."""
     failure: BaseException | None = None
     waiting: str | None = None
     missing_index: bool = False
@@ -255,6 +257,7 @@ class Writer:
             lane.appendleft(request._replace(lost=sending) if isinstance(failure, RetriableError) else request)
             raise
         delivery.conflicts.append(judgement.conflicts)
+        delivery.newer.extend((request.rows[place], version) for place, version in judgement.newer)
         delivery.settled += count - len(judgement.again)
         for place, error in judgement.refused:
             self._refuse(delivery, request, place, error)

@@ -596,3 +596,20 @@ class TestMergesWhoseAnswerWasLost:
         assert list(put.finish()) == []
         assert "GET /_tasks" not in server.requests
         assert server.opaque_ids == ["", ""]
+
+
+@pytest.mark.parametrize(("end", "told"), [(6, True), (7, False), (None, False)])
+def test_an_index_that_is_ahead_of_its_topic_is_told(
+    make_sink: Make, batch: Batch, server: Any, scripted: Any, end: int | None, told: bool
+) -> None:
+    reason = "[k0]: version conflict, current version [6] is higher or equal to the one provided [0]"
+    kind = "version_conflict_engine_exception"
+    server.script = [lambda actions: scripted.items([scripted.item(actions[0], 409, kind, reason)])]
+    sink = make_sink()
+    records = batch({"a": 1})
+    records.end_offset = end
+
+    assert sink.put(records) == []
+    assert any("not written" in (said or "") for said in sink.explanations.said) == told
+    assert sink.put(batch({"a": 2}, first=9)) == []
+    assert sink.explanations.current is None
