@@ -157,8 +157,8 @@ class ElasticsearchSinkConfig(TargetKeys, IndexKeys):
         "that comes twice is written once; the Kafka offset is the document's external version. A key of one field is "
         "that field's value as text; a key of several fields is their values in the key's order joined by `+` (a `+` "
         "or `\\` inside a value gets a `\\` before it). Beware: when a topic is deleted and created again its offsets "
-        "begin at 0 and Elasticsearch keeps the documents it has, as they look newer (the status says so): delete the index "
-        "too, or use `external.version.header`. The same holds for keys that move to another partition. "
+        "begin at 0 and Elasticsearch keeps the documents it has, as they look newer (the status says so): delete the "
+        "index too, or use `external.version.header`. The same holds for keys that move to another partition. "
         "true: `topic+partition+offset` is the id, every record is a document of its own.",
         group=CONVERSION,
         importance="high",
