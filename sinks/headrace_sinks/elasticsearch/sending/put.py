@@ -12,7 +12,7 @@ from headrace_sinks.elasticsearch.configuration.keys import ElasticsearchSinkCon
 from headrace_sinks.elasticsearch.indices.readiness import Indices
 from headrace_sinks.elasticsearch.indices.targets import Refused, Targets
 from headrace_sinks.elasticsearch.sending.lines import LineEncoder, Lines, cut
-from headrace_sinks.elasticsearch.sending.writer import Request, Writer, without
+from headrace_sinks.elasticsearch.sending.writer import Request, Writer
 
 _GETTING_ON = 0.2
 """Seconds to the next try while a put gets on."""
@@ -126,14 +126,13 @@ class Put(Pending):
     def forget(self, partitions: Collection[TopicPartition]) -> None:
         self._gone.update(partitions)
         self._batches = [batch for batch in self._batches if batch.topic_partition not in self._gone]
-        dropped = frozenset(
+        # Only this: the lanes belong to the threads that send, which may be giving one back right now.
+        self._delivery.dropped = frozenset(
             row
             for start, (topic_partition, offsets) in zip(self._starts, self._places, strict=True)
             if topic_partition in self._gone
             for row in range(start, start + len(offsets))
         )
-        self._delivery.dropped = dropped
-        self._delivery.left = without(self._delivery.left, dropped)
 
     def _wait(self) -> None:
         for reason in self._means.writer.finish(self._delivery):

@@ -15,7 +15,7 @@ import queue
 import threading
 import time
 from collections import deque
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -323,18 +323,6 @@ class Writer:
         if self._stop_event.wait(seconds):
             raise judgement.reason
         delivery.waiting = None
-
-
-def without(lanes: Collection[Lane], dropped: frozenset[int]) -> list[Lane]:
-    """Lanes without these rows."""
-    kept = []
-    for lane in lanes:
-        requests = (
-            request.only([place for place, row in enumerate(request.rows) if row not in dropped]) for request in lane
-        )
-        if rest := deque(request for request in requests if request.lines):
-            kept.append(rest)
-    return kept
 
 
 def _to_send_again(judgement: Judgement, ids: Sequence[bytes]) -> Sequence[int]:

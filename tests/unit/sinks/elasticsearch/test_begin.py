@@ -73,6 +73,38 @@ def test_nothing_is_sent_of_partitions_that_went(make_sink: Make, batch: Batch, 
     assert server.found("orders") == {"other": {"b": 1}}
 
 
+def test_nothing_is_lost_that_fails_while_partitions_go(
+    make_sink: Make, batch: Batch, server: Any, scripted: Any
+) -> None:
+    answered = threading.Event()
+
+    def refuse(actions: list[Any]) -> Any:
+        eventually(lambda: len(server.bulks) == 2)
+        return scripted.Answer(503)
+
+    class Meanwhile(list[Any]):
+        """What is left; whoever goes through it finds that a request more has failed in between."""
+
+        def __iter__(self) -> Any:
+            found = list(super().__iter__())
+            answered.set()
+            eventually(lambda: len(self) == 3)
+            return iter(found)
+
+    sink = make_sink(batch_size="1", max_in_flight_requests="2")
+    server.script = [refuse, scripted.Answer(hang=answered)]
+    put = sink.task.begin([batch({"a": number}, partition=number, keys=[number]) for number in range(3)])
+    eventually(lambda: len(put._delivery.left) == 2)
+    put._delivery.left = Meanwhile(put._delivery.left)
+    put.forget([TopicPartition("orders", 2)])
+    answered.set()
+    with pytest.raises(RetriableError):
+        put.finish()
+
+    assert put.finish() == []
+    assert server.found("orders") == {"0": {"a": 0}, "1": {"a": 1}}
+
+
 def test_rejections_of_partitions_that_went_are_not_told(
     make_sink: Make, batch: Batch, server: Any, scripted: Any
 ) -> None:
