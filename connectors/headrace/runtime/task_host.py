@@ -84,14 +84,16 @@ class TaskHost:
         threading.Thread(target=self._run, args=(control, then), name=str(self.task), daemon=True).start()
 
     def pause(self) -> None:
-        self._paused.set()
-        if self._state is State.RUNNING:
-            self._change(State.PAUSED)
+        with self._lock:  # the task may be starting or failing at this very moment
+            self._paused.set()
+            if self._state is State.RUNNING:
+                self._set(State.PAUSED)
 
     def resume(self) -> None:
-        self._paused.clear()
-        if self._state is State.PAUSED:
-            self._change(State.RUNNING)
+        with self._lock:
+            self._paused.clear()
+            if self._state is State.PAUSED:
+                self._set(State.RUNNING)
 
     def stop(self) -> None:
         """Ask it to end; ``ended`` tells when it has."""
@@ -117,7 +119,8 @@ class TaskHost:
             then()
 
     def _started(self) -> None:
-        self._change(State.PAUSED if self._paused.is_set() else State.RUNNING)
+        with self._lock:
+            self._set(State.PAUSED if self._paused.is_set() else State.RUNNING)
 
     def _fail(self, trace: str) -> None:
         if self._stop_event.is_set():
@@ -130,10 +133,13 @@ class TaskHost:
 
     def _change(self, state: State, trace: str | None = None) -> None:
         with self._lock:
-            self._state, self._trace, self._told = state, trace, None
-            if state in (State.FAILED, State.UNASSIGNED):
-                self._reasons.clear()
-            self._send()
+            self._set(state, trace)
+
+    def _set(self, state: State, trace: str | None = None) -> None:
+        self._state, self._trace, self._told = state, trace, None
+        if state in (State.FAILED, State.UNASSIGNED):
+            self._reasons.clear()
+        self._send()
 
     def _explain(self, who: str, reason: str | None) -> None:
         with self._lock:

@@ -1,4 +1,4 @@
-"""What a task says of itself while it waits."""
+"""What a task says of itself while it starts and waits."""
 
 import threading
 from collections.abc import Callable
@@ -11,6 +11,7 @@ from headrace.pipeline.control import TaskControl
 from headrace.runtime import task_host
 from headrace.runtime.task_host import TaskHost
 from headrace.states import State, Status, TaskId
+from headrace.testing.waiting import eventually
 
 TROUBLE = RetriableError("it is away", code="test.away")
 
@@ -72,3 +73,47 @@ def test_what_has_not_changed_is_not_reported(statuses: Any) -> None:
             control.retrying(TROUBLE, tries)
 
     assert len([status for status in statuses(loop) if status.retrying]) == 1
+
+
+class Starts:
+    """A pipeline that starts, and runs until it is told to stop."""
+
+    def __init__(self, control: TaskControl) -> None:
+        self._control = control
+
+    def run(self) -> None:
+        self._control.started()
+        self._control.stop_event.wait()
+
+
+@pytest.mark.parametrize(("paused", "wish"), [(False, State.PAUSED), (True, State.RUNNING)])
+def test_a_wish_that_comes_while_the_task_starts_is_in_its_state(paused: bool, wish: State) -> None:
+    said: list[State] = []
+    host = TaskHost(
+        TaskId("a", 0),
+        {},
+        "w",
+        lambda task, config, control, explain: Starts(control),
+        lambda task, status: said.append(status.state),
+    )
+    wished = threading.Thread(target=host.resume if paused else host.pause)
+
+    class Asked(threading.Event):
+        """After the task has asked whether it is paused, and before it says so, somebody wishes otherwise."""
+
+        def is_set(self) -> bool:
+            answer = super().is_set()
+            if threading.current_thread().name == "a-0" and wished.ident is None:
+                wished.start()
+                wished.join(0.2)  # or it waits until the task has said so
+            return answer
+
+    host._paused = Asked()
+    ended = threading.Event()
+    host.start(paused=paused, flush_interval=1.0, flush_timeout=1.0, then=ended.set)
+    eventually(lambda: wished.ident is not None)
+    wished.join(60)
+    host.stop()
+    assert ended.wait(60)
+
+    assert said[-2:] == [wish, State.UNASSIGNED]
