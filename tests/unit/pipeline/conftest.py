@@ -59,6 +59,7 @@ class Harness:
     broker: InMemoryBroker = field(default_factory=InMemoryBroker)
     stop_event: threading.Event = field(default_factory=threading.Event)
     paused: threading.Event = field(default_factory=threading.Event)
+    abandoned: threading.Event = field(default_factory=threading.Event)
     metrics: TaskMetrics = field(default_factory=TaskMetrics)
     started: threading.Event = field(default_factory=threading.Event)
     reasons: list[str | None] = field(default_factory=list)
@@ -77,6 +78,7 @@ class Harness:
             self.reasons.append,
             self.flush_interval,
             5.0,
+            self.abandoned,
         )
 
     def stages(self, steps: Sequence[Step] = (), **settings: str) -> Stages:

@@ -139,6 +139,30 @@ def test_rows_arrive_in_order_and_positions_follow(source: Callable[..., Source]
     assert values["last_record_timestamp_ms"] > 0
 
 
+def test_one_that_was_left_behind_stores_no_position(source: Callable[..., Source]) -> None:
+    """Its successor has stored later ones by then."""
+    hangs, goes_on = threading.Event(), threading.Event()
+
+    class Hanging(Rows):
+        def poll(self) -> SourceBatch | Wait:
+            if self.polls == 1:
+                hangs.set()
+                goes_on.wait()
+            return super().poll()
+
+    made = source(Hanging(100))
+    made.harness.broker.hold_deliveries()
+    thread = made.harness.run(made.pipeline)
+    assert hangs.wait(20)
+    made.harness.broker.release()
+    eventually(lambda: len(made.rows()) == 3)
+    made.harness.abandoned.set()
+    made.harness.stop_event.set()
+    goes_on.set()
+    made.harness.end(thread)
+    assert made.positions.stored == {}
+
+
 def test_polls_that_take_no_millisecond_each_take_time_together(
     source: Callable[..., Source], monkeypatch: pytest.MonkeyPatch
 ) -> None:
