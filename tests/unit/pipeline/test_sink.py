@@ -279,6 +279,21 @@ def test_an_outage_is_told_and_the_member_stays(sink: Callable[..., Sink]) -> No
     made.harness.end(thread)
 
 
+def test_nothing_is_delivered_during_an_outage_and_all_of_it_after(sink: Callable[..., Sink]) -> None:
+    made = sink()
+    made.store.faults = ["before"] * 1_000_000
+    made.send(range(10))
+    thread = made.harness.run(made.pipeline)
+    eventually(lambda: str(AWAY) in made.harness.reasons)
+    made.send(range(10, 20))
+    tried = made.harness.metrics.values["total_retries"]
+    eventually(lambda: made.harness.metrics.values["total_retries"] >= tried + 3)
+    assert made.harness.metrics.values["sink_record_read_total"] == 10
+    made.store.faults.clear()
+    eventually(lambda: made.committed() == 20)
+    made.harness.end(thread)
+
+
 @pytest.mark.parametrize("sink", [Beginning], indirect=True)
 def test_a_few_puts_are_under_way_at_once_and_end_in_order(
     sink: Callable[..., Sink], monkeypatch: pytest.MonkeyPatch
