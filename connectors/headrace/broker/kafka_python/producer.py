@@ -46,7 +46,8 @@ class KafkaPythonDelivery:
         while place < count and (future := futures[place]).is_done and future.exception is None:
             place += 1
         self._acknowledged = place
-        if place < count and futures[place].is_done:
+        # Failed, not only done: it may have been acknowledged since it was looked at.
+        if place < count and _failed(futures[place]):
             self._judge()
             return self._error is not None
         return place == count
