@@ -236,6 +236,8 @@ def _finding(model: type[ConfigModel], error: ErrorDetails) -> Finding:
     reason, hint = error["msg"], ""
     if kind.startswith("int"):
         reason = "Not a number of type INT"
+        if name.endswith(".ms"):
+            hint = "a number of milliseconds, or one with its unit: 500ms, 30s, 5m, 1h, 1d"
     elif kind.startswith("float"):
         reason = "Not a number of type DOUBLE"
     elif kind.startswith("bool"):

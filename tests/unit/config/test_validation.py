@@ -242,6 +242,9 @@ class TestRules:
         wrong = [("config.conflict", "errors.deadletterqueue.topic.name")]
         assert found(validator, properties) == (wrong if matches else [])
 
+    def test_a_duration_tells_its_units(self, validator: Validator) -> None:
+        assert "30s" in only(validator, {**SOURCE, "errors.retry.delay.max.ms": "1h30"}).hint
+
     def test_a_source_has_no_consumer_to_set(self, validator: Validator) -> None:
         properties = {**SOURCE, "consumer.override.max.poll.records": "5"}
         assert found(validator, properties) == [("config.ignored_key", "consumer.override.max.poll.records")]
