@@ -24,21 +24,21 @@ from headrace.embedded import EmbeddedStack
 from headrace.errors import ConflictError, EnvironmentFault
 from headrace.testing.waiting import eventually
 
-pytestmark = pytest.mark.timeout(180)
+pytestmark = pytest.mark.timeout(300)
 
 
 def produce(bootstrap_servers: str, topic: str, *values: bytes) -> None:
     producer = KafkaProducer(bootstrap_servers=bootstrap_servers, acks="all")
     try:
         for value in values:
-            producer.send(topic, value).get(30)
+            producer.send(topic, value).get(120)
     finally:
         producer.close()
 
 
 def consume(bootstrap_servers: str, topic: str, count: int) -> list[bytes]:
     consumer = KafkaConsumer(
-        topic, bootstrap_servers=bootstrap_servers, auto_offset_reset="earliest", consumer_timeout_ms=30_000
+        topic, bootstrap_servers=bootstrap_servers, auto_offset_reset="earliest", consumer_timeout_ms=120_000
     )
     try:
         return [next(consumer).value for _ in range(count)]

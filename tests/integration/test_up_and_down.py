@@ -23,7 +23,7 @@ from headrace.embedded.keeper import stop_in
 from headrace.embedded.ports import free_port
 from headrace.errors import ConflictError, EnvironmentFault
 
-pytestmark = pytest.mark.timeout(180)
+pytestmark = pytest.mark.timeout(300)
 PROGRAM = [sys.executable, "-c", "from headrace.cli import main; main()"]
 
 

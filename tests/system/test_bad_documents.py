@@ -22,6 +22,7 @@ def conflict(
     httpx.put(
         f"{elasticsearch.url}/{name}_items",
         json={"mappings": {"properties": {"amount": {"type": "integer"}}}},
+        timeout=60,
     ).raise_for_status()
     with box.connect(database) as connection:
         connection.execute("CREATE TABLE items (id int PRIMARY KEY, amount text)")
@@ -68,7 +69,7 @@ def test_the_dead_letter_has_the_original_bytes_and_connects_headers(conflict: A
     consumer = KafkaConsumer(
         bootstrap_servers=kafka.bootstrap_servers,
         auto_offset_reset="earliest",
-        consumer_timeout_ms=60_000,
+        consumer_timeout_ms=120_000,
         metadata_max_age_ms=500,  # the topic may be made after the first look
     )
     consumer.subscribe([dead])

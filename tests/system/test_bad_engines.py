@@ -18,6 +18,7 @@ from kafka.admin import UserScramCredentialUpsertion
 
 from headrace.broker.kafka_python import KafkaPythonBroker
 from headrace.embedded import EmbeddedStack, Kafka
+from headrace.errors import RetriableError
 from headrace.testing.exactness import (
     Comparison,
     compare_index,
@@ -68,12 +69,23 @@ class SecuredKafka:
             admin.close()
 
     def set_password(self, password: str) -> None:
+        """Returns when the broker lets nobody in by another one: it answers before it goes by it."""
         admin = KafkaAdminClient(bootstrap_servers=self.kafka.brokers[0].internal_address)
         try:
             answer = admin.alter_user_scram_credentials([UserScramCredentialUpsertion(USER, "SCRAM-SHA-512", password)])
             assert answer == {USER: None}
         finally:
             admin.close()
+        broker = KafkaPythonBroker({**self.settings, "sasl.password": password})
+
+        def lets_in() -> bool:
+            try:
+                broker.admin({}).close()
+            except RetriableError:
+                return False
+            return True
+
+        eventually(lets_in, 60)
 
     def show(self, authority: Authority) -> None:
         """Start again with a certificate of this authority."""
@@ -215,7 +227,7 @@ def test_a_broker_that_cannot_be_reached_at_start(secured: SecuredKafka, chain: 
     made.worker.start()
     for connector in (made.source, made.sink):
         made.says(connector, secured.proxy.address)
-    health = httpx.get(f"{made.worker.url}/health")
+    health = httpx.get(f"{made.worker.url}/health", timeout=60)
     assert health.status_code == 503
     assert secured.proxy.address in health.text
     secured.proxy.restore()
@@ -251,7 +263,7 @@ def test_a_password_that_kafka_does_not_know_yet(secured: SecuredKafka, chain: C
     made.worker.start()
     for connector in (made.source, made.sink):
         made.says(connector, "refuses to log in", "credentials")
-    assert "refuses to log in" in httpx.get(f"{made.worker.url}/health").text
+    assert "refuses to log in" in httpx.get(f"{made.worker.url}/health", timeout=60).text
     secured.set_password(OTHER)
     made.arrives({**secured.settings, "sasl.password": OTHER})
     assert made.worker.stop() == 0
@@ -289,16 +301,15 @@ def test_a_certificate_that_is_not_trusted(secured: SecuredKafka, chain: Callabl
 def test_an_elasticsearch_whose_index_is_red(kafka: Any, elasticsearch: Any, chain: Callable[..., Chain]) -> None:
     made = chain(kafka.bootstrap_servers)
     nowhere = {"settings": {"index.number_of_replicas": 0, "index.routing.allocation.require._name": "nobody"}}
-    created = httpx.put(f"{made.search}/{made.topic}?wait_for_active_shards=0&timeout=5s", json=nowhere)
+    created = httpx.put(f"{made.search}/{made.topic}?wait_for_active_shards=0", json=nowhere, timeout=60)
     assert created.status_code == 200, created.text
-    health = httpx.get(f"{made.search}/_cluster/health/{made.topic}", params={"wait_for_status": "red"}).json()
+    health = httpx.get(f"{made.search}/_cluster/health/{made.topic}", timeout=60).json()
     assert health["status"] == "red"
     made.insert()
     made.worker.start()
     made.says(made.sink, made.topic, "shard")
-    httpx.put(
-        f"{made.search}/{made.topic}/_settings", json={"index.routing.allocation.require._name": None}
-    ).raise_for_status()
+    anywhere = {"index.routing.allocation.require._name": None}
+    httpx.put(f"{made.search}/{made.topic}/_settings", json=anywhere, timeout=60).raise_for_status()
     made.arrives({"bootstrap.servers": kafka.bootstrap_servers})
     assert made.worker.stop() == 0
 

@@ -113,6 +113,7 @@ def test_deletes_and_kill_9(
             eventually(lambda: worker.answers() and _runs(worker), box.patience)
         life.done.wait(chance.uniform(0.3, 2))
         worker.kill()
+    eventually(lambda: life.counts["deleted"] > 150 and life.counts["came back"] > 100, box.patience)
     life.done.set()
     life.join()
     session.close()

@@ -86,6 +86,7 @@ def test_late_commits_and_kill_9(
             eventually(lambda: worker.answers() and _both_run(worker), box.patience)
         writers[0].done.wait(chance.uniform(0.5, 2))
         worker.kill()
+    eventually(lambda: sum(writer.committed for writer in writers) > 100, box.patience)
     for writer in writers:
         writer.done.set()
     for writer in writers:

@@ -106,6 +106,6 @@ def test_workers_killed_at_random_moments_while_partitions_move(
     (comparison,) = settle(look, box.patience)
     assert comparison.exact, str(comparison)
     assert writer.written > 1000
-    assert httpx.get(f"{elasticsearch.url}/{name}/_count").json()["count"] == comparison.expected
+    assert httpx.get(f"{elasticsearch.url}/{name}/_count", timeout=60).json()["count"] == comparison.expected
     for worker in workers:
         assert worker.stop() == 0

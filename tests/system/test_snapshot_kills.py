@@ -5,20 +5,24 @@ from __future__ import annotations
 import json
 import random
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
+from sqlalchemy import make_url
 
 from headrace.broker.kafka_python import KafkaPythonBroker
 from headrace.testing.exactness import Comparison, compare_topic, settle, table_rows, topic_entries
+from headrace.testing.faults import TcpProxy
 from headrace.testing.waiting import eventually
 
 SEED = 20261127
 ROWS = 30_000
 KILLS = 3
+BYTES = 40_000
+"""A second, on each connection: all rows take more than half a minute."""
 TABLE = """
     CREATE TABLE rows (
         id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, note text, updated_at timestamptz NOT NULL DEFAULT now()
@@ -57,10 +61,31 @@ class Writer(threading.Thread):
             self._connection.commit()
 
 
+class Line:
+    """To the database, so slow that no snapshot is over before a blow falls, however late that is."""
+
+    def __init__(self, postgres: str) -> None:
+        address = make_url(postgres)
+        self.proxy = TcpProxy(f"{address.host}:{address.port}")
+        self.proxy.throttle(BYTES)
+
+    def url(self, database: str) -> str:
+        """Of a database behind it."""
+        behind = make_url(database).set(host="127.0.0.1", port=self.proxy.port)
+        return behind.render_as_string(hide_password=False)
+
+
+@pytest.fixture
+def slow(database: str) -> Iterator[Line]:
+    line = Line(database)
+    with line.proxy:
+        yield line
+
+
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("mode", MODES)
 def test_a_parallel_snapshot_and_kill_9(
-    kafka: Any, database: str, make_worker: Callable[..., Any], box: Any, unique_name: str, mode: str
+    kafka: Any, database: str, make_worker: Callable[..., Any], box: Any, unique_name: str, mode: str, slow: Line
 ) -> None:
     with box.connect(database) as connection:
         connection.execute(TABLE)
@@ -68,7 +93,7 @@ def test_a_parallel_snapshot_and_kill_9(
     worker = make_worker(kafka.bootstrap_servers, offset_flush_interval_ms="50")
     source = {
         "connector.class": "SqlSource",
-        "connection.url": database,
+        "connection.url": slow.url(database),
         "poll.interval.ms": "50",
         "topic.prefix": f"{unique_name}.",
         "table.whitelist": "rows",
@@ -99,6 +124,7 @@ def test_a_parallel_snapshot_and_kill_9(
     # It was in the middle each time.
     assert set(_stored(positions)) == {PART}
 
+    slow.proxy.restore()
     worker.start()
     with box.connect(database) as connection:
         rows = table_rows(connection, "SELECT * FROM rows", key="id")

@@ -451,9 +451,17 @@ def moved(admin: Admin, group: str, offsets: dict[TopicPartition, int]) -> bool:
 
 
 def create(broker: Broker, topic: str, partitions: int = 3) -> None:
-    """Make an empty topic."""
+    """Make an empty topic; a broker that is slow to answer is asked again."""
     admin = broker.admin({})
-    admin.create_topics([NewTopic(topic, partitions, 1)])
+
+    def created() -> bool:
+        try:
+            admin.create_topics([NewTopic(topic, partitions, 1)])
+        except RetriableError:
+            return False
+        return True
+
+    poll_until(created)
     admin.close()
 
 

@@ -133,6 +133,8 @@ class Trickle:
         self._thread = threading.Thread(target=self._run, name="trickle")
         self.error: Exception | None = None
         self.last: dict[str, Any] = {}
+        self.count = 0
+        """Records so far."""
 
     def __enter__(self) -> Trickle:
         self._thread.start()
@@ -152,6 +154,7 @@ class Trickle:
                 value = None if numbers.random() < 0.2 else {"n": numbers.randrange(1_000_000)}
                 self._index.produce((key, value))
                 self.last[key] = value
+                self.count += 1
         except Exception as error:  # shown at the end of the with, on the test's thread
             self.error = error
 

@@ -102,8 +102,8 @@ def test_there_and_back_under_load_without_a_moment_away(
             assert index.states() == {f"{index.name}-000001": "old", f"{index.name}-000002": "live"}
             assert index.mapping() == {"n": {"type": "keyword"}}
 
-            before = len(written.last)
-            eventually(lambda: len(written.last) > before + 20, index.box.patience)
+            before = written.count
+            eventually(lambda: written.count > before + 20, index.box.patience)
             done = index.reindex("--rollback")
             assert done.returncode == 0, done.stderr
             assert index.states() == {f"{index.name}-000001": "live", f"{index.name}-000002": "old"}
@@ -178,8 +178,8 @@ def test_killed_before_the_switch_it_can_be_undone(
         killed(index, proxy, path, nth, done=done)
         undone = index.reindex("--abort")
         assert undone.returncode == 0, undone.stderr
-        before = len(written.last)
-        eventually(lambda: len(written.last) > before + 5, index.box.patience)
+        before = written.count
+        eventually(lambda: written.count > before + 5, index.box.patience)
     settled(index)
     assert index.mapping() == {"n": {"type": "long"}}
     assert set(index.states().values()) == {"live"}

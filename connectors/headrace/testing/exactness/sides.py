@@ -13,6 +13,7 @@ from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
 from headrace.broker.ports import Broker, RebalanceListener
+from headrace.errors import RetriableError
 from headrace.records import TopicPartition
 
 Row = Mapping[str, Any]
@@ -23,6 +24,7 @@ Key = str | Sequence[str] | Callable[[Row], str]
 
 _PAGE = 5_000
 _PATIENCE = 120.0
+_LOOK = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,8 +67,20 @@ def table_rows(connection: Any, query: str, *, key: Key) -> dict[str, dict[str, 
 def topic_entries(broker: Broker, topic: str, *, key: Key | None = None) -> list[Entry]:
     """All records of a topic up to its present end, in order within each partition; none when there is no topic.
 
-    ``key``: made of the value's fields instead of the record's key. JSON, in Connect's envelope or without.
+    ``key``: made of the value's fields instead of the record's key. JSON, in Connect's envelope or without. A broker
+    that does not answer in time, or is just making the topic, is asked again.
     """
+    deadline = time.monotonic() + _PATIENCE
+    while True:
+        try:
+            return _read_topic(broker, topic, key)
+        except RetriableError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(_LOOK)
+
+
+def _read_topic(broker: Broker, topic: str, key: Key | None) -> list[Entry]:
     ends = _ends(broker, topic)
     make_key = _key_of(key) if key is not None else None
     entries = []
