@@ -55,7 +55,7 @@ def test_a_mariadb_database_goes_although_a_transaction_is_open(
 
 
 def test_three_brokers_keep_three_copies(kafka_cluster: Any, unique_name: str) -> None:
-    broker = KafkaPythonBroker({"bootstrap.servers": kafka_cluster.bootstrap_servers})
+    broker = KafkaPythonBroker({"bootstrap.servers": kafka_cluster.bootstrap_servers, "bootstrap.timeout.ms": "60000"})
     admin = broker.admin({})
     admin.create_topics([NewTopic(unique_name, 3)])
     described = admin._admin.describe_topics([unique_name])

@@ -53,7 +53,7 @@ def test_five_tables_arrive_complete_and_value_identical(
     others = ",".join(name for name in nycflights.ROWS if name != "flights")
     worker.write("others", {**source, "mode": "bulk", "poll.interval.ms": "1h", "table.whitelist": others})
     worker.start()
-    broker = choose("auto").open({"bootstrap.servers": kafka.bootstrap_servers})
+    broker = choose("auto").open({"bootstrap.servers": kafka.bootstrap_servers, "bootstrap.timeout.ms": "60000"})
     admin = broker.admin({})
 
     def written() -> dict[str, int]:

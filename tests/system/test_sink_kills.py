@@ -13,6 +13,7 @@ import pytest
 from kafka import KafkaProducer
 
 from headrace.broker.kafka_python import KafkaPythonBroker
+from headrace.testing.broker import create
 from headrace.testing.exactness import compare_index, index_entries, latest, settle, topic_entries
 
 KEYS = 400
@@ -60,14 +61,8 @@ def test_workers_killed_at_random_moments_while_partitions_move(
     kafka: Any, elasticsearch: Any, make_worker: Callable[..., Any], unique_name: str, method: str, seed: int, box: Any
 ) -> None:
     name = unique_name
-    broker = KafkaPythonBroker({"bootstrap.servers": kafka.bootstrap_servers})
-    admin = broker.admin({})
-    try:
-        from headrace.broker.ports import NewTopic
-
-        admin.create_topics([NewTopic(name, 4)])
-    finally:
-        admin.close()
+    broker = KafkaPythonBroker({"bootstrap.servers": kafka.bootstrap_servers, "bootstrap.timeout.ms": "60000"})
+    create(broker, name, 4)
     workers = [make_worker(kafka.bootstrap_servers) for _ in range(2)]
     for worker in workers:
         worker.write(

@@ -20,13 +20,16 @@ from headrace.errors import RetriableError
 from headrace.records import EncodedBatch, TopicPartition
 from headrace.testing.waiting import eventually
 
+PATIENT = {"bootstrap.timeout.ms": "60000"}
+"""Commands do not try again when a broker that is there takes more than five seconds for its first answer."""
+
 
 class Search:
     """A topic, the sink that indexes it, and what a test does to both."""
 
     def __init__(self, worker: Any, box: Any, kafka: Any, url: str, name: str, **keys: str) -> None:
         self.worker, self.box, self.url, self.name = worker, box, url, name
-        self.broker = KafkaPythonBroker({"bootstrap.servers": kafka.bootstrap_servers})
+        self.broker = KafkaPythonBroker({"bootstrap.servers": kafka.bootstrap_servers, **PATIENT})
         admin = self.broker.admin({})
         admin.create_topics([NewTopic(name, 2)])
         admin.close()
@@ -171,7 +174,9 @@ def search(
     made: list[Search] = []
 
     def make(**keys: str) -> Search:
-        made.append(Search(make_worker(kafka.bootstrap_servers), box, kafka, elasticsearch.url, unique_name, **keys))
+        worker = make_worker(kafka.bootstrap_servers)
+        worker.settings.update(PATIENT)
+        made.append(Search(worker, box, kafka, elasticsearch.url, unique_name, **keys))
         return made[-1]
 
     yield make
