@@ -59,7 +59,7 @@ def test_records_go_through_kafka(kafka: Any, unique_name: str) -> None:
 
 
 def test_documents_are_found_in_elasticsearch(elasticsearch: Any, unique_name: str) -> None:
-    with Elasticsearch(elasticsearch.url) as client:
+    with Elasticsearch(elasticsearch.url, request_timeout=60) as client:
         client.index(index=unique_name, id="1", document={"name": "Ada"}, refresh="wait_for")
 
         found = client.search(index=unique_name, query={"match": {"name": "ada"}})
@@ -82,7 +82,7 @@ def test_what_was_acknowledged_survives_a_kill(private_stack: Callable[..., Any]
     stack = private_stack()
     ports = {name: engine.port for name, engine in stack.engines.items()}
     produce(stack.kafka.bootstrap_servers, unique_name, b"kept")
-    with Elasticsearch(stack.elasticsearch.url) as client:
+    with Elasticsearch(stack.elasticsearch.url, request_timeout=60) as client:
         client.index(index=unique_name, id="1", document={"kept": True})
     select(stack.postgres.url, "CREATE TABLE kept AS SELECT 42 AS answer")
 
@@ -95,7 +95,7 @@ def test_what_was_acknowledged_survives_a_kill(private_stack: Callable[..., Any]
 
     assert ports == {name: engine.port for name, engine in stack.engines.items()}
     assert consume(stack.kafka.bootstrap_servers, unique_name, 1) == [b"kept"]
-    with Elasticsearch(stack.elasticsearch.url) as client:
+    with Elasticsearch(stack.elasticsearch.url, request_timeout=60) as client:
         assert client.get(index=unique_name, id="1")["_source"] == {"kept": True}
     assert select(stack.postgres.url, "SELECT answer FROM kept") == [(42,)]
 
@@ -119,13 +119,13 @@ def test_three_brokers_go_on_when_one_is_killed(private_stack: Callable[..., Any
 def test_a_stopped_stack_finds_its_data_again(tmp_path: Path, unique_name: str) -> None:
     with EmbeddedStack(tmp_path) as stack:
         produce(stack.kafka.bootstrap_servers, unique_name, b"kept")
-        with Elasticsearch(stack.elasticsearch.url) as client:
+        with Elasticsearch(stack.elasticsearch.url, request_timeout=60) as client:
             client.index(index=unique_name, id="1", document={"kept": True})
         select(stack.postgres.url, "CREATE TABLE kept AS SELECT 42 AS answer")
     assert not below(tmp_path)
     with EmbeddedStack(tmp_path) as stack:
         assert consume(stack.kafka.bootstrap_servers, unique_name, 1) == [b"kept"]
-        with Elasticsearch(stack.elasticsearch.url) as client:
+        with Elasticsearch(stack.elasticsearch.url, request_timeout=60) as client:
             assert client.get(index=unique_name, id="1")["_source"] == {"kept": True}
         assert select(stack.postgres.url, "SELECT answer FROM kept") == [(42,)]
 
