@@ -21,7 +21,7 @@ from headrace.records import EncodedBatch, TopicPartition
 from headrace.testing.waiting import eventually
 
 PATIENT = {"bootstrap.timeout.ms": "60000"}
-"""Commands do not try again when a broker that is there takes more than five seconds for its first answer."""
+"""Of the test's own clients, which do not try again when a broker that is there is slow with its first answer."""
 
 
 class Search:
@@ -174,9 +174,7 @@ def search(
     made: list[Search] = []
 
     def make(**keys: str) -> Search:
-        worker = make_worker(kafka.bootstrap_servers)
-        worker.settings.update(PATIENT)
-        made.append(Search(worker, box, kafka, elasticsearch.url, unique_name, **keys))
+        made.append(Search(make_worker(kafka.bootstrap_servers), box, kafka, elasticsearch.url, unique_name, **keys))
         return made[-1]
 
     yield make
