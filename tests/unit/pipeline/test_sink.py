@@ -123,7 +123,7 @@ def sink(
     checks: dict[int, Callable[[Mapping[TopicPartition, int]], None]] = {}  # by broker: hypothesis makes many
 
     def commit(self: InMemoryConsumer, offsets: Mapping[TopicPartition, int]) -> None:
-        checks[id(self._broker)](offsets)
+        checks[id(self._cluster)](offsets)
         real(self, offsets)
 
     monkeypatch.setattr(InMemoryConsumer, "commit", commit)

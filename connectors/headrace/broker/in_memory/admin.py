@@ -1,0 +1,53 @@
+"""Topics and groups in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from headrace.broker.in_memory.cluster import InMemoryCluster
+from headrace.broker.ports import NewTopic, group_in_use
+from headrace.records import TopicPartition
+
+
+class InMemoryAdmin:
+    """See :class:`headrace.broker.ports.Admin`."""
+
+    def __init__(self, cluster: InMemoryCluster) -> None:
+        self._cluster = cluster
+
+    def cluster_id(self) -> str:
+        self._cluster.require_up()
+        return "in-memory"
+
+    def topics(self) -> frozenset[str]:
+        self._cluster.require_up()
+        return frozenset(topic for topic in self._cluster.topics() if not topic.startswith("__"))
+
+    def create_topics(self, topics: Iterable[NewTopic]) -> None:
+        self._cluster.require_up()
+        for topic in topics:
+            self._cluster.create(topic.name, max(1, topic.partitions), topic.config)
+
+    def end_offsets(self, topics: Sequence[str]) -> dict[TopicPartition, int]:
+        self._cluster.require_up()
+        with self._cluster.changed:
+            return {
+                item: len(self._cluster.logs[item]) for topic in topics for item in self._cluster.partitions_of(topic)
+            }
+
+    def begin_offsets(self, topics: Sequence[str]) -> dict[TopicPartition, int]:
+        return dict.fromkeys(self.end_offsets(topics), 0)
+
+    def committed(self, group: str) -> dict[TopicPartition, int]:
+        self._cluster.require_up()
+        return self._cluster.committed(group)
+
+    def commit(self, group: str, offsets: Mapping[TopicPartition, int]) -> None:
+        self._cluster.require_up()
+        with self._cluster.changed:
+            if self._cluster.groups[group].members:
+                raise group_in_use(group)
+            self._cluster.groups[group].committed.update(offsets)
+
+    def close(self) -> None:
+        pass

@@ -1,0 +1,227 @@
+"""The cluster in memory: partitions, groups, what is on its way, and faults on demand."""
+
+from __future__ import annotations
+
+import threading
+import time
+import zlib
+from collections import defaultdict, deque
+from collections.abc import Iterable, Mapping
+from itertools import count
+from typing import NamedTuple, Protocol
+
+from headrace.errors import HeadraceError, RetriableError
+from headrace.records import EncodedBatch, Headers, TopicPartition
+
+_DOWN = "the in-memory broker does not answer"
+
+
+class StoredRecord(NamedTuple):
+    """A record as the broker has it. ``timestamp`` in epoch milliseconds."""
+
+    partition: int
+    offset: int
+    key: bytes | None
+    value: bytes | None
+    headers: Headers
+    timestamp: int
+
+
+class InMemoryDelivery:
+    """Done when the broker wrote or refused the batch."""
+
+    def __init__(self) -> None:
+        self._done = False
+        self._error: Exception | None = None
+
+    def done(self) -> bool:
+        return self._done
+
+    def error(self) -> Exception | None:
+        return self._error
+
+    def settle(self, error: Exception | None) -> None:
+        """The batch's fate."""
+        self._error = error
+        self._done = True
+
+
+class _Pending(NamedTuple):
+    producer: object
+    batch: EncodedBatch
+    delivery: InMemoryDelivery
+
+
+class Member(Protocol):
+    """A consumer as its group sees it."""
+
+    def wants(self, topic: str) -> bool:
+        """Whether the topic is subscribed to."""
+        ...
+
+    def position(self, topic_partition: TopicPartition) -> int:
+        """Where it reads next; 0 for what it does not own."""
+        ...
+
+
+class Group:
+    """A consumer group: who is in it, who owns what, what is committed."""
+
+    def __init__(self) -> None:
+        self.members: list[Member] = []
+        self.owners: dict[TopicPartition, Member] = {}
+        self.committed: dict[TopicPartition, int] = {}
+
+    def target(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, Member]:
+        """Who should own what: the partitions of each topic go round the members that want the topic."""
+        target = {}
+        for place, topic_partition in enumerate(sorted(partitions)):
+            wanting = [member for member in self.members if member.wants(topic_partition.topic)]
+            if wanting:
+                target[topic_partition] = wanting[place % len(wanting)]
+        return target
+
+
+class InMemoryCluster:
+    """What the clients of one cluster share: topics, groups, what is on its way, and the faults. Thread-safe."""
+
+    def __init__(self) -> None:
+        self.changed = threading.Condition(threading.RLock())
+        self.groups: dict[str, Group] = defaultdict(Group)
+        self.logs: dict[TopicPartition, list[StoredRecord]] = {}
+        self.commit_faults: deque[HeadraceError] = deque()
+        self.poll_faults: deque[HeadraceError] = deque()
+        self._send_faults: deque[HeadraceError] = deque()
+        self._pending: deque[_Pending] = deque()
+        self._partitions: dict[str, int] = {}
+        self._topic_configs: dict[str, dict[str, str]] = {}
+        self._turns = count()
+        self._down = False
+        self._held = False
+
+    # Looking and preparing
+
+    def create(self, topic: str, partitions: int = 1, config: Mapping[str, str] | None = None) -> None:
+        """Make a topic, or leave the existing one as it is."""
+        with self.changed:
+            if topic in self._partitions:
+                return
+            self._partitions[topic] = partitions
+            self._topic_configs[topic] = dict(config or {})
+            for number in range(partitions):
+                self.logs[TopicPartition(topic, number)] = []
+            self.changed.notify_all()
+
+    def records(self, topic: str) -> list[StoredRecord]:
+        """What is stored in a topic, partition by partition; empty when there is no such topic."""
+        with self.changed:
+            return [record for item in self.partitions_of(topic) for record in self.logs[item]]
+
+    def topics(self) -> dict[str, dict[str, str]]:
+        """Every topic with the settings it was created with."""
+        with self.changed:
+            return {topic: dict(config) for topic, config in self._topic_configs.items()}
+
+    def partitions_of(self, topic: str) -> list[TopicPartition]:
+        """In order; empty when there is no such topic."""
+        return [TopicPartition(topic, number) for number in range(self._partitions.get(topic, 0))]
+
+    def committed(self, group: str) -> dict[TopicPartition, int]:
+        """A group's stored offsets."""
+        with self.changed:
+            return dict(self.groups[group].committed) if group in self.groups else {}
+
+    def read_to(self, group: str) -> int:
+        """How many records lie before the places where the group's members read; committed or not."""
+        with self.changed:
+            owners = self.groups[group].owners if group in self.groups else {}
+            return sum(member.position(place) for place, member in owners.items())
+
+    # Faults
+
+    @property
+    def down(self) -> bool:
+        """Whether the broker is away. Setting it to False delivers what was sent meanwhile, in order."""
+        return self._down
+
+    @down.setter
+    def down(self, value: bool) -> None:
+        with self.changed:
+            self._down = value
+            self._deliver()
+
+    def hold_deliveries(self) -> None:
+        """Leave what is sent unacknowledged and unwritten until :meth:`release`."""
+        with self.changed:
+            self._held = True
+
+    def release(self) -> None:
+        """Write and acknowledge what was held."""
+        with self.changed:
+            self._held = False
+            self._deliver()
+
+    def fail_sends(self, error: HeadraceError, times: int = 1) -> None:
+        """The deliveries of the next ``times`` batches fail with ``error``, nothing of them is written."""
+        with self.changed:
+            self._send_faults.extend([error] * times)
+
+    def fail_commits(self, error: HeadraceError, times: int = 1) -> None:
+        """The next ``times`` commits of any consumer raise ``error``."""
+        with self.changed:
+            self.commit_faults.extend([error] * times)
+
+    def fail_polls(self, error: HeadraceError, times: int = 1) -> None:
+        """The next ``times`` polls of any consumer raise ``error``."""
+        with self.changed:
+            self.poll_faults.extend([error] * times)
+
+    # For the clients below
+
+    def require_up(self) -> None:
+        if self._down:
+            raise RetriableError(_DOWN, code="kafka.unreachable")
+
+    def trouble(self) -> str | None:
+        return _DOWN if self._down else None
+
+    def take(self, producer: object, batch: EncodedBatch) -> InMemoryDelivery:
+        delivery = InMemoryDelivery()
+        with self.changed:
+            self._pending.append(_Pending(producer, batch, delivery))
+            self._deliver()
+        return delivery
+
+    def waiting(self, producer: object) -> bool:
+        return any(item.producer is producer for item in self._pending)
+
+    def give_up(self, producer: object) -> None:
+        with self.changed:
+            for item in self._pending:
+                if item.producer is producer:
+                    item.delivery.settle(RetriableError("the producer was closed before the broker answered"))
+            self._pending = deque(item for item in self._pending if item.producer is not producer)
+            self.changed.notify_all()
+
+    def _deliver(self) -> None:
+        while self._pending and not self._down and not self._held:
+            item = self._pending.popleft()
+            if self._send_faults:
+                item.delivery.settle(self._send_faults.popleft())
+            else:
+                self._write(item.batch)
+                item.delivery.settle(None)
+        self.changed.notify_all()
+
+    def _write(self, batch: EncodedBatch) -> None:
+        self.create(batch.topic)
+        partitions = self._partitions[batch.topic]
+        now = time.time_ns() // 1_000_000
+        for index, value in enumerate(batch.values):
+            key = batch.keys[index] if batch.keys is not None else None
+            number = (next(self._turns) if key is None else zlib.crc32(key)) % partitions
+            log = self.logs[TopicPartition(batch.topic, number)]
+            # Kafka knows no null header value apart from a null: clients hand it over as it is.
+            headers = list(batch.headers[index]) if batch.headers is not None else []
+            timestamp = batch.timestamps[index] if batch.timestamps is not None else now
+            log.append(StoredRecord(number, len(log), key, value, headers, timestamp))

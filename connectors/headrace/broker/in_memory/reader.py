@@ -1,0 +1,65 @@
+"""Reading without a group."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+
+from headrace.broker.in_memory.cluster import InMemoryCluster, StoredRecord
+from headrace.records import ConsumedBatch, TopicPartition
+
+
+class InMemoryReader:
+    """See :class:`headrace.broker.ports.Reader`."""
+
+    def __init__(self, cluster: InMemoryCluster) -> None:
+        self._cluster = cluster
+        self._positions: dict[TopicPartition, int] = {}
+
+    def assign(self, positions: Mapping[TopicPartition, int]) -> None:
+        self._positions = dict(positions)
+
+    def poll(self, timeout: float, max_records: int) -> list[ConsumedBatch]:
+        end = time.monotonic() + timeout
+        while True:
+            with self._cluster.changed:
+                batches = self._fetch(max_records)
+                left = end - time.monotonic()
+                if batches or left <= 0:
+                    return batches
+                self._cluster.changed.wait(left)
+
+    def positions(self) -> dict[TopicPartition, int]:
+        return dict(self._positions)
+
+    def beginnings(self, partitions: Sequence[TopicPartition]) -> dict[TopicPartition, int]:
+        return dict.fromkeys(partitions, 0)
+
+    def trouble(self) -> str | None:
+        return self._cluster.trouble()
+
+    def close(self) -> None:
+        self._positions.clear()
+
+    def _fetch(self, max_records: int) -> list[ConsumedBatch]:
+        batches = []
+        for item, position in self._positions.items() if not self._cluster.down else ():
+            log = self._cluster.logs[item]
+            if records := log[position : position + max_records]:
+                max_records -= len(records)
+                self._positions[item] = records[-1].offset + 1
+                batches.append(as_batch(item, records, len(log)))
+        return batches
+
+
+def as_batch(topic_partition: TopicPartition, records: Sequence[StoredRecord], end_offset: int) -> ConsumedBatch:
+    """Stored records as clients get them."""
+    return ConsumedBatch(
+        topic_partition,
+        [record.offset for record in records],
+        [record.key for record in records],
+        [record.value for record in records],
+        [record.timestamp for record in records],
+        [record.headers for record in records],
+        end_offset,
+    )
