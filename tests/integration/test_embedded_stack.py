@@ -189,6 +189,15 @@ def test_an_elasticsearch_with_a_tiny_write_queue_answers_429(
     assert seen == {201, 429}
 
 
+def test_garbage_is_no_reason_to_refuse_a_request(private_stack: Callable[..., Any], unique_name: str) -> None:
+    stack = private_stack("elasticsearch")
+    with Elasticsearch(stack.elasticsearch.url, request_timeout=60) as client:
+        client.index(index=unique_name, id="1", document={"name": "Ada"})
+        (node,) = client.nodes.stats(metric="breaker")["nodes"].values()
+    used = {name: breaker["estimated_size_in_bytes"] for name, breaker in node["breakers"].items()}
+    assert used.pop("parent") == sum(used.values())  # not what the heap holds
+
+
 def test_a_second_stack_in_the_same_folder_is_refused(private_stack: Callable[..., Any]) -> None:
     stack = private_stack("postgres")
 

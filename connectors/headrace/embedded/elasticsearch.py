@@ -93,6 +93,9 @@ class Elasticsearch(Engine):
             "transport.type": "netty4",
             # A laptop's disk is often fuller than a cluster's may be.
             "cluster.routing.allocation.disk.threshold_enabled": False,
+            # It would refuse requests for garbage that the serial collector has not met yet, and does not meet as long
+            # as everything is refused.
+            "indices.breaker.total.use_real_memory": False,
             **self._settings,
         }
         # JSON values are YAML values.
