@@ -25,8 +25,8 @@ DESCRIPTIONS: dict[str, str] = {
     "total_record_errors": "Records refused by a stage or by the sink.",
     "total_records_skipped": "Records skipped by errors.tolerance.",
     "total_retries": "Batches tried again.",
-    "deadletterqueue_produce_requests": "Records written to the dead letter queue.",
-    "deadletterqueue_produce_failures": "Dead letters that the broker refused.",
+    "deadletterqueue_produce_requests": "Dead letters that were sent, failed ones included.",
+    "deadletterqueue_produce_failures": "Dead letters that Kafka did not take; they are sent again, or the task fails.",
     "last_record_timestamp_ms": "When the last record was read, epoch milliseconds.",
 }
 

@@ -40,6 +40,7 @@ class DeadLetterQueue:
     def write(self, failures: Sequence[Failure], originals: Originals) -> None:
         """Returned means acknowledged by the broker. Raises RetriableError, or TaskError when it is refused."""
         letters = [self._letter(failure, originals[failure.topic_partition]) for failure in failures]
+        self._metrics.add("deadletterqueue_produce_requests", len(letters))
         try:
             deliveries = [self._producer.send(letter) for letter in letters]
             self._producer.flush(_FLUSH_TIMEOUT)
@@ -54,7 +55,6 @@ class DeadLetterQueue:
             if isinstance(error, DataError):
                 raise TaskError(f"the dead letter queue {self._topic} refused a record: {error}") from error
             raise
-        self._metrics.add("deadletterqueue_produce_requests", len(letters))
 
     def close(self) -> None:
         self._producer.close(_FLUSH_TIMEOUT)

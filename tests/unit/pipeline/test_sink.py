@@ -237,9 +237,12 @@ def test_a_dead_letter_is_the_original_with_connects_headers(sink: Callable[...,
     made = sink(dlq=True, errors_tolerance="all")
     made.store.rejected = {5}
     made.send([1, 5, 2], keys=[b'"k"'] * 3)
+    made.harness.broker.fail_sends(AWAY)
     thread = made.harness.run(made.pipeline)
     eventually(lambda: made.committed() == 3)
     made.harness.end(thread)
+    assert made.harness.metrics.values["deadletterqueue_produce_requests"] == 2
+    assert made.harness.metrics.values["deadletterqueue_produce_failures"] == 1
     (record,) = made.harness.broker.records("dlq")
     assert (record.key, record.value) == (b'"k"', b"5")
     (headers,) = letters(made.harness.broker)
