@@ -218,11 +218,13 @@ class TcpProxy:
         if connection.up.finished and connection.down.finished:
             self._drop(connection)
             return None
+        due = [flow for flow in flows if flow.due_now]  # asked once: time goes on, and nobody may be forgotten
         for end in connection.ends:
             reading = any(flow.source is end and flow.takes(self._line) for flow in flows)
-            writing = any(flow.target is end and flow.due_now for flow in flows)
+            writing = any(flow.target is end for flow in due)
             self._watch(end, reading * selectors.EVENT_READ | writing * selectors.EVENT_WRITE)
-        return min((flow.pause for flow in flows if flow.pause is not None), default=None)
+        pauses = [flow.pause for flow in flows if flow not in due]
+        return min((pause for pause in pauses if pause is not None), default=None)
 
     def _watch(self, end: socket.socket, events: int) -> None:
         watched = end in self._selector.get_map()
@@ -255,8 +257,8 @@ class _Flow:
 
     @property
     def pause(self) -> float | None:
-        """Seconds until the first chunk is due; None when there is none, or when it only waits for the socket."""
-        if not self._chunks or self.due_now:
+        """Seconds until the first chunk is due; None when there is none."""
+        if not self._chunks:
             return None
         return max(0.0, self._chunks[0][0] - time.monotonic())
 
