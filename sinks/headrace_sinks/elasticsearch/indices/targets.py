@@ -93,6 +93,7 @@ class Targets:
         values = parsed_values(batch) if template.needs_values else None
         rows: dict[str, list[int]] = {}
         now = time.monotonic()
+        self._chosen = {name: at for name, at in self._chosen.items() if now - at <= LIMIT_PERIOD}
         for row, offset in enumerate(batch.offsets):
             try:
                 name = namer(batch, values, row)
@@ -107,11 +108,9 @@ class Targets:
     def _admit(self, name: str, now: float) -> None:
         """Raises DataError when records have chosen too many indices: each costs the cluster memory for ever."""
         if name not in self._chosen and len(self._chosen) >= self._config.index_name_limit:
-            self._chosen = {other: at for other, at in self._chosen.items() if now - at <= LIMIT_PERIOD}
-            if len(self._chosen) >= self._config.index_name_limit:
-                raise DataError(
-                    f"the records have chosen {len(self._chosen)} indices within a day already",
-                    code="elasticsearch.too_many_indices",
-                    hint="a coarser 'index.name', or raise 'index.name.limit'",
-                )
+            raise DataError(
+                f"the records have chosen {len(self._chosen)} indices within a day already",
+                code="elasticsearch.too_many_indices",
+                hint="a coarser 'index.name', or raise 'index.name.limit'",
+            )
         self._chosen[name] = now
