@@ -26,7 +26,7 @@ import yaml
 from benchmarks.engines import Engines
 from benchmarks.report import Line
 from headrace.broker.choice import choose
-from headrace.broker.ports import Admin, Broker, NewTopic, RebalanceListener
+from headrace.broker.interfaces import Admin, Broker, NewTopic, RebalanceListener
 from headrace.embedded import EmbeddedStack
 from headrace.errors import RetriableError
 from headrace.records import EncodedBatch

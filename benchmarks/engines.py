@@ -19,7 +19,7 @@ from benchmarks.cores import keep_apart
 from benchmarks.report import Line
 from benchmarks.sides import Measured
 from headrace.broker.choice import choose
-from headrace.broker.ports import NewTopic
+from headrace.broker.interfaces import NewTopic
 from headrace.embedded import EmbeddedStack
 
 CLIENTS = ("confluent", "kafka-python")

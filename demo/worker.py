@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from headrace.embedded.process import SupervisedProcess
-from headrace.errors import EnvironmentFault
+from headrace.errors import InfrastructureError
 
 CONFIG = Path(__file__).parent.parent / "config"
 STOP_TIMEOUT = 15.0
@@ -28,10 +28,10 @@ class Worker:
         self._process: SupervisedProcess | None = None
 
     def start(self) -> None:
-        """Start the process; it answers over REST a moment later. Raises EnvironmentFault."""
+        """Start the process; it answers over REST a moment later. Raises InfrastructureError."""
         command = self.command()
         if not Path(command[0]).is_file():
-            raise EnvironmentFault(
+            raise InfrastructureError(
                 f"there is no {command[0]}: the project is not installed into this Python",
                 code="demo.not_installed",
                 hint="pip install -e '.[embedded,postgres]'",
@@ -76,4 +76,4 @@ def free_port(preferred: int) -> int:
                 continue
             chosen: int = probe.getsockname()[1]
             return chosen
-    raise EnvironmentFault("no free TCP port on 127.0.0.1", code="demo.port")
+    raise InfrastructureError("no free TCP port on 127.0.0.1", code="demo.port")

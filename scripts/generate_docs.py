@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from headrace.reference import (
+from headrace.plugin_docs import (
     connector_keys_page,
     connector_schema,
     json_schema,

@@ -1,13 +1,24 @@
 """headrace for plugin authors: everything a connector, converter or transform may import, and nothing else."""
 
 from headrace.backoff import RetryPolicy
-from headrace.config import LOWER, UPPER, CommaList, ConfigModel, Duration, Rhythm, Secret, Size, family, key
+from headrace.config import (
+    LOWER,
+    UPPER,
+    CommaList,
+    ConfigModel,
+    Duration,
+    IntervalOrCron,
+    Secret,
+    Size,
+    key,
+    prefix_key,
+)
 from headrace.errors import (
     ConfigError,
     DataError,
-    EnvironmentFault,
     Finding,
     HeadraceError,
+    InfrastructureError,
     RetriableError,
     TaskError,
 )
@@ -49,11 +60,12 @@ __all__ = [
     "Decoded",
     "Duration",
     "Entry",
-    "EnvironmentFault",
     "Field",
     "Finding",
     "Headers",
     "HeadraceError",
+    "InfrastructureError",
+    "IntervalOrCron",
     "JsonForm",
     "JsonValues",
     "Linger",
@@ -66,7 +78,6 @@ __all__ = [
     "Rejection",
     "RetriableError",
     "RetryPolicy",
-    "Rhythm",
     "Schedule",
     "Schema",
     "Secret",
@@ -85,9 +96,9 @@ __all__ = [
     "Type",
     "Verifier",
     "Wait",
-    "family",
     "json_bytes",
     "key",
+    "prefix_key",
     "schema",
 ]
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import structlog
 
 from headrace.broker.choice import choose
-from headrace.broker.ports import Broker
+from headrace.broker.interfaces import Broker
 from headrace.errors import HeadraceError
 from headrace.files import ConfigFile
 from headrace.registry import Registry
@@ -59,7 +59,7 @@ class StandaloneWorker:
     def start(self, files: Sequence[ConfigFile] = ()) -> None:
         """Take ports and files, then begin. ``files`` are connectors, already valid.
 
-        Raises EnvironmentFault (``rest.port_in_use``, ``store.locked`` …) before anything moves. Kafka may be away:
+        Raises InfrastructureError (``rest.port_in_use``, ``store.locked`` …) before anything moves. Kafka may be away:
         the worker waits for it and says so.
         """
         self._rest.bind()

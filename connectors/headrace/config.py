@@ -5,7 +5,7 @@ Keys are Kafka Connect's dotted names, values arrive as strings (:class:`ConfigM
     class DatagenConfig(ConfigModel):
         topic: str = key("topic", doc="Where the records go.", importance="high")
         interval: Duration = key("interval.ms", default=1000, doc="Pause between two batches.")
-        producer: dict[str, str] = family("producer.override.", doc="Settings of the producer.")
+        producer: dict[str, str] = prefix_key("producer.override.", doc="Settings of the producer.")
 
         def problems(self) -> Iterable[Finding]:   # rules over several keys
             ...
@@ -66,7 +66,7 @@ Duration = Annotated[int, BeforeValidator(_duration)]
 """Milliseconds. Written as a number of milliseconds or with a unit: ``500ms``, ``30s``, ``5m``."""
 Size = Annotated[int, BeforeValidator(_size)]
 """Bytes. Written as a number or with a unit: ``512kb``, ``5mb``, ``1gib``."""
-Rhythm = Annotated[str, AfterValidator(_rhythm)]
+IntervalOrCron = Annotated[str, AfterValidator(_rhythm)]
 """When something is due, as ``SourceContext.schedule`` takes it: a pause like a Duration, or cron with five fields."""
 CommaList = Annotated[tuple[str, ...], BeforeValidator(_comma_list)]
 """Connect's LIST: items between commas, blanks around them ignored, empty text = no items."""
@@ -94,13 +94,13 @@ def key(
     )
 
 
-def family(prefix: str, *, doc: str, group: str = "", importance: Importance = "low") -> Any:
+def prefix_key(prefix: str, *, doc: str, group: str = "", importance: Importance = "low") -> Any:
     """All keys that begin with ``prefix``, as a dictionary of the rest (``producer.override.acks`` → ``acks``)."""
     return PydanticField(
         default_factory=dict,
         alias=prefix,
         description=doc,
-        json_schema_extra={"group": group, "importance": importance, "family": True},
+        json_schema_extra={"group": group, "importance": importance, "prefix_key": True},
     )
 
 
@@ -115,7 +115,7 @@ class KeyDefinition:
     required: bool
     importance: Importance
     group: str
-    family: bool
+    prefix_key: bool
     annotation: Any
     secret: bool
 
@@ -141,7 +141,7 @@ class ConfigModel(BaseModel):
     def owns(cls, name: str) -> bool:
         """Whether the dotted key belongs to this model."""
         return name in cls.ignored_keys or any(
-            name.startswith(item.name) if item.family else name == item.name for item in cls.definitions()
+            name.startswith(item.name) if item.prefix_key else name == item.name for item in cls.definitions()
         )
 
     @classmethod
@@ -201,7 +201,7 @@ def _definition(name: str, info: FieldInfo) -> KeyDefinition:
         required=info.is_required(),
         importance=extra.get("importance", "medium"),
         group=extra.get("group", ""),
-        family=bool(extra.get("family")),
+        prefix_key=bool(extra.get("prefix_key")),
         annotation=info.annotation,
         secret="SecretStr" in str(info.annotation),
     )
@@ -209,8 +209,8 @@ def _definition(name: str, info: FieldInfo) -> KeyDefinition:
 
 def _gather_families(model: type[ConfigModel], properties: Mapping[str, str]) -> dict[str, Any]:
     definitions = model.definitions()
-    exact = {item.name for item in definitions if not item.family}
-    prefixes = [item.name for item in definitions if item.family]
+    exact = {item.name for item in definitions if not item.prefix_key}
+    prefixes = [item.name for item in definitions if item.prefix_key]
     gathered: dict[str, Any] = {}
     for name, value in properties.items():
         prefix = next((prefix for prefix in prefixes if name.startswith(prefix)), None) if name not in exact else None

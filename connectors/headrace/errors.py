@@ -5,7 +5,7 @@
     HeadraceError                 code, message, hint
     ├── ConfigError               the user must change something; carries every finding   HTTP 400 · exit 2
     ├── RetriableError            the world may heal; the same work is tried again        HTTP 503 · exit 3
-    ├── EnvironmentFault          the world must be mended by someone before a start      HTTP 503 · exit 3
+    ├── InfrastructureError          the world must be mended by someone before a start      HTTP 503 · exit 3
     ├── DataError                 this record is bad; tolerance decides                   (never answered)
     ├── CommandError              a command was refused; nothing changed
     │   ├── NotFoundError                                                                 HTTP 404 · exit 2
@@ -75,7 +75,7 @@ class HeadraceError(Exception):
 
     def finding(self, key: str = "") -> Finding:
         """What went wrong while ``key`` was looked at, to be told among other findings."""
-        cause = "environment" if isinstance(self, (EnvironmentFault, RetriableError)) else "configuration"
+        cause = "environment" if isinstance(self, (InfrastructureError, RetriableError)) else "configuration"
         return Finding(self.code, self.message, key, self.hint, cause=cause)
 
 
@@ -108,7 +108,7 @@ class RetriableError(HeadraceError):
         self.delay = delay
 
 
-class EnvironmentFault(HeadraceError):
+class InfrastructureError(HeadraceError):
     """Something outside headrace must be mended first: wrong password, port in use, missing engine."""
 
     default_code = "environment"

@@ -97,7 +97,7 @@ class SourceTask(ABC):
 
     @abstractmethod
     def start(self, context: SourceContext) -> None:
-        """Get ready. Raises ConfigError, EnvironmentFault (FAILED) or RetriableError (tried again)."""
+        """Get ready. Raises ConfigError, InfrastructureError (FAILED) or RetriableError (tried again)."""
 
     @abstractmethod
     def poll(self) -> SourceBatch | Wait:
@@ -148,7 +148,7 @@ class SinkTask(ABC):
 
     @abstractmethod
     def start(self, context: SinkContext) -> None:
-        """Get ready. Raises ConfigError, EnvironmentFault (FAILED) or RetriableError (tried again)."""
+        """Get ready. Raises ConfigError, InfrastructureError (FAILED) or RetriableError (tried again)."""
 
     @abstractmethod
     def put(self, batches: Sequence[SinkBatch]) -> Sequence[Rejection]:
@@ -183,7 +183,7 @@ class Entry(NamedTuple):
 class Verifier(ABC):
     """Says what records should have left in a sink's system and what is there, for ``headrace verify``.
 
-    Used from one thread. Every method may raise RetriableError, EnvironmentFault and TaskError.
+    Used from one thread. Every method may raise RetriableError, InfrastructureError and TaskError.
     """
 
     @abstractmethod
@@ -231,7 +231,7 @@ class Rebuilder(ABC):
     """Makes a sink's second generation and puts it in the place of the first, for ``headrace reindex``.
 
     What has been done is remembered in the sink's system: after a crash at any point ``begin`` finds it and goes on.
-    Used from one thread. Every method may raise RetriableError, EnvironmentFault, TaskError and CommandError.
+    Used from one thread. Every method may raise RetriableError, InfrastructureError, TaskError and CommandError.
     """
 
     @abstractmethod

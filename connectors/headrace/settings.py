@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Annotated, ClassVar, Literal
 
-from headrace.config import LOWER, CommaList, ConfigModel, Duration, Size, family, key
+from headrace.config import LOWER, CommaList, ConfigModel, Duration, Size, key, prefix_key
 from headrace.errors import Finding
 
 Tolerance = Annotated[Literal["none", "all"], LOWER]
@@ -33,20 +33,20 @@ class ConnectorSettings(ConfigModel):
     value_converter: str | None = key(
         "value.converter", default=None, doc="Converter of values; the worker's when not given.", group="Common"
     )
-    key_converter_settings: dict[str, str] = family(
+    key_converter_settings: dict[str, str] = prefix_key(
         "key.converter.", doc="Settings of the key converter named in `key.converter`.", group="Common"
     )
-    value_converter_settings: dict[str, str] = family(
+    value_converter_settings: dict[str, str] = prefix_key(
         "value.converter.", doc="Settings of the value converter named in `value.converter`.", group="Common"
     )
     transforms: CommaList = key(
         "transforms", default="", doc="Aliases of the transforms to apply, in order.", group="Transforms"
     )
-    transform_settings: dict[str, str] = family(
+    transform_settings: dict[str, str] = prefix_key(
         "transforms.", doc="`transforms.<alias>.type` and the settings of each transform.", group="Transforms"
     )
     predicates: CommaList = key("predicates", default="", doc="Aliases of the predicates.", group="Predicates")
-    predicate_settings: dict[str, str] = family(
+    predicate_settings: dict[str, str] = prefix_key(
         "predicates.", doc="`predicates.<alias>.type` and the settings of each predicate.", group="Predicates"
     )
     errors_tolerance: Tolerance = key(
@@ -68,13 +68,13 @@ class ConnectorSettings(ConfigModel):
     errors_retry_delay_max: Duration = key(
         "errors.retry.delay.max.ms", default=60_000, ge=1, doc="Longest wait between two tries.", group="Error Handling"
     )
-    producer_override: dict[str, str] = family(
+    producer_override: dict[str, str] = prefix_key(
         "producer.override.", doc="Settings of this connector's Kafka producer, as in Kafka's documentation."
     )
-    consumer_override: dict[str, str] = family(
+    consumer_override: dict[str, str] = prefix_key(
         "consumer.override.", doc="Settings of this connector's Kafka consumer, as in Kafka's documentation."
     )
-    admin_override: dict[str, str] = family(
+    admin_override: dict[str, str] = prefix_key(
         "admin.override.", doc="Settings of this connector's Kafka admin client, as in Kafka's documentation."
     )
 
@@ -89,7 +89,7 @@ class ConnectorSettings(ConfigModel):
 class SourceSettings(ConnectorSettings):
     """Keys of every source connector."""
 
-    topic_creation: dict[str, str] = family(
+    topic_creation: dict[str, str] = prefix_key(
         "topic.creation.default.",
         doc="Settings of topics that are missing: `partitions`, `replication.factor` and any topic setting "
         "(`cleanup.policy`). Without any, the broker creates topics if it is allowed to.",
@@ -145,8 +145,8 @@ class WorkerSettings(ConfigModel):
     value_converter: str = key(
         "value.converter", default="JsonConverter", doc="Converter of values.", importance="high"
     )
-    key_converter_settings: dict[str, str] = family("key.converter.", doc="Settings of the key converter.")
-    value_converter_settings: dict[str, str] = family("value.converter.", doc="Settings of the value converter.")
+    key_converter_settings: dict[str, str] = prefix_key("key.converter.", doc="Settings of the key converter.")
+    value_converter_settings: dict[str, str] = prefix_key("value.converter.", doc="Settings of the value converter.")
     offsets_file: str = key(
         "offset.storage.file.filename",
         default="headrace-offsets.jsonl",
@@ -194,13 +194,13 @@ class WorkerSettings(ConfigModel):
         doc="`confluent` (librdkafka, the extra `fast`: faster), `kafka-python` (no C library), or `auto`: "
         "confluent when it is installed (headrace's own).",
     )
-    client: dict[str, str] = family("client.", doc="Settings of every Kafka client: `client.security.protocol` …")
+    client: dict[str, str] = prefix_key("client.", doc="Settings of every Kafka client: `client.security.protocol` …")
     security_protocol: str | None = key("security.protocol", default=None, doc="Of every Kafka client, e.g. SASL_SSL.")
-    sasl: dict[str, str] = family("sasl.", doc="Of every Kafka client, as in Kafka's documentation.")
-    ssl: dict[str, str] = family("ssl.", doc="Of every Kafka client, as in Kafka's documentation.")
-    producer: dict[str, str] = family("producer.", doc="Settings of every producer, as in Kafka's documentation.")
-    consumer: dict[str, str] = family("consumer.", doc="Settings of every consumer, as in Kafka's documentation.")
-    admin: dict[str, str] = family("admin.", doc="Settings of every admin client, as in Kafka's documentation.")
+    sasl: dict[str, str] = prefix_key("sasl.", doc="Of every Kafka client, as in Kafka's documentation.")
+    ssl: dict[str, str] = prefix_key("ssl.", doc="Of every Kafka client, as in Kafka's documentation.")
+    producer: dict[str, str] = prefix_key("producer.", doc="Settings of every producer, as in Kafka's documentation.")
+    consumer: dict[str, str] = prefix_key("consumer.", doc="Settings of every consumer, as in Kafka's documentation.")
+    admin: dict[str, str] = prefix_key("admin.", doc="Settings of every admin client, as in Kafka's documentation.")
     config_providers: CommaList = key(
         "config.providers", default="env,file", doc="Providers of `${name:path:key}` placeholders."
     )

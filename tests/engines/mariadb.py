@@ -13,9 +13,9 @@ from pathlib import Path
 import pymysql
 
 from headrace.embedded.engine import Engine
-from headrace.embedded.ports import HOST
 from headrace.embedded.process import SupervisedProcess
-from headrace.errors import EnvironmentFault
+from headrace.embedded.tcp_ports import HOST
+from headrace.errors import InfrastructureError
 
 # No secret: it listens on 127.0.0.1 only.
 USER = PASSWORD = DATABASE = "headrace"
@@ -37,7 +37,7 @@ def missing_program() -> str | None:
 class MariaDb(Engine):
     """One MariaDB server. ``settings`` are its options without the dashes: ``{"max-connections": 20}``.
 
-    Raises EnvironmentFault ``mariadb.not_installed`` from ``start`` when the server is not on this machine.
+    Raises InfrastructureError ``mariadb.not_installed`` from ``start`` when the server is not on this machine.
     """
 
     name = "mariadb"
@@ -94,7 +94,7 @@ class MariaDb(Engine):
             capture_output=True, text=True, timeout=120, check=False,
         )  # fmt: skip
         if done.returncode:
-            raise EnvironmentFault(
+            raise InfrastructureError(
                 f"MariaDB's data folder cannot be made:\n{done.stdout}{done.stderr}", code="embedded.start"
             )
         made.rename(self.data_path)
@@ -129,7 +129,7 @@ class MariaDb(Engine):
 def _program(name: str) -> str:
     found = shutil.which(name, path=_PLACES)
     if found is None:
-        raise EnvironmentFault(
+        raise InfrastructureError(
             f"MariaDB's program {name} is not installed",
             code="mariadb.not_installed",
             hint="apt-get install mariadb-server",

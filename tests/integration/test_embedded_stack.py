@@ -21,7 +21,7 @@ from kafka.admin import KafkaAdminClient
 from sqlalchemy import create_engine, text
 
 from headrace.embedded import EmbeddedStack
-from headrace.errors import ConflictError, EnvironmentFault
+from headrace.errors import ConflictError, InfrastructureError
 from headrace.testing.waiting import eventually
 
 pytestmark = pytest.mark.timeout(300)
@@ -210,7 +210,7 @@ def test_a_failing_engine_shows_its_log_and_stops_the_others(tmp_path: Path) -> 
         tmp_path, engines=["kafka", "postgres"], options={"postgres": {"settings": {"no_such_parameter": "on"}}}
     )
 
-    with pytest.raises(EnvironmentFault, match="no_such_parameter"):
+    with pytest.raises(InfrastructureError, match="no_such_parameter"):
         stack.start()
 
     assert not stack.kafka.running
@@ -220,7 +220,7 @@ def test_a_failing_engine_shows_its_log_and_stops_the_others(tmp_path: Path) -> 
 def test_a_port_in_use_is_named(private_stack: Callable[..., Any], tmp_path: Path) -> None:
     port = private_stack("postgres").postgres.port
 
-    with pytest.raises(EnvironmentFault, match=f"127.0.0.1:{port}: the port is in use"):
+    with pytest.raises(InfrastructureError, match=f"127.0.0.1:{port}: the port is in use"):
         EmbeddedStack(tmp_path, engines=["postgres"], postgres_port=port).start()
 
 

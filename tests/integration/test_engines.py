@@ -14,8 +14,8 @@ import pymysql
 import pytest
 from sqlalchemy import create_engine, text
 
-from headrace.broker.kafka_python import KafkaPythonBroker
-from headrace.broker.ports import NewTopic
+from headrace.broker.interfaces import NewTopic
+from headrace.broker.kafka_python import KafkaPythonClients
 from tests.engines.addresses import pymysql_arguments
 
 ROOT = Path(__file__).parents[2]
@@ -55,7 +55,7 @@ def test_a_mariadb_database_goes_although_a_transaction_is_open(
 
 
 def test_three_brokers_keep_three_copies(kafka_cluster: Any, unique_name: str) -> None:
-    broker = KafkaPythonBroker({"bootstrap.servers": kafka_cluster.bootstrap_servers, "bootstrap.timeout.ms": "60000"})
+    broker = KafkaPythonClients({"bootstrap.servers": kafka_cluster.bootstrap_servers, "bootstrap.timeout.ms": "60000"})
     admin = broker.admin({})
     admin.create_topics([NewTopic(unique_name, 3)])
     described = admin._admin.describe_topics([unique_name])

@@ -9,15 +9,15 @@ import httpx
 import psycopg
 import pytest
 
-from headrace.broker.kafka_python import KafkaPythonBroker
-from headrace.broker.librdkafka import LibrdkafkaBroker
-from headrace.broker.ports import Broker, NewTopic, RebalanceListener
+from headrace.broker.interfaces import Broker, NewTopic, RebalanceListener
+from headrace.broker.kafka_python import KafkaPythonClients
+from headrace.broker.librdkafka import LibrdkafkaClients
 from headrace.embedded import Kafka
 from headrace.errors import RetriableError
 from headrace.records import EncodedBatch, TopicPartition
-from headrace.testing.broker import PATIENCE
-from headrace.testing.exactness import topic_entries
+from headrace.testing.data_comparison import topic_entries
 from headrace.testing.faults import HttpProxy, ItemErrors, NoAnswer, TcpProxy
+from headrace.testing.kafka_clients import PATIENCE
 from headrace.testing.waiting import eventually
 from tests.engines.addresses import HttpAddress, SqlAddress, libpq_url
 
@@ -33,7 +33,7 @@ def proxied(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[TcpProxy
             yield proxy, kafka.brokers[0].internal_address
 
 
-@pytest.fixture(params=[KafkaPythonBroker, LibrdkafkaBroker], ids=["kafka-python", "librdkafka"])
+@pytest.fixture(params=[KafkaPythonClients, LibrdkafkaClients], ids=["kafka-python", "librdkafka"])
 def broker(request: pytest.FixtureRequest, proxied: tuple[TcpProxy, str]) -> Broker:
     """Each client, with timeouts that a test can wait for."""
     short = {"bootstrap.timeout.ms": "3000", "request.timeout.ms": "1500"}
@@ -42,7 +42,7 @@ def broker(request: pytest.FixtureRequest, proxied: tuple[TcpProxy, str]) -> Bro
 
 
 def _patient(proxy: TcpProxy) -> Broker:
-    return KafkaPythonBroker({"bootstrap.servers": proxy.address, "bootstrap.timeout.ms": "60000"})
+    return KafkaPythonClients({"bootstrap.servers": proxy.address, "bootstrap.timeout.ms": "60000"})
 
 
 T = TypeVar("T")
@@ -91,7 +91,7 @@ def test_an_answer_that_never_came_doubles_nothing(
 ) -> None:
     """The broker has the batch, its acknowledgement is lost: the idempotent producer sends it again, once is stored."""
     proxy, round_it = proxied
-    direct = _again(lambda: KafkaPythonBroker({"bootstrap.servers": round_it}).admin({}))
+    direct = _again(lambda: KafkaPythonClients({"bootstrap.servers": round_it}).admin({}))
     admin, producer = _again(lambda: broker.admin({})), _again(lambda: broker.producer({}))
     _again(lambda: admin.create_topics([NewTopic(unique_name, 1)]))
     producer.send(EncodedBatch(unique_name, [b"0"], [b'"0"']))

@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
-from headrace.broker.kafka_python import KafkaPythonBroker
-from headrace.broker.librdkafka import LibrdkafkaBroker
-from headrace.broker.ports import Broker, NewTopic
+from headrace.broker.interfaces import Broker, NewTopic
+from headrace.broker.kafka_python import KafkaPythonClients
+from headrace.broker.librdkafka import LibrdkafkaClients
 from headrace.embedded import EmbeddedStack
-from headrace.errors import ConfigError, DataError, EnvironmentFault, RetriableError
+from headrace.errors import ConfigError, DataError, InfrastructureError, RetriableError
 from headrace.records import EncodedBatch, TopicPartition
-from headrace.testing.broker import PATIENCE, BrokerContract, GroupContract, Member, create, poll_until
+from headrace.testing.kafka_clients import PATIENCE, BrokerContract, GroupContract, Member, create, poll_until
 from headrace.testing.waiting import eventually
 
 PATIENT = {"bootstrap.timeout.ms": "60000"}
@@ -23,7 +23,7 @@ PATIENT = {"bootstrap.timeout.ms": "60000"}
 """Of clients whose broker is there: a busy machine may take its time for the first answer."""
 
 
-@pytest.fixture(params=[KafkaPythonBroker, LibrdkafkaBroker], ids=["kafka-python", "confluent"])
+@pytest.fixture(params=[KafkaPythonClients, LibrdkafkaClients], ids=["kafka-python", "confluent"])
 def make_broker(request: pytest.FixtureRequest) -> Callable[[dict[str, str]], Broker]:
     """Each client in turn."""
     make: Callable[[dict[str, str]], Broker] = request.param
@@ -157,14 +157,14 @@ class TestRefused:
 
     def test_an_impossible_topic_name_is_a_fault(self, broker: Broker) -> None:
         producer = broker.producer({})
-        with pytest.raises(EnvironmentFault) as caught:
+        with pytest.raises(InfrastructureError) as caught:
             producer.send(EncodedBatch("no/such name", [b"1"]))
         assert caught.value.code == "kafka.invalid_topic"
         producer.close(PATIENCE)
 
     def test_a_replication_factor_that_the_cluster_has_not_is_a_fault(self, broker: Broker, unique_name: str) -> None:
         admin = broker.admin({})
-        with pytest.raises(EnvironmentFault) as caught:
+        with pytest.raises(InfrastructureError) as caught:
             admin.create_topics([NewTopic(unique_name, 1, 7)])
         assert caught.value.code == "kafka.invalid_topic"
         assert unique_name in str(caught.value)

@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 
-from headrace.broker.kafka_python import KafkaPythonBroker
-from headrace.broker.librdkafka import LibrdkafkaBroker
-from headrace.broker.ports import Broker, NewTopic
+from headrace.broker.interfaces import Broker, NewTopic
+from headrace.broker.kafka_python import KafkaPythonClients
+from headrace.broker.librdkafka import LibrdkafkaClients
 from headrace.embedded import Kafka
 from headrace.errors import HeadraceError, RetriableError
 from headrace.records import EncodedBatch
-from headrace.testing.broker import PATIENCE, Member
+from headrace.testing.kafka_clients import PATIENCE, Member
 from headrace.testing.waiting import eventually
 from tests.engines.certificates import Authority
 
@@ -32,7 +32,7 @@ def secured(authority: Authority, tmp_path_factory: pytest.TempPathFactory) -> I
         yield kafka
 
 
-@pytest.fixture(params=[KafkaPythonBroker, LibrdkafkaBroker], ids=["kafka-python", "confluent"])
+@pytest.fixture(params=[KafkaPythonClients, LibrdkafkaClients], ids=["kafka-python", "confluent"])
 def connect(request: pytest.FixtureRequest) -> Callable[[dict[str, str]], Broker]:
     """Makes a broker of settings, with each client in turn."""
     make: Callable[[dict[str, str]], Broker] = request.param

@@ -20,8 +20,8 @@ from typer.testing import CliRunner, Result
 from headrace.cli.main import app
 from headrace.embedded import EmbeddedStack
 from headrace.embedded.keeper import stop_in
-from headrace.embedded.ports import free_port
-from headrace.errors import ConflictError, EnvironmentFault
+from headrace.embedded.tcp_ports import free_port
+from headrace.errors import ConflictError, InfrastructureError
 
 pytestmark = pytest.mark.timeout(300)
 PROGRAM = [sys.executable, "-c", "from headrace.cli import main; main()"]
@@ -99,7 +99,7 @@ def test_a_chosen_port_is_kept_and_a_taken_one_is_an_error(headrace: Any) -> Non
 
         refused = headrace("up", "postgres", "--detach", "--postgres-port", str(port))
 
-        assert isinstance(refused.exception, EnvironmentFault)
+        assert isinstance(refused.exception, InfrastructureError)
         assert (refused.exception.code, refused.exception.exit_code) == ("embedded.port_in_use", 3)
         assert f"127.0.0.1:{port}" in refused.exception.message
         assert "--postgres-port" in refused.exception.hint
@@ -139,7 +139,7 @@ def test_a_data_folder_that_cannot_be_made_is_an_error(headrace: Any, data: Any)
 
     for arguments in (["up", "postgres"], ["up", "postgres", "--detach"]):
         up = headrace(*arguments)
-        assert isinstance(up.exception, EnvironmentFault)
+        assert isinstance(up.exception, InfrastructureError)
         assert (up.exception.code, up.exception.exit_code) == ("embedded.folder", 3)
     data.unlink()
 

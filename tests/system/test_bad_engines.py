@@ -16,10 +16,10 @@ import pytest
 from kafka import KafkaAdminClient
 from kafka.admin import UserScramCredentialUpsertion
 
-from headrace.broker.kafka_python import KafkaPythonBroker
+from headrace.broker.kafka_python import KafkaPythonClients
 from headrace.embedded import EmbeddedStack, Kafka
 from headrace.errors import RetriableError
-from headrace.testing.exactness import (
+from headrace.testing.data_comparison import (
     Comparison,
     compare_index,
     compare_topic,
@@ -76,7 +76,7 @@ class SecuredKafka:
             assert answer == {USER: None}
         finally:
             admin.close()
-        broker = KafkaPythonBroker({**self.settings, "sasl.password": password})
+        broker = KafkaPythonClients({**self.settings, "sasl.password": password})
 
         def lets_in() -> bool:
             try:
@@ -195,7 +195,7 @@ class Chain:
 
         settle(look, self._box.patience)
         if kafka is not None:
-            broker = KafkaPythonBroker(kafka)
+            broker = KafkaPythonClients(kafka)
             comparison = compare_topic(rows, topic_entries(broker, self.topic))
             assert comparison.complete, str(comparison)
         eventually(self.is_well, VISIBLE)

@@ -10,8 +10,8 @@ from typing import Any
 import psycopg
 import pytest
 
-from headrace.broker.kafka_python import KafkaPythonBroker
-from headrace.testing.exactness import Comparison, compare_topic, settle, table_rows, topic_entries
+from headrace.broker.kafka_python import KafkaPythonClients
+from headrace.testing.data_comparison import Comparison, compare_topic, settle, table_rows, topic_entries
 from headrace.testing.waiting import eventually
 
 SEED = 20261127
@@ -124,7 +124,7 @@ def test_deletes_and_kill_9(
         rows = table_rows(connection, "SELECT * FROM lives", key="id")
     assert life.counts["deleted"] > 100, life.counts
     assert life.counts["came back"] > 50, life.counts
-    broker = KafkaPythonBroker({"bootstrap.servers": kafka.bootstrap_servers})
+    broker = KafkaPythonClients({"bootstrap.servers": kafka.bootstrap_servers})
 
     def topics() -> list[Comparison]:
         return [compare_topic(rows, topic_entries(broker, f"{unique_name}.lives"))]

@@ -10,8 +10,8 @@ from typing import Any
 import psycopg
 import pytest
 
-from headrace.broker.kafka_python import KafkaPythonBroker
-from headrace.testing.exactness import Comparison, compare_topic, settle, table_rows, topic_entries
+from headrace.broker.kafka_python import KafkaPythonClients
+from headrace.testing.data_comparison import Comparison, compare_topic, settle, table_rows, topic_entries
 from headrace.testing.waiting import eventually
 
 SEED = 20261126
@@ -98,7 +98,7 @@ def test_late_commits_and_kill_9(
     with box.connect(database) as connection:
         tables = {name: table_rows(connection, f"SELECT * FROM {name}", key="id") for name in ("updated", "added")}
     assert sum(writer.committed for writer in writers) == len(tables["added"]) > 100
-    broker = KafkaPythonBroker({"bootstrap.servers": kafka.bootstrap_servers})
+    broker = KafkaPythonClients({"bootstrap.servers": kafka.bootstrap_servers})
 
     def topics() -> list[Comparison]:
         return [compare_topic(rows, topic_entries(broker, f"{unique_name}.{name}")) for name, rows in tables.items()]

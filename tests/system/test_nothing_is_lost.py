@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from headrace.broker.kafka_python import KafkaPythonBroker
-from headrace.testing.exactness import (
+from headrace.broker.kafka_python import KafkaPythonClients
+from headrace.testing.data_comparison import (
     Comparison,
     compare_index,
     compare_topic,
@@ -129,7 +129,7 @@ def test_the_index_equals_the_tables_after_kill_9_at_random_moments(
         journal = table_rows(connection, "SELECT * FROM journal", key="id")
     assert len(events) > 1000, "the load was too small to prove anything"
     tables = {"shop.events": events, "shop.journal": journal}
-    broker = KafkaPythonBroker({"bootstrap.servers": stack.kafka.bootstrap_servers})
+    broker = KafkaPythonClients({"bootstrap.servers": stack.kafka.bootstrap_servers})
 
     def indexes() -> list[Comparison]:
         return [compare_index(rows, index_entries(search, name), side=name) for name, rows in tables.items()]

@@ -11,7 +11,7 @@ import pytest
 
 from headrace import RetriableError
 from headrace.broker.choice import choose
-from headrace.testing.exactness import Entry, compare_topic, key_text, table_rows, topic_entries
+from headrace.testing.data_comparison import Entry, compare_topic, key_text, table_rows, topic_entries
 from headrace.testing.waiting import eventually
 from tests.datasets import nycflights
 

@@ -10,8 +10,8 @@ from typing import Any
 
 from sqlalchemy import make_url
 
-from headrace.broker.kafka_python import KafkaPythonBroker
-from headrace.testing.exactness import topic_entries
+from headrace.broker.kafka_python import KafkaPythonClients
+from headrace.testing.data_comparison import topic_entries
 from headrace.testing.waiting import eventually
 
 
@@ -95,7 +95,7 @@ def test_a_table_that_may_not_be_read_is_left_out_until_the_statement_of_the_sta
     kafka: Any, database: str, make_worker: Callable[..., Any], unique_name: str, box: Any
 ) -> None:
     """Nobody restarts anything; the other tables are read all the time."""
-    broker = KafkaPythonBroker({"bootstrap.servers": kafka.bootstrap_servers})
+    broker = KafkaPythonClients({"bootstrap.servers": kafka.bootstrap_servers})
     topics = {name: f"{unique_name}.{name}" for name in ("one", "two", "three")}
 
     def keys(name: str) -> list[str]:

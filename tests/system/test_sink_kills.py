@@ -12,9 +12,9 @@ import httpx
 import pytest
 from kafka import KafkaProducer
 
-from headrace.broker.kafka_python import KafkaPythonBroker
-from headrace.testing.broker import create
-from headrace.testing.exactness import compare_index, index_entries, latest, settle, topic_entries
+from headrace.broker.kafka_python import KafkaPythonClients
+from headrace.testing.data_comparison import compare_index, index_entries, latest, settle, topic_entries
+from headrace.testing.kafka_clients import create
 
 KEYS = 400
 KILLS = 3
@@ -61,7 +61,7 @@ def test_workers_killed_at_random_moments_while_partitions_move(
     kafka: Any, elasticsearch: Any, make_worker: Callable[..., Any], unique_name: str, method: str, seed: int, box: Any
 ) -> None:
     name = unique_name
-    broker = KafkaPythonBroker({"bootstrap.servers": kafka.bootstrap_servers, "bootstrap.timeout.ms": "60000"})
+    broker = KafkaPythonClients({"bootstrap.servers": kafka.bootstrap_servers, "bootstrap.timeout.ms": "60000"})
     create(broker, name, 4)
     workers = [make_worker(kafka.bootstrap_servers) for _ in range(2)]
     for worker in workers:

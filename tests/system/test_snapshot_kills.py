@@ -13,8 +13,8 @@ import psycopg
 import pytest
 from sqlalchemy import make_url
 
-from headrace.broker.kafka_python import KafkaPythonBroker
-from headrace.testing.exactness import Comparison, compare_topic, settle, table_rows, topic_entries
+from headrace.broker.kafka_python import KafkaPythonClients
+from headrace.testing.data_comparison import Comparison, compare_topic, settle, table_rows, topic_entries
 from headrace.testing.faults import TcpProxy
 from headrace.testing.waiting import eventually
 
@@ -128,7 +128,7 @@ def test_a_parallel_snapshot_and_kill_9(
     worker.start()
     with box.connect(database) as connection:
         rows = table_rows(connection, "SELECT * FROM rows", key="id")
-    broker = KafkaPythonBroker({"bootstrap.servers": kafka.bootstrap_servers})
+    broker = KafkaPythonClients({"bootstrap.servers": kafka.bootstrap_servers})
 
     def topic() -> list[Comparison]:
         return [compare_topic(rows, topic_entries(broker, f"{unique_name}.rows"))]

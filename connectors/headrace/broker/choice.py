@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from headrace.broker.ports import Broker
+from headrace.broker.interfaces import Broker
 from headrace.errors import ConfigError, Finding
 from headrace.settings import KafkaClient
 
@@ -43,7 +43,7 @@ def choose(wish: KafkaClient) -> Choice:
     if wish == "kafka-python":
         return _kafka_python("kafka.client")
     try:
-        from headrace.broker.librdkafka import TITLE, LibrdkafkaBroker, translate
+        from headrace.broker.librdkafka import TITLE, LibrdkafkaClients, translate
     except ImportError as error:  # not installed, or its C library does not fit this system
         if wish == "confluent":
             finding = Finding(
@@ -53,10 +53,10 @@ def choose(wish: KafkaClient) -> Choice:
             raise ConfigError(findings=[finding]) from error
         return _kafka_python(f"confluent-kafka is not installed; it is faster: {_EXTRA}")
     reason = "kafka.client" if wish == "confluent" else "installed"
-    return Choice("confluent", TITLE, reason, LibrdkafkaBroker, translate)
+    return Choice("confluent", TITLE, reason, LibrdkafkaClients, translate)
 
 
 def _kafka_python(reason: str) -> Choice:
-    from headrace.broker.kafka_python import TITLE, KafkaPythonBroker, translate
+    from headrace.broker.kafka_python import TITLE, KafkaPythonClients, translate
 
-    return Choice("kafka-python", TITLE, reason, KafkaPythonBroker, translate)
+    return Choice("kafka-python", TITLE, reason, KafkaPythonClients, translate)

@@ -14,9 +14,9 @@ from headrace.errors import (
     CommandError,
     ConfigError,
     ConflictError,
-    EnvironmentFault,
     Finding,
     HeadraceError,
+    InfrastructureError,
     NotFoundError,
     RetriableError,
 )
@@ -73,7 +73,7 @@ class WorkerClient:
             raise NotFoundError(text, code="connector.not_found", hint=hint) from error
 
     def request(self, method: str, path: str, body: Any = None) -> Answer:
-        """``path`` is already encoded. Raises EnvironmentFault (nobody there) and what the worker's answer means."""
+        """``path`` is already encoded. Raises InfrastructureError (nobody there) and what the worker's answer means."""
         headers, payload = dict(self._headers), None
         if body is not None:
             headers["Content-Type"] = "application/json"
@@ -88,7 +88,7 @@ class WorkerClient:
             status, content = response.status, response.read()
         except TimeoutError as error:
             text = f"the worker at {self.url} did not answer in time"
-            raise EnvironmentFault(
+            raise InfrastructureError(
                 text, code="worker.timeout", hint="look at its log; then ask for the status"
             ) from error
         except (OSError, http.client.HTTPException) as error:
@@ -123,16 +123,16 @@ class WorkerClient:
                 return RetriableError(message, code="worker.busy", hint="try again in a moment")
         return HeadraceError(f"the worker answered {status}: {message}", code="worker.error")
 
-    def _unreachable(self, error: Exception) -> EnvironmentFault:
+    def _unreachable(self, error: Exception) -> InfrastructureError:
         why = getattr(error, "strerror", None) or str(error) or type(error).__name__
-        return EnvironmentFault(
+        return InfrastructureError(
             f"no worker answers at {self.url}: {why}",
             code="worker.unreachable",
             hint="start one with `headrace run`, or say where it is with --url or HEADRACE_URL",
         )
 
-    def _stranger(self, status: int) -> EnvironmentFault:
-        return EnvironmentFault(
+    def _stranger(self, status: int) -> InfrastructureError:
+        return InfrastructureError(
             f"what answers at {self.url} ({status}) is not the REST API of a worker",
             code="worker.not_a_worker",
             hint="check --url and HEADRACE_URL; a proxy in between may also answer by itself",

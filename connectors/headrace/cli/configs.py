@@ -16,7 +16,7 @@ from headrace.cli.loading import Loaded, load
 from headrace.cli.output import JsonFlag, err, out, print_findings, print_json, print_table
 from headrace.errors import ConfigError, Finding, HeadraceError, RetriableError
 from headrace.files import ConfigFile, read_config_file
-from headrace.reference import json_schema
+from headrace.plugin_docs import json_schema
 from headrace.registry import Kind, Plugin, Registry
 from headrace.validation import located
 
@@ -27,7 +27,7 @@ Files = Annotated[
     ),
 ]
 AdminCheck = Callable[[Mapping[str, str]], str]
-"""Kafka client settings → the cluster's id. Raises as ``broker/ports.py`` says."""
+"""Kafka client settings → the cluster's id. Raises as ``broker/interfaces.py`` says."""
 
 _MISTAKE, _ENVIRONMENT = 2, 3  # exit codes
 

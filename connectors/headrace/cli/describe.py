@@ -12,7 +12,7 @@ from rich.text import Text
 from headrace.cli.output import JsonFlag, out, print_json
 from headrace.config import ConfigModel, KeyDefinition, nearest
 from headrace.errors import ConfigError
-from headrace.reference import definitions_answer, definitions_of, facts_of, type_text
+from headrace.plugin_docs import definitions_answer, definitions_of, facts_of, type_text
 from headrace.registry import Kind, Registry
 from headrace.settings import WorkerSettings
 
@@ -72,7 +72,7 @@ def _one_key(plugin: str, name: str, keys: Sequence[Key]) -> Key:
         if name == item.name:
             return model, item
     for model, item in keys:
-        if item.family and name.startswith(item.name):
+        if item.prefix_key and name.startswith(item.name):
             return model, item
     hint = nearest(name, [item.name for _, item in keys]) or f"`headrace describe {plugin}` lists all"
     raise ConfigError(f"{plugin} has no key '{name}'", code="config.unknown_key", hint=hint)
@@ -94,11 +94,11 @@ def _print_all(keys: Sequence[Key]) -> None:
 def _print_key(model: type[ConfigModel], item: KeyDefinition) -> None:
     """What one may write, in one line that ``grep`` finds; below it what it means."""
     facts = facts_of(model, item)
-    name = f"{item.name}*" if item.family else item.name
+    name = f"{item.name}*" if item.prefix_key else item.name
     says = [type_text(item, facts).replace("`", "")]
     if item.required:
         says.append("required")
-    elif not item.family:
+    elif not item.prefix_key:
         says.append(f"default {facts.default}" if facts.default else "no default")
     says.append(f"importance {item.importance}")
     out.print(Text.assemble((name, "bold cyan"), "  ", ", ".join(says)))

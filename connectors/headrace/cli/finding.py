@@ -16,7 +16,7 @@ from headrace.validation import ConnectorConfig
 def find_connector(name: str, paths: Sequence[Path], url: str | None) -> tuple[Loaded, WorkerSettings, ConnectorConfig]:
     """The connector as a file describes it, or else as the worker at ``url`` has it.
 
-    Placeholders are resolved here. Raises ConfigError with all findings, NotFoundError, EnvironmentFault.
+    Placeholders are resolved here. Raises ConfigError with all findings, NotFoundError, InfrastructureError.
     """
     loaded = load(paths)
     if loaded.settings is None and not any(finding.severity == "error" for finding in loaded.findings):

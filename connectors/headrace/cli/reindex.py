@@ -11,7 +11,7 @@ from headrace.cli.finding import find_connector
 from headrace.cli.output import JsonFlag, err, print_json, print_table
 from headrace.cli.verify import Connector, ProofFiles, Shown, WorkerUrl
 from headrace.errors import ConfigError
-from headrace.proof.rebuild import RebuildReport, rebuild
+from headrace.verification.rebuild import RebuildReport, rebuild
 
 
 def reindex_command(
@@ -40,7 +40,12 @@ def reindex_command(
         text = "--rollback, --abort, --drop-old and --status cannot be used together"
         raise ConfigError(text, code="cli.conflicting_options", hint="leave out all but one")
     loaded, settings, config = find_connector(connector, files, url)
-    from headrace.proof.opening import open_history, open_rebuilder, open_verifier, writer_opener  # late, for --help
+    from headrace.verification.opening import (  # late, for --help
+        open_history,
+        open_rebuilder,
+        open_verifier,
+        writer_opener,
+    )
 
     with open_history(loaded.registry, settings, config) as history, open_rebuilder(config) as rebuilder:
         if abort or drop_old:

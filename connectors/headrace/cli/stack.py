@@ -11,8 +11,8 @@ import typer
 from headrace.cli.output import JsonFlag, err, out, print_json
 from headrace.config import nearest
 from headrace.embedded.keeper import Addresses, addresses, keep, start_in_background, stop_in
-from headrace.embedded.ports import preferred_port
 from headrace.embedded.stack import ENGINES, EmbeddedStack
+from headrace.embedded.tcp_ports import preferred_port
 from headrace.errors import ConfigError
 
 DEFAULT_DATA = Path("~/.local/share/headrace/stack")

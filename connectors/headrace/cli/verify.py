@@ -12,7 +12,7 @@ from rich.text import Text
 
 from headrace.cli.finding import find_connector
 from headrace.cli.output import JsonFlag, err, out, print_json, print_table
-from headrace.proof.verification import Difference, Report, verify
+from headrace.verification.verification import Difference, Report, verify
 
 Connector = Annotated[str, typer.Argument(metavar="CONNECTOR", help="Name of a sink connector.", show_default=False)]
 ProofFiles = Annotated[
@@ -49,7 +49,7 @@ def verify_command(
     repaired. 1: something is missing, stale or extra.
     """
     loaded, settings, config = find_connector(connector, files, url)
-    from headrace.proof.opening import open_history, open_verifier  # late: --help needs no Kafka client
+    from headrace.verification.opening import open_history, open_verifier  # late: --help needs no Kafka client
 
     with open_history(loaded.registry, settings, config) as history, open_verifier(config) as verifier, Shown() as tell:
         report = verify(verifier, history, to_end=to_end, repair=repair, samples=samples, progress=tell)

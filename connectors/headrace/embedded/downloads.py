@@ -19,7 +19,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, Trans
 
 from headrace.embedded.artifacts import Jar
 from headrace.embedded.maven import MIRROR_VARIABLE, Repository, local_repository, repository
-from headrace.errors import EnvironmentFault
+from headrace.errors import InfrastructureError
 
 _CHUNK = 1 << 18
 _TIMEOUT = 10  # seconds without a byte
@@ -40,7 +40,7 @@ def sha256(file: Path) -> str:
 def download(jars: Sequence[Jar], folder: Path) -> None:
     """Put the jars below ``folder``, laid out as in a Maven repository. The first fault ends it all at once.
 
-    A jar that Maven has fetched before (``~/.m2``) is copied. Raises EnvironmentFault for the network, OSError for
+    A jar that Maven has fetched before (``~/.m2``) is copied. Raises InfrastructureError for the network, OSError for
     the folder. What is complete is kept, and so is the beginning of what is not.
     """
     source, cancelled = repository(), Event()
@@ -156,8 +156,8 @@ class _Download:
             raise _TryAgain(f"the answer ended {most} bytes too early")
         return chunk
 
-    def _fault(self, why: str) -> EnvironmentFault:
-        return EnvironmentFault(
+    def _fault(self, why: str) -> InfrastructureError:
+        return InfrastructureError(
             f"{self._url} cannot be fetched: {why}",
             code="embedded.download",
             hint="connect to the network and try again (what is complete is kept), name a Maven repository that this "

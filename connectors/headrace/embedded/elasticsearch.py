@@ -14,8 +14,8 @@ from headrace.embedded.artifacts import Jar, locked
 from headrace.embedded.engine import Engine
 from headrace.embedded.jars import fetch
 from headrace.embedded.java import java_command
-from headrace.embedded.ports import HOST, free_port
 from headrace.embedded.process import SupervisedProcess
+from headrace.embedded.tcp_ports import HOST, free_port
 
 _JAVA = Path(__file__).parent / "java"
 _CLUSTER = "headrace"

@@ -9,15 +9,15 @@ from pathlib import Path
 from types import TracebackType
 from typing import ClassVar, Self
 
-from headrace.embedded.ports import free_port, require_free
 from headrace.embedded.process import SupervisedProcess
-from headrace.errors import EnvironmentFault
+from headrace.embedded.tcp_ports import free_port, require_free
+from headrace.errors import InfrastructureError
 
 
 class Engine(ABC):
     """One server process on 127.0.0.1 with its data in one folder.
 
-    ``start`` raises EnvironmentFault with the end of the engine's own log if it does not answer within
+    ``start`` raises InfrastructureError with the end of the engine's own log if it does not answer within
     ``start_timeout`` seconds. ``stop`` and ``kill`` return when every process of it is gone; both are harmless on an
     engine that does not run. Methods are for one thread; ``stop`` and ``kill`` may be called from another to end a
     ``start`` that is under way.
@@ -63,9 +63,9 @@ class Engine(ABC):
 
     @property
     def pid(self) -> int:
-        """The engine's process id. Raises EnvironmentFault if it is not running."""
+        """The engine's process id. Raises InfrastructureError if it is not running."""
         if self._process is None or not self._process.alive:
-            raise EnvironmentFault(f"{self.title} is not running", code="embedded.not_running")
+            raise InfrastructureError(f"{self.title} is not running", code="embedded.not_running")
         return self._process.pid
 
     @property
@@ -90,7 +90,7 @@ class Engine(ABC):
                 keep_open=self._keep_open,
             )
         except OSError as error:
-            raise EnvironmentFault(
+            raise InfrastructureError(
                 f"{self.title} cannot be started: {error.strerror or error} ({error.filename or self.folder})",
                 code="embedded.folder",
                 hint="make room or mend the folder's rights, or choose another data folder",
@@ -111,7 +111,7 @@ class Engine(ABC):
         self._keep_open = descriptors
 
     def check(self) -> None:
-        """EnvironmentFault with the end of its log if it was started and has ended by itself."""
+        """InfrastructureError with the end of its log if it was started and has ended by itself."""
         if self._process is not None and not self._process.alive:
             raise self._fault("ended by itself", "embedded.ended", self._process)
 
@@ -142,8 +142,8 @@ class Engine(ABC):
         self.stop()
         self.start()
 
-    def _fault(self, why: str, code: str, process: SupervisedProcess) -> EnvironmentFault:
-        return EnvironmentFault(
+    def _fault(self, why: str, code: str, process: SupervisedProcess) -> InfrastructureError:
+        return InfrastructureError(
             f"{self.title} {why}; the end of its log:\n{process.log_tail()}",
             code=code,
             hint=f"the whole log is in {self.log_path}",

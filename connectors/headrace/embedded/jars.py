@@ -10,7 +10,7 @@ from pathlib import Path
 from headrace.embedded.artifacts import Jar
 from headrace.embedded.downloads import download, sha256
 from headrace.embedded.lock import FileLock
-from headrace.errors import EnvironmentFault
+from headrace.errors import InfrastructureError
 
 # Files that had the right sum, with their time of change: a disk may lie, but not twice in one process.
 _checked: set[tuple[Path, int]] = set()
@@ -27,7 +27,7 @@ def fetch(jars: Iterable[Jar], *, folder: Path | None = None) -> list[Path]:
     """The jars' files in the order asked for; what is missing or damaged is fetched first, several at a time.
 
     A broken download is resumed by the next call. Two processes may fetch into one folder: the second waits for the
-    first. A folder that has everything may be read-only. Raises EnvironmentFault if a jar cannot be had; nothing
+    first. A folder that has everything may be read-only. Raises InfrastructureError if a jar cannot be had; nothing
     wrong is left in the cache.
     """
     wanted, folder = list(jars), folder or cache_folder()
@@ -39,7 +39,7 @@ def fetch(jars: Iterable[Jar], *, folder: Path | None = None) -> list[Path]:
                 if missing := _missing(wanted, folder):
                     download(missing, folder)
     except OSError as error:
-        raise EnvironmentFault(
+        raise InfrastructureError(
             f"the cache folder {folder} cannot be used: {error.strerror or error}",
             code="embedded.cache",
             hint="make room or mend its rights, or name another folder in HEADRACE_CACHE",

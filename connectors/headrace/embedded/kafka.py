@@ -18,10 +18,10 @@ from headrace.embedded.artifacts import locked
 from headrace.embedded.engine import Engine
 from headrace.embedded.jars import fetch
 from headrace.embedded.java import java_command
-from headrace.embedded.ports import HOST, free_port
 from headrace.embedded.process import SupervisedProcess
+from headrace.embedded.tcp_ports import HOST, free_port
 from headrace.embedded.together import start_together, stop_together
-from headrace.errors import EnvironmentFault
+from headrace.errors import InfrastructureError
 
 _FORMAT_TIMEOUT = 180.0  # seconds: a Java start of two, on a machine that does nothing else
 # Any 16 bytes will do (base64): brokers with another id refuse the folder.
@@ -161,7 +161,7 @@ class Broker(Engine):
             check=False,
         )
         if done.returncode:
-            raise EnvironmentFault(
+            raise InfrastructureError(
                 f"{self.title}'s data folder cannot be formatted:\n{done.stdout}{done.stderr}", code="embedded.start"
             )
 
@@ -285,7 +285,7 @@ class Kafka:
         start_together(self.brokers)
 
     def check(self) -> None:
-        """EnvironmentFault with the end of its log if a broker was started and has ended by itself."""
+        """InfrastructureError with the end of its log if a broker was started and has ended by itself."""
         for broker in self.brokers:
             broker.check()
 

@@ -17,7 +17,7 @@ from typing import IO, Any
 from headrace.embedded.lock import FileLock
 from headrace.embedded.process import is_alive
 from headrace.embedded.stack import LOCK, EmbeddedStack
-from headrace.errors import ConflictError, EnvironmentFault, HeadraceError
+from headrace.errors import ConflictError, HeadraceError, InfrastructureError
 
 Addresses = dict[str, dict[str, str]]
 _ENDS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -48,7 +48,7 @@ def keep(stack: EmbeddedStack, started: Callable[[], None]) -> None:
     """Start the stack, call ``started``, return when SIGINT, SIGTERM or SIGHUP has come and all engines have ended.
 
     Further signals change nothing: all engines have ended within their grace. Raises what a start raises, and
-    EnvironmentFault with its log when an engine ends by itself (the others are stopped). Main thread only.
+    InfrastructureError with its log when an engine ends by itself (the others are stopped). Main thread only.
     """
     with _signals() as child_ended:
         try:
@@ -98,7 +98,7 @@ def start_in_background(data: Path, arguments: Mapping[str, Any]) -> Addresses:
         data.mkdir(parents=True, exist_ok=True)
         process, answers = _spawn(command, log)
     except OSError as error:
-        raise EnvironmentFault(
+        raise InfrastructureError(
             f"the data folder {data} cannot be used: {error.strerror or error}",
             code="embedded.folder",
             hint="make room or mend its rights, or choose another data folder",
@@ -116,7 +116,7 @@ def start_in_background(data: Path, arguments: Mapping[str, Any]) -> Addresses:
         found: Addresses = answer["addresses"]
         return found
     os.waitpid(process, 0)
-    kind = ConflictError if answer["code"] == "embedded.already_running" else EnvironmentFault
+    kind = ConflictError if answer["code"] == "embedded.already_running" else InfrastructureError
     raise kind(answer["message"], code=answer["code"], hint=answer.get("hint") or f"see {log}")
 
 
@@ -145,7 +145,7 @@ def _spawn(command: Sequence[str], log: Path) -> tuple[int, IO[str]]:
 def stop_in(data: Path) -> int | None:
     """End the stack that runs in a folder, in order, and return its owner's process id; None if nothing runs there.
 
-    Returns when its last process is gone. Raises EnvironmentFault if that takes longer than a minute or is not allowed.
+    Return after its last process ended. Raise InfrastructureError if that takes over a minute or is not allowed.
     """
     lock = FileLock(data / LOCK)
     try:
@@ -156,14 +156,14 @@ def stop_in(data: Path) -> int | None:
             os.kill(owner, signal.SIGTERM)
         ended = lock.acquire_within(_DOWN_WITHIN)
     except OSError as error:
-        raise EnvironmentFault(
+        raise InfrastructureError(
             f"the stack in {data} cannot be stopped: {error.strerror or error}",
             code="embedded.down",
             hint="it may belong to another user",
         ) from error
     lock.release()
     if not ended:
-        raise EnvironmentFault(
+        raise InfrastructureError(
             f"the stack in {data} has not ended within {_DOWN_WITHIN:.0f} s",
             code="embedded.down",
             hint=f"kill -9 {owner} ends it; what the engines have acknowledged is kept",

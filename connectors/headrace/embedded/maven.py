@@ -11,7 +11,7 @@ from urllib.parse import urlsplit, urlunsplit
 from xml.etree import ElementTree
 
 from headrace.embedded.extra import maven_central
-from headrace.errors import EnvironmentFault
+from headrace.errors import InfrastructureError
 
 MIRROR_VARIABLE = "HEADRACE_MAVEN_MIRROR"
 # Maven's own names for "everything that Central would answer" (its guide on mirror settings).
@@ -29,8 +29,8 @@ class Repository:
 def repository() -> Repository:
     """The repository to fetch from.
 
-    Raises EnvironmentFault if the user's ``~/.m2/settings.xml`` cannot be read or its mirror names a variable that is
-    not set, or if the extra ``embedded`` is not installed.
+    Raise InfrastructureError if the user's ``~/.m2/settings.xml`` cannot be read or its mirror names a variable that
+    is not set, or if the extra ``embedded`` is not installed.
     """
     if address := os.environ.get(MIRROR_VARIABLE, "").strip():
         return _repository(address)
@@ -48,7 +48,7 @@ def _repository(address: str, user: str | None = None, password: str | None = No
     parts = urlsplit(address)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         # Not repeated: it may hold a password.
-        raise EnvironmentFault(
+        raise InfrastructureError(
             "the Maven repository that was named is not an http or https address",
             code="embedded.maven_mirror",
             hint=f"look at {MIRROR_VARIABLE} and ~/.m2/settings.xml: https://host/path",
@@ -66,7 +66,7 @@ def _mirror_of_user(settings: Path) -> Repository | None:
     try:
         root = ElementTree.parse(settings).getroot()
     except (ElementTree.ParseError, OSError) as error:
-        raise EnvironmentFault(
+        raise InfrastructureError(
             f"{settings} cannot be read: {error}",
             code="embedded.maven_settings",
             hint=f"mend it, or name the repository in {MIRROR_VARIABLE}",
@@ -92,7 +92,7 @@ def _expanded(text: str) -> str:
     def value(match: re.Match[str]) -> str:
         name = match[1]
         if name not in os.environ:
-            raise EnvironmentFault(
+            raise InfrastructureError(
                 f"Maven's settings name the variable {name}, which is not set",
                 code="embedded.maven_settings",
                 hint=f"set {name}, or name the repository in {MIRROR_VARIABLE}",

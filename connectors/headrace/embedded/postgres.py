@@ -13,9 +13,9 @@ from pathlib import Path
 
 from headrace.embedded.engine import Engine
 from headrace.embedded.extra import postgres_binaries
-from headrace.embedded.ports import HOST
 from headrace.embedded.process import SupervisedProcess
-from headrace.errors import EnvironmentFault
+from headrace.embedded.tcp_ports import HOST
+from headrace.errors import InfrastructureError
 
 # No secret: it listens on 127.0.0.1 only, and everybody may read this file.
 USER = PASSWORD = DATABASE = "headrace"
@@ -88,7 +88,7 @@ class Postgres(Engine):
             [*_unprivileged(), *command], input=typed, capture_output=True, text=True, timeout=120, check=False
         )
         if done.returncode:
-            raise EnvironmentFault(
+            raise InfrastructureError(
                 f"PostgreSQL's data folder cannot be made:\n{done.stdout}{done.stderr}", code="embedded.start"
             )
 
@@ -137,7 +137,7 @@ def _unprivileged() -> list[str]:
         return []
     setpriv = shutil.which("setpriv")
     if setpriv is None:
-        raise EnvironmentFault(
+        raise InfrastructureError(
             "PostgreSQL refuses to run as root, and the program setpriv that would change the user is not installed",
             code="embedded.root",
             hint="run headrace as an ordinary user, or install util-linux",
@@ -154,7 +154,7 @@ def _nobody() -> tuple[int, int]:
     try:
         nobody = pwd.getpwnam("nobody")
     except KeyError as error:
-        raise EnvironmentFault(
+        raise InfrastructureError(
             "PostgreSQL refuses to run as root, and this system has no user nobody to run it as",
             code="embedded.root",
             hint="run headrace as an ordinary user",

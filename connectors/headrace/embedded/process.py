@@ -11,7 +11,7 @@ from time import monotonic
 from typing import Any
 
 from headrace.embedded.extra import psutil
-from headrace.errors import EnvironmentFault
+from headrace.errors import InfrastructureError
 
 _SUPERVISOR = Path(__file__).with_name("supervisor.py")
 
@@ -29,7 +29,7 @@ class SupervisedProcess:
 
     ``stop_signal`` asks it to end in order, ``grace`` seconds later it is killed. Its output is appended to ``log``.
     ``keep_open`` are file descriptors that the supervisor, not the process, holds until the process has ended.
-    Methods may be called from any thread. Raises EnvironmentFault if the program cannot be run at all.
+    Methods may be called from any thread. Raises InfrastructureError if the program cannot be run at all.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class SupervisedProcess:
         first_line = self._supervisor.stdout.readline()
         if not first_line.strip().isdigit():
             self._close()
-            raise EnvironmentFault(
+            raise InfrastructureError(
                 f"{command[0]} cannot be run:\n{self.log_tail()}",
                 code="embedded.start",
                 hint=f"see {log}",

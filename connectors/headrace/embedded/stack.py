@@ -17,7 +17,7 @@ from headrace.embedded.lock import FileLock
 from headrace.embedded.postgres import Postgres
 from headrace.embedded.process import is_alive
 from headrace.embedded.together import start_together, stop_together
-from headrace.errors import ConfigError, ConflictError, EnvironmentFault
+from headrace.errors import ConfigError, ConflictError, InfrastructureError
 
 ENGINES = ("kafka", "elasticsearch", "postgres")
 LOCK = "stack.lock"
@@ -28,7 +28,7 @@ _LEFTOVERS_END = 45.0
 class EmbeddedStack:
     """Kafka, Elasticsearch and PostgreSQL on 127.0.0.1, their data below ``data``. For laptops, demos and tests.
 
-    ``engines`` is a choice of :data:`ENGINES`; the attribute of an engine left out raises EnvironmentFault. A port
+    ``engines`` is a choice of :data:`ENGINES`; the attribute of an engine left out raises InfrastructureError. A port
     that is not given is a free one, kept for this object's life. ``options`` are further arguments by engine:
     ``{"kafka": {"heap": "1g", "settings": {…}}}``. The engines end with this process, even if it is killed.
     Not for several threads.
@@ -85,7 +85,7 @@ class EmbeddedStack:
 
     def _engine(self, name: str) -> Kafka | Elasticsearch | Postgres:
         if name not in self.engines:
-            raise EnvironmentFault(f"this stack was made without {name}", code="embedded.not_running")
+            raise InfrastructureError(f"this stack was made without {name}", code="embedded.not_running")
         return self.engines[name]
 
     def start(self) -> None:
@@ -118,7 +118,7 @@ class EmbeddedStack:
             if not taken and (owner is None or not is_alive(owner)):
                 taken = self._lock.acquire_within(_LEFTOVERS_END)
         except OSError as error:
-            raise EnvironmentFault(
+            raise InfrastructureError(
                 f"the data folder {self.data} cannot be used: {error.strerror or error}",
                 code="embedded.folder",
                 hint="make room or mend its rights, or choose another data folder",
@@ -139,7 +139,7 @@ class EmbeddedStack:
         self._lock.release()
 
     def check(self) -> None:
-        """EnvironmentFault with the end of its log if an engine has ended by itself."""
+        """InfrastructureError with the end of its log if an engine has ended by itself."""
         for engine in self.engines.values():
             engine.check()
 

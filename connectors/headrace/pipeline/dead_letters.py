@@ -6,7 +6,7 @@ import traceback
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 
-from headrace.broker.ports import Producer
+from headrace.broker.interfaces import Producer
 from headrace.errors import DataError, HeadraceError, RetriableError, TaskError
 from headrace.metrics import TaskMetrics
 from headrace.pipeline.fault_policy import Failure

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 import orjson
 
-from headrace.broker.ports import Delivery
+from headrace.broker.interfaces import Delivery
 from headrace.records import EncodedBatch, SourceBatch, SourceOffset, SourcePartition
 
 

@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from headrace.backoff import RetryPolicy
-from headrace.broker.ports import Consumer, RebalanceListener
+from headrace.broker.interfaces import Consumer, RebalanceListener
 from headrace.errors import HeadraceError, RetriableError
 from headrace.metrics import now_ms
 from headrace.pipeline.control import LONGEST_NAP, TaskControl

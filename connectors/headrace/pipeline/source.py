@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from headrace.backoff import RetryPolicy
-from headrace.broker.ports import Producer
+from headrace.broker.interfaces import Producer
 from headrace.errors import DataError, HeadraceError, RetriableError
 from headrace.metrics import now_ms
 from headrace.pipeline.control import LONGEST_NAP, TaskControl

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
-from headrace.broker.ports import Admin, NewTopic
+from headrace.broker.interfaces import Admin, NewTopic
 from headrace.errors import ConfigError, Finding
 
 _PREFIX = "topic.creation.default."
@@ -20,7 +20,7 @@ class TopicCreator:
         self._known: set[str] = set()
 
     def ensure(self, topic: str) -> None:
-        """The topic exists afterwards, or the broker may create it. Raises RetriableError, EnvironmentFault."""
+        """The topic exists afterwards, or the broker may create it. Raises RetriableError, InfrastructureError."""
         if self._template is None or topic in self._known:
             return
         create_topic(self._open_admin, replace(self._template, name=topic))

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
-from headrace.errors import ConfigError, EnvironmentFault, Finding
+from headrace.errors import ConfigError, Finding, InfrastructureError
 
 DEFAULT_PORT = 8083
 BACKLOG = 128
@@ -55,7 +55,7 @@ def _parse(text: str) -> Listener | Finding:
 
 
 def listen(listener: Listener) -> socket.socket:
-    """A socket that already accepts connections. Raises EnvironmentFault."""
+    """A socket that already accepts connections. Raises InfrastructureError."""
     try:
         addresses = socket.getaddrinfo(listener.host, listener.port, type=socket.SOCK_STREAM)
         # localhost may come as ::1 first, where clients that ask for 127.0.0.1 would find nobody
@@ -72,16 +72,16 @@ def listen(listener: Listener) -> socket.socket:
         raise _fault(listener, error) from error
 
 
-def _fault(listener: Listener, error: OSError) -> EnvironmentFault:
+def _fault(listener: Listener, error: OSError) -> InfrastructureError:
     what = f"the REST API cannot listen on {listener}"
     elsewhere = f"in the worker's settings, for example listeners: {EXAMPLE}"
     if error.errno == errno.EADDRINUSE:
-        return EnvironmentFault(
+        return InfrastructureError(
             f"{what}: another process is using this port (perhaps another worker)",
             code="rest.port_in_use",
             hint=f"stop that process, or choose another port with 'listeners' {elsewhere}",
         )
-    return EnvironmentFault(
+    return InfrastructureError(
         f"{what}: {error.strerror or error}",
         code="rest.cannot_listen",
         hint=f"choose an address of this machine and a port above 1023 with 'listeners' {elsewhere}",

@@ -9,7 +9,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from headrace.errors import ConfigError, NotFoundError
-from headrace.reference import config_answer
+from headrace.plugin_docs import config_answer
 from headrace.registry import Kind, Plugin, Registry
 from headrace.rest import bodies, views
 from headrace.rest.calls import Call, bad_request, resource

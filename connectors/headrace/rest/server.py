@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import structlog
 import uvicorn
 
-from headrace.errors import EnvironmentFault
+from headrace.errors import InfrastructureError
 from headrace.registry import Registry
 from headrace.rest.app import create_app
 from headrace.rest.listeners import listen, parse_listeners, url_of
@@ -42,17 +42,17 @@ class RestServer:
         return self.urls[0]
 
     def bind(self) -> None:
-        """Take the ports. Raises EnvironmentFault (``rest.port_in_use``)."""
+        """Take the ports. Raises InfrastructureError (``rest.port_in_use``)."""
         try:
             for listener in self._listeners:
                 self._sockets.append(listen(listener))
-        except EnvironmentFault:
+        except InfrastructureError:
             self._close_sockets()
             raise
         self.urls = tuple(map(url_of, self._listeners, self._sockets))
 
     def start(self, api: WorkerApi, registry: Registry) -> None:
-        """Serve on what was bound. Raises EnvironmentFault."""
+        """Serve on what was bound. Raises InfrastructureError."""
         self._server = _Server(
             uvicorn.Config(
                 create_app(api, registry),
@@ -72,7 +72,9 @@ class RestServer:
         self._thread.start()
         if not self._server.settled.wait(START_TIMEOUT) or not self._server.started:
             self.stop()
-            raise EnvironmentFault("the REST API did not start", code="rest.not_started", hint="see the worker's log")
+            raise InfrastructureError(
+                "the REST API did not start", code="rest.not_started", hint="see the worker's log"
+            )
         log.info("rest.listening", urls=self.urls)
 
     def stop(self) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from headrace.broker.ports import Admin
+from headrace.broker.interfaces import Admin
 from headrace.config import nearest
 from headrace.errors import CommandError
 from headrace.records import SourceOffset, SourcePartition, TopicPartition

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from headrace.broker.ports import Admin, Broker, NewTopic
+from headrace.broker.interfaces import Admin, Broker, NewTopic
 from headrace.pipeline.control import TaskControl
 from headrace.pipeline.dead_letters import DeadLetterQueue
 from headrace.pipeline.fault_policy import FaultPolicy

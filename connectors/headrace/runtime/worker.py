@@ -9,12 +9,12 @@ from typing import Any, TypeVar
 import structlog
 
 from headrace.backoff import RetryPolicy
-from headrace.broker.ports import Admin
+from headrace.broker.interfaces import Admin
 from headrace.config import nearest
 from headrace.errors import ConfigError, HeadraceError, NotFoundError, RetriableError
 from headrace.metrics import Parts
+from headrace.plugin_docs import validate_answer
 from headrace.records import SourceOffset, SourcePartition
-from headrace.reference import validate_answer
 from headrace.registry import Kind, Registry
 from headrace.runtime import sink_offsets
 from headrace.runtime.api import ConnectorInfo, ConnectorStatus, Health, TaskInfo

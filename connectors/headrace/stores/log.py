@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 import orjson
 
-from headrace.errors import ConfigError, EnvironmentFault, RetriableError
+from headrace.errors import ConfigError, InfrastructureError, RetriableError
 
 Entries = Mapping[str, Any]
 """Values by key; None deletes."""
@@ -77,7 +77,7 @@ class FileLog:
             if self._lines > len(self._values):
                 self._compact()
         except OSError as error:
-            raise EnvironmentFault(
+            raise InfrastructureError(
                 f"cannot use {path}: {error.strerror}", code="store.unusable", hint="name another file or mend this one"
             ) from error
 
@@ -114,7 +114,7 @@ class FileLog:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             os.close(file)
-            raise EnvironmentFault(
+            raise InfrastructureError(
                 f"{self._path} is in use by another worker",
                 code="store.locked",
                 hint="stop that worker, or give this one its own offset.storage.file.filename",

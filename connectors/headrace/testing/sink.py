@@ -28,7 +28,7 @@ from typing import Any, ClassVar
 
 import pytest
 
-from headrace.errors import ConfigError, DataError, EnvironmentFault, RetriableError
+from headrace.errors import ConfigError, DataError, InfrastructureError, RetriableError
 from headrace.plugin import SinkConnector, SinkTask
 from headrace.records import Rejection, SinkBatch, TopicPartition
 from headrace.testing.contexts import Explanations, make_sink_context
@@ -248,7 +248,7 @@ class SinkConformance:
         if unreachable is None:
             return
         task = self.connector.task_class()
-        with pytest.raises((RetriableError, EnvironmentFault)) as raised:
+        with pytest.raises((RetriableError, InfrastructureError)) as raised:
             task.start(make_sink_context(unreachable))
         task.stop()
 

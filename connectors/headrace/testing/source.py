@@ -93,7 +93,7 @@ class SourceConformance:
         assert undocumented == []
 
     def test_an_unknown_key_is_an_error_that_names_the_nearest(self, properties: Mapping[str, str]) -> None:
-        known = next(item.name for item in self.connector.config_model.definitions() if not item.family)
+        known = next(item.name for item in self.connector.config_model.definitions() if not item.prefix_key)
         model, findings = self.connector.config_model.validate_properties({**properties, f"x{known}": "1"})
 
         assert model is None

@@ -12,9 +12,9 @@ from headrace_sinks.elasticsearch.cluster.checks import obstacles
 from headrace_sinks.elasticsearch.cluster.client import Client
 from headrace_sinks.elasticsearch.configuration.keys import ElasticsearchSinkConfig
 from headrace_sinks.elasticsearch.indices.readiness import Indices
-from headrace_sinks.elasticsearch.proof.verifier import ElasticsearchVerifier
 from headrace_sinks.elasticsearch.rebuild.rebuilder import ElasticsearchRebuilder
 from headrace_sinks.elasticsearch.task import ElasticsearchSinkTask
+from headrace_sinks.elasticsearch.verification.verifier import ElasticsearchVerifier
 
 log = structlog.stdlib.get_logger("headrace.check")
 

@@ -50,7 +50,7 @@ class Openings:
         return target, findings
 
     def reader(self, target: Target) -> Reader:
-        """Of a table that was looked at; it begins at the stored position. Raises EnvironmentFault."""
+        """Of a table that was looked at; it begins at the stored position. Raises InfrastructureError."""
         session, table = self.session, target.relation.table
         position = self.stored[table]
         with session.reading(str(target.relation)) as connection:

@@ -198,7 +198,7 @@ class SqlSourceTask(SourceTask):
         return Crew(source, chunks, sessions, within, self._restraint.holds_back)
 
     def poll(self) -> SourceBatch | Wait:
-        """One batch of the table whose turn it is. Raises RetriableError, ConfigError, EnvironmentFault, TaskError."""
+        """Return one batch of the scheduled table."""
         assert self._sweeps is not None
         if self._context.stop_event.is_set():
             return Wait(0.0)

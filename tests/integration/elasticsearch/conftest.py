@@ -12,7 +12,7 @@ import httpx
 import pytest
 import structlog
 
-from headrace.broker.in_memory import InMemoryBroker
+from headrace.broker.in_memory import InMemoryKafka
 from headrace.interpolation import make_interpolator
 from headrace.metrics import TaskMetrics
 from headrace.pipeline.control import TaskControl
@@ -23,7 +23,7 @@ from headrace.runtime.whereabouts import Whereabouts
 from headrace.settings import WorkerSettings
 from headrace.states import TaskId
 from headrace.stores import MemoryLog, OffsetStore
-from headrace.testing.exactness import compare_index, index_entries, latest, topic_entries
+from headrace.testing.data_comparison import compare_index, index_entries, latest, topic_entries
 from headrace.testing.faults import HttpProxy
 from headrace.testing.waiting import eventually
 from headrace.validation import Validator
@@ -48,7 +48,7 @@ class Flow:
 
     def __init__(self, url: str, name: str) -> None:
         self.url, self.name = url, name
-        self.broker = InMemoryBroker()
+        self.broker = InMemoryKafka()
         self.broker.create(name, PARTITIONS)
         self.proxy = HttpProxy(url)
         self.members: list[Member] = []

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from headrace import EnvironmentFault
+from headrace import InfrastructureError
 from headrace.testing.contexts import make_sink_context
 from headrace.testing.faults import ItemErrors, Status
 from headrace.testing.waiting import eventually
@@ -163,7 +163,7 @@ def test_a_pipeline_that_does_not_exist_stops_the_task_and_refuses_no_record(flo
     member = flow.start(ingest_pipeline="nothing")
     eventually(lambda: member.error, 60)
 
-    assert isinstance(member.error[0], EnvironmentFault)
+    assert isinstance(member.error[0], InfrastructureError)
     assert member.error[0].code == "elasticsearch.pipeline_missing"
     assert flow.dead() == []
     assert flow.committed() == 0
@@ -177,7 +177,7 @@ def test_a_missing_privilege_stops_the_task_and_refuses_no_record(flow: Any) -> 
     member = flow.start()
     eventually(lambda: member.error, 60)
 
-    assert isinstance(member.error[0], EnvironmentFault)
+    assert isinstance(member.error[0], InfrastructureError)
     assert member.error[0].code == "elasticsearch.forbidden"
     assert "write and create_index" in str(member.error[0])
     assert flow.dead() == []
@@ -212,7 +212,7 @@ def test_a_cluster_that_is_too_new_is_said_to_be(flow: Any) -> None:
     flow.proxy.play(
         root(flow, "11.0.0"), Status(400, {"error": {"type": "media_type_header_exception", "reason": "no"}})
     )
-    with pytest.raises(EnvironmentFault) as raised:
+    with pytest.raises(InfrastructureError) as raised:
         start(flow)
     assert raised.value.code == "elasticsearch.too_new"
     assert "install a newer headrace" in str(raised.value)
@@ -220,7 +220,7 @@ def test_a_cluster_that_is_too_new_is_said_to_be(flow: Any) -> None:
 
 def test_opensearch_is_refused_by_name(flow: Any) -> None:
     flow.proxy.play(root(flow, "2.19.0", distribution="opensearch"))
-    with pytest.raises(EnvironmentFault, match=r"Opensearch 2\.19\.0"):
+    with pytest.raises(InfrastructureError, match=r"Opensearch 2\.19\.0"):
         start(flow)
 
 

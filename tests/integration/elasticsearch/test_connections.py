@@ -17,7 +17,7 @@ import pytest
 
 from headrace import ConfigError, HeadraceError, SinkBatch, TopicPartition
 from headrace.testing.contexts import make_sink_context
-from headrace.testing.exactness import index_entries
+from headrace.testing.data_comparison import index_entries
 from headrace.testing.faults import HttpProxy
 from headrace_sinks.elasticsearch import ElasticsearchSinkConnector
 from headrace_sinks.elasticsearch.task import ElasticsearchSinkTask

@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from headrace.testing.contexts import make_sink_context
-from headrace.testing.exactness import index_entries
+from headrace.testing.data_comparison import index_entries
 from headrace.testing.faults import ItemErrors
 from headrace.testing.waiting import eventually
 from headrace_sinks.elasticsearch.task import ElasticsearchSinkTask

@@ -11,8 +11,8 @@ import httpx
 import pytest
 
 from headrace import (
-    EnvironmentFault,
     HeadraceError,
+    InfrastructureError,
     RetriableError,
     Schema,
     SinkBatch,
@@ -260,7 +260,7 @@ def test_a_users_own_component_is_composed(start_sink: StartSink, cluster: Clust
 
 def test_somebody_elses_template_is_left_alone(start_sink: StartSink, cluster: Cluster, unique_name: str) -> None:
     cluster.put(f"_index_template/{unique_name}", {"index_patterns": ["other-*"], "priority": 7})
-    with pytest.raises(EnvironmentFault, match="was not made by headrace") as raised:
+    with pytest.raises(InfrastructureError, match="was not made by headrace") as raised:
         start_sink(**{"index.template": unique_name})
 
     assert raised.value.code == "elasticsearch.template_taken"
@@ -285,7 +285,7 @@ def test_check_changes_nothing_and_names_what_is_missing(
     start_sink: StartSink, batch: Batch, cluster: Cluster, unique_name: str
 ) -> None:
     def refusal(**keys: str) -> HeadraceError:
-        with pytest.raises(EnvironmentFault) as raised:
+        with pytest.raises(InfrastructureError) as raised:
             start_sink(**{"index.management": "check", **keys})
         return raised.value
 
@@ -295,7 +295,7 @@ def test_check_changes_nothing_and_names_what_is_missing(
     assert "lacks the aliases 'readers'" in refusal(**{"index.aliases": "readers"}).message
     assert refusal(**{"index.template": unique_name}).code == "elasticsearch.template_missing"
     task = start_sink(**{"index.management": "check"})
-    with pytest.raises(EnvironmentFault, match="its mapping lacks 'name'"):
+    with pytest.raises(InfrastructureError, match="its mapping lacks 'name'"):
         task.put([batch({"id": 1, "name": "x"})])
     assert list(cluster.properties(unique_name)) == ["id"]
     assert not cluster.exists(f"_index_template/{unique_name}")
@@ -331,7 +331,7 @@ def test_what_elasticsearch_does_not_accept(
 
 def test_this_server_has_no_lifecycle_policies_and_says_so(start_sink: StartSink) -> None:
     keys = {"index.lifecycle.policy": "mine", "index.lifecycle.delete.after": "30d"}
-    with pytest.raises(EnvironmentFault) as raised:
+    with pytest.raises(InfrastructureError) as raised:
         start_sink(**keys)
 
     assert raised.value.code == "elasticsearch.missing_feature"

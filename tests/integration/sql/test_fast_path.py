@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from sqlalchemy import make_url
 
 from headrace import HeadraceError, JsonValues, SourceBatch, SourceTask
-from headrace.builtin.converters.json import JsonConverter
+from headrace.converters.json import JsonConverter
 from headrace.testing.contexts import make_source_context
 from headrace_sources.sql import SqlSourceConnector
 

@@ -10,7 +10,7 @@ import psycopg
 import pytest
 from sqlalchemy import make_url
 
-from headrace import ConfigError, EnvironmentFault, Finding, RetriableError, TaskError
+from headrace import ConfigError, Finding, InfrastructureError, RetriableError, TaskError
 from headrace.embedded import EmbeddedStack
 from headrace.testing.driver import SourceDriver
 from headrace.testing.waiting import eventually
@@ -76,7 +76,7 @@ def test_e59_tries_are_counted_when_they_are_limited(drive: Drive) -> None:
     with pytest.raises(RetriableError) as raised:
         drive(**keys)
     assert raised.value.delay == 7.0
-    with pytest.raises(EnvironmentFault) as given_up:
+    with pytest.raises(InfrastructureError) as given_up:
         drive(**keys, connection_attempts="1")
     assert given_up.value.code == "sql.unreachable"
     assert "connection.attempts" in given_up.value.hint

@@ -14,8 +14,8 @@ import httpx
 import pytest
 import yaml
 
-from headrace.broker.kafka_python import KafkaPythonBroker
-from headrace.broker.ports import NewTopic
+from headrace.broker.interfaces import NewTopic
+from headrace.broker.kafka_python import KafkaPythonClients
 from headrace.errors import RetriableError
 from headrace.records import EncodedBatch, TopicPartition
 from headrace.testing.waiting import eventually
@@ -29,7 +29,7 @@ class Search:
 
     def __init__(self, worker: Any, box: Any, kafka: Any, url: str, name: str, **keys: str) -> None:
         self.worker, self.box, self.url, self.name = worker, box, url, name
-        self.broker = KafkaPythonBroker({"bootstrap.servers": kafka.bootstrap_servers, **PATIENT})
+        self.broker = KafkaPythonClients({"bootstrap.servers": kafka.bootstrap_servers, **PATIENT})
         admin = self.broker.admin({})
         admin.create_topics([NewTopic(name, 2)])
         admin.close()

@@ -5,8 +5,8 @@ import sys
 import pytest
 
 from headrace.broker.choice import choose
-from headrace.broker.kafka_python import KafkaPythonBroker
-from headrace.broker.librdkafka import LibrdkafkaBroker
+from headrace.broker.kafka_python import KafkaPythonClients
+from headrace.broker.librdkafka import LibrdkafkaClients
 from headrace.errors import ConfigError
 
 
@@ -23,12 +23,12 @@ def test_the_faster_client_is_used_when_it_is_installed() -> None:
     choice = choose("auto")
     assert (choice.name, choice.reason) == ("confluent", "installed")
     assert "librdkafka" in choice.title
-    assert isinstance(choice.open({}), LibrdkafkaBroker)
+    assert isinstance(choice.open({}), LibrdkafkaClients)
 
 
 def test_a_wish_is_followed() -> None:
-    assert isinstance(choose("kafka-python").open({}), KafkaPythonBroker)
-    assert isinstance(choose("confluent").open({}), LibrdkafkaBroker)
+    assert isinstance(choose("kafka-python").open({}), KafkaPythonClients)
+    assert isinstance(choose("confluent").open({}), LibrdkafkaClients)
 
 
 @pytest.mark.usefixtures("without_librdkafka")

@@ -4,15 +4,15 @@ import threading
 
 import pytest
 
-from headrace.broker.in_memory import InMemoryBroker
+from headrace.broker.in_memory import InMemoryKafka
 from headrace.errors import DataError, RetriableError
 from headrace.records import EncodedBatch, TopicPartition
-from headrace.testing.broker import BrokerContract, Member
+from headrace.testing.kafka_clients import BrokerContract, Member
 
 
 @pytest.fixture
-def broker() -> InMemoryBroker:
-    return InMemoryBroker()
+def broker() -> InMemoryKafka:
+    return InMemoryKafka()
 
 
 class TestContract(BrokerContract):
@@ -20,7 +20,7 @@ class TestContract(BrokerContract):
 
 
 class TestStored:
-    def test_records_can_be_looked_at(self, broker: InMemoryBroker) -> None:
+    def test_records_can_be_looked_at(self, broker: InMemoryKafka) -> None:
         broker.producer({}).send(EncodedBatch("t", [b"a", None], [b"k", b"k"], [5, 6], [[("h", b"1")], []]))
         assert [tuple(record) for record in broker.records("t")] == [
             (0, 0, b"k", b"a", [("h", b"1")], 5),
@@ -28,14 +28,14 @@ class TestStored:
         ]
         assert broker.records("nothing") == []
 
-    def test_topics_keep_their_settings(self, broker: InMemoryBroker) -> None:
+    def test_topics_keep_their_settings(self, broker: InMemoryKafka) -> None:
         broker.create("t", 4, {"cleanup.policy": "compact"})
         assert broker.topics() == {"t": {"cleanup.policy": "compact"}}
         assert len(broker.partitions_of("t")) == 4
 
 
 class TestFaults:
-    def test_held_deliveries_are_written_in_order_on_release(self, broker: InMemoryBroker) -> None:
+    def test_held_deliveries_are_written_in_order_on_release(self, broker: InMemoryKafka) -> None:
         producer = broker.producer({})
         broker.hold_deliveries()
         deliveries = [producer.send(EncodedBatch("t", [value])) for value in (b"1", b"2")]
@@ -46,7 +46,7 @@ class TestFaults:
         assert all(delivery.done() and delivery.error() is None for delivery in deliveries)
         assert [record.value for record in broker.records("t")] == [b"1", b"2"]
 
-    def test_a_flush_waits_for_the_release(self, broker: InMemoryBroker) -> None:
+    def test_a_flush_waits_for_the_release(self, broker: InMemoryKafka) -> None:
         producer = broker.producer({})
         broker.hold_deliveries()
         producer.send(EncodedBatch("t", [b"1"]))
@@ -55,7 +55,7 @@ class TestFaults:
         assert producer.flush(30)
         release.join()
 
-    def test_closing_gives_up_what_is_held(self, broker: InMemoryBroker) -> None:
+    def test_closing_gives_up_what_is_held(self, broker: InMemoryKafka) -> None:
         producer = broker.producer({})
         broker.hold_deliveries()
         delivery = producer.send(EncodedBatch("t", [b"1"]))
@@ -64,7 +64,7 @@ class TestFaults:
         assert isinstance(delivery.error(), RetriableError)
         assert broker.records("t") == []
 
-    def test_sends_fail_as_often_as_told(self, broker: InMemoryBroker) -> None:
+    def test_sends_fail_as_often_as_told(self, broker: InMemoryKafka) -> None:
         producer = broker.producer({})
         error = DataError("no")
         broker.fail_sends(error, times=2)
@@ -72,7 +72,7 @@ class TestFaults:
         assert [delivery.error() for delivery in deliveries] == [error, error, None]
         assert [record.value for record in broker.records("t")] == [b"3"]
 
-    def test_a_broker_that_is_down_answers_nothing_and_loses_nothing(self, broker: InMemoryBroker) -> None:
+    def test_a_broker_that_is_down_answers_nothing_and_loses_nothing(self, broker: InMemoryKafka) -> None:
         broker.create("t")
         producer, admin = broker.producer({}), broker.admin({})
         reader = Member(broker, "g").subscribe(["t"]).join()
@@ -98,7 +98,7 @@ class TestFaults:
         assert producer.trouble() is None
         assert reader.read(1) == [b"1"]
 
-    def test_commits_and_polls_fail_as_often_as_told(self, broker: InMemoryBroker) -> None:
+    def test_commits_and_polls_fail_as_often_as_told(self, broker: InMemoryKafka) -> None:
         broker.create("t")
         reader = Member(broker, "g").subscribe(["t"]).join()
         error = RetriableError("away")
@@ -112,7 +112,7 @@ class TestFaults:
             reader.poll(0)
         assert reader.poll(0) == []
 
-    def test_a_partition_of_another_member_cannot_be_committed(self, broker: InMemoryBroker) -> None:
+    def test_a_partition_of_another_member_cannot_be_committed(self, broker: InMemoryKafka) -> None:
         broker.create("t")
         with pytest.raises(RetriableError) as caught:
             broker.consumer("g", {}).commit({TopicPartition("t", 0): 3})

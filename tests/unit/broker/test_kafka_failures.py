@@ -5,7 +5,7 @@ from kafka import errors
 
 from headrace.broker.kafka_python.connection import UntrustedError
 from headrace.broker.kafka_python.failures import describe, translate, translated
-from headrace.errors import ConfigError, DataError, EnvironmentFault, HeadraceError, RetriableError
+from headrace.errors import ConfigError, DataError, HeadraceError, InfrastructureError, RetriableError
 
 
 @pytest.mark.parametrize(
@@ -23,10 +23,10 @@ from headrace.errors import ConfigError, DataError, EnvironmentFault, HeadraceEr
         (errors.SaslAuthenticationFailedError("bad password"), RetriableError, "kafka.authentication"),
         (errors.UnsupportedSaslMechanismError("PLAIN"), RetriableError, "kafka.authentication"),
         (UntrustedError("self-signed"), RetriableError, "kafka.certificate"),
-        (errors.TopicAuthorizationFailedError({"orders"}), EnvironmentFault, "kafka.not_authorized"),
-        (errors.GroupAuthorizationFailedError("g1"), EnvironmentFault, "kafka.not_authorized"),
-        (errors.InvalidTopicError("x/y"), EnvironmentFault, "kafka.invalid_topic"),
-        (errors.InvalidReplicationFactorError(), EnvironmentFault, "kafka.invalid_topic"),
+        (errors.TopicAuthorizationFailedError({"orders"}), InfrastructureError, "kafka.not_authorized"),
+        (errors.GroupAuthorizationFailedError("g1"), InfrastructureError, "kafka.not_authorized"),
+        (errors.InvalidTopicError("x/y"), InfrastructureError, "kafka.invalid_topic"),
+        (errors.InvalidReplicationFactorError(), InfrastructureError, "kafka.invalid_topic"),
         (errors.KafkaConfigurationError("acks"), ConfigError, "kafka.invalid_setting"),
     ],
 )

@@ -10,7 +10,7 @@ from confluent_kafka import Consumer, KafkaError, Message
 
 from headrace.broker.librdkafka.brokers import Brokers
 from headrace.broker.librdkafka.consumer import LibrdkafkaConsumer
-from headrace.errors import EnvironmentFault
+from headrace.errors import InfrastructureError
 from headrace.records import TopicPartition
 
 
@@ -54,7 +54,7 @@ def test_an_error_that_somebody_must_mend_is_raised_behind_the_records() -> None
     reader = consumer(record(3), failure(KafkaError.TOPIC_AUTHORIZATION_FAILED))
     [batch] = reader.poll(0, 10)
     assert batch.offsets == [3]
-    with pytest.raises(EnvironmentFault):
+    with pytest.raises(InfrastructureError):
         reader.poll(0, 10)
 
 

@@ -7,7 +7,7 @@ from confluent_kafka import KafkaError, KafkaException
 
 from headrace.broker.librdkafka.brokers import Brokers, Failure
 from headrace.broker.librdkafka.failures import describe, translate, translated
-from headrace.errors import ConfigError, DataError, EnvironmentFault, HeadraceError, RetriableError
+from headrace.errors import ConfigError, DataError, HeadraceError, InfrastructureError, RetriableError
 
 REFUSED = "127.0.0.1:9092/1: Connect to ipv4#127.0.0.1:9092 failed: Connection refused (after 0ms in state CONNECT)"
 
@@ -25,10 +25,10 @@ REFUSED = "127.0.0.1:9092/1: Connect to ipv4#127.0.0.1:9092 failed: Connection r
         (KafkaError.INVALID_RECORD, DataError, "data.refused"),
         (KafkaError._AUTHENTICATION, RetriableError, "kafka.authentication"),
         (KafkaError.UNSUPPORTED_SASL_MECHANISM, RetriableError, "kafka.authentication"),
-        (KafkaError.TOPIC_AUTHORIZATION_FAILED, EnvironmentFault, "kafka.not_authorized"),
-        (KafkaError.GROUP_AUTHORIZATION_FAILED, EnvironmentFault, "kafka.not_authorized"),
-        (KafkaError.TOPIC_EXCEPTION, EnvironmentFault, "kafka.invalid_topic"),
-        (KafkaError.INVALID_REPLICATION_FACTOR, EnvironmentFault, "kafka.invalid_topic"),
+        (KafkaError.TOPIC_AUTHORIZATION_FAILED, InfrastructureError, "kafka.not_authorized"),
+        (KafkaError.GROUP_AUTHORIZATION_FAILED, InfrastructureError, "kafka.not_authorized"),
+        (KafkaError.TOPIC_EXCEPTION, InfrastructureError, "kafka.invalid_topic"),
+        (KafkaError.INVALID_REPLICATION_FACTOR, InfrastructureError, "kafka.invalid_topic"),
         (KafkaError._INVALID_ARG, ConfigError, "kafka.invalid_setting"),
     ],
 )

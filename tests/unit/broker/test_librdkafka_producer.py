@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from headrace.broker.librdkafka.brokers import Brokers
 from headrace.broker.librdkafka.producer import LibrdkafkaDelivery, LibrdkafkaProducer
-from headrace.errors import DataError, EnvironmentFault, RetriableError
+from headrace.errors import DataError, InfrastructureError, RetriableError
 from headrace.records import EncodedBatch
 
 
@@ -222,7 +222,7 @@ class TestWindows:
         fake._report(fake.queues[0], 1, KafkaError.TOPIC_AUTHORIZATION_FAILED)
         assert delivery.done()
         error = delivery.error()
-        assert isinstance(error, EnvironmentFault)
+        assert isinstance(error, InfrastructureError)
         assert error.code == "kafka.not_authorized"
 
     def test_a_full_buffer_fails_the_batch(self) -> None:

@@ -15,12 +15,12 @@ from rich.console import Console
 from typer.testing import CliRunner, Result
 
 from headrace import ConfigModel, Finding, RetriableError, Secret, SinkConnector, key
-from headrace.builtin.config_providers.env import EnvConfigProvider
-from headrace.builtin.config_providers.file import FileConfigProvider
-from headrace.builtin.converters.json import JsonConverter
 from headrace.cli import configs, describe, loading, output
 from headrace.cli.main import app
-from headrace.errors import ConfigError, EnvironmentFault, HeadraceError
+from headrace.config_providers.env import EnvConfigProvider
+from headrace.config_providers.file import FileConfigProvider
+from headrace.converters.json import JsonConverter
+from headrace.errors import ConfigError, HeadraceError, InfrastructureError
 from headrace.registry import Kind, Plugin, Registry
 
 LONG = "x" * 300
@@ -260,7 +260,7 @@ class TestCheck:
     @pytest.mark.parametrize(
         ("failure", "exit_code"),
         [
-            (EnvironmentFault("wrong password", code="shop.login"), 3),
+            (InfrastructureError("wrong password", code="shop.login"), 3),
             (ConfigError(findings=[Finding("config.invalid_value", "no such table", "topics")]), 2),
         ],
     )

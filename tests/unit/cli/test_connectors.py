@@ -13,7 +13,7 @@ from typer.testing import CliRunner, Result
 
 from headrace.cli import connectors, statuses
 from headrace.cli.client import WorkerClient
-from headrace.errors import CommandError, ConfigError, ConflictError, EnvironmentFault, HeadraceError, NotFoundError
+from headrace.errors import CommandError, ConfigError, ConflictError, HeadraceError, InfrastructureError, NotFoundError
 from headrace.states import State
 
 RUNNING = {"state": "RUNNING", "worker_id": "w:8083", "since": 1}
@@ -315,7 +315,7 @@ class TestErrors:
         with socket.create_server(("127.0.0.1", 0)) as free:
             url = f"http://127.0.0.1:{free.getsockname()[1]}"
         error = Command(url).error("list")
-        assert isinstance(error, EnvironmentFault)
+        assert isinstance(error, InfrastructureError)
         assert (error.code, error.exit_code) == ("worker.unreachable", 3)
         assert url in error.message
         assert "headrace run" in error.hint

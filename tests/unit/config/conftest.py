@@ -25,11 +25,11 @@ from headrace import (
     Size,
     SourceConnector,
     Transform,
-    family,
     key,
+    prefix_key,
 )
-from headrace.builtin.converters.json import JsonConverter
-from headrace.builtin.converters.string import StringConverter
+from headrace.converters.json import JsonConverter
+from headrace.converters.string import StringConverter
 from headrace.files import ConfigFile, read_config_file
 from headrace.interpolation import Interpolator
 from headrace.registry import Kind, Plugin, Registry
@@ -45,7 +45,7 @@ class ShopSourceConfig(ConfigModel):
     quiet: bool = key("quiet", default=False, doc="Say less.")
     tables: CommaList = key("tables", default="", doc="Which tables.")
     password: Secret | None = key("password", default=None, doc="Of the shop.")
-    driver: dict[str, str] = family("driver.", doc="Settings of the driver.")
+    driver: dict[str, str] = prefix_key("driver.", doc="Settings of the driver.")
 
     ignored_keys: ClassVar[dict[str, str]] = {"jvm.heap": "there is no JVM"}
 

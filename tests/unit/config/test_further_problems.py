@@ -6,14 +6,14 @@ from collections.abc import Iterable
 
 import pytest
 
-from headrace.config import ConfigModel, Rhythm, key
+from headrace.config import ConfigModel, IntervalOrCron, key
 from headrace.errors import Finding
 
 
 class ShopConfig(ConfigModel):
     url: str = key("shop.url", doc="Where the shop is.")
     size: int = key("batch.size", default=10, ge=1, doc="Records of a batch.")
-    every: Rhythm = key("poll.interval.ms", default="5000", doc="When to look.")
+    every: IntervalOrCron = key("poll.interval.ms", default="5000", doc="When to look.")
     tables: str = key("table.list", default="", doc="What to read.")
     query: str = key("query", default="", doc="What to read instead.")
 

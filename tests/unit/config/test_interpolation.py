@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headrace.builtin.config_providers.env import EnvConfigProvider
-from headrace.builtin.config_providers.file import FileConfigProvider
+from headrace.config_providers.env import EnvConfigProvider
+from headrace.config_providers.file import FileConfigProvider
 from headrace.errors import Finding
 from headrace.interpolation import Interpolator, conceal, concealer, is_interpolated, make_interpolator
 from headrace.plugin import ConfigProvider

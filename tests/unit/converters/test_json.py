@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headrace import schema as s
-from headrace.builtin.converters.json import JsonConverter
+from headrace.converters.json import JsonConverter
 from headrace.errors import ConfigError, DataError
 from headrace.schema import Field, Schema, Type
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from headrace import json_bytes
 from headrace import schema as s
-from headrace.builtin.converters.json import JsonConverter
+from headrace.converters.json import JsonConverter
 from headrace.schema import Schema
 from headrace_sinks.elasticsearch.documents.values import encoder
 

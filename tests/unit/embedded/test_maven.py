@@ -9,7 +9,7 @@ import pytest
 
 from headrace.embedded.extra import maven_central
 from headrace.embedded.maven import MIRROR_VARIABLE, Repository, repository
-from headrace.errors import EnvironmentFault
+from headrace.errors import InfrastructureError
 
 
 @pytest.fixture
@@ -79,14 +79,14 @@ def test_a_variable_that_is_not_set_is_named(settings: Any, monkeypatch: pytest.
     monkeypatch.delenv("MAVEN_HOST", raising=False)
     settings.write_text(written("<url>https://${env.MAVEN_HOST}/all</url><mirrorOf>*</mirrorOf>"))
 
-    with pytest.raises(EnvironmentFault, match="the variable MAVEN_HOST, which is not set"):
+    with pytest.raises(InfrastructureError, match="the variable MAVEN_HOST, which is not set"):
         repository()
 
 
 def test_settings_that_are_no_xml_are_named(settings: Any) -> None:
     settings.write_text("<settings>")
 
-    with pytest.raises(EnvironmentFault, match=r"settings.xml cannot be read") as caught:
+    with pytest.raises(InfrastructureError, match=r"settings.xml cannot be read") as caught:
         repository()
 
     assert MIRROR_VARIABLE in caught.value.hint
@@ -98,7 +98,7 @@ def test_a_mirror_that_is_no_http_address_is_refused(
 ) -> None:
     monkeypatch.setenv(MIRROR_VARIABLE, address)
 
-    with pytest.raises(EnvironmentFault, match="is not an http") as caught:
+    with pytest.raises(InfrastructureError, match="is not an http") as caught:
         repository()
 
     assert caught.value.code == "embedded.maven_mirror"

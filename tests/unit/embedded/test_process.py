@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from headrace.embedded.process import SupervisedProcess
-from headrace.errors import EnvironmentFault
+from headrace.errors import InfrastructureError
 
 STUBBORN = (
     "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('up', flush=True); time.sleep(600)"
@@ -102,7 +102,7 @@ def test_the_tail_is_of_this_start_alone(tmp_path: Path, python: Any) -> None:
 
 
 def test_a_program_that_cannot_be_run_is_one_clear_message(tmp_path: Path) -> None:
-    with pytest.raises(EnvironmentFault, match="cannot be run") as caught:
+    with pytest.raises(InfrastructureError, match="cannot be run") as caught:
         SupervisedProcess([str(tmp_path / "absent")], tmp_path / "log")
 
     assert "No such file or directory" in caught.value.message

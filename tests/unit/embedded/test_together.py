@@ -7,7 +7,7 @@ from threading import Event
 import pytest
 
 from headrace.embedded.together import start_together, stop_together
-from headrace.errors import EnvironmentFault
+from headrace.errors import InfrastructureError
 
 
 class Toy:
@@ -19,15 +19,15 @@ class Toy:
 
     def start(self) -> None:
         if self._start == "fails":
-            raise EnvironmentFault("no", code="toy.no")
+            raise InfrastructureError("no", code="toy.no")
         self.running = True
         if self._start == "waits":
             assert self._killed.wait(60)
-            raise EnvironmentFault("killed", code="toy.killed")
+            raise InfrastructureError("killed", code="toy.killed")
 
     def stop(self) -> None:
         if self._start == "stop fails":
-            raise EnvironmentFault("stays", code="toy.stays")
+            raise InfrastructureError("stays", code="toy.stays")
         self.running = False
 
     def kill(self) -> None:
@@ -48,7 +48,7 @@ def test_all_are_started_and_all_are_stopped() -> None:
 def test_the_first_that_fails_is_reported_and_the_others_are_killed() -> None:
     engines = [Toy("waits"), Toy(), Toy("fails")]
 
-    with pytest.raises(EnvironmentFault, match="no"):
+    with pytest.raises(InfrastructureError, match="no"):
         start_together(engines)
 
     assert not any(engine.running for engine in engines)
@@ -57,7 +57,7 @@ def test_the_first_that_fails_is_reported_and_the_others_are_killed() -> None:
 def test_one_that_ran_before_goes_on() -> None:
     before = Toy(running=True)
 
-    with pytest.raises(EnvironmentFault):
+    with pytest.raises(InfrastructureError):
         start_together([before, Toy("fails")])
 
     assert before.running
@@ -66,7 +66,7 @@ def test_one_that_ran_before_goes_on() -> None:
 def test_one_that_does_not_stop_does_not_keep_the_others() -> None:
     engines = [Toy("stop fails", running=True), Toy(running=True)]
 
-    with pytest.raises(EnvironmentFault, match="stays"):
+    with pytest.raises(InfrastructureError, match="stays"):
         stop_together(engines)
 
     assert not engines[1].running

@@ -12,7 +12,7 @@ import pytest
 import structlog
 
 from headrace.backoff import RetryPolicy
-from headrace.broker.in_memory import InMemoryBroker
+from headrace.broker.in_memory import InMemoryKafka
 from headrace.config import ConfigModel
 from headrace.errors import DataError, HeadraceError
 from headrace.metrics import TaskMetrics
@@ -56,7 +56,7 @@ def _drop(*_: Any) -> Any:
 class Harness:
     """What a pipeline is given, and how it is run in a test."""
 
-    broker: InMemoryBroker = field(default_factory=InMemoryBroker)
+    broker: InMemoryKafka = field(default_factory=InMemoryKafka)
     stop_event: threading.Event = field(default_factory=threading.Event)
     paused: threading.Event = field(default_factory=threading.Event)
     abandoned: threading.Event = field(default_factory=threading.Event)

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from headrace.errors import DataError, EnvironmentFault, RetriableError, TaskError
+from headrace.errors import DataError, InfrastructureError, RetriableError, TaskError
 from headrace.pipeline.source import Outlet, SourcePipeline
 from headrace.plugin import SourceContext, SourceTask, Wait
 from headrace.records import EncodedBatch, SourceBatch, SourceOffset, SourcePartition
@@ -341,9 +341,9 @@ def test_a_record_that_the_broker_refuses_is_found_and_the_others_stay_in_order(
 
 def test_a_refusal_by_the_environment_fails_the_task(source: Callable[..., Source]) -> None:
     made = source(Rows(3))
-    made.harness.broker.fail_sends(EnvironmentFault("not authorised"))
+    made.harness.broker.fail_sends(InfrastructureError("not authorised"))
     made.harness.run(made.pipeline).join(20)
-    assert isinstance(made.harness.error, EnvironmentFault)
+    assert isinstance(made.harness.error, InfrastructureError)
     assert not made.positions.stored
 
 

@@ -9,8 +9,8 @@ from typing import Any
 import httpx
 import pytest
 
-from headrace.embedded.ports import free_port
-from headrace.errors import ConfigError, EnvironmentFault
+from headrace.embedded.tcp_ports import free_port
+from headrace.errors import ConfigError, InfrastructureError
 from headrace.registry import Registry
 from headrace.rest import RestServer
 from headrace.rest.listeners import Listener, parse_listeners
@@ -25,7 +25,7 @@ def taken() -> Iterator[int]:
 
 def test_a_port_in_use_is_told_at_once(worker: Any, registry: Registry, taken: int) -> None:
     server = RestServer(["http://127.0.0.1:0", f"http://127.0.0.1:{taken}"])
-    with pytest.raises(EnvironmentFault) as caught:
+    with pytest.raises(InfrastructureError) as caught:
         server.bind()
     assert caught.value.code == "rest.port_in_use"
     assert f"127.0.0.1:{taken}" in caught.value.message
@@ -33,12 +33,12 @@ def test_a_port_in_use_is_told_at_once(worker: Any, registry: Registry, taken: i
 
 
 def test_two_servers_cannot_share_a_port(server: RestServer, worker: Any, registry: Registry) -> None:
-    with pytest.raises(EnvironmentFault, match="another process is using this port"):
+    with pytest.raises(InfrastructureError, match="another process is using this port"):
         RestServer([server.url]).bind()
 
 
 def test_an_address_that_is_not_ours_cannot_be_listened_on(worker: Any, registry: Registry) -> None:
-    with pytest.raises(EnvironmentFault) as caught:
+    with pytest.raises(InfrastructureError) as caught:
         RestServer(["http://192.0.2.1:0"]).bind()  # TEST-NET-1
     assert caught.value.code == "rest.cannot_listen"
 

@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 import pytest
 
 from headrace.app import StandaloneWorker
-from headrace.broker.in_memory import InMemoryBroker
+from headrace.broker.in_memory import InMemoryKafka
 from headrace.config import ConfigModel, key
 from headrace.files import ConfigFile
 from headrace.interpolation import make_interpolator
@@ -161,7 +161,7 @@ class Process:
 
     standalone: StandaloneWorker
     worker: Worker
-    broker: InMemoryBroker
+    broker: InMemoryKafka
 
     def state(self, name: str, task: int | None = None) -> str:
         """Of the connector, or of a task; empty while there is none."""
@@ -186,7 +186,7 @@ def start(
 
     monkeypatch.setattr(Worker, "__init__", remember)
 
-    def make(*files: ConfigFile, broker: InMemoryBroker | None = None, **settings: str) -> Process:
+    def make(*files: ConfigFile, broker: InMemoryKafka | None = None, **settings: str) -> Process:
         properties = {
             "bootstrap.servers": "in.memory:9092",
             "listeners": "http://127.0.0.1:0",
@@ -196,7 +196,7 @@ def start(
             "offset.storage.file.filename": str(tmp_path / "offsets.jsonl"),
         } | {name.replace("_", "."): value for name, value in settings.items()}
         parsed = WorkerSettings.parse(properties)
-        mine = broker or InMemoryBroker()
+        mine = broker or InMemoryKafka()
         refusals: list[Exception] = []
         validator = Validator(plugins, make_interpolator(plugins))
         standalone = StandaloneWorker(parsed, validator, plugins, refused=refusals.append, broker=mine)

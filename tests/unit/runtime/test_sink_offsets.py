@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from headrace.broker.in_memory import InMemoryBroker
+from headrace.broker.in_memory import InMemoryKafka
 from headrace.errors import CommandError
 from headrace.records import EncodedBatch, TopicPartition
 from headrace.runtime import sink_offsets
@@ -15,8 +15,8 @@ ORDERS = TopicPartition("orders", 1)
 
 
 @pytest.fixture
-def broker() -> InMemoryBroker:
-    broker = InMemoryBroker()
+def broker() -> InMemoryKafka:
+    broker = InMemoryKafka()
     broker.create("orders", 2)
     producer = broker.producer({})
     for number in range(20):
@@ -24,7 +24,7 @@ def broker() -> InMemoryBroker:
     return broker
 
 
-def move(broker: InMemoryBroker, partition: Any, offset: Any) -> int:
+def move(broker: InMemoryKafka, partition: Any, offset: Any) -> int:
     return sink_offsets.move(broker.admin({}), "group", [(partition, offset)])
 
 
@@ -33,18 +33,18 @@ def place(topic: Any = "orders", number: Any = 1) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(("offset", "stored"), [({"kafka_offset": 3}, 3), ({"kafka_offset": "3"}, 3), (None, 0)])
-def test_a_position_is_stored(broker: InMemoryBroker, offset: Any, stored: int) -> None:
+def test_a_position_is_stored(broker: InMemoryKafka, offset: Any, stored: int) -> None:
     assert move(broker, place(number="1"), offset) == 1
     assert broker.committed("group") == {ORDERS: stored}
 
 
-def test_the_last_word_on_a_partition_counts(broker: InMemoryBroker) -> None:
+def test_the_last_word_on_a_partition_counts(broker: InMemoryKafka) -> None:
     changes = [(place(), {"kafka_offset": 3}), (place(number="1"), {"kafka_offset": 2})]
     assert sink_offsets.move(broker.admin({}), "group", changes) == 1
     assert broker.committed("group") == {ORDERS: 2}
 
 
-def test_the_end_is_the_last_position(broker: InMemoryBroker) -> None:
+def test_the_end_is_the_last_position(broker: InMemoryKafka) -> None:
     end = broker.admin({}).end_offsets(["orders"])[ORDERS]
     move(broker, place(), {"kafka_offset": end})
     with pytest.raises(CommandError, match=f"orders-1 ends at offset {end}; it cannot be read from {end + 1}") as info:
@@ -70,26 +70,26 @@ def test_the_end_is_the_last_position(broker: InMemoryBroker) -> None:
         (place(), {}),
     ],
 )
-def test_what_is_no_position_is_refused_with_the_form(broker: InMemoryBroker, partition: Any, offset: Any) -> None:
+def test_what_is_no_position_is_refused_with_the_form(broker: InMemoryKafka, partition: Any, offset: Any) -> None:
     with pytest.raises(CommandError, match="is no position of a sink") as info:
         move(broker, partition, offset)
     assert "kafka_topic" in str(info.value.hint)
     assert broker.committed("group") == {}
 
 
-def test_a_topic_that_is_not_there_is_told_with_the_nearest(broker: InMemoryBroker) -> None:
+def test_a_topic_that_is_not_there_is_told_with_the_nearest(broker: InMemoryKafka) -> None:
     with pytest.raises(CommandError, match="no partition order-1") as info:
         move(broker, place(topic="order"), None)
     assert "orders" in str(info.value.hint)
 
 
-def test_a_partition_that_is_not_there_is_told_with_those_that_are(broker: InMemoryBroker) -> None:
+def test_a_partition_that_is_not_there_is_told_with_those_that_are(broker: InMemoryKafka) -> None:
     with pytest.raises(CommandError, match="no partition orders-2") as info:
         move(broker, place(number=2), None)
     assert info.value.hint == "partitions of orders are 0 to 1"
 
 
-def test_a_reset_leaves_out_topics_that_are_gone(broker: InMemoryBroker) -> None:
+def test_a_reset_leaves_out_topics_that_are_gone(broker: InMemoryKafka) -> None:
     admin = broker.admin({})
     admin.commit("group", {ORDERS: 5, TopicPartition("gone", 0): 5})
     assert sink_offsets.reset(admin, "group") == 1

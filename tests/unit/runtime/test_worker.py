@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
-from headrace.errors import CommandError, ConfigError, ConflictError, EnvironmentFault, NotFoundError, RetriableError
+from headrace.errors import CommandError, ConfigError, ConflictError, InfrastructureError, NotFoundError, RetriableError
 from headrace.files import read_config_file
 from headrace.states import TargetState, TaskId
 from headrace.testing.waiting import eventually
@@ -190,7 +190,7 @@ def test_a_name_that_nobody_knows_is_refused_in_connects_words(
 
 def test_a_connector_that_cannot_plan_is_failed_or_waits(start: Callable[..., Any], world: Any) -> None:
     process = start()
-    world.planning = [EnvironmentFault("wrong password", code="sql.authentication")]
+    world.planning = [InfrastructureError("wrong password", code="sql.authentication")]
     process.worker.create("numbers", NUMBERS, STARTED)
     eventually(lambda: process.state("numbers") == "FAILED")
     assert process.worker.status("numbers").connector.trace == "sql.authentication: wrong password"
@@ -204,7 +204,7 @@ def test_only_tasks_that_read_something_else_are_restarted(start: Callable[..., 
     world.watch = 0.01
     world.follows = [
         RetriableError("database is away"),
-        EnvironmentFault("wrong password", code="sql.authentication"),
+        InfrastructureError("wrong password", code="sql.authentication"),
         RuntimeError("a bug of the connector's"),
         ["0", "moved", "2"],
         ["0", "moved", "2", "new"],
@@ -320,9 +320,9 @@ def test_a_failed_task_names_the_place_in_the_users_file(start: Callable[..., An
 
 
 def test_a_worker_without_kafka_starts_and_says_what_it_waits_for(start: Callable[..., Any], world: Any) -> None:
-    from headrace.broker.in_memory import InMemoryBroker
+    from headrace.broker.in_memory import InMemoryKafka
 
-    broker = InMemoryBroker()
+    broker = InMemoryKafka()
     broker.down = True
     process = start(broker=broker)
     process.worker.create("numbers", NUMBERS, STARTED)

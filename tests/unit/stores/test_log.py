@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headrace.errors import ConfigError, EnvironmentFault, RetriableError
+from headrace.errors import ConfigError, InfrastructureError, RetriableError
 from headrace.stores import FileLog, MemoryLog
 from headrace.stores import log as log_module
 
@@ -82,7 +82,7 @@ def test_a_damaged_line_stops_and_names_the_place(tmp_path: Path) -> None:
 
 def test_two_workers_cannot_share_a_file(tmp_path: Path) -> None:
     first = FileLog(tmp_path / "offsets.jsonl")
-    with pytest.raises(EnvironmentFault) as caught:
+    with pytest.raises(InfrastructureError) as caught:
         FileLog(tmp_path / "offsets.jsonl")
     assert caught.value.code == "store.locked"
     first.close()
@@ -91,7 +91,7 @@ def test_two_workers_cannot_share_a_file(tmp_path: Path) -> None:
 
 def test_a_folder_that_cannot_be_made_is_an_environment_fault(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(EnvironmentFault) as caught:
+    with pytest.raises(InfrastructureError) as caught:
         FileLog(tmp_path / "file" / "offsets.jsonl")
     assert caught.value.code == "store.unusable"
 
@@ -128,7 +128,7 @@ def test_history_is_compacted_away_while_it_runs(tmp_path: Path, monkeypatch: py
         log.append({"a": {"n": number}, "b": {"n": -number}})
         assert path.read_bytes().count(b"\n") <= 12
         assert log.read() == {"a": {"n": number}, "b": {"n": -number}}
-    with pytest.raises(EnvironmentFault):  # the new file is locked as the old one was
+    with pytest.raises(InfrastructureError):  # the new file is locked as the old one was
         FileLog(path)
     log.close()
     again = FileLog(path)

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from headrace.broker.in_memory.cluster import InMemoryCluster
-from headrace.broker.ports import NewTopic, group_in_use
+from headrace.broker.interfaces import NewTopic, group_in_use
 from headrace.records import TopicPartition
 
 
 class InMemoryAdmin:
-    """See :class:`headrace.broker.ports.Admin`."""
+    """See :class:`headrace.broker.interfaces.Admin`."""
 
     def __init__(self, cluster: InMemoryCluster) -> None:
         self._cluster = cluster

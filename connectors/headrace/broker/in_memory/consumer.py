@@ -8,13 +8,13 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from headrace.broker.in_memory.cluster import InMemoryCluster
 from headrace.broker.in_memory.reader import as_batch
-from headrace.broker.ports import RebalanceListener
+from headrace.broker.interfaces import RebalanceListener
 from headrace.errors import RetriableError
 from headrace.records import ConsumedBatch, TopicPartition
 
 
 class InMemoryConsumer:
-    """See :class:`headrace.broker.ports.Consumer`."""
+    """See :class:`headrace.broker.interfaces.Consumer`."""
 
     def __init__(self, cluster: InMemoryCluster, group: str, reset: str) -> None:
         self._cluster = cluster

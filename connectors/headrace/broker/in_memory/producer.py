@@ -8,7 +8,7 @@ from headrace.records import EncodedBatch
 
 
 class InMemoryProducer:
-    """See :class:`headrace.broker.ports.Producer`."""
+    """See :class:`headrace.broker.interfaces.Producer`."""
 
     def __init__(self, cluster: InMemoryCluster, max_request_size: int) -> None:
         self._cluster = cluster

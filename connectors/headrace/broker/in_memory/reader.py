@@ -10,7 +10,7 @@ from headrace.records import ConsumedBatch, TopicPartition
 
 
 class InMemoryReader:
-    """See :class:`headrace.broker.ports.Reader`."""
+    """See :class:`headrace.broker.interfaces.Reader`."""
 
     def __init__(self, cluster: InMemoryCluster) -> None:
         self._cluster = cluster

@@ -1,6 +1,6 @@
 """kafka-python behind the ports; nothing outside this package imports ``kafka``."""
 
-from headrace.broker.kafka_python.broker import TITLE, KafkaPythonBroker
+from headrace.broker.kafka_python.clients import TITLE, KafkaPythonClients
 from headrace.broker.kafka_python.settings import translate
 
-__all__ = ["TITLE", "KafkaPythonBroker", "translate"]
+__all__ = ["TITLE", "KafkaPythonClients", "translate"]

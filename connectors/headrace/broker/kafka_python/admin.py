@@ -20,9 +20,9 @@ from kafka.errors import (
 )
 from kafka.structs import OffsetAndMetadata
 
+from headrace.broker.interfaces import NewTopic, group_in_use
 from headrace.broker.kafka_python.connection import Client, cluster_id
 from headrace.broker.kafka_python.failures import translate, translated
-from headrace.broker.ports import NewTopic, group_in_use
 from headrace.records import TopicPartition
 
 T = TypeVar("T")
@@ -33,7 +33,7 @@ _NO_COORDINATOR = (CoordinatorLoadInProgressError, CoordinatorNotAvailableError,
 
 
 class KafkaPythonAdmin:
-    """See :class:`headrace.broker.ports.Admin`. Its calls run on kafka-python's own thread, one after another."""
+    """See :class:`headrace.broker.interfaces.Admin`. Its calls run on kafka-python's own thread, one after another."""
 
     def __init__(self, client: Client) -> None:
         self._client = client

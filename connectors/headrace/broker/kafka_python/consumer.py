@@ -8,9 +8,9 @@ from typing import Any
 import kafka
 from kafka.errors import KafkaError
 
+from headrace.broker.interfaces import RebalanceListener
 from headrace.broker.kafka_python.connection import Client, forget, keep_joining
 from headrace.broker.kafka_python.failures import describe, translated
-from headrace.broker.ports import RebalanceListener
 from headrace.errors import RetriableError
 from headrace.records import ConsumedBatch, TopicPartition
 
@@ -47,7 +47,7 @@ class _Relay(kafka.ConsumerRebalanceListener):  # type: ignore[misc]
 
 
 class KafkaPythonConsumer:
-    """See :class:`headrace.broker.ports.Consumer`."""
+    """See :class:`headrace.broker.interfaces.Consumer`."""
 
     def __init__(self, client: Client, group: str, max_poll_records: int | None) -> None:
         self._client = client

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from kafka import errors as kafka_errors
 
 from headrace.broker.kafka_python.connection import Client, Failure, UntrustedError
-from headrace.errors import ConfigError, DataError, EnvironmentFault, Finding, HeadraceError, RetriableError
+from headrace.errors import ConfigError, DataError, Finding, HeadraceError, InfrastructureError, RetriableError
 
 _TOO_LARGE = (kafka_errors.MessageSizeTooLargeError, kafka_errors.RecordListTooLargeError)
 _REFUSED = (kafka_errors.InvalidRecordError, kafka_errors.InvalidTimestampError)
@@ -72,7 +72,7 @@ def translate(error: Exception, doing: str, failure: Failure | None = None) -> H
         return RetriableError(f"cannot {doing}: the group is being rebalanced", code="kafka.rebalance")
     for kind, (code, hint) in _FAULTS.items():
         if isinstance(error, kind):
-            return EnvironmentFault(f"cannot {doing}: {_reason(error)}", code=code, hint=hint)
+            return InfrastructureError(f"cannot {doing}: {_reason(error)}", code=code, hint=hint)
     if isinstance(error, kafka_errors.KafkaConfigurationError):
         finding = Finding(
             "kafka.invalid_setting", f"invalid Kafka client settings: {error.args[0] if error.args else error}"
@@ -120,7 +120,7 @@ def _refusal(error: Exception) -> RetriableError | None:
     return None
 
 
-def _authorization(error: kafka_errors.AuthorizationError, doing: str) -> EnvironmentFault:
+def _authorization(error: kafka_errors.AuthorizationError, doing: str) -> InfrastructureError:
     what = error.args[0] if error.args else ""
     names = ", ".join(sorted(what)) if isinstance(what, (set, frozenset, list, tuple)) else str(what or "")
     of = {
@@ -128,7 +128,7 @@ def _authorization(error: kafka_errors.AuthorizationError, doing: str) -> Enviro
         kafka_errors.GroupAuthorizationFailedError: "group",
     }.get(type(error), "")
     named = f" ({' '.join(part for part in (of, names) if part)})" if of or names else ""
-    return EnvironmentFault(
+    return InfrastructureError(
         f"cannot {doing}: not authorized{named}",
         code="kafka.not_authorized",
         hint="ask who runs the cluster for the ACLs that this needs",

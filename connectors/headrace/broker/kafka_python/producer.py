@@ -13,7 +13,7 @@ from kafka.errors import KafkaError
 
 from headrace.broker.kafka_python.connection import Client, close_producer, flushing, was_abandoned
 from headrace.broker.kafka_python.failures import describe, is_neighbour, translate, translated
-from headrace.errors import DataError, EnvironmentFault, HeadraceError
+from headrace.errors import DataError, HeadraceError, InfrastructureError
 from headrace.records import EncodedBatch
 
 _ALONE_WAIT = 10.0  # seconds for the answer to one batch, while batches are sent one by one
@@ -91,7 +91,7 @@ def _innocent(future: Any) -> bool:
 
 
 class KafkaPythonProducer:
-    """See :class:`headrace.broker.ports.Producer`.
+    """See :class:`headrace.broker.interfaces.Producer`.
 
     After a failed delivery kafka-python's idempotent producer is of no more use, so the next ``send`` makes a new
     one; what is on its way then fails, or stays undone, and is the caller's to send again. Kafka refuses all records
@@ -191,7 +191,7 @@ def _unfit(batch: EncodedBatch, error: ValueError) -> HeadraceError:
     keys = batch.keys if batch.keys is not None else [None] * len(batch)
     if any(key is None and value is None for key, value in zip(keys, batch.values, strict=True)):
         return DataError("a record without key and value cannot be sent", code="data.empty_record")
-    return EnvironmentFault(
+    return InfrastructureError(
         f"cannot write to {batch.topic}: {error}",
         code="kafka.invalid_topic",
         hint="use letters, digits, '.', '_' and '-', at most 249",

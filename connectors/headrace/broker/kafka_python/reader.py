@@ -8,7 +8,7 @@ from typing import Any
 import kafka
 
 from headrace.broker.kafka_python import settings as kafka_settings
-from headrace.broker.kafka_python.broker import CONSUMER_DEFAULTS, open_client
+from headrace.broker.kafka_python.clients import CONSUMER_DEFAULTS, open_client
 from headrace.broker.kafka_python.connection import Client
 from headrace.broker.kafka_python.consumer import consumed_batch
 from headrace.broker.kafka_python.failures import describe, translated
@@ -26,7 +26,7 @@ def open_reader(shared: Mapping[str, str], settings: Mapping[str, str]) -> Kafka
 
 
 class KafkaPythonReader:
-    """See :class:`headrace.broker.ports.Reader`."""
+    """See :class:`headrace.broker.interfaces.Reader`."""
 
     def __init__(self, client: Client) -> None:
         self._client = client

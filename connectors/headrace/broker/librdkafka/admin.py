@@ -12,10 +12,10 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, TopicCollectio
 from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]
 from confluent_kafka.admin import NewTopic as KafkaNewTopic  # type: ignore[attr-defined]
 
+from headrace.broker.interfaces import NewTopic, group_in_use
 from headrace.broker.librdkafka.brokers import Brokers
 from headrace.broker.librdkafka.commit import Commit
 from headrace.broker.librdkafka.failures import translate, translated
-from headrace.broker.ports import NewTopic, group_in_use
 from headrace.errors import RetriableError
 from headrace.records import TopicPartition
 
@@ -27,7 +27,7 @@ _INTERNAL = {"__consumer_offsets", "__transaction_state", "__share_group_state"}
 
 
 class LibrdkafkaAdmin:
-    """See :class:`headrace.broker.ports.Admin`."""
+    """See :class:`headrace.broker.interfaces.Admin`."""
 
     def __init__(self, client: tuple[AdminClient, Brokers], open_consumer: Callable[[str], Consumer]) -> None:
         """``open_consumer``: one that is in the group by name only."""

@@ -28,7 +28,7 @@ C = TypeVar("C", bound=_Client)
 def open_client(
     make: Callable[[dict[str, Any]], C], properties: Mapping[str, Any], timeout: float, close: Callable[[C], object]
 ) -> tuple[C, Brokers]:
-    """A client that a broker has answered. Raises ConfigError, RetriableError, EnvironmentFault.
+    """A client that a broker has answered. Raises ConfigError, RetriableError, InfrastructureError.
 
     ``timeout`` are seconds; ``close`` is called when it is given up.
     """

@@ -12,10 +12,10 @@ from typing import Any
 import confluent_kafka
 from confluent_kafka import OFFSET_INVALID, Consumer, KafkaError, KafkaException, Message
 
+from headrace.broker.interfaces import RebalanceListener
 from headrace.broker.librdkafka.brokers import Brokers
 from headrace.broker.librdkafka.commit import Commit
 from headrace.broker.librdkafka.failures import describe, translate, translated
-from headrace.broker.ports import RebalanceListener
 from headrace.errors import RetriableError
 from headrace.records import ConsumedBatch, TopicPartition
 
@@ -37,7 +37,7 @@ _PASSING = {
 
 
 class LibrdkafkaConsumer:
-    """See :class:`headrace.broker.ports.Consumer`.
+    """See :class:`headrace.broker.interfaces.Consumer`.
 
     No callback raises: librdkafka would drop the records that it has in hand, and read on behind them. What a listener
     raises is raised when the records have been delivered.

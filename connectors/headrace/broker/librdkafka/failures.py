@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from confluent_kafka import KafkaError, KafkaException
 
 from headrace.broker.librdkafka.brokers import Brokers, Failure
-from headrace.errors import ConfigError, DataError, EnvironmentFault, Finding, HeadraceError, RetriableError
+from headrace.errors import ConfigError, DataError, Finding, HeadraceError, InfrastructureError, RetriableError
 
 _TOO_LARGE = {KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.RECORD_LIST_TOO_LARGE}
 _REFUSED = {KafkaError.INVALID_RECORD, KafkaError.INVALID_TIMESTAMP, KafkaError._INVALID_DIFFERENT_RECORD}
@@ -91,7 +91,7 @@ def translate(error: KafkaError, doing: str, failure: Failure | None = None) -> 
     if code in _AUTHORIZATION:
         of = _AUTHORIZATION[code]
         named = f" ({of})" if of else ""
-        return EnvironmentFault(
+        return InfrastructureError(
             f"cannot {doing}: not authorized{named}: {_reason(error)}",
             code="kafka.not_authorized",
             hint="ask who runs the cluster for the ACLs that this needs",
@@ -102,7 +102,7 @@ def translate(error: KafkaError, doing: str, failure: Failure | None = None) -> 
         return RetriableError(f"cannot {doing}: the group is being rebalanced", code="kafka.rebalance")
     if code in _FAULTS:
         name, hint = _FAULTS[code]
-        return EnvironmentFault(f"cannot {doing}: {_reason(error)}", code=name, hint=hint)
+        return InfrastructureError(f"cannot {doing}: {_reason(error)}", code=name, hint=hint)
     if code == KafkaError._INVALID_ARG:
         finding = Finding("kafka.invalid_setting", f"invalid Kafka client settings: {_reason(error)}")
         return ConfigError(findings=[finding])

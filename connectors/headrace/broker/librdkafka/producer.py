@@ -24,7 +24,7 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from headrace.broker.librdkafka.brokers import Brokers
 from headrace.broker.librdkafka.failures import describe, is_refusal, translate
-from headrace.errors import DataError, EnvironmentFault, HeadraceError, RetriableError
+from headrace.errors import DataError, HeadraceError, InfrastructureError, RetriableError
 from headrace.records import EncodedBatch
 
 Open = Callable[[], tuple[Producer, Brokers]]
@@ -77,7 +77,7 @@ class LibrdkafkaDelivery:
 
 
 class LibrdkafkaProducer:
-    """See :class:`headrace.broker.ports.Producer`. Sends never block."""
+    """See :class:`headrace.broker.interfaces.Producer`. Sends never block."""
 
     def __init__(self, open_producer: Open) -> None:
         self._open = open_producer
@@ -246,7 +246,7 @@ class LibrdkafkaProducer:
 def _require_contents(batch: EncodedBatch) -> None:
     """What librdkafka would only learn from the broker, or would take though no other client does."""
     if _TOPIC.fullmatch(batch.topic) is None:
-        raise EnvironmentFault(
+        raise InfrastructureError(
             f"cannot write to {batch.topic}: not the name of a topic",
             code="kafka.invalid_topic",
             hint="use letters, digits, '.', '_' and '-', at most 249",

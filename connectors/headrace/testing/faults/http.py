@@ -16,7 +16,7 @@ from types import TracebackType
 from typing import Any, Self
 from urllib.parse import urlsplit
 
-from headrace.embedded.ports import HOST, free_port
+from headrace.embedded.tcp_ports import HOST, free_port
 from headrace.testing.faults.answers import (
     Answer,
     Fault,

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Self
 
-from headrace.embedded.ports import HOST, free_port
+from headrace.embedded.tcp_ports import HOST, free_port
 
 _CHUNK = 65_536
 _HELD = 1_048_576

@@ -4,7 +4,7 @@
 2xx; 404 of a delete                                      written
 409 of a write with an external version, or of a create   written: the index has it, or something newer
 429, 5xx, a blocked, closed or vanished index             sent again (RetriableError in the end)
-401, 403 without a block                                  EnvironmentFault
+401, 403 without a block                                  InfrastructureError
 any other 4xx of an item                                  refused: a DataError with Elasticsearch's reason
 413, 400 of a whole request                               sent in halves, to find the record it is about
 =======================================================  ==============================================
@@ -17,7 +17,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from headrace import DataError, EnvironmentFault, RetriableError
+from headrace import DataError, InfrastructureError, RetriableError
 from headrace_sinks.elasticsearch.cluster.client import Answer, proxy_denied
 
 FILTER = "filter_path=errors,items.*.status,items.*.error"
@@ -48,7 +48,7 @@ class Judgement:
 
 
 def judge_items(answer: Answer, count: int, *, versioned: bool) -> Judgement:
-    """A bulk request's answer with status 200. Raises RetriableError when it is garbled, EnvironmentFault."""
+    """A bulk request's answer with status 200. Raises RetriableError when it is garbled, InfrastructureError."""
     body = answer.body
     if body.startswith(b'{"errors":false') and body.count(b'"status":') == count:
         return Judgement()
@@ -69,7 +69,7 @@ def judge_items(answer: Answer, count: int, *, versioned: bool) -> Judgement:
 
 
 def judge_request(answer: Answer) -> None:
-    """The status of a whole request. Returns when it is 200, 400 or 413; raises RetriableError, EnvironmentFault."""
+    """The status of a whole request. Returns when it is 200, 400 or 413; raises RetriableError, InfrastructureError."""
     status = answer.status
     if 200 <= status < 300 or status == 413:
         return
@@ -88,22 +88,22 @@ def judge_request(answer: Answer) -> None:
         raise RetriableError(
             f"Elasticsearch is not available ({said})", code="elasticsearch.unavailable", delay=_retry_after(answer)
         )
-    raise EnvironmentFault(
+    raise InfrastructureError(
         f"what answers is not Elasticsearch, or not as expected ({said})",
         code="elasticsearch.unexpected_answer",
         hint="check 'connection.url'; an https port needs https://",
     )
 
 
-def denied(status: int, reason: str) -> EnvironmentFault:
+def denied(status: int, reason: str) -> InfrastructureError:
     """Wrong credentials, or too few rights."""
     if status == 401:
-        return EnvironmentFault(
+        return InfrastructureError(
             f"Elasticsearch does not accept the credentials: {reason}",
             code="elasticsearch.unauthorized",
             hint="check 'connection.username' and 'connection.password', or 'connection.api.key'",
         )
-    return EnvironmentFault(
+    return InfrastructureError(
         f"Elasticsearch does not allow this: {reason}",
         code="elasticsearch.forbidden",
         hint="the user needs the privileges write and create_index on the indices, and monitor on the cluster",
@@ -166,13 +166,13 @@ def _judge_item(judgement: Judgement, place: int, status: int, error: dict[str, 
     elif status in (401, 403):
         raise denied(status, reason)
     elif kind == "illegal_argument_exception" and "op_type of create" in reason:
-        raise EnvironmentFault(
+        raise InfrastructureError(
             f"the target is a data stream: {reason}",
             code="elasticsearch.data_stream",
             hint="external.resource.usage: DATASTREAM or ALIAS_DATASTREAM, or 'data.stream.type'; or write to an index",
         )
     elif kind == "illegal_argument_exception" and _NO_PIPELINE.search(reason):
-        raise EnvironmentFault(
+        raise InfrastructureError(
             f"documents cannot go through the ingest pipeline: {reason}",
             code="elasticsearch.pipeline_missing",
             hint="create it, or change 'ingest.pipeline' (or the index's default pipeline)",

@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 import orjson
 
-from headrace import EnvironmentFault, TaskError
+from headrace import InfrastructureError, TaskError
 from headrace_sinks.elasticsearch.cluster.answers import denied, error_of, judge_request
 from headrace_sinks.elasticsearch.cluster.client import Answer, Client
 
@@ -41,7 +41,7 @@ class Denied(Exception):
 
 
 class Catalog:
-    """Asks and tells. Raises RetriableError, EnvironmentFault, and Denied where that is said."""
+    """Asks and tells. Raises RetriableError, InfrastructureError, and Denied where that is said."""
 
     def __init__(self, client: Client) -> None:
         self._client = client
@@ -87,7 +87,7 @@ class Catalog:
         return True
 
     def create_stream(self, name: str) -> bool:
-        """Make a data stream; False when it is there. Raises EnvironmentFault when no template makes it one."""
+        """Make a data stream; False when it is there. Raises InfrastructureError when no template makes it one."""
         answer = self._client.request("PUT", f"/_data_stream{path(name)}")
         kind, reason = error_of(answer)
         if kind == _EXISTS or answer.status == 405:
@@ -95,7 +95,7 @@ class Catalog:
         if answer.status in (401, 403):
             raise denied(answer.status, f"data stream '{name}' cannot be created: {reason}")
         if kind == "illegal_argument_exception":
-            raise EnvironmentFault(
+            raise InfrastructureError(
                 f"data stream '{name}' cannot be created: {reason}",
                 code="elasticsearch.no_data_stream_template",
                 hint="'index.template' makes and keeps a template for it, or make one with a data_stream part",
@@ -148,9 +148,9 @@ class Catalog:
             return
         kind, reason = error_of(answer)
         if not kind and answer.status == 404:
-            raise EnvironmentFault(f"{what}: HTTP 404", code="elasticsearch.index_not_prepared")
+            raise InfrastructureError(f"{what}: HTTP 404", code="elasticsearch.index_not_prepared")
         if kind == "error" and "no handler found" in reason:
-            raise EnvironmentFault(
+            raise InfrastructureError(
                 f"{what}: this Elasticsearch cannot do that ({reason})", code="elasticsearch.missing_feature"
             )
         raise TaskError(

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from urllib.parse import quote
 
-from headrace import EnvironmentFault, Finding, HeadraceError
+from headrace import Finding, HeadraceError, InfrastructureError
 from headrace_sinks.elasticsearch.cluster.answers import denied, error_of, judge_request
 from headrace_sinks.elasticsearch.cluster.client import Client
 
@@ -21,7 +21,7 @@ _PRODUCT = "x-elastic-product"
 def require_elasticsearch(client: Client, *, streams: bool = False) -> str:
     """The version, empty when the user may not see it. ``streams``: it must know data streams.
 
-    Raises RetriableError when nothing answers, EnvironmentFault when it is something else, too old, or lets us not in.
+    Raise RetriableError if nothing answers; InfrastructureError for another product, an old version or a refused login.
     """
     answer = client.request("GET", "/")
     if answer.status == 403:
@@ -31,7 +31,7 @@ def require_elasticsearch(client: Client, *, streams: bool = False) -> str:
     if answer.status != 404:
         judge_request(answer)
     if client.compatible_with and error_of(answer)[0] == _WRONG_MEDIA_TYPE:
-        raise EnvironmentFault(
+        raise InfrastructureError(
             f"Elasticsearch at {client.address} does not speak as version {client.compatible_with} does",
             code="elasticsearch.compatibility",
             hint="'elasticsearch.compatibility' names the cluster's major version or the one before; without it plain "
@@ -45,7 +45,7 @@ def require_elasticsearch(client: Client, *, streams: bool = False) -> str:
         found = (
             f"{str(version['distribution']).capitalize()} {number}" if version.get("distribution") else "something else"
         )
-        raise EnvironmentFault(
+        raise InfrastructureError(
             f"what answers at {client.address} is not Elasticsearch but {found}",
             code="elasticsearch.not_elasticsearch",
             hint="check 'connection.url'",
@@ -55,14 +55,14 @@ def require_elasticsearch(client: Client, *, streams: bool = False) -> str:
     oldest = OLDEST_WITH_STREAMS if streams else OLDEST
     if found_version < oldest:
         what = " for data streams" if streams else ""
-        raise EnvironmentFault(
+        raise InfrastructureError(
             f"Elasticsearch {number} is too old: {oldest[0]}.{oldest[1]} or newer is needed{what}",
             code="elasticsearch.too_old",
         )
     if found_version[0] > NEWEST:
         _speak_the_newest(client, number)
     if found_version >= (7, 14) and answer.headers.get(_PRODUCT) != "Elasticsearch":
-        raise EnvironmentFault(
+        raise InfrastructureError(
             f"what answers at {client.address} does not call itself Elasticsearch",
             code="elasticsearch.not_elasticsearch",
             hint=f"does a proxy remove the header {_PRODUCT}?",
@@ -75,7 +75,7 @@ def _speak_the_newest(client: Client, number: str) -> None:
     client.compatible_with = client.compatible_with or str(NEWEST)
     answer = client.request("GET", "/")
     if answer.status in (400, 406, 415):
-        raise EnvironmentFault(
+        raise InfrastructureError(
             f"Elasticsearch {number} is newer than this headrace, which speaks as 7 to {NEWEST} do, and it does not "
             f"speak as {client.compatible_with} does",
             code="elasticsearch.too_new",

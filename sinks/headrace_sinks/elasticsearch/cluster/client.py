@@ -15,7 +15,7 @@ from elastic_transport import ConnectionError as NodeConnectionError
 from elastic_transport import ConnectionTimeout, HttpHeaders, NodeConfig, NodePool, TransportError, Urllib3HttpNode
 from elastic_transport.client_utils import url_to_node_config
 
-from headrace import ConfigError, EnvironmentFault, Finding, RetriableError
+from headrace import ConfigError, Finding, InfrastructureError, RetriableError
 from headrace_sinks.elasticsearch.configuration.keys import ElasticsearchSinkConfig
 
 _DEAD_NODE_FIRST, _DEAD_NODE_LONGEST = 1.0, 30.0
@@ -80,7 +80,7 @@ class Client:
 
         With ``opaque_id``, by which :meth:`at_work` knows the request, it is sent to one node only: it might be done
         there although the connection broke.
-        Raises RetriableError when none answers, EnvironmentFault when a node's certificate is not trusted.
+        Raises RetriableError when none answers, InfrastructureError when a node's certificate is not trusted.
         """
         headers = HttpHeaders({"accept": _spoken("application/json", self.compatible_with)})
         if opaque_id:
@@ -136,9 +136,9 @@ class Client:
         return RetriableError(text, code="elasticsearch.unreachable", hint=hint)
 
 
-def proxy_denied(said: str) -> EnvironmentFault:
+def proxy_denied(said: str) -> InfrastructureError:
     """The proxy between wants other credentials."""
-    return EnvironmentFault(
+    return InfrastructureError(
         f"the proxy does not let us through ({said})",
         code="elasticsearch.proxy_denied",
         hint="check 'proxy.username' and 'proxy.password'",
@@ -283,8 +283,8 @@ def _readable(path: str) -> str:
     return path
 
 
-def _untrusted(url: str, error: TransportError) -> EnvironmentFault:
-    return EnvironmentFault(
+def _untrusted(url: str, error: TransportError) -> InfrastructureError:
+    return InfrastructureError(
         f"the certificate of {url} is not trusted: {_cause(error)}",
         code="elasticsearch.untrusted_certificate",
         hint="name the authority's certificate (PEM) in 'elastic.https.ssl.truststore.location'",

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from headrace import LOWER, CommaList, ConfigError, ConfigModel, Finding, family, key
+from headrace import LOWER, CommaList, ConfigError, ConfigModel, Finding, key, prefix_key
 from headrace_sinks.elasticsearch.mappings.declared import declared_fields, read_mapping_file
 from headrace_sinks.elasticsearch.mappings.derived import Policy
 
@@ -30,7 +30,7 @@ class IndexKeys(ConfigModel):
         "different stops the task with its name. `none`: nothing is looked at.",
         group=INDICES,
     )
-    index_settings: dict[str, str] = family(
+    index_settings: dict[str, str] = prefix_key(
         "index.settings.",
         doc="Settings of new indices and of the template, as in Elasticsearch: `index.settings.number_of_shards`, "
         "`index.settings.mapping.total_fields.limit`, `index.settings.analysis.analyzer.…`.",
@@ -130,7 +130,7 @@ class IndexKeys(ConfigModel):
         doc="What Elasticsearch does with fields that no mapping names; empty = its default, `true`.",
         group=MAPPING,
     )
-    mapping_fields: dict[str, str] = family(
+    mapping_fields: dict[str, str] = prefix_key(
         "mapping.fields.",
         doc="Mapping of single fields, before what the schema says: `mapping.fields.sku: keyword`, "
         "`mapping.fields.price: scaled_float scaling_factor=100`, `mapping.fields.lines: nested`, "

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Annotated, ClassVar, Literal
 from urllib.parse import urlsplit
 
-from headrace import LOWER, UPPER, CommaList, Duration, Finding, Secret, Size, family, key
+from headrace import LOWER, UPPER, CommaList, Duration, Finding, Secret, Size, key, prefix_key
 from headrace.config import KeyDefinition
 from headrace_sinks.elasticsearch.configuration.index_keys import IndexKeys
 from headrace_sinks.elasticsearch.configuration.target_keys import TargetKeys
@@ -304,8 +304,8 @@ class ElasticsearchSinkConfig(TargetKeys, IndexKeys):
         doc="Password of the private key in `elastic.https.ssl.keystore.location`.",
         group=SECURITY,
     )
-    other_https: dict[str, str] = family("elastic.https.", doc="Other keys are not supported.", group=SECURITY)
-    kerberos: dict[str, str] = family("kerberos.", doc="Kerberos is not supported yet.", group=SECURITY)
+    other_https: dict[str, str] = prefix_key("elastic.https.", doc="Other keys are not supported.", group=SECURITY)
+    kerberos: dict[str, str] = prefix_key("kerberos.", doc="Kerberos is not supported yet.", group=SECURITY)
 
     ignored_keys: ClassVar[Mapping[str, str]] = {
         "flush.timeout.ms": "nothing is held back but by `linger.ms`; `read.timeout.ms` limits each request",

@@ -11,9 +11,9 @@ import structlog
 
 from headrace import (
     DataError,
-    EnvironmentFault,
     Finding,
     HeadraceError,
+    InfrastructureError,
     RetriableError,
     Schema,
     SinkBatch,
@@ -65,7 +65,7 @@ class Indices:
     def prepare(self) -> None:
         """At start: policy and templates, and the indices that are there already.
 
-        Raises EnvironmentFault, TaskError, and RetriableError: for a conflict too, as it may be mended elsewhere.
+        Raises InfrastructureError, TaskError, and RetriableError: for a conflict too, as it may be mended elsewhere.
         """
         for step in self._steps():
             step()
@@ -110,7 +110,7 @@ class Indices:
     def ensure(self, batch: SinkBatch, name: str) -> None:
         """Make ``name`` ready for the batch.
 
-        Raises EnvironmentFault and RetriableError.
+        Raises InfrastructureError and RetriableError.
         """
         schema = batch.value_schema if self._maps(batch) else None
         if self._last.get(name, _UNSEEN) is not schema and not self._is_fit(name, schema):
@@ -149,7 +149,7 @@ class Indices:
 
     def _require_resource(self, name: str) -> None:
         if not self._catalog.exists(name):
-            raise EnvironmentFault(
+            raise InfrastructureError(
                 f"index or alias '{name}' does not exist",
                 code="elasticsearch.index_missing",
                 hint="create it; 'external.resource.usage' means existing ones",
@@ -164,7 +164,7 @@ class Indices:
         if index is not None:
             self._fit(name, index, wanted)
         elif self._config.index_management == "check":
-            raise EnvironmentFault(
+            raise InfrastructureError(
                 f"index '{name}' does not exist",
                 code="elasticsearch.index_missing",
                 hint="create it, or index.management: create",
@@ -213,7 +213,7 @@ class Indices:
         parts = [f"its mapping lacks {_listed(sorted(missing))}"] if missing else []
         parts += [f"it lacks the aliases {_listed(aliases)}"] if aliases else []
         if parts:
-            raise EnvironmentFault(
+            raise InfrastructureError(
                 f"index '{name}' is not as the configuration says: {' and '.join(parts)}",
                 code="elasticsearch.index_differs",
                 hint="index.management: create adds them",

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import structlog
 
-from headrace import EnvironmentFault
+from headrace import InfrastructureError
 from headrace_sinks.elasticsearch.cluster.catalog import Catalog, Denied, path
 from headrace_sinks.elasticsearch.configuration.index_keys import IndexKeys
 from headrace_sinks.elasticsearch.mappings.fit import covers
@@ -41,7 +41,7 @@ class Templates:
     def steps(self, patterns: Sequence[str], *, data_stream: bool = False) -> Iterator[Callable[[], None]]:
         """Each makes what is missing, changes what is ours and different; with ``index.management: check`` only tells.
 
-        They raise EnvironmentFault, TaskError, RetriableError.
+        They raise InfrastructureError, TaskError, RetriableError.
         """
         if self._config.lifecycle_policy:
             yield self._keep_policy
@@ -57,7 +57,7 @@ class Templates:
             body = {"policy": {"_meta": OURS, "phases": phases}}
             self._keep(Part(f"lifecycle policy '{name}'", place, body, {"policy": {"phases": phases}}))
         elif self._look(f"lifecycle policy '{name}'", place) is None:
-            raise EnvironmentFault(
+            raise InfrastructureError(
                 f"there is no lifecycle policy '{name}'",
                 code="elasticsearch.policy_missing",
                 hint="create it, or say what it does with 'index.lifecycle.rollover.max.age' and "
@@ -109,13 +109,13 @@ class Templates:
             return
         if self._config.index_management == "check":
             state = "is not there" if present is None else "is not as the configuration says"
-            raise EnvironmentFault(
+            raise InfrastructureError(
                 f"{part.title} {state}",
                 code="elasticsearch.template_missing" if present is None else "elasticsearch.template_differs",
                 hint="index.management: create makes it; or make it as the configuration says",
             )
         if present is not None and not _is_ours(present):
-            raise EnvironmentFault(
+            raise InfrastructureError(
                 f"{part.title} is there, differs from the configuration, and was not made by headrace",
                 code="elasticsearch.template_taken",
                 hint="choose another name, make the two equal, or remove it",

@@ -18,8 +18,6 @@ from headrace_sinks.elasticsearch.cluster.client import Client
 from headrace_sinks.elasticsearch.configuration.keys import ElasticsearchSinkConfig
 from headrace_sinks.elasticsearch.indices.readiness import new_index
 from headrace_sinks.elasticsearch.indices.targets import Targets
-from headrace_sinks.elasticsearch.proof.scan import Scan, entry_of, split_name
-from headrace_sinks.elasticsearch.proof.verifier import require_idempotent
 from headrace_sinks.elasticsearch.rebuild.generations import (
     BUILDING,
     LIVE,
@@ -29,6 +27,8 @@ from headrace_sinks.elasticsearch.rebuild.generations import (
     noted_positions,
     to_note,
 )
+from headrace_sinks.elasticsearch.verification.scan import Scan, entry_of, split_name
+from headrace_sinks.elasticsearch.verification.verifier import require_idempotent
 
 log = structlog.stdlib.get_logger("headrace.reindex")
 _NOT_THE_WRITERS = ("index.name", "index.generations", "index.aliases", "index.template", "data.stream.retention")

@@ -206,7 +206,7 @@ class Writer:
                 delivery.done.put(None)
 
     def _empty(self, delivery: Delivery, lane: Lane) -> None:
-        """Until every line is written or refused. Raises RetriableError, EnvironmentFault; the lane has the rest."""
+        """Until every line is written or refused. Raises RetriableError, InfrastructureError; the lane has the rest."""
         waits = self._retry.waits()
         while lane and delivery.failure is None:  # else the whole delivery comes again
             with self._pace.leave() as ticket:

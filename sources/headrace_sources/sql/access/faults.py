@@ -7,7 +7,7 @@ from collections.abc import Callable
 from sqlalchemy import URL
 from sqlalchemy.exc import DBAPIError
 
-from headrace import ConfigError, EnvironmentFault, HeadraceError, RetriableError, TaskError
+from headrace import ConfigError, HeadraceError, InfrastructureError, RetriableError, TaskError
 from headrace_sources.sql.dialects.generic import Verdict
 
 OF_ONE_TABLE = frozenset({"sql.forbidden", "sql.missing_table", "sql.missing_column", "sql.cursor_backwards"})
@@ -43,13 +43,13 @@ def connecting(
         what = "connection.user or connection.password"
         if login == "connection.url":
             what = "user or password in connection.url"
-        return EnvironmentFault(
+        return InfrastructureError(
             f"the database at {place} refuses user '{url.username or ''}': {reason}",
             code="sql.authentication",
             hint=f"correct {what} ({where(login)})",
         )
     if verdict is Verdict.MISSING_DATABASE:
-        return EnvironmentFault(
+        return InfrastructureError(
             f"there is no database '{url.database}' at {place}: {reason}",
             code="sql.missing_database",
             hint=f"create it, or correct connection.url ({where('connection.url')})",
@@ -61,11 +61,11 @@ def connecting(
     )
 
 
-def missing_driver(error: Exception, url: URL, where: Where) -> EnvironmentFault:
+def missing_driver(error: Exception, url: URL, where: Where) -> InfrastructureError:
     """The driver of ``url`` is not installed, or nobody knows it."""
     name = error.name if isinstance(error, ImportError) and error.name else url.drivername
     package = "'headrace[postgres]'" if name.startswith("psycopg") and not name.startswith("psycopg2") else name
-    return EnvironmentFault(
+    return InfrastructureError(
         f"the database driver for {url.drivername} is not installed: {error}",
         code="sql.driver",
         hint=f"pip install {package}, or name another driver in connection.url ({where('connection.url')})",

@@ -11,7 +11,7 @@ from typing import Any
 from sqlalchemy import URL, Connection, Engine, create_engine, event
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlchemyError
 
-from headrace import ConfigError, EnvironmentFault, HeadraceError, RetriableError
+from headrace import ConfigError, HeadraceError, InfrastructureError, RetriableError
 from headrace_sources.sql.access import faults
 from headrace_sources.sql.access.budget import budget_of
 from headrace_sources.sql.access.faults import Where, nowhere
@@ -31,7 +31,7 @@ class Session:
     """
 
     def __init__(self, config: SqlSourceConfig, where: Where = nowhere, name: str = "") -> None:
-        """``name`` is who asks, shown to the database. Raises ConfigError and EnvironmentFault; does not connect."""
+        """``name`` is who asks, shown to the database. Raises ConfigError and InfrastructureError; does not connect."""
         self._config = config
         self._name = f"headrace:{name}" if name else "headrace"
         self._where = where
@@ -63,7 +63,7 @@ class Session:
         return self._budget.admit(self, self._config.max_queries)
 
     def connection(self) -> Connection:
-        """The open connection, or a new one. Raises EnvironmentFault, ConfigError and RetriableError."""
+        """The open connection, or a new one. Raises InfrastructureError, ConfigError and RetriableError."""
         if self._connection is None:
             engine = self._engine or self._make_engine()
             try:
@@ -204,7 +204,7 @@ class Session:
             return error
         if self._config.attempts is not None and self._failures >= self._config.attempts:
             hint = f"connection.attempts is {self._config.attempts} ({self._where('connection.attempts')})"
-            return EnvironmentFault(error.message, code=error.code, hint=hint)
+            return InfrastructureError(error.message, code=error.code, hint=hint)
         if self._config.backoff is not None:
             error.delay = self._config.backoff / 1000
         return error

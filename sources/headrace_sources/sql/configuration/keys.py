@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import TypeAdapter
 
-from headrace import LOWER, UPPER, CommaList, Duration, Rhythm, Secret, family, key
+from headrace import LOWER, UPPER, CommaList, Duration, IntervalOrCron, Secret, key, prefix_key
 from headrace_sources.sql.configuration.delete_keys import DeleteKeys
 
 Mode = Annotated[Literal["bulk", "incrementing", "timestamp", "timestamp+incrementing"], LOWER]
@@ -86,7 +86,7 @@ class SqlSourceKeys(DeleteKeys):
         importance="low",
         group=_DATABASE,
     )
-    parameters: dict[str, str] = family(
+    parameters: dict[str, str] = prefix_key(
         "connection.",
         doc="Every other key with this prefix is passed to the database driver without it, like parameters in the "
         "URL: `connection.sslmode: require`, `connection.connect_timeout: 5`.",
@@ -354,7 +354,7 @@ class SqlSourceKeys(DeleteKeys):
         group=RECORDS,
     )
 
-    poll_interval: Rhythm = key(
+    poll_interval: IntervalOrCron = key(
         "poll.interval.ms",
         default="5000",
         doc="Pause between two polls of a table, from the end of one to the start of the next: milliseconds, `30s`, "

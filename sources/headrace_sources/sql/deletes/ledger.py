@@ -13,7 +13,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from headrace import EnvironmentFault
+from headrace import InfrastructureError
 from headrace_sources.sql.rows.ledger_keys import Key, decoded, encoded, key_hash
 
 _SCHEMA = """
@@ -47,7 +47,7 @@ class Ledger:
     """
 
     def __init__(self, path: Path) -> None:
-        """Raises EnvironmentFault."""
+        """Raises InfrastructureError."""
         self.path = path
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -149,8 +149,8 @@ class Ledger:
             raise _fault(self.path, error) from error
 
 
-def _fault(path: Path, error: Exception) -> EnvironmentFault:
-    return EnvironmentFault(
+def _fault(path: Path, error: Exception) -> InfrastructureError:
+    return InfrastructureError(
         f"the ledger of sent keys {path} cannot be used: {error}",
         code="sql.ledger",
         hint="is the disk full, may the worker write to delete.ledger.directory? A damaged file may be removed: it is "

@@ -33,7 +33,7 @@ class Sweeps:
         self._rested = True  # rows had their turn since the last step
 
     def open_ledger(self, target: Target, mapping: TypeMapping, known: bool) -> Ledger | None:
-        """For a table; ``known``: rows of it were sent before. Raises EnvironmentFault."""
+        """For a table; ``known``: rows of it were sent before. Raises InfrastructureError."""
         config, table = self._config, target.relation.table
         if config.delete_detection != "reconcile":
             return None

@@ -112,7 +112,7 @@ class Database:
         return {}
 
     def connect_args(self, url: URL) -> dict[str, Any]:
-        """Arguments for the driver. Raises EnvironmentFault for what can be seen without connecting."""
+        """Arguments for the driver. Raises InfrastructureError for what can be seen without connecting."""
         return {}
 
     def prepare(self, dbapi_connection: Any) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 from sqlalchemy import URL, ColumnElement, Connection, FromClause, Select, TextClause, func, inspect, select
 from sqlalchemy import text as sql
 
-from headrace import ConfigError, EnvironmentFault
+from headrace import ConfigError, InfrastructureError
 from headrace_sources.sql.dialects.generic import Database, Listed, TableName, Verdict, column_of, run_raw
 from headrace_sources.sql.rows.ledger_keys import key_hash
 from headrace_sources.sql.rows.server_json import Stream
@@ -38,7 +38,7 @@ class Sqlite(Database):
         path = url.database
         if path and path != ":memory:" and not path.startswith("file:") and not Path(path).is_file():
             # SQLite would make an empty one.
-            raise EnvironmentFault(
+            raise InfrastructureError(
                 f"there is no SQLite file '{path}'",
                 code="sql.missing_database",
                 hint="correct connection.url; four slashes begin an absolute path: sqlite:////var/lib/app.db",

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from headrace import EnvironmentFault, Finding, Linger, RetriableError, SinkBatch, schema
+from headrace import Finding, InfrastructureError, Linger, RetriableError, SinkBatch, schema
 from headrace_sinks.elasticsearch import ElasticsearchSinkConnector
 from headrace_sinks.elasticsearch.configuration.keys import ElasticsearchSinkConfig
 from headrace_sinks.elasticsearch.naming.names import index_name
@@ -254,7 +254,7 @@ def test_107_resources_that_are_not_there(server: Any) -> None:
 
 def test_109_an_old_cluster(make_sink: Make, server: Any, scripted: Any) -> None:
     server.root = scripted.Answer(body={"version": {"number": "6.8.0"}})
-    with pytest.raises(EnvironmentFault) as raised:
+    with pytest.raises(InfrastructureError) as raised:
         make_sink()
     assert raised.value.code == "elasticsearch.too_old"
 
@@ -262,7 +262,7 @@ def test_109_an_old_cluster(make_sink: Make, server: Any, scripted: Any) -> None
 def test_109_a_cluster_without_data_streams(make_sink: Make, server: Any, scripted: Any) -> None:
     server.root = scripted.Answer(body={"version": {"number": "7.8.1"}})
     make_sink()
-    with pytest.raises(EnvironmentFault, match=r"7\.9"):
+    with pytest.raises(InfrastructureError, match=r"7\.9"):
         make_sink(data_stream_type="LOGS", data_stream_dataset="web")
 
 

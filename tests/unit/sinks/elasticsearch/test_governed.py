@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from headrace import EnvironmentFault, SinkBatch, schema
+from headrace import InfrastructureError, SinkBatch, schema
 from headrace_sinks.elasticsearch.indices import readiness as indices
 
 Make = Callable[..., Any]
@@ -95,7 +95,7 @@ def test_a_policy_that_will_not_do(
     make_sink: Make, server: Any, scripted: Any, present: dict[str, Any] | None, keys: dict[str, str], code: str
 ) -> None:
     policies = Policies(server, scripted, present)
-    with pytest.raises(EnvironmentFault) as raised:
+    with pytest.raises(InfrastructureError) as raised:
         make_sink(**keys)
 
     assert raised.value.code == code
@@ -114,7 +114,7 @@ def test_who_may_not_map_is_told(make_sink: Make, server: Any, scripted: Any, ba
     server.indices["orders"] = {}
     server.on_path["/orders/_mapping"] = scripted.Answer(403, DENIED)
     sink = make_sink(schema_ignore="false")
-    with pytest.raises(EnvironmentFault, match="mapping of 'orders' cannot be changed") as raised:
+    with pytest.raises(InfrastructureError, match="mapping of 'orders' cannot be changed") as raised:
         sink.put(batch({"id": 1}, schema=schema.struct({"id": schema.INT32})))
 
     assert raised.value.code == "elasticsearch.forbidden"

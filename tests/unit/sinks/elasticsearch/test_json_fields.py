@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headrace import DataError, SinkBatch, schema
-from headrace.builtin.converters.json import JsonConverter
+from headrace.converters.json import JsonConverter
 from headrace_sinks.elasticsearch.documents.values import encoder
 
 Make = Callable[..., Any]

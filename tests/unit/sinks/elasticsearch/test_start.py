@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from headrace import ConfigError, EnvironmentFault, HeadraceError, RetriableError, SinkBatch
+from headrace import ConfigError, HeadraceError, InfrastructureError, RetriableError, SinkBatch
 from headrace.testing.waiting import eventually
 from headrace_sinks.elasticsearch import ElasticsearchSinkConnector
 
@@ -16,18 +16,18 @@ HEADERS = {"x-elastic-product": "Elasticsearch"}
 SECURITY = {"error": {"type": "security_exception", "reason": "unable to authenticate user [x]"}, "status": 401}
 
 FAULTS = [
-    ({"status": 401, "body": SECURITY}, EnvironmentFault, "elasticsearch.unauthorized"),
+    ({"status": 401, "body": SECURITY}, InfrastructureError, "elasticsearch.unauthorized"),
     ({"status": 503}, RetriableError, "elasticsearch.unavailable"),
     ({"reset": True}, RetriableError, "elasticsearch.unreachable"),
-    ({"body": b"hello"}, EnvironmentFault, "elasticsearch.not_elasticsearch"),
-    ({"status": 404, "body": b"hello"}, EnvironmentFault, "elasticsearch.not_elasticsearch"),
+    ({"body": b"hello"}, InfrastructureError, "elasticsearch.not_elasticsearch"),
+    ({"status": 404, "body": b"hello"}, InfrastructureError, "elasticsearch.not_elasticsearch"),
     (
         {"body": {"version": {"number": "2.11.0", "distribution": "opensearch"}}},
-        EnvironmentFault,
+        InfrastructureError,
         "elasticsearch.not_elasticsearch",
     ),
-    ({"body": {"version": {"number": "8.19.0"}}}, EnvironmentFault, "elasticsearch.not_elasticsearch"),
-    ({"body": {"version": {"number": "6.8.23"}}}, EnvironmentFault, "elasticsearch.too_old"),
+    ({"body": {"version": {"number": "8.19.0"}}}, InfrastructureError, "elasticsearch.not_elasticsearch"),
+    ({"body": {"version": {"number": "6.8.23"}}}, InfrastructureError, "elasticsearch.too_old"),
 ]
 
 
@@ -83,7 +83,7 @@ def test_a_start_can_be_tried_again(make_sink: Make, server: Any, scripted: Any,
 def test_stop_after_a_failed_start(server: Any, scripted: Any, make_sink: Make) -> None:
     sink = make_sink()
     server.root = scripted.Answer(401, SECURITY)
-    with pytest.raises(EnvironmentFault):
+    with pytest.raises(InfrastructureError):
         sink.task.start(sink.task._context)
 
     sink.task.stop()
@@ -126,7 +126,7 @@ def test_an_index_that_may_not_be_created(make_sink: Make, server: Any, scripted
         return scripted.Answer(403, SECURITY) if method == "PUT" else real(method, path, body)
 
     server.answer = forbid
-    with pytest.raises(EnvironmentFault, match="index 'orders' cannot be created") as raised:
+    with pytest.raises(InfrastructureError, match="index 'orders' cannot be created") as raised:
         make_sink().put(batch({"a": 1}))
 
     assert raised.value.code == "elasticsearch.forbidden"

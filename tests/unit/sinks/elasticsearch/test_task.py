@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from headrace import DataError, EnvironmentFault, RetriableError, SinkBatch, TaskError, schema
+from headrace import DataError, InfrastructureError, RetriableError, SinkBatch, TaskError, schema
 from headrace.testing.waiting import eventually
 
 Make = Callable[..., Any]
@@ -324,7 +324,7 @@ def test_what_somebody_must_mend_stops_the_task_and_refuses_no_record(
 ) -> None:
     sink = make_sink()
     server.script = [scripted.Answer(**answer)]
-    with pytest.raises(EnvironmentFault) as raised:
+    with pytest.raises(InfrastructureError) as raised:
         sink.put(batch({"a": 1}))
 
     assert raised.value.code == code
@@ -333,7 +333,7 @@ def test_what_somebody_must_mend_stops_the_task_and_refuses_no_record(
 def test_an_item_without_rights_stops_the_task(make_sink: Make, batch: Batch, server: Any, scripted: Any) -> None:
     sink = make_sink()
     server.script = [lambda actions: scripted.items([scripted.item(actions[0], 403, "security_exception", "no")])]
-    with pytest.raises(EnvironmentFault, match="privileges write and create_index"):
+    with pytest.raises(InfrastructureError, match="privileges write and create_index"):
         sink.put(batch({"a": 1}))
 
 
@@ -495,7 +495,7 @@ class TestResources:
         assert server.found("shop") == {"k0": {"a": 1}}
 
     def test_it_must_exist(self, make_sink: Make, batch: Batch, server: Any) -> None:
-        with pytest.raises(EnvironmentFault, match="'shop' does not exist"):
+        with pytest.raises(InfrastructureError, match="'shop' does not exist"):
             make_sink(**RESOURCES).put(batch({"a": 1}))
 
         assert server.indices == {}

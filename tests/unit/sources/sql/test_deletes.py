@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, rule
 from sqlalchemy import create_engine, event
 
-from headrace import ConfigError, EnvironmentFault, SourceBatch
+from headrace import ConfigError, InfrastructureError, SourceBatch
 from headrace.runtime.schedule import schedule
 from headrace.testing.contexts import Offsets
 from headrace.testing.driver import SourceDriver
@@ -322,7 +322,7 @@ def test_a_ledger_that_cannot_be_used_says_which_and_why(sqlite: Sql, reconciled
     sqlite("CREATE TABLE t (id INTEGER PRIMARY KEY)")
     (tmp_path / "ledgers").mkdir()
     (tmp_path / "ledgers" / "test.t.ledger").write_text("no database at all, but some text")
-    with pytest.raises(EnvironmentFault) as caught:
+    with pytest.raises(InfrastructureError) as caught:
         reconciled()
 
     assert caught.value.code == "sql.ledger"

@@ -1,0 +1,124 @@
+"""Pages of documentation in Markdown."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterable, Sequence
+
+from headrace.config import ConfigModel, KeyDefinition
+from headrace.plugin_docs.facts import Facts, facts_of, grouped, settings_model
+from headrace.registry import Plugin
+from headrace.settings import ConnectorSettings, SinkSettings, SourceSettings, WorkerSettings
+
+_GENERATED = "<!-- Written by scripts/generate_docs.py from the models in the code. -->"
+
+
+def markdown(plugin: Plugin) -> str:
+    """The page of a plugin: what it is, its names, its own keys."""
+    model: type[ConfigModel] = plugin.cls.config_model
+    names = [f"`{name}`" for name in (plugin.name, plugin.class_name, *plugin.cls.aliases)]
+    lines = [f"# {plugin.name}", "", _GENERATED, "", _summary(plugin.cls), ""]
+    if plugin.type in ("source", "sink"):
+        lines += [f"A {plugin.type} connector. Names it answers to in `connector.class`: {', '.join(names)}.", ""]
+        lines += _example(plugin, model)
+        lines += ["Keys of every connector (converters, transforms, error handling) are in [connector-keys.md]"]
+        lines[-1] += "(../connector-keys.md).\n"
+    else:
+        lines += [f"A {plugin.type}. Names it answers to: {', '.join(names)}.", ""]
+    lines += _sections([model], "Keys", level="##")
+    lines += _ignored([model])
+    return _joined(lines)
+
+
+def worker_page() -> str:
+    """The worker's keys."""
+    intro = (
+        "Keys of the worker's file (`headrace run WORKER …`). Names and defaults are Kafka Connect's unless the "
+        "description says otherwise."
+    )
+    body = [*_sections([WorkerSettings], "Keys", level="##"), *_ignored([WorkerSettings])]
+    return _joined(["# Worker", "", _GENERATED, "", intro, "", *body])
+
+
+def connector_keys_page() -> str:
+    """Keys of every connector, of every source and of every sink."""
+    intro = (
+        "Keys that every connector understands, beside those of its plugin. Names and defaults are Kafka Connect's "
+        "unless the description says otherwise."
+    )
+    lines = ["# Keys of every connector", "", _GENERATED, "", intro, ""]
+    common = {item.name for item in ConnectorSettings.definitions()}
+    lines += ["## All connectors", "", *_sections([ConnectorSettings], "Clients", level="###")]
+    for title, model in (("Sources", SourceSettings), ("Sinks", SinkSettings)):
+        lines += [f"## {title}", "", *_sections([model], "Clients", level="###", without=common)]
+    return _joined([*lines, *_ignored([ConnectorSettings])])
+
+
+def _summary(cls: type) -> str:
+    return inspect.cleandoc(cls.__doc__ or "").strip()
+
+
+def _example(plugin: Plugin, model: type[ConfigModel]) -> list[str]:
+    """The smallest file: all required keys."""
+    names = [item.name for item in (*settings_model(plugin).definitions(), *model.definitions()) if item.required]
+    if plugin.type == "sink":
+        names.append("topics")
+    values = {"name": f"my-{plugin.type}", "connector.class": plugin.name, "topics": "orders"}
+    required = [f"{name}: {values.get(name, '…')}" for name in dict.fromkeys(names)]
+    return ["The smallest file:", "", "```yaml", *required, "```", ""]
+
+
+def _sections(
+    models: Sequence[type[ConfigModel]], otherwise: str, *, level: str, without: Iterable[str] = ()
+) -> list[str]:
+    lines: list[str] = []
+    left = set(without)
+    for model in models:
+        shown = [item for item in model.definitions() if item.name not in left]
+        for group, definitions in grouped(shown, otherwise).items():
+            lines += [f"{level} {group}", "", "| key | type | default | |", "|---|---|---|---|"]
+            lines += [_row(model, definition) for definition in definitions]
+            lines.append("")
+        if not shown:
+            lines += ["No keys of its own.", ""]
+    return lines
+
+
+def _row(model: type[ConfigModel], definition: KeyDefinition) -> str:
+    facts = facts_of(model, definition)
+    name = f"`{definition.name}*`" if definition.prefix_key else f"`{definition.name}`"
+    bold = f"**{name}**" if definition.importance == "high" else name
+    default = "*required*" if definition.required else _code(facts.default)
+    doc = definition.doc.replace("|", "\\|").replace("\n", " ")
+    return f"| {bold} | {type_text(definition, facts)} | {default} | {doc} |"
+
+
+def type_text(definition: KeyDefinition, facts: Facts) -> str:
+    """What may be written, in words (Markdown)."""
+    if definition.prefix_key:
+        return "keys with this prefix"
+    if facts.choices:
+        return "one of " + ", ".join(f"`{choice}`" for choice in facts.choices)
+    units = {"duration": "duration (ms, or `30s`, `5m`)", "size": "size (bytes, or `5mb`)"}
+    kinds = {"STRING": "text", "CLASS": "class", "INT": "number", "DOUBLE": "number", "BOOLEAN": "true or false"}
+    kinds |= {"LIST": "list", "PASSWORD": "secret"}
+    bounds = [f"≥ {facts.minimum}" if facts.minimum is not None else "", f"≤ {facts.maximum}" if facts.maximum else ""]
+    return " ".join([units.get(facts.unit) or kinds[facts.type], *filter(None, bounds)])
+
+
+def _code(text: str | None) -> str:
+    if text is None:
+        return ""
+    return f"`{text}`" if text else "*empty*"
+
+
+def _ignored(models: Sequence[type[ConfigModel]]) -> list[str]:
+    """Keys of Kafka Connect's that have no effect."""
+    rows = [f"| `{name}` | {why} |" for model in models for name, why in model.ignored_keys.items()]
+    if not rows:
+        return []
+    return ["## Accepted without effect", "", "| key | reason |", "|---|---|", *rows, ""]
+
+
+def _joined(lines: Iterable[str]) -> str:
+    return "\n".join(lines).rstrip() + "\n"

@@ -1,0 +1,32 @@
+"""Does the topic, and does the index, have exactly what the table has? By key and by value, nothing sampled.
+
+::
+
+    rows = table_rows(connection, "SELECT * FROM events", key="id")
+    topic = topic_entries(broker, "shop.events")
+    index = index_entries("http://127.0.0.1:9200", "shop.events")
+    print(compare_topic(rows, topic))
+    print(compare_index(rows, index))
+    print(compare_index(latest(topic), index))     # whatever the table does meanwhile
+"""
+
+from headrace.testing.data_comparison.compare import Comparison, compare_index, compare_topic, latest, settle
+from headrace.testing.data_comparison.sides import Entry, Row, Rows, index_entries, key_text, table_rows, topic_entries
+from headrace.testing.data_comparison.values import differing, same
+
+__all__ = [
+    "Comparison",
+    "Entry",
+    "Row",
+    "Rows",
+    "compare_index",
+    "compare_topic",
+    "differing",
+    "index_entries",
+    "key_text",
+    "latest",
+    "same",
+    "settle",
+    "table_rows",
+    "topic_entries",
+]

@@ -1,0 +1,487 @@
+"""What every adapter behind the broker ports must do; an adapter's tests inherit :class:`BrokerContract`."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+
+import pytest
+
+from headrace.broker.interfaces import Admin, Broker, Consumer, NewTopic, RebalanceListener
+from headrace.errors import DataError, RetriableError
+from headrace.records import ConsumedBatch, EncodedBatch, Headers, TopicPartition
+from headrace.testing.waiting import eventually
+
+PATIENCE = 60.0
+"""Seconds that anything may take on a slow machine; nothing waits longer than it must."""
+
+
+class Member:
+    """A consumer that notes what its listener is told, and commits what it has read when partitions are taken."""
+
+    def __init__(self, broker: Broker, group: str, settings: dict[str, str] | None = None) -> None:
+        self.consumer: Consumer = broker.consumer(group, settings or {})
+        self.events: list[tuple[str, tuple[TopicPartition, ...]]] = []
+        self.threads: set[int] = set()
+        self.batches: list[ConsumedBatch] = []
+        self.commit_when_revoked = True
+        self.positions: dict[TopicPartition, int] = {}
+
+    def subscribe(self, topics: Sequence[str] = (), pattern: str | None = None) -> Member:
+        self.consumer.subscribe(topics, pattern, RebalanceListener(self._revoked, self._assigned))
+        return self
+
+    def _revoked(self, partitions: Sequence[TopicPartition]) -> None:
+        self._note("revoked", partitions)
+        mine = {item: self.positions.pop(item) for item in partitions if item in self.positions}
+        if mine and self.commit_when_revoked:
+            self.consumer.commit(mine)
+
+    def _assigned(self, partitions: Sequence[TopicPartition]) -> None:
+        self._note("assigned", partitions)
+
+    def _note(self, event: str, partitions: Sequence[TopicPartition]) -> None:
+        self.events.append((event, tuple(partitions)))
+        self.threads.add(threading.get_ident())
+
+    def poll(self, timeout: float = 0.1, max_records: int = 1_000) -> list[ConsumedBatch]:
+        batches = self.consumer.poll(timeout, max_records)
+        for batch in batches:
+            self.positions[batch.topic_partition] = batch.offsets[-1] + 1
+        self.batches.extend(batches)
+        return batches
+
+    def values(self) -> list[bytes | None]:
+        """All that was read, in the order it was read."""
+        return [value for batch in self.batches for value in batch.values]
+
+    def read(self, count: int) -> list[bytes | None]:
+        """Poll until ``count`` records were read in all."""
+        poll_until(lambda: len(self.values()) >= count, self)
+        return self.values()
+
+    def join(self) -> Member:
+        """Poll until partitions are assigned."""
+        poll_until(lambda: bool(self.consumer.assignment()), self)
+        return self
+
+
+def poll_until(condition: Callable[[], bool], *members: Member) -> None:
+    """Poll all members in turn until ``condition``."""
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < deadline, f"not within {PATIENCE:g} s"
+        for member in members:
+            member.poll()
+
+
+class GroupContract:
+    """What concerns several members of a group; part of :class:`BrokerContract`."""
+
+    @pytest.fixture
+    def topic(self, broker: Broker, unique_name: str) -> str:
+        """An empty topic with three partitions."""
+        create(broker, unique_name)
+        return unique_name
+
+    @pytest.fixture
+    def member(self, broker: Broker) -> Iterator[Callable[..., Member]]:
+        """Makes members of consumer groups, closed when the test ends."""
+        members: list[Member] = []
+
+        def make(group: str, settings: dict[str, str] | None = None) -> Member:
+            members.append(Member(broker, group, settings))
+            return members[-1]
+
+        yield make
+        for item in members:
+            item.consumer.close()
+
+    # Pausing
+
+    def test_nothing_is_delivered_while_paused(self, broker: Broker, topic: str, member: Callable[..., Member]) -> None:
+        reader = member(topic).subscribe([topic]).join()
+        reader.consumer.pause_all()
+        send(broker, EncodedBatch(topic, [b"a"]))
+        for _ in range(10):
+            assert reader.poll() == []
+        reader.consumer.resume_all()
+        assert reader.read(1) == [b"a"]
+
+    def test_pausing_before_the_first_poll_holds(
+        self, broker: Broker, topic: str, member: Callable[..., Member]
+    ) -> None:
+        send(broker, EncodedBatch(topic, [b"a"]))
+        reader = member(topic).subscribe([topic])
+        reader.consumer.pause_all()
+        reader.join()
+        for _ in range(10):
+            assert reader.poll() == []
+        reader.consumer.resume_all()
+        assert reader.read(1) == [b"a"]
+
+    def test_a_pause_survives_a_rebalance(self, broker: Broker, topic: str, member: Callable[..., Member]) -> None:
+        send(broker, EncodedBatch(topic, [b"%d" % number for number in range(30)]))
+        first = member(topic).subscribe([topic])
+        first.consumer.pause_all()
+        first.join()
+        second = member(topic).subscribe([topic])
+        second.consumer.pause_all()
+        poll_until(lambda: shared(first, second), first, second)
+        second.consumer.close()
+        poll_until(lambda: len(first.consumer.assignment()) == 3, first)
+        for _ in range(10):
+            first.poll()
+        assert first.values() == []
+        first.consumer.resume_all()
+        assert len(set(first.read(30))) == 30
+
+    # Groups
+
+    def test_members_share_the_partitions(self, broker: Broker, topic: str, member: Callable[..., Member]) -> None:
+        first = member(topic).subscribe([topic]).join()
+        second = member(topic).subscribe([topic])
+        poll_until(lambda: shared(first, second), first, second)
+        values: list[bytes | None] = [b"%d" % number for number in range(200)]
+        send(broker, EncodedBatch(topic, values, values))  # keys: so that every partition has some
+        poll_until(lambda: len(first.values()) + len(second.values()) >= 200, first, second)
+        assert len(first.values()) + len(second.values()) == 200
+        assert first.values()
+        assert second.values()
+
+    def test_the_shortest_polls_do_not_keep_members_from_joining(
+        self, broker: Broker, topic: str, member: Callable[..., Member]
+    ) -> None:
+        members = [member(topic).subscribe([topic]) for _ in range(2)]
+        deadline = time.monotonic() + PATIENCE
+        while not shared(*members) and time.monotonic() < deadline:
+            for item in members:
+                item.poll(0.001)
+        assert shared(*members)
+
+    def test_what_was_committed_when_revoked_is_not_read_again(
+        self, broker: Broker, topic: str, member: Callable[..., Member]
+    ) -> None:
+        send(broker, EncodedBatch(topic, [b"%d" % number for number in range(60)]))
+        first = member(topic).subscribe([topic])
+        first.read(60)
+        second = member(topic).subscribe([topic])
+        poll_until(lambda: shared(first, second), first, second)
+        send(broker, EncodedBatch(topic, [b"last-%d" % number for number in range(60)]))
+        poll_until(lambda: len(first.values()) + len(second.values()) >= 120, first, second)
+        assert len({*first.values(), *second.values()}) == 120
+        assert len(first.values()) + len(second.values()) == 120
+        assert first.threads == second.threads == {threading.get_ident()}
+
+    def test_a_partition_that_was_revoked_begins_at_its_committed_position(
+        self, broker: Broker, topic: str, member: Callable[..., Member]
+    ) -> None:
+        """Also for the member that had it before: its caller has given up the records that were not committed."""
+        values: list[bytes | None] = [b"%d" % number for number in range(60)]
+        send(broker, EncodedBatch(topic, values, values))  # keys: so that every partition has some
+        first = member(topic).subscribe([topic])
+        first.commit_when_revoked = False
+        first.read(60)
+        first.batches.clear()
+        second = member(topic).subscribe([topic])
+        poll_until(lambda: shared(first, second), first, second)
+        lost = {item for event, items in first.events if event == "revoked" for item in items}
+        kept = {item.topic_partition for item in first.batches} | {item.topic_partition for item in second.batches}
+        poll_until(lambda: lost <= kept_by(first, second), first, second)
+        assert kept <= lost
+        for item in lost:
+            offsets = [o for b in (*first.batches, *second.batches) if b.topic_partition == item for o in b.offsets]
+            assert offsets[0] == 0
+
+    def test_a_partition_of_another_member_cannot_be_sought(self, topic: str, member: Callable[..., Member]) -> None:
+        reader = member(topic).subscribe([topic]).join()
+        with pytest.raises(RetriableError) as caught:
+            reader.consumer.seek(TopicPartition(topic, 99), 0)
+        assert caught.value.code == "kafka.rebalance"
+
+
+class BrokerContract(GroupContract):
+    """Inherit it and give a fixture ``broker``; ``unique_name`` comes from the tests' conftest."""
+
+    # Producers
+
+    def test_what_is_sent_is_read(self, broker: Broker, topic: str, member: Callable[..., Member]) -> None:
+        headers: list[Headers] = [[("a", b"1"), ("a", b"2")], [], [("empty", b"")]]
+        now = int(time.time() * 1000)  # what is old, the broker may delete before it is read
+        times = [now - 3_000, now - 2_000, now - 1_000]
+        batch = EncodedBatch(topic, [b"x", None, b""], [b"k", b"k", b"k"], times, headers)
+        send(broker, batch)
+        reader = member(topic).subscribe([topic])
+        reader.read(3)
+        (got,) = reader.batches
+        assert got.topic_partition.topic == topic
+        assert got.offsets == [0, 1, 2]
+        assert got.keys == [b"k", b"k", b"k"]
+        assert got.values == [b"x", None, b""]
+        assert got.timestamps == times
+        assert [list(fields) for fields in got.headers] == headers
+        assert got.end_offset == 3
+
+    def test_values_alone_are_enough(self, broker: Broker, topic: str, member: Callable[..., Member]) -> None:
+        before = int(time.time() * 1000)
+        send(broker, EncodedBatch(topic, [b"1", b"2"]))
+        reader = member(topic).subscribe([topic])
+        assert sorted(value for value in reader.read(2) if value is not None) == [b"1", b"2"]
+        assert all(timestamp >= before for batch in reader.batches for timestamp in batch.timestamps)
+        assert all(key is None for batch in reader.batches for key in batch.keys)
+
+    def test_records_of_a_key_keep_their_order(self, broker: Broker, topic: str, member: Callable[..., Member]) -> None:
+        keys: list[bytes | None] = [b"%d" % (number % 7) for number in range(500)]
+        values: list[bytes | None] = [b"%d" % number for number in range(500)]
+        parts = [EncodedBatch(topic, values[at : at + 50], keys[at : at + 50]) for at in range(0, 500, 50)]
+        send(broker, *parts)
+        reader = member(topic).subscribe([topic])
+        read = [int(value) for value in reader.read(500) if value is not None]
+        assert sorted(read) == list(range(500))
+        for key in range(7):
+            of_key = [number for number in read if number % 7 == key]
+            assert of_key == sorted(of_key)
+
+    def test_a_large_batch_is_one_delivery(self, broker: Broker, topic: str) -> None:
+        send(broker, EncodedBatch(topic, [b"v" * 300] * 5_000))
+        admin = broker.admin({})
+        assert sum(admin.end_offsets([topic]).values()) == 5_000
+        admin.close()
+
+    def test_a_too_large_record_is_a_data_error(self, broker: Broker, topic: str) -> None:
+        producer = broker.producer({"max.request.size": "2000"})
+        with pytest.raises(DataError) as caught:
+            producer.send(EncodedBatch(topic, [b"x" * 3_000]))
+        assert caught.value.code == "data.record_too_large"
+        delivery = producer.send(EncodedBatch(topic, [b"x"]))
+        assert producer.flush(PATIENCE)
+        assert delivery.error() is None
+        producer.close(PATIENCE)
+
+    def test_a_record_without_key_and_value_is_a_data_error(self, broker: Broker, topic: str) -> None:
+        producer = broker.producer({})
+        with pytest.raises(DataError) as caught:
+            producer.send(EncodedBatch(topic, [b"x", None]))
+        assert caught.value.code == "data.empty_record"
+        producer.close(PATIENCE)
+
+    def test_a_producer_may_be_closed_twice(self, broker: Broker) -> None:
+        producer = broker.producer({})
+        assert producer.trouble() is None
+        producer.close(1)
+        producer.close(1)
+
+    # Consumers
+
+    def test_an_idle_poll_is_empty(self, topic: str, member: Callable[..., Member]) -> None:
+        reader = member(topic).subscribe([topic]).join()
+        assert reader.poll(0) == []
+        assert reader.consumer.trouble() is None
+
+    def test_a_poll_gives_no_more_than_asked(self, broker: Broker, topic: str, member: Callable[..., Member]) -> None:
+        send(broker, EncodedBatch(topic, [b"%d" % number for number in range(100)]))
+        reader = member(topic).subscribe([topic])
+        seen = 0
+        deadline = time.monotonic() + PATIENCE
+        while seen < 100 and time.monotonic() < deadline:
+            got = sum(map(len, reader.poll(max_records=7)))
+            assert got <= 7
+            seen += got
+        assert sorted(reader.values(), key=str) == sorted((b"%d" % number for number in range(100)), key=str)
+
+    def test_partitions_are_assigned_on_the_polling_thread(self, topic: str, member: Callable[..., Member]) -> None:
+        reader = member(topic).subscribe([topic]).join()
+        assert reader.consumer.assignment() == {TopicPartition(topic, number) for number in range(3)}
+        reader.consumer.close()
+        assert [event for event, _ in reader.events] == ["assigned", "revoked"]
+        assert [len(partitions) for _, partitions in reader.events] == [3, 3]
+        assert reader.threads == {threading.get_ident()}
+
+    def test_committed_records_are_not_read_again(
+        self, broker: Broker, topic: str, member: Callable[..., Member]
+    ) -> None:
+        send(broker, EncodedBatch(topic, [b"a"], [b"k"]))
+        first = member(topic).subscribe([topic])
+        first.read(1)
+        first.consumer.commit(first.positions)
+        first.positions.clear()
+        first.consumer.close()
+        send(broker, EncodedBatch(topic, [b"b"], [b"k"]))
+        second = member(topic).subscribe([topic])
+        assert second.read(1) == [b"b"]
+
+    def test_uncommitted_records_are_read_again(
+        self, broker: Broker, topic: str, member: Callable[..., Member]
+    ) -> None:
+        send(broker, EncodedBatch(topic, [b"a"]))
+        first = member(topic).subscribe([topic])
+        first.commit_when_revoked = False
+        first.read(1)
+        first.consumer.close()
+        assert member(topic).subscribe([topic]).read(1) == [b"a"]
+
+    def test_the_last_moment_to_commit_is_before_leaving(
+        self, broker: Broker, topic: str, member: Callable[..., Member]
+    ) -> None:
+        send(broker, EncodedBatch(topic, [b"a"], [b"k"]))
+        first = member(topic).subscribe([topic])
+        first.read(1)
+        (place,) = first.positions
+        first.consumer.close()
+        admin = broker.admin({})
+        assert admin.committed(topic)[place] == 1
+        admin.close()
+
+    def test_latest_begins_at_the_end(self, broker: Broker, topic: str, member: Callable[..., Member]) -> None:
+        send(broker, EncodedBatch(topic, [b"old"], [b"k"]))
+        reader = member(topic, {"auto.offset.reset": "latest"}).subscribe([topic]).join()
+
+        def more() -> bool:
+            """Whether something was read; one more record if not: when a position is settled, nobody tells."""
+            if not reader.values():
+                send(broker, EncodedBatch(topic, [b"new"], [b"k"]))
+            return bool(reader.values())
+
+        poll_until(more, reader)
+        assert set(reader.values()) == {b"new"}
+
+    def test_seek_goes_back(self, broker: Broker, topic: str, member: Callable[..., Member]) -> None:
+        send(broker, EncodedBatch(topic, [b"a", b"b"], [b"k", b"k"]))
+        reader = member(topic).subscribe([topic])
+        reader.read(2)
+        (place,) = reader.positions
+        reader.consumer.seek(place, 1)
+        assert reader.read(3) == [b"a", b"b", b"b"]
+
+    def test_a_pattern_must_match_the_whole_name(
+        self, broker: Broker, unique_name: str, member: Callable[..., Member]
+    ) -> None:
+        for suffix in ("-a", "-a-more"):
+            create(broker, unique_name + suffix)
+            send(broker, EncodedBatch(unique_name + suffix, [suffix.encode()]))
+        reader = member(unique_name).subscribe(pattern=f"{unique_name}-b|{unique_name}-a").join()
+        assert {item.topic for item in reader.consumer.assignment()} == {f"{unique_name}-a"}
+        assert reader.read(1) == [b"-a"]
+
+    def test_a_new_topic_that_fits_the_pattern_is_read(
+        self, broker: Broker, unique_name: str, member: Callable[..., Member]
+    ) -> None:
+        create(broker, f"{unique_name}-1")
+        reader = member(unique_name).subscribe(pattern=f"{unique_name}-.*").join()
+        create(broker, f"{unique_name}-2")
+        send(broker, EncodedBatch(f"{unique_name}-2", [b"late"]))
+        assert reader.read(1) == [b"late"]
+
+    # Admin
+
+    def test_topics_are_created_once(self, broker: Broker, unique_name: str) -> None:
+        admin = broker.admin({})
+        assert unique_name not in admin.topics()
+        admin.create_topics([NewTopic(unique_name, 2, 1, {"cleanup.policy": "compact"})])
+        admin.create_topics([NewTopic(unique_name, 5, 1)])
+        assert unique_name in admin.topics()
+        assert admin.end_offsets([unique_name]) == {TopicPartition(unique_name, number): 0 for number in range(2)}
+        admin.close()
+
+    def test_what_does_not_exist_is_left_out(self, broker: Broker, unique_name: str) -> None:
+        admin = broker.admin({})
+        assert admin.end_offsets([unique_name]) == {}
+        assert admin.end_offsets([]) == {}
+        assert admin.begin_offsets([unique_name]) == {}
+        assert admin.committed(unique_name) == {}
+        assert unique_name not in admin.topics()
+        admin.create_topics([])
+        admin.close()
+
+    def test_offsets_of_a_group_are_moved(
+        self, broker: Broker, topic: str, unique_name: str, member: Callable[..., Member]
+    ) -> None:
+        send(broker, EncodedBatch(topic, [b"0", b"1", b"2"], [b"same key"] * 3))
+        admin = broker.admin({})
+        assert set(admin.begin_offsets([topic]).values()) == {0}
+        (place,) = (item for item, end in admin.end_offsets([topic]).items() if end == 3)
+        wanted = {place: 2, TopicPartition(topic, (place.partition + 1) % 3): 0}
+        eventually(lambda: moved(admin, unique_name, wanted), PATIENCE)
+        assert admin.committed(unique_name) == wanted
+        assert member(unique_name).subscribe([topic]).read(1) == [b"2"]
+        admin.close()
+
+    def test_offsets_of_a_group_with_members_are_not_moved(
+        self, broker: Broker, topic: str, unique_name: str, member: Callable[..., Member]
+    ) -> None:
+        admin = broker.admin({})
+        inside = member(unique_name).subscribe([topic]).join()
+        with pytest.raises(RetriableError) as info:
+            admin.commit(unique_name, {TopicPartition(topic, 0): 0})
+        assert info.value.code == "kafka.group_in_use"
+        assert admin.committed(unique_name) == {}
+        inside.consumer.close()
+        eventually(lambda: moved(admin, unique_name, {TopicPartition(topic, 0): 0}), PATIENCE)
+        assert admin.committed(unique_name) == {TopicPartition(topic, 0): 0}
+        admin.close()
+
+    def test_an_admin_is_for_several_threads(self, broker: Broker, topic: str) -> None:
+        admin = broker.admin({})
+        answers: list[str] = []
+
+        def ask() -> None:
+            for _ in range(5):
+                answers.append(admin.cluster_id())
+                admin.end_offsets([topic])
+
+        threads = [threading.Thread(target=ask) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(PATIENCE)
+        assert len(answers) == 20
+        assert len(set(answers)) == 1
+        assert answers[0]
+        admin.close()
+
+
+def moved(admin: Admin, group: str, offsets: dict[TopicPartition, int]) -> bool:
+    """Whether it could be done; a coordinator may not be found yet, a member that has left may be in the group yet."""
+    try:
+        admin.commit(group, offsets)
+    except RetriableError:
+        return False
+    return True
+
+
+def create(broker: Broker, topic: str, partitions: int = 3) -> None:
+    """Make an empty topic; a broker that is slow to answer is asked again."""
+    admin = broker.admin({})
+
+    def created() -> bool:
+        try:
+            admin.create_topics([NewTopic(topic, partitions, 1)])
+        except RetriableError:
+            return False
+        return True
+
+    poll_until(created)
+    admin.close()
+
+
+def shared(*members: Member) -> bool:
+    """Every member owns something, together they own all three partitions, each once."""
+    owned = [item for member in members for item in member.consumer.assignment()]
+    return all(member.consumer.assignment() for member in members) and len(owned) == len(set(owned)) == 3
+
+
+def kept_by(*members: Member) -> set[TopicPartition]:
+    """Partitions that the members have read from."""
+    return {batch.topic_partition for member in members for batch in member.batches}
+
+
+def send(broker: Broker, *batches: EncodedBatch) -> None:
+    """Send with a producer of its own; all are acknowledged when it returns."""
+    producer = broker.producer({})
+    deliveries = [producer.send(batch) for batch in batches]
+    assert producer.flush(PATIENCE)
+    for delivery in deliveries:
+        assert delivery.done()
+        assert delivery.error() is None
+    producer.close(PATIENCE)

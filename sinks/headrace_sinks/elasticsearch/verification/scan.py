@@ -1,0 +1,91 @@
+"""Reads an index: all of it, or some ids; documents as names with versions and digests."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from hashlib import blake2b
+from typing import Any
+
+import orjson
+
+from headrace import Entry, RetriableError
+from headrace_sinks.elasticsearch.cluster.catalog import Catalog, path
+
+_PAGE = 1_000
+_KEEP = "2m"
+_SEPARATOR = b"/"  # no index name has it
+
+
+class Scan:
+    """Raises RetriableError, InfrastructureError, TaskError."""
+
+    def __init__(self, catalog: Catalog) -> None:
+        self._catalog = catalog
+
+    def entries(self, index: str, title: str) -> Iterator[Sequence[Entry]]:
+        """All documents as of now, named ``title/id``, in portions; nothing when there is no such index."""
+        if not self._catalog.exists(index):
+            return
+        self._refresh(index)
+        place = f"{path(index)}/_pit?keep_alive={_KEEP}"
+        pit = self._catalog.request("POST", place, f"index '{index}' cannot be read")["id"]
+        after: list[Any] | None = None
+        try:
+            while True:
+                query: dict[str, Any] = {"pit": {"id": pit, "keep_alive": _KEEP}, "sort": ["_shard_doc"]}
+                if after is not None:
+                    query["search_after"] = after
+                answer = self._search("/_search", query, index)
+                hits = answer["hits"]["hits"]
+                pit = answer.get("pit_id", pit)
+                if not hits:
+                    return
+                yield [entry_of(title, hit) for hit in hits]
+                after = hits[-1]["sort"]
+        finally:
+            self._catalog.request("DELETE", "/_pit", "a search cannot be closed", {"id": pit})
+
+    def hits(self, index: str, idents: Sequence[str]) -> Iterator[dict[str, Any]]:
+        """Some documents as they are now, as Elasticsearch shows them."""
+        if not idents or not self._catalog.exists(index):
+            return
+        self._refresh(index)
+        for start in range(0, len(idents), _PAGE):
+            query = {"query": {"ids": {"values": list(idents[start : start + _PAGE])}}}
+            yield from self._search(f"{path(index)}/_search", query, index)["hits"]["hits"]
+
+    def count(self, index: str) -> int:
+        """Documents."""
+        self._refresh(index)
+        answer = self._catalog.request("GET", f"{path(index)}/_count", f"index '{index}' cannot be counted")
+        return int(answer["count"])
+
+    def _search(self, place: str, query: dict[str, Any], index: str) -> dict[str, Any]:
+        body = {"size": _PAGE, "version": True, "track_total_hits": False, **query}
+        answer: dict[str, Any] = self._catalog.request("POST", place, f"index '{index}' cannot be searched", body)
+        if answer.get("timed_out") or answer.get("_shards", {}).get("failed"):
+            raise RetriableError(f"a part of index '{index}' does not answer", code="elasticsearch.shards_failed")
+        return answer
+
+    def _refresh(self, index: str) -> None:
+        self._catalog.request("POST", f"{path(index)}/_refresh", f"index '{index}' cannot be refreshed")
+
+
+def entry_of(title: str, hit: Mapping[str, Any]) -> Entry:
+    """A search's hit."""
+    return Entry(full_name(title, hit["_id"]), hit.get("_version", -1), digest(hit.get("_source")))
+
+
+def digest(document: Any) -> bytes:
+    """Equal for equal JSON, whatever the order of its fields and the spelling of its numbers."""
+    return blake2b(orjson.dumps(document, option=orjson.OPT_SORT_KEYS), digest_size=8).digest()
+
+
+def full_name(index: str, ident: str) -> bytes:
+    return index.encode() + _SEPARATOR + ident.encode()
+
+
+def split_name(name: bytes) -> tuple[str, str]:
+    """Index and id."""
+    index, _, ident = name.partition(_SEPARATOR)
+    return index.decode(), ident.decode()

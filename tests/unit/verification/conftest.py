@@ -1,0 +1,115 @@
+"""A topic in memory, a system that a sink has filled from it, and what a verification or a rebuild works with."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import pytest
+import structlog
+
+from headrace import DataError, Entry, Rejection, SinkBatch, Verifier
+from headrace.broker.in_memory import InMemoryKafka
+from headrace.converters.string import StringConverter
+from headrace.metrics import TaskMetrics
+from headrace.pipeline.fault_policy import FaultPolicy
+from headrace.pipeline.stages import Stages
+from headrace.records import EncodedBatch
+from headrace.settings import SinkSettings
+from headrace.verification import History
+
+TOPIC, GROUP = "orders", "connect-search"
+
+
+class System(Verifier):
+    """Documents by key, each with the offset it was written from."""
+
+    def __init__(self) -> None:
+        self.documents: dict[bytes, tuple[int, bytes]] = {}
+        self.before_look: Any = None
+        self.writes = 0
+
+    def put(self, batch: SinkBatch) -> None:
+        for key, value, offset in zip(batch.keys, batch.values, batch.offsets, strict=True):
+            if value is None:
+                self.documents.pop(key.encode(), None)
+            else:
+                self.documents[key.encode()] = (offset, value.encode())
+
+    def expected(self, batch: SinkBatch) -> Sequence[Entry | DataError | None]:
+        def entry(key: str | None, value: str | None, offset: int) -> Entry | DataError | None:
+            if key is None:
+                return DataError("no key")
+            return Entry(key.encode(), offset, (value or "").encode())
+
+        return list(map(entry, batch.keys, batch.values, batch.offsets))
+
+    def found(self) -> Iterator[Sequence[Entry]]:
+        for name, (version, value) in list(self.documents.items()):
+            yield [Entry(name, version, value)]
+
+    def look(self, names: Sequence[bytes]) -> Mapping[bytes, Entry]:
+        if self.before_look is not None:
+            self.before_look()
+        return {name: Entry(name, *self.documents[name]) for name in names if name in self.documents}
+
+    def write(self, batch: SinkBatch, present: Sequence[Entry | None]) -> Sequence[Rejection]:
+        self.writes += len(batch)
+        assert [self.documents.get(key.encode()) for key in batch.keys] == [
+            None if entry is None else (entry.version, entry.digest) for entry in present
+        ]
+        self.put(batch)
+        return []
+
+    def remove(self, surplus: Sequence[Entry]) -> None:
+        for entry in surplus:
+            del self.documents[entry.name]
+
+    def close(self) -> None:
+        pass
+
+
+class World:
+    """A topic with two partitions, a system that a sink has filled from it, and what a verification needs."""
+
+    def __init__(self, **keys: str) -> None:
+        self.broker, self.system = InMemoryKafka(), System()
+        self.broker.create(TOPIC, 2)
+        self.settings = SinkSettings.parse({"name": "search", "connector.class": "x", **(keys or {"topics": TOPIC})})
+        log = structlog.stdlib.get_logger("test")
+        policy = FaultPolicy(self.settings, lambda key: key, threading.Event(), log, TaskMetrics())
+        converters = StringConverter(), StringConverter()
+        for converter, is_key in zip(converters, (True, False), strict=True):
+            converter.configure({}, is_key=is_key)
+        self.stages = Stages(*converters, (), policy)
+        self.producer = self.broker.producer({})
+
+    @property
+    def history(self) -> History:
+        return History(self.broker.reader(), self.broker.admin({}), self.stages, self.settings, GROUP)
+
+    def produce(self, *records: tuple[str | None, str | None]) -> None:
+        keys = [None if key is None else key.encode() for key, _ in records]
+        values = [None if value is None else value.encode() for _, value in records]
+        self.producer.send(EncodedBatch(TOPIC, values, keys))
+
+    def sink(self) -> None:
+        """Write all records and commit."""
+        history = self.history
+        ends = history.ends()
+        for portion in history.read({}, ends):
+            for batch in portion.batches:
+                self.system.put(batch)
+        self.broker.groups[GROUP].committed.update(ends)
+
+
+@pytest.fixture
+def make_world() -> Callable[..., World]:
+    """``make_world(**{"topics.regex": "o.*"})``."""
+    return World
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
