@@ -29,7 +29,7 @@ class TaskControl:
     log: structlog.stdlib.BoundLogger
     started: Callable[[], None]
     """The task has started and moves data from now on."""
-    explain: Callable[[str | None], None]
+    set_status_reason: Callable[[str | None], None]
     """What the loop waits for, in a sentence; None = nothing."""
     flush_interval: float  # seconds
     flush_timeout: float  # seconds
@@ -64,11 +64,11 @@ class TaskControl:
     def retrying(self, error: RetriableError, tries: int) -> None:
         """Count, show and (the first time) log that something did not work and is tried again."""
         self.metrics.add("total_retries")
-        self.explain(str(error))
+        self.set_status_reason(str(error))
         if tries == 1:
             self.log.warning("waiting", code=error.code, reason=str(error))
 
     def recovered(self, tries: int) -> None:
         """What was waited for has come."""
-        self.explain(None)
+        self.set_status_reason(None)
         self.log.info("going on", tries=tries + 1)

@@ -43,7 +43,7 @@ class Gathering:
         held, self._held, self._records, self._size = self._held, {}, 0, 0
         return [_joined(batches) for batches in held.values()]
 
-    def forget(self, partitions: Collection[TopicPartition]) -> None:
+    def discard(self, partitions: Collection[TopicPartition]) -> None:
         """Somebody else reads these again."""
         for topic_partition in partitions:
             for batch in self._held.pop(topic_partition, ()):

@@ -24,7 +24,7 @@ from headrace.pipeline.dead_letters import DeadLetterQueue
 from headrace.pipeline.fault_policy import Failure, Stage
 from headrace.pipeline.gathering import Gathering
 from headrace.pipeline.stages import Stages
-from headrace.plugin import Pending, SinkContext, SinkTask
+from headrace.plugin import PendingPut, SinkContext, SinkTask
 from headrace.records import ConsumedBatch, SinkBatch, TopicPartition
 
 MAX_RECORDS = 4_000
@@ -55,20 +55,20 @@ class _Work:
     batches: list[SinkBatch]
     failures: list[Failure]
     begun: bool = False
-    pending: Pending | None = None
+    pending: PendingPut | None = None
     trouble: RetriableError | None = None
     """Why it has not begun; told when it is its turn."""
     put: bool = False
     buried: bool = False
 
-    def forget(self, partitions: Sequence[TopicPartition]) -> None:
+    def discard(self, partitions: Sequence[TopicPartition]) -> None:
         """Somebody else has these now and begins at the committed position."""
         gone = set(partitions)
         self.originals = {key: batch for key, batch in self.originals.items() if key not in gone}
         self.batches = [batch for batch in self.batches if batch.topic_partition not in gone]
         self.failures = [failure for failure in self.failures if failure.topic_partition not in gone]
         if self.pending is not None:
-            self.pending.forget(gone)
+            self.pending.discard(gone)
 
 
 class SinkPipeline:
@@ -180,7 +180,7 @@ class SinkPipeline:
             return
         self._trouble = reason
         if reason is not None:
-            self._control.explain(f"waiting for Kafka: {reason}")
+            self._control.set_status_reason(f"waiting for Kafka: {reason}")
             self._control.log.warning("waiting", code="kafka.unreachable", reason=reason)
         else:
             self._control.recovered(1)
@@ -303,9 +303,9 @@ class SinkPipeline:
             self._lags.pop(topic_partition, None)
         self._metrics.set("sink_record_lag", sum(self._lags.values()))
         for work in self._works:
-            work.forget(partitions)
+            work.discard(partitions)
         if self._gathering is not None:
-            self._gathering.forget(partitions)
+            self._gathering.discard(partitions)
 
     def _finish_begun(self) -> None:
         """The answers that are on their way are waited for: what they say is done need not be done again, and nothing

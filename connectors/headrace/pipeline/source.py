@@ -191,7 +191,7 @@ class SourcePipeline:
     def _explain_stall(self) -> None:
         assert self._producer is not None
         reason = self._producer.trouble() or "no answer"
-        self._control.explain(f"waiting for Kafka to acknowledge {self._in_flight.records} records: {reason}")
+        self._control.set_status_reason(f"waiting for Kafka to acknowledge {self._in_flight.records} records: {reason}")
         if not self._stalled:
             self._stalled = True
             self._control.log.warning("waiting", code="kafka.unacknowledged", reason=reason)
@@ -253,7 +253,9 @@ class SourcePipeline:
         except RetriableError as error:
             self._in_flight.give_back(positions)
             self._metrics.add("offset_commit_failure_total")
-            self._control.explain(f"positions cannot be stored, the next try comes with the next flush: {error}")
+            self._control.set_status_reason(
+                f"positions cannot be stored, the next try comes with the next flush: {error}"
+            )
             self._control.log.warning("positions not stored", code=error.code, reason=str(error))
         else:
             self._metrics.add("offset_commit_total")

@@ -41,7 +41,7 @@ class TaskBuilder:
         task: TaskId,
         config: Mapping[str, str],
         control: TaskControl,
-        explain: Callable[[str | None], None],
+        set_status_reason: Callable[[str | None], None],
     ) -> Pipeline:
         """Raises ConfigError. ``config`` is raw: placeholders are resolved here, when a task starts."""
         parsed = self.validator.require_connector(config)
@@ -49,7 +49,7 @@ class TaskBuilder:
         policy = FaultPolicy(parsed.settings, where, control.stop_event, control.log, control.metrics)
         stages = make_stages(self.registry, self.settings, parsed.settings, policy)
         if isinstance(parsed.settings, SinkSettings):
-            sink = SinkContext(task, parsed.own, control.stop_event, control.log, where, explain)
+            sink = SinkContext(task, parsed.own, control.stop_event, control.log, where, set_status_reason)
             inlet = self._inlet(task, parsed.settings, control)
             return SinkPipeline(parsed.plugin.cls.task_class(), sink, stages, inlet, control)
         positions = ConnectorOffsets(self.offsets, task.connector)
@@ -61,7 +61,7 @@ class TaskBuilder:
             control.stop_event,
             control.log,
             where,
-            explain,
+            set_status_reason,
             positions,
             schedule,
             form,

@@ -28,7 +28,7 @@ class Runnable(Protocol):
 
 
 Build = Callable[[TaskId, Config, TaskControl, Callable[[str | None], None]], Runnable]
-"""Makes the pipeline; called on the task's thread, so that it may take its time. The last argument: see ``explain``."""
+"""Makes the pipeline; called on the task's thread, so that it may block. The last argument is ``set_status_reason``."""
 
 Report = Callable[[TaskId, Status], None]
 

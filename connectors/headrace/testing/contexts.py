@@ -48,7 +48,7 @@ class Offsets:
 
 
 @dataclass
-class Explanations:
+class StatusReasons:
     """What a task said it was waiting for, oldest first; None where it said that it waits for nothing any more."""
 
     said: list[str | None] = field(default_factory=list)
@@ -67,7 +67,7 @@ def make_source_context(
     offsets: Offsets | None = None,
     *,
     stop_event: threading.Event | None = None,
-    explain: Callable[[str | None], None] | None = None,
+    set_status_reason: Callable[[str | None], None] | None = None,
     name: str = "test",
     number: int = 0,
     json_form: JsonForm | None = None,
@@ -81,7 +81,7 @@ def make_source_context(
         stop_event or threading.Event(),
         structlog.stdlib.get_logger("headrace.task").bind(task=f"{name}-{number}"),
         _where,
-        explain or Explanations(),
+        set_status_reason or StatusReasons(),
         offsets or Offsets(),
         schedule,
         json_form,
@@ -94,7 +94,7 @@ def make_sink_context(
     properties: Mapping[str, str],
     *,
     stop_event: threading.Event | None = None,
-    explain: Callable[[str | None], None] | None = None,
+    set_status_reason: Callable[[str | None], None] | None = None,
     name: str = "test",
     number: int = 0,
 ) -> SinkContext:
@@ -105,7 +105,7 @@ def make_sink_context(
         stop_event or threading.Event(),
         structlog.stdlib.get_logger("headrace.task").bind(task=f"{name}-{number}"),
         _where,
-        explain or Explanations(),
+        set_status_reason or StatusReasons(),
     )
 
 

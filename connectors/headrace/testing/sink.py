@@ -31,7 +31,7 @@ import pytest
 from headrace.errors import ConfigError, DataError, InfrastructureError, RetriableError
 from headrace.plugin import SinkConnector, SinkTask
 from headrace.records import Rejection, SinkBatch, TopicPartition
-from headrace.testing.contexts import Explanations, make_sink_context
+from headrace.testing.contexts import StatusReasons, make_sink_context
 
 ReadBack = Callable[[], Mapping[str, Any]]
 """What the sink's system holds of the test's topic: value by key."""
@@ -81,22 +81,22 @@ class SinkConformance:
     # Means of the tests
 
     @pytest.fixture
-    def explanations(self) -> Explanations:
-        return Explanations()
+    def status_reasons(self) -> StatusReasons:
+        return StatusReasons()
 
     @pytest.fixture
     def stop_event(self) -> threading.Event:
         return threading.Event()
 
     @pytest.fixture
-    def start(self, stop_event: threading.Event, explanations: Explanations) -> Iterator[Callable[..., SinkTask]]:
+    def start(self, stop_event: threading.Event, status_reasons: StatusReasons) -> Iterator[Callable[..., SinkTask]]:
         """Starts tasks, which are stopped at the end."""
         tasks: list[SinkTask] = []
 
         def start(properties: Mapping[str, str]) -> SinkTask:
             task = self.connector.task_class()
             tasks.append(task)
-            task.start(make_sink_context(properties, stop_event=stop_event, explain=explanations))
+            task.start(make_sink_context(properties, stop_event=stop_event, set_status_reason=status_reasons))
             return task
 
         yield start
@@ -201,11 +201,11 @@ class SinkConformance:
         assert read_back() == self.expected(*({*range(20), 100} - {0, 4, 19}))
 
     def test_nothing_is_waited_for_when_all_is_well(
-        self, start: Callable[..., SinkTask], properties: dict[str, str], explanations: Explanations, topic: str
+        self, start: Callable[..., SinkTask], properties: dict[str, str], status_reasons: StatusReasons, topic: str
     ) -> None:
         start(properties).put([self.batch(topic, range(3))])
 
-        assert explanations.current is None
+        assert status_reasons.current is None
 
     def test_put_ends_when_the_task_is_told_to_stop(
         self,

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from headrace.backoff import RetryPolicy
 from headrace.errors import ConflictError, DataError, RetriableError, TaskError
-from headrace.plugin import Entry, Rebuild, Rebuilder, SinkTask
+from headrace.plugin import Rebuild, Rebuilder, SinkTask, StoredEntry
 from headrace.records import SinkBatch, TopicPartition
 from headrace.verification.history import History, Positions, Progress
 from headrace.verification.spill import BUCKETS, Row, Spill
@@ -31,7 +31,7 @@ _CHUNK = 1_000
 _PATIENCE = 300.0
 """Seconds that a system may be away before the rebuild stops, to be continued later."""
 
-Expected = Callable[[SinkBatch], Sequence[Entry | DataError | None]]
+Expected = Callable[[SinkBatch], Sequence[StoredEntry | DataError | None]]
 """What records leave in the system: :meth:`headrace.Verifier.expected`."""
 OpenWriter = Callable[[str, Mapping[str, str]], SinkTask]
 """Starts a task that writes one topic's records, from its configuration."""
@@ -190,7 +190,7 @@ class _Run:
         for portion in self._history.read(self._history.committed(), self._positions):
             for batch in portion.batches:
                 for entry in self._expected(batch):
-                    if isinstance(entry, Entry) and entry.name in wanted:
+                    if isinstance(entry, StoredEntry) and entry.name in wanted:
                         last_words[entry.name] = entry.digest
             self._progress("reading what the connector has not written yet", portion.read, portion.whole)
         return [name for name in names if last_words.get(name) != b""]

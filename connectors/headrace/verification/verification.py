@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 from headrace.errors import ConflictError, DataError
-from headrace.plugin import Entry, Verifier
+from headrace.plugin import StoredEntry, Verifier
 from headrace.records import SinkBatch, TopicPartition
 from headrace.verification.history import History, Positions, Progress
 from headrace.verification.spill import BUCKETS, Row, Spill
@@ -35,8 +35,8 @@ class Difference(NamedTuple):
 
     kind: str
     name: bytes
-    expected: Entry | None
-    present: Entry | None
+    expected: StoredEntry | None
+    present: StoredEntry | None
     record: tuple[TopicPartition, int] | None
 
     @property
@@ -158,7 +158,7 @@ class _Run:
                 wanted = last.pop(present.name, None)
                 digest = wanted.digest if wanted is not None else b""
                 if digest != present.digest:
-                    yield self._difference(present.name, wanted, Entry(*present[:3]))
+                    yield self._difference(present.name, wanted, StoredEntry(*present[:3]))
                 elif wanted is not None and present.version > wanted.version >= 0:
                     self._report.ahead += 1
             for wanted in last.values():
@@ -224,7 +224,7 @@ class _Run:
         written, whole = 0, sum(map(len, places.values()))
         for batch in self._history.pick(places):
             entries = self._verifier.expected(batch)
-            present = [wrong[entry.name].present if isinstance(entry, Entry) else None for entry in entries]
+            present = [wrong[entry.name].present if isinstance(entry, StoredEntry) else None for entry in entries]
             for rejection in self._verifier.write(batch, present):
                 self._report.unrepaired_reason = self._report.unrepaired_reason or str(rejection.error)
             written += len(batch)
@@ -233,8 +233,8 @@ class _Run:
         now = self._look([difference.name for difference in differences])
         return [item for item in differences if _digest(now.get(item.name)) == _digest(item.present)]
 
-    def _look(self, names: Sequence[bytes]) -> Mapping[bytes, Entry]:
-        present: dict[bytes, Entry] = {}
+    def _look(self, names: Sequence[bytes]) -> Mapping[bytes, StoredEntry]:
+        present: dict[bytes, StoredEntry] = {}
         for chunk in _chunks(names):
             present.update(self._verifier.look(chunk))
             self._progress("looking again", len(present), len(names))
@@ -257,7 +257,7 @@ class _Run:
             place = self._numbers[batch.topic_partition] = len(self._places)
             self._places.append(batch.topic_partition)
         for offset, entry in zip(batch.offsets, self._verifier.expected(batch), strict=True):
-            if isinstance(entry, Entry):
+            if isinstance(entry, StoredEntry):
                 yield Row(*entry, place, offset)
             elif entry is not None and count:
                 self._count_unusable(entry)
@@ -266,21 +266,21 @@ class _Run:
         self._report.unusable += 1
         self._report.unusable_reason = self._report.unusable_reason or str(error)
 
-    def _difference(self, name: bytes, wanted: Row | None, present: Entry | None) -> Difference:
+    def _difference(self, name: bytes, wanted: Row | None, present: StoredEntry | None) -> Difference:
         if wanted is None:
             return Difference(EXTRA, name, None, present, None)
-        expected = Entry(*wanted[:3])
+        expected = StoredEntry(*wanted[:3])
         record = (self._places[wanted.place], wanted.offset)
         return Difference(_kind(expected, present), name, expected, present, record)
 
 
-def _kind(expected: Entry | None, present: Entry | None) -> str:
+def _kind(expected: StoredEntry | None, present: StoredEntry | None) -> str:
     if not _digest(expected):
         return EXTRA
     return STALE if _digest(present) else MISSING
 
 
-def _digest(entry: Entry | None) -> bytes:
+def _digest(entry: StoredEntry | None) -> bytes:
     return entry.digest if entry is not None else b""
 
 

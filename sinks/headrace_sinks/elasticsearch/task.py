@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from headrace import Linger, Pending, Rejection, RetryPolicy, SinkBatch, SinkContext, SinkTask
+from headrace import Linger, PendingPut, Rejection, RetryPolicy, SinkBatch, SinkContext, SinkTask
 from headrace_sinks.elasticsearch.cluster.checks import require_elasticsearch
 from headrace_sinks.elasticsearch.cluster.client import Client
 from headrace_sinks.elasticsearch.configuration.keys import ElasticsearchSinkConfig
@@ -48,7 +48,7 @@ class ElasticsearchSinkTask(SinkTask):
         indices = Indices(self._client, config, context.log, targets)
         indices.prepare()
         self._means = Means(
-            config, targets, indices, LineEncoder(config), self._writer, ordered, context.explain, self._judge
+            config, targets, indices, LineEncoder(config), self._writer, ordered, context.set_status_reason, self._judge
         )
         self._open: list[Put] = []
         if config.linger:
@@ -58,7 +58,7 @@ class ElasticsearchSinkTask(SinkTask):
     def put(self, batches: Sequence[SinkBatch]) -> Sequence[Rejection]:
         return Put(self._means, batches).finish()
 
-    def begin(self, batches: Sequence[SinkBatch]) -> Pending | None:
+    def begin(self, batches: Sequence[SinkBatch]) -> PendingPut | None:
         if self._config.flush_synchronously:
             return None
         self._open = [put for put in self._open if not put.done]
@@ -109,7 +109,7 @@ class ElasticsearchSinkTask(SinkTask):
         if outcome.beyond is None:
             if self._told_beyond and outcome.documents > outcome.already_there:
                 self._told_beyond = False
-                self._context.explain(None)
+                self._context.set_status_reason(None)
             return
         topic_partition, offset, version = outcome.beyond
         reason = f"the index has newer versions than topic {topic_partition.topic} has records: they are not written"
@@ -120,7 +120,7 @@ class ElasticsearchSinkTask(SinkTask):
             self._context.log.warning(
                 "records are taken for old ones", first=first, version=version, reason=reason, next=hint
             )
-        self._context.explain(f"{reason} → {hint}")
+        self._context.set_status_reason(f"{reason} → {hint}")
 
     def _rejections(self, refused: list[Refused], *, drop: bool, what: str) -> Sequence[Rejection]:
         """To the framework, unless the user wants them dropped and no dead letter queue can have them."""

@@ -101,13 +101,13 @@ class SqlSourceTask(SourceTask):
     def start(self, context: SourceContext) -> None:
         """Connect, look at every table, find the stored positions."""
         self._context = context
-        self._reasons = Reasons(context.explain)
+        self._reasons = Reasons(context.set_status_reason)
         self._config = config = self.config_model.parse(context.properties)
         schedule = context.schedule(config.poll_interval)
         self.stop()  # an earlier try may have got half way
-        self._restraint = Restraint(config, context.where)
-        self._session = session = Session(config, context.where, str(context.task))
-        self._second = Session(config, context.where, str(context.task))
+        self._restraint = Restraint(config, context.config_origin)
+        self._session = session = Session(config, context.config_origin, str(context.task))
+        self._second = Session(config, context.config_origin, str(context.task))
         self._canceller = Canceller(context.stop_event, session, self._second)
         self._canceller.start()
         while self._explained(self._restraint.admits(session)):
@@ -189,11 +189,11 @@ class SqlSourceTask(SourceTask):
             raise ConfigError(findings=errors)
 
     def _located(self, finding: Finding) -> Finding:
-        where = f"{finding.hint} ({self._context.where(finding.key)})"
+        where = f"{finding.hint} ({self._context.config_origin(finding.key)})"
         return Finding(finding.code, finding.message, finding.key, where)
 
     def _hire(self, source: Source, chunks: Sequence[Chunk], within: Within, threads: int) -> Crew:
-        where, task = self._context.where, self._context.task
+        where, task = self._context.config_origin, self._context.task
         sessions = [Session(self._config, where, f"{task}/{number}") for number in range(1, threads + 1)]
         return Crew(source, chunks, sessions, within, self._restraint.holds_back)
 

@@ -82,7 +82,7 @@ class Flow:
         }
         stop_event, metrics, reasons = threading.Event(), TaskMetrics(), list[str]()
 
-        def explain(reason: str | None) -> None:
+        def set_status_reason(reason: str | None) -> None:
             if reason is not None:
                 reasons.append(reason)
 
@@ -92,11 +92,11 @@ class Flow:
             metrics,
             structlog.stdlib.get_logger("test"),
             lambda: None,
-            explain,
+            set_status_reason,
             0.02,
             5.0,
         )
-        pipeline = self._builder.build(TaskId(self.name, len(self.members)), config, control, explain)
+        pipeline = self._builder.build(TaskId(self.name, len(self.members)), config, control, set_status_reason)
         errors: list[BaseException] = []
 
         def body() -> None:

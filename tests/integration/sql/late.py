@@ -14,7 +14,7 @@ from sqlalchemy import Connection, Engine, create_engine, text
 
 from headrace.plugin import SourceTask
 from headrace.records import SourceBatch
-from headrace.testing.contexts import Explanations, Offsets, make_source_context
+from headrace.testing.contexts import Offsets, StatusReasons, make_source_context
 from headrace_sources.sql import SqlSourceConnector
 
 TABLES = {
@@ -65,7 +65,7 @@ class Reading:
 
     properties: Mapping[str, str]
     offsets: Offsets = field(default_factory=Offsets)
-    explanations: Explanations = field(default_factory=Explanations)
+    status_reasons: StatusReasons = field(default_factory=StatusReasons)
     names: list[str] = field(default_factory=list)
     batches: list[SourceBatch] = field(default_factory=list)
     _task: SourceTask | None = None
@@ -77,7 +77,9 @@ class Reading:
         [configuration] = SqlSourceConnector().task_configs(self.properties, 1)
         self._stop = threading.Event()
         self._task = SqlSourceConnector.task_class()
-        context = make_source_context(configuration, self.offsets, stop_event=self._stop, explain=self.explanations)
+        context = make_source_context(
+            configuration, self.offsets, stop_event=self._stop, set_status_reason=self.status_reasons
+        )
         self._task.start(context)
 
     def stop(self) -> None:

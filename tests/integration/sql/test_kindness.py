@@ -57,12 +57,12 @@ def test_whoever_is_over_the_budget_waits_and_says_so(sql: Sql, drive: Drive) ->
     answer = second.poll()
     assert isinstance(answer, Wait)
     assert answer.seconds > 0
-    assert "connection.max.queries is 1" in (second.explanations.current or "")
+    assert "connection.max.queries is 1" in (second.status_reasons.current or "")
 
     while isinstance(first.poll(), SourceBatch):
         pass
     second.batch()
-    assert second.explanations.current is None
+    assert second.status_reasons.current is None
 
 
 def test_a_task_without_a_place_starts_when_there_is_one(sql: Sql, drive: Drive) -> None:

@@ -64,7 +64,7 @@ def test_a_table_that_is_lost_while_the_task_runs(
     def said() -> bool:
         """the status names the table"""
         take()
-        return f"table {database}.t is left out" in (driver.explanations.current or "")
+        return f"table {database}.t is left out" in (driver.status_reasons.current or "")
 
     with SourceDriver(SqlSourceConnector, properties) as driver:
         wait_for(("t", 1), ("u", 1))
@@ -72,7 +72,7 @@ def test_a_table_that_is_lost_while_the_task_runs(
         eventually(said)
         grant = f"GRANT SELECT ON {database}.t TO {user}"
         if taken_away.startswith("REVOKE"):
-            assert f"run: {grant};" in (driver.explanations.current or "")
+            assert f"run: {grant};" in (driver.status_reasons.current or "")
         else:
             cursor.execute("CREATE TABLE t (id INT PRIMARY KEY)")
         cursor.execute("INSERT INTO u VALUES (2)")
@@ -80,7 +80,7 @@ def test_a_table_that_is_lost_while_the_task_runs(
         cursor.execute(grant)
         cursor.execute("INSERT INTO t VALUES (2)")
         wait_for(("t", 1), ("u", 1), ("u", 2), ("t", 2))
-        assert driver.explanations.current is None
+        assert driver.status_reasons.current is None
     cursor.execute(f"DROP USER {user}")
 
 
@@ -121,8 +121,8 @@ def test_a_table_of_the_list_that_the_catalog_hides(
 
     with SourceDriver(SqlSourceConnector, properties) as driver:
         wait_for(("u", 1))
-        assert f"run: {grant};" in (driver.explanations.current or "")
+        assert f"run: {grant};" in (driver.status_reasons.current or "")
         cursor.execute(grant)
         wait_for(("u", 1), ("t", 1))
-        assert driver.explanations.current is None
+        assert driver.status_reasons.current is None
     cursor.execute(f"DROP USER {user}")

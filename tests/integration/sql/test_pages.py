@@ -220,7 +220,7 @@ def test_long_readings_tell_how_far_they_are(
     for _ in range(50):
         driver.batch()
 
-    said = driver.explanations.current
+    said = driver.status_reasons.current
     assert said is not None
     found = re.fullmatch(rf"reading {subject}: ([\d,]+) rows, [\d,]+ a second, about ([\d,]+) to come, .+", said)
     assert found, said
@@ -228,4 +228,4 @@ def test_long_readings_tell_how_far_they_are(
     assert 300 <= rows <= 500
     assert rows + rest == pytest.approx(2_000, rel=0.25)
     driver.drain()
-    assert driver.explanations.current is None
+    assert driver.status_reasons.current is None

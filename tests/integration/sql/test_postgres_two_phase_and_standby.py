@@ -202,7 +202,7 @@ def test_a_standby_that_is_behind_is_left_alone_and_the_status_says_so(
             answer = driver.poll()
             if isinstance(answer, SourceBatch):
                 seen.extend(value["id"] for value in answer.values)
-            return "the replica is" in (driver.explanations.current or "")
+            return "the replica is" in (driver.status_reasons.current or "")
 
         eventually(behind)
         connection.execute("SELECT pg_wal_replay_resume()")
@@ -211,6 +211,6 @@ def test_a_standby_that_is_behind_is_left_alone_and_the_status_says_so(
     def silent() -> bool:
         """the status says nothing any more"""
         driver.drain()
-        return driver.explanations.current is None
+        return driver.status_reasons.current is None
 
     eventually(silent)

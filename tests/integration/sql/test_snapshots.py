@@ -135,9 +135,9 @@ def test_a_transaction_that_was_open_before_it_and_commits_after_it(
     driver = drive(**SEVERAL, **MODES[name])
     assert sorted(all_of(driver, 503)) == list(range(1, 504))
     # The status says so where several connections were asked for and one reads; and no longer than it does.
-    told = [text or "" for text in driver.explanations.said]
+    told = [text or "" for text in driver.status_reasons.said]
     assert any("is read by one connection instead of 3: process " in text for text in told) == (name == "incrementing")
-    assert "is read by one connection" not in (driver.explanations.current or "")
+    assert "is read by one connection" not in (driver.status_reasons.current or "")
     late.commit()
 
     assert -5 in all_of(driver, 1)

@@ -62,7 +62,7 @@ def test_permission_denied_on_one_of_ten_tables(drive: Drive, sql: Sql, reader: 
     # A pause in which all ten are read, or there would always be one due.
     driver, topics = drive(table_whitelist=",".join(TEN), connection_url=url, poll_interval_ms="500"), Topics()
     wait_for(driver, topics, {f"t.{table}": [1] for table in TEN if table != "t7"})
-    said = driver.explanations.current or ""
+    said = driver.status_reasons.current or ""
 
     assert "table public.t7 is left out until it can be read, the others are read" in said
     assert "permission denied" in said
@@ -70,7 +70,7 @@ def test_permission_denied_on_one_of_ten_tables(drive: Drive, sql: Sql, reader: 
     assert f"run: {statement}" in said
     sql(statement)
     wait_for(driver, topics, {f"t.{table}": [1] for table in TEN})
-    assert driver.explanations.current is None
+    assert driver.status_reasons.current is None
 
 
 def test_a_schema_that_is_not_open_to_the_user(drive: Drive, sql: Sql, reader: str, url: str) -> None:
@@ -82,14 +82,14 @@ def test_a_schema_that_is_not_open_to_the_user(drive: Drive, sql: Sql, reader: s
     wait_for(driver, topics, {"t.public.t1": [1]})
 
     statement = f'GRANT USAGE ON SCHEMA shut TO "{reader}";'
-    assert f"run: {statement}" in (driver.explanations.current or "")
+    assert f"run: {statement}" in (driver.status_reasons.current or "")
     sql(statement)
     take = f'GRANT SELECT ON shut.t TO "{reader}";'
 
     def next_said() -> bool:
         """the next statement to run is said"""
         topics.take(driver)
-        return f"run: {take}" in (driver.explanations.current or "")
+        return f"run: {take}" in (driver.status_reasons.current or "")
 
     eventually(next_said)
     sql(take)
@@ -123,7 +123,7 @@ def test_a_table_that_is_lost_while_the_task_runs(
     def said() -> bool:
         """the status names the table"""
         topics.take(driver)
-        return "table public.t3 is left out" in (driver.explanations.current or "")
+        return "table public.t3 is left out" in (driver.status_reasons.current or "")
 
     eventually(said)
     sql("INSERT INTO t4 VALUES (2); INSERT INTO t5 VALUES (2)")
@@ -132,7 +132,7 @@ def test_a_table_that_is_lost_while_the_task_runs(
         sql("CREATE TABLE t3 (id int PRIMARY KEY, note text)")
     sql(f'GRANT SELECT ON t3 TO "{reader}"; INSERT INTO t3 VALUES (2)')
     wait_for(driver, topics, {"t.t3": [1, 2], "t.t4": [1, 2], "t.t5": [1, 2]})
-    assert driver.explanations.current is None
+    assert driver.status_reasons.current is None
 
 
 def test_when_all_are_lost_the_task_stops(drive: Drive, sql: Sql, reader: str, url: str) -> None:
@@ -162,4 +162,4 @@ def test_a_connection_that_breaks_is_not_one_tables_trouble(
     )
     driver.drain()
 
-    assert "left out" not in (driver.explanations.current or "")
+    assert "left out" not in (driver.status_reasons.current or "")

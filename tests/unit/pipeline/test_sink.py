@@ -16,7 +16,7 @@ from headrace.broker.in_memory import InMemoryConsumer
 from headrace.errors import DataError, RetriableError, TaskError
 from headrace.pipeline.dead_letters import DeadLetterQueue
 from headrace.pipeline.sink import Inlet, SinkPipeline
-from headrace.plugin import Linger, Pending, SinkContext, SinkTask
+from headrace.plugin import Linger, PendingPut, SinkContext, SinkTask
 from headrace.records import EncodedBatch, Rejection, SinkBatch, TopicPartition
 from headrace.states import TaskId
 from headrace.testing.contexts import make_sink_context
@@ -69,7 +69,7 @@ class Writing(SinkTask):
 class Beginning(Writing):
     """Half of the records are written when the put has begun, the others when it is finished."""
 
-    def begin(self, batches: Sequence[SinkBatch]) -> Pending:
+    def begin(self, batches: Sequence[SinkBatch]) -> PendingPut:
         if self.store.faults and self.store.faults[0] == "before":
             self.store.puts += 1
             self.store.faults.pop(0)
@@ -79,7 +79,7 @@ class Beginning(Writing):
         return Begun(self, batches)
 
 
-class Begun(Pending):
+class Begun(PendingPut):
     def __init__(self, task: Beginning, batches: Sequence[SinkBatch]) -> None:
         self.task, self.batches = task, list(batches)
         self.rejections = list(Writing.put(task, self.batches[::2])) if not task.store.faults else None
@@ -91,7 +91,7 @@ class Begun(Pending):
         self.task.store.begun[id(self.task)] -= 1
         return rejections
 
-    def forget(self, partitions: Collection[TopicPartition]) -> None:
+    def discard(self, partitions: Collection[TopicPartition]) -> None:
         kept = [batch for batch in self.batches if batch.topic_partition not in partitions]
         if len(kept) < len(self.batches):
             self.batches, self.rejections = kept, None
@@ -385,7 +385,7 @@ def test_there_is_another_look_for_records_when_the_oldest_put_is_done(
     made = sink()
     begun: list[Slow] = []
 
-    class Slow(Pending):
+    class Slow(PendingPut):
         def __init__(self, batches: Sequence[SinkBatch]) -> None:
             self.batches, self.awaited, self.answered = batches, threading.Event(), threading.Event()
             begun.append(self)
@@ -395,7 +395,7 @@ def test_there_is_another_look_for_records_when_the_oldest_put_is_done(
             assert self.answered.wait(30)
             return Writing.put(made.task, self.batches)
 
-        def forget(self, partitions: Collection[TopicPartition]) -> None:
+        def discard(self, partitions: Collection[TopicPartition]) -> None:
             self.batches = [batch for batch in self.batches if batch.topic_partition not in partitions]
 
     monkeypatch.setattr(made.task, "begin", Slow)

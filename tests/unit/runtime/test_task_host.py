@@ -25,11 +25,11 @@ def statuses(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[TaskControl
     def run(loop: Callable[[TaskControl, Any], None]) -> list[Status]:
         found: list[Status] = []
 
-        def build(task: TaskId, config: Any, control: TaskControl, explain: Any) -> Any:
+        def build(task: TaskId, config: Any, control: TaskControl, set_status_reason: Any) -> Any:
             class Loop:
                 def run(self) -> None:
                     control.started()
-                    loop(control, explain)
+                    loop(control, set_status_reason)
 
             return Loop()
 
@@ -43,11 +43,11 @@ def statuses(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[TaskControl
 
 
 def test_retrying_since_is_when_it_began_whatever_is_said_meanwhile(statuses: Any) -> None:
-    def loop(control: TaskControl, explain: Callable[[str | None], None]) -> None:
+    def loop(control: TaskControl, set_status_reason: Callable[[str | None], None]) -> None:
         for tries in range(1, 5):
             control.retrying(TROUBLE, tries)
-            explain(f"waiting for the answer, {tries}")
-            explain(None)
+            set_status_reason(f"waiting for the answer, {tries}")
+            set_status_reason(None)
         control.recovered(4)
 
     found = statuses(loop)
@@ -60,15 +60,15 @@ def test_retrying_since_is_when_it_began_whatever_is_said_meanwhile(statuses: An
 
 
 def test_one_reason_of_framework_and_plugin_is_told_once(statuses: Any) -> None:
-    def loop(control: TaskControl, explain: Callable[[str | None], None]) -> None:
-        explain(str(TROUBLE))
+    def loop(control: TaskControl, set_status_reason: Callable[[str | None], None]) -> None:
+        set_status_reason(str(TROUBLE))
         control.retrying(TROUBLE, 1)
 
     assert [status.reason for status in statuses(loop) if status.retrying] == [str(TROUBLE)]
 
 
 def test_what_has_not_changed_is_not_reported(statuses: Any) -> None:
-    def loop(control: TaskControl, explain: Callable[[str | None], None]) -> None:
+    def loop(control: TaskControl, set_status_reason: Callable[[str | None], None]) -> None:
         for tries in range(1, 10):
             control.retrying(TROUBLE, tries)
 
@@ -93,7 +93,7 @@ def test_a_wish_that_comes_while_the_task_starts_is_in_its_state(paused: bool, w
         TaskId("a", 0),
         {},
         "w",
-        lambda task, config, control, explain: Starts(control),
+        lambda task, config, control, set_status_reason: Starts(control),
         lambda task, status: said.append(status.state),
     )
     wished = threading.Thread(target=host.resume if paused else host.pause)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import structlog
 
-from headrace import DataError, Entry, Rejection, SinkBatch, Verifier
+from headrace import DataError, Rejection, SinkBatch, StoredEntry, Verifier
 from headrace.broker.in_memory import InMemoryKafka
 from headrace.converters.string import StringConverter
 from headrace.metrics import TaskMetrics
@@ -37,24 +37,24 @@ class System(Verifier):
             else:
                 self.documents[key.encode()] = (offset, value.encode())
 
-    def expected(self, batch: SinkBatch) -> Sequence[Entry | DataError | None]:
-        def entry(key: str | None, value: str | None, offset: int) -> Entry | DataError | None:
+    def expected(self, batch: SinkBatch) -> Sequence[StoredEntry | DataError | None]:
+        def entry(key: str | None, value: str | None, offset: int) -> StoredEntry | DataError | None:
             if key is None:
                 return DataError("no key")
-            return Entry(key.encode(), offset, (value or "").encode())
+            return StoredEntry(key.encode(), offset, (value or "").encode())
 
         return list(map(entry, batch.keys, batch.values, batch.offsets))
 
-    def found(self) -> Iterator[Sequence[Entry]]:
+    def found(self) -> Iterator[Sequence[StoredEntry]]:
         for name, (version, value) in list(self.documents.items()):
-            yield [Entry(name, version, value)]
+            yield [StoredEntry(name, version, value)]
 
-    def look(self, names: Sequence[bytes]) -> Mapping[bytes, Entry]:
+    def look(self, names: Sequence[bytes]) -> Mapping[bytes, StoredEntry]:
         if self.before_look is not None:
             self.before_look()
-        return {name: Entry(name, *self.documents[name]) for name in names if name in self.documents}
+        return {name: StoredEntry(name, *self.documents[name]) for name in names if name in self.documents}
 
-    def write(self, batch: SinkBatch, present: Sequence[Entry | None]) -> Sequence[Rejection]:
+    def write(self, batch: SinkBatch, present: Sequence[StoredEntry | None]) -> Sequence[Rejection]:
         self.writes += len(batch)
         assert [self.documents.get(key.encode()) for key in batch.keys] == [
             None if entry is None else (entry.version, entry.digest) for entry in present
@@ -62,7 +62,7 @@ class System(Verifier):
         self.put(batch)
         return []
 
-    def remove(self, surplus: Sequence[Entry]) -> None:
+    def remove(self, surplus: Sequence[StoredEntry]) -> None:
         for entry in surplus:
             del self.documents[entry.name]
 

@@ -9,13 +9,13 @@ import pytest
 
 from headrace import (
     DataError,
-    Entry,
     Rebuild,
     Rebuilder,
     Rejection,
     RetriableError,
     SinkBatch,
     SinkTask,
+    StoredEntry,
     TaskError,
     TopicPartition,
 )
@@ -87,15 +87,15 @@ class Generations(Rebuilder):
         self.kept = dict(positions)
         self._hook("keep")
 
-    def entries(self, *, new: bool) -> Iterator[Sequence[Entry]]:
+    def entries(self, *, new: bool) -> Iterator[Sequence[StoredEntry]]:
         self._hook("entries")
         for name, (version, value) in list((self.new if new else self.present).items()):
             if value:
-                yield [Entry(name, version, value)]
+                yield [StoredEntry(name, version, value)]
 
-    def look(self, names: Sequence[bytes], *, new: bool) -> Mapping[bytes, Entry]:
+    def look(self, names: Sequence[bytes], *, new: bool) -> Mapping[bytes, StoredEntry]:
         documents = self.new if new else self.present
-        return {name: Entry(name, *documents[name]) for name in names if documents.get(name, (0, b""))[1]}
+        return {name: StoredEntry(name, *documents[name]) for name in names if documents.get(name, (0, b""))[1]}
 
     def switch(self, written: Mapping[TopicPartition, int]) -> None:
         self._hook("switch")

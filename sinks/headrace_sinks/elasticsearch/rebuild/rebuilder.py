@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import orjson
 import structlog
 
-from headrace import ConfigError, Entry, Finding, Rebuild, Rebuilder, TopicPartition
+from headrace import ConfigError, Finding, Rebuild, Rebuilder, StoredEntry, TopicPartition
 from headrace.errors import ConflictError, NotFoundError
 from headrace_sinks.elasticsearch.cluster.catalog import Catalog, Index
 from headrace_sinks.elasticsearch.cluster.checks import require_elasticsearch
@@ -80,11 +80,11 @@ class ElasticsearchRebuilder(Rebuilder):
             self._store.note(index, **{**index.meta, "positions": to_note(positions)})
             self._pairs[name] = pair._replace(new=self._store.fresh(index))
 
-    def entries(self, *, new: bool) -> Iterator[Sequence[Entry]]:
+    def entries(self, *, new: bool) -> Iterator[Sequence[StoredEntry]]:
         for name, pair in self._pairs.items():
             yield from self._scan.entries(pair.new.name if new else pair.found.live.name, name)
 
-    def look(self, names: Sequence[bytes], *, new: bool) -> Mapping[bytes, Entry]:
+    def look(self, names: Sequence[bytes], *, new: bool) -> Mapping[bytes, StoredEntry]:
         by_name: dict[str, list[str]] = defaultdict(list)
         for full in names:
             name, ident = split_name(full)

@@ -7,7 +7,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
-from headrace import Pending, Rejection, RetriableError, SinkBatch, TopicPartition
+from headrace import PendingPut, Rejection, RetriableError, SinkBatch, TopicPartition
 from headrace_sinks.elasticsearch.configuration.keys import ElasticsearchSinkConfig
 from headrace_sinks.elasticsearch.indices.readiness import Indices
 from headrace_sinks.elasticsearch.indices.targets import Refused, Targets
@@ -52,7 +52,7 @@ class Means:
     """What of it the framework is told; called once per put."""
 
 
-class Put(Pending):
+class Put(PendingPut):
     """Sends from :meth:`start` on; after a failure :meth:`finish` goes on with what is left."""
 
     def __init__(self, means: Means, batches: Sequence[SinkBatch]) -> None:
@@ -123,7 +123,7 @@ class Put(Pending):
         )
         return self._means.judge(outcome)
 
-    def forget(self, partitions: Collection[TopicPartition]) -> None:
+    def discard(self, partitions: Collection[TopicPartition]) -> None:
         self._gone.update(partitions)
         self._batches = [batch for batch in self._batches if batch.topic_partition not in self._gone]
         # Only this: the lanes belong to the threads that send, which may be giving one back right now.

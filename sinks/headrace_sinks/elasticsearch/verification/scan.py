@@ -8,7 +8,7 @@ from typing import Any
 
 import orjson
 
-from headrace import Entry, RetriableError
+from headrace import RetriableError, StoredEntry
 from headrace_sinks.elasticsearch.cluster.catalog import Catalog, path
 
 _PAGE = 1_000
@@ -22,7 +22,7 @@ class Scan:
     def __init__(self, catalog: Catalog) -> None:
         self._catalog = catalog
 
-    def entries(self, index: str, title: str) -> Iterator[Sequence[Entry]]:
+    def entries(self, index: str, title: str) -> Iterator[Sequence[StoredEntry]]:
         """All documents as of now, named ``title/id``, in portions; nothing when there is no such index."""
         if not self._catalog.exists(index):
             return
@@ -71,9 +71,9 @@ class Scan:
         self._catalog.request("POST", f"{path(index)}/_refresh", f"index '{index}' cannot be refreshed")
 
 
-def entry_of(title: str, hit: Mapping[str, Any]) -> Entry:
+def entry_of(title: str, hit: Mapping[str, Any]) -> StoredEntry:
     """A search's hit."""
-    return Entry(full_name(title, hit["_id"]), hit.get("_version", -1), digest(hit.get("_source")))
+    return StoredEntry(full_name(title, hit["_id"]), hit.get("_version", -1), digest(hit.get("_source")))
 
 
 def digest(document: Any) -> bytes:

@@ -13,7 +13,7 @@ from typing import Any
 import orjson
 import structlog
 
-from headrace import ConfigError, DataError, Entry, Finding, Rejection, RetriableError, SinkBatch, Verifier
+from headrace import ConfigError, DataError, Finding, Rejection, RetriableError, SinkBatch, StoredEntry, Verifier
 from headrace_sinks.elasticsearch.cluster.answers import judge_items, judge_request
 from headrace_sinks.elasticsearch.cluster.catalog import Catalog, Denied
 from headrace_sinks.elasticsearch.cluster.checks import require_elasticsearch
@@ -51,27 +51,27 @@ class ElasticsearchVerifier(Verifier):
             with suppress(DataError):  # its records are refused, and counted
                 self._names.update(filter(None, [self._targets.of_topic(topic)]))
 
-    def expected(self, batch: SinkBatch) -> Sequence[Entry | DataError | None]:
-        known: dict[int, Entry | DataError] = {}
+    def expected(self, batch: SinkBatch) -> Sequence[StoredEntry | DataError | None]:
+        known: dict[int, StoredEntry | DataError] = {}
         for offset, line in self._lines(batch, known):
             known[offset] = _parsed(line)
         return [known.get(offset) for offset in batch.offsets]
 
-    def found(self) -> Iterator[Sequence[Entry]]:
+    def found(self) -> Iterator[Sequence[StoredEntry]]:
         for target in sorted(self._names):
             yield from self._scan.entries(target, target)
 
-    def look(self, names: Sequence[bytes]) -> Mapping[bytes, Entry]:
+    def look(self, names: Sequence[bytes]) -> Mapping[bytes, StoredEntry]:
         entries = (entry_of(target, hit) for target, hit in self._hits(names))
         return {entry.name: entry for entry in entries}
 
-    def write(self, batch: SinkBatch, present: Sequence[Entry | None]) -> Sequence[Rejection]:
+    def write(self, batch: SinkBatch, present: Sequence[StoredEntry | None]) -> Sequence[Rejection]:
         """A document whose version is above the record's keeps it: the new content is written in its place."""
         unfit: list[Refused] = []
         for part, name in self._targets.split(batch, unfit):
             self._indices.ensure(part, name)
         there = dict(zip(batch.offsets, present, strict=True))
-        known: dict[int, Entry | DataError] = {}
+        known: dict[int, StoredEntry | DataError] = {}
         offsets, lines = [], []
         for offset, line in self._lines(batch, known):
             now = there[offset]
@@ -81,7 +81,7 @@ class ElasticsearchVerifier(Verifier):
         refused.update((offsets[place], error) for place, error in self._send(lines))
         return [Rejection(batch.topic_partition, offset, error) for offset, error in sorted(refused.items())]
 
-    def remove(self, surplus: Sequence[Entry]) -> None:
+    def remove(self, surplus: Sequence[StoredEntry]) -> None:
         versions = {entry.name: entry.version for entry in surplus}
         lines = []
         for target, hit in self._hits(list(versions)):
@@ -108,7 +108,7 @@ class ElasticsearchVerifier(Verifier):
     def close(self) -> None:
         self._client.close()
 
-    def _lines(self, batch: SinkBatch, refused: dict[int, Entry | DataError]) -> Iterator[tuple[int, bytes]]:
+    def _lines(self, batch: SinkBatch, refused: dict[int, StoredEntry | DataError]) -> Iterator[tuple[int, bytes]]:
         """The line of each record by its offset, as the task sends it."""
         unfit: list[Refused] = []
         for part, name in self._targets.split(batch, unfit):
@@ -146,13 +146,13 @@ class ElasticsearchVerifier(Verifier):
         raise reason or RetriableError("a repair did not come to an end", code="elasticsearch.repair")
 
 
-def _parsed(line: bytes) -> Entry:
+def _parsed(line: bytes) -> StoredEntry:
     """What a line of a bulk request leaves in its index."""
     head, _, document = line.partition(b"\n")
     ((kind, target),) = orjson.loads(head).items()
     name = full_name(target["_index"], target["_id"])
     version = target.get("version", -1)
-    return Entry(name, version, b"" if kind == "delete" else digest(orjson.loads(document)))
+    return StoredEntry(name, version, b"" if kind == "delete" else digest(orjson.loads(document)))
 
 
 def _over(line: bytes, version: int) -> bytes:

@@ -17,7 +17,7 @@ import urllib3
 
 from headrace import SinkBatch, TopicPartition
 from headrace.schema import Schema
-from headrace.testing.contexts import Explanations, make_sink_context
+from headrace.testing.contexts import StatusReasons, make_sink_context
 from headrace_sinks.elasticsearch.task import ElasticsearchSinkTask
 
 
@@ -223,13 +223,15 @@ class Sink:
 
     def __init__(self, server: Server, **properties: str) -> None:
         self.stop_event = threading.Event()
-        self.explanations = Explanations()
+        self.status_reasons = StatusReasons()
         self.properties = {
             "connection.url": server.url, "schema.ignore": "true", "retry.backoff.ms": "1", "read.timeout.ms": "10s",
             **{name.replace("_", "."): value for name, value in properties.items()},
         }  # fmt: skip
         self.task = ElasticsearchSinkTask()
-        self.task.start(make_sink_context(self.properties, stop_event=self.stop_event, explain=self.explanations))
+        self.task.start(
+            make_sink_context(self.properties, stop_event=self.stop_event, set_status_reason=self.status_reasons)
+        )
 
     def expect_answers_within(self, seconds: float) -> None:
         """From now on; what a test does before may take its time."""

@@ -67,7 +67,7 @@ def test_nothing_is_sent_of_partitions_that_went(make_sink: Make, batch: Batch, 
     put = sink.task.begin([batch({"a": 1}, partition=0), batch({"b": 1}, partition=1, keys=["other"])])
     with pytest.raises(RetriableError):
         put.finish()
-    put.forget([TopicPartition("orders", 0)])
+    put.discard([TopicPartition("orders", 0)])
 
     assert put.finish() == []
     assert server.found("orders") == {"other": {"b": 1}}
@@ -96,7 +96,7 @@ def test_nothing_is_lost_that_fails_while_partitions_go(
     put = sink.task.begin([batch({"a": number}, partition=number, keys=[number]) for number in range(3)])
     eventually(lambda: len(put._delivery.left) == 2)
     put._delivery.left = Meanwhile(put._delivery.left)
-    put.forget([TopicPartition("orders", 2)])
+    put.discard([TopicPartition("orders", 2)])
     answered.set()
     with pytest.raises(RetriableError):
         put.finish()
@@ -110,7 +110,7 @@ def test_rejections_of_partitions_that_went_are_not_told(
 ) -> None:
     sink = make_sink()
     put = sink.task.begin([batch("text", partition=0), batch("text", partition=1)])
-    put.forget([TopicPartition("orders", 0)])
+    put.discard([TopicPartition("orders", 0)])
 
     assert [item.topic_partition.partition for item in put.finish()] == [1]
 

@@ -196,7 +196,7 @@ def test_what_is_waited_for_is_said_and_taken_back(make_sink: Make, batch: Batch
 
     def until_said(seconds: float | None = None) -> bool:
         """The wait between two tries: as long as it takes to say what for."""
-        eventually(lambda: sink.explanations.said)
+        eventually(lambda: sink.status_reasons.said)
         return False
 
     sink.stop_event.wait = until_said
@@ -206,8 +206,8 @@ def test_what_is_waited_for_is_said_and_taken_back(make_sink: Make, batch: Batch
 
     server.script = [busy]
     assert sink.put(batch({"a": 1})) == []
-    assert sink.explanations.said[0] == "Elasticsearch is overloaded: queue is full"
-    assert sink.explanations.said[-1] is None
+    assert sink.status_reasons.said[0] == "Elasticsearch is overloaded: queue is full"
+    assert sink.status_reasons.said[-1] is None
 
 
 @pytest.mark.parametrize(
@@ -574,7 +574,7 @@ class TestMergesWhoseAnswerWasLost:
         with pytest.raises(RetriableError) as raised:
             put.finish()
         assert raised.value.code == "elasticsearch.unanswered"
-        assert any("whose answer was lost" in str(reason) for reason in sink.explanations.said)
+        assert any("whose answer was lost" in str(reason) for reason in sink.status_reasons.said)
 
     def test_who_may_not_look_goes_on(self, make_sink: Make, batch: Batch, server: Any, scripted: Any) -> None:
         sink = make_sink(write_method="upsert")
@@ -610,6 +610,6 @@ def test_an_index_that_is_ahead_of_its_topic_is_told(
     records.end_offset = end
 
     assert sink.put(records) == []
-    assert any("not written" in (said or "") for said in sink.explanations.said) == told
+    assert any("not written" in (said or "") for said in sink.status_reasons.said) == told
     assert sink.put(batch({"a": 2}, first=9)) == []
-    assert sink.explanations.current is None
+    assert sink.status_reasons.current is None

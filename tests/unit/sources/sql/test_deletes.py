@@ -231,9 +231,9 @@ def test_the_fuse_deletes_nothing_and_says_so_while_rows_go_on(sqlite: Sql, reco
     settle(driver, topic, {*range(50), 99})
 
     assert topic.tombstones == []
-    assert driver.explanations.current is not None
-    assert "50 of 5" in driver.explanations.current
-    assert "delete.max.fraction 0.5" in driver.explanations.current
+    assert driver.status_reasons.current is not None
+    assert "50 of 5" in driver.status_reasons.current
+    assert "delete.max.fraction 0.5" in driver.status_reasons.current
 
 
 def test_the_fuse_counts_only_what_is_gone(sqlite: Sql, reconciled: Drive) -> None:
@@ -254,11 +254,11 @@ def test_the_fuse_forgets_when_the_rows_are_back(sqlite: Sql, reconciled: Drive)
     settle(driver, topic, {*range(50)})
     sqlite("DELETE FROM t")
     compare_once(driver, topic)
-    assert driver.explanations.current
+    assert driver.status_reasons.current
     sqlite(f"INSERT INTO t VALUES {rows}")
     compare_once(driver, topic)
 
-    assert driver.explanations.current is None
+    assert driver.status_reasons.current is None
     assert topic.tombstones == []
 
 
@@ -443,7 +443,7 @@ def test_a_dropped_table_deletes_nothing(sqlite: Sql, reconciled: Drive) -> None
     def said() -> bool:
         """the status names the table"""
         topic.take(driver.drain())
-        return "table t is left out" in (driver.explanations.current or "")
+        return "table t is left out" in (driver.status_reasons.current or "")
 
     eventually(said)
     assert topic.tombstones == [3]

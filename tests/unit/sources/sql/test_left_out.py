@@ -20,8 +20,8 @@ def test_a_table_that_a_pattern_found_and_nobody_can_read_stops_no_other(sqlite:
     driver = drive(table_include_list=".*")
 
     assert driver.values("id") == [1]
-    assert "table odd is left out" in (driver.explanations.current or "")
-    assert "has no primary key of one integer column" in (driver.explanations.current or "")
+    assert "table odd is left out" in (driver.status_reasons.current or "")
+    assert "has no primary key of one integer column" in (driver.status_reasons.current or "")
 
 
 def test_when_a_pattern_finds_nothing_that_can_be_read_all_mistakes_are_told(sqlite: Sql, drive: Drive) -> None:

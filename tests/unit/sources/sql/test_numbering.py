@@ -95,7 +95,7 @@ def test_a_cursor_that_goes_backwards_stops_its_table_and_no_other(sqlite: Sql, 
         def is_said() -> bool:
             """the status says it"""
             driver.drain()
-            return text in (driver.explanations.current or "")
+            return text in (driver.status_reasons.current or "")
 
         eventually(is_said)
 
@@ -109,7 +109,7 @@ def test_a_cursor_that_goes_backwards_stops_its_table_and_no_other(sqlite: Sql, 
         return driver.values("id") == [4]
 
     eventually(read)
-    assert "would never be read" in (driver.explanations.current or "")
+    assert "would never be read" in (driver.status_reasons.current or "")
 
 
 @pytest.mark.usefixtures("soon")

@@ -1,0 +1,45 @@
+"""Interfaces that plugin authors implement. They import them from :mod:`headrace`, the facade."""
+
+from headrace.plugin.connectors import Connector, SinkConnector, SourceConnector
+from headrace.plugin.conversion import ConfigProvider, Converter, Decoded, Predicate, Transform
+from headrace.plugin.tasks import (
+    Linger,
+    OffsetReader,
+    PendingPut,
+    Schedule,
+    SinkContext,
+    SinkTask,
+    SourceContext,
+    SourceTask,
+    TaskContext,
+    Wait,
+)
+from headrace.plugin.verification import Rebuild, Rebuilder, StoredEntry, Verifier
+from headrace.records import Headers, TopicPartition
+
+__all__ = [
+    "ConfigProvider",
+    "Connector",
+    "Converter",
+    "Decoded",
+    "Headers",
+    "Linger",
+    "OffsetReader",
+    "PendingPut",
+    "Predicate",
+    "Rebuild",
+    "Rebuilder",
+    "Schedule",
+    "SinkConnector",
+    "SinkContext",
+    "SinkTask",
+    "SourceConnector",
+    "SourceContext",
+    "SourceTask",
+    "StoredEntry",
+    "TaskContext",
+    "TopicPartition",
+    "Transform",
+    "Verifier",
+    "Wait",
+]

@@ -1,0 +1,162 @@
+"""Interfaces of source and sink tasks, and the read-only contexts passed to them.
+
+The framework owns loops, threads, backoff, batching, metrics and shutdown; a plugin author implements three or four
+methods. All methods of one task are called on one thread, the task's own. ``stop_event`` is the exception: the
+framework sets it from another thread, so that a blocked call can end early.
+"""
+
+from __future__ import annotations
+
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import ClassVar, NamedTuple, Protocol
+
+import structlog
+
+from headrace.records import (
+    JsonForm,
+    Rejection,
+    SinkBatch,
+    SourceBatch,
+    SourceOffset,
+    SourcePartition,
+    TopicPartition,
+)
+from headrace.states import TaskId
+
+
+class Wait(NamedTuple):
+    """Answer of ``poll`` when nothing is there: call again after ``seconds``, not before."""
+
+    seconds: float
+
+
+class Schedule(Protocol):
+    """When something is due: every so often, or by a cron expression."""
+
+    def next_after(self, moment: datetime) -> datetime:
+        """The first due moment later than ``moment``; both aware."""
+        ...
+
+
+class OffsetReader(Protocol):
+    """Stored positions of this connector."""
+
+    def offsets(self, partitions: Sequence[SourcePartition]) -> list[SourceOffset | None]:
+        """The stored offset of each partition, None where nothing is stored. Raises RetriableError."""
+        ...
+
+
+@dataclass(frozen=True)
+class TaskContext:
+    """What every task is given. ``properties`` are the task's configuration with placeholders resolved."""
+
+    task: TaskId
+    properties: Mapping[str, str]
+    stop_event: threading.Event
+    log: structlog.stdlib.BoundLogger
+    config_origin: Callable[[str], str]
+    """Where a key is set (``orders.yaml:7:3``), or how to set it. For messages."""
+    set_status_reason: Callable[[str | None], None]
+    """Set the task's status reason, a sentence that says what it waits for; None clears it."""
+
+
+@dataclass(frozen=True)
+class SourceContext(TaskContext):
+    """What a source task is given."""
+
+    offset_reader: OffsetReader
+    schedule: Callable[[str], Schedule]
+    """``schedule("5000")`` every 5 s, ``schedule("30s")``, ``schedule("0 3 * * *")`` (cron, five fields, UTC)."""
+    json_form: JsonForm | None = None
+    """Set when values may be given as ``JsonValues`` of this form, because nothing looks at them on their way."""
+    remaining: Callable[[int], None] = lambda records: None
+    """Say about how many records are known to be there and not yet read (metric ``source_record_remaining``)."""
+    lag: Callable[[str, int, int], None] = lambda part, millis, records: None
+    """Say how far the position of a part of the source (a table) is behind what was read of it: milliseconds, and the
+    records that a restart would send again (metrics ``source_position_lag_ms``, ``source_position_lag_records``)."""
+
+
+@dataclass(frozen=True)
+class SinkContext(TaskContext):
+    """What a sink task is given."""
+
+
+class SourceTask(ABC):
+    """Reads from a system, a batch at a time."""
+
+    @abstractmethod
+    def start(self, context: SourceContext) -> None:
+        """Get ready. Raises ConfigError, InfrastructureError (FAILED) or RetriableError (tried again)."""
+
+    @abstractmethod
+    def poll(self) -> SourceBatch | Wait:
+        """The next batch, or when to ask again. Prompt: a bounded query, never a sleep.
+
+        Raises RetriableError: the framework waits and calls again; nothing may be lost by that.
+        """
+
+    def acknowledged(self, batch: SourceBatch) -> None:  # noqa: B027 (optional by contract)
+        """Every record of ``batch`` is in Kafka. Called in order, on the task's thread. Optional."""
+
+    def stop(self) -> None:  # noqa: B027 (optional by contract)
+        """Release what ``start`` took. Called once, also after a failed ``start``."""
+
+
+class PendingPut(ABC):
+    """A put that has begun. Its methods are called on the task's thread."""
+
+    @abstractmethod
+    def finish(self) -> Sequence[Rejection]:
+        """Wait until every record is durable or refused. As ``put`` otherwise; after a RetriableError it is called
+        again and goes on with what is left."""
+
+    @abstractmethod
+    def discard(self, partitions: Collection[TopicPartition]) -> None:
+        """Discard the unsent records of partitions that were reassigned to other tasks."""
+
+
+class Linger(NamedTuple):
+    """How long a sink wants records to wait for company when few come."""
+
+    seconds: float
+    """The longest wait of the first."""
+    records: int
+    """So many need not wait for more."""
+    size: int
+    """Nor do so many bytes of values; 0 = whatever their size."""
+
+
+class SinkTask(ABC):
+    """Writes to a system, a few batches at a time."""
+
+    takes_json_texts: ClassVar[bool] = False
+    """Whether values may come as :class:`headrace.records.JsonValues`: as they are in Kafka, not parsed, not checked
+    beyond their first and last byte. False: values are always parsed."""
+    linger: Linger | None = None
+    """Looked at after ``start``. None: records are put as soon as they are read."""
+
+    @abstractmethod
+    def start(self, context: SinkContext) -> None:
+        """Get ready. Raises ConfigError, InfrastructureError (FAILED) or RetriableError (tried again)."""
+
+    @abstractmethod
+    def put(self, batches: Sequence[SinkBatch]) -> Sequence[Rejection]:
+        """Write all records. Returned means durable, but for the rejections. The same batches may come again.
+
+        Raises RetriableError: the framework keeps its place in the consumer group, waits and calls again with the
+        same batches. A put that waits inside must wait on ``stop_event`` and give up within seconds.
+        """
+
+    def begin(self, batches: Sequence[SinkBatch]) -> PendingPut | None:
+        """Begin to write and return at once, so that the next records are read meanwhile. Raises as ``put`` does.
+
+        The framework finishes puts in the order they were begun. None (as here): the task knows ``put`` only.
+        """
+        return None
+
+    def stop(self) -> None:  # noqa: B027 (optional by contract)
+        """Release what ``start`` took. Called once, also after a failed ``start``."""
