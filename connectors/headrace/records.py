@@ -148,6 +148,15 @@ class Record:
     offset: int | None = None  # Kafka offset, sinks only
 
 
+class SourceRejection(NamedTuple):
+    """A row that a source task cannot turn into a record, with the reason."""
+
+    row: str
+    """What identifies the row to the user: the table and its key, the file and its line. It goes to logs and to the
+    task's status, so it holds no other contents of the row."""
+    error: DataError
+
+
 @dataclass(slots=True)
 class SourceBatch:
     """What one ``poll`` read from one source partition, in order.
@@ -155,7 +164,13 @@ class SourceBatch:
     ``source_offset`` is the position *after the whole batch*: once every record is acknowledged, the task may
     resume there. None = nothing to store. ``keys`` None = all keys null; ``timestamps`` (epoch ms) None = the
     producer's clock. ``values`` may be :class:`JsonValues`. ``more_offsets`` are further positions to store with it,
-    of other partitions or of its own; an offset of None there means that what is stored is to be forgotten.
+    of other partitions or of its own; an offset of None there deletes the stored position.
+
+    ``rejections`` are rows of the same read that cannot become records. The position after the batch covers them
+    too. The framework applies ``errors.tolerance`` to them before it sends the batch: with ``none`` the task fails,
+    the status names the first row, and the position stays before the batch, so that a restart reads the row again;
+    with ``all`` they are counted, logged (``errors.log.enable``) and skipped, as Kafka Connect does with records that
+    a source's converter refuses. A batch may consist of rejections alone (``values`` empty). ``len`` counts records.
     """
 
     topic: str
@@ -168,6 +183,7 @@ class SourceBatch:
     timestamps: list[int] | None = None
     headers: list[Headers] | None = None
     more_offsets: Sequence[tuple[SourcePartition, SourceOffset | None]] = ()
+    rejections: Sequence[SourceRejection] = ()
 
     def positions(self) -> list[tuple[SourcePartition, SourceOffset | None]]:
         """All that is to be stored once every record is acknowledged, in this order."""

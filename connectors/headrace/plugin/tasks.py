@@ -94,9 +94,10 @@ class SourceTask(ABC):
 
     @abstractmethod
     def poll(self) -> SourceBatch | Wait:
-        """The next batch, or when to ask again. Prompt: a bounded query, never a sleep.
+        """Return the next batch, or when to ask again. Prompt: a bounded query, never a sleep.
 
-        Raises RetriableError: the framework waits and calls again; nothing may be lost by that.
+        Raise RetriableError when the system is unavailable: the framework waits and calls again; no row may be lost
+        by that. A row that cannot become a record goes into ``SourceBatch.rejections``; the rest of the read goes on.
         """
 
     def acknowledged(self, batch: SourceBatch) -> None:  # noqa: B027 (optional by contract)
