@@ -8,17 +8,22 @@ from headrace.config import (
     ConfigModel,
     Duration,
     IntervalOrCron,
+    KeyDefinition,
     Secret,
     Size,
     key,
+    nearest,
     prefix_key,
 )
 from headrace.errors import (
+    CommandError,
     ConfigError,
+    ConflictError,
     DataError,
     Finding,
     HeadraceError,
     InfrastructureError,
+    NotFoundError,
     RetriableError,
     TaskError,
 )
@@ -45,16 +50,32 @@ from headrace.plugin import (
     Verifier,
     Wait,
 )
-from headrace.records import Headers, JsonForm, JsonValues, Record, Rejection, SinkBatch, SourceBatch, TopicPartition
+from headrace.records import (
+    Headers,
+    JsonForm,
+    JsonValues,
+    Record,
+    Rejection,
+    SinkBatch,
+    SourceBatch,
+    SourceOffset,
+    SourcePartition,
+    SourceRejection,
+    TopicPartition,
+    are_json_objects,
+    which_are_json_objects,
+)
 from headrace.schema import Field, Schema, Type
 
 __all__ = [
     "LOWER",
     "UPPER",
     "CommaList",
+    "CommandError",
     "ConfigError",
     "ConfigModel",
     "ConfigProvider",
+    "ConflictError",
     "Converter",
     "DataError",
     "Decoded",
@@ -67,7 +88,9 @@ __all__ = [
     "IntervalOrCron",
     "JsonForm",
     "JsonValues",
+    "KeyDefinition",
     "Linger",
+    "NotFoundError",
     "OffsetReader",
     "PendingPut",
     "Predicate",
@@ -88,6 +111,9 @@ __all__ = [
     "SourceBatch",
     "SourceConnector",
     "SourceContext",
+    "SourceOffset",
+    "SourcePartition",
+    "SourceRejection",
     "SourceTask",
     "StoredEntry",
     "TaskError",
@@ -96,10 +122,13 @@ __all__ = [
     "Type",
     "Verifier",
     "Wait",
+    "are_json_objects",
     "json_bytes",
     "key",
+    "nearest",
     "prefix_key",
     "schema",
+    "which_are_json_objects",
 ]
 
 from headrace import schema

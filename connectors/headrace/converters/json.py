@@ -19,14 +19,15 @@ from headrace import (
     JsonForm,
     JsonValues,
     Schema,
+    are_json_objects,
     json_bytes,
     key,
+    which_are_json_objects,
 )
 from headrace.converters.json_columns import Column, Direction, compile_column
 from headrace.converters.json_leaves import NeedsExactNumbers, decoding_leaf, encoding_leaf
 from headrace.converters.json_plain import dump_plain
 from headrace.converters.json_schemas import schema_from_json, schema_to_json
-from headrace.records import are_json_objects, which_are_json_objects
 
 K = TypeVar("K")
 V = TypeVar("V")

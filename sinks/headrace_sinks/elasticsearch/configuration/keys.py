@@ -7,8 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Annotated, ClassVar, Literal
 from urllib.parse import urlsplit
 
-from headrace import LOWER, UPPER, CommaList, Duration, Finding, Secret, Size, key, prefix_key
-from headrace.config import KeyDefinition
+from headrace import LOWER, UPPER, CommaList, Duration, Finding, KeyDefinition, Secret, Size, key, prefix_key
 from headrace_sinks.elasticsearch.configuration.index_keys import IndexKeys
 from headrace_sinks.elasticsearch.configuration.target_keys import TargetKeys
 

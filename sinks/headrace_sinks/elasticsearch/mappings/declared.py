@@ -10,8 +10,7 @@ from typing import Any
 import orjson
 import yaml
 
-from headrace import ConfigError, Finding
-from headrace.config import nearest
+from headrace import ConfigError, Finding, nearest
 
 TYPES = frozenset(
     [

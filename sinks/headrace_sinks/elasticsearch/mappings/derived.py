@@ -14,7 +14,7 @@ from decimal import Decimal
 from typing import Any
 
 from headrace import Schema, TaskError, Type
-from headrace.schema import DATE, DECIMAL, TIME, TIMESTAMP
+from headrace import schema as schemas
 from headrace_sinks.elasticsearch.documents.json_fields import JsonFields
 
 _PRIMITIVES = {
@@ -27,7 +27,7 @@ _PRIMITIVES = {
     Type.FLOAT64: "double",
     Type.BYTES: "binary",
 }
-_LOGICAL = {DATE: "date", TIME: "date", TIMESTAMP: "date"}
+_LOGICAL = {schemas.DATE: "date", schemas.TIME: "date", schemas.TIMESTAMP: "date"}
 _NO_NULL_VALUE = ("text", "binary")
 _LARGEST_SCALE = 18
 """A scaled_float is a 64-bit integer inside."""
@@ -53,7 +53,7 @@ def document_mapping(schema: Schema, policy: Policy = Policy()) -> dict[str, Any
 
 def mapping(schema: Schema, policy: Policy = Policy()) -> dict[str, Any]:
     """The mapping of one field, or of the document when ``schema`` is its STRUCT. Raises TaskError."""
-    if schema.name == DECIMAL:
+    if schema.name == schemas.DECIMAL:
         return _with_default(_decimal(schema, policy), schema)
     if (kind := _LOGICAL.get(schema.name or "") or _PRIMITIVES.get(schema.type)) is not None:
         return _with_default({"type": kind}, schema)

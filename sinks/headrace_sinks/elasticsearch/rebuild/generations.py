@@ -15,8 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from headrace import RetriableError, TaskError, TopicPartition
-from headrace.errors import ConflictError, NotFoundError
+from headrace import ConflictError, NotFoundError, RetriableError, TaskError, TopicPartition
 from headrace_sinks.elasticsearch.cluster.catalog import Catalog, Denied, Index, path
 
 BUILDING, LIVE, OLD, CLONING = "building", "live", "old", "cloning"

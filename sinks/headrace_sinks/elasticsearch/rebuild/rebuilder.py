@@ -10,8 +10,16 @@ from typing import Any, NamedTuple
 import orjson
 import structlog
 
-from headrace import ConfigError, Finding, Rebuild, Rebuilder, StoredEntry, TopicPartition
-from headrace.errors import ConflictError, NotFoundError
+from headrace import (
+    ConfigError,
+    ConflictError,
+    Finding,
+    NotFoundError,
+    Rebuild,
+    Rebuilder,
+    StoredEntry,
+    TopicPartition,
+)
 from headrace_sinks.elasticsearch.cluster.catalog import Catalog, Index
 from headrace_sinks.elasticsearch.cluster.checks import require_elasticsearch
 from headrace_sinks.elasticsearch.cluster.client import Client

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from headrace import ConfigModel, Duration, key
-from headrace.config import KeyDefinition
+from headrace import ConfigModel, Duration, KeyDefinition, key
 
 _LOAD = "Load on the database"
 
