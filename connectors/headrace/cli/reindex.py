@@ -40,7 +40,7 @@ def reindex_command(
         text = "--rollback, --abort, --drop-old and --status cannot be used together"
         raise ConfigError(text, code="cli.conflicting_options", hint="leave out all but one")
     loaded, settings, config = find_connector(connector, files, url)
-    from headrace.verification.opening import (  # late, for --help
+    from headrace.verification.wiring import (  # late, for --help
         open_history,
         open_rebuilder,
         open_verifier,
@@ -49,7 +49,7 @@ def reindex_command(
 
     with open_history(loaded.registry, settings, config) as history, open_rebuilder(config) as rebuilder:
         if abort or drop_old:
-            done = (rebuilder.abandon if abort else rebuilder.tidy)(history.topics())
+            done = (rebuilder.abort if abort else rebuilder.delete_previous_generations)(history.topics())
             _tell_done(done, json, "there is nothing to undo" if abort else "there is no previous generation")
         elif status:
             rows = rebuilder.describe(history.topics())
@@ -60,8 +60,8 @@ def reindex_command(
                     rebuilder,
                     history,
                     writer_opener(config),
-                    verifier.expected,
-                    back=rollback,
+                    verifier.expected_entries,
+                    rollback=rollback,
                     accept_lost=accept_lost,
                     progress=tell,
                 )

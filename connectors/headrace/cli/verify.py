@@ -12,7 +12,7 @@ from rich.text import Text
 
 from headrace.cli.finding import find_connector
 from headrace.cli.output import JsonFlag, err, out, print_json, print_table
-from headrace.verification.verification import Difference, Report, verify
+from headrace.verification.compare import Difference, VerificationReport, verify
 
 Connector = Annotated[str, typer.Argument(metavar="CONNECTOR", help="Name of a sink connector.", show_default=False)]
 ProofFiles = Annotated[
@@ -49,7 +49,7 @@ def verify_command(
     repaired. 1: something is missing, stale or extra.
     """
     loaded, settings, config = find_connector(connector, files, url)
-    from headrace.verification.opening import open_history, open_verifier  # late: --help needs no Kafka client
+    from headrace.verification.wiring import open_history, open_verifier  # late: --help needs no Kafka client
 
     with open_history(loaded.registry, settings, config) as history, open_verifier(config) as verifier, Shown() as tell:
         report = verify(verifier, history, to_end=to_end, repair=repair, samples=samples, progress=tell)
@@ -86,7 +86,7 @@ class Shown:
         self._step = step
 
 
-def _print(connector: str, report: Report) -> None:
+def _print(connector: str, report: VerificationReport) -> None:
     for difference in report.samples:
         line = Text.assemble((f"{difference.kind:8}", "red"), difference.title, ("  " + _why(difference), "dim"))
         out.print(line)
@@ -128,7 +128,7 @@ def _why(difference: Difference) -> str:
     return f"{where}{' (' + ', '.join(versions) + ')' if versions else ''}"
 
 
-def _view(connector: str, report: Report) -> dict[str, Any]:
+def _view(connector: str, report: VerificationReport) -> dict[str, Any]:
     return {
         "connector": connector,
         "equal": report.equal,

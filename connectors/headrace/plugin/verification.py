@@ -15,109 +15,120 @@ from headrace.records import (
 
 
 class StoredEntry(NamedTuple):
-    """What a sink's system holds under one name, or should hold."""
+    """One entry of a sink's system, as it is stored or as it is expected."""
 
     name: bytes
-    """Readable and unique in the system, as in ``orders/42``."""
+    """Readable and unique in the system, such as ``orders/42``."""
     version: int
-    """Of two writes under one name the one with the larger version counts; -1 = the later one does."""
+    """Of two writes to one name the one with the higher version wins; -1: the later one wins."""
     digest: bytes
-    """Of the content: equal contents, equal digests. Empty = there is nothing under this name."""
+    """Digest of the content: equal contents have equal digests. Empty: the entry does not exist."""
 
 
 class Verifier(ABC):
-    """Says what records should have left in a sink's system and what is there, for ``headrace verify``.
+    """Compares the records of topics with the contents of a sink's system, for ``headrace verify``.
 
     Used from one thread. Every method may raise RetriableError, InfrastructureError and TaskError.
     """
 
     @abstractmethod
-    def expected(self, batch: SinkBatch) -> Sequence[StoredEntry | DataError | None]:
-        """What each record leaves there, an empty digest for a deletion; None when it leaves all as it is, the
-        reason when it cannot be written."""
+    def expected_entries(self, batch: SinkBatch) -> Sequence[StoredEntry | DataError | None]:
+        """Return, for each record, the entry that it writes.
+
+        The digest is empty for a deletion. None: the record changes nothing. DataError: it cannot be written.
+        """
 
     @abstractmethod
-    def found(self) -> Iterator[Sequence[StoredEntry]]:
-        """All that is there, in bounded portions, in any order. Called after ``expected`` has seen all records."""
+    def stored_entries(self) -> Iterator[Sequence[StoredEntry]]:
+        """Return all entries of the system in any order, a bounded number at a time.
+
+        Called after :meth:`expected_entries` has received all records.
+        """
 
     @abstractmethod
-    def look(self, names: Sequence[bytes]) -> Mapping[bytes, StoredEntry]:
-        """What is there now under some names; those with nothing are left out."""
+    def lookup(self, names: Sequence[bytes]) -> Mapping[bytes, StoredEntry]:
+        """Return the current entries with these names. Names without an entry are left out."""
 
     @abstractmethod
     def write(self, batch: SinkBatch, present: Sequence[StoredEntry | None]) -> Sequence[Rejection]:
-        """Repair: write these records, though their places hold ``present`` (None = nothing); what is newer stays."""
+        """Repair: write these records over the entries in ``present`` (None: no entry). Newer entries are kept."""
 
     @abstractmethod
     def remove(self, surplus: Sequence[StoredEntry]) -> None:
-        """Repair: remove these; what has changed meanwhile stays."""
+        """Repair: delete these entries. Entries that have changed since they were read are kept."""
 
-    def patience(self) -> float:
-        """Seconds after which a system that took a repair for something older will take it; 0 = it never will."""
+    def version_retention(self) -> float:
+        """Return how many seconds the system remembers the version of a deleted entry.
+
+        A repair that the system refused as outdated is tried again after them. 0: it would be refused again.
+        """
         return 0.0
 
     @abstractmethod
     def close(self) -> None:
-        """Release what the verifier has taken."""
+        """Release all resources."""
 
 
 class Rebuild(NamedTuple):
-    """A second generation of what a sink has written, being made beside the present one."""
+    """A new generation of a sink's data that is being written while the current one stays in use."""
 
     writers: Mapping[str, Mapping[str, str]]
-    """Topic → the configuration of a task that writes its records to the new generation."""
+    """By topic: the configuration of a task that writes the topic's records to the new generation."""
     positions: Mapping[TopicPartition, int]
-    """All records before these are in the new generation already."""
+    """The new generation contains all records before these offsets."""
     switched: bool
-    """The new generation is in its place already; what came meanwhile is still to be written to it."""
+    """The new generation is in use already; records that arrived during the switch may still be missing."""
 
 
 class Rebuilder(ABC):
-    """Makes a sink's second generation and puts it in the place of the first, for ``headrace reindex``.
+    """Creates a new generation of a sink's data and replaces the current one, for ``headrace reindex``.
 
-    What has been done is remembered in the sink's system: after a crash at any point ``begin`` finds it and goes on.
+    Progress is stored in the sink's system: after a crash at any point, :meth:`begin` resumes.
     Used from one thread. Every method may raise RetriableError, InfrastructureError, TaskError and CommandError.
     """
 
     @abstractmethod
-    def begin(self, topics: Sequence[str], *, back: bool) -> Rebuild:
-        """Make the new generation, or find the one that was begun. ``back``: take the previous one for it."""
+    def begin(self, topics: Sequence[str], *, rollback: bool) -> Rebuild:
+        """Create the new generation, or resume one. ``rollback``: use the previous generation as the new one."""
 
     @abstractmethod
-    def keep(self, positions: Mapping[TopicPartition, int]) -> None:
-        """Remember that all before these is written."""
+    def save_positions(self, positions: Mapping[TopicPartition, int]) -> None:
+        """Store that the new generation contains all records before ``positions``."""
 
     @abstractmethod
     def entries(self, *, new: bool) -> Iterator[Sequence[StoredEntry]]:
-        """What is in the new or in the present generation, in bounded portions, under equal names in both."""
+        """Return all entries of the new or of the current generation, a bounded number at a time.
+
+        An entry has the same name in both.
+        """
 
     @abstractmethod
-    def look(self, names: Sequence[bytes], *, new: bool) -> Mapping[bytes, StoredEntry]:
-        """What is there now under some names."""
+    def lookup(self, names: Sequence[bytes], *, new: bool) -> Mapping[bytes, StoredEntry]:
+        """Return the entries with these names in the new or in the current generation."""
 
     @abstractmethod
     def switch(self, written: Mapping[TopicPartition, int]) -> None:
-        """Put the new generation in the place of the present one, at once for all readers and writers.
+        """Replace the current generation by the new one, atomically for all readers and writers.
 
-        ``written``: all before these is in the present one, remembered for the way back.
+        ``written``: the current generation contains all records before these offsets; stored for a rollback.
         """
 
     @abstractmethod
     def finish(self) -> None:
-        """All is written: the rebuild is over."""
+        """Mark the rebuild as complete."""
 
     @abstractmethod
-    def abandon(self, topics: Sequence[str]) -> Sequence[str]:
-        """Undo what was begun, before the switch. Returns what was undone."""
+    def abort(self, topics: Sequence[str]) -> Sequence[str]:
+        """Undo a rebuild that has not been switched. Return what was undone, one phrase each."""
 
     @abstractmethod
-    def tidy(self, topics: Sequence[str]) -> Sequence[str]:
-        """Delete previous generations. Returns their names."""
+    def delete_previous_generations(self, topics: Sequence[str]) -> Sequence[str]:
+        """Delete previous generations. Return their names."""
 
     @abstractmethod
     def describe(self, topics: Sequence[str]) -> Sequence[Mapping[str, Any]]:
-        """Generations, a row each: ``name``, ``generation``, ``state``, ``documents``."""
+        """Return one row per generation: ``name``, ``generation``, ``state``, ``documents``."""
 
     @abstractmethod
     def close(self) -> None:
-        """Release what the rebuilder has taken."""
+        """Release all resources."""

@@ -1,7 +1,7 @@
-"""Proving that a sink's system holds what the topics say, and building it anew from them, without a worker."""
+"""``headrace verify`` and ``headrace reindex``: a sink's system compared with, or rebuilt from, its topics."""
 
+from headrace.verification.compare import Difference, VerificationReport, verify
 from headrace.verification.history import History
 from headrace.verification.rebuild import RebuildReport, rebuild
-from headrace.verification.verification import Difference, Report, verify
 
-__all__ = ["Difference", "History", "RebuildReport", "Report", "rebuild", "verify"]
+__all__ = ["Difference", "History", "RebuildReport", "VerificationReport", "rebuild", "verify"]

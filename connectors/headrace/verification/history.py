@@ -1,4 +1,4 @@
-"""A sink connector's topics from any offset on, converted and transformed as its tasks do it."""
+"""Read a sink connector's topics from any offset, with its converters and transforms."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ Positions = Mapping[TopicPartition, int]
 
 _MOST_RECORDS = 4_000
 _POLL = 0.5
-_PATIENCE = 60.0
-"""Seconds without any progress after which reading is given up."""
+_READ_TIMEOUT = 60.0
+"""Seconds without progress after which reading fails."""
 _SKIP = 10_000
-"""Records: a gap that is wider is jumped over instead of read."""
+"""Records: a larger gap between two wanted records is skipped instead of read."""
 
 
-class Portion(NamedTuple):
-    """What one poll gave. ``read``: records so far, ``whole``: about how many there will have been.
+class HistoryPage(NamedTuple):
+    """The records of one poll. ``read``: number of records so far, ``whole``: estimate of the total.
 
-    ``positions``: all before these has been given by now.
+    ``positions``: all records before these have been returned.
     """
 
     batches: Sequence[SinkBatch]
@@ -42,7 +42,7 @@ class Portion(NamedTuple):
 
 @dataclass
 class History:
-    """Reads without a group: the connector's own positions stay as they are."""
+    """A sink connector's topics. Read without a consumer group: the connector's offsets are not changed."""
 
     reader: Reader
     admin: Admin
@@ -52,77 +52,77 @@ class History:
     json_texts: bool = False
 
     def topics(self) -> list[str]:
-        """Those that the connector reads and that are there. Raises NotFoundError when none is."""
-        there = _patiently(self.admin.topics)
+        """Return the connector's topics that exist. Raise NotFoundError when there is none."""
+        there = _retried(self.admin.topics)
         pattern = self.settings.topics_regex
         wanted = [topic for topic in there if re.fullmatch(pattern, topic)] if pattern else self.settings.topics
         found = sorted(topic for topic in wanted if topic in there)
         if not found:
-            name = f"matches {pattern}" if pattern else f"is called {', '.join(self.settings.topics)}"
+            name = f"matches {pattern}" if pattern else f"is named {', '.join(self.settings.topics)}"
             raise NotFoundError(f"no topic {name}", code="kafka.missing_topic", hint="check 'topics' of the connector")
         return found
 
     def ends(self) -> dict[TopicPartition, int]:
-        """The next offset of every partition."""
+        """Return the end offset of every partition."""
         topics = self.topics()
-        return _patiently(lambda: self.admin.end_offsets(topics))
+        return _retried(lambda: self.admin.end_offsets(topics))
 
     def committed(self) -> dict[TopicPartition, int]:
-        """How far the connector's tasks have written; partitions without a committed position are left out."""
+        """Return the connector's committed offsets; partitions without one are left out."""
         ends = self.ends()
-        committed = _patiently(lambda: self.admin.committed(self.group))
+        committed = _retried(lambda: self.admin.committed(self.group))
         return {item: min(offset, ends[item]) for item, offset in committed.items() if item in ends}
 
-    def read(self, start: Positions, until: Positions) -> Iterator[Portion]:
-        """From ``start`` (0 where it says nothing) up to ``until``. Raises RetriableError when Kafka is away."""
+    def read(self, start: Positions, until: Positions) -> Iterator[HistoryPage]:
+        """Read from ``start`` (default 0) up to ``until``. Raise RetriableError when Kafka does not answer."""
         left = {item: (start.get(item, 0), end) for item, end in until.items() if start.get(item, 0) < end}
         whole, read = sum(end - begin for begin, end in left.values()), 0
         positions = {item: begin for item, (begin, _) in left.items()}
-        given = dict(positions)
+        returned = dict(positions)
         last_progress = time.monotonic()
         self.reader.assign(positions)
         while positions:
             consumed = self.reader.poll(_POLL, _MOST_RECORDS)
             before, reached = positions, self.reader.positions()
-            given.update({item: min(reached[item], until[item]) for item in before})
+            returned.update({item: min(reached[item], until[item]) for item in before})
             positions = {item: reached[item] for item in before if reached[item] < until[item]}
             if consumed or positions != before:
                 last_progress = time.monotonic()
-            elif time.monotonic() - last_progress > _PATIENCE:
+            elif time.monotonic() - last_progress > _READ_TIMEOUT:
                 raise RetriableError(
-                    f"Kafka gives no records: {self.reader.trouble() or 'nothing came for a minute'}",
+                    f"Kafka returns no records: {self.reader.trouble() or f'nothing for {_READ_TIMEOUT:g} s'}",
                     code="kafka.unreachable",
                 )
             parts = [part for batch in consumed if len(part := _before(batch, until[batch.topic_partition]))]
             read += sum(map(len, parts))
-            yield self._portion(parts, read, whole, dict(given))
+            yield self._page(parts, read, whole, dict(returned))
             if len(positions) < len(before) and positions:
                 self.reader.assign(positions)
 
     def pick(self, places: Mapping[TopicPartition, Sequence[int]]) -> Iterator[SinkBatch]:
-        """Single records, in order of each partition; those that are gone or do not convert are left out."""
+        """Return single records, in order of each partition. Deleted and inconvertible records are left out."""
         for item, offsets in places.items():
             wanted = sorted(set(offsets))
             for first, last in _runs(wanted):
-                for portion in self.read({item: first}, {item: last + 1}):
-                    for batch in portion.batches:
+                for page in self.read({item: first}, {item: last + 1}):
+                    for batch in page.batches:
                         if rows := [row for row, offset in enumerate(batch.offsets) if offset in offsets]:
                             yield batch.only(rows)
 
-    def _portion(
+    def _page(
         self, consumed: Sequence[ConsumedBatch], read: int, whole: int, positions: Mapping[TopicPartition, int]
-    ) -> Portion:
+    ) -> HistoryPage:
         batches: list[SinkBatch] = []
         failures: list[Failure] = []
         for batch in consumed:
             converted, failed = self.stages.decode(batch, json_texts=self.json_texts)
             batches += converted
             failures += failed
-        return Portion(batches, failures, read, whole, positions)
+        return HistoryPage(batches, failures, read, whole, positions)
 
 
-def _patiently(call: Callable[[], T]) -> T:
-    """A broker that is just starting, or handing something over, answers a moment later."""
+def _retried(call: Callable[[], T]) -> T:
+    """Retry a call that fails while a broker starts or moves a partition."""
     for seconds in RetryPolicy(first=0.1, longest=2.0, tries=8).waits():
         try:
             return call()
@@ -151,4 +151,4 @@ def _runs(offsets: Sequence[int]) -> Iterator[tuple[int, int]]:
 
 
 Progress = Callable[[str, int, int], None]
-"""Told what is being done, how many of how many; the latter 0 when nobody knows."""
+"""Called with the current step, how much is done, and how much there is in all (0: unknown)."""

@@ -1,9 +1,9 @@
-"""A sink's second generation: written from the topics while the sink writes the first, compared, switched.
+"""Write a new generation of a sink's data from the topics, compare it with the current one, and switch to it.
 
-The rebuild reads the topics itself, from their first record and on and on behind the sink. So live records go to both
-generations without the sink's knowing of it, and no worker has to be told anything: the sink writes to a name, and the
-switch is what changes the name's meaning. After the switch the rebuild reads on to what were the ends then; a record
-that came just before the switch is thereby in the new generation too.
+The rebuild reads the topics itself, from their first record up to the newest, while the sink keeps writing to the
+current generation. So both generations receive all records, and workers need not be told: the sink writes to an alias,
+and the switch changes what the alias means. After the switch, the rebuild reads up to the end offsets of that moment,
+so that records that arrived just before the switch are in the new generation, too.
 """
 
 from __future__ import annotations
@@ -18,37 +18,37 @@ from headrace.backoff import RetryPolicy
 from headrace.errors import ConflictError, DataError, RetriableError, TaskError
 from headrace.plugin import Rebuild, Rebuilder, SinkTask, StoredEntry
 from headrace.records import SinkBatch, TopicPartition
+from headrace.verification.disk_buckets import BUCKETS, DiskBuckets, EntryRow
 from headrace.verification.history import History, Positions, Progress
-from headrace.verification.spill import BUCKETS, Row, Spill
 
-_KEEP_EVERY = 10.0
+_SAVE_INTERVAL = 10.0
 _NEAR = 1_000
-"""Records: a rebuild that is as near to the ends is compared and switched."""
+"""Records: with so few left to read, the generations are compared and switched."""
 _ROUNDS = 5
 _SHORT_ROUND = 10.0
-"""Seconds; Elasticsearch remembers deletions for 60 (``index.gc_deletes``)."""
+"""Seconds; Elasticsearch keeps the versions of deletions for 60 (``index.gc_deletes``)."""
 _CHUNK = 1_000
-_PATIENCE = 300.0
-"""Seconds that a system may be away before the rebuild stops, to be continued later."""
+_WRITE_TIMEOUT = 300.0
+"""Seconds that the sink's system may be unavailable before the rebuild stops; a later run resumes it."""
 
 Expected = Callable[[SinkBatch], Sequence[StoredEntry | DataError | None]]
-"""What records leave in the system: :meth:`headrace.Verifier.expected`."""
+"""Returns the entries that records write: :meth:`headrace.Verifier.expected_entries`."""
 OpenWriter = Callable[[str, Mapping[str, str]], SinkTask]
-"""Starts a task that writes one topic's records, from its configuration."""
+"""Starts a task that writes the records of one topic, from its configuration."""
 
 
 @dataclass
 class RebuildReport:
-    """What a rebuild did."""
+    """Result of a rebuild."""
 
     resumed: bool = False
     records: int = 0
     refused: int = 0
-    """Records that make no document, or that the new generation does not take."""
+    """Records that cannot be written, or that the new generation refused."""
     refused_reason: str = ""
     compared: int = 0
     lost: int = 0
-    """What only the previous generation has: its records are gone from the topic, or were refused."""
+    """Entries of the previous generation only: their records are gone from the topic, or were refused."""
     samples: list[str] = field(default_factory=list)
 
 
@@ -58,41 +58,39 @@ def rebuild(
     open_writer: OpenWriter,
     expected: Expected,
     *,
-    back: bool = False,
+    rollback: bool = False,
     accept_lost: bool = False,
     samples: int = 5,
     progress: Progress = lambda *_: None,
 ) -> RebuildReport:
-    """Begin or go on, to the end. ``back``: put the previous generation into its place again.
+    """Start or resume a rebuild and complete it. ``rollback``: return to the previous generation.
 
-    Raises ConflictError when the new generation would lack something (``accept_lost``: switch all the same); all that
-    was written is kept for the next try. Raises RetriableError, InfrastructureError, TaskError, CommandError.
+    Raises ConflictError when entries would be lost (``accept_lost``: switch nevertheless); what was written is kept
+    for the next run. Raises RetriableError, InfrastructureError, TaskError, CommandError.
     """
-    begun = rebuilder.begin(history.topics(), back=back)
+    begun = rebuilder.begin(history.topics(), rollback=rollback)
     report = RebuildReport(resumed=bool(begun.positions) or begun.switched)
-    run = _Run(rebuilder, history, begun, open_writer, expected, report, progress)
+    run = _RebuildRun(rebuilder, history, begun, open_writer, expected, report, progress)
     try:
         if not begun.switched:
             run.catch_up()
             run.compare(samples)
             if report.lost and not accept_lost:
                 raise ConflictError(
-                    f"{report.lost} documents would be lost: they are in the present generation and not in the new "
+                    f"{report.lost} documents would be lost: they are in the current generation and not in the new "
                     f"one ({', '.join(report.samples)}){_because(report)}",
                     code="reindex.would_lose",
-                    hint="--accept-lost switches all the same (the present generation is kept); --abort undoes",
+                    hint="use --accept-lost to switch anyway (the current generation is kept), or --abort to undo",
                 )
             run.switch()
-        run.settle()
+        run.write_remaining()
         rebuilder.finish()
     finally:
         run.close()
     return report
 
 
-class _Run:
-    """One rebuild."""
-
+class _RebuildRun:
     def __init__(
         self,
         rebuilder: Rebuilder,
@@ -112,10 +110,10 @@ class _Run:
         self._progress = progress
         self._positions: dict[TopicPartition, int] = dict(begun.positions)
         self._writers: dict[str, SinkTask] = {}
-        self._kept = time.monotonic()
+        self._saved = time.monotonic()
 
     def catch_up(self) -> None:
-        """Until little is left between the positions and the ends."""
+        """Write until few records are left before the end offsets."""
         while True:
             ends = self._history.ends()
             left = sum(max(0, end - self._positions.get(item, 0)) for item, end in ends.items())
@@ -124,25 +122,25 @@ class _Run:
                 return
 
     def follow(self, until: Positions, title: str) -> None:
-        """Write all records up to there."""
-        for portion in self._history.read(self._positions, until):
-            for failure in portion.failures:
+        """Write all records before ``until``."""
+        for page in self._history.read(self._positions, until):
+            for failure in page.failures:
                 self._refuse(str(failure.error))
-            self._write(portion.batches)
-            self._positions.update(portion.positions)
-            self._report.records += sum(map(len, portion.batches))
-            self._progress(title, portion.read, portion.whole)
-            if time.monotonic() - self._kept > _KEEP_EVERY:
-                self._rebuilder.keep(self._positions)
-                self._kept = time.monotonic()
+            self._write(page.batches)
+            self._positions.update(page.positions)
+            self._report.records += sum(map(len, page.batches))
+            self._progress(title, page.read, page.whole)
+            if time.monotonic() - self._saved > _SAVE_INTERVAL:
+                self._rebuilder.save_positions(self._positions)
+                self._saved = time.monotonic()
 
     def compare(self, samples: int) -> None:
-        """Find what only the present generation has. Names that are on their way are looked at again."""
+        """Find entries that only the current generation has; check them again once newer records are written."""
         with tempfile.TemporaryDirectory(prefix="headrace-reindex-") as folder:
-            present, new = Spill(Path(folder), "present"), Spill(Path(folder), "new")
-            for spill, is_new in ((present, False), (new, True)):
+            present, new = DiskBuckets(Path(folder), "present"), DiskBuckets(Path(folder), "new")
+            for buckets, is_new in ((present, False), (new, True)):
                 for entries in self._rebuilder.entries(new=is_new):
-                    spill.add(Row(*entry) for entry in entries)
+                    buckets.add(EntryRow(*entry) for entry in entries)
                     self._progress("comparing generations", present.rows + new.rows, 0)
             lost: list[bytes] = []
             for number in range(BUCKETS):
@@ -152,7 +150,7 @@ class _Run:
         for _ in range(_ROUNDS):
             if not lost:
                 break
-            self.follow(self._history.ends(), "reading on")
+            self.follow(self._history.ends(), "reading newer records")
             before, lost = lost, self._only_present(lost)
             if len(lost) == len(before):
                 break
@@ -162,21 +160,21 @@ class _Run:
         self._report.samples = [name.decode(errors="backslashreplace") for name in lost[:samples]]
 
     def switch(self) -> None:
-        # What the sink has committed by now is in the present generation: from there a way back has to catch up.
+        # The current generation contains what the sink has committed by now: a rollback starts there.
         written = self._history.committed()
-        self._rebuilder.keep(self._positions)
+        self._rebuilder.save_positions(self._positions)
         self._progress("switching", 0, 0)
         self._rebuilder.switch(written)
 
-    def settle(self) -> None:
-        """Until all is there that came before the switch, and the two writers have left no trace of each other.
+    def write_remaining(self) -> None:
+        """Write all records that arrived before the switch, until one round is short enough.
 
-        A system remembers a deletion's version for a while only. When a round is shorter than that, nothing older that
-        it wrote can have brought back what the sink deleted meanwhile; what the sink deleted earlier is in the round.
+        The system remembers the version of a deletion for a limited time. A round that is shorter than that cannot
+        have restored an entry that the sink deleted during it; what the sink deleted earlier is part of the round.
         """
         while True:
             began = time.monotonic()
-            self.follow(self._history.ends(), "writing what came before the switch")
+            self.follow(self._history.ends(), "writing the records before the switch")
             if time.monotonic() - began < _SHORT_ROUND:
                 return
 
@@ -185,22 +183,22 @@ class _Run:
             writer.stop()
 
     def _without_deleted(self, names: Sequence[bytes]) -> list[bytes]:
-        """Without those that the sink, which may be waiting or stopped, has only not deleted yet."""
-        wanted, last_words = set(names), dict[bytes, bytes]()
-        for portion in self._history.read(self._history.committed(), self._positions):
-            for batch in portion.batches:
+        """Leave out entries whose deletion the sink, which may be waiting or stopped, has not written yet."""
+        wanted, last_digests = set(names), dict[bytes, bytes]()
+        for page in self._history.read(self._history.committed(), self._positions):
+            for batch in page.batches:
                 for entry in self._expected(batch):
                     if isinstance(entry, StoredEntry) and entry.name in wanted:
-                        last_words[entry.name] = entry.digest
-            self._progress("reading what the connector has not written yet", portion.read, portion.whole)
-        return [name for name in names if last_words.get(name) != b""]
+                        last_digests[entry.name] = entry.digest
+            self._progress("reading the records that the connector has not written", page.read, page.whole)
+        return [name for name in names if last_digests.get(name) != b""]
 
     def _only_present(self, names: Sequence[bytes]) -> list[bytes]:
         left = []
         for start in range(0, len(names), _CHUNK):
             chunk = names[start : start + _CHUNK]
-            new = self._rebuilder.look(chunk, new=True)
-            present = self._rebuilder.look(chunk, new=False)
+            new = self._rebuilder.lookup(chunk, new=True)
+            present = self._rebuilder.lookup(chunk, new=False)
             left += [name for name in chunk if name in present and name not in new]
         return left
 
@@ -213,7 +211,7 @@ class _Run:
                 self._refuse(str(rejection))
 
     def _put(self, topic: str, batches: Sequence[SinkBatch]) -> Sequence[object]:
-        waits, end = RetryPolicy(longest=10.0).waits(), time.monotonic() + _PATIENCE
+        waits, end = RetryPolicy(longest=10.0).waits(), time.monotonic() + _WRITE_TIMEOUT
         while True:
             try:
                 return [rejection.error for rejection in self._writer(topic).put(batches)]
@@ -227,9 +225,9 @@ class _Run:
         if topic not in self._writers:
             if topic not in self._begun.writers:
                 raise TaskError(
-                    f"a transform leads records to '{topic}', which is none of the connector's topics",
+                    f"a transform sends records to '{topic}', which is not one of the connector's topics",
                     code="reindex.not_supported",
-                    hint="only records that keep their topic can be rebuilt",
+                    hint="only records that keep their topic can be rebuilt: remove the transform",
                 )
             self._writers[topic] = self._open_writer(topic, self._begun.writers[topic])
         return self._writers[topic]

@@ -1,4 +1,4 @@
-"""A topic in memory, a system that a sink has filled from it, and what a verification or a rebuild works with."""
+"""Fixtures of verifications and rebuilds: an in-memory topic, and a system that a sink has filled from it."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from headrace.verification import History
 TOPIC, GROUP = "orders", "connect-search"
 
 
-class System(Verifier):
-    """Documents by key, each with the offset it was written from."""
+class InMemorySystem(Verifier):
+    """Documents by key, each with the offset of its record."""
 
     def __init__(self) -> None:
         self.documents: dict[bytes, tuple[int, bytes]] = {}
-        self.before_look: Any = None
+        self.before_lookup: Any = None
         self.writes = 0
 
     def put(self, batch: SinkBatch) -> None:
@@ -37,7 +37,7 @@ class System(Verifier):
             else:
                 self.documents[key.encode()] = (offset, value.encode())
 
-    def expected(self, batch: SinkBatch) -> Sequence[StoredEntry | DataError | None]:
+    def expected_entries(self, batch: SinkBatch) -> Sequence[StoredEntry | DataError | None]:
         def entry(key: str | None, value: str | None, offset: int) -> StoredEntry | DataError | None:
             if key is None:
                 return DataError("no key")
@@ -45,13 +45,13 @@ class System(Verifier):
 
         return list(map(entry, batch.keys, batch.values, batch.offsets))
 
-    def found(self) -> Iterator[Sequence[StoredEntry]]:
+    def stored_entries(self) -> Iterator[Sequence[StoredEntry]]:
         for name, (version, value) in list(self.documents.items()):
             yield [StoredEntry(name, version, value)]
 
-    def look(self, names: Sequence[bytes]) -> Mapping[bytes, StoredEntry]:
-        if self.before_look is not None:
-            self.before_look()
+    def lookup(self, names: Sequence[bytes]) -> Mapping[bytes, StoredEntry]:
+        if self.before_lookup is not None:
+            self.before_lookup()
         return {name: StoredEntry(name, *self.documents[name]) for name in names if name in self.documents}
 
     def write(self, batch: SinkBatch, present: Sequence[StoredEntry | None]) -> Sequence[Rejection]:
@@ -70,12 +70,12 @@ class System(Verifier):
         pass
 
 
-class World:
-    """A topic with two partitions, a system that a sink has filled from it, and what a verification needs."""
+class SinkScenario:
+    """A topic with two partitions, and a system that a sink has filled from it."""
 
     def __init__(self, **keys: str) -> None:
-        self.broker, self.system = InMemoryKafka(), System()
-        self.broker.create(TOPIC, 2)
+        self.kafka, self.system = InMemoryKafka(), InMemorySystem()
+        self.kafka.create(TOPIC, 2)
         self.settings = SinkSettings.parse({"name": "search", "connector.class": "x", **(keys or {"topics": TOPIC})})
         log = structlog.stdlib.get_logger("test")
         policy = FaultPolicy(self.settings, lambda key: key, threading.Event(), log, TaskMetrics())
@@ -83,11 +83,11 @@ class World:
         for converter, is_key in zip(converters, (True, False), strict=True):
             converter.configure({}, is_key=is_key)
         self.stages = Stages(*converters, (), policy)
-        self.producer = self.broker.producer({})
+        self.producer = self.kafka.producer({})
 
     @property
     def history(self) -> History:
-        return History(self.broker.reader(), self.broker.admin({}), self.stages, self.settings, GROUP)
+        return History(self.kafka.reader(), self.kafka.admin({}), self.stages, self.settings, GROUP)
 
     def produce(self, *records: tuple[str | None, str | None]) -> None:
         keys = [None if key is None else key.encode() for key, _ in records]
@@ -98,18 +98,18 @@ class World:
         """Write all records and commit."""
         history = self.history
         ends = history.ends()
-        for portion in history.read({}, ends):
-            for batch in portion.batches:
+        for page in history.read({}, ends):
+            for batch in page.batches:
                 self.system.put(batch)
-        self.broker.groups[GROUP].committed.update(ends)
+        self.kafka.groups[GROUP].committed.update(ends)
 
 
 @pytest.fixture
-def make_world() -> Callable[..., World]:
-    """``make_world(**{"topics.regex": "o.*"})``."""
-    return World
+def make_scenario() -> Callable[..., SinkScenario]:
+    """``make_scenario(**{"topics.regex": "o.*"})``."""
+    return SinkScenario
 
 
 @pytest.fixture
-def world() -> World:
-    return World()
+def scenario() -> SinkScenario:
+    return SinkScenario()

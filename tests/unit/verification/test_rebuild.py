@@ -1,4 +1,4 @@
-"""A rebuild against a system in memory: nothing is lost, whatever happens between its steps."""
+"""A rebuild against an in-memory system: nothing is lost, whatever happens between its steps."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ TOPIC = "orders"
 Documents = dict[bytes, tuple[int, bytes]]
 
 
-class Crash(BaseException):
-    """The process dies."""
+class ProcessKilledError(BaseException):
+    """Stands for a killed process."""
 
 
 class Writer(SinkTask):
@@ -60,15 +60,16 @@ class Writer(SinkTask):
         self.stopped = True
 
 
-class Generations(Rebuilder):
-    """Two generations in memory. ``hooks`` are called by the names of methods before they do anything."""
+class InMemoryGenerations(Rebuilder):
+    """Two generations in memory. ``hooks``, by method name, are called once, before the method does anything."""
 
     def __init__(self) -> None:
         self.present: Documents = {}
         self.new: Documents = {}
-        self.kept: Mapping[TopicPartition, int] = {}
+        self.saved: Mapping[TopicPartition, int] = {}
         self.written: Mapping[TopicPartition, int] = {}
         self.switched = self.finished = False
+        self.writable = True  # has a writer for each topic
         self.hooks: dict[str, Callable[[], None]] = {}
 
     @property
@@ -79,13 +80,13 @@ class Generations(Rebuilder):
         if (hook := self.hooks.pop(name, None)) is not None:
             hook()
 
-    def begin(self, topics: Sequence[str], *, back: bool) -> Rebuild:
+    def begin(self, topics: Sequence[str], *, rollback: bool) -> Rebuild:
         self._hook("begin")
-        return Rebuild({topic: {} for topic in topics}, self.kept, self.switched)
+        return Rebuild({topic: {} for topic in topics if self.writable}, self.saved, self.switched)
 
-    def keep(self, positions: Mapping[TopicPartition, int]) -> None:
-        self.kept = dict(positions)
-        self._hook("keep")
+    def save_positions(self, positions: Mapping[TopicPartition, int]) -> None:
+        self.saved = dict(positions)
+        self._hook("save_positions")
 
     def entries(self, *, new: bool) -> Iterator[Sequence[StoredEntry]]:
         self._hook("entries")
@@ -93,7 +94,7 @@ class Generations(Rebuilder):
             if value:
                 yield [StoredEntry(name, version, value)]
 
-    def look(self, names: Sequence[bytes], *, new: bool) -> Mapping[bytes, StoredEntry]:
+    def lookup(self, names: Sequence[bytes], *, new: bool) -> Mapping[bytes, StoredEntry]:
         documents = self.new if new else self.present
         return {name: StoredEntry(name, *documents[name]) for name in names if documents.get(name, (0, b""))[1]}
 
@@ -107,10 +108,10 @@ class Generations(Rebuilder):
         self._hook("finish")
         self.finished = True
 
-    def abandon(self, topics: Sequence[str]) -> Sequence[str]:
+    def abort(self, topics: Sequence[str]) -> Sequence[str]:
         raise NotImplementedError
 
-    def tidy(self, topics: Sequence[str]) -> Sequence[str]:
+    def delete_previous_generations(self, topics: Sequence[str]) -> Sequence[str]:
         raise NotImplementedError
 
     def describe(self, topics: Sequence[str]) -> Sequence[Mapping[str, Any]]:
@@ -121,23 +122,23 @@ class Generations(Rebuilder):
 
 
 class Rebuilding:
-    """A world whose sink writes to the live generation."""
+    """A scenario whose sink writes to the current generation."""
 
-    def __init__(self, world: Any) -> None:
-        self.world, self.generations = world, Generations()
+    def __init__(self, scenario: Any) -> None:
+        self.scenario, self.generations = scenario, InMemoryGenerations()
         self.writers: list[Writer] = []
         self.refuses: bytes | None = None
         self.failures: list[Exception] = []
 
     def live(self, *records: tuple[str, str | None]) -> None:
         """Produce, and let the sink write and commit."""
-        self.world.produce(*records)
-        history = self.world.history
+        self.scenario.produce(*records)
+        history = self.scenario.history
         ends = history.ends()
         sink = Writer(self.generations.live)
-        for portion in history.read({}, ends):
-            sink.put(portion.batches)
-        self.world.broker.groups["connect-search"].committed.update(ends)
+        for page in history.read({}, ends):
+            sink.put(page.batches)
+        self.scenario.kafka.groups["connect-search"].committed.update(ends)
 
     def run(self, **options: Any) -> RebuildReport:
         def open_writer(topic: str, properties: Mapping[str, str]) -> SinkTask:
@@ -146,67 +147,69 @@ class Rebuilding:
             self.writers[-1].fail = self.failures
             return self.writers[-1]
 
-        return rebuild(self.generations, self.world.history, open_writer, self.world.system.expected, **options)
+        return rebuild(
+            self.generations, self.scenario.history, open_writer, self.scenario.system.expected_entries, **options
+        )
 
     def values(self, documents: Documents) -> dict[bytes, bytes]:
         return {name: value for name, (_, value) in documents.items() if value}
 
-    def said(self) -> dict[bytes, bytes]:
-        """What the topic says."""
+    def topic_values(self) -> dict[bytes, bytes]:
+        """Return the last value of each key in the topic."""
         everything: Documents = {}
-        history = self.world.history
-        for portion in history.read({}, history.ends()):
-            Writer(everything).put(portion.batches)
+        history = self.scenario.history
+        for page in history.read({}, history.ends()):
+            Writer(everything).put(page.batches)
         return self.values(everything)
 
 
 @pytest.fixture
-def rebuilding(world: Any) -> Rebuilding:
-    made = Rebuilding(world)
+def rebuilding(scenario: Any) -> Rebuilding:
+    made = Rebuilding(scenario)
     made.live(*((f"k{number}", str(number)) for number in range(40)), ("k3", None), ("k4", "new"))
     return made
 
 
-def test_the_new_generation_says_what_the_topic_says(rebuilding: Rebuilding) -> None:
+def test_the_new_generation_equals_the_topic(rebuilding: Rebuilding) -> None:
     report = rebuilding.run()
 
     assert rebuilding.generations.finished
-    assert rebuilding.values(rebuilding.generations.new) == rebuilding.said()
+    assert rebuilding.values(rebuilding.generations.new) == rebuilding.topic_values()
     assert (report.records, report.refused, report.lost, report.resumed) == (42, 0, 0, False)
     assert all(writer.stopped for writer in rebuilding.writers)
 
 
-@pytest.mark.parametrize("moment", ["begin", "entries", "keep", "switch", "switched", "finish"])
-def test_records_that_come_at_any_moment_are_there(rebuilding: Rebuilding, moment: str) -> None:
+@pytest.mark.parametrize("moment", ["begin", "entries", "save_positions", "switch", "switched", "finish"])
+def test_records_that_arrive_at_any_step_are_written(rebuilding: Rebuilding, moment: str) -> None:
     def more() -> None:
         rebuilding.live(("k5", f"at {moment}"), ("late", "1"), ("k6", None))
 
     rebuilding.generations.hooks[moment] = more
     rebuilding.run()
 
-    assert rebuilding.values(rebuilding.generations.live) == rebuilding.said()
+    assert rebuilding.values(rebuilding.generations.live) == rebuilding.topic_values()
 
 
-@pytest.mark.parametrize("moment", ["begin", "entries", "keep", "switch", "switched", "finish"])
-def test_a_crash_at_any_moment_is_survived(rebuilding: Rebuilding, moment: str) -> None:
+@pytest.mark.parametrize("moment", ["begin", "entries", "save_positions", "switch", "switched", "finish"])
+def test_a_rebuild_resumes_after_a_crash_at_any_step(rebuilding: Rebuilding, moment: str) -> None:
     def crash() -> None:
-        raise Crash
+        raise ProcessKilledError
 
     rebuilding.generations.hooks[moment] = crash
-    with pytest.raises(Crash):
+    with pytest.raises(ProcessKilledError):
         rebuilding.run()
     assert all(writer.stopped for writer in rebuilding.writers)
-    assert rebuilding.values(rebuilding.generations.present) == rebuilding.said()
+    assert rebuilding.values(rebuilding.generations.present) == rebuilding.topic_values()
     rebuilding.live(("after", "the crash"), ("k7", None))
     rebuilding.run()
 
     assert rebuilding.generations.finished
-    assert rebuilding.values(rebuilding.generations.live) == rebuilding.said()
+    assert rebuilding.values(rebuilding.generations.live) == rebuilding.topic_values()
 
 
-def test_it_goes_on_at_the_noted_positions(rebuilding: Rebuilding) -> None:
-    rebuilding.generations.hooks["switch"] = lambda: (_ for _ in ()).throw(Crash)
-    with pytest.raises(Crash):
+def test_a_rebuild_resumes_at_the_saved_positions(rebuilding: Rebuilding) -> None:
+    rebuilding.generations.hooks["switch"] = lambda: (_ for _ in ()).throw(ProcessKilledError)
+    with pytest.raises(ProcessKilledError):
         rebuilding.run()
     rebuilding.live(("one", "more"))
     report = rebuilding.run()
@@ -214,15 +217,15 @@ def test_it_goes_on_at_the_noted_positions(rebuilding: Rebuilding) -> None:
     assert (report.resumed, report.records) == (True, 1)
 
 
-def test_the_way_back_begins_at_what_the_sink_had_committed(rebuilding: Rebuilding) -> None:
-    committed = dict(rebuilding.world.broker.groups["connect-search"].committed)
-    rebuilding.world.produce(("not", "written yet"))
+def test_a_rollback_starts_at_the_committed_offsets_of_the_sink(rebuilding: Rebuilding) -> None:
+    committed = dict(rebuilding.scenario.kafka.groups["connect-search"].committed)
+    rebuilding.scenario.produce(("not", "written yet"))
     rebuilding.run()
 
     assert dict(rebuilding.generations.written) == committed
 
 
-def test_a_document_without_record_stops_it_before_the_switch(rebuilding: Rebuilding) -> None:
+def test_a_document_without_a_record_prevents_the_switch(rebuilding: Rebuilding) -> None:
     rebuilding.generations.present[b"old"] = (0, b"expired")
     with pytest.raises(ConflictError, match=r"1 documents would be lost.*old.*gone from the topic") as raised:
         rebuilding.run()
@@ -233,8 +236,8 @@ def test_a_document_without_record_stops_it_before_the_switch(rebuilding: Rebuil
     assert rebuilding.generations.finished
 
 
-def test_what_a_waiting_sink_has_not_deleted_yet_is_not_lost(rebuilding: Rebuilding) -> None:
-    rebuilding.world.produce(("k8", None), ("k9", None), ("k9", "again"))
+def test_a_deletion_that_the_sink_has_not_written_yet_is_not_a_loss(rebuilding: Rebuilding) -> None:
+    rebuilding.scenario.produce(("k8", None), ("k9", None), ("k9", "again"))
     rebuilding.generations.present[b"old"] = (0, b"expired")
     with pytest.raises(ConflictError, match="1 documents would be lost"):
         rebuilding.run()  # only what has no record at all
@@ -242,32 +245,32 @@ def test_what_a_waiting_sink_has_not_deleted_yet_is_not_lost(rebuilding: Rebuild
     del rebuilding.generations.present[b"old"]
     report = rebuilding.run()
     assert report.lost == 0
-    assert rebuilding.values(rebuilding.generations.new) == rebuilding.said()
+    assert rebuilding.values(rebuilding.generations.new) == rebuilding.topic_values()
 
 
-def test_a_deletion_before_a_refused_record_explains_nothing(rebuilding: Rebuilding) -> None:
+def test_a_deletion_before_a_refused_record_does_not_hide_the_loss(rebuilding: Rebuilding) -> None:
     rebuilding.refuses = b"again"
-    rebuilding.world.produce(("k9", None), ("k9", "again"))
+    rebuilding.scenario.produce(("k9", None), ("k9", "again"))
     with pytest.raises(ConflictError, match=r"1 documents would be lost.*k9.*refused"):
         rebuilding.run()
 
 
-def test_a_document_that_the_new_generation_refuses_stops_it(rebuilding: Rebuilding) -> None:
+def test_a_document_that_the_new_generation_refuses_prevents_the_switch(rebuilding: Rebuilding) -> None:
     rebuilding.refuses = b"17"
     with pytest.raises(ConflictError, match=r"k17.*1 records were refused: does not fit"):
         rebuilding.run()
 
 
-def test_a_system_that_is_away_is_waited_for(rebuilding: Rebuilding) -> None:
+def test_writes_are_retried_while_the_system_is_unavailable(rebuilding: Rebuilding) -> None:
     rebuilding.failures = [RetriableError("away", delay=0.0), RetriableError("away", delay=0.0)]
-    said: list[str] = []
-    rebuilding.run(progress=lambda step, done, whole: said.append(step))
+    steps: list[str] = []
+    rebuilding.run(progress=lambda step, done, whole: steps.append(step))
 
-    assert said.count("waiting: away") == 2
-    assert rebuilding.values(rebuilding.generations.new) == rebuilding.said()
+    assert steps.count("waiting: away") == 2
+    assert rebuilding.values(rebuilding.generations.new) == rebuilding.topic_values()
 
 
-def test_records_that_a_transform_leads_elsewhere(rebuilding: Rebuilding, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rebuilding.generations, "begin", lambda topics, back: Rebuild({}, {}, False))
-    with pytest.raises(TaskError, match="none of the connector's topics"):
+def test_records_that_a_transform_sends_to_another_topic_are_refused(rebuilding: Rebuilding) -> None:
+    rebuilding.generations.writable = False
+    with pytest.raises(TaskError, match="not one of the connector's topics"):
         rebuilding.run()

@@ -1,4 +1,4 @@
-"""Verification against a system in memory: it finds exactly what differs, and repair makes it equal."""
+"""Verification against an in-memory system: it finds exactly the differences, and repair removes them."""
 
 from __future__ import annotations
 
@@ -11,28 +11,29 @@ from hypothesis import strategies as st
 
 from headrace import TopicPartition
 from headrace.errors import ConflictError, NotFoundError
-from headrace.verification import spill, verify
+from headrace.verification import verify
+from headrace.verification.disk_buckets import ROWS_IN_MEMORY
 
 TOPIC, GROUP = "orders", "connect-search"
 
 
-def test_equal(world: Any) -> None:
-    world.produce(("a", "1"), ("b", "1"), ("a", "2"), ("b", None), ("c", "3"))
-    world.sink()
-    report = verify(world.system, world.history)
+def test_equal_contents_are_reported_as_equal(scenario: Any) -> None:
+    scenario.produce(("a", "1"), ("b", "1"), ("a", "2"), ("b", None), ("c", "3"))
+    scenario.sink()
+    report = verify(scenario.system, scenario.history)
 
     assert report.equal
     assert (report.records, report.names, report.found, report.behind) == (5, 3, 2, 0)
 
 
-def test_each_kind_with_its_place(world: Any) -> None:
-    world.produce(("a", "1"), ("b", "1"), ("c", "1"), ("c", None), ("d", "1"))
-    world.sink()
-    world.system.documents[b"b"] = (1, b"tampered")
-    del world.system.documents[b"a"]
-    world.system.documents[b"c"] = (9, b"risen")
-    world.system.documents[b"z"] = (0, b"nobody's")
-    report = verify(world.system, world.history)
+def test_each_difference_is_reported_with_its_kind_and_record(scenario: Any) -> None:
+    scenario.produce(("a", "1"), ("b", "1"), ("c", "1"), ("c", None), ("d", "1"))
+    scenario.sink()
+    scenario.system.documents[b"b"] = (1, b"tampered")
+    del scenario.system.documents[b"a"]
+    scenario.system.documents[b"c"] = (9, b"restored")
+    scenario.system.documents[b"z"] = (0, b"orphan")
+    report = verify(scenario.system, scenario.history)
 
     assert {(item.kind, item.name) for item in report.samples} == {
         ("missing", b"a"), ("stale", b"b"), ("extra", b"c"), ("extra", b"z"),
@@ -42,162 +43,159 @@ def test_each_kind_with_its_place(world: Any) -> None:
     missing = next(item for item in report.samples if item.kind == "missing")
     place, offset = missing.record or (None, 0)
     assert place is not None
-    stored = world.broker.records(TOPIC)
+    stored = scenario.kafka.records(TOPIC)
     assert next(r for r in stored if (r.partition, r.offset) == (place.partition, offset)).key == b"a"
 
 
-def test_repair_writes_only_what_differs(world: Any) -> None:
-    world.produce(*((f"k{number}", str(number)) for number in range(50)))
-    world.sink()
-    del world.system.documents[b"k7"]
-    world.system.documents[b"k8"] = (0, b"tampered")
-    world.system.documents[b"z"] = (0, b"nobody's")
-    report = verify(world.system, world.history, repair=True)
+def test_repair_writes_only_differences(scenario: Any) -> None:
+    scenario.produce(*((f"k{number}", str(number)) for number in range(50)))
+    scenario.sink()
+    del scenario.system.documents[b"k7"]
+    scenario.system.documents[b"k8"] = (0, b"tampered")
+    scenario.system.documents[b"z"] = (0, b"orphan")
+    report = verify(scenario.system, scenario.history, repair=True)
 
     assert (report.differences, report.repaired, report.unrepaired) == (3, 3, 0)
     assert report.equal
-    assert world.system.writes == 2
-    assert verify(world.system, world.history).differences == 0
+    assert scenario.system.writes == 2
+    assert verify(scenario.system, scenario.history).differences == 0
 
 
-def test_what_the_sink_has_not_written_yet_is_not_missing(world: Any) -> None:
-    world.produce(("a", "1"))
-    world.sink()
-    world.produce(("a", "2"), ("b", "1"))
-    report = verify(world.system, world.history)
+def test_records_that_the_sink_has_not_written_yet_are_not_missing(scenario: Any) -> None:
+    scenario.produce(("a", "1"))
+    scenario.sink()
+    scenario.produce(("a", "2"), ("b", "1"))
+    report = verify(scenario.system, scenario.history)
 
     assert (report.differences, report.behind) == (0, 2)
-    assert verify(world.system, world.history, to_end=True).counts == {"missing": 1, "stale": 1, "extra": 0}
+    assert verify(scenario.system, scenario.history, to_end=True).counts == {"missing": 1, "stale": 1, "extra": 0}
 
 
-def test_records_that_come_meanwhile_are_no_differences(world: Any) -> None:
-    world.produce(("a", "1"), ("b", "1"), ("c", "1"))
-    world.sink()
-    history = world.history
-    world.produce(("a", "2"), ("b", None), ("d", "1"))
-    until = world.broker.groups[GROUP].committed.copy()
-    world.sink()
-    world.broker.groups[GROUP].committed.update(until)  # written, not committed
-    report = verify(world.system, history)
+def test_records_that_arrive_during_the_verification_are_no_differences(scenario: Any) -> None:
+    scenario.produce(("a", "1"), ("b", "1"), ("c", "1"))
+    scenario.sink()
+    history = scenario.history
+    scenario.produce(("a", "2"), ("b", None), ("d", "1"))
+    until = scenario.kafka.groups[GROUP].committed.copy()
+    scenario.sink()
+    scenario.kafka.groups[GROUP].committed.update(until)  # written, not committed
+    report = verify(scenario.system, history)
 
     assert report.differences == 0
 
 
-def test_a_write_during_the_second_look(world: Any) -> None:
-    world.produce(("a", "1"))
-    world.sink()
-    del world.system.documents[b"a"]
-    committed = world.broker.groups[GROUP].committed.copy()
+def test_a_write_during_the_second_check_is_no_difference(scenario: Any) -> None:
+    scenario.produce(("a", "1"))
+    scenario.sink()
+    del scenario.system.documents[b"a"]
+    committed = scenario.kafka.groups[GROUP].committed.copy()
 
     def write_on() -> None:
-        world.produce(("a", "2"))
-        world.sink()
-        world.broker.groups[GROUP].committed.update(committed)
+        scenario.produce(("a", "2"))
+        scenario.sink()
+        scenario.kafka.groups[GROUP].committed.update(committed)
 
-    world.system.before_look = write_on
-    assert verify(world.system, world.history).differences == 0
+    scenario.system.before_lookup = write_on
+    assert verify(scenario.system, scenario.history).differences == 0
 
 
-def test_equal_content_under_a_version_above_the_record(world: Any) -> None:
-    world.produce(("a", "1"))
-    world.sink()
-    world.system.documents[b"a"] = (99, b"1")
-    report = verify(world.system, world.history)
+def test_equal_content_with_a_version_above_the_record_is_counted_as_ahead(scenario: Any) -> None:
+    scenario.produce(("a", "1"))
+    scenario.sink()
+    scenario.system.documents[b"a"] = (99, b"1")
+    report = verify(scenario.system, scenario.history)
 
     assert (report.equal, report.ahead) == (True, 1)
 
 
-def test_what_no_record_speaks_of_is_kept_when_retention_may_have_taken_the_record(
-    world: Any, monkeypatch: pytest.MonkeyPatch
+def test_an_entry_without_a_record_is_kept_when_retention_has_removed_records(
+    scenario: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    world.produce(("a", "1"), ("b", None))
-    world.sink()
-    world.system.documents |= {b"z": (0, b"old"), b"b": (0, b"risen")}
-    history = world.history
+    scenario.produce(("a", "1"), ("b", None))
+    scenario.sink()
+    scenario.system.documents |= {b"z": (0, b"old"), b"b": (0, b"restored")}
+    history = scenario.history
     monkeypatch.setattr(history.reader, "beginnings", lambda partitions: dict.fromkeys(partitions, 3))
-    report = verify(world.system, history, repair=True)
+    report = verify(scenario.system, history, repair=True)
 
     assert (report.expired, report.repaired, report.unrepaired) == (True, 1, 1)
-    assert b"z" in world.system.documents
-    assert b"b" not in world.system.documents  # a tombstone says so
+    assert b"z" in scenario.system.documents
+    assert b"b" not in scenario.system.documents  # a tombstone says so
     assert "retention" in report.unrepaired_reason
 
 
-def test_records_that_cannot_be_written_are_counted(world: Any) -> None:
-    world.produce((None, "1"), ("a", "1"))
-    world.system.documents[b"a"] = (0, b"1")
-    report = verify(world.system, world.history, to_end=True)
+def test_records_that_cannot_be_written_are_counted(scenario: Any) -> None:
+    scenario.produce((None, "1"), ("a", "1"))
+    scenario.system.documents[b"a"] = (0, b"1")
+    report = verify(scenario.system, scenario.history, to_end=True)
 
     assert (report.equal, report.unusable, report.unusable_reason) == (True, 1, "no key")
 
 
-def test_a_connector_that_never_wrote_proves_nothing(world: Any) -> None:
-    world.produce(("a", "1"))
-    world.system.documents[b"a"] = (0, b"1")
+def test_a_connector_without_committed_offsets_is_refused(scenario: Any) -> None:
+    scenario.produce(("a", "1"))
+    scenario.system.documents[b"a"] = (0, b"1")
     with pytest.raises(ConflictError, match="has not committed any position"):
-        verify(world.system, world.history, repair=True)
-    assert world.system.documents
+        verify(scenario.system, scenario.history, repair=True)
+    assert scenario.system.documents
 
 
-def test_a_topic_that_is_not_there(make_world: Callable[..., Any]) -> None:
-    world = make_world(topics="nothing")
-    with pytest.raises(NotFoundError, match="no topic is called nothing"):
-        verify(world.system, world.history)
+def test_a_missing_topic_is_reported(make_scenario: Callable[..., Any]) -> None:
+    scenario = make_scenario(topics="nothing")
+    with pytest.raises(NotFoundError, match="no topic is named nothing"):
+        verify(scenario.system, scenario.history)
 
 
-def test_topics_by_pattern(make_world: Callable[..., Any]) -> None:
-    world = make_world(**{"topics.regex": "ord.*"})
-    world.produce(("a", "1"))
-    world.sink()
+def test_topics_are_found_by_pattern(make_scenario: Callable[..., Any]) -> None:
+    scenario = make_scenario(**{"topics.regex": "ord.*"})
+    scenario.produce(("a", "1"))
+    scenario.sink()
 
-    assert verify(world.system, world.history).equal
+    assert verify(scenario.system, scenario.history).equal
 
 
 KEYS = st.sampled_from([f"k{number}" for number in range(8)])
 VALUES = st.one_of(st.none(), st.sampled_from("123"))
 
 
-# The fixture is a class: every example makes a world of its own.
+# The fixture is a class: every example creates its own scenario.
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     st.lists(st.tuples(KEYS, VALUES), max_size=40),
     st.lists(st.tuples(KEYS, VALUES), max_size=10),
     st.booleans(),
 )
-def test_it_finds_what_was_tampered_with_and_mends_it(
-    make_world: Callable[..., Any],
+def test_every_manipulation_is_found_and_repaired(
+    make_scenario: Callable[..., Any],
     records: list[tuple[str, str | None]],
     tampered: list[tuple[str, str | None]],
     to_disk: bool,
 ) -> None:
-    most, spill._MOST_IN_MEMORY = spill._MOST_IN_MEMORY, 3 if to_disk else 250_000
-    try:
-        world = make_world()
-        world.produce(*records)
-        world.sink()
-        right = {name: value for name, (_, value) in world.system.documents.items()}
-        for key, value in tampered:
-            if value is None:
-                world.system.documents.pop(key.encode(), None)
-            else:
-                world.system.documents[key.encode()] = (0, value.encode())
-        wrong = {name: value for name, (_, value) in world.system.documents.items()}
-        different = {name for name in {*right, *wrong} if right.get(name) != wrong.get(name)}
-        report = verify(world.system, world.history, to_end=True, repair=True, samples=100)
+    limit = 3 if to_disk else ROWS_IN_MEMORY
+    scenario = make_scenario()
+    scenario.produce(*records)
+    scenario.sink()
+    right = {name: value for name, (_, value) in scenario.system.documents.items()}
+    for key, value in tampered:
+        if value is None:
+            scenario.system.documents.pop(key.encode(), None)
+        else:
+            scenario.system.documents[key.encode()] = (0, value.encode())
+    wrong = {name: value for name, (_, value) in scenario.system.documents.items()}
+    different = {name for name in {*right, *wrong} if right.get(name) != wrong.get(name)}
+    report = verify(scenario.system, scenario.history, to_end=True, repair=True, samples=100, rows_in_memory=limit)
 
-        assert {item.name for item in report.samples} == different
-        assert {name: value for name, (_, value) in world.system.documents.items()} == right
-        assert report.equal
-    finally:
-        spill._MOST_IN_MEMORY = most
+    assert {item.name for item in report.samples} == different
+    assert {name: value for name, (_, value) in scenario.system.documents.items()} == right
+    assert report.equal
 
 
-def test_positions_are_left_alone(world: Any) -> None:
-    world.produce(("a", "1"), ("b", "2"))
-    world.sink()
-    before = dict(world.broker.groups[GROUP].committed)
-    verify(world.system, world.history)
+def test_committed_offsets_are_not_changed(scenario: Any) -> None:
+    scenario.produce(("a", "1"), ("b", "2"))
+    scenario.sink()
+    before = dict(scenario.kafka.groups[GROUP].committed)
+    verify(scenario.system, scenario.history)
 
-    assert world.broker.groups[GROUP].committed == before
-    assert set(world.broker.groups) == {GROUP}
+    assert scenario.kafka.groups[GROUP].committed == before
+    assert set(scenario.kafka.groups) == {GROUP}
     assert TopicPartition(TOPIC, 0) in before

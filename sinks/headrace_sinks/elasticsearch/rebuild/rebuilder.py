@@ -65,24 +65,24 @@ class ElasticsearchRebuilder(Rebuilder):
         self._store = GenerationStore(self._catalog)
         self._scan = Scan(self._catalog)
         self._pairs: dict[str, _Pair] = {}
-        self._back = False
+        self._rollback = False
 
-    def begin(self, topics: Sequence[str], *, back: bool) -> Rebuild:
-        self._back = back
+    def begin(self, topics: Sequence[str], *, rollback: bool) -> Rebuild:
+        self._rollback = rollback
         names = self._names(topics)
-        found = [self._found(name, back) for name in dict.fromkeys(names.values())]
+        found = [self._found(name, rollback) for name in dict.fromkeys(names.values())]
         # The switch is one for all; noting its end is not, so one that is not noted speaks for all.
         switched = any(each.switched for each in found)
-        self._pairs = {each.alias: _Pair(each, each.live if switched else self._new(each, back)) for each in found}
+        self._pairs = {each.alias: _Pair(each, each.live if switched else self._new(each, rollback)) for each in found}
         positions: dict[TopicPartition, int] = {}
         for each, new in self._pairs.values():
-            if each.switched and bool(new.meta.get("back")) != back:
-                raise _unfinished(each.alias, back=back)
+            if each.switched and bool(new.meta.get("back")) != rollback:
+                raise _unfinished(each.alias, rollback=rollback)
             positions |= noted_positions(new)
         writers = {topic: self._writer(self._pairs[name].new.name) for topic, name in names.items()}
         return Rebuild(writers, positions, switched)
 
-    def keep(self, positions: Mapping[TopicPartition, int]) -> None:
+    def save_positions(self, positions: Mapping[TopicPartition, int]) -> None:
         for name, pair in self._pairs.items():
             index = self._store.fresh(pair.new)
             self._store.note(index, **{**index.meta, "positions": to_note(positions)})
@@ -92,7 +92,7 @@ class ElasticsearchRebuilder(Rebuilder):
         for name, pair in self._pairs.items():
             yield from self._scan.entries(pair.new.name if new else pair.found.live.name, name)
 
-    def look(self, names: Sequence[bytes], *, new: bool) -> Mapping[bytes, StoredEntry]:
+    def lookup(self, names: Sequence[bytes], *, new: bool) -> Mapping[bytes, StoredEntry]:
         by_name: dict[str, list[str]] = defaultdict(list)
         for full in names:
             name, ident = split_name(full)
@@ -117,7 +117,7 @@ class ElasticsearchRebuilder(Rebuilder):
             index = self._store.fresh(pair.new)
             self._store.note(index, alias=name, state=LIVE)
 
-    def abandon(self, topics: Sequence[str]) -> Sequence[str]:
+    def abort(self, topics: Sequence[str]) -> Sequence[str]:
         undone = []
         for name in dict.fromkeys(self._names(topics).values()):
             if self._store.unblock(name):
@@ -130,7 +130,7 @@ class ElasticsearchRebuilder(Rebuilder):
                 raise ConflictError(
                     f"'{name}' has been switched to {found.live.name} already",
                     code="reindex.switched",
-                    hint="run `headrace reindex` again to finish, then --rollback goes back",
+                    hint="run `headrace reindex` again to finish, then --rollback returns to the previous generation",
                 )
             building = found.in_state(BUILDING)
             if building is not None and building.meta.get("back"):
@@ -143,7 +143,7 @@ class ElasticsearchRebuilder(Rebuilder):
                 self._store.note(found.live, alias=name, state=LIVE)
         return undone
 
-    def tidy(self, topics: Sequence[str]) -> Sequence[str]:
+    def delete_previous_generations(self, topics: Sequence[str]) -> Sequence[str]:
         deleted = []
         for name in dict.fromkeys(self._names(topics).values()):
             found = self._store.find(name)
@@ -173,22 +173,22 @@ class ElasticsearchRebuilder(Rebuilder):
     def close(self) -> None:
         self._client.close()
 
-    def _found(self, name: str, back: bool) -> Generations:
+    def _found(self, name: str, rollback: bool) -> Generations:
         found = self._store.find(name)
         if found is not None:
             return self._store.mend(found)
-        if back:
+        if rollback:
             raise _nothing_old(name)
         return self._store.make_alias(name)
 
-    def _new(self, found: Generations, back: bool) -> Index:
-        """The generation to write to: the one that was begun, or a new one (``back``: the previous)."""
+    def _new(self, found: Generations, rollback: bool) -> Index:
+        """The generation to write to: the one that was begun, or a new one (``rollback``: the previous)."""
         building = found.in_state(BUILDING)
-        if building is not None and bool(building.meta.get("back")) != back:
-            raise _unfinished(found.alias, back=back)
-        if building is not None and (back or building.meta.get("definition") == self._definition()):
+        if building is not None and bool(building.meta.get("back")) != rollback:
+            raise _unfinished(found.alias, rollback=rollback)
+        if building is not None and (rollback or building.meta.get("definition") == self._definition()):
             return building
-        if back:
+        if rollback:
             old = found.in_state(OLD)
             if old is None:
                 raise _nothing_old(found.alias)
@@ -240,7 +240,7 @@ class ElasticsearchRebuilder(Rebuilder):
     def _writer(self, index: str) -> dict[str, str]:
         kept = {name: value for name, value in self._properties.items() if not name.startswith(_NOT_THE_WRITERS)}
         # The previous generation has its own mapping: it is written to as it is.
-        return {**kept, "index.name": index, "index.management": "none" if self._back else "create"}
+        return {**kept, "index.name": index, "index.management": "none" if self._rollback else "create"}
 
 
 def _nothing_old(name: str) -> NotFoundError:
@@ -249,8 +249,8 @@ def _nothing_old(name: str) -> NotFoundError:
     )
 
 
-def _unfinished(name: str, *, back: bool) -> ConflictError:
-    kind, again = ("rebuild", "`headrace reindex`") if back else ("rollback", "`headrace reindex --rollback`")
+def _unfinished(name: str, *, rollback: bool) -> ConflictError:
+    kind, again = ("rebuild", "`headrace reindex`") if rollback else ("rollback", "`headrace reindex --rollback`")
     return ConflictError(
         f"a {kind} of '{name}' is not finished",
         code="reindex.unfinished",

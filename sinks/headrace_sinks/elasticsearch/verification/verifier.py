@@ -51,17 +51,17 @@ class ElasticsearchVerifier(Verifier):
             with suppress(DataError):  # its records are refused, and counted
                 self._names.update(filter(None, [self._targets.of_topic(topic)]))
 
-    def expected(self, batch: SinkBatch) -> Sequence[StoredEntry | DataError | None]:
+    def expected_entries(self, batch: SinkBatch) -> Sequence[StoredEntry | DataError | None]:
         known: dict[int, StoredEntry | DataError] = {}
         for offset, line in self._lines(batch, known):
             known[offset] = _parsed(line)
         return [known.get(offset) for offset in batch.offsets]
 
-    def found(self) -> Iterator[Sequence[StoredEntry]]:
+    def stored_entries(self) -> Iterator[Sequence[StoredEntry]]:
         for target in sorted(self._names):
             yield from self._scan.entries(target, target)
 
-    def look(self, names: Sequence[bytes]) -> Mapping[bytes, StoredEntry]:
+    def lookup(self, names: Sequence[bytes]) -> Mapping[bytes, StoredEntry]:
         entries = (entry_of(target, hit) for target, hit in self._hits(names))
         return {entry.name: entry for entry in entries}
 
@@ -93,7 +93,7 @@ class ElasticsearchVerifier(Verifier):
                 lines.append(orjson.dumps({"delete": action}) + b"\n")
         self._send(lines)
 
-    def patience(self) -> float:
+    def version_retention(self) -> float:
         """Elasticsearch remembers the version of a deleted document for ``index.gc_deletes``."""
         longest = 0.0
         for target in self._names:

@@ -1,4 +1,4 @@
-"""From configuration to what a verification works with: clients, converters, the connector's own part."""
+"""Build the parts of a verification from configuration: clients, converters, the connector's verifier."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ log = structlog.stdlib.get_logger("headrace.verification")
 
 @contextmanager
 def open_history(registry: Registry, worker: WorkerSettings, config: ConnectorConfig) -> Iterator[History]:
-    """A sink's topics. Raises ConflictError when it is a source, else as the broker ports say."""
+    """Open a sink connector's topics. Raise ConflictError for a source, else the errors of ``broker.interfaces``."""
     settings = config.settings
     if not isinstance(settings, SinkSettings):
         raise ConflictError(
@@ -48,11 +48,13 @@ def open_history(registry: Registry, worker: WorkerSettings, config: ConnectorCo
 
 @contextmanager
 def open_verifier(config: ConnectorConfig) -> Iterator[Verifier]:
-    """The connector's own part. Raises ConflictError when it has none."""
+    """Open the connector's verifier. Raise ConflictError when it has none."""
     verifier = config.plugin.cls().verifier(config.own)
     if verifier is None:
         raise ConflictError(
-            f"{config.plugin.name} cannot tell what it has written", code="verify.not_supported", hint="ask its author"
+            f"{config.plugin.name} does not support verification",
+            code="verify.not_supported",
+            hint="its author has to implement headrace.Verifier",
         )
     try:
         yield verifier
@@ -62,13 +64,13 @@ def open_verifier(config: ConnectorConfig) -> Iterator[Verifier]:
 
 @contextmanager
 def open_rebuilder(config: ConnectorConfig) -> Iterator[Rebuilder]:
-    """The connector's own part. Raises ConflictError when it has none."""
+    """Open the connector's rebuilder. Raise ConflictError when it has none."""
     rebuilder = config.plugin.cls().rebuilder(config.own)
     if rebuilder is None:
         raise ConflictError(
-            f"{config.plugin.name} cannot rebuild what it has written",
+            f"{config.plugin.name} does not support rebuilds",
             code="reindex.not_supported",
-            hint="ask its author",
+            hint="its author has to implement headrace.Rebuilder",
         )
     try:
         yield rebuilder
@@ -77,7 +79,7 @@ def open_rebuilder(config: ConnectorConfig) -> Iterator[Rebuilder]:
 
 
 def writer_opener(config: ConnectorConfig) -> OpenWriter:
-    """Makes tasks of the connector that write elsewhere."""
+    """Return a function that starts tasks of the connector with another configuration."""
 
     def open_writer(topic: str, properties: Mapping[str, str]) -> SinkTask:
         task: SinkTask = config.plugin.cls.task_class()

@@ -1,4 +1,4 @@
-"""Rows in many buckets by a hash of their name, kept in files: any number of rows, bounded memory."""
+"""Rows partitioned by a hash of their name and stored in files, so that memory is bounded for any number of rows."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 BUCKETS = 512
-_MOST_IN_MEMORY = 250_000
-"""Rows of one spill, some 100 bytes each."""
+ROWS_IN_MEMORY = 250_000
+"""Default limit of one :class:`DiskBuckets`; a row takes about 100 bytes."""
 
 
-class Row(NamedTuple):
-    """An entry and where it comes from: ``place`` numbers partitions, -1 = not from a topic."""
+class EntryRow(NamedTuple):
+    """The fields of a ``StoredEntry`` and its origin. ``place``: number of a partition, -1 = not from a topic."""
 
     name: bytes
     version: int
@@ -23,34 +23,35 @@ class Row(NamedTuple):
     offset: int = -1
 
 
-class Spill:
-    """Takes rows in any order; gives them back a bucket at a time, each bucket's in the order they came."""
+class DiskBuckets:
+    """Accepts rows in any order and returns them one bucket at a time, each bucket in order of arrival."""
 
-    def __init__(self, folder: Path, title: str) -> None:
-        """``folder`` is ours alone, nothing in it outlives the process."""
+    def __init__(self, folder: Path, title: str, rows_in_memory: int = ROWS_IN_MEMORY) -> None:
+        """``folder`` is used by this process only; its content is deleted with it."""
         self._folder = folder
         self._title = title
-        self._buckets: list[list[Row]] = [[] for _ in range(BUCKETS)]
+        self._rows_in_memory = rows_in_memory
+        self._buckets: list[list[EntryRow]] = [[] for _ in range(BUCKETS)]
         self._in_memory = 0
         self.rows = 0
 
-    def add(self, rows: Iterable[Row]) -> None:
+    def add(self, rows: Iterable[EntryRow]) -> None:
         count = 0
         for row in rows:
             self._buckets[zlib.crc32(row.name) % BUCKETS].append(row)
             count += 1
         self.rows += count
         self._in_memory += count
-        if self._in_memory >= _MOST_IN_MEMORY:
+        if self._in_memory >= self._rows_in_memory:
             self._write()
 
-    def bucket(self, number: int) -> Iterator[Row]:
+    def bucket(self, number: int) -> Iterator[EntryRow]:
         path = self._path(number)
         if path.exists():
             with path.open("rb") as file:
                 while file.peek(1):
-                    # Our own file in a folder that only we may read.
-                    yield from map(Row._make, pickle.load(file))
+                    # Safe to unpickle: this process wrote the file, into a folder that only it can read.
+                    yield from map(EntryRow._make, pickle.load(file))
         yield from self._buckets[number]
 
     def _write(self) -> None:

@@ -1,8 +1,8 @@
-"""Compares what the topics say with what a sink's system holds, and repairs what differs.
+"""Compare the records of topics with the entries of a sink's system, and repair the differences.
 
-Both sides are read once and cut into ranges of hashed names, so that memory is bounded by one range. In each range the
-last record of every name is compared with what is there. What differs is looked at again, together with the records
-that came meanwhile: a verification beside a running connector reports nothing that is only on its way.
+Both are read once and partitioned by a hash of the name, so that memory is bounded by one bucket. In each bucket, the
+last record of every name is compared with the stored entry. Differences are then checked a second time, against the
+records that arrived in the meantime: while the connector runs, records that it is still writing are not reported.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ from typing import NamedTuple, TypeVar
 from headrace.errors import ConflictError, DataError
 from headrace.plugin import StoredEntry, Verifier
 from headrace.records import SinkBatch, TopicPartition
+from headrace.verification.disk_buckets import BUCKETS, ROWS_IN_MEMORY, DiskBuckets, EntryRow
 from headrace.verification.history import History, Positions, Progress
-from headrace.verification.spill import BUCKETS, Row, Spill
 
 T = TypeVar("T")
 MISSING, STALE, EXTRA = "missing", "stale", "extra"
 MOST_DIFFERENCES = 500_000
-"""Beyond so many they are counted, but neither looked at again nor repaired in the same run."""
+"""Differences above this limit are counted, but neither checked again nor repaired in the same run."""
 _CHUNK = 1_000
 _GRACE = 2.0
 
 
 class Difference(NamedTuple):
-    """One name under which the system does not hold what it should. ``record`` is the last word on it, if any."""
+    """An entry that differs from what its records say. ``record``: the last record with its name, if there is one."""
 
     kind: str
     name: bytes
@@ -45,25 +45,25 @@ class Difference(NamedTuple):
 
 
 @dataclass
-class Report:
-    """What a verification found. ``equal`` is its verdict."""
+class VerificationReport:
+    """Result of a verification. ``equal``: no difference is left."""
 
     records: int = 0
     names: int = 0
-    """Different names that records speak of."""
+    """Distinct names in the records."""
     found: int = 0
-    """What the system holds."""
+    """Entries in the system."""
     counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys((MISSING, STALE, EXTRA), 0))
     samples: list[Difference] = field(default_factory=list)
     unusable: int = 0
     """Records that cannot be converted or written."""
     unusable_reason: str = ""
     ahead: int = 0
-    """Equal contents under a version above the record's: later records with a lower version will be ignored."""
+    """Equal contents with a version above the record's: later records will be ignored as outdated."""
     behind: int = 0
-    """Records that the connector has not written yet; they are not judged."""
+    """Records that the connector has not written yet; they are not compared."""
     expired: bool = False
-    """Retention has removed records: what no record speaks of may come from one of them, and is never removed."""
+    """Retention has removed records: an entry without a record may come from one of them, so it is never removed."""
     unexamined: int = 0
     repaired: int = 0
     unrepaired: int = 0
@@ -86,8 +86,11 @@ def verify(
     repair: bool = False,
     samples: int = 5,
     progress: Progress = lambda *_: None,
-) -> Report:
-    """Up to the positions that the connector committed; ``to_end``: up to the last record.
+    rows_in_memory: int = ROWS_IN_MEMORY,
+) -> VerificationReport:
+    """Compare the records before the connector's committed offsets; ``to_end``: all records.
+
+    At most ``rows_in_memory`` rows of the topics, and as many of the system, are kept in memory; the rest is on disk.
 
     Raises RetriableError, InfrastructureError, TaskError, NotFoundError.
     """
@@ -97,14 +100,15 @@ def verify(
         raise ConflictError(
             f"the connector has not committed any position yet (group {history.group})",
             code="verify.no_positions",
-            hint="let it run first; or --to-end compares with all records",
+            hint="run the connector first, or use --to-end to compare with all records",
         )
-    report = Report(
+    report = VerificationReport(
         behind=sum(end - until.get(item, 0) for item, end in ends.items()),
         expired=any(history.reader.beginnings(list(ends)).values()),
     )
     with tempfile.TemporaryDirectory(prefix="headrace-verify-") as folder:
-        run = _Run(verifier, history, report, Path(folder), progress)
+        buckets = tuple(DiskBuckets(Path(folder), title, rows_in_memory) for title in ("expected", "stored"))
+        run = _VerificationRun(verifier, history, report, buckets, progress)
         run.read_topics(until)
         run.read_system()
         found = run.examine(run.compare(), until)
@@ -116,45 +120,49 @@ def verify(
     return report
 
 
-class _Run:
-    """One verification."""
-
-    def __init__(self, verifier: Verifier, history: History, report: Report, folder: Path, progress: Progress) -> None:
+class _VerificationRun:
+    def __init__(
+        self,
+        verifier: Verifier,
+        history: History,
+        report: VerificationReport,
+        buckets: tuple[DiskBuckets, ...],
+        progress: Progress,
+    ) -> None:
         self._verifier = verifier
         self._history = history
         self._report = report
         self._progress = progress
-        self._expected = Spill(folder, "expected")
-        self._found = Spill(folder, "found")
+        self._expected, self._stored = buckets
         self._places: list[TopicPartition] = []
         self._numbers: dict[TopicPartition, int] = {}
 
     def read_topics(self, until: Positions) -> None:
-        for portion in self._history.read({}, until):
-            self._report.records = portion.read
-            for failure in portion.failures:
+        for page in self._history.read({}, until):
+            self._report.records = page.read
+            for failure in page.failures:
                 self._count_unusable(failure.error)
-            for batch in portion.batches:
+            for batch in page.batches:
                 self._expected.add(self._rows(batch))
-            self._progress("reading topics", portion.read, portion.whole)
+            self._progress("reading topics", page.read, page.whole)
 
     def read_system(self) -> None:
-        for entries in self._verifier.found():
-            self._found.add(Row(*entry) for entry in entries)
-            self._progress("reading what is there", self._found.rows, self._report.names)
-        self._report.found = self._found.rows
+        for entries in self._verifier.stored_entries():
+            self._stored.add(EntryRow(*entry) for entry in entries)
+            self._progress("reading the system", self._stored.rows, self._report.names)
+        self._report.found = self._stored.rows
 
     def compare(self) -> Iterator[Difference]:
-        """Candidates: what differs at first sight."""
+        """Return candidates: entries that differ from the records read so far."""
         for number in range(BUCKETS):
             self._progress("comparing", number, BUCKETS)
-            last: dict[bytes, Row] = {}
+            last: dict[bytes, EntryRow] = {}
             for row in self._expected.bucket(number):
                 before = last.get(row.name)
                 if before is None or row.version < 0 or row.version >= before.version:
                     last[row.name] = row
             self._report.names += len(last)
-            for present in self._found.bucket(number):
+            for present in self._stored.bucket(number):
                 wanted = last.pop(present.name, None)
                 digest = wanted.digest if wanted is not None else b""
                 if digest != present.digest:
@@ -165,48 +173,48 @@ class _Run:
                 if wanted.digest:
                     yield self._difference(wanted.name, wanted, None)
 
-    def examine(self, at_first_sight: Iterator[Difference], until: Positions) -> list[Difference]:
-        """Look again, and at the records that came meanwhile: what is there must be the last or any later word."""
-        candidates = list(islice(at_first_sight, MOST_DIFFERENCES))
-        for difference in at_first_sight:
+    def examine(self, found: Iterator[Difference], until: Positions) -> list[Difference]:
+        """Return the candidates that still differ from their last record and from all records that arrived later."""
+        candidates = list(islice(found, MOST_DIFFERENCES))
+        for difference in found:
             self._report.unexamined += 1
             self._report.counts[difference.kind] += 1
         if not candidates:
             return []
-        present = self._look([difference.name for difference in candidates])
-        # Ends are asked for after the look: whatever has been seen came before them.
+        present = self._lookup([difference.name for difference in candidates])
+        # Read the end offsets after the lookup: every entry that it returned was written before them.
         later = self._later({difference.name for difference in candidates}, until, self._history.ends())
         confirmed = []
         for difference in candidates:
-            now, words = present.get(difference.name), later.get(difference.name, [])
+            now, records = present.get(difference.name), later.get(difference.name, [])
             digest = now.digest if now is not None else b""
             wanted = difference.expected.digest if difference.expected is not None else b""
-            if digest == wanted or any(digest == word.digest for word in words):
+            if digest == wanted or any(digest == record.digest for record in records):
                 continue
-            if words:
-                confirmed.append(self._difference(difference.name, words[-1], now))
+            if records:
+                confirmed.append(self._difference(difference.name, records[-1], now))
             else:
                 confirmed.append(difference._replace(present=now, kind=_kind(difference.expected, now)))
         return confirmed
 
     def repair(self, differences: Sequence[Difference]) -> None:
-        """Write the records that are missing or stale, remove what is extra; then look whether it is so."""
+        """Write the missing and stale records, remove extra entries, and check the result."""
         left = self._repair_once(differences)
-        if left and (patience := self._verifier.patience()):
-            end = time.monotonic() + patience + _GRACE
+        if left and (retention := self._verifier.version_retention()):
+            end = time.monotonic() + retention + _GRACE
             while (seconds := end - time.monotonic()) > 0:
-                self._progress("waiting until older versions are forgotten, seconds left", round(seconds), 0)
+                self._progress("waiting until the versions of deleted entries expire, seconds left", round(seconds), 0)
                 time.sleep(min(seconds, 1.0))
             left = self._repair_once(left)
         self._report.unrepaired = len(left)
         self._report.repaired = len(differences) - len(left)
         if left and not self._report.unrepaired_reason:
-            expired = "retention has removed records, so what no record speaks of is kept"
-            older = "the system takes the records for older than what it has"
+            expired = "retention has removed records, so entries without a record are kept"
+            older = "the system refuses the records as outdated: its entries have higher versions"
             self._report.unrepaired_reason = expired if self._report.expired else older
 
     def _repair_once(self, differences: Sequence[Difference]) -> list[Difference]:
-        """Returns those that are as they were."""
+        """Repair, and return the differences that are unchanged."""
         wrong = {difference.name: difference for difference in differences}
         keep_unknown = self._report.expired
         surplus = [
@@ -223,42 +231,42 @@ class _Run:
                 places[difference.record[0]].append(difference.record[1])
         written, whole = 0, sum(map(len, places.values()))
         for batch in self._history.pick(places):
-            entries = self._verifier.expected(batch)
+            entries = self._verifier.expected_entries(batch)
             present = [wrong[entry.name].present if isinstance(entry, StoredEntry) else None for entry in entries]
             for rejection in self._verifier.write(batch, present):
                 self._report.unrepaired_reason = self._report.unrepaired_reason or str(rejection.error)
             written += len(batch)
             self._progress("writing", written, whole)
-        # What a later record has changed meanwhile is no longer as it was found, and that is enough.
-        now = self._look([difference.name for difference in differences])
+        # An entry that a later record has changed in the meantime counts as repaired.
+        now = self._lookup([difference.name for difference in differences])
         return [item for item in differences if _digest(now.get(item.name)) == _digest(item.present)]
 
-    def _look(self, names: Sequence[bytes]) -> Mapping[bytes, StoredEntry]:
+    def _lookup(self, names: Sequence[bytes]) -> Mapping[bytes, StoredEntry]:
         present: dict[bytes, StoredEntry] = {}
         for chunk in _chunks(names):
-            present.update(self._verifier.look(chunk))
-            self._progress("looking again", len(present), len(names))
+            present.update(self._verifier.lookup(chunk))
+            self._progress("checking differences again", len(present), len(names))
         return present
 
-    def _later(self, names: set[bytes], start: Positions, until: Positions) -> dict[bytes, list[Row]]:
-        """What records after ``start`` say about these names, in order."""
-        later: dict[bytes, list[Row]] = defaultdict(list)
-        for portion in self._history.read(start, until):
-            for batch in portion.batches:
+    def _later(self, names: set[bytes], start: Positions, until: Positions) -> dict[bytes, list[EntryRow]]:
+        """Return the records with these names from ``start`` to ``until``, in order."""
+        later: dict[bytes, list[EntryRow]] = defaultdict(list)
+        for page in self._history.read(start, until):
+            for batch in page.batches:
                 for row in self._rows(batch, count=False):
                     if row.name in names:
                         later[row.name].append(row)
-            self._progress("reading on", portion.read, portion.whole)
+            self._progress("reading newer records", page.read, page.whole)
         return later
 
-    def _rows(self, batch: SinkBatch, *, count: bool = True) -> Iterator[Row]:
+    def _rows(self, batch: SinkBatch, *, count: bool = True) -> Iterator[EntryRow]:
         place = self._numbers.get(batch.topic_partition)
         if place is None:
             place = self._numbers[batch.topic_partition] = len(self._places)
             self._places.append(batch.topic_partition)
-        for offset, entry in zip(batch.offsets, self._verifier.expected(batch), strict=True):
+        for offset, entry in zip(batch.offsets, self._verifier.expected_entries(batch), strict=True):
             if isinstance(entry, StoredEntry):
-                yield Row(*entry, place, offset)
+                yield EntryRow(*entry, place, offset)
             elif entry is not None and count:
                 self._count_unusable(entry)
 
@@ -266,7 +274,7 @@ class _Run:
         self._report.unusable += 1
         self._report.unusable_reason = self._report.unusable_reason or str(error)
 
-    def _difference(self, name: bytes, wanted: Row | None, present: StoredEntry | None) -> Difference:
+    def _difference(self, name: bytes, wanted: EntryRow | None, present: StoredEntry | None) -> Difference:
         if wanted is None:
             return Difference(EXTRA, name, None, present, None)
         expected = StoredEntry(*wanted[:3])
