@@ -10,13 +10,13 @@ from sqlalchemy import Connection
 from headrace import ConfigError, Finding, HeadraceError, SourceConnector, TaskError
 from headrace_sources.sql.access.session import Session
 from headrace_sources.sql.configuration.config import JdbcSourceConfig, SqlSourceConfig
-from headrace_sources.sql.cursor.gap_free import reach_of
+from headrace_sources.sql.cursor.lookback import lookback_for
 from headrace_sources.sql.dialects import Database
 from headrace_sources.sql.dialects.generic import TableName
-from headrace_sources.sql.reading.catalog import index_findings, look_at, parallel_findings, unread_rows
+from headrace_sources.sql.reading.inspection import index_findings, inspect_relation, parallel_findings, unread_rows
 from headrace_sources.sql.rows.types import LOCALS
+from headrace_sources.sql.tables.assignment import contiguous_blocks, reassign
 from headrace_sources.sql.tables.selection import wanted_tables
-from headrace_sources.sql.tables.shares import blocks, followed
 from headrace_sources.sql.task import JdbcSourceTask, SqlSourceTask, task_tables, written_tables
 
 _KEYS = {
@@ -37,7 +37,10 @@ class SqlSourceConnector(SourceConnector):
         config = self.config_model.parse(properties)
         if config.query:
             return [dict(properties)]
-        return [dict(properties) | {"tables": written_tables(block)} for block in blocks(_tables(config), max_tasks)]
+        return [
+            dict(properties) | {"tables": written_tables(block)}
+            for block in contiguous_blocks(_tables(config), max_tasks)
+        ]
 
     def watch_interval(self, properties: Mapping[str, str]) -> float | None:
         """Tables come and go; a query stays."""
@@ -50,7 +53,7 @@ class SqlSourceConnector(SourceConnector):
         """The tables as they are now; tasks whose tables are the same stay as they are."""
         shares = [task_tables(self.config_model.parse(own)) for own in present]
         tables = _tables(self.config_model.parse(properties))
-        return [dict(properties) | {"tables": written_tables(share)} for share in followed(shares, tables, max_tasks)]
+        return [dict(properties) | {"tables": written_tables(share)} for share in reassign(shares, tables, max_tasks)]
 
     def check(self, properties: Mapping[str, str]) -> Iterable[Finding]:
         """Connect and look: does everything exist, can it be read, is it wise."""
@@ -91,7 +94,7 @@ def _check(session: Session, config: SqlSourceConfig) -> Iterable[Finding]:
         with session.reading("the list of tables") as connection:
             tables = wanted_tables(connection, database, config)
     with session.reading("the database") as connection:
-        yield from reach_of(connection, database, config)[1]
+        yield from lookback_for(connection, database, config)[1]
     for table in tables:
         try:
             with session.reading(f"table {table}" if table else "the query") as connection:
@@ -103,7 +106,7 @@ def _check(session: Session, config: SqlSourceConfig) -> Iterable[Finding]:
 def _check_table(
     connection: Connection, database: Database, config: SqlSourceConfig, table: TableName | None
 ) -> Iterable[Finding]:
-    target, findings = look_at(connection, database, config, table)
+    target, findings = inspect_relation(connection, database, config, table)
     yield from findings
     if target is None:
         return

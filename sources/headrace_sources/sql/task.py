@@ -33,18 +33,18 @@ from headrace_sources.sql.access.session import Session
 from headrace_sources.sql.configuration.config import JdbcSourceConfig, SqlSourceConfig
 from headrace_sources.sql.configuration.rules import is_duration
 from headrace_sources.sql.configuration.zones import find_zone
-from headrace_sources.sql.cursor.gap_free import reach_of
+from headrace_sources.sql.cursor.lookback import lookback_for
 from headrace_sources.sql.cursor.offsets import Position, stored_positions
-from headrace_sources.sql.cursor.sightings import Sightings
-from headrace_sources.sql.deletes.sweeps import Sweeps
+from headrace_sources.sql.cursor.transaction_snapshots import TransactionSnapshots
+from headrace_sources.sql.deletes.reconciler import DeleteReconciler
 from headrace_sources.sql.dialects.generic import TableName
-from headrace_sources.sql.openings import Openings
-from headrace_sources.sql.reading.catalog import Target
-from headrace_sources.sql.reading.crew import Crew, Within
-from headrace_sources.sql.reading.grid import Chunk
-from headrace_sources.sql.reading.pages import Paging
-from headrace_sources.sql.reading.readers import Reader, stored_grids
-from headrace_sources.sql.reading.source import Source
+from headrace_sources.sql.reader_factory import ReaderFactory
+from headrace_sources.sql.reading.chunk_plan import Chunk
+from headrace_sources.sql.reading.inspection import ReadTarget
+from headrace_sources.sql.reading.paging import Paging
+from headrace_sources.sql.reading.read_spec import Source
+from headrace_sources.sql.reading.reader_pool import ReaderPool, Within
+from headrace_sources.sql.reading.strategy import Reader, stored_chunk_plans
 from headrace_sources.sql.rows.timestamps import from_json
 from headrace_sources.sql.rows.types import TypeMapping
 from headrace_sources.sql.tables.selection import wanted_tables
@@ -61,7 +61,7 @@ _KEEP_OPEN = 60.0
 
 
 @dataclass
-class _Turn:
+class ScheduledTable:
     """A table and when it is due. ``reader`` None: it could not be read when the task started."""
 
     table: TableName | None
@@ -93,10 +93,10 @@ class SqlSourceTask(SourceTask):
         self._session: Session | None = None
         self._second: Session | None = None  # where there are others to be held up
         self._canceller: Canceller | None = None
-        self._turns: list[_Turn] = []
-        self._current: _Turn | None = None  # its result is open on the first connection
-        self._beside: _Turn | None = None  # its result is open on the second one
-        self._sweeps: Sweeps | None = None
+        self._turns: list[ScheduledTable] = []
+        self._current: ScheduledTable | None = None  # its result is open on the first connection
+        self._beside: ScheduledTable | None = None  # its result is open on the second one
+        self._sweeps: DeleteReconciler | None = None
 
     def start(self, context: SourceContext) -> None:
         """Connect, look at every table, find the stored positions."""
@@ -118,13 +118,13 @@ class SqlSourceTask(SourceTask):
             if not config.query:
                 tables = task_tables(config) or wanted_tables(connection, session.database, config)
             now = session.database.now(connection)
-            reach, gaps = reach_of(connection, session.database, config)
+            reach, gaps = lookback_for(connection, session.database, config)
             self._judge(gaps)
         session.close_transaction()
         zone = find_zone(config.timezone)
         assert zone is not None, "the configuration was validated"
-        self._sweeps = Sweeps(config, context, session, self._reasons)
-        self._openings = Openings(
+        self._sweeps = DeleteReconciler(config, context, session, self._reasons)
+        self._factory = ReaderFactory(
             config,
             context,
             session,
@@ -132,17 +132,17 @@ class SqlSourceTask(SourceTask):
             TypeMapping(config.numeric, config.granularity, zone, config.temporal == "text"),
             reach,
             stored_positions(context.offset_reader, tables, config.mode, session.database.catalog),
-            stored_grids(context.offset_reader, tables),
-            self._hire,
+            stored_chunk_plans(context.offset_reader, tables),
+            self._start_readers,
             _initial(config, now),
-            Sightings(session.database),
+            TransactionSnapshots(session.database),
         )
         self._schedule: Schedule = schedule
         # A cron expression means its moments; a pause means the pause between two polls, so the first is due at once.
         first = datetime.now(UTC) if is_duration(config.poll_interval) else schedule.next_after(datetime.now(UTC))
         targets, troubles = self._look(tables)
-        readers = {table: self._openings.reader(target) for table, target in targets.items()}
-        self._turns = [_Turn(table, readers.get(table), first) for table in tables]
+        readers = {table: self._factory.reader(target) for table, target in targets.items()}
+        self._turns = [ScheduledTable(table, readers.get(table), first) for table in tables]
         for turn in self._turns:
             if turn.reader is not None and turn.reader.more:
                 turn.due = datetime.now(UTC)  # it was interrupted
@@ -152,18 +152,18 @@ class SqlSourceTask(SourceTask):
 
     def _look(
         self, tables: Sequence[TableName | None]
-    ) -> tuple[dict[TableName | None, Target], dict[TableName | None, HeadraceError]]:
+    ) -> tuple[dict[TableName | None, ReadTarget], dict[TableName | None, HeadraceError]]:
         """The tables that can be read, and what is the trouble with others. Raises ConfigError with all mistakes.
 
         A table that only a pattern brought here (somebody has just created it, perhaps) stops no others by being odd.
         """
         named = self._config.query or self._config.whitelist
-        targets: dict[TableName | None, Target] = {}
+        targets: dict[TableName | None, ReadTarget] = {}
         troubles: dict[TableName | None, HeadraceError] = {}
         findings: list[Finding] = []
         for table in tables:
             try:
-                target, found = self._openings.look(table)
+                target, found = self._factory.look(table)
             except HeadraceError as error:
                 if error.code not in OF_ONE_TABLE:
                     raise
@@ -192,10 +192,10 @@ class SqlSourceTask(SourceTask):
         where = f"{finding.hint} ({self._context.config_origin(finding.key)})"
         return Finding(finding.code, finding.message, finding.key, where)
 
-    def _hire(self, source: Source, chunks: Sequence[Chunk], within: Within, threads: int) -> Crew:
+    def _start_readers(self, source: Source, chunks: Sequence[Chunk], within: Within, threads: int) -> ReaderPool:
         where, task = self._context.config_origin, self._context.task
         sessions = [Session(self._config, where, f"{task}/{number}") for number in range(1, threads + 1)]
-        return Crew(source, chunks, sessions, within, self._restraint.holds_back)
+        return ReaderPool(source, chunks, sessions, within, self._restraint.holds_back)
 
     def poll(self) -> SourceBatch | Wait:
         """Return one batch of the scheduled table."""
@@ -231,7 +231,7 @@ class SqlSourceTask(SourceTask):
             session.admitted()
         return self._read(turn, session)
 
-    def _next(self) -> _Turn:
+    def _next(self) -> ScheduledTable:
         """Whose turn it is. The second connection has room for one."""
         if self._current is not None:
             return self._current
@@ -239,13 +239,13 @@ class SqlSourceTask(SourceTask):
         fit = (turn for turn in self._turns if taken is None or turn is taken or not self._goes_beside(turn))
         return min(fit, key=lambda turn: turn.due)
 
-    def _underway(self) -> Iterator[_Turn]:
+    def _underway(self) -> Iterator[ScheduledTable]:
         """Turns that need no admission to go on, but for the one on the first connection."""
         if self._beside is not None:
             yield self._beside
         yield from (turn for turn in self._turns if turn.by_crew and turn.trouble is None)
 
-    def _goes_beside(self, turn: _Turn) -> bool:
+    def _goes_beside(self, turn: ScheduledTable) -> bool:
         return len(self._turns) > 1 and turn.lengthy
 
     @property
@@ -253,13 +253,13 @@ class SqlSourceTask(SourceTask):
         assert self._session is not None
         return self._session
 
-    def _session_of(self, turn: _Turn) -> Session:
+    def _session_of(self, turn: ScheduledTable) -> Session:
         assert self._second is not None
         if turn is not self._current and (turn is self._beside or self._goes_beside(turn)):
             return self._second
         return self._first
 
-    def _gather(self, turn: _Turn) -> SourceBatch | Wait:
+    def _gather(self, turn: ScheduledTable) -> SourceBatch | Wait:
         """A batch that a crew has read."""
         reader = turn.reader
         assert reader is not None
@@ -277,7 +277,7 @@ class SqlSourceTask(SourceTask):
         self._end_of(turn, reader)
         return batch if batch is not None else Wait(0.0)
 
-    def _read(self, turn: _Turn, session: Session) -> SourceBatch | Wait:
+    def _read(self, turn: ScheduledTable, session: Session) -> SourceBatch | Wait:
         try:
             reader = turn.reader = turn.reader or self._open(turn.table)
             with session.reading(str(reader.source.relation)) as connection:
@@ -304,13 +304,13 @@ class SqlSourceTask(SourceTask):
         self._end_of(turn, reader)
         return batch if batch is not None else Wait(0.0)
 
-    def _read_again(self, turn: _Turn) -> None:
+    def _read_again(self, turn: ScheduledTable) -> None:
         if turn.trouble is not None:
             turn.trouble, turn.tries = None, 0
             self._reasons.set(("aside", turn.table), None)
             self._context.log.info("table is read again", table=str(turn.table))
 
-    def _passes(self, turn: _Turn, error: HeadraceError) -> bool:
+    def _passes(self, turn: ScheduledTable, error: HeadraceError) -> bool:
         """Whether the task goes on as if there were no ``error``: it is told to stop, or the table is left out."""
         if self._context.stop_event.is_set() and isinstance(error, RetriableError):
             return True  # the statement was cancelled because of it
@@ -323,7 +323,7 @@ class SqlSourceTask(SourceTask):
         else:
             self._beside = None
 
-    def _end_of(self, turn: _Turn, reader: Reader) -> None:
+    def _end_of(self, turn: ScheduledTable, reader: Reader) -> None:
         """When it goes on, and how far long readings are."""
         if not reader.open:
             now = datetime.now(UTC)
@@ -344,12 +344,12 @@ class SqlSourceTask(SourceTask):
         self._reasons.set(subject, reason)
 
     def _open(self, table: TableName | None) -> Reader:
-        target, findings = self._openings.look(table)
+        target, findings = self._factory.look(table)
         self._judge(findings)
         assert target is not None, "without a target there is an error among the findings"
-        return self._openings.reader(target)
+        return self._factory.reader(target)
 
-    def _set_aside(self, turn: _Turn, error: HeadraceError) -> bool:
+    def _set_aside(self, turn: ScheduledTable, error: HeadraceError) -> bool:
         """Go on with the other tables, where ``error`` is about this one alone; False when there are no others."""
         late = turn.reader is None and isinstance(error, ConfigError)  # a mistake that could not be seen before
         others = any(other is not turn and other.trouble is None for other in self._turns)

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
-from headrace_sources.sql.cursor import gap_free
+from headrace_sources.sql.cursor import lookback
 from headrace_sources.sql.dialects.generic import Database
 from headrace_sources.sql.dialects.mysql import MySql
 from tests.integration.sql.late import Reading, Scene, scene
@@ -31,7 +31,7 @@ def late(request: pytest.FixtureRequest) -> Iterator[Scene]:
 @pytest.fixture
 def reading(late: Scene, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Reading]]:
     # The span would catch what these scenes are quick enough to commit within it: what they show is the watermark.
-    monkeypatch.setattr(gap_free, "LEAST_SPAN", timedelta(milliseconds=1))
+    monkeypatch.setattr(lookback, "LEAST_SPAN", timedelta(milliseconds=1))
     made: list[Reading] = []
 
     def start(mode: str, **properties: str) -> Reading:

@@ -213,7 +213,7 @@ def test_what_cannot_be_read_in_pages_lets_a_small_table_go_first(sql: Sql, driv
 def test_long_readings_tell_how_far_they_are(
     sql: Sql, drive: Drive, monkeypatch: pytest.MonkeyPatch, keys: dict[str, str], subject: str
 ) -> None:
-    monkeypatch.setattr("headrace_sources.sql.reading.pages._SHOWN", 0.0)
+    monkeypatch.setattr("headrace_sources.sql.reading.paging._SHOWN", 0.0)
     sql(TABLE.format("t"))
     sql(ROWS.format("t", 2_000, 1) + "; ANALYZE t")
     driver = drive(**keys, batch_max_rows="10", poll_interval_ms="1h")

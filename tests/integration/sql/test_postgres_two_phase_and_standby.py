@@ -19,7 +19,7 @@ from headrace.testing.contexts import Offsets
 from headrace.testing.driver import SourceDriver
 from headrace.testing.waiting import eventually
 from headrace_sources.sql import SqlSourceConnector
-from headrace_sources.sql.cursor import gap_free
+from headrace_sources.sql.cursor import lookback
 
 SETTINGS: dict[str, str | int | bool] = {"max_prepared_transactions": 5, "wal_level": "replica"}
 TABLE = "(id bigint PRIMARY KEY, at timestamptz NOT NULL DEFAULT now())"
@@ -52,7 +52,7 @@ def connect(server: Postgres) -> psycopg.Connection[Any]:
 @pytest.fixture(autouse=True)
 def no_span(monkeypatch: pytest.MonkeyPatch) -> None:
     """Which would catch what these tests are quick enough to commit within it."""
-    monkeypatch.setattr(gap_free, "LEAST_SPAN", timedelta(milliseconds=1))
+    monkeypatch.setattr(lookback, "LEAST_SPAN", timedelta(milliseconds=1))
 
 
 @pytest.fixture(scope="module")

@@ -128,7 +128,7 @@ def test_a_transaction_that_was_open_before_it_and_commits_after_it(
     sql: Sql, drive: Drive, connect: Connect, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     # In mode incrementing it may have written anywhere: waited for, but not for ever.
-    monkeypatch.setattr("headrace_sources.sql.cursor.progress._SETTLE", 0.2)
+    monkeypatch.setattr("headrace_sources.sql.cursor.table_cursor._SETTLE", 0.2)
     sql(TABLE + ROWS.format(503))
     late = connect()
     late.execute("INSERT INTO t (id, at) VALUES (-5, now())")

@@ -47,7 +47,7 @@ class _Phase(enum.Enum):
 
 
 @dataclass(frozen=True)
-class Swept:
+class ComparedTable:
     """What is compared. ``columns``: those of the key, in its order."""
 
     relation: Relation
@@ -57,10 +57,12 @@ class Swept:
     mapping: TypeMapping
 
 
-class Sweep:
+class KeyComparison:
     """The comparisons of one table. Used from the task's thread."""
 
-    def __init__(self, swept: Swept, database: Database, ledger: Ledger, schedule: Schedule, fraction: float) -> None:
+    def __init__(
+        self, swept: ComparedTable, database: Database, ledger: Ledger, schedule: Schedule, fraction: float
+    ) -> None:
         self._swept = swept
         self._database = database
         self.ledger = ledger

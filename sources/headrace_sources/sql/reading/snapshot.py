@@ -1,9 +1,9 @@
 """A table read from its beginning in the order of its primary key, by one connection or several, resumable.
 
-In mode bulk each turn is such a reading. In the other modes it is the first reading of a table, where several
+In mode bulk each reading is one of these. In the other modes the first reading of a table is one, where several
 connections are asked for; the table's position is then chosen *before* it, where nothing that is committed later can
-fall behind (:meth:`Progress.outset`), and stored when all is in Kafka. From there polling goes on, so what has changed
-meanwhile comes after it. See docs/decisions/0080-snapshots-in-chunks.md.
+fall behind (:meth:`TableCursor.outset`), and stored when all is in Kafka. Polling goes on from there, so what has
+changed meanwhile comes after it. See docs/decisions/0080-snapshots-in-chunks.md.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from sqlalchemy import Connection
 from headrace import SourceBatch
 from headrace_sources.sql.access.restraint import Held
 from headrace_sources.sql.cursor.offsets import partition_of, position_of
-from headrace_sources.sql.cursor.progress import Progress
+from headrace_sources.sql.cursor.table_cursor import TableCursor
 from headrace_sources.sql.dialects import Database
-from headrace_sources.sql.reading.crew import Crew, Within
-from headrace_sources.sql.reading.cuts import cuts_of
-from headrace_sources.sql.reading.grid import Chunk, Grid, Record, cut_at, grid_partition
-from headrace_sources.sql.reading.pages import Reading
-from headrace_sources.sql.reading.reader import TableReader
-from headrace_sources.sql.reading.source import Source, describe
+from headrace_sources.sql.reading.chunk_plan import Chunk, ChunkPlan, Record, chunk_plan_partition, split_at
+from headrace_sources.sql.reading.paging import Reading
+from headrace_sources.sql.reading.read_spec import Source, describe
+from headrace_sources.sql.reading.reader_pool import ReaderPool, Within
+from headrace_sources.sql.reading.split_points import split_points
+from headrace_sources.sql.reading.table_reader import TableReader
 from headrace_sources.sql.tables.queries import Bounds, has_more_than
 
 _CHUNKS = 8
@@ -31,22 +31,22 @@ _CHUNKS = 8
 
 
 @dataclass(frozen=True)
-class Crews:
+class Parallelism:
     """How many connections may read a table at a time, and how they are set to work on chunks."""
 
     threads: int
-    hire: Callable[[Source, Sequence[Chunk], Within, int], Crew]
+    start_readers: Callable[[Source, Sequence[Chunk], Within, int], ReaderPool]
 
 
 class Snapshot:
     """One reading of a grid by a crew. Its rows come from :meth:`gather`, on no connection of the task's own."""
 
-    def __init__(self, source: Source, record: Record, within: Within, crews: Crews) -> None:
+    def __init__(self, source: Source, record: Record, within: Within, crews: Parallelism) -> None:
         self._source = source
         self._record = record
         self._within = within
         self._crews = crews
-        self._crew: Crew | None = None
+        self._crew: ReaderPool | None = None
         self._reading = Reading(str(source.relation))
         self.told: str | None = None
         """How far it is, when there is something new to say."""
@@ -70,7 +70,7 @@ class Snapshot:
         """
         grid = self._record.grid
         if self._crew is None:
-            self._crew = self._crews.hire(self._source, grid.chunks, self._within, self._crews.threads)
+            self._crew = self._crews.start_readers(self._source, grid.chunks, self._within, self._crews.threads)
         try:
             part = self._crew.take(timeout)
         except BaseException:
@@ -104,7 +104,7 @@ class BulkReader:
     ``stored``: the turn that an earlier task has left.
     """
 
-    def __init__(self, source: Source, database: Database, stored: Grid | None, crews: Crews) -> None:
+    def __init__(self, source: Source, database: Database, stored: ChunkPlan | None, crews: Parallelism) -> None:
         self.source = source
         self._database = database
         self._crews = crews
@@ -149,7 +149,7 @@ class BulkReader:
         return None
 
     @property
-    def progress(self) -> Progress:
+    def progress(self) -> TableCursor:
         """Of the cursor, which there is none of."""
         return self._table.progress
 
@@ -202,11 +202,11 @@ class BulkReader:
             row_values=self._database.compares_rows,
         )
 
-    def _plan(self, connection: Connection) -> Grid:
+    def _plan(self, connection: Connection) -> ChunkPlan:
         grid = None
         if self._crews.threads > 1:
             grid = plan(connection, self.source, self._database, self._crews.threads, None, None)
-        return grid or cut_at(self.source.unique, [], self.source.config.mode)
+        return grid or split_at(self.source.unique, [], self.source.config.mode)
 
 
 class FirstReader:
@@ -215,7 +215,7 @@ class FirstReader:
     ``stored``: the snapshot that an earlier task has left.
     """
 
-    def __init__(self, source: Source, database: Database, stored: Grid | None, crews: Crews) -> None:
+    def __init__(self, source: Source, database: Database, stored: ChunkPlan | None, crews: Parallelism) -> None:
         self.source = source
         self._database = database
         self._crews = crews
@@ -270,7 +270,7 @@ class FirstReader:
         )
 
     @property
-    def progress(self) -> Progress:
+    def progress(self) -> TableCursor:
         """Of the cursor."""
         return self._table.progress
 
@@ -309,7 +309,7 @@ class FirstReader:
     def _decide(self, connection: Connection) -> None:
         if self._stored is not None:
             bounds = self._table.everything(connection)
-            grid: Grid | None = self._stored
+            grid: ChunkPlan | None = self._stored
         else:
             found = self._table.outset(connection, worth(self.source, self._crews.threads))
             if found is None:
@@ -336,10 +336,10 @@ def plan(
     threads: int,
     bounds: Bounds | None,
     behind: dict[str, int] | None,
-) -> Grid | None:
+) -> ChunkPlan | None:
     """Cuts for so many threads; None where one connection is as good, or nobody knows where to cut.
 
-    ``bounds``: what is to be read (None = all). ``behind``: see :class:`Grid`.
+    ``bounds``: what is to be read (None = all). ``behind``: see :class:`ChunkPlan`.
     """
     if not has_more_than(connection, source.relation, source.cursor, bounds or Bounds(), worth(source, threads)):
         return None
@@ -347,12 +347,14 @@ def plan(
     first = columns.get(source.unique[0])
     if first is None:
         return None
-    cuts = cuts_of(connection, database, source.relation, first, threads * _CHUNKS - 1)
-    return cut_at(source.unique, cuts, source.config.mode, behind) if cuts else None
+    cuts = split_points(connection, database, source.relation, first, threads * _CHUNKS - 1)
+    return split_at(source.unique, cuts, source.config.mode, behind) if cuts else None
 
 
-def recorded(source: Source, grid: Grid, *, stored: bool) -> Record:
+def recorded(source: Source, grid: ChunkPlan, *, stored: bool) -> Record:
     """The record of a grid of ``source``'s table."""
     table = source.relation.table
     assert table is not None
-    return Record(grid, grid_partition(table), partition_of(table, source.config.mode, source.catalog), stored=stored)
+    return Record(
+        grid, chunk_plan_partition(table), partition_of(table, source.config.mode, source.catalog), stored=stored
+    )

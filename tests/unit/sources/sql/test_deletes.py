@@ -24,11 +24,11 @@ from headrace.testing.driver import SourceDriver
 from headrace.testing.waiting import eventually
 from headrace_sources.sql import SqlSourceConnector
 from headrace_sources.sql.deletes import comparison as deletes
-from headrace_sources.sql.deletes.comparison import Sweep, Swept
+from headrace_sources.sql.deletes.comparison import ComparedTable, KeyComparison
 from headrace_sources.sql.deletes.ledger import Ledger
 from headrace_sources.sql.dialects.generic import TableName
 from headrace_sources.sql.dialects.sqlite import Sqlite
-from headrace_sources.sql.reading.layout import deleted
+from headrace_sources.sql.reading.row_converter import deleted
 from headrace_sources.sql.rows.types import Column, Kind, TypeMapping
 from headrace_sources.sql.tables.queries import Relation
 
@@ -329,9 +329,9 @@ def test_a_ledger_that_cannot_be_used_says_which_and_why(sqlite: Sql, reconciled
     assert "test.t.ledger" in str(caught.value)
 
 
-def sweep_of(driver: SourceDriver) -> Sweep:
+def sweep_of(driver: SourceDriver) -> KeyComparison:
     [sweep] = driver.task._sweeps._sweeps  # type: ignore[attr-defined]
-    found: Sweep = sweep
+    found: KeyComparison = sweep
     return found
 
 
@@ -541,8 +541,8 @@ def test_a_key_that_comes_back_behind_the_walk_is_not_deleted(
     ledger.add([(1,), (2,), (3,)])
     table = Relation(TableName(None, "t"))
     columns = (Column("id", Kind.INT64, False),)
-    swept = Swept(table, columns, "t", {"table": "t"}, TypeMapping("none", "connect_logical", UTC))
-    sweep = Sweep(swept, Sqlite(UTC), ledger, schedule("1h"), 1.0)
+    swept = ComparedTable(table, columns, "t", {"table": "t"}, TypeMapping("none", "connect_logical", UTC))
+    sweep = KeyComparison(swept, Sqlite(UTC), ledger, schedule("1h"), 1.0)
     engine = create_engine(f"sqlite:///{path}")
     event.listen(engine, "connect", lambda raw, _: Sqlite(UTC).prepare(raw))
     batches = []

@@ -11,8 +11,8 @@ import pytest
 from headrace import ConfigError
 from headrace.testing.driver import SourceDriver
 from headrace_sources.sql import SqlSourceConnector
-from headrace_sources.sql.cursor.gap_free import Clock, blocker, spoken
-from headrace_sources.sql.cursor.sent_memory import SentMemory
+from headrace_sources.sql.cursor.lookback import DatabaseClock, blocker, format_duration
+from headrace_sources.sql.cursor.sent_rows import SentRows
 from headrace_sources.sql.cursor.watermark import Fence, Transaction, Watermark
 from headrace_sources.sql.dialects.generic import OpenTransaction
 from headrace_sources.sql.dialects.sqlite import Sqlite
@@ -106,7 +106,7 @@ def test_nobody_is_to_blame_when_nothing_waits() -> None:
     ("seconds", "words"), [(0, "0 s"), (119, "119 s"), (120, "2 min"), (7_200, "2 h"), (200_000, "2 d")]
 )
 def test_durations_as_people_say_them(seconds: float, words: str) -> None:
-    assert spoken(seconds) == words
+    assert format_duration(seconds) == words
 
 
 # The clock.
@@ -114,7 +114,7 @@ def test_durations_as_people_say_them(seconds: float, words: str) -> None:
 
 def test_a_clock_that_goes_on_is_not_noticed_and_one_that_is_set_back_is() -> None:
     now = [100.0]
-    clock = Clock(lambda: now[0])
+    clock = DatabaseClock(lambda: now[0])
     start = datetime(2024, 1, 1)
     found = []
     for worker, database in ((0, 0), (5, 5), (10, 7), (15, 12)):
@@ -130,13 +130,13 @@ def test_a_clock_that_goes_on_is_not_noticed_and_one_that_is_set_back_is() -> No
 # What is remembered.
 
 
-def memory(limit: int = 10, identity: tuple[int, ...] = (0,)) -> SentMemory:
-    made = SentMemory(limit)
+def memory(limit: int = 10, identity: tuple[int, ...] = (0,)) -> SentRows:
+    made = SentRows(limit)
     made.identity = identity
     return made
 
 
-def send(memory: SentMemory, row: tuple[Any, ...], place: int = 1) -> bool:
+def send(memory: SentRows, row: tuple[Any, ...], place: int = 1) -> bool:
     entry = memory.entry(row, (place,))
     memory.remember([entry] if entry else [])
     return entry is not None

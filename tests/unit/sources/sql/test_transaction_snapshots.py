@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
-from headrace_sources.sql.cursor.sightings import Sightings
+from headrace_sources.sql.cursor.transaction_snapshots import TransactionSnapshots
 
 
 class Asked:
@@ -27,14 +27,14 @@ class Asked:
 
 def test_the_clock_comes_first() -> None:
     database: Any = Asked()
-    Sightings(database).take(None)  # type: ignore[arg-type]
+    TransactionSnapshots(database).take(None)  # type: ignore[arg-type]
     assert database.said == ["clock", "transactions"]
 
 
 def test_a_young_one_is_shared_by_whoever_has_not_used_it() -> None:
     now = [100.0]
     database: Any = Asked()
-    sightings = Sightings(database, lambda: now[0])
+    sightings = TransactionSnapshots(database, lambda: now[0])
     assert sightings.shared(0) is None
     first = sightings.take(None)  # type: ignore[arg-type]
     now[0] += 0.11
@@ -49,6 +49,6 @@ def test_a_young_one_is_shared_by_whoever_has_not_used_it() -> None:
 def test_where_asking_is_cheap_nothing_is_shared() -> None:
     database: Any = Asked()
     database.fences_last = 0.0
-    sightings = Sightings(database)
+    sightings = TransactionSnapshots(database)
     sightings.take(None)  # type: ignore[arg-type]
     assert sightings.shared(0) is None

@@ -19,7 +19,7 @@ Entry = tuple[Any, Place, bytes]
 """Name of a row, its place, the version."""
 
 
-class SentMemory:
+class SentRows:
     """``identity``: places of the columns that tell rows apart; empty where rows have no name but their content.
 
     Asking (:meth:`entry`) changes nothing: what is sent is remembered by :meth:`remember`, once it is sure to be sent.

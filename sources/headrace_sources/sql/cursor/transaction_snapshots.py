@@ -19,7 +19,7 @@ from headrace_sources.sql.dialects.generic import OpenTransaction
 
 
 @dataclass(frozen=True)
-class Sighting:
+class TransactionSnapshot:
     """``now``: what the clock said before the transactions were asked for. ``asked``: when, on this process' clock."""
 
     number: int
@@ -28,23 +28,23 @@ class Sighting:
     transactions: Sequence[OpenTransaction]
 
 
-class Sightings:
+class TransactionSnapshots:
     """Of one database. Used from the task's thread."""
 
     def __init__(self, database: Database, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._database = database
         self._monotonic = monotonic
-        self._last: Sighting | None = None
+        self._last: TransactionSnapshot | None = None
         self._ended = 0.0
 
-    def shared(self, used: int) -> Sighting | None:
+    def shared(self, used: int) -> TransactionSnapshot | None:
         """A young one that came after number ``used``; None when there is none, or the database is asked cheaply."""
         last = self._last
         if last is None or last.number <= used or self._monotonic() - self._ended >= self._database.fences_last:
             return None
         return last
 
-    def take(self, connection: Connection) -> Sighting:
+    def take(self, connection: Connection) -> TransactionSnapshot:
         """A new one. Raises what the database raises."""
         before = self._monotonic()
         now = self._database.now(connection)
@@ -52,5 +52,5 @@ class Sightings:
         found = self._database.open_transactions(connection)
         self._ended = self._monotonic()
         number = 1 if self._last is None else self._last.number + 1
-        self._last = Sighting(number, now, asked, found)
+        self._last = TransactionSnapshot(number, now, asked, found)
         return self._last

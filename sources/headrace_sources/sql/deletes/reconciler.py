@@ -13,15 +13,15 @@ from headrace_sources.sql.access.reasons import Reasons
 from headrace_sources.sql.access.session import Session
 from headrace_sources.sql.configuration.config import SqlSourceConfig
 from headrace_sources.sql.cursor.offsets import partition_of
-from headrace_sources.sql.deletes.comparison import Sweep, Swept
+from headrace_sources.sql.deletes.comparison import ComparedTable, KeyComparison
 from headrace_sources.sql.deletes.ledger import Ledger
-from headrace_sources.sql.reading.catalog import Target
+from headrace_sources.sql.reading.inspection import ReadTarget
 from headrace_sources.sql.rows.shapes import find_column
 from headrace_sources.sql.rows.types import TypeMapping
 from headrace_sources.sql.tables.selection import topic_of
 
 
-class Sweeps:
+class DeleteReconciler:
     """Empty unless ``delete.detection`` is ``reconcile``. Used from the task's thread."""
 
     def __init__(self, config: SqlSourceConfig, context: SourceContext, session: Session, reasons: Reasons) -> None:
@@ -29,10 +29,10 @@ class Sweeps:
         self._context = context
         self._session = session
         self._reasons = reasons
-        self._sweeps: list[Sweep] = []
+        self._sweeps: list[KeyComparison] = []
         self._rested = True  # rows had their turn since the last step
 
-    def open_ledger(self, target: Target, mapping: TypeMapping, known: bool) -> Ledger | None:
+    def open_ledger(self, target: ReadTarget, mapping: TypeMapping, known: bool) -> Ledger | None:
         """For a table; ``known``: rows of it were sent before. Raises InfrastructureError."""
         config, table = self._config, target.relation.table
         if config.delete_detection != "reconcile":
@@ -48,7 +48,7 @@ class Sweeps:
                 hint="keep delete.ledger.directory with the worker's positions",
             )
         names = [column.name for column in target.columns]
-        swept = Swept(
+        swept = ComparedTable(
             target.relation,
             tuple(target.columns[find_column(names, key)] for key in target.keys),
             topic_of(config, table),
@@ -56,7 +56,7 @@ class Sweeps:
             mapping,
         )
         schedule = self._context.schedule(config.reconcile_schedule)
-        self._sweeps.append(Sweep(swept, self._session.database, ledger, schedule, config.max_fraction))
+        self._sweeps.append(KeyComparison(swept, self._session.database, ledger, schedule, config.max_fraction))
         return ledger
 
     def step(self, rows_wait: bool, pause: Callable[[], float]) -> SourceBatch | Wait | None:
@@ -94,7 +94,7 @@ class Sweeps:
         self._reasons.set(f"deletes of {sweep.relation}", sweep.problem)
         return batch if batch is not None else Wait(0.0)
 
-    def _next(self) -> Sweep | None:
+    def _next(self) -> KeyComparison | None:
         now = datetime.now(UTC)
         active = (sweep for sweep in self._sweeps if sweep.active)
         return next(active, None) or next((sweep for sweep in self._sweeps if sweep.due <= now), None)

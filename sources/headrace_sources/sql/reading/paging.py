@@ -9,7 +9,7 @@ from datetime import datetime
 from enum import Enum
 from typing import Any
 
-from headrace_sources.sql.cursor.gap_free import spoken
+from headrace_sources.sql.cursor.lookback import format_duration
 
 _GROWTH = 64
 """A page has at most so many times the least number of rows."""
@@ -87,7 +87,9 @@ class Reading:
         text = f"reading {self.subject}: {self.rows:,} rows, {self.rows / seconds:,.0f} a second"
         if share is None or self.remaining is None:
             return text
-        return f"{text}, about {self.remaining:,} to come, {spoken(seconds * (1 - share) / share)} at this rate"
+        return (
+            f"{text}, about {self.remaining:,} to come, {format_duration(seconds * (1 - share) / share)} at this rate"
+        )
 
 
 def share_of(first: Any, last: Any, end: Any) -> float | None:

@@ -17,12 +17,12 @@ from sqlalchemy import Connection
 
 from headrace import SourceBatch, TaskError
 from headrace_sources.sql.cursor.offsets import Position, partition_of
-from headrace_sources.sql.cursor.progress import BadCursorError, Places, Progress
+from headrace_sources.sql.cursor.table_cursor import BadCursorError, CursorCodec, TableCursor
 from headrace_sources.sql.dialects import Database
 from headrace_sources.sql.dialects.generic import Verdict
-from headrace_sources.sql.reading.layout import Layout
-from headrace_sources.sql.reading.pages import PageSize, Paging, Reading
-from headrace_sources.sql.reading.source import Source
+from headrace_sources.sql.reading.paging import PageSize, Paging, Reading
+from headrace_sources.sql.reading.read_spec import Source
+from headrace_sources.sql.reading.row_converter import RowConverter
 from headrace_sources.sql.rows.server_json import DoubtfulRowsError, Query, ServerJson, Stream
 from headrace_sources.sql.rows.shapes import find_column
 from headrace_sources.sql.rows.timestamps import TimestampCodec, from_json
@@ -59,7 +59,7 @@ class TableReader:
         self._database = database
         self._start = start or (lambda: Bounds(key=source.unique, row_values=database.compares_rows))
         initial = source.config.timestamp_initial
-        self.progress = Progress(
+        self.progress = TableCursor(
             source.relation,
             source.cursor,
             database,
@@ -73,7 +73,7 @@ class TableReader:
         )
         self._placed = False  # progress knows the columns
         self._partition = partition_of(source.relation.table, source.config.mode, source.catalog)
-        self._layout = Layout(source, database)
+        self._layout = RowConverter(source, database)
         self._codec: TimestampCodec | None = None
         self._fast_rest = False  # the fast path rests until everything was read
         self._result: Stream | None = None
@@ -139,13 +139,13 @@ class TableReader:
         """Nothing goes on beside the task."""
 
     def outset(self, connection: Connection, rows: int) -> tuple[Bounds, Position] | None:
-        """See :meth:`Progress.outset`. No result may be open."""
+        """See :meth:`TableCursor.outset`. No result may be open."""
         if not self._layout.columns:
             self._look(connection)
         return self.progress.outset(connection, rows) if self._ready(connection) else None
 
     def everything(self, connection: Connection) -> Bounds | None:
-        """See :meth:`Progress.everything`; None when there is certainly no row."""
+        """See :meth:`TableCursor.everything`; None when there is certainly no row."""
         if not self._layout.columns:
             self._look(connection)
         return self.progress.everything(connection) if self._ready(connection) else None
@@ -323,7 +323,7 @@ class TableReader:
         # A primary key may have gone; rows are then told apart by all that they hold.
         known = {*self.source.unique} <= {*names}
         unique = [layout.place(name, "") for name in self.source.unique] if known else []
-        self.progress.lay_out(Places(stamps, identity, unique, self._codec))
+        self.progress.lay_out(CursorCodec(stamps, identity, unique, self._codec))
 
     def _bounds(self, connection: Connection) -> Bounds | None:
         if not self.source.cursor.names:

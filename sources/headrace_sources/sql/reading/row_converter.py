@@ -10,7 +10,7 @@ from sqlalchemy import Connection
 
 from headrace import ConfigError, Schema, SourceBatch, TaskError, schema
 from headrace_sources.sql.dialects import Database
-from headrace_sources.sql.reading.source import Source, describe
+from headrace_sources.sql.reading.read_spec import Source, describe
 from headrace_sources.sql.rows.server_json import ServerJson
 from headrace_sources.sql.rows.shapes import REFUSALS, NullInRequiredError, Shape, find_column, shape_of
 from headrace_sources.sql.rows.types import TEMPORALS, Column, Kind, infer, widen
@@ -19,7 +19,7 @@ from headrace_sources.sql.tables.queries import probe
 Row = Sequence[Any]
 
 
-class Layout:
+class RowConverter:
     """Used from one thread."""
 
     def __init__(self, source: Source, database: Database) -> None:

@@ -15,8 +15,8 @@ from headrace_sources.sql.configuration.config import SqlSourceConfig
 from headrace_sources.sql.configuration.query_checks import inner_text
 from headrace_sources.sql.dialects import Database
 from headrace_sources.sql.dialects.generic import TableName
-from headrace_sources.sql.reading.pages import Paging
-from headrace_sources.sql.reading.source import describe
+from headrace_sources.sql.reading.paging import Paging
+from headrace_sources.sql.reading.read_spec import describe
 from headrace_sources.sql.rows.shapes import find_column
 from headrace_sources.sql.rows.types import INTEGERS, TIMESTAMPS, Column, Kind
 from headrace_sources.sql.tables.queries import Cursor, Relation, in_order, without_cursor
@@ -26,7 +26,7 @@ _PAGED_LEVELS = ("DEFAULT", "READ_COMMITTED", "READ_UNCOMMITTED")
 
 
 @dataclass(frozen=True)
-class Target:
+class ReadTarget:
     """What to read, as it was found in the database. Names are spelt as there."""
 
     relation: Relation
@@ -41,9 +41,9 @@ class Target:
         return self.primary_key or self.keys or self.cursor.names
 
 
-def look_at(
+def inspect_relation(
     connection: Connection, database: Database, config: SqlSourceConfig, table: TableName | None
-) -> tuple[Target | None, list[Finding]]:
+) -> tuple[ReadTarget | None, list[Finding]]:
     """What is there, and everything that keeps it from being read (then there is no target) or is unwise."""
     query = inner_text(config.query, connection.dialect.name) if table is None else ""
     relation = Relation(table, query, config.quoting == "always")
@@ -64,11 +64,11 @@ def look_at(
         config, wanted, database.timestamps_by_value, relation, [by_name[n] for n in timestamps],
         by_name.get(incrementing),
     )  # fmt: skip
-    target = Target(relation, columns, primary_key, cursor, keys)
+    target = ReadTarget(relation, columns, primary_key, cursor, keys)
     return (None if any(item.severity == "error" for item in findings) else target), findings
 
 
-def unread_rows(connection: Connection, target: Target) -> list[Finding]:
+def unread_rows(connection: Connection, target: ReadTarget) -> list[Finding]:
     """A warning when there are rows whose cursor is NULL."""
     by_name = {column.name: column for column in target.columns}
     stamps = [by_name[name] for name in target.cursor.timestamps]
@@ -81,7 +81,7 @@ def unread_rows(connection: Connection, target: Target) -> list[Finding]:
     return [Finding("sql.null_cursor", text, _cursor_key(target.cursor), f"give {names} a value", severity="warning")]
 
 
-def index_findings(connection: Connection, database: Database, target: Target) -> list[Finding]:
+def index_findings(connection: Connection, database: Database, target: ReadTarget) -> list[Finding]:
     """A warning when no index begins with the cursor: each poll then reads and sorts everything."""
     table, cursor = target.relation.table, target.cursor
     if not cursor.names:
@@ -106,7 +106,7 @@ def index_findings(connection: Connection, database: Database, target: Target) -
     return [Finding("sql.no_index", text, _cursor_key(cursor), f"run: {make};", severity="warning")]
 
 
-def paging_of(connection: Connection, database: Database, config: SqlSourceConfig, target: Target) -> Paging:
+def paging_of(connection: Connection, database: Database, config: SqlSourceConfig, target: ReadTarget) -> Paging:
     """How the table is cut into pages: only where an index finds a page without reading and sorting the whole table.
 
     Isolation levels that promise one view of the data get it, by one statement.
@@ -125,7 +125,7 @@ def paging_of(connection: Connection, database: Database, config: SqlSourceConfi
     return Paging.TIES if database.asks_page_ends or database.has_ties(connection) else Paging.NONE
 
 
-def one_reader(connection: Connection, database: Database, config: SqlSourceConfig, target: Target) -> str | None:
+def one_reader(connection: Connection, database: Database, config: SqlSourceConfig, target: ReadTarget) -> str | None:
     """Why no more than one connection at a time can read the table from its beginning; None = several can."""
     table = target.relation.table
     if table is None:
@@ -146,7 +146,7 @@ def one_reader(connection: Connection, database: Database, config: SqlSourceConf
 
 
 def parallel_findings(
-    connection: Connection, database: Database, config: SqlSourceConfig, target: Target
+    connection: Connection, database: Database, config: SqlSourceConfig, target: ReadTarget
 ) -> list[Finding]:
     """A warning when several connections are asked for and cannot be used."""
     if config.parallelism == 1:
@@ -159,7 +159,7 @@ def parallel_findings(
     return [Finding("sql.one_reader", text, "snapshot.parallelism", hint, severity="warning")]
 
 
-def _of_key(target: Target) -> list[Column]:
+def _of_key(target: ReadTarget) -> list[Column]:
     by_name = {column.name: column for column in target.columns}
     return [by_name[name] for name in target.primary_key]
 

@@ -9,16 +9,16 @@ from sqlalchemy import Connection
 
 from headrace import JsonForm
 from headrace_sources.sql.configuration.config import SqlSourceConfig
-from headrace_sources.sql.cursor.gap_free import Reach
-from headrace_sources.sql.cursor.sightings import Sightings
+from headrace_sources.sql.cursor.lookback import Lookback
+from headrace_sources.sql.cursor.transaction_snapshots import TransactionSnapshots
 from headrace_sources.sql.dialects import Database
-from headrace_sources.sql.reading.pages import Paging
+from headrace_sources.sql.reading.paging import Paging
 from headrace_sources.sql.rows.types import Column, TypeMapping
 from headrace_sources.sql.tables.queries import Cursor, Relation, probe
 from headrace_sources.sql.tables.selection import topic_of
 
 
-class Keeper(Protocol):
+class KeyRecorder(Protocol):
     """Takes the keys of what is about to be sent."""
 
     def add(self, keys: list[tuple[Any, ...]], /) -> None:
@@ -42,11 +42,11 @@ class Source:
     """The form in which rows may come as JSON."""
     unique: tuple[str, ...] = ()
     """Columns that no two rows have equal; empty = nobody knows."""
-    reach: Reach = field(default_factory=Reach)
+    reach: Lookback = field(default_factory=Lookback)
     paging: Paging = Paging.NONE
-    sightings: Sightings | None = None
+    sightings: TransactionSnapshots | None = None
     """Of the database's open transactions, shared with other tables."""
-    ledger: Keeper | None = None
+    ledger: KeyRecorder | None = None
     """Takes the keys of what is sent."""
     catalog: str = ""
     """Stands before the table in its partition, see :func:`partition_of`."""

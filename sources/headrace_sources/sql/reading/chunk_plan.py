@@ -19,7 +19,7 @@ import orjson
 
 from headrace import SourceBatch
 from headrace_sources.sql.dialects.generic import TableName
-from headrace_sources.sql.reading.pages import share_of
+from headrace_sources.sql.reading.paging import share_of
 
 Key = tuple[Any, ...]
 SourcePartition = Mapping[str, Any]
@@ -43,7 +43,7 @@ class Chunk:
 
 
 @dataclass
-class Grid:
+class ChunkPlan:
     """Chunks that are not read to their end yet."""
 
     key: tuple[str, ...]
@@ -94,13 +94,13 @@ class Record:
     ``table``: the partition of the table's position. ``stored``: a grid is stored already.
     """
 
-    def __init__(self, grid: Grid, part: Mapping[str, Any], table: Mapping[str, Any], *, stored: bool) -> None:
+    def __init__(self, grid: ChunkPlan, part: Mapping[str, Any], table: Mapping[str, Any], *, stored: bool) -> None:
         self.grid = grid
         self._part, self._table = dict(part), dict(table)
         self._stored = stored
 
     def stamp(self, batch: SourceBatch) -> None:
-        """After :meth:`Grid.reached`. What is acknowledged is stored in the order in which batches are stamped."""
+        """After :meth:`ChunkPlan.reached`. What is acknowledged is stored in the order in which batches are stamped."""
         grid = self.grid
         if grid.chunks:
             batch.source_partition, batch.source_offset = self._part, grid.to_json()
@@ -120,13 +120,15 @@ class Record:
         return self._stored or self.grid.behind is not None
 
 
-def cut_at(key: tuple[str, ...], cuts: Sequence[Any], mode: str, behind: Mapping[str, Any] | None = None) -> Grid:
+def split_at(
+    key: tuple[str, ...], cuts: Sequence[Any], mode: str, behind: Mapping[str, Any] | None = None
+) -> ChunkPlan:
     """A table cut behind each of some values of the first column of its key."""
     edges = [None, *cuts, None]
-    return Grid(key, [Chunk(low, high) for low, high in pairwise(edges)], mode, behind)
+    return ChunkPlan(key, [Chunk(low, high) for low, high in pairwise(edges)], mode, behind)
 
 
-def from_json(offset: Mapping[str, Any] | None, key: Sequence[str], mode: str) -> Grid | None:
+def from_json(offset: Mapping[str, Any] | None, key: Sequence[str], mode: str) -> ChunkPlan | None:
     """What was stored; None when nothing was, or it is of another mode or key, or nothing that can be understood.
 
     Without it a table is read from its beginning: rows are sent again, none is lost.
@@ -146,10 +148,10 @@ def from_json(offset: Mapping[str, Any] | None, key: Sequence[str], mode: str) -
         return None
     if any(len(chunk.after) not in (0, len(key)) for chunk in chunks) or (behind is None) != (mode == "bulk"):
         return None
-    return Grid(tuple(key), chunks, mode, behind, cut)
+    return ChunkPlan(tuple(key), chunks, mode, behind, cut)
 
 
-def grid_partition(table: TableName) -> dict[str, Any]:
+def chunk_plan_partition(table: TableName) -> dict[str, Any]:
     """The source partition under which a table's grid is stored."""
     return {"protocol": "1", "table": str(table), "part": "snapshot"}
 

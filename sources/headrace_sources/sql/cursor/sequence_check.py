@@ -20,7 +20,7 @@ _EMPTY = -(2**63)
 """Stands for the greatest id of no rows."""
 
 
-class Numbering:
+class SequenceCheck:
     """Of one incrementing column. Used from the task's thread."""
 
     def __init__(self, relation: Relation, column: str) -> None:

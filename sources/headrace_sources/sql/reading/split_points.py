@@ -13,7 +13,9 @@ from headrace_sources.sql.rows.types import INTEGERS, Column, Kind
 from headrace_sources.sql.tables.queries import Relation, ends
 
 
-def cuts_of(connection: Connection, database: Database, relation: Relation, column: Column, count: int) -> list[Any]:
+def split_points(
+    connection: Connection, database: Database, relation: Relation, column: Column, count: int
+) -> list[Any]:
     """At most ``count`` values of the key's first ``column``, ascending; none where nobody knows how it is spread.
 
     Numbers are cut into ranges of equal width, which two values from an index tell, others by the statistics.

@@ -22,7 +22,7 @@ _JITTER = timedelta(milliseconds=200)
 
 
 @dataclass(frozen=True)
-class Reach:
+class Lookback:
     """How late commits are caught. ``span`` and ``ids``: how far each read goes back at least, in time and in ids."""
 
     asks: bool = False
@@ -38,27 +38,27 @@ class Reach:
         return self.asks or self.ids > 0 or self.span > timedelta(0)
 
 
-def reach_of(connection: Connection, database: Database, config: SqlSourceConfig) -> tuple[Reach, list[Finding]]:
+def lookback_for(connection: Connection, database: Database, config: SqlSourceConfig) -> tuple[Lookback, list[Finding]]:
     """What the configuration asks for and the database can tell; what is wrong or unwise about it."""
     if config.mode == "bulk" or config.gap_free == "off":
-        return Reach(), []
+        return Lookback(), []
     overlap = config.overlap_ids if config.mode == "incrementing" else config.overlap_span
     blind = database.blindness(connection)
     if blind is None or overlap:
         span = timedelta(milliseconds=config.overlap_span or 0)
         if config.mode == "incrementing":
-            return Reach(blind is None, ids=config.overlap_ids or 0, memory=config.memory_rows), []
-        return Reach(blind is None, max(span, LEAST_SPAN), memory=config.memory_rows), []
+            return Lookback(blind is None, ids=config.overlap_ids or 0, memory=config.memory_rows), []
+        return Lookback(blind is None, max(span, LEAST_SPAN), memory=config.memory_rows), []
     if database.commits_in_order:
-        return Reach(), []
+        return Lookback(), []
     text = f"a transaction that commits late can be passed over: {blind}"
     example = "1000 (ids)" if config.mode == "incrementing" else "5m (longer than your longest writing transaction)"
     hint = f"set cursor.overlap, for example to {example}; or, to accept it, cursor.gap.free to off"
     severity = "error" if config.gap_free == "on" else "warning"
-    return Reach(), [Finding("sql.gaps", text, "cursor.overlap", hint, severity=severity)]
+    return Lookback(), [Finding("sql.gaps", text, "cursor.overlap", hint, severity=severity)]
 
 
-def fence_of(place: Place, found: Sequence[OpenTransaction], place_of: Callable[[datetime], Place]) -> Fence:
+def fence_at(place: Place, found: Sequence[OpenTransaction], place_of: Callable[[datetime], Place]) -> Fence:
     """The fence at ``place``; ``place_of``: behind which place a transaction writes that began at a moment."""
     return Fence(
         place,
@@ -69,7 +69,7 @@ def fence_of(place: Place, found: Sequence[OpenTransaction], place_of: Callable[
     )
 
 
-class Clock:
+class DatabaseClock:
     """Notices that the database's clock was set back (or the column's zone left summer time)."""
 
     def __init__(self, monotonic: Callable[[], float]) -> None:
@@ -106,7 +106,7 @@ class Clock:
 
 
 @dataclass(frozen=True)
-class Blocker:
+class BlockingTransaction:
     """An open transaction that holds the stored position back. ``age`` in seconds, at least so much."""
 
     who: str
@@ -115,12 +115,12 @@ class Blocker:
 
     def __str__(self) -> str:
         """For people."""
-        return f"{self.who}, open for {'' if self.exact else 'at least '}{spoken(self.age)}"
+        return f"{self.who}, open for {'' if self.exact else 'at least '}{format_duration(self.age)}"
 
 
 def blocker(
     watermark: Watermark, found: Mapping[str, OpenTransaction], since: Mapping[str, float], now: float
-) -> Blocker | None:
+) -> BlockingTransaction | None:
     """Whoever holds the watermark back most. ``since``: when each was first seen, on the same clock as ``now``."""
     held = watermark.open
     if not held or watermark.oldest >= watermark.resume:
@@ -130,10 +130,10 @@ def blocker(
     facts = found.get(name)
     if facts is None:
         return None
-    return Blocker(facts.who, max(seen, facts.age or 0.0), facts.age is not None)
+    return BlockingTransaction(facts.who, max(seen, facts.age or 0.0), facts.age is not None)
 
 
-def spoken(seconds: float) -> str:
+def format_duration(seconds: float) -> str:
     """A duration as people say it."""
     for size, unit in ((86_400, "d"), (3_600, "h"), (60, "min")):
         if seconds >= 2 * size:

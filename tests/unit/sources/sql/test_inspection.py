@@ -15,9 +15,9 @@ from headrace_sources.sql import SqlSourceConnector
 from headrace_sources.sql.access.session import Session
 from headrace_sources.sql.configuration.config import SqlSourceConfig
 from headrace_sources.sql.dialects.generic import TableName
-from headrace_sources.sql.reading.catalog import look_at
+from headrace_sources.sql.reading.inspection import inspect_relation
+from headrace_sources.sql.tables.assignment import contiguous_blocks, reassign
 from headrace_sources.sql.tables.selection import topic_of, wanted_tables
-from headrace_sources.sql.tables.shares import blocks, followed
 from headrace_sources.sql.task import task_tables, written_tables
 
 Properties = Callable[..., dict[str, str]]
@@ -308,7 +308,7 @@ def test_columns_of_a_primary_key_are_not_null(properties: Properties) -> None:
     config = SqlSourceConfig.parse(properties(table_whitelist="lines", mode="bulk"))
     session = Session(config)
     with session.reading("lines") as connection:
-        target, findings = look_at(connection, session.database, config, TableName(None, "lines"))
+        target, findings = inspect_relation(connection, session.database, config, TableName(None, "lines"))
     session.release()
 
     assert findings == []
@@ -325,12 +325,12 @@ def names(count: int) -> list[TableName]:
 
 
 def test_e39_seven_tables_for_three_tasks() -> None:
-    assert [len(block) for block in blocks(names(7), 3)] == [3, 2, 2]
-    assert [table for block in blocks(names(7), 3) for table in block] == names(7)
+    assert [len(block) for block in contiguous_blocks(names(7), 3)] == [3, 2, 2]
+    assert [table for block in contiguous_blocks(names(7), 3) for table in block] == names(7)
 
 
 def test_e40_never_more_tasks_than_tables() -> None:
-    assert [len(block) for block in blocks(names(2), 10)] == [1, 1]
+    assert [len(block) for block in contiguous_blocks(names(2), 10)] == [1, 1]
 
 
 def test_e40_a_query_has_one_task(properties: Properties) -> None:
@@ -340,10 +340,10 @@ def test_e40_a_query_has_one_task(properties: Properties) -> None:
 @given(st.lists(st.sets(st.integers(0, 12), min_size=1), min_size=1, max_size=6), st.integers(1, 5))
 def test_tables_that_come_and_go_move_as_little_as_can_be(moments: list[set[int]], most: int) -> None:
     every = names(13)
-    shares = blocks([every[n] for n in sorted(moments[0])], most)
+    shares = contiguous_blocks([every[n] for n in sorted(moments[0])], most)
     for moment in moments[1:]:
         tables = [every[number] for number in sorted(moment)]
-        before, shares = shares, followed(shares, tables, most)
+        before, shares = shares, reassign(shares, tables, most)
 
         assert sorted(table for share in shares for table in share) == sorted(tables)
         assert 1 <= len(shares) <= most
@@ -360,9 +360,9 @@ def test_tables_that_come_and_go_move_as_little_as_can_be(moments: list[set[int]
 def test_a_new_table_gets_a_task_of_its_own_while_there_may_be_more() -> None:
     one, two, three, four = names(4)
 
-    assert followed([[one], [two]], [one, two, three], 3) == [[one], [two], [three]]
-    assert followed([[one, two], [three]], [one, two, three, four], 2) == [[one, two], [three, four]]
-    assert followed([[one], [two], [three]], [two, three], 3) == [[three], [two]]
+    assert reassign([[one], [two]], [one, two, three], 3) == [[one], [two], [three]]
+    assert reassign([[one, two], [three]], [one, two, three, four], 2) == [[one, two], [three, four]]
+    assert reassign([[one], [two], [three]], [two, three], 3) == [[three], [two]]
 
 
 def test_e41_a_table_that_is_created_is_read_without_touching_the_others(

@@ -17,11 +17,11 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from headrace_sources.sql.cursor.gap_free import Clock, Reach, blocker, fence_of
-from headrace_sources.sql.cursor.numbering import Numbering
+from headrace_sources.sql.cursor.lookback import DatabaseClock, Lookback, blocker, fence_at
 from headrace_sources.sql.cursor.offsets import Position
-from headrace_sources.sql.cursor.sent_memory import Entry, SentMemory
-from headrace_sources.sql.cursor.sightings import Sighting, Sightings
+from headrace_sources.sql.cursor.sent_rows import Entry, SentRows
+from headrace_sources.sql.cursor.sequence_check import SequenceCheck
+from headrace_sources.sql.cursor.transaction_snapshots import TransactionSnapshot, TransactionSnapshots
 from headrace_sources.sql.cursor.watermark import BEGINNING, Place, Watermark
 from headrace_sources.sql.dialects import Database
 from headrace_sources.sql.dialects.generic import OpenTransaction
@@ -55,7 +55,7 @@ class BadCursorError(Exception):
 
 
 @dataclass(frozen=True)
-class Places:
+class CursorCodec:
     """Where in a row things stand, once the columns are known; ``codec`` None in mode incrementing and bulk."""
 
     timestamps: Sequence[int]
@@ -107,7 +107,7 @@ class Places:
 
 
 @dataclass
-class Progress:
+class TableCursor:
     """Used from one thread. ``position`` is what was stored, later what may be stored.
 
     A read is :meth:`begin`, :meth:`take` and :meth:`confirm` for each of its batches, :meth:`finished`. A read that
@@ -117,26 +117,26 @@ class Progress:
     relation: Relation
     cursor: Cursor
     database: Database
-    reach: Reach
+    reach: Lookback
     position: Position
     delay: timedelta
     chosen: bool = False
     """The position is what the configuration says, not where anybody was."""
     monotonic: Callable[[], float] = time.monotonic
-    sightings: Sightings | None = None
+    sightings: TransactionSnapshots | None = None
     """Shared with other tables; None = for this one alone."""
     settling: bool = field(init=False, default=False)
     """The last :meth:`begin` found that a first read had better wait a moment: call it again soon."""
-    memory: SentMemory = field(init=False)
-    numbering: Numbering = field(init=False)
+    memory: SentRows = field(init=False)
+    numbering: SequenceCheck = field(init=False)
 
     def __post_init__(self) -> None:
-        self._sightings = self.sightings or Sightings(self.database, self.monotonic)
+        self._sightings = self.sightings or TransactionSnapshots(self.database, self.monotonic)
         self._seen = 0  # number of the last sighting
         self._fenced: Place = BEGINNING  # the last fence's place, of ids
-        self._places: Places | None = None
+        self._places: CursorCodec | None = None
         self._watermark = Watermark()
-        self._clock = Clock(self.monotonic)
+        self._clock = DatabaseClock(self.monotonic)
         self._high: Place = BEGINNING  # of all rows that were sent
         self._began = False
         self._first = 0.0
@@ -149,11 +149,11 @@ class Progress:
         """The position has moved since it was last given away."""
         self._transactions: dict[str, OpenTransaction] = {}
         self._since: dict[str, float] = {}
-        self.memory = SentMemory(self.reach.memory)
-        self.numbering = Numbering(self.relation, self.cursor.incrementing)
+        self.memory = SentRows(self.reach.memory)
+        self.numbering = SequenceCheck(self.relation, self.cursor.incrementing)
         self._numbered = -_NUMBERED
 
-    def lay_out(self, places: Places) -> None:
+    def lay_out(self, places: CursorCodec) -> None:
         """Rows look so from now on."""
         self._places = places
         self.memory.identity = places.identity
@@ -165,7 +165,7 @@ class Progress:
         self._high = self._watermark.start
         self._clock.forget()
         self._began = False
-        self.memory = SentMemory(self.reach.memory)
+        self.memory = SentRows(self.reach.memory)
         self.memory.identity = self._places.identity
 
     # A read.
@@ -240,7 +240,7 @@ class Progress:
             place = self._fenced
         open_now = self._open(connection, fresh=grown)
         self._fenced = place
-        mark.observe(fence_of(place, open_now, lambda moment: BEGINNING))
+        mark.observe(fence_at(place, open_now, lambda moment: BEGINNING))
         self._prune(place)
         if not top or mark.resume >= top:
             return None
@@ -256,7 +256,7 @@ class Progress:
 
         self.numbering.observe(greatest, low[0] if low else None, any_between)
 
-    def _moments(self, connection: Connection, places: Places) -> Bounds:
+    def _moments(self, connection: Connection, places: CursorCodec) -> Bounds:
         codec, mark = places.codec, self._watermark
         assert codec is not None
         open_now: Sequence[OpenTransaction] = ()
@@ -277,7 +277,7 @@ class Progress:
             place = place_of(now)
             if (again := self._earliest(place[0], codec.bound(now))) is not None:
                 mark.retreat((again, _SMALLEST_ID))
-            mark.observe(fence_of(place, open_now, place_of))
+            mark.observe(fence_at(place, open_now, place_of))
             self._prune(place)
         bounds = Bounds(before=before)
         if mark.resume:
@@ -297,7 +297,7 @@ class Progress:
     def _open(self, connection: Connection, *, fresh: bool) -> Sequence[OpenTransaction]:
         return self._see(connection, fresh=fresh).transactions if self.reach.asks else ()
 
-    def _see(self, connection: Connection, *, fresh: bool = False) -> Sighting:
+    def _see(self, connection: Connection, *, fresh: bool = False) -> TransactionSnapshot:
         """What is open, as another table has just seen it, or (``fresh``, or none has) asked now."""
         sighting = None if fresh else self._sightings.shared(self._seen)
         sighting = sighting or self._sightings.take(connection)
@@ -366,7 +366,7 @@ class Progress:
         self._reached(self._places, rows, following)
         self._taken = None
 
-    def _reached(self, places: Places, rows: Sequence[Row], following: Row | None) -> None:
+    def _reached(self, places: CursorCodec, rows: Sequence[Row], following: Row | None) -> None:
         """Go behind ``rows``, or to the last place in them where resuming loses nothing."""
         last = rows[-1]
         if places.codec is not None and places.incrementing < 0 and following is not None:
@@ -380,7 +380,7 @@ class Progress:
         self._watermark.reached(places.of(last))
         self._store(places, last)
 
-    def _store(self, places: Places, row: Row | None) -> None:
+    def _store(self, places: CursorCodec, row: Row | None) -> None:
         low = self._watermark.low
         # A row's own place, where it is not behind the watermark, is what other connectors would store.
         place = min(low, self._high if row is None else places.of(row))
@@ -440,5 +440,5 @@ class Progress:
         )
 
 
-def _first_behind(rows: Sequence[Row], place: Place, places: Places) -> int:
+def _first_behind(rows: Sequence[Row], place: Place, places: CursorCodec) -> int:
     return bisect_right(rows, place, key=places.of)

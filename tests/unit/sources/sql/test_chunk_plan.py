@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headrace import SourceBatch
-from headrace_sources.sql.reading.cuts import even, quantiles
-from headrace_sources.sql.reading.grid import Chunk, Grid, Record, cut_at, from_json
+from headrace_sources.sql.reading.chunk_plan import Chunk, ChunkPlan, Record, from_json, split_at
+from headrace_sources.sql.reading.split_points import even, quantiles
 
 VALUES: st.SearchStrategy[Any] = st.one_of(
     st.integers(-(2**63), 2**63 - 1),
@@ -35,7 +35,7 @@ POSITION = {"timestamp": 1714564800123, "timestamp_nanos": 123456000, "increment
 
 @given(CHUNKS)
 def test_what_is_stored_is_read_as_it_was(chunks: list[Chunk]) -> None:
-    grid = Grid(("a", "b"), chunks, "timestamp", POSITION)
+    grid = ChunkPlan(("a", "b"), chunks, "timestamp", POSITION)
     offset = grid.to_json()
 
     assert offset is not None
@@ -46,11 +46,11 @@ def test_what_is_stored_is_read_as_it_was(chunks: list[Chunk]) -> None:
 
 @pytest.mark.parametrize("value", [1.5, timedelta(1), [1], {}])
 def test_what_cannot_be_stored_exactly_is_not_stored(value: Any) -> None:
-    assert Grid(("a",), [Chunk(after=(value,))], "bulk").to_json() is None
+    assert ChunkPlan(("a",), [Chunk(after=(value,))], "bulk").to_json() is None
 
 
 def test_numbers_beyond_64_bits() -> None:
-    grid = Grid(("a",), [Chunk(after=(2**64,))], "bulk")
+    grid = ChunkPlan(("a",), [Chunk(after=(2**64,))], "bulk")
     found = from_json(grid.to_json(), ["a"], "bulk")
     assert found is not None
     assert found.chunks[0].after == (Decimal(2**64),)
@@ -72,14 +72,14 @@ def test_numbers_beyond_64_bits() -> None:
     ],
 )
 def test_what_is_not_understood_is_not_continued(changes: dict[str, Any], key: list[str], mode: str) -> None:
-    offset = cut_at(("a",), [1, 2], "timestamp", POSITION).to_json()
+    offset = split_at(("a",), [1, 2], "timestamp", POSITION).to_json()
     assert offset is not None
     assert from_json({**offset, **changes}, key, mode) is None
 
 
 @given(st.lists(st.integers(0, 50)), st.integers(0, 50))
 def test_every_value_is_in_a_chunk_whatever_the_cuts_are(cuts: list[int], value: int) -> None:
-    chunks = cut_at(("a",), cuts, "bulk").chunks
+    chunks = split_at(("a",), cuts, "bulk").chunks
     there = [
         chunk
         for chunk in chunks
@@ -91,7 +91,7 @@ def test_every_value_is_in_a_chunk_whatever_the_cuts_are(cuts: list[int], value:
 
 
 def test_how_much_is_read() -> None:
-    grid = cut_at(("a",), [100, 200, 300], "bulk")
+    grid = split_at(("a",), [100, 200, 300], "bulk")
     assert grid.share() == 0
     grid.reached(grid.chunks[1], (150,), done=False)
     assert grid.share() == pytest.approx(1 / 8)
@@ -127,7 +127,7 @@ def test_quantiles(values: set[str], count: int) -> None:
 
 def test_what_a_reading_leaves_in_the_store() -> None:
     part, table = {"p": "part"}, {"p": "table"}
-    grid = cut_at(("a",), [10], "timestamp", POSITION)
+    grid = split_at(("a",), [10], "timestamp", POSITION)
     record = Record(grid, part, table, stored=False)
     first, last = SourceBatch("t", [1]), SourceBatch("t", [2])
     grid.reached(grid.chunks[0], (5,), done=False)
@@ -145,7 +145,7 @@ def test_what_a_reading_leaves_in_the_store() -> None:
 
 
 def test_a_turn_of_one_page_stores_nothing() -> None:
-    grid = cut_at(("a",), [], "bulk")
+    grid = split_at(("a",), [], "bulk")
     batch = SourceBatch("t", [1], source_partition={"table": "t"})
     record = Record(grid, {"p": "part"}, {"table": "t"}, stored=False)
     grid.reached(grid.chunks[0], (5,), done=True)
@@ -159,6 +159,6 @@ def test_a_turn_of_one_page_stores_nothing() -> None:
 def test_exact_values() -> None:
     after = (1, "ä", Decimal("1.50"), datetime(2024, 5, 1, 12, 0, 0, 5, tzinfo=UTC), date(1, 1, 1), time(1), b"\0\xff")
     key = tuple("abcdefg")
-    found = from_json(Grid(key, [Chunk(after=after)], "bulk").to_json(), key, "bulk")
+    found = from_json(ChunkPlan(key, [Chunk(after=after)], "bulk").to_json(), key, "bulk")
     assert found is not None
     assert list(map(repr, found.chunks[0].after)) == list(map(repr, after))

@@ -9,14 +9,14 @@ from sqlalchemy import Connection
 
 from headrace import OffsetReader, SourceBatch
 from headrace_sources.sql.cursor.offsets import Position
-from headrace_sources.sql.cursor.progress import Progress
+from headrace_sources.sql.cursor.table_cursor import TableCursor
 from headrace_sources.sql.dialects import Database
 from headrace_sources.sql.dialects.generic import TableName
-from headrace_sources.sql.reading.grid import Grid, grid_partition
-from headrace_sources.sql.reading.pages import Paging
-from headrace_sources.sql.reading.reader import TableReader
-from headrace_sources.sql.reading.snapshot import BulkReader, Crews, FirstReader, Snapshot
-from headrace_sources.sql.reading.source import Source
+from headrace_sources.sql.reading.chunk_plan import ChunkPlan, chunk_plan_partition
+from headrace_sources.sql.reading.paging import Paging
+from headrace_sources.sql.reading.read_spec import Source
+from headrace_sources.sql.reading.snapshot import BulkReader, FirstReader, Parallelism, Snapshot
+from headrace_sources.sql.reading.table_reader import TableReader
 
 
 class Reader(Protocol):
@@ -39,7 +39,7 @@ class Reader(Protocol):
     @property
     def alone(self) -> str | None: ...
     @property
-    def progress(self) -> Progress: ...
+    def progress(self) -> TableCursor: ...
     @property
     def snapshot(self) -> Snapshot | None: ...
     def read(self, connection: Connection) -> SourceBatch | None: ...
@@ -49,19 +49,21 @@ class Reader(Protocol):
     def stop(self) -> None: ...
 
 
-def stored_grids(reader: OffsetReader, tables: Sequence[TableName | None]) -> dict[TableName, Mapping[str, Any] | None]:
+def stored_chunk_plans(
+    reader: OffsetReader, tables: Sequence[TableName | None]
+) -> dict[TableName, Mapping[str, Any] | None]:
     """For each table what an earlier task has left of a reading by its primary key. Raises RetriableError."""
     named = [table for table in tables if table is not None]
-    return dict(zip(named, reader.offsets([grid_partition(table) for table in named]), strict=True))
+    return dict(zip(named, reader.offsets([chunk_plan_partition(table) for table in named]), strict=True))
 
 
 def reader_for(
     source: Source,
     database: Database,
     position: Position | None,
-    grid: Grid | None,
+    grid: ChunkPlan | None,
     initial: Position | None,
-    crews: Crews,
+    crews: Parallelism,
 ) -> Reader:
     """``position`` and ``grid``: what is stored. ``initial``: where to begin without. ``crews``: one thread = none.
 

@@ -8,7 +8,7 @@ from itertools import pairwise
 from headrace_sources.sql.dialects.generic import TableName
 
 
-def blocks(tables: Sequence[TableName], most: int) -> list[list[TableName]]:
+def contiguous_blocks(tables: Sequence[TableName], most: int) -> list[list[TableName]]:
     """Contiguous, the first ones one longer; as the JDBC connector divides them."""
     count = min(len(tables), most)
     size, longer = divmod(len(tables), count)
@@ -16,7 +16,7 @@ def blocks(tables: Sequence[TableName], most: int) -> list[list[TableName]]:
     return [list(tables[start:end]) for start, end in pairwise(edges)]
 
 
-def followed(present: Sequence[Sequence[TableName]], tables: Sequence[TableName], most: int) -> list[list[TableName]]:
+def reassign(present: Sequence[Sequence[TableName]], tables: Sequence[TableName], most: int) -> list[list[TableName]]:
     """``present`` without tables that are gone and with those that are new; what need not change does not.
 
     New tables get a task of their own while there may be more, else they go to the task that has the fewest. Where a

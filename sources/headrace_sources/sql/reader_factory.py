@@ -10,46 +10,46 @@ from typing import Any
 from headrace import Finding, SourceContext
 from headrace_sources.sql.access.session import Session
 from headrace_sources.sql.configuration.config import SqlSourceConfig
-from headrace_sources.sql.cursor.gap_free import Reach
+from headrace_sources.sql.cursor.lookback import Lookback
 from headrace_sources.sql.cursor.offsets import Position
-from headrace_sources.sql.cursor.sightings import Sightings
-from headrace_sources.sql.deletes.sweeps import Sweeps
+from headrace_sources.sql.cursor.transaction_snapshots import TransactionSnapshots
+from headrace_sources.sql.deletes.reconciler import DeleteReconciler
 from headrace_sources.sql.dialects.generic import TableName
-from headrace_sources.sql.reading.catalog import Target, look_at, one_reader, paging_of, unread_rows
-from headrace_sources.sql.reading.crew import Crew, Within
-from headrace_sources.sql.reading.grid import Chunk, from_json
-from headrace_sources.sql.reading.readers import Reader, reader_for
-from headrace_sources.sql.reading.snapshot import Crews
-from headrace_sources.sql.reading.source import Source
+from headrace_sources.sql.reading.chunk_plan import Chunk, from_json
+from headrace_sources.sql.reading.inspection import ReadTarget, inspect_relation, one_reader, paging_of, unread_rows
+from headrace_sources.sql.reading.read_spec import Source
+from headrace_sources.sql.reading.reader_pool import ReaderPool, Within
+from headrace_sources.sql.reading.snapshot import Parallelism
+from headrace_sources.sql.reading.strategy import Reader, reader_for
 from headrace_sources.sql.rows.types import TypeMapping
 
 
 @dataclass(frozen=True)
-class Openings:
+class ReaderFactory:
     """What all tables of a task share. ``stored``: their positions; ``initial`` counts where there is none. ``grids``:
     what is stored of readings by the primary key."""
 
     config: SqlSourceConfig
     context: SourceContext
     session: Session
-    sweeps: Sweeps
+    sweeps: DeleteReconciler
     mapping: TypeMapping
-    reach: Reach
+    reach: Lookback
     stored: dict[TableName | None, Position | None]
     grids: Mapping[TableName, Mapping[str, Any] | None]
-    hire: Callable[[Source, Sequence[Chunk], Within, int], Crew]
+    start_readers: Callable[[Source, Sequence[Chunk], Within, int], ReaderPool]
     initial: Position | None
-    sightings: Sightings
+    sightings: TransactionSnapshots
 
-    def look(self, table: TableName | None) -> tuple[Target | None, Sequence[Finding]]:
+    def look(self, table: TableName | None) -> tuple[ReadTarget | None, Sequence[Finding]]:
         """What is there; no target where the findings have an error. Raises what the session raises."""
         with self.session.reading(f"table {table}" if table else "the query") as connection:
-            target, findings = look_at(connection, self.session.database, self.config, table)
+            target, findings = inspect_relation(connection, self.session.database, self.config, table)
             if target is not None:
                 findings = [*findings, *unread_rows(connection, target)]
         return target, findings
 
-    def reader(self, target: Target) -> Reader:
+    def reader(self, target: ReadTarget) -> Reader:
         """Of a table that was looked at; it begins at the stored position. Raises InfrastructureError."""
         session, table = self.session, target.relation.table
         position = self.stored[table]
@@ -74,5 +74,5 @@ class Openings:
             self.sweeps.open_ledger(target, self.mapping, position is not None or grid is not None),
             session.database.catalog,
         )
-        crews = Crews(1 if alone else self.config.parallelism, self.hire)
+        crews = Parallelism(1 if alone else self.config.parallelism, self.start_readers)
         return reader_for(source, session.database, position, grid, self.initial, crews)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headrace_sources.sql.reading.pages import PageSize, Reading, share_of
+from headrace_sources.sql.reading.paging import PageSize, Reading, share_of
 
 DAY = datetime(2026, 1, 1, tzinfo=UTC)
 

@@ -16,11 +16,11 @@ from queue import Empty, Full, Queue
 from headrace import SourceBatch
 from headrace_sources.sql.access.restraint import Held
 from headrace_sources.sql.access.session import Session
-from headrace_sources.sql.cursor.gap_free import Reach
-from headrace_sources.sql.reading.grid import Chunk, Key
-from headrace_sources.sql.reading.pages import Paging
-from headrace_sources.sql.reading.reader import TableReader
-from headrace_sources.sql.reading.source import Source
+from headrace_sources.sql.cursor.lookback import Lookback
+from headrace_sources.sql.reading.chunk_plan import Chunk, Key
+from headrace_sources.sql.reading.paging import Paging
+from headrace_sources.sql.reading.read_spec import Source
+from headrace_sources.sql.reading.table_reader import TableReader
 from headrace_sources.sql.tables.queries import Bounds, Cursor
 
 _DEPTH = 2
@@ -50,7 +50,7 @@ class _Stopped(Exception):
     pass
 
 
-class _Keys:
+class _CollectedKeys:
     def __init__(self) -> None:
         self._kept: list[Key] = []
 
@@ -62,7 +62,7 @@ class _Keys:
         return taken
 
 
-class Crew:
+class ReaderPool:
     """Used from the task's thread. ``hold_back``: why a session is not to ask the database now."""
 
     def __init__(
@@ -124,12 +124,12 @@ class Crew:
             session.release()
 
     def _read(self, session: Session, chunk: Chunk) -> None:
-        keys = _Keys()
+        keys = _CollectedKeys()
         source = replace(
             self._source,
             cursor=Cursor(),
             paging=Paging.KEY,
-            reach=Reach(),
+            reach=Lookback(),
             ledger=keys if self._source.ledger is not None else None,
         )
         begun = chunk.after  # the chunk's own is how far its batches were taken

@@ -12,8 +12,8 @@ from headrace import TaskError
 from headrace.testing.driver import SourceDriver
 from headrace.testing.waiting import eventually
 from headrace_sources.sql import task
-from headrace_sources.sql.cursor import progress
-from headrace_sources.sql.cursor.numbering import Numbering
+from headrace_sources.sql.cursor import table_cursor
+from headrace_sources.sql.cursor.sequence_check import SequenceCheck
 from headrace_sources.sql.dialects.generic import TableName
 from headrace_sources.sql.tables.queries import Relation
 
@@ -27,16 +27,16 @@ def numbers(*ids: int) -> tuple[int | None, Callable[[int, int], bool]]:
 
 
 @pytest.fixture
-def numbering() -> Numbering:
-    return Numbering(Relation(TableName("public", "t")), "id")
+def numbering() -> SequenceCheck:
+    return SequenceCheck(Relation(TableName("public", "t")), "id")
 
 
-def observe(numbering: Numbering, position: int | None, *ids: int) -> None:
+def observe(numbering: SequenceCheck, position: int | None, *ids: int) -> None:
     greatest, any_between = numbers(*ids)
     numbering.observe(greatest, position, any_between)
 
 
-def test_ids_that_grow(numbering: Numbering) -> None:
+def test_ids_that_grow(numbering: SequenceCheck) -> None:
     observe(numbering, None)
     observe(numbering, None, 1, 2)
     observe(numbering, 2, 1, 2)
@@ -45,7 +45,7 @@ def test_ids_that_grow(numbering: Numbering) -> None:
     assert numbering.reason is None
 
 
-def test_the_newest_rows_were_deleted(numbering: Numbering) -> None:
+def test_the_newest_rows_were_deleted(numbering: SequenceCheck) -> None:
     observe(numbering, 9, 1, 2, 9)
     observe(numbering, 9, 1, 2)
 
@@ -55,14 +55,14 @@ def test_the_newest_rows_were_deleted(numbering: Numbering) -> None:
     assert numbering.reason is None
 
 
-def test_all_rows_were_deleted(numbering: Numbering) -> None:
+def test_all_rows_were_deleted(numbering: SequenceCheck) -> None:
     observe(numbering, 9)
     assert numbering.reason is None
     observe(numbering, 9, 10)
 
 
 @pytest.mark.parametrize("now", [(1, 2, 3), (1, 2, 9), (1, 2, 3, 10)])
-def test_a_new_row_behind_the_position(numbering: Numbering, now: tuple[int, ...]) -> None:
+def test_a_new_row_behind_the_position(numbering: SequenceCheck, now: tuple[int, ...]) -> None:
     observe(numbering, 9, 1, 2)
     for ids in (now, (1, 11)):  # it does not become right by itself
         with pytest.raises(TaskError) as raised:
@@ -70,7 +70,7 @@ def test_a_new_row_behind_the_position(numbering: Numbering, now: tuple[int, ...
         assert raised.value.code == "sql.cursor_backwards"
 
 
-def test_a_table_that_was_emptied_and_numbered_anew(numbering: Numbering) -> None:
+def test_a_table_that_was_emptied_and_numbered_anew(numbering: SequenceCheck) -> None:
     observe(numbering, 9)
     with pytest.raises(TaskError):
         observe(numbering, 9, 1)
@@ -78,7 +78,7 @@ def test_a_table_that_was_emptied_and_numbered_anew(numbering: Numbering) -> Non
 
 @pytest.fixture
 def soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(progress, "_NUMBERED", 0.0)
+    monkeypatch.setattr(table_cursor, "_NUMBERED", 0.0)
     monkeypatch.setattr(task, "_ASIDE", timedelta(milliseconds=20))
 
 
