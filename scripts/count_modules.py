@@ -185,7 +185,13 @@ def _worker(folder: Path, url: str, recorder: CallRecorder) -> StandaloneWorker:
         (folder / name).write_text(text, encoding="utf-8")
     registry = Registry()
     kafka = InMemoryKafka()
-    settings = WorkerSettings.parse({"bootstrap.servers": "in-memory:9092", "listeners": "http://127.0.0.1:0"})
+    settings = WorkerSettings.parse(
+        {
+            "bootstrap.servers": "in-memory:9092",
+            "listeners": "http://127.0.0.1:0",
+            "offset.storage.file.filename": str(folder / "offsets.jsonl"),
+        }
+    )
     worker = StandaloneWorker(
         settings,
         Validator(registry, make_interpolator(registry)),
