@@ -12,7 +12,7 @@ from headrace_sources.sql.access.session import Session
 from headrace_sources.sql.configuration.config import JdbcSourceConfig, SqlSourceConfig
 from headrace_sources.sql.cursor.lookback import lookback_for
 from headrace_sources.sql.dialects import Database
-from headrace_sources.sql.dialects.generic import TableName
+from headrace_sources.sql.dialects.dialect import TableName
 from headrace_sources.sql.reading.inspection import index_findings, inspect_relation, parallel_findings, unread_rows
 from headrace_sources.sql.rows.types import LOCALS
 from headrace_sources.sql.tables.assignment import contiguous_blocks, reassign

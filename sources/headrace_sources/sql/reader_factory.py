@@ -14,7 +14,7 @@ from headrace_sources.sql.cursor.lookback import Lookback
 from headrace_sources.sql.cursor.offsets import Position
 from headrace_sources.sql.cursor.transaction_snapshots import TransactionSnapshots
 from headrace_sources.sql.deletes.reconciler import DeleteReconciler
-from headrace_sources.sql.dialects.generic import TableName
+from headrace_sources.sql.dialects.dialect import TableName
 from headrace_sources.sql.reading.chunk_plan import Chunk, from_json
 from headrace_sources.sql.reading.inspection import ReadTarget, inspect_relation, one_reader, paging_of, unread_rows
 from headrace_sources.sql.reading.read_spec import Source

@@ -25,19 +25,17 @@ from headrace import (
     SourceTask,
     Wait,
 )
-from headrace_sources.sql.access.canceller import Canceller
-from headrace_sources.sql.access.faults import OF_ONE_TABLE
+from headrace_sources.sql.access.driver_errors import TABLE_ERROR_CODES
 from headrace_sources.sql.access.reasons import Reasons
-from headrace_sources.sql.access.restraint import SUBJECTS, Held, Restraint
-from headrace_sources.sql.access.session import Session
-from headrace_sources.sql.configuration.config import JdbcSourceConfig, SqlSourceConfig
-from headrace_sources.sql.configuration.rules import is_duration
-from headrace_sources.sql.configuration.zones import find_zone
+from headrace_sources.sql.access.session import THROTTLE_SUBJECTS, Session, Throttled
+from headrace_sources.sql.access.statement_canceller import StatementCanceller
+from headrace_sources.sql.configuration.config import JdbcSourceConfig, SqlSourceConfig, is_duration
+from headrace_sources.sql.configuration.syntax import find_zone
 from headrace_sources.sql.cursor.lookback import lookback_for
 from headrace_sources.sql.cursor.offsets import Position, stored_positions
 from headrace_sources.sql.cursor.transaction_snapshots import TransactionSnapshots
 from headrace_sources.sql.deletes.reconciler import DeleteReconciler
-from headrace_sources.sql.dialects.generic import TableName
+from headrace_sources.sql.dialects.dialect import TableName
 from headrace_sources.sql.reader_factory import ReaderFactory
 from headrace_sources.sql.reading.chunk_plan import Chunk
 from headrace_sources.sql.reading.inspection import ReadTarget
@@ -92,7 +90,7 @@ class SqlSourceTask(SourceTask):
     def __init__(self) -> None:
         self._session: Session | None = None
         self._second: Session | None = None  # where there are others to be held up
-        self._canceller: Canceller | None = None
+        self._canceller: StatementCanceller | None = None
         self._turns: list[ScheduledTable] = []
         self._current: ScheduledTable | None = None  # its result is open on the first connection
         self._beside: ScheduledTable | None = None  # its result is open on the second one
@@ -105,12 +103,11 @@ class SqlSourceTask(SourceTask):
         self._config = config = self.config_model.parse(context.properties)
         schedule = context.schedule(config.poll_interval)
         self.stop()  # an earlier try may have got half way
-        self._restraint = Restraint(config, context.config_origin)
         self._session = session = Session(config, context.config_origin, str(context.task))
         self._second = Session(config, context.config_origin, str(context.task))
-        self._canceller = Canceller(context.stop_event, session, self._second)
+        self._canceller = StatementCanceller(context.stop_event, session, self._second)
         self._canceller.start()
-        while self._explained(self._restraint.admits(session)):
+        while self._explained(session.throttled()):
             if context.stop_event.wait(_ADMISSION):
                 raise RetriableError("told to stop while others asked the database", code="sql.stopped")
         tables: Sequence[TableName | None] = [None]
@@ -165,7 +162,7 @@ class SqlSourceTask(SourceTask):
             try:
                 target, found = self._factory.look(table)
             except HeadraceError as error:
-                if error.code not in OF_ONE_TABLE:
+                if error.code not in TABLE_ERROR_CODES:
                     raise
                 troubles[table] = error
                 continue
@@ -195,7 +192,7 @@ class SqlSourceTask(SourceTask):
     def _start_readers(self, source: Source, chunks: Sequence[Chunk], within: Within, threads: int) -> ReaderPool:
         where, task = self._context.config_origin, self._context.task
         sessions = [Session(self._config, where, f"{task}/{number}") for number in range(1, threads + 1)]
-        return ReaderPool(source, chunks, sessions, within, self._restraint.holds_back)
+        return ReaderPool(source, chunks, sessions, within)
 
     def poll(self) -> SourceBatch | Wait:
         """Return one batch of the scheduled table."""
@@ -219,7 +216,7 @@ class SqlSourceTask(SourceTask):
             return self._gather(turn)
         session = self._session_of(turn)
         if turn.reader is not None and turn.reader.open:
-            session.admitted()  # it is still asking
+            session.acquire_permit()  # it is still asking
         elif pause := self._hold_back(session):
             # Whoever is admitted goes on, or nobody would ever leave.
             other = next(self._underway(), None)
@@ -228,7 +225,7 @@ class SqlSourceTask(SourceTask):
             if other.by_crew:
                 return self._gather(other)
             turn, session = other, self._session_of(other)
-            session.admitted()
+            session.acquire_permit()
         return self._read(turn, session)
 
     def _next(self) -> ScheduledTable:
@@ -353,7 +350,7 @@ class SqlSourceTask(SourceTask):
         """Go on with the other tables, where ``error`` is about this one alone; False when there are no others."""
         late = turn.reader is None and isinstance(error, ConfigError)  # a mistake that could not be seen before
         others = any(other is not turn and other.trouble is None for other in self._turns)
-        if not others or not (late or error.code in OF_ONE_TABLE):
+        if not others or not (late or error.code in TABLE_ERROR_CODES):
             return False
         if turn.trouble is None:
             self._context.log.error("table is left out", table=str(turn.table), code=error.code, reason=str(error))
@@ -364,15 +361,16 @@ class SqlSourceTask(SourceTask):
         self._reasons.set(("aside", turn.table), text)
         return True
 
-    def _explained(self, held: Held | None) -> Held | None:
-        for subject in SUBJECTS:
-            self._reasons.set(subject, held.reason if held is not None and held.subject == subject else None)
-        return held
+    def _explained(self, throttled: Throttled | None) -> Throttled | None:
+        for subject in THROTTLE_SUBJECTS:
+            applies = throttled is not None and throttled.subject == subject
+            self._reasons.set(subject, throttled.reason if throttled is not None and applies else None)
+        return throttled
 
     def _hold_back(self, session: Session) -> float:
         """Seconds to spare the database, before a table's turn; the status says why."""
-        held = self._explained(self._restraint.holds_back(session))
-        return held.seconds if held is not None else 0.0
+        throttled = self._explained(session.throttled_for_rows())
+        return throttled.seconds if throttled is not None else 0.0
 
     def acknowledged(self, batch: SourceBatch) -> None:
         """Tombstones that are in Kafka are known to be, and a table's first reading is over when all of it is there."""

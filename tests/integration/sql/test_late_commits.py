@@ -13,7 +13,7 @@ import pytest
 from sqlalchemy import text
 
 from headrace_sources.sql.cursor import lookback
-from headrace_sources.sql.dialects.generic import Database
+from headrace_sources.sql.dialects.dialect import Database
 from headrace_sources.sql.dialects.mysql import MySql
 from tests.integration.sql.late import Reading, Scene, scene
 

@@ -531,7 +531,7 @@ def asked() -> Iterator[list[int]]:
 def test_tables_share_what_the_server_says_of_open_transactions(
     drive: Drive, maria: Sql, mariadb_database: str, asked: list[int], name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(MySql, "fences_last", 60.0)  # however long a round over all tables takes here
+    monkeypatch.setattr(MySql, "snapshot_ttl", 60.0)  # however long a round over all tables takes here
     tables = [f"t{number}" for number in range(20)]
     for table in tables:
         maria(f"CREATE TABLE {table} (id int PRIMARY KEY AUTO_INCREMENT, at datetime(6) NOT NULL, KEY (at))")

@@ -1,1 +1,1 @@
-"""The connection of a task: opened, shared, held back, cancelled; drivers' errors become ours."""
+"""Access to the database: sessions, the query semaphore, cancelled statements, translated driver errors."""

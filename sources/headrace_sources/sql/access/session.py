@@ -6,38 +6,54 @@ import re
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlchemyError
 
 from headrace import ConfigError, HeadraceError, InfrastructureError, RetriableError
-from headrace_sources.sql.access import faults
-from headrace_sources.sql.access.budget import budget_of
-from headrace_sources.sql.access.faults import Where, nowhere
+from headrace_sources.sql.access import driver_errors
+from headrace_sources.sql.access.driver_errors import Where, nowhere
+from headrace_sources.sql.access.query_semaphore import query_semaphore_of
 from headrace_sources.sql.configuration.config import SqlSourceConfig
+from headrace_sources.sql.configuration.syntax import find_zone
 from headrace_sources.sql.configuration.urls import connection_url
-from headrace_sources.sql.configuration.zones import find_zone
 from headrace_sources.sql.dialects import Database, database_for
-from headrace_sources.sql.dialects.generic import Verdict
+from headrace_sources.sql.dialects.dialect import ErrorClass
 
 _ISOLATION = {"SQL_SERVER_SNAPSHOT": "SNAPSHOT"}
+_PERMIT_RETRY = 0.05
+"""Seconds until a session that has no permit tries to acquire one again."""
+_LAG_RETRY = 1.0
+"""Seconds until the lag of a replica is measured again."""
+
+
+class Throttled(NamedTuple):
+    """Why a session must not query the database now, and after how many seconds to try again."""
+
+    seconds: float
+    subject: str
+    reason: str
+
+
+THROTTLE_SUBJECTS = ("query permit", "replica lag")
+"""Every ``subject`` of :class:`Throttled`."""
 
 
 class Session:
     """Used from one thread; :meth:`cancel` may be called from another.
 
-    ``database`` holds the facts of this kind of database. All errors that leave this class are headrace's.
+    ``database`` is the dialect. Every error that leaves this class is one of headrace's.
     """
 
     def __init__(self, config: SqlSourceConfig, where: Where = nowhere, name: str = "") -> None:
-        """``name`` is who asks, shown to the database. Raises ConfigError and InfrastructureError; does not connect."""
+        """``name``: of the task, for the database. Raises ConfigError and InfrastructureError; does not connect."""
         self._config = config
         self._name = f"headrace:{name}" if name else "headrace"
         self._where = where
         self.url = _url(config)
         self.database = self._find_database()
-        self._budget = budget_of(self.url)
+        self._semaphore = query_semaphore_of(self.url)
         self._engine: Engine | None = None
         self._connection: Connection | None = None
         self._failures = 0
@@ -50,26 +66,50 @@ class Session:
         try:
             return database_for(self.url, zone, self._config.granularity, self._config.temporal)
         except (ImportError, NoSuchModuleError) as error:
-            raise faults.missing_driver(error, self.url, self._where) from error
+            raise driver_errors.missing_driver_error(error, self.url, self._where) from error
 
     @property
     def login(self) -> str:
-        """The key in which the password is, or has to be written."""
+        """The configuration key that holds the password, or should hold it."""
         in_url = self.url.password is not None and self._config.password is None
         return "connection.url" if in_url else "connection.password"
 
-    def admitted(self) -> bool:
-        """Whether a query may be asked now (connection.max.queries); if so, until the transaction is closed."""
-        return self._budget.admit(self, self._config.max_queries)
+    def acquire_permit(self) -> bool:
+        """Return whether a query may run now (connection.max.queries). The permit lasts until the transaction ends."""
+        return self._semaphore.acquire(self, self._config.max_queries)
+
+    def throttled(self) -> Throttled | None:
+        """Acquire a permit to query; return why there is none."""
+        if self.acquire_permit():
+            return None
+        limit = f"{self._config.max_queries} ({self._where('connection.max.queries')})"
+        reason = f"waiting until other queries of the database end: connection.max.queries is {limit}"
+        return Throttled(_PERMIT_RETRY, "query permit", reason)
+
+    def throttled_for_rows(self) -> Throttled | None:
+        """Acquire a permit to read rows; return why there is none: also a replica that lags too far behind."""
+        throttled = self.throttled()
+        if throttled is not None or self._config.max_lag is None:
+            return throttled
+        with self.reading("the replica's lag") as connection:
+            lag = self.database.lag(connection)
+        if lag is None or lag * 1000 <= self._config.max_lag:
+            return None
+        self.close_transaction()
+        limit = f"{self._config.max_lag} ({self._where('replica.max.lag.ms')})"
+        reason = f"the replica is {lag:.1f} s behind its primary: replica.max.lag.ms is {limit}"
+        return Throttled(_LAG_RETRY, "replica lag", reason)
 
     def connection(self) -> Connection:
-        """The open connection, or a new one. Raises InfrastructureError, ConfigError and RetriableError."""
+        """Return the open connection, or open one. Raise InfrastructureError, ConfigError and RetriableError."""
         if self._connection is None:
             engine = self._engine or self._make_engine()
             try:
                 connection = engine.connect()
             except DBAPIError as error:
-                fault = faults.connecting(error, self._verdict(error), self.url, self._where, self.login)
+                fault = driver_errors.connection_error(
+                    error, self._error_class(error), self.url, self._where, self.login
+                )
                 raise self._refused(fault) from error
             except ArgumentError as error:  # an isolation level that this database does not have
                 key = "transaction.isolation.mode"
@@ -81,7 +121,7 @@ class Session:
         return self._connection
 
     def close_transaction(self) -> None:
-        """Nothing stays open but the connection itself, which waits for the next use."""
+        """End the transaction and release the permit; the connection stays open in the pool."""
         connection, self._connection = self._connection, None
         with self._lock:
             self._running = None
@@ -89,60 +129,60 @@ class Session:
             if connection is not None:
                 self._end(connection)
         finally:
-            self._budget.leave(self)  # not before: whoever is admitted now would be one too many
+            self._semaphore.release(self)  # not before: whoever is admitted now would be one too many
 
     def _end(self, connection: Connection) -> None:
         try:
             self.database.abandon(connection)
             connection.close()
         except self._errors():
-            # Rolling back a reading transaction on a dead connection: there is nothing to undo.
+            # The rollback of a reading transaction failed because the connection is dead: there is nothing to undo.
             if not connection.closed:
                 connection.invalidate()
                 connection.close()
 
     def release(self) -> None:
-        """Close the connection, too. It is opened anew when it is needed."""
+        """End the transaction and close the connection. The next use opens a new one."""
         self.close_transaction()
         if self._engine is not None:
             self._engine.dispose()
 
     def give_up(self, close: Callable[[], None]) -> None:
-        """Close something that was opened on the connection; on a broken one there is nothing left to close."""
+        """Run ``close``; ignore the errors of a broken connection, on which nothing is left to close."""
         with suppress(*self._errors()):
             close()
 
     def cancel(self) -> None:
-        """End what the database is doing for this task, from another thread."""
+        """Cancel the running statement. Called from another thread."""
         with self._lock:
             if self._running is not None:
-                # The statement may end by itself, or its connection break, at this very moment: as good as cancelled.
+                # The statement may have ended by now, or its connection broken: then there is nothing to cancel.
                 with suppress(*self._errors()):
                     self.database.cancel(self._running)
 
     @contextmanager
     def reading(self, subject: str) -> Iterator[Connection]:
-        """A connection to read ``subject`` with; the driver's errors become ours and end the transaction."""
+        """Yield a connection to read ``subject``. Driver errors end the transaction and are raised as headrace's."""
         connection = self.connection()
         try:
             yield connection
         except self._errors() as error:
-            verdict = self._verdict(error)
-            if verdict is Verdict.LOST and not connection.invalidated:
+            error_class = self._error_class(error)
+            if error_class is ErrorClass.LOST and not connection.invalidated:
                 self.database.abandon(connection)
                 connection.invalidate()
             self.close_transaction()
             discreet = self._config.query_masked is not None
-            remedy = self._remedy(error, subject) if verdict is Verdict.FORBIDDEN else ""
-            raise faults.running(
-                error, verdict, self.url, subject, self._where, discreet=discreet, remedy=remedy
+            remedy = self._remedy(error, subject) if error_class is ErrorClass.FORBIDDEN else ""
+            raise driver_errors.statement_error(
+                error, error_class, self.url, subject, self._where, discreet=discreet, remedy=remedy
             ) from error
         except BaseException:
             self.close_transaction()
             raise
 
     def _remedy(self, error: Exception, subject: str) -> str:
-        """The GRANT that is missing, written out for this session's user."""
+        """Return the GRANT statement that this session's user needs."""
         connection = self.connection()
         quote = connection.dialect.identifier_preparer.quote
         named = re.search(r"table (?:(.+)\.)?(.+)", subject)
@@ -165,11 +205,11 @@ class Session:
                 connect_args={**self.database.connect_args(self.url), **self.database.introduce(self.url, self._name)},
                 pool_size=1,
                 max_overflow=0,
-                pool_pre_ping=True,  # a connection that died between two polls is replaced without anybody noticing
+                pool_pre_ping=True,  # replaces a connection that died between two polls
                 **options,
             )
         except (ImportError, NoSuchModuleError) as error:
-            raise faults.missing_driver(error, self.url, self._where) from error
+            raise driver_errors.missing_driver_error(error, self.url, self._where) from error
         event.listen(self._engine, "connect", lambda raw, _: self._prepare(raw))
         return self._engine
 
@@ -180,25 +220,25 @@ class Session:
         )
 
     def _errors(self) -> tuple[type[Exception], ...]:
-        """What a driver raises, and SQLAlchemy around it."""
+        """Return the error types of the driver and of SQLAlchemy."""
         driver: type[Exception] | None = self._engine.dialect.loaded_dbapi.Error if self._engine is not None else None
         return (SQLAlchemyError, driver) if driver is not None else (SQLAlchemyError,)
 
-    def _verdict(self, error: Exception) -> Verdict:
+    def _error_class(self, error: Exception) -> ErrorClass:
         if isinstance(error, DBAPIError):
             if error.connection_invalidated:
-                return Verdict.LOST
+                return ErrorClass.LOST
             if not isinstance(error.orig, Exception):
-                return Verdict.OTHER
+                return ErrorClass.OTHER
             error = error.orig
-        verdict = self.database.verdict(error)
-        if verdict is Verdict.OTHER and self._engine is not None and self._running is not None:
+        error_class = self.database.error_class(error)
+        if error_class is ErrorClass.OTHER and self._engine is not None and self._running is not None:
             gone = self._engine.dialect.is_disconnect(error, self._running, None)  # type: ignore[arg-type]
-            return Verdict.LOST if gone else Verdict.OTHER
-        return verdict
+            return ErrorClass.LOST if gone else ErrorClass.OTHER
+        return error_class
 
     def _refused(self, error: HeadraceError) -> HeadraceError:
-        """Count tries, as connection.attempts and connection.backoff.ms ask for."""
+        """Apply connection.attempts and connection.backoff.ms to a failed attempt to connect."""
         self._failures += 1
         if not isinstance(error, RetriableError):
             return error

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import TypeAdapter
-
-from headrace import LOWER, UPPER, CommaList, Duration, IntervalOrCron, Secret, key, prefix_key
-from headrace_sources.sql.configuration.delete_keys import DeleteKeys
+from headrace import LOWER, UPPER, CommaList, ConfigModel, Duration, IntervalOrCron, Secret, key, prefix_key
 
 Mode = Annotated[Literal["bulk", "incrementing", "timestamp", "timestamp+incrementing"], LOWER]
 NumericMapping = Annotated[Literal["none", "precision_only", "best_fit", "best_fit_eager_double"], LOWER]
@@ -37,12 +33,12 @@ Isolation = Annotated[
     UPPER,
 ]
 
-DURATION: TypeAdapter[int] = TypeAdapter(Duration)
 _DATABASE, _TABLES, _MODE, RECORDS, _POLLING = "Database", "Tables", "Mode", "Records", "Polling"
+_DELETES, _LOAD = "Deletes", "Load on the database"
 
 
-class SqlSourceKeys(DeleteKeys):
-    """Every key, and what some of them come to."""
+class SqlSourceKeys(ConfigModel):
+    """The keys by group, in the order of the reference documentation."""
 
     url: str = key(
         "connection.url",
@@ -379,6 +375,104 @@ class SqlSourceKeys(DeleteKeys):
         group=_POLLING,
     )
 
+    delete_detection: Annotated[Literal["none", "soft", "reconcile"], LOWER] = key(
+        "delete.detection",
+        default="none",
+        doc="How deleted rows become tombstones (records with a key and no value, by which sinks delete). `soft`: the "
+        "application marks them in `delete.soft.column`. `reconcile`: from time to time the table's keys are compared "
+        "with those that were sent. Both need a record key. See docs/deletes.md.",
+        importance="high",
+        group=_DELETES,
+    )
+    soft_column: str = key(
+        "delete.soft.column",
+        default="",
+        doc="With `delete.detection=soft`: the row counts as deleted when this column is true, a number other than 0, "
+        "a moment, or a text other than `false`, `f`, `no`, `n`, `0` and the empty one. For any other rule write a "
+        "`query` with an expression: `SELECT *, status = 'gone' AS deleted FROM …`.",
+        group=_DELETES,
+    )
+    reconcile_schedule: str = key(
+        "delete.reconcile.schedule",
+        default="1h",
+        doc="With `delete.detection=reconcile`: the pause between two comparisons, or a cron expression of five "
+        "fields, in UTC.",
+        group=_DELETES,
+    )
+    max_fraction: float = key(
+        "delete.max.fraction",
+        default=0.2,
+        ge=0.0,
+        le=1.0,
+        doc="A comparison that finds more than this part of the keys gone (and more than 10 of them) deletes nothing: "
+        "the status says so, rows go on. A table that was emptied by mistake does not empty the index. 1 = no limit.",
+        group=_DELETES,
+    )
+    ledger_directory: str = key(
+        "delete.ledger.directory",
+        default="ledgers",
+        doc="With `delete.detection=reconcile`: folder for the keys that were sent, one file for each table, 20 to "
+        "60 bytes a key. Keep it with the worker's positions. Where it is missing it is made anew from the table; rows "
+        "deleted before that stay unknown.",
+        group=_DELETES,
+    )
+
+    max_queries: int = key(
+        "connection.max.queries",
+        default=8,
+        ge=1,
+        doc="Most queries that this process has running in the database at a time, over all connectors and tasks that "
+        "read it; whoever finds so many running waits for his turn, and the status says so.",
+        group=_LOAD,
+    )
+    target_time: Duration = key(
+        "query.target.ms",
+        default=1_000,
+        ge=10,
+        doc="How long a query should keep the database busy. Large tables are read in pages, each a short transaction; "
+        "pages grow and shrink towards this time, between `batch.max.rows` and 64 times that. Between two pages other "
+        "tables of the task have their turn.",
+        group=_LOAD,
+    )
+    parallelism: int = key(
+        "snapshot.parallelism",
+        default=1,
+        ge=1,
+        le=64,
+        doc="How many connections read a large table at a time when it is read from its beginning: the first time, and "
+        "in mode `bulk` each time. The table is cut into ranges of its primary key; the last record of each key is "
+        "still the newest, and a restart goes on in the middle of each range. `connection.max.queries` bounds them, "
+        "too. For tables of PostgreSQL and MariaDB with a primary key (MariaDB: of whole numbers) that is the record "
+        "key or part of it, without `timestamp.initial`; others are read by one connection, and `headrace check` says "
+        "so.",
+        group=_LOAD,
+    )
+    statement_timeout: Duration = key(
+        "statement.timeout.ms",
+        default=0,
+        ge=0,
+        doc="Longest time for one statement, after which the database is to give it up (PostgreSQL, MariaDB, MySQL). "
+        "The status says so, and it is tried again. 0 = as the database or the user is set up.",
+        importance="low",
+        group=_LOAD,
+    )
+    read_only: bool = key(
+        "transaction.read.only",
+        default=True,
+        doc="Whether reading transactions are declared read-only (PostgreSQL, MariaDB, MySQL). `false` is for queries "
+        "that call functions which write, and for `FOR UPDATE`.",
+        importance="low",
+        group=_LOAD,
+    )
+    max_lag: Duration | None = key(
+        "replica.max.lag.ms",
+        default=None,
+        ge=0,
+        doc="When reading from a replica (PostgreSQL): wait, and say so in the status, while it is further behind its "
+        "primary than this. Not given = it is not asked.",
+        group=_LOAD,
+    )
+
     ignored_keys: ClassVar[Mapping[str, str]] = {
         "dialect.name": "the kind of database follows from connection.url",
         "table.monitoring.startup.polling.limit.ms": "tables are listed when the connector starts",
@@ -388,29 +482,3 @@ class SqlSourceKeys(DeleteKeys):
         "date.calendar.system": "dates are always proleptic Gregorian",
         "tables.fetched": "it is internal to Kafka Connect's JDBC source",
     }
-
-    @property
-    def query(self) -> str:
-        """The query, hidden or not; empty when tables are read."""
-        return self.query_masked.get_secret_value().strip() if self.query_masked else self.query_text
-
-    @property
-    def overlap_ids(self) -> int | None:
-        """``cursor.overlap`` in mode incrementing."""
-        return None if self.overlap is None else int(self.overlap)
-
-    @property
-    def overlap_span(self) -> int | None:
-        """``cursor.overlap`` in the other modes, in milliseconds."""
-        return None if self.overlap is None else DURATION.validate_python(self.overlap)
-
-    @property
-    def temporal(self) -> str:
-        """What counts of ``temporal.out.of.range``."""
-        asked = re.search(r"zeroDateTimeBehavior=convert_?to_?null", self.url, re.IGNORECASE)
-        return self.temporal_mode or ("null" if asked else "fail")
-
-    @property
-    def numeric(self) -> str:
-        """The numeric mapping that counts."""
-        return self.numeric_mapping or ("precision_only" if self.numeric_precision_mapping else "none")

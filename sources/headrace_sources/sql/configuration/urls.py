@@ -1,15 +1,21 @@
-"""Connection URLs: SQLAlchemy's, and JDBC's translated to them; parameters are judged by what the driver takes."""
+"""Connection URLs: SQLAlchemy's, and JDBC's translated to them with the parameters of their drivers.
+
+JDBC forms: ``jdbc:postgresql://host:port/database?key=value``, ``jdbc:mysql:…`` and ``jdbc:mariadb:…`` likewise,
+``jdbc:sqlite:path``, ``jdbc:sqlserver://host\\instance:port;key=value``, ``jdbc:oracle:thin:@//host:port/service``,
+``jdbc:oracle:thin:@host:port:sid``, with ``user/password`` before the ``@``.
+"""
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Callable, Iterable, Mapping
+from urllib.parse import parse_qsl
 
 from sqlalchemy import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
 from headrace import Finding
-from headrace_sources.sql.configuration.jdbc_urls import JdbcUrlError, driver_parameters, from_jdbc
 
 _KEY = "connection.url"
 _OWN = ("connection.url", "connection.user", "connection.password", "connection.attempts", "connection.backoff.ms")
@@ -80,3 +86,218 @@ def _unknown_parameters(url: URL, parameters: Mapping[str, str]) -> Iterable[Fin
         else:
             hint = hint.replace("connection.", "")
             yield Finding("sql.url", f"connection.url has an unknown parameter '{name}'", _KEY, hint)
+
+
+_JDBC_KINDS = frozenset({"db2", "derby", "h2", "sap", "sybase", "vertica", "jtds", "redshift", "snowflake"})
+
+
+class JdbcUrlError(ValueError):
+    """A URL that cannot be translated; the message says why and holds no secret."""
+
+
+def from_jdbc(text: str) -> URL:
+    """Translate. Raises JdbcUrlError."""
+    kind, _, rest = text.removeprefix("jdbc:").partition(":")
+    if kind in _TRANSLATED:
+        return _TRANSLATED[kind](rest)
+    known = kind if kind in _JDBC_KINDS else "this form"  # what is not a kind may be a secret
+    raise JdbcUrlError(f"JDBC URLs of {known} are not translated, write an SQLAlchemy URL")
+
+
+def driver_parameters(url: URL) -> URL:
+    """Names of Java's driver to those of Python's; what only tunes Java's is left out."""
+    rules = _RULES.get(url.get_backend_name())
+    if rules is None:
+        return url
+    query: dict[str, str] = {}
+    for name, value in url.query.items():
+        text = value if isinstance(value, str) else ",".join(value)
+        rule = rules.get(name, name)
+        if isinstance(rule, str):
+            query[rule] = text
+        elif rule is not None:
+            rule(query, text)
+    return url.set(query=query)
+
+
+def _sqlite(rest: str) -> URL:
+    path, _, _ = rest.removeprefix("file:").partition("?")
+    return URL.create("sqlite", database=path)
+
+
+def _postgresql(rest: str) -> URL:
+    return _hosts_and_database(rest, "postgresql+psycopg", 5432)
+
+
+def _mysql(rest: str) -> URL:
+    # jdbc:mysql:loadbalance://…, jdbc:mariadb:sequential://…: which server is taken is the driver's business.
+    rest = re.sub(r"^(loadbalance|replication|sequential|aurora):", "", rest)
+    return _hosts_and_database(rest, "mysql+pymysql", 3306)
+
+
+def _hosts_and_database(rest: str, driver: str, default_port: int) -> URL:
+    match = re.fullmatch(r"(?://(?P<hosts>[^/?]*)/?)?(?P<database>[^?]*)(?:\?(?P<query>.*))?", rest)
+    if match is None:
+        raise JdbcUrlError("it is not of the form jdbc:kind://host:port/database")
+    query = dict(parse_qsl(match["query"] or "", keep_blank_values=True))
+    user, password = query.pop("user", None), query.pop("password", None)
+    hosts = [_split_host(host) for host in (match["hosts"] or "localhost").split(",") if host]
+    if len(hosts) > 1 and driver.startswith("postgresql"):
+        query["host"] = ",".join(host for host, _ in hosts)
+        query["port"] = ",".join(str(port or default_port) for _, port in hosts)
+    elif len(hosts) > 1:
+        raise JdbcUrlError("it names several hosts, and the driver takes one: name the server to read from")
+    host, port = hosts[0] if len(hosts) == 1 else (None, None)
+    database = match["database"].lstrip("/") or None
+    return URL.create(driver, user, password, host, port, database, query)
+
+
+def _split_host(text: str) -> tuple[str, int | None]:
+    match = re.fullmatch(r"(?P<host>\[[^\]]*\]|[^:\[\]@]*)(?::(?P<port>\d+))?", text)
+    if match is None:
+        raise JdbcUrlError("the host is not of the form host:port")
+    return match["host"].strip("[]") or "localhost", int(match["port"]) if match["port"] else None
+
+
+def _sqlserver(rest: str) -> URL:
+    # https://learn.microsoft.com/sql/connect/jdbc/building-the-connection-url
+    match = re.fullmatch(r"//(?P<host>[^:;\\]*)(?:\\(?P<instance>[^:;]*))?(?::(?P<port>\d+))?(?:;(?P<rest>.*))?", rest)
+    if match is None:
+        raise JdbcUrlError("it is not of the form jdbc:sqlserver://host:port;databaseName=name")
+    pairs = (item.partition("=") for item in (match["rest"] or "").split(";") if item.strip())
+    given = {name.strip().lower(): value.strip("{}") for name, _, value in pairs}
+    query = {"driver": "ODBC Driver 18 for SQL Server"}
+    for name, value in given.items():
+        if name in _ODBC:
+            query[_ODBC[name]] = {"true": "yes", "false": "no"}.get(value.lower(), value)
+    host = match["host"] or given.get("servername", "localhost")
+    instance = match["instance"] or given.get("instancename")
+    return URL.create(
+        "mssql+pyodbc",
+        username=given.get("user", given.get("username")),
+        password=given.get("password"),
+        host=f"{host}\\{instance}" if instance else host,
+        port=int(match["port"] or given.get("portnumber", 0)) or None,
+        database=given.get("databasename", given.get("database")),
+        query=query,
+    )
+
+
+def _oracle(rest: str) -> URL:
+    # https://docs.oracle.com/en/database/oracle/oracle-database/23/jjdbc/data-sources-and-URLs.html
+    match = re.fullmatch(
+        r"(?:thin|oci):(?:(?P<user>[^/@]*)(?:/(?P<password>[^@]*))?)?@(?:(?:tcps?:)?//)?"
+        r"(?P<host>[^:/]+)(?::(?P<port>\d+))?(?:/(?P<service>[^:/?]+)|:(?P<sid>\w+))?(?:[:/?].*)?",
+        rest,
+    )
+    if match is None or match["host"].startswith("("):
+        raise JdbcUrlError("it is not of the form jdbc:oracle:thin:@//host:port/service")
+    return URL.create(
+        "oracle+oracledb",
+        match["user"] or None,
+        match["password"] or None,
+        match["host"],
+        int(match["port"]) if match["port"] else None,
+        match["sid"],
+        {"service_name": match["service"]} if match["service"] else {},
+    )
+
+
+_TRANSLATED: Mapping[str, Callable[[str], URL]] = {
+    "postgresql": _postgresql,
+    "mysql": _mysql,
+    "mariadb": _mysql,
+    "sqlite": _sqlite,
+    "sqlserver": _sqlserver,
+    "oracle": _oracle,
+}
+_ODBC = {
+    "encrypt": "Encrypt",
+    "trustservercertificate": "TrustServerCertificate",
+    "applicationname": "APP",
+    "applicationintent": "ApplicationIntent",
+    "multisubnetfailover": "MultiSubnetFailover",
+    "hostnameincertificate": "HostnameInCertificate",
+    "integratedsecurity": "Trusted_Connection",
+}
+
+Rule = str | Callable[[dict[str, str], str], None] | None
+"""A name to rename to, None to leave out, or what to do with the parameters so far and the value."""
+
+
+def _search_path(query: dict[str, str], value: str) -> None:
+    query["options"] = f"{query.get('options', '')} -csearch_path={value}".strip()
+
+
+def _verify_full(query: dict[str, str], value: str) -> None:
+    if value.lower() in ("true", ""):
+        query.setdefault("sslmode", "verify-full")  # what Java's driver means by it
+
+
+def _seconds(name: str) -> Callable[[dict[str, str], str], None]:
+    def set_seconds(query: dict[str, str], value: str) -> None:
+        if value.isdecimal() and int(value):
+            query[name] = str(max(1, int(value) // 1000))
+
+    return set_seconds
+
+
+def _flag(name: str) -> Callable[[dict[str, str], str], None]:
+    def set_flag(query: dict[str, str], value: str) -> None:
+        if value.lower() not in ("false", "0", "no", "off"):  # PyMySQL takes any text for true
+            query[name] = "true"
+
+    return set_flag
+
+
+def _mysql_tls(query: dict[str, str], value: str) -> None:
+    # https://dev.mysql.com/doc/connector-j/en/connector-j-connp-props-security.html, and the old booleans
+    mode = value.upper().replace("-", "_")
+    if mode in ("DISABLED", "DISABLE", "FALSE"):
+        query["ssl_disabled"] = "true"
+    elif mode in ("VERIFY_IDENTITY", "VERIFY_FULL"):
+        query |= {"ssl_verify_cert": "true", "ssl_verify_identity": "true"}
+    elif mode == "VERIFY_CA":
+        query["ssl_verify_cert"] = "true"
+
+
+_RULES: Mapping[str, Mapping[str, Rule]] = {
+    "postgresql": {
+        "ApplicationName": "application_name",
+        "connectTimeout": "connect_timeout",
+        "loginTimeout": "connect_timeout",
+        "targetServerType": "target_session_attrs",
+        "currentSchema": _search_path,
+        "ssl": _verify_full,
+        # They tune the Java driver and change nothing that is read.
+        **dict.fromkeys(
+            (
+                "adaptiveFetch", "autosave", "binaryTransfer", "defaultRowFetchSize", "preferQueryMode",
+                "preparedStatementCacheQueries", "preparedStatementCacheSizeMiB", "prepareThreshold", "readOnly",
+                "reWriteBatchedInserts", "socketTimeout", "stringtype", "tcpKeepAlive",
+            )
+        ),
+    },
+    "mysql": {
+        "connectTimeout": _seconds("connect_timeout"),
+        "socketTimeout": _seconds("read_timeout"),
+        "sslMode": _mysql_tls,
+        **{name: _flag(name) for name in ("ssl_disabled", "ssl_verify_cert", "ssl_verify_identity")},
+        "useSSL": _mysql_tls,
+        "useSsl": _mysql_tls,
+        "sessionVariables": lambda query, value: query.__setitem__("init_command", f"SET SESSION {value}"),
+        # Dates out of range: see temporal.out.of.range. The rest tunes the Java driver, or is so here anyway.
+        **dict.fromkeys(
+            (
+                "zeroDateTimeBehavior", "useCursorFetch", "defaultFetchSize", "serverTimezone", "connectionTimeZone",
+                "forceConnectionTimeZoneToSession", "useLegacyDatetimeCode", "useTimezone", "useUnicode",
+                "characterEncoding", "characterSetResults", "connectionCollation", "allowPublicKeyRetrieval",
+                "tinyInt1isBit", "transformedBitIsBoolean", "yearIsDateType", "autoReconnect", "autoReconnectForPools",
+                "maxReconnects", "rewriteBatchedStatements", "useServerPrepStmts", "cachePrepStmts",
+                "prepStmtCacheSize", "prepStmtCacheSqlLimit", "useInformationSchema", "nullCatalogMeansCurrent",
+                "nullDatabaseMeansCurrent", "databaseTerm", "requireSSL", "verifyServerCertificate", "tcpKeepAlive",
+                "useCompression", "permitMysqlScheme", "noAccessToProcedureBodies", "allowMultiQueries",
+            )
+        ),
+    },
+}  # fmt: skip

@@ -14,7 +14,7 @@ from headrace import Finding
 from headrace_sources.sql.configuration.config import SqlSourceConfig
 from headrace_sources.sql.cursor.watermark import BEGINNING, Fence, Place, Transaction, Watermark
 from headrace_sources.sql.dialects import Database
-from headrace_sources.sql.dialects.generic import OpenTransaction
+from headrace_sources.sql.dialects.dialect import OpenTransaction
 
 LEAST_SPAN = timedelta(seconds=2)
 """A transaction takes its time a moment before the database lists it, and a column may round it to the second."""

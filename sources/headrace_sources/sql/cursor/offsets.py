@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from headrace import OffsetReader, TaskError
-from headrace_sources.sql.dialects.generic import TableName
+from headrace_sources.sql.dialects.dialect import TableName
 from headrace_sources.sql.rows.timestamps import from_json, to_json
 
 QUERY_PARTITION: Mapping[str, Any] = {"query": "query"}

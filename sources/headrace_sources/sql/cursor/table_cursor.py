@@ -24,7 +24,7 @@ from headrace_sources.sql.cursor.sequence_check import SequenceCheck
 from headrace_sources.sql.cursor.transaction_snapshots import TransactionSnapshot, TransactionSnapshots
 from headrace_sources.sql.cursor.watermark import BEGINNING, Place, Watermark
 from headrace_sources.sql.dialects import Database
-from headrace_sources.sql.dialects.generic import OpenTransaction
+from headrace_sources.sql.dialects.dialect import OpenTransaction
 from headrace_sources.sql.rows.timestamps import TimestampCodec
 from headrace_sources.sql.tables.queries import (
     LARGEST_ID,

@@ -15,7 +15,7 @@ from datetime import datetime
 from sqlalchemy import Connection
 
 from headrace_sources.sql.dialects import Database
-from headrace_sources.sql.dialects.generic import OpenTransaction
+from headrace_sources.sql.dialects.dialect import OpenTransaction
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class TransactionSnapshots:
     def shared(self, used: int) -> TransactionSnapshot | None:
         """A young one that came after number ``used``; None when there is none, or the database is asked cheaply."""
         last = self._last
-        if last is None or last.number <= used or self._monotonic() - self._ended >= self._database.fences_last:
+        if last is None or last.number <= used or self._monotonic() - self._ended >= self._database.snapshot_ttl:
             return None
         return last
 

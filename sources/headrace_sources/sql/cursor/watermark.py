@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from headrace_sources.sql.dialects.generic import ANYONE
+from headrace_sources.sql.dialects.dialect import ANYONE
 
 Place = tuple[Any, ...]
 """Compared as tuples are."""

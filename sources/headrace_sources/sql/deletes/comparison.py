@@ -25,7 +25,7 @@ from headrace import Schedule, SourceBatch
 from headrace_sources.sql.deletes.ledger import Ledger
 from headrace_sources.sql.dialects import Database
 from headrace_sources.sql.rows.ledger_keys import Key, decoded, encoded
-from headrace_sources.sql.rows.shapes import shape_of
+from headrace_sources.sql.rows.row_schema import row_schema_of
 from headrace_sources.sql.rows.types import Column, TypeMapping
 from headrace_sources.sql.tables.queries import Relation, keys_among, keys_hashed, keys_within
 
@@ -74,7 +74,7 @@ class KeyComparison:
         self._last: Key | None = None  # the same as the database has it
         self._differed = 0  # so many parts before this one had differences, one after the other
         self._flying: list[tuple[SourceBatch, Sequence[Key], int]] = []  # tombstones on their way
-        self._shape = shape_of(swept.columns, None, swept.mapping, database.normaliser)
+        self._row_schema = row_schema_of(swept.columns, None, swept.mapping, database.normaliser)
         self._hash = database.key_hash(swept.columns, [swept.relation.column(name) for name in self._names])
         self.due = schedule.next_after(datetime.now(UTC))
         self._began = 0.0
@@ -184,13 +184,13 @@ class KeyComparison:
         return batch
 
     def _tombstones(self, keys: Sequence[Key]) -> SourceBatch:
-        values = self._shape.convert(keys)
+        values = self._row_schema.convert(keys)
         single = len(self._names) == 1
         return SourceBatch(
             self._swept.topic,
             [None] * len(keys),
             keys=[value[self._names[0]] for value in values] if single else values,
-            key_schema=self._shape.schema.by_name[self._names[0]] if single else self._shape.schema,
+            key_schema=self._row_schema.schema.by_name[self._names[0]] if single else self._row_schema.schema,
             source_partition=dict(self._swept.partition),
         )
 

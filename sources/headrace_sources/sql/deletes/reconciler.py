@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from headrace import HeadraceError, SourceBatch, SourceContext, Wait
-from headrace_sources.sql.access.faults import OF_ONE_TABLE
+from headrace_sources.sql.access.driver_errors import TABLE_ERROR_CODES
 from headrace_sources.sql.access.reasons import Reasons
 from headrace_sources.sql.access.session import Session
 from headrace_sources.sql.configuration.config import SqlSourceConfig
@@ -16,7 +16,7 @@ from headrace_sources.sql.cursor.offsets import partition_of
 from headrace_sources.sql.deletes.comparison import ComparedTable, KeyComparison
 from headrace_sources.sql.deletes.ledger import Ledger
 from headrace_sources.sql.reading.inspection import ReadTarget
-from headrace_sources.sql.rows.shapes import find_column
+from headrace_sources.sql.rows.row_schema import find_column
 from headrace_sources.sql.rows.types import TypeMapping
 from headrace_sources.sql.tables.selection import topic_of
 
@@ -76,7 +76,7 @@ class DeleteReconciler:
                 batch = sweep.step(connection)
         except BaseException as error:
             sweep.break_off()
-            if not isinstance(error, HeadraceError) or error.code not in OF_ONE_TABLE:
+            if not isinstance(error, HeadraceError) or error.code not in TABLE_ERROR_CODES:
                 raise
             # Whether rows can be read is found out by reading rows.
             self._reasons.set(f"deletes of {sweep.relation}", f"deletes are not looked for: {error}")

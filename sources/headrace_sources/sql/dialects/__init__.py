@@ -6,7 +6,7 @@ from datetime import UTC, tzinfo
 
 from sqlalchemy import URL
 
-from headrace_sources.sql.dialects.generic import Database
+from headrace_sources.sql.dialects.dialect import Database
 
 __all__ = ["Database", "database_for"]
 

@@ -19,7 +19,7 @@ from collections.abc import Callable, Sequence
 from sqlalchemy import Connection, text
 
 from headrace import RetriableError
-from headrace_sources.sql.dialects.generic import OpenTransaction
+from headrace_sources.sql.dialects.dialect import OpenTransaction
 
 _RENEWED_AFTER = 0.11
 """Seconds that nobody may read for the copy to be renewed."""

@@ -30,7 +30,7 @@ from sqlalchemy.dialects.mysql import BIGINT
 from sqlalchemy.sql import quoted_name
 
 from headrace_sources.sql.dialects import innodb
-from headrace_sources.sql.dialects.generic import Database, Listed, OpenTransaction, TableName, Verdict, run_raw
+from headrace_sources.sql.dialects.dialect import Database, ErrorClass, Listed, OpenTransaction, TableName, run_raw
 from headrace_sources.sql.rows.ledger_keys import HASH_DIGITS, SEPARATOR
 from headrace_sources.sql.rows.server_json import Query, Stream
 from headrace_sources.sql.rows.types import INTEGERS, Column, Kind, Normaliser
@@ -84,31 +84,31 @@ _INDEX_HEADS = """
 """
 
 # https://mariadb.com/kb/en/mariadb-error-code-reference/, https://dev.mysql.com/doc/mysql-errors/8.4/en/
-_CODES: Mapping[int, Verdict] = {
-    ER.DBACCESS_DENIED_ERROR: Verdict.AUTHENTICATION,
-    ER.ACCESS_DENIED_ERROR: Verdict.AUTHENTICATION,
-    1698: Verdict.AUTHENTICATION,  # by the operating system's user
-    ER.BAD_DB_ERROR: Verdict.MISSING_DATABASE,
-    ER.NO_SUCH_TABLE: Verdict.MISSING_TABLE,
-    ER.BAD_TABLE_ERROR: Verdict.MISSING_TABLE,
-    ER.BAD_FIELD_ERROR: Verdict.MISSING_COLUMN,
-    ER.TABLEACCESS_DENIED_ERROR: Verdict.FORBIDDEN,
-    ER.COLUMNACCESS_DENIED_ERROR: Verdict.FORBIDDEN,
-    ER.CON_COUNT_ERROR: Verdict.BUSY,
-    ER.TOO_MANY_USER_CONNECTIONS: Verdict.BUSY,
-    ER.OUT_OF_RESOURCES: Verdict.BUSY,
-    ER.LOCK_WAIT_TIMEOUT: Verdict.BUSY,
-    ER.LOCK_DEADLOCK: Verdict.BUSY,
-    ER.QUERY_INTERRUPTED: Verdict.BUSY,
-    ER.TABLE_DEF_CHANGED: Verdict.BUSY,
-    1969: Verdict.BUSY,  # max_statement_time (MariaDB)
-    3024: Verdict.BUSY,  # max_execution_time (MySQL)
-    ER.SERVER_SHUTDOWN: Verdict.LOST,
-    1927: Verdict.LOST,  # killed (MariaDB)
-    2006: Verdict.LOST,  # gone away
-    2013: Verdict.LOST,  # lost during a query
-    2014: Verdict.LOST,  # out of step
-    4031: Verdict.LOST,  # closed because it was idle (MySQL)
+_CODES: Mapping[int, ErrorClass] = {
+    ER.DBACCESS_DENIED_ERROR: ErrorClass.AUTHENTICATION,
+    ER.ACCESS_DENIED_ERROR: ErrorClass.AUTHENTICATION,
+    1698: ErrorClass.AUTHENTICATION,  # by the operating system's user
+    ER.BAD_DB_ERROR: ErrorClass.MISSING_DATABASE,
+    ER.NO_SUCH_TABLE: ErrorClass.MISSING_TABLE,
+    ER.BAD_TABLE_ERROR: ErrorClass.MISSING_TABLE,
+    ER.BAD_FIELD_ERROR: ErrorClass.MISSING_COLUMN,
+    ER.TABLEACCESS_DENIED_ERROR: ErrorClass.FORBIDDEN,
+    ER.COLUMNACCESS_DENIED_ERROR: ErrorClass.FORBIDDEN,
+    ER.CON_COUNT_ERROR: ErrorClass.BUSY,
+    ER.TOO_MANY_USER_CONNECTIONS: ErrorClass.BUSY,
+    ER.OUT_OF_RESOURCES: ErrorClass.BUSY,
+    ER.LOCK_WAIT_TIMEOUT: ErrorClass.BUSY,
+    ER.LOCK_DEADLOCK: ErrorClass.BUSY,
+    ER.QUERY_INTERRUPTED: ErrorClass.BUSY,
+    ER.TABLE_DEF_CHANGED: ErrorClass.BUSY,
+    1969: ErrorClass.BUSY,  # max_statement_time (MariaDB)
+    3024: ErrorClass.BUSY,  # max_execution_time (MySQL)
+    ER.SERVER_SHUTDOWN: ErrorClass.LOST,
+    1927: ErrorClass.LOST,  # killed (MariaDB)
+    2006: ErrorClass.LOST,  # gone away
+    2013: ErrorClass.LOST,  # lost during a query
+    2014: ErrorClass.LOST,  # out of step
+    4031: ErrorClass.LOST,  # closed because it was idle (MySQL)
 }
 
 
@@ -123,7 +123,7 @@ class MySql(Database):
 
     catalog_is_schema = True
     reads_in_parallel = True
-    fences_last = 0.2
+    snapshot_ttl = 0.2
     asks_page_ends = True  # MariaDB's WITH TIES sorts the whole table for each page, MySQL has none
 
     def __init__(self, zone: tzinfo, *, temporal: str = "fail") -> None:
@@ -172,12 +172,12 @@ class MySql(Database):
             with closing(self._connect()) as other, other.cursor() as cursor:
                 cursor.execute(f"KILL QUERY {dbapi_connection.thread_id()}")
 
-    def verdict(self, error: Exception) -> Verdict:
+    def error_class(self, error: Exception) -> ErrorClass:
         code = error.args[0] if error.args else None
         if isinstance(code, int) and code in _CODES:
             return _CODES[code]
         # PyMySQL's own, about a connection that is not there any more, have the code 0.
-        return Verdict.LOST if isinstance(error, pymysql.err.InterfaceError) else Verdict.OTHER
+        return ErrorClass.LOST if isinstance(error, pymysql.err.InterfaceError) else ErrorClass.OTHER
 
     def grantee(self, connection: Connection) -> str:
         user, _, host = str(connection.execute(text("SELECT CURRENT_USER()")).scalar_one()).rpartition("@")

@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import Connection, text
 
 from headrace import ConfigError, Finding
-from headrace_sources.sql.dialects.generic import Database, Listed, TableName, Verdict
+from headrace_sources.sql.dialects.dialect import Database, ErrorClass, Listed, TableName
 from headrace_sources.sql.rows.types import Column, Kind, Normaliser
 
 # https://python-oracledb.readthedocs.io/en/latest/api_manual/module.html#database-type-objects, by their names.
@@ -56,28 +56,28 @@ _INDEX_HEADS = """
 """
 
 # https://docs.oracle.com/en/error-help/db/
-_CODES: Mapping[int, Verdict] = {
-    1017: Verdict.AUTHENTICATION,
-    28000: Verdict.AUTHENTICATION,  # the account is locked
-    28001: Verdict.AUTHENTICATION,  # the password has expired
-    12505: Verdict.MISSING_DATABASE,
-    12514: Verdict.MISSING_DATABASE,
-    942: Verdict.MISSING_TABLE,
-    904: Verdict.MISSING_COLUMN,
-    1031: Verdict.FORBIDDEN,
-    18: Verdict.BUSY,  # too many sessions
-    20: Verdict.BUSY,
-    54: Verdict.BUSY,  # locked
-    60: Verdict.BUSY,  # deadlock
-    1013: Verdict.BUSY,  # cancelled
-    1555: Verdict.BUSY,  # snapshot too old
-    8177: Verdict.BUSY,  # cannot serialize
-    28: Verdict.LOST,  # killed
-    1012: Verdict.LOST,
-    2396: Verdict.LOST,  # idle for too long
-    3113: Verdict.LOST,
-    3114: Verdict.LOST,
-    3135: Verdict.LOST,
+_CODES: Mapping[int, ErrorClass] = {
+    1017: ErrorClass.AUTHENTICATION,
+    28000: ErrorClass.AUTHENTICATION,  # the account is locked
+    28001: ErrorClass.AUTHENTICATION,  # the password has expired
+    12505: ErrorClass.MISSING_DATABASE,
+    12514: ErrorClass.MISSING_DATABASE,
+    942: ErrorClass.MISSING_TABLE,
+    904: ErrorClass.MISSING_COLUMN,
+    1031: ErrorClass.FORBIDDEN,
+    18: ErrorClass.BUSY,  # too many sessions
+    20: ErrorClass.BUSY,
+    54: ErrorClass.BUSY,  # locked
+    60: ErrorClass.BUSY,  # deadlock
+    1013: ErrorClass.BUSY,  # cancelled
+    1555: ErrorClass.BUSY,  # snapshot too old
+    8177: ErrorClass.BUSY,  # cannot serialize
+    28: ErrorClass.LOST,  # killed
+    1012: ErrorClass.LOST,
+    2396: ErrorClass.LOST,  # idle for too long
+    3113: ErrorClass.LOST,
+    3114: ErrorClass.LOST,
+    3135: ErrorClass.LOST,
 }
 
 
@@ -106,9 +106,9 @@ class Oracle(Database):
     def cancel(self, dbapi_connection: Any) -> None:
         dbapi_connection.cancel()
 
-    def verdict(self, error: Exception) -> Verdict:
+    def error_class(self, error: Exception) -> ErrorClass:
         code = getattr(error.args[0], "code", None) if error.args else None
-        return _CODES.get(code, Verdict.OTHER) if isinstance(code, int) else Verdict.OTHER
+        return _CODES.get(code, ErrorClass.OTHER) if isinstance(code, int) else ErrorClass.OTHER
 
     def grantee(self, connection: Connection) -> str:
         return str(connection.execute(text("SELECT USER FROM dual")).scalar_one())

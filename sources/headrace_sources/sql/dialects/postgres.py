@@ -19,13 +19,21 @@ from sqlalchemy import cast as cast_to
 from sqlalchemy.dialects.postgresql import BIT
 
 from headrace import JsonForm, RetriableError
-from headrace_sources.sql.configuration.zones import find_zone
+from headrace_sources.sql.configuration.syntax import find_zone
 from headrace_sources.sql.dialects import postgres_explain, postgres_json
-from headrace_sources.sql.dialects.generic import ANYONE, Database, Listed, OpenTransaction, TableName, Verdict, run_raw
+from headrace_sources.sql.dialects.dialect import (
+    ANYONE,
+    Database,
+    ErrorClass,
+    Listed,
+    OpenTransaction,
+    TableName,
+    run_raw,
+)
 from headrace_sources.sql.dialects.read_ahead import ReadAhead
 from headrace_sources.sql.rows.ledger_keys import HASH_DIGITS, SEPARATOR
+from headrace_sources.sql.rows.row_schema import RowSchema
 from headrace_sources.sql.rows.server_json import Piece, Query, ServerJson, Stream, plan
-from headrace_sources.sql.rows.shapes import Shape
 from headrace_sources.sql.rows.types import INTEGERS, Column, Kind, Normaliser, TypeMapping
 
 # https://www.postgresql.org/docs/current/catalog-pg-type.html; OIDs of built-in types never change.
@@ -95,7 +103,7 @@ _LAG = """
         WHEN pg_last_wal_receive_lsn() = pg_last_wal_replay_lsn() THEN 0
         ELSE extract(epoch FROM clock_timestamp() - pg_last_xact_replay_timestamp())::float8 END
 """
-_ASLEEP = 300_000
+_IDLE_TRANSACTION_MS = 300_000
 """Milliseconds: a transaction whose task does not go on reading (Kafka is away, it is paused) is ended by the server;
 the task begins the page again. An open transaction keeps the database from cleaning up."""
 
@@ -116,29 +124,32 @@ _OPEN = """
 _REPLICA = "it is a read replica, which does not know the transactions that are open on its primary"
 
 # https://www.postgresql.org/docs/current/errcodes-appendix.html
-_STATES: Mapping[str, Verdict] = {
-    "28P01": Verdict.AUTHENTICATION,
-    "28000": Verdict.AUTHENTICATION,
-    "3D000": Verdict.MISSING_DATABASE,
-    "42P01": Verdict.MISSING_TABLE,
-    "42703": Verdict.MISSING_COLUMN,
-    "42501": Verdict.FORBIDDEN,
-    "55P03": Verdict.BUSY,  # a lock was not to be had in time
-    "57014": Verdict.BUSY,  # cancelled, statement_timeout
-    "25P03": Verdict.LOST,  # idle_in_transaction_session_timeout
-    "25P04": Verdict.LOST,  # transaction_timeout
+_STATES: Mapping[str, ErrorClass] = {
+    "28P01": ErrorClass.AUTHENTICATION,
+    "28000": ErrorClass.AUTHENTICATION,
+    "3D000": ErrorClass.MISSING_DATABASE,
+    "42P01": ErrorClass.MISSING_TABLE,
+    "42703": ErrorClass.MISSING_COLUMN,
+    "42501": ErrorClass.FORBIDDEN,
+    "55P03": ErrorClass.BUSY,  # a lock was not to be had in time
+    "57014": ErrorClass.BUSY,  # cancelled, statement_timeout
+    "25P03": ErrorClass.LOST,  # idle_in_transaction_session_timeout
+    "25P04": ErrorClass.LOST,  # transaction_timeout
 }
-_CLASSES: Mapping[str, Verdict] = {
-    "08": Verdict.LOST,
-    "57": Verdict.LOST,  # shut down by an administrator, starting up
-    "40": Verdict.BUSY,  # serialization failure, deadlock, conflict with recovery on a standby
-    "53": Verdict.BUSY,  # too many connections, disk or memory full
+_CLASSES: Mapping[str, ErrorClass] = {
+    "08": ErrorClass.LOST,
+    "57": ErrorClass.LOST,  # shut down by an administrator, starting up
+    "40": ErrorClass.BUSY,  # serialization failure, deadlock, conflict with recovery on a standby
+    "53": ErrorClass.BUSY,  # too many connections, disk or memory full
 }
 # A failed connection carries no code, only libpq's text with the server's.
 _CONNECTING = (
-    (re.compile(r"password authentication failed|no password supplied|no pg_hba\.conf entry"), Verdict.AUTHENTICATION),
-    (re.compile(r'role ".*" does not exist'), Verdict.AUTHENTICATION),
-    (re.compile(r'database ".*" does not exist'), Verdict.MISSING_DATABASE),
+    (
+        re.compile(r"password authentication failed|no password supplied|no pg_hba\.conf entry"),
+        ErrorClass.AUTHENTICATION,
+    ),
+    (re.compile(r'role ".*" does not exist'), ErrorClass.AUTHENTICATION),
+    (re.compile(r'database ".*" does not exist'), ErrorClass.MISSING_DATABASE),
 )
 
 
@@ -189,7 +200,7 @@ class Postgres(Database):
         dbapi_connection.commit()
 
     def restrain(self, dbapi_connection: Any, *, read_only: bool, timeout_ms: int) -> None:
-        statements = [f"SET idle_in_transaction_session_timeout TO {_ASLEEP}"]
+        statements = [f"SET idle_in_transaction_session_timeout TO {_IDLE_TRANSACTION_MS}"]
         if read_only:
             statements.append("SET default_transaction_read_only TO on")
         if timeout_ms:
@@ -208,14 +219,18 @@ class Postgres(Database):
         with suppress(psycopg.Error):  # it ended at this very moment, or the connection broke: as good as cancelled
             self.cancel(raw)
 
-    def verdict(self, error: Exception) -> Verdict:
+    def error_class(self, error: Exception) -> ErrorClass:
         state = getattr(error, "sqlstate", None)
         if state:
-            return _STATES.get(state) or _CLASSES.get(state[:2], Verdict.OTHER)
-        found = next((verdict for pattern, verdict in _CONNECTING if pattern.search(str(error))), None)
+            return _STATES.get(state) or _CLASSES.get(state[:2], ErrorClass.OTHER)
+        found = next((error_class for pattern, error_class in _CONNECTING if pattern.search(str(error))), None)
         if found is not None:
             return found
-        return Verdict.LOST if isinstance(error, psycopg.OperationalError | psycopg.InterfaceError) else Verdict.OTHER
+        return (
+            ErrorClass.LOST
+            if isinstance(error, psycopg.OperationalError | psycopg.InterfaceError)
+            else ErrorClass.OTHER
+        )
 
     def grantee(self, connection: Connection) -> str:
         return str(connection.execute(text("SELECT quote_ident(current_user)")).scalar_one())
@@ -346,7 +361,7 @@ class Postgres(Database):
     def server_json(
         self,
         connection: Connection,
-        shape: Shape,
+        row_schema: RowSchema,
         signature: object,
         mapping: TypeMapping,
         form: JsonForm,
@@ -358,13 +373,13 @@ class Postgres(Database):
         if raw.info.parameter_status("server_encoding") == "SQL_ASCII" or raw.info.encoding != "utf-8":
             return None  # a text may be anything there
         oids = [oid for _, oid, _ in cast("tuple[tuple[str, int, int], ...]", signature)]
-        written = postgres_json.server_columns(shape.columns, oids, mapping, form, raw.info.server_version)
+        written = postgres_json.server_columns(row_schema.columns, oids, mapping, form, raw.info.server_version)
         quote = connection.dialect.identifier_preparer.quote_identifier
 
         def stream(connection: Connection, query: Query, names: Sequence[str], pieces: Sequence[Piece]) -> Stream:
             return self._stream(connection, query, lambda sql: postgres_json.wrap(names, pieces, sql, quote))
 
-        return plan(shape, written, wanted, keys, form, stream)
+        return plan(row_schema, written, wanted, keys, form, stream)
 
     def unreadable(self, result: Any) -> tuple[int, list[str | None]] | None:
         """psycopg refuses a whole fetch for one date outside of Python's range; the raw values are still there."""

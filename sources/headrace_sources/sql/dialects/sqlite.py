@@ -14,7 +14,7 @@ from sqlalchemy import URL, ColumnElement, Connection, FromClause, Select, TextC
 from sqlalchemy import text as sql
 
 from headrace import ConfigError, InfrastructureError
-from headrace_sources.sql.dialects.generic import Database, Listed, TableName, Verdict, column_of, run_raw
+from headrace_sources.sql.dialects.dialect import Database, ErrorClass, Listed, TableName, column_of, run_raw
 from headrace_sources.sql.rows.ledger_keys import key_hash
 from headrace_sources.sql.rows.server_json import Stream
 from headrace_sources.sql.rows.timestamps import SECOND, LocalCodec, TimestampCodec, floor
@@ -56,17 +56,17 @@ class Sqlite(Database):
     def cancel(self, dbapi_connection: Any) -> None:
         dbapi_connection.interrupt()
 
-    def verdict(self, error: Exception) -> Verdict:
+    def error_class(self, error: Exception) -> ErrorClass:
         message = str(error)
         if message.startswith("no such table"):
-            return Verdict.MISSING_TABLE
+            return ErrorClass.MISSING_TABLE
         if message.startswith("no such column"):
-            return Verdict.MISSING_COLUMN
+            return ErrorClass.MISSING_COLUMN
         if "unable to open" in message or "not a database" in message:
-            return Verdict.MISSING_DATABASE
+            return ErrorClass.MISSING_DATABASE
         code = getattr(error, "sqlite_errorcode", 0) & 0xFF
         busy = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_INTERRUPT, sqlite3.SQLITE_SCHEMA)
-        return Verdict.BUSY if code in busy else Verdict.OTHER
+        return ErrorClass.BUSY if code in busy else ErrorClass.OTHER
 
     def stream(self, connection: Connection, query: Select[Any] | TextClause) -> Stream:
         return run_raw(connection, connection.connection.cursor(), query)

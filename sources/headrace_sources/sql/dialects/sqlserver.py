@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, FromClause, text
 
 from headrace import ConfigError, Finding
-from headrace_sources.sql.dialects.generic import Database, Listed, OpenTransaction, TableName, Verdict
+from headrace_sources.sql.dialects.dialect import Database, ErrorClass, Listed, OpenTransaction, TableName
 from headrace_sources.sql.rows.timestamps import TimestampCodec
 from headrace_sources.sql.rows.types import Column, Kind, Normaliser
 
@@ -74,27 +74,27 @@ _PERMITTED = """
 """
 
 # SQLSTATEs of the ODBC driver, and numbers of the server where those say more.
-_STATES: Mapping[str, Verdict] = {
-    "28000": Verdict.AUTHENTICATION,
-    "42S02": Verdict.MISSING_TABLE,
-    "42S22": Verdict.MISSING_COLUMN,
-    "40001": Verdict.BUSY,  # deadlock
-    "HYT00": Verdict.BUSY,  # timeout
-    "HY008": Verdict.BUSY,  # cancelled
-    "08S01": Verdict.LOST,
-    "08003": Verdict.LOST,
-    "08007": Verdict.LOST,
+_STATES: Mapping[str, ErrorClass] = {
+    "28000": ErrorClass.AUTHENTICATION,
+    "42S02": ErrorClass.MISSING_TABLE,
+    "42S22": ErrorClass.MISSING_COLUMN,
+    "40001": ErrorClass.BUSY,  # deadlock
+    "HYT00": ErrorClass.BUSY,  # timeout
+    "HY008": ErrorClass.BUSY,  # cancelled
+    "08S01": ErrorClass.LOST,
+    "08003": ErrorClass.LOST,
+    "08007": ErrorClass.LOST,
 }
-_NUMBERS: Mapping[int, Verdict] = {
-    4060: Verdict.MISSING_DATABASE,
-    18456: Verdict.AUTHENTICATION,
-    208: Verdict.MISSING_TABLE,
-    207: Verdict.MISSING_COLUMN,
-    229: Verdict.FORBIDDEN,
-    230: Verdict.FORBIDDEN,  # on a column
-    1205: Verdict.BUSY,
-    1222: Verdict.BUSY,  # a lock was not to be had in time
-    3960: Verdict.BUSY,  # snapshot isolation, update conflict
+_NUMBERS: Mapping[int, ErrorClass] = {
+    4060: ErrorClass.MISSING_DATABASE,
+    18456: ErrorClass.AUTHENTICATION,
+    208: ErrorClass.MISSING_TABLE,
+    207: ErrorClass.MISSING_COLUMN,
+    229: ErrorClass.FORBIDDEN,
+    230: ErrorClass.FORBIDDEN,  # on a column
+    1205: ErrorClass.BUSY,
+    1222: ErrorClass.BUSY,  # a lock was not to be had in time
+    3960: ErrorClass.BUSY,  # snapshot isolation, update conflict
 }
 
 
@@ -125,11 +125,11 @@ class SqlServer(Database):
     def cancel(self, dbapi_connection: Any) -> None:
         """pyodbc cancels by cursor only; the statement ends with its connection."""
 
-    def verdict(self, error: Exception) -> Verdict:
+    def error_class(self, error: Exception) -> ErrorClass:
         state = str(error.args[0]) if error.args else ""
         number = re.search(r"\((\d+)\) \(SQL", str(error))
         found = _NUMBERS.get(int(number[1])) if number else None
-        return found or _STATES.get(state, Verdict.OTHER)
+        return found or _STATES.get(state, ErrorClass.OTHER)
 
     def now(self, connection: Connection) -> datetime:
         said: datetime = connection.execute(text("SELECT SYSUTCDATETIME()")).scalar_one()

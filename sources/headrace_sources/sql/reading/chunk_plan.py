@@ -18,7 +18,7 @@ from typing import Any
 import orjson
 
 from headrace import SourceBatch
-from headrace_sources.sql.dialects.generic import TableName
+from headrace_sources.sql.dialects.dialect import TableName
 from headrace_sources.sql.reading.paging import share_of
 
 Key = tuple[Any, ...]

@@ -12,12 +12,12 @@ from sqlalchemy import Connection, inspect
 
 from headrace import Finding
 from headrace_sources.sql.configuration.config import SqlSourceConfig
-from headrace_sources.sql.configuration.query_checks import inner_text
+from headrace_sources.sql.configuration.syntax import inner_text
 from headrace_sources.sql.dialects import Database
-from headrace_sources.sql.dialects.generic import TableName
+from headrace_sources.sql.dialects.dialect import TableName
 from headrace_sources.sql.reading.paging import Paging
 from headrace_sources.sql.reading.read_spec import describe
-from headrace_sources.sql.rows.shapes import find_column
+from headrace_sources.sql.rows.row_schema import find_column
 from headrace_sources.sql.rows.types import INTEGERS, TIMESTAMPS, Column, Kind
 from headrace_sources.sql.tables.queries import Cursor, Relation, in_order, without_cursor
 from headrace_sources.sql.tables.selection import WantedCursor, wanted_cursor

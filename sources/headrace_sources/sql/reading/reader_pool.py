@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from queue import Empty, Full, Queue
 
 from headrace import SourceBatch
-from headrace_sources.sql.access.restraint import Held
-from headrace_sources.sql.access.session import Session
+from headrace_sources.sql.access.session import Session, Throttled
 from headrace_sources.sql.cursor.lookback import Lookback
 from headrace_sources.sql.reading.chunk_plan import Chunk, Key
 from headrace_sources.sql.reading.paging import Paging
@@ -63,7 +62,7 @@ class _CollectedKeys:
 
 
 class ReaderPool:
-    """Used from the task's thread. ``hold_back``: why a session is not to ask the database now."""
+    """Used from the task's thread."""
 
     def __init__(
         self,
@@ -71,14 +70,12 @@ class ReaderPool:
         chunks: Sequence[Chunk],
         sessions: Sequence[Session],
         within: Within,
-        hold_back: Callable[[Session], Held | None],
     ) -> None:
         self._source = source
         self._within = within
-        self._hold_back = hold_back
         self._chunks = deque(chunks)
-        self.waiting: Held | None = None
-        """Why a thread does not ask the database now."""
+        self.waiting: Throttled | None = None
+        """Why a thread is throttled."""
         self._queue: Queue[Part | BaseException] = Queue(_DEPTH * len(sessions))
         self._stopped = threading.Event()
         name = threading.current_thread().name
@@ -140,7 +137,7 @@ class ReaderPool:
             done = False
             while not done:
                 if reader.open:
-                    session.admitted()  # it is still asking
+                    session.acquire_permit()  # it is still asking
                 else:
                     self._wait(session)
                 with session.reading(str(source.relation)) as connection:
@@ -164,9 +161,9 @@ class ReaderPool:
         )
 
     def _wait(self, session: Session) -> None:
-        while held := self._hold_back(session):
-            self.waiting = held
-            if self._stopped.wait(held.seconds):
+        while throttled := session.throttled_for_rows():
+            self.waiting = throttled
+            if self._stopped.wait(throttled.seconds):
                 raise _Stopped
         self.waiting = None
 

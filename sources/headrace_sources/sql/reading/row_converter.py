@@ -11,8 +11,8 @@ from sqlalchemy import Connection
 from headrace import ConfigError, Schema, SourceBatch, TaskError, schema
 from headrace_sources.sql.dialects import Database
 from headrace_sources.sql.reading.read_spec import Source, describe
+from headrace_sources.sql.rows.row_schema import REFUSALS, NullInRequiredError, RowSchema, find_column, row_schema_of
 from headrace_sources.sql.rows.server_json import ServerJson
-from headrace_sources.sql.rows.shapes import REFUSALS, NullInRequiredError, Shape, find_column, shape_of
 from headrace_sources.sql.rows.types import TEMPORALS, Column, Kind, infer, widen
 from headrace_sources.sql.tables.queries import probe
 
@@ -29,7 +29,7 @@ class RowConverter:
         """Empty until :meth:`look`."""
         self.signature: object = None
         """Of a result that has these columns; None = not known."""
-        self._shape: Shape | None = None
+        self._row_schema: RowSchema | None = None
         self._key_schema: Schema | None = None
         self.planned = False
         """Whether :attr:`fast` is up to date."""
@@ -52,7 +52,7 @@ class RowConverter:
     def look(self, connection: Connection) -> None:
         """See what the columns are. Raises ConfigError when one that is needed is gone."""
         self.columns = describe(connection, self._database, self._source.relation)
-        self.signature = self._shape = None
+        self.signature = self._row_schema = None
         self.lay_out_plain()
         for name in self._source.keys:
             self.place(name, "pk.fields" if self._source.config.pk_mode == "fields" else "pk.mode")
@@ -74,7 +74,7 @@ class RowConverter:
             self.signature = self.signature_now(connection)
         self.fast = self._database.server_json(
             connection,
-            self._shape_for([]),
+            self._row_schema_for([]),
             self.signature,
             self._source.mapping,
             form,
@@ -104,12 +104,12 @@ class RowConverter:
         values: Sequence[dict[str, Any]]
         records: Sequence[Any]
         if self.result_fast is not None:
-            shape = self.result_fast.shape
+            row_schema = self.result_fast.row_schema
             records, values = self.result_fast.read(rows)
         else:
-            shape, values = self._convert(rows)
+            row_schema, values = self._convert(rows)
             records = values
-        batch = SourceBatch(self._source.topic, records, shape.schema)
+        batch = SourceBatch(self._source.topic, records, row_schema.schema)
         if len(self._source.keys) == 1:
             [name] = self._source.keys
             batch.keys = [value[name] for value in values]
@@ -130,10 +130,10 @@ class RowConverter:
             places = [find_column(self.names, name) for name in self._source.keys]
             self._source.ledger.add([tuple(row[place] for place in places) for row in rows])
 
-    def _convert(self, rows: Sequence[Row]) -> tuple[Shape, list[dict[str, Any]]]:
-        shape = self._shape_for(rows)
+    def _convert(self, rows: Sequence[Row]) -> tuple[RowSchema, list[dict[str, Any]]]:
+        row_schema = self._row_schema_for(rows)
         try:
-            return shape, shape.convert(rows)
+            return row_schema, row_schema.convert(rows)
         except NullInRequiredError:
             # NOT NULL was dropped since, or never held (SQLite, views): the column is optional from now on.
             nulls = {place for row in rows for place, value in enumerate(row) if value is None}
@@ -141,15 +141,15 @@ class RowConverter:
                 replace(column, nullable=True) if place in nulls else column
                 for place, column in enumerate(self.columns)
             )
-            self._shape = None
+            self._row_schema = None
             self.planned = False
             return self._convert(rows)
         except REFUSALS as error:
-            place, column, reason = shape.culprit(rows)
+            place, column, reason = row_schema.culprit(rows)
             raise self.bad_value(column, rows[place], reason) from error
 
-    def _shape_for(self, rows: Sequence[Row]) -> Shape:
-        known = self._shape
+    def _row_schema_for(self, rows: Sequence[Row]) -> RowSchema:
+        known = self._row_schema
         if known is None or any(column.kind is Kind.UNKNOWN for column in self.columns):
             columns = []
             for place, column in enumerate(self.columns):
@@ -161,9 +161,9 @@ class RowConverter:
             if known is None or known.columns != tuple(columns):
                 table = self._source.relation.table
                 mapping = self._source.mapping
-                known = shape_of(columns, table.name if table else None, mapping, self._database.normaliser)
+                known = row_schema_of(columns, table.name if table else None, mapping, self._database.normaliser)
                 self._key_schema = _key_schema(known.schema, self._source.keys)
-                self._shape = known
+                self._row_schema = known
         return known
 
     def column(self, name: str) -> Column:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from sqlalchemy import Connection
 
 from headrace import SourceBatch
-from headrace_sources.sql.access.restraint import Held
+from headrace_sources.sql.access.session import Throttled
 from headrace_sources.sql.cursor.offsets import partition_of, position_of
 from headrace_sources.sql.cursor.table_cursor import TableCursor
 from headrace_sources.sql.dialects import Database
@@ -59,7 +59,7 @@ class Snapshot:
         return self._reading.remaining or 0
 
     @property
-    def waiting(self) -> Held | None:
+    def waiting(self) -> Throttled | None:
         """Why a thread of the crew does not ask the database."""
         return self._crew.waiting if self._crew is not None else None
 

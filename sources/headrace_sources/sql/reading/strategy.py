@@ -11,7 +11,7 @@ from headrace import OffsetReader, SourceBatch
 from headrace_sources.sql.cursor.offsets import Position
 from headrace_sources.sql.cursor.table_cursor import TableCursor
 from headrace_sources.sql.dialects import Database
-from headrace_sources.sql.dialects.generic import TableName
+from headrace_sources.sql.dialects.dialect import TableName
 from headrace_sources.sql.reading.chunk_plan import ChunkPlan, chunk_plan_partition
 from headrace_sources.sql.reading.paging import Paging
 from headrace_sources.sql.reading.read_spec import Source

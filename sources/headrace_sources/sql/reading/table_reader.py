@@ -19,12 +19,12 @@ from headrace import SourceBatch, TaskError
 from headrace_sources.sql.cursor.offsets import Position, partition_of
 from headrace_sources.sql.cursor.table_cursor import BadCursorError, CursorCodec, TableCursor
 from headrace_sources.sql.dialects import Database
-from headrace_sources.sql.dialects.generic import Verdict
+from headrace_sources.sql.dialects.dialect import ErrorClass
 from headrace_sources.sql.reading.paging import PageSize, Paging, Reading
 from headrace_sources.sql.reading.read_spec import Source
 from headrace_sources.sql.reading.row_converter import RowConverter
+from headrace_sources.sql.rows.row_schema import find_column
 from headrace_sources.sql.rows.server_json import DoubtfulRowsError, Query, ServerJson, Stream
-from headrace_sources.sql.rows.shapes import find_column
 from headrace_sources.sql.rows.timestamps import TimestampCodec, from_json
 from headrace_sources.sql.tables.queries import Bounds, page_end, statement
 
@@ -290,7 +290,7 @@ class TableReader:
         try:
             return fast.stream(connection, query)
         except connection.dialect.loaded_dbapi.Error as error:
-            if self._database.verdict(error) not in (Verdict.OTHER, Verdict.MISSING_COLUMN):
+            if self._database.error_class(error) not in (ErrorClass.OTHER, ErrorClass.MISSING_COLUMN):
                 raise
             self._database.roll_back(connection)
             self._layout.fast = None
@@ -351,7 +351,7 @@ class TableReader:
         try:
             rows = [*self._kept, *result.fetchmany(wanted + 1 - len(self._kept))]
         except Exception as error:
-            if self._layout.result_fast is not None and self._database.verdict(error) is Verdict.OTHER:
+            if self._layout.result_fast is not None and self._database.error_class(error) is ErrorClass.OTHER:
                 self._database.roll_back(connection)
                 raise DoubtfulRowsError from error
             found = self._database.unreadable(result.cursor)

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import Connection, Select, TextClause
 
 from headrace import DataError, JsonForm, JsonValues, Schema, schema
-from headrace_sources.sql.rows.shapes import REFUSALS, NullInRequiredError, Shape, compile_rows
+from headrace_sources.sql.rows.row_schema import REFUSALS, NullInRequiredError, RowSchema, compile_rows
 
 Rows = Sequence[Sequence[Any]]
 
@@ -59,7 +59,7 @@ class ServerJson:
     """
 
     names: tuple[str, ...]
-    shape: Shape
+    row_schema: RowSchema
     stream: Callable[[Connection, Query], Stream]
     """Runs the statement of the plain path so that it gives the same rows, in the same order, this way."""
     _form: JsonForm
@@ -75,7 +75,7 @@ class ServerJson:
             texts = self._texts(rows, picked)
         except (NullInRequiredError, DataError, *REFUSALS) as error:
             raise DoubtfulRowsError from error
-        return JsonValues(texts, self.shape.schema, self._form), picked
+        return JsonValues(texts, self.row_schema.schema, self._form), picked
 
     def _texts(self, rows: Rows, picked: Sequence[Mapping[str, Any]]) -> list[bytes]:
         first = len(self.names)
@@ -94,14 +94,14 @@ class ServerJson:
 
 
 def plan(
-    shape: Shape,
+    row_schema: RowSchema,
     written: Sequence[ServerColumn | None],
     wanted: Sequence[str],
     keys: Sequence[str],
     form: JsonForm,
     stream: Callable[[Connection, Query, Sequence[str], Sequence[Piece]], Stream],
 ) -> ServerJson | None:
-    """The fast path of rows of ``shape``; None where it is not worth it.
+    """The fast path of rows of ``row_schema``; None where it is not worth it.
 
     ``written``: how the database writes each column, None = it does not. ``wanted``: columns of which the reader wants
     the values, ``keys`` those among them that records' keys are made of. ``stream`` runs the
@@ -109,13 +109,13 @@ def plan(
     """
     if sum(item is not None for item in written) * 2 <= len(written):
         return None
-    client = [column.name for column, item in zip(shape.columns, written, strict=True) if item is None]
-    names = tuple(column.name for column in shape.columns if column.name in (*wanted, *client))
+    client = [column.name for column, item in zip(row_schema.columns, written, strict=True) if item is None]
+    names = tuple(column.name for column in row_schema.columns if column.name in (*wanted, *client))
     pieces: list[Piece] = []
     places: list[int | str] = []
     parts: list[bytes] = []
     run: list[tuple[str, ServerColumn]]
-    for ours, group in groupby(zip(shape.columns, written, strict=True), lambda pair: pair[1] is None):
+    for ours, group in groupby(zip(row_schema.columns, written, strict=True), lambda pair: pair[1] is None):
         if not ours:
             run = [(column.name, item) for column, item in group if item is not None]
             places.append(len(names) + len(pieces))
@@ -129,16 +129,16 @@ def plan(
             parts.append(name.replace(b"%", b"%%") + b":%b")
     return ServerJson(
         names,
-        shape,
+        row_schema,
         lambda connection, query: stream(connection, query, names, pieces),
         form,
         compile_rows(
-            [shape.columns[shape.index(name)] for name in names],
-            [shape.conversions[shape.index(name)] for name in names],
+            [row_schema.columns[row_schema.index(name)] for name in names],
+            [row_schema.conversions[row_schema.index(name)] for name in names],
             picked={*keys, *client},
             more=len(pieces),
         ),
-        {name: shape.schema.by_name[name] for name in client},
+        {name: row_schema.schema.by_name[name] for name in client},
         b"{" + b",".join(parts) + b"}",
         tuple(places),
     )

@@ -26,7 +26,7 @@ from sqlalchemy import table as sql_table
 from sqlalchemy.sql import quoted_name
 from sqlalchemy.types import NullType
 
-from headrace_sources.sql.dialects.generic import TableName
+from headrace_sources.sql.dialects.dialect import TableName
 
 LARGEST_ID = 2**63 - 1
 """Of an incrementing column."""

@@ -11,9 +11,9 @@ from sqlalchemy.exc import DBAPIError
 
 from headrace import ConfigError, Finding
 from headrace_sources.sql.configuration.config import SqlSourceConfig
-from headrace_sources.sql.configuration.table_lists import like, mapped, matches
+from headrace_sources.sql.configuration.syntax import like, mapped, matches
 from headrace_sources.sql.dialects import Database
-from headrace_sources.sql.dialects.generic import Listed, TableName, Verdict
+from headrace_sources.sql.dialects.dialect import ErrorClass, Listed, TableName
 from headrace_sources.sql.tables.queries import Relation, probe
 
 
@@ -114,7 +114,7 @@ def _hidden(
             connection.execute(probe(Relation(table, quote=config.quoting == "always"))).close()
         except DBAPIError as error:
             connection.rollback()
-            if isinstance(error.orig, Exception) and database.verdict(error.orig) is Verdict.FORBIDDEN:
+            if isinstance(error.orig, Exception) and database.error_class(error.orig) is ErrorClass.FORBIDDEN:
                 found.append(Listed(table, "TABLE"))
     return found
 

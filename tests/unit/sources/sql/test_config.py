@@ -10,8 +10,7 @@ import yaml
 
 from headrace import Finding
 from headrace.settings import SourceSettings
-from headrace_sources.sql.configuration.config import SqlSourceConfig
-from headrace_sources.sql.configuration.rules import is_duration
+from headrace_sources.sql.configuration.config import SqlSourceConfig, is_duration
 
 LEAST = {
     "connection.url": "postgresql://h/d",

@@ -26,7 +26,7 @@ from headrace_sources.sql import SqlSourceConnector
 from headrace_sources.sql.deletes import comparison as deletes
 from headrace_sources.sql.deletes.comparison import ComparedTable, KeyComparison
 from headrace_sources.sql.deletes.ledger import Ledger
-from headrace_sources.sql.dialects.generic import TableName
+from headrace_sources.sql.dialects.dialect import TableName
 from headrace_sources.sql.dialects.sqlite import Sqlite
 from headrace_sources.sql.reading.row_converter import deleted
 from headrace_sources.sql.rows.types import Column, Kind, TypeMapping

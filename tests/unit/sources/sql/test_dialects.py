@@ -13,7 +13,7 @@ from sqlalchemy import column, make_url, table
 
 from headrace import ConfigError
 from headrace_sources.sql.dialects import database_for
-from headrace_sources.sql.dialects.generic import Verdict
+from headrace_sources.sql.dialects.dialect import ErrorClass
 from headrace_sources.sql.dialects.mysql import MySql
 from headrace_sources.sql.dialects.oracle import Oracle, oracle_column
 from headrace_sources.sql.dialects.postgres import Postgres
@@ -114,58 +114,62 @@ def test_coarse_timestamps_of_sql_server_are_no_cursor(kind: str) -> None:
 @pytest.mark.parametrize(
     ("code", "expected"),
     [
-        (1017, Verdict.AUTHENTICATION),
-        (942, Verdict.MISSING_TABLE),
-        (904, Verdict.MISSING_COLUMN),
-        (12514, Verdict.MISSING_DATABASE),
-        (3113, Verdict.LOST),
-        (1555, Verdict.BUSY),
-        (1476, Verdict.OTHER),
+        (1017, ErrorClass.AUTHENTICATION),
+        (942, ErrorClass.MISSING_TABLE),
+        (904, ErrorClass.MISSING_COLUMN),
+        (12514, ErrorClass.MISSING_DATABASE),
+        (3113, ErrorClass.LOST),
+        (1555, ErrorClass.BUSY),
+        (1476, ErrorClass.OTHER),
     ],
 )
-def test_errors_of_oracle(code: int, expected: Verdict) -> None:
-    assert Oracle(UTC).verdict(Exception(SimpleNamespace(code=code))) is expected
+def test_errors_of_oracle(code: int, expected: ErrorClass) -> None:
+    assert Oracle(UTC).error_class(Exception(SimpleNamespace(code=code))) is expected
 
 
 @pytest.mark.parametrize(
     ("state", "message", "expected"),
     [
-        ("28000", "[28000] [Microsoft] Login failed for user 'x'. (18456) (SQLDriverConnect)", Verdict.AUTHENTICATION),
-        ("42000", '[42000] Cannot open database "x" (4060) (SQLDriverConnect)', Verdict.MISSING_DATABASE),
-        ("42S02", "[42S02] Invalid object name 'x'. (208) (SQLExecDirectW)", Verdict.MISSING_TABLE),
-        ("42S22", "[42S22] Invalid column name 'x'. (207) (SQLExecDirectW)", Verdict.MISSING_COLUMN),
-        ("08S01", "[08S01] TCP Provider: Error code 0x68 (104) (SQLExecDirectW)", Verdict.LOST),
-        ("40001", "[40001] deadlock victim (1205) (SQLExecDirectW)", Verdict.BUSY),
-        ("22012", "[22012] Divide by zero (8134) (SQLExecDirectW)", Verdict.OTHER),
+        (
+            "28000",
+            "[28000] [Microsoft] Login failed for user 'x'. (18456) (SQLDriverConnect)",
+            ErrorClass.AUTHENTICATION,
+        ),
+        ("42000", '[42000] Cannot open database "x" (4060) (SQLDriverConnect)', ErrorClass.MISSING_DATABASE),
+        ("42S02", "[42S02] Invalid object name 'x'. (208) (SQLExecDirectW)", ErrorClass.MISSING_TABLE),
+        ("42S22", "[42S22] Invalid column name 'x'. (207) (SQLExecDirectW)", ErrorClass.MISSING_COLUMN),
+        ("08S01", "[08S01] TCP Provider: Error code 0x68 (104) (SQLExecDirectW)", ErrorClass.LOST),
+        ("40001", "[40001] deadlock victim (1205) (SQLExecDirectW)", ErrorClass.BUSY),
+        ("22012", "[22012] Divide by zero (8134) (SQLExecDirectW)", ErrorClass.OTHER),
     ],
 )
-def test_errors_of_sql_server(state: str, message: str, expected: Verdict) -> None:
-    assert SqlServer(UTC).verdict(Exception(state, message)) is expected
+def test_errors_of_sql_server(state: str, message: str, expected: ErrorClass) -> None:
+    assert SqlServer(UTC).error_class(Exception(state, message)) is expected
 
 
 @pytest.mark.parametrize(
     ("code", "expected"),
     [
-        (1045, Verdict.AUTHENTICATION),
-        (1049, Verdict.MISSING_DATABASE),
-        (1146, Verdict.MISSING_TABLE),
-        (1054, Verdict.MISSING_COLUMN),
-        (2013, Verdict.LOST),
-        (1205, Verdict.BUSY),
-        (1064, Verdict.OTHER),
+        (1045, ErrorClass.AUTHENTICATION),
+        (1049, ErrorClass.MISSING_DATABASE),
+        (1146, ErrorClass.MISSING_TABLE),
+        (1054, ErrorClass.MISSING_COLUMN),
+        (2013, ErrorClass.LOST),
+        (1205, ErrorClass.BUSY),
+        (1064, ErrorClass.OTHER),
     ],
 )
-def test_errors_of_mysql(code: int, expected: Verdict) -> None:
-    assert MySql(UTC).verdict(pymysql.err.OperationalError(code, "…")) is expected
-    assert MySql(UTC).verdict(pymysql.err.InterfaceError(0, "")) is Verdict.LOST
+def test_errors_of_mysql(code: int, expected: ErrorClass) -> None:
+    assert MySql(UTC).error_class(pymysql.err.OperationalError(code, "…")) is expected
+    assert MySql(UTC).error_class(pymysql.err.InterfaceError(0, "")) is ErrorClass.LOST
 
 
 def test_errors_of_sqlite() -> None:
-    verdict = Sqlite(UTC).verdict
+    error_class = Sqlite(UTC).error_class
 
-    assert verdict(sqlite3.OperationalError("no such table: a")) is Verdict.MISSING_TABLE
-    assert verdict(sqlite3.OperationalError("no such column: a")) is Verdict.MISSING_COLUMN
-    assert verdict(sqlite3.OperationalError("near x: syntax error")) is Verdict.OTHER
+    assert error_class(sqlite3.OperationalError("no such table: a")) is ErrorClass.MISSING_TABLE
+    assert error_class(sqlite3.OperationalError("no such column: a")) is ErrorClass.MISSING_COLUMN
+    assert error_class(sqlite3.OperationalError("near x: syntax error")) is ErrorClass.OTHER
 
 
 def test_values_of_oracle_and_sql_server() -> None:

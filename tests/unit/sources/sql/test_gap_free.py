@@ -14,7 +14,7 @@ from headrace_sources.sql import SqlSourceConnector
 from headrace_sources.sql.cursor.lookback import DatabaseClock, blocker, format_duration
 from headrace_sources.sql.cursor.sent_rows import SentRows
 from headrace_sources.sql.cursor.watermark import Fence, Transaction, Watermark
-from headrace_sources.sql.dialects.generic import OpenTransaction
+from headrace_sources.sql.dialects.dialect import OpenTransaction
 from headrace_sources.sql.dialects.sqlite import Sqlite
 
 Drive = Callable[..., SourceDriver]

@@ -14,7 +14,7 @@ from headrace import ConfigError, Finding
 from headrace_sources.sql import SqlSourceConnector
 from headrace_sources.sql.access.session import Session
 from headrace_sources.sql.configuration.config import SqlSourceConfig
-from headrace_sources.sql.dialects.generic import TableName
+from headrace_sources.sql.dialects.dialect import TableName
 from headrace_sources.sql.reading.inspection import inspect_relation
 from headrace_sources.sql.tables.assignment import contiguous_blocks, reassign
 from headrace_sources.sql.tables.selection import topic_of, wanted_tables

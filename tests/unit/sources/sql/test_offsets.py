@@ -15,7 +15,7 @@ from headrace import RetriableError, TaskError
 from headrace.testing.contexts import Offsets
 from headrace_sources.sql.cursor.offsets import QUERY_PARTITION, Position, partition_of, stored_positions
 from headrace_sources.sql.dialects import database_for
-from headrace_sources.sql.dialects.generic import TableName
+from headrace_sources.sql.dialects.dialect import TableName
 
 USERS = TableName("public", "users")
 MOMENTS = st.datetimes(datetime(1, 1, 2), datetime(9999, 12, 30), timezones=st.just(UTC))

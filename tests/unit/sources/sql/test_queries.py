@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy.dialects import registry
 
-from headrace_sources.sql.configuration.query_checks import inner_text, limits_rows, query_findings
-from headrace_sources.sql.dialects.generic import TableName
+from headrace_sources.sql.configuration.syntax import inner_text, limits_rows, query_findings
+from headrace_sources.sql.dialects.dialect import TableName
 from headrace_sources.sql.tables.queries import Bounds, Cursor, Relation, probe, statement, without_cursor
 
 POSTGRES: Any = registry.load("postgresql")()

@@ -14,7 +14,7 @@ from headrace.testing.waiting import eventually
 from headrace_sources.sql import task
 from headrace_sources.sql.cursor import table_cursor
 from headrace_sources.sql.cursor.sequence_check import SequenceCheck
-from headrace_sources.sql.dialects.generic import TableName
+from headrace_sources.sql.dialects.dialect import TableName
 from headrace_sources.sql.tables.queries import Relation
 
 Drive = Callable[..., SourceDriver]

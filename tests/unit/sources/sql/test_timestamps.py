@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headrace_sources.sql.configuration.zones import find_zone, nearest_zones
+from headrace_sources.sql.configuration.syntax import find_zone, nearest_zones
 from headrace_sources.sql.dialects.sqlite import NumberCodec, TextCodec
 from headrace_sources.sql.rows.timestamps import (
     LocalCodec,

@@ -11,7 +11,7 @@ from headrace_sources.sql.cursor.transaction_snapshots import TransactionSnapsho
 class Asked:
     """A database that counts."""
 
-    fences_last = 0.2
+    snapshot_ttl = 0.2
 
     def __init__(self) -> None:
         self.said: list[str] = []
@@ -48,7 +48,7 @@ def test_a_young_one_is_shared_by_whoever_has_not_used_it() -> None:
 
 def test_where_asking_is_cheap_nothing_is_shared() -> None:
     database: Any = Asked()
-    database.fences_last = 0.0
+    database.snapshot_ttl = 0.0
     sightings = TransactionSnapshots(database)
     sightings.take(None)  # type: ignore[arg-type]
     assert sightings.shared(0) is None

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from headrace import Schema, Type, schema
 from headrace.testing.values import mismatch
-from headrace_sources.sql.rows.shapes import NullInRequiredError, Shape, shape_of
+from headrace_sources.sql.rows.row_schema import NullInRequiredError, RowSchema, row_schema_of
 from headrace_sources.sql.rows.types import Column, Kind, TypeMapping, infer, micros, plain_digits, widen
 
 NOON = datetime(2024, 5, 1, 12, 0, 0, 123456, tzinfo=UTC)
@@ -29,8 +29,8 @@ def numeric(precision: int | None, scale: int | None, rule: str) -> Schema:
     return mapping(rule).schema_of(Column("n", Kind.DECIMAL, False, precision, scale))
 
 
-def shape(*columns: Column, types: TypeMapping | None = None) -> Shape:
-    return shape_of(columns, "t", types or mapping(), lambda column: None)
+def shape(*columns: Column, types: TypeMapping | None = None) -> RowSchema:
+    return row_schema_of(columns, "t", types or mapping(), lambda column: None)
 
 
 @pytest.mark.parametrize(

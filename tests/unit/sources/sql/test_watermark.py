@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from headrace_sources.sql.cursor.watermark import BEGINNING, Fence, Place, Transaction, Watermark
-from headrace_sources.sql.dialects.generic import ANYONE
+from headrace_sources.sql.dialects.dialect import ANYONE
 
 # As often as makes things happen; a transaction that does nothing is rare.
 WHAT = ["begin and draw"] * 4 + ["draw"] * 3 + ["commit"] * 4 + ["begin", "draw and lose", "roll back", "prepare"]

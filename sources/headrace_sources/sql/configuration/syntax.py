@@ -1,9 +1,13 @@
-"""Is a query one SELECT that loses nothing when it is wrapped? Asked of its syntax tree, not of its letters."""
+"""Values with a syntax of their own: queries, regular expressions over table names, column mappings, time zones."""
 
 from __future__ import annotations
 
+import difflib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from datetime import UTC, tzinfo
+from typing import NamedTuple
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 
 from headrace import Finding
 
@@ -17,6 +21,7 @@ _DIALECTS = {
     "mssql": "tsql",
 }
 _LIMITS = re.compile(r"\b(limit|top|rownum|fetch\s+(first|next))\b", re.IGNORECASE)
+_UTC = frozenset({"UTC", "Z", "GMT", "Etc/UTC"})
 
 
 def query_findings(query: str, backend: str, key: str, *, incremental: bool) -> Iterable[Finding]:
@@ -72,3 +77,70 @@ def inner_text(query: str, backend: str) -> str:
     while tokens and tokens[-1].text == ";":
         tokens.pop()
     return query[: tokens[-1].end + 1].strip() if tokens else ""
+
+
+class Entry(NamedTuple):
+    """One entry of a column mapping: ``regex:column`` or ``regex:[column|column]``."""
+
+    pattern: str
+    columns: tuple[str, ...]
+
+
+def pattern_error(pattern: str) -> str:
+    """Why it is no regular expression; empty when it is one."""
+    try:
+        re.compile(pattern)
+    except re.error as error:
+        return str(error)
+    return ""
+
+
+def entry_error(text: str) -> str:
+    """Why it is no entry of a column mapping; empty when it is one."""
+    pattern, colon, _ = text.rpartition(":")
+    if not colon or not pattern:
+        return "it has no colon between the expression and the column"
+    if not all(entry(text).columns):
+        return "it names no column"
+    return pattern_error(pattern)
+
+
+def entry(text: str) -> Entry:
+    """Read an entry; the last colon counts, as an expression may have some, too."""
+    pattern, _, columns = text.rpartition(":")
+    inner = columns.strip().removeprefix("[").removesuffix("]")
+    return Entry(pattern.strip(), tuple(column.strip() for column in inner.split("|")))
+
+
+def matches(patterns: Iterable[str], name: str) -> bool:
+    """Whether one of the expressions matches the whole name."""
+    return any(re.fullmatch(pattern, name) for pattern in patterns)
+
+
+def mapped(entries: Sequence[str], name: str) -> list[Entry]:
+    """The entries that mean a table."""
+    return [found for found in map(entry, entries) if re.fullmatch(found.pattern, name)]
+
+
+def like(pattern: str | None, name: str) -> bool:
+    """SQL LIKE; no pattern matches everything."""
+    if pattern is None:
+        return True
+    parts = {"%": ".*", "_": "."}
+    return re.fullmatch("".join(parts.get(char, re.escape(char)) for char in pattern), name, re.DOTALL) is not None
+
+
+def find_zone(name: str) -> tzinfo | None:
+    """The zone, None when there is none of that name. UTC is always :data:`datetime.UTC`, which is the fastest."""
+    if name in _UTC:
+        return UTC
+    try:
+        return ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError):  # a missing zone, a path that leads elsewhere, a directory
+        return None
+
+
+def nearest_zones(name: str) -> str:
+    """A hint for a name that is not a zone."""
+    close = difflib.get_close_matches(name, available_timezones(), n=2, cutoff=0.6)
+    return f"did you mean {' or '.join(map(repr, close))}?" if close else "for example UTC, Europe/Berlin"

@@ -14,8 +14,8 @@ from sqlalchemy import URL, ColumnElement, Connection, FromClause, Select, func,
 from sqlalchemy import text as text_of
 
 from headrace import JsonForm
+from headrace_sources.sql.rows.row_schema import RowSchema
 from headrace_sources.sql.rows.server_json import Query, ServerJson, Stream
-from headrace_sources.sql.rows.shapes import Shape
 from headrace_sources.sql.rows.timestamps import LocalCodec, MomentCodec, TimestampCodec, resolution_of
 from headrace_sources.sql.rows.types import LOCALS, WIDE, Column, Kind, Normaliser, TypeMapping
 
@@ -60,7 +60,7 @@ class Listed(NamedTuple):
     """``TABLE``, ``VIEW``, ``MATERIALIZED VIEW``, ``PARTITIONED TABLE``, ``PARTITION`` (of one), ``FOREIGN TABLE``."""
 
 
-class Verdict(enum.Enum):
+class ErrorClass(enum.Enum):
     """What an error of the driver means."""
 
     LOST = "the connection is gone"
@@ -93,7 +93,7 @@ class Database:
     compares_rows = False
     """Whether an index on several columns finds what is behind ``(a, b) > (1, 2)``."""
 
-    fences_last = 0.0
+    snapshot_ttl = 0.0
     """Seconds for which the tables of a task share what :meth:`open_transactions` said, where it is dear to ask."""
 
     asks_page_ends = False
@@ -132,9 +132,9 @@ class Database:
     def cancel(self, dbapi_connection: Any) -> None:
         """End the running statement; called on another thread. Without effect where drivers cannot do it."""
 
-    def verdict(self, error: Exception) -> Verdict:
+    def error_class(self, error: Exception) -> ErrorClass:
         """What a driver's error means; a lost connection is recognised by SQLAlchemy before this is asked."""
-        return Verdict.OTHER
+        return ErrorClass.OTHER
 
     def grantee(self, connection: Connection) -> str:
         """The session's user, as GRANT wants it written."""
@@ -287,14 +287,14 @@ class Database:
     def server_json(
         self,
         connection: Connection,
-        shape: Shape,
+        row_schema: RowSchema,
         signature: object,
         mapping: TypeMapping,
         form: JsonForm,
         wanted: Sequence[str],
         keys: Sequence[str],
     ) -> ServerJson | None:
-        """The fast path of rows of ``shape``, see :mod:`headrace_sources.sql.rows.server_json`; None = there is none.
+        """Return the fast path for ``row_schema``, see :mod:`headrace_sources.sql.rows.server_json`; None = none.
 
         ``signature`` is that of the plain path's result.
         """

@@ -1,4 +1,4 @@
-"""The border to drivers: their exceptions become ours here, with what to do and without secrets."""
+"""Translates exceptions of database drivers into headrace's, with a hint and without secrets."""
 
 from __future__ import annotations
 
@@ -8,23 +8,25 @@ from sqlalchemy import URL
 from sqlalchemy.exc import DBAPIError
 
 from headrace import ConfigError, HeadraceError, InfrastructureError, RetriableError, TaskError
-from headrace_sources.sql.dialects.generic import Verdict
+from headrace_sources.sql.dialects.dialect import ErrorClass
 
-OF_ONE_TABLE = frozenset({"sql.forbidden", "sql.missing_table", "sql.missing_column", "sql.cursor_backwards"})
-"""Codes of what is wrong with one table and hurts no other."""
+TABLE_ERROR_CODES = frozenset({"sql.forbidden", "sql.missing_table", "sql.missing_column", "sql.cursor_backwards"})
+"""Codes of errors that concern one table only."""
 
 Where = Callable[[str], str]
-"""Where the user wrote a key; empty text where nobody knows."""
+"""Returns where a configuration key was written, as text."""
 
 
 def nowhere(key: str) -> str:
-    """For calls that have no context: just the key."""
+    """Return the key itself, where the configuration's origin is unknown."""
     return key
 
 
-def said(error: Exception, url: URL, *, discreet: bool = False) -> str:
-    """What the driver said: one line, without statement, parameters and password. Databases quote from a statement;
-    ``discreet`` leaves their text out and keeps the code."""
+def driver_message(error: Exception, url: URL, *, discreet: bool = False) -> str:
+    """Return the driver's message in one line, without statement, parameters and password.
+
+    Databases quote from statements; ``discreet`` keeps the error code only.
+    """
     original = error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
     if discreet:
         code = getattr(original, "sqlstate", None) or getattr(original, "sqlite_errorname", None)
@@ -33,13 +35,13 @@ def said(error: Exception, url: URL, *, discreet: bool = False) -> str:
     return text.replace(url.password, "***") if isinstance(url.password, str) and url.password else text
 
 
-def connecting(
-    error: Exception, verdict: Verdict, url: URL, where: Where, login: str = "connection.password"
+def connection_error(
+    error: Exception, error_class: ErrorClass, url: URL, where: Where, login: str = "connection.password"
 ) -> HeadraceError:
-    """Why a connection could not be opened. ``login``: the key that holds the password."""
+    """Return the error of a failed attempt to connect. ``login``: the key that holds the password."""
     place = f"{url.host}:{url.port}" if url.port else str(url.host or url.database)
-    reason = said(error, url)
-    if verdict is Verdict.AUTHENTICATION:
+    reason = driver_message(error, url)
+    if error_class is ErrorClass.AUTHENTICATION:
         what = "connection.user or connection.password"
         if login == "connection.url":
             what = "user or password in connection.url"
@@ -48,7 +50,7 @@ def connecting(
             code="sql.authentication",
             hint=f"correct {what} ({where(login)})",
         )
-    if verdict is Verdict.MISSING_DATABASE:
+    if error_class is ErrorClass.MISSING_DATABASE:
         return InfrastructureError(
             f"there is no database '{url.database}' at {place}: {reason}",
             code="sql.missing_database",
@@ -61,8 +63,8 @@ def connecting(
     )
 
 
-def missing_driver(error: Exception, url: URL, where: Where) -> InfrastructureError:
-    """The driver of ``url`` is not installed, or nobody knows it."""
+def missing_driver_error(error: Exception, url: URL, where: Where) -> InfrastructureError:
+    """Return the error of a driver that is not installed or unknown."""
     name = error.name if isinstance(error, ImportError) and error.name else url.drivername
     package = "'headrace[postgres]'" if name.startswith("psycopg") and not name.startswith("psycopg2") else name
     return InfrastructureError(
@@ -72,9 +74,9 @@ def missing_driver(error: Exception, url: URL, where: Where) -> InfrastructureEr
     )
 
 
-def running(
+def statement_error(
     error: Exception,
-    verdict: Verdict,
+    error_class: ErrorClass,
     url: URL,
     subject: str,
     where: Where,
@@ -82,28 +84,28 @@ def running(
     discreet: bool = False,
     remedy: str = "",
 ) -> HeadraceError:
-    """Why a statement about ``subject`` failed, or reading its result. ``remedy``: what allows what is forbidden."""
-    reason = said(error, url, discreet=discreet)
-    if verdict is Verdict.LOST:
+    """Return the error of a statement that read ``subject``. ``remedy``: the GRANT statement that is missing."""
+    reason = driver_message(error, url, discreet=discreet)
+    if error_class is ErrorClass.LOST:
         return RetriableError(f"the connection was lost while reading {subject}: {reason}", code="sql.connection_lost")
-    if verdict is Verdict.BUSY:
+    if error_class is ErrorClass.BUSY:
         return RetriableError(f"the database could not answer for {subject} now: {reason}", code="sql.busy")
-    if verdict is Verdict.MISSING_TABLE:
+    if error_class is ErrorClass.MISSING_TABLE:
         return ConfigError(
             f"{subject} cannot be read: {reason}",
             code="sql.missing_table",
             hint=f"create the table again, or correct the configuration ({where('table.whitelist')})",
         )
-    if verdict is Verdict.MISSING_COLUMN:
+    if error_class is ErrorClass.MISSING_COLUMN:
         return ConfigError(
             f"{subject} cannot be read: {reason}",
             code="sql.missing_column",
             hint="correct timestamp.column.name, incrementing.column.name or the query "
             f"({where('timestamp.column.name')})",
         )
-    if verdict in (Verdict.AUTHENTICATION, Verdict.MISSING_DATABASE):
-        return connecting(error, verdict, url, where)
-    if verdict is Verdict.FORBIDDEN:
+    if error_class in (ErrorClass.AUTHENTICATION, ErrorClass.MISSING_DATABASE):
+        return connection_error(error, error_class, url, where)
+    if error_class is ErrorClass.FORBIDDEN:
         return TaskError(f"{subject} cannot be read: {reason}", code="sql.forbidden", hint=f"run: {remedy};")
     return TaskError(
         f"{subject} cannot be read: {reason}",

@@ -1,4 +1,4 @@
-"""Rows of a result to the records of a batch, by one function that is compiled for the shape of the rows.
+"""Rows of a result to the records of a batch, by one function that is compiled for the rows' schema.
 
 A column that needs nothing done costs nothing but its place in the dictionary.
 """
@@ -20,7 +20,7 @@ class NullInRequiredError(Exception):
 
 
 @dataclass(frozen=True)
-class Shape:
+class RowSchema:
     """Columns of a result and what records are made of them."""
 
     columns: tuple[Column, ...]
@@ -61,9 +61,9 @@ def find_column(names: Sequence[str], name: str) -> int:
     return places[0]
 
 
-def shape_of(
+def row_schema_of(
     columns: Sequence[Column], name: str | None, mapping: TypeMapping, normaliser: Callable[[Column], Normaliser | None]
-) -> Shape:
+) -> RowSchema:
     """``name`` is the schema's; ``normaliser`` gives what a column's driver values need first."""
     names = [column.name for column in columns]
     if twice := sorted({name for name in names if names.count(name) > 1}):
@@ -74,7 +74,7 @@ def shape_of(
         )
     value_schema = schema.struct({column.name: mapping.schema_of(column) for column in columns}, name)
     conversions = tuple(_full(mapping.conversion(column), normaliser(column)) for column in columns)
-    return Shape(tuple(columns), value_schema, compile_rows(columns, conversions), conversions)
+    return RowSchema(tuple(columns), value_schema, compile_rows(columns, conversions), conversions)
 
 
 def _full(conversion: Conversion, normalise: Normaliser | None) -> Conversion:
