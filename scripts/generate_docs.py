@@ -20,7 +20,7 @@ from headrace.plugin_docs import (
     worker_page,
     worker_schema,
 )
-from headrace.registry import Kind, Registry
+from headrace.registry import PluginKind, Registry
 
 DOCS = Path(__file__).parent.parent / "docs"
 FOLDERS = ("connectors", "schema")  # they hold generated files only
@@ -35,7 +35,7 @@ def pages(registry: Registry) -> dict[Path, str]:
         DOCS / "schema" / "worker.json": _text(worker_schema(registry)),
         DOCS / "schema" / "headrace.json": _text(json_schema(registry)),
     }
-    for plugin in registry.plugins(Kind.CONNECTOR):
+    for plugin in registry.plugins(PluginKind.CONNECTOR):
         found[DOCS / "connectors" / f"{plugin.name}.md"] = markdown(plugin)
     return found
 

@@ -1,4 +1,4 @@
-"""One pydantic model per plugin: parser, validator, documentation and JSON Schema at once.
+"""Base of configuration models: each plugin's pydantic model is parser, validator, documentation and JSON Schema.
 
 Keys are Kafka Connect's dotted names, values arrive as strings (:class:`ConfigModel` parses them). A plugin writes::
 
@@ -10,7 +10,7 @@ Keys are Kafka Connect's dotted names, values arrive as strings (:class:`ConfigM
         def problems(self) -> Iterable[Finding]:   # rules over several keys
             ...
 
-Everything wrong is reported at once, with the texts that Connect's users know.
+All problems are reported at once, with the messages of Kafka Connect.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from headrace.errors import ConfigError, Finding
 
 Importance = Literal["high", "medium", "low"]
 Secret = SecretStr
-"""A value that is never printed. ``.get_secret_value()`` at the one place that needs it."""
+"""A value that is never printed. ``.get_secret_value()`` returns it."""
 
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)?")
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*(b|kb|mb|gb|kib|mib|gib)?", re.IGNORECASE)
@@ -50,10 +50,10 @@ def _size(value: object) -> object:
     return value
 
 
-def _rhythm(value: str) -> str:
+def _interval_or_cron(value: str) -> str:
     if _DURATION.fullmatch(value.strip()) or len(value.split()) == 5:
         return value
-    raise ValueError("neither a pause (5000, 30s, 5m) nor a cron expression of five fields (0 3 * * *)")
+    raise ValueError("neither an interval (5000, 30s, 5m) nor a cron expression of five fields (0 3 * * *)")
 
 
 def _comma_list(value: object) -> object:
@@ -66,10 +66,10 @@ Duration = Annotated[int, BeforeValidator(_duration)]
 """Milliseconds. Written as a number of milliseconds or with a unit: ``500ms``, ``30s``, ``5m``."""
 Size = Annotated[int, BeforeValidator(_size)]
 """Bytes. Written as a number or with a unit: ``512kb``, ``5mb``, ``1gib``."""
-IntervalOrCron = Annotated[str, AfterValidator(_rhythm)]
-"""When something is due, as ``SourceContext.schedule`` takes it: a pause like a Duration, or cron with five fields."""
+IntervalOrCron = Annotated[str, AfterValidator(_interval_or_cron)]
+"""A schedule as ``SourceContext.schedule`` takes it: an interval like a Duration, or cron with five fields."""
 CommaList = Annotated[tuple[str, ...], BeforeValidator(_comma_list)]
-"""Connect's LIST: items between commas, blanks around them ignored, empty text = no items."""
+"""Connect's LIST: items between commas, whitespace around them is ignored, an empty text has no items."""
 LOWER = BeforeValidator(lambda value: value.lower() if isinstance(value, str) else value)
 UPPER = BeforeValidator(lambda value: value.upper() if isinstance(value, str) else value)
 
@@ -83,7 +83,7 @@ def key(
     importance: Importance = "medium",
     **constraints: Any,
 ) -> Any:
-    """A configuration key: its dotted name, its documentation, its default (none = required)."""
+    """Declare a configuration key: dotted name, documentation, default (none = required)."""
     return PydanticField(
         default,
         alias=name,
@@ -95,7 +95,7 @@ def key(
 
 
 def prefix_key(prefix: str, *, doc: str, group: str = "", importance: Importance = "low") -> Any:
-    """All keys that begin with ``prefix``, as a dictionary of the rest (``producer.override.acks`` → ``acks``)."""
+    """Declare all keys that begin with ``prefix``: a dictionary without it (``producer.override.acks`` → ``acks``)."""
     return PydanticField(
         default_factory=dict,
         alias=prefix,
@@ -106,7 +106,7 @@ def prefix_key(prefix: str, *, doc: str, group: str = "", importance: Importance
 
 @dataclass(frozen=True, slots=True)
 class KeyDefinition:
-    """What a model says of one key; documentation, JSON Schema and the REST answer are drawn from it."""
+    """Definition of one key: the source of its documentation, JSON Schema and REST response."""
 
     name: str
     field: str
@@ -129,56 +129,56 @@ class ConfigModel(BaseModel):
     """Keys of the JVM's connector that are accepted without effect, each with the reason (a warning)."""
 
     def problems(self) -> Iterable[Finding]:
-        """Rules over several keys, asked once every key is right by itself. Override it."""
+        """Yield findings about combinations of keys, each valid by itself. To be overridden."""
         return ()
 
     @classmethod
     def definitions(cls) -> tuple[KeyDefinition, ...]:
-        """The keys, in the order they are written in the class."""
+        """Return the keys in the order of their fields."""
         return tuple(_definition(name, info) for name, info in cls.model_fields.items())
 
     @classmethod
     def owns(cls, name: str) -> bool:
-        """Whether the dotted key belongs to this model."""
+        """Return whether the dotted key belongs to this model."""
         return name in cls.ignored_keys or any(
             name.startswith(item.name) if item.prefix_key else name == item.name for item in cls.definitions()
         )
 
     @classmethod
     def validate_properties(cls, properties: Mapping[str, str]) -> tuple[Self | None, list[Finding]]:
-        """Parse; the model (None when there are errors) and every finding, warnings included."""
+        """Parse; return the model (None when there are errors) and all findings, warnings included."""
         warnings = [
             Finding("config.ignored_key", f"'{name}' has no effect here: {reason}", name, severity="warning")
             for name, reason in cls.ignored_keys.items()
             if name in properties
         ]
         try:
-            model = cls.model_validate(_gather_families(cls, properties))
+            model = cls.model_validate(_gather_prefixes(cls, properties))
         except ValidationError as error:
             found = [_finding(cls, item) for item in error.errors()]
-            return None, [*found, *cls._further_problems(properties, found), *warnings]
+            return None, [*found, *cls._problems_of_valid_keys(properties, found), *warnings]
         findings = [*model.problems(), *warnings]
         return (None if any(item.severity == "error" for item in findings) else model), findings
 
     @classmethod
-    def _further_problems(cls, properties: Mapping[str, str], found: Sequence[Finding]) -> list[Finding]:
-        """What rules over several keys say once the keys with mistakes are left out, so that all is told in one go."""
+    def _problems_of_valid_keys(cls, properties: Mapping[str, str], found: Sequence[Finding]) -> list[Finding]:
+        """Apply the rules over several keys to the keys without errors, so that all findings are reported together."""
         wrong = {finding.key for finding in found}
         rest = {name: value for name, value in properties.items() if name not in wrong}
         names = [item.name for item in cls.definitions()]
         for finding in found:
-            # A misspelt key is taken for the one that was meant: its absence is not a second mistake.
+            # A misspelt key counts as the similar one: that this one is missing is not a second problem.
             if finding.code == "config.unknown_key" and (meant := difflib.get_close_matches(finding.key, names, n=1)):
                 rest.setdefault(meant[0], properties[finding.key])
         try:
-            model = cls.model_validate(_gather_families(cls, rest))
+            model = cls.model_validate(_gather_prefixes(cls, rest))
         except ValidationError:
-            return []  # a key without which the rules say nothing
+            return []  # a required key is missing, so the rules cannot be applied
         return [finding for finding in model.problems() if finding.key not in wrong]
 
     @classmethod
     def parse(cls, properties: Mapping[str, str]) -> Self:
-        """Parse or raise :class:`ConfigError` with every finding."""
+        """Parse, or raise :class:`ConfigError` with all findings."""
         model, findings = cls.validate_properties(properties)
         if model is None:
             raise ConfigError(findings=findings)
@@ -186,7 +186,7 @@ class ConfigModel(BaseModel):
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """``did you mean 'x'?`` or nothing; for messages about names that do not exist."""
+    """Return ``did you mean 'x'?`` for a name that does not exist, or an empty text."""
     matches = difflib.get_close_matches(name, list(known), n=2, cutoff=0.6)
     return f"did you mean {' or '.join(repr(match) for match in matches)}?" if matches else ""
 
@@ -207,7 +207,7 @@ def _definition(name: str, info: FieldInfo) -> KeyDefinition:
     )
 
 
-def _gather_families(model: type[ConfigModel], properties: Mapping[str, str]) -> dict[str, Any]:
+def _gather_prefixes(model: type[ConfigModel], properties: Mapping[str, str]) -> dict[str, Any]:
     definitions = model.definitions()
     exact = {item.name for item in definitions if not item.prefix_key}
     prefixes = [item.name for item in definitions if item.prefix_key]
@@ -221,7 +221,7 @@ def _gather_families(model: type[ConfigModel], properties: Mapping[str, str]) ->
     return gathered
 
 
-# Connect's own texts (org.apache.kafka.common.config.ConfigDef); tools search for them.
+# Connect's messages (org.apache.kafka.common.config.ConfigDef); tools search for them.
 def _finding(model: type[ConfigModel], error: ErrorDetails) -> Finding:
     name = str(error["loc"][0]) if error["loc"] else ""
     kind, context = error["type"], error.get("ctx", {})
@@ -237,7 +237,7 @@ def _finding(model: type[ConfigModel], error: ErrorDetails) -> Finding:
     if kind.startswith("int"):
         reason = "Not a number of type INT"
         if name.endswith(".ms"):
-            hint = "a number of milliseconds, or one with its unit: 500ms, 30s, 5m, 1h, 1d"
+            hint = "write milliseconds, or a number with a unit: 500ms, 30s, 5m, 1h, 1d"
     elif kind.startswith("float"):
         reason = "Not a number of type DOUBLE"
     elif kind.startswith("bool"):

@@ -1,4 +1,4 @@
-"""YAML, JSON and ``.properties`` texts → one tree of nodes that know where they stand."""
+"""Parses YAML, JSON and ``.properties`` into one tree of nodes with their locations."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Items:
 
 @dataclass(frozen=True, slots=True)
 class Entries:
-    """A map: key, where the key stands, value. Keys may repeat; the reader of the tree judges."""
+    """A map: key, location of the key, value. Keys may repeat; the caller reports that."""
 
     entries: tuple[tuple[str, Location, Node], ...]
     location: Location
@@ -43,7 +43,7 @@ Parser = Callable[[str, str], Node]
 
 
 def syntax_error(location: Location, problem: str, hint: str = "") -> ConfigError:
-    """What a parser raises."""
+    """Return the error that parsers raise."""
     return ConfigError(findings=[Finding("config.syntax", problem, hint=hint, location=location)])
 
 
@@ -68,7 +68,7 @@ _TAG = "tag:yaml.org,2002:"
 
 
 class _YamlTree:
-    """Nodes of PyYAML → ours."""
+    """Converts nodes of PyYAML."""
 
     # Aliases can make a small text a huge tree ("billion laughs"); no configuration is near this.
     LIMIT = 20_000
@@ -82,12 +82,12 @@ class _YamlTree:
     def node(self, node: yaml.Node) -> Node:
         place = self._place(node)
         if id(node) in self._open:
-            raise syntax_error(place, "an alias stands inside its own anchor", "write the values out")
+            raise syntax_error(place, "an alias is inside its own anchor", "write the values out")
         self._made += 1
         if self._made > self.LIMIT:
-            raise syntax_error(place, f"more than {self.LIMIT} values", "write fewer aliases")
+            raise syntax_error(place, f"more than {self.LIMIT} values", "use fewer aliases")
         if node.tag.removeprefix(_TAG) not in self.TAGS:
-            raise syntax_error(place, f"the tag {node.tag} has no meaning here", "write the value without a tag")
+            raise syntax_error(place, f"the tag {node.tag} is not supported", "remove the tag")
         if isinstance(node, yaml.ScalarNode):
             return Scalar(None if node.tag == f"{_TAG}null" and not node.style else node.value, place)
         self._open.add(id(node))
@@ -127,9 +127,9 @@ class _YamlTree:
 
 def _yaml_hint(problem: str) -> str:
     if "found a tab character" in problem:
-        return "indent with blanks, not tabs"
+        return "indent with spaces, not tabs"
     if "cannot start any token" in problem:
-        return "indent with blanks, not tabs; put texts that begin with @, ` or % in quotes"
+        return "indent with spaces, not tabs; put texts that begin with @, ` or % in quotes"
     if "mapping values are not allowed" in problem:
         return "put a text that contains ': ' in quotes"
     return ""
@@ -148,7 +148,7 @@ def parse_json(text: str, file: str) -> Node:
 
 
 class _JsonTree:
-    """A second walk over a text that is known to be JSON, this time noting where things stand."""
+    """Second pass over a text that is valid JSON: makes nodes with locations."""
 
     DECODER = json.JSONDecoder()
     BLANKS = re.compile(r"[ \t\r\n]*")
@@ -160,7 +160,7 @@ class _JsonTree:
         self._lines = [0, *(match.end() for match in re.finditer("\n", text))]
 
     def value(self, start: int) -> tuple[Node, int]:
-        """The node at ``start`` (blanks before it are passed), and where it ends."""
+        """Return the node at ``start`` (after whitespace), and its end."""
         at = self._skip(start)
         place = self._place(at)
         match self._text[at]:
@@ -259,7 +259,7 @@ def _unescape(text: str, place: Location) -> str:
     try:
         return plain.encode("utf-16", "surrogatepass").decode("utf-16")  # two \u escapes may be one character
     except UnicodeDecodeError as error:
-        raise syntax_error(place, r"half a character: \ud800 to \udfff come in pairs") from error
+        raise syntax_error(place, r"incomplete surrogate pair: \ud800 to \udfff are used in pairs") from error
 
 
 def _character(escape: str) -> str:

@@ -1,8 +1,8 @@
-"""A configuration file of any format → flat properties, each with the place where it is written.
+"""Reads configuration files of any format into flat properties, each with its location.
 
 Nested maps become dotted keys (``errors: {tolerance: all}`` → ``errors.tolerance``), lists become comma lists, and
-scalars are the text that is written: YAML's ``no``, ``1e3`` and dates stay what they look like. A null (``key:`` with
-nothing behind) is an error, as in Kafka Connect; an empty text is written ``''``.
+scalars are the text as written: YAML's ``no``, ``1e3`` and dates are not interpreted. A null (``key:`` without a
+value) is an error, as in Kafka Connect; an empty text is written ``''``.
 """
 
 from __future__ import annotations
@@ -17,44 +17,44 @@ from headrace.file_formats import PARSERS, Entries, Items, Node, Scalar
 
 @dataclass(frozen=True)
 class ConfigFile:
-    """What a file says. ``positions`` has the place of every key in ``properties``."""
+    """A parsed file. ``positions`` has the location of every key in ``properties``."""
 
     path: str
     properties: dict[str, str]
     positions: dict[str, Location]
 
     def where(self, key: str) -> str:
-        """``orders.yaml:7:3``, where the key stands; the file's name when it is not there."""
+        """Return the location of the key, such as ``orders.yaml:7:3``; the file's name when it is missing."""
         return str(self.positions.get(key, self.path))
 
     @property
     def is_connector(self) -> bool:
-        """Whether it describes a connector, or else a worker."""
+        """Whether it is a connector's file; any other is a worker's."""
         return "connector.class" in self.properties
 
 
 def read_config_file(path: Path) -> ConfigFile:
-    """Read YAML, JSON or ``.properties``, by the file's ending. Raises ConfigError with all findings.
+    """Read YAML, JSON or ``.properties``, by the file's extension. Raises ConfigError with all findings.
 
     JSON may have the form of ``POST /connectors``: ``{"name": …, "config": {…}}``.
     """
     file = str(path)
     parser = PARSERS.get(path.suffix.lower())
     if parser is None:
-        text = f"{file}: the name's ending does not tell the format"
-        raise _unreadable(file, text, f"name it {', '.join(PARSERS)}")
+        text = f"{file}: unknown file extension"
+        raise _unreadable(file, text, f"use one of {', '.join(PARSERS)}")
     root = parser(_text(path), file)
     if not isinstance(root, Entries):
         text = "a configuration is a map of keys and values" if not _is_empty(root) else "the file is empty"
         raise ConfigError(findings=[Finding("config.syntax", text, hint="write key: value", location=root.location)])
-    reader = _Reader()
+    reader = _PropertiesReader()
     reader.read(_config_of_request(root, reader) if path.suffix.lower() == ".json" else root)
     if any(finding.severity == "error" for finding in reader.findings):
         raise ConfigError(findings=reader.findings)
     return ConfigFile(file, reader.properties, reader.positions)
 
 
-class _Reader:
+class _PropertiesReader:
     """Collects properties and findings."""
 
     def __init__(self) -> None:
@@ -82,16 +82,19 @@ class _Reader:
             return ",".join(text for text in texts if text is not None)
         assert isinstance(node, Scalar)  # maps are flat by now
         if node.text is None:
-            hint = "write '' for an empty text, or remove the key"
+            hint = "write '' for an empty value, or remove the key"
             self.report("config.invalid_value", f"'{key}' has no value", key, node.location, hint)
         return node.text
 
     def _item(self, key: str, node: Node) -> str | None:
         if not isinstance(node, Scalar) or node.text is None:
-            message, hint = f"an item of the list '{key}' is not a text", "lists hold texts and numbers only"
+            message, hint = (
+                f"an item of the list '{key}' is not a text or number",
+                "write texts and numbers only",
+            )
         elif "," in node.text:
             message = f"an item of the list '{key}' contains a comma, which separates items"
-            hint = "write two items; a text that must keep its comma cannot be in a list"
+            hint = "write two items; an item cannot contain a comma"
         elif not node.text.strip():
             message, hint = f"an item of the list '{key}' is empty", "remove the item"
         else:
@@ -108,8 +111,8 @@ def _flat(node: Entries, prefix: str = "") -> Iterator[tuple[str, Location, Node
             yield prefix + key, place, value
 
 
-def _config_of_request(root: Entries, reader: _Reader) -> Entries:
-    """The ``config`` of a body of ``POST /connectors`` with its name in it; other maps as they are."""
+def _config_of_request(root: Entries, reader: _PropertiesReader) -> Entries:
+    """Return the ``config`` of a body of ``POST /connectors``, including its name; other maps unchanged."""
     config = next((value for key, _, value in root.entries if key == "config"), None)
     if not isinstance(config, Entries):
         return root
@@ -119,14 +122,14 @@ def _config_of_request(root: Entries, reader: _Reader) -> Entries:
         if key == "name" and inner is None:
             entries.insert(0, (key, place, value))
         elif key == "name" and isinstance(value, Scalar) and isinstance(inner, Scalar) and value.text != inner.text:
-            message = f"the connector is named '{value.text}' here and '{inner.text}' in its config"
-            reader.report("config.conflict", message, "name", place, "give the same name, or only one")
+            message = f"the connector's name is '{value.text}' here, but '{inner.text}' in its config"
+            reader.report("config.conflict", message, "name", place, "use the same name, or remove one of the two")
         elif key == "initial_state":
             message = "a file cannot set the initial state"
             hint = "remove it and use `headrace connectors stop NAME`, or send the file with POST /connectors"
             reader.report("config.unknown_key", message, key, place, hint)
         elif key not in ("name", "config"):
-            message = f"unknown key '{key}' beside 'config'"
+            message = f"unknown key '{key}' next to 'config'"
             reader.report("config.unknown_key", message, key, place, "move it into 'config'")
     return Entries(tuple(entries), config.location)
 

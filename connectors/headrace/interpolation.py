@@ -13,13 +13,13 @@ from dataclasses import replace
 from headrace.config import nearest
 from headrace.errors import Finding
 from headrace.plugin import ConfigProvider
-from headrace.registry import Kind, Registry
+from headrace.registry import PluginKind, Registry
 
 PLACEHOLDER = re.compile(r"\$\{([^}]*?):(([^}]*?):)?([^}]*?)\}")
 """Kafka's own pattern (``ConfigTransformer``): groups 1 provider, 3 path, 4 key."""
 
-# Reasons that are made of the model alone (headrace.config); every other may quote the value.
-_HARMLESS = re.compile(
+# Reasons that headrace.config makes from the model alone; any other may quote the value.
+_REASON_WITHOUT_VALUE = re.compile(
     r"Not a number of type \w+|Expected value to be either true or false|String must be one of: .*|Value must be .*",
     re.DOTALL,
 )
@@ -32,7 +32,7 @@ class Interpolator:
         self._providers = dict(providers)
 
     def resolve(self, properties: Mapping[str, str]) -> tuple[dict[str, str], list[Finding]]:
-        """Properties with values in place of placeholders; a finding for each that has none (it is left as it is)."""
+        """Return properties with placeholders replaced, and a finding for each that cannot be resolved (it is kept)."""
         findings: list[Finding] = []
         return {key: self._resolve(key, value, findings) for key, value in properties.items()}, findings
 
@@ -60,23 +60,23 @@ class Interpolator:
 
 
 def make_interpolator(registry: Registry, names: Iterable[str] = ("env", "file")) -> Interpolator:
-    """With the installed providers of these names (the worker's ``config.providers``). Raises ConfigError."""
-    return Interpolator({name: registry.find(Kind.CONFIG_PROVIDER, name).cls() for name in names})
+    """Return an interpolator with these providers (the worker's ``config.providers``). Raises ConfigError."""
+    return Interpolator({name: registry.find(PluginKind.CONFIG_PROVIDER, name).cls() for name in names})
 
 
 def is_interpolated(value: str) -> bool:
-    """Whether the value holds a placeholder."""
+    """Return whether the value contains a placeholder."""
     return PLACEHOLDER.search(value) is not None
 
 
-def concealer(raw: Mapping[str, str], resolved: Mapping[str, str]) -> Callable[[str], str]:
-    """A function that puts placeholders back in place of what they stand for, in any text."""
+def redactor(raw: Mapping[str, str], resolved: Mapping[str, str]) -> Callable[[str], str]:
+    """Return a function that replaces the values of placeholders by the placeholders, in any text."""
     secrets: dict[str, str] = {}
     for key, written in raw.items():
         value = resolved.get(key, written)
         if value != written:
             for text, shown in ((value, written), *_fragments(written, value)):
-                # Shorter ones are no secrets, and hiding them would garble every text.
+                # Replacing shorter values would garble every text, and they are no secrets.
                 if len(text.strip()) > 2:
                     secrets |= dict.fromkeys((text, text.strip(), repr(text)[1:-1]), shown)
     if not secrets:
@@ -87,27 +87,27 @@ def concealer(raw: Mapping[str, str], resolved: Mapping[str, str]) -> Callable[[
     return lambda text: pattern.sub(lambda match: by_form.get(match[0].lower(), "[hidden]"), text)
 
 
-def conceal(findings: Iterable[Finding], raw: Mapping[str, str], resolved: Mapping[str, str]) -> list[Finding]:
-    """Findings that say nothing of what placeholders stand for; also not what a plugin made of it in its message."""
-    hide = concealer(raw, resolved)
-    return [_concealed(finding, raw, hide) for finding in findings]
+def redact_findings(findings: Iterable[Finding], raw: Mapping[str, str], resolved: Mapping[str, str]) -> list[Finding]:
+    """Return findings without the values of placeholders, whichever message or hint quotes them."""
+    redact = redactor(raw, resolved)
+    return [_redacted(finding, raw, redact) for finding in findings]
 
 
-def _concealed(finding: Finding, raw: Mapping[str, str], hide: Callable[[str], str]) -> Finding:
+def _redacted(finding: Finding, raw: Mapping[str, str], redact: Callable[[str], str]) -> Finding:
     written = raw.get(finding.key, "")
     if finding.code == "config.invalid_value" and is_interpolated(written):
         reason = finding.message.partition(f"for configuration {finding.key}: ")[2]
-        if not _HARMLESS.fullmatch(reason):
-            reason = "the value that the placeholder stands for failed validation"
+        if not _REASON_WITHOUT_VALUE.fullmatch(reason):
+            reason = "the value of the placeholder is not valid"
         text = f"Invalid value {written} for configuration {finding.key}: {reason}"
-        return replace(finding, message=text, hint="see what the placeholder stands for")
-    # A key that nobody wrote was made of an alias, which may itself come from a placeholder.
-    key = finding.key if finding.key in raw else hide(finding.key)
-    return replace(finding, key=key, message=hide(finding.message), hint=hide(finding.hint))
+        return replace(finding, message=text, hint="check the value of the placeholder")
+    # A key that is not in the file contains an alias, which may come from a placeholder.
+    key = finding.key if finding.key in raw else redact(finding.key)
+    return replace(finding, key=key, message=redact(finding.message), hint=redact(finding.hint))
 
 
 def _fragments(written: str, value: str) -> list[tuple[str, str]]:
-    """What each placeholder of a value stands for."""
+    """Return the value of each placeholder, with the placeholder."""
     literals = PLACEHOLDER.split(written)[:: PLACEHOLDER.groups + 1]
     match = re.fullmatch("(.*?)".join(map(re.escape, literals)), value, re.DOTALL)
     shown = [match[0] for match in PLACEHOLDER.finditer(written)]
@@ -116,5 +116,5 @@ def _fragments(written: str, value: str) -> list[tuple[str, str]]:
 
 def _hint(match: re.Match[str]) -> str:
     if match[1] == "env":
-        return f"set the environment variable {match[4]} where headrace starts"
-    return "check provider, path and key"
+        return f"set the environment variable {match[4]} before headrace starts"
+    return "check the provider, the path and the key"

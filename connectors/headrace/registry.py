@@ -1,10 +1,10 @@
-"""Plugins by name: entry points and JVM class names → classes.
+"""Finds installed plugins by name: entry points, Python paths, JVM class names.
 
 Entry point groups: ``headrace.connectors``, ``headrace.converters``, ``headrace.transforms``,
-``headrace.predicates``, ``headrace.config_providers``. A plugin answers to its entry point's name, its Python path
+``headrace.predicates``, ``headrace.config_providers``. A plugin's names are its entry point's name, its Python path
 (``headrace_sources.sql.SqlSourceConnector``), its class name, the class name without the kind's suffix, and to the
-aliases it declares (full JVM class names, their simple names, with and without suffix). Loading is lazy: a broken
-plugin hurts only who asks for it.
+aliases it declares (full JVM class names, their simple names, with and without suffix). Loading is lazy: a
+broken plugin affects only those who use it.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from headrace.errors import ConfigError, Finding
 from headrace.plugin import SourceConnector
 
 
-class Kind(enum.Enum):
-    """Kinds of plugins: entry point group, and the suffix that a name may leave out."""
+class PluginKind(enum.Enum):
+    """Kinds of plugins: entry point group, and the suffix that a name may omit."""
 
     CONNECTOR = ("headrace.connectors", "Connector")
     CONVERTER = ("headrace.converters", "Converter")
@@ -37,12 +37,12 @@ class Kind(enum.Enum):
 
     @property
     def suffix(self) -> str:
-        """What a simple name may leave out."""
+        """The suffix that a simple name may omit."""
         return self.value[1]
 
     @property
     def word(self) -> str:
-        """For messages."""
+        """The name of the kind, for messages."""
         return self.name.lower().replace("_", " ")
 
 
@@ -50,7 +50,7 @@ class Kind(enum.Enum):
 class Plugin:
     """An installed plugin. ``load`` imports it."""
 
-    kind: Kind
+    kind: PluginKind
     name: str
     entry_point: importlib.metadata.EntryPoint
 
@@ -63,16 +63,16 @@ class Plugin:
             raise ConfigError(
                 f"plugin '{self.name}' cannot be loaded: {error}",
                 code="plugin.broken",
-                hint=f"install what {self.entry_point.module.split('.')[0]} needs, for example its optional extra",
+                hint=f"install what {self.entry_point.module.split('.')[0]} requires, for example its extra",
             ) from error
         return loaded
 
     @property
     def type(self) -> str:
         """As in ``GET /connector-plugins``."""
-        if self.kind is Kind.CONNECTOR:
+        if self.kind is PluginKind.CONNECTOR:
             return "source" if issubclass(self.cls, SourceConnector) else "sink"
-        return {Kind.TRANSFORM: "transformation"}.get(self.kind, self.kind.name.lower())
+        return {PluginKind.TRANSFORM: "transformation"}.get(self.kind, self.kind.name.lower())
 
     @property
     def class_name(self) -> str:
@@ -86,17 +86,17 @@ class Plugin:
 
 
 class Registry:
-    """All installed plugins. Made once; lookups are cheap."""
+    """All installed plugins. Made once; lookups are fast."""
 
     def __init__(self, plugins: Iterable[Plugin] | None = None) -> None:
         self._plugins = list(plugins) if plugins is not None else list(_installed())
 
-    def plugins(self, kind: Kind | None = None) -> list[Plugin]:
+    def plugins(self, kind: PluginKind | None = None) -> list[Plugin]:
         """Installed plugins, by name."""
         return sorted((item for item in self._plugins if kind in (None, item.kind)), key=lambda item: item.name)
 
-    def find(self, kind: Kind, name: str) -> Plugin:
-        """The plugin that answers to ``name``. Raises ConfigError ``plugin.unknown`` with the nearest names."""
+    def find(self, kind: PluginKind, name: str) -> Plugin:
+        """Return the plugin named ``name``. Raises ConfigError ``plugin.unknown`` with the nearest names."""
         for plugin in self._plugins:
             if plugin.kind is kind and name in (plugin.name, plugin.entry_point.value.replace(":", ".")):
                 return plugin
@@ -105,8 +105,8 @@ class Registry:
                 return plugin
         raise ConfigError(findings=[self.unknown(kind, name)])
 
-    def unknown(self, kind: Kind, name: str, key: str = "") -> Finding:
-        """What to say of a name that no plugin answers to."""
+    def unknown(self, kind: PluginKind, name: str, key: str = "") -> Finding:
+        """Return the finding about a name that no plugin has."""
         names = {plugin.name for plugin in self.plugins(kind)}
         candidates = names | {name for plugin in self.plugins(kind) for name in _names(plugin)}
         hint = nearest(name, candidates) or f"installed: {', '.join(sorted(names))}"
@@ -115,7 +115,7 @@ class Registry:
 
 
 def _installed() -> Iterable[Plugin]:
-    for kind in Kind:
+    for kind in PluginKind:
         for entry_point in importlib.metadata.entry_points(group=kind.group):
             yield Plugin(kind, entry_point.name, entry_point)
 
@@ -124,7 +124,7 @@ def _names(plugin: Plugin) -> set[str]:
     try:
         cls = plugin.cls
     except ConfigError:
-        return {plugin.name}  # it still has the name under which it is installed
+        return {plugin.name}  # the class is not importable, but its entry point has a name
     long_names = {plugin.class_name, cls.__name__, *getattr(cls, "aliases", ())}
     simple = {name.rsplit(".", 1)[-1] for name in long_names}
     return long_names | simple | {name.removesuffix(plugin.kind.suffix) for name in simple}

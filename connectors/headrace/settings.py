@@ -1,4 +1,6 @@
-"""The framework's own keys: of a worker, and of every connector. Names and defaults are Kafka Connect's unless said."""
+"""Configuration keys of the framework: of workers and of all connectors. Names and defaults are Kafka Connect's,
+except where the documentation of a key says otherwise.
+"""
 
 from __future__ import annotations
 
@@ -79,8 +81,8 @@ class ConnectorSettings(ConfigModel):
     )
 
     ignored_keys: ClassVar[dict[str, str]] = {
-        "header.converter": "headers are passed as bytes",
-        "tasks.max.enforce": "tasks.max is always kept",
+        "header.converter": "headers are passed through as bytes",
+        "tasks.max.enforce": "tasks.max is always enforced",
         "errors.log.include.messages": "contents of records are never logged",
         "config.action.reload": "placeholders are resolved when a task starts",
     }
@@ -207,7 +209,7 @@ class WorkerSettings(ConfigModel):
 
     ignored_keys: ClassVar[dict[str, str]] = {
         "plugin.path": "plugins are Python packages, installed with pip",
-        "header.converter": "headers are passed as bytes",
+        "header.converter": "headers are passed through as bytes",
     }
 
     def client_settings(self) -> dict[str, str]:

@@ -1,8 +1,8 @@
-"""A configuration as it was written → settings of framework and plugin, and everything that is wrong with it at once.
+"""Validates configurations of workers, connectors and tasks; reports all findings at once.
 
-Several models have a say in one connector's configuration: the framework's, the connector's own, and below a prefix
-those of converters, transforms and predicates. Each is a :class:`Part`; a key that no part knows is an error with the
-nearest name among the keys of all parts.
+A connector's configuration consists of sections: the framework's keys, the connector's own, and below a prefix those of
+each converter, transform and predicate (:class:`ConfigSection`). A key of no section is an error that suggests the most
+similar key of all sections.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from typing import cast
 
 from headrace.config import ConfigModel, key, nearest
 from headrace.errors import ConfigError, Finding, Location
-from headrace.interpolation import Interpolator, conceal
+from headrace.interpolation import Interpolator, redact_findings
 from headrace.plugin import Converter
-from headrace.registry import Kind, Plugin, Registry
+from headrace.registry import Plugin, PluginKind, Registry
 from headrace.settings import ConnectorSettings, SinkSettings, SourceSettings, WorkerSettings
 
 TASK_CLASS = "task.class"
@@ -31,8 +31,8 @@ _CONTROL_CHARACTER = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 class ConnectorConfig:
     """A connector's (or task's) configuration without errors.
 
-    ``raw`` is what was written, ``properties`` the same with placeholders resolved, ``own`` those of ``properties``
-    that are the plugin's: what its ``task_configs``, ``check`` and tasks are given.
+    ``raw`` is the configuration as written; ``properties`` has its placeholders resolved; ``own`` are the properties of
+    the plugin itself: what its ``task_configs``, ``check`` and tasks are given.
     """
 
     name: str
@@ -44,7 +44,7 @@ class ConnectorConfig:
 
 
 class TransformSettings(ConfigModel):
-    """What the framework reads below ``transforms.<alias>.``; the rest is the transform's."""
+    """Keys of the framework below ``transforms.<alias>.``: the others are the transform's."""
 
     type: str = key("type", doc="Name or class of the transform.", importance="high")
     predicate: str | None = key("predicate", default=None, doc="Alias of the predicate that decides where it applies.")
@@ -52,37 +52,37 @@ class TransformSettings(ConfigModel):
 
 
 class PredicateSettings(ConfigModel):
-    """What the framework reads below ``predicates.<alias>.``; the rest is the predicate's."""
+    """Keys of the framework below ``predicates.<alias>.``: the others are the predicate's."""
 
     type: str = key("type", doc="Name or class of the predicate.", importance="high")
 
 
 @dataclass(frozen=True)
-class Part:
-    """A model with a say in a configuration, below ``prefix``. ``model`` None = it is not known, any key may be right.
+class ConfigSection:
+    """The keys of a configuration below ``prefix`` that one model defines. ``model`` None = unknown: accept any key.
 
-    ``group`` is where its keys stand in Connect's answers when they name no group themselves.
+    ``group`` is the group of its keys in REST responses, unless they name one themselves.
     """
 
     prefix: str
     model: type[ConfigModel] | None
     group: str = ""
     delegated: tuple[str, ...] = ()
-    """Prefixes that other parts judge."""
+    """Prefixes whose keys belong to other sections."""
 
     def knows(self, name: str) -> bool:
-        """Whether the key is one of this part's."""
+        """Return whether the key belongs to this section."""
         if not name.startswith(self.prefix) or name.startswith(self.delegated):
             return False
         return self.model is None or self.model.owns(name.removeprefix(self.prefix))
 
     def names(self) -> Iterator[str]:
-        """Its keys with the prefix; families as their prefix."""
+        """Yield its keys with the prefix; of prefix keys the prefix."""
         for definition in self.model.definitions() if self.model else ():
             yield self.prefix + definition.name
 
     def validate(self, properties: Mapping[str, str]) -> tuple[ConfigModel | None, list[Finding]]:
-        """The model's own word on its keys of ``properties``; keys in findings have their prefix."""
+        """Validate this section's keys of ``properties``. Keys in findings have their prefix."""
         if self.model is None:
             return None, []
         own = {
@@ -95,27 +95,27 @@ class Part:
 
 
 class Validator:
-    """Checks configurations without touching any system."""
+    """Validates configurations without connecting to any system."""
 
     def __init__(self, registry: Registry, interpolator: Interpolator) -> None:
         self.registry = registry
         self.interpolator = interpolator
 
     def connector(self, properties: Mapping[str, str]) -> tuple[ConnectorConfig | None, list[Finding]]:
-        """A connector's or a task's configuration; None when there are errors. Findings never show a secret."""
+        """Validate a connector's or task's configuration; None when there are errors. Findings contain no secrets."""
         raw = {name: value for name, value in properties.items() if name != TASK_CLASS}
         resolved, unresolved = self.interpolator.resolve(raw)
-        parts, findings = self.connector_parts(resolved)
-        models = _validate(parts, resolved, findings)
+        sections, findings = self.connector_sections(resolved)
+        models = _validate(sections, resolved, findings)
         if TASK_CLASS not in properties:
-            findings += _unknown(parts, resolved, _help(resolved))
+            findings += _unknown(sections, resolved, _help(resolved))
         plugin, settings = self._connector_plugin(resolved, []), models[0]
         if isinstance(settings, ConnectorSettings):
             findings += _rules(settings)
         findings = _finished(findings, unresolved, raw, resolved)
         if plugin is None or not isinstance(settings, ConnectorSettings) or _has_errors(findings):
             return None, findings
-        framework, model = parts[0], parts[1]
+        framework, model = sections[0], sections[1]
         own = {name: value for name, value in resolved.items() if model.knows(name) or not framework.knows(name)}
         own = {name: value for name, value in own.items() if not name.startswith(_DELEGATED)}
         return ConnectorConfig(settings.name, raw, resolved, plugin, settings, own), findings
@@ -128,68 +128,68 @@ class Validator:
         return config
 
     def worker(self, properties: Mapping[str, str]) -> tuple[WorkerSettings | None, list[Finding]]:
-        """A worker's configuration; None when there are errors."""
+        """Validate a worker's configuration; None when there are errors."""
         raw = dict(properties)
         resolved, unresolved = self.interpolator.resolve(raw)
         findings: list[Finding] = []
-        parts = [Part("", WorkerSettings, delegated=_DELEGATED[:2])]
+        sections = [ConfigSection("", WorkerSettings, delegated=_DELEGATED[:2])]
         for name in CONVERTERS:
             default = next(item.default for item in WorkerSettings.definitions() if item.name == name)
-            parts.append(self._converter_part(name, resolved.get(name, default), findings))
-        settings = _validate(parts, resolved, findings)[0]
-        findings += _unknown(parts, resolved, "`headrace describe worker` lists all keys")
+            sections.append(self._converter_part(name, resolved.get(name, default), findings))
+        settings = _validate(sections, resolved, findings)[0]
+        findings += _unknown(sections, resolved, "`headrace describe worker` lists all keys")
         if isinstance(settings, WorkerSettings):
             for provider in settings.config_providers:
-                self._plugin(Kind.CONFIG_PROVIDER, provider, "config.providers", findings)
+                self._plugin(PluginKind.CONFIG_PROVIDER, provider, "config.providers", findings)
         findings = _finished(findings, unresolved, raw, resolved)
         return (None if _has_errors(findings) else cast(WorkerSettings, settings)), findings
 
-    def connector_parts(self, resolved: Mapping[str, str]) -> tuple[list[Part], list[Finding]]:
-        """The parts of a connector's configuration (framework, connector, then others), and plugins not found."""
+    def connector_sections(self, resolved: Mapping[str, str]) -> tuple[list[ConfigSection], list[Finding]]:
+        """Return the sections of a connector's configuration (framework, connector, others), and missing plugins."""
         findings: list[Finding] = []
         plugin = self._connector_plugin(resolved, findings)
         settings: type[ConnectorSettings] = ConnectorSettings
         if plugin is not None:
             settings = SinkSettings if plugin.type == "sink" else SourceSettings
-        parts = [
-            Part("", settings, delegated=_DELEGATED),
-            Part("", plugin.cls.config_model if plugin else None, delegated=_DELEGATED),
+        sections = [
+            ConfigSection("", settings, delegated=_DELEGATED),
+            ConfigSection("", plugin.cls.config_model if plugin else None, delegated=_DELEGATED),
         ]
         for name in CONVERTERS:
             if name in resolved:
-                parts.append(self._converter_part(name, resolved[name], findings))
+                sections.append(self._converter_part(name, resolved[name], findings))
             else:
-                parts.append(Part(f"{name}.", None))
-                findings += _without_converter(name, resolved)
+                sections.append(ConfigSection(f"{name}.", None))
+                findings += _settings_without_converter(name, resolved)
         for word, kind, model in (
-            ("transforms", Kind.TRANSFORM, TransformSettings),
-            ("predicates", Kind.PREDICATE, PredicateSettings),
+            ("transforms", PluginKind.TRANSFORM, TransformSettings),
+            ("predicates", PluginKind.PREDICATE, PredicateSettings),
         ):
             aliases = _aliases(resolved.get(word, ""))
             for alias in dict.fromkeys(aliases):
                 prefix, group = f"{word}.{alias}.", f"{word.capitalize()}: {alias}"
-                parts.append(Part(prefix, model, group))
+                sections.append(ConfigSection(prefix, model, group))
                 found = self._plugin(kind, resolved.get(f"{prefix}type"), f"{prefix}type", findings)
-                parts.append(Part(prefix, found.cls.config_model if found else None, group))
+                sections.append(ConfigSection(prefix, found.cls.config_model if found else None, group))
             if len(set(aliases)) < len(aliases):
                 text = f"Invalid value {resolved[word]} for configuration {word}: Duplicate alias provided."
                 findings.append(Finding("config.invalid_value", text, word, "name each alias once"))
-        findings += _gates(resolved)
-        return parts, findings
+        findings += _predicate_rules(resolved)
+        return sections, findings
 
     def _connector_plugin(self, resolved: Mapping[str, str], findings: list[Finding]) -> Plugin | None:
-        return self._plugin(Kind.CONNECTOR, resolved.get("connector.class"), "connector.class", findings)
+        return self._plugin(PluginKind.CONNECTOR, resolved.get("connector.class"), "connector.class", findings)
 
-    def _converter_part(self, name: str, class_name: str, findings: list[Finding]) -> Part:
-        plugin = self._plugin(Kind.CONVERTER, class_name, name, findings)
-        return Part(f"{name}.", plugin.cls.config_model if plugin else None, "Common")
+    def _converter_part(self, name: str, class_name: str, findings: list[Finding]) -> ConfigSection:
+        plugin = self._plugin(PluginKind.CONVERTER, class_name, name, findings)
+        return ConfigSection(f"{name}.", plugin.cls.config_model if plugin else None, "Common")
 
-    def _plugin(self, kind: Kind, class_name: str | None, name: str, findings: list[Finding]) -> Plugin | None:
+    def _plugin(self, kind: PluginKind, class_name: str | None, name: str, findings: list[Finding]) -> Plugin | None:
         if class_name is None:
-            return None  # a required key's own model says that it is missing
+            return None  # the model of the required key reports that it is missing
         try:
             plugin = self.registry.find(kind, class_name.strip())
-            plugin.cls  # noqa: B018 (loads it: a broken plugin is to be found here)
+            plugin.cls  # noqa: B018 (imports the class: a broken plugin is reported here)
         except ConfigError as error:
             about = error.findings or (error.finding(),)
             findings.extend(replace(finding, key=name) for finding in about)
@@ -198,16 +198,16 @@ class Validator:
 
 
 def make_converter(registry: Registry, class_name: str, settings: Mapping[str, str], *, is_key: bool) -> Converter:
-    """A configured converter; ``settings`` have no prefix. Raises ConfigError."""
-    converter: Converter = registry.find(Kind.CONVERTER, class_name).cls()
+    """Return a configured converter; ``settings`` have no prefix. Raises ConfigError."""
+    converter: Converter = registry.find(PluginKind.CONVERTER, class_name).cls()
     converter.configure(settings, is_key=is_key)
     return converter
 
 
-def located(findings: Iterable[Finding], positions: Mapping[str, Location], path: str = "") -> list[Finding]:
-    """Findings in a file's order, each with its place. ``path`` is needed only when the file may hold no key at all.
+def locate_findings(findings: Iterable[Finding], positions: Mapping[str, Location], path: str = "") -> list[Finding]:
+    """Return findings in the order of the file, each with its location. ``path`` is needed for files without any key.
 
-    A key that is not in the file gets the line after the last key; what is about the whole file its first line.
+    A missing key is located after the last key, a finding about the whole file at its first line.
     """
     last = max(positions.values(), key=lambda place: place.line, default=Location(path, 0))
     end = Location(last.file, last.line + 1)
@@ -224,11 +224,11 @@ def _order(place: Location) -> tuple[int, int]:
 
 
 def _validate(
-    parts: Sequence[Part], properties: Mapping[str, str], findings: list[Finding]
+    sections: Sequence[ConfigSection], properties: Mapping[str, str], findings: list[Finding]
 ) -> list[ConfigModel | None]:
     models = []
-    for part in parts:
-        model, found = part.validate(properties)
+    for section in sections:
+        model, found = section.validate(properties)
         models.append(model)
         findings += found
     return models
@@ -243,10 +243,10 @@ def _prefixed(finding: Finding, prefix: str) -> Finding:
     return replace(finding, key=prefix + name, message=message)
 
 
-def _unknown(parts: Sequence[Part], properties: Mapping[str, str], otherwise: str) -> Iterator[Finding]:
-    known = [name for part in parts for name in part.names()]
+def _unknown(sections: Sequence[ConfigSection], properties: Mapping[str, str], otherwise: str) -> Iterator[Finding]:
+    known = [name for section in sections for name in section.names()]
     for name in properties:
-        if any(part.knows(name) for part in parts):
+        if any(section.knows(name) for section in sections):
             continue
         text, hint = f"unknown configuration key '{name}'", nearest(name, known) or otherwise
         word, _, rest = name.partition(".")
@@ -261,8 +261,8 @@ def _help(resolved: Mapping[str, str]) -> str:
     return f"`headrace describe {resolved.get('connector.class', '')}` lists all keys"
 
 
-def _without_converter(name: str, resolved: Mapping[str, str]) -> Iterator[Finding]:
-    """Kafka Connect drops such settings without a word."""
+def _settings_without_converter(name: str, resolved: Mapping[str, str]) -> Iterator[Finding]:
+    """Warn of converter settings without a converter, which Kafka Connect ignores silently."""
     for written in resolved:
         if written.startswith(f"{name}."):
             text = f"'{written}' has no effect here: without '{name}' the worker's converter and settings are used"
@@ -273,7 +273,7 @@ def _aliases(text: str) -> list[str]:
     return [alias for item in text.split(",") if (alias := item.strip())]
 
 
-def _gates(resolved: Mapping[str, str]) -> Iterator[Finding]:
+def _predicate_rules(resolved: Mapping[str, str]) -> Iterator[Finding]:
     predicates = _aliases(resolved.get("predicates", ""))
     for alias in _aliases(resolved.get("transforms", "")):
         name = f"transforms.{alias}.predicate"
@@ -288,9 +288,9 @@ def _gates(resolved: Mapping[str, str]) -> Iterator[Finding]:
 
 
 def _rules(settings: ConnectorSettings) -> Iterator[Finding]:
-    """What the settings' models leave to us."""
+    """Check rules that the models of the settings cannot express."""
     if _CONTROL_CHARACTER.search(settings.name):
-        text = f"Invalid value {settings.name!r} for configuration name: it holds control characters"
+        text = f"Invalid value {settings.name!r} for configuration name: it contains control characters"
         yield Finding("config.invalid_value", text, "name", "use letters, digits, '-', '_' and '.'")
     if isinstance(settings, SinkSettings) and settings.topics_regex is not None:
         try:
@@ -301,7 +301,7 @@ def _rules(settings: ConnectorSettings) -> Iterator[Finding]:
         else:
             letters = settings.dead_letter_topic
             if letters is not None and re.fullmatch(settings.topics_regex, letters):
-                text = f"topics.regex matches the dead letter queue topic '{letters}': its letters would be read again"
+                text = f"topics.regex matches the dead letter queue topic '{letters}': dead letters would be read again"
                 hint = "choose another topic, or an expression that does not match it"
                 yield Finding("config.conflict", text, "errors.deadletterqueue.topic.name", hint)
     if isinstance(settings, SourceSettings):
@@ -319,10 +319,10 @@ def _rules(settings: ConnectorSettings) -> Iterator[Finding]:
 def _finished(
     findings: Sequence[Finding], unresolved: Sequence[Finding], raw: Mapping[str, str], resolved: Mapping[str, str]
 ) -> list[Finding]:
-    """One finding per mistake, no secret in any."""
-    left = {finding.key for finding in unresolved}  # other findings about these would judge the placeholder's text
+    """Return one finding per problem, without secrets."""
+    left = {finding.key for finding in unresolved}  # validating the text of an unresolved placeholder makes no sense
     others = (finding for finding in findings if finding.key not in left)
-    return conceal(dict.fromkeys([*unresolved, *others]), raw, resolved)
+    return redact_findings(dict.fromkeys([*unresolved, *others]), raw, resolved)
 
 
 def _has_errors(findings: Iterable[Finding]) -> bool:

@@ -1,4 +1,4 @@
-"""A small HTTP client for a worker's REST API; its errors are ours, with the worker's own words in them."""
+"""Client of a worker's REST API. Its errors are headrace's, and carry the worker's message."""
 
 from __future__ import annotations
 
@@ -23,22 +23,22 @@ from headrace.errors import (
 
 DEFAULT_URL = "http://127.0.0.1:8083"
 CONNECT_TIMEOUT = 5.0
-ANSWER_TIMEOUT = 100.0
-"""Seconds; a worker itself gives up after 90."""
+RESPONSE_TIMEOUT = 100.0
+"""Seconds; a worker itself responds within 90."""
 
 
-class Answer(NamedTuple):
-    """A successful answer; ``body`` is None when it is empty."""
+class WorkerResponse(NamedTuple):
+    """A successful response; ``body`` is None when it is empty."""
 
     status: int
     body: Any
 
 
 class WorkerClient:
-    """Talks to one worker, headrace's or Kafka Connect's. One connection per request; no state but the address."""
+    """Client of one worker, headrace's or Kafka Connect's. Opens one connection per request; keeps no state."""
 
     def __init__(self, url: str = DEFAULT_URL) -> None:
-        """``http(s)://[user:password@]host[:port][/prefix]``. Raises ConfigError."""
+        """``url`` is ``http(s)://[user:password@]host[:port][/prefix]``. Raises ConfigError."""
         try:
             parts = urlsplit(url)
             self._host, port = parts.hostname, parts.port
@@ -57,23 +57,23 @@ class WorkerClient:
         """For messages: without user and password."""
 
     def connectors(self) -> list[str]:
-        """Names, sorted."""
+        """Return the names of all connectors, sorted."""
         return sorted(self.request("GET", "/connectors").body)
 
-    def of_connector(self, method: str, name: str, rest: str = "", body: Any = None) -> Answer:
-        """Ask ``/connectors/{name}{rest}``. Raises NotFoundError that names the nearest connectors."""
+    def of_connector(self, method: str, name: str, rest: str = "", body: Any = None) -> WorkerResponse:
+        """Send a request to ``/connectors/{name}{rest}``. Raises NotFoundError with the most similar names."""
         try:
             return self.request(method, f"/connectors/{quote(name, safe='')}{rest}", body)
         except NotFoundError as error:
             names = self.connectors()
             if name in names:
-                raise  # the connector is there; the worker's words say what is not
-            hint = nearest(name, names) or (f"connectors here: {', '.join(names)}" if names else "there are none yet")
+                raise  # the connector exists; the worker's message says what does not
+            hint = nearest(name, names) or (f"it has: {', '.join(names)}" if names else "it has no connectors")
             text = f"there is no connector named '{name}' at {self.url}"
             raise NotFoundError(text, code="connector.not_found", hint=hint) from error
 
-    def request(self, method: str, path: str, body: Any = None) -> Answer:
-        """``path`` is already encoded. Raises InfrastructureError (nobody there) and what the worker's answer means."""
+    def request(self, method: str, path: str, body: Any = None) -> WorkerResponse:
+        """Send a request to an encoded path. Raises InfrastructureError, or the error that the response means."""
         headers, payload = dict(self._headers), None
         if body is not None:
             headers["Content-Type"] = "application/json"
@@ -82,14 +82,16 @@ class WorkerClient:
         connection = connection_class(self._host or "", self._port, timeout=CONNECT_TIMEOUT)
         try:
             connection.connect()
-            connection.sock.settimeout(ANSWER_TIMEOUT)
+            connection.sock.settimeout(RESPONSE_TIMEOUT)
             connection.request(method, self._prefix + path, payload, headers)
             response = connection.getresponse()
             status, content = response.status, response.read()
         except TimeoutError as error:
-            text = f"the worker at {self.url} did not answer in time"
+            text = f"the worker at {self.url} did not respond within {RESPONSE_TIMEOUT:.0f} s"
             raise InfrastructureError(
-                text, code="worker.timeout", hint="look at its log; then ask for the status"
+                text,
+                code="worker.timeout",
+                hint="the request may have taken effect: see `headrace connectors status`",
             ) from error
         except (OSError, http.client.HTTPException) as error:
             raise self._unreachable(error) from error
@@ -97,18 +99,18 @@ class WorkerClient:
             connection.close()
         if status >= 400:
             raise self._error(status, content)
-        return Answer(status, self._json(status, content) if content else None)
+        return WorkerResponse(status, self._json(status, content) if content else None)
 
     def _json(self, status: int, content: bytes) -> Any:
         try:
             return json.loads(content)
         except ValueError as error:
-            raise self._stranger(status) from error
+            raise self._not_a_worker(status) from error
 
     def _error(self, status: int, content: bytes) -> HeadraceError:
         body = self._json(status, content)
         if not isinstance(body, dict) or not isinstance(body.get("message"), str):
-            return self._stranger(status)
+            return self._not_a_worker(status)
         message = body["message"]
         if status == 400 and body.get("findings"):
             return ConfigError(message, findings=_findings(body["findings"]))
@@ -118,24 +120,24 @@ class WorkerClient:
             case 404:
                 return NotFoundError(message)
             case 409:
-                return ConflictError(message, hint="" if "already exists" in message else "try again in a moment")
+                return ConflictError(message, hint="" if "already exists" in message else "try again in a few seconds")
             case 503:
-                return RetriableError(message, code="worker.busy", hint="try again in a moment")
-        return HeadraceError(f"the worker answered {status}: {message}", code="worker.error")
+                return RetriableError(message, code="worker.busy", hint="try again in a few seconds")
+        return HeadraceError(f"the worker responded with status {status}: {message}", code="worker.error")
 
     def _unreachable(self, error: Exception) -> InfrastructureError:
         why = getattr(error, "strerror", None) or str(error) or type(error).__name__
         return InfrastructureError(
-            f"no worker answers at {self.url}: {why}",
+            f"cannot connect to a worker at {self.url}: {why}",
             code="worker.unreachable",
-            hint="start one with `headrace run`, or say where it is with --url or HEADRACE_URL",
+            hint="start a worker with `headrace run`, or set its address with --url or HEADRACE_URL",
         )
 
-    def _stranger(self, status: int) -> InfrastructureError:
+    def _not_a_worker(self, status: int) -> InfrastructureError:
         return InfrastructureError(
-            f"what answers at {self.url} ({status}) is not the REST API of a worker",
+            f"{self.url} responded with status {status}, but it is not the REST API of a worker",
             code="worker.not_a_worker",
-            hint="check --url and HEADRACE_URL; a proxy in between may also answer by itself",
+            hint="check --url and HEADRACE_URL; the response may also come from a proxy",
         )
 
 
@@ -145,4 +147,6 @@ def _findings(items: Sequence[dict[str, str]]) -> list[Finding]:
 
 def _bad_url() -> ConfigError:
     # The text is not repeated: it may hold a password.
-    return ConfigError("the worker's URL is not of the form http://host:port", code="cli.bad_url", hint=DEFAULT_URL)
+    return ConfigError(
+        "the worker's URL is not of the form http://host:port", code="cli.bad_url", hint=f"for example {DEFAULT_URL}"
+    )

@@ -1,4 +1,4 @@
-"""``headrace connectors``: see and steer the connectors of a running worker, over its REST API."""
+"""``headrace connectors``: show and control the connectors of a running worker over its REST API."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 from rich.text import Text
 
-from headrace.cli import statuses
+from headrace.cli import status_view
 from headrace.cli.client import DEFAULT_URL, WorkerClient
 from headrace.cli.output import JsonFlag, err, out, print_json, print_table
 from headrace.errors import CommandError, ConfigError, Finding
@@ -20,9 +20,9 @@ from headrace.files import read_config_file
 from headrace.metrics import now_ms
 from headrace.runtime.api import ConnectorStatus
 
-app = typer.Typer(name="connectors", help="See and steer the connectors of a running worker.", no_args_is_help=True)
+app = typer.Typer(name="connectors", help="Show and control the connectors of a running worker.", no_args_is_help=True)
 
-UrlOption = Annotated[str, typer.Option("--url", envvar="HEADRACE_URL", help="Where the worker's REST API listens.")]
+UrlOption = Annotated[str, typer.Option("--url", envvar="HEADRACE_URL", help="Address of the worker's REST API.")]
 Names = Annotated[list[str], typer.Argument(metavar="NAME...", help="Connectors.", show_default=False)]
 Name = Annotated[str, typer.Argument(metavar="NAME", help="Connector.", show_default=False)]
 
@@ -31,25 +31,25 @@ COLUMNS = ("connector", "type", "state", "task", "worker", "since")
 
 @app.command("list")
 def list_connectors(url: UrlOption = DEFAULT_URL, json: JsonFlag = False) -> None:
-    """All connectors, each with the worst state among itself and its tasks."""
+    """List connectors, each with the worst state of the connector and its tasks."""
     answer = WorkerClient(url).request("GET", "/connectors?expand=status&expand=info").body
     if json:
         print_json(answer)
         return
-    parsed = [statuses.parse_status(answer[name]["status"]) for name in sorted(answer)]
-    print_table(("connector", "type", "state", "tasks"), map(statuses.summary_row, parsed))
+    parsed = [status_view.parse_status(answer[name]["status"]) for name in sorted(answer)]
+    print_table(("connector", "type", "state", "tasks"), map(status_view.summary_row, parsed))
     if not parsed:
         err.print(f"no connectors at {WorkerClient(url).url}: create one with `headrace connectors apply FILE`")
 
 
 @app.command("status")
 def show_status(
-    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="Connector; all when left out.")] = None,
-    trace: Annotated[bool, typer.Option("--trace", help="Print whole traces, not only their reason.")] = False,
+    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="Connector; all if omitted.")] = None,
+    trace: Annotated[bool, typer.Option("--trace", help="Print complete traces, not only the reason.")] = False,
     url: UrlOption = DEFAULT_URL,
     json: JsonFlag = False,
 ) -> None:
-    """State of connectors and tasks; why anything is not fine, and what to do next."""
+    """Show states of connectors and tasks; for problems also the reason and the next command."""
     client = WorkerClient(url)
     if name is not None:
         body = client.of_connector("GET", name, "/status").body
@@ -61,25 +61,25 @@ def show_status(
     if json:
         print_json(body)
         return
-    _print_statuses([statuses.parse_status(each) for each in bodies], url, whole_trace=trace)
+    _print_statuses([status_view.parse_status(each) for each in bodies], url, whole_trace=trace)
 
 
 @app.command("pause")
 def pause(names: Names, url: UrlOption = DEFAULT_URL, json: JsonFlag = False) -> None:
-    """Stop moving records, keep tasks and their connections."""
-    _steer(names, url, json, "PUT", "pause")
+    """Pause: process no records, but keep tasks and their connections."""
+    _send_all(names, url, json, "PUT", "pause")
 
 
 @app.command("resume")
 def resume(names: Names, url: UrlOption = DEFAULT_URL, json: JsonFlag = False) -> None:
-    """Go on after pause or stop, from the stored positions."""
-    _steer(names, url, json, "PUT", "resume")
+    """Resume after pause or stop, from the stored offsets."""
+    _send_all(names, url, json, "PUT", "resume")
 
 
 @app.command("stop")
 def stop(names: Names, url: UrlOption = DEFAULT_URL, json: JsonFlag = False) -> None:
-    """Shut tasks down; configuration and positions stay."""
-    _steer(names, url, json, "PUT", "stop")
+    """Stop all tasks; configuration and offsets are kept."""
+    _send_all(names, url, json, "PUT", "stop")
 
 
 @app.command("restart")
@@ -98,32 +98,35 @@ def restart(
             text = "--task restarts one task; it cannot be used with --include-tasks or --only-failed"
             raise ConfigError(text, code="cli.conflicting_options", hint="leave out one of them")
         client.of_connector("POST", name, f"/tasks/{task}/restart")
-        _done([name], "restart", json, what=f"{name}-{task}")
+        _report_requested([name], "restart", json, what=f"{name}-{task}")
         return
     query = f"?includeTasks={str(include_tasks).lower()}&onlyFailed={str(only_failed).lower()}"
     planned = client.of_connector("POST", name, f"/restart{query}").body
     if planned is None:
-        _done([name], "restart", json)
+        _report_requested([name], "restart", json)
     elif json:
         print_json(planned)
     else:
-        _print_statuses([statuses.parse_status(planned)], url)
+        _print_statuses([status_view.parse_status(planned)], url)
 
 
 @app.command("offsets")
 def offsets(
     name: Name,
-    reset: Annotated[bool, typer.Option("--reset", help="Forget them all: the connector begins anew.")] = False,
+    reset: Annotated[bool, typer.Option("--reset", help="Delete all offsets: start from the beginning.")] = False,
     change: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="JSON", help='One of them: {"partition": {…}, "offset": {…} or null}.'),
+        typer.Option(
+            "--set", metavar="JSON", help='One offset (repeatable): {"partition": {…}, "offset": {…} or null}.'
+        ),
     ] = None,
     url: UrlOption = DEFAULT_URL,
     json: JsonFlag = False,
 ) -> None:
-    """Positions that are stored; with --set or --reset change those of a connector that was stopped.
+    """Show stored offsets; with --set or --reset change those of a stopped connector.
 
-    A sink's positions are those of its consumer group; what is read again is in the index already, and stays as it is.
+    The offsets of a sink are those of its consumer group. Records that are read again do not change an Elasticsearch
+    index whose documents already have their version.
     """
     client = WorkerClient(url)
     if change or reset:
@@ -135,11 +138,11 @@ def offsets(
     rows = [(dumps(item["partition"]), dumps(item["offset"])) for item in body["offsets"]]
     print_table(("partition", "offset"), rows)
     if not rows:
-        err.print(f"{name} has no stored positions")
+        err.print(f"{name} has no stored offsets")
 
 
 def _change_offsets(client: WorkerClient, name: str, changes: Sequence[Any]) -> None:
-    """To ``changes``, or, without any, to none at all."""
+    """Apply ``changes``; without any, delete all offsets."""
     try:
         if not changes:
             client.of_connector("DELETE", name, "/offsets")
@@ -149,12 +152,12 @@ def _change_offsets(client: WorkerClient, name: str, changes: Sequence[Any]) -> 
     except CommandError as error:
         if "STOPPED state" not in str(error):
             raise
-        text = f"positions of {name} can be changed only while it is stopped"
+        text = f"offsets of {name} can be changed only while it is stopped"
         hint = f"headrace connectors stop {shlex.quote(name)}"
         raise CommandError(text, code="connector.not_stopped", hint=hint) from error
     for partition in (item.get("partition") for item in changes):
         if partition not in known:
-            err.print(f"new: {dumps(partition)} had no position; is it spelled as the connector does?", markup=False)
+            err.print(f"new: {dumps(partition)} had no offset before; check its spelling", markup=False)
 
 
 def _offset(text: str) -> Any:
@@ -168,20 +171,20 @@ def _offset(text: str) -> Any:
 @app.command("delete")
 def delete(
     names: Names,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")] = False,
     url: UrlOption = DEFAULT_URL,
     json: JsonFlag = False,
 ) -> None:
-    """Delete connectors. Stored positions and topics are kept: the same name goes on where it was."""
+    """Delete connectors. Stored offsets and topics are kept: a new connector with the same name continues there."""
     client = WorkerClient(url)
     for name in names:
-        client.of_connector("GET", name, "/status")  # all names are right before anything is deleted
+        client.of_connector("GET", name, "/status")  # all names must exist before anything is deleted
     listed = ", ".join(names)
-    if not yes and not _confirmed(f"delete {listed} at {client.url}? (stored positions and topics are kept)"):
+    if not yes and not _confirmed(f"delete {listed} at {client.url}? (stored offsets and topics are kept)"):
         raise CommandError(f"nothing was deleted ({listed})", code="cli.not_confirmed", hint="add --yes to confirm")
     for name in names:
         client.of_connector("DELETE", name)
-    _done(names, "delete", json)
+    _report_requested(names, "delete", json)
 
 
 @app.command("apply")
@@ -190,9 +193,9 @@ def apply(
     url: UrlOption = DEFAULT_URL,
     json: JsonFlag = False,
 ) -> None:
-    """Create connectors from files, or replace their configuration; those that are equal already are left alone."""
+    """Create connectors from files, or replace their configuration. Unchanged connectors are not restarted."""
     client = WorkerClient(url)
-    read = [(path, read_config_file(path)) for path in files]  # all are readable before any is applied
+    read = [(path, read_config_file(path)) for path in files]  # all must be readable before any is applied
     applied: dict[str, str] = {}
     for path, file in read:
         name, config = _named(path, dict(file.properties))
@@ -218,16 +221,16 @@ def _named(path: Path, config: dict[str, str]) -> tuple[str, dict[str, str]]:
     return name, {**config, "name": name}
 
 
-def _steer(names: Sequence[str], url: str, json: bool, method: str, verb: str) -> None:
+def _send_all(names: Sequence[str], url: str, json: bool, method: str, verb: str) -> None:
     client = WorkerClient(url)
     for name in names if len(names) > 1 else ():
-        client.of_connector("GET", name, "/status")  # all names are right before anything changes
+        client.of_connector("GET", name, "/status")  # all names must exist before anything changes
     for name in names:
         client.of_connector(method, name, f"/{verb}")
-    _done(names, verb, json)
+    _report_requested(names, verb, json)
 
 
-def _done(names: Sequence[str], verb: str, json: bool, what: str = "") -> None:
+def _report_requested(names: Sequence[str], verb: str, json: bool, what: str = "") -> None:
     if json:
         print_json({"requested": verb, "connectors": list(names)})
         return
@@ -236,19 +239,19 @@ def _done(names: Sequence[str], verb: str, json: bool, what: str = "") -> None:
 
 
 def _confirmed(question: str) -> bool:
-    # Without a terminal nobody can answer; a script says --yes.
+    # Without a terminal there is no one to ask; scripts pass --yes.
     return sys.stdin.isatty() and typer.confirm(question, err=True)
 
 
 def _print_statuses(found: Iterable[ConnectorStatus], url: str, *, whole_trace: bool = False) -> None:
     found, now = list(found), now_ms()
-    print_table(COLUMNS, (row for status in found for row in statuses.rows(status, now)))
+    print_table(COLUMNS, (row for status in found for row in status_view.rows(status, now)))
     for status in found:
-        for note in statuses.notes(status, whole_trace=whole_trace):
+        for note in status_view.notes(status, whole_trace=whole_trace):
             _print_note(note, url)
 
 
-def _print_note(note: statuses.Note, url: str) -> None:
+def _print_note(note: status_view.Note, url: str) -> None:
     out.print(Text.assemble((note.subject, "bold"), f" is {note.what}"))
     for line in note.why.splitlines():
         out.print(Text(f"  {line}"))

@@ -1,4 +1,4 @@
-"""``headrace describe``: the keys of a plugin or of the worker, to be read on a terminal."""
+"""``headrace describe``: configuration keys of a plugin or of the worker, formatted for terminals."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from rich.text import Text
 from headrace.cli.output import JsonFlag, out, print_json
 from headrace.config import ConfigModel, KeyDefinition, nearest
 from headrace.errors import ConfigError
-from headrace.plugin_docs import definitions_answer, definitions_of, facts_of, type_text
-from headrace.registry import Kind, Registry
+from headrace.plugin_docs import definitions_of, facts_of, rest_definitions, type_text
+from headrace.registry import PluginKind, Registry
 from headrace.settings import WorkerSettings
 
 WORKER = "worker"
@@ -29,7 +29,7 @@ def describe(
     key: Annotated[str | None, typer.Argument(metavar="[KEY]", help="One key, in full.", show_default=False)] = None,
     json: JsonFlag = False,
 ) -> None:
-    """The keys of a plugin or of the worker: meaning, type, default.
+    """Show the configuration keys of a plugin or of the worker: type, default, meaning.
 
     headrace describe SqlSource
 
@@ -44,7 +44,7 @@ def describe(
     if key is not None:
         keys = [_one_key(plugin, key, keys)]
     if json:
-        answer = definitions_answer(keys)
+        answer = rest_definitions(keys)
         print_json(answer[0] if key is not None and answer else answer)
     elif key is not None:
         _print_key(*keys[0])
@@ -56,15 +56,15 @@ def _keys(name: str) -> list[Key]:
     if name == WORKER:
         return [(WorkerSettings, item) for item in WorkerSettings.definitions()]
     registry = Registry()
-    for kind in Kind:
+    for kind in PluginKind:
         try:
             return definitions_of(registry.find(kind, name))
         except ConfigError as error:
             if error.code != "plugin.unknown":
                 raise
     names = [plugin.name for plugin in registry.plugins()]
-    hint = nearest(name, [*names, WORKER]) or "`headrace plugins` lists all"
-    raise ConfigError(f"no plugin answers to '{name}'", code="plugin.unknown", hint=hint)
+    hint = nearest(name, [*names, WORKER]) or "`headrace plugins` lists all plugins"
+    raise ConfigError(f"there is no plugin '{name}'", code="plugin.unknown", hint=hint)
 
 
 def _one_key(plugin: str, name: str, keys: Sequence[Key]) -> Key:
@@ -74,7 +74,7 @@ def _one_key(plugin: str, name: str, keys: Sequence[Key]) -> Key:
     for model, item in keys:
         if item.prefix_key and name.startswith(item.name):
             return model, item
-    hint = nearest(name, [item.name for _, item in keys]) or f"`headrace describe {plugin}` lists all"
+    hint = nearest(name, [item.name for _, item in keys]) or f"`headrace describe {plugin}` lists all keys"
     raise ConfigError(f"{plugin} has no key '{name}'", code="config.unknown_key", hint=hint)
 
 
@@ -92,16 +92,16 @@ def _print_all(keys: Sequence[Key]) -> None:
 
 
 def _print_key(model: type[ConfigModel], item: KeyDefinition) -> None:
-    """What one may write, in one line that ``grep`` finds; below it what it means."""
+    """Print name, type and default in one line, so that ``grep`` finds them; the documentation below."""
     facts = facts_of(model, item)
     name = f"{item.name}*" if item.prefix_key else item.name
-    says = [type_text(item, facts).replace("`", "")]
+    properties = [type_text(item, facts).replace("`", "")]
     if item.required:
-        says.append("required")
+        properties.append("required")
     elif not item.prefix_key:
-        says.append(f"default {facts.default}" if facts.default else "no default")
-    says.append(f"importance {item.importance}")
-    out.print(Text.assemble((name, "bold cyan"), "  ", ", ".join(says)))
+        properties.append(f"default {facts.default}" if facts.default else "no default")
+    properties.append(f"importance {item.importance}")
+    out.print(Text.assemble((name, "bold cyan"), "  ", ", ".join(properties)))
     width = min(out.width, _WIDEST)
     text = textwrap.fill(item.doc, width, initial_indent="    ", subsequent_indent="    ", break_on_hyphens=False)
     out.print(text, markup=False)

@@ -1,4 +1,4 @@
-"""Files on the command line → a worker's settings and its connectors, with everything that is wrong at once."""
+"""Reads and validates the files on the command line; collects the findings of all of them."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from headrace.cli import client_settings
+from headrace.cli import kafka_settings
 from headrace.errors import ConfigError, Finding, Location
 from headrace.files import ConfigFile, read_config_file
-from headrace.interpolation import conceal, make_interpolator
+from headrace.interpolation import make_interpolator, redact_findings
 from headrace.registry import Registry
 from headrace.settings import WorkerSettings
-from headrace.validation import ConnectorConfig, Validator, located
+from headrace.validation import ConnectorConfig, Validator, locate_findings
 
 
 @dataclass(frozen=True)
 class Loaded:
-    """What the files say: ``configs`` of connectors without errors, by name; ``files`` of all readable connectors."""
+    """Result of :func:`load`: ``files`` of all readable connectors, ``configs`` of those without errors, by name."""
 
     settings: WorkerSettings | None
     files: list[ConfigFile]
@@ -27,14 +27,14 @@ class Loaded:
     registry: Registry
 
     def require(self) -> WorkerSettings:
-        """The worker's settings when all files are right. Raises ConfigError with all findings."""
+        """Return the worker's settings. Raises ConfigError with all findings if any file has an error."""
         if self.settings is None or has_errors(self.findings):
             raise ConfigError(findings=self.findings)
         return self.settings
 
 
 def load(paths: Sequence[Path], *, worker: Path | None = None) -> Loaded:
-    """Read and check files without touching any system. ``worker`` names the one that must be a worker's.
+    """Read and validate files without connecting to any system. ``worker`` names the one that must be a worker's.
 
     A file with ``connector.class`` is a connector's, any other a worker's.
     """
@@ -55,16 +55,16 @@ def load(paths: Sequence[Path], *, worker: Path | None = None) -> Loaded:
     for file in workers:
         settings, found = validator.worker(file.properties)
         if (readable := settings or _readable(file, found, validator)) is not None:
-            found += _concealed(client_settings.of_worker(readable), file, validator)
-        findings += located(found, file.positions, file.path)
+            found += _redacted(kafka_settings.of_worker(readable), file, validator)
+        findings += locate_findings(found, file.positions, file.path)
         if settings is not None:
             validator = Validator(registry, make_interpolator(registry, settings.config_providers))
     configs: dict[str, ConnectorConfig] = {}
     for file in connectors:
         config, found = validator.connector(file.properties)
         if config is not None and settings is not None and not has_errors(findings):
-            found += _concealed(client_settings.of_connector(settings, config.settings), file, validator)
-        findings += located(found, file.positions, file.path)
+            found += _redacted(kafka_settings.of_connector(settings, config.settings), file, validator)
+        findings += locate_findings(found, file.positions, file.path)
         if config is not None:
             configs.setdefault(config.name, config)
     findings += _same_names(connectors)
@@ -72,32 +72,32 @@ def load(paths: Sequence[Path], *, worker: Path | None = None) -> Loaded:
 
 
 def has_errors(findings: Iterable[Finding]) -> bool:
-    """Whether any of them is more than a warning."""
+    """Return whether any of them is an error."""
     return any(finding.severity == "error" for finding in findings)
 
 
 def _readable(file: ConfigFile, findings: Iterable[Finding], validator: Validator) -> WorkerSettings | None:
-    """What a worker's file says beside its mistakes, so that these are told together with others."""
+    """Return the settings without the keys that have errors, so that further checks can run on the rest."""
     wrong = {finding.key for finding in findings if finding.severity == "error"}
     rest = {name: text for name, text in file.properties.items() if name not in wrong}
     return WorkerSettings.validate_properties(validator.interpolator.resolve(rest)[0])[0]
 
 
-def _concealed(findings: Iterable[Finding], file: ConfigFile, validator: Validator) -> list[Finding]:
-    return conceal(findings, file.properties, validator.interpolator.resolve(file.properties)[0])
+def _redacted(findings: Iterable[Finding], file: ConfigFile, validator: Validator) -> list[Finding]:
+    return redact_findings(findings, file.properties, validator.interpolator.resolve(file.properties)[0])
 
 
 def _misplaced(files: dict[Path, ConfigFile], workers: Sequence[ConfigFile], worker: Path | None) -> list[Finding]:
-    """Files that are not what their place on the command line says. Without ``worker`` any order will do."""
+    """Return findings about files at the wrong place on the command line. Without ``worker`` any order is right."""
     findings = []
     if worker is not None and worker in files and files[worker].is_connector:
-        text = f"{worker} describes a connector (it has connector.class); the first file must be the worker's"
+        text = f"{worker} is a connector's file (it has connector.class); the first file must be the worker's"
         place = files[worker].positions["connector.class"]
         findings.append(Finding("config.file", text, "connector.class", "headrace run WORKER CONNECTOR…", place))
     for file in workers:
         if worker is not None and file is not files.get(worker):
-            text = f"{file.path} does not describe a connector: it has no connector.class"
-            hint = "name the connector's plugin; `headrace plugins` lists them"
+            text = f"{file.path} is not a connector's file: it has no connector.class"
+            hint = "set connector.class to a plugin; `headrace plugins` lists them"
             findings.append(Finding("config.missing_key", text, "connector.class", hint, Location(file.path, 1)))
     return findings
 
@@ -109,7 +109,7 @@ def _same_names(connectors: Sequence[ConfigFile]) -> list[Finding]:
         name = file.properties.get("name", "")
         earlier = first.setdefault(name, file)
         if name and earlier is not file:
-            text = f"connector '{name}' is already described at {earlier.where('name')}"
+            text = f"connector '{name}' is already defined at {earlier.where('name')}"
             hint = "give each connector its own name"
             findings.append(Finding("config.duplicate_name", text, "name", hint, file.positions["name"]))
     return findings

@@ -1,4 +1,4 @@
-"""The root of the command line: puts commands together, and turns every error into one message and an exit code."""
+"""The root command: registers all commands, and turns every error into one message and an exit code."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ from typing import Annotated
 
 import typer
 
-from headrace.cli import configs, connectors, describe, reindex, run, stack, verify
+from headrace.cli import connectors, describe, plugin_commands, reindex, run, stack, validate, verify
 from headrace.cli.output import print_error
 from headrace.errors import HeadraceError
 
 EPILOG = (
-    "Exit codes: 0 done · 1 failed · 2 something you wrote must change · 3 something around headrace must be mended."
+    "Exit codes: 0 success · 1 failure · 2 fix your configuration or command · "
+    "3 environment problem (port in use, password refused, system unavailable)."
 )
 
 app = typer.Typer(
@@ -27,11 +28,11 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command()(run.run)
-app.command()(configs.validate)
-app.command()(configs.check)
-app.command()(configs.plugins)
+app.command()(validate.validate)
+app.command()(validate.check)
+app.command()(plugin_commands.plugins)
 app.command()(describe.describe)
-app.command()(configs.schema)
+app.command()(plugin_commands.schema)
 app.add_typer(connectors.app)
 app.command("verify")(verify.verify_command)
 app.command("reindex")(reindex.reindex_command)
@@ -51,11 +52,11 @@ def root(
         bool, typer.Option("--version", help="Print the version.", callback=_version, is_eager=True)
     ] = False,
 ) -> None:
-    """What all commands share."""
+    """Options of every command."""
 
 
 def main() -> None:
-    """Run a command. Never shows a bare stack trace; ``HEADRACE_DEBUG=1`` shows the one of a bug."""
+    """Run a command. Stack traces are shown only with ``HEADRACE_DEBUG=1``."""
     try:
         app()
     except HeadraceError as error:
@@ -66,7 +67,7 @@ def main() -> None:
             raise
         bug = HeadraceError(
             f"{type(error).__name__}: {error}",
-            hint="this is a bug of headrace's; please report it with what HEADRACE_DEBUG=1 prints",
+            hint="this is a bug in headrace; report it with the output of the same command under HEADRACE_DEBUG=1",
         )
         print_error(bug)
         sys.exit(bug.exit_code)

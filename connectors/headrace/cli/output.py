@@ -1,4 +1,4 @@
-"""How commands speak: results to stdout (a table, or JSON for scripts), all else to stderr, errors as one message."""
+"""Output of commands: results on stdout (a table, or JSON for scripts), everything else on stderr."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ _UNBOUNDED = 100_000
 
 
 def print_json(data: Any) -> None:
-    """Indented JSON, nothing around it."""
+    """Print indented JSON on stdout."""
     sys.stdout.write(json.dumps(data, indent=2, ensure_ascii=False, default=str) + "\n")
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """A table without frames, so that ``awk`` can read it too. Off a terminal nothing is cut or wrapped."""
+    """Print a table without frames, so that ``awk`` can read it. Without a terminal nothing is cut or wrapped."""
     table = Table(*columns, box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
     for row in rows:
         table.add_row(*(cell if isinstance(cell, Text) else Text(str(cell)) for cell in row))
     for column in table.columns:
-        column.overflow = "fold"  # a long name without blanks goes on in the next line
+        column.overflow = "fold"  # wrap long names instead of truncating them
     if out.is_terminal:
         out.print(table, soft_wrap=False)
         return
@@ -51,7 +51,7 @@ def print_findings(findings: Iterable[Finding]) -> None:
 
 
 def print_error(error: HeadraceError) -> None:
-    """What a user sees of an error: code, what and why, how to mend it."""
+    """Print an error: code, message, hint."""
     if isinstance(error, ConfigError) and error.findings:
         print_findings(error.findings)
         return

@@ -1,4 +1,4 @@
-"""``headrace reindex``: a sink's indices built anew without downtime, and the way back."""
+"""``headrace reindex``: rebuild a sink's indices without downtime, and roll back."""
 
 from __future__ import annotations
 
@@ -7,40 +7,43 @@ from typing import Annotated, Any
 import typer
 from rich.text import Text
 
-from headrace.cli.finding import find_connector
+from headrace.cli.connector_lookup import find_connector
 from headrace.cli.output import JsonFlag, err, print_json, print_table
-from headrace.cli.verify import Connector, ProofFiles, Shown, WorkerUrl
+from headrace.cli.verify import Connector, ProgressDisplay, VerificationFiles, WorkerUrl
 from headrace.errors import ConfigError
 from headrace.verification.rebuild import RebuildReport, rebuild
 
 
 def reindex_command(
     connector: Connector,
-    files: ProofFiles,
+    files: VerificationFiles,
     url: WorkerUrl = None,
-    rollback: Annotated[bool, typer.Option("--rollback", help="Put the previous generation back in place.")] = False,
-    abort: Annotated[bool, typer.Option("--abort", help="Undo a rebuild that has not been switched yet.")] = False,
+    rollback: Annotated[bool, typer.Option("--rollback", help="Switch back to the previous generation.")] = False,
+    abort: Annotated[bool, typer.Option("--abort", help="Discard a rebuild that is not switched yet.")] = False,
     drop_old: Annotated[bool, typer.Option("--drop-old", help="Delete previous generations.")] = False,
     status: Annotated[bool, typer.Option("--status", help="List the generations.")] = False,
     accept_lost: Annotated[
         bool,
-        typer.Option("--accept-lost", help="Switch even if documents are missing whose records the topic lost."),
+        typer.Option(
+            "--accept-lost",
+            help="Switch even if documents are lost whose records the topic no longer has.",
+        ),
     ] = False,
     json: JsonFlag = False,
 ) -> None:
-    """Build a sink's indices anew from its topics, with the mapping and settings that its file says now.
+    """Rebuild a sink's indices from its topics, with the mappings and settings of its present configuration.
 
       headrace reindex search worker.yaml search.yaml
 
-    The connector goes on writing, readers notice nothing: the new generation is filled beside the present one,
-    compared with it, and put in its place at once. The previous one is kept until --drop-old, for --rollback. A run
-    that was broken off, by kill -9 too, goes on when it is started again.
+    The connector keeps writing and readers are not interrupted: a new generation of the index is filled and compared,
+    then the alias is switched to it. The previous generation is kept for --rollback until --drop-old. An interrupted
+    run (kill -9 included) continues when the command is started again.
     """
     if sum((rollback, abort, drop_old, status)) > 1:
         text = "--rollback, --abort, --drop-old and --status cannot be used together"
-        raise ConfigError(text, code="cli.conflicting_options", hint="leave out all but one")
+        raise ConfigError(text, code="cli.conflicting_options", hint="use only one of them")
     loaded, settings, config = find_connector(connector, files, url)
-    from headrace.verification.wiring import (  # late, for --help
+    from headrace.verification.wiring import (  # late: --help needs no Kafka client
         open_history,
         open_rebuilder,
         open_verifier,
@@ -50,12 +53,12 @@ def reindex_command(
     with open_history(loaded.registry, settings, config) as history, open_rebuilder(config) as rebuilder:
         if abort or drop_old:
             done = (rebuilder.abort if abort else rebuilder.delete_previous_generations)(history.topics())
-            _tell_done(done, json, "there is nothing to undo" if abort else "there is no previous generation")
+            _print_done(done, json, "there is no rebuild to discard" if abort else "there is no previous generation")
         elif status:
             rows = rebuilder.describe(history.topics())
             _print_generations(rows, json)
         else:
-            with open_verifier(config) as verifier, Shown() as tell:
+            with open_verifier(config) as verifier, ProgressDisplay() as progress:
                 report = rebuild(
                     rebuilder,
                     history,
@@ -63,12 +66,12 @@ def reindex_command(
                     verifier.expected_entries,
                     rollback=rollback,
                     accept_lost=accept_lost,
-                    progress=tell,
+                    progress=progress,
                 )
             _print_report(connector, report, rebuilder.describe(history.topics()), json, rollback)
 
 
-def _tell_done(done: Any, json: bool, nothing: str) -> None:
+def _print_done(done: Any, json: bool, nothing: str) -> None:
     if json:
         print_json({"done": list(done)})
         return
@@ -102,7 +105,7 @@ def _print_report(connector: str, report: RebuildReport, rows: Any, json: bool, 
     _print_generations(rows, json=False)
     if report.refused:
         err.print(f"{report.refused:,} records were refused: {report.refused_reason}", style="yellow", markup=False)
-    verdict = "the previous generation is back in place" if back else "the new generation is in place"
+    verdict = "the previous generation is in use again" if back else "the new generation is in use"
     err.print(Text(f"{connector}: {verdict}, {report.records:,} records written", style="green"))
     if not back:
-        err.print("  → --rollback goes back; --drop-old deletes the previous one", markup=False)
+        err.print("  → --rollback switches back; --drop-old deletes the previous generation", markup=False)

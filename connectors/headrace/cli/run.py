@@ -13,13 +13,13 @@ from typing import Annotated
 import typer
 
 from headrace.cli.loading import load
-from headrace.cli.logging import configure_logging
+from headrace.cli.log_setup import configure_logging
 from headrace.cli.output import print_findings
 from headrace.errors import HeadraceError
 
 
 class LogLevel(enum.StrEnum):
-    """Levels that matter to an operator."""
+    """Levels of the log."""
 
     DEBUG = "debug"
     INFO = "info"
@@ -28,30 +28,30 @@ class LogLevel(enum.StrEnum):
 
 
 class LogFormat(enum.StrEnum):
-    """Of the log on stderr."""
+    """Formats of the log."""
 
     TEXT = "text"
     JSON = "json"
 
 
 def run(
-    worker: Annotated[Path, typer.Argument(metavar="WORKER", help="The worker's file: where Kafka is, converters.")],
+    worker: Annotated[Path, typer.Argument(metavar="WORKER", help="The worker's file: Kafka brokers, converters.")],
     connectors: Annotated[
         list[Path] | None,
-        typer.Argument(metavar="[CONNECTOR]...", help="Files of connectors to run; more can be created over REST."),
+        typer.Argument(metavar="[CONNECTOR]...", help="Connector files; more connectors can be created over REST."),
     ] = None,
-    log_level: Annotated[LogLevel, typer.Option(envvar="HEADRACE_LOG_LEVEL", help="Least level.")] = LogLevel.INFO,
+    log_level: Annotated[LogLevel, typer.Option(envvar="HEADRACE_LOG_LEVEL", help="Minimum level.")] = LogLevel.INFO,
     log_format: Annotated[
-        LogFormat, typer.Option(envvar="HEADRACE_LOG_FORMAT", help="Lines for people, or JSON.")
+        LogFormat, typer.Option(envvar="HEADRACE_LOG_FORMAT", help="Readable lines, or JSON for log collectors.")
     ] = LogFormat.TEXT,
 ) -> None:
     """Run a standalone worker with connectors from files, until Ctrl+C or SIGTERM.
 
-    Files are YAML, JSON or .properties with Kafka Connect's keys. All of them are checked before anything starts.
+    Files are YAML, JSON or .properties with Kafka Connect's keys. All are validated before anything starts.
 
       headrace run worker.yaml orders.yaml elasticsearch.yaml
 
-    While it runs, `headrace connectors status` shows what it does.
+    While it runs, `headrace connectors status` shows the state of its connectors and tasks.
     """
     loaded = load([worker, *(connectors or [])], worker=worker)
     settings = loaded.require()
@@ -78,7 +78,7 @@ def run(
 
 
 def _end_on_signals(ended: threading.Event) -> None:
-    """The first signal asks for a graceful stop, the second ends at once; positions stay right either way."""
+    """The first signal stops gracefully, the second exits immediately; stored offsets are correct either way."""
 
     def on_signal(number: int, _: FrameType | None) -> None:
         if ended.is_set():

@@ -1,4 +1,4 @@
-"""``headrace up`` and ``headrace down``: Kafka, Elasticsearch and PostgreSQL to try things with."""
+"""``headrace up`` and ``headrace down``: start and stop Kafka, Elasticsearch and PostgreSQL on this machine."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ _USUAL_PORTS = {"kafka": 9092, "elasticsearch": 9200, "postgres": 5432}
 DataOption = Annotated[
     Path,
     typer.Option(
-        "--data", envvar="HEADRACE_STACK_DATA", help="Folder of the engines' data; it is kept.", metavar="DIR"
+        "--data", envvar="HEADRACE_STACK_DATA", help="Folder of the engines' data; kept when they stop.", metavar="DIR"
     ),
 ]
-PortHelp = "The usual one if it is free, else any free one, when left out."
+PortHelp = "Default: the usual port if it is free, else any free port."
 
 
 def up(
     engines: Annotated[
-        list[str] | None, typer.Argument(metavar="[ENGINE...]", help="kafka, elasticsearch, postgres; all if left out.")
+        list[str] | None, typer.Argument(metavar="[ENGINE...]", help="kafka, elasticsearch, postgres; all if omitted.")
     ] = None,
     data: DataOption = DEFAULT_DATA,
     detach: Annotated[
-        bool, typer.Option("--detach", "-d", help="Run in the background; `headrace down` ends it.")
+        bool, typer.Option("--detach", "-d", help="Run in the background; `headrace down` stops it.")
     ] = False,
     brokers: Annotated[int, typer.Option("--brokers", help="1, or 3 with replication.")] = 1,
     kafka_port: Annotated[int | None, typer.Option("--kafka-port", min=1, max=65535, help=PortHelp)] = None,
@@ -49,7 +49,9 @@ def up(
     They run until Ctrl+C, or in the background with --detach until `headrace down`. Their data is kept.
     """
     if brokers not in (1, 3):
-        raise ConfigError(f"--brokers is 1 or 3, not {brokers}", code="cli.bad_option", hint="a quorum needs three")
+        raise ConfigError(
+            f"--brokers is 1 or 3, not {brokers}", code="cli.bad_option", hint="3 makes a replicated cluster"
+        )
     folder = data.expanduser().absolute()
     wanted = list(engines or ENGINES)
     chosen = {"kafka": kafka_port, "elasticsearch": elasticsearch_port, "postgres": postgres_port}
@@ -72,7 +74,7 @@ def up(
 
 
 def down(data: DataOption = DEFAULT_DATA, json: JsonFlag = False) -> None:
-    """Stop what `headrace up` has started, in order. Its data is kept."""
+    """Stop the engines that `headrace up` started. Their data is kept."""
     folder = data.expanduser().absolute()
     owner = stop_in(folder)
     if json:
@@ -88,7 +90,7 @@ def _show(found: Addresses, folder: Path, json: bool, how_to_stop: str) -> None:
         print_json({"data": str(folder), "engines": found})
     else:
         err.print("up: " + ", ".join(f"{engine['title']} {engine['version']}" for engine in found.values()))
-        # On stdout, for eval "$(headrace up --detach)": the names that config/ uses.
+        # On stdout, for eval "$(headrace up --detach)"; the example files in config/ use these variables.
         for engine in found.values():
             out.print(f"export {engine['variable']}={shlex.quote(engine['address'])}", markup=False)
     err.print(f"{PURPOSE}; {how_to_stop}", markup=False)

@@ -1,4 +1,4 @@
-"""``headrace verify``: does the index say what the topics say?"""
+"""``headrace verify``: compare a sink's index with its topics."""
 
 from __future__ import annotations
 
@@ -10,49 +10,57 @@ import typer
 from rich.status import Status
 from rich.text import Text
 
-from headrace.cli.finding import find_connector
+from headrace.cli.connector_lookup import find_connector
 from headrace.cli.output import JsonFlag, err, out, print_json, print_table
 from headrace.verification.compare import Difference, VerificationReport, verify
 
 Connector = Annotated[str, typer.Argument(metavar="CONNECTOR", help="Name of a sink connector.", show_default=False)]
-ProofFiles = Annotated[
+VerificationFiles = Annotated[
     list[Path],
-    typer.Argument(metavar="FILE...", help="The worker's file, and the connector's unless --url has it."),
+    typer.Argument(metavar="FILE...", help="The worker's file; also the connector's, unless --url is given."),
 ]
 WorkerUrl = Annotated[
     str | None,
-    typer.Option("--url", envvar="HEADRACE_URL", help="A running worker's REST API, to ask for the configuration."),
+    typer.Option("--url", envvar="HEADRACE_URL", help="REST API of a running worker that has the connector."),
 ]
 _DIFFERENT = 1
 
 
 def verify_command(
     connector: Connector,
-    files: ProofFiles,
+    files: VerificationFiles,
     url: WorkerUrl = None,
     repair: Annotated[
-        bool, typer.Option("--repair", help="Write what is missing or stale, remove what is extra; nothing else.")
+        bool, typer.Option("--repair", help="Write missing and stale documents, delete extra ones.")
     ] = False,
     to_end: Annotated[
-        bool, typer.Option("--to-end", help="Compare with all records, not only with those the connector has written.")
+        bool,
+        typer.Option("--to-end", help="Compare with all records, not only the committed ones."),
     ] = False,
-    samples: Annotated[int, typer.Option("--samples", min=0, metavar="N", help="Show so many of each kind.")] = 5,
+    samples: Annotated[
+        int,
+        typer.Option("--samples", min=0, metavar="N", help="Examples to show per kind of difference."),
+    ] = 5,
     json: JsonFlag = False,
 ) -> None:
-    """Compare what a sink has written with its topics: the last record of every key, both sides read in full.
+    """Compare a sink's index with its topics: the last record of every key. Both sides are read completely.
 
       headrace verify search worker.yaml search.yaml
 
       headrace verify search worker.yaml --url http://127.0.0.1:8083 --repair
 
-    It may run beside the connector; records that are on their way are not reported. Exit code 0: equal, or all
-    repaired. 1: something is missing, stale or extra.
+    The connector may keep running; records in flight are not reported. Exit code 0: equal, or everything was repaired.
+    1: documents are missing, stale or extra.
     """
     loaded, settings, config = find_connector(connector, files, url)
     from headrace.verification.wiring import open_history, open_verifier  # late: --help needs no Kafka client
 
-    with open_history(loaded.registry, settings, config) as history, open_verifier(config) as verifier, Shown() as tell:
-        report = verify(verifier, history, to_end=to_end, repair=repair, samples=samples, progress=tell)
+    with (
+        open_history(loaded.registry, settings, config) as history,
+        open_verifier(config) as verifier,
+        ProgressDisplay() as progress,
+    ):
+        report = verify(verifier, history, to_end=to_end, repair=repair, samples=samples, progress=progress)
     if json:
         print_json(_view(connector, report))
     else:
@@ -61,8 +69,8 @@ def verify_command(
         raise typer.Exit(_DIFFERENT)
 
 
-class Shown:
-    """Progress on stderr: a line that changes on a terminal, one line a step elsewhere."""
+class ProgressDisplay:
+    """Shows progress on stderr: one changing line on a terminal, one line per step elsewhere."""
 
     def __init__(self) -> None:
         self._status: Status | None = None
@@ -94,28 +102,32 @@ def _print(connector: str, report: VerificationReport) -> None:
         out.print(f"… {report.differences - len(report.samples):,} more are not shown")
     rows = [
         ("records read", f"{report.records:,}", ""),
-        ("names that they speak of", f"{report.names:,}", ""),
+        ("documents expected from them", f"{report.names:,}", ""),
         ("found", f"{report.found:,}", ""),
         *((kind, f"{count:,}", "") for kind, count in report.counts.items()),
     ]
     notes = (
         ("cannot be written", report.unusable, report.unusable_reason),
-        ("not written yet", report.behind, "records after the connector's committed positions; not judged"),
-        ("versions ahead", report.ahead, "later records of these keys may be taken for older ones: headrace reindex"),
-        ("not looked at twice", report.unexamined, "too many differences: some may only be on their way"),
+        ("not written yet", report.behind, "records after the connector's committed offsets; not compared"),
+        (
+            "versions ahead",
+            report.ahead,
+            "later records of these keys may be ignored as outdated: headrace reindex",
+        ),
+        ("not compared again", report.unexamined, "too many differences: some of these records may be in flight"),
         ("repaired", report.repaired, ""),
         ("not repaired", report.unrepaired, report.unrepaired_reason),
     )
     rows += [(name, f"{count:,}", why) for name, count, why in notes if count]
     print_table(("", "count", ""), rows)
-    verdict = f"{connector}: equal" if not report.differences else f"{connector}: {report.differences:,} differences"
+    summary = f"{connector}: equal" if not report.differences else f"{connector}: {report.differences:,} differences"
     if report.repaired:
-        verdict += f", {report.repaired:,} repaired"
-    err.print(Text(verdict, style="green" if report.equal else "bold red"))
+        summary += f", {report.repaired:,} repaired"
+    err.print(Text(summary, style="green" if report.equal else "bold red"))
     if report.expired:
-        err.print("retention has removed records from the topics: what is extra may come from them", markup=False)
+        err.print("retention has removed records from the topics: extra documents may come from them", markup=False)
     if not report.equal and not report.repaired:
-        err.print("  → --repair writes and removes only these", markup=False)
+        err.print("  → --repair writes and deletes only these documents", markup=False)
 
 
 def _why(difference: Difference) -> str:

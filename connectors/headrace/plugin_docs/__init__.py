@@ -1,21 +1,21 @@
-"""What the models say of their keys, drawn for people (pages), editors (JSON Schema) and tools (REST answers)."""
+"""Documentation of configuration keys, generated from their models: Markdown, JSON Schema, REST responses."""
 
-from headrace.plugin_docs.answers import config_answer, definitions_answer, validate_answer
-from headrace.plugin_docs.facts import definitions_of, facts_of
 from headrace.plugin_docs.json_schema import connector_schema, json_schema, worker_schema
-from headrace.plugin_docs.pages import connector_keys_page, markdown, type_text, worker_page
+from headrace.plugin_docs.key_facts import definitions_of, facts_of
+from headrace.plugin_docs.markdown_pages import connector_keys_page, markdown, type_text, worker_page
+from headrace.plugin_docs.rest_definitions import config_definitions, rest_definitions, validation_response
 
 __all__ = [
-    "config_answer",
+    "config_definitions",
     "connector_keys_page",
     "connector_schema",
-    "definitions_answer",
     "definitions_of",
     "facts_of",
     "json_schema",
     "markdown",
+    "rest_definitions",
     "type_text",
-    "validate_answer",
+    "validation_response",
     "worker_page",
     "worker_schema",
 ]

@@ -12,8 +12,8 @@ from typing import Any
 
 from headrace.config import ConfigModel, KeyDefinition
 from headrace.errors import ConfigError
-from headrace.plugin_docs.facts import Facts, definitions_of, facts_of
-from headrace.registry import Kind, Plugin, Registry
+from headrace.plugin_docs.key_facts import KeyFacts, definitions_of, facts_of
+from headrace.registry import Plugin, PluginKind, Registry
 from headrace.settings import WorkerSettings
 
 _DRAFT = "http://json-schema.org/draft-07/schema#"
@@ -49,7 +49,7 @@ def worker_schema(registry: Registry) -> dict[str, Any]:
 
 def _connector(registry: Registry) -> dict[str, Any]:
     classes, cases = [], []
-    for plugin in registry.plugins(Kind.CONNECTOR):
+    for plugin in registry.plugins(PluginKind.CONNECTOR):
         try:
             names = _names(plugin)
         except ConfigError:  # not importable here; its name is still a good one
@@ -81,7 +81,7 @@ def _names(plugin: Plugin) -> list[str]:
 
 
 def _object(keys: Keys, registry: Registry) -> dict[str, Any]:
-    converters = [item.name for item in registry.plugins(Kind.CONVERTER)]
+    converters = [item.name for item in registry.plugins(PluginKind.CONVERTER)]
     properties, patterns, required = {}, {}, []
     for model, definition in keys:
         if definition.prefix_key:
@@ -112,7 +112,7 @@ def _prefixes(name: str) -> list[str]:
     return [*whole, *(".".join(parts[:end]) for end in range(len(parts) - 1, 0, -1))]
 
 
-def _property(definition: KeyDefinition, facts: Facts, known: Iterable[str]) -> dict[str, Any]:
+def _property(definition: KeyDefinition, facts: KeyFacts, known: Iterable[str]) -> dict[str, Any]:
     described: dict[str, Any] = {"description": definition.doc}
     if facts.default is not None and not definition.secret:
         described["default"] = _default(facts)
@@ -123,7 +123,7 @@ def _families(definition: KeyDefinition) -> str:
     return f"`{definition.name}*`: {definition.doc}"
 
 
-def _default(facts: Facts) -> Any:
+def _default(facts: KeyFacts) -> Any:
     if facts.type == "BOOLEAN":
         return facts.default == "true"
     if facts.type == "INT" and facts.default is not None and re.fullmatch(r"-?\d+", facts.default):
@@ -131,7 +131,7 @@ def _default(facts: Facts) -> Any:
     return facts.default
 
 
-def _forms(facts: Facts, known: list[str]) -> list[dict[str, Any]]:
+def _forms(facts: KeyFacts, known: list[str]) -> list[dict[str, Any]]:
     if facts.choices:
         pattern = [{"type": "string", "pattern": _any_case(facts.choices)}] if facts.any_case else []
         return [{"enum": list(facts.choices)}, *pattern, _PLACEHOLDER]

@@ -1,4 +1,4 @@
-"""The ASGI application: all routes, one error body."""
+"""The ASGI application: all routes, and routing by encoded paths."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from headrace.registry import Registry
-from headrace.rest.calls import router_error
-from headrace.rest.connectors import ConnectorRoutes
-from headrace.rest.metrics import MetricsRoutes
-from headrace.rest.plugins import PluginRoutes
-from headrace.rest.worker import WorkerRoutes
+from headrace.rest.connector_routes import ConnectorRoutes
+from headrace.rest.handlers import router_error
+from headrace.rest.metrics_routes import MetricsRoutes
+from headrace.rest.plugin_routes import PluginRoutes
+from headrace.rest.worker_routes import WorkerRoutes
 from headrace.runtime.api import WorkerApi
 
 
 def create_app(api: WorkerApi, registry: Registry) -> ASGIApp:
-    """The REST API of a worker."""
+    """Return the REST API of a worker."""
     routes = [
         *WorkerRoutes(api).routes(),
         *ConnectorRoutes(api).routes(),
@@ -31,9 +31,9 @@ def create_app(api: WorkerApi, registry: Registry) -> ASGIApp:
 
 
 class EncodedPaths:
-    """Routes by the path as it was sent, so that a connector's name may hold an encoded ``/`` (``%2F``).
+    """Routes by the encoded path, so that a connector's name may contain ``/`` (``%2F``).
 
-    Handlers decode the parts. A trailing slash is the same as none, as in Connect.
+    Handlers decode the variables. A trailing slash is ignored, as in Connect.
     """
 
     def __init__(self, app: ASGIApp) -> None:

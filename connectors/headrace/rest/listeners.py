@@ -1,4 +1,4 @@
-"""``listeners``: from text to a listening socket."""
+"""Parses ``listeners`` and opens their sockets."""
 
 from __future__ import annotations
 
@@ -39,40 +39,40 @@ def parse_listeners(texts: Sequence[str]) -> list[Listener]:
 
 
 def _parse(text: str) -> Listener | Finding:
-    shown = text.rpartition("@")[2]  # whatever stands before may be a password
+    shown = text.rpartition("@")[2]  # the text before @ may be a password
     scheme = text.partition("://")[0].lower()
     if scheme == "https":
         message = f"Invalid value {shown} for configuration listeners: https is not supported yet"
-        return Finding("rest.https_unsupported", message, "listeners", "listen on http, and put a proxy in front")
+        return Finding("rest.https_unsupported", message, "listeners", "use http behind a proxy that serves https")
     try:
         parts = urlsplit(text)
         if scheme == "http" and parts.path in ("", "/"):
             return Listener(parts.hostname or "0.0.0.0", DEFAULT_PORT if parts.port is None else parts.port)
     except ValueError:
-        pass  # a port that is no number, an unclosed bracket: the finding below says what is expected
+        pass  # a port that is not a number, an unclosed bracket: reported below
     message = f"Invalid value {shown} for configuration listeners: not of the form http://host:port"
     return Finding("config.invalid_value", message, "listeners", f"for example {EXAMPLE}")
 
 
 def listen(listener: Listener) -> socket.socket:
-    """A socket that already accepts connections. Raises InfrastructureError."""
+    """Return a socket that accepts connections. Raises InfrastructureError."""
     try:
         addresses = socket.getaddrinfo(listener.host, listener.port, type=socket.SOCK_STREAM)
-        # localhost may come as ::1 first, where clients that ask for 127.0.0.1 would find nobody
+        # localhost may resolve to ::1 first, but clients connect to 127.0.0.1
         family, kind, protocol, _, address = min(addresses, key=lambda item: item[0] is not socket.AF_INET)
         with contextlib.ExitStack() as cleanup:
             opened = cleanup.enter_context(socket.socket(family, kind, protocol))
             opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             opened.bind(address)
-            # Now, not on the server's thread: two sockets may be bound to one port until one of them listens.
+            # Listen here, not on the server's thread: two sockets can be bound to one port until one of them listens.
             opened.listen(BACKLOG)
             cleanup.pop_all()
             return opened
     except OSError as error:
-        raise _fault(listener, error) from error
+        raise _listen_error(listener, error) from error
 
 
-def _fault(listener: Listener, error: OSError) -> InfrastructureError:
+def _listen_error(listener: Listener, error: OSError) -> InfrastructureError:
     what = f"the REST API cannot listen on {listener}"
     elsewhere = f"in the worker's settings, for example listeners: {EXAMPLE}"
     if error.errno == errno.EADDRINUSE:
@@ -89,6 +89,6 @@ def _fault(listener: Listener, error: OSError) -> InfrastructureError:
 
 
 def url_of(listener: Listener, opened: socket.socket) -> str:
-    """The URL under which a client on this machine reaches the socket, with the port it really has."""
+    """Return the URL of the socket for clients on this machine, with its actual port."""
     reachable = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(listener.host, listener.host)
     return f"http://{Listener(reachable, opened.getsockname()[1])}"

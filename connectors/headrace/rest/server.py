@@ -19,30 +19,30 @@ log = structlog.stdlib.get_logger(__name__)
 
 START_TIMEOUT = 10.0
 DRAIN_TIMEOUT = 2
-"""Seconds that a stopping server gives calls under way."""
+"""Seconds that a stopping server waits for running requests."""
 
 
 class RestServer:
-    """Serves the REST API: ``bind``, ``start``, ``stop``. Each from any one thread; ``stop`` also twice.
+    """Serves the REST API: ``bind``, ``start``, ``stop``. ``stop`` may be called twice.
 
-    Ports are taken before there is a worker: its id is the port it really has, and a port in use is told first.
+    Ports are bound before the worker is made: its id contains the port, and a port in use is reported first.
     """
 
     def __init__(self, listeners: Sequence[str]) -> None:
         """``listeners`` as in the worker's settings. Raises ConfigError."""
         self._listeners = parse_listeners(listeners)
         self._sockets: list[socket.socket] = []
-        self._server: _Server | None = None
+        self._server: _UvicornServer | None = None
         self._thread: threading.Thread | None = None
         self.urls: tuple[str, ...] = ()
 
     @property
     def url(self) -> str:
-        """Where a client on this machine reaches the first listener. Known once bound."""
+        """The URL of the first listener, for clients on this machine. Known once bound."""
         return self.urls[0]
 
     def bind(self) -> None:
-        """Take the ports. Raises InfrastructureError (``rest.port_in_use``)."""
+        """Bind the ports. Raises InfrastructureError (``rest.port_in_use``)."""
         try:
             for listener in self._listeners:
                 self._sockets.append(listen(listener))
@@ -52,8 +52,8 @@ class RestServer:
         self.urls = tuple(map(url_of, self._listeners, self._sockets))
 
     def start(self, api: WorkerApi, registry: Registry) -> None:
-        """Serve on what was bound. Raises InfrastructureError."""
-        self._server = _Server(
+        """Serve on the bound ports. Raises InfrastructureError."""
+        self._server = _UvicornServer(
             uvicorn.Config(
                 create_app(api, registry),
                 loop="asyncio",
@@ -70,7 +70,7 @@ class RestServer:
         )
         self._thread = threading.Thread(target=self._serve, args=(self._server,), name="rest", daemon=True)
         self._thread.start()
-        if not self._server.settled.wait(START_TIMEOUT) or not self._server.started:
+        if not self._server.start_decided.wait(START_TIMEOUT) or not self._server.started:
             self.stop()
             raise InfrastructureError(
                 "the REST API did not start", code="rest.not_started", hint="see the worker's log"
@@ -78,21 +78,21 @@ class RestServer:
         log.info("rest.listening", urls=self.urls)
 
     def stop(self) -> None:
-        """Take no more calls, give those under way a moment, answer the rest 503, and return."""
+        """Accept no more requests, wait for running ones up to the timeout, answer the rest 503, and return."""
         if self._server is not None and self._thread is not None:
             self._server.should_exit = True
-            self._thread.join(DRAIN_TIMEOUT + 3.0)  # its ticks and pauses come on top
+            self._thread.join(DRAIN_TIMEOUT + 3.0)  # uvicorn checks for the exit between ticks
             self._server = self._thread = None
         self._close_sockets()
 
-    def _serve(self, server: _Server) -> None:
+    def _serve(self, server: _UvicornServer) -> None:
         # Off the main thread uvicorn installs no signal handlers.
         try:
             server.run(sockets=self._sockets)
-        except Exception:  # the thread's border: nobody is above to raise to
+        except Exception:  # nothing above this thread could handle it
             log.exception("rest.server_failed")
         finally:
-            server.settled.set()
+            server.start_decided.set()
 
     def _close_sockets(self) -> None:
         for opened in self._sockets:
@@ -100,13 +100,13 @@ class RestServer:
         self._sockets = []
 
 
-class _Server(uvicorn.Server):
-    """Tells when it has started, or will never."""
+class _UvicornServer(uvicorn.Server):
+    """Signals when it has started or failed to start."""
 
     def __init__(self, config: uvicorn.Config) -> None:
         super().__init__(config)
-        self.settled = threading.Event()
+        self.start_decided = threading.Event()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
-        self.settled.set()
+        self.start_decided.set()

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from headrace.pipeline.fault_policy import FaultPolicy
 from headrace.pipeline.stages import Stages, Step
 from headrace.plugin import Converter
-from headrace.registry import Kind, Registry
+from headrace.registry import PluginKind, Registry
 from headrace.settings import ConnectorSettings, WorkerSettings
 from headrace.validation import make_converter
 
@@ -42,13 +42,13 @@ def _steps(registry: Registry, settings: ConnectorSettings) -> list[Step]:
     predicates = {}
     for alias in settings.predicates:
         kind, options = _aliased(settings.predicate_settings, alias)
-        predicates[alias] = registry.find(Kind.PREDICATE, kind).cls()
+        predicates[alias] = registry.find(PluginKind.PREDICATE, kind).cls()
         predicates[alias].configure(options)
     steps = []
     for alias in settings.transforms:
         kind, options = _aliased(settings.transform_settings, alias)
         gate, negate = options.pop("predicate", None), options.pop("negate", "false").lower() == "true"
-        transform = registry.find(Kind.TRANSFORM, kind).cls()
+        transform = registry.find(PluginKind.TRANSFORM, kind).cls()
         transform.configure(options)
         steps.append(Step(transform, predicates[gate] if gate is not None else None, negate))
     return steps

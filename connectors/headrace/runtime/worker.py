@@ -13,9 +13,9 @@ from headrace.broker.interfaces import Admin
 from headrace.config import nearest
 from headrace.errors import ConfigError, HeadraceError, NotFoundError, RetriableError
 from headrace.metrics import Parts
-from headrace.plugin_docs import validate_answer
+from headrace.plugin_docs import validation_response
 from headrace.records import SourceOffset, SourcePartition
-from headrace.registry import Kind, Registry
+from headrace.registry import PluginKind, Registry
 from headrace.runtime import sink_offsets
 from headrace.runtime.api import ConnectorInfo, ConnectorStatus, Health, TaskInfo
 from headrace.runtime.reconciler import Reconciler
@@ -200,7 +200,7 @@ class Worker:
             admin.close()
 
     def validate(self, config: Mapping[str, str]) -> dict[str, Any]:
-        return validate_answer(self._validator, config)
+        return validation_response(self._validator, config)
 
     def metrics(self) -> Mapping[TaskId, Mapping[str, int]]:
         return self._hosts.metrics()
@@ -223,7 +223,7 @@ class Worker:
 
     def _type(self, config: Mapping[str, str]) -> str:
         try:
-            return self._registry.find(Kind.CONNECTOR, config.get("connector.class", "")).type
+            return self._registry.find(PluginKind.CONNECTOR, config.get("connector.class", "")).type
         except ConfigError:
             return "unknown"  # Connect's word for a plugin that was uninstalled
 

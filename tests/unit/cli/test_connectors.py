@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import pytest
 from typer.testing import CliRunner, Result
 
-from headrace.cli import connectors, statuses
+from headrace.cli import connectors, status_view
 from headrace.cli.client import WorkerClient
 from headrace.errors import CommandError, ConfigError, ConflictError, HeadraceError, InfrastructureError, NotFoundError
 from headrace.states import State
@@ -181,7 +181,7 @@ class TestNotes:
         ],
     )
     def test_name_the_next_step(self, body: Any, expected: Any) -> None:
-        notes = statuses.notes(statuses.parse_status(body))
+        notes = status_view.notes(status_view.parse_status(body))
         assert [(note.subject, note.what, note.next_step) for note in notes] == expected
 
     @pytest.mark.parametrize(
@@ -195,8 +195,8 @@ class TestNotes:
         ],
     )
     def test_take_the_telling_line_of_a_trace(self, trace: str, reason: str) -> None:
-        assert statuses.reason_of(trace).startswith(reason)
-        assert "\n" not in statuses.reason_of(trace)
+        assert status_view.reason_of(trace).startswith(reason)
+        assert "\n" not in status_view.reason_of(trace)
 
     @pytest.mark.parametrize(
         ("ago", "text"),
@@ -210,8 +210,8 @@ class TestNotes:
         ],
     )
     def test_age(self, ago: int, text: str) -> None:
-        assert statuses.age(10**12 - ago, 10**12) == text
-        assert statuses.age(0, 10**12) == "-"
+        assert status_view.age(10**12 - ago, 10**12) == text
+        assert status_view.age(0, 10**12) == "-"
 
     def test_a_status_that_is_none_is_told(self) -> None:
         bodies: list[dict[str, Any]] = [
@@ -220,11 +220,11 @@ class TestNotes:
             {"name": "a", "connector": 1, "tasks": []},
         ]
         for body in bodies:
-            with pytest.raises(HeadraceError, match="cannot be understood"):
-                statuses.parse_status(body)
+            with pytest.raises(HeadraceError, match="cannot parse the status"):
+                status_view.parse_status(body)
 
     def test_every_state_has_a_style(self) -> None:
-        assert set(statuses.STYLES) == set(State)
+        assert set(status_view.STYLES) == set(State)
 
 
 class TestSteering:
@@ -415,13 +415,13 @@ class TestOffsets:
         worker.answers["PATCH /connectors/orders/offsets"] = (200, {"message": "done"})
         worker.answers["GET /connectors/orders/offsets"] = self.STORED
         known, new = ({"partition": {"table": name}, "offset": None} for name in ("orders", "ordres"))
-        assert "had no position" not in run("offsets", "orders", "--set", json.dumps(known)).stderr
-        assert '{"table": "ordres"} had no position' in run("offsets", "orders", "--set", json.dumps(new)).stderr
+        assert "had no offset before" not in run("offsets", "orders", "--set", json.dumps(known)).stderr
+        assert '{"table": "ordres"} had no offset before' in run("offsets", "orders", "--set", json.dumps(new)).stderr
 
     def test_forgets_all(self, run: Command, worker: StubWorker) -> None:
         worker.answers["DELETE /connectors/orders/offsets"] = (200, {"message": "done"})
         worker.answers["GET /connectors/orders/offsets"] = (200, {"offsets": []})
-        assert "no stored positions" in run("offsets", "orders", "--reset").output
+        assert "no stored offsets" in run("offsets", "orders", "--reset").output
         assert worker.requests[0] == ("DELETE /connectors/orders/offsets", None)
 
     def test_of_a_connector_that_runs_it_says_how_to_stop_it(self, run: Command, worker: StubWorker) -> None:

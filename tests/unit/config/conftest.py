@@ -32,7 +32,7 @@ from headrace.converters.json import JsonConverter
 from headrace.converters.string import StringConverter
 from headrace.files import ConfigFile, read_config_file
 from headrace.interpolation import Interpolator
-from headrace.registry import Kind, Plugin, Registry
+from headrace.registry import Plugin, PluginKind, Registry
 from headrace.validation import Validator
 
 
@@ -118,14 +118,14 @@ class VaultProvider(ConfigProvider):
 @pytest.fixture(scope="session")
 def registry() -> Iterator[Registry]:
     module = types.ModuleType("shop_plugins")
-    installed: list[tuple[Kind, str, type]] = [
-        (Kind.CONNECTOR, "ShopSource", ShopSourceConnector),
-        (Kind.CONNECTOR, "ShopSink", ShopSinkConnector),
-        (Kind.CONVERTER, "JsonConverter", JsonConverter),
-        (Kind.CONVERTER, "StringConverter", StringConverter),
-        (Kind.TRANSFORM, "Rename", Rename),
-        (Kind.PREDICATE, "TopicMatches", TopicMatches),
-        (Kind.CONFIG_PROVIDER, "vault", VaultProvider),
+    installed: list[tuple[PluginKind, str, type]] = [
+        (PluginKind.CONNECTOR, "ShopSource", ShopSourceConnector),
+        (PluginKind.CONNECTOR, "ShopSink", ShopSinkConnector),
+        (PluginKind.CONVERTER, "JsonConverter", JsonConverter),
+        (PluginKind.CONVERTER, "StringConverter", StringConverter),
+        (PluginKind.TRANSFORM, "Rename", Rename),
+        (PluginKind.PREDICATE, "TopicMatches", TopicMatches),
+        (PluginKind.CONFIG_PROVIDER, "vault", VaultProvider),
     ]
     for _, _, cls in installed:
         setattr(module, cls.__name__, cls)
@@ -134,8 +134,8 @@ def registry() -> Iterator[Registry]:
         Plugin(kind, name, EntryPoint(name, f"shop_plugins:{cls.__name__}", kind.group))
         for kind, name, cls in installed
     ]
-    broken = EntryPoint("Broken", "shop_without_driver:BrokenConnector", Kind.CONNECTOR.group)
-    yield Registry([*plugins, Plugin(Kind.CONNECTOR, "Broken", broken)])
+    broken = EntryPoint("Broken", "shop_without_driver:BrokenConnector", PluginKind.CONNECTOR.group)
+    yield Registry([*plugins, Plugin(PluginKind.CONNECTOR, "Broken", broken)])
     del sys.modules["shop_plugins"]
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from headrace.config_providers.env import EnvConfigProvider
 from headrace.config_providers.file import FileConfigProvider
 from headrace.errors import Finding
-from headrace.interpolation import Interpolator, conceal, concealer, is_interpolated, make_interpolator
+from headrace.interpolation import Interpolator, is_interpolated, make_interpolator, redact_findings, redactor
 from headrace.plugin import ConfigProvider
 from headrace.registry import Registry
 
@@ -77,7 +77,7 @@ def test_no_message_says_what_a_placeholder_stands_for(secret: str, before: str,
         Finding("plugin.own", f"<{secret}> and <{secret.upper()}>", "password"),
         Finding("config.invalid_value", f"Invalid value {secret} for configuration password: no {secret}", "password"),
     ]
-    said = " ".join(f"{item.message} {item.hint}" for item in conceal(findings, raw, resolved)).lower()
+    said = " ".join(f"{item.message} {item.hint}" for item in redact_findings(findings, raw, resolved)).lower()
     if len(secret.strip()) > 2:
         assert secret.strip().lower() not in said
         assert "${p:x}" in said
@@ -86,12 +86,12 @@ def test_no_message_says_what_a_placeholder_stands_for(secret: str, before: str,
 def test_a_harmless_reason_is_kept() -> None:
     raw, resolved = {"n": "${p:x}"}, {"n": "zzz"}
     text = "Invalid value zzz for configuration n: Not a number of type INT"
-    (finding,) = conceal([Finding("config.invalid_value", text, "n")], raw, resolved)
+    (finding,) = redact_findings([Finding("config.invalid_value", text, "n")], raw, resolved)
     assert finding.message == "Invalid value ${p:x} for configuration n: Not a number of type INT"
 
 
 def test_without_placeholders_nothing_changes() -> None:
-    assert concealer({"a": "b"}, {"a": "b"})("text with b") == "text with b"
+    assert redactor({"a": "b"}, {"a": "b"})("text with b") == "text with b"
 
 
 def test_providers_come_from_the_registry(registry: Registry) -> None:

@@ -10,16 +10,16 @@ from typing import Any
 import pytest
 
 from headrace.plugin_docs import (
-    config_answer,
+    config_definitions,
     connector_keys_page,
     connector_schema,
     json_schema,
     markdown,
-    validate_answer,
+    validation_response,
     worker_page,
     worker_schema,
 )
-from headrace.registry import Kind, Plugin, Registry
+from headrace.registry import Plugin, PluginKind, Registry
 from headrace.settings import ConnectorSettings, SinkSettings, SourceSettings, WorkerSettings
 from headrace.validation import Validator
 
@@ -28,12 +28,12 @@ SOURCE = {"name": "shop", "connector.class": "ShopSource", "topic": "orders"}
 
 @pytest.fixture
 def shop(registry: Registry) -> Plugin:
-    return registry.find(Kind.CONNECTOR, "ShopSource")
+    return registry.find(PluginKind.CONNECTOR, "ShopSource")
 
 
 class TestConfigAnswer:
     def test_a_definition_has_connects_shape(self, shop: Plugin) -> None:
-        definitions = {item["name"]: item for item in config_answer(shop)}
+        definitions = {item["name"]: item for item in config_definitions(shop)}
         assert definitions["poll.interval.ms"] == {
             "name": "poll.interval.ms",
             "type": "INT",
@@ -51,7 +51,7 @@ class TestConfigAnswer:
         assert definitions["quiet"]["group"] is None
 
     def test_types_and_defaults_are_connects(self, shop: Plugin) -> None:
-        facts = {item["name"]: (item["type"], item["default_value"]) for item in config_answer(shop)}
+        facts = {item["name"]: (item["type"], item["default_value"]) for item in config_definitions(shop)}
         assert {name: facts[name] for name in ("rate", "mode", "quiet", "tables", "password", "key.converter")} == {
             "rate": ("DOUBLE", "1.5"),
             "mode": ("STRING", "bulk"),
@@ -62,22 +62,22 @@ class TestConfigAnswer:
         }
 
     def test_the_plugins_own_keys_come_first(self, shop: Plugin) -> None:
-        names = [item["name"] for item in config_answer(shop)]
+        names = [item["name"] for item in config_definitions(shop)]
         assert names.index("password") < names.index("name") < names.index("errors.tolerance")
         assert not [name for name in names if name.endswith(".")]  # families are no keys
 
     def test_a_converter_has_only_its_own(self, registry: Registry) -> None:
-        names = [item["name"] for item in config_answer(registry.find(Kind.CONVERTER, "JsonConverter"))]
+        names = [item["name"] for item in config_definitions(registry.find(PluginKind.CONVERTER, "JsonConverter"))]
         assert names == ["schemas.enable", "schemas.cache.size", "decimal.format", "replace.null.with.default"]
 
     def test_a_config_provider_has_none(self, registry: Registry) -> None:
-        assert config_answer(registry.find(Kind.CONFIG_PROVIDER, "vault")) == []
+        assert config_definitions(registry.find(PluginKind.CONFIG_PROVIDER, "vault")) == []
 
 
 class TestValidateAnswer:
     def ask(self, validator: Validator, properties: Mapping[str, str]) -> tuple[dict[str, Any], dict[str, Any]]:
         """The answer, and its values by key."""
-        answer = validate_answer(validator, properties)
+        answer = validation_response(validator, properties)
         json.dumps(answer)
         return answer, {item["value"]["name"]: item["value"] for item in answer["configs"]}
 
@@ -158,7 +158,7 @@ class TestPages:
 
     def test_the_smallest_file_is_right(self, registry: Registry, validator: Validator) -> None:
         for name in ("ShopSource", "ShopSink"):
-            page = markdown(registry.find(Kind.CONNECTOR, name))
+            page = markdown(registry.find(PluginKind.CONNECTOR, name))
             example = re.search(r"```yaml\n(.*?)```", page, re.DOTALL)
             assert example is not None
             lines = [line.split(": ", 1) for line in example[1].splitlines()]

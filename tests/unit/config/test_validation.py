@@ -14,7 +14,7 @@ from headrace.interpolation import Interpolator
 from headrace.plugin import ConfigProvider
 from headrace.registry import Registry
 from headrace.settings import SinkSettings, SourceSettings
-from headrace.validation import Validator, located, make_converter
+from headrace.validation import Validator, locate_findings, make_converter
 
 SOURCE = {"name": "shop", "connector.class": "ShopSource", "topic": "orders"}
 SINK = {"name": "out", "connector.class": "ShopSink", "connection.url": "http://shop", "topics": "orders"}
@@ -47,7 +47,7 @@ def test_five_mistakes_are_five_findings_with_their_places(
         "value.converter: JsonConvertor\n"
         "password: ${vault:shop}\n",
     )
-    findings = located(validator.connector(file.properties)[1], file.positions, file.path)
+    findings = locate_findings(validator.connector(file.properties)[1], file.positions, file.path)
     assert [(str(item.location).rsplit("/", 1)[-1], item.code, item.key) for item in findings] == [
         ("shop.yaml:4:3", "config.invalid_value", "tasks.max"),
         ("shop.yaml:5:1", "config.unknown_key", "topics"),
@@ -332,11 +332,16 @@ class TestLocated:
     def test_order_is_the_files_and_missing_keys_come_last(self) -> None:
         positions = {"b": Location("f", 2, 3), "a": Location("f", 1)}
         findings = [Finding("c", "m", key) for key in ("missing", "b", "a", "")]
-        assert [str(item.location) for item in located(findings, positions)] == ["f:1:1", "f:1:1", "f:2:3", "f:3:1"]
+        assert [str(item.location) for item in locate_findings(findings, positions)] == [
+            "f:1:1",
+            "f:1:1",
+            "f:2:3",
+            "f:3:1",
+        ]
 
     def test_a_place_that_is_known_already_stays(self) -> None:
         finding = Finding("c", "m", "a", location=Location("other", 9, 9))
-        assert located([finding], {"a": Location("f", 1)}) == [finding]
+        assert locate_findings([finding], {"a": Location("f", 1)}) == [finding]
 
     def test_a_file_without_keys(self) -> None:
-        assert [str(item.location) for item in located([Finding("c", "m", "a")], {}, "f")] == ["f:1:1"]
+        assert [str(item.location) for item in locate_findings([Finding("c", "m", "a")], {}, "f")] == ["f:1:1"]

@@ -15,7 +15,7 @@ from headrace.errors import ConflictError, HeadraceError, NotFoundError
 from headrace.metrics import Parts
 from headrace.plugin import SinkConnector, SourceConnector
 from headrace.records import SourceOffset, SourcePartition
-from headrace.registry import Kind, Plugin, Registry
+from headrace.registry import Plugin, PluginKind, Registry
 from headrace.rest import RestServer
 from headrace.runtime.api import ConnectorInfo, ConnectorStatus, Health, TaskInfo, WorkerApi
 from headrace.states import State, Status, TargetState, TaskId
@@ -177,10 +177,10 @@ def registry() -> Iterator[Registry]:
         setattr(module, cls.__name__, cls)
     sys.modules["acme_plugins"] = module
     installed = [
-        (Kind.CONNECTOR, "AcmeSource", "acme_plugins:AcmeSourceConnector"),
-        (Kind.CONNECTOR, "AcmeSink", "acme_plugins:AcmeSinkConnector"),
-        (Kind.CONNECTOR, "Broken", "acme_without_its_driver:BrokenConnector"),
-        (Kind.CONVERTER, "AcmeConverter", "acme_plugins:AcmeConverter"),
+        (PluginKind.CONNECTOR, "AcmeSource", "acme_plugins:AcmeSourceConnector"),
+        (PluginKind.CONNECTOR, "AcmeSink", "acme_plugins:AcmeSinkConnector"),
+        (PluginKind.CONNECTOR, "Broken", "acme_without_its_driver:BrokenConnector"),
+        (PluginKind.CONVERTER, "AcmeConverter", "acme_plugins:AcmeConverter"),
     ]
     yield Registry(
         Plugin(kind, name, importlib.metadata.EntryPoint(name, value, kind.group)) for kind, name, value in installed

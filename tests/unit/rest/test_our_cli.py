@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from headrace.cli import statuses
+from headrace.cli import status_view
 from headrace.cli.client import WorkerClient
 from headrace.errors import ConfigError, Finding, NotFoundError
 from headrace.rest import RestServer
@@ -21,7 +21,7 @@ def test_a_status_comes_through_whole(cli: WorkerClient, worker: Any) -> None:
     waiting = Status(State.RUNNING, "w:1", reason="the broker does not answer", since=1_700_000_000_000)
     failed = Status(State.FAILED, "w:2", trace="ValueError: x", since=5)
     worker.statuses["a/ü"] = ConnectorStatus("a/ü", waiting, {0: failed}, "sink")
-    assert statuses.parse_status(cli.of_connector("GET", "a/ü", "/status").body) == worker.statuses["a/ü"]
+    assert status_view.parse_status(cli.of_connector("GET", "a/ü", "/status").body) == worker.statuses["a/ü"]
 
 
 def test_findings_come_through_whole(cli: WorkerClient, failing: Any) -> None:

@@ -116,7 +116,7 @@ def test_all_wrong_listeners_are_told_at_once_and_no_password() -> None:
     findings = caught.value.findings
     assert [finding.code for finding in findings] == ["rest.https_unsupported", *["config.invalid_value"] * 4]
     assert {finding.key for finding in findings} == {"listeners"}
-    assert "proxy in front" in findings[0].hint
+    assert "behind a proxy" in findings[0].hint
     assert "secret" not in str(caught.value)
 
 

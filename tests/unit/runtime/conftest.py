@@ -20,7 +20,7 @@ from headrace.files import ConfigFile
 from headrace.interpolation import make_interpolator
 from headrace.plugin import SinkConnector, SinkTask, SourceConnector, SourceTask, Wait
 from headrace.records import Rejection, SinkBatch, SourceBatch
-from headrace.registry import Kind, Plugin, Registry
+from headrace.registry import Plugin, PluginKind, Registry
 from headrace.runtime.worker import Worker
 from headrace.settings import WorkerSettings
 from headrace.testing.waiting import eventually
@@ -147,11 +147,13 @@ def plugins() -> Iterator[Registry]:
         setattr(module, cls.__name__, cls)
     sys.modules[module.__name__] = module
     mine = [
-        Plugin(Kind.CONNECTOR, name, importlib.metadata.EntryPoint(name, f"{module.__name__}:{name}Connector", ""))
+        Plugin(
+            PluginKind.CONNECTOR, name, importlib.metadata.EntryPoint(name, f"{module.__name__}:{name}Connector", "")
+        )
         for name in ("NumbersSource", "MemorySink")
     ]
     installed = Registry()
-    yield Registry([*mine, *installed.plugins(Kind.CONVERTER), *installed.plugins(Kind.CONFIG_PROVIDER)])
+    yield Registry([*mine, *installed.plugins(PluginKind.CONVERTER), *installed.plugins(PluginKind.CONFIG_PROVIDER)])
     del sys.modules[module.__name__]
 
 

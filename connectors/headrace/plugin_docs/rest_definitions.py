@@ -1,4 +1,4 @@
-"""Answers of ``/connector-plugins/{name}/config`` and ``…/config/validate``, in Connect's shapes."""
+"""Response bodies of ``/connector-plugins/{name}/config`` and ``…/config/validate``, as Connect defines them."""
 
 from __future__ import annotations
 
@@ -8,51 +8,51 @@ from typing import Any
 
 from headrace.config import ConfigModel, KeyDefinition
 from headrace.errors import Finding
-from headrace.plugin_docs.facts import HIDDEN, definitions_of, facts_of
+from headrace.plugin_docs.key_facts import HIDDEN, definitions_of, facts_of
 from headrace.registry import Plugin
-from headrace.validation import Part, Validator
+from headrace.validation import ConfigSection, Validator
 
 _WIDTHS = {"BOOLEAN": "SHORT", "INT": "SHORT", "DOUBLE": "SHORT", "LIST": "LONG", "CLASS": "LONG"}
 _FRAMEWORK_GROUPS = ("Common", "Transforms", "Predicates", "Error Handling", "Topic Creation")
 
 
-def config_answer(plugin: Plugin) -> list[dict[str, Any]]:
-    """Definitions of the plugin's keys; of a connector then the framework's. Families of keys have no definition."""
-    return definitions_answer(definitions_of(plugin))
+def config_definitions(plugin: Plugin) -> list[dict[str, Any]]:
+    """Return definitions of the plugin's keys; of a connector also the framework's. Prefix keys have none."""
+    return rest_definitions(definitions_of(plugin))
 
 
-def definitions_answer(keys: Iterable[tuple[type[ConfigModel], KeyDefinition]]) -> list[dict[str, Any]]:
-    """The same of any keys."""
+def rest_definitions(keys: Iterable[tuple[type[ConfigModel], KeyDefinition]]) -> list[dict[str, Any]]:
+    """Return definitions of any keys."""
     orders: Counter[str] = Counter()
     return [_definition(model, item, "", "", orders) for model, item in keys if not item.prefix_key]
 
 
-def validate_answer(validator: Validator, properties: Mapping[str, str]) -> dict[str, Any]:
-    """Every key that has a say, with its value (placeholders as they are written) and its errors."""
+def validation_response(validator: Validator, properties: Mapping[str, str]) -> dict[str, Any]:
+    """Return all keys with definition, value (placeholders unresolved) and errors."""
     _, findings = validator.connector(properties)
     errors = _errors(findings)
     resolved, _ = validator.interpolator.resolve(properties)
-    parts, _ = validator.connector_parts(resolved)
+    sections, _ = validator.connector_sections(resolved)
     orders: Counter[str] = Counter()
-    # Connect: the connector's own keys stand before the framework's, and win over them.
-    ordered = [parts[1], parts[0], *parts[2:]]
+    # As in Connect the connector's own keys come first, and replace the framework's of the same name.
+    ordered = [sections[1], sections[0], *sections[2:]]
     configs: dict[str, dict[str, Any]] = {}
-    for part in ordered:
-        for definition in part.model.definitions() if part.model else ():
-            name = part.prefix + definition.name
+    for section in ordered:
+        for definition in section.model.definitions() if section.model else ():
+            name = section.prefix + definition.name
             if not definition.prefix_key and name not in configs:
-                assert part.model is not None
+                assert section.model is not None
                 written = properties.get(name)
                 configs[name] = {
-                    "definition": _definition(part.model, definition, part.prefix, part.group, orders),
-                    "value": _value(part, definition, written, errors.pop(name, [])),
+                    "definition": _definition(section.model, definition, section.prefix, section.group, orders),
+                    "value": _value(section, definition, written, errors.pop(name, [])),
                 }
     for name, value in properties.items():
         if name not in configs:
-            # A key of a family may be a password ("producer.override.sasl.jaas.config"); Connect hides those it knows.
+            # A value below a prefix may be a password (producer.override.sasl.jaas.config).
             shown = HIDDEN if _may_be_secret(name) else value
             configs[name] = {"definition": None, "value": _bare(name, shown, errors.pop(name, []))}
-    for name, messages in errors.items():  # about keys that neither exist nor are written
+    for name, messages in errors.items():  # about keys that are neither defined nor given
         place = configs.setdefault(name or "connector.class", {"definition": None, "value": _bare(name, None, [])})
         place["value"]["errors"] += messages
     return {
@@ -84,11 +84,11 @@ def _definition(
     }
 
 
-def _value(part: Part, definition: KeyDefinition, written: str | None, errors: list[str]) -> dict[str, Any]:
-    assert part.model is not None
-    facts = facts_of(part.model, definition)
+def _value(section: ConfigSection, definition: KeyDefinition, written: str | None, errors: list[str]) -> dict[str, Any]:
+    assert section.model is not None
+    facts = facts_of(section.model, definition)
     shown = facts.default if written is None else HIDDEN if definition.secret else written
-    return {**_bare(part.prefix + definition.name, shown, errors), "recommended_values": list(facts.choices)}
+    return {**_bare(section.prefix + definition.name, shown, errors), "recommended_values": list(facts.choices)}
 
 
 def _bare(name: str, value: str | None, errors: list[str]) -> dict[str, Any]:
@@ -99,7 +99,7 @@ def _errors(findings: Iterable[Finding]) -> dict[str, list[str]]:
     errors: dict[str, list[str]] = {}
     for finding in findings:
         if finding.severity == "error":
-            # The hint of a missing key is its documentation, which stands beside it already.
+            # The hint of a missing key is its documentation, which the definition contains already.
             hint = f" → {finding.hint}" if finding.hint and finding.code != "config.missing_key" else ""
             errors.setdefault(finding.key, []).append(finding.message + hint)
     return errors

@@ -12,7 +12,7 @@ from starlette.routing import Route
 
 from headrace.errors import NotFoundError
 from headrace.metrics import DESCRIPTIONS, PART_DESCRIPTIONS
-from headrace.rest.calls import Call, resource
+from headrace.rest.handlers import RestRequest, resource
 from headrace.runtime.api import ConnectorStatus, WorkerApi
 from headrace.states import State
 
@@ -25,11 +25,11 @@ GAUGES = frozenset(
         "last_record_timestamp_ms",
     },
 )
-"""Names in the table that go up and down; all others only count."""
+"""Metrics that go up and down; all others are counters."""
 
 
 class MetricsRoutes:
-    """What tasks have counted."""
+    """Metrics of the running tasks."""
 
     def __init__(self, api: WorkerApi) -> None:
         self._api = api
@@ -38,11 +38,11 @@ class MetricsRoutes:
         """``/metrics`` and ``/v1/metrics``."""
         return [resource("/metrics", get=self.prometheus), resource("/v1/metrics", get=self.json)]
 
-    def prometheus(self, _: Call) -> Response:
+    def prometheus(self, _: RestRequest) -> Response:
         """Prometheus' text format 0.0.4/1.0.0."""
         return Response(generate_latest(WorkerCollector(self._api)), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
-    def json(self, _: Call) -> Response:
+    def json(self, _: RestRequest) -> Response:
         """``{"tasks": [{"connector", "task", "metrics": {name: int}, "parts": {part: {name: int}}}]}``."""
         tasks = sorted(self._api.metrics().items())
         parts = self._api.part_metrics()
@@ -55,7 +55,7 @@ class MetricsRoutes:
 
 
 class WorkerCollector(Collector):
-    """Asks the worker once per scrape; holds nothing, so tasks that are gone leave no stale series."""
+    """Reads the worker once per scrape. It keeps no state, so that ended tasks leave no stale series."""
 
     def __init__(self, api: WorkerApi) -> None:
         self._api = api

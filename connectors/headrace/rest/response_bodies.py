@@ -1,9 +1,9 @@
-"""JSON shapes of Connect's answers.
+"""Response bodies of Connect.
 
-Statuses carry three fields beside Connect's: ``reason`` (one sentence: what a RUNNING one is waiting for; only when
-there is one), ``since`` (epoch milliseconds of the last change of state or ``condition``; only when it is known) and
-``condition``: ``RETRYING`` while a RUNNING one cannot get on and tries the same work again. ``state`` stays RUNNING
-then, as tools know Connect's states only. As in Connect ``trace`` is left out when empty; ``version`` when unknown.
+Statuses have three fields that Connect has not: ``reason`` (what a RUNNING connector or task waits for; only when there
+is one), ``since`` (epoch milliseconds of the last change of state or ``condition``; only when known) and ``condition``:
+``RETRYING`` while a RUNNING one retries the same work. ``state`` stays RUNNING then, because tools know only Connect's
+states. As in Connect ``trace`` is omitted when empty, and ``version`` when unknown.
 """
 
 from __future__ import annotations

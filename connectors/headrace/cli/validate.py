@@ -1,9 +1,7 @@
-"""Commands about configurations and plugins: ``validate``, ``check``, ``plugins``, ``schema``."""
+"""``headrace validate`` and ``headrace check``: what is wrong with configuration files and the systems they name."""
 
 from __future__ import annotations
 
-import json as json_format
-import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -13,17 +11,16 @@ from typing import Annotated, Any
 import typer
 
 from headrace.cli.loading import Loaded, load
-from headrace.cli.output import JsonFlag, err, out, print_findings, print_json, print_table
+from headrace.cli.output import JsonFlag, err, out, print_findings, print_json
 from headrace.errors import ConfigError, Finding, HeadraceError, RetriableError
 from headrace.files import ConfigFile, read_config_file
-from headrace.plugin_docs import json_schema
-from headrace.registry import Kind, Plugin, Registry
-from headrace.validation import located
+from headrace.validation import locate_findings
 
 Files = Annotated[
     list[Path],
     typer.Argument(
-        metavar="FILE...", help="YAML, JSON or .properties; with connector.class a connector's, else the worker's."
+        metavar="FILE...",
+        help="YAML, JSON or .properties; a connector's (with connector.class) or a worker's.",
     ),
 ]
 AdminCheck = Callable[[Mapping[str, str]], str]
@@ -33,12 +30,14 @@ _MISTAKE, _ENVIRONMENT = 2, 3  # exit codes
 
 
 def validate(files: Files, json: JsonFlag = False) -> None:
-    """Check files without touching any system: every mistake at once, each with its place and how to mend it.
+    """Check configuration files without connecting to any system. Reports all problems at once, with place and fix.
 
       headrace validate worker.yaml connectors/*.yaml
 
-    Placeholders such as ${env:NAME} are resolved, so run it with the worker's environment. Warnings do not fail.
-    `headrace check` goes on to ask Kafka and the databases themselves.
+    Placeholders such as ${env:NAME} are resolved, so run it with the worker's environment variables.
+
+    Exit code 0: no errors (there may be warnings). 2: fix the files. To check the systems as well (Kafka, databases,
+    Elasticsearch), use `headrace check`.
     """
     loaded = load(files)
     _report(loaded.findings, json)
@@ -49,11 +48,11 @@ def validate(files: Files, json: JsonFlag = False) -> None:
 
 
 def check(files: Files, json: JsonFlag = False) -> None:
-    """Validate files, then try the systems they name: Kafka, databases, tables, Elasticsearch. Changes nothing.
+    """Validate files, then check the systems they name: Kafka, databases, tables, Elasticsearch. Changes nothing.
 
       headrace check worker.yaml connectors/*.yaml
 
-    Exit code 2: something in the files must change. 3: a system is away or refuses. Warnings do not fail.
+    Exit code 0: no errors (there may be warnings). 2: fix the files. 3: a system is unavailable or refuses access.
     """
     findings = check_files(files)
     _report(findings, json)
@@ -62,13 +61,13 @@ def check(files: Files, json: JsonFlag = False) -> None:
 
 
 def check_files(paths: Sequence[Path], admin_check: AdminCheck | None = None) -> list[Finding]:
-    """What ``check`` finds; progress goes to stderr. ``admin_check`` stands in for Kafka's."""
+    """Return the findings of ``check``; progress goes to stderr. ``admin_check`` replaces the request to Kafka."""
     loaded = load(paths)
     if _errors(loaded.findings):
         return loaded.findings
     findings = list(loaded.findings)
     if loaded.settings is None:
-        err.print("Kafka is not checked: no worker's file is among the files")
+        err.print("Kafka is not checked: none of the files is a worker's")
     else:
         place = next(file for file in map(read_config_file, paths) if not file.is_connector)
         findings += _with_progress(f"Kafka at {loaded.settings.bootstrap_servers}", place, _kafka(loaded, admin_check))
@@ -78,49 +77,6 @@ def check_files(paths: Sequence[Path], admin_check: AdminCheck | None = None) ->
         label = f"connector {config.name} ({config.plugin.name})"
         findings += _with_progress(label, file, partial(connector.check, config.own))
     return findings
-
-
-def plugins(json: JsonFlag = False) -> None:
-    """Installed plugins: connectors, converters, transforms, predicates, config providers.
-
-      headrace plugins
-
-    `headrace describe NAME` shows the keys of one.
-    """
-    views = [_plugin_view(plugin) for kind in Kind for plugin in Registry().plugins(kind)]
-    if json:
-        print_json(views)
-        return
-    rows = [(view["name"], view["type"], view["version"], ", ".join(view["aliases"])) for view in views]
-    print_table(("name", "type", "version", "also answers to"), rows)
-    for view in views:
-        if view["error"]:
-            err.print(f"{view['name']}: {view['error']}", style="red", markup=False)
-
-
-def schema(
-    output: Annotated[
-        Path | None, typer.Option("--output", "-o", metavar="FILE", help="Write here, not to stdout.")
-    ] = None,
-) -> None:
-    """JSON Schema of connector and worker files, so that editors complete keys and mark mistakes.
-
-      headrace schema --output headrace.schema.json
-
-    then write as the first line of a YAML file:  # yaml-language-server: $schema=headrace.schema.json
-    """
-    text = json_format.dumps(json_schema(Registry()), indent=2, ensure_ascii=False) + "\n"
-    if output is None:
-        sys.stdout.write(text)
-        return
-    try:
-        output.write_text(text, encoding="utf-8")
-    except OSError as error:
-        reason = error.strerror or type(error).__name__
-        raise ConfigError(
-            f"{output} cannot be written: {reason}", code="cli.output", hint="choose another place"
-        ) from error
-    err.print(f"wrote {output}; first line of a YAML file: # yaml-language-server: $schema={output}", markup=False)
 
 
 def _report(findings: Iterable[Finding], json: bool) -> None:
@@ -169,7 +125,7 @@ def _kafka(loaded: Loaded, admin_check: AdminCheck | None) -> Callable[[], Itera
                 kafka_admin_check(client_settings, settings.kafka_client)
         except RetriableError as error:
             finding = error.finding("bootstrap.servers")
-            return [replace(finding, hint=finding.hint or "is it running, and are host and port right?")]
+            return [replace(finding, hint=finding.hint or "check that Kafka is running, and its host and port")]
         return ()
 
     return ask
@@ -187,19 +143,4 @@ def _with_progress(label: str, file: ConfigFile, ask: Callable[[], Iterable[Find
     numbers = (("error", errors), ("warning", len(found) - errors))
     counts = [f"{number} {word}{'' if number == 1 else 's'}" for word, number in numbers if number]
     err.print(", ".join(counts) or "ok")
-    return located(found, file.positions, file.path)
-
-
-def _plugin_view(plugin: Plugin) -> dict[str, Any]:
-    view: dict[str, Any] = {"name": plugin.name, "type": plugin.kind.word, "class": "", "version": "", "aliases": []}
-    try:
-        aliases = list(plugin.cls.aliases)
-        return view | {
-            "type": plugin.type,
-            "class": plugin.class_name,
-            "version": plugin.version,
-            "aliases": aliases,
-            "error": "",
-        }
-    except ConfigError as error:
-        return view | {"error": str(error)}
+    return locate_findings(found, file.positions, file.path)

@@ -1,4 +1,4 @@
-"""Statuses of connectors for people: rows of a table, and below it what is wrong, why, and what to do next."""
+"""Statuses as tables, and notes on problems: what is wrong, why, and the next command."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _UNITS = ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s"))
 
 
 class Note(NamedTuple):
-    """Something about a connector or a task that is not fine. ``next_step`` is empty when there is nothing to do."""
+    """A problem of a connector or task. ``next_step`` is empty when there is nothing to do."""
 
     subject: str
     what: str
@@ -33,45 +33,45 @@ class Note(NamedTuple):
 
 
 def parse_status(body: Mapping[str, Any]) -> ConnectorStatus:
-    """The answer of ``GET …/status``, headrace's or Kafka Connect's."""
+    """Parse the response of ``GET …/status``, headrace's or Kafka Connect's. Raises HeadraceError."""
     try:
         tasks = {int(task["id"]): _status(task) for task in body["tasks"]}
         return ConnectorStatus(body["name"], _status(body["connector"]), tasks, body.get("type", "unknown"))
     except (KeyError, TypeError, ValueError) as error:
-        text = f"the worker's status cannot be understood: {type(error).__name__} {error}"
-        raise HeadraceError(text, code="worker.not_understood", hint="see the raw answer with --json") from error
+        text = f"cannot parse the status that the worker returned: {type(error).__name__} {error}"
+        raise HeadraceError(text, code="worker.not_understood", hint="show the raw response with --json") from error
 
 
 def overall(status: ConnectorStatus) -> Status:
-    """A connector is as healthy as its worst part."""
+    """Return the worst status of the connector and its tasks."""
     return worst([status.connector, *status.tasks.values()])
 
 
 def summary_row(status: ConnectorStatus) -> tuple[object, ...]:
-    """``connector, type, state, tasks``: the worst state, and how many of the tasks run."""
+    """Return ``connector, type, state, tasks``: the worst state, and how many tasks are running."""
     running = sum(task.state is State.RUNNING for task in status.tasks.values())
     return status.name, status.type, _state(overall(status)), f"{running}/{len(status.tasks)} running"
 
 
 def rows(status: ConnectorStatus, now_ms: int) -> Iterator[tuple[object, ...]]:
-    """``connector, type, state, task, worker, since``: the connector, then each task."""
+    """Yield ``connector, type, state, task, worker, since``: the connector, then each task."""
     parts: Iterable[tuple[object, Status]] = [("-", status.connector), *sorted(status.tasks.items())]
     for task, part in parts:
         yield status.name, status.type, _state(part), task, part.worker_id or "-", age(part.since, now_ms)
 
 
 def notes(status: ConnectorStatus, *, whole_trace: bool = False) -> Iterator[Note]:
-    """What an operator should know, the connector first. Next steps are arguments of ``headrace connectors``."""
+    """Yield problems, the connector's first. Next steps are arguments of ``headrace connectors``."""
     yield from _note(status.name, status.connector, _for_connector(status), whole_trace)
     for number, task in sorted(status.tasks.items()):
-        # Tasks of a connector that was paused or stopped say nothing new.
+        # Tasks of a paused or stopped connector repeat its state.
         if task.state is not status.connector.state or task.state in (State.FAILED, State.RUNNING):
             step = f"restart {shlex.quote(status.name)} --task {number}" if task.state is State.FAILED else ""
             yield from _note(str(TaskId(status.name, number)), task, step, whole_trace)
 
 
 def age(since: int, now_ms: int) -> str:
-    """``3 min``, ``2 h 5 min``; the two largest units. ``-`` when unknown."""
+    """Return an age such as ``3 min`` or ``2 h 5 min``, in the two largest units; ``-`` when it is unknown."""
     if not since:
         return "-"
     left = max(0, now_ms - since) // 1000
@@ -84,7 +84,7 @@ def age(since: int, now_ms: int) -> str:
 
 
 def reason_of(trace: str) -> str:
-    """The one line of a trace that says what happened: Python puts it last, the JVM first."""
+    """Return the line of a trace that names the error: the last one in Python, the first one in the JVM."""
     lines = [line for line in trace.strip().splitlines() if line.strip()]
     if not lines:
         return ""
@@ -106,8 +106,8 @@ def _note(subject: str, part: Status, next_step: str, whole_trace: bool) -> Iter
 
 
 _DEFAULT_WHY = {
-    State.UNASSIGNED: "no worker runs it yet",
-    State.RESTARTING: "it is being stopped and started again",
+    State.UNASSIGNED: "it has not been assigned to a worker yet",
+    State.RESTARTING: "it is being restarted",
 }
 
 

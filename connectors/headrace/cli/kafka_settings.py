@@ -1,4 +1,4 @@
-"""What is wrong with a worker's listeners and Kafka clients' settings, said before anything is started."""
+"""Checks of listeners and Kafka client settings that need no connection."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from headrace.settings import ConnectorSettings, SinkSettings, WorkerSettings
 
 
 def of_worker(settings: WorkerSettings) -> list[Finding]:
-    """Of the worker's own file."""
+    """Return the findings about the worker's own settings."""
     from headrace.rest.listeners import parse_listeners  # late: most commands need no server
 
     found: list[Finding] = []
@@ -35,7 +35,7 @@ def of_worker(settings: WorkerSettings) -> list[Finding]:
 
 
 def of_connector(worker: WorkerSettings, settings: ConnectorSettings) -> list[Finding]:
-    """Of a connector's ``producer.override.`` and ``consumer.override.``, with what the worker says of all."""
+    """Return the findings about a connector's ``*.override.`` settings, merged with those of its worker."""
     found: list[Finding] = []
     client = choose(worker.kafka_client)
     overrides: list[tuple[Kind, Mapping[str, str], Mapping[str, str]]] = [
@@ -52,13 +52,13 @@ def of_connector(worker: WorkerSettings, settings: ConnectorSettings) -> list[Fi
 
 
 def _mistakes(client: Choice, worker: WorkerSettings, own: Mapping[str, str], kind: Kind) -> list[Finding]:
-    # The group is ours to name, and a sink's consumer may be told another name.
+    # headrace names the group by itself, and a sink may override that name.
     named = {name: text for name, text in own.items() if (kind, name) != ("consumer", "group.id")}
     return client.mistakes(worker.client_settings(), named, kind)
 
 
 def _key(name: str, own: Mapping[str, str], kind: Kind, settings: WorkerSettings) -> str:
-    """As it stands in the worker's file."""
+    """Return the key as it is written in the worker's file."""
     if name in own:
         return f"{kind}.{name}"
     return f"client.{name}" if name in settings.client else name

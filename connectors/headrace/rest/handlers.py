@@ -1,7 +1,7 @@
-"""From an HTTP request to a handler's plain function, and from its error to Connect's error body.
+"""Runs handlers: plain functions ``(RestRequest) → Response``. Their errors become Connect's error bodies.
 
-Handlers are ordinary functions ``(Call) → Response``. They may block: each runs on a thread of its own pool, so a slow
-one holds up nobody else, and is abandoned (answered 503) when the server stops.
+Handlers may block: each request runs on a thread of a pool, so that a slow one does not delay others. When the server
+stops, requests that are still running are answered 503.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ log = structlog.stdlib.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
+class RestRequest:
     """A request with its body read. ``path`` holds the decoded variables of the URL's path."""
 
     method: str
@@ -40,16 +40,15 @@ class Call:
     body: bytes = field(repr=False)  # a configuration may hold secrets, a trace may show a repr
 
     def flag(self, name: str, *, default: bool = False) -> bool:
-        """A boolean of the query; as in Connect everything but ``true`` (any case) is false."""
+        """Return a boolean of the query; as in Connect everything but ``true`` (in any case) is false."""
         return self.query[name].strip().lower() == "true" if name in self.query else default
 
     def json_object(self, *, numbers_as_text: bool = True) -> dict[str, Any]:
-        """The body. Numbers of configurations arrive as the text that was sent: ``"tasks.max": 1`` means ``"1"``, as in
-        Connect.
+        """Return the body, with numbers as the text that was sent: ``"tasks.max": 1`` is ``"1"``, as in Connect.
 
         Raises CommandError (400) when it is not a JSON object, HTTPException 415 when it is not declared as JSON.
         """
-        # Beside being Connect's rule, this keeps a web page elsewhere from posting here through a user's browser.
+        # Connect's rule. It also prevents other web sites from posting here through a user's browser.
         if self.content_type.partition(";")[0].strip().lower() != "application/json":
             raise HTTPException(415, "HTTP 415 Unsupported Media Type → send the header Content-Type: application/json")
         try:
@@ -69,7 +68,7 @@ def _not_json(constant: str) -> None:
     raise ValueError(f"{constant} is not JSON")  # Python's parser takes NaN and Infinity
 
 
-Handler = Callable[[Call], Response]
+Handler = Callable[[RestRequest], Response]
 
 
 def resource(path: str, **handlers: Handler) -> Route:
@@ -79,18 +78,20 @@ def resource(path: str, **handlers: Handler) -> Route:
     async def endpoint(request: Request) -> Response:
         handler = by_method["GET" if request.method == "HEAD" else request.method]
         try:
-            call = await _read(request)
-            return await anyio.to_thread.run_sync(functools.partial(_answer, handler, call), abandon_on_cancel=True)
-        except asyncio.CancelledError:  # only a stopping server cancels; whoever waits should hear of it
+            rest_request = await _read(request)
+            return await anyio.to_thread.run_sync(
+                functools.partial(_respond, handler, rest_request), abandon_on_cancel=True
+            )
+        except asyncio.CancelledError:  # only a stopping server cancels requests; the client must be told
             return error_response(503, "the worker is stopping; the request may still have taken effect")
-        except ClientDisconnect:  # left in the middle of its body; nothing was done, and this reaches nobody
+        except ClientDisconnect:  # disconnected within the body: nothing was done, and no client reads this
             return error_response(400, "the body is incomplete")
 
     return Route(path, endpoint, methods=list(by_method), name=path)
 
 
-async def _read(request: Request) -> Call:
-    return Call(
+async def _read(request: Request) -> RestRequest:
+    return RestRequest(
         method=request.method,
         url_path=request.url.path,
         path={name: unquote(str(value)) for name, value in request.path_params.items()},
@@ -100,47 +101,47 @@ async def _read(request: Request) -> Call:
     )
 
 
-def _answer(handler: Handler, call: Call) -> Response:
+def _respond(handler: Handler, request: RestRequest) -> Response:
     try:
-        return handler(call)
+        return handler(request)
     except HTTPException as error:
         return error_response(error.status_code, error.detail)
     except ConfigError as error:
         return _config_error(error)
     except HeadraceError as error:
         return error_response(error.http_status, str(error))
-    except Exception as error:  # a bug: the caller gets a sentence, the trace goes to the log
-        log.exception("rest.request_failed", method=call.method, path=call.url_path)
-        text = f"internal error ({type(error).__name__}) while handling {call.method} {call.url_path}"
+    except Exception as error:  # a bug: the client gets a message, the trace goes to the log
+        log.exception("rest.request_failed", method=request.method, path=request.url_path)
+        text = f"internal error ({type(error).__name__}) while handling {request.method} {request.url_path}"
         return error_response(500, f"{text} → the worker's log has the trace")
 
 
 def error_response(status: int, message: str, headers: Mapping[str, str] | None = None, **more: Any) -> JSONResponse:
-    """Connect's error body: ``{"error_code": …, "message": …}``."""
+    """Return Connect's error body: ``{"error_code": …, "message": …}``."""
     return JSONResponse({"error_code": status, "message": message, **more}, status, headers)
 
 
 def router_error(_: Request, error: Exception) -> Response:
-    """What the router itself refuses, unknown paths (404) and wrong methods (405), in the same body."""
+    """Return the same body for errors of the router: unknown paths (404) and methods (405)."""
     assert isinstance(error, HTTPException)
     phrase = http.HTTPStatus(error.status_code).phrase
     return error_response(error.status_code, f"HTTP {error.status_code} {phrase}", error.headers)
 
 
 def bad_request(message: str, hint: str = "") -> CommandError:
-    """An error that is answered 400."""
+    """Return an error that is answered 400."""
     return CommandError(message, code="rest.bad_request", hint=hint)
 
 
 def json_type(value: object) -> str:
-    """For messages: what JSON calls the type of ``value`` (numbers have become text, so text stands for both)."""
+    """Return the JSON name of the type of ``value``, for messages. Numbers have been parsed as text."""
     if value is None:
         return "null"
     names = {dict: "an object", list: "an array", bool: "a boolean"}
     return names.get(type(value), "a string or number")
 
 
-# The frame of the text is Connect's (ConnectorsResource / AbstractHerder); clients search for it.
+# Connect's text (AbstractHerder); clients search for it.
 def _config_error(error: ConfigError) -> JSONResponse:
     errors = [item for item in error.findings if item.severity == "error"]
     if not errors:

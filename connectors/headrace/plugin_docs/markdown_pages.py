@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Iterable, Sequence
 
 from headrace.config import ConfigModel, KeyDefinition
-from headrace.plugin_docs.facts import Facts, facts_of, grouped, settings_model
+from headrace.plugin_docs.key_facts import KeyFacts, facts_of, grouped, settings_model
 from headrace.registry import Plugin
 from headrace.settings import ConnectorSettings, SinkSettings, SourceSettings, WorkerSettings
 
@@ -43,7 +43,7 @@ def worker_page() -> str:
 def connector_keys_page() -> str:
     """Keys of every connector, of every source and of every sink."""
     intro = (
-        "Keys that every connector understands, beside those of its plugin. Names and defaults are Kafka Connect's "
+        "Keys of every connector, in addition to those of its plugin. Names and defaults are Kafka Connect's "
         "unless the description says otherwise."
     )
     lines = ["# Keys of every connector", "", _GENERATED, "", intro, ""]
@@ -93,7 +93,7 @@ def _row(model: type[ConfigModel], definition: KeyDefinition) -> str:
     return f"| {bold} | {type_text(definition, facts)} | {default} | {doc} |"
 
 
-def type_text(definition: KeyDefinition, facts: Facts) -> str:
+def type_text(definition: KeyDefinition, facts: KeyFacts) -> str:
     """What may be written, in words (Markdown)."""
     if definition.prefix_key:
         return "keys with this prefix"

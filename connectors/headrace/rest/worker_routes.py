@@ -7,8 +7,8 @@ import importlib.metadata
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from headrace.rest import loggers
-from headrace.rest.calls import Call, bad_request, resource
+from headrace.rest import log_levels
+from headrace.rest.handlers import RestRequest, bad_request, resource
 from headrace.runtime.api import WorkerApi
 
 HEALTH_STATUS = {"healthy": 200, "starting": 503, "unhealthy": 500}
@@ -16,11 +16,11 @@ HEALTH_STATUS = {"healthy": 200, "starting": 503, "unhealthy": 500}
 
 
 class WorkerRoutes:
-    """What the worker is, how it is, how much it says."""
+    """Version, health and log levels of the worker."""
 
     def __init__(self, api: WorkerApi) -> None:
         self._api = api
-        self._loggers = loggers.Loggers()
+        self._loggers = log_levels.LogLevels()
 
     def routes(self) -> list[Route]:
         """``/``, ``/health`` and ``/admin/loggers``."""
@@ -31,28 +31,28 @@ class WorkerRoutes:
             resource("/admin/loggers/{logger}", get=self.logger, put=self.set_level),
         ]
 
-    def root(self, _: Call) -> Response:
+    def root(self, _: RestRequest) -> Response:
         """``version`` is headrace's own; ``commit`` is ``unknown`` as in Connect's unreleased builds."""
         version = importlib.metadata.version("headrace")
         answer = {"version": version, "commit": "unknown", "kafka_cluster_id": self._api.cluster_id()}
         return JSONResponse(answer)
 
-    def health(self, _: Call) -> Response:
+    def health(self, _: RestRequest) -> Response:
         health = self._api.health()
         return JSONResponse({"status": health.status, "message": health.message}, HEALTH_STATUS[health.status])
 
-    def loggers(self, _: Call) -> Response:
+    def loggers(self, _: RestRequest) -> Response:
         return JSONResponse(self._loggers.all())
 
-    def logger(self, call: Call) -> Response:
-        return JSONResponse(self._loggers.one(call.path["logger"]))
+    def logger(self, request: RestRequest) -> Response:
+        return JSONResponse(self._loggers.one(request.path["logger"]))
 
-    def set_level(self, call: Call) -> Response:
-        """200 with the names it changed; 204 with ``?scope=cluster`` (this worker is all of the cluster it knows)."""
-        level = call.json_object().get("level")
+    def set_level(self, request: RestRequest) -> Response:
+        """Return 200 with the names of the changed loggers; 204 with ``?scope=cluster``."""
+        level = request.json_object().get("level")
         if not isinstance(level, str):
             raise bad_request("Desired 'level' parameter was not specified in request.")
-        changed = self._loggers.set_level(call.path["logger"], level)
-        if call.query.get("scope", "").lower() == "cluster":
+        changed = self._loggers.set_level(request.path["logger"], level)
+        if request.query.get("scope", "").lower() == "cluster":
             return Response(status_code=204)
         return JSONResponse(changed)

@@ -1,4 +1,4 @@
-"""What callers send, checked: configurations and the body that creates a connector."""
+"""Parses request bodies: configurations, offsets, and the body that creates a connector."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from typing import Any, NamedTuple
 from headrace.config import nearest
 from headrace.errors import ConfigError, Finding
 from headrace.records import SourceOffset, SourcePartition
-from headrace.rest.calls import bad_request, json_type
+from headrace.rest.handlers import bad_request, json_type
 from headrace.states import TargetState
 
 INITIAL_STATES = {"RUNNING": TargetState.STARTED, "PAUSED": TargetState.PAUSED, "STOPPED": TargetState.STOPPED}
-"""The words of KIP-980."""
+"""The values of ``initial_state`` (KIP-980)."""
 
 
 NULL = "Null value can not be supplied as the configuration value."
 
 
-class Creation(NamedTuple):
+class CreateConnectorRequest(NamedTuple):
     """The body of ``POST /connectors``."""
 
     name: str
@@ -26,7 +26,7 @@ class Creation(NamedTuple):
     initial_state: TargetState
 
 
-def creation(body: Mapping[str, Any]) -> Creation:
+def creation(body: Mapping[str, Any]) -> CreateConnectorRequest:
     """Connect's CreateConnectorRequest. Raises CommandError or ConfigError (both 400)."""
     known = ("name", "config", "initial_state")
     for field in body:
@@ -39,11 +39,11 @@ def creation(body: Mapping[str, Any]) -> Creation:
     config = body.get("config")
     if not isinstance(config, dict):
         raise bad_request(f"'config' must be an object of keys and values, not {json_type(config)}")
-    return Creation(name, named(config_map(config), name), _initial_state(body.get("initial_state")))
+    return CreateConnectorRequest(name, named(config_map(config), name), _initial_state(body.get("initial_state")))
 
 
 def config_map(body: Mapping[str, Any]) -> dict[str, str]:
-    """A configuration: keys and texts. Numbers and booleans mean their text, as in Connect; null is an error."""
+    """Return a configuration. Numbers and booleans are their text, as in Connect; null is an error."""
     changes = config_changes(body)
     nulls = [Finding("config.null_value", f"{NULL} ({key})", key) for key, value in changes.items() if value is None]
     if nulls:
@@ -52,7 +52,7 @@ def config_map(body: Mapping[str, Any]) -> dict[str, str]:
 
 
 def config_changes(body: Mapping[str, Any]) -> dict[str, str | None]:
-    """Changes to a configuration (KIP-477): as :func:`config_map`, but null deletes the key."""
+    """Return changes to a configuration (KIP-477): as :func:`config_map`, but null deletes the key."""
     nested = [key for key, value in body.items() if isinstance(value, dict | list)]
     if nested:
         names = ", ".join(f"'{key}'" for key in nested)
@@ -64,12 +64,12 @@ def config_changes(body: Mapping[str, Any]) -> dict[str, str | None]:
 
 
 def offset_changes(body: Mapping[str, Any]) -> list[tuple[SourcePartition, SourceOffset | None]]:
-    """The body of ``PATCH …/offsets`` (KIP-875). Of a partition that is there twice the last word counts."""
+    """Parse the body of ``PATCH …/offsets`` (KIP-875). Of a partition that is given twice the last offset counts."""
     items = body.get("offsets")
     if not isinstance(items, list) or not items:
         raise bad_request(
             "Partitions / offsets need to be provided for an alter offsets request",
-            'for example {"offsets": [{"partition": {…}, "offset": {…}}]}; GET shows those that are stored',
+            'for example {"offsets": [{"partition": {…}, "offset": {…}}]}; GET returns the stored ones',
         )
     for number, item in enumerate(items):
         if not isinstance(item, dict) or set(item) != {"partition", "offset"}:
@@ -86,11 +86,11 @@ def _is_flat(value: Any) -> bool:
 
 
 def named(config: dict[str, str], name: str) -> dict[str, str]:
-    """``config`` with its ``name``. Raises CommandError when it names another connector, ConfigError when none."""
+    """Return ``config`` with its ``name``. Raises CommandError for another name, ConfigError for none."""
     included = config.get("name", name)
     if included != name:
         text = f"Connector name configuration ({included}) doesn't match connector name in the URL ({name})"
-        raise bad_request(text, "leave 'name' out of the configuration, or make both the same")
+        raise bad_request(text, "remove 'name' from the configuration, or use the same name")
     if not name:
         text = 'Missing required configuration "name" which has no default value.'
         raise ConfigError(findings=[Finding("config.missing_key", text, "name", "give the connector a name")])

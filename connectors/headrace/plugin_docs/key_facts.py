@@ -1,4 +1,4 @@
-"""Facts about a key that its model says only indirectly: type, choices, bounds, default as text."""
+"""KeyFacts about a key that its model says only indirectly: type, choices, bounds, default as text."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from headrace.settings import ConnectorSettings, SinkSettings, SourceSettings
 
 CLASS_KEYS = frozenset({"connector.class", "key.converter", "value.converter"})
 HIDDEN = "[hidden]"
-"""Connect's word in place of a password."""
+"""Connect's replacement of a password."""
 
 
 @dataclass(frozen=True)
-class Facts:
+class KeyFacts:
     """``type`` is Connect's (STRING, INT, DOUBLE, BOOLEAN, LIST, CLASS, PASSWORD); ``unit`` ``duration``, ``size``, or
     empty; ``default`` the text one would write, None when there is none."""
 
@@ -34,14 +34,14 @@ class Facts:
     default: str | None
 
 
-def facts_of(model: type[ConfigModel], definition: KeyDefinition) -> Facts:
-    """Facts of one of the model's keys."""
+def facts_of(model: type[ConfigModel], definition: KeyDefinition) -> KeyFacts:
+    """KeyFacts of one of the model's keys."""
     info = model.model_fields[definition.field]
     core, metadata = _unwrapped(info.annotation)
     metadata = [*info.metadata, *metadata]
     validators = [item for item in metadata if isinstance(item, BeforeValidator)]
     bounds = [item for item in metadata if isinstance(item, (annotated_types.Ge, annotated_types.Le))]
-    return Facts(
+    return KeyFacts(
         type=_type(core, definition),
         choices=_choices(core),
         any_case=LOWER in validators or UPPER in validators,
@@ -53,7 +53,7 @@ def facts_of(model: type[ConfigModel], definition: KeyDefinition) -> Facts:
 
 
 def default_text(definition: KeyDefinition) -> str | None:
-    """A default as one would write it."""
+    """Return a default as users write it."""
     default = definition.default
     if default is None or definition.prefix_key:
         return None
@@ -67,12 +67,12 @@ def default_text(definition: KeyDefinition) -> str | None:
 
 
 def settings_model(plugin: Plugin) -> type[ConnectorSettings]:
-    """The framework's keys of a connector."""
+    """Return the model of the framework's keys of a connector."""
     return SinkSettings if plugin.type == "sink" else SourceSettings
 
 
 def definitions_of(plugin: Plugin) -> list[tuple[type[ConfigModel], KeyDefinition]]:
-    """The plugin's own keys; of a connector then the framework's that it does not define itself."""
+    """Return the plugin's own keys; of a connector also the framework's that it does not define itself."""
     own: type[ConfigModel] = getattr(plugin.cls, "config_model", ConfigModel)  # config providers have no keys
     found: list[tuple[type[ConfigModel], KeyDefinition]] = [(own, item) for item in own.definitions()]
     if plugin.type in ("source", "sink"):
@@ -82,7 +82,7 @@ def definitions_of(plugin: Plugin) -> list[tuple[type[ConfigModel], KeyDefinitio
 
 
 def grouped(definitions: Iterable[KeyDefinition], otherwise: str) -> dict[str, list[KeyDefinition]]:
-    """Keys by group, in the order in which groups first appear."""
+    """Return keys by group, in the order in which groups first appear."""
     groups: dict[str, list[KeyDefinition]] = {}
     for definition in definitions:
         groups.setdefault(definition.group or otherwise, []).append(definition)
@@ -90,7 +90,7 @@ def grouped(definitions: Iterable[KeyDefinition], otherwise: str) -> dict[str, l
 
 
 def _unwrapped(annotation: Any) -> tuple[Any, list[Any]]:
-    """The type behind ``X | None`` and ``Annotated``, and what is annotated."""
+    """Return the type inside ``X | None`` and ``Annotated``, and the metadata."""
     metadata: list[Any] = []
     while True:
         if get_origin(annotation) is Annotated:

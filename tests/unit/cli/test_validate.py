@@ -15,13 +15,13 @@ from rich.console import Console
 from typer.testing import CliRunner, Result
 
 from headrace import ConfigModel, Finding, RetriableError, Secret, SinkConnector, key
-from headrace.cli import configs, describe, loading, output
+from headrace.cli import describe, loading, output, plugin_commands, validate
 from headrace.cli.main import app
 from headrace.config_providers.env import EnvConfigProvider
 from headrace.config_providers.file import FileConfigProvider
 from headrace.converters.json import JsonConverter
 from headrace.errors import ConfigError, HeadraceError, InfrastructureError
-from headrace.registry import Kind, Plugin, Registry
+from headrace.registry import Plugin, PluginKind, Registry
 
 LONG = "x" * 300
 
@@ -52,20 +52,22 @@ class ShopSinkConnector(SinkConnector):
 def shop(monkeypatch: pytest.MonkeyPatch) -> type[ShopSinkConnector]:
     """The only connector installed; what its ``check`` answers is set by the test."""
     module = types.ModuleType("cli_shop")
-    installed: list[tuple[Kind, str, type]] = [
-        (Kind.CONNECTOR, "ShopSink", ShopSinkConnector),
-        (Kind.CONVERTER, "JsonConverter", JsonConverter),
-        (Kind.CONFIG_PROVIDER, "env", EnvConfigProvider),
-        (Kind.CONFIG_PROVIDER, "file", FileConfigProvider),
+    installed: list[tuple[PluginKind, str, type]] = [
+        (PluginKind.CONNECTOR, "ShopSink", ShopSinkConnector),
+        (PluginKind.CONVERTER, "JsonConverter", JsonConverter),
+        (PluginKind.CONFIG_PROVIDER, "env", EnvConfigProvider),
+        (PluginKind.CONFIG_PROVIDER, "file", FileConfigProvider),
     ]
     plugins = [
         Plugin(kind, name, EntryPoint(name, f"cli_shop:{cls.__name__}", kind.group)) for kind, name, cls in installed
     ]
-    plugins.append(Plugin(Kind.CONNECTOR, "Broken", EntryPoint("Broken", "cli_shop_driver:X", Kind.CONNECTOR.group)))
+    plugins.append(
+        Plugin(PluginKind.CONNECTOR, "Broken", EntryPoint("Broken", "cli_shop_driver:X", PluginKind.CONNECTOR.group))
+    )
     for _, _, cls in installed:
         monkeypatch.setattr(module, cls.__name__, cls, raising=False)
     monkeypatch.setitem(sys.modules, "cli_shop", module)
-    for user in (loading, configs, describe):
+    for user in (loading, plugin_commands, describe):
         monkeypatch.setattr(user, "Registry", lambda: Registry(plugins))
     monkeypatch.setattr(ShopSinkConnector, "checked", [])
     monkeypatch.setattr(ShopSinkConnector, "answer", [])
@@ -212,8 +214,8 @@ class Kafka:
 def kafka(monkeypatch: pytest.MonkeyPatch) -> Kafka:
     """The ``check`` command asks it."""
     answering = Kafka()
-    original = configs.check_files
-    monkeypatch.setattr(configs, "check_files", lambda paths: original(paths, answering))
+    original = validate.check_files
+    monkeypatch.setattr(validate, "check_files", lambda paths: original(paths, answering))
     return answering
 
 
@@ -235,8 +237,8 @@ class TestCheck:
         kafka.failure = RetriableError("broker:9092 does not answer", code="kafka.unreachable")
         result = run("check", "worker.yaml", "out.yaml", exit_code=3)
         assert (
-            "worker.yaml:1:1: kafka.unreachable: broker:9092 does not answer → is it running, and are host and port"
-            in result.stderr
+            "worker.yaml:1:1: kafka.unreachable: broker:9092 does not answer → check that Kafka is running, "
+            "and its host and port" in result.stderr
         )
         assert shop.checked
 

@@ -1,4 +1,4 @@
-"""How a worker logs: one line per event on stderr, for people or as JSON for collectors."""
+"""Logging setup of a worker: one line per event on stderr, as text or JSON."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ import structlog
 
 Format = Literal["text", "json"]
 
-# Chatty libraries whose news the worker tells itself, in its own words.
+# Verbose libraries; the worker logs the same events by itself.
 _QUIET = {"kafka": logging.ERROR, "elastic_transport": logging.ERROR, "apscheduler": logging.WARNING}
 
 
 def configure_logging(level: str, form: Format) -> None:
-    """Send structlog's events and the standard library's records through one renderer to stderr."""
+    """Render structlog events and standard library records alike, on stderr."""
     shared: list[structlog.typing.Processor] = [
         structlog.stdlib.add_logger_name,
         structlog.stdlib.add_log_level,
@@ -25,7 +25,7 @@ def configure_logging(level: str, form: Format) -> None:
     if form == "json":
         renderer = [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
     else:
-        # A plain traceback: one with local variables would show passwords.
+        # Plain tracebacks: rich ones show local variables, and so passwords.
         console = structlog.dev.ConsoleRenderer(
             colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
         )

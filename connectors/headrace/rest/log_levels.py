@@ -1,4 +1,4 @@
-"""Levels of Python's loggers under the names that Connect's ``/admin/loggers`` uses."""
+"""Levels of Python loggers in the terms of Connect's ``/admin/loggers``."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ LEVELS = {
     "TRACE": 5,
     "ALL": 1,
 }
-"""Log4j's words, which Connect's clients send and expect."""
+"""Log4j's levels, which Connect's clients send and expect."""
 
 
-class Loggers:
-    """Reads and sets levels; remembers when it set one. Safe from any thread."""
+class LogLevels:
+    """Reads and sets levels, and remembers when each was set. Thread-safe."""
 
     def __init__(self) -> None:
         self._modified: dict[str, int] = {}
@@ -36,18 +36,18 @@ class Loggers:
         return {name: self._view(name, _logger(name)) for name in sorted(names)}
 
     def one(self, name: str) -> dict[str, Any]:
-        """One logger with its effective level. Raises NotFoundError."""
+        """Return one logger with its effective level. Raises NotFoundError."""
         existing = _existing()
         if name != "root" and name not in existing:
             raise NotFoundError(f"Logger {name} not found.", hint=nearest(name, existing))
         return self._view(name, _logger(name))
 
     def set_level(self, name: str, level: str) -> list[str]:
-        """Set it for ``name`` and what is below; the names that were changed. Raises NotFoundError for the level."""
+        """Set the level of ``name`` and its children; return the names changed. Raises NotFoundError for the level."""
         number = LEVELS.get(level.strip().upper())
         if number is None:
             raise NotFoundError(f"invalid log level '{level}'.", hint=f"one of {', '.join(LEVELS)}")
-        # Below root only loggers with a level of their own need changing: the others inherit.
+        # Children without a level of their own inherit it.
         below = [other for other, logger in _existing().items() if logger.level and _is_below(other, name)]
         changed = sorted({name, *below})
         with self._lock:
@@ -61,7 +61,7 @@ class Loggers:
 
 
 def _existing() -> dict[str, logging.Logger]:
-    registered = logging.root.manager.loggerDict.copy()  # others may add loggers meanwhile
+    registered = logging.root.manager.loggerDict.copy()  # other threads may add loggers
     return {name: logger for name, logger in registered.items() if isinstance(logger, logging.Logger)}
 
 

@@ -9,16 +9,16 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from headrace.errors import ConfigError, NotFoundError
-from headrace.plugin_docs import config_answer
-from headrace.registry import Kind, Plugin, Registry
-from headrace.rest import bodies, views
-from headrace.rest.calls import Call, bad_request, resource
+from headrace.plugin_docs import config_definitions
+from headrace.registry import Plugin, PluginKind, Registry
+from headrace.rest import request_bodies, response_bodies
+from headrace.rest.handlers import RestRequest, bad_request, resource
 from headrace.runtime.api import WorkerApi
 
 log = structlog.stdlib.get_logger(__name__)
 
-CONFIGURABLE = (Kind.CONNECTOR, Kind.TRANSFORM, Kind.PREDICATE, Kind.CONVERTER)
-"""Kinds that Connect knows of, in the order of its listing."""
+CONFIGURABLE = (PluginKind.CONNECTOR, PluginKind.TRANSFORM, PluginKind.PREDICATE, PluginKind.CONVERTER)
+"""Kinds of plugins in Connect, in the order of its list."""
 
 
 class PluginRoutes:
@@ -29,30 +29,30 @@ class PluginRoutes:
         self._registry = registry
 
     def routes(self) -> list[Route]:
-        """Every path below ``/connector-plugins``. A plugin answers to its class, its name and its JVM aliases."""
+        """Return the routes below ``/connector-plugins``. A plugin is found by class, name or JVM alias."""
         return [
             resource("/connector-plugins", get=self.list_plugins),
             resource("/connector-plugins/{plugin}/config", get=self.config),
             resource("/connector-plugins/{plugin}/config/validate", put=self.validate),
         ]
 
-    def list_plugins(self, call: Call) -> Response:
+    def list_plugins(self, request: RestRequest) -> Response:
         """Sinks, then sources; with ``?connectorsOnly=false`` also transforms, predicates and converters."""
-        kinds = CONFIGURABLE[:1] if call.flag("connectorsOnly", default=True) else CONFIGURABLE
+        kinds = CONFIGURABLE[:1] if request.flag("connectorsOnly", default=True) else CONFIGURABLE
         shown: list[dict[str, str]] = []
         for kind in kinds:
             views_of_kind = [view for item in self._registry.plugins(kind) if (view := _view(item))]
             shown += sorted(views_of_kind, key=lambda view: view["type"])  # "sink" before "source"
         return JSONResponse(shown)
 
-    def config(self, call: Call) -> Response:
-        """The definitions of a plugin's keys."""
-        plugin = self._find(call.path["plugin"])
-        return JSONResponse(config_answer(plugin))
+    def config(self, request: RestRequest) -> Response:
+        """Return the definitions of a plugin's keys."""
+        plugin = self._find(request.path["plugin"])
+        return JSONResponse(config_definitions(plugin))
 
-    def validate(self, call: Call) -> Response:
-        """200 also when there are errors; they are in the body."""
-        requested, config = call.path["plugin"], bodies.config_changes(call.json_object())
+    def validate(self, request: RestRequest) -> Response:
+        """Return 200 also when there are errors; they are in the body."""
+        requested, config = request.path["plugin"], request_bodies.config_changes(request.json_object())
         included = config.get("connector.class")
         if not included:
             raise bad_request("Connector config contains no connector type", "set 'connector.class'")
@@ -68,24 +68,30 @@ class PluginRoutes:
             except ConfigError as error:
                 if error.code != "plugin.unknown":
                     raise
-        hint = self._registry.unknown(Kind.CONNECTOR, name).hint
+        hint = self._registry.unknown(PluginKind.CONNECTOR, name).hint
         raise NotFoundError(f"Unknown plugin {name}.", hint=hint)
 
     def _same(self, included: str, requested: str) -> bool:
         if included.removesuffix("Connector").endswith(requested.removesuffix("Connector")):
             return True
         try:
-            found = [self._registry.find(Kind.CONNECTOR, name) for name in (included, requested)]
+            found = [self._registry.find(PluginKind.CONNECTOR, name) for name in (included, requested)]
         except ConfigError:  # at least one is not installed, so the two are not the same
             return False
         return found[0] is found[1]
 
 
 def _with_nulls(answer: dict[str, Any], names: list[str]) -> dict[str, Any]:
-    """Connect: null is a mistake of the key that has it, and nothing else is said of that key."""
+    """Replace the errors of keys whose value is null by one that says so, as Connect does."""
     configs = {item["value"]["name"]: item for item in answer["configs"]}
     for name in names:
-        value = {"name": name, "value": None, "recommended_values": [], "errors": [bodies.NULL], "visible": True}
+        value = {
+            "name": name,
+            "value": None,
+            "recommended_values": [],
+            "errors": [request_bodies.NULL],
+            "visible": True,
+        }
         configs[name] = {"definition": configs[name]["definition"] if name in configs else None, "value": value}
     count = sum(len(item["value"]["errors"]) for item in configs.values())
     return {**answer, "error_count": count, "configs": list(configs.values())}
@@ -93,7 +99,7 @@ def _with_nulls(answer: dict[str, Any], names: list[str]) -> dict[str, Any]:
 
 def _view(item: Plugin) -> dict[str, str] | None:
     try:
-        return views.plugin(item)
+        return response_bodies.plugin(item)
     except ConfigError as error:  # one broken plugin must not hide the others
-        log.warning("rest.plugin_left_out", plugin=item.name, reason=str(error))
+        log.warning("rest.plugin_omitted", plugin=item.name, reason=str(error))
         return None

@@ -1,0 +1,167 @@
+"""Routes below ``/connectors``."""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import quote
+
+from starlette.exceptions import HTTPException
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from headrace.errors import NotFoundError
+from headrace.rest import request_bodies, response_bodies
+from headrace.rest.handlers import RestRequest, bad_request, resource
+from headrace.runtime.api import ConnectorInfo, WorkerApi
+from headrace.states import TargetState, TaskId
+
+# Connect's text for connectors that do not store offsets in their own system.
+_OFFSETS_CHANGED = (
+    "The Connect framework-managed offsets for this connector have been {} successfully. However, if this connector "
+    "manages offsets externally, they will need to be manually altered in the system that the connector uses."
+)
+
+
+class ConnectorRoutes:
+    """Connectors, their tasks and offsets. Bodies and status codes are those of Kafka Connect 4."""
+
+    def __init__(self, api: WorkerApi) -> None:
+        self._api = api
+
+    def routes(self) -> list[Route]:
+        """Return the routes below ``/connectors``."""
+        one = "/connectors/{name}"
+        return [
+            resource("/connectors", get=self.list_connectors, post=self.create),
+            resource(one, get=self.info, delete=self.delete),
+            resource(f"{one}/config", get=self.config, put=self.put_config, patch=self.patch_config),
+            resource(f"{one}/status", get=self.status),
+            resource(f"{one}/restart", post=self.restart),
+            resource(f"{one}/pause", put=self.pause),
+            resource(f"{one}/resume", put=self.resume),
+            resource(f"{one}/stop", put=self.stop),
+            resource(f"{one}/offsets", get=self.offsets, patch=self.alter_offsets, delete=self.reset_offsets),
+            resource(f"{one}/topics", get=self.topics),
+            resource(f"{one}/topics/reset", put=self.topics),
+            resource(f"{one}/tasks", get=self.tasks),
+            resource(f"{one}/tasks/{{task:int}}/status", get=self.task_status),
+            resource(f"{one}/tasks/{{task:int}}/restart", post=self.restart_task),
+        ]
+
+    def list_connectors(self, request: RestRequest) -> Response:
+        """Return names; with ``?expand=status`` and/or ``?expand=info`` a map of name to those."""
+        if "expand" not in request.query:
+            return JSONResponse(self._api.connectors())
+        expand = request.query.getlist("expand")
+        answer: dict[str, dict[str, Any]] = {}
+        for name in self._api.connectors():
+            try:
+                answer[name] = self._expanded(name, expand)
+            except NotFoundError:  # deleted since the names were read, or without a status yet: omitted, as in Connect
+                continue
+        return JSONResponse(answer)
+
+    def _expanded(self, name: str, expand: list[str]) -> dict[str, Any]:
+        entry: dict[str, Any] = {}
+        if "status" in expand:
+            entry["status"] = response_bodies.connector_status(self._api.status(name))
+        if "info" in expand:
+            entry["info"] = response_bodies.connector_info(self._api.info(name))
+        return entry
+
+    def create(self, request: RestRequest) -> Response:
+        """Return 201 with ``Location``; 409 when the name exists. ``initial_state`` is KIP-980."""
+        name, config, state = request_bodies.creation(request.json_object())
+        return _created(self._api.create(name, config, state))
+
+    def info(self, request: RestRequest) -> Response:
+        return JSONResponse(response_bodies.connector_info(self._api.info(request.path["name"])))
+
+    def delete(self, request: RestRequest) -> Response:
+        """Return 204. Offsets and topics are kept."""
+        self._api.delete(request.path["name"])
+        return Response(status_code=204)
+
+    def config(self, request: RestRequest) -> Response:
+        return JSONResponse(dict(self._api.info(request.path["name"]).config))
+
+    def put_config(self, request: RestRequest) -> Response:
+        """Return 201 when the connector was created, 200 when its configuration was replaced."""
+        name = request.path["name"]
+        created, info = self._api.put_config(
+            name, request_bodies.named(request_bodies.config_map(request.json_object()), name)
+        )
+        return _created(info) if created else JSONResponse(response_bodies.connector_info(info))
+
+    def patch_config(self, request: RestRequest) -> Response:
+        """Merge changes; null deletes a key (KIP-477)."""
+        name, changes = request.path["name"], request_bodies.config_changes(request.json_object())
+        if changes.get("name", name) != name:
+            raise bad_request(f"the name of connector {name} cannot be changed", "create another, and delete this one")
+        return JSONResponse(response_bodies.connector_info(self._api.patch_config(name, changes)))
+
+    def status(self, request: RestRequest) -> Response:
+        return JSONResponse(response_bodies.connector_status(self._api.status(request.path["name"])))
+
+    def restart(self, request: RestRequest) -> Response:
+        """Restart the connector only: 204. With ``includeTasks`` or ``onlyFailed``: 202 and the plan (KIP-745)."""
+        include_tasks, only_failed = request.flag("includeTasks"), request.flag("onlyFailed")
+        planned = self._api.restart(request.path["name"], include_tasks=include_tasks, only_failed=only_failed)
+        if not include_tasks and not only_failed:
+            return Response(status_code=204)
+        return JSONResponse(response_bodies.connector_status(planned), 202)
+
+    def pause(self, request: RestRequest) -> Response:
+        return self._target(request, TargetState.PAUSED, 202)
+
+    def resume(self, request: RestRequest) -> Response:
+        return self._target(request, TargetState.STARTED, 202)
+
+    def stop(self, request: RestRequest) -> Response:
+        return self._target(request, TargetState.STOPPED, 204)  # not 202: Connect's own difference (KIP-875)
+
+    def _target(self, request: RestRequest, target: TargetState, answer: int) -> Response:
+        self._api.set_target_state(request.path["name"], target)
+        return Response(status_code=answer)
+
+    def offsets(self, request: RestRequest) -> Response:
+        return JSONResponse({"offsets": self._api.offsets(request.path["name"])})
+
+    def alter_offsets(self, request: RestRequest) -> Response:
+        """Set offsets of a stopped connector; delete those that are null (KIP-875)."""
+        self._api.alter_offsets(
+            request.path["name"], request_bodies.offset_changes(request.json_object(numbers_as_text=False))
+        )
+        return JSONResponse({"message": _OFFSETS_CHANGED.format("altered")})
+
+    def reset_offsets(self, request: RestRequest) -> Response:
+        """Delete all offsets of a stopped connector: it starts from the beginning (KIP-875)."""
+        self._api.reset_offsets(request.path["name"])
+        return JSONResponse({"message": _OFFSETS_CHANGED.format("reset")})
+
+    def topics(self, _: RestRequest) -> Response:
+        """Connect's answer of a worker with ``topic.tracking.enable=false``: headrace does not track topics."""
+        raise HTTPException(403, "Topic tracking is disabled.")
+
+    def tasks(self, request: RestRequest) -> Response:
+        return JSONResponse([response_bodies.task_info(task) for task in self._api.tasks(request.path["name"])])
+
+    def task_status(self, request: RestRequest) -> Response:
+        task = _task(request)
+        status = self._api.status(task.connector).tasks.get(task.number)
+        if status is None:
+            raise NotFoundError(f"No status found for task {task}")
+        return JSONResponse(response_bodies.task_state(task.number, status))
+
+    def restart_task(self, request: RestRequest) -> Response:
+        self._api.restart_task(_task(request))
+        return Response(status_code=204)
+
+
+def _task(request: RestRequest) -> TaskId:
+    return TaskId(request.path["name"], int(request.path["task"]))
+
+
+def _created(info: ConnectorInfo) -> Response:
+    location = f"/connectors/{quote(info.name, safe='')}"
+    return JSONResponse(response_bodies.connector_info(info), 201, headers={"Location": location})
