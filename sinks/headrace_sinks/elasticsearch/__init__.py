@@ -1,4 +1,4 @@
-"""Writes records into Elasticsearch: one index per topic, one document per key, nothing twice, nothing lost."""
+"""Sink for Elasticsearch: one index per topic, one document per key, idempotent writes."""
 
 from headrace_sinks.elasticsearch.connector import ElasticsearchSinkConnector
 

@@ -1,4 +1,4 @@
-"""The Elasticsearch sink as users name it, and the look at the cluster before it runs."""
+"""The Elasticsearch sink connector and its check of the cluster."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from typing import ClassVar
 import structlog
 
 from headrace import ConfigError, Finding, Rebuilder, SinkConnector, Verifier
-from headrace_sinks.elasticsearch.cluster.checks import obstacles
-from headrace_sinks.elasticsearch.cluster.client import Client
+from headrace_sinks.elasticsearch.cluster.client import ElasticsearchClient
+from headrace_sinks.elasticsearch.cluster.preflight import find_obstacles
 from headrace_sinks.elasticsearch.configuration.keys import ElasticsearchSinkConfig
-from headrace_sinks.elasticsearch.indices.readiness import Indices
+from headrace_sinks.elasticsearch.indices.provisioner import IndexProvisioner
 from headrace_sinks.elasticsearch.rebuild.rebuilder import ElasticsearchRebuilder
 from headrace_sinks.elasticsearch.task import ElasticsearchSinkTask
 from headrace_sinks.elasticsearch.verification.verifier import ElasticsearchVerifier
@@ -20,7 +20,7 @@ log = structlog.stdlib.get_logger("headrace.check")
 
 
 class ElasticsearchSinkConnector(SinkConnector):
-    """Writes records to Elasticsearch."""
+    """Writes records to Elasticsearch indices and data streams."""
 
     config_model = ElasticsearchSinkConfig
     task_class = ElasticsearchSinkTask
@@ -34,16 +34,16 @@ class ElasticsearchSinkConnector(SinkConnector):
         if config is None:
             return findings
         try:
-            client = Client(config)
+            client = ElasticsearchClient(config)
         except ConfigError as error:
             return error.findings
         try:
             pipeline = "" if config.merges() else config.ingest_pipeline
             resources = config.resources().values()
-            findings = list(obstacles(client, resources, streams=config.streams(), pipeline=pipeline))
+            findings = list(find_obstacles(client, resources, streams=config.streams(), pipeline=pipeline))
             if any(finding.severity == "error" for finding in findings):
                 return findings
-            return [*findings, *Indices(client, config, log, look_only=True).misfits()]
+            return [*findings, *IndexProvisioner(client, config, log, dry_run=True).problems()]
         finally:
             client.close()
 

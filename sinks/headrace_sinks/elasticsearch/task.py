@@ -1,70 +1,77 @@
-"""Puts batches into Elasticsearch: encodes, sends, and tells which records were refused."""
+"""The sink task: starts puts and reports refused records and version conflicts."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 from headrace import Linger, PendingPut, Rejection, RetryPolicy, SinkBatch, SinkContext, SinkTask
-from headrace_sinks.elasticsearch.cluster.checks import require_elasticsearch
-from headrace_sinks.elasticsearch.cluster.client import Client
+from headrace_sinks.elasticsearch.bulk.adaptive_limiter import AdaptiveConcurrencyLimiter
+from headrace_sinks.elasticsearch.bulk.line_encoder import BulkLineEncoder
+from headrace_sinks.elasticsearch.bulk.put import ElasticsearchPut, PutContext, PutOutcome
+from headrace_sinks.elasticsearch.bulk.writer import BulkWriter
+from headrace_sinks.elasticsearch.cluster.client import ElasticsearchClient
+from headrace_sinks.elasticsearch.cluster.preflight import require_elasticsearch
 from headrace_sinks.elasticsearch.configuration.keys import ElasticsearchSinkConfig
-from headrace_sinks.elasticsearch.indices.readiness import Indices
-from headrace_sinks.elasticsearch.indices.targets import Refused, Targets
-from headrace_sinks.elasticsearch.sending.lines import LineEncoder
-from headrace_sinks.elasticsearch.sending.pace import Pace
-from headrace_sinks.elasticsearch.sending.put import Means, Outcome, Put
-from headrace_sinks.elasticsearch.sending.writer import Writer
+from headrace_sinks.elasticsearch.indices.provisioner import IndexProvisioner
+from headrace_sinks.elasticsearch.indices.router import IndexRouter, RefusedRecord
 
 
 class ElasticsearchSinkTask(SinkTask):
-    """One task."""
+    """Writes the records of its partitions; puts may overlap unless ``flush.synchronously`` is set."""
 
     takes_json_texts = True
-    _client: Client | None = None
-    _writer: Writer | None = None
+    _client: ElasticsearchClient | None = None
+    _writer: BulkWriter | None = None
     _documents = 0
     _conflicts = 0
-    _told_beyond = False
+    _version_conflict_reported = False
 
     def start(self, context: SinkContext) -> None:
-        self.stop()  # what a start that failed half-way took
+        self.stop()  # release what an earlier, failed start opened
         config = ElasticsearchSinkConfig.parse(context.properties)
         self._context, self._config = context, config
-        self._client = Client(config)
+        self._client = ElasticsearchClient(config)
         version = require_elasticsearch(self._client, streams=config.streams())
         most = config.max_in_flight_requests
         ordered = config.merges()
-        self._writer = Writer(
+        self._writer = BulkWriter(
             self._client,
             RetryPolicy(config.retry_backoff / 1000, tries=config.max_retries),
             context.stop_event,
-            Pace(most, config.batch_size, config.bulk_size_bytes),
+            AdaptiveConcurrencyLimiter(most, config.batch_size, config.bulk_size_bytes),
             most_requests=most,
             versioned=not ordered,
             pipeline=config.ingest_pipeline,
             name=str(context.task),
         )
-        targets = Targets(config, context.log)
-        indices = Indices(self._client, config, context.log, targets)
+        targets = IndexRouter(config, context.log)
+        indices = IndexProvisioner(self._client, config, context.log, targets)
         indices.prepare()
-        self._means = Means(
-            config, targets, indices, LineEncoder(config), self._writer, ordered, context.set_status_reason, self._judge
+        self._shared = PutContext(
+            config,
+            targets,
+            indices,
+            BulkLineEncoder(config),
+            self._writer,
+            ordered,
+            context.set_status_reason,
+            self._report,
         )
-        self._open: list[Put] = []
+        self._open: list[ElasticsearchPut] = []
         if config.linger:
             self.linger = Linger(config.linger / 1000, config.batch_size, max(0, config.bulk_size_bytes))
         context.log.info("connected to Elasticsearch", address=self._client.address, version=version)
 
     def put(self, batches: Sequence[SinkBatch]) -> Sequence[Rejection]:
-        return Put(self._means, batches).finish()
+        return ElasticsearchPut(self._shared, batches).finish()
 
     def begin(self, batches: Sequence[SinkBatch]) -> PendingPut | None:
         if self._config.flush_synchronously:
             return None
         self._open = [put for put in self._open if not put.done]
-        put = Put(self._means, batches)
-        # Where Elasticsearch does not settle the order of two writes, the later waits for the earlier.
-        if not self._means.ordered or not self._open:
+        put = ElasticsearchPut(self._shared, batches)
+        # Without external versions a later put waits for the earlier one.
+        if not self._shared.ordered or not self._open:
             put.start()
         self._open.append(put)
         return put
@@ -79,12 +86,14 @@ class ElasticsearchSinkTask(SinkTask):
             self._client.close()
         self._client = self._writer = None
 
-    def _judge(self, outcome: Outcome) -> Sequence[Rejection]:
+    def _report(self, outcome: PutOutcome) -> Sequence[Rejection]:
         self._count(outcome.documents, outcome.already_there)
-        self._look_beyond(outcome)
+        self._report_version_conflict(outcome)
         config = self._config
         rejections = [
-            *self._rejections(outcome.unfit, drop=config.drop_invalid_message, what="records that make no document"),
+            *self._rejections(
+                outcome.unusable, drop=config.drop_invalid_message, what="records that cannot be encoded as documents"
+            ),
             *self._rejections(
                 outcome.malformed,
                 drop=config.on_malformed_documents != "fail",
@@ -96,34 +105,34 @@ class ElasticsearchSinkTask(SinkTask):
     def _count(self, documents: int, conflicts: int) -> None:
         if conflicts and not self._conflicts:
             self._context.log.info(
-                "documents are already there",
+                "documents are already present",
                 count=conflicts,
                 reason="the index has them in the same or a newer version",
-                next="expected after a restart; if a topic was created anew, delete its index too",
+                next="expected after a restart; if the topic was deleted and created again, delete its index too",
             )
         self._documents += documents - conflicts
         self._conflicts += conflicts
 
-    def _look_beyond(self, outcome: Outcome) -> None:
-        """Kafka's offsets are the versions: an index that is ahead of its topic takes new records for old ones."""
-        if outcome.beyond is None:
-            if self._told_beyond and outcome.documents > outcome.already_there:
-                self._told_beyond = False
+    def _report_version_conflict(self, outcome: PutOutcome) -> None:
+        """Report version conflicts: offsets are the versions, so records behind the index are ignored as outdated."""
+        if outcome.version_conflict is None:
+            if self._version_conflict_reported and outcome.documents > outcome.already_there:
+                self._version_conflict_reported = False
                 self._context.set_status_reason(None)
             return
-        topic_partition, offset, version = outcome.beyond
+        topic_partition, offset, version = outcome.version_conflict
         reason = f"the index has newer versions than topic {topic_partition.topic} has records: they are not written"
         hint = "was the topic made anew, or the index written by somebody else? `headrace reindex` cures it"
-        if not self._told_beyond:
-            self._told_beyond = True
+        if not self._version_conflict_reported:
+            self._version_conflict_reported = True
             first = f"{topic_partition} at offset {offset}"
             self._context.log.warning(
-                "records are taken for old ones", first=first, version=version, reason=reason, next=hint
+                "records are ignored as outdated", first=first, version=version, reason=reason, next=hint
             )
         self._context.set_status_reason(f"{reason} → {hint}")
 
-    def _rejections(self, refused: list[Refused], *, drop: bool, what: str) -> Sequence[Rejection]:
-        """To the framework, unless the user wants them dropped and no dead letter queue can have them."""
+    def _rejections(self, refused: list[RefusedRecord], *, drop: bool, what: str) -> Sequence[Rejection]:
+        """Return the rejections, or drop and log them when configured and no dead letter queue can receive them."""
         if not refused:
             return ()
         if not drop or self._config.errors_tolerance == "all":

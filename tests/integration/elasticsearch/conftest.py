@@ -28,7 +28,7 @@ from headrace.testing.faults import HttpProxy
 from headrace.testing.waiting import eventually
 from headrace.validation import Validator
 
-PATIENCE = 60.0
+DELIVERY_TIMEOUT = 60.0
 PARTITIONS = 3
 
 
@@ -112,12 +112,12 @@ class Flow:
 
     def ask(self, method: str, path: str, body: Any = None) -> Any:
         """The server itself, not through the proxy: its answer's JSON."""
-        answer = httpx.request(method, f"{self.url}/{path}", json=body, timeout=PATIENCE)
+        answer = httpx.request(method, f"{self.url}/{path}", json=body, timeout=DELIVERY_TIMEOUT)
         return answer.raise_for_status().json()
 
     def stop(self, member: Member) -> None:
         member.stop_event.set()
-        member.thread.join(PATIENCE)
+        member.thread.join(DELIVERY_TIMEOUT)
         assert not member.thread.is_alive()
 
     def send(self, values: Sequence[Any], keys: Sequence[Any] | None = None) -> None:
@@ -142,7 +142,7 @@ class Flow:
                     raise error
             return self.committed() == self.sent
 
-        eventually(settled, PATIENCE)
+        eventually(settled, DELIVERY_TIMEOUT)
 
     def dead(self) -> list[dict[str, Any]]:
         """The dead letters: headers by name, and ``value``."""
@@ -166,9 +166,9 @@ class Flow:
         for member in self.members:
             member.stop_event.set()
         for member in self.members:
-            member.thread.join(PATIENCE)
+            member.thread.join(DELIVERY_TIMEOUT)
         self.proxy.close()
-        httpx.delete(f"{self.url}/{self.name}*", timeout=PATIENCE)
+        httpx.delete(f"{self.url}/{self.name}*", timeout=DELIVERY_TIMEOUT)
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from headrace.embedded import EmbeddedStack
 from headrace.testing.faults import Drop, HalfAnswer, Hang, ItemErrors, NoAnswer, Status, TcpProxy
 from headrace.testing.faults.answers import HangUpError
 from headrace.testing.waiting import eventually
-from headrace_sinks.elasticsearch.sending import put
+from headrace_sinks.elasticsearch.bulk import put
 
 BULK = r"/_bulk"
 Rows = list[dict[str, Any]]
@@ -139,7 +139,7 @@ def test_a_merge_whose_answer_was_lost_is_over_before_later_ones_are_sent(flow: 
     flow.send([{"id": 1, "n": number} for number in range(10)])
     # Elasticsearch waits for the primary; meanwhile the sink asks whether it still does.
     member = flow.start(write_method="upsert", batch_size="5")
-    eventually(lambda: any("whose answer was lost" in reason for reason in member.reasons), 60)
+    eventually(lambda: any("whose response was lost" in reason for reason in member.reasons), 60)
     flow.ask("PUT", f"{flow.name}/_settings", {where: None})
     flow.settle()
     assert abandoned.later

@@ -13,7 +13,7 @@ from headrace.embedded import Elasticsearch
 from headrace.embedded.together import start_together, stop_together
 from headrace.testing.waiting import eventually
 
-PATIENCE = 60.0
+DELIVERY_TIMEOUT = 60.0
 
 
 class Pair:
@@ -33,9 +33,9 @@ class Pair:
         path = f"/_cluster/health?wait_for_nodes={nodes}&wait_for_status={status}&timeout=2s"
 
         def settled() -> bool:
-            return httpx.get(f"{self.head.url}{path}", timeout=PATIENCE).status_code == 200
+            return httpx.get(f"{self.head.url}{path}", timeout=DELIVERY_TIMEOUT).status_code == 200
 
-        eventually(settled, PATIENCE)
+        eventually(settled, DELIVERY_TIMEOUT)
 
 
 @pytest.fixture
@@ -79,7 +79,7 @@ def test_one_node_of_two_down(pair: Pair, make_flow: Callable[..., Any]) -> None
     said = len(member.reasons)
     pair.head.kill()  # the primary again, and nobody to put the copy in its place
     flow.send(rows(900))
-    eventually(lambda: len(member.reasons) > said, PATIENCE)
+    eventually(lambda: len(member.reasons) > said, DELIVERY_TIMEOUT)
     pair.head.start()
     flow.settle()
     pair.wait_until(2)

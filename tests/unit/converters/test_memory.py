@@ -15,7 +15,7 @@ from headrace import json_bytes
 from headrace import schema as s
 from headrace.converters.json import JsonConverter
 from headrace.schema import Schema
-from headrace_sinks.elasticsearch.documents.values import encoder
+from headrace_sinks.elasticsearch.documents.document_encoder import encoder
 
 COUNT = 2_000
 SCHEMA = s.struct({"id": s.INT64, "text": s.STRING})

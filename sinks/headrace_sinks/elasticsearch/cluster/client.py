@@ -1,4 +1,4 @@
-"""Requests to Elasticsearch: the border to ``elastic_transport``. Exceptions and quirks of HTTP end here."""
+"""HTTP requests to Elasticsearch nodes: failover, TLS, proxy. The only user of ``elastic_transport``."""
 
 from __future__ import annotations
 
@@ -21,40 +21,40 @@ from headrace_sinks.elasticsearch.configuration.keys import ElasticsearchSinkCon
 _DEAD_NODE_FIRST, _DEAD_NODE_LONGEST = 1.0, 30.0
 _WRITES = "/_tasks?actions=indices:data/write/*&filter_path=nodes.*.tasks.*.headers"
 _TUNNEL_DENIED = "Tunnel connection failed: 407"
-"""As http.client says it."""
+"""Message of ``http.client``."""
 _COMPRESSION = 3
-"""gzip level: most of the gain at a third of the default level's time."""
+"""gzip level: most of the compression at a third of the default level's time."""
 
 
-class Answer(NamedTuple):
-    """What came back."""
+class ElasticsearchResponse(NamedTuple):
+    """Status, headers and body of a response."""
 
     status: int
     headers: HttpHeaders
     body: bytes
 
     def json(self) -> Any:
-        """The body; None when it is not JSON (a proxy's page)."""
+        """Return the parsed body; None when it is not JSON (a proxy's page)."""
         try:
             return orjson.loads(self.body)
         except orjson.JSONDecodeError:
             return None
 
 
-class Client:
-    """A few requests at the same time to a few nodes. Safe to use from several threads."""
+class ElasticsearchClient:
+    """Sends requests to several nodes; thread-safe."""
 
     def __init__(self, config: ElasticsearchSinkConfig) -> None:
-        """Connects to nothing yet. Raises ConfigError when a certificate file cannot be used."""
+        """Open no connection yet. Raise ConfigError when a certificate file cannot be used."""
         self._compress = config.connection_compression
         self.compatible_with: str = "" if config.compatibility == "none" else config.compatibility
-        """The major version that is asked to be spoken; empty = whichever there is."""
-        # urllib3's own object: elastic_transport knows only one timeout for both.
+        """Major version of the requested compatibility mode; empty = none."""
+        # urllib3's own object: elastic_transport has only one timeout for both.
         self._timeout: Any = urllib3.Timeout(connect=config.connection_timeout / 1000, read=config.read_timeout / 1000)
         self.read_timeout = config.read_timeout / 1000
         """Seconds."""
         urls = list(dict.fromkeys(config.connection_url))
-        self._doubts = _doubts(config, urls)
+        self._connection_hint = _connection_hint(config, urls)
         through = f" (through the proxy {config.proxy_host}:{config.proxy_port})" if config.proxy_host else ""
         self.address = ", ".join(urls) + through
         self._tries = len(urls)
@@ -75,18 +75,18 @@ class Client:
         media_type: str = "application/json",
         *,
         opaque_id: str = "",
-    ) -> Answer:
-        """Send to a node; when it cannot be reached, once to each other one. Any status is an answer.
+    ) -> ElasticsearchResponse:
+        """Send to a node; when it cannot be reached, once to each other node. Return the response, whatever its status.
 
-        With ``opaque_id``, by which :meth:`at_work` knows the request, it is sent to one node only: it might be done
-        there although the connection broke.
-        Raises RetriableError when none answers, InfrastructureError when a node's certificate is not trusted.
+        A request with ``opaque_id``, by which :meth:`is_running` finds it, is sent to one node only: it may have been
+        executed there although the connection broke.
+        Raise RetriableError when no node answers, InfrastructureError when a node's certificate is not trusted.
         """
-        headers = HttpHeaders({"accept": _spoken("application/json", self.compatible_with)})
+        headers = HttpHeaders({"accept": _versioned_media_type("application/json", self.compatible_with)})
         if opaque_id:
             headers["x-opaque-id"] = opaque_id
         if body is not None:
-            headers["content-type"] = _spoken(media_type, self.compatible_with)
+            headers["content-type"] = _versioned_media_type(media_type, self.compatible_with)
             if self._compress:
                 headers["content-encoding"] = "gzip"
                 body = gzip.compress(body, _COMPRESSION)
@@ -107,27 +107,27 @@ class Client:
                 with self._lock:
                     self._pool.mark_dead(node)
                 if not isinstance(error, NodeConnectionError):
-                    break  # a timeout: the request may still be at work there
+                    break  # a timeout: the node may still be executing the request
             else:
                 with self._lock:
                     self._pool.mark_live(node)
-                return Answer(meta.status, meta.headers, answer)
+                return ElasticsearchResponse(meta.status, meta.headers, answer)
         assert failure is not None
         raise self._unreachable(failure) from failure
 
-    def at_work(self, opaque_id: str) -> bool:
-        """Whether the cluster still does what a write request with this id asked for. A request that has not arrived
-        yet is not seen; nor is any, without the privilege ``monitor``. Raises as :meth:`request` does."""
+    def is_running(self, opaque_id: str) -> bool:
+        """Return whether the cluster is still executing a write request with this id. A request that has not arrived
+        yet is not found; without the privilege ``monitor`` none is. Raise as :meth:`request` does."""
         answer = self.request("GET", _WRITES)
         return b'"%b"' % opaque_id.encode() in answer.body
 
     def close(self) -> None:
-        """Close connections that are not in use; the others close when their answer has come."""
+        """Close idle connections; the others close after their response."""
         for node in self._pool.all():
             node.close()
 
     def _unreachable(self, error: TransportError) -> RetriableError:
-        hint = self._doubts
+        hint = self._connection_hint
         if isinstance(error, ConnectionTimeout):
             limits = f"{self._timeout.connect_timeout:g} s to connect, {self._timeout.read_timeout:g} s for the answer"
             text = f"Elasticsearch at {self.address} did not answer in time ({limits})"
@@ -137,16 +137,16 @@ class Client:
 
 
 def proxy_denied(said: str) -> InfrastructureError:
-    """The proxy between wants other credentials."""
+    """Return the error for a proxy that refuses the credentials."""
     return InfrastructureError(
-        f"the proxy does not let us through ({said})",
+        f"the proxy refused the credentials ({said})",
         code="elasticsearch.proxy_denied",
         hint="check 'proxy.username' and 'proxy.password'",
     )
 
 
-def _doubts(config: ElasticsearchSinkConfig, urls: list[str]) -> str:
-    """What to ask oneself when nothing can be reached."""
+def _connection_hint(config: ElasticsearchSinkConfig, urls: list[str]) -> str:
+    """Return the hint for an unreachable cluster."""
     names = "are 'connection.url' and 'proxy.host'" if config.proxy_host else "is 'connection.url'"
     hint = f"is it running, and {names} right?"
     if config.keystore is None and any(url.startswith("https") for url in urls):
@@ -206,7 +206,7 @@ def _with_client_certificate(url: str, options: dict[str, Any], config: Elastics
 
 
 def _through_proxy(config: ElasticsearchSinkConfig) -> type[Urllib3HttpNode]:
-    """A node whose requests go through the proxy: whole URLs for http, a tunnel (CONNECT) for https."""
+    """Return a node class that sends through the proxy: absolute URLs for http, a tunnel (CONNECT) for https."""
     proxy = f"http://{config.proxy_host}:{config.proxy_port}"
     credentials = None
     if config.proxy_username is not None and config.proxy_password is not None:
@@ -228,13 +228,13 @@ def _through_proxy(config: ElasticsearchSinkConfig) -> type[Urllib3HttpNode]:
             if node.scheme == "https":
                 self.pool = manager.connection_from_host(node.host, node.port, "https")
             else:
-                self.pool = _WholeUrls(manager, self.base_url)  # type: ignore[assignment]
+                self.pool = _AbsoluteUrlPool(manager, self.base_url)  # type: ignore[assignment]
 
     return ProxiedNode
 
 
 def _tls_of(pool: Any) -> dict[str, Any]:
-    """What elastic_transport has decided about certificates, for a pool of another kind."""
+    """Copy the certificate settings of elastic_transport's pool."""
     if not isinstance(pool, urllib3.HTTPSConnectionPool):
         return {}
     return {
@@ -245,14 +245,14 @@ def _tls_of(pool: Any) -> dict[str, Any]:
     }
 
 
-class _WholeUrls:
-    """A pool to a proxy of http: it must be told the host in each request."""
+class _AbsoluteUrlPool:
+    """A connection pool to an HTTP proxy, which needs absolute URLs."""
 
     def __init__(self, manager: urllib3.ProxyManager, base_url: str) -> None:
         self._manager, self._base_url = manager, base_url
 
     def urlopen(self, method: str, target: str, **arguments: Any) -> Any:
-        # urllib3 puts an "Accept" of its own beside one that is spelled otherwise.
+        # urllib3 would add an "Accept" header of its own to one in another spelling.
         headers = {name.title(): value for name, value in arguments.pop("headers", {}).items()}
         headers.update(self._manager.proxy_headers)
         return self._manager.urlopen(method, self._base_url + target, redirect=False, headers=headers, **arguments)
@@ -261,8 +261,8 @@ class _WholeUrls:
         self._manager.clear()
 
 
-def _spoken(media_type: str, major: str) -> str:
-    """The media type that asks Elasticsearch to speak as an earlier major version does."""
+def _versioned_media_type(media_type: str, major: str) -> str:
+    """Return the media type that requests the compatibility mode of a major version."""
     if not major:
         return media_type
     kind = media_type.rpartition("/")[2]
@@ -292,7 +292,7 @@ def _untrusted(url: str, error: TransportError) -> InfrastructureError:
 
 
 def _cause(error: BaseException) -> str:
-    """The innermost reason: urllib3 wraps the system's error several times."""
+    """Return the innermost reason: urllib3 wraps the system's error several times."""
     inner: BaseException = error
     while (deeper := _inner(inner)) is not None:
         inner = deeper

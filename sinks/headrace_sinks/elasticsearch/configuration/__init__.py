@@ -1,1 +1,1 @@
-"""What users write: the sink's keys."""
+"""The configuration keys of the sink and their rules."""

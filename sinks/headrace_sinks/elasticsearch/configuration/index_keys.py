@@ -1,4 +1,4 @@
-"""Keys that say how indices are made: settings, templates, lifecycle, aliases, and how fields are mapped."""
+"""Keys for provisioning indices: settings, templates, lifecycle, aliases, and mappings."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from headrace import LOWER, CommaList, ConfigError, ConfigModel, Finding, key, prefix_key
-from headrace_sinks.elasticsearch.mappings.declared import declared_fields, read_mapping_file
-from headrace_sinks.elasticsearch.mappings.derived import Policy
+from headrace_sinks.elasticsearch.mappings.declared_mapping import declared_fields, read_mapping_file
+from headrace_sinks.elasticsearch.mappings.schema_mapping import MappingPolicy
 
 INDICES, MAPPING = "Index Management", "Mapping"
 _PERIOD = re.compile(r"\d+(d|h|m|s|ms|micros|nanos)")
@@ -18,16 +18,16 @@ _TEMPLATE_NAME = re.compile(r"[^\s,#*?\"<>|\\/A-Z_][^\s,#*?\"<>|\\/A-Z]*")
 
 
 class IndexKeys(ConfigModel):
-    """What a user may set about indices and mappings. Part of the sink's configuration."""
+    """The index management part of the sink's configuration."""
 
     topics: CommaList = key("topics", default="", doc="Topics to read.", importance="high", group="Common")
 
     index_management: Annotated[Literal["create", "check", "none"], LOWER] = key(
         "index.management",
         default="create",
-        doc="`create`: what is missing is made at start and when its first record comes (lifecycle policy, templates, "
-        "indices, aliases, new fields of mappings). `check`: nothing is made or changed; whatever is missing or "
-        "different stops the task with its name. `none`: nothing is looked at.",
+        doc="`create`: lifecycle policy, templates, indices, aliases and new fields of mappings are created at start "
+        "and with the first record that needs them. `check`: nothing is created or changed; a missing or different "
+        "resource stops the task and is named. `none`: nothing is checked.",
         group=INDICES,
     )
     index_settings: dict[str, str] = prefix_key(
@@ -51,8 +51,8 @@ class IndexKeys(ConfigModel):
     index_template: str = key(
         "index.template",
         default="",
-        doc="Name of an index template to keep, composed of `<name>@settings`, `<name>@mappings` and, when somebody "
-        "makes one, `<name>@custom`. For indices that appear by themselves: rollover, data streams, time buckets.",
+        doc="Name of an index template to keep, composed of `<name>@settings`, `<name>@mappings` and, if it "
+        "exists, `<name>@custom`. For indices that Elasticsearch creates: rollover, data streams, time buckets.",
         group=INDICES,
     )
     index_template_patterns: CommaList = key(
@@ -148,32 +148,32 @@ class IndexKeys(ConfigModel):
     mapping_conflicts: Annotated[Literal["wait", "ignore"], LOWER] = key(
         "mapping.conflicts",
         default="wait",
-        doc="When the index maps a field otherwise than the schema or the declared mapping wants it. `wait`: nothing "
-        "is written and the status says so, until index or configuration fit. `ignore`: Elasticsearch judges every "
-        "document; what it refuses goes to the dead letter queue.",
+        doc="When the index maps a field differently from the schema or the declared mapping. `wait`: nothing is "
+        "written and the status shows the conflict, until it is resolved. `ignore`: Elasticsearch decides for every "
+        "document; refused documents go to the dead letter queue.",
         group=MAPPING,
     )
 
     json_fields: CommaList = key(
         "json.fields",
         default="",
-        doc="Fields whose texts are JSON (a `json` or `jsonb` column of PostgreSQL): the document has what they say, "
-        "objects and lists, instead of the text. Names, with dots for fields in objects: `payload, customer.tags`; `*` "
+        doc="Fields whose texts are JSON (a `json` or `jsonb` column of PostgreSQL): the document contains the parsed "
+        "objects and lists instead of the text. Names, with dots for fields in objects: `payload, customer.tags`; `*` "
         "stands for all that the schema calls `io.debezium.data.Json`. With a schema they are mapped as `mapping.maps` "
-        "says. A text that is no JSON is refused with the field's name.",
+        "says. A text that is not JSON is refused with the field's name.",
         group=MAPPING,
     )
 
     def declared(self) -> dict[str, Any]:
-        """The mapping that the user wrote himself, empty when there is none. Raises ConfigError."""
+        """Return the declared mapping, empty when there is none. Raise ConfigError."""
         body = read_mapping_file(Path(self.mapping_file)) if self.mapping_file else {}
         if self.mapping_dynamic:
             body = {**body, "dynamic": self.mapping_dynamic}
         return declared_fields(self.mapping_fields, body)
 
-    def policy(self, *, compact_maps: bool) -> Policy:
-        """How types of a schema are mapped."""
-        return Policy(
+    def policy(self, *, compact_maps: bool) -> MappingPolicy:
+        """Return the options for mapping types of a schema."""
+        return MappingPolicy(
             self.mapping_strings,
             self.mapping_ignore_above,
             self.mapping_decimals,
@@ -183,14 +183,14 @@ class IndexKeys(ConfigModel):
         )
 
     def new_index_settings(self) -> dict[str, str]:
-        """Settings of a new index, flat."""
+        """Return the flat settings of a new index."""
         settings = {f"index.{name.removeprefix('index.')}": value for name, value in self.index_settings.items()}
         if self.lifecycle_policy:
             settings["index.lifecycle.name"] = self.lifecycle_policy
         return settings
 
     def index_problems(self, *, streams: bool, external: bool) -> Iterable[Finding]:
-        """Rules over these keys. ``streams``: records go to data streams; ``external``: to what others made."""
+        """Yield violations. ``streams``: records go to data streams; ``external``: to existing indices."""
         yield from self._lifecycle()
         yield from self._template(streams)
         yield from self._without_effect(streams, external)
@@ -200,7 +200,7 @@ class IndexKeys(ConfigModel):
             yield from error.findings
 
     def phases(self) -> dict[str, Any]:
-        """The phases of the ILM policy that headrace keeps; empty when it keeps none."""
+        """Return the phases of the ILM policy that headrace manages; empty when it manages none."""
         rollover = {
             name: value
             for name, value in (
@@ -247,7 +247,7 @@ class IndexKeys(ConfigModel):
             yield Finding("config.conflict", text, "data.stream.retention", hint)
 
     def _without_effect(self, streams: bool, external: bool) -> Iterator[Finding]:
-        """Keys that speak of indices which are not made here."""
+        """Yield keys for new indices where this configuration creates none."""
         if self.index_management == "none":
             where, unused = "with index.management: none", [*self._of_new_indices(), *self._of_mappings()]
             unused += ["index.template"] if self.index_template else []

@@ -1,4 +1,4 @@
-"""Keys of the Elasticsearch sink: Kafka Connect's names and meanings, a few defaults of our own where theirs hurt."""
+"""All keys of the Elasticsearch sink, named as in Kafka Connect; defaults that differ say so."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _NOT_BUILT = "config.not_supported"
 
 
 class ElasticsearchSinkConfig(TargetKeys, IndexKeys):
-    """What a user may set."""
+    """Configuration of the Elasticsearch sink."""
 
     connection_url: CommaList = key(
         "connection.url",
@@ -134,7 +134,7 @@ class ElasticsearchSinkConfig(TargetKeys, IndexKeys):
         default=5,
         ge=0,
         doc="How often items that an overloaded cluster sent back are sent again at once, with growing waits (at most "
-        "10 s in all). After that the task shows the reason and begins anew: headrace never gives up and never "
+        "10 s in all). After that the task shows the reason and tries again: headrace never gives up and never "
         "drops records because a cluster is away (Kafka Connect: the task fails).",
         group=BATCHING,
         importance="low",
@@ -192,9 +192,10 @@ class ElasticsearchSinkConfig(TargetKeys, IndexKeys):
         "write.method",
         default="insert",
         doc="`insert`: a record replaces the whole document. `upsert`: its fields are merged into the document, which "
-        "is made when it is missing; no external version can protect that, so an old record that comes again (after "
-        "a crash) is merged again until the newer ones have come again too; a request whose answer was lost is waited "
-        "for (privilege `monitor`). `update`: as `upsert`, but a record whose document is missing is refused.",
+        "is created when it is missing; no external version can protect that, so an old record that comes again (after "
+        "a crash) is merged again until the newer ones have come again too; later merges wait for a request "
+        "whose response was lost (privilege `monitor`). `update`: as `upsert`, but a record whose document is missing "
+        "is refused.",
         group=CONVERSION,
         importance="low",
     )
@@ -322,7 +323,7 @@ class ElasticsearchSinkConfig(TargetKeys, IndexKeys):
 
     @classmethod
     def definitions(cls) -> tuple[KeyDefinition, ...]:
-        """The connection comes first, what is inherited last."""
+        """Return the definitions in order: own keys first, inherited keys last."""
         inherited = TargetKeys.model_fields.keys() | IndexKeys.model_fields.keys()
         return tuple(sorted(super().definitions(), key=lambda item: item.field in inherited))
 
@@ -336,24 +337,24 @@ class ElasticsearchSinkConfig(TargetKeys, IndexKeys):
         yield from self.index_problems(streams=self.streams(), external=self.external_resource_usage != "DISABLED")
 
     def resources(self) -> dict[str, str]:
-        """Topic → existing index or alias."""
+        """Return the mapping of topics to existing indices or aliases."""
         pairs = (pair.rpartition(":") for pair in self.resource_mapping)
         return {topic.strip(): resource.strip() for topic, _, resource in pairs}
 
     def ignores_key(self, topic: str) -> bool:
-        """Whether ids of this topic's documents are made from where the records are."""
+        """Return whether document ids of the topic are made from partition and offset."""
         return self.key_ignore or topic in self.topic_key_ignore
 
     def ignores_schema(self, topic: str) -> bool:
-        """Whether Elasticsearch chooses the mapping."""
+        """Return whether Elasticsearch chooses the mapping."""
         return self.schema_ignore or topic in self.topic_schema_ignore
 
     def merges(self) -> bool:
-        """Whether records change documents instead of replacing them: their order matters."""
+        """Return whether records are merged into documents, so that their order matters."""
         return self.write_method != "insert"
 
     def streams(self) -> bool:
-        """Whether records go to data streams, which take new documents only."""
+        """Return whether records go to data streams, which accept new documents only."""
         return self.data_stream_type != "NONE" or "DATASTREAM" in self.external_resource_usage
 
     def _credentials(self) -> Iterator[Finding]:

@@ -1,4 +1,4 @@
-"""Keys that say where records go: names of indices, data streams, routing, ingest pipelines."""
+"""Keys that route records: index names, data streams, shard routing, ingest pipelines."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from collections.abc import Iterable, Iterator
 from typing import Annotated, Literal
 
 from headrace import LOWER, UPPER, CommaList, ConfigModel, Finding, key
+from headrace_sinks.elasticsearch.naming.name_rules import invalid_part_reason
 from headrace_sinks.elasticsearch.naming.name_templates import NameTemplate
-from headrace_sinks.elasticsearch.naming.names import why_no_part
 
 TARGETS = "Targets"
 
 
 class TargetKeys(ConfigModel):
-    """What a user may set about where records go. Part of the sink's configuration."""
+    """The routing part of the sink's configuration."""
 
     index_name: str = key(
         "index.name",
@@ -100,13 +100,13 @@ class TargetKeys(ConfigModel):
     )
 
     def name_template(self) -> NameTemplate | None:
-        """The compiled ``index.name``."""
+        """Return the compiled ``index.name``, None when it is not set."""
         if not self.index_name:
             return None
         return NameTemplate(self.index_name, self.index_name_regex, self.index_name_allowed)
 
     def target_problems(self) -> Iterable[Finding]:
-        """Rules over several of these keys."""
+        """Yield violations of rules over several of these keys."""
         yield from self._name_problems()
         yield from self._stream_problems()
         if (self.routing_type == "value") != bool(self.routing_path):
@@ -152,7 +152,7 @@ class TargetKeys(ConfigModel):
             )
         namespace = self.data_stream_namespace.replace("${topic}", "topic")
         for name, text in (("data.stream.dataset", self.data_stream_dataset), ("data.stream.namespace", namespace)):
-            if why := why_no_part(text):
+            if why := invalid_part_reason(text):
                 said = f"Invalid value {text} for configuration {name}: {why}"
                 yield Finding(
                     "config.invalid_value", said, name, 'lower case, none of \\ / * ? " < > | , # : - and blank'

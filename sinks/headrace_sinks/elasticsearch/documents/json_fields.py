@@ -1,7 +1,6 @@
-"""Texts that are JSON become what they say: a ``jsonb`` column is an object in the document, not a text.
+"""Embeds JSON texts as JSON: a ``jsonb`` column becomes an object in the document instead of a text.
 
-Numbers pass with every digit they are written with, in these fields and, where a value came as text itself, in all
-others of the document too.
+Numbers keep all their digits in these fields and, where the value is itself unparsed text, in the whole document.
 """
 
 from __future__ import annotations
@@ -15,16 +14,16 @@ import orjson
 from headrace import DataError, Schema, Type
 
 SEMANTIC_TYPE = "io.debezium.data.Json"
-"""The name that Debezium's schemas give such texts."""
+"""Schema name of JSON texts in Debezium's schemas."""
 BY_SCHEMA = "*"
 _LONGEST_PLAIN_INTEGER = 18
-"""Digits of an integer that has 64 bits in any case."""
+"""Digits of an integer that always fits into 64 bits."""
 
 Path = tuple[str, ...]
 
 
 class JsonFields:
-    """The fields that the user named (``payload``, ``customer.tags``), or that a schema calls JSON (``*``)."""
+    """The configured fields (``payload``, ``customer.tags``) and those that a schema marks as JSON (``*``)."""
 
     def __init__(self, named: Iterable[str], schema: Schema | None) -> None:
         names = list(named)
@@ -33,13 +32,13 @@ class JsonFields:
             self.paths += _paths_of(schema)
 
     def put_into(self, value: Mapping[str, Any]) -> Mapping[str, Any]:
-        """The value with its JSON in place. Raises DataError that names the field whose text is none."""
+        """Return the value with embedded JSON. Raise DataError naming the field whose text is not JSON."""
         for path in self.paths:
             value = _changed(value, path, ".".join(path))
         return value
 
     def mapped(self, kind: str) -> dict[str, Any]:
-        """Their mapping: each of this type, in the objects that hold them."""
+        """Return the mapping of these fields with type ``kind``."""
         properties: dict[str, Any] = {}
         for path in self.paths:
             inner = properties
@@ -50,7 +49,7 @@ class JsonFields:
 
 
 def read_exactly(texts: Sequence[bytes | None]) -> list[Any]:
-    """Values of JSON texts, in which numbers are written again as they were. Raises DataError."""
+    """Parse JSON texts so that numbers are written again unchanged. Raise DataError."""
     try:
         return [None if text is None else _loads(text) for text in texts]
     except ValueError as error:
@@ -66,7 +65,7 @@ def _integer(text: str) -> Any:
 
 
 def _refuse(word: str) -> NoReturn:
-    raise ValueError(f"{word} is no JSON")
+    raise ValueError(f"{word} is not JSON")
 
 
 def _changed(value: Any, path: Path, name: str) -> Any:
@@ -86,11 +85,11 @@ def _fragment(text: str, name: str) -> orjson.Fragment:
         orjson.loads(text)
     except orjson.JSONDecodeError as error:
         raise DataError(
-            f"the text of field '{name}' is no JSON: {error}",
+            f"the text of field '{name}' is not JSON: {error}",
             code="elasticsearch.field_not_json",
             hint="'json.fields' names fields whose texts are JSON; without it they stay text",
         ) from error
-    # A line of a bulk request must stay one; in JSON a line break stands between things, never in a text.
+    # The document must stay on one line; in JSON, line breaks occur between tokens only.
     return orjson.Fragment(text.replace("\n", " ").replace("\r", " "))
 
 

@@ -1,1 +1,1 @@
-"""Where records go, and that it exists and takes them."""
+"""Routing of records to indices, and provisioning of indices and templates."""

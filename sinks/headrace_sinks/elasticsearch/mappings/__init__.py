@@ -1,1 +1,1 @@
-"""Mapping bodies: from a schema, from the user's declaration, and whether one takes what is to be written."""
+"""Mapping bodies: derived from schemas, declared by the user, and their compatibility with an index."""

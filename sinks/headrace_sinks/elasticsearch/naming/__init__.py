@@ -1,1 +1,1 @@
-"""Names of indices: from a topic's name or from a template; legal, and confined."""
+"""Index names: legal characters, names from topics, and the template language of ``index.name``."""

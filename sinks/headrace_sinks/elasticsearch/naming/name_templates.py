@@ -1,4 +1,4 @@
-"""``index.name``: a name made of the topic, of fields of the record, and of time; safe and confined.
+"""The template language of ``index.name``: topic, fields of the record, and time.
 
 ================================  ==================================================================
 ``{topic}``                       the topic's name
@@ -10,8 +10,8 @@
 ``{time(placed_at):%Y.%m}``       a field of the value: ISO text, epoch milliseconds
 ================================  ==================================================================
 
-What a record contributes may hold letters, digits, ``.``, ``_`` and ``-`` only, is put in lower case, and stands behind
-text that the user wrote (or must fit ``index.name.allowed``): a record cannot choose an index that is not meant.
+Parts from a record may contain letters, digits, ``.``, ``_`` and ``-`` only, are lower-cased, and follow text written
+by the user (or the name must match ``index.name.allowed``): a record cannot choose an arbitrary index.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from headrace import DataError, JsonValues, SinkBatch
-from headrace_sinks.elasticsearch.naming.names import LONGEST
+from headrace_sinks.elasticsearch.naming.name_rules import LONGEST
 
 _PART = re.compile(r"\{([a-z0-9_]+)(?:\(([^(){}]+)\))?(?::([^{}]*))?\}")
 _TIME_FORMAT = re.compile(r"(?:%[YmdHGVj]|[a-z0-9._-])+")
@@ -32,12 +32,12 @@ _FROM_RECORD = re.compile(r"\w[\w.-]*")
 _HOUR = 3_600_000
 _DAYS_REMEMBERED = 10_000
 
-Pick = Callable[[SinkBatch, Sequence[Any] | None, int], str]
-"""A part of the name of one record: the batch, its parsed values (when any part needs them), the row."""
+NamePart = Callable[[SinkBatch, Sequence[Any] | None, int], str]
+"""Returns a part of a record's index name from the batch, its parsed values (when a part needs them) and the row."""
 
 
 class NameTemplate:
-    """A compiled ``index.name``. The constructor raises ValueError with the reason when it is not well formed."""
+    """A compiled ``index.name``. The constructor raises ValueError when it is malformed."""
 
     def __init__(self, text: str, regex: str, allowed: Sequence[str]) -> None:
         self.text = text
@@ -56,23 +56,23 @@ class NameTemplate:
         )
 
     def of_topic(self, topic: str) -> str | None:
-        """The name when it is the same for all records of the topic, else None. Raises DataError."""
+        """Return the name when it is the same for all records of the topic, else None. Raise DataError."""
         if any(not isinstance(part, str) and self._chosen_by_record(part) for part in self._parts):
             return None
-        return self._judged(
+        return self._checked(
             "".join(part if isinstance(part, str) else self._topic_part(part, topic) for part in self._parts)
         )
 
     def pattern(self, topic: str) -> str:
-        """A wildcard for the names that records of the topic can have. Raises DataError."""
+        """Return a wildcard for the names that records of the topic can have. Raise DataError."""
         return "".join(
             part if isinstance(part, str) else "*" if self._chosen_by_record(part) else self._topic_part(part, topic)
             for part in self._parts
         )
 
     def namer(self, topic: str) -> Callable[[SinkBatch, Sequence[Any] | None, int], str]:
-        """What makes the name of one record of the topic. Raises DataError; so does the function."""
-        picks: list[str | Pick] = [
+        """Return a function that names one record of the topic. Raise DataError; so does the function."""
+        picks: list[str | NamePart] = [
             part
             if isinstance(part, str)
             else self._pick(part)
@@ -82,7 +82,7 @@ class NameTemplate:
         ]
 
         def name(batch: SinkBatch, values: Sequence[Any] | None, row: int) -> str:
-            return self._judged("".join(pick if isinstance(pick, str) else pick(batch, values, row) for pick in picks))
+            return self._checked("".join(pick if isinstance(pick, str) else pick(batch, values, row) for pick in picks))
 
         return name
 
@@ -137,7 +137,7 @@ class NameTemplate:
             return _safe(topic, "the topic")
         return _safe(found[int(kind) if kind.isdigit() else kind] or "", f"group {kind} of the topic")
 
-    def _pick(self, part: tuple[str, str | None, str | None]) -> Pick:
+    def _pick(self, part: tuple[str, str | None, str | None]) -> NamePart:
         kind, argument, option = part
         match kind:
             case "time":
@@ -152,11 +152,11 @@ class NameTemplate:
             _at(values[row] if values is not None else None, path, "the value"), f"field '{option}'"
         )
 
-    def _judged(self, name: str) -> str:
+    def _checked(self, name: str) -> str:
         if len(name.encode()) > LONGEST:
             raise _no_name(f"it would have more than {LONGEST} bytes")
         if name in ("", ".", "..") or name[0] in "-_+":
-            raise _no_name(f"'{name}' is no index name")
+            raise _no_name(f"'{name}' is not an index name")
         if self._allowed and not any(fnmatchcase(name, pattern) for pattern in self._allowed):
             raise _no_name(f"'{name}' is none of those in 'index.name.allowed'")
         return name
@@ -173,7 +173,7 @@ def _safe(value: Any, what: str) -> str:
         case _:
             raise _no_name(f"{what} is a {type(value).__name__}, not text or a whole number")
     if not _FROM_RECORD.fullmatch(text) or ".." in text:
-        raise _no_name(f"{what} holds what has no place in an index name, or is empty")
+        raise _no_name(f"{what} contains characters that are not allowed in an index name, or is empty")
     return text.lower()
 
 
@@ -190,7 +190,7 @@ def _header(batch: SinkBatch, row: int, name: str) -> str | None:
     return values[-1].decode(errors="replace") if values and values[-1] is not None else None
 
 
-def _time(field: str | None, form: str) -> Pick:
+def _time(field: str | None, form: str) -> NamePart:
     known: dict[int, str] = {}
 
     def said(moment: int) -> str:
@@ -228,7 +228,7 @@ def _milliseconds(value: Any, field: str) -> int:
                 return _milliseconds(datetime.fromisoformat(value), field)
             except ValueError:
                 pass
-    raise _no_name(f"field '{field}' is no time (ISO text or epoch milliseconds)")
+    raise _no_name(f"field '{field}' is not a time (ISO text or epoch milliseconds)")
 
 
 def _no_name(why: str) -> DataError:
@@ -240,7 +240,7 @@ def _no_name(why: str) -> DataError:
 
 
 def parsed_values(batch: SinkBatch) -> Sequence[Any]:
-    """The values, parsed one by one: a broken one is None, and says so when its document is looked at."""
+    """Return the parsed values; an invalid one is None here and is refused when its document is encoded."""
     if not isinstance(batch.values, JsonValues):
         return batch.values
     try:

@@ -1,1 +1,1 @@
-"""A new generation of an index beside the present one."""
+"""The sink's part of ``headrace reindex``: generations of an index, and the switch between them."""

@@ -1,10 +1,10 @@
-"""Generations of an index behind an alias, and their state: kept in the mappings' ``_meta``, found again by anybody.
+"""Generations of an index behind an alias; their state is stored in the mappings' ``_meta``.
 
 ::
 
-    orders (index) ──clone──▶ orders-000001 ◀── orders (alias)          only the first time, a write block of seconds
+    orders (index) ──clone──▶ orders-000001 ◀── orders (alias)          first time only; writes are blocked for seconds
     orders-000001 live     ◀── orders       orders-000002 building      backfill
-    orders-000001 old           orders ──▶  orders-000002 building      switched, what came meanwhile is being written
+    orders-000001 old           orders ──▶  orders-000002 building      switched, newer records are being written
     orders-000001 old           orders ──▶  orders-000002 live
 """
 
@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from headrace import ConflictError, NotFoundError, RetriableError, TaskError, TopicPartition
-from headrace_sinks.elasticsearch.cluster.catalog import Catalog, Denied, Index, path
+from headrace_sinks.elasticsearch.cluster.index_catalog import IndexCatalog, IndexState, LookupDeniedError, path
 
 BUILDING, LIVE, OLD, CLONING = "building", "live", "old", "cloning"
 _BLOCK = "index.blocks.write"
@@ -25,19 +25,19 @@ _GENERATION = re.compile(r"-(\d{6})$")
 
 @dataclass(frozen=True)
 class Generations:
-    """Of one alias. ``live`` is what the alias points to."""
+    """The generations of an alias; the alias points to ``live``."""
 
     alias: str
-    live: Index
-    others: tuple[Index, ...]
+    live: IndexState
+    others: tuple[IndexState, ...]
 
-    def in_state(self, state: str) -> Index | None:
-        """The newest of the others in this state."""
+    def in_state(self, state: str) -> IndexState | None:
+        """Return the newest other generation in this state."""
         return next((index for index in reversed(self.others) if index.meta.get("state") == state), None)
 
     @property
     def switched(self) -> bool:
-        """A rebuild has got as far as the switch, and not to its end."""
+        """Whether a rebuild has switched the alias but is not finished."""
         return bool(self.live.meta.get("state") == BUILDING)
 
     @property
@@ -47,13 +47,13 @@ class Generations:
 
 
 class GenerationStore:
-    """Looks generations up and notes their state. Raises as Catalog does, CommandError where a command is refused."""
+    """Finds generations and stores their state. Raises as IndexCatalog does; CommandError for refused commands."""
 
-    def __init__(self, catalog: Catalog) -> None:
+    def __init__(self, catalog: IndexCatalog) -> None:
         self._catalog = catalog
 
     def find(self, name: str) -> Generations | None:
-        """Behind an alias; None when ``name`` is an index itself. Raises NotFoundError, ConflictError."""
+        """Return the generations of an alias; None when ``name`` is an index. Raise NotFoundError, ConflictError."""
         behind = self._behind(name)
         if not behind:
             raise NotFoundError(
@@ -69,26 +69,28 @@ class GenerationStore:
                 hint="only an alias of one index can be rebuilt",
             )
         live = behind[0]
-        others = tuple(index for index in self._family(name) if index.name != live.name)
+        others = tuple(index for index in self._generations_of(name) if index.name != live.name)
         return Generations(name, live, others)
 
     def make_alias(self, name: str) -> Generations:
-        """``name`` becomes an alias of its own copy. Writers wait meanwhile (seconds), readers do not.
+        """Replace an index by an alias of its copy. Writers wait for seconds, readers do not.
 
-        A search that is under way when the copy takes the name may be answered 503: its index is gone.
+        A running search may be answered 503 when the index is replaced.
         """
         (index,) = self._behind(name)
         first = f"{name}-000001"
         self.note(index, state=CLONING, alias=name)
-        # Not by the setting: this way writes that are under way are in the copy too.
+        # The block API, unlike the setting, waits for running writes, so the copy contains them.
         self._catalog.request("PUT", f"{path(name)}/_block/write", f"writes to index '{name}' cannot be held back")
-        if any(other.name == first for other in self._family(name)):
-            # Of a try that was broken off: nobody but us calls an index so, and it may be half a copy.
+        if any(other.name == first for other in self._generations_of(name)):
+            # Left by an interrupted attempt, possibly incomplete; only headrace uses such names.
             self.delete(first, owner=name)
         body = {"settings": {_BLOCK: None}}
         self._catalog.request("PUT", f"{path(name)}/_clone{path(first)}", f"index '{name}' cannot be copied", body)
         health = self._catalog.request(
-            "GET", f"/_cluster/health{path(first)}?wait_for_status=yellow&timeout=30s", "no answer about the copy"
+            "GET",
+            f"/_cluster/health{path(first)}?wait_for_status=yellow&timeout=30s",
+            "the health of the copy cannot be read",
         )
         if health.get("timed_out") or health.get("status") == "red":
             raise RetriableError(f"the copy of index '{name}' is not ready yet", code="elasticsearch.unavailable")
@@ -96,31 +98,31 @@ class GenerationStore:
         actions.append({"add": {"index": first, "alias": name, "is_write_index": True}})
         actions += [_added(first, alias, details) for alias, details in index.aliases.items()]
         self._catalog.aliases(actions)
-        return self._settled(name)
+        return self._finished_alias(name)
 
-    def mend(self, found: Generations) -> Generations:
-        """Finish :meth:`make_alias` where it was broken off after its last step."""
-        return self._settled(found.alias) if found.live.meta.get("state") == CLONING else found
+    def finish_alias(self, found: Generations) -> Generations:
+        """Finish :meth:`make_alias` if it was interrupted after its last request."""
+        return self._finished_alias(found.alias) if found.live.meta.get("state") == CLONING else found
 
     def unblock(self, name: str) -> bool:
-        """Undo :meth:`make_alias` where it was broken off before its last step."""
+        """Undo :meth:`make_alias` if it was interrupted before its last request."""
         behind = self._behind(name)
         if not behind or behind[0].name != name or behind[0].meta.get("state") != CLONING:
             return False
-        for other in self._family(name):
+        for other in self._generations_of(name):
             if other.meta.get("state") == CLONING and other.name != name:
                 self.delete(other.name, owner=name)
         self._settings(name, {_BLOCK: None})
         self.note(behind[0])
         return True
 
-    def note(self, index: Index, **about: Any) -> None:
-        """Replace what is noted on an index."""
+    def note(self, index: IndexState, **about: Any) -> None:
+        """Replace the stored state of an index."""
         meta = {name: value for name, value in index.mapping.get("_meta", {}).items() if name != "headrace"}
         self._catalog.put_mapping(index.name, {"_meta": {**meta, "headrace": about}})
 
-    def switch(self, pairs: Sequence[tuple[Generations, Index]], further: Sequence[str]) -> None:
-        """The alias of each pair goes from the live index to the other one, all at once, with all other aliases."""
+    def switch(self, pairs: Sequence[tuple[Generations, IndexState]], further: Sequence[str]) -> None:
+        """Move the alias of each pair, and all further aliases, from the live index to the new one atomically."""
         actions: list[dict[str, Any]] = []
         for found, new in pairs:
             live = found.live
@@ -132,31 +134,31 @@ class GenerationStore:
     def delete(self, index: str, *, owner: str) -> None:
         """Delete a generation of ``owner``; never anything else."""
         if not (index.startswith(f"{owner}-") and _GENERATION.search(index)):
-            raise TaskError(f"index '{index}' is no generation of '{owner}'", code="reindex.not_a_generation")
+            raise TaskError(f"index '{index}' is not a generation of '{owner}'", code="reindex.not_a_generation")
         self._catalog.request("DELETE", path(index), f"index '{index}' cannot be deleted")
 
-    def fresh(self, index: Index) -> Index:
-        """The same index as it is now."""
+    def fresh(self, index: IndexState) -> IndexState:
+        """Read the index again."""
         (found,) = self._behind(index.name)
         return found
 
-    def _settled(self, name: str) -> Generations:
+    def _finished_alias(self, name: str) -> Generations:
         (index,) = self._behind(name)
         self.note(index, alias=name, state=LIVE)
         found = self.find(name)
         assert found is not None
         return found
 
-    def _family(self, name: str) -> list[Index]:
+    def _generations_of(self, name: str) -> list[IndexState]:
         pattern = re.compile(re.escape(name) + r"-\d{6}")
         return [index for index in self._behind(f"{name}-*") if pattern.fullmatch(index.name)]
 
-    def _behind(self, name: str) -> list[Index]:
+    def _behind(self, name: str) -> list[IndexState]:
         try:
             return self._catalog.behind(name)
-        except Denied as error:
+        except LookupDeniedError as error:
             raise TaskError(
-                f"index '{name}' may not be looked at: {error}",
+                f"index '{name}' may not be read: {error}",
                 code="elasticsearch.forbidden",
                 hint="reindex needs the privilege manage on the indices",
             ) from error
@@ -165,8 +167,8 @@ class GenerationStore:
         self._catalog.put(f"{path(name)}/_settings", settings, f"a setting of index '{name}'")
 
 
-def noted_positions(index: Index) -> dict[TopicPartition, int]:
-    """Positions as :func:`to_note` has made them."""
+def noted_positions(index: IndexState) -> dict[TopicPartition, int]:
+    """Return the positions stored by :func:`to_note`."""
     found = {}
     for name, offset in index.meta.get("positions", {}).items():
         topic, _, partition = name.rpartition("-")

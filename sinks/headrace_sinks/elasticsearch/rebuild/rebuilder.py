@@ -1,4 +1,4 @@
-"""A new generation of the sink's indices beside the present one, then in its place: the sink's part of ``reindex``."""
+"""Builds a new generation of an index while the live one serves, then switches: the sink's part of ``reindex``."""
 
 from __future__ import annotations
 
@@ -10,22 +10,13 @@ from typing import Any, NamedTuple
 import orjson
 import structlog
 
-from headrace import (
-    ConfigError,
-    ConflictError,
-    Finding,
-    NotFoundError,
-    Rebuild,
-    Rebuilder,
-    StoredEntry,
-    TopicPartition,
-)
-from headrace_sinks.elasticsearch.cluster.catalog import Catalog, Index
-from headrace_sinks.elasticsearch.cluster.checks import require_elasticsearch
-from headrace_sinks.elasticsearch.cluster.client import Client
+from headrace import ConfigError, ConflictError, Finding, NotFoundError, Rebuild, Rebuilder, StoredEntry, TopicPartition
+from headrace_sinks.elasticsearch.cluster.client import ElasticsearchClient
+from headrace_sinks.elasticsearch.cluster.index_catalog import IndexCatalog, IndexState
+from headrace_sinks.elasticsearch.cluster.preflight import require_elasticsearch
 from headrace_sinks.elasticsearch.configuration.keys import ElasticsearchSinkConfig
-from headrace_sinks.elasticsearch.indices.readiness import new_index
-from headrace_sinks.elasticsearch.indices.targets import Targets
+from headrace_sinks.elasticsearch.indices.provisioner import new_index
+from headrace_sinks.elasticsearch.indices.router import IndexRouter
 from headrace_sinks.elasticsearch.rebuild.generations import (
     BUILDING,
     LIVE,
@@ -35,51 +26,53 @@ from headrace_sinks.elasticsearch.rebuild.generations import (
     noted_positions,
     to_note,
 )
-from headrace_sinks.elasticsearch.verification.scan import Scan, entry_of, split_name
+from headrace_sinks.elasticsearch.verification.index_scan import IndexScan, entry_of, split_name
 from headrace_sinks.elasticsearch.verification.verifier import require_idempotent
 
 log = structlog.stdlib.get_logger("headrace.reindex")
 _NOT_THE_WRITERS = ("index.name", "index.generations", "index.aliases", "index.template", "data.stream.retention")
-"""Keys (and those below them) that have no say in where a rebuild writes to."""
+"""Keys (and those below them) that must not affect where a rebuild writes."""
 
 
-class _Pair(NamedTuple):
-    """The live generation with its family, and the new one."""
+class _Rebuilt(NamedTuple):
+    """The generations of an alias, and the one being written."""
 
     found: Generations
-    new: Index
+    new: IndexState
 
 
 class ElasticsearchRebuilder(Rebuilder):
-    """See :class:`headrace.Rebuilder`."""
+    """Rebuilds indices that headrace owns; the state is stored in the indices, so an interrupted rebuild resumes."""
 
     def __init__(self, config: ElasticsearchSinkConfig, properties: Mapping[str, str]) -> None:
-        """Raises ConfigError where a rebuild beside a running connector would not end in the same documents."""
+        """Raise ConfigError when a rebuild during operation would not produce the same documents."""
         require_idempotent(config)
         _require_own_indices(config)
         self._config = config
         self._properties = properties
-        self._client = Client(config)
+        self._client = ElasticsearchClient(config)
         require_elasticsearch(self._client)
-        self._catalog = Catalog(self._client)
+        self._catalog = IndexCatalog(self._client)
         self._store = GenerationStore(self._catalog)
-        self._scan = Scan(self._catalog)
-        self._pairs: dict[str, _Pair] = {}
+        self._scan = IndexScan(self._catalog)
+        self._pairs: dict[str, _Rebuilt] = {}
         self._rollback = False
 
     def begin(self, topics: Sequence[str], *, rollback: bool) -> Rebuild:
         self._rollback = rollback
         names = self._names(topics)
         found = [self._found(name, rollback) for name in dict.fromkeys(names.values())]
-        # The switch is one for all; noting its end is not, so one that is not noted speaks for all.
+        # The switch is atomic, storing its end is not: one switched index implies all.
         switched = any(each.switched for each in found)
-        self._pairs = {each.alias: _Pair(each, each.live if switched else self._new(each, rollback)) for each in found}
+        self._pairs = {
+            each.alias: _Rebuilt(each, each.live if switched else self._new(each, rollback)) for each in found
+        }
         positions: dict[TopicPartition, int] = {}
         for each, new in self._pairs.values():
             if each.switched and bool(new.meta.get("back")) != rollback:
                 raise _unfinished(each.alias, rollback=rollback)
             positions |= noted_positions(new)
-        writers = {topic: self._writer(self._pairs[name].new.name) for topic, name in names.items()}
+        writers = {topic: self._writer_properties(self._pairs[name].new.name) for topic, name in names.items()}
         return Rebuild(writers, positions, switched)
 
     def save_positions(self, positions: Mapping[TopicPartition, int]) -> None:
@@ -107,7 +100,7 @@ class ElasticsearchRebuilder(Rebuilder):
 
     def switch(self, written: Mapping[TopicPartition, int]) -> None:
         for pair in self._pairs.values():
-            # Before the switch: after it nobody could tell how far the present one had got.
+            # Store before the switch: afterwards the position of the live generation is unknown.
             live = self._store.fresh(pair.found.live)
             self._store.note(live, alias=pair.found.alias, state=OLD, positions=to_note(written))
         self._store.switch(list(self._pairs.values()), self._config.index_aliases)
@@ -176,13 +169,13 @@ class ElasticsearchRebuilder(Rebuilder):
     def _found(self, name: str, rollback: bool) -> Generations:
         found = self._store.find(name)
         if found is not None:
-            return self._store.mend(found)
+            return self._store.finish_alias(found)
         if rollback:
-            raise _nothing_old(name)
+            raise _no_previous_generation(name)
         return self._store.make_alias(name)
 
-    def _new(self, found: Generations, rollback: bool) -> Index:
-        """The generation to write to: the one that was begun, or a new one (``rollback``: the previous)."""
+    def _new(self, found: Generations, rollback: bool) -> IndexState:
+        """Return the generation to write: the unfinished one, or a new one (``rollback``: the previous one)."""
         building = found.in_state(BUILDING)
         if building is not None and bool(building.meta.get("back")) != rollback:
             raise _unfinished(found.alias, rollback=rollback)
@@ -191,20 +184,20 @@ class ElasticsearchRebuilder(Rebuilder):
         if rollback:
             old = found.in_state(OLD)
             if old is None:
-                raise _nothing_old(found.alias)
+                raise _no_previous_generation(found.alias)
             self._store.note(old, **{**old.meta, "state": BUILDING, "back": True})
             return self._store.fresh(old)
         if building is not None:
-            log.info("begun with another configuration, begins anew", index=building.name)
+            log.info("the configuration changed, the rebuild starts again", index=building.name)
             self._store.delete(building.name, owner=found.alias)
         return self._create(found)
 
-    def _create(self, found: Generations) -> Index:
+    def _create(self, found: Generations) -> IndexState:
         declared = self._config.declared()
         note = {"alias": found.alias, "state": BUILDING, "definition": self._definition()}
         declared["_meta"] = {**declared.get("_meta", {}), "headrace": note}
         body = new_index(self._config, found.alias, declared, alias=False)
-        body.pop("aliases", None)  # they come with the switch
+        body.pop("aliases", None)  # added with the switch
         name = found.next_name
         self._catalog.create(name, body)
         index = self._catalog.target(name)
@@ -212,7 +205,7 @@ class ElasticsearchRebuilder(Rebuilder):
         return index
 
     def _definition(self) -> str:
-        """Changes when a generation begun with another configuration would be another."""
+        """Return a digest of all settings that determine a generation's contents."""
         config = self._config
         parts = [
             config.new_index_settings(),
@@ -223,8 +216,8 @@ class ElasticsearchRebuilder(Rebuilder):
         return blake2b(orjson.dumps(parts, option=orjson.OPT_SORT_KEYS), digest_size=8).hexdigest()
 
     def _names(self, topics: Sequence[str]) -> dict[str, str]:
-        """Topic → the name that its records are written to. Raises DataError, ConflictError."""
-        targets = Targets(self._config, log)
+        """Return the index name of each topic. Raise DataError, ConflictError."""
+        targets = IndexRouter(self._config, log)
         names = {}
         for topic in topics:
             name = targets.of_topic(topic)
@@ -237,13 +230,13 @@ class ElasticsearchRebuilder(Rebuilder):
             names[topic] = name
         return names
 
-    def _writer(self, index: str) -> dict[str, str]:
+    def _writer_properties(self, index: str) -> dict[str, str]:
         kept = {name: value for name, value in self._properties.items() if not name.startswith(_NOT_THE_WRITERS)}
-        # The previous generation has its own mapping: it is written to as it is.
+        # The previous generation keeps its own mapping.
         return {**kept, "index.name": index, "index.management": "none" if self._rollback else "create"}
 
 
-def _nothing_old(name: str) -> NotFoundError:
+def _no_previous_generation(name: str) -> NotFoundError:
     return NotFoundError(
         f"'{name}' has no previous generation", code="reindex.nothing_old", hint="`headrace reindex --status` lists all"
     )

@@ -1,1 +1,1 @@
-"""What documents there should be and what there are."""
+"""The sink's part of ``headrace verify``: expected documents compared with the indexed ones."""

@@ -1,6 +1,6 @@
-"""What documents there should be and what there are: the sink's part of ``headrace verify``.
+"""Compares indexed documents with records: the sink's part of ``headrace verify``.
 
-What a record should leave is read off the very line that the task would send for it, so the two cannot disagree.
+The expected document is taken from the bulk line that the task would send, so both use one encoding.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ import orjson
 import structlog
 
 from headrace import ConfigError, DataError, Finding, Rejection, RetriableError, SinkBatch, StoredEntry, Verifier
-from headrace_sinks.elasticsearch.cluster.answers import judge_items, judge_request
-from headrace_sinks.elasticsearch.cluster.catalog import Catalog, Denied
-from headrace_sinks.elasticsearch.cluster.checks import require_elasticsearch
-from headrace_sinks.elasticsearch.cluster.client import Client
+from headrace_sinks.elasticsearch.bulk.line_encoder import BulkLineEncoder
+from headrace_sinks.elasticsearch.bulk.writer import MEDIA_TYPE, bulk_path
+from headrace_sinks.elasticsearch.cluster.client import ElasticsearchClient
+from headrace_sinks.elasticsearch.cluster.index_catalog import IndexCatalog, LookupDeniedError
+from headrace_sinks.elasticsearch.cluster.preflight import require_elasticsearch
+from headrace_sinks.elasticsearch.cluster.responses import read_bulk_response, require_usable_response
 from headrace_sinks.elasticsearch.configuration.keys import ElasticsearchSinkConfig
-from headrace_sinks.elasticsearch.indices.readiness import Indices
-from headrace_sinks.elasticsearch.indices.targets import Refused, Targets
-from headrace_sinks.elasticsearch.sending.lines import LineEncoder
-from headrace_sinks.elasticsearch.sending.writer import MEDIA_TYPE, bulk_path
-from headrace_sinks.elasticsearch.verification.scan import Scan, digest, entry_of, full_name, split_name
+from headrace_sinks.elasticsearch.indices.provisioner import IndexProvisioner
+from headrace_sinks.elasticsearch.indices.router import IndexRouter, RefusedRecord
+from headrace_sinks.elasticsearch.verification.index_scan import IndexScan, digest, entry_of, full_name, split_name
 
 _TRIES = 5
 _UNITS = {"d": 86_400.0, "h": 3_600.0, "m": 60.0, "ms": 0.001}
@@ -32,24 +32,24 @@ log = structlog.stdlib.get_logger("headrace.verify")
 
 
 class ElasticsearchVerifier(Verifier):
-    """Documents are named ``index/id``, the index being the name that is written to."""
+    """Compares and repairs documents, named ``index/id`` with the index name that is written to."""
 
     def __init__(self, config: ElasticsearchSinkConfig) -> None:
-        """Raises ConfigError where a record does not say what its document must be."""
+        """Raise ConfigError when records do not determine their documents."""
         require_idempotent(config)
         self._config = config
-        self._client = Client(config)
+        self._client = ElasticsearchClient(config)
         require_elasticsearch(self._client)
-        self._catalog = Catalog(self._client)
-        self._scan = Scan(self._catalog)
-        self._targets = Targets(config, log)
-        self._indices = Indices(self._client, config, log, self._targets)
-        self._encoder = LineEncoder(config)
+        self._catalog = IndexCatalog(self._client)
+        self._scan = IndexScan(self._catalog)
+        self._router = IndexRouter(config, log)
+        self._provisioner = IndexProvisioner(self._client, config, log, self._router)
+        self._encoder = BulkLineEncoder(config)
         self._names = set(config.resources().values())
-        """Targets that records or the configuration name; others are nobody's business of ours."""
+        """Targets named by records or the configuration; no other index is read."""
         for topic in config.topics if not self._names else ():
             with suppress(DataError):  # its records are refused, and counted
-                self._names.update(filter(None, [self._targets.of_topic(topic)]))
+                self._names.update(filter(None, [self._router.of_topic(topic)]))
 
     def expected_entries(self, batch: SinkBatch) -> Sequence[StoredEntry | DataError | None]:
         known: dict[int, StoredEntry | DataError] = {}
@@ -66,10 +66,10 @@ class ElasticsearchVerifier(Verifier):
         return {entry.name: entry for entry in entries}
 
     def write(self, batch: SinkBatch, present: Sequence[StoredEntry | None]) -> Sequence[Rejection]:
-        """A document whose version is above the record's keeps it: the new content is written in its place."""
-        unfit: list[Refused] = []
-        for part, name in self._targets.split(batch, unfit):
-            self._indices.ensure(part, name)
+        """Write the records' documents; a document with a higher version keeps that version."""
+        unusable: list[RefusedRecord] = []
+        for part, name in self._router.split(batch, unusable):
+            self._provisioner.ensure(part, name)
         there = dict(zip(batch.offsets, present, strict=True))
         known: dict[int, StoredEntry | DataError] = {}
         offsets, lines = [], []
@@ -99,7 +99,7 @@ class ElasticsearchVerifier(Verifier):
         for target in self._names:
             try:
                 found = self._catalog.behind(target)
-            except Denied:
+            except LookupDeniedError:
                 found = []
             for index in found:
                 longest = max(longest, _seconds(index.settings.get("index.gc_deletes", "60s")))
@@ -109,14 +109,14 @@ class ElasticsearchVerifier(Verifier):
         self._client.close()
 
     def _lines(self, batch: SinkBatch, refused: dict[int, StoredEntry | DataError]) -> Iterator[tuple[int, bytes]]:
-        """The line of each record by its offset, as the task sends it."""
-        unfit: list[Refused] = []
-        for part, name in self._targets.split(batch, unfit):
+        """Yield offset and line of each record, as the task sends it."""
+        unusable: list[RefusedRecord] = []
+        for part, name in self._router.split(batch, unusable):
             self._names.add(name)
             encoded = self._encoder.encode(part, name, 0, len(part))
             refused.update(encoded.refused)
             yield from zip(encoded.offsets, encoded.lines, strict=True)
-        refused.update((offset, error) for _, offset, error in unfit)
+        refused.update((offset, error) for _, offset, error in unusable)
 
     def _hits(self, names: Sequence[bytes]) -> Iterator[tuple[str, dict[str, Any]]]:
         by_target: dict[str, list[str]] = defaultdict(list)
@@ -128,26 +128,26 @@ class ElasticsearchVerifier(Verifier):
                 yield target, hit
 
     def _send(self, lines: Sequence[bytes]) -> list[tuple[int, DataError]]:
-        """Places of lines that were refused. A newer document wins: it is written by somebody who knows better."""
+        """Send lines and return the places of refused ones. A document that is newer meanwhile is kept."""
         places, refused = list(range(len(lines))), list[tuple[int, DataError]]()
         for _ in range(_TRIES):
             if not places:
                 return refused
             body = b"".join(lines[place] for place in places)
             answer = self._client.request("POST", bulk_path(self._client), body, MEDIA_TYPE)
-            judge_request(answer)
+            require_usable_response(answer)
             if answer.status != 200:
                 raise RetriableError(
                     f"a repair was refused as a whole (HTTP {answer.status})", code="elasticsearch.repair"
                 )
-            judgement = judge_items(answer, len(places), versioned=True)
-            refused += [(places[place], error) for place, error in judgement.refused]
-            places, reason = [places[place] for place in judgement.again], judgement.reason
-        raise reason or RetriableError("a repair did not come to an end", code="elasticsearch.repair")
+            result = read_bulk_response(answer, len(places), versioned=True)
+            refused += [(places[place], error) for place, error in result.refused]
+            places, reason = [places[place] for place in result.again], result.reason
+        raise reason or RetriableError("a repair did not finish", code="elasticsearch.repair")
 
 
 def _parsed(line: bytes) -> StoredEntry:
-    """What a line of a bulk request leaves in its index."""
+    """Return the entry that a bulk line produces."""
     head, _, document = line.partition(b"\n")
     ((kind, target),) = orjson.loads(head).items()
     name = full_name(target["_index"], target["_id"])
@@ -156,7 +156,7 @@ def _parsed(line: bytes) -> StoredEntry:
 
 
 def _over(line: bytes, version: int) -> bytes:
-    """The same write, allowed over a document of this version."""
+    """Return the write so that it may replace a document of this version."""
     head, newline, document = line.partition(b"\n")
     ((kind, target),) = orjson.loads(head).items()
     if "version" in target:
@@ -170,13 +170,13 @@ def _seconds(text: str) -> float:
 
 
 def require_idempotent(config: ElasticsearchSinkConfig) -> None:
-    """Raises ConfigError where the last record of a key does not tell its document."""
+    """Raise ConfigError when the last record of a key does not determine its document."""
     if config.merges():
-        text, key = "documents are merged from many records, so no record says what one must be", "write.method"
+        text, key = "documents are merged from several records, so no single record determines one", "write.method"
     elif config.use_autogenerated_ids:
-        text, key = "Elasticsearch makes the ids, so no record says which document is its own", "use.autogenerated.ids"
+        text, key = "Elasticsearch generates the ids, so no record determines its document", "use.autogenerated.ids"
     elif config.ingest_pipeline:
-        text, key = "an ingest pipeline changes documents, so no record says what one must be", "ingest.pipeline"
+        text, key = "an ingest pipeline changes documents, so no record determines one", "ingest.pipeline"
     elif config.streams() and not config.key_ignore:
         text, key = "a data stream keeps the first record of a key and refuses later ones", "key.ignore"
     else:

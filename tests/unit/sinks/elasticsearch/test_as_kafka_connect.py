@@ -14,7 +14,7 @@ import pytest
 from headrace import Finding, InfrastructureError, Linger, RetriableError, SinkBatch, schema
 from headrace_sinks.elasticsearch import ElasticsearchSinkConnector
 from headrace_sinks.elasticsearch.configuration.keys import ElasticsearchSinkConfig
-from headrace_sinks.elasticsearch.naming.names import index_name
+from headrace_sinks.elasticsearch.naming.name_rules import index_name
 
 Make = Callable[..., Any]
 Batch = Callable[..., SinkBatch]

@@ -7,9 +7,9 @@ import yaml
 from headrace import schema
 from headrace.settings import SinkSettings
 from headrace_sinks.elasticsearch import ElasticsearchSinkConnector
-from headrace_sinks.elasticsearch.cluster.answers import without_contents
+from headrace_sinks.elasticsearch.cluster.responses import without_contents
 from headrace_sinks.elasticsearch.configuration.keys import ElasticsearchSinkConfig
-from headrace_sinks.elasticsearch.mappings.derived import Policy, mapping
+from headrace_sinks.elasticsearch.mappings.schema_mapping import MappingPolicy, mapping
 
 URL = {"connection.url": "http://localhost:9200"}
 EXAMPLE = Path(__file__).parents[4] / "config/connectors/elasticsearch.yaml"
@@ -213,7 +213,7 @@ def test_mapping() -> None:
             "inner": {"properties": {"count": {"type": "integer", "null_value": 5}}},
         }
     }
-    listed = mapping(schema.mapping(schema.STRING, schema.INT32), Policy(compact_maps=False))
+    listed = mapping(schema.mapping(schema.STRING, schema.INT32), MappingPolicy(compact_maps=False))
     assert set(listed["properties"]) == {"key", "value"}
 
 

@@ -1,4 +1,4 @@
-"""``json.fields``: texts become the JSON that they are, with every digit; what is no JSON is refused by name."""
+"""``json.fields``: JSON texts are embedded with every digit; other texts are refused with the field's name."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from headrace import DataError, SinkBatch, schema
 from headrace.converters.json import JsonConverter
-from headrace_sinks.elasticsearch.documents.values import encoder
+from headrace_sinks.elasticsearch.documents.document_encoder import encoder
 
 Make = Callable[..., Any]
 Batch = Callable[..., SinkBatch]

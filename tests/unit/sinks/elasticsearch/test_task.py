@@ -344,7 +344,7 @@ def test_an_index_that_vanished_is_created_again(make_sink: Make, batch: Batch, 
     server.script = [
         lambda actions: scripted.items([scripted.item(actions[0], 404, "index_not_found_exception", "no such index")])
     ]
-    with pytest.raises(RetriableError, match="vanished"):
+    with pytest.raises(RetriableError, match="deleted"):
         sink.put(batch({"a": 2}, first=1))
 
     assert sink.put(batch({"a": 2}, first=1)) == []
@@ -355,7 +355,7 @@ def test_an_index_that_vanished_is_created_again(make_sink: Make, batch: Batch, 
 def test_stopping_does_not_wait_for_an_answer_that_does_not_come(
     make_sink: Make, batch: Batch, server: Any, scripted: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("headrace_sinks.elasticsearch.sending.writer.STOP_PATIENCE", 0.1)
+    monkeypatch.setattr("headrace_sinks.elasticsearch.bulk.writer.STOP_TIMEOUT", 0.1)
     answered = threading.Event()
     sink = make_sink(read_timeout_ms="20s")
     server.script = [scripted.Answer(hang=answered)]
@@ -370,7 +370,7 @@ def test_stopping_does_not_wait_for_an_answer_that_does_not_come(
 def test_stopping_ends_waits_between_tries(
     make_sink: Make, batch: Batch, server: Any, scripted: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("headrace_sinks.elasticsearch.sending.writer.STOP_PATIENCE", 60.0)  # not what ends it here
+    monkeypatch.setattr("headrace_sinks.elasticsearch.bulk.writer.STOP_TIMEOUT", 60.0)  # not what ends it here
     sink = make_sink(retry_backoff_ms="5000")
 
     def stop_meanwhile(actions: list[Any]) -> Any:
@@ -511,7 +511,7 @@ def test_an_error_of_ours_is_not_swallowed(make_sink: Make, batch: Batch, monkey
     def broken(*_: Any, **__: Any) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr("headrace_sinks.elasticsearch.sending.writer.judge_items", broken)
+    monkeypatch.setattr("headrace_sinks.elasticsearch.bulk.writer.read_bulk_response", broken)
     with pytest.raises(ZeroDivisionError):
         sink.put(batch({"a": 1}))
 
@@ -563,7 +563,7 @@ class TestMergesWhoseAnswerWasLost:
     def test_it_is_told_what_is_waited_for_and_patience_ends(
         self, make_sink: Make, batch: Batch, server: Any, scripted: Any, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("headrace_sinks.elasticsearch.sending.writer.PATIENCE", 0.6)
+        monkeypatch.setattr("headrace_sinks.elasticsearch.bulk.writer.DELIVERY_TIMEOUT", 0.6)
         sink = make_sink(write_method="update")
         server.script = [scripted.Answer(reset=True)]
         put = sink.task.begin([batch({"a": 1})])
@@ -574,7 +574,7 @@ class TestMergesWhoseAnswerWasLost:
         with pytest.raises(RetriableError) as raised:
             put.finish()
         assert raised.value.code == "elasticsearch.unanswered"
-        assert any("whose answer was lost" in str(reason) for reason in sink.status_reasons.said)
+        assert any("whose response was lost" in str(reason) for reason in sink.status_reasons.said)
 
     def test_who_may_not_look_goes_on(self, make_sink: Make, batch: Batch, server: Any, scripted: Any) -> None:
         sink = make_sink(write_method="upsert")

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headrace import SinkBatch, TopicPartition
+from headrace_sinks.elasticsearch.bulk.line_encoder import BulkLineEncoder, split_by_size
 from headrace_sinks.elasticsearch.configuration.keys import ElasticsearchSinkConfig
-from headrace_sinks.elasticsearch.sending.lines import LineEncoder, cut
 
 Batch = Callable[..., SinkBatch]
 
@@ -21,7 +21,7 @@ Batch = Callable[..., SinkBatch]
 def test_every_line_is_in_one_request_in_order_and_limits_are_kept(
     lines: list[bytes], most: int, most_bytes: int
 ) -> None:
-    ranges = list(cut(lines, most, most_bytes))
+    ranges = list(split_by_size(lines, most, most_bytes))
 
     assert [line for start, end in ranges for line in lines[start:end]] == lines
     for start, end in ranges:
@@ -34,7 +34,7 @@ def test_every_line_is_in_one_request_in_order_and_limits_are_kept(
 def test_requests_are_as_large_as_the_limits_allow(sizes: list[int], most: int, most_bytes: int) -> None:
     lines = [b"x" * size for size in sizes]
 
-    for start, end in cut(lines, most, most_bytes):
+    for start, end in split_by_size(lines, most, most_bytes):
         if end < len(lines):
             assert end - start == most or sum(sizes[start : end + 1]) > most_bytes
 
@@ -46,7 +46,7 @@ def config(**properties: str) -> ElasticsearchSinkConfig:
 
 def encode(batch: SinkBatch, **properties: str) -> list[Any]:
     """Each line as Elasticsearch reads it: action, or action and document."""
-    out = LineEncoder(config(**properties)).encode(batch, "orders", 0, len(batch))
+    out = BulkLineEncoder(config(**properties)).encode(batch, "orders", 0, len(batch))
     assert not out.refused
     assert len(out.offsets) == len(out.lines)
     parts = [[json.loads(part) for part in line.splitlines()] for line in out.lines]
@@ -100,7 +100,7 @@ def test_generated_ids(batch: Batch) -> None:
 
 def test_version_from_a_header(batch: Batch) -> None:
     headers = [[("v", b"1"), ("v", b"42")], [("other", b"1")], [("v", b"x")], [("v", b"-1")], [("v", None)]]
-    out = LineEncoder(config(external_version_header="v")).encode(
+    out = BulkLineEncoder(config(external_version_header="v")).encode(
         batch(*[{"a": 1}] * 5, headers=headers), "orders", 0, 5
     )
 
@@ -114,7 +114,7 @@ def test_version_from_a_header(batch: Batch) -> None:
     ("behavior", "codes", "skipped"), [("fail", ["elasticsearch.null_value"], 0), ("ignore", [], 1)]
 )
 def test_null_values(batch: Batch, behavior: str, codes: list[str], skipped: int) -> None:
-    out = LineEncoder(config(behavior_on_null_values=behavior)).encode(batch({"a": 1}, None), "orders", 0, 2)
+    out = BulkLineEncoder(config(behavior_on_null_values=behavior)).encode(batch({"a": 1}, None), "orders", 0, 2)
 
     assert ([error.code for _, error in out.refused], out.skipped, out.offsets) == (codes, skipped, [0])
 
@@ -136,7 +136,7 @@ def test_records_together_are_encoded_as_alone(records: list[tuple[Any, Any]], f
         [0] * count,
         [()] * count,
     )
-    encoder = LineEncoder(config(behavior_on_null_values="delete"))
+    encoder = BulkLineEncoder(config(behavior_on_null_values="delete"))
     together = encoder.encode(batch, "orders", 0, count)
     alone = [encoder.encode(batch, "orders", row, row + 1) for row in range(count)]
 

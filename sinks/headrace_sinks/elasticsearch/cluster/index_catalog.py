@@ -1,4 +1,4 @@
-"""What a cluster has: indices behind a name, with their mappings; and the making of them, refusals in our words."""
+"""Reads and creates indices, aliases, data streams and mappings; translates Elasticsearch's errors."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from urllib.parse import quote
 import orjson
 
 from headrace import InfrastructureError, TaskError
-from headrace_sinks.elasticsearch.cluster.answers import denied, error_of, judge_request
-from headrace_sinks.elasticsearch.cluster.client import Answer, Client
+from headrace_sinks.elasticsearch.cluster.client import ElasticsearchClient, ElasticsearchResponse
+from headrace_sinks.elasticsearch.cluster.responses import denied, error_of, require_usable_response
 
 FIELD_LIMIT = "index.mapping.total_fields.limit"
 _DEFAULT_FIELD_LIMIT = 1000
 _EXISTS = "resource_already_exists_exception"
 
 
-class Index(NamedTuple):
-    """An index that documents are written to. ``settings`` are flat; ``aliases`` as Elasticsearch shows them."""
+class IndexState(NamedTuple):
+    """Definition of an existing index. ``settings`` are flat; ``aliases`` as Elasticsearch returns them."""
 
     name: str
     mapping: dict[str, Any]
@@ -31,52 +31,52 @@ class Index(NamedTuple):
 
     @property
     def meta(self) -> dict[str, Any]:
-        """What headrace has written on it."""
+        """headrace's own entry in the mapping's ``_meta``."""
         found = self.mapping.get("_meta", {}).get("headrace", {})
         return found if isinstance(found, dict) else {}
 
 
-class Denied(Exception):
-    """We may not look; writing may be allowed all the same."""
+class LookupDeniedError(Exception):
+    """The user may not read the definition; writing may still be allowed."""
 
 
-class Catalog:
-    """Asks and tells. Raises RetriableError, InfrastructureError, and Denied where that is said."""
+class IndexCatalog:
+    """Management requests. Methods raise RetriableError, InfrastructureError; LookupDeniedError where documented."""
 
-    def __init__(self, client: Client) -> None:
+    def __init__(self, client: ElasticsearchClient) -> None:
         self._client = client
 
-    def behind(self, name: str) -> list[Index]:
-        """The indices behind an index's, alias' or data stream's name, sorted; none when there is no such name.
+    def behind(self, name: str) -> list[IndexState]:
+        """Return the indices behind the name of an index, alias or data stream, sorted; empty when it does not exist.
 
-        Raises Denied.
+        Raise LookupDeniedError.
         """
         answer = self._client.request("GET", f"{path(name)}?flat_settings=true")
         if answer.status == 404:
             return []
         content = self._content(answer, name)
         return [
-            Index(each, body.get("mappings", {}), body.get("settings", {}), body.get("aliases", {}))
+            IndexState(each, body.get("mappings", {}), body.get("settings", {}), body.get("aliases", {}))
             for each, body in sorted(content.items())
         ]
 
-    def target(self, name: str) -> Index | None:
-        """The one of them that is written to. Raises Denied."""
+    def target(self, name: str) -> IndexState | None:
+        """Return the index that writes to ``name`` reach, None when it does not exist. Raise LookupDeniedError."""
         found = self.behind(name)
         marked = [index for index in found if index.aliases.get(name, {}).get("is_write_index")]
         return (marked or found)[-1] if found else None
 
     def exists(self, name: str) -> bool:
-        """Whether there is an index, alias or data stream of that name; True when we may not look."""
+        """Return whether an index, alias or data stream exists; True when the user may not look."""
         answer = self._client.request("HEAD", path(name))
         if answer.status in (200, 403):
             return True
         if answer.status != 404:
-            self._require(answer, f"index '{name}' cannot be looked at")
+            self._require(answer, f"index '{name}' cannot be read")
         return False
 
     def create(self, name: str, body: Mapping[str, Any]) -> bool:
-        """Make an index; False when somebody else just has. Raises TaskError when the body is not accepted."""
+        """Create an index; return False when it exists already. Raise TaskError when the body is refused."""
         answer = self._client.request("PUT", path(name), orjson.dumps(body))
         kind, reason = error_of(answer)
         if kind == _EXISTS:
@@ -87,18 +87,18 @@ class Catalog:
         return True
 
     def create_stream(self, name: str) -> bool:
-        """Make a data stream; False when it is there. Raises InfrastructureError when no template makes it one."""
+        """Create a data stream; return False when it exists. Raise InfrastructureError without a template for it."""
         answer = self._client.request("PUT", f"/_data_stream{path(name)}")
         kind, reason = error_of(answer)
         if kind == _EXISTS or answer.status == 405:
-            return False  # 405: a node without this request's module; the first document makes the stream
+            return False  # 405: this node lacks the request; the first document creates the stream
         if answer.status in (401, 403):
             raise denied(answer.status, f"data stream '{name}' cannot be created: {reason}")
         if kind == "illegal_argument_exception":
             raise InfrastructureError(
                 f"data stream '{name}' cannot be created: {reason}",
                 code="elasticsearch.no_data_stream_template",
-                hint="'index.template' makes and keeps a template for it, or make one with a data_stream part",
+                hint="set 'index.template', which creates a template for it, or create one with a data_stream part",
             )
         self._require(answer, f"data stream '{name}' cannot be created")
         return True
@@ -107,43 +107,43 @@ class Catalog:
         self.put_mapping(name, {"properties": properties})
 
     def put_mapping(self, name: str, body: Mapping[str, Any]) -> None:
-        """Add to a mapping. Raises TaskError when Elasticsearch does not accept it."""
+        """Add to a mapping. Raise TaskError when Elasticsearch refuses it."""
         answer = self._client.request("PUT", f"{path(name)}/_mapping", orjson.dumps(body))
         if answer.status in (401, 403):
             raise denied(answer.status, f"the mapping of '{name}' cannot be changed: {error_of(answer)[1]}")
         self._require(answer, f"the mapping of '{name}' cannot be changed")
 
     def aliases(self, actions: list[dict[str, Any]]) -> None:
-        """All of them at once or none."""
+        """Change aliases atomically."""
         answer = self._client.request("POST", "/_aliases", orjson.dumps({"actions": actions}))
         self._require(answer, "aliases cannot be changed")
 
     def get(self, place: str) -> Any:
-        """The content of any resource, None when it is not there. Raises Denied."""
+        """Return the content of a resource, None when it does not exist. Raise LookupDeniedError."""
         answer = self._client.request("GET", place)
         return None if answer.status == 404 else self._content(answer, place)
 
     def put(self, place: str, body: Mapping[str, Any], what: str) -> None:
-        """Make or replace a resource, called ``what`` in messages."""
+        """Create or replace a resource; ``what`` names it in messages."""
         answer = self._client.request("PUT", place, orjson.dumps(body))
         if answer.status in (401, 403):
-            raise denied(answer.status, f"{what} cannot be made: {error_of(answer)[1]}")
-        self._require(answer, f"{what} cannot be made")
+            raise denied(answer.status, f"{what} cannot be created: {error_of(answer)[1]}")
+        self._require(answer, f"{what} cannot be created")
 
     def request(self, method: str, place: str, what: str, body: Mapping[str, Any] | None = None) -> Any:
-        """Anything else; the answer's content. ``what`` went wrong otherwise: ``index 'x' cannot be refreshed``."""
+        """Send any other request and return the content; ``what`` is the message of its error."""
         answer = self._client.request(method, place, None if body is None else orjson.dumps(body))
         self._require(answer, what)
         return answer.json()
 
-    def _content(self, answer: Answer, what: str) -> Any:
+    def _content(self, answer: ElasticsearchResponse, what: str) -> Any:
         if answer.status == 403:
-            raise Denied(error_of(answer)[1])
-        self._require(answer, f"'{what}' cannot be looked at")
+            raise LookupDeniedError(error_of(answer)[1])
+        self._require(answer, f"'{what}' cannot be read")
         return answer.json() or {}
 
-    def _require(self, answer: Answer, what: str) -> None:
-        judge_request(answer)
+    def _require(self, answer: ElasticsearchResponse, what: str) -> None:
+        require_usable_response(answer)
         if answer.status < 400:
             return
         kind, reason = error_of(answer)
@@ -161,5 +161,5 @@ class Catalog:
 
 
 def path(name: str) -> str:
-    """A name in a URL."""
+    """Return a name as part of a URL."""
     return f"/{quote(name, safe='')}"

@@ -8,7 +8,7 @@ import pytest
 
 from headrace import RetriableError, SinkBatch, TopicPartition
 from headrace.testing.waiting import eventually
-from headrace_sinks.elasticsearch.sending import put
+from headrace_sinks.elasticsearch.bulk import put
 
 Make = Callable[..., Any]
 Batch = Callable[..., SinkBatch]

@@ -1,4 +1,4 @@
-"""A record's value → the bytes of its document.
+"""Encodes record values as JSON documents.
 
 ===========================  ==================================================================
 Decimal                      a number with all its digits (Kafka Connect: a double)
@@ -9,10 +9,10 @@ time, schema Time            milliseconds of the day; in values without schema I
 MAP                          object, or list of ``{"key": …, "value": …}`` (``compact.map.entries``)
 ===========================  ==================================================================
 
-Values that come as JSON text (``JsonValues``) pass untouched, with every digit they have: Elasticsearch parses them
-anyway and refuses what is no JSON, so nobody parses them before.
+Values that arrive as JSON text (``JsonValues``) pass unchanged, with all their digits: Elasticsearch parses them
+and refuses invalid JSON, so they are not parsed here.
 
-What JSON cannot say (NaN, infinity, integers above 64 bits) is a DataError that names the field.
+What JSON cannot express (NaN, infinity, integers above 64 bits) is a DataError that names the field.
 """
 
 from __future__ import annotations
@@ -37,12 +37,12 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def encoder(schema: Schema | None, *, compact_maps: bool = True, json_fields: Sequence[str] = ()) -> Encode:
-    """How values of this schema become documents. The function raises DataError when any value is bad."""
+    """Return the encoding function for values of a schema. It raises DataError when any value is invalid."""
     reshape = _reshape(schema, compact_maps) if schema is not None else None
     fields = JsonFields(json_fields, schema) if json_fields else None
     if fields is not None and not fields.paths:
         fields = None
-    # Without a schema orjson's own ISO forms; with one, _plain decides.
+    # Without a schema, orjson's ISO forms; with one, _plain decides.
     options = orjson.OPT_PASSTHROUGH_DATETIME if schema is not None else 0
 
     def encode(values: Sequence[Any]) -> list[bytes]:
@@ -60,8 +60,8 @@ def encoder(schema: Schema | None, *, compact_maps: bool = True, json_fields: Se
         except TypeError as error:
             faults = filter(None, map(find_fault, shaped))
             raise _refusal(next(faults, str(error))) from error
-        # orjson writes NaN and infinity as null. Nulls that are not the record's own are looked into; a text that
-        # holds the word costs only the time of a look.
+        # orjson writes NaN and infinity as null. Inspect values with more nulls than their top level explains; a
+        # text that contains the word only costs the inspection.
         for value, document in zip(shaped, documents, strict=True):
             if (
                 b"null" in document
@@ -75,7 +75,7 @@ def encoder(schema: Schema | None, *, compact_maps: bool = True, json_fields: Se
 
 
 def find_fault(value: Any, path: str = "") -> str | None:
-    """Why this is no JSON: a phrase that begins with the field's path; None when nothing is wrong."""
+    """Return why the value cannot be JSON, beginning with the field's path; None when it can."""
     name = f"field '{path}'" if path else "the value"
     match value:
         case dict():
@@ -91,9 +91,9 @@ def find_fault(value: Any, path: str = "") -> str | None:
                 if fault := find_fault(inner, f"{path}[{place}]"):
                     return fault
         case float() if not math.isfinite(value):
-            return f"{name} is {_number_word(value)}, which JSON cannot say"
+            return f"{name} is {_number_name(value)}, which JSON cannot express"
         case Decimal() if not value.is_finite():
-            return f"{name} is {_number_word(value)}, which JSON cannot say"
+            return f"{name} is {_number_name(value)}, which JSON cannot express"
         case int() if not _SMALLEST <= value <= _LARGEST:
             return f"{name} is an integer of more than 64 bits"
         case str() if not _encodable(value):
@@ -109,7 +109,7 @@ def find_fault(value: Any, path: str = "") -> str | None:
 
 
 def _plain(value: Any) -> Any:
-    """What orjson does not know, or is told to leave to us."""
+    """Return the JSON form of values that orjson does not serialise or passes through."""
     match value:
         case Decimal():
             if not value.is_finite():
@@ -131,7 +131,7 @@ def _plain(value: Any) -> Any:
 
 
 def _reshape(schema: Schema, compact: bool) -> Reshape | None:
-    """What must be done to values before they are written; None = nothing."""
+    """Return the change to apply to values of a schema before encoding; None = none."""
     if schema.type is Type.STRUCT:
         inner = {field.name: change for field in schema.fields if (change := _reshape(field.schema, compact))}
         return _in_fields(inner) if inner else None
@@ -192,7 +192,7 @@ def _kind(value: Any) -> str:
     )
 
 
-def _number_word(value: float | Decimal) -> str:
+def _number_name(value: float | Decimal) -> str:
     if value != value:
         return "NaN"
     return "infinity" if value > 0 else "-infinity"

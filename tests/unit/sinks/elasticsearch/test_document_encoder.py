@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headrace import DataError, Schema, schema
-from headrace_sinks.elasticsearch.documents.values import encoder, find_fault
+from headrace_sinks.elasticsearch.documents.document_encoder import encoder, find_fault
 
 TEXT = st.text(st.characters(codec="utf-8"))
 JSON = st.recursive(

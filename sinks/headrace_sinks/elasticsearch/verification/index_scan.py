@@ -1,4 +1,4 @@
-"""Reads an index: all of it, or some ids; documents as names with versions and digests."""
+"""Reads whole indices or single documents as names with versions and digests."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from typing import Any
 import orjson
 
 from headrace import RetriableError, StoredEntry
-from headrace_sinks.elasticsearch.cluster.catalog import Catalog, path
+from headrace_sinks.elasticsearch.cluster.index_catalog import IndexCatalog, path
 
 _PAGE = 1_000
 _KEEP = "2m"
-_SEPARATOR = b"/"  # no index name has it
+_SEPARATOR = b"/"  # not allowed in index names
 
 
-class Scan:
-    """Raises RetriableError, InfrastructureError, TaskError."""
+class IndexScan:
+    """Searches for verification. Methods raise RetriableError, InfrastructureError, TaskError."""
 
-    def __init__(self, catalog: Catalog) -> None:
+    def __init__(self, catalog: IndexCatalog) -> None:
         self._catalog = catalog
 
     def entries(self, index: str, title: str) -> Iterator[Sequence[StoredEntry]]:
-        """All documents as of now, named ``title/id``, in portions; nothing when there is no such index."""
+        """Yield pages of all documents of a snapshot, named ``title/id``; nothing when the index does not exist."""
         if not self._catalog.exists(index):
             return
         self._refresh(index)
@@ -46,7 +46,7 @@ class Scan:
             self._catalog.request("DELETE", "/_pit", "a search cannot be closed", {"id": pit})
 
     def hits(self, index: str, idents: Sequence[str]) -> Iterator[dict[str, Any]]:
-        """Some documents as they are now, as Elasticsearch shows them."""
+        """Yield the search hits of some ids."""
         if not idents or not self._catalog.exists(index):
             return
         self._refresh(index)
@@ -55,7 +55,7 @@ class Scan:
             yield from self._search(f"{path(index)}/_search", query, index)["hits"]["hits"]
 
     def count(self, index: str) -> int:
-        """Documents."""
+        """Return the number of documents."""
         self._refresh(index)
         answer = self._catalog.request("GET", f"{path(index)}/_count", f"index '{index}' cannot be counted")
         return int(answer["count"])
@@ -72,12 +72,12 @@ class Scan:
 
 
 def entry_of(title: str, hit: Mapping[str, Any]) -> StoredEntry:
-    """A search's hit."""
+    """Return a search hit as entry."""
     return StoredEntry(full_name(title, hit["_id"]), hit.get("_version", -1), digest(hit.get("_source")))
 
 
 def digest(document: Any) -> bytes:
-    """Equal for equal JSON, whatever the order of its fields and the spelling of its numbers."""
+    """Return a digest that is equal for equal JSON, regardless of field order and number spelling."""
     return blake2b(orjson.dumps(document, option=orjson.OPT_SORT_KEYS), digest_size=8).digest()
 
 
@@ -86,6 +86,6 @@ def full_name(index: str, ident: str) -> bytes:
 
 
 def split_name(name: bytes) -> tuple[str, str]:
-    """Index and id."""
+    """Return index and id."""
     index, _, ident = name.partition(_SEPARATOR)
     return index.decode(), ident.decode()

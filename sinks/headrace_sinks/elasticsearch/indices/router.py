@@ -1,4 +1,4 @@
-"""Where a record goes: an index, an alias or a data stream, by its topic or by what is in it."""
+"""Routes records to an index, alias or data stream by topic or contents."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ import structlog
 
 from headrace import DataError, SinkBatch, TaskError, TopicPartition
 from headrace_sinks.elasticsearch.configuration.keys import ElasticsearchSinkConfig
+from headrace_sinks.elasticsearch.naming.name_rules import data_stream_name, index_name
 from headrace_sinks.elasticsearch.naming.name_templates import NameTemplate, parsed_values
-from headrace_sinks.elasticsearch.naming.names import data_stream_name, index_name
 
 LIMIT_PERIOD = 86_400.0
-"""Seconds in which ``index.name.limit`` indices may be chosen: time brings new ones, and is no mistake."""
-Refused = tuple[TopicPartition, int, DataError]
+"""Seconds in which records may choose ``index.name.limit`` indices; time-based names add some every day."""
+RefusedRecord = tuple[TopicPartition, int, DataError]
 
 
-class Targets:
-    """Remembers names, so that a batch of one topic costs a look into a dictionary."""
+class IndexRouter:
+    """Routes batches; caches the names of topics, so that a batch costs one dictionary lookup."""
 
     def __init__(self, config: ElasticsearchSinkConfig, log: structlog.stdlib.BoundLogger) -> None:
         self._config = config
@@ -27,12 +27,12 @@ class Targets:
         self._template = config.name_template()
         self._names: dict[str, str | None] = {}
         self._chosen: dict[str, float] = {}
-        """When last, by the monotonic clock."""
+        """Index → when it was last chosen (monotonic)."""
 
-    def split(self, batch: SinkBatch, refused: list[Refused]) -> Iterator[tuple[SinkBatch, str]]:
-        """The batch's records by where they go, each part in offset order; what gives no name goes to ``refused``.
+    def split(self, batch: SinkBatch, refused: list[RefusedRecord]) -> Iterator[tuple[SinkBatch, str]]:
+        """Yield parts of the batch with their index, each in offset order; append records without index to ``refused``.
 
-        Raises TaskError when no index is named for the topic.
+        Raise TaskError when no index is configured for the topic.
         """
         try:
             name = self.of_topic(batch.topic)
@@ -46,7 +46,7 @@ class Targets:
         yield from self._by_record(self._template, batch, refused)
 
     def of_topic(self, topic: str) -> str | None:
-        """The one name for all records of the topic; None when records choose. Raises DataError, TaskError."""
+        """Return the index of all records of the topic; None when records choose it. Raise DataError, TaskError."""
         if topic not in self._names:
             name = self._named(topic)
             for other, taken in self._names.items():
@@ -61,7 +61,7 @@ class Targets:
         return self._names[topic]
 
     def pattern(self, topic: str) -> str:
-        """A wildcard for (or exactly) the names of the topic's indices. Raises DataError, TaskError."""
+        """Return a wildcard for the names of the topic's indices. Raise DataError, TaskError."""
         return self.of_topic(topic) or (self._template.pattern(topic) if self._template is not None else "")
 
     def _named(self, topic: str) -> str | None:
@@ -83,7 +83,7 @@ class Targets:
         return index_name(topic)
 
     def _by_record(
-        self, template: NameTemplate, batch: SinkBatch, refused: list[Refused]
+        self, template: NameTemplate, batch: SinkBatch, refused: list[RefusedRecord]
     ) -> Iterator[tuple[SinkBatch, str]]:
         try:
             namer = template.namer(batch.topic)
@@ -97,7 +97,7 @@ class Targets:
         for row, offset in enumerate(batch.offsets):
             try:
                 name = namer(batch, values, row)
-                self._admit(name, now)
+                self._count_index(name, now)
             except DataError as error:
                 refused.append((batch.topic_partition, offset, error))
             else:
@@ -105,8 +105,8 @@ class Targets:
         for name, places in rows.items():
             yield (batch if len(places) == len(batch) else batch.only(places)), name
 
-    def _admit(self, name: str, now: float) -> None:
-        """Raises DataError when records have chosen too many indices: each costs the cluster memory for ever."""
+    def _count_index(self, name: str, now: float) -> None:
+        """Raise DataError when records have chosen too many indices, because each costs the cluster memory."""
         if name not in self._chosen and len(self._chosen) >= self._config.index_name_limit:
             raise DataError(
                 f"the records have chosen {len(self._chosen)} indices within a day already",

@@ -1,11 +1,11 @@
-"""Does an index's mapping take what is to be written? Pure functions over mapping bodies.
+"""Compatibility of an index's mapping with the desired one. Pure functions over mapping bodies.
 
 ::
 
-    have   what the index says            want   what schema and declaration say
+    have        mapping of the index          want   mapping from schema and declaration
 
     additions   fields of want that have lacks, as a body for PUT _mapping
-    conflicts   fields that are there and would refuse or bend the values
+    conflicts   fields that would refuse the values or index them wrongly
     count       fields as index.mapping.total_fields.limit counts them
 """
 
@@ -14,18 +14,18 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
-from headrace_sinks.elasticsearch.mappings.derived import is_object
+from headrace_sinks.elasticsearch.mappings.schema_mapping import is_object
 
 _TEXTS = frozenset({"text", "keyword", "match_only_text", "wildcard", "search_as_you_type", "annotated_text"})
 _INTEGERS = ("byte", "short", "integer", "long")
 _FLOATS = frozenset({"half_float", "float", "double", "scaled_float"})
 _DATES = frozenset({"date", "date_nanos"})
 _NO_TEXT = frozenset({*_INTEGERS, *_FLOATS, "unsigned_long", "boolean", "binary", "alias", "token_count"})
-"""Types that refuse texts, as far as the type tells: a date or an address may be a text."""
+"""Types that refuse any text. Others, such as date or ip, may accept it."""
 
 
-class Conflict(NamedTuple):
-    """A field that does not fit. ``has`` and ``wants`` are types, with options where only these differ."""
+class MappingConflict(NamedTuple):
+    """An incompatible field. ``has`` and ``wants`` are types, with options where only these differ."""
 
     path: str
     has: str
@@ -33,7 +33,7 @@ class Conflict(NamedTuple):
 
 
 def additions(have: Mapping[str, Any], want: Mapping[str, Any]) -> dict[str, Any]:
-    """Properties to add; empty when nothing is missing. Nothing is added below a field that takes any object."""
+    """Return the properties to add; nothing is added below a field that accepts any object."""
     missing: dict[str, Any] = {}
     present = have.get("properties", {})
     for name, definition in want.get("properties", {}).items():
@@ -47,26 +47,29 @@ def additions(have: Mapping[str, Any], want: Mapping[str, Any]) -> dict[str, Any
 
 def conflicts(
     have: Mapping[str, Any], want: Mapping[str, Any], declared: Mapping[str, Any], prefix: str = ""
-) -> Iterator[Conflict]:
-    """Declared fields must be as declared, others only take the values. ``declared`` is that part of ``want``."""
+) -> Iterator[MappingConflict]:
+    """Yield incompatible fields. Declared fields must equal their declaration; others must accept the values.
+
+    ``declared`` is the declared part of ``want``.
+    """
     present, wishes = have.get("properties", {}), declared.get("properties", {})
     for name, definition in want.get("properties", {}).items():
         if (mine := present.get(name)) is None:
             continue
         path, wish = f"{prefix}{name}", wishes.get(name)
         if wish is not None and (difference := _difference(mine, wish)):
-            yield Conflict(path, *difference)
+            yield MappingConflict(path, *difference)
         elif is_object(definition):
             if is_object(mine):
                 yield from conflicts(mine, definition, wish or {}, f"{path}.")
             elif mine["type"] != "flattened":
-                yield Conflict(path, mine["type"], definition.get("type", "object"))
-        elif wish is None and not _takes(mine.get("type", "object"), definition["type"]):
-            yield Conflict(path, mine.get("type", "object"), definition["type"])
+                yield MappingConflict(path, mine["type"], definition.get("type", "object"))
+        elif wish is None and not _is_compatible(mine.get("type", "object"), definition["type"]):
+            yield MappingConflict(path, mine.get("type", "object"), definition["type"])
 
 
 def count(mapping: Mapping[str, Any]) -> int:
-    """Fields, objects and subfields together, runtime fields too.
+    """Count fields, objects, subfields and runtime fields.
 
     https://www.elastic.co/docs/reference/elasticsearch/index-settings/mapping-limit
     """
@@ -77,7 +80,7 @@ def count(mapping: Mapping[str, Any]) -> int:
 
 
 def covers(have: Any, want: Any) -> bool:
-    """Whether all that ``want`` says is said by ``have`` too. Scalars are compared as texts, as settings are."""
+    """Return whether ``have`` contains all of ``want``. Scalars are compared as texts, as settings are."""
     if isinstance(want, Mapping):
         return isinstance(have, Mapping) and all(name in have and covers(have[name], want[name]) for name in want)
     if isinstance(want, list):
@@ -98,7 +101,7 @@ def _difference(mine: Mapping[str, Any], wish: Mapping[str, Any]) -> tuple[str, 
 
 
 _DEFAULTS: Mapping[str, Any] = {"index": True, "doc_values": True, "store": False, "enabled": True, "coerce": True}
-"""Elasticsearch leaves out what is as by default."""
+"""Elasticsearch omits parameters that have their default."""
 
 
 def _has_fields(definition: Mapping[str, Any]) -> bool:
@@ -109,8 +112,8 @@ def _effective(definition: Mapping[str, Any], name: str) -> Any:
     return definition.get(name, _DEFAULTS.get(name))
 
 
-def _takes(has: str, wants: str) -> bool:
-    """Whether a field of one type takes the values that would be mapped as the other, and indexes them truly."""
+def _is_compatible(has: str, wants: str) -> bool:
+    """Return whether a field of type ``has`` accepts values mapped as ``wants`` and indexes them correctly."""
     if has == wants:
         return True
     if has in _TEXTS:

@@ -1,9 +1,10 @@
-"""How much is sent at once: less when Elasticsearch is overloaded, more again when it keeps up.
+"""Adaptive concurrency: fewer and smaller bulk requests while Elasticsearch is overloaded, more again when it recovers.
 
-As TCP does it: halved at a sign of overload, grown in small steps while all goes well. A full queue (429, 503) first
-asks for fewer requests, and for smaller ones only when one alone is too much: a request that is taken in part gets more
-done than many small ones. No answer in time asks for smaller ones at once. Answers to requests that were sent before
-the last cut say nothing new and cut nothing.
+Additive increase, multiplicative decrease, as in TCP: the limits are halved at a sign of overload and grow in small
+steps while requests succeed. A full write queue (429, 503) reduces the number of concurrent requests first, and their
+size only when a single request is refused entirely, because a request accepted in part writes more than many small
+ones. A timeout reduces the size at once. A response to a request sent before the last reduction does not reduce the
+limits again.
 """
 
 from __future__ import annotations
@@ -15,20 +16,20 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 GROW_AFTER = 4
-"""Requests in a row that went well before more is sent at once."""
+"""Consecutive successful requests before the limits grow."""
 FORGET_SIZE_AFTER = 300.0
-"""Seconds: then a size that was too large (413) is tried again, as somebody may have raised the limit."""
+"""Seconds after which a size refused with 413 is tried again, because the server's limit may have been raised."""
 
 
 @dataclass(frozen=True, slots=True)
-class Ticket:
-    """A request's leave to go, and what was sent at once when it went."""
+class SendPermit:
+    """Permission to send one request; ``cut`` is the number of reductions made before it was sent."""
 
     cut: int
 
 
-class Pace:
-    """Shared by the threads that send. ``rows`` and ``bytes`` are what one request may have now (``bytes`` 0 = all)."""
+class AdaptiveConcurrencyLimiter:
+    """Shared by the sending threads. ``rows`` and ``bytes`` limit one request now (``bytes`` 0 = unlimited)."""
 
     def __init__(self, most_requests: int, most_rows: int, most_bytes: int) -> None:
         """``most_bytes`` below 1 = no limit."""
@@ -42,26 +43,26 @@ class Pace:
 
     @property
     def slowed(self) -> bool:
-        """Whether less is sent at once than the user allows."""
+        """Whether the current limits are below the configured ones."""
         return self.requests < self._most_requests or self.rows < self._most_rows or self.bytes != self._most_bytes
 
     @contextmanager
-    def leave(self) -> Iterator[Ticket]:
-        """Wait until one more request may run, and count it while it does."""
+    def acquire(self) -> Iterator[SendPermit]:
+        """Wait for a permit and hold it during the request."""
         with self._changed:
             while self._running >= self.requests:
                 self._changed.wait()
             self._running += 1
-            ticket = Ticket(self._cut)
+            permit = SendPermit(self._cut)
         try:
-            yield ticket
+            yield permit
         finally:
             with self._changed:
                 self._running -= 1
                 self._changed.notify()
 
     def went_well(self) -> None:
-        """A request was taken in whole."""
+        """Record a request that was accepted entirely."""
         if not self.slowed:
             return
         with self._changed:
@@ -74,11 +75,11 @@ class Pace:
             self.bytes = self._grown_bytes()
             self._changed.notify_all()
 
-    def overloaded(self, ticket: Ticket, *, too_slow: bool = False, partly: bool = False) -> None:
-        """Elasticsearch could not take a request (``partly``: only a part of it), or not answer it in time."""
+    def overloaded(self, permit: SendPermit, *, too_slow: bool = False, partly: bool = False) -> None:
+        """Record a request that was refused (``partly``: in part), or that timed out (``too_slow``)."""
         with self._changed:
             self._well = 0
-            if ticket.cut < self._cut:
+            if permit.cut < self._cut:
                 return
             self._cut += 1
             if too_slow or (self.requests == 1 and not partly):
@@ -86,7 +87,7 @@ class Pace:
             self.requests = max(1, self.requests // 2)
 
     def too_large(self, size: int) -> None:
-        """A request of so many bytes was refused for its size."""
+        """Record that a request of ``size`` bytes was refused with 413."""
         with self._changed:
             self._well = 0
             if self._too_large is None or size < self._too_large[0]:
@@ -98,7 +99,7 @@ class Pace:
             self._too_large = None
         most = self._most_bytes
         if self._too_large is not None:
-            # Between a size that was taken and one that was not; the last tenth is not worth asking again for.
+            # Stay below the refused size; finding the last tenth would cost further refused requests.
             most = min(most or self._too_large[0], self._too_large[0] * 9 // 10)
         if not self.bytes:
             return 0

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headrace import DataError
-from headrace_sinks.elasticsearch.documents.ids import document_id, document_ids
-from headrace_sinks.elasticsearch.naming.names import index_name
+from headrace_sinks.elasticsearch.documents.document_id import document_id, document_ids
+from headrace_sinks.elasticsearch.naming.name_rules import index_name
 
 TEXT = st.text(st.characters(codec="utf-8"), min_size=1, max_size=40)
 

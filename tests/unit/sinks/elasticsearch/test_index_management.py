@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from headrace import InfrastructureError, SinkBatch, schema
-from headrace_sinks.elasticsearch.indices import readiness as indices
+from headrace_sinks.elasticsearch.indices import provisioner
 
 Make = Callable[..., Any]
 Batch = Callable[..., SinkBatch]
@@ -124,7 +124,7 @@ def test_who_may_not_map_is_told(make_sink: Make, server: Any, scripted: Any, ba
 def test_growing_by_dynamic_mapping_is_told_before_the_limit(
     make_sink: Make, server: Any, batch: Batch, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(indices, "_LOOK_EVERY", 0.0)
+    monkeypatch.setattr(provisioner, "_FIELD_CHECK_INTERVAL", 0.0)
     sink = make_sink()
     sink.put(batch({"a": 1}))
     server.indices["orders"] = {"properties": {f"f{number}": {"type": "long"} for number in range(799)}}
@@ -134,7 +134,7 @@ def test_growing_by_dynamic_mapping_is_told_before_the_limit(
     server.indices["orders"]["properties"]["one_more"] = {"type": "long"}
     sink.put(batch({"a": 1}, first=2))
     sink.put(batch({"a": 1}, first=3))
-    assert capsys.readouterr().out.count("an index is nearly full of fields") == 1
+    assert capsys.readouterr().out.count("an index is close to its field limit") == 1
 
 
 def test_a_batch_costs_no_request_once_its_index_is_known(make_sink: Make, server: Any, batch: Batch) -> None:

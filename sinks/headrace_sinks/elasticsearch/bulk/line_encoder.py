@@ -1,6 +1,6 @@
-"""Records → lines of a bulk request, and how lines are cut into requests.
+"""Encodes records as lines of a bulk request and splits lines into requests.
 
-A *line* here is an action with its document, newlines included: what Elasticsearch answers with one item.
+A *line* is an action with its document, newlines included; Elasticsearch answers each line with one item.
 """
 
 from __future__ import annotations
@@ -15,33 +15,33 @@ import orjson
 
 from headrace import DataError, Headers, JsonValues, SinkBatch, TopicPartition
 from headrace_sinks.elasticsearch.configuration.keys import ElasticsearchSinkConfig
-from headrace_sinks.elasticsearch.documents.ids import coordinates, document_id, document_ids
-from headrace_sinks.elasticsearch.documents.values import Encode, encoder
+from headrace_sinks.elasticsearch.documents.document_encoder import Encode, encoder
+from headrace_sinks.elasticsearch.documents.document_id import coordinates, document_id, document_ids
 
 _LONGEST_VERSION = (1 << 63) - 1
 _CONFLICT_RETRIES = 5
 _SHOWN_BYTES = 1_000
-"""Of a refused document, in the dead letter's headers."""
+"""Bytes of a refused document that its dead letter's headers show."""
 
 
 @dataclass(slots=True)
-class Lines:
-    """Consecutive records of one partition as lines. All columns have equal length."""
+class BulkLines:
+    """Consecutive records of one partition as lines; all columns have equal length."""
 
     topic_partition: TopicPartition
     offsets: list[int] = field(default_factory=list)
     lines: list[bytes] = field(default_factory=list)
     ids: list[bytes] = field(default_factory=list)
-    """Empty where the order of writes does not matter."""
+    """Document ids; empty where the order of writes does not matter."""
     refused: list[tuple[int, DataError]] = field(default_factory=list)
     deletes: list[int] = field(default_factory=list)
-    """Which lines delete a document with a version."""
+    """Places of the lines that delete a document with a version."""
     skipped: int = 0
-    """Tombstones that mean nothing here."""
+    """Tombstones that are ignored by configuration."""
 
 
-class LineEncoder:
-    """Makes lines of records, by the user's rules."""
+class BulkLineEncoder:
+    """Encodes records by the configured rules for ids, versions, tombstones and routing."""
 
     def __init__(self, config: ElasticsearchSinkConfig) -> None:
         self._config = config
@@ -54,9 +54,9 @@ class LineEncoder:
         self._routing = config.routing_type != "none"
         self._pointer = [part.replace("~1", "/").replace("~0", "~") for part in config.routing_path.split("/")[1:]]
 
-    def encode(self, batch: SinkBatch, index: str, start: int, end: int) -> Lines:
-        """Records ``start`` to ``end`` of a batch."""
-        out = Lines(batch.topic_partition)
+    def encode(self, batch: SinkBatch, index: str, start: int, end: int) -> BulkLines:
+        """Encode records ``start`` to ``end`` of a batch."""
+        out = BulkLines(batch.topic_partition)
         name = orjson.dumps(index)
         documents = encoder(
             batch.value_schema,
@@ -68,21 +68,21 @@ class LineEncoder:
                 out.lines = _all_at_once(batch, name, documents, slice(start, end))
                 out.offsets = batch.offsets[start:end]
             except DataError:
-                pass  # some record is bad or a tombstone: one at a time, to find it
+                pass  # a record is invalid or a tombstone: encode one at a time to find it
             else:
                 return out
         self._one_at_a_time(out, batch, name, documents, range(start, end))
         return out
 
     def _versioned(self, topic: str) -> bool:
-        """Whether Elasticsearch itself settles which of two writes to a document is newer."""
+        """Whether writes carry an external version, so that Elasticsearch keeps the newer of two writes."""
         plain = not self._merges and not self._streams and not self._generated
         return plain and not self._config.ignores_key(topic)
 
-    def _one_at_a_time(self, out: Lines, batch: SinkBatch, name: bytes, documents: Encode, rows: range) -> None:
+    def _one_at_a_time(self, out: BulkLines, batch: SinkBatch, name: bytes, documents: Encode, rows: range) -> None:
         keyless, versioned = self._config.ignores_key(batch.topic), self._versioned(batch.topic)
         where = coordinates(batch.topic_partition)
-        # A look at a value that is still text would parse it.
+        # Indexing a column of unparsed texts would parse it.
         texts = batch.values.texts if isinstance(batch.values, JsonValues) else batch.values
         for row in rows:
             offset = batch.offsets[row]
@@ -113,7 +113,7 @@ class LineEncoder:
                 out.ids.append(ident)
 
     def _route(self, batch: SinkBatch, row: int) -> bytes | None:
-        """The routing as JSON text; None when the record says none. Raises DataError."""
+        """Return the routing as JSON text, None when the record has none. Raise DataError."""
         if self._config.routing_type == "key":
             return document_id(batch.keys[row])
         value = _value(batch, row)
@@ -146,7 +146,7 @@ class LineEncoder:
         return b'{"index":{%b}}\n%b\n' % (target, document)
 
     def _is_nothing(self, keyless: bool) -> bool:
-        """Whether a tombstone is to be skipped. Raises DataError when it is not allowed."""
+        """Return whether to skip a tombstone. Raise DataError when tombstones are refused."""
         behavior = self._config.on_null_values
         if behavior == "fail":
             raise DataError(
@@ -158,22 +158,24 @@ class LineEncoder:
 
 
 def stamped(document: bytes, value: Any, fields: Sequence[str], otherwise: int) -> bytes:
-    """The document with ``@timestamp``: its own, else the first of ``fields`` that is there, else ``otherwise``."""
+    """Add ``@timestamp``: the document's own, else the first present field of ``fields``, else ``otherwise``."""
     if "@timestamp" in value:
         return document
     moment: Any = otherwise
     if (field := next((field for field in fields if value.get(field) is not None), None)) is not None:
-        moment = orjson.loads(document)[field]  # as the document has it: a schema's times are written there already
+        moment = orjson.loads(document)[
+            field
+        ]  # in the document's form, where the schema's timestamps are converted already
     return b'{"@timestamp":%b%b' % (orjson.dumps(moment), b"}" if document == b"{}" else b"," + document[1:])
 
 
 def _value(batch: SinkBatch, row: int) -> Any:
-    """One value. A column of texts parses as a whole, and a broken one must not cost its neighbours."""
+    """Return one value. A column of texts is parsed as a whole, so slice it: an invalid text affects itself only."""
     return batch.values[row : row + 1][0]
 
 
 def _all_at_once(batch: SinkBatch, name: bytes, documents: Encode, part: slice) -> list[bytes]:
-    """The plain case, column by column: half the time. Equal to :meth:`LineEncoder._line`. Raises DataError."""
+    """Encode column by column, in half the time; equal to :meth:`BulkLineEncoder._line`. Raise DataError."""
     head = b'{"index":{"_index":%b,"_id":' % name
     rows = zip(document_ids(batch.keys[part]), batch.offsets[part], documents(batch.values[part]), strict=True)
     return [
@@ -182,10 +184,10 @@ def _all_at_once(batch: SinkBatch, name: bytes, documents: Encode, part: slice) 
     ]
 
 
-def cut(lines: Sequence[bytes], most: int, most_bytes: int) -> Iterator[tuple[int, int]]:
-    """Consecutive ranges that together cover all lines, each as large as the limits allow, none empty.
+def split_by_size(lines: Sequence[bytes], most: int, most_bytes: int) -> Iterator[tuple[int, int]]:
+    """Yield consecutive non-empty ranges that cover all lines, each as large as the limits allow.
 
-    ``most_bytes`` below 1 = no limit. A line above it is alone in its range.
+    ``most_bytes`` below 1 = no limit. A line above the limit is alone in its range.
     """
     ends = list(accumulate(map(len, lines)))
     start = before = 0
@@ -198,7 +200,7 @@ def cut(lines: Sequence[bytes], most: int, most_bytes: int) -> Iterator[tuple[in
 
 
 def details(line: bytes) -> dict[str, str]:
-    """Where a line wanted to go and how its document begins, for the dead letter of a refused one."""
+    """Return index, id and beginning of a refused document, for the headers of its dead letter."""
     action, _, document = line.partition(b"\n")
     ((_, target),) = orjson.loads(action).items()
     shown = document.removesuffix(b"\n")

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from headrace import ConfigError, TaskError, schema
 from headrace_sinks.elasticsearch.configuration.keys import ElasticsearchSinkConfig
-from headrace_sinks.elasticsearch.mappings.declared import declared_fields, read_mapping_file
-from headrace_sinks.elasticsearch.mappings.derived import Policy, mapping, merged
-from headrace_sinks.elasticsearch.mappings.fit import Conflict, additions, conflicts, count, covers
+from headrace_sinks.elasticsearch.mappings.compatibility import MappingConflict, additions, conflicts, count, covers
+from headrace_sinks.elasticsearch.mappings.declared_mapping import declared_fields, read_mapping_file
+from headrace_sinks.elasticsearch.mappings.schema_mapping import MappingPolicy, mapping, merged
 
 
 def fields(**types: str) -> dict[str, Any]:
@@ -24,12 +24,12 @@ class TestPolicy:
     @pytest.mark.parametrize(
         ("policy", "expected"),
         [
-            (Policy(), {"type": "text", "fields": {"keyword": {"type": "keyword", "ignore_above": 256}}}),
-            (Policy(strings="keyword", ignore_above=64), {"type": "keyword", "ignore_above": 64}),
-            (Policy(strings="text"), {"type": "text"}),
+            (MappingPolicy(), {"type": "text", "fields": {"keyword": {"type": "keyword", "ignore_above": 256}}}),
+            (MappingPolicy(strings="keyword", ignore_above=64), {"type": "keyword", "ignore_above": 64}),
+            (MappingPolicy(strings="text"), {"type": "text"}),
         ],
     )
-    def test_strings(self, policy: Policy, expected: dict[str, Any]) -> None:
+    def test_strings(self, policy: MappingPolicy, expected: dict[str, Any]) -> None:
         assert mapping(schema.STRING, policy) == expected
 
     @pytest.mark.parametrize(
@@ -44,13 +44,15 @@ class TestPolicy:
         ],
     )
     def test_decimals(self, decimals: str, scale: int, expected: dict[str, Any]) -> None:
-        assert mapping(schema.decimal(scale), Policy(decimals=decimals)) == expected
+        assert mapping(schema.decimal(scale), MappingPolicy(decimals=decimals)) == expected
 
     def test_maps(self) -> None:
         of = schema.mapping(schema.STRING, schema.INT32)
 
-        assert mapping(of, Policy(maps="flattened")) == {"type": "flattened"}
-        assert mapping(of, Policy(maps="flattened", compact_maps=False))["properties"]["value"] == {"type": "integer"}
+        assert mapping(of, MappingPolicy(maps="flattened")) == {"type": "flattened"}
+        assert mapping(of, MappingPolicy(maps="flattened", compact_maps=False))["properties"]["value"] == {
+            "type": "integer"
+        }
 
     def test_dots_in_names_are_objects(self) -> None:
         of = schema.struct({"a.b": schema.INT32, "a.c.d": schema.INT64})
@@ -61,7 +63,7 @@ class TestPolicy:
 
     @pytest.mark.parametrize("names", [("a", "a.b"), ("a.b", "a")])
     def test_a_field_that_would_be_an_object_too(self, names: tuple[str, str]) -> None:
-        with pytest.raises(TaskError, match="Elasticsearch takes the first for a field of an object 'a'") as raised:
+        with pytest.raises(TaskError, match="Elasticsearch reads the first as a field of an object 'a'") as raised:
             mapping(schema.struct(dict.fromkeys(names, schema.INT32)))
 
         assert raised.value.code == "elasticsearch.dotted_names"
@@ -100,7 +102,7 @@ class TestDeclared:
             ("a", "", "empty"),
             ("a", 'date format="x', "quote"),
             ("a", "keyword wide", "'wide' is not of the form name=value"),
-            ("a..b", "keyword", "no path"),
+            ("a..b", "keyword", "not the path"),
         ],
     )
     def test_what_is_wrong_is_said(self, path: str, text: str, why: str) -> None:
@@ -194,7 +196,7 @@ class TestConflicts:
         ],
     )
     def test_what_would_be_refused_or_bent(self, has: str, wants: str) -> None:
-        assert list(conflicts(fields(a=has), fields(a=wants), {})) == [Conflict("a", has, wants)]
+        assert list(conflicts(fields(a=has), fields(a=wants), {})) == [MappingConflict("a", has, wants)]
 
     @pytest.mark.parametrize(
         ("has", "wants"),
@@ -224,8 +226,8 @@ class TestConflicts:
         have = {"properties": {"a": {"type": "keyword", "ignore_above": 256}, "b": {"type": "text"}}}
 
         assert list(conflicts(have, want, want)) == [
-            Conflict("a", "keyword (ignore_above: 256)", "keyword (ignore_above: 64)"),
-            Conflict("b", "text", "keyword"),
+            MappingConflict("a", "keyword (ignore_above: 256)", "keyword (ignore_above: 64)"),
+            MappingConflict("b", "text", "keyword"),
         ]
         assert list(conflicts(have, want, {})) == []
 
@@ -233,14 +235,14 @@ class TestConflicts:
         want = {"properties": {"a": {"type": "keyword", "index": True, "doc_values": False}}}
 
         assert list(conflicts(fields(a="keyword"), want, want)) == [
-            Conflict("a", "keyword (doc_values: its default)", "keyword (doc_values: false)")
+            MappingConflict("a", "keyword (doc_values: its default)", "keyword (doc_values: false)")
         ]
 
     def test_in_objects(self) -> None:
         have = {"properties": {"line": {"type": "nested", **fields(n="keyword", sku="long")}}}
         want = {"properties": {"line": fields(n="long", sku="text")}}
 
-        assert list(conflicts(have, want, {})) == [Conflict("line.sku", "long", "text")]
+        assert list(conflicts(have, want, {})) == [MappingConflict("line.sku", "long", "text")]
 
 
 class TestAdditions:

@@ -1,6 +1,6 @@
-"""A value's schema → the mapping of an index: as Kafka Connect's Elasticsearch sink by default, by policy otherwise.
+"""Derives the mapping of an index from a value schema, by default as Kafka Connect's Elasticsearch sink does.
 
-It differs where that one is wrong: a map that is written as an object is mapped as an object, and a field whose name
+It differs where that sink is wrong: a map that is written as an object is mapped as an object, and a field whose name
 has dots is mapped as the object that Elasticsearch makes of it.
 """
 
@@ -30,13 +30,13 @@ _PRIMITIVES = {
 _LOGICAL = {schemas.DATE: "date", schemas.TIME: "date", schemas.TIMESTAMP: "date"}
 _NO_NULL_VALUE = ("text", "binary")
 _LARGEST_SCALE = 18
-"""A scaled_float is a 64-bit integer inside."""
+"""A scaled_float is stored as a 64-bit integer."""
 OBJECTS = ("object", "nested", "passthrough")
 
 
 @dataclass(frozen=True)
-class Policy:
-    """How types are mapped where there is a choice; the values are those of the ``mapping.*`` keys."""
+class MappingPolicy:
+    """Options for mapping types, with the values of the ``mapping.*`` keys."""
 
     strings: str = "text+keyword"
     ignore_above: int = 256
@@ -46,13 +46,13 @@ class Policy:
     json_fields: tuple[str, ...] = ()
 
 
-def document_mapping(schema: Schema, policy: Policy = Policy()) -> dict[str, Any]:
-    """The mapping of documents of this schema. Raises TaskError."""
+def document_mapping(schema: Schema, policy: MappingPolicy = MappingPolicy()) -> dict[str, Any]:
+    """Return the mapping of documents of this schema. Raise TaskError."""
     return merged(mapping(schema, policy), JsonFields(policy.json_fields, schema).mapped(policy.maps))
 
 
-def mapping(schema: Schema, policy: Policy = Policy()) -> dict[str, Any]:
-    """The mapping of one field, or of the document when ``schema`` is its STRUCT. Raises TaskError."""
+def mapping(schema: Schema, policy: MappingPolicy = MappingPolicy()) -> dict[str, Any]:
+    """Return the mapping of a field, or of the document when ``schema`` is its STRUCT. Raise TaskError."""
     if schema.name == schemas.DECIMAL:
         return _with_default(_decimal(schema, policy), schema)
     if (kind := _LOGICAL.get(schema.name or "") or _PRIMITIVES.get(schema.type)) is not None:
@@ -71,7 +71,7 @@ def mapping(schema: Schema, policy: Policy = Policy()) -> dict[str, Any]:
 
 
 def merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    """A mapping in which ``above`` has the last word, field by field; objects are merged, other fields replaced."""
+    """Merge two mappings; ``above`` has precedence: objects are merged, other fields replaced."""
     result = {**below, **{name: value for name, value in above.items() if name != "properties"}}
     properties = dict(below.get("properties", {}))
     for name, definition in above.get("properties", {}).items():
@@ -83,18 +83,18 @@ def merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]
 
 
 def is_object(definition: Mapping[str, Any]) -> bool:
-    """Whether the field has fields in it."""
+    """Return whether the field contains fields."""
     return definition.get("type", "object") in OBJECTS
 
 
-def _string(schema: Schema, policy: Policy) -> dict[str, Any]:
+def _string(schema: Schema, policy: MappingPolicy) -> dict[str, Any]:
     keyword = {"type": "keyword", "ignore_above": policy.ignore_above}
     if policy.strings == "keyword":
         return _with_default(keyword, schema)
     return {"type": "text", "fields": {"keyword": keyword}} if policy.strings == "text+keyword" else {"type": "text"}
 
 
-def _decimal(schema: Schema, policy: Policy) -> dict[str, Any]:
+def _decimal(schema: Schema, policy: MappingPolicy) -> dict[str, Any]:
     scale = int(schema.parameter("scale") or 0)
     if policy.decimals == "scaled_float" and 0 <= scale <= _LARGEST_SCALE:
         return {"type": "scaled_float", "scaling_factor": 10**scale}
@@ -102,7 +102,7 @@ def _decimal(schema: Schema, policy: Policy) -> dict[str, Any]:
 
 
 def _properties(fields: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
-    """Fields with dots in their names as the objects that Elasticsearch makes of them."""
+    """Return fields with dotted names as the objects that Elasticsearch creates for them."""
     result: dict[str, Any] = {}
     for name, definition in fields.items():
         *parents, last = name.split(".")
@@ -120,7 +120,7 @@ def _properties(fields: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
 
 def _dotted(name: str, other: str) -> TaskError:
     return TaskError(
-        f"the schema has a field '{name}' and a field '{other}', and Elasticsearch takes the first for a field of an "
+        f"the schema has a field '{name}' and a field '{other}', and Elasticsearch reads the first as a field of an "
         f"object '{other}'",
         code="elasticsearch.dotted_names",
         hint="rename one of the two where the records come from, or with a transform",

@@ -1,4 +1,4 @@
-"""What is at the other end: is it Elasticsearch, may we in, is there anything in the way of writing."""
+"""Checks before writing: product and version, credentials, missing resources, full disks."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ from collections.abc import Iterable, Iterator, Mapping
 from urllib.parse import quote
 
 from headrace import Finding, HeadraceError, InfrastructureError
-from headrace_sinks.elasticsearch.cluster.answers import denied, error_of, judge_request
-from headrace_sinks.elasticsearch.cluster.client import Client
+from headrace_sinks.elasticsearch.cluster.client import ElasticsearchClient
+from headrace_sinks.elasticsearch.cluster.responses import denied, error_of, require_usable_response
 
 OLDEST = (7, 0)
 OLDEST_WITH_STREAMS = (7, 9)
 NEWEST = 9
-"""The newest major version that this headrace was made for; the next one is asked to speak as this one does."""
+"""Newest supported major version; newer clusters are asked for its compatibility mode."""
 _WRONG_MEDIA_TYPE = "media_type_header_exception"
 _PRODUCT = "x-elastic-product"
 
 
-def require_elasticsearch(client: Client, *, streams: bool = False) -> str:
-    """The version, empty when the user may not see it. ``streams``: it must know data streams.
+def require_elasticsearch(client: ElasticsearchClient, *, streams: bool = False) -> str:
+    """Return the version, empty when the user may not read it. ``streams``: require support of data streams.
 
     Raise RetriableError if nothing answers; InfrastructureError for another product, an old version or a refused login.
     """
@@ -29,13 +29,13 @@ def require_elasticsearch(client: Client, *, streams: bool = False) -> str:
     if answer.status == 401:
         raise denied(401, error_of(answer)[1] or "HTTP 401")
     if answer.status != 404:
-        judge_request(answer)
+        require_usable_response(answer)
     if client.compatible_with and error_of(answer)[0] == _WRONG_MEDIA_TYPE:
         raise InfrastructureError(
             f"Elasticsearch at {client.address} does not speak as version {client.compatible_with} does",
             code="elasticsearch.compatibility",
             hint="'elasticsearch.compatibility' names the cluster's major version or the one before; without it plain "
-            "JSON is spoken, which all understand",
+            "JSON is sent, which all versions accept",
         )
     content = answer.json()
     version = content.get("version") if isinstance(content, dict) else None
@@ -51,7 +51,7 @@ def require_elasticsearch(client: Client, *, streams: bool = False) -> str:
             hint="check 'connection.url'",
         )
     found_version = tuple(int(part) for part in re.findall(r"\d+", number)[:2])
-    # The header came with 7.14; older ones are told by their version alone.
+    # The product header came with 7.14; older versions are recognised by their version alone.
     oldest = OLDEST_WITH_STREAMS if streams else OLDEST
     if found_version < oldest:
         what = " for data streams" if streams else ""
@@ -70,8 +70,8 @@ def require_elasticsearch(client: Client, *, streams: bool = False) -> str:
     return number
 
 
-def _speak_the_newest(client: Client, number: str) -> None:
-    """A newer major version may answer in another way, unless it is asked to speak as the one before does."""
+def _speak_the_newest(client: ElasticsearchClient, number: str) -> None:
+    """Request the compatibility mode of the newest supported version. Raise InfrastructureError when it is refused."""
     client.compatible_with = client.compatible_with or str(NEWEST)
     answer = client.request("GET", "/")
     if answer.status in (400, 406, 415):
@@ -83,17 +83,22 @@ def _speak_the_newest(client: Client, number: str) -> None:
         )
 
 
-def obstacles(
-    client: Client, resources: Iterable[str], *, streams: bool = False, pipeline: str = ""
+def find_obstacles(
+    client: ElasticsearchClient, resources: Iterable[str], *, streams: bool = False, pipeline: str = ""
 ) -> Iterator[Finding]:
-    """What will keep records from being written, as far as one may see it."""
+    """Yield everything that would prevent writing, as far as the user may see it."""
     try:
         require_elasticsearch(client, streams=streams)
         for resource in resources:
             if client.request("HEAD", f"/{quote(resource, safe='')}").status == 404:
                 text = f"index or alias '{resource}' does not exist"
                 name = "topic.to.external.resource.mapping"
-                yield Finding("elasticsearch.index_missing", text, name, "create it; headrace writes to existing ones")
+                yield Finding(
+                    "elasticsearch.index_missing",
+                    text,
+                    name,
+                    "create it; with 'external.resource.usage' headrace writes to existing ones only",
+                )
         if pipeline and client.request("GET", f"/_ingest/pipeline/{quote(pipeline, safe='')}").status == 404:
             text = f"there is no ingest pipeline '{pipeline}'"
             yield Finding("elasticsearch.pipeline_missing", text, "ingest.pipeline", "create it")
@@ -103,10 +108,10 @@ def obstacles(
         yield error.finding(key)
 
 
-def _full_disks(client: Client) -> Iterator[Finding]:
+def _full_disks(client: ElasticsearchClient) -> Iterator[Finding]:
     path = "/_all/_settings/index.blocks.read_only_allow_delete?flat_settings=true"
     answer = client.request("GET", path)
-    content = answer.json() if answer.status == 200 else None  # not allowed to look: writing will tell
+    content = answer.json() if answer.status == 200 else None  # the user may not read it: writing will report it
     if isinstance(content, dict) and content:
         names = sorted(content)
         shown = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")

@@ -1,4 +1,4 @@
-"""A record's key → the document's id. Two keys never share an id; a key has the same id for ever."""
+"""Document ids from record keys: distinct keys have distinct ids, and the id of a key never changes."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ import orjson
 from headrace import DataError, TopicPartition, json_bytes
 
 LONGEST = 512
-"""Bytes; Elasticsearch refuses a whole request for one longer id."""
+"""Bytes; Elasticsearch refuses a whole request that contains a longer id."""
 
 
 def document_id(key: Any) -> bytes:
-    """The id as JSON text, quotes included. Raises DataError.
+    """Return the id as JSON text, quotes included. Raise DataError.
 
-    Text and whole numbers stand for themselves; an object with one field is that field's value; with several fields,
-    their values in the key's order joined by ``+``, where ``\\`` comes before a ``+`` or ``\\`` inside a value.
+    Text and whole numbers are used as they are; an object with one field is that field's value; with several fields,
+    their values in the key's order joined by ``+``, with ``\\`` before a ``+`` or ``\\`` inside a value.
     """
     kind = key.__class__
     if kind is int:
@@ -30,13 +30,13 @@ def document_id(key: Any) -> bytes:
             (value,) = key.values()
             if value.__class__ is int:
                 return b'"%d"' % value
-            return _quoted(_text(value, "the key's field"))
-        return _quoted(_joined(key))
-    return _quoted(_text(key, "the key"))
+            return _as_json(_text(value, "the key's field"))
+        return _as_json(_joined(key))
+    return _as_json(_text(key, "the key"))
 
 
 def document_ids(keys: Sequence[Any]) -> list[bytes]:
-    """:func:`document_id` of each; keys of one whole number, the most common ones, as a column."""
+    """Return :func:`document_id` of each key; keys of one whole number, the most common case, as a column."""
     if set(map(type, keys)) == {dict} and set(map(len, keys)) == {1}:
         numbers = [number for key in keys for number in key.values()]
         if set(map(type, numbers)) == {int}:
@@ -45,10 +45,10 @@ def document_ids(keys: Sequence[Any]) -> list[bytes]:
 
 
 def coordinates(topic_partition: TopicPartition) -> bytes:
-    """``"topic+partition+`` as JSON text without the closing quote: the offset and a quote make it an id.
+    """Return ``"topic+partition+`` as JSON text without the closing quote; the offset and a quote complete the id.
 
-    The topic is the one the record was read from: where a transform leads several topics into one index, offsets of
-    two topics must not meet.
+    The topic is the one the record was read from: where a transform routes several topics into one index, offsets of
+    two topics must not collide.
     """
     return orjson.dumps(f"{topic_partition.topic}+{topic_partition.partition}+")[:-1]
 
@@ -79,7 +79,7 @@ def _text(value: Any, what: str) -> str:
     raise _unusable(f"{what} is a {type(value).__name__}")
 
 
-def _quoted(text: str) -> bytes:
+def _as_json(text: str) -> bytes:
     if not text:
         raise _unusable("the key is empty text")
     try:

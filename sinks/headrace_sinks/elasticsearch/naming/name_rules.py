@@ -1,11 +1,11 @@
-"""A topic's name → the name of its index, as in Kafka Connect's Elasticsearch sink."""
+"""Index and data stream names from topic names, as in Kafka Connect's Elasticsearch sink."""
 
 from __future__ import annotations
 
 from headrace import DataError
 
 LONGEST = 255
-"""Bytes, Elasticsearch's limit."""
+"""Bytes; Elasticsearch's limit."""
 LONGEST_PART = 100
 """Bytes of a data stream's dataset and namespace."""
 _FORBIDDEN = '\\/*?"<>| ,#:'
@@ -13,7 +13,9 @@ _RESERVED = {".": "dot", "..": "dotdot"}
 
 
 def index_name(topic: str) -> str:
-    """Lower case, one leading ``-`` or ``_`` removed, cut to 255 bytes. Raises DataError when that is no valid name.
+    """Return the topic in lower case without one leading ``-`` or ``_``, truncated to 255 bytes.
+
+    Raise DataError when that is not a valid name.
 
     https://www.elastic.co/guide/en/elasticsearch/reference/current/indices-create-index.html#indices-create-api-path-params
     """
@@ -34,9 +36,9 @@ def index_name(topic: str) -> str:
 
 
 def data_stream_name(kind: str, dataset: str, namespace: str, topic: str) -> str:
-    """``logs-<dataset>-<namespace>``: the namespace with ``${topic}`` replaced, in lower case, cut to 100 bytes.
+    """Return ``logs-<dataset>-<namespace>``; the namespace has ``${topic}`` replaced, truncated to 100 bytes.
 
-    A topic may have a ``-`` in its name, as in Kafka Connect. Raises DataError when that is no valid name.
+    A topic may contain ``-``, as in Kafka Connect. Raise DataError when that is not a valid name.
     """
     space = namespace.replace("${topic}", topic.lower()).encode()[:LONGEST_PART].decode(errors="ignore")
     wrong = [character for character in space if character in _FORBIDDEN or ord(character) < 32]
@@ -50,8 +52,8 @@ def data_stream_name(kind: str, dataset: str, namespace: str, topic: str) -> str
     return f"{kind.lower()}-{dataset}-{space}"
 
 
-def why_no_part(text: str) -> str | None:
-    """Why this cannot be the dataset or namespace of a data stream; None when it can."""
+def invalid_part_reason(text: str) -> str | None:
+    """Return why this cannot be the dataset or namespace of a data stream; None when it can."""
     if len(text.encode()) > LONGEST_PART:
         return f"longer than {LONGEST_PART} bytes"
     if text != text.lower():

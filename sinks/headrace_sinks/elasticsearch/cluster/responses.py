@@ -1,4 +1,4 @@
-"""Judges Elasticsearch's answers: what is written, what is to be sent again, what is refused, what needs somebody.
+"""Classifies Elasticsearch's responses: written, retry, refused, or a problem that the user must fix.
 
 =======================================================  ==============================================
 2xx; 404 of a delete                                      written
@@ -18,11 +18,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from headrace import DataError, InfrastructureError, RetriableError
-from headrace_sinks.elasticsearch.cluster.client import Answer, proxy_denied
+from headrace_sinks.elasticsearch.cluster.client import ElasticsearchResponse, proxy_denied
 
 FILTER = "filter_path=errors,items.*.status,items.*.error"
-"""What matters of an answer; the rest of it would be larger than many requests. Each further path costs Elasticsearch
-time for every item, so an error is taken whole."""
+"""Limits responses to the needed fields; in full they would be larger than many requests. Each further path costs
+Elasticsearch time for every item, so errors are requested in full."""
 
 _BLOCK = "cluster_block_exception"
 _MISSING_INDEX = "index_not_found_exception"
@@ -32,44 +32,46 @@ _LONGEST_REASON = 500
 
 
 @dataclass(slots=True)
-class Judgement:
-    """About a request's items, by their place. What is not mentioned is written."""
+class BulkResult:
+    """Result of a bulk request by the place of its items. Items that are not mentioned were written."""
 
     conflicts: int = 0
-    """Writes that the index already had, or had something newer for."""
+    """Writes that the index already had in the same or a newer version."""
     newer: list[tuple[int, int]] = field(default_factory=list)
-    """Of these, by place, the version that the index has, where Elasticsearch tells."""
+    """Place and index version of conflicts, where Elasticsearch reports the version."""
     again: list[int] = field(default_factory=list)
     reason: RetriableError | None = None
-    """Why; of the first of them."""
+    """Reason of the first item to send again."""
     refused: list[tuple[int, DataError]] = field(default_factory=list)
     missing_index: bool = False
     overloaded: bool = False
 
 
-def judge_items(answer: Answer, count: int, *, versioned: bool) -> Judgement:
-    """A bulk request's answer with status 200. Raises RetriableError when it is garbled, InfrastructureError."""
+def read_bulk_response(answer: ElasticsearchResponse, count: int, *, versioned: bool) -> BulkResult:
+    """Read a bulk response with status 200. Raise RetriableError when it is unreadable, InfrastructureError."""
     body = answer.body
     if body.startswith(b'{"errors":false') and body.count(b'"status":') == count:
-        return Judgement()
+        return BulkResult()
     content = answer.json()
     items = content.get("items") if isinstance(content, dict) else None
     if not isinstance(items, list) or len(items) != count:
         raise RetriableError(
             f"Elasticsearch's answer to a bulk request of {count} items cannot be read ({len(body)} bytes)",
             code="elasticsearch.garbled_answer",
-            hint="does something between headrace and Elasticsearch change or cut answers?",
+            hint="check whether a proxy between headrace and Elasticsearch changes or truncates responses",
         )
-    judgement = Judgement()
+    result = BulkResult()
     for place, item in enumerate(items):
-        ((action, result),) = item.items()
-        if (status := result["status"]) >= 300 and not (status == 404 and action == "delete" and "error" not in result):
-            _judge_item(judgement, place, status, result.get("error") or {}, versioned)
-    return judgement
+        ((action, outcome),) = item.items()
+        if (status := outcome["status"]) >= 300 and not (
+            status == 404 and action == "delete" and "error" not in outcome
+        ):
+            _read_item(result, place, status, outcome.get("error") or {}, versioned)
+    return result
 
 
-def judge_request(answer: Answer) -> None:
-    """The status of a whole request. Returns when it is 200, 400 or 413; raises RetriableError, InfrastructureError."""
+def require_usable_response(answer: ElasticsearchResponse) -> None:
+    """Return when the status is 200, 400 or 413; else raise RetriableError or InfrastructureError."""
     status = answer.status
     if 200 <= status < 300 or status == 413:
         return
@@ -82,21 +84,21 @@ def judge_request(answer: Answer) -> None:
     if status == 407:
         raise proxy_denied(said)
     if status == 429:
-        delay, said = _retry_after(answer), f"HTTP 429{f', {_plainly(kind, reason)}' if kind else ''}"
+        delay, said = _retry_after(answer), f"HTTP 429{f', {_described(kind, reason)}' if kind else ''}"
         raise RetriableError(f"Elasticsearch is overloaded ({said})", code="elasticsearch.overloaded", delay=delay)
     if status in (403, 408) or status >= 500:
         raise RetriableError(
             f"Elasticsearch is not available ({said})", code="elasticsearch.unavailable", delay=_retry_after(answer)
         )
     raise InfrastructureError(
-        f"what answers is not Elasticsearch, or not as expected ({said})",
+        f"the server is not Elasticsearch, or answered unexpectedly ({said})",
         code="elasticsearch.unexpected_answer",
         hint="check 'connection.url'; an https port needs https://",
     )
 
 
 def denied(status: int, reason: str) -> InfrastructureError:
-    """Wrong credentials, or too few rights."""
+    """Return the error for refused credentials (401) or missing privileges (403)."""
     if status == 401:
         return InfrastructureError(
             f"Elasticsearch does not accept the credentials: {reason}",
@@ -110,8 +112,8 @@ def denied(status: int, reason: str) -> InfrastructureError:
     )
 
 
-def error_of(answer: Answer) -> tuple[str, str]:
-    """Type and reason of an error answer, empty when it has none."""
+def error_of(answer: ElasticsearchResponse) -> tuple[str, str]:
+    """Return type and reason of an error response; empty when it has none."""
     content = answer.json()
     error = content.get("error") if isinstance(content, dict) else None
     if isinstance(error, str):
@@ -122,7 +124,7 @@ def error_of(answer: Answer) -> tuple[str, str]:
 
 
 def without_contents(reason: str) -> str:
-    """Elasticsearch's reason without what it quotes of the document: reasons go to logs and headers."""
+    """Remove quoted document contents from a reason, because reasons go to logs and headers."""
     for pattern, put in _QUOTES:
         reason = pattern.sub(put, reason)
     return reason if len(reason) <= _LONGEST_REASON else reason[:_LONGEST_REASON] + "…"
@@ -141,7 +143,7 @@ _QUOTES: list[tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]]] = [
         r"\1[…]",
     ),
     (re.compile(r'(input string: )".*"', re.DOTALL), r"\1…"),
-    # Of JSON that cannot be read, its beginning; greedy, as it may itself hold what stands behind it.
+    # The quoted beginning of invalid JSON; greedy, because the quote may contain the text that follows it.
     (re.compile(r"\s*at \[Source: (?:.*(; line: \d+, column: \d+\])|.*)", re.DOTALL), _place_of),
     (re.compile(r"'[^']*'"), "'…'"),
 ]
@@ -151,18 +153,18 @@ _NEWER = re.compile(r".*current version \[(\d+)\] is higher or equal", re.DOTALL
 _NO_PIPELINE = re.compile(r"pipeline with id .* does not exist")
 
 
-def _judge_item(judgement: Judgement, place: int, status: int, error: dict[str, Any], versioned: bool) -> None:
+def _read_item(result: BulkResult, place: int, status: int, error: dict[str, Any], versioned: bool) -> None:
     kind, reason = str(error.get("type") or ""), without_contents(str(error.get("reason") or ""))
     if status == 409 and versioned:
-        judgement.conflicts += 1
+        result.conflicts += 1
         if found := _NEWER.match(str(error.get("reason") or "")):
-            judgement.newer.append((place, int(found[1])))
+            result.newer.append((place, int(found[1])))
     elif status in (409, 429) or status >= 500 or kind in (_BLOCK, _MISSING_INDEX, _CLOSED_INDEX, _NO_SHARDS_LEFT):
-        judgement.again.append(place)
-        judgement.missing_index = judgement.missing_index or kind == _MISSING_INDEX
-        judgement.overloaded = judgement.overloaded or status == 429
-        if judgement.reason is None:
-            judgement.reason = _postponed(status, kind, reason)
+        result.again.append(place)
+        result.missing_index = result.missing_index or kind == _MISSING_INDEX
+        result.overloaded = result.overloaded or status == 429
+        if result.reason is None:
+            result.reason = _retriable(status, kind, reason)
     elif status in (401, 403):
         raise denied(status, reason)
     elif kind == "illegal_argument_exception" and "op_type of create" in reason:
@@ -178,12 +180,12 @@ def _judge_item(judgement: Judgement, place: int, status: int, error: dict[str, 
             hint="create it, or change 'ingest.pipeline' (or the index's default pipeline)",
         )
     elif kind == "document_missing_exception":
-        text = "there is no such document, and write.method: update makes none"
-        hint = "write.method: upsert makes what is missing"
-        judgement.refused.append((place, DataError(text, code="elasticsearch.document_missing", hint=hint)))
+        text = "the document does not exist, and write.method: update creates none"
+        hint = "write.method: upsert creates missing documents"
+        result.refused.append((place, DataError(text, code="elasticsearch.document_missing", hint=hint)))
     else:
         cause = (error.get("caused_by") or {}).get("type")
-        judgement.refused.append(
+        result.refused.append(
             (
                 place,
                 DataError(
@@ -194,34 +196,36 @@ def _judge_item(judgement: Judgement, place: int, status: int, error: dict[str, 
         )
 
 
-def _plainly(kind: str, reason: str) -> str:
-    """Without the names of Java's objects in the queue, which are different each time."""
+def _described(kind: str, reason: str) -> str:
+    """Remove the names of Java objects in the queue, which differ each time."""
     if kind == "es_rejected_execution_exception" and reason.startswith("rejected execution of "):
         return "a write queue is full"
     return reason or kind
 
 
-def _postponed(status: int, kind: str, reason: str) -> RetriableError:
+def _retriable(status: int, kind: str, reason: str) -> RetriableError:
     if kind == _BLOCK and "flood" in reason:
         hint = "free disk space on the Elasticsearch nodes; writing then goes on by itself"
         return RetriableError(f"Elasticsearch's disks are full: {reason}", code="elasticsearch.disk_full", hint=hint)
     if kind == _BLOCK:
         hint = (
-            "`headrace reindex` does so for some seconds (`--status` tells, and `--abort` ends what was broken off); "
-            "else somebody set index.blocks.* and can remove it"
+            "`headrace reindex` blocks it for some seconds (see `--status`; `--abort` ends an interrupted run); "
+            "otherwise remove index.blocks.* from the index settings"
         )
         return RetriableError(f"the index is blocked: {reason}", code="elasticsearch.index_blocked", hint=hint)
     if kind == _CLOSED_INDEX:
         return RetriableError(f"an index is closed: {reason}", code="elasticsearch.index_closed", hint="open the index")
     if kind == _MISSING_INDEX:
-        return RetriableError(f"an index has vanished: {reason}", code="elasticsearch.index_missing")
+        return RetriableError(f"an index was deleted: {reason}", code="elasticsearch.index_missing")
     if status == 429:
-        return RetriableError(f"Elasticsearch is overloaded: {_plainly(kind, reason)}", code="elasticsearch.overloaded")
+        return RetriableError(
+            f"Elasticsearch is overloaded: {_described(kind, reason)}", code="elasticsearch.overloaded"
+        )
     return RetriableError(
         f"Elasticsearch could not write (status {status}, {kind}: {reason})", code="elasticsearch.unavailable"
     )
 
 
-def _retry_after(answer: Answer) -> float | None:
+def _retry_after(answer: ElasticsearchResponse) -> float | None:
     text = answer.headers.get("retry-after") or ""
     return min(float(text), 60.0) if text.isdigit() else None

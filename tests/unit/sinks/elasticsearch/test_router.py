@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from headrace import DataError, SinkBatch, schema
-from headrace_sinks.elasticsearch.indices import targets
+from headrace_sinks.elasticsearch.indices import router
 from headrace_sinks.elasticsearch.naming.name_templates import NameTemplate
 
 Make = Callable[..., Any]
@@ -109,7 +109,7 @@ def test_indices_of_yesterday_do_not_count(
 ) -> None:
     sink = make_sink(index_name="orders-{key}", index_name_limit="2")
     assert sink.put(batch({}, {}, keys=["a", "b"])) == []
-    monkeypatch.setattr(targets, "LIMIT_PERIOD", 0.0)
+    monkeypatch.setattr(router, "LIMIT_PERIOD", 0.0)
 
     assert sink.put(batch({}, {}, {}, keys=["c", "d", "e"])) == [("orders-0", 2, "elasticsearch.too_many_indices")]
     assert set(server.indices) == {"orders-a", "orders-b", "orders-c", "orders-d"}

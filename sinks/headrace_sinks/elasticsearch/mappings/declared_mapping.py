@@ -1,4 +1,4 @@
-"""A mapping that the user declares: ``mapping.fields.*`` and ``mapping.file`` → the body that Elasticsearch takes."""
+"""Mappings declared by the user: ``mapping.fields.*`` and ``mapping.file`` as a mapping body."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ _FAMILY = "mapping.fields."
 
 
 def declared_fields(fields: Mapping[str, str], body: Mapping[str, Any]) -> dict[str, Any]:
-    """``path → "type option=value …"`` put into a mapping body. Raises ConfigError with all findings."""
+    """Return ``body`` with fields ``path → "type option=value …"`` added. Raise ConfigError with all findings."""
     findings: list[Finding] = []
     result: dict[str, Any] = orjson.loads(orjson.dumps(dict(body)))
     for path, text in sorted(fields.items(), key=lambda item: item[0].count(".")):
@@ -88,7 +88,7 @@ def declared_fields(fields: Mapping[str, str], body: Mapping[str, Any]) -> dict[
 
 
 def read_mapping_file(path: Path) -> dict[str, Any]:
-    """The mapping in a YAML or JSON file, with or without ``mappings:`` around it. Raises ConfigError."""
+    """Return the mapping of a YAML or JSON file, with or without an outer ``mappings:``. Raise ConfigError."""
     name = "mapping.file"
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -99,7 +99,7 @@ def read_mapping_file(path: Path) -> dict[str, Any]:
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         place = f"line {mark.line + 1}: " if mark is not None else ""
-        raise _unusable(name, path, f"{place}{getattr(error, 'problem', None) or 'it is no YAML'}") from error
+        raise _unusable(name, path, f"{place}{getattr(error, 'problem', None) or 'it is not YAML'}") from error
     if isinstance(content, dict) and isinstance(content.get("mappings"), dict):
         content = content["mappings"]
     if not isinstance(content, dict) or not isinstance(content.get("properties", {}), dict):
@@ -120,7 +120,7 @@ def read_mapping_file(path: Path) -> dict[str, Any]:
 
 
 def _definition(text: str) -> dict[str, Any]:
-    """``scaled_float scaling_factor=100`` → a field's definition. Raises ValueError."""
+    """Parse ``scaled_float scaling_factor=100`` into a field definition. Raise ValueError."""
     try:
         kind, *options = shlex.split(text)
     except ValueError as error:
@@ -143,7 +143,7 @@ def _definition(text: str) -> dict[str, Any]:
 def _put(body: dict[str, Any], path: str, definition: dict[str, Any]) -> None:
     *parents, last = path.split(".")
     if not last or not all(parents):
-        raise ValueError(f"'{path}' is no path of a field")
+        raise ValueError(f"'{path}' is not the path of a field")
     inner = body
     for parent in parents:
         inner = inner.setdefault("properties", {}).setdefault(parent, {})
