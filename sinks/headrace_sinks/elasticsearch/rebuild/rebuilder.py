@@ -34,7 +34,7 @@ _NOT_THE_WRITERS = ("index.name", "index.generations", "index.aliases", "index.t
 """Keys (and those below them) that must not affect where a rebuild writes."""
 
 
-class _Rebuilt(NamedTuple):
+class _Rebuild(NamedTuple):
     """The generations of an alias, and the one being written."""
 
     found: Generations
@@ -55,7 +55,7 @@ class ElasticsearchRebuilder(Rebuilder):
         self._catalog = IndexCatalog(self._client)
         self._store = GenerationStore(self._catalog)
         self._scan = IndexScan(self._catalog)
-        self._pairs: dict[str, _Rebuilt] = {}
+        self._pairs: dict[str, _Rebuild] = {}
         self._rollback = False
 
     def begin(self, topics: Sequence[str], *, rollback: bool) -> Rebuild:
@@ -65,7 +65,7 @@ class ElasticsearchRebuilder(Rebuilder):
         # The switch is atomic, storing its end is not: one switched index implies all.
         switched = any(each.switched for each in found)
         self._pairs = {
-            each.alias: _Rebuilt(each, each.live if switched else self._new(each, rollback)) for each in found
+            each.alias: _Rebuild(each, each.live if switched else self._new(each, rollback)) for each in found
         }
         positions: dict[TopicPartition, int] = {}
         for each, new in self._pairs.values():
