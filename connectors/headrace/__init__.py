@@ -1,6 +1,5 @@
 """headrace for plugin authors: everything a connector, converter or transform may import, and nothing else."""
 
-from headrace.backoff import RetryPolicy
 from headrace.config import (
     LOWER,
     UPPER,
@@ -65,11 +64,14 @@ from headrace.records import (
     are_json_objects,
     which_are_json_objects,
 )
+from headrace.retries import Backoff, RetryPolicy, retry
 from headrace.schema import Field, Schema, Type
+from headrace.status_reasons import StatusReasons
 
 __all__ = [
     "LOWER",
     "UPPER",
+    "Backoff",
     "CommaList",
     "CommandError",
     "ConfigError",
@@ -115,6 +117,7 @@ __all__ = [
     "SourcePartition",
     "SourceRejection",
     "SourceTask",
+    "StatusReasons",
     "StoredEntry",
     "TaskError",
     "TopicPartition",
@@ -127,6 +130,7 @@ __all__ = [
     "key",
     "nearest",
     "prefix_key",
+    "retry",
     "schema",
     "which_are_json_objects",
 ]

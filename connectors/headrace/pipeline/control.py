@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TypeVar
 
 import structlog
 
-from headrace.backoff import RetryPolicy
 from headrace.errors import RetriableError
 from headrace.metrics import TaskMetrics
+from headrace.retries import FOREVER, RetryPolicy, retry
 
 T = TypeVar("T")
 
-LONGEST_NAP = 0.5
+LONGEST_SLEEP = 0.5
 """Seconds: a loop that has nothing to do looks up this often for a pause, a resume or a tick."""
 
 
@@ -35,31 +35,33 @@ class TaskControl:
     flush_timeout: float  # seconds
     abandoned: threading.Event = field(default_factory=threading.Event)
     """Set when the task did not stop in time and another may run in its place: it must store nothing any more."""
+    retry_policy: RetryPolicy = FOREVER
+    """For everything that the loop itself tries again."""
 
     def stopping(self) -> bool:
         return self.stop_event.is_set()
 
-    def nap(self, seconds: float) -> None:
-        """Wait, but no longer than a loop may."""
-        self.stop_event.wait(min(seconds, LONGEST_NAP))
+    def sleep(self, seconds: float) -> None:
+        """Wait until told to stop, but no longer than a loop may."""
+        self.stop_event.wait(min(seconds, LONGEST_SLEEP))
 
-    def persist(self, call: Callable[[], T]) -> T | None:
-        """Call until it succeeds, through RetriableErrors, saying why it waits; None when told to stop first."""
-        waits: Iterator[float] | None = None  # made only when they are needed: this is called for every batch
-        tries = 0
-        while not self.stopping():
-            try:
-                answer = call()
-            except RetriableError as error:
-                tries += 1
-                self.retrying(error, tries)
-                waits = waits or RetryPolicy().waits()
-                self.stop_event.wait(error.delay if error.delay is not None else next(waits))
-            else:
-                if tries:
-                    self.recovered(tries)
-                return answer
-        return None
+    def retry(self, call: Callable[[], T]) -> T | None:
+        """Return the result of ``call``, retried through RetriableErrors with a status reason; None when told to stop
+        before it succeeded."""
+        if self.stopping():
+            return None
+        try:
+            return retry(
+                call,
+                policy=self.retry_policy,
+                stop=self.stop_event,
+                on_failure=self.retrying,
+                on_recovery=self.recovered,
+            )
+        except RetriableError:
+            if not self.stopping():
+                raise
+            return None
 
     def retrying(self, error: RetriableError, tries: int) -> None:
         """Count, show and (the first time) log that something did not work and is tried again."""

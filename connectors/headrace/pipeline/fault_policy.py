@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import enum
 import threading
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple, TypeVar
 
 import structlog
 
-from headrace.backoff import RetryPolicy
 from headrace.errors import DataError, RetriableError, TaskError
 from headrace.metrics import TaskMetrics
 from headrace.records import TopicPartition
+from headrace.retries import RetryPolicy, retry
 from headrace.settings import ConnectorSettings
 
 T = TypeVar("T")
@@ -77,24 +77,20 @@ class FaultPolicy:
         raise _intolerable(failures[0], len(failures), self.where("errors.tolerance"))
 
     def attempt(self, call: Callable[[], T]) -> T:
-        """Run a stage; what it raises as RetriableError is tried again within ``errors.retry.timeout``."""
+        """Run a stage, retried through RetriableErrors within ``errors.retry.timeout``. Raise DataError after that."""
         try:
-            return call()
+            return retry(call, policy=self.retry_policy, stop=self.stop_event, on_failure=self._count)
         except RetriableError as error:
-            return self._attempt_again(call, error)
+            raise DataError(error.message, code=error.code, hint=error.hint) from error
 
-    def _attempt_again(self, call: Callable[[], T], error: RetriableError) -> T:
-        timeout = self.settings.errors_retry_timeout
-        deadline = None if timeout < 0 else time.monotonic() + timeout / 1000
-        for wait in RetryPolicy(_FIRST_RETRY, self.settings.errors_retry_delay_max / 1000).waits():
-            if (deadline is not None and time.monotonic() + wait > deadline) or self.stop_event.wait(wait):
-                raise DataError(error.message, code=error.code, hint=error.hint) from error
-            self.metrics.add("total_retries")
-            try:
-                return call()
-            except RetriableError as another:
-                error = another
-        raise AssertionError("waits are endless")
+    @cached_property
+    def retry_policy(self) -> RetryPolicy:
+        """The waits that ``errors.retry.*`` ask for."""
+        timeout, longest = self.settings.errors_retry_timeout, self.settings.errors_retry_delay_max
+        return RetryPolicy(_FIRST_RETRY, longest / 1000, timeout=None if timeout < 0 else timeout / 1000)
+
+    def _count(self, error: RetriableError, failures: int) -> None:
+        self.metrics.add("total_retries")
 
 
 def _intolerable(failure: Failure, count: int, where: str) -> TaskError:

@@ -15,17 +15,17 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from headrace.backoff import RetryPolicy
 from headrace.broker.interfaces import Consumer, RebalanceListener
 from headrace.errors import HeadraceError, RetriableError
 from headrace.metrics import now_ms
-from headrace.pipeline.control import LONGEST_NAP, TaskControl
+from headrace.pipeline.control import LONGEST_SLEEP, TaskControl
 from headrace.pipeline.dead_letters import DeadLetterQueue
 from headrace.pipeline.fault_policy import Failure, Stage
 from headrace.pipeline.gathering import Gathering
 from headrace.pipeline.stages import Stages
 from headrace.plugin import PendingPut, SinkContext, SinkTask
 from headrace.records import ConsumedBatch, SinkBatch, TopicPartition
+from headrace.retries import Backoff
 
 MAX_RECORDS = 4_000
 """Most records of one put."""
@@ -101,8 +101,8 @@ class SinkPipeline:
     def run(self) -> None:
         """Until told to stop. Raises what the task cannot survive; positions so far are committed in any case."""
         try:
-            self._control.persist(self._open)
-            self._control.persist(lambda: self._task.start(self._context))
+            self._control.retry(self._open)
+            self._control.retry(lambda: self._task.start(self._context))
             if self._task.linger is not None:
                 self._gathering = Gathering(self._task.linger)
             if not self._control.stopping():
@@ -129,7 +129,7 @@ class SinkPipeline:
         assert self._consumer is not None
         self._follow_pause()
         until_commit = self._next_commit - time.monotonic()
-        longest = _GLANCE if self._works else LONGEST_NAP
+        longest = _GLANCE if self._works else LONGEST_SLEEP
         if self._gathering:
             longest = min(longest, self._gathering.left())
         consumed = self._poll(max(0.0, min(until_commit, longest)))
@@ -167,7 +167,7 @@ class SinkPipeline:
         except RetriableError as error:
             self._poll_tries += 1
             self._control.retrying(error, self._poll_tries)
-            self._control.nap(error.delay if error.delay is not None else LONGEST_NAP)
+            self._control.sleep(error.delay if error.delay is not None else LONGEST_SLEEP)
             return []
         if self._poll_tries:
             self._control.recovered(self._poll_tries)
@@ -200,22 +200,24 @@ class SinkPipeline:
         """Put, bury, judge, note positions, the oldest first, until no more than ``most`` are open; through outages,
         without leaving the consumer group."""
         assert self._consumer is not None
-        waits, tries = RetryPolicy().waits(), 0
-        while len(self._works) > (0 if tries else most) and not self._control.stopping():
+        backoff = Backoff(self._control.retry_policy)
+        while len(self._works) > (0 if backoff.failures else most) and not self._control.stopping():
             try:
                 self._advance(self._works[0])
             except RetriableError as error:
-                tries += 1
+                wait = backoff.next_wait(error)
+                if wait is None:
+                    raise
                 self._retrying = True
-                self._control.retrying(error, tries)
-                if tries == 1:
+                self._control.retrying(error, backoff.failures)
+                if backoff.failures == 1:
                     self._consumer.pause_all()
-                self._hold(error.delay if error.delay is not None else next(waits))
+                self._hold(wait)
             else:
                 self._works.popleft()
         self._retrying = False
-        if tries and not self._control.stopping():
-            self._control.recovered(tries)
+        if backoff.failures and not self._control.stopping():
+            self._control.recovered(backoff.failures)
             self._paused = False  # _follow_pause pauses again if that is wished
             self._consumer.resume_all()
 
@@ -261,10 +263,10 @@ class SinkPipeline:
         end = time.monotonic() + seconds
         while not self._control.stopping() and (left := end - time.monotonic()) > 0:
             before = time.monotonic()
-            if self._poll(min(left, LONGEST_NAP)):
+            if self._poll(min(left, LONGEST_SLEEP)):
                 raise RuntimeError("a paused consumer delivered records")  # going on would skip them
-            if time.monotonic() - before < min(left, LONGEST_NAP) / 2:  # a client may answer at once when paused
-                self._control.nap(left)
+            if time.monotonic() - before < min(left, LONGEST_SLEEP) / 2:  # a client may answer at once when paused
+                self._control.sleep(left)
             if time.monotonic() >= self._next_commit:
                 self._commit()
 

@@ -11,19 +11,19 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
-from headrace.backoff import RetryPolicy
 from headrace.broker.interfaces import Producer
 from headrace.errors import DataError, HeadraceError, RetriableError
 from headrace.metrics import now_ms
-from headrace.pipeline.control import LONGEST_NAP, TaskControl
+from headrace.pipeline.control import LONGEST_SLEEP, TaskControl
 from headrace.pipeline.fault_policy import NO_PARTITION, Failure, Stage
 from headrace.pipeline.in_flight import Entry, InFlight
 from headrace.pipeline.stages import Stages
 from headrace.plugin import SourceContext, SourceTask, Wait
 from headrace.records import EncodedBatch, SourceBatch, SourceOffset, SourcePartition, TopicPartition
+from headrace.retries import Backoff
 
-_FULL_NAP = 0.005  # seconds between looks when the buffer is full: acknowledgements come in milliseconds
-_SETTLE_NAP = 0.02  # seconds between looks while something is in flight and the source has nothing new
+_BUFFER_FULL_SLEEP = 0.005  # seconds between looks when the buffer is full: acknowledgements come in milliseconds
+_IN_FLIGHT_SLEEP = 0.02  # seconds between looks while something is in flight and the source has nothing new
 _STALLED = 3.0  # seconds without an acknowledgement after which the status says so
 
 
@@ -82,16 +82,15 @@ class SourcePipeline:
         self._next_commit = time.monotonic() + control.flush_interval
         self._last_progress = time.monotonic()
         self._stalled = False
-        self._poll_waits: Iterator[float] | None = None  # not None while polls fail
-        self._poll_tries = 0
+        self._poll_backoff = Backoff(control.retry_policy)
         self._polling = 0.0  # seconds spent in polls
-        self._resend_waits: Iterator[float] | None = None  # not None while deliveries fail
+        self._resend_backoff = Backoff(control.retry_policy)
 
     def run(self) -> None:
         """Until told to stop. Raises what the task cannot survive; positions so far are stored in any case."""
         try:
-            self._producer = self._control.persist(self._outlet.open_producer)
-            self._control.persist(lambda: self._task.start(self._context))
+            self._producer = self._control.retry(self._outlet.open_producer)
+            self._control.retry(lambda: self._task.start(self._context))
             if not self._control.stopping():
                 self._control.started()
             while not self._control.stopping():
@@ -110,12 +109,12 @@ class SourcePipeline:
             self._next_commit = now + self._control.flush_interval
         paused = self._control.paused.is_set()
         if self._in_flight.size >= self._outlet.buffer_bytes:
-            self._control.nap(_FULL_NAP)
+            self._control.sleep(_BUFFER_FULL_SLEEP)
         elif paused or now < self._due:
-            wait = LONGEST_NAP if paused else self._due - now
+            wait = LONGEST_SLEEP if paused else self._due - now
             if self._in_flight:
-                wait = min(wait, _SETTLE_NAP)
-            self._control.nap(min(wait, self._next_commit - now))
+                wait = min(wait, _IN_FLIGHT_SLEEP)
+            self._control.sleep(min(wait, self._next_commit - now))
         else:
             self._poll()
 
@@ -124,14 +123,14 @@ class SourcePipeline:
         try:
             answer = self._task.poll()
         except RetriableError as error:
-            self._poll_waits = self._poll_waits or RetryPolicy().waits()
-            self._poll_tries += 1
-            self._control.retrying(error, self._poll_tries)
-            self._due = time.monotonic() + (error.delay if error.delay is not None else next(self._poll_waits))
+            wait = self._poll_backoff.next_wait(error)
+            if wait is None:
+                raise
+            self._control.retrying(error, self._poll_backoff.failures)
+            self._due = time.monotonic() + wait
             return
-        if self._poll_waits is not None:
-            self._control.recovered(self._poll_tries)
-            self._poll_waits, self._poll_tries = None, 0
+        if self._poll_backoff.failures:
+            self._control.recovered(self._poll_backoff.reset())
         self._polling += time.monotonic() - began  # most polls take less than a millisecond
         self._metrics.set("poll_batch_time_ms_total", round(self._polling * 1000))
         if self._control.stopping():
@@ -147,7 +146,7 @@ class SourcePipeline:
         encoded, failures = self._stages.encode(batch)
         self._stages.policy.judge(failures)
         for topic in {part.topic for part in encoded}:
-            self._control.persist(lambda topic=topic: self._outlet.ensure_topic(topic))  # type: ignore[misc]
+            self._control.retry(lambda topic=topic: self._outlet.ensure_topic(topic))  # type: ignore[misc]
         if self._control.stopping() and self._producer is None:
             return
         entry = Entry(batch, encoded, [])
@@ -179,7 +178,7 @@ class SourcePipeline:
                 self._explain_stall()
             return
         self._last_progress = now
-        self._resend_waits = None
+        self._resend_backoff.reset()
         if self._stalled:
             self._stalled = False
             self._control.recovered(1)
@@ -202,10 +201,12 @@ class SourcePipeline:
         if isinstance(error, DataError):
             self._isolate(failed)
         elif isinstance(error, RetriableError):
-            self._resend_waits = self._resend_waits or RetryPolicy().waits()
+            wait = self._resend_backoff.next_wait(error)
+            if wait is None:
+                raise error
             self._control.retrying(error, 1 if not self._stalled else 2)
             self._stalled = True
-            self._control.stop_event.wait(error.delay if error.delay is not None else next(self._resend_waits))
+            self._control.stop_event.wait(wait)
             self._renew_producer()
         else:
             raise error
@@ -242,7 +243,7 @@ class SourcePipeline:
         if self._producer is not None:
             self._producer.close(0)
         self._producer = None
-        self._producer = self._control.persist(self._outlet.open_producer)
+        self._producer = self._control.retry(self._outlet.open_producer)
 
     def _commit(self) -> None:
         positions = self._in_flight.take_committable()

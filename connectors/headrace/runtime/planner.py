@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 
 import structlog
 
-from headrace.backoff import RetryPolicy
 from headrace.errors import HeadraceError, RetriableError
 from headrace.plugin import SourceConnector
+from headrace.retries import retry
 from headrace.validation import ConnectorConfig, Validator
 
 log = structlog.stdlib.get_logger("headrace.connector")
@@ -55,26 +55,29 @@ class Planner:
             self.cancel(connector)
 
     def _ask(self, connector: str, config: Mapping[str, str], cancel: threading.Event) -> None:
-        own: list[dict[str, str]] = []
-        for wait in RetryPolicy().waits():
-            try:
-                parsed = self.validator.require_connector(config)
-                own = parsed.plugin.cls().task_configs(parsed.own, parsed.settings.tasks_max)
-                answer = Planned(connector, config, tasks=_whole(config, parsed, own))
-            except RetriableError as error:
-                answer = Planned(connector, config, reason=str(error))
-                log.warning("waiting", connector=connector, code=error.code, reason=str(error))
-            except HeadraceError as error:
-                answer = Planned(connector, config, trace=f"{error.code}: {error}")
-            except Exception:
-                answer = Planned(connector, config, trace=traceback.format_exc())  # a bug of the connector's
-            if cancel.is_set():
-                return
-            self.deliver(answer)
-            if answer.tasks is not None:
-                self._watch(connector, config, parsed, own, cancel)
-            if answer.reason is None or cancel.wait(wait):
-                return
+        def tasks() -> tuple[ConnectorConfig, list[dict[str, str]], Planned]:
+            parsed = self.validator.require_connector(config)
+            own = parsed.plugin.cls().task_configs(parsed.own, parsed.settings.tasks_max)
+            return parsed, own, Planned(connector, config, tasks=_whole(config, parsed, own))
+
+        def waiting(error: RetriableError, failures: int) -> None:
+            log.warning("waiting", connector=connector, code=error.code, reason=str(error))
+            if not cancel.is_set():
+                self.deliver(Planned(connector, config, reason=str(error)))
+
+        try:
+            parsed, own, answer = retry(tasks, stop=cancel, on_failure=waiting)
+        except RetriableError:
+            return  # cancelled
+        except HeadraceError as error:
+            answer = Planned(connector, config, trace=f"{error.code}: {error}")
+        except Exception:
+            answer = Planned(connector, config, trace=traceback.format_exc())  # a bug of the connector's
+        if cancel.is_set():
+            return
+        self.deliver(answer)
+        if answer.tasks is not None:
+            self._watch(connector, config, parsed, own, cancel)
 
     def _watch(
         self,

@@ -17,6 +17,7 @@ from headrace.errors import HeadraceError
 from headrace.metrics import TaskMetrics, now_ms
 from headrace.pipeline.control import TaskControl
 from headrace.states import State, Status, TaskId
+from headrace.status_reasons import StatusReasons
 
 Config = Mapping[str, str]
 
@@ -50,7 +51,7 @@ class TaskHost:
         self._lock = threading.Lock()  # guards the fields below; two threads may change the state
         self._state = State.UNASSIGNED
         self._trace: str | None = None
-        self._reasons: dict[str, str] = {}
+        self._reasons = StatusReasons()
         self._condition: tuple[State, bool, bool] | None = None
         self._since = 0
         self._told: Status | None = None
@@ -143,19 +144,13 @@ class TaskHost:
 
     def _explain(self, who: str, reason: str | None) -> None:
         with self._lock:
-            if self._reasons.get(who) == reason:
-                return
-            if reason is None:
-                del self._reasons[who]
-            else:
-                self._reasons[who] = reason
+            self._reasons.set(who, reason)
             self._send()
 
     def _send(self) -> None:
         if self._abandoned.is_set():
             return
-        # Framework and plugin often wait for the same thing.
-        reason = "; ".join(dict.fromkeys(self._reasons.values())) or None
+        reason = self._reasons.current
         retrying = self._state is State.RUNNING and "framework" in self._reasons
         # The words of a reason change from try to try; how long that has been so is what people ask.
         condition = (self._state, retrying, reason is None)

@@ -8,7 +8,6 @@ from typing import Any, TypeVar
 
 import structlog
 
-from headrace.backoff import RetryPolicy
 from headrace.broker.interfaces import Admin
 from headrace.config import nearest
 from headrace.errors import ConfigError, HeadraceError, NotFoundError, RetriableError
@@ -16,6 +15,7 @@ from headrace.metrics import Parts
 from headrace.plugin_docs import validation_response
 from headrace.records import SourceOffset, SourcePartition
 from headrace.registry import PluginKind, Registry
+from headrace.retries import retry
 from headrace.runtime import sink_offsets
 from headrace.runtime.api import ConnectorInfo, ConnectorStatus, Health, TaskInfo
 from headrace.runtime.reconciler import Reconciler
@@ -234,24 +234,20 @@ class Worker:
         return self._validator.interpolator.resolve({"group": named})[0]["group"]
 
     def _find_cluster(self) -> None:
-        for wait in RetryPolicy().waits():
-            try:
-                admin = self._open_admin()
-                try:
-                    self._cluster_id = admin.cluster_id()
-                finally:
-                    admin.close()
-            except RetriableError as error:
-                self._no_cluster = str(error)
-                log.warning("waiting for Kafka", code=error.code, reason=str(error))
-            except HeadraceError as error:
-                self._refused(error)
-                return
-            else:
-                log.info("Kafka found", cluster_id=self._cluster_id)
-                return
-            if self._stopping.wait(wait):
-                return
+        def waiting(error: RetriableError, failures: int) -> None:
+            self._no_cluster = str(error)
+            log.warning("waiting for Kafka", code=error.code, reason=str(error))
+
+        try:
+            self._cluster_id = retry(
+                lambda: self._with_admin(lambda admin: admin.cluster_id()), stop=self._stopping, on_failure=waiting
+            )
+        except RetriableError:
+            return  # the worker is stopping
+        except HeadraceError as error:
+            self._refused(error)
+        else:
+            log.info("Kafka found", cluster_id=self._cluster_id)
 
 
 # Connect has other words for each request (AbstractHerder); clients search for them.

@@ -48,7 +48,7 @@ class Offsets:
 
 
 @dataclass
-class StatusReasons:
+class RecordedStatusReasons:
     """What a task said it was waiting for, oldest first; None where it said that it waits for nothing any more."""
 
     said: list[str | None] = field(default_factory=list)
@@ -81,7 +81,7 @@ def make_source_context(
         stop_event or threading.Event(),
         structlog.stdlib.get_logger("headrace.task").bind(task=f"{name}-{number}"),
         _where,
-        set_status_reason or StatusReasons(),
+        set_status_reason or RecordedStatusReasons(),
         offsets or Offsets(),
         schedule,
         json_form,
@@ -105,7 +105,7 @@ def make_sink_context(
         stop_event or threading.Event(),
         structlog.stdlib.get_logger("headrace.task").bind(task=f"{name}-{number}"),
         _where,
-        set_status_reason or StatusReasons(),
+        set_status_reason or RecordedStatusReasons(),
     )
 
 

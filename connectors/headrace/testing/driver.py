@@ -10,7 +10,7 @@ from typing import Any
 
 from headrace.plugin import SourceConnector, Wait
 from headrace.records import SourceBatch
-from headrace.testing.contexts import Offsets, StatusReasons, make_source_context
+from headrace.testing.contexts import Offsets, RecordedStatusReasons, make_source_context
 from headrace.testing.waiting import eventually
 
 _QUIET = 5.0
@@ -34,7 +34,7 @@ class SourceDriver:
     ) -> None:
         """Raises what ``task_configs`` and ``start`` raise."""
         self.offsets = offsets if offsets is not None else Offsets()
-        self.status_reasons = StatusReasons()
+        self.status_reasons = RecordedStatusReasons()
         self.lags: dict[str, tuple[int, int]] = {}
         """What the task said last of each part: milliseconds and records that its position is behind."""
         self._stop_event = threading.Event()

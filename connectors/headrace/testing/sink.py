@@ -31,7 +31,7 @@ import pytest
 from headrace.errors import ConfigError, DataError, InfrastructureError, RetriableError
 from headrace.plugin import SinkConnector, SinkTask
 from headrace.records import Rejection, SinkBatch, TopicPartition
-from headrace.testing.contexts import StatusReasons, make_sink_context
+from headrace.testing.contexts import RecordedStatusReasons, make_sink_context
 
 ReadBack = Callable[[], Mapping[str, Any]]
 """What the sink's system holds of the test's topic: value by key."""
@@ -81,15 +81,17 @@ class SinkConformance:
     # Means of the tests
 
     @pytest.fixture
-    def status_reasons(self) -> StatusReasons:
-        return StatusReasons()
+    def status_reasons(self) -> RecordedStatusReasons:
+        return RecordedStatusReasons()
 
     @pytest.fixture
     def stop_event(self) -> threading.Event:
         return threading.Event()
 
     @pytest.fixture
-    def start(self, stop_event: threading.Event, status_reasons: StatusReasons) -> Iterator[Callable[..., SinkTask]]:
+    def start(
+        self, stop_event: threading.Event, status_reasons: RecordedStatusReasons
+    ) -> Iterator[Callable[..., SinkTask]]:
         """Starts tasks, which are stopped at the end."""
         tasks: list[SinkTask] = []
 
@@ -201,7 +203,11 @@ class SinkConformance:
         assert read_back() == self.expected(*({*range(20), 100} - {0, 4, 19}))
 
     def test_nothing_is_waited_for_when_all_is_well(
-        self, start: Callable[..., SinkTask], properties: dict[str, str], status_reasons: StatusReasons, topic: str
+        self,
+        start: Callable[..., SinkTask],
+        properties: dict[str, str],
+        status_reasons: RecordedStatusReasons,
+        topic: str,
     ) -> None:
         start(properties).put([self.batch(topic, range(3))])
 

@@ -8,12 +8,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, TypeVar
 
-from headrace.backoff import RetryPolicy
 from headrace.broker.interfaces import Admin, Reader
 from headrace.errors import NotFoundError, RetriableError
 from headrace.pipeline.fault_policy import Failure
 from headrace.pipeline.stages import Stages
 from headrace.records import ConsumedBatch, SinkBatch, TopicPartition
+from headrace.retries import RetryPolicy
 from headrace.settings import SinkSettings
 
 T = TypeVar("T")

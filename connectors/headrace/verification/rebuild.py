@@ -14,10 +14,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from headrace.backoff import RetryPolicy
 from headrace.errors import ConflictError, DataError, RetriableError, TaskError
 from headrace.plugin import Rebuild, Rebuilder, SinkTask, StoredEntry
 from headrace.records import SinkBatch, TopicPartition
+from headrace.retries import RetryPolicy
 from headrace.verification.disk_buckets import BUCKETS, DiskBuckets, EntryRow
 from headrace.verification.history import History, Positions, Progress
 

@@ -14,7 +14,7 @@ from sqlalchemy import Connection, Engine, create_engine, text
 
 from headrace.plugin import SourceTask
 from headrace.records import SourceBatch
-from headrace.testing.contexts import Offsets, StatusReasons, make_source_context
+from headrace.testing.contexts import Offsets, RecordedStatusReasons, make_source_context
 from headrace_sources.sql import SqlSourceConnector
 
 TABLES = {
@@ -65,7 +65,7 @@ class Reading:
 
     properties: Mapping[str, str]
     offsets: Offsets = field(default_factory=Offsets)
-    status_reasons: StatusReasons = field(default_factory=StatusReasons)
+    status_reasons: RecordedStatusReasons = field(default_factory=RecordedStatusReasons)
     names: list[str] = field(default_factory=list)
     batches: list[SourceBatch] = field(default_factory=list)
     _task: SourceTask | None = None

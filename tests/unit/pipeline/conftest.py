@@ -11,19 +11,15 @@ from typing import Any
 import pytest
 import structlog
 
-from headrace.backoff import RetryPolicy
 from headrace.broker.in_memory import InMemoryKafka
 from headrace.config import ConfigModel
 from headrace.errors import DataError, HeadraceError
 from headrace.metrics import TaskMetrics
-from headrace.pipeline import control as control_module
-from headrace.pipeline import fault_policy as fault_policy_module
-from headrace.pipeline import sink as sink_module
-from headrace.pipeline import source as source_module
 from headrace.pipeline.control import TaskControl
 from headrace.pipeline.fault_policy import FaultPolicy
 from headrace.pipeline.stages import Stages, Step
 from headrace.plugin import Converter, Decoded
+from headrace.retries import RetryPolicy
 from headrace.schema import Schema
 from headrace.settings import ConnectorSettings
 
@@ -79,11 +75,13 @@ class Harness:
             self.flush_interval,
             5.0,
             self.abandoned,
+            RetryPolicy(0.001, 0.001),
         )
 
     def stages(self, steps: Sequence[Step] = (), **settings: str) -> Stages:
         parsed = ConnectorSettings.parse(
-            {"name": "test", "connector.class": "Test"} | {k.replace("_", "."): v for k, v in settings.items()}
+            {"name": "test", "connector.class": "Test", "errors.retry.delay.max.ms": "1"}
+            | {k.replace("_", "."): v for k, v in settings.items()}
         )
         where = "test.yaml:7:1".format
         policy = FaultPolicy(parsed, lambda key: where(), self.stop_event, self.log, self.metrics)
@@ -109,18 +107,9 @@ class Harness:
         assert not thread.is_alive()
 
 
-class Quick(RetryPolicy):
-    """The same number of tries in no time."""
-
-    def waits(self) -> Iterator[float]:
-        return (0.001 for _ in super().waits())
-
-
 @pytest.fixture
-def harness(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], Harness]]:
+def harness() -> Iterator[Callable[[], Harness]]:
     """Makes harnesses; retries do not wait, pipelines still running at the end are ended."""
-    for module in (control_module, fault_policy_module, sink_module, source_module):
-        monkeypatch.setattr(module, "RetryPolicy", Quick)
     made: list[Harness] = []
 
     def make() -> Harness:

@@ -17,7 +17,7 @@ import urllib3
 
 from headrace import SinkBatch, TopicPartition
 from headrace.schema import Schema
-from headrace.testing.contexts import StatusReasons, make_sink_context
+from headrace.testing.contexts import RecordedStatusReasons, make_sink_context
 from headrace_sinks.elasticsearch.task import ElasticsearchSinkTask
 
 
@@ -223,7 +223,7 @@ class Sink:
 
     def __init__(self, server: Server, **properties: str) -> None:
         self.stop_event = threading.Event()
-        self.status_reasons = StatusReasons()
+        self.status_reasons = RecordedStatusReasons()
         self.properties = {
             "connection.url": server.url, "schema.ignore": "true", "retry.backoff.ms": "1", "read.timeout.ms": "10s",
             **{name.replace("_", "."): value for name, value in properties.items()},
