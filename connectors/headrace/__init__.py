@@ -46,10 +46,12 @@ from headrace.plugin import (
     SourceTask,
     StoredEntry,
     Transform,
+    TransformResult,
     Verifier,
     Wait,
 )
 from headrace.records import (
+    BatchHeaders,
     Headers,
     JsonForm,
     JsonValues,
@@ -72,6 +74,7 @@ __all__ = [
     "LOWER",
     "UPPER",
     "Backoff",
+    "BatchHeaders",
     "CommaList",
     "CommandError",
     "ConfigError",
@@ -122,6 +125,7 @@ __all__ = [
     "TaskError",
     "TopicPartition",
     "Transform",
+    "TransformResult",
     "Type",
     "Verifier",
     "Wait",

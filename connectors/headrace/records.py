@@ -20,6 +20,46 @@ from headrace.schema import Schema
 Headers = Sequence[tuple[str, bytes | None]]
 """Ordered, names may repeat."""
 
+
+class BatchHeaders(Sequence[Headers]):
+    """The headers of a batch's records, row by row, as a converter reads and extends them.
+
+    A batch without headers costs nothing until a header is added. The batch that the headers come from is not changed.
+    """
+
+    __slots__ = ("_extended", "_given", "_headers", "_rows")
+
+    def __init__(self, column: list[Headers] | None, rows: int) -> None:
+        self._given = column
+        self._rows = rows
+        self._headers = column
+        self._extended = False
+
+    def __len__(self) -> int:
+        return self._rows
+
+    @overload
+    def __getitem__(self, row: int) -> Headers: ...
+    @overload
+    def __getitem__(self, row: slice) -> Sequence[Headers]: ...
+    def __getitem__(self, row: int | slice) -> Headers | Sequence[Headers]:
+        if self._headers is None:
+            self._headers = [()] * self._rows
+        return self._headers[row]
+
+    def add(self, row: int, name: str, value: bytes | None) -> None:
+        """Append a header to the record of ``row``."""
+        if not self._extended:
+            self._headers = list(self[:])
+            self._extended = True
+        assert self._headers is not None
+        self._headers[row] = [*self._headers[row], (name, value)]
+
+    def column(self) -> list[Headers] | None:
+        """Return the headers of all rows; None when the batch has none and none was added."""
+        return self._headers if self._extended else self._given
+
+
 SourcePartition = Mapping[str, Any]
 """What a source task was reading; a JSON object of primitives, its key order matters (the offset key's bytes)."""
 

@@ -62,9 +62,10 @@ class ConnectorSettings(ConfigModel):
     )
     errors_retry_timeout: int = key(
         "errors.retry.timeout",
-        default=0,
+        default=-1,
         ge=-1,
-        doc="How long (ms) a retriable failure of a transform or converter is tried again; 0 not at all, -1 for ever.",
+        doc="How long (ms) the task waits for a transform or converter whose system is unavailable, before it fails; "
+        "0: it fails at once, -1: it waits without limit. The records are not skipped in any case.",
         group="Error Handling",
     )
     errors_retry_delay_max: Duration = key(

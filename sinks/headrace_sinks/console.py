@@ -25,6 +25,8 @@ class ConsoleSinkConfig(ConfigModel):
 class ConsoleSinkTask(SinkTask):
     """Writes to standard output."""
 
+    takes_split_records = True
+
     def start(self, context: SinkContext) -> None:
         self._config = ConsoleSinkConfig.parse(context.properties)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from headrace import ConfigModel, Converter, DataError, Decoded, Schema, Type, schema
+from headrace import BatchHeaders, ConfigModel, Converter, DataError, Decoded, Headers, Schema, Type, schema
 
 _OPTIONAL_BYTES = schema.BYTES.as_optional()
 
@@ -23,7 +23,9 @@ class ByteArrayConverter(Converter):
     def configure(self, properties: Mapping[str, str], *, is_key: bool) -> None:
         ByteArrayConverterConfig.parse(properties)
 
-    def to_bytes(self, topic: str, schema: Schema | None, values: Sequence[Any]) -> list[bytes | None]:
+    def to_bytes(
+        self, topic: str, schema: Schema | None, values: Sequence[Any], headers: BatchHeaders | None = None
+    ) -> list[bytes | None]:
         if schema is not None and schema.type is not Type.BYTES:
             raise DataError(f"Invalid schema type for ByteArrayConverter: {schema.type.name}", hint="use JsonConverter")
         for value in values:
@@ -31,5 +33,5 @@ class ByteArrayConverter(Converter):
                 raise DataError(f"ByteArrayConverter is not compatible with {type(value).__name__}")
         return [None if value is None else bytes(value) for value in values]
 
-    def from_bytes(self, topic: str, values: Sequence[bytes | None]) -> list[Decoded]:
+    def from_bytes(self, topic: str, values: Sequence[bytes | None], headers: Sequence[Headers] = ()) -> list[Decoded]:
         return [Decoded(0, _OPTIONAL_BYTES, list(values))] if values else []

@@ -12,10 +12,12 @@ import orjson
 
 from headrace import (
     UPPER,
+    BatchHeaders,
     ConfigModel,
     Converter,
     DataError,
     Decoded,
+    Headers,
     JsonForm,
     JsonValues,
     Schema,
@@ -24,7 +26,7 @@ from headrace import (
     key,
     which_are_json_objects,
 )
-from headrace.converters.json_columns import Column, Direction, compile_column
+from headrace.converters.json_columns import Direction, JsonColumn, compile_column
 from headrace.converters.json_leaves import NeedsExactNumbers, decoding_leaf, encoding_leaf
 from headrace.converters.json_plain import dump_plain
 from headrace.converters.json_schemas import schema_from_json, schema_to_json
@@ -70,11 +72,13 @@ class JsonConverter(Converter):
         self._encode = Direction(encoding_leaf(numeric=numeric), encodes=True, replace_nulls=replace_nulls)
         self._decode = Direction(decoding_leaf, encodes=False, replace_nulls=replace_nulls)
         self._form = JsonForm(numeric, self._write_payloads, self._read_payloads)
-        self._encodings: dict[Schema, tuple[bytes, Column]] = {}
-        self._decodings: dict[bytes, tuple[Schema, Column]] = {}
-        self._heads: dict[bytes, tuple[Schema, Column] | None] = {}
+        self._encodings: dict[Schema, tuple[bytes, JsonColumn]] = {}
+        self._decodings: dict[bytes, tuple[Schema, JsonColumn]] = {}
+        self._heads: dict[bytes, tuple[Schema, JsonColumn] | None] = {}
 
-    def to_bytes(self, topic: str, schema: Schema | None, values: Sequence[Any]) -> list[bytes | None]:
+    def to_bytes(
+        self, topic: str, schema: Schema | None, values: Sequence[Any], headers: BatchHeaders | None = None
+    ) -> list[bytes | None]:
         enveloped = self._config.schemas_enable
         head = _HEAD + b"null" + _MIDDLE if schema is None else self._encoding(schema)[0]
         if isinstance(values, JsonValues) and values.form is self._form:
@@ -85,7 +89,7 @@ class JsonConverter(Converter):
             return payloads
         return [None if payload is None else b"%b%b}" % (head, payload) for payload in payloads]
 
-    def from_bytes(self, topic: str, values: Sequence[bytes | None]) -> list[Decoded]:
+    def from_bytes(self, topic: str, values: Sequence[bytes | None], headers: Sequence[Headers] = ()) -> list[Decoded]:
         if not self._config.schemas_enable:
             return self._read_plain(values)
         runs: list[Decoded] = []
@@ -147,27 +151,27 @@ class JsonConverter(Converter):
     def _unparsed(self, values: Sequence[bytes | None]) -> JsonValues:
         return JsonValues([value or None for value in values], None, self._form)
 
-    def _encoding(self, schema: Schema) -> tuple[bytes, Column]:
+    def _encoding(self, schema: Schema) -> tuple[bytes, JsonColumn]:
         """The constant part of the envelope, and what turns values into plain JSON."""
 
-        def make() -> tuple[bytes, Column]:
+        def make() -> tuple[bytes, JsonColumn]:
             written = orjson.dumps(schema_to_json(schema, numeric=self._numeric))
             return _HEAD + written + _MIDDLE, compile_column(schema, self._encode)
 
         return _remember(self._encodings, schema, make, self._config.schemas_cache_size)
 
-    def _decoding(self, written: Any) -> tuple[Schema, Column] | None:
+    def _decoding(self, written: Any) -> tuple[Schema, JsonColumn] | None:
         if written is None:
             return None
 
-        def make() -> tuple[Schema, Column]:
+        def make() -> tuple[Schema, JsonColumn]:
             schema = schema_from_json(written)
             return schema, compile_column(schema, self._decode)
 
         canonical = orjson.dumps(written, default=str)
         return _remember(self._decodings, canonical, make, self._config.schemas_cache_size)
 
-    def _head(self, value: bytes) -> tuple[bytes, tuple[Schema, Column] | None]:
+    def _head(self, value: bytes) -> tuple[bytes, tuple[Schema, JsonColumn] | None]:
         """Bytes that stand before the payload here, and in messages of the same schema; empty = written otherwise."""
         for head, known in self._heads.items():
             if _has_head(value, head):
@@ -182,7 +186,7 @@ class JsonConverter(Converter):
         return head, known
 
 
-def _dump_column(column: Column, values: Sequence[Any]) -> list[bytes | None]:
+def _dump_column(column: JsonColumn, values: Sequence[Any]) -> list[bytes | None]:
     present = [value for value in values if value is not None]
     try:
         written = json_bytes(column.run(present))
@@ -194,7 +198,7 @@ def _dump_column(column: Column, values: Sequence[Any]) -> list[bytes | None]:
     return [None if value is None else next(rest) for value in values]
 
 
-def _read(values: Sequence[bytes | None], head: bytes, known: tuple[Schema, Column] | None) -> list[Any]:
+def _read(values: Sequence[bytes | None], head: bytes, known: tuple[Schema, JsonColumn] | None) -> list[Any]:
     """The payloads of messages that begin with ``head``; with an empty one, of any messages."""
 
     def payloads(load: Callable[[bytes], Any]) -> list[Any]:

@@ -37,13 +37,13 @@ class Direction:
     replace_nulls: bool
 
 
-def compile_column(schema: Schema, direction: Direction, path: str = "") -> Column:
+def compile_column(schema: Schema, direction: Direction, path: str = "") -> JsonColumn:
     """The column for a schema; keep it, it is made once per schema. Raises DataError for a schema without sense."""
-    kinds: dict[Type, type[Column]] = {Type.STRUCT: _Struct, Type.ARRAY: _Array, Type.MAP: _Map}
+    kinds: dict[Type, type[JsonColumn]] = {Type.STRUCT: _Struct, Type.ARRAY: _Array, Type.MAP: _Map}
     return kinds.get(schema.type, _Leaf)(schema, direction, path)
 
 
-class Column(ABC):
+class JsonColumn(ABC):
     """Checks and changes values of one schema."""
 
     accepted: frozenset[type]
@@ -96,13 +96,13 @@ class Column(ABC):
     def _error(self, reason: str) -> DataError:
         return DataError(f"field '{self._path}': {reason}" if self._path else reason)
 
-    def _child(self, schema: Schema | None, step: str) -> Column:
+    def _child(self, schema: Schema | None, step: str) -> JsonColumn:
         if schema is None:
             raise self._error(f"the schema of {self._kind()} says nothing of its {step.strip('[].')}")
         return compile_column(schema, self._direction, f"{self._path}{step}".removeprefix("."))
 
 
-class _Leaf(Column):
+class _Leaf(JsonColumn):
     def __init__(self, schema: Schema, direction: Direction, path: str) -> None:
         super().__init__(schema, direction, path)
         try:
@@ -114,7 +114,7 @@ class _Leaf(Column):
         return self._change(values)
 
 
-class _Struct(Column):
+class _Struct(JsonColumn):
     accepted = frozenset({dict})
 
     def __init__(self, schema: Schema, direction: Direction, path: str) -> None:
@@ -147,7 +147,7 @@ class _Struct(Column):
         return {name: row.get(name) for name in self._names}  # Connect ignores unknown fields when it reads
 
 
-class _Array(Column):
+class _Array(JsonColumn):
     accepted = frozenset({list})
 
     def __init__(self, schema: Schema, direction: Direction, path: str) -> None:
@@ -161,7 +161,7 @@ class _Array(Column):
         return values if changed is flat else _split(changed, map(len, values))
 
 
-class _Map(Column):
+class _Map(JsonColumn):
     def __init__(self, schema: Schema, direction: Direction, path: str) -> None:
         super().__init__(schema, direction, path)
         self._keys = self._child(schema.keys, ".keys")

@@ -6,7 +6,7 @@ import codecs
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from headrace import ConfigModel, Converter, DataError, Decoded, Finding, Schema, key, schema
+from headrace import BatchHeaders, ConfigModel, Converter, DataError, Decoded, Finding, Headers, Schema, key, schema
 
 _OPTIONAL_STRING = schema.STRING.as_optional()
 
@@ -33,13 +33,15 @@ class StringConverter(Converter):
     def configure(self, properties: Mapping[str, str], *, is_key: bool) -> None:
         self._encoding = StringConverterConfig.parse(properties).encoding
 
-    def to_bytes(self, topic: str, schema: Schema | None, values: Sequence[Any]) -> list[bytes | None]:
+    def to_bytes(
+        self, topic: str, schema: Schema | None, values: Sequence[Any], headers: BatchHeaders | None = None
+    ) -> list[bytes | None]:
         try:
             return [None if value is None else _text(value).encode(self._encoding) for value in values]
         except UnicodeEncodeError as error:
             raise DataError(f"a character that {self._encoding} cannot write: {error.reason}") from error
 
-    def from_bytes(self, topic: str, values: Sequence[bytes | None]) -> list[Decoded]:
+    def from_bytes(self, topic: str, values: Sequence[bytes | None], headers: Sequence[Headers] = ()) -> list[Decoded]:
         try:
             texts = [None if value is None else value.decode(self._encoding) for value in values]
         except UnicodeDecodeError as error:

@@ -6,7 +6,6 @@ import enum
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import NamedTuple, TypeVar
 
 import structlog
@@ -14,7 +13,7 @@ import structlog
 from headrace.errors import DataError, RetriableError, TaskError
 from headrace.metrics import TaskMetrics
 from headrace.records import TopicPartition
-from headrace.retries import RetryPolicy, retry
+from headrace.retries import Backoff, RetryPolicy
 from headrace.settings import ConnectorSettings
 
 T = TypeVar("T")
@@ -76,21 +75,19 @@ class FaultPolicy:
             return
         raise _intolerable(failures[0], len(failures), self.where("errors.tolerance"))
 
-    def attempt(self, call: Callable[[], T]) -> T:
-        """Run a stage, retried through RetriableErrors within ``errors.retry.timeout``. Raise DataError after that."""
-        try:
-            return retry(call, policy=self.retry_policy, stop=self.stop_event, on_failure=self._count)
-        except RetriableError as error:
-            raise DataError(error.message, code=error.code, hint=error.hint) from error
-
-    @cached_property
-    def retry_policy(self) -> RetryPolicy:
-        """The waits that ``errors.retry.*`` ask for."""
+    def stage_backoff(self) -> Backoff:
+        """Return a backoff with the waits and the time limit of ``errors.retry.*``."""
         timeout, longest = self.settings.errors_retry_timeout, self.settings.errors_retry_delay_max
-        return RetryPolicy(_FIRST_RETRY, longest / 1000, timeout=None if timeout < 0 else timeout / 1000)
+        return Backoff(RetryPolicy(_FIRST_RETRY, longest / 1000, timeout=None if timeout < 0 else timeout / 1000))
 
-    def _count(self, error: RetriableError, failures: int) -> None:
-        self.metrics.add("total_retries")
+    def retry_timed_out(self, error: RetriableError) -> TaskError:
+        """Return the error of a task whose stage failed with ``error`` for as long as ``errors.retry.timeout``."""
+        return TaskError(
+            f"a converter or transform is not available within errors.retry.timeout "
+            f"({self.settings.errors_retry_timeout} ms, {self.where('errors.retry.timeout')}): {error.message}",
+            code=error.code,
+            hint=f"{error.hint + '; ' if error.hint else ''}then restart the task. No record was skipped",
+        )
 
 
 def _intolerable(failure: Failure, count: int, where: str) -> TaskError:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from headrace.broker.interfaces import Consumer, RebalanceListener
 from headrace.errors import HeadraceError, RetriableError
@@ -52,8 +52,9 @@ class _Work:
     """Consumed batches on their way. What has been achieved stays achieved when a later step is tried again."""
 
     originals: dict[TopicPartition, ConsumedBatch]
-    batches: list[SinkBatch]
-    failures: list[Failure]
+    batches: list[SinkBatch] = field(default_factory=list)
+    failures: list[Failure] = field(default_factory=list)
+    converted: bool = False
     begun: bool = False
     pending: PendingPut | None = None
     trouble: RetriableError | None = None
@@ -114,7 +115,10 @@ class SinkPipeline:
             try:
                 self._finish()
             finally:
-                self._task.stop()
+                try:
+                    self._task.stop()
+                finally:
+                    self._stages.close()
 
     def _open(self) -> None:
         if self._inlet.open_dead_letters is not None and self._dead_letters is None:
@@ -145,20 +149,21 @@ class SinkPipeline:
 
     def _take(self, consumed: Sequence[ConsumedBatch]) -> None:
         """Convert, and begin to put when nothing stands in the way."""
-        work = self._prepare(consumed)
+        work = _Work({batch.topic_partition: batch for batch in consumed})
         self._works.append(work)
         records = sum(map(len, consumed))
         self._metrics.add("sink_record_read_total", records)
         self._metrics.set("last_record_timestamp_ms", now_ms())
         size = sum(sum(map(len, filter(None, batch.values))) for batch in consumed)
         self._most_records = max(1, min(MAX_RECORDS, MAX_BYTES * records // max(1, size)))
-        if all(other.begun for other in self._works if other is not work):
-            try:
+        try:
+            self._convert(work)
+            if all(other.begun for other in self._works if other is not work):
                 self._begin(work)
-            except RetriableError as error:
-                work.trouble = error
-            if work.pending is None:
-                self._finish_works(0)
+        except RetriableError as error:
+            work.trouble = error
+        if work.pending is None:
+            self._finish_works(0)
 
     def _poll(self, timeout: float) -> list[ConsumedBatch]:
         assert self._consumer is not None
@@ -185,16 +190,19 @@ class SinkPipeline:
         else:
             self._control.recovered(1)
 
-    def _prepare(self, consumed: Sequence[ConsumedBatch]) -> _Work:
+    def _convert(self, work: _Work) -> None:
+        """Convert and transform. Raise RetriableError; the batches as they were read stay for the next attempt."""
         batches: list[SinkBatch] = []
         failures: list[Failure] = []
-        for batch in consumed:
-            decoded, refused = self._stages.decode(batch, json_texts=self._task.takes_json_texts)
+        for batch in work.originals.values():
+            decoded, refused = self._stages.decode(
+                batch, json_texts=self._task.takes_json_texts, split_records=self._task.takes_split_records
+            )
             for part in decoded:
                 part.end_offset = batch.end_offset
             batches.extend(decoded)
             failures.extend(refused)
-        return _Work({batch.topic_partition: batch for batch in consumed}, batches, failures)
+        work.batches, work.failures, work.converted = batches, failures, True
 
     def _finish_works(self, most: int) -> None:
         """Put, bury, judge, note positions, the oldest first, until no more than ``most`` are open; through outages,
@@ -231,6 +239,8 @@ class SinkPipeline:
             if work.trouble is not None:
                 trouble, work.trouble = work.trouble, None
                 raise trouble
+            if not work.converted:
+                self._convert(work)
             if not work.begun:
                 self._begin(work)
             if work.pending is not None:

@@ -83,6 +83,7 @@ class SourcePipeline:
         self._last_progress = time.monotonic()
         self._stalled = False
         self._poll_backoff = Backoff(control.retry_policy)
+        self._unconverted: SourceBatch | None = None  # read, and waiting for its conversion
         self._polling = 0.0  # seconds spent in polls
         self._resend_backoff = Backoff(control.retry_policy)
 
@@ -99,7 +100,10 @@ class SourcePipeline:
             try:
                 self._finish()
             finally:
-                self._task.stop()
+                try:
+                    self._task.stop()
+                finally:
+                    self._stages.close()
 
     def _turn(self) -> None:
         self._settle()
@@ -119,9 +123,14 @@ class SourcePipeline:
             self._poll()
 
     def _poll(self) -> None:
-        began = time.monotonic()
+        """Read and convert a batch, or convert the one that was read already; after a RetriableError again later."""
         try:
-            answer = self._task.poll()
+            answer = self._unconverted if self._unconverted is not None else self._read()
+            if self._control.stopping():
+                return  # a poll that took its time; the next task reads the same again
+            if isinstance(answer, SourceBatch):
+                self._unconverted = answer
+                encoded, failures = self._stages.encode(answer)
         except RetriableError as error:
             wait = self._poll_backoff.next_wait(error)
             if wait is None:
@@ -131,20 +140,24 @@ class SourcePipeline:
             return
         if self._poll_backoff.failures:
             self._control.recovered(self._poll_backoff.reset())
-        self._polling += time.monotonic() - began  # most polls take less than a millisecond
-        self._metrics.set("poll_batch_time_ms_total", round(self._polling * 1000))
-        if self._control.stopping():
-            return  # a poll that took its time; whoever comes next reads the same again
         if isinstance(answer, Wait):
             self._due = time.monotonic() + answer.seconds
         else:
+            self._unconverted = None
+            self._stages.policy.judge(failures)
+            self._take(answer, encoded)
+
+    def _read(self) -> SourceBatch | Wait:
+        began = time.monotonic()
+        answer = self._task.poll()
+        self._polling += time.monotonic() - began  # most polls take less than a millisecond
+        self._metrics.set("poll_batch_time_ms_total", round(self._polling * 1000))
+        if isinstance(answer, SourceBatch):
             self._metrics.add("source_record_poll_total", len(answer))
             self._metrics.set("last_record_timestamp_ms", now_ms())
-            self._take(answer)
+        return answer
 
-    def _take(self, batch: SourceBatch) -> None:
-        encoded, failures = self._stages.encode(batch)
-        self._stages.policy.judge(failures)
+    def _take(self, batch: SourceBatch, encoded: list[EncodedBatch]) -> None:
         for topic in {part.topic for part in encoded}:
             self._control.retry(lambda topic=topic: self._outlet.ensure_topic(topic))  # type: ignore[misc]
         if self._control.stopping() and self._producer is None:

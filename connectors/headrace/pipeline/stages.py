@@ -1,38 +1,38 @@
-"""Converters and transforms on a batch's way: batch in, batches and failures out.
+"""Transforms and converters of a task: batch in, batches and failures out.
 
-Without transforms a batch stays columns all the way. With transforms each record is made, applied and put back into
-batches of equal topic and schemas, in order. A converter that refuses a batch is asked again a record at a time, so
-that one bad record costs only itself.
+Without transforms a batch stays columns all the way. With transforms each record is made, transformed and put back
+into batches of equal topic and schemas, in order. When a converter refuses a batch, it is called again with smaller
+parts, so that a bad record costs only itself.
+
+A RetriableError of a stage passes through, with the time to wait: the pipeline waits and gives the same batch again.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
-from itertools import groupby
-from typing import Any, NamedTuple, TypeVar
+from functools import cached_property
+from typing import NamedTuple, TypeVar
 
-from headrace.errors import DataError
+from headrace.errors import DataError, RetriableError
+from headrace.pipeline.decoded_runs import joined, overlaps, parsed
 from headrace.pipeline.fault_policy import NO_PARTITION, Failure, FaultPolicy, Stage
-from headrace.plugin import Converter, Decoded, Predicate, Transform
-from headrace.records import ConsumedBatch, EncodedBatch, JsonValues, Record, SinkBatch, SourceBatch, TopicPartition
-from headrace.schema import Schema
+from headrace.pipeline.transformations import (
+    RefusedRecord,
+    Step,
+    class_path,
+    sink_batches,
+    sink_records,
+    source_batches,
+    source_records,
+    transform,
+)
+from headrace.plugin import Converter, Decoded
+from headrace.records import BatchHeaders, ConsumedBatch, EncodedBatch, Headers, SinkBatch, SourceBatch, TopicPartition
+from headrace.retries import Backoff
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class Step:
-    """A transform with its gate."""
-
-    transform: Transform
-    predicate: Predicate | None = None
-    negate: bool = False
-
-    def apply(self, record: Record) -> Record | None:
-        if self.predicate is not None and self.predicate.test(record) is self.negate:
-            return record
-        return self.transform.apply(record)
 
 
 class _Column(NamedTuple):
@@ -43,9 +43,15 @@ class _Column(NamedTuple):
     lazy: bool = False
     """Values may stay JsonValues."""
 
-    def read(self, topic: str, values: Sequence[bytes | None]) -> list[Decoded]:
-        runs = self.converter.from_bytes(topic, values)
-        return runs if self.lazy else [_eager(run) for run in runs]
+    def read(self, topic: str, values: Sequence[bytes | None], headers: Sequence[Headers]) -> list[Decoded]:
+        runs = self.converter.from_bytes(topic, values, headers)
+        return runs if self.lazy else [parsed(run) for run in runs]
+
+    def run(self, call: Callable[[], T]) -> T:
+        try:
+            return call()
+        except DataError as error:
+            raise _StageError(self.stage, class_path(self.converter), error) from error
 
 
 @dataclass(frozen=True)
@@ -58,20 +64,38 @@ class Stages:
     policy: FaultPolicy
 
     def encode(self, batch: SourceBatch) -> tuple[list[EncodedBatch], list[Failure]]:
-        """Transform, then convert to bytes. ``Failure.offset`` is the record's place in ``batch``."""
+        """Transform, then convert to bytes. ``Failure.offset`` is the record's row in ``batch``.
+
+        Raise RetriableError.
+        """
+        return self._timed(lambda: self._encode_all(batch))
+
+    def _encode_all(self, batch: SourceBatch) -> tuple[list[EncodedBatch], list[Failure]]:
         failures: list[Failure] = []
-        batches = self._transform_source(batch, failures) if self.steps else [(batch, None)]
-        encoded = [self._encode(part, places, failures) for part, places in batches]
+        if not self.steps:
+            encoded = [self._encode(batch, range(len(batch)), failures)]
+        else:
+            records, refused = transform(self.steps, source_records(batch), split=True)
+            failures.extend(_transform_failure(item, TopicPartition(batch.topic, NO_PARTITION)) for item in refused)
+            encoded = [self._encode(part, rows, failures) for part, rows in source_batches(records)]
         return [part for part in encoded if len(part)], failures
 
-    def decode(self, batch: ConsumedBatch, *, json_texts: bool = False) -> tuple[list[SinkBatch], list[Failure]]:
-        """Convert from bytes, then transform. ``Failure.offset`` is the Kafka offset.
+    def decode(
+        self, batch: ConsumedBatch, *, json_texts: bool = False, split_records: bool = False
+    ) -> tuple[list[SinkBatch], list[Failure]]:
+        """Convert from bytes, then transform. ``Failure.offset`` is the Kafka offset. Raise RetriableError.
 
         ``json_texts``: values that neither converter nor transform has to look into may stay JsonValues.
+        ``split_records``: transforms may make several records of one; else raise TaskError when they do.
         """
+        return self._timed(lambda: self._decode_all(batch, json_texts, split_records))
+
+    def _decode_all(
+        self, batch: ConsumedBatch, json_texts: bool, split_records: bool
+    ) -> tuple[list[SinkBatch], list[Failure]]:
         failures: list[Failure] = []
         lazy = json_texts and not self.steps
-        keys = self._decode_column(_Column(Stage.KEY_CONVERTER, self.key_converter, False), batch, batch.keys, failures)
+        keys = self._decode_column(_Column(Stage.KEY_CONVERTER, self.key_converter), batch, batch.keys, failures)
         values = self._decode_column(
             _Column(Stage.VALUE_CONVERTER, self.value_converter, lazy), batch, batch.values, failures
         )
@@ -87,51 +111,77 @@ class Stages:
                 key_run.schema,
                 value_run.schema,
             )
-            for start, end, key_run, value_run in _overlaps(keys, values)
+            for start, end, key_run, value_run in overlaps(keys, values)
         ]
         # A record that both converters refuse is one failure, the key's: later stages never saw it.
         failures[:] = {failure.offset: failure for failure in reversed(failures)}.values()
         if not self.steps:
             return batches, failures
-        return [part for whole in batches for part in self._transform_sink(whole, failures)], failures
+        transformed: list[SinkBatch] = []
+        for whole in batches:
+            records, refused = transform(self.steps, sink_records(whole), split=split_records)
+            failures.extend(_transform_failure(item, batch.topic_partition) for item in refused)
+            transformed.extend(sink_batches(whole, records))
+        return transformed, failures
 
-    def _encode(self, batch: SourceBatch, places: Sequence[int] | None, failures: list[Failure]) -> EncodedBatch:
+    @cached_property
+    def _backoff(self) -> Backoff:
+        return self.policy.stage_backoff()
+
+    def _timed(self, convert: Callable[[], T]) -> T:
+        """Add to a RetriableError when to try again, by ``errors.retry.*``; raise TaskError when the time is over."""
         try:
-            keys = None
-            if batch.keys is not None:
-                keys = self._convert(
-                    _Column(Stage.KEY_CONVERTER, self.key_converter), batch.topic, batch.key_schema, batch.keys
+            converted = convert()
+        except RetriableError as error:
+            wait = self._backoff.next_wait(error)
+            if wait is None:
+                raise self.policy.retry_timed_out(error) from error
+            raise RetriableError(error.message, code=error.code, hint=error.hint, delay=wait) from error
+        self._backoff.reset()
+        return converted
+
+    def close(self) -> None:
+        """Close transforms, predicates and converters. Each is closed even when another raises."""
+        with ExitStack() as stack:
+            stack.callback(self.key_converter.close)
+            stack.callback(self.value_converter.close)
+            for predicate in {id(step.predicate): step.predicate for step in self.steps if step.predicate}.values():
+                stack.callback(predicate.close)
+            for step in self.steps:
+                stack.callback(step.transform.close)
+
+    def _encode(self, batch: SourceBatch, rows: Sequence[int], failures: list[Failure]) -> EncodedBatch:
+        """Convert a batch whose records come from these rows."""
+        headers = BatchHeaders(batch.headers, len(batch))
+        key_column = _Column(Stage.KEY_CONVERTER, self.key_converter)
+        value_column = _Column(Stage.VALUE_CONVERTER, self.value_converter)
+        topic, keys = batch.topic, batch.keys
+        try:
+            encoded_keys = None
+            if keys is not None:
+                encoded_keys = key_column.run(
+                    lambda: self.key_converter.to_bytes(topic, batch.key_schema, keys, headers)
                 )
-            values = self._convert(
-                _Column(Stage.VALUE_CONVERTER, self.value_converter), batch.topic, batch.value_schema, batch.values
+            encoded_values = value_column.run(
+                lambda: self.value_converter.to_bytes(topic, batch.value_schema, batch.values, headers)
             )
         except _StageError as error:
             if len(batch) == 1:
-                place = places[0] if places is not None else 0
-                failures.append(_failure(error, TopicPartition(batch.topic, NO_PARTITION), place))
-                return EncodedBatch(batch.topic, [])
-            whole = EncodedBatch(
-                batch.topic, [], None if batch.keys is None else [], batch.timestamps and [], batch.headers and []
-            )
-            for index in range(len(batch)):
-                place = places[index] if places is not None else index
-                _extend(whole, self._encode(_source_slice(batch, index), [place], failures))
-            return whole
-        return EncodedBatch(batch.topic, values, keys, batch.timestamps, batch.headers)
-
-    def _convert(self, column: _Column, topic: str, schema: Schema | None, values: Sequence[Any]) -> list[bytes | None]:
-        return self._run(column, lambda: column.converter.to_bytes(topic, schema, values))
-
-    def _run(self, column: _Column, call: Callable[[], T]) -> T:
-        try:
-            return self.policy.attempt(call)
-        except DataError as error:
-            raise _StageError(column.stage, _class_name(column.converter), error) from error
+                failures.append(
+                    Failure(error.stage, error.executor, error.error, TopicPartition(topic, NO_PARTITION), rows[0])
+                )
+                return EncodedBatch(topic, [])
+        else:
+            return EncodedBatch(topic, encoded_values, encoded_keys, batch.timestamps, headers.column())
+        # Not inside of the handler: the error of a single record is not a consequence of the batch's.
+        return _concatenated(
+            topic, [self._encode(_source_slice(batch, index), [row], failures) for index, row in enumerate(rows)]
+        )
 
     def _decode_column(
         self, column: _Column, batch: ConsumedBatch, values: Sequence[bytes | None], failures: list[Failure]
     ) -> list[Decoded]:
-        return list(_joined(self._decode_rows(column, batch, values, 0, failures)))
+        return list(joined(self._decode_rows(column, batch, values, 0, failures)))
 
     def _decode_rows(
         self,
@@ -141,13 +191,16 @@ class Stages:
         start: int,
         failures: list[Failure],
     ) -> list[Decoded]:
-        """Values from row ``start`` of the batch on. What is refused as a whole is halved until the bad are alone."""
+        """Values from row ``start`` of the batch on. What is refused is halved until bad records are alone."""
         topic = batch.topic_partition.topic
+        headers = batch.headers if len(values) == len(batch) else batch.headers[start : start + len(values)]
         try:
-            runs = self._run(column, lambda: column.read(topic, values))
+            runs = column.run(lambda: column.read(topic, values, headers))
         except _StageError as error:
             if len(values) == 1:
-                failures.append(_failure(error, batch.topic_partition, batch.offsets[start]))
+                failures.append(
+                    Failure(error.stage, error.executor, error.error, batch.topic_partition, batch.offsets[start])
+                )
                 return []
         else:
             return [run._replace(start=start + run.start) for run in runs] if start else runs
@@ -158,75 +211,6 @@ class Stages:
             *self._decode_rows(column, batch, values[middle:], start + middle, failures),
         ]
 
-    def _apply(self, record: Record) -> Record | None:
-        current: Record | None = record
-        for step in self.steps:
-            if current is None:
-                return None
-            try:
-                current = self.policy.attempt(lambda step=step, current=current: step.apply(current))  # type: ignore[misc]
-            except DataError as error:
-                raise _StageError(Stage.TRANSFORMATION, _class_name(step.transform), error) from error
-        return current
-
-    def _transform_source(
-        self, batch: SourceBatch, failures: list[Failure]
-    ) -> list[tuple[SourceBatch, list[int] | None]]:
-        kept: list[tuple[int, Record]] = []
-        for place in range(len(batch)):
-            record = Record(
-                topic=batch.topic,
-                value=batch.values[place],
-                value_schema=batch.value_schema,
-                key=batch.keys[place] if batch.keys is not None else None,
-                key_schema=batch.key_schema,
-                timestamp=batch.timestamps[place] if batch.timestamps is not None else None,
-                headers=batch.headers[place] if batch.headers is not None else (),
-            )
-            try:
-                changed = self._apply(record)
-            except _StageError as error:
-                failures.append(_failure(error, TopicPartition(batch.topic, NO_PARTITION), place))
-            else:
-                if changed is not None:
-                    kept.append((place, changed))
-        return [_source_batch(run) for run in _runs(kept)]
-
-    def _transform_sink(self, batch: SinkBatch, failures: list[Failure]) -> Iterator[SinkBatch]:
-        kept: list[tuple[int, Record]] = []
-        for index, offset in enumerate(batch.offsets):
-            record = Record(
-                topic=batch.topic,
-                value=batch.values[index],
-                value_schema=batch.value_schema,
-                key=batch.keys[index],
-                key_schema=batch.key_schema,
-                timestamp=batch.timestamps[index],
-                headers=batch.headers[index],
-                partition=batch.topic_partition.partition,
-                offset=offset,
-            )
-            try:
-                changed = self._apply(record)
-            except _StageError as error:
-                failures.append(_failure(error, batch.topic_partition, offset))
-            else:
-                if changed is not None:
-                    kept.append((offset, changed))
-        for run in _runs(kept):
-            first = run[0][1]
-            yield SinkBatch(
-                batch.topic_partition,
-                first.topic,
-                [offset for offset, _ in run],
-                [record.key for _, record in run],
-                [record.value for _, record in run],
-                [record.timestamp if record.timestamp is not None else -1 for _, record in run],
-                [record.headers for _, record in run],
-                first.key_schema,
-                first.value_schema,
-            )
-
 
 class _StageError(Exception):
     def __init__(self, stage: Stage, executor: str, error: DataError) -> None:
@@ -234,33 +218,9 @@ class _StageError(Exception):
         self.stage, self.executor, self.error = stage, executor, error
 
 
-def _failure(error: _StageError, topic_partition: TopicPartition, offset: int) -> Failure:
-    return Failure(error.stage, error.executor, error.error, topic_partition, offset)
-
-
-def _class_name(plugin: object) -> str:
-    return f"{type(plugin).__module__}.{type(plugin).__qualname__}"
-
-
-def _runs(kept: Sequence[tuple[int, Record]]) -> Iterator[list[tuple[int, Record]]]:
-    """Consecutive records of equal topic and schemas."""
-    for _, run in groupby(kept, lambda item: (item[1].topic, item[1].key_schema, item[1].value_schema)):
-        yield list(run)
-
-
-def _source_batch(run: Sequence[tuple[int, Record]]) -> tuple[SourceBatch, list[int]]:
-    first = run[0][1]
-    timestamps = [record.timestamp for _, record in run]
-    headers = [record.headers for _, record in run]
-    return SourceBatch(
-        first.topic,
-        [record.value for _, record in run],
-        first.value_schema,
-        [record.key for _, record in run],
-        first.key_schema,
-        timestamps=None if None in timestamps else [moment for moment in timestamps if moment is not None],
-        headers=headers if any(headers) else None,
-    ), [place for place, _ in run]
+def _transform_failure(refused: RefusedRecord, topic_partition: TopicPartition) -> Failure:
+    executor = class_path(refused.transform)
+    return Failure(Stage.TRANSFORMATION, executor, refused.error, topic_partition, refused.place)
 
 
 def _source_slice(batch: SourceBatch, index: int) -> SourceBatch:
@@ -275,50 +235,17 @@ def _source_slice(batch: SourceBatch, index: int) -> SourceBatch:
     )
 
 
-def _extend(whole: EncodedBatch, part: EncodedBatch) -> None:
-    whole.values.extend(part.values)
-    for mine, other in ((whole.keys, part.keys), (whole.timestamps, part.timestamps), (whole.headers, part.headers)):
-        if mine is not None and other is not None:
-            mine.extend(other)  # type: ignore[arg-type]
-
-
-def _eager(run: Decoded) -> Decoded:
-    return run._replace(values=run.values.parsed()) if isinstance(run.values, JsonValues) else run
-
-
-def _joined(runs: Sequence[Decoded]) -> Iterator[Decoded]:
-    """Neighbours of one schema and one form as one run."""
-    for _, group in groupby(_numbered(runs), lambda item: item[0]):
-        members = [run for _, run in group]
-        columns = [run.values for run in members if isinstance(run.values, JsonValues)]
-        if columns:
-            texts = [text for column in columns for text in column.texts]
-            yield members[0]._replace(values=JsonValues(texts, columns[0].schema, columns[0].form))
-        else:
-            yield members[0]._replace(values=[value for run in members for value in run.values])
-
-
-def _numbered(runs: Sequence[Decoded]) -> Iterator[tuple[tuple[int, type, Schema | None], Decoded]]:
-    """Each run with a key that neighbours share."""
-    number = 0
-    before: Decoded | None = None
-    for run in runs:
-        if before is not None and run.start != before.start + len(before.values):
-            number += 1
-        yield (number, type(run.values), run.schema), run
-        before = run
-
-
-def _overlaps(keys: Sequence[Decoded], values: Sequence[Decoded]) -> Iterator[tuple[int, int, Decoded, Decoded]]:
-    """``start, end`` of the stretches that lie in one run of both sides; what either side refused lies in none."""
-    left, right = 0, 0
-    while left < len(keys) and right < len(values):
-        key_run, value_run = keys[left], values[right]
-        key_end, value_end = key_run.start + len(key_run.values), value_run.start + len(value_run.values)
-        start, end = max(key_run.start, value_run.start), min(key_end, value_end)
-        if start < end:
-            yield start, end, key_run, value_run
-        if key_end <= end or key_end <= value_run.start:
-            left += 1
-        if value_end <= end or value_end <= key_run.start:
-            right += 1
+def _concatenated(topic: str, parts: Sequence[EncodedBatch]) -> EncodedBatch:
+    """Parts of one batch as a batch; those whose record was refused are empty."""
+    present = [part for part in parts if len(part)]
+    if not present:
+        return EncodedBatch(topic, [])
+    first = present[0]
+    with_headers = any(part.headers is not None for part in present)
+    return EncodedBatch(
+        topic,
+        [value for part in present for value in part.values],
+        [key for part in present for key in part.keys or ()] if first.keys is not None else None,
+        [moment for part in present for moment in part.timestamps or ()] if first.timestamps is not None else None,
+        [headers for part in present for headers in part.headers or [()]] if with_headers else None,
+    )

@@ -1,7 +1,7 @@
 """Interfaces that plugin authors implement. They import them from :mod:`headrace`, the facade."""
 
 from headrace.plugin.connectors import Connector, SinkConnector, SourceConnector
-from headrace.plugin.conversion import ConfigProvider, Converter, Decoded, Predicate, Transform
+from headrace.plugin.conversion import ConfigProvider, Converter, Decoded, Predicate, Transform, TransformResult
 from headrace.plugin.tasks import (
     Linger,
     OffsetReader,
@@ -15,9 +15,10 @@ from headrace.plugin.tasks import (
     Wait,
 )
 from headrace.plugin.verification import Rebuild, Rebuilder, StoredEntry, Verifier
-from headrace.records import Headers, TopicPartition
+from headrace.records import BatchHeaders, Headers, TopicPartition
 
 __all__ = [
+    "BatchHeaders",
     "ConfigProvider",
     "Connector",
     "Converter",
@@ -40,6 +41,7 @@ __all__ = [
     "TaskContext",
     "TopicPartition",
     "Transform",
+    "TransformResult",
     "Verifier",
     "Wait",
 ]

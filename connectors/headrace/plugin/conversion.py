@@ -1,4 +1,12 @@
-"""Interfaces of converters, transforms, predicates and config providers."""
+"""Interfaces of converters, transforms, predicates and config providers.
+
+Instances of converters, transforms and predicates belong to one task. Their methods are called on the task's thread:
+``configure`` once, then the work, then ``close`` once.
+
+A RetriableError from the work means that a system behind the plugin (a schema registry, a lookup service) is
+unavailable. The task shows the reason in its status, waits, and gives the same batch again. The records are neither
+skipped nor written to the dead letter queue, whatever ``errors.tolerance`` says.
+"""
 
 from __future__ import annotations
 
@@ -7,15 +15,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple
 
 from headrace.config import ConfigModel
-from headrace.records import (
-    JsonForm,
-    Record,
-)
+from headrace.errors import DataError
+from headrace.records import BatchHeaders, Headers, JsonForm, Record
 from headrace.schema import Schema
 
 
 class Decoded(NamedTuple):
-    """A converter's answer for a run of records with one schema: ``values[i]`` belongs to input ``start + i``."""
+    """Values of consecutive records with one schema: ``values[i]`` belongs to input ``start + i``."""
 
     start: int
     schema: Schema | None
@@ -24,44 +30,88 @@ class Decoded(NamedTuple):
 
 
 class Converter(ABC):
-    """Schema and value ⇄ bytes, a batch at a time. One instance per task and role; no state between batches matters."""
+    """Converts between bytes and values with a schema, a batch at a time. A task has one for keys, one for values.
+
+    Batches may come again, whole or in parts, so results must not depend on what was converted before.
+    """
 
     config_model: ClassVar[type[ConfigModel]]
     aliases: ClassVar[tuple[str, ...]] = ()
 
     @abstractmethod
     def configure(self, properties: Mapping[str, str], *, is_key: bool) -> None:
-        """``properties`` have no prefix (``schemas.enable``). Raises ConfigError."""
+        """Read the configuration, whose keys have no prefix (``schemas.enable``). Raise ConfigError."""
 
     @abstractmethod
-    def to_bytes(self, topic: str, schema: Schema | None, values: Sequence[Any]) -> list[bytes | None]:
-        """Encode; None stands for a null record value (a tombstone).
+    def to_bytes(
+        self, topic: str, schema: Schema | None, values: Sequence[Any], headers: BatchHeaders
+    ) -> list[bytes | None]:
+        """Encode the values of one topic; None stands for a null record value (a tombstone).
 
-        Raises DataError when any value is bad; the framework then asks again, a value at a time, to find it.
+        ``headers`` are those of the same records; a converter may add some (``headers.add``), such as a schema's id.
+        Keys are converted before values, so the value converter sees what the key converter added.
+
+        Raise DataError when any value is bad: the framework then calls again with one value at a time, to find it.
+        Raise RetriableError when a system that the converter needs is unavailable.
+        """
+
+    @abstractmethod
+    def from_bytes(self, topic: str, values: Sequence[bytes | None], headers: Sequence[Headers]) -> list[Decoded]:
+        """Decode into consecutive runs of one schema each, together covering the input.
+
+        ``headers`` are those of the same records. Raise as :meth:`to_bytes`.
         """
 
     def json_form(self) -> JsonForm | None:
-        """Set by a converter whose ``to_bytes`` passes on the texts of ``JsonValues`` of this form. Optional."""
+        """Return the form of ``JsonValues`` whose texts ``to_bytes`` passes on unchanged; None when there is none."""
         return None
 
-    @abstractmethod
-    def from_bytes(self, topic: str, values: Sequence[bytes | None]) -> list[Decoded]:
-        """Decode into consecutive runs of one schema each, together covering the input. Raises DataError as above."""
+    def close(self) -> None:  # noqa: B027 (optional by contract)
+        """Release what ``configure`` and the conversions took. Called once, when the task ends."""
+
+
+TransformResult = Record | Sequence[Record] | DataError | None
+"""What becomes of one record: the record (changed, or another), several in order, None = dropped, or why it is bad."""
 
 
 class Transform(ABC):
-    """A single message transform: a verb applied to a record."""
+    """A single message transform. Implement :meth:`apply`, and :meth:`apply_batch` where a batch is cheaper.
+
+    A record and its headers may be changed in place. Its key and value must not be: the batch is given again, with the
+    same keys and values, after a RetriableError.
+    """
 
     config_model: ClassVar[type[ConfigModel]]
     aliases: ClassVar[tuple[str, ...]] = ()
 
     @abstractmethod
     def configure(self, properties: Mapping[str, str]) -> None:
-        """``properties`` have no prefix. Raises ConfigError."""
+        """Read the configuration, whose keys have no prefix. Raise ConfigError."""
 
     @abstractmethod
-    def apply(self, record: Record) -> Record | None:
-        """The changed record (a new or the same object), or None to drop it. Raises DataError."""
+    def apply(self, record: Record) -> Record | Sequence[Record] | None:
+        """Return the changed record, several records in the order to send them, or None to drop it.
+
+        Several come from one record only in sources, and in sinks whose task says ``takes_split_records``.
+        Raise DataError when the record is bad, RetriableError when a system that the transform needs is unavailable.
+        """
+
+    def apply_batch(self, records: Sequence[Record]) -> Sequence[TransformResult]:
+        """Return the result of each record, in their order; a bad record's result is its DataError.
+
+        Called by the framework with the records that the transform's predicate selects. By default the records go
+        through :meth:`apply` one by one. Raise RetriableError as there.
+        """
+        results: list[TransformResult] = []
+        for record in records:
+            try:
+                results.append(self.apply(record))
+            except DataError as error:
+                results.append(error)
+        return results
+
+    def close(self) -> None:  # noqa: B027 (optional by contract)
+        """Release what ``configure`` and the work took. Called once, when the task ends."""
 
 
 class Predicate(ABC):
@@ -72,18 +122,24 @@ class Predicate(ABC):
 
     @abstractmethod
     def configure(self, properties: Mapping[str, str]) -> None:
-        """``properties`` have no prefix. Raises ConfigError."""
+        """Read the configuration, whose keys have no prefix. Raise ConfigError."""
 
     @abstractmethod
     def test(self, record: Record) -> bool:
-        """Whether the record is meant."""
+        """Return whether the predicate holds for the record, which must not be changed.
+
+        Raise DataError or RetriableError as :meth:`Transform.apply`.
+        """
+
+    def close(self) -> None:  # noqa: B027 (optional by contract)
+        """Release what ``configure`` and the work took. Called once, when the task ends."""
 
 
 class ConfigProvider(ABC):
-    """Values for placeholders ``${name:path:key}`` in configurations."""
+    """Gives values for the placeholders ``${name:path:key}`` of configurations."""
 
     aliases: ClassVar[tuple[str, ...]] = ()
 
     @abstractmethod
     def get(self, path: str, key: str) -> str:
-        """The value. Raises KeyError with a sentence that says what was looked for and where."""
+        """Return the value. Raise KeyError with a sentence that says what was looked for, and where."""

@@ -137,6 +137,9 @@ class SinkTask(ABC):
     takes_json_texts: ClassVar[bool] = False
     """Whether values may come as :class:`headrace.records.JsonValues`: as they are in Kafka, not parsed, not checked
     beyond their first and last byte. False: values are always parsed."""
+    takes_split_records: ClassVar[bool] = False
+    """Whether the task writes every record of a put even where several have the same Kafka offset, because a transform
+    made them of one. False: such a transform fails the task."""
     linger: Linger | None = None
     """Looked at after ``start``. None: records are put as soon as they are read."""
 

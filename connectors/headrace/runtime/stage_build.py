@@ -1,25 +1,29 @@
-"""From a connector's configuration to its converters and transforms."""
+"""Makes a task's converters and transforms from its connector's configuration."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import ExitStack
 
 from headrace.pipeline.fault_policy import FaultPolicy
-from headrace.pipeline.stages import Stages, Step
-from headrace.plugin import Converter
+from headrace.pipeline.stages import Stages
+from headrace.pipeline.transformations import Step
+from headrace.plugin import Converter, Predicate
 from headrace.registry import PluginKind, Registry
 from headrace.settings import ConnectorSettings, WorkerSettings
 from headrace.validation import make_converter
 
 
 def make_stages(registry: Registry, worker: WorkerSettings, settings: ConnectorSettings, policy: FaultPolicy) -> Stages:
-    """What one task of the connector has. Raises ConfigError."""
-    return Stages(
-        _converter(registry, worker, settings, is_key=True),
-        _converter(registry, worker, settings, is_key=False),
-        _steps(registry, settings),
-        policy,
-    )
+    """Return the transforms and converters of one task. Raise ConfigError; what was configured by then is closed."""
+    with ExitStack() as opened:
+        key_converter = _converter(registry, worker, settings, is_key=True)
+        opened.callback(key_converter.close)
+        value_converter = _converter(registry, worker, settings, is_key=False)
+        opened.callback(value_converter.close)
+        stages = Stages(key_converter, value_converter, _steps(registry, settings, opened), policy)
+        opened.pop_all()
+        return stages
 
 
 def group_of(connector: str) -> str:
@@ -38,18 +42,20 @@ def _converter(registry: Registry, worker: WorkerSettings, settings: ConnectorSe
     return make_converter(registry, name, options, is_key=is_key)
 
 
-def _steps(registry: Registry, settings: ConnectorSettings) -> list[Step]:
-    predicates = {}
+def _steps(registry: Registry, settings: ConnectorSettings, opened: ExitStack) -> list[Step]:
+    predicates: dict[str, Predicate] = {}
     for alias in settings.predicates:
         kind, options = _aliased(settings.predicate_settings, alias)
         predicates[alias] = registry.find(PluginKind.PREDICATE, kind).cls()
         predicates[alias].configure(options)
+        opened.callback(predicates[alias].close)
     steps = []
     for alias in settings.transforms:
         kind, options = _aliased(settings.transform_settings, alias)
         gate, negate = options.pop("predicate", None), options.pop("negate", "false").lower() == "true"
         transform = registry.find(PluginKind.TRANSFORM, kind).cls()
         transform.configure(options)
+        opened.callback(transform.close)
         steps.append(Step(transform, predicates[gate] if gate is not None else None, negate))
     return steps
 

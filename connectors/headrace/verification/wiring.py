@@ -38,6 +38,7 @@ def open_history(registry: Registry, worker: WorkerSettings, config: ConnectorCo
     policy = FaultPolicy(settings, lambda key: key, threading.Event(), log, TaskMetrics())
     stages = make_stages(registry, worker, settings, policy)
     with ExitStack() as stop:
+        stop.callback(stages.close)
         broker = KafkaPythonClients(worker.client_settings())
         admin = broker.admin({**worker.admin, **settings.admin_override})
         stop.callback(admin.close)

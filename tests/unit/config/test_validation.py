@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from headrace.errors import ConfigError, Finding, Location
 from headrace.files import ConfigFile
 from headrace.interpolation import Interpolator
-from headrace.plugin import ConfigProvider
+from headrace.plugin import BatchHeaders, ConfigProvider
 from headrace.registry import Registry
 from headrace.settings import SinkSettings, SourceSettings
 from headrace.validation import Validator, locate_findings, make_converter
@@ -170,7 +170,7 @@ class TestConverters:
 
     def test_one_is_made_with_its_settings(self, registry: Registry) -> None:
         converter = make_converter(registry, "JsonConverter", {"schemas.enable": "false"}, is_key=False)
-        assert converter.to_bytes("t", None, [{"a": 1}]) == [b'{"a":1}']
+        assert converter.to_bytes("t", None, [{"a": 1}], BatchHeaders(None, 1)) == [b'{"a":1}']
 
 
 class TestTransforms:

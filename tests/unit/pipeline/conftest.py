@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,36 +11,15 @@ import pytest
 import structlog
 
 from headrace.broker.in_memory import InMemoryKafka
-from headrace.config import ConfigModel
-from headrace.errors import DataError, HeadraceError
+from headrace.errors import HeadraceError
 from headrace.metrics import TaskMetrics
 from headrace.pipeline.control import TaskControl
 from headrace.pipeline.fault_policy import FaultPolicy
-from headrace.pipeline.stages import Stages, Step
-from headrace.plugin import Converter, Decoded
+from headrace.pipeline.stages import Stages
+from headrace.pipeline.transformations import Step
 from headrace.retries import RetryPolicy
-from headrace.schema import Schema
 from headrace.settings import ConnectorSettings
-
-
-class PlainConverter(Converter):
-    """JSON without schemas; refuses the text "bad" and whatever contains it."""
-
-    config_model = ConfigModel
-
-    def configure(self, properties: Mapping[str, str], *, is_key: bool) -> None:
-        pass
-
-    def to_bytes(self, topic: str, schema: Schema | None, values: Sequence[Any]) -> list[bytes | None]:
-        encoded = [None if value is None else json.dumps(value).encode() for value in values]
-        if any(value is not None and b"bad" in value for value in encoded):
-            raise DataError("a bad value")
-        return encoded
-
-    def from_bytes(self, topic: str, values: Sequence[bytes | None]) -> list[Decoded]:
-        if any(value is not None and b"bad" in value for value in values):
-            raise DataError("bad bytes")
-        return [Decoded(0, None, [None if value is None else json.loads(value) for value in values])]
+from tests.unit.pipeline.plain_converter import PlainConverter
 
 
 def _drop(*_: Any) -> Any:

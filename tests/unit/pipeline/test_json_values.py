@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from headrace import ConfigModel, DataError, JsonValues, Record, TopicPartition, Transform
 from headrace.converters.json import JsonConverter
 from headrace.pipeline.fault_policy import Stage
-from headrace.pipeline.stages import Stages, Step
+from headrace.pipeline.stages import Stages
+from headrace.pipeline.transformations import Step
 from headrace.records import ConsumedBatch, are_json_objects, which_are_json_objects
 
 JSON = st.recursive(

@@ -11,12 +11,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from headrace.config import ConfigModel
-from headrace.errors import DataError, RetriableError
+from headrace.errors import DataError, RetriableError, TaskError
 from headrace.pipeline.fault_policy import Stage
-from headrace.pipeline.stages import Stages, Step
-from headrace.plugin import Converter, Decoded, Predicate, Transform
-from headrace.records import ConsumedBatch, Record, SourceBatch, TopicPartition
+from headrace.pipeline.stages import Stages
+from headrace.pipeline.transformations import Step
+from headrace.plugin import Converter, Decoded, Predicate, Transform, TransformResult
+from headrace.records import BatchHeaders, ConsumedBatch, Headers, Record, SourceBatch, TopicPartition
 from headrace.schema import INT64, STRING, Schema
+from tests.unit.pipeline.plain_converter import PlainConverter
 
 PLACE = TopicPartition("t", 2)
 VALUES = st.lists(st.sampled_from([1, "a", "bad", None, {"x": 1}]), min_size=1, max_size=12)
@@ -62,10 +64,12 @@ class ByType(Converter):
     def configure(self, properties: Mapping[str, str], *, is_key: bool) -> None:
         pass
 
-    def to_bytes(self, topic: str, schema: Schema | None, values: Sequence[Any]) -> list[bytes | None]:
+    def to_bytes(
+        self, topic: str, schema: Schema | None, values: Sequence[Any], headers: BatchHeaders
+    ) -> list[bytes | None]:
         raise NotImplementedError
 
-    def from_bytes(self, topic: str, values: Sequence[bytes | None]) -> list[Decoded]:
+    def from_bytes(self, topic: str, values: Sequence[bytes | None], headers: Sequence[Headers]) -> list[Decoded]:
         decoded = []
         for start, value in enumerate(values):
             plain = None if value is None else json.loads(value)
@@ -180,20 +184,163 @@ def test_a_predicate_gates_its_transform(harness: Callable[[], Any], negate: boo
     assert [part.topic for part in encoded for _ in part.values] == topics
 
 
-def test_a_retriable_stage_is_tried_within_its_time(harness: Callable[[], Any]) -> None:
-    class Shaky(Scripted):
-        tries = 0
+class Splitting(Transform):
+    """Text becomes one record for each letter; other values stay."""
 
-        def apply(self, record: Record) -> Record | None:
-            self.tries += 1
-            if self.tries < 3:
-                raise RetriableError("a lookup does not answer")
+    config_model = ConfigModel
+
+    def configure(self, properties: Mapping[str, str]) -> None:
+        pass
+
+    def apply(self, record: Record) -> Record | Sequence[Record] | None:
+        if not isinstance(record.value, str):
             return record
+        return [Record(record.topic, letter, key=record.key, headers=record.headers) for letter in record.value]
 
-    made = harness()
-    encoded, failures = made.stages([Step(Shaky())], errors_retry_timeout="-1").encode(SourceBatch("t", [1]))
-    assert [part.values for part in encoded] == [[b"1"]]
+
+@ALIKE
+@given(st.lists(st.one_of(st.integers(0, 9), st.text("xyz", max_size=3)), max_size=8))
+def test_a_transform_makes_any_number_of_records_of_one(harness: Callable[[], Any], values: list[Any]) -> None:
+    encoded, failures = harness().stages([Step(Splitting())]).encode(SourceBatch("t", values))
+
+    expected = [part for value in values for part in ([value] if isinstance(value, int) else value)]
+    assert [json.loads(value or b"") for part in encoded for value in part.values] == expected
     assert not failures
-    assert made.metrics.values["total_retries"] == 2
-    _, failures = made.stages([Step(Shaky())], errors_retry_timeout="0").encode(SourceBatch("t", [1]))
-    assert [failure.error.message for failure in failures] == ["a lookup does not answer"]
+
+
+def test_a_sink_that_knows_records_by_offset_gets_no_two_records_of_one_offset(harness: Callable[[], Any]) -> None:
+    stages = harness().stages([Step(Splitting())], errors_tolerance="all")
+
+    with pytest.raises(TaskError, match="makes 2 records of one") as raised:
+        stages.decode(consumed([1, 2], ["x", "yz"]))
+    assert raised.value.code == "transform.cannot_split"
+    (batch,), _ = stages.decode(consumed([1, 2], ["x", "yz"]), split_records=True)
+    assert list(zip(batch.offsets, batch.values, strict=True)) == [(100, "x"), (101, "y"), (101, "z")]
+
+
+class InBatches(Scripted):
+    """Knows how many records it was given at a time; refuses zero."""
+
+    def __init__(self) -> None:
+        self.sizes: list[int] = []
+
+    def apply_batch(self, records: Sequence[Record]) -> Sequence[TransformResult]:
+        self.sizes.append(len(records))
+        return [DataError("zero") if record.value == 0 else record for record in records]
+
+
+def test_a_transform_with_a_batch_form_gets_whole_batches(harness: Callable[[], Any]) -> None:
+    batched = InBatches()
+    stages = harness().stages([Step(batched), Step(batched, IsText(), negate=True)], errors_tolerance="all")
+    encoded, failures = stages.encode(SourceBatch("t", [1, "a", 0, 2]))
+
+    assert batched.sizes == [4, 2]
+    assert [json.loads(value or b"") for part in encoded for value in part.values] == [1, "a", 2]
+    assert [(failure.offset, failure.stage) for failure in failures] == [(2, Stage.TRANSFORMATION)]
+
+
+def test_a_transform_that_returns_too_few_results_fails_the_task(harness: Callable[[], Any]) -> None:
+    class Forgetful(Scripted):
+        def apply_batch(self, records: Sequence[Record]) -> Sequence[TransformResult]:
+            return records[1:]
+
+    with pytest.raises(TaskError, match="returned 1 results for 2 records"):
+        harness().stages([Step(Forgetful())], errors_tolerance="all").encode(SourceBatch("t", [1, 2]))
+
+
+class WithHeaders(PlainConverter):
+    """Adds a header to every record, and decodes to the number of its record's headers."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def to_bytes(
+        self, topic: str, schema: Schema | None, values: Sequence[Any], headers: BatchHeaders
+    ) -> list[bytes | None]:
+        for row in range(len(values)):
+            headers.add(row, self.name, str(len(headers[row])).encode())
+        return super().to_bytes(topic, schema, values, headers)
+
+    def from_bytes(self, topic: str, values: Sequence[bytes | None], headers: Sequence[Headers]) -> list[Decoded]:
+        super().from_bytes(topic, values, headers)
+        return [Decoded(0, None, [len(own) for own in headers])]
+
+
+@ALIKE
+@given(VALUES, st.booleans())
+def test_converters_add_headers_to_the_records_they_encode(
+    harness: Callable[[], Any], values: list[Any], have_headers: bool
+) -> None:
+    given_headers: list[Headers] | None = [[("h", b"0")]] * len(values) if have_headers else None
+    before = list(given_headers or ())
+    stages = Stages(WithHeaders("k"), WithHeaders("v"), (), harness().stages(errors_tolerance="all").policy)
+    batch = SourceBatch("t", values, keys=[1] * len(values), headers=given_headers)
+    encoded, failures = stages.encode(batch)
+
+    first = [("h", b"0")] if have_headers else []
+    expected = [*first, ("k", str(len(first)).encode()), ("v", str(len(first) + 1).encode())]
+    assert [list(own) for part in encoded for own in part.headers or ()] == [expected] * (len(values) - len(failures))
+    assert list(batch.headers or ()) == before
+
+
+@ALIKE
+@given(VALUES)
+def test_converters_see_the_headers_of_the_records_they_decode(harness: Callable[[], Any], values: list[Any]) -> None:
+    stages = Stages(PlainConverter(), WithHeaders("v"), (), harness().stages(errors_tolerance="all").policy)
+    whole = consumed([1] * len(values), values)
+    whole.headers = [[("h", None)] * row for row in range(len(values))]
+    batches, failures = stages.decode(whole)
+
+    found = {offset: count for batch in batches for offset, count in zip(batch.offsets, batch.values, strict=True)}
+    assert found == {100 + row: row for row, value in enumerate(values) if value != "bad"}
+    assert len(failures) == values.count("bad")
+
+
+def test_a_retriable_error_is_no_failure_of_a_record(harness: Callable[[], Any]) -> None:
+    class Away(Scripted):
+        def apply(self, record: Record) -> Record | None:
+            raise RetriableError("a lookup does not answer")
+
+    class AwayConverter(PlainConverter):
+        def to_bytes(self, *_: Any) -> list[bytes | None]:
+            raise RetriableError("the registry does not answer")
+
+        def from_bytes(self, *_: Any) -> list[Decoded]:
+            raise RetriableError("the registry does not answer")
+
+    policy = harness().stages(errors_tolerance="all").policy
+    plain = PlainConverter()
+    for stages in (
+        Stages(plain, plain, [Step(Away())], policy),
+        Stages(AwayConverter(), plain, (), policy),
+        Stages(plain, AwayConverter(), (), policy),
+    ):
+        with pytest.raises(RetriableError, match="does not answer"):
+            stages.encode(SourceBatch("t", [1], keys=[1]))
+        with pytest.raises(RetriableError, match="does not answer"):
+            stages.decode(consumed([1], [1]))
+
+
+def test_closing_closes_every_plugin_once_even_when_one_fails(harness: Callable[[], Any]) -> None:
+    closed: list[object] = []
+
+    class Closing:
+        def close(self) -> None:
+            closed.append(self)
+            if len(closed) == 1:
+                raise RuntimeError("a bug")
+
+    class ClosingConverter(Closing, PlainConverter): ...
+
+    class ClosingTransform(Closing, Scripted): ...
+
+    class ClosingPredicate(Closing, IsText): ...
+
+    gate, transforms = ClosingPredicate(), [ClosingTransform(), ClosingTransform()]
+    keys, values = ClosingConverter(), ClosingConverter()
+    steps = [Step(transforms[0], gate), Step(transforms[1], gate, negate=True)]
+    with pytest.raises(RuntimeError, match="a bug"):
+        Stages(keys, values, steps, harness().stages().policy).close()
+
+    assert len(closed) == 5
+    assert {id(item) for item in closed} == {id(item) for item in (gate, *transforms, keys, values)}
