@@ -4,6 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+PROCESSES ?= 2
 SOURCES := connectors sources sinks demo scripts benchmarks tests
 
 .DEFAULT_GOAL := help
@@ -25,10 +26,10 @@ demo: setup ## Real PostgreSQL, Kafka, Elasticsearch and data, live in the termi
 
 test: lint ## Everything: lint, types, contracts, unit, conformance, integration, system (ARGS are pytest's)
 ifeq ($(strip $(ARGS)),)
-	@# Unit tests share nothing, so they run on both cores; the others share their engines.
+	@# Each of the test processes starts engines of its own; the tests of one file run in one process.
 	failed=0; \
-	$(BIN)/python -m pytest tests/unit -n 2 || failed=1; \
-	$(BIN)/python -m pytest --ignore=tests/unit || failed=1; \
+	$(BIN)/python -m pytest tests/unit -n $(PROCESSES) || failed=1; \
+	$(BIN)/python -m pytest --ignore=tests/unit -n $(PROCESSES) --dist loadfile --no-loadscope-reorder || failed=1; \
 	exit $$failed
 else
 	$(BIN)/python -m pytest $(ARGS)

@@ -1,4 +1,4 @@
-"""Real engines for integration tests: each is started once per run, lazily, those that the chosen tests need together.
+"""Real engines for integration tests: each xdist worker starts its own, once, when the first test asks for them.
 
 A test says what it needs by its fixtures: ``kafka``, ``kafka_cluster``, ``elasticsearch``, ``elasticsearch_9``,
 ``postgres``, ``mariadb``, or a database of its own, ``database`` and ``mariadb_database``. ``HEADRACE_TEST_KAFKA``,
@@ -22,7 +22,8 @@ import pymysql
 import pytest
 from sqlalchemy import make_url
 
-from headrace.embedded import ENGINES, EmbeddedStack, Kafka
+from headrace.embedded import ENGINES, EmbeddedStack
+from headrace.embedded.tcp_ports import PORTS_VARIABLE
 from tests.engines.addresses import HttpAddress, KafkaAddress, SqlAddress, libpq_url, pymysql_arguments
 from tests.engines.certificates import Authority
 from tests.engines.run import KINDS, Engines, UnavailableError
@@ -31,6 +32,8 @@ pytest.register_assert_rewrite("headrace.testing")  # suites that tests inherit 
 
 _NO_SUCH_SESSION = 1094  # MariaDB's error number: it has ended by itself meanwhile
 _ENGINES = pytest.StashKey[Engines]()
+_SUMMARY = pytest.StashKey[set[str]]()
+_PORTS = range(20000, 32000)
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -40,29 +43,54 @@ def pytest_configure(config: pytest.Config) -> None:
     # was never connected: bound to no address, no peer. Leaks of ours are still errors.
     never_connected = r"unclosed <socket\.socket [^>]*laddr=\('0\.0\.0\.0', \d+\)>"
     config.addinivalue_line("filterwarnings", f"ignore:{never_connected}:ResourceWarning")
-    # Looked up when the first engine starts: before that pytest has no temporary folder yet.
-    config.stash[_ENGINES] = Engines(lambda: config._tmp_path_factory.mktemp("engines"))  # type: ignore[attr-defined]
+    config.stash[_ENGINES] = Engines()
+    config.stash[_SUMMARY] = set()
+    if worker := getattr(config, "workerinput", None):
+        _give_own_ports(int(worker["workerid"].removeprefix("gw")), worker["workercount"])
 
 
-def pytest_collection_finish(session: pytest.Session) -> None:
-    needed = session.config.stash[_ENGINES].needed
-    for item in session.items:
-        needed.update(name for name in getattr(item, "fixturenames", ()) if name in KINDS)
+def _give_own_ports(worker: int, workers: int) -> None:
+    """Give this xdist worker a range of its own, so that no two start engines on the port of the other's engine."""
+    share = len(_PORTS) // workers
+    first = (worker % workers) * share  # a worker that replaces a crashed one has the next number
+    ports = _PORTS[first : first + share]
+    os.environ.setdefault(PORTS_VARIABLE, f"{ports[0]}-{ports[-1]}")  # programs that tests start inherit it
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put system tests first: they take longest, and no xdist worker shall begin one when the others are done."""
+    items.sort(key=lambda item: "/system/" not in item.path.as_posix())
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Tell the engines which ones this test needs, so that they start in parallel."""
+    item.config.stash[_ENGINES].needed = {name for name in getattr(item, "fixturenames", ()) if name in KINDS}
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """Collect the summary of an xdist worker that has ended. A worker that has crashed has none."""
+    node.config.stash[_SUMMARY].update(getattr(node, "workeroutput", {}).get("engines", ()))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    for line in config.stash[_ENGINES].summary():
+    for line in sorted({*config.stash[_SUMMARY], *config.stash[_ENGINES].summary()}):
         terminalreporter.write_line(line)
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    session.config.stash[_ENGINES].stop()
+    engines = session.config.stash[_ENGINES]
+    engines.stop()
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["engines"] = engines.summary()
 
 
 @pytest.fixture(scope="session")
-def engines(pytestconfig: pytest.Config) -> Engines:
+def engines(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory) -> Engines:
     """All engines of this run; a test asks for ``kafka``, ``elasticsearch``, ``postgres`` or ``database`` instead."""
-    return pytestconfig.stash[_ENGINES]
+    engines = pytestconfig.stash[_ENGINES]
+    engines.folder = tmp_path_factory.mktemp("engines")
+    return engines
 
 
 def _provided(engines: Engines, name: str) -> Any:
@@ -81,18 +109,11 @@ def kafka(engines: Engines) -> KafkaAddress:
     return address
 
 
-@pytest.fixture
-def kafka_cluster(engines: Engines) -> Iterator[Any]:
-    """Three brokers, replication factor 3, ``min.insync.replicas`` 2, shared by all tests.
-
-    ``.bootstrap_servers``; ``.brokers[i]`` may be stopped, killed and started: all run again for the next test. With
-    a cluster of your own (``HEADRACE_TEST_KAFKA_CLUSTER``) only the address is there.
-    """
-    address = _provided(engines, "kafka_cluster")
-    server = engines.server("kafka_cluster")
-    yield server or address
-    if isinstance(server, Kafka):
-        server.start()  # those that the test left ended
+@pytest.fixture(scope="session")
+def kafka_cluster(engines: Engines) -> KafkaAddress:
+    """Three brokers, replication factor 3, ``min.insync.replicas`` 2, shared by all tests: ``.bootstrap_servers``."""
+    address: KafkaAddress = _provided(engines, "kafka_cluster")
+    return address
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""The engines of one test run: started once, in parallel, when the first test asks; ended with the run."""
+"""The engines of one test process: started once, in parallel, when the first test asks; ended with the process."""
 
 from __future__ import annotations
 
@@ -77,14 +77,15 @@ VARIABLES = {name: f"HEADRACE_TEST_{name.upper()}" for name in KINDS}
 
 
 class Engines:
-    """What this run uses. ``needed``: the engines that the collected tests name; the first one asked for starts all.
+    """What this process uses.
 
-    ``folder`` makes the folder that holds their data; it is called at the first start.
+    ``needed`` are the engines of the present test: the first one asked for starts them all, in parallel. ``folder``
+    holds their data; it must be set before the first start.
     """
 
-    def __init__(self, folder: Callable[[], Path], environment: Mapping[str, str] = os.environ) -> None:
+    def __init__(self, environment: Mapping[str, str] = os.environ) -> None:
         self.needed: set[str] = set()
-        self._folder = folder
+        self.folder: Path | None = None
         self._environment = environment
         self._addresses: dict[str, Address] = {}
         self._servers: dict[str, Server] = {}
@@ -98,11 +99,6 @@ class Engines:
         if name in self._failures:
             raise self._failures[name]
         return self._addresses[name]
-
-    def server(self, name: str) -> Server | None:
-        """The started engine itself, to kill and start again; None when it is the user's own."""
-        self.get(name)
-        return self._servers.get(name)
 
     def _provide(self, wanted: Iterable[str]) -> None:
         missing = [name for name in KINDS if name in wanted and name not in {*self._addresses, *self._failures}]
@@ -128,8 +124,8 @@ class Engines:
         except HeadraceError as error:
             self._failures.update({name: error for name in names if KINDS[name].jars})
             names = [name for name in names if not KINDS[name].jars]
-        folder = self._folder()
-        servers = {name: KINDS[name].make(folder / name) for name in names}
+        assert self.folder is not None
+        servers = {name: KINDS[name].make(self.folder / name) for name in names}
         with ThreadPoolExecutor(max(1, len(servers)), "start") as pool:
             starts: dict[str, Future[None]] = {name: pool.submit(server.start) for name, server in servers.items()}
             try:
@@ -149,10 +145,9 @@ class Engines:
                 raise failure
 
     def summary(self) -> list[str]:
-        """Lines for the end of the run: what was used, and what could not be and why."""
-        used = [self._described(name) for name in KINDS if name in self._addresses]
-        lines = ["engines: " + ", ".join(used)] if used else []
-        return lines + [f"engines: no {KINDS[name].title}: {why}" for name, why in self._unavailable.items()]
+        """Return lines for the end of the run: what was used, and what could not be used and why."""
+        used = [f"engines: {self._described(name)}" for name in KINDS if name in self._addresses]
+        return used + [f"engines: no {KINDS[name].title}: {why}" for name, why in self._unavailable.items()]
 
     def _described(self, name: str) -> str:
         origin = VARIABLES[name] if VARIABLES[name] in self._environment else _origin(name)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import random
 import signal
-import socket
 import subprocess
 import sysconfig
 import threading
@@ -21,6 +20,7 @@ import pytest
 import yaml
 from sqlalchemy import make_url
 
+from headrace.embedded.tcp_ports import free_port
 from headrace.testing.waiting import eventually
 
 HEADRACE = Path(sysconfig.get_path("scripts")) / "headrace"
@@ -38,13 +38,6 @@ def command(*arguments: str | Path, environment: Mapping[str, str] | None = None
         env={**os.environ, "COLUMNS": "200", **(environment or {})},
         check=False,
     )
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 @dataclass

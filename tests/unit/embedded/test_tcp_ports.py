@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from headrace.embedded.tcp_ports import free_port, is_free, preferred_port, require_free
-from headrace.errors import InfrastructureError
+from headrace.errors import ConfigError, InfrastructureError
 
 
 @pytest.fixture
@@ -33,6 +33,34 @@ def test_a_preferred_port_is_taken_if_it_is_free(taken: Any) -> None:
 
     assert preferred_port(wish) == wish
     assert preferred_port(taken) != taken
+
+
+def test_ports_come_from_the_range_of_the_environment(taken: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HEADRACE_EMBEDDED_PORTS", "19000-19009")
+
+    ports = [free_port() for _ in range(3)]
+
+    assert len(set(ports)) == 3
+    assert all(19000 <= port <= 19009 for port in ports)
+    assert preferred_port(ports[0]) == ports[0]
+    assert 19000 <= preferred_port(9092) <= 19009
+
+
+def test_a_range_without_a_free_port_is_an_error(taken: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HEADRACE_EMBEDDED_PORTS", f"{taken}-{taken}")
+
+    with pytest.raises(InfrastructureError, match=f"no free TCP port between {taken} and {taken}"):
+        free_port()
+
+
+@pytest.mark.parametrize("text", ["", "9092", "9-1", "1-70000", "a-b", "0-10"])
+def test_a_range_that_is_none_is_a_configuration_error(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HEADRACE_EMBEDDED_PORTS", text)
+
+    with pytest.raises(ConfigError, match="HEADRACE_EMBEDDED_PORTS") as caught:
+        free_port()
+
+    assert "21000-21999" in caught.value.hint
 
 
 def test_ports_for_several_brokers_are_all_free(taken: Any) -> None:
