@@ -18,8 +18,8 @@ import httpx
 import psutil
 
 from headrace.embedded.artifacts import locked
-from headrace.embedded.extra import java
 from headrace.embedded.jars import fetch
+from headrace.embedded.optional_dependencies import java
 
 LOCK = Path(__file__).parent / "rivals.lock.json"
 _PATIENCE = 120.0

@@ -11,7 +11,7 @@ from pathlib import Path
 from headrace.embedded import Elasticsearch, Kafka, Postgres
 from headrace.embedded.artifacts import locked
 from headrace.embedded.jars import fetch
-from headrace.embedded.together import stop_together
+from headrace.embedded.parallel_start import stop_in_parallel
 from headrace.errors import HeadraceError
 from tests.engines import addresses
 from tests.engines.addresses import Address, HttpAddress, KafkaAddress, SqlAddress
@@ -157,7 +157,7 @@ class Engines:
     def stop(self) -> None:
         """End all that were started. Harmless when none was."""
         servers, self._servers = self._servers, {}
-        stop_together(list(servers.values()))
+        stop_in_parallel(list(servers.values()))
 
 
 def _origin(name: str) -> str:

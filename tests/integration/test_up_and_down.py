@@ -19,7 +19,7 @@ from typer.testing import CliRunner, Result
 
 from headrace.cli.main import app
 from headrace.embedded import EmbeddedStack
-from headrace.embedded.keeper import stop_in
+from headrace.embedded.stack_process import stop_stack
 from headrace.embedded.tcp_ports import free_port
 from headrace.errors import ConflictError, InfrastructureError
 
@@ -32,7 +32,7 @@ def data(tmp_path: Path) -> Iterator[Path]:
     """The folder of a stack, which is down when the test ends."""
     yield tmp_path / "data"
     if (tmp_path / "data").is_dir():
-        stop_in(tmp_path / "data")
+        stop_stack(tmp_path / "data")
 
 
 @pytest.fixture

@@ -10,8 +10,8 @@ import typer
 
 from headrace.cli.output import JsonFlag, err, out, print_json
 from headrace.config import nearest
-from headrace.embedded.keeper import Addresses, addresses, keep, start_in_background, stop_in
 from headrace.embedded.stack import ENGINES, EmbeddedStack
+from headrace.embedded.stack_process import Addresses, addresses, run_until_signal, start_in_background, stop_stack
 from headrace.embedded.tcp_ports import preferred_port
 from headrace.errors import ConfigError
 
@@ -69,14 +69,14 @@ def up(
         )
         return
     stack = EmbeddedStack(folder, **arguments)
-    keep(stack, lambda: _show(addresses(stack), folder, json, "Ctrl+C stops it"))
+    run_until_signal(stack, lambda: _show(addresses(stack), folder, json, "Ctrl+C stops it"))
     err.print(f"stopped; the data is kept in {folder}")
 
 
 def down(data: DataOption = DEFAULT_DATA, json: JsonFlag = False) -> None:
     """Stop the engines that `headrace up` started. Their data is kept."""
     folder = data.expanduser().absolute()
-    owner = stop_in(folder)
+    owner = stop_stack(folder)
     if json:
         print_json({"stopped": owner is not None, "data": str(folder)})
     elif owner is None:

@@ -1,4 +1,4 @@
-"""Real Kafka, Elasticsearch and PostgreSQL with nothing but pip, for laptops, demos and tests."""
+"""Real Kafka, Elasticsearch and PostgreSQL, installed by pip alone, for laptops, demos and tests."""
 
 from headrace.embedded.elasticsearch import Elasticsearch
 from headrace.embedded.kafka import Broker, Kafka

@@ -1,7 +1,8 @@
-"""What the lock file says: which jars each Java engine consists of, their sizes and sums."""
+"""The lock file: the jars of each Java engine with their sizes and SHA-256 sums."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import dataclass
 from functools import cache
@@ -12,7 +13,7 @@ LOCK_FILE = Path(__file__).parent / "engines.lock.json"
 
 @dataclass(frozen=True, slots=True)
 class Jar:
-    """One line of the lock file. ``coordinate`` is ``group:artifact:version[:classifier]``, ``size`` bytes."""
+    """One line of the lock file: ``coordinate`` is ``group:artifact:version[:classifier]``, ``size`` is in bytes."""
 
     coordinate: str
     size: int
@@ -20,27 +21,33 @@ class Jar:
 
     @property
     def path(self) -> str:
-        """Below any Maven repository: Maven's repository layout."""
+        """The path below a Maven repository (Maven's repository layout)."""
         group, artifact, version, *classifier = self.coordinate.split(":")
         name = "-".join([artifact, version, *classifier])
         return f"{group.replace('.', '/')}/{artifact}/{version}/{name}.jar"
 
     @property
     def name(self) -> str:
-        """The artifact alone, ``netty-common``."""
+        """The artifact without version, ``netty-common``."""
         return self.coordinate.split(":")[1]
 
 
 @dataclass(frozen=True, slots=True)
 class LockedEngine:
-    """What an engine consists of."""
+    """Version and jars of an engine."""
 
     version: str
     jars: tuple[Jar, ...]
 
 
+def sha256(file: Path) -> str:
+    """Return the SHA-256 of a file's content, hexadecimal."""
+    with file.open("rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()
+
+
 @cache
 def locked(engine: str, file: Path = LOCK_FILE) -> LockedEngine:
-    """The lock file's entry for ``kafka``, ``elasticsearch`` (8) or ``elasticsearch-9``; ``file`` is another one's."""
+    """Return the entry for ``kafka``, ``elasticsearch`` (8) or ``elasticsearch-9``, or one of another lock ``file``."""
     entry = json.loads(file.read_text(encoding="utf-8"))[engine]
     return LockedEngine(entry["version"], tuple(Jar(**line) for line in entry["jars"]))

@@ -1,53 +1,56 @@
-"""Downloads jars from a Maven repository: in parallel, resumable, checked against the lock file's sums."""
+"""Downloads of jars from a Maven repository: in parallel, resumed, checked against the sums of the lock file."""
 
 from __future__ import annotations
 
-import hashlib
 import shutil
+import ssl
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from http.client import HTTPException, HTTPResponse
 from pathlib import Path
 from threading import Event
-from urllib.error import HTTPError, URLError
-from urllib.request import Request, urlopen
 
+import httpx
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
-from headrace.embedded.artifacts import Jar
+from headrace.embedded.artifacts import Jar, sha256
 from headrace.embedded.maven import MIRROR_VARIABLE, Repository, local_repository, repository
 from headrace.errors import InfrastructureError
 
-_CHUNK = 1 << 18
 _TIMEOUT = 10  # seconds without a byte
-_TRIES = 3
-_PAUSE = 1.0  # seconds before the second try; twice as long before the third
+_ATTEMPTS = 3
 _PARALLEL = 8
+# A repository that compressed a jar again would send other bytes than a range of the file.
+_HEADERS = {"User-Agent": "headrace", "Accept-Encoding": "identity"}
 
 
-class _TryAgain(Exception):
-    """The repository or the way to it failed in a way that may pass."""
+class _TransientError(Exception):
+    """The download failed in a way that a retry may fix."""
 
 
-def sha256(file: Path) -> str:
-    with file.open("rb") as content:
-        return hashlib.file_digest(content, "sha256").hexdigest()
+def download(jars: Sequence[Jar], folder: Path, retry_backoff: float) -> None:
+    """Download the jars below ``folder``, in the layout of a Maven repository. The first error ends all downloads.
 
-
-def download(jars: Sequence[Jar], folder: Path) -> None:
-    """Put the jars below ``folder``, laid out as in a Maven repository. The first fault ends it all at once.
-
-    A jar that Maven has fetched before (``~/.m2``) is copied. Raises InfrastructureError for the network, OSError for
-    the folder. What is complete is kept, and so is the beginning of what is not.
+    A jar in Maven's own cache (``~/.m2``) is copied. Complete jars and the beginnings of others are kept. An attempt
+    after the first waits ``retry_backoff`` seconds, the next one twice as long. Raise InfrastructureError for errors
+    of the network, OSError for those of the folder.
     """
     source, cancelled = repository(), Event()
-    with _progress(jars, source) as advance, ThreadPoolExecutor(_PARALLEL, "fetch") as pool:
-        # The longest first: they decide how long it takes.
+    client = httpx.Client(
+        headers={**_HEADERS, **source.headers},
+        timeout=_TIMEOUT,
+        follow_redirects=True,
+        verify=ssl.create_default_context(),  # the system's certificates, which include a company's own
+    )
+    with client, _progress(jars, source) as advance, ThreadPoolExecutor(_PARALLEL, "fetch") as pool:
+        # The largest first: they decide how long it takes.
         ordered = sorted(jars, key=lambda jar: -jar.size)
-        tasks = [pool.submit(_Download(jar, folder, source, advance, cancelled).run) for jar in ordered]
+        downloads = [
+            _JarDownload(jar, folder, source.url, client, advance, cancelled, retry_backoff) for jar in ordered
+        ]
+        tasks = [pool.submit(download.run) for download in downloads]
         try:
             for task in tasks:
                 task.result()
@@ -56,16 +59,24 @@ def download(jars: Sequence[Jar], folder: Path) -> None:
             raise
 
 
-class _Download:
-    """One jar's way into the cache."""
+class _JarDownload:
+    """The download of one jar to ``NAME.part``, which is renamed when its sum is right."""
 
     def __init__(
-        self, jar: Jar, folder: Path, source: Repository, advance: Callable[[int], None], cancelled: Event
+        self,
+        jar: Jar,
+        folder: Path,
+        repository_url: str,
+        client: httpx.Client,
+        advance: Callable[[int], None],
+        cancelled: Event,
+        retry_backoff: float,
     ) -> None:
-        self._jar, self._source, self._advance, self._cancelled = jar, source, advance, cancelled
+        self._jar, self._client, self._advance, self._cancelled = jar, client, advance, cancelled
+        self._retry_backoff = retry_backoff
         self._target = folder / jar.path
         self._part = self._target.with_name(self._target.name + ".part")
-        self._url = f"{source.url}/{jar.path}"
+        self._url = f"{repository_url}/{jar.path}"
 
     def run(self) -> None:
         try:
@@ -86,15 +97,15 @@ class _Download:
         return True
 
     def _fetch(self) -> None:
-        for attempt in range(1, _TRIES + 1):
+        for attempt in range(1, _ATTEMPTS + 1):
             if self._cancelled.is_set():
                 return
             try:
                 self._download()
-            except _TryAgain as error:
-                if attempt == _TRIES:
-                    raise self._fault(str(error)) from error
-                self._cancelled.wait(_PAUSE * attempt)
+            except _TransientError as error:
+                if attempt == _ATTEMPTS:
+                    raise self._failure(str(error)) from error
+                self._cancelled.wait(self._retry_backoff * attempt)
                 continue
             if self._cancelled.is_set():
                 return
@@ -102,14 +113,14 @@ class _Download:
             if found == self._jar.sha256:
                 self._part.replace(self._target)
                 return
-            # What an earlier run had left may have been damaged: once more from the first byte.
+            # The part that an earlier run left may have been damaged: start again from the first byte.
             self._part.unlink()
             self._advance(-self._jar.size)
-            if attempt == _TRIES:
-                raise self._fault(f"its SHA-256 is {found}, the lock file says {self._jar.sha256}")
+            if attempt == _ATTEMPTS:
+                raise self._failure(f"its SHA-256 is {found}, the lock file says {self._jar.sha256}")
 
     def _download(self) -> None:
-        """Append what ``part`` lacks; a repository that knows no ranges (status 200) sends all of it again."""
+        """Append what is missing from ``part``; a repository without ranges (status 200) sends all of it again."""
         have = self._part.stat().st_size if self._part.exists() else 0
         if have > self._jar.size:
             self._part.unlink()
@@ -117,62 +128,51 @@ class _Download:
         if have == self._jar.size:
             self._advance(have)
             return
-        with self._answer(have) as answer:
-            size = have if answer.status == 206 else 0
-            self._advance(size)
-            try:
-                with self._part.open("ab" if size else "wb") as file:
+        try:
+            with self._client.stream("GET", self._url, headers={"Range": f"bytes={have}-"} if have else {}) as response:
+                self._check_status(response)
+                self._write(response, have if response.status_code == 206 else 0)
+        except httpx.TransportError as error:
+            raise _TransientError(str(error) or type(error).__name__) from error
+
+    def _write(self, response: httpx.Response, size: int) -> None:
+        self._advance(size)
+        try:
+            with self._part.open("ab" if size else "wb") as file:
+                for received in response.iter_raw():
                     # A repository that sends more than the lock file says must not fill the disk.
-                    while size < self._jar.size and not self._cancelled.is_set():
-                        chunk = self._read(answer, self._jar.size - size)
-                        file.write(chunk)
-                        size += len(chunk)
-                        self._advance(len(chunk))
-            except BaseException:
-                self._advance(-size)
-                raise
+                    chunk = received[: self._jar.size - size]
+                    file.write(chunk)
+                    size += len(chunk)
+                    self._advance(len(chunk))
+                    if size == self._jar.size or self._cancelled.is_set():
+                        return
+        except BaseException:
+            self._advance(-size)
+            raise
+        self._advance(-size)
+        raise _TransientError(f"the response ended {self._jar.size - size} bytes too early")
 
-    def _answer(self, have: int) -> HTTPResponse:
-        headers = {**self._source.headers, "User-Agent": "headrace", **({"Range": f"bytes={have}-"} if have else {})}
-        try:
-            answer: HTTPResponse = urlopen(Request(self._url, headers=headers), timeout=_TIMEOUT)
-        except HTTPError as error:
-            error.close()
-            why = f"the repository answers {error.code} {error.reason}"
-            if error.code >= 500 or error.code in (408, 429):
-                raise _TryAgain(why) from error
-            raise self._fault(why) from error
-        except (URLError, HTTPException, OSError) as error:
-            raise _TryAgain(_words(error)) from error
-        return answer
+    def _check_status(self, response: httpx.Response) -> None:
+        if response.status_code in (200, 206):
+            return
+        why = f"the repository answers {response.status_code} {response.reason_phrase}"
+        if response.status_code >= 500 or response.status_code in (408, 429):
+            raise _TransientError(why)
+        raise self._failure(why)
 
-    @staticmethod
-    def _read(answer: HTTPResponse, most: int) -> bytes:
-        try:
-            chunk = answer.read(min(_CHUNK, most))
-        except (HTTPException, OSError) as error:
-            raise _TryAgain(_words(error)) from error
-        if not chunk:
-            raise _TryAgain(f"the answer ended {most} bytes too early")
-        return chunk
-
-    def _fault(self, why: str) -> InfrastructureError:
+    def _failure(self, why: str) -> InfrastructureError:
         return InfrastructureError(
-            f"{self._url} cannot be fetched: {why}",
+            f"cannot download {self._url}: {why}",
             code="embedded.download",
-            hint="connect to the network and try again (what is complete is kept), name a Maven repository that this "
+            hint="connect to the network and try again (complete jars are kept), set a Maven repository that this "
             f"machine reaches in {MIRROR_VARIABLE}, or copy the cache folder from a machine that has it",
         )
 
 
-def _words(error: Exception) -> str:
-    reason = getattr(error, "reason", error)
-    return getattr(reason, "strerror", None) or str(reason) or type(reason).__name__
-
-
 @contextmanager
 def _progress(jars: Sequence[Jar], source: Repository) -> Iterator[Callable[[int], None]]:
-    """A bar on stderr for a person, one line for a log."""
+    """Show a progress bar on a terminal, one line in a log."""
     total = sum(jar.size for jar in jars)
     what = f"fetching {len(jars)} jars ({total / 1e6:.0f} MB) from {source.url}"
     if not sys.stderr.isatty():

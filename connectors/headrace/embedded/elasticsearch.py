@@ -1,4 +1,4 @@
-"""A real Elasticsearch node, 8 or 9: the published server jars, its HTTP module, and our starter (``java/``)."""
+"""A real Elasticsearch node, 8 or 9: the published server jars, its HTTP module, and our main class (``java/``)."""
 
 from __future__ import annotations
 
@@ -32,15 +32,14 @@ appender.console.layout.pattern = [%d{ISO8601}][%-5p][%c{1.}] %m%n
 
 
 class Elasticsearch(Engine):
-    """One node without security. ``settings`` are keys for ``elasticsearch.yml``; a tiny write queue makes real 429s:
+    """One node without security. ``settings`` are keys for ``elasticsearch.yml``; a small write queue gives 429:
     ``{"thread_pool.write.queue_size": 1, "thread_pool.write.size": 1}``.
 
-    It has what Maven Central has: bulk, versions, mappings, templates, data streams, aliases, PIT, aggregations.
-    It has no painless, reindex, delete-by-query, ingest processors, ILM, language analyzers, ES|QL.
+    It has what is published on Maven Central: bulk, versions, mappings, templates, data streams, aliases, PIT,
+    aggregations. It has no Painless, reindex, delete-by-query, ingest processors, ILM, language analyzers, ES|QL.
 
-    ``major`` is 8 or 9. Several nodes are one cluster when they know each other by their transport ports:
-    ``{"discovery.type": "multi-node", "discovery.seed_hosts": ["127.0.0.1:9300"], …}``; each has a ``node_name`` of its
-    own then.
+    ``major`` is 8 or 9. Several nodes form a cluster by their transport ports and different values of ``node_name``:
+    ``{"discovery.type": "multi-node", "discovery.seed_hosts": ["127.0.0.1:9300"], …}``.
     """
 
     name = "elasticsearch"
@@ -58,13 +57,13 @@ class Elasticsearch(Engine):
     ) -> None:
         super().__init__(folder, port)
         self.transport_port = free_port()
-        """Where other nodes of a cluster find this one."""
+        """Port on which other nodes of a cluster reach this one."""
         self._locked, self._node_name = locked("elasticsearch" if major == 8 else f"elasticsearch-{major}"), node_name
         self._heap, self._settings = heap, dict(settings or {})
 
     @property
     def jars(self) -> tuple[Jar, ...]:
-        """What it consists of."""
+        """The jars of this version."""
         return self._locked.jars
 
     @property
@@ -91,10 +90,10 @@ class Elasticsearch(Engine):
             "transport.port": self.transport_port,
             "http.type": "netty4",
             "transport.type": "netty4",
-            # A laptop's disk is often fuller than a cluster's may be.
+            # A laptop's disk is often fuller than the watermarks allow.
             "cluster.routing.allocation.disk.threshold_enabled": False,
-            # It would refuse requests for garbage that the serial collector has not met yet, and does not meet as long
-            # as everything is refused.
+            # This breaker counts garbage. The serial collector does not run while all requests are refused, so the node
+            # would refuse them for ever.
             "indices.breaker.total.use_real_memory": False,
             **self._settings,
         }
@@ -102,10 +101,10 @@ class Elasticsearch(Engine):
         lines = [f"{key}: {json.dumps(value)}" for key, value in settings.items()]
         (self.folder / "config" / "elasticsearch.yml").write_text("\n".join(lines) + "\n", encoding="utf-8")
         (self.folder / "config" / "log4j2.properties").write_text(_LOGGING, encoding="utf-8")
-        self._lay_out_modules()
+        self._write_modules()
 
-    def _lay_out_modules(self) -> None:
-        """``modules/<name>/`` with jars and a descriptor each, made anew: the version may have changed."""
+    def _write_modules(self) -> None:
+        """Write ``modules/<name>/`` with jars and a descriptor each, at every start: the version may have changed."""
         modules = self.folder / "modules"
         shutil.rmtree(modules, ignore_errors=True)
         http, root = modules / _HTTP, modules / "root-endpoint"
@@ -135,7 +134,7 @@ class Elasticsearch(Engine):
             "-Dlog4j2.disable.jmx=true",
             "-Dio.netty.noUnsafe=true",
             "-Dio.netty.noKeySetOptimization=true",
-            # Lucene maps index files and calls the system's zstd.
+            # Lucene memory-maps index files and calls the native zstd library.
             "--enable-native-access=ALL-UNNAMED,org.elasticsearch.nativeaccess,org.apache.lucene.core",
             "--module-path",
             ":".join(str(jar) for jar in server),
@@ -160,5 +159,5 @@ class Elasticsearch(Engine):
             connection.close()
 
     def _http_jars(self) -> list[Jar]:
-        """The HTTP module and what only it needs; modules have a class loader of their own."""
+        """Return the jars of the HTTP module, which has its own class loader."""
         return [jar for jar in self._locked.jars if jar.name.startswith(("netty-", _HTTP))]

@@ -1,26 +1,26 @@
-"""The life of one engine: prepare once, start, wait until it answers, stop, kill, start again on the same data."""
+"""Life cycle of one engine: prepare, start, wait until it answers, stop or kill, start again on the same data."""
 
 from __future__ import annotations
 
 import signal
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
-from types import TracebackType
-from typing import ClassVar, Self
+from typing import ClassVar
 
+from headrace.embedded.lifecycle import StartStop
 from headrace.embedded.process import SupervisedProcess
 from headrace.embedded.tcp_ports import free_port, require_free
 from headrace.errors import InfrastructureError
 
 
-class Engine(ABC):
+class Engine(StartStop):
     """One server process on 127.0.0.1 with its data in one folder.
 
-    ``start`` raises InfrastructureError with the end of the engine's own log if it does not answer within
-    ``start_timeout`` seconds. ``stop`` and ``kill`` return when every process of it is gone; both are harmless on an
-    engine that does not run. Methods are for one thread; ``stop`` and ``kill`` may be called from another to end a
-    ``start`` that is under way.
+    ``start`` raises InfrastructureError with the end of the engine's log if it does not answer within
+    ``start_timeout`` seconds. ``stop`` and ``kill`` return when all its processes have ended; both do nothing when the
+    engine does not run. Call methods from one thread; only ``stop`` and ``kill`` may be called from another thread, to
+    end a ``start`` that is in progress.
     """
 
     name: ClassVar[str]
@@ -38,32 +38,32 @@ class Engine(ABC):
     @property
     @abstractmethod
     def version(self) -> str:
-        """The engine's own version, ``4.4.0``."""
+        """The engine's version, ``4.4.0``."""
 
     @property
     @abstractmethod
     def log_path(self) -> Path:
-        """What the engine prints."""
+        """The file that the engine's output goes to."""
 
     @abstractmethod
     def prepare(self) -> None:
-        """Make what must be there before a start: settings always, the data's format once."""
+        """Write the settings, and create the data folder if there is none. Called before each start."""
 
     @abstractmethod
     def command(self) -> list[str]:
-        """The program and its arguments."""
+        """Return the program and its arguments."""
 
     @abstractmethod
     def answers(self, process: SupervisedProcess) -> bool:
-        """Whether clients can work now with the engine that runs as this process. False if it has ended."""
+        """Return whether clients can use the engine that runs as this process. False if it has ended."""
 
     def environment(self) -> Mapping[str, str] | None:
-        """The variables it runs with; None = this process's."""
+        """Return its environment variables; None for those of this process."""
         return None
 
     @property
     def pid(self) -> int:
-        """The engine's process id. Raises InfrastructureError if it is not running."""
+        """The engine's process id. Raise InfrastructureError if it is not running."""
         if self._process is None or not self._process.alive:
             raise InfrastructureError(f"{self.title} is not running", code="embedded.not_running")
         return self._process.pid
@@ -73,10 +73,10 @@ class Engine(ABC):
         return self._process is not None and self._process.alive
 
     def start(self) -> None:
-        """Returns when clients can work. Harmless on an engine that runs."""
+        """Start it and return when clients can use it. Do nothing if it runs."""
         if self.running:
             return
-        self.kill()  # what is left of one that ended by itself
+        self.kill()  # remaining processes of an engine that ended by itself
         require_free(self.port, self.name)
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -93,7 +93,7 @@ class Engine(ABC):
             raise InfrastructureError(
                 f"{self.title} cannot be started: {error.strerror or error} ({error.filename or self.folder})",
                 code="embedded.folder",
-                hint="make room or mend the folder's rights, or choose another data folder",
+                hint="free disk space or fix the folder's permissions, or choose another data folder",
             ) from error
         self._process = process
         try:
@@ -107,38 +107,38 @@ class Engine(ABC):
             raise self._fault(why, "embedded.start", process)
 
     def hold(self, *descriptors: int) -> None:
-        """File descriptors that stay open until the engine has ended, even if this process is killed."""
+        """Keep file descriptors open until the engine has ended, even if this process is killed."""
         self._keep_open = descriptors
 
     def check(self) -> None:
-        """InfrastructureError with the end of its log if it was started and has ended by itself."""
+        """Raise InfrastructureError with the end of its log if it was started and has ended by itself."""
         if self._process is not None and not self._process.alive:
             raise self._fault("ended by itself", "embedded.ended", self._process)
 
     def stop(self) -> None:
-        """Ends it in order: what was acknowledged is on disk."""
+        """Stop it gracefully: acknowledged data is on disk."""
         process, self._process = self._process, None
         if process is not None:
             process.stop()
 
     def kill(self) -> None:
-        """SIGKILL, as a power cut would do."""
+        """Send SIGKILL, as a crash."""
         process, self._process = self._process, None
         if process is not None:
             process.kill()
 
     def pause(self) -> None:
-        """SIGSTOP: its connections stay open and nothing answers, as on a machine that hangs."""
+        """Send SIGSTOP: connections stay open and nothing answers, as on a machine that hangs."""
         if self._process is not None:
             self._process.pause()
 
     def resume(self) -> None:
-        """SIGCONT: it goes on where it was."""
+        """Send SIGCONT."""
         if self._process is not None:
             self._process.resume()
 
     def restart(self) -> None:
-        """Stops it if it runs; then it starts with the same port and data."""
+        """Stop it if it runs, and start it with the same port and data."""
         self.stop()
         self.start()
 
@@ -148,12 +148,3 @@ class Engine(ABC):
             code=code,
             hint=f"the whole log is in {self.log_path}",
         )
-
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.stop()

@@ -1,4 +1,4 @@
-"""The jars' one cache folder: what is missing or damaged is fetched, what is there is checked once per process."""
+"""The cache of jars: missing and damaged jars are downloaded, present ones are checked once per process."""
 
 from __future__ import annotations
 
@@ -7,28 +7,27 @@ from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from headrace.embedded.artifacts import Jar
-from headrace.embedded.downloads import download, sha256
+from headrace.embedded.artifacts import Jar, sha256
 from headrace.embedded.lock import FileLock
 from headrace.errors import InfrastructureError
 
-# Files that had the right sum, with their time of change: a disk may lie, but not twice in one process.
+# Files whose sum was right, with their modification time: they are not read again by this process.
 _checked: set[tuple[Path, int]] = set()
 
 
 def cache_folder() -> Path:
-    """``HEADRACE_CACHE``/jars, else ``~/.cache/headrace/jars``."""
+    """Return ``HEADRACE_CACHE``/jars, or ``~/.cache/headrace/jars``."""
     if named := os.environ.get("HEADRACE_CACHE"):
         return Path(named).expanduser() / "jars"
     return Path.home() / ".cache" / "headrace" / "jars"
 
 
-def fetch(jars: Iterable[Jar], *, folder: Path | None = None) -> list[Path]:
-    """The jars' files in the order asked for; what is missing or damaged is fetched first, several at a time.
+def fetch(jars: Iterable[Jar], *, folder: Path | None = None, retry_backoff: float = 1.0) -> list[Path]:
+    """Return the jars' files in the given order, after downloading those that are missing or damaged.
 
-    A broken download is resumed by the next call. Two processes may fetch into one folder: the second waits for the
-    first. A folder that has everything may be read-only. Raises InfrastructureError if a jar cannot be had; nothing
-    wrong is left in the cache.
+    An interrupted download is resumed by the next call. Two processes may fetch into one folder: the second waits for
+    the first. A folder that has all jars may be read-only. ``retry_backoff`` is the wait in seconds before a download
+    is tried again. Raise InfrastructureError if a jar cannot be downloaded; no damaged jar is left in the cache.
     """
     wanted, folder = list(jars), folder or cache_folder()
     try:
@@ -37,17 +36,21 @@ def fetch(jars: Iterable[Jar], *, folder: Path | None = None) -> list[Path]:
             with FileLock(folder / "fetch.lock").held():
                 # Another process may have fetched them while this one waited.
                 if missing := _missing(wanted, folder):
-                    download(missing, folder)
+                    from headrace.embedded.downloads import download  # imports httpx, which most starts do not need
+
+                    download(missing, folder, retry_backoff)
     except OSError as error:
         raise InfrastructureError(
             f"the cache folder {folder} cannot be used: {error.strerror or error}",
             code="embedded.cache",
-            hint="make room or mend its rights, or name another folder in HEADRACE_CACHE",
+            hint="free disk space or fix its permissions, or set another folder in HEADRACE_CACHE",
         ) from error
     return [folder / jar.path for jar in wanted]
 
 
 def _missing(jars: list[Jar], folder: Path) -> list[Jar]:
+    """Return the jars to download, each once: two engines may have a jar in common."""
+    jars = list(dict.fromkeys(jars))
     with ThreadPoolExecutor(4, "check") as pool:
         sound = pool.map(lambda jar: _is_sound(folder / jar.path, jar), jars)
         return [jar for jar, is_sound in zip(jars, sound, strict=True) if not is_sound]

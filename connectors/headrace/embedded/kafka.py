@@ -1,7 +1,7 @@
 """A real Apache Kafka in KRaft mode: one broker, or three with replication, each its own controller.
 
-Clients have a listener of their own, with TLS and SASL if wanted; brokers and controllers talk in plain text, on
-127.0.0.1 like all of it.
+Clients have their own listener, optionally with TLS and SASL; brokers and controllers talk in plain text. All listen on
+127.0.0.1.
 """
 
 from __future__ import annotations
@@ -11,20 +11,19 @@ import subprocess
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 from headrace.embedded.artifacts import locked
 from headrace.embedded.engine import Engine
 from headrace.embedded.jars import fetch
 from headrace.embedded.java import java_command
+from headrace.embedded.lifecycle import StartStop
+from headrace.embedded.parallel_start import start_in_parallel, stop_in_parallel
 from headrace.embedded.process import SupervisedProcess
 from headrace.embedded.tcp_ports import HOST, free_port
-from headrace.embedded.together import start_together, stop_together
 from headrace.errors import InfrastructureError
 
-_FORMAT_TIMEOUT = 180.0  # seconds: a Java start of two, on a machine that does nothing else
-# Any 16 bytes will do (base64): brokers with another id refuse the folder.
+_FORMAT_TIMEOUT = 180.0  # seconds; two on an idle machine
+# Any 16 bytes (base64); a broker refuses a folder with another id.
 _CLUSTER_ID = "aGVhZHJhY2UtbG9jYWxfMQ"
 _LOGGING = """\
 rootLogger.level=WARN
@@ -38,13 +37,16 @@ appender.console.layout.pattern=%d %p %c{1} %m%n
 """
 
 
-# The name of Java's class for each mechanism that needs no service besides.
+# Package and prefix of the Java login module for each mechanism that needs no other service.
 _MECHANISMS = {"SCRAM-SHA-512": "scram.Scram", "SCRAM-SHA-256": "scram.Scram", "PLAIN": "plain.Plain"}
 
 
 @dataclass(frozen=True, slots=True)
 class Security:
-    """What clients need. ``tls_file``: PEM with private key (PKCS #8) and chain; ``users``: passwords by name."""
+    """TLS and logins of the clients' listener.
+
+    ``tls_file``: PEM with private key (PKCS #8) and chain; ``users``: passwords by name.
+    """
 
     tls_file: Path | None = None
     users: Mapping[str, str] = field(default_factory=dict)
@@ -55,7 +57,7 @@ class Security:
         return ("SASL_" if self.users else "") + ("SSL" if self.tls_file else "PLAINTEXT")
 
     def settings(self) -> dict[str, str]:
-        """Lines for ``server.properties``."""
+        """Return entries for ``server.properties``."""
         lines: dict[str, str] = {}
         if self.tls_file is not None:
             lines["listener.name.client.ssl.keystore.type"] = "PEM"
@@ -71,7 +73,7 @@ class Security:
         return lines
 
     def format_arguments(self) -> list[str]:
-        """Kafka keeps SCRAM's users in its own data."""
+        """Return arguments for ``kafka-storage format``: Kafka keeps SCRAM users in its own data."""
         return [
             argument
             for name, password in self.users.items()
@@ -82,9 +84,9 @@ class Security:
 
 
 class Broker(Engine):
-    """One broker and controller. Made by :class:`Kafka`, which knows its peers.
+    """One broker and controller, made by :class:`Kafka`.
 
-    ``advertised_port``, to be set before a start, is where clients are told to connect instead of ``port``: to a proxy.
+    Set ``advertised_port`` before a start to make clients connect there instead of to ``port``: to a proxy.
     """
 
     name = "kafka"
@@ -110,7 +112,7 @@ class Broker(Engine):
 
     @property
     def internal_address(self) -> str:
-        """``host:port`` for whoever sets up the cluster: plain text, no login."""
+        """``host:port`` of the listener without TLS and login, for administration."""
         return f"{HOST}:{self._internal_port}"
 
     @property
@@ -182,22 +184,22 @@ class Broker(Engine):
         return self.folder / f"broker-{self.number}.log4j2.properties"
 
     def answers(self, process: SupervisedProcess) -> bool:
-        # An open port is not enough: until the controller counts the broker in, it creates no topics.
+        # An open port is not enough: the broker creates no topics before the controller has registered it.
         if "Kafka Server started" not in process.log_text():
             return False
         with socket.socket() as probe:
             return probe.connect_ex((HOST, self.port)) == 0
 
 
-class Kafka:
+class Kafka(StartStop):
     """A cluster of one or three brokers; ``brokers[i]`` can be killed and started alone.
 
     Three brokers: replication factor 3, ``min.insync.replicas`` 2. With ``port`` the brokers listen on it and the
     ports after it. ``heap`` is each broker's ``-Xmx``; ``settings`` are lines for ``server.properties``.
 
     ``tls_file`` (PEM: private key in PKCS #8 and certificate chain) makes clients use TLS; ``users`` (passwords by
-    name, without commas) makes them log in, by SCRAM-SHA-512, SCRAM-SHA-256 or PLAIN. SCRAM's are those of the first
-    start.
+    name, without commas) makes them log in by SCRAM-SHA-512, SCRAM-SHA-256 or PLAIN. SCRAM users are created at the
+    first start only.
     """
 
     name = "kafka"
@@ -216,9 +218,9 @@ class Kafka:
     ) -> None:
         if brokers not in (1, 3):
             raise ValueError(f"brokers must be 1 or 3, not {brokers}")
-        self._extra = dict(settings or {})
+        self._settings = dict(settings or {})
         self.security = Security(Path(tls_file).absolute() if tls_file else None, dict(users or {}))
-        # The number of brokers is part of the format: another number gets another folder.
+        # The number of brokers is part of the data's format, so each number has its own folder.
         folder = folder / f"{brokers}-broker{'s' if brokers > 1 else ''}"
         self.brokers = [
             Broker(
@@ -248,7 +250,7 @@ class Kafka:
             "share.coordinator.state.topic.replication.factor": str(factor),
             "share.coordinator.state.topic.min.isr": str(in_sync),
             "group.initial.rebalance.delay.ms": "0",
-            **self._extra,
+            **self._settings,
         }
 
     @property
@@ -262,7 +264,7 @@ class Kafka:
 
     @property
     def port(self) -> int:
-        """The first broker's; ``brokers[i].port`` for the others."""
+        """The first broker's port; see ``brokers[i].port`` for the others."""
         return self.brokers[0].port
 
     @property
@@ -272,7 +274,7 @@ class Kafka:
 
     @property
     def log_path(self) -> Path:
-        """The first broker's."""
+        """The first broker's log."""
         return self.brokers[0].log_path
 
     @property
@@ -280,22 +282,22 @@ class Kafka:
         return all(broker.running for broker in self.brokers)
 
     def start(self) -> None:
-        """All brokers at once: a quorum needs two of three."""
+        """Start all brokers in parallel: a quorum needs two of three."""
         fetch(locked("kafka").jars)
-        start_together(self.brokers)
+        start_in_parallel(self.brokers)
 
     def check(self) -> None:
-        """InfrastructureError with the end of its log if a broker was started and has ended by itself."""
+        """Raise InfrastructureError with the end of its log if a broker was started and has ended by itself."""
         for broker in self.brokers:
             broker.check()
 
     def hold(self, *descriptors: int) -> None:
-        """File descriptors that stay open until the brokers have ended, even if this process is killed."""
+        """Keep file descriptors open until the brokers have ended, even if this process is killed."""
         for broker in self.brokers:
             broker.hold(*descriptors)
 
     def stop(self) -> None:
-        stop_together(self.brokers)
+        stop_in_parallel(self.brokers)
 
     def kill(self) -> None:
         for broker in self.brokers:
@@ -312,12 +314,3 @@ class Kafka:
     def restart(self) -> None:
         self.stop()
         self.start()
-
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.stop()

@@ -1,4 +1,4 @@
-"""A lock file between processes, freed by the system when its holders die, however they die."""
+"""A lock between processes that the system releases when its holders end, also by ``kill -9``."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from time import monotonic
 
 
 class FileLock:
-    """Exclusive, per open file (``flock``): it excludes threads of one process too. The file itself stays.
+    """Exclusive lock per open file (``flock``); it excludes threads of the same process too. The file is not deleted.
 
-    It names its holder's process id. Processes that were given :attr:`descriptor` hold it too, until they end.
+    The file contains its holder's process id. Processes that inherit :attr:`descriptor` hold the lock too.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self.descriptor: int | None = None
-        """Of the open lock file while this object holds it."""
+        """The open lock file while this object holds the lock."""
 
     def try_acquire(self) -> bool:
-        """False at once if another holds it. The folder must exist. Raises OSError."""
+        """Return False at once if another object holds it. The folder must exist. Raise OSError."""
         descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o644)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -36,21 +36,21 @@ class FileLock:
         return True
 
     def acquire_within(self, seconds: float) -> bool:
-        """Waits for other holders to end."""
+        """Wait for other holders to release it; return whether it was acquired."""
         deadline, pause = monotonic() + seconds, Event()
         while not self.try_acquire():
             if monotonic() >= deadline:
                 return False
-            pause.wait(0.05)  # flock knows no deadline
+            pause.wait(0.05)  # flock has no timeout
         return True
 
     def holder(self) -> int | None:
-        """The process id of who took the lock; None when nobody has it. Raises OSError."""
+        """Return the process id of the lock's owner; None when the lock is free. Raise OSError."""
         if not self._path.exists():
             return None
         with self._path.open("rb") as file:
             try:
-                # Shared, so that two who only ask do not take each other for a holder.
+                # Shared, so that two callers of this method do not see each other as holders.
                 fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
             except BlockingIOError:
                 said = file.read().strip()
@@ -58,7 +58,7 @@ class FileLock:
         return None
 
     def release(self) -> None:
-        """For all who hold it through this object. Harmless if it is not held."""
+        """Release it for all processes that hold it through this object. Do nothing if it is not held."""
         if self.descriptor is not None:
             fcntl.flock(self.descriptor, fcntl.LOCK_UN)
             os.close(self.descriptor)
@@ -66,7 +66,7 @@ class FileLock:
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """Waits until it is free, however long that takes."""
+        """Hold the lock in a ``with`` block, after waiting for it without a timeout."""
         descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o644)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX)

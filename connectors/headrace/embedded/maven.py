@@ -1,4 +1,4 @@
-"""Where jars come from: the environment's mirror, else the user's Maven mirror, else Maven Central itself."""
+"""The Maven repository to use: the environment's mirror, else the user's Maven mirror, else Maven Central."""
 
 from __future__ import annotations
 
@@ -10,48 +10,48 @@ from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 from xml.etree import ElementTree
 
-from headrace.embedded.extra import maven_central
 from headrace.errors import InfrastructureError
 
 MIRROR_VARIABLE = "HEADRACE_MAVEN_MIRROR"
-# Maven's own names for "everything that Central would answer" (its guide on mirror settings).
-_STANDS_FOR_CENTRAL = {"central", "*", "external:*"}
+MAVEN_CENTRAL = "https://repo.maven.apache.org/maven2"
+# Values of mirrorOf that include Central (Maven's guide to mirror settings).
+_INCLUDE_CENTRAL = {"central", "*", "external:*"}
 
 
 @dataclass(frozen=True, slots=True)
 class Repository:
-    """A Maven repository: its address without a trailing slash or credentials, and the header that logs in."""
+    """A Maven repository: its address without trailing slash and credentials, and the header with the credentials."""
 
     url: str
     headers: dict[str, str] = field(default_factory=dict, repr=False)
 
 
 def repository() -> Repository:
-    """The repository to fetch from.
+    """Return the repository to fetch from.
 
     Raise InfrastructureError if the user's ``~/.m2/settings.xml`` cannot be read or its mirror names a variable that
-    is not set, or if the extra ``embedded`` is not installed.
+    is not set.
     """
     if address := os.environ.get(MIRROR_VARIABLE, "").strip():
         return _repository(address)
     settings = Path.home() / ".m2" / "settings.xml"
-    return (_mirror_of_user(settings) if settings.is_file() else None) or Repository(maven_central())
+    return (_mirror_of_user(settings) if settings.is_file() else None) or Repository(MAVEN_CENTRAL)
 
 
 def local_repository() -> Path:
-    """Where Maven keeps what it fetched itself. It need not exist."""
+    """Return the folder in which Maven keeps its downloads. It need not exist."""
     return Path.home() / ".m2" / "repository"
 
 
 def _repository(address: str, user: str | None = None, password: str | None = None) -> Repository:
-    """Credentials move from the address into a header, so that no message can show them."""
+    """Move credentials from the address into a header, so that no message shows them."""
     parts = urlsplit(address)
     if parts.scheme not in ("http", "https") or not parts.hostname:
-        # Not repeated: it may hold a password.
+        # Not shown: it may contain a password.
         raise InfrastructureError(
-            "the Maven repository that was named is not an http or https address",
+            "the address of the Maven repository is not an http or https address",
             code="embedded.maven_mirror",
-            hint=f"look at {MIRROR_VARIABLE} and ~/.m2/settings.xml: https://host/path",
+            hint=f"set https://host/path in {MIRROR_VARIABLE} or ~/.m2/settings.xml",
         )
     user, password = user or parts.username, password or parts.password
     host = parts.netloc.rpartition("@")[2]
@@ -69,13 +69,13 @@ def _mirror_of_user(settings: Path) -> Repository | None:
         raise InfrastructureError(
             f"{settings} cannot be read: {error}",
             code="embedded.maven_settings",
-            hint=f"mend it, or name the repository in {MIRROR_VARIABLE}",
+            hint=f"fix the file, or set the repository in {MIRROR_VARIABLE}",
         ) from error
     for mirror in root.iterfind("{*}mirrors/{*}mirror"):
-        stands_for = {name.strip() for name in (mirror.findtext("{*}mirrorOf") or "").split(",")}
+        mirrored = {name.strip() for name in (mirror.findtext("{*}mirrorOf") or "").split(",")}
         address = (mirror.findtext("{*}url") or "").strip()
         blocked = (mirror.findtext("{*}blocked") or "").strip() == "true"
-        if not address or blocked or "!central" in stands_for or not stands_for & _STANDS_FOR_CENTRAL:
+        if not address or blocked or "!central" in mirrored or not mirrored & _INCLUDE_CENTRAL:
             continue
         identity = mirror.findtext("{*}id")
         for server in root.iterfind("{*}servers/{*}server"):
@@ -87,7 +87,7 @@ def _mirror_of_user(settings: Path) -> Repository | None:
 
 
 def _expanded(text: str) -> str:
-    """``${env.NAME}`` replaced, as Maven does it."""
+    """Replace ``${env.NAME}`` as Maven does."""
 
     def value(match: re.Match[str]) -> str:
         name = match[1]
@@ -95,7 +95,7 @@ def _expanded(text: str) -> str:
             raise InfrastructureError(
                 f"Maven's settings name the variable {name}, which is not set",
                 code="embedded.maven_settings",
-                hint=f"set {name}, or name the repository in {MIRROR_VARIABLE}",
+                hint=f"set {name}, or set the repository in {MIRROR_VARIABLE}",
             )
         return os.environ[name]
 

@@ -12,19 +12,19 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from headrace.embedded.engine import Engine
-from headrace.embedded.extra import postgres_binaries
+from headrace.embedded.optional_dependencies import postgres_binaries
 from headrace.embedded.process import SupervisedProcess
 from headrace.embedded.tcp_ports import HOST
 from headrace.errors import InfrastructureError
 
-# No secret: it listens on 127.0.0.1 only, and everybody may read this file.
+# Not a secret: the server listens on 127.0.0.1 only.
 USER = PASSWORD = DATABASE = "headrace"
 
 
 class Postgres(Engine):
     """One PostgreSQL server. ``settings`` are parameters for ``postgresql.conf``.
 
-    PostgreSQL refuses to run as root; under root it runs as the user ``nobody``, and its data belongs to him.
+    PostgreSQL refuses to run as root; as root it runs as the user ``nobody``, which owns its data.
     """
 
     name = "postgres"
@@ -40,17 +40,17 @@ class Postgres(Engine):
 
     @property
     def url(self) -> str:
-        """For SQLAlchemy with psycopg 3; the user may create databases."""
+        """SQLAlchemy URL with psycopg 3; the user may create databases."""
         return self.url_of(DATABASE)
 
     def url_of(self, database: str) -> str:
-        """The same server's address with another database."""
+        """Return the URL with another database."""
         return f"postgresql+psycopg://{USER}:{PASSWORD}@{HOST}:{self.port}/{database}"
 
     @property
     def version(self) -> str:
-        said = subprocess.run([self._binary("postgres"), "--version"], capture_output=True, text=True, check=True)
-        return said.stdout.split()[-1]
+        done = subprocess.run([self._binary("postgres"), "--version"], capture_output=True, text=True, check=True)
+        return done.stdout.split()[-1]
 
     @property
     def log_path(self) -> Path:
@@ -65,23 +65,23 @@ class Postgres(Engine):
             self._init()
 
     def _init(self) -> None:
-        """Make the cluster in a folder beside, then rename: a broken ``initdb`` leaves nothing that looks finished."""
-        made = self.folder / "data.new"
-        shutil.rmtree(made, ignore_errors=True)
-        made.mkdir(mode=0o700)
+        """Create the cluster in a temporary folder and rename it: an interrupted ``initdb`` leaves no partial data."""
+        new = self.folder / "data.new"
+        shutil.rmtree(new, ignore_errors=True)
+        new.mkdir(mode=0o700)
         if os.geteuid() == 0:
-            os.chown(made, *_nobody())
+            os.chown(new, *_nobody())
         with tempfile.NamedTemporaryFile("w", suffix=".password") as secret:
             secret.write(PASSWORD)
             secret.flush()
             Path(secret.name).chmod(0o644)
             self._run([
-                self._binary("initdb"), "-D", str(made), "-U", USER, f"--pwfile={secret.name}", "--no-sync",
+                self._binary("initdb"), "-D", str(new), "-U", USER, f"--pwfile={secret.name}", "--no-sync",
                 "--auth=scram-sha-256", "--encoding=UTF8", "--locale=C.UTF-8" if _has_c_utf8() else "--no-locale",
             ])  # fmt: skip
         # The single-user mode needs neither a port nor a password.
-        self._run([self._binary("postgres"), "--single", "-D", str(made), "postgres"], f"CREATE DATABASE {DATABASE}\n")
-        made.rename(self.data_path)
+        self._run([self._binary("postgres"), "--single", "-D", str(new), "postgres"], f"CREATE DATABASE {DATABASE}\n")
+        new.rename(self.data_path)
 
     def _run(self, command: Sequence[str], typed: str = "") -> None:
         done = subprocess.run(
@@ -128,10 +128,10 @@ def _has_c_utf8() -> bool:
 
 
 def _unprivileged() -> list[str]:
-    """What to put before a command so that it does not run as root.
+    """Return the prefix of a command that makes it run as another user than root.
 
-    ``setpriv`` (util-linux) changes the user and leaves him the right to pass through root's folders, so that nothing
-    about their rights needs to change. It also sets the death signal, which a change of user clears (prctl(2)).
+    ``setpriv`` (util-linux) changes the user and keeps the capability to enter root's folders, so that their
+    permissions need not change. It also sets the death signal, which a change of user clears (prctl(2)).
     """
     if os.geteuid() != 0:
         return []
@@ -150,7 +150,7 @@ def _unprivileged() -> list[str]:
 
 
 def _nobody() -> tuple[int, int]:
-    """Ids of the user and the group that PostgreSQL runs as when headrace runs as root."""
+    """Return the ids of the user and the group that PostgreSQL runs as when headrace runs as root."""
     try:
         nobody = pwd.getpwnam("nobody")
     except KeyError as error:

@@ -1,4 +1,4 @@
-"""One supervised process: started with a log file, ended by signals, gone when its owner is gone."""
+"""A supervised process: it writes to a log file, and ends when its owner ends."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from pathlib import Path
 from time import monotonic
 from typing import Any
 
-from headrace.embedded.extra import psutil
+from headrace.embedded.optional_dependencies import psutil
 from headrace.errors import InfrastructureError
 
-_SUPERVISOR = Path(__file__).with_name("supervisor.py")
+_SUPERVISOR = Path(__file__).with_name("engine_supervisor.py")
 
 
 def is_alive(pid: int) -> bool:
-    """Whether a process runs. One that has ended and that its parent has not noticed yet does not."""
+    """Return whether a process runs. A zombie does not."""
     try:
         return bool(psutil().Process(pid).status() != psutil().STATUS_ZOMBIE)
     except psutil().NoSuchProcess:
@@ -27,9 +27,9 @@ def is_alive(pid: int) -> bool:
 class SupervisedProcess:
     """A running engine process below its supervisor.
 
-    ``stop_signal`` asks it to end in order, ``grace`` seconds later it is killed. Its output is appended to ``log``.
-    ``keep_open`` are file descriptors that the supervisor, not the process, holds until the process has ended.
-    Methods may be called from any thread. Raises InfrastructureError if the program cannot be run at all.
+    ``stop_signal`` stops it gracefully; ``grace`` seconds later it is killed. Its output is appended to ``log``.
+    ``keep_open`` are file descriptors that the supervisor, not the process, keeps open until the process has ended.
+    Thread-safe. Raises InfrastructureError if the program cannot be run.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class SupervisedProcess:
         self.log = log
         self._log_start = log.stat().st_size if log.exists() else 0
         with log.open("ab") as output:
-            # A session of its own: Ctrl+C in the terminal reaches the owner alone, and he stops engines in order.
+            # In its own session: Ctrl+C in the terminal reaches only the owner, which stops the engines gracefully.
             self._supervisor = subprocess.Popen(
                 [sys.executable, "-I", "-S", str(_SUPERVISOR), str(int(stop_signal)), str(grace), *command],
                 stdin=subprocess.PIPE,
@@ -66,7 +66,7 @@ class SupervisedProcess:
                 hint=f"see {log}",
             )
         self.pid = int(first_line)
-        # It remembers when the process began, so that no signal ever goes to a later one with the same number.
+        # It remembers when the process began, so that no signal goes to a later process with the same id.
         try:
             self._engine = psutil().Process(self.pid)
         except psutil().NoSuchProcess:
@@ -77,7 +77,7 @@ class SupervisedProcess:
         return self._supervisor.poll() is None
 
     def ended(self, within: float) -> bool:
-        """Waits up to ``within`` seconds for the end of the process."""
+        """Wait up to ``within`` seconds for the end of the process; return whether it has ended."""
         try:
             self._supervisor.wait(within)
         except subprocess.TimeoutExpired:
@@ -85,7 +85,7 @@ class SupervisedProcess:
         return True
 
     def wait_until(self, ready: Callable[[], bool], within: float) -> bool:
-        """Asks ``ready`` until it holds. False when the process ended or the time is up."""
+        """Call ``ready`` until it returns True. Return False when the process has ended or the time is up."""
         deadline = monotonic() + within
         while monotonic() < deadline:
             if ready():
@@ -95,34 +95,34 @@ class SupervisedProcess:
         return False
 
     def stop(self) -> None:
-        """End it in order; kill it if that takes longer than its grace. Returns when it is gone."""
-        self.resume()  # a paused one would not hear it
+        """Stop it gracefully; kill it after the grace. Return when it has ended."""
+        self.resume()  # a paused process does not handle signals
         self._signal(self._stop_signal)
         if not self.ended(self._grace):
             self.kill()
         self._close()
 
     def kill(self) -> None:
-        """SIGKILL, to its children too. Returns when all of them are gone."""
-        psutil().wait_procs(self._signal_family(signal.SIGKILL))
+        """Send SIGKILL, to its children too. Return when all of them have ended."""
+        psutil().wait_procs(self._signal_tree(signal.SIGKILL))
         self._close()
 
     def pause(self) -> None:
-        """SIGSTOP, to its children too: connections stay open, nothing answers."""
-        self._signal_family(signal.SIGSTOP)
+        """Send SIGSTOP, to its children too: connections stay open and nothing answers."""
+        self._signal_tree(signal.SIGSTOP)
 
     def resume(self) -> None:
-        """SIGCONT."""
-        self._signal_family(signal.SIGCONT)
+        """Send SIGCONT, to its children too."""
+        self._signal_tree(signal.SIGCONT)
 
     def log_text(self) -> str:
-        """What this start has written to the log so far."""
+        """Return what this process has written to the log."""
         with self.log.open("rb") as log:
             log.seek(self._log_start)
             return log.read().decode(errors="replace")
 
     def log_tail(self, lines: int = 20) -> str:
-        """The end of the log of this start, indented for a message."""
+        """Return the last lines that this process has written to the log, indented for a message."""
         return "\n".join(f"    {line}" for line in self.log_text().splitlines()[-lines:]) or "    (its log is empty)"
 
     def _signal(self, number: signal.Signals) -> None:
@@ -132,18 +132,18 @@ class SupervisedProcess:
             except psutil().NoSuchProcess:
                 return  # it ended by itself
 
-    def _signal_family(self, number: signal.Signals) -> list[Any]:
-        """To the parent first, so that it starts no new ones; all that were there."""
+    def _signal_tree(self, number: signal.Signals) -> list[Any]:
+        """Send a signal to the process, then to its children, so that it starts no new ones. Return all of them."""
         try:
-            family = [self._engine, *self._engine.children(recursive=True)] if self._engine is not None else []
+            tree = [self._engine, *self._engine.children(recursive=True)] if self._engine is not None else []
         except psutil().NoSuchProcess:
-            family = []
-        for process in family:
+            tree = []
+        for process in tree:
             try:
                 process.send_signal(number)
             except psutil().NoSuchProcess:
                 continue
-        return family
+        return tree
 
     def _close(self) -> None:
         """Reap the supervisor and close both pipes."""

@@ -1,37 +1,46 @@
-"""The engines together: one folder, one start in parallel, one stop."""
+"""Kafka, Elasticsearch and PostgreSQL in one folder, started and stopped in parallel."""
 
 from __future__ import annotations
 
 import shlex
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from headrace.config import nearest
 from headrace.embedded.artifacts import locked
 from headrace.embedded.elasticsearch import Elasticsearch
 from headrace.embedded.jars import fetch
 from headrace.embedded.kafka import Kafka
+from headrace.embedded.lifecycle import StartStop
 from headrace.embedded.lock import FileLock
+from headrace.embedded.parallel_start import start_in_parallel, stop_in_parallel
 from headrace.embedded.postgres import Postgres
 from headrace.embedded.process import is_alive
-from headrace.embedded.together import start_together, stop_together
 from headrace.errors import ConfigError, ConflictError, InfrastructureError
 
 ENGINES = ("kafka", "elasticsearch", "postgres")
 LOCK = "stack.lock"
-_LEFTOVERS_END = 45.0
-"""Seconds after which the engines of an owner that was killed are gone: their supervisors' grace and a margin."""
+_ORPHANS_END = 45.0
+"""Seconds after which the engines of a killed owner have ended: the longest stop grace and a margin."""
 
 
-class EmbeddedStack:
-    """Kafka, Elasticsearch and PostgreSQL on 127.0.0.1, their data below ``data``. For laptops, demos and tests.
+def folder_error(folder: Path, error: OSError) -> InfrastructureError:
+    """Return the error for a data folder that cannot be created, written or locked."""
+    return InfrastructureError(
+        f"the data folder {folder} cannot be used: {error.strerror or error}",
+        code="embedded.folder",
+        hint="free disk space or fix its permissions, or choose another data folder",
+    )
 
-    ``engines`` is a choice of :data:`ENGINES`; the attribute of an engine left out raises InfrastructureError. A port
-    that is not given is a free one, kept for this object's life. ``options`` are further arguments by engine:
+
+class EmbeddedStack(StartStop):
+    """Kafka, Elasticsearch and PostgreSQL on 127.0.0.1 with their data below ``data``, for laptops, demos and tests.
+
+    ``engines`` is a subset of :data:`ENGINES`; the attribute of any other engine raises InfrastructureError. A port
+    that is not given is chosen once from the free ones. ``options`` are further arguments of the engines:
     ``{"kafka": {"heap": "1g", "settings": {…}}}``. The engines end with this process, even if it is killed.
-    Not for several threads.
+    Not thread-safe.
     """
 
     def __init__(
@@ -89,40 +98,36 @@ class EmbeddedStack:
         return self.engines[name]
 
     def start(self) -> None:
-        """Fetches what is missing, then starts all engines at once. Returns when each of them answers.
+        """Fetch missing jars, start all engines in parallel, and return when each of them answers.
 
-        Raises ConflictError if another process runs a stack in this folder, and what the first engine that fails
-        raises; the others are stopped then.
+        Raise ConflictError if another process runs a stack in this folder. If an engine fails to start, stop the
+        others and raise its error.
         """
         self.fetch()
         self._acquire()
         try:
-            start_together(list(self.engines.values()))
+            start_in_parallel(list(self.engines.values()))
         except BaseException:
             self._release()
             raise
 
     def fetch(self) -> None:
-        """Fetches the jars that are missing; ``start`` does it too."""
+        """Fetch the jars that are missing; ``start`` does this too."""
         jars = list(locked("kafka").jars) if "kafka" in self.engines else []
         if "elasticsearch" in self.engines:
             jars += self.elasticsearch.jars
         fetch(jars)
 
     def _acquire(self) -> None:
-        """Takes the folder. The engines' supervisors hold the lock too: it is free when the last engine is gone."""
+        """Lock the folder. The engines' supervisors hold the lock too, so it is free when the last engine has ended."""
         try:
             self.data.mkdir(parents=True, exist_ok=True)
             taken = self._lock.try_acquire()
             owner = None if taken else self._lock.holder()
             if not taken and (owner is None or not is_alive(owner)):
-                taken = self._lock.acquire_within(_LEFTOVERS_END)
+                taken = self._lock.acquire_within(_ORPHANS_END)
         except OSError as error:
-            raise InfrastructureError(
-                f"the data folder {self.data} cannot be used: {error.strerror or error}",
-                code="embedded.folder",
-                hint="make room or mend its rights, or choose another data folder",
-            ) from error
+            raise folder_error(self.data, error) from error
         if not taken:
             raise ConflictError(
                 f"a stack is already running in {self.data}",
@@ -139,22 +144,13 @@ class EmbeddedStack:
         self._lock.release()
 
     def check(self) -> None:
-        """InfrastructureError with the end of its log if an engine has ended by itself."""
+        """Raise InfrastructureError with the end of its log if an engine has ended by itself."""
         for engine in self.engines.values():
             engine.check()
 
     def stop(self) -> None:
-        """Ends all engines in order and at once. Harmless if nothing runs."""
+        """Stop all engines gracefully and in parallel. Do nothing if none runs."""
         try:
-            stop_together(list(self.engines.values()))
+            stop_in_parallel(list(self.engines.values()))
         finally:
             self._release()
-
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.stop()

@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from headrace.embedded import Elasticsearch
-from headrace.embedded.together import start_together, stop_together
+from headrace.embedded.parallel_start import start_in_parallel, stop_in_parallel
 from headrace.testing.waiting import eventually
 
 DELIVERY_TIMEOUT = 60.0
@@ -43,11 +43,11 @@ def pair(tmp_path: Path) -> Iterator[Pair]:
     """Both nodes, joined."""
     pair = Pair(tmp_path)
     try:
-        start_together([pair.head, pair.other])
+        start_in_parallel([pair.head, pair.other])
         pair.wait_until(2)
         yield pair
     finally:
-        stop_together([pair.other, pair.head])
+        stop_in_parallel([pair.other, pair.head])
 
 
 def rows(first: int) -> list[dict[str, Any]]:

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 
-from headrace.embedded import downloads
 from headrace.embedded.artifacts import Jar
 
 
@@ -76,7 +75,6 @@ def maven(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[MavenRepo
     """The repository of this test's process; ``~`` and the cache are empty folders of its own."""
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.setenv("HEADRACE_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(downloads, "_PAUSE", 0.01)
     repository = MavenRepository()
     monkeypatch.setenv("HEADRACE_MAVEN_MIRROR", repository.url)
     yield repository

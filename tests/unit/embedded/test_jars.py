@@ -6,16 +6,19 @@ import os
 import resource
 import socket
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from headrace.embedded.artifacts import Jar
-from headrace.embedded.jars import cache_folder, fetch
+from headrace.embedded.jars import cache_folder
+from headrace.embedded.jars import fetch as fetch_jars
 from headrace.errors import InfrastructureError
 
 CONTENT = bytes(range(256)) * 4000
+fetch = partial(fetch_jars, retry_backoff=0.01)
 
 
 def test_jars_come_in_the_order_asked_for(maven: Any) -> None:
@@ -25,6 +28,16 @@ def test_jars_come_in_the_order_asked_for(maven: Any) -> None:
 
     assert [file.read_bytes() for file in files] == [CONTENT[number:] for number in range(20)]
     assert files[3] == cache_folder() / "org/example/lib-3/1.3/lib-3-1.3.jar"
+
+
+def test_a_jar_of_two_engines_is_downloaded_once(maven: Any) -> None:
+    jar = maven.publish("org.example:lib:1", CONTENT)
+
+    files = fetch([jar] * 5)
+
+    assert files == [files[0]] * 5
+    assert files[0].read_bytes() == CONTENT
+    assert len(maven.requests) == 1
 
 
 def test_what_is_there_is_not_asked_for_again(maven: Any) -> None:
@@ -178,7 +191,7 @@ def test_a_disk_without_room_is_named(maven: Any) -> None:
     with pytest.raises(InfrastructureError, match=r"cache folder .* cannot be used: File too large") as caught:
         fetch([maven.publish("org.example:lib:1", CONTENT)])
 
-    assert "make room" in caught.value.hint
+    assert "free disk space" in caught.value.hint
 
 
 def test_a_jar_that_maven_has_is_copied(maven: Any, tmp_path: Path) -> None:

@@ -7,8 +7,7 @@ from typing import Any
 
 import pytest
 
-from headrace.embedded.extra import maven_central
-from headrace.embedded.maven import MIRROR_VARIABLE, Repository, repository
+from headrace.embedded.maven import MAVEN_CENTRAL, MIRROR_VARIABLE, Repository, repository
 from headrace.errors import InfrastructureError
 
 
@@ -26,7 +25,7 @@ def written(mirror: str, servers: str = "", namespace: str = "") -> str:
 
 
 def test_without_settings_it_is_maven_central(settings: Any) -> None:
-    assert repository() == Repository(maven_central())
+    assert repository() == Repository(MAVEN_CENTRAL)
 
 
 @pytest.mark.parametrize("stands_for", ["central", "*", "external:*", "*,!internal"])
@@ -50,7 +49,7 @@ def test_a_mirror_of_central_in_mavens_settings_is_used(settings: Any, stands_fo
 def test_a_mirror_of_something_else_is_not(settings: Any, mirror: Any) -> None:
     settings.write_text(written(mirror))
 
-    assert repository() == Repository(maven_central())
+    assert repository() == Repository(MAVEN_CENTRAL)
 
 
 def test_the_environment_wins(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:

