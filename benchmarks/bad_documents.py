@@ -25,8 +25,8 @@ import yaml
 
 from benchmarks.engines import Engines
 from benchmarks.report import Line
-from headrace.broker.choice import choose
-from headrace.broker.interfaces import Admin, Broker, NewTopic, RebalanceListener
+from headrace.broker.client_choice import choose
+from headrace.broker.interfaces import Admin, KafkaClients, NewTopic, RebalanceListener
 from headrace.embedded import EmbeddedStack
 from headrace.errors import RetriableError
 from headrace.records import EncodedBatch
@@ -61,7 +61,7 @@ def document(number: int) -> bytes:
     return kinds[number // EVERY % len(kinds)] % number
 
 
-def fill(broker: Broker, count: int) -> None:
+def fill(broker: KafkaClients, count: int) -> None:
     admin = broker.admin({})
     admin.create_topics([NewTopic(TOPIC, PARTITIONS)])
     admin.close()
@@ -76,7 +76,7 @@ def fill(broker: Broker, count: int) -> None:
     producer.close(10)
 
 
-def dead_numbers(broker: Broker, count: int) -> list[int]:
+def dead_numbers(broker: KafkaClients, count: int) -> list[int]:
     """Keys of the dead letters, sorted."""
     consumer = broker.consumer("bad-documents-benchmark", {"auto.offset.reset": "earliest"})
     nothing = RebalanceListener(lambda _: None, lambda _: None)
@@ -162,7 +162,7 @@ def committed(admin: Admin) -> int:
         return 0
 
 
-def run(folder: Path, broker: Broker, bootstrap: str, search: str, count: int) -> tuple[float, float, float, float]:
+def run(folder: Path, broker: KafkaClients, bootstrap: str, search: str, count: int) -> tuple[float, float, float, float]:
     """Seconds, CPU seconds, MB at a tenth of the way, MB at most."""
     worker = {
         "bootstrap.servers": bootstrap,

@@ -18,7 +18,7 @@ from benchmarks import sides
 from benchmarks.cores import keep_apart
 from benchmarks.report import Line
 from benchmarks.sides import Measured
-from headrace.broker.choice import choose
+from headrace.broker.client_choice import choose
 from headrace.broker.interfaces import NewTopic
 from headrace.embedded import EmbeddedStack
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import structlog
 
 from benchmarks.sides import Clock
-from headrace.broker.choice import choose
+from headrace.broker.client_choice import choose
 from headrace.interpolation import make_interpolator
 from headrace.metrics import TaskMetrics
 from headrace.pipeline.control import TaskControl

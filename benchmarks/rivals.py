@@ -25,7 +25,7 @@ from benchmarks.paths import fill, source_config
 from benchmarks.report import Line
 from benchmarks.sides import Measured
 from benchmarks.worker import Worker
-from headrace.broker.choice import choose
+from headrace.broker.client_choice import choose
 from headrace.embedded.artifacts import locked
 
 _LOOK = 0.02

@@ -16,7 +16,7 @@ import orjson
 from benchmarks import paths
 from benchmarks.engines import CLIENTS, Engines, line
 from benchmarks.report import Line
-from headrace.broker.choice import choose
+from headrace.broker.client_choice import choose
 from headrace.records import EncodedBatch
 
 _CHUNK = 1_000

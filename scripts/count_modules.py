@@ -197,7 +197,7 @@ def _worker(folder: Path, url: str, recorder: CallRecorder) -> StandaloneWorker:
         Validator(registry, make_interpolator(registry)),
         registry,
         refused=lambda error: print(error, file=sys.stderr),
-        broker=kafka,
+        kafka_clients=kafka,
     )
     threading.setprofile(recorder)
     worker.start([read_config_file(folder / name) for name in files])

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import structlog
 
-from headrace.broker.choice import choose
-from headrace.broker.interfaces import Broker
+from headrace.broker.client_choice import choose
+from headrace.broker.interfaces import KafkaClients
 from headrace.errors import HeadraceError
 from headrace.files import ConfigFile
 from headrace.registry import Registry
@@ -40,14 +40,14 @@ class StandaloneWorker:
         registry: Registry,
         *,
         refused: Callable[[HeadraceError], None],
-        broker: Broker | None = None,
+        kafka_clients: KafkaClients | None = None,
     ) -> None:
         """``refused`` is called, on a thread of the worker's, when Kafka will not have it. Raises ConfigError."""
         self._settings = settings
         self._validator = validator
         self._registry = registry
         self._refused = refused
-        self._broker = broker or _open_broker(settings)
+        self._kafka_clients = kafka_clients or _open_kafka_clients(settings)
         self._rest = RestServer(settings.listeners)
         self._cleanup = ExitStack()
 
@@ -91,7 +91,9 @@ class StandaloneWorker:
         worker_id = _worker_id(settings, self._rest.url)
         statuses = StatusStore(MemoryLog())
         origins = {file.properties["name"]: Origin(file.path, file.properties, file.positions) for file in files}
-        builder = TaskBuilder(self._registry, self._validator, self._broker, offsets, settings, Whereabouts(origins))
+        builder = TaskBuilder(
+            self._registry, self._validator, self._kafka_clients, offsets, settings, Whereabouts(origins)
+        )
         timing = Timing(
             settings.offset_flush_interval / 1000,
             settings.offset_flush_timeout / 1000,
@@ -114,7 +116,7 @@ class StandaloneWorker:
             offsets,
             self._validator,
             self._registry,
-            lambda: self._broker.admin(settings.admin),
+            lambda: self._kafka_clients.admin(settings.admin),
             self._refused,
             settings.consumer.get("group.id"),
         )
@@ -124,14 +126,14 @@ class StandaloneWorker:
         return FileLog(Path(path).expanduser()) if path else MemoryLog()
 
 
-def _open_broker(settings: WorkerSettings) -> Broker:
+def _open_kafka_clients(settings: WorkerSettings) -> KafkaClients:
     client = choose(settings.kafka_client)
     log.info("kafka client", client=client.name, version=client.title, reason=client.reason)
     return client.open(settings.client_settings())
 
 
 def kafka_admin_check(settings: Mapping[str, str], client: KafkaClient = "auto") -> str:
-    """The Kafka cluster's id: proof that it answers and lets us in. Raises as the broker ports say."""
+    """The Kafka cluster's id: proof that it answers and lets us in. Raise the errors of ``broker.interfaces``."""
     admin = choose(client).open(settings).admin({})
     try:
         return admin.cluster_id()

@@ -55,8 +55,10 @@ def test_a_mariadb_database_goes_although_a_transaction_is_open(
 
 
 def test_three_brokers_keep_three_copies(kafka_cluster: Any, unique_name: str) -> None:
-    broker = KafkaPythonClients({"bootstrap.servers": kafka_cluster.bootstrap_servers, "bootstrap.timeout.ms": "60000"})
-    admin = broker.admin({})
+    kafka_clients = KafkaPythonClients(
+        {"bootstrap.servers": kafka_cluster.bootstrap_servers, "bootstrap.timeout.ms": "60000"}
+    )
+    admin = kafka_clients.admin({})
     admin.create_topics([NewTopic(unique_name, 3)])
     described = admin._admin.describe_topics([unique_name])
     admin.close()

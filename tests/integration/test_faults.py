@@ -9,7 +9,7 @@ import httpx
 import psycopg
 import pytest
 
-from headrace.broker.interfaces import Broker, NewTopic, RebalanceListener
+from headrace.broker.interfaces import KafkaClients, NewTopic, RebalanceListener
 from headrace.broker.kafka_python import KafkaPythonClients
 from headrace.broker.librdkafka import LibrdkafkaClients
 from headrace.embedded import Kafka
@@ -17,7 +17,7 @@ from headrace.errors import RetriableError
 from headrace.records import EncodedBatch, TopicPartition
 from headrace.testing.data_comparison import topic_entries
 from headrace.testing.faults import HttpProxy, ItemErrors, NoAnswer, TcpProxy
-from headrace.testing.kafka_clients import PATIENCE
+from headrace.testing.kafka_clients import TIMEOUT
 from headrace.testing.waiting import eventually
 from tests.engines.addresses import HttpAddress, SqlAddress, libpq_url
 
@@ -34,14 +34,14 @@ def proxied(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[TcpProxy
 
 
 @pytest.fixture(params=[KafkaPythonClients, LibrdkafkaClients], ids=["kafka-python", "librdkafka"])
-def broker(request: pytest.FixtureRequest, proxied: tuple[TcpProxy, str]) -> Broker:
+def kafka_clients(request: pytest.FixtureRequest, proxied: tuple[TcpProxy, str]) -> KafkaClients:
     """Each client, with timeouts that a test can wait for."""
     short = {"bootstrap.timeout.ms": "3000", "request.timeout.ms": "1500"}
-    made: Broker = request.param({"bootstrap.servers": proxied[0].address, **short})
+    made: KafkaClients = request.param({"bootstrap.servers": proxied[0].address, **short})
     return made
 
 
-def _patient(proxy: TcpProxy) -> Broker:
+def _patient(proxy: TcpProxy) -> KafkaClients:
     return KafkaPythonClients({"bootstrap.servers": proxy.address, "bootstrap.timeout.ms": "60000"})
 
 
@@ -59,70 +59,70 @@ def _again(call: Callable[[], T]) -> T:
             return False
         return True
 
-    eventually(answered, PATIENCE)
+    eventually(answered, TIMEOUT)
     return answers[0]
 
 
 @pytest.mark.parametrize("fault", ["refuse", "blackhole"])
 def test_a_broker_that_is_cut_off_is_named_and_nothing_is_lost(
-    broker: Broker, proxied: tuple[TcpProxy, str], fault: str, unique_name: str
+    kafka_clients: KafkaClients, proxied: tuple[TcpProxy, str], fault: str, unique_name: str
 ) -> None:
     proxy, _ = proxied
-    admin, producer = _again(lambda: broker.admin({})), _again(lambda: broker.producer({}))
+    admin, producer = _again(lambda: kafka_clients.admin({})), _again(lambda: kafka_clients.producer({}))
     _again(lambda: admin.create_topics([NewTopic(unique_name, 1)]))
     first = producer.send(EncodedBatch(unique_name, [b"0"], [b'"0"']))
-    assert producer.flush(PATIENCE)
+    assert producer.flush(TIMEOUT)
     getattr(proxy, fault)()
     second = producer.send(EncodedBatch(unique_name, [b"1"], [b'"1"']))
-    eventually(lambda: proxy.address in (producer.trouble() or ""), PATIENCE)
+    eventually(lambda: proxy.address in (producer.trouble() or ""), TIMEOUT)
     assert not second.done()
     with pytest.raises(RetriableError, match=proxy.address):
-        broker.admin({})
+        kafka_clients.admin({})
     proxy.restore()
-    assert producer.flush(PATIENCE)
+    assert producer.flush(TIMEOUT)
     assert (first.error(), second.error(), producer.trouble()) == (None, None, None)
-    producer.close(PATIENCE)
+    producer.close(TIMEOUT)
     admin.close()
     assert [(entry.key, entry.value) for entry in topic_entries(_patient(proxy), unique_name)] == [("0", 0), ("1", 1)]
 
 
 def test_an_answer_that_never_came_doubles_nothing(
-    broker: Broker, proxied: tuple[TcpProxy, str], unique_name: str
+    kafka_clients: KafkaClients, proxied: tuple[TcpProxy, str], unique_name: str
 ) -> None:
     """The broker has the batch, its acknowledgement is lost: the idempotent producer sends it again, once is stored."""
     proxy, round_it = proxied
     direct = _again(lambda: KafkaPythonClients({"bootstrap.servers": round_it}).admin({}))
-    admin, producer = _again(lambda: broker.admin({})), _again(lambda: broker.producer({}))
+    admin, producer = _again(lambda: kafka_clients.admin({})), _again(lambda: kafka_clients.producer({}))
     _again(lambda: admin.create_topics([NewTopic(unique_name, 1)]))
     producer.send(EncodedBatch(unique_name, [b"0"], [b'"0"']))
-    assert producer.flush(PATIENCE)
+    assert producer.flush(TIMEOUT)
     proxy.hold_answers()
     delivery = producer.send(EncodedBatch(unique_name, [b"1"], [b'"1"']))
-    eventually(lambda: direct.end_offsets([unique_name]) == {TopicPartition(unique_name, 0): 2}, PATIENCE)
+    eventually(lambda: direct.end_offsets([unique_name]) == {TopicPartition(unique_name, 0): 2}, TIMEOUT)
     direct.close()
     assert not delivery.done()
     proxy.cut()
     proxy.restore()
-    assert producer.flush(PATIENCE)
+    assert producer.flush(TIMEOUT)
     assert delivery.error() is None
-    producer.close(PATIENCE)
+    producer.close(TIMEOUT)
     admin.close()
     assert [entry.value for entry in topic_entries(_patient(proxy), unique_name)] == [0, 1]
 
 
 def test_a_commit_that_nobody_answers_does_not_last(
-    broker: Broker, proxied: tuple[TcpProxy, str], unique_name: str
+    kafka_clients: KafkaClients, proxied: tuple[TcpProxy, str], unique_name: str
 ) -> None:
     """The group's coordinator falls silent after it was last heard of, and comes back."""
     proxy, _ = proxied
-    admin, producer = _again(lambda: broker.admin({})), _again(lambda: broker.producer({}))
+    admin, producer = _again(lambda: kafka_clients.admin({})), _again(lambda: kafka_clients.producer({}))
     _again(lambda: admin.create_topics([NewTopic(unique_name, 1)]))
     producer.send(EncodedBatch(unique_name, [b"0", b"1"], [b'"0"', b'"1"']))
-    assert producer.flush(PATIENCE)
-    producer.close(PATIENCE)
-    consumer = _again(lambda: broker.consumer(unique_name, {}))
+    assert producer.flush(TIMEOUT)
+    producer.close(TIMEOUT)
+    consumer = _again(lambda: kafka_clients.consumer(unique_name, {}))
     consumer.subscribe([unique_name], None, RebalanceListener(lambda _: None, lambda _: None))
-    eventually(lambda: _again(lambda: consumer.poll(0.2, 10)), PATIENCE)
+    eventually(lambda: _again(lambda: consumer.poll(0.2, 10)), TIMEOUT)
     place = TopicPartition(unique_name, 0)
     _again(lambda: consumer.commit({place: 1}))
     proxy.blackhole()
@@ -135,7 +135,7 @@ def test_a_commit_that_nobody_answers_does_not_last(
         consumer.commit({place: 2})
         return admin.committed(unique_name) == {place: 2}
 
-    eventually(lambda: _again(committed), PATIENCE)
+    eventually(lambda: _again(committed), TIMEOUT)
     consumer.close()
     admin.close()
 

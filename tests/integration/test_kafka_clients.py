@@ -1,4 +1,4 @@
-"""Both clients behind the broker ports, against a real Kafka: one contract, one behaviour when things go wrong."""
+"""Both Kafka clients against a real Kafka: one contract, and equal behaviour on failures."""
 
 from __future__ import annotations
 
@@ -8,34 +8,39 @@ from typing import Any
 
 import pytest
 
-from headrace.broker.interfaces import Broker, NewTopic
+from headrace.broker.interfaces import KafkaClients, NewTopic
 from headrace.broker.kafka_python import KafkaPythonClients
 from headrace.broker.librdkafka import LibrdkafkaClients
 from headrace.embedded import EmbeddedStack
 from headrace.errors import ConfigError, DataError, InfrastructureError, RetriableError
 from headrace.records import EncodedBatch, TopicPartition
-from headrace.testing.kafka_clients import PATIENCE, BrokerContract, GroupContract, Member, create, poll_until
+from headrace.testing.kafka_clients import (
+    TIMEOUT,
+    ConsumerGroupContract,
+    KafkaClientsContract,
+    RecordingConsumer,
+    create,
+    poll_until,
+)
 from headrace.testing.waiting import eventually
 
-PATIENT = {"bootstrap.timeout.ms": "60000"}
-
-PATIENT = {"bootstrap.timeout.ms": "60000"}
-"""Of clients whose broker is there: a busy machine may take its time for the first answer."""
+LONG_TIMEOUT = {"bootstrap.timeout.ms": "60000"}
+"""For clients whose broker is running: a busy machine may be slow to answer first."""
 
 
 @pytest.fixture(params=[KafkaPythonClients, LibrdkafkaClients], ids=["kafka-python", "confluent"])
-def make_broker(request: pytest.FixtureRequest) -> Callable[[dict[str, str]], Broker]:
+def make_clients(request: pytest.FixtureRequest) -> Callable[[dict[str, str]], KafkaClients]:
     """Each client in turn."""
-    make: Callable[[dict[str, str]], Broker] = request.param
+    make: Callable[[dict[str, str]], KafkaClients] = request.param
     return make
 
 
 @pytest.fixture
-def broker(kafka: Any, make_broker: Callable[[dict[str, str]], Broker]) -> Broker:
-    return make_broker({"bootstrap.servers": kafka.bootstrap_servers, **PATIENT})
+def kafka_clients(kafka: Any, make_clients: Callable[[dict[str, str]], KafkaClients]) -> KafkaClients:
+    return make_clients({"bootstrap.servers": kafka.bootstrap_servers, **LONG_TIMEOUT})
 
 
-def eventually_commits(reader: Member) -> None:
+def eventually_commits(reader: RecordingConsumer) -> None:
     """What it has read, as soon as the group's coordinator takes it."""
 
     def committed() -> bool:
@@ -57,41 +62,43 @@ def no_threads_left() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("no_threads_left")
-class TestContract(BrokerContract):
-    """The ports' contract."""
+class TestContract(KafkaClientsContract):
+    """The contract of all clients."""
 
 
 @pytest.mark.usefixtures("no_threads_left")
-class TestCooperativeGroups(GroupContract):
+class TestCooperativeGroups(ConsumerGroupContract):
     """The same when partitions move one by one instead of all at once."""
 
     @pytest.fixture
-    def broker(self, kafka: Any, make_broker: Callable[[dict[str, str]], Broker]) -> Broker:
+    def kafka_clients(self, kafka: Any, make_clients: Callable[[dict[str, str]], KafkaClients]) -> KafkaClients:
         strategy = {"partition.assignment.strategy": "cooperative-sticky"}
-        return make_broker({"bootstrap.servers": kafka.bootstrap_servers, **PATIENT, **strategy})
+        return make_clients({"bootstrap.servers": kafka.bootstrap_servers, **LONG_TIMEOUT, **strategy})
 
 
 @pytest.mark.usefixtures("no_threads_left")
 class TestUnreachable:
     @pytest.mark.parametrize("kind", ["producer", "consumer", "admin"])
     def test_a_wrong_port_is_retriable_and_leaves_nothing_behind(
-        self, kind: str, make_broker: Callable[[dict[str, str]], Broker]
+        self, kind: str, make_clients: Callable[[dict[str, str]], KafkaClients]
     ) -> None:
-        broker = make_broker({"bootstrap.servers": "127.0.0.1:1", "bootstrap.timeout.ms": "500"})
+        kafka_clients = make_clients({"bootstrap.servers": "127.0.0.1:1", "bootstrap.timeout.ms": "500"})
         make: Callable[[], Any] = {
-            "producer": lambda: broker.producer({}),
-            "consumer": lambda: broker.consumer("g", {}),
-            "admin": lambda: broker.admin({}),
+            "producer": lambda: kafka_clients.producer({}),
+            "consumer": lambda: kafka_clients.consumer("g", {}),
+            "admin": lambda: kafka_clients.admin({}),
         }[kind]
         with pytest.raises(RetriableError) as caught:
             make()
         assert caught.value.code == "kafka.unreachable"
         assert "127.0.0.1:1" in str(caught.value)
 
-    def test_a_name_that_does_not_resolve_is_retriable(self, make_broker: Callable[[dict[str, str]], Broker]) -> None:
-        broker = make_broker({"bootstrap.servers": "no-such-host.invalid:9092", "bootstrap.timeout.ms": "500"})
+    def test_a_name_that_does_not_resolve_is_retriable(
+        self, make_clients: Callable[[dict[str, str]], KafkaClients]
+    ) -> None:
+        kafka_clients = make_clients({"bootstrap.servers": "no-such-host.invalid:9092", "bootstrap.timeout.ms": "500"})
         with pytest.raises(RetriableError) as caught:
-            broker.admin({})
+            kafka_clients.admin({})
         assert caught.value.code == "kafka.unreachable"
         assert "no-such-host.invalid:9092" in str(caught.value)
 
@@ -100,70 +107,76 @@ class TestUnreachable:
 class TestRefused:
     """What the broker itself refuses. Clients then give up more than the bad record."""
 
-    def test_a_record_that_only_the_topic_finds_too_large_fails_alone(self, broker: Broker, unique_name: str) -> None:
+    def test_a_record_that_only_the_topic_finds_too_large_fails_alone(
+        self, kafka_clients: KafkaClients, unique_name: str
+    ) -> None:
         batches = [EncodedBatch(unique_name, [b"s" * 900]) for _ in range(8)]
         batches[6] = EncodedBatch(unique_name, [b"x" * 4_000])
-        code = self._send_until_only_one_is_refused(broker, batches, {"max.message.bytes": "2000"}, 6)
+        code = self._send_until_only_one_is_refused(kafka_clients, batches, {"max.message.bytes": "2000"}, 6)
         assert code == "data.record_too_large"
 
-    def test_good_records_are_told_from_the_bad_one_they_travelled_with(self, broker: Broker, unique_name: str) -> None:
+    def test_good_records_are_told_from_the_bad_one_they_travelled_with(
+        self, kafka_clients: KafkaClients, unique_name: str
+    ) -> None:
         """A compacted topic refuses records without a key, and with them all others of the same request."""
         batches = [EncodedBatch(unique_name, [b"%d" % number], [b"k"]) for number in range(5)]
         batches[3] = EncodedBatch(unique_name, [b"bad"])
-        code = self._send_until_only_one_is_refused(broker, batches, {"cleanup.policy": "compact"}, 3)
+        code = self._send_until_only_one_is_refused(kafka_clients, batches, {"cleanup.policy": "compact"}, 3)
         assert code == "data.refused"
 
-    def test_a_batch_fails_with_its_own_bad_record(self, broker: Broker, unique_name: str) -> None:
-        admin, producer = broker.admin({}), broker.producer({})
+    def test_a_batch_fails_with_its_own_bad_record(self, kafka_clients: KafkaClients, unique_name: str) -> None:
+        admin, producer = kafka_clients.admin({}), kafka_clients.producer({})
         admin.create_topics([NewTopic(unique_name, 1, 1, {"cleanup.policy": "compact"})])
         delivery = producer.send(EncodedBatch(unique_name, [b"good", b"bad", b"good"], [b"k", None, b"k"]))
-        assert producer.flush(PATIENCE)
+        assert producer.flush(TIMEOUT)
         error = delivery.error()
         assert isinstance(error, DataError)
         assert "without key" in str(error)
-        producer.close(PATIENCE)
+        producer.close(TIMEOUT)
         admin.close()
 
     @staticmethod
     def _send_until_only_one_is_refused(
-        broker: Broker, batches: list[EncodedBatch], config: dict[str, str], bad: int
+        kafka_clients: KafkaClients, batches: list[EncodedBatch], config: dict[str, str], bad: int
     ) -> str:
         """As a source does: send, see the failure, send all that is not acknowledged again, once."""
         topic = batches[0].topic
-        admin, producer = broker.admin({}), broker.producer({"linger.ms": "1000"})
+        admin, producer = kafka_clients.admin({}), kafka_clients.producer({"linger.ms": "1000"})
         admin.create_topics([NewTopic(topic, 1, 1, config), NewTopic(f"{topic}-other", 1, 1)])
         batches.append(EncodedBatch(f"{topic}-other", [b"elsewhere"]))
         good = [number for number in range(len(batches)) if number != bad]
         first = [producer.send(batch) for batch in batches]
-        all_done = producer.flush(PATIENCE)
-        eventually(first[bad].done, PATIENCE)
+        all_done = producer.flush(TIMEOUT)
+        eventually(first[bad].done, TIMEOUT)
         assert all_done == all(delivery.done() for delivery in first)
         assert isinstance(first[bad].error(), DataError)
         assert [first[number].error() for number in good] == [None] * len(good)
         again = [number for number in range(len(batches)) if not first[number].done() or first[number].error()]
         second = {number: producer.send(batches[number]) for number in again}
-        eventually(lambda: all(delivery.done() for delivery in second.values()), PATIENCE)
+        eventually(lambda: all(delivery.done() for delivery in second.values()), TIMEOUT)
         error = second.pop(bad).error()
         assert [delivery.error() for delivery in second.values()] == [None] * len(second)
         last = producer.send(EncodedBatch(f"{topic}-other", [b"last"]))
-        assert producer.flush(PATIENCE)
+        assert producer.flush(TIMEOUT)
         assert last.error() is None
         stored = admin.end_offsets([topic, f"{topic}-other"])
         assert stored == {TopicPartition(topic, 0): len(good) - 1, TopicPartition(f"{topic}-other", 0): 2}
-        producer.close(PATIENCE)
+        producer.close(TIMEOUT)
         admin.close()
         assert isinstance(error, DataError)
         return error.code
 
-    def test_an_impossible_topic_name_is_a_fault(self, broker: Broker) -> None:
-        producer = broker.producer({})
+    def test_an_impossible_topic_name_is_a_fault(self, kafka_clients: KafkaClients) -> None:
+        producer = kafka_clients.producer({})
         with pytest.raises(InfrastructureError) as caught:
             producer.send(EncodedBatch("no/such name", [b"1"]))
         assert caught.value.code == "kafka.invalid_topic"
-        producer.close(PATIENCE)
+        producer.close(TIMEOUT)
 
-    def test_a_replication_factor_that_the_cluster_has_not_is_a_fault(self, broker: Broker, unique_name: str) -> None:
-        admin = broker.admin({})
+    def test_a_replication_factor_that_the_cluster_has_not_is_a_fault(
+        self, kafka_clients: KafkaClients, unique_name: str
+    ) -> None:
+        admin = kafka_clients.admin({})
         with pytest.raises(InfrastructureError) as caught:
             admin.create_topics([NewTopic(unique_name, 1, 7)])
         assert caught.value.code == "kafka.invalid_topic"
@@ -177,30 +190,32 @@ class TestRefused:
             ({"acks": "1", "enable.idempotence": "true"}, "kafka.invalid_setting"),
         ],
     )
-    def test_wrong_settings_are_configuration_errors(self, broker: Broker, settings: dict[str, str], code: str) -> None:
+    def test_wrong_settings_are_configuration_errors(
+        self, kafka_clients: KafkaClients, settings: dict[str, str], code: str
+    ) -> None:
         with pytest.raises(ConfigError) as caught:
-            broker.producer(settings)
+            kafka_clients.producer(settings)
         assert [finding.code for finding in caught.value.findings] == [code]
 
 
 @pytest.mark.usefixtures("no_threads_left")
 class TestProducer:
-    def test_a_flush_does_not_wait_for_company(self, broker: Broker, unique_name: str) -> None:
-        create(broker, unique_name)
-        producer = broker.producer({"linger.ms": "600000"})
+    def test_a_flush_does_not_wait_for_company(self, kafka_clients: KafkaClients, unique_name: str) -> None:
+        create(kafka_clients, unique_name)
+        producer = kafka_clients.producer({"linger.ms": "600000"})
         delivery = producer.send(EncodedBatch(unique_name, [b"1"]))
-        assert producer.flush(PATIENCE)
+        assert producer.flush(TIMEOUT)
         assert delivery.error() is None
-        producer.close(PATIENCE)
+        producer.close(TIMEOUT)
 
-    def test_every_compression_is_read_back(self, broker: Broker, unique_name: str) -> None:
-        create(broker, unique_name)
+    def test_every_compression_is_read_back(self, kafka_clients: KafkaClients, unique_name: str) -> None:
+        create(kafka_clients, unique_name)
         for kind in ("none", "gzip", "lz4"):
-            producer = broker.producer({"compression.type": kind})
+            producer = kafka_clients.producer({"compression.type": kind})
             producer.send(EncodedBatch(unique_name, [kind.encode() * 100]))
-            assert producer.flush(PATIENCE)
-            producer.close(PATIENCE)
-        reader = Member(broker, unique_name).subscribe([unique_name])
+            assert producer.flush(TIMEOUT)
+            producer.close(TIMEOUT)
+        reader = RecordingConsumer(kafka_clients, unique_name).subscribe([unique_name])
         assert set(reader.read(3)) == {b"none" * 100, b"gzip" * 100, b"lz4" * 100}
         reader.consumer.close()
 
@@ -213,13 +228,15 @@ class TestOutage:
         return private_stack("kafka")
 
     @pytest.fixture
-    def broker(self, stack: EmbeddedStack, make_broker: Callable[[dict[str, str]], Broker]) -> Broker:
-        return make_broker({"bootstrap.servers": stack.kafka.bootstrap_servers, "bootstrap.timeout.ms": "5000"})
+    def kafka_clients(
+        self, stack: EmbeddedStack, make_clients: Callable[[dict[str, str]], KafkaClients]
+    ) -> KafkaClients:
+        return make_clients({"bootstrap.servers": stack.kafka.bootstrap_servers, "bootstrap.timeout.ms": "5000"})
 
-    def test_a_group_is_asked_for_before_the_cluster_has_ever_had_one(self, broker: Broker) -> None:
-        """Nobody coordinates it yet, which librdkafka's own call for this does not survive."""
-        create(broker, "t")
-        admin = broker.admin({})
+    def test_a_group_is_asked_for_before_the_cluster_has_ever_had_one(self, kafka_clients: KafkaClients) -> None:
+        """No broker coordinates it yet; librdkafka's own call for this would crash."""
+        create(kafka_clients, "t")
+        admin = kafka_clients.admin({})
 
         def answered() -> bool:
             try:
@@ -227,14 +244,14 @@ class TestOutage:
             except RetriableError:
                 return False
 
-        eventually(answered, PATIENCE)
+        eventually(answered, TIMEOUT)
         admin.close()
 
-    def test_nothing_is_lost_and_the_order_kept(self, stack: EmbeddedStack, broker: Broker) -> None:
+    def test_nothing_is_lost_and_the_order_kept(self, stack: EmbeddedStack, kafka_clients: KafkaClients) -> None:
         before = set(threading.enumerate())
-        create(broker, "t")
-        producer = broker.producer({})
-        reader = Member(broker, "g").subscribe(["t"]).join()
+        create(kafka_clients, "t")
+        producer = kafka_clients.producer({})
+        reader = RecordingConsumer(kafka_clients, "g").subscribe(["t"]).join()
         sent: list[bytes | None] = []
         deliveries = []
 
@@ -245,11 +262,11 @@ class TestOutage:
                 sent.extend(values)
 
         produce(50)
-        eventually(deliveries[0].done, PATIENCE)
+        eventually(deliveries[0].done, TIMEOUT)
         produce(50)
         stack.kafka.kill()
         produce(50)
-        eventually(lambda: producer.trouble() is not None, PATIENCE)
+        eventually(lambda: producer.trouble() is not None, TIMEOUT)
         poll_until(lambda: reader.consumer.trouble() is not None, reader)
         assert str(stack.kafka.port) in (producer.trouble() or "")
         assert not producer.flush(0.2)
@@ -259,27 +276,27 @@ class TestOutage:
             reader.consumer.commit(dict(reader.positions) or {TopicPartition("t", 0): 0})
         assert caught.value.code == "kafka.unreachable"
         with pytest.raises(RetriableError):
-            broker.admin({})
+            kafka_clients.admin({})
         stack.kafka.start()
         produce(10)
-        assert producer.flush(PATIENCE)
+        assert producer.flush(TIMEOUT)
         assert [delivery.error() for delivery in deliveries] == [None] * len(deliveries)
         assert reader.read(len(sent)) == sent
         assert producer.trouble() is None
         poll_until(lambda: reader.consumer.trouble() is None, reader)  # each of its connections is made anew
         eventually_commits(reader)  # the group's coordinator may still be starting
-        producer.close(PATIENCE)
+        producer.close(TIMEOUT)
         reader.consumer.close()
         eventually(lambda: set(threading.enumerate()) <= before)
 
-    def test_clients_close_while_the_broker_is_away(self, stack: EmbeddedStack, broker: Broker) -> None:
+    def test_clients_close_while_the_broker_is_away(self, stack: EmbeddedStack, kafka_clients: KafkaClients) -> None:
         before = set(threading.enumerate())
-        create(broker, "t")
-        producer, admin = broker.producer({}), broker.admin({})
-        reader = Member(broker, "g").subscribe(["t"]).join()
+        create(kafka_clients, "t")
+        producer, admin = kafka_clients.producer({}), kafka_clients.admin({})
+        reader = RecordingConsumer(kafka_clients, "g").subscribe(["t"]).join()
         reader.commit_when_revoked = False
         assert producer.send(EncodedBatch("t", [b"0"]))
-        assert producer.flush(PATIENCE)
+        assert producer.flush(TIMEOUT)
         stack.kafka.kill()
         delivery = producer.send(EncodedBatch("t", [b"1"]))
         producer.close(0)

@@ -9,19 +9,19 @@ from typing import Any
 
 import pytest
 
-from headrace.broker.interfaces import Broker, NewTopic
+from headrace.broker.interfaces import KafkaClients, NewTopic
 from headrace.broker.kafka_python import KafkaPythonClients
 from headrace.broker.librdkafka import LibrdkafkaClients
 from headrace.embedded import Kafka
 from headrace.errors import HeadraceError, RetriableError
 from headrace.records import EncodedBatch
-from headrace.testing.kafka_clients import PATIENCE, Member
+from headrace.testing.kafka_clients import TIMEOUT, RecordingConsumer
 from headrace.testing.waiting import eventually
 from tests.engines.certificates import Authority
 
 USER, PASSWORD = "ada", "correct horse battery"
 WRONG = "hunter2-do-not-show"
-Connect = Callable[[dict[str, str]], Broker]
+Connect = Callable[[dict[str, str]], KafkaClients]
 
 
 @pytest.fixture(scope="module")
@@ -33,9 +33,9 @@ def secured(authority: Authority, tmp_path_factory: pytest.TempPathFactory) -> I
 
 
 @pytest.fixture(params=[KafkaPythonClients, LibrdkafkaClients], ids=["kafka-python", "confluent"])
-def connect(request: pytest.FixtureRequest) -> Callable[[dict[str, str]], Broker]:
+def connect(request: pytest.FixtureRequest) -> Callable[[dict[str, str]], KafkaClients]:
     """Makes a broker of settings, with each client in turn."""
-    make: Callable[[dict[str, str]], Broker] = request.param
+    make: Callable[[dict[str, str]], KafkaClients] = request.param
     return make
 
 
@@ -60,10 +60,10 @@ def _no_threads_left() -> Iterator[None]:
     eventually(lambda: set(threading.enumerate()) <= before)
 
 
-MAKERS: dict[str, Callable[[Broker], Any]] = {
-    "producer": lambda broker: broker.producer({}),
-    "consumer": lambda broker: broker.consumer("g", {}),
-    "admin": lambda broker: broker.admin({}),
+MAKERS: dict[str, Callable[[KafkaClients], Any]] = {
+    "producer": lambda kafka_clients: kafka_clients.producer({}),
+    "consumer": lambda kafka_clients: kafka_clients.consumer("g", {}),
+    "admin": lambda kafka_clients: kafka_clients.admin({}),
 }
 kinds = pytest.mark.parametrize("kind", MAKERS)
 
@@ -72,15 +72,15 @@ kinds = pytest.mark.parametrize("kind", MAKERS)
 def test_records_go_through_a_login_over_tls(
     connect: Connect, settings: dict[str, str], mechanism: str, unique_name: str
 ) -> None:
-    broker = connect({**settings, "sasl.mechanism": mechanism})
-    admin = broker.admin({})
+    kafka_clients = connect({**settings, "sasl.mechanism": mechanism})
+    admin = kafka_clients.admin({})
     admin.create_topics([NewTopic(unique_name, 1, 1)])
     admin.close()
-    producer = broker.producer({})
+    producer = kafka_clients.producer({})
     producer.send(EncodedBatch(unique_name, [b"secret"]))
-    assert producer.flush(PATIENCE)
-    producer.close(PATIENCE)
-    reader = Member(broker, unique_name).subscribe([unique_name])
+    assert producer.flush(TIMEOUT)
+    producer.close(TIMEOUT)
+    reader = RecordingConsumer(kafka_clients, unique_name).subscribe([unique_name])
     assert reader.read(1) == [b"secret"]
     reader.consumer.close()
 

@@ -76,11 +76,11 @@ class SecuredKafka:
             assert answer == {USER: None}
         finally:
             admin.close()
-        broker = KafkaPythonClients({**self.settings, "sasl.password": password})
+        kafka_clients = KafkaPythonClients({**self.settings, "sasl.password": password})
 
         def lets_in() -> bool:
             try:
-                broker.admin({}).close()
+                kafka_clients.admin({}).close()
             except RetriableError:
                 return False
             return True
@@ -195,8 +195,8 @@ class Chain:
 
         settle(look, self._box.patience)
         if kafka is not None:
-            broker = KafkaPythonClients(kafka)
-            comparison = compare_topic(rows, topic_entries(broker, self.topic))
+            kafka_clients = KafkaPythonClients(kafka)
+            comparison = compare_topic(rows, topic_entries(kafka_clients, self.topic))
             assert comparison.complete, str(comparison)
         eventually(self.is_well, VISIBLE)
 
@@ -262,8 +262,8 @@ def test_a_password_that_kafka_does_not_know_yet(secured: SecuredKafka, chain: C
     made.insert()
     made.worker.start()
     for connector in (made.source, made.sink):
-        made.says(connector, "refuses to log in", "credentials")
-    assert "refuses to log in" in httpx.get(f"{made.worker.url}/health", timeout=60).text
+        made.says(connector, "refused the credentials", "sasl.mechanism")
+    assert "refused the credentials" in httpx.get(f"{made.worker.url}/health", timeout=60).text
     secured.set_password(OTHER)
     made.arrives({**secured.settings, "sasl.password": OTHER})
     assert made.worker.stop() == 0
@@ -280,7 +280,7 @@ def test_a_password_that_is_changed_while_it_runs(secured: SecuredKafka, chain: 
     secured.proxy.cut()
     made.insert()
     for connector in (made.source, made.sink):
-        made.says(connector, "refuses to log in")
+        made.says(connector, "refused the credentials")
     secured.set_password(PASSWORD)
     made.arrives(secured.settings)
     assert made.worker.stop() == 0

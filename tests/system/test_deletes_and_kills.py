@@ -124,14 +124,14 @@ def test_deletes_and_kill_9(
         rows = table_rows(connection, "SELECT * FROM lives", key="id")
     assert life.counts["deleted"] > 100, life.counts
     assert life.counts["came back"] > 50, life.counts
-    broker = KafkaPythonClients({"bootstrap.servers": kafka.bootstrap_servers})
+    kafka_clients = KafkaPythonClients({"bootstrap.servers": kafka.bootstrap_servers})
 
     def topics() -> list[Comparison]:
-        return [compare_topic(rows, topic_entries(broker, f"{unique_name}.lives"))]
+        return [compare_topic(rows, topic_entries(kafka_clients, f"{unique_name}.lives"))]
 
     settle(topics, box.patience)
     assert worker.stop() == 0
-    entries = topic_entries(broker, f"{unique_name}.lives")
+    entries = topic_entries(kafka_clients, f"{unique_name}.lives")
     tombstones = sum(entry.value is None for entry in entries)
     print(compare_topic(rows, entries), f"{tombstones} tombstones", life.counts)
     assert compare_topic(rows, entries).complete

@@ -98,10 +98,12 @@ def test_late_commits_and_kill_9(
     with box.connect(database) as connection:
         tables = {name: table_rows(connection, f"SELECT * FROM {name}", key="id") for name in ("updated", "added")}
     assert sum(writer.committed for writer in writers) == len(tables["added"]) > 100
-    broker = KafkaPythonClients({"bootstrap.servers": kafka.bootstrap_servers})
+    kafka_clients = KafkaPythonClients({"bootstrap.servers": kafka.bootstrap_servers})
 
     def topics() -> list[Comparison]:
-        return [compare_topic(rows, topic_entries(broker, f"{unique_name}.{name}")) for name, rows in tables.items()]
+        return [
+            compare_topic(rows, topic_entries(kafka_clients, f"{unique_name}.{name}")) for name, rows in tables.items()
+        ]
 
     settle(topics, box.patience)
     assert worker.stop() == 0

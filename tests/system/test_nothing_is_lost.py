@@ -129,7 +129,7 @@ def test_the_index_equals_the_tables_after_kill_9_at_random_moments(
         journal = table_rows(connection, "SELECT * FROM journal", key="id")
     assert len(events) > 1000, "the load was too small to prove anything"
     tables = {"shop.events": events, "shop.journal": journal}
-    broker = KafkaPythonClients({"bootstrap.servers": stack.kafka.bootstrap_servers})
+    kafka_clients = KafkaPythonClients({"bootstrap.servers": stack.kafka.bootstrap_servers})
 
     def indexes() -> list[Comparison]:
         return [compare_index(rows, index_entries(search, name), side=name) for name, rows in tables.items()]
@@ -137,7 +137,7 @@ def test_the_index_equals_the_tables_after_kill_9_at_random_moments(
     settle(indexes, box.patience)
     assert worker.stop() == 0
     for name, rows in tables.items():
-        topic = topic_entries(broker, name)
+        topic = topic_entries(kafka_clients, name)
         print(compare_topic(rows, topic, side=f"topic {name}"))
         assert compare_topic(rows, topic, side=f"topic {name}").complete
         assert compare_index(latest(topic), index_entries(search, name), side=f"topic and index {name}").exact

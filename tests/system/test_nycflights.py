@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from headrace import RetriableError
-from headrace.broker.choice import choose
+from headrace.broker.client_choice import choose
 from headrace.testing.data_comparison import Entry, compare_topic, key_text, table_rows, topic_entries
 from headrace.testing.waiting import eventually
 from tests.datasets import nycflights
@@ -53,8 +53,8 @@ def test_five_tables_arrive_complete_and_value_identical(
     others = ",".join(name for name in nycflights.ROWS if name != "flights")
     worker.write("others", {**source, "mode": "bulk", "poll.interval.ms": "1h", "table.whitelist": others})
     worker.start()
-    broker = choose("auto").open({"bootstrap.servers": kafka.bootstrap_servers, "bootstrap.timeout.ms": "60000"})
-    admin = broker.admin({})
+    kafka_clients = choose("auto").open({"bootstrap.servers": kafka.bootstrap_servers, "bootstrap.timeout.ms": "60000"})
+    admin = kafka_clients.admin({})
 
     def written() -> dict[str, int]:
         ends = admin.end_offsets([f"{unique_name}.{name}" for name in nycflights.ROWS])
@@ -75,7 +75,7 @@ def test_five_tables_arrive_complete_and_value_identical(
     admin.close()
     for name, keys in nycflights.KEYS.items():
         by_month: dict[int, list[Entry]] = {}  # compared one after the other, or it would take twice the memory
-        for entry in topic_entries(broker, f"{unique_name}.{name}"):
+        for entry in topic_entries(kafka_clients, f"{unique_name}.{name}"):
             by_month.setdefault(entry.value.get("month", 0), []).append(entry)
         for month, entries in by_month.items():
             where = f"WHERE month = {month}" if month else ""

@@ -95,11 +95,11 @@ def test_a_table_that_may_not_be_read_is_left_out_until_the_statement_of_the_sta
     kafka: Any, database: str, make_worker: Callable[..., Any], unique_name: str, box: Any
 ) -> None:
     """Nobody restarts anything; the other tables are read all the time."""
-    broker = KafkaPythonClients({"bootstrap.servers": kafka.bootstrap_servers})
+    kafka_clients = KafkaPythonClients({"bootstrap.servers": kafka.bootstrap_servers})
     topics = {name: f"{unique_name}.{name}" for name in ("one", "two", "three")}
 
     def keys(name: str) -> list[str]:
-        return [entry.key for entry in topic_entries(broker, topics[name])]
+        return [entry.key for entry in topic_entries(kafka_clients, topics[name])]
 
     worker = make_worker(kafka.bootstrap_servers)
     with box.connect(database) as connection:

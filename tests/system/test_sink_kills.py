@@ -61,8 +61,8 @@ def test_workers_killed_at_random_moments_while_partitions_move(
     kafka: Any, elasticsearch: Any, make_worker: Callable[..., Any], unique_name: str, method: str, seed: int, box: Any
 ) -> None:
     name = unique_name
-    broker = KafkaPythonClients({"bootstrap.servers": kafka.bootstrap_servers, "bootstrap.timeout.ms": "60000"})
-    create(broker, name, 4)
+    kafka_clients = KafkaPythonClients({"bootstrap.servers": kafka.bootstrap_servers, "bootstrap.timeout.ms": "60000"})
+    create(kafka_clients, name, 4)
     workers = [make_worker(kafka.bootstrap_servers) for _ in range(2)]
     for worker in workers:
         worker.write(
@@ -95,7 +95,7 @@ def test_workers_killed_at_random_moments_while_partitions_move(
         writer.stop()
 
     def look() -> list[Any]:
-        rows = latest(topic_entries(broker, name))
+        rows = latest(topic_entries(kafka_clients, name))
         return [compare_index(rows, index_entries(elasticsearch.url, name))]
 
     (comparison,) = settle(look, box.patience)

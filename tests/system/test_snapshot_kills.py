@@ -128,10 +128,10 @@ def test_a_parallel_snapshot_and_kill_9(
     worker.start()
     with box.connect(database) as connection:
         rows = table_rows(connection, "SELECT * FROM rows", key="id")
-    broker = KafkaPythonClients({"bootstrap.servers": kafka.bootstrap_servers})
+    kafka_clients = KafkaPythonClients({"bootstrap.servers": kafka.bootstrap_servers})
 
     def topic() -> list[Comparison]:
-        return [compare_topic(rows, topic_entries(broker, f"{unique_name}.rows"))]
+        return [compare_topic(rows, topic_entries(kafka_clients, f"{unique_name}.rows"))]
 
     settle(topic, box.patience)
     eventually(lambda: set(_stored(positions)) == {MAIN}, box.patience)

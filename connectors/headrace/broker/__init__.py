@@ -1,1 +1,1 @@
-"""Kafka clients behind ports."""
+"""Kafka clients: the protocols that headrace uses (``interfaces``), and their adapters."""

@@ -1,9 +1,9 @@
-"""What the framework needs of a Kafka client, as typed Protocols.
+"""Protocols that the framework requires of a Kafka client.
 
-Adapters (kafka-python, the in-memory double) pass one contract test suite. All methods raise only
-:class:`RetriableError` (the broker may come back, or let us in: ``kafka.unreachable``, ``kafka.authentication``,
-``kafka.certificate``), :class:`InfrastructureError` (not authorised, an invalid topic) and :class:`DataError`
-(record too large); a client's own exceptions end at the adapter.
+All adapters (kafka-python, librdkafka, the in-memory Kafka) pass one contract test suite. All methods raise only
+:class:`RetriableError` (a transient failure: ``kafka.unreachable``, ``kafka.authentication``, ``kafka.certificate``),
+:class:`InfrastructureError` (not authorized, an invalid topic) and :class:`DataError` (record too large); a client's
+own exceptions are translated by its adapter.
 Client settings have Kafka's dotted names (``max.poll.records``, ``security.protocol``) and string values.
 """
 
@@ -18,14 +18,14 @@ from headrace.records import ConsumedBatch, EncodedBatch, TopicPartition
 
 
 class Delivery(Protocol):
-    """The fate of one produced batch."""
+    """The result of one batch that was sent."""
 
     def done(self) -> bool:
-        """Whether every record is acknowledged or some record has failed. Never blocks."""
+        """Return whether all records are acknowledged, or one has failed. Never blocks."""
         ...
 
     def error(self) -> Exception | None:
-        """After ``done``: None when all are acknowledged, else the first failure, as one of this module's errors."""
+        """Return, after ``done``, the first failure as one of this module's errors; None when all are acknowledged."""
         ...
 
 
@@ -33,22 +33,22 @@ class Producer(Protocol):
     """Sends batches in order. Used from one thread."""
 
     def send(self, batch: EncodedBatch) -> Delivery:
-        """Hand a batch to the client; may block while its buffer is full, then raises RetriableError.
+        """Send a batch. May block while the client's buffer is full, and then raise RetriableError.
 
-        Records of one key keep their order, retries included (idempotence, acks=all).
+        Records with the same key keep their order, also when they are retried (idempotence, acks=all).
         """
         ...
 
     def flush(self, timeout: float) -> bool:
-        """Wait until all sent batches are done; False when ``timeout`` seconds passed first."""
+        """Wait until all sent batches are done; return False when ``timeout`` seconds pass first."""
         ...
 
     def trouble(self) -> str | None:
-        """Why nothing moves, in a sentence ("broker 127.0.0.1:9092 does not answer"); None when well. Never blocks."""
+        """Return why nothing moves ("broker 127.0.0.1:9092 does not answer"); None: no problem. Never blocks."""
         ...
 
     def close(self, timeout: float) -> None:
-        """Close; what is not delivered within ``timeout`` seconds is given up."""
+        """Close; batches that are not acknowledged within ``timeout`` seconds fail."""
         ...
 
 
@@ -57,78 +57,80 @@ class RebalanceListener:
     """Called inside ``poll`` (and ``close``), on the consumer's thread."""
 
     revoked: Callable[[Sequence[TopicPartition]], None]
-    """Before these are taken away: the last moment to commit."""
+    """Before the partitions are revoked: the last chance to commit."""
     assigned: Callable[[Sequence[TopicPartition]], None]
 
 
 class Consumer(Protocol):
-    """A member of a consumer group. Used from one thread; only ``wakeup`` may come from another."""
+    """A member of a consumer group. Used from one thread."""
 
     def subscribe(self, topics: Sequence[str], pattern: str | None, listener: RebalanceListener) -> None:
         """Subscribe to ``topics``, or to all topics that fully match the regex ``pattern``."""
         ...
 
     def poll(self, timeout: float, max_records: int) -> list[ConsumedBatch]:
-        """Records by partition, up to ``max_records``; empty after ``timeout`` seconds without any.
+        """Return up to ``max_records`` records by partition; empty after ``timeout`` seconds without one.
 
-        Heartbeats go on; calling it at least every ``max.poll.interval.ms`` keeps the membership.
+        Call it at least every ``max.poll.interval.ms`` to remain a member of the group.
         """
         ...
 
     def commit(self, offsets: Mapping[TopicPartition, int]) -> None:
-        """Store the next offset to read per partition, synchronously."""
+        """Commit the next offset to read of each partition, synchronously."""
         ...
 
     def pause_all(self) -> None:
-        """Deliver nothing from the assigned partitions until :meth:`resume_all`; new ones of a rebalance too."""
+        """Return no records until :meth:`resume_all`, also of partitions that are assigned in the meantime."""
         ...
 
     def resume_all(self) -> None:
-        """Deliver again."""
+        """Return records again."""
         ...
 
     def seek(self, topic_partition: TopicPartition, offset: int) -> None:
-        """Read from ``offset`` at the next poll."""
+        """Continue at ``offset`` in the next poll."""
         ...
 
     def assignment(self) -> frozenset[TopicPartition]:
-        """The partitions this member owns."""
+        """Return the partitions that this member owns."""
         ...
 
     def trouble(self) -> str | None:
-        """Why nothing moves, in a sentence ("broker 127.0.0.1:9092 does not answer"); None when well. Never blocks."""
+        """Return why nothing moves ("broker 127.0.0.1:9092 does not answer"); None: no problem. Never blocks."""
         ...
 
     def close(self) -> None:
-        """Leave the group (the listener's ``revoked`` is called first) and close."""
+        """Call the listener's ``revoked``, leave the group and close."""
         ...
 
 
 class Reader(Protocol):
-    """Reads partitions from given offsets, without a group: nothing is committed, nobody else is disturbed.
+    """Reads partitions from given offsets, without a consumer group: it neither commits nor causes rebalances.
 
     Used from one thread.
     """
 
     def assign(self, positions: Mapping[TopicPartition, int]) -> None:
-        """Read these from now on, and only these; where an offset is gone already, from the first that is there."""
+        """Read these partitions, and no others, from these offsets. A deleted offset means the first that exists."""
         ...
 
     def poll(self, timeout: float, max_records: int) -> list[ConsumedBatch]:
-        """As a consumer's."""
+        """See :class:`Consumer`."""
         ...
 
     def positions(self) -> dict[TopicPartition, int]:
-        """The next offset to read of each assigned partition. It passes gaps that compaction and transactions leave,
-        at the end of a partition too."""
+        """Return the next offset to read of each assigned partition.
+
+        It moves over gaps that compaction and transaction markers leave, at the end of a partition, too.
+        """
         ...
 
     def beginnings(self, partitions: Sequence[TopicPartition]) -> dict[TopicPartition, int]:
-        """The first offset of each; above 0 when retention has removed records. Compaction does not move it."""
+        """Return the first offset of each partition: above 0 when retention has removed records."""
         ...
 
     def trouble(self) -> str | None:
-        """As a consumer's."""
+        """See :class:`Consumer`."""
         ...
 
     def close(self) -> None: ...
@@ -136,7 +138,7 @@ class Reader(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class NewTopic:
-    """A topic to create; -1 = the broker's default. ``config`` are topic settings (``cleanup.policy``)."""
+    """A topic to create; -1: the broker's default. ``config``: topic settings (``cleanup.policy``)."""
 
     name: str
     partitions: int = -1
@@ -145,50 +147,50 @@ class NewTopic:
 
 
 class Admin(Protocol):
-    """Topics and groups. Thread-safe."""
+    """Topics and consumer groups. Thread-safe."""
 
     def cluster_id(self) -> str:
-        """The Kafka cluster's id; also the cheapest proof that the broker answers."""
+        """Return the Kafka cluster's id; also the cheapest check that a broker answers."""
         ...
 
     def topics(self) -> frozenset[str]:
-        """Names of all topics that are not internal."""
+        """Return the names of all topics that are not internal."""
         ...
 
     def create_topics(self, topics: Iterable[NewTopic]) -> None:
-        """Create those that are missing; existing ones are left as they are."""
+        """Create missing topics; existing ones are not changed."""
         ...
 
     def end_offsets(self, topics: Sequence[str]) -> dict[TopicPartition, int]:
-        """The next offset of every partition of ``topics``; unknown topics are left out."""
+        """Return the end offset of every partition of ``topics``; unknown topics are left out."""
         ...
 
     def begin_offsets(self, topics: Sequence[str]) -> dict[TopicPartition, int]:
-        """The first offset that is there of every partition of ``topics``; unknown topics are left out."""
+        """Return the first offset of every partition of ``topics``; unknown topics are left out."""
         ...
 
     def committed(self, group: str) -> dict[TopicPartition, int]:
-        """A consumer group's stored offsets; empty when the group does not exist."""
+        """Return a consumer group's committed offsets; empty when the group does not exist."""
         ...
 
     def commit(self, group: str, offsets: Mapping[TopicPartition, int]) -> None:
-        """Store offsets of a group that nobody is in; it need not exist. Raises RetriableError while it has members."""
+        """Commit offsets of a group, which need not exist. Raise RetriableError while it has members."""
         ...
 
     def close(self) -> None: ...
 
 
 def group_in_use(group: str) -> RetriableError:
-    """What :meth:`Admin.commit` raises while somebody is in the group."""
+    """Return the error that :meth:`Admin.commit` raises while the group has members."""
     return RetriableError(
         f"cannot move the offsets of group {group}: it has members",
         code="kafka.group_in_use",
-        hint="stop whoever reads as a member of it; a task that was killed is one until its session.timeout.ms is over",
+        hint="stop the members of the group; a killed task remains a member until its session.timeout.ms has passed",
     )
 
 
-class Broker(Protocol):
-    """Makes clients of one Kafka cluster. ``settings`` are merged over the broker's own."""
+class KafkaClients(Protocol):
+    """Creates clients of one Kafka cluster. ``settings`` are merged over the shared ones."""
 
     def producer(self, settings: Mapping[str, str]) -> Producer: ...
 

@@ -1,4 +1,4 @@
-"""What Kafka's Java client settings mean to headrace, whichever client carries them: shared by the adapters."""
+"""Kafka's Java client settings, parsed for all adapters."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from headrace.config import nearest
 from headrace.errors import ConfigError, Finding
 
 PEM = "headrace reads PEM files: convert it with `keytool -exportcert -rfc`, and name the .pem here"
-# Accepted from files written for the JVM; there is nothing here that they could change.
+# Accepted in files that were written for the JVM; they have no effect here.
 WITHOUT_EFFECT = {
     "auto.include.jmx.reporter",
-    "buffer.memory",  # headrace bounds what is sent and not acknowledged
+    "buffer.memory",  # headrace bounds the bytes in flight
     "enable.metrics.push",
 }
 ELSEWHERE: Mapping[str, str] = {
-    "enable.auto.commit": "headrace commits a position when the sink has stored the records; remove it",
+    "enable.auto.commit": "headrace commits an offset when the sink has stored the records; remove it",
     "group.id": "the group is named by the connector",
     "interceptor.classes": "interceptors are Java classes; remove it",
     "key.deserializer": "use key.converter",
@@ -35,7 +35,7 @@ ELSEWHERE: Mapping[str, str] = {
     "value.deserializer": "use value.converter",
     "value.serializer": "use value.converter",
 }
-# Java's names of the strategies that every client knows.
+# Java's names of the strategies.
 ASSIGNORS: Mapping[str, str] = {
     "range": "range",
     "roundrobin": "roundrobin",
@@ -53,7 +53,7 @@ _JAAS_OPTION = re.compile(r"""(\w+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|'([^']*)'|([^\s
 
 
 def ignored(name: str, text: str) -> bool:
-    """Whether a setting changes nothing here. Raises ConfigError when it is not for users."""
+    """Return whether a setting has no effect here. Raise ConfigError when users must not set it."""
     if name in WITHOUT_EFFECT:
         return True
     if name in ELSEWHERE:
@@ -64,7 +64,7 @@ def ignored(name: str, text: str) -> bool:
 
 
 def unknown(name: str, names: Collection[str]) -> ConfigError:
-    """There is no setting ``name``; the nearest of ``names`` is the hint."""
+    """Return the error for an unknown setting; the nearest of ``names`` is its hint."""
     return finding("kafka.unknown_setting", name, f"there is no Kafka client setting {name}", nearest(name, names))
 
 
@@ -82,7 +82,7 @@ def integer(name: str, text: str) -> int:
 
 
 def choice(name: str, text: str, choices: Collection[str]) -> str:
-    """One of ``choices``, whatever the case."""
+    """Return one of ``choices``, compared without case."""
     found = {known.lower(): known for known in choices}.get(text.lower())
     if found is None:
         raise invalid(name, text, f"one of {', '.join(choices)}", nearest(text, choices))
@@ -90,19 +90,19 @@ def choice(name: str, text: str, choices: Collection[str]) -> str:
 
 
 def servers(name: str, text: str) -> list[str]:
-    """``host:port`` each, at least one."""
+    """Parse a list of ``host:port`` with at least one entry."""
     found = [server.strip() for server in text.split(",") if server.strip()]
     for server in found:
         host, _, port = server.rpartition(":")
         if not host or not port.isdigit() or not 0 < int(port) < 65536:
-            raise invalid(name, text, "host:port, several with commas between them")
+            raise invalid(name, text, "host:port, or several separated by commas")
     if not found:
-        raise invalid(name, text, "host:port, several with commas between them")
+        raise invalid(name, text, "host:port, or several separated by commas")
     return found
 
 
 def assignors(name: str, text: str) -> list[str]:
-    """Short names of the partition assignment strategies."""
+    """Return the short names of the partition assignment strategies."""
     names = [part.strip() for part in text.split(",") if part.strip()]
     odd = next((part for part in names if part not in ASSIGNORS), None)
     if odd is not None or not names:
@@ -111,7 +111,7 @@ def assignors(name: str, text: str) -> list[str]:
 
 
 def login(name: str, text: str) -> tuple[str, str]:
-    """User and password of Java's login modules. Never repeats the text: it holds the password."""
+    """Return user and password of Java's login modules. Errors do not repeat the text: it contains the password."""
     found = _JAAS.search(text)
     options = {} if found is None else {key: a or b or c for key, a, b, c in _JAAS_OPTION.findall(found["options"])}
     if "username" not in options or "password" not in options:
@@ -119,7 +119,7 @@ def login(name: str, text: str) -> tuple[str, str]:
             "kafka.invalid_setting",
             name,
             f"{name} is not a PlainLoginModule or ScramLoginModule with username and password",
-            "other login modules are Java classes; with these two, sasl.username and sasl.password also do",
+            "other login modules are Java classes; instead, sasl.username and sasl.password may be set",
         )
     return options["username"], options["password"]
 
@@ -132,27 +132,27 @@ def checks_hostname(name: str, text: str) -> bool:
 
 
 def pem_type(name: str, text: str) -> None:
-    """``ssl.keystore.type`` and its sister."""
+    """Check ``ssl.keystore.type`` or ``ssl.truststore.type``."""
     if text.upper() != "PEM":
-        raise finding("kafka.invalid_setting", name, f"{name}={text} is Java's own format", PEM)
+        raise finding("kafka.invalid_setting", name, f"{name}={text} is a format of Java only", PEM)
 
 
 def pem_file(name: str, text: str) -> str:
-    """The path of a file that holds PEM."""
+    """Return the path of a PEM file."""
     path = Path(text)
     if not path.is_file():
-        raise finding("kafka.invalid_setting", name, f"{name}: there is no file {text}", "correct the path")
+        raise finding("kafka.invalid_setting", name, f"{name}: the file {text} does not exist", "correct the path")
     if b"-----BEGIN" not in path.read_bytes():
         raise finding("kafka.invalid_setting", name, f"{name}: {text} is not a PEM file", PEM)
     return text
 
 
 def invalid(name: str, text: str, wanted: str, hint: str = "") -> ConfigError:
-    """A value that is not what it must be; passwords are not repeated."""
+    """Return the error for an invalid value; passwords are not repeated."""
     shown = "the value" if "password" in name else repr(text)
     return finding("kafka.invalid_setting", name, f"{name}: {shown} is not {wanted}", hint)
 
 
 def finding(code: str, name: str, message: str, hint: str) -> ConfigError:
-    """A ConfigError with one finding."""
+    """Return a ConfigError with one finding."""
     return ConfigError(findings=[Finding(code, message, name, hint)])

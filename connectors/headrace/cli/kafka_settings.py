@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from headrace.broker.choice import Choice, Kind, choose
+from headrace.broker.client_choice import ClientChoice, Kind, choose
 from headrace.errors import ConfigError, Finding
 from headrace.settings import ConnectorSettings, SinkSettings, WorkerSettings
 
@@ -51,10 +51,10 @@ def of_connector(worker: WorkerSettings, settings: ConnectorSettings) -> list[Fi
     return found
 
 
-def _mistakes(client: Choice, worker: WorkerSettings, own: Mapping[str, str], kind: Kind) -> list[Finding]:
+def _mistakes(client: ClientChoice, worker: WorkerSettings, own: Mapping[str, str], kind: Kind) -> list[Finding]:
     # headrace names the group by itself, and a sink may override that name.
     named = {name: text for name, text in own.items() if (kind, name) != ("consumer", "group.id")}
-    return client.mistakes(worker.client_settings(), named, kind)
+    return client.findings(worker.client_settings(), named, kind)
 
 
 def _key(name: str, own: Mapping[str, str], kind: Kind, settings: WorkerSettings) -> str:

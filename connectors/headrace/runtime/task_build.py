@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from headrace.broker.interfaces import Admin, Broker, NewTopic
+from headrace.broker.interfaces import Admin, KafkaClients, NewTopic
 from headrace.pipeline.control import TaskControl
 from headrace.pipeline.dead_letters import DeadLetterQueue
 from headrace.pipeline.fault_policy import FaultPolicy
@@ -31,7 +31,7 @@ class TaskBuilder:
 
     registry: Registry
     validator: Validator
-    broker: Broker
+    kafka_clients: KafkaClients
     offsets: OffsetStore
     settings: WorkerSettings
     whereabouts: Whereabouts
@@ -76,10 +76,10 @@ class TaskBuilder:
         creation = settings.topic_creation if isinstance(settings, SourceSettings) else {}
 
         creator = TopicCreator(self._open_admin(settings), creation)
-        return Outlet(lambda: self.broker.producer(overrides), creator.ensure, self.settings.source_buffer)
+        return Outlet(lambda: self.kafka_clients.producer(overrides), creator.ensure, self.settings.source_buffer)
 
     def _open_admin(self, settings: ConnectorSettings) -> Callable[[], Admin]:
-        return lambda: self.broker.admin({**self.settings.admin, **settings.admin_override})
+        return lambda: self.kafka_clients.admin({**self.settings.admin, **settings.admin_override})
 
     def _inlet(self, task: TaskId, settings: SinkSettings, control: TaskControl) -> Inlet:
         overrides = {"client.id": f"connector-consumer-{task}", **self.settings.consumer, **settings.consumer_override}
@@ -88,14 +88,14 @@ class TaskBuilder:
         def open_dead_letters() -> DeadLetterQueue:
             topic = settings.dead_letter_topic or ""
             create_topic(self._open_admin(settings), NewTopic(topic, 1, settings.dead_letter_replication))
-            producer = self.broker.producer(
+            producer = self.kafka_clients.producer(
                 {"client.id": f"connector-dlq-producer-{task}", **self.settings.producer, **settings.producer_override}
             )
             headers = settings.dead_letter_headers
             return DeadLetterQueue(producer, topic, task, control.metrics, context_headers=headers)
 
         return Inlet(
-            lambda: self.broker.consumer(group, overrides),
+            lambda: self.kafka_clients.consumer(group, overrides),
             settings.topics,
             settings.topics_regex,
             open_dead_letters if settings.dead_letter_topic else None,

@@ -1,4 +1,4 @@
-"""What every adapter behind the broker ports must do; an adapter's tests inherit :class:`BrokerContract`."""
+"""Contract tests of Kafka clients; the tests of an adapter inherit :class:`KafkaClientsContract`."""
 
 from __future__ import annotations
 
@@ -8,40 +8,40 @@ from collections.abc import Callable, Iterator, Sequence
 
 import pytest
 
-from headrace.broker.interfaces import Admin, Broker, Consumer, NewTopic, RebalanceListener
+from headrace.broker.interfaces import Admin, Consumer, KafkaClients, NewTopic, RebalanceListener
 from headrace.errors import DataError, RetriableError
 from headrace.records import ConsumedBatch, EncodedBatch, Headers, TopicPartition
 from headrace.testing.waiting import eventually
 
-PATIENCE = 60.0
-"""Seconds that anything may take on a slow machine; nothing waits longer than it must."""
+TIMEOUT = 60.0
+"""Seconds that a condition may take on a slow machine."""
 
 
-class Member:
-    """A consumer that notes what its listener is told, and commits what it has read when partitions are taken."""
+class RecordingConsumer:
+    """A consumer that records its rebalances, and commits what it has read before partitions are revoked."""
 
-    def __init__(self, broker: Broker, group: str, settings: dict[str, str] | None = None) -> None:
-        self.consumer: Consumer = broker.consumer(group, settings or {})
+    def __init__(self, kafka_clients: KafkaClients, group: str, settings: dict[str, str] | None = None) -> None:
+        self.consumer: Consumer = kafka_clients.consumer(group, settings or {})
         self.events: list[tuple[str, tuple[TopicPartition, ...]]] = []
         self.threads: set[int] = set()
         self.batches: list[ConsumedBatch] = []
         self.commit_when_revoked = True
         self.positions: dict[TopicPartition, int] = {}
 
-    def subscribe(self, topics: Sequence[str] = (), pattern: str | None = None) -> Member:
+    def subscribe(self, topics: Sequence[str] = (), pattern: str | None = None) -> RecordingConsumer:
         self.consumer.subscribe(topics, pattern, RebalanceListener(self._revoked, self._assigned))
         return self
 
     def _revoked(self, partitions: Sequence[TopicPartition]) -> None:
-        self._note("revoked", partitions)
+        self._record("revoked", partitions)
         mine = {item: self.positions.pop(item) for item in partitions if item in self.positions}
         if mine and self.commit_when_revoked:
             self.consumer.commit(mine)
 
     def _assigned(self, partitions: Sequence[TopicPartition]) -> None:
-        self._note("assigned", partitions)
+        self._record("assigned", partitions)
 
-    def _note(self, event: str, partitions: Sequence[TopicPartition]) -> None:
+    def _record(self, event: str, partitions: Sequence[TopicPartition]) -> None:
         self.events.append((event, tuple(partitions)))
         self.threads.add(threading.get_ident())
 
@@ -53,45 +53,45 @@ class Member:
         return batches
 
     def values(self) -> list[bytes | None]:
-        """All that was read, in the order it was read."""
+        """Return all values read, in order."""
         return [value for batch in self.batches for value in batch.values]
 
     def read(self, count: int) -> list[bytes | None]:
-        """Poll until ``count`` records were read in all."""
+        """Poll until ``count`` records have been read in all."""
         poll_until(lambda: len(self.values()) >= count, self)
         return self.values()
 
-    def join(self) -> Member:
+    def join(self) -> RecordingConsumer:
         """Poll until partitions are assigned."""
         poll_until(lambda: bool(self.consumer.assignment()), self)
         return self
 
 
-def poll_until(condition: Callable[[], bool], *members: Member) -> None:
+def poll_until(condition: Callable[[], bool], *members: RecordingConsumer) -> None:
     """Poll all members in turn until ``condition``."""
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + TIMEOUT
     while not condition():
-        assert time.monotonic() < deadline, f"not within {PATIENCE:g} s"
+        assert time.monotonic() < deadline, f"not within {TIMEOUT:g} s"
         for member in members:
             member.poll()
 
 
-class GroupContract:
-    """What concerns several members of a group; part of :class:`BrokerContract`."""
+class ConsumerGroupContract:
+    """Tests with several members of a group; part of :class:`KafkaClientsContract`."""
 
     @pytest.fixture
-    def topic(self, broker: Broker, unique_name: str) -> str:
+    def topic(self, kafka_clients: KafkaClients, unique_name: str) -> str:
         """An empty topic with three partitions."""
-        create(broker, unique_name)
+        create(kafka_clients, unique_name)
         return unique_name
 
     @pytest.fixture
-    def member(self, broker: Broker) -> Iterator[Callable[..., Member]]:
-        """Makes members of consumer groups, closed when the test ends."""
-        members: list[Member] = []
+    def member(self, kafka_clients: KafkaClients) -> Iterator[Callable[..., RecordingConsumer]]:
+        """Return a function that creates group members; they are closed when the test ends."""
+        members: list[RecordingConsumer] = []
 
-        def make(group: str, settings: dict[str, str] | None = None) -> Member:
-            members.append(Member(broker, group, settings))
+        def make(group: str, settings: dict[str, str] | None = None) -> RecordingConsumer:
+            members.append(RecordingConsumer(kafka_clients, group, settings))
             return members[-1]
 
         yield make
@@ -100,19 +100,21 @@ class GroupContract:
 
     # Pausing
 
-    def test_nothing_is_delivered_while_paused(self, broker: Broker, topic: str, member: Callable[..., Member]) -> None:
+    def test_nothing_is_delivered_while_paused(
+        self, kafka_clients: KafkaClients, topic: str, member: Callable[..., RecordingConsumer]
+    ) -> None:
         reader = member(topic).subscribe([topic]).join()
         reader.consumer.pause_all()
-        send(broker, EncodedBatch(topic, [b"a"]))
+        send(kafka_clients, EncodedBatch(topic, [b"a"]))
         for _ in range(10):
             assert reader.poll() == []
         reader.consumer.resume_all()
         assert reader.read(1) == [b"a"]
 
     def test_pausing_before_the_first_poll_holds(
-        self, broker: Broker, topic: str, member: Callable[..., Member]
+        self, kafka_clients: KafkaClients, topic: str, member: Callable[..., RecordingConsumer]
     ) -> None:
-        send(broker, EncodedBatch(topic, [b"a"]))
+        send(kafka_clients, EncodedBatch(topic, [b"a"]))
         reader = member(topic).subscribe([topic])
         reader.consumer.pause_all()
         reader.join()
@@ -121,8 +123,10 @@ class GroupContract:
         reader.consumer.resume_all()
         assert reader.read(1) == [b"a"]
 
-    def test_a_pause_survives_a_rebalance(self, broker: Broker, topic: str, member: Callable[..., Member]) -> None:
-        send(broker, EncodedBatch(topic, [b"%d" % number for number in range(30)]))
+    def test_a_pause_survives_a_rebalance(
+        self, kafka_clients: KafkaClients, topic: str, member: Callable[..., RecordingConsumer]
+    ) -> None:
+        send(kafka_clients, EncodedBatch(topic, [b"%d" % number for number in range(30)]))
         first = member(topic).subscribe([topic])
         first.consumer.pause_all()
         first.join()
@@ -139,47 +143,49 @@ class GroupContract:
 
     # Groups
 
-    def test_members_share_the_partitions(self, broker: Broker, topic: str, member: Callable[..., Member]) -> None:
+    def test_members_share_the_partitions(
+        self, kafka_clients: KafkaClients, topic: str, member: Callable[..., RecordingConsumer]
+    ) -> None:
         first = member(topic).subscribe([topic]).join()
         second = member(topic).subscribe([topic])
         poll_until(lambda: shared(first, second), first, second)
         values: list[bytes | None] = [b"%d" % number for number in range(200)]
-        send(broker, EncodedBatch(topic, values, values))  # keys: so that every partition has some
+        send(kafka_clients, EncodedBatch(topic, values, values))  # keys: so that every partition has some
         poll_until(lambda: len(first.values()) + len(second.values()) >= 200, first, second)
         assert len(first.values()) + len(second.values()) == 200
         assert first.values()
         assert second.values()
 
     def test_the_shortest_polls_do_not_keep_members_from_joining(
-        self, broker: Broker, topic: str, member: Callable[..., Member]
+        self, kafka_clients: KafkaClients, topic: str, member: Callable[..., RecordingConsumer]
     ) -> None:
         members = [member(topic).subscribe([topic]) for _ in range(2)]
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + TIMEOUT
         while not shared(*members) and time.monotonic() < deadline:
             for item in members:
                 item.poll(0.001)
         assert shared(*members)
 
-    def test_what_was_committed_when_revoked_is_not_read_again(
-        self, broker: Broker, topic: str, member: Callable[..., Member]
+    def test_records_committed_during_revocation_are_not_read_again(
+        self, kafka_clients: KafkaClients, topic: str, member: Callable[..., RecordingConsumer]
     ) -> None:
-        send(broker, EncodedBatch(topic, [b"%d" % number for number in range(60)]))
+        send(kafka_clients, EncodedBatch(topic, [b"%d" % number for number in range(60)]))
         first = member(topic).subscribe([topic])
         first.read(60)
         second = member(topic).subscribe([topic])
         poll_until(lambda: shared(first, second), first, second)
-        send(broker, EncodedBatch(topic, [b"last-%d" % number for number in range(60)]))
+        send(kafka_clients, EncodedBatch(topic, [b"last-%d" % number for number in range(60)]))
         poll_until(lambda: len(first.values()) + len(second.values()) >= 120, first, second)
         assert len({*first.values(), *second.values()}) == 120
         assert len(first.values()) + len(second.values()) == 120
         assert first.threads == second.threads == {threading.get_ident()}
 
-    def test_a_partition_that_was_revoked_begins_at_its_committed_position(
-        self, broker: Broker, topic: str, member: Callable[..., Member]
+    def test_a_revoked_partition_continues_at_its_committed_offset(
+        self, kafka_clients: KafkaClients, topic: str, member: Callable[..., RecordingConsumer]
     ) -> None:
-        """Also for the member that had it before: its caller has given up the records that were not committed."""
+        """Also for its previous owner, whose caller has discarded the records that were not committed."""
         values: list[bytes | None] = [b"%d" % number for number in range(60)]
-        send(broker, EncodedBatch(topic, values, values))  # keys: so that every partition has some
+        send(kafka_clients, EncodedBatch(topic, values, values))  # keys: so that every partition has some
         first = member(topic).subscribe([topic])
         first.commit_when_revoked = False
         first.read(60)
@@ -188,30 +194,34 @@ class GroupContract:
         poll_until(lambda: shared(first, second), first, second)
         lost = {item for event, items in first.events if event == "revoked" for item in items}
         kept = {item.topic_partition for item in first.batches} | {item.topic_partition for item in second.batches}
-        poll_until(lambda: lost <= kept_by(first, second), first, second)
+        poll_until(lambda: lost <= read_by(first, second), first, second)
         assert kept <= lost
         for item in lost:
             offsets = [o for b in (*first.batches, *second.batches) if b.topic_partition == item for o in b.offsets]
             assert offsets[0] == 0
 
-    def test_a_partition_of_another_member_cannot_be_sought(self, topic: str, member: Callable[..., Member]) -> None:
+    def test_seeking_in_a_partition_of_another_member_is_refused(
+        self, topic: str, member: Callable[..., RecordingConsumer]
+    ) -> None:
         reader = member(topic).subscribe([topic]).join()
         with pytest.raises(RetriableError) as caught:
             reader.consumer.seek(TopicPartition(topic, 99), 0)
         assert caught.value.code == "kafka.rebalance"
 
 
-class BrokerContract(GroupContract):
-    """Inherit it and give a fixture ``broker``; ``unique_name`` comes from the tests' conftest."""
+class KafkaClientsContract(ConsumerGroupContract):
+    """Tests of one client. Define a fixture ``kafka_clients``; ``unique_name`` comes from the tests' conftest."""
 
     # Producers
 
-    def test_what_is_sent_is_read(self, broker: Broker, topic: str, member: Callable[..., Member]) -> None:
+    def test_a_sent_batch_is_read_back(
+        self, kafka_clients: KafkaClients, topic: str, member: Callable[..., RecordingConsumer]
+    ) -> None:
         headers: list[Headers] = [[("a", b"1"), ("a", b"2")], [], [("empty", b"")]]
-        now = int(time.time() * 1000)  # what is old, the broker may delete before it is read
+        now = int(time.time() * 1000)  # the broker may delete old records before they are read
         times = [now - 3_000, now - 2_000, now - 1_000]
         batch = EncodedBatch(topic, [b"x", None, b""], [b"k", b"k", b"k"], times, headers)
-        send(broker, batch)
+        send(kafka_clients, batch)
         reader = member(topic).subscribe([topic])
         reader.read(3)
         (got,) = reader.batches
@@ -223,19 +233,23 @@ class BrokerContract(GroupContract):
         assert [list(fields) for fields in got.headers] == headers
         assert got.end_offset == 3
 
-    def test_values_alone_are_enough(self, broker: Broker, topic: str, member: Callable[..., Member]) -> None:
+    def test_values_alone_are_enough(
+        self, kafka_clients: KafkaClients, topic: str, member: Callable[..., RecordingConsumer]
+    ) -> None:
         before = int(time.time() * 1000)
-        send(broker, EncodedBatch(topic, [b"1", b"2"]))
+        send(kafka_clients, EncodedBatch(topic, [b"1", b"2"]))
         reader = member(topic).subscribe([topic])
         assert sorted(value for value in reader.read(2) if value is not None) == [b"1", b"2"]
         assert all(timestamp >= before for batch in reader.batches for timestamp in batch.timestamps)
         assert all(key is None for batch in reader.batches for key in batch.keys)
 
-    def test_records_of_a_key_keep_their_order(self, broker: Broker, topic: str, member: Callable[..., Member]) -> None:
+    def test_records_of_a_key_keep_their_order(
+        self, kafka_clients: KafkaClients, topic: str, member: Callable[..., RecordingConsumer]
+    ) -> None:
         keys: list[bytes | None] = [b"%d" % (number % 7) for number in range(500)]
         values: list[bytes | None] = [b"%d" % number for number in range(500)]
         parts = [EncodedBatch(topic, values[at : at + 50], keys[at : at + 50]) for at in range(0, 500, 50)]
-        send(broker, *parts)
+        send(kafka_clients, *parts)
         reader = member(topic).subscribe([topic])
         read = [int(value) for value in reader.read(500) if value is not None]
         assert sorted(read) == list(range(500))
@@ -243,54 +257,58 @@ class BrokerContract(GroupContract):
             of_key = [number for number in read if number % 7 == key]
             assert of_key == sorted(of_key)
 
-    def test_a_large_batch_is_one_delivery(self, broker: Broker, topic: str) -> None:
-        send(broker, EncodedBatch(topic, [b"v" * 300] * 5_000))
-        admin = broker.admin({})
+    def test_a_large_batch_is_one_delivery(self, kafka_clients: KafkaClients, topic: str) -> None:
+        send(kafka_clients, EncodedBatch(topic, [b"v" * 300] * 5_000))
+        admin = kafka_clients.admin({})
         assert sum(admin.end_offsets([topic]).values()) == 5_000
         admin.close()
 
-    def test_a_too_large_record_is_a_data_error(self, broker: Broker, topic: str) -> None:
-        producer = broker.producer({"max.request.size": "2000"})
+    def test_a_too_large_record_is_a_data_error(self, kafka_clients: KafkaClients, topic: str) -> None:
+        producer = kafka_clients.producer({"max.request.size": "2000"})
         with pytest.raises(DataError) as caught:
             producer.send(EncodedBatch(topic, [b"x" * 3_000]))
         assert caught.value.code == "data.record_too_large"
         delivery = producer.send(EncodedBatch(topic, [b"x"]))
-        assert producer.flush(PATIENCE)
+        assert producer.flush(TIMEOUT)
         assert delivery.error() is None
-        producer.close(PATIENCE)
+        producer.close(TIMEOUT)
 
-    def test_a_record_without_key_and_value_is_a_data_error(self, broker: Broker, topic: str) -> None:
-        producer = broker.producer({})
+    def test_a_record_without_key_and_value_is_a_data_error(self, kafka_clients: KafkaClients, topic: str) -> None:
+        producer = kafka_clients.producer({})
         with pytest.raises(DataError) as caught:
             producer.send(EncodedBatch(topic, [b"x", None]))
         assert caught.value.code == "data.empty_record"
-        producer.close(PATIENCE)
+        producer.close(TIMEOUT)
 
-    def test_a_producer_may_be_closed_twice(self, broker: Broker) -> None:
-        producer = broker.producer({})
+    def test_a_producer_may_be_closed_twice(self, kafka_clients: KafkaClients) -> None:
+        producer = kafka_clients.producer({})
         assert producer.trouble() is None
         producer.close(1)
         producer.close(1)
 
     # Consumers
 
-    def test_an_idle_poll_is_empty(self, topic: str, member: Callable[..., Member]) -> None:
+    def test_an_idle_poll_is_empty(self, topic: str, member: Callable[..., RecordingConsumer]) -> None:
         reader = member(topic).subscribe([topic]).join()
         assert reader.poll(0) == []
         assert reader.consumer.trouble() is None
 
-    def test_a_poll_gives_no_more_than_asked(self, broker: Broker, topic: str, member: Callable[..., Member]) -> None:
-        send(broker, EncodedBatch(topic, [b"%d" % number for number in range(100)]))
+    def test_a_poll_gives_no_more_than_asked(
+        self, kafka_clients: KafkaClients, topic: str, member: Callable[..., RecordingConsumer]
+    ) -> None:
+        send(kafka_clients, EncodedBatch(topic, [b"%d" % number for number in range(100)]))
         reader = member(topic).subscribe([topic])
         seen = 0
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + TIMEOUT
         while seen < 100 and time.monotonic() < deadline:
             got = sum(map(len, reader.poll(max_records=7)))
             assert got <= 7
             seen += got
         assert sorted(reader.values(), key=str) == sorted((b"%d" % number for number in range(100)), key=str)
 
-    def test_partitions_are_assigned_on_the_polling_thread(self, topic: str, member: Callable[..., Member]) -> None:
+    def test_partitions_are_assigned_on_the_polling_thread(
+        self, topic: str, member: Callable[..., RecordingConsumer]
+    ) -> None:
         reader = member(topic).subscribe([topic]).join()
         assert reader.consumer.assignment() == {TopicPartition(topic, number) for number in range(3)}
         reader.consumer.close()
@@ -299,55 +317,59 @@ class BrokerContract(GroupContract):
         assert reader.threads == {threading.get_ident()}
 
     def test_committed_records_are_not_read_again(
-        self, broker: Broker, topic: str, member: Callable[..., Member]
+        self, kafka_clients: KafkaClients, topic: str, member: Callable[..., RecordingConsumer]
     ) -> None:
-        send(broker, EncodedBatch(topic, [b"a"], [b"k"]))
+        send(kafka_clients, EncodedBatch(topic, [b"a"], [b"k"]))
         first = member(topic).subscribe([topic])
         first.read(1)
         first.consumer.commit(first.positions)
         first.positions.clear()
         first.consumer.close()
-        send(broker, EncodedBatch(topic, [b"b"], [b"k"]))
+        send(kafka_clients, EncodedBatch(topic, [b"b"], [b"k"]))
         second = member(topic).subscribe([topic])
         assert second.read(1) == [b"b"]
 
     def test_uncommitted_records_are_read_again(
-        self, broker: Broker, topic: str, member: Callable[..., Member]
+        self, kafka_clients: KafkaClients, topic: str, member: Callable[..., RecordingConsumer]
     ) -> None:
-        send(broker, EncodedBatch(topic, [b"a"]))
+        send(kafka_clients, EncodedBatch(topic, [b"a"]))
         first = member(topic).subscribe([topic])
         first.commit_when_revoked = False
         first.read(1)
         first.consumer.close()
         assert member(topic).subscribe([topic]).read(1) == [b"a"]
 
-    def test_the_last_moment_to_commit_is_before_leaving(
-        self, broker: Broker, topic: str, member: Callable[..., Member]
+    def test_a_member_can_commit_before_it_leaves(
+        self, kafka_clients: KafkaClients, topic: str, member: Callable[..., RecordingConsumer]
     ) -> None:
-        send(broker, EncodedBatch(topic, [b"a"], [b"k"]))
+        send(kafka_clients, EncodedBatch(topic, [b"a"], [b"k"]))
         first = member(topic).subscribe([topic])
         first.read(1)
         (place,) = first.positions
         first.consumer.close()
-        admin = broker.admin({})
+        admin = kafka_clients.admin({})
         assert admin.committed(topic)[place] == 1
         admin.close()
 
-    def test_latest_begins_at_the_end(self, broker: Broker, topic: str, member: Callable[..., Member]) -> None:
-        send(broker, EncodedBatch(topic, [b"old"], [b"k"]))
+    def test_latest_starts_at_the_end(
+        self, kafka_clients: KafkaClients, topic: str, member: Callable[..., RecordingConsumer]
+    ) -> None:
+        send(kafka_clients, EncodedBatch(topic, [b"old"], [b"k"]))
         reader = member(topic, {"auto.offset.reset": "latest"}).subscribe([topic]).join()
 
         def more() -> bool:
-            """Whether something was read; one more record if not: when a position is settled, nobody tells."""
+            """Return whether a record was read; send one more if not: the position is set at an unknown moment."""
             if not reader.values():
-                send(broker, EncodedBatch(topic, [b"new"], [b"k"]))
+                send(kafka_clients, EncodedBatch(topic, [b"new"], [b"k"]))
             return bool(reader.values())
 
         poll_until(more, reader)
         assert set(reader.values()) == {b"new"}
 
-    def test_seek_goes_back(self, broker: Broker, topic: str, member: Callable[..., Member]) -> None:
-        send(broker, EncodedBatch(topic, [b"a", b"b"], [b"k", b"k"]))
+    def test_seek_goes_back(
+        self, kafka_clients: KafkaClients, topic: str, member: Callable[..., RecordingConsumer]
+    ) -> None:
+        send(kafka_clients, EncodedBatch(topic, [b"a", b"b"], [b"k", b"k"]))
         reader = member(topic).subscribe([topic])
         reader.read(2)
         (place,) = reader.positions
@@ -355,28 +377,28 @@ class BrokerContract(GroupContract):
         assert reader.read(3) == [b"a", b"b", b"b"]
 
     def test_a_pattern_must_match_the_whole_name(
-        self, broker: Broker, unique_name: str, member: Callable[..., Member]
+        self, kafka_clients: KafkaClients, unique_name: str, member: Callable[..., RecordingConsumer]
     ) -> None:
         for suffix in ("-a", "-a-more"):
-            create(broker, unique_name + suffix)
-            send(broker, EncodedBatch(unique_name + suffix, [suffix.encode()]))
+            create(kafka_clients, unique_name + suffix)
+            send(kafka_clients, EncodedBatch(unique_name + suffix, [suffix.encode()]))
         reader = member(unique_name).subscribe(pattern=f"{unique_name}-b|{unique_name}-a").join()
         assert {item.topic for item in reader.consumer.assignment()} == {f"{unique_name}-a"}
         assert reader.read(1) == [b"-a"]
 
-    def test_a_new_topic_that_fits_the_pattern_is_read(
-        self, broker: Broker, unique_name: str, member: Callable[..., Member]
+    def test_a_new_topic_that_matches_the_pattern_is_read(
+        self, kafka_clients: KafkaClients, unique_name: str, member: Callable[..., RecordingConsumer]
     ) -> None:
-        create(broker, f"{unique_name}-1")
+        create(kafka_clients, f"{unique_name}-1")
         reader = member(unique_name).subscribe(pattern=f"{unique_name}-.*").join()
-        create(broker, f"{unique_name}-2")
-        send(broker, EncodedBatch(f"{unique_name}-2", [b"late"]))
+        create(kafka_clients, f"{unique_name}-2")
+        send(kafka_clients, EncodedBatch(f"{unique_name}-2", [b"late"]))
         assert reader.read(1) == [b"late"]
 
     # Admin
 
-    def test_topics_are_created_once(self, broker: Broker, unique_name: str) -> None:
-        admin = broker.admin({})
+    def test_topics_are_created_once(self, kafka_clients: KafkaClients, unique_name: str) -> None:
+        admin = kafka_clients.admin({})
         assert unique_name not in admin.topics()
         admin.create_topics([NewTopic(unique_name, 2, 1, {"cleanup.policy": "compact"})])
         admin.create_topics([NewTopic(unique_name, 5, 1)])
@@ -384,8 +406,8 @@ class BrokerContract(GroupContract):
         assert admin.end_offsets([unique_name]) == {TopicPartition(unique_name, number): 0 for number in range(2)}
         admin.close()
 
-    def test_what_does_not_exist_is_left_out(self, broker: Broker, unique_name: str) -> None:
-        admin = broker.admin({})
+    def test_unknown_topics_and_groups_are_left_out(self, kafka_clients: KafkaClients, unique_name: str) -> None:
+        admin = kafka_clients.admin({})
         assert admin.end_offsets([unique_name]) == {}
         assert admin.end_offsets([]) == {}
         assert admin.begin_offsets([unique_name]) == {}
@@ -395,34 +417,34 @@ class BrokerContract(GroupContract):
         admin.close()
 
     def test_offsets_of_a_group_are_moved(
-        self, broker: Broker, topic: str, unique_name: str, member: Callable[..., Member]
+        self, kafka_clients: KafkaClients, topic: str, unique_name: str, member: Callable[..., RecordingConsumer]
     ) -> None:
-        send(broker, EncodedBatch(topic, [b"0", b"1", b"2"], [b"same key"] * 3))
-        admin = broker.admin({})
+        send(kafka_clients, EncodedBatch(topic, [b"0", b"1", b"2"], [b"same key"] * 3))
+        admin = kafka_clients.admin({})
         assert set(admin.begin_offsets([topic]).values()) == {0}
         (place,) = (item for item, end in admin.end_offsets([topic]).items() if end == 3)
         wanted = {place: 2, TopicPartition(topic, (place.partition + 1) % 3): 0}
-        eventually(lambda: moved(admin, unique_name, wanted), PATIENCE)
+        eventually(lambda: moved(admin, unique_name, wanted), TIMEOUT)
         assert admin.committed(unique_name) == wanted
         assert member(unique_name).subscribe([topic]).read(1) == [b"2"]
         admin.close()
 
     def test_offsets_of_a_group_with_members_are_not_moved(
-        self, broker: Broker, topic: str, unique_name: str, member: Callable[..., Member]
+        self, kafka_clients: KafkaClients, topic: str, unique_name: str, member: Callable[..., RecordingConsumer]
     ) -> None:
-        admin = broker.admin({})
+        admin = kafka_clients.admin({})
         inside = member(unique_name).subscribe([topic]).join()
         with pytest.raises(RetriableError) as info:
             admin.commit(unique_name, {TopicPartition(topic, 0): 0})
         assert info.value.code == "kafka.group_in_use"
         assert admin.committed(unique_name) == {}
         inside.consumer.close()
-        eventually(lambda: moved(admin, unique_name, {TopicPartition(topic, 0): 0}), PATIENCE)
+        eventually(lambda: moved(admin, unique_name, {TopicPartition(topic, 0): 0}), TIMEOUT)
         assert admin.committed(unique_name) == {TopicPartition(topic, 0): 0}
         admin.close()
 
-    def test_an_admin_is_for_several_threads(self, broker: Broker, topic: str) -> None:
-        admin = broker.admin({})
+    def test_an_admin_is_for_several_threads(self, kafka_clients: KafkaClients, topic: str) -> None:
+        admin = kafka_clients.admin({})
         answers: list[str] = []
 
         def ask() -> None:
@@ -434,7 +456,7 @@ class BrokerContract(GroupContract):
         for thread in threads:
             thread.start()
         for thread in threads:
-            thread.join(PATIENCE)
+            thread.join(TIMEOUT)
         assert len(answers) == 20
         assert len(set(answers)) == 1
         assert answers[0]
@@ -442,7 +464,7 @@ class BrokerContract(GroupContract):
 
 
 def moved(admin: Admin, group: str, offsets: dict[TopicPartition, int]) -> bool:
-    """Whether it could be done; a coordinator may not be found yet, a member that has left may be in the group yet."""
+    """Return whether the offsets were committed; fails while a closed member is still in the group."""
     try:
         admin.commit(group, offsets)
     except RetriableError:
@@ -450,9 +472,9 @@ def moved(admin: Admin, group: str, offsets: dict[TopicPartition, int]) -> bool:
     return True
 
 
-def create(broker: Broker, topic: str, partitions: int = 3) -> None:
-    """Make an empty topic; a broker that is slow to answer is asked again."""
-    admin = broker.admin({})
+def create(kafka_clients: KafkaClients, topic: str, partitions: int = 3) -> None:
+    """Create an empty topic; retried while the broker is slow to respond."""
+    admin = kafka_clients.admin({})
 
     def created() -> bool:
         try:
@@ -465,23 +487,23 @@ def create(broker: Broker, topic: str, partitions: int = 3) -> None:
     admin.close()
 
 
-def shared(*members: Member) -> bool:
-    """Every member owns something, together they own all three partitions, each once."""
+def shared(*members: RecordingConsumer) -> bool:
+    """Return whether all three partitions are assigned, and each member owns at least one."""
     owned = [item for member in members for item in member.consumer.assignment()]
     return all(member.consumer.assignment() for member in members) and len(owned) == len(set(owned)) == 3
 
 
-def kept_by(*members: Member) -> set[TopicPartition]:
-    """Partitions that the members have read from."""
+def read_by(*members: RecordingConsumer) -> set[TopicPartition]:
+    """Return the partitions that the members have read."""
     return {batch.topic_partition for member in members for batch in member.batches}
 
 
-def send(broker: Broker, *batches: EncodedBatch) -> None:
-    """Send with a producer of its own; all are acknowledged when it returns."""
-    producer = broker.producer({})
+def send(kafka_clients: KafkaClients, *batches: EncodedBatch) -> None:
+    """Send batches with a new producer, and wait until they are acknowledged."""
+    producer = kafka_clients.producer({})
     deliveries = [producer.send(batch) for batch in batches]
-    assert producer.flush(PATIENCE)
+    assert producer.flush(TIMEOUT)
     for delivery in deliveries:
         assert delivery.done()
         assert delivery.error() is None
-    producer.close(PATIENCE)
+    producer.close(TIMEOUT)

@@ -39,8 +39,8 @@ def open_history(registry: Registry, worker: WorkerSettings, config: ConnectorCo
     stages = make_stages(registry, worker, settings, policy)
     with ExitStack() as stop:
         stop.callback(stages.close)
-        broker = KafkaPythonClients(worker.client_settings())
-        admin = broker.admin({**worker.admin, **settings.admin_override})
+        kafka_clients = KafkaPythonClients(worker.client_settings())
+        admin = kafka_clients.admin({**worker.admin, **settings.admin_override})
         stop.callback(admin.close)
         reader = open_reader(worker.client_settings(), consumer)
         stop.callback(reader.close)

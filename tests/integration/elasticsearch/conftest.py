@@ -48,8 +48,8 @@ class Flow:
 
     def __init__(self, url: str, name: str) -> None:
         self.url, self.name = url, name
-        self.broker = InMemoryKafka()
-        self.broker.create(name, PARTITIONS)
+        self.kafka_clients = InMemoryKafka()
+        self.kafka_clients.create(name, PARTITIONS)
         self.proxy = HttpProxy(url)
         self.members: list[Member] = []
         self.sent = 0
@@ -62,7 +62,9 @@ class Flow:
                 "value.converter.schemas.enable": "false",
             }
         )
-        self._builder = TaskBuilder(registry, validator, self.broker, OffsetStore(MemoryLog()), settings, Whereabouts())
+        self._builder = TaskBuilder(
+            registry, validator, self.kafka_clients, OffsetStore(MemoryLog()), settings, Whereabouts()
+        )
 
     def start(self, keys: Mapping[str, str] | None = None, **properties: str) -> Member:
         """One more task; ``properties`` have underscores for the dots of keys."""
@@ -122,7 +124,7 @@ class Flow:
 
     def send(self, values: Sequence[Any], keys: Sequence[Any] | None = None) -> None:
         """Values that are bytes go as they are; keys are the value's ``id`` unless given."""
-        producer = self.broker.producer({})
+        producer = self.kafka_clients.producer({})
         encoded = [
             value if value is None or isinstance(value, bytes) else json.dumps(value).encode() for value in values
         ]
@@ -131,7 +133,7 @@ class Flow:
         self.sent += len(values)
 
     def committed(self) -> int:
-        return sum(self.broker.committed(f"connect-{self.name}").values())
+        return sum(self.kafka_clients.committed(f"connect-{self.name}").values())
 
     def settle(self) -> None:
         """Wait until everything is committed; no task may have failed."""
@@ -151,13 +153,15 @@ class Flow:
                 "value": record.value,
                 **{name.rpartition("errors.")[2]: (text or b"").decode() for name, text in record.headers},
             }
-            for record in self.broker.records(f"{self.name}-dead")
+            for record in self.kafka_clients.records(f"{self.name}-dead")
         ]
 
     def check(self, *, without: Sequence[Any] = (), index: str | None = None) -> None:
         """The index equals the topic's last values, but for ids in ``without``."""
         gone = {str(each) for each in without}
-        rows = {key: value for key, value in latest(topic_entries(self.broker, self.name)).items() if key not in gone}
+        rows = {
+            key: value for key, value in latest(topic_entries(self.kafka_clients, self.name)).items() if key not in gone
+        }
         comparison = compare_index(rows, index_entries(self.url, index or self.name))
         assert comparison.exact, str(comparison)
 

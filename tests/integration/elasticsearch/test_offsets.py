@@ -87,7 +87,7 @@ def test_111_a_rebalance_with_an_unanswered_bulk(flow: Any, late: bool) -> None:
     flow.send(rows(30, first=30))
     eventually(lambda: unanswered.committed, 60)
     flow.start(read_timeout_ms="500ms")
-    owners = flow.broker.groups[f"connect-{flow.name}"].owners
+    owners = flow.kafka_clients.groups[f"connect-{flow.name}"].owners
     eventually(lambda: len({id(owner) for owner in list(owners.values())}) == 2, 60)  # the new member has some
     assert set(unanswered.committed) == {30}
     unanswered.over.set()

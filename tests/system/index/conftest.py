@@ -29,11 +29,11 @@ class Search:
 
     def __init__(self, worker: Any, box: Any, kafka: Any, url: str, name: str, **keys: str) -> None:
         self.worker, self.box, self.url, self.name = worker, box, url, name
-        self.broker = KafkaPythonClients({"bootstrap.servers": kafka.bootstrap_servers, **PATIENT})
-        admin = self.broker.admin({})
+        self.kafka_clients = KafkaPythonClients({"bootstrap.servers": kafka.bootstrap_servers, **PATIENT})
+        admin = self.kafka_clients.admin({})
         admin.create_topics([NewTopic(name, 2)])
         admin.close()
-        self.producer = self.broker.producer({})
+        self.producer = self.kafka_clients.producer({})
         self.file = worker.write(
             name,
             {
@@ -57,7 +57,7 @@ class Search:
 
     def settled(self) -> bool:
         """All is written and committed."""
-        admin = self.broker.admin({})
+        admin = self.kafka_clients.admin({})
         try:
             ends = {item: end for item, end in admin.end_offsets([self.name]).items() if end}
             return bool(ends) and admin.committed(f"connect-{self.name}") == ends
@@ -68,7 +68,7 @@ class Search:
 
     def ends(self) -> dict[TopicPartition, int]:
         """How many records each partition has ever had."""
-        admin = self.broker.admin({})
+        admin = self.kafka_clients.admin({})
         try:
             return dict(admin.end_offsets([self.name]))
         finally:

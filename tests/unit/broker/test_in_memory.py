@@ -7,76 +7,76 @@ import pytest
 from headrace.broker.in_memory import InMemoryKafka
 from headrace.errors import DataError, RetriableError
 from headrace.records import EncodedBatch, TopicPartition
-from headrace.testing.kafka_clients import BrokerContract, Member
+from headrace.testing.kafka_clients import KafkaClientsContract, RecordingConsumer
 
 
 @pytest.fixture
-def broker() -> InMemoryKafka:
+def kafka_clients() -> InMemoryKafka:
     return InMemoryKafka()
 
 
-class TestContract(BrokerContract):
+class TestContract(KafkaClientsContract):
     """The in-memory broker behaves as a real one does."""
 
 
 class TestStored:
-    def test_records_can_be_looked_at(self, broker: InMemoryKafka) -> None:
-        broker.producer({}).send(EncodedBatch("t", [b"a", None], [b"k", b"k"], [5, 6], [[("h", b"1")], []]))
-        assert [tuple(record) for record in broker.records("t")] == [
+    def test_records_can_be_looked_at(self, kafka_clients: InMemoryKafka) -> None:
+        kafka_clients.producer({}).send(EncodedBatch("t", [b"a", None], [b"k", b"k"], [5, 6], [[("h", b"1")], []]))
+        assert [tuple(record) for record in kafka_clients.records("t")] == [
             (0, 0, b"k", b"a", [("h", b"1")], 5),
             (0, 1, b"k", None, [], 6),
         ]
-        assert broker.records("nothing") == []
+        assert kafka_clients.records("nothing") == []
 
-    def test_topics_keep_their_settings(self, broker: InMemoryKafka) -> None:
-        broker.create("t", 4, {"cleanup.policy": "compact"})
-        assert broker.topics() == {"t": {"cleanup.policy": "compact"}}
-        assert len(broker.partitions_of("t")) == 4
+    def test_topics_keep_their_settings(self, kafka_clients: InMemoryKafka) -> None:
+        kafka_clients.create("t", 4, {"cleanup.policy": "compact"})
+        assert kafka_clients.topics() == {"t": {"cleanup.policy": "compact"}}
+        assert len(kafka_clients.partitions_of("t")) == 4
 
 
 class TestFaults:
-    def test_held_deliveries_are_written_in_order_on_release(self, broker: InMemoryKafka) -> None:
-        producer = broker.producer({})
-        broker.hold_deliveries()
+    def test_held_deliveries_are_written_in_order_on_release(self, kafka_clients: InMemoryKafka) -> None:
+        producer = kafka_clients.producer({})
+        kafka_clients.hold_deliveries()
         deliveries = [producer.send(EncodedBatch("t", [value])) for value in (b"1", b"2")]
         assert not any(delivery.done() for delivery in deliveries)
         assert not producer.flush(0)
-        assert broker.records("t") == []
-        broker.release()
+        assert kafka_clients.records("t") == []
+        kafka_clients.release()
         assert all(delivery.done() and delivery.error() is None for delivery in deliveries)
-        assert [record.value for record in broker.records("t")] == [b"1", b"2"]
+        assert [record.value for record in kafka_clients.records("t")] == [b"1", b"2"]
 
-    def test_a_flush_waits_for_the_release(self, broker: InMemoryKafka) -> None:
-        producer = broker.producer({})
-        broker.hold_deliveries()
+    def test_a_flush_waits_for_the_release(self, kafka_clients: InMemoryKafka) -> None:
+        producer = kafka_clients.producer({})
+        kafka_clients.hold_deliveries()
         producer.send(EncodedBatch("t", [b"1"]))
-        release = threading.Timer(0.05, broker.release)
+        release = threading.Timer(0.05, kafka_clients.release)
         release.start()
         assert producer.flush(30)
         release.join()
 
-    def test_closing_gives_up_what_is_held(self, broker: InMemoryKafka) -> None:
-        producer = broker.producer({})
-        broker.hold_deliveries()
+    def test_closing_gives_up_what_is_held(self, kafka_clients: InMemoryKafka) -> None:
+        producer = kafka_clients.producer({})
+        kafka_clients.hold_deliveries()
         delivery = producer.send(EncodedBatch("t", [b"1"]))
         producer.close(0)
-        broker.release()
+        kafka_clients.release()
         assert isinstance(delivery.error(), RetriableError)
-        assert broker.records("t") == []
+        assert kafka_clients.records("t") == []
 
-    def test_sends_fail_as_often_as_told(self, broker: InMemoryKafka) -> None:
-        producer = broker.producer({})
+    def test_sends_fail_as_often_as_told(self, kafka_clients: InMemoryKafka) -> None:
+        producer = kafka_clients.producer({})
         error = DataError("no")
-        broker.fail_sends(error, times=2)
+        kafka_clients.fail_sends(error, times=2)
         deliveries = [producer.send(EncodedBatch("t", [value])) for value in (b"1", b"2", b"3")]
         assert [delivery.error() for delivery in deliveries] == [error, error, None]
-        assert [record.value for record in broker.records("t")] == [b"3"]
+        assert [record.value for record in kafka_clients.records("t")] == [b"3"]
 
-    def test_a_broker_that_is_down_answers_nothing_and_loses_nothing(self, broker: InMemoryKafka) -> None:
-        broker.create("t")
-        producer, admin = broker.producer({}), broker.admin({})
-        reader = Member(broker, "g").subscribe(["t"]).join()
-        broker.down = True
+    def test_a_broker_that_is_down_answers_nothing_and_loses_nothing(self, kafka_clients: InMemoryKafka) -> None:
+        kafka_clients.create("t")
+        producer, admin = kafka_clients.producer({}), kafka_clients.admin({})
+        reader = RecordingConsumer(kafka_clients, "g").subscribe(["t"]).join()
+        kafka_clients.down = True
         delivery = producer.send(EncodedBatch("t", [b"1"]))
         assert not delivery.done()
         assert producer.trouble()
@@ -85,35 +85,35 @@ class TestFaults:
         for call in (
             admin.cluster_id,
             admin.topics,
-            lambda: broker.producer({}),
-            lambda: broker.consumer("g", {}),
-            lambda: broker.admin({}),
+            lambda: kafka_clients.producer({}),
+            lambda: kafka_clients.consumer("g", {}),
+            lambda: kafka_clients.admin({}),
             lambda: reader.consumer.commit({TopicPartition("t", 0): 1}),
         ):
             with pytest.raises(RetriableError) as caught:
                 call()
             assert caught.value.code == "kafka.unreachable"
-        broker.down = False
+        kafka_clients.down = False
         assert delivery.done()
         assert producer.trouble() is None
         assert reader.read(1) == [b"1"]
 
-    def test_commits_and_polls_fail_as_often_as_told(self, broker: InMemoryKafka) -> None:
-        broker.create("t")
-        reader = Member(broker, "g").subscribe(["t"]).join()
+    def test_commits_and_polls_fail_as_often_as_told(self, kafka_clients: InMemoryKafka) -> None:
+        kafka_clients.create("t")
+        reader = RecordingConsumer(kafka_clients, "g").subscribe(["t"]).join()
         error = RetriableError("away")
-        broker.fail_commits(error)
+        kafka_clients.fail_commits(error)
         with pytest.raises(RetriableError):
             reader.consumer.commit({TopicPartition("t", 0): 3})
         reader.consumer.commit({TopicPartition("t", 0): 3})
-        assert broker.committed("g") == {TopicPartition("t", 0): 3}
-        broker.fail_polls(error)
+        assert kafka_clients.committed("g") == {TopicPartition("t", 0): 3}
+        kafka_clients.fail_polls(error)
         with pytest.raises(RetriableError):
             reader.poll(0)
         assert reader.poll(0) == []
 
-    def test_a_partition_of_another_member_cannot_be_committed(self, broker: InMemoryKafka) -> None:
-        broker.create("t")
+    def test_a_partition_of_another_member_cannot_be_committed(self, kafka_clients: InMemoryKafka) -> None:
+        kafka_clients.create("t")
         with pytest.raises(RetriableError) as caught:
-            broker.consumer("g", {}).commit({TopicPartition("t", 0): 3})
+            kafka_clients.consumer("g", {}).commit({TopicPartition("t", 0): 3})
         assert caught.value.code == "kafka.rebalance"

@@ -25,5 +25,5 @@ def test_what_is_acknowledged_between_two_looks_is_done_and_no_failure() -> None
 
     delivery.done()
     assert delivery.done()
-    assert not delivery.hopeless
+    assert not delivery.never_done
     assert failures == []

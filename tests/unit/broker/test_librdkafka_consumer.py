@@ -8,7 +8,7 @@ from typing import Any, cast
 import pytest
 from confluent_kafka import Consumer, KafkaError, Message
 
-from headrace.broker.librdkafka.brokers import Brokers
+from headrace.broker.librdkafka.broker_monitor import BrokerMonitor
 from headrace.broker.librdkafka.consumer import LibrdkafkaConsumer
 from headrace.errors import InfrastructureError
 from headrace.records import TopicPartition
@@ -22,7 +22,7 @@ def failure(code: int) -> Message:
     return Message(topic="t", partition=0, error=KafkaError(code))
 
 
-class Client:
+class FakeConsumer:
     def __init__(self, messages: Sequence[Message]) -> None:
         self._messages = list(messages)
 
@@ -35,8 +35,8 @@ class Client:
 
 
 def consumer(*messages: Message) -> LibrdkafkaConsumer:
-    client = cast(Consumer, cast(Any, Client(messages)))
-    return LibrdkafkaConsumer((client, Brokers()), "g", max_poll_records=None, cooperative=False, topics_age=5)
+    client = cast(Consumer, cast(Any, FakeConsumer(messages)))
+    return LibrdkafkaConsumer((client, BrokerMonitor()), "g", max_poll_records=None, cooperative=False, topics_age=5)
 
 
 def test_errors_that_pass_are_passed_over() -> None:

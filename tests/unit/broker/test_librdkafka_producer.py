@@ -11,7 +11,7 @@ from confluent_kafka import KafkaError, KafkaException, Producer
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from headrace.broker.librdkafka.brokers import Brokers
+from headrace.broker.librdkafka.broker_monitor import BrokerMonitor
 from headrace.broker.librdkafka.producer import LibrdkafkaDelivery, LibrdkafkaProducer
 from headrace.errors import DataError, InfrastructureError, RetriableError
 from headrace.records import EncodedBatch
@@ -82,7 +82,7 @@ class FakeProducer:
 
 
 def producer_over(fake: FakeProducer) -> LibrdkafkaProducer:
-    return LibrdkafkaProducer(lambda: (cast(Producer, fake), Brokers()))
+    return LibrdkafkaProducer(lambda: (cast(Producer, fake), BrokerMonitor()))
 
 
 class Source:
@@ -204,7 +204,7 @@ class TestWindows:
     def test_a_fatal_error_fails_what_is_on_its_way_and_the_next_send_has_a_new_client(self) -> None:
         fakes = [FakeProducer([], patient), FakeProducer([], patient)]
         left = iter(fakes)
-        producer = LibrdkafkaProducer(lambda: (cast(Producer, next(left)), Brokers()))
+        producer = LibrdkafkaProducer(lambda: (cast(Producer, next(left)), BrokerMonitor()))
         delivery = producer.send(EncodedBatch("t", [b"1"], [b"\0"]))
         fakes[0].fatal = KafkaError(KafkaError._FATAL, "sequence lost", fatal=True)
         assert delivery.done()

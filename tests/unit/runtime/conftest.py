@@ -163,7 +163,7 @@ class Process:
 
     standalone: StandaloneWorker
     worker: Worker
-    broker: InMemoryKafka
+    kafka_clients: InMemoryKafka
 
     def state(self, name: str, task: int | None = None) -> str:
         """Of the connector, or of a task; empty while there is none."""
@@ -188,7 +188,7 @@ def start(
 
     monkeypatch.setattr(Worker, "__init__", remember)
 
-    def make(*files: ConfigFile, broker: InMemoryKafka | None = None, **settings: str) -> Process:
+    def make(*files: ConfigFile, kafka_clients: InMemoryKafka | None = None, **settings: str) -> Process:
         properties = {
             "bootstrap.servers": "in.memory:9092",
             "listeners": "http://127.0.0.1:0",
@@ -198,10 +198,10 @@ def start(
             "offset.storage.file.filename": str(tmp_path / "offsets.jsonl"),
         } | {name.replace("_", "."): value for name, value in settings.items()}
         parsed = WorkerSettings.parse(properties)
-        mine = broker or InMemoryKafka()
+        mine = kafka_clients or InMemoryKafka()
         refusals: list[Exception] = []
         validator = Validator(plugins, make_interpolator(plugins))
-        standalone = StandaloneWorker(parsed, validator, plugins, refused=refusals.append, broker=mine)
+        standalone = StandaloneWorker(parsed, validator, plugins, refused=refusals.append, kafka_clients=mine)
         running.append(standalone)
         standalone.start(files)
         return Process(standalone, workers[-1], mine)

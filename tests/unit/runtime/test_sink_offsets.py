@@ -15,17 +15,17 @@ ORDERS = TopicPartition("orders", 1)
 
 
 @pytest.fixture
-def broker() -> InMemoryKafka:
-    broker = InMemoryKafka()
-    broker.create("orders", 2)
-    producer = broker.producer({})
+def kafka_clients() -> InMemoryKafka:
+    kafka_clients = InMemoryKafka()
+    kafka_clients.create("orders", 2)
+    producer = kafka_clients.producer({})
     for number in range(20):
         producer.send(EncodedBatch("orders", [b"x"], [str(number).encode()]))
-    return broker
+    return kafka_clients
 
 
-def move(broker: InMemoryKafka, partition: Any, offset: Any) -> int:
-    return sink_offsets.move(broker.admin({}), "group", [(partition, offset)])
+def move(kafka_clients: InMemoryKafka, partition: Any, offset: Any) -> int:
+    return sink_offsets.move(kafka_clients.admin({}), "group", [(partition, offset)])
 
 
 def place(topic: Any = "orders", number: Any = 1) -> dict[str, Any]:
@@ -33,24 +33,24 @@ def place(topic: Any = "orders", number: Any = 1) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(("offset", "stored"), [({"kafka_offset": 3}, 3), ({"kafka_offset": "3"}, 3), (None, 0)])
-def test_a_position_is_stored(broker: InMemoryKafka, offset: Any, stored: int) -> None:
-    assert move(broker, place(number="1"), offset) == 1
-    assert broker.committed("group") == {ORDERS: stored}
+def test_a_position_is_stored(kafka_clients: InMemoryKafka, offset: Any, stored: int) -> None:
+    assert move(kafka_clients, place(number="1"), offset) == 1
+    assert kafka_clients.committed("group") == {ORDERS: stored}
 
 
-def test_the_last_word_on_a_partition_counts(broker: InMemoryKafka) -> None:
+def test_the_last_word_on_a_partition_counts(kafka_clients: InMemoryKafka) -> None:
     changes = [(place(), {"kafka_offset": 3}), (place(number="1"), {"kafka_offset": 2})]
-    assert sink_offsets.move(broker.admin({}), "group", changes) == 1
-    assert broker.committed("group") == {ORDERS: 2}
+    assert sink_offsets.move(kafka_clients.admin({}), "group", changes) == 1
+    assert kafka_clients.committed("group") == {ORDERS: 2}
 
 
-def test_the_end_is_the_last_position(broker: InMemoryKafka) -> None:
-    end = broker.admin({}).end_offsets(["orders"])[ORDERS]
-    move(broker, place(), {"kafka_offset": end})
+def test_the_end_is_the_last_position(kafka_clients: InMemoryKafka) -> None:
+    end = kafka_clients.admin({}).end_offsets(["orders"])[ORDERS]
+    move(kafka_clients, place(), {"kafka_offset": end})
     with pytest.raises(CommandError, match=f"orders-1 ends at offset {end}; it cannot be read from {end + 1}") as info:
-        move(broker, place(), {"kafka_offset": end + 1})
+        move(kafka_clients, place(), {"kafka_offset": end + 1})
     assert info.value.code == "connector.offset_beyond_end"
-    assert broker.committed("group") == {ORDERS: end}
+    assert kafka_clients.committed("group") == {ORDERS: end}
 
 
 @pytest.mark.parametrize(
@@ -70,28 +70,30 @@ def test_the_end_is_the_last_position(broker: InMemoryKafka) -> None:
         (place(), {}),
     ],
 )
-def test_what_is_no_position_is_refused_with_the_form(broker: InMemoryKafka, partition: Any, offset: Any) -> None:
+def test_what_is_no_position_is_refused_with_the_form(
+    kafka_clients: InMemoryKafka, partition: Any, offset: Any
+) -> None:
     with pytest.raises(CommandError, match="is no position of a sink") as info:
-        move(broker, partition, offset)
+        move(kafka_clients, partition, offset)
     assert "kafka_topic" in str(info.value.hint)
-    assert broker.committed("group") == {}
+    assert kafka_clients.committed("group") == {}
 
 
-def test_a_topic_that_is_not_there_is_told_with_the_nearest(broker: InMemoryKafka) -> None:
+def test_a_topic_that_is_not_there_is_told_with_the_nearest(kafka_clients: InMemoryKafka) -> None:
     with pytest.raises(CommandError, match="no partition order-1") as info:
-        move(broker, place(topic="order"), None)
+        move(kafka_clients, place(topic="order"), None)
     assert "orders" in str(info.value.hint)
 
 
-def test_a_partition_that_is_not_there_is_told_with_those_that_are(broker: InMemoryKafka) -> None:
+def test_a_partition_that_is_not_there_is_told_with_those_that_are(kafka_clients: InMemoryKafka) -> None:
     with pytest.raises(CommandError, match="no partition orders-2") as info:
-        move(broker, place(number=2), None)
+        move(kafka_clients, place(number=2), None)
     assert info.value.hint == "partitions of orders are 0 to 1"
 
 
-def test_a_reset_leaves_out_topics_that_are_gone(broker: InMemoryKafka) -> None:
-    admin = broker.admin({})
+def test_a_reset_leaves_out_topics_that_are_gone(kafka_clients: InMemoryKafka) -> None:
+    admin = kafka_clients.admin({})
     admin.commit("group", {ORDERS: 5, TopicPartition("gone", 0): 5})
     assert sink_offsets.reset(admin, "group") == 1
-    assert broker.committed("group") == {ORDERS: 0, TopicPartition("gone", 0): 5}
+    assert kafka_clients.committed("group") == {ORDERS: 0, TopicPartition("gone", 0): 5}
     assert sink_offsets.reset(admin, "nobody") == 0

@@ -22,7 +22,7 @@ MEMORY = {"name": "memory", "connector.class": "MemorySink", "topics": "numbers"
 
 
 def rows(process: Any) -> list[Any]:
-    return [json.loads(record.value)["n"] for record in process.broker.records("numbers")]
+    return [json.loads(record.value)["n"] for record in process.kafka_clients.records("numbers")]
 
 
 def test_rows_go_from_source_to_sink(start: Callable[..., Any], world: Any) -> None:
@@ -77,7 +77,7 @@ def test_positions_of_a_stopped_sink_are_moved_in_its_group(start: Callable[...,
     process = start()
     process.worker.create("numbers", NUMBERS, STARTED)
     process.worker.create("memory", MEMORY, STARTED)
-    eventually(lambda: process.broker.committed("connect-memory"))
+    eventually(lambda: process.kafka_clients.committed("connect-memory"))
     eventually(lambda: len(world.written) == 100)
     partition = {"kafka_topic": "numbers", "kafka_partition": "0"}
     with pytest.raises(CommandError, match=r"must be in the STOPPED state"):
@@ -111,7 +111,7 @@ def test_a_second_run_goes_on_and_the_rest_of_the_first_is_forgotten(start: Call
     eventually(lambda: len(rows(first)) == 100)
     first.standalone.stop()
     assert world.stops == 1
-    second = start(broker=first.broker)
+    second = start(kafka_clients=first.kafka_clients)
     assert second.worker.connectors() == []
     second.worker.create("numbers", NUMBERS, STARTED)
     eventually(lambda: second.state("numbers", 0) == "RUNNING")
@@ -128,7 +128,7 @@ def test_connectors_are_kept_when_a_file_is_given_for_them(
     first.worker.create("idle", {**NUMBERS, "topic": "idle"}, TargetState.STOPPED)
     eventually(lambda: first.state("numbers", 0) == "RUNNING")
     first.standalone.stop()
-    second = start(broker=first.broker, **file)
+    second = start(kafka_clients=first.kafka_clients, **file)
     assert second.worker.connectors() == ["idle", "numbers"]
     eventually(lambda: second.state("numbers", 0) == "RUNNING")
     eventually(lambda: second.state("idle") == "STOPPED")
@@ -261,7 +261,9 @@ def test_a_changed_configuration_restarts_tasks_and_an_equal_one_does_not(
     eventually(lambda: [each.get("speed") for each in world.starts] == [None, "5", "5"])
     eventually(lambda: process.state("numbers", 1) == "RUNNING")
     # Before one of them is stopped, perhaps at once.
-    eventually(lambda: sorted({row["task"] for row in map(_value, process.broker.records("numbers"))}) == ["0", "1"])
+    eventually(
+        lambda: sorted({row["task"] for row in map(_value, process.kafka_clients.records("numbers"))}) == ["0", "1"]
+    )
     process.worker.patch_config("numbers", {"tasks.max": None})
     eventually(lambda: list(process.worker.status("numbers").tasks) == [0])
     eventually(lambda: len(process.worker.tasks("numbers")) == 1)
@@ -322,14 +324,14 @@ def test_a_failed_task_names_the_place_in_the_users_file(start: Callable[..., An
 def test_a_worker_without_kafka_starts_and_says_what_it_waits_for(start: Callable[..., Any], world: Any) -> None:
     from headrace.broker.in_memory import InMemoryKafka
 
-    broker = InMemoryKafka()
-    broker.down = True
-    process = start(broker=broker)
+    kafka_clients = InMemoryKafka()
+    kafka_clients.down = True
+    process = start(kafka_clients=kafka_clients)
     process.worker.create("numbers", NUMBERS, STARTED)
     eventually(lambda: "does not answer" in (_reason(process) or ""))
     health = httpx.get(f"{process.standalone.url}/health", timeout=60)
     assert (health.status_code, health.json()["status"]) == (503, "starting")
-    broker.down = False
+    kafka_clients.down = False
     eventually(lambda: process.state("numbers", 0) == "RUNNING")
     eventually(lambda: _reason(process) is None)
     eventually(lambda: process.worker.health().status == "healthy")

@@ -164,16 +164,16 @@ def test_rows_come_from_any_connection_and_share_no_key() -> None:
 
 
 def test_a_topic_is_read_to_its_end_in_both_forms_of_json() -> None:
-    broker = InMemoryKafka()
-    admin = broker.admin({})
+    kafka_clients = InMemoryKafka()
+    admin = kafka_clients.admin({})
     admin.create_topics([NewTopic("t", 3)])
-    producer = broker.producer({})
+    producer = kafka_clients.producer({})
     enveloped = json.dumps({"schema": {"type": "int32"}, "payload": 7}).encode()
     producer.send(EncodedBatch("t", [b'{"n": 1.10}', None, b'{"n": 3}'], [b'{"id": 1}', b'"two"', enveloped]))
     assert producer.flush(5)
-    found = {entry.key: entry.value for entry in topic_entries(broker, "t")}
+    found = {entry.key: entry.value for entry in topic_entries(kafka_clients, "t")}
     assert found == {"1": {"n": Decimal("1.10")}, "two": None, "7": {"n": 3}}
-    assert topic_entries(broker, "no-such-topic") == []
+    assert topic_entries(kafka_clients, "no-such-topic") == []
 
 
 def test_settle_looks_until_it_is_so_and_else_says_what_is_not() -> None:

@@ -1,4 +1,4 @@
-"""A broker in memory, for tests of pipelines: real partitions, groups and rebalances, and faults on demand."""
+"""An in-memory Kafka for tests: partitions, consumer groups with rebalances, transactions, and faults on demand."""
 
 from headrace.broker.in_memory.clients import InMemoryKafka
 from headrace.broker.in_memory.consumer import InMemoryConsumer

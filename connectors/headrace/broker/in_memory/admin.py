@@ -1,4 +1,4 @@
-"""Topics and groups in memory."""
+"""Topics and consumer groups of the in-memory Kafka."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The double of a Kafka client: :class:`headrace.broker.interfaces.Broker` over a cluster in memory."""
+"""Clients of the in-memory Kafka; implements :class:`headrace.broker.interfaces.KafkaClients`."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ _MAX_REQUEST_SIZE = 1_048_576  # bytes; Kafka's default
 
 
 class InMemoryKafka(InMemoryCluster):
-    """One Kafka cluster. Thread-safe; topics are made on first use with one partition, or by :meth:`create`.
+    """One Kafka cluster. Thread-safe; topics are created on first use with one partition, or by :meth:`create`.
 
-    Faults, all from any thread at any time: ``broker.down = True`` (sends wait, polls are empty, all else raises
+    Faults, from any thread at any time: ``kafka.down = True`` (sends wait, polls are empty, everything else raises
     RetriableError), :meth:`fail_sends`, :meth:`fail_commits`, :meth:`fail_polls`, :meth:`hold_deliveries`.
-    Rebalances are incremental: a member gives up what it loses at its next poll, then the new owner gets it.
+    Rebalances are incremental: a member releases a partition in its next poll, then the new owner gets it.
     """
 
     def producer(self, settings: Mapping[str, str]) -> InMemoryProducer:
-        """Heeds ``max.request.size``."""
+        """Supports ``max.request.size``."""
         self.require_up()
         return InMemoryProducer(self, int(settings.get("max.request.size", _MAX_REQUEST_SIZE)))
 
     def consumer(self, group: str, settings: Mapping[str, str]) -> InMemoryConsumer:
-        """Heeds ``auto.offset.reset`` (default earliest)."""
+        """Supports ``auto.offset.reset`` (default earliest)."""
         self.require_up()
         return InMemoryConsumer(self, group, settings.get("auto.offset.reset", "earliest"))
 

@@ -1,4 +1,4 @@
-"""The cluster in memory: partitions, groups, what is on its way, and faults on demand."""
+"""The state of the in-memory Kafka: partitions, groups, batches in flight, and faults on demand."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _DOWN = "the in-memory broker does not answer"
 
 
 class StoredRecord(NamedTuple):
-    """A record as the broker has it. ``timestamp`` in epoch milliseconds."""
+    """A stored record. ``timestamp`` in epoch milliseconds."""
 
     partition: int
     offset: int
@@ -28,7 +28,7 @@ class StoredRecord(NamedTuple):
 
 
 class InMemoryDelivery:
-    """Done when the broker wrote or refused the batch."""
+    """Done when the batch has been written or refused."""
 
     def __init__(self) -> None:
         self._done = False
@@ -41,7 +41,7 @@ class InMemoryDelivery:
         return self._error
 
     def settle(self, error: Exception | None) -> None:
-        """The batch's fate."""
+        """Set the result."""
         self._error = error
         self._done = True
 
@@ -52,28 +52,28 @@ class _Pending(NamedTuple):
     delivery: InMemoryDelivery
 
 
-class Member(Protocol):
-    """A consumer as its group sees it."""
+class GroupMember(Protocol):
+    """A consumer as seen by its group."""
 
     def wants(self, topic: str) -> bool:
-        """Whether the topic is subscribed to."""
+        """Return whether the member subscribes to the topic."""
         ...
 
     def position(self, topic_partition: TopicPartition) -> int:
-        """Where it reads next; 0 for what it does not own."""
+        """Return the next offset to read; 0 for a partition that it does not own."""
         ...
 
 
-class Group:
-    """A consumer group: who is in it, who owns what, what is committed."""
+class InMemoryGroup:
+    """A consumer group: its members, the owner of each partition, and the committed offsets."""
 
     def __init__(self) -> None:
-        self.members: list[Member] = []
-        self.owners: dict[TopicPartition, Member] = {}
+        self.members: list[GroupMember] = []
+        self.owners: dict[TopicPartition, GroupMember] = {}
         self.committed: dict[TopicPartition, int] = {}
 
-    def target(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, Member]:
-        """Who should own what: the partitions of each topic go round the members that want the topic."""
+    def target(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, GroupMember]:
+        """Return the assignment: partitions are distributed round robin to the members that want their topic."""
         target = {}
         for place, topic_partition in enumerate(sorted(partitions)):
             wanting = [member for member in self.members if member.wants(topic_partition.topic)]
@@ -83,11 +83,11 @@ class Group:
 
 
 class InMemoryCluster:
-    """What the clients of one cluster share: topics, groups, what is on its way, and the faults. Thread-safe."""
+    """State that the clients of one cluster share: topics, groups, batches in flight, faults. Thread-safe."""
 
     def __init__(self) -> None:
         self.changed = threading.Condition(threading.RLock())
-        self.groups: dict[str, Group] = defaultdict(Group)
+        self.groups: dict[str, InMemoryGroup] = defaultdict(InMemoryGroup)
         self.logs: dict[TopicPartition, list[StoredRecord]] = {}
         self.commit_faults: deque[HeadraceError] = deque()
         self.poll_faults: deque[HeadraceError] = deque()
@@ -99,10 +99,10 @@ class InMemoryCluster:
         self._down = False
         self._held = False
 
-    # Looking and preparing
+    # Inspecting and preparing
 
     def create(self, topic: str, partitions: int = 1, config: Mapping[str, str] | None = None) -> None:
-        """Make a topic, or leave the existing one as it is."""
+        """Create a topic; an existing one is not changed."""
         with self.changed:
             if topic in self._partitions:
                 return
@@ -113,26 +113,26 @@ class InMemoryCluster:
             self.changed.notify_all()
 
     def records(self, topic: str) -> list[StoredRecord]:
-        """What is stored in a topic, partition by partition; empty when there is no such topic."""
+        """Return the records of a topic, partition by partition; empty for an unknown topic."""
         with self.changed:
             return [record for item in self.partitions_of(topic) for record in self.logs[item]]
 
     def topics(self) -> dict[str, dict[str, str]]:
-        """Every topic with the settings it was created with."""
+        """Return every topic with its settings."""
         with self.changed:
             return {topic: dict(config) for topic, config in self._topic_configs.items()}
 
     def partitions_of(self, topic: str) -> list[TopicPartition]:
-        """In order; empty when there is no such topic."""
+        """Return the partitions of a topic, in order; empty for an unknown topic."""
         return [TopicPartition(topic, number) for number in range(self._partitions.get(topic, 0))]
 
     def committed(self, group: str) -> dict[TopicPartition, int]:
-        """A group's stored offsets."""
+        """Return a group's committed offsets."""
         with self.changed:
             return dict(self.groups[group].committed) if group in self.groups else {}
 
     def read_to(self, group: str) -> int:
-        """How many records lie before the places where the group's members read; committed or not."""
+        """Return the sum of the positions of the group's members, committed or not."""
         with self.changed:
             owners = self.groups[group].owners if group in self.groups else {}
             return sum(member.position(place) for place, member in owners.items())
@@ -141,7 +141,7 @@ class InMemoryCluster:
 
     @property
     def down(self) -> bool:
-        """Whether the broker is away. Setting it to False delivers what was sent meanwhile, in order."""
+        """Whether the broker is unreachable. Setting it to False delivers what was sent meanwhile, in order."""
         return self._down
 
     @down.setter
@@ -151,32 +151,32 @@ class InMemoryCluster:
             self._deliver()
 
     def hold_deliveries(self) -> None:
-        """Leave what is sent unacknowledged and unwritten until :meth:`release`."""
+        """Neither write nor acknowledge batches until :meth:`release`."""
         with self.changed:
             self._held = True
 
     def release(self) -> None:
-        """Write and acknowledge what was held."""
+        """Write and acknowledge the batches that were held."""
         with self.changed:
             self._held = False
             self._deliver()
 
     def fail_sends(self, error: HeadraceError, times: int = 1) -> None:
-        """The deliveries of the next ``times`` batches fail with ``error``, nothing of them is written."""
+        """Fail the next ``times`` batches with ``error``; nothing of them is written."""
         with self.changed:
             self._send_faults.extend([error] * times)
 
     def fail_commits(self, error: HeadraceError, times: int = 1) -> None:
-        """The next ``times`` commits of any consumer raise ``error``."""
+        """Raise ``error`` from the next ``times`` commits of any consumer."""
         with self.changed:
             self.commit_faults.extend([error] * times)
 
     def fail_polls(self, error: HeadraceError, times: int = 1) -> None:
-        """The next ``times`` polls of any consumer raise ``error``."""
+        """Raise ``error`` from the next ``times`` polls of any consumer."""
         with self.changed:
             self.poll_faults.extend([error] * times)
 
-    # For the clients below
+    # For the clients
 
     def require_up(self) -> None:
         if self._down:
@@ -221,7 +221,6 @@ class InMemoryCluster:
             key = batch.keys[index] if batch.keys is not None else None
             number = (next(self._turns) if key is None else zlib.crc32(key)) % partitions
             log = self.logs[TopicPartition(batch.topic, number)]
-            # Kafka knows no null header value apart from a null: clients hand it over as it is.
             headers = list(batch.headers[index]) if batch.headers is not None else []
             timestamp = batch.timestamps[index] if batch.timestamps is not None else now
             log.append(StoredRecord(number, len(log), key, value, headers, timestamp))

@@ -1,4 +1,4 @@
-"""A member of a group in memory; rebalances are incremental."""
+"""A group member of the in-memory Kafka; rebalances are incremental."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class InMemoryConsumer:
         self._topics: frozenset[str] = frozenset()
         self._pattern: re.Pattern[str] | None = None
         self._listener = RebalanceListener(lambda _: None, lambda _: None)
-        self._positions: dict[TopicPartition, int] = {}  # of all partitions owned; the first is polled first
+        self._positions: dict[TopicPartition, int] = {}  # of all owned partitions; the first one is polled first
         self._paused = False
         self._closed = False
 
@@ -101,7 +101,7 @@ class InMemoryConsumer:
             raise RetriableError(f"{', '.join(lost)} belong to another member", code="kafka.rebalance")
 
     def _rebalance(self) -> None:
-        """Give up what others should have, take what is free; the listener runs without the lock."""
+        """Release partitions that other members should own, take free ones; the listener runs without the lock."""
         with self._cluster.changed:
             if self._cluster.down:
                 return
@@ -138,7 +138,7 @@ class InMemoryConsumer:
             if not records:
                 continue
             max_records -= len(records)
-            # To the end of the line, so that no partition starves.
+            # Move it to the end, so that every partition is served.
             del self._positions[item]
             self._positions[item] = records[-1].offset + 1
             batches.append(as_batch(item, records, len(log)))

@@ -1,4 +1,4 @@
-"""Sending into memory."""
+"""Producers of the in-memory Kafka."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reading without a group."""
+"""Readers of the in-memory Kafka."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class InMemoryReader:
 
 
 def as_batch(topic_partition: TopicPartition, records: Sequence[StoredRecord], end_offset: int) -> ConsumedBatch:
-    """Stored records as clients get them."""
+    """Return stored records as a batch."""
     return ConsumedBatch(
         topic_partition,
         [record.offset for record in records],

@@ -1,4 +1,4 @@
-"""kafka-python behind the ports; nothing outside this package imports ``kafka``."""
+"""Adapter for kafka-python; only this package imports ``kafka``."""
 
 from headrace.broker.kafka_python.clients import TITLE, KafkaPythonClients
 from headrace.broker.kafka_python.settings import translate

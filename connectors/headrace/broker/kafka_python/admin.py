@@ -1,4 +1,4 @@
-"""Topics and groups through kafka-python's admin client."""
+"""Topics and consumer groups through kafka-python's admin client."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ from kafka.errors import (
 from kafka.structs import OffsetAndMetadata
 
 from headrace.broker.interfaces import NewTopic, group_in_use
-from headrace.broker.kafka_python.connection import Client, cluster_id
-from headrace.broker.kafka_python.failures import translate, translated
+from headrace.broker.kafka_python.connection import ClientHandle, cluster_id
+from headrace.broker.kafka_python.error_mapping import translate, translated
 from headrace.records import TopicPartition
 
 T = TypeVar("T")
 
-_COORDINATED = 10.0  # seconds until a group has a coordinator; on a new cluster Kafka makes a topic first
-_LOOK = 0.1  # seconds between two looks for it
+_COORDINATOR_TIMEOUT = 10.0  # seconds until a group has a coordinator; a new cluster creates a topic first
+_POLL_INTERVAL = 0.1  # seconds
 _NO_COORDINATOR = (CoordinatorLoadInProgressError, CoordinatorNotAvailableError, NotCoordinatorError)
 
 
 class KafkaPythonAdmin:
     """See :class:`headrace.broker.interfaces.Admin`. Its calls run on kafka-python's own thread, one after another."""
 
-    def __init__(self, client: Client) -> None:
+    def __init__(self, client: ClientHandle) -> None:
         self._client = client
         self._admin: kafka.KafkaAdminClient = client.client
 
@@ -97,7 +97,7 @@ class KafkaPythonAdmin:
                 return {}
             return found
 
-        offsets = self._of_coordinator(f"read the offsets of group {group}", ask)
+        offsets = self._ask_coordinator(f"read the offsets of group {group}", ask)
         return {TopicPartition(*partition): found.offset for partition, found in offsets.items() if found.offset >= 0}
 
     def commit(self, group: str, offsets: Mapping[TopicPartition, int]) -> None:
@@ -111,11 +111,11 @@ class KafkaPythonAdmin:
                 if kind is not NoError:
                     raise kind
 
-        self._of_coordinator(doing, ask)
+        self._ask_coordinator(doing, ask)
 
-    def _of_coordinator(self, doing: str, ask: Callable[[], T]) -> T:
-        """Ask again while there is none: the first group of a cluster has to wait until there can be."""
-        deadline = time.monotonic() + _COORDINATED
+    def _ask_coordinator(self, doing: str, ask: Callable[[], T]) -> T:
+        """Retry while the group has no coordinator: the first group of a cluster has to wait for one."""
+        deadline = time.monotonic() + _COORDINATOR_TIMEOUT
         while True:
             try:
                 return ask()
@@ -124,7 +124,7 @@ class KafkaPythonAdmin:
                     raise translate(error, doing, self._client.failure()) from error
             except KafkaError as error:
                 raise translate(error, doing, self._client.failure()) from error
-            time.sleep(_LOOK)
+            time.sleep(_POLL_INTERVAL)
 
     def close(self) -> None:
         self._admin.close()

@@ -1,4 +1,4 @@
-"""Makes kafka-python's clients with defaults that fit headrace: all is acknowledged, nothing commits by itself."""
+"""Create kafka-python's clients with headrace's defaults: full acknowledgement, no automatic commits."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import kafka
 
 from headrace.broker.kafka_python import settings as kafka_settings
 from headrace.broker.kafka_python.admin import KafkaPythonAdmin
-from headrace.broker.kafka_python.connection import Client, quiet
+from headrace.broker.kafka_python.connection import ClientHandle, quiet
 from headrace.broker.kafka_python.consumer import KafkaPythonConsumer
-from headrace.broker.kafka_python.failures import translated
+from headrace.broker.kafka_python.error_mapping import translated
 from headrace.broker.kafka_python.producer import KafkaPythonProducer
 from headrace.errors import ConfigError, Finding
 
@@ -19,14 +19,14 @@ TITLE = f"kafka-python {kafka.__version__}"
 
 _MEBIBYTE = 1_048_576
 _SHARED = {
-    "bootstrap_timeout_ms": 5_000,  # the caller tries again, and says why
+    "bootstrap_timeout_ms": 5_000,  # the caller retries, and reports why
     "reconnect_backoff_max_ms": 1_000,  # Kafka's own default
 }
 _PRODUCER = {
     **_SHARED,
     "acks": "all",
     "batch_size": 262_144,
-    "delivery_timeout_ms": 2_147_483_647,  # as Kafka Connect: an outage of any length loses and reorders nothing
+    "delivery_timeout_ms": 2_147_483_647,  # as in Kafka Connect: no outage, of any length, loses or reorders records
     "linger_ms": 5,
     "max_block_ms": 5_000,
     "metrics_enabled": False,
@@ -36,17 +36,17 @@ CONSUMER_DEFAULTS = {
     "auto_offset_reset": "earliest",
     "enable_auto_commit": False,
     "max_partition_fetch_bytes": 4 * _MEBIBYTE,
-    "metadata_max_age_ms": 5_000,  # a new topic that fits a pattern is noticed so soon
+    "metadata_max_age_ms": 5_000,  # delay until a new topic that matches a pattern is read
     "metrics_enabled": False,
 }
 
 
 class KafkaPythonClients:
-    """See :class:`headrace.broker.interfaces.Broker`.
+    """See :class:`headrace.broker.interfaces.KafkaClients`.
 
-    ``settings`` are meant for all clients: ``bootstrap.servers``, ``security.protocol`` and the like. Names are
-    Kafka's; kafka-python's own also do, with dots. A setting that no client knows or understands is a ConfigError,
-    raised when a client is made.
+    ``settings`` are shared by all clients: ``bootstrap.servers``, ``security.protocol`` and the like. Names are those
+    of Kafka; kafka-python's own names, with dots, are accepted, too. An unknown or invalid setting is a ConfigError,
+    raised when a client is created.
     """
 
     def __init__(self, settings: Mapping[str, str]) -> None:
@@ -69,17 +69,17 @@ class KafkaPythonClients:
         return KafkaPythonAdmin(open_client(kafka.KafkaAdminClient, arguments))
 
 
-def open_client(make: Callable[..., Any], arguments: dict[str, Any]) -> Client:
-    """A client that has reached a broker. Raises as the broker ports say."""
+def open_client(make: Callable[..., Any], arguments: dict[str, Any]) -> ClientHandle:
+    """Create a client and connect it to a broker. Raise the errors of :mod:`headrace.broker.interfaces`."""
     if "bootstrap_servers" not in arguments:
         finding = Finding("kafka.missing_setting", "bootstrap.servers is not set", "bootstrap.servers", "name a broker")
         raise ConfigError(findings=[finding])
-    client = Client(make, arguments)
+    client = ClientHandle(make, arguments)
     with translated(f"reach Kafka at {', '.join(arguments['bootstrap_servers'])}", client):
         try:
             client.open()
         except (ValueError, RuntimeError, ImportError) as error:
-            # What only the library's own checks find, or a library that it needs and that is not installed.
+            # Found by kafka-python's own checks, or a library that it needs is not installed.
             finding = Finding("kafka.invalid_setting", f"invalid Kafka client settings: {error}")
             raise ConfigError(findings=[finding]) from error
     return client

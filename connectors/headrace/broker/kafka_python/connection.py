@@ -1,6 +1,6 @@
-"""What the adapter must know of kafka-python's inner life; every use of its private names is in this module.
+"""Workarounds that need kafka-python's internals; all uses of its private names are in this module.
 
-Written for kafka-python 3.0; tests against a real broker hold it.
+Written for kafka-python 3.0; tests against a real broker fail when the internals change.
 """
 
 from __future__ import annotations
@@ -25,25 +25,26 @@ from kafka.net.manager import KafkaConnectionManager
 from kafka.net.selector import NetworkSelector
 from kafka.net.transport import KafkaSSLTransport, KafkaTCPTransport
 
-Failure = tuple[str, Exception]
-"""A broker's host:port, and why it cannot be reached."""
+from headrace.broker.client_errors import BrokerFailure
+from headrace.broker.kafka_python.error_mapping import UntrustedCertificateError, broker_failure
 
-# They log every failed try, and every exception that a rebalance listener raises.
+# These loggers report every failed attempt, and every exception that a rebalance listener raises.
 _NOISY = ("kafka.net", "kafka.cluster", "kafka.coordinator", "kafka.producer.sender")
-_DIRECT = "direct"  # the scheme of no proxy at all
-_REMEMBERED = 60.0  # seconds: longer than kafka-python's longest pause between two tries
-_FORCED = 5.0  # seconds for a sender that was told to give up; it does so at its next turn
+_DIRECT = "direct"  # URL scheme that means "no proxy"
+_FAILURE_TTL = 60.0  # seconds: longer than kafka-python's longest backoff
+_FORCED_CLOSE = 5.0  # seconds for the sender thread to end after force_close
 
 
-class UntrustedError(KafkaConnectionError):  # type: ignore[misc]
-    """The broker's certificate is not one that we trust."""
-
-
-_REFUSALS = (SaslAuthenticationFailedError, UnsupportedSaslMechanismError, AuthorizationError, UntrustedError)
+_REFUSALS = (
+    SaslAuthenticationFailedError,
+    UnsupportedSaslMechanismError,
+    AuthorizationError,
+    UntrustedCertificateError,
+)
 
 
 class _DirectSocket(KafkaNetSocket):  # type: ignore[misc]
-    """Closes the socket of a connection that fails; kafka-python leaves that to the garbage collector."""
+    """Closes the socket when connecting fails; kafka-python leaves that to the garbage collector."""
 
     SCHEMES = (_DIRECT,)
 
@@ -60,14 +61,15 @@ class _DirectSocket(KafkaNetSocket):  # type: ignore[misc]
 
 
 class _TcpTransport(KafkaTCPTransport):  # type: ignore[misc]
-    """Hears out a broker that hangs up: kafka-python drops what it reads together with the end of a connection.
+    """Drain buffered bytes before handling EOF, so that authentication errors are not lost.
 
-    A broker that refuses a login says so and closes at once; the reason would be lost.
+    kafka-python discards the bytes that it reads together with the end of a connection, and a broker that refuses a
+    login sends the reason and closes at once.
     """
 
     def _sock_recv(self) -> tuple[bytes, Exception | None]:
         received, error = super()._sock_recv()
-        return received, None if received else error  # the end is read again
+        return received, None if received else error  # the next read returns the end again
 
 
 class _SslTransport(KafkaSSLTransport):  # type: ignore[misc]
@@ -78,13 +80,13 @@ class _SslTransport(KafkaSSLTransport):  # type: ignore[misc]
         return received, None if received else error
 
 
-class Connections(KafkaConnectionManager):  # type: ignore[misc]
-    """kafka-python's connections, which remember why the last try to reach a broker failed."""
+class TrackingConnectionManager(KafkaConnectionManager):  # type: ignore[misc]
+    """kafka-python's connection manager, extended: it records why the last attempt to reach a broker failed."""
 
     def __init__(self, net: Any, **configs: Any) -> None:
         super().__init__(net, **{**configs, "proxy_url": configs.get("proxy_url") or f"{_DIRECT}://"})
         self._failures: dict[str, tuple[float, Exception]] = {}  # by host:port, with monotonic seconds
-        self._refusals: dict[Any, Exception] = {}  # by node, until somebody was told
+        self._refusals: dict[Any, Exception] = {}  # by node, until raised
 
     def get_connection(self, node_id: Any, *arguments: Any, **options: Any) -> Any:
         known = self._conns.get(node_id)
@@ -98,12 +100,12 @@ class Connections(KafkaConnectionManager):  # type: ignore[misc]
         return connection
 
     async def _build_transport(self, node: Any, timeout_at: float | None = None) -> Any:
-        """As kafka-python's, which leaks the socket and forgets what was wrong when the handshake fails."""
+        """Like kafka-python's, which leaks the socket and loses the reason when the handshake fails."""
         options, proxy = self.config["socket_options"], self.config["proxy_url"]
         opened = await create_connection(self._net, node.host, node.port, options, proxy, timeout_at)
         try:
             if self.ssl_enabled:
-                opened.getpeername()  # raises if the peer is gone already: wrap_socket would leak the socket then
+                opened.getpeername()  # raises if the peer has closed already: wrap_socket would leak the socket then
                 settings = {key: value for key, value in self.config.items() if key.startswith("ssl_")}
                 transport = _SslTransport(self._net, opened, host=node.host, **settings)
             else:
@@ -118,7 +120,7 @@ class Connections(KafkaConnectionManager):  # type: ignore[misc]
             await transport.handshake()
         except ssl.SSLCertVerificationError as error:
             transport.abort(error)
-            raise UntrustedError(error.verify_message) from error
+            raise UntrustedCertificateError(error.verify_message) from error
         except (OSError, ValueError) as error:
             transport.abort(error)
             raise KafkaConnectionError(f"the TLS handshake failed: {error}") from error
@@ -130,7 +132,7 @@ class Connections(KafkaConnectionManager):  # type: ignore[misc]
     async def _connect(
         self, node: Any, conn: Any, reset_backoff_on_connect: bool = True, timeout_at: float | None = None
     ) -> None:
-        """As kafka-python's, which takes a refused login for a connection made, and tries again without a pause."""
+        """Like kafka-python's, which treats a refused login as a connection and retries without backoff."""
         await super()._connect(node, conn, False, timeout_at)
         if conn.connected and reset_backoff_on_connect:
             self.reset_backoff(node.node_id)
@@ -138,7 +140,7 @@ class Connections(KafkaConnectionManager):  # type: ignore[misc]
             self.update_backoff(node.node_id)
 
     def maybe_raise_auth_failure(self, node_id: Any) -> None:
-        """Raises a refusal once, then lets the next try begin: kafka-python gives up on the broker for good."""
+        """Raise a refusal once, then allow the next attempt: kafka-python would never connect to the broker again."""
         error = self._refusals.pop(node_id, None)
         if error is not None:
             raise error
@@ -146,34 +148,34 @@ class Connections(KafkaConnectionManager):  # type: ignore[misc]
     def _note(self, address: str, node_id: Any, error: Exception) -> None:
         self._failures[address] = (time.monotonic(), error)
         if isinstance(error, _REFUSALS):
-            self._refusals[node_id] = error  # for whoever wants the broker next
+            self._refusals[node_id] = error  # raised to the next caller that needs the broker
 
-    def failure(self) -> Failure | None:
+    def failure(self) -> BrokerFailure | None:
         for address, (when, error) in list(self._failures.items()):
-            # A broker that is needed is tried again all the time; one that is not, after its partitions have moved,
-            # is nobody's trouble.
-            if time.monotonic() - when < _REMEMBERED:
-                return address, error
+            # A broker that is needed is retried all the time. An old failure is of a broker that is not needed any
+            # more, because its partitions have moved.
+            if time.monotonic() - when < _FAILURE_TTL:
+                return broker_failure(address, error)
             self._failures.pop(address, None)
         return None
 
 
-class Client:
-    """One of kafka-python's clients, which cleans up behind a constructor that fails."""
+class ClientHandle:
+    """One of kafka-python's clients; releases its connections when the constructor fails."""
 
     def __init__(self, make: Callable[..., Any], arguments: Mapping[str, Any]) -> None:
         self._make = make
         self._arguments = arguments
-        self._connections: Connections | None = None
+        self._connections: TrackingConnectionManager | None = None
         self.client: Any = None
 
     def open(self) -> None:
-        """Make the client: it asks a broker for its version. Raises kafka-python's exceptions."""
+        """Create the client, which asks a broker for its version. Raise kafka-python's exceptions."""
         net_clients: list[Any] = []
 
         def make_net_client(**configs: Any) -> Any:
             net = NetworkSelector(**configs)
-            self._connections = Connections(net, **configs)
+            self._connections = TrackingConnectionManager(net, **configs)
             net_clients.append(KafkaNetClient(net=net, manager=self._connections, **configs))
             return net_clients[-1]
 
@@ -184,13 +186,13 @@ class Client:
                 net_client.close()
             raise
 
-    def failure(self) -> Failure | None:
-        """A broker that cannot be reached, and why; None when none failed since it last answered. Never blocks."""
+    def failure(self) -> BrokerFailure | None:
+        """Return a broker that cannot be reached; None when none failed since it last answered. Never blocks."""
         return self._connections.failure() if self._connections is not None else None
 
 
 def quiet() -> None:
-    """Lower kafka-python's log levels, unless somebody has set them: what it logs, we raise or tell as trouble."""
+    """Reduce kafka-python's logging, unless levels are set: what it logs is raised, or reported by ``trouble``."""
     for name in ("kafka", *_NOISY):
         logger = logging.getLogger(name)
         if logger.level == logging.NOTSET:
@@ -198,14 +200,14 @@ def quiet() -> None:
 
 
 def cluster_id(admin: kafka.KafkaAdminClient) -> str:
-    """Asked for as every client asks. Its own ``describe_cluster`` fails on brokers of Kafka 2.8 to 3.6."""
+    """Return the cluster id from metadata: kafka-python's ``describe_cluster`` fails on brokers of Kafka 2.8 to 3.6."""
     return str(admin._manager.run(admin._get_cluster_metadata, [])["cluster_id"])
 
 
-def was_abandoned(future: Any) -> bool:
-    """Whether a failed record was given up for the sake of another one; the failure is then the other one's.
+def was_discarded(future: Any) -> bool:
+    """Return whether a failed record was discarded because of another record, which caused the failure.
 
-    When the broker refuses a record, kafka-python gives up all that its idempotent producer has, and all that comes.
+    When the broker refuses a record, kafka-python discards all records that its idempotent producer has or receives.
     """
     result = future._produce_future.value
     return result is not None and result[0] == -1
@@ -213,7 +215,7 @@ def was_abandoned(future: Any) -> bool:
 
 @contextmanager
 def flushing(producer: kafka.KafkaProducer) -> Iterator[None]:
-    """Send at once what waits for company (``linger.ms``). Its own ``flush`` counts the timeout anew per batch."""
+    """Send without waiting for ``linger.ms``. kafka-python's ``flush`` applies the timeout to each batch separately."""
     accumulator = producer._accumulator
     accumulator.begin_flush()
     producer._sender.wakeup()
@@ -224,18 +226,18 @@ def flushing(producer: kafka.KafkaProducer) -> Iterator[None]:
 
 
 def close_producer(producer: kafka.KafkaProducer) -> None:
-    """Close at once and end its thread. Its own ``close`` leaves the thread behind when records are left over."""
+    """Close at once and end its thread. kafka-python's ``close`` leaks the thread when unsent records are left."""
     sender = producer._sender
     sender.force_close()
-    sender.join(_FORCED)
+    sender.join(_FORCED_CLOSE)
     producer.close(timeout=0)
 
 
 def forget(consumer: kafka.KafkaConsumer, partitions: Iterable[kafka.TopicPartition]) -> None:
     """Drop the positions of revoked partitions, as Java's client does.
 
-    kafka-python keeps them through an eager rebalance; records that were polled and not committed would then be
-    skipped by a member that gets the same partition again.
+    kafka-python keeps them through an eager rebalance; a member that gets the same partition again would then skip
+    records that were polled and not committed.
     """
     subscription = consumer._subscription
     kept = subscription.assigned_partitions() - set(partitions)
@@ -243,22 +245,22 @@ def forget(consumer: kafka.KafkaConsumer, partitions: Iterable[kafka.TopicPartit
 
 
 def keep_joining(consumer: kafka.KafkaConsumer) -> None:
-    """Let a join of the group that outlived the last poll come to its end; to be called before every poll.
+    """Complete a group join that outlived the last poll; call it before every poll.
 
-    kafka-python forgets it, in two ways. A leader that joins again because a topic changed takes the join for done
-    once it has assigned the partitions; it then waits for ever, without partitions and heartbeats. And a join that
-    ends between two polls is thrown away and begun anew, which makes all other members join again too.
+    kafka-python loses it in two ways. A leader that rejoins because a topic changed considers the join done once it
+    has assigned the partitions; it then waits forever, without partitions and heartbeats. And a join that ends between
+    two polls is discarded and started again, which makes all other members rejoin, too.
     """
     coordinator = consumer._coordinator
     if coordinator.rejoining:
         coordinator.rejoin_needed = True
         task = coordinator._join_task
-        if task is not None and not isinstance(task, _Unread):
-            coordinator._join_task = _Unread(task)
+        if task is not None and not isinstance(task, _UnreadJoin):
+            coordinator._join_task = _UnreadJoin(task)
 
 
-class _Unread:
-    """A join whose outcome nobody has seen: kafka-python begins anew when ``is_done`` is true."""
+class _UnreadJoin:
+    """A join whose result has not been read: kafka-python starts another one when ``is_done`` is true."""
 
     is_done = False
 

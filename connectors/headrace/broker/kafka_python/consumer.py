@@ -1,4 +1,4 @@
-"""Reading batches through kafka-python, with its rebalance callbacks brought to the caller's thread."""
+"""Read batches through kafka-python; its rebalance callbacks run on the caller's thread."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import kafka
 from kafka.errors import KafkaError
 
 from headrace.broker.interfaces import RebalanceListener
-from headrace.broker.kafka_python.connection import Client, forget, keep_joining
-from headrace.broker.kafka_python.failures import describe, translated
+from headrace.broker.kafka_python.connection import ClientHandle, forget, keep_joining
+from headrace.broker.kafka_python.error_mapping import translated
 from headrace.errors import RetriableError
 from headrace.records import ConsumedBatch, TopicPartition
 
@@ -18,14 +18,14 @@ _COMMIT_TIMEOUT_MS = 5_000
 _CLOSE_TIMEOUT_MS = 5_000
 
 
-class HandOver(Exception):
-    """Interrupts kafka-python's poll, so that a callback can run on the thread that polls."""
+class PollInterruptedError(Exception):
+    """Interrupts kafka-python's poll, so that a callback can run on the polling thread."""
 
 
-class _Relay(kafka.ConsumerRebalanceListener):  # type: ignore[misc]
-    """Called on kafka-python's own thread, where nothing may wait: notes what happened and breaks off the poll.
+class _RebalanceRecorder(kafka.ConsumerRebalanceListener):  # type: ignore[misc]
+    """Records a rebalance and interrupts the poll; it is called on kafka-python's I/O thread, which must not block.
 
-    kafka-python finishes its own part, then raises from ``poll`` what a listener has raised; a rebalance goes on
+    kafka-python completes its own part, then raises the listener's exception from ``poll``; the rebalance continues
     with the next poll, so no other member gets a partition before ``revoked`` has run.
     """
 
@@ -43,28 +43,28 @@ class _Relay(kafka.ConsumerRebalanceListener):  # type: ignore[misc]
     def _note(self, noted: set[kafka.TopicPartition], partitions: Iterable[kafka.TopicPartition]) -> None:
         if not self.off and partitions:
             noted.update(partitions)
-            raise HandOver
+            raise PollInterruptedError
 
 
 class KafkaPythonConsumer:
     """See :class:`headrace.broker.interfaces.Consumer`."""
 
-    def __init__(self, client: Client, group: str, max_poll_records: int | None) -> None:
+    def __init__(self, client: ClientHandle, group: str, max_poll_records: int | None) -> None:
         self._client = client
         self._consumer: kafka.KafkaConsumer = client.client
         self._group = group
         self._max_poll_records = max_poll_records
-        self._relay = _Relay()
+        self._rebalance = _RebalanceRecorder()
         self._listener = RebalanceListener(lambda _: None, lambda _: None)
         self._paused = False
         self._closed = False
 
     def subscribe(self, topics: Sequence[str], pattern: str | None, listener: RebalanceListener) -> None:
         self._listener = listener
-        # kafka-python is content with a match of the beginning.
+        # kafka-python matches the beginning of the name only.
         whole = None if pattern is None else f"(?:{pattern})\\Z"
         with translated(f"subscribe to {pattern or ', '.join(topics)}"):
-            self._consumer.subscribe(topics=list(topics), pattern=whole, listener=self._relay)
+            self._consumer.subscribe(topics=list(topics), pattern=whole, listener=self._rebalance)
 
     def poll(self, timeout: float, max_records: int) -> list[ConsumedBatch]:
         limit = min(max_records, self._max_poll_records or max_records)
@@ -74,24 +74,24 @@ class KafkaPythonConsumer:
             try:
                 records = self._consumer.poll(timeout_ms=timeout * 1000, max_records=limit)
             except KafkaError as error:
-                if not isinstance(error.__cause__, HandOver):
+                if not isinstance(error.__cause__, PollInterruptedError):
                     raise
         self._call_back()
         highwater = self._consumer.highwater
         return [consumed_batch(partition, found, highwater(partition)) for partition, found in records.items()]
 
     def _call_back(self) -> None:
-        revoked, self._relay.revoked = self._relay.revoked, set()
+        revoked, self._rebalance.revoked = self._rebalance.revoked, set()
         if revoked:
             try:
-                self._listener.revoked(_ours(revoked))
+                self._listener.revoked(_topic_partitions(revoked))
             finally:
                 forget(self._consumer, revoked)
-        assigned, self._relay.assigned = self._relay.assigned, set()
+        assigned, self._rebalance.assigned = self._rebalance.assigned, set()
         if assigned:
             if self._paused:
                 self._consumer.pause(*assigned)
-            self._listener.assigned(_ours(assigned))
+            self._listener.assigned(_topic_partitions(assigned))
 
     def commit(self, offsets: Mapping[TopicPartition, int]) -> None:
         wanted = {
@@ -116,32 +116,32 @@ class KafkaPythonConsumer:
         self._consumer.seek(partition, offset)
 
     def assignment(self) -> frozenset[TopicPartition]:
-        return frozenset(_ours(self._consumer.assignment()))
+        return frozenset(_topic_partitions(self._consumer.assignment()))
 
     def trouble(self) -> str | None:
         failure = self._client.failure()
-        return describe(failure) if failure is not None else None
+        return failure.describe() if failure is not None else None
 
     def close(self) -> None:
         if self._closed:
             return
         self._closed = True
-        self._relay.off = True
-        owned = (self._consumer.assignment() | self._relay.revoked) - self._relay.assigned
+        self._rebalance.off = True
+        owned = (self._consumer.assignment() | self._rebalance.revoked) - self._rebalance.assigned
         try:
             if owned:
-                self._listener.revoked(_ours(owned))
+                self._listener.revoked(_topic_partitions(owned))
         finally:
             with translated(f"leave the group {self._group}", self._client):
                 self._consumer.close(autocommit=False, timeout_ms=_CLOSE_TIMEOUT_MS)
 
 
-def _ours(partitions: Iterable[kafka.TopicPartition]) -> list[TopicPartition]:
+def _topic_partitions(partitions: Iterable[kafka.TopicPartition]) -> list[TopicPartition]:
     return sorted(TopicPartition(*partition) for partition in partitions)
 
 
 def consumed_batch(partition: kafka.TopicPartition, records: list[Any], end_offset: int | None) -> ConsumedBatch:
-    """kafka-python's records as columns."""
+    """Return kafka-python's records as columns."""
     return ConsumedBatch(
         TopicPartition(*partition),
         [record.offset for record in records],

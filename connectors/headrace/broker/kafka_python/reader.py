@@ -9,9 +9,9 @@ import kafka
 
 from headrace.broker.kafka_python import settings as kafka_settings
 from headrace.broker.kafka_python.clients import CONSUMER_DEFAULTS, open_client
-from headrace.broker.kafka_python.connection import Client
+from headrace.broker.kafka_python.connection import ClientHandle
 from headrace.broker.kafka_python.consumer import consumed_batch
-from headrace.broker.kafka_python.failures import describe, translated
+from headrace.broker.kafka_python.error_mapping import translated
 from headrace.records import ConsumedBatch, TopicPartition
 
 _NOT_A_READERS = ("group.id", "group.instance.id", "auto.offset.reset", "enable.auto.commit")
@@ -19,7 +19,7 @@ _NOT_A_READERS = ("group.id", "group.instance.id", "auto.offset.reset", "enable.
 
 
 def open_reader(shared: Mapping[str, str], settings: Mapping[str, str]) -> KafkaPythonReader:
-    """``shared`` as for the broker, ``settings`` as for a consumer. Raises as the broker ports say."""
+    """Open a reader. ``shared``: settings of all clients, ``settings``: of a consumer."""
     own = {name: value for name, value in settings.items() if name not in _NOT_A_READERS}
     arguments = kafka_settings.arguments(shared, own, kafka_settings.CONSUMER, CONSUMER_DEFAULTS)
     return KafkaPythonReader(open_client(kafka.KafkaConsumer, {**arguments, "group_id": None}))
@@ -28,7 +28,7 @@ def open_reader(shared: Mapping[str, str], settings: Mapping[str, str]) -> Kafka
 class KafkaPythonReader:
     """See :class:`headrace.broker.interfaces.Reader`."""
 
-    def __init__(self, client: Client) -> None:
+    def __init__(self, client: ClientHandle) -> None:
         self._client = client
         self._consumer: kafka.KafkaConsumer = client.client
         self._assigned: list[kafka.TopicPartition] = []
@@ -58,7 +58,7 @@ class KafkaPythonReader:
 
     def trouble(self) -> str | None:
         failure = self._client.failure()
-        return describe(failure) if failure is not None else None
+        return failure.describe() if failure is not None else None
 
     def close(self) -> None:
         with translated("close", self._client):

@@ -1,4 +1,4 @@
-"""Kafka's dotted client settings as kafka-python's arguments."""
+"""Translate Kafka's dotted client settings to kafka-python's arguments."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ ADMIN: Mapping[str, Any] = KafkaAdminClient.DEFAULT_CONFIG
 
 _Parse = Callable[[str, str], dict[str, Any]]
 
-# Python objects, or decided by the adapter.
+# Python objects, or set by the adapter.
 _NOT_FOR_USERS = {
     "api_version", "consumer_timeout_ms", "default_offset_commit_callback", "enable_incremental_fetch_sessions",
     "group_id", "kafka_client", "key_deserializer", "key_serializer", "metric_group_prefix", "metric_reporters",
     "metrics_enabled", "partitioner", "sasl_kerberos_name", "sasl_oauth_token_provider", "selector", "socket_options",
     "socks5_proxy", "ssl_context", "transactional_id", "value_deserializer", "value_serializer",
 }  # fmt: skip
-# Their default is None, which does not tell their type.
+# Their default is None, which does not show their type.
 _INTEGERS = {"receive_buffer_bytes", "send_buffer_bytes"}
 # Kafka's name → kafka-python's, where they differ by more than dots.
 _RENAMED = {
@@ -56,10 +56,10 @@ _ASSIGNORS = {
 def arguments(
     shared: Mapping[str, str], own: Mapping[str, str], known: Mapping[str, Any], defaults: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """What to make a client with: ``own`` over ``shared`` over ``defaults``. Raises ConfigError with every finding.
+    """Return a client's arguments: ``own`` over ``shared`` over ``defaults``. Raise ConfigError with every finding.
 
-    ``known`` is kafka-python's default configuration of the kind of client. A shared setting that only another kind
-    knows is left out; any other unknown name is an error.
+    ``known`` is kafka-python's default configuration of this kind of client. A shared setting that only another kind
+    supports is left out; any other unknown name is an error.
     """
     findings: list[Finding] = []
     answer = dict(defaults)
@@ -76,7 +76,7 @@ def arguments(
 
 
 def translate(shared: Mapping[str, str], own: Mapping[str, str], kind: str) -> None:
-    """Whether a client of ``kind`` (producer, consumer, admin) could be made so. Raises ConfigError as above."""
+    """Check the settings of a client of ``kind`` (producer, consumer, admin). Raise ConfigError as above."""
     arguments(shared, own, {"producer": PRODUCER, "consumer": CONSUMER, "admin": ADMIN}[kind], {})
 
 

@@ -1,4 +1,4 @@
-"""librdkafka (confluent-kafka) behind the ports; nothing outside this package imports ``confluent_kafka``."""
+"""Adapter for librdkafka (confluent-kafka); only this package imports ``confluent_kafka``."""
 
 from headrace.broker.librdkafka.clients import TITLE, LibrdkafkaClients
 from headrace.broker.librdkafka.settings import translate

@@ -1,4 +1,4 @@
-"""Topics and groups through librdkafka's admin client."""
+"""Topics and consumer groups through librdkafka's admin client."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-d
 from confluent_kafka.admin import NewTopic as KafkaNewTopic  # type: ignore[attr-defined]
 
 from headrace.broker.interfaces import NewTopic, group_in_use
-from headrace.broker.librdkafka.brokers import Brokers
-from headrace.broker.librdkafka.commit import Commit
-from headrace.broker.librdkafka.failures import translate, translated
+from headrace.broker.librdkafka.broker_monitor import BrokerMonitor
+from headrace.broker.librdkafka.error_mapping import translate, translated
+from headrace.broker.librdkafka.timed_commit import TimedCommit
 from headrace.errors import RetriableError
 from headrace.records import TopicPartition
 
-_TIMEOUT = 5.0  # seconds for an answer; the caller tries again
-_VISIBLE = 30.0  # seconds until the brokers know a topic that was created, and who leads it
-_LOOK = 0.02  # seconds between two looks for it
+_TIMEOUT = 5.0  # seconds for a response; the caller retries
+_VISIBILITY_TIMEOUT = 30.0  # seconds until the brokers know a new topic and its leaders
+_POLL_INTERVAL = 0.02  # seconds
 _NO_LEADER = (KafkaError.LEADER_NOT_AVAILABLE, KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.FENCED_LEADER_EPOCH)
 _INTERNAL = {"__consumer_offsets", "__transaction_state", "__share_group_state"}
 
@@ -29,18 +29,18 @@ _INTERNAL = {"__consumer_offsets", "__transaction_state", "__share_group_state"}
 class LibrdkafkaAdmin:
     """See :class:`headrace.broker.interfaces.Admin`."""
 
-    def __init__(self, client: tuple[AdminClient, Brokers], open_consumer: Callable[[str], Consumer]) -> None:
-        """``open_consumer``: one that is in the group by name only."""
-        self._admin, self._brokers = client
+    def __init__(self, client: tuple[AdminClient, BrokerMonitor], open_consumer: Callable[[str], Consumer]) -> None:
+        """``open_consumer`` returns a consumer that has the group's id and does not join it."""
+        self._admin, self._monitor = client
         self._open_consumer = open_consumer
 
     def cluster_id(self) -> str:
-        # describe_cluster asks the broker; cluster_id() would remember an answer.
-        description = self._ask(self._admin.describe_cluster(request_timeout=_TIMEOUT), "describe the cluster")
+        # describe_cluster asks the broker; cluster_id() would return a cached response.
+        description = self._result(self._admin.describe_cluster(request_timeout=_TIMEOUT), "describe the cluster")
         return str(description.cluster_id)
 
     def topics(self) -> frozenset[str]:
-        with translated("list the topics", self._brokers):
+        with translated("list the topics", self._monitor):
             found = self._admin.list_topics(timeout=_TIMEOUT).topics
         return frozenset(found) - _INTERNAL
 
@@ -58,16 +58,16 @@ class LibrdkafkaAdmin:
             return
         answers = self._admin.create_topics(wanted, request_timeout=_TIMEOUT)
         for name, answer in answers.items():
-            self._ask(answer, f"create the topic {name}", KafkaError.TOPIC_ALREADY_EXISTS)
+            self._result(answer, f"create the topic {name}", KafkaError.TOPIC_ALREADY_EXISTS)
         self._wait_for(list(answers))
 
     def _wait_for(self, names: list[str]) -> None:
         doing = f"create {', '.join(names)}"
-        deadline = time.monotonic() + _VISIBLE
+        deadline = time.monotonic() + _VISIBILITY_TIMEOUT
         while len(self._partitions(names, doing)) < len(names):
             if time.monotonic() >= deadline:
                 raise RetriableError(f"cannot {doing}: created, but not visible yet", code="kafka.unreachable")
-            time.sleep(_LOOK)
+            time.sleep(_POLL_INTERVAL)
 
     def end_offsets(self, topics: Sequence[str]) -> dict[TopicPartition, int]:
         return self._offsets(topics, OffsetSpec.latest(), f"read the end of {', '.join(topics)}")  # type: ignore[no-untyped-call]
@@ -85,24 +85,26 @@ class LibrdkafkaAdmin:
         }
         if not wanted:
             return {}
-        deadline = time.monotonic() + _VISIBLE
+        deadline = time.monotonic() + _VISIBILITY_TIMEOUT
         while True:
             answers = self._admin.list_offsets(wanted, request_timeout=_TIMEOUT)
-            found = {place: self._ask(answer, doing, *_NO_LEADER) for place, answer in answers.items()}
+            found = {place: self._result(answer, doing, *_NO_LEADER) for place, answer in answers.items()}
             if None not in found.values():
                 return {TopicPartition(place.topic, place.partition): item.offset for place, item in found.items()}
             if time.monotonic() >= deadline:
                 raise RetriableError(f"cannot {doing}: a partition has no leader", code="kafka.unreachable")
-            time.sleep(_LOOK)
+            time.sleep(_POLL_INTERVAL)
 
     def _partitions(self, topics: Sequence[str], doing: str) -> dict[str, int]:
-        """How many partitions each existing one has. Asked so that none is created."""
+        """Return the number of partitions of each existing topic, without creating topics."""
         answers = self._admin.describe_topics(TopicCollection(list(topics)), request_timeout=_TIMEOUT)
-        found = {name: self._ask(answer, doing, KafkaError.UNKNOWN_TOPIC_OR_PART) for name, answer in answers.items()}
+        found = {
+            name: self._result(answer, doing, KafkaError.UNKNOWN_TOPIC_OR_PART) for name, answer in answers.items()
+        }
         return {name: len(topic.partitions) for name, topic in found.items() if topic is not None}
 
     def committed(self, group: str) -> dict[TopicPartition, int]:
-        # Asked by a consumer that joins nothing: the admin client's own call crashes the process when a broker answers
+        # Through a consumer that joins nothing: the admin client's own call crashes the process when a broker responds
         # that it is not (or not yet) the group's coordinator, https://github.com/confluentinc/librdkafka/issues/5040.
         doing = f"read the offsets of group {group}"
         counts = self._partitions(sorted(self.topics()), doing)
@@ -111,20 +113,22 @@ class LibrdkafkaAdmin:
             return {}
         consumer = self._open_consumer(group)
         try:
-            with translated(doing, self._brokers):
+            with translated(doing, self._monitor):
                 found = consumer.committed(places, timeout=_TIMEOUT)
         finally:
             consumer.close()
         for place in found:
             if place.error is not None:
-                raise translate(place.error, doing, self._brokers.failure())
+                raise translate(place.error, doing, self._monitor.failure())
         return {TopicPartition(place.topic, place.partition): place.offset for place in found if place.offset >= 0}
 
     def commit(self, group: str, offsets: Mapping[TopicPartition, int]) -> None:
-        # By a consumer, for the same reason.
+        # Through a consumer, for the same reason.
         doing = f"move the offsets of group {group}"
         consumer = self._open_consumer(group)
-        commit = Commit(consumer, [confluent_kafka.TopicPartition(*place, offset) for place, offset in offsets.items()])
+        commit = TimedCommit(
+            consumer, [confluent_kafka.TopicPartition(*place, offset) for place, offset in offsets.items()]
+        )
         try:
             try:
                 answers = commit.answers(_TIMEOUT)
@@ -136,24 +140,24 @@ class LibrdkafkaAdmin:
             for failure in failed:
                 if failure.code() == KafkaError.UNKNOWN_MEMBER_ID:
                     raise group_in_use(group)
-                raise translate(failure, doing, self._brokers.failure())
+                raise translate(failure, doing, self._monitor.failure())
         finally:
-            if not commit.close_behind():
+            if not commit.close_when_done():
                 consumer.close()
 
-    def _ask(self, answer: Future[Any], doing: str, *expected: int) -> Any:
-        """The answer, None when it is one of the ``expected`` errors."""
+    def _result(self, answer: Future[Any], doing: str, *expected: int) -> Any:
+        """Return the response, or None for one of the ``expected`` errors."""
         try:
             return answer.result(2 * _TIMEOUT)
         except KafkaException as error:
             reason: KafkaError = error.args[0]
             if reason.code() in expected:
                 return None
-            with translated("", self._brokers):
-                self._admin.poll(0)  # lets it tell what is wrong
-            raise translate(reason, doing, self._brokers.failure()) from error
+            with translated("", self._monitor):
+                self._admin.poll(0)  # runs the error callback
+            raise translate(reason, doing, self._monitor.failure()) from error
         except TimeoutError as error:
             raise RetriableError(f"cannot {doing}: no answer", code="kafka.unreachable") from error
 
     def close(self) -> None:
-        """Nothing to do: the client ends with this object."""
+        """Nothing to do: the client is released with this object."""

@@ -1,4 +1,4 @@
-"""Makes librdkafka's clients with defaults that fit headrace: all is acknowledged, nothing commits by itself."""
+"""Create librdkafka's clients with headrace's defaults: full acknowledgement, no automatic commits."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from confluent_kafka.admin import AdminClient
 
 from headrace.broker.librdkafka import settings as kafka_settings
 from headrace.broker.librdkafka.admin import LibrdkafkaAdmin
-from headrace.broker.librdkafka.brokers import Brokers
-from headrace.broker.librdkafka.client import CRITICAL, open_client
+from headrace.broker.librdkafka.broker_monitor import BrokerMonitor
 from headrace.broker.librdkafka.consumer import LibrdkafkaConsumer
+from headrace.broker.librdkafka.open_client import CRITICAL, open_client
 from headrace.broker.librdkafka.producer import LibrdkafkaProducer
 
 TITLE = f"confluent-kafka {client_version()}, librdkafka {libversion()[0]}"
 
-_BOOTSTRAP_TIMEOUT_MS = 5_000  # the caller tries again, and says why
-_METADATA_AGE_MS = 5_000  # a new topic that fits a pattern is noticed so soon
+_BOOTSTRAP_TIMEOUT_MS = 5_000  # the caller retries, and reports why
+_METADATA_AGE_MS = 5_000  # delay until a new topic that matches a pattern is read
 _SHARED = {
     kafka_settings.BOOTSTRAP_TIMEOUT: _BOOTSTRAP_TIMEOUT_MS,
     "reconnect.backoff.max.ms": 1_000,  # Kafka's own default
@@ -29,13 +29,13 @@ _PRODUCER = {
     "acks": "all",
     "batch.size": 262_144,
     "delivery.report.only.error": True,
-    "delivery.timeout.ms": 0,  # endless, as Kafka Connect: an outage of any length loses and reorders nothing
+    "delivery.timeout.ms": 0,  # unlimited, as in Kafka Connect: no outage, of any length, loses or reorders records
     "enable.idempotence": True,
     "linger.ms": 5,
     "message.max.bytes": 1_048_576,  # Java's max.request.size
-    "partitioner": "murmur2_random",  # Java's: the same key goes to the same partition, whatever the client
-    "queue.buffering.max.messages": 0,  # without limit: headrace bounds bytes in flight itself
-    "socket.timeout.ms": 30_000,  # Java's request.timeout.ms; a broker that is silent for so long is dialled again
+    "partitioner": "murmur2_random",  # as in Java: every client sends a key to the same partition
+    "queue.buffering.max.messages": 0,  # unlimited: headrace bounds the bytes in flight
+    "socket.timeout.ms": 30_000,  # Java's request.timeout.ms; then librdkafka reconnects
 }
 _CONSUMER = {
     **_SHARED,
@@ -45,33 +45,33 @@ _CONSUMER = {
     "auto.offset.reset": "earliest",
     "enable.auto.commit": False,
     "enable.auto.offset.store": False,
-    # How long nothing is fetched once the read-ahead is full; in librdkafka's second a quick sink runs dry.
+    # Pause of fetching once the read-ahead is full; during librdkafka's default of 1 s a fast sink runs out of records.
     "fetch.queue.backoff.ms": 50,
     "max.partition.fetch.bytes": 4_194_304,
     kafka_settings.METADATA_AGE: _METADATA_AGE_MS,
-    "queued.max.messages.kbytes": 16_384,  # read ahead; librdkafka's default of 64 MB is per task
-    "socket.timeout.ms": 10_000,  # a coordinator that is silent holds a commit no longer
-    "statistics.interval.ms": 2_000,  # the only way to learn that a broker is well again
+    "queued.max.messages.kbytes": 16_384,  # read-ahead; librdkafka's default of 64 MB would apply to each task
+    "socket.timeout.ms": 10_000,  # limits a commit whose coordinator does not respond
+    "statistics.interval.ms": 2_000,  # the only way to detect that a broker is back
     "topic.metadata.refresh.interval.ms": _METADATA_AGE_MS,
 }
 
 
 class LibrdkafkaClients:
-    """See :class:`headrace.broker.interfaces.Broker`.
+    """See :class:`headrace.broker.interfaces.KafkaClients`.
 
-    ``settings`` are meant for all clients: ``bootstrap.servers``, ``security.protocol`` and the like. Names are
-    Kafka's; librdkafka's own also do. A setting that no client knows or understands is a ConfigError, raised when a
-    client is made.
+    ``settings`` are shared by all clients: ``bootstrap.servers``, ``security.protocol`` and the like. Names are those
+    of Kafka; librdkafka's own names are accepted, too. An unknown or invalid setting is a ConfigError, raised when a
+    client is created.
     """
 
     def __init__(self, settings: Mapping[str, str]) -> None:
         self._settings = dict(settings)
 
     def producer(self, settings: Mapping[str, str]) -> LibrdkafkaProducer:
-        """Default ``linger.ms`` is 5, ``delivery.timeout.ms`` endless."""
+        """Default ``linger.ms`` is 5, ``delivery.timeout.ms`` unlimited."""
         properties, timeout = self._properties(settings, kafka_settings.PRODUCER, _PRODUCER)
 
-        def open_producer() -> tuple[Producer, Brokers]:
+        def open_producer() -> tuple[Producer, BrokerMonitor]:
             return open_client(Producer, properties, timeout, lambda client: None)
 
         return LibrdkafkaProducer(open_producer)

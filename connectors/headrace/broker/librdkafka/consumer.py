@@ -1,4 +1,4 @@
-"""Reading batches through librdkafka: records come in bulk, rebalances on the thread that polls."""
+"""Read batches through librdkafka: records arrive in bulk, rebalances on the polling thread."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ import confluent_kafka
 from confluent_kafka import OFFSET_INVALID, Consumer, KafkaError, KafkaException, Message
 
 from headrace.broker.interfaces import RebalanceListener
-from headrace.broker.librdkafka.brokers import Brokers
-from headrace.broker.librdkafka.commit import Commit
-from headrace.broker.librdkafka.failures import describe, translate, translated
+from headrace.broker.librdkafka.broker_monitor import BrokerMonitor
+from headrace.broker.librdkafka.error_mapping import translate, translated
+from headrace.broker.librdkafka.timed_commit import TimedCommit
 from headrace.errors import RetriableError
 from headrace.records import ConsumedBatch, TopicPartition
 
 _LIST_TIMEOUT = 1.0  # seconds for the names of all topics; a group's heartbeat has its own thread
 _COMMIT_TIMEOUT = 5.0  # seconds; kafka-python's, too
-# librdkafka goes on by itself after these.
-_PASSING = {
+# librdkafka recovers from these by itself.
+_TRANSIENT = {
     KafkaError._ALL_BROKERS_DOWN,
     KafkaError._MAX_POLL_EXCEEDED,
     KafkaError._PARTITION_EOF,
@@ -39,21 +39,21 @@ _PASSING = {
 class LibrdkafkaConsumer:
     """See :class:`headrace.broker.interfaces.Consumer`.
 
-    No callback raises: librdkafka would drop the records that it has in hand, and read on behind them. What a listener
-    raises is raised when the records have been delivered.
+    Callbacks never raise: librdkafka would discard the records that it has fetched, and continue after them. A
+    listener's exception is raised by the next poll, after the records have been delivered.
     """
 
     def __init__(
         self,
-        client: tuple[Consumer, Brokers],
+        client: tuple[Consumer, BrokerMonitor],
         group: str,
         *,
         max_poll_records: int | None,
         cooperative: bool,
         topics_age: float,
     ) -> None:
-        """``topics_age``: seconds after which a pattern looks for new topics."""
-        self._consumer, self._brokers = client
+        """``topics_age``: seconds between two searches for new topics that match a pattern."""
+        self._consumer, self._monitor = client
         self._group = group
         self._max_poll_records = max_poll_records
         self._cooperative = cooperative
@@ -61,36 +61,36 @@ class LibrdkafkaConsumer:
         self._listener = RebalanceListener(lambda _: None, lambda _: None)
         self._pattern: re.Pattern[str] | None = None
         self._subscribed: list[str] = []
-        self._next_look = 0.0
+        self._next_topic_search = 0.0
         self._paused = False
         self._closed = False
-        self._revoked: set[TopicPartition] = set()  # during the poll that is going on
+        self._revoked: set[TopicPartition] = set()  # during the current poll
         self._error: Exception | None = None
-        self._commit: Commit | None = None  # the last one outside of callbacks
-        self._telling = False  # a listener is being called by librdkafka
+        self._commit: TimedCommit | None = None  # the last one that was made outside of callbacks
+        self._in_callback = False
 
     def subscribe(self, topics: Sequence[str], pattern: str | None, listener: RebalanceListener) -> None:
         self._listener = listener
         if pattern is None:
             self._subscribe(list(topics))
         else:
-            # librdkafka's regular expressions are others than Java's and Python's: we match.
+            # librdkafka's regular expressions differ from Java's and Python's.
             self._pattern = re.compile(pattern)
-            self._next_look = 0.0
+            self._next_topic_search = 0.0
 
     def _subscribe(self, topics: list[str]) -> None:
         self._subscribed = topics
-        with translated(f"subscribe to {', '.join(topics)}", self._brokers):
+        with translated(f"subscribe to {', '.join(topics)}", self._monitor):
             self._consumer.subscribe(topics, on_assign=self._on_assign, on_revoke=self._on_revoke)
 
     def _follow_pattern(self, pattern: re.Pattern[str]) -> None:
-        if time.monotonic() < self._next_look:
+        if time.monotonic() < self._next_topic_search:
             return
-        self._next_look = time.monotonic() + self._topics_age
+        self._next_topic_search = time.monotonic() + self._topics_age
         try:
             found = self._consumer.list_topics(timeout=_LIST_TIMEOUT).topics
         except KafkaException:
-            return  # the next look may find them; trouble() says why not
+            return  # the next search may succeed; trouble() returns the reason
         matching = sorted(name for name in found if pattern.fullmatch(name))
         if matching and matching != self._subscribed:
             self._subscribe(matching)
@@ -104,7 +104,7 @@ class LibrdkafkaConsumer:
             self._follow_pattern(self._pattern)
         messages = self._consume(timeout, limit)
         good = messages
-        # By identity: an error of librdkafka's cannot be compared with None.
+        # By identity: librdkafka's errors cannot be compared with None.
         if any(map(is_not, map(Message.error, messages), repeat(None))):
             good = [message for message in messages if message.error() is None]
             self._note_errors(messages)
@@ -112,13 +112,13 @@ class LibrdkafkaConsumer:
             error, self._error = self._error, None
             raise error
         if good:
-            self._brokers.well()
+            self._monitor.clear()
         return [self._batch(*found) for found in _by_partition(good)]
 
     def _consume(self, timeout: float, limit: int) -> list[Message]:
-        """What is there; else the first that comes, and what came with it. ``consume`` itself waits for all."""
+        """Return what is buffered; else wait for the first record. ``consume`` itself waits until the batch is full."""
         self._revoked.clear()
-        with translated(f"read as a member of group {self._group}", self._brokers):
+        with translated(f"read as a member of group {self._group}", self._monitor):
             messages = self._consumer.consume(limit, 0)
             if messages or timeout <= 0:
                 return messages
@@ -127,14 +127,14 @@ class LibrdkafkaConsumer:
                 return first
             self._revoked.clear()
             rest = self._consumer.consume(limit - 1, 0)
-        # librdkafka takes back what is revoked only from the batch that it is filling.
+        # librdkafka removes records of revoked partitions only from the batch that it is filling.
         return [item for item in first if _place(item) not in self._revoked] + rest
 
     def _note_errors(self, messages: Iterable[Message]) -> None:
         for message in messages:
             error = message.error()
-            if error is not None and error.code() not in _PASSING and self._error is None:
-                self._error = translate(error, f"read as a member of group {self._group}", self._brokers.failure())
+            if error is not None and error.code() not in _TRANSIENT and self._error is None:
+                self._error = translate(error, f"read as a member of group {self._group}", self._monitor.failure())
 
     def _batch(self, place: TopicPartition, messages: list[Message]) -> ConsumedBatch:
         _, end = self._consumer.get_watermark_offsets(confluent_kafka.TopicPartition(*place), cached=True)
@@ -144,61 +144,61 @@ class LibrdkafkaConsumer:
             list(map(Message.key, messages)),
             list(map(Message.value, messages)),
             [timestamp for _, timestamp in map(Message.timestamp, messages)],
-            # A list for each record without headers would wake Python's garbage collector every few hundred records.
+            # An empty list per record would trigger Python's garbage collector every few hundred records.
             [fields or () for fields in map(Message.headers, messages)],  # type: ignore[misc]
             end if end != OFFSET_INVALID else None,
         )
 
     def _on_assign(self, consumer: Consumer, partitions: list[confluent_kafka.TopicPartition]) -> None:
-        # Before anything else: what is not assigned yet cannot be paused.
+        # First: a partition that is not assigned cannot be paused.
         if self._cooperative:
             consumer.incremental_assign(partitions)
         else:
             consumer.assign(partitions)
         if self._paused and partitions:
             consumer.pause(partitions)
-        self._tell(self._listener.assigned, partitions)
+        self._notify(self._listener.assigned, partitions)
 
     def _on_revoke(self, consumer: Consumer, partitions: list[confluent_kafka.TopicPartition]) -> None:
-        self._tell(self._listener.revoked, partitions)
-        self._revoked.update(_ours(partitions))
+        self._notify(self._listener.revoked, partitions)
+        self._revoked.update(_topic_partitions(partitions))
 
-    def _tell(
+    def _notify(
         self,
         listener: Callable[[Sequence[TopicPartition]], None],
         partitions: Iterable[confluent_kafka.TopicPartition],
     ) -> None:
-        found = _ours(partitions)
+        found = _topic_partitions(partitions)
         if not found or self._closed:
             return
-        self._telling = True
+        self._in_callback = True
         try:
             listener(found)
         except Exception as error:  # raised by poll
             self._error = self._error or error
         finally:
-            self._telling = False
+            self._in_callback = False
 
     def commit(self, offsets: Mapping[TopicPartition, int]) -> None:
         wanted = [confluent_kafka.TopicPartition(*place, offset) for place, offset in offsets.items()]
         doing = f"commit the positions of group {self._group}"
-        if self._brokers.coordinator_away() or (self._commit is not None and self._commit.is_alive()):
-            failure = self._brokers.failure()
-            reason = describe(failure) if failure is not None else "the group's coordinator is away"
+        if self._monitor.coordinator_away() or (self._commit is not None and self._commit.is_alive()):
+            failure = self._monitor.failure()
+            reason = failure.describe() if failure is not None else "the group's coordinator is away"
             raise RetriableError(f"cannot {doing}: {reason}", code="kafka.unreachable")
         answers: Sequence[confluent_kafka.TopicPartition] | None
-        with translated(doing, self._brokers):
-            if self._telling:
-                # Inside a callback librdkafka serves this thread alone; and the coordinator has just been heard of.
+        with translated(doing, self._monitor):
+            if self._in_callback:
+                # Inside a callback only this thread may use librdkafka; the coordinator has just responded.
                 answers = self._consumer.commit(offsets=wanted, asynchronous=False)
             else:
-                self._commit = Commit(self._consumer, wanted)
+                self._commit = TimedCommit(self._consumer, wanted)
                 answers = self._commit.answers(_COMMIT_TIMEOUT)
         if answers is None:
             raise RetriableError(f"cannot {doing}: no answer within {_COMMIT_TIMEOUT:g} s", code="kafka.unreachable")
         for answer in answers:
             if answer.error is not None:
-                raise translate(answer.error, doing, self._brokers.failure())
+                raise translate(answer.error, doing, self._monitor.failure())
 
     def pause_all(self) -> None:
         self._paused = True
@@ -213,15 +213,15 @@ class LibrdkafkaConsumer:
     def seek(self, topic_partition: TopicPartition, offset: int) -> None:
         if topic_partition not in self.assignment():
             raise RetriableError(f"{topic_partition} belongs to another member", code="kafka.rebalance")
-        with translated(f"go back to {topic_partition}:{offset}", self._brokers):
+        with translated(f"go back to {topic_partition}:{offset}", self._monitor):
             self._consumer.seek(confluent_kafka.TopicPartition(*topic_partition, offset))
 
     def assignment(self) -> frozenset[TopicPartition]:
-        return frozenset(_ours(self._consumer.assignment()))
+        return frozenset(_topic_partitions(self._consumer.assignment()))
 
     def trouble(self) -> str | None:
-        failure = self._brokers.failure()
-        return describe(failure) if failure is not None else None
+        failure = self._monitor.failure()
+        return failure.describe() if failure is not None else None
 
     def close(self) -> None:
         if self._closed:
@@ -232,8 +232,8 @@ class LibrdkafkaConsumer:
                 self._listener.revoked(owned)
         finally:
             self._closed = True
-            if self._commit is None or not self._commit.close_behind():
-                with translated(f"leave the group {self._group}", self._brokers):
+            if self._commit is None or not self._commit.close_when_done():
+                with translated(f"leave the group {self._group}", self._monitor):
                     self._consumer.close()
 
 
@@ -241,14 +241,14 @@ def _place(message: Message) -> tuple[str | None, int | None]:
     return message.topic(), message.partition()
 
 
-def _ours(partitions: Iterable[confluent_kafka.TopicPartition]) -> list[TopicPartition]:
+def _topic_partitions(partitions: Iterable[confluent_kafka.TopicPartition]) -> list[TopicPartition]:
     return sorted(TopicPartition(item.topic, item.partition) for item in partitions)
 
 
 def _by_partition(messages: list[Message]) -> Iterable[tuple[TopicPartition, list[Message]]]:
-    """Records of each partition, in order; librdkafka mixes partitions in runs.
+    """Return the records of each partition, in order; librdkafka interleaves partitions.
 
-    Nothing is made per record while there is one topic: so many new objects would wake Python's garbage collector.
+    With one topic no object is created per record: so many objects would trigger Python's garbage collector.
     """
     topics, numbers = set(map(Message.topic, messages)), set(map(Message.partition, messages))
     if len(topics) == len(numbers) == 1:

@@ -1,6 +1,6 @@
-"""Kafka's dotted client settings as librdkafka's properties.
+"""Translate Kafka's dotted client settings to librdkafka's properties.
 
-Names are Java's; librdkafka's own also do where it knows more (``queued.max.messages.kbytes``). Properties:
+Names are Java's; librdkafka's own are accepted where Java has none (``queued.max.messages.kbytes``). Properties:
 https://github.com/confluentinc/librdkafka/blob/master/CONFIGURATION.md
 """
 
@@ -16,7 +16,7 @@ _Parse = Callable[[str, str], dict[str, Any]]
 
 
 class _Setting(NamedTuple):
-    """``kinds``: the clients that know it, of p(roducer), c(onsumer), a(dmin)."""
+    """``kinds``: the clients that support it, of p(roducer), c(onsumer), a(dmin)."""
 
     kinds: str
     parse: _Parse
@@ -45,7 +45,7 @@ def _choice(*choices: str, target: str = "") -> _Parse:
 
 
 def _buffer(target: str) -> _Parse:
-    # -1 is Java's, 0 librdkafka's word for the system's own size.
+    # The operating system's default is -1 in Java and 0 in librdkafka.
     return lambda name, text: {target: max(java_settings.integer(name, text), 0)}
 
 
@@ -103,7 +103,7 @@ BOOTSTRAP_TIMEOUT = "bootstrap.timeout.ms"
 MAX_POLL_RECORDS = "max.poll.records"
 METADATA_AGE = "metadata.max.age.ms"
 _OURS = frozenset({BOOTSTRAP_TIMEOUT, MAX_POLL_RECORDS})
-"""Ours, not librdkafka's: they stay in the answer for the adapter to take out."""
+"""Not properties of librdkafka: the adapter takes them out of the result."""
 
 _SETTINGS: Mapping[str, _Setting] = {
     "bootstrap.servers": _Setting("pca", _servers),
@@ -173,7 +173,7 @@ _SETTINGS: Mapping[str, _Setting] = {
     MAX_POLL_RECORDS: _Setting("c", _integer(least=1)),
     "partition.assignment.strategy": _Setting("c", _strategy),
     "session.timeout.ms": _Setting("c", _integer()),
-    # librdkafka's own that somebody may need
+    # Properties that only librdkafka has
     "broker.address.family": _Setting("pca", _choice("any", "v4", "v6")),
     "debug": _Setting("pca", _text()),
     "enable.ssl.certificate.verification": _Setting("pca", _boolean),
@@ -193,10 +193,10 @@ _SETTINGS: Mapping[str, _Setting] = {
     "socket.timeout.ms": _Setting("pca", _integer()),
     "ssl.ca.location": _Setting("pca", _text()),
 }
-# One word in Java, two properties here: how long the broker may take, and how long we wait for it.
+# One setting in Java, two properties here: the broker's timeout, and the client's.
 _REQUEST_TIMEOUT = {"p": ("request.timeout.ms", "socket.timeout.ms"), "c": ("socket.timeout.ms",)}
 _REQUEST_TIMEOUT["a"] = _REQUEST_TIMEOUT["c"]
-# Known to the other client, so a worker's file may hold it.
+# Supported by the other client, so they may occur in a worker's file.
 _KAFKA_PYTHON = ("metrics.num.samples", "metrics.sample.window.ms", "proxy.url", "receive.message.max.bytes")
 
 PRODUCER, CONSUMER, ADMIN = "p", "c", "a"
@@ -205,11 +205,11 @@ PRODUCER, CONSUMER, ADMIN = "p", "c", "a"
 def properties(
     shared: Mapping[str, str], own: Mapping[str, str], kind: str, defaults: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """What to make a client with: ``own`` over ``shared`` over ``defaults``. Raises ConfigError with every finding.
+    """Return a client's properties: ``own`` over ``shared`` over ``defaults``. Raise ConfigError with every finding.
 
     ``kind`` is one of :data:`PRODUCER`, :data:`CONSUMER`, :data:`ADMIN`. A shared setting that only another kind
-    knows is left out; any other unknown name is an error. ``bootstrap.timeout.ms`` and ``max.poll.records`` are the
-    adapter's own: see :func:`take`.
+    supports is left out; any other unknown name is an error. ``bootstrap.timeout.ms`` and ``max.poll.records`` are
+    the adapter's own: see :func:`take`.
     """
     findings: list[Finding] = []
     answer = dict(defaults)
@@ -223,17 +223,17 @@ def properties(
     if findings:
         raise ConfigError(findings=findings)
     if kind == PRODUCER and answer.get("acks") == "1" and "enable.idempotence" not in {**shared, **own}:
-        answer["enable.idempotence"] = False  # as Java: who asks for less gets less
+        answer["enable.idempotence"] = False  # as in Java: acks=1 turns idempotence off
     return answer
 
 
 def translate(shared: Mapping[str, str], own: Mapping[str, str], kind: str) -> None:
-    """Whether a client of ``kind`` (producer, consumer, admin) could be made so. Raises ConfigError as above."""
+    """Check the settings of a client of ``kind`` (producer, consumer, admin). Raise ConfigError as above."""
     properties(shared, own, kind[0], {})
 
 
 def take(answer: dict[str, Any], name: str) -> int | None:
-    """Take one of the adapter's own out of the properties; None when nobody set it."""
+    """Remove one of the adapter's own settings from the properties; return None when it is not set."""
     if name not in _OURS:
         raise KeyError(name)
     number: int | None = answer.pop(name, None)

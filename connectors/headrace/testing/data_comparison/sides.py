@@ -12,7 +12,7 @@ from typing import Any
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
-from headrace.broker.interfaces import Broker, RebalanceListener
+from headrace.broker.interfaces import KafkaClients, RebalanceListener
 from headrace.errors import RetriableError
 from headrace.records import TopicPartition
 
@@ -64,7 +64,7 @@ def table_rows(connection: Any, query: str, *, key: Key) -> dict[str, dict[str, 
     return rows
 
 
-def topic_entries(broker: Broker, topic: str, *, key: Key | None = None) -> list[Entry]:
+def topic_entries(kafka_clients: KafkaClients, topic: str, *, key: Key | None = None) -> list[Entry]:
     """All records of a topic up to its present end, in order within each partition; none when there is no topic.
 
     ``key``: made of the value's fields instead of the record's key. JSON, in Connect's envelope or without. A broker
@@ -73,18 +73,18 @@ def topic_entries(broker: Broker, topic: str, *, key: Key | None = None) -> list
     deadline = time.monotonic() + _PATIENCE
     while True:
         try:
-            return _read_topic(broker, topic, key)
+            return _read_topic(kafka_clients, topic, key)
         except RetriableError:
             if time.monotonic() > deadline:
                 raise
             time.sleep(_LOOK)
 
 
-def _read_topic(broker: Broker, topic: str, key: Key | None) -> list[Entry]:
-    ends = _ends(broker, topic)
+def _read_topic(kafka_clients: KafkaClients, topic: str, key: Key | None) -> list[Entry]:
+    ends = _ends(kafka_clients, topic)
     make_key = _key_of(key) if key is not None else None
     entries = []
-    for partition, offset, raw_key, raw_value in _records(broker, topic, ends):
+    for partition, offset, raw_key, raw_value in _records(kafka_clients, topic, ends):
         value = _payload(raw_value)
         if make_key is not None:
             text = make_key(value)
@@ -95,8 +95,8 @@ def _read_topic(broker: Broker, topic: str, key: Key | None) -> list[Entry]:
     return entries
 
 
-def _ends(broker: Broker, topic: str) -> dict[TopicPartition, int]:
-    admin = broker.admin({})
+def _ends(kafka_clients: KafkaClients, topic: str) -> dict[TopicPartition, int]:
+    admin = kafka_clients.admin({})
     try:
         return {partition: end for partition, end in admin.end_offsets([topic]).items() if end > 0}
     finally:
@@ -104,12 +104,12 @@ def _ends(broker: Broker, topic: str) -> dict[TopicPartition, int]:
 
 
 def _records(
-    broker: Broker, topic: str, ends: Mapping[TopicPartition, int]
+    kafka_clients: KafkaClients, topic: str, ends: Mapping[TopicPartition, int]
 ) -> Iterator[tuple[TopicPartition, int, bytes | None, bytes | None]]:
     open_ends = dict(ends)
     if not open_ends:
         return
-    consumer = broker.consumer(f"exactness-{uuid.uuid4().hex}", {"isolation.level": "read_committed"})
+    consumer = kafka_clients.consumer(f"exactness-{uuid.uuid4().hex}", {"isolation.level": "read_committed"})
     try:
         consumer.subscribe([topic], None, RebalanceListener(lambda _: None, lambda _: None))
         deadline = time.monotonic() + _PATIENCE

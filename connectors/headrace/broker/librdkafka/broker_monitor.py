@@ -1,7 +1,7 @@
-"""What librdkafka says about the brokers it talks to, kept until it is known to be over.
+"""Tracks which brokers librdkafka cannot reach.
 
-librdkafka connects by itself, for ever, and tells of a failure once (then every 30 s); it never tells that a broker is
-back. That shows in its statistics, or in records that move.
+librdkafka reconnects by itself and reports a failure once (then every 30 s); it never reports that a broker is back.
+That is visible only in its statistics, or when records move.
 """
 
 from __future__ import annotations
@@ -9,19 +9,21 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable
-from typing import NamedTuple
 
 import orjson
 from confluent_kafka import KafkaError
 
+from headrace.broker.client_errors import BrokerFailure
+from headrace.broker.librdkafka.error_mapping import broker_failure
+
 # "sasl_ssl://host:9092/1: Connect to ipv4#127.0.0.1:9092 failed: Connection refused (after 0ms in state CONNECT)"
 _ADDRESSED = re.compile(r"^(?:\w+://)?(?P<address>[^/\s]+:\d+)/\S+: (?P<reason>.*)$", re.S)
 _TECHNICAL = re.compile(r"(?: \(after \d+ms in state \w+[^)]*\))+$|, \d+ identical error\(s\) suppressed")
-_WELL = ("UP", "UPDATE", "INIT")  # INIT: nobody needs a connection to it
-_SILENT = 5.0  # seconds without a byte on a connection where an answer is due
-_TOLD = {
+_WELL = ("UP", "UPDATE", "INIT")  # INIT: no connection is needed
+_SILENT = 5.0  # seconds without a byte on a connection that waits for a response
+_REPORTED = {
     KafkaError._AUTHENTICATION,
-    KafkaError._MSG_TIMED_OUT,  # of a request: the broker is silent
+    KafkaError._MSG_TIMED_OUT,  # of a request: the broker does not respond
     KafkaError._RESOLVE,
     KafkaError._SSL,
     KafkaError._TIMED_OUT,
@@ -30,18 +32,10 @@ _TOLD = {
 }
 
 
-class Failure(NamedTuple):
-    """``address`` is host:port, ``code`` one of librdkafka's, ``reason`` its words."""
+class BrokerMonitor:
+    """Callbacks for one client, called inside the client's calls, on the caller's thread.
 
-    address: str
-    code: int
-    reason: str
-
-
-class Brokers:
-    """Its callbacks run inside the client's calls, on the caller's thread.
-
-    ``servers`` are those to begin with. ``longest_wait``: seconds that a broker may keep an answer back in good health.
+    ``servers``: bootstrap servers. ``longest_wait``: seconds that a healthy broker may hold a response back.
     """
 
     def __init__(
@@ -50,28 +44,28 @@ class Brokers:
         self.servers = servers
         self._silence = _SILENT + longest_wait
         self._monotonic = monotonic
-        self._due_since: dict[str, float] = {}  # by host:port; an answer is due, and nothing was heard since
-        self._failures: dict[str, Failure] = {}  # by host:port
-        self._group: str | None = None  # state of the connection to the group's coordinator, by the last statistics
+        self._due_since: dict[str, float] = {}  # by host:port: waiting for a response without a byte since then
+        self._failures: dict[str, tuple[int, BrokerFailure]] = {}  # by host:port, with librdkafka's error code
+        self._group: str | None = None  # state of the group coordinator's connection in the last statistics
         self._failed_since = False  # something failed since the last statistics
 
     def on_error(self, error: KafkaError) -> None:
         """``error_cb``."""
         found = _ADDRESSED.match(error.str())
-        if error.code() in _TOLD and found is not None:
+        if error.code() in _REPORTED and found is not None:
             self._failed_since = True
             address = found["address"]
-            self._failures[address] = Failure(address, error.code(), _plain(found["reason"]))
+            self._failures[address] = error.code(), broker_failure(address, error.code(), _plain(found["reason"]))
 
     def on_statistics(self, text: str) -> None:
-        """``stats_cb``: forget brokers that are well again, note those that are silent: of them nothing else tells."""
+        """``stats_cb``: remove brokers that respond again, and add silent ones, which librdkafka does not report."""
         found = orjson.loads(text)
         self._group, self._failed_since = found.get("cgrp", {}).get("state"), False
         now = self._monotonic()
         for name, broker in found["brokers"].items():
             address = name.rpartition("/")[0].rpartition("//")[2]
             if not address:
-                continue  # the group's coordinator, which also is there by its address
+                continue  # the group's coordinator, which is listed under its address, too
             well = broker["state"] in _WELL
             if well:
                 self._failures.pop(address, None)
@@ -85,21 +79,25 @@ class Brokers:
             elif now - since >= self._silence and address not in self._failures:
                 reason = f"nothing for {self._silence:g} s"
                 self._failed_since = True
-                self._failures[address] = Failure(address, KafkaError._TIMED_OUT, reason)
+                self._failures[address] = (
+                    KafkaError._TIMED_OUT,
+                    broker_failure(address, KafkaError._TIMED_OUT, reason),
+                )
 
     def coordinator_away(self) -> bool:
-        """Whether the broker that coordinates the group is away, or may be: a broker failed a moment ago."""
+        """Return whether the group's coordinator is, or may be, unreachable: a broker has just failed."""
         return self._failed_since or self._group not in (None, "up")
 
-    def well(self) -> None:
-        """Something moves."""
+    def clear(self) -> None:
+        """Forget all failures: records move."""
         self._failures.clear()
         self._failed_since = False
 
-    def failure(self) -> Failure | None:
-        """A broker that cannot be reached, and why. A refusal to log in comes first: it explains the others."""
+    def failure(self) -> BrokerFailure | None:
+        """Return a broker that cannot be reached. A refused login comes first: it explains other failures."""
         failures = list(self._failures.values())
-        return next((item for item in failures if item.code != KafkaError._TRANSPORT), next(iter(failures), None))
+        explained = (failure for code, failure in failures if code != KafkaError._TRANSPORT)
+        return next(explained, failures[0][1] if failures else None)
 
 
 def _plain(reason: str) -> str:

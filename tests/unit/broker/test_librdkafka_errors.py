@@ -5,8 +5,8 @@ import json
 import pytest
 from confluent_kafka import KafkaError, KafkaException
 
-from headrace.broker.librdkafka.brokers import Brokers, Failure
-from headrace.broker.librdkafka.failures import describe, translate, translated
+from headrace.broker.librdkafka.broker_monitor import BrokerMonitor
+from headrace.broker.librdkafka.error_mapping import broker_failure, translate, translated
 from headrace.errors import ConfigError, DataError, HeadraceError, InfrastructureError, RetriableError
 
 REFUSED = "127.0.0.1:9092/1: Connect to ipv4#127.0.0.1:9092 failed: Connection refused (after 0ms in state CONNECT)"
@@ -41,14 +41,14 @@ def test_every_failure_has_the_consequence_it_has_with_kafka_python(
 
 
 def test_a_timeout_is_explained_by_the_broker_that_failed() -> None:
-    brokers = Brokers()
-    brokers.on_error(KafkaError(KafkaError._TRANSPORT, REFUSED))
-    found = translate(KafkaError(KafkaError._TIMED_OUT, "slow"), "list the topics", brokers.failure())
+    monitor = BrokerMonitor()
+    monitor.on_error(KafkaError(KafkaError._TRANSPORT, REFUSED))
+    found = translate(KafkaError(KafkaError._TIMED_OUT, "slow"), "list the topics", monitor.failure())
     why = "broker 127.0.0.1:9092 does not answer: Connect to ipv4#127.0.0.1:9092 failed: Connection refused"
     assert str(found) == f"cannot list the topics: {why}"
-    login = Failure("a:9092", KafkaError._AUTHENTICATION, "bad password")
+    login = broker_failure("a:9092", KafkaError._AUTHENTICATION, "bad password")
     assert translate(KafkaError(KafkaError._TIMED_OUT), "list", login).code == "kafka.authentication"
-    assert describe(login).startswith("broker a:9092: Kafka refuses to log in: bad password → correct ")
+    assert login.describe().startswith("broker a:9092: Kafka refused the credentials: bad password → check ")
 
 
 def test_exceptions_are_translated_and_bugs_pass_through() -> None:
@@ -68,60 +68,62 @@ def statistics(state: str, *, due: int = 0, idle: float = 0.0, group: str | None
 
 class TestBrokers:
     def test_a_failure_is_kept_until_statistics_show_the_broker_well(self) -> None:
-        brokers = Brokers()
-        brokers.on_error(KafkaError(KafkaError._TRANSPORT, "sasl_ssl://" + REFUSED))
-        brokers.on_error(KafkaError(KafkaError._ALL_BROKERS_DOWN, "1/1 brokers are down"))
-        brokers.on_statistics(statistics("TRY_CONNECT"))
-        failure = brokers.failure()
+        monitor = BrokerMonitor()
+        monitor.on_error(KafkaError(KafkaError._TRANSPORT, "sasl_ssl://" + REFUSED))
+        monitor.on_error(KafkaError(KafkaError._ALL_BROKERS_DOWN, "1/1 brokers are down"))
+        monitor.on_statistics(statistics("TRY_CONNECT"))
+        failure = monitor.failure()
         assert failure is not None
         assert failure.address == "127.0.0.1:9092"
-        brokers.on_statistics(statistics("UP"))
-        assert brokers.failure() is None
+        monitor.on_statistics(statistics("UP"))
+        assert monitor.failure() is None
 
     def test_a_refusal_to_log_in_comes_first(self) -> None:
-        brokers = Brokers()
-        brokers.on_error(KafkaError(KafkaError._TRANSPORT, REFUSED))
-        brokers.on_error(KafkaError(KafkaError._AUTHENTICATION, "b:9093/2: SASL authentication error: no"))
-        assert brokers.failure() == Failure("b:9093", KafkaError._AUTHENTICATION, "SASL authentication error: no")
+        monitor = BrokerMonitor()
+        monitor.on_error(KafkaError(KafkaError._TRANSPORT, REFUSED))
+        monitor.on_error(KafkaError(KafkaError._AUTHENTICATION, "b:9093/2: SASL authentication error: no"))
+        assert monitor.failure() == broker_failure(
+            "b:9093", KafkaError._AUTHENTICATION, "SASL authentication error: no"
+        )
 
     def test_what_moves_is_well(self) -> None:
-        brokers = Brokers()
-        brokers.on_error(KafkaError(KafkaError._TRANSPORT, REFUSED))
-        brokers.well()
-        assert brokers.failure() is None
+        monitor = BrokerMonitor()
+        monitor.on_error(KafkaError(KafkaError._TRANSPORT, REFUSED))
+        monitor.clear()
+        assert monitor.failure() is None
 
     def test_the_coordinator_is_away_until_statistics_say_otherwise(self) -> None:
-        brokers = Brokers()
-        assert not brokers.coordinator_away()
-        brokers.on_error(KafkaError(KafkaError._TRANSPORT, REFUSED))
-        assert brokers.coordinator_away()
-        brokers.on_statistics(statistics("DOWN", group="wait-coord"))
-        assert brokers.coordinator_away()
-        brokers.on_statistics(statistics("DOWN", group="up"))
-        assert not brokers.coordinator_away()
+        monitor = BrokerMonitor()
+        assert not monitor.coordinator_away()
+        monitor.on_error(KafkaError(KafkaError._TRANSPORT, REFUSED))
+        assert monitor.coordinator_away()
+        monitor.on_statistics(statistics("DOWN", group="wait-coord"))
+        assert monitor.coordinator_away()
+        monitor.on_statistics(statistics("DOWN", group="up"))
+        assert not monitor.coordinator_away()
 
     def test_a_broker_that_says_nothing_for_seconds_is_named(self) -> None:
         """However often the connection is made anew."""
         now = 100.0
-        brokers = Brokers(monotonic=lambda: now)
+        monitor = BrokerMonitor(monotonic=lambda: now)
         for state, idle in (("UP", 1.9), ("UP", 3.9), ("APIVERSION_QUERY", -1)):
-            brokers.on_statistics(statistics(state, due=1, idle=idle))
-            assert brokers.failure() is None
+            monitor.on_statistics(statistics(state, due=1, idle=idle))
+            assert monitor.failure() is None
             now += 2
-        brokers.on_statistics(statistics("APIVERSION_QUERY", due=1, idle=-1))
-        failure = brokers.failure()
+        monitor.on_statistics(statistics("APIVERSION_QUERY", due=1, idle=-1))
+        failure = monitor.failure()
         assert failure is not None
-        assert describe(failure) == "broker 127.0.0.1:9092 does not answer: nothing for 5 s"
-        assert brokers.coordinator_away()
-        brokers.on_statistics(statistics("UP", due=1, idle=0.3))
-        assert brokers.failure() is None
+        assert failure.describe() == "broker 127.0.0.1:9092 does not answer: nothing for 5 s"
+        assert monitor.coordinator_away()
+        monitor.on_statistics(statistics("UP", due=1, idle=0.3))
+        assert monitor.failure() is None
 
     def test_a_broker_that_answers_now_and_then_or_owes_nothing_is_well(self) -> None:
         now = 100.0
-        brokers = Brokers(longest_wait=0.5, monotonic=lambda: now)
+        monitor = BrokerMonitor(longest_wait=0.5, monotonic=lambda: now)
         for number in range(20):
-            brokers.on_statistics(statistics("UP", due=1, idle=0.4) if number % 3 else statistics("UP", idle=600))
-            assert brokers.failure() is None
+            monitor.on_statistics(statistics("UP", due=1, idle=0.4) if number % 3 else statistics("UP", idle=600))
+            assert monitor.failure() is None
             now += 2
-        brokers.on_statistics(statistics("UP", due=1, idle=640))  # the first question after a long time
-        assert brokers.failure() is None
+        monitor.on_statistics(statistics("UP", due=1, idle=640))  # the first question after a long time
+        assert monitor.failure() is None

@@ -1,4 +1,4 @@
-"""Making librdkafka's clients: with the callbacks that tell what is wrong, and not before a broker has answered."""
+"""Create librdkafka's clients with error callbacks, and wait until a broker has responded."""
 
 from __future__ import annotations
 
@@ -8,69 +8,69 @@ from typing import Any, Protocol, TypeVar
 
 from confluent_kafka import KafkaError, KafkaException
 
-from headrace.broker.librdkafka.brokers import Brokers
-from headrace.broker.librdkafka.failures import lets_nobody_in, translate
+from headrace.broker.librdkafka.broker_monitor import BrokerMonitor
+from headrace.broker.librdkafka.error_mapping import translate
 from headrace.errors import ConfigError, Finding, RetriableError
 
-_LOOK = 0.1  # seconds between two looks at what went wrong, while waiting for the first answer
+_POLL_INTERVAL = 0.1  # seconds between two checks for errors while waiting for the first response
 CRITICAL, _DEBUG = 2, 7  # levels of syslog
 
 
-class _Client(Protocol):
+class _ConnectableClient(Protocol):
     def cluster_id(self, timeout: float = -1) -> str: ...
 
     def poll(self, timeout: float = -1) -> Any: ...
 
 
-C = TypeVar("C", bound=_Client)
+C = TypeVar("C", bound=_ConnectableClient)
 
 
 def open_client(
     make: Callable[[dict[str, Any]], C], properties: Mapping[str, Any], timeout: float, close: Callable[[C], object]
-) -> tuple[C, Brokers]:
-    """A client that a broker has answered. Raises ConfigError, RetriableError, InfrastructureError.
+) -> tuple[C, BrokerMonitor]:
+    """Return a client that a broker has answered. Raise ConfigError, RetriableError or InfrastructureError.
 
-    ``timeout`` are seconds; ``close`` is called when it is given up.
+    ``timeout`` in seconds; ``close`` is called when it expires.
     """
     servers = properties.get("bootstrap.servers")
     if not servers:
         finding = Finding("kafka.missing_setting", "bootstrap.servers is not set", "bootstrap.servers", "name a broker")
         raise ConfigError(findings=[finding])
-    brokers = Brokers(servers, properties.get("fetch.wait.max.ms", 0) / 1000)
+    monitor = BrokerMonitor(servers, properties.get("fetch.wait.max.ms", 0) / 1000)
     arguments = {
-        # What it logs, we raise or tell as trouble.
+        # What librdkafka logs is raised, or reported by ``trouble``.
         "log_level": _DEBUG if "debug" in properties else CRITICAL,
         **properties,
-        "error_cb": brokers.on_error,
+        "error_cb": monitor.on_error,
     }
     if "statistics.interval.ms" in properties:
-        arguments["stats_cb"] = brokers.on_statistics
+        arguments["stats_cb"] = monitor.on_statistics
     doing = f"reach Kafka at {servers}"
     try:
         client = make(arguments)
     except KafkaException as error:
         raise translate(error.args[0], doing) from error
     try:
-        _wait(client, brokers, doing, timeout)
+        _wait(client, monitor, doing, timeout)
     except BaseException:
         close(client)
         raise
-    brokers.well()
-    return client, brokers
+    monitor.clear()
+    return client, monitor
 
 
-def _wait(client: _Client, brokers: Brokers, doing: str, timeout: float) -> None:
+def _wait(client: _ConnectableClient, monitor: BrokerMonitor, doing: str, timeout: float) -> None:
     deadline = time.monotonic() + timeout
     while True:
         try:
-            client.cluster_id(timeout=_LOOK)
+            client.cluster_id(timeout=_POLL_INTERVAL)
         except KafkaException as error:
             reason: KafkaError = error.args[0]
         else:
             return
-        client.poll(0)  # lets it tell what is wrong
-        failure = brokers.failure()
-        if (failure is not None and lets_nobody_in(failure)) or time.monotonic() >= deadline:
+        client.poll(0)  # runs the error callback
+        failure = monitor.failure()
+        if (failure is not None and failure.is_refusal) or time.monotonic() >= deadline:
             if failure is None and reason.code() == KafkaError._TIMED_OUT:
                 raise RetriableError(f"cannot {doing}: no answer within {timeout:g} s", code="kafka.unreachable")
             raise translate(reason, doing, failure)

@@ -3,8 +3,7 @@ from __future__ import annotations
 import pytest
 from kafka import errors
 
-from headrace.broker.kafka_python.connection import UntrustedError
-from headrace.broker.kafka_python.failures import describe, translate, translated
+from headrace.broker.kafka_python.error_mapping import UntrustedCertificateError, broker_failure, translate, translated
 from headrace.errors import ConfigError, DataError, HeadraceError, InfrastructureError, RetriableError
 
 
@@ -22,7 +21,7 @@ from headrace.errors import ConfigError, DataError, HeadraceError, Infrastructur
         (errors.InvalidRecordError("no key"), DataError, "data.refused"),
         (errors.SaslAuthenticationFailedError("bad password"), RetriableError, "kafka.authentication"),
         (errors.UnsupportedSaslMechanismError("PLAIN"), RetriableError, "kafka.authentication"),
-        (UntrustedError("self-signed"), RetriableError, "kafka.certificate"),
+        (UntrustedCertificateError("self-signed"), RetriableError, "kafka.certificate"),
         (errors.TopicAuthorizationFailedError({"orders"}), InfrastructureError, "kafka.not_authorized"),
         (errors.GroupAuthorizationFailedError("g1"), InfrastructureError, "kafka.not_authorized"),
         (errors.InvalidTopicError("x/y"), InfrastructureError, "kafka.invalid_topic"),
@@ -38,17 +37,17 @@ def test_every_failure_has_its_consequence(error: Exception, kind: type[Headrace
 
 
 def test_what_is_not_authorized_is_named() -> None:
-    assert "topic orders" in str(translate(errors.TopicAuthorizationFailedError({"orders"}), "write to orders"))
-    assert "group g1" in str(translate(errors.GroupAuthorizationFailedError("g1"), "read"))
+    assert "topic: orders" in str(translate(errors.TopicAuthorizationFailedError({"orders"}), "write to orders"))
+    assert "group: g1" in str(translate(errors.GroupAuthorizationFailedError("g1"), "read"))
 
 
 def test_a_timeout_is_explained_by_the_connection_that_failed() -> None:
-    failure = ("a:9092", errors.KafkaConnectionError("111 ECONNREFUSED"))
+    failure = broker_failure("a:9092", errors.KafkaConnectionError("111 ECONNREFUSED"))
     found = translate(errors.KafkaTimeoutError("slow"), "list the topics", failure)
     assert str(found) == "cannot list the topics: broker a:9092 does not answer: 111 ECONNREFUSED"
-    login = ("a:9092", errors.SaslAuthenticationFailedError("bad password"))
+    login = broker_failure("a:9092", errors.SaslAuthenticationFailedError("bad password"))
     assert translate(errors.KafkaTimeoutError("slow"), "list the topics", login).code == "kafka.authentication"
-    assert describe(login).startswith("broker a:9092: Kafka refuses to log in: bad password → correct ")
+    assert login.describe().startswith("broker a:9092: Kafka refused the credentials: bad password → check ")
 
 
 def test_bugs_pass_through() -> None:

@@ -1,4 +1,4 @@
-"""A commit with a timeout: librdkafka's own waits for a coordinator that has fallen silent without any bound."""
+"""A commit with a timeout: librdkafka's own waits without limit for a coordinator that does not respond."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import confluent_kafka
 from confluent_kafka import Consumer, KafkaException
 
 
-class Commit:
-    """One synchronous commit on a thread of its own, which ends when librdkafka lets go.
+class TimedCommit:
+    """One synchronous commit on its own thread, which ends when librdkafka returns.
 
-    What was not answered in time may be committed all the same, later; positions only ever mean records that are done.
+    A commit that was not answered in time may still happen later: positions always mean records that are done.
     """
 
     def __init__(self, consumer: Consumer, offsets: Sequence[confluent_kafka.TopicPartition]) -> None:
@@ -25,7 +25,7 @@ class Commit:
         self._thread.start()
 
     def answers(self, timeout: float) -> Sequence[confluent_kafka.TopicPartition] | None:
-        """One per partition, or None when there is none yet. Raises KafkaException."""
+        """Return one answer per partition, or None after ``timeout`` seconds. Raise KafkaException."""
         self._thread.join(timeout)
         if self._thread.is_alive():
             return None
@@ -36,8 +36,11 @@ class Commit:
     def is_alive(self) -> bool:
         return self._thread.is_alive()
 
-    def close_behind(self) -> bool:
-        """Whether the consumer will be closed when this ends: it must not be while librdkafka is in it."""
+    def close_when_done(self) -> bool:
+        """Close the consumer when the commit ends, if it is still running; return whether that will happen.
+
+        A consumer must not be closed while librdkafka is committing.
+        """
         with self._lock:
             self._closes = not self._ended
             return self._closes
@@ -54,4 +57,4 @@ class Commit:
             try:
                 self._consumer.close()
             except KafkaException:
-                return  # whoever would hear of it is gone; the group notices that this member is
+                return  # there is no caller any more; the group notices that this member has left

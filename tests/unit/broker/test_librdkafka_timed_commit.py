@@ -9,13 +9,13 @@ from typing import Any, cast
 import pytest
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
-from headrace.broker.librdkafka.commit import Commit
+from headrace.broker.librdkafka.timed_commit import TimedCommit
 from headrace.testing.waiting import eventually
 
 PLACES = [TopicPartition("t", 0, 7)]
 
 
-class Client:
+class FakeCommitConsumer:
     """A consumer whose commit lasts until ``let_go``."""
 
     def __init__(self, error: KafkaException | None = None) -> None:
@@ -33,33 +33,33 @@ class Client:
         self.closed.set()
 
 
-def commit(client: Client) -> Commit:
-    return Commit(cast(Consumer, cast(Any, client)), PLACES)
+def commit(client: FakeCommitConsumer) -> TimedCommit:
+    return TimedCommit(cast(Consumer, cast(Any, client)), PLACES)
 
 
 def test_answers_come_back() -> None:
-    client = Client()
+    client = FakeCommitConsumer()
     client.let_go.set()
     work = commit(client)
     assert work.answers(10) == PLACES
     assert not work.is_alive()
-    assert not work.close_behind()  # so the caller closes
+    assert not work.close_when_done()  # so the caller closes
     assert not client.closed.is_set()
 
 
 def test_errors_come_back() -> None:
-    client = Client(KafkaException(KafkaError(KafkaError.ILLEGAL_GENERATION)))
+    client = FakeCommitConsumer(KafkaException(KafkaError(KafkaError.ILLEGAL_GENERATION)))
     client.let_go.set()
     with pytest.raises(KafkaException):
         commit(client).answers(10)
 
 
 def test_what_is_not_answered_is_given_up_and_closed_behind() -> None:
-    client = Client()
+    client = FakeCommitConsumer()
     work = commit(client)
     assert work.answers(0.01) is None
     assert work.is_alive()
-    assert work.close_behind()
+    assert work.close_when_done()
     assert not client.closed.is_set()
     client.let_go.set()
     assert client.closed.wait(10)

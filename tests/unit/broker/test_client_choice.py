@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from headrace.broker.choice import choose
+from headrace.broker.client_choice import choose
 from headrace.broker.kafka_python import KafkaPythonClients
 from headrace.broker.librdkafka import LibrdkafkaClients
 from headrace.errors import ConfigError
