@@ -162,7 +162,9 @@ def committed(admin: Admin) -> int:
         return 0
 
 
-def run(folder: Path, broker: KafkaClients, bootstrap: str, search: str, count: int) -> tuple[float, float, float, float]:
+def run(
+    folder: Path, broker: KafkaClients, bootstrap: str, search: str, count: int
+) -> tuple[float, float, float, float]:
     """Seconds, CPU seconds, MB at a tenth of the way, MB at most."""
     worker = {
         "bootstrap.servers": bootstrap,
