@@ -8,6 +8,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+import javaproperties
 import yaml
 
 from headrace.errors import ConfigError, Finding, Location
@@ -212,60 +213,38 @@ class _JsonTree:
         return Location(self._file, line, at - self._lines[line - 1] + 1)
 
 
-_LINE_END = re.compile(r"\r\n|\r|\n")
-_KEY = re.compile(r"(?:\\.|[^\\=: \t\f])*", re.DOTALL)
-_SEPARATOR = re.compile(r"[ \t\f]*[=:]?[ \t\f]*")
-_ESCAPE = re.compile(r"\\(u[0-9a-fA-F]{4}|.|$)", re.DOTALL)
-_ESCAPED = {"t": "\t", "n": "\n", "r": "\r", "f": "\f"}
-
-
 def parse_properties(text: str, file: str) -> Entries:
     """Java's format (``java.util.Properties.load``): comments, continued lines, escapes. Read as UTF-8."""
     entries: list[tuple[str, Location, Node]] = []
-    for line, place in _logical_lines(text, file):
-        key = _KEY.match(line)
-        separator = _SEPARATOR.match(line, key.end() if key else 0)
-        if key is None or separator is None:  # both match nothing, too
-            continue
-        value = Scalar(_unescape(line[separator.end() :], place), place)
-        entries.append((_unescape(key[0], place), place, value))
-    return Entries(tuple(entries), Location(file, 1))
+    elements = iter(javaproperties.parse(text))
+    line = 1
+    while True:
+        try:
+            element = next(elements, None)
+        except javaproperties.InvalidUEscapeError as error:
+            place = Location(file, line)
+            hint = r"write four hexadecimal digits after \u, or \\u for a literal \u"
+            raise syntax_error(place, r"malformed \uxxxx escape", hint) from error
+        if element is None:
+            return Entries(tuple(entries), Location(file, 1))
+        if isinstance(element, javaproperties.KeyValue):
+            indentation = len(element.source) - len(element.source.lstrip(" \t\f"))
+            place = Location(file, line, indentation + 1)
+            value = Scalar(_without_lone_surrogates(element.value, place), place)
+            entries.append((_without_lone_surrogates(element.key, place), place, value))
+        line += len(_LINE_END.findall(element.source))
 
 
-def _logical_lines(text: str, file: str) -> Iterator[tuple[str, Location]]:
-    line, place = "", None
-    for number, raw in enumerate(_LINE_END.split(text), 1):
-        part = raw.lstrip(" \t\f")
-        if place is None:
-            if not part or part[0] in "#!":
-                continue
-            place = Location(file, number, len(raw) - len(part) + 1)
-        backslashes = len(part) - len(part.rstrip("\\"))
-        if backslashes % 2:
-            line += part[:-1]
-            continue
-        yield line + part, place
-        line, place = "", None
-    if place is not None:
-        yield line, place
+_LINE_END = re.compile(r"\r\n|\r|\n")
 
 
-def _unescape(text: str, place: Location) -> str:
-    if "\\u" in re.sub(r"\\u[0-9a-fA-F]{4}", "", text.replace("\\\\", "")):
-        raise syntax_error(place, r"malformed \uxxxx escape", r"four hexadecimal digits follow \u; write \\u for a \u")
-    if "\\" not in text:
-        return text
-    plain = _ESCAPE.sub(lambda match: _character(match[1]), text)
+def _without_lone_surrogates(text: str, place: Location) -> str:
+    """Return the text. Raises ConfigError when it cannot be written as UTF-8, as Kafka and databases expect it."""
     try:
-        return plain.encode("utf-16", "surrogatepass").decode("utf-16")  # two \u escapes may be one character
-    except UnicodeDecodeError as error:
+        text.encode()
+    except UnicodeEncodeError as error:
         raise syntax_error(place, r"incomplete surrogate pair: \ud800 to \udfff are used in pairs") from error
-
-
-def _character(escape: str) -> str:
-    if len(escape) == 5:
-        return chr(int(escape[1:], 16))
-    return _ESCAPED.get(escape, escape)
+    return text
 
 
 PARSERS: dict[str, Parser] = {

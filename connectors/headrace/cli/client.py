@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import base64
-import http.client
 import json
+import re
+import ssl
 from collections.abc import Sequence
 from typing import Any, NamedTuple
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import quote
+
+import httpx
 
 from headrace.config import nearest
 from headrace.errors import (
@@ -27,6 +29,9 @@ RESPONSE_TIMEOUT = 100.0
 """Seconds; a worker itself responds within 90."""
 
 
+_ERRNO = re.compile(r"^\[(?:Errno|SSL)[^\]]*\] ")
+
+
 class WorkerResponse(NamedTuple):
     """A successful response; ``body`` is None when it is empty."""
 
@@ -40,20 +45,13 @@ class WorkerClient:
     def __init__(self, url: str = DEFAULT_URL) -> None:
         """``url`` is ``http(s)://[user:password@]host[:port][/prefix]``. Raises ConfigError."""
         try:
-            parts = urlsplit(url)
-            self._host, port = parts.hostname, parts.port
-        except ValueError as error:
+            parsed = httpx.URL(url)
+        except httpx.InvalidURL as error:
             raise _bad_url() from error
-        if parts.scheme not in ("http", "https") or not self._host:
+        if parsed.scheme not in ("http", "https") or not parsed.host:
             raise _bad_url()
-        self._tls = parts.scheme == "https"
-        self._port = port or (443 if self._tls else 80)
-        self._prefix = parts.path.rstrip("/")
-        self._headers = {"Accept": "application/json"}
-        if parts.username is not None:
-            secret = f"{unquote(parts.username)}:{unquote(parts.password or '')}".encode()
-            self._headers["Authorization"] = f"Basic {base64.b64encode(secret).decode()}"
-        self.url = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{self._prefix}"
+        self._auth = (parsed.username, parsed.password) if parsed.userinfo else None
+        self.url = str(parsed.copy_with(userinfo=b"", query=None, fragment=None)).rstrip("/")
         """For messages: without user and password."""
 
     def connectors(self) -> list[str]:
@@ -74,32 +72,29 @@ class WorkerClient:
 
     def request(self, method: str, path: str, body: Any = None) -> WorkerResponse:
         """Send a request to an encoded path. Raises InfrastructureError, or the error that the response means."""
-        headers, payload = dict(self._headers), None
-        if body is not None:
-            headers["Content-Type"] = "application/json"
-            payload = json.dumps(body).encode()
-        connection_class = http.client.HTTPSConnection if self._tls else http.client.HTTPConnection
-        connection = connection_class(self._host or "", self._port, timeout=CONNECT_TIMEOUT)
         try:
-            connection.connect()
-            connection.sock.settimeout(RESPONSE_TIMEOUT)
-            connection.request(method, self._prefix + path, payload, headers)
-            response = connection.getresponse()
-            status, content = response.status, response.read()
-        except TimeoutError as error:
-            text = f"the worker at {self.url} did not respond within {RESPONSE_TIMEOUT:.0f} s"
-            raise InfrastructureError(
-                text,
-                code="worker.timeout",
-                hint="the request may have taken effect: see `headrace connectors status`",
-            ) from error
-        except (OSError, http.client.HTTPException) as error:
+            response = httpx.request(
+                method,
+                self.url + path,
+                json=body,
+                headers={"Accept": "application/json"},
+                auth=self._auth,
+                timeout=httpx.Timeout(RESPONSE_TIMEOUT, connect=CONNECT_TIMEOUT),
+                trust_env=False,  # a worker is not reached through the proxies of the environment
+                verify=ssl.create_default_context() if self.url.startswith("https:") else False,
+            )
+        except httpx.ConnectTimeout as error:
             raise self._unreachable(error) from error
-        finally:
-            connection.close()
-        if status >= 400:
-            raise self._error(status, content)
-        return WorkerResponse(status, self._json(status, content) if content else None)
+        except httpx.TimeoutException as error:
+            text = f"the worker at {self.url} did not respond within {RESPONSE_TIMEOUT:.0f} s"
+            hint = "the request may have taken effect: see `headrace connectors status`"
+            raise InfrastructureError(text, code="worker.timeout", hint=hint) from error
+        except httpx.TransportError as error:
+            raise self._unreachable(error) from error
+        if response.status_code >= 400:
+            raise self._error(response.status_code, response.content)
+        content = response.content
+        return WorkerResponse(response.status_code, self._json(response.status_code, content) if content else None)
 
     def _json(self, status: int, content: bytes) -> Any:
         try:
@@ -126,7 +121,7 @@ class WorkerClient:
         return HeadraceError(f"the worker responded with status {status}: {message}", code="worker.error")
 
     def _unreachable(self, error: Exception) -> InfrastructureError:
-        why = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        why = _ERRNO.sub("", str(error)) or type(error).__name__
         return InfrastructureError(
             f"cannot connect to a worker at {self.url}: {why}",
             code="worker.unreachable",
