@@ -22,6 +22,8 @@ class ConfigFile:
     path: str
     properties: dict[str, str]
     positions: dict[str, Location]
+    findings: tuple[Finding, ...] = ()
+    """Problems of single keys: given twice, without a value, an item that is not a text."""
 
     def where(self, key: str) -> str:
         """Return the location of the key, such as ``orders.yaml:7:3``; the file's name when it is missing."""
@@ -34,7 +36,15 @@ class ConfigFile:
 
 
 def read_config_file(path: Path) -> ConfigFile:
-    """Read YAML, JSON or ``.properties``, by the file's extension. Raises ConfigError with all findings.
+    """Read a file as :func:`parse_config_file`. Raises ConfigError with all findings."""
+    file = parse_config_file(path)
+    if file.findings:
+        raise ConfigError(findings=file.findings)
+    return file
+
+
+def parse_config_file(path: Path) -> ConfigFile:
+    """Read YAML, JSON or ``.properties``, by the file's extension. Raises ConfigError when nothing can be read.
 
     JSON may have the form of ``POST /connectors``: ``{"name": …, "config": {…}}``.
     """
@@ -49,9 +59,7 @@ def read_config_file(path: Path) -> ConfigFile:
         raise ConfigError(findings=[Finding("config.syntax", text, hint="write key: value", location=root.location)])
     reader = _PropertiesReader()
     reader.read(_config_of_request(root, reader) if path.suffix.lower() == ".json" else root)
-    if any(finding.severity == "error" for finding in reader.findings):
-        raise ConfigError(findings=reader.findings)
-    return ConfigFile(file, reader.properties, reader.positions)
+    return ConfigFile(file, reader.properties, reader.positions, tuple(reader.findings))
 
 
 class _PropertiesReader:

@@ -207,20 +207,19 @@ def make_converter(registry: Registry, class_name: str, settings: Mapping[str, s
 def locate_findings(findings: Iterable[Finding], positions: Mapping[str, Location], path: str = "") -> list[Finding]:
     """Return findings in the order of the file, each with its location. ``path`` is needed for files without any key.
 
-    A missing key is located after the last key, a finding about the whole file at its first line.
+    A missing key is located at the last key's line, a finding about the whole file at its first line.
     """
     last = max(positions.values(), key=lambda place: place.line, default=Location(path, 0))
-    end = Location(last.file, last.line + 1)
+    end = Location(last.file, max(last.line, 1))
 
     def place(finding: Finding) -> Location:
         return finding.location or (positions.get(finding.key, end) if finding.key else Location(last.file, 1))
 
-    placed = [replace(finding, location=place(finding)) for finding in findings]
-    return sorted(placed, key=lambda finding: _order(cast(Location, finding.location)))
+    def order(finding: Finding) -> tuple[bool, int, int]:
+        where = place(finding)
+        return where is end, where.line, where.column
 
-
-def _order(place: Location) -> tuple[int, int]:
-    return place.line, place.column
+    return [replace(finding, location=place(finding)) for finding in sorted(findings, key=order)]
 
 
 def _validate(

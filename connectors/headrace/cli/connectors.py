@@ -4,27 +4,36 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Iterable, Sequence
+import textwrap
+import time
+from collections.abc import Iterable, Mapping, Sequence
 from json import dumps, loads
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import typer
 from rich.text import Text
 
 from headrace.cli import status_view
 from headrace.cli.client import DEFAULT_URL, WorkerClient
-from headrace.cli.output import JsonFlag, err, out, print_json, print_table
-from headrace.errors import CommandError, ConfigError, Finding
+from headrace.cli.output import JsonFlag, err, out, print_json, print_table, text_width
+from headrace.errors import CommandError, ConfigError, Finding, HeadraceError
 from headrace.files import read_config_file
 from headrace.metrics import now_ms
 from headrace.runtime.api import ConnectorStatus
+from headrace.states import State
 
 app = typer.Typer(name="connectors", help="Show and control the connectors of a running worker.", no_args_is_help=True)
 
 UrlOption = Annotated[str, typer.Option("--url", envvar="HEADRACE_URL", help="Address of the worker's REST API.")]
 Names = Annotated[list[str], typer.Argument(metavar="NAME...", help="Connectors.", show_default=False)]
 Name = Annotated[str, typer.Argument(metavar="NAME", help="Connector.", show_default=False)]
+
+OptionalNames = Annotated[
+    list[str] | None, typer.Argument(metavar="[NAME]...", help="Connectors; all if omitted.", show_default=False)
+]
+WaitFlag = Annotated[bool, typer.Option("--wait", help="Wait until it is done; exit code 1 if a task fails.")]
+WaitTimeout = Annotated[float, typer.Option("--timeout", min=0, metavar="SECONDS", help="How long --wait waits.")]
 
 COLUMNS = ("connector", "type", "state", "task", "worker", "since")
 
@@ -44,70 +53,112 @@ def list_connectors(url: UrlOption = DEFAULT_URL, json: JsonFlag = False) -> Non
 
 @app.command("status")
 def show_status(
-    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="Connector; all if omitted.")] = None,
+    names: OptionalNames = None,
     trace: Annotated[bool, typer.Option("--trace", help="Print complete traces, not only the reason.")] = False,
     url: UrlOption = DEFAULT_URL,
     json: JsonFlag = False,
 ) -> None:
-    """Show states of connectors and tasks; for problems also the reason and the next command."""
+    """Show states of connectors and tasks; for problems also the reason and the next command.
+
+      headrace connectors status
+
+      headrace connectors status orders search --trace
+
+    A connector is one row when it and its tasks are in the same state without a problem.
+    """
     client = WorkerClient(url)
-    if name is not None:
-        body = client.of_connector("GET", name, "/status").body
-        bodies = [body]
-    else:
-        expanded = client.request("GET", "/connectors?expand=status").body
-        bodies = [expanded[each]["status"] for each in sorted(expanded)]
-        body = {each["name"]: each for each in bodies}
+    bodies = _statuses(client, names)
     if json:
-        print_json(body)
+        print_json(bodies[names[0]] if names and len(names) == 1 else bodies)
         return
-    _print_statuses([status_view.parse_status(each) for each in bodies], url, whole_trace=trace)
+    _print_statuses([status_view.parse_status(each) for each in bodies.values()], url, whole_trace=trace)
 
 
 @app.command("pause")
-def pause(names: Names, url: UrlOption = DEFAULT_URL, json: JsonFlag = False) -> None:
+def pause(
+    names: Names,
+    wait: WaitFlag = False,
+    timeout: WaitTimeout = 60,
+    url: UrlOption = DEFAULT_URL,
+    json: JsonFlag = False,
+) -> None:
     """Pause: process no records, but keep tasks and their connections."""
-    _send_all(names, url, json, "PUT", "pause")
+    _send_all(names, url, json, "pause", Waiting(wait, timeout, (State.PAUSED,)))
 
 
 @app.command("resume")
-def resume(names: Names, url: UrlOption = DEFAULT_URL, json: JsonFlag = False) -> None:
+def resume(
+    names: Names,
+    wait: WaitFlag = False,
+    timeout: WaitTimeout = 60,
+    url: UrlOption = DEFAULT_URL,
+    json: JsonFlag = False,
+) -> None:
     """Resume after pause or stop, from the stored offsets."""
-    _send_all(names, url, json, "PUT", "resume")
+    _send_all(names, url, json, "resume", Waiting(wait, timeout, (State.RUNNING,)))
 
 
 @app.command("stop")
-def stop(names: Names, url: UrlOption = DEFAULT_URL, json: JsonFlag = False) -> None:
+def stop(
+    names: Names,
+    wait: WaitFlag = False,
+    timeout: WaitTimeout = 60,
+    url: UrlOption = DEFAULT_URL,
+    json: JsonFlag = False,
+) -> None:
     """Stop all tasks; configuration and offsets are kept."""
-    _send_all(names, url, json, "PUT", "stop")
+    _send_all(names, url, json, "stop", Waiting(wait, timeout, (State.STOPPED,)))
 
 
 @app.command("restart")
 def restart(
-    name: Name,
+    names: OptionalNames = None,
+    all_connectors: Annotated[bool, typer.Option("--all", help="All connectors, with their tasks.")] = False,
     include_tasks: Annotated[bool, typer.Option("--include-tasks", help="Restart the tasks too.")] = False,
-    only_failed: Annotated[bool, typer.Option("--only-failed", help="Only what is FAILED.")] = False,
-    task: Annotated[int | None, typer.Option("--task", min=0, metavar="N", help="Only this task.")] = None,
+    only_failed: Annotated[bool, typer.Option("--only-failed", help="Restart only what is FAILED.")] = False,
+    task: Annotated[int | None, typer.Option("--task", min=0, metavar="N", help="Restart only this task.")] = None,
+    wait: WaitFlag = False,
+    timeout: WaitTimeout = 60,
     url: UrlOption = DEFAULT_URL,
     json: JsonFlag = False,
 ) -> None:
-    """Restart a connector, its tasks, or one task."""
+    """Restart connectors, their tasks, or one task.
+
+    headrace connectors restart orders --include-tasks
+
+    headrace connectors restart --all --only-failed --wait
+    """
+    names = names or []
+    if bool(names) == all_connectors:
+        text = "name the connectors to restart, or use --all, not both"
+        raise ConfigError(text, code="cli.conflicting_options", hint="headrace connectors restart --all --only-failed")
+    if task is not None and (include_tasks or only_failed or len(names) != 1):
+        text = "--task restarts one task of one connector; it cannot be used with other options or several names"
+        raise ConfigError(text, code="cli.conflicting_options", hint="remove one of them")
     client = WorkerClient(url)
+    names = client.connectors() if all_connectors else names
     if task is not None:
-        if include_tasks or only_failed:
-            text = "--task restarts one task; it cannot be used with --include-tasks or --only-failed"
-            raise ConfigError(text, code="cli.conflicting_options", hint="leave out one of them")
-        client.of_connector("POST", name, f"/tasks/{task}/restart")
-        _report_requested([name], "restart", json, what=f"{name}-{task}")
-        return
-    query = f"?includeTasks={str(include_tasks).lower()}&onlyFailed={str(only_failed).lower()}"
-    planned = client.of_connector("POST", name, f"/restart{query}").body
-    if planned is None:
-        _report_requested([name], "restart", json)
-    elif json:
-        print_json(planned)
+        client.of_connector("POST", names[0], f"/tasks/{task}/restart")
+        _report_requested(names, "restart", json and not wait, what=f"{names[0]}-{task}")
     else:
-        _print_statuses([status_view.parse_status(planned)], url)
+        _require_existing(client, names)
+        include = str(include_tasks or all_connectors).lower()
+        query = f"?includeTasks={include}&onlyFailed={str(only_failed).lower()}"
+        planned = {name: client.of_connector("POST", name, f"/restart{query}").body for name in names}
+        if not wait:
+            _report_restart(planned, url, json)
+    if wait:
+        _wait(client, names, Waiting(wait, timeout, (State.RUNNING, State.PAUSED, State.STOPPED)), json)
+
+
+def _report_restart(planned: Mapping[str, Any], url: str, json: bool) -> None:
+    """``planned`` has the status of each connector, or None where only the connector was restarted."""
+    if None in planned.values() or not planned:
+        _report_requested(list(planned), "restart", json)
+    elif json:
+        print_json(next(iter(planned.values())) if len(planned) == 1 else planned)
+    else:
+        _print_statuses([status_view.parse_status(each) for each in planned.values()], url)
 
 
 @app.command("offsets")
@@ -221,13 +272,63 @@ def _named(path: Path, config: dict[str, str]) -> tuple[str, dict[str, str]]:
     return name, {**config, "name": name}
 
 
-def _send_all(names: Sequence[str], url: str, json: bool, method: str, verb: str) -> None:
-    client = WorkerClient(url)
+class Waiting(NamedTuple):
+    """What ``--wait`` waits for: ``states`` of the connector and all its tasks, or FAILED."""
+
+    wanted: bool
+    timeout: float
+    states: tuple[State, ...]
+
+
+_POLL_INTERVAL = 0.3
+"""Seconds between two requests for a status."""
+
+
+def _statuses(client: WorkerClient, names: Sequence[str] | None) -> dict[str, Any]:
+    """Return the statuses of these connectors, of all without names."""
+    if names:
+        return {name: client.of_connector("GET", name, "/status").body for name in names}
+    expanded = client.request("GET", "/connectors?expand=status").body
+    return {name: expanded[name]["status"] for name in sorted(expanded)}
+
+
+def _require_existing(client: WorkerClient, names: Sequence[str]) -> None:
+    """Raise NotFoundError before anything changes when one of several names is wrong."""
     for name in names if len(names) > 1 else ():
-        client.of_connector("GET", name, "/status")  # all names must exist before anything changes
+        client.of_connector("GET", name, "/status")
+
+
+def _send_all(names: Sequence[str], url: str, json: bool, verb: str, waiting: Waiting) -> None:
+    client = WorkerClient(url)
+    _require_existing(client, names)
     for name in names:
-        client.of_connector(method, name, f"/{verb}")
-    _report_requested(names, verb, json)
+        client.of_connector("PUT", name, f"/{verb}")
+    if waiting.wanted:
+        _wait(client, names, waiting, json)
+    else:
+        _report_requested(names, verb, json)
+
+
+def _wait(client: WorkerClient, names: Sequence[str], waiting: Waiting, json: bool) -> None:
+    """Wait until the connectors and their tasks are in a wanted state or FAILED, and print what they are."""
+    deadline = time.monotonic() + waiting.timeout
+    while True:
+        bodies = _statuses(client, names) if names else {}
+        found = [status_view.parse_status(body) for body in bodies.values()]
+        parts = [part for status in found for part in (status.connector, *status.tasks.values())]
+        left = [part for part in parts if part.state not in (*waiting.states, State.FAILED)]
+        if not left or time.monotonic() >= deadline:
+            break
+        time.sleep(_POLL_INTERVAL)
+    if json:
+        print_json(bodies)
+    else:
+        _print_statuses(found, client.url)
+    if left:
+        text = f"{len(left)} of {len(parts)} connectors and tasks are not done after {waiting.timeout:g} s"
+        raise HeadraceError(text, code="cli.wait_timeout", hint="see `headrace connectors status`, or raise --timeout")
+    if any(part.state is State.FAILED for part in parts):
+        raise typer.Exit(1)
 
 
 def _report_requested(names: Sequence[str], verb: str, json: bool, what: str = "") -> None:
@@ -246,6 +347,10 @@ def _confirmed(question: str) -> bool:
 def _print_statuses(found: Iterable[ConnectorStatus], url: str, *, whole_trace: bool = False) -> None:
     found, now = list(found), now_ms()
     print_table(COLUMNS, (row for status in found for row in status_view.rows(status, now)))
+    problems = [note for status in found for note in status_view.notes(status)]
+    if found and not problems:
+        tasks = sum(len(status.tasks) for status in found)
+        err.print(f"no problems: connectors {len(found)}, tasks {tasks}")
     for status in found:
         for note in status_view.notes(status, whole_trace=whole_trace):
             _print_note(note, url)
@@ -253,8 +358,11 @@ def _print_statuses(found: Iterable[ConnectorStatus], url: str, *, whole_trace: 
 
 def _print_note(note: status_view.Note, url: str) -> None:
     out.print(Text.assemble((note.subject, "bold"), f" is {note.what}"))
+    width = text_width(out)
     for line in note.why.splitlines():
-        out.print(Text(f"  {line}"))
+        shown = [line] if width is None else textwrap.wrap(line, width - 2, break_long_words=False)
+        for part in shown:
+            out.print(Text(f"  {part}"))
     if note.next_step:
         where = "" if url == DEFAULT_URL else f" --url {shlex.quote(WorkerClient(url).url)}"
         out.print(Text(f"  → headrace connectors {note.next_step}{where}"))

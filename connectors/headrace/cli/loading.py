@@ -8,11 +8,14 @@ from pathlib import Path
 
 from headrace.cli import kafka_settings
 from headrace.errors import ConfigError, Finding, Location
-from headrace.files import ConfigFile, read_config_file
+from headrace.files import ConfigFile, parse_config_file
 from headrace.interpolation import make_interpolator, redact_findings
 from headrace.registry import Registry
 from headrace.settings import WorkerSettings
 from headrace.validation import ConnectorConfig, Validator, locate_findings
+
+_SOME_BROKER = "localhost:9092"
+"""In place of a missing key, so that the other settings of a worker can be checked."""
 
 
 @dataclass(frozen=True)
@@ -42,9 +45,10 @@ def load(paths: Sequence[Path], *, worker: Path | None = None) -> Loaded:
     files: dict[Path, ConfigFile] = {}
     for path in paths:
         try:
-            files[path] = read_config_file(path)
+            files[path] = parse_config_file(path)
         except ConfigError as error:
             findings.extend(error.findings)
+    findings += [finding for file in files.values() for finding in file.findings]
     connectors = [file for file in files.values() if file.is_connector]
     workers = [file for file in files.values() if not file.is_connector]
     findings += _misplaced(files, workers, worker)
@@ -68,6 +72,7 @@ def load(paths: Sequence[Path], *, worker: Path | None = None) -> Loaded:
         if config is not None:
             configs.setdefault(config.name, config)
     findings += _same_names(connectors)
+    findings = _without_consequences(findings, files.values())
     return Loaded(settings, connectors, configs, findings, validator, registry)
 
 
@@ -76,10 +81,23 @@ def has_errors(findings: Iterable[Finding]) -> bool:
     return any(finding.severity == "error" for finding in findings)
 
 
+def _without_consequences(findings: Iterable[Finding], files: Iterable[ConfigFile]) -> list[Finding]:
+    """Drop findings about keys whose value could not be read, which is reported already."""
+    reported = {(file.path, finding.key): finding for file in files for finding in file.findings}
+
+    def is_consequence(finding: Finding) -> bool:
+        place = finding.location
+        first = reported.get((place.file, finding.key)) if place else None
+        return first is not None and first is not finding and finding not in reported.values()
+
+    return [finding for finding in findings if not is_consequence(finding)]
+
+
 def _readable(file: ConfigFile, findings: Iterable[Finding], validator: Validator) -> WorkerSettings | None:
     """Return the settings without the keys that have errors, so that further checks can run on the rest."""
     wrong = {finding.key for finding in findings if finding.severity == "error"}
     rest = {name: text for name, text in file.properties.items() if name not in wrong}
+    rest.setdefault("bootstrap.servers", _SOME_BROKER)
     return WorkerSettings.validate_properties(validator.interpolator.resolve(rest)[0])[0]
 
 

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from headrace.cli.finding_blocks import count_line, finding_block
 from headrace.errors import ConfigError, Finding, HeadraceError
 
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON on stdout, for scripts.")]
@@ -21,6 +22,8 @@ out = Console(highlight=False, soft_wrap=True)
 err = Console(stderr=True, highlight=False, soft_wrap=True)
 
 _UNBOUNDED = 100_000
+_WIDEST_TEXT = 100
+"""Columns: longer lines of prose are hard to read, however wide the terminal is."""
 
 
 def print_json(data: Any) -> None:
@@ -45,9 +48,18 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Non
 
 
 def print_findings(findings: Iterable[Finding]) -> None:
-    """One finding a line, ``file:line:col: code: message → hint``, on stderr."""
+    """Print each finding as a block on stderr, and how many there are."""
+    findings = list(findings)
     for finding in findings:
-        err.print(Text(str(finding), style="yellow" if finding.severity == "warning" else "red"))
+        for line in finding_block(finding, text_width(err)):
+            err.print(line)
+    if findings:
+        err.print(count_line(findings), style="bold")
+
+
+def text_width(console: Console) -> int | None:
+    """Return at which column to wrap text; None without a terminal, where nothing is wrapped."""
+    return min(console.width, _WIDEST_TEXT) if console.is_terminal else None
 
 
 def print_error(error: HeadraceError) -> None:

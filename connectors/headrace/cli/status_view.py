@@ -54,10 +54,27 @@ def summary_row(status: ConnectorStatus) -> tuple[object, ...]:
 
 
 def rows(status: ConnectorStatus, now_ms: int) -> Iterator[tuple[object, ...]]:
-    """Yield ``connector, type, state, task, worker, since``: the connector, then each task."""
+    """Yield ``connector, type, state, task, worker, since``: the connector, then each task.
+
+    A connector whose tasks all have its state, without a problem, is one row.
+    """
+    if is_uniform(status):
+        part, count = status.connector, len(status.tasks)
+        tasks = f"all {count}" if count > 1 else "0" if count else "-"
+        workers = sorted({each.worker_id for each in [part, *status.tasks.values()] if each.worker_id})
+        since = max((each.since for each in [part, *status.tasks.values()]), default=0)
+        yield status.name, status.type, _state(part), tasks, ", ".join(workers) or "-", age(since, now_ms)
+        return
     parts: Iterable[tuple[object, Status]] = [("-", status.connector), *sorted(status.tasks.items())]
     for task, part in parts:
         yield status.name, status.type, _state(part), task, part.worker_id or "-", age(part.since, now_ms)
+
+
+def is_uniform(status: ConnectorStatus) -> bool:
+    """Return whether connector and tasks have the same state and nothing to report."""
+    parts = [status.connector, *status.tasks.values()]
+    same = all(part.state is status.connector.state for part in parts)
+    return same and status.connector.state is not State.FAILED and not any(part.reason for part in parts)
 
 
 def notes(status: ConnectorStatus, *, whole_trace: bool = False) -> Iterator[Note]:

@@ -435,3 +435,54 @@ class TestOffsets:
 
     def test_what_is_no_json_is_refused(self, run: Command) -> None:
         assert "--set is not JSON" in str(run.error("offsets", "orders", "--set", "{table"))
+
+
+class TestManyConnectors:
+    """One command for several connectors."""
+
+    def test_a_connector_without_problems_is_one_row(self, run: Command, worker: StubWorker) -> None:
+        worker.answers["GET /connectors/orders/status"] = (200, status("orders", RUNNING, RUNNING, RUNNING))
+        worker.answers["GET /connectors/clicks/status"] = (200, status("clicks", RUNNING, RUNNING, FAILED))
+        lines = [fields(line) for line in run("status", "orders", "clicks").stdout.splitlines()]
+        assert [line[3:5] for line in lines if line[:1] == ["orders"]] == [["all", "2"]]
+        assert len([line for line in lines if line[:2] == ["clicks", "source"]]) == 3
+
+    def test_status_without_problems_says_so(self, run: Command, worker: StubWorker) -> None:
+        worker.answers["GET /connectors/orders/status"] = (200, status("orders", RUNNING, RUNNING, RUNNING))
+        assert "no problems: connectors 1, tasks 2" in run("status", "orders").stderr
+        worker.answers["GET /connectors/orders/status"] = (200, status("orders", RUNNING, FAILED))
+        assert "no problems" not in run("status", "orders").stderr
+
+    def test_restart_all_that_failed_restarts_their_tasks(self, run: Command, worker: StubWorker) -> None:
+        for name in ("orders", "clicks"):
+            worker.answers[f"GET /connectors/{name}/status"] = (200, status(name, RUNNING, RUNNING))
+            planned = status(name, {**RUNNING, "state": "RESTARTING"})
+            worker.answers[f"POST /connectors/{name}/restart?includeTasks=true&onlyFailed=true"] = (202, planned)
+        result = run("restart", "--all", "--only-failed", "--json")
+        assert set(json.loads(result.stdout)) == {"orders", "clicks"}
+        assert len(asked_with(worker.requests, "POST")) == 2
+
+    @pytest.mark.parametrize("arguments", [(), ("orders", "--all"), ("orders", "clicks", "--task", "0")])
+    def test_restart_is_told_exactly_what(self, run: Command, worker: StubWorker, arguments: Sequence[str]) -> None:
+        assert run.error("restart", *arguments).code == "cli.conflicting_options"
+        assert not worker.requests
+
+    def test_wait_returns_when_every_part_has_reached_its_state(self, run: Command, worker: StubWorker) -> None:
+        paused = {**RUNNING, "state": "PAUSED"}
+        worker.answers["PUT /connectors/orders/pause"] = (202, None)
+        worker.answers["GET /connectors/orders/status"] = (200, status("orders", paused, paused))
+        assert "PAUSED" in run("pause", "orders", "--wait").stdout
+
+    def test_wait_ends_with_an_error_after_its_timeout(self, run: Command, worker: StubWorker) -> None:
+        worker.answers["PUT /connectors/orders/stop"] = (204, None)
+        worker.answers["GET /connectors/orders/status"] = (200, status("orders", RUNNING, RUNNING))
+        error = run.error("stop", "orders", "--wait", "--timeout", "0")
+        assert error.code == "cli.wait_timeout"
+        assert "2 of 2" in error.message
+
+    def test_wait_fails_when_a_task_fails(self, run: Command, worker: StubWorker) -> None:
+        worker.answers["POST /connectors/orders/restart?includeTasks=false&onlyFailed=false"] = (204, None)
+        worker.answers["GET /connectors/orders/status"] = (200, status("orders", RUNNING, FAILED))
+        result = CliRunner().invoke(connectors.app, ["restart", "orders", "--wait"], env={"HEADRACE_URL": worker.url})
+        assert result.exit_code == 1
+        assert "orders-0 is FAILED" in result.stdout

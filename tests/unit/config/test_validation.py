@@ -54,7 +54,7 @@ def test_five_mistakes_are_five_findings_with_their_places(
         ("shop.yaml:6:1", "config.invalid_value", "mode"),
         ("shop.yaml:8:1", "plugin.unknown", "value.converter"),
         ("shop.yaml:9:1", "config.unresolved", "password"),
-        ("shop.yaml:10:1", "config.missing_key", "topic"),
+        ("shop.yaml:9:1", "config.missing_key", "topic"),
     ]
     hints = {item.key: item.hint for item in findings}
     assert "'topic'" in hints["topics"]
@@ -336,7 +336,7 @@ class TestLocated:
             "f:1:1",
             "f:1:1",
             "f:2:3",
-            "f:3:1",
+            "f:2:1",
         ]
 
     def test_a_place_that_is_known_already_stays(self) -> None:
