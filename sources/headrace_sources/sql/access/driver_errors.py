@@ -82,9 +82,9 @@ def statement_error(
     where: Where,
     *,
     discreet: bool = False,
-    remedy: str = "",
+    grant: str = "",
 ) -> HeadraceError:
-    """Return the error of a statement that read ``subject``. ``remedy``: the GRANT statement that is missing."""
+    """Return the error of a statement that read ``subject``. ``grant``: the GRANT statement that is missing."""
     reason = driver_message(error, url, discreet=discreet)
     if error_class is ErrorClass.LOST:
         return RetriableError(f"the connection was lost while reading {subject}: {reason}", code="sql.connection_lost")
@@ -106,7 +106,7 @@ def statement_error(
     if error_class in (ErrorClass.AUTHENTICATION, ErrorClass.MISSING_DATABASE):
         return connection_error(error, error_class, url, where)
     if error_class is ErrorClass.FORBIDDEN:
-        return TaskError(f"{subject} cannot be read: {reason}", code="sql.forbidden", hint=f"run: {remedy};")
+        return TaskError(f"{subject} cannot be read: {reason}", code="sql.forbidden", hint=f"run: {grant};")
     return TaskError(
         f"{subject} cannot be read: {reason}",
         code="sql.query_failed",

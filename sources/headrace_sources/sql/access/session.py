@@ -173,15 +173,15 @@ class Session:
                 connection.invalidate()
             self.close_transaction()
             discreet = self._config.query_masked is not None
-            remedy = self._remedy(error, subject) if error_class is ErrorClass.FORBIDDEN else ""
+            grant = self._grant_statement(error, subject) if error_class is ErrorClass.FORBIDDEN else ""
             raise driver_errors.statement_error(
-                error, error_class, self.url, subject, self._where, discreet=discreet, remedy=remedy
+                error, error_class, self.url, subject, self._where, discreet=discreet, grant=grant
             ) from error
         except BaseException:
             self.close_transaction()
             raise
 
-    def _remedy(self, error: Exception, subject: str) -> str:
+    def _grant_statement(self, error: Exception, subject: str) -> str:
         """Return the GRANT statement that this session's user needs."""
         connection = self.connection()
         quote = connection.dialect.identifier_preparer.quote
@@ -192,7 +192,7 @@ class Session:
             grantee = self.database.grantee(connection)
         self.close_transaction()
         original = error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
-        return self.database.remedy(original, table, grantee)
+        return self.database.grant_statement(original, table, grantee)
 
     def _make_engine(self) -> Engine:
         level = self._config.isolation
@@ -202,7 +202,7 @@ class Session:
         try:
             self._engine = create_engine(
                 self.url,
-                connect_args={**self.database.connect_args(self.url), **self.database.introduce(self.url, self._name)},
+                connect_args=self.database.driver_arguments(self.url, self._name),
                 pool_size=1,
                 max_overflow=0,
                 pool_pre_ping=True,  # replaces a connection that died between two polls
@@ -214,8 +214,7 @@ class Session:
         return self._engine
 
     def _prepare(self, dbapi_connection: Any) -> None:
-        self.database.prepare(dbapi_connection)
-        self.database.restrain(
+        self.database.prepare(
             dbapi_connection, read_only=self._config.read_only, timeout_ms=self._config.statement_timeout
         )
 

@@ -1,11 +1,11 @@
-"""What holds for every database that SQLAlchemy knows; the place to look for what a kind of database may change."""
+"""The dialect of any database that SQLAlchemy knows: facts as class attributes, overridden for each database."""
 
 from __future__ import annotations
 
 import enum
 import json
 from collections.abc import Callable, Collection, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from datetime import UTC, datetime, timedelta, tzinfo
 from decimal import Decimal
 from typing import Any, NamedTuple
@@ -27,24 +27,24 @@ class TableName(NamedTuple):
     name: str
 
     def __str__(self) -> str:
-        """The fully qualified name, as it stands in source partitions."""
+        """Return the qualified name, as in source partitions."""
         return f"{self.schema}.{self.name}" if self.schema else self.name
 
 
 ANYONE = ("*",)
-"""For :attr:`OpenTransaction.heir_of`: of whichever transaction has disappeared."""
+"""For :attr:`OpenTransaction.heir_of`: of any transaction that has disappeared."""
 
 
 class OpenTransaction(NamedTuple):
-    """A transaction that has begun and not ended, of anybody but the one who asks.
+    """A transaction of another session that has begun and not ended.
 
-    ``name`` is unique for its life. ``began``: it takes no timestamp earlier than this. None = nobody tells.
+    ``name`` is unique while it is open. ``began``: it takes no timestamp earlier than this; None = unknown.
     ``line`` and ``heir_of``: see :class:`headrace_sources.sql.cursor.watermark.Transaction`.
     """
 
     name: str
     who: str
-    """For people: ``process 4711 (user app, application 'batch')``."""
+    """For messages: ``process 4711 (user app, application 'batch')``."""
     began: datetime | None = None
     age: float | None = None
     """Seconds, by the database's clock."""
@@ -61,171 +61,221 @@ class Listed(NamedTuple):
 
 
 class ErrorClass(enum.Enum):
-    """What an error of the driver means."""
+    """What a driver's error means; the value describes it."""
 
-    LOST = "the connection is gone"
+    LOST = "the connection is lost"
     BUSY = "the same statement may succeed later"
-    AUTHENTICATION = "user or password are wrong"
+    AUTHENTICATION = "user or password is wrong"
     MISSING_DATABASE = "there is no such database"
     MISSING_TABLE = "there is no such table"
     MISSING_COLUMN = "there is no such column"
     FORBIDDEN = "the user may not read this"
-    OTHER = "somebody must change something"
+    OTHER = "any other error"
 
 
 class Database:
-    """Facts of one kind of database. Methods that take a connection run one statement or two on it."""
+    """What differs between databases. Methods that take a connection run one or two statements on it."""
 
     system_schemas: frozenset[str] = frozenset({"information_schema", "performance_schema", "mysql", "sys"})
 
-    timestamps_by_value = False
-    """Whether a cursor column may be of any type, because only its values tell whether they are timestamps."""
+    catalog = ""
+    """What JDBC calls the database, where the JVM's connector writes it before the table in its offsets."""
 
     catalog_is_schema = False
     """Whether what JDBC calls a catalog is what SQLAlchemy calls a schema."""
 
-    catalog = ""
-    """What JDBC calls the database, where the JVM's connector has it before the table in its positions."""
+    timestamps_by_value = False
+    """Whether a cursor column may have any type, because only its values show whether they are timestamps."""
 
     commits_in_order = False
-    """Whether writers are served one after the other, so that nothing commits behind what was read."""
+    """Whether writers run one after the other, so that no row commits behind rows that were read."""
 
     compares_rows = False
-    """Whether an index on several columns finds what is behind ``(a, b) > (1, 2)``."""
+    """Whether an index on several columns is used for ``(a, b) > (1, 2)``."""
 
     snapshot_ttl = 0.0
-    """Seconds for which the tables of a task share what :meth:`open_transactions` said, where it is dear to ask."""
+    """Seconds for which the tables of a task share the result of :meth:`open_transactions`, where it is expensive."""
 
     asks_page_ends = False
-    """Whether pages that end with all rows of a timestamp are made by asking for that timestamp first."""
+    """Whether pages that end with all rows of a timestamp are made by querying for that timestamp first."""
 
     reads_in_parallel = False
-    """Whether several connections read one table at a time without holding each other up."""
+    """Whether several connections can read one table at a time without blocking each other."""
+
+    text_type = "VARCHAR(4000)"
+    """The type in ``CAST(column AS …)`` that turns a value into text."""
+
+    session_statements: Sequence[str] = ()
+    """Run on each new connection."""
+
+    read_only_statement = ""
+    """Declares the session's transactions read-only; empty = the database has no such statement."""
+
+    timeout_statement = ""
+    """Limits the session's statements to ``{ms}`` milliseconds; empty = the database has no such statement."""
+
+    application_parameter = ""
+    """The driver's parameter for the name that administrators see; empty = the driver has none."""
+
+    cancel_method = ""
+    """Of the driver's connection: cancels the running statement from another thread; empty = the driver has none."""
+
+    user_statement = "SELECT CURRENT_USER"
+    """Returns the session's user as GRANT expects it."""
+
+    clock_statement = ""
+    """Returns the time in UTC; empty = CURRENT_TIMESTAMP is read, which is in ``db.timezone`` unless it has a zone."""
+
+    lag_statement = ""
+    """Returns the seconds by which a replica is behind, NULL on a primary; empty = the database does not tell."""
+
+    tables_statement = ""
+    """Returns schema, name and kind of each table; empty = SQLAlchemy's inspector is used."""
+
+    primary_key_statement = ""
+    """Returns the columns of the primary key of ``:schema.:name``; empty = SQLAlchemy's inspector is used."""
+
+    index_template = "CREATE INDEX {name} ON {table} ({expressions})"
+
+    engine_options: Mapping[str, Any] = {}
+    """Arguments for SQLAlchemy's engine."""
 
     def __init__(self, zone: tzinfo) -> None:
         self.zone = zone
         """Of timestamps that are stored without a zone."""
 
-    @property
-    def engine_options(self) -> Mapping[str, Any]:
-        """Arguments for SQLAlchemy's engine."""
-        return {}
-
     def connect_args(self, url: URL) -> dict[str, Any]:
-        """Arguments for the driver. Raises InfrastructureError for what can be seen without connecting."""
+        """Return arguments for the driver. Raise InfrastructureError if it is clear that connecting will fail."""
         return {}
 
-    def prepare(self, dbapi_connection: Any) -> None:
-        """Settings of a new session."""
+    def driver_arguments(self, url: URL, application: str) -> dict[str, Any]:
+        """Return :meth:`connect_args` and the application's name, unless the user has set one in ``url``."""
+        parameter = self.application_parameter
+        named = {parameter: application} if parameter and parameter not in url.query else {}
+        return {**self.connect_args(url), **named}
 
-    def introduce(self, url: URL, name: str) -> dict[str, Any]:
-        """Arguments for the driver by which the database's administrator sees who asks; the user's own choice wins."""
-        return {}
-
-    def restrain(self, dbapi_connection: Any, *, read_only: bool, timeout_ms: int) -> None:
-        """Bound what a new session may do, where the database can. ``timeout_ms``: of a statement, 0 = none of ours."""
+    def prepare(self, dbapi_connection: Any, *, read_only: bool = False, timeout_ms: int = 0) -> None:
+        """Set up a new session. ``timeout_ms``: limit of a statement, 0 = the database's own."""
+        statements = [*self.session_statements]
+        if read_only and self.read_only_statement:
+            statements.append(self.read_only_statement)
+        if timeout_ms and self.timeout_statement:
+            statements.append(self.timeout_statement.format(ms=timeout_ms))
+        if statements:
+            with closing(dbapi_connection.cursor()) as cursor:
+                for statement in statements:
+                    cursor.execute(statement)
+            dbapi_connection.commit()
 
     def lag(self, connection: Connection) -> float | None:
-        """Seconds that this replica is behind its primary; None when it is none, or does not tell."""
-        return None
+        """Return the seconds by which this replica is behind its primary; None if it is no replica, or unknown."""
+        found = connection.execute(text_of(self.lag_statement)).scalar_one() if self.lag_statement else None
+        return None if found is None else float(found)
 
     def cancel(self, dbapi_connection: Any) -> None:
-        """End the running statement; called on another thread. Without effect where drivers cannot do it."""
+        """Cancel the running statement, where the driver can; called on another thread."""
+        if self.cancel_method:
+            getattr(dbapi_connection, self.cancel_method)()
 
     def error_class(self, error: Exception) -> ErrorClass:
-        """What a driver's error means; a lost connection is recognised by SQLAlchemy before this is asked."""
+        """Return what a driver's error means. SQLAlchemy has recognised lost connections before."""
         return ErrorClass.OTHER
 
     def grantee(self, connection: Connection) -> str:
-        """The session's user, as GRANT wants it written."""
-        return str(connection.execute(text_of("SELECT CURRENT_USER")).scalar_one())
+        """Return the session's user as GRANT expects it."""
+        return str(connection.execute(text_of(self.user_statement)).scalar_one())
 
-    def remedy(self, error: Exception, table: str, grantee: str) -> str:
-        """The statement by which an administrator allows what the driver's ``error`` says is forbidden."""
+    def grant_statement(self, error: Exception, table: str, grantee: str) -> str:
+        """Return the statement that grants what the driver's ``error`` says is forbidden."""
         return f"GRANT SELECT ON {table} TO {grantee}"
 
     def now(self, connection: Connection) -> datetime:
-        """The database's clock. Without a zone it is taken to be in ``db.timezone``."""
-        value: datetime = connection.execute(select(func.current_timestamp())).scalar_one()
-        return value.astimezone(UTC) if value.tzinfo else value.replace(tzinfo=self.zone).astimezone(UTC)
+        """Return the database's time, in UTC."""
+        query = text_of(self.clock_statement) if self.clock_statement else select(func.current_timestamp())
+        found = connection.execute(query).scalar_one()
+        value: datetime = datetime.fromisoformat(found) if isinstance(found, str) else found
+        if value.tzinfo is None:
+            value = value.replace(tzinfo=UTC if self.clock_statement else self.zone)
+        return value.astimezone(UTC)
 
     def blindness(self, connection: Connection) -> str | None:
-        """Why this session cannot name all transactions that are open in the database; None = it can."""
-        return f"headrace does not know how to ask a database of kind {connection.dialect.name} what is open"
+        """Return why this session cannot list all open transactions of the database; None = it can."""
+        return f"headrace does not know how to list open transactions of {connection.dialect.name}"
 
     def open_transactions(self, connection: Connection) -> Sequence[OpenTransaction]:
-        """All of them, this session's own excepted; only asked when there is no :meth:`blindness`.
+        """Return all open transactions but this session's own; called only if :meth:`blindness` is None.
 
-        Complete means: what is not named and commits after this call began after it. Raises RetriableError.
+        A transaction that is not in the result and commits after this call has begun after it. Raise RetriableError.
         """
         raise NotImplementedError(self.blindness(connection))
 
     def warnings(self, connection: Connection) -> Sequence[str]:
-        """What is unwise about the session's settings when a cursor column has no zone."""
+        """Return warnings about the session's settings for a cursor column without a zone."""
         return ()
 
     def create_index(self, table: str, name: str, expressions: Sequence[str]) -> str:
-        """The statement that makes an index; all names quoted."""
-        return f"CREATE INDEX {name} ON {table} ({', '.join(expressions)})"
+        """Return the statement that creates an index; all names are quoted."""
+        return self.index_template.format(name=name, table=table, expressions=", ".join(expressions))
 
     def stream(self, connection: Connection, query: Query) -> Stream:
-        """Run ``query`` so that its rows come as they are asked for, where the driver can do that."""
+        """Run ``query`` and stream its rows, where the driver can."""
         result = connection.execution_options(stream_results=True).execute(query)
         return Stream(result.cursor, result.fetchmany, result.close)
 
     def row(self, connection: Connection, query: Query) -> Sequence[Any] | None:
-        """The one row that ``query`` has at most, its values as :meth:`stream` gives them."""
+        """Return the row of a ``query`` that has at most one, its values as :meth:`stream` returns them."""
         stream = self.stream(connection, query)
         try:
-            found = stream.fetchmany(2)  # read to its end, or the connection would have to be given up
+            found = stream.fetchmany(2)  # to the result's end, or the connection would have to be discarded
         finally:
             stream.close()
         return found[0] if found else None
 
     def abandon(self, connection: Connection) -> None:
-        """Give up a result that is still being read, where ending the transaction would read it to its end."""
+        """Discard an unread result, where ending the transaction would read it to its end."""
 
     def key_hash(
         self, columns: Sequence[Column], expressions: Sequence[ColumnElement[Any]]
     ) -> ColumnElement[int] | None:
-        """What :func:`headrace_sources.sql.rows.ledger_keys.key_hash` makes of a key; None where the database cannot.
+        """Return :func:`headrace_sources.sql.rows.ledger_keys.key_hash` as SQL; None where the database cannot.
 
-        A wrong one costs speed, nothing else: keys whose hashes differ are compared themselves.
+        A wrong hash costs speed only: keys whose hashes differ are compared by value.
         """
         return None
 
     def has_ties(self, connection: Connection) -> bool:
-        """Whether ``FETCH FIRST … ROWS WITH TIES`` is known."""
+        """Return whether the server knows ``FETCH FIRST … ROWS WITH TIES``."""
         return False
 
     def pages_by(self, columns: Sequence[Column]) -> bool:
-        """Whether a key of these columns gives pages: what the driver gave, given back, finds the rows behind it in the
-        order in which the database sorts."""
+        """Return whether tables can be paged by a key of these columns.
+
+        A key that the driver returned, sent back, must find the rows behind it in the database's sort order.
+        """
         return False
 
     def histogram(self, connection: Connection, table: TableName, column: str) -> Sequence[str]:
-        """Values that divide the column's into parts of about equal size, ascending, as text that is compared with it;
-        empty when the database does not know."""
+        """Return values that divide the column into parts of about equal size, ascending, as text; empty = unknown."""
         return ()
 
     def estimate(self, connection: Connection, table: TableName | None, query: Query) -> int | None:
-        """About how many rows ``query`` gives, told without running it; None when the database does not tell."""
+        """Return the planner's estimate of the rows of ``query``; None = the database has none."""
         return None
 
     def sort_hint(self, connection: Connection, query: Select[Any]) -> str | None:
-        """What to do so that ``query`` needs no sort; None when it needs none, or the database does not tell.
-
-        The transaction is ended.
-        """
+        """Return what to do so that ``query`` needs no sort; None = it needs none, or unknown. Ends the transaction."""
         return None
 
     def roll_back(self, connection: Connection) -> None:
-        """Leave a transaction in which a statement of the driver's has failed."""
+        """Roll back a transaction in which a statement of the driver has failed."""
         connection.rollback()
         connection.connection.rollback()
 
     def list_tables(self, connection: Connection, kinds: Collection[str]) -> list[Listed]:
-        """Tables of these kinds (others may be among them) in all schemas but the database's own."""
+        """Return tables of these kinds, and perhaps of others, in all schemas but the system's."""
+        if self.tables_statement:
+            rows = connection.execute(text_of(self.tables_statement))
+            return [Listed(TableName(schema, name), kind) for schema, name, kind in rows]
         inspector = inspect(connection)
         found: list[Listed] = []
         for schema in inspector.get_schema_names():
@@ -238,11 +288,13 @@ class Database:
         return found
 
     def primary_key(self, connection: Connection, table: TableName) -> tuple[str, ...]:
-        """Column names, in order; empty when there is none."""
+        """Return the column names in order; empty = the table has no primary key."""
+        if self.primary_key_statement:
+            return tuple(connection.execute(text_of(self.primary_key_statement), table._asdict()).scalars())
         return tuple(inspect(connection).get_pk_constraint(table.name, table.schema)["constrained_columns"])
 
     def index_heads(self, connection: Connection, table: TableName) -> list[str]:
-        """The first column or expression of each index, as SQL text; how it is quoted and spaced does not matter."""
+        """Return the first column or expression of each index as SQL text, quoted and spaced in any way."""
         inspector = inspect(connection)
         heads = list(self.primary_key(connection, table)[:1])
         heads += [
@@ -253,7 +305,7 @@ class Database:
         return heads
 
     def columns(self, connection: Connection, table: TableName | None, query: str, result: Any) -> tuple[Column, ...]:
-        """Columns of ``result`` (the driver's cursor) in order, which reads all of ``table`` or, if None, ``query``."""
+        """Return the columns of ``result``, the driver's cursor over all of ``table`` or, if None, ``query``."""
         names = [column[0] for column in result.description]
         if table is None:
             return tuple(Column(name, Kind.UNKNOWN) for name in names)
@@ -264,11 +316,11 @@ class Database:
         return tuple(known.get(name, Column(name, Kind.UNKNOWN)) for name in names)
 
     def signature(self, result: Any) -> object:
-        """Equal as long as a result's columns are the same."""
+        """Return a value that is equal as long as a result's columns are the same."""
         return tuple(column[0] for column in result.description)
 
     def normaliser(self, column: Column) -> Normaliser | None:
-        """From the driver's values to what the column's kind promises; None when they are the same."""
+        """Return the function from driver values to values of the column's kind; None = they are the same."""
         return decimals(column.scale) if column.kind is Kind.DECIMAL else _NORMALISERS.get(column.kind)
 
     def codec(
@@ -278,7 +330,7 @@ class Database:
         expression: ColumnElement[Any],
         columns: Sequence[Column],
     ) -> TimestampCodec | None:
-        """For the cursor ``expression`` over ``columns``; None while there is nothing to tell it by, hence no row."""
+        """Return the codec of the cursor ``expression`` over ``columns``; None = no value to decide it by."""
         resolution = max((resolution_of(column.precision) for column in columns), default=timedelta(microseconds=1))
         if not any(column.kind in LOCALS for column in columns):
             return MomentCodec(resolution)
@@ -301,14 +353,14 @@ class Database:
         return None
 
     def unreadable(self, result: Any) -> tuple[int, list[str | None]] | None:
-        """Place in its row of a value that the driver failed to read, and the row as text; None = it does not tell."""
+        """Return the index of a value that the driver failed to read, and its row as text; None = unknown."""
         return None
 
 
 def run_raw(connection: Connection, cursor: Any, query: Query, wrap: Callable[[str], str] | None = None) -> Stream:
-    """Run ``query`` on a cursor of the driver's: no SQLAlchemy rows are made, which take most of a fetch's time.
+    """Run ``query`` on a cursor of the driver, without SQLAlchemy's rows, which take most of a fetch's time.
 
-    ``wrap`` makes the final statement out of the compiled one.
+    ``wrap`` turns the compiled statement into the one that runs.
     """
     compiled = query.compile(dialect=connection.dialect)
     parameters: Any = compiled.params
@@ -322,7 +374,7 @@ def run_raw(connection: Connection, cursor: Any, query: Query, wrap: Callable[[s
 
 
 def column_of(name: str, type_: types.TypeEngine[Any], nullable: bool) -> Column:
-    """A column by its SQLAlchemy type."""
+    """Return a column by its SQLAlchemy type."""
     if isinstance(type_, types.Numeric) and not isinstance(type_, types.Float):
         return Column(name, Kind.DECIMAL, nullable, type_.precision, type_.scale if type_.scale is not None else None)
     if isinstance(type_, types.DateTime):
@@ -349,7 +401,7 @@ _KINDS: Sequence[tuple[type[types.TypeEngine[Any]], Kind]] = (
 
 
 def decimals(scale: int | None) -> Normaliser:
-    """Any number to a Decimal, with exactly ``scale`` digits after the point where that is known."""
+    """Return a function from numbers to Decimals, with ``scale`` digits after the point if it is known."""
     quantum = None if scale is None else Decimal(1).scaleb(-scale)
 
     def convert(value: Any) -> Decimal:
@@ -360,7 +412,7 @@ def decimals(scale: int | None) -> Normaliser:
 
 
 def text(value: object) -> str:
-    """Whatever a driver gives, as text; structures as JSON."""
+    """Return a driver's value as text, structures as JSON."""
     if isinstance(value, str):
         return value
     return json.dumps(value) if isinstance(value, dict | list) else str(value)

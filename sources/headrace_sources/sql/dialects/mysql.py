@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from datetime import UTC, date, datetime, time, timedelta, tzinfo
 from typing import Any
@@ -30,7 +30,7 @@ from sqlalchemy.dialects.mysql import BIGINT
 from sqlalchemy.sql import quoted_name
 
 from headrace_sources.sql.dialects import innodb
-from headrace_sources.sql.dialects.dialect import Database, ErrorClass, Listed, OpenTransaction, TableName, run_raw
+from headrace_sources.sql.dialects.dialect import Database, ErrorClass, OpenTransaction, TableName, run_raw
 from headrace_sources.sql.rows.ledger_keys import HASH_DIGITS, SEPARATOR
 from headrace_sources.sql.rows.server_json import Query, Stream
 from headrace_sources.sql.rows.types import INTEGERS, Column, Kind, Normaliser
@@ -124,6 +124,13 @@ class MySql(Database):
     catalog_is_schema = True
     reads_in_parallel = True
     snapshot_ttl = 0.2
+    text_type = "CHAR"
+    session_statements = ("SET SESSION time_zone = '+00:00'",)  # TIMESTAMP columns then arrive in UTC
+    read_only_statement = "SET SESSION TRANSACTION READ ONLY"
+    application_parameter = "program_name"
+    clock_statement = "SELECT UTC_TIMESTAMP(6)"
+    tables_statement = _TABLES
+    primary_key_statement = _PRIMARY_KEY
     asks_page_ends = True  # MariaDB's WITH TIES sorts the whole table for each page, MySQL has none
 
     def __init__(self, zone: tzinfo, *, temporal: str = "fail") -> None:
@@ -151,21 +158,13 @@ class MySql(Database):
         self._connect = connect
         return wanted
 
-    def introduce(self, url: URL, name: str) -> dict[str, Any]:
-        return {"program_name": name}
-
-    def restrain(self, dbapi_connection: Any, *, read_only: bool, timeout_ms: int) -> None:
-        with dbapi_connection.cursor() as cursor:
-            if read_only:
-                cursor.execute("SET SESSION TRANSACTION READ ONLY")
-            if timeout_ms and "MariaDB" in dbapi_connection.get_server_info():
-                cursor.execute(f"SET SESSION max_statement_time = {timeout_ms / 1000}")
-            elif timeout_ms:
-                cursor.execute(f"SET SESSION max_execution_time = {timeout_ms}")
-
-    def prepare(self, dbapi_connection: Any) -> None:
-        with dbapi_connection.cursor() as cursor:
-            cursor.execute("SET SESSION time_zone = '+00:00'")  # TIMESTAMP columns then arrive in UTC
+    def prepare(self, dbapi_connection: Any, *, read_only: bool = False, timeout_ms: int = 0) -> None:
+        super().prepare(dbapi_connection, read_only=read_only)
+        if timeout_ms:
+            mariadb = "MariaDB" in dbapi_connection.get_server_info()
+            limit = f"max_statement_time = {timeout_ms / 1000}" if mariadb else f"max_execution_time = {timeout_ms}"
+            with dbapi_connection.cursor() as cursor:
+                cursor.execute(f"SET SESSION {limit}")
 
     def cancel(self, dbapi_connection: Any) -> None:
         if self._connect is not None:
@@ -182,10 +181,6 @@ class MySql(Database):
     def grantee(self, connection: Connection) -> str:
         user, _, host = str(connection.execute(text("SELECT CURRENT_USER()")).scalar_one()).rpartition("@")
         return f"'{user}'@'{host}'"
-
-    def now(self, connection: Connection) -> datetime:
-        said: datetime = connection.execute(text("SELECT UTC_TIMESTAMP(6)")).scalar_one()
-        return (datetime.fromisoformat(said) if isinstance(said, str) else said).replace(tzinfo=UTC)
 
     def key_hash(
         self, columns: Sequence[Column], expressions: Sequence[ColumnElement[Any]]
@@ -250,12 +245,6 @@ class MySql(Database):
             exact = named.op("+")(literal_column("0e0")).label(quoted_name(field.name, True))
             chosen.append(exact if field.type_code == FIELD_TYPE.FLOAT else named)
         return inner.with_only_columns(*chosen, maintain_column_froms=True)
-
-    def list_tables(self, connection: Connection, kinds: Collection[str]) -> list[Listed]:
-        return [Listed(TableName(schema, name), kind) for schema, name, kind in connection.execute(text(_TABLES))]
-
-    def primary_key(self, connection: Connection, table: TableName) -> tuple[str, ...]:
-        return tuple(connection.execute(text(_PRIMARY_KEY), table._asdict()).scalars())
 
     def index_heads(self, connection: Connection, table: TableName) -> list[str]:
         # MySQL tells of an expression in a column of its own, which MariaDB has not.

@@ -99,23 +99,16 @@ def oracle_column(name: str, type_name: str, precision: int | None, scale: int |
 class Oracle(Database):
     """Oracle. Not run here."""
 
-    def prepare(self, dbapi_connection: Any) -> None:
-        with dbapi_connection.cursor() as cursor:
-            cursor.execute("ALTER SESSION SET TIME_ZONE = 'UTC'")
-
-    def cancel(self, dbapi_connection: Any) -> None:
-        dbapi_connection.cancel()
+    text_type = "VARCHAR2(4000)"
+    session_statements = ("ALTER SESSION SET TIME_ZONE = 'UTC'",)
+    cancel_method = "cancel"
+    user_statement = "SELECT USER FROM dual"
+    clock_statement = "SELECT SYS_EXTRACT_UTC(SYSTIMESTAMP) FROM dual"
+    primary_key_statement = _PRIMARY_KEY
 
     def error_class(self, error: Exception) -> ErrorClass:
         code = getattr(error.args[0], "code", None) if error.args else None
         return _CODES.get(code, ErrorClass.OTHER) if isinstance(code, int) else ErrorClass.OTHER
-
-    def grantee(self, connection: Connection) -> str:
-        return str(connection.execute(text("SELECT USER FROM dual")).scalar_one())
-
-    def now(self, connection: Connection) -> datetime:
-        said: datetime = connection.execute(text("SELECT SYS_EXTRACT_UTC(SYSTIMESTAMP) FROM dual")).scalar_one()
-        return said.replace(tzinfo=UTC)
 
     def list_tables(self, connection: Connection, kinds: Collection[str]) -> list[Listed]:
         # A materialized view is listed as a table, too.
@@ -124,9 +117,6 @@ class Oracle(Database):
             if found.get(TableName(schema, name)) != "MATERIALIZED VIEW":
                 found[TableName(schema, name)] = kind
         return [Listed(table, kind) for table, kind in found.items()]
-
-    def primary_key(self, connection: Connection, table: TableName) -> tuple[str, ...]:
-        return tuple(connection.execute(text(_PRIMARY_KEY), table._asdict()).scalars())
 
     def index_heads(self, connection: Connection, table: TableName) -> list[str]:
         return list(connection.execute(text(_INDEX_HEADS), table._asdict()).scalars())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import tzinfo
 from functools import cache
@@ -25,7 +25,6 @@ from headrace_sources.sql.dialects.dialect import (
     ANYONE,
     Database,
     ErrorClass,
-    Listed,
     OpenTransaction,
     TableName,
     run_raw,
@@ -53,11 +52,12 @@ _KINDS: Mapping[int, Kind] = {
     1700: Kind.DECIMAL,
 }
 _NUMERIC = 1700
-# A role's or a database's settings do not change what is read: times with a zone arrive in UTC, in the one format that
-# psycopg reads without guessing, floats with all their digits.
+# Settings of a role or database do not change what is read: times with a zone arrive in UTC, in the one format that
+# psycopg reads without guessing, floats with all their digits. The server ends a transaction that is idle for five
+# minutes (Kafka is unavailable, the task is paused), because an open one stops VACUUM; the task reads the page again.
 _SESSION = """
     SET TIME ZONE 'UTC'; SET DateStyle TO ISO; SET IntervalStyle TO postgres; SET extra_float_digits TO 3;
-    SET bytea_output TO hex
+    SET bytea_output TO hex; SET idle_in_transaction_session_timeout TO 300000
 """
 _HASHED = INTEGERS | {Kind.TEXT, Kind.DATE, Kind.BYTES}
 """Of keys whose text is the same here and in Python."""
@@ -103,9 +103,7 @@ _LAG = """
         WHEN pg_last_wal_receive_lsn() = pg_last_wal_replay_lsn() THEN 0
         ELSE extract(epoch FROM clock_timestamp() - pg_last_xact_replay_timestamp())::float8 END
 """
-_IDLE_TRANSACTION_MS = 300_000
-"""Milliseconds: a transaction whose task does not go on reading (Kafka is away, it is paused) is ended by the server;
-the task begins the page again. An open transaction keeps the database from cleaning up."""
+
 
 # Every transaction holds a lock on its virtual id from its start on, also before it has written anything, and everybody
 # may see these locks. pg_stat_activity tells when it began to those with pg_read_all_stats. It is asked *first*: a
@@ -168,6 +166,17 @@ class Postgres(Database):
 
     compares_rows = True
     reads_in_parallel = True
+    text_type = "text"
+    session_statements = (_SESSION,)
+    read_only_statement = "SET default_transaction_read_only TO on"
+    timeout_statement = "SET statement_timeout TO {ms}"
+    application_parameter = "application_name"
+    user_statement = "SELECT quote_ident(current_user)"
+    lag_statement = _LAG
+    tables_statement = _TABLES
+    primary_key_statement = _PRIMARY_KEY
+    index_template = "CREATE INDEX CONCURRENTLY {name} ON {table} ({expressions})"  # writers are not blocked
+    engine_options: Mapping[str, Any] = {"use_native_hstore": False}  # it would arrive as a dictionary
 
     def __init__(self, zone: tzinfo, *, iso: bool, temporal: str = "fail") -> None:
         """``iso``: timestamps are wanted as ISO text in UTC, to which PostgreSQL's own text is near. ``temporal``: what
@@ -181,36 +190,15 @@ class Postgres(Database):
         self._as_null = temporal == "null"
         self._server_zone = "UTC"
 
-    @property
-    def engine_options(self) -> Mapping[str, Any]:
-        return {"use_native_hstore": False}  # it would come as a dictionary
-
     def connect_args(self, url: URL) -> dict[str, Any]:
         wanted: dict[str, Any] = {"context": _adapters()}
         if "connect_timeout" not in url.query:
             wanted["connect_timeout"] = 10  # seconds; a poll must not hang as long as TCP would
         return wanted
 
-    def introduce(self, url: URL, name: str) -> dict[str, Any]:
-        return {} if "application_name" in url.query else {"application_name": name}
-
-    def prepare(self, dbapi_connection: Any) -> None:
+    def prepare(self, dbapi_connection: Any, *, read_only: bool = False, timeout_ms: int = 0) -> None:
         self._server_zone = dbapi_connection.info.parameter_status("TimeZone") or "UTC"
-        dbapi_connection.execute(_SESSION)
-        dbapi_connection.commit()
-
-    def restrain(self, dbapi_connection: Any, *, read_only: bool, timeout_ms: int) -> None:
-        statements = [f"SET idle_in_transaction_session_timeout TO {_IDLE_TRANSACTION_MS}"]
-        if read_only:
-            statements.append("SET default_transaction_read_only TO on")
-        if timeout_ms:
-            statements.append(f"SET statement_timeout TO {timeout_ms}")
-        dbapi_connection.execute("; ".join(statements))
-        dbapi_connection.commit()
-
-    def lag(self, connection: Connection) -> float | None:
-        found = connection.execute(text(_LAG)).scalar_one()
-        return None if found is None else float(found)
+        super().prepare(dbapi_connection, read_only=read_only, timeout_ms=timeout_ms)
 
     def cancel(self, dbapi_connection: Any) -> None:
         dbapi_connection.cancel_safe(timeout=5.0)
@@ -232,12 +220,13 @@ class Postgres(Database):
             else ErrorClass.OTHER
         )
 
-    def grantee(self, connection: Connection) -> str:
-        return str(connection.execute(text("SELECT quote_ident(current_user)")).scalar_one())
-
-    def remedy(self, error: Exception, table: str, grantee: str) -> str:
+    def grant_statement(self, error: Exception, table: str, grantee: str) -> str:
         schema = re.match(r"permission denied for schema (\S+)", str(error))
-        return f"GRANT USAGE ON SCHEMA {schema[1]} TO {grantee}" if schema else super().remedy(error, table, grantee)
+        return (
+            f"GRANT USAGE ON SCHEMA {schema[1]} TO {grantee}"
+            if schema
+            else super().grant_statement(error, table, grantee)
+        )
 
     def blindness(self, connection: Connection) -> str | None:
         return _REPLICA if connection.execute(text("SELECT pg_is_in_recovery()")).scalar_one() else None
@@ -270,10 +259,6 @@ class Postgres(Database):
             return ()
         return (f"the server's time zone is {self._server_zone}, db.timezone is {self.zone}",)
 
-    def create_index(self, table: str, name: str, expressions: Sequence[str]) -> str:
-        # CONCURRENTLY: writers are not locked out while it is made.
-        return f"CREATE INDEX CONCURRENTLY {name} ON {table} ({', '.join(expressions)})"
-
     def stream(self, connection: Connection, query: Select[Any] | TextClause) -> Stream:
         return self._stream(connection, query)
 
@@ -289,10 +274,6 @@ class Postgres(Database):
         stream = run_raw(connection, cursor, query, wrap)
         ahead = ReadAhead(stream.fetchmany, stream.close, lambda: self._cancel_quietly(raw))
         return Stream(cursor, ahead.fetchmany, ahead.close, ahead.unseen)
-
-    def list_tables(self, connection: Connection, kinds: Collection[str]) -> list[Listed]:
-        found = connection.execute(text(_TABLES))
-        return [Listed(TableName(schema, name), kind) for schema, name, kind in found]
 
     def key_hash(
         self, columns: Sequence[Column], expressions: Sequence[ColumnElement[Any]]
@@ -324,9 +305,6 @@ class Postgres(Database):
     def histogram(self, connection: Connection, table: TableName, column: str) -> Sequence[str]:
         found = connection.execute(text(_HISTOGRAM), {**table._asdict(), "column": column})
         return [value for value in found.scalars() if value is not None]
-
-    def primary_key(self, connection: Connection, table: TableName) -> tuple[str, ...]:
-        return tuple(connection.execute(text(_PRIMARY_KEY), table._asdict()).scalars())
 
     def index_heads(self, connection: Connection, table: TableName) -> list[str]:
         return list(connection.execute(text(_INDEX_HEADS), table._asdict()).scalars())

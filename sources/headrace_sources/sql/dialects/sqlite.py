@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import URL, ColumnElement, Connection, FromClause, Select, TextClause, func, inspect, select
-from sqlalchemy import text as sql
 
 from headrace import ConfigError, InfrastructureError
 from headrace_sources.sql.dialects.dialect import Database, ErrorClass, Listed, TableName, column_of, run_raw
@@ -32,7 +31,10 @@ class Sqlite(Database):
 
     system_schemas = frozenset()
     timestamps_by_value = True
-    commits_in_order = True  # there is one writer at a time, and what it stamps it stamps while it is that
+    commits_in_order = True  # one writer at a time, which takes its timestamps while it holds the lock
+    text_type = "TEXT"
+    cancel_method = "interrupt"
+    clock_statement = r"SELECT strftime('%Y-%m-%d %H\:%M\:%f', 'now')"
 
     def connect_args(self, url: URL) -> dict[str, Any]:
         path = url.database
@@ -45,16 +47,14 @@ class Sqlite(Database):
             )
         return {"timeout": 5.0}
 
-    def prepare(self, dbapi_connection: Any) -> None:
+    def prepare(self, dbapi_connection: Any, *, read_only: bool = False, timeout_ms: int = 0) -> None:
+        super().prepare(dbapi_connection, read_only=read_only, timeout_ms=timeout_ms)
         dbapi_connection.create_function("headrace_key_hash", -1, lambda *key: key_hash(key), deterministic=True)
 
     def key_hash(
         self, columns: Sequence[Column], expressions: Sequence[ColumnElement[Any]]
     ) -> ColumnElement[int] | None:
         return func.headrace_key_hash(*expressions)
-
-    def cancel(self, dbapi_connection: Any) -> None:
-        dbapi_connection.interrupt()
 
     def error_class(self, error: Exception) -> ErrorClass:
         message = str(error)
@@ -70,10 +70,6 @@ class Sqlite(Database):
 
     def stream(self, connection: Connection, query: Select[Any] | TextClause) -> Stream:
         return run_raw(connection, connection.connection.cursor(), query)
-
-    def now(self, connection: Connection) -> datetime:
-        said: str = connection.execute(sql("SELECT strftime('%Y-%m-%d %H\\:%M\\:%f', 'now')")).scalar_one()
-        return datetime.fromisoformat(said).replace(tzinfo=UTC)
 
     def list_tables(self, connection: Connection, kinds: Collection[str]) -> list[Listed]:
         inspector = inspect(connection)  # SQLite's only schema is no part of a table's name

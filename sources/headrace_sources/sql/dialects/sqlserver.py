@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, tzinfo
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, FromClause, text
 
 from headrace import ConfigError, Finding
-from headrace_sources.sql.dialects.dialect import Database, ErrorClass, Listed, OpenTransaction, TableName
+from headrace_sources.sql.dialects.dialect import Database, ErrorClass, OpenTransaction, TableName
 from headrace_sources.sql.rows.timestamps import TimestampCodec
 from headrace_sources.sql.rows.types import Column, Kind, Normaliser
 
@@ -117,23 +117,19 @@ class SqlServer(Database):
     """SQL Server. Not run here."""
 
     system_schemas = frozenset({"sys", "INFORMATION_SCHEMA"})
+    text_type = "nvarchar(max)"
+    clock_statement = "SELECT SYSUTCDATETIME()"
+    tables_statement = _TABLES
 
     def __init__(self, zone: tzinfo, catalog: str = "") -> None:
         super().__init__(zone)
         self.catalog = catalog
-
-    def cancel(self, dbapi_connection: Any) -> None:
-        """pyodbc cancels by cursor only; the statement ends with its connection."""
 
     def error_class(self, error: Exception) -> ErrorClass:
         state = str(error.args[0]) if error.args else ""
         number = re.search(r"\((\d+)\) \(SQL", str(error))
         found = _NUMBERS.get(int(number[1])) if number else None
         return found or _STATES.get(state, ErrorClass.OTHER)
-
-    def now(self, connection: Connection) -> datetime:
-        said: datetime = connection.execute(text("SELECT SYSUTCDATETIME()")).scalar_one()
-        return said.replace(tzinfo=UTC)
 
     def blindness(self, connection: Connection) -> str | None:
         [(state, performance, updateability)] = connection.execute(text(_PERMITTED)).all()
@@ -155,9 +151,6 @@ class SqlServer(Database):
             added = f"ALTER TABLE {table} ADD changed AS {expressions[0]} PERSISTED"
             return f"{added}; CREATE INDEX {name} ON {table} (changed)"
         return super().create_index(table, name, expressions)
-
-    def list_tables(self, connection: Connection, kinds: Collection[str]) -> list[Listed]:
-        return [Listed(TableName(schema, name), kind) for schema, name, kind in connection.execute(text(_TABLES))]
 
     def columns(self, connection: Connection, table: TableName | None, query: str, result: Any) -> tuple[Column, ...]:
         quote = connection.dialect.identifier_preparer.quote_identifier
