@@ -126,7 +126,7 @@ class SqlSourceTask(SourceTask):
             context,
             session,
             self._sweeps,
-            TypeMapping(config.numeric, config.granularity, zone, config.temporal == "text"),
+            TypeMapping(config.numeric, config.granularity, zone, config.temporal == "text", config.not_finite),
             reach,
             stored_positions(context.offset_reader, tables, config.mode, session.database.catalog),
             stored_chunk_plans(context.offset_reader, tables),

@@ -570,3 +570,21 @@ def test_tables_share_what_the_server_says_of_open_transactions(
         writer.commit()
     eventually(complete(3), 30)
     assert all(sorted(found) == [1, 2, 3] for found in rows.values())
+
+
+def test_f11_text_arrives_whole_whatever_charset_the_url_names(drive: Drive, maria: Sql, mariadb_database: str) -> None:
+    maria(
+        "CREATE TABLE l (id INT PRIMARY KEY, v VARCHAR(9) CHARACTER SET latin1);INSERT INTO l VALUES (1, _latin1 x'81')"
+    )
+    url = make_url(mariadb_database).update_query_dict({"charset": "latin1"}).render_as_string(hide_password=False)
+
+    [batch] = drive(connection_url=url, table_whitelist="l", incrementing_column_name="id").drain()
+
+    assert [record["v"] for record in batch.values] == ["\x81"]
+
+
+def test_c3_the_cast_that_is_advised_is_one_that_the_database_knows(drive: Drive, maria: Sql) -> None:
+    maria("CREATE TABLE z (id INT PRIMARY KEY, t TIME); INSERT INTO z VALUES (1, '30:00:00')")
+
+    with pytest.raises(TaskError, match=r"CAST\(t AS CHAR\)"):
+        drive(table_whitelist="z", incrementing_column_name="id").drain()

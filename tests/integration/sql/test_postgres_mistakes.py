@@ -217,3 +217,75 @@ def test_a_value_that_the_driver_cannot_read_names_its_row(drive: Drive, sql: Sq
     assert raised.value.code == "sql.bad_value"
     assert "id=2" in raised.value.message
     assert "infinity" in raised.value.message
+
+
+def test_f9b_a_table_without_columns_gives_empty_records(drive: Drive, sql: Sql) -> None:
+    sql("CREATE TABLE e (); INSERT INTO e DEFAULT VALUES")
+
+    assert values(drive(table_whitelist="e", mode="bulk")) == [{}]
+
+
+@pytest.mark.parametrize("value", ["NaN", "Infinity", "-Infinity"])
+def test_f15_a_float_that_json_lacks_names_its_row_and_the_key_to_set(drive: Drive, sql: Sql, value: str) -> None:
+    sql(f"CREATE TABLE n (id int PRIMARY KEY, d double precision); INSERT INTO n VALUES (1, 1.5), (2, '{value}')")
+    keys = {"table_whitelist": "n", "incrementing_column_name": "id"}
+    with pytest.raises(TaskError) as raised:
+        drive(**keys).drain()
+
+    assert raised.value.code == "sql.bad_value"
+    assert "id=2" in raised.value.message
+    assert "float.not.finite" in raised.value.hint
+    assert [row["d"] for row in values(drive(**keys, float_not_finite="text"))] == ["1.5", value]
+
+
+def test_f19_columns_that_differ_by_case_are_two(drive: Drive, sql: Sql) -> None:
+    sql("CREATE TABLE c (id int PRIMARY KEY, name text); INSERT INTO c VALUES (1, 'a')")
+    query = 'SELECT id, name, upper(name) AS "NAME" FROM c'
+
+    assert values(drive(query=query, incrementing_column_name="id")) == [{"id": 1, "name": "a", "NAME": "A"}]
+
+
+def test_c4_a_missing_column_of_a_query_names_the_query(check: Callable[..., list[Finding]]) -> None:
+    [finding] = check(query="SELECT nothing FROM orders", mode="bulk")
+
+    assert "query" in finding.hint
+    assert "timestamp.column.name" not in finding.hint
+
+
+@pytest.fixture
+def ascii_database(database: str, sql: Sql, unique_name: str) -> Iterator[str]:
+    """The URL of a database without an encoding, whose second row is not UTF-8."""
+    name = f"{unique_name}_ascii"
+    sql(f"CREATE DATABASE {name} ENCODING 'SQL_ASCII' TEMPLATE template0 LC_COLLATE 'C' LC_CTYPE 'C'")
+    url = make_url(database).set(drivername="postgresql", database=name)
+    with psycopg.connect(url.render_as_string(hide_password=False), autocommit=True) as connection:
+        connection.execute("CREATE TABLE a (id int PRIMARY KEY, t text)")
+        connection.execute(rb"INSERT INTO a VALUES (1, 'x'), (2, E'caf\xe9'), (3, 'y')")
+    yield url.set(drivername="postgresql+psycopg").render_as_string(hide_password=False)
+    sql(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+def test_f10_a_database_without_an_encoding_needs_the_clients(drive: Drive, ascii_database: str) -> None:
+    keys = {"table_whitelist": "a", "incrementing_column_name": "id"}
+    with pytest.raises(ConfigError) as raised:
+        drive(**keys, connection_url=ascii_database).drain()
+
+    assert raised.value.code == "sql.encoding"
+    assert "SQL_ASCII" in raised.value.message
+    assert "connection.client_encoding" in raised.value.hint
+    latin = values(drive(**keys, connection_url=f"{ascii_database}?client_encoding=LATIN1"))
+    assert [row["t"] for row in latin] == ["x", "café", "y"]
+
+
+def test_f10_the_first_row_that_is_not_in_the_encoding_is_named(drive: Drive, ascii_database: str) -> None:
+    url = f"{ascii_database}?client_encoding=UTF8"
+    with pytest.raises(TaskError) as raised:
+        drive(table_whitelist="a", incrementing_column_name="id", connection_url=url).drain()
+
+    assert raised.value.code == "sql.bad_value"
+    assert "id=2" in raised.value.message
+    assert "utf-8" in raised.value.message
+
+
+def values(driver: SourceDriver) -> list[Any]:
+    return [value for batch in driver.drain() for value in batch.values]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from sqlalchemy import URL
 from sqlalchemy.exc import DBAPIError
@@ -83,8 +83,12 @@ def statement_error(
     *,
     discreet: bool = False,
     grant: str = "",
+    column_keys: Sequence[str] = ("query",),
 ) -> HeadraceError:
-    """Return the error of a statement that read ``subject``. ``grant``: the GRANT statement that is missing."""
+    """Return the error of a statement that read ``subject``. ``grant``: the missing GRANT statement.
+
+    ``column_keys``: the configuration keys that name columns.
+    """
     reason = driver_message(error, url, discreet=discreet)
     if error_class is ErrorClass.LOST:
         return RetriableError(f"the connection was lost while reading {subject}: {reason}", code="sql.connection_lost")
@@ -100,8 +104,7 @@ def statement_error(
         return ConfigError(
             f"{subject} cannot be read: {reason}",
             code="sql.missing_column",
-            hint="correct timestamp.column.name, incrementing.column.name or the query "
-            f"({where('timestamp.column.name')})",
+            hint="correct " + " or ".join(f"{key} ({where(key)})" for key in column_keys),
         )
     if error_class in (ErrorClass.AUTHENTICATION, ErrorClass.MISSING_DATABASE):
         return connection_error(error, error_class, url, where)

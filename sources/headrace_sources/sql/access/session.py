@@ -175,11 +175,28 @@ class Session:
             discreet = self._config.query_masked is not None
             grant = self._grant_statement(error, subject) if error_class is ErrorClass.FORBIDDEN else ""
             raise driver_errors.statement_error(
-                error, error_class, self.url, subject, self._where, discreet=discreet, grant=grant
+                error,
+                error_class,
+                self.url,
+                subject,
+                self._where,
+                discreet=discreet,
+                grant=grant,
+                column_keys=self._column_keys(),
             ) from error
         except BaseException:
             self.close_transaction()
             raise
+
+    def _column_keys(self) -> list[str]:
+        """Return the keys in which the user names columns, of those that the configuration uses."""
+        config = self._config
+        found = ["timestamp.column.name"] if "timestamp" in config.mode else []
+        found += ["incrementing.column.name"] if "incrementing" in config.mode else []
+        found += ["pk.fields"] if config.pk_fields else []
+        if config.query or not found:
+            found.append("query.masked" if config.query_masked else "query" if config.query else "table.whitelist")
+        return found
 
     def _grant_statement(self, error: Exception, subject: str) -> str:
         """Return the GRANT statement that this session's user needs."""
@@ -210,7 +227,8 @@ class Session:
             )
         except (ImportError, NoSuchModuleError) as error:
             raise driver_errors.missing_driver_error(error, self.url, self._where) from error
-        event.listen(self._engine, "connect", lambda raw, _: self._prepare(raw))
+        # First, because SQLAlchemy queries a new connection, too, and fails where text has no encoding.
+        event.listen(self._engine, "connect", lambda raw, _: self._prepare(raw), insert=True)
         return self._engine
 
     def _prepare(self, dbapi_connection: Any) -> None:
@@ -252,6 +270,7 @@ class Session:
 def _url(config: SqlSourceConfig) -> URL:
     password = config.password.get_secret_value() if config.password else None
     url, findings = connection_url(config.url, config.user, password, config.parameters)
-    if url is None or findings:
-        raise ConfigError(findings=findings)
+    errors = [finding for finding in findings if finding.severity == "error"]
+    if url is None or errors:
+        raise ConfigError(findings=errors)
     return url

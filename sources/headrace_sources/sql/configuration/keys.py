@@ -343,6 +343,15 @@ class SqlSourceKeys(ConfigModel):
         importance="low",
         group=RECORDS,
     )
+    not_finite: Annotated[Literal["fail", "null", "text"], LOWER] = key(
+        "float.not.finite",
+        default="fail",
+        doc="What becomes of `NaN` and infinity in columns that arrive as FLOAT32 or FLOAT64 (headrace's own): JSON "
+        "has no such numbers. `fail`: the task stops and names the row. `null`: they are null. `text`: such columns "
+        "arrive as text, with `NaN`, `Infinity` and `-Infinity` by name.",
+        importance="low",
+        group=RECORDS,
+    )
     timezone: str = key(
         "db.timezone",
         default="UTC",

@@ -6,7 +6,7 @@ import difflib
 import re
 from collections.abc import Iterable, Sequence
 from datetime import UTC, tzinfo
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 
 from headrace import Finding
@@ -49,7 +49,7 @@ def query_findings(query: str, backend: str, key: str, *, incremental: bool) -> 
         word = (writing or tree).key.upper()
         yield Finding("sql.not_a_select", f"query must only read, and this has {word}", key, "write a SELECT")
         return
-    names = [name.lower() for name in tree.named_selects if name and name != "*"]
+    names = [_result_name(item, backend) for item in tree.selects if not item.is_star]
     if twice := sorted({name for name in names if names.count(name) > 1}):
         text = f"the query's result has more than one column {', '.join(map(repr, twice))}"
         hint = "give each column a name of its own: SELECT a.id AS a_id, b.id AS b_id …"
@@ -59,6 +59,14 @@ def query_findings(query: str, backend: str, key: str, *, incremental: bool) -> 
         yield Finding("sql.query_limit", text, key, "remove the limit; results are streamed, however large they are")
     if tree.args.get("locks"):
         yield Finding("sql.query_locks", "query locks the rows it reads", key, "remove FOR UPDATE", severity="warning")
+
+
+def _result_name(selected: Any, backend: str) -> str:
+    """Return the name of a result's column, folded as the database does; one without a name equals no other."""
+    identifier = selected.args.get("alias") or selected.this
+    name = str(selected.output_name) or f"column {id(selected)}"
+    exact = backend in ("postgresql", "oracle") and getattr(identifier, "args", {}).get("quoted")
+    return name if exact else name.upper() if backend == "oracle" else name.lower()
 
 
 def limits_rows(suffix: str) -> bool:

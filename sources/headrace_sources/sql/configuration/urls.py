@@ -56,9 +56,12 @@ _KNOWN = {"postgresql+psycopg": (_LIBPQ, "libpq"), "mysql+pymysql": (_PYMYSQL, "
 def connection_url(
     text: str, user: str | None, password: str | None, parameters: Mapping[str, str]
 ) -> tuple[URL | None, list[Finding]]:
-    """The URL to connect with, and what is wrong with it. No finding quotes the URL: it may hold a password."""
+    """Return the URL to connect with, and findings; a warning leaves the URL usable.
+
+    No finding quotes the URL: it may hold a password.
+    """
     try:
-        url = from_jdbc(text) if text.startswith("jdbc:") else make_url(text)
+        url = from_jdbc(text) if text[:5].lower() == "jdbc:" else make_url(text)
     except (ArgumentError, ValueError) as error:
         reason = str(error) if isinstance(error, JdbcUrlError) else "it is not a URL"
         hint = "postgresql+psycopg://user:password@host:5432/database, or sqlite:////path/to/file.db"
@@ -69,8 +72,8 @@ def connection_url(
         url = url.set(username=user)
     if password is not None:
         url = url.set(password=password)
-    url = driver_parameters(url)
-    return url, list(_unknown_parameters(url, parameters))
+    for_driver = driver_parameters(url)
+    return for_driver, [*_unknown_parameters(for_driver, parameters), *_java_parameters(url)]
 
 
 def _unknown_parameters(url: URL, parameters: Mapping[str, str]) -> Iterable[Finding]:
@@ -80,6 +83,7 @@ def _unknown_parameters(url: URL, parameters: Mapping[str, str]) -> Iterable[Fin
             continue
         close = difflib.get_close_matches(f"connection.{name}", [*(f"connection.{item}" for item in known), *_OWN])
         hint = f"did you mean {' or '.join(map(repr, close))}?" if close else f"parameters are those of {driver}"
+        hint = _INSTEAD_OF.get(name, hint)
         if name in parameters:
             text = f"unknown configuration key 'connection.{name}'"
             yield Finding("config.unknown_key", text, f"connection.{name}", hint)
@@ -88,7 +92,11 @@ def _unknown_parameters(url: URL, parameters: Mapping[str, str]) -> Iterable[Fin
             yield Finding("sql.url", f"connection.url has an unknown parameter '{name}'", _KEY, hint)
 
 
-_JDBC_KINDS = frozenset({"db2", "derby", "h2", "sap", "sybase", "vertica", "jtds", "redshift", "snowflake"})
+_JDBC_KINDS = frozenset(
+    {
+        "aws-wrapper", "db2", "derby", "h2", "jtds", "mysql+srv", "redshift", "sap", "snowflake", "sybase", "vertica",
+    }
+)  # fmt: skip
 
 
 class JdbcUrlError(ValueError):
@@ -96,8 +104,9 @@ class JdbcUrlError(ValueError):
 
 
 def from_jdbc(text: str) -> URL:
-    """Translate. Raises JdbcUrlError."""
-    kind, _, rest = text.removeprefix("jdbc:").partition(":")
+    """Translate a JDBC URL. Raise JdbcUrlError for a form that is not known: no part of it is guessed."""
+    kind, _, rest = text[5:].partition(":")
+    kind = kind.lower()
     if kind in _TRANSLATED:
         return _TRANSLATED[kind](rest)
     known = kind if kind in _JDBC_KINDS else "this form"  # what is not a kind may be a secret
@@ -105,7 +114,7 @@ def from_jdbc(text: str) -> URL:
 
 
 def driver_parameters(url: URL) -> URL:
-    """Names of Java's driver to those of Python's; what only tunes Java's is left out."""
+    """Translate parameters of Java's driver to those of Python's, and drop those that only tune Java's."""
     rules = _RULES.get(url.get_backend_name())
     if rules is None:
         return url
@@ -117,10 +126,34 @@ def driver_parameters(url: URL) -> URL:
             query[rule] = text
         elif rule is not None:
             rule(query, text)
+    if url.get_backend_name() == "postgresql" and "sslfactory" in url.query:
+        _ssl_factory(query, str(url.query["sslfactory"]), explicit="sslmode" in url.query)
     return url.set(query=query)
 
 
+def _java_parameters(url: URL) -> Iterable[Finding]:
+    names = [name for name in url.query if name in _TUNING.get(url.get_backend_name(), ())]
+    if names:
+        text = f"connection.url: {', '.join(names)} only tunes Java's driver and has no effect"
+        yield Finding("config.no_effect", text, _KEY, "remove it, or leave it", severity="warning")
+    if url.get_backend_name() == "mysql" and "charset" in url.query:
+        text = "charset has no effect: text is always transferred as utf8mb4, which holds every character"
+        yield Finding("config.no_effect", text, _KEY, "remove it", severity="warning")
+
+
+def _ssl_factory(query: dict[str, str], value: str, *, explicit: bool) -> None:
+    kind = value.rpartition(".")[2]
+    if kind == "NonValidatingFactory":  # encrypts and does not verify the certificate
+        query.pop("sslfactory")
+        if not explicit:
+            query["sslmode"] = "require"
+    elif kind == "LibPQFactory":  # reads libpq's own parameters
+        query.pop("sslfactory")
+
+
 def _sqlite(rest: str) -> URL:
+    if rest.startswith(":resource:"):
+        raise JdbcUrlError("a file inside of a Java archive (:resource:) cannot be read")
     path, _, _ = rest.removeprefix("file:").partition("?")
     return URL.create("sqlite", database=path)
 
@@ -130,14 +163,26 @@ def _postgresql(rest: str) -> URL:
 
 
 def _mysql(rest: str) -> URL:
-    # jdbc:mysql:loadbalance://…, jdbc:mariadb:sequential://…: which server is taken is the driver's business.
-    rest = re.sub(r"^(loadbalance|replication|sequential|aurora):", "", rest)
+    # jdbc:mysql:loadbalance://…, jdbc:mariadb:sequential://…: how Java's driver chooses a server.
+    rest = re.sub(r"^(loadbalance|replication|sequential|aurora):", "", rest, flags=re.IGNORECASE)
+    if not rest.startswith("//"):
+        _refuse_sub_protocol(rest)
+        raise JdbcUrlError("it is not of the form jdbc:mysql://host:port/database")
     return _hosts_and_database(rest, "mysql+pymysql", 3306)
 
 
+def _refuse_sub_protocol(rest: str) -> None:
+    """Raise JdbcUrlError for ``name://…``; the text behind the slashes is never shown."""
+    name, slashes, _ = rest.partition("://")
+    if slashes and "/" not in name and "?" not in name:
+        shown = f" '{name}'" if re.fullmatch(r"[A-Za-z][A-Za-z0-9+:_-]{0,30}", name) else ""
+        raise JdbcUrlError(f"the sub-protocol{shown} is not translated: leave it out, or write an SQLAlchemy URL")
+
+
 def _hosts_and_database(rest: str, driver: str, default_port: int) -> URL:
+    _refuse_sub_protocol(rest)
     match = re.fullmatch(r"(?://(?P<hosts>[^/?]*)/?)?(?P<database>[^?]*)(?:\?(?P<query>.*))?", rest)
-    if match is None:
+    if match is None or (match["hosts"] is None and re.search(r"[@:]|./", match["database"])):
         raise JdbcUrlError("it is not of the form jdbc:kind://host:port/database")
     query = dict(parse_qsl(match["query"] or "", keep_blank_values=True))
     user, password = query.pop("user", None), query.pop("password", None)
@@ -153,7 +198,9 @@ def _hosts_and_database(rest: str, driver: str, default_port: int) -> URL:
 
 
 def _split_host(text: str) -> tuple[str, int | None]:
-    match = re.fullmatch(r"(?P<host>\[[^\]]*\]|[^:\[\]@]*)(?::(?P<port>\d+))?", text)
+    if re.search(r"[()=]", text):
+        raise JdbcUrlError("address lists such as (host=…)(port=…) are not translated: write host:port")
+    match = re.fullmatch(r"(?P<host>\[[0-9A-Fa-f:.%]+\]|[^:\[\]@\s]*)(?::(?P<port>\d+))?", text)
     if match is None:
         raise JdbcUrlError("the host is not of the form host:port")
     return match["host"].strip("[]") or "localhost", int(match["port"]) if match["port"] else None
@@ -170,7 +217,9 @@ def _sqlserver(rest: str) -> URL:
     for name, value in given.items():
         if name in _ODBC:
             query[_ODBC[name]] = {"true": "yes", "false": "no"}.get(value.lower(), value)
-    host = match["host"] or given.get("servername", "localhost")
+    host = match["host"] or given.get("servername")
+    if not host:
+        raise JdbcUrlError("it names no server: write jdbc:sqlserver://host:port;databaseName=name")
     instance = match["instance"] or given.get("instancename")
     return URL.create(
         "mssql+pyodbc",
@@ -187,10 +236,11 @@ def _oracle(rest: str) -> URL:
     # https://docs.oracle.com/en/database/oracle/oracle-database/23/jjdbc/data-sources-and-URLs.html
     match = re.fullmatch(
         r"(?:thin|oci):(?:(?P<user>[^/@]*)(?:/(?P<password>[^@]*))?)?@(?:(?:tcps?:)?//)?"
-        r"(?P<host>[^:/]+)(?::(?P<port>\d+))?(?:/(?P<service>[^:/?]+)|:(?P<sid>\w+))?(?:[:/?].*)?",
+        r"(?P<host>[^:/(),@?\s]+)(?::(?P<port>\d+))?(?:/(?P<service>[^:/?]+)|:(?P<sid>\w+))(?:[:/?].*)?",
         rest,
+        re.IGNORECASE,
     )
-    if match is None or match["host"].startswith("("):
+    if match is None:
         raise JdbcUrlError("it is not of the form jdbc:oracle:thin:@//host:port/service")
     return URL.create(
         "oracle+oracledb",
@@ -261,6 +311,42 @@ def _mysql_tls(query: dict[str, str], value: str) -> None:
         query["ssl_verify_cert"] = "true"
 
 
+# Parameters that change how Java's driver works, and nothing that is read.
+# https://jdbc.postgresql.org/documentation/use/, https://dev.mysql.com/doc/connector-j/en/
+_TUNING: Mapping[str, frozenset[str]] = {
+    "postgresql": frozenset(
+        {
+            "adaptiveFetch", "adaptiveFetchMaximum", "adaptiveFetchMinimum", "allowEncodingChanges",
+            "assumeMinServerVersion", "autosave", "binaryTransfer", "binaryTransferDisable", "binaryTransferEnable",
+            "cancelSignalTimeout", "cleanupSavepoints", "databaseMetadataCacheFields",
+            "databaseMetadataCacheFieldsMiB", "defaultRowFetchSize", "disableColumnSanitiser", "escapeSyntaxCallMode",
+            "groupStartupParameters", "hideUnprivilegedObjects", "hostRecheckSeconds", "loadBalanceHosts",
+            "logServerErrorDetail", "logUnclosedConnections", "loggerFile", "loggerLevel", "maxResultBuffer",
+            "maxSendBufferSize", "preferQueryMode", "preparedStatementCacheQueries", "preparedStatementCacheSizeMiB",
+            "prepareThreshold", "protocolVersion", "quoteReturningIdentifiers", "readOnly", "readOnlyMode",
+            "receiveBufferSize", "reWriteBatchedInserts", "sendBufferSize", "socketTimeout", "stringtype",
+            "tcpKeepAlive", "tcpNoDelay", "unknownLength", "xmlFactoryFactory",
+        }
+    ),
+    "mysql": frozenset(
+        {
+            "alwaysSendSetIsolation", "autoReconnect", "autoReconnectForPools", "cacheCallableStmts", "cachePrepStmts",
+            "cacheResultSetMetadata", "cacheServerConfiguration", "defaultFetchSize", "dontTrackOpenResources",
+            "elideSetAutoCommits", "enableQueryTimeouts", "failOverReadOnly", "logger", "maintainTimeStats",
+            "maxReconnects", "metadataCacheSize", "noAccessToProcedureBodies", "paranoid", "prepStmtCacheSize",
+            "prepStmtCacheSqlLimit", "profileSQL", "rewriteBatchedStatements", "roundRobinLoadBalance",
+            "slowQueryThresholdMillis", "tcpKeepAlive", "tcpNoDelay", "tcpRcvBuf", "tcpSndBuf", "useBulkStmts",
+            "useCompression", "useConfigs", "useCursorFetch", "useInformationSchema", "useLocalSessionState",
+            "useLocalTransactionState", "useReadAheadInput", "useServerPrepStmts", "useUnbufferedInput",
+        }
+    ),
+}  # fmt: skip
+_INSTEAD_OF = {
+    "sslfactory": "Java classes cannot be loaded: set sslmode (verify-full, require) and sslrootcert instead",
+    "sslhostnameverifier": "Java classes cannot be loaded: set sslmode (verify-full, verify-ca) instead",
+    "socketFactory": "Java classes cannot be loaded: use an SQLAlchemy URL with the host of the proxy",
+}
+
 _RULES: Mapping[str, Mapping[str, Rule]] = {
     "postgresql": {
         "ApplicationName": "application_name",
@@ -269,14 +355,8 @@ _RULES: Mapping[str, Mapping[str, Rule]] = {
         "targetServerType": "target_session_attrs",
         "currentSchema": _search_path,
         "ssl": _verify_full,
-        # They tune the Java driver and change nothing that is read.
-        **dict.fromkeys(
-            (
-                "adaptiveFetch", "autosave", "binaryTransfer", "defaultRowFetchSize", "preferQueryMode",
-                "preparedStatementCacheQueries", "preparedStatementCacheSizeMiB", "prepareThreshold", "readOnly",
-                "reWriteBatchedInserts", "socketTimeout", "stringtype", "tcpKeepAlive",
-            )
-        ),
+        "sslfactory": "sslfactory",  # see _ssl_factory
+        **dict.fromkeys(_TUNING["postgresql"]),
     },
     "mysql": {
         "connectTimeout": _seconds("connect_timeout"),
@@ -286,18 +366,17 @@ _RULES: Mapping[str, Mapping[str, Rule]] = {
         "useSSL": _mysql_tls,
         "useSsl": _mysql_tls,
         "sessionVariables": lambda query, value: query.__setitem__("init_command", f"SET SESSION {value}"),
-        # Dates out of range: see temporal.out.of.range. The rest tunes the Java driver, or is so here anyway.
+        "charset": None,  # PyMySQL's: cp1252, which it means by latin1, lacks characters that the column may have
+        # Dates out of range: see temporal.out.of.range. The others describe what holds here anyway.
         **dict.fromkeys(
             (
-                "zeroDateTimeBehavior", "useCursorFetch", "defaultFetchSize", "serverTimezone", "connectionTimeZone",
-                "forceConnectionTimeZoneToSession", "useLegacyDatetimeCode", "useTimezone", "useUnicode",
-                "characterEncoding", "characterSetResults", "connectionCollation", "allowPublicKeyRetrieval",
-                "tinyInt1isBit", "transformedBitIsBoolean", "yearIsDateType", "autoReconnect", "autoReconnectForPools",
-                "maxReconnects", "rewriteBatchedStatements", "useServerPrepStmts", "cachePrepStmts",
-                "prepStmtCacheSize", "prepStmtCacheSqlLimit", "useInformationSchema", "nullCatalogMeansCurrent",
-                "nullDatabaseMeansCurrent", "databaseTerm", "requireSSL", "verifyServerCertificate", "tcpKeepAlive",
-                "useCompression", "permitMysqlScheme", "noAccessToProcedureBodies", "allowMultiQueries",
+                "zeroDateTimeBehavior", "serverTimezone", "connectionTimeZone", "forceConnectionTimeZoneToSession",
+                "useLegacyDatetimeCode", "useTimezone", "useUnicode", "characterEncoding", "characterSetResults",
+                "connectionCollation", "allowPublicKeyRetrieval", "tinyInt1isBit", "transformedBitIsBoolean",
+                "yearIsDateType", "nullCatalogMeansCurrent", "nullDatabaseMeansCurrent", "databaseTerm", "requireSSL",
+                "verifyServerCertificate", "permitMysqlScheme", "allowMultiQueries",
             )
         ),
+        **dict.fromkeys(_TUNING["mysql"]),
     },
 }  # fmt: skip

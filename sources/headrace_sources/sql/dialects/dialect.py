@@ -73,6 +73,15 @@ class ErrorClass(enum.Enum):
     OTHER = "any other error"
 
 
+class Unreadable(NamedTuple):
+    """A value that the driver cannot load."""
+
+    column: int
+    row: Sequence[str | None]
+    """As text."""
+    reason: str
+
+
 class Database:
     """What differs between databases. Methods that take a connection run one or two statements on it."""
 
@@ -352,8 +361,8 @@ class Database:
         """
         return None
 
-    def unreadable(self, result: Any) -> tuple[int, list[str | None]] | None:
-        """Return the index of a value that the driver failed to read, and its row as text; None = unknown."""
+    def unreadable(self, result: Any) -> Unreadable | None:
+        """Return the value that the driver failed to read; None = unknown."""
         return None
 
 

@@ -18,7 +18,7 @@ from sqlalchemy import URL, BigInteger, ColumnElement, Connection, Select, Text,
 from sqlalchemy import cast as cast_to
 from sqlalchemy.dialects.postgresql import BIT
 
-from headrace import JsonForm, RetriableError
+from headrace import ConfigError, JsonForm, RetriableError
 from headrace_sources.sql.configuration.syntax import find_zone
 from headrace_sources.sql.dialects import postgres_explain, postgres_json
 from headrace_sources.sql.dialects.dialect import (
@@ -27,6 +27,7 @@ from headrace_sources.sql.dialects.dialect import (
     ErrorClass,
     OpenTransaction,
     TableName,
+    Unreadable,
     run_raw,
 )
 from headrace_sources.sql.dialects.read_ahead import ReadAhead
@@ -197,6 +198,12 @@ class Postgres(Database):
         return wanted
 
     def prepare(self, dbapi_connection: Any, *, read_only: bool = False, timeout_ms: int = 0) -> None:
+        if dbapi_connection.info.encoding == "ascii":
+            raise ConfigError(
+                f"the database '{dbapi_connection.info.dbname}' stores text without an encoding (SQL_ASCII)",
+                code="sql.encoding",
+                hint="set connection.client_encoding to the encoding in which its text is written: UTF8, LATIN1, …",
+            )
         self._server_zone = dbapi_connection.info.parameter_status("TimeZone") or "UTC"
         super().prepare(dbapi_connection, read_only=read_only, timeout_ms=timeout_ms)
 
@@ -359,25 +366,34 @@ class Postgres(Database):
 
         return plan(row_schema, written, wanted, keys, form, stream)
 
-    def unreadable(self, result: Any) -> tuple[int, list[str | None]] | None:
-        """psycopg refuses a whole fetch for one date outside of Python's range; the raw values are still there."""
+    def unreadable(self, result: Any) -> Unreadable | None:
+        """psycopg refuses a whole fetch for one value that it cannot load; the raw values are still there."""
         answer = result.pgresult
         if answer is None:
             return None
-        limited = [place for place in range(answer.nfields) if answer.ftype(place) in _LIMITED]
+        encoding = result.connection.info.encoding
         for row in range(answer.ntuples):
-            for place in limited:
-                raw = answer.get_value(row, place)
-                if raw is not None and not _readable(raw.decode(), answer.ftype(place)):
-                    values = [answer.get_value(row, other) for other in range(answer.nfields)]
-                    return place, [None if value is None else value.decode() for value in values]
+            values = [answer.get_value(row, place) for place in range(answer.nfields)]
+            for place, raw in enumerate(values):
+                if reason := _unreadable(raw, answer.ftype(place), encoding):
+                    texts = [None if value is None else value.decode(encoding, "backslashreplace") for value in values]
+                    return Unreadable(place, texts, reason)
         return None
 
 
-def _readable(raw: str, oid: int) -> bool:
+def _unreadable(raw: bytes | None, oid: int, encoding: str) -> str:
+    """Return why psycopg cannot load a value; empty = it can."""
+    if raw is None:
+        return ""
+    try:
+        text = raw.decode(encoding)
+    except UnicodeDecodeError as error:
+        return f"its bytes are not {encoding}: {error.reason} at byte {error.start}"
     if oid == 1083:
-        return not raw.startswith("24")
-    return re.match(r"\d{4}-", raw) is not None and not raw.endswith("BC")
+        return f"{text} is out of range" if text.startswith("24") else ""
+    if oid in _LIMITED and (re.match(r"\d{4}-", text) is None or text.endswith("BC")):
+        return f"{text} is out of range"
+    return ""
 
 
 @cache

@@ -13,7 +13,7 @@ from headrace_sources.sql.dialects import Database
 from headrace_sources.sql.reading.read_spec import Source, describe
 from headrace_sources.sql.rows.row_schema import REFUSALS, NullInRequiredError, RowSchema, find_column, row_schema_of
 from headrace_sources.sql.rows.server_json import ServerJson
-from headrace_sources.sql.rows.types import TEMPORALS, Column, Kind, infer, widen
+from headrace_sources.sql.rows.types import FLOATS, TEMPORALS, Column, Kind, infer, widen
 from headrace_sources.sql.tables.queries import probe
 
 Row = Sequence[Any]
@@ -179,8 +179,9 @@ class RowConverter:
             code="sql.bad_value",
             hint="correct the row; or "
             + ("set temporal.out.of.range to null or text; or " if column.kind in TEMPORALS else "")
-            + f"leave it out or change the column by a query: SELECT …, CAST({column.name} AS text) AS {column.name} "
-            "FROM …",
+            + ("set float.not.finite to null or text; or " if column.kind in FLOATS else "")
+            + "leave it out or change the column by a query: SELECT …, "
+            f"CAST({column.name} AS {self._database.text_type}) AS {column.name} FROM …",
         )
 
 

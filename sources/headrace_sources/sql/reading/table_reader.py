@@ -357,8 +357,7 @@ class TableReader:
             found = self._database.unreadable(result.cursor)
             if found is None:
                 raise
-            place, row = found
-            raise self._layout.bad_value(self._layout.columns[place], row, f"{row[place]} is out of range") from error
+            raise self._layout.bad_value(self._layout.columns[found.column], found.row, found.reason) from error
         page.rows += len(rows) - len(self._kept)
         page.first = page.first or (rows[0] if rows else None)
         self._kept = [rows.pop()] if len(rows) > wanted else []

@@ -122,7 +122,8 @@ def compile_rows(
         if conversion.guard:
             guards.append((value, conversion.guard.format(v=value)))
     targets += [f"m{place}" for place in range(more)]
-    lines = ["def convert(rows):", " records = []", " append = records.append", f" for {', '.join(targets)}, in rows:"]
+    target = ", ".join([*targets, ""]) or "_"  # a table may have no columns
+    lines = ["def convert(rows):", " records = []", " append = records.append", f" for {target} in rows:"]
     if required:
         lines += [f"  if {' or '.join(required)}: raise NullInRequiredError"]
     for value, guard in guards:

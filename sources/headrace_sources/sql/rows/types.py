@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, tzinfo
 from decimal import Context, Decimal
+from math import isfinite
 from typing import Any, NamedTuple
 
 from headrace import Schema, Type, schema
@@ -39,6 +40,8 @@ class Kind(enum.Enum):
     UNKNOWN = "unknown"  # the database does not say, the values do
 
 
+FLOATS = frozenset({Kind.FLOAT32, Kind.FLOAT64, Kind.DECIMAL})
+"""Kinds whose values may be NaN or infinite."""
 INTEGERS = frozenset({Kind.INT8, Kind.INT16, Kind.INT32, Kind.INT64})
 LOCALS = frozenset({Kind.LOCAL, Kind.LOCAL_TEXT})
 TEMPORALS = frozenset({Kind.DATE, Kind.TIME, Kind.LOCAL, Kind.MOMENT, Kind.LOCAL_TEXT, Kind.MOMENT_TEXT})
@@ -96,6 +99,8 @@ class TypeMapping:
     zone: tzinfo
     as_text: bool = False
     """Timestamps that come as text go on as they are (``temporal.out.of.range: text``)."""
+    not_finite: str = "fail"
+    """``float.not.finite``: what becomes of NaN and infinity in a FLOAT32 or FLOAT64: ``fail``, ``null``, ``text``."""
 
     def schema_of(self, column: Column) -> Schema:
         """The field's schema."""
@@ -105,12 +110,24 @@ class TypeMapping:
             found = schema.STRING if self.as_text else self._timestamp()
         else:
             found = _PLAIN[column.kind]
+        if found.type in (Type.FLOAT32, Type.FLOAT64):
+            if self.not_finite == "text":
+                found = schema.STRING
+            elif self.not_finite == "null":
+                return found.as_optional()
         return found.as_optional() if column.nullable else found
 
     def conversion(self, column: Column) -> Conversion:
         """From the value the kind promises to the value the schema promises. Raises ValueError, ArithmeticError."""
         if column.kind is Kind.DECIMAL:
-            return _number(self._numeric(column))
+            numeric = self._numeric(column)
+            if numeric.type is not Type.FLOAT64:
+                return _number(numeric)
+            return Conversion("{f}({v})", plain_digits if self.not_finite == "text" else self._float)
+        if column.kind in (Kind.FLOAT32, Kind.FLOAT64):
+            if self.not_finite == "text":
+                return Conversion("{f}({v})", float_text)
+            return Conversion("({v} if {v} - {v} == 0 else {f}({v}))", self._float)  # inf - inf is NaN
         if self.as_text and column.kind in TIMESTAMPS:
             return Conversion()
         if column.kind in (Kind.MOMENT_TEXT, Kind.LOCAL_TEXT):
@@ -120,6 +137,14 @@ class TypeMapping:
         if column.kind in TIMESTAMPS:
             return self._moment(column.kind is Kind.MOMENT)
         return Conversion()
+
+    def _float(self, value: Any) -> float | None:
+        number = float(value)
+        if isfinite(number):
+            return number
+        if self.not_finite == "null":
+            return None
+        raise ValueError(f"{value} is not a finite FLOAT64")
 
     def _numeric(self, column: Column) -> Schema:
         precision, scale = column.precision, column.scale
@@ -192,8 +217,6 @@ def _integer(digits: int) -> Schema:
 def _number(target: Schema) -> Conversion:
     if target.type is Type.STRING:
         return Conversion("{f}({v})", plain_digits)
-    if target.type is Type.FLOAT64:
-        return Conversion("{f}({v})", float)
     if target.type is not Type.BYTES:
         return Conversion("{f}({v})", int)  # raises for NaN and infinity
     scale = int(target.parameter("scale") or 0)
@@ -204,6 +227,11 @@ def _number(target: Schema) -> Conversion:
 
 def _quantiser(quantum: Decimal) -> Callable[[Decimal], Decimal]:
     return lambda value: value.quantize(quantum, context=WIDE)
+
+
+def float_text(value: float) -> str:
+    """Return the shortest text of a float; ``NaN``, ``Infinity`` and ``-Infinity`` by name."""
+    return repr(value) if isfinite(value) else plain_digits(Decimal(value))
 
 
 def plain_digits(value: Decimal) -> str:

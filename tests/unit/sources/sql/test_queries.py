@@ -187,6 +187,7 @@ def test_a_string_of_sql_is_cut_where_it_ends() -> None:
         ("SELECT id INTO b FROM a", "sql.not_a_select"),
         ("SELECT a.id, b.id FROM a JOIN b", "sql.duplicate_column"),
         ("SELECT id, ID FROM a", "sql.duplicate_column"),
+        ('SELECT name, "name" FROM a', "sql.duplicate_column"),
         ("SELECT id FROM a LIMIT 100", "sql.query_limit"),
         ("SELECT id FROM a OFFSET 3", "sql.query_limit"),
         ("SELECT id FROM a ORDER BY id FETCH FIRST 5 ROWS ONLY", "sql.query_limit"),
@@ -197,6 +198,23 @@ def test_a_query_is_one_select_that_loses_nothing(query: str, code: str | None) 
     found = [finding.code for finding in query_findings(query, "postgresql", "query", incremental=True)]
 
     assert found == ([code] if code else [])
+
+
+@pytest.mark.parametrize(
+    ("query", "backend", "duplicate"),
+    [
+        ('SELECT c1.id, c2.name, c1.name AS "NAME" FROM c1 JOIN c2 USING (id)', "postgresql", False),
+        ('SELECT name, name AS "NAME" FROM a', "oracle", True),
+        ('SELECT name, name AS "Name" FROM a', "oracle", False),
+        ("SELECT name, name AS `NAME` FROM a", "mysql", True),
+        ('SELECT name, name AS "NAME" FROM a', "sqlite", True),
+        ("SELECT count(*), 1 + 1 FROM a", "postgresql", False),
+    ],
+)
+def test_f19_names_are_equal_as_the_database_compares_them(query: str, backend: str, duplicate: bool) -> None:
+    found = [finding.code for finding in query_findings(query, backend, "query", incremental=True)]
+
+    assert found == (["sql.duplicate_column"] if duplicate else [])
 
 
 def test_a_limit_is_harmless_in_bulk() -> None:

@@ -258,3 +258,51 @@ def test_times_and_aware_values_keep_their_meaning() -> None:
     east = NOON.astimezone(timezone(timedelta(hours=9)))
 
     assert found.convert([(time(23, 59, 59, 999999), east)]) == [{"t": time(23, 59, 59, 999999), "at": MICROS}]
+
+
+def test_f9b_rows_of_a_table_without_columns_are_empty_records() -> None:
+    assert shape().convert([(), ()]) == [{}, {}]
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+@pytest.mark.parametrize("kind", [Kind.FLOAT32, Kind.FLOAT64])
+def test_f15_a_float_that_json_lacks_is_refused_unless_the_user_chooses(value: float, kind: Kind) -> None:
+    column = Column("n", kind, nullable=False)
+
+    with pytest.raises(ValueError, match="finite"):
+        shape(column).convert([(value,)])
+    null = shape(column, types=TypeMapping("none", "connect_logical", UTC, not_finite="null"))
+    assert null.convert([(value,), (1.5,)]) == [{"n": None}, {"n": 1.5}]
+    text = shape(column, types=TypeMapping("none", "connect_logical", UTC, not_finite="text"))
+    assert text.schema.by_name["n"] == schema.STRING
+    assert text.convert([(value,), (1.5,)])[0]["n"] in ("NaN", "Infinity", "-Infinity")
+    assert text.convert([(1.5,)]) == [{"n": "1.5"}]
+
+
+@pytest.mark.parametrize("value", [Decimal("NaN"), Decimal("Infinity"), Decimal("1E+400")])
+def test_f15_a_numeric_that_no_float64_holds_is_refused_unless_the_user_chooses(value: Decimal) -> None:
+    column = Column("n", Kind.DECIMAL)
+
+    with pytest.raises(ValueError, match="finite"):
+        shape(column, types=mapping("best_fit")).convert([(value,)])
+    assert shape(column, types=TypeMapping("best_fit", "connect_logical", UTC, not_finite="null")).convert(
+        [(value,)]
+    ) == [{"n": None}]
+    assert shape(column, types=TypeMapping("best_fit", "connect_logical", UTC, not_finite="text")).convert(
+        [(value,)]
+    ) == [{"n": plain_digits(value)}]
+
+
+@given(st.floats(), st.sampled_from(["fail", "null", "text"]), st.booleans())
+def test_f15_values_agree_with_their_schema(value: float, choice: str, nullable: bool) -> None:
+    found = shape(
+        Column("n", Kind.FLOAT64, nullable), types=TypeMapping("none", "connect_logical", UTC, not_finite=choice)
+    )
+    try:
+        [record] = found.convert([(value,)])
+    except ValueError:
+        assert choice == "fail"
+        assert value - value != 0
+        return
+    assert mismatch(found.schema, record) is None
+    assert record["n"] is None or isinstance(record["n"], str) or record["n"] - record["n"] == 0
