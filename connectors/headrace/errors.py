@@ -73,6 +73,11 @@ class HeadraceError(Exception):
     def __str__(self) -> str:
         return f"{self.message} → {self.hint}" if self.hint else self.message
 
+    def with_code(self) -> str:
+        """Return the text with the code before it; findings have their codes in it already."""
+        text = str(self)
+        return text if text.startswith(f"{self.code}: ") else f"{self.code}: {text}"
+
     def finding(self, key: str = "") -> Finding:
         """What went wrong while ``key`` was looked at, to be told among other findings."""
         cause = "environment" if isinstance(self, (InfrastructureError, RetriableError)) else "configuration"

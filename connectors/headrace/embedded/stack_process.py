@@ -192,7 +192,7 @@ def main(arguments: list[str]) -> int:
     except HeadraceError as error:
         if not started:
             report({"code": error.code, "message": error.message, "hint": error.hint})
-        sys.stderr.write(f"error: {error.code}: {error}\n")
+        sys.stderr.write(f"error: {error.with_code()}\n")
         return error.exit_code
     return 0
 

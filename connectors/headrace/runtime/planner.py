@@ -70,7 +70,7 @@ class Planner:
         except RetriableError:
             return  # cancelled
         except HeadraceError as error:
-            answer = Planned(connector, config, trace=f"{error.code}: {error}")
+            answer = Planned(connector, config, trace=error.with_code())
         except Exception:
             answer = Planned(connector, config, trace=traceback.format_exc())  # a bug of the connector's
         if cancel.is_set():

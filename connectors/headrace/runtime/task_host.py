@@ -109,7 +109,7 @@ class TaskHost:
         try:
             self._build(self.task, self.config, control, lambda reason: self._explain("plugin", reason)).run()
         except HeadraceError as error:
-            self._fail(f"{error.code}: {error}")
+            self._fail(error.with_code())
         except Exception:
             # A bug, ours or a plugin's. It costs this task only, and the trace is what its author needs.
             self._fail(traceback.format_exc())
