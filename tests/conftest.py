@@ -28,8 +28,6 @@ from tests.engines.addresses import HttpAddress, KafkaAddress, SqlAddress, libpq
 from tests.engines.certificates import Authority
 from tests.engines.run import KINDS, Engines, UnavailableError
 
-pytest.register_assert_rewrite("headrace.testing")  # suites that tests inherit show both sides, as tests do
-
 _NO_SUCH_SESSION = 1094  # MariaDB's error number: it has ended by itself meanwhile
 _ENGINES = pytest.StashKey[Engines]()
 _SUMMARY = pytest.StashKey[set[str]]()

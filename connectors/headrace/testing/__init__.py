@@ -1,1 +1,1 @@
-"""Conformance suites that a plugin's tests inherit."""
+"""Conformance suites, drivers, contexts and fault injection for the tests of plugins. Needs `headrace[testing]`."""

@@ -1,16 +1,17 @@
-"""A source task that a test polls by hand, its positions stored the way a worker stores them."""
+"""Tasks that a test drives itself: sources polled, sinks given records, as a worker does it."""
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Any
 
-from headrace.plugin import SourceConnector, Wait
-from headrace.records import SourceBatch
-from headrace.testing.contexts import Offsets, RecordedStatusReasons, make_source_context
+from headrace.plugin import SinkConnector, SourceConnector, Wait
+from headrace.records import Rejection, SinkBatch, SourceBatch, TopicPartition
+from headrace.schema import Schema
+from headrace.testing.contexts import Offsets, RecordedStatusReasons, make_sink_context, make_source_context
 from headrace.testing.waiting import eventually
 
 _QUIET = 5.0
@@ -129,3 +130,58 @@ class SourceDriver:
         if pick is None:
             return values
         return [value[pick] if isinstance(pick, str) else pick(value) for value in values]
+
+
+class SinkDriver:
+    """A started task of ``connector``; leaving the ``with`` block stops it as a worker does."""
+
+    def __init__(self, connector: type[SinkConnector], properties: Mapping[str, str]) -> None:
+        """Raise what ``task_configs`` and ``start`` raise."""
+        self.status_reasons = RecordedStatusReasons()
+        self._stop_event = threading.Event()
+        self._next_offset = 0
+        configuration = connector().task_configs(properties, 1)[0]
+        self.task = connector.task_class()
+        try:
+            self.task.start(
+                make_sink_context(configuration, stop_event=self._stop_event, set_status_reason=self.status_reasons)
+            )
+        except BaseException:
+            self.stop()
+            raise
+
+    def __enter__(self) -> SinkDriver:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        """Stop the task. A second call has no effect on a task that keeps its contract."""
+        self._stop_event.set()
+        self.task.stop()
+
+    def put(
+        self,
+        values: Sequence[Any],
+        keys: Sequence[Any] | None = None,
+        *,
+        topic: str = "test",
+        value_schema: Schema | None = None,
+    ) -> list[Rejection]:
+        """Put records of partition 0 at the offsets after those of the last call; return the rejections."""
+        count = len(values)
+        offsets = list(range(self._next_offset, self._next_offset + count))
+        batch = SinkBatch(
+            TopicPartition(topic, 0),
+            topic,
+            offsets,
+            list(keys) if keys is not None else [None] * count,
+            list(values),
+            [0] * count,
+            [()] * count,
+            value_schema=value_schema,
+        )
+        rejections = list(self.task.put([batch]))
+        self._next_offset += count
+        return rejections

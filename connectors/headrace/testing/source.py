@@ -1,4 +1,4 @@
-"""What every source plugin must keep: inherit a suite, say what is to be read, and pytest checks the contract.
+"""Conformance suites of sources. Inherit one and say what there is to read; pytest then checks the contract.
 
 ::
 
@@ -28,6 +28,7 @@ from headrace.errors import RetriableError
 from headrace.plugin import SourceConnector, SourceTask, Wait
 from headrace.records import SourceBatch
 from headrace.testing.contexts import Offsets, make_source_context
+from headrace.testing.one_thread import on_one_thread
 from headrace.testing.values import mismatch
 
 _PROMPT = 10.0  # seconds; far more than a prompt poll takes, far less than one that waits for something
@@ -43,22 +44,22 @@ class SourceConformance:
     @pytest.fixture
     def properties(self) -> Mapping[str, str]:
         """A configuration that reads everything at once and then has nothing more for at least a minute."""
-        raise NotImplementedError
+        raise NotImplementedError("define the fixture `properties`: the configuration to test the source with")
 
     @pytest.fixture
     def expected(self) -> set[Hashable]:
         """The identities of all records that are there to be read."""
-        raise NotImplementedError
+        raise NotImplementedError("define the fixture `expected`: the identities of all records of the source")
 
     def identity(self, batch: SourceBatch, place: int) -> Hashable:
-        """What tells a record of ``batch`` from every other record."""
-        raise NotImplementedError
+        """Return what tells a record of ``batch`` from every other record."""
+        raise NotImplementedError("define `identity`: what tells one record from every other, such as its id")
 
-    # What subclasses and the tests below use.
+    # For subclasses and the tests below.
 
     @pytest.fixture
     def start(self, properties: Mapping[str, str]) -> Iterator[Callable[[Offsets | None], SourceTask]]:
-        """Starts tasks; all are stopped when the test ends, the way a worker stops them."""
+        """Start tasks; all are stopped when the test ends, as a worker stops them."""
         stop_event = threading.Event()
         tasks: list[SourceTask] = []
 
@@ -74,7 +75,7 @@ class SourceConformance:
             task.stop()
 
     def drain(self, task: SourceTask, found: list[SourceBatch] | None = None) -> list[SourceBatch]:
-        """Every batch until there is nothing more, added to ``found`` as it comes."""
+        """Return every batch until there is nothing more; each is added to ``found`` as it comes."""
         batches = found if found is not None else []
         while not (isinstance(answer := task.poll(), Wait) and answer.seconds > 0):
             if not isinstance(answer, Wait):
@@ -82,7 +83,7 @@ class SourceConformance:
         return batches
 
     def identities(self, batches: list[SourceBatch]) -> list[Hashable]:
-        """Of all records, in order."""
+        """Return the identities of all records, in order."""
         return [self.identity(batch, place) for batch in batches for place in range(len(batch))]
 
     # The contract.
@@ -124,7 +125,7 @@ class SourceConformance:
         assert len(found) == len(expected)
 
     def test_batches_are_neither_empty_nor_too_large(self, start: Callable[[Offsets | None], SourceTask]) -> None:
-        sizes = [len(batch) for batch in self.drain(start(None))]
+        sizes = [len(batch) + len(batch.rejections) for batch in self.drain(start(None))]
 
         assert all(1 <= size <= self.largest_batch for size in sizes)
         assert len(sizes) > 1, "largest_batch is too large for this test to mean something"
@@ -169,20 +170,16 @@ class SourceConformance:
     def test_a_poll_returns_at_once_after_a_stop(self, properties: Mapping[str, str]) -> None:
         stop_event = threading.Event()
         [configuration] = self.connector().task_configs(properties, 1)
-        task = self.connector.task_class()
-        task.start(make_source_context(configuration, stop_event=stop_event))
-        polled = threading.Event()
 
-        def poll() -> None:
+        def run() -> None:
+            """a task that is told to stop before its first poll"""
+            task = self.connector.task_class()
+            task.start(make_source_context(configuration, stop_event=stop_event))
+            stop_event.set()
             task.poll()
-            polled.set()
+            task.stop()
 
-        stop_event.set()
-        thread = threading.Thread(target=poll, daemon=True)
-        thread.start()
-        assert polled.wait(_PROMPT)
-        thread.join()
-        task.stop()
+        on_one_thread(run, _PROMPT)
 
     def test_a_failed_start_may_be_tried_again_and_stopped(
         self, properties: Mapping[str, str], expected: set[Hashable]
@@ -224,10 +221,10 @@ class GrowingSourceConformance(SourceConformance):
 
     @pytest.fixture
     def add_rows(self) -> Callable[[], set[Hashable]]:
-        """Adds at least one record, of which a task that was drained hears with its next due poll; their identities."""
-        raise NotImplementedError
+        """Adds at least one record, which a drained task reads with its next due poll; returns their identities."""
+        raise NotImplementedError("define the fixture `add_rows`: a function that adds records and returns them")
 
-    def test_what_is_added_later_is_read_by_whoever_resumes(
+    def test_what_is_added_later_is_read_after_a_restart(
         self, start: Callable[[Offsets | None], SourceTask], add_rows: Callable[[], set[Hashable]]
     ) -> None:
         offsets = Offsets()
@@ -247,7 +244,7 @@ class DisturbedSourceConformance(SourceConformance):
     @pytest.fixture
     def disturb(self) -> Callable[[], None]:
         """Makes a task that is reading fail with RetriableError, once."""
-        raise NotImplementedError
+        raise NotImplementedError("define the fixture `disturb`: a function that interrupts the source's system")
 
     def test_after_a_retriable_error_nothing_is_missing(
         self,
