@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from headrace.cli import connectors, describe, plugin_commands, reindex, run, stack, validate, verify
+from headrace.cli import connectors, describe, new, plugin_commands, reindex, run, stack, validate, verify
 from headrace.cli.output import print_error
 from headrace.errors import HeadraceError
 
@@ -34,6 +34,7 @@ app.command()(plugin_commands.plugins)
 app.command()(describe.describe)
 app.command()(plugin_commands.schema)
 app.add_typer(connectors.app)
+app.add_typer(new.app)
 app.command("verify")(verify.verify_command)
 app.command("reindex")(reindex.reindex_command)
 app.command()(stack.up)

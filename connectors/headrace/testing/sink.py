@@ -57,9 +57,7 @@ class SinkConformance:
     @pytest.fixture
     def read_back(self) -> ReadBack:
         """Reads what the system holds of ``topic`` at the time of the call."""
-        raise NotImplementedError(
-            "define the fixture `read_back`: a function that returns the values by key"
-        )
+        raise NotImplementedError("define the fixture `read_back`: a function that returns the values by key")
 
     @pytest.fixture
     def bad_value(self) -> Any:

@@ -1,0 +1,71 @@
+"""`headrace new connector` writes a package whose own checks pass at once, whatever its name is."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from headrace.cli.main import app
+from headrace.errors import ConfigError
+
+
+def new(*arguments: str | Path) -> None:
+    CliRunner().invoke(app, ["new", "connector", *map(str, arguments)], catch_exceptions=False, standalone_mode=False)
+
+
+def run(folder: Path, module: str, *arguments: str) -> None:
+    """Run a tool in the package; its output is what the failure shows."""
+    environment = {**os.environ, "PYTHONPATH": str(folder / "src")}
+    done = subprocess.run(
+        [sys.executable, "-m", module, *arguments],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("kind", ["source", "sink"])
+@pytest.mark.parametrize("name", ["a", "weather", "weather-station-of-the-north"])
+def test_the_package_is_formatted_and_passes_its_linter(tmp_path: Path, name: str, kind: str) -> None:
+    new(name, "--type", kind, "--directory", tmp_path / "made")
+
+    run(tmp_path / "made", "ruff", "check", ".")
+    run(tmp_path / "made", "ruff", "format", "--check", ".")
+
+
+@pytest.mark.parametrize("kind", ["source", "sink"])
+def test_the_package_passes_its_own_tests(tmp_path: Path, kind: str) -> None:
+    new("weather", "--type", kind, "--directory", tmp_path / "made")
+
+    run(tmp_path / "made", "pytest", "-p", "no:cacheprovider")
+    assert not [path for path in (tmp_path / "made").rglob("*") if path.is_file() and "<<" in path.read_text("utf-8")]
+
+
+@pytest.mark.parametrize("name", ["Weather", "weather.station", "", "1st", "-x", "a--b"])
+def test_a_name_that_is_no_package_is_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(ConfigError, match="cannot name a package") as raised:
+        new("--directory", tmp_path / "made", "--", name)
+
+    assert raised.value.code == "cli.bad_name"
+    assert not (tmp_path / "made").exists()
+
+
+def test_files_that_exist_are_never_overwritten(tmp_path: Path) -> None:
+    kept = tmp_path / "made" / "README.md"
+    kept.parent.mkdir()
+    kept.write_text("mine")
+
+    with pytest.raises(ConfigError, match="exists already") as raised:
+        new("weather", "--directory", kept.parent)
+    assert raised.value.code == "cli.exists"
+    assert list(kept.parent.iterdir()) == [kept]
+    assert kept.read_text() == "mine"
