@@ -13,7 +13,7 @@ SOURCES := connectors sources sinks demo scripts benchmarks tests
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-setup: $(INSTALLED) ## Make the virtual environment and install everything into it
+setup: $(INSTALLED) ## Create the virtual environment and install everything into it
 
 $(INSTALLED): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "headrace needs Python 3.11 or newer; name one: make PYTHON=python3.12 ...")'
@@ -46,11 +46,11 @@ lint: setup ## Ruff, mypy strict, import contracts, generated documentation
 	$(BIN)/lint-imports
 	$(BIN)/python scripts/generate_docs.py --check
 
-format: setup ## Put code in order
+format: setup ## Format the code
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-docs: setup ## Write the generated pages of docs/ anew
+docs: setup ## Write the generated pages of docs/
 	$(BIN)/python scripts/generate_docs.py
 
 bench: setup ## Every path beside its limit, one table (ARGS=--quick, or names of paths)

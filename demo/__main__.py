@@ -21,8 +21,8 @@ from demo import dataset, loader
 from demo.prober import Prober
 from demo.progress import Watcher
 from demo.trickle import Trickle
-from demo.watch import Stage, prove, wait_for_rest, watch
-from demo.worker import Worker, free_port
+from demo.watch import DemoRun, prove, wait_for_rest, watch
+from demo.worker import DemoWorker, free_port
 from headrace.embedded import EmbeddedStack
 from headrace.errors import HeadraceError
 
@@ -105,7 +105,7 @@ def run(chosen: argparse.Namespace, console: Console, stack: ExitStack) -> int:
         "HEADRACE_LISTENERS": rest,
         "HEADRACE_DATA": str(folder),
     }
-    worker = Worker(environment, folder / "worker.log")
+    worker = DemoWorker(environment, folder / "worker.log")
     stack.callback(worker.stop)
     watcher = Watcher(rest, elasticsearch)
     stack.callback(watcher.close)
@@ -119,11 +119,11 @@ def run(chosen: argparse.Namespace, console: Console, stack: ExitStack) -> int:
     try:
         wait_for_rest(worker, watcher, timeout=60)
         console.print(TRY.format(rest=rest, elasticsearch=elasticsearch, log=worker.log))
-        stage = Stage(console, worker, watcher, trickle, prober, loaded, indexed_before, began)
+        run = DemoRun(console, worker, watcher, trickle, prober, loaded, indexed_before, began)
         if not chosen.once:
-            watch(stage)
+            watch(run)
         with Elasticsearch(elasticsearch) as client:
-            code = prove(stage, database, client, trickle_for=chosen.trickle, timeout=chosen.timeout)
+            code = prove(run, database, client, trickle_for=chosen.trickle, timeout=chosen.timeout)
     except HeadraceError:
         _show_log(console, worker)
         raise
@@ -132,7 +132,7 @@ def run(chosen: argparse.Namespace, console: Console, stack: ExitStack) -> int:
     return code
 
 
-def _show_log(console: Console, worker: Worker) -> None:
+def _show_log(console: Console, worker: DemoWorker) -> None:
     console.print(f"\nthe end of {worker.log}:\n{worker.tail()}\n")
 
 

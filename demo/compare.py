@@ -21,7 +21,7 @@ Rows = Mapping[str, Mapping[str, Any]]
 
 
 @dataclass(frozen=True, slots=True)
-class Comparison:
+class TableComparison:
     """``rows`` in the database, ``documents`` in the index, and what differs, one sentence each."""
 
     table: Table
@@ -35,10 +35,10 @@ class Comparison:
         return not self.differences
 
 
-def compare(database: str, client: Elasticsearch, table: Table) -> Comparison:
+def compare(database: str, client: Elasticsearch, table: Table) -> TableComparison:
     """Read both sides completely (tens of thousands of rows, held in memory) and compare them."""
     rows, documents = read_rows(database, table), read_documents(client, table)
-    return Comparison(table, len(rows), len(documents), tuple(differences(rows, documents)))
+    return TableComparison(table, len(rows), len(documents), tuple(differences(rows, documents)))
 
 
 def read_rows(database: str, table: Table) -> dict[str, dict[str, Any]]:

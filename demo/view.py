@@ -77,7 +77,7 @@ class View:
         if last.at <= first.at:
             return 0.0
         grown = last.connector(connector).count(counter) - first.connector(connector).count(counter)
-        return max(0, grown) / (last.at - first.at)  # counters begin anew when a task restarts
+        return max(0, grown) / (last.at - first.at)  # counters start at 0 when a task restarts
 
     def elapsed(self) -> float:
         """Seconds since the first look."""

@@ -12,13 +12,13 @@ from elasticsearch import Elasticsearch
 from rich.console import Console
 from rich.live import Live
 
-from demo.compare import Comparison, compare
+from demo.compare import TableComparison, compare
 from demo.prober import Prober
 from demo.progress import Progress, Watcher
 from demo.tables import TABLES
 from demo.trickle import Trickle
 from demo.view import View
-from demo.worker import Worker
+from demo.worker import DemoWorker
 from headrace.errors import InfrastructureError, TaskError
 
 LOOK_EVERY = 0.5
@@ -26,11 +26,11 @@ LINE_EVERY = 2.0
 
 
 @dataclass(frozen=True)
-class Stage:
-    """Everything that plays; all of it is started and stopped by the caller, but for trickle and prober's start."""
+class DemoRun:
+    """Parts of a running demo. The caller starts and stops them, except that ``Watch`` starts trickle and prober."""
 
     console: Console
-    worker: Worker
+    worker: DemoWorker
     watcher: Watcher
     trickle: Trickle
     prober: Prober
@@ -59,41 +59,41 @@ class FirstLoad:
 class Watch:
     """Looks, draws, and raises when something died that cannot come back."""
 
-    def __init__(self, stage: Stage) -> None:
-        self._stage = stage
-        self._view = View(stage.prober)
+    def __init__(self, run: DemoRun) -> None:
+        self._run = run
+        self._view = View(run.prober)
         self._live: Live | None = None
         self._next_line = 0.0
         self.first_load: FirstLoad | None = None
 
     def screen(self) -> AbstractContextManager[Any]:
         """Owns the live table while it is entered; nothing when there is no terminal."""
-        if not self._stage.console.is_terminal:
+        if not self._run.console.is_terminal:
             return nullcontext()
-        self._live = Live(console=self._stage.console, auto_refresh=False)
+        self._live = Live(console=self._run.console, auto_refresh=False)
         return self._live
 
     def look(self) -> Progress:
         """One look, drawn; then a short pause. Raises TaskError when worker, trickle or prober died."""
-        stage, progress = self._stage, self._stage.watcher.look()
+        run, progress = self._run, self._run.watcher.look()
         self._view.add(progress)
         if self._live:
             self._live.update(self._view.table(), refresh=True)
         elif progress.at >= self._next_line:
             self._next_line = progress.at + LINE_EVERY
-            stage.console.print(self._view.line())
-        if stage.worker.ended:
+            run.console.print(self._view.line())
+        if run.worker.ended:
             raise TaskError("the worker ended by itself", code="demo.worker")
-        for part in (stage.trickle, stage.prober):
+        for part in (run.trickle, run.prober):
             if part.error is not None:
                 raise TaskError(
                     f"the demo's own {type(part).__name__.lower()} failed: {part.error}", code="demo.failed"
                 )
-        if self.first_load is None and progress.answered and arrived(progress, stage.loaded):
+        if self.first_load is None and progress.answered and arrived(progress, run.loaded):
             # The trickle begins when the first load is through, so that freshness tells of rows and not of a backlog.
-            self.first_load = FirstLoad(sum(stage.loaded.values()) - stage.indexed_before, progress.at - stage.began)
-            stage.trickle.start()
-            stage.prober.start()
+            self.first_load = FirstLoad(sum(run.loaded.values()) - run.indexed_before, progress.at - run.began)
+            run.trickle.start()
+            run.prober.start()
         time.sleep(LOOK_EVERY)
         return progress
 
@@ -103,19 +103,19 @@ def arrived(progress: Progress, rows: Mapping[str, int]) -> bool:
     return all(progress.documents[table] >= rows[table.name] for table in TABLES)
 
 
-def watch(stage: Stage) -> NoReturn:
+def watch(run: DemoRun) -> NoReturn:
     """Until KeyboardInterrupt, which is the caller's to catch."""
-    looking = Watch(stage)
+    looking = Watch(run)
     with looking.screen():
         while True:
             looking.look()
 
 
-def prove(stage: Stage, database: str, client: Elasticsearch, *, trickle_for: float, timeout: float) -> int:
+def prove(run: DemoRun, database: str, client: Elasticsearch, *, trickle_for: float, timeout: float) -> int:
     """Until the index equals the database after ``trickle_for`` seconds of changes. 0: proved, 1: not in time."""
-    looking, deadline = Watch(stage), time.monotonic() + timeout
+    looking, deadline = Watch(run), time.monotonic() + timeout
     quiet_at: float | None = None
-    comparisons: Sequence[Comparison] = ()
+    comparisons: Sequence[TableComparison] = ()
     failed: Mapping[str, str] = {}
     with looking.screen():
         while time.monotonic() < deadline and not failed:
@@ -125,21 +125,21 @@ def prove(stage: Stage, database: str, client: Elasticsearch, *, trickle_for: fl
                 quiet_at = time.monotonic() + trickle_for
             if quiet_at is None or time.monotonic() < quiet_at:
                 continue
-            stage.trickle.stop()
+            run.trickle.stop()
             comparisons = [compare(database, client, table) for table in TABLES]
             if all(comparison.equal for comparison in comparisons):
                 break
-    stage.trickle.stop()
+    run.trickle.stop()
     if failed or not comparisons or not all(comparison.equal for comparison in comparisons):
         comparisons = [compare(database, client, table) for table in TABLES]
-    return report(stage, looking.first_load, comparisons, failed)
+    return report(run, looking.first_load, comparisons, failed)
 
 
 def report(
-    stage: Stage, first_load: FirstLoad | None, comparisons: Sequence[Comparison], failed: Mapping[str, str]
+    run: DemoRun, first_load: FirstLoad | None, comparisons: Sequence[TableComparison], failed: Mapping[str, str]
 ) -> int:
     """Print the summary; returns the exit code."""
-    show = stage.console.print
+    show = run.console.print
     equal = all(comparison.equal for comparison in comparisons) and not failed
     show()
     for comparison in comparisons:
@@ -150,18 +150,18 @@ def report(
     for name, reason in failed.items():
         show(f"{name} FAILED: {reason}")
     show(f"first load   {first_load or 'did not arrive'}")
-    freshness = stage.prober.freshness()
+    freshness = run.prober.freshness()
     if freshness.p50 is not None and freshness.worst is not None:
         show(
             f"freshness    p50 {freshness.p50:.2f} s, max {freshness.worst:.2f} s, commit to readable by id, "
-            f"{freshness.count} of {stage.trickle.writes} changed rows followed"
+            f"{freshness.count} of {run.trickle.writes} changed rows followed"
         )
-    show(f"total        {time.monotonic() - stage.began:.1f} s")
+    show(f"total        {time.monotonic() - run.began:.1f} s")
     show("The index equals the database." if equal else "The index does NOT equal the database.")
     return 0 if equal else 1
 
 
-def wait_for_rest(worker: Worker, watcher: Watcher, timeout: float) -> None:
+def wait_for_rest(worker: DemoWorker, watcher: Watcher, timeout: float) -> None:
     """Until the worker answers. Raises InfrastructureError when it ends or does not within ``timeout`` seconds."""
     deadline = time.monotonic() + timeout
     while not watcher.look().answered:

@@ -5,45 +5,47 @@ from __future__ import annotations
 import os
 import socket
 import sysconfig
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from headrace.embedded.process import SupervisedProcess
 from headrace.errors import InfrastructureError
 
 CONFIG = Path(__file__).parent.parent / "config"
-STOP_TIMEOUT = 15.0
-"""Seconds that the worker gets to commit what it has; then it is killed."""
 
 
-class Worker:
+class DemoWorker:
     """``headrace run config/worker-standalone.yaml config/connectors/*.yaml`` with addresses from ``environment``.
 
-    Ctrl+C in the terminal does not reach it (the demo stops things in order), and it does not outlive the demo.
+    Ctrl+C in the terminal does not reach it (the demo stops it), and it does not outlive the demo. ``stop_timeout`` is
+    the time in seconds to commit what it has; after it the worker is killed.
     """
 
-    def __init__(self, environment: Mapping[str, str], log: Path) -> None:
+    def __init__(
+        self,
+        environment: Mapping[str, str],
+        log: Path,
+        *,
+        command: Sequence[str] | None = None,
+        stop_timeout: float = 15.0,
+    ) -> None:
         self.log = log
+        self.command = list(command or default_command())
+        self._stop_timeout = stop_timeout
         self._environment = os.environ | dict(environment)
         self._process: SupervisedProcess | None = None
 
     def start(self) -> None:
         """Start the process; it answers over REST a moment later. Raises InfrastructureError."""
-        command = self.command()
-        if not Path(command[0]).is_file():
+        if not Path(self.command[0]).is_file():
             raise InfrastructureError(
-                f"there is no {command[0]}: the project is not installed into this Python",
+                f"there is no {self.command[0]}: the project is not installed into this Python",
                 code="demo.not_installed",
                 hint="pip install -e '.[embedded,postgres]'",
             )
-        self._process = SupervisedProcess(command, self.log, grace=STOP_TIMEOUT, environment=self._environment)
-
-    @staticmethod
-    def command() -> list[str]:
-        """The command line; a user types the same."""
-        connectors = sorted((CONFIG / "connectors").glob("*.yaml"))
-        program = Path(sysconfig.get_path("scripts")) / "headrace"
-        return [str(program), "run", str(CONFIG / "worker-standalone.yaml"), *map(str, connectors)]
+        self._process = SupervisedProcess(
+            self.command, self.log, grace=self._stop_timeout, environment=self._environment
+        )
 
     @property
     def ended(self) -> bool:
@@ -65,8 +67,15 @@ class Worker:
             return "\n".join(file.read().decode(errors="replace").splitlines()[-lines:])
 
 
+def default_command() -> list[str]:
+    """Return the command line, the same that a user types."""
+    connectors = sorted((CONFIG / "connectors").glob("*.yaml"))
+    program = Path(sysconfig.get_path("scripts")) / "headrace"
+    return [str(program), "run", str(CONFIG / "worker-standalone.yaml"), *map(str, connectors)]
+
+
 def free_port(preferred: int) -> int:
-    """``preferred`` when nobody listens there, else any free one."""
+    """Return ``preferred`` if no program listens there, else any free port."""
     for port in (preferred, 0):
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -5,7 +5,7 @@ Run it after a change of the sources or of Elasticsearch's version in the lock f
     python scripts/build_node.py            # compile and write
     python scripts/build_node.py --check    # compile and compare; exit code 1 if a committed jar differs
 
-Needs ``javac`` 17 or newer on the PATH (nobody else does: the jars are committed). ``--release 17`` and fixed dates
+Needs ``javac`` 17 or newer on the PATH (nothing else does: the jars are committed). ``--release 17`` and fixed dates
 in the archive make the bytes the same on each machine with the same major version of javac.
 """
 

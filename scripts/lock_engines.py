@@ -1,6 +1,6 @@
-"""Make the lock files again: which jars the embedded engines consist of, and the rivals that benchmarks run beside us.
+"""Write the lock files: the jars of the embedded engines, and of the products that benchmarks compare with.
 
-Run it on a machine with Maven 3 (nobody else needs Maven) whenever an engine's version changes::
+Run it on a machine with Maven 3 (only this script needs Maven) whenever an engine's version changes::
 
     python scripts/lock_engines.py            # resolve, check against the repository's own checksums, write
     python scripts/lock_engines.py --check    # the same, but only compare; exit code 1 if the lock file is stale

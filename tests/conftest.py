@@ -173,7 +173,7 @@ def mariadb_database(mariadb: SqlAddress) -> Iterator[str]:
         with connection.cursor() as cursor:
             cursor.execute(f"CREATE DATABASE {name}")
             yield make_url(mariadb.url).set(database=name).render_as_string(hide_password=False)
-            # DROP would wait for ever for whoever still holds a lock on a table in it.
+            # DROP would wait without limit for sessions that hold a lock on a table of it.
             cursor.execute("SELECT id FROM information_schema.processlist WHERE db = %s", [name])
             for (session,) in cursor.fetchall():
                 try:

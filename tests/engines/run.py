@@ -58,9 +58,9 @@ KINDS: Mapping[str, Kind] = {
         addresses.own_elasticsearch,
         "elasticsearch-9",
     ),
-    # Tests need no power-cut safety of the shared servers; private ones have the defaults. Nor do the servers do
-    # anything by themselves: a worker of autovacuum, a renewal of statistics are transactions that the gap-free cursor
-    # waits for, at a moment that nobody knows, and then a test that counts what is sent again counts more.
+    # Tests need no power-cut safety of the shared servers; private ones have the defaults. Nor do the servers start
+    # transactions of their own (autovacuum, statistics): the gap-free cursor waits for them, at unpredictable moments,
+    # and a test that counts repeated records would count more.
     "postgres": Kind(
         "PostgreSQL",
         lambda folder: Postgres(folder, settings={"fsync": False, "autovacuum": False}),

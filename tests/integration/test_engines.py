@@ -12,6 +12,7 @@ from typing import Any
 import psutil
 import pymysql
 import pytest
+from kafka import KafkaAdminClient
 from sqlalchemy import create_engine, text
 
 from headrace.broker.interfaces import NewTopic
@@ -60,8 +61,10 @@ def test_three_brokers_keep_three_copies(kafka_cluster: Any, unique_name: str) -
     )
     admin = kafka_clients.admin({})
     admin.create_topics([NewTopic(unique_name, 3)])
-    described = admin._admin.describe_topics([unique_name])
     admin.close()
+    client = KafkaAdminClient(bootstrap_servers=kafka_cluster.bootstrap_servers)
+    described = client.describe_topics([unique_name])
+    client.close()
     assert [len(partition["replica_nodes"]) for topic in described for partition in topic["partitions"]] == [3, 3, 3]
 
 

@@ -197,8 +197,12 @@ class Load:
     def start(self) -> None:
         self._thread.start()
 
-    def stop(self) -> None:
+    def end(self) -> None:
+        """Tell the writer to stop, without waiting for it."""
         self._stop.set()
+
+    def stop(self) -> None:
+        self.end()
         self._thread.join()
         if self.error is not None:
             raise self.error
@@ -239,7 +243,7 @@ def load(request: pytest.FixtureRequest) -> Iterator[Callable[[str, int], Load]]
 
     yield make
     for each in made:
-        each._stop.set()
+        each.end()
 
 
 @pytest.fixture

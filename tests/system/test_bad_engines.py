@@ -69,7 +69,7 @@ class SecuredKafka:
             admin.close()
 
     def set_password(self, password: str) -> None:
-        """Returns when the broker lets nobody in by another one: it answers before it goes by it."""
+        """Return when the broker accepts no other password: it confirms a change before the change is in effect."""
         admin = KafkaAdminClient(bootstrap_servers=self.kafka.brokers[0].internal_address)
         try:
             answer = admin.alter_user_scram_credentials([UserScramCredentialUpsertion(USER, "SCRAM-SHA-512", password)])
@@ -300,7 +300,7 @@ def test_a_certificate_that_is_not_trusted(secured: SecuredKafka, chain: Callabl
 
 def test_an_elasticsearch_whose_index_is_red(kafka: Any, elasticsearch: Any, chain: Callable[..., Chain]) -> None:
     made = chain(kafka.bootstrap_servers)
-    nowhere = {"settings": {"index.number_of_replicas": 0, "index.routing.allocation.require._name": "nobody"}}
+    nowhere = {"settings": {"index.number_of_replicas": 0, "index.routing.allocation.require._name": "no-such-node"}}
     created = httpx.put(f"{made.search}/{made.topic}?wait_for_active_shards=0", json=nowhere, timeout=60)
     assert created.status_code == 200, created.text
     health = httpx.get(f"{made.search}/_cluster/health/{made.topic}", timeout=60).json()
@@ -326,7 +326,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     if done.returncode:
-        pytest.skip(f"this machine lets nobody mount a file system: {done.stderr.strip()}")
+        pytest.skip(f"this machine does not permit mounting a file system: {done.stderr.strip()}")
     yield folder
     subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
@@ -359,7 +359,7 @@ def test_a_disk_full_on_the_database(
 def test_engines_and_a_worker_that_hang_and_go_on(
     private_stack: Callable[..., Any], chain: Callable[..., Chain]
 ) -> None:
-    """SIGSTOP: connections stay open and nothing answers. Nobody restarts anything."""
+    """SIGSTOP: connections stay open and nothing answers. Nothing is restarted."""
     stack = private_stack()
     kafka = {"bootstrap.servers": stack.kafka.bootstrap_servers}
     made = chain(stack.kafka.bootstrap_servers, url=stack.postgres.url, search=stack.elasticsearch.url)

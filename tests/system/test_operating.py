@@ -94,7 +94,7 @@ def test_a_worker_whose_kafka_is_away_says_so_and_stops_promptly(make_worker: Ca
 def test_a_table_that_may_not_be_read_is_left_out_until_the_statement_of_the_status_is_run(
     kafka: Any, database: str, make_worker: Callable[..., Any], unique_name: str, box: Any
 ) -> None:
-    """Nobody restarts anything; the other tables are read all the time."""
+    """Nothing is restarted; the other tables are read all the time."""
     kafka_clients = KafkaPythonClients({"bootstrap.servers": kafka.bootstrap_servers})
     topics = {name: f"{unique_name}.{name}" for name in ("one", "two", "three")}
 

@@ -27,7 +27,7 @@ class Engine(StartStop):
     title: str
     stop_signal: ClassVar[signal.Signals] = signal.SIGTERM
     stop_grace: ClassVar[float] = 15.0
-    start_timeout: ClassVar[float] = 90.0
+    start_timeout: float = 90.0
 
     def __init__(self, folder: Path, port: int | None) -> None:
         self.folder = folder.absolute()

@@ -8,6 +8,7 @@ from demo.compare import read_rows
 from demo.dataset import Dataset, Impression, Offer
 from demo.tables import CONVERSIONS, IMPRESSIONS, OFFERS
 from demo.trickle import Trickle, Write
+from headrace.testing.waiting import eventually
 
 
 @pytest.fixture(scope="module")
@@ -100,7 +101,7 @@ def test_the_trickle_tells_exactly_what_it_wrote(database: str, data: Dataset) -
 def test_a_trickle_without_a_database_says_so(database: str, data: Dataset) -> None:
     trickle = Trickle(database + "_missing", data.impressions, lambda write: None, rate=1000)
     trickle.start()
-    trickle._thread.join()
+    eventually(lambda: trickle.error is not None)
 
     assert "does not exist" in str(trickle.error)
     trickle.stop()

@@ -3,13 +3,13 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import psutil
 import pytest
 
-from demo import worker as module
-from demo.worker import Worker, free_port
+from demo.worker import DemoWorker, default_command, free_port
 from headrace.embedded import tcp_ports
 from headrace.errors import InfrastructureError
 
@@ -23,10 +23,16 @@ signal.pause()
 
 
 @pytest.fixture
-def worker(tmp_path: Path) -> Iterator[Worker]:
-    worker = Worker({"DATABASE_URL": "here"}, tmp_path / "worker.log")
-    yield worker
-    worker.stop()
+def make_worker(tmp_path: Path) -> Iterator[Callable[..., DemoWorker]]:
+    """Makes a worker that runs a command of the test; it is stopped when the test ends."""
+    with ExitStack() as stop:
+
+        def make(*command: str, **arguments: float) -> DemoWorker:
+            worker = DemoWorker({"DATABASE_URL": "here"}, tmp_path / "worker.log", command=command, **arguments)
+            stop.callback(worker.stop)
+            return worker
+
+        yield make
 
 
 def wait_until(condition: Callable[[], object]) -> None:
@@ -36,11 +42,8 @@ def wait_until(condition: Callable[[], object]) -> None:
         tick.wait(0.02)
 
 
-def test_a_worker_that_will_not_stop_is_killed_with_its_children(
-    worker: Worker, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(module, "STOP_TIMEOUT", 0.2)
-    monkeypatch.setattr(Worker, "command", staticmethod(lambda: [sys.executable, "-c", STUBBORN]))
+def test_a_worker_that_will_not_stop_is_killed_with_its_children(make_worker: Callable[..., DemoWorker]) -> None:
+    worker = make_worker(sys.executable, "-c", STUBBORN, stop_timeout=0.2)
     worker.start()
     wait_until(worker.tail)
     pid, environment = worker.tail().split()
@@ -53,25 +56,22 @@ def test_a_worker_that_will_not_stop_is_killed_with_its_children(
     assert not child.is_running() or child.status() == psutil.STATUS_ZOMBIE
 
 
-def test_the_end_of_the_log_is_at_hand_when_it_fails(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
-    code = "print(*range(100), sep='\\n'); raise SystemExit(3)"
-    monkeypatch.setattr(Worker, "command", staticmethod(lambda: [sys.executable, "-c", code]))
+def test_the_end_of_the_log_is_available_when_it_fails(make_worker: Callable[..., DemoWorker]) -> None:
+    worker = make_worker(sys.executable, "-c", "print(*range(100), sep='\\n'); raise SystemExit(3)")
     worker.start()
     wait_until(lambda: worker.ended)
 
     assert worker.tail(2) == "98\n99"
 
 
-def test_a_program_that_is_not_there_is_explained(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Worker, "command", staticmethod(lambda: ["/nowhere/headrace"]))
-
+def test_a_program_that_is_not_there_is_explained(make_worker: Callable[..., DemoWorker]) -> None:
     with pytest.raises(InfrastructureError) as caught:
-        worker.start()
+        make_worker("/nowhere/headrace").start()
     assert "pip install" in caught.value.hint
 
 
 def test_the_command_names_every_connector_file() -> None:
-    program, verb, settings, *connectors = Worker.command()
+    program, verb, settings, *connectors = default_command()
 
     assert (Path(program).name, verb) == ("headrace", "run")
     assert Path(settings).is_file()

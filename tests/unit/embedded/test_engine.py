@@ -6,7 +6,6 @@ import os
 import socket
 import sys
 from pathlib import Path
-from typing import Any
 
 import psutil
 import pytest
@@ -15,6 +14,7 @@ from headrace.embedded.engine import Engine
 from headrace.embedded.lock import FileLock
 from headrace.embedded.process import SupervisedProcess
 from headrace.errors import InfrastructureError
+from headrace.testing.waiting import eventually
 
 SERVER = "import time; print('ready', flush=True); time.sleep(600)"
 
@@ -28,8 +28,11 @@ class Toy(Engine):
     name = "toy"
     title = "Toy"
 
-    def __init__(self, folder: Path, program: str = SERVER, port: int | None = None) -> None:
+    def __init__(
+        self, folder: Path, program: str = SERVER, port: int | None = None, start_timeout: float = 90.0
+    ) -> None:
         super().__init__(folder, port)
+        self.start_timeout = start_timeout
         self.program = program
         self.prepared = 0
 
@@ -89,8 +92,9 @@ def test_one_that_ends_while_it_starts_shows_the_end_of_its_log(tmp_path: Path) 
 
 def test_one_that_never_answers_is_given_up_and_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = children()
-    monkeypatch.setattr(Toy, "start_timeout", 0.2)
-    engine = Toy(tmp_path, "import os, time; open('pid', 'w').write(str(os.getpid())); time.sleep(600)")
+    engine = Toy(
+        tmp_path, "import os, time; open('pid', 'w').write(str(os.getpid())); time.sleep(600)", start_timeout=0.2
+    )
     monkeypatch.chdir(tmp_path)
 
     with pytest.raises(InfrastructureError, match="does not answer"):
@@ -100,16 +104,18 @@ def test_one_that_never_answers_is_given_up_and_gone(tmp_path: Path, monkeypatch
     assert children() <= before
 
 
-def test_an_interrupted_start_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    before = children()
+class InterruptedToy(Toy):
+    """Ctrl+C comes while it starts."""
 
-    def interrupted(self: Any, process: Any) -> None:
+    def answers(self, process: SupervisedProcess) -> bool:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(Toy, "answers", interrupted)
+
+def test_an_interrupted_start_leaves_nothing(tmp_path: Path) -> None:
+    before = children()
 
     with pytest.raises(KeyboardInterrupt):
-        Toy(tmp_path).start()
+        InterruptedToy(tmp_path).start()
 
     assert children() <= before
 
@@ -120,8 +126,7 @@ def test_an_engine_that_ended_by_itself_is_noticed(tmp_path: Path) -> None:
         killed = psutil.Process(engine.pid)
         killed.kill()
         psutil.wait_procs([killed])
-        assert engine._process is not None
-        assert engine._process.ended(30)
+        eventually(lambda: not engine.running, 30)
 
         with pytest.raises(InfrastructureError, match="Toy ended by itself") as caught:
             engine.check()

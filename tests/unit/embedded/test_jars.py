@@ -143,9 +143,9 @@ def test_a_missing_jar_is_not_asked_for_again(maven: Any) -> None:
 
 
 def test_offline_is_one_message_that_says_what_to_do(maven: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    with socket.socket() as nobody:
-        nobody.bind(("127.0.0.1", 0))  # bound, but it does not listen
-        monkeypatch.setenv("HEADRACE_MAVEN_MIRROR", f"http://127.0.0.1:{nobody.getsockname()[1]}")
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))  # bound, but it does not listen
+        monkeypatch.setenv("HEADRACE_MAVEN_MIRROR", f"http://127.0.0.1:{closed.getsockname()[1]}")
         jars = [Jar(f"org.example:lib-{number}:1", 10, "0" * 64) for number in range(20)]
 
         with pytest.raises(InfrastructureError) as caught:

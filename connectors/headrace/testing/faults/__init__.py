@@ -1,4 +1,4 @@
-"""Faults on a script: proxies that stand before a real engine and spoil what goes through them."""
+"""Proxies in front of a real engine that inject faults into the connections of its clients."""
 
 from headrace.testing.faults.answers import Drop, Fault, HalfAnswer, Hang, ItemErrors, Late, NoAnswer, Slow, Status
 from headrace.testing.faults.http import HttpProxy, Seen

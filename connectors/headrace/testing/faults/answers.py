@@ -1,4 +1,4 @@
-"""What may go wrong with one HTTP request on its way to Elasticsearch and back."""
+"""Faults of one HTTP request to Elasticsearch or of its answer."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _OWNED_BY_THE_PROXY = {"connection", "content-length", "content-encoding", "keep
 
 @dataclass(frozen=True)
 class Request:
-    """What the client sent. ``path`` has the query; ``body`` is decompressed."""
+    """A client's request. ``path`` includes the query; ``body`` is decompressed."""
 
     method: str
     path: str
@@ -31,7 +31,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Answer:
-    """What the client gets: of ``body`` only the first ``cut_after`` bytes when that is not None, then the end."""
+    """The answer to the client. If ``cut_after`` is not None, the connection closes after so many bytes of it."""
 
     status: int
     headers: Mapping[str, str] = field(default_factory=dict)
@@ -40,35 +40,35 @@ class Answer:
 
 
 class HangUpError(Exception):
-    """The client gets no answer: its connection is closed."""
+    """Closes the client's connection without an answer."""
 
 
 class Passage(Protocol):
-    """How a fault reaches what is behind the proxy."""
+    """What a fault may do with a request."""
 
     def forward(self, request: Request) -> Answer:
-        """The engine's answer to ``request``."""
+        """Return the engine's answer to ``request``."""
         ...
 
     def wait(self, seconds: float | None) -> None:
-        """Returns after so long (None = for ever), earlier when the proxy is restored or closed."""
+        """Wait so many seconds (None = without limit), or until the proxy is restored or closed."""
         ...
 
 
 class Fault(Protocol):
-    """One thing that goes wrong."""
+    """A fault that is injected into one request."""
 
     def answer(self, request: Request, passage: Passage) -> Answer:
-        """What the client gets. Raises HangUpError for nothing at all."""
+        """Return the answer to the client. Raise HangUpError to close its connection without one."""
         ...
 
 
 @dataclass(frozen=True)
 class Status:
-    """This status instead of the engine's answer; the request does not reach it.
+    """This status instead of the engine's answer; the request does not reach the engine.
 
-    Without ``body`` it is what Elasticsearch says with this status (413: nothing, like its HTTP layer).
-    ``retry_after`` is the header, in seconds.
+    The default ``body`` is that of Elasticsearch for this status (empty for 413). ``retry_after`` is the header, in
+    seconds.
     """
 
     status: int
@@ -92,7 +92,7 @@ class Status:
 
 @dataclass(frozen=True)
 class Slow:
-    """The request is passed on at once, its answer ``seconds`` later (or when the proxy is restored)."""
+    """The request is forwarded at once, its answer ``seconds`` later, or when the proxy is restored."""
 
     seconds: float
 
@@ -104,7 +104,7 @@ class Slow:
 
 @dataclass(frozen=True)
 class HalfAnswer:
-    """The engine does what was asked; its answer breaks off in the middle."""
+    """The engine executes the request; the connection closes in the middle of its answer."""
 
     def answer(self, request: Request, passage: Passage) -> Answer:
         answer = passage.forward(request)
@@ -113,7 +113,7 @@ class HalfAnswer:
 
 @dataclass(frozen=True)
 class NoAnswer:
-    """The engine does what was asked; the connection ends without an answer."""
+    """The engine executes the request; the connection closes without an answer."""
 
     def answer(self, request: Request, passage: Passage) -> Answer:
         passage.forward(request)
@@ -122,7 +122,7 @@ class NoAnswer:
 
 @dataclass(frozen=True)
 class Drop:
-    """The connection ends without an answer; the request does not reach the engine."""
+    """The connection closes without an answer; the request does not reach the engine."""
 
     def answer(self, request: Request, passage: Passage) -> Answer:
         raise HangUpError
@@ -130,7 +130,7 @@ class Drop:
 
 @dataclass(frozen=True)
 class Hang:
-    """Neither answer nor end until the proxy is restored or closed. ``applied``: the engine does what was asked."""
+    """No answer until the proxy is restored or closed. ``applied``: the engine executes the request."""
 
     applied: bool = False
 
@@ -143,7 +143,7 @@ class Hang:
 
 @dataclass(frozen=True)
 class Late:
-    """No answer until the proxy is restored; only then the engine does what was asked, after what came meanwhile."""
+    """No answer. The engine executes the request when the proxy is restored, after requests that came later."""
 
     def answer(self, request: Request, passage: Passage) -> Answer:
         passage.wait(None)
@@ -155,9 +155,8 @@ class Late:
 class ItemErrors:
     """Some items of a bulk request fail with ``status``; only the others reach the engine.
 
-    ``fails`` chooses by the item's position in the request and its action line's content
-    (``{"_index": …, "_id": …}``); by default every second fails, the first one too. Of a request whose engine's
-    answer is no bulk answer, all is passed on as it is.
+    ``fails`` selects items by position and by the content of the action line (``{"_index": …, "_id": …}``); by default
+    the first item and every second one after it fail. An answer that is not 200 is returned unchanged.
     """
 
     status: int = 429
@@ -175,17 +174,17 @@ class ItemErrors:
             answer = passage.forward(replace(request, body=kept))
             if answer.status != 200:
                 return answer
-            said = json.loads(answer.body)
-            succeeded = iter(said.get("items", []))
+            decoded = json.loads(answer.body)
+            succeeded = iter(decoded.get("items", []))
         else:
             answer = Status(200, {}).answer(request, passage)
-            said, succeeded = {"took": 0}, iter([])
-        said["errors"] = True
-        said["items"] = [
+            decoded, succeeded = {"took": 0}, iter([])
+        decoded["errors"] = True
+        decoded["items"] = [
             {action: self._error(meta)} if fails else next(succeeded)
             for (action, meta, _), fails in zip(items, failed, strict=True)
         ]
-        return replace(answer, body=json.dumps(said).encode())
+        return replace(answer, body=json.dumps(decoded).encode())
 
     def _error(self, meta: Mapping[str, Any]) -> dict[str, Any]:
         error = {"type": self.kind, "reason": self.reason}
@@ -193,7 +192,7 @@ class ItemErrors:
 
 
 def bulk_items(body: bytes) -> list[tuple[str, dict[str, Any], bytes]]:
-    """Each item of a bulk body: its action, what the action line says, and its lines as they are."""
+    """Return for each item of a bulk body its action, the content of the action line, and its lines."""
     items: list[tuple[str, dict[str, Any], bytes]] = []
     lines = iter(body.splitlines(keepends=True))
     for line in lines:
@@ -205,7 +204,7 @@ def bulk_items(body: bytes) -> list[tuple[str, dict[str, Any], bytes]]:
 
 
 def decompressed(body: bytes, encoding: str) -> bytes:
-    """A body as it was before ``Content-Encoding``."""
+    """Return a body without its ``Content-Encoding``."""
     if encoding == "gzip":
         return gzip.decompress(body)
     if encoding == "deflate":
@@ -214,7 +213,7 @@ def decompressed(body: bytes, encoding: str) -> bytes:
 
 
 def passed_on(headers: Mapping[str, str]) -> dict[str, str]:
-    """The headers that go through a proxy."""
+    """Return the headers that a proxy forwards."""
     return {name: value for name, value in headers.items() if name.lower() not in _OWNED_BY_THE_PROXY}
 
 

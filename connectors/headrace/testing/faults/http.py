@@ -1,4 +1,4 @@
-"""An HTTP proxy before Elasticsearch: answers on a script, asks for credentials, speaks TLS."""
+"""HTTP proxy in front of Elasticsearch: it injects faults, checks credentials, and speaks TLS."""
 
 from __future__ import annotations
 
@@ -12,8 +12,7 @@ from collections import deque
 from dataclasses import dataclass
 from http.client import HTTPConnection, HTTPException
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 from urllib.parse import urlsplit
 
 from headrace.embedded.tcp_ports import HOST, free_port
@@ -27,13 +26,14 @@ from headrace.testing.faults.answers import (
     decompressed,
     passed_on,
 )
+from headrace.testing.faults.closing import ClosingProxy
 
 _UPSTREAM_TIMEOUT = 120.0
 
 
 @dataclass(frozen=True)
 class Seen:
-    """One request that arrived. ``status`` is None where the client got no answer."""
+    """One request that arrived. ``status`` is None when the client got no complete answer."""
 
     method: str
     path: str
@@ -42,12 +42,11 @@ class Seen:
     fault: Fault | None
 
 
-class HttpProxy:
-    """Listens on 127.0.0.1 (``url``) and passes requests on to ``target``, an ``http://host:port``.
+class HttpProxy(ClosingProxy):
+    """Listens on 127.0.0.1 (``url``) and forwards requests to ``target``, an ``http://host:port``.
 
     ``tls`` makes it speak HTTPS with this server context. With ``basic_auth`` (user, password) or ``api_key`` (as in
-    ``Authorization: ApiKey …``) every request needs the one or the other, or is answered 401. All may be called from
-    any thread, at any time.
+    ``Authorization: ApiKey …``) a request without one of them is answered 401. Thread-safe.
     """
 
     def __init__(
@@ -71,7 +70,7 @@ class HttpProxy:
         self._plays: list[tuple[re.Pattern[str], deque[Fault | None]]] = []
         self._standing: list[tuple[re.Pattern[str], Fault]] = []
         self._seen: list[Seen] = []
-        self._freed = threading.Event()  # of waiting faults; a new one with every restore
+        self._freed = threading.Event()  # ends the waits of faults; replaced by every restore
         self._server = _Server((HOST, port or free_port()), self)
         self._thread = threading.Thread(
             target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, name="http-proxy", daemon=True
@@ -85,24 +84,24 @@ class HttpProxy:
 
     @property
     def url(self) -> str:
-        """With TLS for the name ``localhost``, which certificates are made out to."""
+        """The address; with TLS it has the name ``localhost``, for which certificates are issued."""
         return f"https://localhost:{self.port}" if self.tls else f"http://{HOST}:{self.port}"
 
     def play(self, *faults: Fault | None, path: str = "") -> None:
-        """The next requests whose path (with query) has a match of the regex ``path`` meet one each, in this order.
+        """Inject one fault into each of the next requests whose path (with query) matches the regex ``path``, in order.
 
-        None lets one pass. What is played later comes after what is left from before.
+        None injects nothing into one request. Later calls append to the faults that are left.
         """
         with self._lock:
             self._plays.append((re.compile(path), deque(faults)))
 
     def always(self, fault: Fault, path: str = "") -> None:
-        """Every request whose path matches meets it, until :meth:`restore`. Played ones come first."""
+        """Inject the fault into every request whose path matches, until :meth:`restore`, after those of ``play``."""
         with self._lock:
             self._standing.append((re.compile(path), fault))
 
     def restore(self) -> None:
-        """No fault any more; requests that hang are let go."""
+        """End all faults; requests that hang continue."""
         with self._lock:
             self._plays.clear()
             self._standing.clear()
@@ -111,17 +110,17 @@ class HttpProxy:
 
     @property
     def left(self) -> int:
-        """How many of the played faults nobody has met yet."""
+        """Number of faults of :meth:`play` that were not injected yet."""
         with self._lock:
             return sum(len(faults) for _, faults in self._plays)
 
     def seen(self, path: str = "") -> list[Seen]:
-        """The requests so far whose path matches, in the order of their ends."""
+        """Return the finished requests whose path matches, in the order in which they finished."""
         with self._lock:
             return [each for each in self._seen if re.search(path, each.path)]
 
     def close(self) -> None:
-        """End every connection and thread of it. Raises what went wrong in the proxy itself. Harmless when closed."""
+        """End all connections and threads. Raise an error of the proxy itself. May be called twice."""
         if self._closed:
             return
         self._closed = True
@@ -133,17 +132,9 @@ class HttpProxy:
         if self._server.faults:
             raise self._server.faults[0]
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
     def serve(self, request: Request, passage: _Upstream) -> Answer | None:
-        """What one request is answered; None for a connection that ends. On the connection's thread."""
-        with self._lock:  # at once: whoever restores lets go all that have met their fault
+        """Return the answer to a request; None to close the connection. Called on the connection's thread."""
+        with self._lock:  # in one step: a restore ends the waits of all requests that have their fault
             fault, passage.freed = self._fault(request.path), self._freed
         try:
             answer = self._answer(request, fault, passage)
@@ -168,7 +159,7 @@ class HttpProxy:
 
 
 class _Upstream:
-    """One client connection's way to the engine: a connection of its own, kept open like the client's."""
+    """The connection to the engine for one connection of a client, kept open as long."""
 
     def __init__(self, target: tuple[str, int]) -> None:
         self.freed = threading.Event()
@@ -182,7 +173,7 @@ class _Upstream:
             said = self._connection.getresponse()
             return Answer(said.status, passed_on(dict(said.headers.items())), said.read())
         except (OSError, HTTPException):
-            self._connection.close()  # the next one dials again
+            self._connection.close()  # the next request connects again
             return Answer(502, {"Content-Type": "text/plain"}, b"the engine behind the proxy does not answer\n")
 
     def wait(self, seconds: float | None) -> None:
@@ -200,7 +191,7 @@ class _Server(ThreadingHTTPServer):
         self.proxy = proxy
         self.faults: list[BaseException] = []
         self._open: set[socket.socket] = set()
-        super().__init__(address, _Connection)
+        super().__init__(address, _ProxyRequestHandler)
 
     def process_request(self, request: Any, client_address: Any) -> None:
         self._open.add(request)
@@ -211,7 +202,7 @@ class _Server(ThreadingHTTPServer):
         super().shutdown_request(request)
 
     def encrypt(self, request: socket.socket, tls: ssl.SSLContext) -> ssl.SSLSocket:
-        """The handshake, on the connection's own thread. Raises OSError when the client refuses."""
+        """Do the TLS handshake, on the connection's thread. Raise OSError when the client refuses."""
         self._open.discard(request)
         secured = tls.wrap_socket(request, server_side=True, do_handshake_on_connect=False)
         self._open.add(secured)
@@ -224,7 +215,9 @@ class _Server(ThreadingHTTPServer):
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         error = sys.exception()
-        if error is not None and not isinstance(error, OSError):  # OSError: the client is gone, or refuses our TLS
+        if error is not None and not isinstance(
+            error, OSError
+        ):  # OSError: the client has disconnected or refuses our TLS
             self.faults.append(error)
 
     def hang_up(self) -> None:
@@ -232,10 +225,10 @@ class _Server(ThreadingHTTPServer):
             try:
                 each.shutdown(socket.SHUT_RDWR)
             except OSError:
-                continue  # the client was faster
+                continue  # the client has disconnected
 
 
-class _Connection(BaseHTTPRequestHandler):
+class _ProxyRequestHandler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     server: _Server
 
@@ -249,10 +242,10 @@ class _Connection(BaseHTTPRequestHandler):
         self._passage.close()
         super().finish()
         if isinstance(self.request, ssl.SSLSocket):
-            self.server.shutdown_request(self.request)  # the server itself only knows the socket that it was made of
+            self.server.shutdown_request(self.request)  # the server knows only the socket below TLS
 
     def parse_request(self) -> bool:
-        """Whatever the method: the engine judges it."""
+        """Accept any method; the engine decides which are allowed."""
         if not super().parse_request():
             return False
         setattr(self, f"do_{self.command}", self._serve)
@@ -285,4 +278,4 @@ class _Connection(BaseHTTPRequestHandler):
             self.close_connection = True
 
     def log_message(self, *_: object) -> None:
-        """Tests say what they saw."""
+        """Log nothing: tests use :meth:`HttpProxy.seen`."""

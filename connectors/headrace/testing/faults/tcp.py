@@ -1,4 +1,4 @@
-"""A TCP proxy before any engine: cuts, delays, throttles, swallows or refuses connections, and lets go again."""
+"""TCP proxy in front of an engine: it resets, delays, throttles, blocks or refuses connections."""
 
 from __future__ import annotations
 
@@ -10,20 +10,19 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from types import TracebackType
-from typing import Self
 
 from headrace.embedded.tcp_ports import HOST, free_port
+from headrace.testing.faults.closing import ClosingProxy
 
 _CHUNK = 65_536
 _HELD = 1_048_576
-"""Bytes on the way per direction; a sender of more waits, as with a full network."""
+"""Buffered bytes per direction; a sender of more blocks, as with a full TCP window."""
 _RESET = struct.pack("ii", 1, 0)  # SO_LINGER: close at once, with RST
 
 
 @dataclass(frozen=True, slots=True)
 class _Line:
-    """What the line does to all that passes."""
+    """Faults of the line, for all connections."""
 
     latency: float = 0.0
     rate: float | None = None
@@ -31,11 +30,11 @@ class _Line:
     muted: bool = False
 
 
-class TcpProxy:
-    """Listens on 127.0.0.1 (``port``, ``address``) and passes all on to ``target`` (``host:port``).
+class TcpProxy(ClosingProxy):
+    """Listens on 127.0.0.1 (``port``, ``address``) and forwards to ``target`` (``host:port``).
 
-    The faults are switches, for connections that are open and for new ones alike, until :meth:`restore`. They may be
-    thrown from any thread and hold when the call returns. A Kafka client connects to what the broker advertises: start
+    A fault applies to open and to new connections until :meth:`restore`. Methods may be called from any thread; the
+    fault is in effect when the call returns. A Kafka client connects to the address that the broker advertises: start
     the embedded one with ``broker.advertised_port = proxy.port``.
     """
 
@@ -44,7 +43,7 @@ class TcpProxy:
         self.target = (host, int(number))
         self.port = port or free_port()
         self._selector = selectors.DefaultSelector()
-        self._connections: set[_Connection] = set()
+        self._connections: set[_ProxiedConnection] = set()
         self._listener: socket.socket | None = None
         self._orders: deque[tuple[Callable[[], None], threading.Event]] = deque()
         self._alarm, self._bell = socket.socketpair()
@@ -62,15 +61,15 @@ class TcpProxy:
 
     @property
     def connections(self) -> int:
-        """How many connections are open."""
+        """Number of open connections."""
         return len(self._connections)
 
     def cut(self) -> None:
-        """Reset every open connection, once. New ones are let through."""
+        """Reset every open connection, once. New connections work."""
         self._do(self._drop_all)
 
     def refuse(self) -> None:
-        """Reset every open connection and refuse new ones, as a machine does whose server is down."""
+        """Reset every open connection and refuse new ones, as a machine whose server is down."""
 
         def refuse() -> None:
             self._unlisten()
@@ -79,23 +78,23 @@ class TcpProxy:
         self._do(refuse)
 
     def blackhole(self) -> None:
-        """Nothing passes in either direction and nobody is told; connections, new ones too, stay open."""
+        """Drop all traffic silently in both directions; connections, new ones too, stay open."""
         self._change(lambda line: replace(line, blocked=True))
 
     def hold_answers(self) -> None:
-        """What clients send arrives, what the engine answers does not. Then :meth:`cut`: done, but nobody knows."""
+        """Forward requests, hold back responses; after :meth:`cut`, requests are executed and not acknowledged."""
         self._change(lambda line: replace(line, muted=True))
 
     def delay(self, seconds: float) -> None:
-        """All arrives so much later, in both directions."""
+        """Delay all traffic, in both directions."""
         self._change(lambda line: replace(line, latency=seconds))
 
     def throttle(self, bytes_per_second: float) -> None:
-        """Each connection passes no more than this, per direction."""
+        """Limit each connection to this rate, per direction."""
         self._change(lambda line: replace(line, rate=bytes_per_second))
 
     def restore(self) -> None:
-        """No fault any more. What was held back on open connections arrives now."""
+        """End all faults. Traffic that was held back on open connections is forwarded."""
 
         def restore() -> None:
             self._line = _Line()
@@ -107,19 +106,11 @@ class TcpProxy:
         self._do(restore)
 
     def close(self) -> None:
-        """Reset what is open and end the proxy's thread. Harmless when closed."""
+        """Reset open connections and end the proxy's thread. May be called twice."""
         if self._closed:
             return
         self._do(self._end)
         self._thread.join()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def _change(self, change: Callable[[_Line], _Line]) -> None:
         def apply() -> None:
@@ -135,9 +126,9 @@ class TcpProxy:
         self._alarm.send(b"!")
         while not done.wait(1):
             if not self._thread.is_alive():
-                raise RuntimeError("this proxy has ended by a fault of its own")
+                raise RuntimeError("the proxy has ended because of an error of its own")
 
-    # What follows runs on the proxy's thread alone.
+    # The methods below run on the proxy's thread only.
 
     def _end(self) -> None:
         self._closed = True
@@ -158,7 +149,7 @@ class TcpProxy:
         for connection in list(self._connections):
             self._drop(connection)
 
-    def _drop(self, connection: _Connection) -> None:
+    def _drop(self, connection: _ProxiedConnection) -> None:
         self._connections.discard(connection)
         for end in connection.ends:
             if end in self._selector.get_map():
@@ -193,16 +184,16 @@ class TcpProxy:
         try:
             client, _ = self._listener.accept()
         except (BlockingIOError, ConnectionError):
-            return  # it has gone again
+            return  # the client has disconnected
         server = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
         for end in (client, server):
             end.setblocking(False)
             end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        server.connect_ex(self.target)  # whether it succeeds shows when it is read
-        self._connections.add(_Connection(client, server))
+        server.connect_ex(self.target)  # a failure shows at the first read
+        self._connections.add(_ProxiedConnection(client, server))
 
-    def _tend(self, connection: _Connection) -> float | None:
-        """Move what can move; seconds until the next chunk is due, None when only the network can tell."""
+    def _tend(self, connection: _ProxiedConnection) -> float | None:
+        """Forward what is due; return the seconds until the next chunk is due, None when there is none."""
         if self._line.blocked:
             self._watch(connection.client, 0)
             self._watch(connection.server, 0)
@@ -212,13 +203,15 @@ class TcpProxy:
             for flow in flows:
                 flow.read(self._line)
                 flow.write()
-        except OSError:  # one end is gone, or the engine refuses: so does the proxy
+        except OSError:  # one end has disconnected, or the engine refuses the connection
             self._drop(connection)
             return None
         if connection.up.finished and connection.down.finished:
             self._drop(connection)
             return None
-        due = [flow for flow in flows if flow.due_now]  # asked once: time goes on, and nobody may be forgotten
+        due = [
+            flow for flow in flows if flow.due_now
+        ]  # evaluated once: a chunk that becomes due in between must not be missed
         for end in connection.ends:
             reading = any(flow.source is end and flow.takes(self._line) for flow in flows)
             writing = any(flow.target is end for flow in due)
@@ -237,7 +230,7 @@ class TcpProxy:
 
 
 class _Flow:
-    """One direction: what was read and when it may be passed on."""
+    """One direction of a connection: chunks that were read, and when they may be forwarded."""
 
     def __init__(self, source: socket.socket, target: socket.socket) -> None:
         self.source, self.target = source, target
@@ -248,7 +241,7 @@ class _Flow:
         self._last_due = 0.0
 
     def takes(self, line: _Line) -> bool:
-        """Whether it reads: not what a slow line would hold back for longer than a second."""
+        """Return whether to read more: not more than a slow line forwards in a second."""
         return not self._ended and self._held < min(_HELD, line.rate or _HELD)
 
     @property
@@ -264,7 +257,7 @@ class _Flow:
 
     def read(self, line: _Line) -> None:
         rate = line.rate
-        # A slow line hands over small pieces, so that it is steady and not one block per minute.
+        # A slow line forwards small chunks, so that its rate is steady.
         size = _CHUNK if rate is None else max(1, min(_CHUNK, int(rate / 20)))
         while self.takes(line):
             try:
@@ -280,7 +273,7 @@ class _Flow:
             self._held += len(data)
 
     def hurry(self) -> None:
-        """All that is held is due now."""
+        """Make all buffered chunks due."""
         self._chunks = deque((0.0, data) for _, data in self._chunks)
         self._last_due = 0.0
 
@@ -300,8 +293,8 @@ class _Flow:
             self.target.shutdown(socket.SHUT_WR)
 
 
-class _Connection:
-    """A client's socket and the one to the engine."""
+class _ProxiedConnection:
+    """A client's connection: its socket, and the socket to the engine."""
 
     def __init__(self, client: socket.socket, server: socket.socket) -> None:
         self.client, self.server = client, server
