@@ -129,7 +129,7 @@ class Session:
             if connection is not None:
                 self._end(connection)
         finally:
-            self._semaphore.release(self)  # not before: whoever is admitted now would be one too many
+            self._semaphore.release(self)  # only now: an earlier release would let one query too many run
 
     def _end(self, connection: Connection) -> None:
         try:

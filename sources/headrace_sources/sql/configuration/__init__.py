@@ -1,1 +1,1 @@
-"""What users write: keys, rules over several of them, URLs, lists of tables, queries."""
+"""The configuration of the SQL source: keys, rules over several keys, URLs, syntax of values."""

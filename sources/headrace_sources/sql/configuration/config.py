@@ -23,7 +23,7 @@ from headrace_sources.sql.configuration.urls import connection_url
 _TOPIC = re.compile(r"[a-zA-Z0-9._-]*")
 _PLACEHOLDER = re.compile(r"\$\{(table|schema)\}")
 _DURATION: TypeAdapter[int] = TypeAdapter(Duration)
-# Keys of the JVM's connector whose effect cannot be left out without harm: what to write instead.
+# Keys of the JVM's connector that must not be ignored, with what to write instead.
 _INSTEAD = {
     "incrementing.initial": "leave it out: the first read begins with the smallest value, negative ones included",
     "jdbc.credentials.provider.class": "use connection.user and connection.password with placeholders: ${env:NAME}",
@@ -35,7 +35,7 @@ class SqlSourceConfig(SqlSourceKeys):
 
     @classmethod
     def validate_properties(cls, properties: Mapping[str, str]) -> tuple[Self | None, list[Finding]]:
-        """As every model; what the JVM's connector knows and this one does not gets a hint what to write instead."""
+        """Parse as every model does. Keys that only the JVM's connector has get a hint what to write instead."""
         model, findings = super().validate_properties(properties)
         return model, [
             Finding(item.code, item.message, item.key, _INSTEAD[item.key]) if item.key in _INSTEAD else item
@@ -44,7 +44,7 @@ class SqlSourceConfig(SqlSourceKeys):
 
     @property
     def query(self) -> str:
-        """The query, hidden or not; empty when tables are read."""
+        """The query, masked or not; empty = tables are read."""
         return self.query_masked.get_secret_value().strip() if self.query_masked else self.query_text
 
     @property
@@ -59,13 +59,13 @@ class SqlSourceConfig(SqlSourceKeys):
 
     @property
     def temporal(self) -> str:
-        """What counts of ``temporal.out.of.range``."""
+        """The effective ``temporal.out.of.range``."""
         asked = re.search(r"zeroDateTimeBehavior=convert_?to_?null", self.url, re.IGNORECASE)
         return self.temporal_mode or ("null" if asked else "fail")
 
     @property
     def numeric(self) -> str:
-        """The numeric mapping that counts."""
+        """The effective numeric mapping."""
         return self.numeric_mapping or ("precision_only" if self.numeric_precision_mapping else "none")
 
     def problems(self) -> Iterable[Finding]:
@@ -80,7 +80,7 @@ class JdbcSourceConfig(SqlSourceConfig):
 
 
 def config_problems(config: SqlSourceConfig) -> Iterable[Finding]:
-    """Everything that is wrong by the configuration alone."""
+    """Yield every problem that shows without connecting, in the order in which the JVM's JDBC source checks."""
     url, findings = connection_url(config.url, config.user, None, config.parameters)
     yield from findings
     backend = url.get_backend_name() if url is not None else ""
@@ -96,7 +96,7 @@ def config_problems(config: SqlSourceConfig) -> Iterable[Finding]:
 
 
 def is_duration(text: str) -> bool:
-    """Whether it is a pause (``5000``, ``30s``), not a cron expression."""
+    """Return whether ``text`` is a duration (``5000``, ``30s``), not a cron expression."""
     try:
         _DURATION.validate_python(text)
     except ValidationError:
@@ -132,18 +132,18 @@ def _sources(config: SqlSourceConfig) -> Iterable[Finding]:
         text = f"{old[0]} and {new[0]} exclude each other"
         yield Finding("sql.two_table_lists", text, new[0], f"remove {' and '.join(old)}, or {' and '.join(new)}")
     elif config.whitelist and config.blacklist:
-        text = "table.blacklist has no effect beside table.whitelist"
+        text = "table.blacklist has no effect together with table.whitelist"
         yield Finding("config.no_effect", text, "table.blacklist", "remove one of them", severity="warning")
     elif config.exclude and not config.include:
         text = "table.exclude.list needs table.include.list"
-        yield Finding("sql.no_tables", text, "table.include.list", "write .* there for every table but the excluded")
+        yield Finding("sql.no_tables", text, "table.include.list", "write .* there to read every other table")
     elif not given and config.tables is None:
         hint = "name tables in table.whitelist or table.include.list, or write a query"
-        yield Finding("sql.no_tables", "nothing says what to read", "table.whitelist", hint)
+        yield Finding("sql.no_tables", "no table and no query is configured", "table.whitelist", hint)
     for name in ("table.include.list", "table.exclude.list"):
         for pattern in lists[name]:
             if reason := pattern_error(pattern):
-                text = f"Invalid value {pattern} for configuration {name}: it is no regular expression: {reason}"
+                text = f"Invalid value {pattern} for configuration {name}: it is not a regular expression: {reason}"
                 yield Finding("config.invalid_value", text, name, r"a dot that means a dot is written \.")
 
 
@@ -229,7 +229,7 @@ def _topic(config: SqlSourceConfig) -> Iterable[Finding]:
         text = "with a query topic.prefix is the whole topic name and must not be empty"
         yield Finding("config.missing_key", text, "topic.prefix", "write the topic's name")
     if not _TOPIC.fullmatch(_PLACEHOLDER.sub("", config.topic_format)):
-        text = f"Invalid value {config.topic_format} for configuration topic.name.format: it makes no topic's name"
+        text = f"Invalid value {config.topic_format} for configuration topic.name.format: it gives no valid topic name"
         hint = f"placeholders are ${{table}} and ${{schema}}; besides, {hint}"
         yield Finding("config.invalid_value", text, "topic.name.format", hint)
     elif "${table}" not in config.topic_format and not config.query:

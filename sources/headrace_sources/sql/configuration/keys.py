@@ -68,7 +68,7 @@ class SqlSourceKeys(ConfigModel):
         "connection.attempts",
         default=None,
         ge=1,
-        doc="Tries in a row to connect before the task fails. Not given = for ever, with the reason shown in the "
+        doc="Failed attempts to connect in a row until the task fails. Not given = no limit, the reason is in the "
         "task's status (Kafka Connect's JDBC source: 3).",
         importance="low",
         group=_DATABASE,
@@ -77,7 +77,7 @@ class SqlSourceKeys(ConfigModel):
         "connection.backoff.ms",
         default=None,
         ge=0,
-        doc="Wait between two tries to connect. Not given = a growing wait of 0.1 to 30 seconds "
+        doc="Wait between two attempts to connect. Not given = a growing wait of 0.1 to 30 seconds "
         "(Kafka Connect's JDBC source: 10000).",
         importance="low",
         group=_DATABASE,
@@ -113,7 +113,7 @@ class SqlSourceKeys(ConfigModel):
     blacklist: CommaList = key(
         "table.blacklist",
         default="",
-        doc="Read every table but these. Without effect beside `table.whitelist`.",
+        doc="Read every table but these. Has no effect together with `table.whitelist`.",
         group=_TABLES,
     )
     include: CommaList = key(
@@ -272,7 +272,7 @@ class SqlSourceKeys(ConfigModel):
     query_masked: Secret | None = key(
         "query.masked",
         default=None,
-        doc="The same as `query`, for a text that nobody may see: it is hidden in answers, logs and messages.",
+        doc="The same as `query`, for a text that must stay secret: it is hidden in answers, logs and messages.",
         importance="low",
         group=_MODE,
     )
@@ -336,7 +336,7 @@ class SqlSourceKeys(ConfigModel):
     temporal_mode: Annotated[Literal["fail", "null", "text"], LOWER] | None = key(
         "temporal.out.of.range",
         default=None,
-        doc="What becomes of dates and times that Connect has no value for (headrace's own): `infinity` and years "
+        doc="What to do with dates and times that Connect has no value for (headrace's own): `infinity` and years "
         "BC or after 9999 of PostgreSQL, `0000-00-00` of MySQL, times of 24 hours and more. `fail`: the task stops and "
         "names the row. `null`: they are null. `text`: every date and time arrives as text, as the database writes "
         "it. Not given = `fail`, or `null` if the URL has `zeroDateTimeBehavior=convertToNull`.",
@@ -346,7 +346,7 @@ class SqlSourceKeys(ConfigModel):
     not_finite: Annotated[Literal["fail", "null", "text"], LOWER] = key(
         "float.not.finite",
         default="fail",
-        doc="What becomes of `NaN` and infinity in columns that arrive as FLOAT32 or FLOAT64 (headrace's own): JSON "
+        doc="What to do with `NaN` and infinity in columns that arrive as FLOAT32 or FLOAT64 (headrace's own): JSON "
         "has no such numbers. `fail`: the task stops and names the row. `null`: they are null. `text`: such columns "
         "arrive as text, with `NaN`, `Infinity` and `-Infinity` by name.",
         importance="low",
@@ -421,7 +421,7 @@ class SqlSourceKeys(ConfigModel):
         "delete.ledger.directory",
         default="ledgers",
         doc="With `delete.detection=reconcile`: folder for the keys that were sent, one file for each table, 20 to "
-        "60 bytes a key. Keep it with the worker's positions. Where it is missing it is made anew from the table; rows "
+        "60 bytes a key. Keep it with the worker's positions. A missing file is created again from the table; rows "
         "deleted before that stay unknown.",
         group=_DELETES,
     )
@@ -431,7 +431,7 @@ class SqlSourceKeys(ConfigModel):
         default=8,
         ge=1,
         doc="Most queries that this process has running in the database at a time, over all connectors and tasks that "
-        "read it; whoever finds so many running waits for his turn, and the status says so.",
+        "read it. Further queries wait, and the status says so.",
         group=_LOAD,
     )
     target_time: Duration = key(
@@ -487,7 +487,7 @@ class SqlSourceKeys(ConfigModel):
         "table.monitoring.startup.polling.limit.ms": "tables are listed when the connector starts",
         "max.buffer.size": "no rows are buffered beyond a batch; source.buffer.bytes of the worker bounds what is sent",
         "poll.linger.ms": "a poll returns what is there",
-        "query.retry.attempts": "what may heal is tried again for ever, shown in the status; the rest fails at once",
+        "query.retry.attempts": "transient failures are retried without limit, others fail at once",
         "date.calendar.system": "dates are always proleptic Gregorian",
         "tables.fetched": "it is internal to Kafka Connect's JDBC source",
     }

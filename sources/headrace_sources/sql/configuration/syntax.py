@@ -25,8 +25,8 @@ _UTC = frozenset({"UTC", "Z", "GMT", "Etc/UTC"})
 
 
 def query_findings(query: str, backend: str, key: str, *, incremental: bool) -> Iterable[Finding]:
-    """What is wrong with it. ``incremental``: it is wrapped, with bounds and an order around it."""
-    import sqlglot  # here, because reading tables needs none of it and it takes a while to load
+    """Yield what is wrong with a query. ``incremental``: it is wrapped in a statement with bounds and an order."""
+    import sqlglot  # imported here, because it loads slowly and tables do not need it
     from sqlglot import expressions as ast
 
     if not re.match(r"(\s|\(|--[^\n]*\n|/\*.*?\*/)*(select|with)\b", query, re.IGNORECASE | re.DOTALL):
@@ -35,7 +35,7 @@ def query_findings(query: str, backend: str, key: str, *, incremental: bool) -> 
     try:
         trees = [tree for tree in sqlglot.parse(query, read=_DIALECTS.get(backend)) if tree is not None]
     except sqlglot.errors.SqlglotError:
-        # The database's own parser has the last word, at check; this one does not know every word of every database.
+        # This parser does not know the whole syntax of every database: the database itself decides, during check.
         if ";" in query.rstrip().rstrip(";"):
             yield Finding("sql.not_a_select", "query must be a single SELECT", key, "remove the semicolon")
         return
@@ -46,8 +46,8 @@ def query_findings(query: str, backend: str, key: str, *, incremental: bool) -> 
     [tree] = trees
     writing = tree.find(ast.Insert, ast.Update, ast.Delete, ast.Merge, ast.Into, ast.Command)
     if not isinstance(tree, ast.Query) or writing is not None:
-        word = (writing or tree).key.upper()
-        yield Finding("sql.not_a_select", f"query must only read, and this has {word}", key, "write a SELECT")
+        keyword = (writing or tree).key.upper()
+        yield Finding("sql.not_a_select", f"query must only read, and this has {keyword}", key, "write a SELECT")
         return
     names = [_result_name(item, backend) for item in tree.selects if not item.is_star]
     if twice := sorted({name for name in names if names.count(name) > 1}):
@@ -70,12 +70,12 @@ def _result_name(selected: Any, backend: str) -> str:
 
 
 def limits_rows(suffix: str) -> bool:
-    """Whether a text to append cuts a result short."""
+    """Return whether a suffix limits the rows of a result."""
     return _LIMITS.search(suffix) is not None
 
 
 def inner_text(query: str, backend: str) -> str:
-    """The query without what may not stand in parentheses: semicolons, and comments behind the last word."""
+    """Return the query without what must not stand in parentheses: semicolons and comments at its end."""
     import sqlglot
 
     try:
@@ -95,7 +95,7 @@ class Entry(NamedTuple):
 
 
 def pattern_error(pattern: str) -> str:
-    """Why it is no regular expression; empty when it is one."""
+    """Return why ``pattern`` is not a regular expression; empty = it is one."""
     try:
         re.compile(pattern)
     except re.error as error:
@@ -104,7 +104,7 @@ def pattern_error(pattern: str) -> str:
 
 
 def entry_error(text: str) -> str:
-    """Why it is no entry of a column mapping; empty when it is one."""
+    """Return why ``text`` is not an entry of a column mapping; empty = it is one."""
     pattern, colon, _ = text.rpartition(":")
     if not colon or not pattern:
         return "it has no colon between the expression and the column"
@@ -114,24 +114,24 @@ def entry_error(text: str) -> str:
 
 
 def entry(text: str) -> Entry:
-    """Read an entry; the last colon counts, as an expression may have some, too."""
+    """Parse an entry at its last colon, because the expression may contain colons."""
     pattern, _, columns = text.rpartition(":")
     inner = columns.strip().removeprefix("[").removesuffix("]")
     return Entry(pattern.strip(), tuple(column.strip() for column in inner.split("|")))
 
 
 def matches(patterns: Iterable[str], name: str) -> bool:
-    """Whether one of the expressions matches the whole name."""
+    """Return whether one of the expressions matches the whole name."""
     return any(re.fullmatch(pattern, name) for pattern in patterns)
 
 
 def mapped(entries: Sequence[str], name: str) -> list[Entry]:
-    """The entries that mean a table."""
+    """Return the entries whose expression matches a table."""
     return [found for found in map(entry, entries) if re.fullmatch(found.pattern, name)]
 
 
 def like(pattern: str | None, name: str) -> bool:
-    """SQL LIKE; no pattern matches everything."""
+    """Return whether ``name`` matches a pattern of SQL LIKE; None matches everything."""
     if pattern is None:
         return True
     parts = {"%": ".*", "_": "."}
@@ -139,7 +139,7 @@ def like(pattern: str | None, name: str) -> bool:
 
 
 def find_zone(name: str) -> tzinfo | None:
-    """The zone, None when there is none of that name. UTC is always :data:`datetime.UTC`, which is the fastest."""
+    """Return a time zone by name, None if unknown. UTC is always :data:`datetime.UTC`, which is the fastest."""
     if name in _UTC:
         return UTC
     try:
@@ -149,6 +149,6 @@ def find_zone(name: str) -> tzinfo | None:
 
 
 def nearest_zones(name: str) -> str:
-    """A hint for a name that is not a zone."""
+    """Return a hint for a name that is not a time zone."""
     close = difflib.get_close_matches(name, available_timezones(), n=2, cutoff=0.6)
     return f"did you mean {' or '.join(map(repr, close))}?" if close else "for example UTC, Europe/Berlin"

@@ -100,7 +100,7 @@ _JDBC_KINDS = frozenset(
 
 
 class JdbcUrlError(ValueError):
-    """A URL that cannot be translated; the message says why and holds no secret."""
+    """A URL that cannot be translated. The message says why and holds no secret."""
 
 
 def from_jdbc(text: str) -> URL:
@@ -109,7 +109,7 @@ def from_jdbc(text: str) -> URL:
     kind = kind.lower()
     if kind in _TRANSLATED:
         return _TRANSLATED[kind](rest)
-    known = kind if kind in _JDBC_KINDS else "this form"  # what is not a kind may be a secret
+    known = kind if kind in _JDBC_KINDS else "this form"  # any other text may be a secret
     raise JdbcUrlError(f"JDBC URLs of {known} are not translated, write an SQLAlchemy URL")
 
 

@@ -1,4 +1,4 @@
-"""What differs between databases: one module for each kind, the rest of the source knows none of it."""
+"""Dialects: everything that differs between databases, in one module each."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ __all__ = ["Database", "database_for"]
 
 
 def database_for(url: URL, zone: tzinfo, granularity: str, temporal: str = "fail") -> Database:
-    """The facts of the kind of database that ``url`` names. Raises ImportError when its driver is not installed.
+    """Return the dialect of the database in ``url``. Raise ImportError if its driver is not installed.
 
-    ``temporal``: what becomes of dates and times that Python has no value for: ``fail``, ``null`` or ``text``.
+    ``temporal``: what to do with dates and times out of Python's range: ``fail``, ``null`` or ``text``.
     """
     backend = url.get_backend_name()
     if backend == "postgresql" and url.get_driver_name() == "psycopg":

@@ -136,7 +136,7 @@ class Database:
     """Returns the time in UTC; empty = CURRENT_TIMESTAMP is read, which is in ``db.timezone`` unless it has a zone."""
 
     lag_statement = ""
-    """Returns the seconds by which a replica is behind, NULL on a primary; empty = the database does not tell."""
+    """Returns the seconds by which a replica is behind, NULL on a primary; empty = unknown."""
 
     tables_statement = ""
     """Returns schema, name and kind of each table; empty = SQLAlchemy's inspector is used."""

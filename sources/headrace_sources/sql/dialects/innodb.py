@@ -1,9 +1,9 @@
-"""What is open in InnoDB, of MariaDB and MySQL.
+"""Open transactions of InnoDB, in MariaDB and MySQL.
 
-``information_schema.innodb_trx`` is a copy that the server renews only when nobody has read it for a tenth of a second,
-so each question carries a mark of its own: a copy in which the asking statement finds itself is newer than it. A
+``information_schema.innodb_trx`` is a copy that the server refreshes only when it was not read for a tenth of a second,
+so each query carries a mark of its own: a copy that contains the querying statement is newer than the statement. A
 statement takes its time when it begins, which may be long before it has a transaction (it waits for a table's metadata
-lock), so running statements count, too; and a transaction is renamed by its first write.
+lock), so running statements count, too. The first write of a transaction changes its id.
 
 https://mariadb.com/kb/en/information-schema-innodb_trx-table/,
 https://dev.mysql.com/doc/refman/8.4/en/innodb-information-schema-internal-data.html
@@ -21,9 +21,9 @@ from sqlalchemy import Connection, text
 from headrace import RetriableError
 from headrace_sources.sql.dialects.dialect import OpenTransaction
 
-_RENEWED_AFTER = 0.11
-"""Seconds that nobody may read for the copy to be renewed."""
-_PATIENCE = 5.0
+_REFRESHED_AFTER = 0.11
+"""Seconds without a read after which the server refreshes the copy."""
+_TIMEOUT = 5.0
 _WRITES = 2**48
 """Transactions that have written have ids below this; others are shown with an address in memory."""
 _marks = itertools.count(1)
@@ -41,7 +41,7 @@ _TRANSACTIONS = """
 
 
 def blindness(connection: Connection) -> str | None:
-    """Why the open transactions cannot be named; None = they can."""
+    """Return why the open transactions cannot be listed; None = they can."""
     if connection.execute(text("SELECT @@global.read_only")).scalar_one() not in (0, "0", "OFF", False):
         return "the server is read-only, a replica, which does not know the transactions that are open on its primary"
     granted = "SELECT count(*) FROM information_schema.user_privileges WHERE privilege_type = 'PROCESS'"
@@ -53,20 +53,20 @@ def blindness(connection: Connection) -> str | None:
 def open_transactions(
     connection: Connection, monotonic: Callable[[], float] = time.monotonic, pause: Callable[[float], None] = time.sleep
 ) -> Sequence[OpenTransaction]:
-    """All of them, and the statements that have none yet. Raises RetriableError."""
+    """Return all open transactions, and the statements that have none yet. Raise RetriableError."""
     mariadb = bool(getattr(connection.dialect, "is_mariadb", False))
     query = "query_id" if mariadb else "unix_timestamp() - time"
-    # Statements first: what has got a transaction until the second question is in both answers.
+    # Statements first: one that gets a transaction before the second query is then in both results.
     running = connection.execute(text(_STATEMENTS.format(query=query))).all()
-    end = monotonic() + _PATIENCE
+    end = monotonic() + _TIMEOUT
     while (found := _transactions(connection)) is None:
         if monotonic() > end:
             raise RetriableError(
-                "the list of open transactions is older than the question: others read it all the time",
+                "the list of open transactions is out of date, because other clients read it all the time",
                 code="sql.busy",
                 hint="read information_schema.innodb_trx less often elsewhere, or set cursor.overlap",
             )
-        pause(_RENEWED_AFTER)
+        pause(_REFRESHED_AFTER)
     with_transaction = {item.line for item in found} | {line for item in found for line in item.heir_of}
     statements = [
         OpenTransaction(
@@ -79,7 +79,7 @@ def open_transactions(
 
 
 def _transactions(connection: Connection) -> list[OpenTransaction] | None:
-    """None when the server's copy is an old one."""
+    """Return None if the server's copy is out of date."""
     connection.rollback()
     connection.execute(text("START TRANSACTION WITH CONSISTENT SNAPSHOT"))
     mark = f"headrace {os.getpid()} {next(_marks)}"

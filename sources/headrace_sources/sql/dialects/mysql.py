@@ -113,13 +113,13 @@ _CODES: Mapping[int, ErrorClass] = {
 
 
 class _Cursor(SSCursor):
-    """Unbuffered. ``fields``: the columns as they are, where the statement makes something else of them."""
+    """Unbuffered. ``fields``: the original columns, where the statement converts them."""
 
     fields: Sequence[Any] = ()
 
 
 class MySql(Database):
-    """MySQL and MariaDB. ``temporal``: what becomes of zero dates and of times that are none of a day."""
+    """MySQL and MariaDB. ``temporal``: what to do with zero dates and with times outside of a day."""
 
     catalog_is_schema = True
     reads_in_parallel = True
@@ -225,14 +225,14 @@ class MySql(Database):
         return Stream(cursor, found.fetchmany, close)
 
     def abandon(self, connection: Connection) -> None:
-        # What was not read of an unbuffered result would be read now, however much it is.
+        # Otherwise the rest of an unbuffered result would be read now, however long it is.
         raw: Any = None if connection.invalidated else connection.connection.dbapi_connection
         if raw is not None and raw._result is not None and raw._result.unbuffered_active:
             raw._result.unbuffered_active, raw._result.connection = False, None
             connection.invalidate()
 
     def _exact(self, connection: Connection, query: Query, cursor: _Cursor) -> Query:
-        """The same rows with all digits of every FLOAT, of which the server writes six."""
+        """Return a query for the same rows with all digits of every FLOAT; the server sends six by default."""
         inner = query if isinstance(query, Select) else select(literal_column("*")).select_from(_derived(query))
         looked = connection.execute(inner.limit(0))
         cursor.fields = looked.cursor._result.fields
@@ -247,7 +247,7 @@ class MySql(Database):
         return inner.with_only_columns(*chosen, maintain_column_froms=True)
 
     def index_heads(self, connection: Connection, table: TableName) -> list[str]:
-        # MySQL tells of an expression in a column of its own, which MariaDB has not.
+        # MySQL has a column for expressions, which MariaDB lacks.
         rows = connection.execute(text(_INDEX_HEADS), table._asdict()).mappings()
         named = ({name.lower(): value for name, value in row.items()} for row in rows)
         return [str(row["column_name"] or row.get("expression") or "") for row in named]
@@ -307,7 +307,7 @@ def _derived(query: TextClause) -> FromClause:
 
 
 def _single(value: float) -> float:
-    """The shortest number that is the same in single precision: 0.1, not 0.10000000149011612."""
+    """Return the shortest number that is equal in single precision: 0.1, not 0.10000000149011612."""
     exact = struct.pack("f", value)
     shorter = (float(f"{value:.{digits}g}") for digits in (6, 7, 8))
     return next((number for number in shorter if struct.pack("f", number) == exact), value)
@@ -332,14 +332,14 @@ def _small(value: Any) -> int:
 def _date(value: Any) -> date:
     if type(value) is date:
         return value
-    raise ValueError(f"{value} is out of range")  # PyMySQL leaves what is no date as it is: 0000-00-00
+    raise ValueError(f"{value} is out of range")  # PyMySQL returns the text of an invalid date: 0000-00-00
 
 
 def _time(value: Any) -> time:
     # https://dev.mysql.com/doc/refman/8.4/en/time.html: from -838:59:59 to 838:59:59
     if isinstance(value, timedelta) and timedelta(0) <= value < timedelta(days=1):
         return (datetime(1, 1, 1, tzinfo=UTC) + value).time()
-    raise ValueError(f"{value} is no time of a day")
+    raise ValueError(f"{value} is not a time of a day")
 
 
 def _local(value: Any) -> datetime:

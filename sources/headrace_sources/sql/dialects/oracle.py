@@ -1,4 +1,4 @@
-"""Oracle through python-oracledb: written from the documentation and unit-tested, not run against a server here."""
+"""Oracle through python-oracledb: written from the documentation, unit-tested, not tested against a server."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _KINDS: Mapping[str, Kind] = {
     ),
 }  # fmt: skip
 _INSTEAD = {
-    # The driver gives a naive value, and nobody knows of which zone.
+    # The driver returns a naive value in an unknown zone.
     "DB_TYPE_TIMESTAMP_TZ": "SYS_EXTRACT_UTC({c}) AS {c}, with db.timezone UTC",
     "DB_TYPE_OBJECT": "its attributes, or JSON_OBJECT({c}) AS {c}",
     "DB_TYPE_BFILE": "TO_BLOB({c}) AS {c}",
@@ -97,7 +97,7 @@ def oracle_column(name: str, type_name: str, precision: int | None, scale: int |
 
 
 class Oracle(Database):
-    """Oracle. Not run here."""
+    """Oracle; not tested against a server."""
 
     text_type = "VARCHAR2(4000)"
     session_statements = ("ALTER SESSION SET TIME_ZONE = 'UTC'",)

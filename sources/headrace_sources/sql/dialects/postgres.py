@@ -97,7 +97,7 @@ _TABLES = r"""
         AND n.nspname NOT LIKE 'pg\_%' AND n.nspname <> 'information_schema'
 """
 
-# A primary that nobody writes to sends nothing to replay: what has been received and replayed is not behind.
+# An idle primary sends nothing to replay: a replica that has replayed everything it received is not behind.
 # https://www.postgresql.org/docs/current/functions-admin.html#FUNCTIONS-RECOVERY-CONTROL
 _LAG = """
     SELECT CASE WHEN NOT pg_is_in_recovery() THEN NULL
@@ -106,10 +106,10 @@ _LAG = """
 """
 
 
-# Every transaction holds a lock on its virtual id from its start on, also before it has written anything, and everybody
-# may see these locks. pg_stat_activity tells when it began to those with pg_read_all_stats. It is asked *first*: a
-# process that begins its next transaction in between then seems to have begun too early, which is harmless; too late
-# would lose rows. In pg_locks a prepared transaction has no process; locks are listed before what they turn into.
+# Every transaction holds a lock on its virtual id from its start, also before its first write, and every user can see
+# these locks. pg_stat_activity shows the start to users with pg_read_all_stats. It is queried *first*: the start of a
+# process that begins its next transaction in between is then too early, which is harmless; too late would lose rows.
+# In pg_locks a prepared transaction has no process; locks are listed before what they turn into.
 # https://www.postgresql.org/docs/current/view-pg-locks.html
 _OPEN = """
     SELECT pid, datname = current_database(), usename::text, application_name, xact_start,
@@ -157,8 +157,8 @@ class _ServerCursor(psycopg.ServerCursor[Any]):
         try:
             super().close()
         finally:
-            # Where the server could not be told (the connection broke, the CLOSE was cancelled), the end of its
-            # transaction closes it.
+            # If the CLOSE failed (the connection broke, it was cancelled), the end of the transaction closes the
+            # server's cursor.
             psycopg.Cursor.close(self)
 
 
@@ -180,8 +180,8 @@ class Postgres(Database):
     engine_options: Mapping[str, Any] = {"use_native_hstore": False}  # it would arrive as a dictionary
 
     def __init__(self, zone: tzinfo, *, iso: bool, temporal: str = "fail") -> None:
-        """``iso``: timestamps are wanted as ISO text in UTC, to which PostgreSQL's own text is near. ``temporal``: what
-        becomes of values that Python has not, such as ``infinity``."""
+        """``iso``: timestamps become ISO text in UTC, which is close to PostgreSQL's own text. ``temporal``: what to do
+        with values that Python lacks, such as ``infinity``."""
         super().__init__(zone)
         self._kinds = dict(_KINDS)
         if temporal == "text" or (iso and temporal != "null"):
@@ -211,7 +211,7 @@ class Postgres(Database):
         dbapi_connection.cancel_safe(timeout=5.0)
 
     def _cancel_quietly(self, raw: psycopg.Connection) -> None:
-        with suppress(psycopg.Error):  # it ended at this very moment, or the connection broke: as good as cancelled
+        with suppress(psycopg.Error):  # it has ended, or the connection broke
             self.cancel(raw)
 
     def error_class(self, error: Exception) -> ErrorClass:
@@ -341,7 +341,7 @@ class Postgres(Database):
         return tuple((answer.fname(i), answer.ftype(i), answer.fmod(i)) for i in range(answer.nfields))
 
     def normaliser(self, column: Column) -> Normaliser | None:
-        return None  # psycopg, told what to load, gives exactly what the kinds promise
+        return None  # psycopg's loaders are set up to return values of the kinds
 
     def server_json(
         self,
@@ -398,7 +398,7 @@ def _unreadable(raw: bytes | None, oid: int, encoding: str) -> str:
 
 @cache
 def _null_loader(oid: int) -> type[Loader]:
-    """psycopg's loader, but that a value which Python has not is None."""
+    """Return psycopg's loader, except that a value out of Python's range is None."""
     found = psycopg.adapters.get_loader(oid, Format.TEXT)
     assert found is not None
     original: Callable[[int, Any], Any] = found
@@ -419,7 +419,7 @@ def _null_loader(oid: int) -> type[Loader]:
 
 @cache
 def _adapters() -> AdaptersMap:
-    """psycopg's adapters, but that every type which is not in the table above is loaded as text."""
+    """Return psycopg's adapters, except that every type outside of the table above is loaded as text."""
     adapters = AdaptersMap(psycopg.adapters)
     for info in psycopg.adapters.types:
         for oid in (info.oid, info.array_oid):

@@ -1,7 +1,7 @@
-"""What PostgreSQL's planner tells: whether it reads in a cursor's order without sorting, and about how many rows.
+"""Answers of PostgreSQL's planner: whether a statement is read in order without a sort, and its estimate of rows.
 
-Of the order it is asked when sequential scans and sorts are made dear: a plan that sorts all the same has no index to
-go by, however small the table still is.
+The order is checked with sequential scans and sorts made expensive: a plan that sorts nevertheless has no index to
+use, however small the table still is.
 """
 
 from __future__ import annotations
@@ -14,18 +14,18 @@ import orjson
 import psycopg
 from sqlalchemy import Connection, Select, TextClause
 
-_DEAR = "SET LOCAL enable_seqscan TO off; SET LOCAL enable_sort TO off; SET LOCAL enable_incremental_sort TO off"
+_EXPENSIVE = "SET LOCAL enable_seqscan TO off; SET LOCAL enable_sort TO off; SET LOCAL enable_incremental_sort TO off"
 
 
 def sort_hint(connection: Connection, query: Select[Any]) -> str | None:
-    """None when ``query`` needs no sort, else what to do about it. The transaction is ended."""
+    """Return what to do so that ``query`` needs no sort; None = it needs none. Ends the transaction."""
     raw = connection.connection.dbapi_connection
     assert isinstance(raw, psycopg.Connection)
     compiled = query.compile(dialect=connection.dialect)
     connection.rollback()
     try:
         with raw.cursor() as cursor:
-            cursor.execute(_DEAR)
+            cursor.execute(_EXPENSIVE)
             cursor.adapters.register_loader("json", psycopg.types.json.JsonLoader)
             cursor.execute(f"EXPLAIN (VERBOSE, FORMAT JSON) {compiled.string}", compiled.params)
             found = cursor.fetchone()
@@ -40,7 +40,7 @@ def sort_hint(connection: Connection, query: Select[Any]) -> str | None:
 
 
 def estimate(connection: Connection, query: Select[Any] | TextClause) -> int | None:
-    """About how many rows ``query`` gives; None for what cannot be explained. The transaction goes on."""
+    """Return the estimated rows of ``query``; None if it cannot be explained. The transaction stays open."""
     raw = connection.connection.dbapi_connection
     assert isinstance(raw, psycopg.Connection)
     compiled = query.compile(dialect=connection.dialect)
@@ -48,7 +48,7 @@ def estimate(connection: Connection, query: Select[Any] | TextClause) -> int | N
     try:
         with closing(raw.cursor()) as cursor:
             found = cursor.execute(f"EXPLAIN (FORMAT JSON) {compiled.string}".encode(), compiled.params).fetchone()
-    except psycopg.Error:  # what is wrong with it is said when it is run
+    except psycopg.Error:  # running it raises the same error, with its own message
         connection.exec_driver_sql("ROLLBACK TO SAVEPOINT headrace_estimate")
         return None
     return int(orjson.loads(found[0])[0]["Plan"]["Plan Rows"]) if found else None
@@ -59,7 +59,7 @@ def _hint(key: str, nodes: list[Mapping[str, Any]], connection: Connection) -> s
     alias, _, column = key.rpartition(".")
     node = tables.get(alias) if alias else next(iter(tables.values())) if len(tables) == 1 else None
     if node is None or not column.strip('"').isidentifier():
-        return f"{key} is computed: let the cursor be a column of a table that has an index on it"
+        return f"{key} is computed: use a column of a table as the cursor, with an index on it"
     place = ".".join(
         connection.dialect.identifier_preparer.quote_identifier(str(node[part])) for part in ("Schema", "Relation Name")
     )

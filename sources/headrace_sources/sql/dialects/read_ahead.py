@@ -1,4 +1,4 @@
-"""The next rows of a result are fetched while the last ones are on their way: the database works meanwhile."""
+"""Fetches the next rows of a result while the previous ones are sent, so that the database does not wait."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 _CANCEL_AGAIN = 0.5  # seconds
-_MOST = 4 << 20  # bytes of text that are held ahead; wide rows are read one fetch at a time, as if nothing were ahead
+_MOST = 4 << 20  # bytes of text that are held ahead; rows beyond that are not fetched ahead
 _SAMPLE = 16  # of so many rows one is measured
 
 Row = Sequence[Any]
 
 
 class ReadAhead:
-    """A cursor's ``fetchmany`` and ``close``, one fetch ahead from the first full fetch on.
+    """A cursor's ``fetchmany`` and ``close`` that work one fetch ahead, after the first full fetch.
 
-    For drivers whose connections let one thread wait for another. One thread at a time uses the cursor, and a thread
-    ends with its fetch: a small result is read without any. What a fetch raises is raised by the call that asks for
-    its rows. ``cancel`` ends, from another thread, what the connection is doing.
+    For drivers whose connections may be used by one thread after another. One thread at a time uses the cursor, and a
+    thread ends with its fetch, so a small result needs none. An error of a fetch is raised by the call that returns its
+    rows. ``cancel`` cancels the running statement from another thread.
     """
 
     def __init__(
@@ -33,12 +33,12 @@ class ReadAhead:
         self._thread: threading.Thread | None = None
         self._rows: list[Row] = []  # fetched and not asked for yet
         self._error: BaseException | None = None
-        self._more = True  # as far as anybody knows
+        self._more = True  # until a fetch returns fewer rows than requested
         self._took = 0.0  # seconds of the fetch that went ahead
         self._unseen = 0.0
 
     def fetchmany(self, size: int) -> Sequence[Row]:
-        """The next ``size`` rows; fewer only when there are no more."""
+        """Return the next ``size`` rows; fewer = the result has ended."""
         self._unseen = 0.0
         if self._thread is not None:
             began = self._clock()
@@ -57,7 +57,7 @@ class ReadAhead:
         return rows
 
     def close(self) -> None:
-        """Give up what was not asked for. A fetch that is under way is cancelled: it may take minutes."""
+        """Discard the remaining rows. A running fetch is cancelled, because it may take minutes."""
         thread, self._thread = self._thread, None
         while thread is not None and thread.is_alive():
             self._cancel()
@@ -66,7 +66,7 @@ class ReadAhead:
         self._close()
 
     def unseen(self) -> float:
-        """Seconds that the fetch of the rows given last had taken before anybody asked for them."""
+        """Return the seconds that the last rows were fetched ahead, before they were requested."""
         return self._unseen
 
     def _fetch(self, size: int) -> None:
@@ -79,10 +79,10 @@ class ReadAhead:
         try:
             self._fetch(size)
             self._took = self._clock() - began
-        except BaseException as error:  # for whoever asks for these rows
+        except BaseException as error:  # raised when these rows are requested
             self._error, self._more = error, False
 
 
 def _size(rows: Sequence[Row]) -> int:
-    """About how many bytes of text and binary values ``rows`` hold."""
+    """Return the approximate bytes of text and binary values in ``rows``."""
     return _SAMPLE * sum(len(value) for row in rows[::_SAMPLE] for value in row if isinstance(value, str | bytes))

@@ -1,4 +1,4 @@
-"""SQLite: a column holds whatever was put into it, so its values are checked, and timestamps are text or numbers."""
+"""SQLite: columns accept values of any type, so values are checked; timestamps are text or numbers."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _MILLISECONDS = 100_000_000_000
 
 
 class Sqlite(Database):
-    """SQLite files. A result that is being read holds a read lock: use the journal mode WAL beside other writers."""
+    """SQLite files. A result that is being read holds a read lock: use the journal mode WAL if others write."""
 
     system_schemas = frozenset()
     timestamps_by_value = True
@@ -99,7 +99,7 @@ class Sqlite(Database):
     def codec(
         self, connection: Connection, relation: FromClause, expression: ColumnElement[Any], columns: Sequence[Column]
     ) -> TimestampCodec | None:
-        """How timestamps are stored is told by the greatest one: as text, or as a number."""
+        """Return the codec for the form of the greatest timestamp: text or number."""
         greatest = connection.execute(select(func.max(expression)).select_from(relation)).scalar_one()
         if greatest is None:
             return None
@@ -193,11 +193,11 @@ def _timestamps(zone: tzinfo) -> Callable[[Any], datetime]:
     return convert
 
 
-def _checked(kind: type, word: str) -> Callable[[Any], Any]:
+def _checked(kind: type, name: str) -> Callable[[Any], Any]:
     def check(value: Any) -> Any:
         if type(value) is kind:
             return value
-        raise ValueError(f"it is not {word}")
+        raise ValueError(f"it is not {name}")
 
     return check
 

@@ -1,4 +1,4 @@
-"""SQL Server through pyodbc: written from the documentation and unit-tested, not run against a server here."""
+"""SQL Server through pyodbc: written from the documentation, unit-tested, not tested against a server."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ _TABLES = """
 
 # Type 1 reads and writes, 4 is distributed; the server's own and those that only read are others. Single statements,
 # which belong to no session's transaction, and transactions in other databases are among them: those only hold the
-# stored position back. When one began is told in local time, which may jump, so only its age is used, for people.
+# stored position back. Their start is in local time, which may jump, so only the age is used, in messages.
 # https://learn.microsoft.com/sql/relational-databases/system-dynamic-management-views/sys-dm-tran-active-transactions-transact-sql
 _OPEN = """
     SELECT t.transaction_id, s.session_id, e.login_name, e.program_name,
@@ -114,7 +114,7 @@ def sqlserver_column(name: str, type_name: str, precision: int, scale: int, null
 
 
 class SqlServer(Database):
-    """SQL Server. Not run here."""
+    """SQL Server; not tested against a server."""
 
     system_schemas = frozenset({"sys", "INFORMATION_SCHEMA"})
     text_type = "nvarchar(max)"

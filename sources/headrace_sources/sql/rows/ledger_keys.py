@@ -1,7 +1,7 @@
-"""Keys as they stand in a ledger: bytes in the order of the values, and a hash that databases can compute, too.
+"""Keys in a ledger: encoded as bytes in the order of the values, and hashed as databases can hash them, too.
 
 Integers, dates, moments, bytes and texts (by code point) sort as bytes as they sort as values, one after the other in
-keys of several columns. Decimals and times with a zone do not; nothing but speed depends on it.
+keys of several columns. Decimals and times with a zone do not; only speed depends on it.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _ALL = (1 << 64) - 1
 
 
 def encoded(key: Key) -> bytes:
-    """A key as it stands in the file. Raises TypeError for a type that no driver gives."""
+    """Return the encoded key. Raise TypeError for a type that no driver returns."""
     parts = []
     for value in key:
         for kind, tag, write in _WRITERS:
@@ -41,7 +41,7 @@ def encoded(key: Key) -> bytes:
 
 
 def decoded(found: bytes) -> Key:
-    """Back; moments in UTC."""
+    """Return the decoded key, moments in UTC."""
     values = []
     place = 0
     while place < len(found):
@@ -51,9 +51,9 @@ def decoded(found: bytes) -> Key:
 
 
 def key_hash(key: Key) -> int:
-    """As databases compute it from texts of the values, see ``Database.key_hash``."""
-    said = SEPARATOR.join([value if isinstance(value, str) else _text(value) for value in key])
-    return int(md5(said.encode(), usedforsecurity=False).hexdigest()[:HASH_DIGITS], 16)
+    """Return the hash that databases compute from the values' texts, see ``Database.key_hash``."""
+    joined = SEPARATOR.join([value if isinstance(value, str) else _text(value) for value in key])
+    return int(md5(joined.encode(), usedforsecurity=False).hexdigest()[:HASH_DIGITS], 16)
 
 
 def _text(value: Any) -> str:

@@ -1,6 +1,6 @@
-"""Rows of a result to the records of a batch, by one function that is compiled for the rows' schema.
+"""Converts rows of a result to records by one function, which is compiled for the columns.
 
-A column that needs nothing done costs nothing but its place in the dictionary.
+Columns that need no conversion cost only their entry in the dictionary.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ Rows = Sequence[Sequence[Any]]
 
 
 class NullInRequiredError(Exception):
-    """A column that was not nullable when the table was looked at holds NULL now."""
+    """A column that was NOT NULL when the table was inspected holds NULL."""
 
 
 @dataclass(frozen=True)
 class RowSchema:
-    """Columns of a result and what records are made of them."""
+    """Columns of a result, and the schema and conversion of its records."""
 
     columns: tuple[Column, ...]
     schema: Schema
@@ -30,11 +30,11 @@ class RowSchema:
     conversions: tuple[Conversion, ...]
 
     def index(self, name: str) -> int:
-        """The place of a column: exact case first, then a unique match without it. Raises KeyError."""
+        """Return the index of a column, see :func:`find_column`."""
         return find_column([column.name for column in self.columns], name)
 
     def culprit(self, rows: Rows) -> tuple[int, Column, str]:
-        """The row, the column and the reason why :attr:`convert` refused ``rows``."""
+        """Return the row, the column and the reason for which :attr:`convert` refused ``rows``."""
         singles = [
             compile_rows([column], [conversion])
             for column, conversion in zip(self.columns, self.conversions, strict=True)
@@ -52,7 +52,7 @@ REFUSALS = (ValueError, TypeError, AttributeError, ArithmeticError)
 
 
 def find_column(names: Sequence[str], name: str) -> int:
-    """The place of ``name``: exact case first, then a unique match without regard to it. Raises KeyError."""
+    """Return the index of ``name``: an exact match, else the only match without regard to case. Raise KeyError."""
     if name in names:
         return list(names).index(name)
     [*places] = (place for place, other in enumerate(names) if other.lower() == name.lower())
@@ -64,7 +64,7 @@ def find_column(names: Sequence[str], name: str) -> int:
 def row_schema_of(
     columns: Sequence[Column], name: str | None, mapping: TypeMapping, normaliser: Callable[[Column], Normaliser | None]
 ) -> RowSchema:
-    """``name`` is the schema's; ``normaliser`` gives what a column's driver values need first."""
+    """Return the schema ``name`` over ``columns``; ``normaliser`` returns what driver values need before conversion."""
     names = [column.name for column in columns]
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise TaskError(
@@ -100,9 +100,9 @@ def compile_rows(
     picked: Collection[str] | None = None,
     more: int = 0,
 ) -> Callable[[Rows], list[dict[str, Any]]]:
-    """A function from rows to records, which have the ``picked`` columns only; None = all.
+    """Return a function from rows to records with the ``picked`` columns; None = all.
 
-    Behind ``columns`` a row has ``more`` values that no record gets. The source is made of column names (as literals)
+    Rows have ``more`` further values, which are ignored. The compiled source consists of column names (as literals)
     and of the templates in ``types`` only.
     """
     namespace: dict[str, Any] = {"NullInRequiredError": NullInRequiredError}

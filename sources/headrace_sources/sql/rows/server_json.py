@@ -1,9 +1,9 @@
-"""Rows that the database writes as JSON: the fast path, the same bytes as the plain path at a fraction of its time.
+"""The fast path: rows that the database serializes to JSON, with the same bytes as the plain path in less time.
 
-A column whose JSON the database writes exactly as the converter does is written there; any other one comes as a value
-and is written here, and the row's JSON is put together from the pieces. Where a row holds what the database would
-write otherwise (``NaN``, a date that Python has not), a piece is NULL: such rows are read again by the plain path,
-which refuses what is to be refused. See docs/decisions/0030-rows-as-json.md.
+The database serializes the columns whose JSON equals the converter's. Other columns arrive as values and are
+serialized here, and the row's JSON is joined from both. Where the database's JSON would differ (``NaN``, a date out of
+Python's range), its part is NULL, and such rows are read again by the plain path, which converts or refuses them. See
+docs/decisions/0030-rows-as-json.md.
 """
 
 from __future__ import annotations
@@ -25,43 +25,40 @@ Query = Select[Any] | TextClause
 
 
 class Stream(NamedTuple):
-    """A result that is being read: the driver's cursor (for its description), and how to go on with it."""
+    """A result that is being read: the driver's cursor (for its description), and the functions that continue it."""
 
     cursor: Any
     fetchmany: Callable[[int], Sequence[Sequence[Any]]]
     close: Callable[[], None]
     unseen: Callable[[], float] = lambda: 0.0
-    """Seconds that the database worked for the rows given last while nobody waited for them."""
+    """Returns the seconds for which the last rows were fetched ahead, before they were requested."""
 
 
 class ServerColumn(NamedTuple):
-    """How the database writes a column: SQL with ``{c}`` for the column, and a condition under which that is wrong."""
+    """How the database serializes a column: SQL with ``{c}`` for it, and the condition under which the JSON differs."""
 
     expression: str = "{c}"
     doubt: str = ""
 
 
 class Piece(NamedTuple):
-    """Consecutive columns of a row that the database writes as one JSON object: names, and how each is written."""
+    """Consecutive columns that the database serializes as one JSON object."""
 
     columns: tuple[tuple[str, ServerColumn], ...]
 
 
 class DoubtfulRowsError(Exception):
-    """Among these rows is one that the database does not write as the plain path would."""
+    """At least one of the rows has JSON that differs from the plain path's."""
 
 
 @dataclass(frozen=True)
 class ServerJson:
-    """The fast path of one relation, as its columns are now.
-
-    A row holds the values of ``names``, then the pieces.
-    """
+    """The fast path of one relation with its present columns. A row holds the values of ``names``, then the pieces."""
 
     names: tuple[str, ...]
     row_schema: RowSchema
     stream: Callable[[Connection, Query], Stream]
-    """Runs the statement of the plain path so that it gives the same rows, in the same order, this way."""
+    """Runs the plain path's statement so that its rows arrive in the form above, in the same order."""
     _form: JsonForm
     _pick: Callable[[Rows], list[dict[str, Any]]]
     _client: Mapping[str, Schema]  # columns that are written here
@@ -69,7 +66,7 @@ class ServerJson:
     _places: tuple[int | str, ...]  # what the template takes: the place of a piece, or the name of a client's column
 
     def read(self, rows: Rows) -> tuple[JsonValues, list[dict[str, Any]]]:
-        """The records, and the values of those columns of theirs that keys are made of. Raises DoubtfulRowsError."""
+        """Return the records, and the values of their key columns. Raise DoubtfulRowsError."""
         try:
             picked = self._pick(rows)
             texts = self._texts(rows, picked)
@@ -101,7 +98,7 @@ def plan(
     form: JsonForm,
     stream: Callable[[Connection, Query, Sequence[str], Sequence[Piece]], Stream],
 ) -> ServerJson | None:
-    """The fast path of rows of ``row_schema``; None where it is not worth it.
+    """Return the fast path for ``row_schema``; None where it would not be faster.
 
     ``written``: how the database writes each column, None = it does not. ``wanted``: columns of which the reader wants
     the values, ``keys`` those among them that records' keys are made of. ``stream`` runs the

@@ -1,8 +1,8 @@
-"""Timestamps of cursor columns: moments to what the database stores, and back.
+"""Timestamps of cursor columns: conversion between moments and what the database stores.
 
-Two rules keep rows from being lost. A position that is read back is never *later* than the row it was taken from (so
-that at worst rows repeat). The upper bound of a poll is cut down to the column's resolution: rows that a database
-stores to the second are read only when that second is over, and no row can join it any more.
+Two rules prevent lost rows. A stored position is never *later* than its row, so that at worst rows repeat. The upper
+bound of a poll is rounded down to the column's resolution: rows that are stored to the second are read only when that
+second is over and no further row can have it.
 """
 
 from __future__ import annotations
@@ -16,39 +16,39 @@ SECOND = timedelta(seconds=1)
 
 
 class TimestampCodec(Protocol):
-    """Of one cursor column."""
+    """Converts the timestamps of one cursor column."""
 
     def to_moment(self, value: Any) -> datetime:
-        """An aware datetime in UTC. Raises ValueError for what is not a timestamp."""
+        """Return an aware datetime in UTC. Raise ValueError for a value that is not a timestamp."""
         ...
 
     def resume(self, value: Any) -> Any:
-        """What to compare the column with to go on right behind a row that holds ``value``."""
+        """Return what to compare the column with, to continue after a row that holds ``value``."""
         ...
 
     def to_stored(self, moment: datetime) -> Any:
-        """What to compare the column with to go on behind ``moment``; never later than what was stored."""
+        """Return what to compare the column with, to continue after ``moment``; never later than the stored value."""
         ...
 
     def bound(self, moment: datetime) -> Any:
-        """As :meth:`to_stored`, cut down to the column's resolution."""
+        """Return :meth:`to_stored`, rounded down to the column's resolution."""
         ...
 
 
 def floor(moment: datetime, resolution: timedelta) -> datetime:
-    """The last multiple of ``resolution`` (a part of a day) that is not after ``moment``."""
+    """Return the last multiple of ``resolution`` (a part of a day) that is not after ``moment``."""
     midnight = moment.replace(hour=0, minute=0, second=0, microsecond=0)
     return midnight + (moment - midnight) // resolution * resolution
 
 
 def resolution_of(digits: int | None) -> timedelta:
-    """Of timestamps with so many digits of the second's fraction; None = microseconds."""
+    """Return the resolution of timestamps with this many digits after the second; None = microseconds."""
     return MICROSECOND if digits is None or digits >= 6 else timedelta(microseconds=10 ** (6 - digits))
 
 
 @dataclass(frozen=True)
 class MomentCodec:
-    """A column with a zone: drivers take aware datetimes, and give them or text (in UTC, if it names no zone)."""
+    """A column with a zone: drivers take aware datetimes, and return them or text, in UTC if it names no zone."""
 
     resolution: timedelta = MICROSECOND
 
@@ -68,7 +68,7 @@ class MomentCodec:
 
 @dataclass(frozen=True)
 class LocalCodec:
-    """A column without a zone: drivers give and take naive datetimes, which mean ``zone``."""
+    """A column without a zone: drivers return and take naive datetimes in ``zone``."""
 
     zone: tzinfo
     resolution: timedelta = MICROSECOND
@@ -100,7 +100,7 @@ def _datetime(value: Any) -> datetime:
 
 
 def to_json(moment: datetime) -> dict[str, int]:
-    """As the JDBC connector stores it: milliseconds, and the whole fraction of the second in nanoseconds."""
+    """Return a position as the JDBC connector stores it: milliseconds, and the second's fraction in nanoseconds."""
     seconds = (moment - _EPOCH) // SECOND
     return {
         "timestamp": seconds * 1000 + moment.microsecond // 1000,
@@ -109,7 +109,7 @@ def to_json(moment: datetime) -> dict[str, int]:
 
 
 def from_json(millis: int, nanos: int | None) -> datetime:
-    """Back. Nanoseconds below a microsecond are cut off, which repeats rows at worst."""
+    """Return the moment of a position. Nanoseconds are rounded down to microseconds, which at worst repeats rows."""
     if nanos is None:
         return _EPOCH + timedelta(milliseconds=millis)
     return _EPOCH + timedelta(seconds=millis // 1000, microseconds=nanos // 1000)

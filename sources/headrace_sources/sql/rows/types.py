@@ -1,4 +1,4 @@
-"""Columns to fields: which schema a column gets, and what must be done to its values.
+"""Maps columns to fields: the schema of a column, and the conversion of its values.
 
 The rules are those of the JDBC source connector. Types that Connect cannot express (arrays, ranges, intervals, enums,
 json, uuid …), which that connector drops, arrive as STRING in the database's own text form.
@@ -37,7 +37,7 @@ class Kind(enum.Enum):
     LOCAL_TEXT = "local as text"  # str: 2024-05-01 12:00:00.123456
     TEXT = "text"  # str
     BYTES = "bytes"  # bytes
-    UNKNOWN = "unknown"  # the database does not say, the values do
+    UNKNOWN = "unknown"  # inferred from values
 
 
 FLOATS = frozenset({Kind.FLOAT32, Kind.FLOAT64, Kind.DECIMAL})
@@ -85,25 +85,25 @@ _PLAIN: Mapping[Kind, Schema] = {
     Kind.UNKNOWN: schema.STRING,
 }
 WIDE = Context(prec=140_000)
-"""As many digits as any database's number has; the default of 28 refuses some."""
+"""Enough digits for the numbers of every database; the default of 28 is too small."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MOST_DIGITS = 18  # of an INT64
 
 
 @dataclass(frozen=True)
 class TypeMapping:
-    """The user's choices: ``numeric.mapping``, ``timestamp.granularity``, ``db.timezone``."""
+    """The user's choices: ``numeric.mapping``, ``timestamp.granularity``, ``db.timezone`` and those below."""
 
     numeric: str
     granularity: str
     zone: tzinfo
     as_text: bool = False
-    """Timestamps that come as text go on as they are (``temporal.out.of.range: text``)."""
+    """Whether timestamps that arrive as text stay text (``temporal.out.of.range: text``)."""
     not_finite: str = "fail"
-    """``float.not.finite``: what becomes of NaN and infinity in a FLOAT32 or FLOAT64: ``fail``, ``null``, ``text``."""
+    """``float.not.finite``: what to do with NaN and infinity in a FLOAT32 or FLOAT64: ``fail``, ``null``, ``text``."""
 
     def schema_of(self, column: Column) -> Schema:
-        """The field's schema."""
+        """Return the field's schema."""
         if column.kind is Kind.DECIMAL:
             found = self._numeric(column)
         elif column.kind in TIMESTAMPS:
@@ -118,7 +118,7 @@ class TypeMapping:
         return found.as_optional() if column.nullable else found
 
     def conversion(self, column: Column) -> Conversion:
-        """From the value the kind promises to the value the schema promises. Raises ValueError, ArithmeticError."""
+        """Return the conversion from values of the column's kind to values of its schema."""
         if column.kind is Kind.DECIMAL:
             numeric = self._numeric(column)
             if numeric.type is not Type.FLOAT64:
@@ -201,7 +201,7 @@ def _padded(value: str) -> str:
 
 
 def micros(moment: datetime) -> int:
-    """Microseconds since the epoch."""
+    """Return the microseconds since the epoch."""
     delta = moment - _EPOCH
     return (delta.days * 86_400 + delta.seconds) * 1_000_000 + delta.microseconds
 
@@ -235,12 +235,12 @@ def float_text(value: float) -> str:
 
 
 def plain_digits(value: Decimal) -> str:
-    """All digits, no exponent; ``NaN`` and ``Infinity`` by name."""
+    """Return all digits without an exponent; ``NaN`` and ``Infinity`` by name."""
     return format(value, "f")
 
 
 def infer(name: str, values: Sequence[Any]) -> Column | None:
-    """A column of which only the values are known: the narrowest kind that holds all; None if all are NULL."""
+    """Return a column of the narrowest kind that holds ``values``; None if all are NULL."""
     found = {type(value) for value in values if value is not None}
     if not found:
         return None
@@ -260,7 +260,7 @@ def infer(name: str, values: Sequence[Any]) -> Column | None:
 
 
 def widen(known: Column | None, found: Column) -> Column:
-    """What holds the values of two batches."""
+    """Return a column that holds the values of two batches."""
     if known is None or found.kind is known.kind:
         return found
     if {known.kind, found.kind} == {Kind.INT64, Kind.FLOAT64}:
@@ -269,4 +269,4 @@ def widen(known: Column | None, found: Column) -> Column:
 
 
 Normaliser = Callable[[Any], Any]
-"""From a driver's value to the value that a kind promises. Raises ValueError, TypeError or ArithmeticError."""
+"""Converts a driver's value to a value of the column's kind. Raises ValueError, TypeError or ArithmeticError."""
