@@ -14,8 +14,8 @@ from headrace.interpolation import make_interpolator
 from headrace.metrics import TaskMetrics
 from headrace.pipeline.control import TaskControl
 from headrace.registry import Registry
+from headrace.runtime.config_origins import ConfigOrigins
 from headrace.runtime.task_build import TaskBuilder
-from headrace.runtime.whereabouts import Whereabouts
 from headrace.settings import WorkerSettings
 from headrace.states import TaskId
 from headrace.stores import FileLog, OffsetStore
@@ -41,7 +41,7 @@ def run(
     validator = Validator(registry, make_interpolator(registry))
     offsets = OffsetStore(FileLog(Path(folder) / f"{config['name']}-offsets.jsonl"))
     broker = choose(settings.kafka_client).open(settings.client_settings())
-    builder = TaskBuilder(registry, validator, broker, offsets, settings, Whereabouts())
+    builder = TaskBuilder(registry, validator, broker, offsets, settings, ConfigOrigins())
     metrics, stop_event = TaskMetrics(), threading.Event()
     control = TaskControl(
         stop_event,

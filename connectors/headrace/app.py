@@ -14,12 +14,12 @@ from headrace.errors import HeadraceError
 from headrace.files import ConfigFile
 from headrace.registry import Registry
 from headrace.rest import RestServer
+from headrace.runtime.config_origins import ConfigOrigin, ConfigOrigins
 from headrace.runtime.membership import SoloMembership
-from headrace.runtime.planner import Planned, Planner
 from headrace.runtime.reconciler import Reconciler
+from headrace.runtime.supervisor import TaskSupervisor, Timing
 from headrace.runtime.task_build import TaskBuilder
-from headrace.runtime.task_hosts import TaskHosts, Timing
-from headrace.runtime.whereabouts import Origin, Whereabouts
+from headrace.runtime.task_configurator import TaskConfigs, TaskConfigurator
 from headrace.runtime.worker import Worker
 from headrace.settings import KafkaClient, WorkerSettings
 from headrace.stores import CompactedLog, ConfigStore, FileLog, MemoryLog, OffsetStore, StatusStore
@@ -90,9 +90,9 @@ class StandaloneWorker:
         settings = self._settings
         worker_id = _worker_id(settings, self._rest.url)
         statuses = StatusStore(MemoryLog())
-        origins = {file.properties["name"]: Origin(file.path, file.properties, file.positions) for file in files}
+        origins = {file.properties["name"]: ConfigOrigin(file.path, file.properties, file.positions) for file in files}
         builder = TaskBuilder(
-            self._registry, self._validator, self._kafka_clients, offsets, settings, Whereabouts(origins)
+            self._registry, self._validator, self._kafka_clients, offsets, settings, ConfigOrigins(origins)
         )
         timing = Timing(
             settings.offset_flush_interval / 1000,
@@ -103,15 +103,15 @@ class StandaloneWorker:
         def wake() -> None:
             reconciler.wake()
 
-        def deliver(planned: Planned) -> None:
+        def deliver(planned: TaskConfigs) -> None:
             reconciler.post(planned)
 
-        hosts = TaskHosts(worker_id, builder.build, statuses.put_task, timing, wake)
-        planner = Planner(self._validator, deliver)
-        reconciler = Reconciler(configs, statuses, SoloMembership(worker_id), hosts, planner)
+        supervisor = TaskSupervisor(worker_id, builder.build, statuses.put_task, timing, wake)
+        configurator = TaskConfigurator(self._validator, deliver)
+        reconciler = Reconciler(configs, statuses, SoloMembership(worker_id), supervisor, configurator)
         return Worker(
             reconciler,
-            hosts,
+            supervisor,
             statuses,
             offsets,
             self._validator,

@@ -17,7 +17,7 @@ from headrace.records import EncodedBatch, SourceBatch, SourceOffset, SourcePart
 
 
 @dataclass(slots=True, eq=False)
-class Entry:
+class InFlightBatch:
     """A polled batch on its way, in one or more encoded batches (transforms may route records elsewhere)."""
 
     batch: SourceBatch
@@ -44,8 +44,8 @@ class InFlight:
     """Used from the task's thread only."""
 
     def __init__(self) -> None:
-        self._queues: dict[bytes, deque[Entry]] = {}
-        self._order: dict[Entry, None] = {}  # all entries, in the order they were sent
+        self._queues: dict[bytes, deque[InFlightBatch]] = {}
+        self._order: dict[InFlightBatch, None] = {}  # all entries, in the order they were sent
         self._committable: dict[bytes, tuple[SourcePartition, SourceOffset | None]] = {}
         self.size = 0
         """Bytes, as batches tell them."""
@@ -54,27 +54,27 @@ class InFlight:
     def __len__(self) -> int:
         return len(self._order)
 
-    def __iter__(self) -> Iterator[Entry]:
+    def __iter__(self) -> Iterator[InFlightBatch]:
         """In the order they were sent."""
         return iter(list(self._order))
 
-    def add(self, entry: Entry) -> None:
+    def add(self, entry: InFlightBatch) -> None:
         """Note a batch that was just sent."""
         self._queues.setdefault(_key(entry.batch.source_partition), deque()).append(entry)
         self._order[entry] = None
         self.size += entry.size
         self.records += entry.records()
 
-    def failed(self) -> Entry | None:
+    def failed(self) -> InFlightBatch | None:
         """The oldest entry of which a delivery has failed."""
         for entry in self._order:
             if any(delivery.done() and delivery.error() is not None for delivery in entry.deliveries):
                 return entry
         return None
 
-    def settle(self) -> list[Entry]:
+    def remove_acknowledged(self) -> list[InFlightBatch]:
         """Take out what is acknowledged with everything before it. What has failed stays, whenever it did."""
-        settled = []
+        acknowledged = []
         for queue in self._queues.values():
             while queue and queue[0].acknowledged():
                 entry = queue.popleft()
@@ -83,8 +83,8 @@ class InFlight:
                 self.records -= entry.records()
                 for partition, offset in entry.batch.positions():
                     self._committable[_key(partition)] = (partition, offset)
-                settled.append(entry)
-        return settled
+                acknowledged.append(entry)
+        return acknowledged
 
     def take_committable(self) -> dict[bytes, tuple[SourcePartition, SourceOffset | None]]:
         """Positions that were not taken before; give them back by :meth:`give_back` when storing fails."""

@@ -21,7 +21,7 @@ from headrace.metrics import now_ms
 from headrace.pipeline.control import LONGEST_SLEEP, TaskControl
 from headrace.pipeline.dead_letters import DeadLetterQueue
 from headrace.pipeline.fault_policy import Failure, Stage
-from headrace.pipeline.gathering import Gathering
+from headrace.pipeline.linger_buffer import LingerBuffer
 from headrace.pipeline.stages import Stages
 from headrace.plugin import PendingPut, SinkContext, SinkTask
 from headrace.records import ConsumedBatch, SinkBatch, TopicPartition
@@ -38,7 +38,7 @@ _GLANCE = 0.005
 
 
 @dataclass(frozen=True)
-class Inlet:
+class ConsumerFactory:
     """Where a sink's records come from."""
 
     open_consumer: Callable[[], Consumer]
@@ -76,12 +76,12 @@ class SinkPipeline:
     """One task's loop. Everything runs on the thread that calls :meth:`run`."""
 
     def __init__(
-        self, task: SinkTask, context: SinkContext, stages: Stages, inlet: Inlet, control: TaskControl
+        self, task: SinkTask, context: SinkContext, stages: Stages, factory: ConsumerFactory, control: TaskControl
     ) -> None:
         self._task = task
         self._context = context
         self._stages = stages
-        self._inlet = inlet
+        self._factory = factory
         self._control = control
         self._metrics = control.metrics
         self._executor = f"{type(task).__module__}.{type(task).__qualname__}"
@@ -90,7 +90,7 @@ class SinkPipeline:
         self._positions: dict[TopicPartition, int] = {}  # durable, not committed yet
         self._lags: dict[TopicPartition, int] = {}
         self._putting = 0.0  # seconds spent in puts
-        self._gathering: Gathering | None = None
+        self._linger_buffer: LingerBuffer | None = None
         self._works: deque[_Work] = deque()  # in the order they were read
         self._most_records = MAX_RECORDS
         self._next_commit = time.monotonic() + control.flush_interval
@@ -105,7 +105,7 @@ class SinkPipeline:
             self._control.retry(self._open)
             self._control.retry(lambda: self._task.start(self._context))
             if self._task.linger is not None:
-                self._gathering = Gathering(self._task.linger)
+                self._linger_buffer = LingerBuffer(self._task.linger)
             if not self._control.stopping():
                 self._control.started()
             while not self._control.stopping():
@@ -121,12 +121,12 @@ class SinkPipeline:
                     self._stages.close()
 
     def _open(self) -> None:
-        if self._inlet.open_dead_letters is not None and self._dead_letters is None:
-            self._dead_letters = self._inlet.open_dead_letters()
+        if self._factory.open_dead_letters is not None and self._dead_letters is None:
+            self._dead_letters = self._factory.open_dead_letters()
         if self._consumer is None:
-            self._consumer = self._inlet.open_consumer()
+            self._consumer = self._factory.open_consumer()
             self._consumer.subscribe(
-                self._inlet.topics, self._inlet.pattern, RebalanceListener(self._revoked, self._assigned)
+                self._factory.topics, self._factory.pattern, RebalanceListener(self._revoked, self._assigned)
             )
 
     def _turn(self) -> None:
@@ -134,12 +134,12 @@ class SinkPipeline:
         self._follow_pause()
         until_commit = self._next_commit - time.monotonic()
         longest = _GLANCE if self._works else LONGEST_SLEEP
-        if self._gathering:
-            longest = min(longest, self._gathering.left())
+        if self._linger_buffer:
+            longest = min(longest, self._linger_buffer.remaining())
         consumed = self._poll(max(0.0, min(until_commit, longest)))
         self._tell_trouble(None if consumed else self._consumer.trouble())
-        if self._gathering is not None:
-            consumed = self._gathering.through(consumed)
+        if self._linger_buffer is not None:
+            consumed = self._linger_buffer.add(consumed)
         if consumed:
             self._take(consumed)
         # Nothing new: the oldest that is under way is waited for, then there is another look.
@@ -284,8 +284,8 @@ class SinkPipeline:
         assert self._consumer is not None
         wished = self._control.paused.is_set()
         if wished and not self._paused:
-            if self._gathering:
-                self._take(self._gathering.release())
+            if self._linger_buffer:
+                self._take(self._linger_buffer.flush())
             self._finish_works(0)
             self._consumer.pause_all()
             self._commit()
@@ -316,8 +316,8 @@ class SinkPipeline:
         self._metrics.set("sink_record_lag", sum(self._lags.values()))
         for work in self._works:
             work.discard(partitions)
-        if self._gathering is not None:
-            self._gathering.discard(partitions)
+        if self._linger_buffer is not None:
+            self._linger_buffer.discard(partitions)
 
     def _finish_begun(self) -> None:
         """The answers that are on their way are waited for: what they say is done need not be done again, and nothing

@@ -16,7 +16,7 @@ from headrace.errors import DataError, HeadraceError, RetriableError
 from headrace.metrics import now_ms
 from headrace.pipeline.control import LONGEST_SLEEP, TaskControl
 from headrace.pipeline.fault_policy import NO_PARTITION, Failure, Stage
-from headrace.pipeline.in_flight import Entry, InFlight
+from headrace.pipeline.in_flight import InFlight, InFlightBatch
 from headrace.pipeline.stages import Stages
 from headrace.plugin import SourceContext, SourceTask, Wait
 from headrace.records import EncodedBatch, SourceBatch, SourceOffset, SourcePartition, TopicPartition
@@ -49,7 +49,7 @@ class Refused:
 
 
 @dataclass(frozen=True)
-class Outlet:
+class ProducerFactory:
     """Where a source's records go: topics are made when missing, producers are made anew when one breaks."""
 
     open_producer: Callable[[], Producer]
@@ -65,14 +65,14 @@ class SourcePipeline:
         task: SourceTask,
         context: SourceContext,
         stages: Stages,
-        outlet: Outlet,
+        factory: ProducerFactory,
         offsets: OffsetWriter,
         control: TaskControl,
     ) -> None:
         self._task = task
         self._context = context
         self._stages = stages
-        self._outlet = outlet
+        self._factory = factory
         self._offsets = offsets
         self._control = control
         self._metrics = control.metrics
@@ -90,7 +90,7 @@ class SourcePipeline:
     def run(self) -> None:
         """Until told to stop. Raises what the task cannot survive; positions so far are stored in any case."""
         try:
-            self._producer = self._control.retry(self._outlet.open_producer)
+            self._producer = self._control.retry(self._factory.open_producer)
             self._control.retry(lambda: self._task.start(self._context))
             if not self._control.stopping():
                 self._control.started()
@@ -106,13 +106,13 @@ class SourcePipeline:
                     self._stages.close()
 
     def _turn(self) -> None:
-        self._settle()
+        self._process_deliveries()
         now = time.monotonic()
         if now >= self._next_commit:
             self._commit()
             self._next_commit = now + self._control.flush_interval
         paused = self._control.paused.is_set()
-        if self._in_flight.size >= self._outlet.buffer_bytes:
+        if self._in_flight.size >= self._factory.buffer_bytes:
             self._control.sleep(_BUFFER_FULL_SLEEP)
         elif paused or now < self._due:
             wait = LONGEST_SLEEP if paused else self._due - now
@@ -159,17 +159,17 @@ class SourcePipeline:
 
     def _take(self, batch: SourceBatch, encoded: list[EncodedBatch]) -> None:
         for topic in {part.topic for part in encoded}:
-            self._control.retry(lambda topic=topic: self._outlet.ensure_topic(topic))  # type: ignore[misc]
+            self._control.retry(lambda topic=topic: self._factory.ensure_topic(topic))  # type: ignore[misc]
         if self._control.stopping() and self._producer is None:
             return
-        entry = Entry(batch, encoded, [])
+        entry = InFlightBatch(batch, encoded, [])
         self._send(entry)
         if not self._in_flight:
             self._last_progress = time.monotonic()
         self._in_flight.add(entry)
         self._metrics.set("source_record_active_count", self._in_flight.records)
 
-    def _send(self, entry: Entry) -> None:
+    def _send(self, entry: InFlightBatch) -> None:
         assert self._producer is not None
         entry.deliveries = []
         for part in entry.encoded:
@@ -178,15 +178,15 @@ class SourcePipeline:
             except (RetriableError, DataError) as error:
                 entry.deliveries.append(Refused(error))
 
-    def _settle(self) -> None:
+    def _process_deliveries(self) -> None:
         if not self._in_flight:
             return
         if (failed := self._in_flight.failed()) is not None:
             self._recover(failed)
             return
-        settled = self._in_flight.settle()
+        acknowledged = self._in_flight.remove_acknowledged()
         now = time.monotonic()
-        if not settled:
+        if not acknowledged:
             if now - self._last_progress > _STALLED:
                 self._explain_stall()
             return
@@ -195,9 +195,9 @@ class SourcePipeline:
         if self._stalled:
             self._stalled = False
             self._control.recovered(1)
-        self._metrics.add("source_record_write_total", sum(entry.records() for entry in settled))
+        self._metrics.add("source_record_write_total", sum(entry.records() for entry in acknowledged))
         self._metrics.set("source_record_active_count", self._in_flight.records)
-        for entry in settled:
+        for entry in acknowledged:
             self._task.acknowledged(entry.batch)
 
     def _explain_stall(self) -> None:
@@ -208,7 +208,7 @@ class SourcePipeline:
             self._stalled = True
             self._control.log.warning("waiting", code="kafka.unacknowledged", reason=reason)
 
-    def _recover(self, failed: Entry) -> None:
+    def _recover(self, failed: InFlightBatch) -> None:
         """Send again from the failed batch on, so that records of one key keep their order."""
         error = next(found for item in failed.deliveries if item.done() and (found := item.error()) is not None)
         if isinstance(error, DataError):
@@ -227,7 +227,7 @@ class SourcePipeline:
             for entry in self._in_flight:
                 self._send(entry)
 
-    def _isolate(self, failed: Entry) -> None:
+    def _isolate(self, failed: InFlightBatch) -> None:
         """A batch with a record that the broker refuses: a record at a time, then without those refused."""
         if all(len(part) == 1 for part in failed.encoded):
             refused = [
@@ -256,7 +256,7 @@ class SourcePipeline:
         if self._producer is not None:
             self._producer.close(0)
         self._producer = None
-        self._producer = self._control.retry(self._outlet.open_producer)
+        self._producer = self._control.retry(self._factory.open_producer)
 
     def _commit(self) -> None:
         positions = self._in_flight.take_committable()
@@ -283,9 +283,9 @@ class SourcePipeline:
             return
         self._producer.flush(self._control.flush_timeout)
         if self._in_flight.failed() is None:
-            for entry in (settled := self._in_flight.settle()):
+            for entry in (acknowledged := self._in_flight.remove_acknowledged()):
                 self._task.acknowledged(entry.batch)
-            self._metrics.add("source_record_write_total", sum(entry.records() for entry in settled))
+            self._metrics.add("source_record_write_total", sum(entry.records() for entry in acknowledged))
         self._metrics.set("source_record_active_count", self._in_flight.records)
         self._commit()
         try:

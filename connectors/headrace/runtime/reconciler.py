@@ -21,8 +21,8 @@ from headrace.metrics import now_ms
 from headrace.runtime.api import REQUEST_TIMEOUT
 from headrace.runtime.membership import Membership
 from headrace.runtime.plan import plan
-from headrace.runtime.planner import Planned, Planner
-from headrace.runtime.task_hosts import TaskHosts
+from headrace.runtime.supervisor import TaskSupervisor
+from headrace.runtime.task_configurator import TaskConfigs, TaskConfigurator
 from headrace.states import State, Status, TargetState, TaskId
 from headrace.stores import ConfigStore, DesiredState, StatusStore
 
@@ -41,13 +41,18 @@ class Reconciler:
     """Methods named without ``call`` run on its own thread only."""
 
     def __init__(
-        self, configs: ConfigStore, statuses: StatusStore, membership: Membership, hosts: TaskHosts, planner: Planner
+        self,
+        configs: ConfigStore,
+        statuses: StatusStore,
+        membership: Membership,
+        supervisor: TaskSupervisor,
+        configurator: TaskConfigurator,
     ) -> None:
         self._configs = configs
         self._statuses = statuses
         self._membership = membership
-        self._hosts = hosts
-        self._planner = planner
+        self._supervisor = supervisor
+        self._configurator = configurator
         self._commands: queue.SimpleQueue[tuple[Callable[[], Any], Future[Any]] | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="reconciler", daemon=True)
         self._leaving = threading.Event()
@@ -78,8 +83,8 @@ class Reconciler:
         except FutureTimeoutError as error:
             raise RetriableError("the worker did not answer in time", code="worker.busy", hint="try again") from error
 
-    def post(self, planned: Planned) -> None:
-        """A connector's answer, from a planner's thread."""
+    def post(self, planned: TaskConfigs) -> None:
+        """A connector's answer, from a configurator's thread."""
         self._commands.put((lambda: self._planned(planned), Future()))
 
     def desired(self) -> DesiredState:
@@ -107,7 +112,7 @@ class Reconciler:
 
     def delete(self, name: str) -> None:
         self.require(name)
-        self._planner.cancel(name)
+        self._configurator.cancel(name)
         self._configs.delete(name)
         self._statuses.delete_connector(name)
 
@@ -115,7 +120,7 @@ class Reconciler:
         config = self.require(name, "Unknown connector {}" if target is not TargetState.STOPPED else _NOT_FOUND)
         self._configs.put_target(name, target)
         if target is TargetState.STOPPED:
-            self._planner.cancel(name)
+            self._configurator.cancel(name)
             self._configs.put_tasks(name, [])
             self._report(name, State.STOPPED)
         elif not self._configs.desired().tasks.get(name):
@@ -129,7 +134,7 @@ class Reconciler:
         desired = self._configs.desired()
         if desired.target(name) is not TargetState.STOPPED or desired.tasks.get(name):
             raise CommandError(_NOT_STOPPED.format(name=name), code="connector.not_stopped")
-        if any(task.connector == name for task in self._hosts.running()):
+        if any(task.connector == name for task in self._supervisor.running()):
             text = f"tasks of connector {name} are still stopping"
             raise RetriableError(text, code="connector.stopping", hint="try again in a moment")
 
@@ -144,16 +149,16 @@ class Reconciler:
     def restart_task(self, task: TaskId) -> None:
         self._statuses.put_task(task, Status(State.RESTARTING, self._membership.me, since=now_ms()))
         self._restarting.add(task)
-        self._hosts.stop(task)
+        self._supervisor.stop(task)
 
     def _configure(self, name: str, config: Mapping[str, str]) -> None:
         if self._configs.desired().target(name) is TargetState.STOPPED:
             self._report(name, State.STOPPED)
             return
         self._report(name, State.UNASSIGNED)
-        self._planner.ask(name, config)
+        self._configurator.ask(name, config)
 
-    def _planned(self, planned: Planned) -> None:
+    def _planned(self, planned: TaskConfigs) -> None:
         desired = self._configs.desired()
         name = planned.connector
         if desired.configs.get(name) != planned.config or desired.target(name) is TargetState.STOPPED:
@@ -175,7 +180,7 @@ class Reconciler:
         for name, config in self._configs.desired().configs.items():
             self._configure(name, config)
         while not self._leaving.is_set():
-            self._take(self._hosts.patience())
+            self._take(self._supervisor.patience())
             self._reconcile()
         self._leave()
 
@@ -193,14 +198,14 @@ class Reconciler:
             future.set_exception(error)
 
     def _reconcile(self) -> None:
-        for task in self._hosts.reap():
+        for task in self._supervisor.reap():
             if task in self._restarting:
                 self._restarting.discard(task)
             elif task.connector not in self._configs.desired().configs:
                 self._statuses.delete_task(task)
         desired = self._configs.desired()
-        running = self._hosts.running()
-        self._hosts.apply(plan(desired, self._membership.members(), self._membership.me, running))
+        running = self._supervisor.running()
+        self._supervisor.apply(plan(desired, self._membership.members(), self._membership.me, running))
         for name, tasks in desired.tasks.items():
             self._forget_surplus(name, len(tasks))
 
@@ -208,17 +213,18 @@ class Reconciler:
         """Statuses of tasks that a smaller task set left behind."""
         number = count
         while (
-            self._statuses.task(TaskId(name, number)) is not None and TaskId(name, number) not in self._hosts.running()
+            self._statuses.task(TaskId(name, number)) is not None
+            and TaskId(name, number) not in self._supervisor.running()
         ):
             self._statuses.delete_task(TaskId(name, number))
             number += 1
 
     def _leave(self) -> None:
-        self._planner.cancel_all()
-        for task in self._hosts.running():
-            self._hosts.stop(task)
-        while self._hosts.running():
-            self._hosts.reap()
-            if (patience := self._hosts.patience()) is not None and self._hosts.running():
+        self._configurator.cancel_all()
+        for task in self._supervisor.running():
+            self._supervisor.stop(task)
+        while self._supervisor.running():
+            self._supervisor.reap()
+            if (patience := self._supervisor.patience()) is not None and self._supervisor.running():
                 self._take(patience)
         log.info("all tasks have stopped")

@@ -9,14 +9,14 @@ from headrace.broker.interfaces import Admin, KafkaClients, NewTopic
 from headrace.pipeline.control import TaskControl
 from headrace.pipeline.dead_letters import DeadLetterQueue
 from headrace.pipeline.fault_policy import FaultPolicy
-from headrace.pipeline.sink import Inlet, SinkPipeline
-from headrace.pipeline.source import Outlet, SourcePipeline
+from headrace.pipeline.sink import ConsumerFactory, SinkPipeline
+from headrace.pipeline.source import ProducerFactory, SourcePipeline
 from headrace.pipeline.topic_creation import TopicCreator, create_topic
 from headrace.plugin import SinkContext, SourceContext
 from headrace.registry import Registry
+from headrace.runtime.config_origins import ConfigOrigins
 from headrace.runtime.schedule import schedule
 from headrace.runtime.stage_build import group_of, make_stages
-from headrace.runtime.whereabouts import Whereabouts
 from headrace.settings import ConnectorSettings, SinkSettings, SourceSettings, WorkerSettings
 from headrace.states import TaskId
 from headrace.stores import ConnectorOffsets, OffsetStore
@@ -34,7 +34,7 @@ class TaskBuilder:
     kafka_clients: KafkaClients
     offsets: OffsetStore
     settings: WorkerSettings
-    whereabouts: Whereabouts
+    config_origins: ConfigOrigins
 
     def build(
         self,
@@ -45,13 +45,13 @@ class TaskBuilder:
     ) -> Pipeline:
         """Raises ConfigError. ``config`` is raw: placeholders are resolved here, when a task starts."""
         parsed = self.validator.require_connector(config)
-        where = self.whereabouts.of(task.connector, config)
+        where = self.config_origins.of(task.connector, config)
         policy = FaultPolicy(parsed.settings, where, control.stop_event, control.log, control.metrics)
         stages = make_stages(self.registry, self.settings, parsed.settings, policy)
         if isinstance(parsed.settings, SinkSettings):
             sink = SinkContext(task, parsed.own, control.stop_event, control.log, where, set_status_reason)
-            inlet = self._inlet(task, parsed.settings, control)
-            return SinkPipeline(parsed.plugin.cls.task_class(), sink, stages, inlet, control)
+            consumers = self._consumer_factory(task, parsed.settings, control)
+            return SinkPipeline(parsed.plugin.cls.task_class(), sink, stages, consumers, control)
         positions = ConnectorOffsets(self.offsets, task.connector)
         # A transform would look at the values.
         form = None if stages.steps else stages.value_converter.json_form()
@@ -68,20 +68,20 @@ class TaskBuilder:
             lambda records: control.metrics.set("source_record_remaining", records),
             control.metrics.set_lag,
         )
-        outlet = self._outlet(task, parsed.settings)
-        return SourcePipeline(parsed.plugin.cls.task_class(), source, stages, outlet, positions, control)
+        producers = self._producer_factory(task, parsed.settings)
+        return SourcePipeline(parsed.plugin.cls.task_class(), source, stages, producers, positions, control)
 
-    def _outlet(self, task: TaskId, settings: SourceSettings | ConnectorSettings) -> Outlet:
+    def _producer_factory(self, task: TaskId, settings: SourceSettings | ConnectorSettings) -> ProducerFactory:
         overrides = {"client.id": f"connector-producer-{task}", **self.settings.producer, **settings.producer_override}
         creation = settings.topic_creation if isinstance(settings, SourceSettings) else {}
 
         creator = TopicCreator(self._open_admin(settings), creation)
-        return Outlet(lambda: self.kafka_clients.producer(overrides), creator.ensure, self.settings.source_buffer)
+        return ProducerFactory(lambda: self.kafka_clients.producer(overrides), creator.ensure, self.settings.source_buffer)
 
     def _open_admin(self, settings: ConnectorSettings) -> Callable[[], Admin]:
         return lambda: self.kafka_clients.admin({**self.settings.admin, **settings.admin_override})
 
-    def _inlet(self, task: TaskId, settings: SinkSettings, control: TaskControl) -> Inlet:
+    def _consumer_factory(self, task: TaskId, settings: SinkSettings, control: TaskControl) -> ConsumerFactory:
         overrides = {"client.id": f"connector-consumer-{task}", **self.settings.consumer, **settings.consumer_override}
         group = overrides.pop("group.id", group_of(task.connector))
 
@@ -94,7 +94,7 @@ class TaskBuilder:
             headers = settings.dead_letter_headers
             return DeadLetterQueue(producer, topic, task, control.metrics, context_headers=headers)
 
-        return Inlet(
+        return ConsumerFactory(
             lambda: self.kafka_clients.consumer(group, overrides),
             settings.topics,
             settings.topics_regex,

@@ -20,7 +20,7 @@ from headrace.runtime import sink_offsets
 from headrace.runtime.api import ConnectorInfo, ConnectorStatus, Health, TaskInfo
 from headrace.runtime.reconciler import Reconciler
 from headrace.runtime.stage_build import group_of
-from headrace.runtime.task_hosts import TaskHosts
+from headrace.runtime.supervisor import TaskSupervisor
 from headrace.states import State, Status, TargetState, TaskId
 from headrace.stores import DesiredState, OffsetStore, StatusStore
 from headrace.validation import Validator
@@ -36,7 +36,7 @@ class Worker:
     def __init__(
         self,
         reconciler: Reconciler,
-        hosts: TaskHosts,
+        supervisor: TaskSupervisor,
         statuses: StatusStore,
         offsets: OffsetStore,
         validator: Validator,
@@ -50,7 +50,7 @@ class Worker:
         ``group``: what all sinks use that name no group themselves (``consumer.group.id`` of the worker).
         """
         self._reconciler = reconciler
-        self._hosts = hosts
+        self._supervisor = supervisor
         self._statuses = statuses
         self._offsets = offsets
         self._validator = validator
@@ -203,10 +203,10 @@ class Worker:
         return validation_response(self._validator, config)
 
     def metrics(self) -> Mapping[TaskId, Mapping[str, int]]:
-        return self._hosts.metrics()
+        return self._supervisor.metrics()
 
     def part_metrics(self) -> Mapping[TaskId, Parts]:
-        return self._hosts.part_metrics()
+        return self._supervisor.part_metrics()
 
     def _desired(self) -> DesiredState:
         return self._reconciler.call(self._reconciler.desired)

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from headrace.broker.in_memory import InMemoryConsumer
 from headrace.errors import DataError, RetriableError, TaskError
 from headrace.pipeline.dead_letters import DeadLetterQueue
-from headrace.pipeline.sink import Inlet, SinkPipeline
+from headrace.pipeline.sink import ConsumerFactory, SinkPipeline
 from headrace.plugin import Linger, PendingPut, SinkContext, SinkTask
 from headrace.records import EncodedBatch, Rejection, SinkBatch, TopicPartition
 from headrace.states import TaskId
@@ -150,9 +150,11 @@ def sink(
                     assert safe, f"{place} committed to {end} without {offset}"
 
         checks[id(mine.broker)] = check
-        inlet = Inlet(lambda: mine.broker.consumer("connect-test", {}), ["t"], None, open_dead_letters if dlq else None)
+        factory = ConsumerFactory(
+            lambda: mine.broker.consumer("connect-test", {}), ["t"], None, open_dead_letters if dlq else None
+        )
         context = make_sink_context({}, stop_event=mine.stop_event)
-        pipeline = SinkPipeline(task, context, mine.stages(**settings), inlet, mine.control)
+        pipeline = SinkPipeline(task, context, mine.stages(**settings), factory, mine.control)
         return Sink(mine, kept, task, pipeline)
 
     return make

@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from headrace.errors import DataError, InfrastructureError, RetriableError, TaskError
-from headrace.pipeline.source import Outlet, SourcePipeline
+from headrace.pipeline.source import ProducerFactory, SourcePipeline
 from headrace.plugin import SourceContext, SourceTask, Wait
 from headrace.records import EncodedBatch, SourceBatch, SourceOffset, SourcePartition
 from headrace.testing.contexts import make_source_context
@@ -117,9 +117,9 @@ def source(harness: Callable[[], Any]) -> Callable[..., Source]:
 
         kept = positions or Positions(check)
         kept.check = check
-        outlet = Outlet(lambda: mine.broker.producer({}), lambda topic: None, buffer)
+        factory = ProducerFactory(lambda: mine.broker.producer({}), lambda topic: None, buffer)
         context = make_source_context({}, kept)  # type: ignore[arg-type]
-        pipeline = SourcePipeline(task, context, mine.stages(**settings), outlet, kept, mine.control)
+        pipeline = SourcePipeline(task, context, mine.stages(**settings), factory, kept, mine.control)
         return Source(mine, task, pipeline, kept)
 
     return make

@@ -29,8 +29,8 @@ from headrace import (
     Wait,
 )
 from headrace.pipeline.dead_letters import DeadLetterQueue
-from headrace.pipeline.sink import Inlet, SinkPipeline
-from headrace.pipeline.source import Outlet, SourcePipeline
+from headrace.pipeline.sink import ConsumerFactory, SinkPipeline
+from headrace.pipeline.source import ProducerFactory, SourcePipeline
 from headrace.pipeline.stages import Stages
 from headrace.pipeline.transformations import Step
 from headrace.records import EncodedBatch
@@ -140,7 +140,7 @@ def source_pipeline(mine: Any, stages: Stages, offsets: Offsets) -> SourcePipeli
             for change in changes:
                 offsets.set(*change)
 
-    outlet = Outlet(lambda: mine.broker.producer({}), lambda topic: None, 1_000_000)
+    outlet = ProducerFactory(lambda: mine.broker.producer({}), lambda topic: None, 1_000_000)
     return SourcePipeline(Rows(), make_source_context({}, offsets), stages, outlet, Writer(), mine.control)
 
 
@@ -211,7 +211,7 @@ def sink_pipeline(mine: Any, task: SinkTask, stages: Stages) -> SinkPipeline:
     mine.broker.create("t", 1)
     values: list[bytes | None] = [json.dumps({"n": number}).encode() for number in range(4)]
     mine.broker.producer({}).send(EncodedBatch("t", values, [b"1"] * 4))
-    inlet = Inlet(lambda: mine.broker.consumer("connect-test", {}), ["t"], None, open_dead_letters)
+    inlet = ConsumerFactory(lambda: mine.broker.consumer("connect-test", {}), ["t"], None, open_dead_letters)
     return SinkPipeline(task, make_sink_context({}), stages, inlet, mine.control)
 
 

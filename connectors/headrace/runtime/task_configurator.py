@@ -18,7 +18,7 @@ log = structlog.stdlib.get_logger("headrace.connector")
 
 
 @dataclass(frozen=True)
-class Planned:
+class TaskConfigs:
     """What came of asking: ``tasks``, or ``trace`` when it failed, or ``reason`` while it is tried again."""
 
     connector: str
@@ -29,12 +29,12 @@ class Planned:
 
 
 @dataclass
-class Planner:
+class TaskConfigurator:
     """``deliver`` is called on the asking thread; an answer about a configuration that is no longer true is dropped
     by whoever receives it."""
 
     validator: Validator
-    deliver: Callable[[Planned], None]
+    deliver: Callable[[TaskConfigs], None]
     _cancels: dict[str, threading.Event] = field(default_factory=dict)
 
     def ask(self, connector: str, config: Mapping[str, str]) -> None:
@@ -55,24 +55,24 @@ class Planner:
             self.cancel(connector)
 
     def _ask(self, connector: str, config: Mapping[str, str], cancel: threading.Event) -> None:
-        def tasks() -> tuple[ConnectorConfig, list[dict[str, str]], Planned]:
+        def tasks() -> tuple[ConnectorConfig, list[dict[str, str]], TaskConfigs]:
             parsed = self.validator.require_connector(config)
             own = parsed.plugin.cls().task_configs(parsed.own, parsed.settings.tasks_max)
-            return parsed, own, Planned(connector, config, tasks=_whole(config, parsed, own))
+            return parsed, own, TaskConfigs(connector, config, tasks=_whole(config, parsed, own))
 
         def waiting(error: RetriableError, failures: int) -> None:
             log.warning("waiting", connector=connector, code=error.code, reason=str(error))
             if not cancel.is_set():
-                self.deliver(Planned(connector, config, reason=str(error)))
+                self.deliver(TaskConfigs(connector, config, reason=str(error)))
 
         try:
             parsed, own, answer = retry(tasks, stop=cancel, on_failure=waiting)
         except RetriableError:
             return  # cancelled
         except HeadraceError as error:
-            answer = Planned(connector, config, trace=error.with_code())
+            answer = TaskConfigs(connector, config, trace=error.with_code())
         except Exception:
-            answer = Planned(connector, config, trace=traceback.format_exc())  # a bug of the connector's
+            answer = TaskConfigs(connector, config, trace=traceback.format_exc())  # a bug of the connector's
         if cancel.is_set():
             return
         self.deliver(answer)
@@ -102,7 +102,7 @@ class Planner:
             if found != own and not cancel.is_set():
                 own = found
                 log.info("there is something else to read", connector=connector, tasks=len(own))
-                self.deliver(Planned(connector, config, tasks=_whole(config, parsed, own)))
+                self.deliver(TaskConfigs(connector, config, tasks=_whole(config, parsed, own)))
 
 
 def _whole(

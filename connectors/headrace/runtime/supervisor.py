@@ -31,7 +31,7 @@ class _Held:
     deadline: float | None = None  # monotonic; set when it was asked to stop
 
 
-class TaskHosts:
+class TaskSupervisor:
     """Used from the reconciler's thread; ``metrics`` from any."""
 
     def __init__(self, worker_id: str, build: Build, report: Report, timing: Timing, wake: Callable[[], None]) -> None:

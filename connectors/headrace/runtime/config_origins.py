@@ -9,7 +9,7 @@ from headrace.errors import Location
 
 
 @dataclass(frozen=True)
-class Origin:
+class ConfigOrigin:
     """A connector's file as it was read: properties and where each key stands."""
 
     path: str
@@ -18,10 +18,10 @@ class Origin:
 
 
 @dataclass
-class Whereabouts:
+class ConfigOrigins:
     """Origins of connectors that came from files; one that was changed over REST since is no longer there."""
 
-    origins: dict[str, Origin] = field(default_factory=dict)
+    origins: dict[str, ConfigOrigin] = field(default_factory=dict)
 
     def of(self, connector: str, config: Mapping[str, str]) -> Callable[[str], str]:
         """``where(key)`` for this connector's configuration."""
@@ -31,7 +31,7 @@ class Whereabouts:
         return lambda key: _where(origin, key)
 
 
-def _where(origin: Origin, key: str) -> str:
+def _where(origin: ConfigOrigin, key: str) -> str:
     if key in origin.positions:
         return str(origin.positions[key])
     last = max((place.line for place in origin.positions.values()), default=0)
