@@ -49,12 +49,20 @@ class StandaloneWorker:
         self._refused = refused
         self._kafka_clients = kafka_clients or _open_kafka_clients(settings)
         self._rest = RestServer(settings.listeners)
+        self._worker: Worker | None = None
         self._cleanup = ExitStack()
 
     @property
     def url(self) -> str:
         """Of the REST API. Known once started."""
         return self._rest.url
+
+    @property
+    def worker(self) -> Worker:
+        """The worker that REST talks to. Raise RuntimeError before :meth:`start`."""
+        if self._worker is None:
+            raise RuntimeError("the worker has not been started")
+        return self._worker
 
     def start(self, files: Sequence[ConfigFile] = ()) -> None:
         """Take ports and files, then begin. ``files`` are connectors, already valid.
@@ -68,7 +76,7 @@ class StandaloneWorker:
         self._cleanup.callback(offsets.close)
         configs = ConfigStore(self._log(self._settings.configs_file))
         self._cleanup.callback(configs.close)
-        worker = self._wire(configs, offsets, files)
+        worker = self._worker = self._wire(configs, offsets, files)
         # The control thread and every task must have ended before the files they write to are closed.
         self._cleanup.callback(lambda: worker.stop(self._settings.shutdown_timeout / 1000 + _REST_OF_STOP))
         worker.start()

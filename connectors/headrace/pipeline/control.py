@@ -1,17 +1,20 @@
-"""What a task's loop shares with the thread that started it: wishes in, state and counters out."""
+"""What a task's loop shares with the reconciler's thread: stop, pause and fence in, state and counters out."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TypeVar
 
 import structlog
 
 from headrace.errors import RetriableError
 from headrace.metrics import TaskMetrics
+from headrace.pipeline.fence import TaskFence
 from headrace.retries import FOREVER, RetryPolicy, retry
+from headrace.status_reasons import StatusReasons
 
 T = TypeVar("T")
 
@@ -30,13 +33,18 @@ class TaskControl:
     started: Callable[[], None]
     """The task has started and moves data from now on."""
     set_status_reason: Callable[[str | None], None]
-    """What the loop waits for, in a sentence; None = nothing."""
+    """Sets the framework's part of the task's status reason; the loop uses ``reasons``."""
     flush_interval: float  # seconds
     flush_timeout: float  # seconds
-    abandoned: threading.Event = field(default_factory=threading.Event)
-    """Set when the task did not stop in time and another may run in its place: it must store nothing any more."""
+    fence: TaskFence = field(default_factory=TaskFence)
+    """Closed when the task did not stop in time and another is to run in its place."""
     retry_policy: RetryPolicy = FOREVER
     """For everything that the loop itself tries again."""
+
+    @cached_property
+    def reasons(self) -> StatusReasons:
+        """What the loop waits for, by cause. Used from the task's thread."""
+        return StatusReasons(self.set_status_reason)
 
     def stopping(self) -> bool:
         return self.stop_event.is_set()
@@ -63,14 +71,14 @@ class TaskControl:
                 raise
             return None
 
-    def retrying(self, error: RetriableError, tries: int) -> None:
-        """Count, show and (the first time) log that something did not work and is tried again."""
+    def retrying(self, error: RetriableError, tries: int, cause: str = "retry") -> None:
+        """Count a failure that is retried, show it in the status and log the first one."""
         self.metrics.add("total_retries")
-        self.set_status_reason(str(error))
+        self.reasons.set(cause, str(error))
         if tries == 1:
             self.log.warning("waiting", code=error.code, reason=str(error))
 
-    def recovered(self, tries: int) -> None:
-        """What was waited for has come."""
-        self.set_status_reason(None)
+    def recovered(self, tries: int, cause: str = "retry") -> None:
+        """Clear the reason of ``cause`` and log the recovery."""
+        self.reasons.set(cause, None)
         self.log.info("going on", tries=tries + 1)

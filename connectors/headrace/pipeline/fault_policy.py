@@ -19,12 +19,15 @@ from headrace.settings import ConnectorSettings
 T = TypeVar("T")
 NO_PARTITION = -1
 """In a source a record has no Kafka partition yet."""
+NO_OFFSET = -1
+"""A row that could not become a record has no place in its batch; ``Failure.row`` names it."""
 _FIRST_RETRY = 0.3  # seconds; Connect's
 
 
 class Stage(enum.Enum):
     """Where on its way a record failed; the value is what the dead letter's header says."""
 
+    TASK_POLL = "TASK_POLL"
     TRANSFORMATION = "TRANSFORMATION"
     KEY_CONVERTER = "KEY_CONVERTER"
     VALUE_CONVERTER = "VALUE_CONVERTER"
@@ -40,6 +43,8 @@ class Failure(NamedTuple):
     error: DataError
     topic_partition: TopicPartition
     offset: int
+    row: str = ""
+    """What identifies a row that a source task could not turn into a record."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +72,7 @@ class FaultPolicy:
                     topic=failure.topic_partition.topic,
                     partition=failure.topic_partition.partition,
                     offset=failure.offset,
+                    **({"row": failure.row} if failure.row else {}),
                     code=failure.error.code,
                     reason=failure.error.message,
                 )
@@ -92,7 +98,9 @@ class FaultPolicy:
 
 def _intolerable(failure: Failure, count: int, where: str) -> TaskError:
     topic, partition = failure.topic_partition
-    if partition == NO_PARTITION:
+    if failure.row:
+        place = f"row {failure.row} for topic {topic}"
+    elif partition == NO_PARTITION:
         place = f"record {failure.offset + 1} of a batch for topic {topic}"
     else:
         place = f"the record of {failure.topic_partition} at offset {failure.offset}"
@@ -100,7 +108,7 @@ def _intolerable(failure: Failure, count: int, where: str) -> TaskError:
     error = TaskError(
         f"Tolerance exceeded in error handler: {failure.stage.value} refused {place}{others}: {failure.error.message}",
         code=failure.error.code,
-        hint=f"mend the record, or skip such records by errors.tolerance: all ({where}); "
+        hint=f"fix the record, or skip such records by errors.tolerance: all ({where}); "
         "errors.deadletterqueue.topic.name keeps what a sink skips",
     )
     error.__cause__ = failure.error

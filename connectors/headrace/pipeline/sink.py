@@ -1,45 +1,40 @@
 """A sink task's loop: consume, convert, transform, put, and commit what is durable.
 
-A consumer position moves only over records that the sink's system has, that the dead letter queue has, or that a
-transform or ``errors.tolerance`` dropped on the user's wish. While the system is away the loop keeps its place in
-the consumer group and offers the same batches again.
+A consumer position moves only past records that the sink's system has, that the dead letter queue has, or that a
+transform or ``errors.tolerance`` dropped. While the system is unavailable the task stays a member of its consumer
+group and offers the same batches again.
 
-A task that can begin a put without waiting for its end has a few under way, so that its system works while the next
-records are read and converted. They end in the order they began: positions never jump over one that is open.
+A task that can begin a put without waiting for its end has a few in flight, so that its system works while the next
+records are read and converted. What may be done with them, and when, is in :mod:`headrace.pipeline.put_queue`.
 """
 
 from __future__ import annotations
 
 import time
-from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from headrace.broker.interfaces import Consumer, RebalanceListener
 from headrace.errors import HeadraceError, RetriableError
-from headrace.metrics import now_ms
 from headrace.pipeline.control import LONGEST_SLEEP, TaskControl
 from headrace.pipeline.dead_letters import DeadLetterQueue
 from headrace.pipeline.fault_policy import Failure, Stage
+from headrace.pipeline.fence import TaskAbandonedError
 from headrace.pipeline.linger_buffer import LingerBuffer
+from headrace.pipeline.put_queue import InFlightPut, PutQueue, PutStep
+from headrace.pipeline.sink_metrics import SinkMetrics
 from headrace.pipeline.stages import Stages
-from headrace.plugin import PendingPut, SinkContext, SinkTask
-from headrace.records import ConsumedBatch, SinkBatch, TopicPartition
+from headrace.plugin import SinkContext, SinkTask
+from headrace.records import ConsumedBatch, TopicPartition
 from headrace.retries import Backoff
 
-MAX_RECORDS = 4_000
-"""Most records of one put."""
-MAX_BYTES = 8 << 20
-"""About how many bytes of values one put has at most: fewer records are asked for where they are large."""
-AHEAD = 2
-"""Most puts that have begun while another is not finished."""
-_GLANCE = 0.005
-"""Seconds: the longest look for new records while puts are under way; whoever waits for those waits no longer."""
+_IN_FLIGHT_POLL = 0.005
+"""Seconds: the longest poll for new records while puts are in flight."""
 
 
 @dataclass(frozen=True)
 class ConsumerFactory:
-    """Where a sink's records come from."""
+    """Makes the clients of a sink task, and says what they subscribe to."""
 
     open_consumer: Callable[[], Consumer]
     topics: Sequence[str]
@@ -47,60 +42,52 @@ class ConsumerFactory:
     open_dead_letters: Callable[[], DeadLetterQueue] | None = None
 
 
-@dataclass
-class _Work:
-    """Consumed batches on their way. What has been achieved stays achieved when a later step is tried again."""
+@dataclass(frozen=True)
+class PutLimits:
+    """How large puts are and how many are in flight."""
 
-    originals: dict[TopicPartition, ConsumedBatch]
-    batches: list[SinkBatch] = field(default_factory=list)
-    failures: list[Failure] = field(default_factory=list)
-    converted: bool = False
-    begun: bool = False
-    pending: PendingPut | None = None
-    trouble: RetriableError | None = None
-    """Why it has not begun; told when it is its turn."""
-    put: bool = False
-    buried: bool = False
-
-    def discard(self, partitions: Sequence[TopicPartition]) -> None:
-        """Somebody else has these now and begins at the committed position."""
-        gone = set(partitions)
-        self.originals = {key: batch for key, batch in self.originals.items() if key not in gone}
-        self.batches = [batch for batch in self.batches if batch.topic_partition not in gone]
-        self.failures = [failure for failure in self.failures if failure.topic_partition not in gone]
-        if self.pending is not None:
-            self.pending.discard(gone)
+    records: int = 4_000
+    """Most records of one put."""
+    size: int = 8 << 20
+    """About the most bytes of values of one put: fewer records are polled where they are large."""
+    ahead: int = 2
+    """Most puts that have begun while another is not finished."""
 
 
 class SinkPipeline:
-    """One task's loop. Everything runs on the thread that calls :meth:`run`."""
+    """One task's loop. Everything runs on the thread that calls :meth:`run`, the rebalance listener inside ``poll``."""
 
     def __init__(
-        self, task: SinkTask, context: SinkContext, stages: Stages, factory: ConsumerFactory, control: TaskControl
+        self,
+        task: SinkTask,
+        context: SinkContext,
+        stages: Stages,
+        factory: ConsumerFactory,
+        control: TaskControl,
+        limits: PutLimits = PutLimits(),
     ) -> None:
         self._task = task
         self._context = context
         self._stages = stages
         self._factory = factory
         self._control = control
-        self._metrics = control.metrics
+        self._limits = limits
+        self._metrics = SinkMetrics(control.metrics)
         self._executor = f"{type(task).__module__}.{type(task).__qualname__}"
         self._consumer: Consumer | None = None
         self._dead_letters: DeadLetterQueue | None = None
-        self._positions: dict[TopicPartition, int] = {}  # durable, not committed yet
-        self._lags: dict[TopicPartition, int] = {}
-        self._putting = 0.0  # seconds spent in puts
         self._linger_buffer: LingerBuffer | None = None
-        self._works: deque[_Work] = deque()  # in the order they were read
-        self._most_records = MAX_RECORDS
+        self._puts = PutQueue()
+        self._put_backoff = Backoff(control.retry_policy)
+        self._poll_backoff = Backoff(control.retry_policy)
+        self._max_records = limits.records
         self._next_commit = time.monotonic() + control.flush_interval
         self._paused = False
-        self._poll_tries = 0
-        self._retrying = False  # inside _finish_works, after a failure
-        self._trouble: str | None = None  # Kafka's, as the status shows it
+        self._kafka_trouble: str | None = None
+        self._revocation_error: Exception | None = None  # raised inside the rebalance listener, for the loop
 
     def run(self) -> None:
-        """Until told to stop. Raises what the task cannot survive; positions so far are committed in any case."""
+        """Run until told to stop. Raise what the task cannot survive; durable positions are committed in any case."""
         try:
             self._control.retry(self._open)
             self._control.retry(lambda: self._task.start(self._context))
@@ -113,7 +100,7 @@ class SinkPipeline:
             self._finish_begun()
         finally:
             try:
-                self._finish()
+                self._close()
             finally:
                 try:
                     self._task.stop()
@@ -122,7 +109,8 @@ class SinkPipeline:
 
     def _open(self) -> None:
         if self._factory.open_dead_letters is not None and self._dead_letters is None:
-            self._dead_letters = self._factory.open_dead_letters()
+            with self._control.fence:
+                self._dead_letters = self._factory.open_dead_letters()
         if self._consumer is None:
             self._consumer = self._factory.open_consumer()
             self._consumer.subscribe(
@@ -130,71 +118,101 @@ class SinkPipeline:
             )
 
     def _turn(self) -> None:
-        assert self._consumer is not None
         self._follow_pause()
-        until_commit = self._next_commit - time.monotonic()
-        longest = _GLANCE if self._works else LONGEST_SLEEP
-        if self._linger_buffer:
-            longest = min(longest, self._linger_buffer.remaining())
-        consumed = self._poll(max(0.0, min(until_commit, longest)))
-        self._tell_trouble(None if consumed else self._consumer.trouble())
+        consumed = self._poll(self._poll_timeout())
         if self._linger_buffer is not None:
             consumed = self._linger_buffer.add(consumed)
         if consumed:
             self._take(consumed)
-        # Nothing new: the oldest that is under way is waited for, then there is another look.
-        self._finish_works(AHEAD if consumed else max(0, len(self._works) - 1))
+        # Nothing new: wait for the oldest put in flight, then poll again.
+        self._process_puts(self._limits.ahead if consumed else max(0, len(self._puts) - 1))
         if time.monotonic() >= self._next_commit:
             self._commit()
 
-    def _take(self, consumed: Sequence[ConsumedBatch]) -> None:
-        """Convert, and begin to put when nothing stands in the way."""
-        work = _Work({batch.topic_partition: batch for batch in consumed})
-        self._works.append(work)
-        records = sum(map(len, consumed))
-        self._metrics.add("sink_record_read_total", records)
-        self._metrics.set("last_record_timestamp_ms", now_ms())
-        size = sum(sum(map(len, filter(None, batch.values))) for batch in consumed)
-        self._most_records = max(1, min(MAX_RECORDS, MAX_BYTES * records // max(1, size)))
-        try:
-            self._convert(work)
-            if all(other.begun for other in self._works if other is not work):
-                self._begin(work)
-        except RetriableError as error:
-            work.trouble = error
-        if work.pending is None:
-            self._finish_works(0)
+    def _poll_timeout(self) -> float:
+        timeout = min(self._next_commit - time.monotonic(), _IN_FLIGHT_POLL if self._puts else LONGEST_SLEEP)
+        if self._linger_buffer:
+            timeout = min(timeout, self._linger_buffer.remaining())
+        return max(0.0, timeout)
 
     def _poll(self, timeout: float) -> list[ConsumedBatch]:
         assert self._consumer is not None
         try:
-            consumed = self._consumer.poll(timeout, self._most_records)
+            consumed = self._consumer.poll(timeout, self._max_records)
         except RetriableError as error:
-            self._poll_tries += 1
-            self._control.retrying(error, self._poll_tries)
+            self._poll_backoff.next_wait(error)
+            self._control.retrying(error, self._poll_backoff.failures, "poll")
             self._control.sleep(error.delay if error.delay is not None else LONGEST_SLEEP)
-            return []
-        if self._poll_tries:
-            self._control.recovered(self._poll_tries)
-            self._poll_tries = 0
+            consumed = []
+        else:
+            if self._poll_backoff.failures:
+                self._control.recovered(self._poll_backoff.reset(), "poll")
+            self._report_kafka(None if consumed else self._consumer.trouble())
+        if self._revocation_error is not None:
+            raise self._revocation_error
         return consumed
 
-    def _tell_trouble(self, reason: str | None) -> None:
-        """A broker that is away raises nothing: nothing comes."""
-        if reason == self._trouble:
+    def _report_kafka(self, trouble: str | None) -> None:
+        """Report a broker that is unavailable: the consumer does not raise then, it returns nothing."""
+        if trouble == self._kafka_trouble:
             return
-        self._trouble = reason
-        if reason is not None:
-            self._control.set_status_reason(f"waiting for Kafka: {reason}")
-            self._control.log.warning("waiting", code="kafka.unreachable", reason=reason)
-        else:
-            self._control.recovered(1)
+        self._kafka_trouble = trouble
+        if trouble is None:
+            self._control.recovered(1, "kafka")
+            return
+        self._control.reasons.set("kafka", f"waiting for Kafka: {trouble}")
+        self._control.log.warning("waiting", code="kafka.unreachable", reason=trouble)
 
-    def _convert(self, work: _Work) -> None:
-        """Convert and transform. Raise RetriableError; the batches as they were read stay for the next attempt."""
-        batches: list[SinkBatch] = []
-        failures: list[Failure] = []
-        for batch in work.originals.values():
+    def _take(self, consumed: Sequence[ConsumedBatch]) -> None:
+        """Convert, and begin to put when every earlier put has begun."""
+        put = self._puts.add(consumed)
+        records = sum(map(len, consumed))
+        self._metrics.consumed(records)
+        size = sum(sum(map(len, filter(None, batch.values))) for batch in consumed)
+        self._max_records = max(1, min(self._limits.records, self._limits.size * records // max(1, size)))
+        try:
+            self._step(put)
+            if self._puts.allowed(put):
+                self._step(put)
+        except RetriableError as error:
+            put.failure = error
+        if put.pending is None:
+            self._process_puts(0)
+
+    def _process_puts(self, limit: int) -> None:
+        """Complete puts, oldest first (write, dead-letter, apply tolerance, record positions), until at most ``limit``
+        are in flight. After a RetriableError: until none is, without leaving the consumer group."""
+        while not self._control.stopping() and (put := self._puts.oldest(limit)) is not None:
+            try:
+                if put.failure is not None:
+                    failure, put.failure = put.failure, None
+                    raise failure
+                self._step(put)
+            except RetriableError as error:
+                self._wait_for_retry(error)
+        if self._put_backoff.failures and not self._puts.retrying:
+            assert self._consumer is not None
+            self._control.recovered(self._put_backoff.reset(), "put")
+            self._paused = False  # _follow_pause pauses again if the user asked for it
+            self._consumer.resume_all()
+
+    def _step(self, put: InFlightPut) -> None:
+        """Carry out the put's next step. Raise RetriableError: the put stays where it is."""
+        self._control.fence.check()
+        match put.step():
+            case PutStep.CONVERT:
+                self._convert(put)
+            case PutStep.BEGIN:
+                put.pending = self._task.begin(put.batches) if put.batches else None
+            case PutStep.FINISH:
+                self._write(put)
+            case PutStep.SETTLE:
+                self._settle(put)
+        self._puts.advance(put)
+
+    def _convert(self, put: InFlightPut) -> None:
+        batches, failures = [], []
+        for batch in put.consumed.values():
             decoded, refused = self._stages.decode(
                 batch, json_texts=self._task.takes_json_texts, split_records=self._task.takes_split_records
             )
@@ -202,80 +220,46 @@ class SinkPipeline:
                 part.end_offset = batch.end_offset
             batches.extend(decoded)
             failures.extend(refused)
-        work.batches, work.failures, work.converted = batches, failures, True
+        put.batches, put.failures = batches, failures
 
-    def _finish_works(self, most: int) -> None:
-        """Put, bury, judge, note positions, the oldest first, until no more than ``most`` are open; through outages,
-        without leaving the consumer group."""
+    def _write(self, put: InFlightPut) -> None:
+        began = time.monotonic()
+        if put.pending is not None:
+            rejections = put.pending.finish()
+        else:
+            rejections = self._task.put(put.batches) if put.batches else ()
+        put.failures.extend(
+            Failure(Stage.TASK_PUT, self._executor, item.error, item.topic_partition, item.offset)
+            for item in rejections
+        )
+        self._metrics.written(put, len(rejections), time.monotonic() - began)
+
+    def _settle(self, put: InFlightPut) -> None:
+        if put.failures and self._dead_letters is not None:
+            with self._control.fence:
+                self._dead_letters.write(put.failures, put.consumed)
+        self._stages.policy.judge(put.failures)
+        self._metrics.settled(put.consumed.values())
+
+    def _wait_for_retry(self, error: RetriableError) -> None:
         assert self._consumer is not None
-        backoff = Backoff(self._control.retry_policy)
-        while len(self._works) > (0 if backoff.failures else most) and not self._control.stopping():
-            try:
-                self._advance(self._works[0])
-            except RetriableError as error:
-                wait = backoff.next_wait(error)
-                if wait is None:
-                    raise
-                self._retrying = True
-                self._control.retrying(error, backoff.failures)
-                if backoff.failures == 1:
-                    self._consumer.pause_all()
-                self._hold(wait)
-            else:
-                self._works.popleft()
-        self._retrying = False
-        if backoff.failures and not self._control.stopping():
-            self._control.recovered(backoff.failures)
-            self._paused = False  # _follow_pause pauses again if that is wished
-            self._consumer.resume_all()
-
-    def _begin(self, work: _Work) -> None:
-        work.pending = self._task.begin(work.batches) if work.batches else None
-        work.begun = True
-
-    def _advance(self, work: _Work) -> None:
-        if not work.put:
-            began = time.monotonic()
-            if work.trouble is not None:
-                trouble, work.trouble = work.trouble, None
-                raise trouble
-            if not work.converted:
-                self._convert(work)
-            if not work.begun:
-                self._begin(work)
-            if work.pending is not None:
-                rejections = work.pending.finish()
-            else:
-                rejections = self._task.put(work.batches) if work.batches else ()
-            self._putting += time.monotonic() - began
-            self._metrics.set("put_batch_time_ms_total", round(self._putting * 1000))
-            work.failures.extend(
-                Failure(Stage.TASK_PUT, self._executor, item.error, item.topic_partition, item.offset)
-                for item in rejections
-            )
-            work.put = True
-            self._metrics.add("sink_record_send_total", sum(map(len, work.batches)) - len(rejections))
-        if work.failures and self._dead_letters is not None and not work.buried:
-            self._dead_letters.write(work.failures, work.originals)
-            work.buried = True
-        self._stages.policy.judge(work.failures)
-        for topic_partition, batch in work.originals.items():
-            self._positions[topic_partition] = batch.offsets[-1] + 1
-            if batch.end_offset is not None:
-                self._lags[topic_partition] = max(0, batch.end_offset - batch.offsets[-1] - 1)
-        self._metrics.set("sink_record_lag", sum(self._lags.values()))
-        newest = max((batch.timestamps[-1] for batch in work.originals.values()), default=0)
-        if newest > 0:
-            self._metrics.set("sink_record_age_ms", max(0, now_ms() - newest))
+        wait = self._put_backoff.next_wait(error)
+        if wait is None:
+            raise error
+        self._control.retrying(error, self._put_backoff.failures, "put")
+        if not self._puts.retrying:
+            self._puts.fail()
+            self._consumer.pause_all()
+        self._hold(wait)
 
     def _hold(self, seconds: float) -> None:
-        """Wait as a living member of the group: a poll of paused partitions is a heartbeat and delivers nothing."""
+        """Wait as a member of the group: a poll of paused partitions is a heartbeat and delivers nothing."""
         end = time.monotonic() + seconds
         while not self._control.stopping() and (left := end - time.monotonic()) > 0:
             before = time.monotonic()
             if self._poll(min(left, LONGEST_SLEEP)):
                 raise RuntimeError("a paused consumer delivered records")  # going on would skip them
-            if time.monotonic() - before < min(left, LONGEST_SLEEP) / 2:  # a client may answer at once when paused
+            if time.monotonic() - before < min(left, LONGEST_SLEEP) / 2:  # a client may return at once when paused
                 self._control.sleep(left)
             if time.monotonic() >= self._next_commit:
                 self._commit()
@@ -286,7 +270,7 @@ class SinkPipeline:
         if wished and not self._paused:
             if self._linger_buffer:
                 self._take(self._linger_buffer.flush())
-            self._finish_works(0)
+            self._process_puts(0)
             self._consumer.pause_all()
             self._commit()
         elif self._paused and not wished:
@@ -295,48 +279,52 @@ class SinkPipeline:
 
     def _commit(self) -> None:
         self._next_commit = time.monotonic() + self._control.flush_interval
-        if not self._positions or self._consumer is None:
+        positions = self._puts.committable()
+        if not positions or self._consumer is None:
             return
         try:
-            self._consumer.commit(self._positions)
+            with self._control.fence:
+                self._consumer.commit(positions)
         except RetriableError as error:
-            self._metrics.add("offset_commit_failure_total")
+            self._metrics.commit_failed()
             self._control.log.warning("positions not committed", code=error.code, reason=str(error))
         else:
-            self._positions = {}
-            self._metrics.add("offset_commit_total")
+            self._puts.committed(positions)
+            self._metrics.committed()
 
     def _revoked(self, partitions: Sequence[TopicPartition]) -> None:
-        self._finish_begun()
-        self._commit()
-        for topic_partition in partitions:
-            # Committed, or lost to another member that reads them again from where they were committed.
-            self._positions.pop(topic_partition, None)
-            self._lags.pop(topic_partition, None)
-        self._metrics.set("sink_record_lag", sum(self._lags.values()))
-        for work in self._works:
-            work.discard(partitions)
+        """Finish what the task is writing, commit, and discard the rest. Called inside ``poll`` and ``close``, so never
+        in the middle of a step; a client may swallow what a listener raises, so the loop raises it."""
+        try:
+            self._finish_begun()
+            self._commit()
+        except Exception as error:
+            self._revocation_error = error
+        self._puts.revoke(partitions)
+        self._metrics.revoked(partitions)
         if self._linger_buffer is not None:
             self._linger_buffer.discard(partitions)
 
     def _finish_begun(self) -> None:
-        """The answers that are on their way are waited for: what they say is done need not be done again, and nothing
-        of ours arrives after what the next owner of a partition writes."""
-        while self._works and self._works[0].pending is not None and not self._retrying:
+        """Complete the puts that the task is writing: what is durable need not be written again, and nothing of ours
+        arrives after what the next owner of a partition writes."""
+        while (put := self._puts.begun()) is not None:
             try:
-                self._advance(self._works[0])
-            except HeadraceError as error:
+                self._step(put)
+            except RetriableError as error:
                 self._control.log.info("not finished", code=error.code, reason=str(error))
-                break
-            self._works.popleft()
+                return
 
     def _assigned(self, partitions: Sequence[TopicPartition]) -> None:
         self._control.log.info("partitions assigned", partitions=[str(item) for item in partitions])
 
-    def _finish(self) -> None:
-        """Commit, leave the group. What was not put is read again by whoever gets the partitions."""
-        self._works.clear()
-        self._commit()
+    def _close(self) -> None:
+        """Commit and leave the group. What is not durable is read again by the next owner of its partition."""
+        self._puts.clear()
+        try:
+            self._commit()
+        except TaskAbandonedError as error:
+            self._control.log.warning("positions not committed", code=error.code, reason=str(error))
         for client in (self._consumer, self._dead_letters):
             if client is None:
                 continue
@@ -344,3 +332,5 @@ class SinkPipeline:
                 client.close()
             except HeadraceError as error:
                 self._control.log.warning("client not closed", code=error.code, reason=str(error))
+        if self._revocation_error is not None:
+            self._control.log.warning("partitions given up without a commit", reason=str(self._revocation_error))

@@ -15,7 +15,7 @@ from headrace.broker.interfaces import Producer
 from headrace.errors import DataError, HeadraceError, RetriableError
 from headrace.metrics import now_ms
 from headrace.pipeline.control import LONGEST_SLEEP, TaskControl
-from headrace.pipeline.fault_policy import NO_PARTITION, Failure, Stage
+from headrace.pipeline.fault_policy import NO_OFFSET, NO_PARTITION, Failure, Stage
 from headrace.pipeline.in_flight import InFlight, InFlightBatch
 from headrace.pipeline.stages import Stages
 from headrace.plugin import SourceContext, SourceTask, Wait
@@ -76,6 +76,7 @@ class SourcePipeline:
         self._offsets = offsets
         self._control = control
         self._metrics = control.metrics
+        self._executor = f"{type(task).__module__}.{type(task).__qualname__}"
         self._in_flight = InFlight()
         self._producer: Producer | None = None
         self._due = 0.0  # monotonic: no poll before
@@ -135,16 +136,16 @@ class SourcePipeline:
             wait = self._poll_backoff.next_wait(error)
             if wait is None:
                 raise
-            self._control.retrying(error, self._poll_backoff.failures)
+            self._control.retrying(error, self._poll_backoff.failures, "poll")
             self._due = time.monotonic() + wait
             return
         if self._poll_backoff.failures:
-            self._control.recovered(self._poll_backoff.reset())
+            self._control.recovered(self._poll_backoff.reset(), "poll")
         if isinstance(answer, Wait):
             self._due = time.monotonic() + answer.seconds
         else:
             self._unconverted = None
-            self._stages.policy.judge(failures)
+            self._stages.policy.judge([*_rejected(answer, self._executor), *failures])
             self._take(answer, encoded)
 
     def _read(self) -> SourceBatch | Wait:
@@ -159,7 +160,7 @@ class SourcePipeline:
 
     def _take(self, batch: SourceBatch, encoded: list[EncodedBatch]) -> None:
         for topic in {part.topic for part in encoded}:
-            self._control.retry(lambda topic=topic: self._factory.ensure_topic(topic))  # type: ignore[misc]
+            self._control.retry(lambda topic=topic: self._ensure_topic(topic))  # type: ignore[misc]
         if self._control.stopping() and self._producer is None:
             return
         entry = InFlightBatch(batch, encoded, [])
@@ -169,12 +170,17 @@ class SourcePipeline:
         self._in_flight.add(entry)
         self._metrics.set("source_record_active_count", self._in_flight.records)
 
+    def _ensure_topic(self, topic: str) -> None:
+        with self._control.fence:
+            self._factory.ensure_topic(topic)
+
     def _send(self, entry: InFlightBatch) -> None:
         assert self._producer is not None
         entry.deliveries = []
         for part in entry.encoded:
             try:
-                entry.deliveries.append(self._producer.send(part))
+                with self._control.fence:
+                    entry.deliveries.append(self._producer.send(part))
             except (RetriableError, DataError) as error:
                 entry.deliveries.append(Refused(error))
 
@@ -188,22 +194,27 @@ class SourcePipeline:
         now = time.monotonic()
         if not acknowledged:
             if now - self._last_progress > _STALLED:
-                self._explain_stall()
+                self._report_stall()
             return
         self._last_progress = now
         self._resend_backoff.reset()
         if self._stalled:
             self._stalled = False
-            self._control.recovered(1)
+            self._control.recovered(1, "kafka")
+        self._acknowledge(acknowledged)
+
+    def _acknowledge(self, acknowledged: list[InFlightBatch]) -> None:
         self._metrics.add("source_record_write_total", sum(entry.records() for entry in acknowledged))
         self._metrics.set("source_record_active_count", self._in_flight.records)
+        self._control.fence.check()
         for entry in acknowledged:
             self._task.acknowledged(entry.batch)
 
-    def _explain_stall(self) -> None:
+    def _report_stall(self) -> None:
         assert self._producer is not None
         reason = self._producer.trouble() or "no answer"
-        self._control.set_status_reason(f"waiting for Kafka to acknowledge {self._in_flight.records} records: {reason}")
+        text = f"waiting for Kafka to acknowledge {self._in_flight.records} records: {reason}"
+        self._control.reasons.set("kafka", text)
         if not self._stalled:
             self._stalled = True
             self._control.log.warning("waiting", code="kafka.unacknowledged", reason=reason)
@@ -217,7 +228,7 @@ class SourcePipeline:
             wait = self._resend_backoff.next_wait(error)
             if wait is None:
                 raise error
-            self._control.retrying(error, 1 if not self._stalled else 2)
+            self._control.retrying(error, 1 if not self._stalled else 2, "kafka")
             self._stalled = True
             self._control.stop_event.wait(wait)
             self._renew_producer()
@@ -263,35 +274,46 @@ class SourcePipeline:
         if not positions:
             return
         try:
-            self._offsets.set(positions.values())
+            with self._control.fence:
+                self._offsets.set(positions.values())
         except RetriableError as error:
             self._in_flight.give_back(positions)
             self._metrics.add("offset_commit_failure_total")
-            self._control.set_status_reason(
-                f"positions cannot be stored, the next try comes with the next flush: {error}"
-            )
+            text = f"positions cannot be stored, the next attempt is made with the next flush: {error}"
+            self._control.reasons.set("offsets", text)
             self._control.log.warning("positions not stored", code=error.code, reason=str(error))
         else:
+            self._control.reasons.set("offsets", None)
             self._metrics.add("offset_commit_total")
 
     def _finish(self) -> None:
-        """Wait a little for the broker, store what it acknowledged. The rest is sent again by whoever comes next."""
+        """Wait up to the flush timeout for acknowledgements and store their positions. The rest is read again."""
         if self._producer is None:
             return
-        if self._control.abandoned.is_set():
+        if self._control.fence.closed:
             self._producer.close(0)
             return
-        self._producer.flush(self._control.flush_timeout)
-        if self._in_flight.failed() is None:
-            for entry in (acknowledged := self._in_flight.remove_acknowledged()):
-                self._task.acknowledged(entry.batch)
-            self._metrics.add("source_record_write_total", sum(entry.records() for entry in acknowledged))
-        self._metrics.set("source_record_active_count", self._in_flight.records)
-        self._commit()
+        try:
+            self._producer.flush(self._control.flush_timeout)
+            try:
+                if self._in_flight.failed() is None:
+                    self._acknowledge(self._in_flight.remove_acknowledged())
+            finally:
+                self._commit()
+        finally:
+            self._close_producer()
+
+    def _close_producer(self) -> None:
+        assert self._producer is not None
         try:
             self._producer.close(0 if self._in_flight else self._control.flush_timeout)
         except HeadraceError as error:
             self._control.log.warning("producer not closed", code=error.code, reason=str(error))
+
+
+def _rejected(batch: SourceBatch, executor: str) -> list[Failure]:
+    place = TopicPartition(batch.topic, NO_PARTITION)
+    return [Failure(Stage.TASK_POLL, executor, item.error, place, NO_OFFSET, item.row) for item in batch.rejections]
 
 
 def _singles(batch: EncodedBatch) -> Iterator[EncodedBatch]:

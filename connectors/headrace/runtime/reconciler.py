@@ -180,13 +180,13 @@ class Reconciler:
         for name, config in self._configs.desired().configs.items():
             self._configure(name, config)
         while not self._leaving.is_set():
-            self._take(self._supervisor.patience())
+            self._take(self._supervisor.seconds_to_deadline())
             self._reconcile()
         self._leave()
 
-    def _take(self, patience: float | None) -> None:
+    def _take(self, timeout: float | None) -> None:
         try:
-            command = self._commands.get(timeout=patience)
+            command = self._commands.get(timeout=timeout)
         except queue.Empty:
             return
         if command is None:
@@ -198,7 +198,7 @@ class Reconciler:
             future.set_exception(error)
 
     def _reconcile(self) -> None:
-        for task in self._supervisor.reap():
+        for task in self._supervisor.remove_ended():
             if task in self._restarting:
                 self._restarting.discard(task)
             elif task.connector not in self._configs.desired().configs:
@@ -224,7 +224,7 @@ class Reconciler:
         for task in self._supervisor.running():
             self._supervisor.stop(task)
         while self._supervisor.running():
-            self._supervisor.reap()
-            if (patience := self._supervisor.patience()) is not None and self._supervisor.running():
-                self._take(patience)
+            self._supervisor.remove_ended()
+            if (timeout := self._supervisor.seconds_to_deadline()) is not None and self._supervisor.running():
+                self._take(timeout)
         log.info("all tasks have stopped")

@@ -1,4 +1,4 @@
-"""All task hosts of a worker: carries out a plan's actions and never waits for a task."""
+"""The tasks of a worker: starts, stops, pauses and abandons them as the plan says, and never waits for one."""
 
 from __future__ import annotations
 
@@ -16,9 +16,13 @@ from headrace.states import TaskId
 log = structlog.stdlib.get_logger("headrace.worker")
 
 
+_EFFECT_POLL = 0.05
+"""Seconds between two looks whether the last effect of an abandoned task has ended."""
+
+
 @dataclass(frozen=True)
 class Timing:
-    """Seconds."""
+    """Intervals and timeouts of tasks, in seconds."""
 
     flush_interval: float
     flush_timeout: float
@@ -26,9 +30,10 @@ class Timing:
 
 
 @dataclass
-class _Held:
+class _SupervisedTask:
     host: TaskHost
     deadline: float | None = None  # monotonic; set when it was asked to stop
+    abandoned: bool = False
 
 
 class TaskSupervisor:
@@ -40,13 +45,13 @@ class TaskSupervisor:
         self._report = report
         self._timing = timing
         self._wake = wake
-        self._held: dict[TaskId, _Held] = {}
+        self._tasks: dict[TaskId, _SupervisedTask] = {}
 
     def running(self) -> dict[TaskId, Running]:
         """What the plan is made from."""
         return {
-            task: Running(held.host.config, held.host.paused, held.deadline is not None)
-            for task, held in self._held.items()
+            task: Running(supervised.host.config, supervised.host.paused, supervised.deadline is not None)
+            for task, supervised in self._tasks.items()
         }
 
     def apply(self, actions: Iterable[Action]) -> None:
@@ -58,48 +63,56 @@ class TaskSupervisor:
                 case Stop(task):
                     self.stop(task)
                 case Pause(task):
-                    self._held[task].host.pause()
+                    self._tasks[task].host.pause()
                 case Resume(task):
-                    self._held[task].host.resume()
+                    self._tasks[task].host.resume()
 
     def stop(self, task: TaskId) -> None:
         """Ask a task to end. It leaves :meth:`running` once it has, or when its time is over."""
-        held = self._held.get(task)
-        if held is not None and held.deadline is None:
-            held.deadline = time.monotonic() + self._timing.shutdown
-            held.host.stop()
+        supervised = self._tasks.get(task)
+        if supervised is not None and supervised.deadline is None:
+            supervised.deadline = time.monotonic() + self._timing.shutdown
+            supervised.host.stop()
 
-    def reap(self) -> list[TaskId]:
-        """Forget the tasks that have ended after being asked to, and those whose time is over."""
+    def remove_ended(self) -> list[TaskId]:
+        """Remove and return the tasks that have ended after being asked to, and those that were abandoned.
+
+        A task whose stop timeout is over is abandoned: its fence is closed, so that it commits, stores and sends
+        nothing any more. It is removed, and a successor may start, when its last effect has ended.
+        """
         gone = []
-        for task, held in list(self._held.items()):
-            if held.deadline is None:
+        for task, supervised in list(self._tasks.items()):
+            if supervised.deadline is None:
                 continue
-            if not held.host.ended.is_set():
-                if time.monotonic() < held.deadline:
+            if not supervised.host.ended.is_set():
+                if time.monotonic() < supervised.deadline:
                     continue
-                log.error("task did not stop in time and is left behind", task=str(task))
-                held.host.abandon()
-            del self._held[task]
+                if not supervised.abandoned:
+                    log.error("task did not stop in time and is left behind", task=str(task))
+                    supervised.abandoned = True
+                if not supervised.host.abandon():
+                    supervised.deadline = time.monotonic() + _EFFECT_POLL
+                    continue
+            del self._tasks[task]
             gone.append(task)
         return gone
 
-    def patience(self) -> float | None:
-        """Seconds until a stopping task's time is over; None when nothing is stopping."""
-        deadlines = [held.deadline for held in self._held.values() if held.deadline is not None]
+    def seconds_to_deadline(self) -> float | None:
+        """Return the seconds until a stopping task's time is over; None when no task is stopping."""
+        deadlines = [supervised.deadline for supervised in self._tasks.values() if supervised.deadline is not None]
         return max(0.0, min(deadlines) - time.monotonic()) if deadlines else None
 
     def metrics(self) -> Mapping[TaskId, Mapping[str, int]]:
-        """Counters of every task that is held."""
-        return {task: held.host.metrics.snapshot() for task, held in list(self._held.items())}
+        """Counters of every task that is supervised."""
+        return {task: supervised.host.metrics.snapshot() for task, supervised in list(self._tasks.items())}
 
     def part_metrics(self) -> Mapping[TaskId, Parts]:
-        """Of every task that is held."""
-        return {task: held.host.metrics.parts() for task, held in list(self._held.items())}
+        """Of every task that is supervised."""
+        return {task: supervised.host.metrics.parts() for task, supervised in list(self._tasks.items())}
 
     def _start(self, task: TaskId, config: Mapping[str, str], *, paused: bool) -> None:
         host = TaskHost(task, config, self._worker_id, self._build, self._report)
-        self._held[task] = _Held(host)
+        self._tasks[task] = _SupervisedTask(host)
         host.start(
             paused=paused,
             flush_interval=self._timing.flush_interval,

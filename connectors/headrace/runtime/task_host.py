@@ -16,6 +16,7 @@ import structlog
 from headrace.errors import HeadraceError
 from headrace.metrics import TaskMetrics, now_ms
 from headrace.pipeline.control import TaskControl
+from headrace.pipeline.fence import TaskFence
 from headrace.states import State, Status, TaskId
 from headrace.status_reasons import StatusReasons
 
@@ -37,7 +38,18 @@ Report = Callable[[TaskId, Status], None]
 class TaskHost:
     """One run of one task: it is started once, stopped once. ``ended`` is set when its thread has finished."""
 
-    def __init__(self, task: TaskId, config: Config, worker_id: str, build: Build, report: Report) -> None:
+    def __init__(
+        self,
+        task: TaskId,
+        config: Config,
+        worker_id: str,
+        build: Build,
+        report: Report,
+        *,
+        paused: threading.Event | None = None,
+        clock: Callable[[], int] = now_ms,
+    ) -> None:
+        """``paused`` and ``clock`` (epoch milliseconds) are replaced by tests."""
         self.task = task
         self.config = config
         self.metrics = TaskMetrics()
@@ -47,7 +59,8 @@ class TaskHost:
         self._report = report
         self._log = structlog.stdlib.get_logger("headrace.task").bind(task=str(task))
         self._stop_event = threading.Event()
-        self._paused = threading.Event()
+        self._paused = paused or threading.Event()
+        self._clock = clock
         self._lock = threading.Lock()  # guards the fields below; two threads may change the state
         self._state = State.UNASSIGNED
         self._trace: str | None = None
@@ -55,7 +68,7 @@ class TaskHost:
         self._condition: tuple[State, bool, bool] | None = None
         self._since = 0
         self._told: Status | None = None
-        self._abandoned = threading.Event()
+        self._fence = TaskFence()
 
     @property
     def paused(self) -> bool:
@@ -78,7 +91,7 @@ class TaskHost:
             lambda reason: self._explain("framework", reason),
             flush_interval,
             flush_timeout,
-            self._abandoned,
+            self._fence,
         )
         self._change(State.UNASSIGNED)
         # A daemon: a task that hangs in a driver must not keep a stopping worker from exiting.
@@ -100,10 +113,11 @@ class TaskHost:
         """Ask it to end; ``ended`` tells when it has."""
         self._stop_event.set()
 
-    def abandon(self) -> None:
-        """It did not end in time: whatever it still says is not heard."""
-        with self._lock:
-            self._abandoned.set()
+    def abandon(self) -> bool:
+        """Close the task's fence: it did not end in time. Return whether none of its effects is under way any more;
+        no successor may start before. Statuses that it reports from now on are ignored."""
+        with self._lock:  # a status report that is under way ends first
+            return self._fence.close()
 
     def _run(self, control: TaskControl, then: Callable[[], None]) -> None:
         try:
@@ -148,14 +162,14 @@ class TaskHost:
             self._send()
 
     def _send(self) -> None:
-        if self._abandoned.is_set():
+        if self._fence.closed:
             return
         reason = self._reasons.current
         retrying = self._state is State.RUNNING and "framework" in self._reasons
         # The words of a reason change from try to try; how long that has been so is what people ask.
         condition = (self._state, retrying, reason is None)
         if condition != self._condition:
-            self._condition, self._since = condition, now_ms()
+            self._condition, self._since = condition, self._clock()
         status = Status(self._state, self._worker_id, self._trace, reason, self._since, retrying=retrying)
         if status != self._told:
             self._told = status

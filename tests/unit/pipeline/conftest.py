@@ -15,6 +15,7 @@ from headrace.errors import HeadraceError
 from headrace.metrics import TaskMetrics
 from headrace.pipeline.control import TaskControl
 from headrace.pipeline.fault_policy import FaultPolicy
+from headrace.pipeline.fence import TaskFence
 from headrace.pipeline.stages import Stages
 from headrace.pipeline.transformations import Step
 from headrace.retries import RetryPolicy
@@ -33,7 +34,7 @@ class Harness:
     broker: InMemoryKafka = field(default_factory=InMemoryKafka)
     stop_event: threading.Event = field(default_factory=threading.Event)
     paused: threading.Event = field(default_factory=threading.Event)
-    abandoned: threading.Event = field(default_factory=threading.Event)
+    fence: TaskFence = field(default_factory=TaskFence)
     metrics: TaskMetrics = field(default_factory=TaskMetrics)
     started: threading.Event = field(default_factory=threading.Event)
     reasons: list[str | None] = field(default_factory=list)
@@ -52,7 +53,7 @@ class Harness:
             self.reasons.append,
             self.flush_interval,
             5.0,
-            self.abandoned,
+            self.fence,
             RetryPolicy(0.001, 0.001),
         )
 

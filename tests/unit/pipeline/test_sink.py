@@ -14,10 +14,12 @@ from hypothesis import strategies as st
 
 from headrace.broker.in_memory import InMemoryConsumer
 from headrace.errors import DataError, RetriableError, TaskError
+from headrace.metrics import TaskMetrics
 from headrace.pipeline.dead_letters import DeadLetterQueue
-from headrace.pipeline.sink import ConsumerFactory, SinkPipeline
+from headrace.pipeline.sink import ConsumerFactory, PutLimits, SinkPipeline
+from headrace.pipeline.sink_metrics import SinkMetrics
 from headrace.plugin import Linger, PendingPut, SinkContext, SinkTask
-from headrace.records import EncodedBatch, Rejection, SinkBatch, TopicPartition
+from headrace.records import ConsumedBatch, EncodedBatch, Rejection, SinkBatch, TopicPartition
 from headrace.states import TaskId
 from headrace.testing.contexts import make_sink_context
 from headrace.testing.waiting import eventually
@@ -97,6 +99,18 @@ class Begun(PendingPut):
             self.batches, self.rejections = kept, None
 
 
+class CheckedConsumer(InMemoryConsumer):
+    """Checks every commit before it is stored."""
+
+    def __init__(self, broker: Any, check: Callable[[Mapping[TopicPartition, int]], None]) -> None:
+        super().__init__(broker, "connect-test", "earliest")
+        self.check = check
+
+    def commit(self, offsets: Mapping[TopicPartition, int]) -> None:
+        self.check(offsets)
+        super().commit(offsets)
+
+
 @dataclass
 class Sink:
     harness: Any
@@ -114,26 +128,23 @@ class Sink:
 
 
 @pytest.fixture(params=[Writing, Beginning], ids=["puts", "begins"])
-def sink(
-    harness: Callable[[], Any], monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
-) -> Callable[..., Sink]:
+def sink(harness: Callable[[], Any], request: pytest.FixtureRequest) -> Callable[..., Sink]:
     """Makes sink pipelines of one group; every commit is checked against the store and the dead letters."""
 
-    real = InMemoryConsumer.commit
-    checks: dict[int, Callable[[Mapping[TopicPartition, int]], None]] = {}  # by broker: hypothesis makes many
-
-    def commit(self: InMemoryConsumer, offsets: Mapping[TopicPartition, int]) -> None:
-        checks[id(self._cluster)](offsets)
-        real(self, offsets)
-
-    monkeypatch.setattr(InMemoryConsumer, "commit", commit)
-
-    def make(broker: Any = None, store: Store | None = None, dlq: bool = False, **settings: str) -> Sink:
+    def make(
+        broker: Any = None,
+        store: Store | None = None,
+        dlq: bool = False,
+        limits: PutLimits | None = None,
+        consumer: type[CheckedConsumer] = CheckedConsumer,
+        task: type[Writing] | None = None,
+        **settings: str,
+    ) -> Sink:
         mine = harness()
         mine.broker = broker or mine.broker
         mine.broker.create("t", 3)
         kept = store or Store()
-        task = request.param(kept)
+        made_task = (task or request.param)(kept)
 
         def open_dead_letters() -> DeadLetterQueue:
             producer = mine.broker.producer({})
@@ -149,13 +160,13 @@ def sink(
                     safe = (place, offset) in kept.rows or (place, offset) in buried
                     assert safe, f"{place} committed to {end} without {offset}"
 
-        checks[id(mine.broker)] = check
-        factory = ConsumerFactory(
-            lambda: mine.broker.consumer("connect-test", {}), ["t"], None, open_dead_letters if dlq else None
-        )
+        open_dlq = open_dead_letters if dlq else None
+        factory = ConsumerFactory(lambda: consumer(mine.broker, check), ["t"], None, open_dlq)
         context = make_sink_context({}, stop_event=mine.stop_event)
-        pipeline = SinkPipeline(task, context, mine.stages(**settings), factory, mine.control)
-        return Sink(mine, kept, task, pipeline)
+        pipeline = SinkPipeline(
+            made_task, context, mine.stages(**settings), factory, mine.control, limits or PutLimits()
+        )
+        return Sink(mine, kept, made_task, pipeline)
 
     return make
 
@@ -183,14 +194,62 @@ def test_records_arrive_and_positions_follow(sink: Callable[..., Sink]) -> None:
     assert values["last_record_timestamp_ms"] > 0
 
 
-def test_what_another_member_reads_is_no_lag_of_this_one(sink: Callable[..., Sink]) -> None:
-    made = sink()
-    made.harness.control.metrics.set("sink_record_lag", 7)
-    made.pipeline._lags = {TopicPartition("t", number): 7 for number in range(2)}
-    made.pipeline._revoked([TopicPartition("t", 0)])
-    assert made.harness.control.metrics.values["sink_record_lag"] == 7
-    made.pipeline._revoked([TopicPartition("t", 1)])
-    assert made.harness.control.metrics.values["sink_record_lag"] == 0
+def test_the_lag_does_not_count_partitions_that_were_revoked() -> None:
+    values = TaskMetrics()
+    metrics = SinkMetrics(values)
+    places = [TopicPartition("t", number) for number in range(2)]
+    metrics.settled([ConsumedBatch(place, [0], [None], [b"1"], [1], [()], end_offset=8) for place in places])
+    assert values.values["sink_record_lag"] == 14
+    metrics.revoked(places[:1])
+    assert values.values["sink_record_lag"] == 7
+    metrics.revoked(places[1:])
+    assert values.values["sink_record_lag"] == 0
+
+
+def test_an_abandoned_task_commits_nothing(sink: Callable[..., Sink]) -> None:
+    """Its put hangs beyond the stop timeout and returns later: its successor has committed other positions by then."""
+    hanging, released = threading.Event(), threading.Event()
+
+    class Hanging(Writing):
+        def put(self, batches: Sequence[SinkBatch]) -> Sequence[Rejection]:
+            hanging.set()
+            assert released.wait(30)
+            return super().put(batches)
+
+    made = sink(task=Hanging)
+    made.send(range(10))
+    thread = made.harness.run(made.pipeline)
+    assert hanging.wait(30)
+    made.harness.stop_event.set()
+    assert made.harness.fence.close()
+    released.set()
+    made.harness.end(thread)
+    assert made.committed() == 0
+
+
+def test_an_abandoned_task_writes_no_dead_letters_and_begins_no_put(sink: Callable[..., Sink]) -> None:
+    hanging, released = threading.Event(), threading.Event()
+    puts: list[int] = []
+
+    class Hanging(Writing):
+        def put(self, batches: Sequence[SinkBatch]) -> Sequence[Rejection]:
+            puts.append(sum(map(len, batches)))
+            hanging.set()
+            assert released.wait(30)
+            return [Rejection(batch.topic_partition, batch.offsets[0], DataError("bad")) for batch in batches]
+
+    made = sink(dlq=True, errors_tolerance="all", task=Hanging, limits=PutLimits(records=1))
+    made.send(range(3), keys=[b'"k"'] * 3)
+    thread = made.harness.run(made.pipeline)
+    assert hanging.wait(30)
+    assert made.harness.fence.close()  # without a stop: the fence alone must hold it back
+    released.set()
+    thread.join(30)
+    assert not thread.is_alive()
+    assert puts == [1]
+    assert letters(made.harness.broker) == []
+    assert made.committed() == 0
+    assert made.task.stopped == 1
 
 
 @settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
@@ -301,10 +360,9 @@ def test_nothing_is_delivered_during_an_outage_and_all_of_it_after(sink: Callabl
 
 @pytest.mark.parametrize("sink", [Beginning], indirect=True)
 def test_a_few_puts_are_under_way_at_once_and_end_in_order(
-    sink: Callable[..., Sink], monkeypatch: pytest.MonkeyPatch
+    sink: Callable[..., Sink],
 ) -> None:
-    monkeypatch.setattr("headrace.pipeline.sink.MAX_RECORDS", 5)
-    made = sink()
+    made = sink(limits=PutLimits(records=5))
     made.send(range(100))
     thread = made.harness.run(made.pipeline)
     eventually(lambda: made.committed() == 100)
@@ -357,19 +415,16 @@ def test_what_waits_is_put_before_a_pause_and_read_again_by_others(sink: Callabl
 
 
 def test_few_records_are_asked_for_when_they_are_large(
-    sink: Callable[..., Sink], monkeypatch: pytest.MonkeyPatch
+    sink: Callable[..., Sink],
 ) -> None:
-    monkeypatch.setattr("headrace.pipeline.sink.MAX_BYTES", 1000)
-    made = sink()
     sizes: list[int] = []
-    put = made.task.put
 
-    def watched(batches: Sequence[SinkBatch]) -> Sequence[Rejection]:
-        sizes.append(sum(map(len, batches)))
-        return put(batches)
+    class Watched(Writing):
+        def put(self, batches: Sequence[SinkBatch]) -> Sequence[Rejection]:
+            sizes.append(sum(map(len, batches)))
+            return super().put(batches)
 
-    monkeypatch.setattr(made.task, "begin", lambda batches: None)
-    monkeypatch.setattr(made.task, "put", watched)
+    made = sink(limits=PutLimits(size=1000), task=Watched)
     thread = made.harness.run(made.pipeline)
     made.send(["x" * 200] * 10)
     eventually(lambda: made.committed() == 10)
@@ -381,10 +436,8 @@ def test_few_records_are_asked_for_when_they_are_large(
 
 
 def test_there_is_another_look_for_records_when_the_oldest_put_is_done(
-    sink: Callable[..., Sink], monkeypatch: pytest.MonkeyPatch
+    sink: Callable[..., Sink],
 ) -> None:
-    monkeypatch.setattr("headrace.pipeline.sink.MAX_RECORDS", 10)
-    made = sink()
     begun: list[Slow] = []
 
     class Slow(PendingPut):
@@ -395,12 +448,16 @@ def test_there_is_another_look_for_records_when_the_oldest_put_is_done(
         def finish(self) -> Sequence[Rejection]:
             self.awaited.set()
             assert self.answered.wait(30)
-            return Writing.put(made.task, self.batches)
+            return made.task.put(self.batches)
 
         def discard(self, partitions: Collection[TopicPartition]) -> None:
             self.batches = [batch for batch in self.batches if batch.topic_partition not in partitions]
 
-    monkeypatch.setattr(made.task, "begin", Slow)
+    class Slowly(Writing):
+        def begin(self, batches: Sequence[SinkBatch]) -> PendingPut:
+            return Slow(batches)
+
+    made = sink(limits=PutLimits(records=10), task=Slowly)
     made.send(range(20))
     thread = made.harness.run(made.pipeline)
     eventually(lambda: len(begun) == 2)
@@ -443,12 +500,16 @@ def test_stopping_during_an_outage_is_prompt_and_commits_nothing_of_it(sink: Cal
 
 
 def test_a_silent_broker_is_told_until_it_delivers_again(
-    sink: Callable[..., Sink], monkeypatch: pytest.MonkeyPatch
+    sink: Callable[..., Sink],
 ) -> None:
     said = "broker k:9092 does not answer"
     trouble: list[str] = [said]
-    monkeypatch.setattr(InMemoryConsumer, "trouble", lambda self: trouble[0] if trouble else None)
-    made = sink()
+
+    class Silent(CheckedConsumer):
+        def trouble(self) -> str | None:
+            return trouble[0] if trouble else None
+
+    made = sink(consumer=Silent)
     thread = made.harness.run(made.pipeline)
     eventually(lambda: f"waiting for Kafka: {said}" in made.harness.reasons)
     trouble.clear()

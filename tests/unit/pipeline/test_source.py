@@ -156,7 +156,7 @@ def test_one_that_was_left_behind_stores_no_position(source: Callable[..., Sourc
     assert hangs.wait(20)
     made.harness.broker.release()
     eventually(lambda: len(made.rows()) == 3)
-    made.harness.abandoned.set()
+    made.harness.fence.close()
     made.harness.stop_event.set()
     goes_on.set()
     made.harness.end(thread)

@@ -16,6 +16,7 @@ import pytest
 from headrace.app import StandaloneWorker
 from headrace.broker.in_memory import InMemoryKafka
 from headrace.config import ConfigModel, key
+from headrace.errors import DataError
 from headrace.files import ConfigFile
 from headrace.interpolation import make_interpolator
 from headrace.plugin import SinkConnector, SinkTask, SourceConnector, SourceTask, Wait
@@ -37,9 +38,11 @@ class World:
     starting: list[Exception] = field(default_factory=list)
     polling: list[Exception] = field(default_factory=list)
     hang: threading.Event | None = None
+    put_hang: threading.Event | None = None
     hanging: threading.Event = field(default_factory=threading.Event)
     starts: list[dict[str, str]] = field(default_factory=list)
     stops: int = 0
+    sink_stops: int = 0
     written: list[Any] = field(default_factory=list)
     rejected: set[Any] = field(default_factory=set)
 
@@ -113,8 +116,9 @@ class MemoryTask(SinkTask):
         WORLD.starts.append(dict(context.properties))
 
     def put(self, batches: Sequence[SinkBatch]) -> Sequence[Rejection]:
-        from headrace.errors import DataError
-
+        if (hang := WORLD.put_hang) is not None:
+            WORLD.hanging.set()
+            hang.wait()
         rejections = []
         for batch in batches:
             for offset, value in zip(batch.offsets, batch.values, strict=True):
@@ -123,6 +127,9 @@ class MemoryTask(SinkTask):
                 else:
                     WORLD.written.append(value)
         return rejections
+
+    def stop(self) -> None:
+        WORLD.sink_stops += 1
 
 
 class MemorySinkConnector(SinkConnector):
@@ -135,8 +142,9 @@ def world() -> Iterator[World]:
     """Fresh; nothing hangs after the test."""
     WORLD.__init__()  # type: ignore[misc]
     yield WORLD
-    if WORLD.hang is not None:
-        WORLD.hang.set()
+    for hang in (WORLD.hang, WORLD.put_hang):
+        if hang is not None:
+            hang.set()
 
 
 @pytest.fixture(scope="session")
@@ -173,20 +181,10 @@ class Process:
 
 
 @pytest.fixture
-def start(
-    world: World, plugins: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Callable[..., Process]]:
+def start(world: World, plugins: Registry, tmp_path: Path) -> Iterator[Callable[..., Process]]:
     """Starts workers over one folder; those still running at the end are stopped, and so are all their tasks."""
     before = set(threading.enumerate())
     running: list[StandaloneWorker] = []
-    workers: list[Worker] = []
-    original = Worker.__init__
-
-    def remember(self: Worker, *args: Any) -> None:
-        workers.append(self)
-        original(self, *args)
-
-    monkeypatch.setattr(Worker, "__init__", remember)
 
     def make(*files: ConfigFile, kafka_clients: InMemoryKafka | None = None, **settings: str) -> Process:
         properties = {
@@ -204,7 +202,7 @@ def start(
         standalone = StandaloneWorker(parsed, validator, plugins, refused=refusals.append, kafka_clients=mine)
         running.append(standalone)
         standalone.start(files)
-        return Process(standalone, workers[-1], mine)
+        return Process(standalone, standalone.worker, mine)
 
     yield make
     if world.hang is not None:

@@ -8,7 +8,6 @@ import pytest
 
 from headrace import RetriableError
 from headrace.pipeline.control import TaskControl
-from headrace.runtime import task_host
 from headrace.runtime.task_host import TaskHost
 from headrace.states import State, Status, TaskId
 from headrace.testing.waiting import eventually
@@ -17,10 +16,9 @@ TROUBLE = RetriableError("it is away", code="test.away")
 
 
 @pytest.fixture
-def statuses(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[TaskControl, Any], None]], list[Status]]:
+def statuses() -> Callable[[Callable[[TaskControl, Any], None]], list[Status]]:
     """Run this as the task's loop; the statuses it reports. The clock moves by one whenever it is looked at."""
     clock = iter(range(1, 1_000))
-    monkeypatch.setattr(task_host, "now_ms", lambda: next(clock))
 
     def run(loop: Callable[[TaskControl, Any], None]) -> list[Status]:
         found: list[Status] = []
@@ -33,7 +31,9 @@ def statuses(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[TaskControl
 
             return Loop()
 
-        host = TaskHost(TaskId("t", 0), {}, "w:1", build, lambda task, status: found.append(status))
+        host = TaskHost(
+            TaskId("t", 0), {}, "w:1", build, lambda task, status: found.append(status), clock=lambda: next(clock)
+        )
         ended = threading.Event()
         host.start(paused=False, flush_interval=1.0, flush_timeout=1.0, then=ended.set)
         assert ended.wait(30)
@@ -89,14 +89,7 @@ class Starts:
 @pytest.mark.parametrize(("paused", "wish"), [(False, State.PAUSED), (True, State.RUNNING)])
 def test_a_wish_that_comes_while_the_task_starts_is_in_its_state(paused: bool, wish: State) -> None:
     said: list[State] = []
-    host = TaskHost(
-        TaskId("a", 0),
-        {},
-        "w",
-        lambda task, config, control, set_status_reason: Starts(control),
-        lambda task, status: said.append(status.state),
-    )
-    wished = threading.Thread(target=host.resume if paused else host.pause)
+    wished = threading.Thread(target=lambda: host.resume() if paused else host.pause())
 
     class Asked(threading.Event):
         """After the task has asked whether it is paused, and before it says so, somebody wishes otherwise."""
@@ -108,7 +101,14 @@ def test_a_wish_that_comes_while_the_task_starts_is_in_its_state(paused: bool, w
                 wished.join(0.2)  # or it waits until the task has said so
             return answer
 
-    host._paused = Asked()
+    host = TaskHost(
+        TaskId("a", 0),
+        {},
+        "w",
+        lambda task, config, control, set_status_reason: Starts(control),
+        lambda task, status: said.append(status.state),
+        paused=Asked(),
+    )
     ended = threading.Event()
     host.start(paused=paused, flush_interval=1.0, flush_timeout=1.0, then=ended.set)
     eventually(lambda: wished.ident is not None)

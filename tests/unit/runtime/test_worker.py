@@ -309,6 +309,22 @@ def test_a_task_that_hangs_is_left_behind_and_its_successor_runs(start: Callable
     assert rows(process) == list(range(100))
 
 
+def test_an_abandoned_sink_task_does_not_commit_after_its_connector_was_stopped(
+    start: Callable[..., Any], world: Any
+) -> None:
+    process = start(task_shutdown_graceful_timeout_ms="300")
+    world.put_hang = hung = threading.Event()
+    process.worker.create("numbers", NUMBERS, STARTED)
+    process.worker.create("memory", MEMORY, STARTED)
+    assert world.hanging.wait(20)
+    process.worker.set_target_state("memory", TargetState.STOPPED)
+    eventually(lambda: TaskId("memory", 0) not in process.worker.metrics())  # it was left behind
+    hung.set()
+    eventually(lambda: world.sink_stops == 1)
+    assert process.broker.committed("connect-memory") == {}
+    assert process.state("memory") == "STOPPED"
+
+
 def test_a_failed_task_names_the_place_in_the_users_file(start: Callable[..., Any], world: Any, tmp_path: Path) -> None:
     path = tmp_path / "memory.yaml"
     path.write_text("name: memory\nconnector.class: MemorySink\ntopics: numbers\nerrors:\n  tolerance: none\n")
