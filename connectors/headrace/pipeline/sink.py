@@ -21,7 +21,7 @@ from headrace.pipeline.dead_letters import DeadLetterQueue
 from headrace.pipeline.fault_policy import Failure, Stage
 from headrace.pipeline.fence import TaskAbandonedError
 from headrace.pipeline.linger_buffer import LingerBuffer
-from headrace.pipeline.put_queue import InFlightPut, PutQueue, PutStep
+from headrace.pipeline.put_queue import InFlightPut, PutQueue, PutState, PutStep
 from headrace.pipeline.sink_metrics import SinkMetrics
 from headrace.pipeline.stages import Stages
 from headrace.plugin import SinkContext, SinkTask
@@ -188,6 +188,8 @@ class SinkPipeline:
                     failure, put.failure = put.failure, None
                     raise failure
                 self._step(put)
+                if put.state is PutState.WRITTEN:  # also when told to stop meanwhile: it need not be written again
+                    self._step(put)
             except RetriableError as error:
                 self._wait_for_retry(error)
         if self._put_backoff.failures and not self._puts.retrying:

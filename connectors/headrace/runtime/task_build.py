@@ -76,7 +76,9 @@ class TaskBuilder:
         creation = settings.topic_creation if isinstance(settings, SourceSettings) else {}
 
         creator = TopicCreator(self._open_admin(settings), creation)
-        return ProducerFactory(lambda: self.kafka_clients.producer(overrides), creator.ensure, self.settings.source_buffer)
+        return ProducerFactory(
+            lambda: self.kafka_clients.producer(overrides), creator.ensure, self.settings.source_buffer
+        )
 
     def _open_admin(self, settings: ConnectorSettings) -> Callable[[], Admin]:
         return lambda: self.kafka_clients.admin({**self.settings.admin, **settings.admin_override})

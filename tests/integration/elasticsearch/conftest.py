@@ -18,8 +18,8 @@ from headrace.metrics import TaskMetrics
 from headrace.pipeline.control import TaskControl
 from headrace.records import EncodedBatch
 from headrace.registry import Registry
+from headrace.runtime.config_origins import ConfigOrigins
 from headrace.runtime.task_build import TaskBuilder
-from headrace.runtime.whereabouts import Whereabouts
 from headrace.settings import WorkerSettings
 from headrace.states import TaskId
 from headrace.stores import MemoryLog, OffsetStore
@@ -63,7 +63,7 @@ class Flow:
             }
         )
         self._builder = TaskBuilder(
-            registry, validator, self.kafka_clients, OffsetStore(MemoryLog()), settings, Whereabouts()
+            registry, validator, self.kafka_clients, OffsetStore(MemoryLog()), settings, ConfigOrigins()
         )
 
     def start(self, keys: Mapping[str, str] | None = None, **properties: str) -> Member:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from headrace.pipeline.sink import AHEAD, MAX_RECORDS
+from headrace.pipeline.sink import PutLimits
 from headrace.testing.waiting import eventually
+
+LIMITS = PutLimits()
 
 COUNT, EVERY = 50_000, 100
 
@@ -51,4 +53,4 @@ def test_exactly_the_bad_ones_of_many_are_dead_letters(flow: Any) -> None:
     assert sorted(letter["value"] for letter in flow.dead()) == sorted(bad)
     flow.ask("POST", f"{flow.name}/_refresh")
     assert flow.ask("GET", f"{flow.name}/_count")["count"] == COUNT - len(bad)
-    assert 0 < most_open <= (AHEAD + 1) * MAX_RECORDS
+    assert 0 < most_open <= (LIMITS.ahead + 1) * LIMITS.records

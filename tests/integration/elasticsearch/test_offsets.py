@@ -12,9 +12,11 @@ from typing import Any
 import httpx
 import pytest
 
-from headrace.pipeline.sink import AHEAD, MAX_RECORDS
+from headrace.pipeline.sink import PutLimits
 from headrace.testing.faults import Fault, Hang, Late
 from headrace.testing.waiting import eventually
+
+LIMITS = PutLimits()
 
 BULK = r"/_bulk"
 
@@ -33,13 +35,13 @@ class FirstIsLate:
 
 def test_104_an_open_bulk_holds_back_the_commit_of_later_ones(flow: Any) -> None:
     flow.proxy.always(FirstIsLate(), path=BULK)
-    flow.send(rows(MAX_RECORDS + 10))  # more than one put has: a later one begins while the first is open
-    flow.start(batch_size=str(MAX_RECORDS))
+    flow.send(rows(LIMITS.records + 10))  # more than one put has: a later one begins while the first is open
+    flow.start(batch_size=str(LIMITS.records))
     eventually(lambda: any(seen.status == 200 for seen in flow.proxy.seen(BULK)), 60)  # the later one is written
     assert flow.committed() == 0
     flow.proxy.restore()
     flow.settle()
-    assert flow.committed() == MAX_RECORDS + 10
+    assert flow.committed() == LIMITS.records + 10
     flow.check()
 
 
@@ -47,7 +49,7 @@ def test_105_only_so_many_records_are_open_on_purpose(flow: Any) -> None:
     flow.proxy.always(Hang(), path=BULK)
     flow.send(rows(20_000))
     member = flow.start(max_in_flight_requests="50", batch_size="2000")
-    most = (AHEAD + 1) * MAX_RECORDS
+    most = (LIMITS.ahead + 1) * LIMITS.records
     eventually(lambda: member.metrics.snapshot()["sink_record_read_total"] == most, 60)
     eventually(lambda: any("to answer" in reason for reason in member.reasons), 60)  # it waits, and reads no more
     assert member.metrics.snapshot()["sink_record_read_total"] == most

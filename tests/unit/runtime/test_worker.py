@@ -321,7 +321,7 @@ def test_an_abandoned_sink_task_does_not_commit_after_its_connector_was_stopped(
     eventually(lambda: TaskId("memory", 0) not in process.worker.metrics())  # it was left behind
     hung.set()
     eventually(lambda: world.sink_stops == 1)
-    assert process.broker.committed("connect-memory") == {}
+    assert process.kafka_clients.committed("connect-memory") == {}
     assert process.state("memory") == "STOPPED"
 
 
