@@ -180,8 +180,7 @@ def test_a_file_that_is_missing(box: Any, tmp_path: Path) -> None:
     assert "Traceback" not in answer.stderr
 
 
-def test_help_teaches(box: Any) -> None:
-    for words in ([], ["run"], ["validate"], ["check"], ["plugins"], ["describe"], ["schema"], ["connectors"], ["up"]):
-        answer = box.command(*words, "--help")
-        assert answer.returncode == 0
-        assert "Usage" in answer.stdout
+def test_there_is_a_help_page(box: Any) -> None:
+    answer = box.command("--help")
+    assert answer.returncode == 0
+    assert "Usage" in answer.stdout

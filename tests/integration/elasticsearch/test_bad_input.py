@@ -9,7 +9,7 @@ import pytest
 
 from headrace import InfrastructureError
 from headrace.testing.contexts import make_sink_context
-from headrace.testing.faults import ItemErrors, Status
+from headrace.testing.faults import ItemErrors, StatusFault
 from headrace.testing.waiting import eventually
 from headrace_sinks.elasticsearch import ElasticsearchSinkConnector
 from headrace_sinks.elasticsearch.task import ElasticsearchSinkTask
@@ -191,8 +191,8 @@ def start(flow: Any, **properties: str) -> None:
         task.stop()
 
 
-def root(flow: Any, number: str, **more: Any) -> Status:
-    return Status(200, {"version": {"number": number, **more}, "tagline": "You Know, for Search"})
+def root(flow: Any, number: str, **more: Any) -> StatusFault:
+    return StatusFault(200, {"version": {"number": number, **more}, "tagline": "You Know, for Search"})
 
 
 def test_a_cluster_with_a_newer_major_is_asked_to_speak_as_the_one_before(flow: Any) -> None:
@@ -210,7 +210,7 @@ def test_a_cluster_with_a_newer_major_is_asked_to_speak_as_the_one_before(flow: 
 
 def test_a_cluster_that_is_too_new_is_said_to_be(flow: Any) -> None:
     flow.proxy.play(
-        root(flow, "11.0.0"), Status(400, {"error": {"type": "media_type_header_exception", "reason": "no"}})
+        root(flow, "11.0.0"), StatusFault(400, {"error": {"type": "media_type_header_exception", "reason": "no"}})
     )
     with pytest.raises(InfrastructureError) as raised:
         start(flow)

@@ -16,7 +16,7 @@ import httpx
 import pytest
 
 from headrace.embedded import EmbeddedStack
-from headrace.testing.faults import Drop, HalfAnswer, Hang, ItemErrors, NoAnswer, Status, TcpProxy
+from headrace.testing.faults import Drop, HalfAnswer, Hang, ItemErrors, NoAnswer, StatusFault, TcpProxy
 from headrace.testing.faults.answers import HangUpError
 from headrace.testing.waiting import eventually
 from headrace_sinks.elasticsearch.bulk import put
@@ -33,19 +33,20 @@ def rows(count: int, keys: int = 40, first: int = 0) -> Rows:
 
 
 FAULTS: dict[str, list[Any]] = {
-    "429": [Status(429)] * 6,
-    "429 with Retry-After": [Status(429, retry_after=1), None, Status(429, retry_after=1)],
-    "503": [Status(503)] * 4,
-    "502 of a proxy": [Status(502, b"<html>bad gateway</html>")] * 3,
-    "504": [Status(504)] * 3,
-    "413": [Status(413)] * 5,
+    "429": [StatusFault(429)] * 6,
+    "429 with Retry-After": [StatusFault(429, retry_after=1), None, StatusFault(429, retry_after=1)],
+    "503": [StatusFault(503)] * 4,
+    "502 of a proxy": [StatusFault(502, b"<html>bad gateway</html>")] * 3,
+    "504": [StatusFault(504)] * 3,
+    "413": [StatusFault(413)] * 5,
     "items 429": [ItemErrors()] * 10,
     "items 503": [ItemErrors(503, "unavailable_shards_exception", "primary shard is not active")] * 6,
     "no answer after it was done": [NoAnswer(), None, NoAnswer(), NoAnswer()],
     "half an answer": [HalfAnswer(), None, HalfAnswer()],
     "connection cut": [Drop(), None, Drop(), Drop()],
     "all at once": [
-        Status(429), ItemErrors(), NoAnswer(), Status(413), Drop(), HalfAnswer(), Status(503), ItemErrors(503, "x"),
+        StatusFault(429), ItemErrors(), NoAnswer(), StatusFault(413), Drop(), HalfAnswer(), StatusFault(503),
+        ItemErrors(503, "x"),
     ],
 }  # fmt: skip
 
@@ -166,7 +167,7 @@ def test_a_limit_on_bytes_is_learned(flow: Any) -> None:
     class Limit:
         def answer(self, request: Any, passage: Any) -> Any:
             if len(request.body) > 4_000:
-                return Status(413).answer(request, passage)
+                return StatusFault(413).answer(request, passage)
             return passage.forward(request)
 
     flow.proxy.always(Limit(), path=BULK)
@@ -184,7 +185,7 @@ def test_a_document_larger_than_the_limit_is_the_only_dead_letter(flow: Any) -> 
     class Limit:
         def answer(self, request: Any, passage: Any) -> Any:
             if len(request.body) > 4_000:
-                return Status(413).answer(request, passage)
+                return StatusFault(413).answer(request, passage)
             return passage.forward(request)
 
     flow.proxy.always(Limit(), path=BULK)
@@ -208,7 +209,7 @@ def test_a_delete_that_elasticsearch_has_forgotten_when_an_older_write_gets_thro
 
         def answer(self, request: Any, passage: Any) -> Any:
             if b'"_id":"1","version":0,' in request.body and not self.free.is_set():
-                return Status(429).answer(request, passage)
+                return StatusFault(429).answer(request, passage)
             return passage.forward(request)
 
     monkeypatch.setattr(put, "DELETES_AGAIN_AFTER", 0.0)
@@ -234,7 +235,7 @@ class Poison:
     def answer(self, request: Any, passage: Any) -> Any:
         if f'"_id":"{self.ident}"'.encode() in request.body:
             error = {"type": "parse_exception", "reason": "poison"}
-            return Status(400, {"error": error, "status": 400}).answer(request, passage)
+            return StatusFault(400, {"error": error, "status": 400}).answer(request, passage)
         return passage.forward(request)
 
 

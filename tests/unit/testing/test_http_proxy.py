@@ -16,7 +16,7 @@ from typing import Any
 import httpx
 import pytest
 
-from headrace.testing.faults import Drop, HalfAnswer, Hang, HttpProxy, ItemErrors, NoAnswer, Slow, Status
+from headrace.testing.faults import Drop, HalfAnswer, Hang, HttpProxy, ItemErrors, NoAnswer, Slow, StatusFault
 from headrace.testing.faults.answers import bulk_items
 from headrace.testing.waiting import eventually
 from tests.engines.certificates import Authority
@@ -126,7 +126,7 @@ def test_all_passes_unchanged(client: httpx.Client, proxy: HttpProxy, engine: En
 def test_a_script_is_played_in_order_to_the_paths_it_is_for(
     client: httpx.Client, proxy: HttpProxy, engine: Engine
 ) -> None:
-    proxy.play(Status(429, retry_after=3), None, Status(503), Status(413), path="_bulk")
+    proxy.play(StatusFault(429, retry_after=3), None, StatusFault(503), StatusFault(413), path="_bulk")
     assert client.get(f"{proxy.url}/other").status_code == 200
     first = bulk(client, proxy)
     assert (first.status_code, first.headers["Retry-After"]) == (429, "3")
@@ -142,7 +142,7 @@ def test_a_script_is_played_in_order_to_the_paths_it_is_for(
 
 
 def test_a_standing_fault_ends_with_restore(client: httpx.Client, proxy: HttpProxy) -> None:
-    proxy.always(Status(503), path="_bulk")
+    proxy.always(StatusFault(503), path="_bulk")
     assert [bulk(client, proxy).status_code for _ in range(3)] == [503] * 3
     proxy.restore()
     assert bulk(client, proxy).status_code == 200

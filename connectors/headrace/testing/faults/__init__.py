@@ -1,6 +1,6 @@
 """Proxies in front of a real engine that inject faults into the connections of its clients."""
 
-from headrace.testing.faults.answers import Drop, Fault, HalfAnswer, Hang, ItemErrors, Late, NoAnswer, Slow, Status
+from headrace.testing.faults.answers import Drop, Fault, HalfAnswer, Hang, ItemErrors, Late, NoAnswer, Slow, StatusFault
 from headrace.testing.faults.http import HttpProxy, Seen
 from headrace.testing.faults.tcp import TcpProxy
 
@@ -15,6 +15,6 @@ __all__ = [
     "NoAnswer",
     "Seen",
     "Slow",
-    "Status",
+    "StatusFault",
     "TcpProxy",
 ]

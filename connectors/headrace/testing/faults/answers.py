@@ -64,7 +64,7 @@ class Fault(Protocol):
 
 
 @dataclass(frozen=True)
-class Status:
+class StatusFault:
     """This status instead of the engine's answer; the request does not reach the engine.
 
     The default ``body`` is that of Elasticsearch for this status (empty for 413). ``retry_after`` is the header, in
@@ -177,7 +177,7 @@ class ItemErrors:
             decoded = json.loads(answer.body)
             succeeded = iter(decoded.get("items", []))
         else:
-            answer = Status(200, {}).answer(request, passage)
+            answer = StatusFault(200, {}).answer(request, passage)
             decoded, succeeded = {"took": 0}, iter([])
         decoded["errors"] = True
         decoded["items"] = [

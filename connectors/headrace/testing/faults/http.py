@@ -22,7 +22,7 @@ from headrace.testing.faults.answers import (
     HangUpError,
     Passage,
     Request,
-    Status,
+    StatusFault,
     decompressed,
     passed_on,
 )
@@ -148,7 +148,7 @@ class HttpProxy(ClosingProxy):
     def _answer(self, request: Request, fault: Fault | None, passage: Passage) -> Answer:
         if self._credentials and request.headers.get("authorization") not in self._credentials:
             challenge = {"WWW-Authenticate": 'Basic realm="security" charset="UTF-8", ApiKey'}
-            return Status(401, headers=challenge).answer(request, passage)
+            return StatusFault(401, headers=challenge).answer(request, passage)
         return passage.forward(request) if fault is None else fault.answer(request, passage)
 
     def _fault(self, path: str) -> Fault | None:

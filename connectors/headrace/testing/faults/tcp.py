@@ -125,7 +125,7 @@ class TcpProxy(ClosingProxy):
         self._orders.append((order, done))
         self._alarm.send(b"!")
         while not done.wait(1):
-            if not self._thread.is_alive():
+            if not self._thread.is_alive() and not done.is_set():
                 raise RuntimeError("the proxy has ended because of an error of its own")
 
     # The methods below run on the proxy's thread only.
