@@ -61,10 +61,10 @@ class BatchHeaders(Sequence[Headers]):
 
 
 SourcePartition = Mapping[str, Any]
-"""What a source task was reading; a JSON object of primitives, its key order matters (the offset key's bytes)."""
+"""What a source task reads, as a JSON object of primitives. The order of its keys is part of its identity."""
 
 SourceOffset = Mapping[str, Any]
-"""How far it got; a JSON object of primitives."""
+"""The position in a source partition, as a JSON object of primitives."""
 
 
 class TopicPartition(NamedTuple):
@@ -87,16 +87,17 @@ class JsonForm:
     decimals_as_numbers: bool
     """Else base64 of the unscaled bytes."""
     write: Callable[[Schema | None, Sequence[Any]], list[bytes | None]]
-    """Values to JSON, byte for byte as the converter does it; None stays None. Raises DataError."""
+    """Encodes values byte for byte as the converter does; None stays None. Raises DataError."""
     read: Callable[[Schema | None, Sequence[bytes | None]], list[Any]]
-    """Back. What the form cannot express, such as microseconds of a Timestamp, is gone. Raises DataError."""
+    """Decodes; what the form cannot express, such as microseconds of a Timestamp, is lost. Raises DataError."""
 
 
 class JsonValues(Sequence[Any]):
-    """Values that are JSON already. A converter of the same form, or a sink that writes JSON, passes the texts on;
-    whoever asks for a value gets it parsed. ``texts`` are read only, one object on one line each (see
-    :func:`are_json_objects`); None is a null value (a tombstone). Reading a value raises DataError when a text is no
-    JSON after all; slices stay text.
+    """Values as JSON texts, which are parsed only when a value is read.
+
+    A converter of the same form, or a sink that writes JSON, passes the texts on. ``texts`` must not be changed; each
+    is one object on one line (see :func:`are_json_objects`), None is a null value (a tombstone). Reading a value raises
+    DataError when a text is not valid JSON. Slices stay text.
     """
 
     __slots__ = ("_parsed", "form", "schema", "texts")
@@ -120,17 +121,17 @@ class JsonValues(Sequence[Any]):
         return self.parsed()[place]
 
     def __eq__(self, other: object) -> bool:
-        """As the list of its values."""
+        """Compare as the list of the values."""
         return isinstance(other, Sequence) and self.parsed() == list(other)
 
     __hash__ = None  # type: ignore[assignment]
 
     def only(self, rows: Sequence[int]) -> JsonValues:
-        """These of the values, still as text."""
+        """Return the values of these rows, still as text."""
         return JsonValues([self.texts[row] for row in rows], self.schema, self.form)
 
     def parsed(self) -> list[Any]:
-        """The values. Raises DataError."""
+        """Return the values. Raise DataError."""
         if self._parsed is None:
             self._parsed = self.form.read(self.schema, self.texts)
         return self._parsed
@@ -138,14 +139,14 @@ class JsonValues(Sequence[Any]):
 
 _OPEN, _CLOSE = b"{}"
 _LARGE = 2048
-"""Bytes of a text from which on copying it costs more than a look into it."""
+"""Bytes of a text above which copying it costs more than searching it in place."""
 
 
 def are_json_objects(texts: Sequence[bytes | None]) -> bool:
-    """Whether each (but the null values) begins and ends as an object, is on one line and has no comment.
+    """Return whether each text (null values aside) begins and ends as an object, is on one line and has no comment.
 
-    Cheaper than parsing by far; what lies between the braces is left to whoever parses. Comments are looked for
-    because Elasticsearch accepts and stores them, and nobody else can read them then.
+    This is far cheaper than parsing; what is between the braces is not checked. Comments are looked for because
+    Elasticsearch accepts and stores them, and other readers of the document fail on them.
     """
     present = [text for text in texts if text]
     if {text[0] for text in present} - {_OPEN} or {text[-1] for text in present} - {_CLOSE}:
@@ -154,7 +155,7 @@ def are_json_objects(texts: Sequence[bytes | None]) -> bool:
 
 
 def which_are_json_objects(texts: Sequence[bytes | None]) -> list[bool]:
-    """:func:`are_json_objects` of each text alone."""
+    """Return the result of :func:`are_json_objects` for each text."""
     which = [not text or (text[0] == _OPEN and text[-1] == _CLOSE) for text in texts]
     if _any_odd([text for text in texts if text]):
         return [fits and not (text and _is_odd(text)) for text, fits in zip(texts, which, strict=True)]
@@ -162,20 +163,20 @@ def which_are_json_objects(texts: Sequence[bytes | None]) -> list[bool]:
 
 
 def _any_odd(texts: Sequence[bytes]) -> bool:
-    # To look into one long text is quicker than to look into many short ones, if it need not be made of much.
+    # One search in a joined text is faster than many searches, as long as little has to be copied.
     if sum(map(len, texts)) > _LARGE * len(texts):
         return any(map(_is_odd, texts))
     return _is_odd(b"".join(texts))
 
 
 def _is_odd(text: bytes) -> bool:
-    # A look for one byte runs at the speed of memory, a look for two does not.
+    # A search for one byte runs at the speed of memory, a search for two does not.
     return b"\n" in text or (b"*" in text and b"/*" in text)
 
 
 @dataclass(slots=True)
 class Record:
-    """One record, as transforms and predicates see it."""
+    """One record, as transforms and predicates are given it."""
 
     topic: str
     value: Any
@@ -226,7 +227,7 @@ class SourceBatch:
     rejections: Sequence[SourceRejection] = ()
 
     def positions(self) -> list[tuple[SourcePartition, SourceOffset | None]]:
-        """All that is to be stored once every record is acknowledged, in this order."""
+        """Return the positions to store, in this order, once every record is acknowledged."""
         if self.source_partition is None or self.source_offset is None:
             return list(self.more_offsets)
         return [(self.source_partition, self.source_offset), *self.more_offsets]
@@ -236,7 +237,7 @@ class SourceBatch:
 
 
 _AROUND_A_RECORD = 250
-"""Bytes: two bytes objects, their places in lists, librdkafka's own note of a message."""
+"""Bytes: two bytes objects, their places in lists, and what librdkafka keeps for each message."""
 
 
 @dataclass(slots=True)
@@ -253,14 +254,14 @@ class EncodedBatch:
         return len(self.values)
 
     def size(self) -> int:
-        """Bytes of memory, about: keys and values, and what Python and the Kafka client keep around each record."""
+        """Return the approximate size in memory: keys, values, and what Python and the Kafka client add per record."""
         total = len(self.values) * _AROUND_A_RECORD + sum(map(len, filter(None, self.values)))
         return total + (sum(map(len, filter(None, self.keys))) if self.keys else 0)
 
 
 @dataclass(slots=True)
 class ConsumedBatch:
-    """Consecutive records of one Kafka partition, as the broker gave them. All columns have equal length."""
+    """Consecutive records of one Kafka partition, as they were consumed. All columns have equal length."""
 
     topic_partition: TopicPartition
     offsets: list[int]
@@ -281,7 +282,7 @@ class SinkBatch:
     ``topic_partition`` and ``offsets`` are where the records come from and identify them in a
     :class:`Rejection`; ``topic`` is where they go (a transform may have changed it). ``values`` are
     :class:`JsonValues` only for tasks that say ``takes_json_texts``, and only when no transform has touched them.
-    ``end_offset`` is the partition's end when they were read, None when nobody told.
+    ``end_offset`` is the partition's end when they were read, None when it is not known.
     """
 
     topic_partition: TopicPartition
@@ -299,7 +300,7 @@ class SinkBatch:
         return len(self.values)
 
     def only(self, rows: Sequence[int]) -> SinkBatch:
-        """The batch with only these of its records, in this order. JSON texts stay texts."""
+        """Return the batch with only the records of these rows, in this order. JSON texts stay texts."""
         values = self.values
         return SinkBatch(
             self.topic_partition,

@@ -1,4 +1,4 @@
-"""Connect's data model: what a key or a value is made of.
+"""Kafka Connect's data model: schemas of keys and values.
 
 A :class:`Schema` describes a value; ``None`` in place of a schema means *schemaless* (plain JSON-like values).
 Python values by schema type:
@@ -81,11 +81,11 @@ class Schema:
         return {member.name: member.schema for member in self.fields}
 
     def parameter(self, name: str) -> str | None:
-        """The parameter's value, None when it is not set."""
+        """Return the value of the parameter, None when it is not set."""
         return dict(self.parameters).get(name)
 
     def as_optional(self) -> Schema:
-        """The same schema, null allowed."""
+        """Return the same schema with null allowed."""
         return self if self.optional else replace(self, optional=True)
 
 
@@ -104,7 +104,7 @@ TIMESTAMP_SCHEMA = Schema(Type.INT64, name=TIMESTAMP, version=1)
 
 
 def decimal(scale: int, precision: int | None = None) -> Schema:
-    """Decimal with a fixed scale; ``connect.decimal.precision`` as the JDBC source writes it."""
+    """Return a Decimal of a fixed scale; the precision is a parameter, as in Connect's JDBC source."""
     parameters = [("scale", str(scale))]
     if precision is not None:
         parameters.append(("connect.decimal.precision", str(precision)))
@@ -112,15 +112,15 @@ def decimal(scale: int, precision: int | None = None) -> Schema:
 
 
 def array(items: Schema) -> Schema:
-    """A list of ``items``."""
+    """Return an ARRAY of ``items``."""
     return Schema(Type.ARRAY, items=items)
 
 
 def mapping(keys: Schema, values: Schema) -> Schema:
-    """A MAP from ``keys`` to ``values``."""
+    """Return a MAP from ``keys`` to ``values``."""
     return Schema(Type.MAP, keys=keys, items=values)
 
 
 def struct(fields: Mapping[str, Schema], name: str | None = None) -> Schema:
-    """A STRUCT with ``fields`` in the given order."""
+    """Return a STRUCT with ``fields`` in the given order."""
     return Schema(Type.STRUCT, name=name, fields=tuple(Field(key, schema) for key, schema in fields.items()))

@@ -1,1 +1,1 @@
-"""Where placeholders get their values."""
+"""The config providers that come with headrace: values of placeholders in configurations."""

@@ -1,1 +1,1 @@
-"""Schema and value ⇄ bytes."""
+"""The converters that come with headrace: between bytes and values with a schema."""

@@ -1,4 +1,4 @@
-"""Bytes as they are."""
+"""Passes bytes on unchanged."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Values of a schema ⇄ what JSON can say, a column at a time: only columns that need a change are touched.
+"""Converts values of a schema to what JSON can express and back, a column at a time; only columns that differ change.
 
 Both directions share one walk (null rules, structs, arrays, maps); they differ in the leaves and in where a map with
-keys that are no strings becomes a list of pairs. Types are checked on whole columns, at the speed of C.
+keys other than strings becomes a list of pairs. Types are checked on whole columns, at the speed of C.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Direction:
 
 
 def compile_column(schema: Schema, direction: Direction, path: str = "") -> JsonColumn:
-    """The column for a schema; keep it, it is made once per schema. Raises DataError for a schema without sense."""
+    """Return the column of a schema, to be made once per schema. Raise DataError for an invalid schema."""
     kinds: dict[Type, type[JsonColumn]] = {Type.STRUCT: _Struct, Type.ARRAY: _Array, Type.MAP: _Map}
     return kinds.get(schema.type, _Leaf)(schema, direction, path)
 

@@ -24,7 +24,7 @@ from headrace.converters.json_columns import Leaf, Values
 
 
 class NeedsExactNumbers(Exception):
-    """A decimal came as a JSON number, which was already parsed as a double: parse again without losing digits."""
+    """A decimal was parsed from a JSON number as a double; it has to be parsed again without losing digits."""
 
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -43,7 +43,7 @@ _NOT_FINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 
 
 def encoding_leaf(*, numeric: bool) -> Callable[[Schema], Leaf]:
-    """Leaves that encode; ``numeric``: decimals as JSON numbers."""
+    """Return the leaves of an encoder; ``numeric``: decimals become JSON numbers."""
 
     def leaf(described: Schema) -> Leaf:
         match logical_name(described):
@@ -68,7 +68,7 @@ def encoding_leaf(*, numeric: bool) -> Callable[[Schema], Leaf]:
 
 
 def decoding_leaf(described: Schema) -> Leaf:
-    """A leaf that decodes. Decimals are read from texts and numbers alike."""
+    """Return a leaf that decodes. Decimals are read from texts and from numbers."""
     match logical_name(described):
         case schema.DECIMAL:
             scale = scale_of(described)
@@ -87,12 +87,12 @@ def decoding_leaf(described: Schema) -> Leaf:
 
 
 def logical_name(described: Schema) -> str | None:
-    """The name of the logical type, None when it is none: a name alone, on another type, means nothing."""
+    """Return the name of the logical type; None when there is none, also when the name is on a different type."""
     return described.name if _LOGICAL.get(described.name or "") is described.type else None
 
 
 def scale_of(described: Schema) -> int:
-    """The scale of a Decimal. Raises ValueError."""
+    """Return the scale of a Decimal. Raise ValueError."""
     text = described.parameter("scale")
     try:
         return int(text or "")
@@ -121,7 +121,7 @@ def _plain(described: Schema) -> Leaf:
 
 
 def _write_floats(values: Values) -> Values:
-    # JSON has no word for NaN and infinity (orjson would write null).
+    # JSON has no NaN and no infinity (orjson would write null).
     if not all(map(math.isfinite, values)):
         raise ValueError("NaN and infinity cannot be written as JSON")
     return list(map(float, values)) if int in set(map(type, values)) else values

@@ -1,4 +1,4 @@
-"""Values without a schema → JSON, as Connect writes them."""
+"""Encodes values without a schema as JSON, as Connect does."""
 
 from __future__ import annotations
 
@@ -14,7 +14,10 @@ _OPTIONS = orjson.OPT_PASSTHROUGH_DATETIME | orjson.OPT_PASSTHROUGH_DATACLASS
 
 
 def dump_plain(value: Any) -> bytes:
-    """Bytes become base64, a map with keys that are no strings a list of pairs. Raises DataError for the rest."""
+    """Return the JSON of a value; bytes become base64, maps with keys other than strings lists of pairs.
+
+    Raise DataError for a value without a JSON form.
+    """
     try:
         (written,) = json_bytes([value], option=_OPTIONS)
     except TypeError:
@@ -22,7 +25,7 @@ def dump_plain(value: Any) -> bytes:
             return json_bytes([_plain(value)], option=_OPTIONS)[0]
         except (TypeError, RecursionError) as error:
             raise DataError(f"cannot be written as JSON: {error}") from error
-    if b"null" in written:  # orjson's word for NaN, too
+    if b"null" in written:  # orjson writes NaN as null, too
         _plain(value)
     return written
 

@@ -1,4 +1,4 @@
-"""Schema ⇄ its JSON form, keys in Connect's order."""
+"""Converts schemas to their JSON form and back, with keys in Connect's order."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _TYPES = {kind.value: kind for kind in Type}
 
 
 def schema_to_json(schema: Schema, *, numeric: bool = False) -> dict[str, Any]:
-    """``numeric``: decimal defaults as JSON numbers."""
+    """Return the JSON form of a schema; ``numeric``: decimal defaults become JSON numbers."""
     written: dict[str, Any] = {"type": schema.type.value}
     if schema.type is Type.ARRAY:
         written["items"] = _nested(schema.items, numeric)
@@ -39,7 +39,7 @@ def schema_to_json(schema: Schema, *, numeric: bool = False) -> dict[str, Any]:
 
 
 def schema_from_json(written: Any) -> Schema:
-    """Raises DataError. ``written`` is parsed JSON, decimals of numbers exact if defaults are to be."""
+    """Return the schema of parsed JSON, in which decimals have to be exact for exact defaults. Raise DataError."""
     if not isinstance(written, dict):
         raise DataError("a schema must be a JSON object")
     kind = _TYPES.get(str(written.get("type")))

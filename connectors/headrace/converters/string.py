@@ -1,4 +1,4 @@
-"""Texts as they are, in any encoding."""
+"""Converts texts, in any encoding."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class StringConverter(Converter):
 
 
 def _text(value: Any) -> str:
-    """Java's ``toString`` where it is known to differ from Python's ``str``."""
+    """Return the text form of a value, as Java's ``toString`` where that differs from Python's ``str``."""
     if isinstance(value, str):
         return value
     if isinstance(value, bool):

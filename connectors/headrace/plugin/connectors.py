@@ -22,32 +22,32 @@ class Connector(ABC):
 
     @abstractmethod
     def task_configs(self, properties: Mapping[str, str], max_tasks: int) -> list[dict[str, str]]:
-        """The configuration of each task, at most ``max_tasks``. May ask the system. Raises as ``start`` does."""
+        """Return the configuration of each task, at most ``max_tasks``. May ask the system. Raise as ``start`` does."""
 
     def check(self, properties: Mapping[str, str]) -> Iterable[Finding]:
-        """Touch the systems and tell what is wrong (errors) or unwise (warnings). Raises nothing for those."""
+        """Return what is wrong (errors) or unwise (warnings) in the systems that the configuration names. Optional."""
         return ()
 
 
 class SourceConnector(Connector):
     """A connector whose tasks read.
 
-    What it reads may change while it runs: with a ``watch_interval`` the framework asks it to ``follow`` that often,
-    and restarts the tasks whose configurations are others than before.
+    What there is to read may change while it runs: with a ``watch_interval`` the framework calls ``follow`` that
+    often, and restarts the tasks whose configurations have changed.
     """
 
     task_class: ClassVar[type[SourceTask]]
 
     def watch_interval(self, properties: Mapping[str, str]) -> float | None:
-        """Seconds between two looks at what there is to read; None = it does not change."""
+        """Return the seconds between two calls of ``follow``; None = what there is to read does not change."""
         return None
 
     def follow(
         self, properties: Mapping[str, str], max_tasks: int, present: Sequence[Mapping[str, str]]
     ) -> list[dict[str, str]]:
-        """As :meth:`task_configs`, but told what the tasks are now, and moving no more than needed.
+        """Return the configurations as :meth:`task_configs`, given the present ones, and move no more than needed.
 
-        May ask the system. Whatever it raises is logged, and the tasks stay as they are until the next look.
+        May ask the system. What it raises is logged, and the tasks stay as they are until the next call.
         """
         return self.task_configs(properties, max_tasks)
 
@@ -58,7 +58,7 @@ class SinkConnector(Connector):
     task_class: ClassVar[type[SinkTask]]
 
     def task_configs(self, properties: Mapping[str, str], max_tasks: int) -> list[dict[str, str]]:
-        """Sinks divide partitions through the consumer group: every task gets the same configuration."""
+        """Return the same configuration for every task: the consumer group divides the partitions among them."""
         return [dict(properties) for _ in range(max_tasks)]
 
     def verifier(self, properties: Mapping[str, str]) -> Verifier | None:

@@ -29,16 +29,16 @@ from headrace.states import TaskId
 
 
 class Wait(NamedTuple):
-    """Answer of ``poll`` when nothing is there: call again after ``seconds``, not before."""
+    """Returned by ``poll`` when there is nothing to read: the framework polls again after ``seconds``."""
 
     seconds: float
 
 
 class Schedule(Protocol):
-    """When something is due: every so often, or by a cron expression."""
+    """When something is due: at an interval, or by a cron expression."""
 
     def next_after(self, moment: datetime) -> datetime:
-        """The first due moment later than ``moment``; both aware."""
+        """Return the first due moment after ``moment``; both are aware."""
         ...
 
 
@@ -46,7 +46,7 @@ class OffsetReader(Protocol):
     """Stored positions of this connector."""
 
     def offsets(self, partitions: Sequence[SourcePartition]) -> list[SourceOffset | None]:
-        """The stored offset of each partition, None where nothing is stored. Raises RetriableError."""
+        """Return the stored offset of each partition, None where nothing is stored. Raise RetriableError."""
         ...
 
 
@@ -72,12 +72,12 @@ class SourceContext(TaskContext):
     schedule: Callable[[str], Schedule]
     """``schedule("5000")`` every 5 s, ``schedule("30s")``, ``schedule("0 3 * * *")`` (cron, five fields, UTC)."""
     json_form: JsonForm | None = None
-    """Set when values may be given as ``JsonValues`` of this form, because nothing looks at them on their way."""
+    """Set when values may be given as ``JsonValues`` of this form, because nothing on their way needs them parsed."""
     remaining: Callable[[int], None] = lambda records: None
-    """Say about how many records are known to be there and not yet read (metric ``source_record_remaining``)."""
+    """Report about how many records are known and not yet read (metric ``source_record_remaining``)."""
     lag: Callable[[str, int, int], None] = lambda part, millis, records: None
-    """Say how far the position of a part of the source (a table) is behind what was read of it: milliseconds, and the
-    records that a restart would send again (metrics ``source_position_lag_ms``, ``source_position_lag_records``)."""
+    """Report how far the position of a part of the source (a table) is behind what was read of it: milliseconds,
+    and the records that a restart sends again (metrics ``source_position_lag_ms``, ``source_position_lag_records``)."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,10 @@ class SourceTask(ABC):
 
     @abstractmethod
     def start(self, context: SourceContext) -> None:
-        """Get ready. Raises ConfigError, InfrastructureError (FAILED) or RetriableError (tried again)."""
+        """Read the configuration and connect.
+
+        Raise ConfigError or InfrastructureError (the task is FAILED), or RetriableError (the framework calls again).
+        """
 
     @abstractmethod
     def poll(self) -> SourceBatch | Wait:
@@ -101,7 +104,7 @@ class SourceTask(ABC):
         """
 
     def acknowledged(self, batch: SourceBatch) -> None:  # noqa: B027 (optional by contract)
-        """Every record of ``batch`` is in Kafka. Called in order, on the task's thread. Optional."""
+        """Note that every record of ``batch`` is in Kafka. Called in the order of the batches. Optional."""
 
     def stop(self) -> None:  # noqa: B027 (optional by contract)
         """Release what ``start`` took. Called once, also after a failed ``start``."""
@@ -121,14 +124,14 @@ class PendingPut(ABC):
 
 
 class Linger(NamedTuple):
-    """How long a sink wants records to wait for company when few come."""
+    """How long records wait for further records before a put, when few come."""
 
     seconds: float
-    """The longest wait of the first."""
+    """The longest wait of the first record."""
     records: int
-    """So many need not wait for more."""
+    """A put with this many records does not wait."""
     size: int
-    """Nor do so many bytes of values; 0 = whatever their size."""
+    """Nor does one with this many bytes of values; 0 = the size does not count."""
 
 
 class SinkTask(ABC):
@@ -141,15 +144,20 @@ class SinkTask(ABC):
     """Whether the task writes every record of a put even where several have the same Kafka offset, because a transform
     made them of one. False: such a transform fails the task."""
     linger: Linger | None = None
-    """Looked at after ``start``. None: records are put as soon as they are read."""
+    """Read after ``start``. None: records are put as soon as they are read."""
 
     @abstractmethod
     def start(self, context: SinkContext) -> None:
-        """Get ready. Raises ConfigError, InfrastructureError (FAILED) or RetriableError (tried again)."""
+        """Read the configuration and connect.
+
+        Raise ConfigError or InfrastructureError (the task is FAILED), or RetriableError (the framework calls again).
+        """
 
     @abstractmethod
     def put(self, batches: Sequence[SinkBatch]) -> Sequence[Rejection]:
-        """Write all records. Returned means durable, but for the rejections. The same batches may come again.
+        """Write all records; return when they are durable, with a rejection for each that is refused.
+
+        The same batches may come again.
 
         Raises RetriableError: the framework keeps its place in the consumer group, waits and calls again with the
         same batches. A put that waits inside must wait on ``stop_event`` and give up within seconds.
