@@ -75,7 +75,9 @@ class ConnectorSettings(ConfigModel):
         "producer.override.", doc="Settings of this connector's Kafka producer, as in Kafka's documentation."
     )
     consumer_override: dict[str, str] = prefix_key(
-        "consumer.override.", doc="Settings of this connector's Kafka consumer, as in Kafka's documentation."
+        "consumer.override.",
+        doc="Settings of this connector's Kafka consumer, as in Kafka's documentation. "
+        "Default: isolation.level=read_committed.",
     )
     admin_override: dict[str, str] = prefix_key(
         "admin.override.", doc="Settings of this connector's Kafka admin client, as in Kafka's documentation."
@@ -202,7 +204,10 @@ class WorkerSettings(ConfigModel):
     sasl: dict[str, str] = prefix_key("sasl.", doc="Of every Kafka client, as in Kafka's documentation.")
     ssl: dict[str, str] = prefix_key("ssl.", doc="Of every Kafka client, as in Kafka's documentation.")
     producer: dict[str, str] = prefix_key("producer.", doc="Settings of every producer, as in Kafka's documentation.")
-    consumer: dict[str, str] = prefix_key("consumer.", doc="Settings of every consumer, as in Kafka's documentation.")
+    consumer: dict[str, str] = prefix_key(
+        "consumer.",
+        doc="Settings of every consumer, as in Kafka's documentation. Default: isolation.level=read_committed.",
+    )
     admin: dict[str, str] = prefix_key("admin.", doc="Settings of every admin client, as in Kafka's documentation.")
     config_providers: CommaList = key(
         "config.providers", default="env,file", doc="Providers of `${name:path:key}` placeholders."

@@ -10,7 +10,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple, Protocol
 
-from headrace.errors import ConfigError, DataError, Finding, HeadraceError, InfrastructureError, RetriableError
+from headrace.errors import (
+    ConfigError,
+    DataError,
+    Finding,
+    HeadraceError,
+    InfrastructureError,
+    RetriableError,
+    TaskError,
+)
 
 _REFUSAL_DELAY = 5.0  # seconds to the next attempt: people correct credentials, and need longer than a network
 
@@ -66,9 +74,9 @@ RECORD_REFUSED = ErrorKind(
 INVALID_SETTING = ErrorKind("kafka.invalid_setting", ConfigError, "invalid Kafka client settings: {reason}")
 PRODUCER_FENCED = ErrorKind(
     "kafka.producer_fenced",
-    RetriableError,
+    TaskError,
     "cannot {doing}: a newer producer uses the same transactional.id",
-    "create a new producer only if this process should still own the transactional.id",
+    "stop the other process, or give each its own transactional.id",
 )
 TRANSACTION_ABORTED = ErrorKind(
     "kafka.transaction_aborted",

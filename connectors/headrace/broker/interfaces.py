@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import NewType, Protocol
 
 from headrace.errors import RetriableError
 from headrace.records import ConsumedBatch, EncodedBatch, TopicPartition
@@ -52,6 +52,54 @@ class Producer(Protocol):
         ...
 
 
+GroupMetadata = NewType("GroupMetadata", object)
+"""The membership of a consumer at one moment. Only a client of the same library can read it."""
+
+
+class TransactionalProducer(Protocol):
+    """Writes batches and consumer offsets in transactions (https://kafka.apache.org/documentation/#semantics).
+
+    Used from one thread. After an error in any method the producer cannot be used any more: close it and create a new
+    one, whose :meth:`init` aborts the transaction. ``kafka.producer_fenced`` (TaskError) means that a newer producer
+    has the same transactional.id: a new producer would fence that one, so it must not be created without a reason.
+    """
+
+    def init(self) -> None:
+        """Fence older producers with the same transactional.id, and abort their open transactions. Call it first."""
+        ...
+
+    def begin(self) -> None:
+        """Begin a transaction."""
+        ...
+
+    def send(self, batch: EncodedBatch, partition: int | None = None) -> None:
+        """Send a batch in the transaction, by default to the partitions of its keys. Failures may appear in commit."""
+        ...
+
+    def send_offsets(self, offsets: Mapping[TopicPartition, int], group: GroupMetadata) -> None:
+        """Commit the next offsets to read with the transaction.
+
+        Raise RetriableError (``kafka.rebalance``) when the consumer is not a member of its group any more.
+        """
+        ...
+
+    def commit(self) -> None:
+        """Wait until all batches are acknowledged, and commit them with the offsets."""
+        ...
+
+    def abort(self) -> None:
+        """Abort the transaction: consumers with read_committed never see its records."""
+        ...
+
+    def trouble(self) -> str | None:
+        """See :class:`Producer`."""
+        ...
+
+    def close(self, timeout: float) -> None:
+        """Close within about ``timeout`` seconds, without committing: the broker aborts an open transaction."""
+        ...
+
+
 @dataclass(frozen=True)
 class RebalanceListener:
     """Called inside ``poll`` (and ``close``), on the consumer's thread."""
@@ -77,6 +125,10 @@ class Consumer(Protocol):
 
     def commit(self, offsets: Mapping[TopicPartition, int]) -> None:
         """Commit the next offset to read of each partition, synchronously."""
+        ...
+
+    def group_metadata(self) -> GroupMetadata:
+        """Return the current membership, for :meth:`TransactionalProducer.send_offsets`."""
         ...
 
     def pause_all(self) -> None:
@@ -162,7 +214,11 @@ class Admin(Protocol):
         ...
 
     def end_offsets(self, topics: Sequence[str]) -> dict[TopicPartition, int]:
-        """Return the end offset of every partition of ``topics``; unknown topics are left out."""
+        """Return the last stable offset of every partition of ``topics``; unknown topics are left out.
+
+        It is the end for a consumer with read_committed: the end of the log, or the first record of the oldest open
+        transaction.
+        """
         ...
 
     def begin_offsets(self, topics: Sequence[str]) -> dict[TopicPartition, int]:
@@ -197,3 +253,11 @@ class KafkaClients(Protocol):
     def consumer(self, group: str, settings: Mapping[str, str]) -> Consumer: ...
 
     def admin(self, settings: Mapping[str, str]) -> Admin: ...
+
+    def reader(self, settings: Mapping[str, str]) -> Reader:
+        """Create a reader. ``settings`` as of a consumer; those that concern its group have no effect."""
+        ...
+
+    def transactional_producer(self, transactional_id: str, settings: Mapping[str, str]) -> TransactionalProducer:
+        """Create a transactional producer. ``settings`` as of a producer, and ``transaction.timeout.ms``."""
+        ...

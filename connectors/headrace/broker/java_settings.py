@@ -31,7 +31,7 @@ ELSEWHERE: Mapping[str, str] = {
     "ssl.engine.factory.class": "engine factories are Java classes",
     "ssl.keystore.password": PEM,
     "ssl.truststore.password": PEM,
-    "transactional.id": "headrace does not use transactions",
+    "transactional.id": "headrace sets it; remove it",
     "value.deserializer": "use value.converter",
     "value.serializer": "use value.converter",
 }
@@ -50,6 +50,14 @@ _JAAS = re.compile(
     r"\.(?:Plain|Scram)LoginModule\s+(?:required|requisite|sufficient|optional)\b(?P<options>.*?);?\s*$", re.S
 )
 _JAAS_OPTION = re.compile(r"""(\w+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|'([^']*)'|([^\s;]+))""")
+
+
+_GROUP_SETTINGS = ("group.id", "group.instance.id", "auto.offset.reset", "enable.auto.commit")
+
+
+def without_group(settings: Mapping[str, str]) -> dict[str, str]:
+    """Return a consumer's settings for a reader, which is in no group."""
+    return {name: value for name, value in settings.items() if name not in _GROUP_SETTINGS}
 
 
 def ignored(name: str, text: str) -> bool:

@@ -8,8 +8,7 @@ from contextlib import ExitStack, contextmanager
 
 import structlog
 
-from headrace.broker.kafka_python import KafkaPythonClients
-from headrace.broker.kafka_python.reader import open_reader
+from headrace.broker.client_choice import choose
 from headrace.errors import ConflictError
 from headrace.metrics import TaskMetrics
 from headrace.pipeline.fault_policy import FaultPolicy
@@ -31,18 +30,18 @@ def open_history(registry: Registry, worker: WorkerSettings, config: ConnectorCo
     settings = config.settings
     if not isinstance(settings, SinkSettings):
         raise ConflictError(
-            f"connector '{config.name}' is a source", code="proof.not_a_sink", hint="name a sink connector"
+            f"connector '{config.name}' is a source", code="verify.not_a_sink", hint="name a sink connector"
         )
-    consumer = {"client.id": f"headrace-proof-{config.name}", **worker.consumer, **settings.consumer_override}
+    consumer = {"client.id": f"headrace-verify-{config.name}", **worker.consumer, **settings.consumer_override}
     group = consumer.get("group.id", group_of(config.name))
     policy = FaultPolicy(settings, lambda key: key, threading.Event(), log, TaskMetrics())
     stages = make_stages(registry, worker, settings, policy)
     with ExitStack() as stop:
         stop.callback(stages.close)
-        kafka_clients = KafkaPythonClients(worker.client_settings())
+        kafka_clients = choose(worker.kafka_client).open(worker.client_settings())
         admin = kafka_clients.admin({**worker.admin, **settings.admin_override})
         stop.callback(admin.close)
-        reader = open_reader(worker.client_settings(), consumer)
+        reader = kafka_clients.reader({**consumer, "group.id": group})
         stop.callback(reader.close)
         yield History(reader, admin, stages, settings, group, config.plugin.cls.task_class.takes_json_texts)
 

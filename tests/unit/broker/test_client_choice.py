@@ -7,7 +7,7 @@ import pytest
 from headrace.broker.client_choice import choose
 from headrace.broker.kafka_python import KafkaPythonClients
 from headrace.broker.librdkafka import LibrdkafkaClients
-from headrace.errors import ConfigError
+from headrace.errors import ConfigError, RetriableError
 
 
 @pytest.fixture
@@ -45,3 +45,13 @@ def test_what_was_asked_for_and_is_missing_is_a_configuration_error() -> None:
     (finding,) = caught.value.findings
     assert finding.code == "kafka.client_missing"
     assert "headrace[fast]" in finding.hint
+
+
+def test_a_reader_accepts_the_consumer_settings_of_its_client() -> None:
+    """``headrace verify`` passes it the settings that ``headrace validate`` has accepted."""
+    clients = choose("confluent").open({"bootstrap.servers": "127.0.0.1:1", "bootstrap.timeout.ms": "200"})
+    with pytest.raises(RetriableError) as caught:
+        clients.reader({"queued.min.messages": "1", "group.id": "g", "group.instance.id": "i"})
+    assert caught.value.code == "kafka.unreachable"
+    with pytest.raises(ConfigError):
+        clients.reader({"queued.min.mesages": "1"})

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 
 import pytest
 
@@ -8,6 +9,8 @@ from headrace.broker.in_memory import InMemoryKafka
 from headrace.errors import DataError, RetriableError
 from headrace.records import EncodedBatch, TopicPartition
 from headrace.testing.kafka_clients import KafkaClientsContract, RecordingConsumer
+from headrace.testing.reader_contract import ReaderContract
+from headrace.testing.transaction_contract import TransactionContract
 
 
 @pytest.fixture
@@ -17,6 +20,16 @@ def kafka_clients() -> InMemoryKafka:
 
 class TestContract(KafkaClientsContract):
     """The in-memory broker behaves as a real one does."""
+
+
+class TestReaders(ReaderContract):
+    @pytest.fixture
+    def delete_records(self, kafka_clients: InMemoryKafka) -> Callable[[TopicPartition, int], None]:
+        return lambda place, offset: kafka_clients.delete_records({place: offset})
+
+
+class TestTransactions(TransactionContract):
+    """Transactions behave as on a real broker."""
 
 
 class TestStored:

@@ -87,7 +87,7 @@ class SinkScenario:
 
     @property
     def history(self) -> History:
-        return History(self.kafka.reader(), self.kafka.admin({}), self.stages, self.settings, GROUP)
+        return History(self.kafka.reader({}), self.kafka.admin({}), self.stages, self.settings, GROUP)
 
     def produce(self, *records: tuple[str | None, str | None]) -> None:
         keys = [None if key is None else key.encode() for key, _ in records]

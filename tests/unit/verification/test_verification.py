@@ -109,13 +109,15 @@ def test_equal_content_with_a_version_above_the_record_is_counted_as_ahead(scena
 
 
 def test_an_entry_without_a_record_is_kept_when_retention_has_removed_records(
-    scenario: Any, monkeypatch: pytest.MonkeyPatch
+    scenario: Any,
 ) -> None:
+    scenario.produce(("z", "old"))
+    scenario.sink()
+    scenario.kafka.delete_records(scenario.history.ends())
     scenario.produce(("a", "1"), ("b", None))
     scenario.sink()
-    scenario.system.documents |= {b"z": (0, b"old"), b"b": (0, b"restored")}
+    scenario.system.documents[b"b"] = (0, b"restored")
     history = scenario.history
-    monkeypatch.setattr(history.reader, "beginnings", lambda partitions: dict.fromkeys(partitions, 3))
     report = verify(scenario.system, history, repair=True)
 
     assert (report.expired, report.repaired, report.unrepaired) == (True, 1, 1)

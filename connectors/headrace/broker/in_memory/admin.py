@@ -32,11 +32,16 @@ class InMemoryAdmin:
         self._cluster.require_up()
         with self._cluster.changed:
             return {
-                item: len(self._cluster.logs[item]) for topic in topics for item in self._cluster.partitions_of(topic)
+                item: self._cluster.logs[item].last_stable_offset
+                for topic in topics
+                for item in self._cluster.partitions_of(topic)
             }
 
     def begin_offsets(self, topics: Sequence[str]) -> dict[TopicPartition, int]:
-        return dict.fromkeys(self.end_offsets(topics), 0)
+        self._cluster.require_up()
+        with self._cluster.changed:
+            partitions = [item for topic in topics for item in self._cluster.partitions_of(topic)]
+            return {item: self._cluster.logs[item].start for item in partitions}
 
     def committed(self, group: str) -> dict[TopicPartition, int]:
         self._cluster.require_up()

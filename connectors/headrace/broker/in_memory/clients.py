@@ -9,6 +9,7 @@ from headrace.broker.in_memory.cluster import InMemoryCluster
 from headrace.broker.in_memory.consumer import InMemoryConsumer
 from headrace.broker.in_memory.producer import InMemoryProducer
 from headrace.broker.in_memory.reader import InMemoryReader
+from headrace.broker.in_memory.transactions import InMemoryTransactionalProducer
 
 _MAX_REQUEST_SIZE = 1_048_576  # bytes; Kafka's default
 
@@ -27,15 +28,29 @@ class InMemoryKafka(InMemoryCluster):
         return InMemoryProducer(self, int(settings.get("max.request.size", _MAX_REQUEST_SIZE)))
 
     def consumer(self, group: str, settings: Mapping[str, str]) -> InMemoryConsumer:
-        """Supports ``auto.offset.reset`` (default earliest)."""
+        """Supports ``auto.offset.reset`` (default earliest) and ``isolation.level`` (default read_committed)."""
         self.require_up()
-        return InMemoryConsumer(self, group, settings.get("auto.offset.reset", "earliest"))
+        reset = settings.get("auto.offset.reset", "earliest")
+        return InMemoryConsumer(self, group, reset, committed=_committed(settings))
 
     def admin(self, settings: Mapping[str, str]) -> InMemoryAdmin:
         del settings
         self.require_up()
         return InMemoryAdmin(self)
 
-    def reader(self) -> InMemoryReader:
+    def reader(self, settings: Mapping[str, str]) -> InMemoryReader:
+        """Supports ``isolation.level`` (default read_committed)."""
         self.require_up()
-        return InMemoryReader(self)
+        return InMemoryReader(self, committed=_committed(settings))
+
+    def transactional_producer(
+        self, transactional_id: str, settings: Mapping[str, str]
+    ) -> InMemoryTransactionalProducer:
+        """Supports ``max.request.size``."""
+        self.require_up()
+        limit = int(settings.get("max.request.size", _MAX_REQUEST_SIZE))
+        return InMemoryTransactionalProducer(self, transactional_id, limit)
+
+
+def _committed(settings: Mapping[str, str]) -> bool:
+    return settings.get("isolation.level", "read_committed") == "read_committed"

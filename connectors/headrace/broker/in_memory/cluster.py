@@ -10,21 +10,11 @@ from collections.abc import Iterable, Mapping
 from itertools import count
 from typing import NamedTuple, Protocol
 
+from headrace.broker.in_memory.partition_log import PartitionLog, StoredRecord
 from headrace.errors import HeadraceError, RetriableError
-from headrace.records import EncodedBatch, Headers, TopicPartition
+from headrace.records import EncodedBatch, TopicPartition
 
 _DOWN = "the in-memory broker does not answer"
-
-
-class StoredRecord(NamedTuple):
-    """A stored record. ``timestamp`` in epoch milliseconds."""
-
-    partition: int
-    offset: int
-    key: bytes | None
-    value: bytes | None
-    headers: Headers
-    timestamp: int
 
 
 class InMemoryDelivery:
@@ -71,6 +61,7 @@ class InMemoryGroup:
         self.members: list[GroupMember] = []
         self.owners: dict[TopicPartition, GroupMember] = {}
         self.committed: dict[TopicPartition, int] = {}
+        self.generation = 0  # incremented when a member joins or leaves
 
     def target(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, GroupMember]:
         """Return the assignment: partitions are distributed round robin to the members that want their topic."""
@@ -88,7 +79,8 @@ class InMemoryCluster:
     def __init__(self) -> None:
         self.changed = threading.Condition(threading.RLock())
         self.groups: dict[str, InMemoryGroup] = defaultdict(InMemoryGroup)
-        self.logs: dict[TopicPartition, list[StoredRecord]] = {}
+        self.logs: dict[TopicPartition, PartitionLog] = {}
+        self.transactional: dict[str, object] = {}  # the newest producer of each transactional.id
         self.commit_faults: deque[HeadraceError] = deque()
         self.poll_faults: deque[HeadraceError] = deque()
         self._send_faults: deque[HeadraceError] = deque()
@@ -109,13 +101,13 @@ class InMemoryCluster:
             self._partitions[topic] = partitions
             self._topic_configs[topic] = dict(config or {})
             for number in range(partitions):
-                self.logs[TopicPartition(topic, number)] = []
+                self.logs[TopicPartition(topic, number)] = PartitionLog()
             self.changed.notify_all()
 
     def records(self, topic: str) -> list[StoredRecord]:
         """Return the records of a topic, partition by partition; empty for an unknown topic."""
         with self.changed:
-            return [record for item in self.partitions_of(topic) for record in self.logs[item]]
+            return [record for item in self.partitions_of(topic) for record in self.logs[item].records()]
 
     def topics(self) -> dict[str, dict[str, str]]:
         """Return every topic with its settings."""
@@ -136,6 +128,12 @@ class InMemoryCluster:
         with self.changed:
             owners = self.groups[group].owners if group in self.groups else {}
             return sum(member.position(place) for place, member in owners.items())
+
+    def delete_records(self, before: Mapping[TopicPartition, int]) -> None:
+        """Delete the records before these offsets, as retention does."""
+        with self.changed:
+            for item, offset in before.items():
+                self.logs[item].delete_before(offset)
 
     # Faults
 
@@ -203,24 +201,35 @@ class InMemoryCluster:
             self._pending = deque(item for item in self._pending if item.producer is not producer)
             self.changed.notify_all()
 
-    def _deliver(self) -> None:
-        while self._pending and not self._down and not self._held:
-            item = self._pending.popleft()
-            if self._send_faults:
-                item.delivery.settle(self._send_faults.popleft())
-            else:
-                self._write(item.batch)
-                item.delivery.settle(None)
-        self.changed.notify_all()
+    def next_send_fault(self) -> HeadraceError | None:
+        return self._send_faults.popleft() if self._send_faults else None
 
-    def _write(self, batch: EncodedBatch) -> None:
+    def write(
+        self, batch: EncodedBatch, *, transaction: object = None, partition: int | None = None
+    ) -> set[TopicPartition]:
+        """Append a batch; return its partitions."""
         self.create(batch.topic)
         partitions = self._partitions[batch.topic]
         now = time.time_ns() // 1_000_000
+        written = set()
         for index, value in enumerate(batch.values):
             key = batch.keys[index] if batch.keys is not None else None
             number = (next(self._turns) if key is None else zlib.crc32(key)) % partitions
-            log = self.logs[TopicPartition(batch.topic, number)]
+            item = TopicPartition(batch.topic, number if partition is None else partition)
+            log = self.logs[item]
             headers = list(batch.headers[index]) if batch.headers is not None else []
             timestamp = batch.timestamps[index] if batch.timestamps is not None else now
-            log.append(StoredRecord(number, len(log), key, value, headers, timestamp))
+            record = StoredRecord(item.partition, log.high_watermark, key, value, headers, timestamp)
+            log.append(record, transaction)
+            written.add(item)
+        self.changed.notify_all()
+        return written
+
+    def _deliver(self) -> None:
+        while self._pending and not self._down and not self._held:
+            item = self._pending.popleft()
+            fault = self.next_send_fault()
+            if fault is None:
+                self.write(item.batch)
+            item.delivery.settle(fault)
+        self.changed.notify_all()

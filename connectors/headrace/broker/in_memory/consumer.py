@@ -8,7 +8,8 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from headrace.broker.in_memory.cluster import InMemoryCluster
 from headrace.broker.in_memory.reader import as_batch
-from headrace.broker.interfaces import RebalanceListener
+from headrace.broker.in_memory.transactions import InMemoryGroupMetadata
+from headrace.broker.interfaces import GroupMetadata, RebalanceListener
 from headrace.errors import RetriableError
 from headrace.records import ConsumedBatch, TopicPartition
 
@@ -16,9 +17,12 @@ from headrace.records import ConsumedBatch, TopicPartition
 class InMemoryConsumer:
     """See :class:`headrace.broker.interfaces.Consumer`."""
 
-    def __init__(self, cluster: InMemoryCluster, group: str, reset: str) -> None:
+    def __init__(self, cluster: InMemoryCluster, group: str, reset: str, *, committed: bool) -> None:
         self._cluster = cluster
+        self._group_name = group
         self._group = cluster.groups[group]
+        self._generation = -1  # of the last rebalance that this member has seen
+        self._committed_only = committed
         self._reset = reset
         self._topics: frozenset[str] = frozenset()
         self._pattern: re.Pattern[str] | None = None
@@ -33,6 +37,7 @@ class InMemoryConsumer:
             self._pattern = re.compile(pattern) if pattern is not None else None
             self._listener = listener
             self._group.members.append(self)
+            self._group.generation += 1
             self._cluster.changed.notify_all()
 
     def wants(self, topic: str) -> bool:
@@ -62,6 +67,9 @@ class InMemoryConsumer:
                 raise self._cluster.commit_faults.popleft()
             self._require_owned(offsets)
             self._group.committed.update(offsets)
+
+    def group_metadata(self) -> GroupMetadata:
+        return GroupMetadata(InMemoryGroupMetadata(self._group_name, self, self._generation))
 
     def pause_all(self) -> None:
         self._paused = True
@@ -93,6 +101,7 @@ class InMemoryConsumer:
                 self._release(list(self._positions))
                 if self in self._group.members:
                     self._group.members.remove(self)
+                    self._group.generation += 1
                 self._cluster.changed.notify_all()
 
     def _require_owned(self, partitions: Iterable[TopicPartition]) -> None:
@@ -111,13 +120,14 @@ class InMemoryConsumer:
             self._listener.revoked(lost)
         with self._cluster.changed:
             self._release(lost)
+            self._generation = self._group.generation
             target = self._group.target(self._cluster.logs)
             gained = sorted(
                 item for item, member in target.items() if member is self and item not in self._group.owners
             )
             for item in gained:
                 self._group.owners[item] = self
-                first = 0 if self._reset == "earliest" else len(self._cluster.logs[item])
+                first = 0 if self._reset == "earliest" else self._cluster.logs[item].last_stable_offset
                 self._positions[item] = self._group.committed.get(item, first)
         if gained:
             self._listener.assigned(gained)
@@ -134,12 +144,11 @@ class InMemoryConsumer:
             return batches
         for item, position in list(self._positions.items()):
             log = self._cluster.logs[item]
-            records = log[position : position + max_records]
+            records, self._positions[item] = log.read(position, max_records, committed=self._committed_only)
             if not records:
                 continue
             max_records -= len(records)
             # Move it to the end, so that every partition is served.
-            del self._positions[item]
-            self._positions[item] = records[-1].offset + 1
-            batches.append(as_batch(item, records, len(log)))
+            self._positions[item] = self._positions.pop(item)
+            batches.append(as_batch(item, records, log.high_watermark))
         return batches

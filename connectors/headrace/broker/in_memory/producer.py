@@ -18,12 +18,7 @@ class InMemoryProducer:
     def send(self, batch: EncodedBatch) -> InMemoryDelivery:
         if self._closed:
             raise RuntimeError("send after close")
-        keys = batch.keys if batch.keys is not None else [None] * len(batch)
-        for key, value in zip(keys, batch.values, strict=True):
-            if key is None and value is None:
-                raise DataError("a record needs a key or a value", code="data.empty_record")
-            if (size := len(key or b"") + len(value or b"")) > self._max_request_size:
-                raise DataError(f"the record has {size} bytes", code="data.record_too_large")
+        require_valid(batch, self._max_request_size)
         return self._cluster.take(self, batch)
 
     def flush(self, timeout: float) -> bool:
@@ -38,3 +33,13 @@ class InMemoryProducer:
             self.flush(timeout)
             self._closed = True
             self._cluster.give_up(self)
+
+
+def require_valid(batch: EncodedBatch, max_request_size: int) -> None:
+    """Raise DataError for a record that Kafka's clients refuse."""
+    keys = batch.keys if batch.keys is not None else [None] * len(batch)
+    for key, value in zip(keys, batch.values, strict=True):
+        if key is None and value is None:
+            raise DataError("a record needs a key or a value", code="data.empty_record")
+        if (size := len(key or b"") + len(value or b"")) > max_request_size:
+            raise DataError(f"the record has {size} bytes", code="data.record_too_large")

@@ -5,15 +5,17 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 
-from headrace.broker.in_memory.cluster import InMemoryCluster, StoredRecord
+from headrace.broker.in_memory.cluster import InMemoryCluster
+from headrace.broker.in_memory.partition_log import StoredRecord
 from headrace.records import ConsumedBatch, TopicPartition
 
 
 class InMemoryReader:
     """See :class:`headrace.broker.interfaces.Reader`."""
 
-    def __init__(self, cluster: InMemoryCluster) -> None:
+    def __init__(self, cluster: InMemoryCluster, *, committed: bool) -> None:
         self._cluster = cluster
+        self._committed = committed
         self._positions: dict[TopicPartition, int] = {}
 
     def assign(self, positions: Mapping[TopicPartition, int]) -> None:
@@ -33,7 +35,8 @@ class InMemoryReader:
         return dict(self._positions)
 
     def beginnings(self, partitions: Sequence[TopicPartition]) -> dict[TopicPartition, int]:
-        return dict.fromkeys(partitions, 0)
+        with self._cluster.changed:
+            return {item: self._cluster.logs[item].start for item in partitions}
 
     def trouble(self) -> str | None:
         return self._cluster.trouble()
@@ -45,10 +48,10 @@ class InMemoryReader:
         batches = []
         for item, position in self._positions.items() if not self._cluster.down else ():
             log = self._cluster.logs[item]
-            if records := log[position : position + max_records]:
+            records, self._positions[item] = log.read(position, max_records, committed=self._committed)
+            if records:
                 max_records -= len(records)
-                self._positions[item] = records[-1].offset + 1
-                batches.append(as_batch(item, records, len(log)))
+                batches.append(as_batch(item, records, log.high_watermark))
         return batches
 
 

@@ -86,7 +86,11 @@ class KafkaPythonAdmin:
                 if not topic["error_code"]
                 for partition in topic["partitions"]
             }
-            offsets = self._admin.list_partition_offsets(partitions) if partitions else {}
+            offsets = (
+                self._admin.list_partition_offsets(partitions, kafka.IsolationLevel.READ_COMMITTED)
+                if partitions
+                else {}
+            )
         return {TopicPartition(*partition): item.offset for partition, item in offsets.items()}
 
     def committed(self, group: str) -> dict[TopicPartition, int]:

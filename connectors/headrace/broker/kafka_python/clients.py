@@ -7,12 +7,16 @@ from typing import Any
 
 import kafka
 
+from headrace.broker import java_settings
+from headrace.broker.kafka_python import checksum
 from headrace.broker.kafka_python import settings as kafka_settings
 from headrace.broker.kafka_python.admin import KafkaPythonAdmin
 from headrace.broker.kafka_python.connection import ClientHandle, quiet
 from headrace.broker.kafka_python.consumer import KafkaPythonConsumer
 from headrace.broker.kafka_python.error_mapping import translated
 from headrace.broker.kafka_python.producer import KafkaPythonProducer
+from headrace.broker.kafka_python.reader import KafkaPythonReader
+from headrace.broker.kafka_python.transactional_producer import KafkaPythonTransactionalProducer
 from headrace.errors import ConfigError, Finding
 
 TITLE = f"kafka-python {kafka.__version__}"
@@ -31,10 +35,11 @@ _PRODUCER = {
     "max_block_ms": 5_000,
     "metrics_enabled": False,
 }
-CONSUMER_DEFAULTS = {
+_CONSUMER = {
     **_SHARED,
     "auto_offset_reset": "earliest",
     "enable_auto_commit": False,
+    "isolation_level": "read_committed",
     "max_partition_fetch_bytes": 4 * _MEBIBYTE,
     "metadata_max_age_ms": 5_000,  # delay until a new topic that matches a pattern is read
     "metrics_enabled": False,
@@ -52,6 +57,7 @@ class KafkaPythonClients:
     def __init__(self, settings: Mapping[str, str]) -> None:
         self._settings = dict(settings)
         quiet()
+        checksum.install()
 
     def producer(self, settings: Mapping[str, str]) -> KafkaPythonProducer:
         """Default ``linger.ms`` is 5, ``delivery.timeout.ms`` endless, ``max.block.ms`` 5000."""
@@ -59,10 +65,24 @@ class KafkaPythonClients:
         return KafkaPythonProducer(lambda: open_client(kafka.KafkaProducer, arguments))
 
     def consumer(self, group: str, settings: Mapping[str, str]) -> KafkaPythonConsumer:
-        """Default ``auto.offset.reset`` is earliest, ``metadata.max.age.ms`` 5000."""
-        arguments = kafka_settings.arguments(self._settings, settings, kafka_settings.CONSUMER, CONSUMER_DEFAULTS)
+        """Defaults: earliest, read_committed, ``metadata.max.age.ms`` 5000."""
+        arguments = kafka_settings.arguments(self._settings, settings, kafka_settings.CONSUMER, _CONSUMER)
         limit = arguments.get("max_poll_records")
         return KafkaPythonConsumer(open_client(kafka.KafkaConsumer, {**arguments, "group_id": group}), group, limit)
+
+    def reader(self, settings: Mapping[str, str]) -> KafkaPythonReader:
+        own = java_settings.without_group(settings)
+        arguments = kafka_settings.arguments(self._settings, own, kafka_settings.CONSUMER, _CONSUMER)
+        return KafkaPythonReader(open_client(kafka.KafkaConsumer, {**arguments, "group_id": None}))
+
+    def transactional_producer(
+        self, transactional_id: str, settings: Mapping[str, str]
+    ) -> KafkaPythonTransactionalProducer:
+        arguments = kafka_settings.arguments(self._settings, settings, kafka_settings.PRODUCER, _PRODUCER)
+        del arguments["delivery_timeout_ms"]  # a transaction has its own timeout
+        return KafkaPythonTransactionalProducer(
+            open_client(kafka.KafkaProducer, {**arguments, "transactional_id": transactional_id})
+        )
 
     def admin(self, settings: Mapping[str, str]) -> KafkaPythonAdmin:
         arguments = kafka_settings.arguments(self._settings, settings, kafka_settings.ADMIN, _SHARED)

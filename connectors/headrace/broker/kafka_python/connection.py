@@ -225,6 +225,12 @@ def flushing(producer: kafka.KafkaProducer) -> Iterator[None]:
         accumulator._flushes_in_progress.decrement()
 
 
+def transaction_error(producer: kafka.KafkaProducer) -> Exception | None:
+    """Return what put the producer's transaction into an error state."""
+    error = producer._transaction_manager.last_error
+    return error if isinstance(error, Exception) else None
+
+
 def close_producer(producer: kafka.KafkaProducer) -> None:
     """Close at once and end its thread. kafka-python's ``close`` leaks the thread when unsent records are left."""
     sender = producer._sender

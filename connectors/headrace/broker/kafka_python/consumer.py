@@ -8,7 +8,7 @@ from typing import Any
 import kafka
 from kafka.errors import KafkaError
 
-from headrace.broker.interfaces import RebalanceListener
+from headrace.broker.interfaces import GroupMetadata, RebalanceListener
 from headrace.broker.kafka_python.connection import ClientHandle, forget, keep_joining
 from headrace.broker.kafka_python.error_mapping import translated
 from headrace.errors import RetriableError
@@ -100,6 +100,9 @@ class KafkaPythonConsumer:
         }
         with translated(f"commit the positions of group {self._group}", self._client):
             self._consumer.commit(wanted, timeout_ms=_COMMIT_TIMEOUT_MS)
+
+    def group_metadata(self) -> GroupMetadata:
+        return GroupMetadata(self._consumer.group_metadata())
 
     def pause_all(self) -> None:
         self._paused = True

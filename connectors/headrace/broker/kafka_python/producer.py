@@ -121,11 +121,11 @@ class KafkaPythonProducer:
             self._renew()
         futures: list[Any] = []
         try:
-            self._send_records(batch, futures.append)
+            send_records(self._send, batch, futures.append)
         except KafkaError as error:
             raise translate(error, f"write to {batch.topic}", self._client.failure()) from error
         except ValueError as error:
-            raise _invalid_record(batch, error) from error
+            raise invalid_record(batch, error) from error
         delivery = KafkaPythonDelivery(batch.topic, futures, self._on_failure)
         self._sent.append(delivery)
         if self._one_at_a_time > 0:
@@ -144,28 +144,6 @@ class KafkaPythonProducer:
             close_producer(self._producer)
         self._open()
         self._broken = False
-
-    def _send_records(self, batch: EncodedBatch, take: Callable[[Any], None]) -> None:
-        send, topic, values = self._send, batch.topic, batch.values
-        if batch.headers is None and batch.timestamps is None:
-            if batch.keys is None:
-                for value in values:
-                    take(send(topic, value))
-            else:
-                for value, key in zip(values, batch.keys, strict=True):
-                    take(send(topic, value, key))
-            return
-        count = len(values)
-        for value, key, fields, timestamp in zip(
-            values,
-            batch.keys if batch.keys is not None else [None] * count,
-            batch.headers if batch.headers is not None else [()] * count,
-            batch.timestamps if batch.timestamps is not None else [None] * count,
-            strict=True,
-        ):
-            # kafka-python does not support null header values.
-            wire = [(name, content if content is not None else b"") for name, content in fields]
-            take(send(topic, value, key, wire, None, timestamp))
 
     def flush(self, timeout: float) -> bool:
         deadline = time.monotonic() + timeout
@@ -189,7 +167,33 @@ class KafkaPythonProducer:
             close_producer(self._producer)
 
 
-def _invalid_record(batch: EncodedBatch, error: ValueError) -> HeadraceError:
+def send_records(
+    send: Callable[..., Any], batch: EncodedBatch, add: Callable[[Any], None], partition: int | None = None
+) -> None:
+    """Call ``send`` for each record, and ``add`` with its future."""
+    topic, values = batch.topic, batch.values
+    if batch.headers is None and batch.timestamps is None and partition is None:
+        if batch.keys is None:
+            for value in values:
+                add(send(topic, value))
+        else:
+            for value, key in zip(values, batch.keys, strict=True):
+                add(send(topic, value, key))
+        return
+    count = len(values)
+    for value, key, fields, timestamp in zip(
+        values,
+        batch.keys if batch.keys is not None else [None] * count,
+        batch.headers if batch.headers is not None else [()] * count,
+        batch.timestamps if batch.timestamps is not None else [None] * count,
+        strict=True,
+    ):
+        # kafka-python does not support null header values.
+        wire = [(name, content if content is not None else b"") for name, content in fields]
+        add(send(topic, value, key, wire, partition, timestamp))
+
+
+def invalid_record(batch: EncodedBatch, error: ValueError) -> HeadraceError:
     keys = batch.keys if batch.keys is not None else [None] * len(batch)
     if any(key is None and value is None for key, value in zip(keys, batch.values, strict=True)):
         return DataError("a record without key and value cannot be sent", code="data.empty_record")

@@ -7,22 +7,10 @@ from typing import Any
 
 import kafka
 
-from headrace.broker.kafka_python import settings as kafka_settings
-from headrace.broker.kafka_python.clients import CONSUMER_DEFAULTS, open_client
 from headrace.broker.kafka_python.connection import ClientHandle
 from headrace.broker.kafka_python.consumer import consumed_batch
 from headrace.broker.kafka_python.error_mapping import translated
 from headrace.records import ConsumedBatch, TopicPartition
-
-_NOT_A_READERS = ("group.id", "group.instance.id", "auto.offset.reset", "enable.auto.commit")
-"""Consumer settings that speak of groups."""
-
-
-def open_reader(shared: Mapping[str, str], settings: Mapping[str, str]) -> KafkaPythonReader:
-    """Open a reader. ``shared``: settings of all clients, ``settings``: of a consumer."""
-    own = {name: value for name, value in settings.items() if name not in _NOT_A_READERS}
-    arguments = kafka_settings.arguments(shared, own, kafka_settings.CONSUMER, CONSUMER_DEFAULTS)
-    return KafkaPythonReader(open_client(kafka.KafkaConsumer, {**arguments, "group_id": None}))
 
 
 class KafkaPythonReader:

@@ -8,7 +8,7 @@ from concurrent.futures import Future
 from typing import Any
 
 import confluent_kafka
-from confluent_kafka import Consumer, KafkaError, KafkaException, TopicCollection
+from confluent_kafka import Consumer, IsolationLevel, KafkaError, KafkaException, TopicCollection
 from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]
 from confluent_kafka.admin import NewTopic as KafkaNewTopic  # type: ignore[attr-defined]
 
@@ -87,7 +87,9 @@ class LibrdkafkaAdmin:
             return {}
         deadline = time.monotonic() + _VISIBILITY_TIMEOUT
         while True:
-            answers = self._admin.list_offsets(wanted, request_timeout=_TIMEOUT)
+            answers = self._admin.list_offsets(
+                wanted, isolation_level=IsolationLevel.READ_COMMITTED, request_timeout=_TIMEOUT
+            )
             found = {place: self._result(answer, doing, *_NO_LEADER) for place, answer in answers.items()}
             if None not in found.values():
                 return {TopicPartition(place.topic, place.partition): item.offset for place, item in found.items()}

@@ -9,12 +9,15 @@ from confluent_kafka import Consumer, Producer, libversion
 from confluent_kafka import version as client_version
 from confluent_kafka.admin import AdminClient
 
+from headrace.broker import java_settings
 from headrace.broker.librdkafka import settings as kafka_settings
 from headrace.broker.librdkafka.admin import LibrdkafkaAdmin
 from headrace.broker.librdkafka.broker_monitor import BrokerMonitor
 from headrace.broker.librdkafka.consumer import LibrdkafkaConsumer
 from headrace.broker.librdkafka.open_client import CRITICAL, open_client
 from headrace.broker.librdkafka.producer import LibrdkafkaProducer
+from headrace.broker.librdkafka.reader import LibrdkafkaReader
+from headrace.broker.librdkafka.transactional_producer import LibrdkafkaTransactionalProducer
 
 TITLE = f"confluent-kafka {client_version()}, librdkafka {libversion()[0]}"
 
@@ -39,9 +42,9 @@ _PRODUCER = {
 }
 _CONSUMER = {
     **_SHARED,
-    "allow.auto.create.topics": True,  # Java's default, as the next two
+    "allow.auto.create.topics": True,  # Java's default, as the next one
     "check.crcs": True,
-    "isolation.level": "read_uncommitted",
+    "isolation.level": "read_committed",
     "auto.offset.reset": "earliest",
     "enable.auto.commit": False,
     "enable.auto.offset.store": False,
@@ -77,7 +80,7 @@ class LibrdkafkaClients:
         return LibrdkafkaProducer(open_producer)
 
     def consumer(self, group: str, settings: Mapping[str, str]) -> LibrdkafkaConsumer:
-        """Default ``auto.offset.reset`` is earliest, ``metadata.max.age.ms`` 5000."""
+        """Defaults: earliest, read_committed, ``metadata.max.age.ms`` 5000."""
         properties, timeout = self._properties(settings, kafka_settings.CONSUMER, _CONSUMER)
         limit = kafka_settings.take(properties, kafka_settings.MAX_POLL_RECORDS)
         client = open_client(Consumer, {**properties, "group.id": group}, timeout, Consumer.close)
@@ -88,6 +91,22 @@ class LibrdkafkaClients:
             cooperative=properties.get("partition.assignment.strategy") == "cooperative-sticky",
             topics_age=properties[kafka_settings.METADATA_AGE] / 1000,
         )
+
+    def reader(self, settings: Mapping[str, str]) -> LibrdkafkaReader:
+        own = java_settings.without_group(settings)
+        properties, timeout = self._properties(own, kafka_settings.CONSUMER, _CONSUMER)
+        kafka_settings.take(properties, kafka_settings.MAX_POLL_RECORDS)
+        # librdkafka requires an id; nothing joins the group or commits to it.
+        group = {"group.id": settings.get("group.id", "headrace-reader"), "enable.partition.eof": True}
+        return LibrdkafkaReader(open_client(Consumer, {**properties, **group}, timeout, Consumer.close))
+
+    def transactional_producer(
+        self, transactional_id: str, settings: Mapping[str, str]
+    ) -> LibrdkafkaTransactionalProducer:
+        properties, timeout = self._properties(settings, kafka_settings.PRODUCER, _PRODUCER)
+        del properties["delivery.timeout.ms"]  # a transaction has its own timeout
+        transactional = {**properties, "transactional.id": transactional_id}
+        return LibrdkafkaTransactionalProducer(open_client(Producer, transactional, timeout, lambda client: None))
 
     def admin(self, settings: Mapping[str, str]) -> LibrdkafkaAdmin:
         properties, timeout = self._properties(settings, kafka_settings.ADMIN, _SHARED)

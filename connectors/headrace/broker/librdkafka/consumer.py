@@ -12,7 +12,7 @@ from typing import Any
 import confluent_kafka
 from confluent_kafka import OFFSET_INVALID, Consumer, KafkaError, KafkaException, Message
 
-from headrace.broker.interfaces import RebalanceListener
+from headrace.broker.interfaces import GroupMetadata, RebalanceListener
 from headrace.broker.librdkafka.broker_monitor import BrokerMonitor
 from headrace.broker.librdkafka.error_mapping import translate, translated
 from headrace.broker.librdkafka.timed_commit import TimedCommit
@@ -113,7 +113,7 @@ class LibrdkafkaConsumer:
             raise error
         if good:
             self._monitor.clear()
-        return [self._batch(*found) for found in _by_partition(good)]
+        return [consumed_batch(self._consumer, *found) for found in group_by_partition(good)]
 
     def _consume(self, timeout: float, limit: int) -> list[Message]:
         """Return what is buffered; else wait for the first record. ``consume`` itself waits until the batch is full."""
@@ -133,21 +133,8 @@ class LibrdkafkaConsumer:
     def _note_errors(self, messages: Iterable[Message]) -> None:
         for message in messages:
             error = message.error()
-            if error is not None and error.code() not in _TRANSIENT and self._error is None:
+            if error is not None and not is_transient(error) and self._error is None:
                 self._error = translate(error, f"read as a member of group {self._group}", self._monitor.failure())
-
-    def _batch(self, place: TopicPartition, messages: list[Message]) -> ConsumedBatch:
-        _, end = self._consumer.get_watermark_offsets(confluent_kafka.TopicPartition(*place), cached=True)
-        return ConsumedBatch(
-            place,
-            list(map(Message.offset, messages)),  # type: ignore[arg-type]
-            list(map(Message.key, messages)),
-            list(map(Message.value, messages)),
-            [timestamp for _, timestamp in map(Message.timestamp, messages)],
-            # An empty list per record would trigger Python's garbage collector every few hundred records.
-            [fields or () for fields in map(Message.headers, messages)],  # type: ignore[misc]
-            end if end != OFFSET_INVALID else None,
-        )
 
     def _on_assign(self, consumer: Consumer, partitions: list[confluent_kafka.TopicPartition]) -> None:
         # First: a partition that is not assigned cannot be paused.
@@ -200,6 +187,9 @@ class LibrdkafkaConsumer:
             if answer.error is not None:
                 raise translate(answer.error, doing, self._monitor.failure())
 
+    def group_metadata(self) -> GroupMetadata:
+        return GroupMetadata(self._consumer.consumer_group_metadata())
+
     def pause_all(self) -> None:
         self._paused = True
         if assigned := self._consumer.assignment():
@@ -237,6 +227,26 @@ class LibrdkafkaConsumer:
                     self._consumer.close()
 
 
+def is_transient(error: KafkaError) -> bool:
+    """Return whether librdkafka recovers from the error by itself."""
+    return error.code() in _TRANSIENT
+
+
+def consumed_batch(consumer: Consumer, place: TopicPartition, messages: list[Message]) -> ConsumedBatch:
+    """Return librdkafka's records of one partition as columns."""
+    _, end = consumer.get_watermark_offsets(confluent_kafka.TopicPartition(*place), cached=True)
+    return ConsumedBatch(
+        place,
+        list(map(Message.offset, messages)),  # type: ignore[arg-type]
+        list(map(Message.key, messages)),
+        list(map(Message.value, messages)),
+        [timestamp for _, timestamp in map(Message.timestamp, messages)],
+        # An empty list per record would trigger Python's garbage collector every few hundred records.
+        [fields or () for fields in map(Message.headers, messages)],  # type: ignore[misc]
+        end if end != OFFSET_INVALID else None,
+    )
+
+
 def _place(message: Message) -> tuple[str | None, int | None]:
     return message.topic(), message.partition()
 
@@ -245,7 +255,7 @@ def _topic_partitions(partitions: Iterable[confluent_kafka.TopicPartition]) -> l
     return sorted(TopicPartition(item.topic, item.partition) for item in partitions)
 
 
-def _by_partition(messages: list[Message]) -> Iterable[tuple[TopicPartition, list[Message]]]:
+def group_by_partition(messages: list[Message]) -> Iterable[tuple[TopicPartition, list[Message]]]:
     """Return the records of each partition, in order; librdkafka interleaves partitions.
 
     With one topic no object is created per record: so many objects would trigger Python's garbage collector.

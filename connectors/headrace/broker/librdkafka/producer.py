@@ -30,8 +30,8 @@ from headrace.records import EncodedBatch
 
 Open = Callable[[], tuple[Producer, BrokerMonitor]]
 
-_ANY = -1  # partition: chosen by the partitioner
-_NOW = 0  # timestamp
+ANY_PARTITION = -1  # partition: chosen by the partitioner
+NOW = 0  # timestamp
 _STALLED = 3.0  # seconds without an acknowledgement after which ``trouble`` reports the brokers
 _PURGE_TIMEOUT = 5.0  # seconds for a client to discard its records
 _SINGLE_BATCH_TIMEOUT = 10.0  # seconds to wait for one batch, while batches are sent one at a time
@@ -94,7 +94,7 @@ class LibrdkafkaProducer:
         )  # number of records in flight when it last changed, and the time of that change
 
     def send(self, batch: EncodedBatch) -> LibrdkafkaDelivery:
-        _require_contents(batch)
+        require_valid(batch)
         self.serve()
         if self._broken:
             self._renew()
@@ -149,13 +149,13 @@ class LibrdkafkaProducer:
             repeat(batch.topic, count),
             batch.values,
             batch.keys if batch.keys is not None else repeat(None, count),
-            repeat(_ANY, count),
+            repeat(ANY_PARTITION, count),
             repeat(report, count),
         ]
         if batch.timestamps is not None or batch.headers is not None:
             columns += [
                 repeat(report, count),
-                batch.timestamps if batch.timestamps is not None else repeat(_NOW, count),
+                batch.timestamps if batch.timestamps is not None else repeat(NOW, count),
                 map(list, batch.headers) if batch.headers is not None else repeat(None, count),
             ]
         try:
@@ -249,7 +249,7 @@ class LibrdkafkaProducer:
             raise translate(error.args[0], "close the producer") from error
 
 
-def _require_contents(batch: EncodedBatch) -> None:
+def require_valid(batch: EncodedBatch) -> None:
     """Refuse what librdkafka accepts although the broker, or every other client, refuses it."""
     if _TOPIC.fullmatch(batch.topic) is None:
         raise INVALID_TOPIC_NAME.error(f"write to {batch.topic}", "not a topic name")

@@ -157,6 +157,7 @@ _SETTINGS: Mapping[str, _Setting] = {
     "max.in.flight.requests.per.connection": _Setting("p", _integer(least=1)),
     "max.request.size": _Setting("p", _integer("message.max.bytes")),
     "retries": _Setting("p", _integer(least=0)),
+    "transaction.timeout.ms": _Setting("p", _integer(least=1)),
     # Consumers
     "allow.auto.create.topics": _Setting("c", _boolean),
     "auto.offset.reset": _Setting("c", _reset),

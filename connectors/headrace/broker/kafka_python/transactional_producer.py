@@ -1,0 +1,99 @@
+"""Transactions through kafka-python."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import kafka
+from kafka.errors import KafkaError, UnsupportedVersionError
+
+from headrace.broker.client_errors import PRODUCER_FENCED
+from headrace.broker.interfaces import GroupMetadata
+from headrace.broker.kafka_python.connection import ClientHandle, close_producer, transaction_error
+from headrace.broker.kafka_python.error_mapping import kind_of, translate
+from headrace.broker.kafka_python.producer import invalid_record, send_records
+from headrace.errors import HeadraceError
+from headrace.records import EncodedBatch, TopicPartition
+
+_FLUSH_TIMEOUT = 30.0  # seconds
+
+
+class KafkaPythonTransactionalProducer:
+    """See :class:`headrace.broker.interfaces.TransactionalProducer`.
+
+    After a failed record kafka-python restores its producer by a new epoch (KIP-360), and a later commit may succeed
+    without the records, or raise an error that hides the reason. So the records' results are checked before a commit,
+    and the producer is not used any more after the first error.
+    """
+
+    def __init__(self, client: ClientHandle) -> None:
+        self._client = client
+        self._producer: kafka.KafkaProducer = client.client
+        self._futures: list[Any] = []  # of the records in this transaction
+        self._error: HeadraceError | None = None
+        self._closed = False
+
+    def init(self) -> None:
+        self._run("initialize transactions", self._producer.init_transactions)
+
+    def begin(self) -> None:
+        self._run("begin a transaction", self._producer.begin_transaction)
+
+    def send(self, batch: EncodedBatch, partition: int | None = None) -> None:
+        try:
+            self._run(
+                f"write to {batch.topic}",
+                lambda: send_records(self._producer.send, batch, self._futures.append, partition),
+            )
+        except ValueError as error:
+            raise invalid_record(batch, error) from error
+
+    def send_offsets(self, offsets: Mapping[TopicPartition, int], group: GroupMetadata) -> None:
+        wanted = {
+            kafka.TopicPartition(*item): kafka.OffsetAndMetadata(offset, "", -1) for item, offset in offsets.items()
+        }
+        self._run("send offsets to the transaction", lambda: self._producer.send_offsets_to_transaction(wanted, group))
+
+    def commit(self) -> None:
+        self._run("commit the transaction", self._commit)
+        self._futures.clear()
+
+    def _commit(self) -> None:
+        self._producer.flush(timeout=_FLUSH_TIMEOUT)
+        failed = [future.exception for future in self._futures if future.is_done and future.exception is not None]
+        if failed:
+            raise failed[0]
+        self._producer.commit_transaction()
+
+    def abort(self) -> None:
+        self._run("abort the transaction", self._producer.abort_transaction)
+        self._futures.clear()
+
+    def trouble(self) -> str | None:
+        failure = self._client.failure()
+        return failure.describe() if failure is not None else None
+
+    def close(self, timeout: float) -> None:
+        del timeout  # nothing is flushed: an open transaction is aborted
+        if not self._closed:
+            self._closed = True
+            close_producer(self._producer)
+
+    def _run(self, doing: str, step: Callable[[], object]) -> None:
+        if self._error is not None:
+            raise RuntimeError(f"cannot {doing}: the producer has failed; create a new one") from self._error
+        try:
+            step()
+        except KafkaError as error:
+            self._error = self._translated(error, doing)
+            raise self._error from error
+
+    def _translated(self, error: KafkaError, doing: str) -> HeadraceError:
+        causes = [future.exception for future in self._futures if future.is_done and future.exception is not None]
+        causes += [error, transaction_error(self._producer), error.__cause__]
+        if any(cause is not None and kind_of(cause) is PRODUCER_FENCED for cause in causes):
+            return PRODUCER_FENCED.error(doing, "")
+        if isinstance(error, UnsupportedVersionError):
+            return translate(error, doing)
+        return translate(next(cause for cause in causes if cause is not None), doing, self._client.failure())
