@@ -226,7 +226,10 @@ class Admin(Protocol):
         ...
 
     def committed(self, group: str) -> dict[TopicPartition, int]:
-        """Return a consumer group's committed offsets; empty when the group does not exist."""
+        """Return a consumer group's committed offsets; empty when the group does not exist.
+
+        While a transaction with offsets of the group is open, librdkafka waits for its end: RetriableError.
+        """
         ...
 
     def commit(self, group: str, offsets: Mapping[TopicPartition, int]) -> None:

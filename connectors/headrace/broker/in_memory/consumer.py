@@ -17,7 +17,7 @@ from headrace.records import ConsumedBatch, TopicPartition
 class InMemoryConsumer:
     """See :class:`headrace.broker.interfaces.Consumer`."""
 
-    def __init__(self, cluster: InMemoryCluster, group: str, reset: str, *, committed: bool) -> None:
+    def __init__(self, cluster: InMemoryCluster, group: str, reset: str, *, committed: bool = True) -> None:
         self._cluster = cluster
         self._group_name = group
         self._group = cluster.groups[group]
