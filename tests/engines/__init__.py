@@ -1,1 +1,1 @@
-"""The real engines under the tests: which there are, how they start, and whose they are."""
+"""Real engines for tests: their kinds, starts and addresses."""

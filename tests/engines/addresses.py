@@ -1,4 +1,4 @@
-"""What a test is given of an engine: where it listens, and which version it is."""
+"""Addresses and versions of the engines, as tests receive them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import psycopg
 import pymysql
 from sqlalchemy import URL, make_url
 
-_PATIENCE = 10
+_TIMEOUT = 10
 
 
 @dataclass(frozen=True)
@@ -36,22 +36,22 @@ class SqlAddress:
 Address = KafkaAddress | HttpAddress | SqlAddress
 
 
-def own_kafka(servers: str) -> KafkaAddress:
-    """A broker does not tell its version; the tests that use it find out whether it answers."""
+def external_kafka(servers: str) -> KafkaAddress:
+    """Return the address without a version, which a broker does not report."""
     return KafkaAddress(servers, "")
 
 
-def own_elasticsearch(url: str) -> HttpAddress:
-    with urlopen(url, timeout=_PATIENCE) as answer:
+def external_elasticsearch(url: str) -> HttpAddress:
+    with urlopen(url, timeout=_TIMEOUT) as answer:
         return HttpAddress(url.rstrip("/"), json.load(answer)["version"]["number"])
 
 
-def own_postgres(url: str) -> SqlAddress:
-    with psycopg.connect(libpq_url(url), connect_timeout=_PATIENCE) as connection:
+def external_postgres(url: str) -> SqlAddress:
+    with psycopg.connect(libpq_url(url), connect_timeout=_TIMEOUT) as connection:
         return SqlAddress(url, connection.info.parameter_status("server_version") or "")
 
 
-def own_mariadb(url: str) -> SqlAddress:
+def external_mariadb(url: str) -> SqlAddress:
     connection = pymysql.connect(**pymysql_arguments(url))
     try:
         with connection.cursor() as cursor:
@@ -64,12 +64,12 @@ def own_mariadb(url: str) -> SqlAddress:
 
 
 def libpq_url(url: str | URL) -> str:
-    """A SQLAlchemy URL as libpq knows it."""
+    """Return a SQLAlchemy URL in the form of libpq."""
     return make_url(url).set(drivername="postgresql").render_as_string(hide_password=False)
 
 
 def pymysql_arguments(url: str | URL) -> dict[str, Any]:
-    """A SQLAlchemy URL as PyMySQL's ``connect`` takes it; autocommit."""
+    """Return a SQLAlchemy URL as arguments of PyMySQL's ``connect``, with autocommit."""
     parsed = make_url(url)
     return {
         "host": parsed.host or "127.0.0.1",
@@ -78,5 +78,5 @@ def pymysql_arguments(url: str | URL) -> dict[str, Any]:
         "password": parsed.password or "",
         "database": parsed.database,
         "autocommit": True,
-        "connect_timeout": _PATIENCE,
+        "connect_timeout": _TIMEOUT,
     }

@@ -26,7 +26,7 @@ class Authority:
         return context
 
     def server_file(self, name: str = "server") -> Path:
-        """A PEM file with private key (PKCS #8, which Java wants) and certificate chain, for a server of its own."""
+        """A PEM file with private key (PKCS #8, which Java wants) and certificate chain, for another process."""
         issued = self._authority.issue_cert("localhost", "127.0.0.1")
         key = serialization.load_pem_private_key(issued.private_key_pem.bytes(), None).private_bytes(
             serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()

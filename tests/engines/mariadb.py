@@ -17,9 +17,9 @@ from headrace.embedded.process import SupervisedProcess
 from headrace.embedded.tcp_ports import HOST
 from headrace.errors import InfrastructureError
 
-# No secret: it listens on 127.0.0.1 only.
+# Not a secret: the server listens on 127.0.0.1 only.
 USER = PASSWORD = DATABASE = "headrace"
-# Debian puts servers where only root's PATH looks.
+# Debian installs servers in folders that only root's PATH has.
 _PLACES = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/local/sbin", "/usr/sbin"])
 _PROGRAMS = ("mariadbd", "mariadb-install-db", "my_print_defaults")
 _FIRST_SQL = f"""\
@@ -30,7 +30,7 @@ GRANT ALL PRIVILEGES ON *.* TO '{USER}'@'%' WITH GRANT OPTION;
 
 
 def missing_program() -> str | None:
-    """The first program of MariaDB's server that this machine has not; None when all are there."""
+    """Return the first program of MariaDB's server that is not installed; None when all are."""
     return next((name for name in _PROGRAMS if shutil.which(name, path=_PLACES) is None), None)
 
 
@@ -52,11 +52,11 @@ class MariaDb(Engine):
 
     @property
     def url(self) -> str:
-        """For SQLAlchemy with PyMySQL; the user may do everything."""
+        """SQLAlchemy URL with PyMySQL; the user has all privileges."""
         return self.url_of(DATABASE)
 
     def url_of(self, database: str) -> str:
-        """The same server's address with another database."""
+        """Return the URL with another database."""
         return f"mysql+pymysql://{USER}:{PASSWORD}@{HOST}:{self.port}/{database}"
 
     @cached_property
@@ -83,7 +83,7 @@ class MariaDb(Engine):
             self._init()
 
     def _init(self) -> None:
-        """Make the data in a folder beside, then rename: a broken start leaves nothing that looks finished."""
+        """Create the data in a temporary folder and rename it: an interrupted start leaves no partial data."""
         made = self.folder / "data.new"
         shutil.rmtree(made, ignore_errors=True)
         done = subprocess.run(
@@ -104,7 +104,7 @@ class MariaDb(Engine):
             "datadir": str(self.data_path),
             "bind-address": HOST,
             "port": self.port,
-            "socket": "server.sock",  # below the data folder: a socket's path has a hundred bytes at most
+            "socket": "server.sock",  # relative to the data folder: the path of a socket is limited to about 100 bytes
             "pid-file": "server.pid",
             "init-file": str(self.folder / "first.sql"),
             "character-set-server": "utf8mb4",
@@ -138,5 +138,5 @@ def _program(name: str) -> str:
 
 
 def _as_root() -> list[str]:
-    """MariaDB runs as root only when told to."""
+    """Return the option without which MariaDB refuses to run as root."""
     return ["--user=root"] if os.geteuid() == 0 else []

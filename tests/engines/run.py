@@ -19,21 +19,21 @@ from tests.engines.mariadb import MariaDb, missing_program
 
 Server = Kafka | Elasticsearch | Postgres | MariaDb
 
-# Few partitions of Kafka's own topics: each costs a file and a moment at every start.
+# Few partitions of Kafka's internal topics: each costs a file and time at every start.
 _KAFKA = {"offsets.topic.num.partitions": "3", "transaction.state.log.num.partitions": "3"}
 
 
 class UnavailableError(Exception):
-    """This machine cannot run the engine; the text says why."""
+    """This machine cannot run the engine, for the reason in the message."""
 
 
 @dataclass(frozen=True)
-class Kind:
-    """One engine that tests may ask for. ``own`` judges and describes one that the user names."""
+class EngineKind:
+    """One engine that tests may ask for. ``external`` connects to one that the user provides."""
 
     title: str
     make: Callable[[Path], Server]
-    own: Callable[[str], Address]
+    external: Callable[[str], Address]
     jars: str | None = None
     unavailable: Callable[[], str | None] = lambda: None
 
@@ -43,33 +43,33 @@ def _no_mariadb() -> str | None:
     return program and f"the program {program} is not installed (apt-get install mariadb-server)"
 
 
-KINDS: Mapping[str, Kind] = {
-    "kafka": Kind("Kafka", lambda folder: Kafka(folder, settings=_KAFKA), addresses.own_kafka, "kafka"),
-    "kafka_cluster": Kind(
+KINDS: Mapping[str, EngineKind] = {
+    "kafka": EngineKind("Kafka", lambda folder: Kafka(folder, settings=_KAFKA), addresses.external_kafka, "kafka"),
+    "kafka_cluster": EngineKind(
         "Kafka with three brokers",
         lambda folder: Kafka(folder, brokers=3, heap="320m", settings=_KAFKA),
-        addresses.own_kafka,
+        addresses.external_kafka,
         "kafka",
     ),
-    "elasticsearch": Kind("Elasticsearch", Elasticsearch, addresses.own_elasticsearch, "elasticsearch"),
-    "elasticsearch_9": Kind(
+    "elasticsearch": EngineKind("Elasticsearch", Elasticsearch, addresses.external_elasticsearch, "elasticsearch"),
+    "elasticsearch_9": EngineKind(
         "Elasticsearch",
         lambda folder: Elasticsearch(folder, major=9, heap="512m"),
-        addresses.own_elasticsearch,
+        addresses.external_elasticsearch,
         "elasticsearch-9",
     ),
-    # Tests need no power-cut safety of the shared servers; private ones have the defaults. Nor do the servers start
+    # Shared servers need not survive a power cut; private ones have the defaults. Nor do the servers start
     # transactions of their own (autovacuum, statistics): the gap-free cursor waits for them, at unpredictable moments,
     # and a test that counts repeated records would count more.
-    "postgres": Kind(
+    "postgres": EngineKind(
         "PostgreSQL",
         lambda folder: Postgres(folder, settings={"fsync": False, "autovacuum": False}),
-        addresses.own_postgres,
+        addresses.external_postgres,
     ),
-    "mariadb": Kind(
+    "mariadb": EngineKind(
         "MariaDB",
         lambda folder: MariaDb(folder, settings={"innodb-flush-log-at-trx-commit": 0, "innodb-stats-auto-recalc": 0}),
-        addresses.own_mariadb,
+        addresses.external_mariadb,
         unavailable=_no_mariadb,
     ),
 }
@@ -93,7 +93,7 @@ class Engines:
         self._unavailable: dict[str, str] = {}
 
     def get(self, name: str) -> Address:
-        """The engine's address. Raises UnavailableError, or what its start raised: again for every test."""
+        """Return the engine's address. Raise UnavailableError, or the error of its start, again for every test."""
         if name not in self._addresses:
             self._provide({name, *self.needed})
         if name in self._failures:
@@ -105,7 +105,7 @@ class Engines:
         for name in [name for name in missing if VARIABLES[name] in self._environment]:
             missing.remove(name)
             try:
-                self._addresses[name] = KINDS[name].own(self._environment[VARIABLES[name]])
+                self._addresses[name] = KINDS[name].external(self._environment[VARIABLES[name]])
             except Exception as error:  # raised by get()
                 error.add_note(f"{VARIABLES[name]} names it")
                 self._failures[name] = error
@@ -130,7 +130,7 @@ class Engines:
             starts: dict[str, Future[None]] = {name: pool.submit(server.start) for name, server in servers.items()}
             try:
                 failures = {name: start.exception() for name, start in starts.items()}
-            except BaseException:  # Ctrl+C: their waits end with their processes
+            except BaseException:  # Ctrl+C: killing the engines ends the waits for them
                 for server in servers.values():
                     server.kill()
                 raise
@@ -155,7 +155,7 @@ class Engines:
         return " ".join(part for part in (KINDS[name].title, version, f"({origin})") if part)
 
     def stop(self) -> None:
-        """End all that were started. Harmless when none was."""
+        """Stop all engines that were started."""
         servers, self._servers = self._servers, {}
         stop_in_parallel(list(servers.values()))
 
