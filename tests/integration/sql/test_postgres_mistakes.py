@@ -254,13 +254,13 @@ def test_c4_a_missing_column_of_a_query_names_the_query(check: Callable[..., lis
 
 @pytest.fixture
 def ascii_database(database: str, sql: Sql, unique_name: str) -> Iterator[str]:
-    """The URL of a database without an encoding, whose second row is not UTF-8."""
+    """The URL of a database without an encoding: row 2 is not UTF-8, row 4 not Windows-1252."""
     name = f"{unique_name}_ascii"
     sql(f"CREATE DATABASE {name} ENCODING 'SQL_ASCII' TEMPLATE template0 LC_COLLATE 'C' LC_CTYPE 'C'")
     url = make_url(database).set(drivername="postgresql", database=name)
     with psycopg.connect(url.render_as_string(hide_password=False), autocommit=True) as connection:
         connection.execute("CREATE TABLE a (id int PRIMARY KEY, t text)")
-        connection.execute(rb"INSERT INTO a VALUES (1, 'x'), (2, E'caf\xe9'), (3, 'y')")
+        connection.execute(rb"INSERT INTO a VALUES (1, 'x'), (2, E'caf\xe9'), (3, 'y'), (4, E'\x81')")
     yield url.set(drivername="postgresql+psycopg").render_as_string(hide_password=False)
     sql(f"DROP DATABASE {name} WITH (FORCE)")
 
@@ -274,17 +274,23 @@ def test_f10_a_database_without_an_encoding_needs_the_clients(drive: Drive, asci
     assert "SQL_ASCII" in raised.value.message
     assert "connection.client_encoding" in raised.value.hint
     latin = values(drive(**keys, connection_url=f"{ascii_database}?client_encoding=LATIN1"))
-    assert [row["t"] for row in latin] == ["x", "café", "y"]
+    assert [row["t"] for row in latin] == ["x", "café", "y", "\x81"]
 
 
-def test_f10_the_first_row_that_is_not_in_the_encoding_is_named(drive: Drive, ascii_database: str) -> None:
-    url = f"{ascii_database}?client_encoding=UTF8"
+@pytest.mark.parametrize(
+    ("encoding", "code", "said"),
+    [("WIN1252", "sql.bad_value", "id=4"), ("UTF8", "sql.encoding", "invalid byte sequence")],
+    ids=["refused by the driver", "refused by the server"],
+)
+def test_f10_text_that_is_not_in_the_encoding_is_one_clear_error(
+    drive: Drive, ascii_database: str, encoding: str, code: str, said: str
+) -> None:
+    url = f"{ascii_database}?client_encoding={encoding}"
     with pytest.raises(TaskError) as raised:
         drive(table_whitelist="a", incrementing_column_name="id", connection_url=url).drain()
 
-    assert raised.value.code == "sql.bad_value"
-    assert "id=2" in raised.value.message
-    assert "utf-8" in raised.value.message
+    assert raised.value.code == code
+    assert said in raised.value.message
 
 
 def values(driver: SourceDriver) -> list[Any]:

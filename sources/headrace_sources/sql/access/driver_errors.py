@@ -106,6 +106,13 @@ def statement_error(
             code="sql.missing_column",
             hint="correct " + " or ".join(f"{key} ({where(key)})" for key in column_keys),
         )
+    if error_class is ErrorClass.ENCODING:
+        return TaskError(
+            f"{subject} holds text that is not in the connection's encoding: {reason}",
+            code="sql.encoding",
+            hint="set connection.client_encoding to the encoding in which the text is written "
+            f"({where('connection.client_encoding')}), or correct the text",
+        )
     if error_class in (ErrorClass.AUTHENTICATION, ErrorClass.MISSING_DATABASE):
         return connection_error(error, error_class, url, where)
     if error_class is ErrorClass.FORBIDDEN:

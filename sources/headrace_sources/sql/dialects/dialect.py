@@ -70,6 +70,7 @@ class ErrorClass(enum.Enum):
     MISSING_TABLE = "there is no such table"
     MISSING_COLUMN = "there is no such column"
     FORBIDDEN = "the user may not read this"
+    ENCODING = "a text is not in the encoding of the connection"
     OTHER = "any other error"
 
 

@@ -130,6 +130,8 @@ _STATES: Mapping[str, ErrorClass] = {
     "42P01": ErrorClass.MISSING_TABLE,
     "42703": ErrorClass.MISSING_COLUMN,
     "42501": ErrorClass.FORBIDDEN,
+    "22021": ErrorClass.ENCODING,  # bytes that are not in the client's encoding
+    "22P05": ErrorClass.ENCODING,  # a character that it lacks
     "55P03": ErrorClass.BUSY,  # a lock was not to be had in time
     "57014": ErrorClass.BUSY,  # cancelled, statement_timeout
     "25P03": ErrorClass.LOST,  # idle_in_transaction_session_timeout
