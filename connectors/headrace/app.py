@@ -86,7 +86,7 @@ class StandaloneWorker:
             if present.get(name) != file.properties:  # a connector that did not change keeps its tasks
                 worker.put_config(name, file.properties)
         self._rest.start(worker, self._registry)
-        # Stopped before its threads: whoever asks a stopping worker gets an answer.
+        # Stopped before the worker's threads, so that requests to a stopping worker are answered.
         self._cleanup.callback(self._rest.stop)
         log.info("worker started", url=self.url, connectors=worker.connectors())
 

@@ -4,8 +4,8 @@
 
     HeadraceError                 code, message, hint
     ├── ConfigError               the user must change something; carries every finding   HTTP 400 · exit 2
-    ├── RetriableError            the world may heal; the same work is tried again        HTTP 503 · exit 3
-    ├── InfrastructureError          the world must be mended by someone before a start      HTTP 503 · exit 3
+    ├── RetriableError            transient; the same work is retried with backoff        HTTP 503 · exit 3
+    ├── InfrastructureError          an environment problem must be fixed before a start      HTTP 503 · exit 3
     ├── DataError                 this record is bad; tolerance decides                   (never answered)
     ├── CommandError              a command was refused; nothing changed
     │   ├── NotFoundError                                                                 HTTP 404 · exit 2
@@ -36,10 +36,10 @@ class Location:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing a user should know about what he wrote.
+    """One thing the user should know about the configuration.
 
     ``code`` is stable (``config.unknown_key``), ``key`` the configuration key it is about (empty when
-    it is about the whole file), ``message`` says what is wrong and why, ``hint`` how to mend it.
+    it is about the whole file), ``message`` says what is wrong and why, ``hint`` how to fix it.
     """
 
     code: str
@@ -48,7 +48,7 @@ class Finding:
     hint: str = ""
     location: Location | None = None
     severity: str = "error"  # or "warning"
-    cause: str = "configuration"  # what must be mended: what the user wrote, or the "environment" around headrace
+    cause: str = "configuration"  # what must be fixed: the "configuration", or the "environment" around headrace
 
     def __str__(self) -> str:
         where = f"{self.location}: " if self.location else ""
@@ -85,7 +85,7 @@ class HeadraceError(Exception):
 
 
 class ConfigError(HeadraceError):
-    """The configuration is wrong. Carries *all* findings, so that a user mends them in one go."""
+    """The configuration is wrong. Carries *all* findings, so that the user can fix them in one go."""
 
     default_code = "config.invalid"
     exit_code = 2
@@ -114,7 +114,7 @@ class RetriableError(HeadraceError):
 
 
 class InfrastructureError(HeadraceError):
-    """Something outside headrace must be mended first: wrong password, port in use, missing engine."""
+    """An environment problem must be fixed first: password refused, port in use, engine missing."""
 
     default_code = "environment"
     exit_code = 3
@@ -160,6 +160,6 @@ class ConflictError(CommandError):
 
 
 class TaskError(HeadraceError):
-    """The task cannot go on without somebody changing something; its state becomes FAILED."""
+    """The task cannot go on until the user changes something; its state becomes FAILED."""
 
     default_code = "task.failed"

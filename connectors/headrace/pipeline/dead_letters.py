@@ -15,7 +15,7 @@ from headrace.states import TaskId
 
 _PREFIX = "__connect.errors."
 _OUR_PREFIX = "__headrace.errors."
-"""What Kafka Connect has no header for: the stable code, how to mend it, and what the sink knows of the place."""
+"""What Kafka Connect has no header for: the stable code, how to fix it, and what the sink knows of the place."""
 _LONGEST_TEXT = 16_384  # of one header, in characters; a reason must not make a record too large for the broker
 _FLUSH_TIMEOUT = 30.0
 

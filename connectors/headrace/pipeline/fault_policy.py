@@ -64,7 +64,7 @@ class FaultPolicy:
         self.metrics.add("total_record_errors", len(failures))
         if self.settings.errors_log_enable:
             for failure in failures:
-                # Coordinates and reason only: contents of records are nobody's business in a log.
+                # Coordinates and reason only: contents of records do not belong in a log.
                 self.log.error(
                     "record refused",
                     stage=failure.stage.value,

@@ -41,7 +41,7 @@ class TaskFence:
             return self._passing == 0
 
     def check(self) -> None:
-        """Raise TaskAbandonedError when the fence is closed: for calls that may hang, which nobody waits for."""
+        """Raise TaskAbandonedError when the fence is closed: for calls into plugins, which may hang."""
         if self._closed:
             raise TaskAbandonedError("the task did not stop in time and was left behind; this step is not carried out")
 

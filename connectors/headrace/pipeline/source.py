@@ -50,7 +50,7 @@ class Refused:
 
 @dataclass(frozen=True)
 class ProducerFactory:
-    """Where a source's records go: topics are made when missing, producers are made anew when one breaks."""
+    """Makes the producers of a source task, another one after a failure, and the topics that are missing."""
 
     open_producer: Callable[[], Producer]
     ensure_topic: Callable[[str], None]

@@ -104,7 +104,11 @@ class SourceTask(ABC):
         """
 
     def acknowledged(self, batch: SourceBatch) -> None:  # noqa: B027 (optional by contract)
-        """Note that every record of ``batch`` is in Kafka. Called in the order of the batches. Optional."""
+        """Note that every record of ``batch`` is in Kafka. Called in the order of the batches. Optional.
+
+        Whatever it raises, RetriableError too, fails the task; the positions of what is in Kafka are stored all the
+        same.
+        """
 
     def stop(self) -> None:  # noqa: B027 (optional by contract)
         """Release what ``start`` took. Called once, also after a failed ``start``."""

@@ -105,7 +105,7 @@ class WorkerApi(Protocol):
         ...
 
     def reset_offsets(self, name: str) -> None:
-        """Forget all positions of a stopped connector: it begins anew. Raises as :meth:`alter_offsets`."""
+        """Forget all positions of a stopped connector: it starts over. Raises as :meth:`alter_offsets`."""
         ...
 
     def validate(self, config: Mapping[str, str]) -> dict[str, Any]:

@@ -17,7 +17,7 @@ Config = Mapping[str, str]
 
 @dataclass(frozen=True)
 class Running:
-    """A task that this worker has, also one that FAILED: it is kept until somebody restarts or changes it."""
+    """A task that this worker has, also one that FAILED: it is kept until it is restarted or reconfigured."""
 
     config: Config
     paused: bool = False

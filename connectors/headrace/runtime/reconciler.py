@@ -129,7 +129,7 @@ class Reconciler:
             self._report(name, State.PAUSED if target is TargetState.PAUSED else State.RUNNING)
 
     def require_stopped(self, name: str) -> None:
-        """Whether nobody but the caller stores positions of the connector. Raises CommandError, RetriableError."""
+        """Raise CommandError unless the connector is stopped, RetriableError while its tasks are stopping."""
         self.require(name)
         desired = self._configs.desired()
         if desired.target(name) is not TargetState.STOPPED or desired.tasks.get(name):
@@ -139,7 +139,7 @@ class Reconciler:
             raise RetriableError(text, code="connector.stopping", hint="try again in a moment")
 
     def restart(self, name: str, *, connector: bool, tasks: list[int]) -> None:
-        """Ask the connector for its tasks again, and end the named tasks so that the plan starts them anew."""
+        """Ask the connector for its tasks again, and end the named tasks so that the plan starts them again."""
         config = self.require(name)
         for number in tasks:
             self.restart_task(TaskId(name, number))

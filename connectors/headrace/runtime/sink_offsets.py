@@ -26,7 +26,7 @@ def move(admin: Admin, group: str, changes: Sequence[tuple[SourcePartition, Sour
     """Store what is wished; None means the first record that is there. Returns how many partitions that are.
 
     Raises CommandError, and nothing has changed, for what is no position of an existing partition; RetriableError while
-    somebody reads as a member of the group, or Kafka is away.
+    the group has members, or Kafka is unavailable.
     """
     wished = dict(_parsed(*change) for change in changes)
     topics = sorted({place.topic for place in wished})
@@ -35,7 +35,7 @@ def move(admin: Admin, group: str, changes: Sequence[tuple[SourcePartition, Sour
         if place not in ends:
             raise _unknown(place, admin, [other for other in ends if other.topic == place.topic])
         if offset is not None and offset > ends[place]:
-            # A consumer takes such a position for lost and begins anew, by auto.offset.reset.
+            # A consumer treats such a position as out of range and applies auto.offset.reset.
             raise CommandError(
                 f"{place} ends at offset {ends[place]}; it cannot be read from {offset} on",
                 code="connector.offset_beyond_end",

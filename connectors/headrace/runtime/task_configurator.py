@@ -31,14 +31,14 @@ class TaskConfigs:
 @dataclass
 class TaskConfigurator:
     """``deliver`` is called on the asking thread; an answer about a configuration that is no longer true is dropped
-    by whoever receives it."""
+    by the receiver."""
 
     validator: Validator
     deliver: Callable[[TaskConfigs], None]
     _cancels: dict[str, threading.Event] = field(default_factory=dict)
 
     def ask(self, connector: str, config: Mapping[str, str]) -> None:
-        """Ask anew; an older question about the same connector ends."""
+        """Ask for the connector's tasks; an older request about it ends."""
         self.cancel(connector)
         cancel = self._cancels[connector] = threading.Event()
         threading.Thread(

@@ -139,7 +139,7 @@ class TaskHost:
 
     def _fail(self, trace: str) -> None:
         if self._stop_event.is_set():
-            # It was leaving anyway: not a failure that somebody must mend (Kafka Connect's rule).
+            # The task was stopping anyway: not a failure that the user must fix (Kafka Connect's rule).
             self._log.warning("failed while stopping", reason=trace)
             self._change(State.UNASSIGNED)
             return

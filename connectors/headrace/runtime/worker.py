@@ -179,7 +179,7 @@ class Worker:
         config = self._reconciler.require(name)
         if self._type(config) == "sink":
             return self._group(name, config)
-        # A partition is known by its bytes, the order of its names included: whoever writes it in another order means
+        # A partition is known by its bytes, the order of its names included: another order means
         # the same one.
         stored = [partition for partition, _ in self._offsets.all(name)]
         known = [(next((item for item in stored if item == partition), partition), new) for partition, new in changes]

@@ -48,7 +48,7 @@ class ConfigStore:
         return DesiredState(configs, targets, {name: found for name, found in tasks.items() if name in configs})
 
     def put_connector(self, name: str, config: Mapping[str, str], target: TargetState | None = None) -> None:
-        """Create or replace. The target state goes first, so that nobody starts what shall be born stopped."""
+        """Create or replace. The target state goes first, so that a connector created as STOPPED is never started."""
         if target is not None:
             self.put_target(name, target)
         self._log.append({_CONNECTOR + name: {"properties": dict(config)}})

@@ -78,7 +78,7 @@ class FileLog:
                 self._compact()
         except OSError as error:
             raise InfrastructureError(
-                f"cannot use {path}: {error.strerror}", code="store.unusable", hint="name another file or mend this one"
+                f"cannot use {path}: {error.strerror}", code="store.unusable", hint="name another file or fix this one"
             ) from error
 
     def append(self, entries: Entries) -> None:
@@ -92,7 +92,7 @@ class FileLog:
                 raise RetriableError(
                     f"cannot write {self._path}: {error.strerror}",
                     code="store.write",
-                    hint="make room or mend the disk",
+                    hint="free disk space or replace the disk",
                 ) from error
             self._length += len(lines)
             self._lines += len(entries)

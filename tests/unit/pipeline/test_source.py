@@ -15,10 +15,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from headrace.errors import DataError, InfrastructureError, RetriableError, TaskError
+from headrace.errors import DataError, HeadraceError, InfrastructureError, RetriableError, TaskError
 from headrace.pipeline.source import ProducerFactory, SourcePipeline
 from headrace.plugin import SourceContext, SourceTask, Wait
-from headrace.records import EncodedBatch, SourceBatch, SourceOffset, SourcePartition
+from headrace.records import EncodedBatch, SourceBatch, SourceOffset, SourcePartition, SourceRejection
 from headrace.testing.contexts import make_source_context
 from headrace.testing.waiting import eventually
 
@@ -354,3 +354,72 @@ def test_stopping_while_the_broker_is_down_is_prompt(source: Callable[..., Sourc
     eventually(lambda: made.harness.reasons)
     made.harness.end(thread)
     assert not made.harness.started.is_set()
+
+
+class Rejecting(Rows):
+    """Row 4 of each partition cannot become a record."""
+
+    def poll(self) -> SourceBatch | Wait:
+        batch = super().poll()
+        if isinstance(batch, SourceBatch):
+            places = [place for place, value in enumerate(batch.values) if value["n"] == 4]
+            if places:
+                batch.rejections = [SourceRejection("t0 id=4", DataError("the date is out of range", code="test.date"))]
+                batch.values = [value for value in batch.values if value["n"] != 4]
+                batch.keys = [0] * len(batch.values)
+        return batch
+
+
+@pytest.mark.parametrize("batch", [3, 1])  # 1: a batch of rejections alone
+def test_a_row_that_the_task_rejects_is_skipped_counted_and_passed_by_the_position(
+    source: Callable[..., Source], batch: int
+) -> None:
+    task = Rejecting(10, batch)
+    task.refused = {4}
+    made = source(task, errors_tolerance="all")
+    thread = made.harness.run(made.pipeline)
+    eventually(lambda: made.positions.stored.get(0) == 10)
+    made.harness.end(thread)
+    assert made.rows() == [row for row in range(10) if row != 4]
+    values = made.harness.metrics.snapshot()
+    assert (values["total_record_errors"], values["total_records_skipped"]) == (1, 1)
+    assert values["source_record_poll_total"] == values["source_record_write_total"] == 9
+
+
+def test_without_tolerance_a_rejected_row_fails_the_task_and_the_position_stays_before_its_batch(
+    source: Callable[..., Source],
+) -> None:
+    made = source(Rejecting(10))
+    made.harness.run(made.pipeline).join(20)
+    assert isinstance(made.harness.error, TaskError)
+    assert made.harness.error.code == "test.date"
+    assert "row t0 id=4" in str(made.harness.error)
+    assert "the date is out of range" in str(made.harness.error)
+    assert "test.yaml:7:1" in str(made.harness.error)
+    assert made.positions.stored.get(0, 0) <= 3
+    assert set(made.rows()) <= {0, 1, 2}
+
+
+@pytest.mark.parametrize("error", [AWAY, TaskError("the ledger is full")])
+def test_what_acknowledged_raises_fails_the_task_and_the_position_is_stored_all_the_same(
+    source: Callable[..., Source], error: HeadraceError
+) -> None:
+    class Refusing(Rows):
+        def acknowledged(self, batch: SourceBatch) -> None:
+            raise error
+
+    made = source(Refusing(3))
+    made.harness.run(made.pipeline).join(20)
+    assert made.harness.error is error
+    assert made.positions.stored == {0: 3}
+    assert made.task.stopped == 1
+
+
+def test_positions_that_cannot_be_stored_are_reported_until_they_are(source: Callable[..., Source]) -> None:
+    made = source(Rows(3))
+    made.positions.failing = 3
+    thread = made.harness.run(made.pipeline)
+    eventually(lambda: made.positions.stored.get(0) == 3)
+    eventually(lambda: made.harness.reasons[-1] is None)
+    made.harness.end(thread)
+    assert any("positions cannot be stored" in (reason or "") for reason in made.harness.reasons)
