@@ -14,12 +14,14 @@ from headrace.errors import HeadraceError
 from headrace.files import ConfigFile
 from headrace.registry import Registry
 from headrace.rest import RestServer
+from headrace.rest.options import RestOptions, parse_header_rules
 from headrace.runtime.config_origins import ConfigOrigin, ConfigOrigins
 from headrace.runtime.membership import SoloMembership
 from headrace.runtime.reconciler import Reconciler
 from headrace.runtime.supervisor import TaskSupervisor, Timing
 from headrace.runtime.task_build import TaskBuilder
 from headrace.runtime.task_configurator import TaskConfigs, TaskConfigurator
+from headrace.runtime.topic_tracking import TopicTracker
 from headrace.runtime.worker import Worker
 from headrace.settings import KafkaClient, WorkerSettings
 from headrace.stores import CompactedLog, ConfigStore, FileLog, MemoryLog, OffsetStore, StatusStore
@@ -48,7 +50,9 @@ class StandaloneWorker:
         self._registry = registry
         self._refused = refused
         self._kafka_clients = kafka_clients or _open_kafka_clients(settings)
-        self._rest = RestServer(settings.listeners)
+        headers = parse_header_rules(settings.response_headers)
+        options = RestOptions(settings.allow_origin, settings.allow_methods, headers)
+        self._rest = RestServer(settings.listeners, options)
         self._worker: Worker | None = None
         self._cleanup = ExitStack()
 
@@ -99,8 +103,9 @@ class StandaloneWorker:
         worker_id = _worker_id(settings, self._rest.url)
         statuses = StatusStore(MemoryLog())
         origins = {file.properties["name"]: ConfigOrigin(file.path, file.properties, file.positions) for file in files}
+        tracker = TopicTracker(enabled=settings.topic_tracking, reset_allowed=settings.topic_tracking_reset)
         builder = TaskBuilder(
-            self._registry, self._validator, self._kafka_clients, offsets, settings, ConfigOrigins(origins)
+            self._registry, self._validator, self._kafka_clients, offsets, settings, ConfigOrigins(origins), tracker
         )
         timing = Timing(
             settings.offset_flush_interval / 1000,
@@ -127,6 +132,7 @@ class StandaloneWorker:
             lambda: self._kafka_clients.admin(settings.admin),
             self._refused,
             settings.consumer.get("group.id"),
+            tracker,
         )
 
     @staticmethod

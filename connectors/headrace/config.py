@@ -17,9 +17,9 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Literal, Self, cast
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self, cast, get_args
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, SecretStr, ValidationError
 from pydantic import Field as PydanticField
@@ -33,6 +33,7 @@ Secret = SecretStr
 """A value that is never printed. ``.get_secret_value()`` returns it."""
 
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)?")
+_FRACTION = re.compile(r"[+-]?\d*\.\d*(?:[eE][+-]?\d+)?|[+-]?\d+[eE][+-]?\d+")
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*(b|kb|mb|gb|kib|mib|gib)?", re.IGNORECASE)
 _MILLISECONDS = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 _BYTES = {"b": 1, "kb": 1_000, "mb": 1_000_000, "gb": 10**9, "kib": 1 << 10, "mib": 1 << 20, "gib": 1 << 30}
@@ -120,6 +121,13 @@ class KeyDefinition:
     secret: bool
 
 
+class FixedKey(NamedTuple):
+    """Values of a key that are accepted, and why no others are."""
+
+    values: tuple[str, ...]
+    reason: str
+
+
 class ConfigModel(BaseModel):
     """Base of every plugin's configuration. Frozen; unknown keys are errors with a suggestion."""
 
@@ -127,6 +135,12 @@ class ConfigModel(BaseModel):
 
     ignored_keys: ClassVar[Mapping[str, str]] = {}
     """Keys of the JVM's connector that are accepted without effect, each with the reason (a warning)."""
+
+    fixed_keys: ClassVar[Mapping[str, FixedKey]] = {}
+    """Keys of the JVM's connector of which only some values are supported; those are accepted silently."""
+
+    unsupported_keys: ClassVar[Mapping[str, tuple[str, str]]] = {}
+    """Keys of Kafka Connect that are refused, each with the reason and what to do."""
 
     def problems(self) -> Iterable[Finding]:
         """Yield findings about combinations of keys, each valid by itself. To be overridden."""
@@ -140,14 +154,15 @@ class ConfigModel(BaseModel):
     @classmethod
     def owns(cls, name: str) -> bool:
         """Return whether the dotted key belongs to this model."""
-        return name in cls.ignored_keys or any(
+        return cls._has_no_field(name) or any(
             name.startswith(item.name) if item.prefix_key else name == item.name for item in cls.definitions()
         )
 
     @classmethod
     def validate_properties(cls, properties: Mapping[str, str]) -> tuple[Self | None, list[Finding]]:
         """Parse; return the model (None when there are errors) and all findings, warnings included."""
-        warnings = [
+        outside = cls._problems_without_field(properties)
+        outside += [
             Finding("config.ignored_key", f"'{name}' has no effect here: {reason}", name, severity="warning")
             for name, reason in cls.ignored_keys.items()
             if name in properties
@@ -156,9 +171,26 @@ class ConfigModel(BaseModel):
             model = cls.model_validate(_gather_prefixes(cls, properties))
         except ValidationError as error:
             found = [_finding(cls, item) for item in error.errors()]
-            return None, [*found, *cls._problems_of_valid_keys(properties, found), *warnings]
-        findings = [*model.problems(), *warnings]
+            return None, [*found, *cls._problems_of_valid_keys(properties, found), *outside]
+        findings = [*_fractions(cls, properties), *model.problems(), *outside]
         return (None if any(item.severity == "error" for item in findings) else model), findings
+
+    @classmethod
+    def _has_no_field(cls, name: str) -> bool:
+        return name in cls.ignored_keys or name in cls.fixed_keys or name in cls.unsupported_keys
+
+    @classmethod
+    def _problems_without_field(cls, properties: Mapping[str, str]) -> list[Finding]:
+        found = []
+        for name, (reason, hint) in cls.unsupported_keys.items():
+            if name in properties:
+                found.append(Finding("config.unsupported_key", f"'{name}' is not supported: {reason}", name, hint))
+        for name, (values, reason) in cls.fixed_keys.items():
+            if name in properties and properties[name].strip() not in values:
+                text = f"Invalid value {properties[name]} for configuration {name}: {reason}"
+                hint = f"remove it, or set it to {' or '.join(map(repr, values))}"
+                found.append(Finding("config.invalid_value", text, name, hint))
+        return found
 
     @classmethod
     def _problems_of_valid_keys(cls, properties: Mapping[str, str], found: Sequence[Finding]) -> list[Finding]:
@@ -216,9 +248,18 @@ def _gather_prefixes(model: type[ConfigModel], properties: Mapping[str, str]) ->
         prefix = next((prefix for prefix in prefixes if name.startswith(prefix)), None) if name not in exact else None
         if prefix is not None:
             gathered.setdefault(prefix, {})[name.removeprefix(prefix)] = value
-        elif name not in model.ignored_keys:
+        elif not model._has_no_field(name):
             gathered[name] = value
     return gathered
+
+
+def _fractions(model: type[ConfigModel], properties: Mapping[str, str]) -> Iterator[Finding]:
+    """Yield findings about whole numbers that are written with a fraction (``1000.0``), which Connect refuses."""
+    for item in model.definitions():
+        text = properties.get(item.name, "").strip()
+        if int in (item.annotation, *get_args(item.annotation)) and _FRACTION.fullmatch(text):
+            message = f"Invalid value {text} for configuration {item.name}: Not a number of type INT"
+            yield Finding("config.invalid_value", message, item.name, "write a whole number")
 
 
 # Connect's messages (org.apache.kafka.common.config.ConfigDef); tools search for them.

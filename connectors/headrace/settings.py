@@ -7,10 +7,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Annotated, ClassVar, Literal
 
-from headrace.config import LOWER, CommaList, ConfigModel, Duration, Size, key, prefix_key
+from headrace.config import LOWER, CommaList, ConfigModel, Duration, FixedKey, Size, key, prefix_key
 from headrace.errors import Finding
 
 Tolerance = Annotated[Literal["none", "all"], LOWER]
+_STORAGE_KEYS = ("topic", "replication.factor", "partitions")
 KafkaClient = Literal["auto", "kafka-python", "confluent"]
 
 
@@ -28,6 +29,18 @@ class ConnectorSettings(ConfigModel):
     )
     tasks_max: int = key(
         "tasks.max", default=1, ge=1, doc="Most tasks to run for this connector.", importance="high", group="Common"
+    )
+    plugin_version: str | None = key(
+        "connector.plugin.version",
+        default=None,
+        doc="Version of the plugin; must be the installed version when it is given (KIP-891).",
+        group="Common",
+    )
+    custom: dict[str, str] = prefix_key(
+        "custom.",
+        doc="Keys of your own, for example an owner or a ticket, that your tools read. They have no effect here "
+        "(headrace's own).",
+        group="Common",
     )
     key_converter: str | None = key(
         "key.converter", default=None, doc="Converter of keys; the worker's when not given.", group="Common"
@@ -100,6 +113,12 @@ class SourceSettings(ConnectorSettings):
         "(`cleanup.policy`). Without any, the broker creates topics if it is allowed to.",
         group="Topic Creation",
     )
+
+    fixed_keys: ClassVar[dict[str, FixedKey]] = {
+        "exactly.once.support": FixedKey(("requested",), "exactly-once delivery of sources is not supported"),
+        "transaction.boundary": FixedKey(("poll",), "sources send no transactions"),
+        "topic.creation.groups": FixedKey(("",), "only topic.creation.default.* is supported"),
+    }
 
 
 class SinkSettings(ConnectorSettings):
@@ -209,14 +228,55 @@ class WorkerSettings(ConfigModel):
         doc="Settings of every consumer, as in Kafka's documentation. Default: isolation.level=read_committed.",
     )
     admin: dict[str, str] = prefix_key("admin.", doc="Settings of every admin client, as in Kafka's documentation.")
+    topic_tracking: bool = key(
+        "topic.tracking.enable",
+        default=True,
+        doc="Track the topics that connectors use, for `GET /connectors/{name}/topics`.",
+    )
+    topic_tracking_reset: bool = key(
+        "topic.tracking.allow.reset", default=True, doc="Allow `PUT /connectors/{name}/topics/reset`."
+    )
+    allow_origin: CommaList = key(
+        "access.control.allow.origin",
+        default="",
+        doc="Origins of web pages that may use the REST API, `*` for all; none by default.",
+    )
+    allow_methods: CommaList = key(
+        "access.control.allow.methods",
+        default="",
+        doc="Methods that such pages may use; default GET, POST, HEAD.",
+    )
+    response_headers: str = key(
+        "response.http.headers.config",
+        default="",
+        doc="Headers of every REST response: `set X-Frame-Options: DENY, add Cache-Control: no-store`.",
+    )
     config_providers: CommaList = key(
         "config.providers", default="env,file", doc="Providers of `${name:path:key}` placeholders."
     )
 
     ignored_keys: ClassVar[dict[str, str]] = {
         "plugin.path": "plugins are Python packages, installed with pip",
+        "plugin.discovery": "plugins are found by their entry points",
         "header.converter": "headers are passed through as bytes",
     }
+
+    fixed_keys: ClassVar[dict[str, FixedKey]] = {
+        "rest.extension.classes": FixedKey(("",), "the REST API has no extensions"),
+        "connector.client.config.override.policy": FixedKey(("All",), "connectors may override all client settings"),
+        "exactly.once.source.support": FixedKey(("disabled",), "exactly-once delivery of sources is not supported"),
+    }
+
+    unsupported_keys: ClassVar[dict[str, tuple[str, str]]] = dict.fromkeys(
+        (
+            "group.id",
+            *(f"{store}.storage.{part}" for store in ("config", "offset", "status") for part in _STORAGE_KEYS),
+        ),
+        (
+            "it configures a distributed worker of Kafka Connect, and headrace runs standalone workers",
+            "remove it; set offset.storage.file.filename and config.storage.file.filename instead",
+        ),
+    )
 
     def client_settings(self) -> dict[str, str]:
         """Settings of every Kafka client, dotted names."""

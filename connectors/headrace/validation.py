@@ -112,6 +112,7 @@ class Validator:
         plugin, settings = self._connector_plugin(resolved, []), models[0]
         if isinstance(settings, ConnectorSettings):
             findings += _rules(settings)
+            findings += _version_rule(plugin, settings)
         findings = _finished(findings, unresolved, raw, resolved)
         if plugin is None or not isinstance(settings, ConnectorSettings) or _has_errors(findings):
             return None, findings
@@ -257,7 +258,8 @@ def _unknown(sections: Sequence[ConfigSection], properties: Mapping[str, str], o
 
 
 def _help(resolved: Mapping[str, str]) -> str:
-    return f"`headrace describe {resolved.get('connector.class', '')}` lists all keys"
+    command = f"headrace describe {resolved.get('connector.class', '')}"
+    return f"`{command}` lists all keys; keys for your own tools begin with 'custom.'"
 
 
 def _settings_without_converter(name: str, resolved: Mapping[str, str]) -> Iterator[Finding]:
@@ -291,7 +293,7 @@ def _rules(settings: ConnectorSettings) -> Iterator[Finding]:
     if _CONTROL_CHARACTER.search(settings.name):
         text = f"Invalid value {settings.name!r} for configuration name: it contains control characters"
         yield Finding("config.invalid_value", text, "name", "use letters, digits, '-', '_' and '.'")
-    if isinstance(settings, SinkSettings) and settings.topics_regex is not None:
+    if isinstance(settings, SinkSettings) and settings.topics_regex:
         try:
             re.compile(settings.topics_regex)
         except re.error as error:
@@ -299,10 +301,13 @@ def _rules(settings: ConnectorSettings) -> Iterator[Finding]:
             yield Finding("config.invalid_value", text, "topics.regex", "write a regular expression")
         else:
             letters = settings.dead_letter_topic
-            if letters is not None and re.fullmatch(settings.topics_regex, letters):
+            if letters and re.fullmatch(settings.topics_regex, letters):
                 text = f"topics.regex matches the dead letter queue topic '{letters}': dead letters would be read again"
                 hint = "choose another topic, or an expression that does not match it"
                 yield Finding("config.conflict", text, "errors.deadletterqueue.topic.name", hint)
+    for name in settings.custom:
+        text = f"'custom.{name}' has no effect here: keys below 'custom.' are for your own tools"
+        yield Finding("config.ignored_key", text, f"custom.{name}", severity="warning")
     if isinstance(settings, SourceSettings):
         for name in settings.consumer_override:
             text = f"'consumer.override.{name}' has no effect here: a source has no consumer"
@@ -313,6 +318,13 @@ def _rules(settings: ConnectorSettings) -> Iterator[Finding]:
                 full = f"topic.creation.default.{name}"
                 text = f"Invalid value {value} for configuration {full}: Value must be at least 1, or -1"
                 yield Finding("config.invalid_value", text, full, "-1 means the broker's default")
+
+
+def _version_rule(plugin: Plugin | None, settings: ConnectorSettings) -> Iterator[Finding]:
+    wanted = settings.plugin_version
+    if plugin is not None and wanted and wanted != plugin.version:
+        text = f"Invalid value {wanted} for configuration connector.plugin.version: it is not installed"
+        yield Finding("config.invalid_value", text, "connector.plugin.version", f"installed: {plugin.version}")
 
 
 def _finished(

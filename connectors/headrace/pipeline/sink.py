@@ -40,6 +40,8 @@ class ConsumerFactory:
     topics: Sequence[str]
     pattern: str | None
     open_dead_letters: Callable[[], DeadLetterQueue] | None = None
+    topic_used: Callable[[str], None] = lambda topic: None
+    """Called for each consumed batch."""
 
 
 @dataclass(frozen=True)
@@ -147,6 +149,8 @@ class SinkPipeline:
         else:
             if self._poll_backoff.failures:
                 self._control.recovered(self._poll_backoff.reset(), "poll")
+            for batch in consumed:
+                self._factory.topic_used(batch.topic_partition.topic)
             self._report_kafka(None if consumed else self._consumer.trouble())
         if self._revocation_error is not None:
             raise self._revocation_error

@@ -80,7 +80,7 @@ def _definition(
         "width": _WIDTHS.get(facts.type, "MEDIUM"),
         "display_name": prefix + definition.name,
         "dependents": [],
-        "order": orders[group],
+        "order_in_group": orders[group],
     }
 
 
@@ -101,7 +101,10 @@ def _errors(findings: Iterable[Finding]) -> dict[str, list[str]]:
         if finding.severity == "error":
             # The hint of a missing key is its documentation, which the definition contains already.
             hint = f" → {finding.hint}" if finding.hint and finding.code != "config.missing_key" else ""
-            errors.setdefault(finding.key, []).append(finding.message + hint)
+            # Connect reports problems of the pair topics and topics.regex at both keys.
+            both = finding.key == "topics" and "topics.regex" in finding.message
+            for key in ("topics", "topics.regex") if both else (finding.key,):
+                errors.setdefault(key, []).append(finding.message + hint)
     return errors
 
 

@@ -12,12 +12,13 @@ from headrace.registry import Registry
 from headrace.rest.connector_routes import ConnectorRoutes
 from headrace.rest.handlers import router_error
 from headrace.rest.metrics_routes import MetricsRoutes
+from headrace.rest.options import NO_OPTIONS, RestOptions
 from headrace.rest.plugin_routes import PluginRoutes
 from headrace.rest.worker_routes import WorkerRoutes
 from headrace.runtime.api import WorkerApi
 
 
-def create_app(api: WorkerApi, registry: Registry) -> ASGIApp:
+def create_app(api: WorkerApi, registry: Registry, options: RestOptions = NO_OPTIONS) -> ASGIApp:
     """Return the REST API of a worker."""
     routes = [
         *WorkerRoutes(api).routes(),
@@ -27,7 +28,7 @@ def create_app(api: WorkerApi, registry: Registry) -> ASGIApp:
     ]
     app = Starlette(routes=routes, exception_handlers={HTTPException: router_error})
     app.router.redirect_slashes = False
-    return EncodedPaths(app)
+    return options.wrap(EncodedPaths(app))
 
 
 class EncodedPaths:

@@ -18,7 +18,7 @@ from headrace.states import TargetState, TaskId
 # Connect's text for connectors that do not store offsets in their own system.
 _OFFSETS_CHANGED = (
     "The Connect framework-managed offsets for this connector have been {} successfully. However, if this connector "
-    "manages offsets externally, they will need to be manually altered in the system that the connector uses."
+    "manages offsets externally, they will need to be manually {} in the system that the connector uses."
 )
 
 
@@ -42,7 +42,7 @@ class ConnectorRoutes:
             resource(f"{one}/stop", put=self.stop),
             resource(f"{one}/offsets", get=self.offsets, patch=self.alter_offsets, delete=self.reset_offsets),
             resource(f"{one}/topics", get=self.topics),
-            resource(f"{one}/topics/reset", put=self.topics),
+            resource(f"{one}/topics/reset", put=self.reset_topics),
             resource(f"{one}/tasks", get=self.tasks),
             resource(f"{one}/tasks/{{task:int}}/status", get=self.task_status),
             resource(f"{one}/tasks/{{task:int}}/restart", post=self.restart_task),
@@ -72,7 +72,7 @@ class ConnectorRoutes:
     def create(self, request: RestRequest) -> Response:
         """Return 201 with ``Location``; 409 when the name exists. ``initial_state`` is KIP-980."""
         name, config, state = request_bodies.creation(request.json_object())
-        return _created(self._api.create(name, config, state))
+        return _created(request, self._api.create(name, config, state))
 
     def info(self, request: RestRequest) -> Response:
         return JSONResponse(response_bodies.connector_info(self._api.info(request.path["name"])))
@@ -91,7 +91,7 @@ class ConnectorRoutes:
         created, info = self._api.put_config(
             name, request_bodies.named(request_bodies.config_map(request.json_object()), name)
         )
-        return _created(info) if created else JSONResponse(response_bodies.connector_info(info))
+        return _created(request, info) if created else JSONResponse(response_bodies.connector_info(info))
 
     def patch_config(self, request: RestRequest) -> Response:
         """Merge changes; null deletes a key (KIP-477)."""
@@ -132,16 +132,29 @@ class ConnectorRoutes:
         self._api.alter_offsets(
             request.path["name"], request_bodies.offset_changes(request.json_object(numbers_as_text=False))
         )
-        return JSONResponse({"message": _OFFSETS_CHANGED.format("altered")})
+        return JSONResponse({"message": _OFFSETS_CHANGED.format("altered", "altered")})
 
     def reset_offsets(self, request: RestRequest) -> Response:
         """Delete all offsets of a stopped connector: it starts from the beginning (KIP-875)."""
         self._api.reset_offsets(request.path["name"])
-        return JSONResponse({"message": _OFFSETS_CHANGED.format("reset")})
+        return JSONResponse({"message": _OFFSETS_CHANGED.format("reset", "reset")})
 
-    def topics(self, _: RestRequest) -> Response:
-        """Connect's answer of a worker with ``topic.tracking.enable=false``: headrace does not track topics."""
-        raise HTTPException(403, "Topic tracking is disabled.")
+    def topics(self, request: RestRequest) -> Response:
+        """Return the topics that the connector has used (KIP-558)."""
+        name = request.path["name"]
+        topics = self._api.topics(name)
+        if topics is None:
+            raise HTTPException(403, "Topic tracking is disabled.")
+        return JSONResponse({name: {"topics": topics}})
+
+    def reset_topics(self, request: RestRequest) -> Response:
+        """Forget the topics that the connector has used; 202."""
+        name = request.path["name"]
+        if self._api.topics(name) is None:
+            raise HTTPException(403, "Topic tracking is disabled.")
+        if not self._api.reset_topics(name):
+            raise HTTPException(403, "Topic tracking reset is disabled.")
+        return Response(status_code=202)
 
     def tasks(self, request: RestRequest) -> Response:
         return JSONResponse([response_bodies.task_info(task) for task in self._api.tasks(request.path["name"])])
@@ -162,6 +175,6 @@ def _task(request: RestRequest) -> TaskId:
     return TaskId(request.path["name"], int(request.path["task"]))
 
 
-def _created(info: ConnectorInfo) -> Response:
-    location = f"/connectors/{quote(info.name, safe='')}"
+def _created(request: RestRequest, info: ConnectorInfo) -> Response:
+    location = f"{request.base_url}/connectors/{quote(info.name, safe='')}"
     return JSONResponse(response_bodies.connector_info(info), 201, headers={"Location": location})

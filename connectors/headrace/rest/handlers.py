@@ -33,6 +33,8 @@ class RestRequest:
     """A request with its body read. ``path`` holds the decoded variables of the URL's path."""
 
     method: str
+    base_url: str
+    """``http://host:port`` as the client addressed this worker."""
     url_path: str
     path: Mapping[str, str]
     query: QueryParams
@@ -68,14 +70,19 @@ def _not_json(constant: str) -> None:
     raise ValueError(f"{constant} is not JSON")  # Python's parser takes NaN and Infinity
 
 
+_METHODS = ("HEAD", "DELETE", "POST", "GET", "PUT", "PATCH", "OPTIONS")
 Handler = Callable[[RestRequest], Response]
 
 
 def resource(path: str, **handlers: Handler) -> Route:
     """A route whose methods are the keyword arguments: ``resource("/connectors", get=…, post=…)``."""
     by_method = {method.upper(): handler for method, handler in handlers.items()}
+    methods = {*by_method, "OPTIONS"} | ({"HEAD"} if "GET" in by_method else set())
+    allowed = ",".join(name for name in _METHODS if name in methods)
 
     async def endpoint(request: Request) -> Response:
+        if request.method == "OPTIONS":
+            return Response(headers={"Allow": allowed})
         handler = by_method["GET" if request.method == "HEAD" else request.method]
         try:
             rest_request = await _read(request)
@@ -87,12 +94,13 @@ def resource(path: str, **handlers: Handler) -> Route:
         except ClientDisconnect:  # disconnected within the body: nothing was done, and no client reads this
             return error_response(400, "the body is incomplete")
 
-    return Route(path, endpoint, methods=list(by_method), name=path)
+    return Route(path, endpoint, methods=[*by_method, "OPTIONS"], name=path)
 
 
 async def _read(request: Request) -> RestRequest:
     return RestRequest(
         method=request.method,
+        base_url=str(request.base_url).rstrip("/"),
         url_path=request.url.path,
         path={name: unquote(str(value)) for name, value in request.path_params.items()},
         query=request.query_params,

@@ -29,10 +29,11 @@ class LogLevels:
     def __init__(self) -> None:
         self._modified: dict[str, int] = {}
         self._lock = threading.Lock()
+        logging.getLogger("headrace")  # listed, although headrace logs to its children only
 
     def all(self) -> dict[str, dict[str, Any]]:
-        """Loggers with a level of their own, by name, and ``root``."""
-        names = ["root", *(name for name, logger in _existing().items() if logger.level)]
+        """Return all loggers with their effective levels, by name, and ``root``."""
+        names = ["root", *_existing()]
         return {name: self._view(name, _logger(name)) for name in sorted(names)}
 
     def one(self, name: str) -> dict[str, Any]:

@@ -48,6 +48,10 @@ class PluginRoutes:
     def config(self, request: RestRequest) -> Response:
         """Return the definitions of a plugin's keys."""
         plugin = self._find(request.path["plugin"])
+        wanted = request.query.get("version")
+        if wanted and wanted != plugin.version:
+            text = f"Plugin {plugin.name} is not installed in version {wanted}"
+            raise bad_request(text, f"installed: {plugin.version}")
         return JSONResponse(config_definitions(plugin))
 
     def validate(self, request: RestRequest) -> Response:
@@ -82,9 +86,14 @@ class PluginRoutes:
 
 
 def _with_nulls(answer: dict[str, Any], names: list[str]) -> dict[str, Any]:
-    """Replace the errors of keys whose value is null by one that says so, as Connect does."""
+    """Replace the errors of keys whose value is null by one that says so, as Connect does.
+
+    Optional keys of the connector may be null: that is the same as not giving them.
+    """
     configs = {item["value"]["name"]: item for item in answer["configs"]}
     for name in names:
+        if (definition := configs.get(name, {}).get("definition")) and not definition["required"]:
+            continue
         value = {
             "name": name,
             "value": None,

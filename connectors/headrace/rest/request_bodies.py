@@ -43,12 +43,8 @@ def creation(body: Mapping[str, Any]) -> CreateConnectorRequest:
 
 
 def config_map(body: Mapping[str, Any]) -> dict[str, str]:
-    """Return a configuration. Numbers and booleans are their text, as in Connect; null is an error."""
-    changes = config_changes(body)
-    nulls = [Finding("config.null_value", f"{NULL} ({key})", key) for key, value in changes.items() if value is None]
-    if nulls:
-        raise ConfigError(findings=nulls)
-    return {key: value for key, value in changes.items() if value is not None}
+    """Return a configuration. Numbers and booleans are their text, as in Connect; a null is the same as no key."""
+    return {key: value for key, value in config_changes(body).items() if value is not None}
 
 
 def config_changes(body: Mapping[str, Any]) -> dict[str, str | None]:

@@ -13,6 +13,7 @@ from headrace.errors import InfrastructureError
 from headrace.registry import Registry
 from headrace.rest.app import create_app
 from headrace.rest.listeners import listen, parse_listeners, url_of
+from headrace.rest.options import NO_OPTIONS, RestOptions
 from headrace.runtime.api import WorkerApi
 
 log = structlog.stdlib.get_logger(__name__)
@@ -28,9 +29,10 @@ class RestServer:
     Ports are bound before the worker is made: its id contains the port, and a port in use is reported first.
     """
 
-    def __init__(self, listeners: Sequence[str]) -> None:
+    def __init__(self, listeners: Sequence[str], options: RestOptions = NO_OPTIONS) -> None:
         """``listeners`` as in the worker's settings. Raises ConfigError."""
         self._listeners = parse_listeners(listeners)
+        self._options = options
         self._sockets: list[socket.socket] = []
         self._server: _UvicornServer | None = None
         self._thread: threading.Thread | None = None
@@ -55,7 +57,7 @@ class RestServer:
         """Serve on the bound ports. Raises InfrastructureError."""
         self._server = _UvicornServer(
             uvicorn.Config(
-                create_app(api, registry),
+                create_app(api, registry, self._options),
                 loop="asyncio",
                 http="h11",
                 ws="none",

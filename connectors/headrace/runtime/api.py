@@ -92,6 +92,14 @@ class WorkerApi(Protocol):
 
     def tasks(self, name: str) -> list[TaskInfo]: ...
 
+    def topics(self, name: str) -> list[str] | None:
+        """Return the topics that the connector has used; None when they are not tracked."""
+        ...
+
+    def reset_topics(self, name: str) -> bool:
+        """Forget the topics that the connector has used; False when that is not allowed."""
+        ...
+
     def offsets(self, name: str) -> list[dict[str, Any]]:
         """``[{"partition": {…}, "offset": {…}}]``; for sinks from the consumer group (KIP-875)."""
         ...

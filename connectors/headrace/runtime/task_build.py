@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from headrace.broker.interfaces import Admin, KafkaClients, NewTopic
 from headrace.pipeline.control import TaskControl
@@ -17,6 +17,7 @@ from headrace.registry import Registry
 from headrace.runtime.config_origins import ConfigOrigins
 from headrace.runtime.schedule import schedule
 from headrace.runtime.stage_build import group_of, make_stages
+from headrace.runtime.topic_tracking import TopicTracker
 from headrace.settings import ConnectorSettings, SinkSettings, SourceSettings, WorkerSettings
 from headrace.states import TaskId
 from headrace.stores import ConnectorOffsets, OffsetStore
@@ -35,6 +36,7 @@ class TaskBuilder:
     offsets: OffsetStore
     settings: WorkerSettings
     config_origins: ConfigOrigins
+    tracker: TopicTracker = field(default_factory=TopicTracker)
 
     def build(
         self,
@@ -76,8 +78,13 @@ class TaskBuilder:
         creation = settings.topic_creation if isinstance(settings, SourceSettings) else {}
 
         creator = TopicCreator(self._open_admin(settings), creation)
+
+        def ensure_topic(topic: str) -> None:
+            creator.ensure(topic)
+            self.tracker.add(task.connector, topic)
+
         return ProducerFactory(
-            lambda: self.kafka_clients.producer(overrides), creator.ensure, self.settings.source_buffer
+            lambda: self.kafka_clients.producer(overrides), ensure_topic, self.settings.source_buffer
         )
 
     def _open_admin(self, settings: ConnectorSettings) -> Callable[[], Admin]:
@@ -101,4 +108,5 @@ class TaskBuilder:
             settings.topics,
             settings.topics_regex,
             open_dead_letters if settings.dead_letter_topic else None,
+            lambda topic: self.tracker.add(task.connector, topic),
         )

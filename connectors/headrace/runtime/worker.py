@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, TypeVar
 
 import structlog
 
 from headrace.broker.interfaces import Admin
 from headrace.config import nearest
-from headrace.errors import ConfigError, HeadraceError, NotFoundError, RetriableError
+from headrace.errors import ConfigError, ConflictError, HeadraceError, NotFoundError, RetriableError
 from headrace.metrics import Parts
 from headrace.plugin_docs import validation_response
 from headrace.records import SourceOffset, SourcePartition
@@ -21,6 +22,7 @@ from headrace.runtime.api import ConnectorInfo, ConnectorStatus, Health, TaskInf
 from headrace.runtime.reconciler import Reconciler
 from headrace.runtime.stage_build import group_of
 from headrace.runtime.supervisor import TaskSupervisor
+from headrace.runtime.topic_tracking import TopicTracker
 from headrace.states import State, Status, TargetState, TaskId
 from headrace.stores import DesiredState, OffsetStore, StatusStore
 from headrace.validation import Validator
@@ -44,6 +46,7 @@ class Worker:
         open_admin: Callable[[], Admin],
         refused: Callable[[HeadraceError], None],
         group: str | None = None,
+        tracker: TopicTracker | None = None,
     ) -> None:
         """``refused`` is called, on a thread of the worker's, when Kafka will never have it (wrong settings).
 
@@ -58,6 +61,7 @@ class Worker:
         self._open_admin = open_admin
         self._refused = refused
         self._common_group = group
+        self._tracker = tracker or TopicTracker()
         self._cluster_id: str | None = None
         self._no_cluster = "Kafka does not answer yet."
         self._stopping = threading.Event()
@@ -97,11 +101,12 @@ class Worker:
     def _status(self, name: str, unknown: str) -> ConnectorStatus:
         desired = self._desired()
         config = _require(name, desired, unknown)
-        connector = self._statuses.connector(name) or Status(State.UNASSIGNED, "")
+        version = self._version(config)
+        connector = replace(self._statuses.connector(name) or Status(State.UNASSIGNED, ""), version=version)
         tasks = {}
         for number in range(len(desired.tasks.get(name, ()))):
             if (status := self._statuses.task(TaskId(name, number))) is not None:
-                tasks[number] = status
+                tasks[number] = replace(status, version=version)
         return ConnectorStatus(name, connector, tasks, self._type(config))
 
     def create(self, name: str, config: Mapping[str, str], initial_state: TargetState) -> ConnectorInfo:
@@ -120,6 +125,7 @@ class Worker:
 
     def delete(self, name: str) -> None:
         self._reconciler.call(lambda: self._reconciler.delete(name))
+        self._tracker.forget(name)
 
     def set_target_state(self, name: str, target: TargetState) -> None:
         self._reconciler.call(lambda: self._reconciler.set_target(name, target))
@@ -143,6 +149,9 @@ class Worker:
     def restart_task(self, task: TaskId) -> None:
         desired = self._desired()
         _require(task.connector, desired, "Unknown connector: {}")
+        if desired.target(task.connector) is TargetState.STOPPED:
+            text = f"Connector {task.connector} is stopped and has no tasks"
+            raise ConflictError(text, code="connector.stopped", hint="resume the connector, which starts its tasks")
         if task.number >= len(desired.tasks.get(task.connector, ())):
             raise NotFoundError(f"Unknown task: {task}")
         self._reconciler.call(lambda: self._reconciler.restart_task(task))
@@ -151,6 +160,16 @@ class Worker:
         desired = self._desired()
         _require(name, desired)
         return [TaskInfo(TaskId(name, number), dict(item)) for number, item in enumerate(desired.tasks.get(name, ()))]
+
+    def topics(self, name: str) -> list[str] | None:
+        _require(name, self._desired())
+        return self._tracker.topics(name) if self._tracker.enabled else None
+
+    def reset_topics(self, name: str) -> bool:
+        _require(name, self._desired())
+        if self._tracker.reset_allowed:
+            self._tracker.forget(name)
+        return self._tracker.reset_allowed
 
     def offsets(self, name: str) -> list[dict[str, Any]]:
         config = _require(name, self._desired())
@@ -226,6 +245,12 @@ class Worker:
             return self._registry.find(PluginKind.CONNECTOR, config.get("connector.class", "")).type
         except ConfigError:
             return "unknown"  # Connect's word for a plugin that was uninstalled
+
+    def _version(self, config: Mapping[str, str]) -> str | None:
+        try:
+            return self._registry.find(PluginKind.CONNECTOR, config.get("connector.class", "")).version
+        except ConfigError:
+            return None  # the plugin was uninstalled
 
     def _group(self, name: str, config: Mapping[str, str]) -> str:
         named = config.get("consumer.override.group.id")

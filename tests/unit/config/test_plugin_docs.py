@@ -45,7 +45,7 @@ class TestConfigAnswer:
             "width": "SHORT",
             "display_name": "poll.interval.ms",
             "dependents": [],
-            "order": 2,
+            "order_in_group": 2,
         }
         assert (definitions["topic"]["required"], definitions["topic"]["default_value"]) == (True, None)
         assert definitions["quiet"]["group"] is None

@@ -37,6 +37,8 @@ class FakeWorker:
         self.counters: dict[TaskId, dict[str, int]] = {}
         self.parts: dict[TaskId, Parts] = {}
         self.altered: list[tuple[SourcePartition, SourceOffset | None]] = []
+        self.used_topics: list[str] | None = ["shop.orders"]
+        self.topics_may_be_reset = True
         self.cluster: str | None = "kafka-1"
         self.answer_health = Health("healthy", "Worker has completed startup and is ready to handle requests.")
         self.fail: Exception | None = None
@@ -118,6 +120,15 @@ class FakeWorker:
     def tasks(self, name: str) -> list[TaskInfo]:
         self._known(name)
         return [TaskInfo(TaskId(name, 0), {"task.class": "AcmeTask", **self.configs[name]})]
+
+    def topics(self, name: str) -> list[str] | None:
+        self._known(name)
+        return self.used_topics
+
+    def reset_topics(self, name: str) -> bool:
+        if self.topics_may_be_reset:
+            self.used_topics = []
+        return self.topics_may_be_reset
 
     def offsets(self, name: str) -> list[dict[str, Any]]:
         if name == "slow":

@@ -11,7 +11,15 @@ from typing import Any
 import httpx
 import pytest
 
-from headrace.errors import CommandError, ConfigError, ConflictError, InfrastructureError, NotFoundError, RetriableError
+from headrace.errors import (
+    CommandError,
+    ConfigError,
+    ConflictError,
+    Finding,
+    InfrastructureError,
+    NotFoundError,
+    RetriableError,
+)
 from headrace.files import read_config_file
 from headrace.states import TargetState, TaskId
 from headrace.testing.waiting import eventually
@@ -367,3 +375,49 @@ def test_stopping_is_prompt_even_when_a_task_hangs(start: Callable[..., Any], wo
     process.standalone.stop()  # would wait for ever otherwise
     with pytest.raises(httpx.ConnectError):
         httpx.get(process.standalone.url)
+
+
+class TestConnectContract:
+    """What Kafka Connect 4.4 answers too."""
+
+    def test_topics_that_tasks_use_are_tracked_until_they_are_reset(
+        self, start: Callable[..., Any], world: Any
+    ) -> None:
+        process = start()
+        process.worker.create("numbers", NUMBERS, STARTED)
+        process.worker.create("memory", MEMORY, STARTED)
+        eventually(lambda: len(world.written) == 100)
+        topics = [process.worker.topics(name) for name in ("numbers", "memory")]
+        assert topics[0] == topics[1] != []
+        process.worker.set_target_state("numbers", TargetState.STOPPED)
+        eventually(lambda: process.worker.status("numbers").tasks == {})
+        assert process.worker.reset_topics("numbers")
+        assert process.worker.topics("numbers") == []
+        with pytest.raises(NotFoundError):
+            process.worker.topics("nubmers")
+
+    def test_topics_are_not_tracked_where_that_is_turned_off(self, start: Callable[..., Any]) -> None:
+        process = start(topic_tracking_enable="false")
+        process.worker.create("numbers", NUMBERS, STARTED)
+        assert process.worker.topics("numbers") is None
+        assert not process.worker.reset_topics("numbers")
+
+    def test_statuses_have_the_version_of_the_plugin(self, start: Callable[..., Any]) -> None:
+        process = start()
+        process.worker.create("numbers", NUMBERS, STARTED)
+        eventually(lambda: process.state("numbers", 0) == "RUNNING")
+        status = process.worker.status("numbers")
+        assert status.connector.version == status.tasks[0].version
+        assert status.connector.version
+
+    def test_a_task_of_a_stopped_connector_cannot_be_restarted(self, start: Callable[..., Any]) -> None:
+        process = start()
+        process.worker.create("numbers", NUMBERS, TargetState.STOPPED)
+        with pytest.raises(ConflictError, match="stopped"):
+            process.worker.restart_task(TaskId("numbers", 0))
+
+
+def test_a_trace_has_each_code_once() -> None:
+    finding = Finding("sql.missing_column", "the table orders has no column id", "incrementing.column.name")
+    assert ConfigError(findings=[finding]).with_code().count("sql.missing_column") == 1
+    assert ConfigError("no table", code="sql.missing_table").with_code() == "sql.missing_table: no table"

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Self
+from typing import ClassVar, Self
 
 from pydantic import TypeAdapter, ValidationError
 
-from headrace import Duration, Finding, key
+from headrace import Duration, Finding, FixedKey, key
 from headrace_sources.sql.configuration.keys import PK_MODE_DOC, RECORDS, PkMode, SqlSourceKeys
 from headrace_sources.sql.configuration.syntax import (
     entry_error,
@@ -32,6 +32,14 @@ _INSTEAD = {
 
 class SqlSourceConfig(SqlSourceKeys):
     """Keys of the SQL source connector."""
+
+    # Aiven's connector has these keys; tools write them out at their defaults.
+    fixed_keys: ClassVar[Mapping[str, FixedKey]] = {
+        "table.names.qualify": FixedKey(("true",), "names of tables are always qualified with their schema"),
+        "sql.quote.identifiers": FixedKey(("true",), "names are always quoted"),
+        "timestamp.initial.ms": FixedKey(("0",), "timestamp.initial says where to begin"),
+        "incrementing.initial": FixedKey(("-1",), "the first read begins with the smallest value"),
+    }
 
     @classmethod
     def validate_properties(cls, properties: Mapping[str, str]) -> tuple[Self | None, list[Finding]]:

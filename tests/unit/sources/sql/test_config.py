@@ -204,3 +204,19 @@ def test_pauses_and_cron_expressions(text: str, pause: bool) -> None:
 )
 def test_rows_of_the_compatibility_list(keys: dict[str, str | None], wrong: str | None) -> None:
     assert {key for _, key in errors(**keys)} == ({wrong} if wrong else set())
+
+
+@pytest.mark.parametrize(
+    ("name", "default", "other"),
+    [
+        ("table.names.qualify", "true", "false"),
+        ("sql.quote.identifiers", "true", "false"),
+        ("timestamp.initial.ms", "0", "1700000000000"),
+        ("incrementing.initial", "-1", "100"),
+    ],
+)
+def test_keys_of_aivens_connector_are_accepted_at_their_default_only(name: str, default: str, other: str) -> None:
+    assert SqlSourceConfig.validate_properties({**LEAST, name: default})[1] == []
+    (finding,) = SqlSourceConfig.validate_properties({**LEAST, name: other})[1]
+    assert (finding.code, finding.key, finding.severity) == ("config.invalid_value", name, "error")
+    assert finding.hint

@@ -1,0 +1,116 @@
+"""Answers of Kafka Connect 4.4 that clients rely on. Each was different before."""
+
+import logging
+from typing import Any
+
+import httpx
+import pytest
+
+from headrace.errors import ConfigError
+from headrace.registry import Registry
+from headrace.rest import RestServer
+from headrace.rest.options import HeaderRule, RestOptions, parse_header_rules
+
+CONFIG = {"connector.class": "AcmeSource", "topic": "t"}
+
+
+@pytest.mark.parametrize(
+    ("path", "allowed"),
+    [
+        ("/connectors", "HEAD,POST,GET,OPTIONS"),
+        ("/connectors/a/config", "HEAD,GET,PUT,PATCH,OPTIONS"),
+        ("/connectors/a/pause", "PUT,OPTIONS"),
+    ],
+)
+def test_options_are_answered_with_the_allowed_methods(client: httpx.Client, path: str, allowed: str) -> None:
+    answer = client.options(path)
+    assert (answer.status_code, answer.headers["allow"]) == (200, allowed)
+
+
+def test_location_of_a_new_connector_can_be_opened_as_it_is(client: httpx.Client) -> None:
+    location = client.post("/connectors", json={"name": "a b", "config": CONFIG}).headers["location"]
+    assert httpx.get(location).json()["name"] == "a b"
+
+
+def test_a_null_value_is_the_same_as_no_key(client: httpx.Client, worker: Any) -> None:
+    answer = client.put("/connectors/a/config", json={**CONFIG, "catalog.pattern": None})
+    assert answer.status_code == 201
+    assert worker.configs["a"] == {**CONFIG, "name": "a"}
+
+
+@pytest.mark.parametrize(("method", "word"), [("DELETE", "reset"), ("PATCH", "altered")])
+def test_the_message_about_changed_offsets_says_twice_what_was_done(
+    client: httpx.Client, worker: Any, method: str, word: str
+) -> None:
+    worker.add("a")
+    body = {"offsets": [{"partition": {"table": "t"}, "offset": {"id": 1}}]}
+    answer = client.request(method, "/connectors/a/offsets", json=body if method == "PATCH" else None)
+    assert answer.json()["message"].count(word) == 2
+
+
+def test_definitions_of_another_version_of_a_plugin_are_400(client: httpx.Client) -> None:
+    assert client.get("/connector-plugins/AcmeSource/config?version=0.1.0").status_code == 200
+    answer = client.get("/connector-plugins/AcmeSource/config?version=9.9.9")
+    assert answer.status_code == 400
+    assert "installed: 0.1.0" in answer.json()["message"]
+
+
+def test_loggers_of_headrace_are_listed(client: httpx.Client) -> None:
+    logging.getLogger("headrace.contract")  # without a level of its own, as all of headrace's
+    shown = client.get("/admin/loggers").json()
+    assert {"headrace", "headrace.contract", "root"} <= shown.keys()
+
+
+class TestOptions:
+    """Worker keys of the REST API."""
+
+    @pytest.fixture
+    def open_client(self, worker: Any, registry: Registry) -> Any:
+        servers = []
+
+        def start(options: RestOptions) -> httpx.Client:
+            server = RestServer(["http://127.0.0.1:0"], options)
+            server.bind()
+            server.start(worker, registry)
+            opened = httpx.Client(base_url=server.url)
+            servers.append((server, opened))
+            return opened
+
+        yield start
+        for server, opened in servers:
+            opened.close()
+            server.stop()
+
+    def test_web_pages_of_an_allowed_origin_may_ask(self, open_client: Any) -> None:
+        client = open_client(RestOptions(["https://ui.example"], ["GET", "PUT"]))
+        answer = client.get("/connectors", headers={"Origin": "https://ui.example"})
+        assert answer.headers["access-control-allow-origin"] == "https://ui.example"
+        asked = {"Origin": "https://ui.example", "Access-Control-Request-Method": "PUT"}
+        assert "PUT" in client.options("/connectors", headers=asked).headers["access-control-allow-methods"]
+        other = client.get("/connectors", headers={"Origin": "https://other.example"})
+        assert "access-control-allow-origin" not in other.headers
+
+    def test_without_origins_no_page_may_ask(self, client: httpx.Client) -> None:
+        answer = client.get("/connectors", headers={"Origin": "https://ui.example"})
+        assert "access-control-allow-origin" not in answer.headers
+
+    def test_every_response_has_the_configured_headers(self, open_client: Any) -> None:
+        client = open_client(
+            RestOptions(headers=parse_header_rules("set X-Frame-Options: DENY, add X-Team: data, ops"))
+        )
+        for path in ("/connectors", "/nothing"):
+            answer = client.get(path)
+            assert (answer.headers["x-frame-options"], answer.headers["x-team"]) == ("DENY", "data, ops")
+
+    def test_header_rules_are_parsed(self) -> None:
+        text = "set Cache-Control: no-cache, no-store, add X-A: b"
+        assert parse_header_rules(text) == [
+            HeaderRule(True, "Cache-Control", "no-cache, no-store"),
+            HeaderRule(False, "X-A", "b"),
+        ]
+        assert parse_header_rules(" ") == []
+
+    @pytest.mark.parametrize("text", ["X-A: b", "set X-A", "setDate Expires: 1", "set X A: b"])
+    def test_a_wrong_header_rule_is_refused(self, text: str) -> None:
+        with pytest.raises(ConfigError, match="is not a header rule"):
+            parse_header_rules(text)
