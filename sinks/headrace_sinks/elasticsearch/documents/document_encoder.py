@@ -9,8 +9,8 @@ time, schema Time            milliseconds of the day; in values without schema I
 MAP                          object, or list of ``{"key": …, "value": …}`` (``compact.map.entries``)
 ===========================  ==================================================================
 
-Values that arrive as JSON text (``JsonValues``) pass unchanged, with all their digits: Elasticsearch parses them
-and refuses invalid JSON, so they are not parsed here.
+Values that arrive as JSON text (``JsonValues``) pass unchanged, with all their digits. Elasticsearch parses them and
+refuses most invalid JSON, so they are not parsed here; :mod:`json_text` refuses what its lenient parser would store.
 
 What JSON cannot express (NaN, infinity, integers above 64 bits) is a DataError that names the field.
 """
@@ -28,6 +28,7 @@ import orjson
 
 from headrace import DataError, JsonValues, Schema, Type, json_bytes
 from headrace_sinks.elasticsearch.documents.json_fields import JsonFields, read_exactly
+from headrace_sinks.elasticsearch.documents.json_text import require_strict_json
 
 Reshape = Callable[[Any], Any]
 Encode = Callable[[Sequence[Any]], list[bytes]]
@@ -48,7 +49,9 @@ def encoder(schema: Schema | None, *, compact_maps: bool = True, json_fields: Se
     def encode(values: Sequence[Any]) -> list[bytes]:
         if isinstance(values, JsonValues):
             if reshape is None and schema is None and fields is None and None not in values.texts:
-                return list(values.texts)  # type: ignore[arg-type]
+                texts: list[bytes] = list(values.texts)  # type: ignore[arg-type]
+                require_strict_json(texts)
+                return texts
             values = values.parsed() if fields is None or schema is not None else read_exactly(values.texts)
         if set(map(type, values)) - {dict}:
             raise _no_object(next(value for value in values if type(value) is not dict))
@@ -178,7 +181,7 @@ def _no_object(value: Any) -> DataError:
     return DataError(
         f"the value is {_kind(value)}, and a document must be an object",
         code="elasticsearch.not_an_object",
-        hint="use a converter that gives objects (JsonConverter), or the transform HoistField",
+        hint="use a converter that gives objects (JsonConverter), and write objects to the topic",
     )
 
 
