@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from headrace import Linger, PendingPut, Rejection, RetryPolicy, SinkBatch, SinkContext, SinkTask
 from headrace_sinks.elasticsearch.bulk.adaptive_limiter import AdaptiveConcurrencyLimiter
@@ -14,12 +14,21 @@ from headrace_sinks.elasticsearch.cluster.preflight import require_elasticsearch
 from headrace_sinks.elasticsearch.configuration.keys import ElasticsearchSinkConfig
 from headrace_sinks.elasticsearch.indices.provisioner import IndexProvisioner
 from headrace_sinks.elasticsearch.indices.router import IndexRouter, RefusedRecord
+from headrace_sinks.elasticsearch.timings import DEFAULT_TIMINGS, SinkTimings
 
 
 class ElasticsearchSinkTask(SinkTask):
     """Writes the records of its partitions; puts may overlap unless ``flush.synchronously`` is set."""
 
     takes_json_texts = True
+
+    def __init__(
+        self,
+        timings: SinkTimings = DEFAULT_TIMINGS,
+        connect: Callable[[ElasticsearchSinkConfig], ElasticsearchClient] = ElasticsearchClient,
+    ) -> None:
+        self._timings, self._connect = timings, connect
+
     _client: ElasticsearchClient | None = None
     _writer: BulkWriter | None = None
     _documents = 0
@@ -30,7 +39,7 @@ class ElasticsearchSinkTask(SinkTask):
         self.stop()  # release what an earlier, failed start opened
         config = ElasticsearchSinkConfig.parse(context.properties)
         self._context, self._config = context, config
-        self._client = ElasticsearchClient(config)
+        self._client = self._connect(config)
         version = require_elasticsearch(self._client, streams=config.streams())
         most = config.max_in_flight_requests
         ordered = config.merges()
@@ -43,19 +52,28 @@ class ElasticsearchSinkTask(SinkTask):
             versioned=not ordered,
             pipeline=config.ingest_pipeline,
             name=str(context.task),
+            timings=self._timings,
         )
-        targets = IndexRouter(config, context.log)
-        indices = IndexProvisioner(self._client, config, context.log, targets)
-        indices.prepare()
+        router = IndexRouter(config, context.log, self._timings.index_limit_period)
+        provisioner = IndexProvisioner(
+            self._client,
+            config,
+            context.log,
+            router,
+            set_status_reason=context.set_status_reason,
+            check_interval=self._timings.index_check_interval,
+        )
+        provisioner.prepare()
         self._shared = PutContext(
             config,
-            targets,
-            indices,
+            router,
+            provisioner,
             BulkLineEncoder(config),
             self._writer,
             ordered,
             context.set_status_reason,
             self._report,
+            self._timings.repeat_deletes_after,
         )
         self._open: list[ElasticsearchPut] = []
         if config.linger:
@@ -103,13 +121,22 @@ class ElasticsearchSinkTask(SinkTask):
         return sorted(rejections, key=lambda item: item[:2])
 
     def _count(self, documents: int, conflicts: int) -> None:
-        if conflicts and not self._conflicts:
+        if conflicts and not self._conflicts and not self._config.streams():
             self._context.log.info(
                 "documents are already present",
                 count=conflicts,
                 reason="the index has them in the same or a newer version",
                 next="expected after a restart; if the topic was deleted and created again, delete its index too",
             )
+        if conflicts and self._config.streams() and not self._config.key_ignore:
+            reason = (
+                f"{self._conflicts + conflicts} records were not written: the data stream has documents with their "
+                "keys, and keeps the first record of a key (after a restart some are repeats)"
+            )
+            hint = "key.ignore: true writes every record"
+            if not self._conflicts:
+                self._context.log.warning("records of known keys are not written", reason=reason, next=hint)
+            self._context.set_status_reason(f"{reason} → {hint}")
         self._documents += documents - conflicts
         self._conflicts += conflicts
 
@@ -121,8 +148,18 @@ class ElasticsearchSinkTask(SinkTask):
                 self._context.set_status_reason(None)
             return
         topic_partition, offset, version = outcome.version_conflict
-        reason = f"the index has newer versions than topic {topic_partition.topic} has records: they are not written"
-        hint = "was the topic made anew, or the index written by somebody else? `headrace reindex` cures it"
+        topic = topic_partition.topic
+        others = sorted(set(self._shared.router.topics_of_index(topic)) - {topic})
+        reason = f"the index has newer versions than {topic_partition} has records: they are not written"
+        if others:
+            reason += f", because topic {', '.join(others)} writes to the same index and offsets are the versions"
+            hint = "give each topic its own index, or set 'external.version.header'"
+        else:
+            hint = (
+                "was the topic deleted and created again, or the index written by another program: `headrace reindex`; "
+                "do keys move between partitions, for example since partitions were added: set "
+                "'external.version.header', because offsets of two partitions cannot be compared"
+            )
         if not self._version_conflict_reported:
             self._version_conflict_reported = True
             first = f"{topic_partition} at offset {offset}"

@@ -19,10 +19,19 @@ from headrace.embedded import EmbeddedStack
 from headrace.testing.faults import Drop, HalfAnswer, Hang, ItemErrors, NoAnswer, StatusFault, TcpProxy
 from headrace.testing.faults.answers import HangUpError
 from headrace.testing.waiting import eventually
-from headrace_sinks.elasticsearch.bulk import put
+from headrace_sinks.elasticsearch import ElasticsearchSinkConnector
+from headrace_sinks.elasticsearch.task import ElasticsearchSinkTask
+from headrace_sinks.elasticsearch.timings import SinkTimings
 
 BULK = r"/_bulk"
 Rows = list[dict[str, Any]]
+
+
+class TaskThatRepeatsDeletes(ElasticsearchSinkTask):
+    """Sends all deletes a second time, as after a put of half a minute."""
+
+    def __init__(self) -> None:
+        super().__init__(SinkTimings(repeat_deletes_after=0.0))
 
 
 def rows(count: int, keys: int = 40, first: int = 0) -> Rows:
@@ -212,7 +221,7 @@ def test_a_delete_that_elasticsearch_has_forgotten_when_an_older_write_gets_thro
                 return StatusFault(429).answer(request, passage)
             return passage.forward(request)
 
-    monkeypatch.setattr(put, "DELETES_AGAIN_AFTER", 0.0)
+    monkeypatch.setattr(ElasticsearchSinkConnector, "task_class", TaskThatRepeatsDeletes)
     flow.ask("PUT", flow.name, {"settings": {"index.gc_deletes": "0ms"}})
     busy = BusyForTheFirst()
     flow.proxy.always(busy, path=BULK)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -31,7 +31,9 @@ class SendPermit:
 class AdaptiveConcurrencyLimiter:
     """Shared by the sending threads. ``rows`` and ``bytes`` limit one request now (``bytes`` 0 = unlimited)."""
 
-    def __init__(self, most_requests: int, most_rows: int, most_bytes: int) -> None:
+    def __init__(
+        self, most_requests: int, most_rows: int, most_bytes: int, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         """``most_bytes`` below 1 = no limit."""
         self._most_requests, self._most_rows, self._most_bytes = most_requests, most_rows, max(0, most_bytes)
         self.requests, self.rows, self.bytes = most_requests, most_rows, self._most_bytes
@@ -40,6 +42,7 @@ class AdaptiveConcurrencyLimiter:
         self._cut = 0
         self._well = 0
         self._changed = threading.Condition()
+        self._clock = clock
 
     @property
     def slowed(self) -> bool:
@@ -91,11 +94,11 @@ class AdaptiveConcurrencyLimiter:
         with self._changed:
             self._well = 0
             if self._too_large is None or size < self._too_large[0]:
-                self._too_large = (size, time.monotonic())
+                self._too_large = (size, self._clock())
             self.bytes = max(1, min(self.bytes or size, size) // 2)
 
     def _grown_bytes(self) -> int:
-        if self._too_large is not None and time.monotonic() - self._too_large[1] > FORGET_SIZE_AFTER:
+        if self._too_large is not None and self._clock() - self._too_large[1] > FORGET_SIZE_AFTER:
             self._too_large = None
         most = self._most_bytes
         if self._too_large is not None:

@@ -16,9 +16,6 @@ from headrace_sinks.elasticsearch.indices.router import IndexRouter, RefusedReco
 
 _RETRY_AFTER_PROGRESS = 0.2
 """Seconds until the next attempt of a put that makes progress."""
-DELETES_AGAIN_AFTER = 30.0
-"""Seconds; a put that took longer sends its deletes a second time. Elasticsearch remembers the version of a deleted
-document for 60 s (``index.gc_deletes``); after that, a delayed older write would create the document again."""
 
 
 @dataclass(frozen=True)
@@ -41,8 +38,8 @@ class PutContext:
     """The collaborators that all puts of a task share."""
 
     config: ElasticsearchSinkConfig
-    targets: IndexRouter
-    indices: IndexProvisioner
+    router: IndexRouter
+    provisioner: IndexProvisioner
     encoder: BulkLineEncoder
     writer: BulkWriter
     ordered: bool
@@ -50,6 +47,8 @@ class PutContext:
     explain: Callable[[str | None], None]
     report: Callable[[PutOutcome], Sequence[Rejection]]
     """Return the rejections of an outcome; called once per put."""
+    repeat_deletes_after: float
+    """Seconds after which deletes are sent a second time."""
 
 
 class ElasticsearchPut(PendingPut):
@@ -79,7 +78,7 @@ class ElasticsearchPut(PendingPut):
         """Encode and submit without waiting. Raise when an index cannot be provisioned; then nothing is sent."""
         if self._started:
             return
-        self._sent_to = targets = self._router()
+        self._sent_to = targets = self._routed_batches()
         self._started, self._since = True, time.monotonic()
         most = self._shared.config.batch_size
         for batch, index in targets:
@@ -95,7 +94,7 @@ class ElasticsearchPut(PendingPut):
         if self._failed:
             if self._delivery.missing_index:
                 for batch, name in self._sent_to:
-                    self._shared.indices.ensure(batch, name)
+                    self._shared.provisioner.ensure(batch, name)
             self._failed = False
             self._shared.writer.resume(self._delivery)
         self.start()
@@ -103,13 +102,13 @@ class ElasticsearchPut(PendingPut):
             self._wait()
             if self._already_there is None:
                 self._already_there = sum(self._delivery.conflicts)
-            if self._deletes and time.monotonic() - self._since > DELETES_AGAIN_AFTER:
+            if self._deletes and time.monotonic() - self._since > self._shared.repeat_deletes_after:
                 self._delete_again()
                 self._wait()
         except BaseException as error:
             self._failed = True
             if self._delivery.missing_index:
-                self._shared.indices.forget()
+                self._shared.provisioner.forget()
             if isinstance(error, RetriableError) and self._delivery.settled > self._settled:
                 error.delay = error.delay or _RETRY_AFTER_PROGRESS  # it makes progress: retry soon
             self._settled = self._delivery.settled
@@ -149,13 +148,13 @@ class ElasticsearchPut(PendingPut):
             request = BulkRequest([row for row, _ in deletes[start:end]], lines[start:end])
             self._shared.writer.submit(self._delivery, [request])
 
-    def _router(self) -> list[tuple[SinkBatch, str]]:
+    def _routed_batches(self) -> list[tuple[SinkBatch, str]]:
         """Return each batch with its provisioned index."""
         targets = []
         self._unusable_records.clear()
         for batch in self._batches:
-            for part, name in self._shared.targets.split(batch, self._unusable_records):
-                self._shared.indices.ensure(part, name)
+            for part, name in self._shared.router.split(batch, self._unusable_records):
+                self._shared.provisioner.ensure(part, name)
                 targets.append((part, name))
         return targets
 

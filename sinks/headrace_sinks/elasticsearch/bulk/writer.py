@@ -33,12 +33,9 @@ from headrace_sinks.elasticsearch.cluster.responses import (
     read_bulk_response,
     require_usable_response,
 )
+from headrace_sinks.elasticsearch.timings import DEFAULT_TIMINGS, SinkTimings
 
 MEDIA_TYPE = "application/x-ndjson"
-DELIVERY_TIMEOUT = 10.0
-"""Seconds after which a delivery fails with its reason, so that the framework can poll and show the reason."""
-STOP_TIMEOUT = 2.0
-"""Seconds that a stopping task waits for outstanding responses."""
 _PRIMARY_SHARD_TIMEOUT = 5.0
 """Seconds that Elasticsearch waits for an unassigned primary shard before it reports the error. Its default of a
 minute would hide the cause that long."""
@@ -117,6 +114,7 @@ class BulkWriter:
         versioned: bool,
         pipeline: str,
         name: str,
+        timings: SinkTimings = DEFAULT_TIMINGS,
     ) -> None:
         self._client = client
         self._retry = RetryPolicy(retry.first, min(retry.longest, _LONGEST_WAIT), retry.tries)
@@ -128,6 +126,7 @@ class BulkWriter:
         if pipeline:
             self._path += f"&pipeline={quote(pipeline, safe='')}"
         self._name = name
+        self._timings = timings
         self._token, self._sendings = f"headrace-{uuid4().hex[:12]}", itertools.count()
         self._queues: queue.SimpleQueue[tuple[BulkDelivery, OrderedQueue] | None] = queue.SimpleQueue()
         self._threads: list[threading.Thread] = []
@@ -170,7 +169,7 @@ class BulkWriter:
                 answered = time.monotonic()
             except queue.Empty:
                 if self._stop_event.is_set():
-                    stop_by = stop_by or time.monotonic() + STOP_TIMEOUT
+                    stop_by = stop_by or time.monotonic() + self._timings.stop_timeout
                     if time.monotonic() >= stop_by:
                         text = "the task was stopped before Elasticsearch answered"
                         delivery.failure = RetriableError(text, code="elasticsearch.stopped")
@@ -288,7 +287,7 @@ class BulkWriter:
     def _wait_for_end(self, delivery: BulkDelivery, lost: str) -> None:
         while self._client.is_running(lost):
             delivery.waiting = "waiting until Elasticsearch has finished a request whose response was lost"
-            timed_out = time.monotonic() - delivery.began > DELIVERY_TIMEOUT
+            timed_out = time.monotonic() - delivery.began > self._timings.delivery_timeout
             if timed_out or self._stop_event.wait(_TICK):
                 raise RetriableError(delivery.waiting, code="elasticsearch.unanswered")
         delivery.waiting = None
@@ -326,7 +325,7 @@ class BulkWriter:
             raise result.reason
         if seconds is not None and result.reason.delay is not None:
             seconds = result.reason.delay
-        timed_out = seconds is None or time.monotonic() + seconds - delivery.began > DELIVERY_TIMEOUT
+        timed_out = seconds is None or time.monotonic() + seconds - delivery.began > self._timings.delivery_timeout
         if timed_out or delivery.failure is not None:
             raise result.reason
         delivery.waiting = str(result.reason)

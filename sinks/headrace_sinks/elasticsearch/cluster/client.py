@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import json
 import ssl
 import threading
 from base64 import b64encode
@@ -40,6 +41,17 @@ class ElasticsearchResponse(NamedTuple):
         except orjson.JSONDecodeError:
             return None
 
+    def lenient_json(self) -> Any:
+        """Return the parsed body as :meth:`json`, also when documents in it hold invalid UTF-8 or lone surrogates."""
+        try:
+            return orjson.loads(self.body)
+        except orjson.JSONDecodeError:
+            pass
+        try:
+            return json.loads(self.body.decode(errors="backslashreplace"))
+        except ValueError:
+            return None
+
 
 class ElasticsearchClient:
     """Sends requests to several nodes; thread-safe."""
@@ -49,8 +61,7 @@ class ElasticsearchClient:
         self._compress = config.connection_compression
         self.compatible_with: str = "" if config.compatibility == "none" else config.compatibility
         """Major version of the requested compatibility mode; empty = none."""
-        # urllib3's own object: elastic_transport has only one timeout for both.
-        self._timeout: Any = urllib3.Timeout(connect=config.connection_timeout / 1000, read=config.read_timeout / 1000)
+        self._connect_timeout = config.connection_timeout / 1000
         self.read_timeout = config.read_timeout / 1000
         """Seconds."""
         urls = list(dict.fromkeys(config.connection_url))
@@ -91,13 +102,13 @@ class ElasticsearchClient:
                 headers["content-encoding"] = "gzip"
                 body = gzip.compress(body, _COMPRESSION)
         failure: TransportError | None = None
+        # urllib3's own object: elastic_transport has only one timeout for both.
+        timeout: Any = urllib3.Timeout(connect=self._connect_timeout, read=self.read_timeout)
         for _ in range(1 if opaque_id else self._tries):
             with self._lock:
                 node = self._pool.get()
             try:
-                meta, answer = node.perform_request(
-                    method, path, body=body, headers=headers, request_timeout=self._timeout
-                )
+                meta, answer = node.perform_request(method, path, body=body, headers=headers, request_timeout=timeout)
             except TransportError as error:
                 if "CERTIFICATE_VERIFY_FAILED" in str(error):
                     raise _untrusted(node.base_url, error) from error
@@ -129,7 +140,7 @@ class ElasticsearchClient:
     def _unreachable(self, error: TransportError) -> RetriableError:
         hint = self._connection_hint
         if isinstance(error, ConnectionTimeout):
-            limits = f"{self._timeout.connect_timeout:g} s to connect, {self._timeout.read_timeout:g} s for the answer"
+            limits = f"{self._connect_timeout:g} s to connect, {self.read_timeout:g} s for the answer"
             text = f"Elasticsearch at {self.address} did not answer in time ({limits})"
             return RetriableError(text, code="elasticsearch.timeout", hint="'read.timeout.ms' allows more")
         text = f"Elasticsearch at {self.address} cannot be reached: {_cause(error)}"

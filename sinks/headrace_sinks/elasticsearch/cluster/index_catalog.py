@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from fnmatch import fnmatchcase
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
@@ -10,7 +11,7 @@ import orjson
 
 from headrace import InfrastructureError, TaskError
 from headrace_sinks.elasticsearch.cluster.client import ElasticsearchClient, ElasticsearchResponse
-from headrace_sinks.elasticsearch.cluster.responses import denied, error_of, require_usable_response
+from headrace_sinks.elasticsearch.cluster.responses import denied, error_of, no_write_index, require_usable_response
 
 FIELD_LIMIT = "index.mapping.total_fields.limit"
 _DEFAULT_FIELD_LIMIT = 1000
@@ -28,6 +29,11 @@ class IndexState(NamedTuple):
     @property
     def field_limit(self) -> int:
         return int(self.settings.get(FIELD_LIMIT, _DEFAULT_FIELD_LIMIT))
+
+    @property
+    def identity(self) -> tuple[str, str]:
+        """Name and UUID: an index that was deleted and created again has another UUID."""
+        return self.name, self.settings.get("index.uuid", "")
 
     @property
     def meta(self) -> dict[str, Any]:
@@ -61,9 +67,15 @@ class IndexCatalog:
         ]
 
     def target(self, name: str) -> IndexState | None:
-        """Return the index that writes to ``name`` reach, None when it does not exist. Raise LookupDeniedError."""
+        """Return the index that writes to ``name`` reach, None when it does not exist.
+
+        Raise LookupDeniedError; RetriableError when ``name`` is an alias without write index.
+        """
         found = self.behind(name)
         marked = [index for index in found if index.aliases.get(name, {}).get("is_write_index")]
+        disabled = len(found) == 1 and found[0].aliases.get(name, {}).get("is_write_index") is False
+        if found and not marked and (len(found) > 1 or disabled) and all(name in index.aliases for index in found):
+            raise no_write_index(f"alias '{name}' of {len(found)} indices ({_listed(found)})")
         return (marked or found)[-1] if found else None
 
     def exists(self, name: str) -> bool:
@@ -90,18 +102,27 @@ class IndexCatalog:
         """Create a data stream; return False when it exists. Raise InfrastructureError without a template for it."""
         answer = self._client.request("PUT", f"/_data_stream{path(name)}")
         kind, reason = error_of(answer)
-        if kind == _EXISTS or answer.status == 405:
-            return False  # 405: this node lacks the request; the first document creates the stream
+        if kind == _EXISTS:
+            return False
+        if answer.status == 405:  # this node lacks the request; the first document creates the stream
+            self._require_stream_template(name)
+            return False
         if answer.status in (401, 403):
             raise denied(answer.status, f"data stream '{name}' cannot be created: {reason}")
         if kind == "illegal_argument_exception":
-            raise InfrastructureError(
-                f"data stream '{name}' cannot be created: {reason}",
-                code="elasticsearch.no_data_stream_template",
-                hint="set 'index.template', which creates a template for it, or create one with a data_stream part",
-            )
+            raise no_stream_template(name, reason)
         self._require(answer, f"data stream '{name}' cannot be created")
         return True
+
+    def makes_stream(self, name: str) -> bool:
+        """Return whether the index template that matches ``name`` creates a data stream. Raise LookupDeniedError."""
+        templates = [each["index_template"] for each in (self.get("/_index_template") or {}).get("index_templates", ())]
+        matching = [
+            template
+            for template in templates
+            if any(fnmatchcase(name, pattern) for pattern in template.get("index_patterns", ()))
+        ]
+        return bool(matching) and "data_stream" in max(matching, key=lambda template: template.get("priority") or 0)
 
     def add_fields(self, name: str, properties: Mapping[str, Any]) -> None:
         self.put_mapping(name, {"properties": properties})
@@ -134,7 +155,15 @@ class IndexCatalog:
         """Send any other request and return the content; ``what`` is the message of its error."""
         answer = self._client.request(method, place, None if body is None else orjson.dumps(body))
         self._require(answer, what)
-        return answer.json()
+        return answer.lenient_json()
+
+    def _require_stream_template(self, name: str) -> None:
+        try:
+            found = self.makes_stream(name)
+        except LookupDeniedError:
+            return
+        if not found:
+            raise no_stream_template(name, "no index template with a data_stream part matches it")
 
     def _content(self, answer: ElasticsearchResponse, what: str) -> Any:
         if answer.status == 403:
@@ -153,11 +182,32 @@ class IndexCatalog:
             raise InfrastructureError(
                 f"{what}: this Elasticsearch cannot do that ({reason})", code="elasticsearch.missing_feature"
             )
+        if "create data stream" in reason:
+            raise InfrastructureError(
+                f"{what}: an index template makes it a data stream: {reason}",
+                code="elasticsearch.data_stream",
+                hint="write to the data stream with 'data.stream.type' and 'data.stream.dataset', or create it and set "
+                "external.resource.usage: DATASTREAM; or choose another 'index.name'",
+            )
         raise TaskError(
             f"{what}: {kind}: {reason}",
             code="elasticsearch.index_refused",
             hint="see 'index.settings', 'mapping.fields' and 'mapping.file' of the connector",
         )
+
+
+def no_stream_template(name: str, why: str) -> InfrastructureError:
+    """Return the error for a data stream that Elasticsearch would create as a plain index, or not at all."""
+    return InfrastructureError(
+        f"data stream '{name}' cannot be created: {why}",
+        code="elasticsearch.no_data_stream_template",
+        hint="set 'index.template', which creates a template for it, or create one with a data_stream part",
+    )
+
+
+def _listed(indices: Sequence[IndexState]) -> str:
+    shown = ", ".join(index.name for index in indices[:3])
+    return shown + (f" and {len(indices) - 3} more" if len(indices) > 3 else "")
 
 
 def path(name: str) -> str:

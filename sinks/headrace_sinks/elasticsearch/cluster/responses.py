@@ -112,6 +112,17 @@ def denied(status: int, reason: str) -> InfrastructureError:
     )
 
 
+def no_write_index(alias: str) -> RetriableError:
+    """Return the error for an alias that no index accepts writes for."""
+    return RetriableError(
+        f"no index is marked as write index: {alias}",
+        code="elasticsearch.no_write_index",
+        hint='mark one: POST /_aliases {"actions": [{"add": {"index": "…", "alias": "…", "is_write_index": true}}]}; '
+        "writing then resumes",
+        delay=10.0,
+    )
+
+
 def error_of(answer: ElasticsearchResponse) -> tuple[str, str]:
     """Return type and reason of an error response; empty when it has none."""
     content = answer.json()
@@ -150,6 +161,7 @@ _QUOTES: list[tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]]] = [
 
 
 _NEWER = re.compile(r".*current version \[(\d+)\] is higher or equal", re.DOTALL)
+_NO_WRITE_INDEX = re.compile(r"no write index is defined for alias (\[[^\]]*\])")
 _NO_PIPELINE = re.compile(r"pipeline with id .* does not exist")
 
 
@@ -167,6 +179,9 @@ def _read_item(result: BulkResult, place: int, status: int, error: dict[str, Any
             result.reason = _retriable(status, kind, reason)
     elif status in (401, 403):
         raise denied(status, reason)
+    elif kind == "illegal_argument_exception" and (alias := _NO_WRITE_INDEX.search(reason)):
+        result.again.append(place)
+        result.reason = result.reason or no_write_index(f"alias {alias[1]}")
     elif kind == "illegal_argument_exception" and "op_type of create" in reason:
         raise InfrastructureError(
             f"the target is a data stream: {reason}",

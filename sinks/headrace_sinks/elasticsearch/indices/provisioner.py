@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -19,16 +20,21 @@ from headrace import (
     SinkBatch,
 )
 from headrace_sinks.elasticsearch.cluster.client import ElasticsearchClient
-from headrace_sinks.elasticsearch.cluster.index_catalog import FIELD_LIMIT, IndexCatalog, IndexState, LookupDeniedError
+from headrace_sinks.elasticsearch.cluster.index_catalog import (
+    FIELD_LIMIT,
+    IndexCatalog,
+    IndexState,
+    LookupDeniedError,
+    no_stream_template,
+)
 from headrace_sinks.elasticsearch.configuration.keys import ElasticsearchSinkConfig
 from headrace_sinks.elasticsearch.indices.router import IndexRouter
 from headrace_sinks.elasticsearch.indices.template_provisioner import TemplateProvisioner
 from headrace_sinks.elasticsearch.mappings.compatibility import MappingConflict, additions, conflicts, count
 from headrace_sinks.elasticsearch.mappings.schema_mapping import document_mapping, merged
+from headrace_sinks.elasticsearch.timings import SinkTimings
 
 FIRST_GENERATION = "000001"
-_FIELD_CHECK_INTERVAL = 60.0
-"""Seconds between two checks of the number of fields that dynamic mapping has added to an index."""
 _WARN_AT = 0.8
 _SHOWN = 3
 _UNSEEN = object()
@@ -45,6 +51,8 @@ class IndexProvisioner:
         targets: IndexRouter | None = None,
         *,
         dry_run: bool = False,
+        set_status_reason: Callable[[str | None], None] | None = None,
+        check_interval: float = SinkTimings.index_check_interval,
     ) -> None:
         """``dry_run``: change nothing and raise what would be raised. Raise ConfigError."""
         self._catalog = IndexCatalog(client)
@@ -60,6 +68,10 @@ class IndexProvisioner:
         self._last: dict[str, Schema | None] = {}
         """Index → schema of the last batch, compared by identity, because comparing whole schemas is slow."""
         self._next_check: dict[str, float] = {}
+        self._identities: dict[str, tuple[str, str]] = {}
+        """Name that is written to → the index behind it when last seen."""
+        self._set_status_reason = set_status_reason
+        self._check_interval = check_interval
         self._warned: set[tuple[str, str]] = set()
 
     def prepare(self) -> None:
@@ -80,14 +92,25 @@ class IndexProvisioner:
 
     def _steps(self) -> Iterator[Callable[[], None]]:
         config = self._config
+        names, patterns = self._expected()
+        if self._dry_run:
+            for name in dict.fromkeys([*self._resources.values(), *names]):
+                yield partial(self._check_writable, name)
         if config.index_management == "none":
             return
-        names, patterns = self._expected()
         templates = TemplateProvisioner(self._catalog, config, self._log, dry_run=self._dry_run)
         yield from templates.steps(patterns, data_stream=config.streams())
         for name in [] if config.streams() else dict.fromkeys(names):
             if self._declared or config.index_management == "check":
                 yield partial(self._prepare, name, self._declared, create=False)
+
+    def _check_writable(self, name: str) -> None:
+        """Raise RetriableError for an alias without write index, InfrastructureError for a stream without template."""
+        with suppress(LookupDeniedError):
+            index = self._catalog.target(name)
+            generated = self._config.index_template or self._resources or not self._config.streams()
+            if index is None and not generated and not self._catalog.makes_stream(name):
+                raise no_stream_template(name, "no index template with a data_stream part matches it")
 
     def _expected(self) -> tuple[list[str], list[str]]:
         """Return the index names known before the first record, and patterns of all names."""
@@ -98,8 +121,9 @@ class IndexProvisioner:
                 name, pattern = self._router.of_topic(topic), self._router.pattern(topic)
             except DataError:
                 continue  # its records are refused with the reason
-            if name is not None and not self._config.streams():
+            if name is not None:
                 names.append(name)
+            if name is not None and not self._config.streams():
                 patterns += [name, f"{name}-*"]
             else:
                 patterns.append(pattern)
@@ -113,7 +137,7 @@ class IndexProvisioner:
         if self._last.get(name, _UNSEEN) is not schema and not self._accepts(name, schema):
             self._provision(name, schema)
         elif time.monotonic() >= self._next_check.get(name, float("inf")):
-            self._check_field_count(name)
+            self._check_again(name, schema)
         self._last[name] = schema
 
     def forget(self) -> None:
@@ -141,11 +165,16 @@ class IndexProvisioner:
                 self._require_resource(name)
             else:
                 self._prepare(name, self.desired(schema), create=True)
-                self._next_check[name] = time.monotonic() + _FIELD_CHECK_INTERVAL
+            self._next_check[name] = time.monotonic() + self._check_interval
         self._accepted.setdefault(name, set()).add(schema)
 
     def _require_resource(self, name: str) -> None:
-        if not self._catalog.exists(name):
+        try:
+            index = self._catalog.target(name)
+        except LookupDeniedError:
+            return
+        self._note(name, index)
+        if index is None:
             raise InfrastructureError(
                 f"index or alias '{name}' does not exist",
                 code="elasticsearch.index_missing",
@@ -158,6 +187,7 @@ class IndexProvisioner:
         except LookupDeniedError as error:
             self._warn_once(name, "mapping not checked", reason=str(error))
             return
+        self._note(name, index)
         if index is not None:
             self._reconcile(name, index, desired)
         elif self._config.index_management == "check":
@@ -184,6 +214,7 @@ class IndexProvisioner:
         self._require_room(new, count(desired), 0, _limit(config.new_index_settings()))
         if self._catalog.create(new, new_index(config, name, desired, alias=new != name)):
             self._log.info("index created", index=new, mapping=_origin(desired, self._declared))
+            self._note(name, self._catalog.target(name))
 
     def _reconcile(self, name: str, index: IndexState, desired: dict[str, Any]) -> None:
         """Add missing fields and aliases. Raise RetriableError on conflicts: after a rebuild writing resumes."""
@@ -226,15 +257,18 @@ class IndexProvisioner:
                 delay=10.0,
             )
 
-    def _check_field_count(self, name: str) -> None:
-        """Warn before dynamic mapping reaches the field limit of an index."""
-        self._next_check[name] = time.monotonic() + _FIELD_CHECK_INTERVAL
+    def _check_again(self, name: str, schema: Schema | None) -> None:
+        """Provision an index again that was deleted or replaced; warn before a mapping reaches its field limit."""
+        self._next_check[name] = time.monotonic() + self._check_interval
         try:
             index = self._catalog.target(name)
         except LookupDeniedError:
             del self._next_check[name]
             return
-        if index is not None and (fields := count(index.mapping)) >= index.field_limit * _WARN_AT:
+        if index is None or index.identity != self._identities.get(name, index.identity):
+            self._accepted.pop(name, None)
+            self._provision(name, schema)
+        elif (fields := count(index.mapping)) >= index.field_limit * _WARN_AT:
             self._warn_once(
                 name,
                 "an index is close to its field limit",
@@ -242,6 +276,20 @@ class IndexProvisioner:
                 limit=index.field_limit,
                 next=f"raise {FIELD_LIMIT}, or set mapping.dynamic: false; documents with more fields are refused",
             )
+
+    def _note(self, name: str, index: IndexState | None) -> None:
+        """Remember the index behind a name and report a deleted one. Another name behind an alias is a rollover."""
+        before = self._identities.pop(name, None)
+        if index is not None:
+            self._identities[name] = index.identity
+        if before is None or (index is not None and (index.name != before[0] or index.identity == before)):
+            return
+        reason = f"index '{before[0]}' was deleted while this connector wrote to it: its earlier documents are gone"
+        hint = "`headrace verify NAME --repair` writes them again from the topic"
+        state = "the index is missing" if index is None else "another index of this name exists"
+        self._log.warning("an index was deleted", index=before[0], reason=reason, state=state, next=hint)
+        if self._set_status_reason is not None:
+            self._set_status_reason(f"{reason} → {hint}")
 
     def _warn_once(self, name: str, what: str, **about: Any) -> None:
         """Log a warning once per index."""

@@ -11,18 +11,23 @@ from headrace import DataError, SinkBatch, TaskError, TopicPartition
 from headrace_sinks.elasticsearch.configuration.keys import ElasticsearchSinkConfig
 from headrace_sinks.elasticsearch.naming.name_rules import data_stream_name, index_name
 from headrace_sinks.elasticsearch.naming.name_templates import NameTemplate, parsed_values
+from headrace_sinks.elasticsearch.timings import SinkTimings
 
-LIMIT_PERIOD = 86_400.0
-"""Seconds in which records may choose ``index.name.limit`` indices; time-based names add some every day."""
 RefusedRecord = tuple[TopicPartition, int, DataError]
 
 
 class IndexRouter:
     """Routes batches; caches the names of topics, so that a batch costs one dictionary lookup."""
 
-    def __init__(self, config: ElasticsearchSinkConfig, log: structlog.stdlib.BoundLogger) -> None:
+    def __init__(
+        self,
+        config: ElasticsearchSinkConfig,
+        log: structlog.stdlib.BoundLogger,
+        limit_period: float = SinkTimings.index_limit_period,
+    ) -> None:
         self._config = config
         self._log = log
+        self._limit_period = limit_period
         self._resources = config.resources()
         self._template = config.name_template()
         self._names: dict[str, str | None] = {}
@@ -60,6 +65,11 @@ class IndexRouter:
             self._names[topic] = name
         return self._names[topic]
 
+    def topics_of_index(self, topic: str) -> list[str]:
+        """Return all topics seen so far that write to the index of this topic."""
+        name = self._names.get(topic)
+        return [other for other, taken in self._names.items() if taken == name] if name is not None else [topic]
+
     def pattern(self, topic: str) -> str:
         """Return a wildcard for the names of the topic's indices. Raise DataError, TaskError."""
         return self.of_topic(topic) or (self._template.pattern(topic) if self._template is not None else "")
@@ -93,7 +103,7 @@ class IndexRouter:
         values = parsed_values(batch) if template.needs_values else None
         rows: dict[str, list[int]] = {}
         now = time.monotonic()
-        self._chosen = {name: at for name, at in self._chosen.items() if now - at <= LIMIT_PERIOD}
+        self._chosen = {name: at for name, at in self._chosen.items() if now - at <= self._limit_period}
         for row, offset in enumerate(batch.offsets):
             try:
                 name = namer(batch, values, row)

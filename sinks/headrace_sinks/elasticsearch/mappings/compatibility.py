@@ -23,6 +23,18 @@ _DATES = frozenset({"date", "date_nanos"})
 _NO_TEXT = frozenset({*_INTEGERS, *_FLOATS, "unsigned_long", "boolean", "binary", "alias", "token_count"})
 """Types that refuse any text. Others, such as date or ip, may accept it."""
 
+_ANY_OBJECT = frozenset(
+    {"flattened", "geo_point", "geo_shape", "point", "shape", "histogram", "aggregate_metric_double", "join",
+     "completion", "percolator", "rank_features", "sparse_vector", "semantic_text",
+     "integer_range", "float_range", "long_range", "double_range", "date_range", "ip_range"}
+)  # fmt: skip
+"""Types whose values may be objects of their own form; Elasticsearch checks each value."""
+_ANY_NUMBERS = frozenset(
+    {"geo_point", "point", "dense_vector", "rank_vectors", "rank_feature", "integer_range", "float_range", "long_range",
+     "double_range"}
+)  # fmt: skip
+"""Types whose values may be numbers or lists of numbers, which are mapped as their items."""
+
 
 class MappingConflict(NamedTuple):
     """An incompatible field. ``has`` and ``wants`` are types, with options where only these differ."""
@@ -62,7 +74,7 @@ def conflicts(
         elif is_object(definition):
             if is_object(mine):
                 yield from conflicts(mine, definition, wish or {}, f"{path}.")
-            elif mine["type"] != "flattened":
+            elif mine["type"] not in _ANY_OBJECT:
                 yield MappingConflict(path, mine["type"], definition.get("type", "object"))
         elif wish is None and not _is_compatible(mine.get("type", "object"), definition["type"]):
             yield MappingConflict(path, mine.get("type", "object"), definition["type"])
@@ -121,7 +133,9 @@ def _is_compatible(has: str, wants: str) -> bool:
     if wants in _TEXTS:
         return has not in _NO_TEXT and not is_object({"type": has})
     if wants == "flattened":
-        return has == "object"
+        return has == "object" or has in _ANY_OBJECT
+    if has in _ANY_NUMBERS and (wants in _INTEGERS or wants in _FLOATS):
+        return True
     if wants in _INTEGERS:
         wider = has in _INTEGERS and _INTEGERS.index(has) >= _INTEGERS.index(wants)
         return wider or has in _FLOATS or has in _DATES or has == "unsigned_long"

@@ -30,7 +30,7 @@ def index_name(topic: str) -> str:
         raise DataError(
             f"topic '{topic}' gives no index name: {why}",
             code="elasticsearch.invalid_index_name",
-            hint="rename it with the transform RegexRouter, or name its index in 'topic.to.external.resource.mapping'",
+            hint="name its index with 'index.name' (and 'index.name.regex' for a part of the topic's name)",
         )
     return name
 
@@ -47,7 +47,7 @@ def data_stream_name(kind: str, dataset: str, namespace: str, topic: str) -> str
             f"topic '{topic}' gives no namespace of a data stream: "
             + (f"it holds {wrong[0]!r}" if wrong else "it is empty"),
             code="elasticsearch.invalid_index_name",
-            hint="set 'data.stream.namespace', or rename the topic with the transform RegexRouter",
+            hint="set 'data.stream.namespace' to a name without '${topic}'",
         )
     return f"{kind.lower()}-{dataset}-{space}"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from hashlib import blake2b
 from typing import Any
@@ -78,7 +79,11 @@ def entry_of(title: str, hit: Mapping[str, Any]) -> StoredEntry:
 
 def digest(document: Any) -> bytes:
     """Return a digest that is equal for equal JSON, regardless of field order and number spelling."""
-    return blake2b(orjson.dumps(document, option=orjson.OPT_SORT_KEYS), digest_size=8).digest()
+    try:
+        text = orjson.dumps(document, option=orjson.OPT_SORT_KEYS)
+    except TypeError:  # a lone surrogate, which only documents of other writers have
+        text = json.dumps(document, sort_keys=True).encode()
+    return blake2b(text, digest_size=8).digest()
 
 
 def full_name(index: str, ident: str) -> bytes:

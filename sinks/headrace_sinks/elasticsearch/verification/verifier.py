@@ -54,7 +54,11 @@ class ElasticsearchVerifier(Verifier):
     def expected_entries(self, batch: SinkBatch) -> Sequence[StoredEntry | DataError | None]:
         known: dict[int, StoredEntry | DataError] = {}
         for offset, line in self._lines(batch, known):
-            known[offset] = _parsed(line)
+            try:
+                known[offset] = _parsed(line)
+            except orjson.JSONDecodeError as error:
+                text = f"the value is not valid JSON: {error}"
+                known[offset] = DataError(text, code="elasticsearch.not_json")
         return [known.get(offset) for offset in batch.offsets]
 
     def stored_entries(self) -> Iterator[Sequence[StoredEntry]]:

@@ -13,12 +13,16 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, NamedTuple
 
 import pytest
-import urllib3
 
 from headrace import SinkBatch, TopicPartition
 from headrace.schema import Schema
 from headrace.testing.contexts import RecordedStatusReasons, make_sink_context
+from headrace_sinks.elasticsearch.cluster.client import ElasticsearchClient
+from headrace_sinks.elasticsearch.configuration.keys import ElasticsearchSinkConfig
 from headrace_sinks.elasticsearch.task import ElasticsearchSinkTask
+from headrace_sinks.elasticsearch.timings import SinkTimings
+
+WITHOUT_INDEX_CHECKS = SinkTimings(index_check_interval=3600.0)
 
 
 class Action(NamedTuple):
@@ -173,7 +177,8 @@ class Server:
             elif name not in self.indices:
                 return Answer(404)
             elif method == "GET":
-                return Answer(body={name: {"mappings": self.indices[name]}})
+                uuid = str(id(self.indices[name]))  # another one for an index that was deleted and created again
+                return Answer(body={name: {"mappings": self.indices[name], "settings": {"index.uuid": uuid}}})
             return Answer()
 
     def _bulk(self, body: bytes) -> Answer:
@@ -221,22 +226,26 @@ class Server:
 class Sink:
     """A started task, and what it said."""
 
-    def __init__(self, server: Server, **properties: str) -> None:
+    def __init__(self, server: Server, timings: SinkTimings, **properties: str) -> None:
         self.stop_event = threading.Event()
         self.status_reasons = RecordedStatusReasons()
         self.properties = {
             "connection.url": server.url, "schema.ignore": "true", "retry.backoff.ms": "1", "read.timeout.ms": "10s",
             **{name.replace("_", "."): value for name, value in properties.items()},
         }  # fmt: skip
-        self.task = ElasticsearchSinkTask()
-        self.task.start(
-            make_sink_context(self.properties, stop_event=self.stop_event, set_status_reason=self.status_reasons)
+        self.task = ElasticsearchSinkTask(timings, self._connect)
+        self.context = make_sink_context(
+            self.properties, stop_event=self.stop_event, set_status_reason=self.status_reasons
         )
+        self.task.start(self.context)
+
+    def _connect(self, config: ElasticsearchSinkConfig) -> ElasticsearchClient:
+        self.client = ElasticsearchClient(config)
+        return self.client
 
     def expect_answers_within(self, seconds: float) -> None:
         """From now on; what a test does before may take its time."""
-        assert self.task._client is not None
-        self.task._client._timeout = urllib3.Timeout(connect=5.0, read=seconds)
+        self.client.read_timeout = seconds
 
     def put(self, *batches: SinkBatch) -> list[tuple[str, int, str]]:
         """Rejections as (partition, offset, code)."""
@@ -256,8 +265,8 @@ def make_sink(server: Server) -> Iterator[Callable[..., Sink]]:
     """Starts sinks that write to ``server``: ``make_sink(write_method="upsert")``, dots written as underscores."""
     sinks: list[Sink] = []
 
-    def make(**properties: str) -> Sink:
-        sinks.append(Sink(server, **properties))
+    def make(timings: SinkTimings = WITHOUT_INDEX_CHECKS, **properties: str) -> Sink:
+        sinks.append(Sink(server, timings, **properties))
         return sinks[-1]
 
     yield make

@@ -1,7 +1,6 @@
 """Less is sent at once when Elasticsearch is overloaded, more again when it keeps up, never more than allowed."""
 
 import threading
-from typing import Any
 
 import pytest
 from hypothesis import given
@@ -75,10 +74,9 @@ def test_no_more_requests_run_than_allowed_and_those_who_wait_go_later() -> None
     assert sorted(went) == [0, 1, 2]
 
 
-def test_a_size_that_was_refused_is_not_sent_again_until_it_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_size_that_was_refused_is_not_sent_again_until_it_is_forgotten() -> None:
     now = 0.0
-    monkeypatch.setattr("headrace_sinks.elasticsearch.bulk.adaptive_limiter.time.monotonic", lambda: now)
-    limiter = AdaptiveConcurrencyLimiter(4, 1000, 1_000_000)
+    limiter = AdaptiveConcurrencyLimiter(4, 1000, 1_000_000, lambda: now)
     limiter.too_large(400_000)
     assert limiter.bytes == 200_000
     for _ in range(100 * GROW_AFTER):
@@ -110,7 +108,7 @@ def test_whatever_happens_limits_are_kept(events: list[str], most_bytes: int) ->
         assert limiter.bytes > 0 or most_bytes < 1
 
 
-def test_nothing_runs_after_a_permit_was_released(monkeypatch: Any) -> None:
+def test_nothing_runs_after_a_permit_was_released() -> None:
     limiter = AdaptiveConcurrencyLimiter(1, 1, 0)
     with pytest.raises(ZeroDivisionError), limiter.acquire():
         raise ZeroDivisionError

@@ -40,7 +40,7 @@ def test_the_example_is_right() -> None:
     assert [item for item in found if item.severity == "error"] == []
 
 
-STREAM = {"data_stream_type": "LOGS", "data_stream_dataset": "web"}
+STREAM = {"data_stream_type": "LOGS", "data_stream_dataset": "web", "key_ignore": "true"}
 MAPPED = {"external_resource_usage": "INDEX", "topic_to_external_resource_mapping": "a:b"}
 ROUTED = {"routing_type": "value", "routing_type_record_value_path": "/a"}
 
@@ -157,7 +157,7 @@ def test_what_has_no_effect_is_a_warning(properties: dict[str, str], key: str) -
     "properties",
     [
         STREAM,
-        {"external_resource_usage": "DATASTREAM", "topic_to_external_resource_mapping": "a:b"},
+        {"external_resource_usage": "DATASTREAM", "topic_to_external_resource_mapping": "a:b", "key_ignore": "true"},
         {**MAPPED, "index_template": "t", "index_settings_number_of_shards": "3", "mapping_fields_a": "keyword"},
         {**STREAM, "index_template": "t", "index_aliases": "a", "data_stream_retention": "9d"},
         {**STREAM, "mapping_fields_a": "keyword"},

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from headrace import InfrastructureError, SinkBatch, schema
-from headrace_sinks.elasticsearch.indices import provisioner
+from headrace_sinks.elasticsearch.timings import SinkTimings
 
 Make = Callable[..., Any]
 Batch = Callable[..., SinkBatch]
@@ -122,14 +122,13 @@ def test_who_may_not_map_is_told(make_sink: Make, server: Any, scripted: Any, ba
 
 
 def test_growing_by_dynamic_mapping_is_told_before_the_limit(
-    make_sink: Make, server: Any, batch: Batch, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    make_sink: Make, server: Any, batch: Batch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(provisioner, "_FIELD_CHECK_INTERVAL", 0.0)
-    sink = make_sink()
+    sink = make_sink(SinkTimings(index_check_interval=0.0))
     sink.put(batch({"a": 1}))
     server.indices["orders"] = {"properties": {f"f{number}": {"type": "long"} for number in range(799)}}
     sink.put(batch({"a": 1}, first=1))
-    assert "nearly full" not in capsys.readouterr().out
+    assert "field limit" not in capsys.readouterr().out
 
     server.indices["orders"]["properties"]["one_more"] = {"type": "long"}
     sink.put(batch({"a": 1}, first=2))

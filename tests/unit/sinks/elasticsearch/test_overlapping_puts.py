@@ -8,7 +8,7 @@ import pytest
 
 from headrace import RetriableError, SinkBatch, TopicPartition
 from headrace.testing.waiting import eventually
-from headrace_sinks.elasticsearch.bulk import put
+from headrace_sinks.elasticsearch.timings import SinkTimings
 
 Make = Callable[..., Any]
 Batch = Callable[..., SinkBatch]
@@ -82,20 +82,10 @@ def test_nothing_is_lost_that_fails_while_partitions_go(
         eventually(lambda: len(server.bulks) == 2)
         return scripted.Answer(503)
 
-    class Meanwhile(list[Any]):
-        """What is left; whoever goes through it finds that a request more has failed in between."""
-
-        def __iter__(self) -> Any:
-            found = list(super().__iter__())
-            answered.set()
-            eventually(lambda: len(self) == 3)
-            return iter(found)
-
     sink = make_sink(batch_size="1", max_in_flight_requests="2")
     server.script = [refuse, scripted.Answer(hang=answered)]
     put = sink.task.begin([batch({"a": number}, partition=number, keys=[number]) for number in range(3)])
-    eventually(lambda: len(put._delivery.left) == 2)
-    put._delivery.left = Meanwhile(put._delivery.left)
+    eventually(lambda: len(server.bulks) == 2)
     put.discard([TopicPartition("orders", 2)])
     answered.set()
     with pytest.raises(RetriableError):
@@ -116,10 +106,11 @@ def test_rejections_of_partitions_that_went_are_not_told(
 
 
 def test_a_delete_that_is_forgotten_meanwhile_is_done_again(
-    make_sink: Make, batch: Batch, server: Any, scripted: Any, monkeypatch: pytest.MonkeyPatch
+    make_sink: Make, batch: Batch, server: Any, scripted: Any
 ) -> None:
-    monkeypatch.setattr(put, "DELETES_AGAIN_AFTER", 0.0)
-    sink = make_sink(behavior_on_null_values="delete", max_in_flight_requests="1")
+    sink = make_sink(
+        SinkTimings(repeat_deletes_after=0.0), behavior_on_null_values="delete", max_in_flight_requests="1"
+    )
     server.script = [scripted.Answer(503), server.accept]
     older = sink.task.begin([batch({"a": 1}, {"a": 2}, keys=["x", "y"])])
     newer = sink.task.begin([batch(None, {"a": 3}, keys=["x", "y"], first=2)])

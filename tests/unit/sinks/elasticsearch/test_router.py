@@ -8,8 +8,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from headrace import DataError, SinkBatch, schema
-from headrace_sinks.elasticsearch.indices import router
 from headrace_sinks.elasticsearch.naming.name_templates import NameTemplate
+from headrace_sinks.elasticsearch.timings import SinkTimings
 
 Make = Callable[..., Any]
 Batch = Callable[..., SinkBatch]
@@ -104,12 +104,9 @@ def test_records_choose_only_so_many_indices(make_sink: Make, batch: Batch, serv
     assert set(server.indices) == {"orders-a", "orders-b"}
 
 
-def test_indices_of_yesterday_do_not_count(
-    make_sink: Make, batch: Batch, server: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    sink = make_sink(index_name="orders-{key}", index_name_limit="2")
+def test_indices_of_yesterday_do_not_count(make_sink: Make, batch: Batch, server: Any) -> None:
+    sink = make_sink(SinkTimings(index_limit_period=0.0), index_name="orders-{key}", index_name_limit="2")
     assert sink.put(batch({}, {}, keys=["a", "b"])) == []
-    monkeypatch.setattr(router, "LIMIT_PERIOD", 0.0)
 
     assert sink.put(batch({}, {}, {}, keys=["c", "d", "e"])) == [("orders-0", 2, "elasticsearch.too_many_indices")]
     assert set(server.indices) == {"orders-a", "orders-b", "orders-c", "orders-d"}

@@ -73,10 +73,10 @@ def test_a_start_can_be_tried_again(make_sink: Make, server: Any, scripted: Any,
     sink = make_sink()
     root, server.root = server.root, scripted.Answer(503)
     with pytest.raises(RetriableError):
-        sink.task.start(sink.task._context)
+        sink.task.start(sink.context)
 
     server.root = root
-    sink.task.start(sink.task._context)
+    sink.task.start(sink.context)
     assert sink.put(batch({"a": 1})) == []
 
 
@@ -84,7 +84,7 @@ def test_stop_after_a_failed_start(server: Any, scripted: Any, make_sink: Make) 
     sink = make_sink()
     server.root = scripted.Answer(401, SECURITY)
     with pytest.raises(InfrastructureError):
-        sink.task.start(sink.task._context)
+        sink.task.start(sink.context)
 
     sink.task.stop()
     eventually(lambda: not [thread for thread in threading.enumerate() if thread.name.startswith("test-0-bulk")])
