@@ -48,7 +48,7 @@ class ElasticsearchResponse(NamedTuple):
         except orjson.JSONDecodeError:
             pass
         try:
-            return json.loads(self.body.decode(errors="backslashreplace"))
+            return json.loads(self.body.decode(errors="surrogateescape"))
         except ValueError:
             return None
 

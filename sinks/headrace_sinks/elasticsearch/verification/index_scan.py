@@ -9,7 +9,7 @@ from typing import Any
 
 import orjson
 
-from headrace import RetriableError, StoredEntry
+from headrace import RetriableError, StoredEntry, TaskError
 from headrace_sinks.elasticsearch.cluster.index_catalog import IndexCatalog, path
 
 _PAGE = 1_000
@@ -63,7 +63,15 @@ class IndexScan:
 
     def _search(self, place: str, query: dict[str, Any], index: str) -> dict[str, Any]:
         body = {"size": _PAGE, "version": True, "track_total_hits": False, **query}
-        answer: dict[str, Any] = self._catalog.request("POST", place, f"index '{index}' cannot be searched", body)
+        answer: dict[str, Any] | None = self._catalog.request(
+            "POST", place, f"index '{index}' cannot be searched", body
+        )
+        if answer is None:
+            raise TaskError(
+                f"index '{index}' has documents that are not JSON, so Elasticsearch's response cannot be read",
+                code="elasticsearch.unreadable_documents",
+                hint='another program wrote them; find them by a search with "_source": false and delete them',
+            )
         if answer.get("timed_out") or answer.get("_shards", {}).get("failed"):
             raise RetriableError(f"a part of index '{index}' does not answer", code="elasticsearch.shards_failed")
         return answer
