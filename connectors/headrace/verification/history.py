@@ -13,7 +13,7 @@ from headrace.errors import NotFoundError, RetriableError
 from headrace.pipeline.fault_policy import Failure
 from headrace.pipeline.stages import Stages
 from headrace.records import ConsumedBatch, SinkBatch, TopicPartition
-from headrace.retries import RetryPolicy
+from headrace.retries import RetryPolicy, retry
 from headrace.settings import SinkSettings
 
 T = TypeVar("T")
@@ -21,6 +21,7 @@ Positions = Mapping[TopicPartition, int]
 
 _MOST_RECORDS = 4_000
 _POLL = 0.5
+_KAFKA_RETRIES = RetryPolicy(first=0.1, longest=2.0, tries=8)
 _READ_TIMEOUT = 60.0
 """Seconds without progress after which reading fails."""
 _SKIP = 10_000
@@ -123,12 +124,7 @@ class History:
 
 def _retried(call: Callable[[], T]) -> T:
     """Retry a call that fails while a broker starts or moves a partition."""
-    for seconds in RetryPolicy(first=0.1, longest=2.0, tries=8).waits():
-        try:
-            return call()
-        except RetriableError as error:
-            time.sleep(error.delay if error.delay is not None else seconds)
-    return call()
+    return retry(call, policy=_KAFKA_RETRIES)
 
 
 def _before(batch: ConsumedBatch, end: int) -> ConsumedBatch:

@@ -14,10 +14,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from headrace.errors import ConflictError, DataError, RetriableError, TaskError
+from headrace.errors import ConflictError, DataError, TaskError
 from headrace.plugin import Rebuild, Rebuilder, SinkTask, StoredEntry
 from headrace.records import SinkBatch, TopicPartition
-from headrace.retries import RetryPolicy
+from headrace.retries import RetryPolicy, retry
 from headrace.verification.disk_buckets import BUCKETS, DiskBuckets, EntryRow
 from headrace.verification.history import History, Positions, Progress
 
@@ -28,8 +28,8 @@ _ROUNDS = 5
 _SHORT_ROUND = 10.0
 """Seconds; Elasticsearch keeps the versions of deletions for 60 (``index.gc_deletes``)."""
 _CHUNK = 1_000
-_WRITE_TIMEOUT = 300.0
-"""Seconds that the sink's system may be unavailable before the rebuild stops; a later run resumes it."""
+_WRITE_RETRIES = RetryPolicy(longest=10.0, timeout=300.0)
+"""``timeout``: seconds that the sink's system may be unavailable before the rebuild stops; a later run resumes it."""
 
 Expected = Callable[[SinkBatch], Sequence[StoredEntry | DataError | None]]
 """Returns the entries that records write: :meth:`headrace.Verifier.expected_entries`."""
@@ -211,15 +211,12 @@ class _RebuildRun:
                 self._refuse(str(rejection))
 
     def _put(self, topic: str, batches: Sequence[SinkBatch]) -> Sequence[object]:
-        waits, end = RetryPolicy(longest=10.0).waits(), time.monotonic() + _WRITE_TIMEOUT
-        while True:
-            try:
-                return [rejection.error for rejection in self._writer(topic).put(batches)]
-            except RetriableError as error:
-                if time.monotonic() > end:
-                    raise
-                self._progress(f"waiting: {error.message}", 0, 0)
-                time.sleep(error.delay if error.delay is not None else next(waits))
+        rejections = retry(
+            lambda: self._writer(topic).put(batches),
+            policy=_WRITE_RETRIES,
+            on_failure=lambda error, failures: self._progress(f"waiting: {error.message}", 0, 0),
+        )
+        return [rejection.error for rejection in rejections]
 
     def _writer(self, topic: str) -> SinkTask:
         if topic not in self._writers:

@@ -1,4 +1,4 @@
-"""Does the topic, and does the index, have exactly what the table has? By key and by value, nothing sampled.
+"""Compare a table with a topic and an index: every key and every value, without sampling.
 
 ::
 
@@ -7,11 +7,19 @@
     index = index_entries("http://127.0.0.1:9200", "shop.events")
     print(compare_topic(rows, topic))
     print(compare_index(rows, index))
-    print(compare_index(latest(topic), index))     # whatever the table does meanwhile
+    print(compare_index(latest(topic), index))     # also while the table changes
 """
 
 from headrace.testing.data_comparison.compare import Comparison, compare_index, compare_topic, latest, settle
-from headrace.testing.data_comparison.sides import Entry, Row, Rows, index_entries, key_text, table_rows, topic_entries
+from headrace.testing.data_comparison.entries import (
+    Entry,
+    Row,
+    Rows,
+    index_entries,
+    key_text,
+    table_rows,
+    topic_entries,
+)
 from headrace.testing.data_comparison.values import differing, same
 
 __all__ = [

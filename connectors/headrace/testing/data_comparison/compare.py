@@ -1,4 +1,4 @@
-"""Compares what must be there with what is: missing, stale, doubled and extra, each by its key and its place."""
+"""Compare expected rows with records or documents, and list missing, stale, doubled and extra entries."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ from collections.abc import Callable, Container, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from headrace.testing.data_comparison.sides import Entry, Rows
+from headrace.testing.data_comparison.entries import Entry, Rows
 from headrace.testing.data_comparison.values import differing
 
 _SHOWN = 10
-_LOOK = 0.2
+_POLL_INTERVAL = 0.2
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """``expected`` rows, ``found`` records or documents, and one sentence for each difference.
+    """Numbers of ``expected`` rows and ``found`` entries, and one sentence for each difference.
 
-    ``missing``: no entry has the row's key. ``stale``: the last entry says something else than the row. ``doubled``:
-    in a topic a record that says again what an earlier one of its key said, in an index one more document of the same
-    key. ``extra``: an entry without a row.
+    ``missing``: no entry has the row's key. ``stale``: the last entry differs from the row. ``doubled``: in a topic, a
+    record that repeats an earlier value of its key; in an index, another document with the same key. ``extra``: an
+    entry without a row.
     """
 
     side: str
@@ -34,7 +34,7 @@ class Comparison:
 
     @property
     def as_promised(self) -> bool:
-        """Exact; where records may be sent again after a crash (in a topic), complete."""
+        """Exact, or, for a topic, where records may be sent again after a crash, complete."""
         return self.complete if self.at_least_once else self.exact
 
     @property
@@ -61,9 +61,9 @@ class Comparison:
 def compare_topic(
     rows: Rows, entries: Iterable[Entry], *, ignored: Container[str] = (), side: str = "topic"
 ) -> Comparison:
-    """A topic as a history: the last record of each key counts, and one without value deletes.
+    """Compare with a topic: the last record of each key counts, and a record without value is a deletion.
 
-    A record that repeats an earlier state is doubled, as all are that are sent again after a crash.
+    A record that repeats an earlier value of its key counts as doubled: it was sent again after a crash.
     """
     states: dict[str, list[Any]] = {}
     last: dict[str, Entry] = {}
@@ -83,7 +83,7 @@ def compare_topic(
 def compare_index(
     rows: Rows, entries: Iterable[Entry], *, ignored: Container[str] = (), side: str = "index"
 ) -> Comparison:
-    """An index as a state: one document for each key."""
+    """Compare with an index: one document for each key."""
     last: dict[str, Entry] = {}
     doubled = []
     found = 0
@@ -96,12 +96,12 @@ def compare_index(
 
 
 def latest(entries: Iterable[Entry]) -> dict[str, Any]:
-    """What a topic says in the end: its rows, for a comparison of the index with the topic itself."""
+    """Return the last value of each key of a topic, to compare an index with it."""
     return {key: value for key, value in {entry.key: entry.value for entry in entries}.items() if value is not None}
 
 
 def settle(look: Callable[[], Sequence[Comparison]], timeout: float) -> Sequence[Comparison]:
-    """Look until all are as promised. Raises AssertionError with what differs when that takes ``timeout`` seconds."""
+    """Compare until there is no difference. Raise AssertionError with the differences after ``timeout`` seconds."""
     deadline = time.monotonic() + timeout
     while True:
         comparisons = look()
@@ -109,7 +109,7 @@ def settle(look: Callable[[], Sequence[Comparison]], timeout: float) -> Sequence
             return comparisons
         if time.monotonic() > deadline:
             raise AssertionError(f"not as promised within {timeout:g} s:\n" + "\n".join(map(str, comparisons)))
-        time.sleep(_LOOK)
+        time.sleep(_POLL_INTERVAL)
 
 
 def _compare(

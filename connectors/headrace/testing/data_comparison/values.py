@@ -1,4 +1,4 @@
-"""Whether JSON says exactly what a database's value says, not only something near."""
+"""Compare values of a database with JSON, exactly."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _MILLISECOND = timedelta(milliseconds=1)
 
 
 def differing(row: Mapping[str, Any], found: Any, ignored: Container[str] = ()) -> list[str]:
-    """What differs, one phrase each; empty when nothing does. ``found`` is a record's value or a document."""
+    """Return the differences, one phrase each. ``found`` is a record's value or a document."""
     if not isinstance(found, Mapping):
         return [f"{found!r} is no object"]
     phrases = [
@@ -31,7 +31,7 @@ def differing(row: Mapping[str, Any], found: Any, ignored: Container[str] = ()) 
 
 
 def same(value: Any, found: Any) -> bool:
-    """``value`` as a driver gives it, ``found`` as JSON gives it, in any of the forms that converters write.
+    """Return whether a driver's ``value`` equals ``found`` in JSON, in any of the forms that converters write.
 
     Times are ISO 8601 (without a zone: UTC) or Connect's numbers, which have milliseconds; decimals are numbers,
     texts, or Connect's base64 of the unscaled number; bytes are base64; json columns objects or texts.
@@ -75,7 +75,7 @@ def _decimal(value: Decimal, found: Any) -> bool:
         if Decimal(found) == value:
             return True
     except InvalidOperation:
-        pass  # then it is base64, or nothing
+        pass  # it may be base64
     unscaled, exponent = _base64(found), value.as_tuple().exponent
     if unscaled is None or not isinstance(exponent, int):
         return False

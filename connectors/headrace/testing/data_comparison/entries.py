@@ -1,4 +1,4 @@
-"""Reads all of a table, a topic or an index, as what can be compared."""
+"""Read all rows of a table, records of a topic, or documents of an index, in comparable form."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
 from headrace.broker.interfaces import KafkaClients, RebalanceListener
-from headrace.errors import RetriableError
 from headrace.records import TopicPartition
+from headrace.retries import RetryPolicy, retry
 
 Row = Mapping[str, Any]
 Rows = Mapping[str, Row]
-"""What must be there, by key."""
+"""Expected rows by key."""
 Key = str | Sequence[str] | Callable[[Row], str]
-"""One column, several, or what makes the key's text."""
+"""One column, several columns, or a function that returns the key's text."""
 
 _PAGE = 5_000
-_PATIENCE = 120.0
-_LOOK = 0.1
+_TIMEOUT = 120.0
+_RETRIES = RetryPolicy(longest=1.0, timeout=_TIMEOUT)
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One record or document. ``value`` None: deleted. ``place`` says where it is."""
+    """One record or document. ``value`` None: deleted. ``place``: partition and offset, or document id."""
 
     key: str
     value: Any
@@ -37,7 +37,7 @@ class Entry:
 
 
 def key_text(*values: Any) -> str:
-    """The text of a key: several values are joined as the Elasticsearch sink joins them to an id."""
+    """Return the text of a key; several values are joined as in document ids of the Elasticsearch sink."""
     texts = ["true" if value is True else "false" if value is False else str(value) for value in values]
     if len(texts) == 1:
         return texts[0]
@@ -45,7 +45,7 @@ def key_text(*values: Any) -> str:
 
 
 def table_rows(connection: Any, query: str, *, key: Key) -> dict[str, dict[str, Any]]:
-    """All rows of a query by key, from a DB-API connection of any database. Raises ValueError when two share a key."""
+    """Return all rows of a query by key, from any DB-API connection. Raise ValueError when two rows share a key."""
     make_key = _key_of(key)
     cursor = connection.cursor()
     try:
@@ -65,19 +65,12 @@ def table_rows(connection: Any, query: str, *, key: Key) -> dict[str, dict[str, 
 
 
 def topic_entries(kafka_clients: KafkaClients, topic: str, *, key: Key | None = None) -> list[Entry]:
-    """All records of a topic up to its present end, in order within each partition; none when there is no topic.
+    """Return all records of a topic up to its current end, in order within each partition; none without a topic.
 
-    ``key``: made of the value's fields instead of the record's key. JSON, in Connect's envelope or without. A broker
-    that does not answer in time, or is just making the topic, is asked again.
+    ``key``: taken from the value's fields instead of the record's key. JSON, with or without Connect's envelope.
+    Retried while the broker does not respond in time, or is creating the topic.
     """
-    deadline = time.monotonic() + _PATIENCE
-    while True:
-        try:
-            return _read_topic(kafka_clients, topic, key)
-        except RetriableError:
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(_LOOK)
+    return retry(lambda: _read_topic(kafka_clients, topic, key), policy=_RETRIES)
 
 
 def _read_topic(kafka_clients: KafkaClients, topic: str, key: Key | None) -> list[Entry]:
@@ -112,7 +105,7 @@ def _records(
     consumer = kafka_clients.consumer(f"exactness-{uuid.uuid4().hex}", {"isolation.level": "read_committed"})
     try:
         consumer.subscribe([topic], None, RebalanceListener(lambda _: None, lambda _: None))
-        deadline = time.monotonic() + _PATIENCE
+        deadline = time.monotonic() + _TIMEOUT
         while open_ends:
             if time.monotonic() > deadline:
                 raise AssertionError(f"the end of {', '.join(map(str, open_ends))} was not reached: {open_ends}")
@@ -128,9 +121,9 @@ def _records(
 
 
 def index_entries(url: str, index: str, *, key: Key | None = None) -> list[Entry]:
-    """All documents of an index, refreshed first, as they are at one moment; none when there is no index.
+    """Return all documents of an index at one moment, after a refresh; none without an index.
 
-    ``key``: made of the document's fields instead of its id.
+    ``key``: taken from the document's fields instead of its id.
     """
     try:
         _ask(url, "POST", f"{index}/_refresh")
@@ -166,7 +159,7 @@ def _ask(url: str, method: str, path: str, body: Any = None) -> Any:
         data=json.dumps(body).encode() if body is not None else None,
         headers={"Content-Type": "application/json"},
     )
-    with urlopen(request, timeout=_PATIENCE) as answer:
+    with urlopen(request, timeout=_TIMEOUT) as answer:
         return json.load(answer, parse_float=Decimal)
 
 
