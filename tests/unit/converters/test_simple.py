@@ -47,20 +47,20 @@ def test_other_values_have_the_text_that_java_gives_them(value: Any, written: by
     assert texts().to_bytes("t", None, [value]) == [written]
 
 
-def test_another_encoding() -> None:
+def test_the_configured_encoding_is_used() -> None:
     assert texts("ISO-8859-1").to_bytes("t", None, ["é"]) == [b"\xe9"]
     with pytest.raises(DataError, match="ISO-8859-1 cannot write"):
         texts("ISO-8859-1").to_bytes("t", None, ["€"])
 
 
-def test_bytes_that_are_no_text() -> None:
+def test_bytes_in_another_encoding_are_refused() -> None:
     with pytest.raises(DataError, match="not readable as UTF-8"):
         texts().from_bytes("t", [b"\xff"])
     with pytest.raises(DataError, match="no text form"):
         texts().to_bytes("t", None, [b"x"])
 
 
-def test_an_unknown_encoding() -> None:
+def test_an_unknown_encoding_is_a_configuration_error() -> None:
     with pytest.raises(ConfigError, match=r"converter\.encoding"):
         texts("UTF-99")
 
@@ -71,7 +71,7 @@ def test_bytes_pass_through(values: list[bytes | None]) -> None:
     assert arrays().from_bytes("t", values) == ([Decoded(0, s.BYTES.as_optional(), values)] if values else [])
 
 
-def test_other_than_bytes_is_refused() -> None:
+def test_values_other_than_bytes_are_refused() -> None:
     with pytest.raises(DataError, match="STRING"):
         arrays().to_bytes("t", s.STRING, ["x"])
     with pytest.raises(DataError, match="not compatible with str"):

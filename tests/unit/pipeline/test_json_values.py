@@ -1,4 +1,4 @@
-"""Values that nobody looks into pass as the bytes they are; whoever looks sees what a parser sees."""
+"""JSON texts pass through converters and batches unchanged; a value that is read is what a parser returns."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -43,7 +43,7 @@ def values_of(texts: Sequence[bytes | None]) -> list[Any]:
 
 
 @given(st.lists(TEXTS))
-def test_unparsed_or_not_the_values_are_the_same(texts: list[bytes | None]) -> None:
+def test_texts_and_parsed_values_are_equal(texts: list[bytes | None]) -> None:
     assert values_of(texts) == [orjson.loads(text) if text else None for text in texts]
 
 
@@ -88,11 +88,11 @@ ODD = st.sampled_from(
 
 
 @given(st.lists(ODD, max_size=12))
-def test_of_a_mixture_each_is_judged_as_if_it_were_alone(texts: list[bytes | None]) -> None:
+def test_each_text_of_a_mixed_batch_is_classified_as_alone(texts: list[bytes | None]) -> None:
     assert which_are_json_objects(texts) == [are_json_objects([text]) for text in texts]
 
 
-def test_broken_json_is_told_when_it_is_looked_at() -> None:
+def test_invalid_json_is_an_error_when_a_value_is_read() -> None:
     (run,) = plain().from_bytes("t", [b'{"a":1}', b'{"a":}'])
     assert isinstance(run.values, JsonValues)
     assert run.values[:1] == [{"a": 1}]
@@ -102,7 +102,7 @@ def test_broken_json_is_told_when_it_is_looked_at() -> None:
 
 @pytest.mark.parametrize("wanted", [True, False])
 @pytest.mark.parametrize("transforms", [True, False])
-def test_only_a_task_that_takes_texts_gets_them_and_only_past_no_transform(
+def test_texts_reach_only_tasks_that_take_them_and_only_without_transforms(
     harness: Callable[[], Any], wanted: bool, transforms: bool
 ) -> None:
     policy = harness().stages(errors_tolerance="all").policy
@@ -115,7 +115,7 @@ def test_only_a_task_that_takes_texts_gets_them_and_only_past_no_transform(
 
 
 @pytest.mark.parametrize("transforms", [True, False])
-def test_broken_json_fails_in_the_converter_where_values_are_parsed(
+def test_invalid_json_fails_in_the_converter_when_values_are_parsed(
     harness: Callable[[], Any], transforms: bool
 ) -> None:
     policy = harness().stages(errors_tolerance="all").policy
@@ -126,7 +126,7 @@ def test_broken_json_fails_in_the_converter_where_values_are_parsed(
     assert [value for batch in batches for value in batch.values] == [{"a": 1}, {"a": 2}]
 
 
-def test_one_bad_value_does_not_make_its_neighbours_parsed(harness: Callable[[], Any]) -> None:
+def test_a_bad_value_leaves_the_other_values_as_texts(harness: Callable[[], Any]) -> None:
     policy = harness().stages(errors_tolerance="all").policy
     batches, failures = Stages(plain(), plain(), [], policy).decode(
         consumed([b'{"a":1}', b'{"a":2}', b"no JSON", b'{"a":3}', b'{"a":4}']), json_texts=True

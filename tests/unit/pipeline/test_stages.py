@@ -178,7 +178,9 @@ def test_a_sinks_transforms_keep_offsets(harness: Callable[[], Any], values: lis
 
 
 @pytest.mark.parametrize(("negate", "topics"), [(False, ["texts", "t"]), (True, ["t", "t"])])
-def test_a_predicate_gates_its_transform(harness: Callable[[], Any], negate: bool, topics: list[str]) -> None:
+def test_a_predicate_selects_the_records_of_its_transform(
+    harness: Callable[[], Any], negate: bool, topics: list[str]
+) -> None:
     stages = harness().stages([Step(Scripted(), IsText(), negate)])
     encoded, _ = stages.encode(SourceBatch("t", ["a", 1]))
     assert [part.topic for part in encoded for _ in part.values] == topics
