@@ -20,6 +20,7 @@ from benchmarks.sides import Clock
 from headrace import SourceBatch
 from headrace.testing.driver import SourceDriver
 from headrace_sources.sql import SqlSourceConnector
+from headrace_sources.sql.task import SqlSourceTask
 
 _KEYS = {"bigint": "n", "uuid": "md5(n::text)::uuid"}
 _TABLE = """
@@ -73,7 +74,8 @@ def compare(clock: Clock, url: str, libpq: str, folder: str) -> int:
     report = []
     with SourceDriver(SqlSourceConnector, config) as driver, psycopg.connect(libpq, autocommit=True) as connection:
         rows = _read_all(driver)
-        [sweep] = driver.task._sweeps._sweeps  # type: ignore[attr-defined]
+        assert isinstance(driver.task, SqlSourceTask)
+        [comparison] = driver.task.comparisons
         cases: list[tuple[str, str, bool]] = [
             ("nothing gone", _NOTHING, True),
             ("10 gone", _FEW, True),
@@ -83,8 +85,8 @@ def compare(clock: Clock, url: str, libpq: str, folder: str) -> int:
         clock.start()
         for what, statement, ordered in cases:
             gone = max(0, connection.execute(statement.encode()).rowcount) if statement != _NOTHING else 0
-            sweep._ordered = ordered
-            report.append({"what": what, **_compare(driver, sweep, gone)})
+            comparison.ordered = ordered
+            report.append({"what": what, **_compare(driver, comparison, gone)})
         clock.stop()
     [ledger] = Path(folder).glob("*.ledger")
     report[0]["ledger MB"] = round(ledger.stat().st_size / 1e6, 1)
@@ -99,19 +101,19 @@ def _read_all(driver: SourceDriver) -> int:
     return rows
 
 
-def _compare(driver: SourceDriver, sweep: Any, gone: int) -> dict[str, float]:
-    began, cpu, walk = time.perf_counter(), time.process_time(), sweep.ledger.walk
-    sweep.due = sweep.due.replace(year=2000)
+def _compare(driver: SourceDriver, comparison: Any, gone: int) -> dict[str, float]:
+    began, cpu, walk = time.perf_counter(), time.process_time(), comparison.ledger.walk
+    comparison.due = comparison.due.replace(year=2000)
     tombstones = 0
-    for batch in _batches(driver, lambda: sweep.ledger.walk > walk and not sweep.active):
+    for batch in _batches(driver, lambda: comparison.ledger.walk > walk and not comparison.active):
         tombstones += sum(value is None for value in batch.values)
     if tombstones != gone:
         raise AssertionError(f"{tombstones} tombstones for {gone} deleted rows")
     return {
         "seconds": round(time.perf_counter() - began, 2),
         "cpu": time.process_time() - cpu,
-        "queries": sweep.statements,
-        "keys read": sweep.read,
+        "queries": comparison.statements,
+        "keys read": comparison.read,
         "tombstones": tombstones,
     }
 

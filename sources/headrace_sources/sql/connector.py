@@ -1,4 +1,4 @@
-"""The SQL source connector: divides tables over tasks and checks a configuration against the database."""
+"""The SQL source connector: assigns tables to tasks and checks a configuration against the database."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from headrace_sources.sql.dialects import Database
 from headrace_sources.sql.dialects.dialect import TableName
 from headrace_sources.sql.reading.inspection import index_findings, inspect_relation, parallel_findings, unread_rows
 from headrace_sources.sql.rows.types import LOCALS
-from headrace_sources.sql.tables.assignment import contiguous_blocks, reassign
+from headrace_sources.sql.tables.assignment import assigned_tables, assignment_text, contiguous_blocks, reassign
 from headrace_sources.sql.tables.selection import wanted_tables
-from headrace_sources.sql.task import JdbcSourceTask, SqlSourceTask, task_tables, written_tables
+from headrace_sources.sql.task import JdbcSourceTask, SqlSourceTask
 
 _KEYS = {
     "sql.missing_database": "connection.url",
@@ -27,36 +27,39 @@ _KEYS = {
 
 
 class SqlSourceConnector(SourceConnector):
-    """Rows of tables, or of one query, to Kafka. One task reads several tables in turn; several tasks share them."""
+    """Rows of tables, or of one query, to Kafka. One task reads several tables in turn; several tasks divide them."""
 
     config_model: ClassVar[type[SqlSourceConfig]] = SqlSourceConfig
     task_class: ClassVar[type[SqlSourceTask]] = SqlSourceTask
 
     def task_configs(self, properties: Mapping[str, str], max_tasks: int) -> list[dict[str, str]]:
-        """Tables in contiguous blocks of about equal size; one task for a query."""
+        """Assign tables in contiguous blocks of about equal size; a query has one task."""
         config = self.config_model.parse(properties)
         if config.query:
             return [dict(properties)]
         return [
-            dict(properties) | {"tables": written_tables(block)}
+            dict(properties) | {"tables": assignment_text(block)}
             for block in contiguous_blocks(_tables(config), max_tasks)
         ]
 
     def watch_interval(self, properties: Mapping[str, str]) -> float | None:
-        """Tables come and go; a query stays."""
+        """Return how often the list of tables is read again; None for a query."""
         config = self.config_model.parse(properties)
         return None if config.query or not config.table_poll else config.table_poll / 1000
 
     def follow(
         self, properties: Mapping[str, str], max_tasks: int, present: Sequence[Mapping[str, str]]
     ) -> list[dict[str, str]]:
-        """The tables as they are now; tasks whose tables are the same stay as they are."""
-        shares = [task_tables(self.config_model.parse(own)) for own in present]
+        """Assign the tables that there are now; tasks with the same tables as before do not change."""
+        present_tables = [assigned_tables(self.config_model.parse(own)) for own in present]
         tables = _tables(self.config_model.parse(properties))
-        return [dict(properties) | {"tables": written_tables(share)} for share in reassign(shares, tables, max_tasks)]
+        return [
+            dict(properties) | {"tables": assignment_text(block)}
+            for block in reassign(present_tables, tables, max_tasks)
+        ]
 
     def check(self, properties: Mapping[str, str]) -> Iterable[Finding]:
-        """Connect and look: does everything exist, can it be read, is it wise."""
+        """Connect and check that everything exists, can be read and is advisable."""
         try:
             config = self.config_model.parse(properties)
             session = Session(config)
@@ -71,7 +74,7 @@ class SqlSourceConnector(SourceConnector):
 
 
 class JdbcSourceConnector(SqlSourceConnector):
-    """The same for configurations that come from the JVM's JDBC source: its defaults where ours differ (no keys)."""
+    """The same for configurations of the JVM's JDBC source: with its defaults where ours differ (no record keys)."""
 
     config_model = JdbcSourceConfig
     task_class = JdbcSourceTask
@@ -94,12 +97,12 @@ def _check(session: Session, config: SqlSourceConfig) -> Iterable[Finding]:
         with session.reading("the list of tables") as connection:
             tables = wanted_tables(connection, database, config)
     with session.reading("the database") as connection:
-        yield from lookback_for(connection, database, config)[1]
+        yield from lookback_for(connection, database, config, SqlSourceTask.tuning)[1]
     for table in tables:
         try:
             with session.reading(f"table {table}" if table else "the query") as connection:
                 yield from _check_table(connection, database, config, table)
-        except (ConfigError, TaskError) as error:  # of this table; the others may have mistakes of their own
+        except (ConfigError, TaskError) as error:  # of this table; the others are checked too
             yield from _findings(error)
 
 
@@ -113,8 +116,8 @@ def _check_table(
     yield from unread_rows(connection, target)
     yield from index_findings(connection, database, target)
     yield from parallel_findings(connection, database, config, target)
-    stamps = [column for column in target.columns if column.name in target.cursor.timestamps]
-    if any(column.kind in LOCALS for column in stamps):
+    timestamps = [column for column in target.columns if column.name in target.cursor.timestamps]
+    if any(column.kind in LOCALS for column in timestamps):
         hint = "set db.timezone to the zone that the column is written in, or use a type with a time zone"
         for text in database.warnings(connection):
             yield Finding("sql.time_zone", f"{text} ({target.relation})", "db.timezone", hint, None, "warning")

@@ -1,78 +1,177 @@
-"""Looks at the tables of a task, one by one, and makes their readers: when the task starts, and again later for those
-that could not be read then."""
+"""Inspects the tables of a task and makes their readers: when the task starts, and again for tables that failed."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from headrace import Finding, SourceContext
+from headrace import ConfigError, Finding, HeadraceError, SourceContext
+from headrace_sources.sql.access.driver_errors import TABLE_ERROR_CODES
 from headrace_sources.sql.access.session import Session
 from headrace_sources.sql.configuration.config import SqlSourceConfig
 from headrace_sources.sql.cursor.lookback import Lookback
-from headrace_sources.sql.cursor.offsets import Position
+from headrace_sources.sql.cursor.position import StoredPosition
 from headrace_sources.sql.cursor.transaction_snapshots import TransactionSnapshots
 from headrace_sources.sql.deletes.reconciler import DeleteReconciler
+from headrace_sources.sql.dialects import Database
 from headrace_sources.sql.dialects.dialect import TableName
-from headrace_sources.sql.reading.chunk_plan import Chunk, from_json
-from headrace_sources.sql.reading.inspection import ReadTarget, inspect_relation, one_reader, paging_of, unread_rows
-from headrace_sources.sql.reading.read_spec import Source
-from headrace_sources.sql.reading.reader_pool import ReaderPool, Within
-from headrace_sources.sql.reading.snapshot import Parallelism
-from headrace_sources.sql.reading.strategy import Reader, reader_for
+from headrace_sources.sql.reading.chunk_plan import Chunk, ChunkPlan, from_json
+from headrace_sources.sql.reading.inspection import (
+    ReadTarget,
+    inspect_relation,
+    one_reader,
+    paging_of,
+    unread_rows,
+)
+from headrace_sources.sql.reading.read_spec import Paging, ReadSpec
+from headrace_sources.sql.reading.reader import Reader
+from headrace_sources.sql.reading.reader_pool import Parallelism, ReaderPool, Within
+from headrace_sources.sql.reading.snapshot_readers import BulkReader, FirstReader
+from headrace_sources.sql.reading.table_reader import TableReader
 from headrace_sources.sql.rows.types import TypeMapping
+from headrace_sources.sql.tables.selection import topic_of
+from headrace_sources.sql.tuning import Tuning
+
+Tables = Sequence[TableName | None]
+"""None stands for the query."""
 
 
 @dataclass(frozen=True)
 class ReaderFactory:
-    """What all tables of a task share. ``stored``: their positions; ``initial`` counts where there is none. ``grids``:
-    what is stored of readings by the primary key."""
+    """What all tables of a task share. Used from the task's thread.
+
+    ``positions`` and ``chunk_plans`` are what is stored; ``initial`` is used where no position is.
+    """
 
     config: SqlSourceConfig
     context: SourceContext
     session: Session
-    sweeps: DeleteReconciler
+    reconciler: DeleteReconciler | None
     mapping: TypeMapping
-    reach: Lookback
-    stored: dict[TableName | None, Position | None]
-    grids: Mapping[TableName, Mapping[str, Any] | None]
-    start_readers: Callable[[Source, Sequence[Chunk], Within, int], ReaderPool]
-    initial: Position | None
-    sightings: TransactionSnapshots
+    lookback: Lookback
+    positions: Mapping[TableName | None, StoredPosition | None]
+    chunk_plans: Mapping[TableName, Mapping[str, Any] | None]
+    initial: StoredPosition | None
+    transaction_snapshots: TransactionSnapshots
+    tuning: Tuning
 
-    def look(self, table: TableName | None) -> tuple[ReadTarget | None, Sequence[Finding]]:
-        """What is there; no target where the findings have an error. Raises what the session raises."""
+    def inspect_all(
+        self, tables: Tables
+    ) -> tuple[dict[TableName | None, ReadTarget], dict[TableName | None, HeadraceError]]:
+        """Return the tables that can be read, and the errors of others. Raise ConfigError with all mistakes.
+
+        An unreadable table that only a pattern selects (it may have been created a moment ago) stops no other table.
+        """
+        named = self.config.query or self.config.whitelist
+        targets: dict[TableName | None, ReadTarget] = {}
+        errors: dict[TableName | None, HeadraceError] = {}
+        findings: list[Finding] = []
+        for table in tables:
+            try:
+                target, found = self._inspect(table)
+            except HeadraceError as error:
+                if error.code not in TABLE_ERROR_CODES:
+                    raise
+                errors[table] = error
+                continue
+            if target is not None:
+                targets[table] = target
+            elif not named:
+                errors[table] = ConfigError(findings=self._located(found))
+            findings += found
+        if named or not targets:
+            self.report(findings)
+        self.report([finding for finding in findings if finding.severity == "warning"])
+        return targets, errors
+
+    def report(self, findings: Sequence[Finding]) -> None:
+        """Log warnings; raise ConfigError for errors."""
+        for finding in findings:
+            if finding.severity == "warning":
+                self.context.log.warning(
+                    "configuration warning", code=finding.code, reason=finding.message, hint=finding.hint
+                )
+        if errors := self._located(findings):
+            raise ConfigError(findings=errors)
+
+    def _located(self, findings: Sequence[Finding]) -> list[Finding]:
+        """Return the errors among ``findings``, with the place in the configuration."""
+        origin = self.context.config_origin
+        return [
+            Finding(finding.code, finding.message, finding.key, f"{finding.hint} ({origin(finding.key)})")
+            for finding in findings
+            if finding.severity == "error"
+        ]
+
+    def _inspect(self, table: TableName | None) -> tuple[ReadTarget | None, Sequence[Finding]]:
         with self.session.reading(f"table {table}" if table else "the query") as connection:
             target, findings = inspect_relation(connection, self.session.database, self.config, table)
             if target is not None:
                 findings = [*findings, *unread_rows(connection, target)]
         return target, findings
 
+    def open(self, table: TableName | None) -> Reader:
+        """Inspect a table and return its reader. Raise ConfigError and what the session raises."""
+        target, findings = self._inspect(table)
+        self.report(findings)
+        assert target is not None, "without a target there is an error among the findings"
+        return self.reader(target)
+
     def reader(self, target: ReadTarget) -> Reader:
-        """Of a table that was looked at; it begins at the stored position. Raises InfrastructureError."""
+        """Return the reader of an inspected table; it begins at the stored position. Raise InfrastructureError."""
         session, table = self.session, target.relation.table
-        position = self.stored[table]
+        database = session.database
+        position = self.positions[table]
         with session.reading(str(target.relation)) as connection:
-            paging = paging_of(connection, session.database, self.config, target)
-            alone = self.config.parallelism == 1 or one_reader(connection, session.database, self.config, target)
-        # The first reading begins a transaction of its own: in this one it would be now for ever (PostgreSQL's now()).
+            paging = paging_of(connection, database, self.config, target)
+            alone = self.config.parallelism == 1 or one_reader(connection, database, self.config, target)
+        # The first reading begins a transaction of its own: PostgreSQL's now() stays the same within this one.
         session.close_transaction()
-        grid = from_json(self.grids[table], target.primary_key, self.config.mode) if table is not None else None
-        source = Source(
-            target.relation,
-            target.cursor,
-            target.keys,
-            target.identity,
-            self.config,
-            self.mapping,
-            self.context.json_form,
-            target.primary_key or target.keys,
-            self.reach,
-            paging,
-            self.sightings,
-            self.sweeps.open_ledger(target, self.mapping, position is not None or grid is not None),
-            session.database.catalog,
+        plan = from_json(self.chunk_plans[table], target.primary_key, self.config.mode) if table is not None else None
+        ledger = None
+        if self.reconciler is not None:
+            ledger = self.reconciler.open_ledger(target, self.mapping, position is not None or plan is not None)
+        spec = ReadSpec(
+            relation=target.relation,
+            topic=topic_of(self.config, table),
+            cursor=target.cursor,
+            keys=target.keys,
+            identity=target.identity,
+            config=self.config,
+            mapping=self.mapping,
+            json_form=self.context.json_form,
+            unique=target.primary_key or target.keys,
+            lookback=self.lookback,
+            paging=paging,
+            transaction_snapshots=self.transaction_snapshots,
+            ledger=ledger,
+            catalog=database.catalog,
+            tuning=self.tuning,
         )
-        crews = Parallelism(1 if alone else self.config.parallelism, self.start_readers)
-        return reader_for(source, session.database, position, grid, self.initial, crews)
+        parallelism = Parallelism(1 if alone else self.config.parallelism, self._start_readers)
+        return reader_for(spec, database, position, plan, self.initial, parallelism)
+
+    def _start_readers(self, spec: ReadSpec, chunks: Sequence[Chunk], within: Within, threads: int) -> ReaderPool:
+        origin, task = self.context.config_origin, self.context.task
+        sessions = [Session(self.config, origin, f"{task}/{number}") for number in range(1, threads + 1)]
+        return ReaderPool(spec, chunks, sessions, within)
+
+
+def reader_for(
+    spec: ReadSpec,
+    database: Database,
+    position: StoredPosition | None,
+    plan: ChunkPlan | None,
+    initial: StoredPosition | None,
+    parallelism: Parallelism,
+) -> Reader:
+    """Return the reader that fits. ``position`` and ``plan`` are what is stored.
+
+    A position is later than any plan: the snapshot is over.
+    """
+    if spec.paging is Paging.KEY:
+        return BulkReader(spec, database, plan, parallelism)
+    if position is None and spec.cursor.names and (plan is not None or parallelism.threads > 1):
+        return FirstReader(spec, database, plan, parallelism)
+    return TableReader(spec, database, position or initial)

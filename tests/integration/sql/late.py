@@ -68,15 +68,16 @@ class Reading:
     status_reasons: RecordedStatusReasons = field(default_factory=RecordedStatusReasons)
     names: list[str] = field(default_factory=list)
     batches: list[SourceBatch] = field(default_factory=list)
+    connector: type[SqlSourceConnector] = SqlSourceConnector
     _task: SourceTask | None = None
     _stop: threading.Event = field(default_factory=threading.Event)
 
     def start(self) -> None:
         """Or start again from the stored position, as after a crash."""
         self.stop()
-        [configuration] = SqlSourceConnector().task_configs(self.properties, 1)
+        [configuration] = self.connector().task_configs(self.properties, 1)
         self._stop = threading.Event()
-        self._task = SqlSourceConnector.task_class()
+        self._task = self.connector.task_class()
         context = make_source_context(
             configuration, self.offsets, stop_event=self._stop, set_status_reason=self.status_reasons
         )
@@ -132,11 +133,11 @@ class Scene:
     """A fresh table ``late`` and as many writers as wanted."""
 
     engine: Engine
-    _open: list[Connection] = field(default_factory=list)
+    connections: list[Connection] = field(default_factory=list)
 
     def writer(self) -> Writer:
-        self._open.append(self.engine.connect())
-        return Writer(self._open[-1])
+        self.connections.append(self.engine.connect())
+        return Writer(self.connections[-1])
 
     def names(self) -> set[str]:
         """What the table holds."""
@@ -157,6 +158,6 @@ def scene(url: str) -> Iterator[Scene]:
     try:
         yield made
     finally:
-        for connection in made._open:
+        for connection in made.connections:
             connection.close()
         engine.dispose()

@@ -15,6 +15,7 @@ from headrace import SourceBatch
 from headrace.testing.driver import SourceDriver
 from headrace.testing.waiting import eventually
 from tests.integration.sql.reconciling import Records, drivers
+from tests.sql_tasks import comparison_of
 
 KEYS = [
     ("int", "n"),
@@ -73,8 +74,7 @@ def test_a_row_that_is_still_in_an_open_result_does_not_come_after_its_tombstone
     run("UPDATE t SET n = n + 10")
     driver.store(driver.batch())  # the first of three
     run("DELETE FROM t WHERE k = 3")
-    [sweep] = driver.task._sweeps._sweeps  # type: ignore[attr-defined]
-    sweep.due = datetime.now(UTC)
+    comparison_of(driver).due = datetime.now(UTC)
     came: list[tuple[Any, bool]] = []
 
     def gone() -> bool:

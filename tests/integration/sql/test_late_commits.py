@@ -12,10 +12,11 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
-from headrace_sources.sql.cursor import lookback
 from headrace_sources.sql.dialects.dialect import Database
 from headrace_sources.sql.dialects.mysql import MySql
+from headrace_sources.sql.tuning import Tuning
 from tests.integration.sql.late import Reading, Scene, scene
+from tests.sql_tasks import tuned
 
 MODES = ["incrementing", "timestamp", "timestamp+incrementing"]
 STAMPED = MODES[1:]
@@ -29,9 +30,9 @@ def late(request: pytest.FixtureRequest) -> Iterator[Scene]:
 
 
 @pytest.fixture
-def reading(late: Scene, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Reading]]:
-    # The span would catch what these scenes are quick enough to commit within it: what they show is the watermark.
-    monkeypatch.setattr(lookback, "LEAST_SPAN", timedelta(milliseconds=1))
+def reading(late: Scene) -> Iterator[Callable[..., Reading]]:
+    # The least lookback would catch rows that these scenes commit within it: they are to show the watermark.
+    connector = tuned(Tuning(least_lookback=timedelta(milliseconds=1), blocked_after=0.0))
     made: list[Reading] = []
 
     def start(mode: str, **properties: str) -> Reading:
@@ -45,7 +46,8 @@ def reading(late: Scene, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[.
         }
         if "timestamp" in mode:
             settings["timestamp.column.name"] = "updated_at"
-        made.append(Reading(settings | {name.replace("_", "."): value for name, value in properties.items()}))
+        keys = settings | {name.replace("_", "."): value for name, value in properties.items()}
+        made.append(Reading(keys, connector=connector))
         made[-1].start()
         return made[-1]
 
@@ -222,12 +224,12 @@ def test_the_status_names_whom_the_position_waits_for(late: Scene, reading: Call
     other.insert("early")
     other.commit()
     reader.round()
-    [turn] = reader.task._turns  # type: ignore[attr-defined]
-    said = turn.reader.progress.waits_for(0.0)
+    said = reader.status_reasons.current
 
+    assert said is not None
     assert str(process) in said
     assert "a restart would send 1 rows again" in said
     early.commit()
     reader.round()
     reader.round()
-    assert turn.reader.progress.waits_for(0.0) is None
+    assert reader.status_reasons.current is None

@@ -23,6 +23,8 @@ from headrace_sources.sql import SqlSourceConnector
 from headrace_sources.sql.dialects import innodb
 from headrace_sources.sql.dialects.mysql import MySql
 from headrace_sources.sql.task import SqlSourceTask
+from headrace_sources.sql.tuning import Tuning
+from tests.sql_tasks import tuned
 
 Drive = Callable[..., SourceDriver]
 Sql = Callable[..., list[Any]]
@@ -66,11 +68,17 @@ def properties(mariadb_database: str) -> Callable[..., dict[str, str]]:
 
 
 @pytest.fixture
-def drive(properties: Callable[..., dict[str, str]]) -> Iterator[Drive]:
+def tuning() -> Tuning:
+    return Tuning()
+
+
+@pytest.fixture
+def drive(properties: Callable[..., dict[str, str]], tuning: Tuning) -> Iterator[Drive]:
+    connector = tuned(tuning)
     with ExitStack() as stop:
 
         def start(offsets: Offsets | None = None, /, **keys: str) -> SourceDriver:
-            return stop.enter_context(SourceDriver(SqlSourceConnector, properties(**keys), offsets))
+            return stop.enter_context(SourceDriver(connector, properties(**keys), offsets))
 
         yield start
 
@@ -528,6 +536,7 @@ def asked() -> Iterator[list[int]]:
 
 
 @pytest.mark.parametrize("name", ["incrementing", "timestamp"])
+@pytest.mark.parametrize("tuning", [Tuning(status_interval=0.0)])
 def test_tables_share_what_the_server_says_of_open_transactions(
     drive: Drive, maria: Sql, mariadb_database: str, asked: list[int], name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -559,7 +568,7 @@ def test_tables_share_what_the_server_says_of_open_transactions(
         for table in tables:
             maria(f"INSERT INTO {table} (at) VALUES (now(6))")
         eventually(complete(2), 30)
-        # Everybody waits for that one transaction now.
+        # Every table waits for that one transaction now.
         asked.clear()
         readings = 0
         while readings < 5 * len(tables):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import timedelta
 from typing import Any
 
 import pymysql
@@ -13,8 +12,10 @@ from sqlalchemy import make_url
 from headrace import SourceBatch
 from headrace.testing.driver import SourceDriver
 from headrace.testing.waiting import eventually
-from headrace_sources.sql import SqlSourceConnector, task
+from headrace_sources.sql import SqlSourceConnector
+from headrace_sources.sql.tuning import Tuning
 from tests.engines.addresses import pymysql_arguments
+from tests.sql_tasks import tuned
 
 
 @pytest.fixture
@@ -27,9 +28,8 @@ def cursor(mariadb_database: str) -> Iterator[Any]:
 
 @pytest.mark.parametrize("taken_away", ["REVOKE SELECT ON {database}.t FROM {user}", "DROP TABLE t"])
 def test_a_table_that_is_lost_while_the_task_runs(
-    cursor: Any, mariadb_database: str, unique_name: str, monkeypatch: pytest.MonkeyPatch, taken_away: str
+    cursor: Any, mariadb_database: str, unique_name: str, taken_away: str
 ) -> None:
-    monkeypatch.setattr(task, "_ASIDE", timedelta(milliseconds=50))
     database, user = make_url(mariadb_database).database, f"'{unique_name}'@'%'"
     cursor.execute(f"CREATE USER {user} IDENTIFIED BY 'right'")
     cursor.execute(f"GRANT PROCESS ON *.* TO {user}")
@@ -66,7 +66,7 @@ def test_a_table_that_is_lost_while_the_task_runs(
         take()
         return f"table {database}.t is left out" in (driver.status_reasons.current or "")
 
-    with SourceDriver(SqlSourceConnector, properties) as driver:
+    with SourceDriver(tuned(Tuning(quarantine=0.05)), properties) as driver:
         wait_for(("t", 1), ("u", 1))
         cursor.execute(taken_away.format(database=database, user=user))
         eventually(said)
@@ -84,11 +84,8 @@ def test_a_table_that_is_lost_while_the_task_runs(
     cursor.execute(f"DROP USER {user}")
 
 
-def test_a_table_of_the_list_that_the_catalog_hides(
-    cursor: Any, mariadb_database: str, unique_name: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_table_of_the_list_that_the_catalog_hides(cursor: Any, mariadb_database: str, unique_name: str) -> None:
     """MariaDB does not show tables to users who may not read them."""
-    monkeypatch.setattr(task, "_ASIDE", timedelta(milliseconds=50))
     database, user = make_url(mariadb_database).database, f"'{unique_name}'@'%'"
     cursor.execute(f"CREATE USER {user} IDENTIFIED BY 'right'")
     for table in ("t", "u"):
@@ -119,7 +116,7 @@ def test_a_table_of_the_list_that_the_catalog_hides(
 
         eventually(all_came)
 
-    with SourceDriver(SqlSourceConnector, properties) as driver:
+    with SourceDriver(tuned(Tuning(quarantine=0.05)), properties) as driver:
         wait_for(("u", 1))
         assert f"run: {grant};" in (driver.status_reasons.current or "")
         cursor.execute(grant)

@@ -11,6 +11,7 @@ import pytest
 
 from headrace import Wait
 from headrace.testing.driver import SourceDriver
+from headrace_sources.sql.tuning import Tuning
 
 Sql = Callable[..., list[Any]]
 Drive = Callable[..., SourceDriver]
@@ -210,10 +211,8 @@ def test_what_cannot_be_read_in_pages_lets_a_small_table_go_first(sql: Sql, driv
     ],
     ids=["query-bulk", "query", "bulk", "bulk-by-two", "by-two"],
 )
-def test_long_readings_tell_how_far_they_are(
-    sql: Sql, drive: Drive, monkeypatch: pytest.MonkeyPatch, keys: dict[str, str], subject: str
-) -> None:
-    monkeypatch.setattr("headrace_sources.sql.reading.paging._SHOWN", 0.0)
+@pytest.mark.parametrize("tuning", [Tuning(status_interval=0.0)])
+def test_long_readings_tell_how_far_they_are(sql: Sql, drive: Drive, keys: dict[str, str], subject: str) -> None:
     sql(TABLE.format("t"))
     sql(ROWS.format("t", 2_000, 1) + "; ANALYZE t")
     driver = drive(**keys, batch_max_rows="10", poll_interval_ms="1h")

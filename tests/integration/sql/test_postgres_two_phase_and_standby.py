@@ -19,7 +19,8 @@ from headrace.testing.contexts import Offsets
 from headrace.testing.driver import SourceDriver
 from headrace.testing.waiting import eventually
 from headrace_sources.sql import SqlSourceConnector
-from headrace_sources.sql.cursor import lookback
+from headrace_sources.sql.tuning import Tuning
+from tests.sql_tasks import tuned
 
 SETTINGS: dict[str, str | int | bool] = {"max_prepared_transactions": 5, "wal_level": "replica"}
 TABLE = "(id bigint PRIMARY KEY, at timestamptz NOT NULL DEFAULT now())"
@@ -49,10 +50,8 @@ def connect(server: Postgres) -> psycopg.Connection[Any]:
     return psycopg.connect(url, autocommit=True)
 
 
-@pytest.fixture(autouse=True)
-def no_span(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Which would catch what these tests are quick enough to commit within it."""
-    monkeypatch.setattr(lookback, "LEAST_SPAN", timedelta(milliseconds=1))
+WITHOUT_SPAN = tuned(Tuning(least_lookback=timedelta(milliseconds=1)))
+"""Two seconds of lookback would catch the rows that these tests commit within them."""
 
 
 @pytest.fixture(scope="module")
@@ -92,7 +91,7 @@ def read(unique_name: str, run: Callable[[str], list[Any]]) -> Iterator[Callable
                 "poll.interval.ms": "20",
                 **{name.replace("_", "."): value for name, value in keys.items()},
             }
-            return stop.enter_context(SourceDriver(SqlSourceConnector, properties, offsets))
+            return stop.enter_context(SourceDriver(WITHOUT_SPAN, properties, offsets))
 
         yield start
 

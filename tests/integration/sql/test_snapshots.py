@@ -13,6 +13,7 @@ from headrace import RetriableError, SourceBatch
 from headrace.testing.contexts import Offsets
 from headrace.testing.driver import SourceDriver
 from headrace.testing.waiting import eventually
+from headrace_sources.sql.tuning import Tuning
 
 Sql = Callable[..., list[Any]]
 Drive = Callable[..., SourceDriver]
@@ -124,11 +125,11 @@ def test_what_changes_meanwhile_comes_last(sql: Sql, drive: Drive, mode: dict[st
 
 
 @pytest.mark.parametrize("name", ["incrementing", "both"])
+@pytest.mark.parametrize("tuning", [Tuning(transaction_wait=0.2, status_interval=0.0)])
 def test_a_transaction_that_was_open_before_it_and_commits_after_it(
-    sql: Sql, drive: Drive, connect: Connect, monkeypatch: pytest.MonkeyPatch, name: str
+    sql: Sql, drive: Drive, connect: Connect, name: str
 ) -> None:
-    # In mode incrementing it may have written anywhere: waited for, but not for ever.
-    monkeypatch.setattr("headrace_sources.sql.cursor.table_cursor._SETTLE", 0.2)
+    # In mode incrementing it may have written anywhere: the snapshot waits for it, but not for ever.
     sql(TABLE + ROWS.format(503))
     late = connect()
     late.execute("INSERT INTO t (id, at) VALUES (-5, now())")

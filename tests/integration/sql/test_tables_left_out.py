@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from datetime import timedelta
 from typing import Any
 
 import psycopg
@@ -13,16 +12,17 @@ from sqlalchemy import make_url
 from headrace import Finding, TaskError
 from headrace.testing.driver import SourceDriver
 from headrace.testing.waiting import eventually
-from headrace_sources.sql import SqlSourceConnector, task
+from headrace_sources.sql import SqlSourceConnector
+from headrace_sources.sql.tuning import Tuning
 
 Drive = Callable[..., SourceDriver]
 Sql = Callable[..., list[Any]]
 TEN = [f"t{number}" for number in range(10)]
 
 
-@pytest.fixture(autouse=True)
-def soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(task, "_ASIDE", timedelta(milliseconds=50))
+@pytest.fixture
+def tuning() -> Tuning:
+    return Tuning(quarantine=0.05)
 
 
 @pytest.fixture

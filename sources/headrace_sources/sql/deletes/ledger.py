@@ -1,8 +1,8 @@
-"""The keys of a table that were sent: a file on this machine, in SQLite.
+"""The keys of a table that were sent: a SQLite file on this machine.
 
-Written before the records are handed over, so it always holds at least what Kafka holds; a key too many costs a
-tombstone for nobody, a key too few would leave a document for ever. Keys are what the database's driver gives, in the
-order of :mod:`headrace_sources.sql.rows.ledger_keys`.
+Keys are written before their records are returned, so the ledger always holds at least what Kafka holds: a key too many
+costs a needless tombstone, a key too few would leave a document for ever. Keys are what the database's driver gives, in
+the order of :mod:`headrace_sources.sql.rows.ledger_keys`.
 """
 
 from __future__ import annotations
@@ -27,23 +27,23 @@ _ADD = (
 )
 _PART = "SELECT max(key), count(*), sum(hash) FROM (SELECT key, hash FROM sent WHERE key > ? ORDER BY key LIMIT ?)"
 _LAST = b"\xff"
-"""Behind every key: each begins with a letter."""
+"""After every key: each begins with a letter."""
 
 
-class Part(NamedTuple):
-    """Keys that follow each other."""
+class LedgerPart(NamedTuple):
+    """Consecutive keys."""
 
     last: bytes
-    """The last of them, encoded."""
+    """The last key, encoded."""
     keys: int
     hashes: int
     """The sum of their hashes."""
 
 
 class Ledger:
-    """Used from one thread. ``walk``: number of the comparison that is going on, or was the last.
+    """Used from one thread. ``walk``: the number of the current comparison, or of the last one.
 
-    Each key bears the number of the comparison in which it was sent last, or seen in the table.
+    Each key has the number of the comparison in which it was last sent, or seen in the table.
     """
 
     def __init__(self, path: Path) -> None:
@@ -58,7 +58,7 @@ class Ledger:
                 self._file.execute("PRAGMA synchronous = NORMAL")
                 known = self._file.execute("SELECT 1 FROM sqlite_schema WHERE name = 'sent'").fetchall()
                 self.new = not known
-                """Nothing is known about what was sent before."""
+                """The file did not exist: the keys that were sent before are unknown."""
                 self._file.executescript(_SCHEMA)
                 [(self.walk,)] = self._file.execute("SELECT value FROM state WHERE name = 'walk'")
                 on_failure.pop_all()
@@ -70,49 +70,49 @@ class Ledger:
         return int(count)
 
     def add(self, keys: Iterable[Key]) -> None:
-        """They are in the table, or about to be sent. Keys with NULL in them are left out: they name no row."""
+        """Add keys that are in the table or about to be sent. Keys with NULL in them name no row and are left out."""
         walk = self.walk
         self._write(_ADD, [(encoded(key), key_hash(key), walk) for key in keys if None not in key])
 
     # A comparison.
 
     def begin_walk(self) -> None:
-        """A new comparison: no key is known to be gone."""
+        """Begin a comparison: no key is known to be gone."""
         self.walk += 1
         self._run("UPDATE state SET value = ? WHERE name = 'walk'", [self.walk])
         self._run("DELETE FROM gone")
 
-    def part(self, after: bytes, size: int) -> Part | None:
-        """The next ``size`` keys behind ``after``, or fewer; None when there is none."""
+    def part(self, after: bytes, size: int) -> LedgerPart | None:
+        """Return the next ``size`` keys after ``after``, or fewer; None when there are none."""
         [(last, count, hashes)] = self._run(_PART, [after, size])
-        return Part(last, count, hashes) if count else None
+        return LedgerPart(last, count, hashes) if count else None
 
     def compare(self, after: bytes, up_to: bytes | None, found: Mapping[bytes, Key]) -> bool:
-        """``found``: every key of the table behind ``after``, up to the other (None: all). Others there are gone.
+        """Compare with ``found``, every key of the table after ``after`` up to ``up_to`` (None: all).
 
-        Returns whether there were differences.
-        What was sent since the comparison began was there after it began: the next one will look at it.
+        Other keys in that range are gone. Return whether there were differences. Keys that were sent since the
+        comparison began existed after it began: they are left to the next one.
         """
         up_to = _LAST if up_to is None else up_to
         known = self._run("SELECT key, walk FROM sent WHERE key > ? AND key <= ?", [after, up_to])
         keys = {key for key, _ in known}
-        new = [key for place, key in found.items() if place not in keys]
+        new = [key for encoded_key, key in found.items() if encoded_key not in keys]
         self.add(new)
         gone = [(key,) for key, walk in known if walk < self.walk and key not in found]
         self._write("INSERT OR IGNORE INTO gone VALUES (?)", gone)
         return bool(new or gone)
 
-    def unmet_are_gone(self) -> None:
-        """Every key that was not added since the comparison began is gone."""
+    def unmarked_are_gone(self) -> None:
+        """Note that every key that was not added since the comparison began is gone."""
         self._run("INSERT OR IGNORE INTO gone SELECT key FROM sent WHERE walk < ?", [self.walk])
 
     def gone_count(self) -> int:
-        """How many keys this comparison has found gone."""
+        """Return how many keys this comparison has found gone."""
         [(count,)] = self._run("SELECT count(*) FROM gone")
         return int(count)
 
     def gone(self, after: Key | None, limit: int) -> list[Key]:
-        """Keys that this comparison has found gone, behind ``after``, in order."""
+        """Return keys that this comparison has found gone, after ``after``, in order."""
         start = b"" if after is None else encoded(after)
         return [
             decoded(key)
@@ -120,11 +120,11 @@ class Ledger:
         ]
 
     def remove(self, keys: Iterable[Key], walk: int) -> None:
-        """Their tombstones are in Kafka. What was met since ``walk`` found it gone is kept: it is there again."""
+        """Remove keys whose tombstones are in Kafka, but not those that were added since comparison ``walk``."""
         self._write("DELETE FROM sent WHERE key = ? AND walk < ?", [(encoded(key), walk) for key in keys])
 
     def close(self) -> None:
-        """Every change is in the file already."""
+        """Close the file; every change is already in it."""
         self._file.close()
 
     def _run(self, statement: str, parameters: Sequence[Any] = ()) -> list[Any]:
@@ -134,7 +134,7 @@ class Ledger:
             raise _fault(self.path, error) from error
 
     def _write(self, statement: str, rows: Sequence[Sequence[Any]]) -> None:
-        """In one transaction."""
+        """Execute ``statement`` for each row, in one transaction."""
         if not rows:
             return
         try:
@@ -153,6 +153,6 @@ def _fault(path: Path, error: Exception) -> InfrastructureError:
     return InfrastructureError(
         f"the ledger of sent keys {path} cannot be used: {error}",
         code="sql.ledger",
-        hint="is the disk full, may the worker write to delete.ledger.directory? A damaged file may be removed: it is "
-        "made anew from the table",
+        hint="check that the disk is not full and that the worker may write to delete.ledger.directory. A damaged file "
+        "may be removed: it is created again from the table",
     )

@@ -1,1 +1,1 @@
-"""One relation: what it looks like, and the batches that come out of it, by one connection or several."""
+"""Reading one relation: its inspection, its batches, on one connection or several."""

@@ -1,7 +1,7 @@
-"""A table cut into chunks by its key, and how far each of them is read: what a task stores while it reads them.
+"""A table divided into chunks by its primary key, and how far each of them is read: what a task stores meanwhile.
 
-Chunks are read in the key's order, so one key says how far one is. The cuts are chosen once; a restart goes on with the
-same ones. A grid is stored under a partition of its own, beside the table's position and not instead of it: other
+Chunks are read in the key's order, so one key says how far a chunk is. The split points are chosen once; a restart goes
+on with the same ones. A plan is stored under a partition of its own, in addition to the table's position: other
 connectors do not see it.
 """
 
@@ -17,64 +17,62 @@ from typing import Any
 
 import orjson
 
-from headrace import SourceBatch
+from headrace import OffsetReader, SourceBatch
+from headrace_sources.sql.cursor.position import partition_of
 from headrace_sources.sql.dialects.dialect import TableName
-from headrace_sources.sql.reading.paging import share_of
+from headrace_sources.sql.reading.read_progress import share_of
+from headrace_sources.sql.reading.read_spec import ReadSpec
 
-Key = tuple[Any, ...]
-SourcePartition = Mapping[str, Any]
-SourceOffset = Mapping[str, Any]
+KeyValues = tuple[Any, ...]
+"""Values of the primary key's columns."""
+_Partition = Mapping[str, Any]
+_Offset = Mapping[str, Any]
 
 
 @dataclass
 class Chunk:
-    """Rows whose first column of the key is greater than ``above`` and not greater than ``up_to``; None = no bound.
+    """Rows in which the first column of the key is greater than ``above`` and at most ``up_to``; None = no bound.
 
-    Everything up to ``after`` (values of the whole key) was read; empty = nothing yet.
+    All rows up to ``after`` were read; empty = none.
     """
 
     above: Any = None
     up_to: Any = None
-    after: Key = ()
+    after: KeyValues = ()
 
     def share(self) -> float:
-        """About which part of it was read."""
+        """Return about which part of the chunk was read."""
         return (share_of(self.above, self.after[0], self.up_to) or 0.0) if self.after else 0.0
 
 
 @dataclass
 class ChunkPlan:
-    """Chunks that are not read to their end yet."""
+    """The chunks that are not read to their end yet."""
 
     key: tuple[str, ...]
     """Columns of the primary key."""
     chunks: list[Chunk]
     mode: str
-    behind: Mapping[str, Any] | None = None
-    """The table's position once all chunks are read; None in mode bulk."""
-    cut: int = field(default=0)
+    final_offset: Mapping[str, Any] | None = None
+    """The table's source offset once all chunks are read; None in mode bulk."""
+    count: int = field(default=0)
     """How many chunks there were."""
 
     def __post_init__(self) -> None:
-        self.cut = self.cut or len(self.chunks)
-
-    @property
-    def begun(self) -> bool:
-        """Whether something was read."""
-        return len(self.chunks) < self.cut or any(chunk.after for chunk in self.chunks)
+        self.count = self.count or len(self.chunks)
 
     def share(self) -> float:
-        """About which part of the table was read, as if all chunks had equally many rows."""
-        return (self.cut - len(self.chunks) + sum(chunk.share() for chunk in self.chunks)) / max(1, self.cut)
+        """Return about which part of the table was read, as if all chunks had equally many rows."""
+        return (self.count - len(self.chunks) + sum(chunk.share() for chunk in self.chunks)) / max(1, self.count)
 
-    def reached(self, chunk: Chunk, after: Key, *, done: bool) -> None:
-        """``chunk`` was read up to ``after``, or to its end."""
+    def reached(self, chunk: Chunk, after: KeyValues, *, done: bool) -> None:
+        """Note that ``chunk`` was read up to ``after``, or to its end."""
         chunk.after = after or chunk.after
         if done:
             self.chunks = [other for other in self.chunks if other is not chunk]
 
     def to_json(self) -> dict[str, Any] | None:
-        """The source offset, of primitives as Kafka Connect has it; None when a value of the key cannot be stored."""
+        """Return the source offset, of primitives as in Kafka Connect; None when a key value cannot be stored."""
         try:
             chunks = [[_stored(c.above), _stored(c.up_to), [*map(_stored, c.after)]] for c in self.chunks]
         except TypeError:
@@ -83,55 +81,63 @@ class ChunkPlan:
             "mode": self.mode,
             "key": _text(self.key),
             "chunks": _text(chunks),
-            "cut": self.cut,
-            "behind": None if self.behind is None else _text(self.behind),
+            "cut": self.count,
+            "behind": None if self.final_offset is None else _text(self.final_offset),
         }
 
 
-class Record:
-    """What is stored of the reading of one grid: with each batch, how far it is; with the last, that it is over.
+class ChunkOffsets:
+    """Offsets of the batches of one plan: with each batch the plan's state, with the last one that it is over.
 
-    ``table``: the partition of the table's position. ``stored``: a grid is stored already.
+    ``partition``: of the table's position. ``stored``: whether a plan is stored already.
     """
 
-    def __init__(self, grid: ChunkPlan, part: Mapping[str, Any], table: Mapping[str, Any], *, stored: bool) -> None:
-        self.grid = grid
-        self._part, self._table = dict(part), dict(table)
+    def __init__(self, plan: ChunkPlan, plan_partition: _Partition, partition: _Partition, *, stored: bool) -> None:
+        self.plan = plan
+        self._plan_partition, self._partition = dict(plan_partition), dict(partition)
         self._stored = stored
 
-    def stamp(self, batch: SourceBatch) -> None:
-        """After :meth:`ChunkPlan.reached`. What is acknowledged is stored in the order in which batches are stamped."""
-        grid = self.grid
-        if grid.chunks:
-            batch.source_partition, batch.source_offset = self._part, grid.to_json()
+    def attach(self, batch: SourceBatch) -> None:
+        """Set the offsets of ``batch``, after :meth:`ChunkPlan.reached` and in the order in which batches are sent."""
+        plan = self.plan
+        if plan.chunks:
+            batch.source_partition, batch.source_offset = self._plan_partition, plan.to_json()
             self._stored |= batch.source_offset is not None
             return
-        over: list[tuple[SourcePartition, SourceOffset | None]] = []
-        if grid.behind is not None:
-            over.append((self._table, grid.behind))
+        over: list[tuple[_Partition, _Offset | None]] = []
+        if plan.final_offset is not None:
+            over.append((self._partition, plan.final_offset))
         if self._stored:
-            over.append((self._part, None))
+            over.append((self._plan_partition, None))
         if over:
-            batch.source_partition, batch.more_offsets = self._part, over
+            batch.source_partition, batch.more_offsets = self._plan_partition, over
 
     @property
-    def stored(self) -> bool:
-        """Whether a last batch must come, with or without rows."""
-        return self._stored or self.grid.behind is not None
+    def last_batch_needed(self) -> bool:
+        """Whether the plan must end with a batch, with or without rows."""
+        return self._stored or self.plan.final_offset is not None
+
+
+def chunk_offsets(spec: ReadSpec, plan: ChunkPlan, *, stored: bool) -> ChunkOffsets:
+    """Return the offsets of a plan of the spec's table."""
+    table = spec.relation.table
+    assert table is not None
+    partition = partition_of(table, spec.config.mode, spec.catalog)
+    return ChunkOffsets(plan, chunk_plan_partition(table), partition, stored=stored)
 
 
 def split_at(
-    key: tuple[str, ...], cuts: Sequence[Any], mode: str, behind: Mapping[str, Any] | None = None
+    key: tuple[str, ...], points: Sequence[Any], mode: str, final_offset: Mapping[str, Any] | None = None
 ) -> ChunkPlan:
-    """A table cut behind each of some values of the first column of its key."""
-    edges = [None, *cuts, None]
-    return ChunkPlan(key, [Chunk(low, high) for low, high in pairwise(edges)], mode, behind)
+    """Return a plan that is split after each of ``points``, values of the key's first column."""
+    edges = [None, *points, None]
+    return ChunkPlan(key, [Chunk(low, high) for low, high in pairwise(edges)], mode, final_offset)
 
 
 def from_json(offset: Mapping[str, Any] | None, key: Sequence[str], mode: str) -> ChunkPlan | None:
-    """What was stored; None when nothing was, or it is of another mode or key, or nothing that can be understood.
+    """Return the stored plan; None without one, or when it is of another mode or key, or cannot be understood.
 
-    Without it a table is read from its beginning: rows are sent again, none is lost.
+    Without a plan a table is read from its beginning: rows are sent again, and none is lost.
     """
     if offset is None or offset.get("mode") != mode:
         return None
@@ -142,18 +148,26 @@ def from_json(offset: Mapping[str, Any] | None, key: Sequence[str], mode: str) -
             Chunk(_value(above), _value(up_to), tuple(map(_value, after)))
             for above, up_to, after in orjson.loads(offset["chunks"])
         ]
-        behind = None if offset["behind"] is None else orjson.loads(offset["behind"])
-        cut = int(offset["cut"])
+        final_offset = None if offset["behind"] is None else orjson.loads(offset["behind"])
+        count = int(offset["cut"])
     except (KeyError, TypeError, ValueError):
         return None
-    if any(len(chunk.after) not in (0, len(key)) for chunk in chunks) or (behind is None) != (mode == "bulk"):
+    if any(len(chunk.after) not in (0, len(key)) for chunk in chunks) or (final_offset is None) != (mode == "bulk"):
         return None
-    return ChunkPlan(tuple(key), chunks, mode, behind, cut)
+    return ChunkPlan(tuple(key), chunks, mode, final_offset, count)
 
 
 def chunk_plan_partition(table: TableName) -> dict[str, Any]:
-    """The source partition under which a table's grid is stored."""
+    """Return the source partition under which a table's plan is stored."""
     return {"protocol": "1", "table": str(table), "part": "snapshot"}
+
+
+def stored_chunk_plans(
+    reader: OffsetReader, tables: Sequence[TableName | None]
+) -> dict[TableName, Mapping[str, Any] | None]:
+    """Return for each table the offset of the plan that an earlier task has stored. Raise RetriableError."""
+    named = [table for table in tables if table is not None]
+    return dict(zip(named, reader.offsets([chunk_plan_partition(table) for table in named]), strict=True))
 
 
 def _text(value: Any) -> str:
@@ -161,7 +175,7 @@ def _text(value: Any) -> str:
 
 
 def _stored(value: Any) -> Any:
-    """Exactly, so that the database takes it for the same value again. Raises TypeError."""
+    """Return ``value`` exactly, so that the database reads the same value again. Raise TypeError."""
     if value is None or type(value) in (int, str, bool):
         return {"decimal": str(value)} if type(value) is int and abs(value) > _LARGEST else value
     for name, kind, write, _ in _FORMS:

@@ -1,4 +1,4 @@
-"""One table, or the query, as it is in the database: can it be read the way the configuration says, and is it wise?"""
+"""Inspection of a table or the query in the database: can it be read as configured, and is that advisable?"""
 
 from __future__ import annotations
 
@@ -15,8 +15,7 @@ from headrace_sources.sql.configuration.config import SqlSourceConfig
 from headrace_sources.sql.configuration.syntax import inner_text
 from headrace_sources.sql.dialects import Database
 from headrace_sources.sql.dialects.dialect import TableName
-from headrace_sources.sql.reading.paging import Paging
-from headrace_sources.sql.reading.read_spec import describe
+from headrace_sources.sql.reading.read_spec import Paging, describe
 from headrace_sources.sql.rows.row_schema import find_column
 from headrace_sources.sql.rows.types import INTEGERS, TIMESTAMPS, Column, Kind
 from headrace_sources.sql.tables.queries import Cursor, Relation, in_order, without_cursor
@@ -27,7 +26,7 @@ _PAGED_LEVELS = ("DEFAULT", "READ_COMMITTED", "READ_UNCOMMITTED")
 
 @dataclass(frozen=True)
 class ReadTarget:
-    """What to read, as it was found in the database. Names are spelt as there."""
+    """What to read, as it was found in the database. Names are spelled as there."""
 
     relation: Relation
     columns: tuple[Column, ...]
@@ -44,7 +43,7 @@ class ReadTarget:
 def inspect_relation(
     connection: Connection, database: Database, config: SqlSourceConfig, table: TableName | None
 ) -> tuple[ReadTarget | None, list[Finding]]:
-    """What is there, and everything that keeps it from being read (then there is no target) or is unwise."""
+    """Return the target, None if an error keeps it from being read, and all errors and warnings."""
     query = inner_text(config.query, connection.dialect.name) if table is None else ""
     relation = Relation(table, query, config.quoting == "always")
     primary_key = database.primary_key(connection, table) if table else ()
@@ -69,7 +68,7 @@ def inspect_relation(
 
 
 def unread_rows(connection: Connection, target: ReadTarget) -> list[Finding]:
-    """A warning when there are rows whose cursor is NULL."""
+    """Return a warning if there are rows whose cursor is NULL."""
     by_name = {column.name: column for column in target.columns}
     stamps = [by_name[name] for name in target.cursor.timestamps]
     nullable = bool(stamps) and all(column.nullable for column in stamps)
@@ -82,12 +81,12 @@ def unread_rows(connection: Connection, target: ReadTarget) -> list[Finding]:
 
 
 def index_findings(connection: Connection, database: Database, target: ReadTarget) -> list[Finding]:
-    """A warning when no index begins with the cursor: each poll then reads and sorts everything."""
+    """Return a warning if no index begins with the cursor: each poll then reads and sorts all rows."""
     table, cursor = target.relation.table, target.cursor
     if not cursor.names:
         return []
     if table is None or not _is_table(connection, table):
-        # Of a query or a view only the planner knows.
+        # For a query or a view only the planner can tell.
         hint = database.sort_hint(connection, in_order(target.relation, cursor))
         text = (
             f"no index gives {target.relation} in the order of {cursor.names[0]}: every poll reads and sorts all of it"
@@ -107,9 +106,9 @@ def index_findings(connection: Connection, database: Database, target: ReadTarge
 
 
 def paging_of(connection: Connection, database: Database, config: SqlSourceConfig, target: ReadTarget) -> Paging:
-    """How the table is cut into pages: only where an index finds a page without reading and sorting the whole table.
+    """Return how the table is divided into pages: only where an index finds a page without sorting the whole table.
 
-    Isolation levels that promise one view of the data get it, by one statement.
+    At isolation levels that promise one view of the data one statement reads all rows.
     """
     table, cursor = target.relation.table, target.cursor
     if table is None or config.isolation not in _PAGED_LEVELS:
@@ -126,20 +125,20 @@ def paging_of(connection: Connection, database: Database, config: SqlSourceConfi
 
 
 def one_reader(connection: Connection, database: Database, config: SqlSourceConfig, target: ReadTarget) -> str | None:
-    """Why no more than one connection at a time can read the table from its beginning; None = several can."""
+    """Return why only one connection at a time can read the table from its beginning; None = several can."""
     table = target.relation.table
     if table is None:
-        return "a query has no primary key to cut it by"
+        return "a query has no primary key by which it could be split"
     if not database.reads_in_parallel:
-        return f"headrace does not do it with {connection.dialect.name}"
+        return f"headrace does not support it for {connection.dialect.name}"
     if config.isolation not in _PAGED_LEVELS:
         return f"{config.isolation} promises one view of the data, which several connections do not have"
     if not target.primary_key or not _is_table(connection, table):
-        return "it has no primary key to cut it by"
+        return "it has no primary key by which it could be split"
     if not database.pages_by(_of_key(target)):
         return "its primary key is of a type by which this database cannot be read in pages"
     if target.keys and not {*target.primary_key} <= {*target.keys}:
-        return "rows of equal record key would come in another order: the key is not the primary key"
+        return "rows of equal record key would be sent in another order: the key is not the primary key"
     if config.timestamp_initial is not None and "timestamp" in config.mode:
         return "timestamp.initial leaves out its beginning"
     return None
@@ -148,14 +147,14 @@ def one_reader(connection: Connection, database: Database, config: SqlSourceConf
 def parallel_findings(
     connection: Connection, database: Database, config: SqlSourceConfig, target: ReadTarget
 ) -> list[Finding]:
-    """A warning when several connections are asked for and cannot be used."""
+    """Return a warning if several connections are configured and cannot be used."""
     if config.parallelism == 1:
         return []
     reason = one_reader(connection, database, config, target)
     if reason is None:
         return []
     text = f"{target.relation} is read by one connection at a time: {reason}"
-    hint = "leave snapshot.parallelism out, or accept it"
+    hint = "remove snapshot.parallelism, or accept it"
     return [Finding("sql.one_reader", text, "snapshot.parallelism", hint, severity="warning")]
 
 
@@ -169,7 +168,7 @@ def _is_table(connection: Connection, table: TableName) -> bool:
 
 
 def _wanted_index(connection: Connection, cursor: Cursor) -> list[str]:
-    """The expressions of an index that reads in the cursor's order."""
+    """Return the expressions of an index that reads in the cursor's order."""
     preparer = connection.dialect.identifier_preparer
     quoted = [preparer.quote_identifier(name) for name in cursor.timestamps]
     if len(quoted) > 1:
@@ -180,7 +179,7 @@ def _wanted_index(connection: Connection, cursor: Cursor) -> list[str]:
 
 
 def _plain(expression: str) -> str:
-    """For comparing names and expressions that were quoted and spaced by different hands."""
+    """Return an expression without quotes and spaces, for comparison."""
     return re.sub(r"[\s\"`()]", "", expression).lower()
 
 
@@ -272,7 +271,7 @@ def _cursor_findings(
         hint = "name an integer column; for other ids use mode timestamp"
         yield Finding("sql.cursor_type", text, wanted.incrementing_key, hint)
     if relation.table is None or not config.validate_non_null:
-        return  # of a query's columns nobody knows whether they can be NULL
+        return  # whether a query's columns can be NULL is unknown
     hint = "ALTER the column to NOT NULL, or set validate.non.null to false: rows with NULL there are never read"
     if timestamps and all(column.nullable for column in timestamps):
         names = ", ".join(column.name for column in timestamps)

@@ -1,8 +1,9 @@
-"""What a task knows of one relation before it reads it."""
+"""What a reader reads, and how: one relation as it was found in the database, with everything that applies to it."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from enum import Enum
 from typing import Any, Protocol
 
 from sqlalchemy import Connection
@@ -12,25 +13,34 @@ from headrace_sources.sql.configuration.config import SqlSourceConfig
 from headrace_sources.sql.cursor.lookback import Lookback
 from headrace_sources.sql.cursor.transaction_snapshots import TransactionSnapshots
 from headrace_sources.sql.dialects import Database
-from headrace_sources.sql.reading.paging import Paging
 from headrace_sources.sql.rows.types import Column, TypeMapping
 from headrace_sources.sql.tables.queries import Cursor, Relation, probe
-from headrace_sources.sql.tables.selection import topic_of
+from headrace_sources.sql.tuning import Tuning
+
+
+class Paging(Enum):
+    """How a table is divided into pages, each read by one statement."""
+
+    NONE = "one statement reads all rows"
+    ROWS = "a number of rows, of which no two have the same cursor"
+    KEY = "a number of rows in the order of the primary key; there is no cursor"
+    TIES = "a number of rows, and all that have the cursor of the last one"
 
 
 class KeyRecorder(Protocol):
-    """Takes the keys of what is about to be sent."""
+    """Records keys before they are sent: the ledger of the delete reconciler, or a list that becomes part of it."""
 
     def add(self, keys: list[tuple[Any, ...]], /) -> None:
-        """They are sent after this."""
+        """Record ``keys``."""
         ...
 
 
 @dataclass(frozen=True)
-class Source:
+class ReadSpec:
     """What is read, and how."""
 
     relation: Relation
+    topic: str
     cursor: Cursor
     keys: tuple[str, ...]
     """Columns of the record key; empty = no key."""
@@ -41,24 +51,20 @@ class Source:
     json_form: JsonForm | None = None
     """The form in which rows may come as JSON."""
     unique: tuple[str, ...] = ()
-    """Columns that no two rows have equal; empty = nobody knows."""
-    reach: Lookback = field(default_factory=Lookback)
+    """Columns in which no two rows are equal; empty = unknown."""
+    lookback: Lookback = field(default_factory=Lookback)
     paging: Paging = Paging.NONE
-    sightings: TransactionSnapshots | None = None
+    transaction_snapshots: TransactionSnapshots | None = None
     """Of the database's open transactions, shared with other tables."""
     ledger: KeyRecorder | None = None
-    """Takes the keys of what is sent."""
+    """Records the keys that are sent."""
     catalog: str = ""
-    """Stands before the table in its partition, see :func:`partition_of`."""
-
-    @property
-    def topic(self) -> str:
-        """Where the records go."""
-        return topic_of(self.config, self.relation.table)
+    """Comes before the table in its partition, see :func:`partition_of`."""
+    tuning: Tuning = field(default_factory=Tuning)
 
 
 def describe(connection: Connection, database: Database, relation: Relation) -> tuple[Column, ...]:
-    """The columns that a reading of ``relation`` has now; a primary key's are not nullable."""
+    """Return the columns of ``relation`` as they are now. Those of a primary key are not nullable."""
     result = connection.execute(probe(relation))
     columns = database.columns(connection, relation.table, relation.query, result.cursor)
     result.close()

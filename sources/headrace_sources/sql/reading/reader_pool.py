@@ -1,14 +1,14 @@
-"""Threads that read the chunks of a grid, each on a connection of its own, and one queue to take their batches from.
+"""Threads that read the chunks of a plan, each on its own connection, and one queue from which batches are taken.
 
 A chunk belongs to one thread until it is read to its end, so the batches of one key come in the order in which they
-were read. Nothing is shared but the queue, which is short: whoever is too fast waits, and Kafka sets the pace.
+were read. Only the queue is shared. It is short: a thread that is ahead waits until its batches are taken.
 """
 
 from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from queue import Empty, Full, Queue
@@ -16,17 +16,18 @@ from queue import Empty, Full, Queue
 from headrace import SourceBatch
 from headrace_sources.sql.access.session import Session, Throttled
 from headrace_sources.sql.cursor.lookback import Lookback
-from headrace_sources.sql.reading.chunk_plan import Chunk, Key
-from headrace_sources.sql.reading.paging import Paging
-from headrace_sources.sql.reading.read_spec import Source
+from headrace_sources.sql.reading.chunk_plan import Chunk, KeyValues
+from headrace_sources.sql.reading.read_spec import Paging, ReadSpec
+from headrace_sources.sql.reading.reader import ReadNext
 from headrace_sources.sql.reading.table_reader import TableReader
 from headrace_sources.sql.tables.queries import Bounds, Cursor
 
-_DEPTH = 2
+_AHEAD = 2
 """Batches that each thread may be ahead."""
-_LOOK = 0.05
-"""Seconds between two looks whether the database may be asked, whether there is room, and whether to stop."""
-_CANCEL = 0.2
+_PUT_TIMEOUT = 0.05
+"""Seconds between two checks whether the pool was stopped, while the queue is full."""
+_CANCEL_AGAIN = 0.2
+"""Seconds."""
 
 
 Within = tuple[Cursor, Bounds] | None
@@ -34,15 +35,23 @@ Within = tuple[Cursor, Bounds] | None
 
 
 @dataclass(frozen=True)
-class Part:
-    """What was read of a chunk: a batch (None = there was nothing more), and up to which key that was."""
+class ChunkBatch:
+    """Rows of a chunk (None = there were no more), and the key up to which they go."""
 
     chunk: Chunk
     batch: SourceBatch | None
-    after: Key
+    after: KeyValues
     done: bool
-    keys: list[Key]
-    """For the source's ledger, which one thread only writes to."""
+    keys: list[KeyValues]
+    """For the spec's ledger, which one thread only writes to."""
+
+
+@dataclass(frozen=True)
+class Parallelism:
+    """How many connections may read a table at the same time, and how their threads are started."""
+
+    threads: int
+    start_readers: Callable[[ReadSpec, Sequence[Chunk], Within, int], ReaderPool]
 
 
 class _Stopped(Exception):
@@ -51,12 +60,12 @@ class _Stopped(Exception):
 
 class _CollectedKeys:
     def __init__(self) -> None:
-        self._kept: list[Key] = []
+        self._kept: list[KeyValues] = []
 
-    def add(self, keys: list[Key]) -> None:
+    def add(self, keys: list[KeyValues]) -> None:
         self._kept += keys
 
-    def take(self) -> list[Key]:
+    def take(self) -> list[KeyValues]:
         taken, self._kept = self._kept, []
         return taken
 
@@ -66,17 +75,17 @@ class ReaderPool:
 
     def __init__(
         self,
-        source: Source,
+        spec: ReadSpec,
         chunks: Sequence[Chunk],
         sessions: Sequence[Session],
         within: Within,
     ) -> None:
-        self._source = source
+        self._spec = spec
         self._within = within
         self._chunks = deque(chunks)
-        self.waiting: Throttled | None = None
+        self.throttled: Throttled | None = None
         """Why a thread is throttled."""
-        self._queue: Queue[Part | BaseException] = Queue(_DEPTH * len(sessions))
+        self._queue: Queue[ChunkBatch | BaseException] = Queue(_AHEAD * len(sessions))
         self._stopped = threading.Event()
         name = threading.current_thread().name
         self._threads = [
@@ -86,8 +95,8 @@ class ReaderPool:
         for thread, _ in self._threads:
             thread.start()
 
-    def take(self, timeout: float) -> Part | None:
-        """The next part; None when there is none in time. Raises what a thread has met, after what was read before."""
+    def take(self, timeout: float) -> ChunkBatch | None:
+        """Return the next batch; None when there is none in time. Raise a thread's error after what was read before."""
         try:
             found = self._queue.get(timeout=timeout)
         except Empty:
@@ -97,12 +106,12 @@ class ReaderPool:
         return found
 
     def stop(self) -> None:
-        """End all threads and close their connections. What was read and not taken is forgotten."""
+        """End all threads and close their connections. Batches that were not taken are discarded."""
         self._stopped.set()
         for thread, session in self._threads:
             while thread.is_alive():
                 session.cancel()
-                thread.join(_CANCEL)
+                thread.join(_CANCEL_AGAIN)
 
     def _work(self, session: Session) -> None:
         try:
@@ -122,37 +131,37 @@ class ReaderPool:
 
     def _read(self, session: Session, chunk: Chunk) -> None:
         keys = _CollectedKeys()
-        source = replace(
-            self._source,
+        spec = replace(
+            self._spec,
             cursor=Cursor(),
             paging=Paging.KEY,
-            reach=Lookback(),
-            ledger=keys if self._source.ledger is not None else None,
+            lookback=Lookback(),
+            ledger=keys if self._spec.ledger is not None else None,
         )
-        begun = chunk.after  # the chunk's own is how far its batches were taken
+        begun = chunk.after  # the chunk's own changes as its batches are taken
         reader = TableReader(
-            source, session.database, start=lambda: self._bounds(session, chunk, reader.reached or begun)
+            spec, session.database, start=lambda: self._bounds(session, chunk, reader.reached or begun)
         )
         try:
             done = False
             while not done:
-                if reader.open:
+                if reader.next is ReadNext.SAME_CONNECTION:
                     session.acquire_permit()  # it is still asking
                 else:
-                    self._wait(session)
-                with session.reading(str(source.relation)) as connection:
+                    self._wait_for_permit(session)
+                with session.reading(str(spec.relation)) as connection:
                     batch = reader.read(connection)
-                done = not reader.open and not reader.more
-                if not reader.open:
+                done = reader.next is ReadNext.WHEN_DUE
+                if reader.next is not ReadNext.SAME_CONNECTION:
                     session.close_transaction()
-                self._put(Part(chunk, batch, reader.reached, done, keys.take()))
+                self._put(ChunkBatch(chunk, batch, reader.reached, done, keys.take()))
         except BaseException:
             session.give_up(reader.close)
             raise
 
-    def _bounds(self, session: Session, chunk: Chunk, after: Key) -> Bounds:
+    def _bounds(self, session: Session, chunk: Chunk, after: KeyValues) -> Bounds:
         return Bounds(
-            key=self._source.unique,
+            key=self._spec.unique,
             after_key=after,
             above=chunk.above,
             up_to=chunk.up_to,
@@ -160,18 +169,18 @@ class ReaderPool:
             within=self._within,
         )
 
-    def _wait(self, session: Session) -> None:
+    def _wait_for_permit(self, session: Session) -> None:
         while throttled := session.throttled_for_rows():
-            self.waiting = throttled
+            self.throttled = throttled
             if self._stopped.wait(throttled.seconds):
                 raise _Stopped
-        self.waiting = None
+        self.throttled = None
 
-    def _put(self, item: Part | BaseException) -> None:
-        """Raises _Stopped when told to stop."""
+    def _put(self, item: ChunkBatch | BaseException) -> None:
+        """Put ``item`` into the queue. Raise _Stopped when the pool is stopped."""
         while not self._stopped.is_set():
             try:
-                self._queue.put(item, timeout=_LOOK)
+                self._queue.put(item, timeout=_PUT_TIMEOUT)
             except Full:
                 continue
             return

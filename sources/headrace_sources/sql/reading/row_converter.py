@@ -1,4 +1,4 @@
-"""The columns of one relation as they are now, and rows of it as the records of a batch, on both paths."""
+"""The columns of one relation as they are now, and its rows as the records of a batch, on both paths."""
 
 from __future__ import annotations
 
@@ -9,26 +9,25 @@ from typing import Any
 from sqlalchemy import Connection
 
 from headrace import ConfigError, Schema, SourceBatch, TaskError, schema
+from headrace_sources.sql.cursor.position import Row
 from headrace_sources.sql.dialects import Database
-from headrace_sources.sql.reading.read_spec import Source, describe
+from headrace_sources.sql.reading.read_spec import ReadSpec, describe
 from headrace_sources.sql.rows.row_schema import REFUSALS, NullInRequiredError, RowSchema, find_column, row_schema_of
 from headrace_sources.sql.rows.server_json import ServerJson
 from headrace_sources.sql.rows.types import FLOATS, TEMPORALS, Column, Kind, infer, widen
 from headrace_sources.sql.tables.queries import probe
 
-Row = Sequence[Any]
-
 
 class RowConverter:
     """Used from one thread."""
 
-    def __init__(self, source: Source, database: Database) -> None:
-        self._source = source
+    def __init__(self, spec: ReadSpec, database: Database) -> None:
+        self._spec = spec
         self._database = database
         self.columns: tuple[Column, ...] = ()
-        """Empty until :meth:`look`."""
+        """Empty until :meth:`describe`."""
         self.signature: object = None
-        """Of a result that has these columns; None = not known."""
+        """Of a result that has these columns; None = unknown."""
         self._row_schema: RowSchema | None = None
         self._key_schema: Schema | None = None
         self.planned = False
@@ -38,69 +37,65 @@ class RowConverter:
         self.verified = True
         """Whether the open result's columns are known to be the table's."""
         self.result_fast: ServerJson | None = None
-        """What the open result's rows are made for; None = the plain path."""
+        """The fast path that the open result uses; None = the plain path."""
         self.names: Sequence[str] = ()
-        """Of what the open result's rows hold."""
+        """Of the values in the open result's rows."""
 
     def signature_now(self, connection: Connection) -> object:
-        """Of a result, were it read now."""
-        result = connection.execute(probe(self._source.relation))
+        """Return the signature of a result that is read now."""
+        result = connection.execute(probe(self._spec.relation))
         signature = self._database.signature(result.cursor)
         result.close()
         return signature
 
-    def look(self, connection: Connection) -> None:
-        """See what the columns are. Raises ConfigError when one that is needed is gone."""
-        self.columns = describe(connection, self._database, self._source.relation)
+    def describe(self, connection: Connection) -> None:
+        """Ask the database for the columns. Raise ConfigError when one that is needed is missing."""
+        self.columns = describe(connection, self._database, self._spec.relation)
         self.signature = self._row_schema = None
-        self.lay_out_plain()
-        for name in self._source.keys:
-            self.place(name, "pk.fields" if self._source.config.pk_mode == "fields" else "pk.mode")
+        self.use_columns([column.name for column in self.columns], None)
+        for name in self._spec.keys:
+            self.index(name, "pk.fields" if self._spec.config.pk_mode == "fields" else "pk.mode")
         self.planned = False
 
     def plan(self, connection: Connection) -> None:
         """Find the fast path, if there is one."""
-        form = self._source.json_form
+        form = self._spec.json_form
         self.planned, self.fast = True, None
         if (
             form is None
-            or self._source.config.delete_detection == "soft"
+            or self._spec.config.delete_detection == "soft"
             or any(column.kind is Kind.UNKNOWN for column in self.columns)
         ):
             return
         names = [column.name for column in self.columns]
-        wanted = [names[find_column(names, name)] for name in (*self._source.cursor.names, *self._source.identity)]
+        wanted = [names[find_column(names, name)] for name in (*self._spec.cursor.names, *self._spec.identity)]
         if self.signature is None:
             self.signature = self.signature_now(connection)
         self.fast = self._database.server_json(
             connection,
             self._row_schema_for([]),
             self.signature,
-            self._source.mapping,
+            self._spec.mapping,
             form,
-            [*wanted, *self._source.keys],
-            self._source.keys,
+            [*wanted, *self._spec.keys],
+            self._spec.keys,
         )
 
-    def lay_out(self, names: Sequence[str], fast: ServerJson | None) -> None:
-        """The values that rows of the open result begin with."""
+    def use_columns(self, names: Sequence[str], fast: ServerJson | None) -> None:
+        """Expect rows of the open result to begin with the values of these columns."""
         self.names, self.result_fast, self.verified = names, fast, fast is None
 
-    def lay_out_plain(self) -> None:
-        """As :meth:`lay_out`: the open result is the plain path's."""
-        self.lay_out([column.name for column in self.columns], None)
-
-    def place(self, name: str, key: str) -> int:
-        """Of a column in the rows; it may be gone since the task started, which raises ConfigError."""
+    def index(self, name: str, key: str) -> int:
+        """Return where in a row a column is. Raise ConfigError: it may have been dropped since the task started."""
         try:
             return find_column(self.names, name)
         except KeyError as error:
-            text = f"{self._source.relation} has no column '{name}' any more"
-            hint = f"correct {key}, or give the column its name again"
+            text = f"{self._spec.relation} no longer has column '{name}'"
+            hint = f"correct {key}, or restore the column's name"
             raise ConfigError(text, code="sql.missing_column", hint=hint) from error
 
     def records(self, rows: Sequence[Row]) -> SourceBatch:
-        """A batch of them, without a position. Raises DoubtfulRowsError on the fast path, TaskError."""
+        """Return a batch of ``rows`` without a position. Raise TaskError; on the fast path DoubtfulRowsError."""
         values: Sequence[dict[str, Any]]
         records: Sequence[Any]
         if self.result_fast is not None:
@@ -109,72 +104,73 @@ class RowConverter:
         else:
             row_schema, values = self._convert(rows)
             records = values
-        batch = SourceBatch(self._source.topic, records, row_schema.schema)
-        if len(self._source.keys) == 1:
-            [name] = self._source.keys
+        spec = self._spec
+        batch = SourceBatch(spec.topic, records, row_schema.schema)
+        if len(spec.keys) == 1:
+            [name] = spec.keys
             batch.keys = [value[name] for value in values]
-        elif self._source.keys:
-            batch.keys = [{name: value[name] for name in self._source.keys} for value in values]
+        elif spec.keys:
+            batch.keys = [{name: value[name] for name in spec.keys} for value in values]
         batch.key_schema = self._key_schema
-        self._account(rows, batch)
+        self._apply_deletes(rows, batch)
         return batch
 
-    def _account(self, rows: Sequence[Row], batch: SourceBatch) -> None:
-        """Rows that are marked as deleted become tombstones; the ledger hears of keys before anybody else does."""
-        if self._source.config.delete_detection == "soft":
-            mark = self.place(self._source.config.soft_column, "delete.soft.column")
+    def _apply_deletes(self, rows: Sequence[Row], batch: SourceBatch) -> None:
+        """Make tombstones of rows that are marked as deleted, and record keys in the ledger before they are sent."""
+        if self._spec.config.delete_detection == "soft":
+            mark = self.index(self._spec.config.soft_column, "delete.soft.column")
             batch.values = [
                 None if deleted(row[mark]) else value for row, value in zip(rows, batch.values, strict=True)
             ]
-        if self._source.ledger is not None:
-            places = [find_column(self.names, name) for name in self._source.keys]
-            self._source.ledger.add([tuple(row[place] for place in places) for row in rows])
+        if self._spec.ledger is not None:
+            indexes = [find_column(self.names, name) for name in self._spec.keys]
+            self._spec.ledger.add([tuple(row[index] for index in indexes) for row in rows])
 
     def _convert(self, rows: Sequence[Row]) -> tuple[RowSchema, list[dict[str, Any]]]:
         row_schema = self._row_schema_for(rows)
         try:
             return row_schema, row_schema.convert(rows)
         except NullInRequiredError:
-            # NOT NULL was dropped since, or never held (SQLite, views): the column is optional from now on.
-            nulls = {place for row in rows for place, value in enumerate(row) if value is None}
+            # NOT NULL was dropped, or never enforced (SQLite, views): the column is optional from now on.
+            nulls = {index for row in rows for index, value in enumerate(row) if value is None}
             self.columns = tuple(
-                replace(column, nullable=True) if place in nulls else column
-                for place, column in enumerate(self.columns)
+                replace(column, nullable=True) if index in nulls else column
+                for index, column in enumerate(self.columns)
             )
             self._row_schema = None
             self.planned = False
             return self._convert(rows)
         except REFUSALS as error:
-            place, column, reason = row_schema.culprit(rows)
-            raise self.bad_value(column, rows[place], reason) from error
+            number, column, reason = row_schema.culprit(rows)
+            raise self.bad_value(column, rows[number], reason) from error
 
     def _row_schema_for(self, rows: Sequence[Row]) -> RowSchema:
         known = self._row_schema
         if known is None or any(column.kind is Kind.UNKNOWN for column in self.columns):
             columns = []
-            for place, column in enumerate(self.columns):
+            for index, column in enumerate(self.columns):
                 if column.kind is Kind.UNKNOWN:
-                    before = known.columns[place] if known and known.columns[place].kind is not Kind.UNKNOWN else None
-                    found = infer(column.name, [row[place] for row in rows])
+                    before = known.columns[index] if known and known.columns[index].kind is not Kind.UNKNOWN else None
+                    found = infer(column.name, [row[index] for row in rows])
                     column = widen(before, found) if found else before or column  # noqa: PLW2901
                 columns.append(column)
             if known is None or known.columns != tuple(columns):
-                table = self._source.relation.table
-                mapping = self._source.mapping
+                table = self._spec.relation.table
+                mapping = self._spec.mapping
                 known = row_schema_of(columns, table.name if table else None, mapping, self._database.normaliser)
-                self._key_schema = _key_schema(known.schema, self._source.keys)
+                self._key_schema = _key_schema(known.schema, self._spec.keys)
                 self._row_schema = known
         return known
 
     def column(self, name: str) -> Column:
-        """As it is now."""
+        """Return a column as it is now."""
         return self.columns[find_column([column.name for column in self.columns], name)]
 
     def bad_value(self, column: Column, row: Row, reason: str) -> TaskError:
-        """Why a row cannot be published, and what to do."""
-        identity = ", ".join(f"{name}={row[find_column(self.names, name)]}" for name in self._source.identity)
+        """Return the error that says why a row cannot be published, and what to do."""
+        identity = ", ".join(f"{name}={row[find_column(self.names, name)]}" for name in self._spec.identity)
         return TaskError(
-            f"{self._source.relation}: column '{column.name}' of the row {identity or 'read last'} cannot be "
+            f"{self._spec.relation}: column '{column.name}' of the row {identity or 'read last'} cannot be "
             f"published: {reason}",
             code="sql.bad_value",
             hint="correct the row; or "
@@ -194,7 +190,7 @@ def _key_schema(value: Schema, keys: tuple[str, ...]) -> Schema | None:
 
 
 def deleted(value: Any) -> bool:
-    """Whether a value of ``delete.soft.column`` marks its row as deleted."""
+    """Return whether a value of ``delete.soft.column`` marks its row as deleted."""
     if isinstance(value, str):
         return value.strip().lower() not in ("", "0", "f", "false", "n", "no")
     if isinstance(value, bytes):  # MySQL's BIT

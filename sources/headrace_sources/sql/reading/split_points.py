@@ -1,25 +1,57 @@
-"""Where a table is cut into chunks that several connections read at a time."""
+"""Where a table is split into chunks that several connections read at the same time."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
 from sqlalchemy import Connection
 
 from headrace_sources.sql.dialects import Database
+from headrace_sources.sql.reading.chunk_plan import ChunkPlan, split_at
+from headrace_sources.sql.reading.read_spec import ReadSpec, describe
 from headrace_sources.sql.rows.types import INTEGERS, Column, Kind
-from headrace_sources.sql.tables.queries import Relation, ends
+from headrace_sources.sql.tables.queries import Bounds, Relation, ends, has_more_than
+
+_CHUNKS = 8
+"""For each connection, so that none is left with much more to do than the others."""
+
+
+def plan_chunks(
+    connection: Connection,
+    spec: ReadSpec,
+    database: Database,
+    threads: int,
+    bounds: Bounds | None = None,
+    final_offset: Mapping[str, Any] | None = None,
+) -> ChunkPlan | None:
+    """Return a plan for so many threads; None where one connection is as good, or the key's distribution is unknown.
+
+    ``bounds``: what is to be read (None = all rows). ``final_offset``: see :class:`ChunkPlan`.
+    """
+    if not has_more_than(connection, spec.relation, spec.cursor, bounds or Bounds(), worth_splitting(spec, threads)):
+        return None
+    columns = {column.name: column for column in describe(connection, database, spec.relation)}
+    first = columns.get(spec.unique[0])
+    if first is None:
+        return None
+    points = split_points(connection, database, spec.relation, first, threads * _CHUNKS - 1)
+    return split_at(spec.unique, points, spec.config.mode, final_offset) if points else None
+
+
+def worth_splitting(spec: ReadSpec, threads: int) -> int:
+    """Return from how many rows on a table is read by so many threads."""
+    return spec.config.batch_rows * threads
 
 
 def split_points(
     connection: Connection, database: Database, relation: Relation, column: Column, count: int
 ) -> list[Any]:
-    """At most ``count`` values of the key's first ``column``, ascending; none where nobody knows how it is spread.
+    """Return at most ``count`` values of the key's first ``column``, ascending; none where the distribution is unknown.
 
-    Numbers are cut into ranges of equal width, which two values from an index tell, others by the statistics.
-    Chunks need not be equal: there are several for each thread.
+    Numbers are split into ranges of equal width, for which an index has the two ends; others by the statistics. Chunks
+    need not be equal: there are several for each thread.
     """
     if column.kind in INTEGERS or column.kind is Kind.DECIMAL:
         found = database.row(connection, ends(relation, column.name))
@@ -31,19 +63,19 @@ def split_points(
 
 
 def even(least: Any, greatest: Any, count: int) -> list[int]:
-    """Whole numbers that cut the range into parts of about equal width; fewer where there are not so many."""
+    """Return whole numbers that split the range into parts of about equal width; fewer where it has not so many."""
     bounds = []
     for value in (least, greatest):
         if value is None or (isinstance(value, Decimal) and not value.is_finite()):
             return []
         bounds.append(int(value))
     low, high = bounds
-    found = (low + (high - low) * place // (count + 1) for place in range(1, count + 1))
+    found = (low + (high - low) * number // (count + 1) for number in range(1, count + 1))
     return [*dict.fromkeys(value for value in found if low <= value < high)]
 
 
 def quantiles(values: Sequence[Any], count: int) -> list[Any]:
-    """``count`` of ``values`` (ascending), as evenly spread as can be; fewer where there are not so many."""
+    """Return ``count`` of ``values`` (ascending), as evenly spread as possible; fewer where there are not so many."""
     if len(values) <= count:
         return [*dict.fromkeys(values[1:-1])]
-    return [*dict.fromkeys(values[len(values) * place // (count + 1)] for place in range(1, count + 1))]
+    return [*dict.fromkeys(values[len(values) * number // (count + 1)] for number in range(1, count + 1))]

@@ -1,383 +1,399 @@
-"""One table (or the query): its position, its open result, and the batches that come out of it.
+"""One relation, read on one connection: by the cursor, by the primary key, or all rows at once.
 
-A result is streamed: the driver hands over ``batch.max.rows`` rows at a time, and one row more is kept back, because
-only the next row tells whether a batch ends between two rows of equal timestamp. What is read, which rows of it are
-new, and which position goes with a batch, is for ``cursor/progress.py``; how rows become records for ``layout.py``.
+A result is streamed: the driver returns ``batch.max.rows`` rows at a time, and one row more is kept back, because only
+the next row tells whether a batch ends between two rows of equal timestamp. What is read, which rows of it are new and
+which position goes with a batch is decided in ``cursor/table_cursor.py``; rows become records in ``row_converter.py``.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any
 
 from sqlalchemy import Connection
 
 from headrace import SourceBatch, TaskError
-from headrace_sources.sql.cursor.offsets import Position, partition_of
-from headrace_sources.sql.cursor.table_cursor import BadCursorError, CursorCodec, TableCursor
+from headrace_sources.sql.cursor.position import BadCursorError, CursorCodec, Row, StoredPosition, partition_of
+from headrace_sources.sql.cursor.table_cursor import TableCursor
 from headrace_sources.sql.dialects import Database
 from headrace_sources.sql.dialects.dialect import ErrorClass
-from headrace_sources.sql.reading.paging import PageSize, Paging, Reading
-from headrace_sources.sql.reading.read_spec import Source
+from headrace_sources.sql.reading.read_progress import ReadProgress, share_of
+from headrace_sources.sql.reading.read_spec import Paging, ReadSpec
+from headrace_sources.sql.reading.reader import ReadNext, ReadStatus
 from headrace_sources.sql.reading.row_converter import RowConverter
 from headrace_sources.sql.rows.row_schema import find_column
 from headrace_sources.sql.rows.server_json import DoubtfulRowsError, Query, ServerJson, Stream
 from headrace_sources.sql.rows.timestamps import TimestampCodec, from_json
 from headrace_sources.sql.tables.queries import Bounds, page_end, statement
 
-Row = Sequence[Any]
+_GROWTH = 64
+"""A page has at most so many times the least number of rows."""
+
+
+@dataclass
+class PageSize:
+    """Rows of a page, adapted so that a page keeps the database busy for ``target`` seconds."""
+
+    least: int
+    target: float
+    rows: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.rows = self.least
+
+    def took(self, rows: int, seconds: float) -> None:
+        """Adapt to a page of ``rows`` that took so long. Only a full page says something of the next."""
+        if rows < self.rows:
+            return
+        wanted = rows * self.target / max(seconds, 1e-6)
+        # In steps, because one measurement may be an exception.
+        self.rows = round(min(max(wanted, self.rows / 4, self.least), self.rows * 2, self.least * _GROWTH))
 
 
 @dataclass
 class _Page:
-    """What one statement reads: a part of a table, or everything (``wanted`` None)."""
+    """What one statement reads: a part of a table, or all rows (``wanted`` None)."""
 
     bounds: Bounds
     wanted: int | None
     rows: int = 0
     first: Row | None = None
+    last: Row | None = None
     seconds: float = 0.0  # that the database was busy with it
 
 
 class TableReader:
-    """Reads one relation, a result after the other. ``connection`` is the same for all calls while a result is open.
+    """Reads one relation, one result after the other.
 
-    ``start``: without a cursor, what a reading by the primary key begins with.
+    ``connection`` is the same for all calls while a result is open. ``start``: for a relation without a cursor, the
+    bounds with which a reading by the primary key begins.
     """
+
+    parallel = None
 
     def __init__(
         self,
-        source: Source,
+        spec: ReadSpec,
         database: Database,
-        position: Position | None = None,
+        position: StoredPosition | None = None,
         start: Callable[[], Bounds] | None = None,
     ) -> None:
-        self.source = source
+        self.spec = spec
         self._database = database
-        self._start = start or (lambda: Bounds(key=source.unique, row_values=database.compares_rows))
-        initial = source.config.timestamp_initial
-        self.progress = TableCursor(
-            source.relation,
-            source.cursor,
+        self._start = start or (lambda: Bounds(key=spec.unique, row_values=database.compares_rows))
+        initial = spec.config.timestamp_initial
+        self.cursor = TableCursor(
+            spec.relation,
+            spec.cursor,
             database,
-            source.reach,
-            position or Position(),
-            timedelta(milliseconds=source.config.timestamp_delay),
-            chosen=position is not None
+            spec.lookback,
+            position or StoredPosition(),
+            timedelta(milliseconds=spec.config.timestamp_delay),
+            configured=position is not None
             and initial not in (None, -1)
-            and position == Position(from_json(initial, None)),
-            sightings=source.sightings,
+            and position == StoredPosition(from_json(initial, None)),
+            transaction_snapshots=spec.transaction_snapshots,
+            tuning=spec.tuning,
         )
-        self._placed = False  # progress knows the columns
-        self._partition = partition_of(source.relation.table, source.config.mode, source.catalog)
-        self._layout = RowConverter(source, database)
+        self._cursor_names = spec.cursor.names
+        self._cursor_ready = False  # the cursor knows the columns
+        self._partition = partition_of(spec.relation.table, spec.config.mode, spec.catalog)
+        self._converter = RowConverter(spec, database)
         self._codec: TimestampCodec | None = None
-        self._fast_rest = False  # the fast path rests until everything was read
+        self._fast_paused = False  # the fast path is not used until the result has ended
         self._result: Stream | None = None
-        self._pages = PageSize(source.config.batch_rows, source.config.target_time / 1000)
+        self._page_size = PageSize(spec.config.batch_rows, spec.config.target_time / 1000)
         self._page: _Page | None = None  # what the open result reads
-        self._rest: Bounds | None = None  # what the reading that goes on has still to read; None = it has ended
-        self._reading: Reading | None = None
+        self._rest: Bounds | None = None  # what the current reading has still to read; None = it has ended
+        self._progress: ReadProgress | None = None  # of a reading that did not end with its first page
+        self._first: Bounds | None = None  # what was left of that reading after its first row
         self._expected: int | None = None  # rows of the open result, as the database estimates them
-        self.told: str | None = None
-        """How far a long reading is, when there is something new to say."""
-        self.long = True
-        """Whether the last reading took longer than a query should; so far nobody knows."""
+        self._slow = True  # the last reading took longer than a query should; unknown before the first one
         self.reached: tuple[Any, ...] = ()
-        """Values of the primary key in the last row that :meth:`read` gave; only where pages follow it."""
-        self._kept: list[Row] = []  # the row that was fetched and not yet given out
+        """Values of the primary key in the last row that :meth:`read` returned; only where pages follow it."""
+        self._kept: list[Row] = []  # the row that was fetched and not yet returned
 
     @property
-    def open(self) -> bool:
-        """Whether a result is being read."""
-        return self._result is not None
+    def next(self) -> ReadNext:
+        """See :class:`Reader`."""
+        if self._result is not None:
+            return ReadNext.SAME_CONNECTION
+        if self._rest is not None:
+            return ReadNext.AT_ONCE
+        return ReadNext.SOON if self.cursor.waiting_for_transactions else ReadNext.WHEN_DUE
 
     @property
-    def more(self) -> bool:
-        """Whether the table has more pages, which may be read at once; between two of them no result is open."""
-        return self._rest is not None
-
-    @property
-    def remaining(self) -> int:
-        """About how many rows the reading that goes on has yet to read."""
-        return self._reading.remaining or 0 if self._reading is not None else 0
-
-    @property
-    def snapshot(self) -> None:
-        """All is read on the connection that :meth:`read` is given."""
-        return None
-
-    @property
-    def alone(self) -> None:
-        """No more connections than the one were asked for."""
-        return None
-
-    @property
-    def soon(self) -> bool:
-        """Whether the next read is not to wait for the next time that this table is due."""
-        return self.progress.settling
+    def needs_own_connection(self) -> bool:
+        """See :class:`Reader`."""
+        return self.spec.paging is Paging.NONE and (self._slow or self._result is not None)
 
     def close(self) -> None:
-        """Give up the open result. Reading goes on after the last batch that :meth:`read` returned."""
+        """See :class:`Reader`."""
         result, self._result = self._result, None
         if result is not None:
             result.close()
         self._kept = []
         self._page = self._rest = None
 
-    def acknowledged(self, batch: SourceBatch) -> None:
-        """``batch`` is in Kafka."""
+    def snapshot_start(self, connection: Connection, rows: int) -> tuple[Bounds, StoredPosition] | None:
+        """See :meth:`TableCursor.snapshot_start`. No result may be open."""
+        return self.cursor.snapshot_start(connection, rows) if self._prepared(connection) else None
 
-    def gather(self, timeout: float) -> SourceBatch | None:
-        """Nobody reads beside the task."""
-        return None
-
-    def stop(self) -> None:
-        """Nothing goes on beside the task."""
-
-    def outset(self, connection: Connection, rows: int) -> tuple[Bounds, Position] | None:
-        """See :meth:`TableCursor.outset`. No result may be open."""
-        if not self._layout.columns:
-            self._look(connection)
-        return self.progress.outset(connection, rows) if self._ready(connection) else None
-
-    def everything(self, connection: Connection) -> Bounds | None:
-        """See :meth:`TableCursor.everything`; None when there is certainly no row."""
-        if not self._layout.columns:
-            self._look(connection)
-        return self.progress.everything(connection) if self._ready(connection) else None
+    def all_rows(self, connection: Connection) -> Bounds | None:
+        """See :meth:`TableCursor.all_rows`; None when there is certainly no row."""
+        return self.cursor.all_rows(connection) if self._prepared(connection) else None
 
     def read(self, connection: Connection) -> SourceBatch | None:
-        """The next batch; None when there is none for now. With the last batch of a result the result is closed.
-
-        A batch without records only moves the position.
-        """
+        """See :class:`Reader`. With the last batch of a result the result is closed."""
         while True:
             began = time.monotonic()
             if self._result is None:
                 self._result = self._execute(connection)
             if self._result is None or self._page is None:
-                return None if self.progress.settling else self._ended(None)
-            page, by_key = self._page, self.source.paging is Paging.KEY
+                return None if self.cursor.waiting_for_transactions else self._ended(None)
+            page, by_key = self._page, self.spec.paging is Paging.KEY
             try:
                 rows = self._fetch(connection, self._result, page)
                 page.seconds += time.monotonic() - began + self._result.unseen()
-                if rows and not self._layout.verified and not self._verify(connection):
+                if rows and not self._converter.verified and not self._verify(connection):
                     continue
                 batch = self._batch(rows) if rows else None
             except DoubtfulRowsError:
                 # Nothing has moved: the plain path begins with these rows.
                 self.close()
                 self._rest = page.bounds if by_key else None
-                self._fast_rest = True
+                self._fast_paused = True
                 continue
             if rows and by_key:
-                self.reached = tuple(rows[-1][self._layout.place(name, "mode")] for name in self.source.unique)
-                page.bounds = page.bounds.behind_key(self.reached)
+                self.reached = tuple(rows[-1][self._converter.index(name, "mode")] for name in self.spec.unique)
+                page.bounds = page.bounds.after_key_values(self.reached)
             if rows and page.wanted is None:
-                self._tell(page, rows[-1], len(rows))
+                page.last = rows[-1]
+                self._note_progress(page, len(rows))
             if self._kept:
                 return batch
             rest = self._page_ended(page, rows)
             self.close()
-            self._fast_rest = False
+            self._fast_paused = False
             if rest is None:
                 return self._ended(batch)
             self._rest = rest
             return batch
 
     def _page_ended(self, page: _Page, rows: Sequence[Row]) -> Bounds | None:
-        """What is to be read after a page that ends with ``rows``; None when it was the last."""
+        """Return what is to be read after a page that ends with ``rows``; None when it was the last."""
         if page.wanted is None or page.rows < page.wanted:
             return None
-        self._pages.took(page.rows, page.seconds)
-        self._tell(page, rows[-1], page.rows)
-        return page.bounds if self.source.paging is Paging.KEY else self.progress.behind(page.bounds, rows[-1])
+        self._page_size.took(page.rows, page.seconds)
+        self._note_progress(page, page.rows)
+        return page.bounds if self.spec.paging is Paging.KEY else self.cursor.rest(page.bounds, rows[-1])
 
-    def _tell(self, page: _Page, last: Row, rows: int) -> None:
-        """How far the reading is with ``rows`` more, of which ``last`` is the last."""
-        reading = self._reading = self._reading or Reading(str(self.source.relation))
-        if not self.source.cursor.names:
-            share = None if not self._expected else min((reading.rows + rows) / self._expected, 0.99)
-            self.told = reading.went(rows, share)
-            return
+    def _note_progress(self, page: _Page, rows: int) -> None:
+        if self._progress is None:
+            self._progress = ReadProgress(str(self.spec.relation))
+            self._first = self._rest_after(page.bounds, page.first)
+        self._progress.rows += rows
+
+    def _rest_after(self, bounds: Bounds, row: Row | None) -> Bounds | None:
+        if not self._cursor_names or row is None:
+            return None
         try:
-            start, end = (self.progress.behind(page.bounds, row) for row in (page.first or last, last))
-        except BadCursorError:  # of the first row, which is none of what is to be sent
-            self.told = reading.went(rows, None)
-            return
-        if self.source.cursor.timestamps:
-            self.told = reading.reached(rows, start.after, end.after, end.before)
-        else:
-            self.told = reading.reached(rows, start.after_id, end.after_id, end.up_to_id)
+            return self.cursor.rest(bounds, row)
+        except BadCursorError:  # of a row that is none of those to be sent
+            return None
+
+    def status(self) -> ReadStatus:
+        """See :class:`Reader`."""
+        cursor, progress = self.cursor, self._progress
+        status = ReadStatus(blocked=cursor.blocked_reason(), sequence=cursor.sequence_check.reason, lag=cursor.lag())
+        if progress is None:
+            return status
+        share = self._share(progress)
+        told = progress.describe(share) if progress.seconds >= self.spec.tuning.status_interval else None
+        return status._replace(progress=told, remaining=progress.remaining(share))
+
+    def _share(self, progress: ReadProgress) -> float | None:
+        """Return about which part of the current reading is done; None = unknown."""
+        if not self._cursor_names:
+            return None if not self._expected else min(progress.rows / self._expected, 0.99)
+        page = self._page
+        rest = self._rest if page is None else self._rest_after(page.bounds, page.last)
+        if self._first is None or rest is None:
+            return None
+        if self.spec.cursor.timestamps:
+            return share_of(self._first.after, rest.after, rest.before)
+        return share_of(self._first.after_id, rest.after_id, rest.up_to_id)
 
     def _ended(self, batch: SourceBatch | None) -> SourceBatch | None:
-        """The last batch of a reading, with the position behind all of it."""
-        reading, self._reading, self.told = self._reading, None, None
-        self.long = reading is not None and time.monotonic() - reading.began > self._pages.target
-        self.progress.finished()
-        if batch is None and self.progress.moved:
-            batch = SourceBatch(self.source.topic, [], source_partition=dict(self._partition))
+        """Return the last batch of a reading, with the position after all of it."""
+        progress, self._progress = self._progress, None
+        self._slow = progress is not None and progress.seconds > self._page_size.target
+        self.cursor.finished()
+        if batch is None and self.cursor.moved:
+            batch = SourceBatch(self.spec.topic, [], source_partition=dict(self._partition))
         return self._positioned(batch)
 
     def _positioned(self, batch: SourceBatch | None) -> SourceBatch | None:
-        if batch is not None and self.source.cursor.names:
-            batch.source_offset = self.progress.give_position().to_json() or None
+        if batch is not None and self._cursor_names:
+            batch.source_offset = self.cursor.position_for_batch().to_json() or None
         return batch
 
     def _execute(self, connection: Connection) -> Stream | None:
-        """None when there is certainly nothing to read."""
-        layout = self._layout
-        if not layout.columns:
-            self._look(connection)
+        """Run the next statement; return None when there is certainly nothing to read."""
+        converter = self._converter
+        if not converter.columns:
+            self._describe(connection)
         for _ in range(3):
-            if not layout.planned:
-                layout.plan(connection)
+            if not converter.planned:
+                converter.plan(connection)
             bounds = self._rest or self._bounds(connection)
             if bounds is None:
                 return None
             query = self._statement(connection, bounds)
-            if layout.fast is not None and not self._fast_rest:
-                result = self._execute_fast(connection, query, layout.fast)
+            if converter.fast is not None and not self._fast_paused:
+                result = self._execute_fast(connection, query, converter.fast)
                 if result is None:
                     continue
-                self._lay_out(layout.fast.names, layout.fast)
+                self._use_columns(converter.fast.names, converter.fast)
                 return result
             result = self._database.stream(connection, query)
             signature = self._database.signature(result.cursor)
-            if layout.signature in (None, signature):
-                layout.signature = signature
-                self._lay_out([column.name for column in layout.columns], None)
+            if converter.signature in (None, signature):
+                converter.signature = signature
+                self._use_columns([column.name for column in converter.columns], None)
                 return result
-            # The table was changed: look at it again, then read it as it is now.
+            # The table was changed: describe it again, then read it as it is now.
             result.close()
-            self._look(connection)
+            self._describe(connection)
         raise TaskError(
-            f"the columns of {self.source.relation} change faster than they can be read",
+            f"the columns of {self.spec.relation} change faster than they can be read",
             code="sql.columns_changing",
-            hint="restart the task when the table has settled",
+            hint="restart the task when the table's columns no longer change",
         )
 
     def _statement(self, connection: Connection, bounds: Bounds) -> Query:
-        source = self.source
-        suffix = source.config.query_suffix
-        whole = statement(source.relation, source.cursor, bounds, suffix)
-        if self._reading is None:
-            # Asked only where somebody may want to know: a table that is read in no time costs no question more.
-            asked = self.long and source.paging in (Paging.NONE, Paging.KEY)
-            self._expected = self._database.estimate(connection, source.relation.table, whole) if asked else None
-        if source.paging is Paging.NONE:
+        spec = self.spec
+        suffix = spec.config.query_suffix
+        whole = statement(spec.relation, spec.cursor, bounds, suffix)
+        if self._progress is None:
+            # Asked only where the answer may be shown: a table that is read in no time costs no more statements.
+            asked = self._slow and spec.paging in (Paging.NONE, Paging.KEY)
+            self._expected = self._database.estimate(connection, spec.relation.table, whole) if asked else None
+        if spec.paging is Paging.NONE:
             self._page = _Page(bounds, None)
             return whole
-        self._page = _Page(bounds, self._pages.rows)
-        ties = source.paging is Paging.TIES
+        self._page = _Page(bounds, self._page_size.rows)
+        ties = spec.paging is Paging.TIES
         if ties and self._database.asks_page_ends:
-            # Those of the last timestamp included, whoever writes between the two statements.
-            return statement(source.relation, source.cursor, self._to_page_end(connection, bounds), suffix)
-        return statement(source.relation, source.cursor, bounds, suffix, self._page.wanted, ties=ties)
+            # Rows of the last timestamp are included, even if one is written between the two statements.
+            return statement(spec.relation, spec.cursor, self._to_page_end(connection, bounds), suffix)
+        return statement(spec.relation, spec.cursor, bounds, suffix, self._page.wanted, ties=ties)
 
     def _to_page_end(self, connection: Connection, bounds: Bounds) -> Bounds:
-        query = page_end(self.source.relation, self.source.cursor, bounds, self._pages.rows)
+        query = page_end(self.spec.relation, self.spec.cursor, bounds, self._page_size.rows)
         found = self._database.row(connection, query)
         assert self._codec is not None
         return bounds if found is None else replace(bounds, until=self._codec.resume(found[0]))
 
     def _execute_fast(self, connection: Connection, query: Query, fast: ServerJson) -> Stream | None:
-        """None when the database cannot do it; the plain path then says why, or does it."""
+        """Run ``query`` on the fast path; return None when the database cannot, and leave it to the plain path."""
         try:
             return fast.stream(connection, query)
         except connection.dialect.loaded_dbapi.Error as error:
             if self._database.error_class(error) not in (ErrorClass.OTHER, ErrorClass.MISSING_COLUMN):
                 raise
             self._database.roll_back(connection)
-            self._layout.fast = None
+            self._converter.fast = None
             return None
 
     def _verify(self, connection: Connection) -> bool:
-        """Whether the columns are still those of the fast path, whose statement names them one by one.
+        """Return whether the columns are still those of the fast path, whose statement names them one by one.
 
         That statement holds the table's lock until its transaction ends, so both see the same columns.
         """
-        if self._layout.signature_now(connection) == self._layout.signature:
-            self._layout.verified = True
+        if self._converter.signature_now(connection) == self._converter.signature:
+            self._converter.verified = True
             return True
         self.close()
-        self._look(connection)
+        self._describe(connection)
         return False
 
-    def _look(self, connection: Connection) -> None:
+    def _describe(self, connection: Connection) -> None:
         self._rest = self._codec = None
-        self._placed = False
-        self._layout.look(connection)
-        self._lay_out([column.name for column in self._layout.columns], None)
+        self._cursor_ready = False
+        self._converter.describe(connection)
+        self._use_columns([column.name for column in self._converter.columns], None)
 
-    def _lay_out(self, names: Sequence[str], fast: ServerJson | None) -> None:
-        """The values that rows of the open result begin with."""
-        layout, cursor = self._layout, self.source.cursor
-        layout.lay_out(names, fast)
-        stamps = [layout.place(name, "timestamp.column.name") for name in cursor.timestamps]
-        identity = layout.place(cursor.incrementing, "incrementing.column.name") if cursor.incrementing else -1
-        # A primary key may have gone; rows are then told apart by all that they hold.
-        known = {*self.source.unique} <= {*names}
-        unique = [layout.place(name, "") for name in self.source.unique] if known else []
-        self.progress.lay_out(CursorCodec(stamps, identity, unique, self._codec))
+    def _use_columns(self, names: Sequence[str], fast: ServerJson | None) -> None:
+        """Expect rows of the open result to begin with the values of these columns."""
+        converter, cursor = self._converter, self.spec.cursor
+        converter.use_columns(names, fast)
+        timestamps = [converter.index(name, "timestamp.column.name") for name in cursor.timestamps]
+        identity = converter.index(cursor.incrementing, "incrementing.column.name") if cursor.incrementing else -1
+        # A primary key may have been dropped; rows are then told apart by all their values.
+        known = {*self.spec.unique} <= {*names}
+        unique = [converter.index(name, "") for name in self.spec.unique] if known else []
+        self.cursor.use(CursorCodec(timestamps, identity, unique, self._codec))
 
     def _bounds(self, connection: Connection) -> Bounds | None:
-        if not self.source.cursor.names:
+        if not self._cursor_names:
             return self._start()
-        return self.progress.begin(connection) if self._ready(connection) else None
+        return self.cursor.begin(connection) if self._prepared(connection) else None
 
-    def _ready(self, connection: Connection) -> bool:
-        """Whether the cursor's values can be told in order; False: there is no row."""
-        cursor = self.source.cursor
+    def _prepared(self, connection: Connection) -> bool:
+        """Prepare the cursor for the columns. Return False when there is no row to read."""
+        if not self._converter.columns:
+            self._describe(connection)
+        cursor = self.spec.cursor
         if cursor.timestamps and self._codec is None:
-            relation = self.source.relation
-            columns = [self._layout.column(name) for name in cursor.timestamps]
+            relation = self.spec.relation
+            columns = [self._converter.column(name) for name in cursor.timestamps]
             expression = relation.coalesced(cursor.timestamps)
             self._codec = self._database.codec(connection, relation.clause(), expression, columns)
             if self._codec is None:
                 return False
-        if not self._placed:
-            self._lay_out(self._layout.names, self._layout.result_fast)
-            self.progress.restart()
-            self._placed = True
+        if not self._cursor_ready:
+            self._use_columns(self._converter.names, self._converter.result_fast)
+            self.cursor.restart()
+            self._cursor_ready = True
         return True
 
     def _fetch(self, connection: Connection, result: Stream, page: _Page) -> list[Row]:
-        wanted = self.source.config.batch_rows
+        wanted = self.spec.config.batch_rows
         try:
             rows = [*self._kept, *result.fetchmany(wanted + 1 - len(self._kept))]
         except Exception as error:
-            if self._layout.result_fast is not None and self._database.error_class(error) is ErrorClass.OTHER:
+            if self._converter.result_fast is not None and self._database.error_class(error) is ErrorClass.OTHER:
                 self._database.roll_back(connection)
                 raise DoubtfulRowsError from error
             found = self._database.unreadable(result.cursor)
             if found is None:
                 raise
-            raise self._layout.bad_value(self._layout.columns[found.column], found.row, found.reason) from error
+            columns = self._converter.columns
+            raise self._converter.bad_value(columns[found.column], found.row, found.reason) from error
         page.rows += len(rows) - len(self._kept)
         page.first = page.first or (rows[0] if rows else None)
         self._kept = [rows.pop()] if len(rows) > wanted else []
         return rows
 
     def _batch(self, rows: list[Row]) -> SourceBatch | None:
-        """Those of ``rows`` that were not sent before; None when there is none. The position goes behind them all."""
-        if not self.source.cursor.names:
+        """Return the rows that were not sent before, with the position after all ``rows``; None when there are none."""
+        if not self._cursor_names:
             return self._records(rows)
         try:
-            new = self.progress.take(rows, self._kept[0] if self._kept else None)
+            new = self.cursor.take(rows, self._kept[0] if self._kept else None)
             batch = self._records(new) if new else None
-            self.progress.confirm()
+            self.cursor.confirm()
         except BadCursorError as error:
-            columns = self._layout.columns
-            column = find_column([column.name for column in columns], self._layout.names[error.column])
-            raise self._layout.bad_value(columns[column], error.row, error.reason) from error
+            columns = self._converter.columns
+            column = find_column([column.name for column in columns], self._converter.names[error.column])
+            raise self._converter.bad_value(columns[column], error.row, error.reason) from error
         return self._positioned(batch)
 
     def _records(self, rows: Sequence[Row]) -> SourceBatch:
-        batch = self._layout.records(rows)
+        batch = self._converter.records(rows)
         batch.source_partition = dict(self._partition)
         return batch

@@ -1,39 +1,51 @@
-"""Which task reads which tables: a first division, and one that follows changes and moves as little as can be."""
+"""Which task reads which tables: the first assignment, one that follows changes, and how a task is told."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from itertools import pairwise
 
+from headrace_sources.sql.configuration.config import SqlSourceConfig
 from headrace_sources.sql.dialects.dialect import TableName
 
 
 def contiguous_blocks(tables: Sequence[TableName], most: int) -> list[list[TableName]]:
-    """Contiguous, the first ones one longer; as the JDBC connector divides them."""
+    """Return at most ``most`` contiguous blocks, the first ones one longer, as the JDBC connector divides them."""
     count = min(len(tables), most)
     size, longer = divmod(len(tables), count)
-    edges = [0, *(size * place + min(place, longer) for place in range(1, count + 1))]
+    edges = [0, *(size * number + min(number, longer) for number in range(1, count + 1))]
     return [list(tables[start:end]) for start, end in pairwise(edges)]
 
 
 def reassign(present: Sequence[Sequence[TableName]], tables: Sequence[TableName], most: int) -> list[list[TableName]]:
-    """``present`` without tables that are gone and with those that are new; what need not change does not.
+    """Return ``present`` without tables that are gone and with those that are new, and change as little as possible.
 
-    New tables get a task of their own while there may be more, else they go to the task that has the fewest. Where a
-    task has no table left, the last task takes its number, as numbers have no gaps.
+    New tables get a task of their own while there may be more tasks, else they go to the task with the fewest tables.
+    Where a task has no table left, the last task takes its number, as numbers have no gaps.
     """
     wanted = set(tables)
-    shares = [[table for table in share if table in wanted] for share in present]
-    known = {table for share in shares for table in share}
+    assigned = [[table for table in block if table in wanted] for block in present]
+    known = {table for block in assigned for table in block}
     for table in (table for table in tables if table not in known):
-        if (empty := next((share for share in shares if not share), None)) is not None:
+        if (empty := next((block for block in assigned if not block), None)) is not None:
             empty.append(table)
-        elif len(shares) < most:
-            shares.append([table])
+        elif len(assigned) < most:
+            assigned.append([table])
         else:
-            min(shares, key=len).append(table)
-    while not all(shares):
-        last = shares.pop()
+            min(assigned, key=len).append(table)
+    while not all(assigned):
+        last = assigned.pop()
         if last:
-            shares[shares.index([])] = last
-    return shares
+            assigned[assigned.index([])] = last
+    return assigned
+
+
+def assigned_tables(config: SqlSourceConfig) -> list[TableName]:
+    """Return the tables that the connector wrote into the task's configuration; empty when it wrote none."""
+    return [TableName(*pair) for pair in json.loads(config.tables)] if config.tables else []
+
+
+def assignment_text(tables: Sequence[TableName]) -> str:
+    """Return tables as :func:`assigned_tables` reads them."""
+    return json.dumps([list(table) for table in tables])

@@ -1,4 +1,4 @@
-"""The statements: pure functions from mode, cursor and position to a SELECT."""
+"""The SELECT statements: pure functions of relation, cursor and position, and a few that run one."""
 
 from __future__ import annotations
 
@@ -100,15 +100,15 @@ class Bounds:
     within: tuple[Cursor, Bounds] | None = None
     """Only rows within these bounds of a cursor, though they are read in the key's order."""
 
-    def behind_key(self, values: tuple[Any, ...]) -> Bounds:
-        """What is left behind the row with these values of :attr:`key`."""
+    def after_key_values(self, values: tuple[Any, ...]) -> Bounds:
+        """Return what is left after the row with these values of :attr:`key`."""
         return replace(self, after_key=values)
 
 
 def statement(
     relation: Relation, cursor: Cursor, bounds: Bounds, suffix: str = "", page: int | None = None, *, ties: bool = False
 ) -> Select[Any] | TextClause:
-    """All columns of the rows after the position, in the cursor's order.
+    """Return the SELECT of all columns of the rows within ``bounds``, in the cursor's order.
 
     ``page``: so many rows at most, with ``ties`` also those that have the cursor of the last one.
     """
@@ -141,7 +141,7 @@ def _by_key(relation: Relation, bounds: Bounds, page: int | None) -> Select[Any]
     if bounds.after_key:
         values = [literal(value, NullType()) for value in bounds.after_key]
         if len(columns) == 1 or not bounds.row_values:
-            query = query.where(*_behind(columns, values))
+            query = query.where(*_after(columns, values))
         else:
             query = query.where(tuple_(*columns) > tuple_(*values))
     if bounds.within is not None:
@@ -149,8 +149,8 @@ def _by_key(relation: Relation, bounds: Bounds, page: int | None) -> Select[Any]
     return query.order_by(*columns).limit(page)
 
 
-def _behind(columns: Sequence[ColumnElement[Any]], last: Sequence[Any]) -> list[ColumnElement[bool]]:
-    """Written out: not every database uses an index for (a, b) > (x, y). The first condition is for it, too."""
+def _after(columns: Sequence[ColumnElement[Any]], last: Sequence[Any]) -> list[ColumnElement[bool]]:
+    """Return (a, b) > (x, y) written out: not every database uses an index for it. The first condition is for one."""
     if len(columns) == 1:
         return [columns[0] > last[0]]
     ways = [and_(*_equal(columns, last, place), columns[place] > last[place]) for place in range(len(columns))]
@@ -158,34 +158,34 @@ def _behind(columns: Sequence[ColumnElement[Any]], last: Sequence[Any]) -> list[
 
 
 def greatest_id(connection: Connection, relation: Relation, cursor: Cursor) -> int | None:
-    """The greatest value of the incrementing column; None without rows."""
+    """Return the greatest value of the incrementing column; None without rows."""
     column = relation.column(cursor.incrementing)
     found = connection.execute(select(func.max(column)).select_from(relation.clause())).scalar_one()
     return None if found is None else int(found)
 
 
 def greatest(relation: Relation, cursor: Cursor, bounds: Bounds) -> Select[Any]:
-    """The greatest timestamp within ``bounds``, or without timestamps the greatest id; no row when there is none."""
+    """Return the SELECT of the greatest timestamp within ``bounds``, or of the greatest id; no row where none is."""
     value = relation.coalesced(cursor.timestamps) if cursor.timestamps else relation.column(cursor.incrementing)
     query: Select[Any] = select(value).select_from(relation.clause()).where(*_conditions(relation, cursor, bounds))
     return query.order_by(value.desc()).limit(1)
 
 
 def page_end(relation: Relation, cursor: Cursor, bounds: Bounds, rows: int) -> Select[Any]:
-    """The timestamp of row number ``rows`` within ``bounds``; no row when there are not so many."""
+    """Return the SELECT of the timestamp of row number ``rows`` within ``bounds``; no row where there are fewer."""
     moment = relation.coalesced(cursor.timestamps)
     query: Select[Any] = select(moment).select_from(relation.clause()).where(*_conditions(relation, cursor, bounds))
     return query.order_by(moment).offset(rows - 1).limit(1)
 
 
 def ends(relation: Relation, name: str) -> Select[Any]:
-    """The least and the greatest value of a column."""
+    """Return the SELECT of the least and the greatest value of a column."""
     column = relation.column(name)
     return select(func.min(column), func.max(column)).select_from(relation.clause())
 
 
 def has_more_than(connection: Connection, relation: Relation, cursor: Cursor, bounds: Bounds, rows: int) -> bool:
-    """Whether there are more rows within ``bounds``; looks at no more than it needs to tell."""
+    """Return whether there are more than ``rows`` rows within ``bounds``; read no more rows than that takes."""
     found: Select[Any] = select(literal_column("1")).select_from(relation.clause())
     if cursor.names:
         found = found.where(*_conditions(relation, cursor, bounds))
@@ -193,17 +193,17 @@ def has_more_than(connection: Connection, relation: Relation, cursor: Cursor, bo
 
 
 def in_order(relation: Relation, cursor: Cursor) -> Select[Any]:
-    """One row, the first in the cursor's order: for asking the planner how it would find it."""
+    """Return the SELECT of the first row in the cursor's order, to ask the planner how it would find it."""
     order = [relation.coalesced(cursor.timestamps)] if cursor.timestamps else [relation.column(cursor.incrementing)]
     return select(literal_column("*")).select_from(relation.clause()).order_by(*order).limit(1)
 
 
 KeyBounds = tuple[Sequence[Any] | None, Sequence[Any] | None]
-"""Behind the one key, up to the other; None = no bound."""
+"""After the first key, up to the second; None = no bound."""
 
 
 def keys_within(relation: Relation, names: Sequence[str], bounds: KeyBounds, rows: int) -> Select[Any]:
-    """The first ``rows`` keys within ``bounds``, in their order; keys with NULL in them are left out."""
+    """Return the SELECT of the first ``rows`` keys within ``bounds``, in order; keys with NULL in them are left out."""
     columns = [relation.column(name) for name in names]
     query: Select[Any] = select(*columns).select_from(relation.clause()).order_by(*columns).limit(rows)
     return query.where(*_key_conditions(columns, bounds))
@@ -212,8 +212,10 @@ def keys_within(relation: Relation, names: Sequence[str], bounds: KeyBounds, row
 def keys_hashed(
     relation: Relation, names: Sequence[str], hashed: ColumnElement[int], bounds: KeyBounds, most: int
 ) -> Select[Any]:
-    """One row: how many keys there are within ``bounds``, and the sum of ``hashed`` over them; no more than ``most``
-    are looked at."""
+    """Return the SELECT of the number of keys within ``bounds``, and of the sum of ``hashed`` over them.
+
+    It reads no more than ``most`` keys.
+    """
     columns = [relation.column(name) for name in names]
     part = (
         select(hashed.label("hashed"))
@@ -230,7 +232,7 @@ def _key_conditions(columns: Sequence[ColumnElement[Any]], bounds: KeyBounds) ->
     conditions: list[ColumnElement[bool]] = [column.is_not(None) for column in columns]
     after, up_to = bounds
     if after is not None:
-        conditions += _behind(columns, after)
+        conditions += _after(columns, after)
     if up_to is not None:
         ways = [and_(*_equal(columns, up_to, place), columns[place] < up_to[place]) for place in range(len(columns))]
         conditions += [columns[0] <= up_to[0], or_(*ways, and_(*_equal(columns, up_to, len(columns))))]
@@ -242,7 +244,7 @@ def _equal(columns: Sequence[ColumnElement[Any]], key: Sequence[Any], places: in
 
 
 def keys_among(relation: Relation, names: Sequence[str], keys: Sequence[Sequence[Any]]) -> Select[Any]:
-    """Those of ``keys`` that there are."""
+    """Return the SELECT of those among ``keys`` that exist."""
     columns = [relation.column(name) for name in names]
     same = [and_(*(column == value for column, value in zip(columns, key, strict=True))) for key in keys]
     query: Select[Any] = select(*columns).select_from(relation.clause()).where(or_(*same))
@@ -250,12 +252,12 @@ def keys_among(relation: Relation, names: Sequence[str], keys: Sequence[Sequence
 
 
 def probe(relation: Relation) -> Select[Any]:
-    """No row, all columns: what the result looks like."""
+    """Return the SELECT of all columns and no row, for the columns of its result."""
     return select(literal_column("*")).select_from(relation.clause()).where(text("1 = 0"))
 
 
 def without_cursor(relation: Relation, cursor: Cursor) -> Select[Any]:
-    """One row if there is a row whose cursor is NULL, which is never read."""
+    """Return the SELECT of one row if there is a row whose cursor is NULL: it is never read."""
     missing = []
     if cursor.timestamps:
         missing.append(relation.coalesced(cursor.timestamps).is_(None))
@@ -277,7 +279,7 @@ def _conditions(relation: Relation, cursor: Cursor, bounds: Bounds) -> list[Colu
         return conditions
     if not cursor.incrementing or bounds.after_id == LARGEST_ID:
         return [*conditions, moment > bounds.after]
-    # The first condition follows from the second, but only by it an index is entered where it should be.
+    # The first condition follows from the second, but only with it databases use an index.
     conditions.append(moment >= bounds.after)
     if bounds.after_id is not None:
         identity = relation.column(cursor.incrementing)

@@ -1,4 +1,4 @@
-"""Which tables are meant, which topic each goes to, and which columns are its cursor by the configuration."""
+"""Which tables are configured, the topic of each, and the columns that are configured as its cursor."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from headrace_sources.sql.tables.queries import Relation, probe
 
 
 def wanted_tables(connection: Connection, database: Database, config: SqlSourceConfig) -> list[TableName]:
-    """Tables that the lists mean, sorted. Raises ConfigError with every name that means nothing."""
+    """Return the tables that the lists select, sorted. Raise ConfigError with every name that selects none."""
     listed = list_tables(connection, database, config)
     name = connection.engine.url.database or ""
     # Where databases are what others call schemas, a bare name means a table of the connection's own database.
@@ -35,7 +35,7 @@ def wanted_tables(connection: Connection, database: Database, config: SqlSourceC
 
 
 def topic_of(config: SqlSourceConfig, table: TableName | None) -> str:
-    """Where the rows of a table, or of the query, go."""
+    """Return the topic of a table, or of the query (None)."""
     if table is None:
         return config.topic_prefix
     named = config.topic_format.replace("${schema}", table.schema or "").replace("${table}", table.name)
@@ -54,7 +54,10 @@ class WantedCursor:
 
 
 def wanted_cursor(config: SqlSourceConfig, table: TableName | None) -> WantedCursor:
-    """Of a table, or of the query. A table may match one entry of a mapping, and must if there is no other name."""
+    """Return the cursor of a table, or of the query (None).
+
+    A table may match one entry of a mapping, and must if no other column is configured.
+    """
     findings: list[Finding] = []
     timestamps, timestamps_key = config.timestamps, "timestamp.column.name"
     incrementing, incrementing_key = config.incrementing, "incrementing.column.name"
@@ -78,7 +81,7 @@ def wanted_cursor(config: SqlSourceConfig, table: TableName | None) -> WantedCur
 
 
 def list_tables(connection: Connection, database: Database, config: SqlSourceConfig) -> list[Listed]:
-    """All tables of the wanted types, schemas and catalog, sorted. Raises ConfigError for a catalog out of reach."""
+    """Return all tables of the configured types, schemas and catalog, sorted. Raise ConfigError for another catalog."""
     schemas = [config.schema_pattern]
     if database.catalog_is_schema:
         schemas.append(config.catalog_pattern)
@@ -99,10 +102,10 @@ def list_tables(connection: Connection, database: Database, config: SqlSourceCon
 def _hidden(
     connection: Connection, database: Database, existing: Sequence[Listed], config: SqlSourceConfig, home: str | None
 ) -> list[Listed]:
-    """Tables of the white list that the catalog does not show because the user may not read them.
+    """Return tables of the white list that the catalog does not show because the user may not read them.
 
-    Whoever reads them next is told which GRANT is missing. MySQL and MariaDB answer so for names that mean nothing,
-    too, when the user has no right on the whole database.
+    Reading them fails with the GRANT that is missing. MySQL and MariaDB answer the same for tables that do not exist
+    when the user has no right on the whole database.
     """
     found = []
     for name in config.whitelist:
@@ -120,7 +123,7 @@ def _hidden(
 
 
 def _listed(existing: Sequence[Listed], config: SqlSourceConfig, database: str, home: str | None) -> list[TableName]:
-    """By white or black list. ``home``: the schema that bare names and the black list are about; None = all."""
+    """Select by white or black list. ``home``: the schema of bare names and of the black list; None = all."""
     listed = config.whitelist or config.blacklist
     key = "table.whitelist" if config.whitelist else "table.blacklist"
     known = {name for item in existing for name in _names(item.table, home)}
@@ -144,7 +147,7 @@ def _listed(existing: Sequence[Listed], config: SqlSourceConfig, database: str, 
 
 
 def _included(existing: Sequence[Listed], config: SqlSourceConfig, database: str) -> list[TableName]:
-    """By regular expressions."""
+    """Select by regular expressions."""
     names = [str(item.table) for item in existing]
     chosen = [
         item.table

@@ -12,7 +12,8 @@ import pytest
 
 from headrace.testing.contexts import Offsets
 from headrace.testing.driver import SourceDriver
-from headrace_sources.sql import SqlSourceConnector
+from headrace_sources.sql.tuning import Tuning
+from tests.sql_tasks import tuned
 
 KEYS = {"topic.prefix": "t.", "poll.interval.ms": "20", "mode": "incrementing"}
 
@@ -48,11 +49,18 @@ def properties(path: Path) -> Callable[..., dict[str, str]]:
 
 
 @pytest.fixture
-def drive(properties: Callable[..., dict[str, str]]) -> Iterator[Callable[..., SourceDriver]]:
+def tuning() -> Tuning:
+    """Durations and sizes of the tasks of ``drive``; tests override the fixture."""
+    return Tuning()
+
+
+@pytest.fixture
+def drive(properties: Callable[..., dict[str, str]], tuning: Tuning) -> Iterator[Callable[..., SourceDriver]]:
     """``drive(offsets, **keys)`` starts a task on the file; all are stopped when the test ends."""
+    connector = tuned(tuning)
     with ExitStack() as stop:
 
         def start(offsets: Offsets | None = None, /, **keys: str) -> SourceDriver:
-            return stop.enter_context(SourceDriver(SqlSourceConnector, properties(**keys), offsets))
+            return stop.enter_context(SourceDriver(connector, properties(**keys), offsets))
 
         yield start

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headrace import SourceBatch
-from headrace_sources.sql.reading.chunk_plan import Chunk, ChunkPlan, Record, from_json, split_at
+from headrace_sources.sql.reading.chunk_plan import Chunk, ChunkOffsets, ChunkPlan, from_json, split_at
 from headrace_sources.sql.reading.split_points import even, quantiles
 
 VALUES: st.SearchStrategy[Any] = st.one_of(
@@ -128,13 +128,13 @@ def test_quantiles(values: set[str], count: int) -> None:
 def test_what_a_reading_leaves_in_the_store() -> None:
     part, table = {"p": "part"}, {"p": "table"}
     grid = split_at(("a",), [10], "timestamp", POSITION)
-    record = Record(grid, part, table, stored=False)
+    record = ChunkOffsets(grid, part, table, stored=False)
     first, last = SourceBatch("t", [1]), SourceBatch("t", [2])
     grid.reached(grid.chunks[0], (5,), done=False)
-    record.stamp(first)
+    record.attach(first)
     for chunk in list(grid.chunks):
         grid.reached(chunk, (20,), done=True)
-    record.stamp(last)
+    record.attach(last)
 
     [(partition, offset)] = first.positions()
     assert partition == part
@@ -147,11 +147,11 @@ def test_what_a_reading_leaves_in_the_store() -> None:
 def test_a_turn_of_one_page_stores_nothing() -> None:
     grid = split_at(("a",), [], "bulk")
     batch = SourceBatch("t", [1], source_partition={"table": "t"})
-    record = Record(grid, {"p": "part"}, {"table": "t"}, stored=False)
+    record = ChunkOffsets(grid, {"p": "part"}, {"table": "t"}, stored=False)
     grid.reached(grid.chunks[0], (5,), done=True)
-    record.stamp(batch)
+    record.attach(batch)
 
-    assert not record.stored
+    assert not record.last_batch_needed
     assert batch.positions() == []
     assert batch.source_partition == {"table": "t"}
 

@@ -23,7 +23,6 @@ from headrace.testing.contexts import Offsets
 from headrace.testing.driver import SourceDriver
 from headrace.testing.waiting import eventually
 from headrace_sources.sql import SqlSourceConnector
-from headrace_sources.sql.deletes import comparison as deletes
 from headrace_sources.sql.deletes.comparison import ComparedTable, KeyComparison
 from headrace_sources.sql.deletes.ledger import Ledger
 from headrace_sources.sql.dialects.dialect import TableName
@@ -31,6 +30,8 @@ from headrace_sources.sql.dialects.sqlite import Sqlite
 from headrace_sources.sql.reading.row_converter import deleted
 from headrace_sources.sql.rows.types import Column, Kind, TypeMapping
 from headrace_sources.sql.tables.queries import Relation
+from headrace_sources.sql.tuning import Tuning
+from tests.sql_tasks import comparison_of
 
 Drive = Callable[..., SourceDriver]
 Sql = Callable[[str], list[Any]]
@@ -80,13 +81,13 @@ def settle(driver: SourceDriver, topic: Topic, keys: set[Any]) -> None:
 
 def compare_once(driver: SourceDriver, topic: Topic) -> None:
     """Until a comparison has begun and ended."""
-    [sweep] = driver.task._sweeps._sweeps  # type: ignore[attr-defined]
-    began = sweep.ledger.walk
+    comparison = comparison_of(driver)
+    began = comparison.ledger.walk
 
     def ended() -> bool:
         """a comparison is over"""
         topic.take(driver.drain())
-        return bool(sweep.ledger.walk > began) and not sweep.active
+        return bool(comparison.ledger.walk > began) and not comparison.active
 
     eventually(ended)
 
@@ -96,13 +97,13 @@ def test_nothing_is_compared_beside_an_open_result(sqlite: Sql, reconciled: Driv
     sqlite("CREATE TABLE t (id INTEGER PRIMARY KEY, at TIMESTAMP NOT NULL);")
     sqlite("".join(f"INSERT INTO t VALUES ({number}, '2024-01-01 00:00:0{number}');" for number in range(1, 6)))
     driver = reconciled(mode="timestamp", timestamp_column_name="at", batch_max_rows="1")
-    [sweep] = driver.task._sweeps._sweeps  # type: ignore[attr-defined]
+    comparison = comparison_of(driver)
     first = driver.batch()
-    walk = sweep.ledger.walk
-    eventually(lambda: sweep.due <= datetime.now(UTC))
+    walk = comparison.ledger.walk
+    eventually(lambda: comparison.due <= datetime.now(UTC))
     polled = [driver.poll() for _ in range(4)]  # the last row ends the result
     assert [batch.keys for batch in (first, *polled) if isinstance(batch, SourceBatch)] == [[1], [2], [3], [4], [5]]
-    assert sweep.ledger.walk == walk
+    assert comparison.ledger.walk == walk
     compare_once(driver, Topic())
 
 
@@ -203,9 +204,8 @@ def test_keys_of_several_columns_and_types(sqlite: Sql, reconciled: Drive) -> No
     )
 
 
-def test_a_walk_of_many_pages(sqlite: Sql, reconciled: Drive, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(deletes, "PAGE", 7)
-    monkeypatch.setattr(deletes, "_ASKED", 3)
+@pytest.mark.parametrize("tuning", [Tuning(keys_per_page=7, keys_per_query=3)])
+def test_a_walk_of_many_pages(sqlite: Sql, reconciled: Drive) -> None:
     sqlite("CREATE TABLE t (id INTEGER PRIMARY KEY)")
     for number in range(100):
         sqlite(f"INSERT INTO t VALUES ({number})")
@@ -329,60 +329,50 @@ def test_a_ledger_that_cannot_be_used_says_which_and_why(sqlite: Sql, reconciled
     assert "test.t.ledger" in str(caught.value)
 
 
-def sweep_of(driver: SourceDriver) -> KeyComparison:
-    [sweep] = driver.task._sweeps._sweeps  # type: ignore[attr-defined]
-    found: KeyComparison = sweep
-    return found
-
-
-def test_parts_that_are_equal_cost_one_statement_and_no_key_is_read(
-    sqlite: Sql, reconciled: Drive, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(deletes, "PAGE", 10)
+@pytest.mark.parametrize("tuning", [Tuning(keys_per_page=10)])
+def test_parts_that_are_equal_cost_one_statement_and_no_key_is_read(sqlite: Sql, reconciled: Drive) -> None:
     sqlite("CREATE TABLE t (id INTEGER PRIMARY KEY)")
     sqlite(f"INSERT INTO t VALUES {', '.join(f'({number})' for number in range(100))}")
     driver, topic = reconciled(), Topic()
     settle(driver, topic, {*range(100)})
     compare_once(driver, topic)
-    sweep = sweep_of(driver)
+    comparison = comparison_of(driver)
 
-    assert (sweep.read, sweep.statements) == (0, 11)  # ten parts, and what may be behind them
+    assert (comparison.read, comparison.statements) == (0, 11)  # ten parts, and what may be behind them
     sqlite("DELETE FROM t WHERE id = 55")
     settle(driver, topic, {*range(100)} - {55})
     compare_once(driver, topic)
     assert topic.tombstones == [55]
 
 
-def test_only_parts_that_differ_are_read(sqlite: Sql, reconciled: Drive, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(deletes, "PAGE", 10)
+@pytest.mark.parametrize("tuning", [Tuning(keys_per_page=10)])
+def test_only_parts_that_differ_are_read(sqlite: Sql, reconciled: Drive) -> None:
     sqlite("CREATE TABLE t (id INTEGER PRIMARY KEY)")
     sqlite(f"INSERT INTO t VALUES {', '.join(f'({number})' for number in range(100))}")
     driver, topic = reconciled(delete_reconcile_schedule="1h"), Topic()
     settle(driver, topic, {*range(100)})
     sqlite("DELETE FROM t WHERE id = 55")
-    sweep = sweep_of(driver)
-    sweep.due = datetime.now(UTC)
+    comparison = comparison_of(driver)
+    comparison.due = datetime.now(UTC)
     settle(driver, topic, {*range(100)} - {55})
 
-    assert (sweep.read, sweep.statements) == (9, 13)  # the part that differs, and the key itself
+    assert (comparison.read, comparison.statements) == (9, 13)  # the part that differs, and the key itself
 
 
-def test_where_everything_differs_hashes_are_not_asked_for(
-    sqlite: Sql, reconciled: Drive, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(deletes, "PAGE", 10)
+@pytest.mark.parametrize("tuning", [Tuning(keys_per_page=10)])
+def test_where_everything_differs_hashes_are_not_asked_for(sqlite: Sql, reconciled: Drive) -> None:
     sqlite("CREATE TABLE t (id INTEGER PRIMARY KEY)")
     sqlite(f"INSERT INTO t VALUES {', '.join(f'({number})' for number in range(100))}")
     driver, topic = reconciled(delete_reconcile_schedule="1h"), Topic()
     settle(driver, topic, {*range(100)})
     sqlite("DELETE FROM t WHERE id < 80 AND id % 10 = 5")
-    sweep = sweep_of(driver)
-    sweep.due = datetime.now(UTC)
+    comparison = comparison_of(driver)
+    comparison.due = datetime.now(UTC)
     settle(driver, topic, {number for number in range(100) if number >= 80 or number % 10 != 5})
 
     # Three parts hashed and read, five read, the ninth (which is equal) read, the last hashed; then what is behind
     # them, and the eight keys themselves.
-    assert (sweep.statements, sweep.read) == (3 * 2 + 5 + 1 + 1 + 1 + 1, 8 * 9 + 10)
+    assert (comparison.statements, comparison.read) == (3 * 2 + 5 + 1 + 1 + 1 + 1, 8 * 9 + 10)
 
 
 def test_a_row_that_came_in_place_of_one_that_is_gone_hides_nothing(sqlite: Sql, reconciled: Drive) -> None:
@@ -415,8 +405,8 @@ def test_keys_that_were_sent_while_nobody_kept_the_ledger_are_learned_from_the_t
     settle(third, topic, {5, 6})
 
 
-def test_a_table_that_sorts_its_keys_otherwise(sqlite: Sql, reconciled: Drive, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(deletes, "PAGE", 3)
+@pytest.mark.parametrize("tuning", [Tuning(keys_per_page=3)])
+def test_a_table_that_sorts_its_keys_otherwise(sqlite: Sql, reconciled: Drive) -> None:
     names = ["a", "B", "c", "D", "e", "F", "g", "H"]
     sqlite("CREATE TABLE t (id INTEGER NOT NULL UNIQUE, name TEXT COLLATE NOCASE PRIMARY KEY NOT NULL)")
     for number, name in enumerate(names):
@@ -428,7 +418,7 @@ def test_a_table_that_sorts_its_keys_otherwise(sqlite: Sql, reconciled: Drive, m
     compare_once(driver, topic)
 
     assert sorted(topic.tombstones) == ["F", "H", "a"]
-    assert not sweep_of(driver)._ordered  # else each key that stands elsewhere would be asked for by itself
+    assert not comparison_of(driver).ordered  # else each key that stands elsewhere would be asked for by itself
 
 
 def test_a_dropped_table_deletes_nothing(sqlite: Sql, reconciled: Drive) -> None:
@@ -531,26 +521,23 @@ Life.TestCase.settings = settings(max_examples=25, stateful_step_count=25, deadl
 TestLife = Life.TestCase
 
 
-def test_a_key_that_comes_back_behind_the_walk_is_not_deleted(
-    sqlite: Sql, path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_key_that_comes_back_behind_the_walk_is_not_deleted(sqlite: Sql, path: Path, tmp_path: Path) -> None:
     """The walk has passed its place, and no poll has met it yet: it is asked for once more."""
-    monkeypatch.setattr(deletes, "PAGE", 1)
     sqlite("CREATE TABLE t (id INTEGER PRIMARY KEY); INSERT INTO t VALUES (2), (3);")
     ledger = Ledger(tmp_path / "l")
     ledger.add([(1,), (2,), (3,)])
     table = Relation(TableName(None, "t"))
     columns = (Column("id", Kind.INT64, False),)
     swept = ComparedTable(table, columns, "t", {"table": "t"}, TypeMapping("none", "connect_logical", UTC))
-    sweep = KeyComparison(swept, Sqlite(UTC), ledger, schedule("1h"), 1.0)
+    comparison = KeyComparison(swept, Sqlite(UTC), ledger, schedule("1h"), 1.0, Tuning(keys_per_page=1))
     engine = create_engine(f"sqlite:///{path}")
     event.listen(engine, "connect", lambda raw, _: Sqlite(UTC).prepare(raw))
     batches = []
     with engine.connect() as connection:
-        sweep.step(connection)  # passes 2
+        comparison.step(connection)  # passes 2
         sqlite("INSERT INTO t VALUES (1)")
-        while sweep.active:
-            batches.append(sweep.step(connection))
+        while comparison.active:
+            batches.append(comparison.step(connection))
     engine.dispose()
     ledger.close()
 

@@ -11,8 +11,9 @@ import pytest
 from headrace import ConfigError
 from headrace.testing.driver import SourceDriver
 from headrace_sources.sql import SqlSourceConnector
-from headrace_sources.sql.cursor.lookback import DatabaseClock, blocker, format_duration
+from headrace_sources.sql.cursor.blocking_transaction import blocking_transaction, format_duration
 from headrace_sources.sql.cursor.sent_rows import SentRows
+from headrace_sources.sql.cursor.transaction_snapshots import DatabaseClock
 from headrace_sources.sql.cursor.watermark import Fence, Transaction, Watermark
 from headrace_sources.sql.dialects.dialect import OpenTransaction
 from headrace_sources.sql.dialects.sqlite import Sqlite
@@ -89,7 +90,7 @@ def test_the_blocker_is_whoever_holds_back_most() -> None:
     mark.observe(Fence((20,), [Transaction("old"), Transaction("new")]))
     mark.reached((20,))
     facts = {"old": OpenTransaction("old", "process 7", age=150.0), "new": OpenTransaction("new", "process 8")}
-    found = blocker(mark, facts, {"old": 5.0, "new": 8.0}, 10.0)
+    found = blocking_transaction(mark, facts, {"old": 5.0, "new": 8.0}, 10.0)
 
     assert str(found) == "process 7, open for 2 min"
 
@@ -99,7 +100,7 @@ def test_nobody_is_to_blame_when_nothing_waits() -> None:
     mark.observe(Fence((10,)))
     mark.reached((10,))
 
-    assert blocker(mark, {}, {}, 10.0) is None
+    assert blocking_transaction(mark, {}, {}, 10.0) is None
 
 
 @pytest.mark.parametrize(
@@ -137,7 +138,7 @@ def memory(limit: int = 10, identity: tuple[int, ...] = (0,)) -> SentRows:
 
 
 def send(memory: SentRows, row: tuple[Any, ...], place: int = 1) -> bool:
-    entry = memory.entry(row, (place,))
+    entry = memory.unsent(row, (place,))
     memory.remember([entry] if entry else [])
     return entry is not None
 

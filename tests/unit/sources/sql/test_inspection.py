@@ -16,9 +16,8 @@ from headrace_sources.sql.access.session import Session
 from headrace_sources.sql.configuration.config import SqlSourceConfig
 from headrace_sources.sql.dialects.dialect import TableName
 from headrace_sources.sql.reading.inspection import inspect_relation
-from headrace_sources.sql.tables.assignment import contiguous_blocks, reassign
+from headrace_sources.sql.tables.assignment import assigned_tables, assignment_text, contiguous_blocks, reassign
 from headrace_sources.sql.tables.selection import topic_of, wanted_tables
-from headrace_sources.sql.task import task_tables, written_tables
 
 Properties = Callable[..., dict[str, str]]
 Sqlite = Callable[[str], list[Any]]
@@ -376,10 +375,10 @@ def test_e41_a_table_that_is_created_is_read_without_touching_the_others(
     sqlite("CREATE TABLE news (id INTEGER PRIMARY KEY)")
     after = connector.follow(keys, 5, before)
     assert after[:-1] == before
-    assert task_tables(SqlSourceConfig.parse(after[-1])) == [TableName(None, "news")]
+    assert assigned_tables(SqlSourceConfig.parse(after[-1])) == [TableName(None, "news")]
 
     sqlite("DROP TABLE orders")
-    assert [task_tables(SqlSourceConfig.parse(own)) for own in connector.follow(keys, 5, after)] == [
+    assert [assigned_tables(SqlSourceConfig.parse(own)) for own in connector.follow(keys, 5, after)] == [
         [TableName(None, "news")]
     ]
 
@@ -395,9 +394,9 @@ def test_how_often_tables_are_looked_at(properties: Properties) -> None:
 
 def test_tables_travel_in_the_configuration_of_a_task(properties: Properties) -> None:
     found = [TableName(None, "a,b"), TableName('s"', "c\nd")]
-    config = SqlSourceConfig.parse(properties(tables=written_tables(found)))
+    config = SqlSourceConfig.parse(properties(tables=assignment_text(found)))
 
-    assert task_tables(config) == found
+    assert assigned_tables(config) == found
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -11,11 +10,10 @@ import pytest
 from headrace import TaskError
 from headrace.testing.driver import SourceDriver
 from headrace.testing.waiting import eventually
-from headrace_sources.sql import task
-from headrace_sources.sql.cursor import table_cursor
 from headrace_sources.sql.cursor.sequence_check import SequenceCheck
 from headrace_sources.sql.dialects.dialect import TableName
 from headrace_sources.sql.tables.queries import Relation
+from headrace_sources.sql.tuning import Tuning
 
 Drive = Callable[..., SourceDriver]
 Sql = Callable[[str], list[Any]]
@@ -27,63 +25,61 @@ def numbers(*ids: int) -> tuple[int | None, Callable[[int, int], bool]]:
 
 
 @pytest.fixture
-def numbering() -> SequenceCheck:
+def check() -> SequenceCheck:
     return SequenceCheck(Relation(TableName("public", "t")), "id")
 
 
-def observe(numbering: SequenceCheck, position: int | None, *ids: int) -> None:
+def observe(check: SequenceCheck, position: int | None, *ids: int) -> None:
     greatest, any_between = numbers(*ids)
-    numbering.observe(greatest, position, any_between)
+    check.observe(greatest, position, any_between)
 
 
-def test_ids_that_grow(numbering: SequenceCheck) -> None:
-    observe(numbering, None)
-    observe(numbering, None, 1, 2)
-    observe(numbering, 2, 1, 2)
-    observe(numbering, 2, 1, 2, 3)
+def test_ids_that_grow(check: SequenceCheck) -> None:
+    observe(check, None)
+    observe(check, None, 1, 2)
+    observe(check, 2, 1, 2)
+    observe(check, 2, 1, 2, 3)
 
-    assert numbering.reason is None
-
-
-def test_the_newest_rows_were_deleted(numbering: SequenceCheck) -> None:
-    observe(numbering, 9, 1, 2, 9)
-    observe(numbering, 9, 1, 2)
-
-    assert "greatest id of table public.t is 2" in str(numbering.reason)
-    observe(numbering, 9, 1)
-    observe(numbering, 9, 1, 10)
-    assert numbering.reason is None
+    assert check.reason is None
 
 
-def test_all_rows_were_deleted(numbering: SequenceCheck) -> None:
-    observe(numbering, 9)
-    assert numbering.reason is None
-    observe(numbering, 9, 10)
+def test_the_newest_rows_were_deleted(check: SequenceCheck) -> None:
+    observe(check, 9, 1, 2, 9)
+    observe(check, 9, 1, 2)
+
+    assert "greatest id of table public.t is 2" in str(check.reason)
+    observe(check, 9, 1)
+    observe(check, 9, 1, 10)
+    assert check.reason is None
+
+
+def test_all_rows_were_deleted(check: SequenceCheck) -> None:
+    observe(check, 9)
+    assert check.reason is None
+    observe(check, 9, 10)
 
 
 @pytest.mark.parametrize("now", [(1, 2, 3), (1, 2, 9), (1, 2, 3, 10)])
-def test_a_new_row_behind_the_position(numbering: SequenceCheck, now: tuple[int, ...]) -> None:
-    observe(numbering, 9, 1, 2)
+def test_a_new_row_behind_the_position(check: SequenceCheck, now: tuple[int, ...]) -> None:
+    observe(check, 9, 1, 2)
     for ids in (now, (1, 11)):  # it does not become right by itself
         with pytest.raises(TaskError) as raised:
-            observe(numbering, 9, *ids)
+            observe(check, 9, *ids)
         assert raised.value.code == "sql.cursor_backwards"
 
 
-def test_a_table_that_was_emptied_and_numbered_anew(numbering: SequenceCheck) -> None:
-    observe(numbering, 9)
+def test_a_table_that_was_emptied_and_numbered_anew(check: SequenceCheck) -> None:
+    observe(check, 9)
     with pytest.raises(TaskError):
-        observe(numbering, 9, 1)
+        observe(check, 9, 1)
 
 
 @pytest.fixture
-def soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(table_cursor, "_NUMBERED", 0.0)
-    monkeypatch.setattr(task, "_ASIDE", timedelta(milliseconds=20))
+def tuning() -> Tuning:
+    return Tuning(sequence_check_interval=0.0, quarantine=0.02)
 
 
-@pytest.mark.usefixtures("soon")
-def test_a_cursor_that_goes_backwards_stops_its_table_and_no_other(sqlite: Sql, drive: Drive) -> None:
+def test_ids_below_the_position_stop_their_table_and_no_other(sqlite: Sql, drive: Drive) -> None:
     """SQLite hands out the id of the newest row again when that was deleted."""
     for table in ("t", "u"):
         sqlite(f"CREATE TABLE {table} (id INTEGER PRIMARY KEY); INSERT INTO {table} VALUES (1), (2), (3);")
@@ -99,7 +95,7 @@ def test_a_cursor_that_goes_backwards_stops_its_table_and_no_other(sqlite: Sql, 
 
         eventually(is_said)
 
-    said("the greatest id of table t is 1, and up to 3 all counts as read")
+    said("the greatest id of table t is 1, and rows up to 3 count as read")
     sqlite("INSERT INTO t DEFAULT VALUES")
     said("table t is left out")
     sqlite("INSERT INTO u VALUES (4)")
@@ -112,8 +108,7 @@ def test_a_cursor_that_goes_backwards_stops_its_table_and_no_other(sqlite: Sql, 
     assert "would never be read" in (driver.status_reasons.current or "")
 
 
-@pytest.mark.usefixtures("soon")
-def test_a_cursor_that_goes_backwards_stops_a_task_that_has_nothing_else(sqlite: Sql, drive: Drive) -> None:
+def test_ids_below_the_position_fail_a_task_that_has_no_other_table(sqlite: Sql, drive: Drive) -> None:
     sqlite("CREATE TABLE t (id INTEGER PRIMARY KEY); INSERT INTO t VALUES (1), (2), (3);")
     first = drive(table_whitelist="t")
     first.drain()

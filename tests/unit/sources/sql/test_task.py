@@ -19,6 +19,7 @@ from headrace.testing.driver import SourceDriver
 from headrace.testing.values import mismatch
 from headrace_sources.sql import JdbcSourceConnector, SqlSourceConnector
 from headrace_sources.sql.task import SqlSourceTask
+from tests.sql_tasks import table_of
 
 Drive = Callable[..., SourceDriver]
 Sqlite = Callable[[str], list[Any]]
@@ -190,8 +191,7 @@ def test_e35_bulk_reads_everything_each_time(drive: Drive, sqlite: Sqlite) -> No
     add(sqlite, *((number, at(0)) for number in range(10)))
     driver = drive(**ONCE)
     batches = driver.drain()
-    [turn] = driver.task._turns  # type: ignore[attr-defined]
-    turn.due = datetime.now(UTC)
+    table_of(driver).due = datetime.now(UTC)
     batches += driver.drain()
 
     assert sum(map(len, batches)) == 20

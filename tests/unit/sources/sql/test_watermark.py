@@ -14,7 +14,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from headrace_sources.sql.cursor.watermark import BEGINNING, Fence, Place, Transaction, Watermark
+from headrace_sources.sql.cursor.position import BEGINNING, CursorPosition
+from headrace_sources.sql.cursor.watermark import Fence, Transaction, Watermark
 from headrace_sources.sql.dialects.dialect import ANYONE
 
 # As often as makes things happen; a transaction that does nothing is rare.
@@ -31,7 +32,7 @@ class Concurrency(RuleBasedStateMachine):
         self.committed: set[int] = set()
         self.sent: set[int] = set()
         self.mark = Watermark()
-        self.stored: Place = BEGINNING
+        self.stored: CursorPosition = BEGINNING
 
     # The database.
 

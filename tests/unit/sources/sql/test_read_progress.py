@@ -1,4 +1,4 @@
-"""Pages find the size that keeps the database busy for the wanted time; a reading tells how far it is."""
+"""Pages grow to the size that keeps the database busy for the wanted time; a reading tells its progress."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headrace_sources.sql.reading.paging import PageSize, Reading, share_of
+from headrace_sources.sql.reading.read_progress import ReadProgress, share_of
+from headrace_sources.sql.reading.table_reader import PageSize
 
 DAY = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 @given(st.floats(1e-7, 1e-2), st.floats(0.01, 10))
-def test_the_size_comes_to_the_wanted_time(seconds_per_row: float, target: float) -> None:
+def test_the_page_size_converges_to_the_wanted_time(seconds_per_row: float, target: float) -> None:
     size = PageSize(1000, target)
     for _ in range(20):
         size.took(size.rows, size.rows * seconds_per_row)
@@ -23,7 +24,7 @@ def test_the_size_comes_to_the_wanted_time(seconds_per_row: float, target: float
 
 
 @given(st.integers(1, 5000), st.floats(0, 100))
-def test_one_measurement_changes_little(least: int, seconds: float) -> None:
+def test_one_measurement_changes_the_page_size_by_a_bounded_factor(least: int, seconds: float) -> None:
     size = PageSize(least, 1.0)
     before = size.rows = least * 8
     size.took(before, seconds)
@@ -31,7 +32,7 @@ def test_one_measurement_changes_little(least: int, seconds: float) -> None:
     assert before / 4 <= size.rows <= before * 2
 
 
-def test_a_page_that_is_not_full_says_nothing() -> None:
+def test_a_page_that_is_not_full_does_not_change_the_page_size() -> None:
     size = PageSize(1000, 1.0)
     size.took(10, 0.0001)
 
@@ -50,29 +51,28 @@ def test_a_page_that_is_not_full_says_nothing() -> None:
         ("2026", "2027", "2028", None),
     ],
 )
-def test_share(first: object, last: object, end: object, share: float | None) -> None:
+def test_share_of_a_range(first: object, last: object, end: object, share: float | None) -> None:
     assert share_of(first, last, end) == share
 
 
-def test_a_long_reading_tells_rate_and_rest() -> None:
+def test_a_reading_with_a_known_share_tells_rate_and_rest() -> None:
     now = [0.0]
-    reading = Reading("table shop.orders", lambda: now[0])
-
-    assert reading.reached(1000, 1, 1000, 10_000) is None
-    assert reading.remaining == pytest.approx(9_000, rel=0.01)
+    progress = ReadProgress("table shop.orders", lambda: now[0])
+    progress.rows = 2_000
     now[0] = 10.0
-    text = reading.reached(1000, 1001, 2000, 10_000)
+    share = share_of(1, 2000, 10_000)
+    text = progress.describe(share)
 
-    assert text is not None
     assert text.startswith("reading table shop.orders: 2,000 rows, 200 a second, about 8,0")
     assert text.endswith("to come, 40 s at this rate")
-    assert reading.reached(1000, 2001, 3000, 10_000) is None
+    assert progress.remaining(share) == pytest.approx(8_000, rel=0.01)
 
 
-def test_a_reading_without_an_end_tells_what_it_knows() -> None:
+def test_a_reading_without_an_end_tells_rows_and_rate() -> None:
     now = [0.0]
-    reading = Reading("the query", lambda: now[0])
+    progress = ReadProgress("the query", lambda: now[0])
+    progress.rows = 600
     now[0] = 6.0
 
-    assert reading.reached(600, "a", "b", None) == "reading the query: 600 rows, 100 a second"
-    assert reading.remaining is None
+    assert progress.describe(share_of("a", "b", None)) == "reading the query: 600 rows, 100 a second"
+    assert progress.remaining(None) == 0

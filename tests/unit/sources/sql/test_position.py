@@ -13,7 +13,7 @@ from sqlalchemy import make_url
 
 from headrace import RetriableError, TaskError
 from headrace.testing.contexts import Offsets
-from headrace_sources.sql.cursor.offsets import QUERY_PARTITION, Position, partition_of, stored_positions
+from headrace_sources.sql.cursor.position import QUERY_PARTITION, StoredPosition, partition_of, stored_positions
 from headrace_sources.sql.dialects import database_for
 from headrace_sources.sql.dialects.dialect import TableName
 
@@ -26,7 +26,7 @@ def text(value: Any) -> str:
     return orjson.dumps(value).decode()
 
 
-def stored(offset: dict[str, Any], mode: str = "timestamp+incrementing") -> Position | None:
+def stored(offset: dict[str, Any], mode: str = "timestamp+incrementing") -> StoredPosition | None:
     offsets = Offsets()
     offsets.set(partition_of(USERS, mode), offset)
     return stored_positions(offsets, [USERS], mode)[USERS]
@@ -57,57 +57,59 @@ def test_a_table_without_schema_is_named_by_its_name() -> None:
 @pytest.mark.parametrize(
     ("position", "json"),
     [
-        (Position(incrementing=7), '{"incrementing":7}'),
-        (Position(incrementing=-1), '{"incrementing":-1}'),
+        (StoredPosition(incrementing=7), '{"incrementing":7}'),
+        (StoredPosition(incrementing=-1), '{"incrementing":-1}'),
         (
-            Position(datetime(2024, 5, 1, 12, 0, 0, 123456, tzinfo=UTC)),
+            StoredPosition(datetime(2024, 5, 1, 12, 0, 0, 123456, tzinfo=UTC)),
             '{"timestamp":1714564800123,"timestamp_nanos":123456000}',
         ),
         (
-            Position(datetime(2024, 5, 1, 12, 0, 0, 123456, tzinfo=UTC), 42),
+            StoredPosition(datetime(2024, 5, 1, 12, 0, 0, 123456, tzinfo=UTC), 42),
             '{"incrementing":42,"timestamp":1714564800123,"timestamp_nanos":123456000}',
         ),
         # java.sql.Timestamp before 1970: milliseconds are floored, nanoseconds count upwards from the second.
         (
-            Position(datetime(1969, 12, 31, 23, 59, 59, 500000, tzinfo=UTC)),
+            StoredPosition(datetime(1969, 12, 31, 23, 59, 59, 500000, tzinfo=UTC)),
             '{"timestamp":-500,"timestamp_nanos":500000000}',
         ),
-        (Position(), "{}"),
+        (StoredPosition(), "{}"),
     ],
 )
-def test_e26_e27_offsets_are_written_as_the_jvm_writes_them(position: Position, json: str) -> None:
+def test_e26_e27_offsets_are_written_as_the_jvm_writes_them(position: StoredPosition, json: str) -> None:
     assert text(position.to_json()) == json
 
 
-@given(st.builds(Position, MOMENTS, st.none() | IDS))
-def test_a_position_with_a_timestamp_comes_back(position: Position) -> None:
+@given(st.builds(StoredPosition, MOMENTS, st.none() | IDS))
+def test_a_position_with_a_timestamp_comes_back(position: StoredPosition) -> None:
     assert stored(orjson.loads(text(position.to_json()))) == position
 
 
 @given(IDS)
 def test_a_position_with_an_id_comes_back(identity: int) -> None:
-    assert stored(Position(incrementing=identity).to_json(), "incrementing") == Position(incrementing=identity)
+    assert stored(StoredPosition(incrementing=identity).to_json(), "incrementing") == StoredPosition(
+        incrementing=identity
+    )
 
 
 @given(MOMENTS, st.integers(0, 999))
 def test_nanoseconds_of_the_jvm_are_cut_never_rounded_up(moment: datetime, below: int) -> None:
-    offset = Position(moment).to_json()
+    offset = StoredPosition(moment).to_json()
     offset["timestamp_nanos"] += below
 
-    assert stored(offset, "timestamp") == Position(moment)
+    assert stored(offset, "timestamp") == StoredPosition(moment)
 
 
 def test_an_offset_without_nanoseconds_is_its_milliseconds() -> None:
-    assert stored({"timestamp": 1714564800123}, "timestamp") == Position(
+    assert stored({"timestamp": 1714564800123}, "timestamp") == StoredPosition(
         datetime(2024, 5, 1, 12, 0, 0, 123000, tzinfo=UTC)
     )
 
 
 def test_the_position_of_another_mode_is_used_as_far_as_it_says_something() -> None:
-    both = Position(datetime(2024, 5, 1, tzinfo=UTC), 7).to_json()
+    both = StoredPosition(datetime(2024, 5, 1, tzinfo=UTC), 7).to_json()
 
-    assert stored(both, "incrementing") == Position(incrementing=7)
-    assert stored(both, "timestamp") == Position(datetime(2024, 5, 1, tzinfo=UTC))
+    assert stored(both, "incrementing") == StoredPosition(incrementing=7)
+    assert stored(both, "timestamp") == StoredPosition(datetime(2024, 5, 1, tzinfo=UTC))
     assert stored({"incrementing": 7}, "timestamp") is None
     assert stored({"incrementing": 7}, "timestamp+incrementing") is None
     assert stored({}, "incrementing") is None
@@ -116,10 +118,10 @@ def test_the_position_of_another_mode_is_used_as_far_as_it_says_something() -> N
 def test_the_older_partition_counts_only_where_the_newer_has_nothing() -> None:
     offsets = Offsets()
     offsets.set({"table": "users"}, {"incrementing": 3})
-    assert stored_positions(offsets, [USERS], "incrementing") == {USERS: Position(incrementing=3)}
+    assert stored_positions(offsets, [USERS], "incrementing") == {USERS: StoredPosition(incrementing=3)}
 
     offsets.set({"protocol": "1", "table": "public.users"}, {"incrementing": 9})
-    assert stored_positions(offsets, [USERS], "incrementing") == {USERS: Position(incrementing=9)}
+    assert stored_positions(offsets, [USERS], "incrementing") == {USERS: StoredPosition(incrementing=9)}
 
 
 def test_each_table_has_its_own() -> None:
@@ -128,7 +130,7 @@ def test_each_table_has_its_own() -> None:
 
     found = stored_positions(offsets, [USERS, orders], "incrementing")
 
-    assert found == {USERS: None, orders: Position(incrementing=5)}
+    assert found == {USERS: None, orders: StoredPosition(incrementing=5)}
 
 
 @pytest.mark.parametrize(
@@ -159,4 +161,4 @@ def test_a_moment_is_stored_in_utc_whatever_zone_it_has() -> None:
     moment = datetime(2024, 5, 1, 12, tzinfo=UTC)
 
     assert moment + timedelta(0) == moment
-    assert Position(moment.astimezone()).to_json() == Position(moment).to_json()
+    assert StoredPosition(moment.astimezone()).to_json() == StoredPosition(moment).to_json()

@@ -1,0 +1,42 @@
+"""What a task tells of its tables: the reasons in its status, and the metrics of lag and remaining rows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from headrace import SourceContext, StatusReasons
+from headrace_sources.sql.access.session import THROTTLE_SUBJECTS, Throttled
+from headrace_sources.sql.dialects.dialect import TableName
+from headrace_sources.sql.reading.reader import Reader
+
+
+@dataclass
+class StatusReporter:
+    """Used from the task's thread."""
+
+    context: SourceContext
+    reasons: StatusReasons = field(init=False)
+    _remaining: dict[TableName | None, int] = field(init=False, default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.reasons = StatusReasons(self.context.set_status_reason)
+
+    def report(self, table: TableName | None, reader: Reader) -> None:
+        """Ask the reader of ``table`` how far it is, and tell."""
+        relation, status = str(reader.spec.relation), reader.status()
+        self._remaining[table] = status.remaining
+        self.context.remaining(sum(self._remaining.values()))
+        self.reasons.set(("reading", relation), status.progress)
+        if status.lag is not None:
+            self.context.lag(str(table or "query"), *status.lag)
+            self.reasons.set(("blocked", relation), status.blocked)
+            self.reasons.set(("sequence", relation), status.sequence)
+        if status.single_connection is not None and ("single connection", relation) not in self.reasons:
+            self.context.log.warning("read by one connection", code="sql.one_reader", reason=status.single_connection)
+        self.reasons.set(("single connection", relation), status.single_connection)
+
+    def throttled(self, throttled: Throttled | None) -> None:
+        """Tell why the task does not ask the database now; None = it does."""
+        for subject in THROTTLE_SUBJECTS:
+            applies = throttled is not None and throttled.subject == subject
+            self.reasons.set(subject, throttled.reason if throttled is not None and applies else None)

@@ -1,0 +1,28 @@
+"""Durations and sizes that users cannot configure, in one place so that a test can replace one of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """Durations are in seconds where no unit is named. See ``SqlSourceTask.tuning``."""
+
+    quarantine: float = 30.0
+    """The longest pause before a table that cannot be read is tried again. The first pauses are shorter."""
+    status_interval: float = 5.0
+    """How long a reading takes before the status tells its progress, and between two such messages."""
+    transaction_wait: float = 10.0
+    """The longest that a first reading waits for open transactions that may have written anywhere."""
+    blocked_after: float = 30.0
+    """The age from which on the status names a transaction that holds the stored position back."""
+    sequence_check_interval: float = 60.0
+    """Between two checks that ids still grow, where each check is a statement of its own."""
+    least_lookback: timedelta = timedelta(seconds=2)
+    """A transaction takes its timestamp before the database lists it, and a column may round it to the second."""
+    keys_per_page: int = 10_000
+    """Keys that one step of a comparison reads."""
+    keys_per_query: int = 500
+    """Keys that one statement names, and the most tombstones of a batch."""
