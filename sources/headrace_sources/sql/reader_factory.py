@@ -25,7 +25,7 @@ from headrace_sources.sql.reading.inspection import (
     unread_rows,
 )
 from headrace_sources.sql.reading.read_spec import Paging, ReadSpec
-from headrace_sources.sql.reading.reader import Reader
+from headrace_sources.sql.reading.reader import RelationReader
 from headrace_sources.sql.reading.reader_pool import Parallelism, ReaderPool, Within
 from headrace_sources.sql.reading.snapshot_readers import BulkReader, FirstReader
 from headrace_sources.sql.reading.table_reader import TableReader
@@ -111,14 +111,14 @@ class ReaderFactory:
                 findings = [*findings, *unread_rows(connection, target)]
         return target, findings
 
-    def open(self, table: TableName | None) -> Reader:
+    def open(self, table: TableName | None) -> RelationReader:
         """Inspect a table and return its reader. Raise ConfigError and what the session raises."""
         target, findings = self._inspect(table)
         self.report(findings)
         assert target is not None, "without a target there is an error among the findings"
         return self.reader(target)
 
-    def reader(self, target: ReadTarget) -> Reader:
+    def reader(self, target: ReadTarget) -> RelationReader:
         """Return the reader of an inspected table; it begins at the stored position. Raise InfrastructureError."""
         session, table = self.session, target.relation.table
         database = session.database
@@ -165,7 +165,7 @@ def reader_for(
     plan: ChunkPlan | None,
     initial: StoredPosition | None,
     parallelism: Parallelism,
-) -> Reader:
+) -> RelationReader:
     """Return the reader that fits. ``position`` and ``plan`` are what is stored.
 
     A position is later than any plan: the snapshot is over.

@@ -28,7 +28,7 @@ from headrace_sources.sql.access.session import Session
 from headrace_sources.sql.deletes.reconciler import DeleteReconciler
 from headrace_sources.sql.dialects.dialect import TableName
 from headrace_sources.sql.reader_factory import ReaderFactory
-from headrace_sources.sql.reading.reader import ParallelRows, Reader, ReadNext
+from headrace_sources.sql.reading.reader import ParallelRows, ReadNext, RelationReader
 from headrace_sources.sql.status_reporter import StatusReporter
 
 _TAKE_TIMEOUT = 0.05
@@ -43,7 +43,7 @@ class ScheduledTable:
     """A table (None = the query) and when it is due. ``reader`` is None where it could not be read at the start."""
 
     name: TableName | None
-    reader: Reader | None
+    reader: RelationReader | None
     due: datetime
     error: HeadraceError | None = None
     """Why it is quarantined."""
@@ -58,7 +58,7 @@ class ScheduledTable:
 
 
 @dataclass
-class _Connection:
+class _ConnectionSlot:
     """A connection of the task, and the table whose result is open on it."""
 
     session: Session
@@ -83,10 +83,10 @@ class Scheduler:
         self._context = context
         self._factory = factory
         self._schedule = schedule
-        self._primary, self._secondary = (_Connection(session) for session in sessions)
+        self._primary, self._secondary = (_ConnectionSlot(session) for session in sessions)
         self._reconciler = reconciler
         self._status = status
-        self._unreported: dict[TableName | None, Reader] = {}  # what was read since the last report
+        self._unreported: dict[TableName | None, RelationReader] = {}  # what was read since the last report
         self._report_due = 0.0
         self._throttled = False  # and the status says so
         longest = factory.tuning.quarantine
@@ -161,7 +161,7 @@ class Scheduler:
     def _needs_secondary(self, table: ScheduledTable) -> bool:
         return len(self.tables) > 1 and table.reader is not None and table.reader.needs_own_connection
 
-    def _connection_of(self, table: ScheduledTable) -> _Connection:
+    def _connection_of(self, table: ScheduledTable) -> _ConnectionSlot:
         if table is self._primary.table:
             return self._primary
         if table is self._secondary.table or self._needs_secondary(table):
@@ -183,7 +183,7 @@ class Scheduler:
         self._after(table, reader)
         return batch if batch is not None else Wait(0.0)
 
-    def _read(self, table: ScheduledTable, connection: _Connection) -> SourceBatch | Wait:
+    def _read(self, table: ScheduledTable, connection: _ConnectionSlot) -> SourceBatch | Wait:
         session = connection.session
         try:
             reader = table.reader = table.reader or self._factory.open(table.name)
@@ -202,7 +202,7 @@ class Scheduler:
         self._after(table, reader)
         return batch if batch is not None else Wait(0.0)
 
-    def _after(self, table: ScheduledTable, reader: Reader) -> None:
+    def _after(self, table: ScheduledTable, reader: RelationReader) -> None:
         """Schedule the table again after a read that succeeded, and report."""
         if table.error is not None:
             table.error = None

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from headrace import SourceContext, StatusReasons
 from headrace_sources.sql.access.session import THROTTLE_SUBJECTS, Throttled
 from headrace_sources.sql.dialects.dialect import TableName
-from headrace_sources.sql.reading.reader import Reader
+from headrace_sources.sql.reading.reader import RelationReader
 
 
 @dataclass
@@ -21,7 +21,7 @@ class StatusReporter:
     def __post_init__(self) -> None:
         self.reasons = StatusReasons(self.context.set_status_reason)
 
-    def report(self, table: TableName | None, reader: Reader) -> None:
+    def report(self, table: TableName | None, reader: RelationReader) -> None:
         """Ask the reader of ``table`` how far it is, and tell."""
         relation, status = str(reader.spec.relation), reader.status()
         self._remaining[table] = status.remaining

@@ -11,6 +11,7 @@ from headrace import SourceBatch
 from headrace.testing.driver import SourceDriver
 from headrace.testing.waiting import eventually
 from headrace_sources.sql import SqlSourceConnector
+from tests.sql_tasks import comparison_of
 
 
 def drivers(url: str, folder: Path) -> Iterator[Callable[..., SourceDriver]]:
@@ -66,7 +67,7 @@ class Records:
 
     def compare(self) -> Any:
         """A comparison from its beginning to its end."""
-        [sweep] = self._driver.task._sweeps._sweeps  # type: ignore[attr-defined]
-        began = sweep.ledger.walk
-        self.wait_for(lambda: sweep.ledger.walk > began and not sweep.active)
-        return sweep
+        comparison = comparison_of(self._driver)
+        began = comparison.ledger.walk
+        self.wait_for(lambda: comparison.ledger.walk > began and not comparison.active)
+        return comparison

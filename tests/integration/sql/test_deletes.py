@@ -58,10 +58,10 @@ def test_a_key_of_any_type(
     records.wait_for(lambda: len(records.sent) == 20)
     run("DELETE FROM t WHERE n IN (3, 7, 20)")
     records.wait_for(lambda: len(records.gone) >= 3)
-    sweep = records.compare()
+    comparison = records.compare()
 
     assert sorted(records.sent[key] for key in records.gone) == [3, 7, 20]
-    assert sweep.read == (17 if kind in UNHASHED else 0)  # what the database hashes as we do need not be read
+    assert comparison.read == (17 if kind in UNHASHED else 0)  # what the database hashes as we do need not be read
 
 
 def test_a_row_that_is_still_in_an_open_result_does_not_come_after_its_tombstone(

@@ -81,7 +81,7 @@ def update(late: Scene, reading: Reading) -> None:
 
 
 def long_transaction(late: Scene, reading: Reading) -> None:
-    """Nobody waits for it, but the stored position; a restart while it lasts and one after it change nothing."""
+    """Only the stored position waits for it; a restart while it lasts and one after it change nothing."""
     early = late.writer()
     early.insert("late")
     for number in range(5):
@@ -215,7 +215,9 @@ def test_a_clock_that_is_set_back(
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_the_status_names_whom_the_position_waits_for(late: Scene, reading: Callable[..., Reading], mode: str) -> None:
+def test_the_status_names_the_transaction_that_the_position_waits_for(
+    late: Scene, reading: Callable[..., Reading], mode: str
+) -> None:
     reader = reading(mode)
     early, other = late.writer(), late.writer()
     early.insert("late")

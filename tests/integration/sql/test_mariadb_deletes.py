@@ -49,10 +49,10 @@ def test_a_key_of_any_type(
     records.wait_for(lambda: len(records.sent) == 20)
     execute("DELETE FROM t WHERE n IN (3, 7, 20)")
     records.wait_for(lambda: len(records.gone) >= 3)
-    sweep = records.compare()
+    comparison = records.compare()
 
     assert sorted(records.sent[key] for key in records.gone) == [3, 7, 20]
-    assert sweep.read == (17 if kind in READ else 0)
+    assert comparison.read == (17 if kind in READ else 0)
 
 
 def test_a_deletion_that_is_rolled_back(

@@ -1,4 +1,4 @@
-"""Large tables are read in pages: short transactions, nobody starves, nothing is lost or doubled at their borders."""
+"""Large tables are read in pages: short transactions, no table starves, no row is lost or repeated between pages."""
 
 from __future__ import annotations
 

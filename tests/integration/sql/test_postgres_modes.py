@@ -266,7 +266,7 @@ def test_the_connection_is_lost_in_the_middle(drive: Drive, sql: Sql) -> None:
 
 
 def test_isolation(drive: Drive, sql: Sql, connect: Connect) -> None:
-    """With REPEATABLE READ all batches of a result are of one moment, whoever writes meanwhile."""
+    """With REPEATABLE READ all batches of a result are of one moment, whatever is written meanwhile."""
     sql("INSERT INTO orders (note) SELECT 'old' FROM generate_series(1, 6)")
     driver = drive(**BY_ID, **ONE_RESULT, batch_max_rows="2")
     driver.batch()

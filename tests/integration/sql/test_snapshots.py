@@ -78,7 +78,7 @@ def test_every_row_is_read_once_by_several_connections(sql: Sql, drive: Drive, m
     sql(TABLE + ROWS.format(503))
     driver = drive(**SEVERAL, **mode)
     first = some(driver, 3)
-    eventually(lambda: len(readers(sql)) == 3)  # whoever is slow to connect still has a chunk to read
+    eventually(lambda: len(readers(sql)) == 3)  # a reader that is slow to connect still has a chunk to read
 
     found = ids([*first, *driver.drain()])
     assert sorted(found) == list(range(1, 504))
@@ -250,7 +250,7 @@ def test_a_column_that_comes_in_the_middle(sql: Sql, drive: Drive, connect: Conn
     assert [value for batch in batches for value in batch.values][-1]["more"] == "new"
 
 
-def test_other_tables_have_their_turns_beside_a_crew(sql: Sql, drive: Drive) -> None:
+def test_other_tables_are_read_while_a_pool_reads_one(sql: Sql, drive: Drive) -> None:
     sql(TABLE + ROWS.format(3_000))
     sql("CREATE TABLE small (id int PRIMARY KEY, at timestamptz NOT NULL DEFAULT now()); INSERT INTO small VALUES (1)")
     keys = {**SEVERAL, "table_whitelist": "t,small", **MODES["incrementing"]}
@@ -264,7 +264,7 @@ def test_other_tables_have_their_turns_beside_a_crew(sql: Sql, drive: Drive) -> 
     assert sum(len(batch) for batch in driver.drain()) + 10 * (len(topics) - 1) >= 3_000
 
 
-def test_the_budget_holds_for_a_crew(sql: Sql, drive: Drive) -> None:
+def test_the_query_limit_holds_for_a_reader_pool(sql: Sql, drive: Drive) -> None:
     sql(TABLE + ROWS.format(503))
     driver = drive(**SEVERAL, connection_max_queries="1", **MODES["incrementing"])
     most = 0
@@ -288,7 +288,7 @@ def test_the_budget_holds_for_a_crew(sql: Sql, drive: Drive) -> None:
     assert most == 1
 
 
-def test_a_lost_connection_of_a_crew(sql: Sql, drive: Drive) -> None:
+def test_a_lost_connection_of_a_reader_pool(sql: Sql, drive: Drive) -> None:
     sql(TABLE + ROWS.format(5_003))
     driver = drive(**SEVERAL, **MODES["incrementing"])
     batches = some(driver, 3)

@@ -64,7 +64,7 @@ class ParallelRows(Protocol):
         ...
 
 
-class Reader(Protocol):
+class RelationReader(Protocol):
     """Reads one relation, batch by batch. Used from the task's thread."""
 
     spec: ReadSpec

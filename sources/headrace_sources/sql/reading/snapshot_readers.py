@@ -23,7 +23,7 @@ from headrace_sources.sql.tables.queries import Bounds
 
 
 class BulkReader:
-    """Mode bulk of a table with a primary key, see :class:`Reader`. An interrupted reading is resumed.
+    """Mode bulk of a table with a primary key, see :class:`RelationReader`. An interrupted reading is resumed.
 
     ``stored``: the plan of a reading that an earlier task did not finish.
     """
@@ -41,7 +41,7 @@ class BulkReader:
 
     @property
     def next(self) -> ReadNext:
-        """See :class:`Reader`."""
+        """See :class:`RelationReader`."""
         if self.parallel is not None:
             return ReadNext.WHEN_DUE if self.parallel.over else ReadNext.AT_ONCE
         if self._table.next is ReadNext.SAME_CONNECTION:
@@ -49,7 +49,7 @@ class BulkReader:
         return ReadNext.WHEN_DUE if self._offsets is None else ReadNext.AT_ONCE
 
     def read(self, connection: Connection) -> SourceBatch | None:
-        """See :class:`Reader`. None also where :attr:`parallel` gives the rows."""
+        """See :class:`RelationReader`. None also where :attr:`parallel` gives the rows."""
         if self.parallel is not None:
             self._offsets = self.parallel = None  # of the reading before
         if self._offsets is None:
@@ -70,11 +70,11 @@ class BulkReader:
         return batch
 
     def status(self) -> ReadStatus:
-        """See :class:`Reader`."""
+        """See :class:`RelationReader`."""
         return self.parallel.status() if self.parallel is not None else self._table.status()
 
     def close(self) -> None:
-        """See :class:`Reader`."""
+        """See :class:`RelationReader`."""
         if self.parallel is not None:
             self.parallel.stop()
         self._table.close()
@@ -97,7 +97,7 @@ class BulkReader:
 
 
 class FirstReader:
-    """Reads by the cursor, see :class:`Reader`; first, where the table is large, by several connections.
+    """Reads by the cursor, see :class:`RelationReader`; first, where the table is large, by several connections.
 
     ``stored``: the plan of a first reading that an earlier task did not finish.
     """
@@ -114,7 +114,7 @@ class FirstReader:
 
     @property
     def next(self) -> ReadNext:
-        """See :class:`Reader`."""
+        """See :class:`RelationReader`."""
         if self.parallel is not None:
             # Positions of two partitions do not wait for each other, so polling waits until the snapshot is in Kafka.
             return ReadNext.SOON if self.parallel.over else ReadNext.AT_ONCE
@@ -124,11 +124,11 @@ class FirstReader:
 
     @property
     def needs_own_connection(self) -> bool:
-        """See :class:`Reader`."""
+        """See :class:`RelationReader`."""
         return self._table.needs_own_connection
 
     def read(self, connection: Connection) -> SourceBatch | None:
-        """See :class:`Reader`. None also where :attr:`parallel` gives the rows."""
+        """See :class:`RelationReader`. None also where :attr:`parallel` gives the rows."""
         if self.parallel is not None:
             if not self.parallel.stored:
                 return None
@@ -142,7 +142,7 @@ class FirstReader:
         return self._table.read(connection)
 
     def status(self) -> ReadStatus:
-        """See :class:`Reader`."""
+        """See :class:`RelationReader`."""
         if self.parallel is not None:
             return self.parallel.status()
         status, transaction = self._table.status(), self._table.cursor.unlocated_transaction
@@ -155,7 +155,7 @@ class FirstReader:
         )
 
     def close(self) -> None:
-        """See :class:`Reader`."""
+        """See :class:`RelationReader`."""
         if self.parallel is not None:
             self.parallel.stop()
         self._table.close()

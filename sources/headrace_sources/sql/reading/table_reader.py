@@ -118,7 +118,7 @@ class TableReader:
 
     @property
     def next(self) -> ReadNext:
-        """See :class:`Reader`."""
+        """See :class:`RelationReader`."""
         if self._result is not None:
             return ReadNext.SAME_CONNECTION
         if self._rest is not None:
@@ -127,11 +127,11 @@ class TableReader:
 
     @property
     def needs_own_connection(self) -> bool:
-        """See :class:`Reader`."""
+        """See :class:`RelationReader`."""
         return self.spec.paging is Paging.NONE and (self._slow or self._result is not None)
 
     def close(self) -> None:
-        """See :class:`Reader`."""
+        """See :class:`RelationReader`."""
         result, self._result = self._result, None
         if result is not None:
             result.close()
@@ -147,7 +147,7 @@ class TableReader:
         return self.cursor.all_rows(connection) if self._prepared(connection) else None
 
     def read(self, connection: Connection) -> SourceBatch | None:
-        """See :class:`Reader`. With the last batch of a result the result is closed."""
+        """See :class:`RelationReader`. With the last batch of a result the result is closed."""
         while True:
             began = time.monotonic()
             if self._result is None:
@@ -206,7 +206,7 @@ class TableReader:
             return None
 
     def status(self) -> ReadStatus:
-        """See :class:`Reader`."""
+        """See :class:`RelationReader`."""
         cursor, progress = self.cursor, self._progress
         status = ReadStatus(blocked=cursor.blocked_reason(), sequence=cursor.sequence_check.reason, lag=cursor.lag())
         if progress is None:

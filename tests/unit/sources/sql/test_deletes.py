@@ -92,7 +92,7 @@ def compare_once(driver: SourceDriver, topic: Topic) -> None:
     eventually(ended)
 
 
-def test_nothing_is_compared_beside_an_open_result(sqlite: Sql, reconciled: Drive) -> None:
+def test_keys_are_not_compared_while_a_result_is_open(sqlite: Sql, reconciled: Drive) -> None:
     """A row that is gone now may still be in the result, and would come after its own tombstone."""
     sqlite("CREATE TABLE t (id INTEGER PRIMARY KEY, at TIMESTAMP NOT NULL);")
     sqlite("".join(f"INSERT INTO t VALUES ({number}, '2024-01-01 00:00:0{number}');" for number in range(1, 6)))
@@ -279,7 +279,7 @@ def test_a_tombstone_that_was_not_acknowledged_comes_again(sqlite: Sql, reconcil
     lost = first.batch()
     assert lost.keys == [1]
     assert lost.values == [None]
-    first.stop()  # as a crash: nobody acknowledged it
+    first.stop()  # as after a crash: it was not acknowledged
     settle(reconciled(first.offsets), topic, {2})
 
     assert topic.tombstones == [1]
@@ -315,7 +315,7 @@ def test_a_ledger_that_is_missing_is_made_anew(sqlite: Sql, reconciled: Drive, t
     second = reconciled(first.offsets)
     compare_once(second, topic)
     sqlite("DELETE FROM t WHERE id = 2")
-    settle(second, topic, {1, 3})  # nobody knows any more that 1 was sent: docs/deletes.md says so
+    settle(second, topic, {1, 3})  # that 1 was sent is no longer known, see docs/deletes.md
 
 
 def test_a_ledger_that_cannot_be_used_says_which_and_why(sqlite: Sql, reconciled: Drive, tmp_path: Path) -> None:
@@ -375,7 +375,7 @@ def test_where_everything_differs_hashes_are_not_asked_for(sqlite: Sql, reconcil
     assert (comparison.statements, comparison.read) == (3 * 2 + 5 + 1 + 1 + 1 + 1, 8 * 9 + 10)
 
 
-def test_a_row_that_came_in_place_of_one_that_is_gone_hides_nothing(sqlite: Sql, reconciled: Drive) -> None:
+def test_a_new_row_in_the_same_part_does_not_hide_a_deleted_one(sqlite: Sql, reconciled: Drive) -> None:
     """As many keys as before, in the same part: only their hashes differ."""
     sqlite("CREATE TABLE t (id INTEGER PRIMARY KEY, n INTEGER NOT NULL UNIQUE); INSERT INTO t VALUES (1, 1), (5, 5);")
     driver, topic = reconciled(incrementing_column_name="n", poll_interval_ms="1h"), Topic()
@@ -387,9 +387,7 @@ def test_a_row_that_came_in_place_of_one_that_is_gone_hides_nothing(sqlite: Sql,
     assert topic.tombstones == [1]
 
 
-def test_keys_that_were_sent_while_nobody_kept_the_ledger_are_learned_from_the_table(
-    sqlite: Sql, reconciled: Drive
-) -> None:
+def test_keys_that_were_sent_without_a_ledger_are_learned_from_the_table(sqlite: Sql, reconciled: Drive) -> None:
     sqlite("CREATE TABLE t (id INTEGER PRIMARY KEY); INSERT INTO t VALUES (1), (5);")
     first, topic = reconciled(), Topic()
     settle(first, topic, {1, 5})
@@ -406,7 +404,7 @@ def test_keys_that_were_sent_while_nobody_kept_the_ledger_are_learned_from_the_t
 
 
 @pytest.mark.parametrize("tuning", [Tuning(keys_per_page=3)])
-def test_a_table_that_sorts_its_keys_otherwise(sqlite: Sql, reconciled: Drive) -> None:
+def test_a_table_that_sorts_its_keys_in_another_order(sqlite: Sql, reconciled: Drive) -> None:
     names = ["a", "B", "c", "D", "e", "F", "g", "H"]
     sqlite("CREATE TABLE t (id INTEGER NOT NULL UNIQUE, name TEXT COLLATE NOCASE PRIMARY KEY NOT NULL)")
     for number, name in enumerate(names):
@@ -418,7 +416,7 @@ def test_a_table_that_sorts_its_keys_otherwise(sqlite: Sql, reconciled: Drive) -
     compare_once(driver, topic)
 
     assert sorted(topic.tombstones) == ["F", "H", "a"]
-    assert not comparison_of(driver).ordered  # else each key that stands elsewhere would be asked for by itself
+    assert not comparison_of(driver).ordered  # else each key in another place would be looked up by itself
 
 
 def test_a_dropped_table_deletes_nothing(sqlite: Sql, reconciled: Drive) -> None:

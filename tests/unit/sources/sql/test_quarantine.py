@@ -1,4 +1,4 @@
-"""Tables of a pattern that cannot be read beside others that can."""
+"""Tables of a pattern of which some cannot be read."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Drive = Callable[..., SourceDriver]
 Sql = Callable[[str], list[Any]]
 
 
-def test_a_table_that_a_pattern_found_and_nobody_can_read_stops_no_other(sqlite: Sql, drive: Drive) -> None:
+def test_an_unreadable_table_of_a_pattern_stops_no_other(sqlite: Sql, drive: Drive) -> None:
     sqlite("CREATE TABLE t (id INTEGER PRIMARY KEY, n INTEGER); INSERT INTO t VALUES (1, 1);")
     sqlite("CREATE TABLE odd (name TEXT)")
     driver = drive(table_include_list=".*")
@@ -24,7 +24,7 @@ def test_a_table_that_a_pattern_found_and_nobody_can_read_stops_no_other(sqlite:
     assert "has no primary key of one integer column" in (driver.status_reasons.current or "")
 
 
-def test_when_a_pattern_finds_nothing_that_can_be_read_all_mistakes_are_told(sqlite: Sql, drive: Drive) -> None:
+def test_all_mistakes_are_reported_where_a_pattern_selects_no_readable_table(sqlite: Sql, drive: Drive) -> None:
     sqlite("CREATE TABLE odd (name TEXT); CREATE TABLE even (name TEXT);")
     with pytest.raises(ConfigError) as raised:
         drive(table_include_list=".*")

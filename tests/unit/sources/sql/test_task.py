@@ -107,7 +107,7 @@ def test_e17_the_offset_lags_while_a_timestamp_goes_on(drive: Drive, sqlite: Sql
 @settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_ties_across_batches_are_never_cut(drive: Drive, sqlite: Sqlite, data: st.DataObject) -> None:
-    """Whoever resumes at any stored offset reads every row that was not in an acknowledged batch."""
+    """A task that resumes at any stored offset reads every row that was not in an acknowledged batch."""
     seconds = data.draw(st.lists(st.integers(0, 4), min_size=1, max_size=12))
     keys = data.draw(st.sampled_from([BY_TIME, BY_BOTH]))
     size = data.draw(st.integers(1, 4))
