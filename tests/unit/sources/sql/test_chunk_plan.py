@@ -34,7 +34,7 @@ POSITION = {"timestamp": 1714564800123, "timestamp_nanos": 123456000, "increment
 
 
 @given(CHUNKS)
-def test_what_is_stored_is_read_as_it_was(chunks: list[Chunk]) -> None:
+def test_a_stored_plan_is_read_back_unchanged(chunks: list[Chunk]) -> None:
     grid = ChunkPlan(("a", "b"), chunks, "timestamp", POSITION)
     offset = grid.to_json()
 
@@ -45,7 +45,7 @@ def test_what_is_stored_is_read_as_it_was(chunks: list[Chunk]) -> None:
 
 
 @pytest.mark.parametrize("value", [1.5, timedelta(1), [1], {}])
-def test_what_cannot_be_stored_exactly_is_not_stored(value: Any) -> None:
+def test_key_values_that_cannot_be_stored_exactly_are_not_stored(value: Any) -> None:
     assert ChunkPlan(("a",), [Chunk(after=(value,))], "bulk").to_json() is None
 
 
@@ -71,14 +71,14 @@ def test_numbers_beyond_64_bits() -> None:
         ({"key": None}, ["a"], "timestamp"),
     ],
 )
-def test_what_is_not_understood_is_not_continued(changes: dict[str, Any], key: list[str], mode: str) -> None:
+def test_a_plan_that_is_not_understood_is_not_resumed(changes: dict[str, Any], key: list[str], mode: str) -> None:
     offset = split_at(("a",), [1, 2], "timestamp", POSITION).to_json()
     assert offset is not None
     assert from_json({**offset, **changes}, key, mode) is None
 
 
 @given(st.lists(st.integers(0, 50)), st.integers(0, 50))
-def test_every_value_is_in_a_chunk_whatever_the_cuts_are(cuts: list[int], value: int) -> None:
+def test_every_value_is_in_one_chunk_whatever_the_split_points(cuts: list[int], value: int) -> None:
     chunks = split_at(("a",), cuts, "bulk").chunks
     there = [
         chunk
@@ -90,7 +90,7 @@ def test_every_value_is_in_a_chunk_whatever_the_cuts_are(cuts: list[int], value:
         assert len(there) == 1
 
 
-def test_how_much_is_read() -> None:
+def test_the_share_of_a_plan_that_was_read() -> None:
     grid = split_at(("a",), [100, 200, 300], "bulk")
     assert grid.share() == 0
     grid.reached(grid.chunks[1], (150,), done=False)
@@ -104,7 +104,7 @@ def test_how_much_is_read() -> None:
 
 
 @given(st.integers(-(10**20), 10**20), st.integers(0, 10**6), st.integers(1, 70))
-def test_numbers_are_cut_evenly(least: int, width: int, count: int) -> None:
+def test_numbers_are_split_evenly(least: int, width: int, count: int) -> None:
     cuts = even(least, least + width, count)
 
     assert cuts == sorted(set(cuts))
@@ -113,7 +113,7 @@ def test_numbers_are_cut_evenly(least: int, width: int, count: int) -> None:
 
 
 @pytest.mark.parametrize("ends", [(None, None), (Decimal("1"), Decimal("NaN")), (Decimal("-Infinity"), Decimal(3))])
-def test_numbers_without_ends_are_not_cut(ends: tuple[Any, Any]) -> None:
+def test_numbers_without_bounds_are_not_split(ends: tuple[Any, Any]) -> None:
     assert even(*ends, 7) == []
 
 
@@ -125,7 +125,7 @@ def test_quantiles(values: set[str], count: int) -> None:
     assert set(found) <= values
 
 
-def test_what_a_reading_leaves_in_the_store() -> None:
+def test_offsets_of_a_plan_from_its_first_to_its_last_batch() -> None:
     part, table = {"p": "part"}, {"p": "table"}
     grid = split_at(("a",), [10], "timestamp", POSITION)
     record = ChunkOffsets(grid, part, table, stored=False)
@@ -144,7 +144,7 @@ def test_what_a_reading_leaves_in_the_store() -> None:
     assert last.source_partition == part
 
 
-def test_a_turn_of_one_page_stores_nothing() -> None:
+def test_a_reading_of_one_page_stores_nothing() -> None:
     grid = split_at(("a",), [], "bulk")
     batch = SourceBatch("t", [1], source_partition={"table": "t"})
     record = ChunkOffsets(grid, {"p": "part"}, {"table": "t"}, stored=False)

@@ -129,18 +129,18 @@ def test_a_marked_row_is_a_tombstone_in_its_place(sqlite: Sql, soft: Drive) -> N
 
 
 @pytest.mark.parametrize("value", [None, False, 0, Decimal(0), "", " ", "f", "FALSE", "no", "0", b"", b"\0"])
-def test_these_do_not_mark(value: Any) -> None:
+def test_values_that_do_not_mark_a_row_as_deleted(value: Any) -> None:
     assert not deleted(value)
 
 
 @pytest.mark.parametrize(
     "value", [True, 1, -1, Decimal("0.5"), "t", "yes", "deleted", b"\x01", datetime(2024, 1, 1), date.max]
 )
-def test_these_mark(value: Any) -> None:
+def test_values_that_mark_a_row_as_deleted(value: Any) -> None:
     assert deleted(value)
 
 
-def test_a_mark_that_is_no_column_is_an_error_that_names_the_nearest(sqlite: Sql, soft: Drive) -> None:
+def test_a_missing_mark_column_is_an_error_that_suggests_one(sqlite: Sql, soft: Drive) -> None:
     sqlite("CREATE TABLE t (id INTEGER PRIMARY KEY, deleted INTEGER)")
     with pytest.raises(ConfigError) as caught:
         soft(delete_soft_column="delete")
@@ -205,7 +205,7 @@ def test_keys_of_several_columns_and_types(sqlite: Sql, reconciled: Drive) -> No
 
 
 @pytest.mark.parametrize("tuning", [Tuning(keys_per_page=7, keys_per_query=3)])
-def test_a_walk_of_many_pages(sqlite: Sql, reconciled: Drive) -> None:
+def test_a_comparison_of_many_pages(sqlite: Sql, reconciled: Drive) -> None:
     sqlite("CREATE TABLE t (id INTEGER PRIMARY KEY)")
     for number in range(100):
         sqlite(f"INSERT INTO t VALUES ({number})")
@@ -218,7 +218,7 @@ def test_a_walk_of_many_pages(sqlite: Sql, reconciled: Drive) -> None:
     assert sorted(topic.tombstones) == [*range(0, 100, 3)]
 
 
-def test_the_fuse_deletes_nothing_and_says_so_while_rows_go_on(sqlite: Sql, reconciled: Drive) -> None:
+def test_above_the_maximum_fraction_no_tombstone_is_sent_and_rows_go_on(sqlite: Sql, reconciled: Drive) -> None:
     sqlite("CREATE TABLE t (id INTEGER PRIMARY KEY)")
     for number in range(50):
         sqlite(f"INSERT INTO t VALUES ({number})")
@@ -236,7 +236,7 @@ def test_the_fuse_deletes_nothing_and_says_so_while_rows_go_on(sqlite: Sql, reco
     assert "delete.max.fraction 0.5" in driver.status_reasons.current
 
 
-def test_the_fuse_counts_only_what_is_gone(sqlite: Sql, reconciled: Drive) -> None:
+def test_the_maximum_fraction_counts_only_missing_keys(sqlite: Sql, reconciled: Drive) -> None:
     sqlite("CREATE TABLE t (id INTEGER PRIMARY KEY)")
     sqlite(f"INSERT INTO t VALUES {', '.join(f'({number})' for number in range(100))}")
     driver, topic = reconciled(delete_max_fraction="0.15"), Topic()
@@ -246,7 +246,7 @@ def test_the_fuse_counts_only_what_is_gone(sqlite: Sql, reconciled: Drive) -> No
     settle(driver, topic, {*range(15, 100)})
 
 
-def test_the_fuse_forgets_when_the_rows_are_back(sqlite: Sql, reconciled: Drive) -> None:
+def test_the_maximum_fraction_is_forgotten_when_the_rows_are_back(sqlite: Sql, reconciled: Drive) -> None:
     sqlite("CREATE TABLE t (id INTEGER PRIMARY KEY)")
     rows = ", ".join(f"({number})" for number in range(50))
     sqlite(f"INSERT INTO t VALUES {rows}")
@@ -262,7 +262,7 @@ def test_the_fuse_forgets_when_the_rows_are_back(sqlite: Sql, reconciled: Drive)
     assert topic.tombstones == []
 
 
-def test_what_was_deleted_while_nobody_looked_is_found_after_a_restart(sqlite: Sql, reconciled: Drive) -> None:
+def test_rows_deleted_while_no_task_ran_are_found_after_a_restart(sqlite: Sql, reconciled: Drive) -> None:
     sqlite("CREATE TABLE t (id INTEGER PRIMARY KEY); INSERT INTO t VALUES (1), (2);")
     first, topic = reconciled(), Topic()
     settle(first, topic, {1, 2})
@@ -271,7 +271,7 @@ def test_what_was_deleted_while_nobody_looked_is_found_after_a_restart(sqlite: S
     settle(reconciled(first.offsets), topic, {2})
 
 
-def test_a_tombstone_that_was_not_acknowledged_comes_again(sqlite: Sql, reconciled: Drive) -> None:
+def test_an_unacknowledged_tombstone_is_sent_again(sqlite: Sql, reconciled: Drive) -> None:
     sqlite("CREATE TABLE t (id INTEGER PRIMARY KEY); INSERT INTO t VALUES (1), (2);")
     first, topic = reconciled(), Topic()
     settle(first, topic, {1, 2})
@@ -304,7 +304,7 @@ def test_a_key_that_comes_back_before_its_tombstone_is_acknowledged_stays_known(
     settle(driver, topic, {2})
 
 
-def test_a_ledger_that_is_missing_is_made_anew(sqlite: Sql, reconciled: Drive, tmp_path: Path) -> None:
+def test_a_missing_ledger_is_created_again(sqlite: Sql, reconciled: Drive, tmp_path: Path) -> None:
     sqlite("CREATE TABLE t (id INTEGER PRIMARY KEY); INSERT INTO t VALUES (1), (2), (3);")
     first, topic = reconciled(), Topic()
     settle(first, topic, {1, 2, 3})
@@ -318,7 +318,7 @@ def test_a_ledger_that_is_missing_is_made_anew(sqlite: Sql, reconciled: Drive, t
     settle(second, topic, {1, 3})  # that 1 was sent is no longer known, see docs/deletes.md
 
 
-def test_a_ledger_that_cannot_be_used_says_which_and_why(sqlite: Sql, reconciled: Drive, tmp_path: Path) -> None:
+def test_an_unusable_ledger_is_named_with_the_reason(sqlite: Sql, reconciled: Drive, tmp_path: Path) -> None:
     sqlite("CREATE TABLE t (id INTEGER PRIMARY KEY)")
     (tmp_path / "ledgers").mkdir()
     (tmp_path / "ledgers" / "test.t.ledger").write_text("no database at all, but some text")
@@ -519,7 +519,7 @@ Life.TestCase.settings = settings(max_examples=25, stateful_step_count=25, deadl
 TestLife = Life.TestCase
 
 
-def test_a_key_that_comes_back_behind_the_walk_is_not_deleted(sqlite: Sql, path: Path, tmp_path: Path) -> None:
+def test_a_key_that_comes_back_during_the_comparison_is_not_deleted(sqlite: Sql, path: Path, tmp_path: Path) -> None:
     """The walk has passed its place, and no poll has met it yet: it is asked for once more."""
     sqlite("CREATE TABLE t (id INTEGER PRIMARY KEY); INSERT INTO t VALUES (2), (3);")
     ledger = Ledger(tmp_path / "l")

@@ -51,7 +51,9 @@ def blind(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Sqlite, "commits_in_order", False)
 
 
-def test_a_blind_database_is_refused_when_gaps_must_not_be(blind: None, sqlite: Sql, drive: Drive) -> None:
+def test_a_database_that_hides_its_transactions_is_refused_by_gap_free_on(
+    blind: None, sqlite: Sql, drive: Drive
+) -> None:
     sqlite("CREATE TABLE t (id INTEGER PRIMARY KEY)")
     with pytest.raises(ConfigError) as caught:
         drive(table_whitelist="t", cursor_gap_free="on")
@@ -60,7 +62,7 @@ def test_a_blind_database_is_refused_when_gaps_must_not_be(blind: None, sqlite: 
     assert (finding.code, finding.key) == ("sql.gaps", "cursor.overlap")
 
 
-def test_a_blind_database_is_read_with_an_overlap(blind: None, sqlite: Sql, drive: Drive) -> None:
+def test_a_database_that_hides_its_transactions_is_read_with_an_overlap(blind: None, sqlite: Sql, drive: Drive) -> None:
     """An id that turns up behind the last one, within the overlap; nothing is sent twice."""
     sqlite("CREATE TABLE t (id INTEGER PRIMARY KEY); INSERT INTO t VALUES (1), (20);")
     driver = drive(table_whitelist="t", cursor_overlap="10")
@@ -84,7 +86,7 @@ def test_a_restart_begins_before_the_overlap(blind: None, sqlite: Sql, drive: Dr
 # Whom a position waits for.
 
 
-def test_the_blocker_is_whoever_holds_back_most() -> None:
+def test_the_blocking_transaction_is_the_one_that_holds_back_most() -> None:
     mark = Watermark()
     mark.observe(Fence((10,), [Transaction("old")]))
     mark.observe(Fence((20,), [Transaction("old"), Transaction("new")]))
@@ -95,7 +97,7 @@ def test_the_blocker_is_whoever_holds_back_most() -> None:
     assert str(found) == "process 7, open for 2 min"
 
 
-def test_nobody_is_to_blame_when_nothing_waits() -> None:
+def test_no_transaction_blocks_when_the_position_does_not_wait() -> None:
     mark = Watermark()
     mark.observe(Fence((10,)))
     mark.reached((10,))
@@ -106,14 +108,14 @@ def test_nobody_is_to_blame_when_nothing_waits() -> None:
 @pytest.mark.parametrize(
     ("seconds", "words"), [(0, "0 s"), (119, "119 s"), (120, "2 min"), (7_200, "2 h"), (200_000, "2 d")]
 )
-def test_durations_as_people_say_them(seconds: float, words: str) -> None:
+def test_durations_are_formatted_for_people(seconds: float, words: str) -> None:
     assert format_duration(seconds) == words
 
 
 # The clock.
 
 
-def test_a_clock_that_goes_on_is_not_noticed_and_one_that_is_set_back_is() -> None:
+def test_only_a_clock_that_is_set_back_is_detected() -> None:
     now = [100.0]
     clock = DatabaseClock(lambda: now[0])
     start = datetime(2024, 1, 1)
@@ -143,7 +145,7 @@ def send(memory: SentRows, row: tuple[Any, ...], place: int = 1) -> bool:
     return entry is not None
 
 
-def test_only_the_last_version_counts() -> None:
+def test_only_the_last_sent_version_of_a_row_counts() -> None:
     sent = memory()
 
     assert [send(sent, (1, version)) for version in ("A", "A", "B", "B", "A")] == [True, False, True, False, True]
@@ -159,7 +161,7 @@ def test_rows_without_a_name_are_counted() -> None:
     assert second == [False, False, True, False]
 
 
-def test_what_the_bound_pushes_out_is_sent_again() -> None:
+def test_rows_beyond_the_memory_bound_are_sent_again() -> None:
     sent = memory(limit=2)
     for number in range(3):
         send(sent, (number,))
@@ -169,7 +171,7 @@ def test_what_the_bound_pushes_out_is_sent_again() -> None:
     assert send(sent, (0,))
 
 
-def test_what_is_behind_the_watermark_is_kept_and_the_rest_forgotten() -> None:
+def test_rows_after_the_watermark_are_kept_and_others_forgotten() -> None:
     sent = memory()
     for number in range(5):
         send(sent, (number,), place=number)
@@ -179,7 +181,7 @@ def test_what_is_behind_the_watermark_is_kept_and_the_rest_forgotten() -> None:
 
 
 @pytest.mark.parametrize(("one", "other"), [((1, -1), (1, -2)), ((1, 1), (1, True)), ((1, "1"), (1, 1))])
-def test_versions_that_only_look_alike_are_two(one: tuple[Any, ...], other: tuple[Any, ...]) -> None:
+def test_versions_of_different_types_are_different(one: tuple[Any, ...], other: tuple[Any, ...]) -> None:
     sent = memory()
 
     assert send(sent, one)

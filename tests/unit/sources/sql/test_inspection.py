@@ -177,7 +177,7 @@ def test_a_table_matches_one_entry_of_a_mapping(check: Callable[..., list[Findin
     assert [item for item in codes(found) if item[2] == "error"] == []
 
 
-def test_a_sound_table_has_nothing_to_say(check: Callable[..., list[Finding]]) -> None:
+def test_a_sound_table_has_no_findings(check: Callable[..., list[Finding]]) -> None:
     assert check(table_whitelist="orders") == []
 
 
@@ -198,7 +198,7 @@ def test_a_column_is_found_in_another_case_when_that_is_unique(check: Callable[.
     assert codes(check(table_whitelist="orders", incrementing_column_name="ID")) == []
 
 
-def test_every_table_is_looked_at(check: Callable[..., list[Finding]]) -> None:
+def test_every_table_is_inspected(check: Callable[..., list[Finding]]) -> None:
     found = check(table_whitelist="lines,log,orders", mode="timestamp", timestamp_column_name="at")
 
     assert sorted(item.message for item in found if item.code == "sql.missing_column") == [
@@ -228,7 +228,7 @@ def test_an_incrementing_column_that_can_be_null(check: Callable[..., list[Findi
     ]
 
 
-def test_rows_that_are_never_read_are_told(check: Callable[..., list[Finding]], sqlite: Sqlite) -> None:
+def test_rows_that_are_never_read_are_reported(check: Callable[..., list[Finding]], sqlite: Sqlite) -> None:
     keys = {
         "table_whitelist": "orders",
         "mode": "timestamp",
@@ -337,7 +337,7 @@ def test_e40_a_query_has_one_task(properties: Properties) -> None:
 
 
 @given(st.lists(st.sets(st.integers(0, 12), min_size=1), min_size=1, max_size=6), st.integers(1, 5))
-def test_tables_that_come_and_go_move_as_little_as_can_be(moments: list[set[int]], most: int) -> None:
+def test_reassignment_moves_as_few_tables_as_possible(moments: list[set[int]], most: int) -> None:
     every = names(13)
     shares = contiguous_blocks([every[n] for n in sorted(moments[0])], most)
     for moment in moments[1:]:
@@ -383,7 +383,7 @@ def test_e41_a_table_that_is_created_is_read_without_touching_the_others(
     ]
 
 
-def test_how_often_tables_are_looked_at(properties: Properties) -> None:
+def test_how_often_the_list_of_tables_is_read(properties: Properties) -> None:
     connector = SqlSourceConnector()
 
     assert connector.watch_interval(properties(table_whitelist="orders")) == 60.0
@@ -392,7 +392,7 @@ def test_how_often_tables_are_looked_at(properties: Properties) -> None:
     assert connector.watch_interval(properties(query="SELECT 1 AS id", mode="bulk")) is None
 
 
-def test_tables_travel_in_the_configuration_of_a_task(properties: Properties) -> None:
+def test_tables_are_written_into_the_configuration_of_a_task(properties: Properties) -> None:
     found = [TableName(None, "a,b"), TableName('s"', "c\nd")]
     config = SqlSourceConfig.parse(properties(tables=assignment_text(found)))
 

@@ -105,7 +105,7 @@ def test_an_offset_without_nanoseconds_is_its_milliseconds() -> None:
     )
 
 
-def test_the_position_of_another_mode_is_used_as_far_as_it_says_something() -> None:
+def test_the_position_of_another_mode_is_used_as_far_as_it_applies() -> None:
     both = StoredPosition(datetime(2024, 5, 1, tzinfo=UTC), 7).to_json()
 
     assert stored(both, "incrementing") == StoredPosition(incrementing=7)
@@ -144,7 +144,7 @@ def test_each_table_has_its_own() -> None:
         {"timestamp": 10**18, "incrementing": 1},
     ],
 )
-def test_an_offset_that_says_nothing_is_refused_with_a_way_out(offset: dict[str, Any]) -> None:
+def test_an_unusable_offset_is_refused_with_a_remedy(offset: dict[str, Any]) -> None:
     with pytest.raises(TaskError) as raised:
         stored(offset)
 

@@ -65,7 +65,7 @@ def sql(query: Any) -> str:
         ),
     ],
 )
-def test_shapes(cursor: Cursor, bounds: Bounds, expected: str) -> None:
+def test_statements(cursor: Cursor, bounds: Bounds, expected: str) -> None:
     assert sql(statement(USERS, cursor, bounds)) == expected
 
 
@@ -110,7 +110,7 @@ def rows(connection: sqlite3.Connection, query: Any) -> list[tuple[Any, ...]]:
 
 
 @given(st.lists(st.tuples(IDS, IDS | st.none()), max_size=20), IDS, st.none() | IDS, IDS)
-def test_bounds_select_what_they_say(
+def test_bounds_select_the_rows_within_them(
     stored: Sequence[tuple[int, int | None]], after: int, after_id: int | None, before: int
 ) -> None:
     with sqlite3.connect(":memory:") as connection:

@@ -68,7 +68,7 @@ def test_a_new_row_behind_the_position(check: SequenceCheck, now: tuple[int, ...
         assert raised.value.code == "sql.cursor_backwards"
 
 
-def test_a_table_that_was_emptied_and_numbered_anew(check: SequenceCheck) -> None:
+def test_a_table_that_was_emptied_and_whose_ids_were_restarted(check: SequenceCheck) -> None:
     observe(check, 9)
     with pytest.raises(TaskError):
         observe(check, 9, 1)

@@ -95,7 +95,7 @@ def test_rows_that_come_later_are_read_by_the_same_task(drive: Drive, sqlite: Sq
 
 
 @pytest.mark.usefixtures("table")
-def test_e17_the_offset_lags_while_a_timestamp_goes_on(drive: Drive, sqlite: Sqlite) -> None:
+def test_e17_the_offset_waits_until_all_rows_of_a_timestamp_are_read(drive: Drive, sqlite: Sqlite) -> None:
     add(sqlite, (1, at(1)), (2, at(1)), (3, at(2)), (4, at(2)), (5, at(3)))
 
     batches = drive(**BY_TIME, batch_max_rows="1").drain()
@@ -106,7 +106,7 @@ def test_e17_the_offset_lags_while_a_timestamp_goes_on(drive: Drive, sqlite: Sql
 @pytest.mark.usefixtures("table")
 @settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
-def test_ties_across_batches_are_never_cut(drive: Drive, sqlite: Sqlite, data: st.DataObject) -> None:
+def test_equal_timestamps_across_batches_are_not_split(drive: Drive, sqlite: Sqlite, data: st.DataObject) -> None:
     """A task that resumes at any stored offset reads every row that was not in an acknowledged batch."""
     seconds = data.draw(st.lists(st.integers(0, 4), min_size=1, max_size=12))
     keys = data.draw(st.sampled_from([BY_TIME, BY_BOTH]))
@@ -131,7 +131,7 @@ def test_ties_across_batches_are_never_cut(drive: Drive, sqlite: Sqlite, data: s
 
 
 @pytest.mark.usefixtures("table")
-def test_e19_e20_young_rows_wait(drive: Drive, sqlite: Sqlite) -> None:
+def test_e19_e20_recent_rows_wait_for_the_delay(drive: Drive, sqlite: Sqlite) -> None:
     sqlite("INSERT INTO a VALUES (1, datetime('now', '-30 seconds'), ''), (2, datetime('now', '+1 hour'), '')")
 
     assert drive(**BY_TIME).values("id") == [1]
@@ -173,7 +173,7 @@ def test_e21_rows_before_1970_are_read(drive: Drive, sqlite: Sqlite) -> None:
     assert drive(**BY_TIME).values("id") == [1, 2]
 
 
-def test_e29_the_first_timestamp_that_is_not_null_counts(drive: Drive, sqlite: Sqlite) -> None:
+def test_e29_the_first_timestamp_that_is_not_null_is_used(drive: Drive, sqlite: Sqlite) -> None:
     sqlite(
         f"""
         CREATE TABLE a (id INTEGER PRIMARY KEY, updated TIMESTAMP, created TIMESTAMP NOT NULL);
@@ -246,7 +246,7 @@ def test_keys_of_one_and_of_several_columns(drive: Drive, sqlite: Sqlite) -> Non
     assert batch.key_schema == schema.INT64
 
 
-def test_keys_without_being_asked_for(drive: Drive, sqlite: Sqlite) -> None:
+def test_records_have_keys_by_default(drive: Drive, sqlite: Sqlite) -> None:
     """pk.fields, else the primary key, else none."""
     sqlite("CREATE TABLE a (id INTEGER PRIMARY KEY, b TEXT); INSERT INTO a VALUES (1, 'x')")
     sqlite("CREATE TABLE loose (b TEXT); INSERT INTO loose VALUES ('y')")
@@ -426,7 +426,7 @@ def test_timestamps_that_do_not_sort_are_refused(drive: Drive, sqlite: Sqlite) -
     assert raised.value.code == "sql.cursor_type"
 
 
-def test_tables_take_turns(drive: Drive, sqlite: Sqlite) -> None:
+def test_tables_are_read_in_turn(drive: Drive, sqlite: Sqlite) -> None:
     for name in ("a", "b", "c"):
         sqlite(f"CREATE TABLE {name} (id INTEGER PRIMARY KEY); INSERT INTO {name} VALUES (1), (2), (3)")
     driver = drive(table_whitelist="a,b,c", batch_max_rows="2")
@@ -465,7 +465,7 @@ def test_a_locked_file_is_tried_again(drive: Drive, sqlite: Sqlite, monkeypatch:
 
 
 @pytest.mark.usefixtures("table")
-def test_two_columns_of_one_name_are_refused(drive: Drive, sqlite: Sqlite) -> None:
+def test_duplicate_column_names_are_refused(drive: Drive, sqlite: Sqlite) -> None:
     add(sqlite, (1, at(0)))
 
     with pytest.raises(TaskError) as raised:
@@ -494,7 +494,7 @@ def test_a_cron_schedule_is_not_due_at_once(drive: Drive, sqlite: Sqlite) -> Non
 
 
 @pytest.mark.usefixtures("table")
-def test_a_missing_column_is_said_with_the_place_of_its_key(drive: Drive) -> None:
+def test_a_missing_column_is_reported_with_the_origin_of_its_key(drive: Drive) -> None:
     with pytest.raises(ConfigError) as raised:
         drive(**BY_ID | {"incrementing_column_name": "ident"})
 

@@ -31,7 +31,7 @@ def test_the_clock_comes_first() -> None:
     assert database.said == ["clock", "transactions"]
 
 
-def test_a_young_one_is_shared_by_whoever_has_not_used_it() -> None:
+def test_a_fresh_snapshot_is_shared_with_tables_that_have_not_used_it() -> None:
     now = [100.0]
     database: Any = Asked()
     sightings = TransactionSnapshots(database, lambda: now[0])
@@ -46,7 +46,7 @@ def test_a_young_one_is_shared_by_whoever_has_not_used_it() -> None:
     assert sightings.shared(first.number) is second
 
 
-def test_where_asking_is_cheap_nothing_is_shared() -> None:
+def test_snapshots_are_not_shared_where_asking_is_cheap() -> None:
     database: Any = Asked()
     database.snapshot_ttl = 0.0
     sightings = TransactionSnapshots(database)

@@ -142,7 +142,7 @@ def test_a_position_waits_for_the_oldest_transaction_and_then_goes_on() -> None:
     assert (mark.resume, mark.low) == ((30,), (10,))
 
 
-def test_a_short_transaction_has_only_its_own_time_read_again() -> None:
+def test_a_short_transaction_repeats_only_the_rows_of_its_own_time() -> None:
     """However long another one has been open."""
     mark = Watermark()
     mark.observe(Fence((10,), [Transaction("old")]))
@@ -155,7 +155,7 @@ def test_a_short_transaction_has_only_its_own_time_read_again() -> None:
     assert mark.low == BEGINNING
 
 
-def test_what_was_read_behind_the_fence_is_read_again() -> None:
+def test_rows_read_after_the_fence_are_read_again() -> None:
     mark = Watermark()
     mark.observe(Fence((10,)))
     mark.reached((15,))
@@ -164,7 +164,7 @@ def test_what_was_read_behind_the_fence_is_read_again() -> None:
     assert mark.resume == (10,)
 
 
-def test_without_fences_what_was_read_is_all_there_is() -> None:
+def test_without_fences_the_rows_that_were_read_count_as_all() -> None:
     mark = Watermark((3,))
     mark.reached((15,))
     mark.reached((10,))
@@ -173,7 +173,7 @@ def test_without_fences_what_was_read_is_all_there_is() -> None:
 
 
 @pytest.mark.parametrize(("line", "expected"), [("7", (4,)), ("8", (10,))])
-def test_a_new_name_continues_what_its_line_began(line: str, expected: Any) -> None:
+def test_a_renamed_transaction_continues_its_lineage(line: str, expected: Any) -> None:
     mark = Watermark((4,))
     mark.observe(Fence((10,), [Transaction("statement", line="7")]))
     mark.observe(Fence((20,), [Transaction("transaction", heir_of=(line,))]))
@@ -181,7 +181,7 @@ def test_a_new_name_continues_what_its_line_began(line: str, expected: Any) -> N
     assert mark.open == {"transaction": expected}
 
 
-def test_a_clock_that_is_set_back_takes_everything_with_it() -> None:
+def test_a_clock_that_is_set_back_moves_every_position_back() -> None:
     mark = Watermark((4,))
     mark.observe(Fence((10,), [Transaction("open", (8,))]))
     mark.reached((10,))
