@@ -128,7 +128,7 @@ class ReaderFactory:
             alone = self.config.parallelism == 1 or one_reader(connection, database, self.config, target)
         # The first reading begins a transaction of its own: PostgreSQL's now() stays the same within this one.
         session.close_transaction()
-        plan = from_json(self.chunk_plans[table], target.primary_key, self.config.mode) if table is not None else None
+        plan = from_json(self.chunk_plans[table], target.unique, self.config.mode) if table is not None else None
         ledger = None
         if self.reconciler is not None:
             ledger = self.reconciler.open_ledger(target, self.mapping, position is not None or plan is not None)
@@ -141,7 +141,7 @@ class ReaderFactory:
             config=self.config,
             mapping=self.mapping,
             json_form=self.context.json_form,
-            unique=target.primary_key or target.keys,
+            unique=target.unique if target.primary_key else target.keys,
             lookback=self.lookback,
             paging=paging,
             transaction_snapshots=self.transaction_snapshots,

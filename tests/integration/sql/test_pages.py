@@ -11,6 +11,7 @@ import pytest
 
 from headrace import Wait
 from headrace.testing.driver import SourceDriver
+from headrace_sources.sql import SqlSourceConnector
 from headrace_sources.sql.tuning import Tuning
 
 Sql = Callable[..., list[Any]]
@@ -228,3 +229,39 @@ def test_long_readings_tell_how_far_they_are(sql: Sql, drive: Drive, keys: dict[
     assert rows + rest == pytest.approx(2_000, rel=0.25)
     driver.drain()
     assert driver.status_reasons.current is None
+
+
+FAMILY = """
+    CREATE TABLE p (id int PRIMARY KEY, w text, at timestamptz NOT NULL DEFAULT '2024-01-01');
+    CREATE TABLE c (PRIMARY KEY (id)) INHERITS (p);
+    CREATE INDEX ON p (at, id);
+    INSERT INTO p SELECT n, 'parent' FROM generate_series(1, 40) n;
+    INSERT INTO c SELECT n, 'child' FROM generate_series(1, 40) n;
+"""
+
+
+@pytest.mark.parametrize("mode", [BY_ID, BY_BOTH, {"mode": "bulk"}], ids=["incrementing", "both", "bulk"])
+@pytest.mark.parametrize("rows", ["1", "7"])
+@pytest.mark.parametrize("readers", ["1", "3"])
+def test_f1_rows_of_equal_key_in_parent_and_child_are_all_read(
+    sql: Sql, drive: Drive, mode: dict[str, str], rows: str, readers: str
+) -> None:
+    sql(FAMILY)
+    driver = drive(
+        table_whitelist="p", batch_max_rows=rows, pk_mode="none", poll_interval_ms="1h", snapshot_parallelism=readers,
+        **mode,
+    )  # fmt: skip
+
+    found = driver.values(lambda value: (value["id"], value["w"]))
+    assert sorted(found) == sorted((n, w) for n in range(1, 41) for w in ("parent", "child"))
+
+
+def test_f1_check_names_the_tables_that_share_the_key(sql: Sql, properties: Callable[..., dict[str, str]]) -> None:
+    sql(FAMILY)
+    found = [
+        finding
+        for finding in SqlSourceConnector().check(properties(table_whitelist="p", **BY_ID))
+        if finding.code == "sql.inherited_rows"
+    ]
+    assert [(finding.severity, finding.key) for finding in found] == [("warning", "pk.mode")]
+    assert "rows of c, which inherit from it" in found[0].message

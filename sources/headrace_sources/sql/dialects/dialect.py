@@ -145,6 +145,9 @@ class Database:
     primary_key_statement = ""
     """Returns the columns of the primary key of ``:schema.:name``; empty = SQLAlchemy's inspector is used."""
 
+    inheriting_statement = ""
+    """Returns the tables that inherit from ``:schema.:name``; empty = the database has no inheritance."""
+
     index_template = "CREATE INDEX {name} ON {table} ({expressions})"
 
     engine_options: Mapping[str, Any] = {}
@@ -302,6 +305,12 @@ class Database:
         if self.primary_key_statement:
             return tuple(connection.execute(text_of(self.primary_key_statement), table._asdict()).scalars())
         return tuple(inspect(connection).get_pk_constraint(table.name, table.schema)["constrained_columns"])
+
+    def inheriting(self, connection: Connection, table: TableName) -> tuple[str, ...]:
+        """Return the tables whose rows are read with those of ``table``, although its primary key ignores them."""
+        if not self.inheriting_statement:
+            return ()
+        return tuple(connection.execute(text_of(self.inheriting_statement), table._asdict()).scalars())
 
     def index_heads(self, connection: Connection, table: TableName) -> list[str]:
         """Return the first column or expression of each index as SQL text, quoted and spaced in any way."""

@@ -75,6 +75,11 @@ _PRIMARY_KEY = f"""
     WHERE i.indrelid = (SELECT c.oid FROM pg_class {_TABLE}) AND i.indisprimary
     ORDER BY array_position(i.indkey::int2[], a.attnum)
 """
+# A partitioned table's key holds for all its partitions; a table's key does not hold for tables that inherit from it.
+_INHERITING = f"""
+    SELECT i.inhrelid::regclass::text FROM pg_inherits i
+    WHERE i.inhparent = (SELECT c.oid FROM pg_class {_TABLE} AND c.relkind = 'r') ORDER BY 1
+"""
 _INDEX_HEADS = f"""
     SELECT pg_get_indexdef(i.indexrelid, 1, true) FROM pg_index i
     WHERE i.indrelid = (SELECT c.oid FROM pg_class {_TABLE}) AND i.indisvalid AND i.indpred IS NULL
@@ -178,6 +183,7 @@ class Postgres(Database):
     lag_statement = _LAG
     tables_statement = _TABLES
     primary_key_statement = _PRIMARY_KEY
+    inheriting_statement = _INHERITING
     index_template = "CREATE INDEX CONCURRENTLY {name} ON {table} ({expressions})"  # writers are not blocked
     engine_options: Mapping[str, Any] = {"use_native_hstore": False}  # it would arrive as a dictionary
 

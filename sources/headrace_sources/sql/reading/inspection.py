@@ -33,6 +33,8 @@ class ReadTarget:
     primary_key: tuple[str, ...]
     cursor: Cursor
     keys: tuple[str, ...]
+    unique: tuple[str, ...]
+    """Columns in which no two rows are equal: the primary key, unless other tables inherit from this one."""
 
     @property
     def identity(self) -> tuple[str, ...]:
@@ -63,7 +65,9 @@ def inspect_relation(
         config, wanted, database.timestamps_by_value, relation, [by_name[n] for n in timestamps],
         by_name.get(incrementing),
     )  # fmt: skip
-    target = ReadTarget(relation, columns, primary_key, cursor, keys)
+    inheriting = database.inheriting(connection, table) if table else ()
+    findings += _inheritance_findings(inheriting, relation, keys)
+    target = ReadTarget(relation, columns, primary_key, cursor, keys, () if inheriting else primary_key)
     return (None if any(item.severity == "error" for item in findings) else target), findings
 
 
@@ -116,10 +120,10 @@ def paging_of(connection: Connection, database: Database, config: SqlSourceConfi
     if not _is_table(connection, table):
         return Paging.NONE
     if not cursor.names:
-        return Paging.KEY if target.primary_key and database.pages_by(_of_key(target)) else Paging.NONE
+        return Paging.KEY if target.unique and database.pages_by(_of_key(target)) else Paging.NONE
     if _plain(_wanted_index(connection, cursor)[0]) not in map(_plain, database.index_heads(connection, table)):
         return Paging.NONE
-    if cursor.incrementing and target.primary_key == (cursor.incrementing,):
+    if cursor.incrementing and target.unique == (cursor.incrementing,):
         return Paging.ROWS
     return Paging.TIES if database.asks_page_ends or database.has_ties(connection) else Paging.NONE
 
@@ -135,6 +139,8 @@ def one_reader(connection: Connection, database: Database, config: SqlSourceConf
         return f"{config.isolation} promises one view of the data, which several connections do not have"
     if not target.primary_key or not _is_table(connection, table):
         return "it has no primary key by which it could be split"
+    if not target.unique:
+        return "other tables inherit from it, so its primary key is not unique"
     if not database.pages_by(_of_key(target)):
         return "its primary key is of a type by which this database cannot be read in pages"
     if target.keys and not {*target.primary_key} <= {*target.keys}:
@@ -156,6 +162,21 @@ def parallel_findings(
     text = f"{target.relation} is read by one connection at a time: {reason}"
     hint = "remove snapshot.parallelism, or accept it"
     return [Finding("sql.one_reader", text, "snapshot.parallelism", hint, severity="warning")]
+
+
+def _inheritance_findings(inheriting: Sequence[str], relation: Relation, keys: Sequence[str]) -> list[Finding]:
+    if not inheriting or not keys:
+        return []
+    listed = ", ".join(inheriting)
+    text = (
+        f"{relation} is read with the rows of {listed}, which inherit from it: the key {', '.join(keys)} is not unique "
+        "over all of them, and a sink keeps one document of rows with equal keys"
+    )
+    hint = (
+        f"read it by query: SELECT tableoid::regclass::text AS origin, * FROM {relation.table}, "
+        f"with pk.mode: fields and pk.fields: {','.join(['origin', *keys])}"
+    )
+    return [Finding("sql.inherited_rows", text, "pk.mode", hint, severity="warning")]
 
 
 def _of_key(target: ReadTarget) -> list[Column]:

@@ -295,8 +295,11 @@ class TableReader:
     def _to_page_end(self, connection: Connection, bounds: Bounds) -> Bounds:
         query = page_end(self.spec.relation, self.spec.cursor, bounds, self._page_size.rows)
         found = self._database.row(connection, query)
-        assert self._codec is not None
-        return bounds if found is None else replace(bounds, until=self._codec.resume(found[0]))
+        if found is None:
+            return bounds
+        if self._codec is None:
+            return replace(bounds, up_to_id=int(found[0]))
+        return replace(bounds, until=self._codec.resume(found[0]))
 
     def _execute_fast(self, connection: Connection, query: Query, fast: ServerJson) -> Stream | None:
         """Run ``query`` on the fast path; return None when the database cannot, and leave it to the plain path."""

@@ -172,10 +172,13 @@ def greatest(relation: Relation, cursor: Cursor, bounds: Bounds) -> Select[Any]:
 
 
 def page_end(relation: Relation, cursor: Cursor, bounds: Bounds, rows: int) -> Select[Any]:
-    """Return the SELECT of the timestamp of row number ``rows`` within ``bounds``; no row where there are fewer."""
-    moment = relation.coalesced(cursor.timestamps)
-    query: Select[Any] = select(moment).select_from(relation.clause()).where(*_conditions(relation, cursor, bounds))
-    return query.order_by(moment).offset(rows - 1).limit(1)
+    """Return the SELECT of the timestamp, or of the id, of row number ``rows`` within ``bounds``.
+
+    No row where there are fewer.
+    """
+    value = relation.coalesced(cursor.timestamps) if cursor.timestamps else relation.column(cursor.incrementing)
+    query: Select[Any] = select(value).select_from(relation.clause()).where(*_conditions(relation, cursor, bounds))
+    return query.order_by(value).offset(rows - 1).limit(1)
 
 
 def ends(relation: Relation, name: str) -> Select[Any]:
