@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Annotated, ClassVar, Literal
-from urllib.parse import urlsplit
 
 from headrace import LOWER, UPPER, CommaList, DataError, Duration, Finding, KeyDefinition, Secret, Size, key, prefix_key
 from headrace_sinks.elasticsearch.configuration.index_keys import IndexKeys
 from headrace_sinks.elasticsearch.configuration.target_keys import TargetKeys
+from headrace_sinks.elasticsearch.configuration.url_rules import url_problems
 from headrace_sinks.elasticsearch.naming.name_rules import index_name
 
 CONNECTION, BATCHING, CONVERSION, ERRORS, SECURITY = "Connection", "Batching", "Data Conversion", "Errors", "Security"
@@ -329,7 +329,7 @@ class ElasticsearchSinkConfig(TargetKeys, IndexKeys):
         return tuple(sorted(super().definitions(), key=lambda item: item.field in inherited))
 
     def problems(self) -> Iterable[Finding]:
-        yield from _urls(self.connection_url, demand_https=self.security_protocol == "SSL")
+        yield from url_problems(self.connection_url, demand_https=self.security_protocol == "SSL")
         yield from self._credentials()
         yield from self._conflicts()
         yield from self._resources()
@@ -477,23 +477,3 @@ class ElasticsearchSinkConfig(TargetKeys, IndexKeys):
             text = f"'elastic.https.{name}' is not supported"
             hint = "certificates are PEM files: 'elastic.https.ssl.truststore.location', '….ssl.keystore.location'"
             yield Finding(_NOT_BUILT, text, f"elastic.https.{name}", hint)
-
-
-def _urls(urls: Iterable[str], *, demand_https: bool) -> Iterator[Finding]:
-    name = "connection.url"
-    for url in urls:
-        parts = urlsplit(url)
-        try:
-            usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-        except ValueError:
-            usable = False  # a port that is no number
-        if "@" in parts.netloc:
-            # Not shown: there may be a password in it.
-            hint = "use 'connection.username' and 'connection.password'"
-            yield Finding("config.invalid_value", "credentials do not belong into 'connection.url'", name, hint)
-        elif not usable:
-            text = f"Invalid value {url} for configuration {name}: not an http or https URL"
-            yield Finding("config.invalid_value", text, name, "write it as http://host:9200")
-        elif demand_https and parts.scheme != "https":
-            text = f"'elastic.security.protocol' is SSL but {url} is not https"
-            yield Finding("config.conflict", text, name, "write https://, or remove 'elastic.security.protocol'")
