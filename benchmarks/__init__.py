@@ -1,1 +1,1 @@
-"""Measurements beside their limits, both of one run. Machines are noisy: a figure without its rival says nothing."""
+"""Benchmarks: headrace and a limit or competitor, measured in the same run because machines differ and are noisy."""

@@ -1,11 +1,11 @@
-"""``make bench``: every path beside its limit, in one run on this machine.
+"""``make bench``: measure every path and its limit in one run on this machine.
 
     python -m benchmarks [NAME…] [--quick] [--rows N] [--rounds N] [--apart] [--compare build/bench.json]
 
-Real PostgreSQL, Kafka and Elasticsearch (embedded). Each side runs in a process of its own, so CPU time and memory are
-its own; sides of a path run one after the other, in an order that alternates from round to round. Rates count from
-the first record, so connecting costs nobody anything; a figure is the median of its rounds. With --apart the engines
-have one core and each side another, so that a side takes nothing away from the engine it waits for.
+Real PostgreSQL, Kafka and Elasticsearch (embedded). Each runner is a process of its own, so CPU time and memory are
+its own. The runners of a path take turns, in an order that alternates from round to round. Rates are measured from
+the first record and do not include connecting; a figure is the median of its rounds. With --apart the engines have
+one core and each runner another, so that a runner takes no CPU time from the engine that it waits for.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ import tempfile
 from pathlib import Path
 
 from benchmarks import bad_documents, deletes, paths, shapes, worker
+from benchmarks.competitors import competitors
 from benchmarks.engines import Engines
 from benchmarks.report import Line, compare, machine, read, show, write
-from benchmarks.rivals import rivals
 
 RESULTS = Path("build/bench.json")
 SUITE = {
@@ -38,8 +38,8 @@ SUITE = {
     "worker": worker.idle,
 }
 
-OPTIONAL = {"rivals": rivals}
-"""Run by name only: they download what they compare with."""
+OPTIONAL = {"competitors": competitors}
+"""Run by name only, because they download the competitors."""
 
 
 def main() -> int:
@@ -55,15 +55,15 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="fewer rows and rounds: half the time")
     parser.add_argument("--rows", type=int, help="rows and documents of each run")
     parser.add_argument("--rounds", type=int, help="rounds that count")
-    parser.add_argument("--apart", action="store_true", help="engines on one core, each side on another (Linux)")
-    parser.add_argument("--compare", type=Path, metavar="JSON", help="an earlier build/bench.json to set beside")
-    parser.add_argument("--plugins", type=Path, metavar="FOLDER", help="connectors for Kafka Connect (rivals)")
+    parser.add_argument("--apart", action="store_true", help="engines on one core, each runner on another (Linux)")
+    parser.add_argument("--compare", type=Path, metavar="JSON", help="an earlier build/bench.json to compare with")
+    parser.add_argument("--plugins", type=Path, metavar="FOLDER", help="connectors for Kafka Connect (competitors)")
     options = parser.parse_args()
     known = {**SUITE, **OPTIONAL}
     if unknown := [name for name in options.names if name not in known]:
-        parser.error(f"there is no {', '.join(unknown)}; there are {', '.join(known)}")
+        parser.error(f"unknown benchmark: {', '.join(unknown)}; choose from {', '.join(known)}")
     if options.plugins and not options.plugins.is_dir():
-        parser.error(f"{options.plugins} is no folder")
+        parser.error(f"--plugins: {options.plugins} is not a folder")
     earlier = read(options.compare) if options.compare else None  # before it is overwritten
     logging.disable(logging.WARNING)
     rows = options.rows or (50_000 if options.quick else 150_000)

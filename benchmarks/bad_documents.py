@@ -1,11 +1,11 @@
-"""A topic with one bad document in a hundred into Elasticsearch: are exactly those in the dead letter queue?
+"""Write a topic in which one document in a hundred is bad; exactly these must be in the dead letter queue.
 
     python -m benchmarks bad-documents
     python -m benchmarks.bad_documents [--documents 1000000]
 
-Real Kafka and Elasticsearch (embedded), a worker process as a user runs it. Prints the time, the worker's CPU time, its
-memory at a tenth of the way and at its peak, and fails when a good document is missing, a bad one is written, or the
-dead letters are not exactly the bad ones.
+Real Kafka and Elasticsearch (embedded), and ``headrace run`` as a process. Prints the time, CPU time and memory of the
+worker (after a tenth of the documents, and its peak). Fails if a good document is missing, a bad one is written, or the
+dead letters are not exactly the bad documents.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from headrace.records import EncodedBatch
 
 TOPIC, DEAD, INDEX = "documents", "documents.dead", "documents"
 EVERY = 100
-"""One document of so many is bad."""
+"""Every document whose number is a multiple of this is bad."""
 PARTITIONS = 4
 _CHUNK = 5_000
 _MAPPING = {
@@ -43,7 +43,7 @@ _MAPPING = {
 
 
 def document(number: int) -> bytes:
-    """The value of record ``number``; each bad kind in turn."""
+    """Return the value of record ``number``; the kinds of bad documents take turns."""
     if number % EVERY:
         return b'{"id":%d,"amount":%d,"at":"2026-01-01T00:00:00Z","text":"document number %d"}' % (
             number,
@@ -77,7 +77,7 @@ def fill(broker: KafkaClients, count: int) -> None:
 
 
 def dead_numbers(broker: KafkaClients, count: int) -> list[int]:
-    """Keys of the dead letters, sorted."""
+    """Return the keys of the dead letters, sorted."""
     consumer = broker.consumer("bad-documents-benchmark", {"auto.offset.reset": "earliest"})
     nothing = RebalanceListener(lambda _: None, lambda _: None)
     consumer.subscribe([DEAD], None, nothing)
@@ -93,7 +93,7 @@ def dead_numbers(broker: KafkaClients, count: int) -> list[int]:
 
 @dataclass(frozen=True)
 class Outcome:
-    """Of one run. Memory in MB, at a tenth of the way and at most."""
+    """The result of one run. Memory is in MB, after a tenth of the documents and at its peak."""
 
     seconds: float
     cpu: float
@@ -103,13 +103,13 @@ class Outcome:
     dead: list[int]
 
     def exact(self, count: int) -> bool:
-        """Whether the good ones are written, and exactly the bad ones are dead letters."""
+        """Return whether all good documents are written and exactly the bad ones are dead letters."""
         bad = list(range(0, count, EVERY))
         return self.written == count - len(bad) and self.dead == bad
 
 
-def prove(folder: Path, bootstrap: str, search: str, count: int) -> Outcome:
-    """Fill the topic, run a worker until all is committed, look at both ends."""
+def measure(folder: Path, bootstrap: str, search: str, count: int) -> Outcome:
+    """Fill the topic, run a worker until all offsets are committed, and count documents and dead letters."""
     broker = choose("auto").open({"bootstrap.servers": bootstrap})
     print(f"  {count:,} documents, {len(range(0, count, EVERY)):,} of them bad", file=sys.stderr, flush=True)
     fill(broker, count)
@@ -121,9 +121,9 @@ def prove(folder: Path, bootstrap: str, search: str, count: int) -> Outcome:
 
 
 def bad_documents(engines: Engines) -> list[Line]:
-    """As a path of the suite: a million documents, whatever ``--rows`` says. Raises RuntimeError when not exact."""
+    """Measure a million documents, independent of ``--rows``. Raise RuntimeError if the result is not exact."""
     count = 50_000 if engines.quick else 1_000_000
-    found = prove(engines.folder, engines.bootstrap, engines.search, count)
+    found = measure(engines.folder, engines.bootstrap, engines.search, count)
     if not found.exact(count):
         raise RuntimeError(f"{found.written:,} written, {len(found.dead):,} dead letters of {count:,} documents")
     return [
@@ -144,7 +144,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="headrace-bench-") as name:
         folder = Path(name)
         with EmbeddedStack(folder / "stack", engines=["kafka", "elasticsearch"]) as stack:
-            found = prove(folder, stack.kafka.bootstrap_servers, stack.elasticsearch.url, count)
+            found = measure(folder, stack.kafka.bootstrap_servers, stack.elasticsearch.url, count)
     exact = found.exact(count)
     print(f"time               {found.seconds:>10.1f} s   {count / found.seconds:,.0f} documents/s")
     print(f"CPU of the worker  {found.cpu:>10.1f} s   {found.cpu / count * 1e6:.1f} s a million")
@@ -155,7 +155,7 @@ def main() -> int:
 
 
 def committed(admin: Admin) -> int:
-    """Records behind the group's positions; 0 while the group has no coordinator yet."""
+    """Return the sum of the group's committed offsets; 0 while the group has no coordinator."""
     try:
         return sum(admin.committed("connect-documents").values())
     except RetriableError:
@@ -165,7 +165,7 @@ def committed(admin: Admin) -> int:
 def run(
     folder: Path, broker: KafkaClients, bootstrap: str, search: str, count: int
 ) -> tuple[float, float, float, float]:
-    """Seconds, CPU seconds, MB at a tenth of the way, MB at most."""
+    """Return seconds, CPU seconds, and MB after a tenth of the documents and at the peak."""
     worker = {
         "bootstrap.servers": bootstrap,
         "listeners": "http://127.0.0.1:0",

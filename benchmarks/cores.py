@@ -1,7 +1,7 @@
-"""One core for the engines, another for whatever is measured against them (Linux).
+"""Bind the engines to one core and the runners to another (Linux).
 
-On shared cores a side that computes takes time away from the engine it waits for, so a ratio to a limit that computes
-nothing says as much about the machine as about the side.
+On shared cores a runner takes CPU time from the engine that it waits for, so its ratio to a limit that computes nothing
+depends on the machine as much as on the runner.
 """
 
 from __future__ import annotations
@@ -14,11 +14,10 @@ import psutil
 
 
 def keep_apart(engines: Iterable[int]) -> None:
-    """Bind the running engines (process ids, with all their threads and children) to the first core, this process and
-    what it starts from now on to the second. Raises SystemExit where that cannot be done.
+    """Bind the running engines to the first core, and this process and its future children to the second.
 
-    The engines were started before: a JVM that sees one core chooses another garbage collector and smaller pools, and
-    would be another server than the one users have.
+    Engines are process ids; their threads and children are bound, too. They must have been started before: a JVM that
+    sees one core chooses another garbage collector and smaller pools. Raise SystemExit where binding is impossible.
     """
     if not sys.platform.startswith("linux"):
         raise SystemExit("--apart: only Linux binds processes to cores")
@@ -28,6 +27,6 @@ def keep_apart(engines: Iterable[int]) -> None:
     for pid in engines:
         engine = psutil.Process(pid)
         for process in (engine, *engine.children(recursive=True)):
-            for thread in process.threads():  # new threads and processes are bound as those that start them
+            for thread in process.threads():  # new threads and processes inherit this
                 os.sched_setaffinity(thread.id, {cores[0]})
     os.sched_setaffinity(0, {cores[1]})

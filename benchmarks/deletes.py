@@ -1,6 +1,6 @@
-"""What finding deleted rows costs: one comparison of a table's keys with those that were sent, beside nothing else.
+"""The cost of finding deleted rows: one comparison of a table's keys with the keys that were sent, without other work.
 
-The task reads the whole table first, as it would have; that is not counted, but is in the process' peak of memory.
+The task reads the whole table first. This is not measured, but it is part of the peak memory of the process.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from typing import Any
 
 import psycopg
 
-from benchmarks import sides
+from benchmarks import runners
 from benchmarks.engines import Engines
 from benchmarks.report import Line
-from benchmarks.sides import Clock
+from benchmarks.runners import Clock
 from headrace import SourceBatch
 from headrace.testing.driver import SourceDriver
 from headrace_sources.sql import SqlSourceConnector
@@ -35,7 +35,7 @@ _PERCENT = "DELETE FROM keyed WHERE at % 100 = 7"
 
 
 def deletes(engines: Engines) -> list[Line]:
-    """A million keys (with ``--quick`` as many as ``--rows``), of which none, ten and one in a hundred are gone."""
+    """Compare a million keys (``--rows`` with ``--quick``), of which none, ten and one in a hundred are deleted."""
     rows = engines.rows if engines.quick else 1_000_000
     lines = []
     for kind, key in _KEYS.items():
@@ -43,7 +43,7 @@ def deletes(engines: Engines) -> list[Line]:
         engines.connection.execute(b"VACUUM ANALYZE keyed")  # as autovacuum would have by the time rows are deleted
         folder = engines.folder / engines.name()
         folder.mkdir()
-        measured = sides.run("deletes", "compare", url=engines.database, libpq=engines.libpq, folder=str(folder))
+        measured = runners.run("deletes", "compare", url=engines.database, libpq=engines.libpq, folder=str(folder))
         for found in json.loads((folder / "comparisons.json").read_text()):
             engines.say(f"  {kind}: {found}")
             lines.append(
@@ -59,7 +59,7 @@ def deletes(engines: Engines) -> list[Line]:
 
 
 def compare(clock: Clock, url: str, libpq: str, folder: str) -> int:
-    """A side: read everything, then compare several times; what each comparison took goes to a file."""
+    """Runner: read everything, then compare several times; write the cost of each comparison to a file."""
     config = {
         "connection.url": url,
         "table.whitelist": "keyed",
@@ -68,7 +68,7 @@ def compare(clock: Clock, url: str, libpq: str, folder: str) -> int:
         "topic.prefix": "",
         "batch.max.rows": "5000",
         "delete.detection": "reconcile",
-        "delete.reconcile.schedule": "0 0 1 1 *",  # this script says when
+        "delete.reconcile.schedule": "0 0 1 1 *",  # this script triggers comparisons
         "delete.ledger.directory": folder,
     }
     report = []
@@ -119,7 +119,7 @@ def _compare(driver: SourceDriver, comparison: Any, gone: int) -> dict[str, floa
 
 
 def _batches(driver: SourceDriver, over: Callable[[], bool]) -> Any:
-    """Every batch, acknowledged, until the task asks for a pause and ``over`` holds."""
+    """Yield every batch, acknowledged, until the task returns a wait and ``over`` holds."""
     while True:
         answer = driver.poll()
         if isinstance(answer, SourceBatch):

@@ -1,4 +1,4 @@
-"""The engines of one run of the benchmarks, their tables and topics, and how sides are run against them."""
+"""The engines of one run of the benchmarks, with their tables and topics; runs the runners in rounds."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ import httpx
 import psycopg
 from sqlalchemy import make_url
 
-from benchmarks import sides
+from benchmarks import runners
 from benchmarks.cores import keep_apart
 from benchmarks.report import Line
-from benchmarks.sides import Measured
+from benchmarks.runners import Measurement
 from headrace.broker.client_choice import choose
 from headrace.broker.interfaces import NewTopic
 from headrace.embedded import EmbeddedStack
 
 CLIENTS = ("confluent", "kafka-python")
-"""As ``kafka.client`` names them."""
+"""Values of ``kafka.client``."""
 
 _TABLE = """
 CREATE TABLE {table} AS
@@ -35,12 +35,12 @@ ALTER TABLE {table} ADD PRIMARY KEY (id);
 ANALYZE {table};
 """
 
-Side = tuple[str, str, dict[str, Any]]
-"""Module, function, arguments."""
+Runner = tuple[str, str, dict[str, Any]]
+"""The module, function and arguments of a runner."""
 
 
 class Engines:
-    """One embedded stack; :meth:`name` gives every run names of its own, so that none sees another's data."""
+    """One embedded stack. :meth:`name` returns a new name for each run, so that no run sees the data of another."""
 
     def __init__(
         self,
@@ -53,7 +53,7 @@ class Engines:
         plugins: Path | None = None,
         apart: bool = False,
     ) -> None:
-        """``plugins``: a folder of connectors for Kafka Connect. ``apart``: engines on one core, sides on another."""
+        """``plugins``: a folder of connectors for Kafka Connect. ``apart``: engines on one core, runners on another."""
         self.folder, self.rows, self.rounds, self.quick, self.say = folder, rows, rounds, quick, say
         self.plugins, self._apart = plugins, apart
         self._stop = ExitStack()
@@ -80,7 +80,7 @@ class Engines:
         return make_url(self.database).set(drivername="postgresql").render_as_string(hide_password=False)
 
     def versions(self) -> list[str]:
-        """Of everything that is not headrace."""
+        """Return the versions of everything that is not headrace."""
         stack = self.stack
         return [
             f"PostgreSQL {stack.postgres.version}, Kafka {stack.kafka.version}, "
@@ -89,7 +89,7 @@ class Engines:
         ]
 
     def rows_for(self, client: str) -> int:
-        """kafka-python is ten times slower: a quarter of the rows says the same, in less time."""
+        """Return how many rows a client gets: kafka-python is ten times slower and gets a quarter of them."""
         return self.rows if client == CLIENTS[0] else max(self.rows // 4, 1_000)
 
     def name(self) -> str:
@@ -97,14 +97,14 @@ class Engines:
         return f"run{self._runs}"
 
     def make_table(self, table: str, rows: int, filler: int = 130) -> int:
-        """A table of ``rows``; the size of a row as JSON."""
+        """Create a table of ``rows``; return the size of a row as JSON."""
         self.connection.execute(_TABLE.format(table=table, rows=rows, filler=filler).encode())
         found = self.connection.execute(f"SELECT avg(length(row_to_json(t)::text)) FROM {table} AS t".encode())
         row = found.fetchone()
         return int(row[0]) if row else 0
 
     def make_sqlite(self, rows: int) -> Path:
-        """The same rows in a file."""
+        """Create a SQLite file with the same rows."""
         path = self.folder / f"{self.name()}.sqlite"
         with sqlite3.connect(path) as connection:
             connection.execute(
@@ -127,26 +127,26 @@ class Engines:
         admin.close()
 
     def make_index(self, index: str, **settings: Any) -> None:
-        # Refreshes would come at other moments for each of two sides.
+        # No refreshes: they would happen at different moments for each runner.
         body = {"settings": {"number_of_replicas": 0, "refresh_interval": "-1", **settings}}
         httpx.put(f"{self.search}/{index}", json=body, timeout=60).raise_for_status()
 
-    def measure(self, who: Mapping[str, Callable[[], Side]]) -> dict[str, list[Measured]]:
-        """Every side ``rounds`` times, in turning order; the first round warms up and does not count."""
-        found: dict[str, list[Measured]] = {name: [] for name in who}
+    def measure(self, wanted: Mapping[str, Callable[[], Runner]]) -> dict[str, list[Measurement]]:
+        """Run every runner ``rounds`` times in alternating order; the first round warms up and does not count."""
+        found: dict[str, list[Measurement]] = {name: [] for name in wanted}
         for number in range(-1, self.rounds):
-            order = list(who) if number % 2 else list(who)[::-1]
+            order = list(wanted) if number % 2 else list(wanted)[::-1]
             for name in order:
-                module, function, arguments = who[name]()
-                measured = sides.run(module, function, **arguments)
+                module, function, arguments = wanted[name]()
+                measured = runners.run(module, function, **arguments)
                 if number >= 0:
                     found[name].append(measured)
                     self.say(f"  round {number + 1}  {name:32} {measured.rate:>9,.0f}/s")
         return found
 
 
-def line(path: str, ours: list[Measured], limit: list[Measured]) -> Line:
-    """Medians; a ratio compares rates of the same round."""
+def line(path: str, ours: list[Measurement], limit: list[Measurement]) -> Line:
+    """Return a line of medians. A ratio compares rates of the same round."""
     ratios = [mine.rate / other.rate for mine, other in zip(ours, limit, strict=True)]
     return Line(
         path,

@@ -1,4 +1,4 @@
-"""The same ways through headrace: its own pipelines, converters, adapters and connectors, as a worker builds them."""
+"""The runner of headrace: one task with pipeline, converters, adapters and connector, built as a worker builds it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import structlog
 
-from benchmarks.sides import Clock
+from benchmarks.runners import Clock
 from headrace.broker.client_choice import choose
 from headrace.interpolation import make_interpolator
 from headrace.metrics import TaskMetrics
@@ -26,13 +26,13 @@ CONVERTERS = {
     "value.converter.schemas.enable": "false",
     "value.converter.decimal.format": "NUMERIC",
 }
-_LOOK = 0.005  # seconds between two looks at the counters; each costs the sides some CPU time
+_POLL = 0.005  # seconds between two reads of the counters; each costs CPU time
 
 
 def run(
     clock: Clock, config: Mapping[str, str], client: str, bootstrap: str, folder: str, counter: str, count: int
 ) -> int:
-    """Run one task until ``counter`` has reached ``count``; then it stops as a worker would stop it.
+    """Run one task until ``counter`` has reached ``count``, then stop it as a worker does. Return the counter.
 
     The clock starts at the first record that is read.
     """
@@ -68,7 +68,7 @@ def run(
     while values[counter] < count and not failures:
         if values["source_record_poll_total"] or values["sink_record_read_total"]:
             clock.start()
-        thread.join(_LOOK)
+        thread.join(_POLL)
     clock.stop()
     stop_event.set()
     thread.join()

@@ -1,7 +1,7 @@
-"""Apache Kafka's own Connect worker on the JVM, and the connectors it finds: what headrace is measured against.
+"""A Kafka Connect worker on the JVM and its connectors, to compare headrace with.
 
-Connect and Debezium come from Maven Central by ``rivals.lock.json``. Connectors that are not published there are given
-as a folder of plugins, as Connect's ``plugin.path`` wants it (a folder of jars each).
+Connect and Debezium come from Maven Central by ``competitors.lock.json``. Connectors that are not published there are
+given as a folder in the form of Connect's ``plugin.path``: one folder of jars for each plugin.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from headrace.embedded.artifacts import locked
 from headrace.embedded.jars import fetch
 from headrace.embedded.optional_dependencies import java
 
-LOCK = Path(__file__).parent / "rivals.lock.json"
-_PATIENCE = 120.0
-_LOOK = 0.02
+LOCK = Path(__file__).parent / "competitors.lock.json"
+_TIMEOUT = 120.0
+_POLL = 0.02
 _JVM = ("-Xms256m", "-Xmx2g", "-server", "-XX:+UseG1GC", "-XX:MaxGCPauseMillis=20", "-Djava.awt.headless=true")
-"""What connect-standalone.sh gives its JVM."""
+"""The JVM options of connect-standalone.sh."""
 _SETTINGS = {
     "key.converter": "org.apache.kafka.connect.json.JsonConverter",
     "value.converter": "org.apache.kafka.connect.json.JsonConverter",
@@ -51,10 +51,10 @@ rootLogger.appenderRef.out.ref = out
 
 
 class KafkaConnect:
-    """A standalone worker without connectors; :attr:`url` is its REST API. Raises RuntimeError with its log."""
+    """A standalone worker without connectors; :attr:`url` is its REST API. Raises RuntimeError if the start fails."""
 
     def __init__(self, folder: Path, bootstrap: str, plugins: Path | None = None) -> None:
-        """``plugins`` None is Debezium, on the version of Connect that it is made for."""
+        """Without ``plugins``, run Debezium on the version of Connect that it supports."""
         folder.mkdir()
         connect = locked("connect" if plugins else "connect-for-debezium", LOCK)
         with socket.socket() as probe:
@@ -81,16 +81,16 @@ class KafkaConnect:
             stderr=self._log,
         )  # fmt: skip
         self.process = psutil.Process(self._process.pid)
-        deadline = time.monotonic() + _PATIENCE
+        deadline = time.monotonic() + _TIMEOUT
         while self.plugins() is None:
             if self._process.poll() is not None or time.monotonic() > deadline:
                 text = self.log()
                 self.stop()
                 raise RuntimeError(f"Kafka Connect does not answer:\n{text}")
-            time.sleep(_LOOK)
+            time.sleep(_POLL)
 
     def plugins(self) -> Collection[str] | None:
-        """Classes of the connectors that it found; None while it does not answer."""
+        """Return the classes of its connectors; None while it does not respond."""
         try:
             answer = httpx.get(f"{self.url}/connector-plugins", timeout=10)
         except httpx.TransportError:
@@ -99,7 +99,7 @@ class KafkaConnect:
         return [item["class"] for item in found] or None
 
     def log(self) -> str:
-        """The end of what it printed."""
+        """Return the end of its log."""
         return Path(self._log.name).read_text(errors="replace")[-6000:]
 
     def stop(self) -> None:

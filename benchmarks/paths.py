@@ -1,56 +1,56 @@
-"""The two paths, each side beside its limits."""
+"""The two paths, measured with headrace, a baseline and a limit."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
 
-from benchmarks.engines import CLIENTS, Engines, Side, line
+from benchmarks.engines import CLIENTS, Engines, Runner, line
 from benchmarks.report import Line
-from benchmarks.sides import run
+from benchmarks.runners import run
 
 SIZES = {"100 B": 0, "1 kB": 830, "10 kB": 9_900}
-"""Length of the filler that makes a row about so large as JSON (without one it has 200 bytes)."""
+"""Length of the filler column by the size of a row as JSON (without it a row has 200 bytes)."""
 
 
 def postgres_kafka(engines: Engines) -> list[Line]:
-    """PostgreSQL → Kafka beside ``COPY`` and the bare loop, for each client."""
+    """Measure PostgreSQL → Kafka, with ``COPY`` and the baseline as limits, for each client."""
     tables = {client: f"rows_{number}" for number, client in enumerate(CLIENTS)}
     for client, table in tables.items():
         size = engines.make_table(table, engines.rows_for(client))
         engines.say(f"  {client}: {engines.rows_for(client):,} rows of {size} bytes as JSON")
-    who: dict[str, Callable[[], Side]] = {"COPY": partial(_copy, engines, tables[CLIENTS[0]])}
+    wanted: dict[str, Callable[[], Runner]] = {"COPY": partial(_copy, engines, tables[CLIENTS[0]])}
     for client, table in tables.items():
-        who[f"bare loop, {client}"] = partial(_bare_postgres, engines, table, client)
-        who[f"headrace, {client}"] = partial(_source, engines, table, client)
-    found = engines.measure(who)
+        wanted[f"baseline, {client}"] = partial(_baseline_postgres, engines, table, client)
+        wanted[f"headrace, {client}"] = partial(_source, engines, table, client)
+    found = engines.measure(wanted)
     lines = []
     for client in CLIENTS:
         ours = found[f"headrace, {client}"]
-        lines.append(line(f"PostgreSQL → Kafka, {client} : bare loop", ours, found[f"bare loop, {client}"]))
+        lines.append(line(f"PostgreSQL → Kafka, {client} : baseline", ours, found[f"baseline, {client}"]))
         lines.append(line(f"PostgreSQL → Kafka, {client} : COPY to nowhere", ours, found["COPY"]))
     return lines
 
 
 def kafka_elasticsearch(engines: Engines) -> list[Line]:
-    """Kafka → Elasticsearch beside the bare loop and bodies that are ready, for each client."""
+    """Measure Kafka → Elasticsearch, with the baseline and prepared bulk bodies as limits, for each client."""
     topic = fill(engines)
     best = best_concurrency(engines, topic)
-    who: dict[str, Callable[[], Side]] = {"raw _bulk": partial(raw_bulk, engines, topic, best)}
+    wanted: dict[str, Callable[[], Runner]] = {"raw _bulk": partial(raw_bulk, engines, topic, best)}
     for client in CLIENTS:
-        who[f"bare loop, {client}"] = partial(_bare_sink, engines, topic, client)
-        who[f"headrace, {client}"] = partial(sink, engines, topic, client, best)
-    found = engines.measure(who)
+        wanted[f"baseline, {client}"] = partial(_baseline_sink, engines, topic, client)
+        wanted[f"headrace, {client}"] = partial(sink, engines, topic, client, best)
+    found = engines.measure(wanted)
     lines = []
     for client in CLIENTS:
         ours = found[f"headrace, {client}"]
         lines.append(line(f"Kafka → Elasticsearch, {client} : raw _bulk, {best} at a time", ours, found["raw _bulk"]))
-        lines.append(line(f"Kafka → Elasticsearch, {client} : bare loop", ours, found[f"bare loop, {client}"]))
+        lines.append(line(f"Kafka → Elasticsearch, {client} : baseline", ours, found[f"baseline, {client}"]))
     return lines
 
 
 def best_concurrency(engines: Engines, topic: str, count: int | None = None) -> int:
-    """How many raw ``_bulk`` requests at a time are fastest here."""
+    """Return the number of concurrent raw ``_bulk`` requests with the highest rate."""
     tries: dict[int, float] = {}
     for threads in (1, 2, 4, 8):
         module, function, arguments = raw_bulk(engines, topic, threads, count)
@@ -60,22 +60,22 @@ def best_concurrency(engines: Engines, topic: str, count: int | None = None) -> 
 
 
 def sqlite_kafka(engines: Engines) -> list[Line]:
-    """SQLite → Kafka beside the bare loop of the standard library's driver."""
-    who: dict[str, Callable[[], Side]] = {}
+    """Measure SQLite → Kafka; the baseline uses the driver of the standard library."""
+    wanted: dict[str, Callable[[], Runner]] = {}
     for client in CLIENTS:
         path = str(engines.make_sqlite(engines.rows_for(client)))
         arguments = {"path": path, "client": client, "bootstrap": engines.bootstrap}
-        who[f"bare loop, {client}"] = lambda a=arguments: ("bare", "sqlite", {**a, "topic": engines.name()})  # type: ignore[misc]
-        who[f"headrace, {client}"] = partial(_source, engines, "rows", client, f"sqlite:///{path}")
-    found = engines.measure(who)
+        wanted[f"baseline, {client}"] = lambda a=arguments: ("baseline", "sqlite", {**a, "topic": engines.name()})  # type: ignore[misc]
+        wanted[f"headrace, {client}"] = partial(_source, engines, "rows", client, f"sqlite:///{path}")
+    found = engines.measure(wanted)
     return [
-        line(f"SQLite → Kafka, {client} : bare loop", found[f"headrace, {client}"], found[f"bare loop, {client}"])
+        line(f"SQLite → Kafka, {client} : baseline", found[f"headrace, {client}"], found[f"baseline, {client}"])
         for client in CLIENTS
     ]
 
 
 def sizes(engines: Engines) -> list[Line]:
-    """PostgreSQL → Kafka by the size of a record, with the faster client."""
+    """Measure PostgreSQL → Kafka by the size of a record, with the faster client."""
     lines = []
     for number, (name, filler) in enumerate(SIZES.items()):
         rows = max(2_000, engines.rows // 10) if filler > 5_000 else engines.rows
@@ -83,17 +83,17 @@ def sizes(engines: Engines) -> list[Line]:
         size = engines.make_table(table, rows, filler)
         found = engines.measure(
             {
-                "bare loop": partial(_bare_postgres, engines, table, CLIENTS[0]),
+                "baseline": partial(_baseline_postgres, engines, table, CLIENTS[0]),
                 "headrace": partial(_source, engines, table, CLIENTS[0], rows=rows),
             }
         )
-        label = f"PostgreSQL → Kafka, records of {name} ({size} B as JSON) : bare loop"
-        lines.append(line(label, found["headrace"], found["bare loop"]))
+        label = f"PostgreSQL → Kafka, records of {name} ({size} B as JSON) : baseline"
+        lines.append(line(label, found["headrace"], found["baseline"]))
     return lines
 
 
 def snapshot(engines: Engines) -> list[Line]:
-    """The first reading of a table by several connections of one task beside that by one."""
+    """Measure the snapshot of a table over several connections of one task, compared with one connection."""
     engines.make_table("rows", engines.rows)
     threads = (1, 2, 4)
     found = engines.measure(
@@ -113,33 +113,33 @@ def snapshot(engines: Engines) -> list[Line]:
 
 
 def noise(engines: Engines) -> list[Line]:
-    """A/A: a side against itself. What differs here says nothing anywhere else."""
+    """A/A test: a baseline against itself. Smaller differences than this one mean nothing in other lines."""
     engines.make_table("same", engines.rows)
     topic = fill(engines)
     found = engines.measure(
         {
-            "source, bare loop, first": partial(_bare_postgres, engines, "same", CLIENTS[0]),
-            "source, bare loop, again": partial(_bare_postgres, engines, "same", CLIENTS[0]),
-            "sink, bare loop, first": partial(_bare_sink, engines, topic, CLIENTS[0]),
-            "sink, bare loop, again": partial(_bare_sink, engines, topic, CLIENTS[0]),
+            "source, baseline, first": partial(_baseline_postgres, engines, "same", CLIENTS[0]),
+            "source, baseline, again": partial(_baseline_postgres, engines, "same", CLIENTS[0]),
+            "sink, baseline, first": partial(_baseline_sink, engines, topic, CLIENTS[0]),
+            "sink, baseline, again": partial(_baseline_sink, engines, topic, CLIENTS[0]),
         }
     )
     return [
         line(
-            f"A/A noise, {path}: bare loop : itself",
-            found[f"{path}, bare loop, again"],
-            found[f"{path}, bare loop, first"],
+            f"A/A noise, {path}: baseline : itself",
+            found[f"{path}, baseline, again"],
+            found[f"{path}, baseline, first"],
         )
         for path in ("source", "sink")
     ]
 
 
 def fill(engines: Engines) -> str:
-    """A topic of ``rows`` records, one partition."""
+    """Create a topic of ``rows`` records in one partition; return its name."""
     engines.make_table(table := engines.name(), engines.rows)
     engines.make_topic(topic := f"{table}.rows")
     run(
-        "bare",
+        "baseline",
         "postgres",
         database=engines.database,
         table=table,
@@ -150,19 +150,19 @@ def fill(engines: Engines) -> str:
     return topic
 
 
-def _copy(engines: Engines, table: str) -> Side:
-    return "bare", "copy", {"libpq": engines.libpq, "table": table}
+def _copy(engines: Engines, table: str) -> Runner:
+    return "baseline", "copy", {"libpq": engines.libpq, "table": table}
 
 
-def _bare_postgres(engines: Engines, table: str, client: str) -> Side:
+def _baseline_postgres(engines: Engines, table: str, client: str) -> Runner:
     topic = f"{engines.name()}.rows"
     engines.make_topic(topic)
     arguments = {"database": engines.database, "table": table, "client": client, "bootstrap": engines.bootstrap}
-    return "bare", "postgres", {**arguments, "topic": topic}
+    return "baseline", "postgres", {**arguments, "topic": topic}
 
 
 def source_config(engines: Engines, name: str, tables: str, database: str) -> dict[str, str]:
-    """A source as a user writes it."""
+    """Return the configuration of a source."""
     return {
         "name": name,
         "connector.class": "SqlSource",
@@ -183,7 +183,7 @@ def _source(
     database: str | None = None,
     rows: int | None = None,
     parallelism: int = 1,
-) -> Side:
+) -> Runner:
     name = engines.name()
     engines.make_topic(f"{name}.{table}")
     config = source_config(engines, name, table, database or engines.database)
@@ -192,8 +192,8 @@ def _source(
     return "framework", "run", _run(engines, config, client, "source_record_write_total", wanted)
 
 
-def sink(engines: Engines, topic: str, client: str, at_a_time: int, count: int | None = None) -> Side:
-    """The topic's ``count`` documents through headrace."""
+def sink(engines: Engines, topic: str, client: str, at_a_time: int, count: int | None = None) -> Runner:
+    """Return the runner that writes ``count`` documents of the topic through headrace."""
     name = engines.name()
     engines.make_index(name)
     config = {
@@ -221,14 +221,14 @@ def _run(engines: Engines, config: dict[str, str], client: str, counter: str, co
     }
 
 
-def _bare_sink(engines: Engines, topic: str, client: str) -> Side:
-    return "bare", "sink", {**_bulk(engines, topic, engines.rows_for(client)), "client": client}
+def _baseline_sink(engines: Engines, topic: str, client: str) -> Runner:
+    return "baseline", "sink", {**_bulk(engines, topic, engines.rows_for(client)), "client": client}
 
 
-def raw_bulk(engines: Engines, topic: str, threads: int, count: int | None = None) -> Side:
-    """The topic's ``count`` documents as bodies made beforehand."""
+def raw_bulk(engines: Engines, topic: str, threads: int, count: int | None = None) -> Runner:
+    """Return the runner that writes ``count`` documents of the topic from prepared bodies."""
     return (
-        "bare",
+        "baseline",
         "raw_bulk",
         {**_bulk(engines, topic, count or engines.rows), "client": CLIENTS[0], "threads": threads},
     )

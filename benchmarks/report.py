@@ -1,4 +1,4 @@
-"""One table with the machine above it, the same as JSON, and two runs side by side."""
+"""The report of a run as a table and as JSON, and the comparison of two runs."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ import psutil
 
 @dataclass(frozen=True)
 class Line:
-    """One line of the table. Rates are records per second, ``spread`` the rounds' lowest and highest ratio.
+    """One line of the table. Rates are records per second; ``spread`` is the lowest and highest ratio of a round.
 
-    What has no limit leaves ``limit`` and ``ratio`` empty; ``notes`` are figures of its own ("p50 31 ms").
+    ``limit`` and ``ratio`` are None where there is no limit; ``notes`` are further figures ("p50 31 ms").
     """
 
     path: str
@@ -33,13 +33,13 @@ class Line:
 
 
 def machine(*, apart: bool) -> list[str]:
-    """Processor, memory, system, Python, the load before the run, who has which core."""
+    """Return processor, memory, system, Python version, load before the run, and the use of cores."""
     model = next(
         (line.split(":", 1)[1].strip() for line in _cpuinfo() if line.startswith("model name")), platform.machine()
     )
     memory = psutil.virtual_memory().total / 2**30
     one, five, _ = os.getloadavg()
-    cores = "the engines have one core, each side has another" if apart else "engines and both sides share the cores"
+    cores = "the engines have one core, each runner has another" if apart else "engines and runners share the cores"
     return [
         f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
         f"{os.cpu_count()} cores of {model}, {memory:.0f} GB",
@@ -55,7 +55,7 @@ def _cpuinfo() -> list[str]:
 
 
 def show(description: Sequence[str], lines: Sequence[Line]) -> str:
-    """The table."""
+    """Return the table as text."""
     head = ("path", "headrace/s", "limit/s", "ratio", "rounds", "CPU s/million", "peak MB", "")
     body = [
         (
@@ -83,20 +83,21 @@ def _number(value: float | None, form: str) -> str:
 
 
 def write(path: Path, description: Sequence[str], lines: Sequence[Line]) -> None:
-    """``{"machine": …, "paths": […]}``."""
+    """Write the report as JSON: ``{"machine": …, "paths": […]}``."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps({"machine": list(description), "paths": [asdict(line) for line in lines]}, indent=2))
 
 
 def read(path: Path) -> dict[str, Any]:
-    """What :func:`write` wrote."""
+    """Return a report that :func:`write` wrote."""
     found: dict[str, Any] = json.loads(path.read_text())
     return found
 
 
 def compare(earlier: Mapping[str, Any], lines: Sequence[Line]) -> str:
-    """Ratios of then and now; rates of two runs do not compare unless the machine was the same and as quiet."""
-    before = {item["path"]: item for item in earlier["paths"]}
+    """Return the ratios of both runs. Their rates are comparable only on the same machine under the same load."""
+    # Reports of earlier versions call the baseline "bare loop".
+    before = {item["path"].replace("bare loop", "baseline"): item for item in earlier["paths"]}
     rows = [f"{'compared with ' + earlier['machine'][0]:60} {'ratio then':>10} {'now':>6} {'CPU then':>9} {'now':>6}"]
     for line in lines:
         then = before.get(line.path)

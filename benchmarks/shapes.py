@@ -1,7 +1,7 @@
 """Kafka → Elasticsearch by the shape of documents: small rows, 10 kB of text, a hundred fields.
 
-The limit is ``_bulk`` with bodies made beforehand, at the number of requests at a time that is best in this run;
-headrace has as many.
+The limit is ``_bulk`` with prepared bodies, at the number of concurrent requests with the highest rate in this run.
+headrace uses the same number.
 """
 
 from __future__ import annotations
@@ -51,11 +51,11 @@ SHAPES: dict[str, tuple[Callable[[int], dict[str, Any]], float]] = {
     "10 kB": (text, 0.1),
     "100 fields": (fields, 0.2),
 }
-"""Each with the part of ``--rows`` that it has."""
+"""The document of each shape, and its share of ``--rows``."""
 
 
 def shapes(engines: Engines) -> list[Line]:
-    """As a path of the suite, with the faster client."""
+    """Measure each shape with the faster client."""
     lines = []
     for title, (make, part) in SHAPES.items():
         count = max(2_000, round(engines.rows * part))
@@ -74,7 +74,7 @@ def shapes(engines: Engines) -> list[Line]:
 
 
 def _fill(engines: Engines, topic: str, make: Callable[[int], dict[str, Any]], count: int) -> int:
-    """Write the topic; bytes of a document on average."""
+    """Fill the topic; return the average size of a document in bytes."""
     engines.make_topic(topic)
     producer = choose("auto").open({"bootstrap.servers": engines.bootstrap}).producer({})
     size = 0

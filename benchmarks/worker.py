@@ -1,6 +1,6 @@
-"""What a whole worker costs: starting, waiting, many tables, many tasks, and from a commit to a search that finds it.
+"""The cost of a whole worker: startup, idling, many tables, many tasks, and the time from a commit to a search hit.
 
-The worker is ``headrace run`` as a user starts it; CPU time and memory are its process', seen from outside.
+The worker is ``headrace run``. CPU time and memory are those of its process.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ from benchmarks.framework import CONVERTERS
 from benchmarks.paths import source_config
 from benchmarks.report import Line
 
-_PATIENCE = 300.0
-"""Seconds for anything that must happen."""
-_LOOK = 0.02
-"""Seconds between two looks."""
+_TIMEOUT = 300.0
+"""Seconds until a wait fails."""
+_POLL = 0.02
+"""Seconds between two checks of a condition."""
 _SETTLE = 3.0
-"""Seconds that a worker is left alone before its idling is measured."""
+"""Seconds before the idle worker is measured."""
 
 
-class Worker:
-    """``headrace run`` over connectors' configurations."""
+class WorkerProcess:
+    """``headrace run`` with some connectors, in a process of its own."""
 
     def __init__(self, engines: Engines, connectors: Sequence[Mapping[str, str]], client: str = CLIENTS[0]) -> None:
         folder = engines.folder / engines.name()
@@ -83,12 +83,12 @@ class Worker:
         return set(statuses) >= set(self._names) and len(tasks) >= len(self._names) and set(tasks) <= {"RUNNING"}
 
     def count(self, counter: str) -> int:
-        """A counter over all tasks."""
+        """Return the sum of a counter over all tasks."""
         answer = self._get("/v1/metrics") or {"tasks": []}
         return sum(task["metrics"].get(counter, 0) for task in answer["tasks"])
 
     def cpu(self) -> float:
-        """Seconds of CPU time so far."""
+        """Return the CPU time so far in seconds."""
         times = self.process.cpu_times()
         return float(times.user + times.system)
 
@@ -96,7 +96,7 @@ class Worker:
         return float(self.process.memory_info().rss) / 2**20
 
     def idle(self, seconds: float) -> float:
-        """Percent of one core while nothing happens."""
+        """Return the CPU time of an idle worker, in percent of one core."""
         before, began = self.cpu(), time.perf_counter()
         threading.Event().wait(seconds)
         if self._process.poll() is not None:
@@ -104,14 +104,14 @@ class Worker:
         return (self.cpu() - before) / (time.perf_counter() - began) * 100
 
     def _wait(self, condition: Callable[[], bool]) -> None:
-        deadline = time.monotonic() + _PATIENCE
+        deadline = time.monotonic() + _TIMEOUT
         while not condition():
             if self._process.poll() is not None or time.monotonic() > deadline:
                 raise RuntimeError(f"the worker is not ready: {Path(self._log.name).read_text()[-3000:]}")
-            time.sleep(_LOOK)
+            time.sleep(_POLL)
 
     def wait_for(self, counter: str, count: int) -> None:
-        """Until all tasks together have counted so many."""
+        """Wait until the sum of a counter over all tasks is ``count``."""
         self._wait(lambda: self.count(counter) >= count)
 
     def stop(self) -> None:
@@ -125,9 +125,11 @@ class Worker:
 
 
 @contextmanager
-def running(engines: Engines, connectors: Sequence[Mapping[str, str]], client: str = CLIENTS[0]) -> Iterator[Worker]:
-    """A worker, until the block ends."""
-    worker = Worker(engines, connectors, client)
+def running(
+    engines: Engines, connectors: Sequence[Mapping[str, str]], client: str = CLIENTS[0]
+) -> Iterator[WorkerProcess]:
+    """Run a worker until the block ends."""
+    worker = WorkerProcess(engines, connectors, client)
     try:
         yield worker
     finally:
@@ -135,7 +137,7 @@ def running(engines: Engines, connectors: Sequence[Mapping[str, str]], client: s
 
 
 def idle(engines: Engines) -> list[Line]:
-    """Starting, and waiting for rows that do not come, with one and with 50 connectors."""
+    """Measure startup and idling with 0, 2 and 50 connectors."""
     engines.make_table("quiet", 1_000)
     seconds = 10.0 if engines.quick else 15.0
     lines = []
@@ -158,7 +160,7 @@ def idle(engines: Engines) -> list[Line]:
 
 
 def _pair(engines: Engines) -> list[dict[str, str]]:
-    """A source that has nothing to read any more, and a sink of its topic."""
+    """Return the configurations of a source without new rows, and of a sink for its topic."""
     source, sink = engines.name(), engines.name()
     engines.make_topic(f"{source}.quiet")
     engines.make_index(sink)
@@ -177,9 +179,9 @@ def _pair(engines: Engines) -> list[dict[str, str]]:
 
 
 def end_to_end(engines: Engines) -> list[Line]:
-    """From the commit of a row until a search finds it, one row after the other, in an otherwise idle worker.
+    """Measure the time from the commit of a row to the search that finds it, row by row, in an otherwise idle worker.
 
-    The source polls every 100 ms; the index is refreshed every 100 ms. Half of each is in the median already.
+    The source polls every 100 ms and the index is refreshed every 100 ms: half of each is part of the median.
     """
     lines = []
     for client in CLIENTS:
@@ -225,12 +227,12 @@ def _searchable(engines: Engines, search: httpx.Client, table: str, index: str, 
         found = search.post(f"{engines.search}/{index}/_search", json=query).raise_for_status().json()
         if found["hits"]["total"]["value"]:
             return time.perf_counter() - began
-        if time.perf_counter() - began > _PATIENCE:
+        if time.perf_counter() - began > _TIMEOUT:
             raise RuntimeError(f"row {number} is not searchable")
 
 
 def tables(engines: Engines) -> list[Line]:
-    """The same rows in 1, 10, 100 and 500 tables of one task: how fast, and what looking for new rows costs."""
+    """Measure one task with the same rows in 1, 10, 100 and 500 tables: throughput, and CPU time of idle polls."""
     lines = []
     base: float | None = None
     for count in (1, 10, 100) if engines.quick else (1, 10, 100, 500):
@@ -248,7 +250,7 @@ def tables(engines: Engines) -> list[Line]:
 
 
 def tasks(engines: Engines) -> list[Line]:
-    """The same rows of four tables by 1, 2 and 4 tasks of one worker."""
+    """Measure 1, 2 and 4 tasks of one worker with the same four tables."""
     names = [f"task_{number}" for number in range(4)]
     for name in names:
         engines.make_table(name, engines.rows // 4)
@@ -263,7 +265,7 @@ def tasks(engines: Engines) -> list[Line]:
 
 
 def _moved(engines: Engines, connectors: Sequence[Mapping[str, str]], rows: int, what: str, base: float | None) -> Line:
-    """Rate of one run from RUNNING to the last record, then the cost of idling. ``base``: the first line's rate."""
+    """Measure one run from RUNNING to the last record, then idling. ``base`` is the rate of the first line."""
     began = time.perf_counter()
     with running(engines, connectors) as worker:
         cpu, started = worker.cpu(), began + worker.running_s

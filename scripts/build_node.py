@@ -1,4 +1,4 @@
-"""Build ``connectors/headrace/embedded/java/*.jar`` from the sources beside them; equal sources give equal bytes.
+"""Build ``connectors/headrace/embedded/java/*.jar`` from the sources in the same folder, reproducibly.
 
 Run it after a change of the sources or of Elasticsearch's version in the lock file::
 
@@ -28,7 +28,7 @@ ARCHIVES = {"node": "elasticsearch-node.jar", "root": "elasticsearch-root.jar"}
 
 
 def build(folder: str, class_path: str) -> bytes:
-    """One folder of sources as the bytes of a jar."""
+    """Return the jar of one folder of sources as bytes."""
     with tempfile.TemporaryDirectory(prefix="headrace-javac-") as target:
         sources = sorted(str(source) for source in (JAVA / folder).glob("*.java"))
         options = ["--release", "17", "-g:none", "-encoding", "UTF-8", "-proc:none", "-implicit:none"]
@@ -56,7 +56,7 @@ def main() -> int:
         if not arguments.check:
             target.write_bytes(content)
         elif target.read_bytes() != content:
-            print(f"{target} differs from what its sources give", file=sys.stderr)
+            print(f"{target} differs from the jar that its sources produce", file=sys.stderr)
             stale = 1
     return stale
 

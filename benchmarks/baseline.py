@@ -1,6 +1,6 @@
-"""The limits: what the systems can do, and what a programmer would write in an afternoon with the same libraries.
+"""Limits and baselines: the raw rate of the systems, and plain loops over the libraries that headrace uses.
 
-No schema, no positions, no retries, no metrics, no dead letters. They are limits, not products.
+The loops have no schemas, offsets, metrics or dead letters, and retry only overloaded bulk requests.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ import orjson
 from elastic_transport import HttpHeaders, NodeConfig, Urllib3HttpNode
 from sqlalchemy import create_engine, text
 
-from benchmarks.sides import Clock
+from benchmarks.runners import Clock
 
 FETCH = 1000
-"""Rows of a fetch, as headrace's batch.max.rows."""
+"""Rows of a fetch; the default of batch.max.rows."""
 BULK = 2000
-"""Documents of a request, as headrace's batch.size."""
+"""Documents of a request; the default of batch.size."""
 
 Send = Callable[[bytes, bytes], None]
 
@@ -34,7 +34,7 @@ def _default(value: Any) -> Any:
 
 
 def copy(clock: Clock, libpq: str, table: str) -> int:
-    """``COPY … TO STDOUT``, thrown away: what PostgreSQL and its driver can deliver. The number of rows."""
+    """Read ``COPY … TO STDOUT`` and discard it: the limit of PostgreSQL and its driver. Return the number of rows."""
     import psycopg
 
     count = 0
@@ -48,7 +48,7 @@ def copy(clock: Clock, libpq: str, table: str) -> int:
 
 
 def postgres(clock: Clock, database: str, table: str, client: str, bootstrap: str, topic: str) -> int:
-    """Driver fetch → orjson → producer; stops when all is acknowledged. The number of rows."""
+    """Driver fetch → orjson → producer, until all records are acknowledged. Return the number of rows."""
     engine = create_engine(database)
     send, finish = _producer(client, bootstrap, topic)
     count = 0
@@ -71,7 +71,7 @@ def postgres(clock: Clock, database: str, table: str, client: str, bootstrap: st
 
 
 def sqlite(clock: Clock, path: str, client: str, bootstrap: str, topic: str) -> int:
-    """The same from a SQLite file, without SQLAlchemy."""
+    """Do the same from a SQLite file, without SQLAlchemy."""
     send, finish = _producer(client, bootstrap, topic)
     count = 0
     connection = sqlite3.connect(path)
@@ -90,7 +90,7 @@ def sqlite(clock: Clock, path: str, client: str, bootstrap: str, topic: str) -> 
 
 
 def _producer(client: str, bootstrap: str, topic: str) -> tuple[Send, Callable[[], None]]:
-    """``send(value, key)`` and what waits until all is acknowledged; settings as headrace's own."""
+    """Return ``send(value, key)``, and a function that waits for acknowledgements. Settings: headrace's."""
     if client == "kafka-python":
         from kafka import KafkaProducer
 
@@ -133,7 +133,7 @@ def _producer(client: str, bootstrap: str, topic: str) -> tuple[Send, Callable[[
 
 
 def sink(clock: Clock, client: str, bootstrap: str, topic: str, count: int, host: str, port: int, index: str) -> int:
-    """Consumer → ``_bulk``, one request after the other; stops when ``count`` documents are answered."""
+    """Consumer → ``_bulk``, one request after the other, until ``count`` documents are written. Return their number."""
     post = _poster(host, port)
     written = 0
     for records in _consumer(client, bootstrap, topic):
@@ -149,7 +149,7 @@ def sink(clock: Clock, client: str, bootstrap: str, topic: str, count: int, host
 def raw_bulk(
     clock: Clock, client: str, bootstrap: str, topic: str, count: int, host: str, port: int, index: str, threads: int
 ) -> int:
-    """Bodies made beforehand, ``threads`` requests at a time: what Elasticsearch can take."""
+    """Send prepared bodies, ``threads`` at a time: the limit of Elasticsearch. Return the number of documents."""
     bodies: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
     written = 0
     for records in _consumer(client, bootstrap, topic):
@@ -202,7 +202,7 @@ def _poster(host: str, port: int) -> Callable[[bytes], None]:
                 break
             if meta.status not in (429, 503) or wait is None:
                 raise RuntimeError(f"HTTP {meta.status}: {answer[:500].decode(errors='replace')}")
-            time.sleep(wait)  # overloaded: what the afternoon's programmer would do
+            time.sleep(wait)  # overloaded
         if orjson.loads(answer)["errors"]:
             raise RuntimeError("a document was refused")
 
@@ -210,7 +210,7 @@ def _poster(host: str, port: int) -> Callable[[bytes], None]:
 
 
 def _consumer(client: str, bootstrap: str, topic: str) -> Iterator[list[tuple[bytes, bytes, int]]]:
-    """Key, value and offset of up to :data:`BULK` records at a time, from the beginning, without end."""
+    """Yield key, value and offset of up to :data:`BULK` records at a time, from the beginning, without end."""
     if client == "kafka-python":
         from kafka import KafkaConsumer, TopicPartition
 
@@ -228,7 +228,7 @@ def _consumer(client: str, bootstrap: str, topic: str) -> Iterator[list[tuple[by
     import confluent_kafka
 
     fast = confluent_kafka.Consumer(
-        {"bootstrap.servers": bootstrap, "group.id": "bare", "enable.auto.commit": False, "check.crcs": True}
+        {"bootstrap.servers": bootstrap, "group.id": "baseline", "enable.auto.commit": False, "check.crcs": True}
     )
     partitions = fast.list_topics(topic, timeout=30).topics[topic].partitions
     fast.assign([confluent_kafka.TopicPartition(topic, number, 0) for number in partitions])
