@@ -14,7 +14,9 @@ from headrace.cli.loading import Loaded, load
 from headrace.cli.output import JsonFlag, err, out, print_findings, print_json
 from headrace.errors import ConfigError, Finding, HeadraceError, RetriableError
 from headrace.files import ConfigFile, read_config_file
-from headrace.validation import locate_findings
+from headrace.pair_checks import Produced, pair_findings
+from headrace.plugin import ProducedTopic, SourceConnector
+from headrace.validation import ConnectorConfig, locate_findings
 
 Files = Annotated[
     list[Path],
@@ -40,8 +42,9 @@ def validate(files: Files, json: JsonFlag = False) -> None:
     Elasticsearch), use `headrace check`.
     """
     loaded = load(files)
-    _report(loaded.findings, json)
-    if _errors(loaded.findings):
+    findings = [*loaded.findings, *_compared(loaded, connect=False)]
+    _report(findings, json)
+    if _errors(findings):
         raise typer.Exit(_MISTAKE)
     if not json:
         out.print(_valid(files, loaded))
@@ -76,7 +79,36 @@ def check_files(paths: Sequence[Path], admin_check: AdminCheck | None = None) ->
         connector = config.plugin.cls()
         label = f"connector {config.name} ({config.plugin.name})"
         findings += _with_progress(label, file, partial(connector.check, config.own))
-    return findings
+    return findings + _compared(loaded, connect=True)
+
+
+def _compared(loaded: Loaded, *, connect: bool) -> list[Finding]:
+    """Return what is wrong between the sources and the sinks of these files; ``connect``: look at the tables, too."""
+    sources, sinks = [], []
+    for config in loaded.configs.values():
+        if config.plugin.type == "source":
+            sources.append(Produced(config, _produced_topics(config, connect=connect)))
+        else:
+            sinks.append(config)
+    found: dict[str, list[Finding]] = {}
+    for name, finding in pair_findings(sources, sinks, loaded.settings, loaded.registry):
+        found.setdefault(name, []).append(finding)
+    files = {file.properties["name"].strip(): file for file in reversed(loaded.files) if "name" in file.properties}
+    return [
+        finding
+        for name, own in found.items()
+        for finding in locate_findings(own, files[name].positions, files[name].path)
+    ]
+
+
+def _produced_topics(config: ConnectorConfig, *, connect: bool) -> Sequence[ProducedTopic]:
+    connector: SourceConnector = config.plugin.cls()
+    if connect:
+        try:
+            return connector.produced_topics(config.own, connect=True)
+        except HeadraceError:
+            pass  # `check` reports it; what the file alone says is compared all the same
+    return connector.produced_topics(config.own, connect=False)
 
 
 def _report(findings: Iterable[Finding], json: bool) -> None:

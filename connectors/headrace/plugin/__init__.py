@@ -14,6 +14,7 @@ from headrace.plugin.tasks import (
     TaskContext,
     Wait,
 )
+from headrace.plugin.topics import ProducedTopic, TopicRequirements
 from headrace.plugin.verification import Rebuild, Rebuilder, StoredEntry, Verifier
 from headrace.records import BatchHeaders, Headers, TopicPartition
 
@@ -28,6 +29,7 @@ __all__ = [
     "OffsetReader",
     "PendingPut",
     "Predicate",
+    "ProducedTopic",
     "Rebuild",
     "Rebuilder",
     "Schedule",
@@ -40,6 +42,7 @@ __all__ = [
     "StoredEntry",
     "TaskContext",
     "TopicPartition",
+    "TopicRequirements",
     "Transform",
     "TransformResult",
     "Verifier",

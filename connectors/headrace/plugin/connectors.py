@@ -9,6 +9,7 @@ from typing import ClassVar
 from headrace.config import ConfigModel
 from headrace.errors import Finding
 from headrace.plugin.tasks import SinkTask, SourceTask
+from headrace.plugin.topics import ProducedTopic, TopicRequirements
 from headrace.plugin.verification import Rebuilder, Verifier
 
 
@@ -51,6 +52,13 @@ class SourceConnector(Connector):
         """
         return self.task_configs(properties, max_tasks)
 
+    def produced_topics(self, properties: Mapping[str, str], *, connect: bool) -> Sequence[ProducedTopic]:
+        """Return what is known of the topics that records are sent to. Optional; for ``headrace check``.
+
+        ``connect``: whether to ask the system. Raise as ``start`` does.
+        """
+        return ()
+
 
 class SinkConnector(Connector):
     """A connector whose tasks write."""
@@ -60,6 +68,13 @@ class SinkConnector(Connector):
     def task_configs(self, properties: Mapping[str, str], max_tasks: int) -> list[dict[str, str]]:
         """Return the same configuration for every task: the consumer group divides the partitions among them."""
         return [dict(properties) for _ in range(max_tasks)]
+
+    def topic_requirements(self, properties: Mapping[str, str], topic: str) -> TopicRequirements:
+        """Return what the records of ``topic`` must be like. Optional; for ``headrace check``. Does not connect.
+
+        Raise DataError for a topic whose records have no place to go to.
+        """
+        return TopicRequirements()
 
     def verifier(self, properties: Mapping[str, str]) -> Verifier | None:
         """For ``headrace verify``; None = this connector cannot tell. Raises ConfigError."""

@@ -7,13 +7,14 @@ from typing import ClassVar
 
 from sqlalchemy import Connection
 
-from headrace import ConfigError, Finding, HeadraceError, SourceConnector, TaskError
+from headrace import ConfigError, Finding, HeadraceError, ProducedTopic, SourceConnector, TaskError
 from headrace_sources.sql.access.session import Session
 from headrace_sources.sql.configuration.config import JdbcSourceConfig, SqlSourceConfig
 from headrace_sources.sql.cursor.lookback import lookback_for
 from headrace_sources.sql.dialects import Database
 from headrace_sources.sql.dialects.dialect import TableName
 from headrace_sources.sql.reading.inspection import index_findings, inspect_relation, parallel_findings, unread_rows
+from headrace_sources.sql.reading.produced_topics import configured_topics, inspected_topic
 from headrace_sources.sql.rows.types import LOCALS
 from headrace_sources.sql.tables.assignment import assigned_tables, assignment_text, contiguous_blocks, reassign
 from headrace_sources.sql.tables.selection import wanted_tables
@@ -72,6 +73,11 @@ class SqlSourceConnector(SourceConnector):
         finally:
             session.release()
 
+    def produced_topics(self, properties: Mapping[str, str], *, connect: bool) -> Sequence[ProducedTopic]:
+        """Return the topics of the tables, or of the query. A table that cannot be read is left out."""
+        config = self.config_model.parse(properties)
+        return _inspected_topics(config) if connect else list(configured_topics(config))
+
 
 class JdbcSourceConnector(SqlSourceConnector):
     """The same for configurations of the JVM's JDBC source: with its defaults where ours differ (no record keys)."""
@@ -88,6 +94,27 @@ def _tables(config: SqlSourceConfig) -> list[TableName]:
             return wanted_tables(connection, session.database, config)
     finally:
         session.release()
+
+
+def _inspected_topics(config: SqlSourceConfig) -> list[ProducedTopic]:
+    found = []
+    session = Session(config)
+    try:
+        tables: Sequence[TableName | None] = [None]
+        if not config.query:
+            with session.reading("the list of tables") as connection:
+                tables = wanted_tables(connection, session.database, config)
+        for table in tables:
+            try:
+                with session.reading(f"table {table}" if table else "the query") as connection:
+                    target, _ = inspect_relation(connection, session.database, config, table)
+            except (ConfigError, TaskError):
+                continue  # `check` reports it
+            if target is not None:
+                found.append(inspected_topic(config, target))
+    finally:
+        session.release()
+    return found
 
 
 def _check(session: Session, config: SqlSourceConfig) -> Iterable[Finding]:

@@ -18,6 +18,7 @@ from headrace_sources.sql.dialects import Database
 from headrace_sources.sql.dialects.dialect import TableName
 from headrace_sources.sql.reading.chunk_plan import Chunk, ChunkPlan, from_json
 from headrace_sources.sql.reading.inspection import (
+    TOPIC_NAME_CODE,
     ReadTarget,
     inspect_relation,
     one_reader,
@@ -77,11 +78,13 @@ class ReaderFactory:
                 continue
             if target is not None:
                 targets[table] = target
-            elif not named:
+            elif not named or any(finding.code == TOPIC_NAME_CODE for finding in found):
                 errors[table] = ConfigError(findings=self._located(found))
             findings += found
-        if named or not targets:
+        if not targets:
             self.report(findings)
+        elif named:
+            self.report([finding for finding in findings if finding.code != TOPIC_NAME_CODE])
         self.report([finding for finding in findings if finding.severity == "warning"])
         return targets, errors
 

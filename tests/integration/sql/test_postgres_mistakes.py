@@ -293,5 +293,26 @@ def test_f10_text_that_is_not_in_the_encoding_is_one_clear_error(
     assert said in raised.value.message
 
 
+def test_f18_row_level_security_that_hides_rows_is_a_warning(
+    sql: Sql, check: Callable[..., list[Finding]], unique_name: str
+) -> None:
+    reader = f"{unique_name}_reader"
+    sql(
+        "ALTER TABLE orders ENABLE ROW LEVEL SECURITY;"
+        "CREATE POLICY p ON orders USING (note = current_setting('app.tenant', true));"
+        f"CREATE ROLE {reader} LOGIN PASSWORD 'r'; GRANT SELECT ON orders TO {reader}"
+    )
+    try:
+        found = check(**BY_ID, connection_user=reader, connection_password="r")
+        assert [(item.code, item.key, item.severity) for item in found] == [
+            ("sql.row_security", "connection.user", "warning")
+        ]
+        assert f"hides rows from user {reader}" in found[0].message
+        assert f"ALTER ROLE {reader} BYPASSRLS;" in found[0].hint
+        assert check(**BY_ID) == []  # a superuser sees all rows
+    finally:
+        sql(f"DROP OWNED BY {reader}; DROP ROLE {reader}")
+
+
 def values(driver: SourceDriver) -> list[Any]:
     return [value for batch in driver.drain() for value in batch.values]

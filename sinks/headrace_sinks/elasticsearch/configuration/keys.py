@@ -456,18 +456,26 @@ class ElasticsearchSinkConfig(TargetKeys, IndexKeys):
     def topics_by_index(self) -> dict[str, list[str]]:
         """Return the configured topics by index, without topics whose records choose it or have no key."""
         found: dict[str, list[str]] = {}
-        resources = self.resources()
         for topic in self.topics:
             if self.ignores_key(topic):
                 continue
             try:
-                template = self.name_template()
-                name = template.of_topic(topic) if template is not None else resources.get(topic) or index_name(topic)
+                name = self.index_of(topic)
             except (DataError, ValueError, re.error):
                 continue  # reported elsewhere
             if name is not None:
                 found.setdefault(name, []).append(topic)
         return found
+
+    def index_of(self, topic: str) -> str | None:
+        """Return the index or alias of the topic's records; None when they choose it, or go to data streams.
+
+        Raise DataError for a topic that gives no valid name.
+        """
+        if self.data_stream_type != "NONE":
+            return None
+        template = self.name_template()
+        return template.of_topic(topic) if template is not None else self.resources().get(topic) or index_name(topic)
 
     def _not_built(self) -> Iterator[Finding]:
         for name in self.kerberos:

@@ -148,6 +148,9 @@ class Database:
     inheriting_statement = ""
     """Returns the tables that inherit from ``:schema.:name``; empty = the database has no inheritance."""
 
+    row_security_statement = ""
+    """Returns whether policies hide rows of ``:schema.:name`` from the user; empty = the database has none."""
+
     index_template = "CREATE INDEX {name} ON {table} ({expressions})"
 
     engine_options: Mapping[str, Any] = {}
@@ -311,6 +314,11 @@ class Database:
         if not self.inheriting_statement:
             return ()
         return tuple(connection.execute(text_of(self.inheriting_statement), table._asdict()).scalars())
+
+    def hides_rows(self, connection: Connection, table: TableName) -> bool:
+        """Return whether policies decide which rows of ``table`` the user sees."""
+        statement = self.row_security_statement
+        return bool(statement and connection.execute(text_of(statement), table._asdict()).scalar())
 
     def index_heads(self, connection: Connection, table: TableName) -> list[str]:
         """Return the first column or expression of each index as SQL text, quoted and spaced in any way."""

@@ -80,6 +80,7 @@ _INHERITING = f"""
     SELECT i.inhrelid::regclass::text FROM pg_inherits i
     WHERE i.inhparent = (SELECT c.oid FROM pg_class {_TABLE} AND c.relkind = 'r') ORDER BY 1
 """
+_ROW_SECURITY = f"SELECT row_security_active(c.oid) FROM pg_class {_TABLE}"
 _INDEX_HEADS = f"""
     SELECT pg_get_indexdef(i.indexrelid, 1, true) FROM pg_index i
     WHERE i.indrelid = (SELECT c.oid FROM pg_class {_TABLE}) AND i.indisvalid AND i.indpred IS NULL
@@ -184,6 +185,7 @@ class Postgres(Database):
     tables_statement = _TABLES
     primary_key_statement = _PRIMARY_KEY
     inheriting_statement = _INHERITING
+    row_security_statement = _ROW_SECURITY
     index_template = "CREATE INDEX CONCURRENTLY {name} ON {table} ({expressions})"  # writers are not blocked
     engine_options: Mapping[str, Any] = {"use_native_hstore": False}  # it would arrive as a dictionary
 

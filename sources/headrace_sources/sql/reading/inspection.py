@@ -19,8 +19,11 @@ from headrace_sources.sql.reading.read_spec import Paging, describe
 from headrace_sources.sql.rows.row_schema import find_column
 from headrace_sources.sql.rows.types import INTEGERS, TIMESTAMPS, Column, Kind
 from headrace_sources.sql.tables.queries import Cursor, Relation, in_order, without_cursor
-from headrace_sources.sql.tables.selection import WantedCursor, wanted_cursor
+from headrace_sources.sql.tables.selection import WantedCursor, topic_of, wanted_cursor
 
+TOPIC_NAME = re.compile(r"(?!\.{1,2}$)[a-zA-Z0-9._-]{1,249}")
+TOPIC_NAME_CODE = "sql.topic_name"
+"""Of the error about a table whose topic has a name that Kafka refuses; other tables are read."""
 _PAGED_LEVELS = ("DEFAULT", "READ_COMMITTED", "READ_UNCOMMITTED")
 
 
@@ -48,6 +51,8 @@ def inspect_relation(
     """Return the target, None if an error keeps it from being read, and all errors and warnings."""
     query = inner_text(config.query, connection.dialect.name) if table is None else ""
     relation = Relation(table, query, config.quoting == "always")
+    if not TOPIC_NAME.fullmatch(topic_of(config, table)):
+        return None, [_illegal_topic(connection, topic_of(config, table), relation)]
     primary_key = database.primary_key(connection, table) if table else ()
     columns = describe(connection, database, relation)
     findings: list[Finding] = []
@@ -67,6 +72,8 @@ def inspect_relation(
     )  # fmt: skip
     inheriting = database.inheriting(connection, table) if table else ()
     findings += _inheritance_findings(inheriting, relation, keys)
+    if table and database.hides_rows(connection, table):
+        findings.append(_hidden_rows(connection, database, relation))
     target = ReadTarget(relation, columns, primary_key, cursor, keys, () if inheriting else primary_key)
     return (None if any(item.severity == "error" for item in findings) else target), findings
 
@@ -162,6 +169,23 @@ def parallel_findings(
     text = f"{target.relation} is read by one connection at a time: {reason}"
     hint = "remove snapshot.parallelism, or accept it"
     return [Finding("sql.one_reader", text, "snapshot.parallelism", hint, severity="warning")]
+
+
+def _illegal_topic(connection: Connection, topic: str, relation: Relation) -> Finding:
+    """Return the error about a table whose topic Kafka refuses."""
+    text = f"{relation} is not read: '{topic}' is not the name of a topic (letters, digits, '.', '_', '-'; at most 249)"
+    hint = "read it by a connector of its own, with a topic's name in topic.prefix"
+    if relation.table is not None:
+        quote = connection.dialect.identifier_preparer.quote_identifier
+        hint += f" and query: SELECT * FROM {'.'.join(quote(part) for part in relation.table if part)}"
+    return Finding(TOPIC_NAME_CODE, text, "topic.prefix", hint)
+
+
+def _hidden_rows(connection: Connection, database: Database, relation: Relation) -> Finding:
+    grantee = database.grantee(connection)
+    text = f"row level security of {relation} hides rows from user {grantee}: rows that no policy shows are never read"
+    hint = f"if all rows are wanted, run as a superuser: ALTER ROLE {grantee} BYPASSRLS;"
+    return Finding("sql.row_security", text, "connection.user", hint, severity="warning")
 
 
 def _inheritance_findings(inheriting: Sequence[str], relation: Relation, keys: Sequence[str]) -> list[Finding]:

@@ -11,6 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headrace import ConfigError, Finding
+from headrace import schema as schemas
+from headrace.testing.driver import SourceDriver
 from headrace_sources.sql import SqlSourceConnector
 from headrace_sources.sql.access.session import Session
 from headrace_sources.sql.configuration.config import SqlSourceConfig
@@ -418,3 +420,41 @@ def test_a_column_of_a_query_by_the_name_of_its_table(check: Callable[..., list[
     query = "SELECT o.id, o.note FROM orders o JOIN lines l ON l.order_id = o.id"
 
     assert check(query=query, incrementing_column_name="o.id") == []
+
+
+def test_f12_a_table_whose_name_is_no_topic_name_is_found_and_the_others_are_read(
+    sqlite: Sqlite, check: Callable[..., list[Finding]], drive: Callable[..., SourceDriver]
+) -> None:
+    sqlite(
+        """
+        CREATE TABLE "Order Details" (id INTEGER PRIMARY KEY); INSERT INTO "Order Details" VALUES (1);
+        INSERT INTO orders VALUES (7, '2024-01-01', NULL, NULL);
+        """
+    )
+    [finding] = check(table_whitelist="Order Details,orders", mode="bulk")
+    assert (finding.code, finding.key, finding.severity) == ("sql.topic_name", "topic.prefix", "error")
+    assert 'query: SELECT * FROM "Order Details"' in finding.hint
+
+    driver = drive(table_whitelist="Order Details,orders", mode="bulk")
+    assert driver.batch().topic == "t.orders"
+    assert "'t.Order Details' is not the name of a topic" in str(driver.status_reasons.current)
+
+
+def test_a_table_whose_name_is_no_topic_name_fails_a_task_that_reads_nothing_else(
+    sqlite: Sqlite, drive: Callable[..., SourceDriver]
+) -> None:
+    sqlite('CREATE TABLE "Order Details" (id INTEGER PRIMARY KEY);')
+    with pytest.raises(ConfigError) as raised:
+        drive(table_whitelist="Order Details", mode="bulk")
+    assert raised.value.code == "sql.topic_name"
+
+
+def test_topics_are_known_with_keys_and_types_once_the_tables_were_looked_at(properties: Properties) -> None:
+    given = properties(table_whitelist="orders,log", mode="bulk", delete_detection="soft", delete_soft_column="note")
+    topics = {topic.name: topic for topic in SqlSourceConnector().produced_topics(given, connect=True)}
+    assert topics.keys() == {"t.orders"}  # soft deletes need a key, which `log` lacks: it cannot be read
+    assert topics["t.orders"].keyed is True
+    assert topics["t.orders"].deletes_by == "delete.detection: soft"
+    assert topics["t.orders"].fields["at"].name == schemas.TIMESTAMP
+    unknown = SqlSourceConnector().produced_topics(given, connect=False)
+    assert [(topic.name, topic.keyed) for topic in unknown] == [("t.orders", None), ("t.log", None)]

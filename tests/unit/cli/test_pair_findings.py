@@ -1,0 +1,71 @@
+"""``validate`` and ``check`` show what is wrong between the sources and the sinks of the files."""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from headrace.cli.main import app
+from headrace.cli.validate import check_files
+
+SOURCE = """name: rows
+connector.class: SqlSource
+connection.url: sqlite:///rows.db
+table.whitelist: rows
+topic.prefix: t.
+mode: bulk
+delete.detection: reconcile
+pk.fields: id
+"""
+SINK = """name: search
+connector.class: ElasticsearchSink
+connection.url: http://127.0.0.1:9
+topics: t.rows
+behavior.on.null.values: fail
+"""
+
+
+@pytest.fixture(autouse=True)
+def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A source with a table, and a sink whose cluster does not exist; their folder is the current one."""
+    monkeypatch.chdir(tmp_path)
+    with sqlite3.connect("rows.db") as connection:
+        connection.execute("CREATE TABLE rows (id INTEGER NOT NULL, at TIMESTAMP)")
+    connection.close()
+    (tmp_path / "rows.yaml").write_text(SOURCE)
+    (tmp_path / "search.yaml").write_text(SINK)
+    return tmp_path
+
+
+def test_validate_shows_a_pair_that_does_not_fit_with_its_place_and_what_to_write() -> None:
+    result = CliRunner().invoke(app, ["validate", "rows.yaml", "search.yaml"])
+    assert result.exit_code == 2, result.output
+    lines = result.stderr.splitlines()
+    assert lines[0].startswith("search.yaml:5:1: pair.tombstones: connector 'rows' makes tombstones of deleted rows")
+    assert "  5 | behavior.on.null.values: fail" in lines
+    assert "  → write behavior.on.null.values: delete" in lines
+    assert lines[-1] == "1 error in 1 file"
+
+
+def test_right_pairs_are_valid(files: Path) -> None:
+    (files / "search.yaml").write_text(SINK.replace("fail", "delete"))
+    assert CliRunner().invoke(app, ["validate", "rows.yaml", "search.yaml"]).exit_code == 0
+
+
+def test_check_knows_the_keys_of_the_tables(files: Path) -> None:
+    (files / "rows.yaml").write_text(re.sub("delete.*\\npk.*\\n", "", SOURCE))
+    assert CliRunner().invoke(app, ["validate", "rows.yaml", "search.yaml"]).exit_code == 0
+    found = {finding.code: finding for finding in check_files([Path("rows.yaml"), Path("search.yaml")])}
+    assert found.keys() == {"elasticsearch.unreachable", "pair.no_key"}
+    assert "topic 't.rows' have no key" in found["pair.no_key"].message
+    assert str(found["pair.no_key"].location) == "rows.yaml:6:1"
+
+
+def test_a_source_whose_system_does_not_answer_is_compared_by_its_file() -> None:
+    Path("rows.yaml").write_text(SOURCE.replace("rows.db", "/no/such/folder/rows.db"))
+    codes = [finding.code for finding in check_files([Path("rows.yaml"), Path("search.yaml")])]
+    assert "pair.tombstones" in codes

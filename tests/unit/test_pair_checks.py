@@ -1,0 +1,225 @@
+"""Sources compared with the sinks that read their topics: what is found, where, and that right pairs are left alone."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from headrace.interpolation import make_interpolator
+from headrace.pair_checks import LocatedFinding, Produced, pair_findings
+from headrace.plugin import ProducedTopic
+from headrace.registry import Registry
+from headrace.schema import DATE_SCHEMA, INT32, STRING, TIMESTAMP_SCHEMA, Schema, decimal
+from headrace.settings import WorkerSettings
+from headrace.validation import ConnectorConfig, Validator
+
+REGISTRY = Registry()
+VALIDATOR = Validator(REGISTRY, make_interpolator(REGISTRY))
+PLAIN = {"value.converter": "JsonConverter", "value.converter.schemas.enable": "false"}
+
+
+def source(**keys: str) -> ConnectorConfig:
+    """A source that reads one table; ``_`` in names stand for dots."""
+    return configured(
+        {
+            "name": "rows", "connector.class": "SqlSource", "connection.url": "postgresql+psycopg://u:p@h/d",
+            "table.whitelist": "orders", "topic.prefix": "shop.", "mode": "bulk",
+        },
+        keys,
+    )  # fmt: skip
+
+
+def sink(**keys: str) -> ConnectorConfig:
+    """A sink that reads the source's topic."""
+    return configured(
+        {"name": "search", "connector.class": "ElasticsearchSink", "connection.url": "http://h:9200",
+         "topics": "shop.orders"},
+        keys,
+    )  # fmt: skip
+
+
+def configured(properties: dict[str, str], keys: dict[str, str]) -> ConnectorConfig:
+    return VALIDATOR.require_connector(properties | {name.replace("_", "."): text for name, text in keys.items()})
+
+
+def worker(**keys: str) -> WorkerSettings:
+    return WorkerSettings.parse({"bootstrap.servers": "h:9092"} | {k.replace("_", "."): v for k, v in keys.items()})
+
+
+def compared(
+    source_config: ConnectorConfig, *sinks: ConnectorConfig, topics: list[ProducedTopic] | None = None,
+    worker_settings: WorkerSettings | None = None, partitions: dict[str, int] | None = None,
+) -> list[LocatedFinding]:  # fmt: skip
+    if topics is None:
+        topics = list(source_config.plugin.cls().produced_topics(source_config.own, connect=False))
+    produced = [Produced(source_config, topics)]
+    return pair_findings(produced, list(sinks), worker_settings or worker(), REGISTRY, partitions)
+
+
+def codes(found: list[LocatedFinding]) -> list[tuple[str, str, str, str]]:
+    return [(name, item.code, item.key, item.severity) for name, item in found]
+
+
+class TestKeys:
+    def test_a_query_without_key_columns_is_refused_by_a_sink_that_needs_keys(self) -> None:
+        rows = source(query="SELECT * FROM orders", table_whitelist="", topic_prefix="shop.orders")
+        found = compared(rows, sink())
+        assert codes(found) == [("rows", "pair.no_key", "pk.fields", "error")]
+        assert found[0].finding.hint == (
+            "in 'rows': pk.mode: fields, pk.fields: <columns>; or in 'search': key.ignore: true"
+        )
+
+    @pytest.mark.parametrize("keys", [{"key_ignore": "true"}, {"topic_key_ignore": "shop.orders"}])
+    def test_a_sink_that_ignores_keys_accepts_records_without_one(self, keys: dict[str, str]) -> None:
+        assert compared(source(pk_mode="none"), sink(**keys)) == []
+
+    def test_a_transform_may_make_keys_so_that_a_missing_key_is_a_warning(self) -> None:
+        rows = source(pk_mode="none")
+        rows = replace(rows, settings=rows.settings.model_copy(update={"transforms": ("make",)}))
+        assert codes(compared(rows, sink())) == [("rows", "pair.no_key", "pk.mode", "warning")]
+
+    def test_tables_whose_primary_key_is_unknown_are_no_finding(self) -> None:
+        assert compared(source(), sink()) == []
+
+    def test_tables_without_a_primary_key_are_one_finding(self) -> None:
+        topics = [ProducedTopic(f"shop.t{number}", keyed=False, key_name="pk.fields") for number in range(9)]
+        [(_, finding)] = compared(source(), sink(topics="", topics_regex=r"shop\..*"), topics=topics)
+        assert "topics 'shop.t0', 'shop.t1', 'shop.t2' and 6 more have no key" in finding.message
+
+    def test_f16_a_compacted_topic_needs_keys(self) -> None:
+        rows = source(pk_mode="none", **{"topic.creation.default.cleanup.policy": "compact"})
+        found = compared(rows)
+        assert codes(found) == [
+            ("rows", "pair.compacted_without_key", "topic.creation.default.cleanup.policy", "error")
+        ]
+        assert "pk.mode: auto" in found[0].finding.hint
+
+
+class TestTombstones:
+    def deleting(self) -> ConnectorConfig:
+        return source(delete_detection="soft", delete_soft_column="gone")
+
+    def test_a_sink_with_its_default_refuses_the_tombstones_of_deleted_rows(self) -> None:
+        found = compared(self.deleting(), sink())
+        assert codes(found) == [("search", "pair.tombstones", "behavior.on.null.values", "error")]
+        assert found[0].finding.hint == "write behavior.on.null.values: delete"
+
+    @pytest.mark.parametrize("choice", ["delete", "ignore"])
+    def test_a_sink_that_deletes_or_ignores_them_is_right(self, choice: str) -> None:
+        assert compared(self.deleting(), sink(behavior_on_null_values=choice)) == []
+
+    def test_a_sink_of_other_topics_is_not_compared(self) -> None:
+        assert compared(self.deleting(), sink(topics="others")) == []
+
+
+class TestFormats:
+    def test_a_schema_that_only_one_side_expects_is_an_error(self) -> None:
+        found = compared(source(**{key.replace(".", "_"): text for key, text in PLAIN.items()}), sink())
+        assert codes(found) == [("search", "pair.converters", "value.converter.schemas.enable", "error")]
+        assert found[0].finding.hint == (
+            "write value.converter: JsonConverter and value.converter.schemas.enable: false for both"
+        )
+
+    def test_two_converters_are_a_warning(self) -> None:
+        found = compared(source(key_converter="StringConverter"), sink())
+        assert codes(found) == [("search", "pair.converters", "key.converter", "warning")]
+
+    def test_without_a_worker_only_named_converters_are_compared(self) -> None:
+        rows = source(value_converter="StringConverter")
+        assert pair_findings([Produced(rows, [ProducedTopic("shop.orders")])], [sink()], None, REGISTRY) == []
+
+    @pytest.mark.parametrize(
+        ("schema", "becomes"),
+        [
+            (DATE_SCHEMA, "the number of days since 1970-01-01"),
+            (TIMESTAMP_SCHEMA, "the number of milliseconds since 1970-01-01"),
+            (decimal(2), "base64 text"),
+        ],
+    )
+    def test_types_that_get_lost_without_schemas_are_named(self, schema: Schema, becomes: str) -> None:
+        topics = [ProducedTopic("shop.orders", keyed=True, fields={"id": INT32, "born": schema, "name": STRING})]
+        plain = worker(value_converter_schemas_enable="false")
+        [(name, finding)] = compared(source(), sink(), topics=topics, worker_settings=plain)
+        assert (name, finding.code, finding.severity) == ("search", "pair.types", "warning")
+        assert f"shop.orders: born is {becomes}" in finding.message
+        assert "value.converter.schemas.enable: true" in finding.hint
+        assert compared(source(), sink(), topics=topics) == []
+        declared = sink(mapping_fields_born="date")
+        assert compared(source(), declared, topics=topics, worker_settings=plain) == []
+
+    def test_numbers_are_exact_without_schemas_when_decimals_are_numeric(self) -> None:
+        topics = [ProducedTopic("shop.orders", keyed=True, fields={"price": decimal(2)})]
+        plain = worker(value_converter_schemas_enable="false", value_converter_decimal_format="NUMERIC")
+        assert compared(source(), sink(), topics=topics, worker_settings=plain) == []
+
+    def test_a_cursor_column_is_known_without_the_database(self) -> None:
+        rows = source(mode="timestamp", timestamp_column_name="at")
+        plain = worker(value_converter_schemas_enable="false")
+        assert [item.code for _, item in compared(rows, sink(), worker_settings=plain)] == ["pair.types"]
+
+
+class TestTopicsAndTasks:
+    def test_f12_a_table_whose_name_is_no_topic_name_is_found_without_the_database(self) -> None:
+        found = compared(source(table_whitelist="Order Details,ok1"))
+        assert codes(found) == [("rows", "pair.topic_name", "topic.prefix", "error")]
+        assert "'shop.Order Details' is not the name of a topic" in found[0].finding.message
+
+    def test_a_topic_that_gives_no_index_name_is_an_error_of_the_sink(self) -> None:
+        found = compared(source(), sink(topics="__offsets"))
+        assert codes(found) == [("search", "elasticsearch.invalid_index_name", "topics", "error")]
+
+    def test_more_tasks_than_partitions_are_a_warning(self) -> None:
+        found = compared(source(), sink(tasks_max="4"), partitions={"shop.orders": 1, "other": 9})
+        assert codes(found) == [("search", "pair.idle_tasks", "tasks.max", "warning")]
+        assert "4 tasks read 1 partition: 3 of them" in found[0].finding.message
+        assert compared(source(), sink(tasks_max="4"), partitions={"shop.orders": 4}) == []
+
+    def test_partitions_of_topics_that_the_source_will_create_count(self) -> None:
+        rows = source(**{"topic.creation.default.partitions": "2"})
+        assert [item.code for _, item in compared(rows, sink(tasks_max="3"))] == ["pair.idle_tasks"]
+
+    def test_two_sinks_on_one_index_are_a_warning(self) -> None:
+        second = sink(name="again", topics="other", index_name="shop.orders")
+        found = compared(source(), sink(), second)
+        assert codes(found) == [("again", "pair.shared_destination", "topics", "warning")]
+        assert compared(source(), sink(), sink(name="again", topics="other")) == []
+
+
+CHOICES: dict[str, st.SearchStrategy[Any]] = {
+    "pk_mode": st.sampled_from(["auto", "none", "primary_key"]),
+    "value_converter": st.sampled_from(["JsonConverter", "StringConverter"]),
+}
+
+
+@given(
+    rows=st.fixed_dictionaries({}, optional=CHOICES),
+    reads=st.fixed_dictionaries(
+        {},
+        optional={
+            "key_ignore": st.sampled_from(["true", "false"]),
+            "value_converter": st.sampled_from(["JsonConverter", "StringConverter"]),
+            "behavior_on_null_values": st.sampled_from(["fail", "ignore"]),
+            "topics": st.sampled_from(["shop.orders", "other"]),
+        },
+    ),
+    keyed=st.sampled_from([True, False, None]),
+    deletes=st.sampled_from(["", "delete.detection: soft"]),
+)
+def test_every_finding_is_about_a_pair_that_shares_a_topic_and_says_what_to_write(
+    rows: dict[str, str], reads: dict[str, str], keyed: bool | None, deletes: str
+) -> None:
+    topics = [ProducedTopic("shop.orders", keyed=keyed, key_name="pk.mode", deletes_by=deletes)]
+    reader = sink(**reads)
+    found = compared(source(**rows), reader, topics=topics)
+    names = [item.code for _, item in found]
+    shared = reads.get("topics", "shop.orders") == "shop.orders"
+    assert ("pair.no_key" in names) == (shared and keyed is False and reads.get("key_ignore") != "true")
+    refuses = reads.get("behavior_on_null_values", "fail") == "fail"
+    assert ("pair.tombstones" in names) == (shared and bool(deletes) and refuses)
+    same = rows.get("value_converter", "JsonConverter") == reads.get("value_converter", "JsonConverter")
+    assert ("pair.converters" in names) == (shared and not same)
+    assert all(item.hint for _, item in found)
