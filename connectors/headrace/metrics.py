@@ -7,15 +7,29 @@ take a snapshot. Names follow Kafka Connect's attributes (``source-record-write-
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+
+from headrace.accounting import RecordCauses
 
 DESCRIPTIONS: dict[str, str] = {
     "source_record_poll_total": "Records read from the source, before transforms.",
     "source_record_write_total": "Records acknowledged by the broker.",
-    "source_record_active_count": "Records sent and not yet acknowledged.",
+    "source_record_active_count": "Records read and not yet acknowledged.",
+    "source_record_split_total": "Records that transforms made in addition, by splitting.",
+    "source_record_filtered_total": "Records dropped by transforms.",
+    "source_record_skipped_total": "Rows and records refused and skipped by errors.tolerance.",
+    "source_record_discarded_total": "Records in flight when the task ended; they are read again.",
     "source_record_remaining": "Records that a long reading of the source has yet to read, estimated.",
     "sink_record_read_total": "Records read from Kafka, before transforms.",
     "sink_record_send_total": "Records written to the sink's system.",
+    "sink_record_active_count": "Records read from Kafka whose result is not known yet.",
+    "sink_record_unchanged_total": "Records that the sink's system has in the same or a newer version.",
+    "sink_record_split_total": "Records that transforms made in addition, by splitting.",
+    "sink_record_filtered_total": "Records dropped by transforms.",
+    "sink_record_dead_lettered_total": "Records refused and written to the dead letter queue.",
+    "sink_record_skipped_total": "Records refused and skipped, by errors.tolerance or by the sink's configuration.",
+    "sink_record_discarded_total": "Records in flight when their partition was reassigned or the task ended.",
     "sink_record_lag": "Records in Kafka that this task has not read yet.",
     "sink_record_age_ms": "Age of the newest record when it became durable in the sink's system.",
     "poll_batch_time_ms_total": "Time spent in the connector's poll.",
@@ -46,6 +60,12 @@ class TaskMetrics:
 
     values: dict[str, int] = field(default_factory=lambda: dict.fromkeys(DESCRIPTIONS, 0))
     _parts: Parts = field(default_factory=dict)
+    causes: RecordCauses = field(default_factory=RecordCauses)
+    """Why records were not written."""
+
+    def change(self, amounts: Mapping[str, int]) -> None:
+        """Add to several counters and gauges in one step, so that no snapshot sees a record twice or not at all."""
+        self.values.update({name: self.values[name] + amount for name, amount in amounts.items()})
 
     def add(self, name: str, amount: int = 1) -> None:
         """Count; ``name`` must be in the table."""

@@ -10,9 +10,9 @@ Batches stay batches on the whole way, so per-record cost is a list element, not
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, overload
+from typing import Any, NamedTuple, Self, overload
 
 from headrace.errors import DataError
 from headrace.schema import Schema
@@ -322,3 +322,31 @@ class Rejection(NamedTuple):
     topic_partition: TopicPartition
     offset: int
     error: DataError
+
+
+@dataclass(frozen=True, slots=True)
+class NotWritten:
+    """Records of a put that the sink neither wrote nor rejected, and need not write again."""
+
+    cause: str
+    """A stable code such as ``version_conflict``."""
+    count: int
+    example: str = ""
+    """One of them, for the user: its place and what is special about it."""
+    skipped: bool = False
+    """Whether the sink dropped them because its configuration says so. False: the system has them already."""
+
+
+class PutResult(tuple[Rejection, ...]):
+    """The rejections of a put, and the records that were not written for another reason.
+
+    A sink that writes every record it does not reject returns the rejections only.
+    """
+
+    not_written: tuple[NotWritten, ...]
+
+    def __new__(cls, rejections: Iterable[Rejection] = (), not_written: Iterable[NotWritten] = ()) -> Self:
+        """Causes with a count of 0 are left out."""
+        result = super().__new__(cls, rejections)
+        result.not_written = tuple(item for item in not_written if item.count)
+        return result

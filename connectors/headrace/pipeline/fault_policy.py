@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import enum
 import threading
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, TypeVar
 
 import structlog
 
+from headrace.accounting import RecordCauses
 from headrace.errors import DataError, RetriableError, TaskError
 from headrace.metrics import TaskMetrics
 from headrace.records import TopicPartition
@@ -96,14 +98,24 @@ class FaultPolicy:
         )
 
 
-def _intolerable(failure: Failure, count: int, where: str) -> TaskError:
+def note_failures(causes: RecordCauses, outcome: str, failures: Sequence[Failure]) -> None:
+    """Count failures by code, each code with its last one as the example. They hold no contents of records."""
+    for code, count in Counter(failure.error.code for failure in failures).items():
+        example = next(failure for failure in reversed(failures) if failure.error.code == code)
+        causes.note(outcome, code, count, f"{_place(example)}: {example.error.message}")
+
+
+def _place(failure: Failure) -> str:
     topic, partition = failure.topic_partition
     if failure.row:
-        place = f"row {failure.row} for topic {topic}"
-    elif partition == NO_PARTITION:
-        place = f"record {failure.offset + 1} of a batch for topic {topic}"
-    else:
-        place = f"the record of {failure.topic_partition} at offset {failure.offset}"
+        return f"row {failure.row} for topic {topic}"
+    if partition == NO_PARTITION:
+        return f"record {failure.offset + 1} of a batch for topic {topic}"
+    return f"the record of {failure.topic_partition} at offset {failure.offset}"
+
+
+def _intolerable(failure: Failure, count: int, where: str) -> TaskError:
+    place = _place(failure)
     others = f" (and {count - 1} more in the same batch)" if count > 1 else ""
     error = TaskError(
         f"Tolerance exceeded in error handler: {failure.stage.value} refused {place}{others}: {failure.error.message}",

@@ -22,6 +22,11 @@ class LingerBuffer:
     def __bool__(self) -> bool:
         return bool(self._buffered)
 
+    @property
+    def records(self) -> int:
+        """How many records are buffered."""
+        return self._records
+
     def remaining(self) -> float:
         """Return the seconds until the buffered records are due."""
         return max(0.0, self._due - time.monotonic())

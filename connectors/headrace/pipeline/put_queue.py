@@ -37,7 +37,7 @@ from itertools import takewhile
 from headrace.errors import RetriableError
 from headrace.pipeline.fault_policy import Failure
 from headrace.plugin import PendingPut
-from headrace.records import ConsumedBatch, SinkBatch, TopicPartition
+from headrace.records import ConsumedBatch, NotWritten, SinkBatch, TopicPartition
 
 
 class PutState(enum.Enum):
@@ -74,6 +74,7 @@ class InFlightPut:
     consumed: dict[TopicPartition, ConsumedBatch]
     batches: list[SinkBatch] = field(default_factory=list)
     failures: list[Failure] = field(default_factory=list)
+    not_written: Sequence[NotWritten] = ()
     pending: PendingPut | None = None
     state: PutState = PutState.CONSUMED
     failure: RetriableError | None = None
@@ -82,6 +83,10 @@ class InFlightPut:
     def step(self) -> PutStep:
         """Return the step that comes next."""
         return _NEXT_STEP[self.state]
+
+    def records(self) -> int:
+        """Return how many records were consumed."""
+        return sum(map(len, self.consumed.values()))
 
     def discard(self, partitions: Collection[TopicPartition]) -> None:
         """Discard the records of partitions that were revoked; their new owner starts at the committed position."""
@@ -104,6 +109,10 @@ class PutQueue:
 
     def __len__(self) -> int:
         return len(self._puts)
+
+    def records(self) -> int:
+        """Return how many consumed records are not settled."""
+        return sum(put.records() for put in self._puts)
 
     def add(self, consumed: Sequence[ConsumedBatch]) -> InFlightPut:
         """Add what was read. Raise RuntimeError while retrying: it would be read past what is not written."""

@@ -25,7 +25,7 @@ from headrace.pipeline.put_queue import InFlightPut, PutQueue, PutState, PutStep
 from headrace.pipeline.sink_metrics import SinkMetrics
 from headrace.pipeline.stages import Stages
 from headrace.plugin import SinkContext, SinkTask
-from headrace.records import ConsumedBatch, TopicPartition
+from headrace.records import ConsumedBatch, PutResult, TopicPartition
 from headrace.retries import Backoff
 
 _IN_FLIGHT_POLL = 0.005
@@ -122,6 +122,8 @@ class SinkPipeline:
     def _turn(self) -> None:
         self._follow_pause()
         consumed = self._poll(self._poll_timeout())
+        if consumed:
+            self._metrics.consumed(sum(map(len, consumed)))
         if self._linger_buffer is not None:
             consumed = self._linger_buffer.add(consumed)
         if consumed:
@@ -170,8 +172,7 @@ class SinkPipeline:
     def _take(self, consumed: Sequence[ConsumedBatch]) -> None:
         """Convert, and begin to put when every earlier put has begun."""
         put = self._puts.add(consumed)
-        records = sum(map(len, consumed))
-        self._metrics.consumed(records)
+        records = put.records()
         size = sum(sum(map(len, filter(None, batch.values))) for batch in consumed)
         self._max_records = max(1, min(self._limits.records, self._limits.size * records // max(1, size)))
         try:
@@ -215,6 +216,10 @@ class SinkPipeline:
             case PutStep.SETTLE:
                 self._settle(put)
         self._puts.advance(put)
+        if put.state is PutState.SETTLED:
+            self._metrics.settled(
+                put, transformed=bool(self._stages.steps), dead_lettered=self._dead_letters is not None
+            )
 
     def _convert(self, put: InFlightPut) -> None:
         batches, failures = [], []
@@ -238,14 +243,14 @@ class SinkPipeline:
             Failure(Stage.TASK_PUT, self._executor, item.error, item.topic_partition, item.offset)
             for item in rejections
         )
-        self._metrics.written(put, len(rejections), time.monotonic() - began)
+        put.not_written = rejections.not_written if isinstance(rejections, PutResult) else ()
+        self._metrics.put_returned(time.monotonic() - began)
 
     def _settle(self, put: InFlightPut) -> None:
         if put.failures and self._dead_letters is not None:
             with self._control.fence:
                 self._dead_letters.write(put.failures, put.consumed)
         self._stages.policy.judge(put.failures)
-        self._metrics.settled(put.consumed.values())
 
     def _wait_for_retry(self, error: RetriableError) -> None:
         assert self._consumer is not None
@@ -306,10 +311,15 @@ class SinkPipeline:
             self._commit()
         except Exception as error:
             self._revocation_error = error
+        before = self._in_flight()
         self._puts.revoke(partitions)
-        self._metrics.revoked(partitions)
         if self._linger_buffer is not None:
             self._linger_buffer.discard(partitions)
+        self._metrics.discarded(before - self._in_flight())
+        self._metrics.revoked(partitions)
+
+    def _in_flight(self) -> int:
+        return self._puts.records() + (self._linger_buffer.records if self._linger_buffer is not None else 0)
 
     def _finish_begun(self) -> None:
         """Complete the puts that the task is writing: what is durable need not be written again, and nothing of ours
@@ -326,7 +336,10 @@ class SinkPipeline:
 
     def _close(self) -> None:
         """Commit and leave the group. What is not durable is read again by the next owner of its partition."""
+        self._metrics.discarded(self._in_flight())
         self._puts.clear()
+        if self._linger_buffer is not None:
+            self._linger_buffer.flush()
         try:
             self._commit()
         except TaskAbandonedError as error:

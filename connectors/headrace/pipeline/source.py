@@ -7,7 +7,7 @@ broker; so a crash at any moment repeats records and loses none. Sent and unackn
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -15,7 +15,7 @@ from headrace.broker.interfaces import Producer
 from headrace.errors import DataError, HeadraceError, RetriableError
 from headrace.metrics import now_ms
 from headrace.pipeline.control import LONGEST_SLEEP, TaskControl
-from headrace.pipeline.fault_policy import NO_OFFSET, NO_PARTITION, Failure, Stage
+from headrace.pipeline.fault_policy import NO_OFFSET, NO_PARTITION, Failure, Stage, note_failures
 from headrace.pipeline.in_flight import InFlight, InFlightBatch
 from headrace.pipeline.stages import Stages
 from headrace.plugin import SourceContext, SourceTask, Wait
@@ -131,7 +131,7 @@ class SourcePipeline:
                 return  # a poll that took its time; the next task reads the same again
             if isinstance(answer, SourceBatch):
                 self._unconverted = answer
-                encoded, failures = self._stages.encode(answer)
+                encoded = self._stages.encode(answer)
         except RetriableError as error:
             wait = self._poll_backoff.next_wait(error)
             if wait is None:
@@ -145,8 +145,25 @@ class SourcePipeline:
             self._due = time.monotonic() + answer.seconds
         else:
             self._unconverted = None
-            self._stages.policy.judge([*_rejected(answer, self._executor), *failures])
-            self._take(answer, encoded)
+            failures = [*_rejected(answer, self._executor), *encoded.failures]
+            self._stages.policy.judge(failures)
+            self._count_unsent(failures, encoded.filtered, encoded.split)
+            self._take(answer, encoded.batches)
+
+    def _count_unsent(self, failures: Sequence[Failure], filtered: int = 0, split: int = 0) -> None:
+        if not (failures or filtered or split):
+            return
+        self._metrics.change(
+            {
+                "source_record_active_count": split - filtered - len(failures),
+                "source_record_skipped_total": len(failures),
+                "source_record_filtered_total": filtered,
+                "source_record_split_total": split,
+            }
+        )
+        note_failures(self._metrics.causes, "skipped", failures)
+        if filtered:
+            self._metrics.causes.note("filtered", "transform", filtered)
 
     def _read(self) -> SourceBatch | Wait:
         began = time.monotonic()
@@ -154,7 +171,8 @@ class SourcePipeline:
         self._polling += time.monotonic() - began  # most polls take less than a millisecond
         self._metrics.set("poll_batch_time_ms_total", round(self._polling * 1000))
         if isinstance(answer, SourceBatch):
-            self._metrics.add("source_record_poll_total", len(answer))
+            rows = len(answer) + len(answer.rejections)
+            self._metrics.change({"source_record_poll_total": rows, "source_record_active_count": rows})
             self._metrics.set("last_record_timestamp_ms", now_ms())
         return answer
 
@@ -168,7 +186,6 @@ class SourcePipeline:
         if not self._in_flight:
             self._last_progress = time.monotonic()
         self._in_flight.add(entry)
-        self._metrics.set("source_record_active_count", self._in_flight.records)
 
     def _ensure_topic(self, topic: str) -> None:
         with self._control.fence:
@@ -204,8 +221,8 @@ class SourcePipeline:
         self._acknowledge(acknowledged)
 
     def _acknowledge(self, acknowledged: list[InFlightBatch]) -> None:
-        self._metrics.add("source_record_write_total", sum(entry.records() for entry in acknowledged))
-        self._metrics.set("source_record_active_count", self._in_flight.records)
+        records = sum(entry.records() for entry in acknowledged)
+        self._metrics.change({"source_record_write_total": records, "source_record_active_count": -records})
         self._control.fence.check()
         for entry in acknowledged:
             self._task.acknowledged(entry.batch)
@@ -246,18 +263,19 @@ class SourcePipeline:
                 for place, delivery in enumerate(failed.deliveries)
                 if delivery.done() and isinstance(error := delivery.error(), DataError)
             ]
-            self._stages.policy.judge(
-                [
-                    Failure(
-                        Stage.KAFKA_PRODUCE,
-                        f"{type(self._producer).__module__}.{type(self._producer).__qualname__}",
-                        error,
-                        TopicPartition(failed.encoded[place].topic, NO_PARTITION),
-                        place,
-                    )
-                    for place, error in refused
-                ]
-            )
+            failures = [
+                Failure(
+                    Stage.KAFKA_PRODUCE,
+                    f"{type(self._producer).__module__}.{type(self._producer).__qualname__}",
+                    error,
+                    TopicPartition(failed.encoded[place].topic, NO_PARTITION),
+                    place,
+                )
+                for place, error in refused
+            ]
+            self._stages.policy.judge(failures)
+            self._count_unsent(failures)
+            self._in_flight.records -= len(refused)
             gone = {place for place, _ in refused}
             failed.encoded = [part for place, part in enumerate(failed.encoded) if place not in gone]
         else:
@@ -288,6 +306,13 @@ class SourcePipeline:
 
     def _finish(self) -> None:
         """Wait up to the flush timeout for acknowledgements and store their positions. The rest is read again."""
+        try:
+            self._finish_sent()
+        finally:
+            rest = self._metrics.values["source_record_active_count"]
+            self._metrics.change({"source_record_active_count": -rest, "source_record_discarded_total": rest})
+
+    def _finish_sent(self) -> None:
         if self._producer is None:
             return
         if self._control.fence.closed:

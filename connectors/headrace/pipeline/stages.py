@@ -54,6 +54,17 @@ class _Column(NamedTuple):
             raise _StageError(self.stage, class_path(self.converter), error) from error
 
 
+class Encoded(NamedTuple):
+    """A source's batch in wire form, and what transforms did to the number of its records."""
+
+    batches: list[EncodedBatch]
+    failures: list[Failure]
+    filtered: int = 0
+    """Records that transforms dropped."""
+    split: int = 0
+    """Records that transforms made in addition."""
+
+
 @dataclass(frozen=True)
 class Stages:
     """A task's transforms and converters."""
@@ -63,22 +74,25 @@ class Stages:
     steps: Sequence[Step]
     policy: FaultPolicy
 
-    def encode(self, batch: SourceBatch) -> tuple[list[EncodedBatch], list[Failure]]:
+    def encode(self, batch: SourceBatch) -> Encoded:
         """Transform, then convert to bytes. ``Failure.offset`` is the record's row in ``batch``.
 
         Raise RetriableError.
         """
         return self._timed(lambda: self._encode_all(batch))
 
-    def _encode_all(self, batch: SourceBatch) -> tuple[list[EncodedBatch], list[Failure]]:
+    def _encode_all(self, batch: SourceBatch) -> Encoded:
         failures: list[Failure] = []
+        filtered = split = 0
         if not self.steps:
             encoded = [self._encode(batch, range(len(batch)), failures)]
         else:
             records, refused = transform(self.steps, source_records(batch), split=True)
             failures.extend(_transform_failure(item, TopicPartition(batch.topic, NO_PARTITION)) for item in refused)
-            encoded = [self._encode(part, rows, failures) for part, rows in source_batches(records)]
-        return [part for part in encoded if len(part)], failures
+            rows = {place for place, _ in records} | {item.place for item in refused}
+            filtered, split = len(batch) - len(rows), len(records) + len(refused) - len(rows)
+            encoded = [self._encode(part, places, failures) for part, places in source_batches(records)]
+        return Encoded([part for part in encoded if len(part)], failures, filtered, split)
 
     def decode(
         self, batch: ConsumedBatch, *, json_texts: bool = False, split_records: bool = False

@@ -161,6 +161,9 @@ class SinkTask(ABC):
     def put(self, batches: Sequence[SinkBatch]) -> Sequence[Rejection]:
         """Write all records; return when they are durable, with a rejection for each that is refused.
 
+        Records that are not written although they are not refused, because the system has them already or the
+        configuration drops them, are counted in a :class:`headrace.records.PutResult`; they are not written again.
+
         The same batches may come again.
 
         Raises RetriableError: the framework keeps its place in the consumer group, waits and calls again with the

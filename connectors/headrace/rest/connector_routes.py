@@ -43,6 +43,7 @@ class ConnectorRoutes:
             resource(f"{one}/offsets", get=self.offsets, patch=self.alter_offsets, delete=self.reset_offsets),
             resource(f"{one}/topics", get=self.topics),
             resource(f"{one}/topics/reset", put=self.reset_topics),
+            resource(f"/v1{one}/records", get=self.records),
             resource(f"{one}/tasks", get=self.tasks),
             resource(f"{one}/tasks/{{task:int}}/status", get=self.task_status),
             resource(f"{one}/tasks/{{task:int}}/restart", post=self.restart_task),
@@ -155,6 +156,11 @@ class ConnectorRoutes:
         if not self._api.reset_topics(name):
             raise HTTPException(403, "Topic tracking reset is disabled.")
         return Response(status_code=202)
+
+    def records(self, request: RestRequest) -> Response:
+        """Return what each running task has read and what became of it; ``balance`` is 0."""
+        name = request.path["name"]
+        return JSONResponse(response_bodies.records(name, self._api.records(name)))
 
     def tasks(self, request: RestRequest) -> Response:
         return JSONResponse([response_bodies.task_info(task) for task in self._api.tasks(request.path["name"])])

@@ -20,6 +20,7 @@ GAUGES = frozenset(
     {
         "source_record_active_count",
         "source_record_remaining",
+        "sink_record_active_count",
         "sink_record_lag",
         "sink_record_age_ms",
         "last_record_timestamp_ms",

@@ -8,10 +8,13 @@ states. As in Connect ``trace`` is omitted when empty, and ``version`` when unkn
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
+from headrace.accounting import balance
 from headrace.registry import Plugin
-from headrace.runtime.api import ConnectorInfo, ConnectorStatus, TaskInfo
+from headrace.runtime.api import ConnectorInfo, ConnectorStatus, TaskInfo, TaskRecords
 from headrace.states import Status, TaskId
 
 RETRYING = "RETRYING"
@@ -40,6 +43,22 @@ def connector_status(status: ConnectorStatus) -> dict[str, Any]:
 def task_state(number: int, status: Status) -> dict[str, Any]:
     """Connect's TaskState."""
     return {"id": number, **_state(status)}
+
+
+def records(name: str, tasks: Mapping[int, TaskRecords]) -> dict[str, Any]:
+    """headrace's account of records: the counts of each task, their balance, and why records were not written."""
+    return {
+        "name": name,
+        "tasks": [
+            {
+                "id": number,
+                "counts": dict(task.counts),
+                "balance": balance(task.counts),
+                "causes": [asdict(cause) for cause in task.causes],
+            }
+            for number, task in sorted(tasks.items())
+        ],
+    }
 
 
 def task_info(info: TaskInfo) -> dict[str, Any]:

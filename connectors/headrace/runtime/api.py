@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from headrace.accounting import RecordCause
 from headrace.metrics import Parts
 from headrace.records import SourceOffset, SourcePartition
 from headrace.states import Status, TargetState, TaskId
@@ -51,6 +52,14 @@ class Health:
 
     status: str
     message: str
+
+
+@dataclass(frozen=True, slots=True)
+class TaskRecords:
+    """What a task has read since it was started and what became of it (see :mod:`headrace.accounting`)."""
+
+    counts: Mapping[str, int]
+    causes: Sequence[RecordCause]
 
 
 class WorkerApi(Protocol):
@@ -118,6 +127,10 @@ class WorkerApi(Protocol):
 
     def validate(self, config: Mapping[str, str]) -> dict[str, Any]:
         """The answer of ``PUT /connector-plugins/{p}/config/validate``."""
+        ...
+
+    def records(self, name: str) -> dict[int, TaskRecords]:
+        """Return the account of the records of each running task, by task number."""
         ...
 
     def metrics(self) -> Mapping[TaskId, Mapping[str, int]]:

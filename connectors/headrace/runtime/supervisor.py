@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import structlog
 
-from headrace.metrics import Parts
+from headrace.metrics import Parts, TaskMetrics
 from headrace.runtime.plan import Action, Pause, Resume, Running, Start, Stop
 from headrace.runtime.task_host import Build, Report, TaskHost
 from headrace.states import TaskId
@@ -101,6 +101,10 @@ class TaskSupervisor:
         """Return the seconds until a stopping task's time is over; None when no task is stopping."""
         deadlines = [supervised.deadline for supervised in self._tasks.values() if supervised.deadline is not None]
         return max(0.0, min(deadlines) - time.monotonic()) if deadlines else None
+
+    def task_metrics(self) -> dict[TaskId, TaskMetrics]:
+        """Return the metrics of every task that is supervised; they go on changing."""
+        return {task: supervised.host.metrics for task, supervised in list(self._tasks.items())}
 
     def metrics(self) -> Mapping[TaskId, Mapping[str, int]]:
         """Counters of every task that is supervised."""

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 import structlog
 
+from headrace.accounting import record_counts
 from headrace.broker.interfaces import Admin
 from headrace.config import nearest
 from headrace.errors import ConfigError, ConflictError, HeadraceError, NotFoundError, RetriableError
@@ -18,7 +19,7 @@ from headrace.records import SourceOffset, SourcePartition
 from headrace.registry import PluginKind, Registry
 from headrace.retries import retry
 from headrace.runtime import sink_offsets
-from headrace.runtime.api import ConnectorInfo, ConnectorStatus, Health, TaskInfo
+from headrace.runtime.api import ConnectorInfo, ConnectorStatus, Health, TaskInfo, TaskRecords
 from headrace.runtime.reconciler import Reconciler
 from headrace.runtime.stage_build import group_of
 from headrace.runtime.supervisor import TaskSupervisor
@@ -220,6 +221,14 @@ class Worker:
 
     def validate(self, config: Mapping[str, str]) -> dict[str, Any]:
         return validation_response(self._validator, config)
+
+    def records(self, name: str) -> dict[int, TaskRecords]:
+        _require(name, self._desired())
+        return {
+            task.number: TaskRecords(record_counts(metrics.snapshot()), metrics.causes.snapshot())
+            for task, metrics in self._supervisor.task_metrics().items()
+            if task.connector == name
+        }
 
     def metrics(self) -> Mapping[TaskId, Mapping[str, int]]:
         return self._supervisor.metrics()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from headrace import Linger, PendingPut, Rejection, RetryPolicy, SinkBatch, SinkContext, SinkTask
+from headrace import Linger, NotWritten, PendingPut, PutResult, Rejection, RetryPolicy, SinkBatch, SinkContext, SinkTask
 from headrace_sinks.elasticsearch.bulk.adaptive_limiter import AdaptiveConcurrencyLimiter
 from headrace_sinks.elasticsearch.bulk.line_encoder import BulkLineEncoder
 from headrace_sinks.elasticsearch.bulk.put import ElasticsearchPut, PutContext, PutOutcome
@@ -104,21 +104,20 @@ class ElasticsearchSinkTask(SinkTask):
             self._client.close()
         self._client = self._writer = None
 
-    def _report(self, outcome: PutOutcome) -> Sequence[Rejection]:
+    def _report(self, outcome: PutOutcome) -> PutResult:
         self._count(outcome.documents, outcome.already_there)
         self._report_version_conflict(outcome)
         config = self._config
-        rejections = [
-            *self._rejections(
-                outcome.unusable, drop=config.drop_invalid_message, what="records that cannot be encoded as documents"
-            ),
-            *self._rejections(
-                outcome.malformed,
-                drop=config.on_malformed_documents != "fail",
-                what="documents that were refused",
-            ),
-        ]
-        return sorted(rejections, key=lambda item: item[:2])
+        unusable, malformed = outcome.unusable, outcome.malformed
+        not_written = [NotWritten("duplicate" if config.streams() else "version_conflict", outcome.already_there)]
+        if self._drops(unusable, configured=config.drop_invalid_message):
+            not_written.append(self._dropped(unusable, "records that cannot be encoded as documents"))
+            unusable = []
+        if self._drops(malformed, configured=config.on_malformed_documents != "fail"):
+            not_written.append(self._dropped(malformed, "documents that were refused"))
+            malformed = []
+        rejections = sorted((Rejection(*item) for item in [*unusable, *malformed]), key=lambda item: item[:2])
+        return PutResult(rejections, not_written)
 
     def _count(self, documents: int, conflicts: int) -> None:
         if conflicts and not self._conflicts and not self._config.streams():
@@ -168,12 +167,11 @@ class ElasticsearchSinkTask(SinkTask):
             )
         self._context.set_status_reason(f"{reason} → {hint}")
 
-    def _rejections(self, refused: list[RefusedRecord], *, drop: bool, what: str) -> Sequence[Rejection]:
-        """Return the rejections, or drop and log them when configured and no dead letter queue can receive them."""
-        if not refused:
-            return ()
-        if not drop or self._config.errors_tolerance == "all":
-            return [Rejection(*item) for item in refused]
+    def _drops(self, refused: list[RefusedRecord], *, configured: bool) -> bool:
+        """Whether refused records are dropped: when configured, and no dead letter queue can receive them."""
+        return bool(refused) and configured and self._config.errors_tolerance != "all"
+
+    def _dropped(self, refused: list[RefusedRecord], what: str) -> NotWritten:
         topic_partition, offset, error = refused[0]
         self._context.log.warning(
             f"{what} are dropped",
@@ -183,4 +181,5 @@ class ElasticsearchSinkTask(SinkTask):
             reason=error.message,
             next="errors.tolerance: all with errors.deadletterqueue.topic.name keeps them",
         )
-        return ()
+        example = f"the record of {topic_partition} at offset {offset}: {error.message}"
+        return NotWritten(error.code, len(refused), example, skipped=True)

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import structlog
 
+from headrace.accounting import balance, record_counts
 from headrace.broker.in_memory import InMemoryKafka
 from headrace.errors import HeadraceError
 from headrace.metrics import TaskMetrics
@@ -80,10 +81,13 @@ class Harness:
         return thread
 
     def end(self, thread: threading.Thread) -> None:
-        """Ask it to stop, and wait."""
+        """Ask it to stop, and wait. Every record that it has read must be accounted for then."""
         self.stop_event.set()
         thread.join(30)
         assert not thread.is_alive()
+        counts = record_counts(self.metrics.snapshot())
+        assert balance(counts) == 0, counts
+        assert counts["in_flight"] == 0, counts
 
 
 @pytest.fixture

@@ -198,7 +198,7 @@ def test_the_lag_does_not_count_partitions_that_were_revoked() -> None:
     values = TaskMetrics()
     metrics = SinkMetrics(values)
     places = [TopicPartition("t", number) for number in range(2)]
-    metrics.settled([ConsumedBatch(place, [0], [None], [b"1"], [1], [()], end_offset=8) for place in places])
+    metrics.durable([ConsumedBatch(place, [0], [None], [b"1"], [1], [()], end_offset=8) for place in places])
     assert values.values["sink_record_lag"] == 14
     metrics.revoked(places[:1])
     assert values.values["sink_record_lag"] == 7

@@ -15,6 +15,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from headrace.accounting import balance, record_counts
 from headrace.errors import DataError, HeadraceError, InfrastructureError, RetriableError, TaskError
 from headrace.pipeline.source import ProducerFactory, SourcePipeline
 from headrace.plugin import SourceContext, SourceTask, Wait
@@ -383,7 +384,10 @@ def test_a_row_that_the_task_rejects_is_skipped_counted_and_passed_by_the_positi
     assert made.rows() == [row for row in range(10) if row != 4]
     values = made.harness.metrics.snapshot()
     assert (values["total_record_errors"], values["total_records_skipped"]) == (1, 1)
-    assert values["source_record_poll_total"] == values["source_record_write_total"] == 9
+    assert (values["source_record_poll_total"], values["source_record_write_total"]) == (10, 9)
+    assert balance(record_counts(values)) == 0
+    (cause,) = made.harness.metrics.causes.snapshot()
+    assert (cause.outcome, cause.count) == ("skipped", 1)
 
 
 def test_without_tolerance_a_rejected_row_fails_the_task_and_the_position_stays_before_its_batch(

@@ -96,7 +96,7 @@ def test_encoding_keeps_all_but_the_bad_ones(harness: Callable[[], Any], values:
     batch = SourceBatch(
         "t", values, keys=keys, timestamps=list(range(len(values))), headers=[[("h", b"")]] * len(values)
     )
-    encoded, failures = harness().stages(errors_tolerance="all").encode(batch)
+    encoded, failures, *_ = harness().stages(errors_tolerance="all").encode(batch)
     good = [place for place, value in enumerate(values) if value != "bad"]
     assert [json.loads(value) if value else None for part in encoded for value in part.values] == [
         values[place] for place in good
@@ -139,7 +139,7 @@ def test_decoding_keeps_coordinates(harness: Callable[[], Any], values: list[Any
 @given(VALUES)
 def test_transforms_route_change_drop_and_refuse(harness: Callable[[], Any], values: list[Any]) -> None:
     stages = harness().stages([Step(Scripted())], errors_tolerance="all")
-    encoded, failures = stages.encode(SourceBatch("t", list(values), keys=list(range(len(values)))))
+    encoded, failures, *_ = stages.encode(SourceBatch("t", list(values), keys=list(range(len(values)))))
     out = [(part.topic, json.loads(value or b"")) for part in encoded for value in part.values]
     expected: list[tuple[str, Any]] = []
     for value in values:
@@ -182,7 +182,7 @@ def test_a_predicate_selects_the_records_of_its_transform(
     harness: Callable[[], Any], negate: bool, topics: list[str]
 ) -> None:
     stages = harness().stages([Step(Scripted(), IsText(), negate)])
-    encoded, _ = stages.encode(SourceBatch("t", ["a", 1]))
+    encoded, *_ = stages.encode(SourceBatch("t", ["a", 1]))
     assert [part.topic for part in encoded for _ in part.values] == topics
 
 
@@ -203,7 +203,7 @@ class Splitting(Transform):
 @ALIKE
 @given(st.lists(st.one_of(st.integers(0, 9), st.text("xyz", max_size=3)), max_size=8))
 def test_a_transform_makes_any_number_of_records_of_one(harness: Callable[[], Any], values: list[Any]) -> None:
-    encoded, failures = harness().stages([Step(Splitting())]).encode(SourceBatch("t", values))
+    encoded, failures, *_ = harness().stages([Step(Splitting())]).encode(SourceBatch("t", values))
 
     expected = [part for value in values for part in ([value] if isinstance(value, int) else value)]
     assert [json.loads(value or b"") for part in encoded for value in part.values] == expected
@@ -234,7 +234,7 @@ class InBatches(Scripted):
 def test_a_transform_with_a_batch_form_gets_whole_batches(harness: Callable[[], Any]) -> None:
     batched = InBatches()
     stages = harness().stages([Step(batched), Step(batched, IsText(), negate=True)], errors_tolerance="all")
-    encoded, failures = stages.encode(SourceBatch("t", [1, "a", 0, 2]))
+    encoded, failures, *_ = stages.encode(SourceBatch("t", [1, "a", 0, 2]))
 
     assert batched.sizes == [4, 2]
     assert [json.loads(value or b"") for part in encoded for value in part.values] == [1, "a", 2]
@@ -277,7 +277,7 @@ def test_converters_add_headers_to_the_records_they_encode(
     before = list(given_headers or ())
     stages = Stages(WithHeaders("k"), WithHeaders("v"), (), harness().stages(errors_tolerance="all").policy)
     batch = SourceBatch("t", values, keys=[1] * len(values), headers=given_headers)
-    encoded, failures = stages.encode(batch)
+    encoded, failures, *_ = stages.encode(batch)
 
     first = [("h", b"0")] if have_headers else []
     expected = [*first, ("k", str(len(first)).encode()), ("v", str(len(first) + 1).encode())]

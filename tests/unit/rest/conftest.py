@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 import httpx
 import pytest
 
+from headrace.accounting import RecordCause, record_counts
 from headrace.config import ConfigModel, key
 from headrace.errors import ConflictError, HeadraceError, NotFoundError
 from headrace.metrics import Parts
@@ -17,7 +18,7 @@ from headrace.plugin import SinkConnector, SourceConnector
 from headrace.records import SourceOffset, SourcePartition
 from headrace.registry import Plugin, PluginKind, Registry
 from headrace.rest import RestServer
-from headrace.runtime.api import ConnectorInfo, ConnectorStatus, Health, TaskInfo, WorkerApi
+from headrace.runtime.api import ConnectorInfo, ConnectorStatus, Health, TaskInfo, TaskRecords, WorkerApi
 from headrace.states import State, Status, TargetState, TaskId
 
 WORKER_ID = "127.0.0.1:8083"
@@ -35,6 +36,7 @@ class FakeWorker:
         self.statuses: dict[str, ConnectorStatus] = {}
         self.restarts: list[Any] = []
         self.counters: dict[TaskId, dict[str, int]] = {}
+        self.causes: list[RecordCause] = []
         self.parts: dict[TaskId, Parts] = {}
         self.altered: list[tuple[SourcePartition, SourceOffset | None]] = []
         self.used_topics: list[str] | None = ["shop.orders"]
@@ -143,6 +145,14 @@ class FakeWorker:
     def reset_offsets(self, name: str) -> None:
         self._known(name)
         self.altered.clear()
+
+    def records(self, name: str) -> dict[int, TaskRecords]:
+        self._known(name)
+        return {
+            task.number: TaskRecords(record_counts(counters), self.causes)
+            for task, counters in self.counters.items()
+            if task.connector == name
+        }
 
     def validate(self, config: Mapping[str, str]) -> dict[str, Any]:
         return {"name": config["connector.class"], "error_count": 0, "groups": [], "configs": []}

@@ -6,6 +6,7 @@ import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from headrace.accounting import RecordCause
 from headrace.metrics import DESCRIPTIONS, TaskMetrics
 from headrace.states import State, TaskId
 
@@ -82,3 +83,16 @@ def test_gauges_of_tables(worker: Any, client: httpx.Client) -> None:
     first, second = client.get("/v1/metrics").json()["tasks"]
     assert first["parts"] == {"public.orders": {"source_position_lag_ms": 2500, "source_position_lag_records": 9}}
     assert "parts" not in second
+
+
+def test_records_are_accounted_for_by_task(worker: Any, client: httpx.Client) -> None:
+    worker.add("orders")
+    worker.counters = {TaskId("orders", 0): {"sink_record_read_total": 5, "sink_record_send_total": 3}}
+    worker.causes = [RecordCause("skipped", "data.refused", 1, 1_000, 2_000, "t-0 at offset 7")]
+
+    answer = client.get("/v1/connectors/orders/records").json()
+
+    (task,) = answer["tasks"]
+    assert (task["id"], task["counts"]["read"], task["counts"]["written"], task["balance"]) == (0, 5, 3, 2)
+    assert task["causes"][0]["example"] == "t-0 at offset 7"
+    assert client.get("/v1/connectors/none/records").status_code == 404

@@ -1,0 +1,86 @@
+"""The law that every record obeys: what a task has read is written, or has a reason why it is not.
+
+::
+
+    read + split = written + unchanged + filtered + dead-lettered + skipped + discarded + in flight
+
+=============  ======================================================================================================
+read           polled from the source's system, or consumed from Kafka
+split          further records that transforms made of one
+written        acknowledged by Kafka, or durable in the sink's system
+unchanged      the sink's system has the same or a newer version already
+filtered       dropped by a transform
+dead-lettered  refused, and written to the dead letter queue
+skipped        refused, and dropped by ``errors.tolerance`` or by the sink's own configuration
+discarded      given up when partitions were reassigned or the task ended: they are read again from the stored position
+in flight      read, and none of the above yet
+=============  ======================================================================================================
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+_READ = ("source_record_poll_total", "sink_record_read_total")
+_SPLIT = ("source_record_split_total", "sink_record_split_total")
+_OUTCOMES = {
+    "written": ("source_record_write_total", "sink_record_send_total"),
+    "unchanged": ("sink_record_unchanged_total",),
+    "filtered": ("source_record_filtered_total", "sink_record_filtered_total"),
+    "dead_lettered": ("sink_record_dead_lettered_total",),
+    "skipped": ("source_record_skipped_total", "sink_record_skipped_total"),
+    "discarded": ("source_record_discarded_total", "sink_record_discarded_total"),
+    "in_flight": ("source_record_active_count", "sink_record_active_count"),
+}
+_MOST_CAUSES = 100
+"""Kept apart; plugins may invent codes."""
+
+
+def record_counts(counters: Mapping[str, int]) -> dict[str, int]:
+    """Return the terms of the law (see above) of one task's counters, a source's or a sink's."""
+    terms = {"read": _READ, "split": _SPLIT, **_OUTCOMES}
+    return {term: sum(counters.get(name, 0) for name in names) for term, names in terms.items()}
+
+
+def balance(counts: Mapping[str, int]) -> int:
+    """Return the number of records of :func:`record_counts` without a known outcome: 0 when the law holds.
+
+    Below 0: more outcomes were counted than records were read.
+    """
+    return counts["read"] + counts["split"] - sum(counts[term] for term in _OUTCOMES)
+
+
+@dataclass(frozen=True, slots=True)
+class RecordCause:
+    """Why records were not written. ``first`` and ``last`` are epoch milliseconds."""
+
+    outcome: str
+    """A term of the law."""
+    code: str
+    count: int
+    first: int
+    last: int
+    example: str
+
+
+class RecordCauses:
+    """The causes of one task's records that were not written. Written by one thread, read by any."""
+
+    def __init__(self) -> None:
+        self._causes: dict[tuple[str, str], RecordCause] = {}
+
+    def note(self, outcome: str, code: str, count: int, example: str = "") -> None:
+        """Count records; called once per batch and cause. An empty ``example`` keeps the last one."""
+        now = time.time_ns() // 1_000_000
+        if (outcome, code) not in self._causes and len(self._causes) >= _MOST_CAUSES:
+            code = "other"
+        known = self._causes.get((outcome, code)) or RecordCause(outcome, code, 0, now, now, "")
+        self._causes[outcome, code] = RecordCause(
+            outcome, code, known.count + count, known.first, now, example or known.example
+        )
+
+    def snapshot(self) -> list[RecordCause]:
+        """Return the causes, those that appeared first at the beginning."""
+        return list(self._causes.values())
