@@ -28,6 +28,14 @@ PAGES = [ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 _BLOCK = re.compile(r"(?:^<!-- (?P<marker>[^\n]*) -->\n)?^```(?P<language>\w+)\n(?P<code>.*?)^```", re.M | re.S)
 
 
+VARIABLES = {
+    "DATABASE_URL": "postgresql+psycopg://reader:secret@db.example/shop",
+    "ELASTICSEARCH_URL": "https://search.example:9200",
+    "KAFKA_BOOTSTRAP_SERVERS": "kafka.example:9092",
+}
+"""Environment variables that must be addresses."""
+
+
 @dataclass(frozen=True)
 class Block:
     page: Path
@@ -94,7 +102,7 @@ def test_toml_is_valid(block: Block) -> None:
 @pytest.mark.parametrize("block", of("yaml"))
 def test_yaml_is_a_valid_configuration(block: Block, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in re.findall(r"\$\{env:(\w+)\}", block.code):
-        monkeypatch.setenv(name, "value")
+        monkeypatch.setenv(name, VARIABLES.get(name, "value"))
     path = tmp_path / "page.yaml"
     path.write_text(block.code)
     properties = read_config_file(path).properties
