@@ -226,8 +226,11 @@ def test_f9b_a_table_without_columns_gives_empty_records(drive: Drive, sql: Sql)
 
 
 @pytest.mark.parametrize("value", ["NaN", "Infinity", "-Infinity"])
-def test_f15_a_float_that_json_lacks_names_its_row_and_the_key_to_set(drive: Drive, sql: Sql, value: str) -> None:
-    sql(f"CREATE TABLE n (id int PRIMARY KEY, d double precision); INSERT INTO n VALUES (1, 1.5), (2, '{value}')")
+@pytest.mark.parametrize("kind", ["real", "double precision"])
+def test_f15_a_float_that_json_lacks_names_its_row_and_the_key_to_set(
+    drive: Drive, sql: Sql, kind: str, value: str
+) -> None:
+    sql(f"CREATE TABLE n (id int PRIMARY KEY, d {kind} NOT NULL); INSERT INTO n VALUES (1, 1.5), (2, '{value}')")
     keys = {"table_whitelist": "n", "incrementing_column_name": "id"}
     with pytest.raises(TaskError) as raised:
         drive(**keys).drain()
@@ -236,6 +239,7 @@ def test_f15_a_float_that_json_lacks_names_its_row_and_the_key_to_set(drive: Dri
     assert "id=2" in raised.value.message
     assert "float.not.finite" in raised.value.hint
     assert [row["d"] for row in values(drive(**keys, float_not_finite="text"))] == ["1.5", value]
+    assert [row["d"] for row in values(drive(**keys, float_not_finite="null"))] == [1.5, None]
 
 
 def test_f19_columns_that_differ_by_case_are_two(drive: Drive, sql: Sql) -> None:

@@ -63,7 +63,6 @@ OWN = [
     ("real", "16777217", schema.FLOAT32, 16777216.0),
     ("double precision", "0.1", schema.FLOAT64, 0.1),
     ("double precision", "1e-300", schema.FLOAT64, 1e-300),
-    ("double precision", "'-Infinity'", schema.FLOAT64, float("-inf")),
     ("numeric(10, 2)", "-99999999.99", schema.decimal(2, 10), Decimal("-99999999.99")),
     ("numeric(5, -2)", "1234567", schema.decimal(-2, 5), Decimal("12346E+2")),
     ("numeric(50, 20)", "1", schema.decimal(20, 50), Decimal("1." + "0" * 20)),

@@ -181,3 +181,19 @@ def search(
     for each in made:
         each.producer.close(5)
         httpx.delete(f"{elasticsearch.url}/{unique_name}*", timeout=30)
+
+
+@pytest.fixture
+def filled(search: Callable[..., Search]) -> Callable[..., Search]:
+    """An index of 300 documents and more, with a worker that runs."""
+
+    def make(**keys: str) -> Search:
+        index = search(**keys)
+        index.produce(*((f"k{number}", {"n": number}) for number in range(300)))
+        index.produce(*((f"k{number}", None) for number in range(0, 300, 10)), ("k1", {"n": 1_001}))
+        index.produce(*((f"stays{number}", {"n": number}) for number in range(100)))
+        index.run()
+        assert len(index.documents()) > 300  # searchable from now on
+        return index
+
+    return make

@@ -1,0 +1,32 @@
+"""``kill -9`` of ``headrace reindex`` from the backfill to the switch of the alias: the next run goes on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from headrace.testing.faults import HttpProxy
+from tests.system.index.rebuilding import assert_rebuilt, finish_after_kill
+
+Search = Any
+STEPS = [
+    ("backfill", r"/_bulk", 0, False),
+    ("backfill, done", r"/_bulk", 0, True),
+    ("positions are noted", r"-000002/_mapping", 0, True),
+    ("the previous one is noted", r"-000001/_mapping", 1, True),
+    ("the switch", r"/_aliases", 1, False),
+    ("the switch, done", r"/_aliases", 1, True),
+    ("the end is noted", r"-000002/_mapping", 1, False),
+]
+
+
+@pytest.mark.parametrize(("path", "nth", "done"), [step[1:] for step in STEPS], ids=[step[0] for step in STEPS])
+def test_killed_from_the_backfill_on_it_goes_on(
+    filled: Callable[..., Search], trickle: Callable[..., Any], elasticsearch: Any, path: str, nth: int, done: bool
+) -> None:
+    index = filled()
+    with trickle(index), HttpProxy(elasticsearch.url) as proxy:
+        finish_after_kill(index, proxy, path, nth, done=done)
+    assert_rebuilt(index)

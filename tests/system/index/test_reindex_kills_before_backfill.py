@@ -1,0 +1,32 @@
+"""``kill -9`` of ``headrace reindex`` before records are written to the new generation: the next run goes on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from headrace.testing.faults import HttpProxy
+from tests.system.index.rebuilding import assert_rebuilt, finish_after_kill
+
+Search = Any
+STEPS = [
+    ("the write block", r"/_block/write", 0, False),
+    ("the write block, done", r"/_block/write", 0, True),
+    ("the copy", r"/_clone/", 0, False),
+    ("the copy, done", r"/_clone/", 0, True),
+    ("the copy becomes what the alias means", r"/_aliases", 0, False),
+    ("the copy is what the alias means", r"/_aliases", 0, True),
+    ("the new generation is made", r"-000002$", 1, True),
+]
+
+
+@pytest.mark.parametrize(("path", "nth", "done"), [step[1:] for step in STEPS], ids=[step[0] for step in STEPS])
+def test_killed_before_the_backfill_it_goes_on(
+    filled: Callable[..., Search], trickle: Callable[..., Any], elasticsearch: Any, path: str, nth: int, done: bool
+) -> None:
+    index = filled()
+    with trickle(index), HttpProxy(elasticsearch.url) as proxy:
+        finish_after_kill(index, proxy, path, nth, done=done)
+    assert_rebuilt(index)
