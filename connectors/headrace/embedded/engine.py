@@ -27,7 +27,7 @@ class Engine(StartStop):
     title: str
     stop_signal: ClassVar[signal.Signals] = signal.SIGTERM
     stop_grace: ClassVar[float] = 15.0
-    start_timeout: float = 90.0
+    start_timeout: float = 180.0  # Elasticsearch was ready after 95 s on two cores under a load of 15
 
     def __init__(self, folder: Path, port: int | None) -> None:
         self.folder = folder.absolute()
