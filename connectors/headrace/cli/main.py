@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from headrace.cli import connectors, describe, new, plugin_commands, reindex, run, stack, validate, verify
+from headrace.cli import connectors, describe, doctor, new, plugin_commands, reindex, run, stack, validate, verify
 from headrace.cli.output import print_error
 from headrace.errors import HeadraceError
 
@@ -30,6 +30,7 @@ app = typer.Typer(
 app.command()(run.run)
 app.command()(validate.validate)
 app.command()(validate.check)
+app.command()(doctor.doctor)
 app.command()(plugin_commands.plugins)
 app.command()(describe.describe)
 app.command()(plugin_commands.schema)

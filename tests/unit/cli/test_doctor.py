@@ -1,0 +1,143 @@
+"""``headrace doctor``: what it says of the machine and of the systems in the files, and which command it names."""
+
+from __future__ import annotations
+
+import json
+import socket
+from email.utils import formatdate
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from headrace.cli import surroundings
+from headrace.cli.doctor import examine
+from headrace.cli.main import app
+from headrace.embedded.tcp_ports import free_port
+from headrace.errors import RetriableError
+from headrace.files import parse_config_file
+
+NOW = 1_700_000_000.0
+
+
+@pytest.fixture(autouse=True)
+def worker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A worker's file, in the current folder."""
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "worker.yaml"
+    path.write_text(
+        f"bootstrap.servers: broker:9092\nkafka.client: kafka-python\nlisteners: http://127.0.0.1:{free_port()}\n"
+        "offset.storage.file.filename: data/offsets.jsonl\n"
+    )
+    path.chmod(0o600)
+    return path
+
+
+def answering(_: object) -> str:
+    """A Kafka that answers."""
+    return "cluster"
+
+
+def test_a_machine_without_errors_is_exit_code_0(worker: Path) -> None:
+    found, exit_code = examine([worker], answering)
+    states = {item.subject: item.state for item in found}
+    assert exit_code == 0
+    assert {"python", "kafka client", "crc32c", "offsets", "rest api", "systems"} <= states.keys()
+    assert states["kafka client"] == "warning"  # kafka-python
+    assert "error" not in states.values()
+    [client] = [item for item in found if item.subject == "kafka client"]
+    assert client.command == "pip install 'headrace[fast]'"
+
+
+def test_what_check_finds_is_reported_with_its_place_and_the_fix(worker: Path) -> None:
+    def away(_: object) -> str:
+        raise RetriableError("broker:9092 does not answer", code="kafka.unreachable")
+
+    found, exit_code = examine([worker], away)
+    [kafka] = [item for item in found if item.subject == "kafka.unreachable"]
+    assert exit_code == 3
+    assert kafka.text == f"{worker}:1:1: broker:9092 does not answer"
+    assert kafka.command.startswith("check that Kafka is running")
+
+
+def test_a_mistake_in_a_file_is_exit_code_2(worker: Path) -> None:
+    worker.write_text("bootstrap.server: broker:9092\n")
+    assert CliRunner().invoke(app, ["doctor", str(worker)]).exit_code == 2
+
+
+def test_without_files_the_machine_is_examined_and_json_is_for_scripts() -> None:
+    result = CliRunner().invoke(app, ["doctor", "--json"])
+    answer = json.loads(result.stdout)
+    assert answer["ok"] is True
+    assert {"subject": "python", "state": "ok"}.items() <= answer["checks"][0].items()
+
+
+def test_a_port_in_use_names_the_command_that_finds_the_process() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        [found] = surroundings.listeners([f"http://127.0.0.1:{port}"], timeout=0.2)
+    assert found.state == "error"
+    assert f"ss -ltnp 'sport = :{port}'" in found.command
+
+
+@pytest.mark.parametrize(
+    ("free", "state"), [(10 << 20, "error"), (500 << 20, "warning"), (5 << 30, "ok")], ids=["full", "little", "enough"]
+)
+def test_the_disk_of_the_offsets(tmp_path: Path, free: int, state: str) -> None:
+    found = surroundings.storage("offsets", tmp_path / "new" / "offsets.jsonl", free)
+    assert found.state == state
+    assert (found.command == f"df -h {tmp_path}") == (state != "ok")
+
+
+def test_a_file_where_the_folder_of_the_offsets_should_be_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "data").write_text("")
+    found = surroundings.storage("offsets", tmp_path / "data" / "offsets.jsonl")
+    assert (found.state, found.text) == ("error", f"{tmp_path / 'data'} is not a folder")
+
+
+@pytest.mark.parametrize(("available_kb", "state"), [(100_000, "warning"), (8_000_000, "ok")])
+def test_memory(tmp_path: Path, available_kb: int, state: str) -> None:
+    meminfo = tmp_path / "meminfo"
+    meminfo.write_text(f"MemTotal: 9000000 kB\nMemAvailable: {available_kb} kB\n")
+    found = surroundings.memory(meminfo, 16_000_000)
+    assert found is not None
+    assert found.state == state
+    assert surroundings.memory(tmp_path / "missing") is None
+
+
+def test_checksums_in_python_name_the_package() -> None:
+    assert surroundings.checksum("c").state == "ok"
+    slow = surroundings.checksum("python")
+    assert (slow.state, "google-crc32c" in slow.command) == ("warning", True)
+
+
+@pytest.mark.parametrize(
+    ("difference", "state", "text"),
+    [(0, "ok", "as at es:9200"), (-60, "warning", "60 s ahead of"), (120, "warning", "120 s behind")],
+)
+def test_clocks(difference: int, state: str, text: str) -> None:
+    found = surroundings.clock("es:9200", formatdate(NOW + difference, usegmt=True), NOW)
+    assert found is not None
+    assert found.state == state
+    assert text in found.text
+    assert surroundings.clock("es:9200", "", NOW) is None
+
+
+@pytest.mark.parametrize(
+    ("line", "mode", "warned"),
+    [
+        ("connection.password: hunter22", 0o644, True),
+        ("connection.url: postgresql://me:hunter22@h/d", 0o644, True),
+        ("connection.password: hunter22", 0o600, False),
+        ("connection.password: ${env:PASSWORD}", 0o644, False),
+    ],
+)
+def test_a_literal_secret_that_every_user_can_read_is_a_warning(
+    tmp_path: Path, line: str, mode: int, warned: bool
+) -> None:
+    path = tmp_path / "rows.yaml"
+    path.write_text(f"name: rows\n{line}\n")
+    path.chmod(mode)
+    found = list(surroundings.secrets(parse_config_file(path)))
+    assert [item.state for item in found] == (["warning"] if warned else [])
+    assert all("hunter22" not in item.text + item.command and "chmod 600" in item.command for item in found)
