@@ -1,6 +1,6 @@
 # syntax=docker/dockerfile:1
 
-# The worker's image: the wheel built from this tree, in a virtual environment, on a slim Python, not as root.
+# The image of the worker: the wheel of this repository in a virtual environment, on a slim Python, not as root.
 
 FROM python:3.13-slim AS build
 WORKDIR /src

@@ -1,1 +1,1 @@
-"""Real engines, real data, a worker, and a view of rows arriving: ``python -m demo``, from the repository's root."""
+"""The demo: a worker with real engines and real data, run by ``python -m demo`` from the root of the repository."""

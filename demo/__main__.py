@@ -1,4 +1,4 @@
-"""``python -m demo``: one command, no questions. What it shows and how to read it: docs/demo.md."""
+"""``python -m demo``: starts engines and worker, and shows the progress of the rows. Described in docs/demo.md."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ Try, in another terminal:
 
 
 def arguments(argv: Sequence[str]) -> argparse.Namespace:
-    """The command line, checked."""
+    """Return the parsed and checked command line."""
     parser = argparse.ArgumentParser(prog="python -m demo", description="headrace on real engines with real data.")
     parser.add_argument(
         "--once", action="store_true", help="end when the index equals the database; exit code 1 if not"
@@ -63,7 +63,7 @@ def arguments(argv: Sequence[str]) -> argparse.Namespace:
 
 
 def main(argv: Sequence[str]) -> int:
-    """Exit codes: 0 fine (also after Ctrl+C), 1 not equal or something died, 3 the surroundings lack something."""
+    """Exit codes: 0 success (also Ctrl+C), 1 not equal or failed, 3 environment problem, 130 --once interrupted."""
     chosen, console = arguments(argv), Console(highlight=False, soft_wrap=True, markup=False)
     for number in (signal.SIGINT, signal.SIGTERM):  # SIGINT too: a shell starts background commands with it ignored
         signal.signal(number, _interrupt)
@@ -77,13 +77,13 @@ def main(argv: Sequence[str]) -> int:
             console.print(f"error: {error.code}: {error}")
             return error.exit_code
         finally:
-            # From here on everything is bounded; a second Ctrl+C would only leave processes behind.
+            # Stopping is bounded by timeouts; a second Ctrl+C would only leave processes behind.
             signal.signal(signal.SIGINT, signal.SIG_IGN)
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
 def run(chosen: argparse.Namespace, console: Console, stack: ExitStack) -> int:
-    """Start everything in order and look on. What was started is stopped by ``stack``, in the opposite order."""
+    """Start all parts in order and show their progress. ``stack`` stops them in reverse order."""
     console.print("data: Open Bandit Dataset, sample (ZOZO, Inc.; docs/data.md)")
     data = dataset.load()
     folder = _folder(chosen, console, stack)

@@ -1,4 +1,4 @@
-"""Does the index equal the database? Ids and values, every row of every table."""
+"""Compares the indices with the database: ids and values of every row of every table."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from demo.loader import connect
 from demo.tables import Table
 
 Rows = Mapping[str, Mapping[str, Any]]
-"""By document id: column → value as the driver gives it, or field → value as JSON gives it."""
+"""By document id: column → value of the driver, or field → value of the JSON."""
 
 
 @dataclass(frozen=True, slots=True)
 class TableComparison:
-    """``rows`` in the database, ``documents`` in the index, and what differs, one sentence each."""
+    """The number of rows and of documents, and one sentence per difference."""
 
     table: Table
     rows: int
@@ -31,24 +31,24 @@ class TableComparison:
 
     @property
     def equal(self) -> bool:
-        """Whether nothing differs."""
+        """Return whether there are no differences."""
         return not self.differences
 
 
 def compare(database: str, client: Elasticsearch, table: Table) -> TableComparison:
-    """Read both sides completely (tens of thousands of rows, held in memory) and compare them."""
+    """Read table and index completely into memory (tens of thousands of rows) and compare them."""
     rows, documents = read_rows(database, table), read_documents(client, table)
     return TableComparison(table, len(rows), len(documents), tuple(differences(rows, documents)))
 
 
 def read_rows(database: str, table: Table) -> dict[str, dict[str, Any]]:
-    """What must be in the index."""
+    """Return the rows that the index must contain."""
     with connect(database) as connection, connection.cursor(row_factory=dict_row) as cursor:
         return {str(row[table.key]): row for row in cursor.execute(table.expected)}
 
 
 def read_documents(client: Elasticsearch, table: Table) -> dict[str, dict[str, Any]]:
-    """What is in the index; nothing when there is no index yet."""
+    """Return the documents of the index; empty if there is no index yet."""
     try:
         client.indices.refresh(index=table.index)
         hits = scan(client, index=table.index, size=5_000, query={"query": {"match_all": {}}})
@@ -58,7 +58,7 @@ def read_documents(client: Elasticsearch, table: Table) -> dict[str, dict[str, A
 
 
 def differences(rows: Rows, documents: Rows) -> list[str]:
-    """One sentence for each missing, surplus or different document, in order of id."""
+    """Return one sentence for each missing, extra or different document, in the order of ids."""
     found = []
     for id_ in sorted(rows.keys() | documents.keys(), key=lambda text: (len(text), text)):
         if id_ not in documents:
@@ -68,7 +68,7 @@ def differences(rows: Rows, documents: Rows) -> list[str]:
         else:
             row, document = rows[id_], documents[id_]
             if missing := sorted(row.keys() ^ document.keys()):
-                found.append(f"{id_}: only on one side: {', '.join(missing)}")
+                found.append(f"{id_}: only in the row or the document: {', '.join(missing)}")
             found.extend(
                 f"{id_}: {name} is {row[name]!r} in the database, {document[name]!r} in the index"
                 for name in row.keys() & document.keys()
@@ -78,21 +78,21 @@ def differences(rows: Rows, documents: Rows) -> list[str]:
 
 
 def same(value: Any, found: Any) -> bool:
-    """Whether JSON's ``found`` says exactly what the database's ``value`` says, not only something near."""
+    """Return whether ``found`` in JSON equals ``value`` of the database exactly."""
     match value:
         case datetime():
             return moment(found) == value
         case Decimal():
             return not isinstance(found, bool) and _number(found) == value
         case dict() | list():
-            # PostgreSQL's json travels as text, as in Kafka Connect: the structure counts, not blanks.
+            # PostgreSQL's json arrives as text, as in Kafka Connect: compare the structure, not blanks.
             return bool((json.loads(found) if isinstance(found, str) else found) == value)
         case _:
             return type(found) is type(value) and bool(found == value)
 
 
 def moment(found: object) -> datetime | None:
-    """A time as the source writes it (ISO 8601, UTC when no zone is given); None when it is not one."""
+    """Parse a time that the source wrote (ISO 8601, UTC without a zone); return None if it is not a time."""
     if not isinstance(found, str):
         return None
     try:

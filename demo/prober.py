@@ -1,4 +1,4 @@
-"""Freshness, measured from outside: from a row's commit until Elasticsearch hands out its document."""
+"""Measures freshness outside the worker: the time from a row's commit until Elasticsearch returns its document."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from demo.tables import TABLES, Table
 from demo.trickle import Write
 
 INTERVAL = 0.05
-"""Seconds between two questions, hence the figure's resolution."""
+"""Seconds between two requests, which is the resolution of the measurement."""
 WINDOW = 20
-"""How many of the last rows the median is taken from."""
+"""Number of last rows from which the median is computed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,23 +53,23 @@ class Prober:
         self.error: Exception | None = None
 
     def start(self) -> None:
-        """Begin to ask."""
+        """Start the thread."""
         self._thread.start()
 
     def stop(self) -> None:
-        """End. May be called twice."""
+        """Stop the thread. May be called twice."""
         self._stop.set()
         if self._thread.ident is not None:
             self._thread.join()
         self._client.close()
 
     def expect(self, write: Write) -> None:
-        """A row was committed. Called on the writer's thread."""
+        """Accept a committed row. Called on the writer's thread."""
         with self._lock:
             self._newest[write.table] = write
 
     def freshness(self, *tables: Table) -> Freshness:
-        """Of these tables together; of all when none is named."""
+        """Return the freshness of the given tables, or of all tables."""
         chosen, now = tables or TABLES, time.monotonic()
         with self._lock:
             seconds = [second for table in chosen for second in self._seen[table]]
@@ -85,11 +85,11 @@ class Prober:
             while not self._stop.wait(INTERVAL):
                 for table in TABLES:
                     self.step(table)
-        except Exception as error:  # the main thread shows it and ends the demo
+        except Exception as error:  # the main thread reports it and ends the demo
             self.error = error
 
     def step(self, table: Table) -> None:
-        """Ask once for the row that is followed in ``table``, if any."""
+        """Request the followed row of ``table`` once, if there is one."""
         with self._lock:
             if table not in self._asked and table in self._newest:
                 self._asked[table] = self._newest.pop(table)
@@ -107,12 +107,12 @@ class Prober:
         try:
             answer = self._client.options(ignore_status=404).get(index=write.table.index, id=str(write.id))
         except (ApiError, TransportError):
-            return None  # no answer, not visible: the row's age goes on
+            return None  # no response or no document: the age of the row grows
         return answer["_source"] if answer.get("found") else None
 
 
 def arrived(write: Write, document: dict[str, Any] | None) -> bool:
-    """Whether ``document`` is the written version of the row or a later one."""
+    """Return whether ``document`` is the written version of the row or a later one."""
     if document is None:
         return False
     if write.updated_at is None:

@@ -1,4 +1,4 @@
-"""What the worker says of itself over REST, and how many documents Elasticsearch counts."""
+"""Reads the progress of a worker over REST, and the numbers of documents from Elasticsearch."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ _ORDER = ("FAILED", "RESTARTING", "UNASSIGNED", "STOPPED", "PAUSED", "RUNNING")
 
 @dataclass(frozen=True, slots=True)
 class ConnectorProgress:
-    """One connector: its worst part's state and why, its tasks' counters added up."""
+    """One connector: its worst state with the reason, and the sums of its tasks' counters."""
 
     state: str = "UNASSIGNED"
     reason: str = ""
     counters: Mapping[str, int] = field(default_factory=dict)
 
     def count(self, name: str) -> int:
-        """A counter by its name in ``headrace.metrics``; 0 when no task has told yet."""
+        """Return a counter by its name in ``headrace.metrics``; 0 before a task has reported it."""
         return self.counters.get(name, 0)
 
 
@@ -42,17 +42,17 @@ class Progress:
     answered: bool
 
     def connector(self, name: str) -> ConnectorProgress:
-        """The named one, UNASSIGNED when the worker does not know it yet."""
+        """Return the connector, UNASSIGNED while the worker does not know it."""
         return self.connectors.get(name, ConnectorProgress())
 
     @property
     def failed(self) -> dict[str, str]:
-        """Connectors that are FAILED, with the reason."""
+        """Return the reasons of FAILED connectors by name."""
         return {name: one.reason for name, one in self.connectors.items() if one.state == "FAILED"}
 
 
 class Watcher:
-    """Asks both; a question without an answer leaves the last answer standing."""
+    """Reads from both systems; keeps the last result if a request fails."""
 
     def __init__(self, rest: str, elasticsearch: str) -> None:
         self._rest = rest
@@ -60,7 +60,7 @@ class Watcher:
         self._last = Progress(time.monotonic(), {}, dict.fromkeys(TABLES, 0), answered=False)
 
     def look(self) -> Progress:
-        """The present progress."""
+        """Return the present progress."""
         try:
             connectors = read_connectors(
                 get_json(f"{self._rest}/connectors?expand=status"), get_json(f"{self._rest}/v1/metrics")
@@ -73,7 +73,7 @@ class Watcher:
         return self._last
 
     def close(self) -> None:
-        """Release the connections."""
+        """Close the connections."""
         self._client.close()
 
     def _documents(self, table: Table) -> int:
@@ -85,13 +85,13 @@ class Watcher:
 
 
 def get_json(url: str) -> Any:
-    """The answer to a GET. Raises OSError (URLError, HTTPError) or ValueError."""
+    """Return the JSON response to a GET. Raises OSError (URLError, HTTPError) or ValueError."""
     with urllib.request.urlopen(url, timeout=5) as answer:
         return json.load(answer)
 
 
 def read_connectors(statuses: Mapping[str, Any], metrics: Mapping[str, Any]) -> dict[str, ConnectorProgress]:
-    """``GET /connectors?expand=status`` and ``GET /v1/metrics`` put together."""
+    """Combine ``GET /connectors?expand=status`` and ``GET /v1/metrics``."""
     counters: dict[str, dict[str, int]] = {}
     for task in metrics["tasks"]:
         sums = counters.setdefault(task["connector"], {})

@@ -1,4 +1,4 @@
--- The demo's database: a survey inventory, seen through the Open Bandit Dataset (docs/data.md).
+-- The demo's database: a survey inventory, with data of the Open Bandit Dataset (docs/data.md).
 
 CREATE TABLE offers (
     offer_id    integer       PRIMARY KEY,
@@ -33,12 +33,12 @@ CREATE TABLE conversions (
 
 CREATE INDEX impressions_offer_id ON impressions (offer_id);
 
--- A source in mode timestamp+incrementing asks for rows after (updated_at, id), in this order. Without these
+-- A source in mode timestamp+incrementing reads rows after (updated_at, id), in this order. Without these
 -- indexes every poll would read and sort the whole table.
 CREATE INDEX offers_cursor ON offers (updated_at, offer_id);
 CREATE INDEX conversions_cursor ON conversions (updated_at, conversion_id);
 
--- Every update moves updated_at, whoever makes it; otherwise a timestamp source would not see the change.
+-- Every update sets updated_at; otherwise a timestamp source would not read the change.
 CREATE FUNCTION touch() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     NEW.updated_at := clock_timestamp();

@@ -1,4 +1,4 @@
-"""What the demo knows of its three tables: where each goes, and what its documents must be."""
+"""The three tables of the demo: the index of each, and the documents that it must contain."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ SINK = "elasticsearch"
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """``expected`` selects what Elasticsearch must hold, one row per document; ``key`` names the column of its id."""
+    """``expected`` selects the expected documents, one per row; ``key`` is the column of the document id."""
 
     name: str
     connector: str

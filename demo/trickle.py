@@ -1,4 +1,4 @@
-"""A small stream of inserts and updates, so that the demo shows rows arriving and not only a bulk load."""
+"""A small stream of inserts and updates, so that the demo shows changes and not only the first load."""
 
 from __future__ import annotations
 
@@ -61,11 +61,11 @@ class Trickle:
         self.error: Exception | None = None
 
     def start(self) -> None:
-        """Begin to write."""
+        """Start the thread."""
         self._thread.start()
 
     def stop(self) -> None:
-        """End after the present transaction. May be called twice."""
+        """Stop after the present transaction. May be called twice."""
         self._stop.set()
         if self._thread.ident is not None:
             self._thread.join()
@@ -75,11 +75,11 @@ class Trickle:
             with connect(self._url) as connection:
                 while not self._stop.wait(self._interval):
                     self.step(connection)
-        except Exception as error:  # the main thread shows it and ends the demo
+        except Exception as error:  # the main thread reports it and ends the demo
             self.error = error
 
     def step(self, connection: psycopg.Connection[Any]) -> list[Write]:
-        """One transaction; every row it wrote is told to ``on_write``."""
+        """Run one transaction, and pass its rows to ``on_write``."""
         step = self._random.choices((self._show, self._reprice, self._judge), weights=(6, 2, 2))[0]
         with connection.cursor() as cursor:
             rows = step(cursor)
@@ -92,7 +92,7 @@ class Trickle:
         return writes
 
     def _show(self, cursor: psycopg.Cursor[Any]) -> list[tuple[Table, int, datetime | None]]:
-        """An impression; when it was clicked, a conversion and one more click on its offer too."""
+        """Insert an impression; if it was clicked, also a conversion and a click of its offer."""
         pool = self._clicked if self._clicked and self._random.random() < 0.4 else self._impressions
         shown, now = self._random.choice(pool), datetime.now(UTC)
         cursor.execute(
@@ -119,7 +119,7 @@ class Trickle:
         return rows
 
     def _reprice(self, cursor: psycopg.Cursor[Any]) -> list[tuple[Table, int, datetime | None]]:
-        """An offer gets another payout, and now and then another status."""
+        """Change the payout of an offer, and sometimes its status."""
         payout = Decimal(self._random.randrange(50, 500)) / 100
         status = self._random.choices(("live", "paused"), weights=(9, 1))[0]
         cursor.execute(
@@ -129,7 +129,7 @@ class Trickle:
         return [(OFFERS, *_row(cursor))]
 
     def _judge(self, cursor: psycopg.Cursor[Any]) -> list[tuple[Table, int, datetime | None]]:
-        """The oldest pending conversion is confirmed or reversed; nothing happens when there is none."""
+        """Confirm or reverse the oldest pending conversion, if there is one."""
         status = self._random.choices(("confirmed", "reversed"), weights=(9, 1))[0]
         cursor.execute(
             "UPDATE conversions SET status = %s WHERE conversion_id = "

@@ -1,4 +1,4 @@
-"""How progress looks: a live table in a terminal, a line every few seconds anywhere else."""
+"""Shows progress: a live table in a terminal, otherwise a line every few seconds."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from demo.progress import ConnectorProgress, Progress
 from demo.tables import SINK, TABLES
 
 RATE_WINDOW = 5.0
-"""Seconds over which a rate is taken."""
+"""Seconds over which rates are computed."""
 _STYLES = {"RUNNING": "green", "FAILED": "bold red", "PAUSED": "yellow", "STOPPED": "yellow"}
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One line of the table; ``in_kafka`` is None for the sink, which writes nothing there."""
+    """One row of the table; ``in_kafka`` is None for the sink."""
 
     name: str
     progress: ConnectorProgress
@@ -33,7 +33,7 @@ class Row:
 
 
 class View:
-    """Keeps a few seconds of history for the rates and draws the newest progress."""
+    """Keeps a few seconds of history for the rates, and draws the latest progress."""
 
     def __init__(self, prober: Prober) -> None:
         self._prober = prober
@@ -41,16 +41,16 @@ class View:
         self._began: float | None = None
 
     def add(self, progress: Progress) -> None:
-        """The next look at the worker."""
+        """Add the latest progress."""
         if self._began is None:
             self._began = progress.at
         self._history.append(progress)
-        # The oldest one kept is the first that is older than the window: two are needed for a rate.
+        # Keep one entry that is older than the window: a rate needs two entries.
         while len(self._history) > 2 and progress.at - self._history[1].at >= RATE_WINDOW:
             self._history.popleft()
 
     def rows(self) -> list[Row]:
-        """Sources first, then the sink."""
+        """Return the rows of the sources, then that of the sink."""
         now = self._history[-1]
         rows = []
         for table in TABLES:
@@ -80,11 +80,11 @@ class View:
         return max(0, grown) / (last.at - first.at)  # counters start at 0 when a task restarts
 
     def elapsed(self) -> float:
-        """Seconds since the first look."""
+        """Return the seconds since the first progress."""
         return self._history[-1].at - self._began if self._history and self._began is not None else 0.0
 
     def table(self) -> Group:
-        """For a terminal."""
+        """Return the table for a terminal."""
         grid = Grid(
             "Connector", "State", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold",
             title=f"PostgreSQL → Kafka → Elasticsearch · {self.elapsed():.0f} s", title_justify="left",
@@ -104,7 +104,7 @@ class View:
         return Group(grid, *reasons)
 
     def line(self) -> str:
-        """For a log."""
+        """Return the line for a log."""
         *sources, sink = self.rows()
         states: dict[str, list[str]] = {}
         for row in (*sources, sink):
@@ -120,7 +120,7 @@ class View:
 
 
 def seconds(freshness: Freshness) -> str:
-    """The median, or how long a row has been waited for when that is already longer; a dash before the first."""
+    """Return the median, or the present wait if it is longer; a dash before the first row."""
     if freshness.p50 is not None and freshness.waiting <= max(2 * freshness.p50, freshness.p50 + 2):
         return f"{freshness.p50:.2f} s"
     return f"> {freshness.waiting:.0f} s" if freshness.waiting >= 1 else "–"

@@ -1,4 +1,4 @@
-"""The two ways to run: look on until Ctrl+C, or prove that the index equals the database and end."""
+"""The two modes of the demo: watch until Ctrl+C, or verify that the index equals the database and end."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class FirstLoad:
 
 
 class Watch:
-    """Looks, draws, and raises when something died that cannot come back."""
+    """Reads and draws progress, and raises an error if a part ended that cannot recover."""
 
     def __init__(self, run: DemoRun) -> None:
         self._run = run
@@ -67,14 +67,14 @@ class Watch:
         self.first_load: FirstLoad | None = None
 
     def screen(self) -> AbstractContextManager[Any]:
-        """Owns the live table while it is entered; nothing when there is no terminal."""
+        """Show the live table while it is entered; without a terminal do nothing."""
         if not self._run.console.is_terminal:
             return nullcontext()
         self._live = Live(console=self._run.console, auto_refresh=False)
         return self._live
 
     def look(self) -> Progress:
-        """One look, drawn; then a short pause. Raises TaskError when worker, trickle or prober died."""
+        """Read and draw progress once, then pause. Raises TaskError if worker, trickle or prober ended."""
         run, progress = self._run, self._run.watcher.look()
         self._view.add(progress)
         if self._live:
@@ -90,7 +90,7 @@ class Watch:
                     f"the demo's own {type(part).__name__.lower()} failed: {part.error}", code="demo.failed"
                 )
         if self.first_load is None and progress.answered and arrived(progress, run.loaded):
-            # The trickle begins when the first load is through, so that freshness tells of rows and not of a backlog.
+            # The trickle begins after the first load, so that freshness does not measure a backlog.
             self.first_load = FirstLoad(sum(run.loaded.values()) - run.indexed_before, progress.at - run.began)
             run.trickle.start()
             run.prober.start()
@@ -99,12 +99,12 @@ class Watch:
 
 
 def arrived(progress: Progress, rows: Mapping[str, int]) -> bool:
-    """Whether every index has at least as many documents as its table has rows."""
+    """Return whether every index has at least as many documents as its table has rows."""
     return all(progress.documents[table] >= rows[table.name] for table in TABLES)
 
 
 def watch(run: DemoRun) -> NoReturn:
-    """Until KeyboardInterrupt, which is the caller's to catch."""
+    """Watch until KeyboardInterrupt, which the caller handles."""
     looking = Watch(run)
     with looking.screen():
         while True:
@@ -112,7 +112,7 @@ def watch(run: DemoRun) -> NoReturn:
 
 
 def prove(run: DemoRun, database: str, client: Elasticsearch, *, trickle_for: float, timeout: float) -> int:
-    """Until the index equals the database after ``trickle_for`` seconds of changes. 0: proved, 1: not in time."""
+    """Wait until the index equals the database after ``trickle_for`` s of changes. Return 0, or 1 after the timeout."""
     looking, deadline = Watch(run), time.monotonic() + timeout
     quiet_at: float | None = None
     comparisons: Sequence[TableComparison] = ()
@@ -138,7 +138,7 @@ def prove(run: DemoRun, database: str, client: Elasticsearch, *, trickle_for: fl
 def report(
     run: DemoRun, first_load: FirstLoad | None, comparisons: Sequence[TableComparison], failed: Mapping[str, str]
 ) -> int:
-    """Print the summary; returns the exit code."""
+    """Print the summary; return the exit code."""
     show = run.console.print
     equal = all(comparison.equal for comparison in comparisons) and not failed
     show()
@@ -162,11 +162,11 @@ def report(
 
 
 def wait_for_rest(worker: DemoWorker, watcher: Watcher, timeout: float) -> None:
-    """Until the worker answers. Raises InfrastructureError when it ends or does not within ``timeout`` seconds."""
+    """Wait until the worker responds. Raises InfrastructureError if it ends or ``timeout`` seconds are over."""
     deadline = time.monotonic() + timeout
     while not watcher.look().answered:
         if worker.ended:
             raise InfrastructureError("the worker ended while it started", code="demo.worker")
         if time.monotonic() > deadline:
-            raise InfrastructureError(f"the worker does not answer after {timeout:.0f} s", code="demo.worker")
+            raise InfrastructureError(f"the worker does not respond after {timeout:.0f} s", code="demo.worker")
         time.sleep(0.1)

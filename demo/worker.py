@@ -1,4 +1,4 @@
-"""The worker as a user starts it: ``headrace run`` in a process of its own, its log in a file."""
+"""The worker of the demo: ``headrace run`` in a process of its own, with its log in a file."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class DemoWorker:
         self._process: SupervisedProcess | None = None
 
     def start(self) -> None:
-        """Start the process; it answers over REST a moment later. Raises InfrastructureError."""
+        """Start the process; REST responds a moment later. Raises InfrastructureError."""
         if not Path(self.command[0]).is_file():
             raise InfrastructureError(
                 f"there is no {self.command[0]}: the project is not installed into this Python",
@@ -49,17 +49,17 @@ class DemoWorker:
 
     @property
     def ended(self) -> bool:
-        """Whether it was started and is gone, which it should not be."""
+        """Return whether the process was started and ended by itself."""
         return self._process is not None and not self._process.alive
 
     def stop(self) -> None:
-        """Ask it to stop, wait, kill it when it does not. May be called twice."""
+        """Stop the process; kill it if it does not stop in time. May be called twice."""
         process, self._process = self._process, None
         if process is not None:
             process.stop()
 
     def tail(self, lines: int = 20) -> str:
-        """The end of its log."""
+        """Return the end of the log."""
         if not self.log.exists():
             return ""
         with self.log.open("rb") as file:
@@ -68,7 +68,7 @@ class DemoWorker:
 
 
 def default_command() -> list[str]:
-    """Return the command line, the same that a user types."""
+    """Return the command line that a user would type."""
     connectors = sorted((CONFIG / "connectors").glob("*.yaml"))
     program = Path(sysconfig.get_path("scripts")) / "headrace"
     return [str(program), "run", str(CONFIG / "worker-standalone.yaml"), *map(str, connectors)]

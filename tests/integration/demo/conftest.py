@@ -1,4 +1,4 @@
-"""The demo is no installed package: it is imported from the repository's root."""
+"""The demo is not installed; it is imported from the root of the repository."""
 
 import sys
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The comparison against real engines: equal when it is, and not when it is not."""
+"""The comparison with real engines."""
 
 import json
 from collections.abc import Iterator
@@ -54,13 +54,13 @@ def put(client: Elasticsearch, table: Table, id_: str, row: dict[str, Any]) -> N
     client.index(index=table.index, id=id_, document={name: encode(value) for name, value in row.items()})
 
 
-def test_no_index_is_an_empty_index(client: Elasticsearch, database: str, things: Table) -> None:
+def test_a_missing_index_is_empty(client: Elasticsearch, database: str, things: Table) -> None:
     comparison = compare(database, client, things)
 
     assert (comparison.rows, comparison.documents, len(comparison.differences)) == (50, 0, 50)
 
 
-def test_a_copy_is_equal_until_either_side_changes(client: Elasticsearch, database: str, things: Table) -> None:
+def test_a_copy_is_equal_until_a_row_or_document_changes(client: Elasticsearch, database: str, things: Table) -> None:
     for id_, row in read_rows(database, things).items():
         put(client, things, id_, row)
     assert compare(database, client, things).equal

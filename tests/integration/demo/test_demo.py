@@ -1,4 +1,4 @@
-"""The command itself, as a user or CI runs it."""
+"""The command ``python -m demo`` as a process."""
 
 import os
 import re
@@ -25,7 +25,7 @@ def start(*arguments: str) -> subprocess.Popen[str]:
 
 
 @pytest.mark.timeout(300)
-def test_once_proves_that_the_index_equals_the_database(tmp_path: Path) -> None:
+def test_once_verifies_that_the_index_equals_the_database(tmp_path: Path) -> None:
     demo = start("--once", "--trickle", "3", "--timeout", "120", "--data", str(tmp_path))
     output, _ = demo.communicate()
 

@@ -31,7 +31,7 @@ def data() -> Dataset:
     return Dataset(offers, impressions)
 
 
-def test_rows_are_loaded_as_they_are(database: str, data: Dataset) -> None:
+def test_rows_are_loaded_unchanged(database: str, data: Dataset) -> None:
     assert loader.load(database, data) == {"offers": 3, "impressions": 6, "conversions": 2}
 
     impression = read_rows(database, IMPRESSIONS)["5"]
@@ -58,7 +58,7 @@ def test_empty_tables_are_filled(database: str, data: Dataset) -> None:
     assert loader.load(database, data)["impressions"] == 6
 
 
-def test_numbers_go_on_after_the_loaded_ones(database: str, data: Dataset) -> None:
+def test_generated_ids_follow_the_loaded_ones(database: str, data: Dataset) -> None:
     loader.load(database, data)
 
     with loader.connect(database) as connection:
@@ -69,7 +69,7 @@ def test_numbers_go_on_after_the_loaded_ones(database: str, data: Dataset) -> No
     assert row == (7,)
 
 
-def test_every_update_moves_updated_at(database: str, data: Dataset) -> None:
+def test_every_update_sets_updated_at(database: str, data: Dataset) -> None:
     loader.load(database, data)
     before = read_rows(database, OFFERS)["1"]["updated_at"]
 
@@ -79,7 +79,7 @@ def test_every_update_moves_updated_at(database: str, data: Dataset) -> None:
     assert read_rows(database, OFFERS)["1"]["updated_at"] > before
 
 
-def test_the_trickle_tells_exactly_what_it_wrote(database: str, data: Dataset) -> None:
+def test_the_trickle_reports_exactly_its_writes(database: str, data: Dataset) -> None:
     loader.load(database, data)
     before = {table: read_rows(database, table) for table in (OFFERS, IMPRESSIONS, CONVERSIONS)}
     told: list[Write] = []
@@ -98,7 +98,7 @@ def test_the_trickle_tells_exactly_what_it_wrote(database: str, data: Dataset) -
     assert trickle.writes == len(told)
 
 
-def test_a_trickle_without_a_database_says_so(database: str, data: Dataset) -> None:
+def test_a_trickle_without_a_database_fails_with_the_reason(database: str, data: Dataset) -> None:
     trickle = Trickle(database + "_missing", data.impressions, lambda write: None, rate=1000)
     trickle.start()
     eventually(lambda: trickle.error is not None)

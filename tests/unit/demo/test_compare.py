@@ -27,7 +27,7 @@ MOMENT = datetime(2019, 11, 24, 0, 0, 34, 762830, UTC)
         (-0.49917162609493676, -0.49917162609493676),
     ],
 )
-def test_equal_however_it_is_written(value: Any, found: Any) -> None:
+def test_values_are_equal_in_every_notation(value: Any, found: Any) -> None:
     assert same(value, found)
 
 
@@ -46,7 +46,7 @@ def test_equal_however_it_is_written(value: Any, found: Any) -> None:
         (None, ""),
     ],
 )
-def test_near_is_not_equal(value: Any, found: Any) -> None:
+def test_similar_values_are_not_equal(value: Any, found: Any) -> None:
     assert not same(value, found)
 
 
@@ -72,12 +72,12 @@ def document(row: dict[str, Any]) -> dict[str, Any]:
 
 
 @given(ROWS)
-def test_a_true_copy_has_no_differences(rows: dict[str, dict[str, Any]]) -> None:
+def test_an_exact_copy_has_no_differences(rows: dict[str, dict[str, Any]]) -> None:
     assert differences(rows, {id_: document(row) for id_, row in rows.items()}) == []
 
 
 @given(ROWS, st.data())
-def test_every_single_change_is_found(rows: dict[str, dict[str, Any]], data: st.DataObject) -> None:
+def test_every_change_is_found(rows: dict[str, dict[str, Any]], data: st.DataObject) -> None:
     documents = {id_: document(row) for id_, row in rows.items()}
     id_ = data.draw(st.sampled_from(sorted(rows)))
     kind = data.draw(st.sampled_from(["missing", "surplus", "value", "field"]))
@@ -96,7 +96,7 @@ def test_every_single_change_is_found(rows: dict[str, dict[str, Any]], data: st.
 
 
 @given(st.datetimes(MOMENT.replace(year=2, tzinfo=None), MOMENT.replace(year=9000, tzinfo=None)), st.integers(-12, 12))
-def test_a_moment_is_read_in_any_zone(naive: datetime, hours: int) -> None:
+def test_times_are_parsed_in_any_zone(naive: datetime, hours: int) -> None:
     at = naive.replace(tzinfo=UTC)
 
     assert moment(at.astimezone(timezone(timedelta(hours=hours))).isoformat()) == at
@@ -104,5 +104,5 @@ def test_a_moment_is_read_in_any_zone(naive: datetime, hours: int) -> None:
 
 
 @pytest.mark.parametrize("text", [None, 5, "yesterday"])
-def test_what_is_no_moment_is_none(text: object) -> None:
+def test_other_texts_are_not_times(text: object) -> None:
     assert moment(text) is None

@@ -1,4 +1,4 @@
-"""The files that a user copies: they fit each other, the demo, and docker-compose.yml."""
+"""The example configuration agrees with the demo and with docker-compose.yml."""
 
 import inspect
 import json
@@ -50,21 +50,21 @@ def test_compose_waits_for_services_that_have_a_health_check(compose: dict[str, 
             assert "healthcheck" in services[name]
 
 
-def test_compose_publishes_no_port_beyond_this_machine(compose: dict[str, Any]) -> None:
+def test_compose_publishes_ports_on_localhost_only(compose: dict[str, Any]) -> None:
     ports = [port for service in compose["services"].values() for port in service.get("ports", [])]
 
     assert ports
     assert all(port.startswith("127.0.0.1:") for port in ports)
 
 
-def test_compose_declares_its_volumes_and_mounts_what_exists(compose: dict[str, Any]) -> None:
+def test_compose_declares_its_volumes_and_mounts_existing_files(compose: dict[str, Any]) -> None:
     sources = {volume.split(":")[0] for one in compose["services"].values() for volume in one.get("volumes", [])}
 
     assert {source for source in sources if not source.startswith(".")} == set(compose["volumes"])
     assert all((ROOT / source).exists() for source in sources if source.startswith("."))
 
 
-def test_compose_and_the_embedded_engines_are_of_the_same_versions(compose: dict[str, Any]) -> None:
+def test_compose_and_the_embedded_engines_have_the_same_versions(compose: dict[str, Any]) -> None:
     locked = json.loads((ROOT / "connectors/headrace/embedded/engines.lock.json").read_text())
     images = {name: service.get("image", "") for name, service in compose["services"].items()}
 
@@ -77,7 +77,7 @@ def test_a_file_is_named_like_its_connector() -> None:
     assert {path.stem: read(path)["name"] for path in CONNECTORS} == {path.stem: path.stem for path in CONNECTORS}
 
 
-def test_sources_and_sink_meet_in_the_same_topics() -> None:
+def test_the_sink_reads_the_topics_of_the_sources() -> None:
     topics = set()
     for table in TABLES:
         config = read(ROOT / f"config/connectors/{table.connector}.yaml")
@@ -87,7 +87,7 @@ def test_sources_and_sink_meet_in_the_same_topics() -> None:
     assert topics == set(sink["topics"].split(",")) == {table.index for table in TABLES}
 
 
-def test_the_image_copies_only_what_the_build_context_lets_through() -> None:
+def test_the_image_copies_only_files_of_the_build_context() -> None:
     copied = re.findall(r"^COPY (?!--from)(.+) \S+$", (ROOT / "Dockerfile").read_text(), re.MULTILINE)
     allowed = set(re.findall(r"^!(\S+)$", (ROOT / ".dockerignore").read_text(), re.MULTILINE))
 
@@ -96,7 +96,7 @@ def test_the_image_copies_only_what_the_build_context_lets_through() -> None:
 
 
 def properties(path: Path) -> dict[str, str]:
-    """What the file says, as the framework sees it: text."""
+    """Return the properties of the file as text, as the framework reads them."""
     return {key: str(value).lower() if isinstance(value, bool) else str(value) for key, value in read(path).items()}
 
 
@@ -107,7 +107,7 @@ def test_the_worker_knows_every_key_of_its_file() -> None:
 
 
 @pytest.mark.parametrize("path", CONNECTORS, ids=lambda path: path.stem)
-def test_the_frameworks_keys_of_a_connector_are_right(path: Path) -> None:
+def test_framework_keys_of_connectors_are_valid(path: Path) -> None:
     model = SinkSettings if path.stem == SINK else SourceSettings
     owned = {key: value for key, value in properties(path).items() if model.owns(key)}
 

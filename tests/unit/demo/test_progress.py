@@ -10,7 +10,7 @@ def status(*states: tuple[str, str | None], connector: str = "RUNNING") -> dict[
     return {"status": {"name": "x", "connector": {"state": connector, "worker_id": "w"}, "tasks": tasks}}
 
 
-def test_a_connector_is_as_healthy_as_its_worst_part() -> None:
+def test_a_connector_has_the_worst_state_of_its_parts() -> None:
     statuses = {"offers": status(("RUNNING", None), ("FAILED", "no such table")), "sink": status(("RUNNING", "busy"))}
 
     read = read_connectors(statuses, {"tasks": []})
@@ -19,14 +19,14 @@ def test_a_connector_is_as_healthy_as_its_worst_part() -> None:
     assert (read["sink"].state, read["sink"].reason) == ("RUNNING", "busy")
 
 
-def test_a_trace_serves_as_the_reason_by_its_last_line() -> None:
+def test_the_reason_is_the_last_line_of_a_trace() -> None:
     answer = status()
     answer["status"]["connector"] = {"state": "FAILED", "worker_id": "w", "trace": "Traceback\n  File\nKeyError: 'a'\n"}
 
     assert read_connectors({"offers": answer}, {"tasks": []})["offers"].reason == "KeyError: 'a'"
 
 
-def test_counters_of_a_connectors_tasks_are_added_up() -> None:
+def test_counters_of_tasks_are_added() -> None:
     tasks = [("a", 0, {"sink_record_send_total": 3}), ("a", 1, {"sink_record_send_total": 4}), ("b", 0, {"x": 1})]
     metrics = {"tasks": [{"connector": name, "task": number, "metrics": told} for name, number, told in tasks]}
 
@@ -41,7 +41,7 @@ def watcher() -> Watcher:
     return Watcher("http://127.0.0.1:1", "http://127.0.0.1:1")
 
 
-def test_nobody_there_is_no_error(watcher: Watcher) -> None:
+def test_an_unavailable_worker_is_not_an_error(watcher: Watcher) -> None:
     progress = watcher.look()
 
     assert not progress.answered

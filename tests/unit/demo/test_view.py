@@ -27,7 +27,7 @@ def progress() -> Callable[..., Progress]:
     return make
 
 
-def test_a_rate_is_taken_over_the_last_seconds(view: View, progress: Callable[..., Progress]) -> None:
+def test_the_rate_is_that_of_the_last_seconds(view: View, progress: Callable[..., Progress]) -> None:
     for at in range(20):
         view.add(progress(float(at), 100 * at if at < 10 else 1000))
     assert view.rows()[1].rate == 0
@@ -36,20 +36,20 @@ def test_a_rate_is_taken_over_the_last_seconds(view: View, progress: Callable[..
     assert view.rows()[1].rate == pytest.approx(100)
 
 
-def test_one_look_has_no_rate_yet(view: View, progress: Callable[..., Progress]) -> None:
+def test_there_is_no_rate_after_one_progress(view: View, progress: Callable[..., Progress]) -> None:
     view.add(progress(0.0, 500))
 
     assert view.rows()[1].rate == 0
 
 
-def test_counters_that_begin_anew_give_no_negative_rate(view: View, progress: Callable[..., Progress]) -> None:
+def test_restarted_counters_give_no_negative_rate(view: View, progress: Callable[..., Progress]) -> None:
     view.add(progress(0.0, 500))
     view.add(progress(1.0, 3))
 
     assert view.rows()[1].rate == 0
 
 
-def test_the_table_tells_counts_states_and_reasons(view: View, progress: Callable[..., Progress]) -> None:
+def test_the_table_shows_counts_states_and_reasons(view: View, progress: Callable[..., Progress]) -> None:
     view.add(progress(0.0, 20_000, reason="the broker does not answer"))
     console = Console(width=80, record=True, quiet=True)
     with console.capture() as captured:
@@ -65,7 +65,7 @@ def test_the_table_tells_counts_states_and_reasons(view: View, progress: Callabl
     assert "UNASSIGNED" in text  # offers, of which nothing is known
 
 
-def test_a_silent_worker_is_said(view: View, progress: Callable[..., Progress]) -> None:
+def test_a_worker_that_does_not_respond_is_reported(view: View, progress: Callable[..., Progress]) -> None:
     view.add(progress(0.0, 1, answered=False))
     console = Console(width=120)
     with console.capture() as captured:
@@ -74,7 +74,7 @@ def test_a_silent_worker_is_said(view: View, progress: Callable[..., Progress]) 
     assert "does not answer" in captured.get()
 
 
-def test_the_line_says_the_same(view: View, progress: Callable[..., Progress]) -> None:
+def test_the_line_shows_the_same_figures(view: View, progress: Callable[..., Progress]) -> None:
     view.add(progress(0.0, 20_000, reason="waits"))
 
     line = view.line()
@@ -96,5 +96,5 @@ def test_the_line_says_the_same(view: View, progress: Callable[..., Progress]) -
         (Freshness(0.84, 1.0, 20, 12.3), "> 12 s"),  # a stall shows before the median does
     ],
 )
-def test_freshness_is_the_median_unless_a_row_waits_for_longer(freshness: Freshness, text: str) -> None:
+def test_freshness_is_the_median_or_a_longer_wait(freshness: Freshness, text: str) -> None:
     assert seconds(freshness) == text

@@ -24,7 +24,7 @@ signal.pause()
 
 @pytest.fixture
 def make_worker(tmp_path: Path) -> Iterator[Callable[..., DemoWorker]]:
-    """Makes a worker that runs a command of the test; it is stopped when the test ends."""
+    """Make workers that run a given command, and stop them after the test."""
     with ExitStack() as stop:
 
         def make(*command: str, **arguments: float) -> DemoWorker:
@@ -42,7 +42,7 @@ def wait_until(condition: Callable[[], object]) -> None:
         tick.wait(0.02)
 
 
-def test_a_worker_that_will_not_stop_is_killed_with_its_children(make_worker: Callable[..., DemoWorker]) -> None:
+def test_a_worker_that_does_not_stop_is_killed_with_its_children(make_worker: Callable[..., DemoWorker]) -> None:
     worker = make_worker(sys.executable, "-c", STUBBORN, stop_timeout=0.2)
     worker.start()
     wait_until(worker.tail)
@@ -64,7 +64,7 @@ def test_the_end_of_the_log_is_available_when_it_fails(make_worker: Callable[...
     assert worker.tail(2) == "98\n99"
 
 
-def test_a_program_that_is_not_there_is_explained(make_worker: Callable[..., DemoWorker]) -> None:
+def test_a_missing_program_is_explained(make_worker: Callable[..., DemoWorker]) -> None:
     with pytest.raises(InfrastructureError) as caught:
         make_worker("/nowhere/headrace").start()
     assert "pip install" in caught.value.hint
