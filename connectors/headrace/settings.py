@@ -23,7 +23,7 @@ class ConnectorSettings(ConfigModel):
     )
     connector_class: str = key(
         "connector.class",
-        doc="Name or class of the connector plugin; class names of the JVM's connectors are understood.",
+        doc="Name or class of the connector plugin; class names of the JVM's connectors are accepted.",
         importance="high",
         group="Common",
     )
@@ -33,7 +33,7 @@ class ConnectorSettings(ConfigModel):
     plugin_version: str | None = key(
         "connector.plugin.version",
         default=None,
-        doc="Version of the plugin; must be the installed version when it is given (KIP-891).",
+        doc="Version of the plugin; if set, it must be the installed version (KIP-891).",
         group="Common",
     )
     custom: dict[str, str] = prefix_key(
@@ -109,7 +109,7 @@ class SourceSettings(ConnectorSettings):
 
     topic_creation: dict[str, str] = prefix_key(
         "topic.creation.default.",
-        doc="Settings of topics that are missing: `partitions`, `replication.factor` and any topic setting "
+        doc="Settings of topics that the source creates: `partitions`, `replication.factor` and any topic setting "
         "(`cleanup.policy`). Without any, the broker creates topics if it is allowed to.",
         group="Topic Creation",
     )
@@ -131,7 +131,7 @@ class SinkSettings(ConnectorSettings):
     dead_letter_topic: str | None = key(
         "errors.deadletterqueue.topic.name",
         default=None,
-        doc="Topic for records that could not be processed; not given = no dead letter queue.",
+        doc="Topic for records that could not be processed; not set = no dead letter queue.",
         group="Error Handling",
     )
     dead_letter_replication: int = key(
@@ -163,7 +163,9 @@ class WorkerSettings(ConfigModel):
     """Keys of a worker."""
 
     bootstrap_servers: str = key(
-        "bootstrap.servers", doc="Kafka brokers to start from: host:port, separated by commas.", importance="high"
+        "bootstrap.servers",
+        doc="Kafka brokers for the first connection: host:port, separated by commas.",
+        importance="high",
     )
     key_converter: str = key("key.converter", default="JsonConverter", doc="Converter of keys.", importance="high")
     value_converter: str = key(
@@ -174,14 +176,14 @@ class WorkerSettings(ConfigModel):
     offsets_file: str = key(
         "offset.storage.file.filename",
         default="headrace-offsets.jsonl",
-        doc="Where a standalone worker keeps the positions of its sources.",
+        doc="File in which a standalone worker stores the offsets of its sources.",
         importance="high",
     )
     configs_file: str | None = key(
         "config.storage.file.filename",
         default=None,
-        doc="Where a standalone worker keeps connectors created over REST and target states (paused, stopped); "
-        "not given = they are gone when it stops, as in Kafka Connect.",
+        doc="File in which a standalone worker stores connectors created over REST and target states (paused, "
+        "stopped); not set = they are lost when it stops, as in Kafka Connect.",
     )
     offset_flush_interval: Duration = key(
         "offset.flush.interval.ms",
@@ -209,8 +211,8 @@ class WorkerSettings(ConfigModel):
         "source.buffer.bytes",
         default=16_000_000,
         ge=1,
-        doc="Most memory for what a source task has sent and is not yet acknowledged: keys, values, and 250 bytes a "
-        "record; polling waits above it (headrace's own).",
+        doc="Most unacknowledged data of a source task: keys, values, and 250 bytes a record. Above this limit the "
+        "task does not poll (headrace's own).",
     )
     kafka_client: Annotated[KafkaClient, LOWER] = key(
         "kafka.client",
@@ -220,8 +222,8 @@ class WorkerSettings(ConfigModel):
     )
     client: dict[str, str] = prefix_key("client.", doc="Settings of every Kafka client: `client.security.protocol` …")
     security_protocol: str | None = key("security.protocol", default=None, doc="Of every Kafka client, e.g. SASL_SSL.")
-    sasl: dict[str, str] = prefix_key("sasl.", doc="Of every Kafka client, as in Kafka's documentation.")
-    ssl: dict[str, str] = prefix_key("ssl.", doc="Of every Kafka client, as in Kafka's documentation.")
+    sasl: dict[str, str] = prefix_key("sasl.", doc="Settings of every Kafka client, as in Kafka's documentation.")
+    ssl: dict[str, str] = prefix_key("ssl.", doc="Settings of every Kafka client, as in Kafka's documentation.")
     producer: dict[str, str] = prefix_key("producer.", doc="Settings of every producer, as in Kafka's documentation.")
     consumer: dict[str, str] = prefix_key(
         "consumer.",

@@ -35,7 +35,7 @@ _FIRST_ANSWER = datetime(2024, 1, 1, tzinfo=UTC)
 class DatagenConfig(ConfigModel):
     """One attribute for each key. Parsing, documentation and error messages come from this."""
 
-    topic: str = key("topic", doc="Where the records go.", importance="high", min_length=1)
+    topic: str = key("topic", doc="Topic of the records.", importance="high", min_length=1)
     rows: int = key("rows", default=10, ge=1, le=10_000, doc="Records of one batch.")
     interval: Duration = key("interval.ms", default=1000, ge=0, doc="Pause between two batches.")
     most: int = key("max.messages", default=-1, ge=-1, doc="Stop after so many records; -1 = never.")
@@ -77,7 +77,7 @@ class DatagenSourceTask(SourceTask):
 
 
 class DatagenSourceConnector(SourceConnector):
-    """One task, whatever ``tasks.max`` allows: there is one sequence."""
+    """Generates records; always one task, because there is one sequence."""
 
     config_model = DatagenConfig
     task_class = DatagenSourceTask

@@ -42,7 +42,7 @@ class SqlSourceKeys(ConfigModel):
 
     url: str = key(
         "connection.url",
-        doc="Where the database is: an SQLAlchemy URL (`postgresql+psycopg://user:password@host:5432/database`, "
+        doc="URL of the database: an SQLAlchemy URL (`postgresql+psycopg://user:password@host:5432/database`, "
         "`sqlite:////path/to/file.db`, `mysql+pymysql://user:password@host/database`) or a JDBC URL "
         "(`jdbc:postgresql://host:5432/database`, `jdbc:mariadb://host/database`). PostgreSQL, MariaDB and SQLite are "
         "tested; others need their SQLAlchemy driver.",
@@ -53,14 +53,14 @@ class SqlSourceKeys(ConfigModel):
     user: str | None = key(
         "connection.user",
         default=None,
-        doc="Database user; wins over one in the URL.",
+        doc="Database user; takes precedence over the URL.",
         importance="high",
         group=_DATABASE,
     )
     password: Secret | None = key(
         "connection.password",
         default=None,
-        doc="Password; wins over one in the URL. Best written as a placeholder: `${env:DATABASE_PASSWORD}`.",
+        doc="Password; takes precedence over the URL. Use a placeholder: `${env:DATABASE_PASSWORD}`.",
         importance="high",
         group=_DATABASE,
     )
@@ -68,7 +68,7 @@ class SqlSourceKeys(ConfigModel):
         "connection.attempts",
         default=None,
         ge=1,
-        doc="Failed attempts to connect in a row until the task fails. Not given = no limit, the reason is in the "
+        doc="Consecutive failed attempts to connect until the task fails. Not set = no limit, the reason is in the "
         "task's status (Kafka Connect's JDBC source: 3).",
         importance="low",
         group=_DATABASE,
@@ -77,14 +77,14 @@ class SqlSourceKeys(ConfigModel):
         "connection.backoff.ms",
         default=None,
         ge=0,
-        doc="Wait between two attempts to connect. Not given = a growing wait of 0.1 to 30 seconds "
+        doc="Wait between two attempts to connect. Not set = a growing wait of 0.1 to 30 seconds "
         "(Kafka Connect's JDBC source: 10000).",
         importance="low",
         group=_DATABASE,
     )
     parameters: dict[str, str] = prefix_key(
         "connection.",
-        doc="Every other key with this prefix is passed to the database driver without it, like parameters in the "
+        doc="Every other key with this prefix is passed to the driver without the prefix, like parameters in the "
         "URL: `connection.sslmode: require`, `connection.connect_timeout: 5`.",
         group=_DATABASE,
     )
@@ -113,7 +113,7 @@ class SqlSourceKeys(ConfigModel):
     blacklist: CommaList = key(
         "table.blacklist",
         default="",
-        doc="Read every table but these. Has no effect together with `table.whitelist`.",
+        doc="Read all tables except these. Has no effect together with `table.whitelist`.",
         group=_TABLES,
     )
     include: CommaList = key(
@@ -134,8 +134,8 @@ class SqlSourceKeys(ConfigModel):
         "table.poll.interval.ms",
         default=60_000,
         ge=0,
-        doc="How often the list of tables is looked at again while the connector runs. Tasks that read other tables "
-        "than before are restarted, the others are not. 0 = never.",
+        doc="How often the list of tables is read while the connector runs. Only tasks whose tables change are "
+        "restarted. 0 = never.",
         importance="low",
         group=_TABLES,
     )
@@ -152,7 +152,7 @@ class SqlSourceKeys(ConfigModel):
         "schema.pattern",
         default=None,
         doc="Consider only tables of schemas that match this SQL LIKE pattern (`%` any text, `_` any character). "
-        "Not given = all schemas but the database's own.",
+        "Not set = all schemas except those of the database system.",
         group=_TABLES,
     )
     table_types: CommaList = key(
@@ -168,7 +168,7 @@ class SqlSourceKeys(ConfigModel):
         "mode",
         doc="How new rows are found. `bulk`: the whole table each time. `incrementing`: rows whose id is greater than "
         "the last one; updates are not seen. `timestamp`: rows whose timestamp is later than the last one; new and "
-        "changed rows. `timestamp+incrementing`: both, the surest: the id orders rows of equal timestamp.",
+        "changed rows. `timestamp+incrementing`: both, the safest mode: the id orders rows of equal timestamp.",
         importance="high",
         group=_MODE,
     )
@@ -208,8 +208,8 @@ class SqlSourceKeys(ConfigModel):
         "timestamp.initial",
         default=None,
         ge=-1,
-        doc="Where to begin when no offset is stored: later than this moment (epoch milliseconds); -1 = now, by the "
-        "database's clock. Not given = the first row. Without effect once an offset is stored.",
+        doc="Where to start if no offset is stored: after this time (epoch milliseconds); -1 = now, by the database's "
+        "clock. Not set = the first row. No effect once an offset is stored.",
         importance="low",
         group=_MODE,
     )
@@ -226,7 +226,7 @@ class SqlSourceKeys(ConfigModel):
     gap_free: Annotated[Literal["auto", "on", "off"], LOWER] = key(
         "cursor.gap.free",
         default="auto",
-        doc="Whether a row that is committed late, behind rows that were read before it, is found all the same. The "
+        doc="Whether rows that are committed late, before rows that were already read, are read, too. The "
         "stored position then waits for transactions that are open (the rows do not), and rows that were read before "
         "are not sent again. `auto`: where the database can name its open transactions, or `cursor.overlap` is given; "
         "elsewhere a warning. `on`: refuse to run where neither is so. `off`: as Kafka Connect's JDBC source, which "
@@ -240,15 +240,15 @@ class SqlSourceKeys(ConfigModel):
         doc="How far each poll goes back behind what it has read: a duration (`5m`) in the modes with a timestamp, a "
         "number of ids (`1000`) in mode incrementing. Rows that were sent are not sent again. For databases that do "
         "not name their open transactions (longer than the longest of them), for clocks that differ, and for ids that "
-        "are handed out in blocks. Not given = `2s` or 0 where the database names them, else nothing.",
+        "are assigned in blocks. Not set = `2s` or 0 where the database lists them, else none.",
         group=_MODE,
     )
     memory_rows: int = key(
         "cursor.memory.rows",
         default=100_000,
         ge=1_000,
-        doc="Of how many rows at most the task remembers that they were sent, to not send them again when it goes back "
-        "(about 400 bytes each). Beyond it rows are sent twice, never lost.",
+        doc="Most sent rows that the task remembers, so that it does not send them again when it goes back (about 400 "
+        "bytes each). Rows beyond this limit are sent twice, and never lost.",
         importance="low",
         group=_MODE,
     )
@@ -272,7 +272,7 @@ class SqlSourceKeys(ConfigModel):
     query_masked: Secret | None = key(
         "query.masked",
         default=None,
-        doc="The same as `query`, for a text that must stay secret: it is hidden in answers, logs and messages.",
+        doc="The same as `query`, for a text that must stay secret: it is hidden in responses, logs and messages.",
         importance="low",
         group=_MODE,
     )
@@ -280,7 +280,7 @@ class SqlSourceKeys(ConfigModel):
         "query.suffix",
         default="",
         doc="Text to append to every generated statement (`FOR READ ONLY`). No LIMIT with mode `timestamp`: rows of "
-        "equal timestamp behind the limit would be lost.",
+        "equal timestamp after the limit would be lost.",
         importance="low",
         group=_MODE,
     )
@@ -295,8 +295,8 @@ class SqlSourceKeys(ConfigModel):
     topic_format: str = key(
         "topic.name.format",
         default="${table}",
-        doc="What follows `topic.prefix` in the name of a table's topic (headrace's own): text with `${table}` "
-        "and `${schema}` in it. `${schema}.${table}` keeps tables of one name in two schemas apart.",
+        doc="Topic name of a table after `topic.prefix` (headrace's own): text that contains `${table}` and may "
+        "contain `${schema}`. `${schema}.${table}` separates tables of equal name in two schemas.",
         importance="low",
         group=RECORDS,
     )
@@ -320,7 +320,7 @@ class SqlSourceKeys(ConfigModel):
     numeric_precision_mapping: bool = key(
         "numeric.precision.mapping",
         default=False,
-        doc="Old name: `true` means `numeric.mapping=precision_only` when that is not given.",
+        doc="Deprecated: `true` means `numeric.mapping=precision_only` when that is not given.",
         importance="low",
         group=RECORDS,
     )
@@ -414,7 +414,8 @@ class SqlSourceKeys(ConfigModel):
         ge=0.0,
         le=1.0,
         doc="A comparison that finds more than this part of the keys gone (and more than 10 of them) deletes nothing: "
-        "the status says so, rows go on. A table that was emptied by mistake does not empty the index. 1 = no limit.",
+        "the status shows this, and rows are still sent. A table that was emptied by mistake does not empty the index. "
+        "1 = no limit.",
         group=_DELETES,
     )
     ledger_directory: str = key(
@@ -439,8 +440,8 @@ class SqlSourceKeys(ConfigModel):
         default=1_000,
         ge=10,
         doc="How long a query should keep the database busy. Large tables are read in pages, each a short transaction; "
-        "pages grow and shrink towards this time, between `batch.max.rows` and 64 times that. Between two pages other "
-        "tables of the task have their turn.",
+        "the page size is adapted to this time, between `batch.max.rows` and 64 times that. Between two pages the task "
+        "reads other tables.",
         group=_LOAD,
     )
     parallelism: int = key(
@@ -448,9 +449,9 @@ class SqlSourceKeys(ConfigModel):
         default=1,
         ge=1,
         le=64,
-        doc="How many connections read a large table at a time when it is read from its beginning: the first time, and "
-        "in mode `bulk` each time. The table is cut into ranges of its primary key; the last record of each key is "
-        "still the newest, and a restart goes on in the middle of each range. `connection.max.queries` bounds them, "
+        doc="Number of connections that read a large table from its beginning: the first time, and in mode `bulk` each "
+        "time. The table is divided into ranges of its primary key. The last record of each key is still the "
+        "newest, and a restart continues within each range. `connection.max.queries` limits them, "
         "too. For tables of PostgreSQL and MariaDB with a primary key (MariaDB: of whole numbers) that is the record "
         "key or part of it, without `timestamp.initial`; others are read by one connection, and `headrace check` says "
         "so.",
@@ -460,8 +461,8 @@ class SqlSourceKeys(ConfigModel):
         "statement.timeout.ms",
         default=0,
         ge=0,
-        doc="Longest time for one statement, after which the database is to give it up (PostgreSQL, MariaDB, MySQL). "
-        "The status says so, and it is tried again. 0 = as the database or the user is set up.",
+        doc="Timeout of a statement (PostgreSQL, MariaDB, MySQL). The status shows it, and the statement "
+        "is retried. 0 = the setting of the database or the user.",
         importance="low",
         group=_LOAD,
     )
@@ -477,8 +478,8 @@ class SqlSourceKeys(ConfigModel):
         "replica.max.lag.ms",
         default=None,
         ge=0,
-        doc="When reading from a replica (PostgreSQL): wait, and say so in the status, while it is further behind its "
-        "primary than this. Not given = it is not asked.",
+        doc="For a replica (PostgreSQL): wait, with a status reason, while its lag is greater than this. Not set "
+        "= the lag is not read.",
         group=_LOAD,
     )
 
