@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import structlog
 
 from headrace.broker.client_choice import choose
-from headrace.broker.interfaces import KafkaClients
+from headrace.broker.interfaces import Admin, KafkaClients
 from headrace.errors import HeadraceError
 from headrace.files import ConfigFile
 from headrace.registry import Registry
@@ -153,6 +154,23 @@ def kafka_admin_check(settings: Mapping[str, str], client: KafkaClient = "auto")
         return admin.cluster_id()
     finally:
         admin.close()
+
+
+def kafka_partition_counts(
+    settings: Mapping[str, str], client: KafkaClient, wanted: Callable[[str], bool]
+) -> dict[str, int]:
+    """Return how many partitions each ``wanted`` topic has. Raise the errors of ``broker.interfaces``."""
+    admin = choose(client).open(settings).admin({})
+    try:
+        return partition_counts(admin, wanted)
+    finally:
+        admin.close()
+
+
+def partition_counts(admin: Admin, wanted: Callable[[str], bool]) -> dict[str, int]:
+    """As :func:`kafka_partition_counts`, by a client that is open."""
+    topics = [topic for topic in admin.topics() if wanted(topic)]
+    return dict(Counter(partition.topic for partition in admin.end_offsets(topics))) if topics else {}
 
 
 def _worker_id(settings: WorkerSettings, url: str) -> str:

@@ -118,7 +118,7 @@ def _pair(
 ) -> _Pair:
     topics = []
     for topic in produced.topics:
-        if _reads(sink, topic.name):
+        if reads_topic(sink, topic.name):
             required = named.get(topic.name)
             if required is None and topic.name not in _named_topics(sink):
                 required = _required(sink, topic.name, found)
@@ -132,7 +132,8 @@ def _named_topics(sink: ConnectorConfig) -> Sequence[str]:
     return sink.settings.topics
 
 
-def _reads(sink: ConnectorConfig, topic: str) -> bool:
+def reads_topic(sink: ConnectorConfig, topic: str) -> bool:
+    """Return whether the sink reads the topic of this name."""
     settings = sink.settings
     assert isinstance(settings, SinkSettings)
     return topic in settings.topics or bool(settings.topics_regex and re.fullmatch(settings.topics_regex, topic))
@@ -275,7 +276,7 @@ def _task_findings(
         if count > 0:
             planned |= {topic.name: count for topic in produced.topics}
     known = {**planned, **partitions}
-    topics = settings.topics or [topic for topic in partitions if _reads(sink, topic)]
+    topics = settings.topics or [topic for topic in partitions if reads_topic(sink, topic)]
     if not topics or not all(topic in known for topic in topics):
         return
     total = sum(known[topic] for topic in topics)

@@ -14,7 +14,7 @@ from headrace.cli.loading import Loaded, load
 from headrace.cli.output import JsonFlag, err, out, print_findings, print_json
 from headrace.errors import ConfigError, Finding, HeadraceError, RetriableError
 from headrace.files import ConfigFile, read_config_file
-from headrace.pair_checks import Produced, pair_findings
+from headrace.pair_checks import Produced, pair_findings, reads_topic
 from headrace.plugin import ProducedTopic, SourceConnector
 from headrace.validation import ConnectorConfig, locate_findings
 
@@ -27,6 +27,9 @@ Files = Annotated[
 ]
 AdminCheck = Callable[[Mapping[str, str]], str]
 """Kafka client settings → the cluster's id. Raises as ``broker/interfaces.py`` says."""
+
+PartitionCounts = Callable[[Callable[[str], bool]], dict[str, int]]
+"""Number of partitions of each existing topic that is wanted."""
 
 _MISTAKE, _ENVIRONMENT = 2, 3  # exit codes
 
@@ -63,8 +66,13 @@ def check(files: Files, json: JsonFlag = False) -> None:
         raise typer.Exit(_MISTAKE if any(item.cause == "configuration" for item in errors) else _ENVIRONMENT)
 
 
-def check_files(paths: Sequence[Path], admin_check: AdminCheck | None = None) -> list[Finding]:
-    """Return the findings of ``check``; progress goes to stderr. ``admin_check`` replaces the request to Kafka."""
+def check_files(
+    paths: Sequence[Path], admin_check: AdminCheck | None = None, partition_counts: PartitionCounts | None = None
+) -> list[Finding]:
+    """Return the findings of ``check``; progress goes to stderr.
+
+    ``admin_check`` and ``partition_counts`` replace requests to Kafka.
+    """
     loaded = load(paths)
     if _errors(loaded.findings):
         return loaded.findings
@@ -79,10 +87,32 @@ def check_files(paths: Sequence[Path], admin_check: AdminCheck | None = None) ->
         connector = config.plugin.cls()
         label = f"connector {config.name} ({config.plugin.name})"
         findings += _with_progress(label, file, partial(connector.check, config.own))
-    return findings + _compared(loaded, connect=True)
+    answers = loaded.settings is not None and not any(finding.code.startswith("kafka.") for finding in findings)
+    partitions = _partitions(loaded, partition_counts) if answers and (partition_counts or not admin_check) else {}
+    return findings + _compared(loaded, connect=True, partitions=partitions)
 
 
-def _compared(loaded: Loaded, *, connect: bool) -> list[Finding]:
+def _partitions(loaded: Loaded, partition_counts: PartitionCounts | None) -> dict[str, int]:
+    """Return how many partitions each topic has that a sink reads; empty when Kafka does not tell."""
+    from headrace.app import kafka_partition_counts  # late: --help needs no Kafka client
+
+    settings = loaded.require()
+    sinks = [config for config in loaded.configs.values() if config.plugin.type == "sink"]
+
+    def wanted(topic: str) -> bool:
+        return any(reads_topic(sink, topic) for sink in sinks)
+
+    try:
+        if partition_counts is not None:
+            return partition_counts(wanted)
+        client_settings = {**settings.client_settings(), **settings.admin}
+        return kafka_partition_counts(client_settings, settings.kafka_client, wanted)
+    except HeadraceError as error:
+        err.print(f"partitions are not counted: {error}", markup=False)
+        return {}
+
+
+def _compared(loaded: Loaded, *, connect: bool, partitions: Mapping[str, int] | None = None) -> list[Finding]:
     """Return what is wrong between the sources and the sinks of these files; ``connect``: look at the tables, too."""
     sources, sinks = [], []
     for config in loaded.configs.values():
@@ -91,7 +121,7 @@ def _compared(loaded: Loaded, *, connect: bool) -> list[Finding]:
         else:
             sinks.append(config)
     found: dict[str, list[Finding]] = {}
-    for name, finding in pair_findings(sources, sinks, loaded.settings, loaded.registry):
+    for name, finding in pair_findings(sources, sinks, loaded.settings, loaded.registry, partitions):
         found.setdefault(name, []).append(finding)
     files = {file.properties["name"].strip(): file for file in reversed(loaded.files) if "name" in file.properties}
     return [

@@ -9,6 +9,9 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from headrace.app import partition_counts
+from headrace.broker.in_memory import InMemoryKafka
+from headrace.broker.interfaces import NewTopic
 from headrace.cli.main import app
 from headrace.cli.validate import check_files
 
@@ -69,3 +72,19 @@ def test_a_source_whose_system_does_not_answer_is_compared_by_its_file() -> None
     Path("rows.yaml").write_text(SOURCE.replace("rows.db", "/no/such/folder/rows.db"))
     codes = [finding.code for finding in check_files([Path("rows.yaml"), Path("search.yaml")])]
     assert "pair.tombstones" in codes
+
+
+def test_check_compares_tasks_with_the_partitions_that_exist(files: Path) -> None:
+    (files / "worker.yaml").write_text("bootstrap.servers: broker:9092\n")
+    (files / "search.yaml").write_text(SINK.replace("fail", "delete") + "tasks.max: 4\n")
+    kafka = InMemoryKafka()
+    kafka.admin({}).create_topics([NewTopic("t.rows", partitions=2), NewTopic("other", partitions=9)])
+
+    found = check_files(
+        [Path("worker.yaml"), Path("rows.yaml"), Path("search.yaml")],
+        admin_check=lambda _: "cluster",
+        partition_counts=lambda wanted: partition_counts(kafka.admin({}), wanted),
+    )
+    [idle] = [finding for finding in found if finding.code == "pair.idle_tasks"]
+    assert str(idle.location) == "search.yaml:6:1"
+    assert idle.message.startswith("4 tasks read 2 partitions: 2 of them")
