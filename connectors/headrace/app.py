@@ -25,7 +25,7 @@ from headrace.runtime.task_configurator import TaskConfigs, TaskConfigurator
 from headrace.runtime.topic_tracking import TopicTracker
 from headrace.runtime.worker import Worker
 from headrace.settings import KafkaClient, WorkerSettings
-from headrace.stores import CompactedLog, ConfigStore, FileLog, MemoryLog, OffsetStore, StatusStore
+from headrace.stores import CompactedLog, ConditionStore, ConfigStore, FileLog, MemoryLog, OffsetStore, StatusStore
 from headrace.validation import Validator
 
 log = structlog.stdlib.get_logger("headrace.worker")
@@ -81,7 +81,9 @@ class StandaloneWorker:
         self._cleanup.callback(offsets.close)
         configs = ConfigStore(self._log(self._settings.configs_file))
         self._cleanup.callback(configs.close)
-        worker = self._worker = self._wire(configs, offsets, files)
+        conditions = ConditionStore(self._log(_beside(self._settings.offsets_file)))
+        self._cleanup.callback(conditions.close)
+        worker = self._worker = self._wire(configs, offsets, conditions, files)
         # The control thread and every task must have ended before the files they write to are closed.
         self._cleanup.callback(lambda: worker.stop(self._settings.shutdown_timeout / 1000 + _REST_OF_STOP))
         worker.start()
@@ -99,14 +101,23 @@ class StandaloneWorker:
         """Stop everything in order. Takes at most a few seconds more than ``task.shutdown.graceful.timeout.ms``."""
         self._cleanup.close()
 
-    def _wire(self, configs: ConfigStore, offsets: OffsetStore, files: Sequence[ConfigFile]) -> Worker:
+    def _wire(
+        self, configs: ConfigStore, offsets: OffsetStore, conditions: ConditionStore, files: Sequence[ConfigFile]
+    ) -> Worker:
         settings = self._settings
         worker_id = _worker_id(settings, self._rest.url)
         statuses = StatusStore(MemoryLog())
         origins = {file.properties["name"]: ConfigOrigin(file.path, file.properties, file.positions) for file in files}
         tracker = TopicTracker(enabled=settings.topic_tracking, reset_allowed=settings.topic_tracking_reset)
         builder = TaskBuilder(
-            self._registry, self._validator, self._kafka_clients, offsets, settings, ConfigOrigins(origins), tracker
+            self._registry,
+            self._validator,
+            self._kafka_clients,
+            offsets,
+            settings,
+            ConfigOrigins(origins),
+            tracker,
+            conditions,
         )
         timing = Timing(
             settings.offset_flush_interval / 1000,
@@ -134,11 +145,20 @@ class StandaloneWorker:
             self._refused,
             settings.consumer.get("group.id"),
             tracker,
+            conditions,
         )
 
     @staticmethod
     def _log(path: str | None) -> CompactedLog:
         return FileLog(Path(path).expanduser()) if path else MemoryLog()
+
+
+def _beside(offsets_file: str | None) -> str | None:
+    """Conditions are kept where offsets are: ``offsets.jsonl``, ``offsets.conditions.jsonl``."""
+    if not offsets_file:
+        return None
+    path = Path(offsets_file)
+    return str(path.with_name(f"{path.stem}.conditions{path.suffix}"))
 
 
 def _open_kafka_clients(settings: WorkerSettings) -> KafkaClients:

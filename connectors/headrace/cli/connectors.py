@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from json import dumps, loads
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
+from urllib.parse import quote
 
 import typer
 from rich.text import Text
@@ -65,13 +66,43 @@ def show_status(
       headrace connectors status orders search --trace
 
     A connector is one row when it and its tasks are in the same state without a problem.
+
+    Exit code 0 when nothing needs attention; 1 when something is FAILED or a condition is not acknowledged
+    (records that were removed unread, skipped or dead-lettered, a topic that was created again).
     """
     client = WorkerClient(url)
     bodies = _statuses(client, names)
+    found = [status_view.parse_status(each) for each in bodies.values()]
     if json:
         print_json(bodies[names[0]] if names and len(names) == 1 else bodies)
+    else:
+        _print_statuses(found, url, whole_trace=trace)
+    if any(map(status_view.needs_attention, found)):
+        raise typer.Exit(1)
+
+
+@app.command("acknowledge")
+def acknowledge(
+    names: Names,
+    code: Annotated[
+        str | None, typer.Option("--code", metavar="CODE", help="Only the condition with this code.")
+    ] = None,
+    url: UrlOption = DEFAULT_URL,
+    json: JsonFlag = False,
+) -> None:
+    """Acknowledge conditions: they are not shown any more until they are raised again."""
+    client = WorkerClient(url)
+    _require_existing(client, names)
+    query = f"?code={quote(code)}" if code else ""
+    answers = {
+        name: client.request("POST", f"/v1/connectors/{quote(name, safe='')}/acknowledge{query}").body for name in names
+    }
+    if json:
+        print_json(answers)
         return
-    _print_statuses([status_view.parse_status(each) for each in bodies.values()], url, whole_trace=trace)
+    for name, answer in answers.items():
+        codes = [condition["code"] for condition in answer["acknowledged"]]
+        err.print(f"{name}: {'acknowledged ' + ', '.join(codes) if codes else 'nothing to acknowledge'}")
 
 
 @app.command("pause")
@@ -347,17 +378,21 @@ def _confirmed(question: str) -> bool:
 def _print_statuses(found: Iterable[ConnectorStatus], url: str, *, whole_trace: bool = False) -> None:
     found, now = list(found), now_ms()
     print_table(COLUMNS, (row for status in found for row in status_view.rows(status, now)))
-    problems = [note for status in found for note in status_view.notes(status)]
+    problems = [
+        note for status in found for note in (*status_view.notes(status), *status_view.condition_notes(status, now))
+    ]
     if found and not problems:
         tasks = sum(len(status.tasks) for status in found)
         err.print(f"no problems: connectors {len(found)}, tasks {tasks}")
     for status in found:
         for note in status_view.notes(status, whole_trace=whole_trace):
             _print_note(note, url)
+        for note in status_view.condition_notes(status, now):
+            _print_note(note, url, verb="needs attention:")
 
 
-def _print_note(note: status_view.Note, url: str) -> None:
-    out.print(Text.assemble((note.subject, "bold"), f" is {note.what}"))
+def _print_note(note: status_view.Note, url: str, verb: str = "is") -> None:
+    out.print(Text.assemble((note.subject, "bold"), f" {verb} {note.what}"))
     width = text_width(out)
     for line in note.why.splitlines():
         shown = [line] if width is None else textwrap.wrap(line, width - 2, break_long_words=False)

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from rich.text import Text
 
+from headrace.conditions import Condition
 from headrace.errors import HeadraceError
 from headrace.runtime.api import ConnectorStatus, worst
 from headrace.states import State, Status, TaskId
@@ -36,7 +37,8 @@ def parse_status(body: Mapping[str, Any]) -> ConnectorStatus:
     """Parse the response of ``GET …/status``, headrace's or Kafka Connect's. Raises HeadraceError."""
     try:
         tasks = {int(task["id"]): _status(task) for task in body["tasks"]}
-        return ConnectorStatus(body["name"], _status(body["connector"]), tasks, body.get("type", "unknown"))
+        conditions = tuple(Condition(**item) for item in body.get("conditions", ()))
+        return ConnectorStatus(body["name"], _status(body["connector"]), tasks, body.get("type", "unknown"), conditions)
     except (KeyError, TypeError, ValueError) as error:
         text = f"cannot parse the status that the worker returned: {type(error).__name__} {error}"
         raise HeadraceError(text, code="worker.not_understood", hint="show the raw response with --json") from error
@@ -85,6 +87,26 @@ def notes(status: ConnectorStatus, *, whole_trace: bool = False) -> Iterator[Not
         if task.state is not status.connector.state or task.state in (State.FAILED, State.RUNNING):
             step = f"restart {shlex.quote(status.name)} --task {number}" if task.state is State.FAILED else ""
             yield from _note(str(TaskId(status.name, number)), task, step, whole_trace)
+
+
+def needs_attention(status: ConnectorStatus) -> bool:
+    """Whether an operator has to act: something is FAILED, or a condition is not acknowledged."""
+    parts = [status.connector, *status.tasks.values()]
+    return bool(status.conditions) or any(part.state is State.FAILED for part in parts)
+
+
+def condition_notes(status: ConnectorStatus, now_ms: int) -> Iterator[Note]:
+    """Yield a note for each condition."""
+    for condition in status.conditions:
+        records = f"{condition.count} records, " if condition.count else ""
+        facts = f"{records}first {age(condition.since, now_ms)} ago, last {age(condition.last, now_ms)} ago"
+        lines = [condition.text, facts]
+        if condition.example and condition.example not in condition.text:
+            lines.append(f"for example {condition.example}")
+        if condition.hint:
+            lines.append(f"→ {condition.hint}")
+        step = f"acknowledge {shlex.quote(status.name)} --code {condition.code}"
+        yield Note(status.name, condition.code, "\n".join(lines), step)
 
 
 def age(since: int, now_ms: int) -> str:

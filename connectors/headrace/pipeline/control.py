@@ -10,6 +10,7 @@ from typing import TypeVar
 
 import structlog
 
+from headrace.conditions import RaiseCondition, ignore_condition
 from headrace.errors import RetriableError
 from headrace.metrics import TaskMetrics
 from headrace.pipeline.fence import TaskFence
@@ -40,6 +41,8 @@ class TaskControl:
     """Closed when the task did not stop in time and another is to run in its place."""
     retry_policy: RetryPolicy = FOREVER
     """For everything that the loop itself tries again."""
+    raise_condition: RaiseCondition = ignore_condition
+    """Raises a condition that stays until an operator acknowledges it."""
 
     @cached_property
     def reasons(self) -> StatusReasons:

@@ -37,6 +37,11 @@ class DeadLetterQueue:
         self._metrics = metrics
         self._context_headers = context_headers
 
+    @property
+    def topic(self) -> str:
+        """Its name."""
+        return self._topic
+
     def write(self, failures: Sequence[Failure], originals: Originals) -> None:
         """Returned means acknowledged by the broker. Raises RetriableError, or TaskError when it is refused."""
         letters = [self._letter(failure, originals[failure.topic_partition]) for failure in failures]

@@ -12,6 +12,7 @@ from typing import NamedTuple, TypeVar
 import structlog
 
 from headrace.accounting import RecordCauses
+from headrace.conditions import RaiseCondition
 from headrace.errors import DataError, RetriableError, TaskError
 from headrace.metrics import TaskMetrics
 from headrace.records import TopicPartition
@@ -103,6 +104,21 @@ def note_failures(causes: RecordCauses, outcome: str, failures: Sequence[Failure
     for code, count in Counter(failure.error.code for failure in failures).items():
         example = next(failure for failure in reversed(failures) if failure.error.code == code)
         causes.note(outcome, code, count, f"{_place(example)}: {example.error.message}")
+
+
+def raise_skipped(raise_condition: RaiseCondition, failures: Sequence[Failure], dead_letter_topic: str = "") -> None:
+    """Raise a condition for records that ``errors.tolerance`` skipped."""
+    if not failures:
+        return
+    last = failures[-1]
+    example = f"{_place(last)}: {last.error.code}: {last.error.message}"
+    if dead_letter_topic:
+        text = f"refused records are in the dead letter queue {dead_letter_topic} and not written"
+        raise_condition("records.dead_lettered", text, "read the reasons there", count=len(failures), example=example)
+    else:
+        text = "refused records were skipped by errors.tolerance: all"
+        hint = "fix their cause and load them again"
+        raise_condition("records.skipped", text, hint, count=len(failures), example=example)
 
 
 def _place(failure: Failure) -> str:

@@ -18,9 +18,10 @@ from headrace.broker.interfaces import Consumer, RebalanceListener
 from headrace.errors import HeadraceError, RetriableError
 from headrace.pipeline.control import LONGEST_SLEEP, TaskControl
 from headrace.pipeline.dead_letters import DeadLetterQueue
-from headrace.pipeline.fault_policy import Failure, Stage
+from headrace.pipeline.fault_policy import Failure, Stage, raise_skipped
 from headrace.pipeline.fence import TaskAbandonedError
 from headrace.pipeline.linger_buffer import LingerBuffer
+from headrace.pipeline.offset_gaps import OffsetGaps
 from headrace.pipeline.put_queue import InFlightPut, PutQueue, PutState, PutStep
 from headrace.pipeline.sink_metrics import SinkMetrics
 from headrace.pipeline.stages import Stages
@@ -42,6 +43,8 @@ class ConsumerFactory:
     open_dead_letters: Callable[[], DeadLetterQueue] | None = None
     topic_used: Callable[[str], None] = lambda topic: None
     """Called for each consumed batch."""
+    gaps: OffsetGaps | None = None
+    """Looks for records that could not be read; None: they are not looked for."""
 
 
 @dataclass(frozen=True)
@@ -153,6 +156,8 @@ class SinkPipeline:
                 self._control.recovered(self._poll_backoff.reset(), "poll")
             for batch in consumed:
                 self._factory.topic_used(batch.topic_partition.topic)
+            if self._factory.gaps is not None:
+                self._factory.gaps.check(consumed)
             self._report_kafka(None if consumed else self._consumer.trouble())
         if self._revocation_error is not None:
             raise self._revocation_error
@@ -217,6 +222,8 @@ class SinkPipeline:
                 self._settle(put)
         self._puts.advance(put)
         if put.state is PutState.SETTLED:
+            topic = self._dead_letters.topic if self._dead_letters is not None else ""
+            raise_skipped(self._control.raise_condition, put.failures, topic)
             self._metrics.settled(
                 put, transformed=bool(self._stages.steps), dead_lettered=self._dead_letters is not None
             )
@@ -317,6 +324,8 @@ class SinkPipeline:
             self._linger_buffer.discard(partitions)
         self._metrics.discarded(before - self._in_flight())
         self._metrics.revoked(partitions)
+        if self._factory.gaps is not None:
+            self._factory.gaps.revoked(partitions)
 
     def _in_flight(self) -> int:
         return self._puts.records() + (self._linger_buffer.records if self._linger_buffer is not None else 0)
@@ -332,6 +341,8 @@ class SinkPipeline:
                 return
 
     def _assigned(self, partitions: Sequence[TopicPartition]) -> None:
+        if self._factory.gaps is not None:
+            self._factory.gaps.assigned(partitions)
         self._control.log.info("partitions assigned", partitions=[str(item) for item in partitions])
 
     def _close(self) -> None:
@@ -344,7 +355,7 @@ class SinkPipeline:
             self._commit()
         except TaskAbandonedError as error:
             self._control.log.warning("positions not committed", code=error.code, reason=str(error))
-        for client in (self._consumer, self._dead_letters):
+        for client in (self._consumer, self._dead_letters, self._factory.gaps):
             if client is None:
                 continue
             try:

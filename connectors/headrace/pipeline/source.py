@@ -15,7 +15,7 @@ from headrace.broker.interfaces import Producer
 from headrace.errors import DataError, HeadraceError, RetriableError
 from headrace.metrics import now_ms
 from headrace.pipeline.control import LONGEST_SLEEP, TaskControl
-from headrace.pipeline.fault_policy import NO_OFFSET, NO_PARTITION, Failure, Stage, note_failures
+from headrace.pipeline.fault_policy import NO_OFFSET, NO_PARTITION, Failure, Stage, note_failures, raise_skipped
 from headrace.pipeline.in_flight import InFlight, InFlightBatch
 from headrace.pipeline.stages import Stages
 from headrace.plugin import SourceContext, SourceTask, Wait
@@ -162,6 +162,7 @@ class SourcePipeline:
             }
         )
         note_failures(self._metrics.causes, "skipped", failures)
+        raise_skipped(self._control.raise_condition, failures)
         if filtered:
             self._metrics.causes.note("filtered", "transform", filtered)
 

@@ -10,12 +10,13 @@ from __future__ import annotations
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import ClassVar, NamedTuple, Protocol
 
 import structlog
 
+from headrace.conditions import RaiseCondition, ignore_condition
 from headrace.records import (
     JsonForm,
     Rejection,
@@ -62,6 +63,8 @@ class TaskContext:
     """Where a key is set (``orders.yaml:7:3``), or how to set it. For messages."""
     set_status_reason: Callable[[str | None], None]
     """Set the task's status reason, a sentence that says what it waits for; None clears it."""
+    raise_condition: RaiseCondition = field(default=ignore_condition, kw_only=True)
+    """Raise a condition: something that lost records or may have. It is shown until an operator acknowledges it."""
 
 
 @dataclass(frozen=True)

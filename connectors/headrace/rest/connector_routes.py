@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 from urllib.parse import quote
 
@@ -44,6 +45,8 @@ class ConnectorRoutes:
             resource(f"{one}/topics", get=self.topics),
             resource(f"{one}/topics/reset", put=self.reset_topics),
             resource(f"/v1{one}/records", get=self.records),
+            resource(f"/v1{one}/conditions", get=self.conditions),
+            resource(f"/v1{one}/acknowledge", post=self.acknowledge),
             resource(f"{one}/tasks", get=self.tasks),
             resource(f"{one}/tasks/{{task:int}}/status", get=self.task_status),
             resource(f"{one}/tasks/{{task:int}}/restart", post=self.restart_task),
@@ -156,6 +159,18 @@ class ConnectorRoutes:
         if not self._api.reset_topics(name):
             raise HTTPException(403, "Topic tracking reset is disabled.")
         return Response(status_code=202)
+
+    def conditions(self, request: RestRequest) -> Response:
+        """Return what happened and was not acknowledged."""
+        name = request.path["name"]
+        found = self._api.conditions(name)
+        return JSONResponse({"name": name, "conditions": [asdict(condition) for condition in found]})
+
+    def acknowledge(self, request: RestRequest) -> Response:
+        """Forget conditions: all, or with ``?code=`` those of one code; return them."""
+        name = request.path["name"]
+        removed = self._api.acknowledge(name, request.query.get("code"))
+        return JSONResponse({"name": name, "acknowledged": [asdict(condition) for condition in removed]})
 
     def records(self, request: RestRequest) -> Response:
         """Return what each running task has read and what became of it; ``balance`` is 0."""

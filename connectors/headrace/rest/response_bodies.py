@@ -37,6 +37,7 @@ def connector_status(status: ConnectorStatus) -> dict[str, Any]:
         "connector": _state(status.connector),
         "tasks": [task_state(number, status.tasks[number]) for number in sorted(status.tasks)],
         "type": status.type,
+        **({"conditions": [asdict(condition) for condition in status.conditions]} if status.conditions else {}),
     }
 
 

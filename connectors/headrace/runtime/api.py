@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from headrace.accounting import RecordCause
+from headrace.conditions import Condition
 from headrace.metrics import Parts
 from headrace.records import SourceOffset, SourcePartition
 from headrace.states import Status, TargetState, TaskId
@@ -36,6 +37,7 @@ class ConnectorStatus:
     connector: Status
     tasks: Mapping[int, Status]
     type: str
+    conditions: tuple[Condition, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +129,14 @@ class WorkerApi(Protocol):
 
     def validate(self, config: Mapping[str, str]) -> dict[str, Any]:
         """The answer of ``PUT /connector-plugins/{p}/config/validate``."""
+        ...
+
+    def conditions(self, name: str) -> list[Condition]:
+        """Return what happened to the connector and was not acknowledged, the oldest first."""
+        ...
+
+    def acknowledge(self, name: str, code: str | None = None) -> list[Condition]:
+        """Forget conditions, of one code or all, and return them. Raises NotFoundError for another code."""
         ...
 
     def records(self, name: str) -> dict[int, TaskRecords]:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from headrace.broker.interfaces import Admin, KafkaClients, NewTopic
+from headrace.conditions import RaiseCondition
 from headrace.pipeline.control import TaskControl
 from headrace.pipeline.dead_letters import DeadLetterQueue
 from headrace.pipeline.fault_policy import FaultPolicy
+from headrace.pipeline.offset_gaps import OffsetGaps
 from headrace.pipeline.sink import ConsumerFactory, SinkPipeline
 from headrace.pipeline.source import ProducerFactory, SourcePipeline
 from headrace.pipeline.topic_creation import TopicCreator, create_topic
@@ -20,7 +22,8 @@ from headrace.runtime.stage_build import group_of, make_stages
 from headrace.runtime.topic_tracking import TopicTracker
 from headrace.settings import ConnectorSettings, SinkSettings, SourceSettings, WorkerSettings
 from headrace.states import TaskId
-from headrace.stores import ConnectorOffsets, OffsetStore
+from headrace.stores import ConditionStore, ConnectorOffsets, MemoryLog, OffsetStore
+from headrace.stores.conditions import condition_of
 from headrace.validation import Validator
 
 Pipeline = SourcePipeline | SinkPipeline
@@ -37,6 +40,7 @@ class TaskBuilder:
     settings: WorkerSettings
     config_origins: ConfigOrigins
     tracker: TopicTracker = field(default_factory=TopicTracker)
+    conditions: ConditionStore = field(default_factory=lambda: ConditionStore(MemoryLog()))
 
     def build(
         self,
@@ -47,11 +51,20 @@ class TaskBuilder:
     ) -> Pipeline:
         """Raises ConfigError. ``config`` is raw: placeholders are resolved here, when a task starts."""
         parsed = self.validator.require_connector(config)
+        control = replace(control, raise_condition=self._raiser(task.connector))
         where = self.config_origins.of(task.connector, config)
         policy = FaultPolicy(parsed.settings, where, control.stop_event, control.log, control.metrics)
         stages = make_stages(self.registry, self.settings, parsed.settings, policy)
         if isinstance(parsed.settings, SinkSettings):
-            sink = SinkContext(task, parsed.own, control.stop_event, control.log, where, set_status_reason)
+            sink = SinkContext(
+                task,
+                parsed.own,
+                control.stop_event,
+                control.log,
+                where,
+                set_status_reason,
+                raise_condition=control.raise_condition,
+            )
             consumers = self._consumer_factory(task, parsed.settings, control)
             return SinkPipeline(parsed.plugin.cls.task_class(), sink, stages, consumers, control)
         positions = ConnectorOffsets(self.offsets, task.connector)
@@ -69,9 +82,16 @@ class TaskBuilder:
             form,
             lambda records: control.metrics.set("source_record_remaining", records),
             control.metrics.set_lag,
+            raise_condition=control.raise_condition,
         )
         producers = self._producer_factory(task, parsed.settings)
         return SourcePipeline(parsed.plugin.cls.task_class(), source, stages, producers, positions, control)
+
+    def _raiser(self, connector: str) -> RaiseCondition:
+        def raise_condition(code: str, text: str, hint: str = "", *, count: int = 0, example: str = "") -> None:
+            self.conditions.add(connector, condition_of(code, text, hint, count, example))
+
+        return raise_condition
 
     def _producer_factory(self, task: TaskId, settings: SourceSettings | ConnectorSettings) -> ProducerFactory:
         overrides = {"client.id": f"connector-producer-{task}", **self.settings.producer, **settings.producer_override}
@@ -94,6 +114,8 @@ class TaskBuilder:
         overrides = {"client.id": f"connector-consumer-{task}", **self.settings.consumer, **settings.consumer_override}
         group = overrides.pop("group.id", group_of(task.connector))
 
+        reset = overrides.get("auto.offset.reset", "earliest")
+
         def open_dead_letters() -> DeadLetterQueue:
             topic = settings.dead_letter_topic or ""
             create_topic(self._open_admin(settings), NewTopic(topic, 1, settings.dead_letter_replication))
@@ -109,4 +131,5 @@ class TaskBuilder:
             settings.topics_regex,
             open_dead_letters if settings.dead_letter_topic else None,
             lambda topic: self.tracker.add(task.connector, topic),
+            OffsetGaps(self._open_admin(settings), group, control.raise_condition, control.log, reset),
         )

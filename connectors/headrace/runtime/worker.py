@@ -11,6 +11,7 @@ import structlog
 
 from headrace.accounting import record_counts
 from headrace.broker.interfaces import Admin
+from headrace.conditions import Condition
 from headrace.config import nearest
 from headrace.errors import ConfigError, ConflictError, HeadraceError, NotFoundError, RetriableError
 from headrace.metrics import Parts
@@ -25,7 +26,7 @@ from headrace.runtime.stage_build import group_of
 from headrace.runtime.supervisor import TaskSupervisor
 from headrace.runtime.topic_tracking import TopicTracker
 from headrace.states import State, Status, TargetState, TaskId
-from headrace.stores import DesiredState, OffsetStore, StatusStore
+from headrace.stores import ConditionStore, DesiredState, MemoryLog, OffsetStore, StatusStore
 from headrace.validation import Validator
 
 log = structlog.stdlib.get_logger("headrace.worker")
@@ -48,6 +49,7 @@ class Worker:
         refused: Callable[[HeadraceError], None],
         group: str | None = None,
         tracker: TopicTracker | None = None,
+        conditions: ConditionStore | None = None,
     ) -> None:
         """``refused`` is called, on a thread of the worker's, when Kafka will never have it (wrong settings).
 
@@ -63,6 +65,7 @@ class Worker:
         self._refused = refused
         self._common_group = group
         self._tracker = tracker or TopicTracker()
+        self._conditions = conditions or ConditionStore(MemoryLog())
         self._cluster_id: str | None = None
         self._no_cluster = "Kafka does not answer yet."
         self._stopping = threading.Event()
@@ -108,7 +111,7 @@ class Worker:
         for number in range(len(desired.tasks.get(name, ()))):
             if (status := self._statuses.task(TaskId(name, number))) is not None:
                 tasks[number] = replace(status, version=version)
-        return ConnectorStatus(name, connector, tasks, self._type(config))
+        return ConnectorStatus(name, connector, tasks, self._type(config), tuple(self._conditions.of(name)))
 
     def create(self, name: str, config: Mapping[str, str], initial_state: TargetState) -> ConnectorInfo:
         config = self._checked(name, config)
@@ -221,6 +224,19 @@ class Worker:
 
     def validate(self, config: Mapping[str, str]) -> dict[str, Any]:
         return validation_response(self._validator, config)
+
+    def conditions(self, name: str) -> list[Condition]:
+        _require(name, self._desired())
+        return self._conditions.of(name)
+
+    def acknowledge(self, name: str, code: str | None = None) -> list[Condition]:
+        raised = [condition.code for condition in self.conditions(name)]
+        if code is not None and code not in raised:
+            hint = f"raised are: {', '.join(raised)}" if raised else "nothing is raised"
+            raise NotFoundError(f"Connector {name} has no condition {code}", hint=hint)
+        removed = self._conditions.remove(name, code)
+        log.info("acknowledged", connector=name, codes=[condition.code for condition in removed])
+        return removed
 
     def records(self, name: str) -> dict[int, TaskRecords]:
         _require(name, self._desired())

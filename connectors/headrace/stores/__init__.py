@@ -1,5 +1,6 @@
 """What a worker remembers: desired state, statuses, positions; each store written once over a compacted log."""
 
+from headrace.stores.conditions import ConditionStore
 from headrace.stores.configs import ConfigStore, DesiredState
 from headrace.stores.log import CompactedLog, FileLog, MemoryLog
 from headrace.stores.offsets import ConnectorOffsets, OffsetStore
@@ -7,6 +8,7 @@ from headrace.stores.statuses import StatusStore
 
 __all__ = [
     "CompactedLog",
+    "ConditionStore",
     "ConfigStore",
     "ConnectorOffsets",
     "DesiredState",

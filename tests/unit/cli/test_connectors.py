@@ -81,6 +81,13 @@ class Command:
         assert result.exception is None, result.exception
         return result
 
+    def needs_attention(self, *arguments: str) -> Result:
+        """A command that shows what an operator has to look at, and exits with 1."""
+        result = CliRunner().invoke(connectors.app, arguments, env={"HEADRACE_URL": self._url})
+        assert result.exit_code == 1, result.output
+        assert isinstance(result.exception, SystemExit), result.output
+        return result
+
     def error(self, *arguments: str) -> HeadraceError:
         """What a command that is refused raises; the program's main prints it and exits with its code."""
         result = CliRunner().invoke(connectors.app, arguments, env={"HEADRACE_URL": self._url})
@@ -123,14 +130,14 @@ class TestList:
 class TestStatus:
     def test_of_a_failed_task_tells_why_and_what_next(self, run: Command, worker: StubWorker) -> None:
         worker.answers["GET /connectors/orders/status"] = (200, status("orders", RUNNING, RUNNING, FAILED))
-        shown = run("status", "orders").stdout
+        shown = run.needs_attention("status", "orders").stdout
         lines = [fields(line) for line in shown.splitlines()]
         assert ["orders", "source", "FAILED", "1", "w:8083", "-"] in lines
         assert "orders-1 is FAILED" in shown
         assert "ValueError: password wrong" in shown
         assert "Traceback" not in shown
         assert f"→ headrace connectors restart orders --task 1 --url {worker.url}" in shown
-        assert "Traceback" in run("status", "orders", "--trace").stdout
+        assert "Traceback" in run.needs_attention("status", "orders", "--trace").stdout
 
     def test_of_a_waiting_connector_tells_its_reason(self, run: Command, worker: StubWorker) -> None:
         waiting = {**RUNNING, "reason": "no answer from the broker localhost:9092"}
@@ -160,7 +167,7 @@ class TestStatus:
 
     def test_json_of_one_is_the_workers_answer(self, run: Command, worker: StubWorker) -> None:
         worker.answers["GET /connectors/orders/status"] = (200, status("orders", FAILED))
-        assert json.loads(run("status", "orders", "--json").stdout) == status("orders", FAILED)
+        assert json.loads(run.needs_attention("status", "orders", "--json").stdout) == status("orders", FAILED)
 
 
 class TestNotes:
@@ -443,7 +450,7 @@ class TestManyConnectors:
     def test_a_connector_without_problems_is_one_row(self, run: Command, worker: StubWorker) -> None:
         worker.answers["GET /connectors/orders/status"] = (200, status("orders", RUNNING, RUNNING, RUNNING))
         worker.answers["GET /connectors/clicks/status"] = (200, status("clicks", RUNNING, RUNNING, FAILED))
-        lines = [fields(line) for line in run("status", "orders", "clicks").stdout.splitlines()]
+        lines = [fields(line) for line in run.needs_attention("status", "orders", "clicks").stdout.splitlines()]
         assert [line[3:5] for line in lines if line[:1] == ["orders"]] == [["all", "2"]]
         assert len([line for line in lines if line[:2] == ["clicks", "source"]]) == 3
 
@@ -451,7 +458,7 @@ class TestManyConnectors:
         worker.answers["GET /connectors/orders/status"] = (200, status("orders", RUNNING, RUNNING, RUNNING))
         assert "no problems: connectors 1, tasks 2" in run("status", "orders").stderr
         worker.answers["GET /connectors/orders/status"] = (200, status("orders", RUNNING, FAILED))
-        assert "no problems" not in run("status", "orders").stderr
+        assert "no problems" not in run.needs_attention("status", "orders").stderr
 
     def test_restart_all_that_failed_restarts_their_tasks(self, run: Command, worker: StubWorker) -> None:
         for name in ("orders", "clicks"):

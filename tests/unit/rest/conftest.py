@@ -11,6 +11,7 @@ import httpx
 import pytest
 
 from headrace.accounting import RecordCause, record_counts
+from headrace.conditions import Condition
 from headrace.config import ConfigModel, key
 from headrace.errors import ConflictError, HeadraceError, NotFoundError
 from headrace.metrics import Parts
@@ -36,6 +37,7 @@ class FakeWorker:
         self.statuses: dict[str, ConnectorStatus] = {}
         self.restarts: list[Any] = []
         self.counters: dict[TaskId, dict[str, int]] = {}
+        self.raised: list[Condition] = []
         self.causes: list[RecordCause] = []
         self.parts: dict[TaskId, Parts] = {}
         self.altered: list[tuple[SourcePartition, SourceOffset | None]] = []
@@ -145,6 +147,15 @@ class FakeWorker:
     def reset_offsets(self, name: str) -> None:
         self._known(name)
         self.altered.clear()
+
+    def conditions(self, name: str) -> list[Condition]:
+        self._known(name)
+        return self.raised
+
+    def acknowledge(self, name: str, code: str | None = None) -> list[Condition]:
+        removed = [item for item in self.conditions(name) if code in (None, item.code)]
+        self.raised = [item for item in self.raised if item not in removed]
+        return removed
 
     def records(self, name: str) -> dict[int, TaskRecords]:
         self._known(name)

@@ -1,11 +1,14 @@
 """The command line understands what the REST API says."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
-from headrace.cli import status_view
+from headrace.cli import connectors, status_view
 from headrace.cli.client import WorkerClient
+from headrace.conditions import Condition
 from headrace.errors import ConfigError, Finding, NotFoundError
 from headrace.rest import RestServer
 from headrace.runtime.api import ConnectorStatus
@@ -36,3 +39,28 @@ def test_a_wrong_name_is_told_with_the_nearest(cli: WorkerClient, worker: Any) -
     worker.add("orders")
     with pytest.raises(NotFoundError, match="did you mean 'orders'"):
         cli.of_connector("DELETE", "ordesr")
+
+
+def test_a_condition_is_shown_with_its_facts_until_it_is_acknowledged(server: RestServer, worker: Any) -> None:
+    worker.add("orders")
+    text = "retention removed records of t-0 before they were read"
+    condition = Condition("records.removed_unread", text, "load them again", 1, 2, 10, "t-0: offsets 10 to 19")
+    worker.raised = [condition]
+    worker.statuses["orders"] = replace(worker.statuses["orders"], conditions=(condition,))
+
+    def run(*arguments: str) -> Any:
+        return CliRunner().invoke(connectors.app, [*arguments, "--url", server.url])
+
+    shown = run("status", "orders")
+    assert shown.exit_code == 1
+    assert "orders needs attention: records.removed_unread" in shown.stdout
+    for said in (text, "10 records", "t-0: offsets 10 to 19", "load them again"):
+        assert said in shown.stdout
+    assert "connectors acknowledge orders --code records.removed_unread" in shown.stdout
+    assert "no problems" not in shown.stderr
+
+    acknowledged = run("acknowledge", "orders", "--code", "records.removed_unread")
+    assert acknowledged.exit_code == 0
+    assert "acknowledged records.removed_unread" in acknowledged.stderr
+    assert worker.raised == []
+    assert "nothing to acknowledge" in run("acknowledge", "orders").stderr

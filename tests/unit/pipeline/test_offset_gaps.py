@@ -1,0 +1,166 @@
+"""Records that a sink could not read are named: removed by retention, skipped by a reset, in a recreated topic."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+import structlog
+from hypothesis import given
+from hypothesis import strategies as st
+
+from headrace.broker.in_memory import InMemoryKafka
+from headrace.pipeline.offset_gaps import OffsetGaps, offset_gaps
+from headrace.records import ConsumedBatch, EncodedBatch, TopicPartition
+
+PLACE = TopicPartition("t", 0)
+
+
+@dataclass
+class Raised:
+    """A conditions' recorder: ``(code, count, example)``."""
+
+    found: list[tuple[str, int, str]] = field(default_factory=list)
+
+    def __call__(self, code: str, text: str, hint: str = "", *, count: int = 0, example: str = "") -> None:
+        assert str(PLACE) in text
+        assert hint
+        self.found.append((code, count, example))
+
+
+@pytest.fixture
+def kafka() -> InMemoryKafka:
+    broker = InMemoryKafka()
+    broker.create("t")
+    broker.producer({}).send(EncodedBatch("t", [b"1"] * 40))
+    return broker
+
+
+@pytest.fixture
+def raised() -> Raised:
+    return Raised()
+
+
+@pytest.fixture
+def gaps(kafka: InMemoryKafka, raised: Raised) -> Callable[..., OffsetGaps]:
+    ticks = iter(range(0, 1_000_000, 100))
+    log: Any = structlog.get_logger()
+
+    def make(reset: str = "earliest") -> OffsetGaps:
+        return OffsetGaps(lambda: kafka.admin({}), "g", raised, log, reset, clock=lambda: float(next(ticks)))
+
+    return make
+
+
+def batch(*offsets: int) -> ConsumedBatch:
+    rows = len(offsets)
+    return ConsumedBatch(PLACE, list(offsets), [None] * rows, [b"1"] * rows, [1] * rows, [()] * rows, 40)
+
+
+def test_f2_records_that_retention_removed_while_the_sink_was_stopped_are_named(
+    kafka: InMemoryKafka, gaps: Callable[..., OffsetGaps], raised: Raised
+) -> None:
+    kafka.admin({}).commit("g", {PLACE: 10})
+    kafka.delete_records({PLACE: 20})
+    watched = gaps()
+    watched.assigned([PLACE])
+    watched.check([])
+    watched.check([batch(20, 21)])
+
+    assert raised.found == [("records.removed_unread", 10, "t-0: offsets 10 to 19")]
+
+
+def test_f2_a_reset_to_the_end_names_the_records_that_are_still_there(
+    kafka: InMemoryKafka, gaps: Callable[..., OffsetGaps], raised: Raised
+) -> None:
+    kafka.admin({}).commit("g", {PLACE: 10})
+    kafka.delete_records({PLACE: 20})
+    watched = gaps("latest")
+    watched.assigned([PLACE])
+    watched.check([])
+
+    assert raised.found == [
+        ("records.removed_unread", 10, "t-0: offsets 10 to 19"),
+        ("offsets.reset", 20, "t-0: offsets 20 to 39"),
+    ]
+
+
+def test_records_that_retention_removed_while_the_sink_was_running_are_named(
+    kafka: InMemoryKafka, gaps: Callable[..., OffsetGaps], raised: Raised
+) -> None:
+    watched = gaps()
+    watched.check([batch(0, 1, 2)])
+    kafka.delete_records({PLACE: 30})
+    watched.check([batch(30, 31)])
+
+    assert raised.found == [("records.removed_unread", 27, "t-0: offsets 3 to 29")]
+
+
+def test_a_gap_within_a_batch_is_named_when_retention_made_it(
+    kafka: InMemoryKafka, gaps: Callable[..., OffsetGaps], raised: Raised
+) -> None:
+    kafka.delete_records({PLACE: 30})
+    gaps().check([batch(0, 1, 30, 31)])
+
+    assert raised.found == [("records.removed_unread", 28, "t-0: offsets 2 to 29")]
+
+
+def test_gaps_of_compaction_and_transaction_markers_are_no_loss(
+    kafka: InMemoryKafka, gaps: Callable[..., OffsetGaps], raised: Raised
+) -> None:
+    kafka.admin({}).commit("g", {PLACE: 2})
+    watched = gaps()
+    watched.assigned([PLACE])
+    watched.check([batch(5, 9, 12)])
+    watched.check([batch(20, 25)])
+
+    assert raised.found == []
+
+
+def test_a_topic_that_was_created_again_is_named(
+    kafka: InMemoryKafka, gaps: Callable[..., OffsetGaps], raised: Raised
+) -> None:
+    kafka.admin({}).commit("g", {PLACE: 41})
+    watched = gaps()
+    watched.assigned([PLACE])
+    watched.check([])
+    watched.check([batch(0, 1)])
+    watched.check([batch(0)])
+
+    assert [found[0] for found in raised.found] == ["topic.recreated", "topic.recreated"]
+
+
+def test_nothing_is_asked_for_while_offsets_are_consecutive(raised: Raised) -> None:
+    def refuse() -> Any:
+        raise AssertionError("asked")
+
+    watched = OffsetGaps(refuse, "g", raised, structlog.get_logger())
+    for first in range(0, 30, 3):
+        watched.check([batch(first, first + 1, first + 2)])
+
+    assert raised.found == []
+
+
+def test_a_broker_that_is_down_delays_the_report_only(
+    kafka: InMemoryKafka, gaps: Callable[..., OffsetGaps], raised: Raised
+) -> None:
+    watched = gaps()
+    watched.check([batch(0)])
+    kafka.delete_records({PLACE: 20})
+    kafka.down = True
+    watched.check([batch(20)])
+    assert raised.found == []
+    kafka.down = False
+    watched.check([])
+
+    assert raised.found == [("records.removed_unread", 19, "t-0: offsets 1 to 19")]
+
+
+@given(st.integers(0, 20), st.sets(st.integers(0, 60), min_size=1))
+def test_gaps_and_delivered_offsets_together_are_all_offsets(expected: int, distances: set[int]) -> None:
+    offsets = [expected + distance for distance in sorted(distances)]
+    missing = [number for gap in offset_gaps(PLACE, expected, offsets) for number in range(gap.start, gap.end)]
+
+    assert sorted([*missing, *offsets]) == list(range(expected, offsets[-1] + 1))
