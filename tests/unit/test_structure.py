@@ -31,7 +31,7 @@ LONG_MODULES = {
 }
 PRIVATE_ATTRIBUTES = 46
 PATCHED_INTERNALS = 45
-RETIRED_WORDS = 144
+RETIRED_WORDS = 25
 
 # Files in which "nobody" is the user of that name.
 USER_NOBODY = {
