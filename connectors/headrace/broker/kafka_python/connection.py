@@ -1,4 +1,4 @@
-"""Workarounds that need kafka-python's internals; all uses of its private names are in this module.
+"""Workarounds that need kafka-python's internals. Only this module and ``batch_*.py`` use its private names.
 
 Written for kafka-python 3.0; tests against a real broker fail when the internals change.
 """
@@ -202,15 +202,6 @@ def quiet() -> None:
 def cluster_id(admin: kafka.KafkaAdminClient) -> str:
     """Return the cluster id from metadata: kafka-python's ``describe_cluster`` fails on brokers of Kafka 2.8 to 3.6."""
     return str(admin._manager.run(admin._get_cluster_metadata, [])["cluster_id"])
-
-
-def was_discarded(future: Any) -> bool:
-    """Return whether a failed record was discarded because of another record, which caused the failure.
-
-    When the broker refuses a record, kafka-python discards all records that its idempotent producer has or receives.
-    """
-    result = future._produce_future.value
-    return result is not None and result[0] == -1
 
 
 @contextmanager

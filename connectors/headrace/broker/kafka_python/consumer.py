@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
 
 import kafka
 from kafka.errors import KafkaError
 
 from headrace.broker.interfaces import GroupMetadata, RebalanceListener
+from headrace.broker.kafka_python.batch_fetching import FetchedRecords, consumed_batch, fetch_columns
 from headrace.broker.kafka_python.connection import ClientHandle, forget, keep_joining
 from headrace.broker.kafka_python.error_mapping import translated
 from headrace.errors import RetriableError
@@ -52,6 +52,7 @@ class KafkaPythonConsumer:
     def __init__(self, client: ClientHandle, group: str, max_poll_records: int | None) -> None:
         self._client = client
         self._consumer: kafka.KafkaConsumer = client.client
+        fetch_columns(self._consumer)
         self._group = group
         self._max_poll_records = max_poll_records
         self._rebalance = _RebalanceRecorder()
@@ -68,7 +69,7 @@ class KafkaPythonConsumer:
 
     def poll(self, timeout: float, max_records: int) -> list[ConsumedBatch]:
         limit = min(max_records, self._max_poll_records or max_records)
-        records: dict[kafka.TopicPartition, list[Any]] = {}
+        records: dict[kafka.TopicPartition, list[FetchedRecords]] = {}
         keep_joining(self._consumer)
         with translated(f"read as a member of group {self._group}", self._client):
             try:
@@ -141,16 +142,3 @@ class KafkaPythonConsumer:
 
 def _topic_partitions(partitions: Iterable[kafka.TopicPartition]) -> list[TopicPartition]:
     return sorted(TopicPartition(*partition) for partition in partitions)
-
-
-def consumed_batch(partition: kafka.TopicPartition, records: list[Any], end_offset: int | None) -> ConsumedBatch:
-    """Return kafka-python's records as columns."""
-    return ConsumedBatch(
-        TopicPartition(*partition),
-        [record.offset for record in records],
-        [record.key for record in records],
-        [record.value for record in records],
-        [record.timestamp for record in records],
-        [record.headers for record in records],
-        end_offset,
-    )

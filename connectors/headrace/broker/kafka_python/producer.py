@@ -1,18 +1,17 @@
-"""Send batches through kafka-python: one call per record, no additional object per record."""
+"""Send batches through kafka-python and collect their results."""
 
 from __future__ import annotations
 
-import contextlib
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import Any
 
 import kafka
 from kafka.errors import KafkaError
 
 from headrace.broker.client_errors import INVALID_TOPIC_NAME
-from headrace.broker.kafka_python.connection import ClientHandle, close_producer, flushing, was_discarded
+from headrace.broker.kafka_python.batch_sending import BatchSender, SentRecords
+from headrace.broker.kafka_python.connection import ClientHandle, close_producer, flushing
 from headrace.broker.kafka_python.error_mapping import is_collateral, translate, translated
 from headrace.errors import DataError, HeadraceError
 from headrace.records import EncodedBatch
@@ -21,21 +20,20 @@ _SINGLE_BATCH_TIMEOUT = 10.0  # seconds to wait for one batch, while batches are
 
 
 class KafkaPythonDelivery:
-    """The futures of a batch's records, and how many of them, from the first, are acknowledged.
+    """The parts of a batch, and how many of them, from the first, are acknowledged.
 
-    The future of each record is checked, not that of kafka-python's batch: kafka-python may split a batch, whose
-    future then never completes. A failure is reported once the result of all records before it is known. When the
-    broker refuses a record, only the delivery with that record fails; others that were discarded with it stay undone,
-    because their records are valid and have to be sent again.
+    A failure is reported once the result of all parts before it is known. When the broker refuses a record, only the
+    delivery with that record fails; others that were discarded with it stay undone, because their records are valid
+    and have to be sent again.
     """
 
-    __slots__ = ("_acknowledged", "_error", "_futures", "_on_failure", "_topic", "never_done", "records")
+    __slots__ = ("_acknowledged", "_error", "_on_failure", "_parts", "_topic", "never_done", "records")
 
-    def __init__(self, topic: str, futures: list[Any], on_failure: Callable[[], None]) -> None:
-        self.records = len(futures)
+    def __init__(self, topic: str, parts: list[SentRecords], on_failure: Callable[[], None]) -> None:
+        self.records = sum(part.count for part in parts)
         self.never_done = False  # to be sent again
         self._topic = topic
-        self._futures = futures
+        self._parts = parts
         self._on_failure = on_failure
         self._acknowledged = 0
         self._error: HeadraceError | None = None
@@ -43,13 +41,13 @@ class KafkaPythonDelivery:
     def done(self) -> bool:
         if self._error is not None or self.never_done:
             return self._error is not None
-        futures = self._futures
-        place, count = self._acknowledged, self.records
-        while place < count and (future := futures[place]).is_done and future.exception is None:
+        parts = self._parts
+        place, count = self._acknowledged, len(parts)
+        while place < count and parts[place].acknowledged():
             place += 1
         self._acknowledged = place
         # Check for failure, not for done: it may have been acknowledged since the loop read it.
-        if place < count and _failed(futures[place]):
+        if place < count and parts[place].failed():
             self._find_failure()
             return self._error is not None
         return place == count
@@ -63,33 +61,23 @@ class KafkaPythonDelivery:
             left = deadline - time.monotonic()
             if left <= 0 or self.never_done:
                 return False
-            future = next((found for found in self._futures[self._acknowledged :] if not found.is_done), None)
-            if future is not None:
-                with contextlib.suppress(KafkaError):  # a timeout, or the record's failure: done() reports it
-                    future.get(timeout=left)
+            undone = next((part for part in self._parts[self._acknowledged :] if not part.done()), None)
+            if undone is not None:
+                undone.wait(left)
         return True
 
     def _find_failure(self) -> None:
         """A record has failed: find the one that caused it, once the result of all is known."""
-        rest = self._futures[self._acknowledged :]
-        errors = [
-            (future, translate(future.exception, f"write to {self._topic}")) for future in rest if _failed(future)
-        ]
-        own = [error for future, error in errors if not (isinstance(error, DataError) and _is_collateral(future))]
-        if own:
-            self._error = own[0]
-        elif all(future.is_done for future in rest):
-            self.never_done = True
+        rest = self._parts[self._acknowledged :]
+        for error, discarded in (found for part in rest for found in part.errors()):
+            translated_error = translate(error, f"write to {self._topic}")
+            if not (isinstance(translated_error, DataError) and (discarded or is_collateral(error))):
+                self._error = translated_error
+                break
+        else:
+            self.never_done = all(part.done() for part in rest)
         if self._error is not None or self.never_done:
             self._on_failure()
-
-
-def _failed(future: Any) -> bool:
-    return future.is_done and future.exception is not None
-
-
-def _is_collateral(future: Any) -> bool:
-    return is_collateral(future.exception) or was_discarded(future)
 
 
 class KafkaPythonProducer:
@@ -112,21 +100,20 @@ class KafkaPythonProducer:
     def _open(self) -> None:
         self._client = self._make_client()
         self._producer: kafka.KafkaProducer = self._client.client
-        self._send = self._producer.send
+        self._sender = BatchSender(self._producer)
 
     def send(self, batch: EncodedBatch) -> KafkaPythonDelivery:
         while self._sent and self._sent[0].done():
             self._sent.popleft()
         if self._broken:
             self._renew()
-        futures: list[Any] = []
         try:
-            send_records(self._send, batch, futures.append)
+            parts = self._sender.send(batch)
         except KafkaError as error:
             raise translate(error, f"write to {batch.topic}", self._client.failure()) from error
         except ValueError as error:
-            raise invalid_record(batch, error) from error
-        delivery = KafkaPythonDelivery(batch.topic, futures, self._on_failure)
+            raise invalid_topic(batch, error) from error
+        delivery = KafkaPythonDelivery(batch.topic, parts, self._on_failure)
         self._sent.append(delivery)
         if self._one_at_a_time > 0:
             self._one_at_a_time -= len(batch)
@@ -167,34 +154,5 @@ class KafkaPythonProducer:
             close_producer(self._producer)
 
 
-def send_records(
-    send: Callable[..., Any], batch: EncodedBatch, add: Callable[[Any], None], partition: int | None = None
-) -> None:
-    """Call ``send`` for each record, and ``add`` with its future."""
-    topic, values = batch.topic, batch.values
-    if batch.headers is None and batch.timestamps is None and partition is None:
-        if batch.keys is None:
-            for value in values:
-                add(send(topic, value))
-        else:
-            for value, key in zip(values, batch.keys, strict=True):
-                add(send(topic, value, key))
-        return
-    count = len(values)
-    for value, key, fields, timestamp in zip(
-        values,
-        batch.keys if batch.keys is not None else [None] * count,
-        batch.headers if batch.headers is not None else [()] * count,
-        batch.timestamps if batch.timestamps is not None else [None] * count,
-        strict=True,
-    ):
-        # kafka-python does not support null header values.
-        wire = [(name, content if content is not None else b"") for name, content in fields]
-        add(send(topic, value, key, wire, partition, timestamp))
-
-
-def invalid_record(batch: EncodedBatch, error: ValueError) -> HeadraceError:
-    keys = batch.keys if batch.keys is not None else [None] * len(batch)
-    if any(key is None and value is None for key, value in zip(keys, batch.values, strict=True)):
-        return DataError("a record without key and value cannot be sent", code="data.empty_record")
+def invalid_topic(batch: EncodedBatch, error: ValueError) -> HeadraceError:
     return INVALID_TOPIC_NAME.error(f"write to {batch.topic}", str(error))

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import kafka
 
+from headrace.broker.kafka_python.batch_fetching import FetchedRecords, consumed_batch, fetch_columns
 from headrace.broker.kafka_python.connection import ClientHandle
-from headrace.broker.kafka_python.consumer import consumed_batch
 from headrace.broker.kafka_python.error_mapping import translated
 from headrace.records import ConsumedBatch, TopicPartition
 
@@ -19,6 +18,7 @@ class KafkaPythonReader:
     def __init__(self, client: ClientHandle) -> None:
         self._client = client
         self._consumer: kafka.KafkaConsumer = client.client
+        fetch_columns(self._consumer)
         self._assigned: list[kafka.TopicPartition] = []
 
     def assign(self, positions: Mapping[TopicPartition, int]) -> None:
@@ -29,7 +29,7 @@ class KafkaPythonReader:
                 self._consumer.seek(kafka.TopicPartition(*item), offset)
 
     def poll(self, timeout: float, max_records: int) -> list[ConsumedBatch]:
-        records: dict[kafka.TopicPartition, list[Any]] = {}
+        records: dict[kafka.TopicPartition, list[FetchedRecords]] = {}
         with translated("read", self._client):
             records = self._consumer.poll(timeout_ms=timeout * 1000, max_records=max_records)
         highwater = self._consumer.highwater

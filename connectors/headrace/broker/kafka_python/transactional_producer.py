@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
 
 import kafka
 from kafka.errors import KafkaError, UnsupportedVersionError
 
 from headrace.broker.client_errors import PRODUCER_FENCED
 from headrace.broker.interfaces import GroupMetadata
+from headrace.broker.kafka_python.batch_sending import BatchSender, SentRecords
 from headrace.broker.kafka_python.connection import ClientHandle, close_producer, transaction_error
 from headrace.broker.kafka_python.error_mapping import kind_of, translate
-from headrace.broker.kafka_python.producer import invalid_record, send_records
+from headrace.broker.kafka_python.producer import invalid_topic
 from headrace.errors import HeadraceError
 from headrace.records import EncodedBatch, TopicPartition
 
@@ -30,7 +30,8 @@ class KafkaPythonTransactionalProducer:
     def __init__(self, client: ClientHandle) -> None:
         self._client = client
         self._producer: kafka.KafkaProducer = client.client
-        self._futures: list[Any] = []  # of the records in this transaction
+        self._sender = BatchSender(self._producer)
+        self._sent: list[SentRecords] = []  # in this transaction
         self._error: HeadraceError | None = None
         self._closed = False
 
@@ -42,12 +43,9 @@ class KafkaPythonTransactionalProducer:
 
     def send(self, batch: EncodedBatch, partition: int | None = None) -> None:
         try:
-            self._run(
-                f"write to {batch.topic}",
-                lambda: send_records(self._producer.send, batch, self._futures.append, partition),
-            )
+            self._run(f"write to {batch.topic}", lambda: self._sent.extend(self._sender.send(batch, partition)))
         except ValueError as error:
-            raise invalid_record(batch, error) from error
+            raise invalid_topic(batch, error) from error
 
     def send_offsets(self, offsets: Mapping[TopicPartition, int], group: GroupMetadata) -> None:
         wanted = {
@@ -57,18 +55,17 @@ class KafkaPythonTransactionalProducer:
 
     def commit(self) -> None:
         self._run("commit the transaction", self._commit)
-        self._futures.clear()
+        self._sent.clear()
 
     def _commit(self) -> None:
         self._producer.flush(timeout=_FLUSH_TIMEOUT)
-        failed = [future.exception for future in self._futures if future.is_done and future.exception is not None]
-        if failed:
+        if failed := self._failures():
             raise failed[0]
         self._producer.commit_transaction()
 
     def abort(self) -> None:
         self._run("abort the transaction", self._producer.abort_transaction)
-        self._futures.clear()
+        self._sent.clear()
 
     def trouble(self) -> str | None:
         failure = self._client.failure()
@@ -89,9 +86,11 @@ class KafkaPythonTransactionalProducer:
             self._error = self._translated(error, doing)
             raise self._error from error
 
+    def _failures(self) -> list[Exception]:
+        return [error for part in self._sent for error, _ in part.errors()]
+
     def _translated(self, error: KafkaError, doing: str) -> HeadraceError:
-        causes = [future.exception for future in self._futures if future.is_done and future.exception is not None]
-        causes += [error, transaction_error(self._producer), error.__cause__]
+        causes = [*self._failures(), error, transaction_error(self._producer), error.__cause__]
         if any(cause is not None and kind_of(cause) is PRODUCER_FENCED for cause in causes):
             return PRODUCER_FENCED.error(doing, "")
         if isinstance(error, UnsupportedVersionError):
