@@ -256,7 +256,7 @@ def _incrementing(
     if len(primary_key) == 1 and any(c.name == primary_key[0] and c.kind in INTEGERS for c in columns):
         return primary_key[0]
     text = f"{relation} has no primary key of one integer column to be the incrementing column"
-    hint = "name the column whose values grow"
+    hint = "name the column whose values grow; a table without one: mode bulk, or leave it out (table.exclude.list)"
     findings.append(Finding("sql.missing_column", text, wanted.incrementing_key, hint))
     return ""
 

@@ -189,7 +189,10 @@ def _means(name: str, table: TableName, config: SqlSourceConfig, home: str | Non
 
 def _missing_table(name: str, known: Iterable[str], key: str, database: str) -> Finding:
     close = get_close_matches(name, sorted(known), n=2, cutoff=0.6)
-    if close:
+    if any(sign in name for sign in "*|+^["):
+        instead = "table.include.list" if key == "table.whitelist" else "table.exclude.list"
+        hint = f"names are exact here; regular expressions belong into {instead}"
+    elif close:
         hint = f"did you mean {' or '.join(map(repr, close))}?"
     else:
         hint = "views need VIEW in table.types; tables of other users need a grant"

@@ -91,6 +91,13 @@ def test_every_missing_table_is_named_with_the_nearest(tables: Callable[..., lis
     assert "table.types" in found["nothing_like_it"]
 
 
+def test_a_pattern_among_exact_names_is_told_where_patterns_belong(tables: Callable[..., list[str]]) -> None:
+    with pytest.raises(ConfigError) as raised:
+        tables(table_whitelist="main.*")
+
+    assert "table.include.list" in raised.value.findings[0].hint
+
+
 def test_a_name_in_another_case_is_missing_but_not_when_names_are_not_quoted(
     tables: Callable[..., list[str]],
 ) -> None:
