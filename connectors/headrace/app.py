@@ -11,6 +11,7 @@ import structlog
 
 from headrace.broker.client_choice import choose
 from headrace.broker.interfaces import Admin, KafkaClients
+from headrace.dead_letters.service import DeadLetterService
 from headrace.errors import HeadraceError
 from headrace.files import ConfigFile
 from headrace.registry import Registry
@@ -92,7 +93,11 @@ class StandaloneWorker:
             name = file.properties["name"]
             if present.get(name) != file.properties:  # a connector that did not change keeps its tasks
                 worker.put_config(name, file.properties)
-        self._rest.start(worker, self._registry)
+        dead_letters = DeadLetterService(
+            self._registry, self._validator, self._kafka_clients, self._settings, lambda name: worker.info(name).config
+        )
+        self._cleanup.callback(dead_letters.close)
+        self._rest.start(worker, self._registry, dead_letters)
         # Stopped before the worker's threads, so that requests to a stopping worker are answered.
         self._cleanup.callback(self._rest.stop)
         log.info("worker started", url=self.url, connectors=worker.connectors())

@@ -67,7 +67,7 @@ class ConnectorSettings(ConfigModel):
     errors_tolerance: Tolerance = key(
         "errors.tolerance",
         default="none",
-        doc="`none`: a bad record fails the task. `all`: it is skipped (and, in sinks, sent to the dead letter queue).",
+        doc="`none`: a bad record fails the task. `all`: it is skipped. The dead letter queue gets it in both cases.",
         group="Error Handling",
     )
     errors_log_enable: bool = key(
@@ -83,6 +83,25 @@ class ConnectorSettings(ConfigModel):
     )
     errors_retry_delay_max: Duration = key(
         "errors.retry.delay.max.ms", default=60_000, ge=1, doc="Longest wait between two tries.", group="Error Handling"
+    )
+    dead_letter_topic: str | None = key(
+        "errors.deadletterqueue.topic.name",
+        default=None,
+        doc="Topic for records that could not be processed; not set = no dead letter queue. In a source "
+        "(headrace's own) for rows that cannot be converted or that Kafka refuses.",
+        group="Error Handling",
+    )
+    dead_letter_replication: int = key(
+        "errors.deadletterqueue.topic.replication.factor",
+        default=-1,
+        doc="Replication factor when the topic is created; -1 = the broker's default (Kafka Connect: 3).",
+        group="Error Handling",
+    )
+    dead_letter_headers: bool = key(
+        "errors.deadletterqueue.context.headers.enable",
+        default=True,
+        doc="Add `__connect.errors.*` headers that say where and why (Kafka Connect's default: false).",
+        group="Error Handling",
     )
     producer_override: dict[str, str] = prefix_key(
         "producer.override.", doc="Settings of this connector's Kafka producer, as in Kafka's documentation."
@@ -127,24 +146,6 @@ class SinkSettings(ConnectorSettings):
     topics: CommaList = key("topics", default="", doc="Topics to read.", importance="high", group="Common")
     topics_regex: str | None = key(
         "topics.regex", default=None, doc="Read all topics whose whole name matches.", importance="high", group="Common"
-    )
-    dead_letter_topic: str | None = key(
-        "errors.deadletterqueue.topic.name",
-        default=None,
-        doc="Topic for records that could not be processed; not set = no dead letter queue.",
-        group="Error Handling",
-    )
-    dead_letter_replication: int = key(
-        "errors.deadletterqueue.topic.replication.factor",
-        default=-1,
-        doc="Replication factor when the topic is created; -1 = the broker's default (Kafka Connect: 3).",
-        group="Error Handling",
-    )
-    dead_letter_headers: bool = key(
-        "errors.deadletterqueue.context.headers.enable",
-        default=True,
-        doc="Add `__connect.errors.*` headers that say where and why (Kafka Connect's default: false).",
-        group="Error Handling",
     )
 
     def problems(self) -> Iterable[Finding]:

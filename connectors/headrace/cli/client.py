@@ -58,10 +58,12 @@ class WorkerClient:
         """Return the names of all connectors, sorted."""
         return sorted(self.request("GET", "/connectors").body)
 
-    def of_connector(self, method: str, name: str, rest: str = "", body: Any = None) -> WorkerResponse:
-        """Send a request to ``/connectors/{name}{rest}``. Raises NotFoundError with the most similar names."""
+    def of_connector(
+        self, method: str, name: str, rest: str = "", body: Any = None, *, prefix: str = ""
+    ) -> WorkerResponse:
+        """Send a request to ``{prefix}/connectors/{name}{rest}``. Raises NotFoundError with the most similar names."""
         try:
-            return self.request(method, f"/connectors/{quote(name, safe='')}{rest}", body)
+            return self.request(method, f"{prefix}/connectors/{quote(name, safe='')}{rest}", body)
         except NotFoundError as error:
             names = self.connectors()
             if name in names:

@@ -9,7 +9,19 @@ from typing import Annotated
 
 import typer
 
-from headrace.cli import connectors, describe, doctor, new, plugin_commands, reindex, run, stack, validate, verify
+from headrace.cli import (
+    connectors,
+    describe,
+    dlq,
+    doctor,
+    new,
+    plugin_commands,
+    reindex,
+    run,
+    stack,
+    validate,
+    verify,
+)
 from headrace.cli.output import print_error
 from headrace.errors import HeadraceError
 
@@ -35,6 +47,7 @@ app.command()(plugin_commands.plugins)
 app.command()(describe.describe)
 app.command()(plugin_commands.schema)
 app.add_typer(connectors.app)
+app.add_typer(dlq.app)
 app.add_typer(new.app)
 app.command("verify")(verify.verify_command)
 app.command("reindex")(reindex.reindex_command)

@@ -8,14 +8,18 @@ from collections.abc import Mapping, Sequence
 
 from headrace.broker.interfaces import Producer
 from headrace.errors import DataError, HeadraceError, RetriableError, TaskError
-from headrace.metrics import TaskMetrics
-from headrace.pipeline.fault_policy import Failure
+from headrace.metrics import TaskMetrics, now_ms
+from headrace.pipeline.fault_policy import NO_PARTITION, Failure
 from headrace.records import ConsumedBatch, EncodedBatch, Headers, TopicPartition
 from headrace.states import TaskId
 
-_PREFIX = "__connect.errors."
-_OUR_PREFIX = "__headrace.errors."
+CONNECT_PREFIX = "__connect.errors."
+OUR_PREFIX = "__headrace.errors."
 """What Kafka Connect has no header for: the stable code, how to fix it, and what the sink knows of the place."""
+TIME = "time"
+"""Our header: when the record was refused, epoch milliseconds. The letter's timestamp is the record's own."""
+RETRIES = "retries"
+"""Our header: how often a retry of the letter was refused."""
 _LONGEST_TEXT = 16_384  # of one header, in characters; a reason must not make a record too large for the broker
 _FLUSH_TIMEOUT = 30.0
 
@@ -45,6 +49,10 @@ class DeadLetterQueue:
     def write(self, failures: Sequence[Failure], originals: Originals) -> None:
         """Returned means acknowledged by the broker. Raises RetriableError, or TaskError when it is refused."""
         letters = [self._letter(failure, originals[failure.topic_partition]) for failure in failures]
+        self.send(letters)
+
+    def send(self, letters: Sequence[EncodedBatch]) -> None:
+        """As :meth:`write`, for letters that are made already."""
         self._metrics.add("deadletterqueue_produce_requests", len(letters))
         try:
             deliveries = [self._producer.send(letter) for letter in letters]
@@ -68,35 +76,42 @@ class DeadLetterQueue:
         index = bisect_left(batch.offsets, failure.offset)
         headers: Headers = batch.headers[index]
         if self._context_headers:
-            headers = [*headers, *self._reasons(failure)]
+            headers = [*headers, *reason_headers(failure, self._task)]
         return EncodedBatch(
             self._topic, [batch.values[index]], [batch.keys[index]], [batch.timestamps[index]], [headers]
         )
 
-    def _reasons(self, failure: Failure) -> list[tuple[str, bytes]]:
-        error = failure.error
-        kind = type(error.__cause__ or error)
-        reasons = {
-            "topic": failure.topic_partition.topic,
-            "partition": str(failure.topic_partition.partition),
-            "offset": str(failure.offset),
-            "connector.name": self._task.connector,
-            "task.id": str(self._task.number),
-            "stage": failure.stage.value,
-            "class.name": failure.executor,
-            "exception.class.name": f"{kind.__module__}.{kind.__qualname__}",
-            "exception.message": error.message,
-            "exception.stacktrace": _trace(error),
-        }
-        ours = {"code": error.code, "hint": error.hint, **error.details}
-        return [
-            *((_PREFIX + name, text[:_LONGEST_TEXT].encode(errors="replace")) for name, text in reasons.items()),
-            *(
-                (_OUR_PREFIX + name, text[:_LONGEST_TEXT].encode(errors="replace"))
-                for name, text in ours.items()
-                if text
-            ),
-        ]
+
+def reason_headers(failure: Failure, task: TaskId, **more: str) -> list[tuple[str, bytes]]:
+    """Return the headers that say where and why a record failed. ``more`` are headers of ours."""
+    error = failure.error
+    kind = type(error.__cause__ or error)
+    place = {"partition": str(failure.topic_partition.partition), "offset": str(failure.offset)}
+    reasons = {
+        "topic": failure.topic_partition.topic,
+        **(place if failure.topic_partition.partition != NO_PARTITION else {}),
+        "connector.name": task.connector,
+        "task.id": str(task.number),
+        "stage": failure.stage.value,
+        "class.name": failure.executor,
+        "exception.class.name": f"{kind.__module__}.{kind.__qualname__}",
+        "exception.message": error.message,
+        "exception.stacktrace": _trace(error),
+    }
+    ours = {"code": error.code, "hint": error.hint, TIME: str(now_ms()), **error.details, **more}
+    return [
+        *((CONNECT_PREFIX + name, _bounded(text)) for name, text in reasons.items()),
+        *((OUR_PREFIX + name, _bounded(text)) for name, text in ours.items() if text),
+    ]
+
+
+def without_reasons(headers: Headers) -> Headers:
+    """Return a letter's headers without those that say why it is one."""
+    return [header for header in headers if not header[0].startswith((CONNECT_PREFIX, OUR_PREFIX))]
+
+
+def _bounded(text: str) -> bytes:
+    return text[:_LONGEST_TEXT].encode(errors="replace")
 
 
 def _trace(error: BaseException) -> str:

@@ -8,8 +8,10 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from headrace.dead_letters.service import DeadLetterService
 from headrace.registry import Registry
 from headrace.rest.connector_routes import ConnectorRoutes
+from headrace.rest.dead_letter_routes import DeadLetterRoutes
 from headrace.rest.handlers import router_error
 from headrace.rest.metrics_routes import MetricsRoutes
 from headrace.rest.options import NO_OPTIONS, RestOptions
@@ -18,13 +20,19 @@ from headrace.rest.worker_routes import WorkerRoutes
 from headrace.runtime.api import WorkerApi
 
 
-def create_app(api: WorkerApi, registry: Registry, options: RestOptions = NO_OPTIONS) -> ASGIApp:
+def create_app(
+    api: WorkerApi,
+    registry: Registry,
+    options: RestOptions = NO_OPTIONS,
+    dead_letters: DeadLetterService | None = None,
+) -> ASGIApp:
     """Return the REST API of a worker."""
     routes = [
         *WorkerRoutes(api).routes(),
         *ConnectorRoutes(api).routes(),
         *PluginRoutes(api, registry).routes(),
         *MetricsRoutes(api).routes(),
+        *(DeadLetterRoutes(dead_letters).routes() if dead_letters is not None else ()),
     ]
     app = Starlette(routes=routes, exception_handlers={HTTPException: router_error})
     app.router.redirect_slashes = False

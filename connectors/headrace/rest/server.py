@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import structlog
 import uvicorn
 
+from headrace.dead_letters.service import DeadLetterService
 from headrace.errors import InfrastructureError
 from headrace.registry import Registry
 from headrace.rest.app import create_app
@@ -53,11 +54,11 @@ class RestServer:
             raise
         self.urls = tuple(map(url_of, self._listeners, self._sockets))
 
-    def start(self, api: WorkerApi, registry: Registry) -> None:
+    def start(self, api: WorkerApi, registry: Registry, dead_letters: DeadLetterService | None = None) -> None:
         """Serve on the bound ports. Raises InfrastructureError."""
         self._server = _UvicornServer(
             uvicorn.Config(
-                create_app(api, registry, self._options),
+                create_app(api, registry, self._options, dead_letters),
                 loop="asyncio",
                 http="h11",
                 ws="none",

@@ -1,0 +1,210 @@
+"""Dead letters are listed, shown, retried and discarded over REST, and with ``headrace dlq``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import httpx
+import pytest
+from typer.testing import CliRunner
+
+from headrace.broker.in_memory import InMemoryKafka
+from headrace.cli.main import app
+from headrace.errors import RetriableError
+from headrace.records import EncodedBatch
+from headrace.states import TargetState
+from headrace.testing.waiting import eventually
+
+MEMORY = {
+    "name": "memory",
+    "connector.class": "MemorySink",
+    "topics": "numbers",
+    "errors.tolerance": "all",
+    "errors.deadletterqueue.topic.name": "dlq",
+    "key.converter": "StringConverter",
+}
+DEAD_LETTERS = "/v1/connectors/memory/dead-letters"
+
+
+class Desk:
+    """A worker whose sink refuses some numbers, and a client of its REST API."""
+
+    def __init__(self, process: Any, world: Any) -> None:
+        self.process = process
+        self.world = world
+        self.kafka: InMemoryKafka = process.kafka_clients
+        self.http = httpx.Client(base_url=process.standalone.url, timeout=30)
+
+    def send(self, *records: tuple[str | None, str]) -> None:
+        producer = self.kafka.producer({})
+        keys = [key.encode() if key is not None else None for key, _ in records]
+        producer.send(EncodedBatch("numbers", [value.encode() for _, value in records], keys))
+        producer.close(1)
+        end = sum(len(self.kafka.records(topic)) for topic in ["numbers"])
+        eventually(lambda: self.process.worker.metrics().values())
+        eventually(lambda: sum(self.kafka.committed("connect-memory").values()) >= end)
+
+    def groups(self) -> dict[str, Any]:
+        answer = self.http.get(DEAD_LETTERS)
+        assert answer.status_code == 200, answer.text
+        found: dict[str, Any] = answer.json()
+        return found
+
+    def run(self, action: str = "retry", **body: Any) -> dict[str, Any]:
+        answer = self.http.post(f"{DEAD_LETTERS}/{action}", json=body)
+        assert answer.status_code == 202, answer.text
+        eventually(lambda: self.job()["state"] != "RUNNING")
+        return self.job()
+
+    def job(self) -> dict[str, Any]:
+        found: dict[str, Any] = self.http.get(f"{DEAD_LETTERS}/job").json()
+        return found
+
+    def counts(self, **body: Any) -> dict[str, int]:
+        job = self.run(**body)
+        assert job["state"] == "DONE", job
+        return {name: count for group in job["groups"] for name, count in group["counts"].items()}
+
+    def marks(self) -> list[bytes | None]:
+        return [record.key for record in self.kafka.records("dlq-marks")]
+
+
+@pytest.fixture
+def desk(start: Callable[..., Any], world: Any) -> Iterator[Desk]:
+    world.rejected = {1, 2}
+    process = start()
+    process.worker.create("memory", MEMORY, TargetState.STARTED)
+    opened = Desk(process, world)
+    yield opened
+    opened.http.close()
+
+
+def test_letters_are_grouped_without_contents_of_records(desk: Desk) -> None:
+    desk.send(("a", '{"n": 1, "secret": "hunter2"}'), ("b", '{"n": 2}'), ("c", "{no json"))
+    found = desk.groups()
+    assert {group["code"]: group["count"] for group in found["groups"]} == {
+        "data.invalid": 2,
+        "converter.invalid_json": 1,
+    } or sum(group["count"] for group in found["groups"]) == 3
+    assert found["open"] == 3
+    refused = next(group for group in found["groups"] if "mapping conflict" in group["example"]["reason"])
+    assert refused["first"] <= refused["last"]
+    assert refused["example"]["record"] == "numbers-0 at offset 1"
+    assert "hunter2" not in desk.http.get(DEAD_LETTERS).text
+
+
+def test_a_letter_is_shown_with_headers_and_contents(desk: Desk) -> None:
+    desk.send(("a", '{"n": 1}'))
+    (letter,) = desk.http.get(f"{DEAD_LETTERS}/letters?limit=5").json()
+    assert (letter["key"], letter["value"]) == ({"text": "a"}, {"text": '{"n": 1}'})
+    headers = {header["name"]: header.get("text") for header in letter["headers"]}
+    assert headers["__connect.errors.connector.name"] == "memory"
+    assert headers["__headrace.errors.code"] == letter["group"]
+
+
+def test_a_retry_writes_letters_and_marks_them_once(desk: Desk) -> None:
+    desk.send(("a", '{"n": 1}'), ("b", '{"n": 2}'))
+    desk.world.rejected = set()
+    assert desk.counts() == {"retried": 2}
+    assert [value["n"] for value in desk.world.written] == [1, 2]
+    assert desk.groups()["open"] == 0
+    assert desk.groups()["marked"] == {"retried": 2}
+    assert desk.counts() == {}
+    assert len(desk.world.written) == 2
+    assert len(desk.marks()) == len(set(desk.marks())) == 2
+
+
+def test_a_try_writes_nothing(desk: Desk) -> None:
+    desk.send(("a", '{"n": 1}'))
+    desk.world.rejected = set()
+    assert desk.run(**{"try": True})["groups"][0]["counts"] == {"retried": 1}
+    assert desk.world.written == []
+    assert desk.groups()["open"] == 1
+    assert "dlq-marks" not in desk.kafka.topics()
+
+
+def test_a_letter_that_is_refused_again_goes_back_once_with_its_new_reason(desk: Desk) -> None:
+    desk.send(("a", '{"n": 1}'))
+    assert desk.counts() == {"refused again": 1}
+    assert desk.groups()["marked"] == {"refused again": 1}
+    (letter,) = desk.http.get(f"{DEAD_LETTERS}/letters").json()
+    assert letter["retries"] == 1
+    names = [header["name"] for header in letter["headers"]]
+    assert len(names) == len(set(names)), "the reasons of the first refusal are replaced"
+    desk.world.rejected = set()
+    assert desk.counts() == {"retried": 1}
+
+
+def test_a_newer_record_of_the_key_is_not_overwritten(desk: Desk) -> None:
+    desk.send(("a", '{"n": 1}'), ("b", '{"n": 2}'), ("a", '{"n": 3}'))
+    desk.world.rejected = set()
+    assert desk.counts() == {"retried": 1, "superseded": 1}
+    assert [value["n"] for value in desk.world.written] == [3, 2]
+
+
+def test_a_newer_letter_of_the_key_does_not_supersede_an_older_one(desk: Desk) -> None:
+    desk.send(("a", '{"n": 1}'), ("a", '{"n": 2}'))
+    desk.world.rejected = {2}
+    assert desk.counts() == {"retried": 1, "refused again": 1}
+    assert [value["n"] for value in desk.world.written] == [1]
+
+
+def test_only_the_named_group_is_retried(desk: Desk) -> None:
+    desk.send(("a", '{"n": 1}'))
+    assert desk.counts(group="something.else") == {}
+    assert desk.groups()["open"] == 1
+
+
+def test_discarded_letters_are_not_open_any_more(desk: Desk) -> None:
+    desk.send(("a", '{"n": 1}'))
+    assert desk.run("discard")["groups"][0]["counts"] == {"discarded": 1}
+    assert desk.groups()["marked"] == {"discarded": 1}
+    assert desk.counts() == {}
+    assert desk.world.written == []
+
+
+def test_a_failed_transaction_leaves_letters_open_and_the_next_retry_marks_them(desk: Desk) -> None:
+    desk.send(("a", '{"n": 1}'))
+    desk.world.rejected = set()
+    desk.kafka.fail_sends(RetriableError("the broker is away", code="kafka.unreachable"))
+    failed = desk.run()
+    assert (failed["state"], failed["error"]) == ("FAILED", "kafka.unreachable: the broker is away")
+    assert desk.groups()["open"] == 1
+    assert desk.counts() == {"retried": 1}
+    assert len(desk.marks()) == 1
+
+
+def test_a_letter_without_a_place_is_left_open(desk: Desk) -> None:
+    producer = desk.kafka.producer({})
+    producer.send(EncodedBatch("dlq", [b'{"n": 5}']))
+    producer.close(1)
+    job = desk.run()
+    assert job["groups"][0]["counts"] == {"left open": 1}
+    assert "errors.deadletterqueue.context.headers.enable" in job["groups"][0]["reason"]
+    assert desk.groups()["open"] == 1
+
+
+def test_a_connector_without_a_queue_says_which_key_to_set(desk: Desk) -> None:
+    desk.process.worker.put_config("memory", {name: MEMORY[name] for name in MEMORY if "dead" not in name})
+    answer = desk.http.get(DEAD_LETTERS)
+    assert answer.status_code == 400
+    assert "errors.deadletterqueue.topic.name" in answer.json()["message"]
+
+
+def test_the_command_line_lists_shows_and_retries(desk: Desk) -> None:
+    desk.send(("a", '{"n": 1}'))
+    desk.world.rejected = set()
+
+    def dlq(*arguments: str) -> str:
+        result = CliRunner().invoke(app, ["dlq", *arguments, "--url", desk.process.standalone.url])
+        assert result.exit_code == 0, result.output
+        return result.output
+
+    listed = dlq("list", "memory")
+    assert "mapping conflict" in listed
+    assert "numbers-0 at offset" in listed
+    assert 'value: {"n": 1}' in dlq("show", "memory")
+    assert "would be" in dlq("retry", "memory", "--try")
+    assert "retried" in dlq("retry", "memory")
+    assert "1 retried" in dlq("list", "memory")
