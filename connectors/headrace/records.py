@@ -225,6 +225,8 @@ class SourceBatch:
     headers: list[Headers] | None = None
     more_offsets: Sequence[tuple[SourcePartition, SourceOffset | None]] = ()
     rejections: Sequence[SourceRejection] = ()
+    identity: Sequence[str] = ()
+    """Fields of the values that identify a row to the user, such as the primary key; empty = the record's key does."""
 
     def positions(self) -> list[tuple[SourcePartition, SourceOffset | None]]:
         """Return the positions to store, in this order, once every record is acknowledged."""
@@ -249,6 +251,8 @@ class EncodedBatch:
     keys: list[bytes | None] | None = None
     timestamps: list[int] | None = None
     headers: list[Headers] | None = None
+    rows: Sequence[int] = ()
+    """For each record, its row in the batch that it was made of; empty when it was made of none."""
 
     def __len__(self) -> int:
         return len(self.values)

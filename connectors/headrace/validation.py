@@ -309,6 +309,10 @@ def _rules(settings: ConnectorSettings) -> Iterator[Finding]:
         text = f"'custom.{name}' has no effect here: keys below 'custom.' are for your own tools"
         yield Finding("config.ignored_key", text, f"custom.{name}", severity="warning")
     if isinstance(settings, SourceSettings):
+        if settings.errors_tolerance == "all" and not settings.dead_letter_topic:
+            text = "rows that cannot be converted, or that Kafka refuses, are lost: there is no dead letter queue"
+            hint = "set errors.deadletterqueue.topic.name, or remove errors.tolerance"
+            yield Finding("config.rows_lost", text, "errors.tolerance", hint, severity="warning")
         for name in settings.consumer_override:
             text = f"'consumer.override.{name}' has no effect here: a source has no consumer"
             yield Finding("config.ignored_key", text, f"consumer.override.{name}", "remove it", severity="warning")

@@ -7,7 +7,7 @@ from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 
 from headrace.broker.interfaces import Producer
-from headrace.errors import DataError, HeadraceError, RetriableError, TaskError
+from headrace.errors import DataError, HeadraceError, InfrastructureError, RetriableError, TaskError
 from headrace.metrics import TaskMetrics, now_ms
 from headrace.pipeline.fault_policy import NO_PARTITION, Failure
 from headrace.records import ConsumedBatch, EncodedBatch, Headers, TopicPartition
@@ -33,13 +33,21 @@ class DeadLetterQueue:
     """
 
     def __init__(
-        self, producer: Producer, topic: str, task: TaskId, metrics: TaskMetrics, *, context_headers: bool
+        self,
+        producer: Producer,
+        topic: str,
+        task: TaskId,
+        metrics: TaskMetrics,
+        *,
+        context_headers: bool,
+        where: str = "",
     ) -> None:
         self._producer = producer
         self._topic = topic
         self._task = task
         self._metrics = metrics
         self._context_headers = context_headers
+        self._named = f"the dead letter queue {topic} (errors.deadletterqueue.topic.name{', ' if where else ''}{where})"
 
     @property
     def topic(self) -> str:
@@ -60,14 +68,27 @@ class DeadLetterQueue:
             for delivery in deliveries:
                 if not delivery.done():
                     reason = self._producer.trouble() or f"no answer within {_FLUSH_TIMEOUT:g} s"
-                    raise RetriableError(f"the dead letter queue {self._topic} cannot be written: {reason}")
+                    raise RetriableError(f"{self._named} cannot be written: {reason}")
                 if (error := delivery.error()) is not None:
                     raise error
         except HeadraceError as error:
             self._metrics.add("deadletterqueue_produce_failures", len(letters))
             if isinstance(error, DataError):
-                raise TaskError(f"the dead letter queue {self._topic} refused a record: {error}") from error
-            raise
+                raise TaskError(f"{self._named} refused a record: {error}") from error
+            raise self._explained(error) from error
+
+    def _explained(self, error: HeadraceError) -> HeadraceError:
+        """Return an error of the client that says which topic it is about, and why the task needs it."""
+        if isinstance(error, RetriableError):
+            if error.message.startswith(self._named):
+                return error
+            text = f"{self._named} cannot be written: {error.message}"
+            return RetriableError(text, code=error.code, hint=error.hint, delay=error.delay)
+        return (
+            queue_unusable(error, self._named, self._topic, "written")
+            if isinstance(error, InfrastructureError)
+            else error
+        )
 
     def close(self) -> None:
         self._producer.close(_FLUSH_TIMEOUT)
@@ -108,6 +129,14 @@ def reason_headers(failure: Failure, task: TaskId, **more: str) -> list[tuple[st
 def without_reasons(headers: Headers) -> Headers:
     """Return a letter's headers without those that say why it is one."""
     return [header for header in headers if not header[0].startswith((CONNECT_PREFIX, OUR_PREFIX))]
+
+
+def queue_unusable(error: HeadraceError, named: str, topic: str, what: str) -> InfrastructureError:
+    """Return the error of a queue that cannot be created or written, with the ACLs that it needs."""
+    hint = f"grant the worker's user CREATE, DESCRIBE and WRITE on topic {topic}, or name another topic"
+    if error.code != "kafka.not_authorized":
+        hint = error.hint
+    return InfrastructureError(f"{named} cannot be {what}: {error.message}", code=error.code, hint=hint)
 
 
 def _bounded(text: str) -> bytes:

@@ -136,8 +136,8 @@ def _intolerable(failure: Failure, count: int, where: str) -> TaskError:
     error = TaskError(
         f"Tolerance exceeded in error handler: {failure.stage.value} refused {place}{others}: {failure.error.message}",
         code=failure.error.code,
-        hint=f"fix the record, or skip such records by errors.tolerance: all ({where}); "
-        "errors.deadletterqueue.topic.name keeps what a sink skips",
+        hint=f"{failure.error.hint or 'fix the record'}; or skip such records by errors.tolerance: all ({where}) with "
+        "errors.deadletterqueue.topic.name, which keeps what is skipped",
     )
     error.__cause__ = failure.error
     return error

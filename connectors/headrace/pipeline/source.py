@@ -17,6 +17,7 @@ from headrace.metrics import now_ms
 from headrace.pipeline.control import LONGEST_SLEEP, TaskControl
 from headrace.pipeline.fault_policy import NO_OFFSET, NO_PARTITION, Failure, Stage, note_failures, raise_skipped
 from headrace.pipeline.in_flight import InFlight, InFlightBatch
+from headrace.pipeline.refused_rows import SourceDeadLetters, refused_by_kafka, row_name
 from headrace.pipeline.stages import Stages
 from headrace.plugin import SourceContext, SourceTask, Wait
 from headrace.records import EncodedBatch, SourceBatch, SourceOffset, SourcePartition, TopicPartition
@@ -55,6 +56,8 @@ class ProducerFactory:
     open_producer: Callable[[], Producer]
     ensure_topic: Callable[[str], None]
     buffer_bytes: int
+    open_dead_letters: Callable[[], SourceDeadLetters] | None = None
+    dead_letter_topic: str = ""
 
 
 class SourcePipeline:
@@ -79,6 +82,7 @@ class SourcePipeline:
         self._executor = f"{type(task).__module__}.{type(task).__qualname__}"
         self._in_flight = InFlight()
         self._producer: Producer | None = None
+        self._dead_letters: SourceDeadLetters | None = None
         self._due = 0.0  # monotonic: no poll before
         self._next_commit = time.monotonic() + control.flush_interval
         self._last_progress = time.monotonic()
@@ -92,6 +96,8 @@ class SourcePipeline:
         """Until told to stop. Raises what the task cannot survive; positions so far are stored in any case."""
         try:
             self._producer = self._control.retry(self._factory.open_producer)
+            if self._factory.open_dead_letters is not None:
+                self._dead_letters = self._control.retry(self._factory.open_dead_letters)
             self._control.retry(lambda: self._task.start(self._context))
             if not self._control.stopping():
                 self._control.started()
@@ -132,6 +138,9 @@ class SourcePipeline:
             if isinstance(answer, SourceBatch):
                 self._unconverted = answer
                 encoded = self._stages.encode(answer)
+                refused = [_named(item, answer) for item in encoded.failures]
+                failures = [*_rejected(answer, self._executor), *refused]
+                self._write_dead_letters(answer, failures)
         except RetriableError as error:
             wait = self._poll_backoff.next_wait(error)
             if wait is None:
@@ -145,7 +154,6 @@ class SourcePipeline:
             self._due = time.monotonic() + answer.seconds
         else:
             self._unconverted = None
-            failures = [*_rejected(answer, self._executor), *encoded.failures]
             self._stages.policy.judge(failures)
             self._count_unsent(failures, encoded.filtered, encoded.split)
             self._take(answer, encoded.batches)
@@ -264,16 +272,9 @@ class SourcePipeline:
                 for place, delivery in enumerate(failed.deliveries)
                 if delivery.done() and isinstance(error := delivery.error(), DataError)
             ]
-            failures = [
-                Failure(
-                    Stage.KAFKA_PRODUCE,
-                    f"{type(self._producer).__module__}.{type(self._producer).__qualname__}",
-                    error,
-                    TopicPartition(failed.encoded[place].topic, NO_PARTITION),
-                    place,
-                )
-                for place, error in refused
-            ]
+            failures = [self._refusal(failed.batch, failed.encoded[place], error) for place, error in refused]
+            if self._control.retry(lambda: self._write_dead_letters(failed.batch, failures)) is None:
+                return  # told to stop: the position stays before the batch
             self._stages.policy.judge(failures)
             self._count_unsent(failures)
             self._in_flight.records -= len(refused)
@@ -281,6 +282,19 @@ class SourcePipeline:
             failed.encoded = [part for place, part in enumerate(failed.encoded) if place not in gone]
         else:
             failed.encoded = [single for part in failed.encoded for single in _singles(part)]
+
+    def _refusal(self, batch: SourceBatch, record: EncodedBatch, error: DataError) -> Failure:
+        executor = f"{type(self._producer).__module__}.{type(self._producer).__qualname__}"
+        explained = refused_by_kafka(error, record, self._task.key_hint)
+        topic = TopicPartition(record.topic, NO_PARTITION)
+        return _named(Failure(Stage.KAFKA_PRODUCE, executor, explained, topic, record.rows[0]), batch)
+
+    def _write_dead_letters(self, batch: SourceBatch, failures: list[Failure]) -> bool:
+        """Return when the letters are in Kafka: a position moves past a refused row only after its letter."""
+        if failures and self._dead_letters is not None:
+            with self._control.fence:
+                self._dead_letters.write(batch, failures, self._factory.dead_letter_topic)
+        return True
 
     def _renew_producer(self) -> None:
         if self._producer is not None:
@@ -314,6 +328,8 @@ class SourcePipeline:
             self._metrics.change({"source_record_active_count": -rest, "source_record_discarded_total": rest})
 
     def _finish_sent(self) -> None:
+        if self._dead_letters is not None:
+            self._dead_letters.close()
         if self._producer is None:
             return
         if self._control.fence.closed:
@@ -342,6 +358,10 @@ def _rejected(batch: SourceBatch, executor: str) -> list[Failure]:
     return [Failure(Stage.TASK_POLL, executor, item.error, place, NO_OFFSET, item.row) for item in batch.rejections]
 
 
+def _named(failure: Failure, batch: SourceBatch) -> Failure:
+    return failure._replace(row=row_name(batch, failure.offset))
+
+
 def _singles(batch: EncodedBatch) -> Iterator[EncodedBatch]:
     for index, value in enumerate(batch.values):
         yield EncodedBatch(
@@ -350,4 +370,5 @@ def _singles(batch: EncodedBatch) -> Iterator[EncodedBatch]:
             [batch.keys[index]] if batch.keys is not None else None,
             [batch.timestamps[index]] if batch.timestamps is not None else None,
             [batch.headers[index]] if batch.headers is not None else None,
+            [batch.rows[index]],
         )

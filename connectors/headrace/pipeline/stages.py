@@ -186,7 +186,7 @@ class Stages:
                 )
                 return EncodedBatch(topic, [])
         else:
-            return EncodedBatch(topic, encoded_values, encoded_keys, batch.timestamps, headers.column())
+            return EncodedBatch(topic, encoded_values, encoded_keys, batch.timestamps, headers.column(), rows)
         # Not inside of the handler: the error of a single record is not a consequence of the batch's.
         return _concatenated(
             topic, [self._encode(_source_slice(batch, index), [row], failures) for index, row in enumerate(rows)]
@@ -262,4 +262,5 @@ def _concatenated(topic: str, parts: Sequence[EncodedBatch]) -> EncodedBatch:
         [key for part in present for key in part.keys or ()] if first.keys is not None else None,
         [moment for part in present for moment in part.timestamps or ()] if first.timestamps is not None else None,
         [headers for part in present for headers in part.headers or [()]] if with_headers else None,
+        [row for part in present for row in part.rows],
     )

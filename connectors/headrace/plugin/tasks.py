@@ -91,6 +91,9 @@ class SinkContext(TaskContext):
 class SourceTask(ABC):
     """Reads from a system, a batch at a time."""
 
+    key_hint: ClassVar[str] = ""
+    """What to configure so that records have keys, for the message about a compacted topic that refuses them."""
+
     @abstractmethod
     def start(self, context: SourceContext) -> None:
         """Read the configuration and connect.

@@ -7,10 +7,12 @@ from dataclasses import dataclass, field, replace
 
 from headrace.broker.interfaces import Admin, KafkaClients, NewTopic
 from headrace.conditions import RaiseCondition
+from headrace.errors import InfrastructureError
 from headrace.pipeline.control import TaskControl
-from headrace.pipeline.dead_letters import DeadLetterQueue
+from headrace.pipeline.dead_letters import DeadLetterQueue, queue_unusable
 from headrace.pipeline.fault_policy import FaultPolicy
 from headrace.pipeline.offset_gaps import OffsetGaps
+from headrace.pipeline.refused_rows import SourceDeadLetters
 from headrace.pipeline.sink import ConsumerFactory, SinkPipeline
 from headrace.pipeline.source import ProducerFactory, SourcePipeline
 from headrace.pipeline.topic_creation import TopicCreator, create_topic
@@ -65,7 +67,7 @@ class TaskBuilder:
                 set_status_reason,
                 raise_condition=control.raise_condition,
             )
-            consumers = self._consumer_factory(task, parsed.settings, control)
+            consumers = self._consumer_factory(task, parsed.settings, control, where)
             return SinkPipeline(parsed.plugin.cls.task_class(), sink, stages, consumers, control)
         positions = ConnectorOffsets(self.offsets, task.connector)
         # A transform would look at the values.
@@ -84,7 +86,7 @@ class TaskBuilder:
             control.metrics.set_lag,
             raise_condition=control.raise_condition,
         )
-        producers = self._producer_factory(task, parsed.settings)
+        producers = self._producer_factory(task, parsed.settings, control, where)
         return SourcePipeline(parsed.plugin.cls.task_class(), source, stages, producers, positions, control)
 
     def _raiser(self, connector: str) -> RaiseCondition:
@@ -93,7 +95,13 @@ class TaskBuilder:
 
         return raise_condition
 
-    def _producer_factory(self, task: TaskId, settings: SourceSettings | ConnectorSettings) -> ProducerFactory:
+    def _producer_factory(
+        self,
+        task: TaskId,
+        settings: SourceSettings | ConnectorSettings,
+        control: TaskControl,
+        where: Callable[[str], str],
+    ) -> ProducerFactory:
         overrides = {"client.id": f"connector-producer-{task}", **self.settings.producer, **settings.producer_override}
         creation = settings.topic_creation if isinstance(settings, SourceSettings) else {}
 
@@ -104,32 +112,45 @@ class TaskBuilder:
             self.tracker.add(task.connector, topic)
 
         return ProducerFactory(
-            lambda: self.kafka_clients.producer(overrides), ensure_topic, self.settings.source_buffer
+            lambda: self.kafka_clients.producer(overrides),
+            ensure_topic,
+            self.settings.source_buffer,
+            (lambda: SourceDeadLetters(self._open_dead_letters(task, settings, control, where), task))
+            if settings.dead_letter_topic
+            else None,
+            settings.dead_letter_topic or "",
         )
+
+    def _open_dead_letters(
+        self, task: TaskId, settings: ConnectorSettings, control: TaskControl, where: Callable[[str], str]
+    ) -> DeadLetterQueue:
+        topic, place = settings.dead_letter_topic or "", where("errors.deadletterqueue.topic.name")
+        try:
+            create_topic(self._open_admin(settings), NewTopic(topic, 1, settings.dead_letter_replication))
+        except InfrastructureError as error:
+            named = f"the dead letter queue {topic} (errors.deadletterqueue.topic.name, {place})"
+            raise queue_unusable(error, named, topic, "created") from error
+        producer = self.kafka_clients.producer(
+            {"client.id": f"connector-dlq-producer-{task}", **self.settings.producer, **settings.producer_override}
+        )
+        headers = settings.dead_letter_headers
+        return DeadLetterQueue(producer, topic, task, control.metrics, context_headers=headers, where=place)
 
     def _open_admin(self, settings: ConnectorSettings) -> Callable[[], Admin]:
         return lambda: self.kafka_clients.admin({**self.settings.admin, **settings.admin_override})
 
-    def _consumer_factory(self, task: TaskId, settings: SinkSettings, control: TaskControl) -> ConsumerFactory:
+    def _consumer_factory(
+        self, task: TaskId, settings: SinkSettings, control: TaskControl, where: Callable[[str], str]
+    ) -> ConsumerFactory:
         overrides = {"client.id": f"connector-consumer-{task}", **self.settings.consumer, **settings.consumer_override}
         group = overrides.pop("group.id", group_of(task.connector))
 
         reset = overrides.get("auto.offset.reset", "earliest")
-
-        def open_dead_letters() -> DeadLetterQueue:
-            topic = settings.dead_letter_topic or ""
-            create_topic(self._open_admin(settings), NewTopic(topic, 1, settings.dead_letter_replication))
-            producer = self.kafka_clients.producer(
-                {"client.id": f"connector-dlq-producer-{task}", **self.settings.producer, **settings.producer_override}
-            )
-            headers = settings.dead_letter_headers
-            return DeadLetterQueue(producer, topic, task, control.metrics, context_headers=headers)
-
         return ConsumerFactory(
             lambda: self.kafka_clients.consumer(group, overrides),
             settings.topics,
             settings.topics_regex,
-            open_dead_letters if settings.dead_letter_topic else None,
+            (lambda: self._open_dead_letters(task, settings, control, where)) if settings.dead_letter_topic else None,
             lambda topic: self.tracker.add(task.connector, topic),
             OffsetGaps(self._open_admin(settings), group, control.raise_condition, control.log, reset),
         )

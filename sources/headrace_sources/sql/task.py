@@ -32,6 +32,7 @@ from headrace_sources.sql.tuning import Tuning
 class SqlSourceTask(SourceTask):
     """Reads the tables that the connector assigned to it, or the query."""
 
+    key_hint = "set pk.mode to primary_key, or to fields with pk.fields"
     config_model: ClassVar[type[SqlSourceConfig]] = SqlSourceConfig
     tuning: ClassVar[Tuning] = Tuning()
     """A subclass may replace it."""

@@ -51,7 +51,9 @@ class Desk:
         found: dict[str, Any] = answer.json()
         return found
 
-    def run(self, action: str = "retry", **body: Any) -> dict[str, Any]:
+    def run(self, action: str = "retry", *, dry_run: bool = False, **body: Any) -> dict[str, Any]:
+        if dry_run:
+            body["try"] = True
         answer = self.http.post(f"{DEAD_LETTERS}/{action}", json=body)
         assert answer.status_code == 202, answer.text
         eventually(lambda: self.job()["state"] != "RUNNING")
@@ -83,10 +85,8 @@ def desk(start: Callable[..., Any], world: Any) -> Iterator[Desk]:
 def test_letters_are_grouped_without_contents_of_records(desk: Desk) -> None:
     desk.send(("a", '{"n": 1, "secret": "hunter2"}'), ("b", '{"n": 2}'), ("c", "{no json"))
     found = desk.groups()
-    assert {group["code"]: group["count"] for group in found["groups"]} == {
-        "data.invalid": 2,
-        "converter.invalid_json": 1,
-    } or sum(group["count"] for group in found["groups"]) == 3
+    assert sum(group["count"] for group in found["groups"]) == 3
+    assert len(found["groups"]) == 2
     assert found["open"] == 3
     refused = next(group for group in found["groups"] if "mapping conflict" in group["example"]["reason"])
     assert refused["first"] <= refused["last"]
@@ -118,7 +118,7 @@ def test_a_retry_writes_letters_and_marks_them_once(desk: Desk) -> None:
 def test_a_try_writes_nothing(desk: Desk) -> None:
     desk.send(("a", '{"n": 1}'))
     desk.world.rejected = set()
-    assert desk.run(**{"try": True})["groups"][0]["counts"] == {"retried": 1}
+    assert desk.run(dry_run=True)["groups"][0]["counts"] == {"retried": 1}
     assert desk.world.written == []
     assert desk.groups()["open"] == 1
     assert "dlq-marks" not in desk.kafka.topics()

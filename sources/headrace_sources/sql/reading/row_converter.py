@@ -112,6 +112,7 @@ class RowConverter:
         elif spec.keys:
             batch.keys = [{name: value[name] for name in spec.keys} for value in values]
         batch.key_schema = self._key_schema
+        batch.identity = spec.identity
         self._apply_deletes(rows, batch)
         return batch
 

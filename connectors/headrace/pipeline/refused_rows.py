@@ -1,0 +1,88 @@
+"""Rows that a source cannot deliver: what identifies them, why Kafka refused them, and their dead letters."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import orjson
+
+from headrace.errors import DataError
+from headrace.pipeline.dead_letters import DeadLetterQueue, reason_headers
+from headrace.pipeline.fault_policy import Failure
+from headrace.records import EncodedBatch, SourceBatch
+from headrace.states import TaskId
+
+
+def row_name(batch: SourceBatch, row: int) -> str:
+    """Return what identifies a row to the user, such as ``id=7 (table=shop.orders)``; no other contents of the row."""
+    named = ", ".join(f"{name}={value}" for name, value in row_identity(batch, row).items())
+    partition = batch.source_partition or {}
+    place = {"table": partition["table"]} if "table" in partition else partition
+    where = ", ".join(f"{name}={value}" for name, value in place.items())
+    return " ".join(filter(None, (named or f"{row + 1} of a batch", f"({where})" if where else "")))
+
+
+def row_identity(batch: SourceBatch, row: int) -> Mapping[str, Any]:
+    """Return the columns that identify a row, else its key; empty when it has neither."""
+    value = batch.values[row]
+    if batch.identity and isinstance(value, Mapping):
+        return {name: value[name] for name in batch.identity if name in value}
+    key = batch.keys[row] if batch.keys is not None else None
+    if key is None:
+        return {}
+    return key if isinstance(key, Mapping) else {"key": key}
+
+
+def refused_by_kafka(error: DataError, record: EncodedBatch, key_hint: str) -> DataError:
+    """Return the broker's or client's ``error`` of a single record with its size, or with what it lacks."""
+    key, value = record.keys[0] if record.keys is not None else None, record.values[0]
+    if error.code == "data.record_too_large":
+        size = len(key or b"") + len(value or b"")
+        return DataError(
+            f"{error.message} (its key and value have {size:,} bytes)",
+            code=error.code,
+            hint=f"raise producer.override.max.request.size of this connector and max.message.bytes of topic "
+            f"{record.topic} above that",
+        )
+    if error.code == "data.refused" and key is None:
+        return DataError(
+            f"{error.message}: the record has no key, and a compacted topic needs keys",
+            code=error.code,
+            hint=key_hint or f"send records with keys, or set cleanup.policy=delete on topic {record.topic}",
+        )
+    return error
+
+
+class SourceDeadLetters:
+    """Writes a dead letter for each row that a source task skips. A letter is JSON; it names the row by its key."""
+
+    def __init__(self, queue: DeadLetterQueue, task: TaskId) -> None:
+        self._queue = queue
+        self._task = task
+
+    def write(self, batch: SourceBatch, failures: Sequence[Failure], topic: str) -> bool:
+        """Return (True) when all letters are in Kafka. Raises as :meth:`DeadLetterQueue.send`."""
+        self._queue.send([self._letter(batch, failure, topic) for failure in failures])
+        return True
+
+    def close(self) -> None:
+        self._queue.close()
+
+    def _letter(self, batch: SourceBatch, failure: Failure, topic: str) -> EncodedBatch:
+        identity = row_identity(batch, failure.offset) if failure.offset >= 0 else {}
+        content = {
+            "connector": self._task.connector,
+            "task": self._task.number,
+            "source": dict(batch.source_partition or {}),
+            "topic": failure.topic_partition.topic,
+            "row": failure.row,
+            "primary_key": dict(identity) or None,
+            "stage": failure.stage.value,
+            "code": failure.error.code,
+            "reason": failure.error.message,
+            "hint": failure.error.hint,
+        }
+        value = orjson.dumps(content, default=str, option=orjson.OPT_NON_STR_KEYS)
+        key = failure.row.encode(errors="replace")
+        return EncodedBatch(topic, [value], [key], None, [reason_headers(failure, self._task)])
