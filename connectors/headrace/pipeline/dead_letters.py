@@ -68,7 +68,7 @@ class DeadLetterQueue:
             for delivery in deliveries:
                 if not delivery.done():
                     reason = self._producer.trouble() or f"no answer within {_FLUSH_TIMEOUT:g} s"
-                    raise RetriableError(f"{self._named} cannot be written: {reason}")
+                    raise RetriableError(reason)
                 if (error := delivery.error()) is not None:
                     raise error
         except HeadraceError as error:
@@ -78,17 +78,13 @@ class DeadLetterQueue:
             raise self._explained(error) from error
 
     def _explained(self, error: HeadraceError) -> HeadraceError:
-        """Return an error of the client that says which topic it is about, and why the task needs it."""
+        """Return an error of the client that says which topic it is about, and what the task needs."""
+        if isinstance(error, InfrastructureError):
+            return queue_unusable(error, self._named, self._topic, "written")
         if isinstance(error, RetriableError):
-            if error.message.startswith(self._named):
-                return error
             text = f"{self._named} cannot be written: {error.message}"
             return RetriableError(text, code=error.code, hint=error.hint, delay=error.delay)
-        return (
-            queue_unusable(error, self._named, self._topic, "written")
-            if isinstance(error, InfrastructureError)
-            else error
-        )
+        return HeadraceError(f"{self._named}: {error.message}", code=error.code, hint=error.hint)
 
     def close(self) -> None:
         self._producer.close(_FLUSH_TIMEOUT)

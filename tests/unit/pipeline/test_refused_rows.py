@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from headrace.errors import DataError, RetriableError
+from headrace.errors import DataError, InfrastructureError, RetriableError
 from headrace.pipeline.dead_letters import DeadLetterQueue
 from headrace.pipeline.refused_rows import SourceDeadLetters
 from headrace.pipeline.source import ProducerFactory, SourcePipeline
@@ -166,3 +166,15 @@ def test_a_queue_that_is_away_delays_the_position(run: Callable[..., Any]) -> No
     assert mine.error is None
     assert len(letters) == 1
     assert positions.stored == [({"id": 3}, 1)]
+
+
+def test_a_queue_that_must_not_be_written_is_named_with_its_key_and_acls(harness: Callable[[], Any]) -> None:
+    mine = harness()
+    queue = DeadLetterQueue(
+        mine.broker.producer({}), "dlq", TaskId("shop", 0), mine.metrics, context_headers=True, where="shop.yaml:7:1"
+    )
+    mine.broker.fail_sends(InfrastructureError("not authorized (topic: denied)", code="kafka.not_authorized"))
+    with pytest.raises(InfrastructureError) as caught:
+        queue.send([EncodedBatch("dlq", [b"letter"])])
+    assert "the dead letter queue dlq (errors.deadletterqueue.topic.name, shop.yaml:7:1)" in caught.value.message
+    assert "CREATE, DESCRIBE and WRITE on topic dlq" in caught.value.hint
