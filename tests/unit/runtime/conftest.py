@@ -123,7 +123,9 @@ class MemoryTask(SinkTask):
         for batch in batches:
             for offset, value in zip(batch.offsets, batch.values, strict=True):
                 if value["n"] in WORLD.rejected:
-                    rejections.append(Rejection(batch.topic_partition, offset, DataError("mapping conflict", code="memory.refused")))
+                    rejections.append(
+                        Rejection(batch.topic_partition, offset, DataError("mapping conflict", code="memory.refused"))
+                    )
                 else:
                     WORLD.written.append(value)
         return rejections
