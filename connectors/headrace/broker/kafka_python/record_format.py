@@ -153,6 +153,8 @@ def decode_records(data: bytes, count: int, first_offset: int, first_timestamp: 
                 raise ValueError(f"record {len(offsets)} of {count} ends at byte {at} and not at {end}")
     except IndexError as error:
         raise ValueError(f"record {len(offsets)} of {count} is cut off") from error
+    except UnicodeDecodeError as error:
+        raise ValueError(f"record {len(offsets)} of {count} has a header whose name is not UTF-8") from error
     if at != len(data):
         raise ValueError(f"{len(data) - at} bytes after the last record")
     return DecodedRecords(offsets, keys, values, timestamps, headers)

@@ -34,7 +34,7 @@ def test_what_was_answered_is_not_sent_again(make_sink: Make, batch: Batch, serv
     with pytest.raises(RetriableError):
         put.finish()
 
-    assert put.finish() == []
+    assert list(put.finish()) == []
     assert [[action.document["a"] for action in bulk] for bulk in server.bulks[:2]] == [[0, 1], [2, 3]]
     assert written(server) == 8
     assert len(server.found("orders")) == 6
@@ -57,7 +57,7 @@ def test_only_the_items_that_were_sent_back_go_again(make_sink: Make, batch: Bat
     with pytest.raises(RetriableError, match="overloaded"):
         put.finish()
 
-    assert put.finish() == []
+    assert list(put.finish()) == []
     assert sorted(action.document["a"] for bulk in server.bulks[1:] for action in bulk) == [0, 3, 6]
 
 
@@ -69,7 +69,7 @@ def test_nothing_is_sent_of_partitions_that_went(make_sink: Make, batch: Batch, 
         put.finish()
     put.discard([TopicPartition("orders", 0)])
 
-    assert put.finish() == []
+    assert list(put.finish()) == []
     assert server.found("orders") == {"other": {"b": 1}}
 
 
@@ -91,7 +91,7 @@ def test_nothing_is_lost_that_fails_while_partitions_go(
     with pytest.raises(RetriableError):
         put.finish()
 
-    assert put.finish() == []
+    assert list(put.finish()) == []
     assert server.found("orders") == {"0": {"a": 0}, "1": {"a": 1}}
 
 
@@ -119,8 +119,8 @@ def test_a_delete_that_is_forgotten_meanwhile_is_done_again(
         older.finish()
     del server.documents["orders", "x"]  # as Elasticsearch does after index.gc_deletes
 
-    assert older.finish() == []
-    assert newer.finish() == []
+    assert list(older.finish()) == []
+    assert list(newer.finish()) == []
     assert server.found("orders") == {"y": {"a": 3}}
 
 
@@ -160,7 +160,7 @@ def test_an_index_that_cannot_be_made_now_is_made_later(
         sink.task.begin([batch({"a": 1})])
     server.on_path = {}
 
-    assert sink.task.begin([batch({"a": 1})]).finish() == []
+    assert list(sink.task.begin([batch({"a": 1})]).finish()) == []
     assert server.found("orders") == {"k0": {"a": 1}}
 
 
