@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import httpx
 import psycopg
@@ -126,9 +127,17 @@ class WorkerProcess:
         assert self.process is not None
         self.process.send_signal(signal.SIGCONT)
 
+    def require_balance(self) -> None:
+        """Assert that every record that the running tasks have read is accounted for (docs/operating.md)."""
+        for name in self.get("/connectors"):
+            for task in self.get(f"/v1/connectors/{quote(name, safe='')}/records")["tasks"]:
+                assert task["balance"] == 0, (name, task)
+
     def stop(self) -> int:
-        """SIGTERM; its exit code."""
+        """SIGTERM; its exit code. A worker that answers must have accounted for every record until then."""
         assert self.process is not None
+        if self.process.poll() is None and self.answers():
+            self.require_balance()
         self.process.send_signal(signal.SIGTERM)
         return self.process.wait(PATIENCE)
 

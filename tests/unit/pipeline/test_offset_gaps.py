@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,7 +13,11 @@ from hypothesis import strategies as st
 
 from headrace.broker.in_memory import InMemoryKafka
 from headrace.pipeline.offset_gaps import OffsetGaps, offset_gaps
-from headrace.records import ConsumedBatch, EncodedBatch, TopicPartition
+from headrace.pipeline.sink import ConsumerFactory, SinkPipeline
+from headrace.plugin import SinkContext, SinkTask
+from headrace.records import ConsumedBatch, EncodedBatch, Rejection, SinkBatch, TopicPartition
+from headrace.testing.contexts import make_sink_context
+from headrace.testing.waiting import eventually
 
 PLACE = TopicPartition("t", 0)
 
@@ -164,3 +168,33 @@ def test_gaps_and_delivered_offsets_together_are_all_offsets(expected: int, dist
     missing = [number for gap in offset_gaps(PLACE, expected, offsets) for number in range(gap.start, gap.end)]
 
     assert sorted([*missing, *offsets]) == list(range(expected, offsets[-1] + 1))
+
+
+class Keeping(SinkTask):
+    """Keeps the offsets that it is given."""
+
+    def __init__(self) -> None:
+        self.offsets: list[int] = []
+
+    def start(self, context: SinkContext) -> None:
+        """Nothing to open."""
+
+    def put(self, batches: Sequence[SinkBatch]) -> Sequence[Rejection]:
+        self.offsets.extend(offset for batch in batches for offset in batch.offsets)
+        return ()
+
+
+def test_f2_a_sink_that_starts_behind_retention_goes_on_and_names_what_is_gone(
+    kafka: InMemoryKafka, gaps: Callable[..., OffsetGaps], raised: Raised, harness: Callable[[], Any]
+) -> None:
+    kafka.admin({}).commit("g", {PLACE: 10})
+    kafka.delete_records({PLACE: 20})
+    mine, task = harness(), Keeping()
+    factory = ConsumerFactory(lambda: kafka.consumer("g", {}), ["t"], None, gaps=gaps())
+    context = make_sink_context({}, stop_event=mine.stop_event)
+    thread = mine.run(SinkPipeline(task, context, mine.stages(), factory, mine.control))
+    eventually(lambda: kafka.committed("g")[PLACE] == 40 and raised.found)
+    mine.end(thread)
+
+    assert task.offsets == list(range(20, 40))
+    assert raised.found == [("records.removed_unread", 10, "t-0: offsets 10 to 19")]
