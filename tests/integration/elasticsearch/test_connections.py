@@ -120,7 +120,7 @@ def written(url: str, elasticsearch: Any, topic: str, **properties: str) -> dict
         values = [{"n": number, "text": "ä" * 1000} for number in range(50)]
         offsets = list(range(50))
         batch = SinkBatch(TopicPartition(topic, 0), topic, offsets, list(offsets), values, [0] * 50, [()] * 50)
-        assert task.put([batch]) == []
+        assert list(task.put([batch])) == []
     finally:
         task.stop()
     return {entry.key: entry.value for entry in index_entries(elasticsearch.url, topic)}

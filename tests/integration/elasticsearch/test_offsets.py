@@ -107,4 +107,10 @@ def test_a_topic_that_was_made_anew_is_told(flow: Any) -> None:
     httpx.put(place, json={"id": 1, "n": "of the topic before"}, timeout=30).raise_for_status()
     flow.send([{"id": 1, "n": 0}])
     member = flow.start()
-    eventually(lambda: any("`headrace reindex` cures it" in reason for reason in member.reasons), 30)
+    eventually(
+        lambda: any(
+            "was the topic deleted and created again" in reason and "`headrace reindex`" in reason
+            for reason in member.reasons
+        ),
+        30,
+    )

@@ -282,12 +282,19 @@ def test_isolation(drive: Drive, sql: Sql, connect: Connect) -> None:
 
 @pytest.mark.parametrize("name", ['we"ird', "UPPER lower", "per%cent", "co:lon", "schlüssel"])
 def test_names_of_any_kind(drive: Drive, sql: Sql, name: str) -> None:
+    """The table's own name is a topic's name too (see F12), so schema and column have the names of any kind."""
     quoted = '"' + name.replace('"', '""') + '"'
-    sql(f"CREATE TABLE {quoted} ({quoted} int PRIMARY KEY, at timestamptz NOT NULL)")
-    sql(f"INSERT INTO {quoted} VALUES (1, '2024-05-01Z')")
+    sql(f'CREATE SCHEMA {quoted}; CREATE TABLE {quoted}."Up-per.x" ({quoted} int PRIMARY KEY, at timestamptz NOT NULL)')
+    sql(f"INSERT INTO {quoted}.\"Up-per.x\" VALUES (1, '2024-05-01Z')")
 
     for mode in ("incrementing", "timestamp+incrementing"):
-        driver = drive(table_whitelist=name, mode=mode, incrementing_column_name=name, timestamp_column_name="at")
+        driver = drive(
+            table_whitelist="Up-per.x",
+            schema_pattern=name,
+            mode=mode,
+            incrementing_column_name=name,
+            timestamp_column_name="at",
+        )
         assert driver.values(name) == [1]
         assert driver.drain() == []
 

@@ -86,11 +86,12 @@ class ElasticsearchClient:
         media_type: str = "application/json",
         *,
         opaque_id: str = "",
+        read_timeout: float | None = None,
     ) -> ElasticsearchResponse:
         """Send to a node; when it cannot be reached, once to each other node. Return the response, whatever its status.
 
         A request with ``opaque_id``, by which :meth:`is_running` finds it, is sent to one node only: it may have been
-        executed there although the connection broke.
+        executed there although the connection broke. ``read_timeout``: seconds, at most ``read.timeout.ms``.
         Raise RetriableError when no node answers, InfrastructureError when a node's certificate is not trusted.
         """
         headers = HttpHeaders({"accept": _versioned_media_type("application/json", self.compatible_with)})
@@ -103,7 +104,8 @@ class ElasticsearchClient:
                 body = gzip.compress(body, _COMPRESSION)
         failure: TransportError | None = None
         # urllib3's own object: elastic_transport has only one timeout for both.
-        timeout: Any = urllib3.Timeout(connect=self._connect_timeout, read=self.read_timeout)
+        read = self.read_timeout if read_timeout is None else min(read_timeout, self.read_timeout)
+        timeout: Any = urllib3.Timeout(connect=self._connect_timeout, read=read)
         for _ in range(1 if opaque_id else self._tries):
             with self._lock:
                 node = self._pool.get()

@@ -52,12 +52,12 @@ class IndexCatalog:
     def __init__(self, client: ElasticsearchClient) -> None:
         self._client = client
 
-    def behind(self, name: str) -> list[IndexState]:
+    def behind(self, name: str, read_timeout: float | None = None) -> list[IndexState]:
         """Return the indices behind the name of an index, alias or data stream, sorted; empty when it does not exist.
 
         Raise LookupDeniedError.
         """
-        answer = self._client.request("GET", f"{path(name)}?flat_settings=true")
+        answer = self._client.request("GET", f"{path(name)}?flat_settings=true", read_timeout=read_timeout)
         if answer.status == 404:
             return []
         content = self._content(answer, name)
@@ -66,12 +66,12 @@ class IndexCatalog:
             for each, body in sorted(content.items())
         ]
 
-    def target(self, name: str) -> IndexState | None:
+    def target(self, name: str, read_timeout: float | None = None) -> IndexState | None:
         """Return the index that writes to ``name`` reach, None when it does not exist.
 
         Raise LookupDeniedError; RetriableError when ``name`` is an alias without write index.
         """
-        found = self.behind(name)
+        found = self.behind(name, read_timeout)
         marked = [index for index in found if index.aliases.get(name, {}).get("is_write_index")]
         disabled = len(found) == 1 and found[0].aliases.get(name, {}).get("is_write_index") is False
         if found and not marked and (len(found) > 1 or disabled) and all(name in index.aliases for index in found):

@@ -36,6 +36,8 @@ from headrace_sinks.elasticsearch.timings import SinkTimings
 
 FIRST_GENERATION = "000001"
 _WARN_AT = 0.8
+_CHECK_TIMEOUT = 3.0  # seconds: longer, and a put would block without a status reason
+_NO_ANSWER = frozenset({"elasticsearch.timeout", "elasticsearch.unreachable"})
 _SHOWN = 3
 _UNSEEN = object()
 
@@ -261,9 +263,15 @@ class IndexProvisioner:
         """Provision an index again that was deleted or replaced; warn before a mapping reaches its field limit."""
         self._next_check[name] = time.monotonic() + self._check_interval
         try:
-            index = self._catalog.target(name)
+            index = self._catalog.target(name, _CHECK_TIMEOUT)
         except LookupDeniedError:
             del self._next_check[name]
+            return
+        except RetriableError as error:
+            if error.code not in _NO_ANSWER:
+                raise
+            # The documents meet the same outage. Their request tells the status what it waits for, a blocked check
+            # cannot; the index is checked again after the next interval.
             return
         if index is None or index.identity != self._identities.get(name, index.identity):
             self._accepted.pop(name, None)

@@ -164,6 +164,23 @@ def test_an_index_that_cannot_be_made_now_is_made_later(
     assert server.found("orders") == {"k0": {"a": 1}}
 
 
+def test_an_index_check_without_an_answer_holds_nothing_back(
+    make_sink: Make, batch: Batch, server: Any, scripted: Any
+) -> None:
+    """The request of the documents says in the status what it waits for; a check that blocks cannot."""
+    sink = make_sink(SinkTimings(index_check_interval=0.0))
+    assert sink.put(batch({"a": 1})) == []
+    answer = threading.Event()
+    server.on_path = {"/orders": scripted.Answer(hang=answer)}
+    sink.expect_answers_within(2.0)
+
+    try:
+        assert sink.put(batch({"a": 2}, first=1)) == []
+    finally:
+        answer.set()
+    assert server.found("orders") == {"k0": {"a": 2}}
+
+
 def test_flush_synchronously_begins_nothing(make_sink: Make, batch: Batch, server: Any) -> None:
     sink = make_sink(flush_synchronously="true")
 
