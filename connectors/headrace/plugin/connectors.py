@@ -11,6 +11,7 @@ from headrace.errors import Finding
 from headrace.plugin.tasks import SinkTask, SourceTask
 from headrace.plugin.topics import ProducedTopic, TopicRequirements
 from headrace.plugin.verification import Rebuilder, Verifier
+from headrace.records import SourceOffset, SourcePartition
 
 
 class Connector(ABC):
@@ -58,6 +59,17 @@ class SourceConnector(Connector):
         ``connect``: whether to ask the system. Raise as ``start`` does.
         """
         return ()
+
+    def offset_changes(
+        self, properties: Mapping[str, str], changes: Sequence[tuple[SourcePartition, SourceOffset | None]]
+    ) -> Sequence[tuple[SourcePartition, SourceOffset | None]]:
+        """Return the changes to stored offsets to make when a user asks for ``changes`` (None deletes an offset).
+
+        Called while the connector is stopped; Kafka Connect's ``alterOffsets``. An implementation raises ConfigError
+        for a partition that no task would look for, or an offset that no task could use, and may replace a partition by
+        the one that its tasks look for. It may ask the system. By default every change is made.
+        """
+        return changes
 
 
 class SinkConnector(Connector):

@@ -185,7 +185,9 @@ class Worker:
         return self._with_admin(lambda admin: sink_offsets.shown(admin, group))
 
     def alter_offsets(self, name: str, changes: Sequence[tuple[SourcePartition, SourceOffset | None]]) -> None:
-        group = self._reconciler.call(lambda: self._alter(name, changes))
+        config = self._reconciler.call(lambda: self._stopped_config(name))
+        accepted = self._accepted(name, config, changes)
+        group = self._reconciler.call(lambda: self._alter(name, accepted))
         if group is not None:
             self._move(name, lambda admin: sink_offsets.move(admin, group, changes))
 
@@ -195,6 +197,27 @@ class Worker:
         )
         if group is not None:
             self._move(name, lambda admin: sink_offsets.reset(admin, group))
+
+    def _stopped_config(self, name: str) -> dict[str, str]:
+        self._reconciler.require_stopped(name)
+        return dict(self._reconciler.require(name))
+
+    def _accepted(
+        self, name: str, config: Mapping[str, str], changes: Sequence[tuple[SourcePartition, SourceOffset | None]]
+    ) -> list[tuple[SourcePartition, SourceOffset | None]]:
+        """Ask a source connector about changes. Not on the reconciler's thread: a connector may ask its system.
+
+        Whatever is stored may be deleted, also what the connector does not know any more.
+        """
+        if self._type(config) != "source":
+            return list(changes)
+        stored = [partition for partition, _ in self._offsets.all(name)]
+        deletions = [change for change in changes if change[1] is None and change[0] in stored]
+        asked = [change for change in changes if change not in deletions]
+        if not asked:
+            return deletions
+        parsed = self._validator.require_connector(config)
+        return [*deletions, *parsed.plugin.cls().offset_changes(parsed.own, asked)]
 
     def _alter(self, name: str, changes: Sequence[tuple[SourcePartition, SourceOffset | None]]) -> str | None:
         """On the reconciler's thread, so that no task can start in between. Of a sink only the group is found out."""

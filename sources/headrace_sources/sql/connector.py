@@ -7,7 +7,16 @@ from typing import ClassVar
 
 from sqlalchemy import Connection
 
-from headrace import ConfigError, Finding, HeadraceError, ProducedTopic, SourceConnector, TaskError
+from headrace import (
+    ConfigError,
+    Finding,
+    HeadraceError,
+    ProducedTopic,
+    SourceConnector,
+    SourceOffset,
+    SourcePartition,
+    TaskError,
+)
 from headrace_sources.sql.access.session import Session
 from headrace_sources.sql.configuration.config import JdbcSourceConfig, SqlSourceConfig
 from headrace_sources.sql.cursor.lookback import lookback_for
@@ -15,6 +24,7 @@ from headrace_sources.sql.dialects import Database
 from headrace_sources.sql.dialects.dialect import TableName
 from headrace_sources.sql.reading.inspection import index_findings, inspect_relation, parallel_findings, unread_rows
 from headrace_sources.sql.reading.produced_topics import configured_topics, inspected_topic
+from headrace_sources.sql.reading.stored_partitions import resolve_offset_changes
 from headrace_sources.sql.rows.types import LOCALS
 from headrace_sources.sql.tables.assignment import assigned_tables, assignment_text, contiguous_blocks, reassign
 from headrace_sources.sql.tables.selection import wanted_tables
@@ -58,6 +68,22 @@ class SqlSourceConnector(SourceConnector):
             dict(properties) | {"tables": assignment_text(block)}
             for block in reassign(present_tables, tables, max_tasks)
         ]
+
+    def offset_changes(
+        self, properties: Mapping[str, str], changes: Sequence[tuple[SourcePartition, SourceOffset | None]]
+    ) -> list[tuple[SourcePartition, SourceOffset | None]]:
+        """Ask the database for the tables; partitions with the database in front of the table are understood."""
+        config = self.config_model.parse(properties)
+        session = Session(config)
+        try:
+            tables: Sequence[TableName | None] = [None]
+            if not config.query:
+                with session.reading("the list of tables") as connection:
+                    tables = wanted_tables(connection, session.database, config)
+            catalog, database = session.database.catalog, session.url.database or ""
+        finally:
+            session.release()
+        return resolve_offset_changes(changes, tables, config.mode, catalog, database)
 
     def check(self, properties: Mapping[str, str]) -> Iterable[Finding]:
         """Connect and check that everything exists, can be read and is advisable."""

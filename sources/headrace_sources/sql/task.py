@@ -109,7 +109,9 @@ class SqlSourceTask(SourceTask):
             reconciler=self._reconciler,
             mapping=TypeMapping(config.numeric, config.granularity, zone, config.temporal == "text", config.not_finite),
             lookback=lookback,
-            positions=stored_positions(self._context.offset_reader, tables, config.mode, database.catalog),
+            positions=stored_positions(
+                self._context.offset_reader, tables, config.mode, database.catalog, session.url.database or ""
+            ),
             chunk_plans=stored_chunk_plans(self._context.offset_reader, tables),
             initial=_initial_position(config, now),
             transaction_snapshots=TransactionSnapshots(database),

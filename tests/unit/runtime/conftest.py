@@ -16,7 +16,7 @@ import pytest
 from headrace.app import StandaloneWorker
 from headrace.broker.in_memory import InMemoryKafka
 from headrace.config import ConfigModel, key
-from headrace.errors import DataError
+from headrace.errors import ConfigError, DataError
 from headrace.files import ConfigFile
 from headrace.interpolation import make_interpolator
 from headrace.plugin import SinkConnector, SinkTask, SourceConnector, SourceTask, Wait
@@ -109,6 +109,15 @@ class NumbersSourceConnector(SourceConnector):
         if isinstance(answer, Exception):
             raise answer
         return [{**properties, "task": name} for name in answer]
+
+    def offset_changes(
+        self, properties: Mapping[str, str], changes: Sequence[tuple[Mapping[str, Any], Mapping[str, Any] | None]]
+    ) -> list[tuple[Mapping[str, Any], Mapping[str, Any] | None]]:
+        """Older tasks called their partition ``number``."""
+        for partition, _ in changes:
+            if not partition.keys() & {"task", "number"}:
+                raise ConfigError(f"no partition {dict(partition)}", code="numbers.unknown_partition")
+        return [({"task": partition.get("task", partition.get("number"))}, offset) for partition, offset in changes]
 
 
 class MemoryTask(SinkTask):

@@ -81,6 +81,17 @@ def test_positions_of_a_stopped_source_are_set_and_forgotten(start: Callable[...
     eventually(lambda: len(rows(process)) == 210)
 
 
+def test_a_source_refuses_and_translates_partitions_of_changed_positions(start: Callable[..., Any], world: Any) -> None:
+    process = start()
+    process.worker.create("numbers", NUMBERS, TargetState.STOPPED)
+    eventually(lambda: _allowed(lambda: process.worker.alter_offsets("numbers", [({"number": "0"}, {"n": 90})])))
+    assert process.worker.offsets("numbers") == [{"partition": {"task": "0"}, "offset": {"n": 90}}]
+    with pytest.raises(ConfigError, match="no partition"):
+        process.worker.alter_offsets("numbers", [({"x": "y"}, {"n": 1})])
+    process.worker.alter_offsets("numbers", [({"task": "0"}, None)])
+    assert process.worker.offsets("numbers") == []
+
+
 def test_positions_of_a_stopped_sink_are_moved_in_its_group(start: Callable[..., Any], world: Any) -> None:
     process = start()
     process.worker.create("numbers", NUMBERS, STARTED)

@@ -118,19 +118,23 @@ def partition_of(table: TableName | None, mode: str, catalog: str = "") -> dict[
 
 
 def stored_positions(
-    reader: OffsetReader, tables: Sequence[TableName | None], mode: str, catalog: str = ""
+    reader: OffsetReader, tables: Sequence[TableName | None], mode: str, catalog: str = "", database: str = ""
 ) -> dict[TableName | None, StoredPosition | None]:
     """Return the stored position of each table. Raise TaskError.
 
-    Older connectors stored bare table names; those count where nothing newer is stored.
+    Some versions of JDBC drivers put the ``database`` in front of the table, and older connectors stored bare table
+    names; those count, in this order, where nothing is stored under the table's own partition.
     """
-    partitions = [partition_of(table, mode, catalog) for table in tables]
-    older = [partition_of(table, "bulk") for table in tables]
-    found = reader.offsets([*partitions, *older])
-    return {
-        table: position_of(found[index] if found[index] is not None else found[index + len(tables)], mode)
-        for index, table in enumerate(tables)
-    }
+    forms = [
+        [partition_of(table, mode, catalog), partition_of(table, mode, database), partition_of(table, "bulk")]
+        for table in tables
+    ]
+    found = iter(reader.offsets([form for of_table in forms for form in of_table]))
+    positions = {}
+    for table, of_table in zip(tables, forms, strict=True):
+        offsets = [next(found) for _ in of_table]
+        positions[table] = position_of(next((offset for offset in offsets if offset is not None), None), mode)
+    return positions
 
 
 def position_of(offset: Mapping[str, Any] | None, mode: str) -> StoredPosition | None:

@@ -162,3 +162,19 @@ def test_a_moment_is_stored_in_utc_whatever_zone_it_has() -> None:
 
     assert moment + timedelta(0) == moment
     assert StoredPosition(moment.astimezone()).to_json() == StoredPosition(moment).to_json()
+
+
+def test_positions_with_the_database_in_front_of_the_table_are_continued() -> None:
+    offsets = Offsets()
+    offsets.set({"protocol": "1", "table": "shop.public.users"}, {"incrementing": 7})
+    found = stored_positions(offsets, [USERS], "incrementing", database="shop")
+    assert found[USERS] == StoredPosition(incrementing=7)
+    assert stored_positions(offsets, [USERS], "incrementing", database="other")[USERS] is None
+
+
+def test_the_position_under_the_own_partition_counts_before_others() -> None:
+    offsets = Offsets()
+    offsets.set({"protocol": "1", "table": "shop.public.users"}, {"incrementing": 7})
+    offsets.set({"protocol": "1", "table": "public.users"}, {"incrementing": 9})
+    found = stored_positions(offsets, [USERS], "incrementing", database="shop")
+    assert found[USERS] == StoredPosition(incrementing=9)

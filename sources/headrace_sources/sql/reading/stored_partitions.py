@@ -1,0 +1,95 @@
+"""Changes to stored offsets that users ask for: partitions as other versions of JDBC drivers wrote them are understood.
+
+The JVM's connector names a table as its driver does. pgjdbc puts the database in front since 42.7.5
+(``shop.public.orders``), earlier versions do not (``public.orders``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import orjson
+
+from headrace import ConfigError, SourceOffset, SourcePartition, TaskError
+from headrace_sources.sql.cursor.position import partition_of, position_of
+from headrace_sources.sql.dialects.dialect import TableName
+from headrace_sources.sql.reading.chunk_plan import chunk_plan_partition
+
+OffsetChange = tuple[SourcePartition, SourceOffset | None]
+
+_SHOWN = 10
+
+
+def resolve_offset_changes(
+    changes: Sequence[OffsetChange], tables: Sequence[TableName | None], mode: str, catalog: str, database: str
+) -> list[OffsetChange]:
+    """Return ``changes`` with the partitions under which the tasks look. Raise ConfigError for unusable ones.
+
+    ``tables``: those that are read, None for the query. ``catalog`` as for :func:`partition_of`; ``database`` is the
+    one that the connection is made to.
+    """
+    positions, others = _known_partitions(tables, mode, catalog, database)
+    resolved: list[OffsetChange] = []
+    for partition, offset in changes:
+        key = _key(partition)
+        if key in positions:
+            _require_usable(offset, mode)
+            resolved.append((positions[key], offset))
+        elif key in others:
+            resolved.append((others[key], offset))
+        else:
+            raise _unknown(partition, [partition_of(table, mode, catalog) for table in tables])
+    return resolved
+
+
+def _known_partitions(
+    tables: Sequence[TableName | None], mode: str, catalog: str, database: str
+) -> tuple[dict[str, SourcePartition], dict[str, SourcePartition]]:
+    """Return partitions of positions, and those of other offsets, by their keys."""
+    positions: dict[str, SourcePartition] = {}
+    others: dict[str, SourcePartition] = {}
+    for table in tables:
+        own = partition_of(table, mode, catalog)
+        if table is not None:
+            plan, oldest = chunk_plan_partition(table), partition_of(table, "bulk")
+            others[_key(plan)] = plan
+            positions[_key(oldest)] = oldest
+            if database and not catalog and mode != "bulk":
+                positions[_key(partition_of(table, mode, database))] = own
+        positions[_key(own)] = own
+    return positions, others
+
+
+def _key(partition: SourcePartition) -> str:
+    return orjson.dumps(dict(partition), option=orjson.OPT_SORT_KEYS).decode()
+
+
+def _require_usable(offset: SourceOffset | None, mode: str) -> None:
+    if not offset or mode == "bulk":
+        return
+    try:
+        position = position_of(offset, mode)
+    except TaskError as error:
+        raise ConfigError(error.message, code="sql.offset", hint="send whole numbers") from error
+    if position is None:
+        names = [name for name in ("timestamp", "incrementing") if name in mode]
+        raise ConfigError(
+            f"the offset {_text(offset)} has nothing that mode {mode} uses, so that all rows would be read again",
+            code="sql.offset",
+            hint=f"give {' and '.join(names)}, or null to read from the beginning",
+        )
+
+
+def _unknown(partition: SourcePartition, known: Sequence[SourcePartition]) -> ConfigError:
+    shown = ", ".join(_text(item) for item in known[:_SHOWN])
+    more = f" and {len(known) - _SHOWN} more" if len(known) > _SHOWN else ""
+    return ConfigError(
+        f"this connector has no source partition {_text(partition)}; its offset would never be used",
+        code="sql.unknown_partition",
+        hint=f"known: {shown}{more}",
+    )
+
+
+def _text(value: Any) -> str:
+    return orjson.dumps(dict(value)).decode()
