@@ -70,6 +70,7 @@ ENGINES: dict[str, tuple[str, tuple[str, ...]]] = {
 
 
 DEBEZIUM = "3.6.1.Final"
+CONNECT_FILE = "4.3.1"  # not published for Kafka 4.4; runs on a worker of 4.4 with kafka-clients of its own
 DEBEZIUM_KAFKA = "4.3.1"  # Debezium 3.6 calls internals that Kafka 4.4 lacks
 
 
@@ -86,10 +87,11 @@ def connect_roots(version: str) -> tuple[str, ...]:
 
 COMPETITORS: dict[str, tuple[str, tuple[str, ...]]] = {
     "connect": (KAFKA, connect_roots(KAFKA)),
+    "connect-file": (CONNECT_FILE, (f"org.apache.kafka:connect-file:{CONNECT_FILE}",)),
     "connect-for-debezium": (DEBEZIUM_KAFKA, connect_roots(DEBEZIUM_KAFKA)),
     "debezium": (DEBEZIUM, (f"io.debezium:debezium-connector-postgres:{DEBEZIUM}",)),
 }
-"""Kafka Connect and Debezium, a published source connector. Apache License 2.0; its PostgreSQL driver is BSD."""
+"""Kafka Connect, its file connectors, and Debezium. Apache License 2.0; Debezium's PostgreSQL driver is BSD."""
 
 
 def pom(roots: tuple[str, ...]) -> str:
