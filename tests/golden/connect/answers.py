@@ -28,8 +28,12 @@ _REPLACED = {
     "since": 0,
 }  # fmt: skip
 _LEFT_OUT = {"documentation", "since"}
-# A worker that is between two states: the same request is sent again until it has settled.
-_TEMPORARY = re.compile("rebalance|stale configuration|momentarily|no known leader", re.IGNORECASE)
+# A worker that is between two states: the same request is sent again until it has settled. Kafka Connect says so with
+# 409, headrace with 503.
+_TEMPORARY = {
+    409: re.compile("rebalance|stale configuration|momentarily|no known leader", re.IGNORECASE),
+    503: re.compile("still stopping|it has members"),
+}
 
 
 def ask(url: str, folder: Path) -> Iterator[tuple[Request, Answer]]:
@@ -57,7 +61,8 @@ def _send(client: httpx.Client, request: Request, folder: Path) -> httpx.Respons
     deadline = time.monotonic() + _TIMEOUT
     while True:
         answer = client.request(request.method, request.path, content=body, headers=headers)
-        if answer.status_code != 409 or not _TEMPORARY.search(answer.text) or time.monotonic() > deadline:
+        temporary = _TEMPORARY.get(answer.status_code)
+        if temporary is None or not temporary.search(answer.text) or time.monotonic() > deadline:
             return answer
         time.sleep(_LOOK)
 
