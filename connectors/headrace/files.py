@@ -25,7 +25,7 @@ class ConfigFile:
     findings: tuple[Finding, ...] = ()
     """Problems of single keys: given twice, without a value, an item that is not a text."""
 
-    def where(self, key: str) -> str:
+    def location_of(self, key: str) -> str:
         """Return the location of the key, such as ``orders.yaml:7:3``; the file's name when it is missing."""
         return str(self.positions.get(key, self.path))
 

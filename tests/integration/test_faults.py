@@ -74,13 +74,13 @@ def test_a_broker_that_is_cut_off_is_named_and_nothing_is_lost(
     assert producer.flush(TIMEOUT)
     getattr(proxy, fault)()
     second = producer.send(EncodedBatch(unique_name, [b"1"], [b'"1"']))
-    eventually(lambda: proxy.address in (producer.trouble() or ""), TIMEOUT)
+    eventually(lambda: proxy.address in (producer.connection_problem() or ""), TIMEOUT)
     assert not second.done()
     with pytest.raises(RetriableError, match=proxy.address):
         kafka_clients.admin({})
     proxy.restore()
     assert producer.flush(TIMEOUT)
-    assert (first.error(), second.error(), producer.trouble()) == (None, None, None)
+    assert (first.error(), second.error(), producer.connection_problem()) == (None, None, None)
     producer.close(TIMEOUT)
     admin.close()
     assert [(entry.key, entry.value) for entry in topic_entries(_patient(proxy), unique_name)] == [("0", 0), ("1", 1)]

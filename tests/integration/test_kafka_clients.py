@@ -240,7 +240,7 @@ class TestOutage:
 
         def answered() -> bool:
             try:
-                return admin.committed("nobody") == {}
+                return admin.committed("unknown-group") == {}
             except RetriableError:
                 return False
 
@@ -266,9 +266,9 @@ class TestOutage:
         produce(50)
         stack.kafka.kill()
         produce(50)
-        eventually(lambda: producer.trouble() is not None, TIMEOUT)
-        poll_until(lambda: reader.consumer.trouble() is not None, reader)
-        assert str(stack.kafka.port) in (producer.trouble() or "")
+        eventually(lambda: producer.connection_problem() is not None, TIMEOUT)
+        poll_until(lambda: reader.consumer.connection_problem() is not None, reader)
+        assert str(stack.kafka.port) in (producer.connection_problem() or "")
         assert not producer.flush(0.2)
         assert not deliveries[-1].done()
         assert reader.positions or reader.values() == []
@@ -282,8 +282,8 @@ class TestOutage:
         assert producer.flush(TIMEOUT)
         assert [delivery.error() for delivery in deliveries] == [None] * len(deliveries)
         assert reader.read(len(sent)) == sent
-        assert producer.trouble() is None
-        poll_until(lambda: reader.consumer.trouble() is None, reader)  # each of its connections is made anew
+        assert producer.connection_problem() is None
+        poll_until(lambda: reader.consumer.connection_problem() is None, reader)  # it opens its connections again
         eventually_commits(reader)  # the group's coordinator may still be starting
         producer.close(TIMEOUT)
         reader.consumer.close()

@@ -25,7 +25,7 @@ from headrace.embedded.tcp_ports import free_port
 from headrace.testing.waiting import eventually
 
 HEADRACE = Path(sysconfig.get_path("scripts")) / "headrace"
-PATIENCE = 120.0
+TIMEOUT = 120.0
 """Seconds until things must have settled; only a failure takes that long."""
 
 
@@ -35,7 +35,7 @@ def command(*arguments: str | Path, environment: Mapping[str, str] | None = None
         [str(HEADRACE), *map(str, arguments)],
         capture_output=True,
         text=True,
-        timeout=PATIENCE,
+        timeout=TIMEOUT,
         env={**os.environ, "COLUMNS": "200", **(environment or {})},
         check=False,
     )
@@ -92,7 +92,7 @@ class WorkerProcess:
                 stderr=log,
             )
         if wait:
-            eventually(self.answers, PATIENCE)
+            eventually(self.answers, TIMEOUT)
 
     def answers(self) -> bool:
         assert self.process is not None
@@ -139,7 +139,7 @@ class WorkerProcess:
         if self.process.poll() is None and self.answers():
             self.require_balance()
         self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(PATIENCE)
+        return self.process.wait(TIMEOUT)
 
 
 @pytest.fixture
@@ -266,6 +266,6 @@ def box() -> Any:
         documents=documents,
         free_port=free_port,
         headrace=HEADRACE,
-        patience=PATIENCE,
+        timeout=TIMEOUT,
         clock=time.monotonic,
     )

@@ -64,7 +64,7 @@ def conflict(
 def test_the_dead_letter_has_the_original_bytes_and_connects_headers(conflict: Any, kafka: Any, box: Any) -> None:
     name, dead = conflict.unique, f"{conflict.unique}-dead"
     worker = conflict.run(errors_tolerance="all", errors_deadletterqueue_topic_name=dead)
-    eventually(lambda: set(box.documents(worker.elasticsearch, f"{name}_items")) == {"1", "2", "4", "5"}, box.patience)
+    eventually(lambda: set(box.documents(worker.elasticsearch, f"{name}_items")) == {"1", "2", "4", "5"}, box.timeout)
 
     consumer = KafkaConsumer(
         bootstrap_servers=kafka.bootstrap_servers,
@@ -94,7 +94,7 @@ def test_the_dead_letter_has_the_original_bytes_and_connects_headers(conflict: A
 def test_without_tolerance_the_task_fails_and_names_the_key_to_change(conflict: Any, box: Any) -> None:
     name = conflict.unique
     worker = conflict.run(errors_tolerance="none")
-    eventually(lambda: worker.task_states(f"{name}-sink") == ["FAILED"], box.patience)
+    eventually(lambda: worker.task_states(f"{name}-sink") == ["FAILED"], box.timeout)
     trace = worker.get(f"/connectors/{name}-sink/status")["tasks"][0]["trace"]
     line = worker.sink.read_text().splitlines().index("errors.tolerance: none") + 1
     assert f"{worker.sink}:{line}:1" in trace

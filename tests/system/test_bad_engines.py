@@ -193,7 +193,7 @@ class Chain:
         def look() -> list[Comparison]:
             return [compare_index(rows, index_entries(self.search, self.topic))]
 
-        settle(look, self._box.patience)
+        settle(look, self._box.timeout)
         if kafka is not None:
             kafka_clients = KafkaPythonClients(kafka)
             comparison = compare_topic(rows, topic_entries(kafka_clients, self.topic))

@@ -110,10 +110,10 @@ def test_deletes_and_kill_9(
         worker.settings["kafka.client"] = ("confluent", "kafka-python")[number % 2]
         worker.start(wait=False)
         if number % 4:  # every fourth blow falls while it is still starting, or into the first read
-            eventually(lambda: worker.answers() and _runs(worker), box.patience)
+            eventually(lambda: worker.answers() and _runs(worker), box.timeout)
         life.done.wait(chance.uniform(0.3, 2))
         worker.kill()
-    eventually(lambda: life.counts["deleted"] > 150 and life.counts["came back"] > 100, box.patience)
+    eventually(lambda: life.counts["deleted"] > 150 and life.counts["came back"] > 100, box.timeout)
     life.done.set()
     life.join()
     session.close()
@@ -129,7 +129,7 @@ def test_deletes_and_kill_9(
     def topics() -> list[Comparison]:
         return [compare_topic(rows, topic_entries(kafka_clients, f"{unique_name}.lives"))]
 
-    settle(topics, box.patience)
+    settle(topics, box.timeout)
     assert worker.stop() == 0
     entries = topic_entries(kafka_clients, f"{unique_name}.lives")
     tombstones = sum(entry.value is None for entry in entries)

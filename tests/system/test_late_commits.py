@@ -83,10 +83,10 @@ def test_late_commits_and_kill_9(
     for number in range(ROUNDS):
         worker.start(wait=False)
         if number % 3:
-            eventually(lambda: worker.answers() and _both_run(worker), box.patience)
+            eventually(lambda: worker.answers() and _both_run(worker), box.timeout)
         writers[0].done.wait(chance.uniform(0.5, 2))
         worker.kill()
-    eventually(lambda: sum(writer.committed for writer in writers) > 100, box.patience)
+    eventually(lambda: sum(writer.committed for writer in writers) > 100, box.timeout)
     for writer in writers:
         writer.done.set()
     for writer in writers:
@@ -105,7 +105,7 @@ def test_late_commits_and_kill_9(
             compare_topic(rows, topic_entries(kafka_clients, f"{unique_name}.{name}")) for name, rows in tables.items()
         ]
 
-    settle(topics, box.patience)
+    settle(topics, box.timeout)
     assert worker.stop() == 0
     for comparison in topics():
         print(comparison)

@@ -123,7 +123,7 @@ def test_a_new_source_passes_its_checks_and_sends_lines_to_kafka(
                 ]
                 == ["first", "second"]
             ),
-            box.patience,
+            box.timeout,
         )
 
 
@@ -138,4 +138,4 @@ def test_a_new_sink_passes_its_checks_and_writes_records_to_its_file(
     producer.close(30)
     output = folder / "output.jsonl"
     with Running(environment, folder, "sink", kafka.bootstrap_servers, box.free_port()):
-        eventually(lambda: output.exists() and len(output.read_text().splitlines()) == 2, box.patience)
+        eventually(lambda: output.exists() and len(output.read_text().splitlines()) == 2, box.timeout)

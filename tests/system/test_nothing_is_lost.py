@@ -39,7 +39,7 @@ GROUP = {"consumer.override": {"session.timeout.ms": "1500", "heartbeat.interval
 BROKER = {"group.min.session.timeout.ms": "500", "group.initial.rebalance.delay.ms": "0"}
 
 
-def nap(seconds: float) -> None:
+def pause(seconds: float) -> None:
     """A moment of undisturbed work; when exactly the blow falls is what the seed decides."""
     threading.Event().wait(seconds)
 
@@ -102,22 +102,22 @@ def test_the_index_equals_the_tables_after_kill_9_at_random_moments(
         worker.settings["kafka.client"] = ("confluent", "kafka-python")[number % 2]
         worker.start(wait=False)
         if number % 3:  # every third blow falls while it is still starting
-            eventually(lambda: _indexing(worker), box.patience)
+            eventually(lambda: _indexing(worker), box.timeout)
         if brokers == 3:
             rolled = stack.kafka.brokers[number % 3]
             chance.choice([rolled.stop, rolled.kill])()
-            nap(chance.uniform(0, 1))
+            pause(chance.uniform(0, 1))
             rolled.start()
         elif number == rounds // 3:
             stack.kafka.kill()
-            nap(chance.uniform(0.5, 2))
+            pause(chance.uniform(0.5, 2))
             stack.kafka.start()
         if number == rounds // 2:
             stack.elasticsearch.stop()
-            nap(chance.uniform(2, 4))
+            pause(chance.uniform(2, 4))
             assert worker.process.poll() is None, worker.log
             stack.elasticsearch.start()
-        nap(chance.uniform(0, 1.5))
+        pause(chance.uniform(0, 1.5))
         worker.kill()
         blows += 1
     assert blows == rounds
@@ -134,7 +134,7 @@ def test_the_index_equals_the_tables_after_kill_9_at_random_moments(
     def indexes() -> list[Comparison]:
         return [compare_index(rows, index_entries(search, name), side=name) for name, rows in tables.items()]
 
-    settle(indexes, box.patience)
+    settle(indexes, box.timeout)
     assert worker.stop() == 0
     for name, rows in tables.items():
         topic = topic_entries(kafka_clients, name)

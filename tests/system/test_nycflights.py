@@ -11,7 +11,7 @@ import pytest
 
 from headrace import RetriableError
 from headrace.broker.client_choice import choose
-from headrace.testing.data_comparison import Entry, compare_topic, key_text, table_rows, topic_entries
+from headrace.testing.data_comparison import DataEntry, compare_topic, key_text, table_rows, topic_entries
 from headrace.testing.waiting import eventually
 from tests.datasets import nycflights
 
@@ -70,11 +70,11 @@ def test_five_tables_arrive_complete_and_value_identical(
         except RetriableError:  # a topic is just being made
             return False
 
-    eventually(all_written, box.patience)
+    eventually(all_written, box.timeout)
     assert worker.stop() == 0
     admin.close()
     for name, keys in nycflights.KEYS.items():
-        by_month: dict[int, list[Entry]] = {}  # compared one after the other, or it would take twice the memory
+        by_month: dict[int, list[DataEntry]] = {}  # compared one after the other, or it would take twice the memory
         for entry in topic_entries(kafka_clients, f"{unique_name}.{name}"):
             by_month.setdefault(entry.value.get("month", 0), []).append(entry)
         for month, entries in by_month.items():

@@ -32,16 +32,16 @@ def test_a_connector_is_steered_from_the_command_line(
         status = connectors("status", name)
         return status["connector"]["state"], [task["state"] for task in status["tasks"]]
 
-    eventually(lambda: state() == ("RUNNING", ["RUNNING"]), box.patience)
+    eventually(lambda: state() == ("RUNNING", ["RUNNING"]), box.timeout)
     assert name in connectors("list")
     connectors("pause", name)
-    eventually(lambda: state() == ("PAUSED", ["PAUSED"]), box.patience)
+    eventually(lambda: state() == ("PAUSED", ["PAUSED"]), box.timeout)
     connectors("resume", name)
-    eventually(lambda: state() == ("RUNNING", ["RUNNING"]), box.patience)
+    eventually(lambda: state() == ("RUNNING", ["RUNNING"]), box.timeout)
     connectors("restart", name, "--include-tasks")
-    eventually(lambda: state() == ("RUNNING", ["RUNNING"]), box.patience)
+    eventually(lambda: state() == ("RUNNING", ["RUNNING"]), box.timeout)
     connectors("stop", name)
-    eventually(lambda: state() == ("STOPPED", []), box.patience)
+    eventually(lambda: state() == ("STOPPED", []), box.timeout)
     connectors("delete", name, "--yes")
     assert connectors("list") == {}
     missing = box.command("connectors", "status", name, "--url", worker.url)
@@ -63,14 +63,14 @@ def test_ctrl_c_stops_in_order_and_a_second_run_repeats_nothing(
     worker = make_worker(kafka.bootstrap_servers)
     worker.write(unique_name, {"connector.class": "DatagenSource", "topic": unique_name, "max.messages": "500"})
     worker.start()
-    eventually(lambda: worker.running(unique_name), box.patience)
-    eventually(lambda: worker.get(f"/connectors/{unique_name}/offsets")["offsets"] != [], box.patience)
+    eventually(lambda: worker.running(unique_name), box.timeout)
+    eventually(lambda: worker.get(f"/connectors/{unique_name}/offsets")["offsets"] != [], box.timeout)
     worker.process.send_signal(signal.SIGINT)
     assert worker.process.wait(60) == 0
     assert "Traceback" not in worker.log
     before = worker.log
     worker.start()
-    eventually(lambda: worker.running(unique_name), box.patience)
+    eventually(lambda: worker.running(unique_name), box.timeout)
     offsets = worker.get(f"/connectors/{unique_name}/offsets")["offsets"]
     assert offsets
     assert worker.stop() == 0
@@ -86,7 +86,7 @@ def test_a_worker_whose_kafka_is_away_says_so_and_stops_promptly(make_worker: Ca
         tasks = worker.get("/connectors/numbers/status")["tasks"]
         return (tasks[0].get("reason") or "") if tasks else ""
 
-    eventually(lambda: "127.0.0.1" in reason(), box.patience)
+    eventually(lambda: "127.0.0.1" in reason(), box.timeout)
     assert worker.stop() == 0
     assert "Traceback" not in worker.log
 
@@ -126,14 +126,14 @@ def test_a_table_that_may_not_be_read_is_left_out_until_the_statement_of_the_sta
             tasks = worker.get(f"/connectors/{unique_name}/status")["tasks"]
             return (tasks[0].get("reason") or "") if tasks else ""
 
-        eventually(lambda: "table public.two is left out" in reason(), box.patience)
-        eventually(lambda: (keys("one"), keys("three")) == (["1"], ["1"]), box.patience)
+        eventually(lambda: "table public.two is left out" in reason(), box.timeout)
+        eventually(lambda: (keys("one"), keys("three")) == (["1"], ["1"]), box.timeout)
         assert worker.running(unique_name)
         assert keys("two") == []
         found = re.search(r"run: (GRANT [^;]*);", reason())
         assert found is not None, reason()
         connection.execute(found[1])
-        eventually(lambda: keys("two") == ["1"], box.patience)
-        eventually(lambda: reason() == "", box.patience)
+        eventually(lambda: keys("two") == ["1"], box.timeout)
+        eventually(lambda: reason() == "", box.timeout)
         assert worker.stop() == 0
         connection.execute(f"DROP OWNED BY {unique_name}; DROP ROLE {unique_name}")

@@ -72,7 +72,7 @@ def test_the_files_of_the_quickstart_give_dates_and_numbers_and_delete_documents
                 """both rows are documents"""
                 return set(box.documents(url, INDEX)) == {"1", "2"}
 
-            eventually(indexed, box.patience)
+            eventually(indexed, box.timeout)
             mapping = httpx.get(f"{url}/{INDEX}/_mapping").raise_for_status().json()
             [found] = [index["mappings"]["properties"] for index in mapping.values()]
             assert {name: field["type"] for name, field in found.items()} == {
@@ -87,8 +87,8 @@ def test_the_files_of_the_quickstart_give_dates_and_numbers_and_delete_documents
                 """the deleted row's document is gone"""
                 return set(box.documents(url, INDEX)) == {"2"}
 
-            eventually(deleted, box.patience)
+            eventually(deleted, box.timeout)
         finally:
             worker.send_signal(signal.SIGTERM)
-            assert worker.wait(box.patience) == 0, (folder / "worker.log").read_text()
+            assert worker.wait(box.timeout) == 0, (folder / "worker.log").read_text()
             httpx.delete(f"{url}/{INDEX}")

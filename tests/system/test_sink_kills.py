@@ -98,7 +98,7 @@ def test_workers_killed_at_random_moments_while_partitions_move(
         rows = latest(topic_entries(kafka_clients, name))
         return [compare_index(rows, index_entries(elasticsearch.url, name))]
 
-    (comparison,) = settle(look, box.patience)
+    (comparison,) = settle(look, box.timeout)
     assert comparison.exact, str(comparison)
     assert writer.written > 1000
     assert httpx.get(f"{elasticsearch.url}/{name}/_count", timeout=60).json()["count"] == comparison.expected

@@ -113,7 +113,7 @@ def test_a_parallel_snapshot_and_kill_9(
     for _ in range(KILLS):
         before = _stored(positions).get(PART)
         worker.start(wait=False)
-        eventually(lambda before=before: _stored(positions).get(PART) not in (None, before), box.patience)  # type: ignore[misc]
+        eventually(lambda before=before: _stored(positions).get(PART) not in (None, before), box.timeout)  # type: ignore[misc]
         worker.kill()
     for writer in writers:
         writer.done.set()
@@ -133,8 +133,8 @@ def test_a_parallel_snapshot_and_kill_9(
     def topic() -> list[Comparison]:
         return [compare_topic(rows, topic_entries(kafka_clients, f"{unique_name}.rows"))]
 
-    settle(topic, box.patience)
-    eventually(lambda: set(_stored(positions)) == {MAIN}, box.patience)
+    settle(topic, box.timeout)
+    eventually(lambda: set(_stored(positions)) == {MAIN}, box.timeout)
     assert worker.stop() == 0
     [comparison] = topic()
     print(comparison)

@@ -43,7 +43,7 @@ class Producer(Protocol):
         """Wait until all sent batches are done; return False when ``timeout`` seconds pass first."""
         ...
 
-    def trouble(self) -> str | None:
+    def connection_problem(self) -> str | None:
         """Return why nothing moves ("broker 127.0.0.1:9092 does not answer"); None: no problem. Never blocks."""
         ...
 
@@ -91,7 +91,7 @@ class TransactionalProducer(Protocol):
         """Abort the transaction: consumers with read_committed never see its records."""
         ...
 
-    def trouble(self) -> str | None:
+    def connection_problem(self) -> str | None:
         """See :class:`Producer`."""
         ...
 
@@ -147,7 +147,7 @@ class Consumer(Protocol):
         """Return the partitions that this member owns."""
         ...
 
-    def trouble(self) -> str | None:
+    def connection_problem(self) -> str | None:
         """Return why nothing moves ("broker 127.0.0.1:9092 does not answer"); None: no problem. Never blocks."""
         ...
 
@@ -181,7 +181,7 @@ class Reader(Protocol):
         """Return the first offset of each partition: above 0 when retention has removed records."""
         ...
 
-    def trouble(self) -> str | None:
+    def connection_problem(self) -> str | None:
         """See :class:`Consumer`."""
         ...
 

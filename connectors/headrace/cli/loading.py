@@ -127,7 +127,7 @@ def _same_names(connectors: Sequence[ConfigFile]) -> list[Finding]:
         name = file.properties.get("name", "")
         earlier = first.setdefault(name, file)
         if name and earlier is not file:
-            text = f"connector '{name}' is already defined at {earlier.where('name')}"
+            text = f"connector '{name}' is already defined at {earlier.location_of('name')}"
             hint = "give each connector its own name"
             findings.append(Finding("config.duplicate_name", text, "name", hint, file.positions["name"]))
     return findings

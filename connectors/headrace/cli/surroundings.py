@@ -182,7 +182,7 @@ def secrets(file: ConfigFile) -> Iterator[Diagnosis]:
         if text.strip() and "${" not in text and (name.endswith(_SECRETS) or _has_password(text))
     ]
     if literal and Path(file.path).stat().st_mode & 0o044:
-        text = f"{file.where(literal[0])}: every user of this machine can read the secret in '{literal[0]}'"
+        text = f"{file.location_of(literal[0])}: every user of this machine can read the secret in '{literal[0]}'"
         yield Diagnosis("permissions", "warning", text, f"chmod 600 {file.path}; or write ${{env:NAME}} instead")
 
 

@@ -83,7 +83,7 @@ def read_pages(
         if positions != before:
             last_progress = time.monotonic()
         elif time.monotonic() - last_progress > _READ_TIMEOUT:
-            reason = reader.trouble() or f"nothing for {_READ_TIMEOUT:g} s"
+            reason = reader.connection_problem() or f"nothing for {_READ_TIMEOUT:g} s"
             raise RetriableError(f"Kafka returns no records: {reason}", code="kafka.unreachable")
         yield [batch for batch in consumed if len(batch)]
         if positions and len(positions) < len(before):

@@ -40,14 +40,15 @@ class DeadLetterQueue:
         metrics: TaskMetrics,
         *,
         context_headers: bool,
-        where: str = "",
+        config_origin: str = "",
     ) -> None:
         self._producer = producer
         self._topic = topic
         self._task = task
         self._metrics = metrics
         self._context_headers = context_headers
-        self._named = f"the dead letter queue {topic} (errors.deadletterqueue.topic.name{', ' if where else ''}{where})"
+        key = ", ".join(filter(None, ("errors.deadletterqueue.topic.name", config_origin)))
+        self._named = f"the dead letter queue {topic} ({key})"
 
     @property
     def topic(self) -> str:
@@ -67,7 +68,7 @@ class DeadLetterQueue:
             self._producer.flush(_FLUSH_TIMEOUT)
             for delivery in deliveries:
                 if not delivery.done():
-                    reason = self._producer.trouble() or f"no answer within {_FLUSH_TIMEOUT:g} s"
+                    reason = self._producer.connection_problem() or f"no answer within {_FLUSH_TIMEOUT:g} s"
                     raise RetriableError(reason)
                 if (error := delivery.error()) is not None:
                     raise error

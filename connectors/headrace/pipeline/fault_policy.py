@@ -55,12 +55,12 @@ class FaultPolicy:
     """The user's answer to bad records, in the words of ``errors.*``."""
 
     settings: ConnectorSettings
-    where: Callable[[str], str]
+    config_origin: Callable[[str], str]
     stop_event: threading.Event
     log: structlog.stdlib.BoundLogger
     metrics: TaskMetrics
 
-    def judge(self, failures: Sequence[Failure]) -> None:
+    def apply_tolerance(self, failures: Sequence[Failure]) -> None:
         """Skip them, or raise TaskError for the first. The caller has sent them to the dead letter queue before."""
         if not failures:
             return
@@ -82,7 +82,7 @@ class FaultPolicy:
         if self.settings.errors_tolerance == "all":
             self.metrics.add("total_records_skipped", len(failures))
             return
-        raise _intolerable(failures[0], len(failures), self.where("errors.tolerance"))
+        raise _tolerance_exceeded(failures[0], len(failures), self.config_origin("errors.tolerance"))
 
     def stage_backoff(self) -> Backoff:
         """Return a backoff with the waits and the time limit of ``errors.retry.*``."""
@@ -93,7 +93,7 @@ class FaultPolicy:
         """Return the error of a task whose stage failed with ``error`` for as long as ``errors.retry.timeout``."""
         return TaskError(
             f"a converter or transform is not available within errors.retry.timeout "
-            f"({self.settings.errors_retry_timeout} ms, {self.where('errors.retry.timeout')}): {error.message}",
+            f"({self.settings.errors_retry_timeout} ms, {self.config_origin('errors.retry.timeout')}): {error.message}",
             code=error.code,
             hint=f"{error.hint + '; ' if error.hint else ''}then restart the task. No record was skipped",
         )
@@ -130,14 +130,14 @@ def _place(failure: Failure) -> str:
     return f"the record of {failure.topic_partition} at offset {failure.offset}"
 
 
-def _intolerable(failure: Failure, count: int, where: str) -> TaskError:
+def _tolerance_exceeded(failure: Failure, count: int, config_origin: str) -> TaskError:
     place = _place(failure)
     others = f" (and {count - 1} more in the same batch)" if count > 1 else ""
     error = TaskError(
         f"Tolerance exceeded in error handler: {failure.stage.value} refused {place}{others}: {failure.error.message}",
         code=failure.error.code,
-        hint=f"{failure.error.hint or 'fix the record'}; or skip such records by errors.tolerance: all ({where}) with "
-        "errors.deadletterqueue.topic.name, which keeps what is skipped",
+        hint=f"{failure.error.hint or 'fix the record'}; or skip such records by errors.tolerance: all "
+        f"({config_origin}) with errors.deadletterqueue.topic.name, which keeps what is skipped",
     )
     error.__cause__ = failure.error
     return error

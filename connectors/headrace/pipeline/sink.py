@@ -88,7 +88,7 @@ class SinkPipeline:
         self._max_records = limits.records
         self._next_commit = time.monotonic() + control.flush_interval
         self._paused = False
-        self._kafka_trouble: str | None = None
+        self._kafka_problem: str | None = None
         self._revocation_error: Exception | None = None  # raised inside the rebalance listener, for the loop
 
     def run(self) -> None:
@@ -158,21 +158,21 @@ class SinkPipeline:
                 self._factory.topic_used(batch.topic_partition.topic)
             if self._factory.gaps is not None:
                 self._factory.gaps.check(consumed)
-            self._report_kafka(None if consumed else self._consumer.trouble())
+            self._report_kafka(None if consumed else self._consumer.connection_problem())
         if self._revocation_error is not None:
             raise self._revocation_error
         return consumed
 
-    def _report_kafka(self, trouble: str | None) -> None:
+    def _report_kafka(self, problem: str | None) -> None:
         """Report a broker that is unavailable: the consumer does not raise then, it returns nothing."""
-        if trouble == self._kafka_trouble:
+        if problem == self._kafka_problem:
             return
-        self._kafka_trouble = trouble
-        if trouble is None:
+        self._kafka_problem = problem
+        if problem is None:
             self._control.recovered(1, "kafka")
             return
-        self._control.reasons.set("kafka", f"waiting for Kafka: {trouble}")
-        self._control.log.warning("waiting", code="kafka.unreachable", reason=trouble)
+        self._control.reasons.set("kafka", f"waiting for Kafka: {problem}")
+        self._control.log.warning("waiting", code="kafka.unreachable", reason=problem)
 
     def _take(self, consumed: Sequence[ConsumedBatch]) -> None:
         """Convert, and begin to put when every earlier put has begun."""
@@ -257,7 +257,7 @@ class SinkPipeline:
         if put.failures and self._dead_letters is not None:
             with self._control.fence:
                 self._dead_letters.write(put.failures, put.consumed)
-        self._stages.policy.judge(put.failures)
+        self._stages.policy.apply_tolerance(put.failures)
 
     def _wait_for_retry(self, error: RetriableError) -> None:
         assert self._consumer is not None

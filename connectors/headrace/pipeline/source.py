@@ -154,7 +154,7 @@ class SourcePipeline:
             self._due = time.monotonic() + answer.seconds
         else:
             self._unconverted = None
-            self._stages.policy.judge(failures)
+            self._stages.policy.apply_tolerance(failures)
             self._count_unsent(failures, encoded.filtered, encoded.split)
             self._take(answer, encoded.batches)
 
@@ -238,7 +238,7 @@ class SourcePipeline:
 
     def _report_stall(self) -> None:
         assert self._producer is not None
-        reason = self._producer.trouble() or "no answer"
+        reason = self._producer.connection_problem() or "no answer"
         text = f"waiting for Kafka to acknowledge {self._in_flight.records} records: {reason}"
         self._control.reasons.set("kafka", text)
         if not self._stalled:
@@ -275,7 +275,7 @@ class SourcePipeline:
             failures = [self._refusal(failed.batch, failed.encoded[place], error) for place, error in refused]
             if self._control.retry(lambda: self._write_dead_letters(failed.batch, failures)) is None:
                 return  # told to stop: the position stays before the batch
-            self._stages.policy.judge(failures)
+            self._stages.policy.apply_tolerance(failures)
             self._count_unsent(failures)
             self._in_flight.records -= len(refused)
             gone = {place for place, _ in refused}

@@ -1,4 +1,4 @@
-"""Where the user wrote a key, for messages that ask him to change it."""
+"""Where the user wrote a key, for messages that ask them to change it."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ class ConfigOrigins:
     origins: dict[str, ConfigOrigin] = field(default_factory=dict)
 
     def of(self, connector: str, config: Mapping[str, str]) -> Callable[[str], str]:
-        """``where(key)`` for this connector's configuration."""
+        """Return the function that returns where a key of this connector is set."""
         origin = self.origins.get(connector)
         if origin is None or dict(origin.properties) != {key: config.get(key) for key in origin.properties}:
             return lambda key: f"in the configuration of {connector}, PATCH /connectors/{connector}/config"
-        return lambda key: _where(origin, key)
+        return lambda key: _location(origin, key)
 
 
-def _where(origin: ConfigOrigin, key: str) -> str:
+def _location(origin: ConfigOrigin, key: str) -> str:
     if key in origin.positions:
         return str(origin.positions[key])
     last = max((place.line for place in origin.positions.values()), default=0)

@@ -54,8 +54,8 @@ class TaskBuilder:
         """Raises ConfigError. ``config`` is raw: placeholders are resolved here, when a task starts."""
         parsed = self.validator.require_connector(config)
         control = replace(control, raise_condition=self._raiser(task.connector))
-        where = self.config_origins.of(task.connector, config)
-        policy = FaultPolicy(parsed.settings, where, control.stop_event, control.log, control.metrics)
+        config_origin = self.config_origins.of(task.connector, config)
+        policy = FaultPolicy(parsed.settings, config_origin, control.stop_event, control.log, control.metrics)
         stages = make_stages(self.registry, self.settings, parsed.settings, policy)
         if isinstance(parsed.settings, SinkSettings):
             sink = SinkContext(
@@ -63,11 +63,11 @@ class TaskBuilder:
                 parsed.own,
                 control.stop_event,
                 control.log,
-                where,
+                config_origin,
                 set_status_reason,
                 raise_condition=control.raise_condition,
             )
-            consumers = self._consumer_factory(task, parsed.settings, control, where)
+            consumers = self._consumer_factory(task, parsed.settings, control, config_origin)
             return SinkPipeline(parsed.plugin.cls.task_class(), sink, stages, consumers, control)
         positions = ConnectorOffsets(self.offsets, task.connector)
         # A transform would look at the values.
@@ -77,7 +77,7 @@ class TaskBuilder:
             parsed.own,
             control.stop_event,
             control.log,
-            where,
+            config_origin,
             set_status_reason,
             positions,
             schedule,
@@ -86,7 +86,7 @@ class TaskBuilder:
             control.metrics.set_lag,
             raise_condition=control.raise_condition,
         )
-        producers = self._producer_factory(task, parsed.settings, control, where)
+        producers = self._producer_factory(task, parsed.settings, control, config_origin)
         return SourcePipeline(parsed.plugin.cls.task_class(), source, stages, producers, positions, control)
 
     def _raiser(self, connector: str) -> RaiseCondition:
@@ -100,7 +100,7 @@ class TaskBuilder:
         task: TaskId,
         settings: SourceSettings | ConnectorSettings,
         control: TaskControl,
-        where: Callable[[str], str],
+        config_origin: Callable[[str], str],
     ) -> ProducerFactory:
         overrides = {"client.id": f"connector-producer-{task}", **self.settings.producer, **settings.producer_override}
         creation = settings.topic_creation if isinstance(settings, SourceSettings) else {}
@@ -115,16 +115,16 @@ class TaskBuilder:
             lambda: self.kafka_clients.producer(overrides),
             ensure_topic,
             self.settings.source_buffer,
-            (lambda: SourceDeadLetters(self._open_dead_letters(task, settings, control, where), task))
+            (lambda: SourceDeadLetters(self._open_dead_letters(task, settings, control, config_origin), task))
             if settings.dead_letter_topic
             else None,
             settings.dead_letter_topic or "",
         )
 
     def _open_dead_letters(
-        self, task: TaskId, settings: ConnectorSettings, control: TaskControl, where: Callable[[str], str]
+        self, task: TaskId, settings: ConnectorSettings, control: TaskControl, config_origin: Callable[[str], str]
     ) -> DeadLetterQueue:
-        topic, place = settings.dead_letter_topic or "", where("errors.deadletterqueue.topic.name")
+        topic, place = settings.dead_letter_topic or "", config_origin("errors.deadletterqueue.topic.name")
         try:
             create_topic(self._open_admin(settings), NewTopic(topic, 1, settings.dead_letter_replication))
         except InfrastructureError as error:
@@ -134,13 +134,13 @@ class TaskBuilder:
             {"client.id": f"connector-dlq-producer-{task}", **self.settings.producer, **settings.producer_override}
         )
         headers = settings.dead_letter_headers
-        return DeadLetterQueue(producer, topic, task, control.metrics, context_headers=headers, where=place)
+        return DeadLetterQueue(producer, topic, task, control.metrics, context_headers=headers, config_origin=place)
 
     def _open_admin(self, settings: ConnectorSettings) -> Callable[[], Admin]:
         return lambda: self.kafka_clients.admin({**self.settings.admin, **settings.admin_override})
 
     def _consumer_factory(
-        self, task: TaskId, settings: SinkSettings, control: TaskControl, where: Callable[[str], str]
+        self, task: TaskId, settings: SinkSettings, control: TaskControl, config_origin: Callable[[str], str]
     ) -> ConsumerFactory:
         overrides = {"client.id": f"connector-consumer-{task}", **self.settings.consumer, **settings.consumer_override}
         group = overrides.pop("group.id", group_of(task.connector))
@@ -150,7 +150,9 @@ class TaskBuilder:
             lambda: self.kafka_clients.consumer(group, overrides),
             settings.topics,
             settings.topics_regex,
-            (lambda: self._open_dead_letters(task, settings, control, where)) if settings.dead_letter_topic else None,
+            (lambda: self._open_dead_letters(task, settings, control, config_origin))
+            if settings.dead_letter_topic
+            else None,
             lambda topic: self.tracker.add(task.connector, topic),
             OffsetGaps(self._open_admin(settings), group, control.raise_condition, control.log, reset),
         )

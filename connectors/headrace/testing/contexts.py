@@ -80,7 +80,7 @@ def make_source_context(
         dict(properties),
         stop_event or threading.Event(),
         structlog.stdlib.get_logger("headrace.task").bind(task=f"{name}-{number}"),
-        _where,
+        _config_origin,
         set_status_reason or RecordedStatusReasons(),
         offsets or Offsets(),
         schedule,
@@ -104,10 +104,10 @@ def make_sink_context(
         dict(properties),
         stop_event or threading.Event(),
         structlog.stdlib.get_logger("headrace.task").bind(task=f"{name}-{number}"),
-        _where,
+        _config_origin,
         set_status_reason or RecordedStatusReasons(),
     )
 
 
-def _where(key: str) -> str:
+def _config_origin(key: str) -> str:
     return f"test.yaml: {key}"

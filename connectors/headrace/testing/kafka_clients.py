@@ -282,7 +282,7 @@ class KafkaClientsContract(ConsumerGroupContract):
 
     def test_a_producer_may_be_closed_twice(self, kafka_clients: KafkaClients) -> None:
         producer = kafka_clients.producer({})
-        assert producer.trouble() is None
+        assert producer.connection_problem() is None
         producer.close(1)
         producer.close(1)
 
@@ -291,7 +291,7 @@ class KafkaClientsContract(ConsumerGroupContract):
     def test_an_idle_poll_is_empty(self, topic: str, member: Callable[..., RecordingConsumer]) -> None:
         reader = member(topic).subscribe([topic]).join()
         assert reader.poll(0) == []
-        assert reader.consumer.trouble() is None
+        assert reader.consumer.connection_problem() is None
 
     def test_a_poll_gives_no_more_than_asked(
         self, kafka_clients: KafkaClients, topic: str, member: Callable[..., RecordingConsumer]

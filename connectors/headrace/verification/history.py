@@ -90,8 +90,9 @@ class History:
             if consumed or positions != before:
                 last_progress = time.monotonic()
             elif time.monotonic() - last_progress > _READ_TIMEOUT:
+                problem = self.reader.connection_problem() or f"nothing for {_READ_TIMEOUT:g} s"
                 raise RetriableError(
-                    f"Kafka returns no records: {self.reader.trouble() or f'nothing for {_READ_TIMEOUT:g} s'}",
+                    f"Kafka returns no records: {problem}",
                     code="kafka.unreachable",
                 )
             parts = [part for batch in consumed if len(part := _before(batch, until[batch.topic_partition]))]

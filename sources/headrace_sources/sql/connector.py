@@ -20,7 +20,7 @@ from headrace import (
 from headrace_sources.sql.access.session import Session
 from headrace_sources.sql.configuration.config import JdbcSourceConfig, SqlSourceConfig
 from headrace_sources.sql.cursor.lookback import lookback_for
-from headrace_sources.sql.dialects import Database
+from headrace_sources.sql.dialects import Dialect
 from headrace_sources.sql.dialects.dialect import TableName
 from headrace_sources.sql.reading.inspection import index_findings, inspect_relation, parallel_findings, unread_rows
 from headrace_sources.sql.reading.produced_topics import configured_topics, inspected_topic
@@ -79,8 +79,8 @@ class SqlSourceConnector(SourceConnector):
             tables: Sequence[TableName | None] = [None]
             if not config.query:
                 with session.reading("the list of tables") as connection:
-                    tables = wanted_tables(connection, session.database, config)
-            catalog, database = session.database.catalog, session.url.database or ""
+                    tables = wanted_tables(connection, session.dialect, config)
+            catalog, database = session.dialect.catalog, session.url.database or ""
         finally:
             session.release()
         return resolve_offset_changes(changes, tables, config.mode, catalog, database)
@@ -117,7 +117,7 @@ def _tables(config: SqlSourceConfig) -> list[TableName]:
     session = Session(config)
     try:
         with session.reading("the list of tables") as connection:
-            return wanted_tables(connection, session.database, config)
+            return wanted_tables(connection, session.dialect, config)
     finally:
         session.release()
 
@@ -129,11 +129,11 @@ def _inspected_topics(config: SqlSourceConfig) -> list[ProducedTopic]:
         tables: Sequence[TableName | None] = [None]
         if not config.query:
             with session.reading("the list of tables") as connection:
-                tables = wanted_tables(connection, session.database, config)
+                tables = wanted_tables(connection, session.dialect, config)
         for table in tables:
             try:
                 with session.reading(f"table {table}" if table else "the query") as connection:
-                    target, _ = inspect_relation(connection, session.database, config, table)
+                    target, _ = inspect_relation(connection, session.dialect, config, table)
             except (ConfigError, TaskError):
                 continue  # `check` reports it
             if target is not None:
@@ -144,35 +144,35 @@ def _inspected_topics(config: SqlSourceConfig) -> list[ProducedTopic]:
 
 
 def _check(session: Session, config: SqlSourceConfig) -> Iterable[Finding]:
-    database = session.database
+    dialect = session.dialect
     tables: Sequence[TableName | None] = [None]
     if not config.query:
         with session.reading("the list of tables") as connection:
-            tables = wanted_tables(connection, database, config)
+            tables = wanted_tables(connection, dialect, config)
     with session.reading("the database") as connection:
-        yield from lookback_for(connection, database, config, SqlSourceTask.tuning)[1]
+        yield from lookback_for(connection, dialect, config, SqlSourceTask.tuning)[1]
     for table in tables:
         try:
             with session.reading(f"table {table}" if table else "the query") as connection:
-                yield from _check_table(connection, database, config, table)
+                yield from _check_table(connection, dialect, config, table)
         except (ConfigError, TaskError) as error:  # of this table; the others are checked too
             yield from _findings(error)
 
 
 def _check_table(
-    connection: Connection, database: Database, config: SqlSourceConfig, table: TableName | None
+    connection: Connection, dialect: Dialect, config: SqlSourceConfig, table: TableName | None
 ) -> Iterable[Finding]:
-    target, findings = inspect_relation(connection, database, config, table)
+    target, findings = inspect_relation(connection, dialect, config, table)
     yield from findings
     if target is None:
         return
     yield from unread_rows(connection, target)
-    yield from index_findings(connection, database, target)
-    yield from parallel_findings(connection, database, config, target)
+    yield from index_findings(connection, dialect, target)
+    yield from parallel_findings(connection, dialect, config, target)
     timestamps = [column for column in target.columns if column.name in target.cursor.timestamps]
     if any(column.kind in LOCALS for column in timestamps):
         hint = "set db.timezone to the zone that the column is written in, or use a type with a time zone"
-        for text in database.warnings(connection):
+        for text in dialect.warnings(connection):
             yield Finding("sql.time_zone", f"{text} ({target.relation})", "db.timezone", hint, None, "warning")
 
 

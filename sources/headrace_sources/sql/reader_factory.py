@@ -14,7 +14,7 @@ from headrace_sources.sql.cursor.lookback import Lookback
 from headrace_sources.sql.cursor.position import StoredPosition
 from headrace_sources.sql.cursor.transaction_snapshots import TransactionSnapshots
 from headrace_sources.sql.deletes.reconciler import DeleteReconciler
-from headrace_sources.sql.dialects import Database
+from headrace_sources.sql.dialects import Dialect
 from headrace_sources.sql.dialects.dialect import TableName
 from headrace_sources.sql.reading.chunk_plan import Chunk, ChunkPlan, from_json
 from headrace_sources.sql.reading.inspection import (
@@ -109,7 +109,7 @@ class ReaderFactory:
 
     def _inspect(self, table: TableName | None) -> tuple[ReadTarget | None, Sequence[Finding]]:
         with self.session.reading(f"table {table}" if table else "the query") as connection:
-            target, findings = inspect_relation(connection, self.session.database, self.config, table)
+            target, findings = inspect_relation(connection, self.session.dialect, self.config, table)
             if target is not None:
                 findings = [*findings, *unread_rows(connection, target)]
         return target, findings
@@ -124,11 +124,11 @@ class ReaderFactory:
     def reader(self, target: ReadTarget) -> RelationReader:
         """Return the reader of an inspected table; it begins at the stored position. Raise InfrastructureError."""
         session, table = self.session, target.relation.table
-        database = session.database
+        dialect = session.dialect
         position = self.positions[table]
         with session.reading(str(target.relation)) as connection:
-            paging = paging_of(connection, database, self.config, target)
-            alone = self.config.parallelism == 1 or one_reader(connection, database, self.config, target)
+            paging = paging_of(connection, dialect, self.config, target)
+            alone = self.config.parallelism == 1 or one_reader(connection, dialect, self.config, target)
         # The first reading begins a transaction of its own: PostgreSQL's now() stays the same within this one.
         session.close_transaction()
         plan = from_json(self.chunk_plans[table], target.unique, self.config.mode) if table is not None else None
@@ -149,11 +149,11 @@ class ReaderFactory:
             paging=paging,
             transaction_snapshots=self.transaction_snapshots,
             ledger=ledger,
-            catalog=database.catalog,
+            catalog=dialect.catalog,
             tuning=self.tuning,
         )
         parallelism = Parallelism(1 if alone else self.config.parallelism, self._start_readers)
-        return reader_for(spec, database, position, plan, self.initial, parallelism)
+        return reader_for(spec, dialect, position, plan, self.initial, parallelism)
 
     def _start_readers(self, spec: ReadSpec, chunks: Sequence[Chunk], within: Within, threads: int) -> ReaderPool:
         origin, task = self.context.config_origin, self.context.task
@@ -163,7 +163,7 @@ class ReaderFactory:
 
 def reader_for(
     spec: ReadSpec,
-    database: Database,
+    dialect: Dialect,
     position: StoredPosition | None,
     plan: ChunkPlan | None,
     initial: StoredPosition | None,
@@ -174,7 +174,7 @@ def reader_for(
     A position is later than any plan: the snapshot is over.
     """
     if spec.paging is Paging.KEY:
-        return BulkReader(spec, database, plan, parallelism)
+        return BulkReader(spec, dialect, plan, parallelism)
     if position is None and spec.cursor.names and (plan is not None or parallelism.threads > 1):
-        return FirstReader(spec, database, plan, parallelism)
-    return TableReader(spec, database, position or initial)
+        return FirstReader(spec, dialect, plan, parallelism)
+    return TableReader(spec, dialect, position or initial)

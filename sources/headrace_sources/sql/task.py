@@ -92,13 +92,13 @@ class SqlSourceTask(SourceTask):
     def _make_factory(
         self, config: SqlSourceConfig, session: Session
     ) -> tuple[ReaderFactory, Sequence[TableName | None]]:
-        database = session.database
+        dialect = session.dialect
         tables: Sequence[TableName | None] = [None]
         with session.reading("the database") as connection:
             if not config.query:
-                tables = assigned_tables(config) or wanted_tables(connection, database, config)
-            now = database.now(connection)
-            lookback, findings = lookback_for(connection, database, config, self.tuning)
+                tables = assigned_tables(config) or wanted_tables(connection, dialect, config)
+            now = dialect.now(connection)
+            lookback, findings = lookback_for(connection, dialect, config, self.tuning)
         session.close_transaction()
         zone = find_zone(config.timezone)
         assert zone is not None, "the configuration was validated"
@@ -110,11 +110,11 @@ class SqlSourceTask(SourceTask):
             mapping=TypeMapping(config.numeric, config.granularity, zone, config.temporal == "text", config.not_finite),
             lookback=lookback,
             positions=stored_positions(
-                self._context.offset_reader, tables, config.mode, database.catalog, session.url.database or ""
+                self._context.offset_reader, tables, config.mode, dialect.catalog, session.url.database or ""
             ),
             chunk_plans=stored_chunk_plans(self._context.offset_reader, tables),
             initial=_initial_position(config, now),
-            transaction_snapshots=TransactionSnapshots(database),
+            transaction_snapshots=TransactionSnapshots(dialect),
             tuning=self.tuning,
         )
         factory.report(findings)

@@ -77,7 +77,7 @@ def test_one_node_of_two_down(pair: Pair, make_flow: Callable[..., Any]) -> None
     flow.settle()
 
     said = len(member.reasons)
-    pair.head.kill()  # the primary again, and nobody to put the copy in its place
+    pair.head.kill()  # the primary again; without a master the replica is not promoted
     flow.send(rows(900))
     eventually(lambda: len(member.reasons) > said, DELIVERY_TIMEOUT)
     pair.head.start()

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
-from headrace_sources.sql.dialects.dialect import Database
+from headrace_sources.sql.dialects.dialect import Dialect
 from headrace_sources.sql.dialects.mysql import MySql
 from headrace_sources.sql.tuning import Tuning
 from tests.integration.sql.late import Reading, Scene, scene
@@ -193,7 +193,7 @@ def test_a_clock_that_is_set_back(
 ) -> None:
     """By an hour, for the reader and for the stamps of the writers."""
     behind = timedelta(0)
-    kind = MySql if late.engine.dialect.name == "mysql" else Database
+    kind = MySql if late.engine.dialect.name == "mysql" else Dialect
     ask = kind.now
 
     def now(self: Any, connection: Any) -> Any:

@@ -77,7 +77,7 @@ class Search:
     def run(self) -> None:
         """Start the worker and wait until all is written."""
         self.worker.start()
-        eventually(self.settled, self.box.patience)
+        eventually(self.settled, self.box.timeout)
 
     def verify(self, *options: str | Path, by_url: bool = False) -> tuple[int, dict[str, Any]]:
         files = [self.worker.worker_file(), *(["--url", self.worker.url] if by_url else [self.file])]

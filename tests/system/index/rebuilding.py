@@ -35,7 +35,7 @@ class Kill:
 
 
 def settled(index: Search) -> None:
-    eventually(index.settled, index.box.patience)
+    eventually(index.settled, index.box.timeout)
     code, report = index.verify()
     assert (code, report["equal"]) == (0, True), report
 
@@ -46,7 +46,7 @@ def killed(index: Search, proxy: HttpProxy, path: str, nth: int, *, done: bool) 
     proxy.play(*[None] * nth, kill, path=path)
     kill.process = index.start_reindex(**KEYWORD, **{"connection.url": proxy.url})
     kill.armed.set()
-    output, _ = kill.process.communicate(timeout=index.box.patience)
+    output, _ = kill.process.communicate(timeout=index.box.timeout)
     assert kill.process.returncode == -signal.SIGKILL, output
     assert proxy.left == 0
 

@@ -1,4 +1,4 @@
-"""``headrace reindex`` on real engines, beside a worker that writes all the while."""
+"""``headrace reindex`` on real engines, while a worker writes to the index."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Search = Any
 
 
 class Reader:
-    """Somebody who searches all the while: the index is never away and never empty."""
+    """Searches all the time, and checks that the index is never missing and never empty."""
 
     def __init__(self, index: Search, least: int) -> None:
         self._index, self._least = index, least
@@ -59,7 +59,7 @@ def test_there_and_back_under_load_without_a_moment_away(
             assert index.mapping() == {"n": {"type": "keyword"}}
 
             before = written.count
-            eventually(lambda: written.count > before + 20, index.box.patience)
+            eventually(lambda: written.count > before + 20, index.box.timeout)
             done = index.reindex("--rollback")
             assert done.returncode == 0, done.stderr
             assert index.states() == {f"{index.name}-000001": "live", f"{index.name}-000002": "old"}
@@ -123,7 +123,7 @@ def test_what_retention_has_removed_comes_again_from_the_source(
     }
     index.worker.write("rows", source)
     index.run()
-    eventually(lambda: len(index.documents()) == 80, index.box.patience)
+    eventually(lambda: len(index.documents()) == 80, index.box.timeout)
     right = index.documents()
     admin = kafka_python.KafkaAdminClient(bootstrap_servers=kafka.bootstrap_servers)
     admin.delete_records({kafka_python.TopicPartition(*place): end for place, end in index.ends().items()})
@@ -134,7 +134,7 @@ def test_what_retention_has_removed_comes_again_from_the_source(
     # A source by another name has no positions yet: it reads all rows once more, to the same topic.
     again = {"name": "rows-again", "config": {"name": "rows-again", **source}}
     httpx.post(f"{index.worker.url}/connectors", json=again, timeout=30).raise_for_status()
-    eventually(lambda: sum(index.ends().values()) == 160, index.box.patience)
+    eventually(lambda: sum(index.ends().values()) == 160, index.box.timeout)
     done = index.reindex(**KEYWORD)
     assert done.returncode == 0, done.stderr
     assert index.mapping()["n"] == {"type": "keyword"}

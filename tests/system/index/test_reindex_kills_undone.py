@@ -29,7 +29,7 @@ def test_killed_before_the_switch_it_can_be_undone(
         undone = index.reindex("--abort")
         assert undone.returncode == 0, undone.stderr
         before = written.count
-        eventually(lambda: written.count > before + 5, index.box.patience)
+        eventually(lambda: written.count > before + 5, index.box.timeout)
     settled(index)
     assert index.mapping() == {"n": {"type": "long"}}
     assert set(index.states().values()) == {"live"}
@@ -52,7 +52,7 @@ def test_a_rollback_that_was_killed_goes_on(
             text=True,
         )
         kill.armed.set()
-        output, _ = kill.process.communicate(timeout=index.box.patience)
+        output, _ = kill.process.communicate(timeout=index.box.timeout)
         assert kill.process.returncode == -signal.SIGKILL, output
 
         refused = index.reindex()  # a rebuild while a rollback is not finished

@@ -1,4 +1,4 @@
-"""``headrace verify`` on real engines: it finds what was tampered with, and mends it beside a running worker."""
+"""``headrace verify`` on real engines: it finds changed documents, and repairs them while a worker runs."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_tampering_is_found_and_mended_beside_a_running_worker(search: Callable[
     # Documents that were repaired take later records as before.
     later = {"k1": {"n": 1001}, "k2": {"n": 1002}, "k8": {"n": 1008}}
     index.produce(*later.items())
-    eventually(lambda: index.documents() == right | later, index.box.patience)
+    eventually(lambda: index.documents() == right | later, index.box.timeout)
 
 
 def test_records_without_keys_are_named_by_their_place(search: Callable[..., Search]) -> None:

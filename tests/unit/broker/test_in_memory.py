@@ -92,8 +92,8 @@ class TestFaults:
         kafka_clients.down = True
         delivery = producer.send(EncodedBatch("t", [b"1"]))
         assert not delivery.done()
-        assert producer.trouble()
-        assert reader.consumer.trouble()
+        assert producer.connection_problem()
+        assert reader.consumer.connection_problem()
         assert reader.poll(0) == []
         for call in (
             admin.cluster_id,
@@ -108,7 +108,7 @@ class TestFaults:
             assert caught.value.code == "kafka.unreachable"
         kafka_clients.down = False
         assert delivery.done()
-        assert producer.trouble() is None
+        assert producer.connection_problem() is None
         assert reader.read(1) == [b"1"]
 
     def test_commits_and_polls_fail_as_often_as_told(self, kafka_clients: InMemoryKafka) -> None:

@@ -103,7 +103,7 @@ class TestBrokers:
         assert not monitor.coordinator_away()
 
     def test_a_broker_that_says_nothing_for_seconds_is_named(self) -> None:
-        """However often the connection is made anew."""
+        """Also after the connection was opened again several times."""
         now = 100.0
         monitor = BrokerMonitor(monotonic=lambda: now)
         for state, idle in (("UP", 1.9), ("UP", 3.9), ("APIVERSION_QUERY", -1)):

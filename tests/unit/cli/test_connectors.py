@@ -197,7 +197,7 @@ class TestNotes:
             (TRACE, "ValueError: password wrong"),
             (f"{TRACE}\nDuring handling of…\n\n{TRACE.replace('password wrong', 'second')}", "ValueError: second"),
             ("org.apache.kafka.connect.errors.ConnectException: no\n\tat x.y.Z(Z.java:1)\n", "org.apache.kafka."),
-            ("the password is wrong → mend it", "the password is wrong → mend it"),
+            ("the password is wrong → correct it", "the password is wrong → correct it"),
             ("", ""),
         ],
     )

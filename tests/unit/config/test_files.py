@@ -95,7 +95,7 @@ class TestYaml:
     def test_maps_are_dotted_and_lists_have_commas(self, read: Read) -> None:
         file = read("c.yml", "errors:\n  tolerance: all\n  log:\n    enable: true\ntopics:\n  - a\n  - b\n")
         assert file.properties == {"errors.tolerance": "all", "errors.log.enable": "true", "topics": "a,b"}
-        assert file.where("errors.log.enable").endswith("c.yml:4:5")
+        assert file.location_of("errors.log.enable").endswith("c.yml:4:5")
 
     def test_anchors_and_merges(self, read: Read) -> None:
         text = "x: &x {a: 1, b: 2}\ny:\n  <<: *x\n  b: 3\n"
@@ -152,8 +152,8 @@ class TestJson:
         file = read("c.json", '{"name": "shop",\n "config": {"connector.class": "X"}}')
         assert file.properties == {"name": "shop", "connector.class": "X"}
         assert file.is_connector
-        assert file.where("name").endswith("c.json:1:2")
-        assert file.where("connector.class").endswith("c.json:2:13")
+        assert file.location_of("name").endswith("c.json:1:2")
+        assert file.location_of("connector.class").endswith("c.json:2:13")
 
     def test_two_names_contradict(self, read: Read) -> None:
         (finding,) = refused(read, "c.json", '{"name": "a", "config": {"name": "b"}}')

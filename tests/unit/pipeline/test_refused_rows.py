@@ -171,7 +171,12 @@ def test_a_queue_that_is_away_delays_the_position(run: Callable[..., Any]) -> No
 def test_a_queue_that_must_not_be_written_is_named_with_its_key_and_acls(harness: Callable[[], Any]) -> None:
     mine = harness()
     queue = DeadLetterQueue(
-        mine.broker.producer({}), "dlq", TaskId("shop", 0), mine.metrics, context_headers=True, where="shop.yaml:7:1"
+        mine.broker.producer({}),
+        "dlq",
+        TaskId("shop", 0),
+        mine.metrics,
+        context_headers=True,
+        config_origin="shop.yaml:7:1",
     )
     mine.broker.fail_sends(InfrastructureError("not authorized (topic: denied)", code="kafka.not_authorized"))
     with pytest.raises(InfrastructureError) as caught:

@@ -151,13 +151,13 @@ def sink(harness: Callable[[], Any], request: pytest.FixtureRequest) -> Callable
             return DeadLetterQueue(producer, "dlq", TaskId("test", 0), mine.metrics, context_headers=True)
 
         def check(offsets: Mapping[TopicPartition, int]) -> None:
-            buried = {
+            dead_lettered = {
                 (TopicPartition(headers["topic"], int(headers["partition"])), int(headers["offset"]))
                 for headers in letters(mine.broker)
             }
             for place, end in offsets.items():
                 for offset in range(end):
-                    safe = (place, offset) in kept.rows or (place, offset) in buried
+                    safe = (place, offset) in kept.rows or (place, offset) in dead_lettered
                     assert safe, f"{place} committed to {end} without {offset}"
 
         open_dlq = open_dead_letters if dlq else None
@@ -373,7 +373,7 @@ def test_a_few_puts_are_under_way_at_once_and_end_in_order(
 
 def test_few_records_wait_for_enough_others(sink: Callable[..., Sink]) -> None:
     made = sink()
-    made.task.linger = Linger(600, 10, 0)  # nobody waits so long here
+    made.task.linger = Linger(600, 10, 0)  # longer than this test takes
     thread = made.harness.run(made.pipeline)
     eventually(made.harness.started.is_set)
     for number in range(9):
@@ -503,16 +503,16 @@ def test_a_silent_broker_is_told_until_it_delivers_again(
     sink: Callable[..., Sink],
 ) -> None:
     said = "broker k:9092 does not answer"
-    trouble: list[str] = [said]
+    problems: list[str] = [said]
 
     class Silent(CheckedConsumer):
-        def trouble(self) -> str | None:
-            return trouble[0] if trouble else None
+        def connection_problem(self) -> str | None:
+            return problems[0] if problems else None
 
     made = sink(consumer=Silent)
     thread = made.harness.run(made.pipeline)
     eventually(lambda: f"waiting for Kafka: {said}" in made.harness.reasons)
-    trouble.clear()
+    problems.clear()
     eventually(lambda: made.harness.reasons[-1] is None)
     made.send(range(10))
     eventually(lambda: made.committed() == 10)

@@ -140,8 +140,8 @@ def source_pipeline(mine: Any, stages: Stages, offsets: Offsets) -> SourcePipeli
             for change in changes:
                 offsets.set(*change)
 
-    outlet = ProducerFactory(lambda: mine.broker.producer({}), lambda topic: None, 1_000_000)
-    return SourcePipeline(Rows(), make_source_context({}, offsets), stages, outlet, Writer(), mine.control)
+    producers = ProducerFactory(lambda: mine.broker.producer({}), lambda topic: None, 1_000_000)
+    return SourcePipeline(Rows(), make_source_context({}, offsets), stages, producers, Writer(), mine.control)
 
 
 def test_a_source_waits_with_a_status_reason_and_sends_every_record(
@@ -211,8 +211,8 @@ def sink_pipeline(mine: Any, task: SinkTask, stages: Stages) -> SinkPipeline:
     mine.broker.create("t", 1)
     values: list[bytes | None] = [json.dumps({"n": number}).encode() for number in range(4)]
     mine.broker.producer({}).send(EncodedBatch("t", values, [b"1"] * 4))
-    inlet = ConsumerFactory(lambda: mine.broker.consumer("connect-test", {}), ["t"], None, open_dead_letters)
-    return SinkPipeline(task, make_sink_context({}), stages, inlet, mine.control)
+    consumers = ConsumerFactory(lambda: mine.broker.consumer("connect-test", {}), ["t"], None, open_dead_letters)
+    return SinkPipeline(task, make_sink_context({}), stages, consumers, mine.control)
 
 
 def test_a_sink_waits_with_a_status_reason_and_writes_every_record(

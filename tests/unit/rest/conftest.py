@@ -230,7 +230,7 @@ def worker(fake_worker: FakeWorker) -> Iterator[FakeWorker]:
     """The worker behind ``server``, empty."""
     fake_worker.reset()
     yield fake_worker
-    fake_worker.release.set()  # let nobody hang because a test failed
+    fake_worker.release.set()  # end waiting requests when a test fails
 
 
 @pytest.fixture(scope="session")

@@ -18,7 +18,7 @@ from headrace.rest.listeners import Listener, parse_listeners
 
 @pytest.fixture
 def taken() -> Iterator[int]:
-    """A port on which somebody listens."""
+    """A port on which another socket listens."""
     with socket.create_server(("127.0.0.1", 0)) as opened:
         yield opened.getsockname()[1]
 

@@ -96,4 +96,4 @@ def test_a_reset_leaves_out_topics_that_are_gone(kafka_clients: InMemoryKafka) -
     admin.commit("group", {ORDERS: 5, TopicPartition("gone", 0): 5})
     assert sink_offsets.reset(admin, "group") == 1
     assert kafka_clients.committed("group") == {ORDERS: 0, TopicPartition("gone", 0): 5}
-    assert sink_offsets.reset(admin, "nobody") == 0
+    assert sink_offsets.reset(admin, "unknown-group") == 0

@@ -92,7 +92,7 @@ def test_a_wish_that_comes_while_the_task_starts_is_in_its_state(paused: bool, w
     wished = threading.Thread(target=lambda: host.resume() if paused else host.pause())
 
     class Asked(threading.Event):
-        """After the task has asked whether it is paused, and before it says so, somebody wishes otherwise."""
+        """Paused or resumed after the task has asked whether it is paused, and before it reports its state."""
 
         def is_set(self) -> bool:
             answer = super().is_set()

@@ -20,7 +20,7 @@ from headrace.broker.interfaces import NewTopic
 from headrace.records import EncodedBatch
 from headrace.testing.data_comparison import (
     Comparison,
-    Entry,
+    DataEntry,
     compare_index,
     compare_topic,
     key_text,
@@ -34,8 +34,8 @@ from headrace.testing.data_comparison import (
 ROWS: dict[str, dict[str, Any]] = {"1": {"id": 1, "note": "a"}, "2": {"id": 2, "note": None}}
 
 
-def entries(*pairs: tuple[str, Any]) -> list[Entry]:
-    return [Entry(key, value, f"t-0 at offset {offset}") for offset, (key, value) in enumerate(pairs)]
+def entries(*pairs: tuple[str, Any]) -> list[DataEntry]:
+    return [DataEntry(key, value, f"t-0 at offset {offset}") for offset, (key, value) in enumerate(pairs)]
 
 
 def test_equal_sides_are_exact() -> None:

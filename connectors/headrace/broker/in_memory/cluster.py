@@ -180,7 +180,7 @@ class InMemoryCluster:
         if self._down:
             raise RetriableError(_DOWN, code="kafka.unreachable")
 
-    def trouble(self) -> str | None:
+    def connection_problem(self) -> str | None:
         return _DOWN if self._down else None
 
     def take(self, producer: object, batch: EncodedBatch) -> InMemoryDelivery:

@@ -86,8 +86,8 @@ class InMemoryConsumer:
         with self._cluster.changed:
             return frozenset(self._positions)
 
-    def trouble(self) -> str | None:
-        return self._cluster.trouble()
+    def connection_problem(self) -> str | None:
+        return self._cluster.connection_problem()
 
     def close(self) -> None:
         if self._closed:

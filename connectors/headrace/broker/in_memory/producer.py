@@ -25,8 +25,8 @@ class InMemoryProducer:
         with self._cluster.changed:
             return self._cluster.changed.wait_for(lambda: not self._cluster.waiting(self), timeout)
 
-    def trouble(self) -> str | None:
-        return self._cluster.trouble()
+    def connection_problem(self) -> str | None:
+        return self._cluster.connection_problem()
 
     def close(self, timeout: float) -> None:
         if not self._closed:

@@ -38,8 +38,8 @@ class InMemoryReader:
         with self._cluster.changed:
             return {item: self._cluster.logs[item].start for item in partitions}
 
-    def trouble(self) -> str | None:
-        return self._cluster.trouble()
+    def connection_problem(self) -> str | None:
+        return self._cluster.connection_problem()
 
     def close(self) -> None:
         self._positions.clear()

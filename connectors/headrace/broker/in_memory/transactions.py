@@ -84,8 +84,8 @@ class InMemoryTransactionalProducer:
     def abort(self) -> None:
         self._end("abort the transaction", committed=False)
 
-    def trouble(self) -> str | None:
-        return self._cluster.trouble()
+    def connection_problem(self) -> str | None:
+        return self._cluster.connection_problem()
 
     def close(self, timeout: float) -> None:
         """Close. Kafka aborts an open transaction after its timeout; here it is aborted at once."""

@@ -192,7 +192,7 @@ class ClientHandle:
 
 
 def quiet() -> None:
-    """Reduce kafka-python's logging, unless levels are set: what it logs is raised, or reported by ``trouble``."""
+    """Reduce kafka-python's logging, unless levels are set: errors are raised or reported by ``connection_problem``."""
     for name in ("kafka", *_NOISY):
         logger = logging.getLogger(name)
         if logger.level == logging.NOTSET:

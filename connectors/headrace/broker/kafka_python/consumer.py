@@ -122,7 +122,7 @@ class KafkaPythonConsumer:
     def assignment(self) -> frozenset[TopicPartition]:
         return frozenset(_topic_partitions(self._consumer.assignment()))
 
-    def trouble(self) -> str | None:
+    def connection_problem(self) -> str | None:
         failure = self._client.failure()
         return failure.describe() if failure is not None else None
 

@@ -141,7 +141,7 @@ class KafkaPythonProducer:
                 self._sent.popleft()
         return True
 
-    def trouble(self) -> str | None:
+    def connection_problem(self) -> str | None:
         failure = self._client.failure()
         return failure.describe() if failure is not None else None
 

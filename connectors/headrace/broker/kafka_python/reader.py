@@ -44,7 +44,7 @@ class KafkaPythonReader:
             found = self._consumer.beginning_offsets([kafka.TopicPartition(*item) for item in partitions])
         return {TopicPartition(*item): offset for item, offset in found.items()}
 
-    def trouble(self) -> str | None:
+    def connection_problem(self) -> str | None:
         failure = self._client.failure()
         return failure.describe() if failure is not None else None
 

@@ -67,7 +67,7 @@ class KafkaPythonTransactionalProducer:
         self._run("abort the transaction", self._producer.abort_transaction)
         self._sent.clear()
 
-    def trouble(self) -> str | None:
+    def connection_problem(self) -> str | None:
         failure = self._client.failure()
         return failure.describe() if failure is not None else None
 

@@ -90,7 +90,7 @@ class LibrdkafkaConsumer:
         try:
             found = self._consumer.list_topics(timeout=_LIST_TIMEOUT).topics
         except KafkaException:
-            return  # the next search may succeed; trouble() returns the reason
+            return  # the next search may succeed; connection_problem() returns the reason
         matching = sorted(name for name in found if pattern.fullmatch(name))
         if matching and matching != self._subscribed:
             self._subscribe(matching)
@@ -209,7 +209,7 @@ class LibrdkafkaConsumer:
     def assignment(self) -> frozenset[TopicPartition]:
         return frozenset(_topic_partitions(self._consumer.assignment()))
 
-    def trouble(self) -> str | None:
+    def connection_problem(self) -> str | None:
         failure = self._monitor.failure()
         return failure.describe() if failure is not None else None
 

@@ -38,7 +38,7 @@ def open_client(
         raise ConfigError(findings=[finding])
     monitor = BrokerMonitor(servers, properties.get("fetch.wait.max.ms", 0) / 1000)
     arguments = {
-        # What librdkafka logs is raised, or reported by ``trouble``.
+        # What librdkafka logs is raised, or reported by ``connection_problem``.
         "log_level": _DEBUG if "debug" in properties else CRITICAL,
         **properties,
         "error_cb": monitor.on_error,

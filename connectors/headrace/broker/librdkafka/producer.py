@@ -32,7 +32,7 @@ Open = Callable[[], tuple[Producer, BrokerMonitor]]
 
 ANY_PARTITION = -1  # partition: chosen by the partitioner
 NOW = 0  # timestamp
-_STALLED = 3.0  # seconds without an acknowledgement after which ``trouble`` reports the brokers
+_STALLED = 3.0  # seconds without an acknowledgement after which ``connection_problem`` reports the brokers
 _PURGE_TIMEOUT = 5.0  # seconds for a client to discard its records
 _SINGLE_BATCH_TIMEOUT = 10.0  # seconds to wait for one batch, while batches are sent one at a time
 _COLLATERAL = KafkaError._INVALID_DIFFERENT_RECORD  # refused because of another record of the same request
@@ -215,7 +215,7 @@ class LibrdkafkaProducer:
                 return False
         return True
 
-    def trouble(self) -> str | None:
+    def connection_problem(self) -> str | None:
         self.serve()
         if not self._window:
             return None

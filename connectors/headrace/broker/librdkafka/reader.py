@@ -71,7 +71,7 @@ class LibrdkafkaReader:
             found[item] = first
         return found
 
-    def trouble(self) -> str | None:
+    def connection_problem(self) -> str | None:
         failure = self._monitor.failure()
         return failure.describe() if failure is not None else None
 

@@ -79,7 +79,7 @@ class LibrdkafkaTransactionalProducer:
     def abort(self) -> None:
         self._run("abort the transaction", lambda: self._producer.abort_transaction(_TIMEOUT))
 
-    def trouble(self) -> str | None:
+    def connection_problem(self) -> str | None:
         self._producer.poll(0)
         failure = self._monitor.failure()
         return failure.describe() if failure is not None else None

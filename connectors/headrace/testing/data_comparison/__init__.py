@@ -12,7 +12,7 @@
 
 from headrace.testing.data_comparison.compare import Comparison, compare_index, compare_topic, latest, settle
 from headrace.testing.data_comparison.entries import (
-    Entry,
+    DataEntry,
     Row,
     Rows,
     index_entries,
@@ -24,7 +24,7 @@ from headrace.testing.data_comparison.values import differing, same
 
 __all__ = [
     "Comparison",
-    "Entry",
+    "DataEntry",
     "Row",
     "Rows",
     "compare_index",

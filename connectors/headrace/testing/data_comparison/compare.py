@@ -7,7 +7,7 @@ from collections.abc import Callable, Container, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from headrace.testing.data_comparison.entries import Entry, Rows
+from headrace.testing.data_comparison.entries import DataEntry, Rows
 from headrace.testing.data_comparison.values import differing
 
 _SHOWN = 10
@@ -59,14 +59,14 @@ class Comparison:
 
 
 def compare_topic(
-    rows: Rows, entries: Iterable[Entry], *, ignored: Container[str] = (), side: str = "topic"
+    rows: Rows, entries: Iterable[DataEntry], *, ignored: Container[str] = (), side: str = "topic"
 ) -> Comparison:
     """Compare with a topic: the last record of each key counts, and a record without value is a deletion.
 
     A record that repeats an earlier value of its key counts as doubled: it was sent again after a crash.
     """
     states: dict[str, list[Any]] = {}
-    last: dict[str, Entry] = {}
+    last: dict[str, DataEntry] = {}
     doubled = []
     found = 0
     for entry in entries:
@@ -81,10 +81,10 @@ def compare_topic(
 
 
 def compare_index(
-    rows: Rows, entries: Iterable[Entry], *, ignored: Container[str] = (), side: str = "index"
+    rows: Rows, entries: Iterable[DataEntry], *, ignored: Container[str] = (), side: str = "index"
 ) -> Comparison:
     """Compare with an index: one document for each key."""
-    last: dict[str, Entry] = {}
+    last: dict[str, DataEntry] = {}
     doubled = []
     found = 0
     for entry in entries:
@@ -95,7 +95,7 @@ def compare_index(
     return _compare(side, rows, last, found, doubled, ignored, at_least_once=False)
 
 
-def latest(entries: Iterable[Entry]) -> dict[str, Any]:
+def latest(entries: Iterable[DataEntry]) -> dict[str, Any]:
     """Return the last value of each key of a topic, to compare an index with it."""
     return {key: value for key, value in {entry.key: entry.value for entry in entries}.items() if value is not None}
 
@@ -115,7 +115,7 @@ def settle(look: Callable[[], Sequence[Comparison]], timeout: float) -> Sequence
 def _compare(
     side: str,
     rows: Rows,
-    last: dict[str, Entry],
+    last: dict[str, DataEntry],
     found: int,
     doubled: list[str],
     ignored: Container[str],

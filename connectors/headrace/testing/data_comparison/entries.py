@@ -28,7 +28,7 @@ _RETRIES = RetryPolicy(longest=1.0, timeout=_TIMEOUT)
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class DataEntry:
     """One record or document. ``value`` None: deleted. ``place``: partition and offset, or document id."""
 
     key: str
@@ -64,7 +64,7 @@ def table_rows(connection: Any, query: str, *, key: Key) -> dict[str, dict[str, 
     return rows
 
 
-def topic_entries(kafka_clients: KafkaClients, topic: str, *, key: Key | None = None) -> list[Entry]:
+def topic_entries(kafka_clients: KafkaClients, topic: str, *, key: Key | None = None) -> list[DataEntry]:
     """Return all records of a topic up to its current end, in order within each partition; none without a topic.
 
     ``key``: taken from the value's fields instead of the record's key. JSON, with or without Connect's envelope.
@@ -73,7 +73,7 @@ def topic_entries(kafka_clients: KafkaClients, topic: str, *, key: Key | None = 
     return retry(lambda: _read_topic(kafka_clients, topic, key), policy=_RETRIES)
 
 
-def _read_topic(kafka_clients: KafkaClients, topic: str, key: Key | None) -> list[Entry]:
+def _read_topic(kafka_clients: KafkaClients, topic: str, key: Key | None) -> list[DataEntry]:
     ends = _ends(kafka_clients, topic)
     make_key = _key_of(key) if key is not None else None
     entries = []
@@ -84,7 +84,7 @@ def _read_topic(kafka_clients: KafkaClients, topic: str, key: Key | None) -> lis
         else:
             found = _payload(raw_key)
             text = key_text(*found.values()) if isinstance(found, dict) else key_text(found)
-        entries.append(Entry(text, value, f"{partition} at offset {offset}"))
+        entries.append(DataEntry(text, value, f"{partition} at offset {offset}"))
     return entries
 
 
@@ -120,7 +120,7 @@ def _records(
         consumer.close()
 
 
-def index_entries(url: str, index: str, *, key: Key | None = None) -> list[Entry]:
+def index_entries(url: str, index: str, *, key: Key | None = None) -> list[DataEntry]:
     """Return all documents of an index at one moment, after a refresh; none without an index.
 
     ``key``: taken from the document's fields instead of its id.
@@ -134,12 +134,12 @@ def index_entries(url: str, index: str, *, key: Key | None = None) -> list[Entry
                 return []
             raise
     make_key = _key_of(key) if key is not None else None
-    entries: list[Entry] = []
+    entries: list[DataEntry] = []
     body: dict[str, Any] = {"size": _PAGE, "pit": {"id": pit, "keep_alive": "2m"}, "sort": ["_shard_doc"]}
     try:
         while hits := _ask(url, "POST", "_search", body)["hits"]["hits"]:
             entries.extend(
-                Entry(
+                DataEntry(
                     hit["_id"] if make_key is None else make_key(hit["_source"]),
                     hit["_source"],
                     f"{hit['_index']}/_doc/{hit['_id']}",

@@ -323,7 +323,7 @@ def _conflict(name: str, found: Sequence[MappingConflict]) -> RetriableError:
         f"index '{name}' maps fields differently from the schema or the declared mapping, nothing is written to it: "
         f"{'; '.join(listed)}{more}",
         code="elasticsearch.mapping_conflict",
-        hint="three ways out: `headrace reindex` builds the index anew without downtime; "
+        hint="three ways out: `headrace reindex` rebuilds the index without downtime; "
         f"'mapping.fields.{first.path}: {first.has.partition(' ')[0]}' keeps the index's type; "
         "mapping.conflicts: ignore lets Elasticsearch judge every document",
         delay=10.0,

@@ -13,11 +13,11 @@ from headrace_sources.sql.dialects.dialect import ErrorClass
 TABLE_ERROR_CODES = frozenset({"sql.forbidden", "sql.missing_table", "sql.missing_column", "sql.cursor_backwards"})
 """Codes of errors that concern one table only."""
 
-Where = Callable[[str], str]
+KeyOrigin = Callable[[str], str]
 """Returns where a configuration key was written, as text."""
 
 
-def nowhere(key: str) -> str:
+def unknown_origin(key: str) -> str:
     """Return the key itself, where the configuration's origin is unknown."""
     return key
 
@@ -36,7 +36,7 @@ def driver_message(error: Exception, url: URL, *, discreet: bool = False) -> str
 
 
 def connection_error(
-    error: Exception, error_class: ErrorClass, url: URL, where: Where, login: str = "connection.password"
+    error: Exception, error_class: ErrorClass, url: URL, config_origin: KeyOrigin, login: str = "connection.password"
 ) -> HeadraceError:
     """Return the error of a failed attempt to connect. ``login``: the key that holds the password."""
     place = f"{url.host}:{url.port}" if url.port else str(url.host or url.database)
@@ -48,29 +48,29 @@ def connection_error(
         return InfrastructureError(
             f"the database at {place} refuses user '{url.username or ''}': {reason}",
             code="sql.authentication",
-            hint=f"correct {what} ({where(login)})",
+            hint=f"correct {what} ({config_origin(login)})",
         )
     if error_class is ErrorClass.MISSING_DATABASE:
         return InfrastructureError(
             f"there is no database '{url.database}' at {place}: {reason}",
             code="sql.missing_database",
-            hint=f"create it, or correct connection.url ({where('connection.url')})",
+            hint=f"create it, or correct connection.url ({config_origin('connection.url')})",
         )
     return RetriableError(
         f"the database at {place} cannot be reached: {reason}",
         code="sql.unreachable",
-        hint=f"is it running, and are host and port right ({where('connection.url')})?",
+        hint=f"is it running, and are host and port right ({config_origin('connection.url')})?",
     )
 
 
-def missing_driver_error(error: Exception, url: URL, where: Where) -> InfrastructureError:
+def missing_driver_error(error: Exception, url: URL, config_origin: KeyOrigin) -> InfrastructureError:
     """Return the error of a driver that is not installed or unknown."""
     name = error.name if isinstance(error, ImportError) and error.name else url.drivername
     package = "'headrace[postgres]'" if name.startswith("psycopg") and not name.startswith("psycopg2") else name
     return InfrastructureError(
         f"the database driver for {url.drivername} is not installed: {error}",
         code="sql.driver",
-        hint=f"pip install {package}, or name another driver in connection.url ({where('connection.url')})",
+        hint=f"pip install {package}, or name another driver in connection.url ({config_origin('connection.url')})",
     )
 
 
@@ -79,7 +79,7 @@ def statement_error(
     error_class: ErrorClass,
     url: URL,
     subject: str,
-    where: Where,
+    config_origin: KeyOrigin,
     *,
     discreet: bool = False,
     grant: str = "",
@@ -98,27 +98,27 @@ def statement_error(
         return ConfigError(
             f"{subject} cannot be read: {reason}",
             code="sql.missing_table",
-            hint=f"create the table again, or correct the configuration ({where('table.whitelist')})",
+            hint=f"create the table again, or correct the configuration ({config_origin('table.whitelist')})",
         )
     if error_class is ErrorClass.MISSING_COLUMN:
         return ConfigError(
             f"{subject} cannot be read: {reason}",
             code="sql.missing_column",
-            hint="correct " + " or ".join(f"{key} ({where(key)})" for key in column_keys),
+            hint="correct " + " or ".join(f"{key} ({config_origin(key)})" for key in column_keys),
         )
     if error_class is ErrorClass.ENCODING:
         return TaskError(
             f"{subject} holds text that is not in the connection's encoding: {reason}",
             code="sql.encoding",
             hint="set connection.client_encoding to the encoding in which the text is written "
-            f"({where('connection.client_encoding')}), or correct the text",
+            f"({config_origin('connection.client_encoding')}), or correct the text",
         )
     if error_class in (ErrorClass.AUTHENTICATION, ErrorClass.MISSING_DATABASE):
-        return connection_error(error, error_class, url, where)
+        return connection_error(error, error_class, url, config_origin)
     if error_class is ErrorClass.FORBIDDEN:
         return TaskError(f"{subject} cannot be read: {reason}", code="sql.forbidden", hint=f"run: {grant};")
     return TaskError(
         f"{subject} cannot be read: {reason}",
         code="sql.query_failed",
-        hint=f"run the statement by hand with the same user; the configuration: {where('query')}",
+        hint=f"run the statement by hand with the same user; the configuration: {config_origin('query')}",
     )

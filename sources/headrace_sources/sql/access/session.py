@@ -13,12 +13,12 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlch
 
 from headrace import ConfigError, HeadraceError, InfrastructureError, RetriableError
 from headrace_sources.sql.access import driver_errors
-from headrace_sources.sql.access.driver_errors import Where, nowhere
+from headrace_sources.sql.access.driver_errors import KeyOrigin, unknown_origin
 from headrace_sources.sql.access.query_semaphore import query_semaphore_of
 from headrace_sources.sql.configuration.config import SqlSourceConfig
 from headrace_sources.sql.configuration.syntax import find_zone
 from headrace_sources.sql.configuration.urls import connection_url
-from headrace_sources.sql.dialects import Database, database_for
+from headrace_sources.sql.dialects import Dialect, dialect_for
 from headrace_sources.sql.dialects.dialect import ErrorClass
 
 _ISOLATION = {"SQL_SERVER_SNAPSHOT": "SNAPSHOT"}
@@ -43,16 +43,16 @@ THROTTLE_SUBJECTS = ("query permit", "replica lag")
 class Session:
     """Used from one thread; :meth:`cancel` may be called from another.
 
-    ``database`` is the dialect. Every error that leaves this class is one of headrace's.
+    Every error that leaves this class is one of headrace's.
     """
 
-    def __init__(self, config: SqlSourceConfig, where: Where = nowhere, name: str = "") -> None:
+    def __init__(self, config: SqlSourceConfig, config_origin: KeyOrigin = unknown_origin, name: str = "") -> None:
         """``name``: of the task, for the database. Raises ConfigError and InfrastructureError; does not connect."""
         self._config = config
         self._name = f"headrace:{name}" if name else "headrace"
-        self._where = where
+        self._config_origin = config_origin
         self.url = _url(config)
-        self.database = self._find_database()
+        self.dialect = self._find_dialect()
         self._semaphore = query_semaphore_of(self.url)
         self._engine: Engine | None = None
         self._connection: Connection | None = None
@@ -60,13 +60,13 @@ class Session:
         self._lock = threading.Lock()  # guards what cancel() uses
         self._running: Any = None
 
-    def _find_database(self) -> Database:
+    def _find_dialect(self) -> Dialect:
         zone = find_zone(self._config.timezone)
         assert zone is not None, "the configuration was validated"
         try:
-            return database_for(self.url, zone, self._config.granularity, self._config.temporal)
+            return dialect_for(self.url, zone, self._config.granularity, self._config.temporal)
         except (ImportError, NoSuchModuleError) as error:
-            raise driver_errors.missing_driver_error(error, self.url, self._where) from error
+            raise driver_errors.missing_driver_error(error, self.url, self._config_origin) from error
 
     @property
     def login(self) -> str:
@@ -82,7 +82,7 @@ class Session:
         """Acquire a permit to query; return why there is none."""
         if self.acquire_permit():
             return None
-        limit = f"{self._config.max_queries} ({self._where('connection.max.queries')})"
+        limit = f"{self._config.max_queries} ({self._config_origin('connection.max.queries')})"
         reason = f"waiting until other queries of the database end: connection.max.queries is {limit}"
         return Throttled(_PERMIT_RETRY, "query permit", reason)
 
@@ -92,11 +92,11 @@ class Session:
         if throttled is not None or self._config.max_lag is None:
             return throttled
         with self.reading("the replica's lag") as connection:
-            lag = self.database.lag(connection)
+            lag = self.dialect.lag(connection)
         if lag is None or lag * 1000 <= self._config.max_lag:
             return None
         self.close_transaction()
-        limit = f"{self._config.max_lag} ({self._where('replica.max.lag.ms')})"
+        limit = f"{self._config.max_lag} ({self._config_origin('replica.max.lag.ms')})"
         reason = f"the replica is {lag:.1f} s behind its primary: replica.max.lag.ms is {limit}"
         return Throttled(_LAG_RETRY, "replica lag", reason)
 
@@ -108,12 +108,12 @@ class Session:
                 connection = engine.connect()
             except DBAPIError as error:
                 fault = driver_errors.connection_error(
-                    error, self._error_class(error), self.url, self._where, self.login
+                    error, self._error_class(error), self.url, self._config_origin, self.login
                 )
                 raise self._refused(fault) from error
             except ArgumentError as error:  # an isolation level that this database does not have
                 key = "transaction.isolation.mode"
-                raise ConfigError(str(error), code="config.invalid_value", hint=self._where(key)) from error
+                raise ConfigError(str(error), code="config.invalid_value", hint=self._config_origin(key)) from error
             self._failures = 0
             self._connection = connection
             with self._lock:
@@ -133,7 +133,7 @@ class Session:
 
     def _end(self, connection: Connection) -> None:
         try:
-            self.database.abandon(connection)
+            self.dialect.abandon(connection)
             connection.close()
         except self._errors():
             # The rollback of a reading transaction failed because the connection is dead: there is nothing to undo.
@@ -158,7 +158,7 @@ class Session:
             if self._running is not None:
                 # The statement may have ended by now, or its connection broken: then there is nothing to cancel.
                 with suppress(*self._errors()):
-                    self.database.cancel(self._running)
+                    self.dialect.cancel(self._running)
 
     @contextmanager
     def reading(self, subject: str) -> Iterator[Connection]:
@@ -169,7 +169,7 @@ class Session:
         except self._errors() as error:
             error_class = self._error_class(error)
             if error_class is ErrorClass.LOST and not connection.invalidated:
-                self.database.abandon(connection)
+                self.dialect.abandon(connection)
                 connection.invalidate()
             self.close_transaction()
             discreet = self._config.query_masked is not None
@@ -179,7 +179,7 @@ class Session:
                 error_class,
                 self.url,
                 subject,
-                self._where,
+                self._config_origin,
                 discreet=discreet,
                 grant=grant,
                 column_keys=self._column_keys(),
@@ -206,33 +206,33 @@ class Session:
         table = ".".join(map(quote, filter(None, named.groups()))) if named else "the tables of the query"
         grantee = self.url.username or "the user"
         with suppress(*self._errors()):
-            grantee = self.database.grantee(connection)
+            grantee = self.dialect.grantee(connection)
         self.close_transaction()
         original = error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
-        return self.database.grant_statement(original, table, grantee)
+        return self.dialect.grant_statement(original, table, grantee)
 
     def _make_engine(self) -> Engine:
         level = self._config.isolation
-        options: dict[str, Any] = dict(self.database.engine_options)
+        options: dict[str, Any] = dict(self.dialect.engine_options)
         if level != "DEFAULT":
             options["isolation_level"] = _ISOLATION.get(level, level.replace("_", " "))
         try:
             self._engine = create_engine(
                 self.url,
-                connect_args=self.database.driver_arguments(self.url, self._name),
+                connect_args=self.dialect.driver_arguments(self.url, self._name),
                 pool_size=1,
                 max_overflow=0,
                 pool_pre_ping=True,  # replaces a connection that died between two polls
                 **options,
             )
         except (ImportError, NoSuchModuleError) as error:
-            raise driver_errors.missing_driver_error(error, self.url, self._where) from error
+            raise driver_errors.missing_driver_error(error, self.url, self._config_origin) from error
         # First, because SQLAlchemy queries a new connection, too, and fails where text has no encoding.
         event.listen(self._engine, "connect", lambda raw, _: self._prepare(raw), insert=True)
         return self._engine
 
     def _prepare(self, dbapi_connection: Any) -> None:
-        self.database.prepare(
+        self.dialect.prepare(
             dbapi_connection, read_only=self._config.read_only, timeout_ms=self._config.statement_timeout
         )
 
@@ -248,7 +248,7 @@ class Session:
             if not isinstance(error.orig, Exception):
                 return ErrorClass.OTHER
             error = error.orig
-        error_class = self.database.error_class(error)
+        error_class = self.dialect.error_class(error)
         if error_class is ErrorClass.OTHER and self._engine is not None and self._running is not None:
             gone = self._engine.dialect.is_disconnect(error, self._running, None)  # type: ignore[arg-type]
             return ErrorClass.LOST if gone else ErrorClass.OTHER
@@ -260,7 +260,7 @@ class Session:
         if not isinstance(error, RetriableError):
             return error
         if self._config.attempts is not None and self._failures >= self._config.attempts:
-            hint = f"connection.attempts is {self._config.attempts} ({self._where('connection.attempts')})"
+            hint = f"connection.attempts is {self._config.attempts} ({self._config_origin('connection.attempts')})"
             return InfrastructureError(error.message, code=error.code, hint=hint)
         if self._config.backoff is not None:
             error.delay = self._config.backoff / 1000

@@ -9,7 +9,7 @@ from sqlalchemy import Connection
 
 from headrace import Finding
 from headrace_sources.sql.configuration.config import SqlSourceConfig
-from headrace_sources.sql.dialects import Database
+from headrace_sources.sql.dialects import Dialect
 from headrace_sources.sql.tuning import Tuning
 
 
@@ -31,19 +31,19 @@ class Lookback:
 
 
 def lookback_for(
-    connection: Connection, database: Database, config: SqlSourceConfig, tuning: Tuning
+    connection: Connection, dialect: Dialect, config: SqlSourceConfig, tuning: Tuning
 ) -> tuple[Lookback, list[Finding]]:
     """Return the lookback, and what is wrong or risky about it."""
     if config.mode == "bulk" or config.gap_free == "off":
         return Lookback(), []
     overlap = config.overlap_ids if config.mode == "incrementing" else config.overlap_span
-    blind = database.blindness(connection)
+    blind = dialect.hidden_transactions_reason(connection)
     if blind is None or overlap:
         span = timedelta(milliseconds=config.overlap_span or 0)
         if config.mode == "incrementing":
             return Lookback(blind is None, ids=config.overlap_ids or 0, memory_rows=config.memory_rows), []
         return Lookback(blind is None, max(span, tuning.least_lookback), memory_rows=config.memory_rows), []
-    if database.commits_in_order:
+    if dialect.commits_in_order:
         return Lookback(), []
     text = f"a transaction that commits late can be passed over: {blind}"
     example = "1000 (ids)" if config.mode == "incrementing" else "5m (longer than your longest writing transaction)"

@@ -109,7 +109,7 @@ class CursorCodec:
 
 
 def partition_of(table: TableName | None, mode: str, catalog: str = "") -> dict[str, Any]:
-    """Return the source partition of a table, or of the query (None). ``catalog``: see :attr:`Database.catalog`."""
+    """Return the source partition of a table, or of the query (None). ``catalog``: see :attr:`Dialect.catalog`."""
     if table is None:
         return dict(QUERY_PARTITION)
     if mode == "bulk":

@@ -37,7 +37,7 @@ from headrace_sources.sql.cursor.transaction_snapshots import (
     fence_at,
 )
 from headrace_sources.sql.cursor.watermark import Watermark
-from headrace_sources.sql.dialects import Database
+from headrace_sources.sql.dialects import Dialect
 from headrace_sources.sql.dialects.dialect import OpenTransaction
 from headrace_sources.sql.tables.queries import (
     LARGEST_ID,
@@ -61,7 +61,7 @@ class TableCursor:
 
     relation: Relation
     cursor: Cursor
-    database: Database
+    dialect: Dialect
     lookback: Lookback
     position: StoredPosition
     delay: timedelta
@@ -77,7 +77,7 @@ class TableCursor:
     sequence_check: SequenceCheck = field(init=False)
 
     def __post_init__(self) -> None:
-        self._snapshots = self.transaction_snapshots or TransactionSnapshots(self.database, self.monotonic)
+        self._snapshots = self.transaction_snapshots or TransactionSnapshots(self.dialect, self.monotonic)
         self._looks_back = self.lookback.active
         self._snapshot_number = 0  # of the last snapshot that was used
         self._fence: CursorPosition = BEGINNING  # the position of the last fence of ids
@@ -146,7 +146,7 @@ class TableCursor:
         bounds = self.begin(connection, rows)
         if bounds is None or codec is None:
             return None
-        found = self.database.row(connection, greatest(self.relation, self.cursor, bounds))
+        found = self.dialect.row(connection, greatest(self.relation, self.cursor, bounds))
         if found is None:
             return None
         try:
@@ -168,7 +168,7 @@ class TableCursor:
         """Return the bounds of all rows that may be read now."""
         assert self._codec is not None
         codec = self._codec.codec
-        return Bounds() if codec is None else Bounds(before=codec.bound(self.database.now(connection) - self.delay))
+        return Bounds() if codec is None else Bounds(before=codec.bound(self.dialect.now(connection) - self.delay))
 
     def _id_bounds(self, connection: Connection) -> Bounds | None:
         mark = self._watermark
@@ -208,7 +208,7 @@ class TableCursor:
     def _timestamp_bounds(self, connection: Connection, codec: CursorCodec) -> Bounds:
         timestamps, mark = codec.codec, self._watermark
         assert timestamps is not None
-        now = self._observe_timestamps(connection, timestamps) if self._looks_back else self.database.now(connection)
+        now = self._observe_timestamps(connection, timestamps) if self._looks_back else self.dialect.now(connection)
         before = timestamps.bound(now - self.delay)
         bounds = Bounds(before=before)
         if mark.resume:
@@ -226,7 +226,7 @@ class TableCursor:
             self._clock.read(*snapshot.asked)
         else:
             with self._clock.reading():
-                now = self.database.now(connection)
+                now = self.dialect.now(connection)
         back = max(self.lookback.span, self.delay)
 
         def position_at(moment: datetime) -> CursorPosition:

@@ -18,7 +18,7 @@ from sqlalchemy import Connection
 
 from headrace_sources.sql.cursor.position import BEGINNING, CursorPosition
 from headrace_sources.sql.cursor.watermark import Fence, Transaction
-from headrace_sources.sql.dialects import Database
+from headrace_sources.sql.dialects import Dialect
 from headrace_sources.sql.dialects.dialect import OpenTransaction
 
 _JITTER = timedelta(milliseconds=200)
@@ -37,8 +37,8 @@ class TransactionSnapshot:
 class TransactionSnapshots:
     """Of one database. Used from the task's thread."""
 
-    def __init__(self, database: Database, monotonic: Callable[[], float] = time.monotonic) -> None:
-        self._database = database
+    def __init__(self, dialect: Dialect, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._dialect = dialect
         self._monotonic = monotonic
         self._last: TransactionSnapshot | None = None
         self._ended = 0.0
@@ -46,16 +46,16 @@ class TransactionSnapshots:
     def shared(self, used: int) -> TransactionSnapshot | None:
         """Return a fresh snapshot with a number greater than ``used``; None where the caller has to take one."""
         last = self._last
-        if last is None or last.number <= used or self._monotonic() - self._ended >= self._database.snapshot_ttl:
+        if last is None or last.number <= used or self._monotonic() - self._ended >= self._dialect.snapshot_ttl:
             return None
         return last
 
     def take(self, connection: Connection) -> TransactionSnapshot:
         """Ask the database. Raise what it raises."""
         before = self._monotonic()
-        now = self._database.now(connection)
+        now = self._dialect.now(connection)
         asked = (before, self._monotonic())
-        found = self._database.open_transactions(connection)
+        found = self._dialect.open_transactions(connection)
         self._ended = self._monotonic()
         number = 1 if self._last is None else self._last.number + 1
         self._last = TransactionSnapshot(number, now, asked, found)
@@ -72,7 +72,7 @@ def fence_at(
         position,
         [
             Transaction(
-                item.name, BEGINNING if item.began is None else position_at(item.began), item.line, item.heir_of
+                item.name, BEGINNING if item.began is None else position_at(item.began), item.lineage, item.continues
             )
             for item in transactions
         ],

@@ -18,15 +18,15 @@ from headrace_sources.sql.dialects.dialect import ANYONE
 class Transaction:
     """An open transaction, as far as the watermark needs it.
 
-    Some databases rename a transaction in the middle of its life: ``line`` names those that may be renamed,
-    ``heir_of`` the lineages that a new name may continue, or ``ANYONE``.
+    Some databases rename a transaction in the middle of its life: ``lineage`` names those that may be renamed,
+    ``continues`` the lineages that a new name may continue, or ``ANYONE``.
     """
 
     name: str
     after: CursorPosition = BEGINNING
     """It writes after this position only."""
-    line: str = ""
-    heir_of: tuple[str, ...] = ()
+    lineage: str = ""
+    continues: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,7 @@ class Fence:
 @dataclass(slots=True)
 class _Open:
     after: CursorPosition
-    line: str
+    lineage: str
 
 
 @dataclass(slots=True)
@@ -89,11 +89,11 @@ class Watermark:
         for name, item in present.items():
             known = self._open.get(name)
             if known is None:
-                known = _Open(max(self._fence, item.after), item.line)
-                if item.heir_of == ANYONE:
+                known = _Open(max(self._fence, item.after), item.lineage)
+                if item.continues == ANYONE:
                     known.after = min((known.after, *(other.after for other in gone.values())))
-                elif item.heir_of:
-                    same = (other.after for other in self._open.values() if other.line in item.heir_of)
+                elif item.continues:
+                    same = (other.after for other in self._open.values() if other.lineage in item.continues)
                     known.after = min((known.after, *same))
             still[name] = known
         self.resume = min((self.resume, *(item.after for item in gone.values())))

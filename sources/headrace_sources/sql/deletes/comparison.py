@@ -23,7 +23,7 @@ from sqlalchemy.types import NullType
 
 from headrace import Schedule, SourceBatch
 from headrace_sources.sql.deletes.ledger import Ledger
-from headrace_sources.sql.dialects import Database
+from headrace_sources.sql.dialects import Dialect
 from headrace_sources.sql.rows.ledger_keys import Key, decoded, encoded
 from headrace_sources.sql.rows.row_schema import row_schema_of
 from headrace_sources.sql.rows.types import Column, TypeMapping
@@ -60,14 +60,14 @@ class KeyComparison:
     def __init__(
         self,
         compared: ComparedTable,
-        database: Database,
+        dialect: Dialect,
         ledger: Ledger,
         schedule: Schedule,
         fraction: float,
         tuning: Tuning,
     ) -> None:
         self._compared = compared
-        self._database = database
+        self._dialect = dialect
         self.ledger = ledger
         self._schedule = schedule
         self._fraction = fraction
@@ -79,8 +79,8 @@ class KeyComparison:
         self._last: Key | None = None  # the same as the database has it
         self._differed = 0  # so many parts before this one had differences in a row
         self._unacknowledged: list[tuple[SourceBatch, Sequence[Key], int]] = []  # tombstones
-        self._row_schema = row_schema_of(compared.columns, None, compared.mapping, database.normaliser)
-        self._hash = database.key_hash(compared.columns, [compared.relation.column(name) for name in self._names])
+        self._row_schema = row_schema_of(compared.columns, None, compared.mapping, dialect.normaliser)
+        self._hash = dialect.key_hash(compared.columns, [compared.relation.column(name) for name in self._names])
         self.due = schedule.next_after(datetime.now(UTC))
         self._began = 0.0
         self.problem: str | None = None
@@ -228,7 +228,7 @@ class KeyComparison:
 
     def _read(self, connection: Connection, query: Any) -> list[Key]:
         self.statements += 1
-        stream = self._database.stream(connection, query)
+        stream = self._dialect.stream(connection, query)
         try:
             return [tuple(row) for row in stream.fetchmany(self._page)]
         finally:

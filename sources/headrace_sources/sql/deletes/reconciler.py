@@ -53,12 +53,12 @@ class DeleteReconciler:
             target.relation,
             tuple(target.columns[find_column(names, key)] for key in target.keys),
             topic_of(config, table),
-            partition_of(table, config.mode, self._session.database.catalog),
+            partition_of(table, config.mode, self._session.dialect.catalog),
             mapping,
         )
         schedule = self._context.schedule(config.reconcile_schedule)
         self.comparisons.append(
-            KeyComparison(compared, self._session.database, ledger, schedule, config.max_fraction, self._tuning)
+            KeyComparison(compared, self._session.dialect, ledger, schedule, config.max_fraction, self._tuning)
         )
         return ledger
 

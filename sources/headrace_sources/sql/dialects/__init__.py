@@ -6,22 +6,22 @@ from datetime import UTC, tzinfo
 
 from sqlalchemy import URL
 
-from headrace_sources.sql.dialects.dialect import Database
+from headrace_sources.sql.dialects.dialect import Dialect
 
-__all__ = ["Database", "database_for"]
+__all__ = ["Dialect", "dialect_for"]
 
 
-def database_for(url: URL, zone: tzinfo, granularity: str, temporal: str = "fail") -> Database:
+def dialect_for(url: URL, zone: tzinfo, granularity: str, temporal: str = "fail") -> Dialect:
     """Return the dialect of the database in ``url``. Raise ImportError if its driver is not installed.
 
     ``temporal``: what to do with dates and times out of Python's range: ``fail``, ``null`` or ``text``.
     """
     backend = url.get_backend_name()
     if backend == "postgresql" and url.get_driver_name() == "psycopg":
-        from headrace_sources.sql.dialects.postgres import Postgres  # needs psycopg, which is an extra
+        from headrace_sources.sql.dialects.postgres import PostgreSql  # needs psycopg, which is an extra
 
         iso = zone is UTC and granularity.endswith("iso_datetime_string")
-        return Postgres(zone, iso=iso, temporal=temporal)
+        return PostgreSql(zone, iso=iso, temporal=temporal)
     if backend in ("mysql", "mariadb") and url.get_driver_name() == "pymysql":
         from headrace_sources.sql.dialects.mysql import MySql  # needs PyMySQL, which is an extra
 
@@ -38,4 +38,4 @@ def database_for(url: URL, zone: tzinfo, granularity: str, temporal: str = "fail
         from headrace_sources.sql.dialects.sqlserver import SqlServer
 
         return SqlServer(zone, url.database or "")
-    return Database(zone)
+    return Dialect(zone)

@@ -32,14 +32,14 @@ class TableName(NamedTuple):
 
 
 ANYONE = ("*",)
-"""For :attr:`OpenTransaction.heir_of`: of any transaction that has disappeared."""
+"""For :attr:`OpenTransaction.continues`: of any transaction that has disappeared."""
 
 
 class OpenTransaction(NamedTuple):
     """A transaction of another session that has begun and not ended.
 
     ``name`` is unique while it is open. ``began``: it takes no timestamp earlier than this; None = unknown.
-    ``line`` and ``heir_of``: see :class:`headrace_sources.sql.cursor.watermark.Transaction`.
+    ``lineage`` and ``continues``: see :class:`headrace_sources.sql.cursor.watermark.Transaction`.
     """
 
     name: str
@@ -48,8 +48,8 @@ class OpenTransaction(NamedTuple):
     began: datetime | None = None
     age: float | None = None
     """Seconds, by the database's clock."""
-    line: str = ""
-    heir_of: tuple[str, ...] = ()
+    lineage: str = ""
+    continues: tuple[str, ...] = ()
 
 
 class Listed(NamedTuple):
@@ -83,7 +83,7 @@ class Unreadable(NamedTuple):
     reason: str
 
 
-class Database:
+class Dialect:
     """What differs between databases. Methods that take a connection run one or two statements on it."""
 
     system_schemas: frozenset[str] = frozenset({"information_schema", "performance_schema", "mysql", "sys"})
@@ -214,16 +214,16 @@ class Database:
             value = value.replace(tzinfo=UTC if self.clock_statement else self.zone)
         return value.astimezone(UTC)
 
-    def blindness(self, connection: Connection) -> str | None:
+    def hidden_transactions_reason(self, connection: Connection) -> str | None:
         """Return why this session cannot list all open transactions of the database; None = it can."""
         return f"headrace does not know how to list open transactions of {connection.dialect.name}"
 
     def open_transactions(self, connection: Connection) -> Sequence[OpenTransaction]:
-        """Return all open transactions but this session's own; called only if :meth:`blindness` is None.
+        """Return all open transactions but this session's own, if :meth:`hidden_transactions_reason` returns None.
 
         A transaction that is not in the result and commits after this call has begun after it. Raise RetriableError.
         """
-        raise NotImplementedError(self.blindness(connection))
+        raise NotImplementedError(self.hidden_transactions_reason(connection))
 
     def warnings(self, connection: Connection) -> Sequence[str]:
         """Return warnings about the session's settings for a cursor column without a zone."""

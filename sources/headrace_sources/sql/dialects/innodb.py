@@ -40,7 +40,7 @@ _TRANSACTIONS = """
 """
 
 
-def blindness(connection: Connection) -> str | None:
+def hidden_transactions_reason(connection: Connection) -> str | None:
     """Return why the open transactions cannot be listed; None = they can."""
     if connection.execute(text("SELECT @@global.read_only")).scalar_one() not in (0, "0", "OFF", False):
         return "the server is read-only, a replica, which does not know the transactions that are open on its primary"
@@ -67,10 +67,10 @@ def open_transactions(
                 hint="read information_schema.innodb_trx less often elsewhere, or set cursor.overlap",
             )
         pause(_REFRESHED_AFTER)
-    with_transaction = {item.line for item in found} | {line for item in found for line in item.heir_of}
+    with_transaction = {item.lineage for item in found} | {lineage for item in found for lineage in item.continues}
     statements = [
         OpenTransaction(
-            f"statement {thread}/{number}", f"connection {thread} (user {user}, database '{db}')", line=f"s{thread}"
+            f"statement {thread}/{number}", f"connection {thread} (user {user}, database '{db}')", lineage=f"s{thread}"
         )
         for thread, number, user, db in running
         if f"s{thread}" not in with_transaction
@@ -96,9 +96,9 @@ def _transactions(connection: Connection) -> list[OpenTransaction] | None:
         who = f"transaction {number} of connection {thread}"
         if writes:
             found.append(
-                OpenTransaction(f"transaction {number}", who, age=float(age), heir_of=(f"s{thread}", f"r{thread}"))
+                OpenTransaction(f"transaction {number}", who, age=float(age), continues=(f"s{thread}", f"r{thread}"))
             )
         else:
             name = f"reading {thread}/{started}"
-            found.append(OpenTransaction(name, who, age=float(age), line=f"r{thread}", heir_of=(f"s{thread}",)))
+            found.append(OpenTransaction(name, who, age=float(age), lineage=f"r{thread}", continues=(f"s{thread}",)))
     return found

@@ -30,7 +30,7 @@ from sqlalchemy.dialects.mysql import BIGINT
 from sqlalchemy.sql import quoted_name
 
 from headrace_sources.sql.dialects import innodb
-from headrace_sources.sql.dialects.dialect import Database, ErrorClass, OpenTransaction, TableName, run_raw
+from headrace_sources.sql.dialects.dialect import Dialect, ErrorClass, OpenTransaction, TableName, run_raw
 from headrace_sources.sql.rows.ledger_keys import HASH_DIGITS, SEPARATOR
 from headrace_sources.sql.rows.server_json import Query, Stream
 from headrace_sources.sql.rows.types import INTEGERS, Column, Kind, Normaliser
@@ -118,7 +118,7 @@ class _Cursor(SSCursor):
     fields: Sequence[Any] = ()
 
 
-class MySql(Database):
+class MySql(Dialect):
     """MySQL and MariaDB. ``temporal``: what to do with zero dates and with times outside of a day."""
 
     catalog_is_schema = True
@@ -194,8 +194,8 @@ class MySql(Database):
         digits = func.substr(func.md5(func.concat_ws(SEPARATOR, *texts)), 1, HASH_DIGITS)
         return cast(func.conv(digits, 16, 10), BIGINT(unsigned=True))
 
-    def blindness(self, connection: Connection) -> str | None:
-        return innodb.blindness(connection)
+    def hidden_transactions_reason(self, connection: Connection) -> str | None:
+        return innodb.hidden_transactions_reason(connection)
 
     def open_transactions(self, connection: Connection) -> Sequence[OpenTransaction]:
         return innodb.open_transactions(connection)

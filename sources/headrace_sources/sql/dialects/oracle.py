@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import Connection, text
 
 from headrace import ConfigError, Finding
-from headrace_sources.sql.dialects.dialect import Database, ErrorClass, Listed, TableName
+from headrace_sources.sql.dialects.dialect import Dialect, ErrorClass, Listed, TableName
 from headrace_sources.sql.rows.types import Column, Kind, Normaliser
 
 # https://python-oracledb.readthedocs.io/en/latest/api_manual/module.html#database-type-objects, by their names.
@@ -96,7 +96,7 @@ def oracle_column(name: str, type_name: str, precision: int | None, scale: int |
     return Column(name, kind, nullable, digits if kind in (Kind.LOCAL, Kind.MOMENT) else None)
 
 
-class Oracle(Database):
+class Oracle(Dialect):
     """Oracle; not tested against a server."""
 
     text_type = "VARCHAR2(4000)"

@@ -23,7 +23,7 @@ from headrace_sources.sql.configuration.syntax import find_zone
 from headrace_sources.sql.dialects import postgres_explain, postgres_json
 from headrace_sources.sql.dialects.dialect import (
     ANYONE,
-    Database,
+    Dialect,
     ErrorClass,
     OpenTransaction,
     TableName,
@@ -170,7 +170,7 @@ class _ServerCursor(psycopg.ServerCursor[Any]):
             psycopg.Cursor.close(self)
 
 
-class Postgres(Database):
+class PostgreSql(Dialect):
     """PostgreSQL and what speaks its protocol."""
 
     compares_rows = True
@@ -245,7 +245,7 @@ class Postgres(Database):
             else super().grant_statement(error, table, grantee)
         )
 
-    def blindness(self, connection: Connection) -> str | None:
+    def hidden_transactions_reason(self, connection: Connection) -> str | None:
         return _REPLICA if connection.execute(text("SELECT pg_is_in_recovery()")).scalar_one() else None
 
     def open_transactions(self, connection: Connection) -> Sequence[OpenTransaction]:
@@ -263,7 +263,7 @@ class Postgres(Database):
             if name is None:
                 continue
             if process is None:
-                found.append(OpenTransaction(name, f"the prepared transaction {name}", heir_of=ANYONE))
+                found.append(OpenTransaction(name, f"the prepared transaction {name}", continues=ANYONE))
                 continue
             here, user, application, began, age = processes.get(process, (None, None, "", None, None))
             if here is not False:  # None: a process that has just come
@@ -290,7 +290,7 @@ class Postgres(Database):
                 cursor.adapters.register_loader(oid, _null_loader(oid))
         stream = run_raw(connection, cursor, query, wrap)
         ahead = ReadAhead(stream.fetchmany, stream.close, lambda: self._cancel_quietly(raw))
-        return Stream(cursor, ahead.fetchmany, ahead.close, ahead.unseen)
+        return Stream(cursor, ahead.fetchmany, ahead.close, ahead.prefetch_seconds)
 
     def key_hash(
         self, columns: Sequence[Column], expressions: Sequence[ColumnElement[Any]]

@@ -35,16 +35,16 @@ class ReadAhead:
         self._error: BaseException | None = None
         self._more = True  # until a fetch returns fewer rows than requested
         self._took = 0.0  # seconds of the fetch that went ahead
-        self._unseen = 0.0
+        self._prefetch_seconds = 0.0
 
     def fetchmany(self, size: int) -> Sequence[Row]:
         """Return the next ``size`` rows; fewer = the result has ended."""
-        self._unseen = 0.0
+        self._prefetch_seconds = 0.0
         if self._thread is not None:
             began = self._clock()
             self._thread.join()
             self._thread = None
-            self._unseen = max(0.0, self._took - (self._clock() - began))
+            self._prefetch_seconds = max(0.0, self._took - (self._clock() - began))
         if self._error is not None:
             error, self._error = self._error, None
             raise error
@@ -65,9 +65,9 @@ class ReadAhead:
         self._rows, self._error, self._more = [], None, False
         self._close()
 
-    def unseen(self) -> float:
+    def prefetch_seconds(self) -> float:
         """Return the seconds that the last rows were fetched ahead, before they were requested."""
-        return self._unseen
+        return self._prefetch_seconds
 
     def _fetch(self, size: int) -> None:
         found = self._fetchmany(size)

@@ -13,7 +13,7 @@ from typing import Any
 from sqlalchemy import URL, ColumnElement, Connection, FromClause, Select, TextClause, func, inspect, select
 
 from headrace import ConfigError, InfrastructureError
-from headrace_sources.sql.dialects.dialect import Database, ErrorClass, Listed, TableName, column_of, run_raw
+from headrace_sources.sql.dialects.dialect import Dialect, ErrorClass, Listed, TableName, column_of, run_raw
 from headrace_sources.sql.rows.ledger_keys import key_hash
 from headrace_sources.sql.rows.server_json import Stream
 from headrace_sources.sql.rows.timestamps import SECOND, LocalCodec, TimestampCodec, floor
@@ -26,7 +26,7 @@ _MILLISECONDS = 100_000_000_000
 """Numbers from here on are milliseconds since the epoch (as Java's driver stores them), below it seconds."""
 
 
-class Sqlite(Database):
+class Sqlite(Dialect):
     """SQLite files. A result that is being read holds a read lock: use the journal mode WAL if others write."""
 
     system_schemas = frozenset()

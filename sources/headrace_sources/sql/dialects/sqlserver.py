@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, FromClause, text
 
 from headrace import ConfigError, Finding
-from headrace_sources.sql.dialects.dialect import Database, ErrorClass, OpenTransaction, TableName
+from headrace_sources.sql.dialects.dialect import Dialect, ErrorClass, OpenTransaction, TableName
 from headrace_sources.sql.rows.timestamps import TimestampCodec
 from headrace_sources.sql.rows.types import Column, Kind, Normaliser
 
@@ -113,7 +113,7 @@ def sqlserver_column(name: str, type_name: str, precision: int, scale: int, null
     return Column(name, _KINDS[base], nullable, digits)
 
 
-class SqlServer(Database):
+class SqlServer(Dialect):
     """SQL Server; not tested against a server."""
 
     system_schemas = frozenset({"sys", "INFORMATION_SCHEMA"})
@@ -131,7 +131,7 @@ class SqlServer(Database):
         found = _NUMBERS.get(int(number[1])) if number else None
         return found or _STATES.get(state, ErrorClass.OTHER)
 
-    def blindness(self, connection: Connection) -> str | None:
+    def hidden_transactions_reason(self, connection: Connection) -> str | None:
         [(state, performance, updateability)] = connection.execute(text(_PERMITTED)).all()
         if updateability != "READ_WRITE":
             return "the database is read-only, a replica, which does not know the transactions open on its primary"

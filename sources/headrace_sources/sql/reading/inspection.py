@@ -13,7 +13,7 @@ from sqlalchemy import Connection, inspect
 from headrace import Finding
 from headrace_sources.sql.configuration.config import SqlSourceConfig
 from headrace_sources.sql.configuration.syntax import inner_text
-from headrace_sources.sql.dialects import Database
+from headrace_sources.sql.dialects import Dialect
 from headrace_sources.sql.dialects.dialect import TableName
 from headrace_sources.sql.reading.read_spec import Paging, describe
 from headrace_sources.sql.rows.row_schema import find_column
@@ -46,15 +46,15 @@ class ReadTarget:
 
 
 def inspect_relation(
-    connection: Connection, database: Database, config: SqlSourceConfig, table: TableName | None
+    connection: Connection, dialect: Dialect, config: SqlSourceConfig, table: TableName | None
 ) -> tuple[ReadTarget | None, list[Finding]]:
     """Return the target, None if an error keeps it from being read, and all errors and warnings."""
     query = inner_text(config.query, connection.dialect.name) if table is None else ""
     relation = Relation(table, query, config.quoting == "always")
     if not TOPIC_NAME.fullmatch(topic_of(config, table)):
         return None, [_illegal_topic(connection, topic_of(config, table), relation)]
-    primary_key = database.primary_key(connection, table) if table else ()
-    columns = describe(connection, database, relation)
+    primary_key = dialect.primary_key(connection, table) if table else ()
+    columns = describe(connection, dialect, relation)
     findings: list[Finding] = []
     wanted = wanted_cursor(config, table)
     findings += wanted.findings
@@ -67,13 +67,13 @@ def inspect_relation(
         return None, findings
     by_name = {column.name: column for column in columns}
     findings += _cursor_findings(
-        config, wanted, database.timestamps_by_value, relation, [by_name[n] for n in timestamps],
+        config, wanted, dialect.timestamps_by_value, relation, [by_name[n] for n in timestamps],
         by_name.get(incrementing),
     )  # fmt: skip
-    inheriting = database.inheriting(connection, table) if table else ()
+    inheriting = dialect.inheriting(connection, table) if table else ()
     findings += _inheritance_findings(inheriting, relation, keys)
-    if table and database.hides_rows(connection, table):
-        findings.append(_hidden_rows(connection, database, relation))
+    if table and dialect.hides_rows(connection, table):
+        findings.append(_hidden_rows(connection, dialect, relation))
     target = ReadTarget(relation, columns, primary_key, cursor, keys, () if inheriting else primary_key)
     return (None if any(item.severity == "error" for item in findings) else target), findings
 
@@ -91,32 +91,32 @@ def unread_rows(connection: Connection, target: ReadTarget) -> list[Finding]:
     return [Finding("sql.null_cursor", text, _cursor_key(target.cursor), f"give {names} a value", severity="warning")]
 
 
-def index_findings(connection: Connection, database: Database, target: ReadTarget) -> list[Finding]:
+def index_findings(connection: Connection, dialect: Dialect, target: ReadTarget) -> list[Finding]:
     """Return a warning if no index begins with the cursor: each poll then reads and sorts all rows."""
     table, cursor = target.relation.table, target.cursor
     if not cursor.names:
         return []
     if table is None or not _is_table(connection, table):
         # For a query or a view only the planner can tell.
-        hint = database.sort_hint(connection, in_order(target.relation, cursor))
+        hint = dialect.sort_hint(connection, in_order(target.relation, cursor))
         text = (
             f"no index gives {target.relation} in the order of {cursor.names[0]}: every poll reads and sorts all of it"
         )
         return [Finding("sql.no_index", text, _cursor_key(cursor), hint, severity="warning")] if hint else []
     wanted = _wanted_index(connection, cursor)
-    if _plain(wanted[0]) in map(_plain, database.index_heads(connection, table)):
+    if _plain(wanted[0]) in map(_plain, dialect.index_heads(connection, table)):
         return []
     preparer = connection.dialect.identifier_preparer
     name = preparer.quote_identifier("_".join((table.name, *cursor.names))[:63])
     place = preparer.quote_identifier(table.name)
     if table.schema:
         place = f"{preparer.quote_identifier(table.schema)}.{place}"
-    make = database.create_index(place, name, wanted)
+    make = dialect.create_index(place, name, wanted)
     text = f"no index of {target.relation} begins with {', '.join(wanted)}: every poll reads and sorts the whole table"
     return [Finding("sql.no_index", text, _cursor_key(cursor), f"run: {make};", severity="warning")]
 
 
-def paging_of(connection: Connection, database: Database, config: SqlSourceConfig, target: ReadTarget) -> Paging:
+def paging_of(connection: Connection, dialect: Dialect, config: SqlSourceConfig, target: ReadTarget) -> Paging:
     """Return how the table is divided into pages: only where an index finds a page without sorting the whole table.
 
     At isolation levels that promise one view of the data one statement reads all rows.
@@ -127,20 +127,20 @@ def paging_of(connection: Connection, database: Database, config: SqlSourceConfi
     if not _is_table(connection, table):
         return Paging.NONE
     if not cursor.names:
-        return Paging.KEY if target.unique and database.pages_by(_of_key(target)) else Paging.NONE
-    if _plain(_wanted_index(connection, cursor)[0]) not in map(_plain, database.index_heads(connection, table)):
+        return Paging.KEY if target.unique and dialect.pages_by(_of_key(target)) else Paging.NONE
+    if _plain(_wanted_index(connection, cursor)[0]) not in map(_plain, dialect.index_heads(connection, table)):
         return Paging.NONE
     if cursor.incrementing and target.unique == (cursor.incrementing,):
         return Paging.ROWS
-    return Paging.TIES if database.asks_page_ends or database.has_ties(connection) else Paging.NONE
+    return Paging.TIES if dialect.asks_page_ends or dialect.has_ties(connection) else Paging.NONE
 
 
-def one_reader(connection: Connection, database: Database, config: SqlSourceConfig, target: ReadTarget) -> str | None:
+def one_reader(connection: Connection, dialect: Dialect, config: SqlSourceConfig, target: ReadTarget) -> str | None:
     """Return why only one connection at a time can read the table from its beginning; None = several can."""
     table = target.relation.table
     if table is None:
         return "a query has no primary key by which it could be split"
-    if not database.reads_in_parallel:
+    if not dialect.reads_in_parallel:
         return f"headrace does not support it for {connection.dialect.name}"
     if config.isolation not in _PAGED_LEVELS:
         return f"{config.isolation} promises one view of the data, which several connections do not have"
@@ -148,7 +148,7 @@ def one_reader(connection: Connection, database: Database, config: SqlSourceConf
         return "it has no primary key by which it could be split"
     if not target.unique:
         return "other tables inherit from it, so its primary key is not unique"
-    if not database.pages_by(_of_key(target)):
+    if not dialect.pages_by(_of_key(target)):
         return "its primary key is of a type by which this database cannot be read in pages"
     if target.keys and not {*target.primary_key} <= {*target.keys}:
         return "rows of equal record key would be sent in another order: the key is not the primary key"
@@ -158,12 +158,12 @@ def one_reader(connection: Connection, database: Database, config: SqlSourceConf
 
 
 def parallel_findings(
-    connection: Connection, database: Database, config: SqlSourceConfig, target: ReadTarget
+    connection: Connection, dialect: Dialect, config: SqlSourceConfig, target: ReadTarget
 ) -> list[Finding]:
     """Return a warning if several connections are configured and cannot be used."""
     if config.parallelism == 1:
         return []
-    reason = one_reader(connection, database, config, target)
+    reason = one_reader(connection, dialect, config, target)
     if reason is None:
         return []
     text = f"{target.relation} is read by one connection at a time: {reason}"
@@ -181,8 +181,8 @@ def _illegal_topic(connection: Connection, topic: str, relation: Relation) -> Fi
     return Finding(TOPIC_NAME_CODE, text, "topic.prefix", hint)
 
 
-def _hidden_rows(connection: Connection, database: Database, relation: Relation) -> Finding:
-    grantee = database.grantee(connection)
+def _hidden_rows(connection: Connection, dialect: Dialect, relation: Relation) -> Finding:
+    grantee = dialect.grantee(connection)
     text = f"row level security of {relation} hides rows from user {grantee}: rows that no policy shows are never read"
     hint = f"if all rows are wanted, run as a superuser: ALTER ROLE {grantee} BYPASSRLS;"
     return Finding("sql.row_security", text, "connection.user", hint, severity="warning")

@@ -12,7 +12,7 @@ from headrace import JsonForm
 from headrace_sources.sql.configuration.config import SqlSourceConfig
 from headrace_sources.sql.cursor.lookback import Lookback
 from headrace_sources.sql.cursor.transaction_snapshots import TransactionSnapshots
-from headrace_sources.sql.dialects import Database
+from headrace_sources.sql.dialects import Dialect
 from headrace_sources.sql.rows.types import Column, TypeMapping
 from headrace_sources.sql.tables.queries import Cursor, Relation, probe
 from headrace_sources.sql.tuning import Tuning
@@ -63,10 +63,10 @@ class ReadSpec:
     tuning: Tuning = field(default_factory=Tuning)
 
 
-def describe(connection: Connection, database: Database, relation: Relation) -> tuple[Column, ...]:
+def describe(connection: Connection, dialect: Dialect, relation: Relation) -> tuple[Column, ...]:
     """Return the columns of ``relation`` as they are now. Those of a primary key are not nullable."""
     result = connection.execute(probe(relation))
-    columns = database.columns(connection, relation.table, relation.query, result.cursor)
+    columns = dialect.columns(connection, relation.table, relation.query, result.cursor)
     result.close()
-    primary_key = database.primary_key(connection, relation.table) if relation.table else ()
+    primary_key = dialect.primary_key(connection, relation.table) if relation.table else ()
     return tuple(replace(column, nullable=False) if column.name in primary_key else column for column in columns)

@@ -139,9 +139,7 @@ class ReaderPool:
             ledger=keys if self._spec.ledger is not None else None,
         )
         begun = chunk.after  # the chunk's own changes as its batches are taken
-        reader = TableReader(
-            spec, session.database, start=lambda: self._bounds(session, chunk, reader.reached or begun)
-        )
+        reader = TableReader(spec, session.dialect, start=lambda: self._bounds(session, chunk, reader.reached or begun))
         try:
             done = False
             while not done:
@@ -165,7 +163,7 @@ class ReaderPool:
             after_key=after,
             above=chunk.above,
             up_to=chunk.up_to,
-            row_values=session.database.compares_rows,
+            row_values=session.dialect.compares_rows,
             within=self._within,
         )
 

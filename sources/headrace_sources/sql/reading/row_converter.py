@@ -10,7 +10,7 @@ from sqlalchemy import Connection
 
 from headrace import ConfigError, Schema, SourceBatch, TaskError, schema
 from headrace_sources.sql.cursor.position import Row
-from headrace_sources.sql.dialects import Database
+from headrace_sources.sql.dialects import Dialect
 from headrace_sources.sql.reading.read_spec import ReadSpec, describe
 from headrace_sources.sql.rows.row_schema import REFUSALS, NullInRequiredError, RowSchema, find_column, row_schema_of
 from headrace_sources.sql.rows.server_json import ServerJson
@@ -21,9 +21,9 @@ from headrace_sources.sql.tables.queries import probe
 class RowConverter:
     """Used from one thread."""
 
-    def __init__(self, spec: ReadSpec, database: Database) -> None:
+    def __init__(self, spec: ReadSpec, dialect: Dialect) -> None:
         self._spec = spec
-        self._database = database
+        self._dialect = dialect
         self.columns: tuple[Column, ...] = ()
         """Empty until :meth:`describe`."""
         self.signature: object = None
@@ -44,13 +44,13 @@ class RowConverter:
     def signature_now(self, connection: Connection) -> object:
         """Return the signature of a result that is read now."""
         result = connection.execute(probe(self._spec.relation))
-        signature = self._database.signature(result.cursor)
+        signature = self._dialect.signature(result.cursor)
         result.close()
         return signature
 
     def describe(self, connection: Connection) -> None:
         """Ask the database for the columns. Raise ConfigError when one that is needed is missing."""
-        self.columns = describe(connection, self._database, self._spec.relation)
+        self.columns = describe(connection, self._dialect, self._spec.relation)
         self.signature = self._row_schema = None
         self.use_columns([column.name for column in self.columns], None)
         for name in self._spec.keys:
@@ -71,7 +71,7 @@ class RowConverter:
         wanted = [names[find_column(names, name)] for name in (*self._spec.cursor.names, *self._spec.identity)]
         if self.signature is None:
             self.signature = self.signature_now(connection)
-        self.fast = self._database.server_json(
+        self.fast = self._dialect.server_json(
             connection,
             self._row_schema_for([]),
             self.signature,
@@ -142,7 +142,7 @@ class RowConverter:
             self.planned = False
             return self._convert(rows)
         except REFUSALS as error:
-            number, column, reason = row_schema.culprit(rows)
+            number, column, reason = row_schema.find_refused_value(rows)
             raise self.bad_value(column, rows[number], reason) from error
 
     def _row_schema_for(self, rows: Sequence[Row]) -> RowSchema:
@@ -158,7 +158,7 @@ class RowConverter:
             if known is None or known.columns != tuple(columns):
                 table = self._spec.relation.table
                 mapping = self._spec.mapping
-                known = row_schema_of(columns, table.name if table else None, mapping, self._database.normaliser)
+                known = row_schema_of(columns, table.name if table else None, mapping, self._dialect.normaliser)
                 self._key_schema = _key_schema(known.schema, self._spec.keys)
                 self._row_schema = known
         return known
@@ -178,7 +178,7 @@ class RowConverter:
             + ("set temporal.out.of.range to null or text; or " if column.kind in TEMPORALS else "")
             + ("set float.not.finite to null or text; or " if column.kind in FLOATS else "")
             + "leave it out or change the column by a query: SELECT …, "
-            f"CAST({column.name} AS {self._database.text_type}) AS {column.name} FROM …",
+            f"CAST({column.name} AS {self._dialect.text_type}) AS {column.name} FROM …",
         )
 
 

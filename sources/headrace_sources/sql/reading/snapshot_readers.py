@@ -11,7 +11,7 @@ from sqlalchemy import Connection
 
 from headrace import SourceBatch
 from headrace_sources.sql.cursor.position import position_of
-from headrace_sources.sql.dialects import Database
+from headrace_sources.sql.dialects import Dialect
 from headrace_sources.sql.reading.chunk_plan import Chunk, ChunkOffsets, ChunkPlan, chunk_offsets, split_at
 from headrace_sources.sql.reading.read_spec import ReadSpec
 from headrace_sources.sql.reading.reader import ReadNext, ReadStatus
@@ -30,11 +30,11 @@ class BulkReader:
 
     needs_own_connection = False  # pages are short
 
-    def __init__(self, spec: ReadSpec, database: Database, stored: ChunkPlan | None, parallelism: Parallelism) -> None:
+    def __init__(self, spec: ReadSpec, dialect: Dialect, stored: ChunkPlan | None, parallelism: Parallelism) -> None:
         self.spec = spec
-        self._database = database
+        self._dialect = dialect
         self._parallelism = parallelism
-        self._table = TableReader(spec, database, start=self._start)
+        self._table = TableReader(spec, dialect, start=self._start)
         self._offsets = None if stored is None else chunk_offsets(spec, stored, stored=True)
         self.parallel: Snapshot | None = None
         """What gives the rows of this reading, if not :meth:`read`."""
@@ -86,13 +86,13 @@ class BulkReader:
             after_key=chunk.after,
             above=chunk.above,
             up_to=chunk.up_to,
-            row_values=self._database.compares_rows,
+            row_values=self._dialect.compares_rows,
         )
 
     def _plan(self, connection: Connection) -> ChunkPlan:
         plan = None
         if self._parallelism.threads > 1:
-            plan = plan_chunks(connection, self.spec, self._database, self._parallelism.threads)
+            plan = plan_chunks(connection, self.spec, self._dialect, self._parallelism.threads)
         return plan or split_at(self.spec.unique, [], self.spec.config.mode)
 
 
@@ -102,12 +102,12 @@ class FirstReader:
     ``stored``: the plan of a first reading that an earlier task did not finish.
     """
 
-    def __init__(self, spec: ReadSpec, database: Database, stored: ChunkPlan | None, parallelism: Parallelism) -> None:
+    def __init__(self, spec: ReadSpec, dialect: Dialect, stored: ChunkPlan | None, parallelism: Parallelism) -> None:
         self.spec = spec
-        self._database = database
+        self._dialect = dialect
         self._parallelism = parallelism
         self._stored = stored
-        self._table = TableReader(spec, database)
+        self._table = TableReader(spec, dialect)
         self._decided = False  # whether the first reading is parallel
         self.parallel: Snapshot | None = None
         """What gives the rows, until all of the first reading is in Kafka."""
@@ -133,7 +133,7 @@ class FirstReader:
             if not self.parallel.stored:
                 return None
             position = position_of(self.parallel.offsets.plan.final_offset, self.spec.config.mode)
-            self._table = TableReader(self.spec, self._database, position)
+            self._table = TableReader(self.spec, self._dialect, position)
             self.parallel = None
         if not self._decided:
             self._decide(connection)
@@ -172,7 +172,7 @@ class FirstReader:
                 self._decided = not self._table.cursor.waiting_for_transactions
                 return
             bounds, position = found
-            plan = plan_chunks(connection, self.spec, self._database, threads, bounds, position.to_json())
+            plan = plan_chunks(connection, self.spec, self._dialect, threads, bounds, position.to_json())
         self._decided = True
         if plan is not None and bounds is not None:
             offsets: ChunkOffsets = chunk_offsets(self.spec, plan, stored=self._stored is not None)

@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from headrace_sources.sql.dialects import Database
+from headrace_sources.sql.dialects import Dialect
 from headrace_sources.sql.reading.chunk_plan import ChunkPlan, split_at
 from headrace_sources.sql.reading.read_spec import ReadSpec, describe
 from headrace_sources.sql.rows.types import INTEGERS, Column, Kind
@@ -21,7 +21,7 @@ _CHUNKS = 8
 def plan_chunks(
     connection: Connection,
     spec: ReadSpec,
-    database: Database,
+    dialect: Dialect,
     threads: int,
     bounds: Bounds | None = None,
     final_offset: Mapping[str, Any] | None = None,
@@ -32,11 +32,11 @@ def plan_chunks(
     """
     if not has_more_than(connection, spec.relation, spec.cursor, bounds or Bounds(), worth_splitting(spec, threads)):
         return None
-    columns = {column.name: column for column in describe(connection, database, spec.relation)}
+    columns = {column.name: column for column in describe(connection, dialect, spec.relation)}
     first = columns.get(spec.unique[0])
     if first is None:
         return None
-    points = split_points(connection, database, spec.relation, first, threads * _CHUNKS - 1)
+    points = split_points(connection, dialect, spec.relation, first, threads * _CHUNKS - 1)
     return split_at(spec.unique, points, spec.config.mode, final_offset) if points else None
 
 
@@ -45,21 +45,19 @@ def worth_splitting(spec: ReadSpec, threads: int) -> int:
     return spec.config.batch_rows * threads
 
 
-def split_points(
-    connection: Connection, database: Database, relation: Relation, column: Column, count: int
-) -> list[Any]:
+def split_points(connection: Connection, dialect: Dialect, relation: Relation, column: Column, count: int) -> list[Any]:
     """Return at most ``count`` values of the key's first ``column``, ascending; none where the distribution is unknown.
 
     Numbers are split into ranges of equal width, for which an index has the two ends; others by the statistics. Chunks
     need not be equal: there are several for each thread.
     """
     if column.kind in INTEGERS or column.kind is Kind.DECIMAL:
-        found = database.row(connection, ends(relation, column.name))
+        found = dialect.row(connection, ends(relation, column.name))
         assert found is not None
         return even(found[0], found[1], count)
     if relation.table is None:
         return []
-    return quantiles(database.histogram(connection, relation.table, column.name), count)
+    return quantiles(dialect.histogram(connection, relation.table, column.name), count)
 
 
 def even(least: Any, greatest: Any, count: int) -> list[int]:

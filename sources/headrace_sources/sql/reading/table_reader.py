@@ -18,7 +18,7 @@ from sqlalchemy import Connection
 from headrace import SourceBatch, TaskError
 from headrace_sources.sql.cursor.position import BadCursorError, CursorCodec, Row, StoredPosition, partition_of
 from headrace_sources.sql.cursor.table_cursor import TableCursor
-from headrace_sources.sql.dialects import Database
+from headrace_sources.sql.dialects import Dialect
 from headrace_sources.sql.dialects.dialect import ErrorClass
 from headrace_sources.sql.reading.read_progress import ReadProgress, share_of
 from headrace_sources.sql.reading.read_spec import Paging, ReadSpec
@@ -77,18 +77,18 @@ class TableReader:
     def __init__(
         self,
         spec: ReadSpec,
-        database: Database,
+        dialect: Dialect,
         position: StoredPosition | None = None,
         start: Callable[[], Bounds] | None = None,
     ) -> None:
         self.spec = spec
-        self._database = database
-        self._start = start or (lambda: Bounds(key=spec.unique, row_values=database.compares_rows))
+        self._dialect = dialect
+        self._start = start or (lambda: Bounds(key=spec.unique, row_values=dialect.compares_rows))
         initial = spec.config.timestamp_initial
         self.cursor = TableCursor(
             spec.relation,
             spec.cursor,
-            database,
+            dialect,
             spec.lookback,
             position or StoredPosition(),
             timedelta(milliseconds=spec.config.timestamp_delay),
@@ -101,7 +101,7 @@ class TableReader:
         self._cursor_names = spec.cursor.names
         self._cursor_ready = False  # the cursor knows the columns
         self._partition = partition_of(spec.relation.table, spec.config.mode, spec.catalog)
-        self._converter = RowConverter(spec, database)
+        self._converter = RowConverter(spec, dialect)
         self._codec: TimestampCodec | None = None
         self._fast_paused = False  # the fast path is not used until the result has ended
         self._result: Stream | None = None
@@ -157,7 +157,7 @@ class TableReader:
             page, by_key = self._page, self.spec.paging is Paging.KEY
             try:
                 rows = self._fetch(connection, self._result, page)
-                page.seconds += time.monotonic() - began + self._result.unseen()
+                page.seconds += time.monotonic() - began + self._result.prefetch_seconds()
                 if rows and not self._converter.verified and not self._verify(connection):
                     continue
                 batch = self._batch(rows) if rows else None
@@ -259,8 +259,8 @@ class TableReader:
                     continue
                 self._use_columns(converter.fast.names, converter.fast)
                 return result
-            result = self._database.stream(connection, query)
-            signature = self._database.signature(result.cursor)
+            result = self._dialect.stream(connection, query)
+            signature = self._dialect.signature(result.cursor)
             if converter.signature in (None, signature):
                 converter.signature = signature
                 self._use_columns([column.name for column in converter.columns], None)
@@ -281,20 +281,20 @@ class TableReader:
         if self._progress is None:
             # Asked only where the answer may be shown: a table that is read in no time costs no more statements.
             asked = self._slow and spec.paging in (Paging.NONE, Paging.KEY)
-            self._expected = self._database.estimate(connection, spec.relation.table, whole) if asked else None
+            self._expected = self._dialect.estimate(connection, spec.relation.table, whole) if asked else None
         if spec.paging is Paging.NONE:
             self._page = _Page(bounds, None)
             return whole
         self._page = _Page(bounds, self._page_size.rows)
         ties = spec.paging is Paging.TIES
-        if ties and self._database.asks_page_ends:
+        if ties and self._dialect.asks_page_ends:
             # Rows of the last timestamp are included, even if one is written between the two statements.
             return statement(spec.relation, spec.cursor, self._to_page_end(connection, bounds), suffix)
         return statement(spec.relation, spec.cursor, bounds, suffix, self._page.wanted, ties=ties)
 
     def _to_page_end(self, connection: Connection, bounds: Bounds) -> Bounds:
         query = page_end(self.spec.relation, self.spec.cursor, bounds, self._page_size.rows)
-        found = self._database.row(connection, query)
+        found = self._dialect.row(connection, query)
         if found is None:
             return bounds
         if self._codec is None:
@@ -306,9 +306,9 @@ class TableReader:
         try:
             return fast.stream(connection, query)
         except connection.dialect.loaded_dbapi.Error as error:
-            if self._database.error_class(error) not in (ErrorClass.OTHER, ErrorClass.MISSING_COLUMN):
+            if self._dialect.error_class(error) not in (ErrorClass.OTHER, ErrorClass.MISSING_COLUMN):
                 raise
-            self._database.roll_back(connection)
+            self._dialect.roll_back(connection)
             self._converter.fast = None
             return None
 
@@ -355,7 +355,7 @@ class TableReader:
             relation = self.spec.relation
             columns = [self._converter.column(name) for name in cursor.timestamps]
             expression = relation.coalesced(cursor.timestamps)
-            self._codec = self._database.codec(connection, relation.clause(), expression, columns)
+            self._codec = self._dialect.codec(connection, relation.clause(), expression, columns)
             if self._codec is None:
                 return False
         if not self._cursor_ready:
@@ -369,10 +369,10 @@ class TableReader:
         try:
             rows = [*self._kept, *result.fetchmany(wanted + 1 - len(self._kept))]
         except Exception as error:
-            if self._converter.result_fast is not None and self._database.error_class(error) is ErrorClass.OTHER:
-                self._database.roll_back(connection)
+            if self._converter.result_fast is not None and self._dialect.error_class(error) is ErrorClass.OTHER:
+                self._dialect.roll_back(connection)
                 raise DoubtfulRowsError from error
-            found = self._database.unreadable(result.cursor)
+            found = self._dialect.unreadable(result.cursor)
             if found is None:
                 raise
             columns = self._converter.columns

@@ -51,7 +51,7 @@ def decoded(found: bytes) -> Key:
 
 
 def key_hash(key: Key) -> int:
-    """Return the hash that databases compute from the values' texts, see ``Database.key_hash``."""
+    """Return the hash that databases compute from the values' texts, see ``Dialect.key_hash``."""
     joined = SEPARATOR.join([value if isinstance(value, str) else _text(value) for value in key])
     return int(md5(joined.encode(), usedforsecurity=False).hexdigest()[:HASH_DIGITS], 16)
 

@@ -33,7 +33,7 @@ class RowSchema:
         """Return the index of a column, see :func:`find_column`."""
         return find_column([column.name for column in self.columns], name)
 
-    def culprit(self, rows: Rows) -> tuple[int, Column, str]:
+    def find_refused_value(self, rows: Rows) -> tuple[int, Column, str]:
         """Return the row, the column and the reason for which :attr:`convert` refused ``rows``."""
         singles = [
             compile_rows([column], [conversion])

@@ -30,7 +30,7 @@ class Stream(NamedTuple):
     cursor: Any
     fetchmany: Callable[[int], Sequence[Sequence[Any]]]
     close: Callable[[], None]
-    unseen: Callable[[], float] = lambda: 0.0
+    prefetch_seconds: Callable[[], float] = lambda: 0.0
     """Returns the seconds for which the last rows were fetched ahead, before they were requested."""
 
 

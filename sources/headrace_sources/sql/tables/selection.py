@@ -12,22 +12,22 @@ from sqlalchemy.exc import DBAPIError
 from headrace import ConfigError, Finding
 from headrace_sources.sql.configuration.config import SqlSourceConfig
 from headrace_sources.sql.configuration.syntax import like, mapped, matches
-from headrace_sources.sql.dialects import Database
+from headrace_sources.sql.dialects import Dialect
 from headrace_sources.sql.dialects.dialect import ErrorClass, Listed, TableName
 from headrace_sources.sql.tables.queries import Relation, probe
 
 
-def wanted_tables(connection: Connection, database: Database, config: SqlSourceConfig) -> list[TableName]:
+def wanted_tables(connection: Connection, dialect: Dialect, config: SqlSourceConfig) -> list[TableName]:
     """Return the tables that the lists select, sorted. Raise ConfigError with every name that selects none."""
-    listed = list_tables(connection, database, config)
+    listed = list_tables(connection, dialect, config)
     name = connection.engine.url.database or ""
     # Where databases are what others call schemas, a bare name means a table of the connection's own database.
-    everywhere = not database.catalog_is_schema or config.catalog_pattern or config.schema_pattern
+    everywhere = not dialect.catalog_is_schema or config.catalog_pattern or config.schema_pattern
     home = None if everywhere or not name else name
     if config.include:
         chosen = _included(listed, config, name)
     else:
-        listed += _hidden(connection, database, listed, config, home)
+        listed += _hidden(connection, dialect, listed, config, home)
         chosen = _listed(listed, config, name, home)
     if clashes := list(_clashes(chosen, config)):
         raise ConfigError(findings=clashes)
@@ -80,10 +80,10 @@ def wanted_cursor(config: SqlSourceConfig, table: TableName | None) -> WantedCur
     return WantedCursor(timestamps, incrementing, timestamps_key, incrementing_key, findings)
 
 
-def list_tables(connection: Connection, database: Database, config: SqlSourceConfig) -> list[Listed]:
+def list_tables(connection: Connection, dialect: Dialect, config: SqlSourceConfig) -> list[Listed]:
     """Return all tables of the configured types, schemas and catalog, sorted. Raise ConfigError for another catalog."""
     schemas = [config.schema_pattern]
-    if database.catalog_is_schema:
+    if dialect.catalog_is_schema:
         schemas.append(config.catalog_pattern)
     elif not like(config.catalog_pattern, connection.engine.url.database or ""):
         text = f"catalog.pattern {config.catalog_pattern} is not the database of the connection, the only one in reach"
@@ -94,13 +94,13 @@ def list_tables(connection: Connection, database: Database, config: SqlSourceCon
         types |= {"PARTITIONED TABLE", "PARTITION"}
     return sorted(
         item
-        for item in database.list_tables(connection, types)
+        for item in dialect.list_tables(connection, types)
         if all(like(pattern, item.table.schema or "") for pattern in schemas) and item.kind in types
     )
 
 
 def _hidden(
-    connection: Connection, database: Database, existing: Sequence[Listed], config: SqlSourceConfig, home: str | None
+    connection: Connection, dialect: Dialect, existing: Sequence[Listed], config: SqlSourceConfig, home: str | None
 ) -> list[Listed]:
     """Return tables of the white list that the catalog does not show because the user may not read them.
 
@@ -117,7 +117,7 @@ def _hidden(
             connection.execute(probe(Relation(table, quote=config.quoting == "always"))).close()
         except DBAPIError as error:
             connection.rollback()
-            if isinstance(error.orig, Exception) and database.error_class(error.orig) is ErrorClass.FORBIDDEN:
+            if isinstance(error.orig, Exception) and dialect.error_class(error.orig) is ErrorClass.FORBIDDEN:
                 found.append(Listed(table, "TABLE"))
     return found
 

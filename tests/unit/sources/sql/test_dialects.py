@@ -12,11 +12,11 @@ import pytest
 from sqlalchemy import column, make_url, table
 
 from headrace import ConfigError
-from headrace_sources.sql.dialects import database_for
+from headrace_sources.sql.dialects import dialect_for
 from headrace_sources.sql.dialects.dialect import ErrorClass
 from headrace_sources.sql.dialects.mysql import MySql
 from headrace_sources.sql.dialects.oracle import Oracle, oracle_column
-from headrace_sources.sql.dialects.postgres import Postgres
+from headrace_sources.sql.dialects.postgres import PostgreSql
 from headrace_sources.sql.dialects.sqlite import Sqlite
 from headrace_sources.sql.dialects.sqlserver import SqlServer, sqlserver_column
 from headrace_sources.sql.rows.types import Column, Kind
@@ -25,7 +25,7 @@ from headrace_sources.sql.rows.types import Column, Kind
 @pytest.mark.parametrize(
     ("url", "expected"),
     [
-        ("postgresql+psycopg://h/d", Postgres),
+        ("postgresql+psycopg://h/d", PostgreSql),
         ("sqlite:///a.db", Sqlite),
         ("mysql+pymysql://h/d", MySql),
         ("oracle+oracledb://h/d", Oracle),
@@ -33,7 +33,7 @@ from headrace_sources.sql.rows.types import Column, Kind
     ],
 )
 def test_each_kind_of_database_has_its_facts(url: str, expected: type) -> None:
-    assert type(database_for(make_url(url), UTC, "connect_logical")) is expected
+    assert type(dialect_for(make_url(url), UTC, "connect_logical")) is expected
 
 
 @pytest.mark.parametrize(
@@ -201,7 +201,7 @@ class Answers:
 @pytest.mark.parametrize(
     ("answer", "told"),
     [
-        ((1, None, "READ_WRITE"), None),  # before SQL Server 2022 nobody knows the other permission
+        ((1, None, "READ_WRITE"), None),  # before SQL Server 2022 the other permission does not exist
         ((0, 1, "READ_WRITE"), None),
         ((0, 0, "READ_WRITE"), "GRANT VIEW SERVER STATE"),
         ((None, None, "READ_WRITE"), "GRANT VIEW SERVER STATE"),
@@ -209,7 +209,7 @@ class Answers:
     ],
 )
 def test_what_sql_server_must_tell_for_the_gap_free_cursor(answer: tuple[Any, ...], told: str | None) -> None:
-    found = SqlServer(UTC).blindness(Answers(answer))  # type: ignore[arg-type]
+    found = SqlServer(UTC).hidden_transactions_reason(Answers(answer))  # type: ignore[arg-type]
     assert found is None if told is None else told in str(found)
 
 

@@ -34,7 +34,7 @@ def tables(properties: Properties) -> Callable[..., list[str]]:
         session = Session(config)
         try:
             with session.reading("tables") as connection:
-                return [str(table) for table in wanted_tables(connection, session.database, config)]
+                return [str(table) for table in wanted_tables(connection, session.dialect, config)]
         finally:
             session.release()
 
@@ -316,7 +316,7 @@ def test_columns_of_a_primary_key_are_not_null(properties: Properties) -> None:
     config = SqlSourceConfig.parse(properties(table_whitelist="lines", mode="bulk"))
     session = Session(config)
     with session.reading("lines") as connection:
-        target, findings = inspect_relation(connection, session.database, config, TableName(None, "lines"))
+        target, findings = inspect_relation(connection, session.dialect, config, TableName(None, "lines"))
     session.release()
 
     assert findings == []

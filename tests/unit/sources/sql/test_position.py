@@ -14,7 +14,7 @@ from sqlalchemy import make_url
 from headrace import RetriableError, TaskError
 from headrace.testing.contexts import Offsets
 from headrace_sources.sql.cursor.position import QUERY_PARTITION, StoredPosition, partition_of, stored_positions
-from headrace_sources.sql.dialects import database_for
+from headrace_sources.sql.dialects import dialect_for
 from headrace_sources.sql.dialects.dialect import TableName
 
 USERS = TableName("public", "users")
@@ -37,7 +37,7 @@ def test_e32_the_partition_of_a_table() -> None:
 
 
 def test_e32_the_partition_of_a_table_of_sql_server() -> None:
-    database = database_for(make_url("mssql+pyodbc://h/shop"), UTC, "connect_logical")
+    database = dialect_for(make_url("mssql+pyodbc://h/shop"), UTC, "connect_logical")
     assert text(partition_of(USERS, "timestamp", database.catalog)) == '{"protocol":"1","table":"shop.public.users"}'
 
 

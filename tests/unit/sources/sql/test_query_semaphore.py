@@ -13,7 +13,7 @@ from sqlalchemy import Connection, make_url
 from headrace_sources.sql.access.query_semaphore import HOLDER_TTL, WAITER_TTL, QuerySemaphore, query_semaphore_of
 from headrace_sources.sql.access.session import Session
 from headrace_sources.sql.configuration.config import SqlSourceConfig
-from headrace_sources.sql.dialects import Database
+from headrace_sources.sql.dialects import Dialect
 
 
 class Clock:
@@ -109,15 +109,15 @@ def test_a_permit_is_released_only_after_the_transaction_is_closed(
     config = SqlSourceConfig.parse(properties(table_whitelist="t", connection_max_queries="1"))
     first, second = Session(config), Session(config)
     meanwhile: list[bool] = []
-    abandon = type(first.database).abandon
+    abandon = type(first.dialect).abandon
 
-    def close(self: Database, connection: Connection) -> None:
+    def close(self: Dialect, connection: Connection) -> None:
         meanwhile.append(second.acquire_permit())
         abandon(self, connection)
 
     assert first.acquire_permit()
     first.connection()
-    monkeypatch.setattr(type(first.database), "abandon", close)
+    monkeypatch.setattr(type(first.dialect), "abandon", close)
     first.close_transaction()
 
     assert meanwhile == [False]

@@ -57,15 +57,15 @@ def _no_thread_is_left() -> Iterator[None]:
 
 
 def test_the_time_that_nobody_waited_is_told() -> None:
-    """Pages are as long as the database works for them, not as long as somebody waits."""
+    """The duration of a page is the time in which the database works for it, not the time spent waiting."""
     cursor = Cursor(4)
     ahead = cursor.ahead()
-    assert ahead.unseen() == 0
+    assert ahead.prefetch_seconds() == 0
     ahead.fetchmany(2)
-    assert ahead.unseen() == 0  # waited for from its beginning
+    assert ahead.prefetch_seconds() == 0  # waited for from its beginning
     eventually(lambda: cursor.all_given() and len(cursor.threads) == 2)
     ahead.fetchmany(2)
-    assert ahead.unseen() == 1.0
+    assert ahead.prefetch_seconds() == 1.0
     ahead.fetchmany(2)
     ahead.close()
 

@@ -212,7 +212,7 @@ def test_null_where_none_may_be_is_noticed() -> None:
 
 def test_the_culprit_is_named() -> None:
     found = shape(Column("a", Kind.INT64), Column("n", Kind.DECIMAL, True, 5, 2))
-    place, column, reason = found.culprit([(1, Decimal("1.00")), (2, Decimal("NaN"))])
+    place, column, reason = found.find_refused_value([(1, Decimal("1.00")), (2, Decimal("NaN"))])
 
     assert (place, column.name) == (1, "n")
     assert "NaN" in reason

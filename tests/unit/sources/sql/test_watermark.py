@@ -66,7 +66,7 @@ class Concurrency(RuleBasedStateMachine):
         return Fence(
             (top,) if top else self.mark.start,
             [
-                Transaction(name, heir_of=ANYONE)
+                Transaction(name, continues=ANYONE)
                 if name.startswith("prepared")
                 else Transaction(name, (self.began_at[name],) if tells_start else BEGINNING)
                 for name in self.open
@@ -172,11 +172,11 @@ def test_without_fences_the_rows_that_were_read_count_as_all() -> None:
     assert (mark.resume, mark.low) == ((15,), (15,))
 
 
-@pytest.mark.parametrize(("line", "expected"), [("7", (4,)), ("8", (10,))])
-def test_a_renamed_transaction_continues_its_lineage(line: str, expected: Any) -> None:
+@pytest.mark.parametrize(("lineage", "expected"), [("7", (4,)), ("8", (10,))])
+def test_a_renamed_transaction_continues_its_lineage(lineage: str, expected: Any) -> None:
     mark = Watermark((4,))
-    mark.observe(Fence((10,), [Transaction("statement", line="7")]))
-    mark.observe(Fence((20,), [Transaction("transaction", heir_of=(line,))]))
+    mark.observe(Fence((10,), [Transaction("statement", lineage="7")]))
+    mark.observe(Fence((20,), [Transaction("transaction", continues=(lineage,))]))
 
     assert mark.open == {"transaction": expected}
 
