@@ -63,7 +63,7 @@ def kafka_client(setting: KafkaClient) -> Iterator[Diagnosis]:
     if choice.name == "confluent":
         yield Diagnosis(subject, "ok", f"{choice.title} ({choice.reason})")
         return
-    text = f"{choice.title}: pure Python, several times the CPU time a record that librdkafka needs"
+    text = f"{choice.title}: about twice the CPU time per record that librdkafka needs"
     yield Diagnosis(subject, "warning", text, "pip install 'headrace[fast]'")
     yield checksum(google_crc32c.implementation)
 
