@@ -4,8 +4,11 @@ except where the documentation of a key says otherwise.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from typing import Annotated, ClassVar, Literal
+
+from pydantic import BeforeValidator
 
 from headrace.config import LOWER, CommaList, ConfigModel, Duration, FixedKey, Size, key, prefix_key
 from headrace.errors import Finding
@@ -13,6 +16,13 @@ from headrace.errors import Finding
 Tolerance = Annotated[Literal["none", "all"], LOWER]
 _STORAGE_KEYS = ("topic", "replication.factor", "partitions")
 KafkaClient = Literal["auto", "kafka-python", "confluent"]
+_POLICY_CLASS = re.compile(
+    r"(?:org\.apache\.kafka\.connect\.connector\.policy\.)?(\w+)ConnectorClientConfigOverridePolicy"
+)
+OverridePolicyName = Annotated[
+    Literal["All", "None", "Principal", "Allowlist"],
+    BeforeValidator(lambda text: _POLICY_CLASS.sub(r"\1", text.strip()) if isinstance(text, str) else text),
+]
 
 
 class ConnectorSettings(ConfigModel):
@@ -231,6 +241,18 @@ class WorkerSettings(ConfigModel):
         doc="Settings of every consumer, as in Kafka's documentation. Default: isolation.level=read_committed.",
     )
     admin: dict[str, str] = prefix_key("admin.", doc="Settings of every admin client, as in Kafka's documentation.")
+    override_policy: OverridePolicyName = key(
+        "connector.client.config.override.policy",
+        default="All",
+        doc="Which Kafka client settings connectors may override: `All`, `None`, `Principal` (security.protocol, "
+        "sasl.jaas.config, sasl.mechanism) or `Allowlist`. A connector that overrides an address or a security setting "
+        "inherits no credentials of the worker.",
+    )
+    override_allowlist: CommaList = key(
+        "connector.client.config.override.allowlist",
+        default="",
+        doc="The settings that the policy `Allowlist` allows, without prefix: `acks, linger.ms`.",
+    )
     topic_tracking: bool = key(
         "topic.tracking.enable",
         default=True,
@@ -266,7 +288,6 @@ class WorkerSettings(ConfigModel):
 
     fixed_keys: ClassVar[dict[str, FixedKey]] = {
         "rest.extension.classes": FixedKey(("",), "the REST API has no extensions"),
-        "connector.client.config.override.policy": FixedKey(("All",), "connectors may override all client settings"),
         "exactly.once.source.support": FixedKey(("disabled",), "exactly-once delivery of sources is not supported"),
     }
 

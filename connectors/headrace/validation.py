@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import cast
 
+from headrace.broker.connector_clients import ALL_OVERRIDES, OverridePolicy
 from headrace.config import ConfigModel, key, nearest
 from headrace.errors import ConfigError, Finding, Location
 from headrace.interpolation import Interpolator, redact_findings
@@ -24,6 +25,7 @@ TASK_CLASS = "task.class"
 
 CONVERTERS = ("key.converter", "value.converter")
 _DELEGATED = ("key.converter.", "value.converter.", "transforms.", "predicates.")
+_MOST_SUGGESTIONS = 100
 _CONTROL_CHARACTER = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 
@@ -97,9 +99,13 @@ class ConfigSection:
 class Validator:
     """Validates configurations without connecting to any system."""
 
-    def __init__(self, registry: Registry, interpolator: Interpolator) -> None:
+    def __init__(
+        self, registry: Registry, interpolator: Interpolator, overrides: OverridePolicy = ALL_OVERRIDES
+    ) -> None:
+        """``overrides``: what the worker lets connectors override."""
         self.registry = registry
         self.interpolator = interpolator
+        self._overrides = overrides
 
     def connector(self, properties: Mapping[str, str]) -> tuple[ConnectorConfig | None, list[Finding]]:
         """Validate a connector's or task's configuration; None when there are errors. Findings contain no secrets."""
@@ -112,6 +118,7 @@ class Validator:
         plugin, settings = self._connector_plugin(resolved, []), models[0]
         if isinstance(settings, ConnectorSettings):
             findings += _rules(settings)
+            findings += self._overrides.problems(settings)
             findings += _version_rule(plugin, settings)
         findings = _finished(findings, unresolved, raw, resolved)
         if plugin is None or not isinstance(settings, ConnectorSettings) or _has_errors(findings):
@@ -245,15 +252,17 @@ def _prefixed(finding: Finding, prefix: str) -> Finding:
 
 def _unknown(sections: Sequence[ConfigSection], properties: Mapping[str, str], otherwise: str) -> Iterator[Finding]:
     known = [name for section in sections for name in section.names()]
-    for name in properties:
-        if any(section.knows(name) for section in sections):
-            continue
-        text, hint = f"unknown configuration key '{name}'", nearest(name, known) or otherwise
+    unknown = [name for name in properties if not any(section.knows(name) for section in sections)]
+    for number, name in enumerate(unknown):
+        # A search takes a millisecond: requests with very many unknown keys must not keep the interpreter busy.
+        similar = nearest(name, known) if number < _MOST_SUGGESTIONS else ""
+        text, hint = f"unknown configuration key '{name}'", similar or otherwise
         word, _, rest = name.partition(".")
         alias = rest.partition(".")[0]
         if word in ("transforms", "predicates") and alias not in _aliases(properties.get(word, "")):
             text += f": there is no alias '{alias}' in '{word}'"
-            hint = nearest(alias, _aliases(properties.get(word, ""))) or f"add '{alias}' to '{word}', or remove the key"
+            similar = nearest(alias, _aliases(properties.get(word, ""))) if number < _MOST_SUGGESTIONS else ""
+            hint = similar or f"add '{alias}' to '{word}', or remove the key"
         yield Finding("config.unknown_key", text, name, hint)
 
 

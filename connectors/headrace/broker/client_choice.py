@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Literal
 
+from headrace.broker.connector_clients import ClientKind
 from headrace.broker.interfaces import KafkaClients
 from headrace.errors import ConfigError, Finding
 from headrace.settings import KafkaClient
-
-Kind = Literal["producer", "consumer", "admin"]
 
 _EXTRA = "pip install 'headrace[fast]'"
 
@@ -25,7 +23,7 @@ class ClientChoice:
     _kind: type[KafkaClients]
     _translate: Callable[[Mapping[str, str], Mapping[str, str], str], object]
 
-    def findings(self, shared: Mapping[str, str], own: Mapping[str, str], kind: Kind) -> list[Finding]:
+    def findings(self, shared: Mapping[str, str], own: Mapping[str, str], kind: ClientKind) -> list[Finding]:
         """Return the findings about a client's settings, without creating it; keys as in ``shared`` and ``own``."""
         try:
             self._translate(shared, own, kind)

@@ -251,6 +251,10 @@ def group_in_use(group: str) -> RetriableError:
 class KafkaClients(Protocol):
     """Creates clients of one Kafka cluster. ``settings`` are merged over the shared ones."""
 
+    def sharing(self, settings: Mapping[str, str]) -> KafkaClients:
+        """Return a factory whose clients share these settings, and none of this one's."""
+        ...
+
     def producer(self, settings: Mapping[str, str]) -> Producer: ...
 
     def consumer(self, group: str, settings: Mapping[str, str]) -> Consumer: ...

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from headrace.broker.client_choice import ClientChoice, Kind, choose
+from headrace.broker.client_choice import ClientChoice, choose
+from headrace.broker.connector_clients import ClientKind, effective_settings
 from headrace.errors import ConfigError, Finding
 from headrace.settings import ConnectorSettings, SinkSettings, WorkerSettings
 
@@ -25,13 +26,13 @@ def of_worker(settings: WorkerSettings) -> list[Finding]:
         client = choose(settings.kafka_client)
     except ConfigError as error:
         return [*found, *error.findings]
-    kinds: Mapping[Kind, Mapping[str, str]] = {
+    kinds: Mapping[ClientKind, Mapping[str, str]] = {
         "producer": settings.producer,
         "consumer": settings.consumer,
         "admin": settings.admin,
     }
     for kind, own in kinds.items():
-        for finding in _mistakes(client, settings, own, kind):
+        for finding in _mistakes(client, settings.client_settings(), own, kind):
             found.append(replace(finding, key=_key(finding.key, own, kind, settings)))
     return list(dict.fromkeys(found))
 
@@ -40,26 +41,33 @@ def of_connector(worker: WorkerSettings, settings: ConnectorSettings) -> list[Fi
     """Return the findings about a connector's ``*.override.`` settings, merged with those of its worker."""
     found: list[Finding] = []
     client = choose(worker.kafka_client)
-    overrides: list[tuple[Kind, Mapping[str, str], Mapping[str, str]]] = [
-        ("producer", worker.producer, settings.producer_override),
-        ("admin", worker.admin, settings.admin_override),
+    overrides: list[tuple[ClientKind, Mapping[str, str]]] = [
+        ("producer", settings.producer_override),
+        ("admin", settings.admin_override),
     ]
     if isinstance(settings, SinkSettings):
-        overrides.append(("consumer", worker.consumer, settings.consumer_override))
-    for kind, common, own in overrides:
-        for finding in _mistakes(client, worker, {**common, **own}, kind):
+        overrides.append(("consumer", settings.consumer_override))
+    for kind, own in overrides:
+        try:
+            effective = effective_settings(worker, settings, kind)
+        except ConfigError as error:
+            found += error.findings
+            continue
+        for finding in _mistakes(client, effective.shared, effective.own, kind):
             if finding.key in own:
                 found.append(replace(finding, key=f"{kind}.override.{finding.key}"))
     return found
 
 
-def _mistakes(client: ClientChoice, worker: WorkerSettings, own: Mapping[str, str], kind: Kind) -> list[Finding]:
+def _mistakes(
+    client: ClientChoice, shared: Mapping[str, str], own: Mapping[str, str], kind: ClientKind
+) -> list[Finding]:
     # headrace names the group by itself, and a sink may override that name.
     named = {name: text for name, text in own.items() if (kind, name) != ("consumer", "group.id")}
-    return client.findings(worker.client_settings(), named, kind)
+    return client.findings(shared, named, kind)
 
 
-def _key(name: str, own: Mapping[str, str], kind: Kind, settings: WorkerSettings) -> str:
+def _key(name: str, own: Mapping[str, str], kind: ClientKind, settings: WorkerSettings) -> str:
     """Return the key as it is written in the worker's file."""
     if name in own:
         return f"{kind}.{name}"

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from headrace.broker.connector_clients import OverridePolicy
 from headrace.cli import kafka_settings
 from headrace.errors import ConfigError, Finding, Location
 from headrace.files import ConfigFile, parse_config_file
@@ -62,7 +63,8 @@ def load(paths: Sequence[Path], *, worker: Path | None = None) -> Loaded:
             found += _redacted(kafka_settings.of_worker(readable), file, validator)
         findings += locate_findings(found, file.positions, file.path)
         if settings is not None:
-            validator = Validator(registry, make_interpolator(registry, settings.config_providers))
+            interpolator = make_interpolator(registry, settings.config_providers)
+            validator = Validator(registry, interpolator, OverridePolicy.of(settings))
     configs: dict[str, ConnectorConfig] = {}
     for file in connectors:
         config, found = validator.connector(file.properties)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 import structlog
 
+from headrace.broker.connector_clients import ConnectorClients
 from headrace.broker.interfaces import KafkaClients, NewTopic
 from headrace.dead_letters.letter_groups import QueueSummary, open_letters, summarize
 from headrace.dead_letters.letter_queue import LetterQueue
@@ -122,17 +123,15 @@ class DeadLetterService:
 
     @contextmanager
     def _queue(self, config: ConnectorConfig) -> Iterator[LetterQueue]:
-        settings = config.settings
         with ExitStack() as stack:
-            admin = self._kafka_clients.admin({**self._settings.admin, **settings.admin_override})
+            admin = self._clients(config).admin()
             stack.callback(admin.close)
-            reader = self._kafka_clients.reader(self._reader_settings(config))
+            reader = self._clients(config).reader(f"headrace-dlq-{config.name}")
             stack.callback(reader.close)
-            yield LetterQueue(settings.dead_letter_topic or "", config.name, reader, admin)
+            yield LetterQueue(config.settings.dead_letter_topic or "", config.name, reader, admin)
 
-    def _reader_settings(self, config: ConnectorConfig) -> dict[str, str]:
-        mine = {"client.id": f"headrace-dlq-{config.name}"}
-        return {**mine, **self._settings.consumer, **config.settings.consumer_override}
+    def _clients(self, config: ConnectorConfig) -> ConnectorClients:
+        return ConnectorClients(self._kafka_clients, self._settings, config.settings)
 
     def _run(self, job: LetterJob, config: ConnectorConfig) -> None:
         try:
@@ -157,13 +156,12 @@ class DeadLetterService:
         queue.ends()  # raises when there is no queue, before a topic of marks is created
         producer = None
         if not job.dry:
-            settings = config.settings
             topic = NewTopic(
-                marks_topic(queue.topic), 1, settings.dead_letter_replication, {"cleanup.policy": "compact"}
+                marks_topic(queue.topic), 1, config.settings.dead_letter_replication, {"cleanup.policy": "compact"}
             )
-            create_topic(lambda: self._kafka_clients.admin({**self._settings.admin, **settings.admin_override}), topic)
-            overrides = {**self._settings.producer, **settings.producer_override}
-            producer = self._kafka_clients.transactional_producer(f"headrace-dlq-{config.name}", overrides)
+            clients = self._clients(config)
+            create_topic(clients.admin, topic)
+            producer = clients.transactional_producer(f"headrace-dlq-{config.name}")
             stack.callback(producer.close, _STOP_TIMEOUT)
             producer.init()
         run = RetryRun(queue, producer, job.group, progress, self._stop.is_set, job.outcomes)
@@ -173,7 +171,7 @@ class DeadLetterService:
         policy = FaultPolicy(config.settings, lambda key: key, self._stop, log, TaskMetrics())
         stages = make_stages(self._registry, self._settings, config.settings, policy)
         stack.callback(stages.close)
-        reader = self._kafka_clients.reader(self._reader_settings(config))
+        reader = self._clients(config).reader(f"headrace-dlq-{config.name}")
         stack.callback(reader.close)
         writer: LetterWriter = EntryChecker(config) if job.dry else TaskWriter(config, self._stop)
         stack.callback(writer.close)

@@ -13,6 +13,7 @@ from headrace.registry import Registry
 from headrace.rest.connector_routes import ConnectorRoutes
 from headrace.rest.dead_letter_routes import DeadLetterRoutes
 from headrace.rest.handlers import router_error
+from headrace.rest.limits import DEFAULT_LIMITS, RestLimits
 from headrace.rest.metrics_routes import MetricsRoutes
 from headrace.rest.options import NO_OPTIONS, RestOptions
 from headrace.rest.plugin_routes import PluginRoutes
@@ -25,6 +26,7 @@ def create_app(
     registry: Registry,
     options: RestOptions = NO_OPTIONS,
     dead_letters: DeadLetterService | None = None,
+    limits: RestLimits = DEFAULT_LIMITS,
 ) -> ASGIApp:
     """Return the REST API of a worker."""
     routes = [
@@ -36,6 +38,7 @@ def create_app(
     ]
     app = Starlette(routes=routes, exception_handlers={HTTPException: router_error})
     app.router.redirect_slashes = False
+    app.state.limits = limits
     return options.wrap(EncodedPaths(app))
 
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import unquote
 
+import anyio
 import anyio.to_thread
 import structlog
 from starlette.datastructures import QueryParams
@@ -24,6 +25,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from headrace.errors import CommandError, ConfigError, Finding, HeadraceError
+from headrace.rest.limits import RestLimits
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -74,8 +76,11 @@ _METHODS = ("HEAD", "DELETE", "POST", "GET", "PUT", "PATCH", "OPTIONS")
 Handler = Callable[[RestRequest], Response]
 
 
-def resource(path: str, **handlers: Handler) -> Route:
-    """A route whose methods are the keyword arguments: ``resource("/connectors", get=…, post=…)``."""
+def resource(path: str, *, limiter: anyio.CapacityLimiter | None = None, **handlers: Handler) -> Route:
+    """A route whose methods are the keyword arguments: ``resource("/connectors", get=…, post=…)``.
+
+    ``limiter``: a pool of its own, so that it is answered also when all threads of the common one are busy.
+    """
     by_method = {method.upper(): handler for method, handler in handlers.items()}
     methods = {*by_method, "OPTIONS"} | ({"HEAD"} if "GET" in by_method else set())
     allowed = ",".join(name for name in _METHODS if name in methods)
@@ -85,10 +90,12 @@ def resource(path: str, **handlers: Handler) -> Route:
             return Response(headers={"Allow": allowed})
         handler = by_method["GET" if request.method == "HEAD" else request.method]
         try:
-            rest_request = await _read(request)
+            rest_request = await _read(request, request.app.state.limits)
             return await anyio.to_thread.run_sync(
-                functools.partial(_respond, handler, rest_request), abandon_on_cancel=True
+                functools.partial(_respond, handler, rest_request), abandon_on_cancel=True, limiter=limiter
             )
+        except HTTPException as error:
+            return error_response(error.status_code, error.detail, error.headers)
         except asyncio.CancelledError:  # only a stopping server cancels requests; the client must be told
             return error_response(503, "the worker is stopping; the request may still have taken effect")
         except ClientDisconnect:  # disconnected within the body: nothing was done, and no client reads this
@@ -97,7 +104,7 @@ def resource(path: str, **handlers: Handler) -> Route:
     return Route(path, endpoint, methods=[*by_method, "OPTIONS"], name=path)
 
 
-async def _read(request: Request) -> RestRequest:
+async def _read(request: Request, limits: RestLimits) -> RestRequest:
     return RestRequest(
         method=request.method,
         base_url=str(request.base_url).rstrip("/"),
@@ -105,8 +112,27 @@ async def _read(request: Request) -> RestRequest:
         path={name: unquote(str(value)) for name, value in request.path_params.items()},
         query=request.query_params,
         content_type=request.headers.get("content-type", ""),
-        body=await request.body(),
+        body=await _body(request, limits),
     )
+
+
+async def _body(request: Request, limits: RestLimits) -> bytes:
+    """Return the body. Raises HTTPException 413 or 408; the rest of a body that is too large is not kept."""
+    too_large = HTTPException(413, f"HTTP 413 Content Too Large → a body may have at most {limits.body_bytes} bytes")
+    if int(request.headers.get("content-length", "0")) > limits.body_bytes:
+        raise too_large
+    parts, size = [], 0
+    try:
+        async with asyncio.timeout(limits.body_timeout):
+            async for part in request.stream():
+                size += len(part)
+                if size > limits.body_bytes:
+                    raise too_large
+                parts.append(part)
+    except TimeoutError as error:
+        text = f"HTTP 408 Request Timeout → the body was not complete within {limits.body_timeout:g} s"
+        raise HTTPException(408, text, {"Connection": "close"}) from error
+    return b"".join(parts)
 
 
 def _respond(handler: Handler, request: RestRequest) -> Response:

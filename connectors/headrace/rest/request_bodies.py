@@ -9,6 +9,7 @@ from headrace.config import nearest
 from headrace.errors import ConfigError, Finding
 from headrace.records import SourceOffset, SourcePartition
 from headrace.rest.handlers import bad_request, json_type
+from headrace.rest.limits import MOST_CONFIG_KEYS
 from headrace.states import TargetState
 
 INITIAL_STATES = {"RUNNING": TargetState.STARTED, "PAUSED": TargetState.PAUSED, "STOPPED": TargetState.STOPPED}
@@ -49,6 +50,8 @@ def config_map(body: Mapping[str, Any]) -> dict[str, str]:
 
 def config_changes(body: Mapping[str, Any]) -> dict[str, str | None]:
     """Return changes to a configuration (KIP-477): as :func:`config_map`, but null deletes the key."""
+    if len(body) > MOST_CONFIG_KEYS:
+        raise bad_request(f"a configuration may have at most {MOST_CONFIG_KEYS} keys, and this one has {len(body)}")
     nested = [key for key, value in body.items() if isinstance(value, dict | list)]
     if nested:
         names = ", ".join(f"'{key}'" for key in nested)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import functools
+import logging
 import socket
 import threading
 from collections.abc import Sequence
@@ -13,11 +16,15 @@ from headrace.dead_letters.service import DeadLetterService
 from headrace.errors import InfrastructureError
 from headrace.registry import Registry
 from headrace.rest.app import create_app
-from headrace.rest.listeners import listen, parse_listeners, url_of
+from headrace.rest.connections import DeadlineProtocol, handle_loop_error
+from headrace.rest.limits import RepeatedLines, RepeatedRecords, RestLimits, default_limits
+from headrace.rest.listeners import BACKLOG, listen, parse_listeners, url_of
 from headrace.rest.options import NO_OPTIONS, RestOptions
 from headrace.runtime.api import WorkerApi
 
 log = structlog.stdlib.get_logger(__name__)
+
+logging.getLogger("uvicorn.error").addFilter(RepeatedRecords(RepeatedLines()))
 
 START_TIMEOUT = 10.0
 DRAIN_TIMEOUT = 2
@@ -30,10 +37,13 @@ class RestServer:
     Ports are bound before the worker is made: its id contains the port, and a port in use is reported first.
     """
 
-    def __init__(self, listeners: Sequence[str], options: RestOptions = NO_OPTIONS) -> None:
+    def __init__(
+        self, listeners: Sequence[str], options: RestOptions = NO_OPTIONS, limits: RestLimits | None = None
+    ) -> None:
         """``listeners`` as in the worker's settings. Raises ConfigError."""
         self._listeners = parse_listeners(listeners)
         self._options = options
+        self._limits = limits or default_limits()
         self._sockets: list[socket.socket] = []
         self._server: _UvicornServer | None = None
         self._thread: threading.Thread | None = None
@@ -58,9 +68,10 @@ class RestServer:
         """Serve on the bound ports. Raises InfrastructureError."""
         self._server = _UvicornServer(
             uvicorn.Config(
-                create_app(api, registry, self._options, dead_letters),
+                create_app(api, registry, self._options, dead_letters, self._limits),
                 loop="asyncio",
-                http="h11",
+                http=functools.partial(DeadlineProtocol, limits=self._limits),  # type: ignore[arg-type]
+                backlog=BACKLOG,
                 ws="none",
                 lifespan="off",
                 log_config=None,  # logging belongs to the application
@@ -111,5 +122,6 @@ class _UvicornServer(uvicorn.Server):
         self.start_decided = threading.Event()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        asyncio.get_running_loop().set_exception_handler(handle_loop_error)
         await super().startup(sockets)
         self.start_decided.set()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 
+import anyio
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
@@ -26,7 +27,7 @@ class WorkerRoutes:
         """``/``, ``/health`` and ``/admin/loggers``."""
         return [
             resource("/", get=self.root),
-            resource("/health", get=self.health),
+            resource("/health", limiter=anyio.CapacityLimiter(2), get=self.health),
             resource("/admin/loggers", get=self.loggers),
             resource("/admin/loggers/{logger}", get=self.logger, put=self.set_level),
         ]

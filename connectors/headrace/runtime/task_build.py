@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
-from headrace.broker.interfaces import Admin, KafkaClients, NewTopic
+from headrace.broker.connector_clients import ConnectorClients
+from headrace.broker.interfaces import KafkaClients, NewTopic
 from headrace.conditions import RaiseCondition
 from headrace.errors import InfrastructureError
 from headrace.pipeline.control import TaskControl
@@ -102,17 +103,17 @@ class TaskBuilder:
         control: TaskControl,
         config_origin: Callable[[str], str],
     ) -> ProducerFactory:
-        overrides = {"client.id": f"connector-producer-{task}", **self.settings.producer, **settings.producer_override}
+        clients = self._clients(settings)
         creation = settings.topic_creation if isinstance(settings, SourceSettings) else {}
 
-        creator = TopicCreator(self._open_admin(settings), creation)
+        creator = TopicCreator(clients.admin, creation)
 
         def ensure_topic(topic: str) -> None:
             creator.ensure(topic)
             self.tracker.add(task.connector, topic)
 
         return ProducerFactory(
-            lambda: self.kafka_clients.producer(overrides),
+            lambda: clients.producer(f"connector-producer-{task}"),
             ensure_topic,
             self.settings.source_buffer,
             (lambda: SourceDeadLetters(self._open_dead_letters(task, settings, control, config_origin), task))
@@ -125,34 +126,33 @@ class TaskBuilder:
         self, task: TaskId, settings: ConnectorSettings, control: TaskControl, config_origin: Callable[[str], str]
     ) -> DeadLetterQueue:
         topic, place = settings.dead_letter_topic or "", config_origin("errors.deadletterqueue.topic.name")
+        clients = self._clients(settings)
         try:
-            create_topic(self._open_admin(settings), NewTopic(topic, 1, settings.dead_letter_replication))
+            create_topic(clients.admin, NewTopic(topic, 1, settings.dead_letter_replication))
         except InfrastructureError as error:
             named = f"the dead letter queue {topic} (errors.deadletterqueue.topic.name, {place})"
             raise queue_unusable(error, named, topic, "created") from error
-        producer = self.kafka_clients.producer(
-            {"client.id": f"connector-dlq-producer-{task}", **self.settings.producer, **settings.producer_override}
-        )
+        producer = clients.producer(f"connector-dlq-producer-{task}")
         headers = settings.dead_letter_headers
         return DeadLetterQueue(producer, topic, task, control.metrics, context_headers=headers, config_origin=place)
 
-    def _open_admin(self, settings: ConnectorSettings) -> Callable[[], Admin]:
-        return lambda: self.kafka_clients.admin({**self.settings.admin, **settings.admin_override})
+    def _clients(self, settings: ConnectorSettings) -> ConnectorClients:
+        return ConnectorClients(self.kafka_clients, self.settings, settings)
 
     def _consumer_factory(
         self, task: TaskId, settings: SinkSettings, control: TaskControl, config_origin: Callable[[str], str]
     ) -> ConsumerFactory:
-        overrides = {"client.id": f"connector-consumer-{task}", **self.settings.consumer, **settings.consumer_override}
-        group = overrides.pop("group.id", group_of(task.connector))
-
+        clients = self._clients(settings)
+        overrides = {**self.settings.consumer, **settings.consumer_override}
+        group = overrides.get("group.id", group_of(task.connector))
         reset = overrides.get("auto.offset.reset", "earliest")
         return ConsumerFactory(
-            lambda: self.kafka_clients.consumer(group, overrides),
+            lambda: clients.consumer(f"connector-consumer-{task}", group),
             settings.topics,
             settings.topics_regex,
             (lambda: self._open_dead_letters(task, settings, control, config_origin))
             if settings.dead_letter_topic
             else None,
             lambda topic: self.tracker.add(task.connector, topic),
-            OffsetGaps(self._open_admin(settings), group, control.raise_condition, control.log, reset),
+            OffsetGaps(clients.admin, group, control.raise_condition, control.log, reset),
         )

@@ -9,6 +9,7 @@ from contextlib import ExitStack, contextmanager
 import structlog
 
 from headrace.broker.client_choice import choose
+from headrace.broker.connector_clients import ConnectorClients
 from headrace.errors import ConflictError
 from headrace.metrics import TaskMetrics
 from headrace.pipeline.fault_policy import FaultPolicy
@@ -32,16 +33,16 @@ def open_history(registry: Registry, worker: WorkerSettings, config: ConnectorCo
         raise ConflictError(
             f"connector '{config.name}' is a source", code="verify.not_a_sink", hint="name a sink connector"
         )
-    consumer = {"client.id": f"headrace-verify-{config.name}", **worker.consumer, **settings.consumer_override}
+    consumer = {**worker.consumer, **settings.consumer_override}
     group = consumer.get("group.id", group_of(config.name))
     policy = FaultPolicy(settings, lambda key: key, threading.Event(), log, TaskMetrics())
     stages = make_stages(registry, worker, settings, policy)
     with ExitStack() as stop:
         stop.callback(stages.close)
-        kafka_clients = choose(worker.kafka_client).open(worker.client_settings())
-        admin = kafka_clients.admin({**worker.admin, **settings.admin_override})
+        clients = ConnectorClients(choose(worker.kafka_client).open(worker.client_settings()), worker, settings)
+        admin = clients.admin()
         stop.callback(admin.close)
-        reader = kafka_clients.reader({**consumer, "group.id": group})
+        reader = clients.reader(f"headrace-verify-{config.name}", **{"group.id": group})
         stop.callback(reader.close)
         yield History(reader, admin, stages, settings, group, config.plugin.cls.task_class.takes_json_texts)
 

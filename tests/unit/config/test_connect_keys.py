@@ -52,11 +52,10 @@ def test_keys_of_a_distributed_worker_are_refused_with_the_reason(validator: Val
 
 
 def test_worker_keys_without_effect_are_accepted(validator: Validator) -> None:
-    accepted = {"rest.extension.classes": "", "connector.client.config.override.policy": "All"}
+    accepted = {"rest.extension.classes": ""}
     settings, found = validator.worker({**WORKER, **accepted, "plugin.discovery": "hybrid_warn"})
     assert [(item.key, item.severity) for item in found] == [("plugin.discovery", "warning")]
     assert settings is not None
-    assert validator.worker({**WORKER, "connector.client.config.override.policy": "None"})[0] is None
 
 
 def test_an_empty_regex_and_an_empty_dead_letter_topic_are_the_defaults(validator: Validator) -> None:

@@ -22,6 +22,11 @@ class InMemoryKafka(InMemoryCluster):
     Rebalances are incremental: a member releases a partition in its next poll, then the new owner gets it.
     """
 
+    def sharing(self, settings: Mapping[str, str]) -> InMemoryKafka:
+        """The same cluster: it has no addresses and no users."""
+        del settings
+        return self
+
     def producer(self, settings: Mapping[str, str]) -> InMemoryProducer:
         """Supports ``max.request.size``."""
         self.require_up()

@@ -59,6 +59,9 @@ class KafkaPythonClients:
         quiet()
         checksum.install()
 
+    def sharing(self, settings: Mapping[str, str]) -> KafkaPythonClients:
+        return KafkaPythonClients(settings)
+
     def producer(self, settings: Mapping[str, str]) -> KafkaPythonProducer:
         """Default ``linger.ms`` is 5, ``delivery.timeout.ms`` endless, ``max.block.ms`` 5000."""
         arguments = kafka_settings.arguments(self._settings, settings, kafka_settings.PRODUCER, _PRODUCER)

@@ -70,6 +70,9 @@ class LibrdkafkaClients:
     def __init__(self, settings: Mapping[str, str]) -> None:
         self._settings = dict(settings)
 
+    def sharing(self, settings: Mapping[str, str]) -> LibrdkafkaClients:
+        return LibrdkafkaClients(settings)
+
     def producer(self, settings: Mapping[str, str]) -> LibrdkafkaProducer:
         """Default ``linger.ms`` is 5, ``delivery.timeout.ms`` unlimited."""
         properties, timeout = self._properties(settings, kafka_settings.PRODUCER, _PRODUCER)

@@ -1,0 +1,104 @@
+"""HTTP connections with deadlines, and a limit on their number: slow and idle clients cannot keep others out."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import structlog
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from headrace.rest.limits import RepeatedLines, RestLimits
+
+log = structlog.stdlib.get_logger(__name__)
+
+_lines = RepeatedLines()
+
+
+class DeadlineProtocol(H11Protocol):
+    """uvicorn's protocol, which waits for headers and for reading clients without limit, with deadlines.
+
+    When there are too many connections, the one that has let the server wait longest is closed. A client that sends
+    its request at once is therefore served, whatever the others do.
+    """
+
+    def __init__(self, *arguments: Any, limits: RestLimits, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        self._limits = limits
+        self._deadline: asyncio.TimerHandle | None = None
+        self._write_deadline: asyncio.TimerHandle | None = None
+        self._since = 0.0
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._expect_request()
+        if len(self.connections) > self._limits.connections:
+            self._make_room()
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if self._is_answering():
+            self._cancel()
+
+    def on_response_complete(self) -> None:
+        self._expect_request()
+        super().on_response_complete()  # begins the next request when it was received already
+        if self._is_answering():
+            self._cancel()
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._write_deadline = self.loop.call_later(self._limits.write_timeout, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        if self._write_deadline is not None:
+            self._write_deadline.cancel()
+            self._write_deadline = None
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        self._cancel()
+        self.resume_writing()
+
+    def waits_since(self) -> float | None:
+        """Return since when the client lets the server wait for the rest of a request; None when it does not."""
+        return None if self._is_answering() and not self.cycle.more_body else self._since
+
+    def _is_answering(self) -> bool:
+        return self.cycle is not None and not self.cycle.response_complete
+
+    def _expect_request(self) -> None:
+        self._cancel()
+        self._since = self.loop.time()
+        # Not closed but aborted: closing waits until the client has read what it was sent.
+        self._deadline = self.loop.call_later(self._limits.header_timeout, self.transport.abort)
+
+    def _cancel(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+
+    def _make_room(self) -> None:
+        others = [item for item in self.connections if isinstance(item, DeadlineProtocol) and item is not self]
+        waiting = [(since, item) for item in others if (since := item.waits_since()) is not None]
+        closed = min(waiting, key=lambda pair: pair[0])[1] if waiting else self
+        closed.connections.discard(closed)
+        closed.transport.abort()
+        if (suppressed := _lines.admit("too many connections")) is not None:
+            log.warning("rest.too_many_connections", limit=self._limits.connections, closed_before=suppressed)
+
+
+def handle_loop_error(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """Log errors of the event loop; those of accepting connections, which it repeats very often, once per interval."""
+    message = str(context.get("message", ""))
+    if not message.startswith("socket.accept()"):
+        loop.default_exception_handler(context)
+    elif (suppressed := _lines.admit(message)) is not None:
+        reason = str(context.get("exception") or message)
+        log.warning(
+            "rest.cannot_accept",
+            reason=reason,
+            suppressed=suppressed,
+            hint="the process may not open more files: raise its limit (ulimit -n)",
+        )
