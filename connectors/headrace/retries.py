@@ -1,7 +1,8 @@
 """Retries: exponential waits with jitter between the attempts at a call that raises RetriableError.
 
 :func:`retry` waits on the calling thread. A loop that has other work while it waits (a sink task polls its consumer,
-a source task watches deliveries) keeps a :class:`Backoff` and asks it when the next attempt is due.
+a source task watches deliveries) keeps a :class:`Backoff` and asks it when the next attempt is due. :func:`wait_for`
+waits for a state that nothing reports: no call fails meanwhile, so there is nothing to retry.
 
 Jitter (a random wait between half the ceiling and the ceiling) spreads clients that failed together
 (https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/).
@@ -119,3 +120,14 @@ def retry(
                 on_recovery(backoff.failures)
             return result
     raise failure
+
+
+def wait_for(condition: Callable[[], T], *, timeout: float, interval: float) -> T:
+    """Return the first true result of ``condition``, or its last result when ``timeout`` seconds have passed.
+
+    It is called every ``interval`` seconds. Use it only where no event or notification can be awaited.
+    """
+    deadline = time.monotonic() + timeout
+    while not (result := condition()) and time.monotonic() < deadline:
+        time.sleep(interval)
+    return result

@@ -17,25 +17,22 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, Trans
 
 from headrace.embedded.artifacts import Jar, sha256
 from headrace.embedded.maven import MIRROR_VARIABLE, Repository, local_repository, repository
-from headrace.errors import InfrastructureError
+from headrace.errors import InfrastructureError, RetriableError
+from headrace.retries import RetryPolicy, retry
 
 _TIMEOUT = 10  # seconds without a byte
-_ATTEMPTS = 3
+_RETRIES = 2
 _PARALLEL = 8
 # A repository that compressed a jar again would send other bytes than a range of the file.
 _HEADERS = {"User-Agent": "headrace", "Accept-Encoding": "identity"}
 
 
-class _TransientError(Exception):
-    """The download failed in a way that a retry may fix."""
-
-
 def download(jars: Sequence[Jar], folder: Path, retry_backoff: float) -> None:
     """Download the jars below ``folder``, in the layout of a Maven repository. The first error ends all downloads.
 
-    A jar in Maven's own cache (``~/.m2``) is copied. Complete jars and the beginnings of others are kept. An attempt
-    after the first waits ``retry_backoff`` seconds, the next one twice as long. Raise InfrastructureError for errors
-    of the network, OSError for those of the folder.
+    A jar in Maven's own cache (``~/.m2``) is copied. Complete jars and the beginnings of others are kept. The second
+    attempt follows after at most ``retry_backoff`` seconds, the third after at most twice as many. Raise
+    InfrastructureError for errors of the network, OSError for those of the folder.
     """
     source, cancelled = repository(), Event()
     client = httpx.Client(
@@ -73,7 +70,7 @@ class _JarDownload:
         retry_backoff: float,
     ) -> None:
         self._jar, self._client, self._advance, self._cancelled = jar, client, advance, cancelled
-        self._retry_backoff = retry_backoff
+        self._policy = RetryPolicy(retry_backoff, tries=_RETRIES)
         self._target = folder / jar.path
         self._part = self._target.with_name(self._target.name + ".part")
         self._url = f"{repository_url}/{jar.path}"
@@ -97,27 +94,26 @@ class _JarDownload:
         return True
 
     def _fetch(self) -> None:
-        for attempt in range(1, _ATTEMPTS + 1):
-            if self._cancelled.is_set():
-                return
-            try:
-                self._download()
-            except _TransientError as error:
-                if attempt == _ATTEMPTS:
-                    raise self._failure(str(error)) from error
-                self._cancelled.wait(self._retry_backoff * attempt)
-                continue
-            if self._cancelled.is_set():
-                return
-            found = sha256(self._part)
-            if found == self._jar.sha256:
-                self._part.replace(self._target)
-                return
-            # The part that an earlier run left may have been damaged: start again from the first byte.
+        try:
+            retry(self._attempt, policy=self._policy, stop=self._cancelled)
+        except RetriableError as error:
+            if not self._cancelled.is_set():
+                raise self._failure(error.message) from error
+
+    def _attempt(self) -> None:
+        """Raise RetriableError for what another attempt may fix."""
+        if self._cancelled.is_set():
+            return
+        self._download()
+        if self._cancelled.is_set():
+            return
+        found = sha256(self._part)
+        if found != self._jar.sha256:
+            # The part that an earlier run left may have been damaged: start again from the first byte, at once.
             self._part.unlink()
             self._advance(-self._jar.size)
-            if attempt == _ATTEMPTS:
-                raise self._failure(f"its SHA-256 is {found}, the lock file says {self._jar.sha256}")
+            raise RetriableError(f"its SHA-256 is {found}, the lock file says {self._jar.sha256}", delay=0.0)
+        self._part.replace(self._target)
 
     def _download(self) -> None:
         """Append what is missing from ``part``; a repository without ranges (status 200) sends all of it again."""
@@ -133,7 +129,7 @@ class _JarDownload:
                 self._check_status(response)
                 self._write(response, have if response.status_code == 206 else 0)
         except httpx.TransportError as error:
-            raise _TransientError(str(error) or type(error).__name__) from error
+            raise RetriableError(str(error) or type(error).__name__) from error
 
     def _write(self, response: httpx.Response, size: int) -> None:
         self._advance(size)
@@ -151,14 +147,14 @@ class _JarDownload:
             self._advance(-size)
             raise
         self._advance(-size)
-        raise _TransientError(f"the response ended {self._jar.size - size} bytes too early")
+        raise RetriableError(f"the response ended {self._jar.size - size} bytes too early")
 
     def _check_status(self, response: httpx.Response) -> None:
         if response.status_code in (200, 206):
             return
         why = f"the repository answers {response.status_code} {response.reason_phrase}"
         if response.status_code >= 500 or response.status_code in (408, 429):
-            raise _TransientError(why)
+            raise RetriableError(why)
         raise self._failure(why)
 
     def _failure(self, why: str) -> InfrastructureError:

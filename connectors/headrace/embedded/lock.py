@@ -7,8 +7,8 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from threading import Event
-from time import monotonic
+
+from headrace.retries import wait_for
 
 
 class FileLock:
@@ -37,12 +37,7 @@ class FileLock:
 
     def acquire_within(self, seconds: float) -> bool:
         """Wait for other holders to release it; return whether it was acquired."""
-        deadline, pause = monotonic() + seconds, Event()
-        while not self.try_acquire():
-            if monotonic() >= deadline:
-                return False
-            pause.wait(0.05)  # flock has no timeout
-        return True
+        return wait_for(self.try_acquire, timeout=seconds, interval=0.05)  # flock has no timeout
 
     def holder(self) -> int | None:
         """Return the process id of the lock's owner; None when the lock is free. Raise OSError."""

@@ -86,6 +86,7 @@ class SupervisedProcess:
 
     def wait_until(self, ready: Callable[[], bool], within: float) -> bool:
         """Call ``ready`` until it returns True. Return False when the process has ended or the time is up."""
+        # Not wait_for: the end of the process ends the wait at once.
         deadline = monotonic() + within
         while monotonic() < deadline:
             if ready():

@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import Event
-from time import monotonic
 from types import FrameType
 from typing import IO, Any
 
@@ -18,6 +17,7 @@ from headrace.embedded.lock import FileLock
 from headrace.embedded.process import is_alive
 from headrace.embedded.stack import LOCK, EmbeddedStack, folder_error
 from headrace.errors import ConflictError, HeadraceError, InfrastructureError
+from headrace.retries import wait_for
 
 Addresses = dict[str, dict[str, str]]
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -165,9 +165,8 @@ def stop_stack(data: Path) -> int | None:
             hint=f"kill -9 {owner} ends it; what the engines have acknowledged is kept",
         )
     # The engines have ended. An owner that does other things too may go on.
-    deadline, pause = monotonic() + _OWNER_EXIT_TIMEOUT, Event()
-    while is_alive(owner) and monotonic() < deadline:
-        pause.wait(0.02)  # there is no notification for the end of a process that is not a child
+    # There is no notification for the end of a process that is not a child.
+    wait_for(lambda: not is_alive(owner), timeout=_OWNER_EXIT_TIMEOUT, interval=0.02)
     return owner
 
 

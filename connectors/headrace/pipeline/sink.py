@@ -147,9 +147,11 @@ class SinkPipeline:
         try:
             consumed = self._consumer.poll(timeout, self._max_records)
         except RetriableError as error:
-            self._poll_backoff.next_wait(error)
+            wait = self._poll_backoff.next_wait(error)
+            if wait is None:
+                raise
             self._control.retrying(error, self._poll_backoff.failures, "poll")
-            self._control.sleep(error.delay if error.delay is not None else LONGEST_SLEEP)
+            self._control.sleep(wait)
             consumed = []
         else:
             if self._poll_backoff.failures:

@@ -3,8 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
-from headrace import Linger, NotWritten, PendingPut, PutResult, Rejection, RetryPolicy, SinkBatch, SinkContext, SinkTask
+from headrace import (
+    Linger,
+    NotWritten,
+    PendingPut,
+    PutResult,
+    Rejection,
+    RetryPolicy,
+    SinkBatch,
+    SinkContext,
+    SinkTask,
+    StatusReasons,
+)
 from headrace_sinks.elasticsearch.bulk.adaptive_limiter import AdaptiveConcurrencyLimiter
 from headrace_sinks.elasticsearch.bulk.line_encoder import BulkLineEncoder
 from headrace_sinks.elasticsearch.bulk.put import ElasticsearchPut, PutContext, PutOutcome
@@ -15,6 +27,9 @@ from headrace_sinks.elasticsearch.configuration.keys import ElasticsearchSinkCon
 from headrace_sinks.elasticsearch.indices.provisioner import IndexProvisioner
 from headrace_sinks.elasticsearch.indices.router import IndexRouter, RefusedRecord
 from headrace_sinks.elasticsearch.timings import DEFAULT_TIMINGS, SinkTimings
+
+# Causes of status reasons.
+_DELIVERY, _DELETED_INDEX, _KNOWN_KEYS, _OUTDATED = "delivery", "deleted index", "known keys", "outdated records"
 
 
 class ElasticsearchSinkTask(SinkTask):
@@ -33,12 +48,12 @@ class ElasticsearchSinkTask(SinkTask):
     _writer: BulkWriter | None = None
     _documents = 0
     _conflicts = 0
-    _version_conflict_reported = False
 
     def start(self, context: SinkContext) -> None:
         self.stop()  # release what an earlier, failed start opened
         config = ElasticsearchSinkConfig.parse(context.properties)
         self._context, self._config = context, config
+        self._reasons = StatusReasons(context.set_status_reason)
         self._client = self._connect(config)
         version = require_elasticsearch(self._client, streams=config.streams())
         most = config.max_in_flight_requests
@@ -60,7 +75,7 @@ class ElasticsearchSinkTask(SinkTask):
             config,
             context.log,
             router,
-            set_status_reason=context.set_status_reason,
+            set_status_reason=partial(self._reasons.set, _DELETED_INDEX),
             check_interval=self._timings.index_check_interval,
         )
         provisioner.prepare()
@@ -71,7 +86,7 @@ class ElasticsearchSinkTask(SinkTask):
             BulkLineEncoder(config),
             self._writer,
             ordered,
-            context.set_status_reason,
+            partial(self._reasons.set, _DELIVERY),
             self._report,
             self._timings.repeat_deletes_after,
         )
@@ -135,16 +150,15 @@ class ElasticsearchSinkTask(SinkTask):
             hint = "key.ignore: true writes every record"
             if not self._conflicts:
                 self._context.log.warning("records of known keys are not written", reason=reason, next=hint)
-            self._context.set_status_reason(f"{reason} → {hint}")
+            self._reasons.set(_KNOWN_KEYS, f"{reason} → {hint}")
         self._documents += documents - conflicts
         self._conflicts += conflicts
 
     def _report_version_conflict(self, outcome: PutOutcome) -> None:
         """Report version conflicts: offsets are the versions, so records behind the index are ignored as outdated."""
         if outcome.version_conflict is None:
-            if self._version_conflict_reported and outcome.documents > outcome.already_there:
-                self._version_conflict_reported = False
-                self._context.set_status_reason(None)
+            if outcome.documents > outcome.already_there:
+                self._reasons.set(_OUTDATED, None)
             return
         topic_partition, offset, version = outcome.version_conflict
         topic = topic_partition.topic
@@ -159,13 +173,12 @@ class ElasticsearchSinkTask(SinkTask):
                 "do keys move between partitions, for example since partitions were added: set "
                 "'external.version.header', because offsets of two partitions cannot be compared"
             )
-        if not self._version_conflict_reported:
-            self._version_conflict_reported = True
+        if _OUTDATED not in self._reasons:
             first = f"{topic_partition} at offset {offset}"
             self._context.log.warning(
                 "records are ignored as outdated", first=first, version=version, reason=reason, next=hint
             )
-        self._context.set_status_reason(f"{reason} → {hint}")
+        self._reasons.set(_OUTDATED, f"{reason} → {hint}")
 
     def _drops(self, refused: list[RefusedRecord], *, configured: bool) -> bool:
         """Whether refused records are dropped: when configured, and no dead letter queue can receive them."""

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headrace import Backoff, RetriableError, RetryPolicy, retry
+from headrace.retries import wait_for
 
 SECONDS = st.integers(0, 1_000_000).map(lambda milliseconds: milliseconds / 1_000)
 AT_ONCE = RetryPolicy(0.0, 0.0)
@@ -118,3 +119,13 @@ def test_after_a_success_the_waits_the_tries_and_the_timeout_start_again() -> No
     again = backoff.next_wait(RetriableError("away"))
     assert again is not None
     assert again <= 1.0
+
+
+def test_a_wait_ends_with_the_first_true_result() -> None:
+    results = iter([None, "", "there", "later"])
+    assert wait_for(lambda: next(results), timeout=60.0, interval=0.0) == "there"
+
+
+def test_a_wait_returns_the_last_result_after_the_timeout() -> None:
+    results = iter(["", None])
+    assert wait_for(lambda: next(results), timeout=0.001, interval=0.01) is None

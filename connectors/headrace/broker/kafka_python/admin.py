@@ -23,12 +23,14 @@ from kafka.structs import OffsetAndMetadata
 from headrace.broker.interfaces import NewTopic, group_in_use
 from headrace.broker.kafka_python.connection import ClientHandle, cluster_id
 from headrace.broker.kafka_python.error_mapping import translate, translated
+from headrace.errors import RetriableError
 from headrace.records import TopicPartition
+from headrace.retries import Backoff, RetryPolicy
 
 T = TypeVar("T")
 
-_COORDINATOR_TIMEOUT = 10.0  # seconds until a group has a coordinator; a new cluster creates a topic first
-_POLL_INTERVAL = 0.1  # seconds
+_WAIT_FOR_COORDINATOR = RetryPolicy(0.1, 0.5, timeout=10.0)
+"""Until a group has a coordinator; a new cluster creates a topic first."""
 _NO_COORDINATOR = (CoordinatorLoadInProgressError, CoordinatorNotAvailableError, NotCoordinatorError)
 
 
@@ -119,16 +121,17 @@ class KafkaPythonAdmin:
 
     def _ask_coordinator(self, doing: str, ask: Callable[[], T]) -> T:
         """Retry while the group has no coordinator: the first group of a cluster has to wait for one."""
-        deadline = time.monotonic() + _COORDINATOR_TIMEOUT
+        backoff = Backoff(_WAIT_FOR_COORDINATOR)
         while True:
             try:
                 return ask()
-            except _NO_COORDINATOR as error:
-                if time.monotonic() >= deadline:
-                    raise translate(error, doing, self._client.failure()) from error
             except KafkaError as error:
-                raise translate(error, doing, self._client.failure()) from error
-            time.sleep(_POLL_INTERVAL)
+                failure = translate(error, doing, self._client.failure())
+                awaited = isinstance(error, _NO_COORDINATOR) and isinstance(failure, RetriableError)
+                # Not retry(): any other RetriableError is the caller's to retry.
+                if not awaited or (wait := backoff.next_wait(failure)) is None:
+                    raise failure from error
+            time.sleep(wait)
 
     def close(self) -> None:
         self._admin.close()

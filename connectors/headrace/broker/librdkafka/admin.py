@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
-from typing import Any
+from typing import Any, TypeVar
 
 import confluent_kafka
 from confluent_kafka import Consumer, IsolationLevel, KafkaError, KafkaException, TopicCollection
@@ -18,6 +17,9 @@ from headrace.broker.librdkafka.error_mapping import translate, translated
 from headrace.broker.librdkafka.timed_commit import TimedCommit
 from headrace.errors import RetriableError
 from headrace.records import TopicPartition
+from headrace.retries import wait_for
+
+T = TypeVar("T")
 
 _TIMEOUT = 5.0  # seconds for a response; the caller retries
 _VISIBILITY_TIMEOUT = 30.0  # seconds until the brokers know a new topic and its leaders
@@ -63,11 +65,8 @@ class LibrdkafkaAdmin:
 
     def _wait_for(self, names: list[str]) -> None:
         doing = f"create {', '.join(names)}"
-        deadline = time.monotonic() + _VISIBILITY_TIMEOUT
-        while len(self._partitions(names, doing)) < len(names):
-            if time.monotonic() >= deadline:
-                raise RetriableError(f"cannot {doing}: created, but not visible yet", code="kafka.unreachable")
-            time.sleep(_POLL_INTERVAL)
+        if not _eventually(lambda: len(self._partitions(names, doing)) == len(names)):
+            raise RetriableError(f"cannot {doing}: created, but not visible yet", code="kafka.unreachable")
 
     def end_offsets(self, topics: Sequence[str]) -> dict[TopicPartition, int]:
         return self._offsets(topics, OffsetSpec.latest(), f"read the end of {', '.join(topics)}")  # type: ignore[no-untyped-call]
@@ -85,17 +84,22 @@ class LibrdkafkaAdmin:
         }
         if not wanted:
             return {}
-        deadline = time.monotonic() + _VISIBILITY_TIMEOUT
-        while True:
-            answers = self._admin.list_offsets(
-                wanted, isolation_level=IsolationLevel.READ_COMMITTED, request_timeout=_TIMEOUT
-            )
-            found = {place: self._result(answer, doing, *_NO_LEADER) for place, answer in answers.items()}
-            if None not in found.values():
-                return {TopicPartition(place.topic, place.partition): item.offset for place, item in found.items()}
-            if time.monotonic() >= deadline:
-                raise RetriableError(f"cannot {doing}: a partition has no leader", code="kafka.unreachable")
-            time.sleep(_POLL_INTERVAL)
+        found = _eventually(lambda: self._list_offsets(wanted, doing))
+        if found is None:
+            raise RetriableError(f"cannot {doing}: a partition has no leader", code="kafka.unreachable")
+        return found
+
+    def _list_offsets(
+        self, wanted: Mapping[confluent_kafka.TopicPartition, OffsetSpec], doing: str
+    ) -> dict[TopicPartition, int] | None:
+        """Return the offset of each partition; None while one of them has no leader."""
+        answers = self._admin.list_offsets(
+            dict(wanted), isolation_level=IsolationLevel.READ_COMMITTED, request_timeout=_TIMEOUT
+        )
+        found = {place: self._result(answer, doing, *_NO_LEADER) for place, answer in answers.items()}
+        if None in found.values():
+            return None
+        return {TopicPartition(place.topic, place.partition): item.offset for place, item in found.items()}
 
     def _partitions(self, topics: Sequence[str], doing: str) -> dict[str, int]:
         """Return the number of partitions of each existing topic, without creating topics."""
@@ -163,3 +167,8 @@ class LibrdkafkaAdmin:
 
     def close(self) -> None:
         """Nothing to do: the client is released with this object."""
+
+
+def _eventually(state: Callable[[], T]) -> T:
+    """Wait until the brokers know a new topic and its leaders. Errors pass: their retry is the caller's."""
+    return wait_for(state, timeout=_VISIBILITY_TIMEOUT, interval=_POLL_INTERVAL)

@@ -22,7 +22,7 @@ from typing import NamedTuple
 from urllib.parse import quote
 from uuid import uuid4
 
-from headrace import DataError, RetriableError, RetryPolicy
+from headrace import Backoff, DataError, RetriableError, RetryPolicy
 from headrace_sinks.elasticsearch.bulk.adaptive_limiter import AdaptiveConcurrencyLimiter, SendPermit
 from headrace_sinks.elasticsearch.bulk.line_encoder import details, split_by_size
 from headrace_sinks.elasticsearch.cluster.client import ElasticsearchClient, ElasticsearchResponse
@@ -212,7 +212,7 @@ class BulkWriter:
 
     def _drain(self, delivery: BulkDelivery, pending: OrderedQueue) -> None:
         """Send until the queue is empty. Raise RetriableError, InfrastructureError; unsent requests stay queued."""
-        waits = self._retry.waits()
+        backoff = Backoff(self._retry)
         while pending and delivery.failure is None:  # after a failure the whole delivery is retried
             with self._limiter.acquire() as permit:
                 request = self._next(delivery, pending)
@@ -222,10 +222,13 @@ class BulkWriter:
                     request = self._ended(delivery, pending, request)
                 result = self._exchange(delivery, pending, request, permit)
             if result is None or len(result.again) < len(request.lines):
-                waits = self._retry.waits()  # it makes progress
+                backoff.reset()  # it makes progress
             if result is not None and result.reason is not None:
                 pending.appendleft(request.only(_to_send_again(result, request.ids)))
-                self._wait(delivery, result, next(waits, None))
+                if result.missing_index:
+                    delivery.missing_index = True
+                    raise result.reason
+                self._wait(delivery, result.reason, backoff.next_wait(result.reason))
 
     def _next(self, delivery: BulkDelivery, pending: OrderedQueue) -> BulkRequest | None:
         """Take as much of the first request as the limiter allows."""
@@ -285,6 +288,7 @@ class BulkWriter:
         return request._replace(lost="")
 
     def _wait_for_end(self, delivery: BulkDelivery, lost: str) -> None:
+        # A state that is polled: a request that fails here ends the delivery, and the pipeline retries it.
         while self._client.is_running(lost):
             delivery.waiting = "waiting until Elasticsearch has finished a request whose response was lost"
             timed_out = time.monotonic() - delivery.began > self._timings.delivery_timeout
@@ -318,19 +322,14 @@ class BulkWriter:
         error.details = details(request.lines[place])
         delivery.refused[request.rows[place]] = error
 
-    def _wait(self, delivery: BulkDelivery, result: BulkResult, seconds: float | None) -> None:
-        assert result.reason is not None
-        if result.missing_index:
-            delivery.missing_index = True
-            raise result.reason
-        if seconds is not None and result.reason.delay is not None:
-            seconds = result.reason.delay
+    def _wait(self, delivery: BulkDelivery, reason: RetriableError, seconds: float | None) -> None:
+        """Wait ``seconds`` before the next attempt. Raise ``reason`` when there is none: None, a timeout or a stop."""
         timed_out = seconds is None or time.monotonic() + seconds - delivery.began > self._timings.delivery_timeout
         if timed_out or delivery.failure is not None:
-            raise result.reason
-        delivery.waiting = str(result.reason)
+            raise reason
+        delivery.waiting = str(reason)
         if self._stop_event.wait(seconds):
-            raise result.reason
+            raise reason
         delivery.waiting = None
 
 

@@ -606,3 +606,33 @@ def test_an_index_that_is_ahead_of_its_topic_is_told(
     assert any("not written" in (said or "") for said in sink.status_reasons.said) == told
     assert sink.put(batch({"a": 2}, first=9)) == []
     assert sink.status_reasons.current is None
+
+
+def test_the_status_shows_outdated_records_and_an_overloaded_cluster_together(
+    make_sink: Make, batch: Batch, server: Any, scripted: Any
+) -> None:
+    reason = "[k0]: version conflict, current version [6] is higher or equal to the one provided [0]"
+    kind = "version_conflict_engine_exception"
+    server.script = [
+        lambda actions: scripted.items([scripted.item(actions[0], 409, kind, reason)]),
+        scripted.Answer(429, {"error": {"type": "es_rejected_execution_exception", "reason": "queue is full"}}),
+        lambda actions: scripted.items([scripted.item(actions[0], 409, kind, reason)]),
+    ]
+    sink = make_sink()
+
+    def both_told() -> bool:
+        return any("not written" in said and "overloaded" in said for said in filter(None, sink.status_reasons.said))
+
+    def until_both_are_told(seconds: float | None = None) -> bool:
+        eventually(both_told)
+        return False
+
+    sink.stop_event.wait = until_both_are_told
+    for _ in range(2):
+        records = batch({"a": 1})
+        records.end_offset = 6
+        assert sink.put(records) == []
+
+    current = sink.status_reasons.current or ""
+    assert "not written" in current
+    assert "overloaded" not in current
