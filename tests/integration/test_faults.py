@@ -110,7 +110,29 @@ def test_an_answer_that_never_came_doubles_nothing(
     assert [entry.value for entry in topic_entries(_patient(proxy), unique_name)] == [0, 1]
 
 
-def test_a_commit_that_nobody_answers_does_not_last(
+def test_an_abandoned_producer_does_not_write_when_the_broker_is_back(
+    kafka_clients: KafkaClients, proxied: tuple[TcpProxy, str], unique_name: str
+) -> None:
+    """Its task was left behind during an outage, with records that the client had accepted and retries."""
+    proxy, round_it = proxied
+    direct = _again(lambda: KafkaPythonClients({"bootstrap.servers": round_it}).admin({}))
+    producer = _again(lambda: kafka_clients.producer({}))
+    _again(lambda: direct.create_topics([NewTopic(unique_name, 1)]))
+    producer.send(EncodedBatch(unique_name, [b"0"], [b'"0"']))
+    assert producer.flush(TIMEOUT)
+    proxy.refuse()
+    deliveries = [producer.send(EncodedBatch(unique_name, [b"%d" % n], [b'"k"'])) for n in range(1, 4)]
+    assert not producer.flush(0.5)
+    eventually(producer.abandon, TIMEOUT)
+    proxy.restore()
+    producer.flush(TIMEOUT)  # would send what is left
+    assert all(isinstance(delivery.error(), Exception) for delivery in deliveries if delivery.done())
+    producer.close(TIMEOUT)
+    assert direct.end_offsets([unique_name]) == {TopicPartition(unique_name, 0): 1}
+    direct.close()
+
+
+def test_a_commit_that_is_not_answered_does_not_last(
     kafka_clients: KafkaClients, proxied: tuple[TcpProxy, str], unique_name: str
 ) -> None:
     """The group's coordinator falls silent after it was last heard of, and comes back."""

@@ -47,6 +47,14 @@ class Producer(Protocol):
         """Return why nothing moves ("broker 127.0.0.1:9092 does not answer"); None: no problem. Never blocks."""
         ...
 
+    def abandon(self) -> bool:
+        """Discard all batches that are not acknowledged, and send nothing any more. Return whether that is done.
+
+        The task of this producer was left behind. Called on another thread than the other methods, again until it
+        returns True; never blocks. A request that a broker has received already may still be written.
+        """
+        ...
+
     def close(self, timeout: float) -> None:
         """Close; batches that are not acknowledged within ``timeout`` seconds fail."""
         ...
@@ -149,6 +157,14 @@ class Consumer(Protocol):
 
     def connection_problem(self) -> str | None:
         """Return why nothing moves ("broker 127.0.0.1:9092 does not answer"); None: no problem. Never blocks."""
+        ...
+
+    def abandon(self) -> bool:
+        """Return whether the client makes no further attempt at a commit that was not answered in time.
+
+        The task of this consumer was left behind. Called on another thread than the other methods, again until it
+        returns True; never blocks.
+        """
         ...
 
     def close(self) -> None:

@@ -1,13 +1,16 @@
 """The fence of a task: every effect on Kafka and on the stores passes it, until the task is abandoned.
 
 A task that does not stop in time is left behind on its thread and may go on at any later moment. Its successor must
-not start before it is certain that the abandoned task commits, stores and sends nothing any more.
+not start before it is certain that the abandoned task commits, stores and sends nothing any more. That includes what
+its Kafka clients have accepted and would send, or retry, on threads of their own.
 """
 
 from __future__ import annotations
 
 import threading
 from types import TracebackType
+from typing import Protocol, TypeVar
+from weakref import WeakSet
 
 from headrace.errors import HeadraceError
 
@@ -18,16 +21,28 @@ class TaskAbandonedError(HeadraceError):
     default_code = "task.abandoned"
 
 
+class Abandonable(Protocol):
+    """A Kafka client of a task."""
+
+    def abandon(self) -> bool:
+        """Give up what is not done yet. Return whether nothing is under way any more. Never blocks."""
+        ...
+
+
+C = TypeVar("C", bound=Abandonable)
+
+
 class TaskFence:
     """Passed by the task's thread (``with fence:`` around each effect), closed by the reconciler's thread.
 
-    The lock guards the two fields only, it is not held during an effect: the reconciler must not wait for Kafka.
+    The lock guards the fields only, it is not held during an effect: the reconciler must not wait for Kafka.
     """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._closed = False
         self._passing = 0
+        self._clients: WeakSet[Abandonable] = WeakSet()
 
     @property
     def closed(self) -> bool:
@@ -35,10 +50,22 @@ class TaskFence:
         return self._closed
 
     def close(self) -> bool:
-        """Let no further effect pass; return whether none is under way. Ask again until it is True."""
+        """Let no further effect pass; return whether none is under way. Ask again until it is True.
+
+        The clients are abandoned when the task's thread is in no effect any more, so that it adds nothing to them.
+        """
         with self._lock:
             self._closed = True
-            return self._passing == 0
+            if self._passing:
+                return False
+            clients = list(self._clients)
+        return all([client.abandon() for client in clients])  # a list: each of them gives up now
+
+    def watch(self, client: C) -> C:
+        """Abandon ``client`` with the task. Return it. A client that is not referenced any more is forgotten."""
+        with self._lock:
+            self._clients.add(client)
+        return client
 
     def check(self) -> None:
         """Raise TaskAbandonedError when the fence is closed: for calls into plugins, which may hang."""

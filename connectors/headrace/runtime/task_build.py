@@ -113,7 +113,7 @@ class TaskBuilder:
             self.tracker.add(task.connector, topic)
 
         return ProducerFactory(
-            lambda: clients.producer(f"connector-producer-{task}"),
+            lambda: control.fence.watch(clients.producer(f"connector-producer-{task}")),
             ensure_topic,
             self.settings.source_buffer,
             (lambda: SourceDeadLetters(self._open_dead_letters(task, settings, control, config_origin), task))
@@ -132,7 +132,7 @@ class TaskBuilder:
         except InfrastructureError as error:
             named = f"the dead letter queue {topic} (errors.deadletterqueue.topic.name, {place})"
             raise queue_unusable(error, named, topic, "created") from error
-        producer = clients.producer(f"connector-dlq-producer-{task}")
+        producer = control.fence.watch(clients.producer(f"connector-dlq-producer-{task}"))
         headers = settings.dead_letter_headers
         return DeadLetterQueue(producer, topic, task, control.metrics, context_headers=headers, config_origin=place)
 
@@ -147,7 +147,7 @@ class TaskBuilder:
         group = overrides.get("group.id", group_of(task.connector))
         reset = overrides.get("auto.offset.reset", "earliest")
         return ConsumerFactory(
-            lambda: clients.consumer(f"connector-consumer-{task}", group),
+            lambda: control.fence.watch(clients.consumer(f"connector-consumer-{task}", group)),
             settings.topics,
             settings.topics_regex,
             (lambda: self._open_dead_letters(task, settings, control, config_origin))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from typing import Any, cast
 
@@ -10,8 +11,9 @@ from confluent_kafka import Consumer, KafkaError, Message
 
 from headrace.broker.librdkafka.broker_monitor import BrokerMonitor
 from headrace.broker.librdkafka.consumer import LibrdkafkaConsumer
-from headrace.errors import InfrastructureError
+from headrace.errors import InfrastructureError, RetriableError
 from headrace.records import TopicPartition
+from headrace.testing.waiting import eventually
 
 
 def record(offset: int) -> Message:
@@ -68,3 +70,23 @@ def test_records_come_by_partition_in_their_order(topics: list[str]) -> None:
     ]
     batches = consumer(*messages).poll(0, 100)
     assert {batch.topic_partition: batch.offsets for batch in batches} == {place: [0, 1, 2] for place in places}
+
+
+def test_an_abandoned_consumer_is_done_when_its_unanswered_commit_has_ended() -> None:
+    answered = threading.Event()
+
+    class Unanswered(FakeConsumer):
+        def commit(self, offsets: list[Any], *, asynchronous: bool) -> list[Any]:
+            answered.wait()
+            return offsets
+
+    client = cast(Consumer, cast(Any, Unanswered([])))
+    member = LibrdkafkaConsumer(
+        (client, BrokerMonitor()), "g", max_poll_records=None, cooperative=False, topics_age=5, commit_timeout=0.01
+    )
+    assert member.abandon()
+    with pytest.raises(RetriableError, match="no answer"):
+        member.commit({TopicPartition("t", 0): 3})
+    assert not member.abandon()
+    answered.set()
+    eventually(member.abandon)

@@ -15,6 +15,7 @@ from headrace.broker.librdkafka.broker_monitor import BrokerMonitor
 from headrace.broker.librdkafka.producer import LibrdkafkaDelivery, LibrdkafkaProducer
 from headrace.errors import DataError, InfrastructureError, RetriableError
 from headrace.records import EncodedBatch
+from headrace.testing.waiting import eventually
 
 
 class Sent(NamedTuple):
@@ -236,6 +237,37 @@ class TestWindows:
         with pytest.raises(RetriableError) as caught:
             producer.send(EncodedBatch("t", [b"1", b"2"], [b"\0", b"\0"]))
         assert caught.value.code == "kafka.buffer_full"
+
+    def test_an_abandoned_producer_sends_neither_what_is_in_flight_nor_what_waits(self) -> None:
+        log: list[tuple[bytes, bytes]] = []
+
+        class SlowPurge(FakeProducer):
+            """Discards records when it is polled after a purge, as librdkafka's threads do."""
+
+            purged = False
+
+            def purge(self) -> None:
+                self.purged = True
+
+            def poll(self, timeout: float) -> int:
+                if self.purged:
+                    super().purge()
+                return 0
+
+        fake = SlowPurge(log, patient)
+        producer = producer_over(fake)
+        deliveries = [producer.send(EncodedBatch("t", [b"%d" % n], [b"\0"])) for n in range(2)]
+        assert len(fake) == 1  # the second batch waits for the first window
+
+        eventually(producer.abandon)
+        assert all(delivery.done() for delivery in deliveries)
+        assert all(isinstance(delivery.error(), RetriableError) for delivery in deliveries)
+        with pytest.raises(RetriableError):
+            producer.send(EncodedBatch("t", [b"late"], [b"\0"]))
+        assert (len(fake), log) == (0, [])
+
+        producer.close(0)
+        assert producer.abandon()
 
     def test_a_closed_producer_says_so(self) -> None:
         class Silent(FakeProducer):

@@ -38,6 +38,7 @@ class World:
     starting: list[Exception] = field(default_factory=list)
     polling: list[Exception] = field(default_factory=list)
     hang: threading.Event | None = None
+    hang_at: int = 0  # the number of the row whose poll hangs
     put_hang: threading.Event | None = None
     hanging: threading.Event = field(default_factory=threading.Event)
     starts: list[dict[str, str]] = field(default_factory=list)
@@ -67,7 +68,7 @@ class NumbersTask(SourceTask):
         self.next = stored["n"] if stored else 0
 
     def poll(self) -> SourceBatch | Wait:
-        if (hang := WORLD.hang) is not None:
+        if (hang := WORLD.hang) is not None and self.next >= WORLD.hang_at:
             WORLD.hanging.set()
             hang.wait()  # the test may have taken it from the world already
         if WORLD.polling:

@@ -328,6 +328,25 @@ def test_a_task_that_hangs_is_left_behind_and_its_successor_runs(start: Callable
     assert rows(process) == list(range(100))
 
 
+def test_an_abandoned_source_task_does_not_write_what_its_kafka_client_had_accepted(
+    start: Callable[..., Any], world: Any
+) -> None:
+    process = start(task_shutdown_graceful_timeout_ms="300")
+    process.kafka_clients.hold_deliveries()
+    world.hang_at, world.hang = 2, threading.Event()
+    hung = world.hang
+    process.worker.create("numbers", NUMBERS, STARTED)
+    assert world.hanging.wait(20)
+    assert process.worker.metrics()[TaskId("numbers", 0)]["source_record_active_count"] == 2
+    process.worker.set_target_state("numbers", TargetState.STOPPED)
+    eventually(lambda: TaskId("numbers", 0) not in process.worker.metrics())  # it was left behind
+    process.kafka_clients.release()
+    hung.set()
+    eventually(lambda: world.stops == 1)
+    assert rows(process) == []
+    assert process.state("numbers") == "STOPPED"
+
+
 def test_an_abandoned_sink_task_does_not_commit_after_its_connector_was_stopped(
     start: Callable[..., Any], world: Any
 ) -> None:

@@ -89,6 +89,9 @@ class InMemoryConsumer:
     def connection_problem(self) -> str | None:
         return self._cluster.connection_problem()
 
+    def abandon(self) -> bool:
+        return True  # commits are not retried
+
     def close(self) -> None:
         if self._closed:
             return

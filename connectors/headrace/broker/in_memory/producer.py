@@ -28,6 +28,10 @@ class InMemoryProducer:
     def connection_problem(self) -> str | None:
         return self._cluster.connection_problem()
 
+    def abandon(self) -> bool:
+        self._cluster.give_up(self)
+        return True
+
     def close(self, timeout: float) -> None:
         if not self._closed:
             self.flush(timeout)

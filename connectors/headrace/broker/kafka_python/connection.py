@@ -222,11 +222,17 @@ def transaction_error(producer: kafka.KafkaProducer) -> Exception | None:
     return error if isinstance(error, Exception) else None
 
 
-def close_producer(producer: kafka.KafkaProducer) -> None:
-    """Close at once and end its thread. kafka-python's ``close`` leaks the thread when unsent records are left."""
+def force_close(producer: kafka.KafkaProducer) -> bool:
+    """Make the producer's thread fail all batches and end, without waiting for it; return whether it has ended."""
     sender = producer._sender
     sender.force_close()
-    sender.join(_FORCED_CLOSE)
+    return not sender.is_alive()
+
+
+def close_producer(producer: kafka.KafkaProducer) -> None:
+    """Close at once and end its thread. kafka-python's ``close`` leaks the thread when unsent records are left."""
+    force_close(producer)
+    producer._sender.join(_FORCED_CLOSE)
     producer.close(timeout=0)
 
 

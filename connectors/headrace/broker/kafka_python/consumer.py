@@ -126,6 +126,9 @@ class KafkaPythonConsumer:
         failure = self._client.failure()
         return failure.describe() if failure is not None else None
 
+    def abandon(self) -> bool:
+        return True  # kafka-python makes no further attempt once the timeout of the commit has passed
+
     def close(self) -> None:
         if self._closed:
             return

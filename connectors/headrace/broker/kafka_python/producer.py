@@ -11,7 +11,7 @@ from kafka.errors import KafkaError
 
 from headrace.broker.client_errors import INVALID_TOPIC_NAME
 from headrace.broker.kafka_python.batch_sending import BatchSender, SentRecords
-from headrace.broker.kafka_python.connection import ClientHandle, close_producer, flushing
+from headrace.broker.kafka_python.connection import ClientHandle, close_producer, flushing, force_close
 from headrace.broker.kafka_python.error_mapping import is_collateral, translate, translated
 from headrace.errors import DataError, HeadraceError
 from headrace.records import EncodedBatch
@@ -144,6 +144,9 @@ class KafkaPythonProducer:
     def connection_problem(self) -> str | None:
         failure = self._client.failure()
         return failure.describe() if failure is not None else None
+
+    def abandon(self) -> bool:
+        return force_close(self._producer)
 
     def close(self, timeout: float) -> None:
         if self._closed:

@@ -51,6 +51,7 @@ class LibrdkafkaConsumer:
         max_poll_records: int | None,
         cooperative: bool,
         topics_age: float,
+        commit_timeout: float = _COMMIT_TIMEOUT,
     ) -> None:
         """``topics_age``: seconds between two searches for new topics that match a pattern."""
         self._consumer, self._monitor = client
@@ -58,6 +59,7 @@ class LibrdkafkaConsumer:
         self._max_poll_records = max_poll_records
         self._cooperative = cooperative
         self._topics_age = topics_age
+        self._commit_timeout = commit_timeout
         self._listener = RebalanceListener(lambda _: None, lambda _: None)
         self._pattern: re.Pattern[str] | None = None
         self._subscribed: list[str] = []
@@ -180,9 +182,9 @@ class LibrdkafkaConsumer:
                 answers = self._consumer.commit(offsets=wanted, asynchronous=False)
             else:
                 self._commit = TimedCommit(self._consumer, wanted)
-                answers = self._commit.answers(_COMMIT_TIMEOUT)
+                answers = self._commit.answers(self._commit_timeout)
         if answers is None:
-            raise RetriableError(f"cannot {doing}: no answer within {_COMMIT_TIMEOUT:g} s", code="kafka.unreachable")
+            raise RetriableError(f"cannot {doing}: no answer within {self._commit_timeout:g} s", code="kafka.unreachable")
         for answer in answers:
             if answer.error is not None:
                 raise translate(answer.error, doing, self._monitor.failure())
@@ -212,6 +214,11 @@ class LibrdkafkaConsumer:
     def connection_problem(self) -> str | None:
         failure = self._monitor.failure()
         return failure.describe() if failure is not None else None
+
+    def abandon(self) -> bool:
+        # librdkafka retries a commit after its timeout here, and it cannot be cancelled.
+        commit = self._commit
+        return commit is None or not commit.is_alive()
 
     def close(self) -> None:
         if self._closed:

@@ -14,6 +14,7 @@ affects several batches, they are sent again in one window each, so that only th
 from __future__ import annotations
 
 import re
+import threading
 import time
 from collections import deque
 from collections.abc import Callable
@@ -88,10 +89,11 @@ class LibrdkafkaProducer:
         self._one_at_a_time = 0  # number of records to be sent in windows of one batch
         self._broken = False
         self._closed = False
-        self._left, self._moved = (
-            0,
-            time.monotonic(),
-        )  # number of records in flight when it last changed, and the time of that change
+        # Number of records in flight when it last changed, and the time of that change.
+        self._left, self._moved = 0, time.monotonic()
+        self._lock = threading.Lock()  # guards the fields below; held while a window is handed to librdkafka
+        self._abandoned = False
+        self._released = False  # the client of librdkafka is closed
 
     def send(self, batch: EncodedBatch) -> LibrdkafkaDelivery:
         require_valid(batch)
@@ -126,19 +128,24 @@ class LibrdkafkaProducer:
 
     def _renew(self) -> None:
         self._discard()
-        self._producer, self._monitor = self._open()
+        opened = self._open()
+        with self._lock:
+            (self._producer, self._monitor), self._released = opened, False
         self._broken = False
 
     def _next_window(self) -> None:
         alone = self._one_at_a_time > 0
-        while self._waiting:
-            delivery = self._waiting.popleft()
-            # Also a batch that fails at once: some of its records may be in flight.
-            self._window.append(delivery)
-            self._produce(delivery)
-            if alone:
-                break
-        self._left, self._moved = len(self._producer), time.monotonic()
+        with self._lock:
+            if self._abandoned:
+                self._fail_all(RetriableError("the task of this producer was abandoned", code="kafka.failed"))
+            while self._waiting:
+                delivery = self._waiting.popleft()
+                # Also a batch that fails at once: some of its records may be in flight.
+                self._window.append(delivery)
+                self._produce(delivery)
+                if alone:
+                    break
+            self._left, self._moved = len(self._producer), time.monotonic()
 
     def _produce(self, delivery: LibrdkafkaDelivery) -> None:
         batch = delivery.batch
@@ -227,6 +234,18 @@ class LibrdkafkaProducer:
             self._left, self._moved = left, now
         return f"no answer from Kafka at {self._monitor.servers}" if now - self._moved >= _STALLED else None
 
+    def abandon(self) -> bool:
+        with self._lock:
+            self._abandoned = True
+            if self._released:
+                return True
+            try:
+                self._producer.purge()  # returns before librdkafka's threads have discarded the records
+                self._producer.poll(0)  # serves the reports of those that they have discarded
+            except KafkaException:  # fatal: this client cannot send any more
+                return True
+            return len(self._producer) == 0
+
     def close(self, timeout: float) -> None:
         if self._closed:
             return
@@ -243,8 +262,10 @@ class LibrdkafkaProducer:
         try:
             self._producer.purge()
             self._producer.flush(_PURGE_TIMEOUT)
-            if len(self._producer) == 0:
-                self._producer.close()  # would wait forever for records that are left; garbage collection does not
+            with self._lock:
+                if len(self._producer) == 0:
+                    self._producer.close()  # would wait forever for records that are left; garbage collection does not
+                    self._released = True
         except KafkaException as error:
             raise translate(error.args[0], "close the producer") from error
 

@@ -12,7 +12,8 @@ from confluent_kafka import Consumer, KafkaException
 class TimedCommit:
     """One synchronous commit on its own thread, which ends when librdkafka returns.
 
-    A commit that was not answered in time may still happen later: positions always mean records that are done.
+    A commit that was not answered in time may still happen later, while :meth:`is_alive`. That loses no record: offsets
+    are those of records that are done.
     """
 
     def __init__(self, consumer: Consumer, offsets: Sequence[confluent_kafka.TopicPartition]) -> None:
