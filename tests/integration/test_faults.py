@@ -17,7 +17,7 @@ from headrace.errors import RetriableError
 from headrace.records import EncodedBatch, TopicPartition
 from headrace.testing.data_comparison import topic_entries
 from headrace.testing.faults import HttpProxy, ItemErrors, NoAnswer, TcpProxy
-from headrace.testing.kafka_clients import TIMEOUT
+from headrace.testing.recording_consumer import TIMEOUT
 from headrace.testing.waiting import eventually
 from tests.engines.addresses import HttpAddress, SqlAddress, libpq_url
 

@@ -14,14 +14,9 @@ from headrace.broker.librdkafka import LibrdkafkaClients
 from headrace.embedded import EmbeddedStack
 from headrace.errors import ConfigError, DataError, InfrastructureError, RetriableError
 from headrace.records import EncodedBatch, TopicPartition
-from headrace.testing.kafka_clients import (
-    TIMEOUT,
-    ConsumerGroupContract,
-    KafkaClientsContract,
-    RecordingConsumer,
-    create,
-    poll_until,
-)
+from headrace.testing.group_contract import ConsumerGroupContract
+from headrace.testing.kafka_clients import KafkaClientsContract
+from headrace.testing.recording_consumer import TIMEOUT, RecordingConsumer, create, poll_until
 from headrace.testing.waiting import eventually
 
 LONG_TIMEOUT = {"bootstrap.timeout.ms": "60000"}

@@ -15,7 +15,7 @@ from headrace.broker.librdkafka import LibrdkafkaClients
 from headrace.embedded import Kafka
 from headrace.errors import HeadraceError, RetriableError
 from headrace.records import EncodedBatch
-from headrace.testing.kafka_clients import TIMEOUT, RecordingConsumer
+from headrace.testing.recording_consumer import TIMEOUT, RecordingConsumer
 from headrace.testing.waiting import eventually
 from tests.engines.certificates import Authority
 

@@ -14,7 +14,7 @@ from kafka import KafkaProducer
 
 from headrace.broker.kafka_python import KafkaPythonClients
 from headrace.testing.data_comparison import compare_index, index_entries, latest, settle, topic_entries
-from headrace.testing.kafka_clients import create
+from headrace.testing.recording_consumer import create
 
 KEYS = 400
 KILLS = 3

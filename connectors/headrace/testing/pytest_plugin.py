@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 
 pytest.register_assert_rewrite(
     "headrace.testing.driver",
+    "headrace.testing.group_contract",
     "headrace.testing.kafka_clients",
+    "headrace.testing.recording_consumer",
     "headrace.testing.sink",
     "headrace.testing.source",
     "headrace.testing.waiting",

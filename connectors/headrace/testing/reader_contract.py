@@ -9,7 +9,7 @@ import pytest
 
 from headrace.broker.interfaces import KafkaClients, Reader, TransactionalProducer
 from headrace.records import EncodedBatch, TopicPartition
-from headrace.testing.kafka_clients import TIMEOUT, create, send
+from headrace.testing.recording_consumer import TIMEOUT, create, send
 
 
 class ReaderContract:

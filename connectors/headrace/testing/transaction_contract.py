@@ -9,8 +9,8 @@ import pytest
 from headrace.broker.interfaces import Admin, KafkaClients, TransactionalProducer
 from headrace.errors import DataError, RetriableError, TaskError
 from headrace.records import EncodedBatch, TopicPartition
-from headrace.testing.kafka_clients import TIMEOUT, RecordingConsumer, create, poll_until, send
 from headrace.testing.reader_contract import end_of, read_until
+from headrace.testing.recording_consumer import TIMEOUT, RecordingConsumer, create, poll_until, send
 from headrace.testing.waiting import eventually
 
 UNCOMMITTED = {"isolation.level": "read_uncommitted"}

@@ -7,6 +7,7 @@ from contextlib import ExitStack
 from typing import Any
 
 import psycopg
+import pymysql
 import pytest
 from sqlalchemy import make_url
 
@@ -52,6 +53,37 @@ def properties(database: str) -> Callable[..., dict[str, str]]:
 
     def make(**keys: str) -> dict[str, str]:
         return {**KEYS, "connection.url": database, **{name.replace("_", "."): value for name, value in keys.items()}}
+
+    return make
+
+
+@pytest.fixture
+def maria(mariadb_database: str) -> Iterator[Callable[[str], list[Any]]]:
+    """``maria(statements)``: run and committed at once, one after the other; the rows of the last one."""
+    url = make_url(mariadb_database)
+    connection = pymysql.connect(
+        host=url.host or "127.0.0.1", port=url.port or 3306, user=url.username, password=str(url.password or ""),
+        database=url.database, autocommit=True, charset="utf8mb4",
+    )  # fmt: skip
+
+    def run(statements: str) -> list[Any]:
+        with connection.cursor() as cursor:
+            for statement in statements.split(";"):
+                if statement.strip():
+                    cursor.execute(statement)
+            return list(cursor.fetchall())
+
+    yield run
+    connection.close()
+
+
+@pytest.fixture
+def mariadb_properties(mariadb_database: str) -> Callable[..., dict[str, str]]:
+    """As ``properties``, of a MariaDB database; tests override ``properties`` with it."""
+
+    def make(**keys: str) -> dict[str, str]:
+        own = {name.replace("_", "."): value for name, value in keys.items()}
+        return {**KEYS, "connection.url": mariadb_database, **own}
 
     return make
 

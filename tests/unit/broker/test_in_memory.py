@@ -8,8 +8,9 @@ import pytest
 from headrace.broker.in_memory import InMemoryKafka
 from headrace.errors import DataError, RetriableError
 from headrace.records import EncodedBatch, TopicPartition
-from headrace.testing.kafka_clients import KafkaClientsContract, RecordingConsumer
+from headrace.testing.kafka_clients import KafkaClientsContract
 from headrace.testing.reader_contract import ReaderContract
+from headrace.testing.recording_consumer import RecordingConsumer
 from headrace.testing.transaction_contract import TransactionContract
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,13 +15,19 @@ from headrace.broker.in_memory import InMemoryKafka
 from headrace.errors import HeadraceError
 from headrace.metrics import TaskMetrics
 from headrace.pipeline.control import TaskControl
+from headrace.pipeline.dead_letters import DeadLetterQueue
 from headrace.pipeline.fault_policy import FaultPolicy
 from headrace.pipeline.fence import TaskFence
+from headrace.pipeline.sink import ConsumerFactory, PutLimits, SinkPipeline
 from headrace.pipeline.stages import Stages
 from headrace.pipeline.transformations import Step
+from headrace.records import TopicPartition
 from headrace.retries import RetryPolicy
 from headrace.settings import ConnectorSettings
+from headrace.states import TaskId
+from headrace.testing.contexts import make_sink_context
 from tests.unit.pipeline.plain_converter import PlainConverter
+from tests.unit.pipeline.scripted_sink import Beginning, CheckedConsumer, Sink, Store, Writing, letters
 
 
 def _drop(*_: Any) -> Any:
@@ -107,3 +113,47 @@ def harness() -> Iterator[Callable[[], Harness]]:
     for thread in threading.enumerate():
         if thread.name == "pipeline":
             thread.join(30)
+
+
+@pytest.fixture(params=[Writing, Beginning], ids=["puts", "begins"])
+def sink(harness: Callable[[], Any], request: pytest.FixtureRequest) -> Callable[..., Sink]:
+    """Makes sink pipelines of one group; every commit is checked against the store and the dead letters."""
+
+    def make(
+        broker: Any = None,
+        store: Store | None = None,
+        dlq: bool = False,
+        limits: PutLimits | None = None,
+        consumer: type[CheckedConsumer] = CheckedConsumer,
+        task: type[Writing] | None = None,
+        **settings: str,
+    ) -> Sink:
+        mine = harness()
+        mine.broker = broker or mine.broker
+        mine.broker.create("t", 3)
+        kept = store or Store()
+        made_task = (task or request.param)(kept)
+
+        def open_dead_letters() -> DeadLetterQueue:
+            producer = mine.broker.producer({})
+            return DeadLetterQueue(producer, "dlq", TaskId("test", 0), mine.metrics, context_headers=True)
+
+        def check(offsets: Mapping[TopicPartition, int]) -> None:
+            dead_lettered = {
+                (TopicPartition(headers["topic"], int(headers["partition"])), int(headers["offset"]))
+                for headers in letters(mine.broker)
+            }
+            for place, end in offsets.items():
+                for offset in range(end):
+                    safe = (place, offset) in kept.rows or (place, offset) in dead_lettered
+                    assert safe, f"{place} committed to {end} without {offset}"
+
+        open_dlq = open_dead_letters if dlq else None
+        factory = ConsumerFactory(lambda: consumer(mine.broker, check), ["t"], None, open_dlq)
+        context = make_sink_context({}, stop_event=mine.stop_event)
+        pipeline = SinkPipeline(
+            made_task, context, mine.stages(**settings), factory, mine.control, limits or PutLimits()
+        )
+        return Sink(mine, kept, made_task, pipeline)
+
+    return make

@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-import sqlite3
-import tempfile
 from collections.abc import Callable
-from contextlib import ExitStack
-from datetime import UTC, date, datetime
+from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import settings
-from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, rule
 from sqlalchemy import create_engine, event
 
 from headrace import ConfigError, InfrastructureError, SourceBatch
@@ -27,32 +21,14 @@ from headrace_sources.sql.deletes.comparison import ComparedTable, KeyComparison
 from headrace_sources.sql.deletes.ledger import Ledger
 from headrace_sources.sql.dialects.dialect import TableName
 from headrace_sources.sql.dialects.sqlite import Sqlite
-from headrace_sources.sql.reading.row_converter import deleted
 from headrace_sources.sql.rows.types import Column, Kind, TypeMapping
 from headrace_sources.sql.tables.queries import Relation
 from headrace_sources.sql.tuning import Tuning
 from tests.sql_tasks import comparison_of
+from tests.unit.sources.sql.reconciling import Topic, compare_once, settle
 
 Drive = Callable[..., SourceDriver]
 Sql = Callable[[str], list[Any]]
-
-
-class Topic:
-    """The last value of each key, as a compacted topic ends up."""
-
-    def __init__(self) -> None:
-        self.last: dict[Any, Any] = {}
-        self.tombstones: list[Any] = []
-
-    def take(self, batches: list[SourceBatch]) -> None:
-        for batch in batches:
-            for key, value in zip(batch.keys or [], batch.values, strict=True):
-                name = tuple(key.values()) if isinstance(key, dict) else key
-                if value is None:
-                    self.tombstones.append(name)
-                    self.last.pop(name, None)
-                else:
-                    self.last[name] = value
 
 
 @pytest.fixture
@@ -68,28 +44,6 @@ def reconciled(drive: Drive, tmp_path: Path) -> Drive:
         return drive(offsets, **{**wanted, **keys})
 
     return start
-
-
-def settle(driver: SourceDriver, topic: Topic, keys: set[Any]) -> None:
-    def settled() -> bool:
-        """the topic holds just these keys"""
-        topic.take(driver.drain())
-        return set(topic.last) == keys
-
-    eventually(settled)
-
-
-def compare_once(driver: SourceDriver, topic: Topic) -> None:
-    """Until a comparison has begun and ended."""
-    comparison = comparison_of(driver)
-    began = comparison.ledger.walk
-
-    def ended() -> bool:
-        """a comparison is over"""
-        topic.take(driver.drain())
-        return bool(comparison.ledger.walk > began) and not comparison.active
-
-    eventually(ended)
 
 
 def test_keys_are_not_compared_while_a_result_is_open(sqlite: Sql, reconciled: Drive) -> None:
@@ -108,46 +62,6 @@ def test_keys_are_not_compared_while_a_result_is_open(sqlite: Sql, reconciled: D
 
 
 # Marked rows.
-
-
-@pytest.fixture
-def soft(drive: Drive) -> Drive:
-    def start(offsets: Offsets | None = None, /, **keys: str) -> SourceDriver:
-        return drive(
-            offsets, **{"delete_detection": "soft", "delete_soft_column": "gone", "table_whitelist": "t", **keys}
-        )
-
-    return start
-
-
-def test_a_marked_row_is_a_tombstone_in_its_place(sqlite: Sql, soft: Drive) -> None:
-    sqlite("CREATE TABLE t (id INTEGER PRIMARY KEY, gone INTEGER); INSERT INTO t VALUES (1, 0), (2, 1), (3, NULL);")
-    [batch] = soft().drain()
-
-    assert batch.keys == [1, 2, 3]
-    assert [value and value["id"] for value in batch.values] == [1, None, 3]
-
-
-@pytest.mark.parametrize("value", [None, False, 0, Decimal(0), "", " ", "f", "FALSE", "no", "0", b"", b"\0"])
-def test_values_that_do_not_mark_a_row_as_deleted(value: Any) -> None:
-    assert not deleted(value)
-
-
-@pytest.mark.parametrize(
-    "value", [True, 1, -1, Decimal("0.5"), "t", "yes", "deleted", b"\x01", datetime(2024, 1, 1), date.max]
-)
-def test_values_that_mark_a_row_as_deleted(value: Any) -> None:
-    assert deleted(value)
-
-
-def test_a_missing_mark_column_is_an_error_that_suggests_one(sqlite: Sql, soft: Drive) -> None:
-    sqlite("CREATE TABLE t (id INTEGER PRIMARY KEY, deleted INTEGER)")
-    with pytest.raises(ConfigError) as caught:
-        soft(delete_soft_column="delete")
-
-    [finding] = caught.value.findings
-    assert (finding.code, finding.key) == ("sql.missing_column", "delete.soft.column")
-    assert "deleted" in finding.hint
 
 
 @pytest.mark.parametrize("how", ["soft", "reconcile"])
@@ -438,85 +352,6 @@ def test_a_dropped_table_deletes_nothing(sqlite: Sql, reconciled: Drive) -> None
 
 
 # Anything in any order.
-
-
-class Life(RuleBasedStateMachine):
-    """Rows come and go, tasks are killed, acknowledgements are late: in the end the topic equals the table."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.stack = ExitStack()
-        folder = Path(self.stack.enter_context(tempfile.TemporaryDirectory()))
-        self.database = sqlite3.connect(folder / "source.db", isolation_level=None)
-        self.stack.callback(self.database.close)
-        # n is the cursor: a key that comes back gets a new one.
-        self.database.execute("CREATE TABLE t (id INTEGER PRIMARY KEY, n INTEGER NOT NULL UNIQUE)")
-        self.properties = {
-            "connection.url": f"sqlite:///{folder / 'source.db'}",
-            "table.whitelist": "t",
-            "mode": "incrementing",
-            "incrementing.column.name": "n",
-            "topic.prefix": "",
-            "poll.interval.ms": "1",
-            "delete.detection": "reconcile",
-            "delete.reconcile.schedule": "1",
-            "delete.max.fraction": "1",
-            "delete.ledger.directory": str(folder / "ledgers"),
-        }
-        self.offsets, self.topic, self.flying = Offsets(), Topic(), list[SourceBatch]()
-        self.n = 0
-        self.driver = SourceDriver(SqlSourceConnector, self.properties, self.offsets)
-
-    @rule(key=st.integers(1, 12))
-    def insert(self, key: int) -> None:
-        self.n += 1
-        self.database.execute(
-            "INSERT INTO t VALUES (?, ?) ON CONFLICT (id) DO UPDATE SET n = excluded.n", [key, self.n]
-        )
-
-    @rule(key=st.integers(1, 12))
-    def delete(self, key: int) -> None:
-        self.database.execute("DELETE FROM t WHERE id = ?", [key])
-
-    @rule(times=st.integers(1, 6))
-    def poll(self, times: int) -> None:
-        for _ in range(times):
-            answer = self.driver.poll()
-            if isinstance(answer, SourceBatch):
-                self.flying.append(answer)
-
-    @rule(count=st.integers(1, 4))
-    def acknowledge(self, count: int) -> None:
-        for batch in self.flying[:count]:
-            self.topic.take([batch])
-            self.driver.store(batch)
-        del self.flying[:count]
-
-    @rule(arrived=st.integers(0, 2))
-    def kill(self, arrived: int) -> None:
-        """Some of what was on its way is in Kafka, without anybody knowing."""
-        self.topic.take(self.flying[:arrived])
-        self.flying = []
-        self.driver.stop()
-        self.driver = SourceDriver(SqlSourceConnector, self.properties, self.offsets)
-
-    def teardown(self) -> None:
-        def equal() -> bool:
-            """the topic equals the table"""
-            self.poll(1)
-            self.acknowledge(9)
-            rows = dict(self.database.execute("SELECT id, n FROM t").fetchall())
-            return {key: value["n"] for key, value in self.topic.last.items()} == rows
-
-        try:
-            eventually(equal)
-        finally:
-            self.driver.stop()
-            self.stack.close()
-
-
-Life.TestCase.settings = settings(max_examples=25, stateful_step_count=25, deadline=None)
-TestLife = Life.TestCase
 
 
 def test_a_key_that_comes_back_during_the_comparison_is_not_deleted(sqlite: Sql, path: Path, tmp_path: Path) -> None:
