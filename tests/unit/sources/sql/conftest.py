@@ -64,3 +64,15 @@ def drive(properties: Callable[..., dict[str, str]], tuning: Tuning) -> Iterator
             return stop.enter_context(SourceDriver(connector, properties(**keys), offsets))
 
         yield start
+
+
+@pytest.fixture
+def soft(drive: Callable[..., SourceDriver]) -> Callable[..., SourceDriver]:
+    """``drive`` of a table ``t`` whose column ``gone`` marks deleted rows."""
+
+    def start(offsets: Offsets | None = None, /, **keys: str) -> SourceDriver:
+        return drive(
+            offsets, **{"delete_detection": "soft", "delete_soft_column": "gone", "table_whitelist": "t", **keys}
+        )
+
+    return start

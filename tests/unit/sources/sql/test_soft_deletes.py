@@ -10,22 +10,11 @@ from typing import Any
 import pytest
 
 from headrace import ConfigError
-from headrace.testing.contexts import Offsets
 from headrace.testing.driver import SourceDriver
 from headrace_sources.sql.reading.row_converter import deleted
 
 Drive = Callable[..., SourceDriver]
 Sql = Callable[[str], list[Any]]
-
-
-@pytest.fixture
-def soft(drive: Drive) -> Drive:
-    def start(offsets: Offsets | None = None, /, **keys: str) -> SourceDriver:
-        return drive(
-            offsets, **{"delete_detection": "soft", "delete_soft_column": "gone", "table_whitelist": "t", **keys}
-        )
-
-    return start
 
 
 def test_a_marked_row_is_a_tombstone_in_its_place(sqlite: Sql, soft: Drive) -> None:
