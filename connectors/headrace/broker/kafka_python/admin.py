@@ -127,9 +127,10 @@ class KafkaPythonAdmin:
                 return ask()
             except KafkaError as error:
                 failure = translate(error, doing, self._client.failure())
-                awaited = isinstance(error, _NO_COORDINATOR) and isinstance(failure, RetriableError)
                 # Not retry(): any other RetriableError is the caller's to retry.
-                if not awaited or (wait := backoff.next_wait(failure)) is None:
+                awaited = isinstance(error, _NO_COORDINATOR)
+                wait = backoff.next_wait(failure) if awaited and isinstance(failure, RetriableError) else None
+                if wait is None:
                     raise failure from error
             time.sleep(wait)
 
