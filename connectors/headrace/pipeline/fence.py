@@ -59,7 +59,8 @@ class TaskFence:
             if self._passing:
                 return False
             clients = list(self._clients)
-        return all([client.abandon() for client in clients])  # a list: each of them gives up now
+        done = [client.abandon() for client in clients]  # each of them, also when an earlier one is not done
+        return all(done)
 
     def watch(self, client: C) -> C:
         """Abandon ``client`` with the task. Return it. A client that is not referenced any more is forgotten."""

@@ -184,7 +184,8 @@ class LibrdkafkaConsumer:
                 self._commit = TimedCommit(self._consumer, wanted)
                 answers = self._commit.answers(self._commit_timeout)
         if answers is None:
-            raise RetriableError(f"cannot {doing}: no answer within {self._commit_timeout:g} s", code="kafka.unreachable")
+            text = f"cannot {doing}: no answer within {self._commit_timeout:g} s"
+            raise RetriableError(text, code="kafka.unreachable")
         for answer in answers:
             if answer.error is not None:
                 raise translate(answer.error, doing, self._monitor.failure())
