@@ -24,7 +24,6 @@ from headrace.verification.history import History, Positions, Progress
 _SAVE_INTERVAL = 10.0
 _NEAR = 1_000
 """Records: with so few left to read, the generations are compared and switched."""
-_ROUNDS = 5
 _SHORT_ROUND = 10.0
 """Seconds; Elasticsearch keeps the versions of deletions for 60 (``index.gc_deletes``)."""
 _CHUNK = 1_000
@@ -135,27 +134,19 @@ class _RebuildRun:
                 self._saved = time.monotonic()
 
     def compare(self, samples: int) -> None:
-        """Find entries that only the current generation has; check them again once newer records are written."""
+        """Find entries that only the current generation has."""
         with tempfile.TemporaryDirectory(prefix="headrace-reindex-") as folder:
             present, new = DiskBuckets(Path(folder), "present"), DiskBuckets(Path(folder), "new")
             for buckets, is_new in ((present, False), (new, True)):
                 for entries in self._rebuilder.entries(new=is_new):
                     buckets.add(EntryRow(*entry) for entry in entries)
                     self._progress("comparing generations", present.rows + new.rows, 0)
-            lost: list[bytes] = []
+            candidates: list[bytes] = []
             for number in range(BUCKETS):
                 there = {row.name for row in new.bucket(number)}
-                lost += (row.name for row in present.bucket(number) if row.name not in there)
+                candidates += (row.name for row in present.bucket(number) if row.name not in there)
         self._report.compared = present.rows
-        for _ in range(_ROUNDS):
-            if not lost:
-                break
-            self.follow(self._history.ends(), "reading newer records")
-            before, lost = lost, self._only_present(lost)
-            if len(lost) == len(before):
-                break
-        if lost:
-            lost = self._without_deleted(lost)
+        lost = self._confirmed(candidates) if candidates else []
         self._report.lost = len(lost)
         self._report.samples = [name.decode(errors="backslashreplace") for name in lost[:samples]]
 
@@ -182,25 +173,39 @@ class _RebuildRun:
         for writer in self._writers.values():
             writer.stop()
 
-    def _without_deleted(self, names: Sequence[bytes]) -> list[bytes]:
-        """Leave out entries whose deletion the sink, which may be waiting or stopped, has not written yet."""
-        wanted, last_digests = set(names), dict[bytes, bytes]()
-        for page in self._history.read(self._history.committed(), self._positions):
+    def _confirmed(self, candidates: Sequence[bytes]) -> list[bytes]:
+        """Return the candidates that would be lost, while the sink writes and records arrive.
+
+        The order of the steps is what makes it exact. The current generation contains at least the records before the
+        offsets that were committed before it is looked up, and at most those before the end offsets that are read
+        afterwards; the new generation, which is looked up last, contains exactly the records before these end offsets.
+        So an entry that only the current generation has is lost unless one of the records in between deletes it.
+        """
+        committed = self._history.committed()
+        present = self._lookup(candidates, new=False)
+        self.follow(self._history.ends(), "reading newer records")
+        new = self._lookup(list(present), new=True)
+        missing = [name for name in present if name not in new]
+        return self._without_deleted(missing, committed) if missing else []
+
+    def _without_deleted(self, names: Sequence[bytes], committed: Positions) -> list[bytes]:
+        """Leave out entries whose deletion the sink, which may be waiting or stopped, had not committed."""
+        wanted, last = set(names), dict[bytes, StoredEntry]()
+        for page in self._history.read(committed, self._positions):
             for batch in page.batches:
                 for entry in self._expected(batch):
                     if isinstance(entry, StoredEntry) and entry.name in wanted:
-                        last_digests[entry.name] = entry.digest
+                        known = last.get(entry.name)
+                        if known is None or entry.version < 0 or entry.version >= known.version:
+                            last[entry.name] = entry
             self._progress("reading the records that the connector has not written", page.read, page.whole)
-        return [name for name in names if last_digests.get(name) != b""]
+        return [name for name in names if name not in last or last[name].digest]
 
-    def _only_present(self, names: Sequence[bytes]) -> list[bytes]:
-        left = []
+    def _lookup(self, names: Sequence[bytes], *, new: bool) -> dict[bytes, StoredEntry]:
+        found: dict[bytes, StoredEntry] = {}
         for start in range(0, len(names), _CHUNK):
-            chunk = names[start : start + _CHUNK]
-            new = self._rebuilder.lookup(chunk, new=True)
-            present = self._rebuilder.lookup(chunk, new=False)
-            left += [name for name in chunk if name in present and name not in new]
-        return left
+            found.update(self._rebuilder.lookup(names[start : start + _CHUNK], new=new))
+        return found
 
     def _write(self, batches: Sequence[SinkBatch]) -> None:
         by_topic: dict[str, list[SinkBatch]] = {}

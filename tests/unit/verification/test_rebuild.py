@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import count
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from headrace import (
     DataError,
@@ -24,7 +27,12 @@ from headrace.verification import rebuild
 from headrace.verification.rebuild import RebuildReport
 
 TOPIC = "orders"
+ALL = 1_000
+"""Records: more than any topic here has."""
 Documents = dict[bytes, tuple[int, bytes]]
+Record = tuple[str, str | None]
+Write = tuple[int, bool]
+"""How many records of each partition the sink writes, and whether it commits."""
 
 
 class ProcessKilledError(BaseException):
@@ -61,7 +69,11 @@ class Writer(SinkTask):
 
 
 class InMemoryGenerations(Rebuilder):
-    """Two generations in memory. ``hooks``, by method name, are called once, before the method does anything."""
+    """Two generations in memory. ``hooks``, by method name, are called once, before the method does anything.
+
+    The hook "looked up" is called after entries of the current generation were looked up. ``at_every_step`` is called
+    before and after every method.
+    """
 
     def __init__(self) -> None:
         self.present: Documents = {}
@@ -71,6 +83,7 @@ class InMemoryGenerations(Rebuilder):
         self.switched = self.finished = False
         self.writable = True  # has a writer for each topic
         self.hooks: dict[str, Callable[[], None]] = {}
+        self.at_every_step: Callable[[], None] = lambda: None
 
     @property
     def live(self) -> Documents:
@@ -79,6 +92,7 @@ class InMemoryGenerations(Rebuilder):
     def _hook(self, name: str) -> None:
         if (hook := self.hooks.pop(name, None)) is not None:
             hook()
+        self.at_every_step()
 
     def begin(self, topics: Sequence[str], *, rollback: bool) -> Rebuild:
         self._hook("begin")
@@ -95,8 +109,12 @@ class InMemoryGenerations(Rebuilder):
                 yield [StoredEntry(name, version, value)]
 
     def lookup(self, names: Sequence[bytes], *, new: bool) -> Mapping[bytes, StoredEntry]:
+        self._hook("lookup")
         documents = self.new if new else self.present
-        return {name: StoredEntry(name, *documents[name]) for name in names if documents.get(name, (0, b""))[1]}
+        found = {name: StoredEntry(name, *documents[name]) for name in names if documents.get(name, (0, b""))[1]}
+        if not new:
+            self._hook("looked up")
+        return found
 
     def switch(self, written: Mapping[TopicPartition, int]) -> None:
         self._hook("switch")
@@ -129,16 +147,37 @@ class Rebuilding:
         self.writers: list[Writer] = []
         self.refuses: bytes | None = None
         self.failures: list[Exception] = []
+        self.sink_positions: dict[TopicPartition, int] = {}
+
+    def sink_writes(self, records: int, *, commit: bool) -> None:
+        """Let the sink write at most ``records`` more records of each partition to the live generation."""
+        history, sink = self.scenario.history, Writer(self.generations.live)
+        for item, end in history.ends().items():
+            until = min(end, self.sink_positions.get(item, 0) + records)
+            for page in history.read({item: self.sink_positions.get(item, 0)}, {item: until}):
+                sink.put(page.batches)
+            self.sink_positions[item] = until
+        if commit:
+            self.scenario.kafka.groups["connect-search"].committed.update(self.sink_positions)
+
+    def play(self, arrivals: Sequence[Sequence[Record]], writes: Mapping[int, Write]) -> None:
+        """Let records arrive and the sink write at the rebuild's calls, which are counted from 0."""
+        calls = count()
+
+        def step() -> None:
+            number = next(calls)
+            if number < len(arrivals):
+                self.scenario.produce(*arrivals[number])
+            if number in writes:
+                records, commit = writes[number]
+                self.sink_writes(records, commit=commit)
+
+        self.generations.at_every_step = step
 
     def live(self, *records: tuple[str, str | None]) -> None:
         """Produce, and let the sink write and commit."""
         self.scenario.produce(*records)
-        history = self.scenario.history
-        ends = history.ends()
-        sink = Writer(self.generations.live)
-        for page in history.read({}, ends):
-            sink.put(page.batches)
-        self.scenario.kafka.groups["connect-search"].committed.update(ends)
+        self.sink_writes(ALL, commit=True)
 
     def run(self, **options: Any) -> RebuildReport:
         def open_writer(topic: str, properties: Mapping[str, str]) -> SinkTask:
@@ -246,6 +285,63 @@ def test_a_deletion_that_the_sink_has_not_written_yet_is_not_a_loss(rebuilding: 
     report = rebuilding.run()
     assert report.lost == 0
     assert rebuilding.values(rebuilding.generations.new) == rebuilding.topic_values()
+
+
+def test_a_deletion_that_the_sink_writes_during_the_comparison_is_not_a_loss(rebuilding: Rebuilding) -> None:
+    rebuilding.scenario.produce(("k8", None), ("k9", None))
+    rebuilding.generations.hooks["looked up"] = lambda: rebuilding.sink_writes(ALL, commit=True)
+    report = rebuilding.run()
+
+    assert report.lost == 0
+    assert rebuilding.values(rebuilding.generations.live) == rebuilding.topic_values()
+
+
+def test_a_document_that_is_written_again_during_the_comparison_is_not_a_loss(rebuilding: Rebuilding) -> None:
+    rebuilding.scenario.produce(("k8", None))
+    rebuilding.generations.hooks["lookup"] = lambda: rebuilding.live(("k8", "again"))
+    report = rebuilding.run()
+
+    assert report.lost == 0
+    assert rebuilding.values(rebuilding.generations.live) == rebuilding.topic_values()
+
+
+KEYS = st.integers(0, 2).map(lambda number: f"k{number}")
+RECORDS = st.lists(st.tuples(KEYS, st.none() | st.integers().map(str)), max_size=6)
+OF_STEPS = settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
+ARRIVALS = st.lists(st.just([]) | RECORDS, max_size=10)
+CATCH_UP = st.integers(0, 8).map(lambda call: {call: (ALL, True)})
+PARTIAL_WRITES = st.dictionaries(st.integers(0, 8), st.tuples(st.just(1), st.booleans()), max_size=2)
+WRITES = st.builds(lambda partial, catch_up: partial | catch_up, PARTIAL_WRITES, CATCH_UP)
+"""The sink writes all records at one call, and perhaps a few at others."""
+
+
+@OF_STEPS
+@given(before=RECORDS, arrivals=ARRIVALS, writes=WRITES)
+def test_nothing_is_reported_lost_while_all_records_are_there_whenever_the_sink_writes(
+    make_scenario: Callable[..., Any], before: list[Record], arrivals: list[list[Record]], writes: dict[int, Write]
+) -> None:
+    rebuilding = Rebuilding(make_scenario())
+    rebuilding.live(("k0", "first"), ("k1", "first"), ("k2", "first"))
+    rebuilding.scenario.produce(*before)
+    rebuilding.play(arrivals, writes)
+    report = rebuilding.run()
+    rebuilding.sink_writes(ALL, commit=True)
+
+    assert report.lost == 0
+    assert rebuilding.values(rebuilding.generations.live) == rebuilding.topic_values()
+
+
+@OF_STEPS
+@given(before=RECORDS, arrivals=ARRIVALS, writes=WRITES)
+def test_a_document_without_a_record_is_reported_whenever_the_sink_writes(
+    make_scenario: Callable[..., Any], before: list[Record], arrivals: list[list[Record]], writes: dict[int, Write]
+) -> None:
+    rebuilding = Rebuilding(make_scenario())
+    rebuilding.generations.present[b"old"] = (0, b"expired")
+    rebuilding.scenario.produce(*before)
+    rebuilding.play(arrivals, writes)
+    with pytest.raises(ConflictError, match=r"^1 documents would be lost.*\(old\)"):
+        rebuilding.run()
 
 
 def test_a_deletion_before_a_refused_record_does_not_hide_the_loss(rebuilding: Rebuilding) -> None:
