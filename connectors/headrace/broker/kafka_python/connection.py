@@ -71,13 +71,19 @@ class _TcpTransport(KafkaTCPTransport):  # type: ignore[misc]
         received, error = super()._sock_recv()
         return received, None if received else error  # the next read returns the end again
 
+    async def _write_to_sock(self) -> None:
+        """Like kafka-python's, which leaks the socket when a client is closed before a last request is sent."""
+        try:
+            await super()._write_to_sock()
+        except GeneratorExit:
+            if self._sock is not None:  # the client is closed: nothing else will close the socket
+                self._write_task = None  # this task, which cannot be cancelled from within
+                self._close()
+            raise
 
-class _SslTransport(KafkaSSLTransport):  # type: ignore[misc]
+
+class _SslTransport(_TcpTransport, KafkaSSLTransport):  # type: ignore[misc]
     """The same over TLS."""
-
-    def _sock_recv(self) -> tuple[bytes, Exception | None]:
-        received, error = super()._sock_recv()
-        return received, None if received else error
 
 
 class TrackingConnectionManager(KafkaConnectionManager):  # type: ignore[misc]
