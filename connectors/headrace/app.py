@@ -18,6 +18,8 @@ from headrace.registry import Registry
 from headrace.rest import RestServer
 from headrace.rest.options import RestOptions, parse_header_rules
 from headrace.runtime.config_origins import ConfigOrigin, ConfigOrigins
+from headrace.runtime.connector_reasons import ConnectorReasons
+from headrace.runtime.file_watch import FileWatch
 from headrace.runtime.membership import SoloMembership
 from headrace.runtime.reconciler import Reconciler
 from headrace.runtime.supervisor import TaskSupervisor, Timing
@@ -55,6 +57,7 @@ class StandaloneWorker:
         headers = parse_header_rules(settings.response_headers)
         options = RestOptions(settings.allow_origin, settings.allow_methods, headers)
         self._rest = RestServer(settings.listeners, options)
+        self._reasons = ConnectorReasons()
         self._worker: Worker | None = None
         self._cleanup = ExitStack()
 
@@ -100,6 +103,9 @@ class StandaloneWorker:
         self._rest.start(worker, self._registry, dead_letters)
         # Stopped before the worker's threads, so that requests to a stopping worker are answered.
         self._cleanup.callback(self._rest.stop)
+        watch = FileWatch(files, lambda name: worker.info(name).config, self._reasons)
+        self._cleanup.callback(watch.stop)
+        watch.start()
         log.info("worker started", url=self.url, connectors=worker.connectors())
 
     def stop(self) -> None:
@@ -137,7 +143,7 @@ class StandaloneWorker:
             reconciler.post(planned)
 
         supervisor = TaskSupervisor(worker_id, builder.build, statuses.put_task, timing, wake)
-        configurator = TaskConfigurator(self._validator, deliver)
+        configurator = TaskConfigurator(self._validator, deliver, self._reasons)
         reconciler = Reconciler(configs, statuses, SoloMembership(worker_id), supervisor, configurator)
         return Worker(
             reconciler,
@@ -151,6 +157,7 @@ class StandaloneWorker:
             settings.consumer.get("group.id"),
             tracker,
             conditions,
+            self._reasons,
         )
 
     @staticmethod

@@ -217,6 +217,15 @@ class ConfigModel(BaseModel):
         return model
 
 
+def changed_keys(before: Mapping[str, str], after: Mapping[str, str]) -> list[str]:
+    """Return what differs, without values, which may be secrets: ``tasks.max changed``, ``topics added``."""
+    return [
+        f"{key} {'added' if key not in before else 'removed' if key not in after else 'changed'}"
+        for key in dict.fromkeys([*after, *before])
+        if before.get(key) != after.get(key)
+    ]
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """Return ``did you mean 'x'?`` for a name that does not exist, or an empty text."""
     matches = difflib.get_close_matches(name, list(known), n=2, cutoff=0.6)

@@ -7,7 +7,7 @@ take a snapshot. Names follow Kafka Connect's attributes (``source-record-write-
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from headrace.accounting import RecordCauses
@@ -30,7 +30,7 @@ DESCRIPTIONS: dict[str, str] = {
     "sink_record_dead_lettered_total": "Records refused and written to the dead letter queue.",
     "sink_record_skipped_total": "Records refused and skipped, by errors.tolerance or by the sink's configuration.",
     "sink_record_discarded_total": "Records in flight when their partition was reassigned or the task ended.",
-    "sink_record_lag": "Records in Kafka that this task has not read yet.",
+    "sink_record_lag": "Records in Kafka that this task has not written yet, as of its last poll.",
     "sink_record_age_ms": "Age of the newest record when it became durable in the sink's system.",
     "poll_batch_time_ms_total": "Time spent in the connector's poll.",
     "put_batch_time_ms_total": "Time spent in the connector's put.",
@@ -42,6 +42,7 @@ DESCRIPTIONS: dict[str, str] = {
     "deadletterqueue_produce_requests": "Dead letters that were sent, failed ones included.",
     "deadletterqueue_produce_failures": "Dead letters that Kafka did not take; they are sent again, or the task fails.",
     "last_record_timestamp_ms": "When the last record was read, epoch milliseconds.",
+    "newest_record_timestamp_ms": "Timestamp of the newest record that was written, epoch milliseconds.",
 }
 
 PART_DESCRIPTIONS: dict[str, str] = {
@@ -54,6 +55,28 @@ Parts = dict[str, dict[str, int]]
 """Part → name → value."""
 
 
+class RecordRate:
+    """Records per second over the last minute. Written by one thread, once per batch; read by any."""
+
+    WINDOW = 60  # seconds
+
+    def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._monotonic = monotonic
+        self._began = monotonic()
+        self._seconds = [(-self.WINDOW, 0)] * self.WINDOW  # (second, records), in place ``second % WINDOW``
+
+    def note(self, records: int) -> None:
+        second = int(self._monotonic())
+        noted, count = self._seconds[second % self.WINDOW]
+        self._seconds[second % self.WINDOW] = (second, (count if noted == second else 0) + records)
+
+    def per_second(self) -> float:
+        """Return the rate; since the task began, if that is less than a minute ago."""
+        now = self._monotonic()
+        records = sum(count for second, count in self._seconds if second > now - self.WINDOW)
+        return records / min(self.WINDOW, max(1.0, now - self._began))
+
+
 @dataclass
 class TaskMetrics:
     """The counters of one task. Written by one thread, read by any."""
@@ -62,6 +85,8 @@ class TaskMetrics:
     _parts: Parts = field(default_factory=dict)
     causes: RecordCauses = field(default_factory=RecordCauses)
     """Why records were not written."""
+    rate: RecordRate = field(default_factory=RecordRate)
+    """Records whose outcome became known."""
 
     def change(self, amounts: Mapping[str, int]) -> None:
         """Add to several counters and gauges in one step, so that no snapshot sees a record twice or not at all."""
@@ -76,6 +101,11 @@ class TaskMetrics:
         if name not in self.values:
             raise KeyError(name)
         self.values[name] = value
+
+    def note_newest(self, newest: int) -> None:
+        """Note the timestamp of a record that was written, epoch milliseconds."""
+        if newest > self.values["newest_record_timestamp_ms"]:
+            self.values["newest_record_timestamp_ms"] = newest
 
     def set_lag(self, part: str, millis: int, records: int) -> None:
         """How far the stored position of a part is behind what was read."""

@@ -53,6 +53,11 @@ FOREVER = RetryPolicy()
 """0.1 to 30 seconds between attempts, without end."""
 
 
+RESTARTS = RetryPolicy(first=10.0, longest=300.0)
+"""Of what failed by an InfrastructureError: 5 seconds to 5 minutes. Slow, because databases may lock an account after
+some refused passwords."""
+
+
 class Backoff:
     """The failures of one piece of work since it last succeeded, and the waits after them. Used from one thread."""
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Hashable
 
 
 class StatusReasons:
-    """Reasons by cause, shown as one text: the longest-standing cause first, equal texts once. Used from one thread.
+    """Reasons by cause, shown as one text: the longest-standing cause first, equal texts once. Thread-safe.
 
     ``publish`` is called with the text, None when there is no reason left, and only when the text changes. A task
     passes its context's ``set_status_reason``.
@@ -14,6 +15,7 @@ class StatusReasons:
 
     def __init__(self, publish: Callable[[str | None], None] | None = None) -> None:
         self._publish = publish
+        self._lock = threading.Lock()  # also while publishing, so that the newest text is published last
         self._reasons: dict[Hashable, str] = {}
         self.current: str | None = None
         """The text as it was last published."""
@@ -23,18 +25,20 @@ class StatusReasons:
 
     def set(self, cause: Hashable, reason: str | None) -> None:
         """Set or replace the reason of ``cause``; None removes it. A replaced reason keeps its place."""
-        if self._reasons.get(cause) == reason:
-            return
-        if reason is None:
-            del self._reasons[cause]
-        else:
-            self._reasons[cause] = reason
-        self._update()
+        with self._lock:
+            if self._reasons.get(cause) == reason:
+                return
+            if reason is None:
+                del self._reasons[cause]
+            else:
+                self._reasons[cause] = reason
+            self._update()
 
     def clear(self) -> None:
         """Remove all reasons."""
-        self._reasons.clear()
-        self._update()
+        with self._lock:
+            self._reasons.clear()
+            self._update()
 
     def _update(self) -> None:
         text = "; ".join(dict.fromkeys(self._reasons.values())) or None

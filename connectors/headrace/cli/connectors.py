@@ -18,7 +18,8 @@ from rich.text import Text
 from headrace.cli import status_view
 from headrace.cli.client import DEFAULT_URL, WorkerClient
 from headrace.cli.output import JsonFlag, err, out, print_json, print_table, text_width
-from headrace.errors import CommandError, ConfigError, Finding, HeadraceError
+from headrace.config import changed_keys
+from headrace.errors import CommandError, ConfigError, Finding, HeadraceError, NotFoundError
 from headrace.files import read_config_file
 from headrace.metrics import now_ms
 from headrace.runtime.api import ConnectorStatus
@@ -37,6 +38,9 @@ WaitFlag = Annotated[bool, typer.Option("--wait", help="Wait until it is done; e
 WaitTimeout = Annotated[float, typer.Option("--timeout", min=0, metavar="SECONDS", help="How long --wait waits.")]
 
 COLUMNS = ("connector", "type", "state", "task", "worker", "since")
+PROGRESS_COLUMNS = ("records/s", "lag", "data as of", "dead letters")
+_WIDE = 120
+"""Columns of a terminal that has room for every column; a narrower one leaves out type and worker."""
 
 
 @app.command("list")
@@ -65,18 +69,25 @@ def show_status(
 
       headrace connectors status orders search --trace
 
-    A connector is one row when it and its tasks are in the same state without a problem.
+    A connector is one row when it and its tasks are in the same state without a problem. Records per second are of the
+    last minute, the lag is the number of records that are not written yet, "data as of" is the age of the newest record
+    that was written, and dead letters are counted since the tasks were started.
 
-    Exit code 0 when nothing needs attention; 1 when something is FAILED or a condition is not acknowledged
-    (records that were removed unread, skipped or dead-lettered, a topic that was created again).
+    Exit code 0 when nothing needs attention; 1 when something is FAILED or RETRYING, or when a condition is not
+    acknowledged (records that were removed unread, skipped or dead-lettered, a topic that was created again).
     """
     client = WorkerClient(url)
-    bodies = _statuses(client, names)
+    bodies = _statuses(client, names, progress=True)
     found = [status_view.parse_status(each) for each in bodies.values()]
     if json:
         print_json(bodies[names[0]] if names and len(names) == 1 else bodies)
     else:
-        _print_statuses(found, url, whole_trace=trace)
+        known = {
+            status.name: status_view.parse_progress(body["progress"], status)
+            for status, body in zip(found, bodies.values(), strict=True)
+            if "progress" in body
+        }
+        _print_statuses(found, url, whole_trace=trace, progress=known)
     if any(map(status_view.needs_attention, found)):
         raise typer.Exit(1)
 
@@ -281,18 +292,21 @@ def apply(
     applied: dict[str, str] = {}
     for path, file in read:
         name, config = _named(path, dict(file.properties))
-        applied[name] = _apply(client, name, config)
+        applied[name], changes = _apply(client, name, config)
         if not json:
-            err.print(f"{name}: {applied[name]}")
+            listed = f" ({', '.join(changes)})" if changes else ""
+            err.print(f"{name}: {applied[name]}{listed}", markup=False)
     if json:
         print_json({"connectors": applied})
 
 
-def _apply(client: WorkerClient, name: str, config: dict[str, str]) -> str:
-    if name in client.connectors() and client.of_connector("GET", name, "/config").body == config:
-        return "unchanged"  # putting an equal configuration would restart it
+def _apply(client: WorkerClient, name: str, config: dict[str, str]) -> tuple[str, list[str]]:
+    """Return what was done, and which keys of an existing connector have changed."""
+    present = client.of_connector("GET", name, "/config").body if name in client.connectors() else {}
+    if present == config:
+        return "unchanged", []  # putting an equal configuration would restart it
     answer = client.of_connector("PUT", name, "/config", config)
-    return "created" if answer.status == 201 else "updated"
+    return ("created", []) if answer.status == 201 else ("updated", changed_keys(present, config))
 
 
 def _named(path: Path, config: dict[str, str]) -> tuple[str, dict[str, str]]:
@@ -315,12 +329,24 @@ _POLL_INTERVAL = 0.3
 """Seconds between two requests for a status."""
 
 
-def _statuses(client: WorkerClient, names: Sequence[str] | None) -> dict[str, Any]:
-    """Return the statuses of these connectors, of all without names."""
+def _statuses(client: WorkerClient, names: Sequence[str] | None, *, progress: bool = False) -> dict[str, Any]:
+    """Return the statuses of these connectors, of all without names; each with its progress where the worker has it."""
     if names:
-        return {name: client.of_connector("GET", name, "/status").body for name in names}
-    expanded = client.request("GET", "/connectors?expand=status").body
-    return {name: expanded[name]["status"] for name in sorted(expanded)}
+        bodies = {name: client.of_connector("GET", name, "/status").body for name in names}
+        return {name: _with_progress(client, name, body) for name, body in bodies.items()} if progress else bodies
+    expanded = client.request("GET", f"/connectors?expand=status{'&expand=progress' if progress else ''}").body
+    return {
+        name: expanded[name]["status"]
+        | ({"progress": expanded[name]["progress"]} if "progress" in expanded[name] else {})
+        for name in sorted(expanded)
+    }
+
+
+def _with_progress(client: WorkerClient, name: str, body: Any) -> Any:
+    try:
+        return body | {"progress": client.request("GET", f"/v1/connectors/{quote(name, safe='')}/progress").body}
+    except NotFoundError:  # a worker of Kafka Connect
+        return body
 
 
 def _require_existing(client: WorkerClient, names: Sequence[str]) -> None:
@@ -375,9 +401,19 @@ def _confirmed(question: str) -> bool:
     return sys.stdin.isatty() and typer.confirm(question, err=True)
 
 
-def _print_statuses(found: Iterable[ConnectorStatus], url: str, *, whole_trace: bool = False) -> None:
-    found, now = list(found), now_ms()
-    print_table(COLUMNS, (row for status in found for row in status_view.rows(status, now)))
+def _print_statuses(
+    found: Iterable[ConnectorStatus],
+    url: str,
+    *,
+    whole_trace: bool = False,
+    progress: Mapping[str, Mapping[int, status_view.ShownProgress]] | None = None,
+) -> None:
+    found, now, progress = list(found), now_ms(), progress or {}
+    columns = COLUMNS + (PROGRESS_COLUMNS if progress else ())
+    rows = (row for status in found for row in status_view.rows(status, now, progress.get(status.name, {})))
+    left_out = {"type", "worker"} if progress and out.is_terminal and out.width < _WIDE else set()
+    shown = [place for place, column in enumerate(columns) if column not in left_out]
+    print_table([columns[place] for place in shown], ([row[place] for place in shown] for row in rows))
     problems = [
         note for status in found for note in (*status_view.notes(status), *status_view.condition_notes(status, now))
     ]

@@ -24,6 +24,19 @@ STYLES = {
 _UNITS = ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s"))
 
 
+class ShownProgress(NamedTuple):
+    """How far a connector or a task is. ``newest`` is an age in milliseconds; ``partial``: the lag may be greater."""
+
+    rate: float
+    lag: int
+    newest: int | None
+    dead_letters: int
+    partial: bool = False
+
+
+NO_PROGRESS: Mapping[int, ShownProgress] = {}
+
+
 class Note(NamedTuple):
     """A problem of a connector or task. ``next_step`` is empty when there is nothing to do."""
 
@@ -44,6 +57,42 @@ def parse_status(body: Mapping[str, Any]) -> ConnectorStatus:
         raise HeadraceError(text, code="worker.not_understood", hint="show the raw response with --json") from error
 
 
+def parse_progress(body: Mapping[str, Any], status: ConnectorStatus) -> dict[int, ShownProgress]:
+    """Parse the response of ``GET /v1/connectors/NAME/progress``. Raises HeadraceError."""
+    try:
+        return {
+            int(task["id"]): ShownProgress(
+                float(task["records_per_second"]),
+                int(task["lag"]),
+                task["newest_record_age_ms"],
+                int(task["dead_letters"]),
+                _does_not_poll(status.tasks.get(int(task["id"]))),
+            )
+            for task in body["tasks"]
+        }
+    except (KeyError, TypeError, ValueError) as error:
+        text = f"cannot parse the progress that the worker returned: {type(error).__name__} {error}"
+        raise HeadraceError(text, code="worker.not_understood", hint="show the raw response with --json") from error
+
+
+def _does_not_poll(task: Status | None) -> bool:
+    return task is None or task.retrying or task.state is not State.RUNNING
+
+
+def total(tasks: Iterable[ShownProgress]) -> ShownProgress | None:
+    """Return the progress of a connector: the sums of its tasks, and the age of its newest record."""
+    tasks = list(tasks)
+    if not tasks:
+        return None
+    return ShownProgress(
+        sum(task.rate for task in tasks),
+        sum(task.lag for task in tasks),
+        min((task.newest for task in tasks if task.newest is not None), default=None),
+        sum(task.dead_letters for task in tasks),
+        any(task.partial for task in tasks),
+    )
+
+
 def overall(status: ConnectorStatus) -> Status:
     """Return the worst status of the connector and its tasks."""
     return worst([status.connector, *status.tasks.values()])
@@ -55,21 +104,35 @@ def summary_row(status: ConnectorStatus) -> tuple[object, ...]:
     return status.name, status.type, _state(overall(status)), f"{running}/{len(status.tasks)} running"
 
 
-def rows(status: ConnectorStatus, now_ms: int) -> Iterator[tuple[object, ...]]:
-    """Yield ``connector, type, state, task, worker, since``: the connector, then each task.
+def rows(
+    status: ConnectorStatus, now_ms: int, progress: Mapping[int, ShownProgress] = NO_PROGRESS
+) -> Iterator[tuple[object, ...]]:
+    """Yield ``connector, type, state, task, worker, since`` and the progress: the connector, then each task.
 
     A connector whose tasks all have its state, without a problem, is one row.
     """
+    whole = _progress_cells(total(progress.values()))
     if is_uniform(status):
         part, count = status.connector, len(status.tasks)
         tasks = f"all {count}" if count > 1 else "0" if count else "-"
         workers = sorted({each.worker_id for each in [part, *status.tasks.values()] if each.worker_id})
         since = max((each.since for each in [part, *status.tasks.values()]), default=0)
-        yield status.name, status.type, _state(part), tasks, ", ".join(workers) or "-", age(since, now_ms)
+        yield status.name, status.type, _state(part), tasks, ", ".join(workers) or "-", age(since, now_ms), *whole
         return
-    parts: Iterable[tuple[object, Status]] = [("-", status.connector), *sorted(status.tasks.items())]
-    for task, part in parts:
-        yield status.name, status.type, _state(part), task, part.worker_id or "-", age(part.since, now_ms)
+    parts: list[tuple[object, Status, tuple[str, ...]]] = [("-", status.connector, whole)]
+    parts += [(task, part, _progress_cells(progress.get(task))) for task, part in sorted(status.tasks.items())]
+    for task, part, cells in parts:
+        yield status.name, status.type, _state(part), task, part.worker_id or "-", age(part.since, now_ms), *cells
+
+
+def _progress_cells(progress: ShownProgress | None) -> tuple[str, ...]:
+    """Return ``records/s, lag, data as of, dead letters``."""
+    if progress is None:
+        return "-", "-", "-", "-"
+    newest = "-" if progress.newest is None else age(1, 1 + progress.newest)
+    lag = f"{'≥ ' if progress.partial else ''}{progress.lag:,}"
+    rate = f"{progress.rate:,.0f}" if progress.rate >= 10 or not progress.rate else f"{progress.rate:.1f}"
+    return rate, lag, newest if newest in ("-", "now") else f"{newest} ago", f"{progress.dead_letters:,}"
 
 
 def is_uniform(status: ConnectorStatus) -> bool:
@@ -90,9 +153,9 @@ def notes(status: ConnectorStatus, *, whole_trace: bool = False) -> Iterator[Not
 
 
 def needs_attention(status: ConnectorStatus) -> bool:
-    """Whether an operator has to act: something is FAILED, or a condition is not acknowledged."""
+    """Return whether an operator should look: something is FAILED or RETRYING, or a condition is not acknowledged."""
     parts = [status.connector, *status.tasks.values()]
-    return bool(status.conditions) or any(part.state is State.FAILED for part in parts)
+    return bool(status.conditions) or any(part.state is State.FAILED or part.retrying for part in parts)
 
 
 def condition_notes(status: ConnectorStatus, now_ms: int) -> Iterator[Note]:

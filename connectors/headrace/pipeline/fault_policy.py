@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import shlex
 import threading
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -24,6 +25,8 @@ NO_PARTITION = -1
 """In a source a record has no Kafka partition yet."""
 NO_OFFSET = -1
 """A row that could not become a record has no place in its batch; ``Failure.row`` names it."""
+DEAD_LETTERED = "records.dead_lettered"
+"""The condition of records in the dead letter queue."""
 _FIRST_RETRY = 0.3  # seconds; Connect's
 
 
@@ -106,7 +109,9 @@ def note_failures(causes: RecordCauses, outcome: str, failures: Sequence[Failure
         causes.note(outcome, code, count, f"{_place(example)}: {example.error.message}")
 
 
-def raise_skipped(raise_condition: RaiseCondition, failures: Sequence[Failure], dead_letter_topic: str = "") -> None:
+def raise_skipped(
+    raise_condition: RaiseCondition, failures: Sequence[Failure], dead_letter_topic: str, connector: str
+) -> None:
     """Raise a condition for records that ``errors.tolerance`` skipped."""
     if not failures:
         return
@@ -114,7 +119,8 @@ def raise_skipped(raise_condition: RaiseCondition, failures: Sequence[Failure], 
     example = f"{_place(last)}: {last.error.code}: {last.error.message}"
     if dead_letter_topic:
         text = f"refused records are in the dead letter queue {dead_letter_topic} and not written"
-        raise_condition("records.dead_lettered", text, "read the reasons there", count=len(failures), example=example)
+        hint = f"`headrace dlq list {shlex.quote(connector)}` shows the reasons, `headrace dlq retry` writes them again"
+        raise_condition(DEAD_LETTERED, text, hint, count=len(failures), example=example)
     else:
         text = "refused records were skipped by errors.tolerance: all"
         hint = "fix their cause and load them again"

@@ -126,7 +126,7 @@ class SinkPipeline:
         self._follow_pause()
         consumed = self._poll(self._poll_timeout())
         if consumed:
-            self._metrics.consumed(sum(map(len, consumed)))
+            self._metrics.consumed(consumed)
         if self._linger_buffer is not None:
             consumed = self._linger_buffer.add(consumed)
         if consumed:
@@ -225,7 +225,7 @@ class SinkPipeline:
         self._puts.advance(put)
         if put.state is PutState.SETTLED:
             topic = self._dead_letters.topic if self._dead_letters is not None else ""
-            raise_skipped(self._control.raise_condition, put.failures, topic)
+            raise_skipped(self._control.raise_condition, put.failures, topic, self._context.task.connector)
             self._metrics.settled(
                 put, transformed=bool(self._stages.steps), dead_lettered=self._dead_letters is not None
             )

@@ -18,7 +18,12 @@ class SinkMetrics:
         self._lags: dict[TopicPartition, int] = {}
         self._putting = 0.0  # seconds
 
-    def consumed(self, records: int) -> None:
+    def consumed(self, batches: Collection[ConsumedBatch]) -> None:
+        records = sum(map(len, batches))
+        for batch in batches:  # a task that cannot write yet is behind from its first poll on
+            if batch.end_offset is not None and batch.topic_partition not in self._lags:
+                self._lags[batch.topic_partition] = batch.end_offset - batch.offsets[0]
+        self._metrics.set("sink_record_lag", sum(self._lags.values()))
         self._metrics.change({"sink_record_read_total": records, "sink_record_active_count": records})
         self._metrics.set("last_record_timestamp_ms", now_ms())
 
@@ -56,6 +61,7 @@ class SinkMetrics:
         if filtered:
             self._metrics.causes.note("filtered", "transform", filtered)
         self.durable(put.consumed.values())
+        self._metrics.rate.note(read)
 
     def discarded(self, records: int) -> None:
         """Count records that are read again by the next owner of their partition."""
@@ -71,6 +77,7 @@ class SinkMetrics:
         newest = max((batch.timestamps[-1] for batch in consumed), default=0)
         if newest > 0:
             self._metrics.set("sink_record_age_ms", max(0, now_ms() - newest))
+            self._metrics.note_newest(newest)
 
     def revoked(self, partitions: Sequence[TopicPartition]) -> None:
         """Drop the lag of partitions that another member reads now."""

@@ -170,7 +170,8 @@ class SourcePipeline:
             }
         )
         note_failures(self._metrics.causes, "skipped", failures)
-        raise_skipped(self._control.raise_condition, failures)
+        topic = self._factory.dead_letter_topic if self._dead_letters is not None else ""
+        raise_skipped(self._control.raise_condition, failures, topic, self._context.task.connector)
         if filtered:
             self._metrics.causes.note("filtered", "transform", filtered)
 
@@ -232,6 +233,8 @@ class SourcePipeline:
     def _acknowledge(self, acknowledged: list[InFlightBatch]) -> None:
         records = sum(entry.records() for entry in acknowledged)
         self._metrics.change({"source_record_write_total": records, "source_record_active_count": -records})
+        self._metrics.rate.note(records)
+        self._metrics.note_newest(max((_newest(entry) for entry in acknowledged if entry.encoded), default=0))
         self._control.fence.check()
         for entry in acknowledged:
             self._task.acknowledged(entry.batch)
@@ -360,6 +363,11 @@ def _rejected(batch: SourceBatch, executor: str) -> list[Failure]:
 
 def _named(failure: Failure, batch: SourceBatch) -> Failure:
     return failure._replace(row=row_name(batch, failure.offset))
+
+
+def _newest(entry: InFlightBatch) -> int:
+    """Return the greatest timestamp of a batch in which Kafka took the time of arrival for records without one."""
+    return max(max(part.timestamps) if part.timestamps else now_ms() for part in entry.encoded)
 
 
 def _singles(batch: EncodedBatch) -> Iterator[EncodedBatch]:

@@ -45,6 +45,7 @@ class ConnectorRoutes:
             resource(f"{one}/topics", get=self.topics),
             resource(f"{one}/topics/reset", put=self.reset_topics),
             resource(f"/v1{one}/records", get=self.records),
+            resource(f"/v1{one}/progress", get=self.progress),
             resource(f"/v1{one}/conditions", get=self.conditions),
             resource(f"/v1{one}/acknowledge", post=self.acknowledge),
             resource(f"{one}/tasks", get=self.tasks),
@@ -53,7 +54,7 @@ class ConnectorRoutes:
         ]
 
     def list_connectors(self, request: RestRequest) -> Response:
-        """Return names; with ``?expand=status`` and/or ``?expand=info`` a map of name to those."""
+        """Return names; with ``?expand=status``, ``info`` and/or ``progress`` (ours) a map of name to those."""
         if "expand" not in request.query:
             return JSONResponse(self._api.connectors())
         expand = request.query.getlist("expand")
@@ -71,6 +72,8 @@ class ConnectorRoutes:
             entry["status"] = response_bodies.connector_status(self._api.status(name))
         if "info" in expand:
             entry["info"] = response_bodies.connector_info(self._api.info(name))
+        if "progress" in expand:
+            entry["progress"] = response_bodies.progress(name, self._api.progress(name))
         return entry
 
     def create(self, request: RestRequest) -> Response:
@@ -176,6 +179,11 @@ class ConnectorRoutes:
         """Return what each running task has read and what became of it; ``balance`` is 0."""
         name = request.path["name"]
         return JSONResponse(response_bodies.records(name, self._api.records(name)))
+
+    def progress(self, request: RestRequest) -> Response:
+        """Return rate, lag, age of the newest record and dead letters of each running task."""
+        name = request.path["name"]
+        return JSONResponse(response_bodies.progress(name, self._api.progress(name)))
 
     def tasks(self, request: RestRequest) -> Response:
         return JSONResponse([response_bodies.task_info(task) for task in self._api.tasks(request.path["name"])])

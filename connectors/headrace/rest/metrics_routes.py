@@ -24,6 +24,7 @@ GAUGES = frozenset(
         "sink_record_lag",
         "sink_record_age_ms",
         "last_record_timestamp_ms",
+        "newest_record_timestamp_ms",
     },
 )
 """Metrics that go up and down; all others are counters."""

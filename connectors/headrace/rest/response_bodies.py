@@ -14,7 +14,7 @@ from typing import Any
 
 from headrace.accounting import balance
 from headrace.registry import Plugin
-from headrace.runtime.api import ConnectorInfo, ConnectorStatus, TaskInfo, TaskRecords
+from headrace.runtime.api import ConnectorInfo, ConnectorStatus, TaskInfo, TaskProgress, TaskRecords
 from headrace.states import Status, TaskId
 
 RETRYING = "RETRYING"
@@ -60,6 +60,11 @@ def records(name: str, tasks: Mapping[int, TaskRecords]) -> dict[str, Any]:
             for number, task in sorted(tasks.items())
         ],
     }
+
+
+def progress(name: str, tasks: Mapping[int, TaskProgress]) -> dict[str, Any]:
+    """headrace's progress of each running task."""
+    return {"name": name, "tasks": [{"id": number, **asdict(task)} for number, task in sorted(tasks.items())]}
 
 
 def task_info(info: TaskInfo) -> dict[str, Any]:

@@ -64,6 +64,21 @@ class TaskRecords:
     causes: Sequence[RecordCause]
 
 
+@dataclass(frozen=True, slots=True)
+class TaskProgress:
+    """How far a running task is."""
+
+    records_per_second: float
+    """Records whose outcome became known, over the last minute."""
+    lag: int
+    """Of a sink: records in Kafka that it has not written, as of its last poll. Of a source: records in flight, and
+    those that a long read has yet to read (estimated)."""
+    newest_record_age_ms: int | None
+    """Age of the newest record that was written; None before the first one."""
+    dead_letters: int
+    """Written since the task was started."""
+
+
 class WorkerApi(Protocol):
     """Commands and questions to a worker."""
 
@@ -141,6 +156,10 @@ class WorkerApi(Protocol):
 
     def records(self, name: str) -> dict[int, TaskRecords]:
         """Return the account of the records of each running task, by task number."""
+        ...
+
+    def progress(self, name: str) -> dict[int, TaskProgress]:
+        """Return how far each running task is, by task number."""
         ...
 
     def metrics(self) -> Mapping[TaskId, Mapping[str, int]]:

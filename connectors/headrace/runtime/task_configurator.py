@@ -9,9 +9,10 @@ from dataclasses import dataclass, field
 
 import structlog
 
-from headrace.errors import HeadraceError, RetriableError
+from headrace.errors import HeadraceError, InfrastructureError, RetriableError
 from headrace.plugin import SourceConnector
-from headrace.retries import retry
+from headrace.retries import RESTARTS, RetryPolicy, retry
+from headrace.runtime.connector_reasons import ConnectorReasons
 from headrace.validation import ConnectorConfig, Validator
 
 log = structlog.stdlib.get_logger("headrace.connector")
@@ -26,6 +27,9 @@ class TaskConfigs:
     tasks: list[dict[str, str]] | None = None
     trace: str | None = None
     reason: str | None = None
+    may_recover: bool = (
+        False  # whether it is asked again: the failure may go away without a change of the configuration
+    )
 
 
 @dataclass
@@ -35,6 +39,8 @@ class TaskConfigurator:
 
     validator: Validator
     deliver: Callable[[TaskConfigs], None]
+    reasons: ConnectorReasons = field(default_factory=ConnectorReasons)
+    restarts: RetryPolicy = RESTARTS
     _cancels: dict[str, threading.Event] = field(default_factory=dict)
 
     def ask(self, connector: str, config: Mapping[str, str]) -> None:
@@ -49,16 +55,34 @@ class TaskConfigurator:
         """Its answer is not needed any more."""
         if (cancel := self._cancels.pop(connector, None)) is not None:
             cancel.set()
+        self.reasons.set(connector, "watch", None)
 
     def cancel_all(self) -> None:
         for connector in list(self._cancels):
             self.cancel(connector)
 
     def _ask(self, connector: str, config: Mapping[str, str], cancel: threading.Event) -> None:
-        def tasks() -> tuple[ConnectorConfig, list[dict[str, str]], TaskConfigs]:
+        told: TaskConfigs | None = None
+        for wait in self.restarts.waits():
+            answer, own = self._attempt(connector, config, cancel)
+            if answer is None or cancel.is_set():
+                return
+            if answer != told:
+                told = answer
+                self.deliver(answer)
+            if answer.tasks is not None:
+                self._watch(connector, config, own, cancel)
+            if not answer.may_recover or cancel.wait(wait):
+                return
+
+    def _attempt(
+        self, connector: str, config: Mapping[str, str], cancel: threading.Event
+    ) -> tuple[TaskConfigs | None, list[dict[str, str]]]:
+        """Return the answer, None when it is not wanted any more, and the tasks' own configurations."""
+
+        def ask() -> tuple[ConnectorConfig, list[dict[str, str]]]:
             parsed = self.validator.require_connector(config)
-            own = parsed.plugin.cls().task_configs(parsed.own, parsed.settings.tasks_max)
-            return parsed, own, TaskConfigs(connector, config, tasks=_whole(config, parsed, own))
+            return parsed, parsed.plugin.cls().task_configs(parsed.own, parsed.settings.tasks_max)
 
         def waiting(error: RetriableError, failures: int) -> None:
             log.warning("waiting", connector=connector, code=error.code, reason=str(error))
@@ -66,39 +90,46 @@ class TaskConfigurator:
                 self.deliver(TaskConfigs(connector, config, reason=str(error)))
 
         try:
-            parsed, own, answer = retry(tasks, stop=cancel, on_failure=waiting)
+            parsed, own = retry(ask, stop=cancel, on_failure=waiting)
+            return TaskConfigs(connector, config, tasks=_whole(config, parsed, own)), own
         except RetriableError:
-            return  # cancelled
+            return None, []
+        except InfrastructureError as error:
+            trace = f"{error.with_code()} (the connector is started again by itself)"
+            return TaskConfigs(connector, config, trace=trace, may_recover=True), []
         except HeadraceError as error:
-            answer = TaskConfigs(connector, config, trace=error.with_code())
+            return TaskConfigs(connector, config, trace=error.with_code()), []
         except Exception:
-            answer = TaskConfigs(connector, config, trace=traceback.format_exc())  # a bug of the connector's
-        if cancel.is_set():
-            return
-        self.deliver(answer)
-        if answer.tasks is not None:
-            self._watch(connector, config, parsed, own, cancel)
+            return TaskConfigs(connector, config, trace=traceback.format_exc()), []  # a bug of the connector's
 
     def _watch(
-        self,
-        connector: str,
-        config: Mapping[str, str],
-        parsed: ConnectorConfig,
-        own: list[dict[str, str]],
-        cancel: threading.Event,
+        self, connector: str, config: Mapping[str, str], own: list[dict[str, str]], cancel: threading.Event
     ) -> None:
-        """Ask again from time to time whether there is something else to read, until the answer is not wanted."""
+        """Ask again from time to time whether there is something else to read, until the answer is not wanted.
+
+        Placeholders are resolved each time: a password may have been changed since the connector was started.
+        """
+        parsed = self.validator.require_connector(config)
         plugin = parsed.plugin.cls()
         interval = plugin.watch_interval(parsed.own) if isinstance(plugin, SourceConnector) else None
+        failure: str | None = None
         while interval is not None and not cancel.wait(interval):
             try:
+                parsed = self.validator.require_connector(config)
                 found = plugin.follow(parsed.own, parsed.settings.tasks_max, own)
             except HeadraceError as error:
-                log.warning("tasks stay as they are", connector=connector, code=error.code, reason=str(error))
+                if str(error) != failure and not cancel.is_set():
+                    failure = str(error)
+                    log.warning("tasks stay as they are", connector=connector, code=error.code, reason=failure)
+                    self.reasons.set(connector, "watch", f"the connector cannot look for changes: {failure}")
                 continue
             except Exception:  # a bug of the connector's; what runs is not hurt by it
                 log.exception("tasks stay as they are", connector=connector)
                 continue
+            if failure is not None:
+                failure = None
+                log.info("the connector looks for changes again", connector=connector)
+            self.reasons.set(connector, "watch", None)
             if found != own and not cancel.is_set():
                 own = found
                 log.info("there is something else to read", connector=connector, tasks=len(own))

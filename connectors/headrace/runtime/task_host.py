@@ -9,14 +9,16 @@ from __future__ import annotations
 import threading
 import traceback
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Protocol
 
 import structlog
 
-from headrace.errors import HeadraceError
+from headrace.errors import HeadraceError, InfrastructureError
 from headrace.metrics import TaskMetrics, now_ms
 from headrace.pipeline.control import TaskControl
 from headrace.pipeline.fence import TaskFence
+from headrace.retries import RESTARTS, RetryPolicy
 from headrace.states import State, Status, TaskId
 from headrace.status_reasons import StatusReasons
 
@@ -48,8 +50,9 @@ class TaskHost:
         *,
         paused: threading.Event | None = None,
         clock: Callable[[], int] = now_ms,
+        restarts: RetryPolicy = RESTARTS,
     ) -> None:
-        """``paused`` and ``clock`` (epoch milliseconds) are replaced by tests."""
+        """``paused``, ``clock`` (epoch milliseconds) and ``restarts`` are replaced by tests."""
         self.task = task
         self.config = config
         self.metrics = TaskMetrics()
@@ -61,6 +64,7 @@ class TaskHost:
         self._stop_event = threading.Event()
         self._paused = paused or threading.Event()
         self._clock = clock
+        self._restarts = restarts
         self._lock = threading.Lock()  # guards the fields below; two threads may change the state
         self._state = State.UNASSIGNED
         self._trace: str | None = None
@@ -120,8 +124,27 @@ class TaskHost:
             return self._fence.close()
 
     def _run(self, control: TaskControl, then: Callable[[], None]) -> None:
+        waits = self._restarts.waits()
+        try:
+            while self._attempt(control):
+                if self._stop_event.wait(next(waits)):
+                    self._change(State.UNASSIGNED)
+                    break
+                control = replace(control)  # with status reasons of its own
+        finally:
+            self.ended.set()
+            then()
+
+    def _attempt(self, control: TaskControl) -> bool:
+        """Run the task; return whether it failed for a reason that may go away without a change of its configuration.
+
+        It stays FAILED until it has started: placeholders are resolved again, so that a new password is found.
+        """
         try:
             self._build(self.task, self.config, control, lambda reason: self._explain("plugin", reason)).run()
+        except InfrastructureError as error:
+            self._fail(f"{error.with_code()} (the task is started again by itself)")
+            return True
         except HeadraceError as error:
             self._fail(error.with_code())
         except Exception:
@@ -129,13 +152,14 @@ class TaskHost:
             self._fail(traceback.format_exc())
         else:
             self._change(State.UNASSIGNED)
-        finally:
-            self.ended.set()
-            then()
+        return False
 
     def _started(self) -> None:
         with self._lock:
+            restarted = self._state is State.FAILED
             self._set(State.PAUSED if self._paused.is_set() else State.RUNNING)
+        if restarted:
+            self._log.info("task runs again")
 
     def _fail(self, trace: str) -> None:
         if self._stop_event.is_set():
@@ -143,7 +167,8 @@ class TaskHost:
             self._log.warning("failed while stopping", reason=trace)
             self._change(State.UNASSIGNED)
             return
-        self._log.error("task failed", reason=trace)
+        if (self._state, self._trace) != (State.FAILED, trace):
+            self._log.error("task failed", reason=trace)
         self._change(State.FAILED, trace)
 
     def _change(self, state: State, trace: str | None = None) -> None:

@@ -20,7 +20,9 @@ from headrace.records import SourceOffset, SourcePartition
 from headrace.registry import PluginKind, Registry
 from headrace.retries import retry
 from headrace.runtime import sink_offsets
-from headrace.runtime.api import ConnectorInfo, ConnectorStatus, Health, TaskInfo, TaskRecords
+from headrace.runtime.api import ConnectorInfo, ConnectorStatus, Health, TaskInfo, TaskProgress, TaskRecords
+from headrace.runtime.connector_reasons import ConnectorReasons
+from headrace.runtime.progress import task_progress
 from headrace.runtime.reconciler import Reconciler
 from headrace.runtime.stage_build import group_of
 from headrace.runtime.supervisor import TaskSupervisor
@@ -50,6 +52,7 @@ class Worker:
         group: str | None = None,
         tracker: TopicTracker | None = None,
         conditions: ConditionStore | None = None,
+        reasons: ConnectorReasons | None = None,
     ) -> None:
         """``refused`` is called, on a thread of the worker's, when Kafka will never have it (wrong settings).
 
@@ -66,6 +69,7 @@ class Worker:
         self._common_group = group
         self._tracker = tracker or TopicTracker()
         self._conditions = conditions or ConditionStore(MemoryLog())
+        self._reasons = reasons or ConnectorReasons()
         self._cluster_id: str | None = None
         self._no_cluster = "Kafka does not answer yet."
         self._stopping = threading.Event()
@@ -106,7 +110,9 @@ class Worker:
         desired = self._desired()
         config = _require(name, desired, unknown)
         version = self._version(config)
-        connector = replace(self._statuses.connector(name) or Status(State.UNASSIGNED, ""), version=version)
+        known = self._statuses.connector(name) or Status(State.UNASSIGNED, "")
+        reason = "; ".join(filter(None, (known.reason, self._reasons.of(name)))) or None
+        connector = replace(known, version=version, reason=reason)
         tasks = {}
         for number in range(len(desired.tasks.get(name, ()))):
             if (status := self._statuses.task(TaskId(name, number))) is not None:
@@ -130,6 +136,7 @@ class Worker:
     def delete(self, name: str) -> None:
         self._reconciler.call(lambda: self._reconciler.delete(name))
         self._tracker.forget(name)
+        self._reasons.forget(name)
 
     def set_target_state(self, name: str, target: TargetState) -> None:
         self._reconciler.call(lambda: self._reconciler.set_target(name, target))
@@ -265,6 +272,14 @@ class Worker:
         _require(name, self._desired())
         return {
             task.number: TaskRecords(record_counts(metrics.snapshot()), metrics.causes.snapshot())
+            for task, metrics in self._supervisor.task_metrics().items()
+            if task.connector == name
+        }
+
+    def progress(self, name: str) -> dict[int, TaskProgress]:
+        _require(name, self._desired())
+        return {
+            task.number: task_progress(metrics)
             for task, metrics in self._supervisor.task_metrics().items()
             if task.connector == name
         }

@@ -9,6 +9,7 @@ from typing import ClassVar
 from headrace import RetriableError, Schedule, SourceBatch, SourceContext, SourceTask, Wait
 from headrace_sources.sql.access.session import Session
 from headrace_sources.sql.access.statement_canceller import StatementCanceller
+from headrace_sources.sql.access.statement_watch import StatementWatch
 from headrace_sources.sql.configuration.config import JdbcSourceConfig, SqlSourceConfig, is_duration
 from headrace_sources.sql.configuration.syntax import find_zone
 from headrace_sources.sql.cursor.lookback import lookback_for
@@ -40,6 +41,7 @@ class SqlSourceTask(SourceTask):
     def __init__(self) -> None:
         self._sessions: tuple[Session, ...] = ()
         self._canceller: StatementCanceller | None = None
+        self._watch: StatementWatch | None = None
         self._reconciler: DeleteReconciler | None = None
         self._scheduler: Scheduler | None = None
 
@@ -64,6 +66,8 @@ class SqlSourceTask(SourceTask):
         self._canceller = StatementCanceller(context.stop_event, primary, secondary)
         self._canceller.start()
         status = StatusReporter(context)
+        self._watch = StatementWatch(self._sessions, status.reasons, context.log, self.tuning.slow_statement)
+        self._watch.start()
         self._wait_for_permit(primary, status)
         if config.delete_detection == "reconcile":
             self._reconciler = DeleteReconciler(config, context, primary, status.reasons, self.tuning)
@@ -135,6 +139,9 @@ class SqlSourceTask(SourceTask):
         canceller, self._canceller = self._canceller, None
         if canceller is not None:
             canceller.end()
+        watch, self._watch = self._watch, None
+        if watch is not None:
+            watch.end()
         scheduler, self._scheduler = self._scheduler, None
         if scheduler is not None:
             scheduler.close()

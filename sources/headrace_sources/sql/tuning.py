@@ -12,6 +12,8 @@ class Tuning:
 
     quarantine: float = 30.0
     """The longest pause before a table that cannot be read is tried again. The first pauses are shorter."""
+    slow_statement: float = 3.0
+    """How long the database does not answer before the status says so, and what it waits for."""
     status_interval: float = 5.0
     """How long a reading takes before the status tells its progress, and between two such messages."""
     transaction_wait: float = 10.0

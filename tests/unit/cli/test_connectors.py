@@ -149,7 +149,7 @@ class TestStatus:
     def test_of_a_connector_that_tries_again_says_so(self, run: Command, worker: StubWorker) -> None:
         retrying = {**RUNNING, "reason": "the index is blocked", "condition": "RETRYING"}
         worker.answers["GET /connectors/orders/status"] = (200, status("orders", RUNNING, retrying))
-        assert "orders-0 is RETRYING" in run("status", "orders").stdout
+        assert "orders-0 is RETRYING" in run.needs_attention("status", "orders").stdout
 
     def test_of_a_healthy_connector_is_the_table_alone(self, run: Command, worker: StubWorker) -> None:
         worker.answers["GET /connectors/orders/status"] = (200, status("orders", RUNNING, RUNNING))
@@ -157,10 +157,8 @@ class TestStatus:
 
     def test_of_all(self, run: Command, worker: StubWorker) -> None:
         bodies = {name: status(name, RUNNING, RUNNING) for name in ("orders", "clicks")}
-        worker.answers["GET /connectors?expand=status"] = (
-            200,
-            {name: {"status": body} for name, body in bodies.items()},
-        )
+        expanded = {name: {"status": body} for name, body in bodies.items()}
+        worker.answers["GET /connectors?expand=status&expand=progress"] = (200, expanded)
         shown = run("status").stdout
         assert shown.index("clicks") < shown.index("orders")
         assert json.loads(run("status", "--json").stdout) == bodies
@@ -373,7 +371,9 @@ class TestApply:
     def test_puts_the_configuration(self, run: Command, worker: StubWorker, orders: Path, code: int, word: str) -> None:
         worker.answers["GET /connectors/orders/config"] = (200, {**self.CONFIG, "tasks.max": "1"})
         worker.answers["PUT /connectors/orders/config"] = (code, {})
-        assert f"orders: {word}" in run("apply", str(orders)).stderr
+        said = run("apply", str(orders)).stderr
+        assert f"orders: {word}" in said
+        assert ("(tasks.max changed)" in said) == (word == "updated")
         assert worker.requests[-1] == ("PUT /connectors/orders/config", self.CONFIG)
         assert json.loads(run("apply", str(orders), "--json").stdout) == {"connectors": {"orders": word}}
 

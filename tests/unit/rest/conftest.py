@@ -19,7 +19,7 @@ from headrace.plugin import SinkConnector, SourceConnector
 from headrace.records import SourceOffset, SourcePartition
 from headrace.registry import Plugin, PluginKind, Registry
 from headrace.rest import RestServer
-from headrace.runtime.api import ConnectorInfo, ConnectorStatus, Health, TaskInfo, TaskRecords, WorkerApi
+from headrace.runtime.api import ConnectorInfo, ConnectorStatus, Health, TaskInfo, TaskProgress, TaskRecords, WorkerApi
 from headrace.states import State, Status, TargetState, TaskId
 
 WORKER_ID = "127.0.0.1:8083"
@@ -39,6 +39,7 @@ class FakeWorker:
         self.counters: dict[TaskId, dict[str, int]] = {}
         self.raised: list[Condition] = []
         self.causes: list[RecordCause] = []
+        self.task_progress: dict[int, TaskProgress] = {}
         self.parts: dict[TaskId, Parts] = {}
         self.altered: list[tuple[SourcePartition, SourceOffset | None]] = []
         self.used_topics: list[str] | None = ["shop.orders"]
@@ -164,6 +165,10 @@ class FakeWorker:
             for task, counters in self.counters.items()
             if task.connector == name
         }
+
+    def progress(self, name: str) -> dict[int, TaskProgress]:
+        self._known(name)
+        return self.task_progress
 
     def validate(self, config: Mapping[str, str]) -> dict[str, Any]:
         return {"name": config["connector.class"], "error_count": 0, "groups": [], "configs": []}

@@ -1,5 +1,7 @@
 """The command line understands what the REST API says."""
 
+import itertools
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -9,9 +11,9 @@ from typer.testing import CliRunner
 from headrace.cli import connectors, status_view
 from headrace.cli.client import WorkerClient
 from headrace.conditions import Condition
-from headrace.errors import ConfigError, Finding, NotFoundError
+from headrace.errors import ConfigError, Finding, HeadraceError, NotFoundError
 from headrace.rest import RestServer
-from headrace.runtime.api import ConnectorStatus
+from headrace.runtime.api import ConnectorStatus, TaskProgress
 from headrace.states import State, Status
 
 
@@ -25,6 +27,21 @@ def test_a_status_comes_through_whole(cli: WorkerClient, worker: Any) -> None:
     failed = Status(State.FAILED, "w:2", trace="ValueError: x", since=5)
     worker.statuses["a/ü"] = ConnectorStatus("a/ü", waiting, {0: failed}, "sink")
     assert status_view.parse_status(cli.of_connector("GET", "a/ü", "/status").body) == worker.statuses["a/ü"]
+
+
+def test_the_progress_of_tasks_comes_through_whole(cli: WorkerClient, worker: Any) -> None:
+    worker.add("orders")
+    worker.task_progress = {0: TaskProgress(12.5, 7, None, 3), 1: TaskProgress(0.0, 0, 1500, 0)}
+    body = cli.request("GET", "/v1/connectors/orders/progress").body
+    parsed = status_view.parse_progress(
+        body, status_view.parse_status(cli.of_connector("GET", "orders", "/status").body)
+    )
+    assert parsed[0][:4] == (12.5, 7, None, 3)
+    assert parsed[1][:4] == (0.0, 0, 1500, 0)
+    expanded = cli.request("GET", "/connectors?expand=status&expand=progress").body
+    assert expanded["orders"]["progress"] == body
+    with pytest.raises(NotFoundError):
+        cli.request("GET", "/v1/connectors/none/progress")
 
 
 def test_findings_come_through_whole(cli: WorkerClient, failing: Any) -> None:
@@ -64,3 +81,51 @@ def test_a_condition_is_shown_with_its_facts_until_it_is_acknowledged(server: Re
     assert "acknowledged records.removed_unread" in acknowledged.stderr
     assert worker.raised == []
     assert "nothing to acknowledge" in run("acknowledge", "orders").stderr
+
+
+class TestProgress:
+    """Rate, lag, age of the newest record and dead letters in ``connectors status``."""
+
+    @pytest.fixture
+    def cells(self, server: RestServer) -> Callable[..., list[list[str]]]:
+        def run(exit_code: int = 0) -> list[list[str]]:
+            shown = CliRunner().invoke(connectors.app, ["status", "--url", server.url])
+            assert shown.exit_code == exit_code, shown.output
+            header, *lines = [line for line in shown.stdout.splitlines() if line.strip(" \u2500")]
+            places = [header.index(name) for name in connectors.PROGRESS_COLUMNS]
+            return [
+                [line[start:end].strip() for start, end in itertools.pairwise([*places, 1000])]
+                for line in lines
+                if line.strip().startswith("orders ")
+            ]
+
+        return run
+
+    def test_a_healthy_connector_shows_the_sums_of_its_tasks(self, cells: Any, worker: Any) -> None:
+        worker.add("orders")
+        running = Status(State.RUNNING, "w:1")
+        worker.statuses["orders"] = ConnectorStatus("orders", running, {0: running, 1: running}, "sink")
+        worker.task_progress = {0: TaskProgress(1234.4, 100, 65_000, 2), 1: TaskProgress(100, 1_000_000, 3_000, 0)}
+        assert cells() == [["1,334", "1,000,100", "3 s ago", "2"]]
+
+    def test_the_lag_of_a_task_that_does_not_poll_is_a_lower_bound(self, cells: Any, worker: Any) -> None:
+        worker.add("orders")
+        running, retrying = Status(State.RUNNING, "w:1"), Status(State.RUNNING, "w:1", reason="blocked", retrying=True)
+        worker.statuses["orders"] = ConnectorStatus("orders", running, {0: running, 1: retrying}, "sink")
+        worker.task_progress = {0: TaskProgress(0.0, 0, 500, 0), 1: TaskProgress(2.25, 12, None, 0)}
+        assert cells(exit_code=1) == [
+            ["2.2", "≥ 12", "now", "0"],
+            ["0", "0", "now", "0"],
+            ["2.2", "≥ 12", "-", "0"],
+        ]
+
+    def test_a_connector_without_running_tasks_has_none(self, cells: Any, worker: Any) -> None:
+        worker.add("orders")
+        assert cells() == [["-", "-", "-", "-"]]
+
+    def test_a_body_that_is_not_understood_is_told(self) -> None:
+        running = Status(State.RUNNING, "w:1")
+        bodies: list[dict[str, Any]] = [{}, {"tasks": [{}]}, {"tasks": [{"id": "x"}]}]
+        for body in bodies:
+            with pytest.raises(HeadraceError, match="cannot parse the progress"):
+                status_view.parse_progress(body, ConnectorStatus("a", running, {0: running}, "sink"))

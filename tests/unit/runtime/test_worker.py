@@ -212,7 +212,9 @@ def test_a_connector_that_cannot_plan_is_failed_or_waits(start: Callable[..., An
     world.planning = [InfrastructureError("wrong password", code="sql.authentication")]
     process.worker.create("numbers", NUMBERS, STARTED)
     eventually(lambda: process.state("numbers") == "FAILED")
-    assert process.worker.status("numbers").connector.trace == "sql.authentication: wrong password"
+    assert process.worker.status("numbers").connector.trace == (
+        "sql.authentication: wrong password (the connector is started again by itself)"
+    )
     world.planning = [RetriableError("database is away")] * 3
     process.worker.restart("numbers", include_tasks=False, only_failed=False)
     eventually(lambda: process.state("numbers", 0) == "RUNNING")

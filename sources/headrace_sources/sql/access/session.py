@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple
@@ -36,6 +37,13 @@ class Throttled(NamedTuple):
     reason: str
 
 
+class Activity(NamedTuple):
+    """What a session asks the database for. ``since`` is monotonic."""
+
+    doing: str
+    since: float
+
+
 THROTTLE_SUBJECTS = ("query permit", "replica lag")
 """Every ``subject`` of :class:`Throttled`."""
 
@@ -57,6 +65,10 @@ class Session:
         self._engine: Engine | None = None
         self._connection: Connection | None = None
         self._failures = 0
+        self.activity: Activity | None = None
+        """What it is waiting for or reading now. Read by other threads."""
+        self.last_duration = 0.0
+        """Seconds that the last activity took."""
         self._lock = threading.Lock()  # guards what cancel() uses
         self._running: Any = None
 
@@ -67,6 +79,11 @@ class Session:
             return dialect_for(self.url, zone, self._config.granularity, self._config.temporal)
         except (ImportError, NoSuchModuleError) as error:
             raise driver_errors.missing_driver_error(error, self.url, self._config_origin) from error
+
+    @property
+    def address(self) -> str:
+        """Host and port, or the file, for messages."""
+        return f"{self.url.host}:{self.url.port}" if self.url.port else str(self.url.host or self.url.database)
 
     @property
     def login(self) -> str:
@@ -127,7 +144,8 @@ class Session:
             self._running = None
         try:
             if connection is not None:
-                self._end(connection)
+                with self._active("ends a transaction"):
+                    self._end(connection)
         finally:
             self._semaphore.release(self)  # only now: an earlier release would let one query too many run
 
@@ -160,9 +178,40 @@ class Session:
                 with suppress(*self._errors()):
                     self.dialect.cancel(self._running)
 
+    def diagnose(self) -> str | None:
+        """Ask the database, on another connection, what the running statement waits for; None = nothing is known.
+
+        Called from another thread.
+        """
+        with self._lock:
+            running = self._running
+        if running is None:
+            return None  # it is connecting: the driver's timeout ends that
+        try:
+            return self.dialect.waits_for(running, self.url, discreet=self._config.query_masked is not None)
+        except self._errors() as error:
+            return f"another connection is not answered either: {driver_errors.driver_message(error, self.url)}"
+
+    @contextmanager
+    def _active(self, doing: str) -> Iterator[None]:
+        outer, began = self.activity, time.monotonic()
+        if outer is None:
+            self.activity = Activity(doing, began)
+        try:
+            yield
+        finally:
+            if outer is None:
+                self.last_duration = time.monotonic() - began
+                self.activity = None
+
     @contextmanager
     def reading(self, subject: str) -> Iterator[Connection]:
         """Yield a connection to read ``subject``. Driver errors end the transaction and are raised as headrace's."""
+        with self._active(f"reads {subject}"), self._reading(subject) as connection:
+            yield connection
+
+    @contextmanager
+    def _reading(self, subject: str) -> Iterator[Connection]:
         connection = self.connection()
         try:
             yield connection

@@ -193,6 +193,11 @@ class Dialect:
         if self.cancel_method:
             getattr(dbapi_connection, self.cancel_method)()
 
+    def waits_for(self, dbapi_connection: Any, url: URL, *, discreet: bool = False) -> str | None:
+        """Return what the running statement of a connection waits for, asked on a connection of its own; None =
+        unknown. ``discreet``: without texts of statements. Called on another thread; raises the driver's errors."""
+        return None
+
     def error_class(self, error: Exception) -> ErrorClass:
         """Return what a driver's error means. SQLAlchemy has recognised lost connections before."""
         return ErrorClass.OTHER

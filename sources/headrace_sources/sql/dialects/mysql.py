@@ -118,6 +118,9 @@ class _Cursor(SSCursor):
     fields: Sequence[Any] = ()
 
 
+_DIAGNOSIS_TIMEOUT = 2  # seconds; the user waits for the answer
+
+
 class MySql(Dialect):
     """MySQL and MariaDB. ``temporal``: what to do with zero dates and with times outside of a day."""
 
@@ -170,6 +173,21 @@ class MySql(Dialect):
         if self._connect is not None:
             with closing(self._connect()) as other, other.cursor() as cursor:
                 cursor.execute(f"KILL QUERY {dbapi_connection.thread_id()}")
+
+    def waits_for(self, dbapi_connection: Any, url: URL, *, discreet: bool = False) -> str | None:
+        arguments, keywords = url.get_dialect()().create_connect_args(url)
+        limits = {"connect_timeout": _DIAGNOSIS_TIMEOUT, "read_timeout": _DIAGNOSIS_TIMEOUT}
+        with closing(pymysql.connect(*arguments, **{**keywords, **limits})) as other, other.cursor() as cursor:
+            cursor.execute(
+                "SELECT state FROM information_schema.processlist WHERE id = %s", [dbapi_connection.thread_id()]
+            )
+            found = cursor.fetchone()
+        if found is None:
+            return "it has ended the connection"
+        state = str(found[0] or "")
+        if "lock" in state.lower():
+            return f"it waits for a lock ({state}) → SHOW FULL PROCESSLIST names the sessions, KILL ends one"
+        return f"it is executing the statement{f' ({state})' if state else ''}"
 
     def error_class(self, error: Exception) -> ErrorClass:
         code = error.args[0] if error.args else None

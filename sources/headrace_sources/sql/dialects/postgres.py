@@ -160,6 +160,19 @@ _CONNECTING = (
 )
 
 
+_DIAGNOSIS_TIMEOUT = 2  # seconds; the user waits for the answer
+# Who holds the lock that a process waits for; the one whose transaction began first.
+# https://www.postgresql.org/docs/current/functions-info.html (pg_blocking_pids)
+_WAITS_FOR = """
+    SELECT mine.state, mine.wait_event_type, mine.wait_event, holder.pid, holder.usename::text, holder.application_name,
+        extract(epoch FROM clock_timestamp() - holder.xact_start)::float8,
+        left(regexp_replace(holder.query, '\\s+', ' ', 'g'), 120)
+    FROM pg_stat_activity AS mine
+    LEFT JOIN pg_stat_activity AS holder ON holder.pid = ANY(pg_blocking_pids(mine.pid))
+    WHERE mine.pid = %s ORDER BY holder.xact_start LIMIT 1
+"""
+
+
 class _ServerCursor(psycopg.ServerCursor[Any]):
     def close(self) -> None:
         try:
@@ -219,6 +232,23 @@ class PostgreSql(Dialect):
 
     def cancel(self, dbapi_connection: Any) -> None:
         dbapi_connection.cancel_safe(timeout=5.0)
+
+    def waits_for(self, dbapi_connection: Any, url: URL, *, discreet: bool = False) -> str | None:
+        arguments, keywords = url.get_dialect()().create_connect_args(url)
+        limits = {"connect_timeout": _DIAGNOSIS_TIMEOUT, "options": f"-c statement_timeout={_DIAGNOSIS_TIMEOUT}s"}
+        with psycopg.connect(*arguments, **{**keywords, **limits}, autocommit=True) as other:
+            found = other.execute(_WAITS_FOR, [dbapi_connection.info.backend_pid]).fetchone()
+        if found is None:
+            return "it has ended the connection"
+        state, kind, event, holder, user, application, age, query = found
+        if holder is None:
+            if state != "active":
+                return "it has answered, and the answer does not arrive: is the network slow?"
+            return f"it is executing the statement{f' (wait event {kind} {event})' if kind else ''}"
+        opened = f", transaction open for {age:.0f} s" if age is not None else ""
+        text = f"it waits for a lock that process {holder} (user {user}, application '{application}'{opened}) holds"
+        statement = f"; last statement: {query}" if query and not discreet else ""
+        return f"{text}{statement} → end that transaction, or run: SELECT pg_terminate_backend({holder})"
 
     def _cancel_quietly(self, raw: psycopg.Connection) -> None:
         with suppress(psycopg.Error):  # it has ended, or the connection broke

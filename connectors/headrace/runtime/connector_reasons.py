@@ -1,0 +1,30 @@
+"""What an operator should know of connectors that run, apart from the states of their tasks."""
+
+from __future__ import annotations
+
+import threading
+from collections import defaultdict
+
+from headrace.status_reasons import StatusReasons
+
+
+class ConnectorReasons:
+    """Status reasons by connector and cause. Thread-safe."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._reasons: defaultdict[str, StatusReasons] = defaultdict(StatusReasons)
+
+    def set(self, connector: str, cause: str, reason: str | None) -> None:
+        """Set or replace the reason of ``cause``; None removes it."""
+        with self._lock:
+            self._reasons[connector].set(cause, reason)
+
+    def of(self, connector: str) -> str | None:
+        """Return the reasons as one text; None when there is none."""
+        with self._lock:
+            return self._reasons[connector].current if connector in self._reasons else None
+
+    def forget(self, connector: str) -> None:
+        with self._lock:
+            self._reasons.pop(connector, None)
