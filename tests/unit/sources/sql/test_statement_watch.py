@@ -1,5 +1,6 @@
 """A database that does not answer soon is named in the status, with what the statement waits for."""
 
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,15 +13,17 @@ from headrace_sources.sql.access.statement_watch import StatementWatch
 LOCK = "it waits for a lock that process 4711 holds"
 
 
+def session(diagnose: Callable[[], str | None]) -> Any:
+    return SimpleNamespace(activity=None, last_duration=0.0, address="db:5432", diagnose=diagnose)
+
+
 class Watched:
     """A session, the watch, and the clock of both."""
 
     def __init__(self) -> None:
         self.now = 100.0
         self.answers: list[str | None] = []
-        self.session: Any = SimpleNamespace(
-            activity=None, last_duration=0.0, address="db:5432", diagnose=lambda: self.answers.pop(0)
-        )
+        self.session = session(lambda: self.answers.pop(0))
         self.reasons = StatusReasons()
         log = structlog.stdlib.get_logger("test")
         self.watch = StatementWatch((self.session,), self.reasons, log, 3.0, lambda: self.now)
