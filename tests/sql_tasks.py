@@ -1,18 +1,19 @@
-"""SQL source tasks for tests: with other durations and sizes, and what they compare."""
+"""SQL source tasks for tests: with other durations, sizes and dialects, and what they compare."""
 
 from __future__ import annotations
 
 from headrace.testing.driver import SourceDriver
 from headrace_sources.sql import SqlSourceConnector
 from headrace_sources.sql.deletes.comparison import KeyComparison
+from headrace_sources.sql.dialects import MakeDialect, dialect_for
 from headrace_sources.sql.scheduler import ScheduledTable
 from headrace_sources.sql.task import SqlSourceTask
 from headrace_sources.sql.tuning import Tuning
 
 
-def tuned(tuning: Tuning) -> type[SqlSourceConnector]:
-    """Return the connector with tasks that have this ``tuning``."""
-    task = type("TunedTask", (SqlSourceTask,), {"tuning": tuning})
+def tuned(tuning: Tuning, make_dialect: MakeDialect = dialect_for) -> type[SqlSourceConnector]:
+    """Return the connector with tasks that have this ``tuning`` and these dialects."""
+    task = type("TunedTask", (SqlSourceTask,), {"tuning": tuning, "make_dialect": staticmethod(make_dialect)})
     return type("TunedConnector", (SqlSourceConnector,), {"task_class": task})
 
 

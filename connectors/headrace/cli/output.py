@@ -31,15 +31,15 @@ def print_json(data: Any) -> None:
     sys.stdout.write(json.dumps(data, indent=2, ensure_ascii=False, default=str) + "\n")
 
 
-def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], console: Console = out) -> None:
     """Print a table without frames, so that ``awk`` can read it. Without a terminal nothing is cut or wrapped."""
     table = Table(*columns, box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
     for row in rows:
         table.add_row(*(cell if isinstance(cell, Text) else Text(str(cell)) for cell in row))
     for column in table.columns:
         column.overflow = "fold"  # wrap long names instead of truncating them
-    if out.is_terminal:
-        out.print(table, soft_wrap=False)
+    if console.is_terminal:
+        console.print(table, soft_wrap=False)
         return
     plain = Console(highlight=False, width=_UNBOUNDED)
     with plain.capture() as capture:
@@ -47,14 +47,14 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Non
     sys.stdout.write("".join(f"{line.rstrip()}\n" for line in capture.get().splitlines()))
 
 
-def print_findings(findings: Iterable[Finding]) -> None:
+def print_findings(findings: Iterable[Finding], console: Console = err) -> None:
     """Print each finding as a block on stderr, and how many there are."""
     findings = list(findings)
     for finding in findings:
-        for line in finding_block(finding, text_width(err)):
-            err.print(line)
+        for line in finding_block(finding, text_width(console)):
+            console.print(line)
     if findings:
-        err.print(count_line(findings), style="bold")
+        console.print(count_line(findings), style="bold")
 
 
 def text_width(console: Console) -> int | None:

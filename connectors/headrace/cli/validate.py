@@ -26,7 +26,8 @@ Files = Annotated[
     ),
 ]
 AdminCheck = Callable[[Mapping[str, str]], str]
-"""Kafka client settings → the cluster's id. Raises as ``broker/interfaces.py`` says."""
+"""Kafka client settings → the cluster's id. Raises as ``broker/interfaces.py`` says. Tests pass one as the ``obj`` of
+click's context."""
 
 PartitionCounts = Callable[[Callable[[str], bool]], dict[str, int]]
 """Number of partitions of each existing topic that is wanted."""
@@ -53,14 +54,14 @@ def validate(files: Files, json: JsonFlag = False) -> None:
         out.print(_valid(files, loaded))
 
 
-def check(files: Files, json: JsonFlag = False) -> None:
+def check(context: typer.Context, files: Files, json: JsonFlag = False) -> None:
     """Validate files, then check the systems they name: Kafka, databases, tables, Elasticsearch. Changes nothing.
 
       headrace check worker.yaml connectors/*.yaml
 
     Exit code 0: no errors (there may be warnings). 2: fix the files. 3: a system is unavailable or refuses access.
     """
-    findings = check_files(files)
+    findings = check_files(files, context.obj)
     _report(findings, json)
     if errors := _errors(findings):
         raise typer.Exit(_MISTAKE if any(item.cause == "configuration" for item in errors) else _ENVIRONMENT)

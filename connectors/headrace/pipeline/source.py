@@ -71,6 +71,8 @@ class SourcePipeline:
         factory: ProducerFactory,
         offsets: OffsetWriter,
         control: TaskControl,
+        *,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._task = task
         self._context = context
@@ -90,6 +92,7 @@ class SourcePipeline:
         self._poll_backoff = Backoff(control.retry_policy)
         self._unconverted: SourceBatch | None = None  # read, and waiting for its conversion
         self._polling = 0.0  # seconds spent in polls
+        self._monotonic = monotonic  # measures polls
         self._resend_backoff = Backoff(control.retry_policy)
 
     def run(self) -> None:
@@ -176,9 +179,9 @@ class SourcePipeline:
             self._metrics.causes.note("filtered", "transform", filtered)
 
     def _read(self) -> SourceBatch | Wait:
-        began = time.monotonic()
+        began = self._monotonic()
         answer = self._task.poll()
-        self._polling += time.monotonic() - began  # most polls take less than a millisecond
+        self._polling += self._monotonic() - began  # most polls take less than a millisecond
         self._metrics.set("poll_batch_time_ms_total", round(self._polling * 1000))
         if isinstance(answer, SourceBatch):
             rows = len(answer) + len(answer.rejections)

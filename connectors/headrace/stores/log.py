@@ -65,8 +65,9 @@ class FileLog:
     never returned. A damaged line anywhere else stops the worker: guessing positions could lose rows.
     """
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, path: Path, *, compact_minimum: int = _COMPACT_MINIMUM) -> None:
+        """``compact_minimum``: lines below which the file is not compacted."""
+        self._path, self._compact_minimum = path, compact_minimum
         self._lock = threading.Lock()
         self._values: dict[str, Any] = {}
         self._lines = 0
@@ -97,7 +98,7 @@ class FileLog:
             self._length += len(lines)
             self._lines += len(entries)
             _merge(self._values, entries)
-            if self._lines > max(_COMPACT_MINIMUM, _COMPACT_FACTOR * len(self._values)):
+            if self._lines > max(self._compact_minimum, _COMPACT_FACTOR * len(self._values)):
                 self._compact()
 
     def read(self) -> dict[str, Any]:

@@ -23,7 +23,7 @@ class ElasticsearchSinkConnector(SinkConnector):
     """Writes records to Elasticsearch indices and data streams."""
 
     config_model = ElasticsearchSinkConfig
-    task_class = ElasticsearchSinkTask
+    task_class: ClassVar[type[ElasticsearchSinkTask]] = ElasticsearchSinkTask
     aliases: ClassVar[tuple[str, ...]] = (
         "io.confluent.connect.elasticsearch.ElasticsearchSinkConnector",
         "io.aiven.connect.elasticsearch.ElasticsearchSinkConnector",

@@ -14,7 +14,7 @@ from headrace_sources.sql.cursor.lookback import Lookback
 from headrace_sources.sql.cursor.position import StoredPosition
 from headrace_sources.sql.cursor.transaction_snapshots import TransactionSnapshots
 from headrace_sources.sql.deletes.reconciler import DeleteReconciler
-from headrace_sources.sql.dialects import Dialect
+from headrace_sources.sql.dialects import Dialect, MakeDialect
 from headrace_sources.sql.dialects.dialect import TableName
 from headrace_sources.sql.reading.chunk_plan import Chunk, ChunkPlan, from_json
 from headrace_sources.sql.reading.inspection import (
@@ -55,6 +55,7 @@ class ReaderFactory:
     chunk_plans: Mapping[TableName, Mapping[str, Any] | None]
     initial: StoredPosition | None
     transaction_snapshots: TransactionSnapshots
+    make_dialect: MakeDialect
     tuning: Tuning
 
     def inspect_all(
@@ -157,7 +158,8 @@ class ReaderFactory:
 
     def _start_readers(self, spec: ReadSpec, chunks: Sequence[Chunk], within: Within, threads: int) -> ReaderPool:
         origin, task = self.context.config_origin, self.context.task
-        sessions = [Session(self.config, origin, f"{task}/{number}") for number in range(1, threads + 1)]
+        names = [f"{task}/{number}" for number in range(1, threads + 1)]
+        sessions = [Session(self.config, origin, name, self.make_dialect) for name in names]
         return ReaderPool(spec, chunks, sessions, within)
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, tzinfo
 from typing import ClassVar
+
+from sqlalchemy import URL
 
 from headrace import RetriableError, Schedule, SourceBatch, SourceContext, SourceTask, Wait
 from headrace_sources.sql.access.session import Session
@@ -17,6 +19,7 @@ from headrace_sources.sql.cursor.position import StoredPosition, stored_position
 from headrace_sources.sql.cursor.transaction_snapshots import TransactionSnapshots
 from headrace_sources.sql.deletes.comparison import KeyComparison
 from headrace_sources.sql.deletes.reconciler import DeleteReconciler
+from headrace_sources.sql.dialects import Dialect, dialect_for
 from headrace_sources.sql.dialects.dialect import TableName
 from headrace_sources.sql.reader_factory import ReaderFactory
 from headrace_sources.sql.reading.chunk_plan import stored_chunk_plans
@@ -45,6 +48,11 @@ class SqlSourceTask(SourceTask):
         self._reconciler: DeleteReconciler | None = None
         self._scheduler: Scheduler | None = None
 
+    @staticmethod
+    def make_dialect(url: URL, zone: tzinfo, granularity: str, temporal: str) -> Dialect:
+        """Return the dialect of a session. A subclass may replace it."""
+        return dialect_for(url, zone, granularity, temporal)
+
     @property
     def tables(self) -> Sequence[ScheduledTable]:
         """The tables in the order of their assignment."""
@@ -61,7 +69,7 @@ class SqlSourceTask(SourceTask):
         config = self.config_model.parse(context.properties)
         schedule = context.schedule(config.poll_interval)
         self.stop()  # an earlier attempt may have failed half way
-        sessions = [Session(config, context.config_origin, str(context.task)) for _ in range(2)]
+        sessions = [Session(config, context.config_origin, str(context.task), self.make_dialect) for _ in range(2)]
         primary, secondary = self._sessions = (sessions[0], sessions[1])
         self._canceller = StatementCanceller(context.stop_event, primary, secondary)
         self._canceller.start()
@@ -119,6 +127,7 @@ class SqlSourceTask(SourceTask):
             chunk_plans=stored_chunk_plans(self._context.offset_reader, tables),
             initial=_initial_position(config, now),
             transaction_snapshots=TransactionSnapshots(dialect),
+            make_dialect=self.make_dialect,
             tuning=self.tuning,
         )
         factory.report(findings)

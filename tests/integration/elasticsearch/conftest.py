@@ -27,6 +27,7 @@ from headrace.testing.data_comparison import compare_index, index_entries, lates
 from headrace.testing.faults import HttpProxy
 from headrace.testing.waiting import eventually
 from headrace.validation import Validator
+from tests.integration.elasticsearch.repeated_deletes import plugin
 
 DELIVERY_TIMEOUT = 60.0
 PARTITIONS = 3
@@ -53,7 +54,7 @@ class Flow:
         self.proxy = HttpProxy(url)
         self.members: list[Member] = []
         self.sent = 0
-        registry = Registry()
+        registry = Registry([*Registry().plugins(), plugin()])
         validator = Validator(registry, make_interpolator(registry))
         settings = WorkerSettings.parse(
             {

@@ -19,19 +19,9 @@ from headrace.embedded import EmbeddedStack
 from headrace.testing.faults import Drop, HalfAnswer, Hang, ItemErrors, NoAnswer, StatusFault, TcpProxy
 from headrace.testing.faults.answers import HangUpError
 from headrace.testing.waiting import eventually
-from headrace_sinks.elasticsearch import ElasticsearchSinkConnector
-from headrace_sinks.elasticsearch.task import ElasticsearchSinkTask
-from headrace_sinks.elasticsearch.timings import SinkTimings
 
 BULK = r"/_bulk"
 Rows = list[dict[str, Any]]
-
-
-class TaskThatRepeatsDeletes(ElasticsearchSinkTask):
-    """Sends all deletes a second time, as after a put of half a minute."""
-
-    def __init__(self) -> None:
-        super().__init__(SinkTimings(repeat_deletes_after=0.0))
 
 
 def rows(count: int, keys: int = 40, first: int = 0) -> Rows:
@@ -209,9 +199,7 @@ def test_a_document_larger_than_the_limit_is_the_only_dead_letter(flow: Any) -> 
     flow.check(without=[33])
 
 
-def test_a_delete_that_elasticsearch_has_forgotten_when_an_older_write_gets_through(
-    flow: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_delete_that_elasticsearch_has_forgotten_when_an_older_write_gets_through(flow: Any) -> None:
     class BusyForTheFirst:
         def __init__(self) -> None:
             self.free = threading.Event()
@@ -221,13 +209,13 @@ def test_a_delete_that_elasticsearch_has_forgotten_when_an_older_write_gets_thro
                 return StatusFault(429).answer(request, passage)
             return passage.forward(request)
 
-    monkeypatch.setattr(ElasticsearchSinkConnector, "task_class", TaskThatRepeatsDeletes)
     flow.ask("PUT", flow.name, {"settings": {"index.gc_deletes": "0ms"}})
     busy = BusyForTheFirst()
     flow.proxy.always(busy, path=BULK)
     # A write, its deletion, and others that make Elasticsearch forget.
     flow.send([{"id": 1}, None, *({"id": 2, "n": number} for number in range(8))], [1, 1, *[2] * 8])
-    flow.start(behavior_on_null_values="delete", batch_size="1", max_in_flight_requests="4")
+    keys = {"connector.class": "SinkThatRepeatsDeletes"}
+    flow.start(keys, behavior_on_null_values="delete", batch_size="1", max_in_flight_requests="4")
     written = f"{flow.url}/{flow.name}/_doc/2"
     eventually(lambda: httpx.get(written, timeout=60).json().get("_source") == {"id": 2, "n": 7}, 60)
     busy.free.set()

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
-from headrace_sources.sql.dialects.dialect import Dialect
+from headrace_sources.sql.dialects import Dialect, MakeDialect, dialect_for
 from headrace_sources.sql.dialects.mysql import MySql
 from headrace_sources.sql.tuning import Tuning
 from tests.integration.sql.late import Reading, Scene, scene
@@ -32,10 +32,10 @@ def late(request: pytest.FixtureRequest) -> Iterator[Scene]:
 @pytest.fixture
 def reading(late: Scene) -> Iterator[Callable[..., Reading]]:
     # The least lookback would catch rows that these scenes commit within it: they are to show the watermark.
-    connector = tuned(Tuning(least_lookback=timedelta(milliseconds=1), blocked_after=0.0))
+    tuning = Tuning(least_lookback=timedelta(milliseconds=1), blocked_after=0.0)
     made: list[Reading] = []
 
-    def start(mode: str, **properties: str) -> Reading:
+    def start(mode: str, make_dialect: MakeDialect = dialect_for, **properties: str) -> Reading:
         settings = {
             "connection.url": late.engine.url.render_as_string(hide_password=False),
             "table.whitelist": "late",
@@ -47,7 +47,7 @@ def reading(late: Scene) -> Iterator[Callable[..., Reading]]:
         if "timestamp" in mode:
             settings["timestamp.column.name"] = "updated_at"
         keys = settings | {name.replace("_", "."): value for name, value in properties.items()}
-        made.append(Reading(keys, connector=connector))
+        made.append(Reading(keys, connector=tuned(tuning, make_dialect)))
         made[-1].start()
         return made[-1]
 
@@ -188,19 +188,21 @@ def test_what_is_rolled_back_is_never_sent_and_holds_nothing_up(
 
 @pytest.mark.parametrize("mode", STAMPED)
 @pytest.mark.parametrize("gap_free", ["auto", "off"])
-def test_a_clock_that_is_set_back(
-    late: Scene, reading: Callable[..., Reading], monkeypatch: pytest.MonkeyPatch, mode: str, gap_free: str
-) -> None:
+def test_a_clock_that_is_set_back(late: Scene, reading: Callable[..., Reading], mode: str, gap_free: str) -> None:
     """By an hour, for the reader and for the stamps of the writers."""
     behind = timedelta(0)
-    kind = MySql if late.engine.dialect.name == "mysql" else Dialect
-    ask = kind.now
 
-    def now(self: Any, connection: Any) -> Any:
-        return ask(self, connection) - behind
+    def set_back(*arguments: Any) -> Dialect:
+        kind = type(dialect_for(*arguments))
 
-    monkeypatch.setattr(kind, "now", now)
-    reader = reading(mode, cursor_gap_free=gap_free)
+        class SetBack(kind):  # type: ignore[misc, valid-type]
+            def now(self, connection: Any) -> Any:
+                return super().now(connection) - behind
+
+        options = {} if kind is MySql else {"iso": False}
+        return SetBack(arguments[1], **options)
+
+    reader = reading(mode, set_back, cursor_gap_free=gap_free)
     writer = late.writer()
     writer.insert("before", updated_at=writer.now())
     writer.commit()

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import closing
+from dataclasses import dataclass, field
+from datetime import tzinfo
 from typing import Any
-from unittest.mock import patch
 
 import pymysql
 import pytest
@@ -13,7 +14,7 @@ from sqlalchemy import make_url
 
 from headrace.testing.driver import SourceDriver
 from headrace.testing.waiting import eventually
-from headrace_sources.sql.dialects import innodb
+from headrace_sources.sql.dialects import MakeDialect, dialect_for
 from headrace_sources.sql.dialects.mysql import MySql
 from headrace_sources.sql.tuning import Tuning
 
@@ -62,28 +63,59 @@ def test_pages_hold_everything_once(drive: Drive, maria: Sql, mode: dict[str, st
     assert sorted(found) == list(range(1, 204))
 
 
+@dataclass
+class Recorder:
+    """The statements that read rows, and the number of questions for the open transactions, of all sessions."""
+
+    statements: list[str] = field(default_factory=list)
+    questions: int = 0
+
+
+class RecordingMySql(MySql):
+    snapshot_ttl = 60.0  # however long a round over all tables takes here
+
+    def __init__(self, recorder: Recorder, zone: tzinfo, temporal: str) -> None:
+        super().__init__(zone, temporal=temporal)
+        self.recorder = recorder
+
+    def stream(self, connection: Any, query: Any) -> Any:
+        text = query.compile(dialect=connection.dialect, compile_kwargs={"literal_binds": True})
+        self.recorder.statements.append(str(text))
+        return super().stream(connection, query)
+
+    def open_transactions(self, connection: Any) -> Any:
+        self.recorder.questions += 1
+        return super().open_transactions(connection)
+
+
+@pytest.fixture
+def recorder() -> Recorder:
+    """Of the sessions of a test that asks for it."""
+    return Recorder()
+
+
+@pytest.fixture
+def make_dialect(request: pytest.FixtureRequest) -> MakeDialect:
+    if "recorder" not in request.fixturenames:
+        return dialect_for
+    recorder: Recorder = request.getfixturevalue("recorder")
+    return lambda url, zone, granularity, temporal: RecordingMySql(recorder, zone, temporal)
+
+
 @pytest.mark.parametrize(("name", "count"), [("timestamp", 4), ("both", 2)])
-def test_a_page_reads_no_more_than_it_gives(drive: Drive, maria: Sql, name: str, count: int) -> None:
+def test_a_page_reads_no_more_than_it_gives(
+    drive: Drive, maria: Sql, recorder: Recorder, name: str, count: int
+) -> None:
     """Not the whole table for each page, as WITH TIES does there."""
     maria(f"{TABLE}; {EQUAL.format(60_000, 7)}; ANALYZE TABLE t")
     driver = drive(table_whitelist="t", batch_max_rows="10", query_target_ms="10", **MODES[name], **EXACT)
-    statements: list[str] = []
-    with patch.object(MySql, "stream", recorded(MySql.stream, statements)):
-        while len(statements) < count:
-            driver.batch()
-    for statement in statements:
+    while len(recorder.statements) < count:
+        driver.batch()
+    driver.stop()
+    for statement in recorder.statements:
         maria(f"FLUSH STATUS; {statement}")
         counts = {name: int(value) for name, value in maria("SHOW SESSION STATUS LIKE 'Handler_read%'")}
         assert sum(counts.values()) < 150, (statement, counts)
-
-
-def recorded(stream: Callable[..., Any], statements: list[str]) -> Callable[..., Any]:
-    def record(self: MySql, connection: Any, query: Any) -> Any:
-        text = query.compile(dialect=connection.dialect, compile_kwargs={"literal_binds": True})
-        statements.append(str(text))
-        return stream(self, connection, query)
-
-    return record
 
 
 @pytest.mark.parametrize("mode", MODES.values(), ids=MODES)
@@ -116,26 +148,11 @@ def test_mode_bulk_in_pages_by_a_key_of_two_columns(drive: Drive, maria: Sql) ->
     assert found == maria("SELECT a, b FROM t ORDER BY a, b")
 
 
-@pytest.fixture
-def asked() -> Iterator[list[int]]:
-    """As many entries as times that the server was asked for its open transactions."""
-    found: list[int] = []
-    original = innodb.open_transactions
-
-    def count(*arguments: Any) -> Any:
-        found.append(1)
-        return original(*arguments)
-
-    with patch.object(innodb, "open_transactions", count):
-        yield found
-
-
 @pytest.mark.parametrize("name", ["incrementing", "timestamp"])
 @pytest.mark.parametrize("tuning", [Tuning(status_interval=0.0)])
 def test_tables_share_what_the_server_says_of_open_transactions(
-    drive: Drive, maria: Sql, mariadb_database: str, asked: list[int], name: str, monkeypatch: pytest.MonkeyPatch
+    drive: Drive, maria: Sql, mariadb_database: str, recorder: Recorder, name: str
 ) -> None:
-    monkeypatch.setattr(MySql, "snapshot_ttl", 60.0)  # however long a round over all tables takes here
     tables = [f"t{number}" for number in range(20)]
     for table in tables:
         maria(f"CREATE TABLE {table} (id int PRIMARY KEY AUTO_INCREMENT, at datetime(6) NOT NULL, KEY (at))")
@@ -164,13 +181,12 @@ def test_tables_share_what_the_server_says_of_open_transactions(
             maria(f"INSERT INTO {table} (at) VALUES (now(6))")
         eventually(complete(2), 30)
         # Every table waits for that one transaction now.
-        asked.clear()
-        readings = 0
+        asked_before, readings = recorder.questions, 0
         while readings < 5 * len(tables):
             driver.lags.clear()
             driver.poll()
             readings += len(driver.lags)
-        assert 0 < len(asked) < readings / 10
+        assert 0 < recorder.questions - asked_before < readings / 10
         writer.commit()
     eventually(complete(3), 30)
     assert all(sorted(found) == [1, 2, 3] for found in rows.values())

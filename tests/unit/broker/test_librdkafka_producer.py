@@ -55,7 +55,7 @@ class FakeProducer:
 
     def purge(self) -> None:
         for queue in self.queues:
-            self._report(queue, len(queue), KafkaError._PURGE_QUEUE)
+            self.report_all(queue, len(queue), KafkaError._PURGE_QUEUE)
 
     def close(self) -> bool:
         return True
@@ -63,20 +63,20 @@ class FakeProducer:
     def _answer(self, queue: deque[Sent], count: int) -> None:
         request = [queue[place] for place in range(count)]
         if any(sent.value.startswith(b"bad") for sent in request):
-            self._report(queue, count, KafkaError.MSG_SIZE_TOO_LARGE)
+            self.report_all(queue, count, KafkaError.MSG_SIZE_TOO_LARGE)
             return
         outage = self.outages and self.choose(8) == 0
         if not outage or self.choose(2):
             self.log.extend((sent.key, sent.value) for sent in request)
         if outage:
             self.outages -= 1
-            self._report(queue, count, KafkaError._MSG_TIMED_OUT)
+            self.report_all(queue, count, KafkaError._MSG_TIMED_OUT)
             return
         for _ in range(count):
             queue.popleft()
 
     @staticmethod
-    def _report(queue: deque[Sent], count: int, code: int) -> None:
+    def report_all(queue: deque[Sent], count: int, code: int) -> None:
         for _ in range(count):
             queue[0].report(KafkaError(code), None)
             queue.popleft()
@@ -220,7 +220,7 @@ class TestWindows:
         fake = FakeProducer([], patient)
         producer = producer_over(fake)
         delivery = producer.send(EncodedBatch("t", [b"1"], [b"\0"]))
-        fake._report(fake.queues[0], 1, KafkaError.TOPIC_AUTHORIZATION_FAILED)
+        fake.report_all(fake.queues[0], 1, KafkaError.TOPIC_AUTHORIZATION_FAILED)
         assert delivery.done()
         error = delivery.error()
         assert isinstance(error, InfrastructureError)

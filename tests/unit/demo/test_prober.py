@@ -18,10 +18,8 @@ def documents() -> dict[int, dict[str, Any]]:
 
 
 @pytest.fixture
-def prober(documents: dict[int, dict[str, Any]], monkeypatch: pytest.MonkeyPatch) -> Prober:
-    prober = Prober("http://127.0.0.1:1")
-    monkeypatch.setattr(prober, "_document", lambda write: documents.get(write.id))
-    return prober
+def prober(documents: dict[int, dict[str, Any]]) -> Prober:
+    return Prober(lambda write: documents.get(write.id))
 
 
 def write(id_: int, seconds_ago: float = 0.0) -> Write:

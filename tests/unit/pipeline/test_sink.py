@@ -9,7 +9,6 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from headrace.broker.in_memory import InMemoryConsumer
 from headrace.errors import DataError, TaskError
 from headrace.metrics import TaskMetrics
 from headrace.pipeline.sink import PutLimits
@@ -260,11 +259,12 @@ def test_a_silent_broker_is_told_until_it_delivers_again(
     made.harness.end(thread)
 
 
-def test_a_consumer_that_delivers_while_paused_stops_the_task(
-    sink: Callable[..., Sink], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    made = sink()
-    monkeypatch.setattr(InMemoryConsumer, "pause_all", lambda self: None)
+def test_a_consumer_that_delivers_while_paused_stops_the_task(sink: Callable[..., Sink]) -> None:
+    class Unpausable(CheckedConsumer):
+        def pause_all(self) -> None:
+            """Continue to deliver."""
+
+    made = sink(consumer=Unpausable)
     made.store.faults = ["before"] * 1_000_000
     made.send(range(10))
     raised: list[BaseException] = []

@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 
 from headrace.errors import ConfigError, InfrastructureError, RetriableError
 from headrace.stores import FileLog, MemoryLog
-from headrace.stores import log as log_module
 
 KEYS = st.sampled_from(["a", "b", 'c"\n', "ключ"])
 VALUES = st.none() | st.dictionaries(
@@ -120,10 +119,9 @@ def test_a_full_disk_is_retriable_and_leaves_nothing_half_written(
     again.close()
 
 
-def test_history_is_compacted_away_while_it_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(log_module, "_COMPACT_MINIMUM", 10)
+def test_history_is_compacted_away_while_it_runs(tmp_path: Path) -> None:
     path = tmp_path / "offsets.jsonl"
-    log = FileLog(path)
+    log = FileLog(path, compact_minimum=10)
     for number in range(100):
         log.append({"a": {"n": number}, "b": {"n": -number}})
         assert path.read_bytes().count(b"\n") <= 12

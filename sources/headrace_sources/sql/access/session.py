@@ -19,7 +19,7 @@ from headrace_sources.sql.access.query_semaphore import query_semaphore_of
 from headrace_sources.sql.configuration.config import SqlSourceConfig
 from headrace_sources.sql.configuration.syntax import find_zone
 from headrace_sources.sql.configuration.urls import connection_url
-from headrace_sources.sql.dialects import Dialect, dialect_for
+from headrace_sources.sql.dialects import Dialect, MakeDialect, dialect_for
 from headrace_sources.sql.dialects.dialect import ErrorClass
 
 _ISOLATION = {"SQL_SERVER_SNAPSHOT": "SNAPSHOT"}
@@ -54,13 +54,19 @@ class Session:
     Every error that leaves this class is one of headrace's.
     """
 
-    def __init__(self, config: SqlSourceConfig, config_origin: KeyOrigin = unknown_origin, name: str = "") -> None:
+    def __init__(
+        self,
+        config: SqlSourceConfig,
+        config_origin: KeyOrigin = unknown_origin,
+        name: str = "",
+        make_dialect: MakeDialect = dialect_for,
+    ) -> None:
         """``name``: of the task, for the database. Raises ConfigError and InfrastructureError; does not connect."""
         self._config = config
         self._name = f"headrace:{name}" if name else "headrace"
         self._config_origin = config_origin
         self.url = _url(config)
-        self.dialect = self._find_dialect()
+        self.dialect = self._find_dialect(make_dialect)
         self._semaphore = query_semaphore_of(self.url)
         self._engine: Engine | None = None
         self._connection: Connection | None = None
@@ -72,11 +78,11 @@ class Session:
         self._lock = threading.Lock()  # guards what cancel() uses
         self._running: Any = None
 
-    def _find_dialect(self) -> Dialect:
+    def _find_dialect(self, make_dialect: MakeDialect) -> Dialect:
         zone = find_zone(self._config.timezone)
         assert zone is not None, "the configuration was validated"
         try:
-            return dialect_for(self.url, zone, self._config.granularity, self._config.temporal)
+            return make_dialect(self.url, zone, self._config.granularity, self._config.temporal)
         except (ImportError, NoSuchModuleError) as error:
             raise driver_errors.missing_driver_error(error, self.url, self._config_origin) from error
 

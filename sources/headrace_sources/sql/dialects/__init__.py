@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, tzinfo
 
 from sqlalchemy import URL
 
 from headrace_sources.sql.dialects.dialect import Dialect
 
-__all__ = ["Dialect", "dialect_for"]
+__all__ = ["Dialect", "MakeDialect", "dialect_for"]
+
+MakeDialect = Callable[[URL, tzinfo, str, str], Dialect]
+"""The arguments of :func:`dialect_for`."""
 
 
 def dialect_for(url: URL, zone: tzinfo, granularity: str, temporal: str = "fail") -> Dialect:

@@ -12,6 +12,7 @@ import pytest
 
 from headrace.testing.contexts import Offsets
 from headrace.testing.driver import SourceDriver
+from headrace_sources.sql.dialects import MakeDialect, dialect_for
 from headrace_sources.sql.tuning import Tuning
 from tests.sql_tasks import tuned
 
@@ -55,9 +56,17 @@ def tuning() -> Tuning:
 
 
 @pytest.fixture
-def drive(properties: Callable[..., dict[str, str]], tuning: Tuning) -> Iterator[Callable[..., SourceDriver]]:
+def make_dialect() -> MakeDialect:
+    """Makes the dialects of the tasks of ``drive``; tests override the fixture."""
+    return dialect_for
+
+
+@pytest.fixture
+def drive(
+    properties: Callable[..., dict[str, str]], tuning: Tuning, make_dialect: MakeDialect
+) -> Iterator[Callable[..., SourceDriver]]:
     """``drive(offsets, **keys)`` starts a task on the file; all are stopped when the test ends."""
-    connector = tuned(tuning)
+    connector = tuned(tuning, make_dialect)
     with ExitStack() as stop:
 
         def start(offsets: Offsets | None = None, /, **keys: str) -> SourceDriver:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import datetime, timedelta, tzinfo
 from typing import Any
 
 import pytest
+from sqlalchemy import URL
 
 from headrace import ConfigError
 from headrace.testing.driver import SourceDriver
@@ -15,7 +16,7 @@ from headrace_sources.sql.cursor.blocking_transaction import blocking_transactio
 from headrace_sources.sql.cursor.sent_rows import SentRows
 from headrace_sources.sql.cursor.transaction_snapshots import DatabaseClock
 from headrace_sources.sql.cursor.watermark import Fence, Transaction, Watermark
-from headrace_sources.sql.dialects.dialect import OpenTransaction
+from headrace_sources.sql.dialects.dialect import Dialect, OpenTransaction
 from headrace_sources.sql.dialects.sqlite import Sqlite
 
 Drive = Callable[..., SourceDriver]
@@ -45,15 +46,21 @@ def test_an_overlap_is_ids_or_a_duration(mode: str, overlap: str, problem: str |
     assert [item.code for item in findings if item.key == "cursor.overlap"] == ([problem] if problem else [])
 
 
-@pytest.fixture
-def blind(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As a database that says nothing about its transactions."""
-    monkeypatch.setattr(Sqlite, "commits_in_order", False)
+class BlindSqlite(Sqlite):
+    """A database that says nothing about its transactions."""
+
+    commits_in_order = False
 
 
-def test_a_database_that_hides_its_transactions_is_refused_by_gap_free_on(
-    blind: None, sqlite: Sql, drive: Drive
-) -> None:
+def blind(url: URL, zone: tzinfo, granularity: str, temporal: str) -> Dialect:
+    return BlindSqlite(zone)
+
+
+without_transactions = pytest.mark.parametrize("make_dialect", [blind])
+
+
+@without_transactions
+def test_a_database_that_hides_its_transactions_is_refused_by_gap_free_on(sqlite: Sql, drive: Drive) -> None:
     sqlite("CREATE TABLE t (id INTEGER PRIMARY KEY)")
     with pytest.raises(ConfigError) as caught:
         drive(table_whitelist="t", cursor_gap_free="on")
@@ -62,7 +69,8 @@ def test_a_database_that_hides_its_transactions_is_refused_by_gap_free_on(
     assert (finding.code, finding.key) == ("sql.gaps", "cursor.overlap")
 
 
-def test_a_database_that_hides_its_transactions_is_read_with_an_overlap(blind: None, sqlite: Sql, drive: Drive) -> None:
+@without_transactions
+def test_a_database_that_hides_its_transactions_is_read_with_an_overlap(sqlite: Sql, drive: Drive) -> None:
     """An id that turns up behind the last one, within the overlap; nothing is sent twice."""
     sqlite("CREATE TABLE t (id INTEGER PRIMARY KEY); INSERT INTO t VALUES (1), (20);")
     driver = drive(table_whitelist="t", cursor_overlap="10")
@@ -74,7 +82,8 @@ def test_a_database_that_hides_its_transactions_is_read_with_an_overlap(blind: N
     assert driver.values("id") == [15]
 
 
-def test_a_restart_begins_before_the_overlap(blind: None, sqlite: Sql, drive: Drive) -> None:
+@without_transactions
+def test_a_restart_begins_before_the_overlap(sqlite: Sql, drive: Drive) -> None:
     sqlite("CREATE TABLE t (id INTEGER PRIMARY KEY); INSERT INTO t VALUES (1), (20);")
     first = drive(table_whitelist="t", cursor_overlap="10")
     first.drain()

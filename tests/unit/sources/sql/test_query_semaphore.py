@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import Connection, make_url
@@ -13,7 +12,7 @@ from sqlalchemy import Connection, make_url
 from headrace_sources.sql.access.query_semaphore import HOLDER_TTL, WAITER_TTL, QuerySemaphore, query_semaphore_of
 from headrace_sources.sql.access.session import Session
 from headrace_sources.sql.configuration.config import SqlSourceConfig
-from headrace_sources.sql.dialects import Dialect
+from headrace_sources.sql.dialects.sqlite import Sqlite
 
 
 class Clock:
@@ -102,22 +101,22 @@ def test_all_users_of_a_database_share_its_semaphore() -> None:
 
 
 def test_a_permit_is_released_only_after_the_transaction_is_closed(
-    sqlite: Callable[[str], list[Any]], properties: Callable[..., dict[str, str]], monkeypatch: pytest.MonkeyPatch
+    sqlite: Callable[[str], list[Any]], properties: Callable[..., dict[str, str]]
 ) -> None:
     """Otherwise the database would run one query more than the limit until the transaction is closed."""
     sqlite("CREATE TABLE t (id INTEGER PRIMARY KEY)")
     config = SqlSourceConfig.parse(properties(table_whitelist="t", connection_max_queries="1"))
-    first, second = Session(config), Session(config)
     meanwhile: list[bool] = []
-    abandon = type(first.dialect).abandon
 
-    def close(self: Dialect, connection: Connection) -> None:
-        meanwhile.append(second.acquire_permit())
-        abandon(self, connection)
+    class Watched(Sqlite):
+        def abandon(self, connection: Connection) -> None:
+            meanwhile.append(second.acquire_permit())
+            super().abandon(connection)
 
+    first = Session(config, make_dialect=lambda url, zone, granularity, temporal: Watched(zone))
+    second = Session(config)
     assert first.acquire_permit()
     first.connection()
-    monkeypatch.setattr(type(first.dialect), "abandon", close)
     first.close_transaction()
 
     assert meanwhile == [False]

@@ -19,7 +19,7 @@ class Cursor:
 
     def __init__(self, count: int, *, breaks_at: int | None = None, text: str = "", hangs: bool = False) -> None:
         self._count, self._breaks_at, self._text, self._hangs = count, breaks_at, text, hangs
-        self._next = 0
+        self.given = 0
         self.cancelled = threading.Event()
         self.closed = False
         self.now = 0.0  # each fetch takes a second
@@ -31,16 +31,16 @@ class Cursor:
         if self._hangs and threading.current_thread() is not threading.main_thread():
             self.cancelled.wait()
             raise ConnectionError("cancelled")
-        end = min(self._next + size, self._count)
+        end = min(self.given + size, self._count)
         if self._breaks_at is not None and end > self._breaks_at:
             raise ConnectionError("broken")
         self.now += 1.0
-        found = [(number, self._text) for number in range(self._next, end)]
-        self._next = end
+        found = [(number, self._text) for number in range(self.given, end)]
+        self.given = end
         return found
 
     def all_given(self) -> bool:
-        return self._next == self._count
+        return self.given == self._count
 
     def close(self) -> None:
         self.closed = True
@@ -83,11 +83,11 @@ def test_all_rows_come_once_and_in_order(count: int, sizes: list[int]) -> None:
     assert found == list(range(count))
 
 
-def test_the_next_rows_are_fetched_while_nobody_asks() -> None:
+def test_thegiven_rows_are_fetched_while_nobody_asks() -> None:
     cursor = Cursor(10)
     ahead = cursor.ahead()
     ahead.fetchmany(3)
-    eventually(lambda: cursor._next == 6)
+    eventually(lambda: cursor.given == 6)
     ahead.close()
 
 

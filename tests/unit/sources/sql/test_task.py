@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, tzinfo
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -12,11 +12,14 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from sqlalchemy import URL
 
 from headrace import ConfigError, RetriableError, SourceBatch, TaskError, Wait, schema
 from headrace.testing.contexts import Offsets, make_source_context
 from headrace.testing.driver import SourceDriver
 from headrace_sources.sql import JdbcSourceConnector, SqlSourceConnector
+from headrace_sources.sql.dialects import Dialect
+from headrace_sources.sql.dialects.sqlite import Sqlite as SqliteDialect
 from headrace_sources.sql.task import SqlSourceTask
 from tests.sql_tasks import table_of
 
@@ -345,9 +348,18 @@ def test_rows_written_while_a_result_is_read_are_neither_lost_nor_doubled(drive:
     assert [value["id"] for value in first.values] + driver.values("id") + driver.values("id") == list(range(1, 9))
 
 
+class ImpatientSqlite(SqliteDialect):
+    def connect_args(self, url: URL) -> dict[str, Any]:
+        return {"timeout": 0.0}
+
+
+def impatient(url: URL, zone: tzinfo, granularity: str, temporal: str) -> Dialect:
+    return ImpatientSqlite(zone)
+
+
 @pytest.mark.usefixtures("table")
-def test_a_locked_file_is_tried_again(drive: Drive, sqlite: Sqlite, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("headrace_sources.sql.dialects.sqlite.Sqlite.connect_args", lambda self, url: {"timeout": 0.0})
+@pytest.mark.parametrize("make_dialect", [impatient])
+def test_a_locked_file_is_tried_again(drive: Drive, sqlite: Sqlite) -> None:
     add(sqlite, (1, at(0)))
     driver = drive(**BY_ID)
     sqlite("BEGIN EXCLUSIVE")
