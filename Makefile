@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 PROCESSES ?= 2
-SOURCES := connectors sources sinks demo scripts benchmarks tests
+SOURCES := connectors sources streams sinks demo scripts benchmarks tests
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-quick lint format docs bench clean

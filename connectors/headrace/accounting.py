@@ -7,7 +7,8 @@
 =============  ======================================================================================================
 read           polled from the source's system, or consumed from Kafka
 split          further records that transforms made of one
-written        acknowledged by Kafka, or durable in the sink's system
+written        acknowledged by Kafka, or durable in the sink's system; of a stream task: its outputs and state changes
+               are committed
 unchanged      the sink's system has the same or a newer version already
 filtered       dropped by a transform
 dead-lettered  refused, and written to the dead letter queue
@@ -23,23 +24,23 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-_READ = ("source_record_poll_total", "sink_record_read_total")
+_READ = ("source_record_poll_total", "sink_record_read_total", "stream_record_read_total")
 _SPLIT = ("source_record_split_total", "sink_record_split_total")
 _OUTCOMES = {
-    "written": ("source_record_write_total", "sink_record_send_total"),
+    "written": ("source_record_write_total", "sink_record_send_total", "stream_record_commit_total"),
     "unchanged": ("sink_record_unchanged_total",),
     "filtered": ("source_record_filtered_total", "sink_record_filtered_total"),
-    "dead_lettered": ("sink_record_dead_lettered_total",),
-    "skipped": ("source_record_skipped_total", "sink_record_skipped_total"),
-    "discarded": ("source_record_discarded_total", "sink_record_discarded_total"),
-    "in_flight": ("source_record_active_count", "sink_record_active_count"),
+    "dead_lettered": ("sink_record_dead_lettered_total", "stream_record_dead_lettered_total"),
+    "skipped": ("source_record_skipped_total", "sink_record_skipped_total", "stream_record_skipped_total"),
+    "discarded": ("source_record_discarded_total", "sink_record_discarded_total", "stream_record_discarded_total"),
+    "in_flight": ("source_record_active_count", "sink_record_active_count", "stream_record_active_count"),
 }
 _MOST_CAUSES = 100
 """Kept apart; plugins may invent codes."""
 
 
 def record_counts(counters: Mapping[str, int]) -> dict[str, int]:
-    """Return the terms of the law (see above) of one task's counters, a source's or a sink's."""
+    """Return the terms of the law (see above) of one task's counters."""
     terms = {"read": _READ, "split": _SPLIT, **_OUTCOMES}
     return {term: sum(counters.get(name, 0) for name in names) for term, names in terms.items()}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
@@ -129,6 +130,7 @@ class StandaloneWorker:
             ConfigOrigins(origins),
             tracker,
             conditions,
+            f"{socket.gethostname()}-{worker_id}",
         )
         timing = Timing(
             settings.offset_flush_interval / 1000,

@@ -32,6 +32,17 @@ DESCRIPTIONS: dict[str, str] = {
     "sink_record_discarded_total": "Records in flight when their partition was reassigned or the task ended.",
     "sink_record_lag": "Records in Kafka that this task has not written yet, as of its last poll.",
     "sink_record_age_ms": "Age of the newest record when it became durable in the sink's system.",
+    "stream_record_read_total": "Records that a stream task read from Kafka, those of its repartition topics included.",
+    "stream_record_commit_total": "Records whose outputs and state changes are committed.",
+    "stream_record_active_count": "Records read by a stream task that are not committed yet.",
+    "stream_record_dead_lettered_total": "Records that a step or converter refused, written to the dead letter queue.",
+    "stream_record_skipped_total": "Records that a step or converter refused, skipped by errors.tolerance.",
+    "stream_record_discarded_total": "Records of a failed transaction or of an ended task; they are read again.",
+    "stream_record_lag": "Records in Kafka that a stream task has not committed yet.",
+    "stream_output_total": "Records that a stream task wrote and committed, without changelogs.",
+    "stream_late_total": "Records that came after the end of their window and its grace.",
+    "stream_state_entries": "Entries in the state of a stream task.",
+    "stream_restored_total": "Changelog records that a stream task read to restore state.",
     "poll_batch_time_ms_total": "Time spent in the connector's poll.",
     "put_batch_time_ms_total": "Time spent in the connector's put.",
     "offset_commit_total": "Commits of positions.",
@@ -48,6 +59,9 @@ DESCRIPTIONS: dict[str, str] = {
 PART_DESCRIPTIONS: dict[str, str] = {
     "source_position_lag_ms": "How far the stored position of a part (a table) is behind what was read of it.",
     "source_position_lag_records": "Records of a part that were sent and that a restart would send again.",
+    "stream_step_records": "Records that a step of a stream application received.",
+    "stream_step_dropped": "Records that ended in a step: filtered, in no branch, without a row in a table.",
+    "stream_step_late": "Records that came to a step after the end of their window and its grace.",
 }
 """Gauges of parts of what a task works on."""
 
@@ -110,6 +124,12 @@ class TaskMetrics:
     def set_lag(self, part: str, millis: int, records: int) -> None:
         """How far the stored position of a part is behind what was read."""
         self._parts[part] = {"source_position_lag_ms": millis, "source_position_lag_records": records}
+
+    def count_step(self, step: str, records: int, dropped: int, late: int) -> None:
+        """Add to the counts of a step."""
+        known = self._parts.get(step, {})
+        amounts = {"stream_step_records": records, "stream_step_dropped": dropped, "stream_step_late": late}
+        self._parts[step] = {name: known.get(name, 0) + amount for name, amount in amounts.items()}
 
     def parts(self) -> Parts:
         """Gauges of parts, as they are now."""

@@ -18,7 +18,7 @@ from typing import Any
 
 from headrace.config import nearest
 from headrace.errors import ConfigError, Finding
-from headrace.plugin import SourceConnector
+from headrace.plugin import SinkConnector, SourceConnector, StreamConnector
 
 
 class PluginKind(enum.Enum):
@@ -46,6 +46,9 @@ class PluginKind(enum.Enum):
         return self.name.lower().replace("_", " ")
 
 
+_CONNECTORS = {"source": SourceConnector, "sink": SinkConnector, "stream": StreamConnector}
+
+
 @dataclass(frozen=True)
 class Plugin:
     """An installed plugin. ``load`` imports it."""
@@ -71,7 +74,7 @@ class Plugin:
     def type(self) -> str:
         """As in ``GET /connector-plugins``."""
         if self.kind is PluginKind.CONNECTOR:
-            return "source" if issubclass(self.cls, SourceConnector) else "sink"
+            return next((name for name, cls in _CONNECTORS.items() if issubclass(self.cls, cls)), "sink")
         return {PluginKind.TRANSFORM: "transformation"}.get(self.kind, self.kind.name.lower())
 
     @property

@@ -170,6 +170,33 @@ class SinkSettings(ConnectorSettings):
             yield Finding("config.conflict", text, "errors.deadletterqueue.topic.name", "choose another topic")
 
 
+class StreamSettings(ConnectorSettings):
+    """Keys of every stream application."""
+
+    commit_interval: Duration = key(
+        "commit.interval.ms",
+        default=500,
+        ge=1,
+        doc="How often outputs, state and offsets are committed, in one transaction. Readers with "
+        "isolation.level=read_committed see outputs after the commit (as in Kafka Streams).",
+        group="Application",
+    )
+
+    def problems(self) -> Iterable[Finding]:
+        for name, given in (("transforms", self.transforms), ("predicates", self.predicates)):
+            if given:
+                text = f"'{name}' is not supported in stream applications"
+                yield Finding("config.unsupported_key", text, name, "write steps instead")
+
+
+SETTINGS_MODELS: dict[str, type[ConnectorSettings]] = {
+    "source": SourceSettings,
+    "sink": SinkSettings,
+    "stream": StreamSettings,
+}
+"""The framework's keys of a connector, by its type."""
+
+
 class WorkerSettings(ConfigModel):
     """Keys of a worker."""
 

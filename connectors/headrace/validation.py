@@ -18,7 +18,7 @@ from headrace.errors import ConfigError, Finding, Location
 from headrace.interpolation import Interpolator, redact_findings
 from headrace.plugin import Converter
 from headrace.registry import Plugin, PluginKind, Registry
-from headrace.settings import ConnectorSettings, SinkSettings, SourceSettings, WorkerSettings
+from headrace.settings import SETTINGS_MODELS, ConnectorSettings, SinkSettings, SourceSettings, WorkerSettings
 
 TASK_CLASS = "task.class"
 """Added to every task's configuration, as in Kafka Connect; its plugin may add keys that its model does not know."""
@@ -41,7 +41,7 @@ class ConnectorConfig:
     raw: dict[str, str]
     properties: dict[str, str]
     plugin: Plugin
-    settings: ConnectorSettings  # SinkSettings or SourceSettings
+    settings: ConnectorSettings  # SourceSettings, SinkSettings or StreamSettings
     own: dict[str, str]
 
 
@@ -158,7 +158,7 @@ class Validator:
         plugin = self._connector_plugin(resolved, findings)
         settings: type[ConnectorSettings] = ConnectorSettings
         if plugin is not None:
-            settings = SinkSettings if plugin.type == "sink" else SourceSettings
+            settings = SETTINGS_MODELS[plugin.type]
         sections = [
             ConfigSection("", settings, delegated=_DELEGATED),
             ConfigSection("", plugin.cls.config_model if plugin else None, delegated=_DELEGATED),

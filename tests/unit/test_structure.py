@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-PACKAGES = ("headrace", "headrace_sources", "headrace_sinks", "demo", "benchmarks", "scripts")
-PRODUCT = ("connectors", "sources", "sinks", "demo", "benchmarks", "scripts")
+PACKAGES = ("headrace", "headrace_sources", "headrace_streams", "headrace_sinks", "demo", "benchmarks", "scripts")
+PRODUCT = ("connectors", "sources", "streams", "sinks", "demo", "benchmarks", "scripts")
 RETIRED = re.compile(r"\b(mend(s|ed|ing)?|anew|whoever|nobody|somebody)\b", re.IGNORECASE)
 
 # Files in which "nobody" is the user of that name.

@@ -229,11 +229,12 @@ class Admin(Protocol):
         """Create missing topics; existing ones are not changed."""
         ...
 
-    def end_offsets(self, topics: Sequence[str]) -> dict[TopicPartition, int]:
+    def end_offsets(self, topics: Sequence[str], *, committed: bool = True) -> dict[TopicPartition, int]:
         """Return the last stable offset of every partition of ``topics``; unknown topics are left out.
 
         It is the end for a consumer with read_committed: the end of the log, or the first record of the oldest open
-        transaction.
+        transaction. ``committed=False``: the end of the log, which such a consumer reaches when the transactions that
+        are open now have ended.
         """
         ...
 

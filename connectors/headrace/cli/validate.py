@@ -119,7 +119,7 @@ def _compared(loaded: Loaded, *, connect: bool, partitions: Mapping[str, int] | 
     for config in loaded.configs.values():
         if config.plugin.type == "source":
             sources.append(Produced(config, _produced_topics(config, connect=connect)))
-        else:
+        elif config.plugin.type == "sink":
             sinks.append(config)
     found: dict[str, list[Finding]] = {}
     for name, finding in pair_findings(sources, sinks, loaded.settings, loaded.registry, partitions):

@@ -39,6 +39,8 @@ class Stage(enum.Enum):
     VALUE_CONVERTER = "VALUE_CONVERTER"
     KAFKA_PRODUCE = "KAFKA_PRODUCE"
     TASK_PUT = "TASK_PUT"
+    STREAM_STEP = "STREAM_STEP"
+    """Not Kafka Connect's: a step of a stream application."""
 
 
 class Failure(NamedTuple):

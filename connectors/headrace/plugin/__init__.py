@@ -2,6 +2,17 @@
 
 from headrace.plugin.connectors import Connector, SinkConnector, SourceConnector
 from headrace.plugin.conversion import ConfigProvider, Converter, Decoded, Predicate, Transform, TransformResult
+from headrace.plugin.streams import (
+    Changes,
+    Segments,
+    StepCounts,
+    StreamConnector,
+    StreamContext,
+    StreamOutput,
+    StreamResult,
+    StreamTask,
+    StreamTopology,
+)
 from headrace.plugin.tasks import (
     Linger,
     OffsetReader,
@@ -20,6 +31,7 @@ from headrace.records import BatchHeaders, Headers, TopicPartition
 
 __all__ = [
     "BatchHeaders",
+    "Changes",
     "ConfigProvider",
     "Connector",
     "Converter",
@@ -33,13 +45,21 @@ __all__ = [
     "Rebuild",
     "Rebuilder",
     "Schedule",
+    "Segments",
     "SinkConnector",
     "SinkContext",
     "SinkTask",
     "SourceConnector",
     "SourceContext",
     "SourceTask",
+    "StepCounts",
     "StoredEntry",
+    "StreamConnector",
+    "StreamContext",
+    "StreamOutput",
+    "StreamResult",
+    "StreamTask",
+    "StreamTopology",
     "TaskContext",
     "TopicPartition",
     "TopicRequirements",

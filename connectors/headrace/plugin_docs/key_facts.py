@@ -13,7 +13,7 @@ from pydantic import BeforeValidator
 
 from headrace.config import LOWER, UPPER, ConfigModel, Duration, KeyDefinition, Size
 from headrace.registry import Plugin
-from headrace.settings import ConnectorSettings, SinkSettings, SourceSettings
+from headrace.settings import SETTINGS_MODELS, ConnectorSettings
 
 CLASS_KEYS = frozenset({"connector.class", "key.converter", "value.converter"})
 HIDDEN = "[hidden]"
@@ -68,14 +68,14 @@ def default_text(definition: KeyDefinition) -> str | None:
 
 def settings_model(plugin: Plugin) -> type[ConnectorSettings]:
     """Return the model of the framework's keys of a connector."""
-    return SinkSettings if plugin.type == "sink" else SourceSettings
+    return SETTINGS_MODELS[plugin.type]
 
 
 def definitions_of(plugin: Plugin) -> list[tuple[type[ConfigModel], KeyDefinition]]:
     """Return the plugin's own keys; of a connector also the framework's that it does not define itself."""
     own: type[ConfigModel] = getattr(plugin.cls, "config_model", ConfigModel)  # config providers have no keys
     found: list[tuple[type[ConfigModel], KeyDefinition]] = [(own, item) for item in own.definitions()]
-    if plugin.type in ("source", "sink"):
+    if plugin.type in ("source", "sink", "stream"):
         settings, names = settings_model(plugin), {item.name for item in own.definitions()}
         found += [(settings, item) for item in settings.definitions() if item.name not in names]
     return found

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from headrace.config import ConfigModel, KeyDefinition
 from headrace.plugin_docs.key_facts import KeyFacts, facts_of, grouped, settings_model
 from headrace.registry import Plugin
-from headrace.settings import ConnectorSettings, SinkSettings, SourceSettings, WorkerSettings
+from headrace.settings import ConnectorSettings, SinkSettings, SourceSettings, StreamSettings, WorkerSettings
 
 _GENERATED = "<!-- Written by scripts/generate_docs.py from the models in the code. -->"
 
@@ -18,7 +18,7 @@ def markdown(plugin: Plugin) -> str:
     model: type[ConfigModel] = plugin.cls.config_model
     names = [f"`{name}`" for name in (plugin.name, plugin.class_name, *plugin.cls.aliases)]
     lines = [f"# {plugin.name}", "", _GENERATED, "", _summary(plugin.cls), ""]
-    if plugin.type in ("source", "sink"):
+    if plugin.type in ("source", "sink", "stream"):
         lines += [f"A {plugin.type} connector. Names it answers to in `connector.class`: {', '.join(names)}.", ""]
         lines += _example(plugin, model)
         lines += ["Keys of every connector (converters, transforms, error handling) are in [connector-keys.md]"]
@@ -49,7 +49,7 @@ def connector_keys_page() -> str:
     lines = ["# Keys of every connector", "", _GENERATED, "", intro, ""]
     common = {item.name for item in ConnectorSettings.definitions()}
     lines += ["## All connectors", "", *_sections([ConnectorSettings], "Clients", level="###")]
-    for title, model in (("Sources", SourceSettings), ("Sinks", SinkSettings)):
+    for title, model in (("Sources", SourceSettings), ("Sinks", SinkSettings), ("Streams", StreamSettings)):
         lines += [f"## {title}", "", *_sections([model], "Clients", level="###", without=common)]
     return _joined([*lines, *_ignored([ConnectorSettings])])
 

@@ -23,6 +23,9 @@ GAUGES = frozenset(
         "sink_record_active_count",
         "sink_record_lag",
         "sink_record_age_ms",
+        "stream_record_active_count",
+        "stream_record_lag",
+        "stream_state_entries",
         "last_record_timestamp_ms",
         "newest_record_timestamp_ms",
     },
@@ -85,7 +88,8 @@ class WorkerCollector(Collector):
             metric = GaugeMetricFamily(f"headrace_{name}", description, labels=labels)
             for task, parts in tasks:
                 for part, values in sorted(parts.items()):
-                    metric.add_metric((task.connector, str(task.number), part), values[name])
+                    if name in values:
+                        metric.add_metric((task.connector, str(task.number), part), values[name])
             if metric.samples:
                 yield metric
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
 from headrace.broker.connector_clients import ConnectorClients
-from headrace.broker.interfaces import KafkaClients, NewTopic
+from headrace.broker.interfaces import KafkaClients, NewTopic, Producer
 from headrace.conditions import RaiseCondition
 from headrace.errors import InfrastructureError
 from headrace.pipeline.control import TaskControl
@@ -16,20 +16,22 @@ from headrace.pipeline.offset_gaps import OffsetGaps
 from headrace.pipeline.refused_rows import SourceDeadLetters
 from headrace.pipeline.sink import ConsumerFactory, SinkPipeline
 from headrace.pipeline.source import ProducerFactory, SourcePipeline
+from headrace.pipeline.stages import Stages
+from headrace.pipeline.stream import StreamClients, StreamPipeline
 from headrace.pipeline.topic_creation import TopicCreator, create_topic
-from headrace.plugin import SinkContext, SourceContext
+from headrace.plugin import SinkContext, SourceContext, StreamContext
 from headrace.registry import Registry
 from headrace.runtime.config_origins import ConfigOrigins
 from headrace.runtime.schedule import schedule
 from headrace.runtime.stage_build import group_of, make_stages
 from headrace.runtime.topic_tracking import TopicTracker
-from headrace.settings import ConnectorSettings, SinkSettings, SourceSettings, WorkerSettings
+from headrace.settings import ConnectorSettings, SinkSettings, SourceSettings, StreamSettings, WorkerSettings
 from headrace.states import TaskId
 from headrace.stores import ConditionStore, ConnectorOffsets, MemoryLog, OffsetStore
 from headrace.stores.conditions import condition_of
-from headrace.validation import Validator
+from headrace.validation import ConnectorConfig, Validator
 
-Pipeline = SourcePipeline | SinkPipeline
+Pipeline = SourcePipeline | SinkPipeline | StreamPipeline
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,8 @@ class TaskBuilder:
     config_origins: ConfigOrigins
     tracker: TopicTracker = field(default_factory=TopicTracker)
     conditions: ConditionStore = field(default_factory=lambda: ConditionStore(MemoryLog()))
+    instance: str = "headrace"
+    """Tells apart workers that run tasks of one stream application; the same after a restart of the worker."""
 
     def build(
         self,
@@ -70,6 +74,8 @@ class TaskBuilder:
             )
             consumers = self._consumer_factory(task, parsed.settings, control, config_origin)
             return SinkPipeline(parsed.plugin.cls.task_class(), sink, stages, consumers, control)
+        if isinstance(parsed.settings, StreamSettings):
+            return self._stream(task, parsed, parsed.settings, stages, control, config_origin, set_status_reason)
         positions = ConnectorOffsets(self.offsets, task.connector)
         # A transform would look at the values.
         form = None if stages.steps else stages.value_converter.json_form()
@@ -89,6 +95,45 @@ class TaskBuilder:
         )
         producers = self._producer_factory(task, parsed.settings, control, config_origin)
         return SourcePipeline(parsed.plugin.cls.task_class(), source, stages, producers, positions, control)
+
+    def _stream(
+        self,
+        task: TaskId,
+        parsed: ConnectorConfig,
+        settings: StreamSettings,
+        stages: Stages,
+        control: TaskControl,
+        config_origin: Callable[[str], str],
+        set_status_reason: Callable[[str | None], None],
+    ) -> StreamPipeline:
+        context = StreamContext(
+            task,
+            parsed.own,
+            control.stop_event,
+            control.log,
+            config_origin,
+            set_status_reason,
+            raise_condition=control.raise_condition,
+        )
+        clients = self._clients(settings)
+        overrides = {**self.settings.consumer, **settings.consumer_override}
+        group = overrides.get("group.id", group_of(task.connector))
+        reset = overrides.get("auto.offset.reset", "earliest")
+
+        def open_dead_letters(sender: Producer) -> DeadLetterQueue:
+            return self._open_dead_letters(task, settings, control, config_origin, sender)
+
+        factory = StreamClients(
+            lambda: control.fence.watch(clients.consumer(f"connector-consumer-{task}", group)),
+            lambda: clients.transactional_producer(f"{task}-{self.instance}"),
+            lambda: clients.reader(f"connector-reader-{task}"),
+            clients.admin,
+            open_dead_letters if settings.dead_letter_topic else None,
+            lambda topic: self.tracker.add(task.connector, topic),
+            OffsetGaps(clients.admin, group, control.raise_condition, control.log, reset),
+        )
+        interval = settings.commit_interval / 1000
+        return StreamPipeline(parsed.plugin.cls.task_class(), context, stages, factory, control, interval)
 
     def _raiser(self, connector: str) -> RaiseCondition:
         def raise_condition(code: str, text: str, hint: str = "", *, count: int = 0, example: str = "") -> None:
@@ -123,8 +168,14 @@ class TaskBuilder:
         )
 
     def _open_dead_letters(
-        self, task: TaskId, settings: ConnectorSettings, control: TaskControl, config_origin: Callable[[str], str]
+        self,
+        task: TaskId,
+        settings: ConnectorSettings,
+        control: TaskControl,
+        config_origin: Callable[[str], str],
+        sender: Producer | None = None,
     ) -> DeadLetterQueue:
+        """Create the topic if it is missing. ``sender``: the producer to use instead of a new one."""
         topic, place = settings.dead_letter_topic or "", config_origin("errors.deadletterqueue.topic.name")
         clients = self._clients(settings)
         try:
@@ -132,7 +183,7 @@ class TaskBuilder:
         except InfrastructureError as error:
             named = f"the dead letter queue {topic} (errors.deadletterqueue.topic.name, {place})"
             raise queue_unusable(error, named, topic, "created") from error
-        producer = control.fence.watch(clients.producer(f"connector-dlq-producer-{task}"))
+        producer = sender or control.fence.watch(clients.producer(f"connector-dlq-producer-{task}"))
         headers = settings.dead_letter_headers
         return DeadLetterQueue(producer, topic, task, control.metrics, context_headers=headers, config_origin=place)
 

@@ -13,7 +13,7 @@ from headrace.accounting import record_counts
 from headrace.broker.interfaces import Admin
 from headrace.conditions import Condition
 from headrace.config import nearest
-from headrace.errors import ConfigError, ConflictError, HeadraceError, NotFoundError, RetriableError
+from headrace.errors import CommandError, ConfigError, ConflictError, HeadraceError, NotFoundError, RetriableError
 from headrace.metrics import Parts
 from headrace.plugin_docs import validation_response
 from headrace.records import SourceOffset, SourcePartition
@@ -34,6 +34,8 @@ from headrace.validation import Validator
 log = structlog.stdlib.get_logger("headrace.worker")
 
 T = TypeVar("T")
+_CONSUMERS = ("sink", "stream")
+"""Types of connectors whose offsets are those of a consumer group."""
 
 
 class Worker:
@@ -184,7 +186,7 @@ class Worker:
 
     def offsets(self, name: str) -> list[dict[str, Any]]:
         config = _require(name, self._desired())
-        if self._type(config) != "sink":
+        if self._type(config) not in _CONSUMERS:
             return [
                 {"partition": dict(partition), "offset": dict(offset)} for partition, offset in self._offsets.all(name)
             ]
@@ -232,6 +234,12 @@ class Worker:
         config = self._reconciler.require(name)
         if self._type(config) == "sink":
             return self._group(name, config)
+        if self._type(config) == "stream":
+            raise CommandError(
+                f"the offsets of stream application {name} cannot be changed: its state would not fit them",
+                code="stream.offsets",
+                hint="to process its inputs from the beginning, delete its internal topics and use another name",
+            )
         # A partition is known by its bytes, the order of its names included: another order means
         # the same one.
         stored = [partition for partition, _ in self._offsets.all(name)]

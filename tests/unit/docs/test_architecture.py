@@ -19,6 +19,7 @@ def test_the_page_has_a_section_for_each_part() -> None:
         "connectors/headrace/runtime/",
         "sources/headrace_sources/sql/",
         "sinks/headrace_sinks/elasticsearch/",
+        "streams/headrace_streams/",
     }
 
 

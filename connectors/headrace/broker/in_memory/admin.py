@@ -28,14 +28,12 @@ class InMemoryAdmin:
         for topic in topics:
             self._cluster.create(topic.name, max(1, topic.partitions), topic.config)
 
-    def end_offsets(self, topics: Sequence[str]) -> dict[TopicPartition, int]:
+    def end_offsets(self, topics: Sequence[str], *, committed: bool = True) -> dict[TopicPartition, int]:
         self._cluster.require_up()
         with self._cluster.changed:
-            return {
-                item: self._cluster.logs[item].last_stable_offset
-                for topic in topics
-                for item in self._cluster.partitions_of(topic)
-            }
+            partitions = [item for topic in topics for item in self._cluster.partitions_of(topic)]
+            logs = {item: self._cluster.logs[item] for item in partitions}
+            return {item: log.last_stable_offset if committed else log.high_watermark for item, log in logs.items()}
 
     def begin_offsets(self, topics: Sequence[str]) -> dict[TopicPartition, int]:
         self._cluster.require_up()

@@ -61,7 +61,6 @@ class InMemoryGroup:
         self.members: list[GroupMember] = []
         self.owners: dict[TopicPartition, GroupMember] = {}
         self.committed: dict[TopicPartition, int] = {}
-        self.generation = 0  # incremented when a member joins or leaves
 
     def target(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, GroupMember]:
         """Return the assignment: partitions are distributed round robin to the members that want their topic."""

@@ -21,7 +21,6 @@ class InMemoryConsumer:
         self._cluster = cluster
         self._group_name = group
         self._group = cluster.groups[group]
-        self._generation = -1  # of the last rebalance that this member has seen
         self._committed_only = committed
         self._reset = reset
         self._topics: frozenset[str] = frozenset()
@@ -37,7 +36,6 @@ class InMemoryConsumer:
             self._pattern = re.compile(pattern) if pattern is not None else None
             self._listener = listener
             self._group.members.append(self)
-            self._group.generation += 1
             self._cluster.changed.notify_all()
 
     def wants(self, topic: str) -> bool:
@@ -69,7 +67,7 @@ class InMemoryConsumer:
             self._group.committed.update(offsets)
 
     def group_metadata(self) -> GroupMetadata:
-        return GroupMetadata(InMemoryGroupMetadata(self._group_name, self, self._generation))
+        return GroupMetadata(InMemoryGroupMetadata(self._group_name, self))
 
     def pause_all(self) -> None:
         self._paused = True
@@ -104,7 +102,6 @@ class InMemoryConsumer:
                 self._release(list(self._positions))
                 if self in self._group.members:
                     self._group.members.remove(self)
-                    self._group.generation += 1
                 self._cluster.changed.notify_all()
 
     def _require_owned(self, partitions: Iterable[TopicPartition]) -> None:
@@ -123,7 +120,6 @@ class InMemoryConsumer:
             self._listener.revoked(lost)
         with self._cluster.changed:
             self._release(lost)
-            self._generation = self._group.generation
             target = self._group.target(self._cluster.logs)
             gained = sorted(
                 item for item, member in target.items() if member is self and item not in self._group.owners

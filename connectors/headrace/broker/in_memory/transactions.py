@@ -14,11 +14,10 @@ from headrace.records import EncodedBatch, TopicPartition
 
 
 class InMemoryGroupMetadata(NamedTuple):
-    """The membership of a consumer at one moment."""
+    """The membership of a consumer."""
 
     group: str
     member: GroupMember
-    generation: int
 
 
 class InMemoryTransactionalProducer:
@@ -71,7 +70,9 @@ class InMemoryTransactionalProducer:
                 self._cluster.require_up()
                 self._require_newest(doing)
                 current = self._cluster.groups[group.group]
-                if group.member not in current.members or group.generation != current.generation:
+                owned = all(current.owners.get(item) is group.member for item in offsets)
+                # Kafka accepts offsets of the members of a generation until the next one has begun.
+                if group.member not in current.members or not owned:
                     raise REBALANCE.error(doing, "")
                 self._offsets.append((group.group, dict(offsets)))
         except HeadraceError as error:

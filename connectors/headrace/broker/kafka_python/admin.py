@@ -71,13 +71,17 @@ class KafkaPythonAdmin:
         with translated(doing, self._client):
             self._admin.wait_for_topics(list(wanted))
 
-    def end_offsets(self, topics: Sequence[str]) -> dict[TopicPartition, int]:
-        return self._offsets(topics, kafka.OffsetSpec.LATEST, f"read the end of {', '.join(topics)}")
+    def end_offsets(self, topics: Sequence[str], *, committed: bool = True) -> dict[TopicPartition, int]:
+        doing = f"read the end of {', '.join(topics)}"
+        return self._offsets(topics, kafka.OffsetSpec.LATEST, doing, committed=committed)
 
     def begin_offsets(self, topics: Sequence[str]) -> dict[TopicPartition, int]:
         return self._offsets(topics, kafka.OffsetSpec.EARLIEST, f"read the beginning of {', '.join(topics)}")
 
-    def _offsets(self, topics: Sequence[str], which: kafka.OffsetSpec, doing: str) -> dict[TopicPartition, int]:
+    def _offsets(
+        self, topics: Sequence[str], which: kafka.OffsetSpec, doing: str, *, committed: bool = True
+    ) -> dict[TopicPartition, int]:
+        isolation = kafka.IsolationLevel.READ_COMMITTED if committed else kafka.IsolationLevel.READ_UNCOMMITTED
         if not topics:
             return {}
         with translated(doing, self._client):
@@ -88,11 +92,7 @@ class KafkaPythonAdmin:
                 if not topic["error_code"]
                 for partition in topic["partitions"]
             }
-            offsets = (
-                self._admin.list_partition_offsets(partitions, kafka.IsolationLevel.READ_COMMITTED)
-                if partitions
-                else {}
-            )
+            offsets = self._admin.list_partition_offsets(partitions, isolation) if partitions else {}
         return {TopicPartition(*partition): item.offset for partition, item in offsets.items()}
 
     def committed(self, group: str) -> dict[TopicPartition, int]:

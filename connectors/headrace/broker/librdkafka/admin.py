@@ -68,13 +68,17 @@ class LibrdkafkaAdmin:
         if not _eventually(lambda: len(self._partitions(names, doing)) == len(names)):
             raise RetriableError(f"cannot {doing}: created, but not visible yet", code="kafka.unreachable")
 
-    def end_offsets(self, topics: Sequence[str]) -> dict[TopicPartition, int]:
-        return self._offsets(topics, OffsetSpec.latest(), f"read the end of {', '.join(topics)}")  # type: ignore[no-untyped-call]
+    def end_offsets(self, topics: Sequence[str], *, committed: bool = True) -> dict[TopicPartition, int]:
+        latest = OffsetSpec.latest()  # type: ignore[no-untyped-call]
+        return self._offsets(topics, latest, f"read the end of {', '.join(topics)}", committed=committed)
 
     def begin_offsets(self, topics: Sequence[str]) -> dict[TopicPartition, int]:
         return self._offsets(topics, OffsetSpec.earliest(), f"read the beginning of {', '.join(topics)}")  # type: ignore[no-untyped-call]
 
-    def _offsets(self, topics: Sequence[str], which: OffsetSpec, doing: str) -> dict[TopicPartition, int]:
+    def _offsets(
+        self, topics: Sequence[str], which: OffsetSpec, doing: str, *, committed: bool = True
+    ) -> dict[TopicPartition, int]:
+        isolation = IsolationLevel.READ_COMMITTED if committed else IsolationLevel.READ_UNCOMMITTED
         if not topics:
             return {}
         wanted = {
@@ -84,18 +88,16 @@ class LibrdkafkaAdmin:
         }
         if not wanted:
             return {}
-        found = _eventually(lambda: self._list_offsets(wanted, doing))
+        found = _eventually(lambda: self._list_offsets(wanted, isolation, doing))
         if found is None:
             raise RetriableError(f"cannot {doing}: a partition has no leader", code="kafka.unreachable")
         return found
 
     def _list_offsets(
-        self, wanted: Mapping[confluent_kafka.TopicPartition, OffsetSpec], doing: str
+        self, wanted: Mapping[confluent_kafka.TopicPartition, OffsetSpec], isolation: IsolationLevel, doing: str
     ) -> dict[TopicPartition, int] | None:
         """Return the offset of each partition; None while one of them has no leader."""
-        answers = self._admin.list_offsets(
-            dict(wanted), isolation_level=IsolationLevel.READ_COMMITTED, request_timeout=_TIMEOUT
-        )
+        answers = self._admin.list_offsets(dict(wanted), isolation_level=isolation, request_timeout=_TIMEOUT)
         found = {place: self._result(answer, doing, *_NO_LEADER) for place, answer in answers.items()}
         if None in found.values():
             return None

@@ -1,0 +1,122 @@
+"""One batch of a stream task: decoded, processed without the records that are refused, encoded.
+
+A record has all of its effects or none: when a step or a converter refuses some records of a batch, the results are
+discarded and the batch is processed again without them. A stream task is a pure function, so this is always possible.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from headrace.pipeline import state_codec
+from headrace.pipeline.fault_policy import Failure, Stage
+from headrace.pipeline.stages import Stages
+from headrace.plugin import Changes, Segments, StepCounts, StreamOutput, StreamTask
+from headrace.records import ConsumedBatch, EncodedBatch, SinkBatch, SourceBatch, TopicPartition
+
+
+class Encoder(Protocol):
+    """Encodes outputs; a failure's offset is that of the record in the consumed batch."""
+
+    def __call__(self, output: StreamOutput, consumed: TopicPartition) -> tuple[list[EncodedBatch], list[Failure]]: ...
+
+
+@dataclass(slots=True)
+class ProcessedBatch:
+    """What a batch gives, ready to be sent and applied."""
+
+    outputs: list[EncodedBatch] = field(default_factory=list)
+    changes: dict[str, Changes] = field(default_factory=dict)
+    failures: list[Failure] = field(default_factory=list)
+    steps: dict[str, StepCounts] = field(default_factory=dict)
+
+
+def process(task: StreamTask, batch: SinkBatch, state: Mapping[str, Segments], encode: Encoder) -> ProcessedBatch:
+    """Process a batch with one schema. Raise RetriableError of a converter, TaskError."""
+    executor = f"{type(task).__module__}.{type(task).__qualname__}"
+    consumed = batch.topic_partition
+    failures: dict[int, Failure] = {}
+    while len(batch):
+        result = task.process(batch, state)
+        refused = {
+            item.offset: Failure(Stage.STREAM_STEP, executor, item.error, consumed, item.offset)
+            for item in reversed(result.rejections)
+        }
+        encoded: list[EncodedBatch] = []
+        for output in () if refused else result.outputs:
+            batches, failed = encode(output, consumed)
+            encoded += batches
+            refused |= {item.offset: item for item in failed}
+        if not refused:
+            return ProcessedBatch(encoded, result.changes, _in_order(failures), result.steps)
+        failures |= refused
+        batch = without(batch, refused)
+    return ProcessedBatch(failures=_in_order(failures))
+
+
+def _in_order(failures: dict[int, Failure]) -> list[Failure]:
+    return [failures[offset] for offset in sorted(failures)]
+
+
+def without(batch: SinkBatch, offsets: Collection[int]) -> SinkBatch:
+    """Return the batch without the records at these offsets."""
+    return batch.only([row for row, offset in enumerate(batch.offsets) if offset not in offsets])
+
+
+def encoder(stages: Stages, internal: Collection[str]) -> Encoder:
+    """Return the encoder of a task: its converters, and JSON that keeps all types for ``internal`` topics."""
+
+    def encode(output: StreamOutput, consumed: TopicPartition) -> tuple[list[EncodedBatch], list[Failure]]:
+        if output.topic in internal:
+            return [_internal(output)], []
+        batch = SourceBatch(
+            output.topic,
+            output.values,
+            keys=output.keys if any(key is not None for key in output.keys) else None,
+            timestamps=output.timestamps,
+            headers=output.headers,
+        )
+        encoded = stages.encode(batch)
+        failures = []
+        for failure in encoded.failures:
+            origin = output.origins[failure.offset]
+            if origin < 0:  # several records made it, so none of them can be refused for it
+                raise failure.error
+            failures.append(failure._replace(topic_partition=consumed, offset=origin))
+        return encoded.batches, failures
+
+    return encode
+
+
+def _internal(output: StreamOutput) -> EncodedBatch:
+    """The event time is in the value: the timestamps of an internal topic may be Kafka's."""
+    values = state_codec.encode([[time, value] for time, value in zip(output.timestamps, output.values, strict=True)])
+    return EncodedBatch(
+        output.topic, list(values), list(state_codec.encode(output.keys)), output.timestamps, output.headers
+    )
+
+
+def decode_internal(batch: ConsumedBatch) -> SinkBatch:
+    """Return the records of an internal topic."""
+    values = [state_codec.decode(value or b"[0,null]") for value in batch.values]
+    return SinkBatch(
+        batch.topic_partition,
+        batch.topic_partition.topic,
+        batch.offsets,
+        [None if key is None else state_codec.decode(key) for key in batch.keys],
+        [value for _, value in values],
+        [time for time, _ in values],
+        batch.headers,
+        end_offset=batch.end_offset,
+    )
+
+
+def add_counts(total: dict[str, StepCounts], steps: Mapping[str, StepCounts]) -> None:
+    """Add the counts of a batch."""
+    for name, counts in steps.items():
+        known = total.setdefault(name, StepCounts())
+        known.received += counts.received
+        known.dropped += counts.dropped
+        known.late += counts.late

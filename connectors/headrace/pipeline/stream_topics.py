@@ -1,0 +1,87 @@
+"""The internal topics of a stream application, created with the partitions that they need, and read to their ends."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+from headrace.broker.interfaces import Admin, NewTopic, Reader
+from headrace.errors import RetriableError, TaskError
+from headrace.plugin import StreamTopology
+from headrace.records import ConsumedBatch, TopicPartition
+
+_POLL = 0.2  # seconds
+_RECORDS = 10_000
+
+# Kafka deletes records by their timestamps, which are event times: replayed old events would be gone within minutes.
+_CHANGELOG = {"cleanup.policy": "compact"}
+_REPARTITION = {"cleanup.policy": "delete", "retention.ms": "-1"}
+
+
+def changelog_topic(application: str, store: str) -> str:
+    """Return the name of a store's changelog."""
+    return f"{application}-{store}-changelog"
+
+
+def ensure_topics(admin: Admin, application: str, topology: StreamTopology) -> None:
+    """Create the internal topics that are missing.
+
+    Raise RetriableError while an input or table does not exist, TaskError when an internal topic has another number of
+    partitions than it needs.
+    """
+    counts = _partition_counts(admin, [*topology.inputs, *topology.tables])
+    for topic in (*topology.inputs, *topology.tables):
+        if topic not in counts:
+            kind = "input" if topic in topology.inputs else "table"
+            raise RetriableError(
+                f"topic {topic} ({kind} of {application}) does not exist",
+                code="stream.missing_topic",
+                hint="create it, or start what writes it",
+            )
+    wanted: dict[str, NewTopic] = {}
+    for topic, origins in topology.repartitions.items():
+        counts[topic] = max(counts[origin] for origin in origins)
+        wanted[topic] = NewTopic(topic, counts[topic], config=_REPARTITION)
+    for store, followed in topology.stores.items():
+        name = changelog_topic(application, store)
+        wanted[name] = NewTopic(name, counts[followed], config=_CHANGELOG)
+    present = _partition_counts(admin, list(wanted))
+    for topic, new in wanted.items():
+        if present.get(topic, new.partitions) != new.partitions:
+            raise TaskError(
+                f"internal topic {topic} has {present[topic]} partitions and needs {new.partitions}: the number of "
+                "partitions of an input has changed, and state is in the partitions of its keys",
+                code="stream.partitions",
+                hint="stop the application, delete its internal topics, and start it under another name",
+            )
+    admin.create_topics([new for topic, new in wanted.items() if topic not in present])
+
+
+def _partition_counts(admin: Admin, topics: Sequence[str]) -> dict[str, int]:
+    counts: dict[str, int] = {}
+    for topic, _ in admin.end_offsets(topics) if topics else ():
+        counts[topic] = counts.get(topic, 0) + 1
+    return counts
+
+
+def read_to_end(
+    reader: Reader,
+    ends: Mapping[TopicPartition, int],
+    apply: Callable[[ConsumedBatch], None],
+    proceed: Callable[[int], bool],
+) -> bool:
+    """Read assigned partitions up to ``ends``. ``proceed`` is called with the remaining records after each poll.
+
+    Return False when ``proceed`` did, with some records unread.
+    """
+    while remaining := _remaining(reader, ends):
+        for batch in reader.poll(_POLL, _RECORDS):
+            apply(batch)
+        if not proceed(remaining):
+            return False
+    return True
+
+
+def _remaining(reader: Reader, ends: Mapping[TopicPartition, int]) -> int:
+    positions = reader.positions()
+    begins = reader.beginnings(list(ends))
+    return sum(max(0, end - max(positions.get(item, 0), begins.get(item, 0))) for item, end in ends.items())

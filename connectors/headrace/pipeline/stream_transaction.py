@@ -1,0 +1,98 @@
+"""The transactions of a stream task: outputs, changelog records, dead letters and offsets are committed together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from headrace.broker.interfaces import GroupMetadata, TransactionalProducer
+from headrace.errors import HeadraceError
+from headrace.pipeline.control import TaskControl
+from headrace.records import EncodedBatch, TopicPartition
+
+_CLOSE_TIMEOUT = 5.0  # seconds
+
+
+class SentInTransaction:
+    """The delivery of a batch in a transaction: a failure appears when the transaction is committed."""
+
+    def done(self) -> bool:
+        return True
+
+    def error(self) -> Exception | None:
+        return None
+
+
+_SENT = SentInTransaction()
+
+
+class StreamTransaction:
+    """The producer of a task and its open transaction, which begins with the first batch.
+
+    After an error in any method, call :meth:`discard`: nothing of the transaction becomes visible.
+    It is a :class:`headrace.broker.interfaces.Producer`, too, for the dead letter queue.
+    """
+
+    def __init__(self, open_producer: Callable[[], TransactionalProducer], control: TaskControl) -> None:
+        self._open_producer = open_producer
+        self._control = control
+        self._producer: TransactionalProducer | None = None
+        self._open = False
+        self.records = 0
+        """Records of the open transaction."""
+
+    def open(self) -> None:
+        """Create a producer; a transaction that an earlier process of this task left open is aborted."""
+        if self._producer is None:
+            with self._control.fence:
+                producer = self._open_producer()
+                try:
+                    producer.init()
+                except HeadraceError:
+                    producer.close(_CLOSE_TIMEOUT)
+                    raise
+                self._producer = producer
+
+    def send(self, batch: EncodedBatch, partition: int | None = None) -> SentInTransaction:
+        producer = self._begun()
+        with self._control.fence:
+            producer.send(batch, partition)
+        self.records += len(batch)
+        return _SENT
+
+    def commit(self, offsets: Mapping[TopicPartition, int], group: Callable[[], GroupMetadata]) -> None:
+        """Commit what was sent, with the offsets. Without both nothing is done."""
+        if not self._open and not offsets:
+            return
+        producer = self._begun()
+        with self._control.fence:
+            if offsets:
+                producer.send_offsets(offsets, group())
+            producer.commit()
+        self._open, self.records = False, 0
+
+    def discard(self) -> None:
+        """Abort the open transaction and close the producer."""
+        producer, self._producer = self._producer, None
+        self._open, self.records = False, 0
+        if producer is not None:
+            producer.close(_CLOSE_TIMEOUT)
+
+    def flush(self, timeout: float) -> bool:
+        return True
+
+    def connection_problem(self) -> str | None:
+        return self._producer.connection_problem() if self._producer is not None else None
+
+    def abandon(self) -> bool:
+        """Nothing becomes visible without a commit, which the fence prevents."""
+        return True
+
+    def close(self, timeout: float) -> None:
+        self.discard()
+
+    def _begun(self) -> TransactionalProducer:
+        assert self._producer is not None
+        if not self._open:
+            self._producer.begin()
+            self._open = True
+        return self._producer

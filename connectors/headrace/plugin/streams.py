@@ -1,0 +1,127 @@
+"""Interfaces of stream applications: what a task reads and keeps, and how it processes a batch.
+
+The framework owns consumer, transactions, changelogs, restoration, dead letters and metrics. A stream task is a
+function from a batch and the state of its partition to outputs and changes of the state. All its methods are called on
+the task's thread.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+from headrace.plugin.connectors import Connector
+from headrace.plugin.tasks import TaskContext
+from headrace.records import Headers, Rejection, SinkBatch
+
+Segments = Mapping[int, Mapping[Any, Any]]
+"""The state of one store in one partition: segment (such as the start of a window) → key → value.
+
+Keys are scalars or tuples of scalars; values are made of what JSON has, decimals, timestamps and bytes."""
+
+Changes = dict[int, dict[Any, Any]]
+"""Changes of a state: segment → key → new value; None deletes the key."""
+
+
+@dataclass(frozen=True)
+class StreamTopology:
+    """The topics and stores of an application. Names are complete; the framework creates what is internal."""
+
+    inputs: tuple[str, ...]
+    """Topics that the consumer group reads, without repartition topics."""
+    tables: tuple[str, ...] = ()
+    """Topics that every task reads completely before the first record."""
+    repartitions: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Internal topic → the topics that it is made of: it has as many partitions as the largest of them."""
+    stores: Mapping[str, str] = field(default_factory=dict)
+    """Store → the topic whose partitions it follows."""
+    outputs: tuple[str, ...] = ()
+
+    def consumed(self) -> tuple[str, ...]:
+        """Return the topics that the consumer group reads."""
+        return (*self.inputs, *self.repartitions)
+
+
+@dataclass(slots=True)
+class StreamOutput:
+    """Records for one topic, in order. ``origins``: for each, the Kafka offset of the record that it was made of;
+    below 0 when several made it. All columns have equal length."""
+
+    topic: str
+    keys: list[Any]
+    values: list[Any]
+    timestamps: list[int]
+    origins: list[int]
+    headers: list[Headers] | None = None
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+
+@dataclass(slots=True)
+class StepCounts:
+    """What a step did with the rows of a batch."""
+
+    received: int = 0
+    dropped: int = 0
+    late: int = 0
+
+
+@dataclass(slots=True)
+class StreamResult:
+    """What a batch gives. When there are rejections, the framework discards everything else and processes the batch
+    again without the rejected records: a record has all of its effects or none."""
+
+    outputs: list[StreamOutput] = field(default_factory=list)
+    changes: dict[str, Changes] = field(default_factory=dict)
+    """By store."""
+    rejections: list[Rejection] = field(default_factory=list)
+    steps: dict[str, StepCounts] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class StreamContext(TaskContext):
+    """What a stream task is given."""
+
+
+class StreamTask(ABC):
+    """Processes the records of an application."""
+
+    @abstractmethod
+    def start(self, context: StreamContext) -> StreamTopology:
+        """Read the configuration. Raise ConfigError."""
+
+    @abstractmethod
+    def update_table(self, batch: SinkBatch) -> Sequence[Rejection]:
+        """Apply records of a table's topic: the last value of each key counts, a null value deletes the key."""
+
+    @abstractmethod
+    def process(self, batch: SinkBatch, state: Mapping[str, Segments]) -> StreamResult:
+        """Process consecutive records of one partition. ``state``: the stores that follow its topic.
+
+        Must be a pure function of the batch, the tables and the state, which it does not change: the framework calls it
+        again with fewer records when some are rejected, and with the same records after a failed transaction.
+        """
+
+    def stop(self) -> None:  # noqa: B027 (optional by contract)
+        """Release what ``start`` took. Called once, also after a failed ``start``."""
+
+
+class StreamConnector(Connector):
+    """A stream application."""
+
+    task_class: ClassVar[type[StreamTask]]
+
+    def task_configs(self, properties: Mapping[str, str], max_tasks: int) -> list[dict[str, str]]:
+        """Return the same configuration for every task: the consumer group divides the partitions among them."""
+        return [dict(properties) for _ in range(max_tasks)]
+
+    @abstractmethod
+    def topology(self, name: str, properties: Mapping[str, str]) -> StreamTopology:
+        """Return what the application reads and keeps. Raise ConfigError."""
+
+    @abstractmethod
+    def explain(self, name: str, properties: Mapping[str, str]) -> Sequence[str]:
+        """Return the steps of the application, a line each, for ``headrace stream explain``. Raise ConfigError."""

@@ -1,0 +1,154 @@
+"""The configuration keys of stream applications, as flat properties: ``steps.enriched.add.epi``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Annotated, ClassVar, Generic, Literal, TypeVar
+
+from headrace import LOWER, CommaList, ConfigModel, Duration, Finding, key, prefix_key
+
+M = TypeVar("M", bound=ConfigModel)
+
+
+class ApplicationKeys(ConfigModel):
+    """The four sections of an application's file."""
+
+    inputs: dict[str, str] = prefix_key(
+        "inputs.",
+        doc="The streams to read, by name: `inputs.views: impressions` (a topic), or with options "
+        "`inputs.views.topic`, `.time`, `.key`, `.columns.<name>`.",
+        importance="high",
+        group="Application",
+    )
+    tables: dict[str, str] = prefix_key(
+        "tables.",
+        doc="Global tables, by name: `tables.offers: offers` (a topic), or `tables.offers.topic`, `.key`, "
+        "`.columns.<name>`.",
+        importance="high",
+        group="Application",
+    )
+    steps: dict[str, str] = prefix_key(
+        "steps.", doc="The steps, by name and in order; see docs/streams.md.", importance="high", group="Application"
+    )
+    outputs: dict[str, str] = prefix_key(
+        "outputs.",
+        doc="The topics to write: `outputs.<topic>: <stream>`, or `outputs.<name>.topic` and `.from`.",
+        importance="high",
+        group="Application",
+    )
+
+
+class InputKeys(ConfigModel):
+    """Keys of one input."""
+
+    short_form: ClassVar[str] = "topic"
+
+    topic: str | None = key("topic", default=None, doc="The topic; by default the input's name.")
+    time: str | None = key("time", default=None, doc="Expression of the event time; by default the record's timestamp.")
+    key_column: str | None = key("key", default=None, doc="The column that has the same value as the record's key.")
+    columns: dict[str, str] = prefix_key("columns.", doc="Types of the columns. Other columns do not exist then.")
+
+
+class TableKeys(ConfigModel):
+    """Keys of one global table."""
+
+    short_form: ClassVar[str] = "topic"
+
+    topic: str | None = key("topic", default=None, doc="The topic; by default the table's name.")
+    key_column: str | None = key("key", default=None, doc="The column that is the table's key; by default the key is.")
+    columns: dict[str, str] = prefix_key("columns.", doc="Types of the columns. Other columns do not exist then.")
+
+
+class StepKeys(ConfigModel):
+    """Keys of one step: ``from`` and one operation."""
+
+    source: str | None = key("from", default=None, doc="The stream to read; by default the step before.")
+    filter: str | None = key("filter", default=None, doc="Keep the records for which the condition is true.")
+    select: dict[str, str] = prefix_key("select.", doc="Make records of these columns only.")
+    add: dict[str, str] = prefix_key("add.", doc="Add or replace columns.")
+    lookup: dict[str, str] = prefix_key("lookup.", doc="`<column>: <table>[<expression>]`: add the row of a table.")
+    missing: Annotated[Literal["null", "drop", "dead_letter"], LOWER] = key(
+        "missing", default="null", doc="What a lookup does without a row."
+    )
+    branch: dict[str, str] = prefix_key("branch.", doc="`<name>: <condition>`: divide a stream into several.")
+    flat_map: dict[str, str] = prefix_key("flat_map.", doc="`<column>: <array>`: one record for each element.")
+    merge: CommaList = key("merge", default="", doc="Unite several streams.")
+    key_by: str | None = key("key_by", default=None, doc="Expressions that become the key.")
+    call: str | None = key("call", default=None, doc="`module:function`, called with each record.")
+    batch: bool = key("batch", default=False, doc="Call the function with a list of records.")
+    window: dict[str, str] = prefix_key("window.", doc="Aggregate over windows of event time.")
+
+    OPERATIONS: ClassVar[tuple[str, ...]] = (
+        *("filter", "select", "add", "lookup", "branch"),
+        *("flat_map", "merge", "key_by", "call", "window"),
+    )
+
+
+class WindowKeys(ConfigModel):
+    """Keys of a window."""
+
+    by: str = key("by", doc="Expressions of the groups, separated by commas.")
+    tumbling: Duration = key("tumbling", ge=1, doc="The size of the windows.")
+    grace: Duration = key("grace", ge=0, doc="How long after its end a window takes records that come late.")
+    emit: Annotated[Literal["close", "change"], LOWER] = key(
+        "emit", default="close", doc="One result when the window closes, or one for each record."
+    )
+    aggregate: dict[str, str] = prefix_key("aggregate.", doc="`<column>: <aggregate>`, such as `views: count(*)`.")
+
+
+class OutputKeys(ConfigModel):
+    """Keys of one output."""
+
+    short_form: ClassVar[str] = "from"
+
+    topic: str | None = key("topic", default=None, doc="The topic; by default the output's name.")
+    source: str | None = key("from", default=None, doc="The stream to write; by default the last step.")
+
+
+@dataclass(frozen=True)
+class NamedKeys(Generic[M]):
+    """The keys of one entry of a section."""
+
+    name: str
+    prefix: str
+    """Such as ``steps.enriched``."""
+    keys: M
+
+
+def read_section(section: str, flat: Mapping[str, str], model: type[M]) -> tuple[list[NamedKeys[M]], list[Finding]]:
+    """Return the entries of a section in order. Keys in findings are complete."""
+    entries: dict[str, dict[str, str]] = {}
+    findings: list[Finding] = []
+    for name, text in flat.items():
+        entry, _, rest = name.partition(".")
+        short = getattr(model, "short_form", "")
+        if not rest and not short:
+            hint = f"write {section}.{entry}.<operation>, see docs/streams.md"
+            findings.append(
+                Finding("config.invalid_value", f"'{section}.{name}' is not a map", f"{section}.{name}", hint)
+            )
+            continue
+        entries.setdefault(entry, {})[rest or short] = text
+    found = []
+    for entry, properties in entries.items():
+        prefix = f"{section}.{entry}"
+        parsed, problems = model.validate_properties(properties)
+        findings += [_complete(problem, prefix) for problem in problems]
+        if parsed is not None:
+            found.append(NamedKeys(entry, prefix, parsed))
+    return found, findings
+
+
+def read_window(prefix: str, flat: Mapping[str, str]) -> tuple[WindowKeys | None, list[Finding]]:
+    """Return the keys of a step's window."""
+    parsed, problems = WindowKeys.validate_properties(flat)
+    return parsed, [_complete(problem, f"{prefix}.window") for problem in problems]
+
+
+def _complete(finding: Finding, prefix: str) -> Finding:
+    name = f"{prefix}.{finding.key}" if finding.key else prefix
+    message = finding.message
+    for form in ("for configuration {}:", 'required configuration "{}"', "key '{}'"):
+        message = message.replace(form.format(finding.key), form.format(name), 1)
+    return replace(finding, key=name, message=message)

@@ -1,0 +1,137 @@
+"""Compiles SQL expressions to one Python function over a batch of values.
+
+A record whose values an expression does not accept makes the whole batch fail. :meth:`Projection.evaluate` then
+evaluates record by record, so that a bad record costs only itself, and says which expression refused it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import sqlglot
+from sqlglot import exp
+from sqlglot.errors import SqlglotError, TokenError
+
+from headrace_streams.expressions import semantics
+from headrace_streams.expressions.errors import ExpressionError
+from headrace_streams.expressions.generator import CodeGenerator
+from headrace_streams.expressions.types import Columns, ColumnType
+
+Row = Mapping[str, Any]
+_Evaluate = Callable[[Sequence[Row]], list[tuple[Any, ...]]]
+
+
+@dataclass(frozen=True)
+class Expression:
+    """A parsed expression: ``text`` as the user wrote it."""
+
+    text: str
+    node: Any
+    """Of sqlglot."""
+
+    @property
+    def column(self) -> str | None:
+        """Return the name when the expression is a plain column."""
+        if isinstance(self.node, exp.Column) and len(self.node.parts) == 1:
+            return str(self.node.name)
+        return None
+
+
+def parse_expression(text: str) -> Expression:
+    """Parse one SQL expression. Raise ExpressionError with the position of a syntax error."""
+    try:
+        node = sqlglot.parse_one(text)
+    except TokenError as error:
+        raise ExpressionError(f"'{text}' is not an expression: a quote is not closed", code="stream.syntax") from error
+    except SqlglotError as error:
+        details = getattr(error, "errors", None) or [{}]
+        place = f" at character {details[0]['col']}" if details[0].get("col") else ""
+        problem = str(details[0].get("description") or "not readable").rstrip(".")
+        raise ExpressionError(f"'{text}' is not an expression: {problem}{place}", code="stream.syntax") from error
+    if isinstance(node, (exp.Query, exp.Command, exp.DDL, exp.DML, exp.Alias)):
+        raise ExpressionError(f"'{text}' is a statement, not an expression", code="stream.syntax")
+    return Expression(text, node)
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """A record that an expression refuses: its place in the batch, the expression's name, and why."""
+
+    row: int
+    name: str
+    error: ExpressionError
+
+
+@dataclass(frozen=True)
+class Projection:
+    """Several expressions, evaluated in one loop."""
+
+    expressions: Mapping[str, Expression]
+    types: Mapping[str, ColumnType]
+    source: str
+    """The generated code, for tests and for people who wonder."""
+    _run: _Evaluate
+    _columns: Columns
+
+    def evaluate(self, rows: Sequence[Row]) -> tuple[list[tuple[Any, ...]], list[Refusal]]:
+        """Return the values of all expressions for each row, and the refused rows, whose values are missing."""
+        try:
+            return self._run(rows), []
+        except Exception:  # an ExpressionError or what Python raised for odd values: found row by row below
+            return self._evaluate_rows(rows)
+
+    def _evaluate_rows(self, rows: Sequence[Row]) -> tuple[list[tuple[Any, ...]], list[Refusal]]:
+        values, refusals = [], []
+        for place, row in enumerate(rows):
+            try:
+                values += self._run([row])
+            except Exception:
+                refusals.append(self._refusal(place, row))
+        return values, refusals
+
+    def _refusal(self, place: int, row: Row) -> Refusal:
+        for name, single in self._singles.items():
+            try:
+                single([row])
+            except ExpressionError as error:
+                return Refusal(place, name, error)
+            except Exception as error:
+                text = f"the values do not fit the expression ({type(error).__name__})"
+                return Refusal(place, name, ExpressionError(text, code="stream.wrong_type"))
+        raise RuntimeError("an expression failed in the batch and succeeds alone")
+
+    @cached_property
+    def _singles(self) -> dict[str, _Evaluate]:
+        return {name: _compiled({name: item}, self._columns)[0] for name, item in self.expressions.items()}
+
+
+def compile_expressions(expressions: Mapping[str, Expression], columns: Columns) -> Projection:
+    """Compile expressions over records with these columns. Raise ExpressionError."""
+    run, types, source = _compiled(expressions, columns)
+    return Projection(dict(expressions), types, source, run, columns)
+
+
+def _compiled(expressions: Mapping[str, Expression], columns: Columns) -> tuple[_Evaluate, dict[str, ColumnType], str]:
+    generator = CodeGenerator(columns)
+    codes = {name: generator.generate(item.node) for name, item in expressions.items()}
+    lines = ["def run(rows):", " found = []", " append = found.append", " for row in rows:"]
+    if generator.reads:
+        lines.append("  get = row.get")
+    field = "_field"
+    generator.namespace[field] = semantics.field
+    for path, local in generator.reads.items():
+        parent = generator.reads.get(path[:-1])
+        if parent is None:
+            lines.append(f"  {local} = get({path[0]!r})")
+        else:
+            fast = f"{parent}.get({path[-1]!r}) if {parent}.__class__ is dict"
+            lines.append(f"  {local} = {fast} else {field}({parent}, {path[-1]!r})")
+    listed = "".join(f"{code.text}, " for code in codes.values())
+    lines += [f"  append(({listed}))", " return found"]
+    source = "\n".join(lines)
+    namespace = dict(generator.namespace)
+    exec(compile(source, "<expression>", "exec"), namespace)  # names and literals are written by repr only
+    return namespace["run"], {name: code.type for name, code in codes.items()}, source

@@ -1,0 +1,1 @@
+"""The operators of stream applications: pure functions over batches of rows, tables and state."""

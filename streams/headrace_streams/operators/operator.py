@@ -1,0 +1,72 @@
+"""What every operator is given and returns."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from headrace import Changes, DataError, Segments
+from headrace_streams.expressions import ExpressionError
+from headrace_streams.rows import Rows
+
+Tables = Mapping[str, Mapping[Any, Any]]
+"""Rows of global tables, by table and key."""
+
+
+class StepRefusal(NamedTuple):
+    """A row that a step refuses: its origin (see :class:`Rows`), and why."""
+
+    origin: int
+    error: DataError
+
+
+@dataclass(slots=True)
+class StepResult:
+    """What a step makes of a batch."""
+
+    streams: dict[str, Rows]
+    """By the suffix of the stream's name: ``""`` is the step's own stream, ``late`` that of a window's late records."""
+    refusals: list[StepRefusal] = field(default_factory=list)
+    changes: Changes = field(default_factory=dict)
+    """Of the step's state. The state itself is not changed."""
+    dropped: int = 0
+    """Rows that end here because the step says so."""
+    late: int = 0
+    """Rows that came after the end of their window and its grace."""
+
+
+class Operator(ABC):
+    """A pure function: equal rows, tables and state give an equal result, and none of them is changed.
+
+    The framework relies on that: it processes a batch again without the records that were refused.
+    """
+
+    stateful = False
+
+    @abstractmethod
+    def process(self, rows: Rows, tables: Tables, state: Segments) -> StepResult:
+        """Process one batch of one partition. ``state`` is that of the step and the partition."""
+
+    @abstractmethod
+    def describe(self) -> str:
+        """Return what the operator does, for ``headrace stream explain``."""
+
+
+@dataclass(frozen=True)
+class StepPlace:
+    """Where a step is written, for errors of records."""
+
+    step: str
+    key: str
+    """The configuration key of the step."""
+
+    def refusal(self, origin: int, what: str, error: ExpressionError | str, code: str = "") -> StepRefusal:
+        """Return the refusal of a row by the expression or function ``what``."""
+        reason = error.message if isinstance(error, ExpressionError) else error
+        found_code = code or (error.code if isinstance(error, ExpressionError) else "stream.step")
+        hint = error.hint if isinstance(error, ExpressionError) else ""
+        details = {"step": self.step, "expression": what, "key": self.key}
+        text = f"step '{self.step}': {what}: {reason}"
+        return StepRefusal(origin, DataError(text, code=found_code, hint=hint, details=details))

@@ -1,0 +1,277 @@
+"""Operators without state: filter, select, add, branch, flat_map, key_by, lookup, call."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from headrace import DataError, Segments
+from headrace_streams.expressions import Projection
+from headrace_streams.operators.operator import Operator, StepPlace, StepRefusal, StepResult, Tables
+from headrace_streams.rows import Rows
+
+_NOT_A_CONDITION = "the condition is neither true, false nor null"
+
+
+def evaluate(
+    projection: Projection, rows: Rows, place: StepPlace
+) -> tuple[Rows, list[tuple[Any, ...]], list[StepRefusal]]:
+    """Return the rows that the expressions accept, their values, and the refusals."""
+    values, refused = projection.evaluate(rows.values)
+    if not refused:
+        return rows, values, []
+    refusals = []
+    for item in refused:
+        text = projection.expressions[item.name].text
+        refusals.append(place.refusal(rows.origins[item.row], text, item.error))
+    bad = {item.row for item in refused}
+    return rows.only([row for row in range(len(rows)) if row not in bad]), values, refusals
+
+
+def _choices(
+    projection: Projection, rows: Rows, place: StepPlace
+) -> tuple[Rows, list[tuple[Any, ...]], list[StepRefusal]]:
+    """Evaluate conditions, which must give true, false or null."""
+    rows, values, refusals = evaluate(projection, rows, place)
+    if not {item.__class__ for row in values for item in row} <= {bool, type(None)}:
+        odd = [n for n, row in enumerate(values) if not {item.__class__ for item in row} <= {bool, type(None)}]
+        what = ", ".join(item.text for item in projection.expressions.values())
+        refusals += [place.refusal(rows.origins[n], what, _NOT_A_CONDITION, "stream.wrong_type") for n in odd]
+        good = [n for n in range(len(rows)) if n not in set(odd)]
+        return rows.only(good), [values[n] for n in good], refusals
+    return rows, values, refusals
+
+
+@dataclass(frozen=True)
+class Filter(Operator):
+    """Keeps the rows for which the condition is true; null is not true."""
+
+    condition: Projection
+    place: StepPlace
+
+    def process(self, rows: Rows, tables: Tables, state: Segments) -> StepResult:
+        rows, values, refusals = _choices(self.condition, rows, self.place)
+        kept = [number for number, (value,) in enumerate(values) if value]
+        return StepResult({"": rows.only(kept)}, refusals, dropped=len(rows) - len(kept))
+
+    def describe(self) -> str:
+        return f"filter {next(iter(self.condition.expressions.values())).text}"
+
+
+@dataclass(frozen=True)
+class Select(Operator):
+    """Computes columns. ``keep``: the other columns of the row remain."""
+
+    columns: Projection
+    place: StepPlace
+    keep: bool
+
+    def process(self, rows: Rows, tables: Tables, state: Segments) -> StepResult:
+        rows, values, refusals = evaluate(self.columns, rows, self.place)
+        names = tuple(self.columns.expressions)
+        if self.keep:
+            made = [{**row, **dict(zip(names, new, strict=True))} for row, new in zip(rows.values, values, strict=True)]
+        else:
+            made = [dict(zip(names, new, strict=True)) for new in values]
+        return StepResult({"": rows.with_values(made)}, refusals)
+
+    def describe(self) -> str:
+        written = ", ".join(f"{name} = {item.text}" for name, item in self.columns.expressions.items())
+        return f"{'add' if self.keep else 'select'} {written}"
+
+
+@dataclass(frozen=True)
+class Branch(Operator):
+    """Sends each row to the first branch whose condition is true; rows of no branch are dropped."""
+
+    conditions: Projection
+    place: StepPlace
+
+    def process(self, rows: Rows, tables: Tables, state: Segments) -> StepResult:
+        rows, values, refusals = _choices(self.conditions, rows, self.place)
+        names = list(self.conditions.expressions)
+        places: dict[str, list[int]] = {name: [] for name in names}
+        for number, row in enumerate(values):
+            if True in row:
+                places[names[row.index(True)]].append(number)
+        dropped = len(rows) - sum(map(len, places.values()))
+        return StepResult({name: rows.only(kept) for name, kept in places.items()}, refusals, dropped=dropped)
+
+    def describe(self) -> str:
+        return "branch " + ", ".join(f"{name}: {item.text}" for name, item in self.conditions.expressions.items())
+
+
+@dataclass(frozen=True)
+class FlatMap(Operator):
+    """Makes one row of each element of an array, which becomes a column; null and an empty array give no row."""
+
+    array: Projection
+    column: str
+    place: StepPlace
+
+    def process(self, rows: Rows, tables: Tables, state: Segments) -> StepResult:
+        rows, values, refusals = evaluate(self.array, rows, self.place)
+        what = self.array.expressions[self.column].text
+        places: list[int] = []
+        elements: list[Any] = []
+        empty = 0
+        for number, (items,) in enumerate(values):
+            if not items and (items is None or isinstance(items, list)):
+                empty += 1
+            elif isinstance(items, list):
+                places += [number] * len(items)
+                elements += items
+            else:
+                error = "the value is not an array"
+                refusals.append(self.place.refusal(rows.origins[number], what, error, "stream.wrong_type"))
+        made = rows.only(places)
+        column = self.column
+        new = [{**row, column: element} for row, element in zip(made.values, elements, strict=True)]
+        return StepResult({"": made.with_values(new)}, refusals, dropped=empty)
+
+    def describe(self) -> str:
+        return f"flat_map {self.column} = each of {self.array.expressions[self.column].text}"
+
+
+@dataclass(frozen=True)
+class Merge(Operator):
+    """Passes on the rows of several streams."""
+
+    def process(self, rows: Rows, tables: Tables, state: Segments) -> StepResult:
+        return StepResult({"": rows})
+
+    def describe(self) -> str:
+        return "merge"
+
+
+@dataclass(frozen=True)
+class KeyBy(Operator):
+    """Replaces the keys: by a value, or of several columns by an object."""
+
+    columns: Projection
+    place: StepPlace
+
+    def process(self, rows: Rows, tables: Tables, state: Segments) -> StepResult:
+        rows, values, refusals = evaluate(self.columns, rows, self.place)
+        keys = [record_key(tuple(self.columns.expressions), value) for value in values]
+        return StepResult({"": Rows(keys, rows.values, rows.times, rows.origins, rows.headers)}, refusals)
+
+    def describe(self) -> str:
+        return "key_by " + ", ".join(item.text for item in self.columns.expressions.values())
+
+
+def record_key(names: Sequence[str], values: tuple[Any, ...]) -> Any:
+    """Return the record key of these columns."""
+    return values[0] if len(names) == 1 else dict(zip(names, values, strict=True))
+
+
+@dataclass(frozen=True)
+class Lookup(Operator):
+    """Adds the row of a global table. ``missing``: ``null``, ``drop`` or ``refuse`` rows without one."""
+
+    key: Projection
+    column: str
+    table: str
+    missing: str
+    place: StepPlace
+
+    def process(self, rows: Rows, tables: Tables, state: Segments) -> StepResult:
+        rows, values, refusals = evaluate(self.key, rows, self.place)
+        find, column = tables[self.table].get, self.column
+        what = f"{self.table}[{self.key.expressions[column].text}]"
+        try:
+            found = [find(key) for (key,) in values]
+        except TypeError:  # an array or object: no table has such a key
+            good = [number for number, (key,) in enumerate(values) if not isinstance(key, (list, dict))]
+            bad = sorted(set(range(len(rows))) - set(good))
+            error = "the key is an array or an object"
+            refusals += [self.place.refusal(rows.origins[n], what, error, "stream.wrong_type") for n in bad]
+            rows, found = rows.only(good), [find(values[number][0]) for number in good]
+        dropped = 0
+        if self.missing != "null" and None in found:
+            absent = [number for number, row in enumerate(found) if row is None]
+            if self.missing == "drop":
+                dropped = len(absent)
+            else:
+                error = f"table {self.table} has no such row"
+                refusals += [self.place.refusal(rows.origins[n], what, error, "stream.missing_row") for n in absent]
+            kept = [number for number, row in enumerate(found) if row is not None]
+            rows, found = rows.only(kept), [found[number] for number in kept]
+        made = [{**row, column: other} for row, other in zip(rows.values, found, strict=True)]
+        return StepResult({"": rows.with_values(made)}, refusals, dropped=dropped)
+
+    def describe(self) -> str:
+        return f"lookup {self.column} = {self.table}[{self.key.expressions[self.column].text}], missing: {self.missing}"
+
+
+Function = Callable[[Any], Any]
+
+
+@dataclass(frozen=True)
+class Call(Operator):
+    """Calls a Python function: with a record, or with the list of a batch's records.
+
+    It returns a record (a dict), a list of records, or None to drop it; in batch form a list of these, or of the
+    exceptions of single records. It must be pure: a batch may be processed again.
+    """
+
+    function: Function
+    path: str
+    batch: bool
+    place: StepPlace
+
+    def process(self, rows: Rows, tables: Tables, state: Segments) -> StepResult:
+        copies = [dict(row) for row in rows.values]  # the function may change what it is given
+        results = self._batch_results(copies) if self.batch else list(map(self._result, copies))
+        places: list[int] = []
+        made: list[dict[str, Any]] = []
+        refusals: list[StepRefusal] = []
+        dropped = 0
+        for number, result in enumerate(results):
+            if isinstance(result, dict):
+                places.append(number)
+                made.append(result)
+            elif result is None or result == []:
+                dropped += 1
+            elif isinstance(result, list) and all(isinstance(item, dict) for item in result):
+                places += [number] * len(result)
+                made += result
+            else:
+                refusals.append(self._refusal(rows.origins[number], result))
+        return StepResult({"": rows.only(places).with_values(made)}, refusals, dropped=dropped)
+
+    def _result(self, record: Mapping[str, Any]) -> Any:
+        try:
+            return self.function(record)
+        except Exception as error:  # the user's function: whatever it raises is about this record
+            return error
+
+    def _batch_results(self, records: list[dict[str, Any]]) -> list[Any]:
+        originals = [dict(record) for record in records]
+        try:
+            results = list(self.function(records))
+        except Exception:  # which record it is about is found one by one
+            results = []
+            for record in originals:
+                single = self._result([record])  # type: ignore[arg-type]
+                results.append(single[0] if isinstance(single, list) and len(single) == 1 else single)
+            return results
+        if len(results) != len(records):
+            return [TypeError(f"the function returned {len(results)} results for {len(records)} records")] * len(
+                records
+            )
+        return results
+
+    def _refusal(self, origin: int, result: Any) -> StepRefusal:
+        if isinstance(result, DataError):
+            return self.place.refusal(origin, self.path, result.message, result.code)
+        if isinstance(result, Exception):
+            refusal = self.place.refusal(origin, self.path, f"raised {type(result).__name__}", "stream.function_failed")
+            refusal.error.__cause__ = result
+            return refusal
+        text = f"returned {type(result).__name__}, not a dict, a list of dicts or None"
+        return self.place.refusal(origin, self.path, text, "stream.function_failed")
+
+    def describe(self) -> str:
+        return f"call {self.path}{' with batches' if self.batch else ''}"

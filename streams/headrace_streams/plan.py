@@ -1,0 +1,113 @@
+"""The plan of an application: what it reads, its steps in order, and what it writes. Immutable."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from headrace import StreamTopology
+from headrace_streams.expressions import Columns, Projection
+from headrace_streams.operators.operator import Operator
+
+
+@dataclass(frozen=True)
+class PlannedInput:
+    """A stream that is read from a topic."""
+
+    name: str
+    topic: str
+    columns: Columns
+    time: Projection | None
+    """None: the record's timestamp."""
+    key_column: str | None
+    """The column that the configuration says to be equal to the record's key."""
+    key: str
+    """The configuration key."""
+
+
+@dataclass(frozen=True)
+class GlobalTable:
+    """A global table: every task has all of its rows."""
+
+    name: str
+    topic: str
+    columns: Columns
+    key_column: str | None
+    """None: the record's key."""
+
+
+@dataclass(frozen=True)
+class PlannedStep:
+    """One step. Its streams are ``name`` and ``name.suffix``."""
+
+    name: str
+    sources: tuple[str, ...]
+    operator: Operator
+
+
+@dataclass(frozen=True)
+class Repartition:
+    """An internal topic: the records of ``source`` with the keys of a step, in the partitions of these keys."""
+
+    topic: str
+    stream: str
+    """The stream that is read from the topic."""
+    source: PlannedStep
+    """The step that makes the keys; its stream is written to the topic."""
+    origins: tuple[str, ...]
+    """The topics that the records come from."""
+
+
+@dataclass(frozen=True)
+class PlannedOutput:
+    """A topic to which a stream is written."""
+
+    topic: str
+    stream: str
+
+
+@dataclass(frozen=True)
+class Plan:
+    """An application. Steps refer to streams of inputs, repartitions and earlier steps only."""
+
+    inputs: tuple[PlannedInput, ...]
+    tables: tuple[GlobalTable, ...]
+    steps: tuple[PlannedStep, ...]
+    repartitions: tuple[Repartition, ...]
+    outputs: tuple[PlannedOutput, ...]
+    followed: tuple[tuple[str, str], ...]
+    """For each stateful step: its name, and the topic whose partitions its state follows."""
+
+    def topology(self) -> StreamTopology:
+        """Return the topics and stores."""
+        return StreamTopology(
+            tuple(dict.fromkeys(item.topic for item in self.inputs)),
+            tuple(dict.fromkeys(item.topic for item in self.tables)),
+            {item.topic: item.origins for item in self.repartitions},
+            dict(self.followed),
+            tuple(dict.fromkeys(item.topic for item in self.outputs)),
+        )
+
+    def explain(self) -> Iterator[str]:
+        """Yield the plan as text, a line for each part."""
+        for item in self.inputs:
+            time = "the record's timestamp" if item.time is None else next(iter(item.time.expressions.values())).text
+            yield f"input   {item.name}: topic {item.topic}, event time: {time}"
+        for table in self.tables:
+            yield f"table   {table.name}: topic {table.topic}, key: {table.key_column or 'of the record'}, global"
+        through = {item.stream: item for item in self.repartitions}
+        stores = dict(self.followed)
+        for step in self.steps:
+            for source in step.sources:
+                if source in through:
+                    parts = through[source]
+                    yield (
+                        f"topic   {parts.topic}: {', '.join(parts.source.sources)} by key "
+                        f"({parts.source.operator.describe()})"
+                    )
+            sources = [through[name].source.sources[0] if name in through else name for name in step.sources]
+            yield f"step    {step.name}: from {', '.join(sources)}: {step.operator.describe()}"
+            if step.name in stores:
+                yield f"state   {step.name}: in the partitions of {stores[step.name]}, with a changelog"
+        for output in self.outputs:
+            yield f"output  {output.topic}: {output.stream}"

@@ -1,0 +1,218 @@
+"""The task of a stream application: runs the plan over batches."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from headrace import (
+    Changes,
+    ConfigError,
+    DataError,
+    Rejection,
+    Segments,
+    SinkBatch,
+    StepCounts,
+    StreamContext,
+    StreamOutput,
+    StreamResult,
+    StreamTask,
+    StreamTopology,
+    TaskError,
+)
+from headrace_streams.configuration import ApplicationKeys
+from headrace_streams.expressions import ExpressionError
+from headrace_streams.expressions.functions import epoch_milliseconds
+from headrace_streams.operators.operator import StepPlace, StepRefusal
+from headrace_streams.operators.stateless import evaluate
+from headrace_streams.plan import GlobalTable, Plan, PlannedInput, PlannedStep, Repartition
+from headrace_streams.planning import make_plan
+from headrace_streams.rows import Rows, merge
+
+
+class StreamApplicationTask(StreamTask):
+    """Runs one plan. Holds the rows of the global tables; everything else is the framework's."""
+
+    def start(self, context: StreamContext) -> StreamTopology:
+        plan, findings = make_plan(context.task.connector, ApplicationKeys.parse(context.properties))
+        if any(finding.severity == "error" for finding in findings):
+            raise ConfigError(findings=findings)
+        self._plan = plan
+        self._tables: dict[str, dict[Any, Any]] = {table.name: {} for table in plan.tables}
+        self._keys: dict[str, dict[Any, Any]] = {table.name: {} for table in plan.tables if table.key_column}
+        """For tables with a key column: the table's key of each record key, because tombstones have no columns."""
+        self._targets = [(item.topic, item.stream) for item in plan.outputs]
+        self._targets += [(item.topic, item.stream) for item in plan.repartitions]
+        self._inputs = {item.topic: item for item in plan.inputs}
+        self._repartitions = {item.topic: item for item in plan.repartitions}
+        self._steps = {topic: _reachable(plan, topic) for topic in (*self._inputs, *self._repartitions)}
+        return plan.topology()
+
+    def update_table(self, batch: SinkBatch) -> Sequence[Rejection]:
+        rejections = []
+        for table in self._plan.tables:
+            if table.topic != batch.topic_partition.topic:
+                continue
+            for key, value, offset in zip(batch.keys, batch.values, batch.offsets, strict=True):
+                try:
+                    self._update_row(table, key, value)
+                except DataError as error:
+                    rejections.append(Rejection(batch.topic_partition, offset, error))
+        return rejections
+
+    def _update_row(self, table: GlobalTable, record_key: Any, value: Any) -> None:
+        rows = self._tables[table.name]
+        if isinstance(record_key, dict):
+            record_key = next(iter(record_key.values())) if len(record_key) == 1 else tuple(record_key.values())
+        if value is not None and not isinstance(value, dict):
+            text = f"table {table.name}: the value is not an object"
+            raise DataError(text, code="stream.not_an_object", hint="set value.converter so that values are objects")
+        key = record_key
+        if table.key_column:
+            previous = self._keys[table.name].pop(record_key, None)
+            if previous is not None:
+                rows.pop(previous, None)
+            if value is None:
+                return
+            key = value.get(table.key_column)
+            self._keys[table.name][record_key] = key
+        if key is None or isinstance(key, (list, dict)):
+            raise DataError(f"table {table.name}: the key is not a scalar", code="stream.table_key")
+        if value is None:
+            rows.pop(key, None)
+        else:
+            rows[key] = value
+
+    def process(self, batch: SinkBatch, state: Mapping[str, Segments]) -> StreamResult:
+        topic = batch.topic_partition.topic
+        source = self._inputs.get(topic)
+        refusals: list[StepRefusal] = []
+        steps: dict[str, StepCounts] = {}
+        if source is None:
+            name = self._repartitions[topic].stream
+            rows = Rows(batch.keys, list(batch.values), batch.timestamps, batch.offsets, _headers(batch))
+        else:
+            name = source.name
+            rows = self._read(source, batch, refusals, steps)
+        streams = {name: rows}
+        changes: dict[str, Changes] = {}
+        outputs: list[StreamOutput] = []
+        for step in self._steps[topic]:
+            given = [streams[item] for item in step.sources if item in streams and len(streams[item])]
+            if not given:
+                continue
+            merged = merge(given)
+            operator = step.operator
+            result = operator.process(merged, self._tables, state[step.name] if operator.stateful else {})
+            refusals += result.refusals
+            steps[step.name] = StepCounts(len(merged), result.dropped, result.late)
+            if result.changes:
+                changes[step.name] = result.changes
+            for suffix, made in result.streams.items():
+                streams[f"{step.name}.{suffix}" if suffix else step.name] = made
+        rejections = [self._rejection(batch, item) for item in refusals]
+        if rejections:
+            return StreamResult(rejections=rejections)
+        for target, stream in self._targets:
+            written = streams.get(stream)
+            # The stream of a repartition topic is written where its step runs, and read where the batch is of it.
+            if written is not None and len(written) and target != topic:
+                columns = (written.keys, written.values, written.times, written.origins, written.headers)
+                outputs.append(StreamOutput(target, *columns))
+        return StreamResult(outputs, changes, [], steps)
+
+    def _read(
+        self, source: PlannedInput, batch: SinkBatch, refusals: list[StepRefusal], steps: dict[str, StepCounts]
+    ) -> Rows:
+        place = StepPlace(source.name, source.key)
+        rows = Rows(batch.keys, list(batch.values), batch.timestamps, batch.offsets, _headers(batch))
+        kinds = {value.__class__ for value in rows.values}
+        if kinds != {dict}:
+            nulls = sum(value is None for value in rows.values)
+            if nulls:
+                steps[source.name] = StepCounts(len(rows), dropped=nulls)
+            for value, offset in zip(rows.values, rows.origins, strict=True):
+                if value is not None and not isinstance(value, dict):
+                    text = "the value is not an object"
+                    refusals.append(place.refusal(offset, "value", text, "stream.not_an_object"))
+            rows = rows.only([n for n, value in enumerate(rows.values) if isinstance(value, dict)])
+        if source.key_column is not None and len(rows):
+            rows = _with_key_column(source.key_column, rows, place, refusals)
+        if source.time is not None:
+            rows, values, refused = evaluate(source.time, rows, place)
+            refusals += refused
+            rows = _with_times(rows, [value for (value,) in values], source, place, refusals)
+        return rows
+
+    def _rejection(self, batch: SinkBatch, refusal: StepRefusal) -> Rejection:
+        if refusal.origin < 0:
+            # Several records made this row, so none of them can be rejected for it.
+            raise TaskError(
+                f"{refusal.error.message}: the row is the result of a window, so there is no record to skip",
+                code=refusal.error.code,
+                hint="make the expression accept every result, for example by NULLIF or COALESCE",
+            )
+        return Rejection(batch.topic_partition, refusal.origin, refusal.error)
+
+
+def _headers(batch: SinkBatch) -> list[Any] | None:
+    return batch.headers if any(batch.headers) else None
+
+
+def _with_key_column(column: str, rows: Rows, place: StepPlace, refusals: list[StepRefusal]) -> Rows:
+    """Check that the key is what the configuration says: state would be in the wrong partition otherwise."""
+    keys = [next(iter(key.values())) if isinstance(key, dict) and len(key) == 1 else key for key in rows.keys]
+    if keys == [value.get(column) for value in rows.values]:
+        return rows
+    good = []
+    for number, key in enumerate(keys):
+        if key == rows.values[number].get(column):
+            good.append(number)
+        else:
+            text = f"the record's key is not equal to column '{column}'"
+            refusals.append(place.refusal(rows.origins[number], column, text, "stream.key_column"))
+    return rows.only(good)
+
+
+def _with_times(
+    rows: Rows, values: Sequence[Any], source: PlannedInput, place: StepPlace, refusals: list[StepRefusal]
+) -> Rows:
+    if {value.__class__ for value in values} <= {int}:
+        return Rows(rows.keys, rows.values, list(values), rows.origins, rows.headers)
+    assert source.time is not None
+    text = next(iter(source.time.expressions.values())).text
+    times, good = [], []
+    for number, value in enumerate(values):
+        try:
+            times.append(epoch_milliseconds(value))
+        except ExpressionError as error:
+            refusals.append(place.refusal(rows.origins[number], text, error))
+        else:
+            good.append(number)
+    rows = rows.only(good)
+    return Rows(rows.keys, rows.values, times, rows.origins, rows.headers)
+
+
+def _reachable(plan: Plan, topic: str) -> list[PlannedStep]:
+    """Return the steps that records of a topic can reach, in order."""
+    starts: set[str] = {item.name for item in plan.inputs if item.topic == topic}
+    starts |= {item.stream for item in plan.repartitions if item.topic == topic}
+    keyed = {item.source.name: item for item in plan.repartitions if item.topic != topic}
+    found: list[PlannedStep] = []
+    reached = set(starts)
+    for step in _in_order(plan, list(keyed.values())):
+        if any(source in reached or source.split(".")[0] in reached for source in step.sources):
+            found.append(step)
+            if step.name not in keyed:  # what was written to a repartition topic goes on when it is read
+                reached.add(step.name)
+    return found
+
+
+def _in_order(plan: Plan, repartitions: Sequence[Repartition]) -> list[PlannedStep]:
+    """Return the steps of the plan, and before each the one that makes the keys of its repartition topic."""
+    before = {item.stream: item.source for item in repartitions}
+    ordered: list[PlannedStep] = []
+    for step in plan.steps:
+        ordered += [before[source] for source in step.sources if source in before]
+        ordered.append(step)
+    return ordered

@@ -1,0 +1,214 @@
+"""Stream applications over the in-memory Kafka, built as a worker builds them."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+import structlog
+
+from headrace.accounting import balance, record_counts
+from headrace.broker.in_memory import InMemoryKafka
+from headrace.errors import HeadraceError
+from headrace.files import parse_config_file
+from headrace.interpolation import make_interpolator
+from headrace.metrics import TaskMetrics
+from headrace.pipeline.control import TaskControl
+from headrace.pipeline.fence import TaskFence
+from headrace.records import EncodedBatch
+from headrace.registry import Registry
+from headrace.retries import RetryPolicy
+from headrace.runtime.config_origins import ConfigOrigins
+from headrace.runtime.task_build import TaskBuilder
+from headrace.settings import WorkerSettings
+from headrace.states import TaskId
+from headrace.stores import MemoryLog, OffsetStore
+from headrace.testing.waiting import eventually
+from headrace.validation import Validator
+
+WORKER = {
+    "bootstrap.servers": "unused:9092",
+    "key.converter": "JsonConverter",
+    "key.converter.schemas.enable": "false",
+    "value.converter": "JsonConverter",
+    "value.converter.schemas.enable": "false",
+}
+REGISTRY = Registry()
+VALIDATOR = Validator(REGISTRY, make_interpolator(REGISTRY))
+
+
+def _drop(*_: Any) -> Any:
+    raise structlog.DropEvent
+
+
+@dataclass
+class RunningTask:
+    """One task of an application on a thread of its own."""
+
+    stop_event: threading.Event
+    metrics: TaskMetrics
+    fence: TaskFence
+    reasons: list[str | None] = field(default_factory=list)
+    conditions: list[str] = field(default_factory=list)
+    error: BaseException | None = None
+    thread: threading.Thread | None = None
+    paused: threading.Event = field(default_factory=threading.Event)
+    started: threading.Event = field(default_factory=threading.Event)
+
+    def stop(self) -> None:
+        """Stop it, and check that every record is accounted for."""
+        self.stop_event.set()
+        assert self.thread is not None
+        self.thread.join(30)
+        assert not self.thread.is_alive()
+        counts = record_counts(self.metrics.snapshot())
+        assert balance(counts) == 0, counts
+        assert counts["in_flight"] == 0, counts
+
+
+@dataclass
+class Application:
+    """An application from YAML, and the Kafka that it uses."""
+
+    config: dict[str, str]
+    broker: InMemoryKafka = field(default_factory=InMemoryKafka)
+    tasks: list[RunningTask] = field(default_factory=list)
+
+    @property
+    def name(self) -> str:
+        return self.config["name"]
+
+    def start(self, number: int = 0, instance: str = "test") -> RunningTask:
+        task = RunningTask(threading.Event(), TaskMetrics(), TaskFence())
+        control = TaskControl(
+            task.stop_event,
+            task.paused,
+            task.metrics,
+            structlog.wrap_logger(None, processors=[_drop]),
+            task.started.set,
+            task.reasons.append,
+            0.01,
+            5.0,
+            task.fence,
+            RetryPolicy(0.001, 0.001),
+        )
+        settings, findings = VALIDATOR.worker(WORKER)
+        assert isinstance(settings, WorkerSettings), findings
+        builder = TaskBuilder(
+            REGISTRY,
+            VALIDATOR,
+            self.broker,
+            OffsetStore(MemoryLog()),
+            settings,
+            ConfigOrigins({}),
+            instance=instance,
+        )
+        pipeline = builder.build(TaskId(self.name, number), self.config, control, task.reasons.append)
+
+        def run() -> None:
+            try:
+                pipeline.run()
+            except HeadraceError as error:
+                task.error = error
+
+        task.thread = threading.Thread(target=run, name="pipeline")
+        task.thread.start()
+        self.tasks.append(task)
+        return task
+
+    def send(
+        self, topic: str, values: Sequence[Any], keys: Sequence[Any] | None = None, times: Sequence[int] | None = None
+    ) -> None:
+        """Write records as JSON; None is a null value."""
+        producer = self.broker.producer({})
+        producer.send(
+            EncodedBatch(
+                topic,
+                [None if value is None else orjson.dumps(value) for value in values],
+                None if keys is None else [orjson.dumps(key) for key in keys],
+                list(times) if times is not None else None,
+            )
+        )
+        producer.close(1)
+
+    def committed(self, topic: str) -> list[Any]:
+        """Return the committed values of a topic, partition by partition."""
+        return [value for _, value in self.committed_records(topic)]
+
+    def committed_records(self, topic: str) -> list[tuple[Any, Any]]:
+        """Return the committed keys and values of a topic, partition by partition."""
+        found = []
+        for item in self.broker.partitions_of(topic):
+            records, _ = self.broker.logs[item].read(0, 1_000_000, committed=True)
+            found += [(_loaded(record.key), _loaded(record.value)) for record in records]
+        return found
+
+    def wait_until_processed(self) -> None:
+        """Wait until every record of the inputs and of the repartition topics is committed."""
+
+        def processed() -> bool:
+            """all records are committed"""
+            committed = self.broker.committed(f"connect-{self.name}")
+            for task in self.tasks:
+                if task.error is not None:
+                    raise task.error
+            return all(
+                committed.get(item, 0) >= last_record(self.broker, item)
+                for topic in self.inputs()
+                for item in self.broker.partitions_of(topic)
+            )
+
+        eventually(processed, 20)
+
+    def inputs(self) -> list[str]:
+        topics = [
+            text
+            for key, text in self.config.items()
+            if key.startswith("inputs.") and (key.endswith(".topic") or key.count(".") == 1)
+        ]
+        return [*topics, *(topic for topic in self.broker.topics() if topic.endswith("-repartition"))]
+
+
+def last_record(broker: InMemoryKafka, item: Any) -> int:
+    """Return the offset after the last committed record of a partition."""
+    records, _ = broker.logs[item].read(0, 1_000_000, committed=True)
+    return records[-1].offset + 1 if records else 0
+
+
+def _loaded(text: bytes | None) -> Any:
+    return None if text is None else orjson.loads(text)
+
+
+MakeApplication = Callable[..., Application]
+
+
+@pytest.fixture
+def make_application(tmp_path: Path) -> Iterator[MakeApplication]:
+    """Makes applications from YAML; what still runs at the end is stopped."""
+    made: list[Application] = []
+
+    def make(text: str, topics: Mapping[str, int] | None = None, **settings: str) -> Application:
+        path = tmp_path / f"application-{len(made)}.yaml"
+        path.write_text(f"name: app\nconnector.class: Stream\ncommit.interval.ms: 1\n{text}", encoding="utf-8")
+        file = parse_config_file(path)
+        assert file.findings == ()
+        given = {name.replace("_", "."): value for name, value in settings.items()}
+        application = Application({**file.properties, **given})
+        for topic, partitions in (topics or {}).items():
+            application.broker.create(topic, partitions)
+        made.append(application)
+        return application
+
+    yield make
+    for application in made:
+        application.broker.down = False
+        for task in application.tasks:
+            task.stop_event.set()
+        for task in application.tasks:
+            assert task.thread is not None
+            task.thread.join(30)
