@@ -16,13 +16,17 @@ skipped        refused, and dropped by ``errors.tolerance`` or by the sink's own
 discarded      given up when partitions were reassigned or the task ended: they are read again from the stored position
 in flight      read, and none of the above yet
 =============  ======================================================================================================
+
+For each partition of a sink also (:class:`PartitionAccount`)::
+
+    next expected offset = first expected offset + read + gaps
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 _READ = ("source_record_poll_total", "sink_record_read_total", "stream_record_read_total")
 _SPLIT = ("source_record_split_total", "sink_record_split_total")
@@ -85,3 +89,76 @@ class RecordCauses:
     def snapshot(self) -> list[RecordCause]:
         """Return the causes, those that appeared first at the beginning."""
         return list(self._causes.values())
+
+
+@dataclass(frozen=True, slots=True)
+class PartitionAccount:
+    """Where a sink task is in a partition, and why: ``next`` = ``start`` + ``read`` + gaps, which have no record."""
+
+    start: int
+    """The first offset that was expected: the committed one, or that of the first record that was read."""
+    next: int
+    """The offset that is expected next."""
+    read: int = 0
+    """Records."""
+    retention: int = 0
+    """Gap: offsets whose records were removed before they were read."""
+    no_record: int = 0
+    """Gap: offsets that have no record for a reader. Compaction removed it, it belongs to an aborted transaction, or it
+    is the marker of a transaction."""
+    unexplained: int = 0
+    """Gap: offsets whose cause has not been looked up yet."""
+
+    @property
+    def balance(self) -> int:
+        """0 when every offset is accounted for."""
+        return self.next - self.start - self.read - self.retention - self.no_record - self.unexplained
+
+
+class PartitionAccounts:
+    """The accounts of a sink task's partitions. Written by one thread, read by any."""
+
+    def __init__(self) -> None:
+        self._accounts: dict[str, PartitionAccount] = {}
+
+    def begin(self, partition: str, start: int) -> None:
+        """Begin a new account: the partition was assigned, or created again."""
+        self._accounts[partition] = PartitionAccount(start, start)
+
+    def begin_earlier(self, partition: str, start: int, first: int) -> None:
+        """Note that ``start`` was expected when the account began later; retention removed all records before
+        ``first``."""
+        account = self._accounts[partition]
+        if start < account.start:
+            retention = min(first, account.start) - start
+            self._accounts[partition] = replace(
+                account,
+                start=start,
+                retention=account.retention + retention,
+                no_record=account.no_record + account.start - start - retention,
+            )
+
+    def read(self, partition: str, records: int, end: int, gap: int) -> None:
+        """Count the records of a batch up to the offset before ``end``. ``gap``: offsets without a record."""
+        account = self._accounts[partition]
+        self._accounts[partition] = replace(
+            account, next=end, read=account.read + records, unexplained=account.unexplained + gap
+        )
+
+    def explain(self, partition: str, retention: int, no_record: int) -> None:
+        """Note the causes of unexplained offsets."""
+        account = self._accounts[partition]
+        self._accounts[partition] = replace(
+            account,
+            retention=account.retention + retention,
+            no_record=account.no_record + no_record,
+            unexplained=account.unexplained - retention - no_record,
+        )
+
+    def remove(self, partition: str) -> None:
+        """Remove the account of a partition that was revoked."""
+        self._accounts.pop(partition, None)
+
+    def snapshot(self) -> dict[str, PartitionAccount]:
+        """Return the accounts by partition."""
+        return dict(self._accounts)

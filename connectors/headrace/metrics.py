@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from headrace.accounting import RecordCauses
+from headrace.accounting import PartitionAccounts, RecordCauses
 
 DESCRIPTIONS: dict[str, str] = {
     "source_record_poll_total": "Records read from the source, before transforms.",
@@ -101,6 +101,8 @@ class TaskMetrics:
     """Why records were not written."""
     rate: RecordRate = field(default_factory=RecordRate)
     """Records whose outcome became known."""
+    partitions: PartitionAccounts = field(default_factory=PartitionAccounts)
+    """Of a sink."""
 
     def change(self, amounts: Mapping[str, int]) -> None:
         """Add to several counters and gauges in one step, so that no snapshot sees a record twice or not at all."""

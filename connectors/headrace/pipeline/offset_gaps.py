@@ -1,4 +1,6 @@
-"""Names the records of a partition that a sink task could not read: retention, resets of offsets, recreated topics.
+"""Accounts for the offsets of a sink task's partitions, and names records that could not be read.
+
+Records are not read because of retention, resets of offsets and recreated topics.
 
 The consumer goes on at the next record that exists, without an error. What it passed over is found by comparing the
 expected offset with the first one that is delivered: once per batch, without a request while offsets are consecutive.
@@ -13,6 +15,7 @@ from typing import NamedTuple
 
 import structlog
 
+from headrace.accounting import PartitionAccounts
 from headrace.broker.interfaces import Admin
 from headrace.conditions import RaiseCondition
 from headrace.errors import HeadraceError
@@ -42,6 +45,16 @@ class OffsetGap(NamedTuple):
         return f"{self.topic_partition}: offsets {self.start} to {self.end - 1}"
 
 
+class _UnexplainedGaps(NamedTuple):
+    """Delivered offsets of a partition with a gap before or within them."""
+
+    topic_partition: TopicPartition
+    expected: int
+    offsets: Sequence[int]
+    counted: bool = True
+    """Whether the gaps are part of the partition's account; not any more if it was revoked meanwhile."""
+
+
 class OffsetGaps:
     """Used from the task's thread. Requests that fail are repeated later; they never stop the task."""
 
@@ -53,6 +66,7 @@ class OffsetGaps:
         log: structlog.stdlib.BoundLogger,
         reset: str = "earliest",
         clock: Callable[[], float] = time.monotonic,
+        accounts: PartitionAccounts | None = None,
     ) -> None:
         """``reset``: the consumer's ``auto.offset.reset``."""
         self._open_admin = open_admin
@@ -61,11 +75,13 @@ class OffsetGaps:
         self._log = log
         self._reset = reset
         self._clock = clock
+        self._accounts = accounts if accounts is not None else PartitionAccounts()
         self._admin: Admin | None = None
         self._expected: dict[TopicPartition, int] = {}
         self._assigned: set[TopicPartition] = set()
-        self._unexplained: list[tuple[TopicPartition, int, Sequence[int]]] = []
-        """Partition, expected offset, delivered offsets with a gap before or within."""
+        self._lost_before: dict[TopicPartition, OffsetGap] = {}
+        """Of partitions without an account yet: removed records before the first one."""
+        self._unexplained: list[_UnexplainedGaps] = []
         self._next_lookup = 0.0
 
     def assigned(self, partitions: Collection[TopicPartition]) -> None:
@@ -75,6 +91,8 @@ class OffsetGaps:
     def revoked(self, partitions: Collection[TopicPartition]) -> None:
         for topic_partition in partitions:
             self._expected.pop(topic_partition, None)
+            self._lost_before.pop(topic_partition, None)
+            self._end_account(topic_partition)
         self._assigned.difference_update(partitions)
 
     def check(self, consumed: Sequence[ConsumedBatch]) -> None:
@@ -89,6 +107,14 @@ class OffsetGaps:
                 self._next_lookup = self._clock() + _FAILURE_INTERVAL
                 self._log.warning("offsets not compared yet", code=error.code, reason=str(error))
 
+    def end_offset(self, topic_partition: TopicPartition) -> int | None:
+        """Return the end offset of a partition as Kafka reports it now; None when it does not exist.
+
+        The end that a consumer knows may be an old one, and lower than an earlier one after the leader has changed.
+        Raises the errors of :class:`headrace.broker.interfaces.Admin`.
+        """
+        return self._opened_admin().end_offsets([topic_partition.topic]).get(topic_partition)
+
     def close(self) -> None:
         if self._admin is not None:
             self._admin.close()
@@ -96,38 +122,77 @@ class OffsetGaps:
 
     def _compare(self, batch: ConsumedBatch) -> None:
         place, offsets = batch.topic_partition, batch.offsets
-        expected = self._expected.get(place, offsets[0])
-        self._expected[place] = offsets[-1] + 1
-        if offsets[0] < expected:
+        expected, end = self._expected.get(place), offsets[-1] + 1
+        if expected is None:
+            self._begin_account(place, offsets[0])
+            expected = offsets[0]
+        elif offsets[0] < expected:
             self._report_recreated(place, expected, offsets[0])
-        elif offsets[-1] - expected + 1 != len(offsets):
-            self._unexplained.append((place, expected, offsets))
+            self._end_account(place)
+            self._accounts.begin(str(place), offsets[0])
+            expected = offsets[0]
+        gap = end - expected - len(offsets)
+        if gap:
+            self._unexplained.append(_UnexplainedGaps(place, expected, offsets))
+        self._expected[place] = end
+        self._accounts.read(str(place), len(offsets), end, gap)
 
-    def _look_up(self) -> None:
+    def _begin_account(self, place: TopicPartition, offset: int) -> None:
+        self._accounts.begin(str(place), offset)
+        if (lost := self._lost_before.pop(place, None)) is not None:
+            self._accounts.begin_earlier(str(place), lost.start, lost.end)
+
+    def _end_account(self, place: TopicPartition) -> None:
+        """Remove the account. The cause of its gaps is still reported when it is known."""
+        self._accounts.remove(str(place))
+        self._unexplained = [
+            found._replace(counted=found.counted and found.topic_partition != place) for found in self._unexplained
+        ]
+
+    def _opened_admin(self) -> Admin:
         if self._admin is None:
             self._admin = self._open_admin()
+        return self._admin
+
+    def _look_up(self) -> None:
+        admin = self._opened_admin()
         assigned, unexplained = self._assigned, self._unexplained
-        topics = sorted({item.topic for item in assigned} | {item[0].topic for item in unexplained})
-        first = self._admin.begin_offsets(topics)
+        topics = sorted({item.topic for item in assigned} | {found.topic_partition.topic for found in unexplained})
+        first = admin.begin_offsets(topics)
         if assigned:
-            committed, ends = self._admin.committed(self._group), self._admin.end_offsets(topics)
+            committed, ends = admin.committed(self._group), admin.end_offsets(topics)
             for place in sorted(assigned):
                 if place in committed and place in first and place in ends:
                     self._compare_committed(place, committed[place], first[place], ends[place])
         self._assigned, self._unexplained = set(), []
-        for place, expected, offsets in unexplained:
-            if first.get(place, 0) > expected:
-                self._report_lost(offset_gaps(place, expected, offsets), first[place])
+        for found in unexplained:
+            self._explain(found, first.get(found.topic_partition, 0))
+
+    def _explain(self, found: _UnexplainedGaps, first: int) -> None:
+        place = found.topic_partition
+        gaps = offset_gaps(place, found.expected, found.offsets)
+        lost = self._report_lost(gaps, first) if first > found.expected else 0
+        if found.counted:
+            self._accounts.explain(str(place), lost, sum(gap.end - gap.start for gap in gaps) - lost)
 
     def _compare_committed(self, place: TopicPartition, committed: int, first: int, end: int) -> None:
         if committed > end:
             self._report_recreated(place, committed, first)
         elif committed < first:
-            self._report_lost([OffsetGap(place, committed, first)], first)
-            if self._reset == "latest" and first < end:
-                self._report_reset(OffsetGap(place, first, end))
-        elif place not in self._expected:
+            gap = OffsetGap(place, committed, first)
+            self._report_lost([gap], first)
+            if self._reset == "latest":
+                if first < end:
+                    self._report_reset(OffsetGap(place, first, end))
+            elif place in self._expected:
+                self._accounts.begin_earlier(str(place), committed, first)
+            else:
+                self._lost_before[place] = gap
+        elif place in self._expected:
+            self._accounts.begin_earlier(str(place), committed, committed)
+        else:
             self._expected[place] = committed
+            self._accounts.begin(str(place), committed)
 
     def _report_reset(self, gap: OffsetGap) -> None:
         self._raise(
@@ -139,7 +204,8 @@ class OffsetGaps:
             example=str(gap),
         )
 
-    def _report_lost(self, gaps: Iterable[OffsetGap], first_offset: int) -> None:
+    def _report_lost(self, gaps: Iterable[OffsetGap], first_offset: int) -> int:
+        """Raise a condition for the gaps that retention made; return their number of offsets."""
         lost = [found for gap in gaps if (found := gap.lost_before(first_offset)) is not None]
         for gap in lost:
             count = gap.end - gap.start
@@ -151,6 +217,7 @@ class OffsetGaps:
                 count=count,
                 example=str(gap),
             )
+        return sum(gap.end - gap.start for gap in lost)
 
     def _report_recreated(self, place: TopicPartition, expected: int, actual: int) -> None:
         self._raise(

@@ -87,6 +87,12 @@ class SourceContext(TaskContext):
 class SinkContext(TaskContext):
     """What a sink task is given."""
 
+    end_offset: Callable[[TopicPartition], int | None] = field(default=lambda topic_partition: None, kw_only=True)
+    """Return the end offset of a partition as Kafka reports it now, with a request; None when it cannot be known.
+
+    Batches have an end offset, too, without a request. It may be an old one, and lower than an earlier one after the
+    partition's leader has changed. Raises HeadraceError."""
+
 
 class SourceTask(ABC):
     """Reads from a system, a batch at a time."""

@@ -47,7 +47,8 @@ def task_state(number: int, status: Status) -> dict[str, Any]:
 
 
 def records(name: str, tasks: Mapping[int, TaskRecords]) -> dict[str, Any]:
-    """headrace's account of records: the counts of each task, their balance, and why records were not written."""
+    """headrace's account of records: the counts of each task, their balance, why records were not written, and where a
+    sink is in its partitions."""
     return {
         "name": name,
         "tasks": [
@@ -56,6 +57,10 @@ def records(name: str, tasks: Mapping[int, TaskRecords]) -> dict[str, Any]:
                 "counts": dict(task.counts),
                 "balance": balance(task.counts),
                 "causes": [asdict(cause) for cause in task.causes],
+                "partitions": [
+                    {"partition": partition, **asdict(account), "balance": account.balance}
+                    for partition, account in sorted(task.partitions.items())
+                ],
             }
             for number, task in sorted(tasks.items())
         ],

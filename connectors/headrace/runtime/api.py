@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from headrace.accounting import RecordCause
+from headrace.accounting import PartitionAccount, RecordCause
 from headrace.conditions import Condition
 from headrace.metrics import Parts
 from headrace.records import SourceOffset, SourcePartition
@@ -62,6 +62,8 @@ class TaskRecords:
 
     counts: Mapping[str, int]
     causes: Sequence[RecordCause]
+    partitions: Mapping[str, PartitionAccount]
+    """Of a sink: by partition."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -63,6 +63,9 @@ class TaskBuilder:
         policy = FaultPolicy(parsed.settings, config_origin, control.stop_event, control.log, control.metrics)
         stages = make_stages(self.registry, self.settings, parsed.settings, policy)
         if isinstance(parsed.settings, SinkSettings):
+            overrides = {**self.settings.consumer, **parsed.settings.consumer_override}
+            group = overrides.get("group.id", group_of(task.connector))
+            gaps = self._offset_gaps(parsed.settings, control, group)
             sink = SinkContext(
                 task,
                 parsed.own,
@@ -71,8 +74,9 @@ class TaskBuilder:
                 config_origin,
                 set_status_reason,
                 raise_condition=control.raise_condition,
+                end_offset=gaps.end_offset,
             )
-            consumers = self._consumer_factory(task, parsed.settings, control, config_origin)
+            consumers = self._consumer_factory(task, parsed.settings, control, config_origin, group, gaps)
             return SinkPipeline(parsed.plugin.cls.task_class(), sink, stages, consumers, control)
         if isinstance(parsed.settings, StreamSettings):
             return self._stream(task, parsed, parsed.settings, stages, control, config_origin, set_status_reason)
@@ -190,13 +194,21 @@ class TaskBuilder:
     def _clients(self, settings: ConnectorSettings) -> ConnectorClients:
         return ConnectorClients(self.kafka_clients, self.settings, settings)
 
+    def _offset_gaps(self, settings: SinkSettings, control: TaskControl, group: str) -> OffsetGaps:
+        reset = {**self.settings.consumer, **settings.consumer_override}.get("auto.offset.reset", "earliest")
+        open_admin, accounts = self._clients(settings).admin, control.metrics.partitions
+        return OffsetGaps(open_admin, group, control.raise_condition, control.log, reset, accounts=accounts)
+
     def _consumer_factory(
-        self, task: TaskId, settings: SinkSettings, control: TaskControl, config_origin: Callable[[str], str]
+        self,
+        task: TaskId,
+        settings: SinkSettings,
+        control: TaskControl,
+        config_origin: Callable[[str], str],
+        group: str,
+        gaps: OffsetGaps,
     ) -> ConsumerFactory:
         clients = self._clients(settings)
-        overrides = {**self.settings.consumer, **settings.consumer_override}
-        group = overrides.get("group.id", group_of(task.connector))
-        reset = overrides.get("auto.offset.reset", "earliest")
         return ConsumerFactory(
             lambda: control.fence.watch(clients.consumer(f"connector-consumer-{task}", group)),
             settings.topics,
@@ -205,5 +217,5 @@ class TaskBuilder:
             if settings.dead_letter_topic
             else None,
             lambda topic: self.tracker.add(task.connector, topic),
-            OffsetGaps(clients.admin, group, control.raise_condition, control.log, reset),
+            gaps,
         )

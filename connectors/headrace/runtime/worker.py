@@ -279,7 +279,9 @@ class Worker:
     def records(self, name: str) -> dict[int, TaskRecords]:
         _require(name, self._desired())
         return {
-            task.number: TaskRecords(record_counts(metrics.snapshot()), metrics.causes.snapshot())
+            task.number: TaskRecords(
+                record_counts(metrics.snapshot()), metrics.causes.snapshot(), metrics.partitions.snapshot()
+            )
             for task, metrics in self._supervisor.task_metrics().items()
             if task.connector == name
         }

@@ -11,7 +11,7 @@ import structlog
 
 from headrace.errors import RetriableError
 from headrace.plugin import SinkContext, SourceContext
-from headrace.records import JsonForm, SourceOffset, SourcePartition
+from headrace.records import JsonForm, SourceOffset, SourcePartition, TopicPartition
 from headrace.runtime.schedule import schedule
 from headrace.states import TaskId
 
@@ -97,8 +97,9 @@ def make_sink_context(
     set_status_reason: Callable[[str | None], None] | None = None,
     name: str = "test",
     number: int = 0,
+    end_offset: Callable[[TopicPartition], int | None] | None = None,
 ) -> SinkContext:
-    """What a sink task is given."""
+    """What a sink task is given. Without ``end_offset``, end offsets are not known."""
     return SinkContext(
         TaskId(name, number),
         dict(properties),
@@ -106,6 +107,7 @@ def make_sink_context(
         structlog.stdlib.get_logger("headrace.task").bind(task=f"{name}-{number}"),
         _config_origin,
         set_status_reason or RecordedStatusReasons(),
+        end_offset=end_offset or (lambda topic_partition: None),
     )
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from headrace import (
+    HeadraceError,
     Linger,
     NotWritten,
     PendingPut,
@@ -19,7 +20,7 @@ from headrace import (
 )
 from headrace_sinks.elasticsearch.bulk.adaptive_limiter import AdaptiveConcurrencyLimiter
 from headrace_sinks.elasticsearch.bulk.line_encoder import BulkLineEncoder
-from headrace_sinks.elasticsearch.bulk.put import ElasticsearchPut, PutContext, PutOutcome
+from headrace_sinks.elasticsearch.bulk.put import ElasticsearchPut, PutContext, PutOutcome, VersionConflict
 from headrace_sinks.elasticsearch.bulk.writer import BulkWriter
 from headrace_sinks.elasticsearch.cluster.client import ElasticsearchClient
 from headrace_sinks.elasticsearch.cluster.preflight import require_elasticsearch
@@ -48,6 +49,8 @@ class ElasticsearchSinkTask(SinkTask):
     _writer: BulkWriter | None = None
     _documents = 0
     _conflicts = 0
+    _unconfirmed_conflict: VersionConflict | None = None
+    """A version conflict that could not be confirmed, because Kafka did not answer."""
 
     def start(self, context: SinkContext) -> None:
         self.stop()  # release what an earlier, failed start opened
@@ -156,11 +159,12 @@ class ElasticsearchSinkTask(SinkTask):
 
     def _report_version_conflict(self, outcome: PutOutcome) -> None:
         """Report version conflicts: offsets are the versions, so records behind the index are ignored as outdated."""
-        if outcome.version_conflict is None:
+        conflict = self._confirmed(outcome.version_conflict or self._unconfirmed_conflict)
+        if conflict is None:
             if outcome.documents > outcome.already_there:
                 self._reasons.set(_OUTDATED, None)
             return
-        topic_partition, offset, version = outcome.version_conflict
+        topic_partition, offset, version = conflict
         topic = topic_partition.topic
         others = sorted(set(self._shared.router.topics_of_index(topic)) - {topic})
         reason = f"the index has newer versions than {topic_partition} has records: they are not written"
@@ -179,6 +183,23 @@ class ElasticsearchSinkTask(SinkTask):
                 "records are ignored as outdated", first=first, version=version, reason=reason, next=hint
             )
         self._reasons.set(_OUTDATED, f"{reason} → {hint}")
+
+    def _confirmed(self, conflict: VersionConflict | None) -> VersionConflict | None:
+        """Return the conflict, unless Kafka has a record with the document's version by now.
+
+        The end that came with the records may be an old one. The document is then one that was written from a newer
+        record of the same partition, before this record was read or sent again.
+        """
+        self._unconfirmed_conflict = None
+        if conflict is None or _OUTDATED in self._reasons:
+            return conflict
+        try:
+            end = self._context.end_offset(conflict.topic_partition)
+        except HeadraceError as error:
+            self._context.log.info("version conflict not confirmed yet", code=error.code, reason=error.message)
+            self._unconfirmed_conflict = conflict  # until the next put
+            return None
+        return conflict if end is None or conflict.version >= end else None
 
     def _drops(self, refused: list[RefusedRecord], *, configured: bool) -> bool:
         """Whether refused records are dropped: when configured, and no dead letter queue can receive them."""

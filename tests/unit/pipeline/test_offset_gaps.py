@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import count, islice
 from typing import Any
 
 import pytest
 import structlog
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from headrace.accounting import PartitionAccount, PartitionAccounts
 from headrace.broker.in_memory import InMemoryKafka
+from headrace.conditions import ignore_condition
 from headrace.pipeline.offset_gaps import OffsetGaps, offset_gaps
 from headrace.pipeline.sink import ConsumerFactory, SinkPipeline
 from headrace.plugin import SinkContext, SinkTask
@@ -34,12 +37,16 @@ class Raised:
         self.found.append((code, count, example))
 
 
-@pytest.fixture
-def kafka() -> InMemoryKafka:
+def forty_records() -> InMemoryKafka:
     broker = InMemoryKafka()
     broker.create("t")
     broker.producer({}).send(EncodedBatch("t", [b"1"] * 40))
     return broker
+
+
+@pytest.fixture
+def kafka() -> InMemoryKafka:
+    return forty_records()
 
 
 @pytest.fixture
@@ -48,12 +55,17 @@ def raised() -> Raised:
 
 
 @pytest.fixture
-def gaps(kafka: InMemoryKafka, raised: Raised) -> Callable[..., OffsetGaps]:
+def accounts() -> PartitionAccounts:
+    return PartitionAccounts()
+
+
+@pytest.fixture
+def gaps(kafka: InMemoryKafka, raised: Raised, accounts: PartitionAccounts) -> Callable[..., OffsetGaps]:
     ticks = iter(range(0, 1_000_000, 100))
     log: Any = structlog.get_logger()
 
     def make(reset: str = "earliest") -> OffsetGaps:
-        return OffsetGaps(lambda: kafka.admin({}), "g", raised, log, reset, clock=lambda: float(next(ticks)))
+        return OffsetGaps(lambda: kafka.admin({}), "g", raised, log, reset, lambda: float(next(ticks)), accounts)
 
     return make
 
@@ -160,6 +172,84 @@ def test_a_broker_that_is_down_delays_the_report_only(
     watched.check([])
 
     assert raised.found == [("records.removed_unread", 19, "t-0: offsets 1 to 19")]
+
+
+@settings(max_examples=60)
+@given(
+    committed=st.integers(0, 39),
+    first=st.integers(0, 39),
+    offsets=st.sets(st.integers(0, 39), min_size=1),
+    sizes=st.lists(st.integers(1, 5)),
+    looked_up=st.booleans(),
+)
+def test_every_offset_of_a_partition_has_a_record_or_a_cause(
+    committed: int, first: int, offsets: set[int], sizes: list[int], looked_up: bool
+) -> None:
+    kafka, accounts, ticks = forty_records(), PartitionAccounts(), count(step=100)
+    delivered = sorted(offset for offset in offsets | {39} if offset >= max(first, committed))
+    kafka.admin({}).commit("g", {PLACE: committed})
+    kafka.delete_records({PLACE: first})
+    watched = OffsetGaps(
+        lambda: kafka.admin({}),
+        "g",
+        ignore_condition,
+        structlog.get_logger(),
+        "earliest",
+        lambda: next(ticks),
+        accounts,
+    )
+    watched.assigned([PLACE])
+    watched.check([] if looked_up else [batch(*delivered[:1])])
+    rest = iter(delivered if looked_up else delivered[1:])
+    for size in [*sizes, 40]:
+        if found := list(islice(rest, size)):
+            watched.check([batch(*found)])
+    (account,) = accounts.snapshot().values()
+
+    lost = max(0, first - committed)
+    assert account == PartitionAccount(committed, 40, len(delivered), lost, 40 - committed - lost - len(delivered))
+    assert account.balance == 0
+    watched.revoked([PLACE])
+    assert accounts.snapshot() == {}
+
+
+def test_a_gap_without_a_known_cause_is_unexplained(
+    kafka: InMemoryKafka, gaps: Callable[..., OffsetGaps], accounts: PartitionAccounts
+) -> None:
+    kafka.down = True
+    watched = gaps()
+    watched.check([batch(3, 7)])
+    assert accounts.snapshot() == {"t-0": PartitionAccount(3, 8, 2, unexplained=3)}
+
+    kafka.down = False
+    watched.check([])
+    assert accounts.snapshot() == {"t-0": PartitionAccount(3, 8, 2, no_record=3)}
+
+
+def test_the_cause_of_a_gap_is_named_after_its_partition_was_revoked(
+    kafka: InMemoryKafka, gaps: Callable[..., OffsetGaps], accounts: PartitionAccounts, raised: Raised
+) -> None:
+    kafka.delete_records({PLACE: 20})
+    kafka.down = True
+    watched = gaps()
+    watched.check([batch(0, 20)])
+    watched.revoked([PLACE])
+    watched.check([batch(25)])
+    kafka.down = False
+    watched.check([])
+
+    assert raised.found == [("records.removed_unread", 19, "t-0: offsets 1 to 19")]
+    assert accounts.snapshot() == {"t-0": PartitionAccount(25, 26, 1)}
+
+
+def test_a_partition_that_was_created_again_has_a_new_account(
+    gaps: Callable[..., OffsetGaps], accounts: PartitionAccounts
+) -> None:
+    watched = gaps()
+    watched.check([batch(30, 31)])
+    watched.check([batch(0, 1, 2)])
+
+    assert accounts.snapshot() == {"t-0": PartitionAccount(0, 3, 3)}
 
 
 @given(st.integers(0, 20), st.sets(st.integers(0, 60), min_size=1))

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import httpx
 import pytest
 
-from headrace.accounting import RecordCause, record_counts
+from headrace.accounting import PartitionAccount, RecordCause, record_counts
 from headrace.conditions import Condition
 from headrace.config import ConfigModel, key
 from headrace.errors import ConflictError, HeadraceError, NotFoundError
@@ -40,6 +40,7 @@ class FakeWorker:
         self.raised: list[Condition] = []
         self.causes: list[RecordCause] = []
         self.task_progress: dict[int, TaskProgress] = {}
+        self.accounts: dict[str, PartitionAccount] = {}
         self.parts: dict[TaskId, Parts] = {}
         self.altered: list[tuple[SourcePartition, SourceOffset | None]] = []
         self.used_topics: list[str] | None = ["shop.orders"]
@@ -161,7 +162,7 @@ class FakeWorker:
     def records(self, name: str) -> dict[int, TaskRecords]:
         self._known(name)
         return {
-            task.number: TaskRecords(record_counts(counters), self.causes)
+            task.number: TaskRecords(record_counts(counters), self.causes, self.accounts)
             for task, counters in self.counters.items()
             if task.connector == name
         }

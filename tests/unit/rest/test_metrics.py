@@ -6,7 +6,7 @@ import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from headrace.accounting import RecordCause
+from headrace.accounting import PartitionAccount, RecordCause
 from headrace.metrics import DESCRIPTIONS, TaskMetrics
 from headrace.states import State, TaskId
 
@@ -89,10 +89,23 @@ def test_records_are_accounted_for_by_task(worker: Any, client: httpx.Client) ->
     worker.add("orders")
     worker.counters = {TaskId("orders", 0): {"sink_record_read_total": 5, "sink_record_send_total": 3}}
     worker.causes = [RecordCause("skipped", "data.refused", 1, 1_000, 2_000, "t-0 at offset 7")]
+    worker.accounts = {"t-0": PartitionAccount(3, 12, 5, retention=1, no_record=2, unexplained=1)}
 
     answer = client.get("/v1/connectors/orders/records").json()
 
     (task,) = answer["tasks"]
     assert (task["id"], task["counts"]["read"], task["counts"]["written"], task["balance"]) == (0, 5, 3, 2)
     assert task["causes"][0]["example"] == "t-0 at offset 7"
+    assert task["partitions"] == [
+        {
+            "partition": "t-0",
+            "start": 3,
+            "next": 12,
+            "read": 5,
+            "retention": 1,
+            "no_record": 2,
+            "unexplained": 1,
+            "balance": 0,
+        }
+    ]
     assert client.get("/v1/connectors/none/records").status_code == 404

@@ -6,6 +6,7 @@ import time
 from bisect import bisect_right
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from headrace import PendingPut, Rejection, RetriableError, SinkBatch, TopicPartition
 from headrace_sinks.elasticsearch.bulk.line_encoder import BulkLineEncoder, BulkLines, split_by_size
@@ -18,6 +19,14 @@ _RETRY_AFTER_PROGRESS = 0.2
 """Seconds until the next attempt of a put that makes progress."""
 
 
+class VersionConflict(NamedTuple):
+    """A record whose document has a version that its partition had no record for when the record was read."""
+
+    topic_partition: TopicPartition
+    offset: int
+    version: int
+
+
 @dataclass(frozen=True)
 class PutOutcome:
     """Result of a finished put."""
@@ -25,8 +34,8 @@ class PutOutcome:
     documents: int
     """Documents written or already present in this or a newer version."""
     already_there: int
-    version_conflict: tuple[TopicPartition, int, int] | None
-    """Partition, offset and index version of the first record whose document is newer than the partition's end."""
+    version_conflict: VersionConflict | None
+    """The first one."""
     unusable: list[RefusedRecord]
     """Records that cannot be encoded as a document."""
     malformed: list[RefusedRecord]
@@ -196,14 +205,14 @@ class ElasticsearchPut(PendingPut):
         topic_partition, offsets = self._places[run]
         return topic_partition, offsets[row - self._starts[run]]
 
-    def _version_conflict(self) -> tuple[TopicPartition, int, int] | None:
+    def _version_conflict(self) -> VersionConflict | None:
         if self._shared.config.external_version_header:
             return None  # versions are not offsets
         for row, version in sorted(self._delivery.newer):
             topic_partition, offset = self._place(row)
             end = self._ends.get(topic_partition)
             if end is not None and version >= end:
-                return topic_partition, offset, version
+                return VersionConflict(topic_partition, offset, version)
         return None
 
     def _still_ours(self, refused: list[RefusedRecord]) -> list[RefusedRecord]:

@@ -234,10 +234,17 @@ class Sink:
             **{name.replace("_", "."): value for name, value in properties.items()},
         }  # fmt: skip
         self.task = ElasticsearchSinkTask(timings, self._connect)
+        self.ends: Callable[[TopicPartition], int | None] = lambda topic_partition: None
         self.context = make_sink_context(
-            self.properties, stop_event=self.stop_event, set_status_reason=self.status_reasons
+            self.properties,
+            stop_event=self.stop_event,
+            set_status_reason=self.status_reasons,
+            end_offset=self._end_offset,
         )
         self.task.start(self.context)
+
+    def _end_offset(self, topic_partition: TopicPartition) -> int | None:
+        return self.ends(topic_partition)
 
     def _connect(self, config: ElasticsearchSinkConfig) -> ElasticsearchClient:
         self.client = ElasticsearchClient(config)

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from headrace import HeadraceError, InfrastructureError, RetriableError, SinkBatch, schema
+from headrace import HeadraceError, InfrastructureError, RetriableError, SinkBatch, TopicPartition, schema
 from headrace_sinks.elasticsearch.configuration.keys import ElasticsearchSinkConfig
 from headrace_sinks.elasticsearch.timings import SinkTimings
 
@@ -112,6 +112,54 @@ def test_f4_a_version_conflict_names_keys_that_moved_between_partitions(
     assert "orders-3" in sink.status_reasons.current
     assert "partitions were added" in sink.status_reasons.current
     assert "external.version.header" in sink.status_reasons.current
+
+
+def test_a_record_that_is_read_again_after_a_newer_one_was_written_is_no_conflict(
+    make_sink: Make, batch: Batch, server: Any, scripted: Any
+) -> None:
+    """After a broker has failed, the new leader gives out an end that is lower than before, for a moment."""
+    sink = make_sink()
+    sink.ends = {TopicPartition("orders", 0): 46}.get
+    ahead(server, scripted, 45)
+    records = batch({"a": 2})
+    records.end_offset = 1
+    sink.put(records)
+
+    assert sink.status_reasons.current is None
+
+
+def test_a_version_that_no_record_of_the_partition_has_is_a_conflict(
+    make_sink: Make, batch: Batch, server: Any, scripted: Any
+) -> None:
+    sink = make_sink()
+    sink.ends = {TopicPartition("orders", 0): 45}.get
+    ahead(server, scripted, 45)
+    records = batch({"a": 2})
+    records.end_offset = 1
+    sink.put(records)
+
+    assert "newer versions" in sink.status_reasons.current
+
+
+def test_a_version_conflict_is_reported_once_kafka_answers(
+    make_sink: Make, batch: Batch, server: Any, scripted: Any
+) -> None:
+    sink = make_sink()
+    sink.ends = refuse
+    ahead(server, scripted, 45)
+    records = batch({"a": 2})
+    records.end_offset = 1
+    sink.put(records)
+    before = sink.status_reasons.current
+    sink.ends = {TopicPartition("orders", 0): 3}.get
+    sink.put(batch({"a": 3}, first=2))
+
+    assert before is None
+    assert "newer versions" in sink.status_reasons.current
+
+
+def refuse(topic_partition: TopicPartition) -> int:
+    raise RetriableError("Kafka does not answer", code="kafka.unreachable")
 
 
 def test_f8_records_wait_for_a_write_index_of_their_alias(
