@@ -115,6 +115,17 @@ class ReaderFactory:
                 findings = [*findings, *unread_rows(connection, target)]
         return target, findings
 
+    def explain(self, table: TableName | None, error: HeadraceError) -> HeadraceError:
+        """Return what the inspection says of a missing column: it knows the columns with similar names."""
+        if error.code != "sql.missing_column" or (isinstance(error, ConfigError) and error.findings):
+            return error
+        try:
+            _, findings = self._inspect(table)
+        except HeadraceError:  # the table is gone, or the connection: the driver's error stays
+            return error
+        located = [finding for finding in self._located(findings) if finding.code == error.code]
+        return ConfigError(located[0].message, code=error.code, hint=located[0].hint) if located else error
+
     def open(self, table: TableName | None) -> RelationReader:
         """Inspect a table and return its reader. Raise ConfigError and what the session raises."""
         target, findings = self._inspect(table)

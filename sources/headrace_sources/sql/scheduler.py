@@ -11,7 +11,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 from headrace import (
     ConfigError,
@@ -25,6 +25,7 @@ from headrace import (
 )
 from headrace_sources.sql.access.driver_errors import TABLE_ERROR_CODES
 from headrace_sources.sql.access.session import Session
+from headrace_sources.sql.clock import ClockWatch, describe_move
 from headrace_sources.sql.deletes.reconciler import DeleteReconciler
 from headrace_sources.sql.dialects.dialect import TableName
 from headrace_sources.sql.reader_factory import ReaderFactory
@@ -33,7 +34,13 @@ from headrace_sources.sql.status_reporter import StatusReporter
 
 _TAKE_TIMEOUT = 0.05
 """Seconds that a poll waits for a batch of a reader pool."""
+_WAITED_FOR = frozenset({"sql.forbidden", "sql.missing_table", "sql.missing_column"})
+"""Codes of errors of a table that was read before."""
 _SOON = timedelta(milliseconds=100)
+_LONGEST_WAIT = 5.0
+"""Seconds: a longer pause is divided, because the clock may be set meanwhile."""
+_CLOCK_TOLD = 60.0
+"""Seconds for which the status says that the clock was set."""
 _KEEP_OPEN = 60.0
 """Seconds: connections that are not needed for longer are closed."""
 
@@ -89,6 +96,9 @@ class Scheduler:
         self._unreported: dict[TableName | None, RelationReader] = {}  # what was read since the last report
         self._report_due = 0.0
         self._throttled = False  # and the status says so
+        self._now = factory.tuning.now
+        self._clock = ClockWatch(self._now)
+        self._clock_set: float | None = None  # monotonic; the status says so
         longest = factory.tuning.quarantine
         self._quarantine_policy = RetryPolicy(first=min(1.0, longest), longest=longest)
 
@@ -103,6 +113,8 @@ class Scheduler:
         return answer
 
     def _poll(self) -> SourceBatch | Wait:
+        if (moved := self._clock.moved()) is not None:
+            self._follow_clock(moved)
         table = self._next_table()
         if self._primary.table is None and next(self._in_progress(), None) is None:
             answer = self._between_results(table)
@@ -130,19 +142,31 @@ class Scheduler:
         Keys are never compared while a result is open: a row that is gone now may still be in it, and would follow its
         own tombstone.
         """
-        now = datetime.now(UTC)
+        now = self._now()
         due = table.due
         if self._reconciler is not None:
             answer = self._reconciler.step(table.due <= now, lambda: self._throttle(self._primary.session))
             if answer is not None:
                 return answer
             due = min(filter(None, (due, self._reconciler.due)))
-        wait = (due - datetime.now(UTC)).total_seconds()
+        wait = (due - self._now()).total_seconds()
         if wait <= 0:
             return None
         if wait > _KEEP_OPEN:
             self._release()
-        return Wait(wait)
+        return Wait(min(wait, _LONGEST_WAIT))
+
+    def _follow_clock(self, moved: timedelta) -> None:
+        """Schedule again by a clock that was set: a table never waits longer than from now to its next time."""
+        text = describe_move(moved)
+        self._context.log.warning("the system clock was set", code="sql.clock", reason=text)
+        self._status.reasons.set("clock", text)
+        self._clock_set = time.monotonic()
+        now = self._now()
+        for table in self.tables:
+            table.due = min(table.due, self._schedule.next_after(now))
+        if self._reconciler is not None:
+            self._reconciler.follow_clock(now)
 
     def _next_table(self) -> ScheduledTable:
         """Return the table to read. The secondary connection has room for one."""
@@ -177,6 +201,8 @@ class Scheduler:
         except HeadraceError as error:
             if self._is_handled(table, error):
                 return Wait(0.0)
+            if (waited := self._waited_for(table, error)) is not None:
+                raise waited from error
             raise
         throttled = parallel.throttled if batch is None else None
         self._status.reasons.set(("throttled readers", table.name), throttled.reason if throttled else None)
@@ -193,8 +219,11 @@ class Scheduler:
             if table.reader is not None:
                 session.give_up(table.reader.close)
             connection.table = None
-            if isinstance(error, HeadraceError) and self._is_handled(table, error):
-                return Wait(0.0)
+            if isinstance(error, HeadraceError):
+                if self._is_handled(table, error):
+                    return Wait(0.0)
+                if (waited := self._waited_for(table, error)) is not None:
+                    raise waited from error
             raise
         connection.table = table if reader.next is ReadNext.SAME_CONNECTION else None
         if connection.table is None:
@@ -210,17 +239,20 @@ class Scheduler:
             self._context.log.info("table is read again", table=str(table.name))
         following = reader.next
         if following is ReadNext.WHEN_DUE:
-            table.due = self._schedule.next_after(datetime.now(UTC))
+            table.due = self._schedule.next_after(self._now())
         elif following is ReadNext.SOON:
-            table.due = datetime.now(UTC) + _SOON
+            table.due = self._now() + _SOON
         elif following is ReadNext.AT_ONCE or self._secondary.table is table:
-            table.due = datetime.now(UTC)
+            table.due = self._now()
         self._unreported[table.name] = reader
 
     def _report(self) -> None:
         for table, reader in self._unreported.items():
             self._status.report(table, reader)
         self._unreported.clear()
+        if self._clock_set is not None and time.monotonic() - self._clock_set >= _CLOCK_TOLD:
+            self._clock_set = None
+            self._status.reasons.set("clock", None)
         self._report_due = time.monotonic() + self._factory.tuning.status_interval
 
     def _is_handled(self, table: ScheduledTable, error: HeadraceError) -> bool:
@@ -229,17 +261,25 @@ class Scheduler:
             return True  # the statement was cancelled because of it
         return self.quarantine(table, error)
 
+    def _waited_for(self, table: ScheduledTable, error: HeadraceError) -> RetriableError | None:
+        """Return the error of the task's only table as one to retry, if it can be put right in the database."""
+        if table.reader is None or error.code not in _WAITED_FOR:
+            return None
+        explained = self._factory.explain(table.name, error)
+        return RetriableError(explained.message, code=explained.code, hint=explained.hint)
+
     def quarantine(self, table: ScheduledTable, error: HeadraceError) -> bool:
         """Go on with the other tables if ``error`` is about this one alone; return False if there are no others."""
         late = table.reader is None and isinstance(error, ConfigError)  # a mistake that could not be seen before
         others = any(other is not table and other.error is None for other in self.tables)
         if not others or not (late or error.code in TABLE_ERROR_CODES):
             return False
+        error = self._factory.explain(table.name, error)
         if table.error is None:
             self._context.log.error("table is left out", table=str(table.name), code=error.code, reason=str(error))
             table.waits = self._quarantine_policy.waits()
         table.error = error
-        table.due = datetime.now(UTC) + timedelta(seconds=next(table.waits))
+        table.due = self._now() + timedelta(seconds=next(table.waits))
         text = f"table {table.name} is left out until it can be read, the others are read: {error}"
         self._status.reasons.set(("quarantine", table.name), text)
         return True

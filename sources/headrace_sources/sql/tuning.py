@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
+
+from headrace_sources.sql.clock import utc_now
 
 
 @dataclass(frozen=True)
 class Tuning:
     """Durations are in seconds where no unit is named. See ``SqlSourceTask.tuning``."""
 
+    now: Callable[[], datetime] = utc_now
+    """The system clock."""
     quarantine: float = 30.0
     """The longest pause before a table that cannot be read is tried again. The first pauses are shorter."""
     slow_statement: float = 3.0

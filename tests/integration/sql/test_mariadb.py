@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from sqlalchemy import make_url
 
-from headrace import ConfigError, Finding, RetriableError, Schema, SourceBatch, TaskError, Wait, schema
+from headrace import Finding, RetriableError, Schema, SourceBatch, TaskError, Wait, schema
 from headrace.testing.contexts import Offsets, make_source_context
 from headrace.testing.driver import SourceDriver
 from headrace.testing.values import mismatch
@@ -304,7 +304,7 @@ def test_columns_change_while_the_task_runs(drive: Drive, maria: Sql) -> None:
     assert converted(batch)[0]["price"] == schema.INT64.as_optional()
 
     maria("DROP TABLE orders")
-    with pytest.raises(ConfigError) as raised:
+    with pytest.raises(RetriableError) as raised:
         driver.drain()
     assert raised.value.code == "sql.missing_table"
 

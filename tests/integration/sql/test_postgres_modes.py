@@ -207,7 +207,7 @@ def test_a_table_that_is_dropped_and_made_again(drive: Drive, sql: Sql) -> None:
     driver = drive(**BY_ID)
     driver.drain()
     sql("DROP TABLE orders")
-    with pytest.raises(ConfigError) as raised:
+    with pytest.raises(RetriableError) as raised:
         driver.drain()
     assert raised.value.code == "sql.missing_table"
     assert "public.orders" in raised.value.message

@@ -9,7 +9,7 @@ import psycopg
 import pytest
 from sqlalchemy import make_url
 
-from headrace import Finding, TaskError
+from headrace import Finding, RetriableError, TaskError
 from headrace.testing.driver import SourceDriver
 from headrace.testing.waiting import eventually
 from headrace_sources.sql import SqlSourceConnector
@@ -135,7 +135,7 @@ def test_a_table_that_is_lost_while_the_task_runs(
     assert driver.status_reasons.current is None
 
 
-def test_when_all_are_lost_the_task_stops(drive: Drive, sql: Sql, reader: str, url: str) -> None:
+def test_when_all_are_lost_the_task_waits(drive: Drive, sql: Sql, reader: str, url: str) -> None:
     driver = drive(table_whitelist="t3,t4", connection_url=url)
     driver.drain()
     sql(f'REVOKE SELECT ON t3, t4 FROM "{reader}"')
@@ -144,7 +144,7 @@ def test_when_all_are_lost_the_task_stops(drive: Drive, sql: Sql, reader: str, u
         """the task has raised"""
         try:
             driver.drain()
-        except TaskError as error:
+        except RetriableError as error:
             return error.code == "sql.forbidden"
         return False
 

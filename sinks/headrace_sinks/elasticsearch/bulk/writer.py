@@ -25,6 +25,7 @@ from uuid import uuid4
 from headrace import Backoff, DataError, RetriableError, RetryPolicy
 from headrace_sinks.elasticsearch.bulk.adaptive_limiter import AdaptiveConcurrencyLimiter, SendPermit
 from headrace_sinks.elasticsearch.bulk.line_encoder import details, split_by_size
+from headrace_sinks.elasticsearch.cluster.allocation import explained
 from headrace_sinks.elasticsearch.cluster.client import ElasticsearchClient, ElasticsearchResponse
 from headrace_sinks.elasticsearch.cluster.responses import (
     FILTER,
@@ -324,6 +325,7 @@ class BulkWriter:
 
     def _wait(self, delivery: BulkDelivery, reason: RetriableError, seconds: float | None) -> None:
         """Wait ``seconds`` before the next attempt. Raise ``reason`` when there is none: None, a timeout or a stop."""
+        reason = explained(self._client, reason)
         timed_out = seconds is None or time.monotonic() + seconds - delivery.began > self._timings.delivery_timeout
         if timed_out or delivery.failure is not None:
             raise reason

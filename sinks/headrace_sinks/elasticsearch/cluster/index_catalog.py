@@ -88,8 +88,11 @@ class IndexCatalog:
         return False
 
     def create(self, name: str, body: Mapping[str, Any]) -> bool:
-        """Create an index; return False when it exists already. Raise TaskError when the body is refused."""
-        answer = self._client.request("PUT", path(name), orjson.dumps(body))
+        """Create an index; return False when it exists already. Raise TaskError when the body is refused.
+
+        Its shards are not waited for: the first write waits, and its error tells which shard is missing.
+        """
+        answer = self._client.request("PUT", f"{path(name)}?wait_for_active_shards=0", orjson.dumps(body))
         kind, reason = error_of(answer)
         if kind == _EXISTS:
             return False

@@ -15,7 +15,7 @@ import enum
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection, bindparam
@@ -81,7 +81,8 @@ class KeyComparison:
         self._unacknowledged: list[tuple[SourceBatch, Sequence[Key], int]] = []  # tombstones
         self._row_schema = row_schema_of(compared.columns, None, compared.mapping, dialect.normaliser)
         self._hash = dialect.key_hash(compared.columns, [compared.relation.column(name) for name in self._names])
-        self.due = schedule.next_after(datetime.now(UTC))
+        self._now = tuning.now
+        self.due = schedule.next_after(self._now())
         self._began = 0.0
         self.problem: str | None = None
         """Why deletions are not sent, for the status."""
@@ -217,7 +218,11 @@ class KeyComparison:
     def _end(self) -> None:
         self._phase = _Phase.IDLE
         self.seconds = time.monotonic() - self._began
-        self.due = self._schedule.next_after(datetime.now(UTC))
+        self.due = self._schedule.next_after(self._now())
+
+    def follow_clock(self, now: datetime) -> None:
+        """Note that the system clock was set: the next comparison is due at the latest as if one had ended now."""
+        self.due = min(self.due, self._schedule.next_after(now))
 
     @property
     def _names(self) -> tuple[str, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 
 from headrace import HeadraceError, SourceBatch, SourceContext, StatusReasons, Wait
@@ -98,11 +98,16 @@ class DeleteReconciler:
         return batch if batch is not None else Wait(0.0)
 
     def _due_comparison(self) -> KeyComparison | None:
-        now = datetime.now(UTC)
+        now = self._tuning.now()
         active = (comparison for comparison in self.comparisons if comparison.active)
         return next(active, None) or next(
             (comparison for comparison in self.comparisons if comparison.due <= now), None
         )
+
+    def follow_clock(self, now: datetime) -> None:
+        """Note that the system clock was set: no comparison waits longer than from now to its next time."""
+        for comparison in self.comparisons:
+            comparison.follow_clock(now)
 
     @property
     def due(self) -> datetime | None:

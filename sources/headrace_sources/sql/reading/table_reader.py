@@ -15,7 +15,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from headrace import SourceBatch, TaskError
+from headrace import ConfigError, SourceBatch, TaskError
 from headrace_sources.sql.cursor.position import BadCursorError, CursorCodec, Row, StoredPosition, partition_of
 from headrace_sources.sql.cursor.table_cursor import TableCursor
 from headrace_sources.sql.dialects import Dialect
@@ -327,8 +327,12 @@ class TableReader:
     def _describe(self, connection: Connection) -> None:
         self._rest = self._codec = None
         self._cursor_ready = False
-        self._converter.describe(connection)
-        self._use_columns([column.name for column in self._converter.columns], None)
+        try:
+            self._converter.describe(connection)
+            self._use_columns([column.name for column in self._converter.columns], None)
+        except ConfigError:
+            self._converter.columns = ()  # the next attempt describes again: the column may have its name back
+            raise
 
     def _use_columns(self, names: Sequence[str], fast: ServerJson | None) -> None:
         """Expect rows of the open result to begin with the values of these columns."""
