@@ -22,6 +22,13 @@ def reindex_command(
     abort: Annotated[bool, typer.Option("--abort", help="Discard a rebuild that is not switched yet.")] = False,
     drop_old: Annotated[bool, typer.Option("--drop-old", help="Delete previous generations.")] = False,
     status: Annotated[bool, typer.Option("--status", help="List the generations.")] = False,
+    copy_lost: Annotated[
+        bool,
+        typer.Option(
+            "--copy-lost",
+            help="Copy documents whose records the topic no longer has from the current generation.",
+        ),
+    ] = False,
     accept_lost: Annotated[
         bool,
         typer.Option(
@@ -65,6 +72,7 @@ def reindex_command(
                     writer_opener(config),
                     verifier.expected_entries,
                     rollback=rollback,
+                    copy_lost=copy_lost,
                     accept_lost=accept_lost,
                     progress=progress,
                 )
@@ -97,6 +105,7 @@ def _print_report(connector: str, report: RebuildReport, rows: Any, json: bool, 
                 "refused": report.refused,
                 "compared": report.compared,
                 "lost": report.lost,
+                "copied": report.copied,
                 "samples": report.samples,
                 "generations": [dict(row) for row in rows],
             }
@@ -105,6 +114,8 @@ def _print_report(connector: str, report: RebuildReport, rows: Any, json: bool, 
     _print_generations(rows, json=False)
     if report.refused:
         err.print(f"{report.refused:,} records were refused: {report.refused_reason}", style="yellow", markup=False)
+    if report.copied:
+        err.print(f"{report.copied:,} documents without records were copied", markup=False)
     verdict = "the previous generation is in use again" if back else "the new generation is in use"
     err.print(Text(f"{connector}: {verdict}, {report.records:,} records written", style="green"))
     if not back:

@@ -224,8 +224,8 @@ class OffsetGaps:
             "topic.recreated",
             f"{place} was expected to continue at offset {expected} and continues at {actual}: the topic was deleted "
             "and created again, the cluster lost records, or offsets were moved back",
-            "if the topic was created again, delete its index, too: its documents have higher versions than the new "
-            "records (`headrace reindex`)",
+            "if the topic was created again, the index has higher versions than the new records: "
+            "`headrace reindex NAME FILE…` builds it again from the topic (--copy-lost keeps what the topic lacks)",
             example=f"{place}: offset {expected} to {actual}",
         )
 

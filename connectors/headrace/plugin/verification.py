@@ -91,6 +91,15 @@ class Rebuilder(ABC):
     def begin(self, topics: Sequence[str], *, rollback: bool) -> Rebuild:
         """Create the new generation, or resume one. ``rollback``: use the previous generation as the new one."""
 
+    def prepare(self, batches: Sequence[SinkBatch]) -> bool:
+        """Prepare the new generation for records that are about to be written to it.
+
+        False: it cannot take them beside those that it has, so :meth:`begin` creates it again, with a definition that
+        fits both, and all records are written again. Must return True in the end, and always for a generation that is
+        in use.
+        """
+        return True
+
     @abstractmethod
     def save_positions(self, positions: Mapping[TopicPartition, int]) -> None:
         """Store that the new generation contains all records before ``positions``."""
@@ -105,6 +114,14 @@ class Rebuilder(ABC):
     @abstractmethod
     def lookup(self, names: Sequence[bytes], *, new: bool) -> Mapping[bytes, StoredEntry]:
         """Return the entries with these names in the new or in the current generation."""
+
+    @abstractmethod
+    def copy(self, names: Sequence[bytes]) -> Sequence[DataError]:
+        """Copy these entries of the current generation to the new one, with a version that every record replaces.
+
+        Entries that are no longer there, and those that the new generation has already, are left out. Return one error
+        for each entry that the new generation refuses.
+        """
 
     @abstractmethod
     def switch(self, written: Mapping[TopicPartition, int]) -> None:

@@ -12,7 +12,9 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 from headrace.errors import ConflictError, DataError, TaskError
 from headrace.plugin import Rebuild, Rebuilder, SinkTask, StoredEntry
@@ -21,12 +23,15 @@ from headrace.retries import RetryPolicy, retry
 from headrace.verification.disk_buckets import BUCKETS, DiskBuckets, EntryRow
 from headrace.verification.history import History, Positions, Progress
 
+T = TypeVar("T")
 _SAVE_INTERVAL = 10.0
 _NEAR = 1_000
 """Records: with so few left to read, the generations are compared and switched."""
 _SHORT_ROUND = 10.0
 """Seconds; Elasticsearch keeps the versions of deletions for 60 (``index.gc_deletes``)."""
 _CHUNK = 1_000
+_NEWEST = 100
+"""Records at the end of each partition that are read first: their schemas are the ones to come."""
 _WRITE_RETRIES = RetryPolicy(longest=10.0, timeout=300.0)
 """``timeout``: seconds that the sink's system may be unavailable before the rebuild stops; a later run resumes it."""
 
@@ -34,6 +39,10 @@ Expected = Callable[[SinkBatch], Sequence[StoredEntry | DataError | None]]
 """Returns the entries that records write: :meth:`headrace.Verifier.expected_entries`."""
 OpenWriter = Callable[[str, Mapping[str, str]], SinkTask]
 """Starts a task that writes the records of one topic, from its configuration."""
+
+
+class _DefinitionChangedError(Exception):
+    """The new generation has to be created again, because it cannot take all records."""
 
 
 @dataclass
@@ -48,6 +57,8 @@ class RebuildReport:
     compared: int = 0
     lost: int = 0
     """Entries of the previous generation only: their records are gone from the topic, or were refused."""
+    copied: int = 0
+    """Entries without records that were copied from the previous generation."""
     samples: list[str] = field(default_factory=list)
 
 
@@ -58,35 +69,39 @@ def rebuild(
     expected: Expected,
     *,
     rollback: bool = False,
+    copy_lost: bool = False,
     accept_lost: bool = False,
     samples: int = 5,
     progress: Progress = lambda *_: None,
 ) -> RebuildReport:
     """Start or resume a rebuild and complete it. ``rollback``: return to the previous generation.
 
-    Raises ConflictError when entries would be lost (``accept_lost``: switch nevertheless); what was written is kept
-    for the next run. Raises RetriableError, InfrastructureError, TaskError, CommandError.
+    ``copy_lost``: copy entries whose records the topics no longer have. Raises ConflictError when entries would be
+    lost (``accept_lost``: switch nevertheless); what was written is kept for the next run. Raises RetriableError,
+    InfrastructureError, TaskError, CommandError.
     """
-    begun = rebuilder.begin(history.topics(), rollback=rollback)
-    report = RebuildReport(resumed=bool(begun.positions) or begun.switched)
-    run = _RebuildRun(rebuilder, history, begun, open_writer, expected, report, progress)
-    try:
-        if not begun.switched:
-            run.catch_up()
-            run.compare(samples)
-            if report.lost and not accept_lost:
-                raise ConflictError(
-                    f"{report.lost} documents would be lost: they are in the current generation and not in the new "
-                    f"one ({', '.join(report.samples)}){_because(report)}",
-                    code="reindex.would_lose",
-                    hint="use --accept-lost to switch anyway (the current generation is kept), or --abort to undo",
-                )
-            run.switch()
-        run.write_remaining()
-        rebuilder.finish()
-    finally:
-        run.close()
-    return report
+    while True:
+        begun = rebuilder.begin(history.topics(), rollback=rollback)
+        report = RebuildReport(resumed=bool(begun.positions) or begun.switched)
+        run = _RebuildRun(rebuilder, history, begun, open_writer, expected, report, progress)
+        try:
+            if not begun.switched:
+                run.look_ahead()
+                run.catch_up()
+                run.compare(samples)
+                if copy_lost:
+                    run.copy_lost()
+                if report.lost and not accept_lost:
+                    raise _would_lose(report)
+                run.switch()
+            run.write_remaining()
+            rebuilder.finish()
+        except _DefinitionChangedError:
+            progress("starting again with a definition that fits all records", 0, 0)
+            continue
+        finally:
+            run.close()
+        return report
 
 
 class _RebuildRun:
@@ -110,6 +125,14 @@ class _RebuildRun:
         self._positions: dict[TopicPartition, int] = dict(begun.positions)
         self._writers: dict[str, SinkTask] = {}
         self._saved = time.monotonic()
+        self._lost: list[bytes] = []
+        self._samples = 0
+
+    def look_ahead(self) -> None:
+        """Prepare the new generation for the newest records, so that older schemas have to fit into theirs."""
+        ends = self._history.ends()
+        pages = self._history.read({item: max(0, end - _NEWEST) for item, end in ends.items()}, ends)
+        self._prepare([batch for page in pages for batch in page.batches][::-1])
 
     def catch_up(self) -> None:
         """Write until few records are left before the end offsets."""
@@ -125,6 +148,7 @@ class _RebuildRun:
         for page in self._history.read(self._positions, until):
             for failure in page.failures:
                 self._refuse(str(failure.error))
+            self._prepare(page.batches)
             self._write(page.batches)
             self._positions.update(page.positions)
             self._report.records += sum(map(len, page.batches))
@@ -146,9 +170,19 @@ class _RebuildRun:
                 there = {row.name for row in new.bucket(number)}
                 candidates += (row.name for row in present.bucket(number) if row.name not in there)
         self._report.compared = present.rows
-        lost = self._confirmed(candidates) if candidates else []
-        self._report.lost = len(lost)
-        self._report.samples = [name.decode(errors="backslashreplace") for name in lost[:samples]]
+        self._samples = samples
+        self._set_lost(self._confirmed(candidates) if candidates else [])
+
+    def copy_lost(self) -> None:
+        """Copy the entries that only the current generation has."""
+        before = self._lost
+        for start in range(0, len(before), _CHUNK):
+            for error in self._retried(partial(self._rebuilder.copy, before[start : start + _CHUNK])):
+                self._refuse(str(error))
+            self._progress("copying documents without records", start, len(before))
+        present, new = self._lookup(before, new=False), self._lookup(before, new=True)
+        self._set_lost([name for name in before if name in present and name not in new])
+        self._report.copied = len(before) - len(self._lost)
 
     def switch(self) -> None:
         # The current generation contains what the sink has committed by now: a rollback starts there.
@@ -172,6 +206,15 @@ class _RebuildRun:
     def close(self) -> None:
         for writer in self._writers.values():
             writer.stop()
+
+    def _set_lost(self, names: list[bytes]) -> None:
+        self._lost = names
+        self._report.lost = len(names)
+        self._report.samples = [name.decode(errors="backslashreplace") for name in names[: self._samples]]
+
+    def _prepare(self, batches: Sequence[SinkBatch]) -> None:
+        if not self._retried(lambda: self._rebuilder.prepare(batches)):
+            raise _DefinitionChangedError
 
     def _confirmed(self, candidates: Sequence[bytes]) -> list[bytes]:
         """Return the candidates that would be lost, while the sink writes and records arrive.
@@ -216,12 +259,14 @@ class _RebuildRun:
                 self._refuse(str(rejection))
 
     def _put(self, topic: str, batches: Sequence[SinkBatch]) -> Sequence[object]:
-        rejections = retry(
-            lambda: self._writer(topic).put(batches),
+        return [rejection.error for rejection in self._retried(lambda: self._writer(topic).put(batches))]
+
+    def _retried(self, call: Callable[[], T]) -> T:
+        return retry(
+            call,
             policy=_WRITE_RETRIES,
             on_failure=lambda error, failures: self._progress(f"waiting: {error.message}", 0, 0),
         )
-        return [rejection.error for rejection in rejections]
 
     def _writer(self, topic: str) -> SinkTask:
         if topic not in self._writers:
@@ -239,7 +284,22 @@ class _RebuildRun:
         self._report.refused_reason = self._report.refused_reason or reason
 
 
-def _because(report: RebuildReport) -> str:
+def _would_lose(report: RebuildReport) -> ConflictError:
+    text = (
+        f"{report.lost} documents would be lost: they are in the current generation and not in the new one "
+        f"({', '.join(report.samples)})"
+    )
     if report.refused:
-        return f"; {report.refused} records were refused: {report.refused_reason}"
-    return "; their records are gone from the topic"
+        text += f"; {report.refused} records were refused: {report.refused_reason}"
+        cure = "change the configuration so that the new generation takes them, and run the command again"
+    else:
+        text += "; their records are gone from the topic"
+        cure = (
+            "run the command again with --copy-lost, which copies them, or after a second source connector has sent "
+            "their rows again"
+        )
+    return ConflictError(
+        text,
+        code="reindex.would_lose",
+        hint=f"{cure}; --accept-lost switches without them (the current generation is kept), --abort undoes",
+    )

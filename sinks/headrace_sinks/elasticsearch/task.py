@@ -143,7 +143,7 @@ class ElasticsearchSinkTask(SinkTask):
                 "documents are already present",
                 count=conflicts,
                 reason="the index has them in the same or a newer version",
-                next="expected after a restart; if the topic was deleted and created again, delete its index too",
+                next="expected after a restart; if the topic was deleted and created again, run `headrace reindex`",
             )
         if conflicts and self._config.streams() and not self._config.key_ignore:
             reason = (
@@ -173,9 +173,10 @@ class ElasticsearchSinkTask(SinkTask):
             hint = "give each topic its own index, or set 'external.version.header'"
         else:
             hint = (
-                "was the topic deleted and created again, or the index written by another program: `headrace reindex`; "
-                "do keys move between partitions, for example since partitions were added: set "
-                "'external.version.header', because offsets of two partitions cannot be compared"
+                "was the topic deleted and created again, or the index written by another program: "
+                "`headrace reindex NAME FILE…` (--copy-lost keeps what the topic lacks); do keys move between "
+                "partitions, for example since partitions were added: set 'external.version.header', because offsets "
+                "of two partitions cannot be compared"
             )
         if _OUTDATED not in self._reasons:
             first = f"{topic_partition} at offset {offset}"

@@ -109,7 +109,7 @@ def test_a_topic_that_was_made_anew_is_told(flow: Any) -> None:
     member = flow.start()
     eventually(
         lambda: any(
-            "was the topic deleted and created again" in reason and "`headrace reindex`" in reason
+            "was the topic deleted and created again" in reason and "`headrace reindex NAME FILE…`" in reason
             for reason in member.reasons
         ),
         30,

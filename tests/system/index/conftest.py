@@ -48,6 +48,11 @@ class Search:
             },
         )
 
+    def renew_producer(self) -> None:
+        """Forget what the producer knows of a topic that was deleted."""
+        self.producer.close(5)
+        self.producer = self.kafka_clients.producer({})
+
     def produce(self, *records: tuple[str | None, Any]) -> None:
         keys = [None if key is None else key.encode() for key, _ in records]
         values = [None if value is None else json.dumps(value).encode() for _, value in records]

@@ -82,6 +82,11 @@ class InMemoryGenerations(Rebuilder):
         self.written: Mapping[TopicPartition, int] = {}
         self.switched = self.finished = False
         self.writable = True  # has a writer for each topic
+        self.unfit: str | None = None
+        """A value that the new generation takes only after it was created again."""
+        self.prepared: str | None = None
+        self.does_not_fit: set[bytes] = set()
+        """Names that cannot be copied."""
         self.hooks: dict[str, Callable[[], None]] = {}
         self.at_every_step: Callable[[], None] = lambda: None
 
@@ -96,7 +101,21 @@ class InMemoryGenerations(Rebuilder):
 
     def begin(self, topics: Sequence[str], *, rollback: bool) -> Rebuild:
         self._hook("begin")
+        if self.unfit is not None and self.prepared is self.unfit:  # created again, with room for that record
+            self.new, self.saved, self.unfit = {}, {}, None
         return Rebuild({topic: {} for topic in topics if self.writable}, self.saved, self.switched)
+
+    def prepare(self, batches: Sequence[SinkBatch]) -> bool:
+        fits = all(self.unfit is None or self.unfit not in batch.values for batch in batches)
+        if not fits:
+            self.prepared = self.unfit
+        return fits
+
+    def copy(self, names: Sequence[bytes]) -> Sequence[DataError]:
+        for name in names:
+            if name not in self.does_not_fit and self.present.get(name, (0, b""))[1]:
+                self.new.setdefault(name, (-1, self.present[name][1]))
+        return [DataError("does not fit", code="test.refused") for name in names if name in self.does_not_fit]
 
     def save_positions(self, positions: Mapping[TopicPartition, int]) -> None:
         self.saved = dict(positions)
@@ -271,8 +290,41 @@ def test_a_document_without_a_record_prevents_the_switch(rebuilding: Rebuilding)
 
     assert raised.value.code == "reindex.would_lose"
     assert not rebuilding.generations.switched
+    assert "--copy-lost" in raised.value.hint
     assert rebuilding.run(accept_lost=True).lost == 1
     assert rebuilding.generations.finished
+
+
+def test_documents_without_records_are_copied_on_request(rebuilding: Rebuilding) -> None:
+    rebuilding.generations.present[b"old"] = (7, b"expired")
+    report = rebuilding.run(copy_lost=True)
+
+    assert (report.copied, report.lost) == (1, 0)
+    assert rebuilding.values(rebuilding.generations.live) == {**rebuilding.topic_values(), b"old": b"expired"}
+    rebuilding.live(("old", "a new record"))
+    assert rebuilding.generations.live[b"old"][1] == b"a new record"
+
+
+def test_a_document_that_cannot_be_copied_prevents_the_switch(rebuilding: Rebuilding) -> None:
+    rebuilding.generations.present |= {b"old": (7, b"expired"), b"older": (8, b"expired")}
+    rebuilding.generations.does_not_fit = {b"older"}
+    with pytest.raises(ConflictError, match=r"1 documents would be lost.*older.*1 records were refused: does not fit"):
+        rebuilding.run(copy_lost=True)
+
+    assert not rebuilding.generations.switched
+
+
+@pytest.mark.parametrize("value", ["0", "39", "new"])
+def test_operations_17_a_generation_that_cannot_take_all_records_is_created_again(
+    rebuilding: Rebuilding, value: str
+) -> None:
+    rebuilding.generations.unfit = value
+    report = rebuilding.run()
+
+    assert rebuilding.generations.finished
+    assert rebuilding.values(rebuilding.generations.new) == rebuilding.topic_values()
+    assert report.records == 42
+    assert all(writer.stopped for writer in rebuilding.writers)
 
 
 def test_a_deletion_that_the_sink_has_not_written_yet_is_not_a_loss(rebuilding: Rebuilding) -> None:

@@ -63,7 +63,8 @@ class BulkLineEncoder:
             compact_maps=self._config.compact_map_entries,
             json_fields=self._config.json_fields,
         )
-        if self._versioned(batch.topic) and not self._header and not self._routing:
+        first = start < end and batch.offsets[start] == 0
+        if self._versioned(batch.topic) and not self._header and not self._routing and not first:
             try:
                 out.lines = _all_at_once(batch, name, documents, slice(start, end))
                 out.offsets = batch.offsets[start:end]
@@ -133,7 +134,9 @@ class BulkLineEncoder:
         if ident:
             target += b',"_id":%b' % ident
         if version is not None:
-            target += b',"version":%d,"version_type":"external"' % version
+            # A copied document (`headrace reindex --copy-lost`) has version 0 and must not win against a record.
+            kind = b"external" if version or self._header else b"external_gte"
+            target += b',"version":%d,"version_type":"%b"' % (version, kind)
         if route:
             target += b',"routing":%b' % route
         if document is None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Any, NamedTuple
 from urllib.parse import quote
@@ -154,11 +154,18 @@ class IndexCatalog:
             raise denied(answer.status, f"{what} cannot be created: {error_of(answer)[1]}")
         self._require(answer, f"{what} cannot be created")
 
-    def request(self, method: str, place: str, what: str, body: Mapping[str, Any] | None = None) -> Any:
-        """Send any other request and return the content; ``what`` is the message of its error."""
+    def request(
+        self,
+        method: str,
+        place: str,
+        what: str,
+        body: Mapping[str, Any] | None = None,
+        loads: Callable[[bytes], Any] | None = None,
+    ) -> Any:
+        """Send any other request and return the content, parsed by ``loads``; ``what``: the message of its error."""
         answer = self._client.request(method, place, None if body is None else orjson.dumps(body))
         self._require(answer, what)
-        return answer.lenient_json()
+        return answer.lenient_json() if loads is None else loads(answer.body)
 
     def _require_stream_template(self, name: str) -> None:
         try:

@@ -160,7 +160,7 @@ _QUOTES: list[tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]]] = [
 ]
 
 
-_NEWER = re.compile(r".*current version \[(\d+)\] is higher or equal", re.DOTALL)
+_NEWER = re.compile(r".*current version \[(\d+)\] is higher (?:or equal|than)", re.DOTALL)
 _NO_WRITE_INDEX = re.compile(r"no write index is defined for alias (\[[^\]]*\])")
 _NO_PIPELINE = re.compile(r"pipeline with id .* does not exist")
 

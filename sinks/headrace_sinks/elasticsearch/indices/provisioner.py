@@ -28,6 +28,7 @@ from headrace_sinks.elasticsearch.cluster.index_catalog import (
     no_stream_template,
 )
 from headrace_sinks.elasticsearch.configuration.keys import ElasticsearchSinkConfig
+from headrace_sinks.elasticsearch.configuration.rebuild_rules import rebuild_obstacle
 from headrace_sinks.elasticsearch.indices.router import IndexRouter
 from headrace_sinks.elasticsearch.indices.template_provisioner import TemplateProvisioner
 from headrace_sinks.elasticsearch.mappings.compatibility import MappingConflict, additions, conflicts, count
@@ -222,7 +223,7 @@ class IndexProvisioner:
         """Add missing fields and aliases. Raise RetriableError on conflicts: after a rebuild writing resumes."""
         found = list(conflicts(index.mapping, desired, self._declared))
         if found and self._config.mapping_conflicts == "wait":
-            raise _conflict(index.name, found)
+            raise _conflict(index.name, found, self._config)
         if found:
             self._warn_once(name, "mapping conflicts are ignored", fields=[item.path for item in found])
         missing = additions(index.mapping, desired)
@@ -315,7 +316,7 @@ def new_index(config: ElasticsearchSinkConfig, name: str, desired: dict[str, Any
     return {part: content for part, content in parts.items() if content}
 
 
-def _conflict(name: str, found: Sequence[MappingConflict]) -> RetriableError:
+def _conflict(name: str, found: Sequence[MappingConflict], config: ElasticsearchSinkConfig) -> RetriableError:
     first = found[0]
     listed = [f"'{item.path}' is {item.has} in the index and should be {item.wants}" for item in found[:_SHOWN]]
     more = f", and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
@@ -323,11 +324,22 @@ def _conflict(name: str, found: Sequence[MappingConflict]) -> RetriableError:
         f"index '{name}' maps fields differently from the schema or the declared mapping, nothing is written to it: "
         f"{'; '.join(listed)}{more}",
         code="elasticsearch.mapping_conflict",
-        hint="three ways out: `headrace reindex` rebuilds the index without downtime; "
-        f"'mapping.fields.{first.path}: {first.has.partition(' ')[0]}' keeps the index's type; "
-        "mapping.conflicts: ignore lets Elasticsearch judge every document",
+        hint=f"{_new_types(config)}; 'mapping.fields.{first.path}: {first.has.partition(' ')[0]}' keeps the index's "
+        "type; mapping.conflicts: ignore lets Elasticsearch judge every document",
         delay=10.0,
     )
+
+
+def _new_types(config: ElasticsearchSinkConfig) -> str:
+    """Return how the fields get the types of the schema."""
+    template = config.name_template()
+    if rebuild_obstacle(config) is None and not (template is not None and template.by_record):
+        return "`headrace reindex NAME FILE…` builds the index again from the topic while the old one is in use"
+    if config.streams():
+        return "`POST /STREAM/_rollover` starts an index with the types of the template, which may have to be changed"
+    if config.resources():
+        return "write to another index with these types ('topic.to.external.resource.mapping')"
+    return "write to a new index ('index.name') and read the topic again (`headrace connectors offsets NAME --reset`)"
 
 
 def _limit(settings: dict[str, str]) -> int:

@@ -76,7 +76,7 @@ def conflicts(
                 yield from conflicts(mine, definition, wish or {}, f"{path}.")
             elif mine["type"] not in _ANY_OBJECT:
                 yield MappingConflict(path, mine["type"], definition.get("type", "object"))
-        elif wish is None and not _is_compatible(mine.get("type", "object"), definition["type"]):
+        elif wish is None and not is_compatible(mine.get("type", "object"), definition["type"]):
             yield MappingConflict(path, mine.get("type", "object"), definition["type"])
 
 
@@ -124,7 +124,7 @@ def _effective(definition: Mapping[str, Any], name: str) -> Any:
     return definition.get(name, _DEFAULTS.get(name))
 
 
-def _is_compatible(has: str, wants: str) -> bool:
+def is_compatible(has: str, wants: str) -> bool:
     """Return whether a field of type ``has`` accepts values mapped as ``wants`` and indexes them correctly."""
     if has == wants:
         return True

@@ -57,11 +57,16 @@ class NameTemplate:
 
     def of_topic(self, topic: str) -> str | None:
         """Return the name when it is the same for all records of the topic, else None. Raise DataError."""
-        if any(not isinstance(part, str) and self._chosen_by_record(part) for part in self._parts):
+        if self.by_record:
             return None
         return self._checked(
             "".join(part if isinstance(part, str) else self._topic_part(part, topic) for part in self._parts)
         )
+
+    @property
+    def by_record(self) -> bool:
+        """Whether records of one topic can go to different indices."""
+        return any(not isinstance(part, str) and self._chosen_by_record(part) for part in self._parts)
 
     def pattern(self, topic: str) -> str:
         """Return a wildcard for the names that records of the topic can have. Raise DataError."""

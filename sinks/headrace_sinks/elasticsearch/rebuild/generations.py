@@ -66,7 +66,7 @@ class GenerationStore:
             raise ConflictError(
                 f"'{name}' is an alias of several indices ({listed})",
                 code="reindex.several_indices",
-                hint="only an alias of one index can be rebuilt",
+                hint=f"only an alias of one index can be rebuilt; `POST /{name}/_rollover` starts a new index",
             )
         live = behind[0]
         others = tuple(index for index in self._generations_of(name) if index.name != live.name)

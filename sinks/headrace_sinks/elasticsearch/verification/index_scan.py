@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from hashlib import blake2b
 from typing import Any
 
@@ -46,14 +46,16 @@ class IndexScan:
         finally:
             self._catalog.request("DELETE", "/_pit", "a search cannot be closed", {"id": pit})
 
-    def hits(self, index: str, idents: Sequence[str]) -> Iterator[dict[str, Any]]:
-        """Yield the search hits of some ids."""
+    def hits(
+        self, index: str, idents: Sequence[str], loads: Callable[[bytes], Any] | None = None
+    ) -> Iterator[dict[str, Any]]:
+        """Yield the search hits of some ids. ``loads``: parses responses, by default with rounded numbers."""
         if not idents or not self._catalog.exists(index):
             return
         self._refresh(index)
         for start in range(0, len(idents), _PAGE):
             query = {"query": {"ids": {"values": list(idents[start : start + _PAGE])}}}
-            yield from self._search(f"{path(index)}/_search", query, index)["hits"]["hits"]
+            yield from self._search(f"{path(index)}/_search", query, index, loads)["hits"]["hits"]
 
     def count(self, index: str) -> int:
         """Return the number of documents."""
@@ -61,10 +63,12 @@ class IndexScan:
         answer = self._catalog.request("GET", f"{path(index)}/_count", f"index '{index}' cannot be counted")
         return int(answer["count"])
 
-    def _search(self, place: str, query: dict[str, Any], index: str) -> dict[str, Any]:
+    def _search(
+        self, place: str, query: dict[str, Any], index: str, loads: Callable[[bytes], Any] | None = None
+    ) -> dict[str, Any]:
         body = {"size": _PAGE, "version": True, "track_total_hits": False, **query}
         answer: dict[str, Any] | None = self._catalog.request(
-            "POST", place, f"index '{index}' cannot be searched", body
+            "POST", place, f"index '{index}' cannot be searched", body, loads=loads
         )
         if answer is None:
             raise TaskError(

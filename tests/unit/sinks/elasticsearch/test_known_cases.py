@@ -235,3 +235,29 @@ def test_operations_18_a_deleted_index_is_not_created_where_the_configuration_sa
     assert raised.value.code == "elasticsearch.index_missing"
     assert len(server.bulks) == before
     assert "was deleted" in sink.status_reasons.current
+
+
+@pytest.mark.parametrize(
+    ("keys", "way"),
+    [
+        ({}, "`headrace reindex NAME FILE…`"),
+        ({"index_name": "shop-{topic}"}, "`headrace reindex NAME FILE…`"),
+        ({"index_name": "shop-{value:n}", "write_method": "insert"}, "write to a new index ('index.name')"),
+        ({"write_method": "upsert"}, "write to a new index ('index.name')"),
+        ({"ingest_pipeline": "clean"}, "write to a new index ('index.name')"),
+        ({**STREAM, "key_ignore": "true"}, "_rollover"),
+    ],
+)
+def test_operations_17_a_mapping_conflict_names_a_way_out_that_the_configuration_supports(
+    make_sink: Make, batch: Batch, server: Any, keys: dict[str, str], way: str
+) -> None:
+    sink = make_sink(**keys, schema_ignore="false")
+    index = {"shop-{topic}": "shop-orders", "shop-{value:n}": "shop-7"}.get(keys.get("index_name", ""), "orders")
+    server.indices[f"logs-web-{index}" if "data_stream_type" in keys else index] = {
+        "properties": {"n": {"type": "integer"}}
+    }
+    with pytest.raises(RetriableError) as raised:
+        sink.put(batch({"n": 7}, schema=schema.struct({"n": schema.INT64})))
+
+    assert raised.value.code == "elasticsearch.mapping_conflict"
+    assert raised.value.hint.startswith(way) or way in raised.value.hint.partition(";")[0]

@@ -61,6 +61,15 @@ def test_insert_with_keys(batch: Batch) -> None:
     ]
 
 
+def test_operations_10_the_record_at_offset_0_replaces_a_copied_document(batch: Batch) -> None:
+    """Copied documents have version 0; a record must not be taken for a repeated one because of that."""
+    first, second = encode(batch({"a": 1}, {"a": 2}))
+    (deleted,) = encode(batch(None), behavior_on_null_values="delete")
+
+    assert [line[0]["index"]["version_type"] for line in (first, second)] == ["external_gte", "external"]
+    assert deleted["delete"]["version_type"] == "external_gte"
+
+
 def test_delete(batch: Batch) -> None:
     assert encode(batch(None, first=17), behavior_on_null_values="delete") == [
         {"delete": {"_index": "orders", "_id": "k0", "version": 17, "version_type": "external"}}

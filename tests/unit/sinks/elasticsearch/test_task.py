@@ -238,11 +238,12 @@ def test_rejections_carry_data_errors(make_sink: Make, batch: Batch) -> None:
     assert isinstance(rejection.error, DataError)
 
 
+@pytest.mark.parametrize("comparison", ["higher or equal to", "higher than"])  # external, external_gte
 @pytest.mark.parametrize(("end", "told"), [(6, True), (7, False), (None, False)])
 def test_an_index_that_is_ahead_of_its_topic_is_told(
-    make_sink: Make, batch: Batch, server: Any, scripted: Any, end: int | None, told: bool
+    make_sink: Make, batch: Batch, server: Any, scripted: Any, end: int | None, told: bool, comparison: str
 ) -> None:
-    reason = "[k0]: version conflict, current version [6] is higher or equal to the one provided [0]"
+    reason = f"[k0]: version conflict, current version [6] is {comparison} the one provided [0]"
     kind = "version_conflict_engine_exception"
     server.script = [lambda actions: scripted.items([scripted.item(actions[0], 409, kind, reason)])]
     sink = make_sink()
