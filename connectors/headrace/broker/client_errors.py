@@ -7,6 +7,7 @@ of this module by its adapter.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import NamedTuple, Protocol
 
@@ -31,6 +32,8 @@ class ErrorKind(NamedTuple):
     message: str = "cannot {doing}: {reason}"
     hint: str = ""
     delay: float | None = None
+    resource: str = ""
+    """What an ACL is missing for: topic, group, cluster, transactional.id."""
 
     def error(self, doing: str, reason: str) -> HeadraceError:
         """Return the error of this kind."""
@@ -97,7 +100,34 @@ def not_authorized(resource: str) -> ErrorKind:
     """Return the error of a missing ACL on ``resource`` (topic, group; empty: unknown)."""
     named = f" ({resource}: {{reason}})" if resource else " ({reason})"
     hint = "ask the administrator of the cluster for the ACLs that this operation needs"
-    return ErrorKind("kafka.not_authorized", InfrastructureError, f"cannot {{doing}}: not authorized{named}", hint)
+    message = f"cannot {{doing}}: not authorized{named}"
+    return ErrorKind("kafka.not_authorized", InfrastructureError, message, hint, resource=resource)
+
+
+# What is being done, and the operation for which the user needs an ACL
+# (https://kafka.apache.org/documentation/#operations_resources_and_protocols).
+_OPERATIONS = (
+    (re.compile(r"write to (?P<topic>\S+)"), "Write"),
+    (re.compile(r"create (?:the topic )?(?P<topic>[^,\s]+)"), "Create"),
+    (re.compile(r"read the offsets of group (?P<group>\S+)"), "Describe"),
+    (re.compile(r"(?:read as a member of|commit the positions of|move the offsets of) group (?P<group>\S+)"), "Read"),
+    (re.compile(r"read\b"), "Read"),
+)
+# In a client's own words: "Subscribed topic not available: orders: Broker: Topic authorization failed"
+_NAMED = re.compile(r"(?:not available: |^)(?P<name>[\w.-]+)(?=[:,]|$)")
+
+
+def missing_acl(resource: str, doing: str, reason: str) -> str:
+    """Return the ACL that is missing and the command that adds it; empty when ``doing`` does not tell."""
+    for pattern, operation in _OPERATIONS:
+        found = pattern.match(doing)
+        if found is not None and resource in ("topic", "group", "cluster"):
+            name = found.groupdict().get(resource) or ((said := _NAMED.search(reason)) and said["name"]) or "NAME"
+            option = "--cluster" if resource == "cluster" else f"--{resource} {name}"
+            named = "the CLUSTER" if resource == "cluster" else f"{resource.upper()} {name}"
+            command = f"kafka-acls.sh --add --allow-principal User:NAME --operation {operation} {option}"
+            return f"grant the worker's user {operation.upper()} on {named}: {command}"
+    return ""
 
 
 BROKER_ERRORS: Mapping[int, ErrorKind] = {
@@ -174,6 +204,8 @@ class FailureSource(Protocol):
 
 def client_error(kind: ErrorKind, doing: str, reason: str, failure: BrokerFailure | None = None) -> HeadraceError:
     """Return the error that a client reported, or the ``failure`` of a broker where that explains it better."""
+    if kind.code == "kafka.not_authorized" and (acl := missing_acl(kind.resource, doing, reason)):
+        return kind._replace(hint=acl).error(doing, reason)
     speaks_for_itself = issubclass(kind.consequence, DataError) or kind.code == "kafka.not_authorized"
     if speaks_for_itself or kind in _EXPLAINED_BY_ITSELF or failure is None:
         return kind.error(doing, reason)

@@ -41,6 +41,8 @@ class TaskControl:
     """Closed when the task did not stop in time and another is to run in its place."""
     retry_policy: RetryPolicy = FOREVER
     """For everything that the loop itself tries again."""
+    set_note: Callable[[str | None], None] = lambda _: None
+    """Sets what the status says in addition, although the task does not wait for anything."""
     raise_condition: RaiseCondition = ignore_condition
     """Raises a condition that stays until an operator acknowledges it."""
 

@@ -22,6 +22,7 @@ from headrace.pipeline.fault_policy import Failure, Stage, raise_skipped
 from headrace.pipeline.fence import TaskAbandonedError
 from headrace.pipeline.linger_buffer import LingerBuffer
 from headrace.pipeline.offset_gaps import OffsetGaps
+from headrace.pipeline.partition_share import PartitionShare, Shortage
 from headrace.pipeline.put_queue import InFlightPut, PutQueue, PutState, PutStep
 from headrace.pipeline.sink_metrics import SinkMetrics
 from headrace.pipeline.stages import Stages
@@ -45,6 +46,8 @@ class ConsumerFactory:
     """Called for each consumed batch."""
     gaps: OffsetGaps | None = None
     """Looks for records that could not be read; None: they are not looked for."""
+    share: PartitionShare | None = None
+    """Compares the assigned partitions with what the task may expect; None: they are not compared."""
 
 
 @dataclass(frozen=True)
@@ -89,6 +92,7 @@ class SinkPipeline:
         self._next_commit = time.monotonic() + control.flush_interval
         self._paused = False
         self._kafka_problem: str | None = None
+        self._shortage: Shortage | None = None
         self._revocation_error: Exception | None = None  # raised inside the rebalance listener, for the loop
 
     def run(self) -> None:
@@ -161,6 +165,8 @@ class SinkPipeline:
             if self._factory.gaps is not None:
                 self._factory.gaps.check(consumed)
             self._report_kafka(None if consumed else self._consumer.connection_problem())
+            if not consumed and self._kafka_problem is None and self._factory.share is not None:
+                self._report_shortage(self._factory.share.check(self._consumer.assignment()))
         if self._revocation_error is not None:
             raise self._revocation_error
         return consumed
@@ -175,6 +181,13 @@ class SinkPipeline:
             return
         self._control.reasons.set("kafka", f"waiting for Kafka: {problem}")
         self._control.log.warning("waiting", code="kafka.unreachable", reason=problem)
+
+    def _report_shortage(self, shortage: Shortage | None) -> None:
+        if shortage == self._shortage:
+            return
+        self._shortage = shortage
+        self._control.reasons.set("group", shortage.text if shortage is not None and shortage.waiting else None)
+        self._control.set_note(shortage.text if shortage is not None and not shortage.waiting else None)
 
     def _take(self, consumed: Sequence[ConsumedBatch]) -> None:
         """Convert, and begin to put when every earlier put has begun."""

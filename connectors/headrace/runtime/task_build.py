@@ -13,6 +13,7 @@ from headrace.pipeline.control import TaskControl
 from headrace.pipeline.dead_letters import DeadLetterQueue, queue_unusable
 from headrace.pipeline.fault_policy import FaultPolicy
 from headrace.pipeline.offset_gaps import OffsetGaps
+from headrace.pipeline.partition_share import PartitionShare
 from headrace.pipeline.refused_rows import SourceDeadLetters
 from headrace.pipeline.sink import ConsumerFactory, SinkPipeline
 from headrace.pipeline.source import ProducerFactory, SourcePipeline
@@ -218,4 +219,7 @@ class TaskBuilder:
             else None,
             lambda topic: self.tracker.add(task.connector, topic),
             gaps,
+            PartitionShare(
+                clients.admin, group, settings.topics, settings.topics_regex, settings.tasks_max, control.log
+            ),
         )

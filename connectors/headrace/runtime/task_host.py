@@ -96,6 +96,7 @@ class TaskHost:
             flush_interval,
             flush_timeout,
             self._fence,
+            set_note=lambda reason: self._explain("note", reason),
         )
         self._change(State.UNASSIGNED)
         # A daemon: a task that hangs in a driver must not keep a stopping worker from exiting.

@@ -32,6 +32,10 @@ from headrace.stores import ConditionStore, DesiredState, MemoryLog, OffsetStore
 from headrace.validation import Validator
 
 log = structlog.stdlib.get_logger("headrace.worker")
+_KAFKA_CHECK = 5.0
+"""Seconds between two checks that Kafka responds: tasks without records to move would not notice an outage."""
+_KAFKA_WATCH_STOP = 5.0
+
 
 T = TypeVar("T")
 _CONSUMERS = ("sink", "stream")
@@ -75,16 +79,20 @@ class Worker:
         self._cluster_id: str | None = None
         self._no_cluster = "Kafka does not answer yet."
         self._stopping = threading.Event()
+        self._kafka_watch = threading.Thread(target=self._find_cluster, name="cluster-id", daemon=True)
+        self._kafka_problem: str | None = None
 
     def start(self) -> None:
         """Begin to reconcile, and look for the Kafka cluster without waiting for it."""
         self._reconciler.start()
-        threading.Thread(target=self._find_cluster, name="cluster-id", daemon=True).start()
+        self._kafka_watch.start()
 
     def stop(self, timeout: float) -> None:
         """Stop all tasks; positions are stored. Returns after at most ``timeout`` seconds."""
         self._stopping.set()
         self._reconciler.stop(timeout)
+        if self._kafka_watch.is_alive():
+            self._kafka_watch.join(_KAFKA_WATCH_STOP)
 
     def cluster_id(self) -> str | None:
         return self._cluster_id
@@ -113,12 +121,18 @@ class Worker:
         config = _require(name, desired, unknown)
         version = self._version(config)
         known = self._statuses.connector(name) or Status(State.UNASSIGNED, "")
-        reason = "; ".join(filter(None, (known.reason, self._reasons.of(name)))) or None
-        connector = replace(known, version=version, reason=reason)
         tasks = {}
         for number in range(len(desired.tasks.get(name, ()))):
             if (status := self._statuses.task(TaskId(name, number))) is not None:
                 tasks[number] = replace(status, version=version)
+        reasons = [known.reason, self._reasons.of(name)]
+        # A task that has noticed the outage says what it waits for.
+        idle = known.state is State.RUNNING and not any(task.retrying for task in tasks.values())
+        kafka = self._kafka_problem if idle else None
+        if kafka is not None:
+            reasons.append(f"waiting for Kafka: {kafka}")
+        reason = "; ".join(filter(None, reasons)) or None
+        connector = replace(known, version=version, reason=reason, retrying=kafka is not None)
         return ConnectorStatus(name, connector, tasks, self._type(config), tuple(self._conditions.of(name)))
 
     def create(self, name: str, config: Mapping[str, str], initial_state: TargetState) -> ConnectorInfo:
@@ -346,6 +360,27 @@ class Worker:
             self._refused(error)
         else:
             log.info("Kafka found", cluster_id=self._cluster_id)
+            self._watch_kafka()
+
+    def _watch_kafka(self) -> None:
+        admin: Admin | None = None
+        while not self._stopping.wait(_KAFKA_CHECK):
+            try:
+                admin = admin or self._open_admin()
+                admin.cluster_id()
+            except HeadraceError as error:
+                if self._kafka_problem is None:
+                    log.warning("Kafka does not respond", code=error.code, reason=str(error))
+                self._kafka_problem = str(error)
+                if admin is not None:
+                    admin.close()  # the next check begins with a connection of its own
+                    admin = None
+            else:
+                if self._kafka_problem is not None:
+                    log.info("Kafka responds again")
+                self._kafka_problem = None
+        if admin is not None:
+            admin.close()
 
 
 # Connect has other words for each request (AbstractHerder); clients search for them.

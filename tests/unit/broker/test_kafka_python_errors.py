@@ -41,6 +41,24 @@ def test_what_is_not_authorized_is_named() -> None:
     assert "group: g1" in str(translate(errors.GroupAuthorizationFailedError("g1"), "read"))
 
 
+@pytest.mark.parametrize(
+    ("error", "doing", "said"),
+    [
+        (errors.TopicAuthorizationFailedError(), "write to orders", "WRITE on TOPIC orders: kafka-acls.sh --add"),
+        (errors.TopicAuthorizationFailedError(), "create the topic a.b", "--operation Create --topic a.b"),
+        (errors.TopicAuthorizationFailedError({"orders"}), "read as a member of group g", "READ on TOPIC orders"),
+        (errors.GroupAuthorizationFailedError("g"), "read as a member of group g", "READ on GROUP g"),
+        (errors.GroupAuthorizationFailedError("g"), "commit the positions of group g", "READ on GROUP g"),
+        (errors.GroupAuthorizationFailedError("g"), "read the offsets of group g", "DESCRIBE on GROUP g"),
+        (errors.ClusterAuthorizationFailedError(), "create a", "CREATE on the CLUSTER"),
+        (errors.TopicAuthorizationFailedError(), "list the topics", "ask the administrator"),
+    ],
+)
+def test_the_missing_acl_is_named_with_its_command(error: Exception, doing: str, said: str) -> None:
+    """Row 12 of the faults."""
+    assert said in translate(error, doing).hint
+
+
 def test_a_timeout_is_explained_by_the_connection_that_failed() -> None:
     failure = broker_failure("a:9092", errors.KafkaConnectionError("111 ECONNREFUSED"))
     found = translate(errors.KafkaTimeoutError("slow"), "list the topics", failure)

@@ -1,0 +1,114 @@
+"""Tells why a sink task has fewer partitions than its share: a dead member, another worker, more tasks than partitions.
+
+What a member may expect follows from the number of partitions and tasks; the group itself is not asked.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import structlog
+
+from headrace.broker.interfaces import Admin
+from headrace.errors import HeadraceError
+from headrace.records import TopicPartition
+
+_SETTLED = 3.0
+"""Seconds without a change of the assignment after which it is compared with the share."""
+_AGAIN = 10.0
+"""Seconds between two comparisons while something is missing."""
+
+
+class Shortage(NamedTuple):
+    """What is missing. ``waiting``: the task could read records that it does not get now."""
+
+    text: str
+    waiting: bool
+
+
+class PartitionShare:
+    """Used from the task's thread."""
+
+    def __init__(
+        self,
+        open_admin: Callable[[], Admin],
+        group: str,
+        topics: Sequence[str],
+        pattern: str | None,
+        tasks: int,
+        log: structlog.stdlib.BoundLogger,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """``tasks``: of the connector, each a member of ``group``."""
+        self._open_admin = open_admin
+        self._group = group
+        self._topics = topics
+        self._pattern = re.compile(pattern) if pattern else None
+        self._tasks = tasks
+        self._log = log
+        self._clock = clock
+        self._owned: frozenset[TopicPartition] | None = None
+        self._due = 0.0
+        self._shortage: Shortage | None = None
+
+    def check(self, owned: frozenset[TopicPartition]) -> Shortage | None:
+        """Return what is missing. Call it after polls that returned nothing; it asks Kafka once per assignment, and
+        while something is missing."""
+        now = self._clock()
+        if owned != self._owned:
+            self._owned, self._due = owned, now + _SETTLED
+            self._note(None)
+        elif now >= self._due:
+            try:
+                self._note(self._look(owned))
+                self._due = now + _AGAIN if self._shortage is not None else float("inf")
+            except HeadraceError as error:  # a broker that does not answer has a reason of its own
+                self._due = now + _AGAIN
+                self._log.debug("partitions not compared", code=error.code, reason=str(error))
+        return self._shortage
+
+    def _note(self, shortage: Shortage | None) -> None:
+        if shortage == self._shortage:
+            return
+        self._shortage = shortage
+        if shortage is None:
+            self._log.info("partitions are assigned as expected")
+        else:
+            self._log.warning("partitions are missing", code="kafka.partitions", reason=shortage.text)
+
+    def _look(self, owned: frozenset[TopicPartition]) -> Shortage | None:
+        admin = self._open_admin()
+        try:
+            topics = self._topics if self._pattern is None else self._matching(admin)
+            counts = Counter(place.topic for place in admin.end_offsets(topics)) if topics else Counter[str]()
+        finally:
+            admin.close()
+        if missing := [topic for topic in topics if topic not in counts]:
+            return Shortage(f"topic {', '.join(missing)} does not exist; it is read as soon as it is created", False)
+        share = sum(count // self._tasks for count in counts.values())
+        if len(owned) < share:
+            return Shortage(self._of_others(len(owned), share), True)
+        if counts and not owned and share == 0:
+            return Shortage(self._idle(counts), False)
+        return None
+
+    def _matching(self, admin: Admin) -> Sequence[str]:
+        assert self._pattern is not None
+        return sorted(filter(self._pattern.fullmatch, admin.topics()))
+
+    def _of_others(self, owned: int, share: int) -> str:
+        return (
+            f"the consumer group {self._group} has assigned {owned} of at least {share} partitions to this task: "
+            "another member has the others. A worker that was killed is a member until its session.timeout.ms is over "
+            "(45 s by default) → wait for that; if it lasts longer, another worker runs a connector with this name: "
+            "give one of them another name"
+        )
+
+    def _idle(self, counts: Counter[str]) -> str:
+        most = max(counts.values())
+        partitions = f"{counts.total()} partition{'s' if counts.total() > 1 else ''} for {self._tasks} tasks"
+        return f"no partition is left for this task: {partitions} → set tasks.max to {most}, or add partitions"
