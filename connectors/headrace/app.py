@@ -56,7 +56,8 @@ class StandaloneWorker:
         self._refused = refused
         self._kafka_clients = kafka_clients or _open_kafka_clients(settings)
         headers = parse_header_rules(settings.response_headers)
-        options = RestOptions(settings.allow_origin, settings.allow_methods, headers)
+        hosts = (*settings.allowed_hosts, *((settings.advertised_host,) if settings.advertised_host else ()))
+        options = RestOptions(settings.allow_origin, settings.allow_methods, headers, hosts)
         self._rest = RestServer(settings.listeners, options)
         self._reasons = ConnectorReasons()
         self._worker: Worker | None = None

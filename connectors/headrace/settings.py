@@ -298,6 +298,12 @@ class WorkerSettings(ConfigModel):
         default="",
         doc="Methods that such pages may use; default GET, POST, HEAD.",
     )
+    allowed_hosts: CommaList = key(
+        "rest.allowed.hosts",
+        default="",
+        doc="Names under which clients may address the REST API (421 otherwise), besides IP addresses, localhost, this "
+        "machine's name, the hosts of `listeners` and `rest.advertised.host.name`; `*` for any (headrace's own).",
+    )
     response_headers: str = key(
         "response.http.headers.config",
         default="",

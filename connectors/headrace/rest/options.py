@@ -11,6 +11,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from headrace.errors import ConfigError, Finding
+from headrace.rest.origin_checks import HostCheck, WriteOriginCheck
 
 HEADERS_KEY = "response.http.headers.config"
 _RULE = re.compile(r"\s*(set|add)\s+([!#$%&'*+.^_`|~0-9A-Za-z-]+)\s*:\s*([^\r\n]*?)\s*", re.IGNORECASE)
@@ -31,12 +32,16 @@ class RestOptions(NamedTuple):
     allow_origins: Sequence[str] = ()
     allow_methods: Sequence[str] = ()
     headers: Sequence[HeaderRule] = ()
+    allowed_hosts: Sequence[str] = ()
+    """Names of this worker, besides IP addresses and localhost; ``*`` for any."""
 
     def wrap(self, app: ASGIApp) -> ASGIApp:
         """Return the application with these options applied."""
+        methods = self.allow_methods or ("GET", "POST", "HEAD")
+        app = WriteOriginCheck(app, self.allow_origins, methods)
         if self.allow_origins:
-            methods = self.allow_methods or ("GET", "POST", "HEAD")
             app = CORSMiddleware(app, allow_origins=self.allow_origins, allow_methods=methods, allow_headers=["*"])
+        app = HostCheck(app, self.allowed_hosts)
         return ResponseHeaders(app, self.headers) if self.headers else app
 
 

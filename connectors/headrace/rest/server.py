@@ -42,7 +42,8 @@ class RestServer:
     ) -> None:
         """``listeners`` as in the worker's settings. Raises ConfigError."""
         self._listeners = parse_listeners(listeners)
-        self._options = options
+        names = {listener.host for listener in self._listeners} | {socket.gethostname()}
+        self._options = options._replace(allowed_hosts=(*options.allowed_hosts, *names))
         self._limits = limits or default_limits()
         self._sockets: list[socket.socket] = []
         self._server: _UvicornServer | None = None
