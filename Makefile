@@ -5,10 +5,11 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 PROCESSES ?= 2
+LOCK := --universal --python-version 3.13 --generate-hashes --no-emit-index-url --no-header --quiet
 SOURCES := connectors sources streams sinks demo scripts benchmarks tests
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-quick lint format docs bench clean
+.PHONY: help setup demo test test-quick lint format docs lock bench clean
 
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -52,6 +53,10 @@ format: setup ## Format the code
 
 docs: setup ## Write the generated pages of docs/
 	$(BIN)/python scripts/generate_docs.py
+
+lock: ## Write the versions and hashes of the image's Python packages (needs uv: pip install uv)
+	uv pip compile pyproject.toml --extra fast --extra mysql --extra postgres $(LOCK) -o requirements.lock
+	echo 'hatchling>=1.27' | uv pip compile - $(LOCK) -o requirements-build.lock
 
 bench: setup ## Measure every path against its limit, in one table (ARGS=--quick, or names of paths)
 	$(BIN)/python -m benchmarks $(ARGS)

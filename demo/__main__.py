@@ -103,6 +103,7 @@ def run(chosen: argparse.Namespace, console: Console, stack: ExitStack) -> int:
         "DATABASE_URL": database,
         "ELASTICSEARCH_URL": elasticsearch,
         "HEADRACE_LISTENERS": rest,
+        "HEADRACE_REST_AUTHENTICATION": "none",
         "HEADRACE_DATA": str(folder),
     }
     worker = DemoWorker(environment, folder / "worker.log")

@@ -17,6 +17,7 @@ from headrace.errors import HeadraceError
 from headrace.files import ConfigFile
 from headrace.registry import Registry
 from headrace.rest import RestServer
+from headrace.rest.access_settings import rest_access
 from headrace.rest.options import RestOptions, parse_header_rules
 from headrace.runtime.config_origins import ConfigOrigin, ConfigOrigins
 from headrace.runtime.connector_reasons import ConnectorReasons
@@ -58,7 +59,7 @@ class StandaloneWorker:
         headers = parse_header_rules(settings.response_headers)
         hosts = (*settings.allowed_hosts, *((settings.advertised_host,) if settings.advertised_host else ()))
         options = RestOptions(settings.allow_origin, settings.allow_methods, headers, hosts)
-        self._rest = RestServer(settings.listeners, options)
+        self._rest = RestServer(settings.listeners, options, access=rest_access(settings))
         self._reasons = ConnectorReasons()
         self._worker: Worker | None = None
         self._cleanup = ExitStack()
@@ -209,5 +210,5 @@ def partition_counts(admin: Admin, wanted: Callable[[str], bool]) -> dict[str, i
 
 
 def _worker_id(settings: WorkerSettings, url: str) -> str:
-    host, _, port = url.removeprefix("http://").rpartition(":")
+    host, _, port = url.partition("://")[2].rpartition(":")
     return f"{settings.advertised_host or host}:{settings.advertised_port or port}"

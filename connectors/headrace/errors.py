@@ -9,7 +9,9 @@
     ├── DataError                 this record is bad; tolerance decides                   (never answered)
     ├── CommandError              a command was refused; nothing changed
     │   ├── NotFoundError                                                                 HTTP 404 · exit 2
-    │   └── ConflictError                                                                 HTTP 409 · exit 2
+    │   ├── ConflictError                                                                 HTTP 409 · exit 2
+    │   ├── AuthenticationError                                                           HTTP 401 · exit 2
+    │   └── PermissionDeniedError                                                         HTTP 403 · exit 2
     └── TaskError                 the task cannot go on; it is FAILED with this reason     HTTP 500 · exit 1
 
 Anything else that is raised is a bug: the task is FAILED with its trace, the others go on.
@@ -157,6 +159,20 @@ class ConflictError(CommandError):
 
     default_code = "command.conflict"
     http_status = 409
+
+
+class AuthenticationError(CommandError):
+    """The caller gave no credentials, or wrong ones."""
+
+    default_code = "auth.required"
+    http_status = 401
+
+
+class PermissionDeniedError(CommandError):
+    """The caller is known, and may not do this."""
+
+    default_code = "auth.forbidden"
+    http_status = 403
 
 
 class TaskError(HeadraceError):

@@ -19,6 +19,7 @@ KafkaClient = Literal["auto", "kafka-python", "confluent"]
 _POLICY_CLASS = re.compile(
     r"(?:org\.apache\.kafka\.connect\.connector\.policy\.)?(\w+)ConnectorClientConfigOverridePolicy"
 )
+_BASIC_AUTH = "org.apache.kafka.connect.rest.basic.auth.extension.BasicAuthSecurityRestExtension"
 OverridePolicyName = Annotated[
     Literal["All", "None", "Principal", "Allowlist"],
     BeforeValidator(lambda text: _POLICY_CLASS.sub(r"\1", text.strip()) if isinstance(text, str) else text),
@@ -298,6 +299,43 @@ class WorkerSettings(ConfigModel):
         default="",
         doc="Methods that such pages may use; default GET, POST, HEAD.",
     )
+    https: dict[str, str] = prefix_key(
+        "listeners.https.",
+        doc="TLS of `https` listeners, as in Kafka Connect, with PEM files: `ssl.keystore.location`, "
+        "`ssl.key.password`, `ssl.truststore.location`, `ssl.client.auth`; without any, the keys `ssl.*` are used.",
+    )
+    ssl_client_auth: str = key(
+        "ssl.client.auth",
+        default="none",
+        doc="Whether `https` listeners ask for client certificates: `none`, `requested` or `required`.",
+    )
+    authentication: Annotated[Literal["none", "users"], LOWER] | None = key(
+        "rest.authentication",
+        default=None,
+        doc="`users`: the REST API requires authentication by `rest.users.file`. `none`: it does not, although it can "
+        "be reached from other machines. Not set: it does if there is a `rest.users.file` (headrace's own).",
+    )
+    users_file: str | None = key(
+        "rest.users.file",
+        default=None,
+        doc="File of users, roles, and hashes of passwords and tokens, which `headrace users` writes (headrace's own).",
+    )
+    proxy_header: str | None = key(
+        "rest.proxy.user.header",
+        default=None,
+        doc="Header in which a proxy that has authenticated a user sends the name, such as `X-Forwarded-User` "
+        "(headrace's own).",
+    )
+    proxy_addresses: CommaList = key(
+        "rest.proxy.addresses",
+        default="",
+        doc="Addresses and networks of this proxy; the header is ignored from others (headrace's own).",
+    )
+    extension_classes: CommaList = key(
+        "rest.extension.classes",
+        default="",
+        doc="Only Kafka Connect's `BasicAuthSecurityRestExtension`: it requires authentication by `rest.users.file`.",
+    )
     allowed_hosts: CommaList = key(
         "rest.allowed.hosts",
         default="",
@@ -320,7 +358,6 @@ class WorkerSettings(ConfigModel):
     }
 
     fixed_keys: ClassVar[dict[str, FixedKey]] = {
-        "rest.extension.classes": FixedKey(("",), "the REST API has no extensions"),
         "exactly.once.source.support": FixedKey(("disabled",), "exactly-once delivery of sources is not supported"),
     }
 
@@ -334,6 +371,12 @@ class WorkerSettings(ConfigModel):
             "remove it; set offset.storage.file.filename and config.storage.file.filename instead",
         ),
     )
+
+    def problems(self) -> Iterable[Finding]:
+        for name in self.extension_classes:
+            if name != _BASIC_AUTH:
+                text = f"Invalid value {name} for configuration rest.extension.classes: extensions are Java classes"
+                yield Finding("config.invalid_value", text, "rest.extension.classes", f"only {_BASIC_AUTH} is known")
 
     def client_settings(self) -> dict[str, str]:
         """Settings of every Kafka client, dotted names."""

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import json
 import re
-import ssl
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
 import httpx
 
+from headrace.cli.worker_access import WorkerAccess
 from headrace.config import nearest
 from headrace.errors import (
+    AuthenticationError,
     CommandError,
     ConfigError,
     ConflictError,
@@ -20,6 +21,7 @@ from headrace.errors import (
     HeadraceError,
     InfrastructureError,
     NotFoundError,
+    PermissionDeniedError,
     RetriableError,
 )
 
@@ -42,15 +44,25 @@ class WorkerResponse(NamedTuple):
 class WorkerClient:
     """Client of one worker, headrace's or Kafka Connect's. Opens one connection per request; keeps no state."""
 
-    def __init__(self, url: str = DEFAULT_URL) -> None:
-        """``url`` is ``http(s)://[user:password@]host[:port][/prefix]``. Raises ConfigError."""
+    def __init__(self, url: str = DEFAULT_URL, access: WorkerAccess | None = None) -> None:
+        """``url`` is ``http(s)://[user:password@]host[:port][/prefix]``; its user replaces that of ``access``.
+
+        Without ``access`` those of the command's options and the environment. Raises ConfigError.
+        """
+        self._access = access or WorkerAccess.current()
+        if url == DEFAULT_URL and self._access.url:
+            url = self._access.url
         try:
             parsed = httpx.URL(url)
         except httpx.InvalidURL as error:
             raise _bad_url() from error
         if parsed.scheme not in ("http", "https") or not parsed.host:
             raise _bad_url()
-        self._auth = (parsed.username, parsed.password) if parsed.userinfo else None
+        credentials = (parsed.username, parsed.password) if parsed.userinfo else self._access.credentials()
+        self._auth = credentials if isinstance(credentials, tuple) else None
+        self._headers = {"Accept": "application/json"}
+        if isinstance(credentials, str):
+            self._headers["Authorization"] = f"Bearer {credentials}"
         self.url = str(parsed.copy_with(userinfo=b"", query=None, fragment=None)).rstrip("/")
         """For messages: without user and password."""
 
@@ -79,11 +91,11 @@ class WorkerClient:
                 method,
                 self.url + path,
                 json=body,
-                headers={"Accept": "application/json"},
+                headers=self._headers,
                 auth=self._auth,
                 timeout=httpx.Timeout(RESPONSE_TIMEOUT, connect=CONNECT_TIMEOUT),
                 trust_env=False,  # a worker is not reached through the proxies of the environment
-                verify=ssl.create_default_context() if self.url.startswith("https:") else False,
+                verify=self._access.tls() if self.url.startswith("https:") else False,
             )
         except httpx.ConnectTimeout as error:
             raise self._unreachable(error) from error
@@ -114,12 +126,19 @@ class WorkerClient:
         match status:
             case 400:
                 return CommandError(message, code="worker.refused")
+            case 401:
+                hint = "set HEADRACE_TOKEN, or HEADRACE_USER and HEADRACE_PASSWORD, or use --token-file or --user"
+                return AuthenticationError(message, code=body.get("code"), hint=hint)
+            case 403:
+                return PermissionDeniedError(message, code=body.get("code"))
             case 404:
                 return NotFoundError(message)
             case 409:
                 return ConflictError(message, hint="" if "already exists" in message else "try again in a few seconds")
             case 503:
-                return RetriableError(message, code="worker.busy", hint="try again in a few seconds")
+                return RetriableError(
+                    message, code=body.get("code") or "worker.busy", hint="try again in a few seconds"
+                )
         return HeadraceError(f"the worker responded with status {status}: {message}", code="worker.error")
 
     def _unreachable(self, error: Exception) -> InfrastructureError:

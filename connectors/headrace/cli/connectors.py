@@ -18,6 +18,7 @@ from rich.text import Text
 from headrace.cli import status_view
 from headrace.cli.client import DEFAULT_URL, WorkerClient
 from headrace.cli.output import JsonFlag, err, out, print_json, print_table, text_width
+from headrace.cli.worker_access import worker_access
 from headrace.config import changed_keys
 from headrace.errors import CommandError, ConfigError, Finding, HeadraceError, NotFoundError
 from headrace.files import read_config_file
@@ -25,7 +26,12 @@ from headrace.metrics import now_ms
 from headrace.runtime.api import ConnectorStatus
 from headrace.states import State
 
-app = typer.Typer(name="connectors", help="Show and control the connectors of a running worker.", no_args_is_help=True)
+app = typer.Typer(
+    name="connectors",
+    help="Show and control the connectors of a running worker.",
+    no_args_is_help=True,
+    callback=worker_access,
+)
 
 UrlOption = Annotated[str, typer.Option("--url", envvar="HEADRACE_URL", help="Address of the worker's REST API.")]
 Names = Annotated[list[str], typer.Argument(metavar="NAME...", help="Connectors.", show_default=False)]
@@ -46,7 +52,9 @@ _WIDE = 120
 @app.command("list")
 def list_connectors(url: UrlOption = DEFAULT_URL, json: JsonFlag = False) -> None:
     """List connectors, each with the worst state of the connector and its tasks."""
-    answer = WorkerClient(url).request("GET", "/connectors?expand=status&expand=info").body
+    # Configurations, which viewers may not read, are for --json only.
+    query = "?expand=status&expand=info" if json else "?expand=status"
+    answer = WorkerClient(url).request("GET", f"/connectors{query}").body
     if json:
         print_json(answer)
         return

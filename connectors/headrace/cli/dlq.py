@@ -14,10 +14,16 @@ from headrace.cli.connectors import Name, UrlOption
 from headrace.cli.output import JsonFlag, err, out, print_json, print_table
 from headrace.cli.status_view import age
 from headrace.cli.verify import ProgressDisplay
+from headrace.cli.worker_access import worker_access
 from headrace.errors import HeadraceError
 from headrace.metrics import now_ms
 
-app = typer.Typer(name="dlq", help="Work with the dead letters of a connector.", no_args_is_help=True)
+app = typer.Typer(
+    name="dlq",
+    help="Work with the dead letters of a connector.",
+    no_args_is_help=True,
+    callback=worker_access,
+)
 Group = Annotated[
     str | None,
     typer.Option("--group", metavar="CODE", help="Only this group: a code, or code:field as `list` prints it."),

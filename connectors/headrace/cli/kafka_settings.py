@@ -13,15 +13,14 @@ from headrace.settings import ConnectorSettings, SinkSettings, WorkerSettings
 
 def of_worker(settings: WorkerSettings) -> list[Finding]:
     """Return the findings about the worker's own settings."""
-    from headrace.rest.listeners import parse_listeners  # late: most commands need no server
+    from headrace.rest.access_settings import access_findings  # late: most commands need no server
     from headrace.rest.options import parse_header_rules
 
-    found: list[Finding] = []
-    for parse in (lambda: parse_listeners(settings.listeners), lambda: parse_header_rules(settings.response_headers)):
-        try:
-            parse()
-        except ConfigError as error:
-            found += error.findings
+    found = access_findings(settings)
+    try:
+        parse_header_rules(settings.response_headers)
+    except ConfigError as error:
+        found += error.findings
     try:
         client = choose(settings.kafka_client)
     except ConfigError as error:

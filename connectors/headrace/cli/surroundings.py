@@ -136,7 +136,9 @@ def _listener(listener: Listener, timeout: float) -> Diagnosis:
 def _worker_version(listener: Listener, timeout: float) -> str:
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(listener.host, listener.host)
     try:
-        answer = httpx.get(f"http://{Listener(host, listener.port)}/", timeout=timeout)
+        # Without verification: nothing is sent, and the answer only says what listens there.
+        scheme = "https" if listener.tls else "http"
+        answer = httpx.get(f"{scheme}://{Listener(host, listener.port)}/", timeout=timeout, verify=False)
         found = answer.json()
     except (httpx.HTTPError, ValueError):
         return ""

@@ -6,10 +6,12 @@ from urllib.parse import quote
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
+from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from headrace.dead_letters.service import DeadLetterService
 from headrace.registry import Registry
+from headrace.rest.authentication import Authenticator
 from headrace.rest.connector_routes import ConnectorRoutes
 from headrace.rest.dead_letter_routes import DeadLetterRoutes
 from headrace.rest.handlers import router_error
@@ -27,19 +29,26 @@ def create_app(
     options: RestOptions = NO_OPTIONS,
     dead_letters: DeadLetterService | None = None,
     limits: RestLimits = DEFAULT_LIMITS,
+    authenticator: Authenticator | None = None,
 ) -> ASGIApp:
     """Return the REST API of a worker."""
-    routes = [
+    routes = all_routes(api, registry, dead_letters)
+    app = Starlette(routes=routes, exception_handlers={HTTPException: router_error})
+    app.router.redirect_slashes = False
+    app.state.limits = limits
+    app.state.authenticator = authenticator or Authenticator()
+    return options.wrap(EncodedPaths(app))
+
+
+def all_routes(api: WorkerApi, registry: Registry, dead_letters: DeadLetterService | None) -> list[Route]:
+    """Return the routes. Each has its rules of :mod:`headrace.rest.access`; one without is a LookupError."""
+    return [
         *WorkerRoutes(api).routes(),
         *ConnectorRoutes(api).routes(),
         *PluginRoutes(api, registry).routes(),
         *MetricsRoutes(api).routes(),
         *(DeadLetterRoutes(dead_letters).routes() if dead_letters is not None else ()),
     ]
-    app = Starlette(routes=routes, exception_handlers={HTTPException: router_error})
-    app.router.redirect_slashes = False
-    app.state.limits = limits
-    return options.wrap(EncodedPaths(app))
 
 
 class EncodedPaths:

@@ -8,7 +8,9 @@ from typing import Any
 import structlog
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from headrace.rest.authentication import CERTIFICATE_STATE
 from headrace.rest.limits import RepeatedLines, RestLimits
+from headrace.rest.tls import subject_of
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -31,6 +33,9 @@ class DeadlineProtocol(H11Protocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        opened = transport.get_extra_info("ssl_object")
+        if opened is not None and (certificate := opened.getpeercert()):
+            self.app_state = {**self.app_state, CERTIFICATE_STATE: subject_of(certificate)}
         self._expect_request()
         if len(self.connections) > self._limits.connections:
             self._make_room()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 from urllib.parse import quote
@@ -10,8 +11,9 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from headrace.errors import NotFoundError
+from headrace.errors import HeadraceError, NotFoundError
 from headrace.rest import request_bodies, response_bodies
+from headrace.rest.access import Role
 from headrace.rest.handlers import RestRequest, bad_request, resource
 from headrace.runtime.api import ConnectorInfo, WorkerApi
 from headrace.states import TargetState, TaskId
@@ -58,6 +60,8 @@ class ConnectorRoutes:
         if "expand" not in request.query:
             return JSONResponse(self._api.connectors())
         expand = request.query.getlist("expand")
+        if "info" in expand:
+            request.caller.require(Role.OPERATOR, "GET /connectors?expand=info, which shows configurations,")
         answer: dict[str, dict[str, Any]] = {}
         for name in self._api.connectors():
             try:
@@ -79,6 +83,7 @@ class ConnectorRoutes:
     def create(self, request: RestRequest) -> Response:
         """Return 201 with ``Location``; 409 when the name exists. ``initial_state`` is KIP-980."""
         name, config, state = request_bodies.creation(request.json_object())
+        request.change.config(None, config)
         return _created(request, self._api.create(name, config, state))
 
     def info(self, request: RestRequest) -> Response:
@@ -86,6 +91,7 @@ class ConnectorRoutes:
 
     def delete(self, request: RestRequest) -> Response:
         """Return 204. Offsets and topics are kept."""
+        request.change.config(self._config(request.path["name"]), None)
         self._api.delete(request.path["name"])
         return Response(status_code=204)
 
@@ -95,9 +101,9 @@ class ConnectorRoutes:
     def put_config(self, request: RestRequest) -> Response:
         """Return 201 when the connector was created, 200 when its configuration was replaced."""
         name = request.path["name"]
-        created, info = self._api.put_config(
-            name, request_bodies.named(request_bodies.config_map(request.json_object()), name)
-        )
+        config = request_bodies.named(request_bodies.config_map(request.json_object()), name)
+        request.change.config(self._config(name), config)
+        created, info = self._api.put_config(name, config)
         return _created(request, info) if created else JSONResponse(response_bodies.connector_info(info))
 
     def patch_config(self, request: RestRequest) -> Response:
@@ -105,7 +111,28 @@ class ConnectorRoutes:
         name, changes = request.path["name"], request_bodies.config_changes(request.json_object())
         if changes.get("name", name) != name:
             raise bad_request(f"the name of connector {name} cannot be changed", "create another, and delete this one")
+        before = self._config(name) or {}
+        request.change.config({key: before[key] for key in changes if key in before}, changes)
         return JSONResponse(response_bodies.connector_info(self._api.patch_config(name, changes)))
+
+    # What was there before a change, for the audit line. The change itself reports what is wrong.
+    def _config(self, name: str) -> Mapping[str, str] | None:
+        try:
+            return self._api.info(name).config
+        except NotFoundError:
+            return None
+
+    def _state(self, name: str) -> str | None:
+        try:
+            return self._api.status(name).connector.state.value
+        except NotFoundError:
+            return None
+
+    def _offsets(self, name: str) -> list[dict[str, Any]]:
+        try:
+            return self._api.offsets(name)
+        except HeadraceError:
+            return []
 
     def status(self, request: RestRequest) -> Response:
         return JSONResponse(response_bodies.connector_status(self._api.status(request.path["name"])))
@@ -128,7 +155,9 @@ class ConnectorRoutes:
         return self._target(request, TargetState.STOPPED, 204)  # not 202: Connect's own difference (KIP-875)
 
     def _target(self, request: RestRequest, target: TargetState, answer: int) -> Response:
-        self._api.set_target_state(request.path["name"], target)
+        name = request.path["name"]
+        request.change.state(self._state(name), target.value)
+        self._api.set_target_state(name, target)
         return Response(status_code=answer)
 
     def offsets(self, request: RestRequest) -> Response:
@@ -136,14 +165,18 @@ class ConnectorRoutes:
 
     def alter_offsets(self, request: RestRequest) -> Response:
         """Set offsets of a stopped connector; delete those that are null (KIP-875)."""
-        self._api.alter_offsets(
-            request.path["name"], request_bodies.offset_changes(request.json_object(numbers_as_text=False))
-        )
+        name, changes = request.path["name"], request_bodies.offset_changes(request.json_object(numbers_as_text=False))
+        partitions = [partition for partition, _ in changes]
+        before = [item for item in self._offsets(name) if item["partition"] in partitions]
+        request.change.state(before, [{"partition": partition, "offset": offset} for partition, offset in changes])
+        self._api.alter_offsets(name, changes)
         return JSONResponse({"message": _OFFSETS_CHANGED.format("altered", "altered")})
 
     def reset_offsets(self, request: RestRequest) -> Response:
         """Delete all offsets of a stopped connector: it starts from the beginning (KIP-875)."""
-        self._api.reset_offsets(request.path["name"])
+        name = request.path["name"]
+        request.change.state(self._offsets(name), [])
+        self._api.reset_offsets(name)
         return JSONResponse({"message": _OFFSETS_CHANGED.format("reset", "reset")})
 
     def topics(self, request: RestRequest) -> Response:
@@ -173,6 +206,7 @@ class ConnectorRoutes:
         """Forget conditions: all, or with ``?code=`` those of one code; return them."""
         name = request.path["name"]
         removed = self._api.acknowledge(name, request.query.get("code"))
+        request.change.state([condition.code for condition in removed], [])
         return JSONResponse({"name": name, "acknowledged": [asdict(condition) for condition in removed]})
 
     def records(self, request: RestRequest) -> Response:

@@ -83,6 +83,7 @@ class DeadLetterRoutes:
             raise bad_request('the body must be {"group": "…" or null, "try": true or false}')
         if dry and action != "retry":
             raise bad_request("only a retry can be tried")
+        request.change.state(None, {"action": action, "group": group, "try": dry})
         return JSONResponse(_job(self._service.start(request.path["name"], action, group, dry=dry)), 202)
 
 

@@ -24,10 +24,23 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from headrace.errors import CommandError, ConfigError, Finding, HeadraceError
+from headrace.errors import (
+    AuthenticationError,
+    CommandError,
+    ConfigError,
+    Finding,
+    HeadraceError,
+    PermissionDeniedError,
+    RetriableError,
+)
+from headrace.rest import audit
+from headrace.rest.access import PUBLIC, PUBLIC_CALLER, Caller, Role, rule_of
+from headrace.rest.audit import AuditChange
 from headrace.rest.limits import RestLimits
 
 log = structlog.stdlib.get_logger(__name__)
+
+CHALLENGE = 'Basic realm="headrace", charset="UTF-8", Bearer realm="headrace"'
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +54,8 @@ class RestRequest:
     path: Mapping[str, str]
     query: QueryParams
     content_type: str
+    caller: Caller
+    change: AuditChange
     body: bytes = field(repr=False)  # a configuration may hold secrets, a trace may show a repr
 
     def flag(self, name: str, *, default: bool = False) -> bool:
@@ -82,29 +97,63 @@ def resource(path: str, *, limiter: anyio.CapacityLimiter | None = None, **handl
     ``limiter``: a pool of its own, so that it is answered also when all threads of the common one are busy.
     """
     by_method = {method.upper(): handler for method, handler in handlers.items()}
+    rules = {method: rule_of(method, path) for method in by_method}
     methods = {*by_method, "OPTIONS"} | ({"HEAD"} if "GET" in by_method else set())
     allowed = ",".join(name for name in _METHODS if name in methods)
 
     async def endpoint(request: Request) -> Response:
         if request.method == "OPTIONS":
             return Response(headers={"Allow": allowed})
-        handler = by_method["GET" if request.method == "HEAD" else request.method]
+        method = "GET" if request.method == "HEAD" else request.method
+        audited = _AuditedRequest(request)
         try:
-            rest_request = await _read(request, request.app.state.limits)
-            return await anyio.to_thread.run_sync(
-                functools.partial(_respond, handler, rest_request), abandon_on_cancel=True, limiter=limiter
+            audited.caller = await _caller(request, rules[method])
+            audited.caller.require(rules[method], f"{method} {path}")
+            rest_request = await _read(request, audited.caller, audited.change)
+            response = await anyio.to_thread.run_sync(
+                functools.partial(_respond, by_method[method], rest_request), abandon_on_cancel=True, limiter=limiter
             )
         except HTTPException as error:
-            return error_response(error.status_code, error.detail, error.headers)
+            response = error_response(error.status_code, error.detail, error.headers)
+        except HeadraceError as error:
+            response = _access_error(error)
         except asyncio.CancelledError:  # only a stopping server cancels requests; the client must be told
-            return error_response(503, "the worker is stopping; the request may still have taken effect")
+            response = error_response(503, "the worker is stopping; the request may still have taken effect")
         except ClientDisconnect:  # disconnected within the body: nothing was done, and no client reads this
-            return error_response(400, "the body is incomplete")
+            response = error_response(400, "the body is incomplete")
+        audited.finished(response.status_code)
+        return response
 
     return Route(path, endpoint, methods=[*by_method, "OPTIONS"], name=path)
 
 
-async def _read(request: Request, limits: RestLimits) -> RestRequest:
+class _AuditedRequest:
+    """What the audit line of a request says, collected while it is handled."""
+
+    def __init__(self, request: Request) -> None:
+        self._request = request
+        self.caller: Caller | None = None
+        self.change = AuditChange()
+
+    def finished(self, status: int) -> None:
+        method, path = self._request.method, self._request.url.path
+        if method not in audit.READS:
+            client = self._request.client.host if self._request.client else ""
+            audit.write_line(method, path, client, self.caller, status, self.change)
+
+
+async def _caller(request: Request, required: Role | None) -> Caller:
+    """Return the caller. Raises AuthenticationError, and the errors of the authenticator."""
+    if required is PUBLIC:
+        return PUBLIC_CALLER
+    caller: Caller | None = await request.app.state.authenticator.caller(request)
+    if caller is None:
+        hint = "send a user and password, a token, or a client certificate"
+        raise AuthenticationError("this worker requires authentication", hint=hint)
+    return caller
+
+
+async def _read(request: Request, caller: Caller, change: AuditChange) -> RestRequest:
     return RestRequest(
         method=request.method,
         base_url=str(request.base_url).rstrip("/"),
@@ -112,7 +161,9 @@ async def _read(request: Request, limits: RestLimits) -> RestRequest:
         path={name: unquote(str(value)) for name, value in request.path_params.items()},
         query=request.query_params,
         content_type=request.headers.get("content-type", ""),
-        body=await _body(request, limits),
+        caller=caller,
+        change=change,
+        body=await _body(request, request.app.state.limits),
     )
 
 
@@ -142,6 +193,8 @@ def _respond(handler: Handler, request: RestRequest) -> Response:
         return error_response(error.status_code, error.detail)
     except ConfigError as error:
         return _config_error(error)
+    except PermissionDeniedError as error:
+        return _access_error(error)
     except HeadraceError as error:
         return error_response(error.http_status, str(error))
     except Exception as error:  # a bug: the client gets a message, the trace goes to the log
@@ -153,6 +206,13 @@ def _respond(handler: Handler, request: RestRequest) -> Response:
 def error_response(status: int, message: str, headers: Mapping[str, str] | None = None, **more: Any) -> JSONResponse:
     """Return Connect's error body: ``{"error_code": …, "message": …}``."""
     return JSONResponse({"error_code": status, "message": message, **more}, status, headers)
+
+
+def _access_error(error: HeadraceError) -> JSONResponse:
+    headers = {"WWW-Authenticate": CHALLENGE} if isinstance(error, AuthenticationError) else {}
+    if isinstance(error, RetriableError):
+        headers["Retry-After"] = "1"
+    return error_response(error.http_status, str(error), headers, code=error.code)
 
 
 def router_error(_: Request, error: Exception) -> Response:

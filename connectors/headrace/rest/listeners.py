@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import ipaddress
 import socket
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -21,13 +22,23 @@ class Listener(NamedTuple):
 
     host: str
     port: int
+    tls: bool = False
+
+    def is_loopback(self) -> bool:
+        """Return whether only this machine can connect."""
+        if self.host.lower() == "localhost":
+            return True
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return False  # a name, which may mean any address
 
     def __str__(self) -> str:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
 def parse_listeners(texts: Sequence[str]) -> list[Listener]:
-    """``http://host:port`` each; no host means all addresses. Raises ConfigError with every finding."""
+    """``http://host:port`` or ``https://…`` each; without host all addresses. Raises ConfigError with all findings."""
     if not texts:
         text = "Invalid value  for configuration listeners: at least one listener is needed"
         raise ConfigError(findings=[Finding("config.invalid_value", text, "listeners", f"for example {EXAMPLE}")])
@@ -41,16 +52,16 @@ def parse_listeners(texts: Sequence[str]) -> list[Listener]:
 def _parse(text: str) -> Listener | Finding:
     shown = text.rpartition("@")[2]  # the text before @ may be a password
     scheme = text.partition("://")[0].lower()
-    if scheme == "https":
-        message = f"Invalid value {shown} for configuration listeners: https is not supported yet"
-        return Finding("rest.https_unsupported", message, "listeners", "use http behind a proxy that serves https")
     try:
         parts = urlsplit(text)
-        if scheme == "http" and parts.path in ("", "/"):
-            return Listener(parts.hostname or "0.0.0.0", DEFAULT_PORT if parts.port is None else parts.port)
+        if scheme in ("http", "https") and parts.path in ("", "/"):
+            port = DEFAULT_PORT if parts.port is None else parts.port
+            return Listener(parts.hostname or "0.0.0.0", port, scheme == "https")
     except ValueError:
         pass  # a port that is not a number, an unclosed bracket: reported below
-    message = f"Invalid value {shown} for configuration listeners: not of the form http://host:port"
+    message = (
+        f"Invalid value {shown} for configuration listeners: not of the form http://host:port or https://host:port"
+    )
     return Finding("config.invalid_value", message, "listeners", f"for example {EXAMPLE}")
 
 
@@ -90,5 +101,10 @@ def _listen_error(listener: Listener, error: OSError) -> InfrastructureError:
 
 def url_of(listener: Listener, opened: socket.socket) -> str:
     """Return the URL of the socket for clients on this machine, with its actual port."""
+    return client_url(listener._replace(port=opened.getsockname()[1]))
+
+
+def client_url(listener: Listener) -> str:
+    """Return the URL of a listener for clients on this machine."""
     reachable = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(listener.host, listener.host)
-    return f"http://{Listener(reachable, opened.getsockname()[1])}"
+    return f"http{'s' if listener.tls else ''}://{Listener(reachable, listener.port)}"

@@ -6,8 +6,10 @@ import asyncio
 import functools
 import logging
 import socket
+import ssl
 import threading
 from collections.abc import Sequence
+from typing import Any
 
 import structlog
 import uvicorn
@@ -15,7 +17,9 @@ import uvicorn
 from headrace.dead_letters.service import DeadLetterService
 from headrace.errors import InfrastructureError
 from headrace.registry import Registry
+from headrace.rest.access_settings import RestAccess
 from headrace.rest.app import create_app
+from headrace.rest.authentication import Authenticator
 from headrace.rest.connections import DeadlineProtocol, handle_loop_error
 from headrace.rest.limits import RepeatedLines, RepeatedRecords, RestLimits, default_limits
 from headrace.rest.listeners import BACKLOG, listen, parse_listeners, url_of
@@ -38,9 +42,14 @@ class RestServer:
     """
 
     def __init__(
-        self, listeners: Sequence[str], options: RestOptions = NO_OPTIONS, limits: RestLimits | None = None
+        self,
+        listeners: Sequence[str],
+        options: RestOptions = NO_OPTIONS,
+        limits: RestLimits | None = None,
+        access: RestAccess | None = None,
     ) -> None:
-        """``listeners`` as in the worker's settings. Raises ConfigError."""
+        """``listeners`` as in the worker's settings; without ``access`` all is allowed. Raises ConfigError."""
+        self._access = access or RestAccess(Authenticator())
         self._listeners = parse_listeners(listeners)
         names = {listener.host for listener in self._listeners} | {socket.gethostname()}
         self._options = options._replace(allowed_hosts=(*options.allowed_hosts, *names))
@@ -69,7 +78,7 @@ class RestServer:
         """Serve on the bound ports. Raises InfrastructureError."""
         self._server = _UvicornServer(
             uvicorn.Config(
-                create_app(api, registry, self._options, dead_letters, self._limits),
+                create_app(api, registry, self._options, dead_letters, self._limits, self._access.authenticator),
                 loop="asyncio",
                 http=functools.partial(DeadlineProtocol, limits=self._limits),  # type: ignore[arg-type]
                 backlog=BACKLOG,
@@ -81,7 +90,10 @@ class RestServer:
                 server_header=False,
                 proxy_headers=False,
                 timeout_graceful_shutdown=DRAIN_TIMEOUT,
-            )
+            ),
+            [opened for listener, opened in zip(self._listeners, self._sockets, strict=True) if listener.tls],
+            self._access.tls,
+            self._limits.header_timeout,
         )
         self._thread = threading.Thread(target=self._serve, args=(self._server,), name="rest", daemon=True)
         self._thread.start()
@@ -116,13 +128,39 @@ class RestServer:
 
 
 class _UvicornServer(uvicorn.Server):
-    """Signals when it has started or failed to start."""
+    """Signals when it has started or failed to start, and serves https on some of its sockets (uvicorn: on all)."""
 
-    def __init__(self, config: uvicorn.Config) -> None:
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        tls_sockets: Sequence[socket.socket],
+        context: ssl.SSLContext | None,
+        handshake_timeout: float,
+    ) -> None:
         super().__init__(config)
         self.start_decided = threading.Event()
+        self._tls_sockets = tls_sockets
+        self._context = context
+        self._handshake_timeout = handshake_timeout
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        asyncio.get_running_loop().set_exception_handler(handle_loop_error)
-        await super().startup(sockets)
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(handle_loop_error)
+        await super().startup([opened for opened in sockets or () if opened not in self._tls_sockets])
+        for opened in self._tls_sockets:
+            server = await loop.create_server(
+                self._protocol,
+                sock=opened,
+                ssl=self._context,
+                backlog=BACKLOG,
+                ssl_handshake_timeout=self._handshake_timeout,
+            )
+            self.servers.append(server)
         self.start_decided.set()
+
+    def _protocol(self) -> asyncio.Protocol:
+        make: Any = self.config.http_protocol_class
+        protocol: asyncio.Protocol = make(
+            config=self.config, server_state=self.server_state, app_state=self.lifespan.state
+        )
+        return protocol

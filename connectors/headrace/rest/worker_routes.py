@@ -53,7 +53,9 @@ class WorkerRoutes:
         level = request.json_object().get("level")
         if not isinstance(level, str):
             raise bad_request("Desired 'level' parameter was not specified in request.")
+        before = self._loggers.all().get(request.path["logger"], {}).get("level")
         changed = self._loggers.set_level(request.path["logger"], level)
+        request.change.state(before, level)
         if request.query.get("scope", "").lower() == "cluster":
             return Response(status_code=204)
         return JSONResponse(changed)

@@ -1,0 +1,63 @@
+"""One log line for each request that changes something, or was refused: who, what, before and after."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import structlog
+
+from headrace.rest.access import Caller
+
+log = structlog.stdlib.get_logger("headrace.audit")
+
+READS = ("GET", "HEAD", "OPTIONS")
+HIDDEN = "[hidden]"
+_SECRET = re.compile(r"password|passwd|pwd|secret|token|credential|jaas|user\.info|(^|[._])key$", re.IGNORECASE)
+_URL_PASSWORD = re.compile(r"(://[^\s/:@]*:)[^\s@]+@")
+_LONGEST = 500
+
+
+class AuditChange:
+    """What a handler says of its effect. Handlers that say nothing have none, such as a restart."""
+
+    def __init__(self) -> None:
+        self.before: Any = None
+        self.after: Any = None
+
+    def state(self, before: Any, after: Any) -> None:
+        """Tell states before and after."""
+        self.before, self.after = before, after
+
+    def config(self, before: Mapping[str, str | None] | None, after: Mapping[str, str | None] | None) -> None:
+        """Tell configurations: the keys that differ, without secrets. None: there is none."""
+        old, new = before or {}, after or {}
+        changed = sorted(key for key in {*old, *new} if old.get(key) != new.get(key))
+        self.before = None if before is None else {key: shown(key, old[key]) for key in changed if key in old}
+        self.after = None if after is None else {key: shown(key, new[key]) for key in changed if key in new}
+
+
+def shown(key: str, value: str | None) -> str | None:
+    """Return a value of a configuration without secrets."""
+    if value is None:
+        return None
+    if _SECRET.search(key) or _SECRET.search(value):
+        return HIDDEN
+    return _URL_PASSWORD.sub(rf"\1{HIDDEN}@", value)[:_LONGEST]
+
+
+def write_line(method: str, path: str, client: str, caller: Caller | None, status: int, change: AuditChange) -> None:
+    """Log a request that is no read, with its outcome."""
+    log.info(
+        "audit",
+        user=caller.name if caller else None,
+        role=caller.role.word if caller else None,
+        authentication=caller.method if caller else None,
+        client=client,
+        method=method,
+        path=path,
+        status=status,
+        before=change.before,
+        after=change.after,
+    )
