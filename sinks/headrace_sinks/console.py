@@ -1,4 +1,4 @@
-"""Prints records, a JSON line each: the shortest way to see what is in a topic, and a model for sinks of your own."""
+"""Prints each record as a line of JSON: for looking into a topic, and as an example for sinks of your own."""
 
 from __future__ import annotations
 
@@ -17,9 +17,11 @@ _OPTIONS = orjson.OPT_NON_STR_KEYS | orjson.OPT_APPEND_NEWLINE
 
 
 class ConsoleSinkConfig(ConfigModel):
-    """What a user may set."""
+    """Configuration of the console sink."""
 
-    values: bool = key("values", default=True, doc="Print the records' values; false: only where they are, and keys.")
+    values: bool = key(
+        "values", default=True, doc="Print the values of records. false: only topic, partition, offset and key."
+    )
 
 
 class ConsoleSinkTask(SinkTask):
@@ -42,9 +44,9 @@ class ConsoleSinkTask(SinkTask):
                 try:
                     lines.append(orjson.dumps(line, _text, _OPTIONS))
                 except TypeError as error:
-                    refusal = DataError(f"the record cannot be shown as JSON: {error}", code="console.not_json")
+                    refusal = DataError(f"the record cannot be printed as JSON: {error}", code="console.not_json")
                     rejections.append(Rejection(batch.topic_partition, offset, refusal))
-        # One write: lines of several tasks do not mix.
+        # One write, so that lines of several tasks are not mixed.
         sys.stdout.write(b"".join(lines).decode())
         sys.stdout.flush()
         return rejections
@@ -58,7 +60,7 @@ class ConsoleSinkConnector(SinkConnector):
 
 
 def _text(value: Any) -> str:
-    """What JSON does not know."""
+    """Return the text of a value for which JSON has no type."""
     if isinstance(value, bytes):
         return base64.b64encode(value).decode()
     if isinstance(value, (Decimal, date, datetime, time)):

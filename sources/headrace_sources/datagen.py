@@ -1,4 +1,4 @@
-"""Invented survey answers: the smallest source there is, to try things out and to copy when you write your own."""
+"""Generates survey answers: a minimal source for trying headrace, and an example for sources of your own."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 from headrace import ConfigModel, Duration, SourceBatch, SourceConnector, SourceContext, SourceTask, Wait, key, schema
 
 PARTITION = {"datagen": "answers"}
-"""The source partition: what was read. There is one sequence of records, so one partition."""
+"""The source partition. There is one sequence of records, so there is one partition."""
 
 KEY_SCHEMA = schema.INT64
 VALUE_SCHEMA = schema.struct(
@@ -38,12 +38,12 @@ class DatagenConfig(ConfigModel):
     topic: str = key("topic", doc="Topic of the records.", importance="high", min_length=1)
     rows: int = key("rows", default=10, ge=1, le=10_000, doc="Records of one batch.")
     interval: Duration = key("interval.ms", default=1000, ge=0, doc="Pause between two batches.")
-    most: int = key("max.messages", default=-1, ge=-1, doc="Stop after so many records; -1 = never.")
-    seed: int = key("seed", default=0, doc="The same seed makes the same records, on every machine.")
+    most: int = key("max.messages", default=-1, ge=-1, doc="Number of records after which to stop. -1: no limit.")
+    seed: int = key("seed", default=0, doc="The same seed generates the same records on every machine.")
 
 
 class DatagenSourceTask(SourceTask):
-    """Makes a batch whenever it is due. The framework owns the loop, the thread, retries and the stored position."""
+    """Generates a batch when it is due. The framework owns the loop, the thread, retries and the stored position."""
 
     def start(self, context: SourceContext) -> None:
         """Read the configuration and the position that was stored last."""
@@ -53,7 +53,7 @@ class DatagenSourceTask(SourceTask):
         self._due = 0.0
 
     def poll(self) -> SourceBatch | Wait:
-        """A batch, or how long there is nothing to do. It never sleeps: the framework does."""
+        """Return a batch, or the time until the next one. A task never sleeps: the framework waits."""
         count = self._config.rows if self._config.most < 0 else min(self._config.rows, self._config.most - self._made)
         if count <= 0:
             return Wait(60.0)
@@ -70,26 +70,26 @@ class DatagenSourceTask(SourceTask):
             keys=[value["answer_id"] for value in values],
             key_schema=KEY_SCHEMA,
             source_partition=PARTITION,
-            # The position after this batch. It is stored when Kafka has every record of it, never before, and comes
-            # back through the offset reader.
+            # The position after this batch. The framework stores it after Kafka has acknowledged every record of the
+            # batch; the offset reader returns it after a restart.
             source_offset={"made": self._made},
         )
 
 
 class DatagenSourceConnector(SourceConnector):
-    """Generates records; always one task, because there is one sequence."""
+    """Generates records with one task, because there is one sequence."""
 
     config_model = DatagenConfig
     task_class = DatagenSourceTask
 
     def task_configs(self, properties: Mapping[str, str], max_tasks: int) -> list[dict[str, str]]:
-        """The configuration of the only task."""
+        """Return the configuration of the only task."""
         return [dict(properties)]
 
 
 def answer(seed: int, number: int) -> dict[str, Any]:
-    """The ``number``-th record, from the seed and the number alone: a restart makes the rest as if there were none."""
-    dice = random.Random(f"{seed}:{number}")  # text is hashed in a fixed way, numbers in tuples are not
+    """Return record ``number``. It depends on the seed and the number only, so a restart continues the sequence."""
+    dice = random.Random(f"{seed}:{number}")  # a text seed gives the same numbers in every process
     return {
         "answer_id": number,
         "survey": dice.choice(_SURVEYS),

@@ -1,4 +1,4 @@
-"""A worker as REST and CLI see it: checks what is asked, hands commands to the reconciler, reads the stores."""
+"""The operations of a worker: validates requests, passes commands to the reconciler, reads the stores."""
 
 from __future__ import annotations
 
@@ -60,9 +60,9 @@ class Worker:
         conditions: ConditionStore | None = None,
         reasons: ConnectorReasons | None = None,
     ) -> None:
-        """``refused`` is called, on a thread of the worker's, when Kafka will never have it (wrong settings).
+        """``refused`` is called on a thread of the worker when Kafka refuses it for good (wrong settings).
 
-        ``group``: what all sinks use that name no group themselves (``consumer.group.id`` of the worker).
+        ``group``: the consumer group of all sinks that do not set one (``consumer.group.id`` of the worker).
         """
         self._reconciler = reconciler
         self._supervisor = supervisor
@@ -83,12 +83,12 @@ class Worker:
         self._kafka_problem: str | None = None
 
     def start(self) -> None:
-        """Begin to reconcile, and look for the Kafka cluster without waiting for it."""
+        """Start the reconciler, and ask for the id of the Kafka cluster without waiting for it."""
         self._reconciler.start()
         self._kafka_watch.start()
 
     def stop(self, timeout: float) -> None:
-        """Stop all tasks; positions are stored. Returns after at most ``timeout`` seconds."""
+        """Stop all tasks and store their positions. Return after at most ``timeout`` seconds."""
         self._stopping.set()
         self._reconciler.stop(timeout)
         if self._kafka_watch.is_alive():
@@ -228,9 +228,9 @@ class Worker:
     def _accepted(
         self, name: str, config: Mapping[str, str], changes: Sequence[tuple[SourcePartition, SourceOffset | None]]
     ) -> list[tuple[SourcePartition, SourceOffset | None]]:
-        """Ask a source connector about changes. Not on the reconciler's thread: a connector may ask its system.
+        """Return the changes as the source connector accepts them. Not on the reconciler's thread: it may do I/O.
 
-        Whatever is stored may be deleted, also what the connector does not know any more.
+        Any stored partition may be deleted, including those that the connector does not know any more.
         """
         if self._type(config) != "source":
             return list(changes)
@@ -243,7 +243,8 @@ class Worker:
         return [*deletions, *parsed.plugin.cls().offset_changes(parsed.own, asked)]
 
     def _alter(self, name: str, changes: Sequence[tuple[SourcePartition, SourceOffset | None]]) -> str | None:
-        """On the reconciler's thread, so that no task can start in between. Of a sink only the group is found out."""
+        """Change the offsets of a source, or return the group of a sink. On the reconciler's thread: no task starts
+        meanwhile."""
         self._reconciler.require_stopped(name)
         config = self._reconciler.require(name)
         if self._type(config) == "sink":
@@ -254,8 +255,7 @@ class Worker:
                 code="stream.offsets",
                 hint="to process its inputs from the beginning, delete its internal topics and use another name",
             )
-        # A partition is known by its bytes, the order of its names included: another order means
-        # the same one.
+        # The store compares the bytes of partitions. The same names in another order mean the same partition.
         stored = [partition for partition, _ in self._offsets.all(name)]
         known = [(next((item for item in stored if item == partition), partition), new) for partition, new in changes]
         self._offsets.set(name, known)
@@ -263,7 +263,8 @@ class Worker:
         return None
 
     def _move(self, name: str, change: Callable[[Admin], int]) -> None:
-        """Not on the reconciler's thread, which would wait for Kafka; Kafka refuses it as soon as a task has joined."""
+        """Change the offsets of a group. Not on the reconciler's thread, because it waits for Kafka, which refuses the
+        change once a task has joined the group."""
         partitions = self._with_admin(change)
         log.info("positions changed", connector=name, partitions=partitions)
 

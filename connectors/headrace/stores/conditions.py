@@ -1,4 +1,4 @@
-"""Conditions of connectors, kept through restarts: keys ``["<connector>","<code>"]``."""
+"""Stores the conditions of connectors. Keys: ``["<connector>","<code>"]``."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from headrace.stores.log import CompactedLog
 
 log = structlog.stdlib.get_logger("headrace.worker")
 _WRITE_INTERVAL = 5.0
-"""Seconds: a condition that is raised again and again is written this often; a crash may lose the newest counts."""
+"""Seconds between two writes of a condition that is raised repeatedly; a crash may lose the newest counts."""
 
 
 class ConditionStore:
@@ -33,8 +33,8 @@ class ConditionStore:
             self._conditions[connector, code] = Condition(**value)
 
     def add(self, connector: str, condition: Condition) -> None:
-        """Add it, or update the one with the same code. A store that cannot be written is logged: the condition is
-        shown until the worker stops."""
+        """Add a condition, or update the one with the same code. If it cannot be written, log that, and show it until
+        the worker stops."""
         key = connector, condition.code
         with self._lock:
             known = self._conditions.get(key)
@@ -54,13 +54,13 @@ class ConditionStore:
                 self._write(key)
 
     def of(self, connector: str) -> list[Condition]:
-        """Return the connector's conditions, the oldest first."""
+        """Return the conditions of a connector, oldest first."""
         with self._lock:
             found = [item for (owner, _), item in self._conditions.items() if owner == connector]
         return sorted(found, key=lambda item: (item.since, item.code))
 
     def remove(self, connector: str, code: str | None = None) -> list[Condition]:
-        """Remove one condition, or all of the connector, and return them. Raises RetriableError; then they remain."""
+        """Remove one condition or all of a connector, and return them. Raise RetriableError; then they remain."""
         with self._lock:
             keys = [key for key in self._conditions if key[0] == connector and code in (None, key[1])]
             if keys:

@@ -1,4 +1,4 @@
-"""Desired state: connector configurations, their tasks' and target states, keyed as in Connect's config topic."""
+"""Stores the desired state: configurations and target states. Keys as in Connect's config topic."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ _CONNECTOR, _TARGET, _TASK, _COMMIT = "connector-", "target-state-", "task-", "c
 
 @dataclass(frozen=True)
 class DesiredState:
-    """What was asked. ``configs`` are raw: placeholders unresolved. ``generations`` count a connector's task sets."""
+    """What users have requested. ``configs`` are raw: their placeholders are not resolved."""
 
     configs: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     targets: Mapping[str, TargetState] = field(default_factory=dict)
     tasks: Mapping[str, Sequence[Mapping[str, str]]] = field(default_factory=dict)
 
     def target(self, connector: str) -> TargetState:
-        """STARTED unless something else was asked."""
+        """Return the target state of a connector; the default is STARTED."""
         return self.targets.get(connector, TargetState.STARTED)
 
 
@@ -31,7 +31,7 @@ class ConfigStore:
         self._log = log
 
     def desired(self) -> DesiredState:
-        """Everything that was asked so far. A connector whose task set is incomplete has no tasks."""
+        """Return the desired state. A connector whose task set is incomplete has no tasks."""
         values = self._log.read()
         configs, targets, tasks = {}, {}, {}
         for key, value in values.items():
@@ -48,23 +48,23 @@ class ConfigStore:
         return DesiredState(configs, targets, {name: found for name, found in tasks.items() if name in configs})
 
     def put_connector(self, name: str, config: Mapping[str, str], target: TargetState | None = None) -> None:
-        """Create or replace. The target state goes first, so that a connector created as STOPPED is never started."""
+        """Create or replace a connector. The target state is written first: one created as STOPPED is never started."""
         if target is not None:
             self.put_target(name, target)
         self._log.append({_CONNECTOR + name: {"properties": dict(config)}})
 
     def put_tasks(self, name: str, configs: Sequence[Mapping[str, str]]) -> None:
-        """Publish a connector's tasks: all of them, then the commit record that makes them valid."""
+        """Store the tasks of a connector, then the commit record that makes them valid."""
         self._log.append({f"{_TASK}{name}-{number}": {"properties": dict(item)} for number, item in enumerate(configs)})
         self._log.append({_COMMIT + name: {"tasks": len(configs)}})
 
     def put_target(self, name: str, target: TargetState) -> None:
-        """What ``state`` says is for workers that do not know STOPPED (KIP-875)."""
+        """Store a target state. ``state`` in the value is for workers that do not know STOPPED (KIP-875)."""
         state = "PAUSED" if target is TargetState.STOPPED else target.value
         self._log.append({_TARGET + name: {"state": state, "state.v2": target.value}})
 
     def delete(self, name: str) -> None:
-        """Forget a connector; its tasks' records are invalid without it, and go too."""
+        """Delete a connector and the records of its tasks, which are invalid without it."""
         mine = [key for key in self._log.read() if key == _COMMIT + name or key.rpartition("-")[0] == _TASK + name]
         self._log.append(dict.fromkeys([_CONNECTOR + name, _TARGET + name, *mine]))
 

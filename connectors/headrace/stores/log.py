@@ -1,7 +1,7 @@
-"""A compacted log of key → JSON value: what every store is written over, in memory or in a file.
+"""A compacted log of JSON values by key, in memory or in a file; all stores use it.
 
-The same keys and values as Kafka Connect's internal topics (``connect-offsets`` and its sisters), so a log kept in
-Kafka is one more implementation of the same two methods.
+Keys and values are those of Kafka Connect's internal topics (``connect-offsets``, ``connect-configs``,
+``connect-status``), so that a log in Kafka can implement the same interface.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from headrace.errors import ConfigError, InfrastructureError, RetriableError
 Entries = Mapping[str, Any]
 """Values by key; None deletes."""
 
-# Rewriting costs as much as reading the file; do it when most of the file is history.
+# Compaction costs as much as reading the file, so it waits until most of the lines are outdated.
 _COMPACT_FACTOR = 4
 _COMPACT_MINIMUM = 10_000
 
@@ -29,18 +29,18 @@ class CompactedLog(Protocol):
     """Thread-safe."""
 
     def append(self, entries: Entries) -> None:
-        """Store; durable when it returns. Raises RetriableError, then the same entries may be appended again."""
+        """Store entries; durable when it returns. Raise RetriableError: the same entries may be appended again."""
         ...
 
     def read(self) -> dict[str, Any]:
-        """The latest value of every key that is not deleted, in the order of their first writing."""
+        """Return the latest value of every key that is not deleted, in the order in which keys were first written."""
         ...
 
     def close(self) -> None: ...
 
 
 class MemoryLog:
-    """Forgets when the process ends."""
+    """A log in memory."""
 
     def __init__(self) -> None:
         self._values: dict[str, Any] = {}
@@ -59,10 +59,10 @@ class MemoryLog:
 
 
 class FileLog:
-    """JSON lines ``[key, value]``, synced at every append, compacted when most of it is history.
+    """A file of JSON lines ``[key, value]``, synced at every append, compacted when most lines are outdated.
 
-    One process at a time (an advisory lock on the file). A last line that a crash cut short is dropped: its append
-    never returned. A damaged line anywhere else stops the worker: guessing positions could lose rows.
+    An advisory lock on the file excludes other processes. An incomplete last line is removed: the process was killed
+    before its append returned. Any other invalid line raises ConfigError: wrong positions could lose rows.
     """
 
     def __init__(self, path: Path, *, compact_minimum: int = _COMPACT_MINIMUM) -> None:
@@ -79,14 +79,16 @@ class FileLog:
                 self._compact()
         except OSError as error:
             raise InfrastructureError(
-                f"cannot use {path}: {error.strerror}", code="store.unusable", hint="name another file or fix this one"
+                f"cannot use {path}: {error.strerror}",
+                code="store.unusable",
+                hint="set another file in offset.storage.file.filename, or fix the permissions of this one",
             ) from error
 
     def append(self, entries: Entries) -> None:
         lines = b"".join(orjson.dumps([key, value]) + b"\n" for key, value in entries.items())
         with self._lock:
             try:
-                os.ftruncate(self._file, self._length)  # what a failed append may have left
+                os.ftruncate(self._file, self._length)  # remove what a failed append may have written
                 os.pwrite(self._file, lines, self._length)
                 os.fsync(self._file)
             except OSError as error:
@@ -123,10 +125,10 @@ class FileLog:
         return file
 
     def _load(self) -> int:
-        """Read the file; the length of its sound part. What a crash left behind that is cut off."""
+        """Read the file and remove an incomplete last line; return the length of the complete lines."""
         content = self._path.read_bytes()
-        sound = content.rfind(b"\n") + 1
-        for number, line in enumerate(content[:sound].splitlines(), 1):
+        complete = content.rfind(b"\n") + 1
+        for number, line in enumerate(content[:complete].splitlines(), 1):
             try:
                 key, value = orjson.loads(line)
             except ValueError as error:
@@ -137,24 +139,24 @@ class FileLog:
                 ) from error
             _merge(self._values, {key: value})
             self._lines += 1
-        if sound < len(content):
-            os.ftruncate(self._file, sound)
-        return sound
+        if complete < len(content):
+            os.ftruncate(self._file, complete)
+        return complete
 
     def _compact(self) -> None:
-        """Write the present values to a new file, then put it in the old one's place."""
+        """Write the current values to a new file, then replace the old file by it."""
         lines = b"".join(orjson.dumps([key, value]) + b"\n" for key, value in self._values.items())
-        beside = self._path.with_name(self._path.name + ".new")
-        file = os.open(beside, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600)
+        replacement = self._path.with_name(self._path.name + ".new")
+        file = os.open(replacement, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600)
         try:
             os.pwrite(file, lines, 0)
             os.fsync(file)
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            beside.replace(self._path)
+            replacement.replace(self._path)
         except OSError:
-            # History is only bulk: go on with the old file, and try when it has grown again.
+            # Outdated lines do no harm: continue with the old file, and compact it after it has grown again.
             os.close(file)
-            beside.unlink(missing_ok=True)
+            replacement.unlink(missing_ok=True)
             self._lines = len(self._values)
             return
         os.close(self._file)

@@ -1,4 +1,4 @@
-"""Positions of sources: keys ``["<connector>",{partition}]`` and values as in Connect's offsets topic."""
+"""Stores the offsets of sources: keys ``["<connector>",{partition}]`` and values as in Connect's offsets topic."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ from headrace.stores.log import CompactedLog
 
 
 class OffsetStore:
-    """All connectors' source offsets. Thread-safe as its log is."""
+    """The source offsets of all connectors. As thread-safe as its log."""
 
     def __init__(self, log: CompactedLog) -> None:
         self._log = log
 
     def offsets(self, connector: str, partitions: Sequence[SourcePartition]) -> list[SourceOffset | None]:
-        """The stored offset of each partition, None where nothing is stored."""
+        """Return the stored offset of each partition; None where nothing is stored."""
         values = self._log.read()
         return [values.get(_key(connector, partition)) for partition in partitions]
 
     def set(self, connector: str, changes: Iterable[tuple[SourcePartition, SourceOffset | None]]) -> None:
-        """Store in one append; None deletes. Durable when it returns. Raises RetriableError."""
+        """Store all changes in one append; None deletes. Durable when it returns. Raise RetriableError."""
         entries = {_key(connector, partition): offset for partition, offset in changes}
         if entries:
             self._log.append(entries)
 
     def all(self, connector: str) -> list[tuple[SourcePartition, SourceOffset]]:
-        """Every partition of a connector with its offset."""
+        """Return every partition of a connector with its offset."""
         found = []
         for key, value in self._log.read().items():
             owner, partition = orjson.loads(key)
@@ -44,7 +44,7 @@ class OffsetStore:
 
 @dataclass(frozen=True)
 class ConnectorOffsets:
-    """One connector's view of the store; the ``OffsetReader`` of its tasks and the writer of its pipeline."""
+    """The offsets of one connector: the ``OffsetReader`` of its tasks, and the offset writer of its pipelines."""
 
     store: OffsetStore
     connector: str
@@ -57,5 +57,5 @@ class ConnectorOffsets:
 
 
 def _key(connector: str, partition: Mapping[str, Any]) -> str:
-    # Equality is that of the bytes, key order included: Connect's rule for the offsets topic.
+    # Keys are equal if their bytes are, including the order of names, as in Connect's offsets topic.
     return orjson.dumps([connector, dict(partition)]).decode()

@@ -1,4 +1,4 @@
-"""What connectors and tasks are doing, keyed as in Connect's status topic."""
+"""Stores the statuses of connectors and tasks. Keys as in Connect's status topic."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ class StatusStore:
         self._log.append({f"{_TASK}{task}": _to_json(status)})
 
     def connector(self, name: str) -> Status | None:
-        """None while nothing was reported."""
+        """Return the last reported status; None before the first."""
         value = self._log.read().get(_CONNECTOR + name)
         return _from_json(value) if value else None
 
     def task(self, task: TaskId) -> Status | None:
-        """None while nothing was reported."""
+        """Return the last reported status; None before the first."""
         value = self._log.read().get(f"{_TASK}{task}")
         return _from_json(value) if value else None
 
     def delete_connector(self, name: str) -> None:
-        """Forget a connector and all its tasks."""
+        """Delete the statuses of a connector and its tasks."""
         mine = [key for key in self._log.read() if key.rpartition("-")[0] == _TASK + name]
         self._log.append(dict.fromkeys([_CONNECTOR + name, *mine]))
 

@@ -26,8 +26,8 @@ class IndexKeys(ConfigModel):
         "index.management",
         default="create",
         doc="`create`: lifecycle policy, templates, indices, aliases and new fields of mappings are created at start "
-        "and with the first record that needs them. `check`: nothing is created or changed; a missing or different "
-        "resource stops the task and is named. `none`: nothing is checked.",
+        "and with the first record that needs them. `check`: nothing is created or changed; a resource that is "
+        "missing or differs fails the task with its name. `none`: nothing is checked.",
         group=INDICES,
     )
     index_settings: dict[str, str] = prefix_key(
@@ -40,9 +40,9 @@ class IndexKeys(ConfigModel):
     index_generations: bool = key(
         "index.generations",
         default=False,
-        doc="true: a new index is called `<name>-000001` and `<name>` is an alias of it, ready for `headrace reindex`. "
-        "false: the index itself is called `<name>`; the first `headrace reindex` makes the alias, "
-        "for which writes wait a few seconds.",
+        doc="true: a new index is named `<name>-000001`, and `<name>` is its alias, as `headrace reindex` needs it. "
+        "false: the index is named `<name>`; the first `headrace reindex` replaces it by an alias, and writes wait "
+        "for a few seconds.",
         group=INDICES,
     )
     index_aliases: CommaList = key(
@@ -51,14 +51,14 @@ class IndexKeys(ConfigModel):
     index_template: str = key(
         "index.template",
         default="",
-        doc="Name of an index template to keep, composed of `<name>@settings`, `<name>@mappings` and, if it "
-        "exists, `<name>@custom`. For indices that Elasticsearch creates: rollover, data streams, time buckets.",
+        doc="Name of an index template to create and update, composed of `<name>@settings`, `<name>@mappings` and, if "
+        "it exists, `<name>@custom`. For indices that Elasticsearch creates: rollover, data streams, time buckets.",
         group=INDICES,
     )
     index_template_patterns: CommaList = key(
         "index.template.patterns",
         default="",
-        doc="Index patterns of the template; when not given, the names that the topics' indices have.",
+        doc="Index patterns of the template. Default: the names of the topics' indices.",
         group=INDICES,
         importance="low",
     )
@@ -66,27 +66,31 @@ class IndexKeys(ConfigModel):
         "index.template.priority",
         default=300,
         ge=0,
-        doc="Where several templates match an index the highest priority counts; Elasticsearch's own have 100.",
+        doc="Of several templates that match an index, the one with the highest priority applies. The templates of "
+        "Elasticsearch have 100.",
         group=INDICES,
         importance="low",
     )
     lifecycle_policy: str = key(
         "index.lifecycle.policy",
         default="",
-        doc="ILM policy of new indices. It must exist, or one of the three keys below says what it does.",
+        doc="ILM policy of new indices. It must exist, unless one of the three keys below defines it.",
         group=INDICES,
     )
     lifecycle_rollover_age: str = key(
-        "index.lifecycle.rollover.max.age", default="", doc="Roll over after, e.g. `30d`.", group=INDICES
+        "index.lifecycle.rollover.max.age", default="", doc="Age at which to roll over, e.g. `30d`.", group=INDICES
     )
     lifecycle_rollover_size: str = key(
         "index.lifecycle.rollover.max.primary.shard.size",
         default="",
-        doc="Roll over when a primary shard is as large as, e.g. `50gb`.",
+        doc="Size of a primary shard at which to roll over, e.g. `50gb`.",
         group=INDICES,
     )
     lifecycle_delete_after: str = key(
-        "index.lifecycle.delete.after", default="", doc="Delete an index so long after it rolled over.", group=INDICES
+        "index.lifecycle.delete.after",
+        default="",
+        doc="Time from the rollover of an index to its deletion.",
+        group=INDICES,
     )
     data_stream_retention: str = key(
         "data.stream.retention",
@@ -98,8 +102,8 @@ class IndexKeys(ConfigModel):
     mapping_strings: Annotated[Literal["text+keyword", "keyword", "text"], LOWER] = key(
         "mapping.strings",
         default="text+keyword",
-        doc="Texts of a schema: `text` with a subfield `keyword` (as Kafka Connect; two of the index's fields each), "
-        "`keyword` (exact values: ids, codes, categories), `text` (prose).",
+        doc="Mapping of strings in a schema: `text` with a subfield `keyword` (as Kafka Connect; counts as two fields "
+        "of the index), `keyword` (exact values: ids, codes, categories), `text` (full text).",
         group=MAPPING,
     )
     mapping_ignore_above: int = key(
@@ -107,32 +111,32 @@ class IndexKeys(ConfigModel):
         default=256,
         ge=1,
         le=32_766,
-        doc="Longer texts are kept but not found by `keyword`.",
+        doc="Longer strings are stored but not indexed as `keyword`.",
         group=MAPPING,
         importance="low",
     )
     mapping_decimals: Annotated[Literal["double", "scaled_float", "keyword"], LOWER] = key(
         "mapping.decimals",
         default="double",
-        doc="Decimals of a schema. `scaled_float` keeps their digits, with the scaling factor that the scale says "
-        "(up to 18 digits behind the point). The document holds all digits in any case.",
+        doc="Mapping of decimals in a schema. `scaled_float` indexes all digits, with a scaling factor derived from "
+        "the scale (up to 18 decimal places). The document contains all digits in any case.",
         group=MAPPING,
     )
     mapping_maps: Annotated[Literal["object", "flattened"], LOWER] = key(
         "mapping.maps",
         default="object",
-        doc="Maps with text keys: `object` makes every key a field; `flattened` one field for all, however many keys.",
+        doc="Mapping of maps with string keys. `object`: every key is a field. `flattened`: one field for all keys.",
         group=MAPPING,
     )
     mapping_dynamic: Annotated[Literal["", "true", "false", "strict", "runtime"], LOWER] = key(
         "mapping.dynamic",
         default="",
-        doc="What Elasticsearch does with fields that no mapping names; empty = its default, `true`.",
+        doc="`dynamic` of the mapping: how Elasticsearch treats unmapped fields. Empty: its default, `true`.",
         group=MAPPING,
     )
     mapping_fields: dict[str, str] = prefix_key(
         "mapping.fields.",
-        doc="Mapping of single fields, before what the schema says: `mapping.fields.sku: keyword`, "
+        doc="Mapping of single fields; it takes precedence over the schema: `mapping.fields.sku: keyword`, "
         "`mapping.fields.price: scaled_float scaling_factor=100`, `mapping.fields.lines: nested`, "
         "`mapping.fields.lines.seen: date format=yyyy-MM-dd`.",
         group=MAPPING,
@@ -141,26 +145,27 @@ class IndexKeys(ConfigModel):
     mapping_file: str = key(
         "mapping.file",
         default="",
-        doc="YAML or JSON file with a mapping as Elasticsearch writes it (`properties`, `dynamic_templates` …); "
-        "`mapping.fields` come before it, it comes before the schema. Every worker needs the file.",
+        doc="YAML or JSON file with a mapping in the format of Elasticsearch (`properties`, `dynamic_templates` …). "
+        "`mapping.fields` take precedence over it, and it takes precedence over the schema. Every worker needs it.",
         group=MAPPING,
     )
     mapping_conflicts: Annotated[Literal["wait", "ignore"], LOWER] = key(
         "mapping.conflicts",
         default="wait",
-        doc="When the index maps a field differently from the schema or the declared mapping. `wait`: nothing is "
-        "written and the status shows the conflict, until it is resolved. `ignore`: Elasticsearch decides for every "
-        "document; refused documents go to the dead letter queue.",
+        doc="What to do when the index maps a field differently from the schema or the declared mapping. `wait`: "
+        "nothing is written and the status shows the conflict, until it is resolved. `ignore`: Elasticsearch accepts "
+        "or refuses each document; refused documents go to the dead letter queue.",
         group=MAPPING,
     )
 
     json_fields: CommaList = key(
         "json.fields",
         default="",
-        doc="Fields whose texts are JSON (a `json` or `jsonb` column of PostgreSQL): the document contains the parsed "
-        "objects and lists instead of the text. Names, with dots for fields in objects: `payload, customer.tags`; `*` "
-        "stands for all that the schema calls `io.debezium.data.Json`. With a schema they are mapped as `mapping.maps` "
-        "says. A text that is not JSON is refused with the field's name.",
+        doc="String fields that contain JSON (a `json` or `jsonb` column of PostgreSQL): the document contains the "
+        "parsed objects and lists instead of the string. Names, with dots for fields in objects: "
+        "`payload, customer.tags`; `*` selects all fields whose schema is named `io.debezium.data.Json`. With a schema "
+        "they are mapped according to `mapping.maps`. A record whose string is not JSON is refused with the name of "
+        "the field.",
         group=MAPPING,
     )
 

@@ -23,14 +23,14 @@ class ElasticsearchSinkConfig(TargetKeys, IndexKeys):
 
     connection_url: CommaList = key(
         "connection.url",
-        doc="Elasticsearch nodes, separated by commas: `http://host:9200`. Without a port 80 or 443. Requests go to "
-        "all of them in turn; one that does not answer is left out for a while.",
+        doc="Elasticsearch nodes, separated by commas: `http://host:9200`. The default port is 80 or 443. Requests are "
+        "distributed over all nodes; a node that does not respond is not used for some time.",
         group=CONNECTION,
         importance="high",
         min_length=1,
     )
     connection_username: str | None = key(
-        "connection.username", default=None, doc="User name, together with the password.", group=CONNECTION
+        "connection.username", default=None, doc="User name. Requires `connection.password`.", group=CONNECTION
     )
     connection_password: Secret | None = key(
         "connection.password", default=None, doc="Password of `connection.username`.", group=CONNECTION
@@ -38,14 +38,15 @@ class ElasticsearchSinkConfig(TargetKeys, IndexKeys):
     connection_api_key: Secret | None = key(
         "connection.api.key",
         default=None,
-        doc="API key as Elasticsearch shows it under `encoded`, instead of user name and password (headrace's own).",
+        doc="API key as Elasticsearch returns it in `encoded`, instead of user name and password (not in Kafka "
+        "Connect).",
         group=CONNECTION,
     )
     connection_timeout: Duration = key(
         "connection.timeout.ms",
         default=5_000,
         ge=1,
-        doc="How long to wait for a connection (Kafka Connect's default: 1000).",
+        doc="Timeout for connecting (Kafka Connect's default: 1000).",
         group=CONNECTION,
         importance="low",
     )
@@ -53,7 +54,7 @@ class ElasticsearchSinkConfig(TargetKeys, IndexKeys):
         "read.timeout.ms",
         default=30_000,
         ge=1,
-        doc="How long to wait for the answer to a request; a large one takes a busy cluster many seconds (Kafka "
+        doc="Timeout for the response to a request. A busy cluster needs many seconds for a large request (Kafka "
         "Connect's default: 3000).",
         group=CONNECTION,
         importance="low",
@@ -69,15 +70,15 @@ class ElasticsearchSinkConfig(TargetKeys, IndexKeys):
     proxy_host: str = key(
         "proxy.host",
         default="",
-        doc="Host of an HTTP proxy to Elasticsearch; empty = none.",
+        doc="Host of an HTTP proxy for Elasticsearch. Empty: none.",
         group=CONNECTION,
         importance="low",
     )
     proxy_port: int = key(
-        "proxy.port", default=8080, ge=1, le=65_535, doc="Its port.", group=CONNECTION, importance="low"
+        "proxy.port", default=8080, ge=1, le=65_535, doc="Port of `proxy.host`.", group=CONNECTION, importance="low"
     )
     proxy_username: str | None = key(
-        "proxy.username", default=None, doc="User name at the proxy.", group=CONNECTION, importance="low"
+        "proxy.username", default=None, doc="User name for the proxy.", group=CONNECTION, importance="low"
     )
     proxy_password: Secret | None = key(
         "proxy.password", default=None, doc="Password of `proxy.username`.", group=CONNECTION, importance="low"
@@ -85,21 +86,26 @@ class ElasticsearchSinkConfig(TargetKeys, IndexKeys):
     compatibility: Annotated[Literal["none", "7", "8", "9"], LOWER] = key(
         "elasticsearch.compatibility",
         default="none",
-        doc="`8` or `9`: ask Elasticsearch to answer as that major version does (its compatibility mode). `none`: "
-        "plain JSON, which 7.x, 8.x and 9.x understand alike.",
+        doc="`8` or `9`: use the compatibility mode of Elasticsearch for that major version. `none`: plain JSON, which "
+        "7.x, 8.x and 9.x accept.",
         group=CONNECTION,
         importance="low",
     )
 
     batch_size: int = key(
-        "batch.size", default=2_000, ge=1, le=1_000_000, doc="Most records of one bulk request.", group=BATCHING
+        "batch.size",
+        default=2_000,
+        ge=1,
+        le=1_000_000,
+        doc="Maximum number of records in a bulk request.",
+        group=BATCHING,
     )
     bulk_size_bytes: Size = key(
         "bulk.size.bytes",
         default=5 << 20,
         ge=-1,
         le=2**31 - 1,
-        doc="Most bytes of one bulk request; -1 = no limit. A document that is larger by itself goes alone.",
+        doc="Maximum size of a bulk request in bytes. -1: no limit. A larger document is sent in a request of its own.",
         group=BATCHING,
     )
     max_in_flight_requests: int = key(
@@ -107,7 +113,7 @@ class ElasticsearchSinkConfig(TargetKeys, IndexKeys):
         default=5,
         ge=1,
         le=1000,
-        doc="Most bulk requests of one task at the same time. Writes to one document keep their order.",
+        doc="Maximum number of concurrent bulk requests of a task. Writes to one document keep their order.",
         group=BATCHING,
     )
     linger: Duration = key(
@@ -115,18 +121,19 @@ class ElasticsearchSinkConfig(TargetKeys, IndexKeys):
         default=0,
         ge=0,
         le=604_800_000,
-        doc="How long records wait for others, to be sent in fewer and larger requests: until there are `batch.size` "
-        "of them or `bulk.size.bytes`, but not longer than this. 0: they are sent as soon as they are read (Kafka "
-        "Connect's default: 1). Worth it only where records trickle; those that wait in Kafka already are read many "
-        "at a time anyway.",
+        doc="How long to buffer records in order to send fewer and larger requests. They are sent when there are "
+        "`batch.size` records or `bulk.size.bytes`, or after this time. 0: they are sent as soon as they are read "
+        "(Kafka Connect's default: 1). This is useful only for topics with few records per second; a backlog is read "
+        "in large batches in any case.",
         group=BATCHING,
         importance="low",
     )
     flush_synchronously: bool = key(
         "flush.synchronously",
         default=False,
-        doc="true: the next records are read when the documents of the last ones are written; false: meanwhile. "
-        "Offsets are committed after the documents are written in both cases, and transforms may change topics.",
+        doc="true: the next records are read after the documents of the previous records are written. false: they are "
+        "read meanwhile. In both cases offsets are committed after the documents are written, and transforms may "
+        "change topics.",
         group=BATCHING,
         importance="low",
     )
@@ -134,9 +141,9 @@ class ElasticsearchSinkConfig(TargetKeys, IndexKeys):
         "max.retries",
         default=5,
         ge=0,
-        doc="How often items that an overloaded cluster sent back are sent again at once, with growing waits (at most "
-        "10 s in all). After that the task shows the reason and tries again: headrace never gives up and never "
-        "drops records because a cluster is away (Kafka Connect: the task fails).",
+        doc="Number of retries of items that an overloaded cluster rejected, with exponential backoff (at most 10 s in "
+        "total). After that the status shows the reason and the task retries without a limit: records are never "
+        "dropped because a cluster is unavailable (Kafka Connect: the task fails).",
         group=BATCHING,
         importance="low",
     )
@@ -145,7 +152,7 @@ class ElasticsearchSinkConfig(TargetKeys, IndexKeys):
         default=100,
         ge=0,
         le=86_400_000,
-        doc="First wait before items are sent again; it doubles from try to try.",
+        doc="Wait before the first retry; it doubles with each retry.",
         group=BATCHING,
         importance="low",
     )
@@ -153,13 +160,13 @@ class ElasticsearchSinkConfig(TargetKeys, IndexKeys):
     key_ignore: bool = key(
         "key.ignore",
         default=False,
-        doc="false: the record's key is the document's id, so a newer record replaces the older document and a record "
-        "that comes twice is written once; the Kafka offset is the document's external version. A key of one field is "
-        "that field's value as text; a key of several fields is their values in the key's order joined by `+` (a `+` "
-        "or `\\` inside a value gets a `\\` before it). Beware: when a topic is deleted and created again its offsets "
-        "begin at 0 and Elasticsearch keeps the documents it has, as they look newer (the status says so): delete the "
-        "index too, or use `external.version.header`. The same holds for keys that move to another partition. "
-        "true: `topic+partition+offset` is the id, every record is a document of its own.",
+        doc="false: the record key is the document id, so a newer record replaces the older document and a repeated "
+        "record is written once. The Kafka offset is the external version of the document. The id of a key with one "
+        "field is the value of that field as text; the id of a key with several fields is their values, in the order "
+        "of the key, joined by `+` (`+` and `\\` in a value are escaped by `\\`). Note: the offsets of a topic that is "
+        "deleted and created again begin at 0, so Elasticsearch considers its documents newer and keeps them (the "
+        "status shows this): delete the index, too, or use `external.version.header`. The same applies to keys that "
+        "move to another partition. true: `topic+partition+offset` is the id, and every record has its own document.",
         group=CONVERSION,
         importance="high",
     )
@@ -169,9 +176,9 @@ class ElasticsearchSinkConfig(TargetKeys, IndexKeys):
     schema_ignore: bool = key(
         "schema.ignore",
         default=False,
-        doc="true: Elasticsearch chooses the mapping of a new index by its templates and by what it sees. false: a new "
-        "index gets the mapping that the schema of its first record says; of values without a schema Elasticsearch "
-        "chooses (in Kafka Connect they stop the task).",
+        doc="true: Elasticsearch determines the mapping of a new index by templates and dynamic mapping. false: the "
+        "mapping of a new index is derived from the schema of its first record. For values without a schema, "
+        "Elasticsearch determines the mapping (in Kafka Connect they fail the task).",
         group=CONVERSION,
     )
     topic_schema_ignore: CommaList = key(
@@ -193,24 +200,24 @@ class ElasticsearchSinkConfig(TargetKeys, IndexKeys):
         "write.method",
         default="insert",
         doc="`insert`: a record replaces the whole document. `upsert`: its fields are merged into the document, which "
-        "is created when it is missing; no external version can protect that, so an old record that comes again (after "
-        "a crash) is merged again until the newer ones have come again too; later merges wait for a request "
-        "whose response was lost (privilege `monitor`). `update`: as `upsert`, but a record whose document is missing "
-        "is refused.",
+        "is created if it is missing. Merges have no external version: records that are repeated after a crash are "
+        "merged again, in order, so a document has older values until its newer records are repeated, too. Merges "
+        "wait for a request whose response was lost (privilege `monitor`). `update`: as `upsert`, but a record "
+        "without a document is refused.",
         group=CONVERSION,
         importance="low",
     )
     external_version_header: str = key(
         "external.version.header",
         default="",
-        doc="Header that holds the document's version, a whole number as text; the Kafka offset when not given.",
+        doc="Header with the version of the document, an integer as text. Default: the Kafka offset is the version.",
         group=CONVERSION,
         importance="low",
     )
     use_autogenerated_ids: bool = key(
         "use.autogenerated.ids",
         default=False,
-        doc="Elasticsearch makes the ids (write.method insert): a record that comes twice is two documents.",
+        doc="Elasticsearch generates the ids (`write.method: insert`). A repeated record creates a second document.",
         group=CONVERSION,
     )
     external_resource_usage: Annotated[
@@ -232,23 +239,23 @@ class ElasticsearchSinkConfig(TargetKeys, IndexKeys):
     on_null_values: Annotated[Literal["ignore", "delete", "fail"], LOWER] = key(
         "behavior.on.null.values",
         default="fail",
-        doc="What a key without a value (a tombstone) does. `delete`: deletes the document. `ignore`: nothing. `fail`: "
-        "the record is refused and `errors.tolerance` decides.",
+        doc="Effect of a record without a value (a tombstone). `delete`: the document is deleted. `ignore`: none. "
+        "`fail`: the record is refused, and `errors.tolerance` applies.",
         group=ERRORS,
     )
     on_malformed_documents: Annotated[Literal["ignore", "warn", "fail"], LOWER] = key(
         "behavior.on.malformed.documents",
         default="fail",
-        doc="What happens to a document that Elasticsearch refuses, for example because it does not fit the mapping. "
-        "With `errors.tolerance: all` it always goes to the dead letter queue, which is the better way: nothing is "
-        "lost. Otherwise `fail` stops the task; `ignore` and `warn` drop the record, as in Kafka Connect.",
+        doc="What to do with a document that Elasticsearch refuses, for example because of its mapping. With "
+        "`errors.tolerance: all` and a dead letter queue it is always sent there (recommended: nothing is lost). "
+        "Otherwise `fail` fails the task; `ignore` and `warn` drop the record, as in Kafka Connect.",
         group=ERRORS,
     )
     drop_invalid_message: bool = key(
         "drop.invalid.message",
         default=False,
-        doc="Drop records that cannot be made into a document (no usable key, no object) instead of refusing them; "
-        "with `errors.tolerance: all` they go to the dead letter queue all the same.",
+        doc="Drop records that cannot be converted to a document (no usable key, not an object) instead of refusing "
+        "them. With `errors.tolerance: all` they are sent to the dead letter queue in any case.",
         group=ERRORS,
         importance="low",
     )
@@ -262,41 +269,41 @@ class ElasticsearchSinkConfig(TargetKeys, IndexKeys):
     security_protocol: Annotated[Literal["PLAINTEXT", "SSL"], UPPER] = key(
         "elastic.security.protocol",
         default="PLAINTEXT",
-        doc="`SSL` demands https URLs. An https URL is enough to use TLS.",
+        doc="`SSL` requires https URLs. An https URL by itself is sufficient to use TLS.",
         group=SECURITY,
     )
     ca_file: str | None = key(
         "elastic.https.ssl.truststore.location",
         default=None,
-        doc="File with the certificates (PEM) of the authorities to trust; the well-known ones when not given.",
+        doc="File with the certificates (PEM) of the trusted authorities. Default: the authorities of the system.",
         group=SECURITY,
     )
     ca_file_type: Annotated[Literal["PEM"], UPPER] = key(
         "elastic.https.ssl.truststore.type",
         default="PEM",
-        doc="Only PEM. Of a Java store: `keytool -exportcert -rfc -keystore store.jks -alias ca > ca.pem`.",
+        doc="Only PEM. To convert a Java store: `keytool -exportcert -rfc -keystore store.jks -alias ca > ca.pem`.",
         group=SECURITY,
         importance="low",
     )
     host_name_check: Annotated[Literal["https", ""], LOWER] = key(
         "elastic.https.ssl.endpoint.identification.algorithm",
         default="https",
-        doc="`https`: the certificate must name the host. Empty: any trusted certificate will do.",
+        doc="`https`: the certificate must contain the host name. Empty: any trusted certificate is accepted.",
         group=SECURITY,
         importance="low",
     )
     trust_all_certificates: bool = key(
         "connection.trust.all.certificates",
         default=False,
-        doc="Check no certificate at all. Only for tests: anyone between can read and change everything.",
+        doc="Do not check certificates. For tests only: anyone on the network path can read and change all data.",
         group=SECURITY,
         importance="low",
     )
     keystore: str | None = key(
         "elastic.https.ssl.keystore.location",
         default=None,
-        doc="PEM file with the client's certificate and its private key, for clusters that ask for one. Of a Java "
-        "store: `keytool -importkeystore … -deststoretype pkcs12`, then `openssl pkcs12 -in … -out client.pem`.",
+        doc="PEM file with the client's certificate and its private key, for clusters that require one. To convert a "
+        "Java store: `keytool -importkeystore … -deststoretype pkcs12`, then `openssl pkcs12 -in … -out client.pem`.",
         group=SECURITY,
     )
     key_password: Secret | None = key(
@@ -309,16 +316,16 @@ class ElasticsearchSinkConfig(TargetKeys, IndexKeys):
     kerberos: dict[str, str] = prefix_key("kerberos.", doc="Kerberos is not supported yet.", group=SECURITY)
 
     ignored_keys: ClassVar[Mapping[str, str]] = {
-        "flush.timeout.ms": "nothing is held back but by `linger.ms`; `read.timeout.ms` limits each request",
+        "flush.timeout.ms": "only `linger.ms` delays records; `read.timeout.ms` limits each request",
         "max.buffered.records": "nothing is buffered beyond the records of one poll",
-        "max.connection.idle.time.ms": "a connection that the other side closed is replaced",
+        "max.connection.idle.time.ms": "a closed connection is replaced",
         "max.external.resource.mappings": "there is no limit",
         "elastic.https.ssl.truststore.password": "PEM files need none",
         "elastic.https.ssl.keystore.password": "PEM files need none; the key's is `elastic.https.ssl.key.password`",
         "elastic.https.ssl.enabled.protocols": "TLS 1.2 and 1.3 are used",
-        "type.name": "Elasticsearch has no types any more",
-        "auto.create.indices.at.start": "an index is created when its first record comes",
-        "topic.index.map": "Kafka Connect dropped it; use `topic.to.external.resource.mapping` or `index.name`",
+        "type.name": "Elasticsearch has no mapping types any more",
+        "auto.create.indices.at.start": "an index is created with its first record",
+        "topic.index.map": "removed from Kafka Connect; use `topic.to.external.resource.mapping` or `index.name`",
         "log.sensitive.data": "contents of records are never logged",
     }
 

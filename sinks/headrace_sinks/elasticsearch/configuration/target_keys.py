@@ -19,25 +19,26 @@ class TargetKeys(ConfigModel):
     index_name: str = key(
         "index.name",
         default="",
-        doc="Name of the index, as text with parts in braces: `{topic}`; `{1}` or `{name}`, a group of "
+        doc="Template of the index name: text with expressions in braces: `{topic}`; `{1}` or `{name}`, a group of "
         "`index.name.regex`; `{value:customer.region}`, `{key}`, `{key:tenant}`, `{header:tenant}`; "
-        "`{time:%Y.%m.%d}` (when the record was written, UTC); `{time(placed_at):%Y.%m}` (a field of the value). "
-        "Without it the index is the topic's name in lower case. What comes from a record may hold letters, digits, "
-        "`.`, `_` and `-` only and stands behind text of yours: a record cannot choose an index that is not meant; "
-        "one that tries is refused. A key whose records go to different indices is one document in each.",
+        "`{time:%Y.%m.%d}` (timestamp of the record, UTC); `{time(placed_at):%Y.%m}` (a field of the value). "
+        "Default: the topic's name in lower case. The part of a name that comes from a record may contain only "
+        "letters, digits, `.`, `_` and `-`, and must follow literal text, so that a record cannot select an "
+        "unintended index; a record that violates this is refused. A key whose records go to different indices has "
+        "one document in each.",
         group=TARGETS,
     )
     index_name_regex: str = key(
         "index.name.regex",
         default="",
-        doc="Regular expression that the whole name of the topic must match; its groups are parts of `index.name`.",
+        doc="Regular expression that the whole name of the topic must match; its groups can be used in `index.name`.",
         group=TARGETS,
     )
     index_name_allowed: CommaList = key(
         "index.name.allowed",
         default="",
-        doc="Names that `index.name` may give, with `*` for anything: `shop-*, audit`. Needed when the name begins "
-        "with a part from the record.",
+        doc="Patterns of names that `index.name` may produce, with `*` as wildcard: `shop-*, audit`. Required when "
+        "`index.name` begins with an expression of the record.",
         group=TARGETS,
         importance="low",
     )
@@ -45,15 +46,15 @@ class TargetKeys(ConfigModel):
         "index.name.limit",
         default=1_000,
         ge=1,
-        doc="Most indices that records of a task may choose in a day; records beyond it are refused.",
+        doc="Maximum number of indices per day that the records of a task may select. Records beyond it are refused.",
         group=TARGETS,
         importance="low",
     )
     data_stream_type: Annotated[Literal["NONE", "LOGS", "METRICS"], UPPER] = key(
         "data.stream.type",
         default="NONE",
-        doc="Write to the data stream `<type>-<dataset>-<namespace>`. An index template that makes it one must be "
-        "there: Elasticsearch's own for `logs-*-*` and `metrics-*-*`, or the one of `index.template`.",
+        doc="Write to the data stream `<type>-<dataset>-<namespace>`. A matching index template must exist: the "
+        "built-in ones for `logs-*-*` and `metrics-*-*`, or the one of `index.template`.",
         group=TARGETS,
     )
     data_stream_dataset: str = key(
@@ -65,21 +66,21 @@ class TargetKeys(ConfigModel):
     data_stream_namespace: str = key(
         "data.stream.namespace",
         default="${topic}",
-        doc="The namespace, with the same rules; `${topic}` is the topic's name in lower case, cut to 100 bytes, with "
-        "its `-` if it has any.",
+        doc="The namespace, with the same rules. `${topic}` is the topic's name in lower case, truncated to 100 bytes; "
+        "`-` in it is kept.",
         group=TARGETS,
     )
     data_stream_timestamp_field: CommaList = key(
         "data.stream.timestamp.field",
         default="",
-        doc="Fields of the value: the first that is there becomes `@timestamp`. When none is there (or none is "
-        "given) the record's Kafka timestamp does. A value that has `@timestamp` keeps it.",
+        doc="Fields of the value: the first one that is present becomes `@timestamp`. Default, and when none is "
+        "present: the Kafka timestamp of the record. A value that has `@timestamp` keeps it.",
         group=TARGETS,
     )
     routing_type: Annotated[Literal["none", "key", "value"], LOWER] = key(
         "routing.type",
         default="none",
-        doc="What the shard is chosen by instead of the id: `key` (the record's key), `value` (a field of the value, "
+        doc="What determines the shard instead of the id: `key` (the record key) or `value` (a field of the value, "
         "see `routing.type.record.value.path`). The same document must always have the same routing.",
         group=TARGETS,
         importance="low",
@@ -94,7 +95,7 @@ class TargetKeys(ConfigModel):
     ingest_pipeline: str = key(
         "ingest.pipeline",
         default="",
-        doc="Ingest pipeline that documents go through; must exist. (Not with write.method upsert and update.)",
+        doc="Ingest pipeline for all documents; it must exist. No effect with `write.method` upsert and update.",
         group=TARGETS,
         importance="low",
     )
