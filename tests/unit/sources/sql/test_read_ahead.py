@@ -83,7 +83,7 @@ def test_all_rows_come_once_and_in_order(count: int, sizes: list[int]) -> None:
     assert found == list(range(count))
 
 
-def test_thegiven_rows_are_fetched_while_nobody_asks() -> None:
+def test_the_next_rows_are_fetched_before_they_are_requested() -> None:
     cursor = Cursor(10)
     ahead = cursor.ahead()
     ahead.fetchmany(3)
