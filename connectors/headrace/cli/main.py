@@ -19,6 +19,7 @@ from headrace.cli import (
     reindex,
     run,
     stack,
+    stream,
     users,
     validate,
     verify,
@@ -50,6 +51,7 @@ app.command()(plugin_commands.schema)
 app.add_typer(connectors.app)
 app.add_typer(dlq.app)
 app.add_typer(new.app)
+app.add_typer(stream.app)
 app.add_typer(users.app)
 app.command("verify")(verify.verify_command)
 app.command("reindex")(reindex.reindex_command)

@@ -193,6 +193,8 @@ class CodeGenerator:
     def _is(self, node: exp.Expression) -> Code:
         operand = self.generate(node.this)
         wanted = node.expression
+        if isinstance(wanted, exp.Null) and _is_literal(node.this):
+            return Code("False", _T.BOOLEAN, name=True)
         if isinstance(wanted, exp.Null):
             return Code(f"({operand.text} is None)", _T.BOOLEAN)
         if isinstance(wanted, exp.Boolean):
@@ -266,9 +268,9 @@ class CodeGenerator:
     def _coalesce(self, node: exp.Expression) -> Code:
         operands = [self.generate(item) for item in (node.this, *node.expressions)]
         text = operands[-1].text
-        for operand in reversed(operands[:-1]):
+        for item, operand in reversed(list(zip((node.this, *node.expressions), operands, strict=True))[:-1]):
             first, value = self._hold(operand)
-            text = f"({value} if {first} is not None else {text})"
+            text = value if _is_literal(item) else f"({value} if {first} is not None else {text})"
         return Code(text, _common([operand.type for operand in operands]))
 
     def _nullif(self, node: exp.Expression) -> Code:
@@ -379,6 +381,12 @@ def _is_number(node: exp.Expression) -> bool:
     if isinstance(node, exp.Neg):
         node = node.this
     return isinstance(node, exp.Literal) and not node.is_string
+
+
+def _is_literal(node: exp.Expression) -> bool:
+    """Return whether the expression is a number or text as it is written: never null."""
+    inner: Any = node.unnest()
+    return isinstance(inner, exp.Literal) or _is_number(inner)
 
 
 def _literal_type(node: exp.Expression) -> ColumnType:

@@ -14,6 +14,7 @@ import structlog
 
 from headrace.accounting import balance, record_counts
 from headrace.broker.in_memory import InMemoryKafka
+from headrace.broker.interfaces import KafkaClients
 from headrace.errors import HeadraceError
 from headrace.files import parse_config_file
 from headrace.interpolation import make_interpolator
@@ -24,7 +25,7 @@ from headrace.records import EncodedBatch
 from headrace.registry import Registry
 from headrace.retries import RetryPolicy
 from headrace.runtime.config_origins import ConfigOrigins
-from headrace.runtime.task_build import TaskBuilder
+from headrace.runtime.task_build import Pipeline, TaskBuilder
 from headrace.settings import WorkerSettings
 from headrace.states import TaskId
 from headrace.stores import MemoryLog, OffsetStore
@@ -83,8 +84,30 @@ class Application:
     def name(self) -> str:
         return self.config["name"]
 
+    def run(
+        self, stop_event: threading.Event, clients: KafkaClients | None = None, instance: str = "test"
+    ) -> RunningTask:
+        """Run a task on this thread until ``stop_event``; raise what it raises."""
+        task = RunningTask(stop_event, TaskMetrics(), TaskFence())
+        self._pipeline(task, 0, instance, clients or self.broker).run()
+        return task
+
     def start(self, number: int = 0, instance: str = "test") -> RunningTask:
         task = RunningTask(threading.Event(), TaskMetrics(), TaskFence())
+        pipeline = self._pipeline(task, number, instance, self.broker)
+
+        def run() -> None:
+            try:
+                pipeline.run()
+            except HeadraceError as error:
+                task.error = error
+
+        task.thread = threading.Thread(target=run, name="pipeline")
+        task.thread.start()
+        self.tasks.append(task)
+        return task
+
+    def _pipeline(self, task: RunningTask, number: int, instance: str, clients: KafkaClients) -> Pipeline:
         control = TaskControl(
             task.stop_event,
             task.paused,
@@ -102,24 +125,13 @@ class Application:
         builder = TaskBuilder(
             REGISTRY,
             VALIDATOR,
-            self.broker,
+            clients,
             OffsetStore(MemoryLog()),
             settings,
             ConfigOrigins({}),
             instance=instance,
         )
-        pipeline = builder.build(TaskId(self.name, number), self.config, control, task.reasons.append)
-
-        def run() -> None:
-            try:
-                pipeline.run()
-            except HeadraceError as error:
-                task.error = error
-
-        task.thread = threading.Thread(target=run, name="pipeline")
-        task.thread.start()
-        self.tasks.append(task)
-        return task
+        return builder.build(TaskId(self.name, number), self.config, control, task.reasons.append)
 
     def send(
         self, topic: str, values: Sequence[Any], keys: Sequence[Any] | None = None, times: Sequence[int] | None = None
@@ -153,17 +165,21 @@ class Application:
 
         def processed() -> bool:
             """all records are committed"""
-            committed = self.broker.committed(f"connect-{self.name}")
             for task in self.tasks:
                 if task.error is not None:
                     raise task.error
-            return all(
-                committed.get(item, 0) >= last_record(self.broker, item)
-                for topic in self.inputs()
-                for item in self.broker.partitions_of(topic)
-            )
+            return self.is_processed()
 
         eventually(processed, 20)
+
+    def is_processed(self) -> bool:
+        """Return whether every record of the inputs and of the repartition topics is committed."""
+        committed = self.broker.committed(f"connect-{self.name}")
+        return all(
+            committed.get(item, 0) >= last_record(self.broker, item)
+            for topic in self.inputs()
+            for item in self.broker.partitions_of(topic)
+        )
 
     def inputs(self) -> list[str]:
         topics = [

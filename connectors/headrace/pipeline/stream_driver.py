@@ -1,0 +1,77 @@
+"""Runs a stream task without Kafka, record by record: for ``headrace stream test`` and for tests of applications."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import Any, NamedTuple
+
+from headrace.pipeline.fault_policy import Failure
+from headrace.pipeline.stream_processing import process
+from headrace.pipeline.stream_state import StreamState
+from headrace.plugin import StreamContext, StreamOutput, StreamTask
+from headrace.records import EncodedBatch, SinkBatch, TopicPartition
+
+
+class DrivenRecord(NamedTuple):
+    """A record that the application wrote. ``timestamp`` is its event time in epoch milliseconds."""
+
+    key: Any
+    value: Any
+    timestamp: int
+
+
+class StreamDriver:
+    """One task with all partitions: every topic has one. Time is the event time of the records that are sent."""
+
+    def __init__(self, task: StreamTask, context: StreamContext) -> None:
+        """Start the task. Raise ConfigError."""
+        self._task = task
+        self._topology = task.start(context)
+        self._state = StreamState({store: store for store in self._topology.stores}, self._topology.stores)
+        self._offsets: dict[str, int] = defaultdict(int)
+        self._written: list[StreamOutput] = []
+        self.outputs: dict[str, list[DrivenRecord]] = {topic: [] for topic in self._topology.outputs}
+        self.refused: list[Failure] = []
+
+    @property
+    def topics(self) -> tuple[str, ...]:
+        """The topics that records may be sent to."""
+        return (*self._topology.inputs, *self._topology.tables)
+
+    def send(self, topic: str, value: Any, key: Any = None, timestamp: int = 0) -> None:
+        """Process a record completely, with what it causes in repartition topics."""
+        self._send(StreamOutput(topic, [key], [value], [timestamp], [0]))
+
+    def close(self) -> None:
+        self._task.stop()
+
+    def _send(self, records: StreamOutput) -> None:
+        first = self._offsets[records.topic]
+        self._offsets[records.topic] += len(records)
+        batch = SinkBatch(
+            TopicPartition(records.topic, 0),
+            records.topic,
+            list(range(first, first + len(records))),
+            records.keys,
+            records.values,
+            records.timestamps,
+            records.headers or [()] * len(records),
+        )
+        if records.topic in self._topology.tables:
+            self._task.update_table(batch)
+        if records.topic not in self._topology.consumed():
+            return
+        self._written = []
+        result = process(self._task, batch, self._state.of(batch.topic_partition), self._keep)
+        self._state.apply(0, result.changes)
+        self.refused += result.failures
+        for output in self._written:
+            if output.topic in self._topology.repartitions:
+                self._send(output)
+            else:
+                rows = zip(output.keys, output.values, output.timestamps, strict=True)
+                self.outputs[output.topic] += [DrivenRecord(*row) for row in rows]
+
+    def _keep(self, output: StreamOutput, consumed: TopicPartition) -> tuple[list[EncodedBatch], list[Failure]]:
+        self._written.append(output)
+        return [], []

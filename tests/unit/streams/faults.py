@@ -1,0 +1,83 @@
+"""Kafka clients that fail at a chosen call: the process dies, or the call is not answered."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from headrace.broker.in_memory import InMemoryKafka
+from headrace.errors import RetriableError
+
+_CLIENTS = {"producer", "consumer", "admin", "reader", "transactional_producer"}
+
+
+class ProcessDiedError(BaseException):
+    """The process died: no further call has an effect."""
+
+
+@dataclass
+class FaultPlan:
+    """Fails at the call with number ``call``: before it has an effect, or after (``answered`` is lost)."""
+
+    call: int
+    effect: bool
+    """Whether the call has its effect before it fails."""
+    dies: bool
+    """Whether the process dies; else the call raises RetriableError once."""
+    calls: int = 0
+    failed: bool = False
+
+    def run(self, call: Callable[[], Any]) -> Any:
+        if self.failed and self.dies:
+            raise ProcessDiedError
+        self.calls += 1
+        if self.failed or self.calls != self.call:
+            return call()
+        self.failed = True
+        if self.effect:
+            call()
+        raise ProcessDiedError if self.dies else RetriableError("no answer", code="kafka.unreachable")
+
+
+@dataclass(eq=False)
+class FailingClient:
+    """A client, or the factory of clients, whose calls go through a plan."""
+
+    target: Any
+    plan: FaultPlan
+
+    def __getattr__(self, name: str) -> Any:
+        attribute = getattr(self.target, name)
+        if name == "sharing":
+            return lambda _: self
+        if not callable(attribute):
+            return attribute
+
+        def call(*arguments: Any, **settings: Any) -> Any:
+            result = self.plan.run(lambda: attribute(*arguments, **settings))
+            return FailingClient(result, self.plan) if name in _CLIENTS else result
+
+        return call
+
+
+@dataclass(eq=False)
+class StopWhen(threading.Event):
+    """A stop event that is set when a condition holds."""
+
+    condition: Callable[[], bool]
+    _held: bool = field(default=False, init=False)
+
+    def __post_init__(self) -> None:
+        super().__init__()
+
+    def is_set(self) -> bool:
+        return self.condition()
+
+
+def bury(broker: InMemoryKafka, group: str) -> None:
+    """Remove the members of a process that died, as the coordinator does after ``session.timeout.ms``."""
+    with broker.changed:
+        broker.groups[group].members.clear()
+        broker.groups[group].owners.clear()

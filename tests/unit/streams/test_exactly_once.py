@@ -1,0 +1,138 @@
+"""Outputs are the same whatever fails: a process dies at any call, or a call is not answered."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+
+import orjson
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from headrace.files import parse_config_file
+from tests.unit.streams.conftest import Application, MakeApplication
+from tests.unit.streams.faults import FailingClient, FaultPlan, ProcessDiedError, StopWhen, bury
+
+TEXT = """name: app
+connector.class: Stream
+commit.interval.ms: 1
+inputs:
+  views: {topic: impressions, time: shown_at}
+steps:
+  cheap:
+    add: {twice: price * 2}
+  per_offer:
+    window:
+      by: offer_id
+      tumbling: 10ms
+      grace: 5ms
+      aggregate: {views: count(*), total: sum(twice)}
+outputs:
+  copies: cheap
+  windows: per_offer
+  late-views: per_offer.late
+"""
+Fault = tuple[int, bool, bool]
+"""Arguments of FaultPlan."""
+View = tuple[int, int, int]
+"""Offer, event time, price."""
+
+views = st.lists(st.tuples(st.integers(0, 2), st.integers(0, 60), st.integers(0, 9)), min_size=1, max_size=25)
+faults = st.lists(st.tuples(st.integers(1, 90), st.booleans(), st.booleans()), min_size=1, max_size=4)
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    path: Path = tmp_path_factory.mktemp("streams") / "app.yaml"
+    path.write_text(TEXT, encoding="utf-8")
+    return parse_config_file(path).properties
+
+
+def run_batches(config: dict[str, str], batches: Sequence[Sequence[View]], plans: Sequence[Fault]) -> Application:
+    """Send the records, and run processes until all are processed; each has its fault."""
+    application = Application(dict(config))
+    application.broker.create("impressions", 2)
+    waiting = list(plans)
+    for batch in batches:
+        values = [{"offer_id": offer, "shown_at": time, "price": price} for offer, time, price in batch]
+        application.send("impressions", values, [offer for offer, _, _ in batch])
+        while True:
+            clients = FailingClient(application.broker, FaultPlan(*waiting.pop(0))) if waiting else None
+            try:
+                application.run(StopWhen(application.is_processed), clients)
+            except ProcessDiedError:
+                bury(application.broker, "connect-app")
+            else:
+                break
+    return application
+
+
+def naive_windows(received: Sequence[tuple[int, int, int]]) -> tuple[list[tuple[int, int, int, int]], int]:
+    """Return the closed windows (offer, start, views, total) in any order, and the number of late records."""
+    now, late = -1, 0
+    windows: dict[tuple[int, int], list[int]] = defaultdict(list)
+    for offer, time, price in received:
+        now = max(now, time)
+        start = time - time % 10
+        if start + 15 <= now:
+            late += 1
+        else:
+            windows[offer, start].append(price * 2)
+    closed = [(offer, start, len(p), sum(p)) for (offer, start), p in windows.items() if start + 15 <= now]
+    return closed, late
+
+
+def received_records(application: Application) -> list[list[tuple[int, int, int]]]:
+    """Return the committed records of the repartition topic, by partition."""
+    found = []
+    for item in application.broker.partitions_of("app-per_offer-repartition"):
+        records, _ = application.broker.logs[item].read(0, 100_000, committed=True)
+        values = [orjson.loads(record.value or b"")[1] for record in records]
+        found.append([(value["offer_id"], value["shown_at"], value["price"]) for value in values])
+    return found
+
+
+@given(st.lists(views, min_size=1, max_size=3), faults)
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
+def test_every_record_has_its_effects_once_whatever_fails(
+    config: dict[str, str], batches: list[list[View]], plans: list[Fault]
+) -> None:
+    application = run_batches(config, batches, plans)
+
+    sent = [view for batch in batches for view in batch]
+    copies = application.committed("copies")
+    assert sorted((c["offer_id"], c["shown_at"], c["price"]) for c in copies) == sorted(sent)
+    received = received_records(application)
+    assert sorted(record for part in received for record in part) == sorted(sent)
+    expected = [naive_windows(part) for part in received]
+    windows = [(w["offer_id"], w["window_start"], w["views"], w["total"]) for w in application.committed("windows")]
+    assert sorted(windows) == sorted(window for part, _ in expected for window in part)
+    assert len(application.committed("late-views")) == sum(late for _, late in expected)
+
+
+def test_partitions_that_move_between_tasks_take_their_state_along(make_application: MakeApplication) -> None:
+    application = make_application(TEXT.partition("commit.interval.ms: 1\n")[2], {"impressions": 4})
+
+    def send(time: int) -> None:
+        values = [{"offer_id": n % 7, "shown_at": time, "price": 1} for n in range(70)]
+        application.send("impressions", values, list(range(70)))
+
+    send(0)
+    first = application.start(0)
+    application.wait_until_processed()
+    second = application.start(1)
+    send(1)
+    application.wait_until_processed()
+    first.stop()
+    send(2)
+    application.wait_until_processed()
+    third = application.start(2)
+    send(100)
+    application.wait_until_processed()
+    for task in (second, third):
+        task.stop()
+
+    counts = sorted((w["offer_id"], w["views"]) for w in application.committed("windows"))
+    assert counts == [(offer, 30) for offer in range(7)]

@@ -1,0 +1,72 @@
+"""``headrace stream`` on the files of the documentation."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from headrace.cli.main import app
+from headrace.errors import ConfigError
+
+EXAMPLES = Path(__file__).parents[3] / "docs" / "examples"
+runner = CliRunner()
+
+
+def test_the_tests_of_the_documented_application_pass() -> None:
+    result = runner.invoke(app, ["stream", "test", str(EXAMPLES / "surveys.test.yaml")])
+    assert (result.exit_code, result.output.splitlines()[-1]) == (0, "3 passed, 0 failed")
+
+
+def test_a_difference_is_shown_and_fails(tmp_path: Path) -> None:
+    (tmp_path / "surveys.yaml").write_text((EXAMPLES / "surveys.yaml").read_text("utf-8"), encoding="utf-8")
+    text = (EXAMPLES / "surveys.test.yaml").read_text("utf-8").replace("views: 2", "views: 3")
+    (tmp_path / "surveys.test.yaml").write_text(text, encoding="utf-8")
+
+    result = runner.invoke(app, ["stream", "test", str(tmp_path / "surveys.test.yaml")])
+
+    assert result.exit_code == 1
+    assert '"views":3' in result.output
+    assert "2 passed, 1 failed" in result.output
+
+
+def test_a_topic_that_is_not_read_is_named(tmp_path: Path) -> None:
+    (tmp_path / "surveys.yaml").write_text((EXAMPLES / "surveys.yaml").read_text("utf-8"), encoding="utf-8")
+    text = "application: surveys.yaml\ntests:\n  one:\n    given: [{topic: views, value: {}}]\n"
+    (tmp_path / "t.yaml").write_text(text, encoding="utf-8")
+
+    result = runner.invoke(app, ["stream", "test", str(tmp_path / "t.yaml")])
+
+    assert result.exit_code == 1
+    assert "topic views is not read by the application; it reads impressions, offers" in result.output
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("a: [", "not readable as YAML"),
+        ("tests: {}", "application: Field required"),
+        ("application: x\ntests: {a: {given: [{topics: x}]}}", "tests.a.given.0.topic"),
+    ],
+)
+def test_a_wrong_test_file_is_refused_with_its_place(tmp_path: Path, text: str, words: str) -> None:
+    (tmp_path / "t.yaml").write_text(text, encoding="utf-8")
+    result = runner.invoke(app, ["stream", "test", str(tmp_path / "t.yaml")])
+    assert isinstance(result.exception, ConfigError)
+    assert words in str(result.exception)
+
+
+def test_explain_shows_steps_state_and_internal_topics() -> None:
+    result = runner.invoke(app, ["stream", "explain", str(EXAMPLES / "surveys.yaml")])
+    assert result.exit_code == 0
+    assert "topic   surveys-per_offer-repartition: active by key (key_by offer_id)" in result.output
+    assert "state   per_offer: in the partitions of surveys-per_offer-repartition" in result.output
+
+
+def test_explain_refuses_the_file_of_a_connector(tmp_path: Path) -> None:
+    path = tmp_path / "console.yaml"
+    path.write_text("name: c\nconnector.class: ConsoleSink\ntopics: t\n", encoding="utf-8")
+    result = runner.invoke(app, ["stream", "explain", str(path)])
+    assert isinstance(result.exception, ConfigError)
+    assert "is not the file of a stream application" in str(result.exception)
