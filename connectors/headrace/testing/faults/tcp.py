@@ -107,10 +107,12 @@ class TcpProxy(ClosingProxy):
 
     def close(self) -> None:
         """Reset open connections and end the proxy's thread. May be called twice."""
-        if self._closed:
-            return
-        self._do(self._end)
+        if not self._closed:
+            self._do(self._end)
         self._thread.join()
+        # Not by the proxy's thread, which may have ended before its last order has rung the bell.
+        self._alarm.close()
+        self._bell.close()
 
     def _change(self, change: Callable[[_Line], _Line]) -> None:
         def apply() -> None:
@@ -176,8 +178,6 @@ class TcpProxy(ClosingProxy):
             self._unlisten()
             self._drop_all()
             self._selector.close()
-            self._alarm.close()
-            self._bell.close()
 
     def _accept(self) -> None:
         assert self._listener is not None
