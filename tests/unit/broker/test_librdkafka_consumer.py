@@ -11,6 +11,7 @@ from confluent_kafka import Consumer, KafkaError, Message
 
 from headrace.broker.librdkafka.broker_monitor import BrokerMonitor
 from headrace.broker.librdkafka.consumer import LibrdkafkaConsumer
+from headrace.broker.librdkafka.reader import LibrdkafkaReader
 from headrace.errors import InfrastructureError, RetriableError
 from headrace.records import TopicPartition
 from headrace.testing.waiting import eventually
@@ -58,6 +59,16 @@ def test_an_error_that_somebody_must_mend_is_raised_behind_the_records() -> None
     assert batch.offsets == [3]
     with pytest.raises(InfrastructureError):
         reader.poll(0, 10)
+
+
+def test_an_error_of_a_reader_is_raised_after_the_records_that_came_with_it() -> None:
+    client = cast(Consumer, cast(Any, FakeConsumer([failure(KafkaError.TOPIC_AUTHORIZATION_FAILED), record(3)])))
+    reader = LibrdkafkaReader((client, BrokerMonitor()))
+    [batch] = reader.poll(0, 10)
+    assert batch.offsets == [3]
+    with pytest.raises(InfrastructureError):
+        reader.poll(0, 10)
+    assert reader.poll(0, 10) == []
 
 
 @pytest.mark.parametrize("topics", [["t"], ["t", "u"]])
