@@ -45,8 +45,9 @@ WaitTimeout = Annotated[float, typer.Option("--timeout", min=0, metavar="SECONDS
 
 COLUMNS = ("connector", "type", "state", "task", "worker", "since")
 PROGRESS_COLUMNS = ("records/s", "lag", "data as of", "dead letters")
-_WIDE = 120
-"""Columns of a terminal that has room for every column; a narrower one leaves out type and worker."""
+_WIDE, _NARROW = 120, 100
+"""Columns of a terminal that has room for every column, and for all but type and worker."""
+_SHORT = {"data as of": "as of", "dead letters": "dead"}
 
 
 @app.command("list")
@@ -81,8 +82,9 @@ def show_status(
     last minute, the lag is the number of records that are not written yet, "data as of" is the age of the newest record
     that was written, and dead letters are counted since the tasks were started.
 
-    Exit code 0 when nothing needs attention; 1 when something is FAILED or RETRYING, or when a condition is not
-    acknowledged (records that were removed unread, skipped or dead-lettered, a topic that was created again).
+    Exit code 0 when nothing needs attention; 1 when something is FAILED, RETRYING or waits for a system at its start,
+    or when a condition is not acknowledged (records that were removed unread, skipped or dead-lettered, a topic that
+    was created again).
     """
     client = WorkerClient(url)
     bodies = _statuses(client, names, progress=True)
@@ -419,9 +421,11 @@ def _print_statuses(
     found, now, progress = list(found), now_ms(), progress or {}
     columns = COLUMNS + (PROGRESS_COLUMNS if progress else ())
     rows = (row for status in found for row in status_view.rows(status, now, progress.get(status.name, {})))
-    left_out = {"type", "worker"} if progress and out.is_terminal and out.width < _WIDE else set()
+    width = out.width if out.is_terminal and progress else _WIDE
+    left_out = {"type", "worker", "since"} if width < _NARROW else {"type", "worker"} if width < _WIDE else set()
     shown = [place for place, column in enumerate(columns) if column not in left_out]
-    print_table([columns[place] for place in shown], ([row[place] for place in shown] for row in rows))
+    names = [_SHORT.get(columns[place], columns[place]) if width < _NARROW else columns[place] for place in shown]
+    print_table(names, ([row[place] for place in shown] for row in rows), folded=columns[0])
     problems = [
         note for status in found for note in (*status_view.notes(status), *status_view.condition_notes(status, now))
     ]

@@ -31,13 +31,19 @@ def print_json(data: Any) -> None:
     sys.stdout.write(json.dumps(data, indent=2, ensure_ascii=False, default=str) + "\n")
 
 
-def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], console: Console = out) -> None:
-    """Print a table without frames, so that ``awk`` can read it. Without a terminal nothing is cut or wrapped."""
-    table = Table(*columns, box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
+def print_table(
+    columns: Sequence[str], rows: Iterable[Sequence[object]], console: Console = out, folded: str = ""
+) -> None:
+    """Print a table without frames, so that ``awk`` can read it. Without a terminal nothing is cut or wrapped.
+
+    ``folded``: the only column whose cells may have several lines; empty = all.
+    """
+    table = Table(*columns, box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True, header_style="bold")
     for row in rows:
         table.add_row(*(cell if isinstance(cell, Text) else Text(str(cell)) for cell in row))
     for column in table.columns:
         column.overflow = "fold"  # wrap long names instead of truncating them
+        column.no_wrap = folded not in ("", column.header)
     if console.is_terminal:
         console.print(table, soft_wrap=False)
         return

@@ -153,9 +153,11 @@ def notes(status: ConnectorStatus, *, whole_trace: bool = False) -> Iterator[Not
 
 
 def needs_attention(status: ConnectorStatus) -> bool:
-    """Return whether an operator should look: something is FAILED or RETRYING, or a condition is not acknowledged."""
+    """Return whether an operator should look: something is FAILED, RETRYING or waits for its start, or a condition is
+    not acknowledged."""
     parts = [status.connector, *status.tasks.values()]
-    return bool(status.conditions) or any(part.state is State.FAILED or part.retrying for part in parts)
+    waiting = any(part.retrying or (part.state is State.UNASSIGNED and part.reason) for part in parts)
+    return bool(status.conditions) or waiting or any(part.state is State.FAILED for part in parts)
 
 
 def condition_notes(status: ConnectorStatus, now_ms: int) -> Iterator[Note]:

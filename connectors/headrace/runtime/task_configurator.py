@@ -85,7 +85,8 @@ class TaskConfigurator:
             return parsed, parsed.plugin.cls().task_configs(parsed.own, parsed.settings.tasks_max)
 
         def waiting(error: RetriableError, failures: int) -> None:
-            log.warning("waiting", connector=connector, code=error.code, reason=str(error))
+            if failures == 1:
+                log.warning("waiting", connector=connector, code=error.code, reason=str(error))
             if not cancel.is_set():
                 self.deliver(TaskConfigs(connector, config, reason=str(error)))
 

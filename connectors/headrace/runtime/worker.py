@@ -348,8 +348,9 @@ class Worker:
 
     def _find_cluster(self) -> None:
         def waiting(error: RetriableError, failures: int) -> None:
+            if str(error) != self._no_cluster:
+                log.warning("waiting for Kafka", code=error.code, reason=str(error))
             self._no_cluster = str(error)
-            log.warning("waiting for Kafka", code=error.code, reason=str(error))
 
         try:
             self._cluster_id = retry(

@@ -14,8 +14,11 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import orjson
+import structlog
 
 from headrace.errors import ConfigError, InfrastructureError, RetriableError
+
+log = structlog.stdlib.get_logger("headrace.worker")
 
 Entries = Mapping[str, Any]
 """Values by key; None deletes."""
@@ -140,6 +143,12 @@ class FileLog:
             _merge(self._values, {key: value})
             self._lines += 1
         if complete < len(content):
+            log.warning(
+                "incomplete end of file removed",
+                file=str(self._path),
+                bytes=len(content) - complete,
+                reason="the worker or the machine stopped while it was written; what was stored before is complete",
+            )
             os.ftruncate(self._file, complete)
         return complete
 

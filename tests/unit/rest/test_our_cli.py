@@ -119,6 +119,14 @@ class TestProgress:
             ["2.2", "≥ 12", "-", "0"],
         ]
 
+    def test_a_task_that_waits_for_its_start_needs_attention(self, cells: Any, worker: Any) -> None:
+        worker.add("orders")
+        running = Status(State.RUNNING, "w:1")
+        for reason, exit_code in ((None, 0), ("Kafka does not answer", 1)):
+            waiting = Status(State.UNASSIGNED, "w:1", reason=reason)
+            worker.statuses["orders"] = ConnectorStatus("orders", running, {0: waiting}, "sink")
+            assert len(cells(exit_code)) == 2
+
     def test_a_connector_without_running_tasks_has_none(self, cells: Any, worker: Any) -> None:
         worker.add("orders")
         assert cells() == [["-", "-", "-", "-"]]
