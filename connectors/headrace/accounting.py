@@ -34,7 +34,11 @@ _OUTCOMES = {
     "written": ("source_record_write_total", "sink_record_send_total", "stream_record_commit_total"),
     "unchanged": ("sink_record_unchanged_total",),
     "filtered": ("source_record_filtered_total", "sink_record_filtered_total"),
-    "dead_lettered": ("sink_record_dead_lettered_total", "stream_record_dead_lettered_total"),
+    "dead_lettered": (
+        "source_record_dead_lettered_total",
+        "sink_record_dead_lettered_total",
+        "stream_record_dead_lettered_total",
+    ),
     "skipped": ("source_record_skipped_total", "sink_record_skipped_total", "stream_record_skipped_total"),
     "discarded": ("source_record_discarded_total", "sink_record_discarded_total", "stream_record_discarded_total"),
     "in_flight": ("source_record_active_count", "sink_record_active_count", "stream_record_active_count"),

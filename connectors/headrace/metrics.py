@@ -18,6 +18,7 @@ DESCRIPTIONS: dict[str, str] = {
     "source_record_active_count": "Records read and not yet acknowledged.",
     "source_record_split_total": "Records that transforms made in addition, by splitting.",
     "source_record_filtered_total": "Records dropped by transforms.",
+    "source_record_dead_lettered_total": "Rows and records refused and written to the dead letter queue.",
     "source_record_skipped_total": "Rows and records refused and skipped by errors.tolerance.",
     "source_record_discarded_total": "Records in flight when the task ended; they are read again.",
     "source_record_remaining": "Records that a long reading of the source has yet to read, estimated.",

@@ -34,7 +34,7 @@ _POLL = 0.2  # seconds between looks at a running job
 @app.command("list")
 def list_groups(name: Name, url: UrlOption = DEFAULT_URL, json: JsonFlag = False) -> None:
     """List the open letters by error code and field. Prints no contents of records."""
-    found = _request(url, "GET", name)
+    found = _whole_queue(url, name)
     if json:
         print_json(found)
         return
@@ -117,6 +117,34 @@ def discard(
     if not yes:
         typer.confirm(f"Discard {group or 'all'} open letters of {name}?", abort=True, err=True)
     _run(url, name, "discard", {"group": group}, json)
+
+
+def _whole_queue(url: str, name: str) -> Any:
+    """Return the groups of all parts of the queue."""
+    part = found = _request(url, "GET", name)
+    groups = {item["group"]: item for item in found["groups"]}
+    read = 0
+    with ProgressDisplay() as progress:
+        while part["next"] is not None:
+            left = part["left"]
+            progress("reading letters", read, read + left)
+            part = _request(url, "GET", name, f"?after={part['next']}")
+            read += max(0, left - part["left"])
+            for item in part["groups"]:
+                before = groups.setdefault(item["group"], item)
+                if before is not item:
+                    newer = item if item["last"] >= before["last"] else before
+                    groups[item["group"]] = {
+                        **newer,
+                        "count": before["count"] + item["count"],
+                        "first": min(before["first"], item["first"]),
+                    }
+            found["open"] += part["open"]
+            for mark, count in part["marked"].items():
+                found["marked"][mark] = found["marked"].get(mark, 0) + count
+    found["groups"] = sorted(groups.values(), key=lambda item: -item["count"])
+    del found["next"], found["left"]
+    return found
 
 
 def _run(url: str, name: str, action: str, body: dict[str, Any], json: bool) -> None:

@@ -114,6 +114,12 @@ def _print(connector: str, report: VerificationReport) -> None:
             report.ahead,
             "later records of these keys may be ignored as outdated: headrace reindex",
         ),
+        (
+            "contested",
+            report.contested,
+            f"{report.contested_example}; offsets are the versions, so the newest record is ignored as outdated: set "
+            "external.version.header, or give each topic its own index",
+        ),
         ("not compared again", report.unexamined, "too many differences: some of these records may be in flight"),
         ("repaired", report.repaired, ""),
         ("not repaired", report.unrepaired, report.unrepaired_reason),
@@ -121,12 +127,14 @@ def _print(connector: str, report: VerificationReport) -> None:
     rows += [(name, f"{count:,}", why) for name, count, why in notes if count]
     print_table(("", "count", ""), rows)
     summary = f"{connector}: equal" if not report.differences else f"{connector}: {report.differences:,} differences"
+    if report.contested:
+        summary = f"{connector}: {report.differences:,} differences, {report.contested:,} contested keys"
     if report.repaired:
         summary += f", {report.repaired:,} repaired"
     err.print(Text(summary, style="green" if report.equal else "bold red"))
     if report.expired:
         err.print("retention has removed records from the topics: extra documents may come from them", markup=False)
-    if not report.equal and not report.repaired:
+    if report.differences and not report.repaired:
         err.print("  → --repair writes and deletes only these documents", markup=False)
 
 
@@ -151,6 +159,7 @@ def _view(connector: str, report: VerificationReport) -> dict[str, Any]:
         "unusable": report.unusable,
         "behind": report.behind,
         "ahead": report.ahead,
+        "contested": report.contested,
         "unexamined": report.unexamined,
         "expired": report.expired,
         "repaired": report.repaired,

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from headrace.dead_letters.letter_queue import LetterQueue, Progress
+from headrace.dead_letters.letter_queue import LetterQueue
 from headrace.dead_letters.letters import Letter, LetterGroup
+from headrace.records import TopicPartition
+
+MOST_LETTERS = 20_000
+"""Letters of one answer, so that a request ends soon and needs little memory."""
 
 
 @dataclass
@@ -33,13 +38,18 @@ class QueueSummary:
     topic: str
     groups: dict[LetterGroup, GroupSummary] = field(default_factory=dict)
     marked: Counter[str] = field(default_factory=Counter)
+    next: dict[int, int] = field(default_factory=dict)
+    """Partition → offset from which to read the rest of the queue; empty when all of it was read."""
+    left: int = 0
+    """Offsets of the rest."""
 
 
-def summarize(queue: LetterQueue, progress: Progress = lambda *_: None) -> QueueSummary:
-    """Read the whole queue and return what is in it. Raises NotFoundError, RetriableError."""
+def summarize(queue: LetterQueue, start: Mapping[int, int] | None = None, most: int = MOST_LETTERS) -> QueueSummary:
+    """Read about ``most`` letters from ``start`` (the beginning) on. Raises NotFoundError, RetriableError."""
     summary = QueueSummary(queue.topic)
     until, marks = queue.ends(), queue.marks()
-    for page in queue.letters(until, progress):
+    begin = {TopicPartition(queue.topic, partition): offset for partition, offset in (start or {}).items()}
+    for page in queue.letters(until, lambda *_: None, begin):
         for letter in page:
             if (mark := marks.get(letter.place)) is not None:
                 summary.marked[mark.value] += 1
@@ -48,6 +58,11 @@ def summarize(queue: LetterQueue, progress: Progress = lambda *_: None) -> Queue
             else:
                 at = letter.refused_at()
                 summary.groups[group] = GroupSummary(1, at, at, letter)
+        summary.left = sum(max(0, end - queue.positions[item]) for item, end in until.items())
+        if queue.read >= most and summary.left:
+            summary.next = {item.partition: offset for item, offset in queue.positions.items()}
+            return summary
+    summary.left = 0
     return summary
 
 

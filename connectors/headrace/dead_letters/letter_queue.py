@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from headrace.broker.interfaces import Admin, Reader
 from headrace.dead_letters.letters import Letter, RecordPlace, letters_of
@@ -29,6 +29,10 @@ class LetterQueue:
     connector: str
     reader: Reader
     admin: Admin
+    positions: dict[TopicPartition, int] = field(default_factory=dict)
+    """Up to where :meth:`letters` has read."""
+    read: int = 0
+    """How many records :meth:`letters` has read, those of other connectors included."""
 
     def ends(self) -> dict[TopicPartition, int]:
         """Return the queue's end offsets. Raise NotFoundError when the topic does not exist."""
@@ -41,21 +45,28 @@ class LetterQueue:
             )
         return ends
 
-    def letters(self, until: Mapping[TopicPartition, int], progress: Progress) -> Iterator[list[Letter]]:
-        """Yield the connector's letters before ``until``, in order of each partition.
+    def letters(
+        self,
+        until: Mapping[TopicPartition, int],
+        progress: Progress,
+        start: Mapping[TopicPartition, int] | None = None,
+    ) -> Iterator[list[Letter]]:
+        """Yield the connector's letters from ``start`` (the beginning) to ``until``, in order of each partition.
 
         A letter without the header ``connector.name`` belongs to every connector that uses the queue.
         """
         begins = self.admin.begin_offsets([self.topic])
-        whole, read = sum(until[item] - begins.get(item, 0) for item in until), 0
-        for consumed in read_pages(self.reader, begins, until):
+        first = {item: max(begins.get(item, 0), (start or {}).get(item, 0)) for item in until}
+        whole = sum(max(0, end - first[item]) for item, end in until.items())
+        self.positions, self.read = dict(first), 0
+        for consumed in read_pages(self.reader, first, until):
             page = []
             for batch in consumed:
-                read += len(batch)
+                self.read += len(batch)
+                self.positions[batch.topic_partition] = batch.offsets[-1] + 1
                 page += [letter for letter in letters_of(batch) if letter.connector() in (None, self.connector)]
-            progress("reading letters", read, whole)
-            if page:
-                yield page
+            progress("reading letters", self.read, whole)
+            yield page
 
     def marks(self) -> dict[RecordPlace, LetterMark]:
         """Return all marks; empty when none was ever written."""

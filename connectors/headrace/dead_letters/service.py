@@ -11,7 +11,7 @@ import structlog
 
 from headrace.broker.connector_clients import ConnectorClients
 from headrace.broker.interfaces import KafkaClients, NewTopic
-from headrace.dead_letters.letter_groups import QueueSummary, open_letters, summarize
+from headrace.dead_letters.letter_groups import MOST_LETTERS, QueueSummary, open_letters, summarize
 from headrace.dead_letters.letter_queue import LetterQueue
 from headrace.dead_letters.letter_writers import EntryChecker, TaskWriter
 from headrace.dead_letters.letters import Letter
@@ -58,8 +58,10 @@ class DeadLetterService:
         kafka_clients: KafkaClients,
         settings: WorkerSettings,
         config_of: Callable[[str], Mapping[str, str]],
+        letters_at_once: int = MOST_LETTERS,
     ) -> None:
         """``config_of`` returns a connector's raw configuration; it raises NotFoundError."""
+        self._letters_at_once = letters_at_once
         self._registry = registry
         self._validator = validator
         self._kafka_clients = kafka_clients
@@ -70,10 +72,13 @@ class DeadLetterService:
         self._threads: dict[str, threading.Thread] = {}
         self._stop = threading.Event()
 
-    def groups(self, name: str) -> QueueSummary:
-        """Return the open letters by group. Raises CommandError, NotFoundError, RetriableError."""
+    def groups(self, name: str, start: Mapping[int, int] | None = None) -> QueueSummary:
+        """Return the open letters by group, one part of the queue. Raises CommandError, NotFoundError, RetriableError.
+
+        ``start``: where the next part begins, as the summary of the part before says.
+        """
         with self._queue(self._config(name)) as queue:
-            return summarize(queue)
+            return summarize(queue, start, self._letters_at_once)
 
     def letters(self, name: str, group: str | None, limit: int) -> Sequence[Letter]:
         """Return the newest open letters. Raises as :meth:`groups`."""

@@ -164,15 +164,16 @@ class SourcePipeline:
     def _count_unsent(self, failures: Sequence[Failure], filtered: int = 0, split: int = 0) -> None:
         if not (failures or filtered or split):
             return
+        outcome = "skipped" if self._dead_letters is None else "dead_lettered"
         self._metrics.change(
             {
                 "source_record_active_count": split - filtered - len(failures),
-                "source_record_skipped_total": len(failures),
+                f"source_record_{outcome}_total": len(failures),
                 "source_record_filtered_total": filtered,
                 "source_record_split_total": split,
             }
         )
-        note_failures(self._metrics.causes, "skipped", failures)
+        note_failures(self._metrics.causes, outcome, failures)
         topic = self._factory.dead_letter_topic if self._dead_letters is not None else ""
         raise_skipped(self._control.raise_condition, failures, topic, self._context.task.connector)
         if filtered:

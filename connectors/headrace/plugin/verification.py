@@ -57,6 +57,10 @@ class Verifier(ABC):
     def remove(self, surplus: Sequence[StoredEntry]) -> None:
         """Repair: delete these entries. Entries that have changed since they were read are kept."""
 
+    def versions_are_offsets(self) -> bool:
+        """Return whether versions are offsets, which says nothing about the order of records of several partitions."""
+        return True
+
     def version_retention(self) -> float:
         """Return how many seconds the system remembers the version of a deleted entry.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import re
 from typing import Any
 
 from starlette.responses import JSONResponse, Response
@@ -34,8 +35,11 @@ class DeadLetterRoutes:
         ]
 
     def groups(self, request: RestRequest) -> Response:
-        """Return open letters by code and field, without contents of records."""
-        summary = self._service.groups(request.path["name"])
+        """Return open letters by code and field, without contents of records.
+
+        Of a long queue one part: ``next`` is the ``?after=`` of the next one, ``left`` how many offsets it has.
+        """
+        summary = self._service.groups(request.path["name"], _start_of(request.query.get("after", "")))
         groups = [
             {
                 "group": str(group),
@@ -60,6 +64,8 @@ class DeadLetterRoutes:
                 "open": sum(item.count for item in summary.groups.values()),
                 "groups": groups,
                 "marked": dict(summary.marked),
+                "next": ",".join(f"{partition}:{offset}" for partition, offset in sorted(summary.next.items())) or None,
+                "left": summary.left,
             }
         )
 
@@ -85,6 +91,12 @@ class DeadLetterRoutes:
             raise bad_request("only a retry can be tried")
         request.change.state(None, {"action": action, "group": group, "try": dry})
         return JSONResponse(_job(self._service.start(request.path["name"], action, group, dry=dry)), 202)
+
+
+def _start_of(text: str) -> dict[int, int]:
+    if not re.fullmatch(r"(\d{1,9}:\d{1,18}(,|$))*", text, re.ASCII):
+        raise bad_request("after is not the 'next' of an earlier response")
+    return {int(partition): int(offset) for partition, offset in re.findall(r"(\d+):(\d+)", text)}
 
 
 def _letter(letter: Letter) -> dict[str, Any]:

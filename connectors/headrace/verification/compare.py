@@ -27,6 +27,8 @@ MISSING, STALE, EXTRA = "missing", "stale", "extra"
 MOST_DIFFERENCES = 500_000
 """Differences above this limit are counted, but neither checked again nor repaired in the same run."""
 _CHUNK = 1_000
+_FEW = 1_000
+"""Offsets of a partition that are read to count their records."""
 _GRACE = 2.0
 
 
@@ -60,6 +62,9 @@ class VerificationReport:
     unusable_reason: str = ""
     ahead: int = 0
     """Equal contents with a version above the record's: later records will be ignored as outdated."""
+    contested: int = 0
+    """Names with a newer record in another partition or topic, whose offset is lower: it is ignored as outdated."""
+    contested_example: str = ""
     behind: int = 0
     """Records that the connector has not written yet; they are not compared."""
     expired: bool = False
@@ -75,7 +80,7 @@ class VerificationReport:
 
     @property
     def equal(self) -> bool:
-        return self.differences == self.repaired
+        return self.differences == self.repaired and not self.contested
 
 
 def verify(
@@ -103,7 +108,7 @@ def verify(
             hint="run the connector first, or use --to-end to compare with all records",
         )
     report = VerificationReport(
-        behind=sum(end - until.get(item, 0) for item, end in ends.items()),
+        behind=_behind(history, until, ends),
         expired=any(history.reader.beginnings(list(ends)).values()),
     )
     with tempfile.TemporaryDirectory(prefix="headrace-verify-") as folder:
@@ -157,11 +162,17 @@ class _VerificationRun:
         for number in range(BUCKETS):
             self._progress("comparing", number, BUCKETS)
             last: dict[bytes, EntryRow] = {}
+            newest: dict[bytes, EntryRow] = {}
             for row in self._expected.bucket(number):
                 before = last.get(row.name)
                 if before is None or row.version < 0 or row.version >= before.version:
                     last[row.name] = row
+                newer = newest.get(row.name)
+                if newer is None or row.place == newer.place or row.timestamp >= newer.timestamp:
+                    newest[row.name] = row
             self._report.names += len(last)
+            if self._verifier.versions_are_offsets():
+                self._find_contested(last, newest)
             for present in self._stored.bucket(number):
                 wanted = last.pop(present.name, None)
                 digest = wanted.digest if wanted is not None else b""
@@ -172,6 +183,18 @@ class _VerificationRun:
             for wanted in last.values():
                 if wanted.digest:
                     yield self._difference(wanted.name, wanted, None)
+
+    def _find_contested(self, last: Mapping[bytes, EntryRow], newest: Mapping[bytes, EntryRow]) -> None:
+        for name, row in last.items():
+            newer = newest[name]
+            if newer.place != row.place and newer.digest != row.digest:
+                self._report.contested += 1
+                if not self._report.contested_example:
+                    self._report.contested_example = (
+                        f"{name.decode(errors='backslashreplace')} has its newest record in "
+                        f"{self._places[newer.place]} at offset {newer.offset}, and an older one in "
+                        f"{self._places[row.place]} at offset {row.offset}"
+                    )
 
     def examine(self, found: Iterator[Difference], until: Positions) -> list[Difference]:
         """Return the candidates that still differ from their last record and from all records that arrived later."""
@@ -264,9 +287,10 @@ class _VerificationRun:
         if place is None:
             place = self._numbers[batch.topic_partition] = len(self._places)
             self._places.append(batch.topic_partition)
-        for offset, entry in zip(batch.offsets, self._verifier.expected_entries(batch), strict=True):
+        entries = self._verifier.expected_entries(batch)
+        for offset, timestamp, entry in zip(batch.offsets, batch.timestamps, entries, strict=True):
             if isinstance(entry, StoredEntry):
-                yield EntryRow(*entry, place, offset)
+                yield EntryRow(*entry, place, offset, timestamp)
             elif entry is not None and count:
                 self._count_unusable(entry)
 
@@ -280,6 +304,17 @@ class _VerificationRun:
         expected = StoredEntry(*wanted[:3])
         record = (self._places[wanted.place], wanted.offset)
         return Difference(_kind(expected, present), name, expected, present, record)
+
+
+def _behind(history: History, until: Positions, ends: Positions) -> int:
+    """Count the records after ``until``. Where they are few they are read: transaction markers have offsets, too."""
+    gaps = {item: end - until.get(item, 0) for item, end in ends.items()}
+    few = {item for item, gap in gaps.items() if 0 < gap <= _FEW}
+    start = {item: until.get(item, 0) for item in few}
+    counted = 0
+    for page in history.read(start, {item: ends[item] for item in few}):
+        counted = page.read
+    return counted + sum(gap for item, gap in gaps.items() if item not in few)
 
 
 def _kind(expected: StoredEntry | None, present: StoredEntry | None) -> str:

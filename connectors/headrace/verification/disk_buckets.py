@@ -14,13 +14,15 @@ ROWS_IN_MEMORY = 250_000
 
 
 class EntryRow(NamedTuple):
-    """The fields of a ``StoredEntry`` and its origin. ``place``: number of a partition, -1 = not from a topic."""
+    """The fields of a ``StoredEntry`` and its record. ``place``: number of a partition, -1 = not from a topic."""
 
     name: bytes
     version: int
     digest: bytes
     place: int = -1
     offset: int = -1
+    timestamp: int = -1
+    """Epoch milliseconds."""
 
 
 class DiskBuckets:

@@ -178,6 +178,25 @@ def test_dates_that_connect_has_not(
     assert batch.values[0]["v"] is None
 
 
+@pytest.mark.parametrize("policy", ["fail", "null", "text"])
+@pytest.mark.parametrize("literal", ["-infinity", "0044-03-15 BC"])
+def test_f9a_a_cursor_value_without_position_names_its_row_and_advises_no_setting_that_fails(
+    drive: Drive, sql: Sql, policy: str, literal: str
+) -> None:
+    sql("CREATE TABLE a (id int PRIMARY KEY, at timestamptz NOT NULL)")
+    sql(f"INSERT INTO a VALUES (1, '2024-01-01Z'), (2, 'infinity'), (3, '2024-01-03Z'), (4, '{literal}')")
+    keys = {"mode": "timestamp", "timestamp_column_name": "at", "temporal_out_of_range": policy}
+    with pytest.raises(TaskError) as raised:
+        drive(table_whitelist="a", **keys).drain()
+
+    assert raised.value.code == "sql.bad_value"
+    assert "id=4" in raised.value.message
+    assert "temporal.out.of.range" not in raised.value.hint
+    assert "query" in raised.value.hint
+    query = drive(query="SELECT * FROM a WHERE at >= '0001-01-01'", **keys)
+    assert query.values("id") == [1, 3]
+
+
 def test_a_cursor_goes_on_when_dates_are_text(drive: Drive, sql: Sql) -> None:
     sql("CREATE TABLE a (id int PRIMARY KEY, at timestamptz NOT NULL)")
     sql("INSERT INTO a VALUES (1, '2024-05-01 12:00:00.5Z'), (2, '2024-05-01 12:00:01Z'), (3, 'infinity')")

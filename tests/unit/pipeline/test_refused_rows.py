@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from headrace.accounting import balance, record_counts
 from headrace.errors import DataError, InfrastructureError, RetriableError
 from headrace.pipeline.dead_letters import DeadLetterQueue
 from headrace.pipeline.refused_rows import SourceDeadLetters
@@ -131,6 +132,9 @@ def test_f16_rows_without_keys_are_kept_in_the_dead_letter_queue(run: Callable[.
     assert mine.error is None
     assert [letter["primary_key"] for letter in letters] == [{"id": 1}, {"id": 2}, {"id": 3}]
     assert positions.stored == [({"id": 3}, 3)]
+    counts = record_counts(mine.metrics.snapshot())
+    assert (counts["dead_lettered"], counts["skipped"], balance(counts)) == (3, 0, 0)
+    assert {cause.outcome for cause in mine.metrics.causes.snapshot()} == {"dead_lettered"}
 
 
 def test_f17_a_row_too_large_is_named_with_its_size_and_the_settings(run: Callable[..., Any]) -> None:

@@ -11,10 +11,16 @@ from typer.testing import CliRunner
 
 from headrace.broker.in_memory import InMemoryKafka
 from headrace.cli.main import app
+from headrace.dead_letters.letter_groups import QueueSummary
+from headrace.dead_letters.service import DeadLetterService
 from headrace.errors import RetriableError
+from headrace.interpolation import make_interpolator
 from headrace.records import EncodedBatch
+from headrace.registry import Registry
+from headrace.settings import WorkerSettings
 from headrace.states import TargetState
 from headrace.testing.waiting import eventually
+from headrace.validation import Validator
 
 MEMORY = {
     "name": "memory",
@@ -91,6 +97,26 @@ def test_letters_are_grouped_without_contents_of_records(desk: Desk) -> None:
     assert refused["first"] <= refused["last"]
     assert refused["example"]["record"] == "numbers-0 at offset 1"
     assert "hunter2" not in desk.http.get(DEAD_LETTERS).text
+
+
+def test_a_long_queue_is_listed_in_parts(desk: Desk, plugins: Registry) -> None:
+    """Each request reads a bounded number of letters; the command adds them up."""
+    desk.world.rejected = set(range(100))
+    desk.send(*((f"k{number}", f'{{"n": {number}}}') for number in range(50)), ("c", "{no json"))
+    validator = Validator(plugins, make_interpolator(plugins))
+    settings = WorkerSettings.parse({"bootstrap.servers": "in.memory:9092"})
+    service = DeadLetterService(plugins, validator, desk.kafka, settings, lambda name: MEMORY, letters_at_once=1)
+    parts: list[QueueSummary] = []
+    start: dict[int, int] | None = None
+    while start != {}:
+        parts.append(service.groups("memory", start))
+        start = parts[-1].next
+
+    assert sum(item.count for part in parts for item in part.groups.values()) == 51
+    assert [part.left for part in parts] == sorted((part.left for part in parts), reverse=True)
+    answer = desk.http.get(DEAD_LETTERS, params={"after": "0:50"}).json()
+    assert (answer["open"], answer["next"], answer["left"]) == (1, None, 0)
+    assert desk.http.get(DEAD_LETTERS, params={"after": "x"}).status_code == 400
 
 
 def test_a_letter_is_shown_with_headers_and_contents(desk: Desk) -> None:

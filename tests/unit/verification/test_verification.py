@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from headrace import TopicPartition
 from headrace.errors import ConflictError, NotFoundError
+from headrace.records import EncodedBatch
 from headrace.verification import verify
 from headrace.verification.disk_buckets import ROWS_IN_MEMORY
 
@@ -201,3 +202,47 @@ def test_committed_offsets_are_not_changed(scenario: Any) -> None:
     assert scenario.kafka.groups[GROUP].committed == before
     assert set(scenario.kafka.groups) == {GROUP}
     assert TopicPartition(TOPIC, 0) in before
+
+
+def send(scenario: Any, partition: int, timestamp: int, *records: tuple[str, str]) -> None:
+    producer = scenario.kafka.transactional_producer("t", {})
+    keys: list[bytes | None] = [key.encode() for key, _ in records]
+    values: list[bytes | None] = [value.encode() for _, value in records]
+    producer.init()
+    producer.begin()
+    producer.send(EncodedBatch(TOPIC, values, keys, [timestamp] * len(records)), partition=partition)
+    producer.commit()
+
+
+@pytest.mark.parametrize(("timestamp", "contested"), [(2_000, 5), (500, 0)])
+def test_f4_a_newer_record_in_another_partition_with_a_lower_offset_is_contested(
+    scenario: Any, timestamp: int, contested: int
+) -> None:
+    """As for two topics of one index: the index keeps the record with the higher offset."""
+    keys = [f"k{number}" for number in range(5)]
+    send(scenario, 0, 1_000, *((f"other{number}", "0") for number in range(45)), *((key, "old") for key in keys))
+    scenario.sink()
+    send(scenario, 1, timestamp, *((key, "new") for key in keys))
+    scenario.kafka.groups[GROUP].committed.update(scenario.history.ends())  # read, and ignored as outdated
+    report = verify(scenario.system, scenario.history)
+
+    assert (report.differences, report.contested, report.equal) == (0, contested, not contested)
+    assert ("newest record in orders-1 at offset" in report.contested_example) == bool(contested)
+
+
+def test_f4_a_record_with_equal_content_in_another_partition_is_not_contested(scenario: Any) -> None:
+    send(scenario, 0, 1_000, ("other", "0"), ("k", "same"))
+    scenario.sink()
+    send(scenario, 1, 2_000, ("k", "same"))
+    scenario.kafka.groups[GROUP].committed.update(scenario.history.ends())
+
+    assert verify(scenario.system, scenario.history).equal
+
+
+def test_c2_a_transaction_marker_at_the_end_is_no_record_that_was_not_written(scenario: Any) -> None:
+    send(scenario, 0, 1_000, ("a", "1"))
+    scenario.sink()
+    place = TopicPartition(TOPIC, 0)
+    scenario.kafka.groups[GROUP].committed[place] = 1  # after the record, before the marker
+    assert scenario.history.ends()[place] == 2
+    assert verify(scenario.system, scenario.history).behind == 0

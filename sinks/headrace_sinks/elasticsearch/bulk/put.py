@@ -163,8 +163,11 @@ class ElasticsearchPut(PendingPut):
         self._unusable_records.clear()
         for batch in self._batches:
             for part, name in self._shared.router.split(batch, self._unusable_records):
-                self._shared.provisioner.ensure(part, name)
-                targets.append((part, name))
+                if self._shared.provisioner.ensure(part, name):
+                    targets.append((part, name))
+                else:  # only tombstones, and no index: nothing to delete, but some may have to be refused
+                    refused = self._shared.encoder.encode(part, name, 0, len(part)).refused
+                    self._unusable_records.extend((part.topic_partition, offset, error) for offset, error in refused)
         return targets
 
     def _add(self, run: BulkLines) -> None:

@@ -15,6 +15,7 @@ from headrace import (
     Finding,
     HeadraceError,
     InfrastructureError,
+    JsonValues,
     RetriableError,
     Schema,
     SinkBatch,
@@ -134,14 +135,28 @@ class IndexProvisioner:
             patterns.append(f"{self._config.data_stream_type.lower()}-{self._config.data_stream_dataset}-*")
         return names, list(dict.fromkeys(patterns))
 
-    def ensure(self, batch: SinkBatch, name: str) -> None:
-        """Provision ``name`` for the batch. Raise InfrastructureError and RetriableError."""
+    def ensure(self, batch: SinkBatch, name: str) -> bool:
+        """Provision ``name`` for the batch. Raise InfrastructureError and RetriableError.
+
+        Return False if the batch only deletes and there is no index: nothing is created for it.
+        """
         schema = batch.value_schema if self._maps(batch) else None
         if self._last.get(name, _UNSEEN) is not schema and not self._accepts(name, schema):
+            if _only_deletes(batch) and self._has_no_index(name):
+                return False
             self._provision(name, schema)
         elif time.monotonic() >= self._next_check.get(name, float("inf")):
             self._check_again(name, schema)
         self._last[name] = schema
+        return True
+
+    def _has_no_index(self, name: str) -> bool:
+        if self._config.index_management != "create" or self._resources:
+            return False
+        try:
+            return self._catalog.target(name) is None
+        except LookupDeniedError:
+            return False
 
     def forget(self) -> None:
         """Discard the cache after an index was deleted."""
@@ -340,6 +355,12 @@ def _new_types(config: ElasticsearchSinkConfig) -> str:
     if config.resources():
         return "write to another index with these types ('topic.to.external.resource.mapping')"
     return "write to a new index ('index.name') and read the topic again (`headrace connectors offsets NAME --reset`)"
+
+
+def _only_deletes(batch: SinkBatch) -> bool:
+    # Iterating over a column of unparsed texts would parse it.
+    values = batch.values.texts if isinstance(batch.values, JsonValues) else batch.values
+    return all(value is None for value in values)
 
 
 def _limit(settings: dict[str, str]) -> int:

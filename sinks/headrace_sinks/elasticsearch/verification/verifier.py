@@ -96,6 +96,9 @@ class ElasticsearchVerifier(Verifier):
                 lines.append(orjson.dumps({"delete": action}) + b"\n")
         send_lines(self._client, lines)
 
+    def versions_are_offsets(self) -> bool:
+        return not self._config.external_version_header
+
     def version_retention(self) -> float:
         """Elasticsearch remembers the version of a deleted document for ``index.gc_deletes``."""
         longest = 0.0

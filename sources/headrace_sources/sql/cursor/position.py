@@ -69,7 +69,13 @@ class CursorCodec:
         """Return the row's position. Raise BadCursorError."""
         if self.codec is None:
             return (self._id(row),)
-        return (self.codec.resume(self.timestamp(row)), LARGEST_ID if self.incrementing < 0 else self._id(row))
+        try:
+            timestamp = self.codec.resume(self.timestamp(row))
+        except (ValueError, OverflowError) as error:
+            # temporal.out.of.range has made null or text of it, and reading cannot continue from these.
+            reason = "a cursor needs timestamps of the years 1 to 9999"
+            raise BadCursorError(self.timestamps[0], row, reason) from error
+        return (timestamp, LARGEST_ID if self.incrementing < 0 else self._id(row))
 
     def timestamp(self, row: Row) -> Any:
         """Return the cursor's timestamp as the database stores it: the first that is not NULL."""

@@ -167,18 +167,30 @@ class RowConverter:
         """Return a column as it is now."""
         return self.columns[find_column([column.name for column in self.columns], name)]
 
-    def bad_value(self, column: Column, row: Row, reason: str) -> TaskError:
-        """Return the error that says why a row cannot be published, and what to do."""
+    def bad_value(self, column: Column, row: Row, reason: str, *, is_cursor: bool = False) -> TaskError:
+        """Return the error that says why a row cannot be published, and what to do.
+
+        ``is_cursor``: reading continues from the column's values, so they cannot be replaced by others.
+        """
         identity = ", ".join(f"{name}={row[find_column(self.names, name)]}" for name in self._spec.identity)
+        if is_cursor:
+            hint = (
+                f"correct the row, or leave such rows out by a query: SELECT * FROM {self._spec.relation} WHERE "
+                f"{column.name} …"
+            )
+        else:
+            hint = (
+                "correct the row; or "
+                + ("set temporal.out.of.range to null or text; or " if column.kind in TEMPORALS else "")
+                + ("set float.not.finite to null or text; or " if column.kind in FLOATS else "")
+                + "leave it out or change the column by a query: SELECT …, "
+                f"CAST({column.name} AS {self._dialect.text_type}) AS {column.name} FROM …"
+            )
         return TaskError(
             f"{self._spec.relation}: column '{column.name}' of the row {identity or 'read last'} cannot be "
             f"published: {reason}",
             code="sql.bad_value",
-            hint="correct the row; or "
-            + ("set temporal.out.of.range to null or text; or " if column.kind in TEMPORALS else "")
-            + ("set float.not.finite to null or text; or " if column.kind in FLOATS else "")
-            + "leave it out or change the column by a query: SELECT …, "
-            f"CAST({column.name} AS {self._dialect.text_type}) AS {column.name} FROM …",
+            hint=hint,
         )
 
 

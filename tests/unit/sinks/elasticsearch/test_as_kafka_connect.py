@@ -129,8 +129,10 @@ def test_85_nulls(make_sink: Make, batch: Batch, server: Any) -> None:
     assert make_sink(behavior_on_null_values="IGNORE").put(batch(None)) == []
     assert actions(server) == []
     assert make_sink(behavior_on_null_values="FAIL").put(batch(None)) == [("orders-0", 0, "elasticsearch.null_value")]
-    assert make_sink(behavior_on_null_values="DELETE").put(batch(None, first=9)) == []
-    (action,) = actions(server)
+    sink = make_sink(behavior_on_null_values="DELETE")
+    assert sink.put(batch({"a": 1})) == []
+    assert sink.put(batch(None, first=9)) == []
+    _, action = actions(server)
     assert (action.name, action.target["version"]) == ("delete", 9)
 
 

@@ -261,3 +261,18 @@ def test_operations_17_a_mapping_conflict_names_a_way_out_that_the_configuration
 
     assert raised.value.code == "elasticsearch.mapping_conflict"
     assert raised.value.hint.startswith(way) or way in raised.value.hint.partition(";")[0]
+
+
+@pytest.mark.parametrize("earlier", [False, True])
+def test_c5_tombstones_alone_create_no_index(make_sink: Make, batch: Batch, server: Any, earlier: bool) -> None:
+    sink = make_sink(behavior_on_null_values="delete")
+    if earlier:
+        sink.put(batch({"a": 1}))
+    bulks = len(server.bulks)
+    assert sink.put(batch(None, None, first=1)) == []
+
+    assert ("orders" in server.indices) == earlier
+    assert (len(server.bulks) > bulks) == earlier
+    assert sink.put(batch(None, keys=[None], first=3)) == [("orders-0", 3, "elasticsearch.unusable_key")]
+    assert sink.put(batch({"a": 1}, None, first=4)) == []
+    assert "orders" in server.indices

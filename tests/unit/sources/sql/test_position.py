@@ -2,20 +2,31 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import orjson
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from sqlalchemy import make_url
 
 from headrace import RetriableError, TaskError
 from headrace.testing.contexts import Offsets
-from headrace_sources.sql.cursor.position import QUERY_PARTITION, StoredPosition, partition_of, stored_positions
+from headrace_sources.sql.cursor.position import (
+    QUERY_PARTITION,
+    BadCursorError,
+    CursorCodec,
+    StoredPosition,
+    partition_of,
+    stored_positions,
+)
 from headrace_sources.sql.dialects import dialect_for
 from headrace_sources.sql.dialects.dialect import TableName
+from headrace_sources.sql.rows.timestamps import LocalCodec, MomentCodec
 
 USERS = TableName("public", "users")
 MOMENTS = st.datetimes(datetime(1, 1, 2), datetime(9999, 12, 30), timezones=st.just(UTC))
@@ -178,3 +189,35 @@ def test_the_position_under_the_own_partition_counts_before_others() -> None:
     offsets.set({"protocol": "1", "table": "public.users"}, {"incrementing": 9})
     found = stored_positions(offsets, [USERS], "incrementing", database="shop")
     assert found[USERS] == StoredPosition(incrementing=9)
+
+
+SPECIAL = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(),
+    st.floats(),
+    st.decimals(),
+    st.text(max_size=30),
+    st.binary(max_size=8),
+    st.datetimes(timezones=st.none() | st.timezones()),
+    st.datetimes(datetime(1, 1, 1), datetime(1, 1, 3), timezones=st.timezones()),
+    st.datetimes(datetime(9999, 12, 30), timezones=st.timezones()),
+    st.sampled_from(["infinity", "-infinity", "0044-03-15 BC", "10000-01-01", "0000-00-00 00:00:00", "24:00:00"]),
+    st.sampled_from([Decimal("NaN"), Decimal("Infinity"), Decimal("1E400"), Decimal("7.5"), 2**63, -(2**63)]),
+)
+CODECS = [CursorCodec((0,), -1, (), MomentCodec()), CursorCodec((0,), -1, (), LocalCodec(ZoneInfo("Europe/Berlin"))),
+          CursorCodec((), 0, (), None), CursorCodec((0,), 0, (), MomentCodec())]  # fmt: skip
+
+
+@given(SPECIAL, st.sampled_from(CODECS))
+def test_f9a_every_cursor_value_has_a_position_or_is_refused(value: Any, codec: CursorCodec) -> None:
+    """A position can be compared, stored and continued from; all other values raise the error that names the row."""
+    aware = getattr(value, "tzinfo", None) is not None
+    assume(not (aware and isinstance(codec.codec, LocalCodec)))  # drivers give naive values there
+    row = (value,)
+    with suppress(BadCursorError):
+        position = codec.of(row)
+        with suppress(OverflowError, ValueError):  # the reader reports these as bad values, too
+            stored_position = codec.to_stored(position)
+            assert codec.from_stored(stored_position) <= position
+            assert stored_position.to_json()
