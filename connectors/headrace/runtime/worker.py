@@ -393,4 +393,4 @@ def _require(name: str, desired: DesiredState, unknown: str = "Connector {} not 
 
 
 def _restarting(status: Status) -> Status:
-    return Status(State.RESTARTING, status.worker_id, since=status.since)
+    return replace(status, state=State.RESTARTING, reason=None, retrying=False)

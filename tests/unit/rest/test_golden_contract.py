@@ -1,10 +1,16 @@
-"""Status codes and ``Location`` of every request of the golden contract, compared with a Kafka Connect 4.4 worker's."""
+"""Answers to every request of the golden contract, compared with those of a Kafka Connect 4.4 worker.
+
+Status codes, ``Location``, error codes and states are compared by value, bodies by their members and types.
+"""
 
 from __future__ import annotations
 
 import importlib.metadata
+import json
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -119,3 +125,100 @@ def test_states_of_connectors_are_those_of_kafka_connect(answers: list[tuple[Req
     ]
     assert len(both) > 5
     assert all(ours == theirs for ours, theirs in both)
+
+
+def is_definitions(body: Any) -> bool:
+    """Return whether the body describes configuration keys, by name."""
+    return isinstance(body, dict) and bool(body) and all("importance" in str(item) for item in body.values())
+
+
+def comparable(ours: Any, theirs: Any) -> tuple[Any, Any]:
+    """Leave out what differs as described: the sets of keys that connectors have."""
+    if isinstance(theirs, dict) and "error_count" in theirs:  # a validation; its verdict is compared on its own
+        ours, theirs = ({**body, "configs": {}} for body in (ours, theirs))
+    elif is_definitions(theirs):
+        ours, theirs = ({name: body[name] for name in ours.keys() & theirs.keys()} for body in (ours, theirs))
+    return ours, theirs
+
+
+def differences(ours: Any, theirs: Any, path: str = "") -> Iterator[str]:
+    """Yield members that are missing or added, and values of other types."""
+    if isinstance(ours, dict) and isinstance(theirs, dict):
+        for name in sorted(ours.keys() | theirs.keys()):
+            if name in ours and name in theirs:
+                yield from differences(ours[name], theirs[name], f"{path}.{name}")
+            else:
+                yield f"{path}.{name} is {'missing' if name in theirs else 'added'}"
+    elif isinstance(ours, list) and isinstance(theirs, list):
+        for one, other in zip(ours, theirs, strict=False):
+            yield from differences(one, other, f"{path}[]")
+    elif type(ours) is not type(theirs):
+        yield f"{path} is {type(ours).__name__} and not {type(theirs).__name__}"
+
+
+def is_documented(difference: str) -> bool:
+    """Return whether docs/coming-from-kafka-connect.md describes the difference."""
+    description = difference.endswith((".default_value is NoneType and not str", ".group is NoneType and not str"))
+    # 'bad' is the connector that only Kafka Connect creates: its configuration has a null.
+    return description or difference in (".findings is added", ".bad is missing")
+
+
+UNDOCUMENTED_BODIES = [
+    # Of a connector that is just starting, Kafka Connect does not know the version yet.
+    ("POST /connectors/src/restart?includeTasks=true", ".connector.version is str and not NoneType"),
+]
+OTHER_VERDICTS = {
+    # Key and value in the validated configuration: how many errors headrace and Kafka Connect report.
+    ("topic", None): (1, 0),  # null is the same as no key
+    ("my.own.key", "a"): (1, 0),  # unknown keys are errors
+    ("errors.retry.delay.max.ms", "-1"): (1, 0),  # stricter: nonsense is refused
+    ("topic.creation.default.partitions", "0"): (1, 0),
+    ("config.action.reload", "sometimes"): (0, 1),  # keys that have no effect: their values are not checked
+    ("header.converter", "NoSuch"): (0, 1),
+    ("topic", ""): (0, 1),  # of the connector of this test
+    ("tasks.max", "2147483648"): (0, 2),
+    ("errors.tolerance", "ALL"): (0, 1),  # choices in upper case are accepted
+}
+
+
+def test_bodies_have_the_members_and_types_of_kafka_connect_or_documented_ones(
+    answers: list[tuple[Request, Answer, Answer]],
+) -> None:
+    counts: Counter[str] = Counter()
+    undocumented = []
+    for request, ours, theirs in answers:
+        if ours["status"] == theirs["status"]:
+            found = list(differences(*comparable(ours["body"], theirs["body"])))
+            unexpected = [(request.title, item) for item in found if not is_documented(item)]
+            undocumented += unexpected
+            counts["undocumented" if unexpected else "documented" if found else "identical"] += 1
+    sentence = (
+        f"Bodies of {sum(counts.values())} answers with the same status code: {counts['identical']} have the same "
+        f"members and types, {counts['documented']} differ as described here, {counts['undocumented']} otherwise."
+    )
+    print(sentence)
+    assert undocumented == UNDOCUMENTED_BODIES
+    assert sentence in " ".join(PAGE.read_text(encoding="utf-8").split()), f"write into {PAGE.name}: {sentence}"
+
+
+def test_error_codes_are_those_of_kafka_connect(answers: list[tuple[Request, Answer, Answer]]) -> None:
+    both = [
+        (ours["body"]["error_code"], theirs["body"]["error_code"])
+        for _, ours, theirs in answers
+        if ours["status"] == theirs["status"] and isinstance(theirs["body"], dict) and "error_code" in theirs["body"]
+    ]
+    assert len(both) > 50
+    assert all(ours == theirs for ours, theirs in both)
+
+
+def test_validations_come_to_the_verdict_of_kafka_connect_or_to_a_listed_one(
+    answers: list[tuple[Request, Answer, Answer]],
+) -> None:
+    found = []
+    for request, ours, theirs in answers:
+        counts = [answer["body"]["error_count"] for answer in (ours, theirs) if "error_count" in answer["body"]]
+        if len(counts) == 2 and bool(counts[0]) != bool(counts[1]):
+            assert request.body is not None
+            items = list(json.loads(request.body).items())
+            found.append((next((item for item in items if item in OTHER_VERDICTS), items[-1]), tuple(counts)))
+    assert sorted(found, key=str) == sorted(OTHER_VERDICTS.items(), key=str)
