@@ -110,7 +110,7 @@ class TestRefused:
         code = self._send_until_only_one_is_refused(kafka_clients, batches, {"max.message.bytes": "2000"}, 6)
         assert code == "data.record_too_large"
 
-    def test_good_records_are_told_from_the_bad_one_they_travelled_with(
+    def test_valid_records_of_a_request_with_an_invalid_one_are_sent_again(
         self, kafka_clients: KafkaClients, unique_name: str
     ) -> None:
         """A compacted topic refuses records without a key, and with them all others of the same request."""
@@ -195,7 +195,7 @@ class TestRefused:
 
 @pytest.mark.usefixtures("no_threads_left")
 class TestProducer:
-    def test_a_flush_does_not_wait_for_company(self, kafka_clients: KafkaClients, unique_name: str) -> None:
+    def test_a_flush_does_not_wait_for_linger_ms(self, kafka_clients: KafkaClients, unique_name: str) -> None:
         create(kafka_clients, unique_name)
         producer = kafka_clients.producer({"linger.ms": "600000"})
         delivery = producer.send(EncodedBatch(unique_name, [b"1"]))

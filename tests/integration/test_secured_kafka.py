@@ -110,7 +110,7 @@ def test_a_wrong_password_is_named(connect: Connect, settings: dict[str, str], k
 
 
 @kinds
-def test_a_certificate_of_an_authority_that_nobody_trusts_is_named(
+def test_a_certificate_of_an_untrusted_authority_is_an_error_with_its_name(
     connect: Connect, settings: dict[str, str], kind: str, tmp_path: Path
 ) -> None:
     error = refused(connect, {**settings, "ssl.cafile": str(Authority(tmp_path).ca_file)}, kind)

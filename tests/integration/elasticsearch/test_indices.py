@@ -258,7 +258,7 @@ def test_a_users_own_component_is_composed(start_sink: StartSink, cluster: Clust
     assert found["index_template"]["composed_of"][-1] == f"{unique_name}@custom"
 
 
-def test_somebody_elses_template_is_left_alone(start_sink: StartSink, cluster: Cluster, unique_name: str) -> None:
+def test_a_template_of_another_owner_is_not_changed(start_sink: StartSink, cluster: Cluster, unique_name: str) -> None:
     cluster.put(f"_index_template/{unique_name}", {"index_patterns": ["other-*"], "priority": 7})
     with pytest.raises(InfrastructureError, match="was not created by headrace") as raised:
         start_sink(**{"index.template": unique_name})

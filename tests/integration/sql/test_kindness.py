@@ -47,7 +47,7 @@ def test_a_statement_that_takes_too_long_is_given_up_and_said_so(sql: Sql, drive
         driver.poll()
 
 
-def test_whoever_is_over_the_budget_waits_and_says_so(sql: Sql, drive: Drive) -> None:
+def test_a_task_without_a_permit_waits_and_shows_the_reason(sql: Sql, drive: Drive) -> None:
     sql(ROWS)
     keys = {**OPEN, "table_whitelist": "t", "batch_max_rows": "10", "connection_max_queries": "1"}
     second = drive(**keys)

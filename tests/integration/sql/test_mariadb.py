@@ -388,7 +388,7 @@ def test_a_statement_that_takes_too_long_is_given_up(drive: Drive) -> None:
         drive(query="SELECT SLEEP(60) AS id", mode="bulk", topic_prefix="t", statement_timeout_ms="200").poll()
 
 
-def test_f11_text_arrives_whole_whatever_charset_the_url_names(drive: Drive, maria: Sql, mariadb_database: str) -> None:
+def test_f11_text_is_complete_with_any_charset_in_the_url(drive: Drive, maria: Sql, mariadb_database: str) -> None:
     maria(
         "CREATE TABLE l (id INT PRIMARY KEY, v VARCHAR(9) CHARACTER SET latin1);INSERT INTO l VALUES (1, _latin1 x'81')"
     )

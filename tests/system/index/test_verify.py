@@ -14,7 +14,7 @@ CONFIGURATION_ERROR = 2
 Search = Any
 
 
-def test_tampering_is_found_and_mended_beside_a_running_worker(search: Callable[..., Search]) -> None:
+def test_changed_documents_are_found_and_repaired_while_the_worker_runs(search: Callable[..., Search]) -> None:
     # Deletions by hand are forgotten at once, so that repair need not wait a minute for it.
     index = search(**{"index.settings.gc_deletes": "0ms"})
     index.produce(*((f"k{number}", {"n": number, "price": 1.50}) for number in range(300)))

@@ -42,7 +42,7 @@ def consumer(*messages: Message) -> LibrdkafkaConsumer:
     return LibrdkafkaConsumer((client, BrokerMonitor()), "g", max_poll_records=None, cooperative=False, topics_age=5)
 
 
-def test_errors_that_pass_are_passed_over() -> None:
+def test_transient_errors_are_ignored() -> None:
     reader = consumer(record(3), failure(KafkaError.UNKNOWN_TOPIC_OR_PART), record(4))
     [batch] = reader.poll(0, 10)
     assert batch.offsets == [3, 4]
@@ -53,7 +53,7 @@ def test_an_error_alone_is_no_batch() -> None:
     assert consumer(failure(KafkaError._TRANSPORT)).poll(0, 10) == []
 
 
-def test_an_error_that_somebody_must_mend_is_raised_behind_the_records() -> None:
+def test_a_permanent_error_is_raised_after_the_records() -> None:
     reader = consumer(record(3), failure(KafkaError.TOPIC_AUTHORIZATION_FAILED))
     [batch] = reader.poll(0, 10)
     assert batch.offsets == [3]

@@ -216,7 +216,7 @@ class TestWindows:
         assert again.error() is None
         assert fakes[1].log == [(b"\0", b"1")]
 
-    def test_what_is_not_authorized_is_a_fault(self) -> None:
+    def test_a_missing_acl_is_an_infrastructure_error(self) -> None:
         fake = FakeProducer([], patient)
         producer = producer_over(fake)
         delivery = producer.send(EncodedBatch("t", [b"1"], [b"\0"]))
@@ -269,7 +269,7 @@ class TestWindows:
         producer.close(0)
         assert producer.abandon()
 
-    def test_a_closed_producer_says_so(self) -> None:
+    def test_deliveries_of_a_closed_producer_fail(self) -> None:
         class Silent(FakeProducer):
             def flush(self, timeout: float) -> int:
                 return len(self)

@@ -54,7 +54,7 @@ def test_errors_come_back() -> None:
         commit(client).answers(10)
 
 
-def test_what_is_not_answered_is_given_up_and_closed_behind() -> None:
+def test_an_unanswered_commit_times_out_and_the_consumer_is_closed_when_it_ends() -> None:
     client = FakeCommitConsumer()
     work = commit(client)
     assert work.answers(0.01) is None

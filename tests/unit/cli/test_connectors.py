@@ -316,7 +316,7 @@ class TestDelete:
 
 
 class TestErrors:
-    def test_nobody_there(self) -> None:
+    def test_an_unreachable_worker_is_an_error(self) -> None:
         with socket.create_server(("127.0.0.1", 0)) as free:
             url = f"http://127.0.0.1:{free.getsockname()[1]}"
         error = Command(url).error("list")
@@ -326,7 +326,7 @@ class TestErrors:
         assert "headrace run" in error.hint
 
     @pytest.mark.parametrize("answer", [(200, b"<html>"), (502, b"<html>"), (500, [1]), (404, {"detail": "x"})])
-    def test_somebody_else_there(self, run: Command, worker: StubWorker, answer: Any) -> None:
+    def test_another_server_at_the_address_is_an_error(self, run: Command, worker: StubWorker, answer: Any) -> None:
         worker.answers["GET /connectors?expand=status&expand=info"] = answer
         assert run.error("list").code == "worker.not_a_worker"
 

@@ -99,7 +99,7 @@ def test_an_abandoned_task_writes_no_dead_letters_and_begins_no_put(sink: Callab
     st.sets(st.integers(0, 59), max_size=3),
     st.sets(st.integers(0, 59), max_size=3),
 )
-def test_whatever_fails_nothing_is_lost(
+def test_after_any_failures_no_record_is_lost(
     sink: Callable[..., Sink], puts: list[str], faults: list[str], rejected: set[int], undecodable: set[int]
 ) -> None:
     made = sink(dlq=True, errors_tolerance="all")
@@ -171,7 +171,7 @@ def test_without_tolerance_the_task_fails_after_the_letter_is_written(sink: Call
     assert made.task.stopped == 1
 
 
-def test_an_outage_is_told_and_the_member_stays(sink: Callable[..., Sink]) -> None:
+def test_the_status_shows_an_outage_and_the_consumer_stays_in_its_group(sink: Callable[..., Sink]) -> None:
     made = sink()
     made.store.faults = ["before"] * 5
     made.send(range(10))
@@ -239,7 +239,7 @@ def test_stopping_during_an_outage_is_prompt_and_commits_nothing_of_it(sink: Cal
     assert made.committed() == 0
 
 
-def test_a_silent_broker_is_told_until_it_delivers_again(
+def test_the_status_names_a_silent_broker_until_it_delivers_again(
     sink: Callable[..., Sink],
 ) -> None:
     said = "broker k:9092 does not answer"
@@ -284,7 +284,7 @@ def test_a_consumer_that_delivers_while_paused_stops_the_task(sink: Callable[...
     assert "paused" in str(raised[0])
 
 
-def test_a_broker_that_is_away_is_told(sink: Callable[..., Sink]) -> None:
+def test_the_status_names_an_unavailable_broker(sink: Callable[..., Sink]) -> None:
     made = sink()
     made.send([1])
     thread = made.harness.run(made.pipeline)

@@ -12,7 +12,7 @@ from headrace.testing.waiting import eventually
 from tests.unit.pipeline.scripted_sink import Sink, Writing
 
 
-def test_few_records_wait_for_enough_others(sink: Callable[..., Sink]) -> None:
+def test_records_linger_until_there_are_enough(sink: Callable[..., Sink]) -> None:
     made = sink()
     made.task.linger = Linger(600, 10, 0)  # longer than this test takes
     thread = made.harness.run(made.pipeline)
@@ -26,7 +26,7 @@ def test_few_records_wait_for_enough_others(sink: Callable[..., Sink]) -> None:
     made.harness.end(thread)
 
 
-def test_records_wait_no_longer_than_they_are_told_to(sink: Callable[..., Sink]) -> None:
+def test_records_linger_no_longer_than_linger_ms(sink: Callable[..., Sink]) -> None:
     made = sink()
     made.task.linger = Linger(0.05, 1_000_000, 0)
     thread = made.harness.run(made.pipeline)
@@ -35,7 +35,7 @@ def test_records_wait_no_longer_than_they_are_told_to(sink: Callable[..., Sink])
     made.harness.end(thread)
 
 
-def test_what_waits_is_put_before_a_pause_and_read_again_by_others(sink: Callable[..., Sink]) -> None:
+def test_lingering_records_are_put_before_a_pause_and_read_again_by_the_next_owner(sink: Callable[..., Sink]) -> None:
     made = sink()
     made.task.linger = Linger(600, 1_000_000, 0)
     made.send(range(10))
@@ -55,7 +55,7 @@ def test_what_waits_is_put_before_a_pause_and_read_again_by_others(sink: Callabl
     other.harness.end(second)
 
 
-def test_few_records_are_asked_for_when_they_are_large(
+def test_polls_request_few_records_when_records_are_large(
     sink: Callable[..., Sink],
 ) -> None:
     sizes: list[int] = []
@@ -76,7 +76,7 @@ def test_few_records_are_asked_for_when_they_are_large(
     assert max(sizes) <= 5
 
 
-def test_there_is_another_look_for_records_when_the_oldest_put_is_done(
+def test_the_consumer_is_polled_again_when_the_oldest_put_is_done(
     sink: Callable[..., Sink],
 ) -> None:
     begun: list[Slow] = []

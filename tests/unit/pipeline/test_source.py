@@ -147,7 +147,7 @@ def test_rows_arrive_in_order_and_positions_follow(source: Callable[..., Source]
     assert values["last_record_timestamp_ms"] > 0
 
 
-def test_one_that_was_left_behind_stores_no_position(source: Callable[..., Source]) -> None:
+def test_an_abandoned_task_stores_no_position(source: Callable[..., Source]) -> None:
     """Its successor has stored later ones by then."""
     hangs, goes_on = threading.Event(), threading.Event()
 
@@ -197,7 +197,7 @@ FAULTS = st.sampled_from(["send", "send refused", "commit", "down", "hold"])
     st.sets(st.integers(1, 20), max_size=4),
     st.sampled_from([1, 100, 1_000_000]),
 )
-def test_whatever_fails_nothing_is_lost_and_order_is_kept(
+def test_after_any_failures_no_row_is_lost_and_the_order_is_kept(
     source: Callable[..., Source],
     count: int,
     batch: int,

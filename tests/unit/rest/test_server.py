@@ -56,7 +56,7 @@ def test_several_listeners_each_with_a_port_of_its_own(worker: Any, registry: Re
         server.stop()
 
 
-def test_a_slow_call_holds_up_nobody(client: httpx.Client, worker: Any) -> None:
+def test_a_slow_request_does_not_delay_others(client: httpx.Client, worker: Any) -> None:
     worker.add("slow")
     with ThreadPoolExecutor(1) as other:
         slow = other.submit(client.get, "/connectors/slow/offsets")

@@ -104,7 +104,7 @@ def test_two_rounds_lead_to_what_is_desired(
 
 
 @given(st.sets(TASKS), st.lists(st.text(min_size=1, max_size=3), min_size=1, max_size=5, unique=True))
-def test_every_task_has_one_owner_and_nobody_two_more_than_another(tasks: set[TaskId], members: list[str]) -> None:
+def test_every_task_has_one_owner_and_owners_have_equal_shares(tasks: set[TaskId], members: list[str]) -> None:
     owners = assign(list(tasks), members)
     assert set(owners) == tasks
     counts = [list(owners.values()).count(member) for member in members]
@@ -112,5 +112,5 @@ def test_every_task_has_one_owner_and_nobody_two_more_than_another(tasks: set[Ta
     assert owners == assign(sorted(tasks), sorted(members))
 
 
-def test_without_members_nobody_owns_anything() -> None:
+def test_without_members_no_task_has_an_owner() -> None:
     assert assign([A0], []) == {}

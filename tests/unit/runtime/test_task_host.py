@@ -42,7 +42,7 @@ def statuses() -> Callable[[Callable[[TaskControl, Any], None]], list[Status]]:
     return run
 
 
-def test_retrying_since_is_when_it_began_whatever_is_said_meanwhile(statuses: Any) -> None:
+def test_retrying_since_is_the_first_failure_although_the_reason_changes(statuses: Any) -> None:
     def loop(control: TaskControl, set_status_reason: Callable[[str | None], None]) -> None:
         for tries in range(1, 5):
             control.retrying(TROUBLE, tries)

@@ -200,7 +200,7 @@ def test_what_is_asked_wrongly_is_refused(start: Callable[..., Any]) -> None:
         (lambda worker: worker.restart_task(TaskId("nope", 0)), "Unknown connector: nope"),
     ],
 )
-def test_a_name_that_nobody_knows_is_refused_in_connects_words(
+def test_an_unknown_name_is_refused_with_the_message_of_connect(
     start: Callable[..., Any], ask: Callable[[Any], object], words: str
 ) -> None:
     with pytest.raises(NotFoundError, match=f"^{words}"):
@@ -252,7 +252,7 @@ def test_a_connector_that_is_stopped_is_not_watched(start: Callable[..., Any], w
     eventually(lambda: not [thread for thread in threading.enumerate() if thread.name == "numbers-connector"])
 
 
-def test_a_bug_fails_one_task_with_its_trace_and_a_restart_mends_it(start: Callable[..., Any], world: Any) -> None:
+def test_a_bug_fails_one_task_with_its_trace_and_a_restart_recovers_it(start: Callable[..., Any], world: Any) -> None:
     process = start()
     world.polling = [ZeroDivisionError("oops")]
     process.worker.create("numbers", {**NUMBERS, "tasks.max": "2"}, STARTED)

@@ -29,7 +29,7 @@ from headrace_sinks.elasticsearch.cluster.index_catalog import (
     no_stream_template,
 )
 from headrace_sinks.elasticsearch.configuration.keys import ElasticsearchSinkConfig
-from headrace_sinks.elasticsearch.configuration.rebuild_rules import rebuild_obstacle
+from headrace_sinks.elasticsearch.indices.rebuild_rules import rebuild_obstacle
 from headrace_sinks.elasticsearch.indices.router import IndexRouter
 from headrace_sinks.elasticsearch.indices.template_provisioner import TemplateProvisioner
 from headrace_sinks.elasticsearch.mappings.compatibility import MappingConflict, additions, conflicts, count

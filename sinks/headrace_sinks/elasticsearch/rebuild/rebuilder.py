@@ -26,8 +26,8 @@ from headrace_sinks.elasticsearch.cluster.client import ElasticsearchClient
 from headrace_sinks.elasticsearch.cluster.index_catalog import IndexCatalog, IndexState
 from headrace_sinks.elasticsearch.cluster.preflight import require_elasticsearch
 from headrace_sinks.elasticsearch.configuration.keys import ElasticsearchSinkConfig
-from headrace_sinks.elasticsearch.configuration.rebuild_rules import rebuild_obstacle
 from headrace_sinks.elasticsearch.indices.provisioner import new_index
+from headrace_sinks.elasticsearch.indices.rebuild_rules import rebuild_obstacle
 from headrace_sinks.elasticsearch.indices.router import IndexRouter
 from headrace_sinks.elasticsearch.mappings.compatibility import additions, conflicts
 from headrace_sinks.elasticsearch.mappings.schema_mapping import document_mapping, merged

@@ -20,8 +20,8 @@ from headrace_sinks.elasticsearch.cluster.client import ElasticsearchClient
 from headrace_sinks.elasticsearch.cluster.index_catalog import IndexCatalog, LookupDeniedError
 from headrace_sinks.elasticsearch.cluster.preflight import require_elasticsearch
 from headrace_sinks.elasticsearch.configuration.keys import ElasticsearchSinkConfig
-from headrace_sinks.elasticsearch.configuration.rebuild_rules import verification_obstacle
 from headrace_sinks.elasticsearch.indices.provisioner import IndexProvisioner
+from headrace_sinks.elasticsearch.indices.rebuild_rules import verification_obstacle
 from headrace_sinks.elasticsearch.indices.router import IndexRouter, RefusedRecord
 from headrace_sinks.elasticsearch.verification.index_scan import IndexScan, digest, entry_of, full_name, split_name
 

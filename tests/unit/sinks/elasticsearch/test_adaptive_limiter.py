@@ -90,7 +90,7 @@ def test_a_size_that_was_refused_is_not_sent_again_until_it_is_forgotten() -> No
 
 
 @given(st.lists(st.sampled_from(["well", "overloaded", "slow", "large"]), max_size=200), st.sampled_from([0, -1, 5000]))
-def test_whatever_happens_limits_are_kept(events: list[str], most_bytes: int) -> None:
+def test_limits_hold_in_every_order_of_events(events: list[str], most_bytes: int) -> None:
     limiter = AdaptiveConcurrencyLimiter(5, 100, most_bytes)
     for event in events:
         match event:

@@ -59,7 +59,9 @@ def test_a_cluster_that_stays_overloaded_is_left_alone_after_max_retries_with_th
     assert server.found("orders") == {"k0": {"a": 1}}
 
 
-def test_what_is_waited_for_is_said_and_taken_back(make_sink: Make, batch: Batch, server: Any, scripted: Any) -> None:
+def test_the_status_shows_the_reason_of_a_wait_until_it_ends(
+    make_sink: Make, batch: Batch, server: Any, scripted: Any
+) -> None:
     sink = make_sink()
 
     def until_said(seconds: float | None = None) -> bool:
@@ -91,7 +93,7 @@ def test_what_is_waited_for_is_said_and_taken_back(make_sink: Make, batch: Batch
         ({"status": 504}, "elasticsearch.unavailable"),
     ],
 )
-def test_a_request_that_fails_as_a_whole_comes_again_as_a_whole(
+def test_a_request_that_fails_as_a_whole_is_retried_as_a_whole(
     make_sink: Make, batch: Batch, server: Any, scripted: Any, answer: dict[str, Any], code: str
 ) -> None:
     sink = make_sink()
@@ -105,7 +107,7 @@ def test_a_request_that_fails_as_a_whole_comes_again_as_a_whole(
     assert server.found("orders") == {"k0": {"a": 1}}
 
 
-def test_a_request_that_comes_too_early_as_a_whole_is_sent_again_at_once(
+def test_a_request_that_is_rejected_as_a_whole_is_retried_at_once(
     make_sink: Make, batch: Batch, server: Any, scripted: Any
 ) -> None:
     busy = scripted.Answer(429, {"error": {"type": "es_rejected_execution_exception", "reason": "y"}, "status": 429})
@@ -187,7 +189,7 @@ def test_a_request_that_is_refused_for_one_action_is_halved_too(
         ({"status": 404}, "elasticsearch.unexpected_answer"),
     ],
 )
-def test_what_somebody_must_mend_stops_the_task_and_refuses_no_record(
+def test_an_environment_problem_fails_the_put_and_refuses_no_record(
     make_sink: Make, batch: Batch, server: Any, scripted: Any, answer: dict[str, Any], code: str
 ) -> None:
     sink = make_sink()
@@ -205,7 +207,7 @@ def test_an_item_without_rights_stops_the_task(make_sink: Make, batch: Batch, se
         sink.put(batch({"a": 1}))
 
 
-def test_an_index_that_vanished_is_created_again(make_sink: Make, batch: Batch, server: Any, scripted: Any) -> None:
+def test_a_deleted_index_is_created_again(make_sink: Make, batch: Batch, server: Any, scripted: Any) -> None:
     sink = make_sink()
     assert sink.put(batch({"a": 1})) == []
     server.indices.clear()

@@ -103,14 +103,18 @@ def test_a_policy_that_will_not_do(
     assert policies.put == []
 
 
-def test_who_may_not_look_may_still_write(make_sink: Make, server: Any, scripted: Any, batch: Batch) -> None:
+def test_without_the_privilege_to_read_mappings_records_are_written(
+    make_sink: Make, server: Any, scripted: Any, batch: Batch
+) -> None:
     server.on_path["/orders"] = scripted.Answer(403, DENIED)
     sink = make_sink(schema_ignore="false", mapping_fields_a="keyword")
 
     assert sink.put(batch({"id": 1}, schema=schema.struct({"id": schema.INT32}))) == []
 
 
-def test_who_may_not_map_is_told(make_sink: Make, server: Any, scripted: Any, batch: Batch) -> None:
+def test_a_missing_privilege_for_mappings_is_an_error_with_its_name(
+    make_sink: Make, server: Any, scripted: Any, batch: Batch
+) -> None:
     server.indices["orders"] = {}
     server.on_path["/orders/_mapping"] = scripted.Answer(403, DENIED)
     sink = make_sink(schema_ignore="false")

@@ -55,7 +55,7 @@ def test_objects_instead_of_texts() -> None:
 
 
 @given(st.lists(JSON, min_size=1, max_size=4), st.sampled_from([None, 1]))
-def test_whatever_the_json_is_it_arrives_on_one_line(inner: list[Any], indent: int | None) -> None:
+def test_any_json_is_written_on_one_line(inner: list[Any], indent: int | None) -> None:
     values = [{"n": number, "j": json.dumps(each, indent=indent)} for number, each in enumerate(inner)]
     documents = encoder(None, json_fields=["j"])(values)
     assert [json.loads(document)["j"] for document in documents] == inner

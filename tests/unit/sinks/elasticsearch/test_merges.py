@@ -96,7 +96,7 @@ class TestMergesWhoseAnswerWasLost:
         assert len(server.bulks) == before + 2
         assert len(set(server.opaque_ids)) == before + 2
 
-    def test_it_is_told_what_is_waited_for_and_patience_ends(
+    def test_the_status_names_the_lost_request_and_the_wait_has_a_timeout(
         self, make_sink: Make, batch: Batch, server: Any, scripted: Any
     ) -> None:
         sink = make_sink(SinkTimings(delivery_timeout=0.6), write_method="update")
@@ -111,7 +111,9 @@ class TestMergesWhoseAnswerWasLost:
         assert raised.value.code == "elasticsearch.unanswered"
         assert any("whose response was lost" in str(reason) for reason in sink.status_reasons.said)
 
-    def test_who_may_not_look_goes_on(self, make_sink: Make, batch: Batch, server: Any, scripted: Any) -> None:
+    def test_without_the_privilege_to_look_merges_continue(
+        self, make_sink: Make, batch: Batch, server: Any, scripted: Any
+    ) -> None:
         sink = make_sink(write_method="upsert")
         server.script = [scripted.Answer(reset=True)]
         server.on_path["/_tasks"] = scripted.Answer(403, {"error": {"type": "security_exception", "reason": "no"}})

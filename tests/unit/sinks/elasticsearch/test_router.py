@@ -75,7 +75,7 @@ def test_a_record_without_the_field(make_sink: Make, batch: Batch) -> None:
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.text() | st.integers() | st.none())
-def test_whatever_a_record_says_its_index_begins_with_the_users_text(batch: Batch, text: Any) -> None:
+def test_an_index_name_always_begins_with_the_configured_text(batch: Batch, text: Any) -> None:
     namer = NameTemplate("orders-{value:region}", "", ()).namer("t")
     values = [{"region": text}]
     try:

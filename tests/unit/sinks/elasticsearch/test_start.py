@@ -60,7 +60,7 @@ def test_clusters_that_will_do(make_sink: Make, server: Any, scripted: Any, root
     assert list(ElasticsearchSinkConnector().check({"connection.url": server.url})) == []
 
 
-def test_nobody_listens(make_sink: Make, server: Any) -> None:
+def test_a_refused_connection_is_retriable(make_sink: Make, server: Any) -> None:
     server.close()
     with pytest.raises(RetriableError, match=f"{server.url} cannot be reached: Connection refused") as raised:
         make_sink()

@@ -115,7 +115,7 @@ def test_a_refused_document_is_told_with_its_place_and_without_its_contents(
 
 
 @pytest.mark.parametrize("behavior", ["ignore", "warn"])
-def test_refused_documents_are_dropped_when_wished_unless_a_dead_letter_queue_can_have_them(
+def test_refused_documents_are_dropped_if_configured_and_without_a_dead_letter_queue(
     make_sink: Make, batch: Batch, server: Any, scripted: Any, behavior: str
 ) -> None:
     refuse = [lambda actions: scripted.items([scripted.item(actions[0], 400, "mapper_parsing_exception", "no")])]
@@ -240,7 +240,7 @@ def test_rejections_carry_data_errors(make_sink: Make, batch: Batch) -> None:
 
 @pytest.mark.parametrize("comparison", ["higher or equal to", "higher than"])  # external, external_gte
 @pytest.mark.parametrize(("end", "told"), [(6, True), (7, False), (None, False)])
-def test_an_index_that_is_ahead_of_its_topic_is_told(
+def test_the_status_shows_an_index_with_newer_versions_than_its_topic(
     make_sink: Make, batch: Batch, server: Any, scripted: Any, end: int | None, told: bool, comparison: str
 ) -> None:
     reason = f"[k0]: version conflict, current version [6] is {comparison} the one provided [0]"

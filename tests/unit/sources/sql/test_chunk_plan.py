@@ -78,7 +78,7 @@ def test_a_plan_that_is_not_understood_is_not_resumed(changes: dict[str, Any], k
 
 
 @given(st.lists(st.integers(0, 50)), st.integers(0, 50))
-def test_every_value_is_in_one_chunk_whatever_the_split_points(cuts: list[int], value: int) -> None:
+def test_every_value_is_in_one_chunk_for_any_split_points(cuts: list[int], value: int) -> None:
     chunks = split_at(("a",), cuts, "bulk").chunks
     there = [
         chunk

@@ -168,7 +168,7 @@ def test_an_unreachable_store_is_tried_again() -> None:
         stored_positions(Offsets(unreachable=True), [USERS], "incrementing")
 
 
-def test_a_moment_is_stored_in_utc_whatever_zone_it_has() -> None:
+def test_a_timestamp_of_any_zone_is_stored_in_utc() -> None:
     moment = datetime(2024, 5, 1, 12, tzinfo=UTC)
 
     assert moment + timedelta(0) == moment

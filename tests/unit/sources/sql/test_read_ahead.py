@@ -56,7 +56,7 @@ def _no_thread_is_left() -> Iterator[None]:
     eventually(lambda: set(threading.enumerate()) <= before)
 
 
-def test_the_time_that_nobody_waited_is_told() -> None:
+def test_the_time_of_prefetching_is_measured() -> None:
     """The duration of a page is the time in which the database works for it, not the time spent waiting."""
     cursor = Cursor(4)
     ahead = cursor.ahead()
