@@ -11,6 +11,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from headrace.dead_letters.service import DeadLetterService
 from headrace.registry import Registry
+from headrace.rest.audit import AuditLog
 from headrace.rest.authentication import Authenticator
 from headrace.rest.connector_routes import ConnectorRoutes
 from headrace.rest.dead_letter_routes import DeadLetterRoutes
@@ -35,6 +36,7 @@ def create_app(
     routes = all_routes(api, registry, dead_letters)
     app = Starlette(routes=routes, exception_handlers={HTTPException: router_error})
     app.router.redirect_slashes = False
+    app.state.audit = AuditLog()
     app.state.limits = limits
     app.state.authenticator = authenticator or Authenticator()
     return options.wrap(EncodedPaths(app))

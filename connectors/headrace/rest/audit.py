@@ -9,6 +9,7 @@ from typing import Any
 import structlog
 
 from headrace.rest.access import Caller
+from headrace.rest.limits import RepeatedLines
 
 log = structlog.stdlib.get_logger("headrace.audit")
 
@@ -47,17 +48,32 @@ def shown(key: str, value: str | None) -> str | None:
     return _URL_PASSWORD.sub(rf"\1{HIDDEN}@", value)[:_LONGEST]
 
 
-def write_line(method: str, path: str, client: str, caller: Caller | None, status: int, change: AuditChange) -> None:
-    """Log a request that is no read, with its outcome."""
-    log.info(
-        "audit",
-        user=caller.name if caller else None,
-        role=caller.role.word if caller else None,
-        authentication=caller.method if caller else None,
-        client=client,
-        method=method,
-        path=path,
-        status=status,
-        before=change.before,
-        after=change.after,
-    )
+class AuditLog:
+    """Writes the lines of one server."""
+
+    def __init__(self) -> None:
+        self._lines = RepeatedLines()
+
+    def write(
+        self, method: str, path: str, client: str, caller: Caller | None, status: int, change: AuditChange
+    ) -> None:
+        """Log a request that is no read, with its outcome.
+
+        Of requests that no known caller sent, one line per interval and status, so that they cannot fill the log.
+        """
+        suppressed = self._lines.admit(str(status)) if caller is None else 0
+        if suppressed is None:
+            return
+        log.info(
+            "audit",
+            user=caller.name if caller else None,
+            role=caller.role.word if caller else None,
+            authentication=caller.method if caller else None,
+            client=client,
+            method=method,
+            path=path,
+            status=status,
+            suppressed=suppressed,
+            before=change.before,
+            after=change.after,
+        )

@@ -34,7 +34,7 @@ from headrace.errors import (
     RetriableError,
 )
 from headrace.rest import audit
-from headrace.rest.access import PUBLIC, PUBLIC_CALLER, Caller, Role, rule_of
+from headrace.rest.access import PUBLIC, PUBLIC_CALLER, UNRESTRICTED, Caller, Role, rule_of
 from headrace.rest.audit import AuditChange
 from headrace.rest.limits import RestLimits
 
@@ -107,9 +107,12 @@ def resource(path: str, *, limiter: anyio.CapacityLimiter | None = None, **handl
         method = "GET" if request.method == "HEAD" else request.method
         audited = _AuditedRequest(request)
         try:
-            audited.caller = await _caller(request, rules[method])
-            audited.caller.require(rules[method], f"{method} {path}")
-            rest_request = await _read(request, audited.caller, audited.change)
+            caller = await _caller(request, rules[method])
+            if caller is not UNRESTRICTED:
+                audited.caller = caller
+            caller.require(rules[method], f"{method} {path}")
+            rest_request = await _read(request, caller, audited.change)
+            audited.caller = caller
             response = await anyio.to_thread.run_sync(
                 functools.partial(_respond, by_method[method], rest_request), abandon_on_cancel=True, limiter=limiter
             )
@@ -139,7 +142,7 @@ class _AuditedRequest:
         method, path = self._request.method, self._request.url.path
         if method not in audit.READS:
             client = self._request.client.host if self._request.client else ""
-            audit.write_line(method, path, client, self.caller, status, self.change)
+            self._request.app.state.audit.write(method, path, client, self.caller, status, self.change)
 
 
 async def _caller(request: Request, required: Role | None) -> Caller:

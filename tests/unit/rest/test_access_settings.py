@@ -7,9 +7,15 @@ from pathlib import Path
 import pytest
 import trustme
 
+from headrace.app import StandaloneWorker
+from headrace.broker.in_memory import InMemoryKafka
+from headrace.cli import kafka_settings
 from headrace.errors import ConfigError
+from headrace.interpolation import make_interpolator
+from headrace.registry import Registry
 from headrace.rest.access_settings import access_findings, rest_access
 from headrace.settings import WorkerSettings
+from headrace.validation import Validator
 
 BASIC = "org.apache.kafka.connect.rest.basic.auth.extension.BasicAuthSecurityRestExtension"
 
@@ -133,3 +139,13 @@ def test_an_unknown_tls_key_is_an_error_with_the_similar_one(pem: str) -> None:
     (finding,) = access_findings(parsed)
     assert finding.code == "config.unknown_key"
     assert "ssl.client.auth" in finding.hint
+
+
+def test_no_command_starts_or_accepts_an_open_worker() -> None:
+    open_worker = settings(listeners="http://0.0.0.0:0")
+    registry = Registry()
+    validator = Validator(registry, make_interpolator(registry))
+    with pytest.raises(ConfigError, match="without authentication"):
+        StandaloneWorker(open_worker, validator, registry, refused=lambda error: None, kafka_clients=InMemoryKafka())
+    found = [finding.code for finding in kafka_settings.of_worker(open_worker)]
+    assert "rest.unauthenticated_listener" in found

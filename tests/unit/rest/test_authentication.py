@@ -221,6 +221,22 @@ def trusting(authority: trustme.CA, client: trustme.LeafCert | None = None) -> s
     return context
 
 
+def test_one_worker_listens_on_http_and_https(
+    worker: Any, registry: Registry, authority: trustme.CA, https: RestServer, tmp_path: Path
+) -> None:
+    keys = {"listeners.https.ssl.keystore.location": str(tmp_path / "server.pem")}
+    context = server_context(WorkerSettings.parse({"bootstrap.servers": "broker:9092", **keys}))
+    both = RestServer(["http://127.0.0.1:0", "https://127.0.0.1:0"], access=RestAccess(Authenticator(), context))
+    both.bind()
+    both.start(worker, registry)
+    try:
+        assert [url.partition(":")[0] for url in both.urls] == ["http", "https"]
+        for url in both.urls:
+            assert httpx.get(f"{url}/connectors", verify=trusting(authority), timeout=30).status_code == 200
+    finally:
+        both.stop()
+
+
 def test_a_client_certificate_logs_in_by_its_subject(https: RestServer, authority: trustme.CA) -> None:
     known = issued(authority, "deploy")
     unknown = issued(authority, "mallory")
@@ -335,6 +351,13 @@ def test_each_write_is_one_audit_line_with_who_and_what(server: RestServer, work
     assert not any(secret in repr(logged) for secret in ("hunter", "s3cret", PASSWORD, TOKEN))
     assert (refused["user"], refused["status"], refused["after"]) == ("prometheus", 403, None)
     assert (anonymous["user"], anonymous["status"]) == (None, 401)
+
+
+def test_strangers_cannot_fill_the_log_with_audit_lines(server: RestServer, worker: Any) -> None:
+    with capture_logs() as logged:
+        for _ in range(20):
+            assert httpx.delete(f"{server.url}/connectors/orders", timeout=30).status_code == 401
+    assert len(audit_lines(logged)) <= 1
 
 
 def test_states_and_deleted_configurations_are_audited(server: RestServer, worker: Any) -> None:
