@@ -113,7 +113,7 @@ class OffsetGaps:
         The end that a consumer knows may be an old one, and lower than an earlier one after the leader has changed.
         Raises the errors of :class:`headrace.broker.interfaces.Admin`.
         """
-        return self._opened_admin().end_offsets([topic_partition.topic]).get(topic_partition)
+        return self._opened_admin().end_offsets([topic_partition.topic], committed=False).get(topic_partition)
 
     def close(self) -> None:
         if self._admin is not None:
@@ -160,7 +160,8 @@ class OffsetGaps:
         topics = sorted({item.topic for item in assigned} | {found.topic_partition.topic for found in unexplained})
         first = admin.begin_offsets(topics)
         if assigned:
-            committed, ends = admin.committed(self._group), admin.end_offsets(topics)
+            # A consumer with read_uncommitted may have committed an offset after the last stable one.
+            committed, ends = admin.committed(self._group), admin.end_offsets(topics, committed=False)
             for place in sorted(assigned):
                 if place in committed and place in first and place in ends:
                     self._compare_committed(place, committed[place], first[place], ends[place])

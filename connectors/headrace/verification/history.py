@@ -51,6 +51,8 @@ class History:
     settings: SinkSettings
     group: str
     json_texts: bool = False
+    read_committed: bool = True
+    """Whether the connector's consumer and ``reader`` do not read open transactions."""
 
     def topics(self) -> list[str]:
         """Return the connector's topics that exist. Raise NotFoundError when there is none."""
@@ -64,9 +66,9 @@ class History:
         return found
 
     def ends(self) -> dict[TopicPartition, int]:
-        """Return the end offset of every partition."""
+        """Return the end offset of every partition: no record after it can have been read by the connector."""
         topics = self.topics()
-        return _retried(lambda: self.admin.end_offsets(topics))
+        return _retried(lambda: self.admin.end_offsets(topics, committed=self.read_committed))
 
     def committed(self) -> dict[TopicPartition, int]:
         """Return the connector's committed offsets; partitions without one are left out."""

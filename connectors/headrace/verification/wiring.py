@@ -44,7 +44,9 @@ def open_history(registry: Registry, worker: WorkerSettings, config: ConnectorCo
         stop.callback(admin.close)
         reader = clients.reader(f"headrace-verify-{config.name}", **{"group.id": group})
         stop.callback(reader.close)
-        yield History(reader, admin, stages, settings, group, config.plugin.cls.task_class.takes_json_texts)
+        json_texts = config.plugin.cls.task_class.takes_json_texts
+        committed = consumer.get("isolation.level", "read_committed") == "read_committed"
+        yield History(reader, admin, stages, settings, group, json_texts, committed)
 
 
 @contextmanager

@@ -148,6 +148,22 @@ def test_a_topic_that_was_created_again_is_named(
     assert [found[0] for found in raised.found] == ["topic.recreated", "topic.recreated"]
 
 
+def test_an_offset_in_an_open_transaction_is_not_taken_for_a_new_topic(
+    kafka: InMemoryKafka, gaps: Callable[..., OffsetGaps], raised: Raised
+) -> None:
+    producer = kafka.transactional_producer("t", {})
+    producer.init()
+    producer.begin()
+    producer.send(EncodedBatch("t", [b"1"] * 2))
+    kafka.admin({}).commit("g", {PLACE: 42})
+    watched = gaps()
+    watched.assigned([PLACE])
+    watched.check([])
+
+    assert raised.found == []
+    assert watched.end_offset(PLACE) == 42
+
+
 def test_nothing_is_asked_for_while_offsets_are_consecutive(raised: Raised) -> None:
     def refuse() -> Any:
         raise AssertionError("asked")

@@ -84,10 +84,12 @@ class SinkScenario:
             converter.configure({}, is_key=is_key)
         self.stages = Stages(*converters, (), policy)
         self.producer = self.kafka.producer({})
+        self.isolation = "read_committed"
 
     @property
     def history(self) -> History:
-        return History(self.kafka.reader({}), self.kafka.admin({}), self.stages, self.settings, GROUP)
+        reader, committed = self.kafka.reader({"isolation.level": self.isolation}), self.isolation == "read_committed"
+        return History(reader, self.kafka.admin({}), self.stages, self.settings, GROUP, read_committed=committed)
 
     def produce(self, *records: tuple[str | None, str | None]) -> None:
         keys = [None if key is None else key.encode() for key, _ in records]

@@ -23,6 +23,7 @@ from headrace import (
     TopicPartition,
 )
 from headrace.errors import ConflictError
+from headrace.records import EncodedBatch
 from headrace.verification import rebuild
 from headrace.verification.rebuild import RebuildReport
 
@@ -246,6 +247,23 @@ def test_records_that_arrive_at_any_step_are_written(rebuilding: Rebuilding, mom
     rebuilding.run()
 
     assert rebuilding.values(rebuilding.generations.live) == rebuilding.topic_values()
+
+
+def test_records_of_open_transactions_are_written_if_the_sink_reads_them(rebuilding: Rebuilding) -> None:
+    rebuilding.scenario.isolation = "read_uncommitted"
+    producer = rebuilding.scenario.kafka.transactional_producer("orders", {})
+    producer.init()
+    producer.begin()
+
+    def more() -> None:
+        producer.send(EncodedBatch(TOPIC, [b"1"], [b"open"]))
+        rebuilding.sink_writes(ALL, commit=True)
+
+    rebuilding.generations.hooks["switch"] = more
+    rebuilding.run()
+
+    assert rebuilding.values(rebuilding.generations.live) == rebuilding.topic_values()
+    assert b"open" in rebuilding.topic_values()
 
 
 @pytest.mark.parametrize("moment", ["begin", "entries", "save_positions", "switch", "switched", "finish"])
