@@ -28,7 +28,7 @@ from headrace import (
 )
 from headrace.converters.json_columns import Direction, JsonColumn, compile_column
 from headrace.converters.json_leaves import NeedsExactNumbers, decoding_leaf, encoding_leaf
-from headrace.converters.json_plain import dump_plain
+from headrace.converters.json_plain import dump_plain, dump_plain_values
 from headrace.converters.json_schemas import schema_from_json, schema_to_json
 
 K = TypeVar("K")
@@ -113,6 +113,8 @@ class JsonConverter(Converter):
 
     def _write_payloads(self, schema: Schema | None, values: Sequence[Any]) -> list[bytes | None]:
         if schema is None:
+            if None not in values:
+                return [*dump_plain_values(values)]
             return [None if value is None else dump_plain(value) for value in values]
         return _dump_column(self._encoding(schema)[1], values)
 

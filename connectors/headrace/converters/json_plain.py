@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from binascii import b2a_base64
+from collections.abc import Sequence
 from typing import Any
 
 import orjson
@@ -11,6 +12,18 @@ import orjson
 from headrace import DataError, json_bytes
 
 _OPTIONS = orjson.OPT_PASSTHROUGH_DATETIME | orjson.OPT_PASSTHROUGH_DATACLASS
+
+
+def dump_plain_values(values: Sequence[Any]) -> list[bytes]:
+    """Return the JSON of each value as :func:`dump_plain`, at a fraction of the cost where orjson knows them all."""
+    try:
+        written = json_bytes(values, option=_OPTIONS)
+    except TypeError:
+        return [dump_plain(value) for value in values]
+    for text, value in zip(written, values, strict=True):
+        if b"null" in text:  # orjson writes NaN as null, too
+            _plain(value)
+    return written
 
 
 def dump_plain(value: Any) -> bytes:

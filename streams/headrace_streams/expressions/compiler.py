@@ -6,6 +6,7 @@ evaluates record by record, so that a bad record costs only itself, and says whi
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -76,6 +77,22 @@ class Projection:
     _run: _Evaluate
     _columns: Columns
 
+    def extend(self, rows: Sequence[Row], *, keep: bool) -> list[dict[str, Any]] | None:
+        """Return the rows with the values as columns, in place of others unless ``keep``. None: a row is refused, and
+        :meth:`evaluate` says which one and why."""
+        try:
+            return (self._extend if keep else self._select)(rows)
+        except Exception:  # what was raised is found again row by row
+            return None
+
+    @cached_property
+    def _extend(self) -> Callable[[Sequence[Row]], list[dict[str, Any]]]:
+        return _compiled(self.expressions, self._columns, _Shape.EXTENDED)[0]
+
+    @cached_property
+    def _select(self) -> Callable[[Sequence[Row]], list[dict[str, Any]]]:
+        return _compiled(self.expressions, self._columns, _Shape.OBJECT)[0]
+
     def evaluate(self, rows: Sequence[Row]) -> tuple[list[tuple[Any, ...]], list[Refusal]]:
         """Return the values of all expressions for each row, and the refused rows, whose values are missing."""
         try:
@@ -114,7 +131,17 @@ def compile_expressions(expressions: Mapping[str, Expression], columns: Columns)
     return Projection(dict(expressions), types, source, run, columns)
 
 
-def _compiled(expressions: Mapping[str, Expression], columns: Columns) -> tuple[_Evaluate, dict[str, ColumnType], str]:
+class _Shape(enum.Enum):
+    """What the generated function makes of each row."""
+
+    VALUES = "values"
+    OBJECT = "object"
+    EXTENDED = "extended"
+
+
+def _compiled(
+    expressions: Mapping[str, Expression], columns: Columns, shape: _Shape = _Shape.VALUES
+) -> tuple[Callable[[Sequence[Row]], list[Any]], dict[str, ColumnType], str]:
     generator = CodeGenerator(columns)
     codes = {name: generator.generate(item.node) for name, item in expressions.items()}
     lines = ["def run(rows):", " found = []", " append = found.append", " for row in rows:"]
@@ -129,8 +156,12 @@ def _compiled(expressions: Mapping[str, Expression], columns: Columns) -> tuple[
         else:
             fast = f"{parent}.get({path[-1]!r}) if {parent}.__class__ is dict"
             lines.append(f"  {local} = {fast} else {field}({parent}, {path[-1]!r})")
-    listed = "".join(f"{code.text}, " for code in codes.values())
-    lines += [f"  append(({listed}))", " return found"]
+    if shape is _Shape.VALUES:
+        made = f"({''.join(f'{code.text}, ' for code in codes.values())})"
+    else:
+        fields = ", ".join(f"{name!r}: {code.text}" for name, code in codes.items())
+        made = f"{{**row, {fields}}}" if shape is _Shape.EXTENDED else f"{{{fields}}}"
+    lines += [f"  append({made})", " return found"]
     source = "\n".join(lines)
     namespace = dict(generator.namespace)
     exec(compile(source, "<expression>", "exec"), namespace)  # names and literals are written by repr only

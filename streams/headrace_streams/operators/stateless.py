@@ -68,13 +68,13 @@ class Select(Operator):
     keep: bool
 
     def process(self, rows: Rows, tables: Tables, state: Segments) -> StepResult:
-        rows, values, refusals = evaluate(self.columns, rows, self.place)
-        names = tuple(self.columns.expressions)
-        if self.keep:
-            made = [{**row, **dict(zip(names, new, strict=True))} for row, new in zip(rows.values, values, strict=True)]
-        else:
-            made = [dict(zip(names, new, strict=True)) for new in values]
-        return StepResult({"": rows.with_values(made)}, refusals)
+        made = self.columns.extend(rows.values, keep=self.keep)
+        if made is not None:
+            return StepResult({"": rows.with_values(made)})
+        good, _, refusals = evaluate(self.columns, rows, self.place)
+        made = self.columns.extend(good.values, keep=self.keep)
+        assert made is not None
+        return StepResult({"": good.with_values(made)}, refusals)
 
     def describe(self) -> str:
         written = ", ".join(f"{name} = {item.text}" for name, item in self.columns.expressions.items())
