@@ -1,0 +1,70 @@
+"""Plans windows, and the repartition topics that bring the records of a group into one partition."""
+
+from __future__ import annotations
+
+from headrace import Finding
+from headrace_streams.configuration import NamedKeys, StepKeys, read_window
+from headrace_streams.expressions import Columns, ColumnType, Expression, ExpressionError, Projection
+from headrace_streams.operators.aggregates import Aggregate, parse_aggregate
+from headrace_streams.operators.operator import StepPlace
+from headrace_streams.operators.stateless import KeyBy
+from headrace_streams.operators.tumbling import WINDOW_COLUMNS, TumblingWindow
+from headrace_streams.plan import PlannedStep, Repartition
+from headrace_streams.planning.builder import PlanBuilder, PlanError, StreamInfo
+
+
+def plan_window(builder: PlanBuilder, entry: NamedKeys[StepKeys], sources: tuple[str, ...]) -> None:
+    keys, findings = read_window(entry.prefix, entry.keys.window)
+    builder.findings += findings
+    if keys is None:
+        raise PlanError()
+    prefix = f"{entry.prefix}.window"
+    stream = builder.streams[sources[0]]
+    groups = builder.groups(f"{prefix}.by", keys.by, stream.columns)
+    aggregates: list[Aggregate] = []
+    arguments: dict[str, Expression] = {}
+    if not keys.aggregate:
+        raise PlanError(
+            Finding("config.missing_key", f"step '{entry.name}' has no aggregates", prefix, "add aggregate.<column>")
+        )
+    for name, text in keys.aggregate.items():
+        key = f"{prefix}.aggregate.{name}"
+        with builder.about(key):
+            if name in groups.expressions or name in WINDOW_COLUMNS:
+                raise ExpressionError(f"column '{name}' exists already", code="config.duplicate_name")
+            aggregate = parse_aggregate(name, text)
+        aggregates.append(aggregate)
+        if aggregate.argument is not None:
+            arguments[name] = aggregate.argument
+    values = builder.compiled(f"{prefix}.aggregate", arguments, stream.columns, each=True)
+    for aggregate in aggregates:
+        if aggregate.function.numeric and not values.types[aggregate.name].may_be(
+            ColumnType.INTEGER, ColumnType.DOUBLE, ColumnType.DECIMAL
+        ):
+            text = f"'{aggregate.text}' needs a number, and its argument is of type {values.types[aggregate.name]}"
+            raise PlanError(Finding("stream.wrong_type", text, f"{prefix}.aggregate.{aggregate.name}"))
+    place = StepPlace(entry.name, prefix)
+    operator = TumblingWindow(groups, values, tuple(aggregates), keys.tumbling, keys.grace, keys.emit, place)
+    source, followed = partitioned(builder, entry.name, sources[0], stream, groups)
+    types: dict[str, ColumnType | Columns] = dict(groups.types)
+    types |= dict.fromkeys(WINDOW_COLUMNS, ColumnType.INTEGER)
+    for aggregate in aggregates:
+        known = values.types.get(aggregate.name, ColumnType.ANY)
+        types[aggregate.name] = aggregate.type if aggregate.type is not ColumnType.ANY else known
+    result = StreamInfo(Columns(types, complete=True), (followed,), tuple(groups.expressions))
+    late = StreamInfo(stream.columns, (followed,), tuple(groups.expressions))
+    builder.followed.append((entry.name, followed))
+    builder.add_step(entry.name, (source,), operator, {"": result, "late": late})
+
+
+def partitioned(
+    builder: PlanBuilder, step: str, source: str, stream: StreamInfo, groups: Projection
+) -> tuple[str, str]:
+    """Return the stream to read so that all records of a group are in one partition, and its topic."""
+    columns = tuple(item.column or "" for item in groups.expressions.values())
+    if len(stream.topics) == 1 and stream.keyed_by == columns:
+        return source, stream.topics[0]
+    topic, name = f"{builder.application}-{step}-repartition", f"{step}-repartition"
+    keyed = PlannedStep(name, (source,), KeyBy(groups, StepPlace(step, f"steps.{step}.window.by")))
+    builder.repartitions.append(Repartition(topic, name, keyed, stream.topics))
+    return name, topic
