@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import orjson
 import structlog
 
+from headrace.conditions import RaiseCondition, ignore_condition
 from headrace.errors import RetriableError
 from headrace.plugin import SinkContext, SourceContext
 from headrace.records import JsonForm, SourceOffset, SourcePartition, TopicPartition
@@ -73,6 +74,7 @@ def make_source_context(
     json_form: JsonForm | None = None,
     remaining: Callable[[int], None] | None = None,
     lag: Callable[[str, int, int], None] | None = None,
+    raise_condition: RaiseCondition = ignore_condition,
 ) -> SourceContext:
     """What a source task is given: nothing stored unless ``offsets`` says so, schedules as a worker makes them."""
     return SourceContext(
@@ -87,6 +89,7 @@ def make_source_context(
         json_form,
         remaining or (lambda records: None),
         lag or (lambda part, millis, records: None),
+        raise_condition=raise_condition,
     )
 
 

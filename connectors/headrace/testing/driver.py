@@ -36,6 +36,8 @@ class SourceDriver:
         """Raises what ``task_configs`` and ``start`` raise."""
         self.offsets = offsets if offsets is not None else Offsets()
         self.status_reasons = RecordedStatusReasons()
+        self.conditions: dict[str, str] = {}
+        """Texts of the conditions that were raised, by code."""
         self.lags: dict[str, tuple[int, int]] = {}
         """What the task said last of each part: milliseconds and records that its position is behind."""
         self._stop_event = threading.Event()
@@ -51,6 +53,7 @@ class SourceDriver:
                     set_status_reason=self.status_reasons,
                     number=number,
                     lag=self._lag,
+                    raise_condition=self._raise_condition,
                 )
             )
         except BaseException:
@@ -62,6 +65,9 @@ class SourceDriver:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
         self.stop()
+
+    def _raise_condition(self, code: str, text: str, hint: str = "", *, count: int = 0, example: str = "") -> None:
+        self.conditions[code] = f"{text} → {hint}"
 
     def _lag(self, part: str, millis: int, records: int) -> None:
         self.lags[part] = (millis, records)

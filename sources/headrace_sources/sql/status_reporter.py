@@ -27,6 +27,14 @@ class StatusReporter:
         self._remaining[table] = status.remaining
         self.context.remaining(sum(self._remaining.values()))
         self.reasons.set(("reading", relation), status.progress)
+        if status.columns_gone is not None:
+            text = f"the table was changed and rows have fewer columns: {status.columns_gone}"
+            hint = (
+                "older records have the former names: restore the name, or rename the field by a transform; "
+                "`headrace verify` shows the documents that differ"
+            )
+            self.context.log.warning("columns are gone", code="sql.columns_gone", reason=text, next=hint)
+            self.context.raise_condition("sql.columns_gone", text, hint, example=status.columns_gone)
         if status.lag is not None:
             self.context.lag(str(table or "query"), *status.lag)
             self.reasons.set(("blocked", relation), status.blocked)

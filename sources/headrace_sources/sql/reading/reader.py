@@ -38,6 +38,8 @@ class ReadStatus(NamedTuple):
     """Which transaction holds the stored position back."""
     sequence: str | None = None
     """Why ids may have been restarted."""
+    columns_gone: str | None = None
+    """Which columns a change of the table has removed since the last status."""
     lag: tuple[int, int] | None = None
     """Milliseconds and rows that the stored position is behind; None while there is no cursor."""
 

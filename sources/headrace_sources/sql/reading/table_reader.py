@@ -99,6 +99,7 @@ class TableReader:
             tuning=spec.tuning,
         )
         self._cursor_names = spec.cursor.names
+        self._columns_gone: str | None = None
         self._cursor_ready = False  # the cursor knows the columns
         self._partition = partition_of(spec.relation.table, spec.config.mode, spec.catalog)
         self._converter = RowConverter(spec, dialect)
@@ -208,7 +209,10 @@ class TableReader:
     def status(self) -> ReadStatus:
         """See :class:`RelationReader`."""
         cursor, progress = self.cursor, self._progress
-        status = ReadStatus(blocked=cursor.blocked_reason(), sequence=cursor.sequence_check.reason, lag=cursor.lag())
+        gone, self._columns_gone = self._columns_gone, None  # an event, reported once
+        status = ReadStatus(
+            blocked=cursor.blocked_reason(), sequence=cursor.sequence_check.reason, columns_gone=gone, lag=cursor.lag()
+        )
         if progress is None:
             return status
         share = self._share(progress)
@@ -327,9 +331,14 @@ class TableReader:
     def _describe(self, connection: Connection) -> None:
         self._rest = self._codec = None
         self._cursor_ready = False
+        before = [column.name for column in self._converter.columns]
         try:
             self._converter.describe(connection)
-            self._use_columns([column.name for column in self._converter.columns], None)
+            names = [column.name for column in self._converter.columns]
+            self._use_columns(names, None)
+            if gone := [name for name in before if name not in names]:
+                added = ", ".join(name for name in names if name not in before)
+                self._columns_gone = f"{', '.join(gone)} of {self.spec.relation}{f' (new: {added})' if added else ''}"
         except ConfigError:
             self._converter.columns = ()  # the next attempt describes again: the column may have its name back
             raise

@@ -286,6 +286,23 @@ def test_a_column_that_is_dropped_is_missing_from_the_next_record(drive: Drive, 
 
 
 @pytest.mark.usefixtures("table")
+def test_a_column_that_gets_another_name_is_a_condition(drive: Drive, sqlite: Sqlite) -> None:
+    """Row 6 of the faults: the new name is a second field of the index, and the table is read without an error."""
+    add(sqlite, (1, at(0)))
+    driver = drive(**BY_ID)
+    driver.drain()
+    assert not driver.conditions
+    sqlite(f"ALTER TABLE a ADD COLUMN price INTEGER; INSERT INTO a VALUES (2, '{at(0)}', NULL, 9)")
+    driver.drain()
+    assert not driver.conditions, "a column that is added takes nothing away"
+
+    sqlite(f"ALTER TABLE a RENAME COLUMN note TO remark; INSERT INTO a VALUES (3, '{at(0)}', NULL, 9)")
+    driver.drain()
+
+    assert "note of table a (new: remark)" in driver.conditions["sql.columns_gone"]
+
+
+@pytest.mark.usefixtures("table")
 def test_a_key_column_that_is_renamed_is_waited_for_by_its_name(drive: Drive, sqlite: Sqlite) -> None:
     add(sqlite, (1, at(0), "x"))
     driver = drive(**BY_ID, pk_mode="fields", pk_fields="note")
