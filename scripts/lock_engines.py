@@ -128,7 +128,10 @@ def published_checksum(path: str, kind: str) -> str | None:
     """Return the published checksum of a file, or None if there is none of this kind."""
     try:
         source = repository()
-        with urlopen(Request(f"{source.url}/{path}.{kind}", headers=source.headers), timeout=60) as answer:
+        request = Request(f"{source.url}/{path}.{kind}")
+        for name, value in source.headers.items():
+            request.add_unredirected_header(name, value)  # a redirect may lead to another host
+        with urlopen(request, timeout=60) as answer:
             text: str = answer.read().decode()
             return text.split()[0].lower()
     except HTTPError as error:

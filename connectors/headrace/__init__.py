@@ -28,6 +28,7 @@ from headrace.errors import (
     TaskError,
 )
 from headrace.json_bytes import json_bytes
+from headrace.patterns import Pattern, compile_pattern
 from headrace.plugin import (
     Changes,
     ConfigProvider,
@@ -82,6 +83,7 @@ from headrace.records import (
 )
 from headrace.retries import Backoff, RetryPolicy, retry
 from headrace.schema import Field, Schema, Type
+from headrace.small_files import read_small_file
 from headrace.status_reasons import StatusReasons
 
 __all__ = [
@@ -114,6 +116,7 @@ __all__ = [
     "NotFoundError",
     "NotWritten",
     "OffsetReader",
+    "Pattern",
     "PendingPut",
     "Predicate",
     "ProducedTopic",
@@ -158,10 +161,12 @@ __all__ = [
     "Verifier",
     "Wait",
     "are_json_objects",
+    "compile_pattern",
     "json_bytes",
     "key",
     "nearest",
     "prefix_key",
+    "read_small_file",
     "retry",
     "schema",
     "which_are_json_objects",

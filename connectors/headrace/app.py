@@ -60,7 +60,7 @@ class StandaloneWorker:
         hosts = (*settings.allowed_hosts, *((settings.advertised_host,) if settings.advertised_host else ()))
         options = RestOptions(settings.allow_origin, settings.allow_methods, headers, hosts)
         self._rest = RestServer(settings.listeners, options, access=rest_access(settings))
-        self._reasons = ConnectorReasons()
+        self._reasons = ConnectorReasons(validator.secrets)
         self._worker: Worker | None = None
         self._cleanup = ExitStack()
 
@@ -88,19 +88,17 @@ class StandaloneWorker:
         self._cleanup.callback(offsets.close)
         configs = ConfigStore(self._log(self._settings.configs_file))
         self._cleanup.callback(configs.close)
-        conditions = ConditionStore(self._log(_beside(self._settings.offsets_file)))
+        secrets = self._validator.secrets
+        conditions = ConditionStore(self._log(_beside(self._settings.offsets_file)), secrets=secrets)
         self._cleanup.callback(conditions.close)
         worker = self._worker = self._wire(configs, offsets, conditions, files)
         # The control thread and every task must have ended before the files they write to are closed.
         self._cleanup.callback(lambda: worker.stop(self._settings.shutdown_timeout / 1000 + _REST_OF_STOP))
         worker.start()
-        present = {name: dict(worker.info(name).config) for name in worker.connectors()}
         for file in files:
-            name = file.properties["name"]
-            if present.get(name) != file.properties:  # a connector that did not change keeps its tasks
-                worker.put_config(name, file.properties)
+            worker.put_file(file.properties["name"], file.properties)
         dead_letters = DeadLetterService(
-            self._registry, self._validator, self._kafka_clients, self._settings, lambda name: worker.info(name).config
+            self._registry, secrets, self._kafka_clients, self._settings, worker.parsed_config
         )
         self._cleanup.callback(dead_letters.close)
         self._rest.start(worker, self._registry, dead_letters)
@@ -120,7 +118,7 @@ class StandaloneWorker:
     ) -> Worker:
         settings = self._settings
         worker_id = _worker_id(settings, self._rest.url)
-        statuses = StatusStore(MemoryLog())
+        statuses = StatusStore(MemoryLog(), self._validator.secrets)
         origins = {file.properties["name"]: ConfigOrigin(file.path, file.properties, file.positions) for file in files}
         tracker = TopicTracker(enabled=settings.topic_tracking, reset_allowed=settings.topic_tracking_reset)
         builder = TaskBuilder(

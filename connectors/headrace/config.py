@@ -32,6 +32,8 @@ Importance = Literal["high", "medium", "low"]
 Secret = SecretStr
 """A value that is never printed. ``.get_secret_value()`` returns it."""
 
+_LARGEST = 2**63 - 1
+"""Of durations and sizes: a LONG of Kafka Connect."""
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)?")
 _FRACTION = re.compile(r"[+-]?\d*\.\d*(?:[eE][+-]?\d+)?|[+-]?\d+[eE][+-]?\d+")
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*(b|kb|mb|gb|kib|mib|gib)?", re.IGNORECASE)
@@ -41,14 +43,22 @@ _BYTES = {"b": 1, "kb": 1_000, "mb": 1_000_000, "gb": 10**9, "kib": 1 << 10, "mi
 
 def _duration(value: object) -> object:
     if isinstance(value, str) and (match := _DURATION.fullmatch(value.strip())):
-        return round(float(match[1]) * _MILLISECONDS[match[2] or "ms"])
+        return _product(match[1], _MILLISECONDS[match[2] or "ms"])
     return value
 
 
 def _size(value: object) -> object:
     if isinstance(value, str) and (match := _SIZE.fullmatch(value.strip())):
-        return round(float(match[1]) * _BYTES[(match[2] or "b").lower()])
+        return _product(match[1], _BYTES[(match[2] or "b").lower()])
     return value
+
+
+def _product(number: str, factor: int) -> int:
+    """Return the number times the factor. Raise ValueError when no system could work with it."""
+    product = float(number) * factor
+    if product > _LARGEST:
+        raise ValueError(f"Value must be no more than {_LARGEST}")
+    return round(product)
 
 
 def _interval_or_cron(value: str) -> str:
@@ -174,6 +184,17 @@ class ConfigModel(BaseModel):
             return None, [*found, *cls._problems_of_valid_keys(properties, found), *outside]
         findings = [*_fractions(cls, properties), *model.problems(), *outside]
         return (None if any(item.severity == "error" for item in findings) else model), findings
+
+    @classmethod
+    def validate_values(cls, properties: Mapping[str, str]) -> list[Finding]:
+        """Return the findings about single keys, without those of rules over several keys."""
+        try:
+            cls.model_validate(_gather_prefixes(cls, properties))
+        except ValidationError as error:
+            found = [_finding(cls, item) for item in error.errors()]
+        else:
+            found = list(_fractions(cls, properties))
+        return [*found, *cls._problems_without_field(properties)]
 
     @classmethod
     def _has_no_field(cls, name: str) -> bool:

@@ -1,28 +1,33 @@
-"""Placeholders in configurations: ``${env:NAME}``, ``${file:/path:key}``, resolved by config providers (KIP-297).
+"""Resolves placeholders in configurations with config providers (KIP-297).
 
-Kafka Connect's syntax: ``${provider:[path:]key}``, several per value, one pass. Unlike Kafka Connect, which leaves
-what it cannot resolve as it is, an unknown provider or a missing key is an error.
+Unlike Kafka Connect, which leaves what it cannot resolve as it is, an unknown provider or a missing key is an error.
+
+Configurations from files that an operator names on the command line are trusted: without allow-lists every value may
+be used. Configurations that come over REST may use only what the providers' allow-lists name (KIP-993).
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 
 from headrace.config import nearest
-from headrace.errors import Finding
+from headrace.errors import ConfigError, Finding
+from headrace.placeholders import Placeholder, placeholders
 from headrace.plugin import ConfigProvider
 from headrace.registry import PluginKind, Registry
 
-PLACEHOLDER = re.compile(r"\$\{([^}]*?):(([^}]*?):)?([^}]*?)\}")
-"""Kafka's own pattern (``ConfigTransformer``): groups 1 provider, 3 path, 4 key."""
+_LONGEST_SHOWN = 100
 
-# Reasons that headrace.config makes from the model alone; any other may quote the value.
-_REASON_WITHOUT_VALUE = re.compile(
-    r"Not a number of type \w+|Expected value to be either true or false|String must be one of: .*|Value must be .*",
-    re.DOTALL,
-)
+
+@dataclass(frozen=True)
+class Resolution:
+    """A configuration with its placeholders replaced; one that cannot be resolved is kept, with a finding."""
+
+    properties: dict[str, str]
+    findings: list[Finding]
+    values: dict[str, str]
+    """The value of each placeholder → the placeholder."""
 
 
 class Interpolator:
@@ -32,89 +37,109 @@ class Interpolator:
         self._providers = dict(providers)
 
     def resolve(self, properties: Mapping[str, str]) -> tuple[dict[str, str], list[Finding]]:
-        """Return properties with placeholders replaced, and a finding for each that cannot be resolved (it is kept)."""
-        findings: list[Finding] = []
-        return {key: self._resolve(key, value, findings) for key, value in properties.items()}, findings
+        """Return properties with placeholders replaced, and a finding for each that cannot be resolved (it is kept).
 
-    def _resolve(self, key: str, value: str, findings: list[Finding]) -> str:
-        def substitute(match: re.Match[str]) -> str:
+        The properties are trusted.
+        """
+        resolution = self.resolution(properties, trusted=True)
+        return resolution.properties, resolution.findings
+
+    def resolution(self, properties: Mapping[str, str], *, trusted: bool) -> Resolution:
+        """Return the properties with placeholders replaced. ``trusted``: they are from a file of an operator."""
+        result = Resolution({}, [], {})
+        for key, value in properties.items():
+            result.properties[key] = self._resolve(key, value, result, trusted)
+        return result
+
+    def _resolve(self, key: str, value: str, result: Resolution, trusted: bool) -> str:
+        parts, end = [], 0
+        for found in placeholders(value):
+            parts.append(value[end : found.start])
+            end = found.end
             try:
-                return self._lookup(match)
+                text = self._lookup(found, trusted)
             except KeyError as error:
                 reason = str(error.args[0]) if error.args else "no such key"
-                text = f"{match[0]} in '{key}' cannot be resolved: {reason}"
-                findings.append(Finding("config.unresolved", text, key, _hint(match)))
-                return match[0]
+                shown = found.text if len(found.text) <= _LONGEST_SHOWN else f"{found.text[:_LONGEST_SHOWN]}…"
+                message = f"{shown} in '{key}' cannot be resolved: {reason}"
+                result.findings.append(Finding("config.unresolved", message, key, self._hint(found, trusted)))
+                text = found.text
+            else:
+                result.values[text] = found.text
+            parts.append(text)
+        return "".join([*parts, value[end:]])
 
-        return PLACEHOLDER.sub(substitute, value)
-
-    def _lookup(self, match: re.Match[str]) -> str:
-        name, path, key = match[1], match[3] or "", match[4]
-        provider = self._providers.get(name)
+    def _lookup(self, found: Placeholder, trusted: bool) -> str:
+        provider = self._providers.get(found.provider)
         if provider is None:
+            name = found.provider[:_LONGEST_SHOWN]
             known = ", ".join(sorted(self._providers)) or "none"
             raise KeyError(
                 f"there is no config provider '{name}' ({nearest(name, self._providers) or f'known: {known}'})"
             )
-        return provider.get(path, key)
+        allowed = provider.allows(found.path, found.key)
+        if allowed is False:
+            raise KeyError(f"the worker's {self._list_key(found, provider)} does not allow it")
+        if allowed is None and not trusted:
+            raise KeyError("the worker has no list of what configurations may use that come over REST")
+        return provider.get(found.path, found.key)
+
+    def _hint(self, found: Placeholder, trusted: bool) -> str:
+        provider = self._providers.get(found.provider)
+        if provider is None:
+            return "check the provider, the path and the key"
+        allowed = provider.allows(found.path, found.key)
+        if allowed is False or (allowed is None and not trusted):
+            hint = f"set {self._list_key(found, provider)} in the worker's file so that it includes this one"
+            return hint if allowed is False else f"{hint}, or name the connector's file when the worker is started"
+        return provider.hint(found.path, found.key)
+
+    @staticmethod
+    def _list_key(found: Placeholder, provider: ConfigProvider) -> str:
+        return f"config.providers.{found.provider}.param.{provider.allow_list}"
 
 
-def make_interpolator(registry: Registry, names: Iterable[str] = ("env", "file")) -> Interpolator:
-    """Return an interpolator with these providers (the worker's ``config.providers``). Raises ConfigError."""
-    return Interpolator({name: registry.find(PluginKind.CONFIG_PROVIDER, name).cls() for name in names})
+def make_interpolator(
+    registry: Registry, names: Iterable[str] = ("env", "file"), settings: Mapping[str, str] | None = None
+) -> Interpolator:
+    """Return an interpolator with these providers (``config.providers``). Raises ConfigError with all findings.
+
+    ``settings``: the keys below ``config.providers.``, without this prefix: ``<name>.class``, ``<name>.param.<key>``.
+    """
+    names, settings = list(names), settings or {}
+    providers: dict[str, ConfigProvider] = {}
+    findings: list[Finding] = []
+    for name in names:
+        given = settings.get(f"{name}.class", "").strip()
+        try:
+            provider: ConfigProvider = registry.find(PluginKind.CONFIG_PROVIDER, given or name).cls()
+            prefix = f"{name}.param."
+            provider.configure(
+                {key.removeprefix(prefix): text for key, text in settings.items() if key.startswith(prefix)}
+            )
+        except ConfigError as error:
+            place = f"config.providers.{name}.class" if given else "config.providers"
+            findings += [_placed(finding, name, place) for finding in error.findings or (error.finding(),)]
+        else:
+            providers[name] = provider
+    findings += _unknown(names, settings)
+    if findings:
+        raise ConfigError(findings=findings)
+    return Interpolator(providers)
 
 
-def is_interpolated(value: str) -> bool:
-    """Return whether the value contains a placeholder."""
-    return PLACEHOLDER.search(value) is not None
+def _placed(finding: Finding, name: str, place: str) -> Finding:
+    """Return a finding of a provider with the whole key."""
+    key = f"config.providers.{name}.param.{finding.key}" if finding.key else place
+    return Finding(finding.code, finding.message, key, finding.hint)
 
 
-def redactor(raw: Mapping[str, str], resolved: Mapping[str, str]) -> Callable[[str], str]:
-    """Return a function that replaces the values of placeholders by the placeholders, in any text."""
-    secrets: dict[str, str] = {}
-    for key, written in raw.items():
-        value = resolved.get(key, written)
-        if value != written:
-            for text, shown in ((value, written), *_fragments(written, value)):
-                # Replacing shorter values would garble every text, and they are no secrets.
-                if len(text.strip()) > 2:
-                    secrets |= dict.fromkeys((text, text.strip(), repr(text)[1:-1]), shown)
-    if not secrets:
-        return lambda text: text
-    by_form = {form.lower(): shown for form, shown in secrets.items()}
-    forms = sorted(secrets, key=len, reverse=True)
-    pattern = re.compile("|".join(map(re.escape, forms)), re.IGNORECASE)
-    return lambda text: pattern.sub(lambda match: by_form.get(match[0].lower(), "[hidden]"), text)
-
-
-def redact_findings(findings: Iterable[Finding], raw: Mapping[str, str], resolved: Mapping[str, str]) -> list[Finding]:
-    """Return findings without the values of placeholders, whichever message or hint quotes them."""
-    redact = redactor(raw, resolved)
-    return [_redacted(finding, raw, redact) for finding in findings]
-
-
-def _redacted(finding: Finding, raw: Mapping[str, str], redact: Callable[[str], str]) -> Finding:
-    written = raw.get(finding.key, "")
-    if finding.code == "config.invalid_value" and is_interpolated(written):
-        reason = finding.message.partition(f"for configuration {finding.key}: ")[2]
-        if not _REASON_WITHOUT_VALUE.fullmatch(reason):
-            reason = "the value of the placeholder is not valid"
-        text = f"Invalid value {written} for configuration {finding.key}: {reason}"
-        return replace(finding, message=text, hint="check the value of the placeholder")
-    # A key that is not in the file contains an alias, which may come from a placeholder.
-    key = finding.key if finding.key in raw else redact(finding.key)
-    return replace(finding, key=key, message=redact(finding.message), hint=redact(finding.hint))
-
-
-def _fragments(written: str, value: str) -> list[tuple[str, str]]:
-    """Return the value of each placeholder, with the placeholder."""
-    literals = PLACEHOLDER.split(written)[:: PLACEHOLDER.groups + 1]
-    match = re.fullmatch("(.*?)".join(map(re.escape, literals)), value, re.DOTALL)
-    shown = [match[0] for match in PLACEHOLDER.finditer(written)]
-    return list(zip(match.groups(), shown, strict=True)) if match else []
-
-
-def _hint(match: re.Match[str]) -> str:
-    if match[1] == "env":
-        return f"set the environment variable {match[4]} before headrace starts"
-    return "check the provider, the path and the key"
+def _unknown(names: Iterable[str], settings: Mapping[str, str]) -> Iterable[Finding]:
+    known = [f"{name}.{part}" for name in names for part in ("class", "param.")]
+    for key in settings:
+        if not any(key == item or (item.endswith(".") and key.startswith(item)) for item in known):
+            text = f"unknown configuration key 'config.providers.{key}'"
+            hint = "keys are config.providers.NAME.class and config.providers.NAME.param.…, with a NAME of "
+            yield Finding(
+                "config.unknown_key", text, f"config.providers.{key}", f"{hint}'config.providers': {', '.join(names)}"
+            )

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from headrace.errors import DataError, Finding
+from headrace.patterns import compile_pattern
 from headrace.plugin import ProducedTopic, TopicRequirements
 from headrace.registry import PluginKind, Registry
 from headrace.schema import DATE, DECIMAL, TIME, TIMESTAMP, Schema
@@ -136,7 +137,9 @@ def reads_topic(sink: ConnectorConfig, topic: str) -> bool:
     """Return whether the sink reads the topic of this name."""
     settings = sink.settings
     assert isinstance(settings, SinkSettings)
-    return topic in settings.topics or bool(settings.topics_regex and re.fullmatch(settings.topics_regex, topic))
+    return topic in settings.topics or bool(
+        settings.topics_regex and compile_pattern(settings.topics_regex).fullmatch(topic)
+    )
 
 
 def _source_findings(produced: Produced) -> Iterator[LocatedFinding]:

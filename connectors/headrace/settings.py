@@ -350,6 +350,14 @@ class WorkerSettings(ConfigModel):
     config_providers: CommaList = key(
         "config.providers", default="env,file", doc="Providers of `${name:path:key}` placeholders."
     )
+    config_provider_settings: dict[str, str] = prefix_key(
+        "config.providers.",
+        doc="`config.providers.<name>.class`, and the providers' parameters, as in Kafka Connect: "
+        "`config.providers.file.param.allowed.paths` (files, and folders with all that is in them) and "
+        "`config.providers.env.param.allowlist.pattern` (a regular expression of names). A list applies to every "
+        "connector. Without one, connectors from files on the worker's command line may use any value, and connectors "
+        "that are created or changed over REST none.",
+    )
 
     ignored_keys: ClassVar[dict[str, str]] = {
         "plugin.path": "plugins are Python packages, installed with pip",

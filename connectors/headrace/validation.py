@@ -15,8 +15,11 @@ from typing import cast
 from headrace.broker.connector_clients import ALL_OVERRIDES, OverridePolicy
 from headrace.config import ConfigModel, key, nearest
 from headrace.errors import ConfigError, Finding, Location
-from headrace.interpolation import Interpolator, redact_findings
+from headrace.interpolation import Interpolator, Resolution, make_interpolator
+from headrace.patterns import compile_pattern
+from headrace.placeholders import is_interpolated
 from headrace.plugin import Converter
+from headrace.redaction import Redactor, Secrets, secrets_in
 from headrace.registry import Plugin, PluginKind, Registry
 from headrace.settings import SETTINGS_MODELS, ConnectorSettings, SinkSettings, SourceSettings, WorkerSettings
 
@@ -27,6 +30,12 @@ CONVERTERS = ("key.converter", "value.converter")
 _DELEGATED = ("key.converter.", "value.converter.", "transforms.", "predicates.")
 _MOST_SUGGESTIONS = 100
 _CONTROL_CHARACTER = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+_LONGEST_NAME = 255
+# Reasons that headrace.config makes from the model alone; any other may quote the value.
+_REASON_WITHOUT_VALUE = re.compile(
+    r"Not a number of type \w+|Expected value to be either true or false|String must be one of: .*|Value must be .*",
+    re.DOTALL,
+)
 
 
 @dataclass(frozen=True)
@@ -87,30 +96,56 @@ class ConfigSection:
         """Validate this section's keys of ``properties``. Keys in findings have their prefix."""
         if self.model is None:
             return None, []
-        own = {
+        model, findings = self.model.validate_properties(self._own(properties))
+        return model, [_prefixed(finding, self.prefix) for finding in findings]
+
+    def validate_values(self, properties: Mapping[str, str]) -> list[Finding]:
+        """Validate this section's keys one by one, without rules over several keys."""
+        if self.model is None:
+            return []
+        findings = self.model.validate_values(self._own(properties))
+        return [_prefixed(finding, self.prefix) for finding in findings]
+
+    def secret_keys(self) -> list[str]:
+        """Return the keys that the model declares as passwords, with the prefix."""
+        found = self.model.definitions() if self.model else ()
+        return [self.prefix + item.name for item in found if item.secret and not item.prefix_key]
+
+    def _own(self, properties: Mapping[str, str]) -> dict[str, str]:
+        assert self.model is not None
+        return {
             rest: value
             for name, value in properties.items()
             if name.startswith(self.prefix) and self.model.owns(rest := name.removeprefix(self.prefix))
         }
-        model, findings = self.model.validate_properties(own)
-        return model, [_prefixed(finding, self.prefix) for finding in findings]
 
 
 class Validator:
     """Validates configurations without connecting to any system."""
 
     def __init__(
-        self, registry: Registry, interpolator: Interpolator, overrides: OverridePolicy = ALL_OVERRIDES
+        self,
+        registry: Registry,
+        interpolator: Interpolator,
+        overrides: OverridePolicy = ALL_OVERRIDES,
+        secrets: Secrets | None = None,
     ) -> None:
-        """``overrides``: what the worker lets connectors override."""
+        """``overrides``: what the worker lets connectors override. ``secrets`` is told every secret."""
         self.registry = registry
         self.interpolator = interpolator
         self._overrides = overrides
+        self.secrets = secrets or Secrets()
 
-    def connector(self, properties: Mapping[str, str]) -> tuple[ConnectorConfig | None, list[Finding]]:
-        """Validate a connector's or task's configuration; None when there are errors. Findings contain no secrets."""
+    def connector(
+        self, properties: Mapping[str, str], *, trusted: bool = False
+    ) -> tuple[ConnectorConfig | None, list[Finding]]:
+        """Validate a connector's or task's configuration; None when there are errors. Findings contain no secrets.
+
+        ``trusted``: it is from a file on the worker's command line, and may use what no allow-list names.
+        """
         raw = {name: value for name, value in properties.items() if name != TASK_CLASS}
-        resolved, unresolved = self.interpolator.resolve(raw)
+        resolution = self.interpolator.resolution(raw, trusted=trusted)
+        resolved = resolution.properties
         sections, findings = self.connector_sections(resolved)
         models = _validate(sections, resolved, findings)
         if TASK_CLASS not in properties:
@@ -120,7 +155,9 @@ class Validator:
             findings += _rules(settings)
             findings += self._overrides.problems(settings)
             findings += _version_rule(plugin, settings)
-        findings = _finished(findings, unresolved, raw, resolved)
+        secrets = _secrets(sections, resolution)
+        self.secrets.add(resolved.get("name", "").strip(), secrets)
+        findings = _finished(findings, resolution, raw, secrets)
         if plugin is None or not isinstance(settings, ConnectorSettings) or _has_errors(findings):
             return None, findings
         framework, model = sections[0], sections[1]
@@ -128,17 +165,46 @@ class Validator:
         own = {name: value for name, value in own.items() if not name.startswith(_DELEGATED)}
         return ConnectorConfig(settings.name, raw, resolved, plugin, settings, own), findings
 
-    def require_connector(self, properties: Mapping[str, str]) -> ConnectorConfig:
+    def require_connector(self, properties: Mapping[str, str], *, trusted: bool = False) -> ConnectorConfig:
         """As :meth:`connector`, or raise ConfigError with all findings."""
-        config, findings = self.connector(properties)
+        config, findings = self.connector(properties, trusted=trusted)
         if config is None:
             raise ConfigError(findings=findings)
         return config
 
+    def unresolved_connector(self, properties: Mapping[str, str]) -> list[Finding]:
+        """Return the findings about a configuration that comes over REST, from the text as it is written.
+
+        No rule is given the value of a placeholder: otherwise a caller could guess a secret character by character, by
+        what the rules say of a regular expression, for example. That a placeholder can be resolved is checked; what
+        its value breaks shows when the connector starts.
+        """
+        raw = {name: value for name, value in properties.items() if name != TASK_CLASS}
+        unresolved = self.interpolator.resolution(raw, trusted=False).findings
+        opaque = {name for name, value in raw.items() if is_interpolated(value)}
+        sections, findings = self.connector_sections(raw)
+        models = []
+        for section in sections:
+            model, found = section.validate(raw)
+            models.append(model)
+            # A rule may have judged the text of the placeholder, and reported another key.
+            misread = any(finding.key in opaque and finding.severity == "error" for finding in found)
+            findings += section.validate_values(raw) if misread else found
+        if TASK_CLASS not in properties:
+            findings += _unknown(sections, raw, _help(raw))
+        if isinstance(models[0], ConnectorSettings):
+            findings += _rules(models[0])
+            findings += self._overrides.problems(models[0])
+            if "connector.class" not in opaque:
+                findings += _version_rule(self._connector_plugin(raw, []), models[0])
+        visible = [finding for finding in findings if finding.key not in opaque]
+        return list(dict.fromkeys([*unresolved, *visible]))
+
     def worker(self, properties: Mapping[str, str]) -> tuple[WorkerSettings | None, list[Finding]]:
         """Validate a worker's configuration; None when there are errors."""
         raw = dict(properties)
-        resolved, unresolved = self.interpolator.resolve(raw)
+        resolution = self.interpolator.resolution(raw, trusted=True)
+        resolved = resolution.properties
         findings: list[Finding] = []
         sections = [ConfigSection("", WorkerSettings, delegated=_DELEGATED[:2])]
         for name in CONVERTERS:
@@ -147,9 +213,13 @@ class Validator:
         settings = _validate(sections, resolved, findings)[0]
         findings += _unknown(sections, resolved, "`headrace describe worker` lists all keys")
         if isinstance(settings, WorkerSettings):
-            for provider in settings.config_providers:
-                self._plugin(PluginKind.CONFIG_PROVIDER, provider, "config.providers", findings)
-        findings = _finished(findings, unresolved, raw, resolved)
+            try:
+                make_interpolator(self.registry, settings.config_providers, settings.config_provider_settings)
+            except ConfigError as error:
+                findings += error.findings
+        secrets = _secrets(sections, resolution)
+        self.secrets.add_worker(secrets)
+        findings = _finished(findings, resolution, raw, secrets)
         return (None if _has_errors(findings) else cast(WorkerSettings, settings)), findings
 
     def connector_sections(self, resolved: Mapping[str, str]) -> tuple[list[ConfigSection], list[Finding]]:
@@ -285,6 +355,8 @@ def _aliases(text: str) -> list[str]:
 
 def _predicate_rules(resolved: Mapping[str, str]) -> Iterator[Finding]:
     predicates = _aliases(resolved.get("predicates", ""))
+    if is_interpolated(resolved.get("predicates", "")):
+        return  # the aliases are not known yet
     for alias in _aliases(resolved.get("transforms", "")):
         name = f"transforms.{alias}.predicate"
         gate = resolved.get(name)
@@ -299,18 +371,21 @@ def _predicate_rules(resolved: Mapping[str, str]) -> Iterator[Finding]:
 
 def _rules(settings: ConnectorSettings) -> Iterator[Finding]:
     """Check rules that the models of the settings cannot express."""
+    if len(settings.name) > _LONGEST_NAME:
+        text = f"Invalid value {settings.name[:40]}… for configuration name: it has {len(settings.name)} characters"
+        yield Finding("config.invalid_value", text, "name", f"use at most {_LONGEST_NAME}")
     if _CONTROL_CHARACTER.search(settings.name):
         text = f"Invalid value {settings.name!r} for configuration name: it contains control characters"
         yield Finding("config.invalid_value", text, "name", "use letters, digits, '-', '_' and '.'")
     if isinstance(settings, SinkSettings) and settings.topics_regex:
         try:
-            re.compile(settings.topics_regex)
-        except re.error as error:
+            pattern = compile_pattern(settings.topics_regex)
+        except ValueError as error:
             text = f"Invalid value {settings.topics_regex} for configuration topics.regex: {error}"
-            yield Finding("config.invalid_value", text, "topics.regex", "write a regular expression")
+            yield Finding("config.invalid_value", text, "topics.regex", "write a regular expression of RE2")
         else:
             letters = settings.dead_letter_topic
-            if letters and re.fullmatch(settings.topics_regex, letters):
+            if letters and pattern.fullmatch(letters):
                 text = f"topics.regex matches the dead letter queue topic '{letters}': dead letters would be read again"
                 hint = "choose another topic, or an expression that does not match it"
                 yield Finding("config.conflict", text, "errors.deadletterqueue.topic.name", hint)
@@ -340,13 +415,41 @@ def _version_rule(plugin: Plugin | None, settings: ConnectorSettings) -> Iterato
         yield Finding("config.invalid_value", text, "connector.plugin.version", f"installed: {plugin.version}")
 
 
+def _secrets(sections: Iterable[ConfigSection], resolution: Resolution) -> dict[str, str]:
+    """Return the secrets of a configuration, each with the text that stands for it: a placeholder, or [hidden]."""
+    declared = {name for section in sections for name in section.secret_keys()}
+    literal = secrets_in(resolution.properties, declared)
+    # Of a value with text around a placeholder, the whole value is a secret, too.
+    return {**literal, **resolution.values}
+
+
 def _finished(
-    findings: Sequence[Finding], unresolved: Sequence[Finding], raw: Mapping[str, str], resolved: Mapping[str, str]
+    findings: Sequence[Finding], resolution: Resolution, raw: Mapping[str, str], secrets: Mapping[str, str]
 ) -> list[Finding]:
     """Return one finding per problem, without secrets."""
-    left = {finding.key for finding in unresolved}  # validating the text of an unresolved placeholder makes no sense
+    left = {finding.key for finding in resolution.findings}  # the text of an unresolved placeholder is not validated
     others = (finding for finding in findings if finding.key not in left)
-    return redact_findings(dict.fromkeys([*unresolved, *others]), raw, resolved)
+    redactor = Redactor(secrets)
+    return [_redacted(finding, raw, redactor) for finding in dict.fromkeys([*resolution.findings, *others])]
+
+
+def redact_findings(findings: Iterable[Finding], raw: Mapping[str, str], resolution: Resolution) -> list[Finding]:
+    """Return findings without the values of placeholders, whichever message or hint quotes them."""
+    redactor = Redactor({**secrets_in(resolution.properties), **resolution.values})
+    return [_redacted(finding, raw, redactor) for finding in findings]
+
+
+def _redacted(finding: Finding, raw: Mapping[str, str], redactor: Redactor) -> Finding:
+    written = raw.get(finding.key, "")
+    if finding.code == "config.invalid_value" and is_interpolated(written):
+        reason = finding.message.partition(f"for configuration {finding.key}: ")[2]
+        if not _REASON_WITHOUT_VALUE.fullmatch(reason):
+            reason = "the value of the placeholder is not valid"
+        text = f"Invalid value {written} for configuration {finding.key}: {reason}"
+        return replace(finding, message=text, hint="check the value of the placeholder")
+    # A key that is not in the file contains an alias, which may come from a placeholder.
+    key = finding.key if finding.key in raw else redactor(finding.key)
+    return replace(redactor.finding(finding), key=key)
 
 
 def _has_errors(findings: Iterable[Finding]) -> bool:

@@ -8,12 +8,13 @@ from pathlib import Path
 
 from headrace.broker.connector_clients import OverridePolicy
 from headrace.cli import kafka_settings
+from headrace.cli.output import redact_output
 from headrace.errors import ConfigError, Finding, Location
 from headrace.files import ConfigFile, parse_config_file
-from headrace.interpolation import make_interpolator, redact_findings
+from headrace.interpolation import make_interpolator
 from headrace.registry import Registry
 from headrace.settings import WorkerSettings
-from headrace.validation import ConnectorConfig, Validator, locate_findings
+from headrace.validation import ConnectorConfig, Validator, locate_findings, redact_findings
 
 _SOME_BROKER = "localhost:9092"
 """In place of a missing key, so that the other settings of a worker can be checked."""
@@ -56,6 +57,7 @@ def load(paths: Sequence[Path], *, worker: Path | None = None) -> Loaded:
 
     registry = Registry()
     validator = Validator(registry, make_interpolator(registry))
+    redact_output(validator.secrets.everywhere)
     settings = None
     for file in workers:
         settings, found = validator.worker(file.properties)
@@ -63,11 +65,11 @@ def load(paths: Sequence[Path], *, worker: Path | None = None) -> Loaded:
             found += _redacted(kafka_settings.of_worker(readable), file, validator)
         findings += locate_findings(found, file.positions, file.path)
         if settings is not None:
-            interpolator = make_interpolator(registry, settings.config_providers)
-            validator = Validator(registry, interpolator, OverridePolicy.of(settings))
+            interpolator = make_interpolator(registry, settings.config_providers, settings.config_provider_settings)
+            validator = Validator(registry, interpolator, OverridePolicy.of(settings), validator.secrets)
     configs: dict[str, ConnectorConfig] = {}
     for file in connectors:
-        config, found = validator.connector(file.properties)
+        config, found = validator.connector(file.properties, trusted=True)
         if config is not None and settings is not None and not has_errors(findings):
             found += _redacted(kafka_settings.of_connector(settings, config.settings), file, validator)
         findings += locate_findings(found, file.positions, file.path)
@@ -104,7 +106,7 @@ def _readable(file: ConfigFile, findings: Iterable[Finding], validator: Validato
 
 
 def _redacted(findings: Iterable[Finding], file: ConfigFile, validator: Validator) -> list[Finding]:
-    return redact_findings(findings, file.properties, validator.interpolator.resolve(file.properties)[0])
+    return redact_findings(findings, file.properties, validator.interpolator.resolution(file.properties, trusted=True))
 
 
 def _misplaced(files: dict[Path, ConfigFile], workers: Sequence[ConfigFile], worker: Path | None) -> list[Finding]:

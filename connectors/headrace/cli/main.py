@@ -24,8 +24,9 @@ from headrace.cli import (
     validate,
     verify,
 )
-from headrace.cli.output import print_error
+from headrace.cli.output import print_error, redact_output
 from headrace.errors import HeadraceError
+from headrace.redaction import unredacted
 
 EPILOG = (
     "Exit codes: 0 success · 1 failure · 2 fix your configuration or command · "
@@ -72,6 +73,7 @@ def root(
     ] = False,
 ) -> None:
     """Options of every command."""
+    redact_output(unredacted)  # a command names its own secrets
 
 
 def main() -> None:

@@ -3,32 +3,77 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Iterable, Sequence
 from typing import Annotated, Any
 
 import typer
 from rich import box
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, ConsoleRenderable, RenderableType, RenderHook, RenderResult
+from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
 from headrace.cli.finding_blocks import count_line, finding_block
+from headrace.control_characters import without_control_characters
 from headrace.errors import ConfigError, Finding, HeadraceError
+from headrace.redaction import Redact, unredacted
 
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON on stdout, for scripts.")]
 
-out = Console(highlight=False, soft_wrap=True)
-err = Console(stderr=True, highlight=False, soft_wrap=True)
+
+class _Harmless:
+    """What a console prints, without secrets and control characters; the console's own styles stay."""
+
+    def __init__(self, renderable: RenderableType) -> None:
+        self._renderable = renderable
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        for segment in console.render(self._renderable, options):
+            yield segment if segment.control else Segment(_clean(segment.text), segment.style)
+
+
+class _Filter(RenderHook):
+    def process_renderables(self, renderables: list[ConsoleRenderable]) -> list[ConsoleRenderable]:
+        return [_Harmless(each) for each in renderables]
+
+
+class _Secrets:
+    """The secrets of the files that this command has read."""
+
+    redact: Redact = staticmethod(unredacted)
+
+
+def redact_output(redact: Redact) -> None:
+    """Take these secrets out of everything that the command prints from now on."""
+    _Secrets.redact = staticmethod(redact)
+
+
+def _clean(text: str) -> str:
+    return without_control_characters(_Secrets.redact(text))
+
+
+def _console(**options: Any) -> Console:
+    console = Console(highlight=False, **options)
+    console.push_render_hook(_Filter())
+    return console
+
+
+out = _console(soft_wrap=True)
+err = _console(stderr=True, soft_wrap=True)
 
 _UNBOUNDED = 100_000
+_OTHER_CONTROL = re.compile("[\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 _WIDEST_TEXT = 100
 """Columns: longer lines of prose are hard to read, however wide the terminal is."""
 
 
 def print_json(data: Any) -> None:
     """Print indented JSON on stdout."""
-    sys.stdout.write(json.dumps(data, indent=2, ensure_ascii=False, default=str) + "\n")
+    text = json.dumps(data, indent=2, ensure_ascii=False, default=str)
+    # JSON escapes the control characters below 32 itself; the others would reach the terminal.
+    sys.stdout.write(_OTHER_CONTROL.sub(lambda match: f"\\u{ord(match[0]):04x}", _Secrets.redact(text)) + "\n")
 
 
 def print_table(
@@ -47,7 +92,7 @@ def print_table(
     if console.is_terminal:
         console.print(table, soft_wrap=False)
         return
-    plain = Console(highlight=False, width=_UNBOUNDED)
+    plain = _console(width=_UNBOUNDED)
     with plain.capture() as capture:
         plain.print(table, soft_wrap=False)
     sys.stdout.write("".join(f"{line.rstrip()}\n" for line in capture.get().splitlines()))

@@ -56,7 +56,7 @@ def run(
     loaded = load([worker, *(connectors or [])], worker=worker)
     settings = loaded.require()
     print_findings(loaded.findings)
-    configure_logging(log_level.value.upper(), log_format.value)
+    configure_logging(log_level.value.upper(), log_format.value, loaded.validator.secrets.everywhere)
     from headrace.app import StandaloneWorker
 
     ended = threading.Event()

@@ -22,6 +22,7 @@ from headrace.pipeline.dead_letters import RETRIES, reason_headers
 from headrace.pipeline.fault_policy import Failure, Stage
 from headrace.pipeline.stages import Stages
 from headrace.records import ConsumedBatch, EncodedBatch, Rejection, SinkBatch, TopicPartition
+from headrace.redaction import Redact, unredacted
 from headrace.states import TaskId
 
 _CHUNK_RECORDS = 500
@@ -68,6 +69,8 @@ class RetryRun:
     progress: Progress
     stopping: Callable[[], bool]
     outcomes: Outcomes = field(default_factory=dict)
+    redact: Redact = unredacted
+    """Takes secrets out of the reasons that letters and outcomes name."""
 
     def discard(self) -> None:
         """Mark open letters as discarded."""
@@ -130,7 +133,9 @@ class RetryRun:
             for letter in letters:
                 marked[letter.place] = (letter, LetterMark.REFUSED if failure is not None else outcome)
             if failure is not None:
-                self._outcome(letters[0]).reason = self._outcome(letters[0]).reason or failure.error.message
+                self._outcome(letters[0]).reason = self._outcome(letters[0]).reason or self.redact(
+                    failure.error.message
+                )
                 again.append(self._letter(letters[0], failure))
         self._mark(marked, again)
 
@@ -148,7 +153,7 @@ class RetryRun:
 
     def _letter(self, letter: Letter, failure: Failure) -> EncodedBatch:
         task = TaskId(self.queue.connector, 0)
-        reasons = reason_headers(failure, task, **{RETRIES: str(letter.retries() + 1)})
+        reasons = reason_headers(failure, task, self.redact, **{RETRIES: str(letter.retries() + 1)})
         headers = [*letter.original_headers(), *reasons]
         return EncodedBatch(self.queue.topic, [letter.value], [letter.key], [letter.timestamp], [headers])
 
@@ -165,7 +170,7 @@ class RetryRun:
     def _count(self, letter: Letter, outcome: str, reason: str = "") -> None:
         counted = self._outcome(letter)
         counted.counts[outcome] += 1
-        counted.reason = counted.reason or reason
+        counted.reason = counted.reason or self.redact(reason)
 
 
 def _why_not(origin: RecordPlace | None) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 
@@ -22,10 +22,11 @@ from headrace.errors import CommandError, ConflictError, HeadraceError, NotFound
 from headrace.metrics import TaskMetrics
 from headrace.pipeline.fault_policy import FaultPolicy
 from headrace.pipeline.topic_creation import create_topic
+from headrace.redaction import Secrets, redacted_errors
 from headrace.registry import Registry
 from headrace.runtime.stage_build import make_stages
 from headrace.settings import SinkSettings, WorkerSettings
-from headrace.validation import ConnectorConfig, Validator
+from headrace.validation import ConnectorConfig
 
 log = structlog.stdlib.get_logger("headrace.dead_letters")
 _STOP_TIMEOUT = 5.0
@@ -54,16 +55,16 @@ class DeadLetterService:
     def __init__(
         self,
         registry: Registry,
-        validator: Validator,
+        secrets: Secrets,
         kafka_clients: KafkaClients,
         settings: WorkerSettings,
-        config_of: Callable[[str], Mapping[str, str]],
+        config_of: Callable[[str], ConnectorConfig],
         letters_at_once: int = MOST_LETTERS,
     ) -> None:
-        """``config_of`` returns a connector's raw configuration; it raises NotFoundError."""
+        """``config_of`` returns a connector's configuration; it raises NotFoundError and ConfigError."""
         self._letters_at_once = letters_at_once
         self._registry = registry
-        self._validator = validator
+        self._secrets = secrets
         self._kafka_clients = kafka_clients
         self._settings = settings
         self._config_of = config_of
@@ -117,7 +118,7 @@ class DeadLetterService:
             thread.join(_STOP_TIMEOUT)
 
     def _config(self, name: str) -> ConnectorConfig:
-        config = self._validator.require_connector(self._config_of(name))
+        config = self._config_of(name)
         if not config.settings.dead_letter_topic:
             raise CommandError(
                 f"connector {name} has no dead letter queue",
@@ -128,7 +129,7 @@ class DeadLetterService:
 
     @contextmanager
     def _queue(self, config: ConnectorConfig) -> Iterator[LetterQueue]:
-        with ExitStack() as stack:
+        with redacted_errors(self._secrets.of(config.name)), ExitStack() as stack:
             admin = self._clients(config).admin()
             stack.callback(admin.close)
             reader = self._clients(config).reader(f"headrace-dlq-{config.name}")
@@ -140,7 +141,7 @@ class DeadLetterService:
 
     def _run(self, job: LetterJob, config: ConnectorConfig) -> None:
         try:
-            with ExitStack() as stack:
+            with redacted_errors(self._secrets.of(config.name)), ExitStack() as stack:
                 self._work(job, config, stack)
         except HeadraceError as error:
             job.error, job.state = error.with_code(), "FAILED"
@@ -169,7 +170,8 @@ class DeadLetterService:
             producer = clients.transactional_producer(f"headrace-dlq-{config.name}")
             stack.callback(producer.close, _STOP_TIMEOUT)
             producer.init()
-        run = RetryRun(queue, producer, job.group, progress, self._stop.is_set, job.outcomes)
+        redact = self._secrets.of(config.name)
+        run = RetryRun(queue, producer, job.group, progress, self._stop.is_set, job.outcomes, redact)
         if job.action == "discard":
             run.discard()
             return

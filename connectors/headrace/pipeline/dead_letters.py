@@ -11,6 +11,7 @@ from headrace.errors import DataError, HeadraceError, InfrastructureError, Retri
 from headrace.metrics import TaskMetrics, now_ms
 from headrace.pipeline.fault_policy import NO_PARTITION, Failure
 from headrace.records import ConsumedBatch, EncodedBatch, Headers, TopicPartition
+from headrace.redaction import Redact, unredacted
 from headrace.states import TaskId
 
 CONNECT_PREFIX = "__connect.errors."
@@ -41,7 +42,10 @@ class DeadLetterQueue:
         *,
         context_headers: bool,
         config_origin: str = "",
+        redact: Redact = unredacted,
     ) -> None:
+        """``redact`` takes secrets out of the reasons that letters name."""
+        self.redact = redact
         self._producer = producer
         self._topic = topic
         self._task = task
@@ -94,14 +98,17 @@ class DeadLetterQueue:
         index = bisect_left(batch.offsets, failure.offset)
         headers: Headers = batch.headers[index]
         if self._context_headers:
-            headers = [*headers, *reason_headers(failure, self._task)]
+            headers = [*headers, *reason_headers(failure, self._task, self.redact)]
         return EncodedBatch(
             self._topic, [batch.values[index]], [batch.keys[index]], [batch.timestamps[index]], [headers]
         )
 
 
-def reason_headers(failure: Failure, task: TaskId, **more: str) -> list[tuple[str, bytes]]:
-    """Return the headers that say where and why a record failed. ``more`` are headers of ours."""
+def reason_headers(failure: Failure, task: TaskId, redact: Redact, **more: str) -> list[tuple[str, bytes]]:
+    """Return the headers that say where and why a record failed. ``more`` are headers of ours.
+
+    ``redact`` is not applied to the details of the error: they are contents of the record.
+    """
     error = failure.error
     kind = type(error.__cause__ or error)
     place = {"partition": str(failure.topic_partition.partition), "offset": str(failure.offset)}
@@ -113,10 +120,10 @@ def reason_headers(failure: Failure, task: TaskId, **more: str) -> list[tuple[st
         "stage": failure.stage.value,
         "class.name": failure.executor,
         "exception.class.name": f"{kind.__module__}.{kind.__qualname__}",
-        "exception.message": error.message,
-        "exception.stacktrace": _trace(error),
+        "exception.message": redact(error.message),
+        "exception.stacktrace": redact(_trace(error)),
     }
-    ours = {"code": error.code, "hint": error.hint, TIME: str(now_ms()), **error.details, **more}
+    ours = {"code": error.code, "hint": redact(error.hint), TIME: str(now_ms()), **error.details, **more}
     return [
         *((CONNECT_PREFIX + name, _bounded(text)) for name, text in reasons.items()),
         *((OUR_PREFIX + name, _bounded(text)) for name, text in ours.items() if text),

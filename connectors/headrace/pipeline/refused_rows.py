@@ -80,9 +80,9 @@ class SourceDeadLetters:
             "primary_key": dict(identity) or None,
             "stage": failure.stage.value,
             "code": failure.error.code,
-            "reason": failure.error.message,
-            "hint": failure.error.hint,
+            "reason": self._queue.redact(failure.error.message),
+            "hint": self._queue.redact(failure.error.hint),
         }
         value = orjson.dumps(content, default=str, option=orjson.OPT_NON_STR_KEYS)
         key = failure.row.encode(errors="replace")
-        return EncodedBatch(topic, [value], [key], None, [reason_headers(failure, self._task)])
+        return EncodedBatch(topic, [value], [key], None, [reason_headers(failure, self._task, self._queue.redact)])

@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple
 
 from headrace.config import ConfigModel
-from headrace.errors import DataError
+from headrace.errors import ConfigError, DataError, Finding
 from headrace.records import BatchHeaders, Headers, JsonForm, Record
 from headrace.schema import Schema
 
@@ -139,6 +139,27 @@ class ConfigProvider(ABC):
     """Gives values for the placeholders ``${name:path:key}`` of configurations."""
 
     aliases: ClassVar[tuple[str, ...]] = ()
+    allow_list: ClassVar[str] = "allow.list"
+    """The parameter that lists what configurations may use, for messages."""
+
+    def configure(self, parameters: Mapping[str, str]) -> None:
+        """Read the worker's keys below ``config.providers.<name>.param.``. Raise ConfigError, also for unknown ones."""
+        if parameters:
+            name = next(iter(parameters))
+            text = f"unknown configuration key '{name}': this config provider has no parameters"
+            raise ConfigError(findings=[Finding("config.unknown_key", text, name, "remove it")])
+
+    def allows(self, path: str, key: str) -> bool | None:
+        """Return whether configurations may use this value; None = the operator gave no list.
+
+        Without a list, only files on the worker's command line may use it, and no configuration that comes over REST.
+        The default is for providers whose system decides what the worker may read.
+        """
+        return True
+
+    def hint(self, path: str, key: str) -> str:
+        """Return what to do about a value that :meth:`get` does not find."""
+        return "check the provider, the path and the key"
 
     @abstractmethod
     def get(self, path: str, key: str) -> str:

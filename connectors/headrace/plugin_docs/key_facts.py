@@ -12,11 +12,11 @@ import annotated_types
 from pydantic import BeforeValidator
 
 from headrace.config import LOWER, UPPER, ConfigModel, Duration, KeyDefinition, Size
+from headrace.redaction import HIDDEN
 from headrace.registry import Plugin
 from headrace.settings import SETTINGS_MODELS, ConnectorSettings
 
 CLASS_KEYS = frozenset({"connector.class", "key.converter", "value.converter"})
-HIDDEN = "[hidden]"
 """Connect's replacement of a password."""
 
 

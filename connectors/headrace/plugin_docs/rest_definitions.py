@@ -8,7 +8,8 @@ from typing import Any
 
 from headrace.config import ConfigModel, KeyDefinition
 from headrace.errors import Finding
-from headrace.plugin_docs.key_facts import HIDDEN, definitions_of, facts_of
+from headrace.plugin_docs.key_facts import definitions_of, facts_of
+from headrace.redaction import HIDDEN, is_secret_key
 from headrace.registry import Plugin
 from headrace.validation import ConfigSection, Validator
 
@@ -29,10 +30,8 @@ def rest_definitions(keys: Iterable[tuple[type[ConfigModel], KeyDefinition]]) ->
 
 def validation_response(validator: Validator, properties: Mapping[str, str]) -> dict[str, Any]:
     """Return all keys with definition, value (placeholders unresolved) and errors."""
-    _, findings = validator.connector(properties)
-    errors = _errors(findings)
-    resolved, _ = validator.interpolator.resolve(properties)
-    sections, _ = validator.connector_sections(resolved)
+    errors = _errors(validator.unresolved_connector(properties))
+    sections, _ = validator.connector_sections(properties)
     orders: Counter[str] = Counter()
     # As in Connect the connector's own keys come first, and replace the framework's of the same name.
     ordered = [sections[1], sections[0], *sections[2:]]
@@ -50,7 +49,7 @@ def validation_response(validator: Validator, properties: Mapping[str, str]) -> 
     for name, value in properties.items():
         if name not in configs:
             # A value below a prefix may be a password (producer.override.sasl.jaas.config).
-            shown = HIDDEN if _may_be_secret(name) else value
+            shown = HIDDEN if is_secret_key(name) or name.endswith(".key") else value
             configs[name] = {"definition": None, "value": _bare(name, shown, errors.pop(name, []))}
     for name, messages in errors.items():  # about keys that are neither defined nor given
         place = configs.setdefault(name or "connector.class", {"definition": None, "value": _bare(name, None, [])})
@@ -114,7 +113,3 @@ def _groups(configs: Iterable[dict[str, Any]]) -> list[str]:
     aliases = [group for group in found if group.startswith(("Transforms: ", "Predicates: "))]
     framework = [group for group in _FRAMEWORK_GROUPS if group in found]
     return [*framework, *aliases, *(group for group in found if group not in (*framework, *aliases))]
-
-
-def _may_be_secret(name: str) -> bool:
-    return name.endswith((".password", ".jaas.config", ".key", ".secret", ".token"))

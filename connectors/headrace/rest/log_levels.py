@@ -7,7 +7,7 @@ import threading
 from typing import Any
 
 from headrace.config import nearest
-from headrace.errors import NotFoundError
+from headrace.errors import CommandError, ConflictError, NotFoundError
 from headrace.metrics import now_ms
 
 LEVELS = {
@@ -21,6 +21,9 @@ LEVELS = {
     "ALL": 1,
 }
 """Log4j's levels, which Connect's clients send and expect."""
+_LONGEST_NAME = 200
+_MOST_NEW = 100
+"""Loggers that may be added by setting their level before any code uses them."""
 
 
 class LogLevels:
@@ -28,6 +31,7 @@ class LogLevels:
 
     def __init__(self) -> None:
         self._modified: dict[str, int] = {}
+        self._created: set[str] = set()
         self._lock = threading.Lock()
         logging.getLogger("headrace")  # listed, although headrace logs to its children only
 
@@ -45,6 +49,7 @@ class LogLevels:
 
     def set_level(self, name: str, level: str) -> list[str]:
         """Set the level of ``name`` and its children; return the names changed. Raises NotFoundError for the level."""
+        self._refuse_too_many(name)
         number = LEVELS.get(level.strip().upper())
         if number is None:
             raise NotFoundError(f"invalid log level '{level}'.", hint=f"one of {', '.join(LEVELS)}")
@@ -56,6 +61,18 @@ class LogLevels:
                 _logger(each).setLevel(number)
                 self._modified[each] = now_ms()
         return changed
+
+    def _refuse_too_many(self, name: str) -> None:
+        """Raise CommandError for a logger that does not exist when too many were made; Python never forgets one."""
+        if name == "root" or name in _existing():
+            return
+        if len(name) > _LONGEST_NAME:
+            raise CommandError(f"the logger's name has {len(name)} characters", hint=f"use at most {_LONGEST_NAME}")
+        with self._lock:
+            if len(self._created) >= _MOST_NEW:
+                text = f"{_MOST_NEW} loggers were added that no part of the worker uses"
+                raise ConflictError(text, hint="set the level of a logger that GET /admin/loggers lists")
+            self._created.add(name)
 
     def _view(self, name: str, logger: logging.Logger) -> dict[str, Any]:
         return {"level": _word(logger.getEffectiveLevel()), "last_modified": self._modified.get(name)}

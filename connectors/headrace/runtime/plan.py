@@ -22,6 +22,7 @@ class Running:
     config: Config
     paused: bool = False
     stopping: bool = False
+    trusted: bool = False
 
 
 class Start(NamedTuple):
@@ -30,6 +31,8 @@ class Start(NamedTuple):
     task: TaskId
     config: Config
     paused: bool
+    trusted: bool = False
+    """The configuration was made from one in a file on the worker's command line."""
 
 
 class Stop(NamedTuple):
@@ -81,7 +84,8 @@ def plan(desired: DesiredState, members: Sequence[str], me: str, running: Mappin
     for task, present in running.items():
         if present.stopping:
             continue
-        if task not in mine or mine[task][0] != present.config:
+        trusted = task.connector in desired.trusted_tasks
+        if task not in mine or mine[task][0] != present.config or trusted != present.trusted:
             stops.append(Stop(task))
         elif mine[task][1] != present.paused:
             changes.append(Pause(task) if mine[task][1] else Resume(task))
@@ -89,5 +93,5 @@ def plan(desired: DesiredState, members: Sequence[str], me: str, running: Mappin
     ending |= {stop.task.connector for stop in stops}
     for task, (config, paused) in mine.items():
         if task not in running and task.connector not in ending:
-            starts.append(Start(task, config, paused))
+            starts.append(Start(task, config, paused, task.connector in desired.trusted_tasks))
     return [*stops, *changes, *starts]

@@ -103,10 +103,12 @@ class Reconciler:
         self._configs.put_connector(name, config, target)
         self._configure(name, config)
 
-    def replace(self, name: str, config: Mapping[str, str]) -> bool:
-        """Create or replace; whether it was created."""
-        created = name not in self._configs.desired().configs
-        self._configs.put_connector(name, config)
+    def replace(self, name: str, config: Mapping[str, str], *, trusted: bool = False) -> bool:
+        """Create or replace; whether it was created. A trusted configuration that is given again stays trusted."""
+        desired = self._configs.desired()
+        created = name not in desired.configs
+        trusted |= name in desired.trusted and desired.configs.get(name) == config
+        self._configs.put_connector(name, config, trusted=trusted)
         self._configure(name, config)
         return created
 
@@ -156,19 +158,20 @@ class Reconciler:
             self._report(name, State.STOPPED)
             return
         self._report(name, State.UNASSIGNED)
-        self._configurator.ask(name, config)
+        self._configurator.ask(name, config, trusted=name in self._configs.desired().trusted)
 
     def _planned(self, planned: TaskConfigs) -> None:
         desired = self._configs.desired()
         name = planned.connector
-        if desired.configs.get(name) != planned.config or desired.target(name) is TargetState.STOPPED:
+        same = desired.configs.get(name) == planned.config and (name in desired.trusted) == planned.trusted
+        if not same or desired.target(name) is TargetState.STOPPED:
             return  # an answer to yesterday's question
         if planned.tasks is None:
             state = State.FAILED if planned.trace is not None else State.UNASSIGNED
             self._report(name, state, planned.trace, planned.reason)
             return
-        if desired.tasks.get(name) != planned.tasks:
-            self._configs.put_tasks(name, planned.tasks)
+        if desired.tasks.get(name) != planned.tasks or (name in desired.trusted_tasks) != planned.trusted:
+            self._configs.put_tasks(name, planned.tasks, trusted=planned.trusted)
         self._report(name, State.PAUSED if desired.target(name) is TargetState.PAUSED else State.RUNNING)
 
     def _report(self, name: str, state: State, trace: str | None = None, reason: str | None = None) -> None:

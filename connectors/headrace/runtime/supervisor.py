@@ -5,12 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import structlog
 
 from headrace.metrics import Parts, TaskMetrics
 from headrace.runtime.plan import Action, Pause, Resume, Running, Start, Stop
-from headrace.runtime.task_host import Build, Report, TaskHost
+from headrace.runtime.task_host import BuildTrusted, Report, TaskHost
 from headrace.states import TaskId
 
 log = structlog.stdlib.get_logger("headrace.worker")
@@ -32,6 +33,7 @@ class Timing:
 @dataclass
 class _SupervisedTask:
     host: TaskHost
+    trusted: bool
     deadline: float | None = None  # monotonic; set when it was asked to stop
     abandoned: bool = False
 
@@ -39,7 +41,9 @@ class _SupervisedTask:
 class TaskSupervisor:
     """Used from the reconciler's thread; ``metrics`` from any."""
 
-    def __init__(self, worker_id: str, build: Build, report: Report, timing: Timing, wake: Callable[[], None]) -> None:
+    def __init__(
+        self, worker_id: str, build: BuildTrusted, report: Report, timing: Timing, wake: Callable[[], None]
+    ) -> None:
         self._worker_id = worker_id
         self._build = build
         self._report = report
@@ -50,7 +54,9 @@ class TaskSupervisor:
     def running(self) -> dict[TaskId, Running]:
         """What the plan is made from."""
         return {
-            task: Running(supervised.host.config, supervised.host.paused, supervised.deadline is not None)
+            task: Running(
+                supervised.host.config, supervised.host.paused, supervised.deadline is not None, supervised.trusted
+            )
             for task, supervised in self._tasks.items()
         }
 
@@ -58,8 +64,8 @@ class TaskSupervisor:
         """Start, stop, pause, resume; returns at once."""
         for action in actions:
             match action:
-                case Start(task, config, paused):
-                    self._start(task, config, paused=paused)
+                case Start(task, config, paused, trusted):
+                    self._start(task, config, paused=paused, trusted=trusted)
                 case Stop(task):
                     self.stop(task)
                 case Pause(task):
@@ -114,9 +120,9 @@ class TaskSupervisor:
         """Of every task that is supervised."""
         return {task: supervised.host.metrics.parts() for task, supervised in list(self._tasks.items())}
 
-    def _start(self, task: TaskId, config: Mapping[str, str], *, paused: bool) -> None:
-        host = TaskHost(task, config, self._worker_id, self._build, self._report)
-        self._tasks[task] = _SupervisedTask(host)
+    def _start(self, task: TaskId, config: Mapping[str, str], *, paused: bool, trusted: bool) -> None:
+        host = TaskHost(task, config, self._worker_id, partial(self._build, trusted=trusted), self._report)
+        self._tasks[task] = _SupervisedTask(host, trusted)
         host.start(
             paused=paused,
             flush_interval=self._timing.flush_interval,

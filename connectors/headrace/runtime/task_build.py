@@ -56,9 +56,11 @@ class TaskBuilder:
         config: Mapping[str, str],
         control: TaskControl,
         set_status_reason: Callable[[str | None], None],
+        *,
+        trusted: bool = False,
     ) -> Pipeline:
         """Raises ConfigError. ``config`` is raw: placeholders are resolved here, when a task starts."""
-        parsed = self.validator.require_connector(config)
+        parsed = self.validator.require_connector(config, trusted=trusted)
         control = replace(control, raise_condition=self._raiser(task.connector))
         config_origin = self.config_origins.of(task.connector, config)
         policy = FaultPolicy(parsed.settings, config_origin, control.stop_event, control.log, control.metrics)
@@ -190,7 +192,10 @@ class TaskBuilder:
             raise queue_unusable(error, named, topic, "created") from error
         producer = sender or control.fence.watch(clients.producer(f"connector-dlq-producer-{task}"))
         headers = settings.dead_letter_headers
-        return DeadLetterQueue(producer, topic, task, control.metrics, context_headers=headers, config_origin=place)
+        redact = self.validator.secrets.of(task.connector)
+        return DeadLetterQueue(
+            producer, topic, task, control.metrics, context_headers=headers, config_origin=place, redact=redact
+        )
 
     def _clients(self, settings: ConnectorSettings) -> ConnectorClients:
         return ConnectorClients(self.kafka_clients, self.settings, settings)

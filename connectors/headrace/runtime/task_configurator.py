@@ -24,6 +24,7 @@ class TaskConfigs:
 
     connector: str
     config: Mapping[str, str]  # the raw configuration that was asked about
+    trusted: bool
     tasks: list[dict[str, str]] | None = None
     trace: str | None = None
     reason: str | None = None
@@ -43,12 +44,12 @@ class TaskConfigurator:
     restarts: RetryPolicy = RESTARTS
     _cancels: dict[str, threading.Event] = field(default_factory=dict)
 
-    def ask(self, connector: str, config: Mapping[str, str]) -> None:
+    def ask(self, connector: str, config: Mapping[str, str], *, trusted: bool) -> None:
         """Ask for the connector's tasks; an older request about it ends."""
         self.cancel(connector)
         cancel = self._cancels[connector] = threading.Event()
         threading.Thread(
-            target=self._ask, args=(connector, config, cancel), name=f"{connector}-connector", daemon=True
+            target=self._ask, args=(connector, config, trusted, cancel), name=f"{connector}-connector", daemon=True
         ).start()
 
     def cancel(self, connector: str) -> None:
@@ -61,62 +62,67 @@ class TaskConfigurator:
         for connector in list(self._cancels):
             self.cancel(connector)
 
-    def _ask(self, connector: str, config: Mapping[str, str], cancel: threading.Event) -> None:
+    def _ask(self, connector: str, config: Mapping[str, str], trusted: bool, cancel: threading.Event) -> None:
         told: TaskConfigs | None = None
         for wait in self.restarts.waits():
-            answer, own = self._attempt(connector, config, cancel)
+            answer, own = self._attempt(connector, config, trusted, cancel)
             if answer is None or cancel.is_set():
                 return
             if answer != told:
                 told = answer
                 self.deliver(answer)
             if answer.tasks is not None:
-                self._watch(connector, config, own, cancel)
+                self._watch(connector, config, trusted, own, cancel)
             if not answer.may_recover or cancel.wait(wait):
                 return
 
     def _attempt(
-        self, connector: str, config: Mapping[str, str], cancel: threading.Event
+        self, connector: str, config: Mapping[str, str], trusted: bool, cancel: threading.Event
     ) -> tuple[TaskConfigs | None, list[dict[str, str]]]:
         """Return the answer, None when it is not wanted any more, and the tasks' own configurations."""
 
         def ask() -> tuple[ConnectorConfig, list[dict[str, str]]]:
-            parsed = self.validator.require_connector(config)
+            parsed = self.validator.require_connector(config, trusted=trusted)
             return parsed, parsed.plugin.cls().task_configs(parsed.own, parsed.settings.tasks_max)
 
         def waiting(error: RetriableError, failures: int) -> None:
             if failures == 1:
                 log.warning("waiting", connector=connector, code=error.code, reason=str(error))
             if not cancel.is_set():
-                self.deliver(TaskConfigs(connector, config, reason=str(error)))
+                self.deliver(TaskConfigs(connector, config, trusted, reason=str(error)))
 
         try:
             parsed, own = retry(ask, stop=cancel, on_failure=waiting)
-            return TaskConfigs(connector, config, tasks=_whole(config, parsed, own)), own
+            return TaskConfigs(connector, config, trusted, tasks=_whole(config, parsed, own)), own
         except RetriableError:
             return None, []
         except InfrastructureError as error:
             trace = f"{error.with_code()} (the connector is started again by itself)"
-            return TaskConfigs(connector, config, trace=trace, may_recover=True), []
+            return TaskConfigs(connector, config, trusted, trace=trace, may_recover=True), []
         except HeadraceError as error:
-            return TaskConfigs(connector, config, trace=error.with_code()), []
+            return TaskConfigs(connector, config, trusted, trace=error.with_code()), []
         except Exception:
-            return TaskConfigs(connector, config, trace=traceback.format_exc()), []  # a bug of the connector's
+            return TaskConfigs(connector, config, trusted, trace=traceback.format_exc()), []  # a bug of the connector's
 
     def _watch(
-        self, connector: str, config: Mapping[str, str], own: list[dict[str, str]], cancel: threading.Event
+        self,
+        connector: str,
+        config: Mapping[str, str],
+        trusted: bool,
+        own: list[dict[str, str]],
+        cancel: threading.Event,
     ) -> None:
         """Ask again from time to time whether there is something else to read, until the answer is not wanted.
 
         Placeholders are resolved each time: a password may have been changed since the connector was started.
         """
-        parsed = self.validator.require_connector(config)
+        parsed = self.validator.require_connector(config, trusted=trusted)
         plugin = parsed.plugin.cls()
         interval = plugin.watch_interval(parsed.own) if isinstance(plugin, SourceConnector) else None
         failure: str | None = None
         while interval is not None and not cancel.wait(interval):
             try:
-                parsed = self.validator.require_connector(config)
+                parsed = self.validator.require_connector(config, trusted=trusted)
                 found = plugin.follow(parsed.own, parsed.settings.tasks_max, own)
             except HeadraceError as error:
                 if str(error) != failure and not cancel.is_set():
@@ -134,7 +140,7 @@ class TaskConfigurator:
             if found != own and not cancel.is_set():
                 own = found
                 log.info("there is something else to read", connector=connector, tasks=len(own))
-                self.deliver(TaskConfigs(connector, config, tasks=_whole(config, parsed, own)))
+                self.deliver(TaskConfigs(connector, config, trusted, tasks=_whole(config, parsed, own)))
 
 
 def _whole(

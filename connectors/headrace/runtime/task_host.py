@@ -34,6 +34,21 @@ class Runnable(Protocol):
 Build = Callable[[TaskId, Config, TaskControl, Callable[[str | None], None]], Runnable]
 """Makes the pipeline; called on the task's thread, so that it may block. The last argument is ``set_status_reason``."""
 
+
+class BuildTrusted(Protocol):
+    """As :data:`Build`; ``trusted`` says whether the configuration was made from one on the worker's command line."""
+
+    def __call__(
+        self,
+        task: TaskId,
+        config: Config,
+        control: TaskControl,
+        set_status_reason: Callable[[str | None], None],
+        *,
+        trusted: bool,
+    ) -> Runnable: ...
+
+
 Report = Callable[[TaskId, Status], None]
 
 

@@ -13,10 +13,19 @@ from headrace.accounting import record_counts
 from headrace.broker.interfaces import Admin
 from headrace.conditions import Condition
 from headrace.config import nearest
-from headrace.errors import CommandError, ConfigError, ConflictError, HeadraceError, NotFoundError, RetriableError
+from headrace.errors import (
+    CommandError,
+    ConfigError,
+    ConflictError,
+    Finding,
+    HeadraceError,
+    NotFoundError,
+    RetriableError,
+)
 from headrace.metrics import Parts
 from headrace.plugin_docs import validation_response
 from headrace.records import SourceOffset, SourcePartition
+from headrace.redaction import redacted_errors
 from headrace.registry import PluginKind, Registry
 from headrace.retries import retry
 from headrace.runtime import sink_offsets
@@ -29,7 +38,7 @@ from headrace.runtime.supervisor import TaskSupervisor
 from headrace.runtime.topic_tracking import TopicTracker
 from headrace.states import State, Status, TargetState, TaskId
 from headrace.stores import ConditionStore, DesiredState, MemoryLog, OffsetStore, StatusStore
-from headrace.validation import Validator
+from headrace.validation import ConnectorConfig, Validator
 
 log = structlog.stdlib.get_logger("headrace.worker")
 _KAFKA_CHECK = 5.0
@@ -145,6 +154,15 @@ class Worker:
         created = self._reconciler.call(lambda: self._reconciler.replace(name, config))
         return created, self.info(name)
 
+    def put_file(self, name: str, config: Mapping[str, str]) -> None:
+        """Create or replace a connector from a file on the worker's command line; keep the tasks of an equal one."""
+        desired = self._desired()
+        named = {**config, "name": name}
+        if desired.configs.get(name) == named and name in desired.trusted:
+            return
+        self._require_valid(name, self._validator.connector(named, trusted=True)[1])
+        self._reconciler.call(lambda: self._reconciler.replace(name, named, trusted=True))
+
     def patch_config(self, name: str, changes: Mapping[str, str | None]) -> ConnectorInfo:
         merged: dict[str, str | None] = {**_require(name, self._desired()), **changes}
         return self.put_config(name, {key: value for key, value in merged.items() if value is not None})[1]
@@ -204,7 +222,7 @@ class Worker:
             return [
                 {"partition": dict(partition), "offset": dict(offset)} for partition, offset in self._offsets.all(name)
             ]
-        group = self._group(name, config)
+        group = self._group(name, config, trusted=self._trusts(name))
         return self._with_admin(lambda admin: sink_offsets.shown(admin, group))
 
     def alter_offsets(self, name: str, changes: Sequence[tuple[SourcePartition, SourceOffset | None]]) -> None:
@@ -239,8 +257,9 @@ class Worker:
         asked = [change for change in changes if change not in deletions]
         if not asked:
             return deletions
-        parsed = self._validator.require_connector(config)
-        return [*deletions, *parsed.plugin.cls().offset_changes(parsed.own, asked)]
+        parsed = self._validator.require_connector(config, trusted=self._trusts(name))
+        with redacted_errors(self._validator.secrets.of(name)):
+            return [*deletions, *parsed.plugin.cls().offset_changes(parsed.own, asked)]
 
     def _alter(self, name: str, changes: Sequence[tuple[SourcePartition, SourceOffset | None]]) -> str | None:
         """Change the offsets of a source, or return the group of a sink. On the reconciler's thread: no task starts
@@ -248,7 +267,7 @@ class Worker:
         self._reconciler.require_stopped(name)
         config = self._reconciler.require(name)
         if self._type(config) == "sink":
-            return self._group(name, config)
+            return self._group(name, config, trusted=name in self._reconciler.desired().trusted)
         if self._type(config) == "stream":
             raise CommandError(
                 f"the offsets of stream application {name} cannot be changed: its state would not fit them",
@@ -293,9 +312,12 @@ class Worker:
 
     def records(self, name: str) -> dict[int, TaskRecords]:
         _require(name, self._desired())
+        redactor = self._validator.secrets.of(name)
         return {
             task.number: TaskRecords(
-                record_counts(metrics.snapshot()), metrics.causes.snapshot(), metrics.partitions.snapshot()
+                record_counts(metrics.snapshot()),
+                [replace(cause, example=redactor(cause.example)) for cause in metrics.causes.snapshot()],
+                metrics.partitions.snapshot(),
             )
             for task, metrics in self._supervisor.task_metrics().items()
             if task.connector == name
@@ -313,20 +335,36 @@ class Worker:
         return self._supervisor.metrics()
 
     def part_metrics(self) -> Mapping[TaskId, Parts]:
-        return self._supervisor.part_metrics()
+        return {
+            task: {self._validator.secrets.redact(task.connector, part): values for part, values in parts.items()}
+            for task, parts in self._supervisor.part_metrics().items()
+        }
+
+    def parsed_config(self, name: str) -> ConnectorConfig:
+        """Return the connector's configuration with its placeholders resolved. Raise NotFoundError, ConfigError."""
+        desired = self._desired()
+        return self._validator.require_connector(_require(name, desired), trusted=name in desired.trusted)
+
+    def _trusts(self, name: str) -> bool:
+        """Return whether the connector's configuration is from a file on the worker's command line."""
+        return name in self._desired().trusted
 
     def _desired(self) -> DesiredState:
         return self._reconciler.call(self._reconciler.desired)
 
     def _checked(self, name: str, config: Mapping[str, str]) -> dict[str, str]:
         named = {**config, "name": name}
-        _, findings = self._validator.connector(named)
+        desired = self._desired()
+        if name not in desired.trusted or desired.configs[name] != named:
+            self._require_valid(name, self._validator.unresolved_connector(named))
+        return named
+
+    def _require_valid(self, name: str, findings: Sequence[Finding]) -> None:
         for finding in findings:
             if finding.severity == "warning":
                 log.warning("configuration", connector=name, code=finding.code, reason=finding.message)
         if any(finding.severity == "error" for finding in findings):
             raise ConfigError(findings=findings)
-        return named
 
     def _type(self, config: Mapping[str, str]) -> str:
         try:
@@ -340,11 +378,12 @@ class Worker:
         except ConfigError:
             return None  # the plugin was uninstalled
 
-    def _group(self, name: str, config: Mapping[str, str]) -> str:
+    def _group(self, name: str, config: Mapping[str, str], *, trusted: bool) -> str:
         named = config.get("consumer.override.group.id")
         if named is None:
             return self._common_group or group_of(name)
-        return self._validator.interpolator.resolve({"group": named})[0]["group"]
+        resolution = self._validator.interpolator.resolution({"group": named}, trusted=trusted)
+        return resolution.properties["group"]
 
     def _find_cluster(self) -> None:
         def waiting(error: RetriableError, failures: int) -> None:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import orjson
 import structlog
 
 from headrace.conditions import Condition
 from headrace.errors import RetriableError
+from headrace.redaction import Secrets
 from headrace.stores.log import CompactedLog
 
 log = structlog.stdlib.get_logger("headrace.worker")
@@ -22,8 +23,12 @@ _WRITE_INTERVAL = 5.0
 class ConditionStore:
     """Thread-safe: tasks raise conditions, REST reads and acknowledges them."""
 
-    def __init__(self, entries: CompactedLog, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, entries: CompactedLog, clock: Callable[[], float] = time.monotonic, secrets: Secrets | None = None
+    ) -> None:
+        """``secrets``: are taken out of all texts of a condition."""
         self._log = entries
+        self._secrets = secrets or Secrets()
         self._clock = clock
         self._lock = threading.Lock()
         self._conditions: dict[tuple[str, str], Condition] = {}
@@ -36,6 +41,13 @@ class ConditionStore:
         """Add a condition, or update the one with the same code. If it cannot be written, log that, and show it until
         the worker stops."""
         key = connector, condition.code
+        redactor = self._secrets.of(connector)
+        condition = replace(
+            condition,
+            text=redactor(condition.text),
+            hint=redactor(condition.hint),
+            example=redactor(condition.example),
+        )
         with self._lock:
             known = self._conditions.get(key)
             self._conditions[key] = condition if known is None else known.raised_again(condition)

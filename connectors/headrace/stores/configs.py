@@ -18,6 +18,10 @@ class DesiredState:
     configs: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     targets: Mapping[str, TargetState] = field(default_factory=dict)
     tasks: Mapping[str, Sequence[Mapping[str, str]]] = field(default_factory=dict)
+    trusted: frozenset[str] = frozenset()
+    """Connectors whose configuration is from a file on the worker's command line."""
+    trusted_tasks: frozenset[str] = frozenset()
+    """Connectors whose tasks were made from such a configuration."""
 
     def target(self, connector: str) -> TargetState:
         """Return the target state of a connector; the default is STARTED."""
@@ -34,9 +38,12 @@ class ConfigStore:
         """Return the desired state. A connector whose task set is incomplete has no tasks."""
         values = self._log.read()
         configs, targets, tasks = {}, {}, {}
+        trusted, trusted_tasks = set(), set()
         for key, value in values.items():
             if key.startswith(_CONNECTOR):
                 configs[key.removeprefix(_CONNECTOR)] = value["properties"]
+                if value.get("trusted"):
+                    trusted.add(key.removeprefix(_CONNECTOR))
             elif key.startswith(_TARGET):
                 targets[key.removeprefix(_TARGET)] = TargetState(value.get("state.v2") or value["state"])
             elif key.startswith(_COMMIT):
@@ -45,17 +52,31 @@ class ConfigStore:
                 tasks[name] = [part["properties"] for part in parts if part is not None]
                 if len(tasks[name]) != value["tasks"]:
                     tasks[name] = []
-        return DesiredState(configs, targets, {name: found for name, found in tasks.items() if name in configs})
+                if all(part is not None and part.get("trusted") for part in parts):
+                    trusted_tasks.add(name)
+        present = {name: found for name, found in tasks.items() if name in configs}
+        return DesiredState(configs, targets, present, frozenset(trusted), frozenset(trusted_tasks))
 
-    def put_connector(self, name: str, config: Mapping[str, str], target: TargetState | None = None) -> None:
-        """Create or replace a connector. The target state is written first: one created as STOPPED is never started."""
+    def put_connector(
+        self, name: str, config: Mapping[str, str], target: TargetState | None = None, *, trusted: bool = False
+    ) -> None:
+        """Create or replace a connector. The target state is written first: one created as STOPPED is never started.
+
+        ``trusted``: the configuration is from a file on the worker's command line.
+        """
         if target is not None:
             self.put_target(name, target)
-        self._log.append({_CONNECTOR + name: {"properties": dict(config)}})
+        self._log.append({_CONNECTOR + name: {"properties": dict(config), **_mark(trusted)}})
 
-    def put_tasks(self, name: str, configs: Sequence[Mapping[str, str]]) -> None:
-        """Store the tasks of a connector, then the commit record that makes them valid."""
-        self._log.append({f"{_TASK}{name}-{number}": {"properties": dict(item)} for number, item in enumerate(configs)})
+    def put_tasks(self, name: str, configs: Sequence[Mapping[str, str]], *, trusted: bool = False) -> None:
+        """Store the tasks of a connector, then the commit record that makes them valid.
+
+        ``trusted``: they were made from a trusted configuration.
+        """
+        mark = _mark(trusted)
+        self._log.append(
+            {f"{_TASK}{name}-{number}": {"properties": dict(item), **mark} for number, item in enumerate(configs)}
+        )
         self._log.append({_COMMIT + name: {"tasks": len(configs)}})
 
     def put_target(self, name: str, target: TargetState) -> None:
@@ -70,3 +91,7 @@ class ConfigStore:
 
     def close(self) -> None:
         self._log.close()
+
+
+def _mark(trusted: bool) -> dict[str, bool]:
+    return {"trusted": True} if trusted else {}

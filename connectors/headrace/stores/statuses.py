@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
+from headrace.redaction import Secrets
 from headrace.states import State, Status, TaskId
 from headrace.stores.log import CompactedLog
 
@@ -12,16 +14,25 @@ _CONNECTOR, _TASK = "status-connector-", "status-task-"
 
 
 class StatusStore:
-    """Thread-safe: task hosts write, REST reads."""
+    """Thread-safe: task hosts write, REST reads. What is written holds no secrets."""
 
-    def __init__(self, log: CompactedLog) -> None:
+    def __init__(self, log: CompactedLog, secrets: Secrets | None = None) -> None:
+        """``secrets``: are taken out of all texts of a status."""
         self._log = log
+        self._secrets = secrets or Secrets()
 
     def put_connector(self, name: str, status: Status) -> None:
-        self._log.append({_CONNECTOR + name: _to_json(status)})
+        self._log.append({_CONNECTOR + name: _to_json(self._redacted(name, status))})
 
     def put_task(self, task: TaskId, status: Status) -> None:
-        self._log.append({f"{_TASK}{task}": _to_json(status)})
+        self._log.append({f"{_TASK}{task}": _to_json(self._redacted(task.connector, status))})
+
+    def _redacted(self, connector: str, status: Status) -> Status:
+        if status.trace is None and status.reason is None:
+            return status
+        redactor = self._secrets.of(connector)
+        trace, reason = (None if text is None else redactor(text) for text in (status.trace, status.reason))
+        return replace(status, trace=trace, reason=reason)
 
     def connector(self, name: str) -> Status | None:
         """Return the last reported status; None before the first."""

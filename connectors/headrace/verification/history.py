@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from typing import NamedTuple, TypeVar
 
 from headrace.broker.interfaces import Admin, Reader
 from headrace.errors import NotFoundError, RetriableError
+from headrace.patterns import compile_pattern
 from headrace.pipeline.fault_policy import Failure
 from headrace.pipeline.stages import Stages
 from headrace.records import ConsumedBatch, SinkBatch, TopicPartition
@@ -58,7 +58,8 @@ class History:
         """Return the connector's topics that exist. Raise NotFoundError when there is none."""
         there = _retried(self.admin.topics)
         pattern = self.settings.topics_regex
-        wanted = [topic for topic in there if re.fullmatch(pattern, topic)] if pattern else self.settings.topics
+        compiled = compile_pattern(pattern) if pattern else None
+        wanted = [topic for topic in there if compiled.fullmatch(topic)] if compiled else self.settings.topics
         found = sorted(topic for topic in wanted if topic in there)
         if not found:
             name = f"matches {pattern}" if pattern else f"is named {', '.join(self.settings.topics)}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -11,6 +10,7 @@ from headrace.broker.in_memory.reader import as_batch
 from headrace.broker.in_memory.transactions import InMemoryGroupMetadata
 from headrace.broker.interfaces import GroupMetadata, RebalanceListener
 from headrace.errors import RetriableError
+from headrace.patterns import Pattern, compile_pattern
 from headrace.records import ConsumedBatch, TopicPartition
 
 
@@ -24,7 +24,7 @@ class InMemoryConsumer:
         self._committed_only = committed
         self._reset = reset
         self._topics: frozenset[str] = frozenset()
-        self._pattern: re.Pattern[str] | None = None
+        self._pattern: Pattern | None = None
         self._listener = RebalanceListener(lambda _: None, lambda _: None)
         self._positions: dict[TopicPartition, int] = {}  # of all owned partitions; the first one is polled first
         self._paused = False
@@ -33,7 +33,7 @@ class InMemoryConsumer:
     def subscribe(self, topics: Sequence[str], pattern: str | None, listener: RebalanceListener) -> None:
         with self._cluster.changed:
             self._topics = frozenset(topics)
-            self._pattern = re.compile(pattern) if pattern is not None else None
+            self._pattern = compile_pattern(pattern) if pattern is not None else None
             self._listener = listener
             self._group.members.append(self)
             self._cluster.changed.notify_all()

@@ -27,6 +27,7 @@ from kafka.net.transport import KafkaSSLTransport, KafkaTCPTransport
 
 from headrace.broker.client_errors import BrokerFailure
 from headrace.broker.kafka_python.error_mapping import UntrustedCertificateError, broker_failure
+from headrace.patterns import Pattern
 
 # These loggers report every failed attempt, and every exception that a rebalance listener raises.
 _NOISY = ("kafka.net", "kafka.cluster", "kafka.coordinator", "kafka.producer.sender")
@@ -240,6 +241,29 @@ def close_producer(producer: kafka.KafkaProducer) -> None:
     force_close(producer)
     producer._sender.join(_FORCED_CLOSE)
     producer.close(timeout=0)
+
+
+class _WholeNames:
+    """Matches whole topic names in linear time, where kafka-python expects a pattern of ``re``."""
+
+    def __init__(self, pattern: Pattern) -> None:
+        self.match = pattern.fullmatch
+
+
+def subscribe_to_pattern(
+    consumer: kafka.KafkaConsumer, pattern: Pattern, listener: kafka.ConsumerRebalanceListener
+) -> None:
+    """Subscribe to the topics whose whole name matches.
+
+    kafka-python compiles a pattern with ``re`` and matches the beginning of names. Here its steps are repeated with
+    another matcher, which is in place before topics are asked for.
+    """
+    subscription, cluster = consumer._subscription, consumer._cluster
+    subscription.subscribe(pattern="(?!)", listener=listener)
+    subscription.subscribed_pattern = _WholeNames(pattern)
+    cluster.need_all_topic_metadata = True
+    cluster.set_topics([])
+    cluster.request_update()
 
 
 def forget(consumer: kafka.KafkaConsumer, partitions: Iterable[kafka.TopicPartition]) -> None:

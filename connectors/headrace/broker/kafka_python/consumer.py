@@ -9,9 +9,10 @@ from kafka.errors import KafkaError
 
 from headrace.broker.interfaces import GroupMetadata, RebalanceListener
 from headrace.broker.kafka_python.batch_fetching import FetchedRecords, consumed_batch, fetch_columns
-from headrace.broker.kafka_python.connection import ClientHandle, forget, keep_joining
+from headrace.broker.kafka_python.connection import ClientHandle, forget, keep_joining, subscribe_to_pattern
 from headrace.broker.kafka_python.error_mapping import translated
 from headrace.errors import RetriableError
+from headrace.patterns import compile_pattern
 from headrace.records import ConsumedBatch, TopicPartition
 
 _COMMIT_TIMEOUT_MS = 5_000
@@ -62,10 +63,11 @@ class KafkaPythonConsumer:
 
     def subscribe(self, topics: Sequence[str], pattern: str | None, listener: RebalanceListener) -> None:
         self._listener = listener
-        # kafka-python matches the beginning of the name only.
-        whole = None if pattern is None else f"(?:{pattern})\\Z"
         with translated(f"subscribe to {pattern or ', '.join(topics)}"):
-            self._consumer.subscribe(topics=list(topics), pattern=whole, listener=self._rebalance)
+            if pattern is None:
+                self._consumer.subscribe(topics=list(topics), listener=self._rebalance)
+            else:
+                subscribe_to_pattern(self._consumer, compile_pattern(pattern), self._rebalance)
 
     def poll(self, timeout: float, max_records: int) -> list[ConsumedBatch]:
         limit = min(max_records, self._max_poll_records or max_records)

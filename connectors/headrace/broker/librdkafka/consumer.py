@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import repeat
@@ -17,6 +16,7 @@ from headrace.broker.librdkafka.broker_monitor import BrokerMonitor
 from headrace.broker.librdkafka.error_mapping import translate, translated
 from headrace.broker.librdkafka.timed_commit import TimedCommit
 from headrace.errors import RetriableError
+from headrace.patterns import Pattern, compile_pattern
 from headrace.records import ConsumedBatch, TopicPartition
 
 _LIST_TIMEOUT = 1.0  # seconds for the names of all topics; a group's heartbeat has its own thread
@@ -61,7 +61,7 @@ class LibrdkafkaConsumer:
         self._topics_age = topics_age
         self._commit_timeout = commit_timeout
         self._listener = RebalanceListener(lambda _: None, lambda _: None)
-        self._pattern: re.Pattern[str] | None = None
+        self._pattern: Pattern | None = None
         self._subscribed: list[str] = []
         self._next_topic_search = 0.0
         self._paused = False
@@ -76,8 +76,8 @@ class LibrdkafkaConsumer:
         if pattern is None:
             self._subscribe(list(topics))
         else:
-            # librdkafka's regular expressions differ from Java's and Python's.
-            self._pattern = re.compile(pattern)
+            # librdkafka's regular expressions are others, and do not say why they are refused.
+            self._pattern = compile_pattern(pattern)
             self._next_topic_search = 0.0
 
     def _subscribe(self, topics: list[str]) -> None:
@@ -85,7 +85,7 @@ class LibrdkafkaConsumer:
         with translated(f"subscribe to {', '.join(topics)}", self._monitor):
             self._consumer.subscribe(topics, on_assign=self._on_assign, on_revoke=self._on_revoke)
 
-    def _follow_pattern(self, pattern: re.Pattern[str]) -> None:
+    def _follow_pattern(self, pattern: Pattern) -> None:
         if time.monotonic() < self._next_topic_search:
             return
         self._next_topic_search = time.monotonic() + self._topics_age

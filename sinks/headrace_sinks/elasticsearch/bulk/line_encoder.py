@@ -98,6 +98,8 @@ class BulkLineEncoder:
                 version = None
                 if versioned:
                     version = _header_version(self._header, batch.headers[row]) if self._header else offset
+                if self._merges and not null:
+                    _require_one_object(batch, row)
                 document = None if null else documents(batch.values[row : row + 1])[0]
                 if document is not None and self._stamped:
                     document = stamped(document, _value(batch, row), self._stamps, batch.timestamps[row])
@@ -170,6 +172,16 @@ def stamped(document: bytes, value: Any, fields: Sequence[str], otherwise: int) 
             field
         ]  # in the document's form, where the schema's timestamps are converted already
     return b'{"@timestamp":%b%b' % (orjson.dumps(moment), b"}" if document == b"{}" else b"," + document[1:])
+
+
+def _require_one_object(batch: SinkBatch, row: int) -> None:
+    """Raise DataError for a text that is not one JSON object.
+
+    An update wraps the document. A text such as ``{"a":1},"upsert":{}`` would add fields to the action; in the other
+    actions the document is a line of its own, and Elasticsearch refuses what follows the object.
+    """
+    if isinstance(batch.values, JsonValues) and not isinstance(_value(batch, row), dict):
+        raise DataError("the value is not a JSON object", code="elasticsearch.not_an_object")
 
 
 def _value(batch: SinkBatch, row: int) -> Any:

@@ -468,7 +468,7 @@ class ElasticsearchSinkConfig(TargetKeys, IndexKeys):
                 continue
             try:
                 name = self.index_of(topic)
-            except (DataError, ValueError, re.error):
+            except (DataError, ValueError):
                 continue  # reported elsewhere
             if name is not None:
                 found.setdefault(name, []).append(topic)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator
 from typing import Annotated, Literal
 
-from headrace import LOWER, UPPER, CommaList, ConfigModel, Finding, key
+from headrace import LOWER, UPPER, CommaList, ConfigModel, Finding, compile_pattern, key
 from headrace_sinks.elasticsearch.naming.name_rules import invalid_part_reason
 from headrace_sinks.elasticsearch.naming.name_templates import NameTemplate
 
@@ -132,10 +131,13 @@ class TargetKeys(ConfigModel):
             text = "'index.name' and 'data.stream.type' both say where records go"
             yield Finding("config.conflict", text, "index.name", "keep one of the two")
         try:
-            self.name_template()
-        except re.error as error:
+            compile_pattern(self.index_name_regex)
+        except ValueError as error:
             text = f"Invalid value {self.index_name_regex} for configuration index.name.regex: {error}"
-            yield Finding("config.invalid_value", text, "index.name.regex", "write a regular expression")
+            yield Finding("config.invalid_value", text, "index.name.regex", "write a regular expression of RE2")
+            return
+        try:
+            self.name_template()
         except ValueError as error:
             text = f"Invalid value {self.index_name} for configuration index.name: {error}"
             yield Finding("config.invalid_value", text, "index.name", "for example orders-{time:%Y.%m}")

@@ -10,7 +10,7 @@ from typing import Any
 import orjson
 import yaml
 
-from headrace import ConfigError, Finding, nearest
+from headrace import ConfigError, Finding, nearest, read_small_file
 
 TYPES = frozenset(
     [
@@ -67,6 +67,27 @@ TYPES = frozenset(
 )
 """https://www.elastic.co/docs/reference/elasticsearch/mapping-reference/field-data-types"""
 _FAMILY = "mapping.fields."
+_MOST_NODES = 20_000
+"""The limit of configuration files."""
+_MAPPING_KEYS = frozenset(
+    {
+        "_data_stream_timestamp",
+        "_field_names",
+        "_meta",
+        "_routing",
+        "_size",
+        "_source",
+        "date_detection",
+        "dynamic",
+        "dynamic_date_formats",
+        "dynamic_templates",
+        "numeric_detection",
+        "properties",
+        "runtime",
+        "subobjects",
+    }
+)
+"""https://www.elastic.co/docs/manage-data/data-store/mapping"""
 
 
 def declared_fields(fields: Mapping[str, str], body: Mapping[str, Any]) -> dict[str, Any]:
@@ -90,20 +111,28 @@ def declared_fields(fields: Mapping[str, str], body: Mapping[str, Any]) -> dict[
 def read_mapping_file(path: Path) -> dict[str, Any]:
     """Return the mapping of a YAML or JSON file, with or without an outer ``mappings:``. Raise ConfigError."""
     name = "mapping.file"
+    lines = 1
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        text = read_small_file(path)
+        lines = len(text.splitlines())
+        content = _loaded(text)
     except OSError as error:
         raise _unusable(name, path, error.strerror or type(error).__name__) from error
     except UnicodeDecodeError as error:
         raise _unusable(name, path, "it is not UTF-8") from error
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
-        place = f"line {mark.line + 1}: " if mark is not None else ""
+        place = f"line {min(mark.line + 1, max(lines, 1))}: " if mark is not None else ""  # its end is a line further
         raise _unusable(name, path, f"{place}{getattr(error, 'problem', None) or 'it is not YAML'}") from error
+    except ValueError as error:
+        raise _unusable(name, path, str(error)) from error
     if isinstance(content, dict) and isinstance(content.get("mappings"), dict):
         content = content["mappings"]
     if not isinstance(content, dict) or not isinstance(content.get("properties", {}), dict):
         raise _unusable(name, path, "a mapping is a map with 'properties'")
+    if unknown := sorted(str(key) for key in content if key not in _MAPPING_KEYS):
+        # Not any file: what is no mapping must not be sent to the cluster.
+        raise _unusable(name, path, f"'{unknown[0][:40]}' is no key of a mapping")
     try:
         body: dict[str, Any] = orjson.loads(orjson.dumps(content))
     except TypeError as error:
@@ -117,6 +146,33 @@ def read_mapping_file(path: Path) -> dict[str, Any]:
             ]
         )
     return body
+
+
+def _loaded(text: str) -> Any:
+    """Return the content of a YAML text. Raise YAMLError, ValueError when it has too many nodes."""
+    root = yaml.compose(text, Loader=yaml.CSafeLoader)
+    if root is None:
+        return None
+    try:
+        if _count(root, {}) > _MOST_NODES:
+            raise ValueError(f"it has more than {_MOST_NODES} values, with its aliases written out")
+        return yaml.load(text, Loader=yaml.CSafeLoader)
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+
+
+def _count(node: yaml.Node, known: dict[int, int]) -> int:
+    """Return the number of nodes with all aliases written out: a small text can be a huge tree ("billion laughs")."""
+    if id(node) in known:
+        return known[id(node)]
+    known[id(node)] = _MOST_NODES + 1  # an alias inside of its own anchor has no end
+    children: list[yaml.Node] = []
+    if isinstance(node, yaml.SequenceNode):
+        children = node.value
+    elif isinstance(node, yaml.MappingNode):
+        children = [part for pair in node.value for part in pair]
+    known[id(node)] = 1 + sum(_count(child, known) for child in children)
+    return known[id(node)]
 
 
 def _definition(text: str) -> dict[str, Any]:

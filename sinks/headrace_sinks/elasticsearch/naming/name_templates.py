@@ -22,7 +22,7 @@ from datetime import UTC, date, datetime
 from fnmatch import fnmatchcase
 from typing import Any
 
-from headrace import DataError, JsonValues, SinkBatch
+from headrace import DataError, JsonValues, SinkBatch, compile_pattern
 from headrace_sinks.elasticsearch.naming.name_rules import LONGEST
 
 _PART = re.compile(r"\{([a-z0-9_]+)(?:\(([^(){}]+)\))?(?::([^{}]*))?\}")
@@ -37,11 +37,11 @@ NamePart = Callable[[SinkBatch, Sequence[Any] | None, int], str]
 
 
 class NameTemplate:
-    """A compiled ``index.name``. The constructor raises ValueError when it is malformed."""
+    """A compiled ``index.name``. The constructor raises ValueError when it is malformed, or the expression is."""
 
     def __init__(self, text: str, regex: str, allowed: Sequence[str]) -> None:
         self.text = text
-        self._regex = re.compile(regex) if regex else None
+        self._regex = compile_pattern(regex) if regex else None
         self._allowed = tuple(allowed)
         self._parts: list[str | tuple[str, str | None, str | None]] = []
         end = 0

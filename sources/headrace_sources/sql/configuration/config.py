@@ -13,6 +13,7 @@ from headrace_sources.sql.configuration.keys import PK_MODE_DOC, RECORDS, PkMode
 from headrace_sources.sql.configuration.syntax import (
     entry_error,
     find_zone,
+    is_plain_name,
     limits_rows,
     nearest_zones,
     pattern_error,
@@ -101,6 +102,7 @@ def config_problems(config: SqlSourceConfig) -> Iterable[Finding]:
     yield from _zone(config)
     yield from _topic(config)
     yield from _keys(config)
+    yield from _names(config)
 
 
 def is_duration(text: str) -> bool:
@@ -255,3 +257,22 @@ def _keys(config: SqlSourceConfig) -> Iterable[Finding]:
     if config.pk_mode in ("none", "primary_key") and config.pk_fields:
         text = f"pk.fields has no effect with pk.mode {config.pk_mode}"
         yield Finding("config.no_effect", text, "pk.fields", "set pk.mode to fields", severity="warning")
+
+
+def _names(config: SqlSourceConfig) -> Iterable[Finding]:
+    """Without quotes, a name such as ``orders limit 1--`` would be a part of the statement."""
+    if config.quoting == "always":
+        return
+    names = {
+        "table.whitelist": [part for name in config.whitelist for part in name.split(".")],
+        "timestamp.column.name": config.timestamps,
+        "incrementing.column.name": [config.incrementing] if config.incrementing else [],
+        "pk.fields": config.pk_fields,
+        "delete.soft.column": [config.soft_column] if config.soft_column else [],
+    }
+    for name_key, values in names.items():
+        for name in values:
+            if not is_plain_name(name.strip()):
+                text = f"Invalid value {name} for configuration {name_key}: it is no plain identifier, which "
+                text += "quote.sql.identifiers: never requires"
+                yield Finding("config.invalid_value", text, name_key, "set quote.sql.identifiers: always")

@@ -9,7 +9,7 @@ from datetime import UTC, tzinfo
 from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 
-from headrace import Finding
+from headrace import Finding, compile_pattern
 
 # Names of SQLAlchemy's backends to those of sqlglot's dialects.
 _DIALECTS = {
@@ -21,6 +21,7 @@ _DIALECTS = {
     "mssql": "tsql",
 }
 _LIMITS = re.compile(r"\b(limit|top|rownum|fetch\s+(first|next))\b", re.IGNORECASE)
+_PLAIN_NAME = re.compile(r"[^\W\d][\w$#]*")
 _UTC = frozenset({"UTC", "Z", "GMT", "Etc/UTC"})
 
 
@@ -87,6 +88,11 @@ def inner_text(query: str, backend: str) -> str:
     return query[: tokens[-1].end + 1].strip() if tokens else ""
 
 
+def is_plain_name(name: str) -> bool:
+    """Return whether a name is an identifier that needs no quotes, whatever stands around it."""
+    return _PLAIN_NAME.fullmatch(name) is not None
+
+
 class Entry(NamedTuple):
     """One entry of a column mapping: ``regex:column`` or ``regex:[column|column]``."""
 
@@ -97,8 +103,8 @@ class Entry(NamedTuple):
 def pattern_error(pattern: str) -> str:
     """Return why ``pattern`` is not a regular expression; empty = it is one."""
     try:
-        re.compile(pattern)
-    except re.error as error:
+        compile_pattern(pattern)
+    except ValueError as error:
         return str(error)
     return ""
 
@@ -122,12 +128,12 @@ def entry(text: str) -> Entry:
 
 def matches(patterns: Iterable[str], name: str) -> bool:
     """Return whether one of the expressions matches the whole name."""
-    return any(re.fullmatch(pattern, name) for pattern in patterns)
+    return any(compile_pattern(pattern).fullmatch(name) for pattern in patterns)
 
 
 def mapped(entries: Sequence[str], name: str) -> list[Entry]:
     """Return the entries whose expression matches a table."""
-    return [found for found in map(entry, entries) if re.fullmatch(found.pattern, name)]
+    return [found for found in map(entry, entries) if compile_pattern(found.pattern).fullmatch(name)]
 
 
 def like(pattern: str | None, name: str) -> bool:
@@ -135,7 +141,8 @@ def like(pattern: str | None, name: str) -> bool:
     if pattern is None:
         return True
     parts = {"%": ".*", "_": "."}
-    return re.fullmatch("".join(parts.get(char, re.escape(char)) for char in pattern), name, re.DOTALL) is not None
+    text = "".join(parts.get(char, re.escape(char)) for char in pattern)
+    return compile_pattern(f"(?s){text}").fullmatch(name) is not None
 
 
 def find_zone(name: str) -> tzinfo | None:

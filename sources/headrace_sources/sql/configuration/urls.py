@@ -7,7 +7,6 @@ JDBC forms: ``jdbc:postgresql://host:port/database?key=value``, ``jdbc:mysql:…
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Callable, Iterable, Mapping
 from urllib.parse import parse_qsl
@@ -16,9 +15,9 @@ from sqlalchemy import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
 from headrace import Finding
+from headrace_sources.sql.configuration.driver_parameters import parameter_findings
 
 _KEY = "connection.url"
-_OWN = ("connection.url", "connection.user", "connection.password", "connection.attempts", "connection.backoff.ms")
 
 # Drivers for URLs that name none.
 _DRIVERS = {
@@ -29,28 +28,6 @@ _DRIVERS = {
     "oracle": "oracle+oracledb",
     "mssql": "mssql+pyodbc",
 }
-_LIBPQ = frozenset(
-    {
-        "application_name", "channel_binding", "client_encoding", "connect_timeout", "fallback_application_name",
-        "gssencmode", "gsslib", "host", "hostaddr", "keepalives", "keepalives_count", "keepalives_idle",
-        "keepalives_interval", "krbsrvname", "load_balance_hosts", "options", "passfile", "port", "require_auth",
-        "service", "sslcert", "sslcertmode", "sslcompression", "sslcrl", "sslcrldir", "sslkey", "sslmode",
-        "sslnegotiation", "sslpassword", "sslrootcert", "sslsni", "ssl_max_protocol_version",
-        "ssl_min_protocol_version", "target_session_attrs", "tcp_user_timeout",
-    }
-)  # fmt: skip
-
-
-_PYMYSQL = frozenset(
-    {
-        "auth_plugin_map", "bind_address", "charset", "client_flag", "collation", "connect_timeout", "host",
-        "init_command", "local_infile", "max_allowed_packet", "port", "program_name", "read_default_file",
-        "read_default_group", "read_timeout", "server_public_key", "sql_mode", "ssl", "ssl_ca", "ssl_capath",
-        "ssl_cert", "ssl_check_hostname", "ssl_cipher", "ssl_disabled", "ssl_key", "ssl_key_password",
-        "ssl_verify_cert", "ssl_verify_identity", "unix_socket", "write_timeout",
-    }
-)  # fmt: skip
-_KNOWN = {"postgresql+psycopg": (_LIBPQ, "libpq"), "mysql+pymysql": (_PYMYSQL, "PyMySQL")}
 
 
 def connection_url(
@@ -73,23 +50,7 @@ def connection_url(
     if password is not None:
         url = url.set(password=password)
     for_driver = driver_parameters(url)
-    return for_driver, [*_unknown_parameters(for_driver, parameters), *_java_parameters(url)]
-
-
-def _unknown_parameters(url: URL, parameters: Mapping[str, str]) -> Iterable[Finding]:
-    known, driver = _KNOWN.get(url.drivername, (None, ""))
-    for name in url.query:
-        if known is None or name in known:
-            continue
-        close = difflib.get_close_matches(f"connection.{name}", [*(f"connection.{item}" for item in known), *_OWN])
-        hint = f"did you mean {' or '.join(map(repr, close))}?" if close else f"parameters are those of {driver}"
-        hint = _INSTEAD_OF.get(name, hint)
-        if name in parameters:
-            text = f"unknown configuration key 'connection.{name}'"
-            yield Finding("config.unknown_key", text, f"connection.{name}", hint)
-        else:
-            hint = hint.replace("connection.", "")
-            yield Finding("sql.url", f"connection.url has an unknown parameter '{name}'", _KEY, hint)
+    return for_driver, [*parameter_findings(for_driver, parameters), *_java_parameters(url)]
 
 
 _JDBC_KINDS = frozenset(
@@ -341,11 +302,6 @@ _TUNING: Mapping[str, frozenset[str]] = {
         }
     ),
 }  # fmt: skip
-_INSTEAD_OF = {
-    "sslfactory": "Java classes cannot be loaded: set sslmode (verify-full, require) and sslrootcert instead",
-    "sslhostnameverifier": "Java classes cannot be loaded: set sslmode (verify-full, verify-ca) instead",
-    "socketFactory": "Java classes cannot be loaded: use an SQLAlchemy URL with the host of the proxy",
-}
 
 _RULES: Mapping[str, Mapping[str, Rule]] = {
     "postgresql": {

@@ -26,6 +26,8 @@ from sqlalchemy import table as sql_table
 from sqlalchemy.sql import quoted_name
 from sqlalchemy.types import NullType
 
+from headrace import ConfigError
+from headrace_sources.sql.configuration.syntax import is_plain_name
 from headrace_sources.sql.dialects.dialect import TableName
 
 LARGEST_ID = 2**63 - 1
@@ -50,12 +52,22 @@ class Relation:
             # Colons would be taken for parameters. Oracle knows no AS before the name of a subquery.
             inner = self.query.replace(":", "\\:")
             return _as_from(text(f"(\n{inner}\n) headrace_query"))
-        schema = quoted_name(self.table.schema, self.quote) if self.table.schema else None
-        return sql_table(quoted_name(self.table.name, self.quote), schema=schema)
+        schema = self._name(self.table.schema) if self.table.schema else None
+        return sql_table(self._name(self.table.name), schema=schema)
 
     def column(self, name: str) -> ColumnElement[Any]:
         """A column of it."""
-        return column(quoted_name(name, self.quote))
+        return column(self._name(name))
+
+    def _name(self, name: str) -> quoted_name:
+        """Return a name for a statement. Raise ConfigError for one that would be read as more than a name."""
+        if not self.quote and not is_plain_name(name):
+            raise ConfigError(
+                f"{name!r} cannot be written without quotes: it is not a plain identifier",
+                code="sql.not_plain",
+                hint="set quote.sql.identifiers: always",
+            )
+        return quoted_name(name, self.quote)
 
     def coalesced(self, names: tuple[str, ...]) -> ColumnElement[Any]:
         """The first of some columns that is not NULL."""

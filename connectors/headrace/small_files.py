@@ -1,0 +1,26 @@
+"""Reads the files that configurations name: regular files of at most 1 MiB."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+LARGEST = 1 << 20
+"""Bytes; no file of settings is near this."""
+
+
+def read_small_file(path: Path) -> str:
+    """Return the text of a regular file. Raise OSError, UnicodeDecodeError, or ValueError for any other file.
+
+    A device, a pipe or a huge file would block the task, or fill the memory.
+    """
+    # Without O_NONBLOCK the opening of a pipe waits for its other end.
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0))
+    with os.fdopen(descriptor, "rb") as file:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise ValueError("it is not a regular file")
+        content = file.read(LARGEST + 1)
+    if len(content) > LARGEST:
+        raise ValueError(f"it is larger than {LARGEST >> 20} MiB")
+    return content.decode("utf-8-sig")
