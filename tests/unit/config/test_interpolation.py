@@ -11,9 +11,12 @@ from hypothesis import strategies as st
 from headrace.config_providers.env import EnvConfigProvider
 from headrace.config_providers.file import FileConfigProvider
 from headrace.errors import Finding
-from headrace.interpolation import Interpolator, is_interpolated, make_interpolator, redact_findings, redactor
+from headrace.interpolation import Interpolator, Resolution, make_interpolator
+from headrace.placeholders import is_interpolated
 from headrace.plugin import ConfigProvider
+from headrace.redaction import Redactor
 from headrace.registry import Registry
+from headrace.validation import redact_findings
 
 PLAIN = st.text(st.characters(exclude_characters="${}", exclude_categories=["Cs"]), max_size=20)
 NAMES = st.text("abcXYZ_019.-/", min_size=1, max_size=10)
@@ -71,27 +74,28 @@ def test_an_unknown_provider_is_an_error_with_the_nearest_name() -> None:
 )
 def test_no_message_says_what_a_placeholder_stands_for(secret: str, before: str, after: str) -> None:
     raw = {"password": before + "${p:x}" + after}
-    resolved = Interpolator({"p": Fixed(secret)}).resolve(raw)[0]
+    resolution = Interpolator({"p": Fixed(secret)}).resolution(raw, trusted=True)
+    resolved = resolution.properties
     findings = [
         Finding("plugin.own", f"cannot connect as {resolved['password']}!", "url", f"not {resolved['password']!r}"),
         Finding("plugin.own", f"<{secret}> and <{secret.upper()}>", "password"),
         Finding("config.invalid_value", f"Invalid value {secret} for configuration password: no {secret}", "password"),
     ]
-    said = " ".join(f"{item.message} {item.hint}" for item in redact_findings(findings, raw, resolved)).lower()
+    said = " ".join(f"{item.message} {item.hint}" for item in redact_findings(findings, raw, resolution)).lower()
     if len(secret.strip()) > 2:
         assert secret.strip().lower() not in said
         assert "${p:x}" in said
 
 
 def test_a_harmless_reason_is_kept() -> None:
-    raw, resolved = {"n": "${p:x}"}, {"n": "zzz"}
+    raw, resolution = {"n": "${p:x}"}, Resolution({"n": "zzz"}, [], {"zzz": "${p:x}"})
     text = "Invalid value zzz for configuration n: Not a number of type INT"
-    (finding,) = redact_findings([Finding("config.invalid_value", text, "n")], raw, resolved)
+    (finding,) = redact_findings([Finding("config.invalid_value", text, "n")], raw, resolution)
     assert finding.message == "Invalid value ${p:x} for configuration n: Not a number of type INT"
 
 
 def test_without_placeholders_nothing_changes() -> None:
-    assert redactor({"a": "b"}, {"a": "b"})("text with b") == "text with b"
+    assert Redactor({})("text with b") == "text with b"
 
 
 def test_providers_come_from_the_registry(registry: Registry) -> None:

@@ -68,6 +68,23 @@ class TestLoggers:
         assert logging.getLogger("acmeother").level == logging.CRITICAL
         assert client.get("/admin/loggers/acme").json()["last_modified"] >= before
 
+    def test_loggers_cannot_be_added_without_bound(self, client: httpx.Client) -> None:
+        """Finding 15 of the security review: each request made a logger that stays forever."""
+        answers = [
+            client.put(f"/admin/loggers/unused.{number}", json={"level": "DEBUG"}).status_code for number in range(120)
+        ]
+        assert answers[0] == 200
+        assert answers[-1] == 409
+        assert client.put("/admin/loggers/acme", json={"level": "DEBUG"}).status_code == 200
+        added = [name for name in client.get("/admin/loggers").json() if name.startswith("unused.")]
+        assert len(added) == answers.count(200) <= 100
+
+    def test_the_name_of_a_new_logger_is_bounded(self, client: httpx.Client) -> None:
+        """Finding 15 of the security review."""
+        answer = client.put(f"/admin/loggers/{'a' * 5_000}", json={"level": "DEBUG"})
+        assert answer.status_code == 400
+        assert "a" * 5_000 not in client.get("/admin/loggers").json()
+
     def test_scope_cluster_is_204(self, client: httpx.Client) -> None:
         answer = client.put("/admin/loggers/acme?scope=cluster", json={"level": "TRACE"})
         assert (answer.status_code, answer.content) == (204, b"")

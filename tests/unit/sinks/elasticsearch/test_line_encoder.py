@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headrace import SinkBatch, TopicPartition
+from headrace import JsonForm, JsonValues, SinkBatch, TopicPartition
+from headrace.converters.json import JsonConverter
 from headrace_sinks.elasticsearch.bulk.line_encoder import BulkLineEncoder, split_by_size
 from headrace_sinks.elasticsearch.configuration.keys import ElasticsearchSinkConfig
 
@@ -153,3 +154,37 @@ def test_records_together_are_encoded_as_alone(records: list[tuple[Any, Any]], f
     assert together.offsets == [offset for part in alone for offset in part.offsets]
     assert [offset for offset, _ in together.refused] == [offset for part in alone for offset, _ in part.refused]
     assert sorted([*together.offsets, *(offset for offset, _ in together.refused)]) == batch.offsets
+
+
+@pytest.mark.parametrize("method", ["update", "upsert"])
+@pytest.mark.parametrize(
+    "value",
+    [
+        b'{"a":1},"upsert":{"created":"although update"}',
+        b'{"a":1},"doc_as_upsert":true,"x":{}',
+        b'{"a":1}}{"b":{}',
+        b'{"a":1',
+        b'{"a":1} {"b":2}',
+        b'{"a":1},"script":{"source":"ctx.op = \'delete\'"}',
+    ],
+)
+def test_a_value_cannot_add_fields_to_an_update(method: str, value: bytes) -> None:
+    """Finding 9 of the security review: a value that is not exactly one JSON object is refused."""
+    partition = TopicPartition("orders", 0)
+    values = JsonValues([b'{"a":0}', value], None, _plain_json())
+    batch = SinkBatch(partition, "orders", [1, 2], ["x", "y"], values, [0, 0], [[], []])
+
+    out = BulkLineEncoder(config(write_method=method)).encode(batch, "orders", 0, 2)
+
+    assert out.offsets == [1]
+    assert [offset for offset, _ in out.refused] == [2]
+    (line,) = out.lines
+    assert json.loads(line.splitlines()[1])["doc"] == {"a": 0}
+
+
+def _plain_json() -> JsonForm:
+    converter = JsonConverter()
+    converter.configure({"schemas.enable": "false"}, is_key=False)
+    form = converter.json_form()
+    assert form is not None
+    return form

@@ -15,6 +15,10 @@ from headrace_sinks.elasticsearch.mappings.compatibility import MappingConflict,
 from headrace_sinks.elasticsearch.mappings.declared_mapping import declared_fields, read_mapping_file
 from headrace_sinks.elasticsearch.mappings.schema_mapping import MappingPolicy, mapping, merged
 
+ALIAS_BOMB = "a0: &a0 [x,x,x,x,x,x,x,x,x,x]\n" + "".join(
+    f"a{n}: &a{n} [{','.join([f'*a{n - 1}'] * 10)}]\n" for n in range(1, 9)
+)
+
 
 def fields(**types: str) -> dict[str, Any]:
     return {"properties": {name: {"type": kind} for name, kind in types.items()}}
@@ -153,6 +157,13 @@ class TestDeclared:
             ("properties: {sku: keyword}", "'sku' has no definition"),
             ("properties: {sku: {type: strnig}}", "no field type 'strnig'"),
             ("properties: {a: {properties: {b: {type: lnog}}}}", "'a.b'"),
+            # Finding 6 of the security review: what is no mapping is not sent to the cluster.
+            ("apiVersion: v1\nkind: Config\nusers: [{user: {token: s3cret}}]", "'apiVersion' is no key of a mapping"),
+            ("properties: {a: {type: long}}\ntoken: s3cret", "'token' is no key of a mapping"),
+            (ALIAS_BOMB, "more than 20000 values"),
+            ("properties: &a {x: *a}", "more than 20000 values"),
+            ("_meta: " + "{a: " * 900 + "1" + "}" * 900, "nested too deeply"),
+            ("#" * (1 << 20) + "\nproperties: {}", "larger than 1 MiB"),
         ],
     )
     def test_a_file_that_will_not_do(self, tmp_path: Path, content: str, why: str) -> None:
@@ -163,6 +174,12 @@ class TestDeclared:
 
         assert why in str(raised.value)
         assert raised.value.findings[0].key == "mapping.file"
+
+    @pytest.mark.parametrize("path", ["/dev/zero", "/dev/null", "/"])
+    def test_only_regular_files_are_read(self, path: str) -> None:
+        """Finding 6 of the security review: ``/dev/zero`` has no end."""
+        with pytest.raises(ConfigError, match=r"not a regular file|Is a directory"):
+            read_mapping_file(Path(path))
 
     def test_a_file_that_is_not_there(self, tmp_path: Path) -> None:
         with pytest.raises(ConfigError, match="No such file"):

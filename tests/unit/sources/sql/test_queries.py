@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy.dialects import registry
 
+from headrace import ConfigError
 from headrace_sources.sql.configuration.syntax import inner_text, limits_rows, query_findings
 from headrace_sources.sql.dialects.dialect import TableName
 from headrace_sources.sql.tables.queries import Bounds, Cursor, Relation, probe, statement, without_cursor
@@ -231,3 +232,20 @@ def test_sql_that_only_its_database_understands_is_left_to_it() -> None:
 )
 def test_suffixes_that_limit(suffix: str, expected: bool) -> None:
     assert limits_rows(suffix) is expected
+
+
+@pytest.mark.parametrize("name", ["secret limit 1--", 'a"b', "a b", "a;b", "a.b", "1a", "a--", "a/*", "", "a'"])
+def test_without_quotes_only_a_plain_name_is_written(name: str) -> None:
+    """Finding 13 of the security review: a table's name was a part of the statement."""
+    with pytest.raises(ConfigError, match="plain identifier"):
+        Relation(TableName(None, name), quote=False).clause()
+    with pytest.raises(ConfigError, match="plain identifier"):
+        Relation(TableName("public", "users"), quote=False).column(name)
+    if name:
+        with pytest.raises(ConfigError, match="plain identifier"):
+            Relation(TableName(name, "users"), quote=False).clause()
+
+
+@pytest.mark.parametrize("name", ["orders", "Orders_2", "_a", "größe", "a$b", "a#1"])
+def test_plain_names_are_written_without_quotes(name: str) -> None:
+    assert str(Relation(TableName(None, name), quote=False).column(name)) == name

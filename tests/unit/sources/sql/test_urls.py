@@ -240,3 +240,51 @@ def test_f11_the_charset_of_the_connection_is_always_utf8mb4(text: str) -> None:
     assert url is not None
     assert "charset" not in url.query
     assert (note.severity, note.code) == ("warning", "config.no_effect")
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("mysql+pymysql://u:p@h/d?local_infile=1", "local_infile"),
+        ("mysql://u:p@h/d?local_infile=true", "local_infile"),
+        ("mysql://u:p@h/d?read_default_file=/etc/passwd", "read_default_file"),
+        ("mysql://u:p@h/d?read_default_group=a", "read_default_group"),
+        ("jdbc:mysql://h/d?local_infile=1", "local_infile"),
+        ("mysql+mysqldb://u:p@h/d?local_infile=1", "local_infile"),
+        ("mysql+mysqlconnector://u:p@h/d?allow_local_infile=1", "allow_local_infile"),
+        ("mssql+pyodbc://h/d?odbc_connect=DRIVER%3D%2Ftmp%2Fx.so", "odbc_connect"),
+        ("postgresql://h/d?plugin=evil", "plugin"),
+        ("sqlite:////a.db?plugin=evil", "plugin"),
+        ("sqlite:////a.db?vfs=unix-none", "vfs"),
+        ("oracle://h/d?config_dir=/tmp", "config_dir"),
+    ],
+)
+def test_parameters_that_read_files_or_load_code_are_refused(text: str, name: str) -> None:
+    """Finding 3 of the security review: a rogue server received files of the worker's machine."""
+    _, findings = connection_url(text, None, None, {})
+    assert [name in finding.message for finding in findings if finding.severity == "error"] == [True]
+
+
+def test_such_a_parameter_as_a_key_is_refused_too() -> None:
+    """Finding 3 of the security review."""
+    _, (finding,) = connection_url("mysql://h/d", None, None, {"local_infile": "1"})
+    assert (finding.code, finding.key) == ("config.unknown_key", "connection.local_infile")
+    assert "no file of this machine" in finding.hint
+
+
+@pytest.mark.parametrize(
+    ("text", "allowed"),
+    [
+        ("sqlite:///file:/a.db?mode=rwc&uri=true", False),
+        ("sqlite:///file:/a.db?uri=true", False),
+        ("sqlite:///file:/a.db?mode=rw&uri=true", False),
+        ("sqlite:///file:/a.db?mode=ro&uri=true", True),
+        ("sqlite:////a.db?timeout=3", True),
+        ("mssql+pyodbc://h/d?driver=/tmp/evil.so", False),
+        ("mssql+pyodbc://h/d?driver=ODBC+Driver+18+for+SQL+Server", True),
+    ],
+)
+def test_values_that_create_files_or_name_libraries_are_refused(text: str, allowed: bool) -> None:
+    """Finding 11 of the security review: an SQLite URI created a file."""
+    _, findings = connection_url(text, None, None, {})
+    assert (findings == []) is allowed

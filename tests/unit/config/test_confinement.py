@@ -1,0 +1,261 @@
+"""What a configuration that comes over REST can learn and use (findings 2, 5, 14 and 15 of the security review)."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from headrace.config import ConfigModel, Duration, Size, key
+from headrace.config_providers.file import FileConfigProvider
+from headrace.errors import ConfigError
+from headrace.interpolation import Interpolator, make_interpolator
+from headrace.patterns import compile_pattern
+from headrace.placeholders import placeholders
+from headrace.plugin import ConfigProvider
+from headrace.registry import Registry
+from headrace.small_files import LARGEST, read_small_file
+from headrace.validation import Validator
+
+INSTALLED = Registry()
+KAFKAS_PATTERN = re.compile(r"\$\{([^}]*?):(([^}]*?):)?([^}]*?)\}")
+
+
+class Listed(ConfigProvider):
+    """One secret that every configuration may use."""
+
+    def __init__(self, secret: str) -> None:
+        self.secret = secret
+
+    def get(self, path: str, key: str) -> str:
+        return self.secret
+
+
+SINK = {"name": "a", "connector.class": "ConsoleSink"}
+GUESSES = [
+    {"topics.regex": "s.*", "errors.deadletterqueue.topic.name": "${p:x}"},
+    {"topics": "s3cret-9, other", "errors.deadletterqueue.topic.name": "${p:x}"},
+    {"topics": "t", "transforms": "a", "transforms.a.predicate": "${p:x}", "predicates": "s3cret-9"},
+    {"topics": "t", "tasks.max": "${p:x}"},
+    {"topics": "t", "errors.tolerance": "${p:x}"},
+    {
+        "connector.class": "ElasticsearchSink",
+        "connection.url": "http://e",
+        "topics": "a, ${p:x}",
+        "index.name": "i",
+        "index.name.regex": "s.*|a",
+    },
+    {"connector.class": "SqlSource", "connection.url": "${p:x}", "mode": "bulk", "table.whitelist": "t"},
+]
+
+
+class TestPlaceholdersAreNotAnOracle:
+    """Finding 2."""
+
+    @pytest.mark.parametrize("guess", GUESSES)
+    @pytest.mark.parametrize("secret", ["s3cret-9", "7", "all", "sqlite:///x.db"])
+    def test_a_validation_says_the_same_whatever_the_secret_is(self, guess: dict[str, str], secret: str) -> None:
+        def findings(value: str) -> list[str]:
+            validator = Validator(INSTALLED, Interpolator({"p": Listed(value)}))
+            return [str(finding) for finding in validator.unresolved_connector({**SINK, **guess})]
+
+        assert findings(secret) == findings("entirely different")
+
+    def test_keys_with_placeholders_are_not_reported_for_their_text(self) -> None:
+        validator = Validator(INSTALLED, Interpolator({"p": Listed("1")}))
+        assert validator.unresolved_connector({**SINK, "topics": "${p:x}", "tasks.max": "${p:x}"}) == []
+
+    def test_what_has_no_placeholder_is_still_checked(self) -> None:
+        validator = Validator(INSTALLED, Interpolator({"p": Listed("1")}))
+        found = validator.unresolved_connector({**SINK, "topics": "${p:x}", "tasks.max": "0", "speling": "x"})
+        assert {finding.key for finding in found} == {"tasks.max", "speling"}
+
+
+class TestAllowLists:
+    """Finding 2: Kafka Connect's keys (KIP-993) say what configurations may use."""
+
+    @pytest.fixture
+    def secrets(self, tmp_path: Path) -> Path:
+        (tmp_path / "allowed").mkdir()
+        for name in ("allowed/mine.properties", "other.properties"):
+            (tmp_path / name).write_text("pw = s3cret-9\n")
+        (tmp_path / "allowed/link.properties").symlink_to(tmp_path / "other.properties")
+        return tmp_path
+
+    def test_over_rest_nothing_is_allowed_without_a_list(self, secrets: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("SHOP_PASSWORD", "s3cret-9")
+        raw = {"a": "${env:SHOP_PASSWORD}", "b": f"${{file:{secrets}/other.properties:pw}}"}
+        interpolator = make_interpolator(INSTALLED)
+
+        refused = interpolator.resolution(raw, trusted=False)
+
+        assert refused.properties == raw
+        env, file = (str(finding) for finding in refused.findings)
+        assert "config.providers.env.param.allowlist.pattern" in env
+        assert "config.providers.file.param.allowed.paths" in file
+        assert interpolator.resolution(raw, trusted=True).properties == {"a": "s3cret-9", "b": "s3cret-9"}
+
+    def test_a_refusal_does_not_say_whether_the_value_exists(self) -> None:
+        interpolator = make_interpolator(INSTALLED)
+        there, missing = (
+            str(interpolator.resolution({"a": f"${{env:{name}}}"}, trusted=False).findings[0]).replace(name, "X")
+            for name in ("PATH", "NO_SUCH_VARIABLE")
+        )
+        assert there == missing
+
+    @pytest.mark.parametrize("trusted", [True, False])
+    def test_environment_variables_must_match_the_whole_pattern(
+        self, trusted: bool, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("SHOP_PASSWORD", "s3cret-9")
+        monkeypatch.setenv("MY_SHOP_PASSWORD", "s3cret-9")
+        interpolator = make_interpolator(INSTALLED, settings={"env.param.allowlist.pattern": "SHOP_.*"})
+
+        found = interpolator.resolution({"a": "${env:SHOP_PASSWORD}", "b": "${env:MY_SHOP_PASSWORD}"}, trusted=trusted)
+
+        assert found.properties == {"a": "s3cret-9", "b": "${env:MY_SHOP_PASSWORD}"}
+
+    @pytest.mark.parametrize(
+        ("path", "allowed"),
+        [
+            ("allowed/mine.properties", True),
+            ("other.properties", False),
+            ("allowed/../other.properties", False),
+            ("allowed/link.properties", False),
+            ("allowed-not/mine.properties", False),
+            ("\0", False),
+        ],
+    )
+    def test_files_must_be_in_an_allowed_folder(self, secrets: Path, path: str, allowed: bool) -> None:
+        provider = FileConfigProvider()
+        provider.configure({"allowed.paths": f"{secrets}/allowed"})
+        assert provider.allows(f"{secrets}/{path}", "pw") is allowed
+
+    @pytest.mark.parametrize(
+        "settings",
+        [
+            {"env.param.allowlist.pattern": "("},
+            {"env.param.allowlist.patern": "a"},
+            {"vault.class": "x"},
+            {"env.clas": "x"},
+            {"env.class": "NoSuch"},
+        ],
+    )
+    def test_wrong_settings_are_reported_with_their_whole_key(self, settings: dict[str, str]) -> None:
+        with pytest.raises(ConfigError) as raised:
+            make_interpolator(INSTALLED, settings=settings)
+        (name,) = settings
+        assert [finding.key for finding in raised.value.findings] == [f"config.providers.{name}"]
+
+    def test_a_worker_file_of_kafka_connect_is_understood(self) -> None:
+        properties = {
+            "bootstrap.servers": "k:9092",
+            "config.providers": "secrets",
+            "config.providers.secrets.class": "org.apache.kafka.common.config.provider.FileConfigProvider",
+            "config.providers.secrets.param.allowed.paths": "/etc/secrets",
+        }
+        settings, findings = Validator(INSTALLED, make_interpolator(INSTALLED)).worker(properties)
+        assert settings is not None
+        assert findings == []
+
+
+class TestFiles:
+    """Finding 6: keys read regular files only, and small ones."""
+
+    @pytest.mark.parametrize("path", ["/dev/zero", "/dev/stdin"])
+    def test_devices_are_refused(self, path: str) -> None:
+        with pytest.raises(ValueError, match="not a regular file"):
+            read_small_file(Path(path))
+        with pytest.raises(KeyError, match="not a regular file"):
+            FileConfigProvider().get(path, "a")
+
+    def test_a_pipe_does_not_block(self, tmp_path: Path) -> None:
+        os.mkfifo(tmp_path / "pipe")
+        with pytest.raises(ValueError, match="not a regular file"):
+            read_small_file(tmp_path / "pipe")
+
+    def test_the_limit_is_1_mib(self, tmp_path: Path) -> None:
+        (tmp_path / "file").write_bytes(b"a" * LARGEST)
+        assert len(read_small_file(tmp_path / "file")) == LARGEST
+        (tmp_path / "file").write_bytes(b"a" * (LARGEST + 1))
+        with pytest.raises(ValueError, match="larger than 1 MiB"):
+            read_small_file(tmp_path / "file")
+
+
+class TestTimeIsLinear:
+    """Finding 5: a request of 1 kB held the interpreter for minutes."""
+
+    @given(st.text("${}:ab\n", max_size=30))
+    def test_placeholders_are_those_of_kafkas_pattern(self, text: str) -> None:
+        found = [(item.start, item.end, item.provider, item.path, item.key) for item in placeholders(text)]
+        assert found == [
+            (match.start(), match.end(), match[1], match[3] or "", match[4]) for match in KAFKAS_PATTERN.finditer(text)
+        ]
+
+    @pytest.mark.parametrize("text", ["${:" * 100_000, "${a:" * 100_000 + "}", "${a:b}" * 50_000, "${" * 200_000])
+    def test_a_text_of_many_beginnings(self, text: str) -> None:
+        resolution = Interpolator({"a": Listed("x")}).resolution({"k": text}, trusted=True)
+        assert len(resolution.properties["k"]) <= len(text)
+
+    def test_a_pattern_that_backtracks(self) -> None:
+        assert compile_pattern("(a+)+b").fullmatch("a" * 100_000) is None
+        assert compile_pattern("(.*)(.*)(.*)(.*)(.*)[^a]").fullmatch("a" * 10_000) is None
+
+    @pytest.mark.parametrize(
+        ("pattern", "says"),
+        [
+            ("(?=a)b", "lookahead"),
+            ("(?!a)b", "negative lookahead"),
+            ("(?<=a)b", "lookbehind"),
+            ("(?<!a)b", "negative lookbehind"),
+            (r"(a)\1", "backreferences"),
+            ("(?>a)b", "atomic group"),
+            ("a++", "bad repetition operator"),
+            ("a{5000}", "invalid repetition size"),
+            ("(", "missing"),
+            ("a" * 20_000, "longer than"),
+            ("\ud800", "surrogates"),
+        ],
+    )
+    def test_what_re2_does_not_have_is_named(self, pattern: str, says: str) -> None:
+        with pytest.raises(ValueError, match=says):
+            compile_pattern(pattern)
+
+    def test_a_sink_with_such_a_pattern_is_refused(self) -> None:
+        validator = Validator(INSTALLED, Interpolator({}))
+        (finding,) = validator.unresolved_connector({**SINK, "topics.regex": "(?!internal).*"})
+        assert (finding.code, finding.key) == ("config.invalid_value", "topics.regex")
+        assert "negative lookahead" in finding.message
+
+    def test_what_kafka_connects_files_use_is_understood(self) -> None:
+        match = compile_pattern(r"shop\.(?<table>[a-z_]+)-\d{2}(?:\.v\d)?").fullmatch("shop.order_lines-01")
+        assert match is not None
+        assert (match[1], match["table"]) == ("order_lines", "order_lines")
+
+
+class Sized(ConfigModel):
+    pause: Duration = key("pause.ms", default=1, doc="Pause.")
+    size: Size = key("size", default=1, doc="Size.")
+
+
+@pytest.mark.parametrize("value", ["1" * 400 + ".1d", "9" * 400, "9223372036854775808", "1" * 30 + "gib"])
+@pytest.mark.parametrize("name", ["pause.ms", "size"])
+def test_a_huge_number_is_an_error_of_its_key(name: str, value: str) -> None:
+    """Finding 14: OverflowError, answered with status 500."""
+    _, (finding,) = Sized.validate_properties({name: value})
+    assert (finding.code, finding.key) == ("config.invalid_value", name)
+
+
+def test_a_connectors_name_is_bounded() -> None:
+    """Finding 15."""
+    validator = Validator(INSTALLED, Interpolator({}))
+    found: Callable[[int], list[str]] = lambda size: [  # noqa: E731
+        finding.key for finding in validator.unresolved_connector({**SINK, "name": "a" * size, "topics": "t"})
+    ]
+    assert found(255) == []
+    assert found(256) == ["name"]
