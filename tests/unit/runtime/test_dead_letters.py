@@ -16,6 +16,7 @@ from headrace.dead_letters.service import DeadLetterService
 from headrace.errors import RetriableError
 from headrace.interpolation import make_interpolator
 from headrace.records import EncodedBatch
+from headrace.redaction import Secrets
 from headrace.registry import Registry
 from headrace.settings import WorkerSettings
 from headrace.states import TargetState
@@ -103,9 +104,9 @@ def test_a_long_queue_is_listed_in_parts(desk: Desk, plugins: Registry) -> None:
     """Each request reads a bounded number of letters; the command adds them up."""
     desk.world.rejected = set(range(100))
     desk.send(*((f"k{number}", f'{{"n": {number}}}') for number in range(50)), ("c", "{no json"))
-    validator = Validator(plugins, make_interpolator(plugins))
+    config = Validator(plugins, make_interpolator(plugins)).require_connector(MEMORY)
     settings = WorkerSettings.parse({"bootstrap.servers": "in.memory:9092"})
-    service = DeadLetterService(plugins, validator, desk.kafka, settings, lambda name: MEMORY, letters_at_once=1)
+    service = DeadLetterService(plugins, Secrets(), desk.kafka, settings, lambda name: config, letters_at_once=1)
     parts: list[QueueSummary] = []
     start: dict[int, int] | None = None
     while start != {}:
