@@ -141,8 +141,7 @@ class SourcePipeline:
             if isinstance(answer, SourceBatch):
                 self._unconverted = answer
                 encoded = self._stages.encode(answer)
-                refused = [_named(item, answer) for item in encoded.failures]
-                failures = [*_rejected(answer, self._executor), *refused]
+                failures = self._failures(answer, encoded.failures)
                 self._write_dead_letters(answer, failures)
         except RetriableError as error:
             wait = self._poll_backoff.next_wait(error)
@@ -160,6 +159,17 @@ class SourcePipeline:
             self._stages.policy.apply_tolerance(failures)
             self._count_unsent(failures, encoded.filtered, encoded.split)
             self._take(answer, encoded.batches)
+
+    def _failures(self, batch: SourceBatch, refused: list[Failure]) -> list[Failure]:
+        """Return the rows that the task rejected, then those that a stage refused, by name."""
+        if not (refused or batch.rejections):
+            return refused
+        place = TopicPartition(batch.topic, NO_PARTITION)
+        rejected = [
+            Failure(Stage.TASK_POLL, self._executor, item.error, place, NO_OFFSET, item.row)
+            for item in batch.rejections
+        ]
+        return [*rejected, *(_named(item, batch) for item in refused)]
 
     def _count_unsent(self, failures: Sequence[Failure], filtered: int = 0, split: int = 0) -> None:
         if not (failures or filtered or split):
@@ -358,11 +368,6 @@ class SourcePipeline:
             self._producer.close(0 if self._in_flight else self._control.flush_timeout)
         except HeadraceError as error:
             self._control.log.warning("producer not closed", code=error.code, reason=str(error))
-
-
-def _rejected(batch: SourceBatch, executor: str) -> list[Failure]:
-    place = TopicPartition(batch.topic, NO_PARTITION)
-    return [Failure(Stage.TASK_POLL, executor, item.error, place, NO_OFFSET, item.row) for item in batch.rejections]
 
 
 def _named(failure: Failure, batch: SourceBatch) -> Failure:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from headrace.errors import DataError, RetriableError
 from headrace.pipeline.decoded_runs import joined, overlaps, parsed
@@ -31,6 +31,7 @@ from headrace.pipeline.transformations import (
 from headrace.plugin import Converter, Decoded
 from headrace.records import BatchHeaders, ConsumedBatch, EncodedBatch, Headers, SinkBatch, SourceBatch, TopicPartition
 from headrace.retries import Backoff
+from headrace.schema import Schema
 
 T = TypeVar("T")
 
@@ -43,15 +44,23 @@ class _Column(NamedTuple):
     lazy: bool = False
     """Values may stay JsonValues."""
 
-    def read(self, topic: str, values: Sequence[bytes | None], headers: Sequence[Headers]) -> list[Decoded]:
-        runs = self.converter.from_bytes(topic, values, headers)
-        return runs if self.lazy else [parsed(run) for run in runs]
-
-    def run(self, call: Callable[[], T]) -> T:
+    def write(
+        self, topic: str, schema: Schema | None, values: Sequence[Any], headers: BatchHeaders
+    ) -> list[bytes | None]:
         try:
-            return call()
+            return self.converter.to_bytes(topic, schema, values, headers)
         except DataError as error:
-            raise _StageError(self.stage, class_path(self.converter), error) from error
+            raise self._refused(error) from error
+
+    def read(self, topic: str, values: Sequence[bytes | None], headers: Sequence[Headers]) -> list[Decoded]:
+        try:
+            runs = self.converter.from_bytes(topic, values, headers)
+            return runs if self.lazy else [parsed(run) for run in runs]
+        except DataError as error:
+            raise self._refused(error) from error
+
+    def _refused(self, error: DataError) -> _StageError:
+        return _StageError(self.stage, class_path(self.converter), error)
 
 
 class Encoded(NamedTuple):
@@ -109,10 +118,8 @@ class Stages:
     ) -> tuple[list[SinkBatch], list[Failure]]:
         failures: list[Failure] = []
         lazy = json_texts and not self.steps
-        keys = self._decode_column(_Column(Stage.KEY_CONVERTER, self.key_converter), batch, batch.keys, failures)
-        values = self._decode_column(
-            _Column(Stage.VALUE_CONVERTER, self.value_converter, lazy), batch, batch.values, failures
-        )
+        keys = self._decode_column(self._keys, batch, batch.keys, failures)
+        values = self._decode_column(self._lazy_values if lazy else self._values, batch, batch.values, failures)
         batches = [
             SinkBatch(
                 batch.topic_partition,
@@ -137,6 +144,18 @@ class Stages:
             failures.extend(_transform_failure(item, batch.topic_partition) for item in refused)
             transformed.extend(sink_batches(whole, records))
         return transformed, failures
+
+    @cached_property
+    def _keys(self) -> _Column:
+        return _Column(Stage.KEY_CONVERTER, self.key_converter)
+
+    @cached_property
+    def _values(self) -> _Column:
+        return _Column(Stage.VALUE_CONVERTER, self.value_converter)
+
+    @cached_property
+    def _lazy_values(self) -> _Column:
+        return self._values._replace(lazy=True)
 
     @cached_property
     def _backoff(self) -> Backoff:
@@ -167,18 +186,12 @@ class Stages:
     def _encode(self, batch: SourceBatch, rows: Sequence[int], failures: list[Failure]) -> EncodedBatch:
         """Convert a batch whose records come from these rows."""
         headers = BatchHeaders(batch.headers, len(batch))
-        key_column = _Column(Stage.KEY_CONVERTER, self.key_converter)
-        value_column = _Column(Stage.VALUE_CONVERTER, self.value_converter)
-        topic, keys = batch.topic, batch.keys
+        topic = batch.topic
         try:
-            encoded_keys = None
-            if keys is not None:
-                encoded_keys = key_column.run(
-                    lambda: self.key_converter.to_bytes(topic, batch.key_schema, keys, headers)
-                )
-            encoded_values = value_column.run(
-                lambda: self.value_converter.to_bytes(topic, batch.value_schema, batch.values, headers)
-            )
+            keys = None
+            if batch.keys is not None:
+                keys = self._keys.write(topic, batch.key_schema, batch.keys, headers)
+            values = self._values.write(topic, batch.value_schema, batch.values, headers)
         except _StageError as error:
             if len(batch) == 1:
                 failures.append(
@@ -186,7 +199,7 @@ class Stages:
                 )
                 return EncodedBatch(topic, [])
         else:
-            return EncodedBatch(topic, encoded_values, encoded_keys, batch.timestamps, headers.column(), rows)
+            return EncodedBatch(topic, values, keys, batch.timestamps, headers.column(), rows)
         # Not inside of the handler: the error of a single record is not a consequence of the batch's.
         return _concatenated(
             topic, [self._encode(_source_slice(batch, index), [row], failures) for index, row in enumerate(rows)]
@@ -209,7 +222,7 @@ class Stages:
         topic = batch.topic_partition.topic
         headers = batch.headers if len(values) == len(batch) else batch.headers[start : start + len(values)]
         try:
-            runs = column.run(lambda: column.read(topic, values, headers))
+            runs = column.read(topic, values, headers)
         except _StageError as error:
             if len(values) == 1:
                 failures.append(

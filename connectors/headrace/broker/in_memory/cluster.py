@@ -6,7 +6,7 @@ import threading
 import time
 import zlib
 from collections import defaultdict, deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import count
 from typing import NamedTuple, Protocol
 
@@ -100,7 +100,7 @@ class InMemoryCluster:
             self._partitions[topic] = partitions
             self._topic_configs[topic] = dict(config or {})
             for number in range(partitions):
-                self.logs[TopicPartition(topic, number)] = PartitionLog()
+                self.logs[TopicPartition(topic, number)] = PartitionLog(number)
             self.changed.notify_all()
 
     def records(self, topic: str) -> list[StoredRecord]:
@@ -208,21 +208,22 @@ class InMemoryCluster:
     ) -> set[TopicPartition]:
         """Append a batch; return its partitions."""
         self.create(batch.topic)
-        partitions = self._partitions[batch.topic]
         now = time.time_ns() // 1_000_000
-        written = set()
-        for index, value in enumerate(batch.values):
-            key = batch.keys[index] if batch.keys is not None else None
-            number = (next(self._turns) if key is None else zlib.crc32(key)) % partitions
-            item = TopicPartition(batch.topic, number if partition is None else partition)
-            log = self.logs[item]
-            headers = list(batch.headers[index]) if batch.headers is not None else []
-            timestamp = batch.timestamps[index] if batch.timestamps is not None else now
-            record = StoredRecord(item.partition, log.high_watermark, key, value, headers, timestamp)
-            log.append(record, transaction)
-            written.add(item)
+        rows = self._distributed(batch) if partition is None else {partition: range(len(batch))}
+        written = {TopicPartition(batch.topic, number): places for number, places in rows.items()}
+        for item, places in written.items():
+            self.logs[item].append(batch, places, now, transaction)
         self.changed.notify_all()
-        return written
+        return set(written)
+
+    def _distributed(self, batch: EncodedBatch) -> Mapping[int, Sequence[int]]:
+        """Return the rows of a batch by partition: by the hash of the key, without a key in turn."""
+        partitions = self._partitions[batch.topic]
+        rows: dict[int, list[int]] = defaultdict(list)
+        for row in range(len(batch)):
+            key = batch.keys[row] if batch.keys is not None else None
+            rows[(next(self._turns) if key is None else zlib.crc32(key)) % partitions].append(row)
+        return rows
 
     def _deliver(self) -> None:
         while self._pending and not self._down and not self._held:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
-from headrace.records import Headers
+from headrace.records import EncodedBatch, Headers
 
 
 class StoredRecord(NamedTuple):
@@ -21,16 +22,31 @@ class StoredRecord(NamedTuple):
 class PartitionLog:
     """Records by offset. A transaction marker takes one offset, as in Kafka."""
 
-    def __init__(self) -> None:
+    def __init__(self, partition: int) -> None:
+        self._partition = partition
         self._entries: list[StoredRecord | None] = []  # None: a marker
+        self._markers = 0
         self._aborted: set[int] = set()
         self._open: dict[object, list[int]] = {}  # by transaction: offsets of its records
         self.start = 0
 
-    def append(self, record: StoredRecord, transaction: object = None) -> None:
-        if transaction is not None:
-            self._open.setdefault(transaction, []).append(record.offset)
-        self._entries.append(record)
+    def append(self, batch: EncodedBatch, rows: Sequence[int], now: int, transaction: object = None) -> None:
+        """Append these rows of a batch. ``now`` is the timestamp of a batch without timestamps."""
+        keys, values, timestamps, headers = batch.keys, batch.values, batch.timestamps, batch.headers
+        start = len(self._entries)
+        self._entries.extend(
+            StoredRecord(
+                self._partition,
+                offset,
+                keys[row] if keys is not None else None,
+                values[row],
+                list(headers[row]) if headers is not None else [],
+                timestamps[row] if timestamps is not None else now,
+            )
+            for offset, row in enumerate(rows, start)
+        )
+        if transaction is not None and rows:
+            self._open.setdefault(transaction, []).extend(range(start, len(self._entries)))
 
     def end_transaction(self, transaction: object, *, committed: bool) -> None:
         """Write the marker of a transaction that has records here."""
@@ -39,6 +55,7 @@ class PartitionLog:
             if not committed:
                 self._aborted.update(offsets)
             self._entries.append(None)
+            self._markers += 1
 
     def delete_before(self, offset: int) -> None:
         """Delete records as retention does."""
@@ -61,6 +78,9 @@ class PartitionLog:
         """Return up to ``limit`` records from ``position``, and the next position: it passes markers."""
         end = self.last_stable_offset if committed else self.high_watermark
         position = max(position, self.start)
+        if not self._markers:  # no transaction has ended here: every entry is a record that may be delivered
+            end = max(position, min(position + limit, end))
+            return [record for record in self._entries[position:end] if record is not None], end
         found: list[StoredRecord] = []
         while position < end and len(found) < limit:
             record = self._entries[position]
