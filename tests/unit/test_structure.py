@@ -6,7 +6,6 @@ import ast
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
-from functools import cache
 from pathlib import Path
 
 import pytest
@@ -38,17 +37,28 @@ def place(file: Path, line: int | None = None) -> str:
     return path if line is None else f"{path}:{line}"
 
 
-@cache
-def tree(file: Path) -> ast.Module:
-    return ast.parse(file.read_text(encoding="utf-8"))
+def trees_with(pattern: str) -> Iterator[tuple[Path, ast.Module]]:
+    """Yield the test files in which the pattern occurs. Parsing all of them takes seconds."""
+    for file in files("tests"):
+        text = file.read_text(encoding="utf-8")
+        if re.search(pattern, text):
+            yield file, ast.parse(text)
+
+
+def classes(file: Path, name: str) -> list[ast.ClassDef]:
+    tree = ast.parse(file.read_text(encoding="utf-8"))
+    return [node for node in ast.walk(tree) if isinstance(node, ast.ClassDef) and node.name == name]
 
 
 def test_class_names_are_unique_in_the_product() -> None:
-    places = defaultdict(list)
+    candidates = defaultdict(list)  # also of docstrings; parsing every file takes seconds
     for file in files(*PRODUCT):
-        for node in ast.walk(tree(file)):
-            if isinstance(node, ast.ClassDef):
-                places[node.name].append(place(file, node.lineno))
+        for name in re.findall(r"^\s*class (\w+)", file.read_text(encoding="utf-8"), re.MULTILINE):
+            candidates[name].append(file)
+    repeated = {name: found for name, found in candidates.items() if len(found) > 1}
+    places = {
+        name: [place(file) for file in set(found) for _ in classes(file, name)] for name, found in repeated.items()
+    }
 
     assert {name: found for name, found in places.items() if len(found) > 1} == {}
 
@@ -104,12 +114,12 @@ def patched_internals(module: ast.Module) -> Iterator[int]:
 
 
 def test_tests_use_no_private_attributes_of_other_objects() -> None:
-    found = [place(file, line) for file in files("tests") for line in private_attributes(tree(file))]
+    found = [place(file, line) for file, tree in trees_with(r"\._[^_]") for line in private_attributes(tree)]
     assert found == []
 
 
 def test_tests_patch_no_internals() -> None:
-    found = [place(file, line) for file in files("tests") for line in patched_internals(tree(file))]
+    found = [place(file, line) for file, tree in trees_with("patch") for line in patched_internals(tree)]
     assert found == []
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from headrace.errors import ConfigError, Finding, Location
@@ -277,6 +277,7 @@ class TestPlaceholders:
             "transforms.t.predicate",
         ],
     )
+    @settings(max_examples=25)  # of each key
     @given(secret=st.text("qwzxjk0918", min_size=8, max_size=20), literal=st.sampled_from(["", "x", "1"]))
     def test_what_one_stands_for_is_never_said(self, registry: Registry, key: str, secret: str, literal: str) -> None:
         class Provider(ConfigProvider):

@@ -56,7 +56,12 @@ def test_a_batch_takes_the_memory_of_its_bytes(make: Callable[[], Sequence[bytes
 
 @given(
     st.lists(
-        st.recursive(st.none() | st.integers(-(2**63), 2**63) | st.text(), lambda x: st.dictionaries(st.text(), x))
+        st.recursive(
+            st.none() | st.integers(-(2**63), 2**63) | st.text(),
+            lambda inner: st.dictionaries(st.text(), inner, max_size=4),
+            max_leaves=8,
+        ),
+        max_size=8,
     )
 )
 def test_the_same_texts_as_orjson(values: list[Any]) -> None:

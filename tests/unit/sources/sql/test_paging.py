@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from headrace import Wait
@@ -29,6 +29,7 @@ def pages(request: pytest.FixtureRequest) -> Iterator[bool]:
         yield request.param
 
 
+@settings(max_examples=50)  # each starts up to five tasks
 @given(ids=IDS, mode=MODES, size=st.integers(1, 4), kills=st.lists(st.integers(1, 3), max_size=4))
 def test_f1_rows_that_share_a_cursor_value_are_all_read_whenever_the_worker_is_killed(
     pages: bool, ids: list[int], mode: str, size: int, kills: list[int]
