@@ -23,6 +23,7 @@ from sqlalchemy import make_url
 
 from headrace.embedded.tcp_ports import free_port
 from headrace.testing.waiting import eventually
+from tests.engines.http import HTTP
 
 HEADRACE = Path(sysconfig.get_path("scripts")) / "headrace"
 TIMEOUT = 120.0
@@ -98,12 +99,12 @@ class WorkerProcess:
         assert self.process is not None
         assert self.process.poll() is None, self.log
         try:
-            return httpx.get(self.url).status_code == 200
+            return HTTP.get(self.url, timeout=5).status_code == 200
         except httpx.TransportError:
             return False
 
     def get(self, path: str) -> Any:
-        return httpx.get(self.url + path, timeout=30).raise_for_status().json()
+        return HTTP.get(self.url + path).raise_for_status().json()
 
     def task_states(self, name: str) -> list[str]:
         return [task["state"] for task in self.get(f"/connectors/{name}/status")["tasks"]]
@@ -169,16 +170,16 @@ def connect(url: str) -> psycopg.Connection[Any]:
 
 def documents(url: str, index: str) -> dict[str, Any]:
     """Every document of an index by id; empty when there is none."""
-    if httpx.post(f"{url}/{index}/_refresh", timeout=30).status_code == 404:
+    if HTTP.post(f"{url}/{index}/_refresh").status_code == 404:
         return {}
     found: dict[str, Any] = {}
     after: list[Any] | None = None
-    pit = httpx.post(f"{url}/{index}/_pit?keep_alive=1m", timeout=30).raise_for_status().json()["id"]
+    pit = HTTP.post(f"{url}/{index}/_pit?keep_alive=1m").raise_for_status().json()["id"]
     while True:
         body: dict[str, Any] = {"size": 5000, "pit": {"id": pit}, "sort": ["_shard_doc"]}
         if after:
             body["search_after"] = after
-        hits = httpx.post(f"{url}/_search", json=body, timeout=60).raise_for_status().json()["hits"]["hits"]
+        hits = HTTP.post(f"{url}/_search", json=body).raise_for_status().json()["hits"]["hits"]
         if not hits:
             return found
         found.update({hit["_id"]: hit["_source"] for hit in hits})

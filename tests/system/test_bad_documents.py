@@ -6,11 +6,11 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-import httpx
 import pytest
 from kafka import KafkaConsumer
 
 from headrace.testing.waiting import eventually
+from tests.engines.http import HTTP
 
 
 @pytest.fixture
@@ -19,7 +19,7 @@ def conflict(
 ) -> Any:
     """A worker whose sink meets a mapping conflict in row 3 of 5; ``run(**keys)`` starts it with keys of the sink."""
     name = unique_name
-    httpx.put(
+    HTTP.put(
         f"{elasticsearch.url}/{name}_items",
         json={"mappings": {"properties": {"amount": {"type": "integer"}}}},
         timeout=60,

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 from kafka import KafkaAdminClient
 from kafka.admin import UserScramCredentialUpsertion
@@ -31,6 +30,7 @@ from headrace.testing.data_comparison import (
 from headrace.testing.faults import TcpProxy
 from headrace.testing.waiting import eventually
 from tests.engines.certificates import Authority
+from tests.engines.http import HTTP
 
 pytestmark = pytest.mark.timeout(300)
 VISIBLE = 30.0
@@ -227,7 +227,7 @@ def test_a_broker_that_cannot_be_reached_at_start(secured: SecuredKafka, chain: 
     made.worker.start()
     for connector in (made.source, made.sink):
         made.says(connector, secured.proxy.address)
-    health = httpx.get(f"{made.worker.url}/health", timeout=60)
+    health = HTTP.get(f"{made.worker.url}/health")
     assert health.status_code == 503
     assert secured.proxy.address in health.text
     secured.proxy.restore()
@@ -263,7 +263,7 @@ def test_a_password_that_kafka_does_not_know_yet(secured: SecuredKafka, chain: C
     made.worker.start()
     for connector in (made.source, made.sink):
         made.says(connector, "refused the credentials", "sasl.mechanism")
-    assert "refused the credentials" in httpx.get(f"{made.worker.url}/health", timeout=60).text
+    assert "refused the credentials" in HTTP.get(f"{made.worker.url}/health").text
     secured.set_password(OTHER)
     made.arrives({**secured.settings, "sasl.password": OTHER})
     assert made.worker.stop() == 0
@@ -301,15 +301,15 @@ def test_a_certificate_that_is_not_trusted(secured: SecuredKafka, chain: Callabl
 def test_an_elasticsearch_whose_index_is_red(kafka: Any, elasticsearch: Any, chain: Callable[..., Chain]) -> None:
     made = chain(kafka.bootstrap_servers)
     nowhere = {"settings": {"index.number_of_replicas": 0, "index.routing.allocation.require._name": "no-such-node"}}
-    created = httpx.put(f"{made.search}/{made.topic}?wait_for_active_shards=0", json=nowhere, timeout=60)
+    created = HTTP.put(f"{made.search}/{made.topic}?wait_for_active_shards=0", json=nowhere)
     assert created.status_code == 200, created.text
-    health = httpx.get(f"{made.search}/_cluster/health/{made.topic}", timeout=60).json()
+    health = HTTP.get(f"{made.search}/_cluster/health/{made.topic}").json()
     assert health["status"] == "red"
     made.insert()
     made.worker.start()
     made.says(made.sink, made.topic, "shard")
     anywhere = {"index.routing.allocation.require._name": None}
-    httpx.put(f"{made.search}/{made.topic}/_settings", json=anywhere, timeout=60).raise_for_status()
+    HTTP.put(f"{made.search}/{made.topic}/_settings", json=anywhere).raise_for_status()
     made.arrives({"bootstrap.servers": kafka.bootstrap_servers})
     assert made.worker.stop() == 0
 

@@ -8,11 +8,11 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-import httpx
 import pytest
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 
 from headrace.testing.waiting import eventually
+from tests.engines.http import HTTP
 
 LETTERS = 1600  # several chunks of a retry
 NEWER = 100
@@ -27,7 +27,7 @@ def test_every_letter_is_written_and_marked_once_through_kill_9(
     index, queue, sink = f"{unique_name}-items", f"{unique_name}-dead", f"{unique_name}-sink"
     place = f"{elasticsearch.url}/{index}"
     strict = {"mappings": {"dynamic": "strict", "properties": {"id": {"type": "integer"}}}}
-    httpx.put(place, json=strict, timeout=60).raise_for_status()
+    HTTP.put(place, json=strict).raise_for_status()
     refused = [(f"k{number}", {"id": number, "note": "x"}) for number in range(LETTERS)]
     newer = [(f"k{number}", {"id": -number}) for number in range(NEWER)]
     send(kafka.bootstrap_servers, index, [*refused, *newer])
@@ -51,17 +51,17 @@ def test_every_letter_is_written_and_marked_once_through_kill_9(
     eventually(lambda: worker.get(letters)["open"] == LETTERS, box.timeout)
     assert worker.stop() == 0
     more = {"properties": {"note": {"type": "keyword"}}}
-    httpx.put(f"{place}/_mapping", json=more, timeout=60).raise_for_status()
+    HTTP.put(f"{place}/_mapping", json=more).raise_for_status()
 
     chance = random.Random(SEED)
     for number in range(ROUNDS):
         worker.settings["kafka.client"] = ("confluent", "kafka-python")[number % 2]
         worker.start()
-        httpx.post(worker.url + letters + "/retry", json={}, timeout=60).raise_for_status()
+        HTTP.post(worker.url + letters + "/retry", json={}).raise_for_status()
         threading.Event().wait(chance.uniform(0, 1.0))
         worker.kill()
     worker.start()
-    httpx.post(worker.url + letters + "/retry", json={}, timeout=60).raise_for_status()
+    HTTP.post(worker.url + letters + "/retry", json={}).raise_for_status()
     eventually(lambda: worker.get(f"{letters}/job")["state"] != "RUNNING", box.timeout)
 
     assert worker.get(f"{letters}/job")["error"] is None

@@ -9,11 +9,11 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 
 from headrace.testing.waiting import eventually
 from tests.engines.addresses import HttpAddress, KafkaAddress
+from tests.engines.http import HTTP
 
 PAGE = Path(__file__).parents[2] / "docs" / "quickstart.md"
 FILES = ("worker.yaml", "orders.yaml", "search.yaml")
@@ -38,7 +38,7 @@ def test_the_files_of_the_quickstart_give_dates_and_numbers_and_delete_documents
     folder: Path, kafka: KafkaAddress, elasticsearch: HttpAddress, database: str, box: Any
 ) -> None:
     url = elasticsearch.url
-    httpx.delete(f"{url}/{INDEX}")
+    HTTP.delete(f"{url}/{INDEX}")
     environment = {
         **os.environ,
         "KAFKA_BOOTSTRAP_SERVERS": kafka.bootstrap_servers,
@@ -73,7 +73,7 @@ def test_the_files_of_the_quickstart_give_dates_and_numbers_and_delete_documents
                 return set(box.documents(url, INDEX)) == {"1", "2"}
 
             eventually(indexed, box.timeout)
-            mapping = httpx.get(f"{url}/{INDEX}/_mapping").raise_for_status().json()
+            mapping = HTTP.get(f"{url}/{INDEX}/_mapping").raise_for_status().json()
             [found] = [index["mappings"]["properties"] for index in mapping.values()]
             assert {name: field["type"] for name, field in found.items()} == {
                 "id": "long", "customer": "text", "total": "double", "ordered_on": "date", "updated_at": "date",
@@ -91,4 +91,4 @@ def test_the_files_of_the_quickstart_give_dates_and_numbers_and_delete_documents
         finally:
             worker.send_signal(signal.SIGTERM)
             assert worker.wait(box.timeout) == 0, (folder / "worker.log").read_text()
-            httpx.delete(f"{url}/{INDEX}")
+            HTTP.delete(f"{url}/{INDEX}")

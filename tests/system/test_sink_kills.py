@@ -8,13 +8,13 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-import httpx
 import pytest
 from kafka import KafkaProducer
 
 from headrace.broker.kafka_python import KafkaPythonClients
 from headrace.testing.data_comparison import compare_index, index_entries, latest, settle, topic_entries
 from headrace.testing.recording_consumer import create
+from tests.engines.http import HTTP
 
 KEYS = 400
 KILLS = 3
@@ -101,6 +101,6 @@ def test_workers_killed_at_random_moments_while_partitions_move(
     (comparison,) = settle(look, box.timeout)
     assert comparison.exact, str(comparison)
     assert writer.written > 1000
-    assert httpx.get(f"{elasticsearch.url}/{name}/_count", timeout=60).json()["count"] == comparison.expected
+    assert HTTP.get(f"{elasticsearch.url}/{name}/_count").json()["count"] == comparison.expected
     for worker in workers:
         assert worker.stop() == 0

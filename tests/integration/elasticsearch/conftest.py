@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import httpx
 import pytest
 import structlog
 
@@ -27,6 +26,7 @@ from headrace.testing.data_comparison import compare_index, index_entries, lates
 from headrace.testing.faults import HttpProxy
 from headrace.testing.waiting import eventually
 from headrace.validation import Validator
+from tests.engines.http import HTTP
 from tests.integration.elasticsearch.repeated_deletes import plugin
 
 DELIVERY_TIMEOUT = 60.0
@@ -115,7 +115,7 @@ class Flow:
 
     def ask(self, method: str, path: str, body: Any = None) -> Any:
         """The server itself, not through the proxy: its answer's JSON."""
-        answer = httpx.request(method, f"{self.url}/{path}", json=body, timeout=DELIVERY_TIMEOUT)
+        answer = HTTP.request(method, f"{self.url}/{path}", json=body, timeout=DELIVERY_TIMEOUT)
         return answer.raise_for_status().json()
 
     def stop(self, member: Member) -> None:
@@ -173,7 +173,7 @@ class Flow:
         for member in self.members:
             member.thread.join(DELIVERY_TIMEOUT)
         self.proxy.close()
-        httpx.delete(f"{self.url}/{self.name}*", timeout=DELIVERY_TIMEOUT)
+        HTTP.delete(f"{self.url}/{self.name}*", timeout=DELIVERY_TIMEOUT)
 
 
 @pytest.fixture

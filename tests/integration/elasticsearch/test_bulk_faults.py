@@ -12,13 +12,13 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-import httpx
 import pytest
 
 from headrace.embedded import EmbeddedStack
 from headrace.testing.faults import Drop, HalfAnswer, Hang, ItemErrors, NoAnswer, StatusFault, TcpProxy
 from headrace.testing.faults.answers import HangUpError
 from headrace.testing.waiting import eventually
+from tests.engines.http import HTTP
 
 BULK = r"/_bulk"
 Rows = list[dict[str, Any]]
@@ -120,14 +120,14 @@ class Abandoned:
 
         def work() -> None:
             headers = {"content-type": "application/x-ndjson", "x-opaque-id": self.name}
-            httpx.post(f"{self.url}{path}", content=request.body, headers=headers, timeout=120)
+            HTTP.post(f"{self.url}{path}", content=request.body, headers=headers, timeout=120)
 
         threading.Thread(target=work, daemon=True).start()
         eventually(self.at_work, 60)
         raise HangUpError
 
     def at_work(self) -> bool:
-        return self.name in httpx.get(f"{self.url}/_tasks?actions=*bulk*", timeout=60).text
+        return self.name in HTTP.get(f"{self.url}/_tasks?actions=*bulk*").text
 
 
 def test_a_merge_whose_answer_was_lost_is_over_before_later_ones_are_sent(flow: Any) -> None:
@@ -217,7 +217,7 @@ def test_a_delete_that_elasticsearch_has_forgotten_when_an_older_write_gets_thro
     keys = {"connector.class": "SinkThatRepeatsDeletes"}
     flow.start(keys, behavior_on_null_values="delete", batch_size="1", max_in_flight_requests="4")
     written = f"{flow.url}/{flow.name}/_doc/2"
-    eventually(lambda: httpx.get(written, timeout=60).json().get("_source") == {"id": 2, "n": 7}, 60)
+    eventually(lambda: HTTP.get(written).json().get("_source") == {"id": 2, "n": 7}, 60)
     busy.free.set()
     flow.settle()
     flow.check()

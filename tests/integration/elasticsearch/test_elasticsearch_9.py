@@ -6,7 +6,6 @@ import json
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import httpx
 import pytest
 
 from headrace.testing.contexts import make_sink_context
@@ -14,6 +13,7 @@ from headrace.testing.data_comparison import index_entries
 from headrace.testing.faults import ItemErrors
 from headrace.testing.waiting import eventually
 from headrace_sinks.elasticsearch.task import ElasticsearchSinkTask
+from tests.engines.http import HTTP
 
 PATH = "/_bulk"
 
@@ -98,7 +98,7 @@ def template(elasticsearch_9: Any, unique_name: str) -> Iterator[str]:
     topic = unique_name.replace("_", "")
     yield f"{topic}-template"
     for path in (f"_index_template/{topic}*", f"_component_template/{topic}*"):
-        httpx.delete(f"{elasticsearch_9.url}/{path}", timeout=30)
+        HTTP.delete(f"{elasticsearch_9.url}/{path}", timeout=30)
 
 
 def test_templates_and_a_data_stream_lifecycle(elasticsearch_9: Any, template: str) -> None:
@@ -114,6 +114,6 @@ def test_templates_and_a_data_stream_lifecycle(elasticsearch_9: Any, template: s
     }
     task.start(make_sink_context(keys))
     task.stop()
-    answer = httpx.get(f"{elasticsearch_9.url}/_index_template/{template}", timeout=60).raise_for_status().json()
+    answer = HTTP.get(f"{elasticsearch_9.url}/_index_template/{template}").raise_for_status().json()
     (found,) = answer["index_templates"]
     assert found["index_template"]["template"]["lifecycle"]["data_retention"] == "90d"

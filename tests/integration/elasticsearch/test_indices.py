@@ -23,6 +23,7 @@ from headrace import (
 from headrace.testing.contexts import make_sink_context
 from headrace_sinks.elasticsearch import ElasticsearchSinkConnector
 from headrace_sinks.elasticsearch.task import ElasticsearchSinkTask
+from tests.engines.http import HTTP
 
 OF = schema.struct({"id": schema.INT32, "name": schema.STRING})
 StartSink = Callable[..., ElasticsearchSinkTask]
@@ -35,13 +36,13 @@ class Cluster:
         self.url = url
 
     def get(self, path: str) -> Any:
-        return httpx.get(f"{self.url}/{path}", timeout=60).raise_for_status().json()
+        return HTTP.get(f"{self.url}/{path}").raise_for_status().json()
 
     def put(self, path: str, body: Any) -> None:
-        httpx.put(f"{self.url}/{path}", json=body, timeout=60).raise_for_status()
+        HTTP.put(f"{self.url}/{path}", json=body).raise_for_status()
 
     def exists(self, path: str) -> bool:
-        return httpx.head(f"{self.url}/{path}", timeout=60).status_code == 200
+        return HTTP.head(f"{self.url}/{path}").status_code == 200
 
     def properties(self, index: str) -> dict[str, Any]:
         ((_, body),) = self.get(index).items()
@@ -49,7 +50,7 @@ class Cluster:
         return found
 
     def count(self, index: str) -> int:
-        httpx.post(f"{self.url}/{index}/_refresh", timeout=60).raise_for_status()
+        HTTP.post(f"{self.url}/{index}/_refresh").raise_for_status()
         found: int = self.get(f"{index}/_count")["count"]
         return found
 
@@ -58,7 +59,7 @@ class Cluster:
 def cluster(elasticsearch: Any, unique_name: str) -> Iterator[Cluster]:
     yield Cluster(elasticsearch.url)
     for path in (f"{unique_name}*", f"_index_template/{unique_name}*", f"_component_template/{unique_name}*"):
-        httpx.delete(f"{elasticsearch.url}/{path}", timeout=60)
+        HTTP.delete(f"{elasticsearch.url}/{path}")
 
 
 @pytest.fixture
@@ -168,7 +169,7 @@ def test_a_conflict_is_found_before_writing_and_waiting_ends_when_the_index_fits
         assert way_out in raised.value.hint
     assert cluster.count(unique_name) == 0
 
-    httpx.delete(f"{cluster.url}/{unique_name}", timeout=60).raise_for_status()
+    HTTP.delete(f"{cluster.url}/{unique_name}").raise_for_status()
     assert list(task.put([records])) == []
     assert cluster.count(unique_name) == 1
 
@@ -275,7 +276,7 @@ def test_a_data_stream_lifecycle(start_sink: StartSink, cluster: Cluster, unique
     (found,) = cluster.get(f"_index_template/{unique_name}")["index_templates"]
     assert found["index_template"]["template"]["lifecycle"]["data_retention"] == "30d"
     record = {"@timestamp": "2024-01-01T00:00:00Z"}
-    httpx.post(f"{cluster.url}/{unique_name}-a/_doc", json=record, timeout=60).raise_for_status()
+    HTTP.post(f"{cluster.url}/{unique_name}-a/_doc", json=record).raise_for_status()
     ((index, body),) = cluster.get(f"{unique_name}-a").items()
     assert index.startswith(".ds-")
     assert body["data_stream"] == f"{unique_name}-a"
@@ -401,8 +402,8 @@ def test_texts_that_are_json_are_found_as_objects(
     of = schema.struct({"id": schema.INT32, "payload": schema.STRING})
     task = start_sink(**{"json.fields": "payload"})
     assert list(task.put([batch({"id": 1, "payload": '{"color": "red",\n "sizes": [1, 2]}'}, of=of)])) == []
-    httpx.post(f"{cluster.url}/{unique_name}/_refresh", timeout=60).raise_for_status()
+    HTTP.post(f"{cluster.url}/{unique_name}/_refresh").raise_for_status()
     query = {"query": {"bool": {"filter": [{"match": {"payload.color": "red"}}, {"term": {"payload.sizes": 2}}]}}}
-    found = httpx.post(f"{cluster.url}/{unique_name}/_search", json=query, timeout=60).raise_for_status().json()
+    found = HTTP.post(f"{cluster.url}/{unique_name}/_search", json=query).raise_for_status().json()
     (hit,) = found["hits"]["hits"]
     assert hit["_source"] == {"id": 1, "payload": {"color": "red", "sizes": [1, 2]}}

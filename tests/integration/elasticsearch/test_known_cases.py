@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import httpx
 import pytest
 
 from headrace import (
@@ -24,6 +23,7 @@ from headrace.testing.waiting import eventually
 from headrace_sinks.elasticsearch import ElasticsearchSinkConnector
 from headrace_sinks.elasticsearch.task import ElasticsearchSinkTask
 from headrace_sinks.elasticsearch.timings import SinkTimings
+from tests.engines.http import HTTP
 
 ROW = schema.struct({"id": schema.INT64, "sold": schema.DATE_SCHEMA})
 
@@ -63,7 +63,7 @@ class Sink:
         return [(each.severity, each.code) for each in ElasticsearchSinkConnector().check(self.properties)]
 
     def ask(self, method: str, path: str, body: Any = None) -> Any:
-        return httpx.request(method, f"{self.url}/{path}", json=body, timeout=60).raise_for_status().json()
+        return HTTP.request(method, f"{self.url}/{path}", json=body).raise_for_status().json()
 
     def ids(self, index: str) -> list[str]:
         self.ask("POST", f"{index}/_refresh")
@@ -96,7 +96,7 @@ def make_sink(elasticsearch: Any, unique_name: str) -> Iterator[Make]:
     yield make
     for sink in sinks:
         sink.task.stop()
-    httpx.delete(f"{elasticsearch.url}/{unique_name}*", timeout=60)
+    HTTP.delete(f"{elasticsearch.url}/{unique_name}*")
 
 
 @pytest.mark.parametrize("management", ["create", "none"])
@@ -127,7 +127,7 @@ def test_f8_a_data_stream_without_template_is_an_error(make_sink: Make, unique_n
     with pytest.raises(InfrastructureError) as raised:
         sink.put({"id": 1})
     assert raised.value.code == "elasticsearch.no_data_stream_template"
-    assert httpx.head(f"{sink.url}/metrics-nope-{topic}", timeout=60).status_code == 404
+    assert HTTP.head(f"{sink.url}/metrics-nope-{topic}").status_code == 404
 
 
 def test_f13_an_index_made_by_hand_with_types_that_no_schema_has_is_written(make_sink: Make) -> None:
@@ -142,7 +142,7 @@ def test_f13_an_index_made_by_hand_with_types_that_no_schema_has_is_written(make
         "vector": {"type": "dense_vector", "dims": 3},
         "between": {"type": "integer_range"},
     }
-    found = httpx.put(f"{sink.url}/{sink.topic}", json={"mappings": {"properties": types}}, timeout=60)
+    found = HTTP.put(f"{sink.url}/{sink.topic}", json={"mappings": {"properties": types}})
     if found.status_code == 400:  # an Elasticsearch without vectors
         del types["vector"]
         sink.ask("PUT", sink.topic, {"mappings": {"properties": types}})
@@ -233,4 +233,4 @@ def test_f5_a_document_that_is_not_json_is_named_by_verify(make_sink: Make) -> N
 def write_raw(sink: Sink, text: bytes) -> None:
     """Write a document as other programs do."""
     place, headers = f"{sink.url}/{sink.topic}/_doc/damaged", {"content-type": "application/json"}
-    httpx.put(place, content=text, headers=headers, timeout=60).raise_for_status()
+    HTTP.put(place, content=text, headers=headers).raise_for_status()

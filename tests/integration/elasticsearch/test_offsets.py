@@ -9,12 +9,12 @@ import threading
 from dataclasses import dataclass, field
 from typing import Any
 
-import httpx
 import pytest
 
 from headrace.pipeline.sink import PutLimits
 from headrace.testing.faults import Fault, Hang, Late
 from headrace.testing.waiting import eventually
+from tests.engines.http import HTTP
 
 LIMITS = PutLimits()
 
@@ -104,7 +104,7 @@ def test_111_a_rebalance_with_an_unanswered_bulk(flow: Any, late: bool) -> None:
 
 def test_a_topic_that_was_made_anew_is_told(flow: Any) -> None:
     place = f"{flow.url}/{flow.name}/_doc/1?version=1000&version_type=external"
-    httpx.put(place, json={"id": 1, "n": "of the topic before"}, timeout=30).raise_for_status()
+    HTTP.put(place, json={"id": 1, "n": "of the topic before"}, timeout=30).raise_for_status()
     flow.send([{"id": 1, "n": 0}])
     member = flow.start()
     eventually(

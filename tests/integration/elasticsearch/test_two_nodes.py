@@ -6,12 +6,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 
 from headrace.embedded import Elasticsearch
 from headrace.embedded.parallel_start import start_in_parallel, stop_in_parallel
 from headrace.testing.waiting import eventually
+from tests.engines.http import HTTP
 
 DELIVERY_TIMEOUT = 60.0
 
@@ -33,7 +33,7 @@ class Pair:
         path = f"/_cluster/health?wait_for_nodes={nodes}&wait_for_status={status}&timeout=2s"
 
         def settled() -> bool:
-            return httpx.get(f"{self.head.url}{path}", timeout=DELIVERY_TIMEOUT).status_code == 200
+            return HTTP.get(f"{self.head.url}{path}", timeout=DELIVERY_TIMEOUT).status_code == 200
 
         eventually(settled, DELIVERY_TIMEOUT)
 

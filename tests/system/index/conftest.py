@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 import yaml
 
@@ -19,6 +18,7 @@ from headrace.broker.kafka_python import KafkaPythonClients
 from headrace.errors import RetriableError
 from headrace.records import EncodedBatch, TopicPartition
 from headrace.testing.waiting import eventually
+from tests.engines.http import HTTP
 
 PATIENT = {"bootstrap.timeout.ms": "60000"}
 """Of the test's own clients, which do not try again when a broker that is there is slow with its first answer."""
@@ -30,9 +30,8 @@ class Search:
     def __init__(self, worker: Any, box: Any, kafka: Any, url: str, name: str, **keys: str) -> None:
         self.worker, self.box, self.url, self.name = worker, box, url, name
         self.kafka_clients = KafkaPythonClients({"bootstrap.servers": kafka.bootstrap_servers, **PATIENT})
-        admin = self.kafka_clients.admin({})
-        admin.create_topics([NewTopic(name, 2)])
-        admin.close()
+        self._admin = self.kafka_clients.admin({})
+        self._admin.create_topics([NewTopic(name, 2)])
         self.producer = self.kafka_clients.producer({})
         self.file = worker.write(
             name,
@@ -62,22 +61,19 @@ class Search:
 
     def settled(self) -> bool:
         """All is written and committed."""
-        admin = self.kafka_clients.admin({})
         try:
-            ends = {item: end for item, end in admin.end_offsets([self.name]).items() if end}
-            return bool(ends) and admin.committed(f"connect-{self.name}") == ends
+            ends = {item: end for item, end in self.ends().items() if end}
+            return bool(ends) and self._admin.committed(f"connect-{self.name}") == ends
         except RetriableError:
             return False  # the group's coordinator is just starting
-        finally:
-            admin.close()
 
     def ends(self) -> dict[TopicPartition, int]:
         """How many records each partition has ever had."""
-        admin = self.kafka_clients.admin({})
-        try:
-            return dict(admin.end_offsets([self.name]))
-        finally:
-            admin.close()
+        return dict(self._admin.end_offsets([self.name]))
+
+    def close(self) -> None:
+        self.producer.close(5)
+        self._admin.close()
 
     def run(self) -> None:
         """Start the worker and wait until all is written."""
@@ -117,7 +113,7 @@ class Search:
 
     def mapping(self) -> dict[str, Any]:
         """Fields of the index that the name stands for."""
-        ((_, body),) = httpx.get(f"{self.url}/{self.name}/_mapping", timeout=30).raise_for_status().json().items()
+        ((_, body),) = HTTP.get(f"{self.url}/{self.name}/_mapping").raise_for_status().json().items()
         found: dict[str, Any] = body["mappings"]["properties"]
         return found
 
@@ -126,10 +122,10 @@ class Search:
         return found
 
     def put(self, ident: str, document: Any) -> None:
-        httpx.put(f"{self.url}/{self.name}/_doc/{ident}", json=document, timeout=30).raise_for_status()
+        HTTP.put(f"{self.url}/{self.name}/_doc/{ident}", json=document).raise_for_status()
 
     def delete(self, ident: str) -> None:
-        httpx.delete(f"{self.url}/{self.name}/_doc/{ident}", timeout=30).raise_for_status()
+        HTTP.delete(f"{self.url}/{self.name}/_doc/{ident}").raise_for_status()
 
 
 class Trickle:
@@ -184,8 +180,8 @@ def search(
 
     yield make
     for each in made:
-        each.producer.close(5)
-        httpx.delete(f"{elasticsearch.url}/{unique_name}*", timeout=30)
+        each.close()
+        HTTP.delete(f"{elasticsearch.url}/{unique_name}*")
 
 
 @pytest.fixture

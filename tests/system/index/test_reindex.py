@@ -9,11 +9,11 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-import httpx
 import kafka as kafka_python
 import pytest
 
 from headrace.testing.waiting import eventually
+from tests.engines.http import HTTP
 from tests.system.index.rebuilding import KEYWORD, settled
 
 Search = Any
@@ -39,10 +39,10 @@ class Reader:
 
     def _run(self) -> None:
         while not self._stop.wait(0.01):
-            answer = httpx.get(f"{self._index.url}/{self._index.name}/_count", timeout=30)
+            answer = HTTP.get(f"{self._index.url}/{self._index.name}/_count")
             self.searches += 1
             if answer.status_code != 200 or answer.json()["count"] < self._least:
-                there = httpx.get(f"{self._index.url}/_alias/{self._index.name}", timeout=30).text
+                there = HTTP.get(f"{self._index.url}/_alias/{self._index.name}").text
                 self.wrong.append((answer.text[:600], there))
 
 
@@ -133,7 +133,7 @@ def test_what_retention_has_removed_comes_again_from_the_source(
 
     # A source by another name has no positions yet: it reads all rows once more, to the same topic.
     again = {"name": "rows-again", "config": {"name": "rows-again", **source}}
-    httpx.post(f"{index.worker.url}/connectors", json=again, timeout=30).raise_for_status()
+    HTTP.post(f"{index.worker.url}/connectors", json=again).raise_for_status()
     eventually(lambda: sum(index.ends().values()) == 160, index.box.timeout)
     done = index.reindex(**KEYWORD)
     assert done.returncode == 0, done.stderr

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import httpx
 import kafka as kafka_python
 
 from headrace.broker.interfaces import NewTopic
 from headrace.testing.waiting import eventually
+from tests.engines.http import HTTP
 
 Search = Any
 TYPED = {
@@ -56,8 +56,8 @@ def test_operations_10_reindex_keeps_the_documents_that_a_recreated_topic_lacks(
     index = filled()
     digits = '"n":1234567890123456789,"exact":0.1234567890123456789'
     headers, place = {"content-type": "application/json"}, f"{index.url}/{index.name}/_doc/digits"
-    httpx.put(place, content=f"{{{digits}}}", headers=headers, timeout=30).raise_for_status()
-    httpx.post(f"{index.url}/{index.name}/_refresh", timeout=30)
+    HTTP.put(place, content=f"{{{digits}}}", headers=headers).raise_for_status()
+    HTTP.post(f"{index.url}/{index.name}/_refresh")
     right = index.documents()
     assert index.worker.stop() == 0
     admin = kafka_python.KafkaAdminClient(bootstrap_servers=kafka.bootstrap_servers)
@@ -81,7 +81,7 @@ def test_operations_10_reindex_keeps_the_documents_that_a_recreated_topic_lacks(
     assert index.documents() == {**right, "k1": {"n": -1}}
     assert index.states() == {f"{index.name}-000001": "old", f"{index.name}-000002": "live"}
 
-    assert digits in httpx.get(f"{index.url}/{index.name}/_source/digits", timeout=30).text
+    assert digits in HTTP.get(f"{index.url}/{index.name}/_source/digits").text
     # One partition is still empty: its first record has offset 0 and must replace a copy.
     keys = [f"stays{number}" for number in range(40)]
     index.produce(*((key, {"n": -2}) for key in keys))
