@@ -173,8 +173,12 @@ class OffsetGaps:
         place = found.topic_partition
         gaps = offset_gaps(place, found.expected, found.offsets)
         lost = self._report_lost(gaps, first) if first > found.expected else 0
+        skipped = 0
+        if lost and self._reset == "latest" and first < found.offsets[0]:
+            skipped = found.offsets[0] - first
+            self._report_reset(OffsetGap(place, first, found.offsets[0]))
         if found.counted:
-            self._accounts.explain(str(place), lost, sum(gap.end - gap.start for gap in gaps) - lost)
+            self._accounts.explain(str(place), lost, sum(gap.end - gap.start for gap in gaps) - lost - skipped)
 
     def _compare_committed(self, place: TopicPartition, committed: int, first: int, end: int) -> None:
         if committed > end:

@@ -18,6 +18,7 @@ from headrace_sources.sql.dialects import Dialect, MakeDialect
 from headrace_sources.sql.dialects.dialect import TableName
 from headrace_sources.sql.reading.chunk_plan import Chunk, ChunkPlan, from_json
 from headrace_sources.sql.reading.inspection import (
+    HIDDEN_ROWS_CODE,
     TOPIC_NAME_CODE,
     ReadTarget,
     inspect_relation,
@@ -90,8 +91,10 @@ class ReaderFactory:
         return targets, errors
 
     def report(self, findings: Sequence[Finding]) -> None:
-        """Log warnings; raise ConfigError for errors."""
+        """Log warnings; raise ConfigError for errors. Rows that are never read are a condition as well."""
         for finding in findings:
+            if finding.code == HIDDEN_ROWS_CODE:
+                self.context.raise_condition(finding.code, finding.message, finding.hint)
             if finding.severity == "warning":
                 self.context.log.warning(
                     "configuration warning", code=finding.code, reason=finding.message, hint=finding.hint

@@ -12,9 +12,11 @@ from sqlalchemy import make_url
 
 from headrace import ConfigError, Finding, InfrastructureError, RetriableError, TaskError
 from headrace.embedded import EmbeddedStack
+from headrace.testing.contexts import make_source_context
 from headrace.testing.driver import SourceDriver
 from headrace.testing.waiting import eventually
 from headrace_sources.sql import SqlSourceConnector
+from headrace_sources.sql.task import SqlSourceTask
 
 Drive = Callable[..., SourceDriver]
 Sql = Callable[..., list[Any]]
@@ -298,8 +300,12 @@ def test_f10_text_that_is_not_in_the_encoding_is_one_clear_error(
 
 
 def test_f18_row_level_security_that_hides_rows_is_a_warning(
-    sql: Sql, check: Callable[..., list[Finding]], unique_name: str
+    sql: Sql,
+    check: Callable[..., list[Finding]],
+    properties: Callable[..., dict[str, str]],
+    unique_name: str,
 ) -> None:
+    """Of check, and a condition in the status: the rows are never read."""
     reader = f"{unique_name}_reader"
     sql(
         "ALTER TABLE orders ENABLE ROW LEVEL SECURITY;"
@@ -314,6 +320,16 @@ def test_f18_row_level_security_that_hides_rows_is_a_warning(
         assert f"hides rows from user {reader}" in found[0].message
         assert f"ALTER ROLE {reader} BYPASSRLS;" in found[0].hint
         assert check(**BY_ID) == []  # a superuser sees all rows
+        raised: list[tuple[str, str]] = []
+
+        def raise_condition(code: str, text: str, hint: str = "", *, count: int = 0, example: str = "") -> None:
+            raised.append((code, hint))
+
+        task = SqlSourceTask()
+        keys = properties(**BY_ID, connection_user=reader, connection_password="r")
+        task.start(make_source_context(keys, raise_condition=raise_condition))
+        task.stop()
+        assert raised == [("sql.row_security", found[0].hint)]
     finally:
         sql(f"DROP OWNED BY {reader}; DROP ROLE {reader}")
 

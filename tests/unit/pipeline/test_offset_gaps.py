@@ -114,6 +114,20 @@ def test_records_that_retention_removed_while_the_sink_was_running_are_named(
     assert raised.found == [("records.removed_unread", 27, "t-0: offsets 3 to 29")]
 
 
+def test_f2_a_reset_to_the_end_while_the_sink_was_running_names_the_records_that_are_still_there(
+    kafka: InMemoryKafka, gaps: Callable[..., OffsetGaps], raised: Raised
+) -> None:
+    watched = gaps("latest")
+    watched.check([batch(0, 1, 2)])
+    kafka.delete_records({PLACE: 20})
+    watched.check([batch(30, 31)])
+
+    assert raised.found == [
+        ("records.removed_unread", 17, "t-0: offsets 3 to 19"),
+        ("offsets.reset", 10, "t-0: offsets 20 to 29"),
+    ]
+
+
 def test_a_gap_within_a_batch_is_named_when_retention_made_it(
     kafka: InMemoryKafka, gaps: Callable[..., OffsetGaps], raised: Raised
 ) -> None:

@@ -23,6 +23,7 @@ from headrace_sources.sql.tables.selection import WantedCursor, topic_of, wanted
 
 TOPIC_NAME = re.compile(r"(?!\.{1,2}$)[a-zA-Z0-9._-]{1,249}")
 TOPIC_NAME_CODE = "sql.topic_name"
+HIDDEN_ROWS_CODE = "sql.row_security"
 """Of the error about a table whose topic has a name that Kafka refuses; other tables are read."""
 _PAGED_LEVELS = ("DEFAULT", "READ_COMMITTED", "READ_UNCOMMITTED")
 
@@ -185,7 +186,7 @@ def _hidden_rows(connection: Connection, dialect: Dialect, relation: Relation) -
     grantee = dialect.grantee(connection)
     text = f"row level security of {relation} hides rows from user {grantee}: rows that no policy shows are never read"
     hint = f"if all rows are wanted, run as a superuser: ALTER ROLE {grantee} BYPASSRLS;"
-    return Finding("sql.row_security", text, "connection.user", hint, severity="warning")
+    return Finding(HIDDEN_ROWS_CODE, text, "connection.user", hint, severity="warning")
 
 
 def _inheritance_findings(inheriting: Sequence[str], relation: Relation, keys: Sequence[str]) -> list[Finding]:
