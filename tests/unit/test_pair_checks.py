@@ -65,7 +65,7 @@ def codes(found: list[LocatedFinding]) -> list[tuple[str, str, str, str]]:
 
 
 class TestKeys:
-    def test_a_query_without_key_columns_is_refused_by_a_sink_that_needs_keys(self) -> None:
+    def test_trial_1_a_query_without_key_columns_is_refused_by_a_sink_that_needs_keys(self) -> None:
         rows = source(query="SELECT * FROM orders", table_whitelist="", topic_prefix="shop.orders")
         found = compared(rows, sink())
         assert codes(found) == [("rows", "pair.no_key", "pk.fields", "error")]
@@ -103,7 +103,7 @@ class TestTombstones:
     def deleting(self) -> ConnectorConfig:
         return source(delete_detection="soft", delete_soft_column="gone")
 
-    def test_a_sink_with_its_default_refuses_the_tombstones_of_deleted_rows(self) -> None:
+    def test_trial_2_a_sink_with_its_default_refuses_the_tombstones_of_deleted_rows(self) -> None:
         found = compared(self.deleting(), sink())
         assert codes(found) == [("search", "pair.tombstones", "behavior.on.null.values", "error")]
         assert found[0].finding.hint == "write behavior.on.null.values: delete"
@@ -140,7 +140,7 @@ class TestFormats:
             (decimal(2), "base64 text"),
         ],
     )
-    def test_types_that_get_lost_without_schemas_are_named(self, schema: Schema, becomes: str) -> None:
+    def test_trial_3_types_that_get_lost_without_schemas_are_named(self, schema: Schema, becomes: str) -> None:
         topics = [ProducedTopic("shop.orders", keyed=True, fields={"id": INT32, "born": schema, "name": STRING})]
         plain = worker(value_converter_schemas_enable="false")
         [(name, finding)] = compared(source(), sink(), topics=topics, worker_settings=plain)

@@ -19,6 +19,8 @@ import structlog
 from headrace.errors import ConfigError, InfrastructureError, RetriableError
 
 log = structlog.stdlib.get_logger("headrace.worker")
+_JAVA_OBJECT = b"\xac\xed"
+"""Beginning of Java's serialised objects."""
 
 Entries = Mapping[str, Any]
 """Values by key; None deletes."""
@@ -130,6 +132,13 @@ class FileLog:
     def _load(self) -> int:
         """Read the file and remove an incomplete last line; return the length of the complete lines."""
         content = self._path.read_bytes()
+        if content.startswith(_JAVA_OBJECT):
+            raise ConfigError(
+                f"{self._path} is the offset file of a JVM worker of Kafka Connect, which cannot be read here",
+                code="store.foreign",
+                hint="name another file in offset.storage.file.filename. To continue the positions, ask the JVM worker "
+                "for them (GET /connectors/NAME/offsets) and set them here (PATCH /connectors/NAME/offsets)",
+            )
         complete = content.rfind(b"\n") + 1
         for number, line in enumerate(content[:complete].splitlines(), 1):
             try:
@@ -143,6 +152,13 @@ class FileLog:
             _merge(self._values, {key: value})
             self._lines += 1
         if complete < len(content):
+            # Zeros are what a file system may leave after a power failure.
+            if not content.startswith(b"[", complete) and content[complete:].strip(b"\0"):
+                raise ConfigError(
+                    f"{self._path}: the end of the file is not written by headrace",
+                    code="store.damaged",
+                    hint="name another file, or remove what does not begin with '['; nothing was changed",
+                )
             log.warning(
                 "incomplete end of file removed",
                 file=str(self._path),

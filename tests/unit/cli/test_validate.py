@@ -137,7 +137,7 @@ class TestValidate:
         assert {"'topics.regexp'", "configuration", "'topics'?"} <= words
         assert max(map(len, (line for line in lines if str(files) not in line))) <= 80
 
-    def test_listeners_and_equal_names_are_reported_together_with_the_rest(self, files: Path) -> None:
+    def test_trial_12_listeners_and_equal_names_are_reported_together_with_the_rest(self, files: Path) -> None:
         (files / "worker.yaml").write_text("bootstrap.serverss: broker:9092\nlisteners: http//x\n")
         (files / "again.yaml").write_text("name: out\nconnector.class: ShopSink\ntopics:\nconnection.url: u\n")
         result = run("validate", "worker.yaml", "out.yaml", "again.yaml", exit_code=2)

@@ -20,7 +20,7 @@ WORKER = {"bootstrap.servers": "broker:9092", "config.providers": ""}
         ("topic.creation.groups", "", "mine"),
     ],
 )
-def test_keys_of_the_framework_are_accepted_at_their_default_only(
+def test_connect_rest_6_keys_of_the_framework_are_accepted_at_their_default_only(
     validator: Validator, key: str, default: str, other: str
 ) -> None:
     assert validator.connector({**SOURCE, key: default})[1] == []
@@ -30,7 +30,7 @@ def test_keys_of_the_framework_are_accepted_at_their_default_only(
     assert repr(default) in finding.hint
 
 
-def test_keys_for_own_tools_are_accepted_below_their_prefix_with_a_warning(validator: Validator) -> None:
+def test_connect_rest_8_keys_for_own_tools_are_accepted_below_their_prefix_with_a_warning(validator: Validator) -> None:
     config, found = validator.connector({**SOURCE, "custom.owner": "team-a"})
     assert config is not None
     assert [(item.key, item.severity) for item in found] == [("custom.owner", "warning")]
@@ -42,7 +42,9 @@ def test_keys_for_own_tools_are_accepted_below_their_prefix_with_a_warning(valid
 @pytest.mark.parametrize(
     "key", ["group.id", "offset.storage.topic", "config.storage.replication.factor", "status.storage.partitions"]
 )
-def test_keys_of_a_distributed_worker_are_refused_with_the_reason(validator: Validator, key: str) -> None:
+def test_connect_rest_3_keys_of_a_distributed_worker_are_refused_with_the_reason(
+    validator: Validator, key: str
+) -> None:
     settings, found = validator.worker({**WORKER, key: "1"})
     assert settings is None
     (finding,) = found
@@ -58,13 +60,15 @@ def test_worker_keys_without_effect_are_accepted(validator: Validator) -> None:
     assert settings is not None
 
 
-def test_an_empty_regex_and_an_empty_dead_letter_topic_are_the_defaults(validator: Validator) -> None:
+def test_connect_rest_16_an_empty_regex_and_an_empty_dead_letter_topic_are_the_defaults(validator: Validator) -> None:
     empty = {"topics.regex": "", "errors.deadletterqueue.topic.name": ""}
     assert validator.connector({**SINK, **empty})[1] == []
 
 
 @pytest.mark.parametrize("more", [{"topics.regex": "t.*"}, {"topics": ""}])
-def test_rest_reports_topics_and_their_regex_at_both_keys(validator: Validator, more: dict[str, str]) -> None:
+def test_connect_rest_17_topics_and_their_regex_are_reported_at_both_keys(
+    validator: Validator, more: dict[str, str]
+) -> None:
     answer = validation_response(validator, {**SINK, **more})
     errors = {item["value"]["name"]: item["value"]["errors"] for item in answer["configs"]}
     assert answer["error_count"] == 2
@@ -73,13 +77,15 @@ def test_rest_reports_topics_and_their_regex_at_both_keys(validator: Validator, 
 
 @pytest.mark.parametrize("text", ["1.0", "1e3", "1000.0", "1."])
 @pytest.mark.parametrize("key", ["tasks.max", "errors.retry.delay.max.ms"])
-def test_a_whole_number_is_not_written_with_a_fraction(validator: Validator, key: str, text: str) -> None:
+def test_connect_rest_22_a_whole_number_is_not_written_with_a_fraction(
+    validator: Validator, key: str, text: str
+) -> None:
     (finding,) = validator.connector({**SOURCE, key: text})[1]
     assert finding.key == key
     assert "Not a number of type INT" in finding.message
 
 
-def test_another_version_of_the_plugin_than_the_installed_one_is_refused(validator: Validator) -> None:
+def test_connect_rest_21_another_version_of_the_plugin_than_the_installed_one_is_refused(validator: Validator) -> None:
     version = validator.require_connector(SOURCE).plugin.version
     assert validator.connector({**SOURCE, "connector.plugin.version": version})[1] == []
     (finding,) = validator.connector({**SOURCE, "connector.plugin.version": "9.9.9"})[1]

@@ -18,7 +18,7 @@ FINDING = Finding("sql.ambiguous_topic", "two tables have one topic", "topic.pre
         TaskError("two tables have one topic", code="sql.ambiguous_topic", hint="set topic.name.format"),
     ],
 )
-def test_c1_the_code_is_named_once(error: HeadraceError) -> None:
+def test_c1_connect_rest_25_the_code_is_named_once(error: HeadraceError) -> None:
     text = error.with_code()
 
     assert text.startswith("sql.ambiguous_topic: two tables")

@@ -22,24 +22,26 @@ CONFIG = {"connector.class": "AcmeSource", "topic": "t"}
         ("/connectors/a/pause", "PUT,OPTIONS"),
     ],
 )
-def test_options_are_answered_with_the_allowed_methods(client: httpx.Client, path: str, allowed: str) -> None:
+def test_connect_rest_14_options_are_answered_with_the_allowed_methods(
+    client: httpx.Client, path: str, allowed: str
+) -> None:
     answer = client.options(path)
     assert (answer.status_code, answer.headers["allow"]) == (200, allowed)
 
 
-def test_location_of_a_new_connector_can_be_opened_as_it_is(client: httpx.Client) -> None:
+def test_connect_rest_18_location_of_a_new_connector_can_be_opened_as_it_is(client: httpx.Client) -> None:
     location = client.post("/connectors", json={"name": "a b", "config": CONFIG}).headers["location"]
     assert httpx.get(location).json()["name"] == "a b"
 
 
-def test_a_null_value_is_the_same_as_no_key(client: httpx.Client, worker: Any) -> None:
+def test_connect_rest_15_a_null_value_is_the_same_as_no_key(client: httpx.Client, worker: Any) -> None:
     answer = client.put("/connectors/a/config", json={**CONFIG, "catalog.pattern": None})
     assert answer.status_code == 201
     assert worker.configs["a"] == {**CONFIG, "name": "a"}
 
 
 @pytest.mark.parametrize(("method", "word"), [("DELETE", "reset"), ("PATCH", "altered")])
-def test_the_message_about_changed_offsets_says_twice_what_was_done(
+def test_connect_rest_24_the_message_about_changed_offsets_says_twice_what_was_done(
     client: httpx.Client, worker: Any, method: str, word: str
 ) -> None:
     worker.add("a")
@@ -48,14 +50,14 @@ def test_the_message_about_changed_offsets_says_twice_what_was_done(
     assert answer.json()["message"].count(word) == 2
 
 
-def test_definitions_of_another_version_of_a_plugin_are_400(client: httpx.Client) -> None:
+def test_connect_rest_21_definitions_of_another_version_of_a_plugin_are_400(client: httpx.Client) -> None:
     assert client.get("/connector-plugins/AcmeSource/config?version=0.1.0").status_code == 200
     answer = client.get("/connector-plugins/AcmeSource/config?version=9.9.9")
     assert answer.status_code == 400
     assert "installed: 0.1.0" in answer.json()["message"]
 
 
-def test_loggers_of_headrace_are_listed(client: httpx.Client) -> None:
+def test_connect_rest_10_loggers_of_headrace_are_listed(client: httpx.Client) -> None:
     logging.getLogger("headrace.contract")  # without a level of its own, as all of headrace's
     shown = client.get("/admin/loggers").json()
     assert {"headrace", "headrace.contract", "root"} <= shown.keys()

@@ -273,7 +273,9 @@ class TestOne:
         assert answer.status_code == 400
         assert told in answer.json()["message"]
 
-    def test_topics_that_it_has_used_are_shown_and_reset(self, client: httpx.Client, worker: Any) -> None:
+    def test_connect_rest_11_topics_that_it_has_used_are_shown_and_reset(
+        self, client: httpx.Client, worker: Any
+    ) -> None:
         worker.add("a")
         assert client.get("/connectors/a/topics").json() == {"a": {"topics": ["shop.orders"]}}
         assert client.put("/connectors/a/topics/reset").status_code == 202

@@ -181,7 +181,7 @@ OTHER_VERDICTS = {
 }
 
 
-def test_bodies_have_the_members_and_types_of_kafka_connect_or_documented_ones(
+def test_connect_rest_12_13_bodies_have_the_members_and_types_of_kafka_connect_or_documented_ones(
     answers: list[tuple[Request, Answer, Answer]],
 ) -> None:
     counts: Counter[str] = Counter()

@@ -41,7 +41,7 @@ def test_the_rate_is_that_of_the_last_minute() -> None:
     assert rate.per_second() == 0.1
 
 
-def test_a_sink_that_cannot_write_is_behind_from_its_first_poll() -> None:
+def test_trial_10_a_sink_that_cannot_write_is_behind_from_its_first_poll() -> None:
     """Before, the lag was 0 until the first put was finished (finding 10 of the trials)."""
     values = TaskMetrics()
     metrics = SinkMetrics(values)

@@ -434,7 +434,7 @@ class TestConnectContract:
         assert process.worker.topics("numbers") is None
         assert not process.worker.reset_topics("numbers")
 
-    def test_statuses_have_the_version_of_the_plugin(self, start: Callable[..., Any]) -> None:
+    def test_connect_rest_12_statuses_have_the_version_of_the_plugin(self, start: Callable[..., Any]) -> None:
         process = start()
         process.worker.create("numbers", NUMBERS, STARTED)
         eventually(lambda: process.state("numbers", 0) == "RUNNING")
@@ -442,7 +442,7 @@ class TestConnectContract:
         assert status.connector.version == status.tasks[0].version
         assert status.connector.version
 
-    def test_a_task_of_a_stopped_connector_cannot_be_restarted(self, start: Callable[..., Any]) -> None:
+    def test_connect_rest_20_a_task_of_a_stopped_connector_cannot_be_restarted(self, start: Callable[..., Any]) -> None:
         process = start()
         process.worker.create("numbers", NUMBERS, TargetState.STOPPED)
         with pytest.raises(ConflictError, match="stopped"):

@@ -79,6 +79,27 @@ def test_a_damaged_line_stops_and_names_the_place(tmp_path: Path) -> None:
     assert f"{path}:2" in caught.value.message
 
 
+@pytest.mark.parametrize(
+    ("content", "code"),
+    [
+        (b"\xac\xed\x00\x05sr\x00\x11java.util.HashMap\x05", "store.foreign"),
+        (b"\xac\xed\x00\x05sr\n\x00\x11java.util.HashMap\x05", "store.foreign"),
+        (b"some other file", "store.damaged"),
+        (b'["a", {"n": 1}]\nsome other text', "store.damaged"),
+    ],
+)
+def test_connect_rest_4_a_file_of_another_program_is_named_and_not_changed(
+    tmp_path: Path, content: bytes, code: str
+) -> None:
+    """Such as the offset file of a JVM worker: it was emptied when it had no line end."""
+    path = tmp_path / "offsets"
+    path.write_bytes(content)
+    with pytest.raises(ConfigError) as caught:
+        FileLog(path)
+    assert caught.value.code == code
+    assert path.read_bytes() == content
+
+
 def test_two_workers_cannot_share_a_file(tmp_path: Path) -> None:
     first = FileLog(tmp_path / "offsets.jsonl")
     with pytest.raises(InfrastructureError) as caught:

@@ -86,7 +86,8 @@ class DeleteReconciler:
             return Wait(0.0)
         self._session.close_transaction()
         if not comparison.active:
-            self._context.log.info(
+            log = self._context.log.info if comparison.sent else self._context.log.debug
+            log(
                 "keys compared",
                 what=str(comparison.relation),
                 tombstones=comparison.sent,

@@ -215,7 +215,9 @@ def test_rows_of_the_compatibility_list(keys: dict[str, str | None], wrong: str 
         ("incrementing.initial", "-1", "100"),
     ],
 )
-def test_keys_of_aivens_connector_are_accepted_at_their_default_only(name: str, default: str, other: str) -> None:
+def test_connect_rest_7_keys_of_aivens_connector_are_accepted_at_their_default_only(
+    name: str, default: str, other: str
+) -> None:
     assert SqlSourceConfig.validate_properties({**LEAST, name: default})[1] == []
     (finding,) = SqlSourceConfig.validate_properties({**LEAST, name: other})[1]
     assert (finding.code, finding.key, finding.severity) == ("config.invalid_value", name, "error")

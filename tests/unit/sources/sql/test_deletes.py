@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from sqlalchemy import create_engine, event
+from structlog.testing import capture_logs
 
 from headrace import ConfigError, InfrastructureError, SourceBatch
 from headrace.runtime.schedule import schedule
@@ -102,6 +103,20 @@ def test_a_row_that_is_gone_becomes_a_tombstone(sqlite: Sql, reconciled: Drive) 
     compare_once(driver, topic)
 
     assert topic.tombstones == [2]
+
+
+def test_trial_9_a_comparison_that_finds_nothing_is_not_logged_at_info(sqlite: Sql, reconciled: Drive) -> None:
+    """Each table is compared every few seconds: ten tables would fill the log."""
+    sqlite("CREATE TABLE t (id INTEGER PRIMARY KEY); INSERT INTO t VALUES (1), (2);")
+    with capture_logs() as logs:
+        driver, topic = reconciled(), Topic()
+        settle(driver, topic, {1, 2})
+        compare_once(driver, topic)
+        sqlite("DELETE FROM t WHERE id = 2")
+        settle(driver, topic, {1})
+
+    compared = [(entry["log_level"], entry["tombstones"]) for entry in logs if entry["event"] == "keys compared"]
+    assert set(compared) == {("debug", 0), ("info", 1)}
 
 
 def test_keys_of_several_columns_and_types(sqlite: Sql, reconciled: Drive) -> None:

@@ -91,7 +91,7 @@ def test_every_missing_table_is_named_with_the_nearest(tables: Callable[..., lis
     assert "table.types" in found["nothing_like_it"]
 
 
-def test_a_pattern_among_exact_names_is_told_where_patterns_belong(tables: Callable[..., list[str]]) -> None:
+def test_trial_6_a_pattern_among_exact_names_is_told_where_patterns_belong(tables: Callable[..., list[str]]) -> None:
     with pytest.raises(ConfigError) as raised:
         tables(table_whitelist="main.*")
 
@@ -205,6 +205,17 @@ def test_a_missing_column_names_the_nearest(check: Callable[..., list[Finding]])
 
 def test_a_column_is_found_in_another_case_when_that_is_unique(check: Callable[..., list[Finding]]) -> None:
     assert codes(check(table_whitelist="orders", incrementing_column_name="ID")) == []
+
+
+def test_trial_7_a_table_without_one_id_is_told_what_is_possible(
+    sqlite: Sqlite, check: Callable[..., list[Finding]]
+) -> None:
+    sqlite("CREATE TABLE pairs (a INTEGER, b INTEGER, PRIMARY KEY (a, b))")
+    (found,) = check(table_whitelist="pairs", mode="incrementing")
+
+    assert found.code == "sql.missing_column"
+    assert "mode bulk" in found.hint
+    assert "table.exclude.list" in found.hint
 
 
 def test_every_table_is_inspected(check: Callable[..., list[Finding]]) -> None:

@@ -21,7 +21,7 @@ def resolve(partition: dict[str, Any], offset: Any = OFFSET, mode: str = "increm
 
 @pytest.mark.parametrize("table", ["public.orders", "shop.public.orders"])
 @pytest.mark.parametrize("mode", ["incrementing", "timestamp+incrementing"])
-def test_a_table_is_found_with_and_without_its_database(table: str, mode: str) -> None:
+def test_connect_rest_1_a_table_is_found_with_and_without_its_database(table: str, mode: str) -> None:
     offset = {"incrementing": 50, "timestamp": 1714564800123}
     assert resolve({"protocol": "1", "table": table}, offset, mode) == (
         {"protocol": "1", "table": "public.orders"},
@@ -57,7 +57,7 @@ def test_the_partition_of_a_query_is_known_to_a_connector_with_a_query_only() ->
         {"protocol": "0", "table": "public.orders"},
     ],
 )
-def test_an_unknown_partition_is_refused_with_the_known_ones(partition: dict[str, str]) -> None:
+def test_connect_rest_2_an_unknown_partition_is_refused_with_the_known_ones(partition: dict[str, str]) -> None:
     with pytest.raises(ConfigError, match="no source partition") as refused:
         resolve(partition)
     assert '{"protocol":"1","table":"public.orders"}' in refused.value.hint
