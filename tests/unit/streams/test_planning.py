@@ -1,0 +1,141 @@
+"""What is wrong with an application is reported before it starts, with its key or its place in the file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from headrace.cli.loading import load
+from headrace_streams.configuration import ApplicationKeys
+from headrace_streams.planning import make_plan
+
+BASE = {
+    "inputs.views.topic": "impressions",
+    "inputs.views.columns.offer_id": "integer",
+    "inputs.views.columns.country": "string",
+    "tables.offers": "offers",
+    "outputs.out": "last",
+}
+WINDOW = {
+    "steps.last.window.by": "offer_id",
+    "steps.last.window.tumbling": "1m",
+    "steps.last.window.grace": "0",
+    "steps.last.window.aggregate.n": "count(*)",
+}
+
+
+def findings(keys: dict[str, str]) -> list[tuple[str, str, str]]:
+    """Return severity or code, key and message of each finding."""
+    _, found = make_plan("app", ApplicationKeys.parse({**BASE, **keys}))
+    return [(item.code, item.key, item.message) for item in found]
+
+
+@pytest.mark.parametrize(
+    ("keys", "code", "key", "words"),
+    [
+        ({"steps.last.filter": "offr_id > 1"}, "stream.unknown_column", "steps.last.filter", "'offr_id'"),
+        (
+            {"steps.last.filter": "country > 1"},
+            "stream.wrong_type",
+            "steps.last.filter",
+            "compares string with integer",
+        ),
+        ({"steps.last.filter": "offer_id"}, "stream.wrong_type", "steps.last.filter", "not a condition"),
+        ({"steps.last.filter": "offer_id >"}, "stream.syntax", "steps.last.filter", "at character"),
+        ({"steps.last.filtr": "offer_id > 1"}, "config.unknown_key", "steps.last.filtr", "'steps.last.filtr'"),
+        ({"steps.last.add.x": "country + 1"}, "stream.wrong_type", "steps.last.add.x", "needs integer"),
+        (
+            {"steps.last.from": "view", "steps.last.filter": "TRUE"},
+            "stream.unknown_stream",
+            "steps.last.from",
+            "'view'",
+        ),
+        ({"steps.last.lookup.offer": "ofers[offer_id]"}, "stream.unknown_table", "steps.last.lookup.offer", "'ofers'"),
+        ({"steps.last.lookup.offer": "offers"}, "stream.syntax", "steps.last.lookup.offer", "is not a lookup"),
+        ({"steps.last.call": "no_such_module:f"}, "stream.function", "steps.last.call", "cannot be imported"),
+        ({"steps.last.call": "json:no_such"}, "stream.function", "steps.last.call", "has no function 'no_such'"),
+        ({"steps.last.batch": "true"}, "stream.operation", "steps.last", "exactly one operation, and has none"),
+        (
+            {"steps.last.filter": "TRUE", "steps.last.add.x": "1"},
+            "stream.operation",
+            "steps.last",
+            "has filter and add",
+        ),
+        (
+            {**WINDOW, "steps.last.window.aggregate.n": "summ(x)"},
+            "stream.unsupported",
+            "steps.last.window.aggregate.n",
+            "",
+        ),
+        (
+            {**WINDOW, "steps.last.window.aggregate.n": "sum(country)"},
+            "stream.wrong_type",
+            "steps.last.window.aggregate.n",
+            "needs a number",
+        ),
+        ({**WINDOW, "steps.last.window.by": "offer_id + 1"}, "stream.syntax", "steps.last.window.by", "has no name"),
+        (
+            {**WINDOW, "steps.last.window.tumbling": "0"},
+            "config.invalid_value",
+            "steps.last.window.tumbling",
+            "at least 1",
+        ),
+        ({"steps.last.filter": "TRUE", "outputs.impressions": "last"}, "config.conflict", "outputs", "without end"),
+        ({"steps.last.filter": "TRUE", "outputs.b": "lst"}, "stream.unknown_stream", "outputs.b.from", "'lst'"),
+        (
+            {"steps.last.filter": "TRUE", "inputs.views.columns.x": "int4"},
+            "config.invalid_value",
+            "inputs.views.columns.x",
+            "int4",
+        ),
+    ],
+)
+def test_one_mistake_gives_one_finding_at_its_key(keys: dict[str, str], code: str, key: str, words: str) -> None:
+    (found,) = findings(keys)
+
+    assert found[:2] == (code, key)
+    assert words in found[2]
+
+
+def test_all_mistakes_are_reported_at_once_and_none_follows_from_another() -> None:
+    keys = {"steps.a.add.x": "nothing", "steps.a.add.y": "country + 1", "steps.b.filter": "x > 1"}
+    keys |= {"steps.last.from": "views", "steps.last.filter": "country = 1"}
+
+    assert [key for _, key, _ in findings(keys)] == ["steps.a.add.x", "steps.a.add.y", "steps.last.filter"]
+
+
+def test_a_step_that_is_defined_below_is_named() -> None:
+    keys = {"steps.a.from": "last", "steps.a.filter": "TRUE", "steps.last.from": "views", "steps.last.filter": "TRUE"}
+    _, found = make_plan("app", ApplicationKeys.parse({**BASE, **keys}))
+    assert [(item.key, item.hint) for item in found] == [
+        ("steps.a.from", "it is defined below: move it before the step that reads it")
+    ]
+
+
+def test_a_step_without_readers_is_a_warning() -> None:
+    keys = {"steps.a.filter": "TRUE", "steps.last.from": "views", "steps.last.filter": "TRUE"}
+    _, found = make_plan("app", ApplicationKeys.parse({**BASE, **keys}))
+    assert [(item.code, item.key, item.severity) for item in found] == [("stream.unused", "steps.a", "warning")]
+
+
+def test_a_key_that_the_input_declares_needs_no_repartition() -> None:
+    plan, found = make_plan("app", ApplicationKeys.parse({**BASE, **WINDOW, "inputs.views.key": "offer_id"}))
+    assert found == []
+    assert plan.repartitions == ()
+    assert plan.followed == (("last", "impressions"),)
+
+    replaced = {"steps.a.add.offer_id": "1", "inputs.views.key": "offer_id"}
+    plan, found = make_plan("app", ApplicationKeys.parse({**BASE, **replaced, **WINDOW}))
+    assert found == []
+    assert [item.topic for item in plan.repartitions] == ["app-last-repartition"]
+
+
+def test_findings_have_the_place_in_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "app.yaml"
+    text = "name: app\nconnector.class: Stream\ninputs:\n  views: {topic: t, columns: {a: integer}}\nsteps:\n  one:\n"
+    path.write_text(text + "    add:\n      x: a + 1\n      y: b + 1\noutputs:\n  out: one\n", encoding="utf-8")
+
+    loaded = load([path])
+
+    assert [(str(item.location), item.code) for item in loaded.findings] == [(f"{path}:9:7", "stream.unknown_column")]
