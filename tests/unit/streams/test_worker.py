@@ -1,0 +1,98 @@
+"""A stream application in a worker: files, REST, status, pause, offsets and metrics, as of any connector."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from headrace.app import StandaloneWorker
+from headrace.broker.in_memory import InMemoryKafka
+from headrace.errors import HeadraceError
+from headrace.files import ConfigFile, parse_config_file
+from headrace.settings import WorkerSettings
+from headrace.testing.waiting import eventually
+from tests.unit.streams.conftest import REGISTRY, VALIDATOR, WORKER, Application
+
+TEXT = """name: app
+connector.class: Stream
+commit.interval.ms: 1
+inputs: {views: impressions}
+steps: {doubled: {add: {twice: n * 2}}}
+outputs: {copies: doubled}
+"""
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> ConfigFile:
+    path = tmp_path / "app.yaml"
+    path.write_text(TEXT, encoding="utf-8")
+    return parse_config_file(path)
+
+
+@pytest.fixture
+def application(file: ConfigFile) -> Application:
+    application = Application(file.properties)
+    application.broker.create("impressions", 2)
+    return application
+
+
+@pytest.fixture
+def client(application: Application, file: ConfigFile, tmp_path: Path) -> Iterator[httpx.Client]:
+    stored = {"offset.storage.file.filename": str(tmp_path / "offsets.jsonl"), "listeners": "http://127.0.0.1:0"}
+    settings, findings = VALIDATOR.worker({**WORKER, **stored})
+    assert isinstance(settings, WorkerSettings), findings
+    refused: list[HeadraceError] = []
+    broker: InMemoryKafka = application.broker
+    worker = StandaloneWorker(settings, VALIDATOR, REGISTRY, refused=refused.append, kafka_clients=broker)
+    try:
+        worker.start([file])
+        with httpx.Client(base_url=worker.url, timeout=30) as opened:
+            yield opened
+    finally:
+        worker.stop()
+    assert refused == []
+
+
+def test_it_is_operated_as_a_connector(client: httpx.Client, application: Application) -> None:
+    def state() -> list[str]:
+        return [task["state"] for task in client.get("/connectors/app/status").json()["tasks"]]
+
+    eventually(lambda: state() == ["RUNNING"])
+    assert client.get("/connectors/app").json()["type"] == "stream"
+    assert client.get("/connectors/app/status").json()["type"] == "stream"
+    application.send("impressions", [{"n": 1}, {"n": 2}], [1, 2])
+    application.wait_until_processed()
+    assert sorted(row["twice"] for row in application.committed("copies")) == [2, 4]
+
+    assert client.put("/connectors/app/pause").status_code == 202
+    eventually(lambda: state() == ["PAUSED"])
+    assert client.put("/connectors/app/resume").status_code == 202
+    eventually(lambda: state() == ["RUNNING"])
+    application.send("impressions", [{"n": 3}], [3])
+    application.wait_until_processed()
+
+    offsets = client.get("/connectors/app/offsets").json()["offsets"]
+    assert {item["partition"]["kafka_topic"] for item in offsets} == {"impressions"}
+
+    def written() -> int:
+        (task,) = client.get("/v1/connectors/app/records").json()["tasks"]
+        assert task["balance"] == 0
+        return int(task["counts"]["written"])
+
+    eventually(lambda: written() == 3)
+    assert 'headrace_stream_record_commit_total{connector="app",task="0"} 3.0' in client.get("/metrics").text
+    assert 'headrace_stream_step_records{connector="app",part="doubled",task="0"} 3.0' in client.get("/metrics").text
+
+
+def test_its_offsets_cannot_be_changed(client: httpx.Client) -> None:
+    assert client.put("/connectors/app/stop").status_code == 204
+    eventually(lambda: client.get("/connectors/app/status").json()["connector"]["state"] == "STOPPED")
+
+    answer = client.delete("/connectors/app/offsets")
+
+    assert answer.status_code == 400
+    assert "its state would not fit them" in answer.json()["message"]
+    assert client.get("/connectors/app/offsets").status_code == 200
