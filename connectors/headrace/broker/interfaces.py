@@ -50,7 +50,7 @@ class Producer(Protocol):
     def abandon(self) -> bool:
         """Discard all batches that are not acknowledged, and send nothing any more. Return whether that is done.
 
-        The task of this producer was left behind. Called on another thread than the other methods, again until it
+        The task of this producer was abandoned. Called on another thread than the other methods, again until it
         returns True; never blocks. A request that a broker has received already may still be written.
         """
         ...
@@ -162,7 +162,7 @@ class Consumer(Protocol):
     def abandon(self) -> bool:
         """Return whether the client makes no further attempt at a commit that was not answered in time.
 
-        The task of this consumer was left behind. Called on another thread than the other methods, again until it
+        The task of this consumer was abandoned. Called on another thread than the other methods, again until it
         returns True; never blocks.
         """
         ...

@@ -1,1 +1,1 @@
-"""A record's way: from a source task to Kafka, from Kafka to a sink task."""
+"""Pipelines: from a source task to Kafka, and from Kafka to a sink task."""

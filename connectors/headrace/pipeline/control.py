@@ -20,7 +20,7 @@ from headrace.status_reasons import StatusReasons
 T = TypeVar("T")
 
 LONGEST_SLEEP = 0.5
-"""Seconds: a loop that has nothing to do looks up this often for a pause, a resume or a tick."""
+"""Seconds: how often an idle loop checks for a stop, a pause or a due commit."""
 
 
 @dataclass(frozen=True)
@@ -32,15 +32,15 @@ class TaskControl:
     metrics: TaskMetrics
     log: structlog.stdlib.BoundLogger
     started: Callable[[], None]
-    """The task has started and moves data from now on."""
+    """Reports that the task has started."""
     set_status_reason: Callable[[str | None], None]
     """Sets the framework's part of the task's status reason; the loop uses ``reasons``."""
     flush_interval: float  # seconds
     flush_timeout: float  # seconds
     fence: TaskFence = field(default_factory=TaskFence)
-    """Closed when the task did not stop in time and another is to run in its place."""
+    """Closed when the task did not stop in time and is abandoned."""
     retry_policy: RetryPolicy = FOREVER
-    """For everything that the loop itself tries again."""
+    """The policy of the retries of the loop itself."""
     set_note: Callable[[str | None], None] = lambda _: None
     """Sets what the status says in addition, although the task does not wait for anything."""
     raise_condition: RaiseCondition = ignore_condition
@@ -55,7 +55,7 @@ class TaskControl:
         return self.stop_event.is_set()
 
     def sleep(self, seconds: float) -> None:
-        """Wait until told to stop, but no longer than a loop may."""
+        """Wait until the task must stop, at most :data:`LONGEST_SLEEP`."""
         self.stop_event.wait(min(seconds, LONGEST_SLEEP))
 
     def retry(self, call: Callable[[], T]) -> T | None:
@@ -86,4 +86,4 @@ class TaskControl:
     def recovered(self, tries: int, cause: str = "retry") -> None:
         """Clear the reason of ``cause`` and log the recovery."""
         self.reasons.set(cause, None)
-        self.log.info("going on", tries=tries + 1)
+        self.log.info("recovered", tries=tries + 1)

@@ -1,4 +1,4 @@
-"""What becomes of a bad record: the task fails, or the record is skipped, by ``errors.tolerance`` (KIP-298)."""
+"""Applies ``errors.tolerance`` (KIP-298): a bad record fails the task or is skipped."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _FIRST_RETRY = 0.3  # seconds; Connect's
 
 
 class Stage(enum.Enum):
-    """Where on its way a record failed; the value is what the dead letter's header says."""
+    """The stage in which a record failed; the value is written to a header of the dead letter."""
 
     TASK_POLL = "TASK_POLL"
     TRANSFORMATION = "TRANSFORMATION"
@@ -57,7 +57,7 @@ class Failure(NamedTuple):
 
 @dataclass(frozen=True)
 class FaultPolicy:
-    """The user's answer to bad records, in the words of ``errors.*``."""
+    """The configuration of ``errors.*``, applied to bad records."""
 
     settings: ConnectorSettings
     config_origin: Callable[[str], str]

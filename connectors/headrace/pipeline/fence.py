@@ -1,8 +1,8 @@
 """The fence of a task: every effect on Kafka and on the stores passes it, until the task is abandoned.
 
-A task that does not stop in time is left behind on its thread and may go on at any later moment. Its successor must
-not start before it is certain that the abandoned task commits, stores and sends nothing any more. That includes what
-its Kafka clients have accepted and would send, or retry, on threads of their own.
+A task that does not stop in time is abandoned: it remains on its thread and may continue at any later time. Its
+successor must not start before it is certain that the abandoned task commits, stores and sends nothing any more. That
+includes what its Kafka clients have accepted and would send, or retry, on threads of their own.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from headrace.errors import HeadraceError
 
 
 class TaskAbandonedError(HeadraceError):
-    """The task was left behind after its stop timeout; it must have no effect any more and end."""
+    """The task was abandoned after its stop timeout; it must end without further effects."""
 
     default_code = "task.abandoned"
 
@@ -71,7 +71,7 @@ class TaskFence:
     def check(self) -> None:
         """Raise TaskAbandonedError when the fence is closed: for calls into plugins, which may hang."""
         if self._closed:
-            raise TaskAbandonedError("the task did not stop in time and was left behind; this step is not carried out")
+            raise TaskAbandonedError("the task did not stop in time and was abandoned; this step is not executed")
 
     def __enter__(self) -> None:
         with self._lock:

@@ -18,7 +18,7 @@ from headrace.records import EncodedBatch, SourceBatch, SourceOffset, SourcePart
 
 @dataclass(slots=True, eq=False)
 class InFlightBatch:
-    """A polled batch on its way, in one or more encoded batches (transforms may route records elsewhere)."""
+    """A polled batch that was sent as one or more encoded batches: transforms may route records to other topics."""
 
     batch: SourceBatch
     encoded: list[EncodedBatch]
@@ -29,11 +29,11 @@ class InFlightBatch:
         self.size = sum(part.size() for part in self.encoded)
 
     def done(self) -> bool:
-        """Whether the fate of every record is known."""
+        """Whether the result of every record is known."""
         return all(delivery.done() for delivery in self.deliveries)
 
     def acknowledged(self) -> bool:
-        """Whether the broker has every record."""
+        """Whether every record is acknowledged."""
         return all(delivery.done() and delivery.error() is None for delivery in self.deliveries)
 
     def records(self) -> int:
@@ -55,25 +55,25 @@ class InFlight:
         return len(self._order)
 
     def __iter__(self) -> Iterator[InFlightBatch]:
-        """In the order they were sent."""
+        """Yield the batches in the order in which they were sent."""
         return iter(list(self._order))
 
     def add(self, entry: InFlightBatch) -> None:
-        """Note a batch that was just sent."""
+        """Add a batch that was sent."""
         self._queues.setdefault(_key(entry.batch.source_partition), deque()).append(entry)
         self._order[entry] = None
         self.size += entry.size
         self.records += entry.records()
 
     def failed(self) -> InFlightBatch | None:
-        """The oldest entry of which a delivery has failed."""
+        """Return the oldest batch with a failed delivery."""
         for entry in self._order:
             if any(delivery.done() and delivery.error() is not None for delivery in entry.deliveries):
                 return entry
         return None
 
     def remove_acknowledged(self) -> list[InFlightBatch]:
-        """Take out what is acknowledged with everything before it. What has failed stays, whenever it did."""
+        """Remove and return the batches that are acknowledged, like all batches before them. Failed batches remain."""
         acknowledged = []
         for queue in self._queues.values():
             while queue and queue[0].acknowledged():
@@ -87,12 +87,12 @@ class InFlight:
         return acknowledged
 
     def take_committable(self) -> dict[bytes, tuple[SourcePartition, SourceOffset | None]]:
-        """Positions that were not taken before; give them back by :meth:`give_back` when storing fails."""
+        """Return positions that were not returned before; :meth:`give_back` restores them when storing fails."""
         taken, self._committable = self._committable, {}
         return taken
 
     def give_back(self, positions: dict[bytes, tuple[SourcePartition, SourceOffset | None]]) -> None:
-        """What could not be stored; newer positions win."""
+        """Restore positions that could not be stored, except where there are newer ones."""
         self._committable = {**positions, **self._committable}
 
 

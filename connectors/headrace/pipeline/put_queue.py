@@ -41,7 +41,7 @@ from headrace.records import ConsumedBatch, NotWritten, SinkBatch, TopicPartitio
 
 
 class PutState(enum.Enum):
-    """How far a put is."""
+    """The state of a put."""
 
     CONSUMED = 0
     CONVERTED = 1
@@ -51,7 +51,7 @@ class PutState(enum.Enum):
 
 
 class PutStep(enum.Enum):
-    """What moves a put on; the value is the state it leads to."""
+    """A step of a put; the value is the state that it leads to."""
 
     CONVERT = PutState.CONVERTED
     BEGIN = PutState.BEGUN

@@ -36,7 +36,7 @@ _IN_FLIGHT_POLL = 0.005
 
 @dataclass(frozen=True)
 class ConsumerFactory:
-    """Makes the clients of a sink task, and says what they subscribe to."""
+    """Creates the clients of a sink task, and has their subscription."""
 
     open_consumer: Callable[[], Consumer]
     topics: Sequence[str]
@@ -45,21 +45,21 @@ class ConsumerFactory:
     topic_used: Callable[[str], None] = lambda topic: None
     """Called for each consumed batch."""
     gaps: OffsetGaps | None = None
-    """Looks for records that could not be read; None: they are not looked for."""
+    """Finds records that could not be read; None: no check."""
     share: PartitionShare | None = None
     """Compares the assigned partitions with what the task may expect; None: they are not compared."""
 
 
 @dataclass(frozen=True)
 class PutLimits:
-    """How large puts are and how many are in flight."""
+    """Limits of the size and number of puts."""
 
     records: int = 4_000
-    """Most records of one put."""
+    """Maximum number of records in a put."""
     size: int = 8 << 20
-    """About the most bytes of values of one put: fewer records are polled where they are large."""
+    """Approximate maximum of the bytes of values in a put: fewer records are polled where they are large."""
     ahead: int = 2
-    """Most puts that have begun while another is not finished."""
+    """Maximum number of puts that may begin while an earlier one is not finished."""
 
 
 class SinkPipeline:
@@ -96,7 +96,7 @@ class SinkPipeline:
         self._revocation_error: Exception | None = None  # raised inside the rebalance listener, for the loop
 
     def run(self) -> None:
-        """Run until told to stop. Raise what the task cannot survive; durable positions are committed in any case."""
+        """Run until the task must stop. Raise what fails the task; durable positions are committed in any case."""
         try:
             self._control.retry(self._open)
             self._control.retry(lambda: self._task.start(self._context))
@@ -224,7 +224,7 @@ class SinkPipeline:
             self._consumer.resume_all()
 
     def _step(self, put: InFlightPut) -> None:
-        """Carry out the put's next step. Raise RetriableError: the put stays where it is."""
+        """Execute the next step of the put. Raise RetriableError; the put then keeps its state."""
         self._control.fence.check()
         match put.step():
             case PutStep.CONVERT:
@@ -291,7 +291,7 @@ class SinkPipeline:
         while not self._control.stopping() and (left := end - time.monotonic()) > 0:
             before = time.monotonic()
             if self._poll(min(left, LONGEST_SLEEP)):
-                raise RuntimeError("a paused consumer delivered records")  # going on would skip them
+                raise RuntimeError("a paused consumer delivered records")  # continuing would skip them
             if time.monotonic() - before < min(left, LONGEST_SLEEP) / 2:  # a client may return at once when paused
                 self._control.sleep(left)
             if time.monotonic() >= self._next_commit:
@@ -378,4 +378,4 @@ class SinkPipeline:
             except HeadraceError as error:
                 self._control.log.warning("client not closed", code=error.code, reason=str(error))
         if self._revocation_error is not None:
-            self._control.log.warning("partitions given up without a commit", reason=str(self._revocation_error))
+            self._control.log.warning("partitions revoked without a commit", reason=str(self._revocation_error))

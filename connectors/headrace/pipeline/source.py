@@ -29,16 +29,16 @@ _STALLED = 3.0  # seconds without an acknowledgement after which the status says
 
 
 class OffsetWriter(Protocol):
-    """Where positions go."""
+    """Stores positions."""
 
     def set(self, changes: Iterable[tuple[SourcePartition, SourceOffset | None]]) -> None:
-        """Durable when it returns. Raises RetriableError."""
+        """Store positions; durable when it returns. Raise RetriableError."""
         ...
 
 
 @dataclass(frozen=True)
 class Refused:
-    """A delivery that failed before the client took it."""
+    """A delivery that the client did not accept."""
 
     reason: Exception
 
@@ -51,7 +51,7 @@ class Refused:
 
 @dataclass(frozen=True)
 class ProducerFactory:
-    """Makes the producers of a source task, another one after a failure, and the topics that are missing."""
+    """Creates the producers of a source task, a new one after each failure, and missing topics."""
 
     open_producer: Callable[[], Producer]
     ensure_topic: Callable[[str], None]
@@ -96,7 +96,7 @@ class SourcePipeline:
         self._resend_backoff = Backoff(control.retry_policy)
 
     def run(self) -> None:
-        """Until told to stop. Raises what the task cannot survive; positions so far are stored in any case."""
+        """Run until the task must stop. Raise what fails the task; acknowledged positions are stored in any case."""
         try:
             self._producer = self._control.retry(self._factory.open_producer)
             if self._factory.open_dead_letters is not None:
@@ -133,7 +133,7 @@ class SourcePipeline:
             self._poll()
 
     def _poll(self) -> None:
-        """Read and convert a batch, or convert the one that was read already; after a RetriableError again later."""
+        """Read a batch and convert it, or convert the batch that was read before. Retry after a RetriableError."""
         try:
             answer = self._unconverted if self._unconverted is not None else self._read()
             if self._control.stopping():
@@ -282,7 +282,7 @@ class SourcePipeline:
                 self._send(entry)
 
     def _isolate(self, failed: InFlightBatch) -> None:
-        """A batch with a record that the broker refuses: a record at a time, then without those refused."""
+        """Split a batch with a record that the broker refuses into single records; then remove the refused ones."""
         if all(len(part) == 1 for part in failed.encoded):
             refused = [
                 (place, error)
@@ -337,7 +337,7 @@ class SourcePipeline:
             self._metrics.add("offset_commit_total")
 
     def _finish(self) -> None:
-        """Wait up to the flush timeout for acknowledgements and store their positions. The rest is read again."""
+        """Wait up to the flush timeout for acknowledgements and store their positions. Other records are read again."""
         try:
             self._finish_sent()
         finally:

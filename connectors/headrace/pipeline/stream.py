@@ -373,7 +373,7 @@ class StreamPipeline:
                 next_heartbeat = time.monotonic() + _HEARTBEAT
                 consumer.pause_all()
                 if self._poll(0):
-                    raise RuntimeError("a paused consumer delivered records")  # going on would skip them
+                    raise RuntimeError("a paused consumer delivered records")  # continuing would skip them
             return not self._control.stopping()
 
         reader = self._clients.open_reader()
@@ -405,7 +405,7 @@ class StreamPipeline:
         if self._consumer is not None:
             self._consumer.close()
         if self._listener_error is not None:
-            self._control.log.warning("partitions given up without a commit", reason=str(self._listener_error))
+            self._control.log.warning("partitions revoked without a commit", reason=str(self._listener_error))
 
     def _close_reader(self) -> None:
         if self._tables is not None:

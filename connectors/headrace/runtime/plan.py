@@ -1,4 +1,4 @@
-"""The pure function from what is desired and what runs to what must be done. Assignment lives here.
+"""A pure function from the desired state and the running tasks to actions, and the assignment of tasks to workers.
 
 No clock, no thread, no store: equal arguments give equal actions, so every rule can be tested as a table.
 """

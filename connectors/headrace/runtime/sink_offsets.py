@@ -15,7 +15,7 @@ _FORM = f'{{"partition": {{"{_TOPIC}": "…", "{_PARTITION}": 0}}, "offset": {{"
 
 
 def shown(admin: Admin, group: str) -> list[dict[str, Any]]:
-    """As ``GET …/offsets`` has them."""
+    """Return the offsets of a group in the format of ``GET …/offsets``."""
     return [
         {"partition": {_TOPIC: place.topic, _PARTITION: place.partition}, "offset": {_OFFSET: offset}}
         for place, offset in sorted(admin.committed(group).items())
@@ -23,15 +23,15 @@ def shown(admin: Admin, group: str) -> list[dict[str, Any]]:
 
 
 def move(admin: Admin, group: str, changes: Sequence[tuple[SourcePartition, SourceOffset | None]]) -> int:
-    """Store what is wished; None means the first record that is there. Returns how many partitions that are.
+    """Commit the requested offsets; None means the first existing record. Return the number of partitions.
 
-    Raises CommandError, and nothing has changed, for what is no position of an existing partition; RetriableError while
-    the group has members, or Kafka is unavailable.
+    Raise CommandError, without any change, for an offset that an existing partition cannot have; RetriableError while
+    the group has members or Kafka is unavailable.
     """
-    wished = dict(_parsed(*change) for change in changes)
-    topics = sorted({place.topic for place in wished})
+    requested = dict(_parsed(*change) for change in changes)
+    topics = sorted({place.topic for place in requested})
     ends, begins = admin.end_offsets(topics), admin.begin_offsets(topics)
-    for place, offset in wished.items():
+    for place, offset in requested.items():
         if place not in ends:
             raise _unknown(place, admin, [other for other in ends if other.topic == place.topic])
         if offset is not None and offset > ends[place]:
@@ -39,14 +39,14 @@ def move(admin: Admin, group: str, changes: Sequence[tuple[SourcePartition, Sour
             raise CommandError(
                 f"{place} ends at offset {ends[place]}; it cannot be read from {offset} on",
                 code="connector.offset_beyond_end",
-                hint=f"choose {ends[place]} to go on with what comes from now on",
+                hint=f"set {ends[place]} to continue with records that are written from now on",
             )
-    admin.commit(group, {place: begins[place] if offset is None else offset for place, offset in wished.items()})
-    return len(wished)
+    admin.commit(group, {place: begins[place] if offset is None else offset for place, offset in requested.items()})
+    return len(requested)
 
 
 def reset(admin: Admin, group: str) -> int:
-    """From the first record that is there, every partition that has a position. Raises as :func:`move`."""
+    """Commit the offset of the first existing record for every partition with an offset. Raise as :func:`move`."""
     committed = admin.committed(group)
     begins = admin.begin_offsets(sorted({place.topic for place in committed}))
     known = {place: begins[place] for place in committed if place in begins}  # a topic may have been deleted

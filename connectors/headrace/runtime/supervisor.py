@@ -18,7 +18,7 @@ log = structlog.stdlib.get_logger("headrace.worker")
 
 
 _EFFECT_POLL = 0.05
-"""Seconds between two looks whether the last effect of an abandoned task has ended."""
+"""Seconds between two checks whether the last effect of an abandoned task has ended."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class TaskSupervisor:
         self._tasks: dict[TaskId, _SupervisedTask] = {}
 
     def running(self) -> dict[TaskId, Running]:
-        """What the plan is made from."""
+        """Return the tasks as input of the plan."""
         return {
             task: Running(
                 supervised.host.config, supervised.host.paused, supervised.deadline is not None, supervised.trusted
@@ -61,7 +61,7 @@ class TaskSupervisor:
         }
 
     def apply(self, actions: Iterable[Action]) -> None:
-        """Start, stop, pause, resume; returns at once."""
+        """Execute actions of a plan without waiting for them."""
         for action in actions:
             match action:
                 case Start(task, config, paused, trusted):
@@ -74,7 +74,7 @@ class TaskSupervisor:
                     self._tasks[task].host.resume()
 
     def stop(self, task: TaskId) -> None:
-        """Ask a task to end. It leaves :meth:`running` once it has, or when its time is over."""
+        """Request a task to stop. It leaves :meth:`running` when it has ended or is abandoned."""
         supervised = self._tasks.get(task)
         if supervised is not None and supervised.deadline is None:
             supervised.deadline = time.monotonic() + self._timing.shutdown
@@ -94,7 +94,7 @@ class TaskSupervisor:
                 if time.monotonic() < supervised.deadline:
                     continue
                 if not supervised.abandoned:
-                    log.error("task did not stop in time and is left behind", task=str(task))
+                    log.error("task did not stop in time and is abandoned", task=str(task))
                     supervised.abandoned = True
                 if not supervised.host.abandon():
                     supervised.deadline = time.monotonic() + _EFFECT_POLL
@@ -109,15 +109,15 @@ class TaskSupervisor:
         return max(0.0, min(deadlines) - time.monotonic()) if deadlines else None
 
     def task_metrics(self) -> dict[TaskId, TaskMetrics]:
-        """Return the metrics of every task that is supervised; they go on changing."""
+        """Return the metrics of every supervised task; they continue to change."""
         return {task: supervised.host.metrics for task, supervised in list(self._tasks.items())}
 
     def metrics(self) -> Mapping[TaskId, Mapping[str, int]]:
-        """Counters of every task that is supervised."""
+        """Return the counters of every supervised task."""
         return {task: supervised.host.metrics.snapshot() for task, supervised in list(self._tasks.items())}
 
     def part_metrics(self) -> Mapping[TaskId, Parts]:
-        """Of every task that is supervised."""
+        """Return the metrics of the parts of every supervised task."""
         return {task: supervised.host.metrics.parts() for task, supervised in list(self._tasks.items())}
 
     def _start(self, task: TaskId, config: Mapping[str, str], *, paused: bool, trusted: bool) -> None:

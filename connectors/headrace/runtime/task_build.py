@@ -1,4 +1,4 @@
-"""From a task's configuration to a pipeline that can run: plugins, converters, clients, put together."""
+"""Creates the pipeline of a task from its configuration: plugins, converters and Kafka clients."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ Pipeline = SourcePipeline | SinkPipeline | StreamPipeline
 
 @dataclass(frozen=True)
 class TaskBuilder:
-    """What all tasks of a worker are built from."""
+    """Creates the pipelines of a worker's tasks."""
 
     registry: Registry
     validator: Validator

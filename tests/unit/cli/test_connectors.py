@@ -106,7 +106,7 @@ def fields(line: str) -> list[str]:
 
 class TestList:
     def test_shows_the_worst_state_of_the_parts(self, run: Command, worker: StubWorker) -> None:
-        worker.answers["GET /connectors?expand=status&expand=info"] = (
+        worker.answers["GET /connectors?expand=status"] = (
             200,
             {
                 "orders": {"status": status("orders", RUNNING, RUNNING, FAILED), "info": {}},
@@ -123,7 +123,7 @@ class TestList:
         assert json.loads(run("list", "--json").stdout) == answer
 
     def test_none_says_what_to_do(self, run: Command, worker: StubWorker) -> None:
-        worker.answers["GET /connectors?expand=status&expand=info"] = (200, {})
+        worker.answers["GET /connectors?expand=status"] = (200, {})
         assert "headrace connectors apply" in run("list").stderr
 
 
@@ -327,7 +327,7 @@ class TestErrors:
 
     @pytest.mark.parametrize("answer", [(200, b"<html>"), (502, b"<html>"), (500, [1]), (404, {"detail": "x"})])
     def test_another_server_at_the_address_is_an_error(self, run: Command, worker: StubWorker, answer: Any) -> None:
-        worker.answers["GET /connectors?expand=status&expand=info"] = answer
+        worker.answers["GET /connectors?expand=status"] = answer
         assert run.error("list").code == "worker.not_a_worker"
 
     @pytest.mark.parametrize(
