@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import socket
 import ssl
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -22,6 +23,7 @@ from headrace.registry import Registry
 from headrace.rest import RestServer
 from headrace.rest.access_settings import RestAccess
 from headrace.rest.authentication import Authenticator, TrustedProxy
+from headrace.rest.limits import DEFAULT_LIMITS
 from headrace.rest.passwords import hash_password, hash_token, is_password
 from headrace.rest.tls import server_context
 from headrace.rest.users_file import parse_users
@@ -251,6 +253,23 @@ def test_a_certificate_of_another_authority_is_refused(https: RestServer, author
     foreign = issued(trustme.CA(), "deploy")
     with pytest.raises(httpx.TransportError):
         httpx.get(f"{https.url}/connectors", verify=trusting(authority, foreign), timeout=30)
+
+
+def test_a_client_that_does_not_finish_its_handshake_is_disconnected(
+    worker: Any, registry: Registry, https: RestServer, tmp_path: Path
+) -> None:
+    keys = {"listeners.https.ssl.keystore.location": str(tmp_path / "server.pem")}
+    context = server_context(WorkerSettings.parse({"bootstrap.servers": "broker:9092", **keys}))
+    limits = DEFAULT_LIMITS._replace(header_timeout=0.2)
+    hasty = RestServer(["https://127.0.0.1:0"], limits=limits, access=RestAccess(Authenticator(), context))
+    hasty.bind()
+    hasty.start(worker, registry)
+    try:
+        url = httpx.URL(hasty.url)
+        with socket.create_connection((url.host, url.port), timeout=30) as silent:
+            assert silent.recv(1) == b""
+    finally:
+        hasty.stop()
 
 
 def test_http_on_an_https_listener_is_refused(https: RestServer) -> None:
