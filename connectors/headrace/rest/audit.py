@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import structlog
 
+from headrace.redaction import HIDDEN, Redactor, is_secret_key, secrets_in
 from headrace.rest.access import Caller
 from headrace.rest.limits import RepeatedLines
 
 log = structlog.stdlib.get_logger("headrace.audit")
 
 READS = ("GET", "HEAD", "OPTIONS")
-HIDDEN = "[hidden]"
-_SECRET = re.compile(r"password|passwd|pwd|secret|token|credential|jaas|user\.info|(^|[._])key$", re.IGNORECASE)
-_URL_PASSWORD = re.compile(r"(://[^\s/:@]*:)[^\s@]+@")
 _LONGEST = 500
 
 
@@ -35,17 +32,18 @@ class AuditChange:
         """Tell configurations: the keys that differ, without secrets. None: there is none."""
         old, new = before or {}, after or {}
         changed = sorted(key for key in {*old, *new} if old.get(key) != new.get(key))
-        self.before = None if before is None else {key: shown(key, old[key]) for key in changed if key in old}
-        self.after = None if after is None else {key: shown(key, new[key]) for key in changed if key in new}
+        self.before = None if before is None else _shown(old, changed)
+        self.after = None if after is None else _shown(new, changed)
 
 
-def shown(key: str, value: str | None) -> str | None:
-    """Return a value of a configuration without secrets."""
-    if value is None:
-        return None
-    if _SECRET.search(key) or _SECRET.search(value):
-        return HIDDEN
-    return _URL_PASSWORD.sub(rf"\1{HIDDEN}@", value)[:_LONGEST]
+def _shown(config: Mapping[str, str | None], keys: Iterable[str]) -> dict[str, str | None]:
+    """Return these keys of a configuration without secrets."""
+    redact = Redactor(secrets_in({key: value for key, value in config.items() if value is not None}))
+    return {
+        key: HIDDEN if value is not None and is_secret_key(key) else value and redact(value)[:_LONGEST]
+        for key, value in config.items()
+        if key in keys
+    }
 
 
 class AuditLog:
