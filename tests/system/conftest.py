@@ -256,7 +256,7 @@ def load(request: pytest.FixtureRequest) -> Iterator[Callable[[str, int], Load]]
         each.end()
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def box() -> Any:
     """The helpers above, for tests that cannot import them (test folders are no packages)."""
     from types import SimpleNamespace
@@ -268,5 +268,6 @@ def box() -> Any:
         free_port=free_port,
         headrace=HEADRACE,
         timeout=TIMEOUT,
+        worker_process=WorkerProcess,
         clock=time.monotonic,
     )

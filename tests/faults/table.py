@@ -1,0 +1,257 @@
+"""The faults that an operator meets, and what headrace says of each. docs/operations/faults.md shows the table.
+
+The words are parts of what the status says (``says``) and of the next step in it (``todo``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+PAGE = Path(__file__).parents[2] / "docs" / "operations" / "faults.md"
+LIVE = "tests/system/test_fault_table.py"
+
+
+@dataclass(frozen=True)
+class FaultRow:
+    """A fault. ``proof`` is the file of the test that injects it."""
+
+    number: str
+    fault: str
+    says: tuple[str, ...]
+    todo: tuple[str, ...]
+    heals: str
+    score: int = 3
+    proof: str = LIVE
+
+
+_BY_ITSELF = "yes"
+_STARTED = "yes, it is started again within 10 s, later at longer intervals"
+
+ROWS = (
+    FaultRow(
+        "1",
+        "The database's password is changed",
+        ("sql.authentication", "refuses user"),
+        ("correct connection.user or connection.password",),
+        f"{_STARTED}; placeholders are resolved again",
+    ),
+    FaultRow(
+        "2", "The database is down", ("cannot be reached",), ("is it running, and are host and port right",), "yes"
+    ),
+    FaultRow(
+        "3",
+        "The database does not answer (black hole, or answers take seconds)",
+        ("waiting for the database", "does not answer while it reads"),
+        ("another connection is not answered either",),
+        _BY_ITSELF,
+    ),
+    FaultRow(
+        "4",
+        "A table is locked",
+        ("it waits for a lock that process", "application", "last statement: LOCK TABLE"),
+        ("SELECT pg_terminate_backend(",),
+        _BY_ITSELF,
+    ),
+    FaultRow(
+        "5",
+        "A table is dropped",
+        ("cannot be read",),
+        ("create the table again",),
+        "yes, also the only table of a task",
+    ),
+    FaultRow(
+        "6", "A cursor column is renamed", ("has no column",), ("did you mean",), "yes, when it has its name back"
+    ),
+    FaultRow(
+        "6b",
+        "Another column is renamed or dropped",
+        ("sql.columns_gone", "rows have fewer columns"),
+        ("rename the field by a transform", "headrace verify"),
+        "no: the condition stays until it is acknowledged",
+        proof="tests/unit/sources/sql/test_task.py",
+    ),
+    FaultRow(
+        "7",
+        "The type of a column is changed",
+        ("maps fields differently from the schema",),
+        ("`headrace reindex NAME FILE…`",),
+        "no: by that command, while the old index serves",
+        proof="tests/system/index/test_reindex_cures.py",
+    ),
+    FaultRow(
+        "8",
+        "The disk of the worker's offsets is full",
+        ("positions cannot be stored",),
+        ("the next attempt is made with the next flush",),
+        _BY_ITSELF,
+        proof="tests/unit/pipeline/test_source.py",
+    ),
+    FaultRow(
+        "9",
+        "Kafka is down",
+        ("waiting for Kafka", "does not answer"),
+        ("broker 127.0.0.1:",),
+        "yes, idle connectors notice it, too",
+    ),
+    FaultRow(
+        "10",
+        "A Kafka topic is deleted and created again",
+        ("topic.recreated", "was expected to continue at offset"),
+        ("`headrace reindex NAME FILE…`",),
+        "no: by that command; the condition stays until it is acknowledged",
+        proof="tests/system/index/test_reindex_cures.py",
+    ),
+    FaultRow(
+        "11",
+        "More tasks than partitions",
+        ("no partition is left for this task: 1 partition for 4 tasks",),
+        ("set tasks.max to 1",),
+        "with the configuration",
+    ),
+    FaultRow(
+        "12",
+        "An ACL of a topic is missing",
+        ("kafka.not_authorized", "not authorized"),
+        ("WRITE on TOPIC", "kafka-acls.sh --add"),
+        _STARTED,
+    ),
+    FaultRow(
+        "13",
+        "A record is too large for Kafka",
+        ("data.record_too_large", "row id=2"),
+        ("producer.override.max.request.size",),
+        "with the configuration",
+    ),
+    FaultRow(
+        "14",
+        "Elasticsearch is down",
+        ("Elasticsearch at http://127.0.0.1:", "cannot be reached"),
+        ("connection.url",),
+        _BY_ITSELF,
+    ),
+    FaultRow("15", "Elasticsearch is overloaded (429)", ("Elasticsearch is overloaded",), ("HTTP 429",), _BY_ITSELF),
+    FaultRow("16", "Elasticsearch's disks are full", ("disks are full",), ("free disk space",), _BY_ITSELF),
+    FaultRow(
+        "17",
+        "The mapping of an index conflicts with the schema",
+        ("maps fields differently from the schema",),
+        ("`headrace reindex NAME FILE…`",),
+        "no: by that command, while the old index serves",
+        proof="tests/system/index/test_reindex_cures.py",
+    ),
+    FaultRow(
+        "18",
+        "An index is deleted",
+        ("was deleted while this connector wrote to it",),
+        ("headrace verify NAME --repair",),
+        "the index is created again, earlier documents by that command; the reason stays until a restart",
+        score=2,
+    ),
+    FaultRow(
+        "19",
+        "An index has no active shard",
+        ("the primary shard 0 of index", "cluster.routing.allocation.enable=none"),
+        ("GET _cluster/allocation/explain",),
+        _BY_ITSELF,
+    ),
+    FaultRow(
+        "20",
+        "The dead letter queue may not be written",
+        ("the dead letter queue", "errors.deadletterqueue.topic.name"),
+        ("CREATE, DESCRIBE and WRITE on topic",),
+        _STARTED,
+    ),
+    FaultRow(
+        "21",
+        "A mistake in a configuration over REST",
+        ("unknown configuration key",),
+        ("did you mean",),
+        "nothing was changed",
+    ),
+    FaultRow(
+        "22", "The REST port is in use", ("rest.port_in_use",), ("listeners",), "the worker ends with exit code 3"
+    ),
+    FaultRow(
+        "23",
+        "The worker is killed and started again",
+        ("has assigned 0 of at least 1 partitions", "A worker that was killed is a member"),
+        ("wait for that",),
+        "yes, after session.timeout.ms",
+        proof="tests/unit/pipeline/test_partition_share.py",
+    ),
+    FaultRow(
+        "24",
+        "The system clock is set",
+        ("the system clock was set back by",),
+        ("no table waits longer than its interval",),
+        _BY_ITSELF,
+        proof="tests/unit/sources/sql/test_clock.py",
+    ),
+    FaultRow(
+        "25",
+        "A second worker uses the same files",
+        ("store.locked", "is in use by another worker"),
+        ("its own offset.storage.file.filename",),
+        "the second worker ends with exit code 3",
+    ),
+    FaultRow(
+        "25b",
+        "A second worker runs the same sink",
+        ("another member has the others",),
+        ("give one of them another name",),
+        "yes, when one of them ends",
+    ),
+    FaultRow(
+        "26",
+        "The offsets file is damaged",
+        ("store.damaged", "offsets.jsonl:1"),
+        ("restore the file from a copy",),
+        "the worker ends with exit code 2",
+    ),
+    FaultRow(
+        "27",
+        "A configuration file is changed while its connector runs",
+        ("has changed, and the connector runs with its former configuration", "poll.interval.ms changed"),
+        ("headrace connectors apply",),
+        "yes, when it is applied or taken back",
+    ),
+    FaultRow(
+        "28",
+        "A transaction stays open for 30 s",
+        ("the stored position waits for process",),
+        ("a restart would send",),
+        _BY_ITSELF,
+        proof="tests/integration/sql/test_late_commits.py",
+    ),
+)
+
+
+def page(rows: Iterable[FaultRow] = ROWS) -> str:
+    """Return the page of the documentation."""
+    lines = [
+        "# Faults, and what headrace says",
+        "",
+        "Generated by `python -m tests.faults.write_page` from the table that the tests prove: do not edit.",
+        "",
+        "Each fault is injected into a running worker. *Says* and *what to do* are parts of `headrace connectors",
+        "status`, or of the message with which a command ends; the log has the same reason. Score 3: the cause is",
+        "named within 10 s, the next step is named and right, the connector goes on by itself when the cause is",
+        "gone, and the status is clear at once. 2: one of these is missing.",
+        "",
+        "| | fault | says | what to do | goes on by itself | score |",
+        "|--|---|---|---|---|--|",
+    ]
+    lines += [
+        f"| {row.number} | {row.fault} | {_quoted(row.says)} | {_quoted(row.todo)} | {row.heals} | {row.score} |"
+        for row in rows
+    ]
+    lines += ["", "| proved by | faults |", "|---|---|"]
+    for proof in dict.fromkeys(row.proof for row in rows):
+        lines.append(f"| `{proof}` | {', '.join(row.number for row in rows if row.proof == proof)} |")
+    return "\n".join(lines) + "\n"
+
+
+def _quoted(words: Iterable[str]) -> str:
+    return "<br>".join(f"`{word.strip('`')}`" for word in words)
