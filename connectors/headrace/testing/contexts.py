@@ -63,6 +63,13 @@ class RecordedStatusReasons:
         return self.said[-1] if self.said else None
 
 
+class RecordedConditions(dict[str, str]):
+    """Conditions that a task has raised: code → text and hint. Pass it as ``raise_condition``."""
+
+    def __call__(self, code: str, text: str, hint: str = "", *, count: int = 0, example: str = "") -> None:
+        self[code] = f"{text} → {hint}"
+
+
 def make_source_context(
     properties: Mapping[str, str],
     offsets: Offsets | None = None,
@@ -101,6 +108,7 @@ def make_sink_context(
     name: str = "test",
     number: int = 0,
     end_offset: Callable[[TopicPartition], int | None] | None = None,
+    raise_condition: RaiseCondition = ignore_condition,
 ) -> SinkContext:
     """What a sink task is given. Without ``end_offset``, end offsets are not known."""
     return SinkContext(
@@ -111,6 +119,7 @@ def make_sink_context(
         _config_origin,
         set_status_reason or RecordedStatusReasons(),
         end_offset=end_offset or (lambda topic_partition: None),
+        raise_condition=raise_condition,
     )
 
 

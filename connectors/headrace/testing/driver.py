@@ -11,7 +11,13 @@ from typing import Any
 from headrace.plugin import SinkConnector, SourceConnector, Wait
 from headrace.records import Rejection, SinkBatch, SourceBatch, TopicPartition
 from headrace.schema import Schema
-from headrace.testing.contexts import Offsets, RecordedStatusReasons, make_sink_context, make_source_context
+from headrace.testing.contexts import (
+    Offsets,
+    RecordedConditions,
+    RecordedStatusReasons,
+    make_sink_context,
+    make_source_context,
+)
 from headrace.testing.waiting import eventually
 
 _QUIET = 5.0
@@ -36,8 +42,7 @@ class SourceDriver:
         """Raises what ``task_configs`` and ``start`` raise."""
         self.offsets = offsets if offsets is not None else Offsets()
         self.status_reasons = RecordedStatusReasons()
-        self.conditions: dict[str, str] = {}
-        """Texts of the conditions that were raised, by code."""
+        self.conditions = RecordedConditions()
         self.lags: dict[str, tuple[int, int]] = {}
         """What the task said last of each part: milliseconds and records that its position is behind."""
         self._stop_event = threading.Event()
@@ -53,7 +58,7 @@ class SourceDriver:
                     set_status_reason=self.status_reasons,
                     number=number,
                     lag=self._lag,
-                    raise_condition=self._raise_condition,
+                    raise_condition=self.conditions,
                 )
             )
         except BaseException:
@@ -65,9 +70,6 @@ class SourceDriver:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
         self.stop()
-
-    def _raise_condition(self, code: str, text: str, hint: str = "", *, count: int = 0, example: str = "") -> None:
-        self.conditions[code] = f"{text} → {hint}"
 
     def _lag(self, part: str, millis: int, records: int) -> None:
         self.lags[part] = (millis, records)

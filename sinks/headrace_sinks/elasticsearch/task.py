@@ -30,7 +30,7 @@ from headrace_sinks.elasticsearch.indices.router import IndexRouter, RefusedReco
 from headrace_sinks.elasticsearch.timings import DEFAULT_TIMINGS, SinkTimings
 
 # Causes of status reasons.
-_DELIVERY, _DELETED_INDEX, _KNOWN_KEYS, _OUTDATED = "delivery", "deleted index", "known keys", "outdated records"
+_DELIVERY, _KNOWN_KEYS, _OUTDATED = "delivery", "known keys", "outdated records"
 
 
 class ElasticsearchSinkTask(SinkTask):
@@ -78,7 +78,7 @@ class ElasticsearchSinkTask(SinkTask):
             config,
             context.log,
             router,
-            set_status_reason=partial(self._reasons.set, _DELETED_INDEX),
+            raise_condition=context.raise_condition,
             check_interval=self._timings.index_check_interval,
         )
         provisioner.prepare()

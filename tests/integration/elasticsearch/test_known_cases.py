@@ -18,7 +18,7 @@ from headrace import (
     TopicPartition,
     schema,
 )
-from headrace.testing.contexts import RecordedStatusReasons, make_sink_context
+from headrace.testing.contexts import RecordedConditions, RecordedStatusReasons, make_sink_context
 from headrace.testing.waiting import eventually
 from headrace_sinks.elasticsearch import ElasticsearchSinkConnector
 from headrace_sinks.elasticsearch.task import ElasticsearchSinkTask
@@ -35,11 +35,14 @@ class Sink:
         self.topic, self.url = topic, url
         self.properties = {"connection.url": url, "topics": topic, "retry.backoff.ms": "1", **keys}
         self.reasons = RecordedStatusReasons()
+        self.conditions = RecordedConditions()
         self.task = ElasticsearchSinkTask(SinkTimings(index_check_interval=0.0))
         self.offset = 0
 
     def start(self) -> None:
-        self.task.start(make_sink_context(self.properties, set_status_reason=self.reasons))
+        self.task.start(
+            make_sink_context(self.properties, set_status_reason=self.reasons, raise_condition=self.conditions)
+        )
 
     def put(self, *values: Any, of: Schema | None = None, keys: list[Any] | None = None) -> list[str]:
         """The codes of rejected records."""
@@ -177,12 +180,12 @@ def test_operations_18_a_deleted_index_is_named_and_created_with_the_governed_ma
 
     def reported() -> bool:
         assert sink.put({"id": 2, "sold": None}, of=ROW) == []
-        return any("was deleted" in str(reason) for reason in sink.reasons.said)
+        return "was deleted" in sink.conditions.get("elasticsearch.index_deleted", "")
 
     eventually(reported, 30)
     mapping = sink.ask("GET", sink.topic)[sink.topic]["mappings"]["properties"]
     assert mapping == {"id": {"type": "long"}, "sold": {"type": "date"}}
-    assert any("--repair" in str(reason) for reason in sink.reasons.said)
+    assert "--repair" in sink.conditions["elasticsearch.index_deleted"]
 
 
 def test_operations_18_a_deleted_index_is_not_created_where_the_configuration_says_check(make_sink: Make) -> None:
@@ -199,7 +202,7 @@ def test_operations_18_a_deleted_index_is_not_created_where_the_configuration_sa
         return True
 
     eventually(waits, 30)
-    assert any("was deleted" in str(reason) for reason in sink.reasons.said)
+    assert "was deleted" in sink.conditions.get("elasticsearch.index_deleted", "")
 
 
 @pytest.mark.parametrize("text", [b'{"s":"\xc0\x80"}', b'{"s":"\xed\xa0\xbd\xed\xb8\x80"}', b'{"s":"cut \\ud83d"}'])

@@ -28,7 +28,7 @@ def explained(client: ElasticsearchClient, error: RetriableError) -> RetriableEr
     cause = _cause(answer.lenient_json()) if answer.status == 200 else ""
     if not cause:
         return error
-    text = f"the primary shard {found['shard']} of index {found['index']} is not active: {cause}"
+    text = f"primary shard is not active: shard {found['shard']} of index {found['index']}: {cause}"
     hint = "correct that, `GET _cluster/allocation/explain` tells more; writing then goes on by itself"
     return RetriableError(text, code="elasticsearch.shard_inactive", hint=hint, delay=error.delay)
 

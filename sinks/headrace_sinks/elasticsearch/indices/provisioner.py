@@ -55,7 +55,7 @@ class IndexProvisioner:
         targets: IndexRouter | None = None,
         *,
         dry_run: bool = False,
-        set_status_reason: Callable[[str | None], None] | None = None,
+        raise_condition: Callable[..., None] = lambda *_, **__: None,
         check_interval: float = SinkTimings.index_check_interval,
     ) -> None:
         """``dry_run``: change nothing and raise what would be raised. Raise ConfigError."""
@@ -74,7 +74,7 @@ class IndexProvisioner:
         self._next_check: dict[str, float] = {}
         self._identities: dict[str, tuple[str, str]] = {}
         """Name that is written to → the index behind it when last seen."""
-        self._set_status_reason = set_status_reason
+        self._raise_condition = raise_condition
         self._check_interval = check_interval
         self._warned: set[tuple[str, str]] = set()
 
@@ -312,8 +312,7 @@ class IndexProvisioner:
         hint = "`headrace verify NAME --repair` writes them again from the topic"
         state = "the index is missing" if index is None else "another index of this name exists"
         self._log.warning("an index was deleted", index=before[0], reason=reason, state=state, next=hint)
-        if self._set_status_reason is not None:
-            self._set_status_reason(f"{reason} → {hint}")
+        self._raise_condition("elasticsearch.index_deleted", reason, hint, example=f"{before[0]} ({before[1]})")
 
     def _warn_once(self, name: str, what: str, **about: Any) -> None:
         """Log a warning once per index."""

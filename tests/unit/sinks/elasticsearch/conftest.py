@@ -16,7 +16,7 @@ import pytest
 
 from headrace import SinkBatch, TopicPartition
 from headrace.schema import Schema
-from headrace.testing.contexts import RecordedStatusReasons, make_sink_context
+from headrace.testing.contexts import RecordedConditions, RecordedStatusReasons, make_sink_context
 from headrace_sinks.elasticsearch.cluster.client import ElasticsearchClient
 from headrace_sinks.elasticsearch.configuration.keys import ElasticsearchSinkConfig
 from headrace_sinks.elasticsearch.task import ElasticsearchSinkTask
@@ -229,6 +229,7 @@ class Sink:
     def __init__(self, server: Server, timings: SinkTimings, **properties: str) -> None:
         self.stop_event = threading.Event()
         self.status_reasons = RecordedStatusReasons()
+        self.conditions = RecordedConditions()
         self.properties = {
             "connection.url": server.url, "schema.ignore": "true", "retry.backoff.ms": "1", "read.timeout.ms": "10s",
             **{name.replace("_", "."): value for name, value in properties.items()},
@@ -239,6 +240,7 @@ class Sink:
             self.properties,
             stop_event=self.stop_event,
             set_status_reason=self.status_reasons,
+            raise_condition=self.conditions,
             end_offset=self._end_offset,
         )
         self.task.start(self.context)

@@ -217,8 +217,8 @@ def test_operations_18_a_deleted_index_is_named_and_created_with_the_governed_ma
     sink.put(batch({"id": 2}, first=1, schema=of))
 
     assert server.indices["orders"]["properties"] == before["properties"]
-    assert "index 'orders' was deleted" in sink.status_reasons.current
-    assert "--repair" in sink.status_reasons.current
+    assert "index 'orders' was deleted" in sink.conditions["elasticsearch.index_deleted"]
+    assert "--repair" in sink.conditions["elasticsearch.index_deleted"]
 
 
 def test_operations_18_a_deleted_index_is_not_created_where_the_configuration_says_check(
@@ -234,7 +234,7 @@ def test_operations_18_a_deleted_index_is_not_created_where_the_configuration_sa
 
     assert raised.value.code == "elasticsearch.index_missing"
     assert len(server.bulks) == before
-    assert "was deleted" in sink.status_reasons.current
+    assert "was deleted" in sink.conditions["elasticsearch.index_deleted"]
 
 
 @pytest.mark.parametrize(
