@@ -13,8 +13,9 @@ from headrace_sinks.elasticsearch.bulk.direct_writes import send_lines
 from headrace_sinks.elasticsearch.cluster.client import ElasticsearchClient
 from headrace_sinks.elasticsearch.verification.index_scan import IndexScan
 
-_INT64_DIGITS = 18
-"""So many digits always fit."""
+_INTEGERS = -(1 << 63), (1 << 64) - 1
+"""What orjson writes."""
+_MOST_DIGITS = 20  # with a sign
 _OLDEST = 0
 """Every record replaces a document of this version; the sink writes offset 0 over it, too."""
 
@@ -50,4 +51,6 @@ def _exact(body: bytes) -> Any:
 
 def _integer(text: str) -> Any:
     """Return an int, or the text where orjson would not write it."""
-    return int(text) if len(text) <= _INT64_DIGITS else orjson.Fragment(text)
+    if len(text) <= _MOST_DIGITS and _INTEGERS[0] <= (number := int(text)) <= _INTEGERS[1]:
+        return number
+    return orjson.Fragment(text)
