@@ -167,13 +167,10 @@ class RowConverter:
         """Return a column as it is now."""
         return self.columns[find_column([column.name for column in self.columns], name)]
 
-    def bad_value(self, column: Column, row: Row, reason: str, *, is_cursor: bool = False) -> TaskError:
-        """Return the error that says why a row cannot be published, and what to do.
-
-        ``is_cursor``: reading continues from the column's values, so they cannot be replaced by others.
-        """
+    def bad_value(self, column: Column, row: Row, reason: str) -> TaskError:
+        """Return the error that says why a row cannot be published, and what to do."""
         identity = ", ".join(f"{name}={row[find_column(self.names, name)]}" for name in self._spec.identity)
-        if is_cursor:
+        if column.name in self._spec.cursor.names:  # reading continues from its values: they cannot be replaced
             hint = (
                 f"correct the row, or leave such rows out by a query: SELECT * FROM {self._spec.relation} WHERE "
                 f"{column.name} …"

@@ -389,9 +389,7 @@ class TableReader:
             if found is None:
                 raise
             columns = self._converter.columns
-            bad = columns[found.column]
-            is_cursor = bad.name in self._cursor_names
-            raise self._converter.bad_value(bad, found.row, found.reason, is_cursor=is_cursor) from error
+            raise self._converter.bad_value(columns[found.column], found.row, found.reason) from error
         page.rows += len(rows) - len(self._kept)
         page.first = page.first or (rows[0] if rows else None)
         self._kept = [rows.pop()] if len(rows) > wanted else []
@@ -408,7 +406,7 @@ class TableReader:
         except BadCursorError as error:
             columns = self._converter.columns
             column = find_column([column.name for column in columns], self._converter.names[error.column])
-            raise self._converter.bad_value(columns[column], error.row, error.reason, is_cursor=True) from error
+            raise self._converter.bad_value(columns[column], error.row, error.reason) from error
         return self._positioned(batch)
 
     def _records(self, rows: Sequence[Row]) -> SourceBatch:
