@@ -70,7 +70,6 @@ ROWS = (
         ("sql.columns_gone", "rows have fewer columns"),
         ("rename the field by a transform", "headrace verify"),
         "no: the condition stays until it is acknowledged",
-        proof="tests/unit/sources/sql/test_task.py",
     ),
     FaultRow(
         "7",
@@ -178,7 +177,6 @@ ROWS = (
         ("has assigned 0 of at least 1 partitions", "A worker that was killed is a member"),
         ("wait for that",),
         "yes, after session.timeout.ms",
-        proof="tests/unit/pipeline/test_partition_share.py",
     ),
     FaultRow(
         "24",

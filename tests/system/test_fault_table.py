@@ -177,6 +177,18 @@ def renamed_column(case: Case, world: World) -> None:
     case.heals(name)
 
 
+@case("6b")
+def renamed_other_column(case: Case, world: World) -> None:
+    table = world.table()
+    name = world.source(table)
+    world.sql(f"ALTER TABLE {table} RENAME COLUMN note TO remark; INSERT INTO {table} (remark) VALUES ('x')")
+    said = case.says(name)
+    assert f"note of table public.{table} (new: remark)" in said
+    answer = httpx.post(f"{world.worker.url}/v1/connectors/{name}/acknowledge", timeout=30)
+    assert answer.status_code == 200, answer.text
+    assert "sql.columns_gone" not in world.said(name)
+
+
 @case("9")
 def kafka_down(case: Case, world: World) -> None:
     topic = world.topic()
@@ -360,3 +372,20 @@ def same_sink(case: Case, world: World) -> None:
     case.says(name, told())
     assert second.stop() == 0
     case.heals(name)
+
+
+@case("23")
+def killed_worker(case: Case, world: World) -> None:
+    topic = world.topic()
+    worker = world.process("killed")
+    config = {"connector.class": "ElasticsearchSink", "connection.url": f"http://{world.search_wire.address}"}
+    timeouts = {"consumer.override.session.timeout.ms": "20000", "consumer.override.heartbeat.interval.ms": "1000"}
+    worker.write(topic, {**config, **timeouts, "topics": topic, "key.ignore": "false", "schema.ignore": "true"})
+    worker.start()
+    case.cleanup.callback(lambda: worker.process.poll() is None and worker.kill())
+    eventually(lambda: "partitions assigned" in worker.log, HEALED)
+    worker.kill()
+    worker.start()
+    case.says(topic, worker)
+    case.heals(topic, worker)
+    assert worker.stop() == 0
