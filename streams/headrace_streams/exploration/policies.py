@@ -1,0 +1,101 @@
+"""Policies to compare with in simulations: the simple rules that a team uses before it has a model."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+
+import numpy as np
+
+from headrace_streams.exploration.choice import seed_of, select
+from headrace_streams.exploration.model import Model, Prediction, Row
+from headrace_streams.exploration.recalibration import Recalibration
+from headrace_streams.exploration.simulation import Chosen
+
+
+class ModelPolicy:
+    """Selection by a model: Thompson sampling with a floor, or greedy."""
+
+    def __init__(
+        self, model: Model, *, salt: str, floor: float = 0.05, explore: float = 1.0, survey: str = "survey"
+    ) -> None:
+        self.model = model
+        self._salt = salt
+        self._floor = floor
+        self._explore = explore
+        self._survey = survey
+        self._recalibration = Recalibration()
+
+    def choose(self, rows: list[list[Row]]) -> list[Chosen]:
+        flat = [row for candidates in rows for row in candidates]
+        everything = self.model.predict(flat)
+        selections = []
+        start = 0
+        for candidates in rows:
+            stop = start + len(candidates)
+            part = Prediction(
+                everything.mean[start:stop], everything.variance[start:stop], everything.spread[start:stop]
+            )
+            ids = [str(row[self._survey]) for row in candidates]
+            seed = seed_of(self._salt, str(candidates[0]["request"]))
+            position = select(part, ids, seed, floor=self._floor, explore=self._explore).position
+            raw = part.probability[position]
+            selections.append(Chosen(position, float(self._recalibration.apply(np.array(raw))), float(raw)))
+            start = stop
+        return selections
+
+    def learn(self, row: Row, chosen: Chosen, positives: float, exposure: float) -> None:
+        self.model.update(row, positives, exposure)
+        if chosen.uncalibrated is not None:
+            self._recalibration.update(chosen.uncalibrated, positives, exposure)
+
+
+class UniformPolicy:
+    """Each candidate with the same probability."""
+
+    def __init__(self, seed: int) -> None:
+        self._random = np.random.default_rng(seed)
+
+    def choose(self, rows: list[list[Row]]) -> list[Chosen]:
+        return [Chosen(int(self._random.integers(len(candidates)))) for candidates in rows]
+
+    def learn(self, row: Row, chosen: Chosen, positives: float, exposure: float) -> None:
+        """Learn nothing."""
+
+
+class RateRule:
+    """The best rate so far, with exploration by a simple rule.
+
+    ``views``: half of the requests go to surveys with fewer views, while there are any (the simple rule of the
+    mission: a hundred views for each new survey, then the best rate). ``random_share``: that share of the requests
+    goes to a random survey (epsilon-greedy).
+    """
+
+    def __init__(self, seed: int, *, views: int = 0, random_share: float = 0.0, survey: str = "survey") -> None:
+        self._random = np.random.default_rng(seed)
+        self._views = views
+        self._random_share = random_share
+        self._survey = survey
+        self._shown: defaultdict[object, int] = defaultdict(int)
+        self._positives: defaultdict[object, float] = defaultdict(float)
+        self._exposure: defaultdict[object, float] = defaultdict(float)
+
+    def choose(self, rows: list[list[Row]]) -> list[Chosen]:
+        return [Chosen(self._choose(candidates)) for candidates in rows]
+
+    def learn(self, row: Row, chosen: Chosen, positives: float, exposure: float) -> None:
+        self._positives[row[self._survey]] += positives
+        self._exposure[row[self._survey]] += exposure
+
+    def _choose(self, candidates: list[Row]) -> int:
+        surveys = [row[self._survey] for row in candidates]
+        new = [position for position, survey in enumerate(surveys) if self._shown[survey] < self._views]
+        if new and self._random.random() < 0.5:
+            position = new[int(self._random.integers(len(new)))]
+        elif self._random.random() < self._random_share:
+            position = int(self._random.integers(len(surveys)))
+        else:
+            # One conversion in thirty views before anything is known.
+            rates = [(1 + self._positives[s]) / (31 + max(self._exposure[s], self._positives[s])) for s in surveys]
+            position = int(np.argmax(rates))
+        self._shown[surveys[position]] += 1
+        return position
