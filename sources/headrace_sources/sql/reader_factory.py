@@ -83,11 +83,12 @@ class ReaderFactory:
             elif not named or any(finding.code == TOPIC_NAME_CODE for finding in found):
                 errors[table] = ConfigError(findings=self._located(found))
             findings += found
-        if not targets:
-            self.report(findings)
-        elif named:
-            self.report([finding for finding in findings if finding.code != TOPIC_NAME_CODE])
+        fatal = [finding for finding in findings if finding.severity != "warning"]
         self.report([finding for finding in findings if finding.severity == "warning"])
+        if not targets:
+            self.report(fatal)
+        elif named:
+            self.report([finding for finding in fatal if finding.code != TOPIC_NAME_CODE])
         return targets, errors
 
     def report(self, findings: Sequence[Finding]) -> None:
