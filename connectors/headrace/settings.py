@@ -30,7 +30,7 @@ class ConnectorSettings(ConfigModel):
     """Keys of every connector."""
 
     name: str = key(
-        "name", doc="Globally unique name of this connector.", importance="high", group="Common", min_length=1
+        "name", doc="Name of this connector; unique on the worker.", importance="high", group="Common", min_length=1
     )
     connector_class: str = key(
         "connector.class",
@@ -39,7 +39,12 @@ class ConnectorSettings(ConfigModel):
         group="Common",
     )
     tasks_max: int = key(
-        "tasks.max", default=1, ge=1, doc="Most tasks to run for this connector.", importance="high", group="Common"
+        "tasks.max",
+        default=1,
+        ge=1,
+        doc="Maximum number of tasks of this connector.",
+        importance="high",
+        group="Common",
     )
     plugin_version: str | None = key(
         "connector.plugin.version",
@@ -49,8 +54,7 @@ class ConnectorSettings(ConfigModel):
     )
     custom: dict[str, str] = prefix_key(
         "custom.",
-        doc="Keys of your own, for example an owner or a ticket, that your tools read. They have no effect here "
-        "(headrace's own).",
+        doc="Keys for your own tools, for example an owner or a ticket. headrace ignores them (headrace's own key).",
         group="Common",
     )
     key_converter: str | None = key(
@@ -82,24 +86,31 @@ class ConnectorSettings(ConfigModel):
         group="Error Handling",
     )
     errors_log_enable: bool = key(
-        "errors.log.enable", default=False, doc="Log every bad record's coordinates and reason.", group="Error Handling"
+        "errors.log.enable",
+        default=False,
+        doc="Log topic, partition, offset and reason of every bad record.",
+        group="Error Handling",
     )
     errors_retry_timeout: int = key(
         "errors.retry.timeout",
         default=-1,
         ge=-1,
         doc="How long (ms) the task waits for a transform or converter whose system is unavailable, before it fails; "
-        "0: it fails at once, -1: it waits without limit. The records are not skipped in any case.",
+        "0: it fails at once, -1: it waits without limit. The records are never skipped.",
         group="Error Handling",
     )
     errors_retry_delay_max: Duration = key(
-        "errors.retry.delay.max.ms", default=60_000, ge=1, doc="Longest wait between two tries.", group="Error Handling"
+        "errors.retry.delay.max.ms",
+        default=60_000,
+        ge=1,
+        doc="Longest wait between two attempts.",
+        group="Error Handling",
     )
     dead_letter_topic: str | None = key(
         "errors.deadletterqueue.topic.name",
         default=None,
-        doc="Topic for records that could not be processed; not set = no dead letter queue. In a source "
-        "(headrace's own) for rows that cannot be converted or that Kafka refuses.",
+        doc="Topic for records that could not be processed; not set = no dead letter queue. A source (headrace only) "
+        "writes rows to it that cannot be converted or that Kafka refuses.",
         group="Error Handling",
     )
     dead_letter_replication: int = key(
@@ -140,7 +151,7 @@ class SourceSettings(ConnectorSettings):
     topic_creation: dict[str, str] = prefix_key(
         "topic.creation.default.",
         doc="Settings of topics that the source creates: `partitions`, `replication.factor` and any topic setting "
-        "(`cleanup.policy`). Without any, the broker creates topics if it is allowed to.",
+        "(`cleanup.policy`). If none is set, topics are created by the broker, if its settings allow it.",
         group="Topic Creation",
     )
 
@@ -228,17 +239,17 @@ class WorkerSettings(ConfigModel):
         "offset.flush.interval.ms",
         default=5_000,
         ge=1,
-        doc="How often positions are stored (Kafka Connect's default: 60000). What came after the last time is sent "
-        "again when a worker dies.",
+        doc="How often offsets are stored (Kafka Connect's default: 60000). After a crash, the records since the last "
+        "stored offsets are sent again.",
     )
     offset_flush_timeout: Duration = key(
-        "offset.flush.timeout.ms", default=5_000, ge=1, doc="How long a stopping task waits for the broker."
+        "offset.flush.timeout.ms", default=5_000, ge=1, doc="How long a task that stops waits for the broker."
     )
     shutdown_timeout: Duration = key(
         "task.shutdown.graceful.timeout.ms", default=5_000, ge=0, doc="How long all tasks together may take to stop."
     )
     listeners: CommaList = key(
-        "listeners", default="http://127.0.0.1:8083", doc="Where the REST API listens (Kafka Connect: all addresses)."
+        "listeners", default="http://127.0.0.1:8083", doc="Addresses of the REST API (Kafka Connect: all addresses)."
     )
     advertised_host: str | None = key(
         "rest.advertised.host.name", default=None, doc="Host in this worker's id; the listener's when not given."
@@ -250,8 +261,8 @@ class WorkerSettings(ConfigModel):
         "source.buffer.bytes",
         default=16_000_000,
         ge=1,
-        doc="Most unacknowledged data of a source task: keys, values, and 250 bytes a record. Above this limit the "
-        "task does not poll (headrace's own).",
+        doc="Maximum of unacknowledged data of a source task: keys, values, and 250 bytes per record. Above this limit "
+        "the task does not poll (headrace's own).",
     )
     kafka_client: Annotated[KafkaClient, LOWER] = key(
         "kafka.client",
@@ -260,7 +271,9 @@ class WorkerSettings(ConfigModel):
         "confluent when it is installed (headrace's own).",
     )
     client: dict[str, str] = prefix_key("client.", doc="Settings of every Kafka client: `client.security.protocol` …")
-    security_protocol: str | None = key("security.protocol", default=None, doc="Of every Kafka client, e.g. SASL_SSL.")
+    security_protocol: str | None = key(
+        "security.protocol", default=None, doc="Security protocol of every Kafka client, e.g. SASL_SSL."
+    )
     sasl: dict[str, str] = prefix_key("sasl.", doc="Settings of every Kafka client, as in Kafka's documentation.")
     ssl: dict[str, str] = prefix_key("ssl.", doc="Settings of every Kafka client, as in Kafka's documentation.")
     producer: dict[str, str] = prefix_key("producer.", doc="Settings of every producer, as in Kafka's documentation.")
@@ -313,7 +326,7 @@ class WorkerSettings(ConfigModel):
         "rest.authentication",
         default=None,
         doc="`users`: the REST API requires authentication by `rest.users.file`. `none`: it does not, although it can "
-        "be reached from other machines. Not set: it does if there is a `rest.users.file` (headrace's own).",
+        "be reached from other machines. Not set: it does if `rest.users.file` is set (headrace's own).",
     )
     users_file: str | None = key(
         "rest.users.file",
@@ -353,10 +366,10 @@ class WorkerSettings(ConfigModel):
     config_provider_settings: dict[str, str] = prefix_key(
         "config.providers.",
         doc="`config.providers.<name>.class`, and the providers' parameters, as in Kafka Connect: "
-        "`config.providers.file.param.allowed.paths` (files, and folders with all that is in them) and "
+        "`config.providers.file.param.allowed.paths` (files, and folders with all their contents) and "
         "`config.providers.env.param.allowlist.pattern` (a regular expression of names). A list applies to every "
         "connector. Without one, connectors from files on the worker's command line may use any value, and connectors "
-        "that are created or changed over REST none.",
+        "that are created or changed over REST may use none.",
     )
 
     ignored_keys: ClassVar[dict[str, str]] = {
