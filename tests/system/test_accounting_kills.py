@@ -17,7 +17,7 @@ from typing import Any
 import httpx
 import pytest
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
-from kafka.errors import CoordinatorLoadInProgressError
+from kafka.errors import CoordinatorLoadInProgressError, CoordinatorNotAvailableError, NotCoordinatorError
 
 from headrace.testing.waiting import eventually
 
@@ -174,7 +174,7 @@ class Sink:
         group = f"connect-{self.name}"
         try:
             found = self._admin.list_group_offsets(group)[group]
-        except CoordinatorLoadInProgressError:
+        except (CoordinatorLoadInProgressError, CoordinatorNotAvailableError, NotCoordinatorError):
             return {}
         return {item.partition: int(meta.offset) for item, meta in found.items()}
 
