@@ -21,11 +21,13 @@ from headrace.errors import (
     TaskError,
 )
 
-_REFUSAL_DELAY = 5.0  # seconds to the next attempt: people correct credentials, and need longer than a network
+_REFUSAL_DELAY = (
+    5.0  # seconds to the next attempt: people correct credentials, which takes longer than a network failure
+)
 
 
 class ErrorKind(NamedTuple):
-    """``message`` may contain ``{doing}``, what completes "cannot …", and ``{reason}``, the client's own words."""
+    """``message`` may contain ``{doing}``, the text after "cannot …", and ``{reason}``, the client's own text."""
 
     code: str
     consequence: type[HeadraceError]
@@ -33,7 +35,7 @@ class ErrorKind(NamedTuple):
     hint: str = ""
     delay: float | None = None
     resource: str = ""
-    """What an ACL is missing for: topic, group, cluster, transactional.id."""
+    """The type of resource that lacks an ACL: topic, group, cluster, transactional.id."""
 
     def error(self, doing: str, reason: str) -> HeadraceError:
         """Return the error of this kind."""
@@ -113,12 +115,12 @@ _OPERATIONS = (
     (re.compile(r"(?:read as a member of|commit the positions of|move the offsets of) group (?P<group>\S+)"), "Read"),
     (re.compile(r"read\b"), "Read"),
 )
-# In a client's own words: "Subscribed topic not available: orders: Broker: Topic authorization failed"
+# The text of a client: "Subscribed topic not available: orders: Broker: Topic authorization failed"
 _NAMED = re.compile(r"(?:not available: |^)(?P<name>[\w.-]+)(?=[:,]|$)")
 
 
 def missing_acl(resource: str, doing: str, reason: str) -> str:
-    """Return the ACL that is missing and the command that adds it; empty when ``doing`` does not tell."""
+    """Return the ACL that is missing and the command that adds it; empty when ``doing`` does not name the operation."""
     for pattern, operation in _OPERATIONS:
         found = pattern.match(doing)
         if found is not None and resource in ("topic", "group", "cluster"):

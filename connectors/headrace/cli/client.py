@@ -1,4 +1,4 @@
-"""Client of a worker's REST API. Its errors are headrace's, and carry the worker's message."""
+"""Client of a worker's REST API. Errors are those of :mod:`headrace.errors`, with the worker's message."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ class WorkerClient:
         except NotFoundError as error:
             names = self.connectors()
             if name in names:
-                raise  # the connector exists; the worker's message says what does not
+                raise  # the connector exists; the worker's message names the missing object
             hint = nearest(name, names) or (f"it has: {', '.join(names)}" if names else "it has no connectors")
             text = f"there is no connector named '{name}' at {self.url}"
             raise NotFoundError(text, code="connector.not_found", hint=hint) from error

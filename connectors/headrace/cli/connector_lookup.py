@@ -29,7 +29,7 @@ def find_connector(name: str, paths: Sequence[Path], url: str | None) -> tuple[L
     if url is None:
         known = list(loaded.configs)
         hint = nearest(name, known) or "add its file, or name a running worker with --url"
-        text = f"none of the files is of a connector '{name}'"
+        text = f"none of the files defines a connector '{name}'"
         raise ConfigError(findings=[Finding("config.missing_connector", text, "name", hint)])
     config = loaded.validator.require_connector(WorkerClient(url).of_connector("GET", name, "/config").body)
     return loaded, settings, config

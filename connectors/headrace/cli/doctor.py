@@ -1,4 +1,4 @@
-"""``headrace doctor``: what `check` finds, and the surroundings of the worker, each with the command to run."""
+"""``headrace doctor``: the findings of `check`, and checks of the worker's environment, with the commands to run."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def doctor(files: Files = None, json: JsonFlag = False) -> None:
 
     Without files only this machine is examined. Changes nothing.
 
-    Exit code 0: no errors (there may be warnings). 2: fix the files. 3: fix what is around headrace.
+    Exit code 0: no errors (there may be warnings). 2: fix the files. 3: fix the environment.
     """
     diagnoses, exit_code = examine(files or [])
     if json:

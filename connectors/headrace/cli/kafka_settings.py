@@ -61,7 +61,7 @@ def of_connector(worker: WorkerSettings, settings: ConnectorSettings) -> list[Fi
 def _mistakes(
     client: ClientChoice, shared: Mapping[str, str], own: Mapping[str, str], kind: ClientKind
 ) -> list[Finding]:
-    # headrace names the group by itself, and a sink may override that name.
+    # headrace sets the group's name, and a sink may override it.
     named = {name: text for name, text in own.items() if (kind, name) != ("consumer", "group.id")}
     return client.findings(shared, named, kind)
 

@@ -45,7 +45,7 @@ def _harmless(redact: Redact) -> structlog.typing.Processor:
 
 
 def configure_logging(level: str, form: Format, redact: Redact) -> None:
-    """Render structlog events and standard library records alike, on stderr, without secrets.
+    """Render structlog events and standard library records in the same format, on stderr, without secrets.
 
     Warnings, and exceptions that end a thread, are logged, too: Python would print them as they are.
     """

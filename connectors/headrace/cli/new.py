@@ -1,4 +1,4 @@
-"""``headrace new``: writes the package of a connector, with its tests, to begin with."""
+"""``headrace new``: writes the package of a new connector, with its tests."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def connector(
         Path | None, typer.Option("--directory", "-d", metavar="DIR", help="Where to write; default: headrace-NAME.")
     ] = None,
 ) -> None:
-    """Write a package with a source or sink that works, its tests, a CI workflow and a README.
+    """Write a package with a working source or sink, its tests, a CI workflow and a README.
 
     headrace new connector weather --type source
     """

@@ -24,7 +24,7 @@ JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON on stdout, fo
 
 
 class _Harmless:
-    """What a console prints, without secrets and control characters; the console's own styles stay."""
+    """Output of a console, without secrets and control characters; the console's own styles are kept."""
 
     def __init__(self, renderable: RenderableType) -> None:
         self._renderable = renderable

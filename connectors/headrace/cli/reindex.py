@@ -38,7 +38,7 @@ def reindex_command(
     ] = False,
     json: JsonFlag = False,
 ) -> None:
-    """Rebuild a sink's indices from its topics, with the mappings and settings of its present configuration.
+    """Rebuild a sink's indices from its topics, with the mappings and settings of its current configuration.
 
       headrace reindex search worker.yaml search.yaml
 

@@ -25,7 +25,7 @@ _UNITS = ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s"))
 
 
 class ShownProgress(NamedTuple):
-    """How far a connector or a task is. ``newest`` is an age in milliseconds; ``partial``: the lag may be greater."""
+    """Progress of a connector or a task. ``newest`` is an age in milliseconds; ``partial``: the lag may be greater."""
 
     rate: float
     lag: int
@@ -153,7 +153,7 @@ def notes(status: ConnectorStatus, *, whole_trace: bool = False) -> Iterator[Not
 
 
 def needs_attention(status: ConnectorStatus) -> bool:
-    """Return whether an operator should look: something is FAILED, RETRYING or waits for its start, or a condition is
+    """Return whether something needs attention: it is FAILED, RETRYING or waits for its start, or a condition is
     not acknowledged."""
     parts = [status.connector, *status.tasks.values()]
     waiting = any(part.retrying or (part.state is State.UNASSIGNED and part.reason) for part in parts)

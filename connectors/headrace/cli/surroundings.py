@@ -1,4 +1,4 @@
-"""What surrounds a worker: Python, Kafka client, disk, memory, ports, clocks. Each check returns what it found."""
+"""Checks of a worker's environment: Python, Kafka client, disk, memory, ports, clocks."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _SECRETS = ("password", "secret", "token", "api.key", "jaas.config")
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """Result of one check. ``command``: what to run or to do; empty when all is well."""
+    """Result of one check. ``command``: what to run or to do; empty when no action is needed."""
 
     subject: str
     state: State
@@ -101,7 +101,7 @@ def storage(subject: str, file: Path, free: int | None = None) -> Diagnosis:
 
 
 def memory(meminfo: Path = Path("/proc/meminfo"), source_buffer: int = 0) -> Diagnosis | None:
-    """Return whether enough memory is available; None where the system does not tell."""
+    """Return whether enough memory is available; None if the system does not report it."""
     try:
         lines = meminfo.read_text(encoding="ascii").splitlines()
     except OSError:

@@ -1,4 +1,4 @@
-"""``headrace validate`` and ``headrace check``: what is wrong with configuration files and the systems they name."""
+"""``headrace validate`` and ``headrace check``: problems of configuration files and of the systems they name."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _MISTAKE, _ENVIRONMENT = 2, 3  # exit codes
 
 
 def validate(files: Files, json: JsonFlag = False) -> None:
-    """Check configuration files without connecting to any system. Reports all problems at once, with place and fix.
+    """Check configuration files without connecting to any system. Reports all problems at once, with location and hint.
 
       headrace validate worker.yaml connectors/*.yaml
 
@@ -94,7 +94,7 @@ def check_files(
 
 
 def _partitions(loaded: Loaded, partition_counts: PartitionCounts | None) -> dict[str, int]:
-    """Return how many partitions each topic has that a sink reads; empty when Kafka does not tell."""
+    """Return how many partitions each topic has that a sink reads; empty when Kafka does not respond."""
     from headrace.app import kafka_partition_counts  # late: --help needs no Kafka client
 
     settings = loaded.require()
@@ -114,7 +114,7 @@ def _partitions(loaded: Loaded, partition_counts: PartitionCounts | None) -> dic
 
 
 def _compared(loaded: Loaded, *, connect: bool, partitions: Mapping[str, int] | None = None) -> list[Finding]:
-    """Return what is wrong between the sources and the sinks of these files; ``connect``: look at the tables, too."""
+    """Return the findings about the sources and the sinks of these files; ``connect``: inspect the tables, too."""
     sources, sinks = [], []
     for config in loaded.configs.values():
         if config.plugin.type == "source":
@@ -138,7 +138,7 @@ def _produced_topics(config: ConnectorConfig, *, connect: bool) -> Sequence[Prod
         try:
             return connector.produced_topics(config.own, connect=True)
         except HeadraceError:
-            pass  # `check` reports it; what the file alone says is compared all the same
+            pass  # `check` reports it; the file's own keys are compared nevertheless
     return connector.produced_topics(config.own, connect=False)
 
 

@@ -24,7 +24,7 @@ CertificateOption = Annotated[
 ]
 UserOption = Annotated[
     str | None,
-    typer.Option("--user", envvar="HEADRACE_USER", help="User; the password is HEADRACE_PASSWORD, or asked for."),
+    typer.Option("--user", envvar="HEADRACE_USER", help="User; the password is HEADRACE_PASSWORD, or is requested."),
 ]
 TokenFileOption = Annotated[
     Path | None, typer.Option("--token-file", envvar="HEADRACE_TOKEN_FILE", help="File with a token (HEADRACE_TOKEN).")
@@ -50,7 +50,7 @@ class WorkerAccess(NamedTuple):
 
     @classmethod
     def current(cls) -> WorkerAccess:
-        """Return what the options of the running command say, else the environment."""
+        """Return the access of the running command's options, else that of the environment."""
         if (given := _given.get()) is not None:
             return given
         files = [os.environ.get(f"HEADRACE_{name}") for name in ("TOKEN_FILE", "CA_FILE", "CERT")]

@@ -57,7 +57,7 @@ def download(jars: Sequence[Jar], folder: Path, retry_backoff: float) -> None:
 
 
 class _JarDownload:
-    """The download of one jar to ``NAME.part``, which is renamed when its sum is right."""
+    """The download of one jar to ``NAME.part``, which is renamed when its SHA-256 matches."""
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""Life cycle of one engine: prepare, start, wait until it answers, stop or kill, start again on the same data."""
+"""Life cycle of one engine: prepare, start, wait until it responds, stop or kill, start again on the same data."""
 
 from __future__ import annotations
 

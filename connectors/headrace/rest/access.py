@@ -1,4 +1,4 @@
-"""Who may call what: the roles of the REST API, and the role that each method of each path requires.
+"""The roles of the REST API, and the role that each method of each path requires.
 
 The table is complete: a route without a rule is an error when the server starts.
 """

@@ -1,4 +1,4 @@
-"""The worker's keys of authentication and TLS: what they say together, and what follows for the server."""
+"""The worker's keys of authentication and TLS, checked together, and the server settings that result."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class RestAccess(NamedTuple):
 
 
 def rest_access(settings: WorkerSettings) -> RestAccess:
-    """Return what the settings say. Raise ConfigError with every finding."""
+    """Return the access that the settings define. Raise ConfigError with every finding."""
     findings = [finding for finding in access_findings(settings) if finding.severity == "error"]
     if findings:
         raise ConfigError(findings=findings)
@@ -39,7 +39,7 @@ def rest_access(settings: WorkerSettings) -> RestAccess:
 
 
 def access_findings(settings: WorkerSettings) -> list[Finding]:
-    """Return what is wrong or dangerous, without opening a port."""
+    """Return errors and warnings about the settings, without opening a port."""
     try:
         listeners = parse_listeners(settings.listeners)
     except ConfigError as error:

@@ -1,4 +1,4 @@
-"""One log line for each request that changes something, or was refused: who, what, before and after."""
+"""One log line for each request that changes something, or was refused: caller, request, values before and after."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ _LONGEST = 500
 
 
 class AuditChange:
-    """What a handler says of its effect. Handlers that say nothing have none, such as a restart."""
+    """The effect of a request, as its handler reports it; empty for requests such as a restart."""
 
     def __init__(self) -> None:
         self.before: Any = None
         self.after: Any = None
 
     def state(self, before: Any, after: Any) -> None:
-        """Tell states before and after."""
+        """Report the states before and after."""
         self.before, self.after = before, after
 
     def config(self, before: Mapping[str, str | None] | None, after: Mapping[str, str | None] | None) -> None:

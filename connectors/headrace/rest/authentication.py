@@ -134,7 +134,7 @@ class Authenticator:
 
 
 class _CheckedPasswords:
-    """Remembers which passwords were right, as keyed hashes, so that each request need not take 50 ms."""
+    """Remembers which passwords were correct, as keyed hashes, so that each request need not take 50 ms."""
 
     def __init__(self) -> None:
         self._key = secrets.token_bytes(32)
@@ -184,7 +184,7 @@ class _UsersOnDisk:
         try:
             found = self._path.stat()
         except OSError:
-            return None  # reading it tells why
+            return None  # reading it raises the reason
         return found.st_mtime_ns, found.st_ino, found.st_size
 
 

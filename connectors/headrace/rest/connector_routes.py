@@ -197,20 +197,20 @@ class ConnectorRoutes:
         return Response(status_code=202)
 
     def conditions(self, request: RestRequest) -> Response:
-        """Return what happened and was not acknowledged."""
+        """Return the conditions that are not acknowledged."""
         name = request.path["name"]
         found = self._api.conditions(name)
         return JSONResponse({"name": name, "conditions": [asdict(condition) for condition in found]})
 
     def acknowledge(self, request: RestRequest) -> Response:
-        """Forget conditions: all, or with ``?code=`` those of one code; return them."""
+        """Acknowledge conditions: all, or with ``?code=`` those of one code; return them."""
         name = request.path["name"]
         removed = self._api.acknowledge(name, request.query.get("code"))
         request.change.state([condition.code for condition in removed], [])
         return JSONResponse({"name": name, "acknowledged": [asdict(condition) for condition in removed]})
 
     def records(self, request: RestRequest) -> Response:
-        """Return what each running task has read and what became of it; ``balance`` is 0."""
+        """Return what each running task has read, and the outcome of the records; ``balance`` is 0."""
         name = request.path["name"]
         return JSONResponse(response_bodies.records(name, self._api.records(name)))
 

@@ -131,7 +131,7 @@ def resource(path: str, *, limiter: anyio.CapacityLimiter | None = None, **handl
 
 
 class _AuditedRequest:
-    """What the audit line of a request says, collected while it is handled."""
+    """The contents of a request's audit line, collected while it is handled."""
 
     def __init__(self, request: Request) -> None:
         self._request = request

@@ -38,7 +38,7 @@ DRAIN_TIMEOUT = 2
 class RestServer:
     """Serves the REST API: ``bind``, ``start``, ``stop``. ``stop`` may be called twice.
 
-    Ports are bound before the worker is made: its id contains the port, and a port in use is reported first.
+    Ports are bound before the worker is created: its id contains the port, and a port in use is reported first.
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class RestServer:
         limits: RestLimits | None = None,
         access: RestAccess | None = None,
     ) -> None:
-        """``listeners`` as in the worker's settings; without ``access`` all is allowed. Raises ConfigError."""
+        """``listeners`` as in the worker's settings; without ``access`` everything is allowed. Raises ConfigError."""
         self._access = access or RestAccess(Authenticator())
         self._listeners = parse_listeners(listeners)
         names = {listener.host for listener in self._listeners} | {socket.gethostname()}

@@ -134,5 +134,5 @@ def _load_trusted(context: ssl.SSLContext, given: Mapping[str, str], prefix: str
 def _unusable(name: str, prefix: str, error: Exception, wanted: str) -> ConfigError:
     why = getattr(error, "strerror", None) or getattr(error, "reason", None) or "it cannot be read"
     text = f"{prefix}{name} cannot be used: {str(why).lower().replace('_', ' ')}"
-    hint = f"name {wanted}, and the right {prefix}ssl.key.password"
+    hint = f"name {wanted}, and the correct {prefix}ssl.key.password"
     return ConfigError(findings=[Finding("rest.tls", text, f"{prefix}{name}", hint)])

@@ -1,1 +1,1 @@
-"""Makes what is follow what was asked."""
+"""Runs connectors: brings the running tasks into the desired state."""

@@ -1,6 +1,6 @@
-"""What a worker can be asked: the one interface behind REST and CLI.
+"""The operations of a worker, for REST and CLI.
 
-All methods may be called from any thread, block until the worker has answered (at most :data:`REQUEST_TIMEOUT`
+All methods may be called from any thread, block until the worker has responded (at most :data:`REQUEST_TIMEOUT`
 seconds, then RetriableError) and raise CommandError (404, 409) or ConfigError (400).
 """
 
@@ -58,17 +58,17 @@ class Health:
 
 @dataclass(frozen=True, slots=True)
 class TaskRecords:
-    """What a task has read since it was started and what became of it (see :mod:`headrace.accounting`)."""
+    """What a task has read since its start, and the outcome of each record (see :mod:`headrace.accounting`)."""
 
     counts: Mapping[str, int]
     causes: Sequence[RecordCause]
     partitions: Mapping[str, PartitionAccount]
-    """Of a sink: by partition."""
+    """Of a sink: the accounts of its partitions."""
 
 
 @dataclass(frozen=True, slots=True)
 class TaskProgress:
-    """How far a running task is."""
+    """Progress of a running task."""
 
     records_per_second: float
     """Records whose outcome became known, over the last minute."""
@@ -82,7 +82,7 @@ class TaskProgress:
 
 
 class WorkerApi(Protocol):
-    """Commands and questions to a worker."""
+    """Commands and queries of a worker."""
 
     def cluster_id(self) -> str | None:
         """The Kafka cluster's id; None while it is not known."""
@@ -97,15 +97,15 @@ class WorkerApi(Protocol):
     def status(self, name: str) -> ConnectorStatus: ...
 
     def create(self, name: str, config: Mapping[str, str], initial_state: TargetState) -> ConnectorInfo:
-        """Raises ConflictError when the name is taken, ConfigError when the configuration is wrong."""
+        """Create a connector. Raise ConflictError when the name exists, ConfigError for an invalid configuration."""
         ...
 
     def put_config(self, name: str, config: Mapping[str, str]) -> tuple[bool, ConnectorInfo]:
-        """Create or replace; the flag tells whether it was created."""
+        """Create or replace a connector; the flag is True when it was created."""
         ...
 
     def patch_config(self, name: str, changes: Mapping[str, str | None]) -> ConnectorInfo:
-        """Merge; None deletes a key (KIP-477)."""
+        """Merge changes into a configuration; None deletes a key (KIP-477)."""
         ...
 
     def delete(self, name: str) -> None: ...
@@ -113,7 +113,7 @@ class WorkerApi(Protocol):
     def set_target_state(self, name: str, target: TargetState) -> None: ...
 
     def restart(self, name: str, *, include_tasks: bool, only_failed: bool) -> ConnectorStatus:
-        """The planned status, chosen ones RESTARTING (KIP-745)."""
+        """Restart; return the planned status, in which the selected ones are RESTARTING (KIP-745)."""
         ...
 
     def restart_task(self, task: TaskId) -> None: ...
@@ -129,31 +129,31 @@ class WorkerApi(Protocol):
         ...
 
     def offsets(self, name: str) -> list[dict[str, Any]]:
-        """``[{"partition": {…}, "offset": {…}}]``; for sinks from the consumer group (KIP-875)."""
+        """Return ``[{"partition": {…}, "offset": {…}}]``; of a sink, those of its consumer group (KIP-875)."""
         ...
 
     def alter_offsets(self, name: str, changes: Sequence[tuple[SourcePartition, SourceOffset | None]]) -> None:
-        """Store positions of a stopped connector; None forgets one, of a sink: means the first record (KIP-875).
+        """Store positions of a stopped connector; None deletes it; of a sink, it means the first record (KIP-875).
 
-        Raises CommandError when it is not stopped, or the position is none of a sink's; RetriableError while its tasks
-        are still ending.
+        Raises CommandError when it is not stopped, or a sink cannot have the position; RetriableError while its tasks
+        are still stopping.
         """
         ...
 
     def reset_offsets(self, name: str) -> None:
-        """Forget all positions of a stopped connector: it starts over. Raises as :meth:`alter_offsets`."""
+        """Delete all positions of a stopped connector: it starts from the beginning. Raise as :meth:`alter_offsets`."""
         ...
 
     def validate(self, config: Mapping[str, str]) -> dict[str, Any]:
-        """The answer of ``PUT /connector-plugins/{p}/config/validate``."""
+        """Return the response of ``PUT /connector-plugins/{p}/config/validate``."""
         ...
 
     def conditions(self, name: str) -> list[Condition]:
-        """Return what happened to the connector and was not acknowledged, the oldest first."""
+        """Return the connector's conditions that are not acknowledged, the oldest first."""
         ...
 
     def acknowledge(self, name: str, code: str | None = None) -> list[Condition]:
-        """Forget conditions, of one code or all, and return them. Raises NotFoundError for another code."""
+        """Remove conditions, of one code or all, and return them. Raise NotFoundError when none has the code."""
         ...
 
     def records(self, name: str) -> dict[int, TaskRecords]:
@@ -161,19 +161,19 @@ class WorkerApi(Protocol):
         ...
 
     def progress(self, name: str) -> dict[int, TaskProgress]:
-        """Return how far each running task is, by task number."""
+        """Return the progress of each running task, by task number."""
         ...
 
     def metrics(self) -> Mapping[TaskId, Mapping[str, int]]:
-        """Counters of the running tasks, names as in ``headrace.metrics``."""
+        """Return the counters of the running tasks, with the names of ``headrace.metrics``."""
         ...
 
     def part_metrics(self) -> Mapping[TaskId, Parts]:
-        """Gauges of parts of what the running tasks work on."""
+        """Return gauges of the parts of running tasks, such as the tables of a source."""
         ...
 
 
 def worst(statuses: Sequence[Status]) -> Status:
-    """The one an operator should look at first: a connector is as healthy as its worst part."""
+    """Return the worst status: that of a connector is the worst of its own and its tasks'."""
     order = ("FAILED", "RESTARTING", "UNASSIGNED", "STOPPED", "PAUSED", "RUNNING")
     return min(statuses, key=lambda status: (order.index(status.state.value), status.reason is None))

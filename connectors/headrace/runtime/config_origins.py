@@ -1,4 +1,4 @@
-"""Where the user wrote a key, for messages that ask them to change it."""
+"""File and line of a key, for messages that ask the user to change it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from headrace.errors import Location
 
 @dataclass(frozen=True)
 class ConfigOrigin:
-    """A connector's file as it was read: properties and where each key stands."""
+    """A connector's file as it was read: properties, and the line of each key."""
 
     path: str
     properties: Mapping[str, str]
@@ -19,12 +19,12 @@ class ConfigOrigin:
 
 @dataclass
 class ConfigOrigins:
-    """Origins of connectors that came from files; one that was changed over REST since is no longer there."""
+    """Origins of connectors from files; a connector that was changed over REST has none any more."""
 
     origins: dict[str, ConfigOrigin] = field(default_factory=dict)
 
     def of(self, connector: str, config: Mapping[str, str]) -> Callable[[str], str]:
-        """Return the function that returns where a key of this connector is set."""
+        """Return a function that returns file and line of a key of this connector."""
         origin = self.origins.get(connector)
         if origin is None or dict(origin.properties) != {key: config.get(key) for key in origin.properties}:
             return lambda key: f"in the configuration of {connector}, PATCH /connectors/{connector}/config"

@@ -1,4 +1,4 @@
-"""What an operator should know of connectors that run, apart from the states of their tasks."""
+"""Status reasons of running connectors, in addition to those of their tasks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Configuration files that were changed while their connectors run: nothing follows them, so the status says it."""
+"""Reports in the status that a configuration file was changed while its connector runs: changes are not applied."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _INTERVAL = 5.0  # seconds
 
 
 class FileWatch:
-    """Looks at the modification times of connector files, and compares a changed file with what runs."""
+    """Checks the modification times of connector files, and compares a changed file with the running configuration."""
 
     def __init__(
         self,

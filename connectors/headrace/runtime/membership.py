@@ -1,4 +1,4 @@
-"""Who the workers of a group are. Alone, the group is this worker."""
+"""The workers of a group. A standalone worker is a group of one."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from typing import Protocol
 
 
 class Membership(Protocol):
-    """The group as this worker sees it."""
+    """The members of the group of this worker."""
 
     @property
     def me(self) -> str:
-        """This worker's id, ``host:port`` of its REST API."""
+        """Return this worker's id: ``host:port`` of its REST API."""
         ...
 
     def members(self) -> Sequence[str]:
-        """Ids of all living members, this worker's included."""
+        """Return the ids of all live members, including this worker."""
         ...
 
 

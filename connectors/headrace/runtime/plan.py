@@ -1,6 +1,6 @@
 """A pure function from the desired state and the running tasks to actions, and the assignment of tasks to workers.
 
-No clock, no thread, no store: equal arguments give equal actions, so every rule can be tested as a table.
+It uses no clock, thread or store: equal arguments give equal actions, so every rule can be tested as a table.
 """
 
 from __future__ import annotations
@@ -26,29 +26,29 @@ class Running:
 
 
 class Start(NamedTuple):
-    """Begin a task."""
+    """Start a task."""
 
     task: TaskId
     config: Config
     paused: bool
     trusted: bool = False
-    """The configuration was made from one in a file on the worker's command line."""
+    """Whether the connector's configuration is from a file on the worker's command line."""
 
 
 class Stop(NamedTuple):
-    """End a task. What replaces it is started by the plan that follows its end."""
+    """Stop a task. The next plan after its end starts its successor."""
 
     task: TaskId
 
 
 class Pause(NamedTuple):
-    """Move no data, stay a member."""
+    """Pause a task: it processes no records and keeps its connections."""
 
     task: TaskId
 
 
 class Resume(NamedTuple):
-    """Move data again."""
+    """Resume a paused task."""
 
     task: TaskId
 
@@ -57,16 +57,16 @@ Action = Start | Stop | Pause | Resume
 
 
 def assign(tasks: Sequence[TaskId], members: Sequence[str]) -> dict[TaskId, str]:
-    """Tasks to members, round robin in a fixed order; nothing without members."""
+    """Assign tasks to members, round robin in a fixed order; return nothing without members."""
     order = sorted(members)
     return {task: order[index % len(order)] for index, task in enumerate(sorted(tasks))} if order else {}
 
 
 def plan(desired: DesiredState, members: Sequence[str], me: str, running: Mapping[TaskId, Running]) -> list[Action]:
-    """What ``me`` must do now: stops first, so that what they free is there for the starts.
+    """Return the actions of the worker ``me``: stops first, because starts may need what they release.
 
-    A task begins only when no other of its connector is ending. It may have been given a table that the other one
-    still has records of on their way to Kafka; overtaken by newer ones, they would be the last word on their keys.
+    A task is started only when no other task of its connector is stopping. Otherwise it could read a table of which
+    the other one has records in flight; these could arrive in Kafka after newer records of the same keys.
     """
     wanted: dict[TaskId, tuple[Config, bool]] = {}
     for name, configs in desired.tasks.items():

@@ -1,7 +1,7 @@
-"""The one control thread that makes what is follow what was asked (Kafka Connect's herder).
+"""The control thread, which brings the running tasks into the desired state (Kafka Connect's herder).
 
-Commands arrive as functions with a future, change the *desired* state in the config store, and after each of them
-:func:`headrace.runtime.plan.plan` says what must be done. Nothing else starts or stops a task.
+Commands arrive as functions with a future, and change the *desired* state in the config store. After each command
+:func:`headrace.runtime.plan.plan` returns the actions to execute. No other code starts or stops a task.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from headrace.stores import ConfigStore, DesiredState, StatusStore
 T = TypeVar("T")
 log = structlog.stdlib.get_logger("headrace.worker")
 
-# Connect's words (AbstractHerder); clients search for them.
+# Connect's texts (AbstractHerder); clients search for them.
 _NOT_FOUND = "Connector {} not found"
 _NOT_STOPPED = (
     "Connectors must be in the STOPPED state before their offsets can be modified. This can be done for the specified "
@@ -65,17 +65,17 @@ class Reconciler:
         return self._thread.is_alive()
 
     def stop(self, timeout: float) -> None:
-        """Stop all tasks and end; what is desired stays as it is."""
+        """Stop all tasks and end; the desired state is not changed."""
         self._leaving.set()
         self.wake()
         self._thread.join(timeout)
 
     def wake(self) -> None:
-        """Look again: a task has ended."""
+        """Compare desired and running tasks again, because a task has ended."""
         self._commands.put(None)
 
     def call(self, command: Callable[[], T]) -> T:
-        """Run a command on the reconciler's thread and give its answer. Raises what it raises, or RetriableError."""
+        """Run a command on the reconciler's thread and return its result. Raise its error, or RetriableError."""
         future: Future[T] = Future()
         self._commands.put((command, future))
         try:
@@ -84,14 +84,14 @@ class Reconciler:
             raise RetriableError("the worker did not answer in time", code="worker.busy", hint="try again") from error
 
     def post(self, planned: TaskConfigs) -> None:
-        """A connector's answer, from a configurator's thread."""
+        """Accept a connector's task configurations. Called on the thread of the configurator."""
         self._commands.put((lambda: self._planned(planned), Future()))
 
     def desired(self) -> DesiredState:
         return self._configs.desired()
 
     def require(self, name: str, unknown: str = _NOT_FOUND) -> Mapping[str, str]:
-        """The connector's configuration. Raises NotFoundError with the nearest names."""
+        """Return the connector's configuration. Raise NotFoundError with the nearest names."""
         configs = self._configs.desired().configs
         if name not in configs:
             raise NotFoundError(unknown.format(name), hint=nearest(name, configs))
@@ -104,7 +104,7 @@ class Reconciler:
         self._configure(name, config)
 
     def replace(self, name: str, config: Mapping[str, str], *, trusted: bool = False) -> bool:
-        """Create or replace; whether it was created. A trusted configuration that is given again stays trusted."""
+        """Create or replace; return whether it was created. An equal configuration does not lose its trust."""
         desired = self._configs.desired()
         created = name not in desired.configs
         trusted |= name in desired.trusted and desired.configs.get(name) == config
@@ -165,7 +165,7 @@ class Reconciler:
         name = planned.connector
         same = desired.configs.get(name) == planned.config and (name in desired.trusted) == planned.trusted
         if not same or desired.target(name) is TargetState.STOPPED:
-            return  # an answer to yesterday's question
+            return  # the configuration has changed in the meantime
         if planned.tasks is None:
             state = State.FAILED if planned.trace is not None else State.UNASSIGNED
             self._report(name, state, planned.trace, planned.reason)
@@ -197,7 +197,7 @@ class Reconciler:
         call, future = command
         try:
             future.set_result(call())
-        except Exception as error:  # the caller's to judge, whatever it is
+        except Exception as error:  # any error is raised to the caller
             future.set_exception(error)
 
     def _reconcile(self) -> None:
@@ -213,7 +213,7 @@ class Reconciler:
             self._forget_surplus(name, len(tasks))
 
     def _forget_surplus(self, name: str, count: int) -> None:
-        """Statuses of tasks that a smaller task set left behind."""
+        """Delete the statuses of tasks that no longer exist because the connector has fewer tasks."""
         number = count
         while (
             self._statuses.task(TaskId(name, number)) is not None

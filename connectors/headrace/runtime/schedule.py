@@ -1,4 +1,4 @@
-"""When something is due: every so often, or by a cron expression. The one module that knows APScheduler."""
+"""Schedules: fixed intervals and cron expressions. The only module that imports APScheduler."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _DURATION: TypeAdapter[int] = TypeAdapter(Duration)
 
 
 def schedule(text: str) -> Schedule:
-    """``5000``, ``5s``: that long after the last time; ``0 3 * * *``: cron, five fields, UTC. Raises ConfigError."""
+    """Parse an interval (``5000``, ``5s``) or a cron expression of five fields in UTC. Raise ConfigError."""
     try:
         return Every(timedelta(milliseconds=_DURATION.validate_python(text)))
     except ValidationError:
@@ -33,7 +33,7 @@ def schedule(text: str) -> Schedule:
 
 @dataclass(frozen=True)
 class Every:
-    """A fixed pause."""
+    """A fixed interval."""
 
     pause: timedelta
 
@@ -48,7 +48,7 @@ class Cron:
     trigger: CronTrigger
 
     def next_after(self, moment: datetime) -> datetime:
-        # The trigger answers with a moment at or after the one it is asked about; "after" is meant here.
+        # The trigger returns a time at or after its argument; here it must be after.
         due = self.trigger.get_next_fire_time(None, moment + timedelta(microseconds=1))
-        # None: an expression that never comes true again (31 February); a far day keeps the task alive and idle.
+        # None: the expression matches no later time (31 February). A distant date keeps the task running and idle.
         return due if due is not None else datetime.max.replace(tzinfo=UTC)

@@ -1,4 +1,4 @@
-"""A sink's positions, which are those of its consumer group: shown, and moved while the sink is stopped (KIP-875)."""
+"""Shows and changes a sink's offsets, which are those of its consumer group (KIP-875)."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def reset(admin: Admin, group: str) -> int:
 
 
 def _parsed(partition: SourcePartition, offset: SourceOffset | None) -> tuple[TopicPartition, int | None]:
-    """Numbers may be texts, as in Kafka Connect."""
+    """Parse offsets; numbers may be texts, as in Kafka Connect."""
     topic = partition.get(_TOPIC)
     if set(partition) != {_TOPIC, _PARTITION} or not isinstance(topic, str) or not topic:
         raise _no_position(partition)

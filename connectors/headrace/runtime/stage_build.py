@@ -1,4 +1,4 @@
-"""Makes a task's converters and transforms from its connector's configuration."""
+"""Creates a task's converters and transforms from its connector's configuration."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from headrace.validation import make_converter
 
 
 def make_stages(registry: Registry, worker: WorkerSettings, settings: ConnectorSettings, policy: FaultPolicy) -> Stages:
-    """Return the transforms and converters of one task. Raise ConfigError; what was configured by then is closed."""
+    """Return the transforms and converters of one task. Raise ConfigError; the stages configured before are closed."""
     with ExitStack() as opened:
         key_converter = _converter(registry, worker, settings, is_key=True)
         opened.callback(key_converter.close)
@@ -27,12 +27,12 @@ def make_stages(registry: Registry, worker: WorkerSettings, settings: ConnectorS
 
 
 def group_of(connector: str) -> str:
-    """The consumer group of a sink that names none; Kafka Connect's."""
+    """Return the default consumer group of a sink, as in Kafka Connect."""
     return f"connect-{connector}"
 
 
 def _converter(registry: Registry, worker: WorkerSettings, settings: ConnectorSettings, *, is_key: bool) -> Converter:
-    """The connector's own with its settings, else the worker's with the worker's settings."""
+    """Return the connector's converter with its settings, else the worker's converter with the worker's settings."""
     mine = settings.key_converter if is_key else settings.value_converter
     if mine is not None:
         own = settings.key_converter_settings if is_key else settings.value_converter_settings
@@ -61,6 +61,6 @@ def _steps(registry: Registry, settings: ConnectorSettings, opened: ExitStack) -
 
 
 def _aliased(settings: Mapping[str, str], alias: str) -> tuple[str, dict[str, str]]:
-    """``<alias>.type`` and the alias' other settings."""
+    """Return ``<alias>.type`` and the other settings of the alias."""
     options = {key.removeprefix(f"{alias}."): value for key, value in settings.items() if key.startswith(f"{alias}.")}
     return options.pop("type"), options

@@ -1,4 +1,4 @@
-"""The tasks of a worker: starts, stops, pauses and abandons them as the plan says, and never waits for one."""
+"""Starts, stops, pauses and abandons the tasks of a worker by the plan, without waiting for any of them."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class _SupervisedTask:
 
 
 class TaskSupervisor:
-    """Used from the reconciler's thread; ``metrics`` from any."""
+    """Tasks of a worker. Used on the reconciler's thread; ``metrics`` on any thread."""
 
     def __init__(
         self, worker_id: str, build: BuildTrusted, report: Report, timing: Timing, wake: Callable[[], None]
@@ -81,7 +81,7 @@ class TaskSupervisor:
             supervised.host.stop()
 
     def remove_ended(self) -> list[TaskId]:
-        """Remove and return the tasks that have ended after being asked to, and those that were abandoned.
+        """Remove and return the tasks that have ended after a stop request, and those that were abandoned.
 
         A task whose stop timeout is over is abandoned: its fence is closed, so that it commits, stores and sends
         nothing any more. It is removed, and a successor may start, when its last effect has ended.

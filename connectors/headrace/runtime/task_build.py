@@ -48,7 +48,7 @@ class TaskBuilder:
     tracker: TopicTracker = field(default_factory=TopicTracker)
     conditions: ConditionStore = field(default_factory=lambda: ConditionStore(MemoryLog()))
     instance: str = "headrace"
-    """Tells apart workers that run tasks of one stream application; the same after a restart of the worker."""
+    """Distinguishes workers that run tasks of one stream application; does not change when the worker restarts."""
 
     def build(
         self,
@@ -59,7 +59,7 @@ class TaskBuilder:
         *,
         trusted: bool = False,
     ) -> Pipeline:
-        """Raises ConfigError. ``config`` is raw: placeholders are resolved here, when a task starts."""
+        """Create the pipeline. ``config`` has placeholders, which are resolved here. Raise ConfigError."""
         parsed = self.validator.require_connector(config, trusted=trusted)
         control = replace(control, raise_condition=self._raiser(task.connector))
         config_origin = self.config_origins.of(task.connector, config)
@@ -84,7 +84,7 @@ class TaskBuilder:
         if isinstance(parsed.settings, StreamSettings):
             return self._stream(task, parsed, parsed.settings, stages, control, config_origin, set_status_reason)
         positions = ConnectorOffsets(self.offsets, task.connector)
-        # A transform would look at the values.
+        # A transform reads the values.
         form = None if stages.steps else stages.value_converter.json_form()
         source = SourceContext(
             task,

@@ -1,4 +1,4 @@
-"""Asks connectors for their tasks, each on a thread of its own: a connector may ask a database that does not answer."""
+"""Requests task configurations from connectors, each on its own thread: a connector may wait for a database."""
 
 from __future__ import annotations
 
@@ -20,23 +20,23 @@ log = structlog.stdlib.get_logger("headrace.connector")
 
 @dataclass(frozen=True)
 class TaskConfigs:
-    """What came of asking: ``tasks``, or ``trace`` when it failed, or ``reason`` while it is tried again."""
+    """Result of a request: ``tasks``, or ``trace`` when it failed, or ``reason`` while it is retried."""
 
     connector: str
-    config: Mapping[str, str]  # the raw configuration that was asked about
+    config: Mapping[str, str]  # the configuration of the connector, with placeholders
     trusted: bool
     tasks: list[dict[str, str]] | None = None
     trace: str | None = None
     reason: str | None = None
     may_recover: bool = (
-        False  # whether it is asked again: the failure may go away without a change of the configuration
+        False  # whether the request is repeated: the cause may end without a change of the configuration
     )
 
 
 @dataclass
 class TaskConfigurator:
-    """``deliver`` is called on the asking thread; an answer about a configuration that is no longer true is dropped
-    by the receiver."""
+    """Requests task configurations. ``deliver`` is called on the thread of the request; its receiver ignores results
+    for a configuration that was replaced in the meantime."""
 
     validator: Validator
     deliver: Callable[[TaskConfigs], None]
@@ -45,7 +45,7 @@ class TaskConfigurator:
     _cancels: dict[str, threading.Event] = field(default_factory=dict)
 
     def ask(self, connector: str, config: Mapping[str, str], *, trusted: bool) -> None:
-        """Ask for the connector's tasks; an older request about it ends."""
+        """Request the connector's task configurations; an older request for it is cancelled."""
         self.cancel(connector)
         cancel = self._cancels[connector] = threading.Event()
         threading.Thread(
@@ -53,7 +53,7 @@ class TaskConfigurator:
         ).start()
 
     def cancel(self, connector: str) -> None:
-        """Its answer is not needed any more."""
+        """Cancel the request of a connector."""
         if (cancel := self._cancels.pop(connector, None)) is not None:
             cancel.set()
         self.reasons.set(connector, "watch", None)
@@ -79,7 +79,7 @@ class TaskConfigurator:
     def _attempt(
         self, connector: str, config: Mapping[str, str], trusted: bool, cancel: threading.Event
     ) -> tuple[TaskConfigs | None, list[dict[str, str]]]:
-        """Return the answer, None when it is not wanted any more, and the tasks' own configurations."""
+        """Return the result (None when the request was cancelled) and the tasks' own configurations."""
 
         def ask() -> tuple[ConnectorConfig, list[dict[str, str]]]:
             parsed = self.validator.require_connector(config, trusted=trusted)
@@ -102,7 +102,7 @@ class TaskConfigurator:
         except HeadraceError as error:
             return TaskConfigs(connector, config, trusted, trace=error.with_code()), []
         except Exception:
-            return TaskConfigs(connector, config, trusted, trace=traceback.format_exc()), []  # a bug of the connector's
+            return TaskConfigs(connector, config, trusted, trace=traceback.format_exc()), []  # a bug of the connector
 
     def _watch(
         self,
@@ -112,7 +112,7 @@ class TaskConfigurator:
         own: list[dict[str, str]],
         cancel: threading.Event,
     ) -> None:
-        """Ask again from time to time whether there is something else to read, until the answer is not wanted.
+        """Ask the connector at its interval whether its tasks have to change, until the request is cancelled.
 
         Placeholders are resolved each time: a password may have been changed since the connector was started.
         """
@@ -127,11 +127,11 @@ class TaskConfigurator:
             except HeadraceError as error:
                 if str(error) != failure and not cancel.is_set():
                     failure = str(error)
-                    log.warning("tasks stay as they are", connector=connector, code=error.code, reason=failure)
+                    log.warning("the tasks are not changed", connector=connector, code=error.code, reason=failure)
                     self.reasons.set(connector, "watch", f"the connector cannot look for changes: {failure}")
                 continue
-            except Exception:  # a bug of the connector's; what runs is not hurt by it
-                log.exception("tasks stay as they are", connector=connector)
+            except Exception:  # a bug of the connector; running tasks are not affected
+                log.exception("the tasks are not changed", connector=connector)
                 continue
             if failure is not None:
                 failure = None
@@ -146,7 +146,7 @@ class TaskConfigurator:
 def _whole(
     config: Mapping[str, str], parsed: ConnectorConfig, own: Sequence[Mapping[str, str]]
 ) -> list[dict[str, str]]:
-    """Each task's whole configuration. What equals a resolved placeholder stays the placeholder."""
+    """Return each task's complete configuration. Values that equal a resolved placeholder stay placeholders."""
     cls = parsed.plugin.cls.task_class
     task_class = f"{cls.__module__}.{cls.__qualname__}"
     tasks = []

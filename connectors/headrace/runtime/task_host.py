@@ -1,7 +1,7 @@
-"""Runs one task on a thread of its own and reports what it is doing.
+"""Runs one task on a thread of its own and reports its status.
 
-A thread, not a process, for now: one hung driver cannot stop the worker (it is abandoned after the graceful timeout),
-but all tasks share one interpreter. See docs/decisions for what is gained and lost.
+A driver that hangs cannot stop the worker, because its task is abandoned after the stop timeout. All tasks share one
+interpreter. See docs/decisions/0002-tasks-are-threads.md.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ class Runnable(Protocol):
 
 
 Build = Callable[[TaskId, Config, TaskControl, Callable[[str | None], None]], Runnable]
-"""Makes the pipeline; called on the task's thread, so that it may block. The last argument is ``set_status_reason``."""
+"""Creates the pipeline. Called on the task's thread, so it may block. The last argument is ``set_status_reason``."""
 
 
 class BuildTrusted(Protocol):
-    """As :data:`Build`; ``trusted`` says whether the configuration was made from one on the worker's command line."""
+    """As :data:`Build`; ``trusted``: the configuration is from a file on the worker's command line."""
 
     def __call__(
         self,
@@ -53,7 +53,7 @@ Report = Callable[[TaskId, Status], None]
 
 
 class TaskHost:
-    """One run of one task: it is started once, stopped once. ``ended`` is set when its thread has finished."""
+    """One run of one task, which is started and stopped once. ``ended`` is set when its thread has finished."""
 
     def __init__(
         self,
@@ -98,7 +98,7 @@ class TaskHost:
         return self._state
 
     def start(self, *, paused: bool, flush_interval: float, flush_timeout: float, then: Callable[[], None]) -> None:
-        """Begin; ``then`` is called on the task's thread when it has ended."""
+        """Start the thread; ``then`` is called on it when the task has ended."""
         if paused:
             self._paused.set()
         control = TaskControl(
@@ -130,13 +130,13 @@ class TaskHost:
                 self._set(State.RUNNING)
 
     def stop(self) -> None:
-        """Ask it to end; ``ended`` tells when it has."""
+        """Request the task to stop; ``ended`` is set when it has stopped."""
         self._stop_event.set()
 
     def abandon(self) -> bool:
-        """Close the task's fence: it did not end in time. Return whether none of its effects is under way any more;
-        no successor may start before. Statuses that it reports from now on are ignored."""
-        with self._lock:  # a status report that is under way ends first
+        """Close the fence of a task that did not end in time. Return whether all its effects have ended; no successor
+        may start before. Statuses that the task reports from now on are ignored."""
+        with self._lock:  # a running status report ends first
             return self._fence.close()
 
     def _run(self, control: TaskControl, then: Callable[[], None]) -> None:
@@ -152,7 +152,7 @@ class TaskHost:
             then()
 
     def _attempt(self, control: TaskControl) -> bool:
-        """Run the task; return whether it failed for a reason that may go away without a change of its configuration.
+        """Run the task; return whether it failed for a reason that may end without a change of its configuration.
 
         It stays FAILED until it has started: placeholders are resolved again, so that a new password is found.
         """
@@ -164,7 +164,7 @@ class TaskHost:
         except HeadraceError as error:
             self._fail(error.with_code())
         except Exception:
-            # A bug, ours or a plugin's. It costs this task only, and the trace is what its author needs.
+            # A bug of headrace or a plugin. Only this task fails, with the trace for the author.
             self._fail(traceback.format_exc())
         else:
             self._change(State.UNASSIGNED)
@@ -207,7 +207,7 @@ class TaskHost:
             return
         reason = self._reasons.current
         retrying = self._state is State.RUNNING and "framework" in self._reasons
-        # The words of a reason change from try to try; how long that has been so is what people ask.
+        # The text of a reason changes with each attempt; ``since`` is the time when the task began to wait.
         condition = (self._state, retrying, reason is None)
         if condition != self._condition:
             self._condition, self._since = condition, self._clock()

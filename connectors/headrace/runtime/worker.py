@@ -42,7 +42,7 @@ from headrace.validation import ConnectorConfig, Validator
 
 log = structlog.stdlib.get_logger("headrace.worker")
 _KAFKA_CHECK = 5.0
-"""Seconds between two checks that Kafka responds: tasks without records to move would not notice an outage."""
+"""Seconds between two checks that Kafka responds: tasks without records would not notice an outage."""
 _KAFKA_WATCH_STOP = 5.0
 
 
@@ -69,7 +69,7 @@ class Worker:
         conditions: ConditionStore | None = None,
         reasons: ConnectorReasons | None = None,
     ) -> None:
-        """``refused`` is called on a thread of the worker when Kafka refuses it for good (wrong settings).
+        """``refused`` is called on a thread of the worker when Kafka refuses it permanently (wrong settings).
 
         ``group``: the consumer group of all sinks that do not set one (``consumer.group.id`` of the worker).
         """
@@ -135,7 +135,7 @@ class Worker:
             if (status := self._statuses.task(TaskId(name, number))) is not None:
                 tasks[number] = replace(status, version=version)
         reasons = [known.reason, self._reasons.of(name)]
-        # A task that has noticed the outage says what it waits for.
+        # A task that has noticed the outage reports it in its own reason.
         idle = known.state is State.RUNNING and not any(task.retrying for task in tasks.values())
         kafka = self._kafka_problem if idle else None
         if kafka is not None:
@@ -370,7 +370,7 @@ class Worker:
         try:
             return self._registry.find(PluginKind.CONNECTOR, config.get("connector.class", "")).type
         except ConfigError:
-            return "unknown"  # Connect's word for a plugin that was uninstalled
+            return "unknown"  # Connect's type of a plugin that was uninstalled
 
     def _version(self, config: Mapping[str, str]) -> str | None:
         try:
@@ -424,7 +424,7 @@ class Worker:
             admin.close()
 
 
-# Connect has other words for each request (AbstractHerder); clients search for them.
+# Connect's text differs by request (AbstractHerder); clients search for it.
 def _require(name: str, desired: DesiredState, unknown: str = "Connector {} not found") -> Mapping[str, str]:
     if name not in desired.configs:
         raise NotFoundError(unknown.format(name), hint=nearest(name, desired.configs))

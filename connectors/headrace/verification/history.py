@@ -151,4 +151,4 @@ def _runs(offsets: Sequence[int]) -> Iterator[tuple[int, int]]:
 
 
 Progress = Callable[[str, int, int], None]
-"""Called with the current step, how much is done, and how much there is in all (0: unknown)."""
+"""Called with the current step, the amount that is done, and the total (0: unknown)."""

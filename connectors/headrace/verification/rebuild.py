@@ -1,9 +1,9 @@
 """Write a new generation of a sink's data from the topics, compare it with the current one, and switch to it.
 
 The rebuild reads the topics itself, from their first record up to the newest, while the sink keeps writing to the
-current generation. So both generations receive all records, and workers need not be told: the sink writes to an alias,
-and the switch changes what the alias means. After the switch, the rebuild reads up to the end offsets of that moment,
-so that records that arrived just before the switch are in the new generation, too.
+current generation. So both generations receive all records, and workers need no notification: the sink writes to an
+alias, and the switch changes the target of the alias. After the switch, the rebuild reads up to the end offsets of
+that moment, so that records that arrived just before the switch are in the new generation, too.
 """
 
 from __future__ import annotations

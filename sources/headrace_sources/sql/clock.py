@@ -1,4 +1,4 @@
-"""Notices that the system clock was set, so that no table waits for a time that has moved away."""
+"""Detects that the system clock was set, so that no table waits longer than its interval."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class ClockWatch:
 
 
 def describe_move(moved: timedelta) -> str:
-    """Return what has happened, for the status."""
+    """Return the status reason."""
     seconds = abs(moved.total_seconds())
     if moved < timedelta():
         return f"the system clock was set back by {seconds:.0f} s; no table waits longer than its interval"

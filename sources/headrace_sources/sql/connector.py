@@ -61,7 +61,7 @@ class SqlSourceConnector(SourceConnector):
     def follow(
         self, properties: Mapping[str, str], max_tasks: int, present: Sequence[Mapping[str, str]]
     ) -> list[dict[str, str]]:
-        """Assign the tables that there are now; tasks with the same tables as before do not change."""
+        """Assign the current tables; tasks with the same tables as before do not change."""
         present_tables = [assigned_tables(self.config_model.parse(own)) for own in present]
         tables = _tables(self.config_model.parse(properties))
         return [
@@ -72,7 +72,7 @@ class SqlSourceConnector(SourceConnector):
     def offset_changes(
         self, properties: Mapping[str, str], changes: Sequence[tuple[SourcePartition, SourceOffset | None]]
     ) -> list[tuple[SourcePartition, SourceOffset | None]]:
-        """Ask the database for the tables; partitions with the database in front of the table are understood."""
+        """Ask the database for the tables; partitions that begin with the name of the database are accepted."""
         config = self.config_model.parse(properties)
         session = Session(config)
         try:
@@ -86,7 +86,7 @@ class SqlSourceConnector(SourceConnector):
         return resolve_offset_changes(changes, tables, config.mode, catalog, database)
 
     def check(self, properties: Mapping[str, str]) -> Iterable[Finding]:
-        """Connect and check that everything exists, can be read and is advisable."""
+        """Connect, and check that everything exists, can be read and is recommended."""
         try:
             config = self.config_model.parse(properties)
             session = Session(config)
@@ -106,7 +106,7 @@ class SqlSourceConnector(SourceConnector):
 
 
 class JdbcSourceConnector(SqlSourceConnector):
-    """The same for configurations of the JVM's JDBC source: with its defaults where ours differ (no record keys)."""
+    """The SQL source with the defaults of the JVM's JDBC source (no record keys)."""
 
     config_model = JdbcSourceConfig
     task_class = JdbcSourceTask

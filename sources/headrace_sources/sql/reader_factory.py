@@ -1,4 +1,4 @@
-"""Inspects the tables of a task and makes their readers: when the task starts, and again for tables that failed."""
+"""Inspects the tables of a task and creates their readers: when the task starts, and again for tables that failed."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ class ReaderFactory:
         return target, findings
 
     def explain(self, table: TableName | None, error: HeadraceError) -> HeadraceError:
-        """Return what the inspection says of a missing column: it knows the columns with similar names."""
+        """Return the inspection's error about a missing column, because it names similar columns."""
         if error.code != "sql.missing_column" or (isinstance(error, ConfigError) and error.findings):
             return error
         try:

@@ -1,4 +1,4 @@
-"""Which table of a task is read next, on which connection, and what happens to a table that cannot be read.
+"""Selects the table that a task reads next, and its connection; quarantines tables that cannot be read.
 
 The table that has been due for the longest time comes first, and is read for one page, so that a large table delays the
 others for no longer than a page takes. A result that cannot be read in pages has a secondary connection where there are
@@ -124,9 +124,9 @@ class Scheduler:
             return self._take(table, table.parallel)
         connection = self._connection_of(table)
         if connection.table is table:
-            connection.session.acquire_permit()  # it is still asking
+            connection.session.acquire_permit()  # it is still querying
         elif pause := self._throttle(connection.session):
-            # A table that has its permit goes on, or it would never return it.
+            # A table that holds a permit continues, because otherwise it would never release it.
             other = next(self._in_progress(), None)
             if other is None:
                 return Wait(pause)
@@ -285,7 +285,7 @@ class Scheduler:
         return True
 
     def _throttle(self, session: Session) -> float:
-        """Return for how many seconds the database must not be asked; the status says why."""
+        """Return for how many seconds the database must not be queried; the status has the reason."""
         throttled = session.throttled_for_rows()
         if throttled is not None or self._throttled:
             self._status.throttled(throttled)

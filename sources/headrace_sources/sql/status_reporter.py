@@ -1,4 +1,4 @@
-"""What a task tells of its tables: the reasons in its status, and the metrics of lag and remaining rows."""
+"""Reports the status reasons of a task's tables, and the metrics of lag and remaining rows."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class StatusReporter:
         self.reasons = StatusReasons(self.context.set_status_reason)
 
     def report(self, table: TableName | None, reader: RelationReader) -> None:
-        """Ask the reader of ``table`` how far it is, and tell."""
+        """Report the progress of the reader of ``table``."""
         relation, status = str(reader.spec.relation), reader.status()
         self._remaining[table] = status.remaining
         self.context.remaining(sum(self._remaining.values()))
@@ -33,7 +33,7 @@ class StatusReporter:
                 "older records have the former names: restore the name, or rename the field by a transform; "
                 "`headrace verify` shows the documents that differ"
             )
-            self.context.log.warning("columns are gone", code="sql.columns_gone", reason=text, next=hint)
+            self.context.log.warning("columns were dropped or renamed", code="sql.columns_gone", reason=text, next=hint)
             self.context.raise_condition("sql.columns_gone", text, hint, example=status.columns_gone)
         if status.lag is not None:
             self.context.lag(str(table or "query"), *status.lag)
@@ -44,7 +44,7 @@ class StatusReporter:
         self.reasons.set(("single connection", relation), status.single_connection)
 
     def throttled(self, throttled: Throttled | None) -> None:
-        """Tell why the task does not ask the database now; None = it does."""
+        """Report why the task does not query the database now; None = it does."""
         for subject in THROTTLE_SUBJECTS:
             applies = throttled is not None and throttled.subject == subject
             self.reasons.set(subject, throttled.reason if throttled is not None and applies else None)

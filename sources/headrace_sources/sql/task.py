@@ -64,7 +64,7 @@ class SqlSourceTask(SourceTask):
         return self._reconciler.comparisons if self._reconciler is not None else ()
 
     def start(self, context: SourceContext) -> None:
-        """Connect, inspect every table, find the stored positions."""
+        """Connect, inspect every table, and read the stored positions."""
         self._context = context
         config = self.config_model.parse(context.properties)
         schedule = context.schedule(config.poll_interval)
@@ -97,7 +97,7 @@ class SqlSourceTask(SourceTask):
         while throttled is not None:
             status.throttled(throttled)
             if self._context.stop_event.wait(throttled.seconds):
-                raise RetriableError("told to stop while waiting for a permit to query", code="sql.stopped")
+                raise RetriableError("the task was stopped while it waited for a permit to query", code="sql.stopped")
             throttled = session.throttled()
         status.throttled(None)
 
@@ -163,7 +163,7 @@ class SqlSourceTask(SourceTask):
 
 
 class JdbcSourceTask(SqlSourceTask):
-    """With the defaults of the JVM's JDBC source."""
+    """The task with the defaults of the JVM's JDBC source."""
 
     config_model = JdbcSourceConfig
 

@@ -18,13 +18,13 @@ class Tuning:
     quarantine: float = 30.0
     """The longest pause before a table that cannot be read is tried again. The first pauses are shorter."""
     slow_statement: float = 3.0
-    """How long the database does not answer before the status says so, and what it waits for."""
+    """How long a statement may take before the status reports it and what it waits for."""
     status_interval: float = 5.0
-    """How long a reading takes before the status tells its progress, and between two such messages."""
+    """How long a read takes before the status reports its progress, and the interval of these reports."""
     transaction_wait: float = 10.0
     """The longest that a first reading waits for open transactions that may have written anywhere."""
     blocked_after: float = 30.0
-    """The age from which on the status names a transaction that holds the stored position back."""
+    """The age from which the status names a transaction that holds the stored position back."""
     sequence_check_interval: float = 60.0
     """Between two checks that ids still grow, where each check is a statement of its own."""
     least_lookback: timedelta = timedelta(seconds=2)

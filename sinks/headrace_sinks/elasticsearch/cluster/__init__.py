@@ -1,1 +1,1 @@
-"""The cluster at the other end: requests, what its answers mean, what it has, whether it lets us in."""
+"""The Elasticsearch cluster: requests, classified responses, its indices, and the checks before writing."""

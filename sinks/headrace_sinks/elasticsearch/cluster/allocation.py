@@ -29,7 +29,7 @@ def explained(client: ElasticsearchClient, error: RetriableError) -> RetriableEr
     if not cause:
         return error
     text = f"primary shard is not active: shard {found['shard']} of index {found['index']}: {cause}"
-    hint = "correct that, `GET _cluster/allocation/explain` tells more; writing then goes on by itself"
+    hint = "correct that (details: `GET _cluster/allocation/explain`); writing then continues by itself"
     return RetriableError(text, code="elasticsearch.shard_inactive", hint=hint, delay=error.delay)
 
 

@@ -220,7 +220,7 @@ def _described(kind: str, reason: str) -> str:
 
 def _retriable(status: int, kind: str, reason: str) -> RetriableError:
     if kind == _BLOCK and "flood" in reason:
-        hint = "free disk space on the Elasticsearch nodes; writing then goes on by itself"
+        hint = "free disk space on the Elasticsearch nodes; writing then continues by itself"
         return RetriableError(f"Elasticsearch's disks are full: {reason}", code="elasticsearch.disk_full", hint=hint)
     if kind == _BLOCK:
         hint = (

@@ -339,7 +339,7 @@ def _conflict(name: str, found: Sequence[MappingConflict], config: Elasticsearch
         f"{'; '.join(listed)}{more}",
         code="elasticsearch.mapping_conflict",
         hint=f"{_new_types(config)}; 'mapping.fields.{first.path}: {first.has.partition(' ')[0]}' keeps the index's "
-        "type; mapping.conflicts: ignore lets Elasticsearch judge every document",
+        "type; mapping.conflicts: ignore lets Elasticsearch decide for every document",
         delay=10.0,
     )
 

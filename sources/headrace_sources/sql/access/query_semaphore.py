@@ -1,4 +1,4 @@
-"""Bounds how many queries this process runs in a database at a time, over all connectors and tasks that read it.
+"""Limits the concurrent queries of this process per database, over all its connectors and tasks.
 
 A session that gets no permit is queued, first come, first served, and tries again later: no thread blocks here.
 """

@@ -1,4 +1,4 @@
-"""The one connection of a task: opened when there is something to read, given back when there is not."""
+"""A task's connection to the database: opened when rows are due, closed when none are due for longer."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Throttled(NamedTuple):
 
 
 class Activity(NamedTuple):
-    """What a session asks the database for. ``since`` is monotonic."""
+    """The current query of a session. ``since`` is monotonic."""
 
     doing: str
     since: float
@@ -72,7 +72,7 @@ class Session:
         self._connection: Connection | None = None
         self._failures = 0
         self.activity: Activity | None = None
-        """What it is waiting for or reading now. Read by other threads."""
+        """The current activity. Read by other threads."""
         self.last_duration = 0.0
         """Seconds that the last activity took."""
         self._lock = threading.Lock()  # guards what cancel() uses
@@ -153,7 +153,7 @@ class Session:
                 with self._active("ends a transaction"):
                     self._end(connection)
         finally:
-            self._semaphore.release(self)  # only now: an earlier release would let one query too many run
+            self._semaphore.release(self)  # not before: otherwise one query too many could run
 
     def _end(self, connection: Connection) -> None:
         try:
@@ -185,7 +185,7 @@ class Session:
                     self.dialect.cancel(self._running)
 
     def diagnose(self) -> str | None:
-        """Ask the database, on another connection, what the running statement waits for; None = nothing is known.
+        """Ask the database, on another connection, what the running statement waits for; None = unknown.
 
         Called from another thread.
         """

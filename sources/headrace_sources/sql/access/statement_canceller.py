@@ -1,4 +1,4 @@
-"""Cancels the running statements of a task that is told to stop."""
+"""Cancels the running statements of a task that has to stop."""
 
 from __future__ import annotations
 

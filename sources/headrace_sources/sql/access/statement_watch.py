@@ -1,4 +1,4 @@
-"""Tells in the status what a statement waits for that the database does not answer soon: a lock, or the database."""
+"""Reports in the status what a slow statement waits for: a lock, or the response of the database."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from headrace_sources.sql.access.session import Activity, Session
 
 _TICK = 0.5
 _DIAGNOSIS_INTERVAL = 5.0
-"""Seconds between two questions to the database what the statement waits for."""
+"""Seconds between two queries for what the statement waits for."""
 _FORGOTTEN = 5.0
 """Seconds after which a slow statement that has ended is not reported any more, if no other one runs."""
 
@@ -35,7 +35,7 @@ class _Watched:
 
 
 class StatementWatch(threading.Thread):
-    """Looks at the sessions of a task while the task's thread waits for their answers."""
+    """Checks the sessions of a task while the task's thread waits for their results."""
 
     def __init__(
         self,
@@ -45,7 +45,7 @@ class StatementWatch(threading.Thread):
         slow: float,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        """``slow``: after how many seconds without an answer the status says so."""
+        """``slow``: seconds after which a statement is reported."""
         super().__init__(name=f"{threading.current_thread().name}-watch", daemon=True)
         self._watched = [_Watched(session) for session in sessions]
         self._reasons = reasons
@@ -63,7 +63,7 @@ class StatementWatch(threading.Thread):
         self._ended.set()
 
     def look(self) -> None:
-        """Report the activities that take long, and what they wait for; or that they do not any more."""
+        """Report slow activities and what they wait for, or remove the report."""
         for watched in self._watched:
             self._look(watched)
 
@@ -77,7 +77,7 @@ class StatementWatch(threading.Thread):
             self._log.info("the database answers again", address=watched.session.address)
 
     def _is_over(self, watched: _Watched, activity: Activity | None, now: float) -> bool:
-        """Return whether answers are quick again. Between two slow statements nothing changes."""
+        """Return whether statements are fast again. Between two slow statements the report stays."""
         if activity is watched.activity:
             return False
         if watched.session.last_duration < self._slow:

@@ -83,13 +83,13 @@ class SqlSourceConfig(SqlSourceKeys):
 
 
 class JdbcSourceConfig(SqlSourceConfig):
-    """The same keys with the defaults of the JVM's JDBC source, where a file that is moved from there needs them."""
+    """The same keys; defaults that existing files rely on are those of the JVM's JDBC source."""
 
     pk_mode: PkMode = key("pk.mode", default="none", doc=PK_MODE_DOC, importance="high", group=RECORDS)
 
 
 def config_problems(config: SqlSourceConfig) -> Iterable[Finding]:
-    """Yield every problem that shows without connecting, in the order in which the JVM's JDBC source checks."""
+    """Yield every problem that can be found without connecting, in the order in which the JVM's JDBC source checks."""
     url, findings = connection_url(config.url, config.user, None, config.parameters)
     yield from findings
     backend = url.get_backend_name() if url is not None else ""

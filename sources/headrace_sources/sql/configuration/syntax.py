@@ -26,7 +26,7 @@ _UTC = frozenset({"UTC", "Z", "GMT", "Etc/UTC"})
 
 
 def query_findings(query: str, backend: str, key: str, *, incremental: bool) -> Iterable[Finding]:
-    """Yield what is wrong with a query. ``incremental``: it is wrapped in a statement with bounds and an order."""
+    """Yield the problems of a query. ``incremental``: it is wrapped in a statement with bounds and an order."""
     import sqlglot  # imported here, because it loads slowly and tables do not need it
     from sqlglot import expressions as ast
 
@@ -76,7 +76,7 @@ def limits_rows(suffix: str) -> bool:
 
 
 def inner_text(query: str, backend: str) -> str:
-    """Return the query without what must not stand in parentheses: semicolons and comments at its end."""
+    """Return the query without the semicolons and comments at its end, which are invalid within parentheses."""
     import sqlglot
 
     try:
@@ -89,7 +89,7 @@ def inner_text(query: str, backend: str) -> str:
 
 
 def is_plain_name(name: str) -> bool:
-    """Return whether a name is an identifier that needs no quotes, whatever stands around it."""
+    """Return whether a name is an identifier that needs no quotes."""
     return _PLAIN_NAME.fullmatch(name) is not None
 
 

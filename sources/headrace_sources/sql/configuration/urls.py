@@ -65,7 +65,7 @@ class JdbcUrlError(ValueError):
 
 
 def from_jdbc(text: str) -> URL:
-    """Translate a JDBC URL. Raise JdbcUrlError for a form that is not known: no part of it is guessed."""
+    """Translate a JDBC URL. Raise JdbcUrlError for an unknown form: no part of a URL is guessed."""
     kind, _, rest = text[5:].partition(":")
     kind = kind.lower()
     if kind in _TRANSLATED:
@@ -242,7 +242,7 @@ def _search_path(query: dict[str, str], value: str) -> None:
 
 def _verify_full(query: dict[str, str], value: str) -> None:
     if value.lower() in ("true", ""):
-        query.setdefault("sslmode", "verify-full")  # what Java's driver means by it
+        query.setdefault("sslmode", "verify-full")  # the meaning in Java's driver
 
 
 def _seconds(name: str) -> Callable[[dict[str, str], str], None]:
@@ -255,7 +255,7 @@ def _seconds(name: str) -> Callable[[dict[str, str], str], None]:
 
 def _flag(name: str) -> Callable[[dict[str, str], str], None]:
     def set_flag(query: dict[str, str], value: str) -> None:
-        if value.lower() not in ("false", "0", "no", "off"):  # PyMySQL takes any text for true
+        if value.lower() not in ("false", "0", "no", "off"):  # PyMySQL treats any text as true
             query[name] = "true"
 
     return set_flag

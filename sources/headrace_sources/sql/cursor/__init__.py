@@ -1,1 +1,1 @@
-"""From where to read and what may be stored: positions, the low watermark, the rows that were sent."""
+"""The cursor of a relation: positions, the low watermark, the rows that were sent."""

@@ -1,4 +1,4 @@
-"""Which open transaction holds the stored position back, for the status."""
+"""Finds the open transaction that holds the stored position back, for the status."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from headrace_sources.sql.dialects.dialect import OpenTransaction
 
 @dataclass(frozen=True)
 class BlockingTransaction:
-    """An open transaction that holds the stored position back. ``age`` in seconds, exact or at least so much."""
+    """An open transaction that holds the stored position back. ``age`` in seconds, exact or a lower limit."""
 
     who: str
     age: float

@@ -1,4 +1,4 @@
-"""How far each read goes back for late commits: what the configuration asks for and the database can tell."""
+"""How far each read goes back for late commits, by the configuration and the abilities of the database."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ from headrace_sources.sql.tuning import Tuning
 
 @dataclass(frozen=True)
 class Lookback:
-    """How late commits are caught. ``span`` and ``ids``: how far each read goes back at least, in time and in ids."""
+    """How late commits are found. ``span`` and ``ids``: how far each read goes back at least, in time and in ids."""
 
     asks: bool = False
     """Whether the database is asked for its open transactions."""
     span: timedelta = timedelta(0)
     ids: int = 0
     memory_rows: int = 100_000
-    """The most rows to remember as sent."""
+    """Maximum number of sent rows to remember."""
 
     @property
     def active(self) -> bool:
-        """False: the rows that were read count as all there are, as in Kafka Connect."""
+        """False: late commits are not considered, as in Kafka Connect."""
         return self.asks or self.ids > 0 or self.span > timedelta(0)
 
 
 def lookback_for(
     connection: Connection, dialect: Dialect, config: SqlSourceConfig, tuning: Tuning
 ) -> tuple[Lookback, list[Finding]]:
-    """Return the lookback, and what is wrong or risky about it."""
+    """Return the lookback, and errors and warnings about it."""
     if config.mode == "bulk" or config.gap_free == "off":
         return Lookback(), []
     overlap = config.overlap_ids if config.mode == "incrementing" else config.overlap_span

@@ -1,4 +1,4 @@
-"""Cursor positions: where a row stands, and the source partition and offset under which that is stored.
+"""Cursor positions of rows, and the source partition and offset under which they are stored.
 
 Partitions and offsets are byte for byte those of the JDBC source connector.
 """
@@ -72,7 +72,7 @@ class CursorCodec:
         try:
             timestamp = self.codec.resume(self.timestamp(row))
         except (ValueError, OverflowError) as error:
-            # temporal.out.of.range has made null or text of it, and reading cannot continue from these.
+            # temporal.out.of.range has replaced it by null or text, from which reading cannot continue.
             reason = "a cursor needs timestamps of the years 1 to 9999"
             raise BadCursorError(self.timestamps[0], row, reason) from error
         return (timestamp, LARGEST_ID if self.incrementing < 0 else self._id(row))
@@ -144,14 +144,14 @@ def stored_positions(
 
 
 def position_of(offset: Mapping[str, Any] | None, mode: str) -> StoredPosition | None:
-    """Return a source offset as a position; None where it has nothing that this mode can use. Raise TaskError."""
+    """Return a source offset as a position; None where this mode cannot use it. Raise TaskError."""
     if offset is None:
         return None
     millis = _number(offset, "timestamp") if "timestamp" in mode else None
     nanos = _number(offset, "timestamp_nanos")
     incrementing = _number(offset, "incrementing") if "incrementing" in mode else None
     if millis is None and "timestamp" in mode:
-        return None  # an id alone, from another mode, says nothing about the order of timestamps
+        return None  # an id alone, from another mode, does not determine a position among timestamps
     if millis is None and incrementing is None:
         return None
     try:

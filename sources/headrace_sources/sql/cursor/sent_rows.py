@@ -16,7 +16,7 @@ from headrace_sources.sql.cursor.position import CursorPosition, Row
 
 
 class SentRow(NamedTuple):
-    """What is remembered of a row. ``name`` tells it from other rows."""
+    """What is remembered of a row. ``name`` distinguishes it from other rows."""
 
     name: Any
     position: CursorPosition
@@ -24,7 +24,7 @@ class SentRow(NamedTuple):
 
 
 class SentRows:
-    """``identity``: indexes of the columns that tell rows apart; empty where only their content does.
+    """``identity``: indexes of the columns that distinguish rows; empty where only their whole content does.
 
     :meth:`unsent` changes nothing: what is sent is remembered by :meth:`remember`, once it is sure to be sent.
     """
@@ -35,7 +35,7 @@ class SentRows:
         self._sent: dict[Any, tuple[CursorPosition, bytes]] = {}
         self._seen: Counter[bytes] = Counter()  # how often this read has met each row without a name
         self.forgotten = 0
-        """Rows that the bound pushed out; each may be sent a second time."""
+        """Rows that were removed because of the limit; each may be sent a second time."""
 
     def __len__(self) -> int:
         return len(self._sent)
@@ -50,7 +50,7 @@ class SentRows:
         if self.identity:
             name: Any = tuple(row[column] for column in self.identity)
         else:
-            # Two equal rows are two rows: the first of this read is the first that was sent, and so on.
+            # Equal rows are counted: the first of this read is the first that was sent, and so on.
             self._seen[version] += 1
             name = (version, self._seen[version])
         known = self._sent.get(name)

@@ -1,4 +1,4 @@
-"""The cursor of one relation: from where to read, which rows are new, and which position may be stored.
+"""The cursor of one relation: the next bounds to read, which rows are new, and which position may be stored.
 
 There are three ways, and one path through this module. Without a gap-free cursor the rows that were read count as all
 there are (as in Kafka Connect). With one, the database names its open transactions at each poll, and :class:`Watermark`

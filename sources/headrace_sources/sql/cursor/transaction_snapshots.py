@@ -106,7 +106,7 @@ class DatabaseClock:
         previous, self._fence = self._fence, fence
         if not isinstance(fence, datetime) or previous is None:
             return None
-        # Of a row that was written just after the clock was set back, at the earliest at the last call:
+        # The earliest timestamp of a row that was written after the clock was set back:
         least: datetime = fence - timedelta(seconds=max(0.0, self._before - self._last))
         return least if least < previous - _JITTER else None
 

@@ -1,8 +1,8 @@
 """The keys of a table that were sent: a SQLite file on this machine.
 
 Keys are written before their records are returned, so the ledger always holds at least what Kafka holds: a key too many
-costs a needless tombstone, a key too few would leave a document for ever. Keys are what the database's driver gives, in
-the order of :mod:`headrace_sources.sql.rows.ledger_keys`.
+costs a needless tombstone, a key too few would leave a document permanently. Keys are values of the driver, in the
+order of :mod:`headrace_sources.sql.rows.ledger_keys`.
 """
 
 from __future__ import annotations

@@ -138,7 +138,7 @@ _STATES: Mapping[str, ErrorClass] = {
     "42501": ErrorClass.FORBIDDEN,
     "22021": ErrorClass.ENCODING,  # bytes that are not in the client's encoding
     "22P05": ErrorClass.ENCODING,  # a character that it lacks
-    "55P03": ErrorClass.BUSY,  # a lock was not to be had in time
+    "55P03": ErrorClass.BUSY,  # a lock was not acquired in time
     "57014": ErrorClass.BUSY,  # cancelled, statement_timeout
     "25P03": ErrorClass.LOST,  # idle_in_transaction_session_timeout
     "25P04": ErrorClass.LOST,  # transaction_timeout
@@ -282,7 +282,7 @@ class PostgreSql(Dialect):
         raw = connection.connection.dbapi_connection
         assert isinstance(raw, psycopg.Connection)
         with raw.cursor() as cursor:
-            cursor.execute(_OPEN)  # two statements, one way to the server and back
+            cursor.execute(_OPEN)  # two statements in one round trip
             processes = {row[0]: row[1:] for row in cursor.fetchall()}
             cursor.nextset()
             locks = cursor.fetchall()
@@ -296,7 +296,7 @@ class PostgreSql(Dialect):
                 found.append(OpenTransaction(name, f"the prepared transaction {name}", continues=ANYONE))
                 continue
             here, user, application, began, age = processes.get(process, (None, None, "", None, None))
-            if here is not False:  # None: a process that has just come
+            if here is not False:  # None: a process that has just started
                 who = f"process {process} (user {user}, application '{application}')"
                 found.append(OpenTransaction(name, who, began, age))
         return found
@@ -346,7 +346,7 @@ class PostgreSql(Dialect):
         return postgres_explain.estimate(connection, query)
 
     def pages_by(self, columns: Sequence[Column]) -> bool:
-        # A real that is compared with what it was printed as is not equal to it.
+        # A real does not equal the number that its text is parsed as.
         return not any(column.kind in (Kind.FLOAT32, Kind.FLOAT64) for column in columns)
 
     def histogram(self, connection: Connection, table: TableName, column: str) -> Sequence[str]:

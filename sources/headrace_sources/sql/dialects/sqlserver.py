@@ -93,7 +93,7 @@ _NUMBERS: Mapping[int, ErrorClass] = {
     229: ErrorClass.FORBIDDEN,
     230: ErrorClass.FORBIDDEN,  # on a column
     1205: ErrorClass.BUSY,
-    1222: ErrorClass.BUSY,  # a lock was not to be had in time
+    1222: ErrorClass.BUSY,  # a lock was not acquired in time
     3960: ErrorClass.BUSY,  # snapshot isolation, update conflict
 }
 

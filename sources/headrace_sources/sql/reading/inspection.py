@@ -1,4 +1,4 @@
-"""Inspection of a table or the query in the database: can it be read as configured, and is that advisable?"""
+"""Inspects a table or the query in the database: whether it can be read as configured, with warnings."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _PAGED_LEVELS = ("DEFAULT", "READ_COMMITTED", "READ_UNCOMMITTED")
 
 @dataclass(frozen=True)
 class ReadTarget:
-    """What to read, as it was found in the database. Names are spelled as there."""
+    """The relation to read as the database describes it, with its spelling of names."""
 
     relation: Relation
     columns: tuple[Column, ...]
@@ -231,7 +231,7 @@ def _plain(expression: str) -> str:
 
 def _column(name: str, columns: Sequence[Column], relation: Relation, key: str, findings: list[Finding]) -> str:
     names = [column.name for column in columns]
-    # The JVM's connector, which glues its WHERE to the query, needs "t.column" where two tables have the column.
+    # The JVM's connector, which appends its WHERE to the query, needs "t.column" where two tables have the column.
     candidates = [name] if relation.table else [name, name.rpartition(".")[2]]
     for candidate in candidates:
         with suppress(KeyError):

@@ -1,4 +1,4 @@
-"""What is known of the topics that records are sent to: from the configuration alone, or from the database."""
+"""Describes the topics that records are sent to, by the configuration alone or by the database."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from headrace_sources.sql.tables.selection import topic_of
 
 
 def configured_topics(config: SqlSourceConfig) -> Iterator[ProducedTopic]:
-    """Yield the topics whose names the configuration alone says: of the query, and of tables that are named."""
+    """Yield the topics that the configuration alone determines: of the query, and of tables that are named."""
     if config.query:
         yield _produced(config, None, _configured_key(config))
     for name in config.whitelist if not config.query else ():

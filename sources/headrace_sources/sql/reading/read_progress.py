@@ -1,4 +1,4 @@
-"""How far the reading of a large table is: rows, rate, remaining time. Computed when the status asks."""
+"""Progress of reading a large table: rows, rate, remaining time. Computed when the status is reported."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ class ReadProgress:
 
     @property
     def seconds(self) -> float:
-        """How long the reading takes so far."""
+        """Seconds since the reading began."""
         return self.monotonic() - self.began
 
     def remaining(self, share: float | None) -> int:
-        """Return about how many rows are still to be read; 0 where nothing tells."""
+        """Return about how many rows are still to be read; 0 = unknown."""
         return round(self.rows * (1 - share) / share) if share else 0
 
     def describe(self, share: float | None) -> str:

@@ -1,4 +1,4 @@
-"""What a reader reads, and how: one relation as it was found in the database, with everything that applies to it."""
+"""What a reader reads, and how: one relation with its schema in the database and the options that apply to it."""
 
 from __future__ import annotations
 

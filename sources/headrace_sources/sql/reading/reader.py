@@ -17,7 +17,7 @@ from headrace_sources.sql.reading.read_spec import ReadSpec
 
 
 class ReadNext(Enum):
-    """When a relation is to be read again."""
+    """When a relation has to be read again."""
 
     SAME_CONNECTION = "at once, on the same connection: its result is open"
     AT_ONCE = "at once; no result is open"
@@ -26,14 +26,14 @@ class ReadNext(Enum):
 
 
 class ReadStatus(NamedTuple):
-    """What the status says of a reader. None and 0 where there is nothing to say."""
+    """The status of a reader. None and 0 where nothing has to be reported."""
 
     progress: str | None = None
-    """How far a long reading is."""
+    """Progress of a long read."""
     remaining: int = 0
-    """Rows that are still to be read, about."""
+    """Estimated number of rows that are still to be read."""
     single_connection: str | None = None
-    """Why one connection reads what several were configured for."""
+    """Why one connection reads although several are configured."""
     blocked: str | None = None
     """Which transaction holds the stored position back."""
     sequence: str | None = None
@@ -54,7 +54,7 @@ class ParallelRows(Protocol):
 
     @property
     def throttled(self) -> Throttled | None:
-        """Why a thread does not ask the database now."""
+        """Why a thread does not query the database now."""
         ...
 
     def next_batch(self, timeout: float) -> SourceBatch | None:
@@ -78,7 +78,7 @@ class RelationReader(Protocol):
 
     @property
     def parallel(self) -> ParallelRows | None:
-        """What gives the rows instead of :meth:`read`, as long as it is not over."""
+        """The source of rows instead of :meth:`read`, until it is over."""
         ...
 
     @property
@@ -91,7 +91,7 @@ class RelationReader(Protocol):
         ...
 
     def status(self) -> ReadStatus:
-        """Return what the status says."""
+        """Return the reader's status."""
         ...
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""The columns of one relation as they are now, and its rows as the records of a batch, on both paths."""
+"""The current columns of one relation, and the conversion of its rows to records, on the fast and the plain path."""
 
 from __future__ import annotations
 
@@ -168,7 +168,7 @@ class RowConverter:
         return self.columns[find_column([column.name for column in self.columns], name)]
 
     def bad_value(self, column: Column, row: Row, reason: str) -> TaskError:
-        """Return the error that says why a row cannot be published, and what to do."""
+        """Return the error of a row that cannot be converted, with what to do."""
         identity = ", ".join(f"{name}={row[find_column(self.names, name)]}" for name in self._spec.identity)
         if column.name in self._spec.cursor.names:  # reading continues from its values: they cannot be replaced
             hint = (

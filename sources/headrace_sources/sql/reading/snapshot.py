@@ -35,7 +35,7 @@ class Snapshot:
 
     @property
     def throttled(self) -> Throttled | None:
-        """Why a thread does not ask the database now."""
+        """Why a thread does not query the database now."""
         return self._pool.throttled if self._pool is not None else None
 
     def next_batch(self, timeout: float) -> SourceBatch | None:
@@ -73,7 +73,7 @@ class Snapshot:
         self.stored |= batch is self._last
 
     def status(self) -> ReadStatus:
-        """Return how far the reading is."""
+        """Return the progress of the read."""
         if self.over:
             return ReadStatus()
         progress, share = self._progress, self.offsets.plan.share() or None

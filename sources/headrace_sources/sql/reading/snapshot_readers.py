@@ -37,7 +37,7 @@ class BulkReader:
         self._table = TableReader(spec, dialect, start=self._start)
         self._offsets = None if stored is None else chunk_offsets(spec, stored, stored=True)
         self.parallel: Snapshot | None = None
-        """What gives the rows of this reading, if not :meth:`read`."""
+        """The source of this reading's rows, if it is not :meth:`read`."""
 
     @property
     def next(self) -> ReadNext:
@@ -110,7 +110,7 @@ class FirstReader:
         self._table = TableReader(spec, dialect)
         self._decided = False  # whether the first reading is parallel
         self.parallel: Snapshot | None = None
-        """What gives the rows, until all of the first reading is in Kafka."""
+        """The source of rows until all of the first reading is in Kafka."""
 
     @property
     def next(self) -> ReadNext:

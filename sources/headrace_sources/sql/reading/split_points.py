@@ -15,7 +15,7 @@ from headrace_sources.sql.rows.types import INTEGERS, Column, Kind
 from headrace_sources.sql.tables.queries import Bounds, Relation, ends, has_more_than
 
 _CHUNKS = 8
-"""For each connection, so that none is left with much more to do than the others."""
+"""Chunks per connection; several, so that all connections finish at about the same time."""
 
 
 def plan_chunks(
@@ -61,7 +61,7 @@ def split_points(connection: Connection, dialect: Dialect, relation: Relation, c
 
 
 def even(least: Any, greatest: Any, count: int) -> list[int]:
-    """Return whole numbers that split the range into parts of about equal width; fewer where it has not so many."""
+    """Return whole numbers that split the range into parts of about equal width; fewer where it contains fewer."""
     bounds = []
     for value in (least, greatest):
         if value is None or (isinstance(value, Decimal) and not value.is_finite()):
@@ -73,7 +73,7 @@ def even(least: Any, greatest: Any, count: int) -> list[int]:
 
 
 def quantiles(values: Sequence[Any], count: int) -> list[Any]:
-    """Return ``count`` of ``values`` (ascending), as evenly spread as possible; fewer where there are not so many."""
+    """Return ``count`` of ``values`` (ascending), as evenly spread as possible; fewer where there are fewer."""
     if len(values) <= count:
         return [*dict.fromkeys(values[1:-1])]
     return [*dict.fromkeys(values[len(values) * number // (count + 1)] for number in range(1, count + 1))]

@@ -1,6 +1,6 @@
-"""Changes to stored offsets that users ask for: partitions as other versions of JDBC drivers wrote them are understood.
+"""Validates changes to stored offsets, and accepts the partition names of other versions of JDBC drivers.
 
-The JVM's connector names a table as its driver does. pgjdbc puts the database in front since 42.7.5
+The JVM's connector names a table as its driver does. Since 42.7.5 pgjdbc puts the database in front
 (``shop.public.orders``), earlier versions do not (``public.orders``).
 """
 

@@ -1,4 +1,4 @@
-"""Which task reads which tables: the first assignment, one that follows changes, and how a task is told."""
+"""Assigns tables to tasks, first and after changes, and writes the assignment into task configurations."""
 
 from __future__ import annotations
 
