@@ -1,4 +1,4 @@
-"""The law that every record obeys: what a task has read is written, or has a reason why it is not.
+"""The balance of records: each record that a task has read is written, or has a reason why it is not.
 
 ::
 
@@ -44,17 +44,17 @@ _OUTCOMES = {
     "in_flight": ("source_record_active_count", "sink_record_active_count", "stream_record_active_count"),
 }
 _MOST_CAUSES = 100
-"""Kept apart; plugins may invent codes."""
+"""Causes that are counted separately; plugins may define further codes."""
 
 
 def record_counts(counters: Mapping[str, int]) -> dict[str, int]:
-    """Return the terms of the law (see above) of one task's counters."""
+    """Return the terms of the balance (see above) of one task's counters."""
     terms = {"read": _READ, "split": _SPLIT, **_OUTCOMES}
     return {term: sum(counters.get(name, 0) for name in names) for term, names in terms.items()}
 
 
 def balance(counts: Mapping[str, int]) -> int:
-    """Return the number of records of :func:`record_counts` without a known outcome: 0 when the law holds.
+    """Return the number of records of :func:`record_counts` without a known outcome: 0 when none is missing.
 
     Below 0: more outcomes were counted than records were read.
     """
@@ -66,7 +66,7 @@ class RecordCause:
     """Why records were not written. ``first`` and ``last`` are epoch milliseconds."""
 
     outcome: str
-    """A term of the law."""
+    """A term of the balance."""
     code: str
     count: int
     first: int

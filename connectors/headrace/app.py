@@ -1,4 +1,4 @@
-"""Puts a worker together from its settings: the one place where all parts meet."""
+"""Creates a worker with all its parts from its settings."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ from headrace.validation import Validator
 
 log = structlog.stdlib.get_logger("headrace.worker")
 
-_REST_OF_STOP = 5.0  # seconds beyond the tasks' own time that a stopping worker may take
+_REST_OF_STOP = 5.0  # seconds that a worker may need to stop after its tasks
 
 
 class StandaloneWorker:
-    """A worker with everything around it. ``start`` once, ``stop`` once; ``stop`` also after a failed ``start``."""
+    """A standalone worker. Call ``start`` once and ``stop`` once, also after a failed ``start``."""
 
     def __init__(
         self,
@@ -50,7 +50,7 @@ class StandaloneWorker:
         refused: Callable[[HeadraceError], None],
         kafka_clients: KafkaClients | None = None,
     ) -> None:
-        """``refused`` is called, on a thread of the worker's, when Kafka will not have it. Raises ConfigError."""
+        """``refused`` is called on a thread of the worker when Kafka refuses it permanently. Raise ConfigError."""
         self._settings = settings
         self._validator = validator
         self._registry = registry
@@ -66,21 +66,21 @@ class StandaloneWorker:
 
     @property
     def url(self) -> str:
-        """Of the REST API. Known once started."""
+        """The URL of the REST API, known after :meth:`start`."""
         return self._rest.url
 
     @property
     def worker(self) -> Worker:
-        """The worker that REST talks to. Raise RuntimeError before :meth:`start`."""
+        """The worker behind the REST API. Raise RuntimeError before :meth:`start`."""
         if self._worker is None:
             raise RuntimeError("the worker has not been started")
         return self._worker
 
     def start(self, files: Sequence[ConfigFile] = ()) -> None:
-        """Take ports and files, then begin. ``files`` are connectors, already valid.
+        """Bind the ports, lock the files, and start. ``files`` are valid connectors.
 
-        Raises InfrastructureError (``rest.port_in_use``, ``store.locked`` …) before anything moves. Kafka may be away:
-        the worker waits for it and says so.
+        Raises InfrastructureError (``rest.port_in_use``, ``store.locked`` …) before any task starts. If Kafka is
+        unavailable, the worker waits for it and reports this.
         """
         self._rest.bind()
         self._cleanup.callback(self._rest.stop)
@@ -182,7 +182,7 @@ def _open_kafka_clients(settings: WorkerSettings) -> KafkaClients:
 
 
 def kafka_admin_check(settings: Mapping[str, str], client: KafkaClient = "auto") -> str:
-    """The Kafka cluster's id: proof that it answers and lets us in. Raise the errors of ``broker.interfaces``."""
+    """Return the Kafka cluster's id: it responds and accepts the credentials. Raise as ``broker.interfaces`` says."""
     admin = choose(client).open(settings).admin({})
     try:
         return admin.cluster_id()
@@ -202,7 +202,7 @@ def kafka_partition_counts(
 
 
 def partition_counts(admin: Admin, wanted: Callable[[str], bool]) -> dict[str, int]:
-    """As :func:`kafka_partition_counts`, by a client that is open."""
+    """As :func:`kafka_partition_counts`, with an open client."""
     topics = [topic for topic in admin.topics() if wanted(topic)]
     return dict(Counter(partition.topic for partition in admin.end_offsets(topics))) if topics else {}
 

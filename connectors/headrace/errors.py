@@ -38,7 +38,7 @@ class Location:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing the user should know about the configuration.
+    """A problem of the configuration.
 
     ``code`` is stable (``config.unknown_key``), ``key`` the configuration key it is about (empty when
     it is about the whole file), ``message`` says what is wrong and why, ``hint`` how to fix it.
@@ -60,7 +60,7 @@ class Finding:
 
 
 class HeadraceError(Exception):
-    """Root of the tree. ``str(error)`` is one readable sentence or two; never a trace, never a secret."""
+    """Root of the tree. ``str(error)`` is one or two sentences, without traces and secrets."""
 
     default_code: ClassVar[str] = "internal"
     exit_code: ClassVar[int] = 1
@@ -76,18 +76,18 @@ class HeadraceError(Exception):
         return f"{self.message} → {self.hint}" if self.hint else self.message
 
     def with_code(self) -> str:
-        """Return the text with the code before it; findings have their codes in it already."""
+        """Return the text with the code before it; the texts of findings contain their codes already."""
         text = str(self)
         return text if text.startswith(f"{self.code}: ") else f"{self.code}: {text}"
 
     def finding(self, key: str = "") -> Finding:
-        """What went wrong while ``key`` was looked at, to be told among other findings."""
+        """Return the error as a finding about ``key``."""
         cause = "environment" if isinstance(self, (InfrastructureError, RetriableError)) else "configuration"
         return Finding(self.code, self.message, key, self.hint, cause=cause)
 
 
 class ConfigError(HeadraceError):
-    """The configuration is wrong. Carries *all* findings, so that the user can fix them in one go."""
+    """The configuration is wrong. Carries *all* findings, so that the user can fix them at once."""
 
     default_code = "config.invalid"
     exit_code = 2
@@ -126,7 +126,7 @@ class InfrastructureError(HeadraceError):
 class DataError(HeadraceError):
     """One record cannot be processed. The message says which field and why.
 
-    ``details`` name what the dead letter's headers should say besides, such as the document's id. They may hold the
+    ``details`` are further headers of the dead letter, such as the document's id. They may hold the
     record's contents, which the message never does: messages go to logs.
     """
 
@@ -162,14 +162,14 @@ class ConflictError(CommandError):
 
 
 class AuthenticationError(CommandError):
-    """The caller gave no credentials, or wrong ones."""
+    """The caller sent no credentials, or wrong ones."""
 
     default_code = "auth.required"
     http_status = 401
 
 
 class PermissionDeniedError(CommandError):
-    """The caller is known, and may not do this."""
+    """The caller is authenticated, but lacks the permission."""
 
     default_code = "auth.forbidden"
     http_status = 403

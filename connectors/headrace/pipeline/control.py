@@ -1,4 +1,4 @@
-"""What a task's loop shares with the reconciler's thread: stop, pause and fence in, state and counters out."""
+"""State that a task's loop shares with the reconciler's thread: requests to stop and pause, fence, state, counters."""
 
 from __future__ import annotations
 

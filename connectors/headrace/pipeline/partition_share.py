@@ -1,6 +1,6 @@
-"""Tells why a sink task has fewer partitions than its share: a dead member, another worker, more tasks than partitions.
+"""Reports why a sink task has fewer partitions than its share: dead members, other workers, more tasks than partitions.
 
-What a member may expect follows from the number of partitions and tasks; the group itself is not asked.
+What a member may expect is computed from the numbers of partitions and tasks, without a request to the group.
 """
 
 from __future__ import annotations

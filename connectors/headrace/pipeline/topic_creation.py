@@ -1,4 +1,4 @@
-"""Making the topics that a source writes to, by ``topic.creation.default.*`` (KIP-158)."""
+"""Creates the topics that a source writes to, by ``topic.creation.default.*`` (KIP-158)."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class TopicCreator:
         self._known: set[str] = set()
 
     def ensure(self, topic: str) -> None:
-        """The topic exists afterwards, or the broker may create it. Raises RetriableError, InfrastructureError."""
+        """Create the topic if it is missing, or leave it to the broker. Raise RetriableError, InfrastructureError."""
         if self._template is None or topic in self._known:
             return
         create_topic(self._open_admin, replace(self._template, name=topic))
@@ -28,7 +28,7 @@ class TopicCreator:
 
 
 def create_topic(open_admin: Callable[[], Admin], topic: NewTopic) -> None:
-    """The topic exists afterwards; an existing one is left as it is."""
+    """Create the topic if it is missing; an existing one is not changed."""
     admin = open_admin()
     try:
         admin.create_topics([topic])
@@ -37,7 +37,7 @@ def create_topic(open_admin: Callable[[], Admin], topic: NewTopic) -> None:
 
 
 def new_topic(name: str, settings: Mapping[str, str]) -> NewTopic:
-    """``partitions``, ``replication.factor``, and everything else as a topic setting."""
+    """Return the topic for ``partitions``, ``replication.factor`` and any other topic settings."""
     numbers = {}
     for key in ("partitions", "replication.factor"):
         try:

@@ -15,7 +15,7 @@ from headrace.records import SourceOffset, SourcePartition
 
 
 class Connector(ABC):
-    """Plans tasks and checks configurations; moves no data. Instances are short-lived and hold no state."""
+    """Plans tasks and checks configurations; processes no records. Instances are short-lived and hold no state."""
 
     config_model: ClassVar[type[ConfigModel]]
     version: ClassVar[str] = "0.1.0"
@@ -27,7 +27,7 @@ class Connector(ABC):
         """Return the configuration of each task, at most ``max_tasks``. May ask the system. Raise as ``start`` does."""
 
     def check(self, properties: Mapping[str, str]) -> Iterable[Finding]:
-        """Return what is wrong (errors) or unwise (warnings) in the systems that the configuration names. Optional."""
+        """Return errors and warnings about the systems that the configuration names. Optional."""
         return ()
 
 
@@ -47,9 +47,9 @@ class SourceConnector(Connector):
     def follow(
         self, properties: Mapping[str, str], max_tasks: int, present: Sequence[Mapping[str, str]]
     ) -> list[dict[str, str]]:
-        """Return the configurations as :meth:`task_configs`, given the present ones, and move no more than needed.
+        """Return the configurations as :meth:`task_configs`, given the current ones, with as few changes as possible.
 
-        May ask the system. What it raises is logged, and the tasks stay as they are until the next call.
+        May ask the system. Its errors are logged, and the tasks do not change until the next call.
         """
         return self.task_configs(properties, max_tasks)
 
@@ -89,7 +89,7 @@ class SinkConnector(Connector):
         return TopicRequirements()
 
     def verifier(self, properties: Mapping[str, str]) -> Verifier | None:
-        """For ``headrace verify``; None = this connector cannot tell. Raises ConfigError."""
+        """For ``headrace verify``; None = this connector cannot be verified. Raises ConfigError."""
         return None
 
     def rebuilder(self, properties: Mapping[str, str]) -> Rebuilder | None:

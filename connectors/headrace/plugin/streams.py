@@ -71,7 +71,7 @@ class StepCounts:
 
 @dataclass(slots=True)
 class StreamResult:
-    """What a batch gives. When there are rejections, the framework discards everything else and processes the batch
+    """Result of a batch. When there are rejections, the framework discards everything else and processes the batch
     again without the rejected records: a record has all of its effects or none."""
 
     outputs: list[StreamOutput] = field(default_factory=list)
@@ -83,7 +83,7 @@ class StreamResult:
 
 @dataclass(frozen=True)
 class StreamContext(TaskContext):
-    """What a stream task is given."""
+    """The context of a stream task."""
 
 
 class StreamTask(ABC):
@@ -120,7 +120,7 @@ class StreamConnector(Connector):
 
     @abstractmethod
     def topology(self, name: str, properties: Mapping[str, str]) -> StreamTopology:
-        """Return what the application reads and keeps. Raise ConfigError."""
+        """Return the topics and stores of the application. Raise ConfigError."""
 
     @abstractmethod
     def explain(self, name: str, properties: Mapping[str, str]) -> Sequence[str]:

@@ -36,7 +36,7 @@ class Wait(NamedTuple):
 
 
 class Schedule(Protocol):
-    """When something is due: at an interval, or by a cron expression."""
+    """A schedule: an interval or a cron expression."""
 
     def next_after(self, moment: datetime) -> datetime:
         """Return the first due moment after ``moment``; both are aware."""
@@ -53,7 +53,7 @@ class OffsetReader(Protocol):
 
 @dataclass(frozen=True)
 class TaskContext:
-    """What every task is given. ``properties`` are the task's configuration with placeholders resolved."""
+    """The context of a task. ``properties`` are the task's configuration with placeholders resolved."""
 
     task: TaskId
     properties: Mapping[str, str]
@@ -69,7 +69,7 @@ class TaskContext:
 
 @dataclass(frozen=True)
 class SourceContext(TaskContext):
-    """What a source task is given."""
+    """The context of a source task."""
 
     offset_reader: OffsetReader
     schedule: Callable[[str], Schedule]
@@ -85,7 +85,7 @@ class SourceContext(TaskContext):
 
 @dataclass(frozen=True)
 class SinkContext(TaskContext):
-    """What a sink task is given."""
+    """The context of a sink task."""
 
     end_offset: Callable[[TopicPartition], int | None] = field(default=lambda topic_partition: None, kw_only=True)
     """Return the end offset of a partition as Kafka reports it now, with a request; None when it cannot be known.

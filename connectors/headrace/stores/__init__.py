@@ -1,4 +1,4 @@
-"""What a worker remembers: desired state, statuses, positions; each store written once over a compacted log."""
+"""The stores of a worker: desired state, statuses, offsets, conditions; each is an interface to a compacted log."""
 
 from headrace.stores.conditions import ConditionStore
 from headrace.stores.configs import ConfigStore, DesiredState

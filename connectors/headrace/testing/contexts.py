@@ -29,14 +29,14 @@ class Offsets:
     _stored: dict[bytes, bytes] = field(default_factory=dict)
 
     def offsets(self, partitions: Sequence[SourcePartition]) -> list[SourceOffset | None]:
-        """The stored offset of each partition, None where nothing is stored."""
+        """Return the stored offset of each partition, None where nothing is stored."""
         if self.unreachable:
             raise RetriableError("the offsets store does not answer", code="test.unreachable")
         found = [self._stored.get(orjson.dumps(dict(partition))) for partition in partitions]
         return [None if value is None else orjson.loads(value) for value in found]
 
     def set(self, partition: SourcePartition, offset: SourceOffset | None) -> None:
-        """Store a position, as a worker does after the records are acknowledged; None forgets it."""
+        """Store a position, as a worker does after the records are acknowledged; None deletes it."""
         key = orjson.dumps(dict(partition))
         if offset is None:
             self._stored.pop(key, None)
@@ -44,13 +44,13 @@ class Offsets:
             self._stored[key] = orjson.dumps(dict(offset))
 
     def copy(self) -> Offsets:
-        """The same positions; later changes of one do not show in the other."""
+        """Return a copy of the positions."""
         return Offsets(self.unreachable, dict(self._stored))
 
 
 @dataclass
 class RecordedStatusReasons:
-    """What a task said it was waiting for, oldest first; None where it said that it waits for nothing any more."""
+    """The status reasons that a task has set, oldest first; None where it cleared its reason."""
 
     said: list[str | None] = field(default_factory=list)
 
@@ -59,7 +59,7 @@ class RecordedStatusReasons:
 
     @property
     def current(self) -> str | None:
-        """What the status would show now."""
+        """The current status reason."""
         return self.said[-1] if self.said else None
 
 
@@ -83,7 +83,7 @@ def make_source_context(
     lag: Callable[[str, int, int], None] | None = None,
     raise_condition: RaiseCondition = ignore_condition,
 ) -> SourceContext:
-    """What a source task is given: nothing stored unless ``offsets`` says so, schedules as a worker makes them."""
+    """Return the context of a source task, with the stored positions of ``offsets``."""
     return SourceContext(
         TaskId(name, number),
         dict(properties),
@@ -110,7 +110,7 @@ def make_sink_context(
     end_offset: Callable[[TopicPartition], int | None] | None = None,
     raise_condition: RaiseCondition = ignore_condition,
 ) -> SinkContext:
-    """What a sink task is given. Without ``end_offset``, end offsets are not known."""
+    """Return the context of a sink task. Without ``end_offset``, end offsets are not known."""
     return SinkContext(
         TaskId(name, number),
         dict(properties),

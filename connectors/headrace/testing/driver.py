@@ -1,4 +1,4 @@
-"""Tasks that a test drives itself: sources polled, sinks given records, as a worker does it."""
+"""Drivers with which tests run tasks as a worker does."""
 
 from __future__ import annotations
 
@@ -80,11 +80,11 @@ class SourceDriver:
         self.task.stop()
 
     def poll(self) -> SourceBatch | Wait:
-        """As a worker polls; nothing is stored."""
+        """Poll once, as a worker does; nothing is stored."""
         return self.task.poll()
 
     def batch(self, timeout: float = 20.0) -> SourceBatch:
-        """The next batch, waited for; nothing is stored."""
+        """Wait for the next batch and return it; nothing is stored."""
         found: list[SourceBatch] = []
 
         def polled() -> bool:
@@ -98,7 +98,7 @@ class SourceDriver:
         return found[0]
 
     def store(self, batch: SourceBatch) -> None:
-        """Every record of ``batch`` is in Kafka: its position is stored, and the task is told."""
+        """Store the position of ``batch`` and acknowledge it, as if all its records were in Kafka."""
         for partition, offset in batch.positions():
             self.offsets.set(partition, offset)
         self.task.acknowledged(batch)
@@ -133,7 +133,7 @@ class SourceDriver:
         return False
 
     def values(self, pick: Callable[[Any], Any] | str | None = None) -> list[Any]:
-        """The values of all records of a :meth:`drain`, in order; ``pick``: a field of each, or a function of it."""
+        """Return the values of a :meth:`drain`, in order; ``pick``: a field of each, or a function of it."""
         values = [value for batch in self.drain() for value in batch.values]
         if pick is None:
             return values
