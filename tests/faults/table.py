@@ -37,9 +37,7 @@ ROWS = (
         ("correct connection.user or connection.password",),
         f"{_STARTED}; placeholders are resolved again",
     ),
-    FaultRow(
-        "2", "The database is down", ("cannot be reached",), ("is it running, and are host and port right",), "yes"
-    ),
+    FaultRow("2", "The database is down", ("cannot be reached",), ("that host and port are correct",), "yes"),
     FaultRow(
         "3",
         "The database does not answer (black hole, or answers take seconds)",

@@ -59,7 +59,7 @@ def connection_error(
     return RetriableError(
         f"the database at {place} cannot be reached: {reason}",
         code="sql.unreachable",
-        hint=f"is it running, and are host and port right ({config_origin('connection.url')})?",
+        hint=f"check that it is running, and that host and port are correct ({config_origin('connection.url')})",
     )
 
 
