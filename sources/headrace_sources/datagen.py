@@ -36,7 +36,7 @@ class DatagenConfig(ConfigModel):
     """One attribute for each key. Parsing, documentation and error messages come from this."""
 
     topic: str = key("topic", doc="Topic of the records.", importance="high", min_length=1)
-    rows: int = key("rows", default=10, ge=1, le=10_000, doc="Records of one batch.")
+    rows: int = key("rows", default=10, ge=1, le=10_000, doc="Number of records in a batch.")
     interval: Duration = key("interval.ms", default=1000, ge=0, doc="Pause between two batches.")
     most: int = key("max.messages", default=-1, ge=-1, doc="Number of records after which to stop. -1: no limit.")
     seed: int = key("seed", default=0, doc="The same seed generates the same records on every machine.")

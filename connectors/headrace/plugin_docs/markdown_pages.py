@@ -19,12 +19,12 @@ def markdown(plugin: Plugin) -> str:
     names = [f"`{name}`" for name in (plugin.name, plugin.class_name, *plugin.cls.aliases)]
     lines = [f"# {plugin.name}", "", _GENERATED, "", _summary(plugin.cls), ""]
     if plugin.type in ("source", "sink", "stream"):
-        lines += [f"A {plugin.type} connector. Names it answers to in `connector.class`: {', '.join(names)}.", ""]
+        lines += [f"A {plugin.type} connector. Accepted values of `connector.class`: {', '.join(names)}.", ""]
         lines += _example(plugin, model)
         lines += ["Keys of every connector (converters, transforms, error handling) are in [connector-keys.md]"]
         lines[-1] += "(../connector-keys.md).\n"
     else:
-        lines += [f"A {plugin.type}. Names it answers to: {', '.join(names)}.", ""]
+        lines += [f"A {plugin.type}. Accepted names: {', '.join(names)}.", ""]
     lines += _sections([model], "Keys", level="##")
     lines += _ignored([model])
     return _joined(lines)

@@ -160,10 +160,10 @@ def proxy_denied(said: str) -> InfrastructureError:
 
 def _connection_hint(config: ElasticsearchSinkConfig, urls: list[str]) -> str:
     """Return the hint for an unreachable cluster."""
-    names = "are 'connection.url' and 'proxy.host'" if config.proxy_host else "is 'connection.url'"
-    hint = f"is it running, and {names} right?"
+    names = "'connection.url' and 'proxy.host' are" if config.proxy_host else "'connection.url' is"
+    hint = f"check that it is running, and that {names} correct"
     if config.keystore is None and any(url.startswith("https") for url in urls):
-        hint += " Where the cluster asks for a client's certificate: 'elastic.https.ssl.keystore.location'"
+        hint += "; if the cluster requires a client certificate, set 'elastic.https.ssl.keystore.location'"
     return hint
 
 

@@ -63,9 +63,9 @@ def require_elasticsearch(client: ElasticsearchClient, *, streams: bool = False)
         _speak_the_newest(client, number)
     if found_version >= (7, 14) and answer.headers.get(_PRODUCT) != "Elasticsearch":
         raise InfrastructureError(
-            f"what answers at {client.address} does not call itself Elasticsearch",
+            f"the server at {client.address} does not identify itself as Elasticsearch",
             code="elasticsearch.not_elasticsearch",
-            hint=f"does a proxy remove the header {_PRODUCT}?",
+            hint=f"check 'connection.url', and that no proxy removes the header {_PRODUCT}",
         )
     return number
 

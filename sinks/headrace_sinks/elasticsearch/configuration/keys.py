@@ -132,8 +132,8 @@ class ElasticsearchSinkConfig(TargetKeys, IndexKeys):
         "flush.synchronously",
         default=False,
         doc="true: the next records are read after the documents of the previous records are written. false: they are "
-        "read meanwhile. In both cases offsets are committed after the documents are written, and transforms may "
-        "change topics.",
+        "read while these are written. In both cases offsets are committed after the documents are written, and "
+        "transforms may change topics.",
         group=BATCHING,
         importance="low",
     )
@@ -161,12 +161,13 @@ class ElasticsearchSinkConfig(TargetKeys, IndexKeys):
         "key.ignore",
         default=False,
         doc="false: the record key is the document id, so a newer record replaces the older document and a repeated "
-        "record is written once. The Kafka offset is the external version of the document. The id of a key with one "
-        "field is the value of that field as text; the id of a key with several fields is their values, in the order "
-        "of the key, joined by `+` (`+` and `\\` in a value are escaped by `\\`). Note: the offsets of a topic that is "
-        "deleted and created again begin at 0, so Elasticsearch considers its documents newer and keeps them (the "
-        "status shows this): delete the index, too, or use `external.version.header`. The same applies to keys that "
-        "move to another partition. true: `topic+partition+offset` is the id, and every record has its own document.",
+        "record is written once. The Kafka offset is the external version of the document. The id of a key with "
+        "one field is the value of that field as text; the id of a key with several fields is their values, in the "
+        "order of the key, joined by `+` (`+` and `\\` in a value are escaped by `\\`). Note: the offsets of a "
+        "topic that is deleted and created again begin at 0, so Elasticsearch considers its documents newer and "
+        "keeps them (the status shows this): run `headrace reindex`, delete the index, too, or use "
+        "`external.version.header`. The same applies to keys that move to another partition. true: "
+        "`topic+partition+offset` is the id, and every record has its own document.",
         group=CONVERSION,
         importance="high",
     )
@@ -262,7 +263,7 @@ class ElasticsearchSinkConfig(TargetKeys, IndexKeys):
     errors_tolerance: Annotated[Literal["none", "all"], LOWER] = key(
         "errors.tolerance",
         default="none",
-        doc="`none`: a bad record fails the task. `all`: it is skipped (and, in sinks, sent to the dead letter queue).",
+        doc="`none`: a bad record fails the task. `all`: it is skipped. The dead letter queue gets it in both cases.",
         group="Error Handling",
     )
 
@@ -317,7 +318,7 @@ class ElasticsearchSinkConfig(TargetKeys, IndexKeys):
 
     ignored_keys: ClassVar[Mapping[str, str]] = {
         "flush.timeout.ms": "only `linger.ms` delays records; `read.timeout.ms` limits each request",
-        "max.buffered.records": "nothing is buffered beyond the records of one poll",
+        "max.buffered.records": "at most three puts and the lingering records are held",
         "max.connection.idle.time.ms": "a closed connection is replaced",
         "max.external.resource.mappings": "there is no limit",
         "elastic.https.ssl.truststore.password": "PEM files need none",

@@ -24,9 +24,9 @@ Granularity = Annotated[
 PkMode = Annotated[Literal["auto", "none", "primary_key", "fields"], LOWER]
 PK_MODE_DOC = (
     "The records' key (headrace's own; the JVM's JDBC source writes none). `auto`: the columns in `pk.fields`, else "
-    "the table's primary key, else no key. `none`: no key. `primary_key`: the table's primary key, which must be "
-    "there. `fields`: the columns in `pk.fields`. One column: its value is the key; several: a struct of them. Rows "
-    "of one key stay in order in one Kafka partition."
+    "the table's primary key, else no key. `none`: no key. `primary_key`: the table's primary key; an error if "
+    "there is none. `fields`: the columns in `pk.fields`. One column: its value is the key; several: a struct of "
+    "them. Rows of one key stay in order in one Kafka partition."
 )
 Isolation = Annotated[
     Literal["DEFAULT", "READ_UNCOMMITTED", "READ_COMMITTED", "REPEATABLE_READ", "SERIALIZABLE", "SQL_SERVER_SNAPSHOT"],
@@ -142,9 +142,9 @@ class SqlSourceKeys(ConfigModel):
     catalog_pattern: str | None = key(
         "catalog.pattern",
         default=None,
-        doc="Consider only tables of this database (SQL LIKE pattern). With MySQL and MariaDB, where a database is "
-        "what others call a schema, it is the same as `schema.pattern`; elsewhere only the connection's own database "
-        "can be read, and another name is an error.",
+        doc="Consider only tables of this database (SQL LIKE pattern). With MySQL and MariaDB, where databases are "
+        "schemas, it is the same as `schema.pattern`; elsewhere only the connection's own database can be read, "
+        "and another name is an error.",
         importance="low",
         group=_TABLES,
     )
@@ -191,8 +191,8 @@ class SqlSourceKeys(ConfigModel):
     timestamps: CommaList = key(
         "timestamp.column.name",
         default="",
-        doc="Column that every insert and update sets to the present time. Several: the first that is not NULL "
-        "counts (COALESCE), which needs an index on just that expression.",
+        doc="Column that every insert and update sets to the current time. Several: the first that is not NULL counts "
+        "(COALESCE), which needs an index on just that expression.",
         group=_MODE,
     )
     timestamps_mapping: CommaList = key(
@@ -217,20 +217,20 @@ class SqlSourceKeys(ConfigModel):
         "timestamp.delay.interval.ms",
         default=0,
         ge=0,
-        doc="Rows younger than this, by the database's clock, are left for a later poll. A transaction that takes its "
-        "timestamp early and commits late is passed over without it where there is no gap-free cursor "
-        "(`cursor.gap.free`); make it longer than your longest writing transaction there.",
+        doc="Rows younger than this, by the database's clock, are left for a later poll. Needed only where there is no "
+        "gap-free cursor (`cursor.gap.free`): set it to more than the duration of the longest writing transaction, "
+        "because rows that are committed later than this are lost.",
         importance="low",
         group=_MODE,
     )
     gap_free: Annotated[Literal["auto", "on", "off"], LOWER] = key(
         "cursor.gap.free",
         default="auto",
-        doc="Whether rows that are committed late, before rows that were already read, are read, too. The "
-        "stored position then waits for transactions that are open (the rows do not), and rows that were read before "
-        "are not sent again. `auto`: where the database can name its open transactions, or `cursor.overlap` is given; "
-        "elsewhere a warning. `on`: refuse to run where neither is so. `off`: as Kafka Connect's JDBC source, which "
-        "loses such rows. See docs/gap-free-cursor.md.",
+        doc="Whether rows that are committed late, before rows that were already read, are read, too. The stored "
+        "position then waits for transactions that are open (the rows do not), and rows that were read before are "
+        "not sent again. `auto`: if the database can list its open transactions or `cursor.overlap` is set, else "
+        "`off` with a warning. `on`: as `auto`, but an error instead of the warning. `off`: as Kafka Connect's "
+        "JDBC source, which loses such rows. See docs/gap-free-cursor.md.",
         importance="high",
         group=_MODE,
     )
@@ -238,17 +238,18 @@ class SqlSourceKeys(ConfigModel):
         "cursor.overlap",
         default=None,
         doc="How far each poll goes back behind what it has read: a duration (`5m`) in the modes with a timestamp, a "
-        "number of ids (`1000`) in mode incrementing. Rows that were sent are not sent again. For databases that do "
-        "not name their open transactions (longer than the longest of them), for clocks that differ, and for ids that "
-        "are assigned in blocks. Not set = `2s` or 0 where the database lists them, else none.",
+        "number of ids (`1000`) in mode incrementing. Rows that were sent are not sent again. For databases that "
+        "cannot list their open transactions (set it to more than the duration of the longest one), for clocks "
+        "that differ, and for ids that are assigned in blocks. Not set = `2s` or 0 where the database lists them, "
+        "else none.",
         group=_MODE,
     )
     memory_rows: int = key(
         "cursor.memory.rows",
         default=100_000,
         ge=1_000,
-        doc="Most sent rows that the task remembers, so that it does not send them again when it goes back (about 400 "
-        "bytes each). Rows beyond this limit are sent twice, and never lost.",
+        doc="Maximum number of sent rows that the task remembers, so that it does not send them again when it goes "
+        "back (about 400 bytes each). Rows beyond this limit may be sent twice; they are never lost.",
         importance="low",
         group=_MODE,
     )
@@ -263,10 +264,10 @@ class SqlSourceKeys(ConfigModel):
     query_text: str = key(
         "query",
         default="",
-        doc="Read this SELECT instead of tables. With a mode other than `bulk` it is wrapped, "
-        "`SELECT * FROM (query) WHERE …`, so it may have joins and a WHERE of its own, and the cursor columns must be "
-        "columns of its result. It must be one SELECT (or WITH … SELECT), and then without LIMIT: rows behind the "
-        "limit would never be read.",
+        doc="Read this SELECT instead of tables. With a mode other than `bulk` it is wrapped, `SELECT * FROM (query) "
+        "WHERE …`, so it may have joins and a WHERE of its own, and the cursor columns must be columns of its "
+        "result. It must be one SELECT (or WITH … SELECT), and then without LIMIT, because rows after the limit "
+        "would never be read.",
         group=_MODE,
     )
     query_masked: Secret | None = key(
@@ -310,11 +311,11 @@ class SqlSourceKeys(ConfigModel):
     numeric_mapping: NumericMapping | None = key(
         "numeric.mapping",
         default=None,
-        doc="How NUMERIC and DECIMAL columns of known precision arrive. `none`: Decimal. `precision_only`: an integer "
-        "when there are no decimals and at most 18 digits, else Decimal. `best_fit`: also FLOAT64 with decimals and "
-        "at most 18 digits. `best_fit_eager_double`: FLOAT64 with decimals whatever the digits. Columns without "
-        "declared precision have no fixed scale, which Decimal needs: they arrive as exact text, or as FLOAT64 with "
-        "one of the best fits. Not given = `none`.",
+        doc="Type of NUMERIC and DECIMAL columns with a declared precision. `none`: Decimal. `precision_only`: an "
+        "integer when there are no decimals and at most 18 digits, else Decimal. `best_fit`: also FLOAT64 with "
+        "decimals and at most 18 digits. `best_fit_eager_double`: FLOAT64 with decimals and any number of digits. "
+        "Columns without declared precision have no fixed scale, which Decimal requires: they are exact text, or "
+        "FLOAT64 with one of the best fits. Not given = `none`.",
         group=RECORDS,
     )
     numeric_precision_mapping: bool = key(
@@ -327,28 +328,28 @@ class SqlSourceKeys(ConfigModel):
     granularity: Granularity = key(
         "timestamp.granularity",
         default="connect_logical",
-        doc="How timestamps arrive, cursor columns included. `connect_logical`: Connect's Timestamp, milliseconds. "
-        "`micros_long`, `nanos_long`: INT64 since the epoch. `micros_string`, `nanos_string`: the same number as text. "
-        "`micros_iso_datetime_string`, `nanos_iso_datetime_string`: `2024-05-01T12:00:00.123456`, in `db.timezone`, "
-        "without a zone.",
+        doc="Type of timestamps, cursor columns included. `connect_logical`: Connect's Timestamp, milliseconds. "
+        "`micros_long`, `nanos_long`: INT64 since the epoch. `micros_string`, `nanos_string`: the same number as "
+        "text. `micros_iso_datetime_string`, `nanos_iso_datetime_string`: `2024-05-01T12:00:00.123456`, in "
+        "`db.timezone`, without a zone.",
         group=RECORDS,
     )
     temporal_mode: Annotated[Literal["fail", "null", "text"], LOWER] | None = key(
         "temporal.out.of.range",
         default=None,
-        doc="What to do with dates and times that Connect has no value for (headrace's own): `infinity` and years "
-        "BC or after 9999 of PostgreSQL, `0000-00-00` of MySQL, times of 24 hours and more. `fail`: the task stops and "
-        "names the row. `null`: they are null. `text`: every date and time arrives as text, as the database writes "
-        "it. Not given = `fail`, or `null` if the URL has `zeroDateTimeBehavior=convertToNull`.",
+        doc="What to do with dates and times that Connect has no value for (headrace's own): `infinity` and years BC "
+        "or after 9999 of PostgreSQL, `0000-00-00` of MySQL, times of 24 hours and more. `fail`: the task stops "
+        "and names the row. `null`: they are null. `text`: all dates and times are text, in the form of the "
+        "database. Not given = `fail`, or `null` if the URL has `zeroDateTimeBehavior=convertToNull`.",
         importance="low",
         group=RECORDS,
     )
     not_finite: Annotated[Literal["fail", "null", "text"], LOWER] = key(
         "float.not.finite",
         default="fail",
-        doc="What to do with `NaN` and infinity in columns that arrive as FLOAT32 or FLOAT64 (headrace's own): JSON "
-        "has no such numbers. `fail`: the task stops and names the row. `null`: they are null. `text`: such columns "
-        "arrive as text, with `NaN`, `Infinity` and `-Infinity` by name.",
+        doc="What to do with `NaN` and infinity in columns of type FLOAT32 or FLOAT64 (headrace's own): JSON has no "
+        "such numbers. `fail`: the task stops and names the row. `null`: they are null. `text`: all values of such "
+        "columns are text, with `NaN`, `Infinity` and `-Infinity` by name.",
         importance="low",
         group=RECORDS,
     )
@@ -371,8 +372,8 @@ class SqlSourceKeys(ConfigModel):
         "batch.max.rows",
         default=1000,
         ge=1,
-        doc="Most rows of a batch, and how many are fetched from the database at a time. A result is streamed; about "
-        "this many rows of it are in memory.",
+        doc="Maximum number of rows in a batch and in a fetch from the database. Results are streamed; about this many "
+        "rows are in memory.",
         importance="low",
         group=_POLLING,
     )
@@ -388,8 +389,8 @@ class SqlSourceKeys(ConfigModel):
         "delete.detection",
         default="none",
         doc="How deleted rows become tombstones (records with a key and no value, by which sinks delete). `soft`: the "
-        "application marks them in `delete.soft.column`. `reconcile`: from time to time the table's keys are compared "
-        "with those that were sent. Both need a record key. See docs/deletes.md.",
+        "application marks them in `delete.soft.column`. `reconcile`: the table's keys are compared with those "
+        "that were sent, on a schedule. Both need a record key. See docs/deletes.md.",
         importance="high",
         group=_DELETES,
     )
@@ -413,17 +414,17 @@ class SqlSourceKeys(ConfigModel):
         default=0.2,
         ge=0.0,
         le=1.0,
-        doc="A comparison that finds more than this part of the keys gone (and more than 10 of them) deletes nothing: "
-        "the status shows this, and rows are still sent. A table that was emptied by mistake does not empty the index. "
-        "1 = no limit.",
+        doc="If a comparison finds more than this fraction of the keys missing (and more than 10 keys), nothing is "
+        "deleted: the status shows this, and rows are still sent. A table that was emptied by mistake does not "
+        "empty the index. 1 = no limit.",
         group=_DELETES,
     )
     ledger_directory: str = key(
         "delete.ledger.directory",
         default="ledgers",
-        doc="With `delete.detection=reconcile`: folder for the keys that were sent, one file for each table, 20 to "
-        "60 bytes a key. Keep it with the worker's positions. A missing file is created again from the table; rows "
-        "deleted before that stay unknown.",
+        doc="With `delete.detection=reconcile`: folder for the keys that were sent, one file for each table, 20 to 60 "
+        "bytes per key. Keep it with the worker's positions. A missing file is created again from the table; rows "
+        "that were deleted before are not detected.",
         group=_DELETES,
     )
 
@@ -431,7 +432,7 @@ class SqlSourceKeys(ConfigModel):
         "connection.max.queries",
         default=8,
         ge=1,
-        doc="Most queries that this process has running in the database at a time, over all connectors and tasks that "
+        doc="Maximum number of concurrent queries of this process in the database, over all connectors and tasks that "
         "read it. Further queries wait, and the status says so.",
         group=_LOAD,
     )
@@ -484,10 +485,10 @@ class SqlSourceKeys(ConfigModel):
     )
 
     ignored_keys: ClassVar[Mapping[str, str]] = {
-        "dialect.name": "the kind of database follows from connection.url",
+        "dialect.name": "connection.url determines the kind of database",
         "table.monitoring.startup.polling.limit.ms": "tables are listed when the connector starts",
-        "max.buffer.size": "no rows are buffered beyond a batch; source.buffer.bytes of the worker bounds what is sent",
-        "poll.linger.ms": "a poll returns what is there",
+        "max.buffer.size": "at most one batch is buffered; the worker's source.buffer.bytes limits unacknowledged data",
+        "poll.linger.ms": "a poll returns the available rows at once",
         "query.retry.attempts": "transient failures are retried without limit, others fail at once",
         "date.calendar.system": "dates are always proleptic Gregorian",
         "tables.fetched": "it is internal to Kafka Connect's JDBC source",

@@ -243,7 +243,7 @@ class PostgreSql(Dialect):
         state, kind, event, holder, user, application, age, query = found
         if holder is None:
             if state != "active":
-                return "it has answered, and the answer does not arrive: is the network slow?"
+                return "it has sent its response, which has not arrived: the network may be slow"
             return f"it is executing the statement{f' (wait event {kind} {event})' if kind else ''}"
         opened = f", transaction open for {age:.0f} s" if age is not None else ""
         text = f"it waits for a lock that process {holder} (user {user}, application '{application}'{opened}) holds"
