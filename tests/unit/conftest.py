@@ -1,4 +1,4 @@
-"""Properties are judged by what they say, not by how busy the machine is."""
+"""Hypothesis without deadlines and health checks of speed: property tests must not fail on a busy machine."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from headrace.errors import ConfigError, RetriableError
 
 @pytest.fixture
 def without_librdkafka(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As if confluent-kafka were not installed."""
+    """Make confluent-kafka look uninstalled."""
     for name in [*sys.modules]:
         if name.startswith("headrace.broker.librdkafka"):
             monkeypatch.delitem(sys.modules, name)
@@ -26,20 +26,20 @@ def test_the_faster_client_is_used_when_it_is_installed() -> None:
     assert isinstance(choice.open({}), LibrdkafkaClients)
 
 
-def test_a_wish_is_followed() -> None:
+def test_the_configured_client_is_used() -> None:
     assert isinstance(choose("kafka-python").open({}), KafkaPythonClients)
     assert isinstance(choose("confluent").open({}), LibrdkafkaClients)
 
 
 @pytest.mark.usefixtures("without_librdkafka")
-def test_without_it_kafka_python_does_the_work_and_says_why() -> None:
+def test_kafka_python_is_chosen_with_a_reason_when_librdkafka_is_missing() -> None:
     choice = choose("auto")
     assert choice.name == "kafka-python"
     assert "headrace[fast]" in choice.reason
 
 
 @pytest.mark.usefixtures("without_librdkafka")
-def test_what_was_asked_for_and_is_missing_is_a_configuration_error() -> None:
+def test_a_configured_client_that_is_not_installed_is_a_configuration_error() -> None:
     with pytest.raises(ConfigError) as caught:
         choose("confluent")
     (finding,) = caught.value.findings

@@ -1,4 +1,4 @@
-"""What connectors may override of the worker's Kafka settings, and what they do not inherit then."""
+"""Connectors override Kafka settings of the worker, and do not inherit its credentials when they do."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_no_credential_of_the_worker_is_inherited_with_another_connection(overri
     assert settings["sasl.mechanism"] == "PLAIN"
 
 
-def test_a_rogue_broker_is_never_sent_the_password_of_the_worker() -> None:
+def test_another_broker_never_receives_the_password_of_the_worker() -> None:
     rogue = {
         "producer.override.bootstrap.servers": "rogue:9092",
         "producer.override.security.protocol": "SASL_PLAINTEXT",
@@ -115,7 +115,7 @@ def test_settings_with_secrets_are_not_inherited(name: str) -> None:
 
 
 class RecordingClients:
-    """Remembers the settings with which its clients would have been opened."""
+    """Records the settings of the clients that are requested from it."""
 
     def __init__(self, shared: Mapping[str, str]) -> None:
         self.shared = shared
@@ -170,6 +170,6 @@ def test_policies_have_the_names_of_kafka_connect(policy: str) -> None:
         assert OverridePolicy.of(settings).name == policy
 
 
-def test_a_policy_of_ones_own_is_refused() -> None:
+def test_a_custom_policy_class_is_refused() -> None:
     with pytest.raises(ConfigError, match="All, None, Principal, Allowlist"):
         worker(**{"connector.client.config.override.policy": "com.example.Mine"})

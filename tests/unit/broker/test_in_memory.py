@@ -34,7 +34,7 @@ class TestTransactions(TransactionContract):
 
 
 class TestStored:
-    def test_records_can_be_looked_at(self, kafka_clients: InMemoryKafka) -> None:
+    def test_stored_records_can_be_inspected(self, kafka_clients: InMemoryKafka) -> None:
         kafka_clients.producer({}).send(EncodedBatch("t", [b"a", None], [b"k", b"k"], [5, 6], [[("h", b"1")], []]))
         assert [tuple(record) for record in kafka_clients.records("t")] == [
             (0, 0, b"k", b"a", [("h", b"1")], 5),
@@ -69,7 +69,7 @@ class TestFaults:
         assert producer.flush(30)
         release.join()
 
-    def test_closing_gives_up_what_is_held(self, kafka_clients: InMemoryKafka) -> None:
+    def test_closing_a_producer_discards_held_deliveries(self, kafka_clients: InMemoryKafka) -> None:
         producer = kafka_clients.producer({})
         kafka_clients.hold_deliveries()
         delivery = producer.send(EncodedBatch("t", [b"1"]))
@@ -78,7 +78,7 @@ class TestFaults:
         assert isinstance(delivery.error(), RetriableError)
         assert kafka_clients.records("t") == []
 
-    def test_sends_fail_as_often_as_told(self, kafka_clients: InMemoryKafka) -> None:
+    def test_sends_fail_the_configured_number_of_times(self, kafka_clients: InMemoryKafka) -> None:
         producer = kafka_clients.producer({})
         error = DataError("no")
         kafka_clients.fail_sends(error, times=2)
@@ -86,7 +86,7 @@ class TestFaults:
         assert [delivery.error() for delivery in deliveries] == [error, error, None]
         assert [record.value for record in kafka_clients.records("t")] == [b"3"]
 
-    def test_a_broker_that_is_down_answers_nothing_and_loses_nothing(self, kafka_clients: InMemoryKafka) -> None:
+    def test_an_unavailable_broker_does_not_respond_and_keeps_its_records(self, kafka_clients: InMemoryKafka) -> None:
         kafka_clients.create("t")
         producer, admin = kafka_clients.producer({}), kafka_clients.admin({})
         reader = RecordingConsumer(kafka_clients, "g").subscribe(["t"]).join()
@@ -112,7 +112,7 @@ class TestFaults:
         assert producer.connection_problem() is None
         assert reader.read(1) == [b"1"]
 
-    def test_commits_and_polls_fail_as_often_as_told(self, kafka_clients: InMemoryKafka) -> None:
+    def test_commits_and_polls_fail_the_configured_number_of_times(self, kafka_clients: InMemoryKafka) -> None:
         kafka_clients.create("t")
         reader = RecordingConsumer(kafka_clients, "g").subscribe(["t"]).join()
         error = RetriableError("away")

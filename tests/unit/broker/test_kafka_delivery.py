@@ -1,4 +1,4 @@
-"""Batches over kafka-python: its sender's thread acknowledges records at any moment."""
+"""Batches over kafka-python: its sender thread acknowledges records concurrently."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ PART_OF_A_BATCH = "Failed to append record because it was part of a batch which 
 
 
 class AcknowledgedMeanwhile:
-    """A batch's future that is not done when it is looked at first, and is when it is looked at again."""
+    """A batch's future that completes between the first and the second check."""
 
     exception = None
     value = (0, -1, None)
@@ -45,7 +45,7 @@ class Batches:
         self.futures[number].success((-1, -1, lambda index: errors[min(index, len(errors) - 1)]))
 
 
-def test_what_is_acknowledged_between_two_looks_is_done_and_no_failure() -> None:
+def test_a_batch_acknowledged_between_two_checks_is_done_and_not_failed() -> None:
     failures: list[None] = []
     parts = [SentRecords(AcknowledgedMeanwhile(), 0, 1)]
     delivery = KafkaPythonDelivery("t", parts, lambda: failures.append(None))
@@ -66,7 +66,7 @@ def test_a_delivery_is_done_when_all_of_its_batches_are_acknowledged() -> None:
     assert batches.delivery.records == 6
 
 
-def test_a_failure_is_reported_once_what_is_before_it_is_known() -> None:
+def test_a_failure_is_reported_when_the_results_before_it_are_known() -> None:
     batches = Batches(2)
     batches.refuse(1, RequestTimedOutError())
     assert not batches.delivery.done()
@@ -76,7 +76,7 @@ def test_a_failure_is_reported_once_what_is_before_it_is_known() -> None:
     assert batches.failures == [None]
 
 
-def test_records_refused_because_of_another_delivery_are_to_be_sent_again() -> None:
+def test_records_refused_because_of_another_delivery_are_marked_for_resending() -> None:
     batches = Batches(1)
     batches.refuse(0, MessageSizeTooLargeError(), KafkaError(PART_OF_A_BATCH))  # the delivery begins at record 2
     assert not batches.delivery.done()

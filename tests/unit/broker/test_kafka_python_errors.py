@@ -29,14 +29,14 @@ from headrace.errors import ConfigError, DataError, HeadraceError, Infrastructur
         (errors.KafkaConfigurationError("acks"), ConfigError, "kafka.invalid_setting"),
     ],
 )
-def test_every_failure_has_its_consequence(error: Exception, kind: type[HeadraceError], code: str) -> None:
+def test_each_failure_has_the_expected_error_class(error: Exception, kind: type[HeadraceError], code: str) -> None:
     found = translate(error, "do it")
     assert type(found) is kind
     assert found.code == code
     assert "<class" not in str(found)
 
 
-def test_what_is_not_authorized_is_named() -> None:
+def test_an_authorization_error_names_the_resource() -> None:
     assert "topic: orders" in str(translate(errors.TopicAuthorizationFailedError({"orders"}), "write to orders"))
     assert "group: g1" in str(translate(errors.GroupAuthorizationFailedError("g1"), "read"))
 
@@ -59,7 +59,7 @@ def test_the_missing_acl_is_named_with_its_command(error: Exception, doing: str,
     assert said in translate(error, doing).hint
 
 
-def test_a_timeout_is_explained_by_the_connection_that_failed() -> None:
+def test_a_timeout_names_the_failed_connection() -> None:
     failure = broker_failure("a:9092", errors.KafkaConnectionError("111 ECONNREFUSED"))
     found = translate(errors.KafkaTimeoutError("slow"), "list the topics", failure)
     assert str(found) == "cannot list the topics: broker a:9092 does not answer: 111 ECONNREFUSED"
@@ -68,6 +68,6 @@ def test_a_timeout_is_explained_by_the_connection_that_failed() -> None:
     assert login.describe().startswith("broker a:9092: Kafka refused the credentials: bad password → check ")
 
 
-def test_bugs_pass_through() -> None:
+def test_unexpected_exceptions_are_not_translated() -> None:
     with pytest.raises(ZeroDivisionError), translated("divide"):
         raise ZeroDivisionError

@@ -60,7 +60,7 @@ def test_batches_of_kafka_python_are_decoded_to_columns(rows: list[Row]) -> None
 
 
 @given(ROWS, st.data())
-def test_records_that_are_cut_off_are_refused(rows: list[Row], data: st.DataObject) -> None:
+def test_truncated_records_are_refused(rows: list[Row], data: st.DataObject) -> None:
     encoded = encode_records(rows, 0, rows[0][3], 2**30, at_least_one=True).data
     end = data.draw(st.integers(0, len(encoded) - 1))
     with pytest.raises(ValueError, match="record"):
@@ -78,7 +78,7 @@ def test_a_number_of_more_than_64_bits_is_refused() -> None:
         decode_records(varint(2**90), 1, 0, NOW)
 
 
-def test_a_record_that_does_not_fit_is_left_for_the_next_batch() -> None:
+def test_a_record_that_does_not_fit_goes_into_the_next_batch() -> None:
     row: Row = (b"v" * 100, None, (), NOW)
     assert encode_records([row], 5, NOW, 50, at_least_one=False).records == 0
     assert encode_records([row, row], 0, NOW, 50, at_least_one=True).records == 1

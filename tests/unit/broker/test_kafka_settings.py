@@ -45,30 +45,30 @@ def findings(settings: Mapping[str, str], known: Mapping[str, Any] = PRODUCER) -
         ("buffer.memory", "33554432", {}),
     ],
 )
-def test_a_setting_becomes_an_argument(name: str, text: str, expected: dict[str, Any]) -> None:
+def test_a_setting_is_converted_to_a_kafka_python_argument(name: str, text: str, expected: dict[str, Any]) -> None:
     assert parsed({name: text}) == expected
 
 
-def test_the_login_of_a_jvm_file_is_understood() -> None:
+def test_the_sasl_jaas_config_of_a_jvm_file_is_parsed() -> None:
     for module in ("plain.PlainLoginModule", "scram.ScramLoginModule"):
         text = f"org.apache.kafka.common.security.{module} required username=\"u\" password='p;w';"
         assert parsed({"sasl.jaas.config": text}) == {"sasl_plain_username": "u", "sasl_plain_password": "p;w"}
 
 
-def test_a_login_that_is_not_understood_keeps_its_secret() -> None:
+def test_an_unsupported_login_is_refused_without_showing_its_secret() -> None:
     (finding,) = findings({"sasl.jaas.config": 'com.example.Module required password="s3cret";'})
     assert finding.code == "kafka.invalid_setting"
     assert "s3cret" not in str(finding)
 
 
-def test_assignment_strategies_have_javas_names_too() -> None:
+def test_assignment_strategies_accept_java_class_names() -> None:
     short = parsed({"partition.assignment.strategy": "cooperative-sticky, range"}, CONSUMER)
     long = "org.apache.kafka.clients.consumer.CooperativeStickyAssignor,org.apache.kafka.clients.consumer.RangeAssignor"
     assert short == parsed({"partition.assignment.strategy": long}, CONSUMER)
     assert len(short["partition_assignment_strategy"]) == 2
 
 
-def test_pem_files_are_named_as_in_java(tmp_path: Path) -> None:
+def test_pem_files_are_set_with_javas_keys(tmp_path: Path) -> None:
     pem, jks = tmp_path / "ca.pem", tmp_path / "ca.jks"
     pem.write_text("-----BEGIN CERTIFICATE-----\n")
     jks.write_bytes(b"\xfe\xed\xfe\xed")
@@ -99,23 +99,23 @@ def test_pem_files_are_named_as_in_java(tmp_path: Path) -> None:
         ({"partition.assignment.strategy": "range"}, "kafka.unknown_setting", "partition.assignment.strategy"),
     ],
 )
-def test_a_wrong_setting_is_explained(settings: dict[str, str], code: str, words: str) -> None:
+def test_an_invalid_setting_is_refused_with_the_reason(settings: dict[str, str], code: str, words: str) -> None:
     (finding,) = findings(settings)
     assert (finding.code, finding.key) == (code, next(iter(settings)))
     assert words in str(finding)
 
 
-def test_all_wrong_settings_are_found_at_once() -> None:
+def test_all_invalid_settings_are_reported_at_once() -> None:
     assert [finding.key for finding in findings({"a": "1", "linger.ms": "x", "retries": "1"})] == ["a", "linger.ms"]
 
 
-def test_committing_stays_headraces_business() -> None:
+def test_settings_of_automatic_commits_are_refused() -> None:
     assert parsed({"enable.auto.commit": "false"}, CONSUMER) == {}
     (finding,) = findings({"enable.auto.commit": "true"}, CONSUMER)
     assert finding.code == "kafka.unsupported_setting"
 
 
-def test_shared_settings_reach_only_the_clients_that_know_them() -> None:
+def test_shared_settings_are_passed_only_to_clients_that_support_them() -> None:
     shared = {"bootstrap.servers": "a:1", "max.poll.records": "5", "linger.ms": "7"}
     defaults = {"linger_ms": 1, "acks": "all"}
     assert arguments(shared, {"linger.ms": "9"}, PRODUCER, defaults) == {

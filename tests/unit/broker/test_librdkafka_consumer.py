@@ -1,4 +1,4 @@
-"""Errors that come among the records: passed over or raised, and the records are kept."""
+"""Errors between records are ignored or raised, and the records are kept."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_transient_errors_are_ignored() -> None:
     assert reader.poll(0, 10) == []
 
 
-def test_an_error_alone_is_no_batch() -> None:
+def test_a_poll_of_errors_only_returns_no_batch() -> None:
     assert consumer(failure(KafkaError._TRANSPORT)).poll(0, 10) == []
 
 
@@ -61,7 +61,7 @@ def test_a_permanent_error_is_raised_after_the_records() -> None:
         reader.poll(0, 10)
 
 
-def test_an_error_of_a_reader_is_raised_after_the_records_that_came_with_it() -> None:
+def test_a_reader_raises_an_error_after_the_records_of_the_same_poll() -> None:
     client = cast(Consumer, cast(Any, FakeConsumer([failure(KafkaError.TOPIC_AUTHORIZATION_FAILED), record(3)])))
     reader = LibrdkafkaReader((client, BrokerMonitor()))
     [batch] = reader.poll(0, 10)
@@ -72,7 +72,7 @@ def test_an_error_of_a_reader_is_raised_after_the_records_that_came_with_it() ->
 
 
 @pytest.mark.parametrize("topics", [["t"], ["t", "u"]])
-def test_records_come_by_partition_in_their_order(topics: list[str]) -> None:
+def test_records_are_returned_by_partition_in_offset_order(topics: list[str]) -> None:
     places = [TopicPartition(topic, number) for topic in topics for number in range(2)]
     messages = [
         Message(topic=topic, partition=number, offset=offset, key=b"k", value=b"v", headers=[], timestamp=(1, 5))
@@ -83,7 +83,7 @@ def test_records_come_by_partition_in_their_order(topics: list[str]) -> None:
     assert {batch.topic_partition: batch.offsets for batch in batches} == {place: [0, 1, 2] for place in places}
 
 
-def test_an_abandoned_consumer_is_done_when_its_unanswered_commit_has_ended() -> None:
+def test_an_abandoned_consumer_is_closed_when_its_pending_commit_ends() -> None:
     answered = threading.Event()
 
     class Unanswered(FakeConsumer):

@@ -32,7 +32,7 @@ REFUSED = "127.0.0.1:9092/1: Connect to ipv4#127.0.0.1:9092 failed: Connection r
         (KafkaError._INVALID_ARG, ConfigError, "kafka.invalid_setting"),
     ],
 )
-def test_every_failure_has_the_consequence_it_has_with_kafka_python(
+def test_each_failure_has_the_same_error_class_as_with_kafka_python(
     code: int, kind: type[HeadraceError], name: str
 ) -> None:
     found = translate(KafkaError(code), "do it")
@@ -40,7 +40,7 @@ def test_every_failure_has_the_consequence_it_has_with_kafka_python(
     assert found.code == name
 
 
-def test_a_timeout_is_explained_by_the_broker_that_failed() -> None:
+def test_a_timeout_names_the_failed_broker() -> None:
     monitor = BrokerMonitor()
     monitor.on_error(KafkaError(KafkaError._TRANSPORT, REFUSED))
     found = translate(KafkaError(KafkaError._TIMED_OUT, "slow"), "list the topics", monitor.failure())
@@ -51,7 +51,7 @@ def test_a_timeout_is_explained_by_the_broker_that_failed() -> None:
     assert login.describe().startswith("broker a:9092: Kafka refused the credentials: bad password → check ")
 
 
-def test_exceptions_are_translated_and_bugs_pass_through() -> None:
+def test_kafka_exceptions_are_translated_and_unexpected_ones_are_not() -> None:
     with pytest.raises(RetriableError), translated("read"):
         raise KafkaException(KafkaError(KafkaError._TRANSPORT))
     with pytest.raises(ZeroDivisionError), translated("divide"):
@@ -59,7 +59,7 @@ def test_exceptions_are_translated_and_bugs_pass_through() -> None:
 
 
 def statistics(state: str, *, due: int = 0, idle: float = 0.0, group: str | None = None) -> str:
-    """librdkafka's, as far as we read them: ``due`` answers, ``idle`` seconds since the last byte (-1 = none yet)."""
+    """Return statistics of librdkafka: ``due`` pending responses, ``idle`` seconds since the last byte (-1: none yet)."""
     broker = {"state": state, "waitresp_cnt": due, "rxidle": -1 if idle < 0 else int(idle * 1e6)}
     coordinator = {"state": "UP", "waitresp_cnt": 1, "rxidle": 300_000_000}
     found = {"brokers": {"127.0.0.1:9092/1": broker, "GroupCoordinator": coordinator}}
@@ -67,7 +67,7 @@ def statistics(state: str, *, due: int = 0, idle: float = 0.0, group: str | None
 
 
 class TestBrokers:
-    def test_a_failure_is_kept_until_statistics_show_the_broker_well(self) -> None:
+    def test_a_failure_is_kept_until_statistics_show_a_healthy_broker(self) -> None:
         monitor = BrokerMonitor()
         monitor.on_error(KafkaError(KafkaError._TRANSPORT, "sasl_ssl://" + REFUSED))
         monitor.on_error(KafkaError(KafkaError._ALL_BROKERS_DOWN, "1/1 brokers are down"))
@@ -78,7 +78,7 @@ class TestBrokers:
         monitor.on_statistics(statistics("UP"))
         assert monitor.failure() is None
 
-    def test_a_refusal_to_log_in_comes_first(self) -> None:
+    def test_a_refused_login_is_reported_before_other_failures(self) -> None:
         monitor = BrokerMonitor()
         monitor.on_error(KafkaError(KafkaError._TRANSPORT, REFUSED))
         monitor.on_error(KafkaError(KafkaError._AUTHENTICATION, "b:9093/2: SASL authentication error: no"))
@@ -86,13 +86,13 @@ class TestBrokers:
             "b:9093", KafkaError._AUTHENTICATION, "SASL authentication error: no"
         )
 
-    def test_what_moves_is_well(self) -> None:
+    def test_a_broker_that_exchanges_data_is_healthy(self) -> None:
         monitor = BrokerMonitor()
         monitor.on_error(KafkaError(KafkaError._TRANSPORT, REFUSED))
         monitor.clear()
         assert monitor.failure() is None
 
-    def test_the_coordinator_is_away_until_statistics_say_otherwise(self) -> None:
+    def test_the_coordinator_is_unavailable_until_statistics_show_it(self) -> None:
         monitor = BrokerMonitor()
         assert not monitor.coordinator_away()
         monitor.on_error(KafkaError(KafkaError._TRANSPORT, REFUSED))
@@ -102,8 +102,8 @@ class TestBrokers:
         monitor.on_statistics(statistics("DOWN", group="up"))
         assert not monitor.coordinator_away()
 
-    def test_a_broker_that_says_nothing_for_seconds_is_named(self) -> None:
-        """Also after the connection was opened again several times."""
+    def test_a_broker_without_responses_for_seconds_is_named(self) -> None:
+        """Also after several reconnections."""
         now = 100.0
         monitor = BrokerMonitor(monotonic=lambda: now)
         for state, idle in (("UP", 1.9), ("UP", 3.9), ("APIVERSION_QUERY", -1)):
@@ -118,7 +118,7 @@ class TestBrokers:
         monitor.on_statistics(statistics("UP", due=1, idle=0.3))
         assert monitor.failure() is None
 
-    def test_a_broker_that_answers_now_and_then_or_owes_nothing_is_well(self) -> None:
+    def test_a_broker_that_responds_or_has_no_pending_requests_is_healthy(self) -> None:
         now = 100.0
         monitor = BrokerMonitor(longest_wait=0.5, monotonic=lambda: now)
         for number in range(20):

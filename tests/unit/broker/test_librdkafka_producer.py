@@ -1,4 +1,4 @@
-"""Batches over librdkafka: what counts as acknowledged is acknowledged, whatever order the answers come in."""
+"""Batches over librdkafka: records are reported as acknowledged only if they are, for every order of responses."""
 
 from __future__ import annotations
 
@@ -147,10 +147,10 @@ RECORDS = st.lists(st.tuples(st.integers(0, 4), st.integers(0, 9)), min_size=1, 
 @given(
     st.lists(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 9)), min_size=1, max_size=5), max_size=8), st.data()
 )
-def test_nothing_is_lost_and_the_last_word_on_a_key_stays_the_last(
+def test_no_record_is_lost_and_the_last_record_of_each_key_stays_last(
     batches: list[list[tuple[int, int]]], data: st.DataObject
 ) -> None:
-    """Over any order of answers, requests of any size, refusals that take neighbours along, and lost answers."""
+    """For any order of responses, requests of any size, refusals that fail other records of the request, and lost responses."""
     log: list[tuple[bytes, bytes]] = []
     chance = data.draw(st.randoms(use_true_random=False))
     source = Source(log, chance.randrange)
@@ -185,12 +185,12 @@ def test_nothing_is_lost_and_the_last_word_on_a_key_stays_the_last(
 
 
 def patient(count: int) -> int:
-    """Requests of one record, partition 0 first; no outage."""
+    """Choose requests of one record, partition 0 first, without an outage."""
     return 1 if count == 8 else 0
 
 
 class TestWindows:
-    def test_what_waits_is_settledafter_what_went_before(self) -> None:
+    def test_waiting_records_are_settled_after_earlier_ones(self) -> None:
         fake = FakeProducer([], patient)
         producer = producer_over(fake)
         first = producer.send(EncodedBatch("t", [b"1", b"2"], [b"\0", b"\0"]))
@@ -202,7 +202,7 @@ class TestWindows:
         assert not second.settled
         assert second.done()
 
-    def test_a_fatal_error_fails_what_is_on_its_way_and_the_next_send_has_a_new_client(self) -> None:
+    def test_a_fatal_error_fails_records_in_flight_and_the_next_send_uses_a_new_client(self) -> None:
         fakes = [FakeProducer([], patient), FakeProducer([], patient)]
         left = iter(fakes)
         producer = LibrdkafkaProducer(lambda: (cast(Producer, next(left)), BrokerMonitor()))
@@ -238,7 +238,7 @@ class TestWindows:
             producer.send(EncodedBatch("t", [b"1", b"2"], [b"\0", b"\0"]))
         assert caught.value.code == "kafka.buffer_full"
 
-    def test_an_abandoned_producer_sends_neither_what_is_in_flight_nor_what_waits(self) -> None:
+    def test_an_abandoned_producer_sends_neither_in_flight_nor_waiting_records(self) -> None:
         log: list[tuple[bytes, bytes]] = []
 
         class SlowPurge(FakeProducer):

@@ -40,7 +40,7 @@ def findings(settings: Mapping[str, str], kind: str = PRODUCER) -> tuple[Finding
         ("debug", "broker", {"debug": "broker"}),
     ],
 )
-def test_a_setting_of_javas_becomes_librdkafkas(name: str, text: str, expected: dict[str, Any]) -> None:
+def test_a_java_setting_is_converted_to_a_librdkafka_setting(name: str, text: str, expected: dict[str, Any]) -> None:
     assert parsed({name: text}) == expected
 
 
@@ -60,16 +60,16 @@ def test_a_setting_of_javas_becomes_librdkafkas(name: str, text: str, expected: 
         ("enable.auto.commit", "false", {}),
     ],
 )
-def test_a_consumers_setting(name: str, text: str, expected: dict[str, Any]) -> None:
+def test_a_consumer_setting_is_converted(name: str, text: str, expected: dict[str, Any]) -> None:
     assert parsed({name: text}, CONSUMER) == expected
 
 
-def test_the_login_of_a_jvm_file_is_understood() -> None:
+def test_the_sasl_jaas_config_of_a_jvm_file_is_parsed() -> None:
     text = "org.apache.kafka.common.security.scram.ScramLoginModule required username=\"u\" password='p;w';"
     assert parsed({"sasl.jaas.config": text}) == {"sasl.username": "u", "sasl.password": "p;w"}
 
 
-def test_pem_files_are_named_as_in_java(tmp_path: Path) -> None:
+def test_pem_files_are_set_with_javas_keys(tmp_path: Path) -> None:
     pem, jks = tmp_path / "ca.pem", tmp_path / "ca.jks"
     pem.write_text("-----BEGIN CERTIFICATE-----\n")
     jks.write_bytes(b"\xfe\xed\xfe\xed")
@@ -94,30 +94,30 @@ def test_pem_files_are_named_as_in_java(tmp_path: Path) -> None:
         ({"group.id": "x"}, "kafka.unsupported_setting", "connector"),
     ],
 )
-def test_a_wrong_setting_is_explained(settings: dict[str, str], code: str, words: str) -> None:
+def test_an_invalid_setting_is_refused_with_the_reason(settings: dict[str, str], code: str, words: str) -> None:
     (finding,) = findings(settings)
     assert (finding.code, finding.key) == (code, next(iter(settings)))
     assert words in str(finding)
 
 
 @pytest.mark.parametrize("strategy", ["sticky", "cooperative-sticky,range"])
-def test_what_librdkafka_cannot_assign_by_is_refused(strategy: str) -> None:
+def test_an_assignment_strategy_that_librdkafka_lacks_is_refused(strategy: str) -> None:
     (finding,) = findings({"partition.assignment.strategy": strategy}, CONSUMER)
     assert finding.code == "kafka.invalid_setting"
 
 
-def test_all_wrong_settings_are_found_at_once() -> None:
+def test_all_invalid_settings_are_reported_at_once() -> None:
     assert [finding.key for finding in findings({"a": "1", "linger.ms": "x", "retries": "1"})] == ["a", "linger.ms"]
 
 
-def test_less_than_all_acks_ends_idempotence_unless_it_was_asked_for() -> None:
+def test_acks_below_all_disable_idempotence_unless_it_is_configured() -> None:
     defaults = {"acks": "all", "enable.idempotence": True}
     assert properties({}, {"acks": "1"}, PRODUCER, defaults) == {"acks": "1", "enable.idempotence": False}
     asked = properties({}, {"acks": "1", "enable.idempotence": "true"}, PRODUCER, defaults)
     assert asked == {"acks": "1", "enable.idempotence": True}  # librdkafka refuses it
 
 
-def test_shared_settings_reach_only_the_clients_that_know_them() -> None:
+def test_shared_settings_are_passed_only_to_clients_that_support_them() -> None:
     shared = {"bootstrap.servers": "a:1", "max.poll.records": "5", "linger.ms": "7"}
     assert properties(shared, {"linger.ms": "9"}, PRODUCER, {"acks": "all"}) == {
         "acks": "all",

@@ -1,4 +1,4 @@
-"""A commit that librdkafka does not let go of is given up, and the consumer is closed only when it does."""
+"""A commit without a response times out, and the consumer is closed when the commit has ended."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ PLACES = [TopicPartition("t", 0, 7)]
 
 
 class FakeCommitConsumer:
-    """A consumer whose commit lasts until ``let_go``."""
+    """A consumer whose commit blocks until ``let_go`` is set."""
 
     def __init__(self, error: KafkaException | None = None) -> None:
         self.let_go, self.closed, self._error = threading.Event(), threading.Event(), error
@@ -37,7 +37,7 @@ def commit(client: FakeCommitConsumer) -> TimedCommit:
     return TimedCommit(cast(Consumer, cast(Any, client)), PLACES)
 
 
-def test_answers_come_back() -> None:
+def test_results_are_returned() -> None:
     client = FakeCommitConsumer()
     client.let_go.set()
     work = commit(client)
@@ -47,7 +47,7 @@ def test_answers_come_back() -> None:
     assert not client.closed.is_set()
 
 
-def test_errors_come_back() -> None:
+def test_errors_are_raised() -> None:
     client = FakeCommitConsumer(KafkaException(KafkaError(KafkaError.ILLEGAL_GENERATION)))
     client.let_go.set()
     with pytest.raises(KafkaException):

@@ -1,4 +1,4 @@
-"""``headrace connectors`` against a worker that answers from a table."""
+"""``headrace connectors`` with a worker whose responses are set by the tests."""
 
 import http.server
 import json
@@ -27,7 +27,7 @@ def status(name: str, connector: dict[str, Any], *tasks: dict[str, Any]) -> dict
 
 
 class StubWorker(http.server.ThreadingHTTPServer):
-    """``answers["GET /path"] = (status, body)``; what was asked is in ``requests``."""
+    """``answers["GET /path"] = (status, body)``; requests are recorded in ``requests``."""
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), StubHandler)
@@ -56,7 +56,7 @@ class StubHandler(http.server.BaseHTTPRequestHandler):
     do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = _answer
 
     def log_message(self, format: str, *args: Any) -> None:
-        """Silence."""
+        """Log nothing."""
 
 
 @pytest.fixture
@@ -76,20 +76,20 @@ class Command:
         self._url = url
 
     def __call__(self, *arguments: str) -> Result:
-        """A command that succeeds."""
+        """Run a command that must succeed."""
         result = CliRunner().invoke(connectors.app, arguments, env={"HEADRACE_URL": self._url})
         assert result.exception is None, result.exception
         return result
 
     def needs_attention(self, *arguments: str) -> Result:
-        """A command that shows what an operator has to look at, and exits with 1."""
+        """Run a command that reports problems, and must exit with 1."""
         result = CliRunner().invoke(connectors.app, arguments, env={"HEADRACE_URL": self._url})
         assert result.exit_code == 1, result.output
         assert isinstance(result.exception, SystemExit), result.output
         return result
 
     def error(self, *arguments: str) -> HeadraceError:
-        """What a command that is refused raises; the program's main prints it and exits with its code."""
+        """Return the error of a refused command; ``main`` prints it and exits with its code."""
         result = CliRunner().invoke(connectors.app, arguments, env={"HEADRACE_URL": self._url})
         assert isinstance(result.exception, HeadraceError), result.output
         return result.exception
@@ -105,7 +105,7 @@ def fields(line: str) -> list[str]:
 
 
 class TestList:
-    def test_shows_the_worst_state_of_the_parts(self, run: Command, worker: StubWorker) -> None:
+    def test_a_list_shows_the_worst_state_of_connector_and_tasks(self, run: Command, worker: StubWorker) -> None:
         worker.answers["GET /connectors?expand=status"] = (
             200,
             {
@@ -117,18 +117,20 @@ class TestList:
         assert ["clicks", "source", "RUNNING", "1/1", "running"] in lines
         assert ["orders", "source", "FAILED", "1/2", "running"] in lines
 
-    def test_json_is_the_workers_answer(self, run: Command, worker: StubWorker) -> None:
+    def test_list_json_is_the_response_of_the_worker(self, run: Command, worker: StubWorker) -> None:
         answer = {"orders": {"status": status("orders", RUNNING), "info": {"name": "orders"}}}
         worker.answers["GET /connectors?expand=status&expand=info"] = (200, answer)
         assert json.loads(run("list", "--json").stdout) == answer
 
-    def test_none_says_what_to_do(self, run: Command, worker: StubWorker) -> None:
+    def test_an_empty_list_names_the_command_that_creates_a_connector(self, run: Command, worker: StubWorker) -> None:
         worker.answers["GET /connectors?expand=status"] = (200, {})
         assert "headrace connectors apply" in run("list").stderr
 
 
 class TestStatus:
-    def test_of_a_failed_task_tells_why_and_what_next(self, run: Command, worker: StubWorker) -> None:
+    def test_status_of_a_failed_task_shows_the_reason_and_the_restart_command(
+        self, run: Command, worker: StubWorker
+    ) -> None:
         worker.answers["GET /connectors/orders/status"] = (200, status("orders", RUNNING, RUNNING, FAILED))
         shown = run.needs_attention("status", "orders").stdout
         lines = [fields(line) for line in shown.splitlines()]
@@ -139,23 +141,23 @@ class TestStatus:
         assert f"→ headrace connectors restart orders --task 1 --url {worker.url}" in shown
         assert "Traceback" in run.needs_attention("status", "orders", "--trace").stdout
 
-    def test_of_a_waiting_connector_tells_its_reason(self, run: Command, worker: StubWorker) -> None:
+    def test_status_of_a_waiting_connector_shows_its_reason(self, run: Command, worker: StubWorker) -> None:
         waiting = {**RUNNING, "reason": "no answer from the broker localhost:9092"}
         worker.answers["GET /connectors/orders/status"] = (200, status("orders", RUNNING, waiting))
         shown = run("status", "orders").stdout
         assert "orders-0 is RUNNING" in shown
         assert "no answer from the broker localhost:9092" in shown
 
-    def test_of_a_connector_that_tries_again_says_so(self, run: Command, worker: StubWorker) -> None:
+    def test_status_of_a_retrying_connector_is_retrying(self, run: Command, worker: StubWorker) -> None:
         retrying = {**RUNNING, "reason": "the index is blocked", "condition": "RETRYING"}
         worker.answers["GET /connectors/orders/status"] = (200, status("orders", RUNNING, retrying))
         assert "orders-0 is RETRYING" in run.needs_attention("status", "orders").stdout
 
-    def test_of_a_healthy_connector_is_the_table_alone(self, run: Command, worker: StubWorker) -> None:
+    def test_status_of_a_healthy_connector_is_only_the_table(self, run: Command, worker: StubWorker) -> None:
         worker.answers["GET /connectors/orders/status"] = (200, status("orders", RUNNING, RUNNING))
         assert " is " not in run("status", "orders").stdout
 
-    def test_of_all(self, run: Command, worker: StubWorker) -> None:
+    def test_status_without_a_name_shows_all_connectors(self, run: Command, worker: StubWorker) -> None:
         bodies = {name: status(name, RUNNING, RUNNING) for name in ("orders", "clicks")}
         expanded = {name: {"status": body} for name, body in bodies.items()}
         worker.answers["GET /connectors?expand=status&expand=progress"] = (200, expanded)
@@ -163,7 +165,7 @@ class TestStatus:
         assert shown.index("clicks") < shown.index("orders")
         assert json.loads(run("status", "--json").stdout) == bodies
 
-    def test_json_of_one_is_the_workers_answer(self, run: Command, worker: StubWorker) -> None:
+    def test_status_json_of_one_connector_is_the_response_of_the_worker(self, run: Command, worker: StubWorker) -> None:
         worker.answers["GET /connectors/orders/status"] = (200, status("orders", FAILED))
         assert json.loads(run.needs_attention("status", "orders", "--json").stdout) == status("orders", FAILED)
 
@@ -185,7 +187,7 @@ class TestNotes:
             (status("a", RUNNING, RUNNING), []),
         ],
     )
-    def test_name_the_next_step(self, body: Any, expected: Any) -> None:
+    def test_notes_name_the_next_step(self, body: Any, expected: Any) -> None:
         notes = status_view.notes(status_view.parse_status(body))
         assert [(note.subject, note.what, note.next_step) for note in notes] == expected
 
@@ -199,7 +201,7 @@ class TestNotes:
             ("", ""),
         ],
     )
-    def test_take_the_telling_line_of_a_trace(self, trace: str, reason: str) -> None:
+    def test_the_reason_is_the_line_of_the_exception_in_a_trace(self, trace: str, reason: str) -> None:
         assert status_view.reason_of(trace).startswith(reason)
         assert "\n" not in status_view.reason_of(trace)
 
@@ -214,11 +216,11 @@ class TestNotes:
             (-5, "now"),
         ],
     )
-    def test_age(self, ago: int, text: str) -> None:
+    def test_ages_are_formatted_with_two_units(self, ago: int, text: str) -> None:
         assert status_view.age(10**12 - ago, 10**12) == text
         assert status_view.age(0, 10**12) == "-"
 
-    def test_a_status_that_is_none_is_told(self) -> None:
+    def test_an_invalid_status_is_an_error(self) -> None:
         bodies: list[dict[str, Any]] = [
             {},
             status("a", {"state": "ASLEEP"}),
@@ -228,13 +230,13 @@ class TestNotes:
             with pytest.raises(HeadraceError, match="cannot parse the status"):
                 status_view.parse_status(body)
 
-    def test_every_state_has_a_style(self) -> None:
+    def test_each_state_has_a_style(self) -> None:
         assert set(status_view.STYLES) == set(State)
 
 
-class TestSteering:
+class TestTargetStates:
     @pytest.mark.parametrize("verb", ["pause", "resume", "stop"])
-    def test_asks_the_worker_for_each(self, run: Command, worker: StubWorker, verb: str) -> None:
+    def test_the_worker_receives_one_request_per_connector(self, run: Command, worker: StubWorker, verb: str) -> None:
         worker.answers |= {f"PUT /connectors/{name}/{verb}": (202, None) for name in ("orders", "clicks")}
         worker.answers |= {f"GET /connectors/{name}/status": (200, {}) for name in ("orders", "clicks")}
         result = run(verb, "orders", "clicks")
@@ -245,12 +247,12 @@ class TestSteering:
         answer = json.loads(run(verb, "orders", "--json").stdout)
         assert answer == {"requested": verb, "connectors": ["orders"]}
 
-    def test_one_wrong_name_changes_nothing(self, run: Command, worker: StubWorker) -> None:
+    def test_one_unknown_name_changes_no_connector(self, run: Command, worker: StubWorker) -> None:
         worker.answers |= {"PUT /connectors/orders/pause": (202, None), "GET /connectors/orders/status": (200, {})}
         assert isinstance(run.error("pause", "orders", "order"), NotFoundError)
         assert asked_with(worker.requests, "PUT") == []
 
-    def test_an_unknown_name_tells_the_nearest(self, run: Command) -> None:
+    def test_an_unknown_name_is_reported_with_the_nearest(self, run: Command) -> None:
         error = run.error("pause", "order")
         assert isinstance(error, NotFoundError)
         assert (error.code, error.exit_code) == ("connector.not_found", 2)
@@ -258,35 +260,35 @@ class TestSteering:
         assert "did you mean 'orders'?" in error.hint
         assert "clicks, orders" in run.error("status", "zzz").hint
 
-    def test_names_are_encoded(self, run: Command, worker: StubWorker) -> None:
+    def test_names_are_url_encoded(self, run: Command, worker: StubWorker) -> None:
         worker.answers["PUT /connectors/a%2Fb%20%C3%BC/pause"] = (202, None)
         run("pause", "a/b ü")
 
 
 class TestRestart:
-    def test_the_connector(self, run: Command, worker: StubWorker) -> None:
+    def test_restart_restarts_the_connector(self, run: Command, worker: StubWorker) -> None:
         asked = "POST /connectors/orders/restart?includeTasks=false&onlyFailed=false"
         worker.answers[asked] = (204, None)
         assert "orders: restart requested" in run("restart", "orders").stderr
         assert worker.requests == [(asked, None)]
 
-    def test_what_failed_shows_the_plan(self, run: Command, worker: StubWorker) -> None:
+    def test_restart_of_failed_parts_shows_the_plan(self, run: Command, worker: StubWorker) -> None:
         asked = "POST /connectors/orders/restart?includeTasks=true&onlyFailed=true"
         planned = status("orders", {**RUNNING, "state": "RESTARTING"}, RUNNING)
         worker.answers[asked] = (202, planned)
         assert "RESTARTING" in run("restart", "orders", "--include-tasks", "--only-failed").stdout
         assert json.loads(run("restart", "orders", "--include-tasks", "--only-failed", "--json").stdout) == planned
 
-    def test_one_task(self, run: Command, worker: StubWorker) -> None:
+    def test_restart_restarts_one_task(self, run: Command, worker: StubWorker) -> None:
         worker.answers["POST /connectors/orders/tasks/1/restart"] = (204, None)
         assert "orders-1: restart requested" in run("restart", "orders", "--task", "1").stderr
 
-    def test_an_unknown_task_is_told_in_the_workers_words(self, run: Command, worker: StubWorker) -> None:
+    def test_an_unknown_task_is_reported_with_the_message_of_the_worker(self, run: Command, worker: StubWorker) -> None:
         asked = "POST /connectors/orders/tasks/9/restart"
         worker.answers[asked] = (404, {"error_code": 404, "message": "Unknown task: orders-9"})
         assert run.error("restart", "orders", "--task", "9").message == "Unknown task: orders-9"
 
-    def test_options_that_exclude_each_other(self, run: Command, worker: StubWorker) -> None:
+    def test_conflicting_options_are_refused(self, run: Command, worker: StubWorker) -> None:
         error = run.error("restart", "orders", "--task", "1", "--only-failed")
         assert (error.code, error.exit_code) == ("cli.conflicting_options", 2)
         assert not worker.requests
@@ -300,17 +302,17 @@ class TestDelete:
             "DELETE /connectors/orders": (204, None),
         }
 
-    def test_needs_a_yes(self, run: Command, worker: StubWorker) -> None:
+    def test_delete_requires_yes(self, run: Command, worker: StubWorker) -> None:
         error = run.error("delete", "orders")
         assert isinstance(error, CommandError)
         assert "--yes" in error.hint
         assert "DELETE /connectors/orders" not in dict(worker.requests)
 
-    def test_with_a_yes(self, run: Command, worker: StubWorker) -> None:
+    def test_delete_with_yes_deletes(self, run: Command, worker: StubWorker) -> None:
         assert "orders: delete requested" in run("delete", "orders", "--yes").stderr
         assert worker.requests[-1] == ("DELETE /connectors/orders", None)
 
-    def test_deletes_nothing_when_a_name_is_wrong(self, run: Command, worker: StubWorker) -> None:
+    def test_delete_with_one_unknown_name_deletes_nothing(self, run: Command, worker: StubWorker) -> None:
         assert isinstance(run.error("delete", "orders", "clicsk", "-y"), NotFoundError)
         assert "DELETE /connectors/orders" not in dict(worker.requests)
 
@@ -333,7 +335,7 @@ class TestErrors:
     @pytest.mark.parametrize(
         ("code", "expected", "exit_code"), [(400, CommandError, 2), (409, ConflictError, 2), (500, HeadraceError, 1)]
     )
-    def test_the_workers_words_are_kept(
+    def test_the_message_of_the_worker_is_shown(
         self, run: Command, worker: StubWorker, code: int, expected: type[HeadraceError], exit_code: int
     ) -> None:
         worker.answers["PUT /connectors/orders/pause"] = (code, {"error_code": code, "message": "because so"})
@@ -351,7 +353,7 @@ class TestErrors:
         assert client.url == f"{worker.url}/prefix"
 
     @pytest.mark.parametrize("url", ["localhost:8083", "ftp://me:secret@x", "http://", "http://me:secret@x:port"])
-    def test_a_url_that_is_none(self, url: str) -> None:
+    def test_an_invalid_url_is_refused_without_showing_its_password(self, url: str) -> None:
         with pytest.raises(ConfigError) as caught:
             WorkerClient(url)
         assert caught.value.code == "cli.bad_url"
@@ -368,7 +370,9 @@ class TestApply:
     CONFIG: ClassVar[dict[str, str]] = {"name": "orders", "connector.class": "AcmeSource", "tasks.max": "2"}
 
     @pytest.mark.parametrize(("code", "word"), [(201, "created"), (200, "updated")])
-    def test_puts_the_configuration(self, run: Command, worker: StubWorker, orders: Path, code: int, word: str) -> None:
+    def test_apply_puts_the_configuration(
+        self, run: Command, worker: StubWorker, orders: Path, code: int, word: str
+    ) -> None:
         worker.answers["GET /connectors/orders/config"] = (200, {**self.CONFIG, "tasks.max": "1"})
         worker.answers["PUT /connectors/orders/config"] = (code, {})
         said = run("apply", str(orders)).stderr
@@ -377,17 +381,19 @@ class TestApply:
         assert worker.requests[-1] == ("PUT /connectors/orders/config", self.CONFIG)
         assert json.loads(run("apply", str(orders), "--json").stdout) == {"connectors": {"orders": word}}
 
-    def test_leaves_an_equal_one_alone(self, run: Command, worker: StubWorker, orders: Path) -> None:
+    def test_apply_leaves_an_equal_configuration_unchanged(
+        self, run: Command, worker: StubWorker, orders: Path
+    ) -> None:
         worker.answers["GET /connectors/orders/config"] = (200, self.CONFIG)
         assert "orders: unchanged" in run("apply", str(orders)).stderr
         assert not asked_with(worker.requests, "PUT")
 
-    def test_needs_a_name(self, run: Command, worker: StubWorker, orders: Path) -> None:
+    def test_apply_requires_a_name_in_the_file(self, run: Command, worker: StubWorker, orders: Path) -> None:
         orders.write_text("connector.class=AcmeSource\n")
         assert isinstance(run.error("apply", str(orders)), ConfigError)
         assert not asked_with(worker.requests, "PUT")
 
-    def test_tells_all_findings_of_the_worker(self, run: Command, worker: StubWorker, orders: Path) -> None:
+    def test_apply_shows_all_findings_of_the_worker(self, run: Command, worker: StubWorker, orders: Path) -> None:
         finding = {"code": "config.unknown_key", "key": "tasks.max", "message": "unknown", "hint": "did you mean…"}
         body = {"error_code": 400, "message": "Connector configuration is invalid…", "findings": [finding]}
         worker.answers["PUT /connectors/orders/config"] = (400, body)
@@ -406,41 +412,41 @@ def asked_with(requests: Sequence[tuple[str, Any]], method: str) -> list[str]:
 class TestOffsets:
     STORED = (200, {"offsets": [{"partition": {"table": "orders"}, "offset": {"incrementing": 42}}]})
 
-    def test_shows_what_is_stored(self, run: Command, worker: StubWorker) -> None:
+    def test_offsets_are_shown(self, run: Command, worker: StubWorker) -> None:
         worker.answers["GET /connectors/orders/offsets"] = self.STORED
         assert '{"table": "orders"}' in run("offsets", "orders").stdout
         assert json.loads(run("offsets", "orders", "--json").stdout) == self.STORED[1]
 
-    def test_sets_some(self, run: Command, worker: StubWorker) -> None:
+    def test_offsets_are_changed(self, run: Command, worker: StubWorker) -> None:
         worker.answers["PATCH /connectors/orders/offsets"] = (200, {"message": "done"})
         worker.answers["GET /connectors/orders/offsets"] = self.STORED
         change = {"partition": {"table": "orders"}, "offset": None}
         run("offsets", "orders", "--set", json.dumps(change))
         assert ("PATCH /connectors/orders/offsets", {"offsets": [change]}) in worker.requests
 
-    def test_says_of_which_partition_there_was_no_position(self, run: Command, worker: StubWorker) -> None:
+    def test_a_change_names_partitions_that_had_no_offset(self, run: Command, worker: StubWorker) -> None:
         worker.answers["PATCH /connectors/orders/offsets"] = (200, {"message": "done"})
         worker.answers["GET /connectors/orders/offsets"] = self.STORED
         known, new = ({"partition": {"table": name}, "offset": None} for name in ("orders", "ordres"))
         assert "had no offset before" not in run("offsets", "orders", "--set", json.dumps(known)).stderr
         assert '{"table": "ordres"} had no offset before' in run("offsets", "orders", "--set", json.dumps(new)).stderr
 
-    def test_forgets_all(self, run: Command, worker: StubWorker) -> None:
+    def test_reset_deletes_all_offsets(self, run: Command, worker: StubWorker) -> None:
         worker.answers["DELETE /connectors/orders/offsets"] = (200, {"message": "done"})
         worker.answers["GET /connectors/orders/offsets"] = (200, {"offsets": []})
         assert "no stored offsets" in run("offsets", "orders", "--reset").output
         assert worker.requests[0] == ("DELETE /connectors/orders/offsets", None)
 
-    def test_of_a_connector_that_runs_it_says_how_to_stop_it(self, run: Command, worker: StubWorker) -> None:
+    def test_a_change_of_a_running_connector_names_the_stop_command(self, run: Command, worker: StubWorker) -> None:
         worker.answers["DELETE /connectors/orders/offsets"] = (400, {"message": "must be in the STOPPED state"})
         refused = run.error("offsets", "orders", "--reset")
         assert (refused.code, refused.hint) == ("connector.not_stopped", "headrace connectors stop orders")
 
-    def test_other_refusals_are_in_the_workers_words(self, run: Command, worker: StubWorker) -> None:
+    def test_other_refusals_have_the_message_of_the_worker(self, run: Command, worker: StubWorker) -> None:
         worker.answers["DELETE /connectors/orders/offsets"] = (400, {"message": "not today"})
         assert "not today" in str(run.error("offsets", "orders", "--reset"))
 
-    def test_what_is_no_json_is_refused(self, run: Command) -> None:
+    def test_a_file_that_is_not_json_is_refused(self, run: Command) -> None:
         assert "--set is not JSON" in str(run.error("offsets", "orders", "--set", "{table"))
 
 
@@ -470,7 +476,9 @@ class TestManyConnectors:
         assert len(asked_with(worker.requests, "POST")) == 2
 
     @pytest.mark.parametrize("arguments", [(), ("orders", "--all"), ("orders", "clicks", "--task", "0")])
-    def test_restart_is_told_exactly_what(self, run: Command, worker: StubWorker, arguments: Sequence[str]) -> None:
+    def test_restart_refuses_conflicting_arguments(
+        self, run: Command, worker: StubWorker, arguments: Sequence[str]
+    ) -> None:
         assert run.error("restart", *arguments).code == "cli.conflicting_options"
         assert not worker.requests
 

@@ -1,4 +1,4 @@
-"""``headrace doctor``: what it says of the machine and of the systems in the files, and which command it names."""
+"""``headrace doctor`` reports problems of the machine and of the configured systems, each with a command that helps."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ NOW = 1_700_000_000.0
 
 @pytest.fixture(autouse=True)
 def worker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A worker's file, in the current folder."""
+    """Write a worker's file in the current folder."""
     monkeypatch.chdir(tmp_path)
     path = tmp_path / "worker.yaml"
     path.write_text(
@@ -34,11 +34,11 @@ def worker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def answering(_: object) -> str:
-    """A Kafka that answers."""
+    """Return clients of a Kafka that responds."""
     return "cluster"
 
 
-def test_a_machine_without_errors_is_exit_code_0(worker: Path) -> None:
+def test_a_machine_without_errors_gives_exit_code_0(worker: Path) -> None:
     found, exit_code = examine([worker], answering)
     states = {item.subject: item.state for item in found}
     assert exit_code == 0
@@ -49,7 +49,7 @@ def test_a_machine_without_errors_is_exit_code_0(worker: Path) -> None:
     assert client.command == "pip install 'headrace[fast]'"
 
 
-def test_what_check_finds_is_reported_with_its_place_and_the_fix(worker: Path) -> None:
+def test_findings_of_check_are_reported_with_location_and_fix(worker: Path) -> None:
     def away(_: object) -> str:
         raise RetriableError("broker:9092 does not answer", code="kafka.unreachable")
 
@@ -60,12 +60,12 @@ def test_what_check_finds_is_reported_with_its_place_and_the_fix(worker: Path) -
     assert kafka.command.startswith("check that Kafka is running")
 
 
-def test_a_mistake_in_a_file_is_exit_code_2(worker: Path) -> None:
+def test_an_invalid_file_gives_exit_code_2(worker: Path) -> None:
     worker.write_text("bootstrap.server: broker:9092\n")
     assert CliRunner().invoke(app, ["doctor", str(worker)]).exit_code == 2
 
 
-def test_without_files_the_machine_is_examined_and_json_is_for_scripts() -> None:
+def test_the_machine_is_examined_without_files_and_json_is_printed() -> None:
     result = CliRunner().invoke(app, ["doctor", "--json"])
     answer = json.loads(result.stdout)
     assert answer["ok"] is True
@@ -83,20 +83,20 @@ def test_a_port_in_use_names_the_command_that_finds_the_process() -> None:
 @pytest.mark.parametrize(
     ("free", "state"), [(10 << 20, "error"), (500 << 20, "warning"), (5 << 30, "ok")], ids=["full", "little", "enough"]
 )
-def test_the_disk_of_the_offsets(tmp_path: Path, free: int, state: str) -> None:
+def test_free_space_for_the_offset_file_has_its_severity(tmp_path: Path, free: int, state: str) -> None:
     found = surroundings.storage("offsets", tmp_path / "new" / "offsets.jsonl", free)
     assert found.state == state
     assert (found.command == f"df -h {tmp_path}") == (state != "ok")
 
 
-def test_a_file_where_the_folder_of_the_offsets_should_be_is_an_error(tmp_path: Path) -> None:
+def test_a_file_in_place_of_the_offset_folder_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "data").write_text("")
     found = surroundings.storage("offsets", tmp_path / "data" / "offsets.jsonl")
     assert (found.state, found.text) == ("error", f"{tmp_path / 'data'} is not a folder")
 
 
 @pytest.mark.parametrize(("available_kb", "state"), [(100_000, "warning"), (8_000_000, "ok")])
-def test_memory(tmp_path: Path, available_kb: int, state: str) -> None:
+def test_free_memory_has_its_severity(tmp_path: Path, available_kb: int, state: str) -> None:
     meminfo = tmp_path / "meminfo"
     meminfo.write_text(f"MemTotal: 9000000 kB\nMemAvailable: {available_kb} kB\n")
     found = surroundings.memory(meminfo, 16_000_000)
@@ -105,7 +105,7 @@ def test_memory(tmp_path: Path, available_kb: int, state: str) -> None:
     assert surroundings.memory(tmp_path / "missing") is None
 
 
-def test_checksums_in_python_name_the_package() -> None:
+def test_slow_checksums_name_the_package_to_install() -> None:
     assert surroundings.checksum("c").state == "ok"
     slow = surroundings.checksum("python")
     assert (slow.state, "google-crc32c" in slow.command) == ("warning", True)
@@ -115,7 +115,7 @@ def test_checksums_in_python_name_the_package() -> None:
     ("difference", "state", "text"),
     [(0, "ok", "as at es:9200"), (-60, "warning", "60 s ahead of"), (120, "warning", "120 s behind")],
 )
-def test_clocks(difference: int, state: str, text: str) -> None:
+def test_a_clock_difference_has_its_severity(difference: int, state: str, text: str) -> None:
     found = surroundings.clock("es:9200", formatdate(NOW + difference, usegmt=True), NOW)
     assert found is not None
     assert found.state == state

@@ -15,7 +15,7 @@ EVENT = {
 }
 
 
-def test_sentences_have_lines_of_their_own_and_no_word_is_broken() -> None:
+def test_each_sentence_has_its_own_line_and_no_word_is_broken() -> None:
     for width in (80, 120):
         lines = TerminalRenderer(lambda width=width: width, colours=False)(None, "", dict(EVENT)).splitlines()  # type: ignore[misc]
         assert lines[0] == "09:28:32 warning waiting task=orders-0 code=sql.unreachable"

@@ -19,7 +19,7 @@ def new(*arguments: str | Path) -> None:
 
 
 def run(folder: Path, module: str, *arguments: str) -> None:
-    """Run a tool in the package; its output is what the failure shows."""
+    """Run a tool in the package; a failure shows its output."""
     environment = {**os.environ, "PYTHONPATH": str(folder / "src")}
     done = subprocess.run(
         [sys.executable, "-m", module, *arguments],
@@ -51,7 +51,7 @@ def test_the_package_passes_its_own_tests(tmp_path: Path, kind: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["Weather", "weather.station", "", "1st", "-x", "a--b"])
-def test_a_name_that_is_no_package_is_refused(tmp_path: Path, name: str) -> None:
+def test_an_invalid_package_name_is_refused(tmp_path: Path, name: str) -> None:
     with pytest.raises(ConfigError, match="cannot name a package") as raised:
         new("--directory", tmp_path / "made", "--", name)
 

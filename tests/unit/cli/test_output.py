@@ -1,4 +1,4 @@
-"""What commands and the worker's log write to a terminal: no secrets, and no control characters of others."""
+"""Terminal output of commands and of the worker's log contains no secrets and no foreign control characters."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ def control_characters(text: str) -> set[str]:
 
 
 class TestControlCharacters:
-    """Finding 12 of the security review: traces reached the terminal as they are."""
+    """Finding 12 of the security review: traces were printed with control characters."""
 
-    def test_texts_and_tables(self, capsys: pytest.CaptureFixture[str]) -> None:
+    def test_control_characters_are_removed_from_texts_and_tables(self, capsys: pytest.CaptureFixture[str]) -> None:
         out.print(Text(f"reason: {EVIL}", style="red"))
         err.print(f"hint: {EVIL}")
         print_table(("name", "reason"), [("a", EVIL)])
@@ -37,13 +37,13 @@ class TestControlCharacters:
             assert text in printed.out
             assert text in printed.err
 
-    def test_json(self, capsys: pytest.CaptureFixture[str]) -> None:
+    def test_control_characters_are_escaped_in_json(self, capsys: pytest.CaptureFixture[str]) -> None:
         print_json({"trace": EVIL})
         printed = capsys.readouterr().out
         assert control_characters(printed) == set()
         assert json.loads(printed) == {"trace": EVIL}
 
-    def test_line_breaks_and_tabs_stay(self, capsys: pytest.CaptureFixture[str]) -> None:
+    def test_line_breaks_and_tabs_are_kept(self, capsys: pytest.CaptureFixture[str]) -> None:
         out.print(Text("Traceback:\n\tline"), soft_wrap=True)
         assert capsys.readouterr().out.splitlines()[0] == "Traceback:"
 

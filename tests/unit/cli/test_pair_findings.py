@@ -1,4 +1,4 @@
-"""``validate`` and ``check`` show what is wrong between the sources and the sinks of the files."""
+"""``validate`` and ``check`` report problems between the sources and sinks of the files."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_validate_shows_a_pair_that_does_not_fit_with_its_place_and_what_to_write() -> None:
+def test_validate_reports_an_incompatible_pair_with_location_and_fix() -> None:
     result = CliRunner().invoke(app, ["validate", "rows.yaml", "search.yaml"])
     assert result.exit_code == 2, result.output
     lines = result.stderr.splitlines()
@@ -54,12 +54,12 @@ def test_validate_shows_a_pair_that_does_not_fit_with_its_place_and_what_to_writ
     assert lines[-1] == "1 error in 1 file"
 
 
-def test_right_pairs_are_valid(files: Path) -> None:
+def test_compatible_pairs_are_valid(files: Path) -> None:
     (files / "search.yaml").write_text(SINK.replace("fail", "delete"))
     assert CliRunner().invoke(app, ["validate", "rows.yaml", "search.yaml"]).exit_code == 0
 
 
-def test_check_knows_the_keys_of_the_tables(files: Path) -> None:
+def test_check_compares_the_primary_keys_of_the_tables(files: Path) -> None:
     (files / "rows.yaml").write_text(re.sub("delete.*\\npk.*\\n", "", SOURCE))
     assert CliRunner().invoke(app, ["validate", "rows.yaml", "search.yaml"]).exit_code == 0
     found = {finding.code: finding for finding in check_files([Path("rows.yaml"), Path("search.yaml")])}
@@ -68,13 +68,13 @@ def test_check_knows_the_keys_of_the_tables(files: Path) -> None:
     assert str(found["pair.no_key"].location) == "rows.yaml:6:1"
 
 
-def test_a_source_whose_system_does_not_answer_is_compared_by_its_file() -> None:
+def test_a_source_with_an_unavailable_system_is_compared_by_its_file() -> None:
     Path("rows.yaml").write_text(SOURCE.replace("rows.db", "/no/such/folder/rows.db"))
     codes = [finding.code for finding in check_files([Path("rows.yaml"), Path("search.yaml")])]
     assert "pair.tombstones" in codes
 
 
-def test_check_compares_tasks_with_the_partitions_that_exist(files: Path) -> None:
+def test_check_compares_tasks_with_existing_partitions(files: Path) -> None:
     (files / "worker.yaml").write_text("bootstrap.servers: broker:9092\n")
     (files / "search.yaml").write_text(SINK.replace("fail", "delete") + "tasks.max: 4\n")
     kafka = InMemoryKafka()

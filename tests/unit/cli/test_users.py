@@ -1,4 +1,4 @@
-"""``headrace users``: what it writes can be used to log in, and contains no secrets."""
+"""``headrace users`` writes credentials that can log in, and stores no secrets."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def file(tmp_path: Path) -> str:
     return str(tmp_path / "users")
 
 
-def test_a_password_is_written_as_a_hash_for_the_owner_only(file: str) -> None:
+def test_a_password_is_stored_as_a_hash_readable_by_the_owner_only(file: str) -> None:
     assert run("add", file, "alice", "--role", "admin", "--password-stdin", stdin="correct horse\n").exit_code == 0
     (entry,) = read_users(Path(file))
     assert (entry.name, entry.role.word) == ("alice", "admin")
@@ -60,7 +60,7 @@ def test_certificates_and_users_of_a_proxy_are_added_and_listed(file: str) -> No
     assert "operator" in run("list", file, "--json").stdout
 
 
-def test_a_removed_user_is_in_no_line(file: str) -> None:
+def test_a_removed_user_has_no_lines(file: str) -> None:
     run("add", file, "bob", "--role", "viewer", "--proxy")
     run("add", file, "bob", "--role", "viewer", "--token")
     assert run("remove", file, "bob").exit_code == 0
@@ -78,7 +78,7 @@ def test_a_removed_user_is_in_no_line(file: str) -> None:
         (("remove", "mallory"), "", "auth.unknown_user"),
     ],
 )
-def test_what_cannot_be_done_is_refused_and_changes_nothing(
+def test_an_invalid_change_is_refused_and_changes_nothing(
     file: str, arguments: tuple[str, ...], stdin: str, code: str
 ) -> None:
     Path(file).write_text("bob viewer proxy\n")
@@ -88,7 +88,7 @@ def test_what_cannot_be_done_is_refused_and_changes_nothing(
     assert Path(file).read_text() == "bob viewer proxy\n"
 
 
-def test_a_missing_file_is_named_with_the_command_that_writes_it(file: str) -> None:
+def test_a_missing_file_is_reported_with_the_command_that_creates_it(file: str) -> None:
     error = run("list", file).exception
     assert error.code == "auth.users_file_missing"
     assert f"headrace users add {file}" in str(error)

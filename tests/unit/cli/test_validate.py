@@ -1,4 +1,4 @@
-"""``validate``, ``check``, ``plugins``, ``describe`` and ``schema``: what they print and how they exit."""
+"""``validate``, ``check``, ``plugins``, ``describe`` and ``schema``: their output and exit codes."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def run(*arguments: str, exit_code: int = 0, kafka: Kafka | None = None) -> Resu
 
 
 def headings(result: Result) -> list[list[str]]:
-    """Location and code of each finding, from the first lines of their blocks."""
+    """Return location and code of each finding, from the first line of its block."""
     lines = [line for line in result.stderr.splitlines() if re.match(r"\S+:\d+:\d+: ", line)]
     return [line.split(": ")[:2] for line in lines]
 
@@ -137,7 +137,7 @@ class TestValidate:
         assert {"'topics.regexp'", "configuration", "'topics'?"} <= words
         assert max(map(len, (line for line in lines if str(files) not in line))) <= 80
 
-    def test_trial_12_listeners_and_equal_names_are_reported_together_with_the_rest(self, files: Path) -> None:
+    def test_trial_12_listeners_and_duplicate_names_are_reported_with_all_other_findings(self, files: Path) -> None:
         (files / "worker.yaml").write_text("bootstrap.serverss: broker:9092\nlisteners: http//x\n")
         (files / "again.yaml").write_text("name: out\nconnector.class: ShopSink\ntopics:\nconnection.url: u\n")
         result = run("validate", "worker.yaml", "out.yaml", "again.yaml", exit_code=2)
@@ -150,10 +150,10 @@ class TestValidate:
         ]
 
     @pytest.mark.usefixtures("files")
-    def test_right_files(self) -> None:
+    def test_valid_files_have_no_findings(self) -> None:
         assert run("validate", "worker.yaml", "out.yaml").stdout == "2 files are valid: connectors out and a worker\n"
 
-    def test_all_mistakes_of_all_files_with_their_places(self, files: Path) -> None:
+    def test_all_mistakes_of_all_files_are_reported_with_their_locations(self, files: Path) -> None:
         (files / "worker.yaml").write_text("bootstrap.server: broker:9092\nlisteners: ${env:NONE_SUCH_HERE}\n")
         (files / "out.yaml").write_text("name: out\nconnector.class: ShopSink\ntopics: t\nbatch:\n    size: many\n")
         (files / "bad.json").write_text('{"name": "x",\n  oops}')
@@ -169,7 +169,7 @@ class TestValidate:
         ]
         assert "→ did you mean 'bootstrap.servers'?" in result.stderr
 
-    def test_kafka_settings_and_listeners_are_read_as_the_worker_will_read_them(self, files: Path) -> None:
+    def test_kafka_settings_and_listeners_are_validated_as_by_the_worker(self, files: Path) -> None:
         lines = {
             "bootstrap.servers": "broker",
             "offset.flush.interval.ms": "soon",
@@ -190,7 +190,7 @@ class TestValidate:
             ["worker.yaml:6:1", "kafka.unknown_setting"],
         ]
 
-    def test_settings_that_override_the_workers_are_read_as_well(self, files: Path) -> None:
+    def test_overrides_of_worker_settings_are_validated(self, files: Path) -> None:
         with (files / "out.yaml").open("a") as file:
             file.write("consumer.override.group.id: g\nconsumer.override.max.pol.records: 5\n")
         result = run("validate", "worker.yaml", "out.yaml", exit_code=2)
@@ -204,19 +204,19 @@ class TestValidate:
         assert result.stderr.startswith("worker.yaml:1:1: kafka.invalid_setting:")
         assert "hunter22" not in result.output
 
-    def test_a_name_twice_names_both_places(self, files: Path) -> None:
+    def test_a_duplicate_name_names_both_locations(self, files: Path) -> None:
         (files / "again.yaml").write_text("connector.class: ShopSink\nname: out\nconnection.url: u\ntopics: t\n")
         result = run("validate", "out.yaml", "again.yaml", exit_code=2)
         assert result.stderr.startswith("again.yaml:2:1: config.duplicate_name:")
         assert "out.yaml:1:1" in result.stderr
 
-    def test_warnings_do_not_fail(self, files: Path) -> None:
+    def test_warnings_do_not_fail_validate(self, files: Path) -> None:
         with (files / "out.yaml").open("a") as file:
             file.write("config.action.reload: none\n")
         result = run("validate", "out.yaml")
         assert result.stderr.startswith("out.yaml:5:1: warning: config.ignored_key:")
 
-    def test_json(self, files: Path) -> None:
+    def test_json_has_all_findings(self, files: Path) -> None:
         (files / "out.yaml").write_text("name: out\nconnector.class: ShopSink\nconnection.url: u\ntopics: t\nx: 1\n")
         result = run("validate", "out.yaml", "--json", exit_code=2)
         answer = json.loads(result.stdout)
@@ -252,7 +252,7 @@ class TestValidate:
 
 
 class Kafka:
-    """Stands in for the broker's admin."""
+    """A fake admin client."""
 
     def __init__(self, failure: HeadraceError | None = None) -> None:
         self.asked: list[Mapping[str, str]] = []
@@ -272,7 +272,9 @@ def kafka() -> Kafka:
 
 
 class TestCheck:
-    def test_asks_kafka_and_every_connector(self, files: Path, kafka: Kafka, shop: type[ShopSinkConnector]) -> None:
+    def test_check_connects_to_kafka_and_runs_the_check_of_each_connector(
+        self, files: Path, kafka: Kafka, shop: type[ShopSinkConnector]
+    ) -> None:
         (files / "worker.yaml").write_text("bootstrap.servers: broker:9092\nadmin.client.id: me\n")
         result = run("check", "worker.yaml", "out.yaml", kafka=kafka)
         assert kafka.asked == [{"bootstrap.servers": "broker:9092", "client.id": "me"}]
@@ -283,7 +285,7 @@ class TestCheck:
         ]
 
     @pytest.mark.usefixtures("files")
-    def test_kafka_away_is_the_environments_fault_and_the_rest_is_checked(
+    def test_an_unavailable_kafka_is_an_environment_error_and_the_rest_is_checked(
         self, kafka: Kafka, shop: type[ShopSinkConnector]
     ) -> None:
         kafka.failure = RetriableError("broker:9092 does not answer", code="kafka.unreachable")
@@ -293,7 +295,7 @@ class TestCheck:
         assert shop.checked
 
     @pytest.mark.usefixtures("files")
-    def test_findings_of_connectors_have_places(self, shop: type[ShopSinkConnector]) -> None:
+    def test_findings_of_connectors_have_locations(self, shop: type[ShopSinkConnector]) -> None:
         shop.answer = [
             Finding("shop.closed", "the shop is closed", "connection.url", "come back", cause="environment"),
             Finding("shop.small", "the shop is small", "batch.size", severity="warning"),
@@ -307,7 +309,7 @@ class TestCheck:
         assert "topics: t" not in result.stderr  # batch.size, which the warning is about, is not in the file
 
     @pytest.mark.usefixtures("files")
-    def test_warnings_do_not_fail(self, kafka: Kafka, shop: type[ShopSinkConnector]) -> None:
+    def test_warnings_do_not_fail_check(self, kafka: Kafka, shop: type[ShopSinkConnector]) -> None:
         shop.answer = [Finding("shop.small", "the shop is small", severity="warning")]
         assert json.loads(run("check", "worker.yaml", "out.yaml", "--json", kafka=kafka).stdout)["valid"] is True
 
@@ -319,26 +321,28 @@ class TestCheck:
             (ConfigError(findings=[Finding("config.invalid_value", "no such table", "topics")]), 2),
         ],
     )
-    def test_what_a_check_raises_is_a_finding(
+    def test_an_error_raised_by_a_check_is_a_finding(
         self, shop: type[ShopSinkConnector], failure: HeadraceError, exit_code: int
     ) -> None:
         shop.failure = failure
         result = run("check", "out.yaml", exit_code=exit_code)
         assert ("wrong password" if exit_code == 3 else "out.yaml:4:1: config.invalid_value") in result.stderr
 
-    def test_wrong_files_touch_nothing(self, files: Path, kafka: Kafka, shop: type[ShopSinkConnector]) -> None:
+    def test_check_of_invalid_files_connects_to_nothing(
+        self, files: Path, kafka: Kafka, shop: type[ShopSinkConnector]
+    ) -> None:
         (files / "out.yaml").write_text("name: out\nconnector.class: ShopSink\n")
         run("check", "worker.yaml", "out.yaml", exit_code=2, kafka=kafka)
         assert (kafka.asked, shop.checked) == ([], [])
 
     @pytest.mark.usefixtures("files")
-    def test_without_a_worker_kafka_is_not_asked_and_that_is_said(self, kafka: Kafka) -> None:
+    def test_without_a_worker_file_kafka_is_not_checked_and_this_is_reported(self, kafka: Kafka) -> None:
         assert "Kafka is not checked" in run("check", "out.yaml", kafka=kafka).stderr
         assert kafka.asked == []
 
 
 class TestPlugins:
-    def test_all_kinds_and_what_is_broken(self) -> None:
+    def test_all_kinds_of_plugins_and_broken_ones_are_listed(self) -> None:
         result = run("plugins")
         rows = {line.split()[0]: line.split()[1:] for line in result.stdout.splitlines() if line.split()}
         assert rows["ShopSink"] == ["sink", "0.1.0", "com.example.ShopSinkConnector"]
@@ -346,7 +350,7 @@ class TestPlugins:
         assert "env" in rows
         assert "Broken: plugin 'Broken' cannot be loaded" in result.stderr
 
-    def test_json(self) -> None:
+    def test_json_lists_all_plugins(self) -> None:
         answer = {item["name"]: item for item in json.loads(run("plugins", "--json").stdout)}
         assert answer["ShopSink"] == {
             "name": "ShopSink",
@@ -360,7 +364,7 @@ class TestPlugins:
 
 
 class TestDescribe:
-    def test_a_key_is_one_line_to_grep_and_its_meaning_below(self) -> None:
+    def test_a_key_is_one_line_with_its_description_below(self) -> None:
         lines = run("describe", "ShopSink").stdout.splitlines()
         place = next(number for number, line in enumerate(lines) if line.startswith("batch.size"))
         assert lines[place] == "batch.size  number ≥ 1, default 10, importance medium"
@@ -368,7 +372,7 @@ class TestDescribe:
         assert "Error Handling" in lines
         assert all(line == line.rstrip() for line in lines)
 
-    def test_a_terminal_wraps_and_cuts_nothing(self) -> None:
+    def test_a_terminal_wraps_lines_and_truncates_nothing(self) -> None:
         terminal = Console(force_terminal=True, width=60, color_system=None, soft_wrap=True)
         with terminal.capture() as capture:
             output.print_table(("name", "text"), [("a", LONG)], terminal)
@@ -376,22 +380,22 @@ class TestDescribe:
         assert max(map(len, lines)) <= 60
         assert "".join(lines).count("x") == len(LONG) + 1  # one in "text"
 
-    def test_one_key(self) -> None:
+    def test_one_key_is_described(self) -> None:
         text = run("describe", "ShopSink", "connection.url").stdout
         assert "required" in text
         assert "Where the shop is." in text
         assert "default none" in run("describe", "ShopSink", "errors.tolerance").stdout
         assert "producer.override.*" in run("describe", "ShopSink", "producer.override.acks").stdout
 
-    def test_the_worker(self) -> None:
+    def test_the_keys_of_the_worker_are_described(self) -> None:
         assert "bootstrap.servers" in run("describe", "worker").stdout
 
-    def test_json(self) -> None:
+    def test_json_has_all_keys(self) -> None:
         names = [item["name"] for item in json.loads(run("describe", "ShopSink", "--json").stdout)]
         assert names[:2] == ["connection.url", "batch.size"]
         assert json.loads(run("describe", "ShopSink", "batch.size", "--json").stdout)["type"] == "INT"
 
-    def test_a_plugin_without_keys(self) -> None:
+    def test_a_plugin_without_keys_is_described(self) -> None:
         assert run("describe", "env").stdout == "env has no keys\n"
 
     @pytest.mark.parametrize(
@@ -402,7 +406,7 @@ class TestDescribe:
             (["Broken"], "plugin.broken", "install"),
         ],
     )
-    def test_what_does_not_exist(self, arguments: list[str], code: str, hint: str) -> None:
+    def test_an_unknown_plugin_or_key_is_an_error(self, arguments: list[str], code: str, hint: str) -> None:
         error = CliRunner().invoke(app, ["describe", *arguments]).exception
         assert isinstance(error, ConfigError)
         assert error.code == code
@@ -410,7 +414,7 @@ class TestDescribe:
 
 
 class TestSchema:
-    def test_to_stdout_and_to_a_file(self, tmp_path: Path) -> None:
+    def test_the_schema_is_written_to_stdout_or_to_a_file(self, tmp_path: Path) -> None:
         printed = json.loads(run("schema").stdout)
         assert printed["$schema"] == "http://json-schema.org/draft-07/schema#"
         path = tmp_path / "schema.json"
@@ -418,12 +422,12 @@ class TestSchema:
         assert json.loads(path.read_text()) == printed
         assert "yaml-language-server" in result.stderr
 
-    def test_to_a_place_that_does_not_exist(self, tmp_path: Path) -> None:
+    def test_a_missing_folder_for_the_schema_is_an_error(self, tmp_path: Path) -> None:
         error = CliRunner().invoke(app, ["schema", "--output", str(tmp_path / "none" / "x.json")]).exception
         assert isinstance(error, ConfigError)
         assert error.code == "cli.output"
 
 
 @pytest.mark.parametrize("command", ["validate", "check", "plugins", "describe", "schema"])
-def test_help_teaches_by_example(command: str) -> None:
+def test_the_help_shows_examples(command: str) -> None:
     assert f"headrace {command}" in run(command, "--help").output

@@ -1,4 +1,4 @@
-"""A registry made by hand: plugins with keys of every kind, and a config provider that knows a few secrets."""
+"""A registry of test plugins with keys of each type, and a config provider with a few secrets."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ class TopicMatches(Predicate):
 
 
 class VaultProvider(ConfigProvider):
-    """Knows what the test has put into ``secrets``."""
+    """A config provider that returns the values in ``secrets``."""
 
     def __init__(self) -> None:
         self.secrets: dict[str, str] = {}
@@ -151,7 +151,7 @@ def validator(registry: Registry, vault: VaultProvider) -> Validator:
 
 @pytest.fixture
 def read(tmp_path: Path) -> Callable[[str, str], ConfigFile]:
-    """``read(name, text)``: the file with this text."""
+    """Return ``read(name, text)``, which writes a file with this text and reads it."""
 
     def read_text(name: str, text: str) -> ConfigFile:
         path = tmp_path / name

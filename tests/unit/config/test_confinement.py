@@ -1,4 +1,4 @@
-"""What a configuration that comes over REST can learn and use (findings 2, 5, 14 and 15 of the security review)."""
+"""Limits of configurations that are sent over REST (findings 2, 5, 14 and 15 of the security review)."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class TestPlaceholdersAreNotAnOracle:
 
     @pytest.mark.parametrize("guess", GUESSES)
     @pytest.mark.parametrize("secret", ["s3cret-9", "7", "all", "sqlite:///x.db"])
-    def test_a_validation_says_the_same_whatever_the_secret_is(self, guess: dict[str, str], secret: str) -> None:
+    def test_a_validation_result_does_not_depend_on_the_secret(self, guess: dict[str, str], secret: str) -> None:
         def findings(value: str) -> list[str]:
             validator = Validator(INSTALLED, Interpolator({"p": Listed(value)}))
             return [str(finding) for finding in validator.unresolved_connector({**SINK, **guess})]
@@ -70,7 +70,7 @@ class TestPlaceholdersAreNotAnOracle:
         validator = Validator(INSTALLED, Interpolator({"p": Listed("1")}))
         assert validator.unresolved_connector({**SINK, "topics": "${p:x}", "tasks.max": "${p:x}"}) == []
 
-    def test_what_has_no_placeholder_is_still_checked(self) -> None:
+    def test_values_without_placeholders_are_validated(self) -> None:
         validator = Validator(INSTALLED, Interpolator({"p": Listed("1")}))
         found = validator.unresolved_connector({**SINK, "topics": "${p:x}", "tasks.max": "0", "speling": "x"})
         assert {finding.key for finding in found} == {"tasks.max", "speling"}
@@ -100,7 +100,7 @@ class TestAllowLists:
         assert "config.providers.file.param.allowed.paths" in file
         assert interpolator.resolution(raw, trusted=True).properties == {"a": "s3cret-9", "b": "s3cret-9"}
 
-    def test_a_refusal_does_not_say_whether_the_value_exists(self) -> None:
+    def test_a_refusal_does_not_reveal_whether_the_value_exists(self) -> None:
         interpolator = make_interpolator(INSTALLED)
         there, missing = (
             str(interpolator.resolution({"a": f"${{env:{name}}}"}, trusted=False).findings[0]).replace(name, "X")
@@ -146,13 +146,13 @@ class TestAllowLists:
             {"env.class": "NoSuch"},
         ],
     )
-    def test_wrong_settings_are_reported_with_their_whole_key(self, settings: dict[str, str]) -> None:
+    def test_invalid_settings_are_reported_with_their_full_key(self, settings: dict[str, str]) -> None:
         with pytest.raises(ConfigError) as raised:
             make_interpolator(INSTALLED, settings=settings)
         (name,) = settings
         assert [finding.key for finding in raised.value.findings] == [f"config.providers.{name}"]
 
-    def test_a_worker_file_of_kafka_connect_is_understood(self) -> None:
+    def test_allow_lists_of_a_kafka_connect_worker_file_are_accepted(self) -> None:
         properties = {
             "bootstrap.servers": "k:9092",
             "config.providers": "secrets",
@@ -188,21 +188,21 @@ class TestFiles:
 
 
 class TestTimeIsLinear:
-    """Finding 5: a request of 1 kB held the interpreter for minutes."""
+    """Finding 5: a request of 1 kB blocked the interpreter for minutes."""
 
     @given(st.text("${}:ab\n", max_size=30))
-    def test_placeholders_are_those_of_kafkas_pattern(self, text: str) -> None:
+    def test_placeholders_match_kafkas_pattern(self, text: str) -> None:
         found = [(item.start, item.end, item.provider, item.path, item.key) for item in placeholders(text)]
         assert found == [
             (match.start(), match.end(), match[1], match[3] or "", match[4]) for match in KAFKAS_PATTERN.finditer(text)
         ]
 
     @pytest.mark.parametrize("text", ["${:" * 100_000, "${a:" * 100_000 + "}", "${a:b}" * 50_000, "${" * 200_000])
-    def test_a_text_of_many_beginnings(self, text: str) -> None:
+    def test_a_text_with_many_incomplete_placeholders_is_parsed_in_linear_time(self, text: str) -> None:
         resolution = Interpolator({"a": Listed("x")}).resolution({"k": text}, trusted=True)
         assert len(resolution.properties["k"]) <= len(text)
 
-    def test_a_pattern_that_backtracks(self) -> None:
+    def test_a_pattern_with_nested_repetition_matches_in_linear_time(self) -> None:
         assert compile_pattern("(a+)+b").fullmatch("a" * 100_000) is None
         assert compile_pattern("(.*)(.*)(.*)(.*)(.*)[^a]").fullmatch("a" * 10_000) is None
 
@@ -222,17 +222,17 @@ class TestTimeIsLinear:
             ("\ud800", "surrogates"),
         ],
     )
-    def test_what_re2_does_not_have_is_named(self, pattern: str, says: str) -> None:
+    def test_a_construct_that_re2_lacks_is_named(self, pattern: str, says: str) -> None:
         with pytest.raises(ValueError, match=says):
             compile_pattern(pattern)
 
-    def test_a_sink_with_such_a_pattern_is_refused(self) -> None:
+    def test_a_sink_with_an_unsupported_pattern_is_refused(self) -> None:
         validator = Validator(INSTALLED, Interpolator({}))
         (finding,) = validator.unresolved_connector({**SINK, "topics.regex": "(?!internal).*"})
         assert (finding.code, finding.key) == ("config.invalid_value", "topics.regex")
         assert "negative lookahead" in finding.message
 
-    def test_what_kafka_connects_files_use_is_understood(self) -> None:
+    def test_patterns_of_kafka_connect_files_are_accepted(self) -> None:
         match = compile_pattern(r"shop\.(?<table>[a-z_]+)-\d{2}(?:\.v\d)?").fullmatch("shop.order_lines-01")
         assert match is not None
         assert (match[1], match["table"]) == ("order_lines", "order_lines")
@@ -245,13 +245,13 @@ class Sized(ConfigModel):
 
 @pytest.mark.parametrize("value", ["1" * 400 + ".1d", "9" * 400, "9223372036854775808", "1" * 30 + "gib"])
 @pytest.mark.parametrize("name", ["pause.ms", "size"])
-def test_a_huge_number_is_an_error_of_its_key(name: str, value: str) -> None:
+def test_a_number_out_of_range_is_an_error_of_its_key(name: str, value: str) -> None:
     """Finding 14: OverflowError, answered with status 500."""
     _, (finding,) = Sized.validate_properties({name: value})
     assert (finding.code, finding.key) == ("config.invalid_value", name)
 
 
-def test_a_connectors_name_is_bounded() -> None:
+def test_the_length_of_a_connector_name_is_limited() -> None:
     """Finding 15."""
     validator = Validator(INSTALLED, Interpolator({}))
     found: Callable[[int], list[str]] = lambda size: [  # noqa: E731

@@ -1,4 +1,4 @@
-"""Keys of Kafka Connect that have no effect here, or only one value: accepted, or refused with the reason."""
+"""Keys of Kafka Connect without an effect, or with one supported value, are accepted, or refused with the reason."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Texts of errors: a code is named once."""
+"""An error message contains its code once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rules over several keys are told together with mistakes in single keys, and never as their echo."""
+"""Rules over several keys are reported with mistakes in single keys, without findings that follow from these."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class ShopConfig(ConfigModel):
         ({"shop.url": "u", "query": "q", "poll.interval.ms": "30s", "batch.size": "11"}, {"batch.size"}),
     ],
 )
-def test_every_mistake_is_told_once(properties: dict[str, str], expected: set[str]) -> None:
+def test_each_mistake_is_reported_once(properties: dict[str, str], expected: set[str]) -> None:
     _, findings = ShopConfig.validate_properties(properties)
 
     assert sorted(finding.key for finding in findings) == sorted(expected)

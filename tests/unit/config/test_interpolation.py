@@ -1,4 +1,4 @@
-"""Placeholders: what is resolved, what is reported, and that no value slips into a message."""
+"""Placeholders are resolved or reported, and messages never contain their values."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ NAMES = st.text("abcXYZ_019.-/", min_size=1, max_size=10)
 
 
 class Echo(ConfigProvider):
-    """The value says what was asked for."""
+    """Returns the requested path and key as the value."""
 
     def get(self, path: str, key: str) -> str:
         return f"<{path}|{key}>"
@@ -50,12 +50,12 @@ def test_every_placeholder_is_replaced_and_nothing_else(parts: list[str | tuple[
     assert Interpolator({"p": Echo()}).resolve({"k": written}) == ({"k": expected}, [])
 
 
-def test_one_pass_only() -> None:
+def test_a_resolved_value_is_not_resolved_again() -> None:
     assert Interpolator({"p": Fixed("${p:b}")}).resolve({"k": "${p:a}"})[0] == {"k": "${p:b}"}
 
 
 @pytest.mark.parametrize("text", ["${name}", "$name", "$${}", "${p:", "a$b"])
-def test_what_is_no_placeholder_stays(text: str) -> None:
+def test_text_that_is_not_a_placeholder_is_unchanged(text: str) -> None:
     assert not is_interpolated(text)
     assert Interpolator({}).resolve({"k": text}) == ({"k": text}, [])
 
@@ -72,7 +72,7 @@ def test_an_unknown_provider_is_an_error_with_the_nearest_name() -> None:
     before=st.text("ab", max_size=3),
     after=st.text("ab", max_size=3),
 )
-def test_no_message_says_what_a_placeholder_stands_for(secret: str, before: str, after: str) -> None:
+def test_no_message_contains_the_value_of_a_placeholder(secret: str, before: str, after: str) -> None:
     raw = {"password": before + "${p:x}" + after}
     resolution = Interpolator({"p": Fixed(secret)}).resolution(raw, trusted=True)
     resolved = resolution.properties
@@ -87,7 +87,7 @@ def test_no_message_says_what_a_placeholder_stands_for(secret: str, before: str,
         assert "${p:x}" in said
 
 
-def test_a_harmless_reason_is_kept() -> None:
+def test_a_reason_without_a_secret_is_kept() -> None:
     raw, resolution = {"n": "${p:x}"}, Resolution({"n": "zzz"}, [], {"zzz": "${p:x}"})
     text = "Invalid value zzz for configuration n: Not a number of type INT"
     (finding,) = redact_findings([Finding("config.invalid_value", text, "n")], raw, resolution)
@@ -103,16 +103,16 @@ def test_providers_come_from_the_registry(registry: Registry) -> None:
 
 
 class TestEnvironment:
-    def test_a_variable(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_an_environment_variable_is_returned(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("SHOP_PASSWORD", "s3cret")
         assert EnvConfigProvider().get("", "SHOP_PASSWORD") == "s3cret"
 
-    def test_one_that_is_not_set(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_an_unset_variable_is_an_error(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv("SHOP_PASSWORD", raising=False)
         with pytest.raises(KeyError, match="SHOP_PASSWORD is not set"):
             EnvConfigProvider().get("", "SHOP_PASSWORD")
 
-    def test_a_path_has_no_meaning(self) -> None:
+    def test_a_path_is_an_error(self) -> None:
         with pytest.raises(KeyError, match="no path"):
             EnvConfigProvider().get("path", "HOME")
 
@@ -124,7 +124,7 @@ class TestFile:
         path.write_text("# mine\npassword = a=b\\u0021\n", encoding="utf-8")
         return path
 
-    def test_a_key(self, secrets: Path) -> None:
+    def test_a_key_of_a_file_is_returned(self, secrets: Path) -> None:
         assert FileConfigProvider().get(str(secrets), "password") == "a=b!"
         resolved, findings = Interpolator({"file": FileConfigProvider()}).resolve(
             {"k": f"${{file:{secrets}:password}}"}
@@ -141,18 +141,20 @@ class TestFile:
         ("path", "content", "says"),
         [("", None, "no file is named"), ("none", None, "No such file"), ("s", b"a=\xff", "not UTF-8")],
     )
-    def test_what_is_wrong(self, tmp_path: Path, path: str, content: bytes | None, says: str) -> None:
+    def test_an_unreadable_file_is_an_error_with_the_reason(
+        self, tmp_path: Path, path: str, content: bytes | None, says: str
+    ) -> None:
         if content is not None:
             (tmp_path / path).write_bytes(content)
         with pytest.raises(KeyError, match=says):
             FileConfigProvider().get(str(tmp_path / path) if path else "", "password")
 
-    def test_a_missing_key_says_nothing_of_the_others(self, secrets: Path) -> None:
+    def test_the_error_of_a_missing_key_does_not_show_other_keys(self, secrets: Path) -> None:
         with pytest.raises(KeyError, match="has no key 'user'") as caught:
             FileConfigProvider().get(str(secrets), "user")
         assert "a=b" not in str(caught.value)
 
-    def test_a_malformed_file_names_the_place_only(self, secrets: Path) -> None:
+    def test_the_error_of_a_malformed_file_shows_only_the_location(self, secrets: Path) -> None:
         secrets.write_text("a=1\nb=\\uXYZ\n", encoding="utf-8")
         with pytest.raises(KeyError, match=r"secrets\.properties:2:1"):
             FileConfigProvider().get(str(secrets), "a")

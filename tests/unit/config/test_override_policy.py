@@ -30,7 +30,7 @@ OVERRIDES = {"consumer.override.max.poll.records": "5", "producer.override.sasl.
         (OverridePolicy("Allowlist"), ["producer.override.sasl.mechanism", "consumer.override.max.poll.records"]),
     ],
 )
-def test_the_policy_of_the_worker_decides_what_may_be_overridden(
+def test_only_settings_that_the_policy_allows_are_overridden(
     validator: Validator, policy: OverridePolicy, refused: list[str]
 ) -> None:
     found = findings(policy, validator, OVERRIDES)

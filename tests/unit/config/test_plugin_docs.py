@@ -1,4 +1,4 @@
-"""What the models say of their keys: REST answers in Connect's shape, pages, JSON Schema for editors."""
+"""Documentation generated from configuration models: REST responses as in Connect, pages, and JSON Schema for editors."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def shop(registry: Registry) -> Plugin:
 
 
 class TestConfigAnswer:
-    def test_a_definition_has_connects_shape(self, shop: Plugin) -> None:
+    def test_a_definition_has_the_members_of_connect(self, shop: Plugin) -> None:
         definitions = {item["name"]: item for item in config_definitions(shop)}
         assert definitions["poll.interval.ms"] == {
             "name": "poll.interval.ms",
@@ -50,7 +50,7 @@ class TestConfigAnswer:
         assert (definitions["topic"]["required"], definitions["topic"]["default_value"]) == (True, None)
         assert definitions["quiet"]["group"] is None
 
-    def test_types_and_defaults_are_connects(self, shop: Plugin) -> None:
+    def test_types_and_defaults_are_those_of_connect(self, shop: Plugin) -> None:
         facts = {item["name"]: (item["type"], item["default_value"]) for item in config_definitions(shop)}
         assert {name: facts[name] for name in ("rate", "mode", "quiet", "tables", "password", "key.converter")} == {
             "rate": ("DOUBLE", "1.5"),
@@ -66,22 +66,22 @@ class TestConfigAnswer:
         assert names.index("password") < names.index("name") < names.index("errors.tolerance")
         assert not [name for name in names if name.endswith(".")]  # families are no keys
 
-    def test_a_converter_has_only_its_own(self, registry: Registry) -> None:
+    def test_a_converter_has_only_its_own_keys(self, registry: Registry) -> None:
         names = [item["name"] for item in config_definitions(registry.find(PluginKind.CONVERTER, "JsonConverter"))]
         assert names == ["schemas.enable", "schemas.cache.size", "decimal.format", "replace.null.with.default"]
 
-    def test_a_config_provider_has_none(self, registry: Registry) -> None:
+    def test_a_config_provider_has_no_keys(self, registry: Registry) -> None:
         assert config_definitions(registry.find(PluginKind.CONFIG_PROVIDER, "vault")) == []
 
 
 class TestValidateAnswer:
     def ask(self, validator: Validator, properties: Mapping[str, str]) -> tuple[dict[str, Any], dict[str, Any]]:
-        """The answer, and its values by key."""
+        """Return the response, and its values by key."""
         answer = validation_response(validator, properties)
         json.dumps(answer)
         return answer, {item["value"]["name"]: item["value"] for item in answer["configs"]}
 
-    def test_right(self, validator: Validator) -> None:
+    def test_a_valid_configuration_has_no_errors(self, validator: Validator) -> None:
         answer, values = self.ask(validator, {**SOURCE, "tasks.max": "3"})
         assert (answer["name"], answer["error_count"]) == ("ShopSource", 0)
         assert answer["groups"][:4] == ["Common", "Transforms", "Predicates", "Error Handling"]
@@ -96,7 +96,7 @@ class TestValidateAnswer:
         assert values["poll.interval.ms"]["value"] == "1000"
         assert values["mode"]["recommended_values"] == ["bulk", "incrementing"]
 
-    def test_errors_stand_at_their_keys(self, validator: Validator) -> None:
+    def test_errors_are_reported_at_their_keys(self, validator: Validator) -> None:
         answer, values = self.ask(validator, {"connector.class": "ShopSource", "tasks.max": "x", "topc": "1"})
         assert answer["error_count"] == 4
         assert values["name"]["errors"] == ['Missing required configuration "name" which has no default value.']
@@ -107,10 +107,10 @@ class TestValidateAnswer:
         assert "'topic'" in values["topc"]["errors"][0]
         assert next(item for item in answer["configs"] if item["value"]["name"] == "topc")["definition"] is None
 
-    def test_warnings_are_no_errors(self, validator: Validator) -> None:
+    def test_warnings_are_not_counted_as_errors(self, validator: Validator) -> None:
         assert self.ask(validator, {**SOURCE, "jvm.heap": "1g"})[0]["error_count"] == 0
 
-    def test_parts_of_converters_and_transforms(self, validator: Validator) -> None:
+    def test_keys_of_converters_and_transforms_are_included(self, validator: Validator) -> None:
         answer, values = self.ask(
             validator,
             {**SOURCE, "value.converter": "JsonConverter", "transforms": "t", "transforms.t.type": "Rename"},
@@ -120,12 +120,12 @@ class TestValidateAnswer:
         assert "Transforms: t" in answer["groups"]
         assert "key.converter.schemas.enable" not in values
 
-    def test_an_unknown_plugin(self, validator: Validator) -> None:
+    def test_an_unknown_plugin_is_an_error_at_its_key(self, validator: Validator) -> None:
         answer, values = self.ask(validator, {"name": "x", "connector.class": "ShopSauce"})
         assert answer["error_count"] == 1
         assert "'ShopSource'" in values["connector.class"]["errors"][0]
 
-    def test_secrets_are_hidden_and_placeholders_stay(self, validator: Validator, vault: Any) -> None:
+    def test_secrets_are_hidden_and_placeholders_are_shown(self, validator: Validator, vault: Any) -> None:
         vault.secrets |= {"t": "s3cret-topic", "p": "s3cret-password"}
         answer, values = self.ask(
             validator,
@@ -156,7 +156,7 @@ class TestPages:
         assert "one of `bulk`, `incrementing`" in page
         assert "there is no JVM" in page
 
-    def test_the_smallest_file_is_right(self, registry: Registry, validator: Validator) -> None:
+    def test_the_smallest_example_is_valid(self, registry: Registry, validator: Validator) -> None:
         for name in ("ShopSource", "ShopSink"):
             page = markdown(registry.find(PluginKind.CONNECTOR, name))
             example = re.search(r"```yaml\n(.*?)```", page, re.DOTALL)
@@ -168,7 +168,7 @@ class TestPages:
         ("page", "models"),
         [(worker_page, [WorkerSettings]), (connector_keys_page, [ConnectorSettings, SourceSettings, SinkSettings])],
     )
-    def test_every_key_of_the_framework(self, page: Any, models: list[Any]) -> None:
+    def test_the_page_has_every_key_of_the_framework(self, page: Any, models: list[Any]) -> None:
         text = page()
         for definition in (item for model in models for item in model.definitions()):
             assert f"`{definition.name}" in text
@@ -177,7 +177,7 @@ class TestPages:
 
 
 class TestJsonSchema:
-    def test_every_key_is_completed(self, registry: Registry, shop: Plugin) -> None:
+    def test_the_json_schema_has_every_key(self, registry: Registry, shop: Plugin) -> None:
         case = connector_schema(registry)["allOf"]
         of_shop = next(
             item["then"] for item in case if "ShopSource" in item["then"]["if"]["properties"]["connector.class"]["enum"]
@@ -195,14 +195,14 @@ class TestJsonSchema:
             assert any(re.search(pattern, name) for pattern in patterns), name
         assert not any(re.search(pattern, "topc") for pattern in patterns)
 
-    def test_the_worker(self, registry: Registry) -> None:
+    def test_the_json_schema_of_the_worker_has_its_keys(self, registry: Registry) -> None:
         schema = worker_schema(registry)
         assert {item.name for item in WorkerSettings.definitions() if not item.prefix_key} <= schema[
             "properties"
         ].keys()
         assert "JsonConverter" in schema["properties"]["value.converter"]["anyOf"][0]["enum"]
 
-    def test_both_in_one(self, registry: Registry) -> None:
+    def test_one_json_schema_covers_worker_and_connectors(self, registry: Registry) -> None:
         schema = json_schema(registry)
         assert schema["if"]["anyOf"][0] == {"required": ["connector.class"]}
         assert "bootstrap.servers" in schema["else"]["properties"]

@@ -1,4 +1,4 @@
-"""Secrets are replaced in every form in which a text can quote them (finding 1 of the security review)."""
+"""Secrets are redacted in every form in which a text can contain them (finding 1 of the security review)."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_a_text_without_secrets_is_unchanged() -> None:
     assert Redactor({"s3cret": "[hidden]"})("password refused for ada") == "password refused for ada"
 
 
-def test_a_value_of_two_characters_is_no_secret() -> None:
+def test_a_value_of_two_characters_is_not_redacted() -> None:
     assert Redactor({"on": "${env:MODE}"})("connection") == "connection"
 
 
@@ -62,16 +62,16 @@ def test_passwords_are_found_in_values(key: str, value: str) -> None:
     assert "s3cret-9" not in Redactor(secrets_in({key: value}))(f"cannot use {value}, that is s3cret-9")
 
 
-def test_a_password_that_is_encoded_in_a_url_is_hidden_as_the_driver_names_it() -> None:
+def test_a_url_encoded_password_is_redacted_in_its_decoded_form() -> None:
     redact = Redactor(secrets_in({"connection.url": "postgresql://ada:p%40ss%2Fword@db/shop"}))
     assert redact("refused p@ss/word, sent as p%40ss%2Fword") == "refused [hidden], sent as [hidden]"
 
 
-def test_a_password_that_is_also_the_user_is_no_secret() -> None:
+def test_a_password_equal_to_the_user_name_is_not_redacted() -> None:
     assert secrets_in({"connection.url": "postgresql://postgres:postgres@db/postgres"}) == {}
 
 
-def test_very_many_passwords_in_one_value_are_found_in_time_that_is_linear() -> None:
+def test_many_passwords_in_one_value_are_found_in_linear_time() -> None:
     assert len(secrets_in({"connection.url": "a://u:p@" * 100_000})) < 1_000
     assert secrets_in({"connection.url": "://a:" * 200_000}) == {}
 
@@ -83,14 +83,14 @@ class TestScope:
         assert secrets.redact("other", "is it s3cret-9?") == "is it s3cret-9?"
         assert secrets.redact("orders", "is it s3cret-9?") == "is it ${env:DB}?"
 
-    def test_the_log_shows_no_secret_of_any(self) -> None:
+    def test_the_log_shows_no_secret_of_any_connector(self) -> None:
         secrets = Secrets()
         secrets.add("orders", {"s3cret-9": "${env:DB}"})
         secrets.add_worker({"kafka-pw": "[hidden]"})
         assert secrets.everywhere("s3cret-9 kafka-pw") == "${env:DB} [hidden]"
         assert secrets.redact("other", "kafka-pw") == "[hidden]"
 
-    def test_a_changed_secret_hides_the_old_one_too(self) -> None:
+    def test_the_old_value_of_a_changed_secret_is_redacted(self) -> None:
         secrets = Secrets()
         secrets.add("orders", {"old-one": "${env:DB}"})
         assert secrets.redact("orders", "old-one") == "${env:DB}"
@@ -98,7 +98,7 @@ class TestScope:
         assert secrets.redact("orders", "old-one new-one") == "${env:DB} ${env:DB}"
 
 
-def test_errors_leave_without_secrets() -> None:
+def test_errors_are_raised_without_secrets() -> None:
     redact = Redactor({"s3cret-9": "[hidden]"})
     with pytest.raises(TaskError) as task, redacted_errors(redact):
         raise TaskError("refused s3cret-9", hint="change s3cret-9")

@@ -1,4 +1,4 @@
-"""Everything that is wrong is said at once, with its place, the nearest right name, and no secret."""
+"""All mistakes are reported at once, with their location and the nearest valid name, and without secrets."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ WORKER = {"bootstrap.servers": "broker:9092"}
 
 
 def found(validator: Validator, properties: Mapping[str, str]) -> list[tuple[str, str]]:
-    """Code and key of every finding of a connector's configuration."""
+    """Return code and key of each finding of a connector's configuration."""
     return [(finding.code, finding.key) for finding in validator.connector(properties)[1]]
 
 
@@ -32,7 +32,7 @@ def only(validator: Validator, properties: Mapping[str, str]) -> Finding:
     return findings[0]
 
 
-def test_five_mistakes_are_five_findings_with_their_places(
+def test_five_mistakes_are_five_findings_with_their_locations(
     validator: Validator, read: Callable[[str, str], ConfigFile]
 ) -> None:
     file = read(
@@ -62,7 +62,7 @@ def test_five_mistakes_are_five_findings_with_their_places(
     assert "'JsonConverter'" in hints["value.converter"]
 
 
-def test_a_right_configuration_has_its_parts(validator: Validator, vault: ConfigProvider) -> None:
+def test_a_valid_configuration_returns_all_parts(validator: Validator, vault: ConfigProvider) -> None:
     vault.secrets["shop"] = "s3cret"  # type: ignore[attr-defined]
     raw = {**SOURCE, "tasks.max": "2", "password": "${vault:shop}", "driver.timeout": "5"}
     config, findings = validator.connector(raw)
@@ -82,7 +82,7 @@ def test_a_sink_has_the_settings_of_sinks(validator: Validator) -> None:
 
 
 @pytest.mark.parametrize("name", ["ShopSource", "ShopSourceConnector", "com.example.jvm.ShopSourceConnector"])
-def test_a_connector_answers_to_all_its_names(validator: Validator, name: str) -> None:
+def test_a_connector_is_found_by_each_of_its_names(validator: Validator, name: str) -> None:
     assert validator.connector({**SOURCE, "connector.class": name})[1] == []
 
 
@@ -114,7 +114,7 @@ def test_a_plugin_that_cannot_be_loaded_says_why(validator: Validator) -> None:
     assert "No module named 'shop_without_driver'" in finding.message
 
 
-def test_rules_over_several_keys_are_the_plugins(validator: Validator) -> None:
+def test_rules_over_several_keys_are_checked_by_the_plugin(validator: Validator) -> None:
     assert found(validator, {**SOURCE, "mode": "incrementing"}) == [("shop.no_tables", "tables")]
 
 
@@ -134,7 +134,7 @@ def test_ignored_keys_are_warnings(validator: Validator) -> None:
         ("transforms.short.predicat", "transforms.short.predicate"),
     ],
 )
-def test_an_unknown_key_is_told_the_nearest_of_all_known(validator: Validator, written: str, meant: str) -> None:
+def test_an_unknown_key_is_reported_with_the_nearest_known_key(validator: Validator, written: str, meant: str) -> None:
     properties = {
         **SOURCE,
         "value.converter": "JsonConverter",
@@ -159,16 +159,16 @@ class TestConverters:
             "Expected value to be either true or false"
         )
 
-    def test_settings_without_a_converter_are_not_dropped_in_silence(self, validator: Validator) -> None:
+    def test_settings_without_a_converter_are_reported(self, validator: Validator) -> None:
         finding = only(validator, {**SOURCE, "value.converter.schemas.enable": "false"})
         assert (finding.code, finding.severity) == ("config.ignored_key", "warning")
         assert "'value.converter'" in finding.hint
 
-    def test_settings_of_an_unknown_converter_are_not_judged(self, validator: Validator) -> None:
+    def test_settings_of_an_unknown_converter_are_not_validated(self, validator: Validator) -> None:
         properties = {**SOURCE, "value.converter": "AvroConverter", "value.converter.schema.registry.url": "http://x"}
         assert found(validator, properties) == [("plugin.unknown", "value.converter")]
 
-    def test_one_is_made_with_its_settings(self, registry: Registry) -> None:
+    def test_a_converter_is_created_with_its_settings(self, registry: Registry) -> None:
         converter = make_converter(registry, "JsonConverter", {"schemas.enable": "false"}, is_key=False)
         assert converter.to_bytes("t", None, [{"a": 1}], BatchHeaders(None, 1)) == [b'{"a":1}']
 
@@ -182,7 +182,7 @@ class TestTransforms:
         "transforms.short.new.name": "b",
     }
 
-    def test_right_ones_pass(self, validator: Validator) -> None:
+    def test_valid_transforms_are_accepted(self, validator: Validator) -> None:
         gated = {
             "predicates": "mine",
             "predicates.mine.type": "TopicMatches",
@@ -193,68 +193,70 @@ class TestTransforms:
         assert found(validator, self.ROUTE) == []
         assert found(validator, {**self.ROUTE, **gated}) == []
 
-    def test_the_type_is_required(self, validator: Validator) -> None:
+    def test_the_type_of_a_transform_is_required(self, validator: Validator) -> None:
         finding = only(validator, {**SOURCE, "transforms": "short"})
         assert finding.message.startswith('Missing required configuration "transforms.short.type"')
 
-    def test_their_own_keys_are_checked(self, validator: Validator) -> None:
+    def test_keys_of_a_transform_are_validated(self, validator: Validator) -> None:
         properties = {name: value for name, value in self.ROUTE.items() if not name.endswith("new.name")}
         assert found(validator, properties) == [("config.missing_key", "transforms.short.new.name")]
 
-    def test_an_unknown_type_has_its_key(self, validator: Validator) -> None:
+    def test_an_unknown_type_is_reported_at_its_key(self, validator: Validator) -> None:
         finding = only(validator, {**self.ROUTE, "transforms.short.type": "Renam"})
         assert (finding.code, finding.key) == ("plugin.unknown", "transforms.short.type")
         assert "'Rename'" in finding.hint
 
-    def test_keys_of_an_alias_that_is_not_listed(self, validator: Validator) -> None:
+    def test_keys_of_an_unlisted_alias_are_reported(self, validator: Validator) -> None:
         finding = only(validator, {**self.ROUTE, "transforms.shrt.type": "Rename"})
         assert (finding.code, finding.key) == ("config.unknown_key", "transforms.shrt.type")
         assert "'short'" in finding.hint
 
-    def test_an_alias_twice(self, validator: Validator) -> None:
+    def test_a_duplicate_alias_is_an_error(self, validator: Validator) -> None:
         assert "Duplicate alias provided." in only(validator, {**self.ROUTE, "transforms": "short,short"}).message
 
-    def test_a_predicate_that_is_not_declared(self, validator: Validator) -> None:
+    def test_an_undeclared_predicate_is_an_error(self, validator: Validator) -> None:
         assert only(validator, {**self.ROUTE, "transforms.short.predicate": "mine"}).key == "transforms.short.predicate"
 
-    def test_negation_of_nothing(self, validator: Validator) -> None:
+    def test_negate_without_a_predicate_is_an_error(self, validator: Validator) -> None:
         assert only(validator, {**self.ROUTE, "transforms.short.negate": "true"}).code == "config.conflict"
 
 
 class TestRules:
     @pytest.mark.parametrize("value", ["0", "-2", "many"])
-    def test_partitions_of_topics_to_create(self, validator: Validator, value: str) -> None:
+    def test_an_invalid_number_of_partitions_is_an_error(self, validator: Validator, value: str) -> None:
         assert only(validator, {**SOURCE, "topic.creation.default.partitions": value}).key.endswith("partitions")
 
     @pytest.mark.parametrize("value", ["-1", "1", "12"])
-    def test_right_partitions(self, validator: Validator, value: str) -> None:
+    def test_a_valid_number_of_partitions_is_accepted(self, validator: Validator, value: str) -> None:
         assert found(validator, {**SOURCE, "topic.creation.default.partitions": value}) == []
 
-    def test_a_pattern_of_topics_must_be_one(self, validator: Validator) -> None:
+    def test_an_invalid_topics_regex_is_an_error(self, validator: Validator) -> None:
         properties = {**SINK, "topics.regex": "(orders"}
         del properties["topics"]
         assert found(validator, properties) == [("config.invalid_value", "topics.regex")]
 
     @pytest.mark.parametrize(("topic", "matches"), [("shop.dead", True), ("shop.dead2", False), ("letters", False)])
-    def test_dead_letters_that_would_be_read_again(self, validator: Validator, topic: str, matches: bool) -> None:
+    def test_a_dead_letter_topic_that_the_sink_reads_is_an_error(
+        self, validator: Validator, topic: str, matches: bool
+    ) -> None:
         properties = {**SINK, "topics.regex": r"shop\.[a-z]+", "errors.deadletterqueue.topic.name": topic}
         del properties["topics"]
         wrong = [("config.conflict", "errors.deadletterqueue.topic.name")]
         assert found(validator, properties) == (wrong if matches else [])
 
-    def test_a_duration_tells_its_units(self, validator: Validator) -> None:
+    def test_an_invalid_duration_names_the_units(self, validator: Validator) -> None:
         assert "30s" in only(validator, {**SOURCE, "errors.retry.delay.max.ms": "1h30"}).hint
 
-    def test_a_source_has_no_consumer_to_set(self, validator: Validator) -> None:
+    def test_consumer_settings_of_a_source_are_reported(self, validator: Validator) -> None:
         properties = {**SOURCE, "consumer.override.max.poll.records": "5"}
         assert found(validator, properties) == [("config.ignored_key", "consumer.override.max.poll.records")]
 
-    def test_control_characters_in_a_name(self, validator: Validator) -> None:
+    def test_control_characters_in_a_name_are_an_error(self, validator: Validator) -> None:
         assert only(validator, {**SOURCE, "name": "a\x07b"}).key == "name"
 
 
 class TestPlaceholders:
-    def test_one_that_has_no_value_is_the_only_finding_about_its_key(self, validator: Validator) -> None:
+    def test_an_unresolved_placeholder_is_the_only_finding_of_its_key(self, validator: Validator) -> None:
         finding = only(validator, {**SOURCE, "tasks.max": "${vault:tasks}"})
         assert finding.code == "config.unresolved"
         assert "the vault has no 'tasks'" in finding.message
@@ -279,7 +281,9 @@ class TestPlaceholders:
     )
     @settings(max_examples=25)  # of each key
     @given(secret=st.text("qwzxjk0918", min_size=8, max_size=20), literal=st.sampled_from(["", "x", "1"]))
-    def test_what_one_stands_for_is_never_said(self, registry: Registry, key: str, secret: str, literal: str) -> None:
+    def test_the_value_of_a_placeholder_is_never_shown(
+        self, registry: Registry, key: str, secret: str, literal: str
+    ) -> None:
         class Provider(ConfigProvider):
             def get(self, path: str, key: str) -> str:
                 return secret
@@ -288,18 +292,18 @@ class TestPlaceholders:
         _, findings = Validator(registry, Interpolator({"p": Provider()})).connector(properties)
         assert secret.lower() not in " ".join(map(repr, findings)).lower()
 
-    def test_a_secret_in_the_file_is_not_said_either(self, validator: Validator) -> None:
+    def test_a_literal_secret_is_never_shown(self, validator: Validator) -> None:
         findings = validator.connector({**SOURCE, "password": "hunter22", "tasks.max": "x"})[1]
         assert "hunter22" not in repr(findings)
 
 
 class TestWorker:
-    def test_right(self, validator: Validator) -> None:
+    def test_a_valid_worker_configuration_has_no_findings(self, validator: Validator) -> None:
         settings, findings = validator.worker({**WORKER, "config.providers": "vault", "producer.linger.ms": "5"})
         assert settings is not None
         assert (settings.bootstrap_servers, findings) == ("broker:9092", [])
 
-    def test_everything_at_once(self, validator: Validator) -> None:
+    def test_all_mistakes_of_a_worker_are_reported_at_once(self, validator: Validator) -> None:
         settings, findings = validator.worker(
             {
                 "bootstrap.server": "x",
@@ -319,7 +323,7 @@ class TestWorker:
             ("plugin.unknown", "key.converter"),
         }
 
-    def test_an_unknown_config_provider(self, validator: Validator) -> None:
+    def test_an_unknown_config_provider_is_an_error(self, validator: Validator) -> None:
         findings = validator.worker({**WORKER, "config.providers": "vault,vaul"})[1]
         assert [(item.code, item.key) for item in findings] == [("plugin.unknown", "config.providers")]
 
@@ -330,7 +334,7 @@ class TestWorker:
 
 
 class TestLocated:
-    def test_order_is_the_files_and_missing_keys_come_last(self) -> None:
+    def test_findings_have_the_order_of_the_file_and_missing_keys_come_last(self) -> None:
         positions = {"b": Location("f", 2, 3), "a": Location("f", 1)}
         findings = [Finding("c", "m", key) for key in ("missing", "b", "a", "")]
         assert [str(item.location) for item in locate_findings(findings, positions)] == [
@@ -340,9 +344,9 @@ class TestLocated:
             "f:2:1",
         ]
 
-    def test_a_place_that_is_known_already_stays(self) -> None:
+    def test_a_known_location_is_kept(self) -> None:
         finding = Finding("c", "m", "a", location=Location("other", 9, 9))
         assert locate_findings([finding], {"a": Location("f", 1)}) == [finding]
 
-    def test_a_file_without_keys(self) -> None:
+    def test_findings_of_a_file_without_keys_have_its_path(self) -> None:
         assert [str(item.location) for item in locate_findings([Finding("c", "m", "a")], {}, "f")] == ["f:1:1"]
