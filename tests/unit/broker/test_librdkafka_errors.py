@@ -59,7 +59,7 @@ def test_kafka_exceptions_are_translated_and_unexpected_ones_are_not() -> None:
 
 
 def statistics(state: str, *, due: int = 0, idle: float = 0.0, group: str | None = None) -> str:
-    """Return statistics of librdkafka: ``due`` pending responses, ``idle`` seconds since the last byte (-1: none yet)."""
+    """Return statistics of librdkafka: ``due`` responses, ``idle`` seconds since the last byte (-1: none)."""
     broker = {"state": state, "waitresp_cnt": due, "rxidle": -1 if idle < 0 else int(idle * 1e6)}
     coordinator = {"state": "UP", "waitresp_cnt": 1, "rxidle": 300_000_000}
     found = {"brokers": {"127.0.0.1:9092/1": broker, "GroupCoordinator": coordinator}}

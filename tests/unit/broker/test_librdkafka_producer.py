@@ -150,7 +150,7 @@ RECORDS = st.lists(st.tuples(st.integers(0, 4), st.integers(0, 9)), min_size=1, 
 def test_no_record_is_lost_and_the_last_record_of_each_key_stays_last(
     batches: list[list[tuple[int, int]]], data: st.DataObject
 ) -> None:
-    """For any order of responses, requests of any size, refusals that fail other records of the request, and lost responses."""
+    """For any order of responses, size of requests, refusal of a whole request, and lost response."""
     log: list[tuple[bytes, bytes]] = []
     chance = data.draw(st.randoms(use_true_random=False))
     source = Source(log, chance.randrange)

@@ -1,4 +1,4 @@
-"""Documentation generated from configuration models: REST responses as in Connect, pages, and JSON Schema for editors."""
+"""Documentation generated from configuration models: REST responses, pages, and JSON Schema for editors."""
 
 from __future__ import annotations
 

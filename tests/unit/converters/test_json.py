@@ -1,4 +1,4 @@
-"""JsonConverter: Connect's bytes exactly, and everything that is written can be read again."""
+"""JsonConverter writes exactly the bytes of Kafka Connect, and reads what it has written."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def read(text: str | bytes, **options: str) -> tuple[Schema | None, Any]:
 class TestGoldens:
     """Texts as Kafka Connect writes them."""
 
-    def test_a_struct(self) -> None:
+    def test_a_struct_is_written_as_by_kafka_connect(self) -> None:
         schema = s.struct({"id": s.INT32, "n": s.STRING.as_optional()}, name="R")
         assert written(schema, {"id": 1, "n": None}) == (
             '{"schema":{"type":"struct","fields":[{"type":"int32","optional":false,"field":"id"},'
@@ -108,7 +108,7 @@ class TestGoldens:
             (None, {"a": [1, None, "x"]}, '{"schema":null,"payload":{"a":[1,null,"x"]}}'),
         ],
     )
-    def test_values(self, schema: Schema | None, value: Any, text: str) -> None:
+    def test_values_are_written_as_by_kafka_connect(self, schema: Schema | None, value: Any, text: str) -> None:
         assert written(schema, value) == text
 
     @pytest.mark.parametrize(
@@ -140,20 +140,20 @@ class TestGoldens:
         schema = Schema(Type.INT32, name=s.DATE, version=1, default=date(1970, 1, 2))
         assert '"default":1' in written(schema, date(1970, 1, 1))
 
-    def test_null_becomes_the_default_unless_told_otherwise(self) -> None:
+    def test_null_becomes_the_default_unless_configured_otherwise(self) -> None:
         schema = s.struct({"n": Schema(Type.INT32, optional=True, default=7)})
         assert payload(schema, {"n": None}) == '{"n":7}'
         assert payload(schema, {"n": None}, replace_null_with_default="false") == '{"n":null}'
 
-    def test_fields_come_in_the_schemas_order(self) -> None:
+    def test_fields_are_written_in_schema_order(self) -> None:
         schema = s.struct({"a": s.INT32, "b": s.INT32.as_optional(), "c": s.INT32})
         assert payload(schema, {"c": 3, "a": 1}) == '{"a":1,"b":null,"c":3}'
 
-    def test_finer_than_milliseconds_is_cut_off(self) -> None:
+    def test_microseconds_are_truncated_to_milliseconds(self) -> None:
         assert payload(s.TIMESTAMP_SCHEMA, EPOCH + timedelta(microseconds=1999)) == "1"
         assert payload(s.TIMESTAMP_SCHEMA, EPOCH - timedelta(microseconds=1)) == "-1"
 
-    def test_another_time_zone_is_the_same_moment(self) -> None:
+    def test_a_timestamp_in_another_zone_keeps_its_instant(self) -> None:
         assert payload(s.TIMESTAMP_SCHEMA, datetime(1970, 1, 1, 1, tzinfo=timezone(timedelta(hours=1)))) == "0"
 
 
@@ -188,14 +188,16 @@ class TestRefusals:
             (None, {"a": {1, 2}}, "set has no JSON form"),
         ],
     )
-    def test_writing(self, schema: Schema | None, value: Any, says: str) -> None:
+    def test_a_value_that_does_not_match_its_schema_is_refused_on_write(
+        self, schema: Schema | None, value: Any, says: str
+    ) -> None:
         for options in ({}, {"schemas_enable": "false"}, {"decimal_format": "NUMERIC"}):
             if ("digits" in says or "scale" in says) and "decimal_format" in options:
                 continue  # numbers need no scale
             with pytest.raises(DataError, match=says):
                 written(schema, value, **options)
 
-    def test_no_value_is_in_the_message(self) -> None:
+    def test_error_messages_contain_no_values(self) -> None:
         with pytest.raises(DataError) as caught:
             written(s.struct({"card": s.INT64}), {"card": "4111-1111"})
         assert "4111" not in str(caught.value)
@@ -240,12 +242,12 @@ class TestRefusals:
             ),
         ],
     )
-    def test_reading(self, text: str, says: str) -> None:
+    def test_an_invalid_text_is_refused_on_read(self, text: str, says: str) -> None:
         with pytest.raises(DataError, match=says):
             read(text)
 
     @pytest.mark.parametrize("options", [{"decimal_format": "HEX"}, {"schemas_enable": "maybe"}, {"other": "1"}])
-    def test_settings(self, options: dict[str, str]) -> None:
+    def test_an_invalid_setting_is_refused(self, options: dict[str, str]) -> None:
         with pytest.raises(ConfigError):
             converter(**options)
 
@@ -257,10 +259,10 @@ class TestReading:
     def test_empty_bytes_without_schemas_are_null(self) -> None:
         assert read(b"", schemas_enable="false") == (None, None)
 
-    def test_a_schema_of_null(self) -> None:
+    def test_a_null_schema_is_read_as_no_schema(self) -> None:
         assert read('{"schema":null,"payload":{"a":1}}') == (None, {"a": 1})
 
-    def test_any_layout(self) -> None:
+    def test_the_order_and_spacing_of_an_envelope_do_not_matter(self) -> None:
         text = '\n{ "payload" : {"b":2, "a":1, "x":0} , "schema" : %s }\n'
         schema = (
             '{"type":"struct","fields":[{"field":"a","type":"int32"},{"field":"b","type":"int64","optional":true}]}'
@@ -289,19 +291,19 @@ class TestReading:
         }.items():
             assert str(read(head + form + "}")[1]) == value
 
-    def test_a_default_that_is_a_decimal_number(self) -> None:
+    def test_a_decimal_default_written_as_a_number_is_read(self) -> None:
         text = (
             '{"schema":{"type":"bytes","optional":true,"name":"' + LOGICAL + 'Decimal","parameters":{"scale":"20"},'
             '"default":1.12345678901234567890},"payload":null}'
         )
         assert str(read(text)[1]) == "1.12345678901234567890"
 
-    def test_numbers_that_are_not_finite_as_jackson_writes_them(self) -> None:
+    def test_non_finite_numbers_are_read_as_jackson_writes_them(self) -> None:
         head = '{"schema":{"type":"double"},"payload":'
         assert read(head + '"-Infinity"}')[1] == -math.inf
         assert math.isnan(read(head + '"NaN"}')[1])
 
-    def test_the_words_of_the_envelope_inside_the_schema(self) -> None:
+    def test_a_schema_that_contains_envelope_keys_is_read(self) -> None:
         schema = Schema(Type.STRING, doc='"schema":{},"payload":1', default=',"payload":')
         values = ['{"schema":', ',"payload":', "}"]
         made = converter()
@@ -328,7 +330,7 @@ class TestRuns:
             (6, one, [{"a": 3}]),
         ]
 
-    def test_more_schemas_than_are_remembered(self) -> None:
+    def test_more_schemas_than_the_cache_holds_are_read(self) -> None:
         made = converter(schemas_cache_size="2")
         schemas = [s.struct({f"f{number}": s.INT32}) for number in range(20)] * 2
         texts = [made.to_bytes("t", schema, [{schema.fields[0].name: 1}])[0] for schema in schemas]
@@ -339,7 +341,7 @@ class TestRuns:
         (run,) = converter().from_bytes("t", texts)
         assert run.values == [1, 2, 1, 2]
 
-    def test_nothing(self) -> None:
+    def test_an_empty_batch_gives_an_empty_result(self) -> None:
         for options in ({}, {"schemas_enable": "false"}):
             assert converter(**options).from_bytes("t", []) == []
             assert converter(**options).to_bytes("t", s.INT32, []) == []
@@ -352,7 +354,7 @@ class TestRuns:
         (run,) = made.from_bytes("t", [None, None])
         assert (run.schema, run.values) == (None, [None, None])
 
-    def test_rows_of_the_caller_are_left_alone(self) -> None:
+    def test_the_rows_of_the_caller_are_not_changed(self) -> None:
         row = {"d": date(2020, 1, 1), "n": {"b": b"x"}, "l": [b"y"]}
         schema = s.struct({"d": s.DATE_SCHEMA, "n": s.struct({"b": s.BYTES}), "l": s.array(s.BYTES)})
         written(schema, row)
@@ -409,7 +411,7 @@ def described(draw: Callable[[Values], Any], inner: st.SearchStrategy[Described]
 
 @st.composite
 def decorated(draw: Callable[[Values], Any], inner: st.SearchStrategy[Described]) -> Described:
-    """Optional or not, with documentation or not."""
+    """Return schemas with and without optionality and documentation."""
     schema, values = draw(inner)
     if draw(st.booleans()):
         schema, values = schema.as_optional(), st.none() | values
@@ -446,7 +448,7 @@ def test_the_payload_is_the_same_with_and_without_schema(batch: tuple[Schema, li
 
 
 @given(WITH_VALUES)
-def test_a_batch_is_what_its_values_are_one_by_one(batch: tuple[Schema, list[Any]]) -> None:
+def test_a_batch_is_converted_as_its_values_one_by_one(batch: tuple[Schema, list[Any]]) -> None:
     schema, values = batch
     made = converter()
     assert made.to_bytes("t", schema, values) == [made.to_bytes("t", schema, [value])[0] for value in values]

@@ -1,4 +1,4 @@
-"""What converters hand out takes the memory of its bytes: a buffer of so many bytes is not many times as large."""
+"""The output of converters takes little more memory than its bytes, so that a limit on buffered bytes bounds memory."""
 
 from __future__ import annotations
 
@@ -64,5 +64,5 @@ def test_a_batch_takes_the_memory_of_its_bytes(make: Callable[[], Sequence[bytes
         max_size=8,
     )
 )
-def test_the_same_texts_as_orjson(values: list[Any]) -> None:
+def test_texts_are_equal_to_those_of_orjson(values: list[Any]) -> None:
     assert json_bytes(values) == [orjson.dumps(value) for value in values]

@@ -43,7 +43,7 @@ def test_texts_are_read_again(values: list[str | None]) -> None:
         ("é", "é".encode()),
     ],
 )
-def test_other_values_have_the_text_that_java_gives_them(value: Any, written: bytes) -> None:
+def test_other_values_have_the_text_of_javas_tostring(value: Any, written: bytes) -> None:
     assert texts().to_bytes("t", None, [value]) == [written]
 
 

@@ -78,7 +78,7 @@ def test_the_command_names_every_connector_file() -> None:
     assert [Path(file).stem for file in connectors] == ["conversions", "elasticsearch", "impressions", "offers"]
 
 
-def test_a_taken_port_is_not_chosen() -> None:
+def test_a_port_in_use_is_not_chosen() -> None:
     port = tcp_ports.free_port()  # none that a client may be given in between
     with socket.socket() as taken:
         taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

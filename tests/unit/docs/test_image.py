@@ -1,4 +1,4 @@
-"""The container image: its packages have hashes, and it runs without rights."""
+"""The container image installs packages with hashes only, and runs without privileges."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ def test_every_package_of_the_image_is_locked_with_hashes() -> None:
     assert min(locked("requirements-build.lock").values()) > 0
 
 
-def test_the_image_installs_nothing_else() -> None:
+def test_the_image_installs_only_locked_packages() -> None:
     installs = re.findall(r"pip install ([^\\\n]*)", DOCKERFILE)
     assert len(installs) == 3
     assert all("--require-hashes" in options or "--no-deps" in options for options in installs)
     assert "--no-build-isolation" in DOCKERFILE
 
 
-def test_the_worker_runs_as_a_user_without_rights_on_a_read_only_file_system() -> None:
+def test_the_worker_runs_as_an_unprivileged_user_on_a_read_only_file_system() -> None:
     service = yaml.safe_load((ROOT / "docker-compose.yml").read_text(encoding="utf-8"))["services"]["headrace"]
     assert re.search(r"^USER headrace$", DOCKERFILE, re.M)
     assert service["read_only"] is True

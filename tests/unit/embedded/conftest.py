@@ -1,4 +1,4 @@
-"""A Maven repository on this machine that can be told to misbehave."""
+"""A local Maven repository that can return errors and truncated responses."""
 
 from __future__ import annotations
 

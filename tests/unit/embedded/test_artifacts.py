@@ -1,4 +1,4 @@
-"""The lock file says what the script that makes it says, and nothing of where jars come from."""
+"""The lock file agrees with the script that writes it, and names no host."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_the_lock_file_has_the_versions_of_the_script(script: Any, name: Any) ->
 
 
 @pytest.mark.parametrize("name", ["kafka", "elasticsearch", "elasticsearch-9"])
-def test_each_jar_has_a_size_and_a_sum_and_is_there_once(name: Any) -> None:
+def test_each_jar_is_listed_once_with_size_and_checksum(name: Any) -> None:
     jars = locked(name).jars
 
     assert all(re.fullmatch(r"[0-9a-f]{64}", jar.sha256) and jar.size > 0 for jar in jars)

@@ -1,4 +1,4 @@
-"""The life of an engine, played by small programs: what a failing start says, and what is left of it."""
+"""Start and end of an engine, tested with small programs: messages of a failed start, and cleanup."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def test_a_killed_engine_starts_again_on_its_port(tmp_path: Path) -> None:
         assert engine.pid != pid
 
 
-def test_one_that_ends_while_it_starts_shows_the_end_of_its_log(tmp_path: Path) -> None:
+def test_an_engine_that_ends_during_its_start_shows_the_end_of_its_log(tmp_path: Path) -> None:
     engine = Toy(tmp_path, "print('no such setting: colour'); raise SystemExit(1)")
 
     with pytest.raises(InfrastructureError, match="ended while it started") as caught:
@@ -90,7 +90,9 @@ def test_one_that_ends_while_it_starts_shows_the_end_of_its_log(tmp_path: Path) 
     assert (caught.value.code, caught.value.exit_code) == ("embedded.start", 3)
 
 
-def test_one_that_never_answers_is_given_up_and_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_engine_that_does_not_respond_is_killed_after_the_start_timeout(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     before = children()
     engine = Toy(
         tmp_path, "import os, time; open('pid', 'w').write(str(os.getpid())); time.sleep(600)", start_timeout=0.2
@@ -105,13 +107,13 @@ def test_one_that_never_answers_is_given_up_and_gone(tmp_path: Path, monkeypatch
 
 
 class InterruptedToy(Toy):
-    """Ctrl+C comes while it starts."""
+    """An engine whose start is interrupted by Ctrl+C."""
 
     def answers(self, process: SupervisedProcess) -> bool:
         raise KeyboardInterrupt
 
 
-def test_an_interrupted_start_leaves_nothing(tmp_path: Path) -> None:
+def test_an_interrupted_start_leaves_no_process(tmp_path: Path) -> None:
     before = children()
 
     with pytest.raises(KeyboardInterrupt):
@@ -120,7 +122,7 @@ def test_an_interrupted_start_leaves_nothing(tmp_path: Path) -> None:
     assert children() <= before
 
 
-def test_an_engine_that_ended_by_itself_is_noticed(tmp_path: Path) -> None:
+def test_an_engine_that_ended_by_itself_is_detected(tmp_path: Path) -> None:
     with Toy(tmp_path) as engine:
         engine.check()
         killed = psutil.Process(engine.pid)
@@ -136,7 +138,7 @@ def test_an_engine_that_ended_by_itself_is_noticed(tmp_path: Path) -> None:
         engine.check()
 
 
-def test_one_that_was_stopped_did_not_end_by_itself(tmp_path: Path) -> None:
+def test_a_stopped_engine_is_not_reported_as_ended_by_itself(tmp_path: Path) -> None:
     engine = Toy(tmp_path)
     engine.start()
     engine.stop()
@@ -144,7 +146,7 @@ def test_one_that_was_stopped_did_not_end_by_itself(tmp_path: Path) -> None:
     engine.check()
 
 
-def test_a_port_in_use_is_said_before_anything_is_prepared(tmp_path: Path) -> None:
+def test_a_port_in_use_is_reported_before_anything_is_prepared(tmp_path: Path) -> None:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         listener.listen()
@@ -157,7 +159,7 @@ def test_a_port_in_use_is_said_before_anything_is_prepared(tmp_path: Path) -> No
     assert not engine.folder.exists()
 
 
-def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_created_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
 
     with pytest.raises(InfrastructureError, match="cannot be started: Not a directory") as caught:
@@ -176,7 +178,7 @@ def test_a_log_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     assert caught.value.code == "embedded.folder"
 
 
-def test_what_it_holds_is_free_when_the_engine_has_ended(tmp_path: Path) -> None:
+def test_locks_held_by_an_engine_are_released_when_it_has_ended(tmp_path: Path) -> None:
     lock, other = FileLock(tmp_path / "lock"), FileLock(tmp_path / "lock")
     assert lock.try_acquire()
     assert lock.descriptor is not None

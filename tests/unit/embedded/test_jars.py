@@ -1,4 +1,4 @@
-"""The cache holds the right jars or none: whatever the network, the disk and earlier runs have done."""
+"""The cache contains only verified jars, for any failure of the network, the disk or earlier runs."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ CONTENT = bytes(range(256)) * 4000
 fetch = partial(fetch_jars, retry_backoff=0.01)
 
 
-def test_jars_come_in_the_order_asked_for(maven: Any) -> None:
+def test_jars_are_returned_in_the_requested_order(maven: Any) -> None:
     jars = [maven.publish(f"org.example:lib-{number}:1.{number}", CONTENT[number:]) for number in range(20)]
 
     files = fetch(jars)
@@ -40,7 +40,7 @@ def test_a_jar_of_two_engines_is_downloaded_once(maven: Any) -> None:
     assert len(maven.requests) == 1
 
 
-def test_what_is_there_is_not_asked_for_again(maven: Any) -> None:
+def test_cached_jars_are_not_requested_again(maven: Any) -> None:
     jar = maven.publish("org.example:lib:1", CONTENT)
     fetch([jar])
     asked = len(maven.requests)
@@ -50,7 +50,7 @@ def test_what_is_there_is_not_asked_for_again(maven: Any) -> None:
     assert len(maven.requests) == asked == 1
 
 
-def test_only_what_is_missing_is_fetched(maven: Any) -> None:
+def test_only_missing_jars_are_downloaded(maven: Any) -> None:
     old, new = maven.publish("org.example:old:1", CONTENT), maven.publish("org.example:new:1", CONTENT[1:])
     fetch([old])
 
@@ -59,7 +59,7 @@ def test_only_what_is_missing_is_fetched(maven: Any) -> None:
     assert [path for path, _ in maven.requests] == [old.path, new.path]
 
 
-def test_an_answer_that_breaks_off_is_resumed_where_it_ended(maven: Any) -> None:
+def test_a_truncated_download_is_resumed_where_it_ended(maven: Any) -> None:
     jar = maven.publish("org.example:lib:1", CONTENT)
     maven.breaks[jar.path] = [300_000]
 
@@ -78,7 +78,7 @@ def test_a_download_of_an_earlier_run_is_resumed(maven: Any) -> None:
     assert maven.requests == [(jar.path, "bytes=300-")]
 
 
-def test_a_repository_without_ranges_sends_all_of_it_again(maven: Any) -> None:
+def test_without_range_requests_the_whole_jar_is_downloaded_again(maven: Any) -> None:
     jar = maven.publish("org.example:lib:1", CONTENT)
     maven.breaks[jar.path] = [1000]
     maven.knows_ranges = False
@@ -86,7 +86,7 @@ def test_a_repository_without_ranges_sends_all_of_it_again(maven: Any) -> None:
     assert fetch([jar])[0].read_bytes() == CONTENT
 
 
-def test_a_damaged_beginning_is_thrown_away(maven: Any) -> None:
+def test_a_damaged_partial_download_is_discarded(maven: Any) -> None:
     jar = maven.publish("org.example:lib:1", CONTENT)
     part = cache_folder() / (jar.path + ".part")
     part.parent.mkdir(parents=True)
@@ -106,7 +106,7 @@ def test_a_damaged_jar_in_the_cache_is_fetched_again(maven: Any, damaged: Any) -
     assert fetch([jar])[0].read_bytes() == CONTENT
 
 
-def test_damage_after_a_first_use_is_seen_too(maven: Any) -> None:
+def test_damage_after_the_first_use_is_detected(maven: Any) -> None:
     jar = maven.publish("org.example:lib:1", CONTENT)
     [file] = fetch([jar])
     file.write_bytes(b"x" * len(CONTENT))
@@ -115,7 +115,7 @@ def test_damage_after_a_first_use_is_seen_too(maven: Any) -> None:
     assert fetch([jar])[0].read_bytes() == CONTENT
 
 
-def test_another_content_than_locked_is_refused_and_not_kept(maven: Any) -> None:
+def test_content_that_differs_from_the_lock_file_is_refused_and_deleted(maven: Any) -> None:
     jar = maven.publish("org.example:lib:1", CONTENT)
     maven.files[jar.path] = b"x" * len(CONTENT)
 
@@ -126,14 +126,14 @@ def test_another_content_than_locked_is_refused_and_not_kept(maven: Any) -> None
     assert [file for file in cache_folder().rglob("*.jar*") if file.is_file()] == []
 
 
-def test_a_busy_repository_is_asked_again(maven: Any) -> None:
+def test_requests_to_a_busy_repository_are_retried(maven: Any) -> None:
     jar = maven.publish("org.example:lib:1", CONTENT)
     maven.fails[jar.path] = [503, 429]
 
     assert fetch([jar])[0].read_bytes() == CONTENT
 
 
-def test_a_missing_jar_is_not_asked_for_again(maven: Any) -> None:
+def test_a_request_for_a_missing_jar_is_not_retried(maven: Any) -> None:
     jar = Jar("org.example:absent:1", 10, "0" * 64)
 
     with pytest.raises(InfrastructureError, match="the repository answers 404"):
@@ -142,7 +142,7 @@ def test_a_missing_jar_is_not_asked_for_again(maven: Any) -> None:
     assert len(maven.requests) == 1
 
 
-def test_offline_is_one_message_that_says_what_to_do(maven: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_network_one_message_says_what_to_do(maven: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))  # bound, but it does not listen
         monkeypatch.setenv("HEADRACE_MAVEN_MIRROR", f"http://127.0.0.1:{closed.getsockname()[1]}")
@@ -166,7 +166,9 @@ def test_a_full_cache_needs_no_repository(maven: Any, monkeypatch: pytest.Monkey
     assert fetch([jar])[0].read_bytes() == CONTENT
 
 
-def test_a_cache_that_cannot_be_made_is_named(maven: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_cache_folder_that_cannot_be_created_is_named(
+    maven: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     (tmp_path / "file").touch()
     monkeypatch.setenv("HEADRACE_CACHE", str(tmp_path / "file"))
 
@@ -178,23 +180,23 @@ def test_a_cache_that_cannot_be_made_is_named(maven: Any, monkeypatch: pytest.Mo
 
 
 @pytest.fixture
-def no_room() -> Iterator[None]:
-    """No file may grow beyond 100 kB: as on a full disk, a write is refused by the system."""
+def full_disk() -> Iterator[None]:
+    """Limit files to 100 kB, so that the system refuses writes as on a full disk."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, before[1]))
     yield
     resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
-@pytest.mark.usefixtures("no_room")
-def test_a_disk_without_room_is_named(maven: Any) -> None:
+@pytest.mark.usefixtures("full_disk")
+def test_a_full_disk_is_named(maven: Any) -> None:
     with pytest.raises(InfrastructureError, match=r"cache folder .* cannot be used: File too large") as caught:
         fetch([maven.publish("org.example:lib:1", CONTENT)])
 
     assert "free disk space" in caught.value.hint
 
 
-def test_a_jar_that_maven_has_is_copied(maven: Any, tmp_path: Path) -> None:
+def test_a_jar_in_the_local_maven_repository_is_copied(maven: Any, tmp_path: Path) -> None:
     jar = maven.publish("org.example:lib:1", CONTENT)
     file = tmp_path / "home/.m2/repository" / jar.path
     file.parent.mkdir(parents=True)

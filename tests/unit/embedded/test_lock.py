@@ -1,4 +1,4 @@
-"""One holder at a time, and none when all who held it are dead."""
+"""A file lock has one holder, and is released when all processes that hold it have ended."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def lock(tmp_path: Path) -> Iterator[FileLock]:
     lock.release()
 
 
-def test_it_names_its_holder_while_it_is_held(lock: Any, tmp_path: Path) -> None:
+def test_a_held_lock_returns_its_holder(lock: Any, tmp_path: Path) -> None:
     other = FileLock(tmp_path / "stack.lock")
     assert other.holder() is None
 
@@ -35,7 +35,7 @@ def test_it_names_its_holder_while_it_is_held(lock: Any, tmp_path: Path) -> None
     other.release()
 
 
-def test_a_process_that_was_given_the_descriptor_holds_it_until_it_ends(lock: Any, tmp_path: Path) -> None:
+def test_a_process_that_inherits_the_descriptor_holds_the_lock_until_it_ends(lock: Any, tmp_path: Path) -> None:
     other = FileLock(tmp_path / "stack.lock")
     owner = (
         "import subprocess, sys; from pathlib import Path; from headrace.embedded.lock import FileLock\n"
@@ -53,7 +53,7 @@ def test_a_process_that_was_given_the_descriptor_holds_it_until_it_ends(lock: An
     other.release()
 
 
-def test_waiting_for_a_holder_has_an_end(lock: Any, tmp_path: Path) -> None:
+def test_waiting_for_a_held_lock_times_out(lock: Any, tmp_path: Path) -> None:
     assert lock.try_acquire()
 
     assert not FileLock(tmp_path / "stack.lock").acquire_within(0.01)

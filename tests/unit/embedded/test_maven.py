@@ -1,4 +1,4 @@
-"""Which repository is asked: the environment's, then the one of Maven's settings, then Maven Central."""
+"""The repository is that of the environment, else that of Maven's settings, else Maven Central."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def written(mirror: str, servers: str = "", namespace: str = "") -> str:
     return f"<settings{xmlns}><mirrors><mirror>{mirror}</mirror></mirrors><servers>{servers}</servers></settings>"
 
 
-def test_without_settings_it_is_maven_central(settings: Any) -> None:
+def test_without_settings_the_repository_is_maven_central(settings: Any) -> None:
     assert repository() == Repository(MAVEN_CENTRAL)
 
 
@@ -46,13 +46,13 @@ def test_a_mirror_of_central_in_mavens_settings_is_used(settings: Any, stands_fo
         "<mirrorOf>*</mirrorOf>",
     ],
 )
-def test_a_mirror_of_something_else_is_not(settings: Any, mirror: Any) -> None:
+def test_a_mirror_of_another_repository_is_not_used(settings: Any, mirror: Any) -> None:
     settings.write_text(written(mirror))
 
     assert repository() == Repository(MAVEN_CENTRAL)
 
 
-def test_the_environment_wins(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_environment_takes_precedence(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     settings.write_text(written("<url>https://maven.example</url><mirrorOf>*</mirrorOf>"))
     monkeypatch.setenv(MIRROR_VARIABLE, " https://other.example/maven/ ")
 
@@ -82,7 +82,7 @@ def test_a_variable_that_is_not_set_is_named(settings: Any, monkeypatch: pytest.
         repository()
 
 
-def test_settings_that_are_no_xml_are_named(settings: Any) -> None:
+def test_settings_that_are_not_xml_are_named(settings: Any) -> None:
     settings.write_text("<settings>")
 
     with pytest.raises(InfrastructureError, match=r"settings.xml cannot be read") as caught:
@@ -92,9 +92,7 @@ def test_settings_that_are_no_xml_are_named(settings: Any) -> None:
 
 
 @pytest.mark.parametrize("address", ["maven.example/all", "file:///srv/maven", "https://"])
-def test_a_mirror_that_is_no_http_address_is_refused(
-    settings: Any, monkeypatch: pytest.MonkeyPatch, address: Any
-) -> None:
+def test_a_mirror_without_an_http_url_is_refused(settings: Any, monkeypatch: pytest.MonkeyPatch, address: Any) -> None:
     monkeypatch.setenv(MIRROR_VARIABLE, address)
 
     with pytest.raises(InfrastructureError, match="is not an http") as caught:

@@ -1,4 +1,4 @@
-"""What is not installed or not possible here is said with what to do."""
+"""Missing packages and unsupported environments are reported with what to do."""
 
 from __future__ import annotations
 
@@ -59,7 +59,9 @@ def test_postgres_as_root_without_setpriv_says_what_to_do(tmp_path: Path, monkey
     assert caught.value.code == "embedded.root"
 
 
-def test_postgres_as_root_without_nobody_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_postgres_as_root_without_a_user_nobody_says_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def absent(name: Any) -> None:
         raise KeyError(name)
 
@@ -71,7 +73,7 @@ def test_postgres_as_root_without_nobody_says_what_to_do(tmp_path: Path, monkeyp
         Postgres(tmp_path).command()
 
 
-def test_postgres_of_an_ordinary_user_runs_as_him(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_postgres_of_an_ordinary_user_runs_as_that_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("os.geteuid", lambda: 1000)
 
     assert Postgres(tmp_path).command()[0].endswith("/bin/postgres")

@@ -1,4 +1,4 @@
-"""All or none: the first engine that fails ends the wait for the others."""
+"""All engines start or none: the first failure ends the wait for the others."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_all_are_started_and_all_are_stopped() -> None:
     assert not any(engine.running for engine in engines)
 
 
-def test_the_first_that_fails_is_reported_and_the_others_are_killed() -> None:
+def test_the_first_failure_is_reported_and_the_other_engines_are_killed() -> None:
     engines = [Toy("waits"), Toy(), Toy("fails")]
 
     with pytest.raises(InfrastructureError, match="no"):
@@ -54,7 +54,7 @@ def test_the_first_that_fails_is_reported_and_the_others_are_killed() -> None:
     assert not any(engine.running for engine in engines)
 
 
-def test_one_that_ran_before_goes_on() -> None:
+def test_an_engine_that_ran_before_keeps_running() -> None:
     before = Toy(running=True)
 
     with pytest.raises(InfrastructureError):
@@ -63,7 +63,7 @@ def test_one_that_ran_before_goes_on() -> None:
     assert before.running
 
 
-def test_one_that_does_not_stop_does_not_keep_the_others() -> None:
+def test_a_failed_stop_does_not_prevent_other_stops() -> None:
     engines = [Toy("stop fails", running=True), Toy(running=True)]
 
     with pytest.raises(InfrastructureError, match="stays"):
@@ -72,6 +72,6 @@ def test_one_that_does_not_stop_does_not_keep_the_others() -> None:
     assert not engines[1].running
 
 
-def test_nothing_to_do_is_done() -> None:
+def test_no_engines_are_started_and_stopped_without_an_error() -> None:
     start_in_parallel([])
     stop_in_parallel([])

@@ -1,4 +1,4 @@
-"""A supervised process ends when it is told to, when it is killed, and when its owner is gone."""
+"""A supervised process ends when it is stopped or killed, and when its owner has ended."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def started(tmp_path: Path, python: Any) -> Iterator[Callable[..., SupervisedPro
         process.kill()
 
 
-def test_it_is_stopped_in_order(started: Any) -> None:
+def test_a_stopped_process_ends_gracefully(started: Any) -> None:
     process = started(ORDERLY)
 
     process.stop()
@@ -55,7 +55,7 @@ def test_it_is_stopped_in_order(started: Any) -> None:
     assert process.log_text() == "up\nin order\n"
 
 
-def test_one_that_does_not_listen_is_killed_after_its_grace(started: Any) -> None:
+def test_a_process_that_ignores_the_stop_signal_is_killed_after_the_timeout(started: Any) -> None:
     process = started(STUBBORN, grace=0.05)
 
     process.stop()
@@ -63,7 +63,7 @@ def test_one_that_does_not_listen_is_killed_after_its_grace(started: Any) -> Non
     assert not psutil.pid_exists(process.pid)
 
 
-def test_a_kill_reaches_its_children(started: Any) -> None:
+def test_a_kill_ends_child_processes(started: Any) -> None:
     process = started(PARENT)
     child = int(process.log_text().split()[1])
 
@@ -73,7 +73,7 @@ def test_a_kill_reaches_its_children(started: Any) -> None:
     assert not psutil.pid_exists(child)
 
 
-def test_stop_and_kill_are_harmless_on_one_that_has_ended(tmp_path: Path, python: Any) -> None:
+def test_stop_and_kill_have_no_effect_on_an_ended_process(tmp_path: Path, python: Any) -> None:
     process = SupervisedProcess(python("pass"), tmp_path / "log")
     assert process.ended(30)
 
@@ -91,7 +91,7 @@ def test_a_wait_ends_when_the_process_ends(tmp_path: Path, python: Any) -> None:
     process.stop()
 
 
-def test_the_tail_is_of_this_start_alone(tmp_path: Path, python: Any) -> None:
+def test_the_log_tail_contains_only_the_current_start(tmp_path: Path, python: Any) -> None:
     for word in ("first", "second"):
         process = SupervisedProcess(python(f"print({word!r})"), tmp_path / "log")
         assert process.ended(30)
@@ -110,7 +110,7 @@ def test_a_program_that_cannot_be_run_is_one_clear_message(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("victim", ["owner", "supervisor"])
-def test_it_ends_when_its_owner_or_its_supervisor_is_killed(tmp_path: Path, python: Any, victim: Any) -> None:
+def test_a_process_ends_when_its_owner_or_supervisor_is_killed(tmp_path: Path, python: Any, victim: Any) -> None:
     if victim == "supervisor" and sys.platform != "linux":
         pytest.skip("only Linux has a death signal")
     owner_program = (

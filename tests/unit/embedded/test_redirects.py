@@ -1,4 +1,4 @@
-"""A password for the Maven repository goes to the repository only, whatever it redirects to."""
+"""The password of the Maven repository is not sent to the target of a redirect."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ CONTENT = b"1234abcd"
 
 
 class Server(ThreadingHTTPServer):
-    """Answers every request with a redirect, or with :data:`CONTENT`; remembers the credentials it was sent."""
+    """Answers every request with a redirect, or with :data:`CONTENT`; records the credentials that it receives."""
 
     def __init__(self, redirect: str | None) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
@@ -65,7 +65,7 @@ def served(redirect: str | None = None) -> Iterator[Server]:
             thread.join()
 
 
-def test_the_checksums_of_the_lock_script(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_lock_script_sends_no_password_to_a_redirect_target(monkeypatch: pytest.MonkeyPatch) -> None:
     """Finding 10 of the security review."""
     with served() as other, served(f"http://{other.address}") as mirror:
         monkeypatch.setenv(MIRROR_VARIABLE, f"http://ada:s3cret@{mirror.address}/maven")
@@ -74,7 +74,9 @@ def test_the_checksums_of_the_lock_script(monkeypatch: pytest.MonkeyPatch) -> No
         assert other.credentials == [None]
 
 
-def test_the_downloads_of_jars(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_downloads_of_jars_send_no_password_to_a_redirect_target(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     """Finding 10 of the security review."""
     with served() as other, served(f"http://{other.address}") as mirror:
         monkeypatch.setenv(MIRROR_VARIABLE, f"http://ada:s3cret@{mirror.address}/maven")

@@ -1,4 +1,4 @@
-"""Ports are free when they are given, and a taken one is named."""
+"""Chosen ports are free, and a port in use is named."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def taken() -> Iterator[int]:
         yield listener.getsockname()[1]
 
 
-def test_no_port_is_given_twice() -> None:
+def test_no_port_is_chosen_twice() -> None:
     ports = [free_port() for _ in range(200)]
 
     assert len(set(ports)) == 200
@@ -28,7 +28,7 @@ def test_no_port_is_given_twice() -> None:
     assert all(20000 <= port <= 32000 for port in ports)
 
 
-def test_a_preferred_port_is_taken_if_it_is_free(taken: Any) -> None:
+def test_a_preferred_port_is_chosen_if_it_is_free(taken: Any) -> None:
     wish = free_port()
 
     assert preferred_port(wish) == wish
@@ -54,7 +54,7 @@ def test_a_range_without_a_free_port_is_an_error(taken: Any, monkeypatch: pytest
 
 
 @pytest.mark.parametrize("text", ["", "9092", "9-1", "1-70000", "a-b", "0-10"])
-def test_a_range_that_is_none_is_a_configuration_error(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_invalid_range_is_a_configuration_error(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HEADRACE_EMBEDDED_PORTS", text)
 
     with pytest.raises(ConfigError, match="HEADRACE_EMBEDDED_PORTS") as caught:
@@ -70,7 +70,7 @@ def test_ports_for_several_brokers_are_all_free(taken: Any) -> None:
     assert all(is_free(port) for port in range(first, first + 3))
 
 
-def test_a_port_in_use_says_who_wanted_it_and_how_to_choose_another(taken: Any) -> None:
+def test_a_port_in_use_is_reported_with_its_engine_and_how_to_choose_another(taken: Any) -> None:
     with pytest.raises(
         InfrastructureError, match=f"kafka cannot listen on 127.0.0.1:{taken}: the port is in use"
     ) as caught:

@@ -36,7 +36,7 @@ def _drop(*_: Any) -> Any:
 
 @dataclass
 class Harness:
-    """What a pipeline is given, and how it is run in a test."""
+    """The dependencies of a pipeline, and a thread that runs it in a test."""
 
     broker: InMemoryKafka = field(default_factory=InMemoryKafka)
     stop_event: threading.Event = field(default_factory=threading.Event)
@@ -74,7 +74,7 @@ class Harness:
         return Stages(PlainConverter(), PlainConverter(), steps, policy)
 
     def run(self, pipeline: Any) -> threading.Thread:
-        """On a thread, as a worker does; what it raises is in ``error``."""
+        """Run the pipeline on a thread, as a worker does; its exception is stored in ``error``."""
 
         def body() -> None:
             try:
@@ -87,7 +87,7 @@ class Harness:
         return thread
 
     def end(self, thread: threading.Thread) -> None:
-        """Ask it to stop, and wait. Every record that it has read must be accounted for then."""
+        """Stop the pipeline and wait. Assert that every record that it has read is accounted for."""
         self.stop_event.set()
         thread.join(30)
         assert not thread.is_alive()

@@ -10,7 +10,7 @@ from headrace import BatchHeaders, ConfigModel, Converter, DataError, Decoded, H
 
 
 class PlainConverter(Converter):
-    """JSON without schemas; refuses the text "bad" and whatever contains it."""
+    """JSON without schemas; refuses every text that contains "bad"."""
 
     config_model = ConfigModel
 

@@ -58,7 +58,7 @@ class Writing(SinkTask):
 
 
 class Beginning(Writing):
-    """Half of the records are written when the put has begun, the others when it is finished."""
+    """Writes half of the records when a put begins, and the others when it is finished."""
 
     def begin(self, batches: Sequence[SinkBatch]) -> PendingPut:
         if self.store.faults and self.store.faults[0] == "before":

@@ -9,7 +9,7 @@ from headrace.records import EncodedBatch, SourceBatch
 
 @dataclass
 class Fate:
-    """A delivery whose fate the test decides."""
+    """A delivery whose result is set by the test."""
 
     acknowledged: bool = False
     failure: Exception | None = None
@@ -37,8 +37,8 @@ def test_only_an_acknowledged_prefix_may_be_committed() -> None:
     assert [offset for _, offset in flight.take_committable().values()] == [{"at": 2}]
 
 
-def test_what_fails_after_the_look_for_failures_is_not_taken_for_acknowledged() -> None:
-    """A client serves its answers whenever it is asked, so also between the two questions."""
+def test_a_failure_after_the_check_for_failures_is_not_counted_as_acknowledged() -> None:
+    """A client may process responses in any call, so also between the two checks."""
     for failure in (RetriableError("away"), DataError("bad")):
         flight = InFlight()
         late = Fate()
@@ -50,7 +50,7 @@ def test_what_fails_after_the_look_for_failures_is_not_taken_for_acknowledged() 
         assert flight.failed() is not None
 
 
-def test_partitions_do_not_hold_each_other_back() -> None:
+def test_partitions_are_committed_independently() -> None:
     flight = InFlight()
     flight.add(entry(1, Fate(), partition="a"))
     flight.add(entry(5, Fate(acknowledged=True), partition="b"))
@@ -58,7 +58,7 @@ def test_partitions_do_not_hold_each_other_back() -> None:
     assert flight.records == 1
 
 
-def test_further_positions_come_with_their_batch_and_none_forgets() -> None:
+def test_further_offsets_are_committed_with_their_batch_and_none_deletes() -> None:
     flight = InFlight()
     first, last = Fate(acknowledged=True), Fate()
     flight.add(entry(1, first, partition="part"))

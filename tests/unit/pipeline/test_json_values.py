@@ -48,7 +48,7 @@ def test_texts_and_parsed_values_are_equal(texts: list[bytes | None]) -> None:
 
 
 @given(st.lists(TEXTS))
-def test_what_stays_text_is_an_object_on_one_line_and_unchanged(texts: list[bytes | None]) -> None:
+def test_only_objects_on_one_line_stay_text_and_are_unchanged(texts: list[bytes | None]) -> None:
     for run in plain().from_bytes("t", texts):
         if isinstance(run.values, JsonValues):
             assert list(run.values.texts) == [text or None for text in texts[run.start : run.start + len(run.values)]]
@@ -78,7 +78,7 @@ def test_objects_are_passed_back_byte_for_byte(texts: list[bytes]) -> None:
         ([b'{"a":"2 * 3 // 4"}'], True),
     ],
 )
-def test_which_texts_may_stay_text(texts: list[bytes | None], answer: bool) -> None:
+def test_only_json_objects_on_one_line_may_stay_unparsed(texts: list[bytes | None], answer: bool) -> None:
     assert are_json_objects(texts) is answer
 
 
@@ -102,7 +102,7 @@ def test_invalid_json_is_an_error_when_a_value_is_read() -> None:
 
 @pytest.mark.parametrize("wanted", [True, False])
 @pytest.mark.parametrize("transforms", [True, False])
-def test_texts_reach_only_tasks_that_take_them_and_only_without_transforms(
+def test_texts_are_passed_only_to_tasks_that_accept_them_and_only_without_transforms(
     harness: Callable[[], Any], wanted: bool, transforms: bool
 ) -> None:
     policy = harness().stages(errors_tolerance="all").policy

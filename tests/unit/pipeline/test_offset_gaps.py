@@ -27,7 +27,7 @@ PLACE = TopicPartition("t", 0)
 
 @dataclass
 class Raised:
-    """A conditions' recorder: ``(code, count, example)``."""
+    """Records raised conditions as ``(code, count, example)``."""
 
     found: list[tuple[str, int, str]] = field(default_factory=list)
 
@@ -149,9 +149,7 @@ def test_gaps_of_compaction_and_transaction_markers_are_no_loss(
     assert raised.found == []
 
 
-def test_a_topic_that_was_created_again_is_named(
-    kafka: InMemoryKafka, gaps: Callable[..., OffsetGaps], raised: Raised
-) -> None:
+def test_a_recreated_topic_is_named(kafka: InMemoryKafka, gaps: Callable[..., OffsetGaps], raised: Raised) -> None:
     kafka.admin({}).commit("g", {PLACE: 41})
     watched = gaps()
     watched.assigned([PLACE])
@@ -162,7 +160,7 @@ def test_a_topic_that_was_created_again_is_named(
     assert [found[0] for found in raised.found] == ["topic.recreated", "topic.recreated"]
 
 
-def test_an_offset_in_an_open_transaction_is_not_taken_for_a_new_topic(
+def test_an_offset_in_an_open_transaction_is_not_reported_as_a_recreated_topic(
     kafka: InMemoryKafka, gaps: Callable[..., OffsetGaps], raised: Raised
 ) -> None:
     producer = kafka.transactional_producer("t", {})
@@ -178,7 +176,7 @@ def test_an_offset_in_an_open_transaction_is_not_taken_for_a_new_topic(
     assert watched.end_offset(PLACE) == 42
 
 
-def test_nothing_is_asked_for_while_offsets_are_consecutive(raised: Raised) -> None:
+def test_no_request_is_sent_while_offsets_are_consecutive(raised: Raised) -> None:
     def refuse() -> Any:
         raise AssertionError("asked")
 
@@ -189,7 +187,7 @@ def test_nothing_is_asked_for_while_offsets_are_consecutive(raised: Raised) -> N
     assert raised.found == []
 
 
-def test_a_broker_that_is_down_delays_the_report_only(
+def test_an_unavailable_broker_only_delays_the_report(
     kafka: InMemoryKafka, gaps: Callable[..., OffsetGaps], raised: Raised
 ) -> None:
     watched = gaps()
@@ -272,9 +270,7 @@ def test_the_cause_of_a_gap_is_named_after_its_partition_was_revoked(
     assert accounts.snapshot() == {"t-0": PartitionAccount(25, 26, 1)}
 
 
-def test_a_partition_that_was_created_again_has_a_new_account(
-    gaps: Callable[..., OffsetGaps], accounts: PartitionAccounts
-) -> None:
+def test_a_recreated_partition_has_a_new_account(gaps: Callable[..., OffsetGaps], accounts: PartitionAccounts) -> None:
     watched = gaps()
     watched.check([batch(30, 31)])
     watched.check([batch(0, 1, 2)])
@@ -291,7 +287,7 @@ def test_gaps_and_delivered_offsets_together_are_all_offsets(expected: int, dist
 
 
 class Keeping(SinkTask):
-    """Keeps the offsets that it is given."""
+    """A task that records the offsets of its records."""
 
     def __init__(self) -> None:
         self.offsets: list[int] = []
@@ -304,7 +300,7 @@ class Keeping(SinkTask):
         return ()
 
 
-def test_f2_a_sink_that_starts_behind_retention_goes_on_and_names_what_is_gone(
+def test_f2_a_sink_that_starts_behind_retention_continues_and_names_the_removed_records(
     kafka: InMemoryKafka, gaps: Callable[..., OffsetGaps], raised: Raised, harness: Callable[[], Any]
 ) -> None:
     kafka.admin({}).commit("g", {PLACE: 10})

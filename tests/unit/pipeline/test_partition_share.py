@@ -1,4 +1,4 @@
-"""Why a sink task has fewer partitions than it may expect (rows 11, 23 and 25 of the faults)."""
+"""Reasons for which a sink task has fewer partitions than expected (rows 11, 23 and 25 of the faults)."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Share:
         return self._share.check(frozenset(TopicPartition("t", number) for number in owned))
 
 
-def test_more_tasks_than_partitions() -> None:
+def test_more_tasks_than_partitions_are_reported() -> None:
     share = Share(Topics(t=1), tasks=4)
     assert share.after(0) is None
     said = share.after(3)
@@ -61,7 +61,7 @@ def test_more_tasks_than_partitions() -> None:
     assert Share(Topics(t=1), tasks=4).after(3, 0) is None
 
 
-def test_a_group_that_waits_for_a_dead_member() -> None:
+def test_a_group_that_waits_for_a_dead_member_is_reported() -> None:
     share = Share(Topics(t=2), tasks=1)
     share.after(0)
     said = share.after(3)
@@ -74,7 +74,7 @@ def test_a_group_that_waits_for_a_dead_member() -> None:
     assert share.after(10, 0, 1) is None
 
 
-def test_another_worker_in_the_group() -> None:
+def test_another_worker_in_the_group_is_reported() -> None:
     share = Share(Topics(t=4), tasks=1)
     share.after(0, 0, 1)
     said = share.after(3, 0, 1)
@@ -83,7 +83,7 @@ def test_another_worker_in_the_group() -> None:
     assert "another worker runs a connector with this name" in said.text
 
 
-def test_a_topic_that_does_not_exist_yet() -> None:
+def test_a_topic_that_does_not_exist_is_reported() -> None:
     topics = Topics()
     share = Share(topics, tasks=1)
     share.after(0)
@@ -95,7 +95,7 @@ def test_a_topic_that_does_not_exist_yet() -> None:
 
 
 @pytest.mark.parametrize(("tasks", "owned"), [(1, (0, 1, 2)), (2, (0, 2)), (2, (1,)), (3, (1,)), (4, (0,))])
-def test_a_fair_share_is_asked_for_once_and_reported_never(tasks: int, owned: tuple[int, ...]) -> None:
+def test_a_fair_share_is_checked_once_and_not_reported(tasks: int, owned: tuple[int, ...]) -> None:
     topics = Topics(t=3)
     share = Share(topics, tasks)
     assert [share.after(3, *owned) for _ in range(10)] == [None] * 10
@@ -111,7 +111,7 @@ def test_topics_of_a_pattern_are_compared() -> None:
     assert Share(Topics(other=5), tasks=1, wanted=(), pattern="t.*").after(3) is None
 
 
-def test_a_broker_that_does_not_answer_is_asked_again_later() -> None:
+def test_an_unavailable_broker_is_queried_again_later() -> None:
     topics = Topics(t=1)
     topics.error = RetriableError("no answer")
     share = Share(topics, tasks=1)

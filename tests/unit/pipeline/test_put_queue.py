@@ -1,4 +1,4 @@
-"""The sink's state machine: no order of steps, failures, revocations and commits loses, reorders or skips a record."""
+"""The put queue loses, reorders or skips no record, for any order of steps, failures, revocations and commits."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class SinkTaskModel(RuleBasedStateMachine):
 
     @rule(place=st.sampled_from(PLACES))
     def assign(self, place: TopicPartition) -> None:
-        """Reading starts at the committed position; what was settled beyond it is written again."""
+        """Start reading at the committed position; records that were settled after it are written again."""
         if place not in self.owned:
             self.owned.add(place)
             self.read[place] = self.settled[place] = self.committed[place]
@@ -163,7 +163,7 @@ class SinkTaskModel(RuleBasedStateMachine):
 TestSinkTaskModel = SinkTaskModel.TestCase
 
 
-def test_a_put_of_revoked_records_only_still_has_its_turn() -> None:
+def test_a_put_of_revoked_records_only_is_still_finished_in_order() -> None:
     queue = PutQueue()
     first = queue.add([consumed(PLACES[0], [0])])
     second = queue.add([consumed(PLACES[1], [0])])

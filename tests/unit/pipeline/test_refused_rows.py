@@ -45,7 +45,7 @@ class Table(SourceTask):
 
 
 class StoredPositions:
-    """Positions, and how many letters there were when one was stored."""
+    """Stored positions, each with the number of dead letters at that time."""
 
     def __init__(self, letters: Callable[[], int]) -> None:
         self.letters = letters
@@ -59,7 +59,7 @@ class StoredPositions:
 
 
 class CompactedKafka:
-    """Producers that refuse records without a key, as a compacted topic does."""
+    """Clients whose producers refuse records without a key, as a compacted topic does."""
 
     def __init__(self, producer: Any) -> None:
         self.producer = producer
@@ -75,7 +75,7 @@ class CompactedKafka:
 
 @pytest.fixture
 def run(harness: Callable[[], Any]) -> Callable[..., Any]:
-    """Runs a task until its position is stored or it has failed; returns harness, positions and letters."""
+    """Return a function that runs a task until its position is stored or it has failed, and returns harness, positions and letters."""
 
     def made(task: Table, *, dlq: bool = True, compacted: bool = False, faults: int = 0, **settings: str) -> Any:
         mine = harness()
@@ -164,7 +164,7 @@ def test_a_rejection_of_the_task_becomes_a_letter(run: Callable[..., Any]) -> No
     assert positions.stored == [({"id": 3}, 1)]
 
 
-def test_a_queue_that_is_away_delays_the_position(run: Callable[..., Any]) -> None:
+def test_an_unavailable_queue_delays_the_position(run: Callable[..., Any]) -> None:
     rejected = [SourceRejection("shop.n id=9", DataError("no date"))]
     mine, positions, letters = run(Table([], rejections=rejected), faults=2, errors_tolerance="all")
     assert mine.error is None
@@ -172,7 +172,7 @@ def test_a_queue_that_is_away_delays_the_position(run: Callable[..., Any]) -> No
     assert positions.stored == [({"id": 3}, 1)]
 
 
-def test_a_queue_that_must_not_be_written_is_named_with_its_key_and_acls(harness: Callable[[], Any]) -> None:
+def test_a_missing_privilege_for_the_queue_is_named_with_its_key_and_acls(harness: Callable[[], Any]) -> None:
     mine = harness()
     queue = DeadLetterQueue(
         mine.broker.producer({}),

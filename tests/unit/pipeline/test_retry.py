@@ -17,7 +17,7 @@ AT_ONCE = RetryPolicy(0.0, 0.0)
 
 
 def failing(count: int, error: Exception | None = None) -> Callable[[], str]:
-    """A call that fails this many times, then returns."""
+    """Return a function that fails this many times, then returns."""
     left = iter(range(count))
 
     def call() -> str:

@@ -1,4 +1,4 @@
-"""The sink pipeline: what a committed position has behind it is in the sink, in the dead letter queue, or dropped."""
+"""Every record before a committed position is in the sink, in the dead letter queue, or dropped."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from headrace.testing.waiting import eventually
 from tests.unit.pipeline.scripted_sink import AWAY, Beginning, CheckedConsumer, Sink, Writing, letters
 
 
-def test_records_arrive_and_positions_follow(sink: Callable[..., Sink]) -> None:
+def test_records_are_written_and_their_offsets_committed(sink: Callable[..., Sink]) -> None:
     made = sink()
     made.send(range(1000))
     made.harness.metrics.values |= {"sink_record_lag": -1, "sink_record_age_ms": -1}
@@ -47,7 +47,7 @@ def test_the_lag_does_not_count_partitions_that_were_revoked() -> None:
 
 
 def test_an_abandoned_task_commits_nothing(sink: Callable[..., Sink]) -> None:
-    """Its put hangs beyond the stop timeout and returns later: its successor has committed other positions by then."""
+    """Its put blocks beyond the stop timeout and returns when its successor has committed other offsets."""
     hanging, released = threading.Event(), threading.Event()
 
     class Hanging(Writing):
@@ -183,7 +183,7 @@ def test_the_status_shows_an_outage_and_the_consumer_stays_in_its_group(sink: Ca
     made.harness.end(thread)
 
 
-def test_nothing_is_delivered_during_an_outage_and_all_of_it_after(sink: Callable[..., Sink]) -> None:
+def test_no_records_are_written_during_an_outage_and_all_of_them_after_it(sink: Callable[..., Sink]) -> None:
     made = sink()
     made.store.faults = ["before"] * 1_000_000
     made.send(range(10))
@@ -199,7 +199,7 @@ def test_nothing_is_delivered_during_an_outage_and_all_of_it_after(sink: Callabl
 
 
 @pytest.mark.parametrize("sink", [Beginning], indirect=True)
-def test_a_few_puts_are_under_way_at_once_and_end_in_order(
+def test_several_puts_run_at_once_and_are_finished_in_order(
     sink: Callable[..., Sink],
 ) -> None:
     made = sink(limits=PutLimits(records=5))
@@ -229,7 +229,7 @@ def test_a_pause_reads_nothing_and_keeps_the_partitions(sink: Callable[..., Sink
     other.harness.end(second)
 
 
-def test_stopping_during_an_outage_is_prompt_and_commits_nothing_of_it(sink: Callable[..., Sink]) -> None:
+def test_a_stop_during_an_outage_is_prompt_and_commits_no_unwritten_records(sink: Callable[..., Sink]) -> None:
     made = sink()
     made.store.faults = ["before"] * 1_000_000
     made.send(range(10))
@@ -239,7 +239,7 @@ def test_stopping_during_an_outage_is_prompt_and_commits_nothing_of_it(sink: Cal
     assert made.committed() == 0
 
 
-def test_the_status_names_a_silent_broker_until_it_delivers_again(
+def test_the_status_names_a_broker_that_does_not_respond_until_it_delivers_again(
     sink: Callable[..., Sink],
 ) -> None:
     said = "broker k:9092 does not answer"
@@ -262,7 +262,7 @@ def test_the_status_names_a_silent_broker_until_it_delivers_again(
 def test_a_consumer_that_delivers_while_paused_stops_the_task(sink: Callable[..., Sink]) -> None:
     class Unpausable(CheckedConsumer):
         def pause_all(self) -> None:
-            """Continue to deliver."""
+            """Ignore the pause."""
 
     made = sink(consumer=Unpausable)
     made.store.faults = ["before"] * 1_000_000

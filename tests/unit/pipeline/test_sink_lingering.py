@@ -1,4 +1,4 @@
-"""A sink pipeline that collects records: how many it waits for, and how long."""
+"""A sink pipeline collects records up to a number and a time."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from headrace.testing.waiting import eventually
 from tests.unit.pipeline.scripted_sink import Sink, Writing
 
 
-def test_records_linger_until_there_are_enough(sink: Callable[..., Sink]) -> None:
+def test_records_linger_until_the_batch_is_full(sink: Callable[..., Sink]) -> None:
     made = sink()
     made.task.linger = Linger(600, 10, 0)  # longer than this test takes
     thread = made.harness.run(made.pipeline)

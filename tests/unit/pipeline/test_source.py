@@ -1,4 +1,4 @@
-"""The source pipeline: whatever fails, no position is stored before its records are in Kafka, and order is kept."""
+"""The source pipeline stores no position before its records are in Kafka, and keeps their order, for all failures."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ AWAY = RetriableError("away for a moment")
 
 
 class Rows(SourceTask):
-    """``count`` rows in batches, from the stored position on; fails where it is told to."""
+    """``count`` rows in batches, from the stored position on; fails at configured rows."""
 
     def __init__(self, count: int, batch: int = 3, partitions: int = 1, faults: Iterable[int] = ()) -> None:
         self.count, self.batch, self.partitions = count, batch, partitions
@@ -133,7 +133,7 @@ def source(harness: Callable[[], Any]) -> Callable[..., Source]:
     return make
 
 
-def test_rows_arrive_in_order_and_positions_follow(source: Callable[..., Source]) -> None:
+def test_rows_are_sent_in_order_and_positions_stored_after_them(source: Callable[..., Source]) -> None:
     made = source(Rows(100))
     thread = made.harness.run(made.pipeline)
     eventually(lambda: made.positions.stored.get(0) == 100)
@@ -148,7 +148,7 @@ def test_rows_arrive_in_order_and_positions_follow(source: Callable[..., Source]
 
 
 def test_an_abandoned_task_stores_no_position(source: Callable[..., Source]) -> None:
-    """Its successor has stored later ones by then."""
+    """Its successor may have stored later ones."""
     hangs, goes_on = threading.Event(), threading.Event()
 
     class Hanging(Rows):
@@ -181,7 +181,7 @@ def test_the_durations_of_polls_below_a_millisecond_add_up(source: Callable[...,
 
 
 def last_words(rows: list[Any]) -> list[Any]:
-    """Without repeats, the last of each kept."""
+    """Remove repeated values; keep the last of each."""
     return list(dict.fromkeys(reversed(rows)))[::-1]
 
 
@@ -240,7 +240,9 @@ def _has_stored(made: Source, count: int) -> bool:
 
 @settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(st.lists(st.integers(0, 30), min_size=1, max_size=3), st.booleans())
-def test_a_new_run_goes_on_where_positions_say(source: Callable[..., Source], ends: list[int], hold: bool) -> None:
+def test_a_new_run_continues_at_the_stored_positions(
+    source: Callable[..., Source], ends: list[int], hold: bool
+) -> None:
     positions = None
     total = 50
     for end in [*ends, total]:
@@ -262,7 +264,7 @@ def test_a_new_run_goes_on_where_positions_say(source: Callable[..., Source], en
     assert positions.stored[0] == total
 
 
-def test_memory_is_bounded_while_the_broker_is_away(source: Callable[..., Source]) -> None:
+def test_memory_is_bounded_while_the_broker_is_unavailable(source: Callable[..., Source]) -> None:
     one = EncodedBatch("t0", [b'{"n":1}'], [b"0"]).size()
     made = source(Rows(100_000, 10), buffer=100 * one)
     made.harness.broker.hold_deliveries()
@@ -277,7 +279,7 @@ def test_memory_is_bounded_while_the_broker_is_away(source: Callable[..., Source
     made.harness.end(thread)
 
 
-def test_a_silent_broker_is_told_and_its_return_too(source: Callable[..., Source]) -> None:
+def test_the_status_names_an_unresponsive_broker_until_it_responds(source: Callable[..., Source]) -> None:
     made = source(Rows(3))
     made.harness.broker.hold_deliveries()
     thread = made.harness.run(made.pipeline)
@@ -287,7 +289,7 @@ def test_a_silent_broker_is_told_and_its_return_too(source: Callable[..., Source
     made.harness.end(thread)
 
 
-def test_a_pause_stops_polls_and_a_resume_goes_on(source: Callable[..., Source]) -> None:
+def test_a_pause_stops_polls_and_a_resume_continues_them(source: Callable[..., Source]) -> None:
     made = source(Rows(10_000, 1))
     thread = made.harness.run(made.pipeline)
     eventually(lambda: made.task.polls > 3)
@@ -301,7 +303,7 @@ def test_a_pause_stops_polls_and_a_resume_goes_on(source: Callable[..., Source])
     made.harness.end(thread)
 
 
-def test_a_bad_record_fails_the_task_and_names_what_to_change(source: Callable[..., Source]) -> None:
+def test_a_bad_record_fails_the_task_and_names_the_key_to_change(source: Callable[..., Source]) -> None:
     task = Rows(10)
     task.bad = {4}
     made = source(task)
@@ -314,7 +316,7 @@ def test_a_bad_record_fails_the_task_and_names_what_to_change(source: Callable[.
     assert task.stopped == 1
 
 
-def test_tolerance_skips_the_bad_record_only(source: Callable[..., Source]) -> None:
+def test_tolerance_skips_only_the_bad_record(source: Callable[..., Source]) -> None:
     task = Rows(10)
     task.bad = {0, 4, 5, 9}
     made = source(task, errors_tolerance="all")
@@ -343,7 +345,7 @@ def test_a_record_that_the_broker_refuses_is_found_and_the_others_stay_in_order(
     assert last_words(made.rows()) == [row for row in range(12) if row != 6]
 
 
-def test_a_refusal_by_the_environment_fails_the_task(source: Callable[..., Source]) -> None:
+def test_an_infrastructure_error_fails_the_task(source: Callable[..., Source]) -> None:
     made = source(Rows(3))
     made.harness.broker.fail_sends(InfrastructureError("not authorised"))
     made.harness.run(made.pipeline).join(20)
@@ -351,7 +353,7 @@ def test_a_refusal_by_the_environment_fails_the_task(source: Callable[..., Sourc
     assert not made.positions.stored
 
 
-def test_stopping_while_the_broker_is_down_is_prompt(source: Callable[..., Source]) -> None:
+def test_a_stop_while_the_broker_is_unavailable_is_prompt(source: Callable[..., Source]) -> None:
     made = source(Rows(3))
     made.harness.broker.down = True
     thread = made.harness.run(made.pipeline)
@@ -361,7 +363,7 @@ def test_stopping_while_the_broker_is_down_is_prompt(source: Callable[..., Sourc
 
 
 class Rejecting(Rows):
-    """Row 4 of each partition cannot become a record."""
+    """Rejects row 4 of each partition."""
 
     def poll(self) -> SourceBatch | Wait:
         batch = super().poll()
@@ -375,7 +377,7 @@ class Rejecting(Rows):
 
 
 @pytest.mark.parametrize("batch", [3, 1])  # 1: a batch of rejections alone
-def test_a_row_that_the_task_rejects_is_skipped_counted_and_passed_by_the_position(
+def test_a_row_that_the_task_rejects_is_skipped_and_counted_and_the_position_moves_past_it(
     source: Callable[..., Source], batch: int
 ) -> None:
     task = Rejecting(10, batch)
@@ -408,7 +410,7 @@ def test_without_tolerance_a_rejected_row_fails_the_task_and_the_position_stays_
 
 
 @pytest.mark.parametrize("error", [AWAY, TaskError("the ledger is full")])
-def test_what_acknowledged_raises_fails_the_task_and_the_position_is_stored_all_the_same(
+def test_an_error_in_acknowledged_fails_the_task_after_the_position_is_stored(
     source: Callable[..., Source], error: HeadraceError
 ) -> None:
     class Refusing(Rows):
@@ -422,7 +424,7 @@ def test_what_acknowledged_raises_fails_the_task_and_the_position_is_stored_all_
     assert made.task.stopped == 1
 
 
-def test_positions_that_cannot_be_stored_are_reported_until_they_are(source: Callable[..., Source]) -> None:
+def test_positions_that_cannot_be_stored_are_reported_until_they_are_stored(source: Callable[..., Source]) -> None:
     made = source(Rows(3))
     made.positions.failing = 3
     thread = made.harness.run(made.pipeline)

@@ -1,4 +1,4 @@
-"""Stages: one bad record costs only itself, whatever stage it is, and everything keeps its order and its place."""
+"""In every stage a bad record is refused alone, and all others keep their order and offsets."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ ALIKE = settings(suppress_health_check=[HealthCheck.function_scoped_fixture, Hea
 
 
 class Scripted(Transform):
-    """Text goes to another topic, numbers are doubled, null is dropped, maps are refused."""
+    """Sends text to another topic, doubles numbers, drops null, and refuses maps."""
 
     config_model = ConfigModel
 
@@ -57,7 +57,7 @@ class IsText(Predicate):
 
 
 class ByType(Converter):
-    """Its schema depends on the value, so that runs are short."""
+    """A converter whose schema depends on the value, so that runs are short."""
 
     config_model = ConfigModel
 
@@ -91,7 +91,7 @@ def consumed(keys: Sequence[Any], values: Sequence[Any]) -> ConsumedBatch:
 
 @ALIKE
 @given(VALUES, st.booleans())
-def test_encoding_keeps_all_but_the_bad_ones(harness: Callable[[], Any], values: list[Any], with_keys: bool) -> None:
+def test_encoding_keeps_all_valid_records(harness: Callable[[], Any], values: list[Any], with_keys: bool) -> None:
     keys = list(range(len(values))) if with_keys else None
     batch = SourceBatch(
         "t", values, keys=keys, timestamps=list(range(len(values))), headers=[[("h", b"")]] * len(values)
@@ -113,7 +113,9 @@ def test_encoding_keeps_all_but_the_bad_ones(harness: Callable[[], Any], values:
 
 @ALIKE
 @given(VALUES, st.data())
-def test_decoding_keeps_coordinates(harness: Callable[[], Any], values: list[Any], data: st.DataObject) -> None:
+def test_decoding_keeps_topics_partitions_and_offsets(
+    harness: Callable[[], Any], values: list[Any], data: st.DataObject
+) -> None:
     keys = data.draw(st.lists(st.sampled_from([1, "k", "bad", None]), min_size=len(values), max_size=len(values)))
     made = harness().stages(errors_tolerance="all")
     stages = Stages(ByType(), ByType(), (), made.policy)
@@ -137,7 +139,7 @@ def test_decoding_keeps_coordinates(harness: Callable[[], Any], values: list[Any
 
 @ALIKE
 @given(VALUES)
-def test_transforms_route_change_drop_and_refuse(harness: Callable[[], Any], values: list[Any]) -> None:
+def test_transforms_route_change_drop_and_refuse_records(harness: Callable[[], Any], values: list[Any]) -> None:
     stages = harness().stages([Step(Scripted())], errors_tolerance="all")
     encoded, failures, *_ = stages.encode(SourceBatch("t", list(values), keys=list(range(len(values)))))
     out = [(part.topic, json.loads(value or b"")) for part in encoded for value in part.values]
@@ -221,7 +223,7 @@ def test_a_sink_that_knows_records_by_offset_gets_no_two_records_of_one_offset(h
 
 
 class InBatches(Scripted):
-    """Knows how many records it was given at a time; refuses zero."""
+    """Records the sizes of its batches; refuses the value zero."""
 
     def __init__(self) -> None:
         self.sizes: list[int] = []
@@ -298,7 +300,7 @@ def test_converters_see_the_headers_of_the_records_they_decode(harness: Callable
     assert len(failures) == values.count("bad")
 
 
-def test_a_retriable_error_is_no_failure_of_a_record(harness: Callable[[], Any]) -> None:
+def test_a_retriable_error_is_raised_and_refuses_no_record(harness: Callable[[], Any]) -> None:
     class Away(Scripted):
         def apply(self, record: Record) -> Record | None:
             raise RetriableError("a lookup does not answer")

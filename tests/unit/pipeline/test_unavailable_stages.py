@@ -179,7 +179,7 @@ def test_a_source_that_waits_for_a_stage_stops_at_once(
     assert registry.closed == 1
 
 
-def test_a_source_fails_when_the_user_limits_the_time(
+def test_a_source_fails_after_the_configured_retry_timeout(
     harness: Callable[[], Any], make_stages: MakeStages, registry: Registry
 ) -> None:
     mine, offsets = harness(), Offsets()
@@ -234,7 +234,7 @@ def test_a_sink_waits_with_a_status_reason_and_writes_every_record(
     assert registry.closed == 1
 
 
-def test_a_sink_fails_when_the_user_limits_the_time(
+def test_a_sink_fails_after_the_configured_retry_timeout(
     harness: Callable[[], Any], make_stages: MakeStages, registry: Registry
 ) -> None:
     mine, task = harness(), Collecting()

@@ -1,4 +1,4 @@
-"""A worker that does nothing but remember, and a real server in front of it."""
+"""A fake worker that records calls, and a real server for it."""
 
 import importlib.metadata
 import sys
@@ -26,7 +26,7 @@ WORKER_ID = "127.0.0.1:8083"
 
 
 class FakeWorker:
-    """Connectors in a dictionary, one task each. ``fail`` and ``block`` are the dials."""
+    """Connectors in a dictionary, one task each. ``fail`` and ``block`` inject faults."""
 
     def __init__(self) -> None:
         self.reset()
@@ -58,7 +58,7 @@ class FakeWorker:
         self.statuses[name] = ConnectorStatus(name, running, {0: running}, "source")
 
     def block(self) -> None:
-        """Held until the test lets go: a call that takes long."""
+        """Make calls block until the test releases them."""
         self.entered.set()
         assert self.release.wait(60)
 
@@ -233,7 +233,7 @@ def fake_worker() -> FakeWorker:
 
 @pytest.fixture
 def worker(fake_worker: FakeWorker) -> Iterator[FakeWorker]:
-    """The worker behind ``server``, empty."""
+    """The worker of ``server``, without connectors."""
     fake_worker.reset()
     yield fake_worker
     fake_worker.release.set()  # end waiting requests when a test fails
@@ -256,7 +256,7 @@ def client(server: RestServer, worker: FakeWorker) -> Iterator[httpx.Client]:
 
 @pytest.fixture
 def failing(worker: FakeWorker) -> Any:
-    """``failing(error)``: what the worker raises from now on."""
+    """Return ``failing(error)``, which makes the worker raise this error."""
 
     def fail(error: HeadraceError) -> None:
         worker.fail = error

@@ -1,4 +1,4 @@
-"""Every method of every route, for every role: made from the routes, so that a new one needs a rule."""
+"""Access of every role to every method of every route, generated from the routes: a new route needs a rule."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_every_method_of_every_route_has_a_rule(fake_worker: Any, registry: Regi
     assert found == set(CASES)
 
 
-def test_a_route_without_a_rule_cannot_be_made() -> None:
+def test_a_route_without_a_rule_cannot_be_created() -> None:
     with pytest.raises(LookupError, match="GET /connectors/new has no rule"):
         resource("/connectors/new", get=lambda request: None)  # type: ignore[arg-type, return-value]
     with pytest.raises(LookupError, match="PATCH /connectors has no rule"):
@@ -76,9 +76,7 @@ def test_a_route_without_a_rule_cannot_be_made() -> None:
 
 
 @pytest.mark.parametrize(("method", "path"), CASES)
-def test_a_route_answers_the_roles_of_its_rule_and_no_others(
-    guarded: RestServer, worker: Any, method: str, path: str
-) -> None:
+def test_a_route_allows_only_the_roles_of_its_rule(guarded: RestServer, worker: Any, method: str, path: str) -> None:
     required = RULES[path][method]
     for role in (None, *Role):
         worker.reset()
@@ -101,7 +99,7 @@ def test_viewers_see_no_configuration_in_the_list_of_connectors(guarded: RestSer
     assert answer(guarded, "GET", "/connectors?expand=info", Role.OPERATOR).status_code == 200
 
 
-def test_head_and_options_tell_nothing(guarded: RestServer, worker: Any) -> None:
+def test_head_and_options_reveal_nothing(guarded: RestServer, worker: Any) -> None:
     worker.add("a")
     with closing(answer(guarded, "HEAD", "/connectors/a/config", Role.VIEWER)) as refused:
         assert refused.status_code == 403

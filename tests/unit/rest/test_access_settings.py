@@ -1,4 +1,4 @@
-"""What the worker's file must say before its REST API can be reached from other machines."""
+"""Settings that a worker requires before its REST API can be reached from other machines."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def codes(**keys: str) -> list[tuple[str, str]]:
 
 
 @pytest.mark.parametrize("listener", ["http://127.0.0.1:8083", "http://localhost:8083", "http://[::1]:8083"])
-def test_on_the_same_machine_nothing_is_needed(listener: str) -> None:
+def test_a_loopback_listener_needs_no_authentication(listener: str) -> None:
     assert codes(listeners=listener) == []
     assert rest_access(settings(listeners=listener)).tls is None
 
@@ -61,7 +61,7 @@ def test_an_open_listener_without_authentication_is_refused(listener: str) -> No
         assert way_out in finding.hint
 
 
-def test_an_open_listener_is_accepted_when_the_file_says_so() -> None:
+def test_an_open_listener_is_accepted_when_it_is_configured() -> None:
     assert codes(listeners="http://0.0.0.0:8083", rest_authentication="None") == []
 
 
@@ -84,7 +84,7 @@ def test_other_extensions_of_kafka_connect_are_refused() -> None:
         settings(rest_extension_classes=f"{BASIC}, com.example.Mine")
 
 
-def test_contradictions_are_errors(users: str) -> None:
+def test_contradictory_settings_are_errors(users: str) -> None:
     assert codes(rest_authentication="none", rest_users_file=users) == [("config.conflict", "rest.authentication")]
     assert codes(rest_proxy_user_header="X-User", rest_users_file=users) == [
         ("config.missing_key", "rest.proxy.addresses")
@@ -116,7 +116,7 @@ def test_a_missing_users_file_is_found_before_the_start(tmp_path: Path) -> None:
     ],
 )
 @pytest.mark.parametrize("prefix", ["", "listeners.https."])
-def test_wrong_tls_settings_name_the_key(
+def test_invalid_tls_settings_name_the_key(
     keys: dict[str, str], expected: tuple[str, str], prefix: str, pem: str
 ) -> None:
     given = {f"{prefix}{name}": text.replace("{pem}", pem) for name, text in keys.items()}
@@ -133,7 +133,7 @@ def test_keys_with_the_prefix_replace_all_without_it(pem: str) -> None:
     assert rest_access(parsed).tls is not None
 
 
-def test_an_unknown_tls_key_is_an_error_with_the_similar_one(pem: str) -> None:
+def test_an_unknown_tls_key_is_an_error_with_the_nearest_key(pem: str) -> None:
     own = {"listeners.https.ssl.keystore.location": pem, "listeners.https.ssl.clientauth": "required"}
     parsed = WorkerSettings.parse({"bootstrap.servers": "b:1", "listeners": "https://127.0.0.1:1", **own})
     (finding,) = access_findings(parsed)

@@ -1,4 +1,4 @@
-"""Who may log in: passwords, tokens, client certificates, a trusted proxy; and what is logged of it."""
+"""Authentication with passwords, tokens, client certificates and a trusted proxy, and its audit log."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ def test_wrong_credentials_are_refused_with_a_stable_code(server: RestServer, cr
     assert "correct" not in answer.text
 
 
-def test_without_credentials_the_answer_says_what_is_needed(server: RestServer) -> None:
+def test_without_credentials_the_response_names_the_accepted_methods(server: RestServer) -> None:
     answer = get(server)
     assert (answer.status_code, answer.json()["code"]) == (401, "auth.required")
     assert "Bearer" in answer.headers["www-authenticate"]
@@ -131,7 +131,7 @@ def test_the_health_of_the_worker_is_public(server: RestServer) -> None:
     assert get(server, "/health", Authorization="Bearer wrong").status_code == 200
 
 
-def test_guessing_passwords_does_not_keep_others_out(server: RestServer) -> None:
+def test_guessing_passwords_does_not_lock_out_other_users(server: RestServer) -> None:
     assert get(server, Authorization=basic("alice", PASSWORD)).status_code == 200
     with ThreadPoolExecutor(40) as pool:
         guesses = [pool.submit(get, server, Authorization=basic("alice", f"guess {n}")) for n in range(120)]
@@ -170,14 +170,14 @@ def test_a_worker_does_not_start_without_its_users_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("networks", "status"), [("127.0.0.0/8", 200), ("10.0.0.0/8", 401)])
-def test_the_header_of_a_proxy_is_believed_from_its_addresses_only(
+def test_the_header_of_a_proxy_is_accepted_from_its_addresses_only(
     start: Running, users: Path, networks: str, status: int
 ) -> None:
     proxied = start(RestAccess(Authenticator(users, TrustedProxy("X-User", [ip_network(networks)]))))
     assert get(proxied, **{"X-User": "bob"}).status_code == status
 
 
-def test_a_proxy_names_only_users_that_are_meant_for_it(start: Running, users: Path) -> None:
+def test_a_proxy_can_only_log_in_users_configured_for_proxies(start: Running, users: Path) -> None:
     proxied = start(RestAccess(Authenticator(users, TrustedProxy("X-User", [ip_network("127.0.0.1")]))))
     for name in ("alice", "mallory"):
         answer = get(proxied, **{"X-User": name})
@@ -186,7 +186,7 @@ def test_a_proxy_names_only_users_that_are_meant_for_it(start: Running, users: P
     assert twice.status_code == 401
 
 
-def test_without_a_trusted_proxy_its_header_means_nothing(server: RestServer) -> None:
+def test_without_a_trusted_proxy_its_header_is_ignored(server: RestServer) -> None:
     assert get(server, **{"X-Forwarded-User": "bob", "X-User": "bob"}).status_code == 401
 
 
@@ -277,7 +277,7 @@ def test_http_on_an_https_listener_is_refused(https: RestServer) -> None:
         httpx.get(https.url.replace("https", "http"), timeout=30)
 
 
-def test_commands_log_in_by_the_environment_and_by_options(server: RestServer, worker: Any, tmp_path: Path) -> None:
+def test_commands_log_in_with_the_environment_and_with_options(server: RestServer, worker: Any, tmp_path: Path) -> None:
     worker.add("a")
     token = tmp_path / "token"
     token.write_text(f"{TOKEN}\n")
@@ -305,7 +305,9 @@ def test_commands_say_which_role_is_missing(server: RestServer, worker: Any) -> 
     assert "requires the role operator, and prometheus has the role viewer" in str(ran.exception)
 
 
-def test_commands_verify_the_worker(https: RestServer, authority: trustme.CA, tmp_path: Path) -> None:
+def test_commands_verify_the_certificate_of_the_worker(
+    https: RestServer, authority: trustme.CA, tmp_path: Path
+) -> None:
     client = issued(authority, "deploy")
     client.private_key_and_cert_chain_pem.write_to_path(str(tmp_path / "client.pem"))
 
@@ -319,7 +321,7 @@ def test_commands_verify_the_worker(https: RestServer, authority: trustme.CA, tm
     assert run("--ca-file", str(tmp_path / "none")).exception.code == "cli.bad_certificate"
 
 
-def test_hashes_are_salted_and_do_not_stop_the_worker() -> None:
+def test_hashes_are_salted_and_do_not_block_the_worker() -> None:
     assert hash_password("x") != hash_password("x")
     assert is_password("x", hash_password("x"))
     assert not is_password("y", hash_password("x"))
@@ -331,7 +333,7 @@ def test_hashes_are_salted_and_do_not_stop_the_worker() -> None:
     "line",
     ["alice admin", "alice root proxy", "a:b admin proxy", "alice admin scrypt:1:2", "alice admin token:12", "alice"],
 )
-def test_a_wrong_line_of_the_users_file_is_named_without_its_hash(line: str) -> None:
+def test_an_invalid_line_of_the_users_file_is_named_without_its_hash(line: str) -> None:
     with pytest.raises(ConfigError) as caught:
         parse_users(f"\n{line}\n", "users")
     (finding,) = caught.value.findings
@@ -348,7 +350,7 @@ def audit_lines(logged: list[Any]) -> list[dict[str, Any]]:
     return [{key: line[key] for key in line if key != "log_level"} for line in logged if line["event"] == "audit"]
 
 
-def test_each_write_is_one_audit_line_with_who_and_what(server: RestServer, worker: Any) -> None:
+def test_each_write_is_one_audit_line_with_user_and_action(server: RestServer, worker: Any) -> None:
     worker.add("orders", **{"batch.size": "1", "connection.url": "postgresql://u:hunter2@db/x"})
     alice = {"Authorization": basic("alice", PASSWORD)}
     changes = {"batch.size": "2", "connection.url": "postgresql://u:hunter3@db/x", "connection.password": "s3cret"}
@@ -372,7 +374,7 @@ def test_each_write_is_one_audit_line_with_who_and_what(server: RestServer, work
     assert (anonymous["user"], anonymous["status"]) == (None, 401)
 
 
-def test_strangers_cannot_fill_the_log_with_audit_lines(server: RestServer, worker: Any) -> None:
+def test_unauthenticated_requests_cannot_flood_the_audit_log(server: RestServer, worker: Any) -> None:
     with capture_logs() as logged:
         for _ in range(20):
             assert httpx.delete(f"{server.url}/connectors/orders", timeout=30).status_code == 401

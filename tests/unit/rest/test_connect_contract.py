@@ -1,4 +1,4 @@
-"""Answers of Kafka Connect 4.4 that clients rely on. Each was different before."""
+"""Responses of Kafka Connect 4.4 that clients rely on; each one was different in an earlier version of headrace."""
 
 import logging
 from typing import Any
@@ -29,7 +29,7 @@ def test_connect_rest_14_options_are_answered_with_the_allowed_methods(
     assert (answer.status_code, answer.headers["allow"]) == (200, allowed)
 
 
-def test_connect_rest_18_location_of_a_new_connector_can_be_opened_as_it_is(client: httpx.Client) -> None:
+def test_connect_rest_18_the_location_of_a_new_connector_is_a_valid_url(client: httpx.Client) -> None:
     location = client.post("/connectors", json={"name": "a b", "config": CONFIG}).headers["location"]
     assert httpx.get(location).json()["name"] == "a b"
 
@@ -83,7 +83,7 @@ class TestOptions:
             opened.close()
             server.stop()
 
-    def test_web_pages_of_an_allowed_origin_may_ask(self, open_client: Any) -> None:
+    def test_pages_of_an_allowed_origin_can_read(self, open_client: Any) -> None:
         client = open_client(RestOptions(["https://ui.example"], ["GET", "PUT"]))
         answer = client.get("/connectors", headers={"Origin": "https://ui.example"})
         assert answer.headers["access-control-allow-origin"] == "https://ui.example"
@@ -92,7 +92,7 @@ class TestOptions:
         other = client.get("/connectors", headers={"Origin": "https://other.example"})
         assert "access-control-allow-origin" not in other.headers
 
-    def test_without_origins_no_page_may_ask(self, client: httpx.Client) -> None:
+    def test_without_allowed_origins_no_page_can_read(self, client: httpx.Client) -> None:
         answer = client.get("/connectors", headers={"Origin": "https://ui.example"})
         assert "access-control-allow-origin" not in answer.headers
 
@@ -113,6 +113,6 @@ class TestOptions:
         assert parse_header_rules(" ") == []
 
     @pytest.mark.parametrize("text", ["X-A: b", "set X-A", "setDate Expires: 1", "set X A: b"])
-    def test_a_wrong_header_rule_is_refused(self, text: str) -> None:
+    def test_an_invalid_header_rule_is_refused(self, text: str) -> None:
         with pytest.raises(ConfigError, match="is not a header rule"):
             parse_header_rules(text)

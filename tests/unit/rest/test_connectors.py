@@ -28,7 +28,7 @@ def error(status: int, message: str) -> dict[str, Any]:
 
 
 class TestListing:
-    def test_is_an_array_of_names(self, client: httpx.Client, worker: Any) -> None:
+    def test_the_list_is_an_array_of_names(self, client: httpx.Client, worker: Any) -> None:
         assert client.get("/connectors").json() == []
         worker.add("b")
         worker.add("a")
@@ -36,7 +36,7 @@ class TestListing:
         assert (answer.status_code, answer.json()) == (200, ["a", "b"])
         assert answer.headers["content-type"] == "application/json"
 
-    def test_expands_to_what_is_asked_for(self, client: httpx.Client, worker: Any) -> None:
+    def test_the_list_is_expanded_with_status_and_info(self, client: httpx.Client, worker: Any) -> None:
         worker.add("a")
         assert client.get("/connectors?expand=status").json() == {"a": {"status": STATUS}}
         assert client.get("/connectors?expand=info").json() == {"a": {"info": INFO}}
@@ -44,7 +44,7 @@ class TestListing:
         assert both == {"a": {"status": STATUS, "info": INFO}}
         assert client.get("/connectors?expand=nonsense").json() == {"a": {}}
 
-    def test_leaves_out_a_connector_without_status(self, client: httpx.Client, worker: Any) -> None:
+    def test_a_connector_without_a_status_is_not_in_the_expanded_list(self, client: httpx.Client, worker: Any) -> None:
         worker.add("a")
         worker.add("new")
         del worker.statuses["new"]
@@ -52,7 +52,7 @@ class TestListing:
 
 
 class TestCreating:
-    def test_answers_201_and_where(self, client: httpx.Client, worker: Any) -> None:
+    def test_creation_returns_201_and_the_location(self, client: httpx.Client, worker: Any) -> None:
         answer = client.post("/connectors", json={"name": " a ", "config": CONFIG})
         assert answer.status_code == 201
         assert answer.headers["location"] == f"{str(client.base_url).rstrip('/')}/connectors/a"
@@ -63,16 +63,18 @@ class TestCreating:
         ("word", "target"),
         [("RUNNING", TargetState.STARTED), ("paused", TargetState.PAUSED), ("Stopped", TargetState.STOPPED)],
     )
-    def test_in_an_initial_state(self, client: httpx.Client, worker: Any, word: str, target: TargetState) -> None:
+    def test_creation_sets_the_initial_state(
+        self, client: httpx.Client, worker: Any, word: str, target: TargetState
+    ) -> None:
         assert client.post("/connectors", json={"name": "a", "config": CONFIG, "initial_state": word}).is_success
         assert worker.targets["a"] is target
 
-    def test_a_taken_name_is_a_conflict(self, client: httpx.Client, worker: Any) -> None:
+    def test_creation_with_an_existing_name_is_409(self, client: httpx.Client, worker: Any) -> None:
         worker.add("a")
         answer = client.post("/connectors", json={"name": "a", "config": CONFIG})
         assert (answer.status_code, answer.json()) == (409, error(409, "Connector a already exists"))
 
-    def test_values_mean_their_text_as_in_connect(self, client: httpx.Client, worker: Any) -> None:
+    def test_configuration_values_keep_their_text_as_in_connect(self, client: httpx.Client, worker: Any) -> None:
         body = b'{"name":"a","config":{"tasks.max":2,"ratio":1.50,"big":1E400,"on":true,"off":false}}'
         assert client.post("/connectors", content=body, headers={"Content-Type": "application/json"}).is_success
         expected = {"tasks.max": "2", "ratio": "1.50", "big": "1E400", "on": "true", "off": "false", "name": "a"}
@@ -110,7 +112,9 @@ class TestCreating:
         answer = client.post("/connectors", content=b"{}", headers={"Content-Type": "text/plain"})
         assert answer.status_code == answer.json()["error_code"] == 415
 
-    def test_a_wrong_configuration_is_told_in_connects_words(self, client: httpx.Client, failing: Any) -> None:
+    def test_an_invalid_configuration_is_reported_with_the_message_of_connect(
+        self, client: httpx.Client, failing: Any
+    ) -> None:
         missing = Finding("config.missing_key", 'Missing required configuration "topic" which…', "topic", "where to")
         unwise = Finding("config.ignored_key", "no effect", "x", severity="warning")
         number = Finding(
@@ -132,12 +136,12 @@ class TestCreating:
             ],
         }
 
-    def test_a_worker_that_is_busy_is_503(self, client: httpx.Client, failing: Any) -> None:
+    def test_a_retriable_error_is_503(self, client: httpx.Client, failing: Any) -> None:
         failing(RetriableError("Request timed out."))
         answer = client.post("/connectors", json={"name": "a", "config": CONFIG})
         assert (answer.status_code, answer.json()) == (503, error(503, "Request timed out."))
 
-    def test_a_bug_is_500_without_its_words(self, client: httpx.Client, failing: Any) -> None:
+    def test_an_unexpected_error_is_500_without_its_message(self, client: httpx.Client, failing: Any) -> None:
         failing(ValueError("postgresql://me:secret@db"))
         answer = client.get("/connectors")
         assert answer.status_code == answer.json()["error_code"] == 500
@@ -145,7 +149,7 @@ class TestCreating:
         assert "secret" not in answer.text
 
 
-class TestOne:
+class TestOneConnector:
     @pytest.mark.parametrize(
         ("method", "rest"),
         [
@@ -163,22 +167,22 @@ class TestOne:
             ("POST", "/tasks/0/restart"),
         ],
     )
-    def test_that_does_not_exist_is_404(self, client: httpx.Client, method: str, rest: str) -> None:
+    def test_an_unknown_connector_is_404(self, client: httpx.Client, method: str, rest: str) -> None:
         answer = client.request(method, f"/connectors/a{rest}")
         assert (answer.status_code, answer.json()) == (404, error(404, "Connector a not found"))
 
-    def test_info(self, client: httpx.Client, worker: Any) -> None:
+    def test_get_returns_the_info(self, client: httpx.Client, worker: Any) -> None:
         worker.add("a")
         answer = client.get("/connectors/a")
         assert (answer.status_code, answer.json()) == (200, INFO)
 
-    def test_delete(self, client: httpx.Client, worker: Any) -> None:
+    def test_delete_removes_the_connector(self, client: httpx.Client, worker: Any) -> None:
         worker.add("a")
         answer = client.delete("/connectors/a")
         assert (answer.status_code, answer.content) == (204, b"")
         assert not worker.configs
 
-    def test_config(self, client: httpx.Client, worker: Any) -> None:
+    def test_get_config_returns_the_stored_text(self, client: httpx.Client, worker: Any) -> None:
         worker.add("a", password="${env:PASSWORD}")
         answer = client.get("/connectors/a/config")
         expected = {"connector.class": "AcmeSource", "name": "a", "password": "${env:PASSWORD}"}
@@ -213,7 +217,7 @@ class TestOne:
         assert client.patch("/connectors/a/config", json={"name": name}).status_code == 400
         assert client.patch("/connectors/a/config", json={"name": "a"}).status_code == 200
 
-    def test_patch_config_of_none_is_404(self, client: httpx.Client) -> None:
+    def test_patch_config_of_an_unknown_connector_is_404(self, client: httpx.Client) -> None:
         assert client.patch("/connectors/a/config", json={"x": "1"}).status_code == 404
 
     @pytest.mark.parametrize(
@@ -224,13 +228,15 @@ class TestOne:
             ("stop", 204, TargetState.STOPPED),
         ],
     )
-    def test_steering(self, client: httpx.Client, worker: Any, verb: str, status: int, target: TargetState) -> None:
+    def test_pause_resume_and_stop_set_the_target_state(
+        self, client: httpx.Client, worker: Any, verb: str, status: int, target: TargetState
+    ) -> None:
         worker.add("a")
         answer = client.put(f"/connectors/a/{verb}")
         assert (answer.status_code, answer.content) == (status, b"")
         assert worker.targets["a"] is target
 
-    def test_offsets(self, client: httpx.Client, worker: Any) -> None:
+    def test_get_offsets_returns_the_stored_offsets(self, client: httpx.Client, worker: Any) -> None:
         worker.add("a")
         answer = client.get("/connectors/a/offsets")
         expected = {"offsets": [{"partition": {"table": "orders"}, "offset": {"id": 42}}]}
@@ -265,15 +271,13 @@ class TestOne:
             ({"offsets": [{"partition": {}, "offset": {"a": []}}]}, "the offset of offsets[0]"),
         ],
     )
-    def test_offsets_that_make_no_sense_are_400(
-        self, client: httpx.Client, worker: Any, body: dict[str, Any], told: str
-    ) -> None:
+    def test_invalid_offsets_are_400(self, client: httpx.Client, worker: Any, body: dict[str, Any], told: str) -> None:
         worker.add("a")
         answer = client.patch("/connectors/a/offsets", json=body)
         assert answer.status_code == 400
         assert told in answer.json()["message"]
 
-    def test_connect_rest_11_topics_that_it_has_used_are_shown_and_reset(
+    def test_connect_rest_11_topics_used_by_a_connector_are_listed_and_reset(
         self, client: httpx.Client, worker: Any
     ) -> None:
         worker.add("a")
@@ -298,16 +302,18 @@ class TestOne:
 
 
 class TestStatus:
-    def test_of_a_healthy_connector_is_connects(self, client: httpx.Client, worker: Any) -> None:
+    def test_the_status_of_a_healthy_connector_is_that_of_connect(self, client: httpx.Client, worker: Any) -> None:
         worker.add("a")
         answer = client.get("/connectors/a/status")
         assert (answer.status_code, answer.json()) == (200, STATUS)
 
-    def test_of_none_is_404(self, client: httpx.Client) -> None:
+    def test_the_status_of_an_unknown_connector_is_404(self, client: httpx.Client) -> None:
         answer = client.get("/connectors/a/status")
         assert (answer.status_code, answer.json()) == (404, error(404, "No status found for connector a"))
 
-    def test_tells_trace_version_reason_and_since_when_there_are(self, client: httpx.Client, worker: Any) -> None:
+    def test_a_status_has_trace_version_reason_and_since_when_they_exist(
+        self, client: httpx.Client, worker: Any
+    ) -> None:
         worker.add("a")
         waiting = Status(
             State.RUNNING,
@@ -331,7 +337,7 @@ class TestStatus:
 
 
 class TestRestarting:
-    def test_the_connector_alone_is_204(self, client: httpx.Client, worker: Any) -> None:
+    def test_a_restart_of_the_connector_only_is_204(self, client: httpx.Client, worker: Any) -> None:
         worker.add("a")
         answer = client.post("/connectors/a/restart")
         assert (answer.status_code, answer.content) == (204, b"")
@@ -346,38 +352,40 @@ class TestRestarting:
             ("includeTasks=true&onlyFailed=False", ("a", True, False)),
         ],
     )
-    def test_more_is_202_with_the_plan(self, client: httpx.Client, worker: Any, query: str, asked: Any) -> None:
+    def test_a_restart_with_tasks_is_202_with_the_plan(
+        self, client: httpx.Client, worker: Any, query: str, asked: Any
+    ) -> None:
         worker.add("a")
         answer = client.post(f"/connectors/a/restart?{query}")
         assert answer.status_code == 202
         assert answer.json()["connector"]["state"] == "RESTARTING"
         assert worker.restarts == [asked]
 
-    def test_a_task_is_204(self, client: httpx.Client, worker: Any) -> None:
+    def test_a_restart_of_a_task_is_204(self, client: httpx.Client, worker: Any) -> None:
         worker.add("a")
         answer = client.post("/connectors/a/tasks/0/restart")
         assert (answer.status_code, answer.content) == (204, b"")
         assert worker.restarts == [TaskId("a", 0)]
 
-    def test_an_unknown_task_is_404(self, client: httpx.Client, worker: Any) -> None:
+    def test_a_restart_of_an_unknown_task_is_404(self, client: httpx.Client, worker: Any) -> None:
         worker.add("a")
         answer = client.post("/connectors/a/tasks/9/restart")
         assert (answer.status_code, answer.json()) == (404, error(404, "Unknown task: a-9"))
 
 
 class TestTasks:
-    def test_with_their_configuration(self, client: httpx.Client, worker: Any) -> None:
+    def test_tasks_are_listed_with_their_configuration(self, client: httpx.Client, worker: Any) -> None:
         worker.add("a")
         answer = client.get("/connectors/a/tasks")
         config = {"task.class": "AcmeTask", "connector.class": "AcmeSource", "name": "a"}
         assert (answer.status_code, answer.json()) == (200, [{"id": {"connector": "a", "task": 0}, "config": config}])
 
-    def test_status(self, client: httpx.Client, worker: Any) -> None:
+    def test_the_status_of_a_task_is_returned(self, client: httpx.Client, worker: Any) -> None:
         worker.add("a")
         answer = client.get("/connectors/a/tasks/0/status")
         assert (answer.status_code, answer.json()) == (200, {"id": 0, **RUNNING})
 
-    def test_status_of_an_unknown_one_is_404(self, client: httpx.Client, worker: Any) -> None:
+    def test_the_status_of_an_unknown_task_is_404(self, client: httpx.Client, worker: Any) -> None:
         worker.add("a")
         answer = client.get("/connectors/a/tasks/7/status")
         assert (answer.status_code, answer.json()) == (404, error(404, "No status found for task a-7"))
@@ -386,11 +394,11 @@ class TestTasks:
 
 class TestPaths:
     @pytest.mark.parametrize("path", ["/nothing", "/connectors/a/nothing", "/connectors//status", "/connectors/a/b/c"])
-    def test_unknown_ones_are_404_in_the_same_body(self, client: httpx.Client, path: str) -> None:
+    def test_unknown_paths_are_404_with_the_body_of_other_errors(self, client: httpx.Client, path: str) -> None:
         answer = client.get(path)
         assert (answer.status_code, answer.json()) == (404, error(404, "HTTP 404 Not Found"))
 
-    def test_a_wrong_method_is_405_in_the_same_body(self, client: httpx.Client) -> None:
+    def test_a_wrong_method_is_405_with_the_body_of_other_errors(self, client: httpx.Client) -> None:
         answer = client.delete("/connectors")
         assert (answer.status_code, answer.json()) == (405, error(405, "HTTP 405 Method Not Allowed"))
         assert {"GET", "POST"} <= set(answer.headers["allow"].split(", "))

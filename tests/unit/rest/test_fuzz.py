@@ -1,4 +1,4 @@
-"""Requests of any form, size and speed: the worker answers, its health is shown, and its tasks go on."""
+"""For requests of any form, size and speed the worker responds, reports its health, and its tasks continue."""
 
 from __future__ import annotations
 
@@ -191,7 +191,7 @@ def request_of(method: str, path: str, name: str, query: str, headers: list[byte
 )
 @example("PUT", "/connectors/{name}/config", "x", "", [b"Content-Type: application/json"], "nested arrays")
 @example("POST", "/connectors", "x", "", [b"Content-Type: application/json", b"Transfer-Encoding: chunked"], b"zz\r\n")
-def test_every_request_is_answered_or_refused_and_the_worker_goes_on(
+def test_every_request_is_answered_or_refused_and_the_worker_continues(
     fuzzed: Fuzzed, method: str, path: str, name: str, query: str, headers: list[bytes], body: bytes | str
 ) -> None:
     fuzzed.add_slow_clients(5)

@@ -133,7 +133,7 @@ def is_definitions(body: Any) -> bool:
 
 
 def comparable(ours: Any, theirs: Any) -> tuple[Any, Any]:
-    """Leave out what differs as described: the sets of keys that connectors have."""
+    """Leave out documented differences: the sets of keys that connectors have."""
     if isinstance(theirs, dict) and "error_count" in theirs:  # a validation; its verdict is compared on its own
         ours, theirs = ({**body, "configs": {}} for body in (ours, theirs))
     elif is_definitions(theirs):
@@ -211,7 +211,7 @@ def test_error_codes_are_those_of_kafka_connect(answers: list[tuple[Request, Ans
     assert all(ours == theirs for ours, theirs in both)
 
 
-def test_validations_come_to_the_verdict_of_kafka_connect_or_to_a_listed_one(
+def test_validations_find_errors_where_kafka_connect_does_or_are_listed(
     answers: list[tuple[Request, Answer, Answer]],
 ) -> None:
     found = []

@@ -133,7 +133,7 @@ def test_a_client_that_does_not_read_its_response_is_disconnected(start_server: 
         assert len(received(slow)) < 30_000_000
 
 
-def test_slow_clients_do_not_keep_others_out(start_server: StartServer) -> None:
+def test_slow_clients_do_not_block_other_clients(start_server: StartServer) -> None:
     server = start_server(DEFAULT_LIMITS._replace(connections=8))
     head = f"PUT {VALIDATE} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 9\r\n\r\n"
     with ExitStack() as stack:

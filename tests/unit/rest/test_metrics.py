@@ -22,7 +22,7 @@ def counted(worker: Any) -> None:
 
 
 @pytest.mark.usefixtures("counted")
-def test_prometheus_reads_every_name_of_the_table(client: httpx.Client) -> None:
+def test_every_metric_of_the_table_is_in_the_prometheus_response(client: httpx.Client) -> None:
     answer = client.get("/metrics")
     assert answer.status_code == 200
     assert answer.headers["content-type"].startswith("text/plain; version=")
@@ -45,7 +45,7 @@ def test_prometheus_reads_every_name_of_the_table(client: httpx.Client) -> None:
 
 
 @pytest.mark.usefixtures("counted")
-def test_prometheus_reads_one_series_per_possible_state(client: httpx.Client) -> None:
+def test_prometheus_has_one_series_per_state(client: httpx.Client) -> None:
     families = {family.name: family for family in text_string_to_metric_families(client.get("/metrics").text)}
     for name in ("headrace_connector_state", "headrace_task_state"):
         states = {sample.labels["state"]: sample.value for sample in families[name].samples}
@@ -54,7 +54,7 @@ def test_prometheus_reads_one_series_per_possible_state(client: httpx.Client) ->
 
 
 @pytest.mark.usefixtures("counted")
-def test_json(client: httpx.Client) -> None:
+def test_json_has_the_metrics_of_each_task(client: httpx.Client) -> None:
     answer = client.get("/v1/metrics")
     assert answer.status_code == 200
     tasks = answer.json()["tasks"]
@@ -63,13 +63,13 @@ def test_json(client: httpx.Client) -> None:
     assert set(tasks[1]["metrics"]) == set(DESCRIPTIONS)
 
 
-def test_a_worker_without_tasks_has_none(client: httpx.Client) -> None:
+def test_a_worker_without_tasks_has_no_metrics(client: httpx.Client) -> None:
     assert client.get("/v1/metrics").json() == {"tasks": []}
     assert client.get("/metrics").status_code == 200
 
 
 @pytest.mark.usefixtures("counted")
-def test_gauges_of_tables(worker: Any, client: httpx.Client) -> None:
+def test_gauges_of_tables_have_a_label_per_table(worker: Any, client: httpx.Client) -> None:
     metrics = TaskMetrics()
     metrics.set_lag("public.orders", 1500, 7)
     metrics.set_lag("public.orders", 2500, 9)

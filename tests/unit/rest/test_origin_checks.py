@@ -1,4 +1,4 @@
-"""Web pages cannot use a worker through the browser of its user, unless the worker's file allows them."""
+"""Web pages cannot send requests to a worker from a user's browser, unless the worker's file allows their origin."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def test_a_page_of_another_origin_cannot_change_anything(
     assert "a" in worker.configs
 
 
-def test_reads_are_answered_without_leave_to_show_them(client: httpx.Client, worker: Any) -> None:
+def test_responses_to_reads_do_not_allow_other_origins_to_see_them(client: httpx.Client, worker: Any) -> None:
     answer = client.get("/connectors", headers={"Origin": PAGE})
     assert answer.status_code == 200
     assert "access-control-allow-origin" not in answer.headers

@@ -1,4 +1,4 @@
-"""The command line understands what the REST API says."""
+"""The command line parses the responses of the REST API."""
 
 import itertools
 from collections.abc import Callable
@@ -22,14 +22,14 @@ def cli(server: RestServer, worker: Any) -> WorkerClient:
     return WorkerClient(server.url)
 
 
-def test_a_status_comes_through_whole(cli: WorkerClient, worker: Any) -> None:
+def test_a_status_is_parsed_completely(cli: WorkerClient, worker: Any) -> None:
     waiting = Status(State.RUNNING, "w:1", reason="the broker does not answer", since=1_700_000_000_000)
     failed = Status(State.FAILED, "w:2", trace="ValueError: x", since=5)
     worker.statuses["a/ü"] = ConnectorStatus("a/ü", waiting, {0: failed}, "sink")
     assert status_view.parse_status(cli.of_connector("GET", "a/ü", "/status").body) == worker.statuses["a/ü"]
 
 
-def test_the_progress_of_tasks_comes_through_whole(cli: WorkerClient, worker: Any) -> None:
+def test_the_progress_of_tasks_is_parsed_completely(cli: WorkerClient, worker: Any) -> None:
     worker.add("orders")
     worker.task_progress = {0: TaskProgress(12.5, 7, None, 3), 1: TaskProgress(0.0, 0, 1500, 0)}
     body = cli.request("GET", "/v1/connectors/orders/progress").body
@@ -44,7 +44,7 @@ def test_the_progress_of_tasks_comes_through_whole(cli: WorkerClient, worker: An
         cli.request("GET", "/v1/connectors/none/progress")
 
 
-def test_findings_come_through_whole(cli: WorkerClient, failing: Any) -> None:
+def test_findings_are_parsed_completely(cli: WorkerClient, failing: Any) -> None:
     finding = Finding("config.unknown_key", "unknown configuration key 'topc'", "topc", "did you mean 'topic'?")
     failing(ConfigError(findings=[finding]))
     with pytest.raises(ConfigError) as caught:
@@ -52,13 +52,13 @@ def test_findings_come_through_whole(cli: WorkerClient, failing: Any) -> None:
     assert caught.value.findings == (finding,)
 
 
-def test_a_wrong_name_is_told_with_the_nearest(cli: WorkerClient, worker: Any) -> None:
+def test_an_unknown_name_is_reported_with_the_nearest(cli: WorkerClient, worker: Any) -> None:
     worker.add("orders")
     with pytest.raises(NotFoundError, match="did you mean 'orders'"):
         cli.of_connector("DELETE", "ordesr")
 
 
-def test_a_condition_is_shown_with_its_facts_until_it_is_acknowledged(server: RestServer, worker: Any) -> None:
+def test_a_condition_is_shown_with_its_details_until_it_is_acknowledged(server: RestServer, worker: Any) -> None:
     worker.add("orders")
     text = "retention removed records of t-0 before they were read"
     condition = Condition("records.removed_unread", text, "load them again", 1, 2, 10, "t-0: offsets 10 to 19")
@@ -127,11 +127,11 @@ class TestProgress:
             worker.statuses["orders"] = ConnectorStatus("orders", running, {0: waiting}, "sink")
             assert len(cells(exit_code)) == 2
 
-    def test_a_connector_without_running_tasks_has_none(self, cells: Any, worker: Any) -> None:
+    def test_a_connector_without_running_tasks_has_no_progress(self, cells: Any, worker: Any) -> None:
         worker.add("orders")
         assert cells() == [["-", "-", "-", "-"]]
 
-    def test_a_body_that_is_not_understood_is_told(self) -> None:
+    def test_an_invalid_progress_is_an_error(self) -> None:
         running = Status(State.RUNNING, "w:1")
         bodies: list[dict[str, Any]] = [{}, {"tasks": [{}]}, {"tasks": [{"id": "x"}]}]
         for body in bodies:

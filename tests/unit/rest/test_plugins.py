@@ -16,7 +16,7 @@ def test_connectors_are_listed_sinks_first_and_broken_ones_left_out(client: http
     assert (answer.status_code, answer.json()) == (200, [SINK, SOURCE])
 
 
-def test_other_kinds_are_listed_when_asked_for(client: httpx.Client) -> None:
+def test_other_kinds_are_listed_on_request(client: httpx.Client) -> None:
     assert client.get("/connector-plugins?connectorsOnly=false").json() == [SINK, SOURCE, CONVERTER]
 
 
@@ -24,7 +24,7 @@ def test_other_kinds_are_listed_when_asked_for(client: httpx.Client) -> None:
     "name",
     ["AcmeSource", "AcmeSourceConnector", "acme_plugins.AcmeSourceConnector", "io.acme.connect.AcmeSourceConnector"],
 )
-def test_definitions_of_a_plugin_under_all_its_names(client: httpx.Client, name: str) -> None:
+def test_definitions_are_found_by_each_name_of_a_plugin(client: httpx.Client, name: str) -> None:
     answer = client.get(f"/connector-plugins/{name}/config")
     names = [definition["name"] for definition in answer.json()]
     assert (answer.status_code, names[:3]) == (200, ["topic", "name", "connector.class"])
@@ -37,7 +37,7 @@ def test_definitions_of_an_unknown_plugin_are_404_with_the_nearest_name(client: 
     assert "'AcmeSource'" in answer.json()["message"]
 
 
-def test_definitions_of_a_broken_plugin_say_why(client: httpx.Client) -> None:
+def test_definitions_of_a_broken_plugin_give_the_reason(client: httpx.Client) -> None:
     answer = client.get("/connector-plugins/Broken/config")
     assert answer.status_code == answer.json()["error_code"] == 400
     assert "plugin 'Broken' cannot be loaded: No module named 'acme_without_its_driver'" in answer.json()["message"]
@@ -54,7 +54,7 @@ def test_definitions_of_a_broken_plugin_say_why(client: httpx.Client) -> None:
         ("NotInstalledHere", "com.example.NotInstalledHereConnector"),
     ],
 )
-def test_validation_answers_what_the_worker_says(client: httpx.Client, requested: str, included: str) -> None:
+def test_validation_returns_the_result_of_the_worker(client: httpx.Client, requested: str, included: str) -> None:
     answer = client.put(
         f"/connector-plugins/{requested}/config/validate", json={"connector.class": included, "tasks.max": 1}
     )
@@ -72,13 +72,13 @@ def test_validation_answers_what_the_worker_says(client: httpx.Client, requested
         ({"connector.class": "AcmeSource", "x": []}, "values of a configuration are strings"),
     ],
 )
-def test_validation_of_something_else_is_400(client: httpx.Client, body: Any, says: str) -> None:
+def test_validation_of_an_invalid_body_is_400(client: httpx.Client, body: Any, says: str) -> None:
     answer = client.put("/connector-plugins/AcmeSource/config/validate", json=body)
     assert answer.status_code == answer.json()["error_code"] == 400
     assert says in answer.json()["message"]
 
 
-def test_a_null_is_a_mistake_of_its_key_and_the_answer_is_200(client: httpx.Client) -> None:
+def test_a_null_value_is_an_error_of_its_key_with_status_200(client: httpx.Client) -> None:
     body = {"connector.class": "AcmeSource", "x": None}
     answer = client.put("/connector-plugins/AcmeSource/config/validate", json=body)
     assert (answer.status_code, answer.json()["error_count"]) == (200, 1)

@@ -1,4 +1,4 @@
-"""The server: where it listens, slow calls, an end that does not wait."""
+"""The server: listeners, slow calls, and a stop that does not wait for them."""
 
 import socket
 import threading
@@ -23,7 +23,7 @@ def taken() -> Iterator[int]:
         yield opened.getsockname()[1]
 
 
-def test_a_port_in_use_is_told_at_once(worker: Any, registry: Registry, taken: int) -> None:
+def test_a_port_in_use_is_reported_at_once(worker: Any, registry: Registry, taken: int) -> None:
     server = RestServer(["http://127.0.0.1:0", f"http://127.0.0.1:{taken}"])
     with pytest.raises(InfrastructureError) as caught:
         server.bind()
@@ -37,13 +37,13 @@ def test_two_servers_cannot_share_a_port(server: RestServer, worker: Any, regist
         RestServer([server.url]).bind()
 
 
-def test_an_address_that_is_not_ours_cannot_be_listened_on(worker: Any, registry: Registry) -> None:
+def test_an_address_of_another_machine_is_an_error(worker: Any, registry: Registry) -> None:
     with pytest.raises(InfrastructureError) as caught:
         RestServer(["http://192.0.2.1:0"]).bind()  # TEST-NET-1
     assert caught.value.code == "rest.cannot_listen"
 
 
-def test_several_listeners_each_with_a_port_of_its_own(worker: Any, registry: Registry) -> None:
+def test_several_listeners_have_their_own_ports(worker: Any, registry: Registry) -> None:
     server = RestServer(["http://127.0.0.1:0", "http://:0"])
     server.bind()
     server.start(worker, registry)
@@ -82,7 +82,7 @@ def test_stop_does_not_wait_for_a_slow_call(worker: Any, registry: Registry) -> 
         worker.release.set()
 
 
-def test_stop_ends_the_thread_frees_the_port_and_may_come_twice(worker: Any, registry: Registry) -> None:
+def test_stop_ends_the_thread_and_releases_the_port_and_may_be_called_twice(worker: Any, registry: Registry) -> None:
     before = set(threading.enumerate())
     server = RestServer([f"http://127.0.0.1:{free_port()}"])  # none that a client may be given in between
     server.stop()  # never started: nothing to do
@@ -102,7 +102,7 @@ def test_stop_ends_the_thread_frees_the_port_and_may_come_twice(worker: Any, reg
     again.stop()
 
 
-def test_listeners_are_read_as_in_connect() -> None:
+def test_listeners_are_parsed_as_in_connect() -> None:
     texts = ["http://127.0.0.1:8084", "HTTP://:8085", "http://localhost", "http://[::1]:0/", "https://h:8443"]
     expected = [
         Listener("127.0.0.1", 8084),
@@ -116,7 +116,7 @@ def test_listeners_are_read_as_in_connect() -> None:
     assert [listener.is_loopback() for listener in expected] == [True, False, True, True, False]
 
 
-def test_all_wrong_listeners_are_told_at_once_and_no_password() -> None:
+def test_all_invalid_listeners_are_reported_at_once_without_passwords() -> None:
     texts = ["https://me:secret@:port", "ftp://x", "localhost:8083", "http://x:port", "http://[::1", "http://ok:1"]
     with pytest.raises(ConfigError) as caught:
         parse_listeners(texts)
@@ -126,6 +126,6 @@ def test_all_wrong_listeners_are_told_at_once_and_no_password() -> None:
     assert "secret" not in str(caught.value)
 
 
-def test_no_listener_is_wrong() -> None:
+def test_an_empty_list_of_listeners_is_an_error() -> None:
     with pytest.raises(ConfigError, match="at least one listener"):
         parse_listeners([])

@@ -1,4 +1,4 @@
-"""The worker itself: version, health, levels of loggers."""
+"""Version, health and log levels of the worker."""
 
 import importlib.metadata
 import logging
@@ -12,7 +12,7 @@ from headrace.metrics import now_ms
 from headrace.runtime.api import Health
 
 
-def test_root_tells_version_and_cluster(client: httpx.Client, worker: Any) -> None:
+def test_the_root_has_version_and_cluster_id(client: httpx.Client, worker: Any) -> None:
     version = importlib.metadata.version("headrace")
     answer = client.get("/")
     expected = {"version": version, "commit": "unknown", "kafka_cluster_id": "kafka-1"}
@@ -22,7 +22,7 @@ def test_root_tells_version_and_cluster(client: httpx.Client, worker: Any) -> No
 
 
 @pytest.mark.parametrize(("word", "status"), [("healthy", 200), ("starting", 503), ("unhealthy", 500)])
-def test_health(client: httpx.Client, worker: Any, word: str, status: int) -> None:
+def test_health_has_the_status_code_of_its_state(client: httpx.Client, worker: Any, word: str, status: int) -> None:
     worker.answer_health = Health(word, "because")
     answer = client.get("/health")
     assert (answer.status_code, answer.json()) == (status, {"status": word, "message": "because"})
@@ -32,7 +32,7 @@ def test_health(client: httpx.Client, worker: Any, word: str, status: int) -> No
 class TestLoggers:
     @pytest.fixture(autouse=True)
     def loggers(self) -> Iterator[None]:
-        """``acme``, ``acme.sql`` (with a level of its own), ``acme.file`` (without), restored afterwards."""
+        """The loggers ``acme``, ``acme.sql`` (with its own level) and ``acme.file`` (without), restored after the test."""
         names = ("acme", "acme.sql", "acme.file", "acmeother")
         logging.getLogger("acme").setLevel(logging.INFO)
         logging.getLogger("acme.sql").setLevel(logging.ERROR)
@@ -42,7 +42,7 @@ class TestLoggers:
         for name in names:
             logging.getLogger(name).setLevel(logging.NOTSET)
 
-    def test_all_with_a_level_of_their_own(self, client: httpx.Client) -> None:
+    def test_loggers_are_listed_with_their_effective_levels(self, client: httpx.Client) -> None:
         answer = client.get("/admin/loggers")
         assert answer.status_code == 200
         shown = answer.json()
@@ -52,13 +52,13 @@ class TestLoggers:
         assert shown["acme.file"]["level"] == "INFO"
         assert list(shown) == sorted(shown)
 
-    def test_one(self, client: httpx.Client) -> None:
+    def test_one_logger_is_returned_and_an_unknown_one_is_404(self, client: httpx.Client) -> None:
         assert client.get("/admin/loggers/acme.file").json()["level"] == "INFO"
         answer = client.get("/admin/loggers/acme.fil")
         assert answer.status_code == answer.json()["error_code"] == 404
         assert answer.json()["message"].startswith("Logger acme.fil not found.")
 
-    def test_setting_a_level_reaches_what_is_below(self, client: httpx.Client) -> None:
+    def test_a_level_is_set_for_child_loggers_too(self, client: httpx.Client) -> None:
         before = now_ms()
         answer = client.put("/admin/loggers/acme", json={"level": "debug"})
         assert (answer.status_code, answer.json()) == (200, ["acme", "acme.sql"])
@@ -68,7 +68,7 @@ class TestLoggers:
         assert logging.getLogger("acmeother").level == logging.CRITICAL
         assert client.get("/admin/loggers/acme").json()["last_modified"] >= before
 
-    def test_loggers_cannot_be_added_without_bound(self, client: httpx.Client) -> None:
+    def test_the_number_of_added_loggers_is_limited(self, client: httpx.Client) -> None:
         """Finding 15 of the security review: each request made a logger that stays forever."""
         answers = [
             client.put(f"/admin/loggers/unused.{number}", json={"level": "DEBUG"}).status_code for number in range(120)
@@ -79,7 +79,7 @@ class TestLoggers:
         added = [name for name in client.get("/admin/loggers").json() if name.startswith("unused.")]
         assert len(added) == answers.count(200) <= 100
 
-    def test_the_name_of_a_new_logger_is_bounded(self, client: httpx.Client) -> None:
+    def test_the_length_of_a_logger_name_is_limited(self, client: httpx.Client) -> None:
         """Finding 15 of the security review."""
         answer = client.put(f"/admin/loggers/{'a' * 5_000}", json={"level": "DEBUG"})
         assert answer.status_code == 400
@@ -97,7 +97,7 @@ class TestLoggers:
             ({"level": "LOUD"}, 404, "invalid log level 'LOUD'."),
         ],
     )
-    def test_a_wrong_level_is_refused(self, client: httpx.Client, body: Any, status: int, says: str) -> None:
+    def test_an_invalid_level_is_refused(self, client: httpx.Client, body: Any, status: int, says: str) -> None:
         answer = client.put("/admin/loggers/acme", json=body)
         assert answer.status_code == answer.json()["error_code"] == status
         assert answer.json()["message"].startswith(says)

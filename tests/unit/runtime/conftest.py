@@ -1,4 +1,4 @@
-"""A whole worker over the in-memory broker, with a source and a sink whose every step a test can direct."""
+"""A worker with the in-memory broker, and a source and a sink whose steps are controlled by tests."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from headrace.validation import Validator
 
 @dataclass
 class World:
-    """What the connectors below do: an exception to raise, or an event to hang on."""
+    """Controls the connectors below: exceptions to raise, and events to wait for."""
 
     planning: list[Exception] = field(default_factory=list)
     watch: float | None = None
@@ -114,7 +114,7 @@ class NumbersSourceConnector(SourceConnector):
     def offset_changes(
         self, properties: Mapping[str, str], changes: Sequence[tuple[Mapping[str, Any], Mapping[str, Any] | None]]
     ) -> list[tuple[Mapping[str, Any], Mapping[str, Any] | None]]:
-        """Older tasks called their partition ``number``."""
+        """Translate the partition key ``number`` of older versions."""
         for partition, _ in changes:
             if not partition.keys() & {"task", "number"}:
                 raise ConfigError(f"no partition {dict(partition)}", code="numbers.unknown_partition")
@@ -151,7 +151,7 @@ class MemorySinkConnector(SinkConnector):
 
 @pytest.fixture
 def world() -> Iterator[World]:
-    """Fresh; nothing hangs after the test."""
+    """A new World; its events are set after the test."""
     WORLD.__init__()  # type: ignore[misc]
     yield WORLD
     for hang in (WORLD.hang, WORLD.put_hang):
@@ -179,14 +179,14 @@ def plugins() -> Iterator[Registry]:
 
 @dataclass
 class Process:
-    """A worker from start to stop, as ``headrace run`` makes it."""
+    """A worker from start to stop, as ``headrace run`` creates it."""
 
     standalone: StandaloneWorker
     worker: Worker
     kafka_clients: InMemoryKafka
 
     def state(self, name: str, task: int | None = None) -> str:
-        """Of the connector, or of a task; empty while there is none."""
+        """Return the state of the connector or of a task; empty while it has none."""
         status = self.worker.status(name)
         found = status.connector if task is None else status.tasks.get(task)
         return found.state.value if found else ""
@@ -194,7 +194,7 @@ class Process:
 
 @pytest.fixture
 def start(world: World, plugins: Registry, tmp_path: Path) -> Iterator[Callable[..., Process]]:
-    """Starts workers over one folder; those still running at the end are stopped, and so are all their tasks."""
+    """Return a function that starts workers in one folder. Workers and tasks that still run after the test are stopped."""
     before = set(threading.enumerate())
     running: list[StandaloneWorker] = []
 

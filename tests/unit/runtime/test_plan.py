@@ -1,4 +1,4 @@
-"""The plan: equal arguments give equal actions, and carrying them out leads to what is desired."""
+"""The plan is deterministic, and its actions lead to the desired state."""
 
 from __future__ import annotations
 
@@ -24,33 +24,44 @@ def desired(target: TargetState = STARTED, **tasks: list[dict[str, str]]) -> Des
 @pytest.mark.parametrize(
     ("wish", "running", "actions"),
     [
-        pytest.param(desired(), {}, [], id="nothing asked, nothing to do"),
+        pytest.param(desired(), {}, [], id="no desired tasks need no action"),
         pytest.param(desired(a=[ONE]), {}, [Start(A0, ONE, False)], id="a new task starts"),
-        pytest.param(desired(a=[ONE]), {A0: Running(ONE)}, [], id="what runs as asked is left alone"),
+        pytest.param(desired(a=[ONE]), {A0: Running(ONE)}, [], id="a task that runs as desired is not changed"),
         pytest.param(desired(a=[TWO]), {A0: Running(ONE)}, [Stop(A0)], id="a changed task stops first"),
-        pytest.param(desired(a=[TWO]), {A0: Running(ONE, stopping=True)}, [], id="and is not stopped twice"),
-        pytest.param(desired(a=[ONE]), {A0: Running(ONE), A1: Running(ONE)}, [Stop(A1)], id="a smaller task set"),
-        pytest.param(desired(), {B0: Running(ONE)}, [Stop(B0)], id="a deleted connector"),
+        pytest.param(
+            desired(a=[TWO]), {A0: Running(ONE, stopping=True)}, [], id="a stopping task is not stopped twice"
+        ),
+        pytest.param(
+            desired(a=[ONE]),
+            {A0: Running(ONE), A1: Running(ONE)},
+            [Stop(A1)],
+            id="a task that is not desired any more stops",
+        ),
+        pytest.param(desired(), {B0: Running(ONE)}, [Stop(B0)], id="tasks of a deleted connector stop"),
         pytest.param(desired(STOPPED, a=[ONE]), {A0: Running(ONE)}, [Stop(A0)], id="a stopped connector has no tasks"),
-        pytest.param(desired(PAUSED, a=[ONE]), {A0: Running(ONE)}, [Pause(A0)], id="pause"),
-        pytest.param(desired(PAUSED, a=[ONE]), {A0: Running(ONE, paused=True)}, [], id="paused already"),
-        pytest.param(desired(a=[ONE]), {A0: Running(ONE, paused=True)}, [Resume(A0)], id="resume"),
-        pytest.param(desired(PAUSED, a=[ONE]), {}, [Start(A0, ONE, True)], id="born paused"),
+        pytest.param(desired(PAUSED, a=[ONE]), {A0: Running(ONE)}, [Pause(A0)], id="a running task is paused"),
+        pytest.param(
+            desired(PAUSED, a=[ONE]), {A0: Running(ONE, paused=True)}, [], id="a paused task is not paused twice"
+        ),
+        pytest.param(desired(a=[ONE]), {A0: Running(ONE, paused=True)}, [Resume(A0)], id="a paused task is resumed"),
+        pytest.param(
+            desired(PAUSED, a=[ONE]), {}, [Start(A0, ONE, True)], id="a new task of a paused connector starts paused"
+        ),
         pytest.param(
             desired(a=[ONE], b=[ONE]),
             {A1: Running(ONE)},
             [Stop(A1), Start(B0, ONE, False)],
-            id="what was another task's waits until that has ended, other connectors do not",
+            id="a new task waits until an old one has ended, other connectors do not",
         ),
         pytest.param(
             desired(a=[TWO, TWO]),
             {A0: Running(ONE, stopping=True)},
             [],
-            id="a task that is new waits for one that is ending",
+            id="a new task waits for one that is stopping",
         ),
     ],
 )
-def test_a_rule(wish: DesiredState, running: dict[TaskId, Running], actions: list[Any]) -> None:
+def test_the_plan_follows_the_rule(wish: DesiredState, running: dict[TaskId, Running], actions: list[Any]) -> None:
     assert plan(wish, ["me"], "me", running) == actions
 
 
@@ -66,7 +77,7 @@ RUNNING = st.dictionaries(TASKS, st.builds(Running, st.sampled_from([ONE, TWO]),
 
 
 def carry_out(actions: list[Any], running: dict[TaskId, Running]) -> dict[TaskId, Running]:
-    """What a task host does, and every task that was asked to stop has stopped by then."""
+    """Apply the actions as a task host does, with all stopping tasks ended."""
     after = {task: present for task, present in running.items() if not present.stopping}
     for action in actions:
         match action:
@@ -83,7 +94,7 @@ def carry_out(actions: list[Any], running: dict[TaskId, Running]) -> dict[TaskId
 
 
 @given(WISHES, st.lists(st.sampled_from(["w1", "w2", "w3"]), unique=True), RUNNING)
-def test_two_rounds_lead_to_what_is_desired(
+def test_two_rounds_of_the_plan_reach_the_desired_state(
     wish: DesiredState, others: list[str], running: dict[TaskId, Running]
 ) -> None:
     members = ["me", *others]

@@ -53,7 +53,7 @@ def test_trial_10_a_sink_that_cannot_write_is_behind_from_its_first_poll() -> No
     assert task_progress(values).lag == 4980
 
 
-def test_the_newest_record_is_the_one_with_the_greatest_timestamp() -> None:
+def test_the_age_is_that_of_the_record_with_the_greatest_timestamp() -> None:
     values = TaskMetrics()
     assert task_progress(values).newest_record_age_ms is None
     now = now_ms()

@@ -1,4 +1,4 @@
-"""Failures that may go away without a change of the configuration: tasks and connectors are started again."""
+"""Tasks and connectors are restarted after failures that may end without a change of the configuration."""
 
 import random
 import threading
@@ -22,7 +22,7 @@ AT_ONCE = RetryPolicy(first=0.001, longest=0.001, jitter=random.Random(1))
 
 
 class Attempts:
-    """Builds pipelines that fail with ``errors``, one each, and then run until they are told to stop."""
+    """Builds pipelines that fail with ``errors``, one each, and then run until they are stopped."""
 
     def __init__(self, *errors: Exception) -> None:
         self.errors = list(errors)
@@ -66,7 +66,7 @@ def attempts() -> Iterator[Callable[..., Attempts]]:
         assert each.ended.wait(60)
 
 
-def test_a_task_runs_again_when_its_surroundings_are_right(attempts: Callable[..., Attempts]) -> None:
+def test_a_task_runs_again_when_the_environment_problem_is_solved(attempts: Callable[..., Attempts]) -> None:
     refused = [InfrastructureError("the password is wrong", code="sql.authentication") for _ in range(3)]
     made = attempts(*refused)
     eventually(lambda: made.host.state is State.RUNNING)
@@ -77,7 +77,7 @@ def test_a_task_runs_again_when_its_surroundings_are_right(attempts: Callable[..
     assert made.statuses[-1].trace is None
 
 
-def test_a_task_that_is_told_to_stop_does_not_wait_for_its_next_attempt() -> None:
+def test_a_stopped_task_does_not_wait_for_its_next_attempt() -> None:
     made = Attempts(*[InfrastructureError("no") for _ in range(10_000)])
     made.start()
     eventually(lambda: State.FAILED in made.states())
@@ -86,7 +86,7 @@ def test_a_task_that_is_told_to_stop_does_not_wait_for_its_next_attempt() -> Non
     assert made.states()[-1] is State.UNASSIGNED
 
 
-def test_other_failures_stay(attempts: Callable[..., Attempts]) -> None:
+def test_a_task_is_not_restarted_after_other_failures(attempts: Callable[..., Attempts]) -> None:
     made = attempts(TaskError("the record is bad"))
     assert made.ended.wait(60)
     assert made.states()[-1] is State.FAILED
@@ -125,7 +125,7 @@ def files(tmp_path: Path) -> Iterator[Files]:
     made.watch.stop()
 
 
-def test_a_file_that_was_changed_is_named_until_it_is_applied(files: Files) -> None:
+def test_a_changed_file_is_named_until_it_is_applied(files: Files) -> None:
     files.write("tasks.max: 2\nconnection.password: secret-1")
     eventually(lambda: "tasks.max changed, connection.password added" in files.said())
     assert f"headrace connectors apply {files.path}" in files.said()
@@ -134,14 +134,14 @@ def test_a_file_that_was_changed_is_named_until_it_is_applied(files: Files) -> N
     eventually(lambda: not files.said())
 
 
-def test_a_change_that_is_taken_back_is_not_named(files: Files) -> None:
+def test_a_reverted_change_is_not_named(files: Files) -> None:
     files.write("tasks.max: 20")
     eventually(lambda: bool(files.said()))
     files.write("tasks.max: 1")
     eventually(lambda: not files.said())
 
 
-def test_a_file_that_cannot_be_read_any_more_is_named(files: Files) -> None:
+def test_a_file_that_became_unreadable_is_named(files: Files) -> None:
     files.write("tasks.max: [")
     eventually(lambda: "cannot be read" in files.said())
     files.running = None  # deleted over REST

@@ -1,4 +1,4 @@
-"""Secrets of connectors: who may use them, and that no status names them (findings 1 and 2 of the security review)."""
+"""Secrets of connectors are used by trusted configurations only, and shown in no status (findings 1 and 2 of the security review)."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ class TestTrust:
         process = start(file)
         eventually(lambda: process.state("numbers", 0) == "RUNNING")
 
-    def test_a_connector_that_comes_over_rest_is_not(
+    def test_a_connector_created_over_rest_is_not_trusted(
         self, start: Callable[..., Any], world: Any, file: ConfigFile
     ) -> None:
         process = start()
@@ -87,8 +87,10 @@ class TestTrust:
         assert "config.providers.env.param.allowlist.pattern" in str(refused.value)
         assert process.worker.connectors() == []
 
-    def test_a_change_over_rest_loses_the_trust(self, start: Callable[..., Any], world: Any, file: ConfigFile) -> None:
-        """Otherwise a change of the address would send the password elsewhere."""
+    def test_a_configuration_changed_over_rest_is_not_trusted(
+        self, start: Callable[..., Any], world: Any, file: ConfigFile
+    ) -> None:
+        """Otherwise a changed address would receive the password."""
         process = start(file)
         eventually(lambda: process.state("numbers", 0) == "RUNNING")
         with pytest.raises(ConfigError):
@@ -111,7 +113,7 @@ class TestTrust:
         second = start(**stored)
         eventually(lambda: second.state("numbers", 0) == "RUNNING" and len(world.starts) > starts)
 
-    def test_configurations_of_an_older_version_become_trusted_by_their_file(
+    def test_stored_configurations_of_an_older_version_are_trusted_if_their_file_is(
         self, start: Callable[..., Any], world: Any, file: ConfigFile, tmp_path: Path
     ) -> None:
         stored = {"config_storage_file_filename": str(tmp_path / "configs.jsonl")}

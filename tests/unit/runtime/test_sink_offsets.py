@@ -1,4 +1,4 @@
-"""A sink's positions are checked against what Kafka has before anything is stored."""
+"""Changed offsets of a sink are checked against the topics in Kafka before they are stored."""
 
 from __future__ import annotations
 
@@ -33,18 +33,18 @@ def place(topic: Any = "orders", number: Any = 1) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(("offset", "stored"), [({"kafka_offset": 3}, 3), ({"kafka_offset": "3"}, 3), (None, 0)])
-def test_a_position_is_stored(kafka_clients: InMemoryKafka, offset: Any, stored: int) -> None:
+def test_an_offset_is_stored(kafka_clients: InMemoryKafka, offset: Any, stored: int) -> None:
     assert move(kafka_clients, place(number="1"), offset) == 1
     assert kafka_clients.committed("group") == {ORDERS: stored}
 
 
-def test_the_last_word_on_a_partition_counts(kafka_clients: InMemoryKafka) -> None:
+def test_the_last_offset_of_a_partition_is_stored(kafka_clients: InMemoryKafka) -> None:
     changes = [(place(), {"kafka_offset": 3}), (place(number="1"), {"kafka_offset": 2})]
     assert sink_offsets.move(kafka_clients.admin({}), "group", changes) == 1
     assert kafka_clients.committed("group") == {ORDERS: 2}
 
 
-def test_the_end_is_the_last_position(kafka_clients: InMemoryKafka) -> None:
+def test_the_end_offset_is_the_greatest_accepted_offset(kafka_clients: InMemoryKafka) -> None:
     end = kafka_clients.admin({}).end_offsets(["orders"])[ORDERS]
     move(kafka_clients, place(), {"kafka_offset": end})
     with pytest.raises(CommandError, match=f"orders-1 ends at offset {end}; it cannot be read from {end + 1}") as info:
@@ -70,7 +70,7 @@ def test_the_end_is_the_last_position(kafka_clients: InMemoryKafka) -> None:
         (place(), {}),
     ],
 )
-def test_what_is_no_position_is_refused_with_the_form(
+def test_an_invalid_offset_is_refused_with_the_expected_form(
     kafka_clients: InMemoryKafka, partition: Any, offset: Any
 ) -> None:
     with pytest.raises(CommandError, match="is no position of a sink") as info:
@@ -79,19 +79,19 @@ def test_what_is_no_position_is_refused_with_the_form(
     assert kafka_clients.committed("group") == {}
 
 
-def test_a_topic_that_is_not_there_is_told_with_the_nearest(kafka_clients: InMemoryKafka) -> None:
+def test_an_unknown_topic_is_reported_with_the_nearest(kafka_clients: InMemoryKafka) -> None:
     with pytest.raises(CommandError, match="no partition order-1") as info:
         move(kafka_clients, place(topic="order"), None)
     assert "orders" in str(info.value.hint)
 
 
-def test_a_partition_that_is_not_there_is_told_with_those_that_are(kafka_clients: InMemoryKafka) -> None:
+def test_an_unknown_partition_is_reported_with_the_existing_ones(kafka_clients: InMemoryKafka) -> None:
     with pytest.raises(CommandError, match="no partition orders-2") as info:
         move(kafka_clients, place(number=2), None)
     assert info.value.hint == "partitions of orders are 0 to 1"
 
 
-def test_a_reset_leaves_out_topics_that_are_gone(kafka_clients: InMemoryKafka) -> None:
+def test_a_reset_leaves_out_deleted_topics(kafka_clients: InMemoryKafka) -> None:
     admin = kafka_clients.admin({})
     admin.commit("group", {ORDERS: 5, TopicPartition("gone", 0): 5})
     assert sink_offsets.reset(admin, "group") == 1

@@ -32,7 +32,7 @@ def test_equal_texts_of_two_causes_are_shown_once() -> None:
 
 
 @given(CHANGES)
-def test_every_change_of_the_text_is_published_once_and_nothing_else(changes: list[tuple[str, str | None]]) -> None:
+def test_only_changes_of_the_text_are_published_each_once(changes: list[tuple[str, str | None]]) -> None:
     published: list[str | None] = [None]
     reasons = StatusReasons(published.append)
     left: dict[str, str] = {}

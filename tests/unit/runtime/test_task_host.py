@@ -1,4 +1,4 @@
-"""What a task says of itself while it starts and waits."""
+"""The statuses that a task reports while it starts and waits."""
 
 import threading
 from collections.abc import Callable
@@ -17,7 +17,7 @@ TROUBLE = RetriableError("it is away", code="test.away")
 
 @pytest.fixture
 def statuses() -> Callable[[Callable[[TaskControl, Any], None]], list[Status]]:
-    """Run this as the task's loop; the statuses it reports. The clock moves by one whenever it is looked at."""
+    """Run a function as the task's loop and return the reported statuses. Each call of the clock advances it by one."""
     clock = iter(range(1, 1_000))
 
     def run(loop: Callable[[TaskControl, Any], None]) -> list[Status]:
@@ -59,7 +59,7 @@ def test_retrying_since_is_the_first_failure_although_the_reason_changes(statuse
     assert after.since > retrying[0].since
 
 
-def test_one_reason_of_framework_and_plugin_is_told_once(statuses: Any) -> None:
+def test_an_equal_reason_of_framework_and_plugin_is_reported_once(statuses: Any) -> None:
     def loop(control: TaskControl, set_status_reason: Callable[[str | None], None]) -> None:
         set_status_reason(str(TROUBLE))
         control.retrying(TROUBLE, 1)
@@ -67,7 +67,7 @@ def test_one_reason_of_framework_and_plugin_is_told_once(statuses: Any) -> None:
     assert [status.reason for status in statuses(loop) if status.retrying] == [str(TROUBLE)]
 
 
-def test_what_has_not_changed_is_not_reported(statuses: Any) -> None:
+def test_an_unchanged_status_is_not_reported(statuses: Any) -> None:
     def loop(control: TaskControl, set_status_reason: Callable[[str | None], None]) -> None:
         for tries in range(1, 10):
             control.retrying(TROUBLE, tries)
@@ -76,7 +76,7 @@ def test_what_has_not_changed_is_not_reported(statuses: Any) -> None:
 
 
 class Starts:
-    """A pipeline that starts, and runs until it is told to stop."""
+    """A pipeline that starts, and runs until it is stopped."""
 
     def __init__(self, control: TaskControl) -> None:
         self._control = control
@@ -87,12 +87,12 @@ class Starts:
 
 
 @pytest.mark.parametrize(("paused", "wish"), [(False, State.PAUSED), (True, State.RUNNING)])
-def test_a_wish_that_comes_while_the_task_starts_is_in_its_state(paused: bool, wish: State) -> None:
+def test_a_pause_or_resume_during_the_start_is_in_the_state(paused: bool, wish: State) -> None:
     said: list[State] = []
     wished = threading.Thread(target=lambda: host.resume() if paused else host.pause())
 
     class Asked(threading.Event):
-        """Paused or resumed after the task has asked whether it is paused, and before it reports its state."""
+        """Pauses or resumes after the task has read the event, and before it reports its state."""
 
         def is_set(self) -> bool:
             answer = super().is_set()

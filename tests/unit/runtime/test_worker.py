@@ -1,4 +1,4 @@
-"""A worker follows what it is asked, whatever its connectors do."""
+"""A worker carries out requests, for any behaviour of its connectors."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def rows(process: Any) -> list[Any]:
     return [json.loads(record.value)["n"] for record in process.kafka_clients.records("numbers")]
 
 
-def test_rows_go_from_source_to_sink(start: Callable[..., Any], world: Any) -> None:
+def test_rows_are_copied_from_source_to_sink(start: Callable[..., Any], world: Any) -> None:
     process = start()
     created = process.worker.create("numbers", NUMBERS, STARTED)
     assert created.type == "source"
@@ -51,16 +51,14 @@ def test_rows_go_from_source_to_sink(start: Callable[..., Any], world: Any) -> N
     eventually(lambda: process.worker.health().status == "healthy")  # found on a thread of its own
 
 
-def test_positions_of_a_sink_are_those_of_the_workers_group_when_it_names_one(
-    start: Callable[..., Any], world: Any
-) -> None:
+def test_offsets_of_a_sink_are_those_of_the_group_id_of_the_worker_file(start: Callable[..., Any], world: Any) -> None:
     process = start(consumer_group_id="ours")
     process.worker.create("numbers", NUMBERS, STARTED)
     process.worker.create("memory", MEMORY, STARTED)
     eventually(lambda: [item["offset"] for item in process.worker.offsets("memory")] == [{"kafka_offset": 100}])
 
 
-def test_positions_of_a_stopped_source_are_set_and_forgotten(start: Callable[..., Any], world: Any) -> None:
+def test_offsets_of_a_stopped_source_are_set_and_deleted(start: Callable[..., Any], world: Any) -> None:
     process = start()
     process.worker.create("numbers", NUMBERS, STARTED)
     process.worker.create("memory", MEMORY, STARTED)
@@ -81,7 +79,7 @@ def test_positions_of_a_stopped_source_are_set_and_forgotten(start: Callable[...
     eventually(lambda: len(rows(process)) == 210)
 
 
-def test_a_source_refuses_and_translates_partitions_of_changed_positions(start: Callable[..., Any], world: Any) -> None:
+def test_a_source_refuses_and_translates_partitions_of_changed_offsets(start: Callable[..., Any], world: Any) -> None:
     process = start()
     process.worker.create("numbers", NUMBERS, TargetState.STOPPED)
     eventually(lambda: _allowed(lambda: process.worker.alter_offsets("numbers", [({"number": "0"}, {"n": 90})])))
@@ -92,7 +90,7 @@ def test_a_source_refuses_and_translates_partitions_of_changed_positions(start: 
     assert process.worker.offsets("numbers") == []
 
 
-def test_positions_of_a_stopped_sink_are_moved_in_its_group(start: Callable[..., Any], world: Any) -> None:
+def test_offsets_of_a_stopped_sink_are_changed_in_its_group(start: Callable[..., Any], world: Any) -> None:
     process = start()
     process.worker.create("numbers", NUMBERS, STARTED)
     process.worker.create("memory", MEMORY, STARTED)
@@ -116,7 +114,7 @@ def test_positions_of_a_stopped_sink_are_moved_in_its_group(start: Callable[...,
 
 
 def _allowed(change: Callable[[], None]) -> bool:
-    """Whether the tasks have ended, so that positions could be changed."""
+    """Return whether the tasks have ended, so that offsets could be changed."""
     try:
         change()
     except RetriableError:
@@ -124,7 +122,7 @@ def _allowed(change: Callable[[], None]) -> bool:
     return True
 
 
-def test_a_second_run_goes_on_and_the_rest_of_the_first_is_forgotten(start: Callable[..., Any], world: Any) -> None:
+def test_a_second_run_continues_and_drops_connectors_of_the_first(start: Callable[..., Any], world: Any) -> None:
     first = start()
     first.worker.create("numbers", NUMBERS, STARTED)
     eventually(lambda: len(rows(first)) == 100)
@@ -153,7 +151,7 @@ def test_connectors_are_kept_when_a_file_is_given_for_them(
     eventually(lambda: second.state("idle") == "STOPPED")
 
 
-def test_pause_resume_stop_delete(start: Callable[..., Any], world: Any) -> None:
+def test_a_connector_is_paused_resumed_stopped_and_deleted(start: Callable[..., Any], world: Any) -> None:
     process = start()
     process.worker.create("numbers", {**NUMBERS, "tasks.max": "2"}, STARTED)
     eventually(lambda: process.state("numbers", 1) == "RUNNING")
@@ -174,7 +172,7 @@ def test_pause_resume_stop_delete(start: Callable[..., Any], world: Any) -> None
         process.worker.status("numbers")
 
 
-def test_what_is_asked_wrongly_is_refused(start: Callable[..., Any]) -> None:
+def test_invalid_requests_are_refused(start: Callable[..., Any]) -> None:
     process = start()
     with pytest.raises(ConfigError) as caught:
         process.worker.create("numbers", {"connector.class": "NumberSource", "tasks.max": "x"}, STARTED)
@@ -207,7 +205,7 @@ def test_an_unknown_name_is_refused_with_the_message_of_connect(
         ask(start().worker)
 
 
-def test_a_connector_that_cannot_plan_is_failed_or_waits(start: Callable[..., Any], world: Any) -> None:
+def test_a_connector_whose_task_configs_fail_is_failed_or_retried(start: Callable[..., Any], world: Any) -> None:
     process = start()
     world.planning = [InfrastructureError("wrong password", code="sql.authentication")]
     process.worker.create("numbers", NUMBERS, STARTED)
@@ -221,7 +219,7 @@ def test_a_connector_that_cannot_plan_is_failed_or_waits(start: Callable[..., An
     assert process.state("numbers") == "RUNNING"
 
 
-def test_only_tasks_that_read_something_else_are_restarted(start: Callable[..., Any], world: Any) -> None:
+def test_only_tasks_with_a_changed_configuration_are_restarted(start: Callable[..., Any], world: Any) -> None:
     world.watch = 0.01
     world.follows = [
         RetriableError("database is away"),
@@ -252,7 +250,9 @@ def test_a_connector_that_is_stopped_is_not_watched(start: Callable[..., Any], w
     eventually(lambda: not [thread for thread in threading.enumerate() if thread.name == "numbers-connector"])
 
 
-def test_a_bug_fails_one_task_with_its_trace_and_a_restart_recovers_it(start: Callable[..., Any], world: Any) -> None:
+def test_an_unexpected_error_fails_one_task_with_its_trace_and_a_restart_recovers_it(
+    start: Callable[..., Any], world: Any
+) -> None:
     process = start()
     world.polling = [ZeroDivisionError("oops")]
     process.worker.create("numbers", {**NUMBERS, "tasks.max": "2"}, STARTED)
@@ -294,9 +294,7 @@ def _value(record: Any) -> Any:
     return json.loads(record.value)
 
 
-def test_what_moves_to_another_task_is_not_read_before_its_last_reader_has_ended(
-    start: Callable[..., Any], world: Any
-) -> None:
+def test_a_new_task_starts_after_the_task_that_had_its_share_has_ended(start: Callable[..., Any], world: Any) -> None:
     process = start(task_shutdown_graceful_timeout_ms="60000")
     world.hang = threading.Event()
     process.worker.create("numbers", NUMBERS, STARTED)
@@ -311,7 +309,7 @@ def test_what_moves_to_another_task_is_not_read_before_its_last_reader_has_ended
     assert len(world.starts) == 3
 
 
-def test_a_task_that_hangs_is_left_behind_and_its_successor_runs(start: Callable[..., Any], world: Any) -> None:
+def test_a_task_that_does_not_stop_is_abandoned_and_its_successor_runs(start: Callable[..., Any], world: Any) -> None:
     process = start(task_shutdown_graceful_timeout_ms="500")
     world.hang = threading.Event()
     process.worker.create("numbers", NUMBERS, STARTED)
@@ -330,7 +328,7 @@ def test_a_task_that_hangs_is_left_behind_and_its_successor_runs(start: Callable
     assert rows(process) == list(range(100))
 
 
-def test_an_abandoned_source_task_does_not_write_what_its_kafka_client_had_accepted(
+def test_an_abandoned_source_task_does_not_send_records_buffered_in_its_client(
     start: Callable[..., Any], world: Any
 ) -> None:
     process = start(task_shutdown_graceful_timeout_ms="300")
@@ -365,7 +363,9 @@ def test_an_abandoned_sink_task_does_not_commit_after_its_connector_was_stopped(
     assert process.state("memory") == "STOPPED"
 
 
-def test_a_failed_task_names_the_place_in_the_users_file(start: Callable[..., Any], world: Any, tmp_path: Path) -> None:
+def test_a_failed_task_names_the_location_in_the_configuration_file(
+    start: Callable[..., Any], world: Any, tmp_path: Path
+) -> None:
     path = tmp_path / "memory.yaml"
     path.write_text("name: memory\nconnector.class: MemorySink\ntopics: numbers\nerrors:\n  tolerance: none\n")
     world.rejected = {7}
@@ -377,7 +377,7 @@ def test_a_failed_task_names_the_place_in_the_users_file(start: Callable[..., An
     assert f"{path}:5:3" in trace
 
 
-def test_a_worker_without_kafka_starts_and_says_what_it_waits_for(start: Callable[..., Any], world: Any) -> None:
+def test_a_worker_without_kafka_starts_and_reports_what_it_waits_for(start: Callable[..., Any], world: Any) -> None:
     from headrace.broker.in_memory import InMemoryKafka
 
     kafka_clients = InMemoryKafka()
@@ -399,7 +399,7 @@ def _reason(process: Any) -> str | None:
     return task.reason if task is not None else None
 
 
-def test_stopping_is_prompt_even_when_a_task_hangs(start: Callable[..., Any], world: Any) -> None:
+def test_a_stop_is_prompt_when_a_task_does_not_stop(start: Callable[..., Any], world: Any) -> None:
     process = start(task_shutdown_graceful_timeout_ms="500")
     world.hang = threading.Event()
     process.worker.create("numbers", NUMBERS, STARTED)
@@ -410,7 +410,7 @@ def test_stopping_is_prompt_even_when_a_task_hangs(start: Callable[..., Any], wo
 
 
 class TestConnectContract:
-    """What Kafka Connect 4.4 answers too."""
+    """Behaviour that equals that of Kafka Connect 4.4."""
 
     def test_topics_that_tasks_use_are_tracked_until_they_are_reset(
         self, start: Callable[..., Any], world: Any
@@ -428,7 +428,7 @@ class TestConnectContract:
         with pytest.raises(NotFoundError):
             process.worker.topics("nubmers")
 
-    def test_topics_are_not_tracked_where_that_is_turned_off(self, start: Callable[..., Any]) -> None:
+    def test_topics_are_not_tracked_when_tracking_is_disabled(self, start: Callable[..., Any]) -> None:
         process = start(topic_tracking_enable="false")
         process.worker.create("numbers", NUMBERS, STARTED)
         assert process.worker.topics("numbers") is None
