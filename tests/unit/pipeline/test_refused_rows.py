@@ -75,7 +75,7 @@ class CompactedKafka:
 
 @pytest.fixture
 def run(harness: Callable[[], Any]) -> Callable[..., Any]:
-    """Return a function that runs a task until its position is stored or it has failed, and returns harness, positions and letters."""
+    """Return a function that runs a task to its end, and returns harness, positions and dead letters."""
 
     def made(task: Table, *, dlq: bool = True, compacted: bool = False, faults: int = 0, **settings: str) -> Any:
         mine = harness()

@@ -32,7 +32,7 @@ def test_health_has_the_status_code_of_its_state(client: httpx.Client, worker: A
 class TestLoggers:
     @pytest.fixture(autouse=True)
     def loggers(self) -> Iterator[None]:
-        """The loggers ``acme``, ``acme.sql`` (with its own level) and ``acme.file`` (without), restored after the test."""
+        """``acme``, ``acme.sql`` (with its own level) and ``acme.file`` (without), restored after the test."""
         names = ("acme", "acme.sql", "acme.file", "acmeother")
         logging.getLogger("acme").setLevel(logging.INFO)
         logging.getLogger("acme.sql").setLevel(logging.ERROR)

@@ -194,7 +194,7 @@ class Process:
 
 @pytest.fixture
 def start(world: World, plugins: Registry, tmp_path: Path) -> Iterator[Callable[..., Process]]:
-    """Return a function that starts workers in one folder. Workers and tasks that still run after the test are stopped."""
+    """Return a function that starts workers in one folder. Those that still run after the test are stopped."""
     before = set(threading.enumerate())
     running: list[StandaloneWorker] = []
 

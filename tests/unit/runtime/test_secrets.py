@@ -1,4 +1,4 @@
-"""Secrets of connectors are used by trusted configurations only, and shown in no status (findings 1 and 2 of the security review)."""
+"""Only trusted configurations use secrets, and no status shows them (findings 1 and 2 of the security review)."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ def task(**properties: str) -> ConsoleSinkTask:
     return task
 
 
-def test_a_line_per_record(capsys: pytest.CaptureFixture[str]) -> None:
+def test_one_line_is_printed_per_record(capsys: pytest.CaptureFixture[str]) -> None:
     assert task().put([batch(["a", None], [{"price": Decimal("1.50"), "raw": b"\x00"}, None])]) == []
     assert [json.loads(line) for line in capsys.readouterr().out.splitlines()] == [
         {"topic": "orders", "partition": 3, "offset": 5, "key": "a", "value": {"price": "1.50", "raw": "AA=="}},
@@ -30,20 +30,20 @@ def test_a_line_per_record(capsys: pytest.CaptureFixture[str]) -> None:
     ]
 
 
-def test_without_values(capsys: pytest.CaptureFixture[str]) -> None:
+def test_values_are_not_printed_if_configured(capsys: pytest.CaptureFixture[str]) -> None:
     task(values="false").put([batch(["a"], [{"secret": 1}])])
 
     assert json.loads(capsys.readouterr().out) == {"topic": "orders", "partition": 3, "offset": 5, "key": "a"}
 
 
-def test_what_cannot_be_shown_is_refused_and_the_rest_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_value_without_json_form_is_refused_and_the_others_are_printed(capsys: pytest.CaptureFixture[str]) -> None:
     (rejection,) = task().put([batch(["a", "b"], [object(), 1])])
 
     assert (rejection.offset, rejection.error.code) == (5, "console.not_json")
     assert [json.loads(line)["offset"] for line in capsys.readouterr().out.splitlines()] == [6]
 
 
-def test_nothing_is_printed_for_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_put_of_no_records_prints_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     assert task().put([]) == []
     assert capsys.readouterr().out == ""
 

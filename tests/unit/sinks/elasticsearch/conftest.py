@@ -1,4 +1,4 @@
-"""A local server that speaks the Elasticsearch that the sink hears, and answers by a script where a test gives one."""
+"""A local server with the parts of Elasticsearch's API that the sink uses; tests can script its responses."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Action(NamedTuple):
 
 @dataclass
 class Answer:
-    """``cut``: the connection ends after so many bytes of the body; ``hang``: not before this is set."""
+    """``cut``: the connection closes after so many bytes of the body; ``hang``: the response waits until it is set."""
 
     status: int = 200
     body: Any = None
@@ -61,7 +61,7 @@ def items(results: Sequence[dict[str, Any]]) -> Answer:
 
 
 class Server:
-    """Documents by (index, id) as (version, document); every bulk request; what the script still has to say."""
+    """Documents by (index, id) as (version, document); every bulk request; scripted responses that are left."""
 
     def __init__(self) -> None:
         self.documents: dict[tuple[str, str], tuple[int, dict[str, Any] | None]] = {}
@@ -137,7 +137,7 @@ class Server:
             daemon_threads = True
 
             def handle_error(self, request: Any, client_address: Any) -> None:
-                """A connection that a test breaks is no error."""
+                """Ignore connections that a test closes."""
 
         self._http = Quiet(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self._http.server_address[1]}"
@@ -194,11 +194,11 @@ class Server:
         return step if isinstance(step, Answer) else step(actions)
 
     def accept(self, actions: list[Action]) -> Answer:
-        """Do as Elasticsearch does."""
+        """Respond as Elasticsearch does."""
         return items([self.write(action) for action in actions])
 
     def refuse(self, actions: list[Action]) -> Answer:
-        """Every document, for its mapping."""
+        """Refuse every document with a mapping error."""
         return items([item(action, 400, "document_parsing_exception", "no") for action in actions])
 
     def write(self, action: Action) -> dict[str, Any]:
@@ -217,14 +217,14 @@ class Server:
             return item(action, 200)
 
     def found(self, index: str) -> dict[str, dict[str, Any]]:
-        """Documents that are there, by id."""
+        """Return the stored documents by id."""
         return {
             ident: document for (name, ident), (_, document) in self.documents.items() if name == index and document
         }
 
 
 class Sink:
-    """A started task, and what it said."""
+    """A started task, with its status reasons."""
 
     def __init__(self, server: Server, timings: SinkTimings, **properties: str) -> None:
         self.stop_event = threading.Event()
@@ -253,11 +253,11 @@ class Sink:
         return self.client
 
     def expect_answers_within(self, seconds: float) -> None:
-        """From now on; what a test does before may take its time."""
+        """Set the read timeout; requests before this call have the default."""
         self.client.read_timeout = seconds
 
     def put(self, *batches: SinkBatch) -> list[tuple[str, int, str]]:
-        """Rejections as (partition, offset, code)."""
+        """Put batches and return the rejections as (partition, offset, code)."""
         rejections = self.task.put(batches)
         return [(str(item.topic_partition), item.offset, item.error.code) for item in rejections]
 
@@ -313,7 +313,7 @@ def batch() -> Callable[..., SinkBatch]:
 
 @pytest.fixture
 def scripted() -> Any:
-    """The script's words: ``scripted.Answer``, ``scripted.item``, ``scripted.items``."""
+    """Parts of scripted responses: ``scripted.Answer``, ``scripted.item``, ``scripted.items``."""
 
     class Words:
         pass

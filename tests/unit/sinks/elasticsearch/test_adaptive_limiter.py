@@ -1,4 +1,4 @@
-"""Less is sent at once when Elasticsearch is overloaded, more again when it keeps up, never more than allowed."""
+"""The limiter lowers concurrency and request size during overload, raises them afterwards, and keeps the configured limits."""
 
 import threading
 
@@ -15,7 +15,7 @@ def overload(limiter: AdaptiveConcurrencyLimiter, **how: bool) -> None:
         limiter.overloaded(permit, **how)
 
 
-def test_overload_halves_and_success_grows_back() -> None:
+def test_overload_halves_the_limit_and_success_raises_it() -> None:
     limiter = AdaptiveConcurrencyLimiter(8, 1000, 0)
     overload(limiter, too_slow=True)
     assert (limiter.requests, limiter.rows, limiter.slowed) == (4, 500, True)
@@ -29,7 +29,7 @@ def test_overload_halves_and_success_grows_back() -> None:
     assert (limiter.requests, limiter.rows, limiter.slowed) == (8, 1000, False)
 
 
-def test_requests_that_went_before_the_cut_do_not_cut_again() -> None:
+def test_requests_sent_before_a_reduction_do_not_reduce_again() -> None:
     limiter = AdaptiveConcurrencyLimiter(8, 1000, 0)
     with limiter.acquire() as one, limiter.acquire() as other:
         limiter.overloaded(one)
@@ -37,7 +37,7 @@ def test_requests_that_went_before_the_cut_do_not_cut_again() -> None:
     assert (limiter.requests, limiter.rows) == (4, 1000)
 
 
-def test_a_full_queue_asks_for_fewer_requests_and_only_then_for_smaller_ones() -> None:
+def test_a_full_queue_lowers_concurrency_first_and_request_size_afterwards() -> None:
     limiter = AdaptiveConcurrencyLimiter(4, 1000, 0)
     overload(limiter)
     overload(limiter)
@@ -48,14 +48,14 @@ def test_a_full_queue_asks_for_fewer_requests_and_only_then_for_smaller_ones() -
     assert (limiter.requests, limiter.rows) == (1, 500)
 
 
-def test_one_request_of_one_record_always_goes() -> None:
+def test_one_request_of_one_record_is_always_allowed() -> None:
     limiter = AdaptiveConcurrencyLimiter(5, 100, 0)
     for _ in range(50):
         overload(limiter)
     assert (limiter.requests, limiter.rows) == (1, 1)
 
 
-def test_no_more_requests_run_than_allowed_and_those_who_wait_go_later() -> None:
+def test_no_more_requests_run_than_allowed_and_waiting_ones_run_later() -> None:
     limiter = AdaptiveConcurrencyLimiter(2, 10, 0)
     overload(limiter)
     went: list[int] = []
@@ -74,7 +74,7 @@ def test_no_more_requests_run_than_allowed_and_those_who_wait_go_later() -> None
     assert sorted(went) == [0, 1, 2]
 
 
-def test_a_size_that_was_refused_is_not_sent_again_until_it_is_forgotten() -> None:
+def test_a_refused_size_is_not_sent_again_until_it_expires() -> None:
     now = 0.0
     limiter = AdaptiveConcurrencyLimiter(4, 1000, 1_000_000, lambda: now)
     limiter.too_large(400_000)

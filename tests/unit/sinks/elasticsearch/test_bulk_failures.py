@@ -1,4 +1,4 @@
-"""Bulk requests that fail: what is sent again, what stops the task, and what the status shows."""
+"""Failed bulk requests: what is retried, what stops the task, and what the status shows."""
 
 import threading
 from collections.abc import Callable
@@ -25,7 +25,7 @@ MALFORMED = "elasticsearch.document_rejected"
         (400, "index_closed_exception"),
     ],
 )
-def test_only_items_that_were_sent_back_are_sent_again(
+def test_only_failed_items_are_sent_again(
     make_sink: Make, batch: Batch, server: Any, scripted: Any, status: int, kind: str
 ) -> None:
     server.script = [
@@ -40,7 +40,7 @@ def test_only_items_that_were_sent_back_are_sent_again(
     assert server.found("orders") == {"k0": {"a": 1}, "k1": {"a": 2}, "k2": {"a": 3}}
 
 
-def test_a_cluster_that_stays_overloaded_is_left_alone_after_max_retries_with_the_reason(
+def test_a_put_fails_with_the_reason_after_max_retries_on_an_overloaded_cluster(
     make_sink: Make, batch: Batch, server: Any, scripted: Any
 ) -> None:
     def busy(actions: list[Any]) -> Any:
@@ -65,7 +65,7 @@ def test_the_status_shows_the_reason_of_a_wait_until_it_ends(
     sink = make_sink()
 
     def until_said(seconds: float | None = None) -> bool:
-        """The wait between two tries: as long as it takes to say what for."""
+        """Wait between two retries until the status shows the reason."""
         eventually(lambda: sink.status_reasons.said)
         return False
 
@@ -118,7 +118,9 @@ def test_a_request_that_is_rejected_as_a_whole_is_retried_at_once(
     assert len(server.found("orders")) == 2
 
 
-def test_one_failed_request_of_several_loses_nothing(make_sink: Make, batch: Batch, server: Any, scripted: Any) -> None:
+def test_one_failed_request_of_several_loses_no_record(
+    make_sink: Make, batch: Batch, server: Any, scripted: Any
+) -> None:
     sink = make_sink(batch_size="1")
     server.script = [server.accept, scripted.Answer(503), server.accept]
     records = batch({"a": 1}, {"a": 2}, {"a": 3})
@@ -129,7 +131,9 @@ def test_one_failed_request_of_several_loses_nothing(make_sink: Make, batch: Bat
     assert len(server.found("orders")) == 3
 
 
-def test_an_answer_that_does_not_come_in_time(make_sink: Make, batch: Batch, server: Any, scripted: Any) -> None:
+def test_a_response_timeout_is_retriable_and_names_the_key_to_set(
+    make_sink: Make, batch: Batch, server: Any, scripted: Any
+) -> None:
     answered = threading.Event()
     sink = make_sink()
     assert sink.put(batch({"a": 0})) == []
@@ -145,7 +149,7 @@ def test_an_answer_that_does_not_come_in_time(make_sink: Make, batch: Batch, ser
     assert "read.timeout.ms" in raised.value.hint
 
 
-def test_a_request_that_is_too_large_is_halved_until_the_one_document_is_found(
+def test_a_request_that_is_too_large_is_halved_until_the_document_is_found(
     make_sink: Make, batch: Batch, server: Any, scripted: Any
 ) -> None:
     def limited(actions: list[Any]) -> Any:
@@ -161,7 +165,7 @@ def test_a_request_that_is_too_large_is_halved_until_the_one_document_is_found(
     assert len(server.found("orders")) == 4
 
 
-def test_a_request_that_is_refused_for_one_action_is_halved_too(
+def test_a_request_that_is_refused_for_one_action_is_halved(
     make_sink: Make, batch: Batch, server: Any, scripted: Any
 ) -> None:
     error = {"error": {"type": "action_request_validation_exception", "reason": "no"}, "status": 400}
@@ -200,7 +204,9 @@ def test_an_environment_problem_fails_the_put_and_refuses_no_record(
     assert raised.value.code == code
 
 
-def test_an_item_without_rights_stops_the_task(make_sink: Make, batch: Batch, server: Any, scripted: Any) -> None:
+def test_an_item_with_a_missing_privilege_stops_the_task(
+    make_sink: Make, batch: Batch, server: Any, scripted: Any
+) -> None:
     sink = make_sink()
     server.script = [lambda actions: scripted.items([scripted.item(actions[0], 403, "security_exception", "no")])]
     with pytest.raises(InfrastructureError, match="privileges write and create_index"):
@@ -222,9 +228,7 @@ def test_a_deleted_index_is_created_again(make_sink: Make, batch: Batch, server:
     assert server.found("orders") == {"k0": {"a": 2}}
 
 
-def test_stopping_does_not_wait_for_an_answer_that_does_not_come(
-    make_sink: Make, batch: Batch, server: Any, scripted: Any
-) -> None:
+def test_a_stop_does_not_wait_for_a_missing_response(make_sink: Make, batch: Batch, server: Any, scripted: Any) -> None:
     answered = threading.Event()
     sink = make_sink(SinkTimings(stop_timeout=0.1), read_timeout_ms="20s")
     server.script = [scripted.Answer(hang=answered)]
@@ -236,7 +240,7 @@ def test_stopping_does_not_wait_for_an_answer_that_does_not_come(
     answered.set()
 
 
-def test_stopping_ends_waits_between_tries(make_sink: Make, batch: Batch, server: Any, scripted: Any) -> None:
+def test_a_stop_ends_the_wait_between_retries(make_sink: Make, batch: Batch, server: Any, scripted: Any) -> None:
     sink = make_sink(SinkTimings(stop_timeout=60.0), retry_backoff_ms="5000")
 
     def stop_meanwhile(actions: list[Any]) -> Any:

@@ -21,7 +21,7 @@ def findings(**properties: str) -> list[tuple[str, str, str]]:
     return [(item.code, item.key, item.severity) for item in ElasticsearchSinkConfig.validate_properties(own)[1]]
 
 
-def test_defaults() -> None:
+def test_the_defaults_are_those_of_kafka_connect() -> None:
     config = ElasticsearchSinkConfig.parse(URL)
 
     assert (config.batch_size, config.max_in_flight_requests, config.max_retries, config.retry_backoff) == (
@@ -30,7 +30,7 @@ def test_defaults() -> None:
     assert (config.on_null_values, config.on_malformed_documents, config.write_method) == ("fail", "fail", "insert")
 
 
-def test_the_example_is_right() -> None:
+def test_the_example_is_valid() -> None:
     written: dict[str, Any] = yaml.safe_load(EXAMPLE.read_text())
     texts = {key: str(value).lower() if isinstance(value, bool) else str(value) for key, value in written.items()}
     own = {key: value for key, value in texts.items() if not SinkSettings.owns(key)}
@@ -111,7 +111,7 @@ ROUTED = {"routing_type": "value", "routing_type_record_value_path": "/a"}
         ),
     ],
 )
-def test_mistakes(properties: dict[str, str], code: str, key: str) -> None:
+def test_each_mistake_is_an_error_of_its_key(properties: dict[str, str], code: str, key: str) -> None:
     assert (code, key, "error") in findings(**properties)
 
 
@@ -122,7 +122,7 @@ def test_credentials_in_a_url_are_refused_and_not_shown() -> None:
     assert "secret" not in str(found[0])
 
 
-def test_two_ways_to_log_in() -> None:
+def test_password_and_api_key_together_are_a_conflict() -> None:
     own = {"connection_username": "u", "connection_password": "p", "connection_api_key": "k"}
 
     assert findings(**own) == [("config.conflict", "connection.api.key", "error")]
@@ -147,7 +147,7 @@ def test_two_ways_to_log_in() -> None:
         ({"type_name": "_doc"}, "type.name"),
     ],
 )
-def test_what_has_no_effect_is_a_warning(properties: dict[str, str], key: str) -> None:
+def test_a_key_without_effect_is_a_warning(properties: dict[str, str], key: str) -> None:
     (finding,) = findings(**properties)
 
     assert finding[1:] == (key, "warning")
@@ -171,19 +171,19 @@ def test_what_has_no_effect_is_a_warning(properties: dict[str, str], key: str) -
         {"write_method": "UPDATE"},
     ],
 )
-def test_what_is_right(properties: dict[str, str]) -> None:
+def test_valid_configurations_have_no_findings(properties: dict[str, str]) -> None:
     assert findings(**properties) == []
 
 
-def test_no_data_stream_may_be_said() -> None:
+def test_the_data_stream_type_none_is_accepted() -> None:
     assert findings(data_stream_type="NONE") == []
 
 
-def test_names_of_the_jvms_connectors() -> None:
+def test_class_names_of_jvm_connectors_are_aliases() -> None:
     assert "io.confluent.connect.elasticsearch.ElasticsearchSinkConnector" in ElasticsearchSinkConnector.aliases
 
 
-def test_mapping() -> None:
+def test_a_schema_is_converted_to_a_mapping() -> None:
     of = schema.struct(
         {
             "flag": schema.BOOLEAN,
@@ -233,17 +233,17 @@ def test_mapping() -> None:
         'Duplicate field \'a\'\n at [Source: (byte[])"{"a":"SECRET"[truncated 9 bytes]',
     ],
 )
-def test_reasons_show_no_contents(reason: str) -> None:
+def test_reasons_contain_no_values_of_documents(reason: str) -> None:
     assert "SECRET" not in without_contents(reason)
 
 
-def test_a_reason_keeps_the_place_in_json_that_cannot_be_read() -> None:
+def test_a_reason_keeps_the_position_in_invalid_json() -> None:
     reason = '[1:2] failed to parse: no comma\n at [Source: (byte[])"{"a":1 "b"}"; line: 1, column: 9]'
 
     assert without_contents(reason) == "[1:2] failed to parse: no comma (line: 1, column: 9)"
 
 
-def test_reasons_keep_what_helps() -> None:
+def test_reasons_keep_field_names_and_are_truncated() -> None:
     reason = "[1:34] mapping set to strict, dynamic introduction of [colour] within [_doc] is not allowed"
 
     assert without_contents(reason) == reason

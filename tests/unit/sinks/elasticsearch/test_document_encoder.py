@@ -37,7 +37,9 @@ def test_any_json_object_is_written_as_it_is(values: list[dict[str, Any]]) -> No
 
 
 @given(OBJECTS, st.sampled_from([math.nan, math.inf, -math.inf, Decimal("NaN"), Decimal("-Infinity")]), st.data())
-def test_what_json_cannot_say_is_refused_wherever_it_is(value: dict[str, Any], bad: Any, data: st.DataObject) -> None:
+def test_a_value_without_a_json_form_is_refused_at_any_depth(
+    value: dict[str, Any], bad: Any, data: st.DataObject
+) -> None:
     wrapped = data.draw(st.sampled_from([{"bad": bad}, {"bad": [1, bad]}, {"inner": {"bad": bad}}]))
 
     with pytest.raises(DataError, match=r"field '(inner\.)?bad(\[1\])?' is -?(NaN|infinity)"):
@@ -71,17 +73,17 @@ def test_a_document_must_be_an_object(value: Any) -> None:
     assert raised.value.code == "elasticsearch.not_an_object"
 
 
-def test_the_word_null_in_text_is_no_null() -> None:
+def test_the_text_null_is_not_null() -> None:
     assert encode({"null": "null", "a": None, "b": [None, "null"]}) == {"null": "null", "a": None, "b": [None, "null"]}
 
 
 @given(st.decimals(allow_nan=False, allow_infinity=False))
-def test_decimals_keep_all_digits(number: Decimal) -> None:
+def test_decimals_are_written_with_all_digits(number: Decimal) -> None:
     assert Decimal(encode({"a": number}, schema.struct({"a": schema.decimal(2)}))["a"]) == number
 
 
 @given(st.binary())
-def test_bytes_are_base64(content: bytes) -> None:
+def test_bytes_are_written_as_base64(content: bytes) -> None:
     assert base64.b64decode(encode({"a": content})["a"]) == content
 
 
@@ -94,19 +96,19 @@ def test_timestamps_with_schema_are_milliseconds(moment: datetime) -> None:
     )
 
 
-def test_dates_and_times_with_schema() -> None:
+def test_dates_with_schema_are_iso_text_and_times_are_milliseconds() -> None:
     of = schema.struct({"day": schema.DATE_SCHEMA, "at": schema.TIME_SCHEMA})
 
     assert encode({"day": date(2024, 1, 31), "at": time(0, 1, 2, 3999)}, of) == {"day": "2024-01-31", "at": 62_003}
 
 
-def test_without_schema_moments_are_iso_text() -> None:
+def test_timestamps_without_schema_are_iso_text() -> None:
     value = {"at": datetime(2024, 1, 31, 1, 2, 3, tzinfo=UTC), "day": date(2024, 1, 31)}
 
     assert encode(value) == {"at": "2024-01-31T01:02:03+00:00", "day": "2024-01-31"}
 
 
-def test_maps() -> None:
+def test_maps_are_written_as_objects_or_lists_of_pairs() -> None:
     by_text, by_number = schema.mapping(schema.STRING, schema.INT32), schema.mapping(schema.INT32, schema.INT32)
     nested = schema.struct({"m": schema.array(by_text)})
     pair = [{"key": "a", "value": 1}]
@@ -121,5 +123,5 @@ def test_maps() -> None:
 
 
 @given(JSON)
-def test_nothing_is_found_in_what_is_fine(value: Any) -> None:
+def test_no_fault_is_found_in_a_valid_document(value: Any) -> None:
     assert find_fault(value) is None

@@ -31,12 +31,12 @@ TEXT = st.text(st.characters(codec="utf-8"), min_size=1, max_size=40)
         ({"a": "1+", "b": "\\2"}, "1\\++\\\\2"),
     ],
 )
-def test_ids(key: Any, ident: str) -> None:
+def test_a_key_is_converted_to_a_document_id(key: Any, ident: str) -> None:
     assert json.loads(document_id(key)) == ident
 
 
 @pytest.mark.parametrize("key", [None, "", 1.5, b"k", [], {}, {"id": None}, {"a": 1, "b": {}}, "\ud800", "ä" * 257])
-def test_keys_that_make_no_id(key: Any) -> None:
+def test_a_key_without_an_id_is_refused(key: Any) -> None:
     with pytest.raises(DataError) as raised:
         document_id(key)
 
@@ -47,17 +47,17 @@ KEYS = st.one_of(st.integers(-(2**63), 2**63), TEXT, st.booleans())
 
 
 @given(st.lists(st.dictionaries(TEXT, KEYS, min_size=1, max_size=2) | KEYS, max_size=6))
-def test_a_column_of_keys_has_the_ids_of_each(keys: list[Any]) -> None:
+def test_ids_of_a_column_are_those_of_each_key(keys: list[Any]) -> None:
     assert document_ids(keys) == [document_id(key) for key in keys]
 
 
-def test_the_longest_id_is_taken() -> None:
+def test_an_id_of_512_bytes_is_accepted() -> None:
     assert json.loads(document_id("ä" * 256)) == "ä" * 256
     assert json.loads(document_id('"' * 512)) == '"' * 512
 
 
 @given(st.tuples(TEXT, TEXT), st.tuples(TEXT, TEXT))
-def test_two_keys_never_share_an_id(one: tuple[str, str], other: tuple[str, str]) -> None:
+def test_different_keys_have_different_ids(one: tuple[str, str], other: tuple[str, str]) -> None:
     same = document_id(dict(zip("ab", one, strict=True))) == document_id(dict(zip("ab", other, strict=True)))
 
     assert same == (one == other)
@@ -74,12 +74,12 @@ def test_two_keys_never_share_an_id(one: tuple[str, str], other: tuple[str, str]
         ("..", "dotdot"),
     ],
 )
-def test_index_names(topic: str, index: str) -> None:
+def test_a_topic_name_is_converted_to_an_index_name(topic: str, index: str) -> None:
     assert index_name(topic) == index
 
 
 @pytest.mark.parametrize("topic", ["a b", "a/b", "a*", "__x", "+x", "", "_", "a:b", "a\n"])
-def test_topics_that_give_no_index_name(topic: str) -> None:
+def test_a_topic_without_a_valid_index_name_is_refused(topic: str) -> None:
     with pytest.raises(DataError, match=r"index\.name") as raised:
         index_name(topic)
 

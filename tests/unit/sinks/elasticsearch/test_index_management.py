@@ -1,4 +1,4 @@
-"""What the embedded server cannot play: lifecycle policies and missing privileges, against a scripted one."""
+"""Lifecycle policies and missing privileges, which the embedded server lacks, with a scripted server."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ DENIED = {"error": {"type": "security_exception", "reason": "action is unauthori
 
 
 class Policies:
-    """Plays ``_ilm/policy``: what is there, and what was put."""
+    """Implements ``_ilm/policy``: stored policies, and recorded changes."""
 
     def __init__(self, server: Any, scripted: Any, present: dict[str, Any] | None = None) -> None:
         self.put: list[dict[str, Any]] = []
@@ -40,7 +40,7 @@ def made(phases: dict[str, Any], **meta: str) -> dict[str, Any]:
     return {"version": 1, "policy": {"_meta": meta, "phases": phases}}
 
 
-def test_a_policy_is_made_with_its_phases(make_sink: Make, server: Any, scripted: Any, batch: Batch) -> None:
+def test_a_policy_is_created_with_its_phases(make_sink: Make, server: Any, scripted: Any, batch: Batch) -> None:
     policies = Policies(server, scripted)
     sink = make_sink(
         **POLICY,
@@ -73,7 +73,7 @@ def test_a_policy_is_made_with_its_phases(make_sink: Make, server: Any, scripted
         (made({"delete": {"min_age": "90d", "actions": {"delete": {}}}}, managed_by="headrace"), 1),
     ],
 )
-def test_a_policy_is_changed_only_when_it_is_ours_and_differs(
+def test_a_policy_is_changed_only_if_headrace_created_it_and_it_differs(
     make_sink: Make, server: Any, scripted: Any, present: dict[str, Any], puts: int
 ) -> None:
     policies = Policies(server, scripted, present)
@@ -91,7 +91,7 @@ def test_a_policy_is_changed_only_when_it_is_ours_and_differs(
         (None, {"index_lifecycle_policy": "mine"}, "elasticsearch.policy_missing"),
     ],
 )
-def test_a_policy_that_will_not_do(
+def test_an_unsuitable_policy_is_an_error_and_is_not_changed(
     make_sink: Make, server: Any, scripted: Any, present: dict[str, Any] | None, keys: dict[str, str], code: str
 ) -> None:
     policies = Policies(server, scripted, present)
@@ -112,7 +112,7 @@ def test_without_the_privilege_to_read_mappings_records_are_written(
     assert sink.put(batch({"id": 1}, schema=schema.struct({"id": schema.INT32}))) == []
 
 
-def test_a_missing_privilege_for_mappings_is_an_error_with_its_name(
+def test_a_missing_privilege_for_mappings_is_an_error_that_names_it(
     make_sink: Make, server: Any, scripted: Any, batch: Batch
 ) -> None:
     server.indices["orders"] = {}
@@ -125,7 +125,7 @@ def test_a_missing_privilege_for_mappings_is_an_error_with_its_name(
     assert server.bulks == []
 
 
-def test_growing_by_dynamic_mapping_is_told_before_the_limit(
+def test_an_index_close_to_its_field_limit_is_logged_once(
     make_sink: Make, server: Any, batch: Batch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     sink = make_sink(SinkTimings(index_check_interval=0.0))
@@ -140,7 +140,7 @@ def test_growing_by_dynamic_mapping_is_told_before_the_limit(
     assert capsys.readouterr().out.count("an index is close to its field limit") == 1
 
 
-def test_a_batch_costs_no_request_once_its_index_is_known(make_sink: Make, server: Any, batch: Batch) -> None:
+def test_a_batch_sends_no_other_request_when_its_index_is_known(make_sink: Make, server: Any, batch: Batch) -> None:
     sink = make_sink(schema_ignore="false")
     first, second = schema.struct({"id": schema.INT32}), schema.struct({"id": schema.INT32, "n": schema.INT32})
     for of in (first, second):

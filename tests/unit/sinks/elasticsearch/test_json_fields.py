@@ -29,14 +29,14 @@ JSON = st.recursive(
 
 
 def texts(*values: bytes) -> Any:
-    """As the JSON converter gives them to the sink."""
+    """Return values as the JSON converter passes them to the sink."""
     converter = JsonConverter()
     converter.configure({"schemas.enable": "false"}, is_key=False)
     (run,) = converter.from_bytes("t", list(values))
     return run.values
 
 
-def test_objects_instead_of_texts() -> None:
+def test_configured_fields_are_written_as_objects() -> None:
     encode = encoder(None, json_fields=["payload", "customer.tags", "lines.extra", "none"])
     value = {
         "id": 1,
@@ -62,7 +62,7 @@ def test_any_json_is_written_on_one_line(inner: list[Any], indent: int | None) -
     assert b"\n" not in b"".join(documents)
 
 
-def test_every_digit_is_kept_inside_and_beside() -> None:
+def test_all_digits_are_kept_inside_and_outside_json_fields() -> None:
     inside, beside = "123456789012345678901234567890.10", "0.1000000000000000000000001"
     value = b'{"j":"{\\"n\\":%b}","n":%b,"big":123456789012345678901}' % (inside.encode(), beside.encode())
     (document,) = encoder(None, json_fields=["j"])(texts(value))
@@ -70,14 +70,14 @@ def test_every_digit_is_kept_inside_and_beside() -> None:
 
 
 @pytest.mark.parametrize("text", ["", "{", "{'a': 1}", "NaN", '{"a":1} x', "/* c */ 1"])
-def test_what_is_no_json_is_refused_with_its_field(text: str) -> None:
+def test_invalid_json_is_refused_with_its_field(text: str) -> None:
     with pytest.raises(DataError, match=r"field 'a\.b'") as raised:
         encoder(None, json_fields=["a.b"])([{"a": {"b": text}}])
     assert raised.value.code == "elasticsearch.field_not_json"
 
 
 @pytest.mark.parametrize("value", [b'{"j":NaN}', b'{"j":1,}'])
-def test_a_value_that_is_no_json_itself_is_refused(value: bytes) -> None:
+def test_a_value_that_is_not_json_is_refused(value: bytes) -> None:
     with pytest.raises(DataError, match="not readable as JSON"):
         encoder(None, json_fields=["j"])(texts(value))
 
@@ -87,7 +87,7 @@ SHAPE = schema.struct({"id": schema.INT32, "j": NAMED, "inner": schema.struct({"
 VALUE = {"id": 1, "j": '{"a":1}', "inner": {"k": "[2]"}, "text": "{}"}
 
 
-def test_what_a_schema_calls_json(make_sink: Make, batch: Batch, server: Any) -> None:
+def test_fields_with_a_json_schema_are_written_as_objects(make_sink: Make, batch: Batch, server: Any) -> None:
     sink = make_sink(json_fields="*", schema_ignore="false", mapping_maps="flattened")
     assert sink.put(batch(VALUE, {**VALUE, "j": None}, schema=SHAPE)) == []
     assert server.found("orders")["k0"] == {"id": 1, "j": {"a": 1}, "inner": {"k": [2]}, "text": "{}"}
@@ -97,13 +97,13 @@ def test_what_a_schema_calls_json(make_sink: Make, batch: Batch, server: Any) ->
     assert properties["text"]["type"] == "text"
 
 
-def test_it_stays_text_unless_it_is_asked_for(make_sink: Make, batch: Batch, server: Any) -> None:
+def test_json_texts_stay_texts_unless_configured(make_sink: Make, batch: Batch, server: Any) -> None:
     assert make_sink(schema_ignore="false").put(batch(VALUE, schema=SHAPE)) == []
     assert server.found("orders")["k0"] == VALUE
     assert server.indices["orders"]["properties"]["j"]["type"] == "text"
 
 
-def test_one_bad_text_costs_only_its_record(make_sink: Make, batch: Batch, server: Any) -> None:
+def test_an_invalid_text_refuses_only_its_record(make_sink: Make, batch: Batch, server: Any) -> None:
     sink = make_sink(json_fields="j")
     refused = sink.put(batch({"j": "{}"}, {"j": "{"}, {"j": "[1]"}))
     assert refused == [("orders-0", 1, "elasticsearch.field_not_json")]

@@ -73,7 +73,7 @@ def test_f5_only_the_unreadable_record_of_a_batch_is_refused(text: bytes) -> Non
 
 
 @given(st.lists(st.binary(max_size=6), max_size=4))
-def test_f5_what_passes_is_valid_utf_8(parts: list[bytes]) -> None:
+def test_f5_accepted_texts_are_valid_utf_8(parts: list[bytes]) -> None:
     texts = [b'{"s":"%b"}' % part.replace(b"\n", b"") for part in parts]
     try:
         require_strict_json(texts)
@@ -84,7 +84,7 @@ def test_f5_what_passes_is_valid_utf_8(parts: list[bytes]) -> None:
 
 
 @given(st.text(st.characters(exclude_categories=()), max_size=5), st.booleans())
-def test_f6_what_python_writes_passes_unless_it_has_a_lone_surrogate(text: str, escaped: bool) -> None:
+def test_f6_json_written_by_python_is_accepted_without_lone_surrogates(text: str, escaped: bool) -> None:
     document = json.dumps({"s": text}, ensure_ascii=escaped).encode(errors="surrogatepass")
     try:
         orjson.loads(document)

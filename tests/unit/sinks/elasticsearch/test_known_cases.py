@@ -77,7 +77,7 @@ def test_f4_topics_whose_offsets_are_not_compared_may_share_an_index(keys: dict[
 
 
 def ahead(server: Any, scripted: Any, version: int) -> None:
-    """The next request's documents exist in this version."""
+    """Make the next request's documents exist in this version."""
     reason = f"[k0]: version conflict, current version [{version}] is higher or equal to the one provided [0]"
     server.script = [
         lambda actions: scripted.items(
@@ -117,7 +117,7 @@ def test_f4_a_version_conflict_names_keys_that_moved_between_partitions(
 def test_a_record_that_is_read_again_after_a_newer_one_was_written_is_no_conflict(
     make_sink: Make, batch: Batch, server: Any, scripted: Any
 ) -> None:
-    """After a broker has failed, the new leader gives out an end that is lower than before, for a moment."""
+    """After a broker has failed, the new leader returns a lower end offset for a short time."""
     sink = make_sink()
     sink.ends = {TopicPartition("orders", 0): 46}.get
     ahead(server, scripted, 45)
@@ -141,7 +141,7 @@ def test_a_version_that_no_record_of_the_partition_has_is_a_conflict(
     assert "newer versions" in sink.status_reasons.current
 
 
-def test_a_version_conflict_is_reported_once_kafka_answers(
+def test_a_version_conflict_is_reported_when_kafka_responds(
     make_sink: Make, batch: Batch, server: Any, scripted: Any
 ) -> None:
     sink = make_sink()
@@ -248,7 +248,7 @@ def test_operations_18_a_deleted_index_is_not_created_where_the_configuration_sa
         ({**STREAM, "key_ignore": "true"}, "_rollover"),
     ],
 )
-def test_operations_17_a_mapping_conflict_names_a_way_out_that_the_configuration_supports(
+def test_operations_17_a_mapping_conflict_names_a_fix_that_the_configuration_supports(
     make_sink: Make, batch: Batch, server: Any, keys: dict[str, str], way: str
 ) -> None:
     sink = make_sink(**keys, schema_ignore="false")

@@ -1,4 +1,4 @@
-"""Schema and declaration → mapping, and whether an index's mapping takes it: pure functions."""
+"""Mappings from schemas and declared fields, and their compatibility with the mapping of an index."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class TestPolicy:
             (MappingPolicy(strings="text"), {"type": "text"}),
         ],
     )
-    def test_strings(self, policy: MappingPolicy, expected: dict[str, Any]) -> None:
+    def test_strings_are_mapped_by_the_policy(self, policy: MappingPolicy, expected: dict[str, Any]) -> None:
         assert mapping(schema.STRING, policy) == expected
 
     @pytest.mark.parametrize(
@@ -47,10 +47,10 @@ class TestPolicy:
             ("keyword", 2, {"type": "keyword"}),
         ],
     )
-    def test_decimals(self, decimals: str, scale: int, expected: dict[str, Any]) -> None:
+    def test_decimals_are_mapped_by_the_policy(self, decimals: str, scale: int, expected: dict[str, Any]) -> None:
         assert mapping(schema.decimal(scale), MappingPolicy(decimals=decimals)) == expected
 
-    def test_maps(self) -> None:
+    def test_maps_are_mapped_by_the_policy(self) -> None:
         of = schema.mapping(schema.STRING, schema.INT32)
 
         assert mapping(of, MappingPolicy(maps="flattened")) == {"type": "flattened"}
@@ -58,7 +58,7 @@ class TestPolicy:
             "type": "integer"
         }
 
-    def test_dots_in_names_are_objects(self) -> None:
+    def test_names_with_dots_are_objects(self) -> None:
         of = schema.struct({"a.b": schema.INT32, "a.c.d": schema.INT64})
 
         assert mapping(of)["properties"] == {
@@ -66,7 +66,7 @@ class TestPolicy:
         }
 
     @pytest.mark.parametrize("names", [("a", "a.b"), ("a.b", "a")])
-    def test_a_field_that_would_be_an_object_too(self, names: tuple[str, str]) -> None:
+    def test_a_field_that_is_also_an_object_is_an_error(self, names: tuple[str, str]) -> None:
         with pytest.raises(TaskError, match="Elasticsearch reads the first as a field of an object 'a'") as raised:
             mapping(schema.struct(dict.fromkeys(names, schema.INT32)))
 
@@ -74,7 +74,7 @@ class TestPolicy:
 
 
 class TestDeclared:
-    def test_one_line_a_field(self) -> None:
+    def test_fields_are_declared_one_per_line(self) -> None:
         lines = {
             "lines.seen": 'date format="yyyy-MM-dd HH:mm||epoch_millis"',
             "lines": "nested dynamic=false",
@@ -109,7 +109,7 @@ class TestDeclared:
             ("a..b", "keyword", "not the path"),
         ],
     )
-    def test_what_is_wrong_is_said(self, path: str, text: str, why: str) -> None:
+    def test_an_invalid_declaration_is_reported_with_the_reason(self, path: str, text: str, why: str) -> None:
         with pytest.raises(ConfigError) as raised:
             declared_fields({path: text}, {})
 
@@ -117,11 +117,11 @@ class TestDeclared:
         assert finding.key == f"mapping.fields.{path}"
         assert why in finding.message
 
-    def test_a_field_below_a_field(self) -> None:
+    def test_a_field_below_a_scalar_field_is_an_error(self) -> None:
         with pytest.raises(ConfigError, match="'a' is declared as keyword"):
             declared_fields({"a": "keyword", "a.b": "keyword"}, {})
 
-    def test_all_findings_at_once_and_with_the_other_keys(self) -> None:
+    def test_all_findings_are_reported_with_those_of_other_keys(self) -> None:
         model, findings = ElasticsearchSinkConfig.validate_properties(
             {
                 "connection.url": "http://localhost:9200",
@@ -143,7 +143,7 @@ class TestDeclared:
             "mapping.fields.b",
         ]
 
-    def test_a_file(self, tmp_path: Path) -> None:
+    def test_a_mapping_file_is_read(self, tmp_path: Path) -> None:
         file = tmp_path / "mapping.yaml"
         file.write_text("mappings:\n  dynamic: false\n  properties:\n    sku: {type: keyword}\n")
 
@@ -166,7 +166,7 @@ class TestDeclared:
             ("#" * (1 << 20) + "\nproperties: {}", "larger than 1 MiB"),
         ],
     )
-    def test_a_file_that_will_not_do(self, tmp_path: Path, content: str, why: str) -> None:
+    def test_an_invalid_mapping_file_is_an_error_with_the_reason(self, tmp_path: Path, content: str, why: str) -> None:
         file = tmp_path / "mapping.yaml"
         file.write_text(content)
         with pytest.raises(ConfigError) as raised:
@@ -181,11 +181,11 @@ class TestDeclared:
         with pytest.raises(ConfigError, match=r"not a regular file|Is a directory"):
             read_mapping_file(Path(path))
 
-    def test_a_file_that_is_not_there(self, tmp_path: Path) -> None:
+    def test_a_missing_mapping_file_is_an_error(self, tmp_path: Path) -> None:
         with pytest.raises(ConfigError, match="No such file"):
             read_mapping_file(tmp_path / "mapping.yaml")
 
-    def test_the_declared_comes_before_the_schema(self) -> None:
+    def test_declared_fields_take_precedence_over_the_schema(self) -> None:
         of = schema.struct({"id": schema.INT64, "line": schema.struct({"sku": schema.STRING, "n": schema.INT32})})
         declared = declared_fields({"id": "keyword", "line": "nested", "line.sku": "keyword", "extra": "ip"}, {})
 
@@ -212,7 +212,7 @@ class TestConflicts:
             ("alias", "keyword"),
         ],
     )
-    def test_what_would_be_refused_or_bent(self, has: str, wants: str) -> None:
+    def test_types_that_refuse_or_change_values_are_conflicts(self, has: str, wants: str) -> None:
         assert list(conflicts(fields(a=has), fields(a=wants), {})) == [MappingConflict("a", has, wants)]
 
     @pytest.mark.parametrize(
@@ -235,10 +235,10 @@ class TestConflicts:
             ("unsigned_long", "long"),
         ],
     )
-    def test_what_fits(self, has: str, wants: str) -> None:
+    def test_compatible_types_are_no_conflicts(self, has: str, wants: str) -> None:
         assert list(conflicts(fields(a=has), fields(a=wants), {})) == []
 
-    def test_the_declared_must_be_as_declared(self) -> None:
+    def test_declared_fields_must_be_equal_in_the_index(self) -> None:
         want = {"properties": {"a": {"type": "keyword", "ignore_above": 64}, "b": {"type": "keyword"}}}
         have = {"properties": {"a": {"type": "keyword", "ignore_above": 256}, "b": {"type": "text"}}}
 
@@ -248,14 +248,14 @@ class TestConflicts:
         ]
         assert list(conflicts(have, want, {})) == []
 
-    def test_what_elasticsearch_leaves_out_is_its_default(self) -> None:
+    def test_a_parameter_that_elasticsearch_omits_has_its_default(self) -> None:
         want = {"properties": {"a": {"type": "keyword", "index": True, "doc_values": False}}}
 
         assert list(conflicts(fields(a="keyword"), want, want)) == [
             MappingConflict("a", "keyword (doc_values: its default)", "keyword (doc_values: false)")
         ]
 
-    def test_in_objects(self) -> None:
+    def test_conflicts_in_objects_are_found(self) -> None:
         have = {"properties": {"line": {"type": "nested", **fields(n="keyword", sku="long")}}}
         want = {"properties": {"line": fields(n="long", sku="text")}}
 
@@ -263,7 +263,7 @@ class TestConflicts:
 
 
 class TestAdditions:
-    def test_only_what_is_missing(self) -> None:
+    def test_additions_are_only_the_missing_fields(self) -> None:
         have = {"properties": {"a": {"type": "long"}, "line": {"type": "nested", **fields(n="long")}}}
         want = {"properties": {"a": {"type": "long"}, "b": {"type": "ip"}, "line": fields(n="long", m="long")}}
 
@@ -272,14 +272,14 @@ class TestAdditions:
             "line": {"type": "nested", "properties": {"m": {"type": "long"}}},
         }
 
-    def test_nothing_below_what_takes_any_object(self) -> None:
+    def test_nothing_is_added_below_flattened_or_disabled_objects(self) -> None:
         have = {"properties": {"a": {"type": "flattened"}, "b": {"type": "object", "enabled": False}}}
 
         assert additions(have, {"properties": {"a": fields(n="long"), "b": fields(n="long")}}) == {}
 
     @given(st.recursive(st.sampled_from(["long", "keyword", "date"]), lambda inner: st.dictionaries(
         st.sampled_from("abc"), inner, max_size=3), max_leaves=8))  # fmt: skip
-    def test_with_its_additions_a_mapping_lacks_nothing(self, tree: Any) -> None:
+    def test_a_mapping_with_its_additions_is_complete(self, tree: Any) -> None:
         def body(node: Any) -> dict[str, Any]:
             return {"properties": {name: body(inner) for name, inner in node.items()}} if isinstance(
                 node, dict
@@ -307,7 +307,7 @@ def test_fields_are_counted_as_elasticsearch_does() -> None:
     assert count(body) == 5
 
 
-def test_covers() -> None:
+def test_settings_are_covered_in_any_notation() -> None:
     assert covers({"a": "1", "b": {"c": "true", "x": 1}, "l": ["1"]}, {"a": 1, "b": {"c": True}, "l": [1]})
     assert not covers({"a": "1"}, {"a": 2})
     assert not covers({"a": "1"}, {"b": 1})

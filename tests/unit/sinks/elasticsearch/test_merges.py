@@ -21,7 +21,7 @@ class TestUpsert:
         assert sink.put(batch({"a": 1, "b": 1}, {"b": 2}, keys=["x", "x"])) == []
         assert server.found("orders") == {"x": {"a": 1, "b": 2}}
 
-    def test_writes_to_one_document_never_run_side_by_side(self, make_sink: Make, batch: Batch, server: Any) -> None:
+    def test_writes_to_one_document_never_run_concurrently(self, make_sink: Make, batch: Batch, server: Any) -> None:
         busy: set[str] = set()
         lock = threading.Lock()
         clashes: list[str] = []
@@ -46,7 +46,7 @@ class TestUpsert:
         assert server.found("orders") == {str(key): {"n": max(range(key, 100, 7))} for key in range(7)}
 
     @pytest.mark.parametrize(("status", "kind"), [(429, "es_rejected_execution_exception"), (409, "version_conflict")])
-    def test_a_write_that_is_sent_again_does_not_undo_a_later_one(
+    def test_a_retried_write_does_not_overwrite_a_later_one(
         self, make_sink: Make, batch: Batch, server: Any, scripted: Any, status: int, kind: str
     ) -> None:
         server.script = [
@@ -60,17 +60,17 @@ class TestUpsert:
         assert [[action.target["_id"] for action in bulk] for bulk in server.bulks] == [["x", "y", "x"], ["x", "x"]]
         assert server.found("orders") == {"x": {"n": 3}, "y": {"n": 2}}
 
-    def test_a_tombstone_deletes_in_its_turn(self, make_sink: Make, batch: Batch, server: Any) -> None:
+    def test_a_tombstone_deletes_in_record_order(self, make_sink: Make, batch: Batch, server: Any) -> None:
         sink = make_sink(write_method="upsert", behavior_on_null_values="delete")
 
         assert sink.put(batch({"n": 1}, None, {"m": 2}, {"n": 1}, None, keys=["x", "x", "x", "y", "y"])) == []
         assert server.found("orders") == {"x": {"m": 2}}
 
 
-class TestMergesWhoseAnswerWasLost:
-    """Elasticsearch may do them late: nothing that comes after them is sent before it has."""
+class TestMergesWithLostResponse:
+    """Elasticsearch may execute them late: later writes are sent after that."""
 
-    def test_the_next_sending_waits_for_the_end_of_the_lost_one(
+    def test_the_next_request_waits_for_the_end_of_the_lost_one(
         self, make_sink: Make, batch: Batch, server: Any, scripted: Any
     ) -> None:
         sink = make_sink(write_method="upsert")
@@ -111,7 +111,7 @@ class TestMergesWhoseAnswerWasLost:
         assert raised.value.code == "elasticsearch.unanswered"
         assert any("whose response was lost" in str(reason) for reason in sink.status_reasons.said)
 
-    def test_without_the_privilege_to_look_merges_continue(
+    def test_merges_continue_without_the_privilege_to_list_tasks(
         self, make_sink: Make, batch: Batch, server: Any, scripted: Any
     ) -> None:
         sink = make_sink(write_method="upsert")

@@ -1,4 +1,4 @@
-"""Puts that overlap: what was answered is not sent again, what is left goes on, and order holds where it matters."""
+"""Overlapping puts: answered items are not sent again, the others are, and order is kept where it matters."""
 
 import threading
 from collections.abc import Callable
@@ -18,7 +18,7 @@ def written(server: Any) -> int:
     return sum(map(len, server.bulks))
 
 
-def test_it_is_sent_before_it_is_asked_for(make_sink: Make, batch: Batch, server: Any) -> None:
+def test_requests_are_sent_when_a_put_begins(make_sink: Make, batch: Batch, server: Any) -> None:
     sink = make_sink()
     puts = [sink.task.begin([batch({"a": number}, first=number)]) for number in range(3)]
     eventually(lambda: len(server.bulks) == 3)
@@ -27,7 +27,7 @@ def test_it_is_sent_before_it_is_asked_for(make_sink: Make, batch: Batch, server
     assert server.found("orders") == {"k0": {"a": 2}}
 
 
-def test_what_was_answered_is_not_sent_again(make_sink: Make, batch: Batch, server: Any, scripted: Any) -> None:
+def test_answered_items_are_not_sent_again(make_sink: Make, batch: Batch, server: Any, scripted: Any) -> None:
     sink = make_sink(batch_size="2", max_in_flight_requests="1")
     server.script = [server.accept, scripted.Answer(503), server.accept]
     put = sink.task.begin([batch(*({"a": number} for number in range(6)))])
@@ -40,7 +40,7 @@ def test_what_was_answered_is_not_sent_again(make_sink: Make, batch: Batch, serv
     assert len(server.found("orders")) == 6
 
 
-def test_only_the_items_that_were_sent_back_go_again(make_sink: Make, batch: Batch, server: Any, scripted: Any) -> None:
+def test_only_retriable_items_are_sent_again(make_sink: Make, batch: Batch, server: Any, scripted: Any) -> None:
     def busy(actions: list[Any]) -> Any:
         return scripted.items(
             [
@@ -61,7 +61,9 @@ def test_only_the_items_that_were_sent_back_go_again(make_sink: Make, batch: Bat
     assert sorted(action.document["a"] for bulk in server.bulks[1:] for action in bulk) == [0, 3, 6]
 
 
-def test_nothing_is_sent_of_partitions_that_went(make_sink: Make, batch: Batch, server: Any, scripted: Any) -> None:
+def test_no_records_of_revoked_partitions_are_sent_again(
+    make_sink: Make, batch: Batch, server: Any, scripted: Any
+) -> None:
     sink = make_sink(batch_size="1", max_in_flight_requests="1")
     server.script = [scripted.Answer(503)]
     put = sink.task.begin([batch({"a": 1}, partition=0), batch({"b": 1}, partition=1, keys=["other"])])
@@ -73,7 +75,7 @@ def test_nothing_is_sent_of_partitions_that_went(make_sink: Make, batch: Batch, 
     assert server.found("orders") == {"other": {"b": 1}}
 
 
-def test_nothing_is_lost_that_fails_while_partitions_go(
+def test_no_record_of_a_failed_request_is_lost_during_a_revocation(
     make_sink: Make, batch: Batch, server: Any, scripted: Any
 ) -> None:
     answered = threading.Event()
@@ -95,7 +97,7 @@ def test_nothing_is_lost_that_fails_while_partitions_go(
     assert server.found("orders") == {"0": {"a": 0}, "1": {"a": 1}}
 
 
-def test_rejections_of_partitions_that_went_are_not_told(
+def test_rejections_of_revoked_partitions_are_not_returned(
     make_sink: Make, batch: Batch, server: Any, scripted: Any
 ) -> None:
     sink = make_sink()
@@ -105,7 +107,7 @@ def test_rejections_of_partitions_that_went_are_not_told(
     assert [item.topic_partition.partition for item in put.finish()] == [1]
 
 
-def test_a_delete_that_is_forgotten_meanwhile_is_done_again(
+def test_a_delete_that_elasticsearch_may_have_forgotten_is_repeated(
     make_sink: Make, batch: Batch, server: Any, scripted: Any
 ) -> None:
     sink = make_sink(
@@ -139,7 +141,7 @@ def test_nothing_is_sent_after_a_stop(make_sink: Make, batch: Batch, server: Any
     assert len(server.bulks) == 1
 
 
-def test_merges_wait_for_the_put_before(make_sink: Make, batch: Batch, server: Any, scripted: Any) -> None:
+def test_merges_wait_for_the_previous_put(make_sink: Make, batch: Batch, server: Any, scripted: Any) -> None:
     sink = make_sink(write_method="upsert")
     server.script = [scripted.Answer(503)]
     puts = [sink.task.begin([batch({"n": number}, first=number)]) for number in range(3)]
@@ -151,7 +153,7 @@ def test_merges_wait_for_the_put_before(make_sink: Make, batch: Batch, server: A
     assert [action.document["doc"]["n"] for bulk in server.bulks for action in bulk] == [0, 0, 1, 2]
 
 
-def test_an_index_that_cannot_be_made_now_is_made_later(
+def test_an_index_that_cannot_be_created_is_created_later(
     make_sink: Make, batch: Batch, server: Any, scripted: Any
 ) -> None:
     sink = make_sink()
@@ -164,10 +166,10 @@ def test_an_index_that_cannot_be_made_now_is_made_later(
     assert server.found("orders") == {"k0": {"a": 1}}
 
 
-def test_an_index_check_without_an_answer_holds_nothing_back(
+def test_an_index_check_without_a_response_delays_no_record(
     make_sink: Make, batch: Batch, server: Any, scripted: Any
 ) -> None:
-    """The request of the documents says in the status what it waits for; a check that blocks cannot."""
+    """The request of the documents sets a status reason while it waits; a blocking check could not."""
     sink = make_sink(SinkTimings(index_check_interval=0.0))
     assert sink.put(batch({"a": 1})) == []
     answer = threading.Event()
@@ -181,14 +183,16 @@ def test_an_index_check_without_an_answer_holds_nothing_back(
     assert server.found("orders") == {"k0": {"a": 2}}
 
 
-def test_flush_synchronously_begins_nothing(make_sink: Make, batch: Batch, server: Any) -> None:
+def test_with_flush_synchronously_no_request_is_sent_when_a_put_begins(
+    make_sink: Make, batch: Batch, server: Any
+) -> None:
     sink = make_sink(flush_synchronously="true")
 
     assert sink.task.begin([batch({"a": 1})]) is None
     assert server.bulks == []
 
 
-def test_fewer_and_smaller_requests_after_429_and_more_again(
+def test_requests_become_fewer_and_smaller_after_429_and_recover(
     make_sink: Make, batch: Batch, server: Any, scripted: Any
 ) -> None:
     refused = threading.Event()
@@ -229,7 +233,7 @@ def test_a_poison_document_at_any_place_is_found_alone(
     assert set(server.found("orders")) == {f"k{number}" for number in range(8)} - {f"k{place}"}
 
 
-def test_only_the_beginning_of_a_long_document_is_shown(make_sink: Make, batch: Batch, server: Any) -> None:
+def test_only_the_beginning_of_a_long_document_is_reported(make_sink: Make, batch: Batch, server: Any) -> None:
     server.script = [server.refuse]
     sink = make_sink()
     (rejection,) = sink.task.put([batch({"a": "ä" * 5000})])

@@ -1,4 +1,4 @@
-"""Where records go: names from topics, fields and time, and nowhere else."""
+"""Index names come from topics, fields, headers and time, within the configured names."""
 
 from collections.abc import Callable
 from typing import Any
@@ -26,11 +26,11 @@ INVALID = "elasticsearch.invalid_index_name"
         ("{table}_v2", r".*\.(?P<table>\w+)", "db.public.users", "users_v2"),
     ],
 )
-def test_a_name_from_the_topic(name: str, regex: str, topic: str, index: str) -> None:
+def test_index_names_contain_parts_of_the_topic(name: str, regex: str, topic: str, index: str) -> None:
     assert NameTemplate(name, regex, ()).of_topic(topic) == index
 
 
-def test_a_topic_that_the_expression_does_not_match(make_sink: Make, batch: Batch, server: Any) -> None:
+def test_a_topic_that_does_not_match_the_expression_is_refused(make_sink: Make, batch: Batch, server: Any) -> None:
     sink = make_sink(index_name="{1}", index_name_regex=r"shop\.(\w+)")
 
     assert sink.put(batch({"a": 1}, topic="shop.orders"), batch({"a": 2}, topic="other")) == [("other-0", 0, INVALID)]
@@ -58,7 +58,7 @@ def test_a_field_chooses_the_index_and_each_index_gets_its_records_in_order(
         "x" * 300, "a..b", '"', "a\\b",
     ],
 )  # fmt: skip
-def test_a_record_cannot_choose_an_index_that_is_not_meant(
+def test_a_record_cannot_choose_an_index_outside_the_configured_names(
     make_sink: Make, batch: Batch, server: Any, region: Any
 ) -> None:
     sink = make_sink(index_name="orders-{value:region}")
@@ -67,7 +67,7 @@ def test_a_record_cannot_choose_an_index_that_is_not_meant(
     assert set(server.indices) == {"orders-eu"}
 
 
-def test_a_record_without_the_field(make_sink: Make, batch: Batch) -> None:
+def test_a_record_without_the_field_is_refused(make_sink: Make, batch: Batch) -> None:
     sink = make_sink(index_name="orders-{value:region}")
 
     assert sink.put(batch({"a": 1}, "text", {"region": {"x": 1}})) == [("orders-0", row, INVALID) for row in range(3)]
@@ -88,7 +88,7 @@ def test_an_index_name_always_begins_with_the_configured_text(batch: Batch, text
     assert len(name.encode()) <= 255
 
 
-def test_names_that_are_allowed(make_sink: Make, batch: Batch, server: Any) -> None:
+def test_only_allowed_index_names_are_used(make_sink: Make, batch: Batch, server: Any) -> None:
     sink = make_sink(index_name="{value:region}", index_name_allowed="shop-*, audit")
     values = [{"region": name} for name in ("shop-1", "audit", "secret", "audit2")]
 
@@ -96,7 +96,7 @@ def test_names_that_are_allowed(make_sink: Make, batch: Batch, server: Any) -> N
     assert set(server.indices) == {"shop-1", "audit"}
 
 
-def test_records_choose_only_so_many_indices(make_sink: Make, batch: Batch, server: Any) -> None:
+def test_the_number_of_chosen_indices_is_limited(make_sink: Make, batch: Batch, server: Any) -> None:
     sink = make_sink(index_name="orders-{key}", index_name_limit="2")
 
     refused = sink.put(batch({}, {}, {}, {}, keys=["a", "b", "c", "a"]))
@@ -104,7 +104,7 @@ def test_records_choose_only_so_many_indices(make_sink: Make, batch: Batch, serv
     assert set(server.indices) == {"orders-a", "orders-b"}
 
 
-def test_indices_of_yesterday_do_not_count(make_sink: Make, batch: Batch, server: Any) -> None:
+def test_indices_of_the_day_before_are_not_counted(make_sink: Make, batch: Batch, server: Any) -> None:
     sink = make_sink(SinkTimings(index_limit_period=0.0), index_name="orders-{key}", index_name_limit="2")
     assert sink.put(batch({}, {}, keys=["a", "b"])) == []
 
@@ -112,7 +112,7 @@ def test_indices_of_yesterday_do_not_count(make_sink: Make, batch: Batch, server
     assert set(server.indices) == {"orders-a", "orders-b", "orders-c", "orders-d"}
 
 
-def test_time_buckets(make_sink: Make, batch: Batch, server: Any) -> None:
+def test_the_index_name_has_the_date_of_the_record(make_sink: Make, batch: Batch, server: Any) -> None:
     records = batch({"n": 1}, {"n": 2})
     records.timestamps = [1_767_225_599_999, 1_767_225_600_000]  # the last millisecond of 2025, the first of 2026
     assert make_sink(index_name="orders-{time:%Y.%m.%d}").put(records) == []
@@ -132,14 +132,16 @@ def test_time_buckets(make_sink: Make, batch: Batch, server: Any) -> None:
         (None, None),
     ],
 )
-def test_time_buckets_by_a_field(make_sink: Make, batch: Batch, server: Any, placed_at: Any, index: str | None) -> None:
+def test_the_index_name_has_the_date_of_a_field(
+    make_sink: Make, batch: Batch, server: Any, placed_at: Any, index: str | None
+) -> None:
     sink = make_sink(index_name="orders-{time(placed_at):%Y.%m}")
 
     assert sink.put(batch({"placed_at": placed_at})) == ([] if index else [("orders-0", 0, INVALID)])
     assert set(server.indices) == ({index} if index else set())
 
 
-def test_a_header_chooses(make_sink: Make, batch: Batch, server: Any) -> None:
+def test_the_index_name_has_the_value_of_a_header(make_sink: Make, batch: Batch, server: Any) -> None:
     sink = make_sink(index_name="orders-{header:tenant}")
 
     assert sink.put(batch({"a": 1}, {"a": 2}, headers=[[("tenant", b"Acme")], []])) == [("orders-0", 1, INVALID)]
@@ -162,14 +164,14 @@ class TestDataStreams:
         assert sink.put(batch({"a": 1}, topic="my-app")) == []
         assert {action.target["_index"] for bulk in server.bulks for action in bulk} == {"logs-web-my-app"}
 
-    def test_a_new_one_has_the_mapping_of_the_schema(self, make_sink: Make, batch: Batch, server: Any) -> None:
+    def test_a_new_data_stream_has_the_mapping_of_the_schema(self, make_sink: Make, batch: Batch, server: Any) -> None:
         sink = make_sink(data_stream_type="LOGS", data_stream_dataset="web", schema_ignore="false")
         records = batch({"id": 1}, schema=schema.struct({"id": schema.INT32}))
 
         assert sink.put(records) == []
         assert server.indices["logs-web-orders"] == {"properties": {"id": {"type": "integer"}}}
 
-    def test_a_namespace_longer_than_100_is_cut_row_76(self, make_sink: Make, batch: Batch, server: Any) -> None:
+    def test_a_namespace_longer_than_100_is_truncated_row_76(self, make_sink: Make, batch: Batch, server: Any) -> None:
         name = "metrics-web-" + "n" * 100
         server.indices[name] = {}
         sink = make_sink(data_stream_type="METRICS", data_stream_dataset="web")
@@ -201,9 +203,7 @@ class TestDataStreams:
         ((action,),) = server.bulks
         assert action.document == {**value, "@timestamp": stamp}
 
-    def test_a_document_that_is_there_already_is_no_error(
-        self, make_sink: Make, batch: Batch, server: Any, scripted: Any
-    ) -> None:
+    def test_an_existing_document_is_no_error(self, make_sink: Make, batch: Batch, server: Any, scripted: Any) -> None:
         server.indices["logs-web-orders"] = {}
         server.script = [
             lambda actions: scripted.items([scripted.item(actions[0], 409, "version_conflict_engine_exception", "")])
@@ -212,7 +212,7 @@ class TestDataStreams:
 
         assert sink.put(batch({"a": 1})) == []
 
-    def test_no_object_has_no_timestamp(self, make_sink: Make, batch: Batch, server: Any) -> None:
+    def test_a_value_that_is_not_an_object_has_no_timestamp(self, make_sink: Make, batch: Batch, server: Any) -> None:
         server.indices["logs-web-orders"] = {}
         sink = make_sink(data_stream_type="LOGS", data_stream_dataset="web")
 
@@ -223,13 +223,13 @@ class TestRouting:
     def routings(self, server: Any) -> list[Any]:
         return [action.target.get("routing") for bulk in server.bulks for action in bulk]
 
-    def test_by_key(self, make_sink: Make, batch: Batch, server: Any) -> None:
+    def test_the_routing_is_the_record_key(self, make_sink: Make, batch: Batch, server: Any) -> None:
         sink = make_sink(routing_type="key", behavior_on_null_values="delete")
 
         assert sink.put(batch({"a": 1}, None, keys=[7, "x"])) == []
         assert self.routings(server) == ["7", "x"]
 
-    def test_by_a_field(self, make_sink: Make, batch: Batch, server: Any) -> None:
+    def test_the_routing_is_the_value_of_a_field(self, make_sink: Make, batch: Batch, server: Any) -> None:
         sink = make_sink(routing_type="value", routing_type_record_value_path="/customer/id")
         values = [{"customer": {"id": 5}}, {"customer": {"id": "x"}}, {"customer": None}, {}, {"customer": {"id": 1.5}}]
 

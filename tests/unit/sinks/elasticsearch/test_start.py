@@ -1,4 +1,4 @@
-"""Starting and checking: every way in which the other end can be wrong has its own words."""
+"""Start and check report each problem of the cluster with its own error."""
 
 import threading
 from collections.abc import Callable
@@ -32,7 +32,7 @@ FAULTS = [
 
 
 @pytest.mark.parametrize(("root", "kind", "code"), FAULTS)
-def test_start_and_check_say_the_same(
+def test_start_and_check_report_the_same_error(
     make_sink: Make, server: Any, scripted: Any, root: dict[str, Any], kind: type[HeadraceError], code: str
 ) -> None:
     server.root = scripted.Answer(**root)
@@ -53,7 +53,9 @@ def test_start_and_check_say_the_same(
         {"status": 403, "body": SECURITY},
     ],
 )
-def test_clusters_that_will_do(make_sink: Make, server: Any, scripted: Any, root: dict[str, Any], batch: Batch) -> None:
+def test_suitable_clusters_are_accepted(
+    make_sink: Make, server: Any, scripted: Any, root: dict[str, Any], batch: Batch
+) -> None:
     server.root = scripted.Answer(**root)
 
     assert make_sink().put(batch({"a": 1})) == []
@@ -80,7 +82,7 @@ def test_a_start_can_be_tried_again(make_sink: Make, server: Any, scripted: Any,
     assert sink.put(batch({"a": 1})) == []
 
 
-def test_stop_after_a_failed_start(server: Any, scripted: Any, make_sink: Make) -> None:
+def test_a_task_is_stopped_after_a_failed_start(server: Any, scripted: Any, make_sink: Make) -> None:
     sink = make_sink()
     server.root = scripted.Answer(401, SECURITY)
     with pytest.raises(InfrastructureError):
@@ -90,7 +92,7 @@ def test_stop_after_a_failed_start(server: Any, scripted: Any, make_sink: Make) 
     eventually(lambda: not [thread for thread in threading.enumerate() if thread.name.startswith("test-0-bulk")])
 
 
-def test_other_nodes_take_over(make_sink: Make, server: Any, batch: Batch) -> None:
+def test_an_unreachable_node_is_replaced_by_another(make_sink: Make, server: Any, batch: Batch) -> None:
     sink = make_sink(connection_url=f"http://127.0.0.1:1,{server.url}")
 
     for number in range(4):
@@ -105,7 +107,7 @@ def test_other_nodes_take_over(make_sink: Make, server: Any, batch: Batch) -> No
         ({}, None),
     ],
 )
-def test_credentials(
+def test_requests_have_the_configured_credentials(
     make_sink: Make, server: Any, batch: Batch, properties: dict[str, str], authorization: str | None
 ) -> None:
     make_sink(**properties).put(batch({"a": 1}))
@@ -113,13 +115,15 @@ def test_credentials(
     assert server.authorizations == {authorization}
 
 
-def test_compressed_requests(make_sink: Make, server: Any, batch: Batch) -> None:
+def test_compressed_requests_are_written(make_sink: Make, server: Any, batch: Batch) -> None:
     make_sink(connection_compression="true").put(batch({"a": 1}))
 
     assert server.found("orders") == {"k0": {"a": 1}}
 
 
-def test_an_index_that_may_not_be_created(make_sink: Make, server: Any, scripted: Any, batch: Batch) -> None:
+def test_a_missing_privilege_to_create_an_index_is_an_error(
+    make_sink: Make, server: Any, scripted: Any, batch: Batch
+) -> None:
     real = server.answer
 
     def forbid(method: str, path: str, body: bytes) -> Any:
@@ -132,9 +136,7 @@ def test_an_index_that_may_not_be_created(make_sink: Make, server: Any, scripted
     assert raised.value.code == "elasticsearch.forbidden"
 
 
-def test_an_index_that_another_task_created_meanwhile(
-    make_sink: Make, server: Any, scripted: Any, batch: Batch
-) -> None:
+def test_an_index_created_by_another_task_is_used(make_sink: Make, server: Any, scripted: Any, batch: Batch) -> None:
     real = server.answer
     exists = {"error": {"type": "resource_already_exists_exception", "reason": "there"}, "status": 400}
 
@@ -166,13 +168,13 @@ def test_check_finds_missing_resources_and_full_disks(server: Any, scripted: Any
     assert "i0, i1, i2 and 2 more" in findings[1].message
 
 
-def test_check_of_a_wrong_configuration_touches_nothing() -> None:
+def test_check_of_an_invalid_configuration_sends_no_request() -> None:
     (finding,) = ElasticsearchSinkConnector().check({"connection.url": "localhost:9200"})
 
     assert finding.code == "config.invalid_value"
 
 
-def test_a_certificate_file_that_is_none(make_sink: Make, tmp_path: Any) -> None:
+def test_an_invalid_certificate_file_is_an_error(make_sink: Make, tmp_path: Any) -> None:
     (tmp_path / "ca.jks").write_bytes(b"\xfe\xed\xfe\xed")
     with pytest.raises(ConfigError, match="keytool"):
         make_sink(connection_url="https://localhost:1", elastic_https_ssl_truststore_location=str(tmp_path / "ca.jks"))

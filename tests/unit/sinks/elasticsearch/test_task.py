@@ -1,4 +1,4 @@
-"""The task against a server that answers by script: nothing lost, nothing twice, and the reason is always told."""
+"""The task with a scripted server: no record is lost or doubled, and every problem has a reported reason."""
 
 import threading
 from collections.abc import Callable
@@ -14,7 +14,7 @@ Batch = Callable[..., SinkBatch]
 MALFORMED = "elasticsearch.document_rejected"
 
 
-def test_a_put_of_nothing(make_sink: Make, batch: Batch, server: Any) -> None:
+def test_a_put_of_no_records_sends_no_request(make_sink: Make, batch: Batch, server: Any) -> None:
     sink = make_sink()
 
     assert sink.put() == []
@@ -31,7 +31,7 @@ def test_records_become_documents(make_sink: Make, batch: Batch, server: Any) ->
     assert set(server.indices) == {"orders", "others"}
 
 
-def test_the_same_batches_again_change_nothing_and_are_no_errors(make_sink: Make, batch: Batch, server: Any) -> None:
+def test_repeated_batches_change_nothing_and_are_no_errors(make_sink: Make, batch: Batch, server: Any) -> None:
     sink = make_sink(behavior_on_null_values="delete")
     batches = [batch({"a": 1}, {"a": 2}, {"a": 3}, None, keys=["x", "y", "x", "y"])]
     assert sink.put(*batches) == []
@@ -50,7 +50,7 @@ def test_an_older_record_never_replaces_a_newer_one(make_sink: Make, batch: Batc
     assert server.found("orders") == {"k0": {"a": "new"}}
 
 
-def test_requests_are_cut_by_count_and_run_side_by_side(make_sink: Make, batch: Batch, server: Any) -> None:
+def test_requests_are_split_by_count_and_run_concurrently(make_sink: Make, batch: Batch, server: Any) -> None:
     gate = threading.Barrier(3, timeout=60)
 
     def together(actions: list[Any]) -> Any:
@@ -66,7 +66,7 @@ def test_requests_are_cut_by_count_and_run_side_by_side(make_sink: Make, batch: 
     assert len(server.found("orders")) == 6
 
 
-def test_never_more_requests_at_once_than_allowed(make_sink: Make, batch: Batch, server: Any) -> None:
+def test_no_more_requests_run_at_once_than_allowed(make_sink: Make, batch: Batch, server: Any) -> None:
     sink = make_sink(batch_size="1", max_in_flight_requests="2")
 
     assert sink.put(batch(*({"a": number} for number in range(20)))) == []
@@ -74,7 +74,7 @@ def test_never_more_requests_at_once_than_allowed(make_sink: Make, batch: Batch,
     assert len(server.found("orders")) == 20
 
 
-def test_requests_are_cut_by_bytes(make_sink: Make, batch: Batch, server: Any) -> None:
+def test_requests_are_split_by_bytes(make_sink: Make, batch: Batch, server: Any) -> None:
     sink = make_sink(bulk_size_bytes="300")
 
     assert sink.put(batch(*({"a": "x" * size} for size in (10, 10, 1000, 10)))) == []
@@ -82,14 +82,14 @@ def test_requests_are_cut_by_bytes(make_sink: Make, batch: Batch, server: Any) -
     assert len(server.found("orders")) == 4
 
 
-def test_one_record_of_several_batches_fills_a_request(make_sink: Make, batch: Batch, server: Any) -> None:
+def test_records_of_several_batches_share_a_request(make_sink: Make, batch: Batch, server: Any) -> None:
     sink = make_sink(batch_size="4")
 
     assert sink.put(*(batch({"a": 1}, partition=partition, keys=[partition]) for partition in range(6))) == []
     assert sorted(len(bulk) for bulk in server.bulks) == [2, 4]
 
 
-def test_a_refused_document_is_told_with_its_place_and_without_its_contents(
+def test_a_refused_document_is_reported_with_its_offset_and_without_its_contents(
     make_sink: Make, batch: Batch, server: Any, scripted: Any
 ) -> None:
     reason = (
@@ -126,7 +126,7 @@ def test_refused_documents_are_dropped_if_configured_and_without_a_dead_letter_q
     assert sink.put(batch({"a": 1})) == [("orders-0", 0, MALFORMED)]
 
 
-def test_records_that_make_no_document(make_sink: Make, batch: Batch, server: Any) -> None:
+def test_records_without_a_document_are_refused_with_the_reason(make_sink: Make, batch: Batch, server: Any) -> None:
     bad = batch({"a": 1}, "text", {"a": float("nan")}, {"a": 1}, None, keys=["x", "y", "z", None, "t"], first=10)
 
     assert make_sink().put(bad) == [
@@ -139,7 +139,7 @@ def test_records_that_make_no_document(make_sink: Make, batch: Batch, server: An
     assert make_sink(drop_invalid_message="true").put(bad) == []
 
 
-def test_an_index_name_that_cannot_be_refuses_its_records_only(make_sink: Make, batch: Batch, server: Any) -> None:
+def test_an_invalid_index_name_refuses_only_its_records(make_sink: Make, batch: Batch, server: Any) -> None:
     moved = batch({"a": 1}, first=3)
     moved.topic = "no such/name"
 
@@ -150,21 +150,19 @@ def test_an_index_name_that_cannot_be_refuses_its_records_only(make_sink: Make, 
 class TestMapping:
     of = schema.struct({"id": schema.INT32, "name": schema.STRING})
 
-    def test_a_new_index_gets_the_schemas_mapping(self, make_sink: Make, batch: Batch, server: Any) -> None:
+    def test_a_new_index_has_the_mapping_of_the_schema(self, make_sink: Make, batch: Batch, server: Any) -> None:
         sink = make_sink(schema_ignore="false")
 
         assert sink.put(batch({"id": 1, "name": "x"}, schema=self.of)) == []
         assert server.indices["orders"]["properties"]["id"] == {"type": "integer"}
 
-    def test_an_index_without_mapping_gets_it_too(self, make_sink: Make, batch: Batch, server: Any) -> None:
+    def test_an_index_without_mapping_gets_that_of_the_schema(self, make_sink: Make, batch: Batch, server: Any) -> None:
         server.indices["orders"] = {}
         make_sink(schema_ignore="false").put(batch({"id": 1, "name": "x"}, schema=self.of))
 
         assert server.indices["orders"]["properties"]["id"] == {"type": "integer"}
 
-    def test_a_mapping_that_is_there_stays_and_gets_what_it_lacks(
-        self, make_sink: Make, batch: Batch, server: Any
-    ) -> None:
+    def test_an_existing_mapping_is_kept_and_completed(self, make_sink: Make, batch: Batch, server: Any) -> None:
         server.indices["orders"] = {"properties": {"id": {"type": "keyword"}}}
         make_sink(schema_ignore="false", mapping_strings="keyword").put(batch({"id": 1, "name": "x"}, schema=self.of))
 
@@ -173,7 +171,7 @@ class TestMapping:
             "name": {"type": "keyword", "ignore_above": 256},
         }
 
-    def test_a_first_tombstone_needs_no_schema(self, make_sink: Make, batch: Batch, server: Any) -> None:
+    def test_a_tombstone_as_first_record_needs_no_schema(self, make_sink: Make, batch: Batch, server: Any) -> None:
         sink = make_sink(schema_ignore="false", behavior_on_null_values="delete")
 
         assert sink.put(batch(None)) == []
@@ -187,7 +185,7 @@ class TestMapping:
 
         assert server.indices["orders"] == {}
 
-    def test_schema_ignored_for_one_topic(self, make_sink: Make, batch: Batch, server: Any) -> None:
+    def test_the_schema_is_ignored_for_configured_topics(self, make_sink: Make, batch: Batch, server: Any) -> None:
         sink = make_sink(schema_ignore="false", topic_schema_ignore="orders")
 
         assert sink.put(batch({"a": 1})) == []
@@ -198,19 +196,19 @@ RESOURCES = {"external_resource_usage": "INDEX", "topic_to_external_resource_map
 
 
 class TestResources:
-    def test_records_go_where_the_user_says(self, make_sink: Make, batch: Batch, server: Any) -> None:
+    def test_records_are_written_to_the_configured_resource(self, make_sink: Make, batch: Batch, server: Any) -> None:
         server.indices["shop"] = {}
 
         assert make_sink(**RESOURCES).put(batch({"a": 1})) == []
         assert server.found("shop") == {"k0": {"a": 1}}
 
-    def test_it_must_exist(self, make_sink: Make, batch: Batch, server: Any) -> None:
+    def test_a_missing_resource_is_an_error(self, make_sink: Make, batch: Batch, server: Any) -> None:
         with pytest.raises(InfrastructureError, match="'shop' does not exist"):
             make_sink(**RESOURCES).put(batch({"a": 1}))
 
         assert server.indices == {}
 
-    def test_every_topic_needs_one(self, make_sink: Make, batch: Batch, server: Any) -> None:
+    def test_a_topic_without_a_resource_is_an_error(self, make_sink: Make, batch: Batch, server: Any) -> None:
         with pytest.raises(TaskError, match="names no index for topic 'others'"):
             make_sink(**RESOURCES).put(batch({"a": 1}, topic="others"))
 

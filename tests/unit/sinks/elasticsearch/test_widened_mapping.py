@@ -31,7 +31,7 @@ def fields(**types: str) -> dict[str, Any]:
         ("date", "double", "keyword"),
     ],
 )
-def test_a_field_gets_the_type_that_takes_both(one: str, other: str, both: str) -> None:
+def test_a_field_gets_the_type_that_accepts_both(one: str, other: str, both: str) -> None:
     assert widened(fields(n=one), fields(n=other)) == fields(n=both)
 
 
