@@ -41,7 +41,7 @@ def sqlite(path: Path) -> Iterator[Callable[[str], list[Any]]]:
 
 @pytest.fixture
 def properties(path: Path) -> Callable[..., dict[str, str]]:
-    """``properties(**keys)``: a configuration of the file; ``_`` in names stand for dots."""
+    """Return ``properties(**keys)``, a configuration of the file; ``_`` in names stand for dots."""
 
     def make(**keys: str) -> dict[str, str]:
         return {**KEYS, "connection.url": f"sqlite:///{path}", **{k.replace("_", "."): v for k, v in keys.items()}}
@@ -57,7 +57,7 @@ def tuning() -> Tuning:
 
 @pytest.fixture
 def make_dialect() -> MakeDialect:
-    """Makes the dialects of the tasks of ``drive``; tests override the fixture."""
+    """Return the factory of the dialects of tasks of ``drive``; tests override the fixture."""
     return dialect_for
 
 
@@ -65,7 +65,7 @@ def make_dialect() -> MakeDialect:
 def drive(
     properties: Callable[..., dict[str, str]], tuning: Tuning, make_dialect: MakeDialect
 ) -> Iterator[Callable[..., SourceDriver]]:
-    """``drive(offsets, **keys)`` starts a task on the file; all are stopped when the test ends."""
+    """Return ``drive(offsets, **keys)``, which starts a task on the file; all are stopped when the test ends."""
     connector = tuned(tuning, make_dialect)
     with ExitStack() as stop:
 
@@ -77,7 +77,7 @@ def drive(
 
 @pytest.fixture
 def soft(drive: Callable[..., SourceDriver]) -> Callable[..., SourceDriver]:
-    """``drive`` of a table ``t`` whose column ``gone`` marks deleted rows."""
+    """Return ``drive`` for a table ``t`` whose column ``gone`` marks deleted rows."""
 
     def start(offsets: Offsets | None = None, /, **keys: str) -> SourceDriver:
         return drive(

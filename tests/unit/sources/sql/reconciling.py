@@ -11,7 +11,7 @@ from tests.sql_tasks import comparison_of
 
 
 class Topic:
-    """The last value of each key, as a compacted topic ends up."""
+    """The last value of each key, as in a compacted topic."""
 
     def __init__(self) -> None:
         self.last: dict[Any, Any] = {}
@@ -38,7 +38,7 @@ def settle(driver: SourceDriver, topic: Topic, keys: set[Any]) -> None:
 
 
 def compare_once(driver: SourceDriver, topic: Topic) -> None:
-    """Until a comparison has begun and ended."""
+    """Poll until a comparison has begun and ended."""
     comparison = comparison_of(driver)
     began = comparison.ledger.walk
 

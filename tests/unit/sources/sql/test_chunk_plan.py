@@ -1,4 +1,4 @@
-"""A grid survives its storage, covers the table whatever the cuts are, and says what is left."""
+"""A chunk plan is stored and read back, covers the table for any split points, and knows which chunks are left."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_key_values_that_cannot_be_stored_exactly_are_not_stored(value: Any) -> 
     assert ChunkPlan(("a",), [Chunk(after=(value,))], "bulk").to_json() is None
 
 
-def test_numbers_beyond_64_bits() -> None:
+def test_numbers_beyond_64_bits_are_stored_exactly() -> None:
     grid = ChunkPlan(("a",), [Chunk(after=(2**64,))], "bulk")
     found = from_json(grid.to_json(), ["a"], "bulk")
     assert found is not None
@@ -71,7 +71,7 @@ def test_numbers_beyond_64_bits() -> None:
         ({"key": None}, ["a"], "timestamp"),
     ],
 )
-def test_a_plan_that_is_not_understood_is_not_resumed(changes: dict[str, Any], key: list[str], mode: str) -> None:
+def test_an_invalid_stored_plan_is_not_resumed(changes: dict[str, Any], key: list[str], mode: str) -> None:
     offset = split_at(("a",), [1, 2], "timestamp", POSITION).to_json()
     assert offset is not None
     assert from_json({**offset, **changes}, key, mode) is None
@@ -90,7 +90,7 @@ def test_every_value_is_in_one_chunk_for_any_split_points(cuts: list[int], value
         assert len(there) == 1
 
 
-def test_the_share_of_a_plan_that_was_read() -> None:
+def test_the_finished_share_of_a_plan_is_computed() -> None:
     grid = split_at(("a",), [100, 200, 300], "bulk")
     assert grid.share() == 0
     grid.reached(grid.chunks[1], (150,), done=False)
@@ -118,14 +118,14 @@ def test_numbers_without_bounds_are_not_split(ends: tuple[Any, Any]) -> None:
 
 
 @given(st.sets(st.text(string.ascii_letters, max_size=3), max_size=200), st.integers(1, 70))
-def test_quantiles(values: set[str], count: int) -> None:
+def test_quantiles_are_sorted_values_without_duplicates(values: set[str], count: int) -> None:
     found = quantiles(sorted(values), count)
     assert found == sorted(set(found))
     assert len(found) <= count
     assert set(found) <= values
 
 
-def test_offsets_of_a_plan_from_its_first_to_its_last_batch() -> None:
+def test_batches_of_a_plan_carry_its_offset_and_the_last_one_the_table_offset() -> None:
     part, table = {"p": "part"}, {"p": "table"}
     grid = split_at(("a",), [10], "timestamp", POSITION)
     record = ChunkOffsets(grid, part, table, stored=False)
@@ -144,7 +144,7 @@ def test_offsets_of_a_plan_from_its_first_to_its_last_batch() -> None:
     assert last.source_partition == part
 
 
-def test_a_reading_of_one_page_stores_nothing() -> None:
+def test_a_table_of_one_page_stores_no_plan() -> None:
     grid = split_at(("a",), [], "bulk")
     batch = SourceBatch("t", [1], source_partition={"table": "t"})
     record = ChunkOffsets(grid, {"p": "part"}, {"table": "t"}, stored=False)
@@ -156,7 +156,7 @@ def test_a_reading_of_one_page_stores_nothing() -> None:
     assert batch.source_partition == {"table": "t"}
 
 
-def test_exact_values() -> None:
+def test_stored_key_values_keep_value_and_type() -> None:
     after = (1, "ä", Decimal("1.50"), datetime(2024, 5, 1, 12, 0, 0, 5, tzinfo=UTC), date(1, 1, 1), time(1), b"\0\xff")
     key = tuple("abcdefg")
     found = from_json(ChunkPlan(key, [Chunk(after=after)], "bulk").to_json(), key, "bulk")

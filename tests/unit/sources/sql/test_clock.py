@@ -1,4 +1,4 @@
-"""The system clock is set while tables wait for their time (row 24 of the faults)."""
+"""Changes of the system clock while tables are scheduled (row 24 of the faults)."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -15,7 +15,7 @@ HOUR = timedelta(hours=1)
 
 
 class SetClock:
-    """A system clock that tests set."""
+    """A system clock that is set by tests."""
 
     def __init__(self) -> None:
         self.ahead = timedelta()
@@ -57,18 +57,18 @@ def test_a_clock_that_is_set_back_does_not_stop_a_table(waiting: SourceDriver, s
     assert waiting.values("id") == [2]
 
 
-def test_a_clock_that_is_set_forward_reads_at_once(waiting: SourceDriver, sqlite: Any) -> None:
+def test_a_table_is_read_at_once_after_the_clock_is_set_forward(waiting: SourceDriver, sqlite: Any) -> None:
     sqlite("INSERT INTO t VALUES (2)")
     CLOCK.ahead = HOUR
     assert waiting.values("id") == [2]
     assert "set forward by 3600 s" in (waiting.status_reasons.current or "")
 
 
-def test_a_clock_is_looked_at_every_few_seconds(waiting: SourceDriver) -> None:
+def test_the_clock_is_checked_every_few_seconds(waiting: SourceDriver) -> None:
     assert 0 < seconds_to_wait(waiting) <= 5
 
 
-def test_corrections_of_a_time_server_are_no_jumps() -> None:
+def test_small_corrections_of_a_time_server_are_ignored() -> None:
     clock, monotonic = SetClock(), [0.0]
     began = datetime(2026, 1, 1, tzinfo=UTC)
     watch = ClockWatch(lambda: began + timedelta(seconds=monotonic[0]) + clock.ahead, lambda: monotonic[0])

@@ -1,4 +1,4 @@
-"""The keys: defaults of the JDBC connector, every rule over several keys, and what to write instead."""
+"""Configuration keys: defaults of the JDBC connector, rules over several keys, and suggested fixes."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def errors(**keys: str | None) -> list[tuple[str, str]]:
     return [(item.code, item.key) for item in validated(**keys)[1] if item.severity == "error"]
 
 
-def test_e1_defaults() -> None:
+def test_e1_defaults_are_those_of_the_jdbc_connector() -> None:
     config = SqlSourceConfig.parse(LEAST)
 
     assert config.poll_interval == "5000"
@@ -48,7 +48,7 @@ def test_e1_defaults() -> None:
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=[path.name for path in EXAMPLES])
-def test_the_examples_are_right(example: Path) -> None:
+def test_the_examples_are_valid(example: Path) -> None:
     written: dict[str, Any] = yaml.safe_load(example.read_text())
     flat = {key: str(value).lower() if isinstance(value, bool) else str(value) for key, value in written.items()}
     own = {key: value for key, value in flat.items() if not SourceSettings.owns(key)}
@@ -106,7 +106,7 @@ def test_the_examples_are_right(example: Path) -> None:
         ({"connection_pasword": "x"}, "config.unknown_key", "connection.pasword"),
     ],
 )
-def test_each_mistake_is_told(keys: dict[str, str | None], code: str, key: str) -> None:
+def test_each_mistake_is_reported(keys: dict[str, str | None], code: str, key: str) -> None:
     assert errors(**keys) == [(code, key)]
 
 
@@ -123,19 +123,21 @@ def test_each_mistake_is_told(keys: dict[str, str | None], code: str, key: str) 
         ({"pk_mode": "primary_key"}, "sql.no_primary_key", "pk.mode"),
     ],
 )
-def test_rules_of_queries(keys: dict[str, str | None], code: str | None, key: str | None) -> None:
+def test_a_query_is_one_select_with_valid_settings(
+    keys: dict[str, str | None], code: str | None, key: str | None
+) -> None:
     query = {"query": "SELECT id FROM a", "table_whitelist": None, "incrementing_column_name": "id"}
 
     assert errors(**(query | keys)) == ([(code, key)] if code else [])
 
 
-def test_every_mistake_is_told_at_once() -> None:
+def test_all_mistakes_are_reported_at_once() -> None:
     found = errors(topic_prefix="a b", db_timezone="Nowhere", mode="timestamp", poll_interval_ms="soon")
 
     assert {key for _, key in found} == {"topic.prefix", "db.timezone", "timestamp.column.name", "poll.interval.ms"}
 
 
-def test_e51_the_old_name_of_precision_only() -> None:
+def test_e51_the_old_name_of_precision_only_is_accepted() -> None:
     config, _ = validated(numeric_precision_mapping="true")
     assert config is not None
     assert config.numeric == "precision_only"
@@ -156,11 +158,11 @@ def test_e51_the_old_name_of_precision_only() -> None:
         ("validate.non.null", "FALSE"),
     ],
 )
-def test_choices_are_taken_in_any_case(key: str, value: str) -> None:
+def test_choices_are_accepted_in_any_case(key: str, value: str) -> None:
     assert errors(**{key: value, "timestamp.column.name": "at"}) == []
 
 
-def test_keys_of_the_jvm_without_effect_are_warned_of() -> None:
+def test_keys_of_the_jvm_without_effect_are_warnings() -> None:
     _, findings = validated(poll_linger_ms="5000", max_buffer_size="0")
 
     assert {(item.code, item.key, item.severity) for item in findings} == {
@@ -180,7 +182,7 @@ def test_a_password_is_never_shown() -> None:
 
 
 @pytest.mark.parametrize(("text", "pause"), [("5000", True), ("30s", True), ("0 3 * * *", False), ("x", False)])
-def test_pauses_and_cron_expressions(text: str, pause: bool) -> None:
+def test_durations_and_cron_expressions_are_told_apart(text: str, pause: bool) -> None:
     assert is_duration(text) is pause
 
 
@@ -202,7 +204,7 @@ def test_pauses_and_cron_expressions(text: str, pause: bool) -> None:
         pytest.param({"transaction_isolation_mode": "SQL_SERVER_SNAPSHOT"}, "transaction.isolation.mode", id="e11"),
     ],
 )
-def test_rows_of_the_compatibility_list(keys: dict[str, str | None], wrong: str | None) -> None:
+def test_keys_are_validated_as_in_the_compatibility_list(keys: dict[str, str | None], wrong: str | None) -> None:
     assert {key for _, key in errors(**keys)} == ({wrong} if wrong else set())
 
 

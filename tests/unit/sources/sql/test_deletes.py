@@ -1,4 +1,4 @@
-"""Rows that are gone become tombstones: by a mark in the row, or by comparing keys with those that were sent."""
+"""Deleted rows become tombstones, found by comparing the keys in the table with those that were sent."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def reconciled(drive: Drive, tmp_path: Path) -> Drive:
 
 
 def test_keys_are_not_compared_while_a_result_is_open(sqlite: Sql, reconciled: Drive) -> None:
-    """A row that is gone now may still be in the result, and would come after its own tombstone."""
+    """A deleted row may still be in the result, and would be sent after its own tombstone."""
     sqlite("CREATE TABLE t (id INTEGER PRIMARY KEY, at TIMESTAMP NOT NULL);")
     sqlite("".join(f"INSERT INTO t VALUES ({number}, '2024-01-01 00:00:0{number}');" for number in range(1, 6)))
     driver = reconciled(mode="timestamp", timestamp_column_name="at", batch_max_rows="1")
@@ -94,7 +94,7 @@ def test_a_wrong_configuration_is_an_error_of_its_key(keys: dict[str, str], wron
 # Comparing.
 
 
-def test_a_row_that_is_gone_becomes_a_tombstone(sqlite: Sql, reconciled: Drive) -> None:
+def test_a_deleted_row_becomes_a_tombstone(sqlite: Sql, reconciled: Drive) -> None:
     sqlite("CREATE TABLE t (id INTEGER PRIMARY KEY, name TEXT); INSERT INTO t VALUES (1, 'a'), (2, 'b'), (3, 'c');")
     driver, topic = reconciled(), Topic()
     settle(driver, topic, {1, 2, 3})
@@ -119,7 +119,7 @@ def test_trial_9_a_comparison_that_finds_nothing_is_not_logged_at_info(sqlite: S
     assert set(compared) == {("debug", 0), ("info", 1)}
 
 
-def test_keys_of_several_columns_and_types(sqlite: Sql, reconciled: Drive) -> None:
+def test_keys_of_several_columns_and_types_become_tombstones(sqlite: Sql, reconciled: Drive) -> None:
     sqlite("CREATE TABLE t (id INTEGER NOT NULL, a TEXT NOT NULL, b DECIMAL(9, 2) NOT NULL, PRIMARY KEY (a, b))")
     for number in range(25):
         sqlite(f"INSERT INTO t VALUES ({number}, 'it''s {number % 5}', {number // 5}.25)")
@@ -134,7 +134,7 @@ def test_keys_of_several_columns_and_types(sqlite: Sql, reconciled: Drive) -> No
 
 
 @pytest.mark.parametrize("tuning", [Tuning(keys_per_page=7, keys_per_query=3)])
-def test_a_comparison_of_many_pages(sqlite: Sql, reconciled: Drive) -> None:
+def test_a_comparison_of_many_pages_finds_all_deleted_rows(sqlite: Sql, reconciled: Drive) -> None:
     sqlite("CREATE TABLE t (id INTEGER PRIMARY KEY)")
     for number in range(100):
         sqlite(f"INSERT INTO t VALUES ({number})")
@@ -147,7 +147,9 @@ def test_a_comparison_of_many_pages(sqlite: Sql, reconciled: Drive) -> None:
     assert sorted(topic.tombstones) == [*range(0, 100, 3)]
 
 
-def test_above_the_maximum_fraction_no_tombstone_is_sent_and_rows_go_on(sqlite: Sql, reconciled: Drive) -> None:
+def test_above_the_maximum_fraction_no_tombstone_is_sent_and_rows_are_still_read(
+    sqlite: Sql, reconciled: Drive
+) -> None:
     sqlite("CREATE TABLE t (id INTEGER PRIMARY KEY)")
     for number in range(50):
         sqlite(f"INSERT INTO t VALUES ({number})")
@@ -175,7 +177,7 @@ def test_the_maximum_fraction_counts_only_missing_keys(sqlite: Sql, reconciled: 
     settle(driver, topic, {*range(15, 100)})
 
 
-def test_the_maximum_fraction_is_forgotten_when_the_rows_are_back(sqlite: Sql, reconciled: Drive) -> None:
+def test_the_maximum_fraction_is_not_reported_after_the_rows_are_back(sqlite: Sql, reconciled: Drive) -> None:
     sqlite("CREATE TABLE t (id INTEGER PRIMARY KEY)")
     rows = ", ".join(f"({number})" for number in range(50))
     sqlite(f"INSERT INTO t VALUES {rows}")
@@ -259,7 +261,7 @@ def test_an_unusable_ledger_is_named_with_the_reason(sqlite: Sql, reconciled: Dr
 
 
 @pytest.mark.parametrize("tuning", [Tuning(keys_per_page=10)])
-def test_parts_that_are_equal_cost_one_statement_and_no_key_is_read(sqlite: Sql, reconciled: Drive) -> None:
+def test_equal_ranges_need_one_statement_and_no_key_is_read(sqlite: Sql, reconciled: Drive) -> None:
     sqlite("CREATE TABLE t (id INTEGER PRIMARY KEY)")
     sqlite(f"INSERT INTO t VALUES {', '.join(f'({number})' for number in range(100))}")
     driver, topic = reconciled(), Topic()
@@ -275,7 +277,7 @@ def test_parts_that_are_equal_cost_one_statement_and_no_key_is_read(sqlite: Sql,
 
 
 @pytest.mark.parametrize("tuning", [Tuning(keys_per_page=10)])
-def test_only_parts_that_differ_are_read(sqlite: Sql, reconciled: Drive) -> None:
+def test_only_ranges_that_differ_are_read(sqlite: Sql, reconciled: Drive) -> None:
     sqlite("CREATE TABLE t (id INTEGER PRIMARY KEY)")
     sqlite(f"INSERT INTO t VALUES {', '.join(f'({number})' for number in range(100))}")
     driver, topic = reconciled(delete_reconcile_schedule="1h"), Topic()
@@ -289,7 +291,7 @@ def test_only_parts_that_differ_are_read(sqlite: Sql, reconciled: Drive) -> None
 
 
 @pytest.mark.parametrize("tuning", [Tuning(keys_per_page=10)])
-def test_where_everything_differs_hashes_are_not_asked_for(sqlite: Sql, reconciled: Drive) -> None:
+def test_no_more_hashes_are_requested_after_several_different_ranges(sqlite: Sql, reconciled: Drive) -> None:
     sqlite("CREATE TABLE t (id INTEGER PRIMARY KEY)")
     sqlite(f"INSERT INTO t VALUES {', '.join(f'({number})' for number in range(100))}")
     driver, topic = reconciled(delete_reconcile_schedule="1h"), Topic()
@@ -304,8 +306,8 @@ def test_where_everything_differs_hashes_are_not_asked_for(sqlite: Sql, reconcil
     assert (comparison.statements, comparison.read) == (3 * 2 + 5 + 1 + 1 + 1 + 1, 8 * 9 + 10)
 
 
-def test_a_new_row_in_the_same_part_does_not_hide_a_deleted_one(sqlite: Sql, reconciled: Drive) -> None:
-    """As many keys as before, in the same part: only their hashes differ."""
+def test_a_new_row_in_the_same_range_does_not_hide_a_deleted_one(sqlite: Sql, reconciled: Drive) -> None:
+    """The number of keys in the range is unchanged; only their hashes differ."""
     sqlite("CREATE TABLE t (id INTEGER PRIMARY KEY, n INTEGER NOT NULL UNIQUE); INSERT INTO t VALUES (1, 1), (5, 5);")
     driver, topic = reconciled(incrementing_column_name="n", poll_interval_ms="1h"), Topic()
     driver.drain()
@@ -316,7 +318,7 @@ def test_a_new_row_in_the_same_part_does_not_hide_a_deleted_one(sqlite: Sql, rec
     assert topic.tombstones == [1]
 
 
-def test_keys_that_were_sent_without_a_ledger_are_learned_from_the_table(sqlite: Sql, reconciled: Drive) -> None:
+def test_keys_that_were_sent_without_a_ledger_are_read_from_the_table(sqlite: Sql, reconciled: Drive) -> None:
     sqlite("CREATE TABLE t (id INTEGER PRIMARY KEY); INSERT INTO t VALUES (1), (5);")
     first, topic = reconciled(), Topic()
     settle(first, topic, {1, 5})
@@ -333,7 +335,7 @@ def test_keys_that_were_sent_without_a_ledger_are_learned_from_the_table(sqlite:
 
 
 @pytest.mark.parametrize("tuning", [Tuning(keys_per_page=3)])
-def test_a_table_that_sorts_its_keys_in_another_order(sqlite: Sql, reconciled: Drive) -> None:
+def test_a_table_with_another_sort_order_of_keys_is_compared(sqlite: Sql, reconciled: Drive) -> None:
     names = ["a", "B", "c", "D", "e", "F", "g", "H"]
     sqlite("CREATE TABLE t (id INTEGER NOT NULL UNIQUE, name TEXT COLLATE NOCASE PRIMARY KEY NOT NULL)")
     for number, name in enumerate(names):
@@ -370,7 +372,7 @@ def test_a_dropped_table_deletes_nothing(sqlite: Sql, reconciled: Drive) -> None
 
 
 def test_a_key_that_comes_back_during_the_comparison_is_not_deleted(sqlite: Sql, path: Path, tmp_path: Path) -> None:
-    """The walk has passed its place, and no poll has met it yet: it is asked for once more."""
+    """The comparison has passed the key, and no poll has read the row yet: the key is queried again."""
     sqlite("CREATE TABLE t (id INTEGER PRIMARY KEY); INSERT INTO t VALUES (2), (3);")
     ledger = Ledger(tmp_path / "l")
     ledger.add([(1,), (2,), (3,)])

@@ -20,7 +20,7 @@ from tests.unit.sources.sql.reconciling import Topic
 
 
 class Life(RuleBasedStateMachine):
-    """Rows come and go, tasks are killed, acknowledgements are late: in the end the topic equals the table."""
+    """Rows are inserted and deleted, tasks are killed, acknowledgements are late: in the end the topic equals the table."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -73,7 +73,7 @@ class Life(RuleBasedStateMachine):
 
     @rule(arrived=st.integers(0, 2))
     def kill(self, arrived: int) -> None:
-        """Some of what was on its way is in Kafka, without anybody knowing."""
+        """Kill the task; some unacknowledged batches are in Kafka."""
         self.topic.take(self.flying[:arrived])
         self.flying = []
         self.driver.stop()

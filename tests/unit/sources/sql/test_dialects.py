@@ -1,4 +1,4 @@
-"""Facts of kinds of databases: types and errors, from their documentation. Oracle and SQL Server are not run here."""
+"""Types and errors of database products, from their documentation. Oracle and SQL Server are not run here."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from headrace_sources.sql.rows.types import Column, Kind
         ("mssql+pyodbc://h/d", SqlServer),
     ],
 )
-def test_each_kind_of_database_has_its_facts(url: str, expected: type) -> None:
+def test_each_dialect_has_its_properties(url: str, expected: type) -> None:
     assert type(dialect_for(make_url(url), UTC, "connect_logical")) is expected
 
 
@@ -53,7 +53,9 @@ def test_each_kind_of_database_has_its_facts(url: str, expected: type) -> None:
         ("ROWID", None, None, Column("C", Kind.TEXT, True)),
     ],
 )
-def test_types_of_oracle(kind: str, precision: int | None, scale: int | None, expected: Column) -> None:
+def test_columns_of_oracle_have_the_documented_types(
+    kind: str, precision: int | None, scale: int | None, expected: Column
+) -> None:
     assert oracle_column("C", f"DB_TYPE_{kind}", precision, scale, True) == expected
 
 
@@ -77,7 +79,9 @@ def test_types_of_oracle(kind: str, precision: int | None, scale: int | None, ex
         ("date", 10, 0, Column("c", Kind.DATE)),
     ],
 )
-def test_types_of_sql_server(kind: str, precision: int, scale: int, expected: Column) -> None:
+def test_columns_of_sql_server_have_the_documented_types(
+    kind: str, precision: int, scale: int, expected: Column
+) -> None:
     assert sqlserver_column("c", kind, precision, scale, True) == expected
 
 
@@ -92,7 +96,7 @@ def test_types_of_sql_server(kind: str, precision: int, scale: int, expected: Co
         (lambda: sqlserver_column("c", "sql_variant", 0, 0, True), "CAST([c] AS nvarchar(max))"),
     ],
 )
-def test_what_cannot_be_read_names_the_column_and_the_way_out(describe: Any, hint: str) -> None:
+def test_an_unsupported_column_is_named_with_a_fix(describe: Any, hint: str) -> None:
     with pytest.raises(ConfigError) as raised:
         describe()
 
@@ -103,7 +107,7 @@ def test_what_cannot_be_read_names_the_column_and_the_way_out(describe: Any, hin
 
 
 @pytest.mark.parametrize("kind", ["datetime", "smalldatetime"])
-def test_coarse_timestamps_of_sql_server_are_no_cursor(kind: str) -> None:
+def test_coarse_timestamps_of_sql_server_are_refused_as_cursor(kind: str) -> None:
     found = sqlserver_column("at", kind, 23, 3, False)
 
     with pytest.raises(ConfigError) as raised:
@@ -123,7 +127,7 @@ def test_coarse_timestamps_of_sql_server_are_no_cursor(kind: str) -> None:
         (1476, ErrorClass.OTHER),
     ],
 )
-def test_errors_of_oracle(code: int, expected: ErrorClass) -> None:
+def test_errors_of_oracle_have_their_class(code: int, expected: ErrorClass) -> None:
     assert Oracle(UTC).error_class(Exception(SimpleNamespace(code=code))) is expected
 
 
@@ -143,7 +147,7 @@ def test_errors_of_oracle(code: int, expected: ErrorClass) -> None:
         ("22012", "[22012] Divide by zero (8134) (SQLExecDirectW)", ErrorClass.OTHER),
     ],
 )
-def test_errors_of_sql_server(state: str, message: str, expected: ErrorClass) -> None:
+def test_errors_of_sql_server_have_their_class(state: str, message: str, expected: ErrorClass) -> None:
     assert SqlServer(UTC).error_class(Exception(state, message)) is expected
 
 
@@ -159,12 +163,12 @@ def test_errors_of_sql_server(state: str, message: str, expected: ErrorClass) ->
         (1064, ErrorClass.OTHER),
     ],
 )
-def test_errors_of_mysql(code: int, expected: ErrorClass) -> None:
+def test_errors_of_mysql_have_their_class(code: int, expected: ErrorClass) -> None:
     assert MySql(UTC).error_class(pymysql.err.OperationalError(code, "…")) is expected
     assert MySql(UTC).error_class(pymysql.err.InterfaceError(0, "")) is ErrorClass.LOST
 
 
-def test_errors_of_sqlite() -> None:
+def test_errors_of_sqlite_have_their_class() -> None:
     error_class = Sqlite(UTC).error_class
 
     assert error_class(sqlite3.OperationalError("no such table: a")) is ErrorClass.MISSING_TABLE
@@ -172,7 +176,7 @@ def test_errors_of_sqlite() -> None:
     assert error_class(sqlite3.OperationalError("near x: syntax error")) is ErrorClass.OTHER
 
 
-def test_values_of_oracle_and_sql_server() -> None:
+def test_values_of_oracle_and_sql_server_are_normalised() -> None:
     lob = SimpleNamespace(read=lambda: "long")
     noon = datetime(2024, 5, 1, 12, tzinfo=timezone(timedelta(hours=2)))
     moment = Column("c", Kind.MOMENT)
@@ -189,7 +193,7 @@ def test_values_of_oracle_and_sql_server() -> None:
 
 
 class Answers:
-    """A connection that has one answer."""
+    """A connection that returns one row."""
 
     def __init__(self, *rows: tuple[Any, ...]) -> None:
         self._rows = rows
@@ -208,12 +212,12 @@ class Answers:
         ((1, 1, "READ_ONLY"), "replica"),
     ],
 )
-def test_what_sql_server_must_tell_for_the_gap_free_cursor(answer: tuple[Any, ...], told: str | None) -> None:
+def test_sql_server_needs_a_privilege_for_the_gap_free_cursor(answer: tuple[Any, ...], told: str | None) -> None:
     found = SqlServer(UTC).hidden_transactions_reason(Answers(answer))  # type: ignore[arg-type]
     assert found is None if told is None else told in str(found)
 
 
-def test_open_transactions_of_sql_server() -> None:
+def test_open_transactions_of_sql_server_are_read() -> None:
     rows = (4711, 52, "app", "batch  ", 12), (4712, None, None, None, 0)
     session, statement = SqlServer(UTC).open_transactions(Answers(*rows))  # type: ignore[arg-type]
     assert (session.name, session.age, session.began) == ("transaction 4711", 12.0, None)

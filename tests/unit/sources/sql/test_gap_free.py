@@ -1,4 +1,4 @@
-"""What a configuration and a database make of the gap-free cursor; what the status says; what is remembered as sent."""
+"""The gap-free cursor: its configuration, status reasons, and the memory of sent rows."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_an_overlap_is_ids_or_a_duration(mode: str, overlap: str, problem: str |
 
 
 class BlindSqlite(Sqlite):
-    """A database that says nothing about its transactions."""
+    """A database that does not show its transactions."""
 
     commits_in_order = False
 
@@ -71,7 +71,7 @@ def test_a_database_that_hides_its_transactions_is_refused_by_gap_free_on(sqlite
 
 @without_transactions
 def test_a_database_that_hides_its_transactions_is_read_with_an_overlap(sqlite: Sql, drive: Drive) -> None:
-    """An id that turns up behind the last one, within the overlap; nothing is sent twice."""
+    """A row with an id below the last one, within the overlap, is read; no row is sent twice."""
     sqlite("CREATE TABLE t (id INTEGER PRIMARY KEY); INSERT INTO t VALUES (1), (20);")
     driver = drive(table_whitelist="t", cursor_overlap="10")
     assert driver.values("id") == [1, 20]
@@ -117,7 +117,7 @@ def test_no_transaction_blocks_when_the_position_does_not_wait() -> None:
 @pytest.mark.parametrize(
     ("seconds", "words"), [(0, "0 s"), (119, "119 s"), (120, "2 min"), (7_200, "2 h"), (200_000, "2 d")]
 )
-def test_durations_are_formatted_for_people(seconds: float, words: str) -> None:
+def test_durations_are_formatted_in_readable_units(seconds: float, words: str) -> None:
     assert format_duration(seconds) == words
 
 
@@ -154,13 +154,13 @@ def send(memory: SentRows, row: tuple[Any, ...], place: int = 1) -> bool:
     return entry is not None
 
 
-def test_only_the_last_sent_version_of_a_row_counts() -> None:
+def test_only_the_last_sent_version_of_a_row_is_compared() -> None:
     sent = memory()
 
     assert [send(sent, (1, version)) for version in ("A", "A", "B", "B", "A")] == [True, False, True, False, True]
 
 
-def test_rows_without_a_name_are_counted() -> None:
+def test_rows_without_a_key_are_counted() -> None:
     sent = memory(identity=())
     first = [send(sent, row) for row in ((1,), (1,), (2,))]
     sent.begin()

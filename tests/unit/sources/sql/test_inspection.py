@@ -1,4 +1,4 @@
-"""Which tables are meant, and what keeps them from being read: on a SQLite file."""
+"""The selected tables, and problems that prevent reading them, with a SQLite file."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Sqlite = Callable[[str], list[Any]]
 
 @pytest.fixture
 def tables(properties: Properties) -> Callable[..., list[str]]:
-    """``tables(**keys)``: names of the tables that are meant."""
+    """Return ``tables(**keys)``, the names of the selected tables."""
 
     def find(**keys: str) -> list[str]:
         config = SqlSourceConfig.parse(properties(**keys))
@@ -43,7 +43,7 @@ def tables(properties: Properties) -> Callable[..., list[str]]:
 
 @pytest.fixture
 def check(properties: Properties) -> Callable[..., list[Finding]]:
-    """``check(**keys)``: what ``headrace check`` says."""
+    """Return ``check(**keys)``, the findings of ``headrace check``."""
 
     def run(**keys: str) -> list[Finding]:
         return list(SqlSourceConnector().check(properties(**keys)))
@@ -67,20 +67,20 @@ def schema(sqlite: Sqlite) -> None:
     )
 
 
-def test_the_whitelist(tables: Callable[..., list[str]]) -> None:
+def test_the_whitelist_selects_tables(tables: Callable[..., list[str]]) -> None:
     assert tables(table_whitelist="orders, lines") == ["lines", "orders"]
 
 
-def test_the_blacklist(tables: Callable[..., list[str]]) -> None:
+def test_the_blacklist_excludes_tables(tables: Callable[..., list[str]]) -> None:
     assert tables(table_blacklist="log") == ["lines", "orders"]
 
 
-def test_e44_views_are_included_when_asked_for(tables: Callable[..., list[str]]) -> None:
+def test_e44_views_are_included_if_configured(tables: Callable[..., list[str]]) -> None:
     assert tables(table_blacklist="log", table_types="table,view") == ["lines", "open_orders", "orders"]
     assert tables(table_whitelist="open_orders", table_types="VIEW") == ["open_orders"]
 
 
-def test_every_missing_table_is_named_with_the_nearest(tables: Callable[..., list[str]]) -> None:
+def test_each_missing_table_is_named_with_the_nearest(tables: Callable[..., list[str]]) -> None:
     with pytest.raises(ConfigError) as raised:
         tables(table_whitelist="order, linse, lines, nothing_like_it")
 
@@ -91,14 +91,16 @@ def test_every_missing_table_is_named_with_the_nearest(tables: Callable[..., lis
     assert "table.types" in found["nothing_like_it"]
 
 
-def test_trial_6_a_pattern_among_exact_names_is_told_where_patterns_belong(tables: Callable[..., list[str]]) -> None:
+def test_trial_6_a_pattern_in_a_list_of_names_is_reported_with_the_key_for_patterns(
+    tables: Callable[..., list[str]],
+) -> None:
     with pytest.raises(ConfigError) as raised:
         tables(table_whitelist="main.*")
 
     assert "table.include.list" in raised.value.findings[0].hint
 
 
-def test_a_name_in_another_case_is_missing_but_not_when_names_are_not_quoted(
+def test_a_name_in_another_case_is_found_only_without_quoting(
     tables: Callable[..., list[str]],
 ) -> None:
     with pytest.raises(ConfigError):
@@ -107,14 +109,14 @@ def test_a_name_in_another_case_is_missing_but_not_when_names_are_not_quoted(
     assert tables(table_whitelist="ORDERS", quote_sql_identifiers="never") == ["orders"]
 
 
-def test_a_blacklist_that_leaves_nothing(tables: Callable[..., list[str]]) -> None:
+def test_a_blacklist_that_leaves_no_table_is_an_error(tables: Callable[..., list[str]]) -> None:
     with pytest.raises(ConfigError) as raised:
         tables(table_blacklist="orders,lines,log")
 
     assert raised.value.code == "sql.missing_table"
 
 
-def test_include_and_exclude_lists(tables: Callable[..., list[str]]) -> None:
+def test_include_and_exclude_lists_select_tables(tables: Callable[..., list[str]]) -> None:
     assert tables(table_include_list="lo.,or.*") == ["log", "orders"]
     assert tables(table_include_list=".*", table_exclude_list="l.*") == ["orders"]
     assert tables(table_include_list=".*", table_types="TABLE,VIEW", table_exclude_list="orders") == [
@@ -130,7 +132,7 @@ def test_include_and_exclude_lists(tables: Callable[..., list[str]]) -> None:
         ({"table_include_list": "xyz"}, "such as lines"),
     ],
 )
-def test_e42_an_include_list_that_matches_nothing(
+def test_e42_an_include_list_without_a_match_is_an_error(
     tables: Callable[..., list[str]], keys: dict[str, str], hint: str
 ) -> None:
     with pytest.raises(ConfigError) as raised:
@@ -141,25 +143,25 @@ def test_e42_an_include_list_that_matches_nothing(
     assert hint in finding.hint
 
 
-def test_e42_an_exclude_list_that_leaves_nothing(tables: Callable[..., list[str]]) -> None:
+def test_e42_an_exclude_list_that_leaves_no_table_is_an_error(tables: Callable[..., list[str]]) -> None:
     with pytest.raises(ConfigError) as raised:
         tables(table_include_list="l.*", table_exclude_list=".*")
 
     assert "table.exclude.list leaves out every table" in raised.value.findings[0].message
 
 
-def test_the_whitelist_wins_over_the_blacklist(tables: Callable[..., list[str]]) -> None:
+def test_the_whitelist_takes_precedence_over_the_blacklist(tables: Callable[..., list[str]]) -> None:
     assert tables(table_whitelist="log", table_blacklist="log,orders") == ["log"]
 
 
-def test_a_catalog_out_of_reach(tables: Callable[..., list[str]], path: Path) -> None:
+def test_an_unknown_catalog_is_an_error(tables: Callable[..., list[str]], path: Path) -> None:
     assert tables(table_whitelist="log", catalog_pattern=str(path)) == ["log"]
     with pytest.raises(ConfigError) as raised:
         tables(table_whitelist="log", catalog_pattern="elsewhere")
     assert raised.value.findings[0].key == "catalog.pattern"
 
 
-def test_columns_by_mapping(check: Callable[..., list[Finding]], sqlite: Sqlite) -> None:
+def test_cursor_columns_are_mapped_by_table(check: Callable[..., list[Finding]], sqlite: Sqlite) -> None:
     sqlite("CREATE TABLE events (n INTEGER NOT NULL, moment TIMESTAMP NOT NULL)")
     keys = {
         "table_include_list": "orders|events",
@@ -186,7 +188,7 @@ def test_a_table_matches_one_entry_of_a_mapping(check: Callable[..., list[Findin
     assert [item for item in codes(found) if item[2] == "error"] == []
 
 
-def test_a_sound_table_has_no_findings(check: Callable[..., list[Finding]]) -> None:
+def test_a_valid_table_has_no_findings(check: Callable[..., list[Finding]]) -> None:
     assert check(table_whitelist="orders") == []
 
 
@@ -203,11 +205,11 @@ def test_a_missing_column_names_the_nearest(check: Callable[..., list[Finding]])
     assert "'updated'" in finding.hint
 
 
-def test_a_column_is_found_in_another_case_when_that_is_unique(check: Callable[..., list[Finding]]) -> None:
+def test_a_column_is_found_in_another_case_if_it_is_unique(check: Callable[..., list[Finding]]) -> None:
     assert codes(check(table_whitelist="orders", incrementing_column_name="ID")) == []
 
 
-def test_trial_7_a_table_without_one_id_is_told_what_is_possible(
+def test_trial_7_a_table_without_a_single_id_is_reported_with_the_possible_modes(
     sqlite: Sqlite, check: Callable[..., list[Finding]]
 ) -> None:
     sqlite("CREATE TABLE pairs (a INTEGER, b INTEGER, PRIMARY KEY (a, b))")
@@ -227,20 +229,20 @@ def test_every_table_is_inspected(check: Callable[..., list[Finding]]) -> None:
     ]
 
 
-def test_e30_timestamp_columns_that_all_can_be_null(check: Callable[..., list[Finding]]) -> None:
+def test_e30_only_nullable_timestamp_columns_are_an_error(check: Callable[..., list[Finding]]) -> None:
     keys = {"table_whitelist": "orders", "mode": "timestamp", "timestamp_column_name": "updated"}
 
     assert ("sql.nullable_cursor", "timestamp.column.name", "error") in codes(check(**keys))
     assert [item for item in codes(check(**keys, validate_non_null="false")) if item[2] == "error"] == []
 
 
-def test_e31_one_of_two_timestamp_columns_not_null(check: Callable[..., list[Finding]]) -> None:
+def test_e31_one_of_two_timestamp_columns_may_be_nullable(check: Callable[..., list[Finding]]) -> None:
     found = check(table_whitelist="orders", mode="timestamp", timestamp_column_name="updated,at")
 
     assert [item for item in codes(found) if item[2] == "error"] == []
 
 
-def test_an_incrementing_column_that_can_be_null(check: Callable[..., list[Finding]], sqlite: Sqlite) -> None:
+def test_a_nullable_incrementing_column_is_an_error(check: Callable[..., list[Finding]], sqlite: Sqlite) -> None:
     sqlite("CREATE TABLE loose (n INTEGER)")
 
     assert codes(check(table_whitelist="loose", incrementing_column_name="n")) == [
@@ -262,7 +264,7 @@ def test_rows_that_are_never_read_are_reported(check: Callable[..., list[Finding
     assert ("sql.null_cursor", "timestamp.column.name", "warning") in codes(check(**keys))
 
 
-def test_a_cursor_without_an_index_comes_with_the_statement_that_makes_one(
+def test_a_cursor_without_an_index_is_reported_with_the_statement_that_creates_it(
     check: Callable[..., list[Finding]], sqlite: Sqlite
 ) -> None:
     keys = {"table_whitelist": "orders", "mode": "timestamp+incrementing", "timestamp_column_name": "at"}
@@ -273,14 +275,14 @@ def test_a_cursor_without_an_index_comes_with_the_statement_that_makes_one(
     assert check(**keys) == []
 
 
-def test_an_incrementing_column_of_text(check: Callable[..., list[Finding]]) -> None:
+def test_an_incrementing_column_of_text_is_an_error(check: Callable[..., list[Finding]]) -> None:
     assert codes(check(table_whitelist="orders", incrementing_column_name="note")) == [
         ("sql.cursor_type", "incrementing.column.name", "error"),
         ("sql.nullable_cursor", "incrementing.column.name", "error"),
     ]
 
 
-def test_keys(check: Callable[..., list[Finding]]) -> None:
+def test_a_missing_primary_key_or_key_column_is_an_error(check: Callable[..., list[Finding]]) -> None:
     bulk = {"mode": "bulk"}
     assert codes(check(table_whitelist="log", pk_mode="primary_key", **bulk)) == [
         ("sql.no_primary_key", "pk.mode", "error")
@@ -291,14 +293,14 @@ def test_keys(check: Callable[..., list[Finding]]) -> None:
     assert check(table_whitelist="lines", pk_mode="primary_key", **bulk) == []
 
 
-def test_a_file_that_is_not_there(check: Callable[..., list[Finding]], tmp_path: Path) -> None:
+def test_a_missing_file_is_an_error(check: Callable[..., list[Finding]], tmp_path: Path) -> None:
     found = check(table_whitelist="orders", connection_url=f"sqlite:///{tmp_path}/other.db")
 
     assert codes(found) == [("sql.missing_database", "connection.url", "error")]
     assert not (tmp_path / "other.db").exists()
 
 
-def test_a_file_that_is_no_database(check: Callable[..., list[Finding]], tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_database_is_an_error(check: Callable[..., list[Finding]], tmp_path: Path) -> None:
     (tmp_path / "text.db").write_text("this is a letter, not a database" * 10)
 
     assert codes(check(table_whitelist="a", connection_url=f"sqlite:///{tmp_path}/text.db")) == [
@@ -306,13 +308,15 @@ def test_a_file_that_is_no_database(check: Callable[..., list[Finding]], tmp_pat
     ]
 
 
-def test_a_driver_that_is_not_installed(check: Callable[..., list[Finding]]) -> None:
+def test_a_driver_that_is_not_installed_is_an_error(check: Callable[..., list[Finding]]) -> None:
     [finding] = check(table_whitelist="a", connection_url="firebird+nosuch://h/d")
 
     assert (finding.code, finding.key) == ("sql.driver", "connection.url")
 
 
-def test_a_query_that_cannot_run(check: Callable[..., list[Finding]], properties: Properties) -> None:
+def test_a_query_that_fails_is_reported_with_the_reason(
+    check: Callable[..., list[Finding]], properties: Properties
+) -> None:
     base = {"incrementing_column_name": "id"}
     assert [i.code for i in check(query="SELECT id FROM nowhere", **base)] == ["sql.missing_table"]
     assert [i.code for i in check(query="SELECT ident AS id FROM orders", **base)] == ["sql.missing_column"]
@@ -323,7 +327,7 @@ def test_a_query_that_cannot_run(check: Callable[..., list[Finding]], properties
     ]
 
 
-def test_columns_of_a_primary_key_are_not_null(properties: Properties) -> None:
+def test_columns_of_a_primary_key_are_not_nullable(properties: Properties) -> None:
     config = SqlSourceConfig.parse(properties(table_whitelist="lines", mode="bulk"))
     session = Session(config)
     with session.reading("lines") as connection:
@@ -343,12 +347,12 @@ def names(count: int) -> list[TableName]:
     return [TableName("s", f"t{number}") for number in range(count)]
 
 
-def test_e39_seven_tables_for_three_tasks() -> None:
+def test_e39_seven_tables_are_divided_into_contiguous_blocks_for_three_tasks() -> None:
     assert [len(block) for block in contiguous_blocks(names(7), 3)] == [3, 2, 2]
     assert [table for block in contiguous_blocks(names(7), 3) for table in block] == names(7)
 
 
-def test_e40_never_more_tasks_than_tables() -> None:
+def test_e40_there_are_no_more_tasks_than_tables() -> None:
     assert [len(block) for block in contiguous_blocks(names(2), 10)] == [1, 1]
 
 
@@ -376,7 +380,7 @@ def test_reassignment_moves_as_few_tables_as_possible(moments: list[set[int]], m
         assert len(changed) <= 2 * len(touched) + len(new)
 
 
-def test_a_new_table_gets_a_task_of_its_own_while_there_may_be_more() -> None:
+def test_a_new_table_gets_its_own_task_below_tasks_max() -> None:
     one, two, three, four = names(4)
 
     assert reassign([[one], [two]], [one, two, three], 3) == [[one], [two], [three]]
@@ -384,9 +388,7 @@ def test_a_new_table_gets_a_task_of_its_own_while_there_may_be_more() -> None:
     assert reassign([[one], [two], [three]], [two, three], 3) == [[three], [two]]
 
 
-def test_e41_a_table_that_is_created_is_read_without_touching_the_others(
-    properties: Properties, sqlite: Sqlite
-) -> None:
+def test_e41_a_created_table_is_read_without_a_restart_of_the_others(properties: Properties, sqlite: Sqlite) -> None:
     keys = properties(table_include_list="o.*|n.*", mode="bulk")
     connector = SqlSourceConnector()
     before = connector.task_configs(keys, 5)
@@ -403,7 +405,7 @@ def test_e41_a_table_that_is_created_is_read_without_touching_the_others(
     ]
 
 
-def test_how_often_the_list_of_tables_is_read(properties: Properties) -> None:
+def test_the_watch_interval_is_that_of_the_configuration(properties: Properties) -> None:
     connector = SqlSourceConnector()
 
     assert connector.watch_interval(properties(table_whitelist="orders")) == 60.0
@@ -429,18 +431,20 @@ def test_tables_are_written_into_the_configuration_of_a_task(properties: Propert
         ({"topic_prefix": "x.", "topic_name_format": "${schema}.${table}"}, None, "x."),
     ],
 )
-def test_topics(properties: Properties, keys: dict[str, str], table: TableName | None, topic: str) -> None:
+def test_topic_names_follow_prefix_and_format(
+    properties: Properties, keys: dict[str, str], table: TableName | None, topic: str
+) -> None:
     assert topic_of(SqlSourceConfig.parse(properties(table_whitelist="t", **keys)), table) == topic
 
 
-def test_a_column_of_a_query_by_the_name_of_its_table(check: Callable[..., list[Finding]]) -> None:
-    """How the JVM's connector wants it where two tables have the column."""
+def test_a_cursor_column_of_a_query_may_have_a_table_prefix(check: Callable[..., list[Finding]]) -> None:
+    """The JVM's connector requires the prefix where two tables have the column."""
     query = "SELECT o.id, o.note FROM orders o JOIN lines l ON l.order_id = o.id"
 
     assert check(query=query, incrementing_column_name="o.id") == []
 
 
-def test_f12_a_table_whose_name_is_no_topic_name_is_found_and_the_others_are_read(
+def test_f12_a_table_whose_name_is_no_topic_name_is_reported_and_the_others_are_read(
     sqlite: Sqlite, check: Callable[..., list[Finding]], drive: Callable[..., SourceDriver]
 ) -> None:
     sqlite(
@@ -467,7 +471,7 @@ def test_a_table_whose_name_is_no_topic_name_fails_a_task_that_reads_nothing_els
     assert raised.value.code == "sql.topic_name"
 
 
-def test_topics_are_known_with_keys_and_types_once_the_tables_were_looked_at(properties: Properties) -> None:
+def test_topics_have_keys_and_types_after_an_inspection(properties: Properties) -> None:
     given = properties(table_whitelist="orders,log", mode="bulk", delete_detection="soft", delete_soft_column="note")
     topics = {topic.name: topic for topic in SqlSourceConnector().produced_topics(given, connect=True)}
     assert topics.keys() == {"t.orders"}  # soft deletes need a key, which `log` lacks: it cannot be read

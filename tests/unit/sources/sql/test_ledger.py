@@ -35,7 +35,7 @@ def test_a_key_is_read_as_it_was_written(key: tuple[Any, ...]) -> None:
     assert [type(value) for value in back] == [type(value) for value in key]
 
 
-def test_types_of_keys_are_kept_apart() -> None:
+def test_keys_of_different_types_are_different() -> None:
     keys = [(1,), (True,), ("1",), (1.0,), (Decimal(1),), (date(1, 1, 1),), (datetime(1, 1, 1),), (time(1),), (b"1",)]
 
     assert len({encoded(key) for key in [*keys, (timedelta(1),)]}) == len(keys) + 1
@@ -63,7 +63,7 @@ COLUMNS = [
 
 
 @given(st.data())
-def test_keys_sort_as_they_are_written(data: st.DataObject) -> None:
+def test_keys_are_sorted_in_their_stored_form(data: st.DataObject) -> None:
     columns = data.draw(st.lists(st.sampled_from(COLUMNS), min_size=1, max_size=3))
     keys = data.draw(st.lists(st.tuples(*columns), min_size=2, max_size=6))
 
@@ -85,7 +85,7 @@ def test_a_key_that_was_sent_again_is_kept_when_its_tombstone_arrives(tmp_path: 
     ledger.close()
 
 
-def test_a_file_without_keys_knows_that_it_is_new(tmp_path: Path) -> None:
+def test_a_ledger_is_new_until_it_has_keys(tmp_path: Path) -> None:
     first = Ledger(tmp_path / "l")
     assert first.new
     first.add([(1,)])

@@ -23,7 +23,7 @@ MODES = st.sampled_from(["incrementing", "timestamp+incrementing"])
 
 @pytest.fixture(params=[False, True], ids=["one-statement", "pages"], scope="module")
 def pages(request: pytest.FixtureRequest) -> Iterator[bool]:
-    """Whether the table is read in pages that end with all rows of one cursor value, as on MariaDB."""
+    """Return whether pages end with all rows of one cursor value, as on MariaDB."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Sqlite, "asks_page_ends", request.param)
         yield request.param

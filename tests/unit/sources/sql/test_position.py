@@ -1,4 +1,4 @@
-"""Stored positions are those of the JDBC connector, byte for byte, and lead back to where they were taken."""
+"""Stored positions equal those of the JDBC connector, byte for byte, and are read back unchanged."""
 
 from __future__ import annotations
 
@@ -43,21 +43,21 @@ def stored(offset: dict[str, Any], mode: str = "timestamp+incrementing") -> Stor
     return stored_positions(offsets, [USERS], mode)[USERS]
 
 
-def test_e32_the_partition_of_a_table() -> None:
+def test_e32_the_partition_of_a_table_is_that_of_the_jdbc_connector() -> None:
     assert text(partition_of(USERS, "timestamp")) == '{"protocol":"1","table":"public.users"}'
 
 
-def test_e32_the_partition_of_a_table_of_sql_server() -> None:
+def test_e32_the_partition_of_a_table_of_sql_server_is_that_of_the_jdbc_connector() -> None:
     database = dialect_for(make_url("mssql+pyodbc://h/shop"), UTC, "connect_logical")
     assert text(partition_of(USERS, "timestamp", database.catalog)) == '{"protocol":"1","table":"shop.public.users"}'
 
 
-def test_e35_the_partition_of_a_table_in_bulk() -> None:
+def test_e35_the_partition_of_a_table_in_mode_bulk_is_that_of_the_jdbc_connector() -> None:
     assert text(partition_of(USERS, "bulk")) == '{"table":"users"}'
 
 
 @pytest.mark.parametrize("mode", ["bulk", "incrementing", "timestamp"])
-def test_e34_the_partition_of_a_query(mode: str) -> None:
+def test_e34_the_partition_of_a_query_is_that_of_the_jdbc_connector(mode: str) -> None:
     assert text(partition_of(None, mode)) == '{"query":"query"}' == text(dict(QUERY_PARTITION))
 
 
@@ -91,26 +91,26 @@ def test_e26_e27_offsets_are_written_as_the_jvm_writes_them(position: StoredPosi
 
 
 @given(st.builds(StoredPosition, MOMENTS, st.none() | IDS))
-def test_a_position_with_a_timestamp_comes_back(position: StoredPosition) -> None:
+def test_a_position_with_a_timestamp_is_read_back_unchanged(position: StoredPosition) -> None:
     assert stored(orjson.loads(text(position.to_json()))) == position
 
 
 @given(IDS)
-def test_a_position_with_an_id_comes_back(identity: int) -> None:
+def test_a_position_with_an_id_is_read_back_unchanged(identity: int) -> None:
     assert stored(StoredPosition(incrementing=identity).to_json(), "incrementing") == StoredPosition(
         incrementing=identity
     )
 
 
 @given(MOMENTS, st.integers(0, 999))
-def test_nanoseconds_of_the_jvm_are_cut_never_rounded_up(moment: datetime, below: int) -> None:
+def test_nanoseconds_of_the_jvm_are_truncated_and_never_rounded_up(moment: datetime, below: int) -> None:
     offset = StoredPosition(moment).to_json()
     offset["timestamp_nanos"] += below
 
     assert stored(offset, "timestamp") == StoredPosition(moment)
 
 
-def test_an_offset_without_nanoseconds_is_its_milliseconds() -> None:
+def test_an_offset_without_nanoseconds_has_its_milliseconds() -> None:
     assert stored({"timestamp": 1714564800123}, "timestamp") == StoredPosition(
         datetime(2024, 5, 1, 12, 0, 0, 123000, tzinfo=UTC)
     )
@@ -126,7 +126,7 @@ def test_the_position_of_another_mode_is_used_as_far_as_it_applies() -> None:
     assert stored({}, "incrementing") is None
 
 
-def test_the_older_partition_counts_only_where_the_newer_has_nothing() -> None:
+def test_an_older_partition_is_used_only_without_an_offset_of_the_newer() -> None:
     offsets = Offsets()
     offsets.set({"table": "users"}, {"incrementing": 3})
     assert stored_positions(offsets, [USERS], "incrementing") == {USERS: StoredPosition(incrementing=3)}
@@ -135,7 +135,7 @@ def test_the_older_partition_counts_only_where_the_newer_has_nothing() -> None:
     assert stored_positions(offsets, [USERS], "incrementing") == {USERS: StoredPosition(incrementing=9)}
 
 
-def test_each_table_has_its_own() -> None:
+def test_each_table_has_its_own_position() -> None:
     orders, offsets = TableName("public", "orders"), Offsets()
     offsets.set(partition_of(orders, "incrementing"), {"incrementing": 5})
 
@@ -163,7 +163,7 @@ def test_an_unusable_offset_is_refused_with_a_remedy(offset: dict[str, Any]) -> 
     assert "headrace connectors offsets" in raised.value.hint
 
 
-def test_an_unreachable_store_is_tried_again() -> None:
+def test_reads_of_an_unreachable_store_are_retried() -> None:
     with pytest.raises(RetriableError):
         stored_positions(Offsets(unreachable=True), [USERS], "incrementing")
 
@@ -183,7 +183,7 @@ def test_positions_with_the_database_in_front_of_the_table_are_continued() -> No
     assert stored_positions(offsets, [USERS], "incrementing", database="other")[USERS] is None
 
 
-def test_the_position_under_the_own_partition_counts_before_others() -> None:
+def test_the_position_of_the_own_partition_takes_precedence() -> None:
     offsets = Offsets()
     offsets.set({"protocol": "1", "table": "shop.public.users"}, {"incrementing": 7})
     offsets.set({"protocol": "1", "table": "public.users"}, {"incrementing": 9})

@@ -14,7 +14,7 @@ Drive = Callable[..., SourceDriver]
 Sql = Callable[[str], list[Any]]
 
 
-def test_an_unreadable_table_of_a_pattern_stops_no_other(sqlite: Sql, drive: Drive) -> None:
+def test_an_unreadable_table_of_a_pattern_does_not_stop_the_others(sqlite: Sql, drive: Drive) -> None:
     sqlite("CREATE TABLE t (id INTEGER PRIMARY KEY, n INTEGER); INSERT INTO t VALUES (1, 1);")
     sqlite("CREATE TABLE odd (name TEXT)")
     driver = drive(table_include_list=".*")
@@ -32,7 +32,7 @@ def test_all_mistakes_are_reported_where_a_pattern_selects_no_readable_table(sql
     assert [finding.code for finding in raised.value.findings] == ["sql.missing_column"] * 2
 
 
-def test_the_only_table_is_waited_for_when_it_is_dropped(sqlite: Sql, drive: Drive) -> None:
+def test_a_task_waits_for_its_only_table_when_it_is_dropped(sqlite: Sql, drive: Drive) -> None:
     """Row 5 of the faults: it was read before, so its name is no typing error."""
     sqlite("CREATE TABLE t (id INTEGER PRIMARY KEY); INSERT INTO t VALUES (1);")
     driver = drive(table_whitelist="t", poll_interval_ms="1")

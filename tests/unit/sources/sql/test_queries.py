@@ -1,4 +1,4 @@
-"""The statements: bounds, order, quoting, and a query that keeps its own joins, conditions and signs."""
+"""Statements: bounds, order and quoting; a user's query keeps its joins, conditions and operators."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def sql(query: Any) -> str:
         ),
     ],
 )
-def test_statements(cursor: Cursor, bounds: Bounds, expected: str) -> None:
+def test_statements_have_bounds_and_order_of_the_cursor(cursor: Cursor, bounds: Bounds, expected: str) -> None:
     assert sql(statement(USERS, cursor, bounds)) == expected
 
 
@@ -91,7 +91,7 @@ def test_names_are_quoted_safely() -> None:
     assert sql(probe(relation)) == 'SELECT * FROM "a""; DROP TABLE b; --" WHERE 1 = 0'
 
 
-def test_rows_without_cursor() -> None:
+def test_rows_without_a_cursor_value_are_selected() -> None:
     assert sql(without_cursor(USERS, Cursor(("a", "b"), "id"))) == (
         'SELECT 1 FROM "public"."users" WHERE coalesce("a", "b") IS NULL OR "id" IS NULL LIMIT 1'
     )
@@ -161,7 +161,7 @@ def test_a_query_keeps_its_meaning(users: sqlite3.Connection, query: str, cursor
     assert sorted(rows(users, statement(relation, cursor, Bounds()))) == sorted(expected)
 
 
-def test_a_string_of_sql_is_cut_where_it_ends() -> None:
+def test_the_end_of_an_sql_string_is_found() -> None:
     assert inner_text("  SELECT ';' AS a;;  -- done; really", "postgresql") == "SELECT ';' AS a"
     assert inner_text("SELECT `a;` FROM t # remark", "mysql") == "SELECT `a;` FROM t"
     assert inner_text("SELECT 'open", "sqlite") == "SELECT 'open"
@@ -195,7 +195,7 @@ def test_a_string_of_sql_is_cut_where_it_ends() -> None:
         ("SELECT id FROM a FOR UPDATE", "sql.query_locks"),
     ],
 )
-def test_a_query_is_one_select_that_loses_nothing(query: str, code: str | None) -> None:
+def test_a_query_is_one_select_without_limits_locks_and_duplicate_columns(query: str, code: str | None) -> None:
     found = [finding.code for finding in query_findings(query, "postgresql", "query", incremental=True)]
 
     assert found == ([code] if code else [])
@@ -218,11 +218,11 @@ def test_f19_names_are_equal_as_the_database_compares_them(query: str, backend: 
     assert found == (["sql.duplicate_column"] if duplicate else [])
 
 
-def test_a_limit_is_harmless_in_bulk() -> None:
+def test_a_limit_is_accepted_in_mode_bulk() -> None:
     assert list(query_findings("SELECT id FROM a LIMIT 100", "postgresql", "query", incremental=False)) == []
 
 
-def test_sql_that_only_its_database_understands_is_left_to_it() -> None:
+def test_sql_that_cannot_be_parsed_has_no_findings() -> None:
     assert list(query_findings("SELECT id ÷÷ FROM (((", "sqlite", "query", incremental=True)) == []
 
 
@@ -230,7 +230,7 @@ def test_sql_that_only_its_database_understands_is_left_to_it() -> None:
     ("suffix", "expected"),
     [("LIMIT 5", True), ("fetch first 5 rows only", True), ("FOR READ ONLY", False), ("-- unlimited", False)],
 )
-def test_suffixes_that_limit(suffix: str, expected: bool) -> None:
+def test_a_suffix_that_limits_rows_is_detected(suffix: str, expected: bool) -> None:
     assert limits_rows(suffix) is expected
 
 

@@ -1,4 +1,4 @@
-"""The query semaphore: never more permits than the limit, first come, first served, no blocked queue."""
+"""The query semaphore: no more permits than the limit, in the order of requests, without a blocked queue."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_a_permit_is_kept_until_it_is_released() -> None:
     assert semaphore.acquire("b", 1)
 
 
-def test_first_come_first_served() -> None:
+def test_permits_are_given_in_the_order_of_requests() -> None:
     semaphore = QuerySemaphore()
     for who in "abc":
         semaphore.acquire(who, 1)
@@ -73,7 +73,7 @@ def test_a_permit_without_queries_expires() -> None:
 
 
 @given(st.lists(st.tuples(st.sampled_from("abcdef"), st.booleans()), max_size=60), st.integers(1, 4))
-def test_never_more_than_the_limit_and_never_idle(steps: list[tuple[str, bool]], limit: int) -> None:
+def test_permits_never_exceed_the_limit_and_are_never_idle(steps: list[tuple[str, bool]], limit: int) -> None:
     semaphore = QuerySemaphore()
     inside: set[str] = set()
     for who, leaves in steps:

@@ -1,4 +1,4 @@
-"""One fetch ahead: the same rows in the same order, errors where their rows are asked for, no thread left behind."""
+"""Fetching one batch ahead keeps rows and order, raises errors at the right batch, and leaves no thread."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def test_the_time_of_prefetching_is_measured() -> None:
 
 
 @given(count=st.integers(0, 60), sizes=st.lists(st.integers(1, 13), min_size=1))
-def test_all_rows_come_once_and_in_order(count: int, sizes: list[int]) -> None:
+def test_all_rows_are_returned_once_and_in_order(count: int, sizes: list[int]) -> None:
     ahead = Cursor(count).ahead()
     found: list[int] = []
     for turn in range(count + 2):
@@ -100,7 +100,7 @@ def test_a_small_result_is_read_without_a_thread() -> None:
     assert cursor.threads == {threading.current_thread()}
 
 
-def test_wide_rows_are_not_held_ahead() -> None:
+def test_wide_rows_are_not_fetched_ahead() -> None:
     cursor = Cursor(100, text="x" * 1_000_000)
     ahead = cursor.ahead()
     assert sum(len(ahead.fetchmany(10)) for _ in range(10)) == 100
@@ -108,7 +108,7 @@ def test_wide_rows_are_not_held_ahead() -> None:
     assert cursor.threads == {threading.current_thread()}
 
 
-def test_an_error_is_raised_where_its_rows_are_asked_for() -> None:
+def test_an_error_is_raised_when_its_rows_are_requested() -> None:
     ahead = Cursor(10, breaks_at=4).ahead()
     assert [row[0] for row in ahead.fetchmany(4)] == [0, 1, 2, 3]
     with pytest.raises(ConnectionError, match="broken"):
@@ -116,7 +116,7 @@ def test_an_error_is_raised_where_its_rows_are_asked_for() -> None:
     ahead.close()
 
 
-def test_giving_up_cancels_the_fetch_that_is_under_way() -> None:
+def test_closing_cancels_the_running_fetch() -> None:
     cursor = Cursor(100, hangs=True)
     ahead = cursor.ahead()
     ahead.fetchmany(10)  # the next fetch begins at once

@@ -1,4 +1,4 @@
-"""Pages grow to the size that keeps the database busy for the wanted time; a reading tells its progress."""
+"""Pages grow until a statement takes the desired time; the progress of a table is reported."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ DAY = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 @given(st.floats(1e-7, 1e-2), st.floats(0.01, 10))
-def test_the_page_size_converges_to_the_wanted_time(seconds_per_row: float, target: float) -> None:
+def test_the_page_size_converges_to_the_desired_time(seconds_per_row: float, target: float) -> None:
     size = PageSize(1000, target)
     for _ in range(20):
         size.took(size.rows, size.rows * seconds_per_row)
@@ -51,11 +51,13 @@ def test_a_page_that_is_not_full_does_not_change_the_page_size() -> None:
         ("2026", "2027", "2028", None),
     ],
 )
-def test_share_of_a_range(first: object, last: object, end: object, share: float | None) -> None:
+def test_the_share_of_a_range_is_computed_for_numbers_and_times(
+    first: object, last: object, end: object, share: float | None
+) -> None:
     assert share_of(first, last, end) == share
 
 
-def test_a_reading_with_a_known_share_tells_rate_and_rest() -> None:
+def test_progress_with_a_known_share_has_rate_and_remaining_time() -> None:
     now = [0.0]
     progress = ReadProgress("table shop.orders", lambda: now[0])
     progress.rows = 2_000
@@ -68,7 +70,7 @@ def test_a_reading_with_a_known_share_tells_rate_and_rest() -> None:
     assert progress.remaining(share) == pytest.approx(8_000, rel=0.01)
 
 
-def test_a_reading_without_an_end_tells_rows_and_rate() -> None:
+def test_progress_without_an_end_has_rows_and_rate() -> None:
     now = [0.0]
     progress = ReadProgress("the query", lambda: now[0])
     progress.rows = 600

@@ -1,4 +1,4 @@
-"""Ids that do not grow any more: what is said, and what stops a table."""
+"""Ids that stop growing are reported, or stop the table."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Sql = Callable[[str], list[Any]]
 
 
 def numbers(*ids: int) -> tuple[int | None, Callable[[int, int], bool]]:
-    """What a table with these ids answers."""
+    """Return the numbers that a table with these ids gives."""
     return max(ids, default=None), lambda after, up_to: any(after < each <= up_to for each in ids)
 
 
@@ -34,7 +34,7 @@ def observe(check: SequenceCheck, position: int | None, *ids: int) -> None:
     check.observe(greatest, position, any_between)
 
 
-def test_ids_that_grow(check: SequenceCheck) -> None:
+def test_growing_ids_have_no_reason(check: SequenceCheck) -> None:
     observe(check, None)
     observe(check, None, 1, 2)
     observe(check, 2, 1, 2)
@@ -43,7 +43,7 @@ def test_ids_that_grow(check: SequenceCheck) -> None:
     assert check.reason is None
 
 
-def test_the_newest_rows_were_deleted(check: SequenceCheck) -> None:
+def test_deleted_newest_rows_are_reported_until_ids_grow(check: SequenceCheck) -> None:
     observe(check, 9, 1, 2, 9)
     observe(check, 9, 1, 2)
 
@@ -53,14 +53,14 @@ def test_the_newest_rows_were_deleted(check: SequenceCheck) -> None:
     assert check.reason is None
 
 
-def test_all_rows_were_deleted(check: SequenceCheck) -> None:
+def test_an_emptied_table_has_no_reason(check: SequenceCheck) -> None:
     observe(check, 9)
     assert check.reason is None
     observe(check, 9, 10)
 
 
 @pytest.mark.parametrize("now", [(1, 2, 3), (1, 2, 9), (1, 2, 3, 10)])
-def test_a_new_row_behind_the_position(check: SequenceCheck, now: tuple[int, ...]) -> None:
+def test_a_new_row_below_the_position_is_an_error(check: SequenceCheck, now: tuple[int, ...]) -> None:
     observe(check, 9, 1, 2)
     for ids in (now, (1, 11)):  # it does not become right by itself
         with pytest.raises(TaskError) as raised:
@@ -68,7 +68,7 @@ def test_a_new_row_behind_the_position(check: SequenceCheck, now: tuple[int, ...
         assert raised.value.code == "sql.cursor_backwards"
 
 
-def test_a_table_that_was_emptied_and_whose_ids_were_restarted(check: SequenceCheck) -> None:
+def test_restarted_ids_of_an_emptied_table_are_an_error(check: SequenceCheck) -> None:
     observe(check, 9)
     with pytest.raises(TaskError):
         observe(check, 9, 1)
@@ -79,8 +79,8 @@ def tuning() -> Tuning:
     return Tuning(sequence_check_interval=0.0, quarantine=0.02)
 
 
-def test_ids_below_the_position_stop_their_table_and_no_other(sqlite: Sql, drive: Drive) -> None:
-    """SQLite hands out the id of the newest row again when that was deleted."""
+def test_ids_below_the_position_stop_only_their_table(sqlite: Sql, drive: Drive) -> None:
+    """SQLite assigns the id of the newest row again when that row was deleted."""
     for table in ("t", "u"):
         sqlite(f"CREATE TABLE {table} (id INTEGER PRIMARY KEY); INSERT INTO {table} VALUES (1), (2), (3);")
     driver = drive(table_whitelist="t,u")

@@ -17,7 +17,7 @@ Drive = Callable[..., SourceDriver]
 Sql = Callable[[str], list[Any]]
 
 
-def test_a_marked_row_is_a_tombstone_in_its_place(sqlite: Sql, soft: Drive) -> None:
+def test_a_marked_row_becomes_a_tombstone_at_its_position(sqlite: Sql, soft: Drive) -> None:
     sqlite("CREATE TABLE t (id INTEGER PRIMARY KEY, gone INTEGER); INSERT INTO t VALUES (1, 0), (2, 1), (3, NULL);")
     [batch] = soft().drain()
 

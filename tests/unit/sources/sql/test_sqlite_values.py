@@ -1,4 +1,4 @@
-"""Values that SQLite stores loosely, and values that a record cannot hold."""
+"""Values that differ from the column's type in SQLite, and values that a record cannot contain."""
 
 from __future__ import annotations
 
@@ -44,8 +44,8 @@ def stamp(second: int) -> dict[str, int]:
     return {"timestamp": 1714564800000 + second * 1000, "timestamp_nanos": 0}
 
 
-def test_null_in_a_column_that_was_not_null(drive: Drive, sqlite: Sqlite) -> None:
-    """SQLite lets a primary key that is no INTEGER be NULL."""
+def test_a_null_in_a_primary_key_of_text_is_read(drive: Drive, sqlite: Sqlite) -> None:
+    """SQLite accepts NULL in a primary key that is not INTEGER."""
     sqlite("CREATE TABLE a (id INTEGER NOT NULL, code TEXT PRIMARY KEY); INSERT INTO a VALUES (1, 'x'), (2, NULL)")
 
     batches = drive(**BY_ID).drain()
@@ -80,7 +80,7 @@ def test_e16_a_value_that_does_not_fit_names_row_and_column(
     assert reason in raised.value.message
 
 
-def test_e15_an_id_that_is_no_whole_number_stops_the_task(drive: Drive, sqlite: Sqlite) -> None:
+def test_e15_an_id_that_is_not_an_integer_stops_the_task(drive: Drive, sqlite: Sqlite) -> None:
     sqlite("CREATE TABLE a (id NUMERIC(20,0) NOT NULL); INSERT INTO a VALUES (7)")
     assert drive(**BY_ID).drain()[0].source_offset == {"incrementing": 7}
 
@@ -90,7 +90,7 @@ def test_e15_an_id_that_is_no_whole_number_stops_the_task(drive: Drive, sqlite: 
     assert raised.value.code == "sql.bad_value"
 
 
-def test_loose_values_of_sqlite(drive: Drive, sqlite: Sqlite) -> None:
+def test_values_of_another_type_than_their_column_are_converted(drive: Drive, sqlite: Sqlite) -> None:
     sqlite(
         """
         CREATE TABLE a (id INTEGER PRIMARY KEY, i INT, f REAL, b BOOLEAN, n NUMERIC(10,2), u NUMERIC, t TEXT, y BLOB,
@@ -126,7 +126,9 @@ def test_loose_values_of_sqlite(drive: Drive, sqlite: Sqlite) -> None:
         ("INTEGER", ["1714564801000", "1714564801500", "1714564802000"]),
     ],
 )
-def test_forms_of_timestamps_in_sqlite(drive: Drive, sqlite: Sqlite, kind: str, values: list[str]) -> None:
+def test_timestamps_of_sqlite_are_read_as_text_and_numbers(
+    drive: Drive, sqlite: Sqlite, kind: str, values: list[str]
+) -> None:
     """KCJ#664: the JVM's connector cannot read any of these."""
     sqlite(f"CREATE TABLE a (id INTEGER PRIMARY KEY, at {kind} NOT NULL)")
     for number, value in enumerate(values[:2], 1):

@@ -1,4 +1,4 @@
-"""A database that does not answer soon is named in the status, with what the statement waits for."""
+"""A database that responds slowly is named in the status, with what the statement waits for."""
 
 from collections.abc import Callable
 from types import SimpleNamespace
@@ -50,7 +50,7 @@ def test_quick_answers_are_not_reported() -> None:
         assert watched.after(60) is None
 
 
-def test_a_lock_is_named_and_the_reason_goes_with_it() -> None:
+def test_a_lock_is_named_until_it_is_released() -> None:
     watched = Watched()
     watched.begin()
     watched.answers = [LOCK]
@@ -66,7 +66,7 @@ def test_a_lock_is_named_and_the_reason_goes_with_it() -> None:
     assert watched.after(0) is None, "an answer was quick"
 
 
-def test_a_database_that_answers_no_connection_is_reported_all_the_same() -> None:
+def test_a_slow_database_is_reported_when_no_second_connection_responds() -> None:
     watched = Watched()
     watched.begin()
     watched.answers = [None]
@@ -79,8 +79,8 @@ def test_a_database_that_answers_no_connection_is_reported_all_the_same() -> Non
     assert "timeout expired" in said
 
 
-def test_a_slow_statement_is_forgotten_when_nothing_follows_it() -> None:
-    """A table is read once an hour: one slow answer must not be shown for an hour."""
+def test_a_slow_statement_is_reported_only_shortly_after_its_end() -> None:
+    """A table that is read once an hour must not show one slow statement for an hour."""
     watched = Watched()
     watched.begin()
     watched.answers = [LOCK]
@@ -90,7 +90,7 @@ def test_a_slow_statement_is_forgotten_when_nothing_follows_it() -> None:
     assert watched.after(6) is None
 
 
-def test_slow_answers_one_after_another_are_one_report() -> None:
+def test_consecutive_slow_statements_are_one_report() -> None:
     watched = Watched()
     for _ in range(3):
         watched.begin()

@@ -1,4 +1,4 @@
-"""Changes to stored offsets: partitions of other JDBC drivers are understood, unusable changes are refused."""
+"""Changes of stored offsets: partitions of other JDBC drivers are accepted, unusable changes are refused."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_partitions_of_older_connectors_and_of_snapshots_are_kept(partition: dic
     assert resolve(partition) == (partition, OFFSET)
 
 
-def test_the_partition_of_a_query_is_known_to_a_connector_with_a_query_only() -> None:
+def test_the_partition_of_a_query_is_accepted_only_for_a_connector_with_a_query() -> None:
     query = {"query": "query"}
     assert resolve_offset_changes([(query, OFFSET)], [None], "incrementing", "", "shop") == [(query, OFFSET)]
     with pytest.raises(ConfigError):

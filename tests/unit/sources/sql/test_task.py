@@ -1,4 +1,4 @@
-"""The task on a SQLite file: what it reads, in which batches, where it goes on, what it says when it cannot."""
+"""The task on a SQLite file: rows, batches, restarts, and errors."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def test_ids_below_zero_are_read_too(drive: Drive, sqlite: Sqlite) -> None:
 
 
 @pytest.mark.usefixtures("table")
-def test_e14_a_restart_goes_on_after_the_stored_id(drive: Drive, sqlite: Sqlite) -> None:
+def test_e14_a_restart_continues_after_the_stored_id(drive: Drive, sqlite: Sqlite) -> None:
     add(sqlite, (1, at(0)), (2, at(0)), (3, at(0)))
     offsets = Offsets()
     offsets.set(PARTITION, {"incrementing": 2})
@@ -85,7 +85,7 @@ def test_e14_a_restart_goes_on_after_the_stored_id(drive: Drive, sqlite: Sqlite)
 
 
 @pytest.mark.usefixtures("table")
-def test_rows_that_come_later_are_read_by_the_same_task(drive: Drive, sqlite: Sqlite) -> None:
+def test_rows_added_later_are_read_by_the_same_task(drive: Drive, sqlite: Sqlite) -> None:
     driver = drive(**BY_ID)
     assert driver.drain() == []
 
@@ -141,7 +141,7 @@ def test_e19_e20_recent_rows_wait_for_the_delay(drive: Drive, sqlite: Sqlite) ->
 
 
 @pytest.mark.usefixtures("table")
-def test_e22_timestamp_initial(drive: Drive, sqlite: Sqlite) -> None:
+def test_e22_reading_starts_at_timestamp_initial(drive: Drive, sqlite: Sqlite) -> None:
     add(sqlite, (1, at(0)), (2, at(1)), (3, at(2)))
     initial = str(stamp(1)["timestamp"])
 
@@ -151,7 +151,7 @@ def test_e22_timestamp_initial(drive: Drive, sqlite: Sqlite) -> None:
 
 
 @pytest.mark.usefixtures("table")
-def test_e24_timestamp_initial_counts_only_without_an_offset(drive: Drive, sqlite: Sqlite) -> None:
+def test_e24_timestamp_initial_is_used_only_without_a_stored_offset(drive: Drive, sqlite: Sqlite) -> None:
     add(sqlite, (1, at(0)), (2, at(1)))
     offsets = Offsets()
     offsets.set(PARTITION, stamp(0))
@@ -160,7 +160,7 @@ def test_e24_timestamp_initial_counts_only_without_an_offset(drive: Drive, sqlit
 
 
 @pytest.mark.usefixtures("table")
-def test_e25_equal_timestamps_are_told_apart_by_id(drive: Drive, sqlite: Sqlite) -> None:
+def test_e25_equal_timestamps_are_ordered_by_id(drive: Drive, sqlite: Sqlite) -> None:
     add(sqlite, (5, at(1)), (6, at(1)))
     offsets = Offsets()
     offsets.set(PARTITION, {"incrementing": 5, **stamp(1)})
@@ -189,7 +189,7 @@ def test_e29_the_first_timestamp_that_is_not_null_is_used(drive: Drive, sqlite: 
 
 
 @pytest.mark.usefixtures("table")
-def test_e35_bulk_reads_everything_each_time(drive: Drive, sqlite: Sqlite) -> None:
+def test_e35_mode_bulk_reads_all_rows_each_time(drive: Drive, sqlite: Sqlite) -> None:
     add(sqlite, *((number, at(0)) for number in range(10)))
     driver = drive(**ONCE)
     batches = driver.drain()
@@ -202,7 +202,7 @@ def test_e35_bulk_reads_everything_each_time(drive: Drive, sqlite: Sqlite) -> No
 
 
 @pytest.mark.usefixtures("table")
-def test_e36_e37_records(drive: Drive, sqlite: Sqlite) -> None:
+def test_e36_e37_records_have_topic_key_and_schema_of_the_table(drive: Drive, sqlite: Sqlite) -> None:
     add(sqlite, (1, at(0), "x"))
     [batch] = drive(**BY_ID).drain()
 
@@ -224,7 +224,7 @@ def test_e36_records_have_no_key_under_the_class_name_of_the_jvm(
 
 
 @pytest.mark.usefixtures("table")
-def test_e34_e37_records_of_a_query(drive: Drive, sqlite: Sqlite) -> None:
+def test_e34_e37_records_of_a_query_have_its_topic_and_partition(drive: Drive, sqlite: Sqlite) -> None:
     add(sqlite, (1, at(0), "x"), (2, at(0), "y"))
     query = "SELECT id AS ident, note FROM a WHERE note <> 'x'"
     [batch] = drive(query=query, incrementing_column_name="ident", topic_prefix="whole.name").drain()
@@ -236,7 +236,7 @@ def test_e34_e37_records_of_a_query(drive: Drive, sqlite: Sqlite) -> None:
     assert batch.source_offset == {"incrementing": 2}
 
 
-def test_keys_of_one_and_of_several_columns(drive: Drive, sqlite: Sqlite) -> None:
+def test_keys_have_one_or_several_columns(drive: Drive, sqlite: Sqlite) -> None:
     sqlite("CREATE TABLE a (o INTEGER, l INTEGER, PRIMARY KEY (o, l)); INSERT INTO a VALUES (1, 2)")
 
     [batch] = drive(**ONCE, pk_mode="primary_key").drain()
@@ -261,7 +261,7 @@ def test_records_have_keys_by_default(drive: Drive, sqlite: Sqlite) -> None:
 
 
 @pytest.mark.usefixtures("table")
-def test_e56_a_column_that_is_added_is_in_the_next_record(drive: Drive, sqlite: Sqlite) -> None:
+def test_e56_an_added_column_is_in_the_next_record(drive: Drive, sqlite: Sqlite) -> None:
     add(sqlite, (1, at(0)))
     driver = drive(**BY_ID)
     assert driver.drain()[0].values[0].keys() == {"id", "at", "note"}
@@ -275,7 +275,7 @@ def test_e56_a_column_that_is_added_is_in_the_next_record(drive: Drive, sqlite: 
 
 
 @pytest.mark.usefixtures("table")
-def test_a_column_that_is_dropped_is_missing_from_the_next_record(drive: Drive, sqlite: Sqlite) -> None:
+def test_a_dropped_column_is_not_in_the_next_record(drive: Drive, sqlite: Sqlite) -> None:
     add(sqlite, (1, at(0)))
     driver = drive(**BY_ID)
     driver.drain()
@@ -286,7 +286,7 @@ def test_a_column_that_is_dropped_is_missing_from_the_next_record(drive: Drive, 
 
 
 @pytest.mark.usefixtures("table")
-def test_a_column_that_gets_another_name_is_a_condition(drive: Drive, sqlite: Sqlite) -> None:
+def test_a_renamed_column_raises_a_condition(drive: Drive, sqlite: Sqlite) -> None:
     """Row 6 of the faults: the new name is a second field of the index, and the table is read without an error."""
     add(sqlite, (1, at(0)))
     driver = drive(**BY_ID)
@@ -303,7 +303,7 @@ def test_a_column_that_gets_another_name_is_a_condition(drive: Drive, sqlite: Sq
 
 
 @pytest.mark.usefixtures("table")
-def test_a_key_column_that_is_renamed_is_waited_for_by_its_name(drive: Drive, sqlite: Sqlite) -> None:
+def test_a_task_waits_for_a_renamed_key_column_and_names_it(drive: Drive, sqlite: Sqlite) -> None:
     add(sqlite, (1, at(0), "x"))
     driver = drive(**BY_ID, pk_mode="fields", pk_fields="note")
     driver.drain()
@@ -318,7 +318,7 @@ def test_a_key_column_that_is_renamed_is_waited_for_by_its_name(drive: Drive, sq
 
 
 @pytest.mark.usefixtures("table")
-def test_a_cursor_column_that_is_renamed_is_waited_for(drive: Drive, sqlite: Sqlite) -> None:
+def test_a_task_waits_for_a_renamed_cursor_column(drive: Drive, sqlite: Sqlite) -> None:
     driver = drive(**BY_TIME)
     add(sqlite, (1, at(0)))
     driver.drain()
@@ -331,7 +331,7 @@ def test_a_cursor_column_that_is_renamed_is_waited_for(drive: Drive, sqlite: Sql
 
 
 @pytest.mark.usefixtures("table")
-def test_a_table_that_is_dropped_is_waited_for(drive: Drive, sqlite: Sqlite) -> None:
+def test_a_task_waits_for_a_dropped_table(drive: Drive, sqlite: Sqlite) -> None:
     driver = drive(**BY_ID)
     driver.drain()
 
@@ -355,7 +355,7 @@ def test_tables_are_read_in_turn(drive: Drive, sqlite: Sqlite) -> None:
 
 
 @pytest.mark.usefixtures("table")
-def test_rows_written_while_a_result_is_read_are_neither_lost_nor_doubled(drive: Drive, sqlite: Sqlite) -> None:
+def test_rows_written_while_a_result_is_read_are_read_once(drive: Drive, sqlite: Sqlite) -> None:
     sqlite("PRAGMA journal_mode = WAL")
     add(sqlite, *((number, at(0)) for number in range(1, 7)))
     driver = drive(**BY_ID, batch_max_rows="2")
@@ -376,7 +376,7 @@ def impatient(url: URL, zone: tzinfo, granularity: str, temporal: str) -> Dialec
 
 @pytest.mark.usefixtures("table")
 @pytest.mark.parametrize("make_dialect", [impatient])
-def test_a_locked_file_is_tried_again(drive: Drive, sqlite: Sqlite) -> None:
+def test_reads_of_a_locked_file_are_retried(drive: Drive, sqlite: Sqlite) -> None:
     add(sqlite, (1, at(0)))
     driver = drive(**BY_ID)
     sqlite("BEGIN EXCLUSIVE")
@@ -429,7 +429,7 @@ def test_a_missing_column_is_reported_with_the_origin_of_its_key(drive: Drive) -
 
 
 @pytest.mark.usefixtures("table")
-def test_a_stop_ends_the_thread_that_cancels(properties: Callable[..., dict[str, str]]) -> None:
+def test_a_stop_ends_the_cancelling_thread(properties: Callable[..., dict[str, str]]) -> None:
     before = set(threading.enumerate())
     [configuration] = SqlSourceConnector().task_configs(properties(**BY_ID), 1)
     task = SqlSourceTask()
@@ -461,7 +461,7 @@ def test_a_slow_statement_is_cancelled_by_a_stop(sqlite: Sqlite, properties: Cal
     task.stop()
 
 
-def test_nothing_is_written_to_the_file(drive: Drive, sqlite: Sqlite, path: Path) -> None:
+def test_the_file_is_not_changed(drive: Drive, sqlite: Sqlite, path: Path) -> None:
     sqlite("CREATE TABLE a (id INTEGER PRIMARY KEY); INSERT INTO a VALUES (1)")
     before = path.read_bytes()
     drive(query="SELECT id FROM a", incrementing_column_name="id").drain()

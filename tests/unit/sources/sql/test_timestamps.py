@@ -1,4 +1,4 @@
-"""Moments to what columns store, and back: a position read back is never later than its row."""
+"""Conversion of timestamps to column values and back: a position that is read back is never later than its row."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ DIGITS = st.integers(0, 6)
 
 
 @given(MOMENTS)
-def test_offsets_come_back(moment: datetime) -> None:
+def test_offsets_are_read_back_unchanged(moment: datetime) -> None:
     stored = to_json(moment)
 
     assert 0 <= stored["timestamp_nanos"] < 1_000_000_000
@@ -45,7 +45,7 @@ def test_a_local_value_read_back_is_never_later_than_itself(naive: datetime, zon
 
 
 @given(NAIVE, ZONES)
-def test_a_local_value_that_exists_comes_back_itself(naive: datetime, zone: tzinfo) -> None:
+def test_a_local_value_that_exists_is_read_back_unchanged(naive: datetime, zone: tzinfo) -> None:
     codec = LocalCodec(zone)
     exists = naive.replace(tzinfo=zone).astimezone(UTC).astimezone(zone).replace(tzinfo=None) == naive
 
@@ -55,20 +55,20 @@ def test_a_local_value_that_exists_comes_back_itself(naive: datetime, zone: tzin
         assert naive - codec.to_stored(codec.to_moment(naive)) <= timedelta(hours=2)
 
 
-def test_a_local_value_that_is_there_twice_means_the_first() -> None:
+def test_an_ambiguous_local_value_is_the_first_instant() -> None:
     codec = LocalCodec(ZoneInfo("Europe/Berlin"))
 
     assert codec.to_moment(datetime(2024, 10, 27, 2, 30)) == datetime(2024, 10, 27, 0, 30, tzinfo=UTC)
 
 
-def test_a_local_value_that_was_skipped_is_read_as_the_earlier() -> None:
+def test_a_skipped_local_value_is_read_as_the_earlier_instant() -> None:
     codec = LocalCodec(ZoneInfo("Europe/Berlin"))
 
     assert codec.to_moment(datetime(2024, 3, 31, 2, 30)) == datetime(2024, 3, 31, 0, 30, tzinfo=UTC)
 
 
 @given(MOMENTS, ZONES)
-def test_a_moment_comes_back(moment: datetime, zone: tzinfo) -> None:
+def test_a_timestamp_is_read_back_unchanged(moment: datetime, zone: tzinfo) -> None:
     codec = MomentCodec()
 
     assert codec.to_stored(codec.to_moment(moment.astimezone(zone))) == moment
@@ -85,7 +85,7 @@ def test_bounds_lie_on_the_resolution_and_never_after_the_moment(moment: datetim
     assert local <= LocalCodec(zone).to_stored(moment) < local + resolution
 
 
-def test_a_row_of_a_second_that_goes_on_is_left_for_later() -> None:
+def test_rows_of_the_current_second_are_read_later() -> None:
     """A DATETIME of MySQL has whole seconds: at 12:00:00.7 rows of 12:00:00 may still be added."""
     bound = LocalCodec(UTC, resolution_of(0)).bound(datetime(2024, 5, 1, 12, 0, 0, 700_000, tzinfo=UTC))
 
@@ -94,7 +94,7 @@ def test_a_row_of_a_second_that_goes_on_is_left_for_later() -> None:
 
 
 @given(MOMENTS, st.sampled_from([timedelta(microseconds=1), timedelta(milliseconds=1), timedelta(seconds=1)]))
-def test_floor(moment: datetime, resolution: timedelta) -> None:
+def test_floor_rounds_down_to_the_resolution(moment: datetime, resolution: timedelta) -> None:
     assert floor(moment, resolution) <= moment < floor(moment, resolution) + resolution
     assert floor(floor(moment, resolution), resolution) == floor(moment, resolution)
 
@@ -125,7 +125,7 @@ def test_sqlite_text_of_a_later_moment_never_sorts_before(one: datetime, other: 
 
 @pytest.mark.parametrize("per_second", [1, 1000])
 @given(st.integers(-(10**9), 4 * 10**9))
-def test_sqlite_numbers_come_back(per_second: int, value: int) -> None:
+def test_sqlite_numbers_are_read_back_unchanged(per_second: int, value: int) -> None:
     codec = NumberCodec(per_second)
 
     assert codec.to_stored(codec.to_moment(value)) == value
@@ -144,12 +144,12 @@ def test_sqlite_numbers_come_back(per_second: int, value: int) -> None:
         (MomentCodec(), None),
     ],
 )
-def test_what_is_not_such_a_timestamp_is_refused(codec: TimestampCodec, value: object) -> None:
+def test_an_invalid_timestamp_is_refused(codec: TimestampCodec, value: object) -> None:
     with pytest.raises(ValueError, match=r"\S"):
         codec.to_moment(value)
 
 
-def test_zones() -> None:
+def test_time_zones_are_found_by_name_or_suggested() -> None:
     assert find_zone("UTC") is UTC
     assert find_zone("Etc/UTC") is UTC
     assert find_zone("Europe/Berlin") == ZoneInfo("Europe/Berlin")

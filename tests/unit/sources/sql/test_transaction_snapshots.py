@@ -1,4 +1,4 @@
-"""Tables share what the database said of its open transactions, for as long as that holds and never twice."""
+"""Tables share snapshots of open transactions until these expire, and each table uses one once."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from headrace_sources.sql.cursor.transaction_snapshots import TransactionSnapsho
 
 
 class Asked:
-    """A database that counts."""
+    """A database that records queries."""
 
     snapshot_ttl = 0.2
 
@@ -25,7 +25,7 @@ class Asked:
         return []
 
 
-def test_the_clock_comes_first() -> None:
+def test_the_clock_is_read_before_the_open_transactions() -> None:
     database: Any = Asked()
     TransactionSnapshots(database).take(None)  # type: ignore[arg-type]
     assert database.said == ["clock", "transactions"]
@@ -46,7 +46,7 @@ def test_a_fresh_snapshot_is_shared_with_tables_that_have_not_used_it() -> None:
     assert sightings.shared(first.number) is second
 
 
-def test_snapshots_are_not_shared_where_asking_is_cheap() -> None:
+def test_snapshots_are_not_shared_where_queries_are_cheap() -> None:
     database: Any = Asked()
     database.snapshot_ttl = 0.0
     sightings = TransactionSnapshots(database)

@@ -1,4 +1,4 @@
-"""Columns to fields, by the rules of the JDBC connector; values agree with the schemas they travel under."""
+"""Columns become fields by the rules of the JDBC connector, and values match their schemas."""
 
 from __future__ import annotations
 
@@ -51,13 +51,13 @@ def shape(*columns: Column, types: TypeMapping | None = None) -> RowSchema:
         (Kind.UNKNOWN, schema.STRING),
     ],
 )
-def test_plain_kinds(kind: Kind, expected: Schema) -> None:
+def test_each_column_kind_has_its_schema(kind: Kind, expected: Schema) -> None:
     assert mapping().schema_of(Column("c", kind, nullable=False)) == expected
     assert mapping().schema_of(Column("c", kind, nullable=True)) == expected.as_optional()
 
 
 @pytest.mark.parametrize("rule", NUMERIC)
-def test_e45_numeric_9_0(rule: str) -> None:
+def test_e45_numeric_9_0_is_int32_unless_the_mapping_is_none(rule: str) -> None:
     assert numeric(9, 0, rule) == (schema.decimal(0, 9) if rule == "none" else schema.INT32)
 
 
@@ -65,11 +65,11 @@ def test_e45_numeric_9_0(rule: str) -> None:
     ("precision", "expected"),
     [(4, schema.INT16), (2, schema.INT8), (18, schema.INT64), (19, schema.decimal(0, 19))],
 )
-def test_e46_widths_with_best_fit(precision: int, expected: Schema) -> None:
+def test_e46_best_fit_chooses_the_smallest_integer(precision: int, expected: Schema) -> None:
     assert numeric(precision, 0, "best_fit") == expected
 
 
-def test_e47_numeric_10_2() -> None:
+def test_e47_numeric_10_2_is_a_decimal_or_a_float() -> None:
     assert numeric(10, 2, "none") == schema.decimal(2, 10)
     assert numeric(10, 2, "precision_only") == schema.decimal(2, 10)
     assert numeric(10, 2, "best_fit") == schema.FLOAT64
@@ -84,7 +84,7 @@ def test_e50_numeric_without_precision_is_never_a_byte() -> None:
     assert numeric(None, None, "best_fit_eager_double") == schema.FLOAT64
 
 
-def test_numeric_with_a_negative_scale() -> None:
+def test_a_numeric_with_a_negative_scale_is_a_decimal_or_an_integer() -> None:
     assert numeric(5, -2, "none") == schema.decimal(-2, 5)
     assert numeric(5, -2, "precision_only") == schema.decimal(-2, 5)
     assert numeric(5, -2, "best_fit") == schema.INT32
@@ -105,7 +105,7 @@ def test_every_number_of_a_column_fits_its_schema(precision: int, scale: int, ru
 
 
 @pytest.mark.parametrize("bad", ["NaN", "Infinity", "-Infinity"])
-def test_what_is_no_number_is_refused_where_the_schema_cannot_hold_it(bad: str) -> None:
+def test_nan_and_infinity_are_refused_if_the_schema_cannot_hold_them(bad: str) -> None:
     for column in (Column("n", Kind.DECIMAL, True, 10, 2), Column("n", Kind.DECIMAL, True, 5, -2)):
         with pytest.raises(ValueError, match=bad):
             shape(column).convert([(Decimal(bad),)])
@@ -134,7 +134,9 @@ def test_numbers_without_precision_are_exact_text() -> None:
     ],
 )
 @pytest.mark.parametrize("kind", [Kind.MOMENT, Kind.LOCAL])
-def test_e52_granularities(granularity: str, expected_schema: Schema, expected: object, kind: Kind) -> None:
+def test_e52_timestamps_have_the_configured_granularity(
+    granularity: str, expected_schema: Schema, expected: object, kind: Kind
+) -> None:
     value = NOON if kind is Kind.MOMENT else NOON.replace(tzinfo=None)
     found = shape(Column("at", kind, nullable=False), types=mapping(granularity=granularity))
 
@@ -161,14 +163,14 @@ def test_postgres_text_becomes_iso_text(granularity: str, kind: Kind, value: str
 
 
 @pytest.mark.parametrize("value", ["infinity", "0044-03-15 12:00:00 BC", "10000-01-01 00:00:00", ""])
-def test_text_that_is_no_usual_timestamp_is_refused(value: str) -> None:
+def test_an_unusual_timestamp_text_is_refused(value: str) -> None:
     with pytest.raises(ValueError, match=r"out of range"):
         shape(Column("at", Kind.LOCAL_TEXT), types=mapping(granularity="micros_iso_datetime_string")).convert(
             [(value,)]
         )
 
 
-def test_local_timestamps_mean_the_zone() -> None:
+def test_local_timestamps_are_in_the_configured_zone() -> None:
     berlin = ZoneInfo("Europe/Berlin")
     naive = datetime(2024, 5, 1, 14, 0, 0, 123456)
 
@@ -185,7 +187,7 @@ def test_local_timestamps_mean_the_zone() -> None:
 
 
 @given(st.datetimes(timezones=st.just(UTC)))
-def test_micros_are_exact(moment: datetime) -> None:
+def test_microseconds_are_exact(moment: datetime) -> None:
     assert datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=micros(moment)) == moment
 
 
@@ -201,16 +203,16 @@ def test_rows_become_records_in_column_order() -> None:
 
 
 @given(st.text(max_size=20))
-def test_any_name_of_a_column_is_safe(name: str) -> None:
+def test_any_column_name_is_safe(name: str) -> None:
     assert shape(Column(name, Kind.INT64)).convert([(7,)]) == [{name: 7}]
 
 
-def test_null_where_none_may_be_is_noticed() -> None:
+def test_a_null_in_a_required_field_is_detected() -> None:
     with pytest.raises(NullInRequiredError):
         shape(Column("a", Kind.INT64, nullable=False)).convert([(1,), (None,)])
 
 
-def test_the_culprit_is_named() -> None:
+def test_a_refused_value_is_named_by_row_and_column() -> None:
     found = shape(Column("a", Kind.INT64), Column("n", Kind.DECIMAL, True, 5, 2))
     place, column, reason = found.find_refused_value([(1, Decimal("1.00")), (2, Decimal("NaN"))])
 
@@ -233,17 +235,17 @@ def test_the_culprit_is_named() -> None:
         ([True, 1], Kind.TEXT),
     ],
 )
-def test_kinds_of_values(values: list[Any], kind: Kind) -> None:
+def test_the_column_kind_is_inferred_from_values(values: list[Any], kind: Kind) -> None:
     found = infer("c", values)
     assert found is not None
     assert found.kind is kind
 
 
-def test_of_nulls_nothing_is_known() -> None:
+def test_no_kind_is_inferred_from_nulls() -> None:
     assert infer("c", [None, None]) is None
 
 
-def test_what_was_inferred_only_widens() -> None:
+def test_an_inferred_kind_only_widens() -> None:
     integer, real, words = (Column("c", kind) for kind in (Kind.INT64, Kind.FLOAT64, Kind.TEXT))
 
     assert widen(None, integer) == integer
@@ -253,7 +255,7 @@ def test_what_was_inferred_only_widens() -> None:
     assert widen(words, integer).kind is Kind.TEXT
 
 
-def test_times_and_aware_values_keep_their_meaning() -> None:
+def test_times_and_values_with_a_zone_keep_their_instant() -> None:
     found = shape(Column("t", Kind.TIME), Column("at", Kind.MOMENT), types=mapping(granularity="micros_long"))
     east = NOON.astimezone(timezone(timedelta(hours=9)))
 

@@ -1,4 +1,4 @@
-"""Connection URLs: SQLAlchemy's and JDBC's, to what the driver takes; no finding shows a password."""
+"""Connection URLs of SQLAlchemy and JDBC are converted for the driver, and no finding shows a password."""
 
 from __future__ import annotations
 
@@ -51,11 +51,11 @@ def url_of(text: str, user: str | None = None, password: str | None = None, **pa
         ("sqlite:////var/lib/a.db", "sqlite:////var/lib/a.db"),
     ],
 )
-def test_urls(text: str, expected: str) -> None:
+def test_a_url_is_converted_for_the_driver(text: str, expected: str) -> None:
     assert url_of(text) == make_url(expected)
 
 
-def test_several_hosts() -> None:
+def test_several_hosts_of_postgresql_are_passed_to_the_driver() -> None:
     url = url_of("jdbc:postgresql://a:1,b/d?targetServerType=primary")
 
     assert url.host is None
@@ -74,7 +74,7 @@ def test_several_hosts() -> None:
         ("prepareThreshold=0&tcpKeepAlive=true", {}),
     ],
 )
-def test_parameters_of_the_java_driver(parameters: str, expected: dict[str, str]) -> None:
+def test_parameters_of_the_postgresql_java_driver_are_converted(parameters: str, expected: dict[str, str]) -> None:
     assert dict(url_of(f"jdbc:postgresql://h/d?{parameters}").query) == expected
 
 
@@ -89,7 +89,7 @@ def test_parameters_of_the_java_driver(parameters: str, expected: dict[str, str]
         ("sessionVariables=max_statement_time=5", {"init_command": "SET SESSION max_statement_time=5"}),
     ],
 )
-def test_parameters_of_the_java_driver_of_mysql(parameters: str, expected: dict[str, str]) -> None:
+def test_parameters_of_the_mysql_java_driver_are_converted(parameters: str, expected: dict[str, str]) -> None:
     assert dict(url_of(f"jdbc:mysql://h/d?{parameters}").query) == expected
 
 
@@ -108,14 +108,14 @@ def test_connection_keys_reach_the_driver() -> None:
     assert url_of("postgresql://h/d", sslmode="require").query == {"sslmode": "require"}
 
 
-def test_user_and_password_of_their_own_keys_win() -> None:
+def test_user_and_password_keys_take_precedence_over_the_url() -> None:
     url = url_of("postgresql://one:first@h/d", "two", "second")
 
     assert (url.username, url.password) == ("two", "second")
 
 
 @given(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1))
-def test_any_password_reaches_the_driver_as_it_is(password: str) -> None:
+def test_any_password_reaches_the_driver_unchanged(password: str) -> None:
     assert url_of("postgresql://h/d", "u", password).password == password
 
 
@@ -130,7 +130,7 @@ def test_any_password_reaches_the_driver_as_it_is(password: str) -> None:
         "jdbc:",
     ],
 )
-def test_what_cannot_be_used_is_told_without_its_text(text: str) -> None:
+def test_an_unusable_url_is_reported_without_its_text(text: str) -> None:
     url, [finding] = connection_url(text, None, None, {})
 
     assert url is None
@@ -149,7 +149,7 @@ def test_an_unknown_parameter_names_the_nearest() -> None:
     assert "'connection.sslmode'" in finding.hint
 
 
-def test_a_mistyped_key_of_ours_is_no_parameter() -> None:
+def test_a_misspelled_key_of_headrace_is_not_taken_for_a_driver_parameter() -> None:
     _, [finding] = connection_url("postgresql://h/d", None, None, {"pasword": "x"})
 
     assert "'connection.password'" in finding.hint
@@ -173,7 +173,7 @@ def test_a_mistyped_key_of_ours_is_no_parameter() -> None:
         ("jdbc:aws-wrapper:mysql://db.example/shop", "aws-wrapper"),
     ],
 )
-def test_f7_a_form_that_is_not_known_is_refused_by_name(text: str, said: str) -> None:
+def test_f7_an_unknown_form_is_refused_with_its_name(text: str, said: str) -> None:
     url, [finding] = connection_url(text, None, None, {})
 
     assert url is None
@@ -185,7 +185,7 @@ def test_f7_a_form_that_is_not_known_is_refused_by_name(text: str, said: str) ->
     st.from_regex(r"([a-z][a-z0-9+_-]{0,8}:){0,3}", fullmatch=True),
     st.sampled_from(["//db.example:4711/shop", "@//db.example:4711/shop", "@db.example:4711:shop"]),
 )
-def test_f7_no_sub_protocol_turns_into_another_host(kind: str, sub_protocols: str, rest: str) -> None:
+def test_f7_a_sub_protocol_never_changes_the_host(kind: str, sub_protocols: str, rest: str) -> None:
     url, findings = connection_url(f"jdbc:{kind}:{sub_protocols}{rest}", None, None, {})
 
     assert findings if url is None else url.host == "db.example"
@@ -265,7 +265,7 @@ def test_parameters_that_read_files_or_load_code_are_refused(text: str, name: st
     assert [name in finding.message for finding in findings if finding.severity == "error"] == [True]
 
 
-def test_such_a_parameter_as_a_key_is_refused_too() -> None:
+def test_a_key_that_reads_files_or_loads_code_is_refused() -> None:
     """Finding 3 of the security review."""
     _, (finding,) = connection_url("mysql://h/d", None, None, {"local_infile": "1"})
     assert (finding.code, finding.key) == ("config.unknown_key", "connection.local_infile")

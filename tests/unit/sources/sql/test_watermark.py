@@ -1,8 +1,8 @@
-"""The watermark against a model of a database with concurrent transactions: whatever they do, no row is missed.
+"""The watermark and a model of a database with concurrent transactions: no row is missed, for any sequence of steps.
 
-The model is hypothesis's to play: transactions begin, draw numbers from one sequence (some of which they never use),
-commit in any order or roll back; prepared ones change their name. The reader takes fences, reads what is visible in
-between, breaks off in the middle, and is killed and started again at what it had stored.
+Hypothesis chooses the steps: transactions begin, draw numbers from one sequence (some of which they never use),
+commit in any order or roll back; prepared ones change their name. The reader takes fences, reads the visible rows in
+between, stops in the middle, and is killed and started again at its stored position.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Concurrency(RuleBasedStateMachine):
     # The database.
 
     def act(self, actions: list[tuple[str, int]]) -> None:
-        """What the transactions do; the number chooses one of those that are open."""
+        """Run one step of a transaction; the number selects an open one."""
         for action, number in actions:
             if action.startswith("begin") or not self.open:
                 self.names += 1
@@ -88,7 +88,7 @@ class Concurrency(RuleBasedStateMachine):
         tells_start: bool,
         taken: int,
     ) -> None:
-        """The place, the fence, the read, in this order; things happen between them, and it may break off."""
+        """Take position, fence and rows, in this order; other steps run between them, and it may be interrupted."""
         self.act(before)
         top = max(self.committed, default=0)
         self.act(first)
@@ -102,7 +102,7 @@ class Concurrency(RuleBasedStateMachine):
 
     @rule(seldom=st.integers(0, 4))
     def kill(self, seldom: int) -> None:
-        """What was sent stays sent; the next one knows the stored place only."""
+        """Restart the reader at the stored position; sent rows stay sent."""
         if not seldom:
             self.mark = Watermark(self.stored)
 
@@ -115,7 +115,7 @@ class Concurrency(RuleBasedStateMachine):
         assert not [row for rows in self.open.values() for row in rows if (row,) <= self.stored]
 
     def teardown(self) -> None:
-        """When all is over, everything has been sent and nothing holds the position any more."""
+        """In the end all rows were sent and no transaction blocks the position."""
         for name in list(self.open):
             self.committed.update(self.open.pop(name))
         for _ in range(2):
@@ -128,7 +128,7 @@ Concurrency.TestCase.settings = settings(max_examples=300, stateful_step_count=1
 TestConcurrency = Concurrency.TestCase
 
 
-def test_a_position_waits_for_the_oldest_transaction_and_then_goes_on() -> None:
+def test_a_position_waits_for_the_oldest_transaction_and_then_moves_on() -> None:
     mark = Watermark((5,))
     mark.observe(Fence((10,), [Transaction("old")]))
     mark.reached((10,))
@@ -142,8 +142,8 @@ def test_a_position_waits_for_the_oldest_transaction_and_then_goes_on() -> None:
     assert (mark.resume, mark.low) == ((30,), (10,))
 
 
-def test_a_short_transaction_repeats_only_the_rows_of_its_own_time() -> None:
-    """However long another one has been open."""
+def test_a_short_transaction_repeats_only_rows_read_while_it_was_open() -> None:
+    """Regardless of how long another one has been open."""
     mark = Watermark()
     mark.observe(Fence((10,), [Transaction("old")]))
     mark.reached((10,))
@@ -164,7 +164,7 @@ def test_rows_read_after_the_fence_are_read_again() -> None:
     assert mark.resume == (10,)
 
 
-def test_without_fences_the_rows_that_were_read_count_as_all() -> None:
+def test_without_fences_the_position_is_that_of_the_rows_read() -> None:
     mark = Watermark((3,))
     mark.reached((15,))
     mark.reached((10,))
