@@ -1,4 +1,4 @@
-"""The law of accounting: every record that was read has exactly one outcome."""
+"""The accounting rule: every record that was read has exactly one outcome."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ def test_a_record_that_is_lost_or_counted_twice_shows_in_the_balance(outcomes: l
     assert balance(counts) == -difference
 
 
-def test_every_record_counter_of_a_task_is_a_term_of_the_law() -> None:
-    """A counter that is added to the table and not to the law would make records disappear from it."""
+def test_every_record_counter_of_a_task_is_a_term_of_the_accounting_rule() -> None:
+    """Records of a counter that the rule does not know would be missing in the balance."""
     for name in DESCRIPTIONS:
         is_record_counter = name.startswith(("source_record_", "sink_record_"))
         if not is_record_counter or name.endswith(("_lag", "_age_ms", "_remaining")):
@@ -61,7 +61,7 @@ def test_a_cause_keeps_its_first_time_its_count_and_its_last_example() -> None:
     assert (second.outcome, second.code, second.count) == ("unchanged", "version_conflict", 1)
 
 
-def test_causes_are_bounded() -> None:
+def test_the_number_of_causes_is_limited() -> None:
     causes = RecordCauses()
     for number in range(500):
         causes.note("skipped", f"code.{number}", 1)

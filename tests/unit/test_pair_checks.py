@@ -1,4 +1,4 @@
-"""Sources compared with the sinks that read their topics: what is found, where, and that right pairs are left alone."""
+"""Sources are compared with the sinks of their topics: findings, their locations, and valid pairs without findings."""
 
 from __future__ import annotations
 
@@ -82,10 +82,10 @@ class TestKeys:
         rows = replace(rows, settings=rows.settings.model_copy(update={"transforms": ("make",)}))
         assert codes(compared(rows, sink())) == [("rows", "pair.no_key", "pk.mode", "warning")]
 
-    def test_tables_whose_primary_key_is_unknown_are_no_finding(self) -> None:
+    def test_a_table_whose_primary_key_is_unknown_gives_no_finding(self) -> None:
         assert compared(source(), sink()) == []
 
-    def test_tables_without_a_primary_key_are_one_finding(self) -> None:
+    def test_tables_without_a_primary_key_give_one_finding(self) -> None:
         topics = [ProducedTopic(f"shop.t{number}", keyed=False, key_name="pk.fields") for number in range(9)]
         [(_, finding)] = compared(source(), sink(topics="", topics_regex=r"shop\..*"), topics=topics)
         assert "topics 'shop.t0', 'shop.t1', 'shop.t2' and 6 more have no key" in finding.message
@@ -109,7 +109,7 @@ class TestTombstones:
         assert found[0].finding.hint == "write behavior.on.null.values: delete"
 
     @pytest.mark.parametrize("choice", ["delete", "ignore"])
-    def test_a_sink_that_deletes_or_ignores_them_is_right(self, choice: str) -> None:
+    def test_a_sink_that_deletes_or_ignores_tombstones_is_valid(self, choice: str) -> None:
         assert compared(self.deleting(), sink(behavior_on_null_values=choice)) == []
 
     def test_a_sink_of_other_topics_is_not_compared(self) -> None:
@@ -124,7 +124,7 @@ class TestFormats:
             "write value.converter: JsonConverter and value.converter.schemas.enable: false for both"
         )
 
-    def test_two_converters_are_a_warning(self) -> None:
+    def test_different_converters_of_source_and_sink_are_a_warning(self) -> None:
         found = compared(source(key_converter="StringConverter"), sink())
         assert codes(found) == [("search", "pair.converters", "key.converter", "warning")]
 
@@ -140,7 +140,7 @@ class TestFormats:
             (decimal(2), "base64 text"),
         ],
     )
-    def test_trial_3_types_that_get_lost_without_schemas_are_named(self, schema: Schema, becomes: str) -> None:
+    def test_trial_3_types_that_are_lost_without_schemas_are_named(self, schema: Schema, becomes: str) -> None:
         topics = [ProducedTopic("shop.orders", keyed=True, fields={"id": INT32, "born": schema, "name": STRING})]
         plain = worker(value_converter_schemas_enable="false")
         [(name, finding)] = compared(source(), sink(), topics=topics, worker_settings=plain)
@@ -178,7 +178,7 @@ class TestTopicsAndTasks:
         assert "4 tasks read 1 partition: 3 of them" in found[0].finding.message
         assert compared(source(), sink(tasks_max="4"), partitions={"shop.orders": 4}) == []
 
-    def test_partitions_of_topics_that_the_source_will_create_count(self) -> None:
+    def test_partitions_of_topics_that_the_source_creates_are_counted(self) -> None:
         rows = source(**{"topic.creation.default.partitions": "2"})
         assert [item.code for _, item in compared(rows, sink(tasks_max="3"))] == ["pair.idle_tasks"]
 
@@ -209,7 +209,7 @@ CHOICES: dict[str, st.SearchStrategy[Any]] = {
     keyed=st.sampled_from([True, False, None]),
     deletes=st.sampled_from(["", "delete.detection: soft"]),
 )
-def test_every_finding_is_about_a_pair_that_shares_a_topic_and_says_what_to_write(
+def test_every_finding_concerns_a_shared_topic_and_names_the_fix(
     rows: dict[str, str], reads: dict[str, str], keyed: bool | None, deletes: str
 ) -> None:
     topics = [ProducedTopic("shop.orders", keyed=keyed, key_name="pk.mode", deletes_by=deletes)]

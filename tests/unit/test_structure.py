@@ -148,7 +148,7 @@ def test_retired_words_are_not_used() -> None:
         ("KafkaError._TRANSPORT\nKafkaError._state", [2]),
     ],
 )
-def test_the_check_of_private_attributes(code: str, lines: list[int]) -> None:
+def test_private_attributes_are_detected(code: str, lines: list[int]) -> None:
     assert list(private_attributes(ast.parse(code))) == lines
 
 
@@ -165,5 +165,5 @@ def test_the_check_of_private_attributes(code: str, lines: list[int]) -> None:
         ("monkeypatch.setenv('A', 'b')", []),
     ],
 )
-def test_the_check_of_patched_internals(code: str, lines: list[int]) -> None:
+def test_patched_internals_are_detected(code: str, lines: list[int]) -> None:
     assert list(patched_internals(ast.parse(code))) == lines

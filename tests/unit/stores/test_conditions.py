@@ -1,4 +1,4 @@
-"""Conditions stay, through restarts, until they are acknowledged."""
+"""Conditions are kept across restarts until they are acknowledged."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_a_condition_survives_a_restart_until_it_is_acknowledged(tmp_path: Path)
     store.close()
 
 
-def test_a_condition_that_is_raised_again_adds_up_and_keeps_its_beginning(tmp_path: Path) -> None:
+def test_a_condition_raised_again_adds_its_count_and_keeps_its_first_time(tmp_path: Path) -> None:
     store = opened(tmp_path / "conditions")
     first = condition_of("records.skipped", "skipped", "", 2, "t-0 at offset 1")
     store.add("a", first)
@@ -52,7 +52,7 @@ def test_the_same_event_reported_twice_is_counted_once(tmp_path: Path) -> None:
     store.close()
 
 
-def test_one_code_can_be_acknowledged_alone(tmp_path: Path) -> None:
+def test_one_code_can_be_acknowledged_separately(tmp_path: Path) -> None:
     store = opened(tmp_path / "conditions")
     store.add("a", condition_of("x", "x", "", 0, ""))
     store.add("a", condition_of("y", "y", "", 0, ""))

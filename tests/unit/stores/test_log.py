@@ -1,4 +1,4 @@
-"""The compacted log: what was appended is there after any end of the process, damage is told, one process at a time."""
+"""The compacted log keeps appended entries after any end of the process, reports damage, and has one writer."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def expected(appends: list[dict[str, object]]) -> dict[str, object]:
 
 
 @given(APPENDS, APPENDS)
-def test_a_file_read_again_says_what_was_appended(
+def test_a_reopened_file_has_all_appended_entries(
     tmp_path_factory: pytest.TempPathFactory, first: list[dict[str, object]], second: list[dict[str, object]]
 ) -> None:
     path = tmp_path_factory.mktemp("log") / "offsets.jsonl"
@@ -45,7 +45,7 @@ def test_a_file_read_again_says_what_was_appended(
 
 
 @given(APPENDS.filter(any), st.data())
-def test_a_crash_at_any_byte_loses_only_the_append_under_way(
+def test_a_crash_at_any_byte_loses_only_the_unfinished_append(
     tmp_path_factory: pytest.TempPathFactory, appends: list[dict[str, object]], data: st.DataObject
 ) -> None:
     path = tmp_path_factory.mktemp("log") / "offsets.jsonl"
@@ -70,7 +70,7 @@ def test_a_crash_at_any_byte_loses_only_the_append_under_way(
     again.close()
 
 
-def test_a_damaged_line_stops_and_names_the_place(tmp_path: Path) -> None:
+def test_a_damaged_line_is_an_error_that_names_its_location(tmp_path: Path) -> None:
     path = tmp_path / "offsets.jsonl"
     path.write_text('["a", {"n": 1}]\nrubbish\n["a", {"n": 2}]\n')
     with pytest.raises(ConfigError) as caught:
@@ -91,7 +91,7 @@ def test_a_damaged_line_stops_and_names_the_place(tmp_path: Path) -> None:
 def test_connect_rest_4_a_file_of_another_program_is_named_and_not_changed(
     tmp_path: Path, content: bytes, code: str
 ) -> None:
-    """Such as the offset file of a JVM worker: it was emptied when it had no line end."""
+    """Such as the offset file of a JVM worker, which was emptied if it had no line end."""
     path = tmp_path / "offsets"
     path.write_bytes(content)
     with pytest.raises(ConfigError) as caught:
@@ -109,16 +109,14 @@ def test_two_workers_cannot_share_a_file(tmp_path: Path) -> None:
     FileLog(tmp_path / "offsets.jsonl").close()
 
 
-def test_a_folder_that_cannot_be_made_is_an_environment_fault(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_created_is_an_environment_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(InfrastructureError) as caught:
         FileLog(tmp_path / "file" / "offsets.jsonl")
     assert caught.value.code == "store.unusable"
 
 
-def test_a_full_disk_is_retriable_and_leaves_nothing_half_written(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_full_disk_is_retriable_and_leaves_no_partial_entry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "offsets.jsonl"
     log = FileLog(path)
     log.append({"a": {"n": 1}})
@@ -140,7 +138,7 @@ def test_a_full_disk_is_retriable_and_leaves_nothing_half_written(
     again.close()
 
 
-def test_history_is_compacted_away_while_it_runs(tmp_path: Path) -> None:
+def test_an_open_log_is_compacted(tmp_path: Path) -> None:
     path = tmp_path / "offsets.jsonl"
     log = FileLog(path, compact_minimum=10)
     for number in range(100):

@@ -29,14 +29,14 @@ def test_offsets_of_a_connector_are_its_own(partitions: dict[str, list[dict[str,
     assert store.offsets("none", [{"x": 1}]) == [None]
 
 
-def test_an_offset_set_to_none_is_gone() -> None:
+def test_an_offset_set_to_none_is_deleted() -> None:
     store = OffsetStore(MemoryLog())
     store.set("orders", [({"t": 1}, {"n": 1}), ({"t": 2}, {"n": 2})])
     store.set("orders", [({"t": 1}, None)])
     assert store.all("orders") == [({"t": 2}, {"n": 2})]
 
 
-def test_tasks_count_only_when_the_commit_says_they_are_all_there() -> None:
+def test_task_configurations_are_used_only_after_their_commit_record() -> None:
     log = MemoryLog()
     configs = ConfigStore(log)
     configs.put_connector("a", {"name": "a"}, TargetState.STOPPED)
@@ -47,7 +47,7 @@ def test_tasks_count_only_when_the_commit_says_they_are_all_there() -> None:
     assert configs.desired().tasks["a"] == []
 
 
-def test_a_deleted_connector_takes_its_tasks_but_not_its_namesakes() -> None:
+def test_deleting_a_connector_deletes_only_its_own_tasks() -> None:
     log = MemoryLog()
     configs = ConfigStore(log)
     for name in ("a", "a-1"):
@@ -65,7 +65,7 @@ def test_a_stopped_connector_looks_paused_to_older_workers() -> None:
     assert log.read() == {"target-state-a": {"state": "PAUSED", "state.v2": "STOPPED"}}
 
 
-def test_a_status_comes_back_as_it_was() -> None:
+def test_a_status_is_read_back_unchanged() -> None:
     store = StatusStore(MemoryLog())
     status = Status(State.FAILED, "127.0.0.1:8083", "trace", None, 5, 2, "0.1.0")
     store.put_task(TaskId("a", 0), status)

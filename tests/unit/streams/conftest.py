@@ -62,7 +62,7 @@ class RunningTask:
     started: threading.Event = field(default_factory=threading.Event)
 
     def stop(self) -> None:
-        """Stop it, and check that every record is accounted for."""
+        """Stop the task, and assert that every record is accounted for."""
         self.stop_event.set()
         assert self.thread is not None
         self.thread.join(30)
@@ -205,7 +205,7 @@ MakeApplication = Callable[..., Application]
 
 @pytest.fixture
 def make_application(tmp_path: Path) -> Iterator[MakeApplication]:
-    """Makes applications from YAML; what still runs at the end is stopped."""
+    """Return a function that creates applications from YAML; running tasks are stopped after the test."""
     made: list[Application] = []
 
     def make(text: str, topics: Mapping[str, int] | None = None, **settings: str) -> Application:

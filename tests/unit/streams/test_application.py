@@ -69,7 +69,9 @@ def test_a_change_of_a_table_shows_in_later_records(make_application: MakeApplic
     eventually(changed, 10)
 
 
-def test_a_window_gives_one_result_when_it_closes_and_late_records_apart(make_application: MakeApplication) -> None:
+def test_a_window_gives_one_result_when_it_closes_and_late_records_separately(
+    make_application: MakeApplication,
+) -> None:
     application = make_application(COUNT, {"impressions": 1})
     views = [(1, 0, 2), (1, 9, 4), (2, 3, 7), (1, 12, 1), (1, 2, 5), (1, 15, None), (1, 1, 9), (2, 31, 1)]
     application.send("impressions", [{"offer_id": o, "shown_at": t, "price": p} for o, t, p in views])
@@ -90,7 +92,7 @@ def test_a_window_gives_one_result_when_it_closes_and_late_records_apart(make_ap
     assert task.metrics.snapshot()["stream_state_entries"] == 2  # the open window, and the stream time
 
 
-def test_groups_are_brought_together_over_partitions_and_tasks(make_application: MakeApplication) -> None:
+def test_records_of_a_group_are_aggregated_across_partitions_and_tasks(make_application: MakeApplication) -> None:
     application = make_application(COUNT, {"impressions": 4})
     values = [{"offer_id": n % 5, "shown_at": 0, "price": 1} for n in range(100)]
     application.send("impressions", values, list(range(100)))
@@ -171,7 +173,7 @@ def test_a_refused_record_fails_the_task_without_tolerance_and_nothing_is_commit
     assert application.committed("enriched-views") == []
 
 
-def test_a_missing_table_is_waited_for(make_application: MakeApplication) -> None:
+def test_the_task_waits_for_a_missing_table(make_application: MakeApplication) -> None:
     application = make_application(ENRICH, {"impressions": 1})
     task = application.start()
     eventually(lambda: any("topic offers (table of app) does not exist" in (text or "") for text in task.reasons))

@@ -1,4 +1,4 @@
-"""Outputs are the same whatever fails: a process dies at any call, or a call is not answered."""
+"""Outputs do not depend on failures: a process dies at any call, or a response is lost."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def received_records(application: Application) -> list[list[tuple[int, int, int]
 
 @given(st.lists(views, min_size=1, max_size=3), faults)
 @settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
-def test_every_record_has_its_effects_once_whatever_fails(
+def test_every_record_has_its_effects_exactly_once_for_any_failure(
     config: dict[str, str], batches: list[list[View]], plans: list[Fault]
 ) -> None:
     application = run_batches(config, batches, plans)
@@ -112,7 +112,7 @@ def test_every_record_has_its_effects_once_whatever_fails(
     assert len(application.committed("late-views")) == sum(late for _, late in expected)
 
 
-def test_partitions_that_move_between_tasks_take_their_state_along(make_application: MakeApplication) -> None:
+def test_partitions_reassigned_between_tasks_keep_their_state(make_application: MakeApplication) -> None:
     application = make_application(TEXT.partition("commit.interval.ms: 1\n")[2], {"impressions": 4})
 
     def send(time: int) -> None:

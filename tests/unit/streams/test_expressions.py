@@ -1,4 +1,4 @@
-"""Expressions have the meaning that SQL gives them, and refuse what they cannot take."""
+"""Expressions have the semantics of SQL, and refuse invalid values."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def sqlite() -> sqlite3.Connection:
 
 
 @given(number_texts() | condition_texts(), rows)
-def test_nulls_and_conditions_mean_what_they_mean_in_sqlite(
+def test_nulls_and_conditions_are_evaluated_as_by_sqlite(
     sqlite: sqlite3.Connection, text: str, row: dict[str, int | None]
 ) -> None:
     ((expected,),) = sqlite.execute(f"SELECT {text} FROM (SELECT :a AS a, :b AS b, :c AS c)", row)
@@ -71,7 +71,7 @@ def test_nulls_and_conditions_mean_what_they_mean_in_sqlite(
 
 
 @given(st.lists(rows, max_size=8), st.lists(number_texts(), min_size=1, max_size=3))
-def test_a_batch_gives_what_its_rows_give(batch: list[dict[str, int | None]], texts: list[str]) -> None:
+def test_a_batch_has_the_values_of_its_rows(batch: list[dict[str, int | None]], texts: list[str]) -> None:
     parsed = {f"x{number}": parse_expression(text) for number, text in enumerate(texts)}
     values, refused = compile_expressions(parsed, Columns()).evaluate(batch)
 
@@ -102,7 +102,7 @@ def test_a_batch_gives_what_its_rows_give(batch: list[dict[str, int | None]], te
         ("a <> 0 AND 1 / a > 0", {"a": 0}, False),
     ],
 )
-def test_the_value_of_an_expression(text: str, row: dict[str, Any], expected: Any) -> None:
+def test_an_expression_has_the_expected_value(text: str, row: dict[str, Any], expected: Any) -> None:
     result = evaluate(text, row)
     assert (result, type(result)) == (expected, type(expected))
 
@@ -122,9 +122,7 @@ def test_the_value_of_an_expression(text: str, row: dict[str, Any], expected: An
         ("UPPER(a)", {"a": 1}, "stream.wrong_type", "cannot apply UPPER to integer"),
     ],
 )
-def test_a_record_that_an_expression_cannot_take_is_refused(
-    text: str, row: dict[str, Any], code: str, message: str
-) -> None:
+def test_a_record_with_an_invalid_value_is_refused(text: str, row: dict[str, Any], code: str, message: str) -> None:
     with pytest.raises(ExpressionError) as caught:
         evaluate(text, row)
     assert (caught.value.code, caught.value.message) == (code, message)
@@ -151,7 +149,7 @@ TYPED = Columns({"n": ColumnType.INTEGER, "s": ColumnType.STRING, "o": Columns({
         ("SUM(n)", "stream.unsupported", "the function SUM"),
     ],
 )
-def test_a_wrong_expression_is_refused_before_the_start(text: str, code: str, words: str) -> None:
+def test_an_invalid_expression_is_refused_before_the_start(text: str, code: str, words: str) -> None:
     with pytest.raises(ExpressionError) as caught:
         compile_expressions({"x": parse_expression(text)}, TYPED)
     assert caught.value.code == code

@@ -1,4 +1,4 @@
-"""What is wrong with an application is reported before it starts, with its key or its place in the file."""
+"""Mistakes in an application are reported before it starts, with their key or their location in the file."""
 
 from __future__ import annotations
 
@@ -131,7 +131,7 @@ def test_a_key_that_the_input_declares_needs_no_repartition() -> None:
     assert [item.topic for item in plan.repartitions] == ["app-last-repartition"]
 
 
-def test_findings_have_the_place_in_the_file(tmp_path: Path) -> None:
+def test_findings_have_their_location_in_the_file(tmp_path: Path) -> None:
     path = tmp_path / "app.yaml"
     text = "name: app\nconnector.class: Stream\ninputs:\n  views: {topic: t, columns: {a: integer}}\nsteps:\n  one:\n"
     path.write_text(text + "    add:\n      x: a + 1\n      y: b + 1\noutputs:\n  out: one\n", encoding="utf-8")

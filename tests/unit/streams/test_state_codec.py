@@ -1,4 +1,4 @@
-"""State and internal records come back as they were written."""
+"""State and internal records are read back as they were written."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ values = st.recursive(
 
 
 @given(st.lists(values))
-def test_values_come_back_equal_and_of_their_type(written: list[Any]) -> None:
+def test_values_are_read_back_with_value_and_type(written: list[Any]) -> None:
     read = [decode(text) for text in encode(written)]
 
     assert read == written
@@ -48,7 +48,7 @@ def test_one_value_without_a_json_form_is_named() -> None:
         encode([1, {2}])
 
 
-def test_types_are_kept() -> None:
+def test_types_are_read_back_unchanged() -> None:
     moment = datetime(2026, 1, 2, 3, 4, 5, 6, tzinfo=UTC)
     written = [moment, date(2026, 1, 2), time(3, 4), 1 << 70, float("inf"), b"\xff"]
     assert [decode(text) for text in encode(written)] == written

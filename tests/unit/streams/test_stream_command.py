@@ -50,7 +50,7 @@ def test_a_topic_that_is_not_read_is_named(tmp_path: Path) -> None:
         ("application: x\ntests: {a: {given: [{topics: x}]}}", "tests.a.given.0.topic"),
     ],
 )
-def test_a_wrong_test_file_is_refused_with_its_place(tmp_path: Path, text: str, words: str) -> None:
+def test_an_invalid_test_file_is_refused_with_its_location(tmp_path: Path, text: str, words: str) -> None:
     (tmp_path / "t.yaml").write_text(text, encoding="utf-8")
     result = runner.invoke(app, ["stream", "test", str(tmp_path / "t.yaml")])
     assert isinstance(result.exception, ConfigError)

@@ -56,7 +56,7 @@ def client(application: Application, file: ConfigFile, tmp_path: Path) -> Iterat
     assert refused == []
 
 
-def test_it_is_operated_as_a_connector(client: httpx.Client, application: Application) -> None:
+def test_an_application_is_operated_as_a_connector(client: httpx.Client, application: Application) -> None:
     def state() -> list[str]:
         return [task["state"] for task in client.get("/connectors/app/status").json()["tasks"]]
 
@@ -87,7 +87,7 @@ def test_it_is_operated_as_a_connector(client: httpx.Client, application: Applic
     assert 'headrace_stream_step_records{connector="app",part="doubled",task="0"} 3.0' in client.get("/metrics").text
 
 
-def test_its_offsets_cannot_be_changed(client: httpx.Client) -> None:
+def test_offsets_of_an_application_cannot_be_changed(client: httpx.Client) -> None:
     assert client.put("/connectors/app/stop").status_code == 204
     eventually(lambda: client.get("/connectors/app/status").json()["connector"]["state"] == "STOPPED")
 

@@ -1,4 +1,4 @@
-"""The judge of all delivery tests: it sees every kind of difference, and none where there is none."""
+"""The comparison that delivery tests use finds every kind of difference, and none in equal data."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_equal_sides_are_exact() -> None:
 
 
 @pytest.mark.parametrize("compare", [compare_topic, compare_index])
-def test_every_difference_has_its_kind_key_and_place(compare: Callable[..., Comparison]) -> None:
+def test_every_difference_has_its_kind_key_and_location(compare: Callable[..., Comparison]) -> None:
     found = entries(("1", {"id": 1, "note": "b", "more": 0}), ("3", {"id": 3}), ("3", {"id": 3}))
     comparison = compare(ROWS, found)
     assert comparison.missing == ("2",)
@@ -57,7 +57,7 @@ def test_every_difference_has_its_kind_key_and_place(compare: Callable[..., Comp
     assert "1 missing, 1 stale, 1 doubled, 1 extra" in str(comparison)
 
 
-def test_a_topic_is_a_history_and_its_end_counts() -> None:
+def test_only_the_last_record_of_each_key_of_a_topic_is_compared() -> None:
     old, new = {"id": 1, "note": "old"}, ROWS["1"]
     assert compare_topic(ROWS, entries(("1", old), ("1", new), ("2", ROWS["2"]))).exact
     assert compare_topic(ROWS, entries(("1", new), ("1", old), ("2", ROWS["2"]))).stale
@@ -67,7 +67,7 @@ def test_a_topic_is_a_history_and_its_end_counts() -> None:
     assert not again.exact
 
 
-def test_a_record_without_value_deletes() -> None:
+def test_a_record_without_a_value_is_a_deletion() -> None:
     assert compare_topic({}, entries(("1", ROWS["1"]), ("1", None))).exact
     assert compare_topic(ROWS, entries(("1", ROWS["1"]), ("2", ROWS["2"]), ("2", None))).missing == (
         "2: deleted by t-0 at offset 2",
@@ -75,7 +75,7 @@ def test_a_record_without_value_deletes() -> None:
     assert latest(entries(("1", {"n": 1}), ("2", {"n": 2}), ("1", {"n": 3}), ("2", None))) == {"1": {"n": 3}}
 
 
-def test_ignored_fields_do_not_count() -> None:
+def test_ignored_fields_are_not_compared() -> None:
     found = entries(("1", {"id": 1, "note": "x", "at": 5}), ("2", {"id": 2}))
     assert compare_index(ROWS, found, ignored={"note", "at"}).exact
 
@@ -85,7 +85,7 @@ TABLES = st.dictionaries(st.text(min_size=1, max_size=3), st.fixed_dictionaries(
 
 
 @given(TABLES, st.data())
-def test_any_history_that_ends_in_the_table_is_complete_and_any_change_of_its_end_is_seen(
+def test_a_topic_that_ends_in_the_table_is_complete_and_any_change_of_its_end_is_found(
     table: dict[str, dict[str, Any]], data: st.DataObject
 ) -> None:
     history: list[tuple[str, Any]] = []
@@ -140,12 +140,12 @@ MOMENT = datetime(2026, 1, 31, 13, 5, 1, 234_567, tzinfo=ZURICH)
     ],
     ids=lambda value: type(value).__name__,
 )
-def test_values_are_the_same_in_each_form_that_is_exact(value: Any, equal: list[Any], different: list[Any]) -> None:
+def test_values_are_equal_in_each_exact_form(value: Any, equal: list[Any], different: list[Any]) -> None:
     assert [form for form in equal if not same(value, form)] == []
     assert [form for form in different if same(value, form)] == []
 
 
-def test_keys_are_texts_as_the_sink_makes_them() -> None:
+def test_keys_have_the_text_of_the_sinks_document_ids() -> None:
     assert key_text(5) == "5"
     assert key_text("a+b") == "a+b"
     assert key_text("a+b", 1) == "a\\+b+1"
@@ -176,12 +176,12 @@ def test_a_topic_is_read_to_its_end_in_both_forms_of_json() -> None:
     assert topic_entries(kafka_clients, "no-such-topic") == []
 
 
-def test_settle_looks_until_it_is_so_and_else_says_what_is_not() -> None:
+def test_settle_waits_for_equality_and_reports_the_differences_after_its_timeout() -> None:
     looks = iter([[Comparison("index", 1, 0, missing=("1",))], [Comparison("index", 1, 1)]])
     assert settle(lambda: next(looks), 10)[0].exact
     with pytest.raises(AssertionError, match=r"index: 1 rows, 0 found: 1 missing\n  missing: 1"):
         settle(lambda: [Comparison("index", 1, 0, missing=("1",))], 0)
 
 
-def test_zone_names_are_no_difference() -> None:
+def test_names_of_time_zones_are_not_compared() -> None:
     assert same(MOMENT, MOMENT.astimezone(UTC).isoformat())

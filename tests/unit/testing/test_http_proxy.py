@@ -1,4 +1,4 @@
-"""The HTTP proxy answers as scripted, and else as what is behind it."""
+"""The HTTP proxy answers as scripted, otherwise as the server behind it."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ BULK = (
 
 
 class Engine(ThreadingHTTPServer):
-    """Answers bulk requests as Elasticsearch does, all others with what it was asked."""
+    """Answers bulk requests as Elasticsearch does, and echoes all others."""
 
     daemon_threads = False
 
@@ -106,7 +106,7 @@ def bulk(client: httpx.Client, proxy: HttpProxy, body: bytes = BULK) -> httpx.Re
     return client.post(f"{proxy.url}/_bulk", content=body, headers={"Content-Type": "application/x-ndjson"})
 
 
-def test_all_passes_unchanged(client: httpx.Client, proxy: HttpProxy, engine: Engine) -> None:
+def test_requests_and_responses_are_forwarded_unchanged(client: httpx.Client, proxy: HttpProxy, engine: Engine) -> None:
     assert client.get(f"{proxy.url}/a/_search?q=1", headers={"X-Mine": "yes"}).json() == {"path": "/a/_search?q=1"}
     assert client.head(f"{proxy.url}/a").status_code == 200
     answer = bulk(client, proxy)
@@ -123,7 +123,7 @@ def test_all_passes_unchanged(client: httpx.Client, proxy: HttpProxy, engine: En
     ]
 
 
-def test_a_script_is_played_in_order_to_the_paths_it_is_for(
+def test_scripted_faults_are_injected_in_order_into_matching_paths(
     client: httpx.Client, proxy: HttpProxy, engine: Engine
 ) -> None:
     proxy.play(StatusFault(429, retry_after=3), None, StatusFault(503), StatusFault(413), path="_bulk")
@@ -141,14 +141,14 @@ def test_a_script_is_played_in_order_to_the_paths_it_is_for(
     assert len(engine.requests) == 3
 
 
-def test_a_standing_fault_ends_with_restore(client: httpx.Client, proxy: HttpProxy) -> None:
+def test_a_permanent_fault_ends_with_restore(client: httpx.Client, proxy: HttpProxy) -> None:
     proxy.always(StatusFault(503), path="_bulk")
     assert [bulk(client, proxy).status_code for _ in range(3)] == [503] * 3
     proxy.restore()
     assert bulk(client, proxy).status_code == 200
 
 
-def test_a_half_answer_is_of_a_request_that_was_applied(client: httpx.Client, proxy: HttpProxy, engine: Engine) -> None:
+def test_a_half_answer_follows_an_executed_request(client: httpx.Client, proxy: HttpProxy, engine: Engine) -> None:
     proxy.play(HalfAnswer())
     with pytest.raises(httpx.RemoteProtocolError, match="without sending complete message body"):
         bulk(client, proxy)
@@ -157,7 +157,7 @@ def test_a_half_answer_is_of_a_request_that_was_applied(client: httpx.Client, pr
 
 
 @pytest.mark.parametrize(("fault", "arrived"), [(NoAnswer(), 1), (Drop(), 0)])
-def test_no_answer_whether_applied_or_not(
+def test_the_connection_closes_without_an_answer_with_or_without_execution(
     client: httpx.Client, proxy: HttpProxy, engine: Engine, fault: Any, arrived: int
 ) -> None:
     proxy.play(fault)
@@ -168,7 +168,7 @@ def test_no_answer_whether_applied_or_not(
 
 
 @pytest.mark.parametrize("fault", [Slow(1_000), Hang(applied=True)])
-def test_an_answer_that_does_not_come_is_let_go_by_restore(
+def test_a_hanging_request_ends_with_restore(
     client: httpx.Client, proxy: HttpProxy, engine: Engine, fault: Any
 ) -> None:
     proxy.play(fault)
@@ -183,12 +183,12 @@ def test_an_answer_that_does_not_come_is_let_go_by_restore(
             assert isinstance(answer.exception(10), httpx.RemoteProtocolError)
 
 
-def test_a_slow_answer_comes_late(client: httpx.Client, proxy: HttpProxy) -> None:
+def test_a_slow_answer_is_delayed(client: httpx.Client, proxy: HttpProxy) -> None:
     proxy.play(Slow(0.05))
     assert bulk(client, proxy).elapsed.total_seconds() >= 0.05
 
 
-def test_items_fail_one_by_one_and_only_the_others_arrive(
+def test_failed_items_are_not_forwarded_and_the_others_are(
     client: httpx.Client, proxy: HttpProxy, engine: Engine
 ) -> None:
     proxy.play(ItemErrors(status=400, kind="document_parsing_exception", reason="no", fails=lambda n, _: n in (1, 3)))
@@ -201,21 +201,23 @@ def test_items_fail_one_by_one_and_only_the_others_arrive(
     assert [meta["_id"] for _, meta, _ in bulk_items(engine.requests[0][3])] == ["1", "3"]
 
 
-def test_when_all_items_fail_none_arrives(client: httpx.Client, proxy: HttpProxy, engine: Engine) -> None:
+def test_no_request_is_forwarded_when_all_items_fail(client: httpx.Client, proxy: HttpProxy, engine: Engine) -> None:
     proxy.play(ItemErrors(fails=lambda *_: True))
     said = bulk(client, proxy).json()
     assert [next(iter(item.values()))["status"] for item in said["items"]] == [429] * 4
     assert engine.requests == []
 
 
-def test_a_compressed_body_is_understood(client: httpx.Client, proxy: HttpProxy, engine: Engine) -> None:
+def test_a_compressed_body_is_decompressed(client: httpx.Client, proxy: HttpProxy, engine: Engine) -> None:
     proxy.play(ItemErrors(fails=lambda n, _: n == 0))
     headers = {"Content-Encoding": "gzip", "Content-Type": "application/x-ndjson"}
     client.post(f"{proxy.url}/_bulk", content=gzip.compress(BULK), headers=headers).raise_for_status()
     assert [meta["_id"] for _, meta, _ in bulk_items(engine.requests[0][3])] == ["2", "3", "4"]
 
 
-def test_credentials_are_asked_for(proxied: Callable[..., HttpProxy], client: httpx.Client, engine: Engine) -> None:
+def test_requests_without_credentials_are_refused(
+    proxied: Callable[..., HttpProxy], client: httpx.Client, engine: Engine
+) -> None:
     proxy = proxied(basic_auth=("elastic", "secret"), api_key="a2V5")
     for headers in ({}, {"Authorization": "ApiKey b3RoZXI="}, {"Authorization": "Basic eDp5"}):
         answer = client.get(proxy.url, headers=headers)
@@ -227,7 +229,7 @@ def test_credentials_are_asked_for(proxied: Callable[..., HttpProxy], client: ht
     assert client.get(proxy.url, headers={"Authorization": "ApiKey a2V5"}).status_code == 200
 
 
-def test_tls_with_a_certificate_that_only_some_trust(
+def test_only_clients_that_trust_the_certificate_connect_over_tls(
     proxied: Callable[..., HttpProxy], tmp_path: Path, engine: Engine
 ) -> None:
     authority = Authority(tmp_path)
@@ -240,7 +242,7 @@ def test_tls_with_a_certificate_that_only_some_trust(
     assert len(engine.requests) == 1
 
 
-def test_an_engine_that_is_down_is_a_bad_gateway(client: httpx.Client) -> None:
+def test_an_unavailable_engine_is_a_bad_gateway(client: httpx.Client) -> None:
     with HttpProxy("http://127.0.0.1:1") as proxy:
         assert client.get(proxy.url).status_code == 502
 

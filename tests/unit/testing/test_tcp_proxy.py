@@ -1,4 +1,4 @@
-"""The TCP proxy spoils connections as told, for open and new ones, and leaves nothing behind."""
+"""The TCP proxy injects faults into open and new connections, and leaves no thread or socket."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ QUIET = 0.15
 
 
 class Echo(socketserver.BaseRequestHandler):
-    """Answers what it gets, and remembers it."""
+    """Echoes received bytes and records them."""
 
     def handle(self) -> None:
         try:
@@ -69,7 +69,7 @@ def echoes(connection: socket.socket, text: bytes) -> bool:
 
 
 def is_silent(connection: socket.socket) -> bool:
-    """Nothing has come, and the connection is open."""
+    """Return whether no byte has arrived and the connection is open."""
     connection.settimeout(QUIET)
     try:
         connection.recv(1)
@@ -80,14 +80,14 @@ def is_silent(connection: socket.socket) -> bool:
     return False
 
 
-def test_all_passes(dial: Callable[[], socket.socket], proxy: TcpProxy) -> None:
+def test_all_bytes_are_forwarded(dial: Callable[[], socket.socket], proxy: TcpProxy) -> None:
     one, two = dial(), dial()
     assert echoes(one, b"hello")
     assert echoes(two, bytes(range(256)) * 20_000)  # five times what it holds per direction
     assert proxy.connections == 2
 
 
-def test_the_end_of_one_direction_is_passed_on(dial: Callable[[], socket.socket], proxy: TcpProxy) -> None:
+def test_the_end_of_one_direction_is_forwarded(dial: Callable[[], socket.socket], proxy: TcpProxy) -> None:
     connection = dial()
     connection.sendall(b"last words")
     connection.shutdown(socket.SHUT_WR)
@@ -98,9 +98,7 @@ def test_the_end_of_one_direction_is_passed_on(dial: Callable[[], socket.socket]
     eventually(lambda: proxy.connections == 0)
 
 
-def test_a_cut_resets_what_is_open_and_lets_new_ones_through(
-    dial: Callable[[], socket.socket], proxy: TcpProxy
-) -> None:
+def test_a_cut_resets_open_connections_and_accepts_new_ones(dial: Callable[[], socket.socket], proxy: TcpProxy) -> None:
     connection = dial()
     assert echoes(connection, b"1")
     proxy.cut()
@@ -109,7 +107,9 @@ def test_a_cut_resets_what_is_open_and_lets_new_ones_through(
     assert echoes(dial(), b"2")
 
 
-def test_refused_until_restored_on_the_same_port(dial: Callable[[], socket.socket], proxy: TcpProxy) -> None:
+def test_connections_are_refused_until_restore_on_the_same_port(
+    dial: Callable[[], socket.socket], proxy: TcpProxy
+) -> None:
     connection = dial()
     assert echoes(connection, b"1")
     proxy.refuse()
@@ -121,7 +121,7 @@ def test_refused_until_restored_on_the_same_port(dial: Callable[[], socket.socke
     assert echoes(dial(), b"2")
 
 
-def test_a_black_hole_says_nothing_and_gives_all_back(dial: Callable[[], socket.socket], proxy: TcpProxy) -> None:
+def test_a_black_hole_holds_all_bytes_until_restore(dial: Callable[[], socket.socket], proxy: TcpProxy) -> None:
     connection = dial()
     assert echoes(connection, b"1")
     proxy.blackhole()
@@ -135,7 +135,7 @@ def test_a_black_hole_says_nothing_and_gives_all_back(dial: Callable[[], socket.
     assert new.recv(10) == b"new"
 
 
-def test_held_answers_are_of_requests_that_arrived(
+def test_requests_are_forwarded_while_answers_are_held(
     dial: Callable[[], socket.socket], proxy: TcpProxy, server: socketserver.ThreadingTCPServer
 ) -> None:
     connection = dial()
@@ -148,7 +148,9 @@ def test_held_answers_are_of_requests_that_arrived(
         connection.recv(1)
 
 
-def test_a_delay_is_of_both_ways_and_ends_at_once(dial: Callable[[], socket.socket], proxy: TcpProxy) -> None:
+def test_a_delay_applies_to_both_directions_and_ends_at_once(
+    dial: Callable[[], socket.socket], proxy: TcpProxy
+) -> None:
     connection = dial()
     assert echoes(connection, b"1")
     proxy.delay(0.05)
@@ -162,7 +164,7 @@ def test_a_delay_is_of_both_ways_and_ends_at_once(dial: Callable[[], socket.sock
     assert connection.recv(1) == b"3"
 
 
-def test_a_throttle_bounds_the_rate_and_ends_at_once(dial: Callable[[], socket.socket], proxy: TcpProxy) -> None:
+def test_a_throttle_limits_the_rate_and_ends_at_once(dial: Callable[[], socket.socket], proxy: TcpProxy) -> None:
     connection = dial()
     proxy.throttle(100_000)
     start = time.monotonic()
@@ -177,14 +179,14 @@ def test_a_throttle_bounds_the_rate_and_ends_at_once(dial: Callable[[], socket.s
     assert heard == b"y" * 1_000
 
 
-def test_an_engine_that_is_down_is_a_connection_that_ends(proxy: TcpProxy) -> None:
+def test_the_connection_closes_when_the_engine_is_unavailable(proxy: TcpProxy) -> None:
     with TcpProxy("127.0.0.1:1") as nowhere, socket.create_connection(("127.0.0.1", nowhere.port)) as connection:
         connection.settimeout(10)
         with pytest.raises(ConnectionResetError):
             connection.recv(1)
 
 
-def test_a_closed_proxy_refuses_and_says_so(server: socketserver.ThreadingTCPServer) -> None:
+def test_a_closed_proxy_refuses_connections_and_calls(server: socketserver.ThreadingTCPServer) -> None:
     proxy = TcpProxy(f"127.0.0.1:{server.server_address[1]}")
     with socket.create_connection(("127.0.0.1", proxy.port)) as connection:
         assert echoes(connection, b"1")

@@ -108,7 +108,7 @@ class SinkScenario:
 
 @pytest.fixture
 def make_scenario() -> Callable[..., SinkScenario]:
-    """``make_scenario(**{"topics.regex": "o.*"})``."""
+    """Return a function that creates scenarios: ``make_scenario(**{"topics.regex": "o.*"})``."""
     return SinkScenario
 
 

@@ -1,4 +1,4 @@
-"""A rebuild against an in-memory system: nothing is lost, whatever happens between its steps."""
+"""A rebuild with an in-memory system loses no document, for any event between its steps."""
 
 from __future__ import annotations
 

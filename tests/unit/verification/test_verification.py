@@ -1,4 +1,4 @@
-"""Verification against an in-memory system: it finds exactly the differences, and repair removes them."""
+"""Verification with an in-memory system finds exactly the differences, and repair removes them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The limiter lowers concurrency and request size during overload, and raises them again up to the configured limits."""
+"""The limiter lowers concurrency and request size during overload, and raises them up to the configured limits."""
 
 import threading
 

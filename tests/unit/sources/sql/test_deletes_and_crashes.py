@@ -20,7 +20,7 @@ from tests.unit.sources.sql.reconciling import Topic
 
 
 class Life(RuleBasedStateMachine):
-    """Rows are inserted and deleted, tasks are killed, acknowledgements are late: in the end the topic equals the table."""
+    """Inserts, deletes, killed tasks and late acknowledgements: in the end the topic equals the table."""
 
     def __init__(self) -> None:
         super().__init__()

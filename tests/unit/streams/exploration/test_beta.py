@@ -23,7 +23,7 @@ def test_the_log_odds_have_the_moments_of_the_beta_distribution() -> None:
     assert found.probability[0] == pytest.approx(draws.mean(), rel=0.02)
 
 
-def test_the_prior_of_many_surveys_is_the_one_they_were_drawn_from() -> None:
+def test_the_estimated_prior_of_many_surveys_is_that_of_their_rates() -> None:
     random = np.random.default_rng(2)
     rates = random.beta(4, 96, 800)
     counts = [(float(random.binomial(400, rate)), 400.0) for rate in rates]

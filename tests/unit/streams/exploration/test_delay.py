@@ -13,7 +13,7 @@ STAGES = (60.0, 300.0, 3600.0)
 
 
 @given(st.lists(st.floats(0, 4000), max_size=50), st.lists(st.floats(0, 4000), max_size=50))
-def test_every_impression_counts_once_in_all(before: list[float], between: list[float]) -> None:
+def test_the_weights_of_an_impression_add_up_to_one(before: list[float], between: list[float]) -> None:
     """Also while the distribution changes between its stages."""
     delays = DelayDistribution(STAGES)
     for delay in before:

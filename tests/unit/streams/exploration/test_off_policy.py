@@ -1,4 +1,4 @@
-"""What a version would have earned on the log of another one."""
+"""Off-policy evaluation: the reward of a version, estimated from the log of another one."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class LoggedWorld:
         return float((self.target * self.rates).sum(axis=1).mean())
 
 
-def test_where_a_verdict_is_given_the_intervals_contain_the_true_value_in_90_percent_of_the_logs() -> None:
+def test_intervals_with_a_verdict_contain_the_true_value_in_90_percent_of_the_logs() -> None:
     world = LoggedWorld(1)
     found = [world.log(90_000) for _ in range(120)]
     assert all(result.reliable for result in found)
@@ -85,6 +85,6 @@ def test_the_estimates_of_four_impressions_by_hand() -> None:
 @pytest.mark.parametrize(
     ("logged", "message"), [([0.5, 0.0], "above 0"), ([0.5], "one length"), ([0.5, float("nan")], "above 0")]
 )
-def test_logs_that_cannot_be_are_refused(logged: list[float], message: str) -> None:
+def test_impossible_logs_are_refused(logged: list[float], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         evaluate(np.array([0.0, 1.0]), np.array(logged), np.array([0.5, 0.5]))

@@ -1,4 +1,4 @@
-"""Tests that may be looked at as often as wanted."""
+"""Sequential tests, valid for any number of looks."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def test_without_enough_conversions_there_is_no_verdict_and_it_says_what_is_miss
     assert result.p_value == 1.0
 
 
-def test_no_outcome_at_all_is_too_early() -> None:
+def test_without_any_outcome_there_is_no_verdict() -> None:
     empty = Sample.of_counts(0, 0)
     result = compare(empty, empty, least_conversions=0)
     assert (result.verdict(0.05), result.missing) == ("too early", "outcomes of more units")
@@ -114,7 +114,7 @@ def test_the_sample_ratio_check_has_at_most_1_percent_false_alarms() -> None:
     assert sample_ratio_flags(0.10, 1000, seed=4) <= 10
 
 
-def test_11_percent_instead_of_10_are_found() -> None:
+def test_the_sample_ratio_check_finds_11_percent_instead_of_10() -> None:
     assert sample_ratio_flags(0.11, 100, seed=5) >= 95
 
 

@@ -12,7 +12,7 @@ shares = st.dictionaries(st.sampled_from(["v2", "v3", "v4"]), st.integers(0, 333
 
 
 def test_the_bucket_of_a_user_is_documented() -> None:
-    """It may never change: SHA-256 of "salt/unit", its first 64 bits, modulo 10,000."""
+    """It must never change: SHA-256 of "salt/unit", its first 64 bits, modulo 10,000."""
     assert bucket_of("exploration-2026-11", "user-1") == 7434
 
 
