@@ -1,4 +1,4 @@
-"""SQL source tasks for tests: with other durations, sizes and dialects, and what they compare."""
+"""SQL source tasks for tests: with other durations, sizes and dialects, and access to their comparison."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A whole worker as a black box: the real command, real engines, YAML files, signals."""
+"""A worker as a black box: the real command, real engines, YAML files, signals."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ TIMEOUT = 120.0
 
 
 def command(*arguments: str | Path, environment: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
-    """Run the command to its end."""
+    """Run the command until it ends."""
     return subprocess.run(
         [str(HEADRACE), *map(str, arguments)],
         capture_output=True,
@@ -59,11 +59,11 @@ class WorkerProcess:
 
     @property
     def log(self) -> str:
-        """What it said on stderr, all starts."""
+        """Return the output on stderr of all starts."""
         return (self.folder / "worker.log").read_text()
 
     def write(self, name: str, config: Mapping[str, Any]) -> Path:
-        """A YAML file; connectors' files are run."""
+        """Write a YAML file; files of connectors are run."""
         path = self.folder / f"{name}.yaml"
         path.write_text(yaml.safe_dump({"name": name, **config}, sort_keys=False))
         if path not in self.connectors:
@@ -85,7 +85,7 @@ class WorkerProcess:
         return path
 
     def start(self, *, wait: bool = True) -> None:
-        """Start; with ``wait`` return when its REST API answers."""
+        """Start; with ``wait`` return when its REST API responds."""
         with (self.folder / "worker.log").open("ab") as log:
             self.process = subprocess.Popen(
                 [str(HEADRACE), "run", str(self.worker_file()), *map(str, self.connectors)],
@@ -135,7 +135,7 @@ class WorkerProcess:
                 assert task["balance"] == 0, (name, task)
 
     def stop(self) -> int:
-        """SIGTERM; its exit code. A worker that answers must have accounted for every record until then."""
+        """Send SIGTERM and return the exit code. A worker that responds must have accounted for every record."""
         assert self.process is not None
         if self.process.poll() is None and self.answers():
             self.require_balance()
@@ -145,7 +145,7 @@ class WorkerProcess:
 
 @pytest.fixture
 def make_worker(tmp_path: Path) -> Iterator[Callable[..., WorkerProcess]]:
-    """Makes workers' folders; a process that still runs at the end is killed."""
+    """Return a function that creates folders of workers; a process that still runs after the test is killed."""
     made: list[WorkerProcess] = []
 
     def make(bootstrap: str, **settings: str) -> WorkerProcess:
@@ -163,13 +163,13 @@ def make_worker(tmp_path: Path) -> Iterator[Callable[..., WorkerProcess]]:
 
 
 def connect(url: str) -> psycopg.Connection[Any]:
-    """Autocommit, on a SQLAlchemy URL."""
+    """Connect to a SQLAlchemy URL with autocommit."""
     plain = make_url(url).set(drivername="postgresql").render_as_string(hide_password=False)
     return psycopg.connect(plain, autocommit=True)
 
 
 def documents(url: str, index: str) -> dict[str, Any]:
-    """Every document of an index by id; empty when there is none."""
+    """Return every document of an index by id; empty without an index."""
     if HTTP.post(f"{url}/{index}/_refresh").status_code == 404:
         return {}
     found: dict[str, Any] = {}
@@ -208,7 +208,7 @@ class Load:
         self._thread.start()
 
     def end(self) -> None:
-        """Tell the writer to stop, without waiting for it."""
+        """Ask the writer to stop, without waiting for it."""
         self._stop.set()
 
     def stop(self) -> None:
@@ -258,7 +258,7 @@ def load(request: pytest.FixtureRequest) -> Iterator[Callable[[str, int], Load]]
 
 @pytest.fixture(scope="session")
 def box() -> Any:
-    """The helpers above, for tests that cannot import them (test folders are no packages)."""
+    """The helpers above, for tests that cannot import them (test folders are not packages)."""
     from types import SimpleNamespace
 
     return SimpleNamespace(

@@ -1,4 +1,4 @@
-"""A row that cannot be indexed: to the dead letter queue with its reason and original bytes, or a FAILED task."""
+"""A row that cannot be indexed becomes a dead letter with reason and original bytes, or fails the task."""
 
 from __future__ import annotations
 

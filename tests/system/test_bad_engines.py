@@ -1,4 +1,4 @@
-"""Engines at their worst: the state is visible within seconds and says why, it heals by itself, and nothing is lost."""
+"""Failing engines: the status gives the reason within seconds, the worker recovers by itself, and no record is lost."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ USER, PASSWORD, OTHER = "ada", "correct horse", "wrong-do-not-show"
 
 @dataclass
 class SecuredKafka:
-    """One broker with TLS and SCRAM behind a proxy, for all tests here. ``tls_file`` is what it shows at a start."""
+    """One broker with TLS and SCRAM behind a proxy, for all tests here. ``tls_file`` is its certificate at a start."""
 
     kafka: Kafka
     proxy: TcpProxy
@@ -61,7 +61,7 @@ class SecuredKafka:
         }
 
     def members(self, group: str) -> int:
-        """How many members the broker counts, asked round the proxy."""
+        """Return the number of members of the group, queried without the proxy."""
         admin = KafkaAdminClient(bootstrap_servers=self.kafka.brokers[0].internal_address)
         try:
             return len(admin.describe_groups([group])[group]["members"])
@@ -111,7 +111,7 @@ def shared(authority: Authority, tmp_path_factory: pytest.TempPathFactory) -> It
 
 @pytest.fixture
 def secured(shared: SecuredKafka) -> Iterator[SecuredKafka]:
-    """As it should be, before and after."""
+    """The broker in its normal state, before and after the test."""
     yield shared
     shared.proxy.restore()
     shared.kafka.start()
@@ -168,12 +168,12 @@ class Chain:
             connection.execute("INSERT INTO items (note) SELECT 'n' || n FROM generate_series(1, %s) AS n", [count])
 
     def reason(self, connector: str) -> str:
-        """Why its task waits or has failed, as the status says it; empty when all is well."""
+        """Return the reason in the status why its task waits or has failed; empty without a problem."""
         status = self.worker.get(f"/connectors/{connector}/status")
         return "; ".join(task.get("reason") or task.get("trace") or "" for task in status["tasks"])
 
     def says(self, connector: str, *words: str) -> None:
-        """Within seconds the status has all these words, and the task has not failed."""
+        """Assert that the status has all these texts within seconds, and that the task has not failed."""
         try:
             eventually(lambda: all(word in self.reason(connector) for word in words), VISIBLE)
         except AssertionError as error:
@@ -185,7 +185,7 @@ class Chain:
         return all(self.worker.running(name) and not self.reason(name) for name in (self.source, self.sink))
 
     def arrives(self, kafka: dict[str, str] | None = None) -> None:
-        """Every row is in the index, by its key and with its values; with ``kafka`` (settings) in the topic too."""
+        """Assert that every row is in the index with its values; with ``kafka`` (settings) also in the topic."""
         with self._box.connect(self._database) as connection:
             rows = table_rows(connection, "SELECT * FROM items", key="id")
         assert rows
@@ -220,7 +220,9 @@ def chain(
     return make
 
 
-def test_a_broker_that_cannot_be_reached_at_start(secured: SecuredKafka, chain: Callable[..., Chain]) -> None:
+def test_an_unreachable_broker_at_start_is_reported_and_recovered_from(
+    secured: SecuredKafka, chain: Callable[..., Chain]
+) -> None:
     secured.proxy.refuse()
     made = chain(secured.proxy.address, secured.settings)
     made.insert()
@@ -238,10 +240,10 @@ def test_a_broker_that_cannot_be_reached_at_start(secured: SecuredKafka, chain: 
 @pytest.mark.parametrize(
     ("fault", "client"), [("refuse", "auto"), ("blackhole", "kafka-python"), ("blackhole", "auto")]
 )
-def test_a_broker_that_is_gone_for_longer_than_any_timeout(
+def test_no_row_is_lost_in_an_outage_longer_than_any_timeout(
     secured: SecuredKafka, chain: Callable[..., Chain], fault: str, client: str
 ) -> None:
-    """Requests time out several times over, the group forgets its member, and rows go on coming."""
+    """Requests time out several times, the group removes its member, and rows are still inserted."""
     made = chain(secured.proxy.address, {**secured.settings, "kafka.client": client})
     made.insert()
     made.worker.start()
@@ -257,7 +259,9 @@ def test_a_broker_that_is_gone_for_longer_than_any_timeout(
     assert made.worker.stop() == 0
 
 
-def test_a_password_that_kafka_does_not_know_yet(secured: SecuredKafka, chain: Callable[..., Chain]) -> None:
+def test_an_unknown_password_is_reported_until_kafka_accepts_it(
+    secured: SecuredKafka, chain: Callable[..., Chain]
+) -> None:
     made = chain(secured.proxy.address, {**secured.settings, "sasl.password": OTHER})
     made.insert()
     made.worker.start()
@@ -271,7 +275,9 @@ def test_a_password_that_kafka_does_not_know_yet(secured: SecuredKafka, chain: C
     assert OTHER not in made.worker.log
 
 
-def test_a_password_that_is_changed_while_it_runs(secured: SecuredKafka, chain: Callable[..., Chain]) -> None:
+def test_a_password_changed_at_run_time_is_reported_until_it_is_restored(
+    secured: SecuredKafka, chain: Callable[..., Chain]
+) -> None:
     made = chain(secured.proxy.address, secured.settings)
     made.insert()
     made.worker.start()
@@ -286,7 +292,9 @@ def test_a_password_that_is_changed_while_it_runs(secured: SecuredKafka, chain: 
     assert made.worker.stop() == 0
 
 
-def test_a_certificate_that_is_not_trusted(secured: SecuredKafka, chain: Callable[..., Chain], tmp_path: Path) -> None:
+def test_an_untrusted_certificate_is_reported_until_it_is_replaced(
+    secured: SecuredKafka, chain: Callable[..., Chain], tmp_path: Path
+) -> None:
     secured.show(Authority(tmp_path / "unknown"))
     made = chain(secured.proxy.address, secured.settings)
     made.insert()
@@ -298,7 +306,7 @@ def test_a_certificate_that_is_not_trusted(secured: SecuredKafka, chain: Callabl
     assert made.worker.stop() == 0
 
 
-def test_an_elasticsearch_whose_index_is_red(kafka: Any, elasticsearch: Any, chain: Callable[..., Chain]) -> None:
+def test_a_red_index_is_reported_and_loses_no_row(kafka: Any, elasticsearch: Any, chain: Callable[..., Chain]) -> None:
     made = chain(kafka.bootstrap_servers)
     nowhere = {"settings": {"index.number_of_replicas": 0, "index.routing.allocation.require._name": "no-such-node"}}
     created = HTTP.put(f"{made.search}/{made.topic}?wait_for_active_shards=0", json=nowhere)
@@ -316,7 +324,7 @@ def test_an_elasticsearch_whose_index_is_red(kafka: Any, elasticsearch: Any, cha
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of a megabyte."""
+    """Mount a file system of one megabyte."""
     if os.geteuid() != 0 or shutil.which("mount") is None:
         pytest.skip("only root can mount a file system of a megabyte")
     folder = tmp_path / "small"
@@ -331,7 +339,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
-def test_a_disk_full_on_the_database(
+def test_a_full_disk_of_the_database_is_reported_and_loses_no_row(
     small_disk: Path, kafka: Any, private_stack: Callable[..., EmbeddedStack], chain: Callable[..., Chain], box: Any
 ) -> None:
     """PostgreSQL sorts large results on disk, and its disk has no room."""
@@ -356,7 +364,7 @@ def test_a_disk_full_on_the_database(
     assert made.worker.stop() == 0
 
 
-def test_engines_and_a_worker_that_hang_and_go_on(
+def test_no_row_is_lost_when_engines_or_the_worker_are_suspended(
     private_stack: Callable[..., Any], chain: Callable[..., Chain]
 ) -> None:
     """SIGSTOP: connections stay open and nothing answers. Nothing is restarted."""

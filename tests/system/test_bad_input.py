@@ -1,4 +1,4 @@
-"""Whatever a user gets wrong ends in one clear message and the right exit code, never in a stack trace."""
+"""Every mistake of a user gives one clear message and the right exit code, never a stack trace."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SECRET = "hunter2-do-not-show"
 
 @pytest.fixture
 def check(box: Any, kafka: Any, tmp_path: Path) -> Callable[..., Any]:
-    """``check(**keys)``: ``headrace check`` of a worker's file and of a source with these keys."""
+    """Return ``check(**keys)``: ``headrace check`` of a worker's file and a source with these keys."""
     worker = tmp_path / "worker.yaml"
     worker.write_text(f"bootstrap.servers: {kafka.bootstrap_servers}\n")
 
@@ -47,12 +47,12 @@ def orders(database: str, box: Any) -> str:
     return database
 
 
-def test_a_sound_configuration_passes(check: Callable[..., Any], orders: str) -> None:
+def test_a_valid_configuration_passes(check: Callable[..., Any], orders: str) -> None:
     answer = check(orders)
     assert answer.returncode == 0, answer.text
 
 
-def test_a_wrong_password(check: Callable[..., Any], orders: str, box: Any) -> None:
+def test_a_wrong_password_is_an_error(check: Callable[..., Any], orders: str, box: Any) -> None:
     role = f"r_{make_url(orders).database}"
     with box.connect(orders) as connection:
         connection.execute(f"CREATE ROLE {role} LOGIN PASSWORD 'right'")
@@ -69,7 +69,7 @@ def test_a_wrong_password(check: Callable[..., Any], orders: str, box: Any) -> N
     assert answer.text.count("sql.authentication") == 1
 
 
-def test_an_unknown_host(check: Callable[..., Any]) -> None:
+def test_an_unknown_host_is_an_error(check: Callable[..., Any]) -> None:
     answer = check(f"postgresql+psycopg://u:{SECRET}@no-such-host.invalid/x")
     assert answer.returncode == 3
     assert "sql.unreachable" in answer.text
@@ -102,7 +102,7 @@ def test_no_index_on_the_cursor_is_a_warning_with_the_statement(check: Callable[
     assert "placed" in answer.text
 
 
-def test_a_name_used_twice(box: Any, tmp_path: Path) -> None:
+def test_a_duplicate_name_is_an_error(box: Any, tmp_path: Path) -> None:
     for file in ("one", "two"):
         (tmp_path / f"{file}.yaml").write_text("name: same\nconnector.class: DatagenSource\ntopic: t\n")
     answer = box.command("validate", tmp_path / "one.yaml", tmp_path / "two.yaml")
@@ -151,7 +151,7 @@ def taken() -> Iterator[int]:
         yield opened.getsockname()[1]
 
 
-def test_a_port_in_use(box: Any, tmp_path: Path, taken: int) -> None:
+def test_a_port_in_use_is_an_error(box: Any, tmp_path: Path, taken: int) -> None:
     worker = tmp_path / "worker.yaml"
     worker.write_text(
         f"bootstrap.servers: 127.0.0.1:1\nlisteners: http://127.0.0.1:{taken}\n"
@@ -164,7 +164,7 @@ def test_a_port_in_use(box: Any, tmp_path: Path, taken: int) -> None:
     assert "Traceback" not in answer.stderr
 
 
-def test_a_kafka_that_is_away_is_told_by_check(box: Any, tmp_path: Path) -> None:
+def test_an_unavailable_kafka_is_reported_by_check(box: Any, tmp_path: Path) -> None:
     worker = tmp_path / "worker.yaml"
     worker.write_text(f"bootstrap.servers: 127.0.0.1:{box.free_port()}\n")
     answer = box.command("check", worker)
@@ -173,14 +173,14 @@ def test_a_kafka_that_is_away_is_told_by_check(box: Any, tmp_path: Path) -> None
     assert "Traceback" not in answer.stdout + answer.stderr
 
 
-def test_a_file_that_is_missing(box: Any, tmp_path: Path) -> None:
+def test_a_missing_file_is_an_error(box: Any, tmp_path: Path) -> None:
     answer = box.command("run", tmp_path / "no.yaml")
     assert answer.returncode == 2
     assert "no.yaml" in answer.stderr
     assert "Traceback" not in answer.stderr
 
 
-def test_there_is_a_help_page(box: Any) -> None:
+def test_the_help_page_is_printed(box: Any) -> None:
     answer = box.command("--help")
     assert answer.returncode == 0
     assert "Usage" in answer.stdout

@@ -1,4 +1,4 @@
-"""kill -9 while rows come, change, go and come back: in the end the topic's last value of each key equals the table."""
+"""kill -9 during inserts, updates and deletes: in the end the topic's last value of each key equals the table."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class Life(threading.Thread):
 
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize(("parallelism", "rounds"), [("1", ROUNDS), ("2", ROUNDS // 2)], ids=["one reader", "two"])
-def test_deletes_and_kill_9(
+def test_the_topic_equals_the_table_after_deletes_and_kill_9(
     kafka: Any,
     database: str,
     make_worker: Callable[..., Any],
@@ -74,7 +74,7 @@ def test_deletes_and_kill_9(
     parallelism: str,
     rounds: int,
 ) -> None:
-    """``parallelism``: of the first reading."""
+    """``parallelism`` is that of the snapshot."""
     chance = random.Random(SEED)
     with box.connect(database) as connection:
         connection.execute(

@@ -1,4 +1,4 @@
-"""Every fault of the table, injected into running workers: what status and log say, and that it heals by itself.
+"""Each fault of the table, injected into running workers: status and log name it, and workers recover by themselves.
 
 The engines and one worker are shared by all cases; each case has tables, topics and connectors of its own.
 """
@@ -63,7 +63,7 @@ def world(
 
 
 class Case:
-    """A running case: what must be said, from when on the log is read, and what is undone at the end."""
+    """A running case: expected texts, the start of its part of the log, and cleanup."""
 
     def __init__(self, world: World, row: FaultRow) -> None:
         self.world, self.row = world, row
@@ -71,7 +71,7 @@ class Case:
         self._log_start = len(world.worker.log)
 
     def says(self, name: str, worker: Any = None) -> str:
-        """Wait until the status has all words of the row, and the log those about the cause."""
+        """Wait until the status has all texts of the row, and the log those of the cause."""
         words = [*self.row.says, *self.row.todo]
         try:
             eventually(lambda: all(word in self.world.said(name, worker) for word in words), SEEN)
@@ -102,7 +102,7 @@ def case(number: str) -> Callable[[Callable[[Case, World], None]], Callable[[Cas
 
 
 @pytest.mark.parametrize("number", [row.number for row in ROWS if row.proof == LIVE])
-def test_the_fault_is_named_and_heals(world: World, number: str) -> None:
+def test_the_fault_is_named_and_the_worker_recovers(world: World, number: str) -> None:
     running = Case(world, LIVE_ROWS[number])
     with running.cleanup:
         running.cleanup.callback(world.restore)
@@ -320,7 +320,7 @@ def mistake(case: Case, world: World) -> None:
 
 
 def ends(world: World, case: Case, worker: Any, code: int) -> None:
-    """Start a worker that ends by itself with a message."""
+    """Start a worker that must end by itself with a message."""
     worker.start(wait=False)
     assert worker.process.wait(60) == code, worker.log
     for word in (*case.row.says, *case.row.todo):

@@ -56,7 +56,7 @@ class LateWriter(threading.Thread):
 
 
 @pytest.mark.timeout(300)
-def test_late_commits_and_kill_9(
+def test_the_topic_equals_the_tables_after_late_commits_and_kill_9(
     kafka: Any, database: str, make_worker: Callable[..., Any], box: Any, unique_name: str
 ) -> None:
     chance = random.Random(SEED)

@@ -1,4 +1,4 @@
-"""Batches stream: a table far larger than the allowed memory goes through a source without the worker growing."""
+"""A source sends a table far larger than the allowed memory, and the memory of the worker does not grow."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ GROWTH = 100_000_000  # bytes
 
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("mode", ["bulk", "incrementing"])
-def test_a_million_rows_of_300_bytes_leave_memory_bounded(
+def test_memory_is_bounded_while_a_million_rows_of_300_bytes_are_sent(
     kafka: Any, database: str, make_worker: Callable[..., Any], unique_name: str, box: Any, mode: str
 ) -> None:
     with box.connect(database) as connection:

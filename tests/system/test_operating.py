@@ -1,4 +1,4 @@
-"""Living with a worker: commands steer it, states are told, stops are prompt and graceful, restarts go on."""
+"""Operation of a worker: commands, states, prompt and graceful stops, and restarts that continue."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from headrace.testing.data_comparison import topic_entries
 from headrace.testing.waiting import eventually
 
 
-def test_a_connector_is_steered_from_the_command_line(
+def test_a_connector_is_operated_from_the_command_line(
     kafka: Any, make_worker: Callable[..., Any], unique_name: str, box: Any
 ) -> None:
     name = unique_name
@@ -51,13 +51,13 @@ def test_a_connector_is_steered_from_the_command_line(
     assert worker.stop() == 0
 
 
-def test_without_a_worker_the_commands_say_so(box: Any) -> None:
+def test_commands_report_an_unreachable_worker(box: Any) -> None:
     answer = box.command("connectors", "list", "--url", f"http://127.0.0.1:{box.free_port()}")
     assert answer.returncode == 3
     assert "Traceback" not in answer.stderr
 
 
-def test_ctrl_c_stops_in_order_and_a_second_run_repeats_nothing(
+def test_ctrl_c_stops_gracefully_and_a_second_run_repeats_no_record(
     kafka: Any, make_worker: Callable[..., Any], unique_name: str, box: Any
 ) -> None:
     worker = make_worker(kafka.bootstrap_servers)
@@ -77,7 +77,7 @@ def test_ctrl_c_stops_in_order_and_a_second_run_repeats_nothing(
     assert "Traceback" not in worker.log[len(before) :]
 
 
-def test_a_worker_whose_kafka_is_away_says_so_and_stops_promptly(make_worker: Callable[..., Any], box: Any) -> None:
+def test_a_worker_without_kafka_reports_it_and_stops_promptly(make_worker: Callable[..., Any], box: Any) -> None:
     worker = make_worker(f"127.0.0.1:{box.free_port()}")
     worker.write("numbers", {"connector.class": "DatagenSource", "topic": "numbers"})
     worker.start()
@@ -91,10 +91,10 @@ def test_a_worker_whose_kafka_is_away_says_so_and_stops_promptly(make_worker: Ca
     assert "Traceback" not in worker.log
 
 
-def test_a_table_that_may_not_be_read_is_left_out_until_the_statement_of_the_status_is_run(
+def test_an_unreadable_table_is_left_out_until_the_statement_in_the_status_is_run(
     kafka: Any, database: str, make_worker: Callable[..., Any], unique_name: str, box: Any
 ) -> None:
-    """Nothing is restarted; the other tables are read all the time."""
+    """Nothing is restarted; the other tables are read meanwhile."""
     kafka_clients = KafkaPythonClients({"bootstrap.servers": kafka.bootstrap_servers})
     topics = {name: f"{unique_name}.{name}" for name in ("one", "two", "three")}
 

@@ -1,4 +1,4 @@
-"""The quickstart's own files, on real engines: types in the index are those of the table, and deletes arrive."""
+"""The files of the quickstart, on real engines: the index has the types of the table, and deletes remove documents."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def blocks(language: str) -> list[str]:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Has the page's files, unchanged; each begins with its name."""
+    """A folder with the page's files, unchanged; each begins with its name."""
     written = {code.splitlines()[0].removeprefix("# "): code for code in blocks("yaml")}
     for name in FILES:
         (tmp_path / name).write_text(written[name])

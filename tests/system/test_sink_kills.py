@@ -1,4 +1,4 @@
-"""Two workers share a topic; either is killed at any moment under load: in the end the index equals the topic."""
+"""Two workers share a topic and are killed at random times under load: in the end the index equals the topic."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ KILLS = 3
 
 
 class Writer:
-    """Writes newer and newer values of few keys, and deletes some, until it is stopped."""
+    """Writes new values of a few keys, and deletes some, until it is stopped."""
 
     def __init__(self, bootstrap: str, topic: str, seed: int) -> None:
         self._producer = KafkaProducer(bootstrap_servers=bootstrap, acks="all", linger_ms=5)
@@ -57,7 +57,7 @@ class Writer:
 
 
 @pytest.mark.parametrize(("method", "seed"), [("insert", 1), ("upsert", 2)])
-def test_workers_killed_at_random_moments_while_partitions_move(
+def test_the_index_equals_the_topic_after_kills_of_workers_during_rebalances(
     kafka: Any, elasticsearch: Any, make_worker: Callable[..., Any], unique_name: str, method: str, seed: int, box: Any
 ) -> None:
     name = unique_name

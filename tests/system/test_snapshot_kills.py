@@ -38,7 +38,7 @@ MODES = {
 
 
 class Writer(threading.Thread):
-    """Inserts, and all over the table updates where they can be seen; some transactions stay open for a while."""
+    """Inserts rows, and updates rows in the whole table; some transactions stay open for a while."""
 
     def __init__(self, connection: psycopg.Connection[Any], seed: int, *, updates: bool) -> None:
         super().__init__(daemon=True)
@@ -62,7 +62,7 @@ class Writer(threading.Thread):
 
 
 class Line:
-    """To the database, so slow that no snapshot is over before a blow falls, however late that is."""
+    """A connection to the database that is so slow that no snapshot ends before the kill."""
 
     def __init__(self, postgres: str) -> None:
         address = make_url(postgres)
@@ -70,7 +70,7 @@ class Line:
         self.proxy.throttle(BYTES)
 
     def url(self, database: str) -> str:
-        """Of a database behind it."""
+        """Return the URL of a database through the proxy."""
         behind = make_url(database).set(host="127.0.0.1", port=self.proxy.port)
         return behind.render_as_string(hide_password=False)
 
@@ -84,7 +84,7 @@ def slow(database: str) -> Iterator[Line]:
 
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("mode", MODES)
-def test_a_parallel_snapshot_and_kill_9(
+def test_the_topic_equals_the_table_after_kill_9_of_a_parallel_snapshot(
     kafka: Any, database: str, make_worker: Callable[..., Any], box: Any, unique_name: str, mode: str, slow: Line
 ) -> None:
     with box.connect(database) as connection:
@@ -142,7 +142,7 @@ def test_a_parallel_snapshot_and_kill_9(
 
 
 def _stored(file: Path) -> dict[str, Any]:
-    """By connector and partition; what was forgotten is left out, and a last line that was being written."""
+    """Return the offsets by connector and partition, without deleted ones and an incomplete last line."""
     whole = file.read_text().rpartition("\n")[0] if file.exists() else ""
     found = dict(map(json.loads, whole.splitlines()))
     return {key: offset for key, offset in found.items() if offset is not None}

@@ -1,4 +1,4 @@
-"""A topic, the sink that indexes it in a worker of its own, and the commands that look after the index."""
+"""A topic, the sink that indexes it in a separate worker, and the commands for the index."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ PATIENT = {"bootstrap.timeout.ms": "60000"}
 
 
 class Search:
-    """A topic, the sink that indexes it, and what a test does to both."""
+    """A topic, the sink that indexes it, and helpers for both."""
 
     def __init__(self, worker: Any, box: Any, kafka: Any, url: str, name: str, **keys: str) -> None:
         self.worker, self.box, self.url, self.name = worker, box, url, name
@@ -48,7 +48,7 @@ class Search:
         )
 
     def renew_producer(self) -> None:
-        """Forget what the producer knows of a topic that was deleted."""
+        """Replace the producer, whose metadata of a deleted topic is outdated."""
         self.producer.close(5)
         self.producer = self.kafka_clients.producer({})
 
@@ -60,7 +60,7 @@ class Search:
         assert delivery.error() is None
 
     def settled(self) -> bool:
-        """All is written and committed."""
+        """Wait until all records are written and committed."""
         try:
             ends = {item: end for item, end in self.ends().items() if end}
             return bool(ends) and self._admin.committed(f"connect-{self.name}") == ends
@@ -68,7 +68,7 @@ class Search:
             return False  # the group's coordinator is just starting
 
     def ends(self) -> dict[TopicPartition, int]:
-        """How many records each partition has ever had."""
+        """Return the end offset of each partition."""
         return dict(self._admin.end_offsets([self.name]))
 
     def close(self) -> None:
@@ -76,7 +76,7 @@ class Search:
         self._admin.close()
 
     def run(self) -> None:
-        """Start the worker and wait until all is written."""
+        """Start the worker and wait until all records are written."""
         self.worker.start()
         eventually(self.settled, self.box.timeout)
 
@@ -87,7 +87,7 @@ class Search:
         return done.returncode, json.loads(done.stdout) if done.stdout else {"stderr": done.stderr}
 
     def changed_file(self, **changes: str) -> Path:
-        """The connector's file with other keys, which the running worker does not know of."""
+        """Write the connector's file with other keys, of which the running worker is not informed."""
         path: Path = self.worker.folder / "changed" / self.file.name
         path.parent.mkdir(exist_ok=True)
         config: dict[str, Any] = yaml.safe_load(self.file.read_text())
@@ -95,7 +95,7 @@ class Search:
         return path
 
     def reindex(self, *options: str, **changes: str) -> subprocess.CompletedProcess[str]:
-        """Run to its end. ``changes`` of the file are keys with dots."""
+        """Run ``headrace reindex`` until it ends. ``changes`` of the file are keys with dots."""
         files = [self.worker.worker_file(), self.changed_file(**changes)]
         done: subprocess.CompletedProcess[str] = self.box.command("reindex", self.name, *files, *options)
         return done
@@ -106,13 +106,13 @@ class Search:
         return subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
     def states(self) -> dict[str, str]:
-        """Generations and their states."""
+        """Return generations and their states."""
         done = self.reindex("--status", "--json")
         assert done.returncode == 0, done.stderr
         return {row["generation"]: row["state"] for row in json.loads(done.stdout)}
 
     def mapping(self) -> dict[str, Any]:
-        """Fields of the index that the name stands for."""
+        """Return the fields of the index behind the name."""
         ((_, body),) = HTTP.get(f"{self.url}/{self.name}/_mapping").raise_for_status().json().items()
         found: dict[str, Any] = body["mappings"]["properties"]
         return found
@@ -186,7 +186,7 @@ def search(
 
 @pytest.fixture
 def filled(search: Callable[..., Search]) -> Callable[..., Search]:
-    """An index of 300 documents and more, with a worker that runs."""
+    """An index of at least 300 documents, with a running worker."""
 
     def make(**keys: str) -> Search:
         index = search(**keys)

@@ -1,4 +1,4 @@
-"""Parts of the tests of ``headrace reindex``: ``kill -9`` at a request, and the state that must follow."""
+"""Parts of the tests of ``headrace reindex``: ``kill -9`` at a request, and the required state afterwards."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ KEYWORD = {"mapping.fields.n": "keyword"}
 
 
 class Kill:
-    """``kill -9`` of the command when its request arrives, before or after Elasticsearch has done it."""
+    """Kills the command with ``kill -9`` when its request arrives, before or after Elasticsearch has executed it."""
 
     def __init__(self, *, done: bool) -> None:
         self.done = done
@@ -52,14 +52,14 @@ def killed(index: Search, proxy: HttpProxy, path: str, nth: int, *, done: bool) 
 
 
 def finish_after_kill(index: Search, proxy: HttpProxy, path: str, nth: int, *, done: bool) -> None:
-    """Kill a rebuild at that request and run it again: it must go on to the end."""
+    """Kill a rebuild at that request and run it again: it must finish."""
     killed(index, proxy, path, nth, done=done)
     again = index.reindex(**KEYWORD)
     assert again.returncode == 0, again.stderr + again.stdout
 
 
 def assert_rebuilt(index: Search) -> None:
-    """The index has the new mapping and all records; the previous generation is kept."""
+    """Assert that the index has the new mapping and all records, and that the previous generation is kept."""
     settled(index)
     assert index.mapping() == {"n": {"type": "keyword"}}
     assert index.states() == {f"{index.name}-000001": "old", f"{index.name}-000002": "live"}

@@ -20,7 +20,7 @@ Search = Any
 
 
 class Reader:
-    """Searches all the time, and checks that the index is never missing and never empty."""
+    """Searches continuously, and checks that the index is never missing and never empty."""
 
     def __init__(self, index: Search, least: int) -> None:
         self._index, self._least = index, least
@@ -46,7 +46,7 @@ class Reader:
                 self.wrong.append((answer.text[:600], there))
 
 
-def test_there_and_back_under_load_without_a_moment_away(
+def test_an_index_is_rebuilt_and_rolled_back_under_load_without_downtime(
     filled: Callable[..., Search], trickle: Callable[..., Any]
 ) -> None:
     index = filled(**{"index.generations": "true"})
@@ -79,7 +79,7 @@ def test_there_and_back_under_load_without_a_moment_away(
     assert index.states() == {f"{index.name}-000003": "live"}
 
 
-def test_documents_whose_records_are_gone_are_not_lost_unasked(filled: Callable[..., Search], kafka: Any) -> None:
+def test_documents_without_records_are_lost_only_on_request(filled: Callable[..., Search], kafka: Any) -> None:
     index = filled()
     right = index.documents()
     admin = kafka_python.KafkaAdminClient(bootstrap_servers=kafka.bootstrap_servers)
@@ -102,7 +102,7 @@ def test_documents_whose_records_are_gone_are_not_lost_unasked(filled: Callable[
     assert index.documents() == right
 
 
-def test_what_retention_has_removed_comes_again_from_the_source(
+def test_records_removed_by_retention_are_sent_again_by_the_source(
     search: Callable[..., Search], kafka: Any, tmp_path: Path
 ) -> None:
     json_keys = {"key.converter": "JsonConverter", "key.converter.schemas.enable": "false"}
@@ -141,7 +141,7 @@ def test_what_retention_has_removed_comes_again_from_the_source(
     assert index.documents() == right
 
 
-def test_a_new_generation_that_refuses_documents_is_not_switched_to(filled: Callable[..., Search]) -> None:
+def test_the_alias_does_not_switch_to_a_generation_that_refuses_documents(filled: Callable[..., Search]) -> None:
     index = filled()
     right = index.documents()
     done = index.reindex(**{"mapping.fields.n": "ip", "behavior.on.malformed.documents": "warn"})
@@ -159,7 +159,9 @@ def test_a_new_generation_that_refuses_documents_is_not_switched_to(filled: Call
         ({"external.resource.usage": "INDEX", "topic.to.external.resource.mapping": "{name}:x"}, "reindex.not_supp"),
     ],
 )
-def test_what_cannot_be_rebuilt_is_said(search: Callable[..., Search], keys: dict[str, str], code: str) -> None:
+def test_an_unsupported_configuration_is_refused_with_the_reason(
+    search: Callable[..., Search], keys: dict[str, str], code: str
+) -> None:
     index = search()
     changes = {key: value.replace("{name}", index.name) for key, value in keys.items()}
     done = index.reindex(**changes)
@@ -168,7 +170,7 @@ def test_what_cannot_be_rebuilt_is_said(search: Callable[..., Search], keys: dic
     assert code in done.stderr
 
 
-def test_options_that_contradict_each_other(search: Callable[..., Search]) -> None:
+def test_conflicting_options_are_refused(search: Callable[..., Search]) -> None:
     done = search().reindex("--abort", "--rollback")
 
     assert done.returncode == 2

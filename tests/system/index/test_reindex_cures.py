@@ -1,4 +1,4 @@
-"""What the status advises is done to the letter, on real engines: afterwards all documents are there."""
+"""The steps that the status advises are executed on real engines: afterwards all documents exist."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ TYPED = {
 
 
 def typed(kind: str, number: int) -> dict[str, Any]:
-    """A value with its schema."""
+    """Return a value with its schema."""
     fields = [{"field": "n", "type": kind, "optional": True}]
     return {"schema": {"type": "struct", "fields": fields}, "payload": {"n": number}}
 

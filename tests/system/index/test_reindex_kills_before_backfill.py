@@ -1,4 +1,4 @@
-"""``kill -9`` of ``headrace reindex`` before records are written to the new generation: the next run goes on."""
+"""``kill -9`` of ``headrace reindex`` before records are written to the new generation: the next run continues."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ STEPS = [
 
 
 @pytest.mark.parametrize(("path", "nth", "done"), [step[1:] for step in STEPS], ids=[step[0] for step in STEPS])
-def test_killed_before_the_backfill_it_goes_on(
+def test_a_rebuild_killed_before_the_backfill_continues(
     filled: Callable[..., Search], trickle: Callable[..., Any], elasticsearch: Any, path: str, nth: int, done: bool
 ) -> None:
     index = filled()

@@ -1,4 +1,4 @@
-"""``kill -9`` of ``headrace reindex``: a rebuild that did not end can be undone, and a rollback goes on."""
+"""``kill -9`` of ``headrace reindex``: an unfinished rebuild can be aborted, and a rollback continues."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Search = Any
     ("path", "nth", "done"),
     [(r"/_block/write", 0, True), (r"/_clone/", 0, True), (r"/_bulk", 0, True), (r"-000001/_mapping", 1, True)],
 )
-def test_killed_before_the_switch_it_can_be_undone(
+def test_a_rebuild_killed_before_the_switch_can_be_aborted(
     filled: Callable[..., Search], trickle: Callable[..., Any], elasticsearch: Any, path: str, nth: int, done: bool
 ) -> None:
     index = filled()
@@ -36,7 +36,7 @@ def test_killed_before_the_switch_it_can_be_undone(
     assert len(index.states()) == 1
 
 
-def test_a_rollback_that_was_killed_goes_on(
+def test_a_killed_rollback_continues(
     filled: Callable[..., Search], trickle: Callable[..., Any], elasticsearch: Any
 ) -> None:
     index = filled(**{"index.generations": "true"})
