@@ -1,4 +1,4 @@
-"""The sinks that come with headrace keep what every sink promises."""
+"""The sinks of headrace pass the conformance suite of sinks."""
 
 import json
 from typing import Any

@@ -1,4 +1,4 @@
-"""The sources that come with headrace keep what every source promises."""
+"""The sources of headrace pass the conformance suite of sources."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ class PostgresSuite(SqlSuite):
 
 
 class DisturbedPostgresSuite(PostgresSuite, DisturbedSourceConformance):
-    """Where a result stays open between batches: between two pages a new connection goes unnoticed."""
+    """With a result that stays open between batches: a connection replaced between two pages causes no error."""
 
     __test__ = False
 

@@ -1,1 +1,1 @@
-"""Data that tests read and that was not made for them."""
+"""Public data sets that tests read."""

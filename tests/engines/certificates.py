@@ -20,13 +20,13 @@ class Authority:
         self._authority.cert_pem.write_to_path(str(self.ca_file))
 
     def server_context(self) -> ssl.SSLContext:
-        """For a server in this process."""
+        """Return a context for a server in this process."""
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         self._authority.issue_cert("localhost", "127.0.0.1").configure_cert(context)
         return context
 
     def server_file(self, name: str = "server") -> Path:
-        """A PEM file with private key (PKCS #8, which Java wants) and certificate chain, for another process."""
+        """Return a PEM file with private key (PKCS #8, for Java) and certificate chain, for another process."""
         issued = self._authority.issue_cert("localhost", "127.0.0.1")
         key = serialization.load_pem_private_key(issued.private_key_pem.bytes(), None).private_bytes(
             serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()

@@ -1,4 +1,4 @@
-"""The engines of one test process: started once, in parallel, when the first test asks; ended with the process."""
+"""The engines of one test process: started once, in parallel, when first needed; stopped with the process."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""The table of faults that tests prove and that docs/operations/faults.md shows."""
+"""The table of faults that tests inject and docs/operations/faults.md shows."""

@@ -34,7 +34,7 @@ HEALED = 60.0
 
 
 class World:
-    """The engines behind their proxies, the worker, and what cases do with them."""
+    """The engines behind their proxies, the worker, and helpers of the cases."""
 
     def __init__(self, folder: Path, kafka: Kafka, postgres: str, elasticsearch: str, make_process: Any) -> None:
         self.folder = folder
@@ -146,7 +146,7 @@ class World:
 
     @contextmanager
     def forbidden(self, topic: str) -> Iterator[None]:
-        """Every topic is allowed but to write this one."""
+        """Allow every operation except writes to this topic."""
         place = ResourcePattern(ResourceType.TOPIC, topic)
         rules = [
             ACL("User:*", "*", ACLOperation.ALL, ACLPermissionType.ALLOW, place),
@@ -163,7 +163,7 @@ class World:
         return found
 
     def said(self, name: str, worker: Any = None) -> str:
-        """Reasons, failures and conditions of a connector and its tasks."""
+        """Return reasons, failures and conditions of a connector and its tasks."""
         status = self.status(name, worker)
         parts = [status["connector"], *status["tasks"]]
         texts = [part.get(kind) or "" for part in parts for kind in ("reason", "trace")]

@@ -1,4 +1,4 @@
-"""The embedded engines are real: what was acknowledged is there after a kill, and nothing outlives its owner."""
+"""The embedded engines are real: acknowledged data survives a kill, and no process outlives its owner."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def test_each_test_gets_an_empty_database(database: str) -> None:
     engine.dispose()
 
 
-def test_what_was_acknowledged_survives_a_kill(private_stack: Callable[..., Any], unique_name: str) -> None:
+def test_acknowledged_data_survives_a_kill(private_stack: Callable[..., Any], unique_name: str) -> None:
     stack = private_stack()
     ports = {name: engine.port for name, engine in stack.engines.items()}
     produce(stack.kafka.bootstrap_servers, unique_name, b"kept")
@@ -100,7 +100,7 @@ def test_what_was_acknowledged_survives_a_kill(private_stack: Callable[..., Any]
     assert select(stack.postgres.url, "SELECT answer FROM kept") == [(42,)]
 
 
-def test_three_brokers_go_on_when_one_is_killed(private_stack: Callable[..., Any], unique_name: str) -> None:
+def test_three_brokers_continue_when_one_is_killed(private_stack: Callable[..., Any], unique_name: str) -> None:
     kafka = private_stack("kafka", brokers=3).kafka
     produce(kafka.bootstrap_servers, unique_name, b"before")
 
@@ -116,7 +116,7 @@ def test_three_brokers_go_on_when_one_is_killed(private_stack: Callable[..., Any
         admin.close()
 
 
-def test_a_stopped_stack_finds_its_data_again(tmp_path: Path, unique_name: str) -> None:
+def test_a_restarted_stack_has_its_data(tmp_path: Path, unique_name: str) -> None:
     with EmbeddedStack(tmp_path) as stack:
         produce(stack.kafka.bootstrap_servers, unique_name, b"kept")
         with Elasticsearch(stack.elasticsearch.url, request_timeout=60) as client:
@@ -164,7 +164,7 @@ def test_postgres_runs_as_another_user_in_a_folder_only_root_may_enter(tmp_path:
 def test_an_elasticsearch_with_a_tiny_write_queue_answers_429(
     private_stack: Callable[..., Any], unique_name: str
 ) -> None:
-    """What ``settings`` are for: the answers that a busy cluster gives."""
+    """The purpose of ``settings``: responses of an overloaded cluster."""
     settings = {"thread_pool.write.queue_size": 1, "thread_pool.write.size": 1}
     stack = private_stack("elasticsearch", options={"elasticsearch": {"settings": settings}})
     lines: list[dict[str, Any]] = [{"index": {}}, {"n": 1, "text": "word " * 50}] * 500
@@ -189,7 +189,9 @@ def test_an_elasticsearch_with_a_tiny_write_queue_answers_429(
     assert seen == {201, 429}
 
 
-def test_garbage_is_no_reason_to_refuse_a_request(private_stack: Callable[..., Any], unique_name: str) -> None:
+def test_uncollected_memory_does_not_trip_the_circuit_breaker(
+    private_stack: Callable[..., Any], unique_name: str
+) -> None:
     stack = private_stack("elasticsearch")
     with Elasticsearch(stack.elasticsearch.url, request_timeout=60) as client:
         client.index(index=unique_name, id="1", document={"name": "Ada"})
@@ -224,7 +226,7 @@ def test_a_port_in_use_is_named(private_stack: Callable[..., Any], tmp_path: Pat
         EmbeddedStack(tmp_path, engines=["postgres"], postgres_port=port).start()
 
 
-def test_nothing_outlives_an_owner_that_is_killed(tmp_path: Path) -> None:
+def test_no_engine_outlives_a_killed_owner(tmp_path: Path) -> None:
     script = (
         "import sys; from pathlib import Path; from headrace.embedded import EmbeddedStack\n"
         f"stack = EmbeddedStack(Path({str(tmp_path)!r})); stack.start(); print('up', flush=True); sys.stdin.read()"
@@ -241,7 +243,7 @@ def test_nothing_outlives_an_owner_that_is_killed(tmp_path: Path) -> None:
     assert not below(tmp_path)
 
 
-def test_an_engine_dies_with_a_supervisor_that_is_killed(private_stack: Callable[..., Any]) -> None:
+def test_an_engine_ends_with_its_killed_supervisor(private_stack: Callable[..., Any]) -> None:
     if sys.platform != "linux":
         pytest.skip("only Linux has a death signal")
     stack = private_stack("postgres")
@@ -255,7 +257,7 @@ def test_an_engine_dies_with_a_supervisor_that_is_killed(private_stack: Callable
 
 
 def below(folder: Path) -> list[psutil.Process]:
-    """Every process that was given the folder on its command line, and its children."""
+    """Return every process with the folder on its command line, and its children."""
     found: dict[int, psutil.Process] = {}
     for process in psutil.process_iter():
         try:

@@ -36,17 +36,17 @@ def test_each_test_gets_an_empty_mariadb_database(mariadb: Any, mariadb_database
 
 @pytest.fixture
 def open_transactions() -> Iterator[list[Any]]:
-    """Connections that stay open until after the databases are gone: asked for first, torn down last."""
+    """Connections that stay open until the databases are dropped: requested first, closed last."""
     connections: list[Any] = []
     yield connections
     for connection in connections:
         connection.close()  # its session was killed: pymysql ignores that the server does not hear it
 
 
-def test_a_mariadb_database_goes_although_a_transaction_is_open(
+def test_a_mariadb_database_is_dropped_although_a_transaction_is_open(
     open_transactions: list[Any], mariadb_database: str
 ) -> None:
-    """Without more ado its DROP would wait for the lock until the test's time is up."""
+    """Otherwise DROP would wait for the lock until the timeout of the test."""
     connection = pymysql.connect(**{**pymysql_arguments(mariadb_database), "autocommit": False})
     open_transactions.append(connection)
     with connection.cursor() as cursor:
@@ -55,7 +55,7 @@ def test_a_mariadb_database_goes_although_a_transaction_is_open(
         cursor.execute("SELECT * FROM t FOR UPDATE")
 
 
-def test_three_brokers_keep_three_copies(kafka_cluster: Any, unique_name: str) -> None:
+def test_three_brokers_keep_three_replicas(kafka_cluster: Any, unique_name: str) -> None:
     kafka_clients = KafkaPythonClients(
         {"bootstrap.servers": kafka_cluster.bootstrap_servers, "bootstrap.timeout.ms": "60000"}
     )
@@ -68,7 +68,7 @@ def test_three_brokers_keep_three_copies(kafka_cluster: Any, unique_name: str) -
     assert [len(partition["replica_nodes"]) for topic in described for partition in topic["partitions"]] == [3, 3, 3]
 
 
-def test_no_engine_outlives_a_test_run_that_is_killed(tmp_path: Path) -> None:
+def test_no_engine_outlives_a_killed_test_run(tmp_path: Path) -> None:
     test = tmp_path / "test_hangs.py"
     test.write_text("import sys\n\n\ndef test(postgres):\n    print('up', flush=True)\n    sys.stdin.read()\n")
     command = [sys.executable, "-m", "pytest", "-s", "-q", "-p", "tests.conftest", f"--basetemp={tmp_path / 'run'}"]
@@ -88,7 +88,7 @@ def test_no_engine_outlives_a_test_run_that_is_killed(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("ci", "outcome"), [("", "1 skipped"), ("true", "1 error")])
-def test_an_engine_that_this_machine_has_not_is_told_and_fails_ci(tmp_path: Path, ci: str, outcome: str) -> None:
+def test_a_missing_engine_is_reported_and_fails_ci(tmp_path: Path, ci: str, outcome: str) -> None:
     test = tmp_path / "test_wants_mariadb.py"
     test.write_text(
         "import tests.engines.mariadb as engine\n\nengine._PROGRAMS = ('mariadbd-of-nowhere',)\n\n\n"

@@ -1,4 +1,4 @@
-"""The fault kit before real engines."""
+"""The fault proxies in front of real engines."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tests.engines.addresses import HttpAddress, SqlAddress, libpq_url
 
 @pytest.fixture(scope="module")
 def proxied(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[TcpProxy, str]]:
-    """A proxy through which a broker sends its clients, and the broker's address that goes round it."""
+    """A proxy that a broker advertises to clients, and the broker's own address."""
     kafka = Kafka(tmp_path_factory.mktemp("kafka"), settings={"offsets.topic.num.partitions": "1"})
     with TcpProxy(f"127.0.0.1:{kafka.port}") as proxy:
         kafka.brokers[0].advertised_port = proxy.port
@@ -35,7 +35,7 @@ def proxied(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[TcpProxy
 
 @pytest.fixture(params=[KafkaPythonClients, LibrdkafkaClients], ids=["kafka-python", "librdkafka"])
 def kafka_clients(request: pytest.FixtureRequest, proxied: tuple[TcpProxy, str]) -> KafkaClients:
-    """Each client, with timeouts that a test can wait for."""
+    """Each client, with short timeouts."""
     short = {"bootstrap.timeout.ms": "3000", "request.timeout.ms": "1500"}
     made: KafkaClients = request.param({"bootstrap.servers": proxied[0].address, **short})
     return made
@@ -49,7 +49,7 @@ T = TypeVar("T")
 
 
 def _again(call: Callable[[], T]) -> T:
-    """As a task does it: what a busy machine does not answer within the short timeouts is asked again."""
+    """Retry as a task does: a busy machine may not respond within the short timeouts."""
     answers: list[T] = []
 
     def answered() -> bool:
@@ -64,7 +64,7 @@ def _again(call: Callable[[], T]) -> T:
 
 
 @pytest.mark.parametrize("fault", ["refuse", "blackhole"])
-def test_a_broker_that_is_cut_off_is_named_and_nothing_is_lost(
+def test_an_unreachable_broker_is_named_and_no_record_is_lost(
     kafka_clients: KafkaClients, proxied: tuple[TcpProxy, str], fault: str, unique_name: str
 ) -> None:
     proxy, _ = proxied
@@ -86,10 +86,10 @@ def test_a_broker_that_is_cut_off_is_named_and_nothing_is_lost(
     assert [(entry.key, entry.value) for entry in topic_entries(_patient(proxy), unique_name)] == [("0", 0), ("1", 1)]
 
 
-def test_an_answer_that_never_came_doubles_nothing(
+def test_a_lost_acknowledgement_doubles_no_record(
     kafka_clients: KafkaClients, proxied: tuple[TcpProxy, str], unique_name: str
 ) -> None:
-    """The broker has the batch, its acknowledgement is lost: the idempotent producer sends it again, once is stored."""
+    """The broker stores the batch, its response is lost: the idempotent producer retries, and it is stored once."""
     proxy, round_it = proxied
     direct = _again(lambda: KafkaPythonClients({"bootstrap.servers": round_it}).admin({}))
     admin, producer = _again(lambda: kafka_clients.admin({})), _again(lambda: kafka_clients.producer({}))
@@ -110,10 +110,10 @@ def test_an_answer_that_never_came_doubles_nothing(
     assert [entry.value for entry in topic_entries(_patient(proxy), unique_name)] == [0, 1]
 
 
-def test_an_abandoned_producer_does_not_write_when_the_broker_is_back(
+def test_an_abandoned_producer_does_not_write_when_the_broker_is_available_again(
     kafka_clients: KafkaClients, proxied: tuple[TcpProxy, str], unique_name: str
 ) -> None:
-    """Its task was left behind during an outage, with records that the client had accepted and retries."""
+    """Its task was abandoned during an outage, with records that the client had accepted and retries."""
     proxy, round_it = proxied
     direct = _again(lambda: KafkaPythonClients({"bootstrap.servers": round_it}).admin({}))
     producer = _again(lambda: kafka_clients.producer({}))
@@ -132,10 +132,10 @@ def test_an_abandoned_producer_does_not_write_when_the_broker_is_back(
     direct.close()
 
 
-def test_a_commit_that_is_not_answered_does_not_last(
+def test_a_commit_without_a_response_times_out(
     kafka_clients: KafkaClients, proxied: tuple[TcpProxy, str], unique_name: str
 ) -> None:
-    """The group's coordinator falls silent after it was last heard of, and comes back."""
+    """The group's coordinator stops responding, and responds again later."""
     proxy, _ = proxied
     admin, producer = _again(lambda: kafka_clients.admin({})), _again(lambda: kafka_clients.producer({}))
     _again(lambda: admin.create_topics([NewTopic(unique_name, 1)]))
@@ -162,7 +162,7 @@ def test_a_commit_that_is_not_answered_does_not_last(
     admin.close()
 
 
-def test_postgres_behind_a_proxy(postgres: SqlAddress) -> None:
+def test_faults_of_a_proxy_reach_a_postgres_client(postgres: SqlAddress) -> None:
     url = libpq_url(postgres.url)
     with TcpProxy(url.partition("@")[2].partition("/")[0]) as proxy:
         there = url.replace(proxy.target[0] + f":{proxy.target[1]}", proxy.address)
@@ -173,7 +173,7 @@ def test_postgres_behind_a_proxy(postgres: SqlAddress) -> None:
                 connection.execute("SELECT 1")
 
 
-def test_elasticsearch_behind_a_proxy(elasticsearch: HttpAddress, unique_name: str) -> None:
+def test_faults_of_a_proxy_reach_an_elasticsearch_client(elasticsearch: HttpAddress, unique_name: str) -> None:
     body = "".join(f'{{"index":{{"_id":"{n}"}}}}\n{{"n":{n}}}\n' for n in range(4))
     with HttpProxy(elasticsearch.url) as proxy, httpx.Client(base_url=proxy.url, timeout=60) as client:
         proxy.play(ItemErrors(), NoAnswer(), path="_bulk")

@@ -1,4 +1,4 @@
-"""Both Kafka clients against a real Kafka: one contract, and equal behaviour on failures."""
+"""Both Kafka clients with a real Kafka: one contract, and equal behaviour on failures."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def kafka_clients(kafka: Any, make_clients: Callable[[dict[str, str]], KafkaClie
 
 
 def eventually_commits(reader: RecordingConsumer) -> None:
-    """What it has read, as soon as the group's coordinator takes it."""
+    """Commit the records read, as soon as the group's coordinator accepts it."""
 
     def committed() -> bool:
         try:
@@ -50,7 +50,7 @@ def eventually_commits(reader: RecordingConsumer) -> None:
 
 @pytest.fixture
 def no_threads_left() -> Iterator[None]:
-    """Whatever the test starts has ended with it."""
+    """Assert that no thread of the test is left."""
     before = set(threading.enumerate())
     yield
     eventually(lambda: set(threading.enumerate()) <= before)
@@ -74,7 +74,7 @@ class TestCooperativeGroups(ConsumerGroupContract):
 @pytest.mark.usefixtures("no_threads_left")
 class TestUnreachable:
     @pytest.mark.parametrize("kind", ["producer", "consumer", "admin"])
-    def test_a_wrong_port_is_retriable_and_leaves_nothing_behind(
+    def test_a_wrong_port_is_retriable_and_leaves_no_thread(
         self, kind: str, make_clients: Callable[[dict[str, str]], KafkaClients]
     ) -> None:
         kafka_clients = make_clients({"bootstrap.servers": "127.0.0.1:1", "bootstrap.timeout.ms": "500"})
@@ -100,7 +100,7 @@ class TestUnreachable:
 
 @pytest.mark.usefixtures("no_threads_left")
 class TestRefused:
-    """What the broker itself refuses. Clients then give up more than the bad record."""
+    """Records that the broker refuses. Clients then fail more than the bad record."""
 
     def test_a_record_that_only_the_topic_finds_too_large_fails_alone(
         self, kafka_clients: KafkaClients, unique_name: str
@@ -161,16 +161,14 @@ class TestRefused:
         assert isinstance(error, DataError)
         return error.code
 
-    def test_an_impossible_topic_name_is_a_fault(self, kafka_clients: KafkaClients) -> None:
+    def test_an_invalid_topic_name_is_an_error(self, kafka_clients: KafkaClients) -> None:
         producer = kafka_clients.producer({})
         with pytest.raises(InfrastructureError) as caught:
             producer.send(EncodedBatch("no/such name", [b"1"]))
         assert caught.value.code == "kafka.invalid_topic"
         producer.close(TIMEOUT)
 
-    def test_a_replication_factor_that_the_cluster_has_not_is_a_fault(
-        self, kafka_clients: KafkaClients, unique_name: str
-    ) -> None:
+    def test_an_impossible_replication_factor_is_an_error(self, kafka_clients: KafkaClients, unique_name: str) -> None:
         admin = kafka_clients.admin({})
         with pytest.raises(InfrastructureError) as caught:
             admin.create_topics([NewTopic(unique_name, 1, 7)])
@@ -203,7 +201,7 @@ class TestProducer:
         assert delivery.error() is None
         producer.close(TIMEOUT)
 
-    def test_every_compression_is_read_back(self, kafka_clients: KafkaClients, unique_name: str) -> None:
+    def test_records_of_each_compression_are_read_back(self, kafka_clients: KafkaClients, unique_name: str) -> None:
         create(kafka_clients, unique_name)
         for kind in ("none", "gzip", "lz4"):
             producer = kafka_clients.producer({"compression.type": kind})
@@ -228,8 +226,8 @@ class TestOutage:
     ) -> KafkaClients:
         return make_clients({"bootstrap.servers": stack.kafka.bootstrap_servers, "bootstrap.timeout.ms": "5000"})
 
-    def test_a_group_is_asked_for_before_the_cluster_has_ever_had_one(self, kafka_clients: KafkaClients) -> None:
-        """No broker coordinates it yet; librdkafka's own call for this would crash."""
+    def test_offsets_of_a_group_are_read_before_the_cluster_has_had_one(self, kafka_clients: KafkaClients) -> None:
+        """No broker coordinates it yet; the call of librdkafka would crash."""
         create(kafka_clients, "t")
         admin = kafka_clients.admin({})
 
@@ -242,7 +240,7 @@ class TestOutage:
         eventually(answered, TIMEOUT)
         admin.close()
 
-    def test_nothing_is_lost_and_the_order_kept(self, stack: EmbeddedStack, kafka_clients: KafkaClients) -> None:
+    def test_no_record_is_lost_and_order_is_kept(self, stack: EmbeddedStack, kafka_clients: KafkaClients) -> None:
         before = set(threading.enumerate())
         create(kafka_clients, "t")
         producer = kafka_clients.producer({})
@@ -284,7 +282,9 @@ class TestOutage:
         reader.consumer.close()
         eventually(lambda: set(threading.enumerate()) <= before)
 
-    def test_clients_close_while_the_broker_is_away(self, stack: EmbeddedStack, kafka_clients: KafkaClients) -> None:
+    def test_clients_close_while_the_broker_is_unavailable(
+        self, stack: EmbeddedStack, kafka_clients: KafkaClients
+    ) -> None:
         before = set(threading.enumerate())
         create(kafka_clients, "t")
         producer, admin = kafka_clients.producer({}), kafka_clients.admin({})

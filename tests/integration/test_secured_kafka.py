@@ -1,4 +1,4 @@
-"""Kafka with TLS and SASL: who may in gets in, who may not is told why within seconds."""
+"""Kafka with TLS and SASL: valid credentials are accepted, others are refused with the reason within seconds."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ def secured(authority: Authority, tmp_path_factory: pytest.TempPathFactory) -> I
 
 @pytest.fixture(params=[KafkaPythonClients, LibrdkafkaClients], ids=["kafka-python", "confluent"])
 def connect(request: pytest.FixtureRequest) -> Callable[[dict[str, str]], KafkaClients]:
-    """Makes a broker of settings, with each client in turn."""
+    """Return a function that connects with settings, for each client."""
     make: Callable[[dict[str, str]], KafkaClients] = request.param
     return make
 
 
 @pytest.fixture
 def settings(secured: Kafka, authority: Authority) -> dict[str, str]:
-    """What a client needs."""
+    """The settings of a client."""
     return {
         "bootstrap.servers": secured.bootstrap_servers,
         "bootstrap.timeout.ms": "60000",  # who is refused is told at once
@@ -69,7 +69,7 @@ kinds = pytest.mark.parametrize("kind", MAKERS)
 
 
 @pytest.mark.parametrize("mechanism", ["SCRAM-SHA-512", "SCRAM-SHA-256", "PLAIN"])
-def test_records_go_through_a_login_over_tls(
+def test_records_are_sent_with_a_login_over_tls(
     connect: Connect, settings: dict[str, str], mechanism: str, unique_name: str
 ) -> None:
     kafka_clients = connect({**settings, "sasl.mechanism": mechanism})
@@ -85,7 +85,7 @@ def test_records_go_through_a_login_over_tls(
     reader.consumer.close()
 
 
-def test_javas_way_of_writing_the_login_is_understood(connect: Connect, settings: dict[str, str]) -> None:
+def test_a_sasl_jaas_config_is_accepted(connect: Connect, settings: dict[str, str]) -> None:
     user, password = settings.pop("sasl.username"), settings.pop("sasl.password")
     module = "org.apache.kafka.common.security.scram.ScramLoginModule"
     login = f'{module} required username="{user}" password="{password}";'
@@ -119,7 +119,7 @@ def test_a_certificate_of_an_untrusted_authority_is_an_error_with_its_name(
     assert "ssl.cafile" in error.hint
 
 
-def test_without_tls_the_way_to_it_is_named(connect: Connect, settings: dict[str, str]) -> None:
+def test_a_connection_without_tls_is_retriable_and_names_the_broker(connect: Connect, settings: dict[str, str]) -> None:
     error = refused(
         connect, {**settings, "security.protocol": "SASL_PLAINTEXT", "bootstrap.timeout.ms": "1000"}, "admin"
     )

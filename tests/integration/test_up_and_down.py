@@ -1,4 +1,4 @@
-"""``headrace up`` and ``headrace down``: what they start is real, is found again, and is gone afterwards."""
+"""``headrace up`` and ``headrace down``: started engines are real, are found by later commands, and are stopped."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ PROGRAM = [sys.executable, "-c", "from headrace.cli import main; main()"]
 
 @pytest.fixture
 def data(tmp_path: Path) -> Iterator[Path]:
-    """The folder of a stack, which is down when the test ends."""
+    """The folder of a stack, which is stopped after the test."""
     yield tmp_path / "data"
     if (tmp_path / "data").is_dir():
         stop_stack(tmp_path / "data")
@@ -37,7 +37,7 @@ def data(tmp_path: Path) -> Iterator[Path]:
 
 @pytest.fixture
 def headrace(data: Path) -> Callable[..., Result]:
-    """Runs a command in this process: ``headrace("up", "--detach")``. What it raises is in the result."""
+    """Runs a command in this process: ``headrace("up", "--detach")``. Its exception is in the result."""
     return lambda command, *arguments: CliRunner().invoke(app, [command, *arguments, "--data", str(data)])
 
 
@@ -63,7 +63,7 @@ def engines_of(result: Result) -> dict[str, Any]:
     return engines
 
 
-def test_a_stack_in_the_background_runs_until_it_is_taken_down(headrace: Any, data: Any) -> None:
+def test_a_detached_stack_runs_until_down(headrace: Any, data: Any) -> None:
     first = engines_of(headrace("up", "--detach", "--json"))
     assert {name: engine["variable"] for name, engine in first.items()} == {
         "kafka": "KAFKA_BOOTSTRAP_SERVERS",
@@ -82,7 +82,7 @@ def test_a_stack_in_the_background_runs_until_it_is_taken_down(headrace: Any, da
         answers(url)
 
 
-def test_its_output_is_for_the_shell_and_says_what_it_is_for(headrace: Any) -> None:
+def test_the_output_is_a_shell_statement_and_hints_are_on_stderr(headrace: Any) -> None:
     up = headrace("up", "postgres", "--detach")
 
     assert up.stdout.startswith("export DATABASE_URL=postgresql+psycopg://")
@@ -91,7 +91,7 @@ def test_its_output_is_for_the_shell_and_says_what_it_is_for(headrace: Any) -> N
     assert "headrace down --data" in up.stderr
 
 
-def test_a_chosen_port_is_kept_and_a_taken_one_is_an_error(headrace: Any) -> None:
+def test_a_configured_port_is_used_and_a_port_in_use_is_an_error(headrace: Any) -> None:
     port = free_port()  # none that a client may be given in between
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", port))
@@ -108,7 +108,7 @@ def test_a_chosen_port_is_kept_and_a_taken_one_is_an_error(headrace: Any) -> Non
     assert f":{port}/" in engines["postgres"]["address"]
 
 
-def test_a_second_one_in_the_folder_is_refused_and_the_first_goes_on(headrace: Any) -> None:
+def test_a_second_stack_in_the_folder_is_refused_and_the_first_continues(headrace: Any) -> None:
     engines = engines_of(headrace("up", "postgres", "--detach", "--json"))
 
     second = headrace("up", "postgres", "--detach")
@@ -119,7 +119,7 @@ def test_a_second_one_in_the_folder_is_refused_and_the_first_goes_on(headrace: A
     assert answers(engines["postgres"]["address"])
 
 
-def test_down_where_nothing_runs_says_so(headrace: Any, data: Any) -> None:
+def test_down_without_a_stack_reports_it(headrace: Any, data: Any) -> None:
     down = headrace("down")
 
     assert down.exit_code == 0
@@ -127,14 +127,14 @@ def test_down_where_nothing_runs_says_so(headrace: Any, data: Any) -> None:
     assert not data.exists()
 
 
-def test_a_wrong_name_of_an_engine_gets_the_right_one_named(headrace: Any) -> None:
+def test_an_unknown_engine_is_reported_with_the_nearest_name(headrace: Any) -> None:
     up = headrace("up", "posgres")
 
     assert getattr(up.exception, "code", None) == "embedded.unknown_engine"
     assert "'postgres'" in str(up.exception)
 
 
-def test_a_data_folder_that_cannot_be_made_is_an_error(headrace: Any, data: Any) -> None:
+def test_a_data_folder_that_cannot_be_created_is_an_error(headrace: Any, data: Any) -> None:
     data.write_text("a file")
 
     for arguments in (["up", "postgres"], ["up", "postgres", "--detach"]):
@@ -145,7 +145,7 @@ def test_a_data_folder_that_cannot_be_made_is_an_error(headrace: Any, data: Any)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_one_in_the_foreground_ends_in_order_by_a_signal(data: Any, number: Any) -> None:
+def test_a_stack_in_the_foreground_stops_gracefully_on_a_signal(data: Any, number: Any) -> None:
     with subprocess.Popen(
         [*PROGRAM, "up", "postgres", "--data", str(data)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as up:
@@ -181,8 +181,8 @@ def test_an_engine_that_ends_by_itself_ends_the_stack_and_shows_its_log(data: An
     assert with_folder(data) == []
 
 
-def test_after_kill_9_the_same_folder_and_port_are_ready_at_once(data: Any) -> None:
-    """The new stack waits for the engines of the dead one instead of stumbling over them."""
+def test_a_stack_starts_in_the_same_folder_and_port_after_kill_9(data: Any) -> None:
+    """The new stack waits until the engines of the killed one have ended."""
     command = [*PROGRAM, "up", "kafka", "postgres", "--json", "--data", str(data)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as up:
         assert up.stdout is not None

@@ -1,4 +1,4 @@
-"""Python doubles of the file connectors that come with Kafka: the same keys, partitions and offsets."""
+"""Python versions of the file connectors of Kafka: the same keys, partitions and offsets."""
 
 from __future__ import annotations
 

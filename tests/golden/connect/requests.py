@@ -17,7 +17,7 @@ INPUT = "input.txt"
 
 
 class Settled(NamedTuple):
-    """What the status must say before a request is sent.
+    """The status that is required before a request is sent.
 
     ``state`` empty means that the connector is gone; ``tasks`` None means that their number does not matter.
     """

@@ -60,7 +60,7 @@ def test_a_missing_index_is_empty(client: Elasticsearch, database: str, things: 
     assert (comparison.rows, comparison.documents, len(comparison.differences)) == (50, 0, 50)
 
 
-def test_a_copy_is_equal_until_a_row_or_document_changes(client: Elasticsearch, database: str, things: Table) -> None:
+def test_a_change_of_a_row_or_document_is_found(client: Elasticsearch, database: str, things: Table) -> None:
     for id_, row in read_rows(database, things).items():
         put(client, things, id_, row)
     assert compare(database, client, things).equal

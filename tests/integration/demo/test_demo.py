@@ -25,7 +25,7 @@ def start(*arguments: str) -> subprocess.Popen[str]:
 
 
 @pytest.mark.timeout(300)
-def test_once_verifies_that_the_index_equals_the_database(tmp_path: Path) -> None:
+def test_option_once_verifies_that_the_index_equals_the_database(tmp_path: Path) -> None:
     demo = start("--once", "--trickle", "3", "--timeout", "120", "--data", str(tmp_path))
     output, _ = demo.communicate()
 

@@ -1,4 +1,4 @@
-"""A sink's whole pipeline from a topic in memory to a real Elasticsearch, with a proxy of faults between the two."""
+"""A sink pipeline from an in-memory topic to a real Elasticsearch, with a fault proxy between them."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ class Flow:
         )
 
     def start(self, keys: Mapping[str, str] | None = None, **properties: str) -> Member:
-        """One more task; ``properties`` have underscores for the dots of keys."""
+        """Start one more task; ``properties`` have underscores for the dots of keys."""
         config = {
             "name": self.name,
             "connector.class": "ElasticsearchSink",
@@ -114,7 +114,7 @@ class Flow:
         return member
 
     def ask(self, method: str, path: str, body: Any = None) -> Any:
-        """The server itself, not through the proxy: its answer's JSON."""
+        """Send a request to the server, not through the proxy; return the JSON of the response."""
         answer = HTTP.request(method, f"{self.url}/{path}", json=body, timeout=DELIVERY_TIMEOUT)
         return answer.raise_for_status().json()
 
@@ -124,7 +124,7 @@ class Flow:
         assert not member.thread.is_alive()
 
     def send(self, values: Sequence[Any], keys: Sequence[Any] | None = None) -> None:
-        """Values that are bytes go as they are; keys are the value's ``id`` unless given."""
+        """Send values, bytes unchanged; keys are the value's ``id`` unless given."""
         producer = self.kafka_clients.producer({})
         encoded = [
             value if value is None or isinstance(value, bytes) else json.dumps(value).encode() for value in values
@@ -137,7 +137,7 @@ class Flow:
         return sum(self.kafka_clients.committed(f"connect-{self.name}").values())
 
     def settle(self) -> None:
-        """Wait until everything is committed; no task may have failed."""
+        """Wait until all records are committed; raise if a task has failed."""
 
         def settled() -> bool:
             for member in self.members:
@@ -148,7 +148,7 @@ class Flow:
         eventually(settled, DELIVERY_TIMEOUT)
 
     def dead(self) -> list[dict[str, Any]]:
-        """The dead letters: headers by name, and ``value``."""
+        """Return the dead letters: headers by name, and ``value``."""
         return [
             {
                 "value": record.value,
@@ -158,7 +158,7 @@ class Flow:
         ]
 
     def check(self, *, without: Sequence[Any] = (), index: str | None = None) -> None:
-        """The index equals the topic's last values, but for ids in ``without``."""
+        """Assert that the index equals the topic's last values, except ids in ``without``."""
         gone = {str(each) for each in without}
         rows = {
             key: value for key, value in latest(topic_entries(self.kafka_clients, self.name)).items() if key not in gone
@@ -178,7 +178,7 @@ class Flow:
 
 @pytest.fixture
 def make_flow(unique_name: str) -> Iterator[Callable[..., Flow]]:
-    """A flow to any server: ``make_flow(url)``."""
+    """Return ``make_flow(url)``, which creates a flow to any server."""
     flows: list[Flow] = []
 
     def make(url: str) -> Flow:

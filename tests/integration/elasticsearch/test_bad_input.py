@@ -1,4 +1,4 @@
-"""Bad input: a dead letter with its reason or a clear error each, and everything else is written."""
+"""Each bad input becomes a dead letter with its reason or a clear error, and all other records are written."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def one_dead(flow: Any) -> dict[str, Any]:
 
 
 def bad_between_good(flow: Any, bad: Any, key: Any = 9, **properties: str) -> dict[str, Any]:
-    """Send one bad record between two good ones; its dead letter."""
+    """Send one bad record between two good ones; return its dead letter."""
     flow.send([GOOD[0], bad, GOOD[1]], keys=[1, key, 2])
     flow.start(**properties)
     letter = one_dead(flow)
@@ -32,7 +32,7 @@ def bad_between_good(flow: Any, bad: Any, key: Any = 9, **properties: str) -> di
     return letter
 
 
-def test_an_illegal_index_name_from_a_record(flow: Any) -> None:
+def test_an_invalid_index_name_from_a_record_is_a_dead_letter(flow: Any) -> None:
     values = [{"id": 1, "region": "eu"}, {"id": 9, "region": "../_all"}, {"id": 2, "region": "eu"}]
     flow.send(values)
     flow.start(index_name=f"{flow.name}-{{value:region}}")
@@ -43,7 +43,7 @@ def test_an_illegal_index_name_from_a_record(flow: Any) -> None:
     flow.check(without=[9], index=f"{flow.name}-eu")
 
 
-def test_an_id_over_512_bytes(flow: Any) -> None:
+def test_an_id_over_512_bytes_is_a_dead_letter(flow: Any) -> None:
     letter = bad_between_good(flow, {"id": 9}, key="ä" * 300)
 
     assert letter["code"] == "elasticsearch.unusable_key"
@@ -52,12 +52,12 @@ def test_an_id_over_512_bytes(flow: Any) -> None:
 
 
 @pytest.mark.parametrize("key", ["", None, {}, 1.5, [1]])
-def test_a_key_that_is_no_id(flow: Any, key: Any) -> None:
+def test_a_key_without_an_id_is_a_dead_letter(flow: Any, key: Any) -> None:
     assert bad_between_good(flow, {"id": 9}, key=key)["code"] == "elasticsearch.unusable_key"
 
 
 @pytest.mark.parametrize("value", ["text", 5, [1, 2], True])
-def test_a_value_that_is_no_object(flow: Any, value: Any) -> None:
+def test_a_value_that_is_not_an_object_is_a_dead_letter(flow: Any, value: Any) -> None:
     letter = bad_between_good(flow, value)
 
     assert letter["code"] == "elasticsearch.not_an_object"
@@ -83,7 +83,7 @@ def test_a_value_that_is_no_object(flow: Any, value: Any) -> None:
         b"\x00\x01",
     ],
 )
-def test_a_value_that_is_no_json(flow: Any, text: bytes) -> None:
+def test_a_value_that_is_not_json_is_a_dead_letter(flow: Any, text: bytes) -> None:
     flow.send([GOOD[0], text, GOOD[1]], keys=[1, 9, 2])
     flow.start()
     letter = one_dead(flow)
@@ -98,7 +98,7 @@ def test_a_value_that_is_no_json(flow: Any, text: bytes) -> None:
     assert {hit["_id"]: hit["_source"] for hit in found} == {"1": GOOD[0], "2": GOOD[1]}
 
 
-def test_a_dead_letters_trace_names_the_lines_and_what_led_there(flow: Any) -> None:
+def test_the_trace_of_a_dead_letter_has_source_lines_and_the_cause(flow: Any) -> None:
     trace = bad_between_good(flow, b"no JSON")["exception.stacktrace"]
     assert trace.index("JSONDecodeError") < trace.index("which was the reason of") < trace.index("DataError")
     assert "json.py" in trace
@@ -109,7 +109,7 @@ def mapped(flow: Any, **properties: Any) -> None:
 
 
 @pytest.mark.parametrize("date", ["+292278995-01-01", "2026-13-01", "soon", "99999999999999999999"])
-def test_a_date_out_of_range(flow: Any, date: str) -> None:
+def test_a_date_out_of_range_is_a_dead_letter(flow: Any, date: str) -> None:
     mapped(flow, placed={"type": "date"})
     letter = bad_between_good(flow, {"id": 9, "placed": date})
 
@@ -119,7 +119,7 @@ def test_a_date_out_of_range(flow: Any, date: str) -> None:
     flow.check(without=[9])
 
 
-def test_more_fields_than_an_index_may_have(flow: Any) -> None:
+def test_a_document_with_too_many_fields_is_a_dead_letter(flow: Any) -> None:
     settings = {"settings": {"index.mapping.total_fields.limit": 10}}
     flow.ask("PUT", flow.name, settings)
     letter = bad_between_good(flow, {"id": 9, **{f"f{number}": number for number in range(20)}})
@@ -130,7 +130,7 @@ def test_more_fields_than_an_index_may_have(flow: Any) -> None:
 
 
 @pytest.mark.parametrize(("first", "second"), [({"a": 1}, {"a.b": 2}), ({"a.b": 1}, {"a": 2})])
-def test_names_with_dots_that_contradict_each_other(flow: Any, first: Any, second: Any) -> None:
+def test_a_conflict_of_field_and_object_names_is_a_dead_letter(flow: Any, first: Any, second: Any) -> None:
     flow.send([{"id": 1, **first}])
     flow.start()
     flow.settle()
@@ -142,16 +142,16 @@ def test_names_with_dots_that_contradict_each_other(flow: Any, first: Any, secon
 
 
 @pytest.mark.parametrize("name", ["", " ", "a..b", ".a"])
-def test_a_field_without_a_usable_name(flow: Any, name: str) -> None:
+def test_an_invalid_field_name_is_a_dead_letter(flow: Any, name: str) -> None:
     assert bad_between_good(flow, {"id": 9, name: 1})["code"] == "elasticsearch.document_rejected"
     flow.check(without=[9])
 
 
-def test_a_field_that_is_elasticsearchs_own(flow: Any) -> None:
+def test_a_metadata_field_of_elasticsearch_is_a_dead_letter(flow: Any) -> None:
     assert bad_between_good(flow, {"id": 9, "_id": "x"})["code"] == "elasticsearch.document_rejected"
 
 
-def test_a_version_that_is_no_number(flow: Any) -> None:
+def test_a_missing_version_header_is_a_dead_letter(flow: Any) -> None:
     flow.send([GOOD[0]])
     flow.start(external_version_header="v")
 
@@ -195,7 +195,7 @@ def root(flow: Any, number: str, **more: Any) -> StatusFault:
     return StatusFault(200, {"version": {"number": number, **more}, "tagline": "You Know, for Search"})
 
 
-def test_a_cluster_with_a_newer_major_is_asked_to_speak_as_the_one_before(flow: Any) -> None:
+def test_a_newer_major_version_is_used_in_its_compatibility_mode(flow: Any) -> None:
     asked: list[str] = []
 
     class Newer:
@@ -208,7 +208,7 @@ def test_a_cluster_with_a_newer_major_is_asked_to_speak_as_the_one_before(flow: 
     assert asked == ["application/json", "application/vnd.elasticsearch+json; compatible-with=9"]
 
 
-def test_a_cluster_that_is_too_new_is_said_to_be(flow: Any) -> None:
+def test_a_cluster_that_is_too_new_is_refused(flow: Any) -> None:
     flow.proxy.play(
         root(flow, "11.0.0"), StatusFault(400, {"error": {"type": "media_type_header_exception", "reason": "no"}})
     )
@@ -225,7 +225,7 @@ def test_opensearch_is_refused_by_name(flow: Any) -> None:
 
 
 @pytest.mark.parametrize(("setting", "value"), [("number_of_shards", "many"), ("no_such_setting", "1")])
-def test_an_unknown_index_option(flow: Any, setting: str, value: str) -> None:
+def test_an_unknown_index_setting_stops_the_task(flow: Any, setting: str, value: str) -> None:
     flow.send(GOOD)
     member = flow.start({f"index.settings.{setting}": value})
     eventually(lambda: member.error, 60)
@@ -235,7 +235,7 @@ def test_an_unknown_index_option(flow: Any, setting: str, value: str) -> None:
     assert flow.dead() == []
 
 
-def test_an_unknown_key_is_found_before_anything_runs() -> None:
+def test_an_unknown_key_is_reported_before_the_start() -> None:
     _, findings = ElasticsearchSinkConnector.config_model.validate_properties(
         {"connection.url": "http://h:1", "indx.name": "x"}
     )

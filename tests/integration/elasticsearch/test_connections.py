@@ -1,4 +1,4 @@
-"""Ways to a real Elasticsearch: through an HTTP proxy, over TLS, with a client's certificate, compressed."""
+"""Connections to a real Elasticsearch through an HTTP proxy, over TLS, with a client certificate, and compressed."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from headrace_sinks.elasticsearch.task import ElasticsearchSinkTask
 
 
 class ForwardProxy:
-    """An HTTP proxy as companies have them: whole URLs for http, CONNECT for https, perhaps a password."""
+    """A forward proxy: full URLs for http, CONNECT for https, and an optional password."""
 
     def __init__(self, credentials: str | None = None) -> None:
         self.asked: list[str] = []
@@ -112,7 +112,7 @@ def forward_proxy() -> Iterator[Callable[..., ForwardProxy]]:
 
 
 def written(url: str, elasticsearch: Any, topic: str, **properties: str) -> dict[str, Any]:
-    """Documents that a sink with these properties writes."""
+    """Return the documents that a sink with these properties writes."""
     config = {"connection.url": url, **{name.replace("_", "."): value for name, value in properties.items()}}
     task = ElasticsearchSinkTask()
     try:
@@ -130,14 +130,16 @@ def good(found: dict[str, Any]) -> bool:
     return {key: value["n"] for key, value in found.items()} == {str(number): number for number in range(50)}
 
 
-def test_through_a_proxy(elasticsearch: Any, unique_name: str, forward_proxy: Callable[..., ForwardProxy]) -> None:
+def test_documents_are_written_through_a_proxy(
+    elasticsearch: Any, unique_name: str, forward_proxy: Callable[..., ForwardProxy]
+) -> None:
     proxy = forward_proxy()
     options = {"proxy_host": "127.0.0.1", "proxy_port": str(proxy.port)}
     assert good(written(elasticsearch.url, elasticsearch, unique_name, **options))
     assert any(asked.startswith(f"POST {elasticsearch.url}/_bulk") for asked in proxy.asked)
 
 
-def test_through_a_proxy_with_a_password(
+def test_documents_are_written_through_a_proxy_with_a_password(
     elasticsearch: Any, unique_name: str, forward_proxy: Callable[..., ForwardProxy]
 ) -> None:
     proxy = forward_proxy("me:secret")
@@ -149,14 +151,14 @@ def test_through_a_proxy_with_a_password(
     assert "proxy.password" in raised.value.hint
 
 
-def test_a_proxy_that_is_not_there_is_named(elasticsearch: Any, unique_name: str) -> None:
+def test_an_unreachable_proxy_is_named(elasticsearch: Any, unique_name: str) -> None:
     options = {"proxy_host": "127.0.0.1", "proxy_port": "1"}
     with pytest.raises(HeadraceError, match=r"through the proxy 127\.0\.0\.1:1") as raised:
         written(elasticsearch.url, elasticsearch, unique_name, **options)
     assert "proxy.host" in raised.value.hint
 
 
-def test_over_tls_through_a_proxy(
+def test_documents_are_written_over_tls_through_a_proxy(
     elasticsearch: Any, authority: Any, unique_name: str, forward_proxy: Callable[..., ForwardProxy]
 ) -> None:
     proxy = forward_proxy("me:secret")
@@ -172,7 +174,7 @@ def test_over_tls_through_a_proxy(
     assert {asked.split()[0] for asked in proxy.asked} == {"CONNECT"}
 
 
-def test_with_a_clients_certificate_through_a_proxy(
+def test_documents_are_written_with_a_client_certificate_through_a_proxy(
     elasticsearch: Any, authority: Any, unique_name: str, tmp_path: Path, forward_proxy: Callable[..., ForwardProxy]
 ) -> None:
     proxy, context = forward_proxy("me:secret"), authority.server_context()
@@ -194,7 +196,7 @@ def test_with_a_clients_certificate_through_a_proxy(
 
 
 @pytest.mark.parametrize("password", ["", "secret"])
-def test_with_a_clients_certificate(
+def test_documents_are_written_with_a_client_certificate(
     elasticsearch: Any, authority: Any, unique_name: str, tmp_path: Path, password: str
 ) -> None:
     context: ssl.SSLContext = authority.server_context()
@@ -213,7 +215,9 @@ def test_with_a_clients_certificate(
 
 
 @pytest.mark.parametrize("password", ["", "wrong"])
-def test_a_key_that_cannot_be_opened_is_an_error_of_its_key(authority: Any, tmp_path: Path, password: str) -> None:
+def test_a_private_key_that_cannot_be_decrypted_is_an_error_of_its_key(
+    authority: Any, tmp_path: Path, password: str
+) -> None:
     properties = {
         "connection.url": "https://localhost:1",
         "elastic.https.ssl.keystore.location": str(client_file(authority, tmp_path, "secret")),
@@ -224,7 +228,7 @@ def test_a_key_that_cannot_be_opened_is_an_error_of_its_key(authority: Any, tmp_
     assert "password" in finding.message
 
 
-def test_a_certificate_that_is_not_there_is_an_error_of_its_key(tmp_path: Path) -> None:
+def test_a_missing_certificate_file_is_an_error_of_its_key(tmp_path: Path) -> None:
     properties = {
         "connection.url": "https://localhost:1",
         "elastic.https.ssl.keystore.location": str(tmp_path / "nothing.pem"),
@@ -249,14 +253,16 @@ def client_file(authority: Any, folder: Path, password: str) -> Path:
 
 
 @pytest.mark.parametrize("compatibility", ["none", "8"])
-def test_compressed_and_with_a_compatibility_mode(elasticsearch: Any, unique_name: str, compatibility: str) -> None:
+def test_documents_are_written_compressed_and_in_a_compatibility_mode(
+    elasticsearch: Any, unique_name: str, compatibility: str
+) -> None:
     with HttpProxy(elasticsearch.url) as between:
         options = {"connection_compression": "true", "elasticsearch_compatibility": compatibility}
         assert good(written(between.url, elasticsearch, unique_name, **options))
         assert all(seen.status in (200, 404) for seen in between.seen())
 
 
-def test_a_compatibility_mode_that_the_cluster_has_not_is_named(elasticsearch: Any, unique_name: str) -> None:
+def test_an_unsupported_compatibility_mode_is_named(elasticsearch: Any, unique_name: str) -> None:
     with pytest.raises(HeadraceError) as raised:
         written(elasticsearch.url, elasticsearch, unique_name, elasticsearch_compatibility="9")
     assert raised.value.code == "elasticsearch.compatibility"
@@ -264,7 +270,9 @@ def test_a_compatibility_mode_that_the_cluster_has_not_is_named(elasticsearch: A
 
 
 @pytest.mark.parametrize("named", [True, False])
-def test_a_data_stream_made_by_the_sinks_own_template(elasticsearch: Any, unique_name: str, named: bool) -> None:
+def test_a_data_stream_is_created_by_the_template_of_the_sink(
+    elasticsearch: Any, unique_name: str, named: bool
+) -> None:
     topic = unique_name.replace("_", "")
     found = written(
         elasticsearch.url,

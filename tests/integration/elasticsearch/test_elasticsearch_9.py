@@ -1,4 +1,4 @@
-"""The sink's promises on a real Elasticsearch 9: what another major version could answer differently."""
+"""The sink on a real Elasticsearch 9: behaviour that could differ in another major version."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def rows(count: int, keys: int = 50) -> list[dict[str, Any]]:
     return [{"id": number % keys, "n": number, "text": f"text {number}"} for number in range(count)]
 
 
-def test_it_is_a_9(elasticsearch_9: Any) -> None:
+def test_the_engine_is_elasticsearch_9(elasticsearch_9: Any) -> None:
     assert elasticsearch_9.version.startswith("9.")
 
 
@@ -43,7 +43,7 @@ def test_newer_records_replace_older_ones_and_deletes_delete(flow: Any, compatib
 
 
 @pytest.mark.parametrize("method", ["upsert", "update"])
-def test_merges(flow: Any, method: str) -> None:
+def test_upserts_and_updates_merge_fields(flow: Any, method: str) -> None:
     flow.send([{"id": 1, "a": 1}, {"id": 2, "a": 2}])
     first = flow.start(write_method="upsert")
     flow.settle()
@@ -70,7 +70,7 @@ def test_a_bad_document_is_the_only_dead_letter(flow: Any) -> None:
     flow.check(without=[30])
 
 
-def test_an_overloaded_item_is_sent_again(flow: Any) -> None:
+def test_a_rejected_item_is_sent_again(flow: Any) -> None:
     flow.proxy.play(ItemErrors(429, "es_rejected_execution_exception", "busy"), path=PATH)
     flow.send(rows(100))
     flow.start()
@@ -79,7 +79,7 @@ def test_an_overloaded_item_is_sent_again(flow: Any) -> None:
     flow.check()
 
 
-def test_a_full_disk_then_a_free_one(flow: Any) -> None:
+def test_records_wait_until_the_disk_has_free_space(flow: Any) -> None:
     flow.ask("PUT", flow.name)
     block = "index.blocks.read_only_allow_delete"
     flow.ask("PUT", f"{flow.name}/_settings", {block: True})
@@ -94,14 +94,14 @@ def test_a_full_disk_then_a_free_one(flow: Any) -> None:
 
 @pytest.fixture
 def template(elasticsearch_9: Any, unique_name: str) -> Iterator[str]:
-    """A name for a template, removed afterwards with what was made of it."""
+    """The name of a template that is removed after the test with its indices and data streams."""
     topic = unique_name.replace("_", "")
     yield f"{topic}-template"
     for path in (f"_index_template/{topic}*", f"_component_template/{topic}*"):
         HTTP.delete(f"{elasticsearch_9.url}/{path}", timeout=30)
 
 
-def test_templates_and_a_data_stream_lifecycle(elasticsearch_9: Any, template: str) -> None:
+def test_templates_and_a_data_stream_lifecycle_are_created(elasticsearch_9: Any, template: str) -> None:
     topic = template.removesuffix("-template")
     task = ElasticsearchSinkTask()
     keys = {

@@ -1,4 +1,4 @@
-"""Governed indices on a real Elasticsearch: what is made, what is checked, what is found before anything is written."""
+"""Index management on a real Elasticsearch: resources are created and checked before records are written."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ StartSink = Callable[..., ElasticsearchSinkTask]
 
 
 class Cluster:
-    """What a test asks the server itself."""
+    """Requests of a test to the server."""
 
     def __init__(self, url: str) -> None:
         self.url = url
@@ -97,7 +97,7 @@ def batch(unique_name: str) -> Callable[..., SinkBatch]:
 Batch = Callable[..., SinkBatch]
 
 
-def test_an_index_with_settings_policy_and_declared_fields(
+def test_an_index_is_created_with_settings_policy_and_declared_fields(
     start_sink: StartSink, batch: Batch, cluster: Cluster, unique_name: str
 ) -> None:
     task = start_sink(
@@ -130,7 +130,9 @@ def test_an_index_with_settings_policy_and_declared_fields(
     assert list(body["aliases"]) == [f"{unique_name}-readers"]
 
 
-def test_generations_have_an_alias(start_sink: StartSink, batch: Batch, cluster: Cluster, unique_name: str) -> None:
+def test_an_index_generation_has_an_alias(
+    start_sink: StartSink, batch: Batch, cluster: Cluster, unique_name: str
+) -> None:
     start_sink(index_generations="true").put([batch({"id": 1, "name": "x"})])
 
     ((index, body),) = cluster.get(unique_name).items()
@@ -152,7 +154,7 @@ def test_evolution_adds_fields_and_keeps_documents(
     assert cluster.count(unique_name) == 2
 
 
-def test_a_conflict_is_found_before_writing_and_waiting_ends_when_the_index_fits(
+def test_a_conflict_is_found_before_a_write_and_the_wait_ends_when_it_is_solved(
     start_sink: StartSink, batch: Batch, cluster: Cluster, unique_name: str
 ) -> None:
     cluster.put(unique_name, {"mappings": {"properties": {"id": {"type": "integer"}, "o": {"type": "keyword"}}}})
@@ -174,14 +176,16 @@ def test_a_conflict_is_found_before_writing_and_waiting_ends_when_the_index_fits
     assert cluster.count(unique_name) == 1
 
 
-def test_a_declared_conflict_is_found_at_start(start_sink: StartSink, cluster: Cluster, unique_name: str) -> None:
+def test_a_conflict_with_declared_fields_is_found_at_start(
+    start_sink: StartSink, cluster: Cluster, unique_name: str
+) -> None:
     cluster.put(unique_name, {"mappings": {"properties": {"name": {"type": "text"}}}})
     with pytest.raises(RetriableError, match="'name' is text in the index and should be keyword"):
         start_sink(**{"mapping.fields.name": "keyword"})
 
 
 @pytest.mark.parametrize("way", [{"mapping.conflicts": "ignore"}, {"mapping.fields.id": "integer"}])
-def test_two_of_the_ways_out(
+def test_a_mapping_conflict_is_avoided_by_two_suggested_settings(
     start_sink: StartSink, batch: Batch, cluster: Cluster, unique_name: str, way: dict[str, str]
 ) -> None:
     cluster.put(unique_name, {"mappings": {"properties": {"id": {"type": "integer"}}}})
@@ -193,7 +197,7 @@ def test_two_of_the_ways_out(
     assert cluster.count(unique_name) == 1
 
 
-def test_the_field_limit_is_guarded_before_it_is_hit(
+def test_the_field_limit_is_reported_before_it_is_exceeded(
     start_sink: StartSink, batch: Batch, cluster: Cluster, unique_name: str
 ) -> None:
     wide = schema.struct({f"f{number}": schema.STRING for number in range(10)})
@@ -213,7 +217,7 @@ def test_the_field_limit_is_guarded_before_it_is_hit(
     assert list(task.put([batch({"f1": "x"}, of=wide, first=1)])) == []
 
 
-def test_the_count_of_fields_is_elasticsearchs(cluster: Cluster, unique_name: str) -> None:
+def test_fields_are_counted_as_by_elasticsearch(cluster: Cluster, unique_name: str) -> None:
     body = {
         "properties": {
             "a": {"type": "text", "fields": {"keyword": {"type": "keyword"}}},
@@ -234,7 +238,7 @@ TEMPLATE = {
 }
 
 
-def test_templates_are_made_and_kept(start_sink: StartSink, cluster: Cluster, unique_name: str) -> None:
+def test_templates_are_created_and_kept(start_sink: StartSink, cluster: Cluster, unique_name: str) -> None:
     start_sink(**TEMPLATE, **{"index.template": unique_name, "index.aliases": f"{unique_name}-all"})
 
     (found,) = cluster.get(f"_index_template/{unique_name}")["index_templates"]
@@ -251,7 +255,9 @@ def test_templates_are_made_and_kept(start_sink: StartSink, cluster: Cluster, un
     assert set(changed["component_template"]["template"]["mappings"]["properties"]) == {"sku", "ean"}
 
 
-def test_a_users_own_component_is_composed(start_sink: StartSink, cluster: Cluster, unique_name: str) -> None:
+def test_a_custom_component_template_of_the_user_is_included(
+    start_sink: StartSink, cluster: Cluster, unique_name: str
+) -> None:
     cluster.put(f"_component_template/{unique_name}@custom", {"template": {"settings": {"index.codec": "default"}}})
     start_sink(**{"index.template": unique_name})
 
@@ -269,7 +275,7 @@ def test_a_template_of_another_owner_is_not_changed(start_sink: StartSink, clust
     assert found["index_template"]["priority"] == 7
 
 
-def test_a_data_stream_lifecycle(start_sink: StartSink, cluster: Cluster, unique_name: str) -> None:
+def test_a_data_stream_lifecycle_is_created(start_sink: StartSink, cluster: Cluster, unique_name: str) -> None:
     keys = {"data.stream.type": "LOGS", "data.stream.dataset": "web", "index.template.patterns": f"{unique_name}-*"}
     start_sink(**keys, **{"index.template": unique_name, "data.stream.retention": "30d"})
 
@@ -303,7 +309,9 @@ def test_check_changes_nothing_and_names_what_is_missing(
     assert cluster.count(unique_name) == 0
 
 
-def test_none_looks_at_nothing(start_sink: StartSink, batch: Batch, cluster: Cluster, unique_name: str) -> None:
+def test_index_management_none_creates_and_checks_nothing(
+    start_sink: StartSink, batch: Batch, cluster: Cluster, unique_name: str
+) -> None:
     task = start_sink(**{"index.management": "none", "mapping.fields.id": "keyword"})
 
     assert list(task.put([batch({"id": 1, "name": "x"})])) == []
@@ -319,7 +327,7 @@ def test_none_looks_at_nothing(start_sink: StartSink, batch: Batch, cluster: Clu
         ({"mapping.fields.a": "text analyzer=klingon"}, "klingon"),
     ],
 )
-def test_what_elasticsearch_does_not_accept(
+def test_settings_that_elasticsearch_refuses_stop_the_task_with_the_reason(
     start_sink: StartSink, batch: Batch, cluster: Cluster, unique_name: str, keys: dict[str, str], why: str
 ) -> None:
     task = start_sink(**keys)
@@ -330,7 +338,7 @@ def test_what_elasticsearch_does_not_accept(
     assert not cluster.exists(unique_name)
 
 
-def test_this_server_has_no_lifecycle_policies_and_says_so(start_sink: StartSink) -> None:
+def test_missing_lifecycle_support_of_the_server_is_reported(start_sink: StartSink) -> None:
     keys = {"index.lifecycle.policy": "mine", "index.lifecycle.delete.after": "30d"}
     with pytest.raises(InfrastructureError) as raised:
         start_sink(**keys)
@@ -338,7 +346,7 @@ def test_this_server_has_no_lifecycle_policies_and_says_so(start_sink: StartSink
     assert raised.value.code == "elasticsearch.missing_feature"
 
 
-def test_the_command_check_finds_the_same(cluster: Cluster, elasticsearch: Any, unique_name: str) -> None:
+def test_check_finds_the_conflicts_that_the_task_finds(cluster: Cluster, elasticsearch: Any, unique_name: str) -> None:
     cluster.put(unique_name, {"mappings": {"properties": {"name": {"type": "text"}}}})
     properties = {"connection.url": elasticsearch.url, "topics": unique_name, "mapping.fields.name": "keyword"}
 
@@ -349,7 +357,7 @@ def test_the_command_check_finds_the_same(cluster: Cluster, elasticsearch: Any, 
     assert not cluster.exists(f"_index_template/{unique_name}")
 
 
-def test_the_command_check_finds_a_pipeline_that_is_missing(elasticsearch: Any, unique_name: str) -> None:
+def test_check_finds_a_missing_pipeline(elasticsearch: Any, unique_name: str) -> None:
     properties = {"connection.url": elasticsearch.url, "topics": unique_name, "ingest.pipeline": unique_name}
 
     (finding,) = ElasticsearchSinkConnector().check(properties)
@@ -358,7 +366,7 @@ def test_the_command_check_finds_a_pipeline_that_is_missing(elasticsearch: Any, 
     )  # fmt: skip
 
 
-def test_dates_of_a_schema_are_found_as_dates(
+def test_dates_of_a_schema_are_searchable_as_dates(
     start_sink: StartSink, batch: Batch, cluster: Cluster, unique_name: str
 ) -> None:
     of = schema.struct({"on": schema.DATE_SCHEMA, "at": schema.TIMESTAMP_SCHEMA, "price": schema.decimal(2)})
@@ -377,7 +385,7 @@ def test_dates_of_a_schema_are_found_as_dates(
         assert cluster.get(query)["count"] == 1
 
 
-def test_a_first_tombstone_maps_nothing_and_hinders_nothing(
+def test_a_tombstone_as_first_record_does_not_prevent_the_mapping(
     start_sink: StartSink, batch: Batch, cluster: Cluster, unique_name: str
 ) -> None:
     task = start_sink(behavior_on_null_values="delete")
@@ -388,7 +396,7 @@ def test_a_first_tombstone_maps_nothing_and_hinders_nothing(
     assert cluster.properties(unique_name)["id"] == {"type": "integer"}
 
 
-def test_a_field_and_an_object_of_one_name(start_sink: StartSink, batch: Batch, unique_name: str) -> None:
+def test_a_field_and_an_object_of_one_name_are_an_error(start_sink: StartSink, batch: Batch, unique_name: str) -> None:
     of = schema.struct({"a": schema.INT32, "a.b": schema.INT32})
     with pytest.raises(TaskError) as raised:
         start_sink().put([batch({"a": 1, "a.b": 2}, of=of)])
@@ -396,7 +404,7 @@ def test_a_field_and_an_object_of_one_name(start_sink: StartSink, batch: Batch, 
     assert raised.value.code == "elasticsearch.dotted_names"
 
 
-def test_texts_that_are_json_are_found_as_objects(
+def test_json_texts_are_searchable_as_objects(
     start_sink: StartSink, batch: Batch, cluster: Cluster, unique_name: str
 ) -> None:
     of = schema.struct({"id": schema.INT32, "payload": schema.STRING})

@@ -29,7 +29,7 @@ ROW = schema.struct({"id": schema.INT64, "sold": schema.DATE_SCHEMA})
 
 
 class Sink:
-    """A task that writes records of one topic, and what it reported."""
+    """A task that writes records of one topic, with its reports."""
 
     def __init__(self, url: str, topic: str, keys: dict[str, str]) -> None:
         self.topic, self.url = topic, url
@@ -133,7 +133,7 @@ def test_f8_a_data_stream_without_template_is_an_error(make_sink: Make, unique_n
     assert HTTP.head(f"{sink.url}/metrics-nope-{topic}").status_code == 404
 
 
-def test_f13_an_index_made_by_hand_with_types_that_no_schema_has_is_written(make_sink: Make) -> None:
+def test_f13_an_existing_index_with_types_that_no_schema_has_is_written(make_sink: Make) -> None:
     numbers = schema.array(schema.FLOAT64)
     point = schema.struct({"lat": schema.FLOAT64, "lon": schema.FLOAT64})
     between = schema.struct({"gte": schema.INT32, "lte": schema.INT32})
@@ -170,7 +170,7 @@ def test_f13_an_index_made_by_hand_with_types_that_no_schema_has_is_written(make
 def test_operations_18_a_deleted_index_is_named_and_created_with_the_governed_mapping(
     make_sink: Make, meanwhile: bool
 ) -> None:
-    """``meanwhile``: something else has created an index of that name again before the sink looks."""
+    """``meanwhile``: something else has created an index of that name before the sink checks."""
     sink = make_sink()
     sink.start()
     sink.put({"id": 1, "sold": None}, of=ROW)

@@ -1,4 +1,4 @@
-"""Many documents, one in a hundred bad: exactly the bad ones are dead letters, and little is held at any time."""
+"""Many documents, one in a hundred bad: exactly the bad ones are dead letters, and memory is bounded."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""When positions are committed, and what a rebalance does to requests that are on their way.
+"""Commits of offsets, and the effect of a rebalance on requests in flight.
 
 The numbers are those of the table in docs/coming-from-kafka-connect.md.
 """
@@ -26,14 +26,14 @@ def rows(count: int, first: int = 0) -> list[dict[str, Any]]:
 
 
 class FirstIsLate:
-    """The request with the beginnings of the partitions is late, whichever of two arrives first; others pass."""
+    """Delays the request with the first records of the partitions; forwards the others."""
 
     def answer(self, request: Any, passage: Any) -> Any:
         late = b'"version":0,' in request.body
         return Late().answer(request, passage) if late else passage.forward(request)
 
 
-def test_104_an_open_bulk_holds_back_the_commit_of_later_ones(flow: Any) -> None:
+def test_104_offsets_after_an_unfinished_bulk_request_are_not_committed(flow: Any) -> None:
     flow.proxy.always(FirstIsLate(), path=BULK)
     flow.send(rows(LIMITS.records + 10))  # more than one put has: a later one begins while the first is open
     flow.start(batch_size=str(LIMITS.records))
@@ -45,7 +45,7 @@ def test_104_an_open_bulk_holds_back_the_commit_of_later_ones(flow: Any) -> None
     flow.check()
 
 
-def test_105_only_so_many_records_are_open_on_purpose(flow: Any) -> None:
+def test_105_the_number_of_records_in_flight_is_limited_on_purpose(flow: Any) -> None:
     flow.proxy.always(Hang(), path=BULK)
     flow.send(rows(20_000))
     member = flow.start(max_in_flight_requests="50", batch_size="2000")
@@ -79,8 +79,8 @@ class UntilOver:
 
 
 @pytest.mark.parametrize("late", [True, False])
-def test_111_a_rebalance_with_an_unanswered_bulk(flow: Any, late: bool) -> None:
-    """``late``: what the old owner has sent arrives after the new owner's."""
+def test_111_a_rebalance_during_a_bulk_request_loses_no_record(flow: Any, late: bool) -> None:
+    """``late``: the request of the old owner arrives after that of the new owner."""
     first = flow.start(read_timeout_ms="500ms")
     flow.send(rows(30))
     flow.settle()
@@ -102,7 +102,7 @@ def test_111_a_rebalance_with_an_unanswered_bulk(flow: Any, late: bool) -> None:
     flow.check()
 
 
-def test_a_topic_that_was_made_anew_is_told(flow: Any) -> None:
+def test_a_recreated_topic_is_reported(flow: Any) -> None:
     place = f"{flow.url}/{flow.name}/_doc/1?version=1000&version_type=external"
     HTTP.put(place, json={"id": 1, "n": "of the topic before"}, timeout=30).raise_for_status()
     flow.send([{"id": 1, "n": 0}])

@@ -1,4 +1,4 @@
-"""A cluster of two real nodes of which one is killed: the one without, then the one with the cluster's head."""
+"""A cluster of two real nodes of which one is killed: first the data node, then the master."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Pair:
         self.other = Elasticsearch(folder / "other", heap="320m", node_name="other", settings=joining)
 
     def wait_until(self, nodes: int) -> None:
-        """So many nodes, and a copy of every shard that there is a node for."""
+        """Wait for so many nodes, and for a copy of every shard that has a node."""
         status = "green" if nodes == 2 else "yellow"
         path = f"/_cluster/health?wait_for_nodes={nodes}&wait_for_status={status}&timeout=2s"
 
@@ -54,7 +54,7 @@ def rows(first: int) -> list[dict[str, Any]]:
     return [{"id": number % 150, "n": number} for number in range(first, first + 300)]
 
 
-def test_one_node_of_two_down(pair: Pair, make_flow: Callable[..., Any]) -> None:
+def test_no_record_is_lost_when_one_of_two_nodes_is_killed(pair: Pair, make_flow: Callable[..., Any]) -> None:
     flow = make_flow(pair.head.url)
     name = "index.routing.allocation.require._name"
     there = {"settings": {name: "other", "number_of_replicas": 0}}

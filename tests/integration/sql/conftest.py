@@ -1,4 +1,4 @@
-"""A database of its own for each test, statements in it, and drivers of tasks that read it."""
+"""A database for each test, functions that run statements in it, and drivers of tasks that read it."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def tuning() -> Tuning:
 
 @pytest.fixture
 def make_dialect() -> MakeDialect:
-    """Makes the dialects of the tasks of ``drive``; tests override the fixture."""
+    """Return the factory of the dialects of tasks of ``drive``; tests override the fixture."""
     return dialect_for
 
 

@@ -1,4 +1,4 @@
-"""Late commits, acted out with two connections: what a writer does, and what a task reads meanwhile."""
+"""Late commits, made with two connections: the steps of a writer, and the rows that a task reads meanwhile."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Writer:
     connection: Connection
 
     def now(self) -> datetime:
-        """The stamp that a row of this transaction gets."""
+        """Return the timestamp that a row of this transaction gets."""
         word = "now()" if self.connection.dialect.name == "postgresql" else "NOW(6)"
         moment: datetime = self.connection.execute(text(f"SELECT {word}")).scalar_one()
         return moment
@@ -46,7 +46,7 @@ class Writer:
         )
 
     def update(self, identity: int, new: str) -> None:
-        """By the primary key: InnoDB would lock every row that it looks at."""
+        """Update by primary key: InnoDB would lock every row that it scans."""
         self.connection.execute(
             text("UPDATE late SET name = :new, updated_at = :at WHERE id = :id"),
             {"id": identity, "new": new, "at": self.now()},
@@ -61,7 +61,7 @@ class Writer:
 
 @dataclass
 class Reading:
-    """A task of the connector, its stored positions, and every record that it gave."""
+    """A task of the connector, its stored positions, and every record that it returned."""
 
     properties: Mapping[str, str]
     offsets: Offsets = field(default_factory=Offsets)
@@ -73,7 +73,7 @@ class Reading:
     _stop: threading.Event = field(default_factory=threading.Event)
 
     def start(self) -> None:
-        """Or start again from the stored position, as after a crash."""
+        """Start, or start again at the stored position, as after a crash."""
         self.stop()
         [configuration] = self.connector().task_configs(self.properties, 1)
         self._stop = threading.Event()
@@ -90,7 +90,7 @@ class Reading:
             task.stop()
 
     def round(self, most: int | None = None) -> list[str]:
-        """Poll until one reading of the table has come to its end (or ``most`` batches came); the new names."""
+        """Poll until the table has been read once (or ``most`` batches were returned); return the new names."""
         assert self._task is not None
         before, batches = len(self.names), 0
         waited = False
@@ -124,13 +124,13 @@ class Reading:
 
     @property
     def repeated(self) -> int:
-        """Records beyond the first of each name."""
+        """Return the number of records after the first of each name."""
         return sum(count - 1 for count in Counter(self.names).values())
 
 
 @dataclass
 class Scene:
-    """A fresh table ``late`` and as many writers as wanted."""
+    """A new table ``late`` and any number of writers."""
 
     engine: Engine
     connections: list[Connection] = field(default_factory=list)
@@ -140,7 +140,7 @@ class Scene:
         return Writer(self.connections[-1])
 
     def names(self) -> set[str]:
-        """What the table holds."""
+        """Return the names in the table."""
         with self.engine.connect() as connection:
             return set(connection.execute(text("SELECT name FROM late")).scalars())
 

@@ -1,4 +1,4 @@
-"""A task of table ``t`` that compares keys all the time, on whichever database, and what it has sent."""
+"""A task of table ``t`` that compares keys continuously, on any database, and the records that it has sent."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ class Records:
         eventually(seen)
 
     def compare(self) -> Any:
-        """A comparison from its beginning to its end."""
+        """Poll until a comparison has begun and ended."""
         comparison = comparison_of(self._driver)
         began = comparison.ledger.walk
         self.wait_for(lambda: comparison.ledger.walk > began and not comparison.active)

@@ -1,4 +1,4 @@
-"""Deletions on PostgreSQL: keys of types that need care, and comparing while rows come and go in transactions."""
+"""Deletions on PostgreSQL: keys of all types, and comparisons while transactions insert and delete rows."""
 
 from __future__ import annotations
 
@@ -48,10 +48,10 @@ def drive(database: str, tmp_path: Path) -> Iterator[Callable[..., SourceDriver]
 
 
 @pytest.mark.parametrize(("kind", "expression"), KEYS, ids=[kind for kind, _ in KEYS])
-def test_a_key_of_any_type(
+def test_a_deleted_row_with_a_key_of_any_type_becomes_a_tombstone(
     run: Callable[[str], list[Any]], drive: Callable[..., SourceDriver], kind: str, expression: str
 ) -> None:
-    """Its tombstone has the very key that its row had, and no other row loses its document."""
+    """The tombstone has exactly the key of the row, and no other row gets one."""
     run(f"CREATE TABLE t (n bigint NOT NULL, k {kind} NOT NULL, also int NOT NULL, PRIMARY KEY (k, also))")
     run(f"INSERT INTO t SELECT n, {expression}, n FROM generate_series(1, 20) n")
     records = Records(drive())
@@ -64,7 +64,7 @@ def test_a_key_of_any_type(
     assert comparison.read == (17 if kind in UNHASHED else 0)  # what the database hashes as we do need not be read
 
 
-def test_a_row_that_is_still_in_an_open_result_does_not_come_after_its_tombstone(
+def test_a_row_of_an_open_result_is_not_sent_after_its_tombstone(
     run: Callable[[str], list[Any]], drive: Callable[..., SourceDriver]
 ) -> None:
     run("CREATE TABLE t (k int PRIMARY KEY, n bigint NOT NULL UNIQUE)")

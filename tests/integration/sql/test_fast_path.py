@@ -1,4 +1,4 @@
-"""Rows that PostgreSQL writes as JSON are byte for byte those of the plain path, over all types and settings."""
+"""Rows that PostgreSQL formats as JSON equal those of the general path byte for byte, for all types and settings."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ NAMES = ["plain", "Upper", 'with "quotes"', "per%cent", "ü€", "new\nline", "{
 
 @dataclass
 class Read:
-    """What a path made of a table."""
+    """The output of a path for a table."""
 
     messages: list[tuple[bytes | None, bytes | None]]
     offsets: list[Mapping[str, Any] | None]
@@ -217,7 +217,7 @@ USUAL = [
 
 
 @pytest.mark.parametrize("type_", USUAL)
-def test_the_fast_path_is_taken_for(database: str, connection: psycopg.Connection, type_: str) -> None:
+def test_the_fast_path_is_used_for_supported_tables(database: str, connection: psycopg.Connection, type_: str) -> None:
     make_table(connection, [type_, type_], [(None, None)])
 
     assert read(database, COMMON, PLAIN_JSON, fast=True).lazily == 1
@@ -239,7 +239,7 @@ def test_the_fast_path_is_taken_for(database: str, connection: psycopg.Connectio
     ],
 )
 @pytest.mark.parametrize("granularity", ["connect_logical", "micros_iso_datetime_string", "micros_long"])
-def test_what_the_plain_path_refuses_is_refused_with_the_same_words(
+def test_the_fast_path_refuses_the_same_values_with_the_same_message(
     database: str, connection: psycopg.Connection, type_: str, value: str, granularity: str
 ) -> None:
     make_table(connection, [type_, "text", "text"], [(None, "a", "b"), (None, "a", "b"), (value, "a", "b")])
@@ -267,7 +267,7 @@ def test_what_the_plain_path_refuses_is_refused_with_the_same_words(
         ("DROP TABLE t; CREATE TABLE t (id bigint PRIMARY KEY, price float8)", "3, 0.5"),
     ],
 )
-def test_a_table_that_changes_is_read_as_it_is(
+def test_a_changed_table_is_read_with_its_new_columns(
     database: str, connection: psycopg.Connection, change: str, values: str
 ) -> None:
     properties = {"connection.url": database, **COMMON, "poll.interval.ms": "0"}
@@ -295,7 +295,7 @@ def test_a_table_that_changes_is_read_as_it_is(
     assert len(found[True]) == 4
 
 
-def test_mode_bulk_goes_on_behind_a_row_that_the_database_would_write_otherwise(
+def test_mode_bulk_continues_after_a_row_that_the_database_formats_differently(
     database: str, connection: psycopg.Connection
 ) -> None:
     make_table(connection, ["date"], [("infinity" if number in (17, 44) else "2024-01-01",) for number in range(60)])

@@ -1,4 +1,4 @@
-"""What the database sees of us: who asks, how much at a time, and nothing that writes."""
+"""The load on the database: named sessions, limited queries, and read-only transactions."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ OPEN = {"mode": "bulk", "transaction_isolation_mode": "REPEATABLE_READ"}  # one 
 ROWS = "CREATE TABLE t (id int PRIMARY KEY, note text); INSERT INTO t SELECT n, 'x' FROM generate_series(1, 30) n"
 
 
-def test_the_database_sees_which_task_asks(sql: Sql, drive: Drive) -> None:
+def test_sessions_have_the_name_of_the_task(sql: Sql, drive: Drive) -> None:
     sql(ROWS)
     drive(table_whitelist="t", batch_max_rows="10").batch()
 
@@ -40,7 +40,7 @@ def test_transactions_are_read_only(sql: Sql, drive: Drive) -> None:
     drive(**keys, transaction_read_only="false").batch()
 
 
-def test_a_statement_that_takes_too_long_is_given_up_and_said_so(sql: Sql, drive: Drive) -> None:
+def test_a_statement_over_the_timeout_is_cancelled_and_reported(sql: Sql, drive: Drive) -> None:
     driver = drive(query="SELECT pg_sleep(60)::text AS id", mode="bulk", topic_prefix="t", statement_timeout_ms="1s")
 
     with pytest.raises(RetriableError, match="statement timeout"):
@@ -65,14 +65,14 @@ def test_a_task_without_a_permit_waits_and_shows_the_reason(sql: Sql, drive: Dri
     assert second.status_reasons.current is None
 
 
-def test_a_task_without_a_place_starts_when_there_is_one(sql: Sql, drive: Drive) -> None:
+def test_a_task_starts_when_a_query_permit_is_released(sql: Sql, drive: Drive) -> None:
     sql(ROWS)
     keys = {"table_whitelist": "t", "connection_max_queries": "1"}
     for _ in range(3):
         drive(**keys).batch()
 
 
-def test_an_open_result_ends_with_its_task(
+def test_an_open_result_is_closed_with_its_task(
     sql: Sql, drive: Drive, connect: Callable[..., psycopg.Connection[Any]]
 ) -> None:
     sql(ROWS)
@@ -84,14 +84,14 @@ def test_an_open_result_ends_with_its_task(
 
     second.batch()
 
-    def nobody_waits_in_a_transaction() -> bool:
+    def no_session_is_open() -> bool:
         """no session of a stopped task is left"""
         return sql(
             "SELECT count(*) FROM pg_stat_activity "
             "WHERE datname = current_database() AND application_name = 'headrace:test-0'"
         ) == [(1,)]
 
-    eventually(nobody_waits_in_a_transaction)
+    eventually(no_session_is_open)
 
 
 VIEW = "CREATE VIEW v AS SELECT o.id, o.at, c.name FROM shop.o JOIN c ON c.id = o.customer"
@@ -103,7 +103,7 @@ QUERY = "SELECT o.id, o.at, c.name FROM shop.o JOIN c ON c.id = o.customer"
     [{"table_whitelist": "v", "table_types": "VIEW"}, {"query": QUERY, "topic_prefix": "t"}],
     ids=["view", "query"],
 )
-def test_a_view_or_query_that_sorts_is_a_warning_with_the_index_to_make(
+def test_a_view_or_query_that_sorts_is_a_warning_with_the_index_to_create(
     sql: Sql, properties: Callable[..., dict[str, str]], keys: dict[str, str]
 ) -> None:
     sql(
@@ -120,7 +120,7 @@ def test_a_view_or_query_that_sorts_is_a_warning_with_the_index_to_make(
     assert list(SqlSourceConnector().check(config)) == []
 
 
-def test_a_cursor_that_is_computed_has_no_index_to_make(sql: Sql, properties: Callable[..., dict[str, str]]) -> None:
+def test_no_index_is_suggested_for_a_computed_cursor(sql: Sql, properties: Callable[..., dict[str, str]]) -> None:
     sql(ROWS)
     query = "SELECT note, count(*) AS id FROM t GROUP BY note"
     config = properties(query=query, topic_prefix="t", incrementing_column_name="id")

@@ -1,6 +1,6 @@
-"""Rows that commit behind rows that were read: none is lost; without the gap-free cursor each of them is.
+"""No row that is committed after later rows were read is lost; without the gap-free cursor each one is.
 
-Every scene ends with a marker row. When the marker has been read, a reader has had its chance.
+Every scene ends with a marker row. When the marker has been read, the reader must have read all rows.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ Scenery = Callable[[Scene, Reading], None]
 
 
 def insert(late: Scene, reading: Reading) -> None:
-    """The early one writes first and commits last."""
+    """Insert in two transactions: the first to write is the last to commit."""
     early, other = late.writer(), late.writer()
     early.insert("late")
     other.insert("early")
@@ -81,7 +81,7 @@ def update(late: Scene, reading: Reading) -> None:
 
 
 def long_transaction(late: Scene, reading: Reading) -> None:
-    """Only the stored position waits for it; a restart while it lasts and one after it change nothing."""
+    """Keep a transaction open: only the stored position waits for it, also across restarts."""
     early = late.writer()
     early.insert("late")
     for number in range(5):
@@ -96,7 +96,7 @@ def long_transaction(late: Scene, reading: Reading) -> None:
 
 
 def id_out_of_order(late: Scene, reading: Reading) -> None:
-    """The smaller id of two rows of one moment is committed after the greater one."""
+    """Commit the smaller id of two rows with one timestamp after the greater one."""
     early, other = late.writer(), late.writer()
     moment = early.now()
     early.insert("late", id=1_000, updated_at=moment)
@@ -107,7 +107,7 @@ def id_out_of_order(late: Scene, reading: Reading) -> None:
 
 
 def equal_timestamps(late: Scene, reading: Reading) -> None:
-    """Five rows of one timestamp in batches of two; three of them come late."""
+    """Insert five rows with one timestamp, read in batches of two; three of them are committed late."""
     early, other = late.writer(), late.writer()
     moment = early.now()
     for number in range(3):
@@ -130,7 +130,7 @@ NAMES = [f"{scenery.__name__}-{mode}" for mode, scenery in LOSSES]
 
 
 def mark(late: Scene, reading: Reading) -> None:
-    """Read until a row has come that was written when everything else was over."""
+    """Write a marker row after all others, and read until it is returned."""
     last = late.writer()
     last.insert("marker", id=9_000)
     last.commit()
@@ -154,10 +154,10 @@ def test_a_late_commit_is_not_lost(late: Scene, reading: Callable[..., Reading],
 
 
 @pytest.mark.parametrize(("mode", "scenery"), LOSSES, ids=NAMES)
-def test_it_is_lost_without_the_gap_free_cursor(
+def test_a_late_commit_is_lost_without_the_gap_free_cursor(
     late: Scene, reading: Callable[..., Reading], mode: str, scenery: Scenery
 ) -> None:
-    """This is what every poller does; it also shows that the test above can fail."""
+    """Every other poller behaves so; the test also shows that the one above can fail."""
     reader = reading(mode, batch_max_rows="2", cursor_gap_free="off")
     scenery(late, reader)
     mark(late, reader)
@@ -169,7 +169,7 @@ def test_it_is_lost_without_the_gap_free_cursor(
 
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("gap_free", ["auto", "off"])
-def test_what_is_rolled_back_is_never_sent_and_holds_nothing_up(
+def test_rolled_back_rows_are_never_sent_and_delay_nothing(
     late: Scene, reading: Callable[..., Reading], mode: str, gap_free: str
 ) -> None:
     reader = reading(mode, cursor_gap_free=gap_free)
@@ -188,8 +188,10 @@ def test_what_is_rolled_back_is_never_sent_and_holds_nothing_up(
 
 @pytest.mark.parametrize("mode", STAMPED)
 @pytest.mark.parametrize("gap_free", ["auto", "off"])
-def test_a_clock_that_is_set_back(late: Scene, reading: Callable[..., Reading], mode: str, gap_free: str) -> None:
-    """By an hour, for the reader and for the stamps of the writers."""
+def test_with_a_clock_set_back_rows_are_lost_only_without_the_gap_free_cursor(
+    late: Scene, reading: Callable[..., Reading], mode: str, gap_free: str
+) -> None:
+    """By an hour, for the reader and for the timestamps of the writers."""
     behind = timedelta(0)
 
     def set_back(*arguments: Any) -> Dialect:

@@ -1,4 +1,4 @@
-"""The source on a real MariaDB: modes, types without loss, streaming, mistakes."""
+"""The source on a real MariaDB: modes, exact types, streaming, mistakes."""
 
 from __future__ import annotations
 
@@ -51,7 +51,9 @@ def table(database: str) -> dict[str, str]:
 
 @pytest.mark.usefixtures("orders")
 @pytest.mark.parametrize("how", [BY_ID, BY_TIME, BY_BOTH], ids=["id", "time", "both"])
-def test_modes(drive: Drive, maria: Sql, mariadb_database: str, how: dict[str, str]) -> None:
+def test_each_row_is_read_once_in_each_mode(
+    drive: Drive, maria: Sql, mariadb_database: str, how: dict[str, str]
+) -> None:
     maria("INSERT INTO orders (at) VALUES ('2024-05-01 12:00:00.123456'), ('2024-05-01 12:00:00.123456')")
     maria("INSERT INTO orders (at) VALUES ('2024-05-01 12:00:01')")
     driver = drive(**how, **EXACT)
@@ -64,7 +66,7 @@ def test_modes(drive: Drive, maria: Sql, mariadb_database: str, how: dict[str, s
 
 
 @pytest.mark.usefixtures("orders")
-def test_a_query_and_bulk(drive: Drive, maria: Sql) -> None:
+def test_queries_and_mode_bulk_read_their_rows(drive: Drive, maria: Sql) -> None:
     maria("INSERT INTO orders (at, note) VALUES (now(6), '100%'), (now(6), ':x')")
     query = "SELECT o.id, o.note FROM orders o WHERE o.note LIKE '%:%' # the others are not wanted"
 
@@ -74,7 +76,7 @@ def test_a_query_and_bulk(drive: Drive, maria: Sql) -> None:
 
 @pytest.mark.usefixtures("orders")
 @pytest.mark.parametrize("how", [BY_TIME, BY_BOTH], ids=["time", "both"])
-def test_ties_across_the_borders_of_batches(
+def test_equal_timestamps_across_batches_are_read_once(
     drive: Drive, maria: Sql, mariadb_database: str, how: dict[str, str]
 ) -> None:
     maria("INSERT INTO orders (at) SELECT '2024-05-01' + INTERVAL seq DIV 7 SECOND FROM seq_0_to_20")
@@ -156,7 +158,9 @@ def converted(batch: SourceBatch) -> tuple[dict[str, Schema], dict[str, Any]]:
          bytes.fromhex("e6100000" "0101000000" "000000000000f03f" "0000000000000040")),
     ],
 )  # fmt: skip
-def test_types(drive: Drive, maria: Sql, kind: str, literal: str, expected_schema: Schema, expected: object) -> None:
+def test_columns_of_each_type_are_read_exactly(
+    drive: Drive, maria: Sql, kind: str, literal: str, expected_schema: Schema, expected: object
+) -> None:
     maria(f"CREATE TABLE a (id INT PRIMARY KEY, v {kind} NOT NULL, n {kind} NULL)")
     maria(f"INSERT INTO a VALUES (1, {literal}, NULL)")
     [batch] = drive(table_whitelist="a").drain()
@@ -168,8 +172,8 @@ def test_types(drive: Drive, maria: Sql, kind: str, literal: str, expected_schem
     assert value["n"] is None
 
 
-def test_e49_numeric_mapping_means_decimal_too(drive: Drive, maria: Sql) -> None:
-    """The JVM's connector leaves DECIMAL alone."""
+def test_e49_numeric_mapping_applies_to_decimal(drive: Drive, maria: Sql) -> None:
+    """The JVM's connector does not map DECIMAL."""
     maria("CREATE TABLE a (id INT PRIMARY KEY, v DECIMAL(9, 0) NOT NULL); INSERT INTO a VALUES (1, 5)")
     [batch] = drive(table_whitelist="a", numeric_mapping="best_fit").drain()
 
@@ -195,7 +199,9 @@ def test_a_float_has_all_its_digits(drive: Drive, maria: Sql) -> None:
         ("TIME", "'-00:00:01'", "-00:00:01"),
     ],
 )
-def test_what_is_no_date_and_no_time(drive: Drive, maria: Sql, kind: str, literal: str, text: str) -> None:
+def test_invalid_dates_and_times_are_errors_unless_configured(
+    drive: Drive, maria: Sql, kind: str, literal: str, text: str
+) -> None:
     maria("SET sql_mode = ''")
     maria(f"CREATE TABLE a (id INT PRIMARY KEY, v {kind} NOT NULL); INSERT INTO a VALUES (1, {literal})")
 
@@ -210,7 +216,7 @@ def test_what_is_no_date_and_no_time(drive: Drive, maria: Sql, kind: str, litera
     assert converted(batch)[1]["v"] is None
 
 
-def test_cursor_columns_as_text(drive: Drive, maria: Sql) -> None:
+def test_cursor_columns_are_sent_as_text_if_configured(drive: Drive, maria: Sql) -> None:
     maria("CREATE TABLE orders (id INT PRIMARY KEY, at TIMESTAMP(3) NOT NULL)")
     maria("INSERT INTO orders VALUES (1, '2024-05-01 12:00:00.5')")
     driver = drive(**BY_TIME, temporal_out_of_range="text")
@@ -221,14 +227,14 @@ def test_cursor_columns_as_text(drive: Drive, maria: Sql) -> None:
 
 
 @pytest.mark.usefixtures("orders")
-def test_a_session_in_another_zone_reads_the_same(drive: Drive, maria: Sql) -> None:
+def test_the_time_zone_of_the_session_changes_no_value(drive: Drive, maria: Sql) -> None:
     maria("SET time_zone = '+05:00'; INSERT INTO orders (at) VALUES ('2024-05-01 17:00:00')")
 
     assert drive(**BY_TIME).values("at") == [datetime(2024, 5, 1, 12, tzinfo=UTC)]
 
 
 @pytest.mark.usefixtures("orders")
-def test_a_result_is_streamed_and_given_up(drive: Drive, maria: Sql) -> None:
+def test_a_streamed_result_is_closed_by_a_stop(drive: Drive, maria: Sql) -> None:
     maria("INSERT INTO orders (at, note) SELECT '2024-05-01', repeat('x', 2000) FROM seq_1_to_20000")
     driver = drive(**BY_ID, batch_max_rows="100")
     [first] = [driver.batch()]
@@ -240,7 +246,7 @@ def test_a_result_is_streamed_and_given_up(drive: Drive, maria: Sql) -> None:
 
 
 @pytest.mark.usefixtures("orders")
-def test_the_connection_is_lost_in_the_middle(drive: Drive, maria: Sql) -> None:
+def test_no_row_is_lost_when_the_connection_is_lost(drive: Drive, maria: Sql) -> None:
     maria("INSERT INTO orders (at, note) SELECT '2024-05-01', repeat('x', 2000) FROM seq_1_to_10000")
     driver = drive(**BY_ID, batch_max_rows="500", transaction_isolation_mode="REPEATABLE_READ")  # not pages
     found = [value["id"] for value in driver.batch().values]
@@ -291,7 +297,7 @@ def test_a_slow_statement_is_cancelled_by_a_stop(maria: Sql, properties: Callabl
 
 
 @pytest.mark.usefixtures("orders")
-def test_columns_change_while_the_task_runs(drive: Drive, maria: Sql) -> None:
+def test_changed_columns_are_in_the_next_records(drive: Drive, maria: Sql) -> None:
     driver = drive(**BY_ID)
     maria("INSERT INTO orders (at) VALUES (now(6))")
     assert driver.values(set) == [{"id", "at", "note"}]
@@ -310,7 +316,9 @@ def test_columns_change_while_the_task_runs(drive: Drive, maria: Sql) -> None:
 
 
 @pytest.mark.usefixtures("orders")
-def test_mistakes(check: Callable[..., list[Finding]], mariadb_database: str) -> None:
+def test_each_mistake_is_one_finding_without_secrets(
+    check: Callable[..., list[Finding]], mariadb_database: str
+) -> None:
     url = make_url(mariadb_database)
 
     def found(**keys: str) -> list[tuple[str, str]]:
@@ -334,7 +342,9 @@ def test_mistakes(check: Callable[..., list[Finding]], mariadb_database: str) ->
     assert found(table_whitelist="", query="SELECT id FROM orders WHERE") == [("sql.query_failed", "")]
 
 
-def test_an_index_is_asked_for(check: Callable[..., list[Finding]], maria: Sql) -> None:
+def test_a_missing_index_is_reported_with_the_statement_that_creates_it(
+    check: Callable[..., list[Finding]], maria: Sql
+) -> None:
     maria("CREATE TABLE orders (id INT PRIMARY KEY, at TIMESTAMP NOT NULL)")
     [finding] = [item for item in check(**BY_TIME) if item.code == "sql.no_index"]
 
@@ -343,7 +353,7 @@ def test_an_index_is_asked_for(check: Callable[..., list[Finding]], maria: Sql) 
 
 
 @pytest.mark.usefixtures("orders")
-def test_the_url_of_the_jvm(drive: Drive, maria: Sql, mariadb_database: str) -> None:
+def test_a_jdbc_url_is_accepted(drive: Drive, maria: Sql, mariadb_database: str) -> None:
     maria("INSERT INTO orders (at) VALUES (now(6))")
     url = make_url(mariadb_database)
     jdbc = f"jdbc:mariadb://{url.host}:{url.port}/{url.database}?useCursorFetch=true&zeroDateTimeBehavior=convertToNull"
@@ -357,7 +367,7 @@ def test_the_url_of_the_jvm(drive: Drive, maria: Sql, mariadb_database: str) -> 
 
 
 @pytest.mark.usefixtures("orders")
-def test_names_mean_tables_of_the_connections_database_first(
+def test_table_names_are_resolved_in_the_database_of_the_connection_first(
     drive: Drive, maria: Sql, mariadb: Any, mariadb_database: str
 ) -> None:
     own = make_url(mariadb_database).database
@@ -376,14 +386,14 @@ def test_names_mean_tables_of_the_connections_database_first(
 
 
 @pytest.mark.usefixtures("orders")
-def test_the_database_knows_that_a_task_only_reads(drive: Drive) -> None:
+def test_transactions_of_a_task_are_read_only(drive: Drive) -> None:
     query = {"query": "SELECT @@tx_read_only AS id", "mode": "bulk", "topic_prefix": "t"}
 
     assert drive(**query).batch().values == [{"id": 1}]
     assert drive(**query, transaction_read_only="false").batch().values == [{"id": 0}]
 
 
-def test_a_statement_that_takes_too_long_is_given_up(drive: Drive) -> None:
+def test_a_statement_over_the_timeout_is_cancelled(drive: Drive) -> None:
     with pytest.raises(RetriableError, match="max_statement_time"):
         drive(query="SELECT SLEEP(60) AS id", mode="bulk", topic_prefix="t", statement_timeout_ms="200").poll()
 
@@ -399,7 +409,7 @@ def test_f11_text_is_complete_with_any_charset_in_the_url(drive: Drive, maria: S
     assert [record["v"] for record in batch.values] == ["\x81"]
 
 
-def test_c3_the_cast_that_is_advised_is_one_that_the_database_knows(drive: Drive, maria: Sql) -> None:
+def test_c3_the_suggested_cast_is_valid(drive: Drive, maria: Sql) -> None:
     maria("CREATE TABLE z (id INT PRIMARY KEY, t TIME); INSERT INTO z VALUES (1, '30:00:00')")
 
     with pytest.raises(TaskError, match=r"CAST\(t AS CHAR\)"):

@@ -1,4 +1,4 @@
-"""Deletions on MariaDB: keys of types that need care, marks, and comparing beside transactions."""
+"""Deletions on MariaDB: keys of all types, soft deletes, and comparisons during transactions."""
 
 from __future__ import annotations
 
@@ -39,10 +39,10 @@ def drive(mariadb_database: str, tmp_path: Path) -> Iterator[Callable[..., Sourc
 
 
 @pytest.mark.parametrize(("kind", "expression"), KEYS, ids=[kind for kind, _ in KEYS])
-def test_a_key_of_any_type(
+def test_a_deleted_row_with_a_key_of_any_type_becomes_a_tombstone(
     execute: Callable[[str], None], drive: Callable[..., SourceDriver], kind: str, expression: str
 ) -> None:
-    """Its tombstone has the very key that its row had, and no other row loses its document."""
+    """The tombstone has exactly the key of the row, and no other row gets one."""
     execute(f"CREATE TABLE t (n BIGINT NOT NULL, k {kind} NOT NULL, also INT NOT NULL, PRIMARY KEY (k, also))")
     execute(f"INSERT INTO t SELECT seq, {expression}, seq FROM seq_1_to_20")
     records = Records(drive())
@@ -55,7 +55,7 @@ def test_a_key_of_any_type(
     assert comparison.read == (17 if kind in READ else 0)
 
 
-def test_a_deletion_that_is_rolled_back(
+def test_a_rolled_back_deletion_gives_no_tombstone(
     execute: Callable[[str], None], drive: Callable[..., SourceDriver], mariadb_database: str
 ) -> None:
     execute("CREATE TABLE t (n BIGINT PRIMARY KEY)")
@@ -75,7 +75,9 @@ def test_a_deletion_that_is_rolled_back(
     records.wait_for(lambda: records.gone == ["3"])
 
 
-def test_marked_rows(execute: Callable[[str], None], drive: Callable[..., SourceDriver]) -> None:
+def test_rows_marked_as_deleted_become_tombstones(
+    execute: Callable[[str], None], drive: Callable[..., SourceDriver]
+) -> None:
     execute("CREATE TABLE t (n BIGINT PRIMARY KEY AUTO_INCREMENT, gone BIT(1) NOT NULL DEFAULT 0, at DATETIME NULL)")
     execute("INSERT INTO t (gone, at) VALUES (0, NULL), (1, NULL), (0, '2024-01-01')")
     records = Records(drive(delete_detection="soft", delete_soft_column="gone"))

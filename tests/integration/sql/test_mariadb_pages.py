@@ -32,7 +32,7 @@ def properties(mariadb_properties: Callable[..., dict[str, str]]) -> Callable[..
     return mariadb_properties
 
 
-def test_pages_of_a_large_table(drive: Drive, maria: Sql) -> None:
+def test_no_transaction_is_open_between_two_pages(drive: Drive, maria: Sql) -> None:
     maria("CREATE TABLE orders (id INT PRIMARY KEY AUTO_INCREMENT, at TIMESTAMP(6) NOT NULL, note VARCHAR(2000))")
     maria("INSERT INTO orders (at, note) SELECT '2024-05-01', 'x' FROM seq_1_to_100")
     driver = drive(**BY_ID, batch_max_rows="10")
@@ -56,7 +56,7 @@ TABLE = "CREATE TABLE t (id int PRIMARY KEY, at datetime(6) NOT NULL, note text,
 
 @pytest.mark.parametrize("mode", [MODES["incrementing"], MODES["timestamp"], MODES["both"]], ids=["id", "time", "both"])
 @pytest.mark.parametrize("same", [1, 7, 40], ids=["unique", "some-equal", "more-equal-than-a-page"])
-def test_pages_hold_everything_once(drive: Drive, maria: Sql, mode: dict[str, str], same: int) -> None:
+def test_each_row_is_in_one_page(drive: Drive, maria: Sql, mode: dict[str, str], same: int) -> None:
     maria(f"{TABLE}; {EQUAL.format(203, same)}")
     driver = drive(table_whitelist="t", batch_max_rows="10", **mode, **EXACT)
     found = driver.values("id")
@@ -103,7 +103,7 @@ def make_dialect(request: pytest.FixtureRequest) -> MakeDialect:
 
 
 @pytest.mark.parametrize(("name", "count"), [("timestamp", 4), ("both", 2)])
-def test_a_page_reads_no_more_than_it_gives(
+def test_a_page_scans_only_the_rows_that_it_returns(
     drive: Drive, maria: Sql, recorder: Recorder, name: str, count: int
 ) -> None:
     """Not the whole table for each page, as WITH TIES does there."""
@@ -119,7 +119,7 @@ def test_a_page_reads_no_more_than_it_gives(
 
 
 @pytest.mark.parametrize("mode", MODES.values(), ids=MODES)
-def test_several_connections_read_a_table_once_and_a_restart_goes_on(
+def test_several_connections_read_each_row_once_and_a_restart_continues(
     drive: Drive, maria: Sql, mariadb_database: str, mode: dict[str, str]
 ) -> None:
     maria(f"{TABLE}; {EQUAL.format(503, 7)}")
@@ -135,7 +135,7 @@ def test_several_connections_read_a_table_once_and_a_restart_goes_on(
     assert sorted(found) == list(range(1, 504))
 
 
-def test_mode_bulk_in_pages_by_a_key_of_two_columns(drive: Drive, maria: Sql) -> None:
+def test_mode_bulk_reads_pages_by_a_key_of_two_columns(drive: Drive, maria: Sql) -> None:
     maria("CREATE TABLE t (a int, b decimal(10, 2), PRIMARY KEY (a, b))")
     maria("INSERT INTO t SELECT seq MOD 5, seq / 4 FROM seq_1_to_95")
     driver = drive(table_whitelist="t", mode="bulk", batch_max_rows="10", poll_interval_ms="1h")
@@ -150,7 +150,7 @@ def test_mode_bulk_in_pages_by_a_key_of_two_columns(drive: Drive, maria: Sql) ->
 
 @pytest.mark.parametrize("name", ["incrementing", "timestamp"])
 @pytest.mark.parametrize("tuning", [Tuning(status_interval=0.0)])
-def test_tables_share_what_the_server_says_of_open_transactions(
+def test_tables_share_snapshots_of_open_transactions(
     drive: Drive, maria: Sql, mariadb_database: str, recorder: Recorder, name: str
 ) -> None:
     tables = [f"t{number}" for number in range(20)]

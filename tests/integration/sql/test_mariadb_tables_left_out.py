@@ -1,4 +1,4 @@
-"""One table of several that cannot be read any more on a real MariaDB."""
+"""One of several tables becomes unreadable on a real MariaDB."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def cursor(mariadb_database: str) -> Iterator[Any]:
 
 
 @pytest.mark.parametrize("taken_away", ["REVOKE SELECT ON {database}.t FROM {user}", "DROP TABLE t"])
-def test_a_table_that_is_lost_while_the_task_runs(
+def test_an_unreadable_table_is_left_out_and_named_in_the_status(
     cursor: Any, mariadb_database: str, unique_name: str, taken_away: str
 ) -> None:
     database, user = make_url(mariadb_database).database, f"'{unique_name}'@'%'"
@@ -84,7 +84,7 @@ def test_a_table_that_is_lost_while_the_task_runs(
     cursor.execute(f"DROP USER {user}")
 
 
-def test_a_table_of_the_list_that_the_catalog_hides(cursor: Any, mariadb_database: str, unique_name: str) -> None:
+def test_a_listed_table_that_the_catalog_hides_is_named(cursor: Any, mariadb_database: str, unique_name: str) -> None:
     """MariaDB does not show tables to users who may not read them."""
     database, user = make_url(mariadb_database).database, f"'{unique_name}'@'%'"
     cursor.execute(f"CREATE USER {user} IDENTIFIED BY 'right'")

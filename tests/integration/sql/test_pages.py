@@ -33,7 +33,7 @@ IN_TRANSACTION = (
 
 @pytest.mark.parametrize("mode", [BY_ID, BY_TIME, BY_BOTH], ids=["incrementing", "timestamp", "both"])
 @pytest.mark.parametrize("same", [1, 7, 40], ids=["unique", "some-equal", "more-equal-than-a-page"])
-def test_everything_is_read_once_and_in_order(sql: Sql, drive: Drive, mode: dict[str, str], same: int) -> None:
+def test_each_row_is_read_once_and_in_order(sql: Sql, drive: Drive, mode: dict[str, str], same: int) -> None:
     sql(TABLE.format("t"))
     sql(ROWS.format("t", 203, same))
     driver = drive(table_whitelist="t", batch_max_rows="10", **mode)
@@ -53,7 +53,7 @@ def test_no_transaction_is_open_between_two_pages(sql: Sql, drive: Drive, mode: 
     assert sql(IN_TRANSACTION) == [(0,)]
 
 
-def test_a_large_table_lets_a_small_one_go_first(sql: Sql, drive: Drive) -> None:
+def test_a_small_table_is_read_between_pages_of_a_large_one(sql: Sql, drive: Drive) -> None:
     sql(TABLE.format("large") + ";" + TABLE.format("small"))
     sql(ROWS.format("large", 2_000, 1))
     driver = drive(
@@ -83,7 +83,7 @@ def test_rows_that_are_committed_between_two_pages_are_read(sql: Sql, drive: Dri
     assert sorted(found) == sorted([*range(2, 101, 2), 5, 51])
 
 
-def test_a_column_that_comes_between_two_pages(sql: Sql, drive: Drive) -> None:
+def test_a_column_added_between_two_pages_is_in_the_next_page(sql: Sql, drive: Drive) -> None:
     sql(TABLE.format("t"))
     sql(ROWS.format("t", 30, 1))
     driver = drive(table_whitelist="t", batch_max_rows="10", **BY_ID)
@@ -93,7 +93,7 @@ def test_a_column_that_comes_between_two_pages(sql: Sql, drive: Drive) -> None:
     assert driver.values("more") == ["new"] * 20
 
 
-def test_a_task_resumes_in_the_middle(sql: Sql, drive: Drive) -> None:
+def test_a_task_resumes_in_the_middle_of_a_table(sql: Sql, drive: Drive) -> None:
     sql(TABLE.format("t"))
     sql(ROWS.format("t", 100, 3))
     first = drive(table_whitelist="t", batch_max_rows="10", **BY_BOTH)
@@ -116,7 +116,7 @@ def test_a_task_resumes_in_the_middle(sql: Sql, drive: Drive) -> None:
     ],
     ids=["no-index", "one-view-of-the-data"],
 )
-def test_one_statement_reads_everything_where_pages_would_not_do(
+def test_one_statement_reads_all_rows_where_pages_are_not_possible(
     sql: Sql, drive: Drive, setup: str, keys: dict[str, str]
 ) -> None:
     sql(TABLE.format("t"))
@@ -129,7 +129,7 @@ def test_one_statement_reads_everything_where_pages_would_not_do(
     assert len(driver.values("id")) == 90
 
 
-def test_pages_grow_towards_the_wanted_time(sql: Sql, drive: Drive) -> None:
+def test_pages_grow_towards_the_desired_time(sql: Sql, drive: Drive) -> None:
     sql(TABLE.format("t"))
     sql(ROWS.format("t", 5_000, 1))
     driver = drive(table_whitelist="t", batch_max_rows="10", query_target_ms="10m", **BY_ID)
@@ -157,7 +157,7 @@ KEYS = {
 
 @pytest.mark.parametrize("name", KEYS)
 @pytest.mark.parametrize("composite", [False, True])
-def test_mode_bulk_in_pages_by_the_primary_key(sql: Sql, drive: Drive, name: str, composite: bool) -> None:
+def test_mode_bulk_reads_pages_by_the_primary_key(sql: Sql, drive: Drive, name: str, composite: bool) -> None:
     type_, value = KEYS[name]
     sql(f"CREATE TABLE t (k {type_}, part int, n int, PRIMARY KEY ({'part, k' if composite else 'k'}))")
     sql(f"INSERT INTO t SELECT {value}, n % 3, n FROM generate_series(1, 95) n")
@@ -169,7 +169,7 @@ def test_mode_bulk_in_pages_by_the_primary_key(sql: Sql, drive: Drive, name: str
     assert sorted(found) == list(range(1, 96))
 
 
-def test_a_large_table_in_mode_bulk_lets_a_small_one_go_first(sql: Sql, drive: Drive) -> None:
+def test_a_small_table_is_read_between_pages_of_a_large_one_in_mode_bulk(sql: Sql, drive: Drive) -> None:
     sql(TABLE.format("large") + ";" + TABLE.format("small"))
     sql(ROWS.format("large", 2_000, 1) + ";" + ROWS.format("small", 1, 1))
     driver = drive(table_whitelist="large,small", mode="bulk", batch_max_rows="10", query_target_ms="10")
@@ -181,7 +181,9 @@ def test_a_large_table_in_mode_bulk_lets_a_small_one_go_first(sql: Sql, drive: D
 
 
 @pytest.mark.parametrize("mode", [BY_ID, BY_TIME, {"mode": "bulk"}], ids=["incrementing", "timestamp", "bulk"])
-def test_what_cannot_be_read_in_pages_lets_a_small_table_go_first(sql: Sql, drive: Drive, mode: dict[str, str]) -> None:
+def test_a_small_table_is_read_between_batches_of_a_result_without_pages(
+    sql: Sql, drive: Drive, mode: dict[str, str]
+) -> None:
     sql(TABLE.format("large") + ";" + TABLE.format("small"))
     sql(ROWS.format("large", 2_000, 1) + "; CREATE VIEW seen AS SELECT * FROM large")
     keys = {"table_whitelist": "seen,small", "table_types": "TABLE,VIEW", "batch_max_rows": "10", **mode}
@@ -213,7 +215,7 @@ def test_what_cannot_be_read_in_pages_lets_a_small_table_go_first(sql: Sql, driv
     ids=["query-bulk", "query", "bulk", "bulk-by-two", "by-two"],
 )
 @pytest.mark.parametrize("tuning", [Tuning(status_interval=0.0)])
-def test_long_readings_tell_how_far_they_are(sql: Sql, drive: Drive, keys: dict[str, str], subject: str) -> None:
+def test_progress_of_a_large_table_is_in_the_status(sql: Sql, drive: Drive, keys: dict[str, str], subject: str) -> None:
     sql(TABLE.format("t"))
     sql(ROWS.format("t", 2_000, 1) + "; ANALYZE t")
     driver = drive(**keys, batch_max_rows="10", poll_interval_ms="1h")

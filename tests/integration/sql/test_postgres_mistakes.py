@@ -1,4 +1,4 @@
-"""What a user gets wrong on a real PostgreSQL: one clear error, found by check and by the task, without secrets."""
+"""Mistakes of users with a real PostgreSQL are one clear error of check and task, without secrets."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def check(properties: Callable[..., dict[str, str]]) -> Callable[..., list[Findi
 
 @pytest.fixture
 def role(sql: Sql, unique_name: str) -> Iterator[str]:
-    """A user without any right in the database, whose password is ``right``."""
+    """A user without privileges in the database, whose password is ``right``."""
     sql(f"CREATE ROLE {unique_name} LOGIN PASSWORD 'right'")
     yield unique_name
     sql(f"DROP OWNED BY {unique_name}; DROP ROLE {unique_name}")
@@ -56,11 +56,11 @@ def codes(findings: list[Finding]) -> list[tuple[str, str, str]]:
     return [(item.code, item.key, item.severity) for item in findings]
 
 
-def test_a_sound_configuration(check: Callable[..., list[Finding]]) -> None:
+def test_a_valid_configuration_has_no_findings(check: Callable[..., list[Finding]]) -> None:
     assert check(**BY_ID) == []
 
 
-def test_an_unknown_host(check: Callable[..., list[Finding]], drive: Drive) -> None:
+def test_an_unknown_host_is_an_error(check: Callable[..., list[Finding]], drive: Drive) -> None:
     url = f"postgresql+psycopg://u:{SECRET}@no-such-host.invalid/x"
 
     [finding] = check(**BY_ID, connection_url=url)
@@ -72,7 +72,7 @@ def test_an_unknown_host(check: Callable[..., list[Finding]], drive: Drive) -> N
     assert SECRET not in str(raised.value)
 
 
-def test_e59_tries_are_counted_when_they_are_limited(drive: Drive) -> None:
+def test_e59_the_configured_number_of_connection_attempts_is_kept(drive: Drive) -> None:
     keys = {**BY_ID, "connection_url": "postgresql+psycopg://u@127.0.0.1:1/x", "connection_backoff_ms": "7s"}
 
     with pytest.raises(RetriableError) as raised:
@@ -84,13 +84,13 @@ def test_e59_tries_are_counted_when_they_are_limited(drive: Drive) -> None:
     assert "connection.attempts" in given_up.value.hint
 
 
-def test_a_missing_database(check: Callable[..., list[Finding]], database: str) -> None:
+def test_a_missing_database_is_an_error(check: Callable[..., list[Finding]], database: str) -> None:
     url = make_url(database).set(database="no_such_database").render_as_string(hide_password=False)
 
     assert codes(check(**BY_ID, connection_url=url)) == [("sql.missing_database", "connection.url", "error")]
 
 
-def test_an_unknown_user(check: Callable[..., list[Finding]], database: str) -> None:
+def test_an_unknown_user_is_an_error(check: Callable[..., list[Finding]], database: str) -> None:
     url = make_url(database).set(username="nobody_here", password=SECRET).render_as_string(hide_password=False)
     [finding] = check(**BY_ID, connection_url=url)
 
@@ -99,8 +99,8 @@ def test_an_unknown_user(check: Callable[..., list[Finding]], database: str) -> 
     assert SECRET not in str(finding)
 
 
-def test_a_wrong_password(private_stack: Callable[..., EmbeddedStack]) -> None:
-    """On a server of its own, which is told to ask for passwords: the shared one trusts users of this machine."""
+def test_a_wrong_password_is_an_error(private_stack: Callable[..., EmbeddedStack]) -> None:
+    """On a separate server that requires passwords: the shared one trusts local users."""
     url = make_url(private_stack("postgres").postgres.url)
     with psycopg.connect(url.set(drivername="postgresql").render_as_string(False), autocommit=True) as connection:
         connection.execute("CREATE ROLE reader LOGIN PASSWORD 'right'; CREATE TABLE orders (id int PRIMARY KEY)")
@@ -155,7 +155,7 @@ def test_a_cursor_without_an_index_is_a_warning_with_the_statement_to_run(
     assert check(**BY_TIME) == []
 
 
-def test_an_index_on_the_coalesced_columns(check: Callable[..., list[Finding]], sql: Sql) -> None:
+def test_the_suggested_index_on_coalesced_columns_is_used(check: Callable[..., list[Finding]], sql: Sql) -> None:
     keys = BY_TIME | {"timestamp_column_name": "seen,at"}
     [finding] = check(**keys)
     assert finding.code == "sql.no_index"
@@ -173,19 +173,19 @@ def test_an_index_on_the_coalesced_columns(check: Callable[..., list[Finding]], 
         (BY_TIME | {"timestamp_column_name": "seen"}, "sql.nullable_cursor", "timestamp.column.name"),
     ],
 )
-def test_columns_that_are_no_cursor(
+def test_a_column_that_cannot_be_a_cursor_is_an_error(
     check: Callable[..., list[Finding]], keys: dict[str, str], code: str, key: str
 ) -> None:
     assert (code, key, "error") in codes(check(**keys))
 
 
-def test_e16_an_id_of_text(check: Callable[..., list[Finding]]) -> None:
+def test_e16_an_id_of_text_is_an_error(check: Callable[..., list[Finding]]) -> None:
     assert codes(check(**BY_ID | {"incrementing_column_name": "note"}))[0] == (
         "sql.cursor_type", "incrementing.column.name", "error",
     )  # fmt: skip
 
 
-def test_permission_denied_on_one_table_hides_no_mistake_of_the_others(
+def test_a_missing_privilege_for_one_table_hides_no_other_mistake(
     check: Callable[..., list[Finding]], database: str, sql: Sql, role: str, drive: Drive
 ) -> None:
     sql(f"CREATE TABLE secret (id int PRIMARY KEY); CREATE TABLE zero (nr int); GRANT SELECT ON orders, zero TO {role}")
@@ -201,7 +201,7 @@ def test_permission_denied_on_one_table_hides_no_mistake_of_the_others(
     assert raised.value.code == "sql.missing_column"
 
 
-def test_a_statement_that_is_cut_off_by_a_timeout_is_tried_again(drive: Drive) -> None:
+def test_a_statement_cancelled_by_a_timeout_is_retried(drive: Drive) -> None:
     driver = drive(
         query="SELECT 1 AS id, pg_sleep(20)::text AS slept", mode="bulk", connection_options="-c statement_timeout=1000"
     )
@@ -211,7 +211,7 @@ def test_a_statement_that_is_cut_off_by_a_timeout_is_tried_again(drive: Drive) -
     assert raised.value.code == "sql.busy"
 
 
-def test_a_value_that_the_driver_cannot_read_names_its_row(drive: Drive, sql: Sql) -> None:
+def test_a_value_that_the_driver_cannot_decode_is_reported_with_its_row(drive: Drive, sql: Sql) -> None:
     sql("INSERT INTO orders (id, at) VALUES (1, now()), (2, 'infinity')")
     with pytest.raises(TaskError) as raised:
         drive(**BY_ID).drain()
@@ -244,7 +244,7 @@ def test_f15_a_float_that_json_lacks_names_its_row_and_the_key_to_set(
     assert [row["d"] for row in values(drive(**keys, float_not_finite="null"))] == [1.5, None]
 
 
-def test_f19_columns_that_differ_by_case_are_two(drive: Drive, sql: Sql) -> None:
+def test_f19_columns_that_differ_only_by_case_are_different(drive: Drive, sql: Sql) -> None:
     sql("CREATE TABLE c (id int PRIMARY KEY, name text); INSERT INTO c VALUES (1, 'a')")
     query = 'SELECT id, name, upper(name) AS "NAME" FROM c'
 
@@ -271,7 +271,7 @@ def ascii_database(database: str, sql: Sql, unique_name: str) -> Iterator[str]:
     sql(f"DROP DATABASE {name} WITH (FORCE)")
 
 
-def test_f10_a_database_without_an_encoding_needs_the_clients(drive: Drive, ascii_database: str) -> None:
+def test_f10_a_database_without_an_encoding_requires_a_client_encoding(drive: Drive, ascii_database: str) -> None:
     keys = {"table_whitelist": "a", "incrementing_column_name": "id"}
     with pytest.raises(ConfigError) as raised:
         drive(**keys, connection_url=ascii_database).drain()
@@ -305,7 +305,7 @@ def test_f18_row_level_security_that_hides_rows_is_a_warning(
     properties: Callable[..., dict[str, str]],
     unique_name: str,
 ) -> None:
-    """Of check, and a condition in the status: the rows are never read."""
+    """A warning of check and a condition in the status: hidden rows are never read."""
     reader = f"{unique_name}_reader"
     sql(
         "ALTER TABLE orders ENABLE ROW LEVEL SECURITY;"

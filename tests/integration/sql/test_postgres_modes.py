@@ -1,4 +1,4 @@
-"""How rows are found on a real PostgreSQL: modes, resuming, ties, changes of the table, streaming."""
+"""Reading modes on a real PostgreSQL: restarts, equal timestamps, changes of the table, streaming."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def orders(sql: Sql) -> None:
 
 
 @pytest.mark.parametrize("how", [BY_ID, BY_TIME, BY_BOTH], ids=["id", "time", "both"])
-def test_tables(drive: Drive, sql: Sql, how: dict[str, str]) -> None:
+def test_each_row_of_a_table_is_read_once_in_each_mode(drive: Drive, sql: Sql, how: dict[str, str]) -> None:
     sql("INSERT INTO orders (customer) VALUES (1), (2), (1)")
     driver = drive(**how, **EXACT)
     assert sorted(driver.values("id")) == [1, 2, 3]
@@ -63,7 +63,7 @@ def test_tables(drive: Drive, sql: Sql, how: dict[str, str]) -> None:
 
 
 @pytest.mark.parametrize("mode", ["incrementing", "timestamp", "timestamp+incrementing"])
-def test_queries(drive: Drive, sql: Sql, mode: str) -> None:
+def test_each_row_of_a_query_is_read_once_in_each_mode(drive: Drive, sql: Sql, mode: str) -> None:
     sql("INSERT INTO orders (customer, note) VALUES (1, ':x'), (NULL, ''), (2, '100%')")
     driver = drive(**QUERY, **EXACT, mode=mode)
     assert sorted(driver.values(lambda value: (value["id"], value["name"]))) == [(1, "Ada"), (2, None)]
@@ -74,7 +74,7 @@ def test_queries(drive: Drive, sql: Sql, mode: str) -> None:
     assert drive(driver.offsets, **QUERY, **EXACT, mode=mode).values("id") == []
 
 
-def test_bulk(drive: Drive, sql: Sql) -> None:
+def test_mode_bulk_reads_all_rows_each_time(drive: Drive, sql: Sql) -> None:
     sql("INSERT INTO orders (customer) VALUES (1), (2)")
     once = {"mode": "bulk", "poll_interval_ms": "1h"}
     query = {key: value for key, value in QUERY.items() if "column" not in key}
@@ -86,7 +86,7 @@ def test_bulk(drive: Drive, sql: Sql) -> None:
         assert sorted(value["id"] for value in driver.batch().values) == [1, 2]
 
 
-def test_an_update_is_read_again_where_there_is_a_timestamp(drive: Drive, sql: Sql) -> None:
+def test_updates_are_read_in_timestamp_modes(drive: Drive, sql: Sql) -> None:
     sql("INSERT INTO orders (customer) VALUES (1), (2)")
     by_both, by_id = drive(**BY_BOTH), drive(**BY_ID)
     by_both.drain()
@@ -97,7 +97,7 @@ def test_an_update_is_read_again_where_there_is_a_timestamp(drive: Drive, sql: S
     assert by_id.values() == []
 
 
-def test_e14_e25_stored_positions_of_the_jvm_are_continued(drive: Drive, sql: Sql) -> None:
+def test_e14_e25_reading_continues_at_stored_positions_of_the_jvm(drive: Drive, sql: Sql) -> None:
     sql("INSERT INTO orders (id, at) SELECT n, '2024-05-01 12:00:00.123456Z' FROM generate_series(1, 6) n")
     stored = {"incrementing": 5, "timestamp": 1714564800123, "timestamp_nanos": 123456000}
 
@@ -113,7 +113,7 @@ def test_e14_e25_stored_positions_of_the_jvm_are_continued(drive: Drive, sql: Sq
 
 
 @pytest.mark.parametrize("how", [BY_TIME, BY_BOTH], ids=["time", "both"])
-def test_ties_across_the_borders_of_batches(drive: Drive, sql: Sql, how: dict[str, str]) -> None:
+def test_equal_timestamps_across_batches_are_read_once(drive: Drive, sql: Sql, how: dict[str, str]) -> None:
     sql(
         "INSERT INTO orders (at) "
         "SELECT timestamptz '2024-05-01Z' + n / 7 * interval '1 s' FROM generate_series(0, 20) n"
@@ -144,7 +144,7 @@ def test_microseconds_are_kept(drive: Drive, sql: Sql) -> None:
     assert driver.drain() == []
 
 
-def test_columns_without_a_zone_mean_db_timezone(drive: Drive, sql: Sql) -> None:
+def test_columns_without_a_zone_have_db_timezone(drive: Drive, sql: Sql) -> None:
     sql("ALTER TABLE orders ALTER at TYPE timestamp USING at; INSERT INTO orders (at) VALUES ('2024-05-01 14:00:00')")
     driver = drive(**BY_TIME, db_timezone="Europe/Berlin")
     [batch] = driver.drain()
@@ -154,7 +154,7 @@ def test_columns_without_a_zone_mean_db_timezone(drive: Drive, sql: Sql) -> None
     assert drive(driver.offsets, **BY_TIME, db_timezone="Europe/Berlin").values() == []
 
 
-def test_iso_text_of_cursor_columns(drive: Drive, sql: Sql) -> None:
+def test_cursor_columns_are_sent_as_iso_text_if_configured(drive: Drive, sql: Sql) -> None:
     sql("INSERT INTO orders (at) VALUES ('2024-05-01 12:00:00.5Z'), ('2024-05-01 12:00:01Z')")
     driver = drive(**BY_TIME, timestamp_granularity="nanos_iso_datetime_string")
 
@@ -162,7 +162,7 @@ def test_iso_text_of_cursor_columns(drive: Drive, sql: Sql) -> None:
     assert driver.offsets.offsets([PARTITION]) == [{"timestamp": 1714564801000, "timestamp_nanos": 0}]
 
 
-def test_e56_columns_change_while_the_task_runs(drive: Drive, sql: Sql) -> None:
+def test_e56_changed_columns_are_in_the_next_records(drive: Drive, sql: Sql) -> None:
     driver = drive(**BY_ID)
     sql("INSERT INTO orders (note) VALUES ('a')")
     assert driver.values(set) == [{"id", "at", "customer", "note"}]
@@ -188,7 +188,7 @@ def test_e56_columns_change_while_the_task_runs(drive: Drive, sql: Sql) -> None:
     assert mismatch(batch.value_schema, batch.values[0]) is None
 
 
-def test_columns_change_while_a_result_is_read(drive: Drive, sql: Sql, connect: Connect) -> None:
+def test_a_column_change_waits_for_the_open_result(drive: Drive, sql: Sql, connect: Connect) -> None:
     """PostgreSQL makes ALTER TABLE wait until the result is read; the next one has the new columns."""
     sql("INSERT INTO orders (note) SELECT 'x' FROM generate_series(1, 6)")
     driver = drive(**BY_ID, **ONE_RESULT, batch_max_rows="2")
@@ -203,7 +203,7 @@ def test_columns_change_while_a_result_is_read(drive: Drive, sql: Sql, connect: 
     assert driver.values("late") == [1]
 
 
-def test_a_table_that_is_dropped_and_made_again(drive: Drive, sql: Sql) -> None:
+def test_a_dropped_table_is_a_retriable_error(drive: Drive, sql: Sql) -> None:
     driver = drive(**BY_ID)
     driver.drain()
     sql("DROP TABLE orders")
@@ -245,7 +245,7 @@ def test_a_result_is_streamed(drive: Drive, sql: Sql) -> None:
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 30_000  # kB; libpq's memory counts, too
 
 
-def test_the_connection_is_lost_in_the_middle(drive: Drive, sql: Sql) -> None:
+def test_no_row_is_lost_when_the_connection_is_lost(drive: Drive, sql: Sql) -> None:
     sql("INSERT INTO orders (note) SELECT 'x' FROM generate_series(1, 10)")
     driver = drive(**BY_ID, **ONE_RESULT, batch_max_rows="3")
     found = [value["id"] for value in driver.batch().values]
@@ -265,8 +265,8 @@ def test_the_connection_is_lost_in_the_middle(drive: Drive, sql: Sql) -> None:
     assert [error.code for error in errors] == ["sql.connection_lost"]
 
 
-def test_isolation(drive: Drive, sql: Sql, connect: Connect) -> None:
-    """With REPEATABLE READ all batches of a result are of one moment, whatever is written meanwhile."""
+def test_a_repeatable_read_result_shows_no_later_changes(drive: Drive, sql: Sql, connect: Connect) -> None:
+    """With REPEATABLE READ all batches of a result show the table at one time."""
     sql("INSERT INTO orders (note) SELECT 'old' FROM generate_series(1, 6)")
     driver = drive(**BY_ID, **ONE_RESULT, batch_max_rows="2")
     driver.batch()
@@ -281,7 +281,7 @@ def test_isolation(drive: Drive, sql: Sql, connect: Connect) -> None:
 
 
 @pytest.mark.parametrize("name", ['we"ird', "UPPER lower", "per%cent", "co:lon", "schlüssel"])
-def test_names_of_any_kind(drive: Drive, sql: Sql, name: str) -> None:
+def test_schema_and_column_names_with_any_characters_are_quoted(drive: Drive, sql: Sql, name: str) -> None:
     """The table's own name is a topic's name too (see F12), so schema and column have the names of any kind."""
     quoted = '"' + name.replace('"', '""') + '"'
     sql(f'CREATE SCHEMA {quoted}; CREATE TABLE {quoted}."Up-per.x" ({quoted} int PRIMARY KEY, at timestamptz NOT NULL)')
@@ -299,14 +299,14 @@ def test_names_of_any_kind(drive: Drive, sql: Sql, name: str) -> None:
         assert driver.drain() == []
 
 
-def test_e60_names_that_are_not_quoted(drive: Drive, sql: Sql) -> None:
+def test_e60_names_are_not_quoted_if_configured(drive: Drive, sql: Sql) -> None:
     sql("INSERT INTO orders (note) VALUES ('')")
     driver = drive(table_whitelist="Orders", incrementing_column_name="ID", quote_sql_identifiers="never")
 
     assert driver.values("id") == [1]
 
 
-def test_two_schemas(drive: Drive, sql: Sql) -> None:
+def test_a_table_is_selected_by_schema(drive: Drive, sql: Sql) -> None:
     sql("CREATE SCHEMA sales; CREATE TABLE sales.orders (id int PRIMARY KEY); INSERT INTO sales.orders VALUES (7)")
 
     assert drive(table_whitelist="sales.orders").values("id") == [7]
@@ -316,7 +316,7 @@ def test_two_schemas(drive: Drive, sql: Sql) -> None:
     assert raised.value.code == "sql.ambiguous_topic"
 
 
-def test_views_and_partitioned_tables(drive: Drive, sql: Sql) -> None:
+def test_views_and_partitioned_tables_are_read(drive: Drive, sql: Sql) -> None:
     sql(
         """
         CREATE VIEW v AS SELECT id FROM orders;
@@ -334,8 +334,8 @@ def test_views_and_partitioned_tables(drive: Drive, sql: Sql) -> None:
 
 
 @pytest.mark.parametrize("how", [BY_TIME, BY_BOTH], ids=["time", "both"])
-def test_rows_dated_back_but_not_behind_the_last_one_are_read(drive: Drive, sql: Sql, how: dict[str, str]) -> None:
-    """An application with a slow clock writes into a table that was quiet: the gap-free cursor must not be ahead."""
+def test_backdated_rows_after_the_last_one_are_read(drive: Drive, sql: Sql, how: dict[str, str]) -> None:
+    """An application with a slow clock writes into an idle table: the gap-free cursor must not be ahead of it."""
     sql("INSERT INTO orders (at) VALUES ('2024-05-01 12:00:00Z')")
     driver = drive(**how)
     assert driver.values("id") == [1]
@@ -347,7 +347,7 @@ def test_rows_dated_back_but_not_behind_the_last_one_are_read(drive: Drive, sql:
 
 
 @pytest.mark.parametrize("how", [{**BY_ID, "mode": "incrementing"}, BY_BOTH], ids=["id", "both"])
-def test_how_far_the_position_is_behind_is_told(drive: Drive, sql: Sql, connect: Connect, how: dict[str, str]) -> None:
+def test_the_lag_of_the_position_is_reported(drive: Drive, sql: Sql, connect: Connect, how: dict[str, str]) -> None:
     sql("INSERT INTO orders (customer) VALUES (1)")
     late = connect()
     driver = drive(**how)

@@ -1,4 +1,4 @@
-"""Which tables are read on a real PostgreSQL: lists, schemas, partitions, tables that come and go."""
+"""Selection of tables on a real PostgreSQL: lists, schemas, partitions, created and dropped tables."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def schemas(sql: Sql) -> None:
 
 
 def topics(connector_properties: dict[str, str], most: int = 10) -> list[list[str]]:
-    """Tables of each task."""
+    """Return the tables of each task."""
     found = SqlSourceConnector().task_configs(connector_properties, most)
     return [[f"{schema}.{name}" for schema, name in json.loads(own["tables"])] for own in found]
 
@@ -54,11 +54,11 @@ def topics(connector_properties: dict[str, str], most: int = 10) -> list[list[st
         ({"table_include_list": ".*", "schema_pattern": "sal%"}, {"sales.orders"}),
     ],
 )  # fmt: skip
-def test_lists(properties: Properties, keys: dict[str, str], expected: set[str]) -> None:
+def test_lists_and_patterns_select_tables(properties: Properties, keys: dict[str, str], expected: set[str]) -> None:
     assert {table for task in topics(properties(**keys)) for table in task} == expected
 
 
-def test_two_tables_of_one_name_with_columns_of_their_own(properties: Properties) -> None:
+def test_two_tables_of_one_name_have_their_own_cursor_columns(properties: Properties) -> None:
     keys = properties(
         table_include_list=r".*\.orders",
         topic_name_format="${schema}.${table}",
@@ -84,7 +84,7 @@ def test_two_tables_of_one_name_are_refused_when_they_would_share_a_topic(proper
     assert "topic.name.format" in str(raised.value)
 
 
-def test_e41_tables_come_and_go(properties: Properties, sql: Sql) -> None:
+def test_e41_created_and_dropped_tables_change_the_tasks(properties: Properties, sql: Sql) -> None:
     keys = properties(table_include_list=r"public\..*")
     connector = SqlSourceConnector()
     before = connector.task_configs(keys, 2)
@@ -97,7 +97,7 @@ def test_e41_tables_come_and_go(properties: Properties, sql: Sql) -> None:
     assert connector.follow(keys, 2, after) == before
 
 
-def test_a_catalog_out_of_reach(properties: Properties) -> None:
+def test_an_unknown_catalog_is_an_error(properties: Properties) -> None:
     with pytest.raises(ConfigError) as raised:
         topics(properties(table_include_list=".*", catalog_pattern="elsewhere"))
 

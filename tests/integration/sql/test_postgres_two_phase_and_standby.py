@@ -107,11 +107,11 @@ def wait_for(driver: SourceDriver, seen: list[int], wanted: set[int]) -> None:
 
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("restart", [False, True], ids=["", "restart"])
-def test_a_prepared_transaction_that_commits_late(
+def test_rows_of_a_late_prepared_transaction_are_not_lost(
     primary: Postgres, read: Callable[..., SourceDriver], run: Callable[[str], list[Any]], unique_name: str,
     mode: str, restart: bool,
 ) -> None:  # fmt: skip
-    """It has no session any more, survives restarts of the server, and writes behind rows that were read."""
+    """It has no session, survives restarts of the server, and commits rows before those that were read."""
     driver, seen = read(primary, **MODES[mode]), list[int]()
     driver.drain()
     with connect(primary) as writer:
@@ -131,10 +131,10 @@ def test_a_prepared_transaction_that_commits_late(
     wait_for(driver, seen, {1, 2})
 
 
-def test_without_the_gap_free_cursor_a_prepared_transaction_is_lost(
+def test_rows_of_a_late_prepared_transaction_are_lost_without_the_gap_free_cursor(
     primary: Postgres, read: Callable[..., SourceDriver], run: Callable[[str], list[Any]], unique_name: str
 ) -> None:
-    """So that the test above is known to be able to fail."""
+    """Shows that the test above can fail."""
     driver, seen = read(primary, **MODES["incrementing"], cursor_gap_free="off"), list[int]()
     run(f"BEGIN; INSERT INTO {unique_name} VALUES (1); PREPARE TRANSACTION '{unique_name}'")
     run(f"INSERT INTO {unique_name} VALUES (2)")
@@ -146,7 +146,7 @@ def test_without_the_gap_free_cursor_a_prepared_transaction_is_lost(
     assert seen == [2, 3]
 
 
-def test_a_standby_is_known_for_one_and_read_with_an_overlap(
+def test_a_standby_is_detected_and_read_with_an_overlap(
     standby: Postgres, read: Callable[..., SourceDriver], run: Callable[[str], list[Any]], unique_name: str
 ) -> None:
     def there() -> bool:
@@ -175,7 +175,7 @@ def test_a_standby_is_known_for_one_and_read_with_an_overlap(
     assert sorted(seen) == [1, 2]
 
 
-def test_a_standby_that_is_behind_is_left_alone_and_the_status_says_so(
+def test_a_lagging_standby_is_not_read_and_the_status_says_so(
     standby: Postgres, read: Callable[..., SourceDriver], run: Callable[[str], list[Any]], unique_name: str
 ) -> None:
     run(f"INSERT INTO {unique_name} VALUES (1)")

@@ -1,4 +1,4 @@
-"""Every type of a real PostgreSQL arrives: as Connect's own, or as the database's own text; nothing is dropped."""
+"""Every type of a real PostgreSQL is sent as a type of Connect or as the text of the database; no value is dropped."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def types(sql: Sql) -> None:
 
 
 def read(drive: Drive, sql: Sql, kind: str, literal: str, **keys: str) -> tuple[Schema, Any]:
-    """The schema and the value of a column of a table, which also has a nullable one without a value."""
+    """Return schema and value of a column of a table that also has a nullable column with NULL."""
     sql(f"CREATE TABLE a (id int PRIMARY KEY, v {kind} NOT NULL, n {kind})")
     sql(f"INSERT INTO a VALUES (1, {literal})")
     [batch] = drive(table_whitelist="a", incrementing_column_name="id", **keys).drain()
@@ -103,25 +103,25 @@ def read(drive: Drive, sql: Sql, kind: str, literal: str, **keys: str) -> tuple[
 
 
 @pytest.mark.parametrize(("kind", "literal", "expected_schema", "expected"), OWN)
-def test_types_of_connect(
+def test_types_of_connect_are_sent_with_their_schema(
     drive: Drive, sql: Sql, kind: str, literal: str, expected_schema: Schema, expected: object
 ) -> None:
     assert read(drive, sql, kind, literal) == (expected_schema, expected)
 
 
 @pytest.mark.parametrize(("kind", "literal", "expected"), TEXTS)
-def test_e54_e55_other_types_are_text(drive: Drive, sql: Sql, kind: str, literal: str, expected: str) -> None:
+def test_e54_e55_other_types_are_sent_as_text(drive: Drive, sql: Sql, kind: str, literal: str, expected: str) -> None:
     assert read(drive, sql, kind, literal) == (schema.STRING, expected)
 
 
-def test_types_of_a_query(drive: Drive, sql: Sql) -> None:
+def test_columns_of_a_query_have_the_text_of_the_database(drive: Drive, sql: Sql) -> None:
     members = ", ".join(f"{literal}::{kind} AS c{number}" for number, (kind, literal, _) in enumerate(TEXTS))
     [value] = drive(query=f"SELECT {members}", mode="bulk").values()
 
     assert list(value.values()) == [expected for _, _, expected in TEXTS]
 
 
-def test_settings_of_the_role_do_not_change_what_is_read(drive: Drive, sql: Sql) -> None:
+def test_settings_of_the_role_do_not_change_values(drive: Drive, sql: Sql) -> None:
     [(database,)] = sql("SELECT current_database()")
     for setting in (
         "DateStyle = 'German'", "IntervalStyle = 'iso_8601'", "extra_float_digits = -15", "bytea_output = 'escape'",
@@ -159,7 +159,7 @@ def test_settings_of_the_role_do_not_change_what_is_read(drive: Drive, sql: Sql)
     ],
 )
 @pytest.mark.parametrize("granularity", ["connect_logical", "micros_iso_datetime_string"])
-def test_dates_that_connect_has_not(
+def test_dates_that_connect_lacks_are_errors_unless_configured(
     drive: Drive, sql: Sql, kind: str, literal: str, text: str, granularity: str
 ) -> None:
     sql(f"CREATE TABLE a (id int PRIMARY KEY, v {kind} NOT NULL); INSERT INTO a VALUES (1, {literal})")
@@ -197,7 +197,7 @@ def test_f9a_a_cursor_value_without_position_names_its_row_and_advises_no_settin
     assert query.values("id") == [1, 3]
 
 
-def test_a_cursor_goes_on_when_dates_are_text(drive: Drive, sql: Sql) -> None:
+def test_a_cursor_advances_when_dates_are_sent_as_text(drive: Drive, sql: Sql) -> None:
     sql("CREATE TABLE a (id int PRIMARY KEY, at timestamptz NOT NULL)")
     sql("INSERT INTO a VALUES (1, '2024-05-01 12:00:00.5Z'), (2, '2024-05-01 12:00:01Z'), (3, 'infinity')")
     keys = {

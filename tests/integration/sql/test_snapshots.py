@@ -1,4 +1,4 @@
-"""A large table is read by several connections, resumably; the last record of each key is still the newest."""
+"""Several connections read a large table, and a restart continues; the last record of each key is the newest."""
 
 from __future__ import annotations
 
@@ -37,13 +37,13 @@ stamped = pytest.mark.parametrize("mode", [MODES["timestamp"], MODES["both"]], i
 
 
 def stored(offsets: Offsets) -> tuple[Any, Any]:
-    """The table's position, and that of the snapshot."""
+    """Return the position of the table, and that of the snapshot."""
     main, part = offsets.offsets([MAIN, PART])
     return main, part
 
 
 def some(driver: SourceDriver, count: int) -> list[SourceBatch]:
-    """Batches with rows, each stored."""
+    """Return batches with rows; their positions are stored."""
     found = []
     for _ in range(count):
         found.append(driver.batch())
@@ -56,7 +56,7 @@ def ids(batches: list[SourceBatch]) -> list[int]:
 
 
 def all_of(driver: SourceDriver, rows: int) -> list[int]:
-    """Drained until at least so many rows were there."""
+    """Drain until at least so many rows were returned."""
     found: list[int] = []
 
     def there() -> bool:
@@ -74,7 +74,7 @@ def readers(sql: Sql) -> set[str]:
 
 
 @every_mode
-def test_every_row_is_read_once_by_several_connections(sql: Sql, drive: Drive, mode: dict[str, str]) -> None:
+def test_several_connections_read_each_row_once(sql: Sql, drive: Drive, mode: dict[str, str]) -> None:
     sql(TABLE + ROWS.format(503))
     driver = drive(**SEVERAL, **mode)
     first = some(driver, 3)
@@ -90,7 +90,7 @@ def test_every_row_is_read_once_by_several_connections(sql: Sql, drive: Drive, m
 
 
 @every_mode
-def test_a_restart_goes_on_where_each_range_was_left(sql: Sql, drive: Drive, mode: dict[str, str]) -> None:
+def test_a_restart_continues_in_each_range(sql: Sql, drive: Drive, mode: dict[str, str]) -> None:
     sql(TABLE + ROWS.format(503))
     driver = drive(**SEVERAL, **mode)
     before = ids(some(driver, 20))
@@ -106,7 +106,7 @@ def test_a_restart_goes_on_where_each_range_was_left(sql: Sql, drive: Drive, mod
 
 
 @stamped
-def test_what_changes_meanwhile_comes_last(sql: Sql, drive: Drive, mode: dict[str, str]) -> None:
+def test_rows_changed_during_the_snapshot_are_sent_after_it(sql: Sql, drive: Drive, mode: dict[str, str]) -> None:
     sql(TABLE + ROWS.format(503))
     driver = drive(**SEVERAL, **mode)
     batches = some(driver, 10)
@@ -126,7 +126,7 @@ def test_what_changes_meanwhile_comes_last(sql: Sql, drive: Drive, mode: dict[st
 
 @pytest.mark.parametrize("name", ["incrementing", "both"])
 @pytest.mark.parametrize("tuning", [Tuning(transaction_wait=0.2, status_interval=0.0)])
-def test_a_transaction_that_was_open_before_it_and_commits_after_it(
+def test_rows_of_a_transaction_open_during_the_snapshot_are_not_lost(
     sql: Sql, drive: Drive, connect: Connect, name: str
 ) -> None:
     # In mode incrementing it may have written anywhere: the snapshot waits for it, but not for ever.
@@ -144,7 +144,7 @@ def test_a_transaction_that_was_open_before_it_and_commits_after_it(
     assert -5 in all_of(driver, 1)
 
 
-def test_a_killed_snapshot_beside_an_open_transaction(sql: Sql, drive: Drive, connect: Connect) -> None:
+def test_a_snapshot_killed_during_an_open_transaction_loses_no_row(sql: Sql, drive: Drive, connect: Connect) -> None:
     sql(TABLE + ROWS.format(503))
     late = connect()
     late.execute("UPDATE t SET note = 'late', at = now() WHERE id = 1")
@@ -176,7 +176,9 @@ def test_a_killed_snapshot_beside_an_open_transaction(sql: Sql, drive: Drive, co
     ],
 )
 @pytest.mark.parametrize("composite", [False, True])
-def test_keys_of_many_types(sql: Sql, drive: Drive, type_: str, value: str, composite: bool) -> None:
+def test_a_snapshot_is_resumed_with_keys_of_many_types(
+    sql: Sql, drive: Drive, type_: str, value: str, composite: bool
+) -> None:
     sql(f"CREATE TABLE t (k {type_}, part int, id int, PRIMARY KEY ({'k, part' if composite else 'k'}))")
     sql(f"INSERT INTO t SELECT {value}, n % 3, n FROM generate_series(1, 303) n; ANALYZE t")
     driver = drive(**SEVERAL, mode="bulk", poll_interval_ms="1h")
@@ -197,7 +199,7 @@ def test_a_position_of_the_jvms_connector_needs_no_snapshot(sql: Sql, drive: Dri
     assert stored(offsets) == ({"incrementing": 503}, None)
 
 
-def test_what_another_mode_has_left_is_not_continued(sql: Sql, drive: Drive) -> None:
+def test_a_snapshot_of_another_mode_is_not_resumed(sql: Sql, drive: Drive) -> None:
     sql(TABLE + ROWS.format(503))
     driver = drive(**SEVERAL, **MODES["bulk"])
     some(driver, 5)
@@ -207,7 +209,7 @@ def test_what_another_mode_has_left_is_not_continued(sql: Sql, drive: Drive) -> 
     assert sorted(ids(again.drain())) == list(range(1, 504))
 
 
-def test_mode_bulk_by_one_connection_goes_on_after_a_restart(sql: Sql, drive: Drive) -> None:
+def test_mode_bulk_with_one_connection_continues_after_a_restart(sql: Sql, drive: Drive) -> None:
     sql(TABLE + ROWS.format(203))
     one = {"table_whitelist": "t", "batch_max_rows": "10", "mode": "bulk", "poll_interval_ms": "1h"}
     driver = drive(**one)
@@ -222,14 +224,14 @@ def test_mode_bulk_by_one_connection_goes_on_after_a_restart(sql: Sql, drive: Dr
     assert ids(drive(driver.offsets, **one).drain()) == list(range(1, 204))
 
 
-def test_a_table_that_is_small_is_read_by_one_connection(sql: Sql, drive: Drive) -> None:
+def test_a_small_table_is_read_by_one_connection(sql: Sql, drive: Drive) -> None:
     sql(TABLE + ROWS.format(25))
     driver = drive(**SEVERAL, **MODES["incrementing"])
     assert ids(driver.drain()) == list(range(1, 26))
     assert stored(driver.offsets) == ({"incrementing": 25}, None)
 
 
-def test_a_column_that_comes_in_the_middle(sql: Sql, drive: Drive, connect: Connect) -> None:
+def test_a_column_added_during_the_snapshot_is_in_later_records(sql: Sql, drive: Drive, connect: Connect) -> None:
     sql(TABLE + ROWS.format(503))
     driver = drive(**SEVERAL, **MODES["both"])
     batches = some(driver, 3)
@@ -250,7 +252,7 @@ def test_a_column_that_comes_in_the_middle(sql: Sql, drive: Drive, connect: Conn
     assert [value for batch in batches for value in batch.values][-1]["more"] == "new"
 
 
-def test_other_tables_are_read_while_a_pool_reads_one(sql: Sql, drive: Drive) -> None:
+def test_other_tables_are_read_during_a_snapshot(sql: Sql, drive: Drive) -> None:
     sql(TABLE + ROWS.format(3_000))
     sql("CREATE TABLE small (id int PRIMARY KEY, at timestamptz NOT NULL DEFAULT now()); INSERT INTO small VALUES (1)")
     keys = {**SEVERAL, "table_whitelist": "t,small", **MODES["incrementing"]}
@@ -288,7 +290,7 @@ def test_the_query_limit_holds_for_a_reader_pool(sql: Sql, drive: Drive) -> None
     assert most == 1
 
 
-def test_a_lost_connection_of_a_reader_pool(sql: Sql, drive: Drive) -> None:
+def test_no_row_is_lost_when_a_connection_of_the_reader_pool_is_lost(sql: Sql, drive: Drive) -> None:
     sql(TABLE + ROWS.format(5_003))
     driver = drive(**SEVERAL, **MODES["incrementing"])
     batches = some(driver, 3)

@@ -1,4 +1,4 @@
-"""One table of several that cannot be read on a real PostgreSQL: the others go on, the status says what to run."""
+"""One of several tables is unreadable on a real PostgreSQL: the others are read, the status says what to run."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def url(database: str, reader: str) -> str:
 
 
 class Topics(dict[str, list[int]]):
-    """What came, by topic."""
+    """Received records by topic."""
 
     def take(self, driver: SourceDriver) -> Topics:
         for batch in driver.drain():
@@ -58,7 +58,9 @@ def wait_for(driver: SourceDriver, topics: Topics, wanted: dict[str, list[int]])
     eventually(all_came)
 
 
-def test_permission_denied_on_one_of_ten_tables(drive: Drive, sql: Sql, reader: str, url: str) -> None:
+def test_a_missing_privilege_for_one_of_ten_tables_stops_only_that_table(
+    drive: Drive, sql: Sql, reader: str, url: str
+) -> None:
     # A pause in which all ten are read, or there would always be one due.
     driver, topics = drive(table_whitelist=",".join(TEN), connection_url=url, poll_interval_ms="500"), Topics()
     wait_for(driver, topics, {f"t.{table}": [1] for table in TEN if table != "t7"})
@@ -73,7 +75,7 @@ def test_permission_denied_on_one_of_ten_tables(drive: Drive, sql: Sql, reader: 
     assert driver.status_reasons.current is None
 
 
-def test_a_schema_that_is_not_open_to_the_user(drive: Drive, sql: Sql, reader: str, url: str) -> None:
+def test_a_missing_schema_privilege_is_reported_with_the_grant(drive: Drive, sql: Sql, reader: str, url: str) -> None:
     sql("CREATE SCHEMA shut; CREATE TABLE shut.t (id int PRIMARY KEY); INSERT INTO shut.t VALUES (1)")
     driver, topics = (
         drive(table_whitelist="t1,shut.t", connection_url=url, topic_name_format="${schema}.${table}"),
@@ -96,7 +98,7 @@ def test_a_schema_that_is_not_open_to_the_user(drive: Drive, sql: Sql, reader: s
     wait_for(driver, topics, {"t.public.t1": [1], "t.shut.t": [1]})
 
 
-def test_the_only_table_that_is_forbidden_stops_the_task(drive: Drive, reader: str, url: str) -> None:
+def test_a_missing_privilege_for_the_only_table_stops_the_task(drive: Drive, reader: str, url: str) -> None:
     with pytest.raises(TaskError) as raised:
         drive(table_whitelist="t7", connection_url=url)
 
@@ -104,7 +106,7 @@ def test_the_only_table_that_is_forbidden_stops_the_task(drive: Drive, reader: s
     assert raised.value.hint == f'run: GRANT SELECT ON public.t7 TO "{reader}";'
 
 
-def test_check_says_the_grant(reader: str, url: str, properties: Callable[..., dict[str, str]]) -> None:
+def test_check_shows_the_grant_statement(reader: str, url: str, properties: Callable[..., dict[str, str]]) -> None:
     found: list[Finding] = list(SqlSourceConnector().check(properties(table_whitelist="t1,t7", connection_url=url)))
 
     assert [(item.code, item.hint) for item in found] == [
@@ -113,7 +115,7 @@ def test_check_says_the_grant(reader: str, url: str, properties: Callable[..., d
 
 
 @pytest.mark.parametrize("taken_away", ["REVOKE SELECT ON t3 FROM {reader}", "DROP TABLE t3"])
-def test_a_table_that_is_lost_while_the_task_runs(
+def test_an_unreadable_table_is_left_out_and_named_in_the_status(
     drive: Drive, sql: Sql, reader: str, url: str, taken_away: str
 ) -> None:
     driver, topics = drive(table_whitelist="t3,t4,t5", connection_url=url), Topics()
@@ -135,7 +137,7 @@ def test_a_table_that_is_lost_while_the_task_runs(
     assert driver.status_reasons.current is None
 
 
-def test_when_all_are_lost_the_task_waits(drive: Drive, sql: Sql, reader: str, url: str) -> None:
+def test_the_task_waits_when_all_tables_are_unreadable(drive: Drive, sql: Sql, reader: str, url: str) -> None:
     driver = drive(table_whitelist="t3,t4", connection_url=url)
     driver.drain()
     sql(f'REVOKE SELECT ON t3, t4 FROM "{reader}"')
@@ -151,10 +153,10 @@ def test_when_all_are_lost_the_task_waits(drive: Drive, sql: Sql, reader: str, u
     eventually(stopped)
 
 
-def test_a_connection_that_breaks_is_not_one_tables_trouble(
+def test_a_lost_connection_leaves_no_table_out(
     drive: Drive, connect: Callable[..., psycopg.Connection[Any]], reader: str, url: str
 ) -> None:
-    """It is met again by all of them: the worker's own retries are for it."""
+    """It affects all tables: the worker retries."""
     driver = drive(table_whitelist="t1,t2", connection_url=url)
     driver.drain()
     connect(autocommit=True).execute(
