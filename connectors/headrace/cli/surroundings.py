@@ -173,7 +173,7 @@ def clock(system: str, date: str, now: float) -> Diagnosis | None:
     if abs(difference) <= _CLOCK_TOLERANCE:
         return Diagnosis("clock", "ok", f"as at {system}")
     text = f"this machine is {abs(difference):.0f} s {'ahead of' if difference > 0 else 'behind'} {system}"
-    return Diagnosis("clock", "warning", text, "timedatectl status; and the same on the other machine")
+    return Diagnosis("clock", "warning", text, "timedatectl status, here and on the other machine")
 
 
 def secrets(file: ConfigFile) -> Iterator[Diagnosis]:

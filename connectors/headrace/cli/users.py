@@ -38,13 +38,13 @@ def add(
     file: UsersFile,
     name: UserName,
     role: Annotated[RoleName, typer.Option("--role", help="What the user may do.")],
-    token: Annotated[bool, typer.Option("--token", help="Make a token, and print it once.")] = False,
+    token: Annotated[bool, typer.Option("--token", help="Create a token, and print it once.")] = False,
     certificate: Annotated[
         str | None, typer.Option("--certificate", metavar="SUBJECT", help="Subject of a client certificate.")
     ] = None,
     proxy: Annotated[bool, typer.Option("--proxy", help="The trusted proxy authenticates this user.")] = False,
     password_stdin: Annotated[
-        bool, typer.Option("--password-stdin", help="Read the password from stdin, instead of asking for it.")
+        bool, typer.Option("--password-stdin", help="Read the password from stdin, instead of requesting it.")
     ] = False,
 ) -> None:
     """Add a user, or replace the user's password. Running workers read the file again.

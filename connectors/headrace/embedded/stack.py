@@ -132,7 +132,7 @@ class EmbeddedStack(StartStop):
             raise ConflictError(
                 f"a stack is already running in {self.data}",
                 code="embedded.already_running",
-                hint=f"headrace down --data {shlex.quote(str(self.data))} stops it; another folder can hold another",
+                hint=f"headrace down --data {shlex.quote(str(self.data))} stops it; a second one needs another folder",
             )
         assert self._lock.descriptor is not None
         for engine in self.engines.values():

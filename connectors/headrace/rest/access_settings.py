@@ -91,7 +91,7 @@ def _authentication_findings(settings: WorkerSettings, listeners: list[Listener]
 def _proxy_findings(settings: WorkerSettings) -> Iterator[Finding]:
     if bool(settings.proxy_header) != bool(settings.proxy_addresses):
         present, missing = (_HEADER_KEY, _ADDRESSES_KEY) if settings.proxy_header else (_ADDRESSES_KEY, _HEADER_KEY)
-        text = f"{present} has no effect without {missing}: a header is believed from the addresses of a proxy only"
+        text = f"{present} has no effect without {missing}: the header is accepted only from the addresses of a proxy"
         yield Finding("config.missing_key", text, missing, "set both, or none")
     if settings.proxy_header and not settings.users_file:
         text = f"{_HEADER_KEY} names users, but there is no file that says which roles they have"

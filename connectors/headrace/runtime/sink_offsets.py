@@ -78,7 +78,7 @@ def _number(value: object, of: object) -> int:
 
 def _no_position(of: object) -> CommandError:
     return CommandError(
-        f"{of} is no position of a sink", code="connector.bad_offset", hint=f"a sink's positions look so: {_FORM}"
+        f"{of} is no position of a sink", code="connector.bad_offset", hint=f"the form of a sink's positions is {_FORM}"
     )
 
 

@@ -139,7 +139,7 @@ class TaskConfigurator:
             self.reasons.set(connector, "watch", None)
             if found != own and not cancel.is_set():
                 own = found
-                log.info("there is something else to read", connector=connector, tasks=len(own))
+                log.info("the tasks of the connector have changed", connector=connector, tasks=len(own))
                 self.deliver(TaskConfigs(connector, config, trusted, tasks=_whole(config, parsed, own)))
 
 

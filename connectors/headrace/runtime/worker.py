@@ -304,7 +304,7 @@ class Worker:
     def acknowledge(self, name: str, code: str | None = None) -> list[Condition]:
         raised = [condition.code for condition in self.conditions(name)]
         if code is not None and code not in raised:
-            hint = f"raised are: {', '.join(raised)}" if raised else "nothing is raised"
+            hint = f"its conditions are {', '.join(raised)}" if raised else "the connector has no conditions"
             raise NotFoundError(f"Connector {name} has no condition {code}", hint=hint)
         removed = self._conditions.remove(name, code)
         log.info("acknowledged", connector=name, codes=[condition.code for condition in removed])

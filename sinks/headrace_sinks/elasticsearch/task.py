@@ -173,10 +173,10 @@ class ElasticsearchSinkTask(SinkTask):
             hint = "give each topic its own index, or set 'external.version.header'"
         else:
             hint = (
-                "was the topic deleted and created again, or the index written by another program: "
-                "`headrace reindex NAME FILE…` (--copy-lost keeps what the topic lacks); do keys move between "
-                "partitions, for example since partitions were added: set 'external.version.header', because offsets "
-                "of two partitions cannot be compared"
+                "if the topic was deleted and created again, or another program wrote to the index, run "
+                "`headrace reindex NAME FILE…` (--copy-lost keeps documents whose records the topic lacks); if keys "
+                "move between partitions, for example since partitions were added, set 'external.version.header', "
+                "because offsets of two partitions cannot be compared"
             )
         if _OUTDATED not in self._reasons:
             first = f"{topic_partition} at offset {offset}"

@@ -109,7 +109,7 @@ def test_a_recreated_topic_is_reported(flow: Any) -> None:
     member = flow.start()
     eventually(
         lambda: any(
-            "was the topic deleted and created again" in reason and "`headrace reindex NAME FILE…`" in reason
+            "if the topic was deleted and created again" in reason and "`headrace reindex NAME FILE…`" in reason
             for reason in member.reasons
         ),
         30,

@@ -173,7 +173,7 @@ class LibrdkafkaConsumer:
         doing = f"commit the positions of group {self._group}"
         if self._monitor.coordinator_away() or (self._commit is not None and self._commit.is_alive()):
             failure = self._monitor.failure()
-            reason = failure.describe() if failure is not None else "the group's coordinator is away"
+            reason = failure.describe() if failure is not None else "the group's coordinator is unavailable"
             raise RetriableError(f"cannot {doing}: {reason}", code="kafka.unreachable")
         answers: Sequence[confluent_kafka.TopicPartition] | None
         with translated(doing, self._monitor):

@@ -32,7 +32,7 @@ def require_elasticsearch(client: ElasticsearchClient, *, streams: bool = False)
         require_usable_response(answer)
     if client.compatible_with and error_of(answer)[0] == _WRONG_MEDIA_TYPE:
         raise InfrastructureError(
-            f"Elasticsearch at {client.address} does not speak as version {client.compatible_with} does",
+            f"Elasticsearch at {client.address} has no compatibility mode for version {client.compatible_with}",
             code="elasticsearch.compatibility",
             hint="'elasticsearch.compatibility' names the cluster's major version or the one before; without it plain "
             "JSON is sent, which all versions accept",
@@ -76,8 +76,8 @@ def _speak_the_newest(client: ElasticsearchClient, number: str) -> None:
     answer = client.request("GET", "/")
     if answer.status in (400, 406, 415):
         raise InfrastructureError(
-            f"Elasticsearch {number} is newer than this headrace, which speaks as 7 to {NEWEST} do, and it does not "
-            f"speak as {client.compatible_with} does",
+            f"Elasticsearch {number} is newer than this headrace, which supports 7 to {NEWEST}, and it has no "
+            f"compatibility mode for version {client.compatible_with}",
             code="elasticsearch.too_new",
             hint="install a newer headrace",
         )

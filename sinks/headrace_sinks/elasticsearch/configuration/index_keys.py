@@ -232,7 +232,7 @@ class IndexKeys(ConfigModel):
                 text = f"Invalid value {value} for configuration {name}: not as Elasticsearch writes it"
                 yield Finding("config.invalid_value", text, name, f"write for example {example}")
             if value and name.startswith("index.lifecycle") and not self.lifecycle_policy:
-                text = f"'{name}' says what a lifecycle policy does, and 'index.lifecycle.policy' names none"
+                text = f"'{name}' defines a lifecycle policy, and 'index.lifecycle.policy' is not set"
                 yield Finding("config.conflict", text, name, "name the policy in 'index.lifecycle.policy'")
 
     def _template(self, streams: bool) -> Iterator[Finding]:

@@ -117,7 +117,7 @@ def is_duration(text: str) -> bool:
 def _isolation(config: SqlSourceConfig, backend: str) -> Iterable[Finding]:
     if config.isolation == "SQL_SERVER_SNAPSHOT" and backend not in ("mssql", ""):
         text = f"SQL_SERVER_SNAPSHOT is an isolation level of SQL Server, and connection.url is one of {backend}"
-        hint = "REPEATABLE_READ is what other databases call it"
+        hint = "use REPEATABLE_READ, the nearest level of other databases"
         yield Finding("config.invalid_value", text, "transaction.isolation.mode", hint)
 
 
@@ -154,7 +154,7 @@ def _sources(config: SqlSourceConfig) -> Iterable[Finding]:
         for pattern in lists[name]:
             if reason := pattern_error(pattern):
                 text = f"Invalid value {pattern} for configuration {name}: it is not a regular expression: {reason}"
-                yield Finding("config.invalid_value", text, name, r"a dot that means a dot is written \.")
+                yield Finding("config.invalid_value", text, name, r"write a literal dot as \.")
 
 
 def _query(config: SqlSourceConfig, backend: str) -> Iterable[Finding]:
@@ -170,7 +170,7 @@ def _query(config: SqlSourceConfig, backend: str) -> Iterable[Finding]:
 def _columns(config: SqlSourceConfig) -> Iterable[Finding]:
     if "timestamp" in config.mode and not config.timestamps and (config.query or not config.timestamps_mapping):
         text = f"mode {config.mode} needs timestamp.column.name"
-        yield Finding("config.missing_key", text, "timestamp.column.name", "name the column that updates move")
+        yield Finding("config.missing_key", text, "timestamp.column.name", "name the column that every update changes")
     if "incrementing" in config.mode and not config.incrementing and config.query:
         text = f"mode {config.mode} with a query needs incrementing.column.name"
         yield Finding("config.missing_key", text, "incrementing.column.name", "name a column of the query's result")
@@ -244,7 +244,7 @@ def _topic(config: SqlSourceConfig) -> Iterable[Finding]:
         yield Finding("config.invalid_value", text, "topic.name.format", hint)
     elif "${table}" not in config.topic_format and not config.query:
         text = f"topic.name.format {config.topic_format} sends the rows of all tables to one topic"
-        hint = "write ${table} into it, unless the tables are alike"
+        hint = "write ${table} into it, unless the tables have the same columns"
         yield Finding("sql.one_topic", text, "topic.name.format", hint, severity="warning")
 
 

@@ -45,7 +45,7 @@ def lookback_for(
         return Lookback(blind is None, max(span, tuning.least_lookback), memory_rows=config.memory_rows), []
     if dialect.commits_in_order:
         return Lookback(), []
-    text = f"a transaction that commits late can be passed over: {blind}"
+    text = f"rows of a transaction that commits late can be missed: {blind}"
     example = "1000 (ids)" if config.mode == "incrementing" else "5m (longer than your longest writing transaction)"
     hint = f"set cursor.overlap, for example to {example}; or, to accept it, cursor.gap.free to off"
     severity = "error" if config.gap_free == "on" else "warning"

@@ -82,7 +82,7 @@ class DeleteReconciler:
             if not isinstance(error, HeadraceError) or error.code not in TABLE_ERROR_CODES:
                 raise
             # Reading rows finds out whether the table is to be quarantined.
-            self._reasons.set(("deletes", comparison.relation), f"deletes are not looked for: {error}")
+            self._reasons.set(("deletes", comparison.relation), f"deleted rows are not detected: {error}")
             return Wait(0.0)
         self._session.close_transaction()
         if not comparison.active:

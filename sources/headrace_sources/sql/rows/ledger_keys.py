@@ -36,7 +36,7 @@ def encoded(key: Key) -> bytes:
                 parts.append(tag + write(value))
                 break
         else:
-            raise TypeError(f"a key of {type(value).__name__} cannot be kept")
+            raise TypeError(f"a key of {type(value).__name__} cannot be stored")
     return b"".join(parts)
 
 

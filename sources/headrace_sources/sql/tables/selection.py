@@ -86,7 +86,7 @@ def list_tables(connection: Connection, dialect: Dialect, config: SqlSourceConfi
     if dialect.catalog_is_schema:
         schemas.append(config.catalog_pattern)
     elif not like(config.catalog_pattern, connection.engine.url.database or ""):
-        text = f"catalog.pattern {config.catalog_pattern} is not the database of the connection, the only one in reach"
+        text = f"catalog.pattern {config.catalog_pattern} is not the connection's database, and no other can be read"
         finding = Finding("sql.missing_database", text, "catalog.pattern", "name that database in connection.url")
         raise ConfigError(findings=[finding])
     types = {item.upper().replace("BASE TABLE", "TABLE") for item in config.table_types}
