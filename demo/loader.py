@@ -1,6 +1,6 @@
 """Loads the sample into PostgreSQL: schema and rows in one transaction, rows with COPY.
 
-Also a command, for a PostgreSQL of one's own: ``python -m demo.loader postgresql+psycopg://user:password@host/database``.
+Also a command, for a separate PostgreSQL: ``python -m demo.loader postgresql+psycopg://user:password@host/database``.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ PAYOUT = Decimal("1.00")
 
 
 def libpq_url(url: str) -> str:
-    """SQLAlchemy's URL (``postgresql+psycopg://…``) in the form of the driver."""
+    """Return SQLAlchemy's URL (``postgresql+psycopg://…``) in the form of the driver."""
     return make_url(url).set(drivername="postgresql").render_as_string(hide_password=False)
 
 

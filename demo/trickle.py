@@ -23,8 +23,8 @@ from demo.tables import CONVERSIONS, IMPRESSIONS, OFFERS, Table
 class Write:
     """A row that was committed. ``updated_at`` is None for rows that never change.
 
-    ``committed`` is the monotonic time in seconds at which the commit was *sent*: a freshness counted from here is
-    never flattered by the commit itself.
+    ``committed`` is the monotonic time in seconds at which the commit was *sent*: the measured freshness
+    includes the duration of the commit.
     """
 
     table: Table

@@ -43,7 +43,7 @@ class DemoRun:
 class FirstLoad:
     """How long the rows that were there before the worker took to become searchable, its start included.
 
-    ``rows`` leaves out those that an earlier run has indexed: a folder that is used again has no speed to tell.
+    ``rows`` leaves out those that an earlier run has indexed: a reused folder has no rate.
     """
 
     rows: int

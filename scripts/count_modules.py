@@ -1,4 +1,4 @@
-"""Count the modules that one row and one record pass on their way through headrace.
+"""Count the modules that one row and one record pass through in headrace.
 
 A worker with the in-memory Kafka moves rows of a SQLite table through a topic into a local HTTP server that answers as
 Elasticsearch does. ``sys.setprofile`` notes every Python call of the task threads:
@@ -42,7 +42,7 @@ _TIMEOUT = 60.0  # seconds
 
 
 class ModulePath(NamedTuple):
-    """The modules of one way, in the order of their calls and returns."""
+    """The modules of one path, in the order of their calls and returns."""
 
     name: str
     steps: Sequence[str]
@@ -87,7 +87,7 @@ class CallRecorder:
                 steps.append(module)
 
     def bulk_arrived(self) -> None:
-        """End the record's way: its bulk request is in the server."""
+        """End the path of the record: its bulk request has arrived."""
         with self._lock:
             if self._sink is not None:
                 self.record, self._sink = self._sink, None
@@ -148,7 +148,7 @@ class BulkHandler(BaseHTTPRequestHandler):
 
 
 def measure() -> tuple[ModulePath, ModulePath]:
-    """Return the way of the last row and of the last record, after the caches of both tasks are warm."""
+    """Return the paths of the last row and of the last record, after the caches of both tasks are warm."""
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(50))
     recorder = CallRecorder()
     server = BulkServer(recorder)
@@ -205,7 +205,7 @@ def _worker(folder: Path, url: str, recorder: CallRecorder) -> StandaloneWorker:
 
 
 def main() -> None:
-    """Print both ways."""
+    """Print both paths."""
     for path in measure():
         print(path.report())
 

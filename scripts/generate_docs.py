@@ -1,7 +1,7 @@
 """Write the reference pages and JSON Schemas of docs/ from the models in the code.
 
 python scripts/generate_docs.py            write them
-python scripts/generate_docs.py --check    fail when they are not current
+python scripts/generate_docs.py --check    fail when one is not current
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ FOLDERS = ("connectors", "schema")  # they hold generated files only
 
 
 def pages(registry: Registry) -> dict[Path, str]:
-    """Every generated file with its content. Raises ConfigError when a connector cannot be loaded."""
+    """Return every generated file with its content. Raise ConfigError when a connector cannot be loaded."""
     found = {
         DOCS / "worker.md": worker_page(),
         DOCS / "connector-keys.md": connector_keys_page(),
@@ -41,7 +41,7 @@ def pages(registry: Registry) -> dict[Path, str]:
 
 
 def main() -> int:
-    """Write or check; 1 when something is not current."""
+    """Write or check; return 1 when a file is not current."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--check", action="store_true", help="write nothing, fail when a file is not current")
     check = parser.parse_args().check

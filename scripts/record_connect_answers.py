@@ -107,7 +107,7 @@ class Connect(Engine):
 
 
 def main() -> int:
-    """Write the answers; they are written when all of them are there."""
+    """Write the answers, after all of them were received."""
     with tempfile.TemporaryDirectory(prefix="connect-contract-") as name:
         folder = Path(name)
         data = folder / "data"

@@ -63,7 +63,9 @@ class Life(threading.Thread):
 
 
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize(("parallelism", "rounds"), [("1", ROUNDS), ("2", ROUNDS // 2)], ids=["one reader", "two"])
+@pytest.mark.parametrize(
+    ("parallelism", "rounds"), [("1", ROUNDS), ("2", ROUNDS // 2)], ids=["one reader", "two readers"]
+)
 def test_the_topic_equals_the_table_after_deletes_and_kill_9(
     kafka: Any,
     database: str,

@@ -1,4 +1,4 @@
-"""Contexts for tasks that are driven by a test instead of a worker."""
+"""Contexts for tasks that a test calls instead of a worker."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from headrace.states import TaskId
 class Offsets:
     """Stored positions in memory: an ``OffsetReader`` that a test also writes.
 
-    Everything goes through JSON, as in a worker; two partitions are equal when their JSON is, key order included.
+    Values are converted to JSON and back, as in a worker; partitions are equal if their JSON is, with key order.
     ``unreachable`` makes every read fail as a store does whose broker is away.
     """
 

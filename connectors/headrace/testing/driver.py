@@ -39,7 +39,7 @@ class SourceDriver:
         tasks: int = 1,
         number: int = 0,
     ) -> None:
-        """Raises what ``task_configs`` and ``start`` raise."""
+        """Raise what ``task_configs`` and ``start`` raise."""
         self.offsets = offsets if offsets is not None else Offsets()
         self.status_reasons = RecordedStatusReasons()
         self.conditions = RecordedConditions()
@@ -75,7 +75,7 @@ class SourceDriver:
         self.lags[part] = (millis, records)
 
     def stop(self) -> None:
-        """Stop the task. It may be asked for twice."""
+        """Stop the task. May be called twice."""
         self._stop_event.set()
         self.task.stop()
 
@@ -104,7 +104,7 @@ class SourceDriver:
         self.task.acknowledged(batch)
 
     def drain(self, timeout: float = 20.0) -> list[SourceBatch]:
-        """Wait until the task is due, then every batch until it asks for a pause; each is stored.
+        """Wait until the task is due, then return every batch until it returns a wait; each is stored.
 
         A task of several tables may never ask for one, where reading them takes longer than its pauses (on a busy
         machine): then until nothing has come for seconds.

@@ -49,7 +49,7 @@ class ConsumerGroupContract:
         reader.consumer.resume_all()
         assert reader.read(1) == [b"a"]
 
-    def test_pausing_before_the_first_poll_holds(
+    def test_a_pause_before_the_first_poll_is_kept(
         self, kafka_clients: KafkaClients, topic: str, member: Callable[..., RecordingConsumer]
     ) -> None:
         send(kafka_clients, EncodedBatch(topic, [b"a"]))
@@ -61,7 +61,7 @@ class ConsumerGroupContract:
         reader.consumer.resume_all()
         assert reader.read(1) == [b"a"]
 
-    def test_a_pause_survives_a_rebalance(
+    def test_a_pause_is_kept_during_a_rebalance(
         self, kafka_clients: KafkaClients, topic: str, member: Callable[..., RecordingConsumer]
     ) -> None:
         send(kafka_clients, EncodedBatch(topic, [b"%d" % number for number in range(30)]))
@@ -94,7 +94,7 @@ class ConsumerGroupContract:
         assert first.values()
         assert second.values()
 
-    def test_the_shortest_polls_do_not_keep_members_from_joining(
+    def test_members_join_with_the_shortest_polls(
         self, kafka_clients: KafkaClients, topic: str, member: Callable[..., RecordingConsumer]
     ) -> None:
         members = [member(topic).subscribe([topic]) for _ in range(2)]

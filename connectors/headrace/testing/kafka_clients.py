@@ -40,7 +40,7 @@ class KafkaClientsContract(ConsumerGroupContract):
         assert [list(fields) for fields in got.headers] == headers
         assert got.end_offset == 3
 
-    def test_values_alone_are_enough(
+    def test_records_without_keys_are_read_back(
         self, kafka_clients: KafkaClients, topic: str, member: Callable[..., RecordingConsumer]
     ) -> None:
         before = int(time.time() * 1000)
@@ -95,12 +95,12 @@ class KafkaClientsContract(ConsumerGroupContract):
 
     # Consumers
 
-    def test_an_idle_poll_is_empty(self, topic: str, member: Callable[..., RecordingConsumer]) -> None:
+    def test_a_poll_without_new_records_is_empty(self, topic: str, member: Callable[..., RecordingConsumer]) -> None:
         reader = member(topic).subscribe([topic]).join()
         assert reader.poll(0) == []
         assert reader.consumer.connection_problem() is None
 
-    def test_a_poll_gives_no_more_than_asked(
+    def test_a_poll_returns_no_more_records_than_requested(
         self, kafka_clients: KafkaClients, topic: str, member: Callable[..., RecordingConsumer]
     ) -> None:
         send(kafka_clients, EncodedBatch(topic, [b"%d" % number for number in range(100)]))
@@ -158,7 +158,7 @@ class KafkaClientsContract(ConsumerGroupContract):
         assert admin.committed(topic)[place] == 1
         admin.close()
 
-    def test_latest_starts_at_the_end(
+    def test_reading_with_latest_starts_at_the_end(
         self, kafka_clients: KafkaClients, topic: str, member: Callable[..., RecordingConsumer]
     ) -> None:
         send(kafka_clients, EncodedBatch(topic, [b"old"], [b"k"]))
@@ -173,7 +173,7 @@ class KafkaClientsContract(ConsumerGroupContract):
         poll_until(more, reader)
         assert set(reader.values()) == {b"new"}
 
-    def test_seek_goes_back(
+    def test_seek_moves_back_to_an_offset(
         self, kafka_clients: KafkaClients, topic: str, member: Callable[..., RecordingConsumer]
     ) -> None:
         send(kafka_clients, EncodedBatch(topic, [b"a", b"b"], [b"k", b"k"]))
@@ -250,7 +250,7 @@ class KafkaClientsContract(ConsumerGroupContract):
         assert admin.committed(unique_name) == {TopicPartition(topic, 0): 0}
         admin.close()
 
-    def test_an_admin_is_for_several_threads(self, kafka_clients: KafkaClients, topic: str) -> None:
+    def test_an_admin_is_usable_by_several_threads(self, kafka_clients: KafkaClients, topic: str) -> None:
         admin = kafka_clients.admin({})
         answers: list[str] = []
 

@@ -1,4 +1,4 @@
-"""Runs a task's methods on one thread, as a worker does."""
+"""Call methods of a task on one thread, as a worker does."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The conformance suite of sinks. Inherit it and say how to read back what was written; pytest checks the contract.
+"""The conformance suite of sinks. Inherit it and define how to read back written records; pytest checks the contract.
 
 ::
 
@@ -43,7 +43,7 @@ _UNKNOWN_KEY = "no.such.key"
 
 
 class SinkConformance:
-    """Inherit, name the connector, give the fixtures that raise NotImplementedError here."""
+    """The suite. A subclass sets ``connector``, and defines the fixtures that raise NotImplementedError here."""
 
     connector: ClassVar[type[SinkConnector]]
     keyed: ClassVar[bool] = True
@@ -56,7 +56,7 @@ class SinkConformance:
 
     @pytest.fixture
     def read_back(self) -> ReadBack:
-        """Reads what the system holds of ``topic`` at the time of the call."""
+        """Return a function that reads the records of ``topic`` in the system at the time of the call."""
         raise NotImplementedError("define the fixture `read_back`: a function that returns the values by key")
 
     @pytest.fixture
@@ -71,11 +71,11 @@ class SinkConformance:
 
     @pytest.fixture
     def topic(self) -> str:
-        """A fresh name."""
+        """The name of a new topic."""
         return f"t_{uuid.uuid4().hex[:12]}"
 
     def value(self, number: int) -> Any:
-        """The value of the record ``number``; equal numbers, equal values."""
+        """Return the value of the record ``number``; equal numbers have equal values."""
         text = f'ä "{number}"\n'
         return {"n": number, "text": text, "nothing": None, "list": [1.5, 2.5], "flag": True, "inner": {"n": number}}
 
@@ -93,7 +93,7 @@ class SinkConformance:
     def start(
         self, stop_event: threading.Event, status_reasons: RecordedStatusReasons
     ) -> Iterator[Callable[..., SinkTask]]:
-        """Starts tasks, which are stopped at the end."""
+        """Return a function that starts tasks; all are stopped after the test."""
         tasks: list[SinkTask] = []
 
         def start(properties: Mapping[str, str]) -> SinkTask:
@@ -107,7 +107,7 @@ class SinkConformance:
             task.stop()
 
     def batch(self, topic: str, numbers: Sequence[int], *, first: int = 0, partition: int = 0) -> SinkBatch:
-        """Records with keys ``k<number>`` at consecutive offsets."""
+        """Return records with keys ``k<number>`` at consecutive offsets."""
         count = len(numbers)
         return SinkBatch(
             TopicPartition(topic, partition),
@@ -124,7 +124,7 @@ class SinkConformance:
 
     # The contract
 
-    def test_put_is_durable_and_complete(
+    def test_every_record_of_a_put_is_durable(
         self, start: Callable[..., SinkTask], properties: dict[str, str], read_back: ReadBack, topic: str
     ) -> None:
         task = start(properties)
@@ -132,7 +132,7 @@ class SinkConformance:
         assert list(task.put([self.batch(topic, range(100)), self.batch(topic, [100, 101], partition=1)])) == []
         assert read_back() == self.expected(*range(102))
 
-    def test_put_after_put_adds(
+    def test_a_second_put_adds_its_records(
         self, start: Callable[..., SinkTask], properties: dict[str, str], read_back: ReadBack, topic: str
     ) -> None:
         task = start(properties)
@@ -141,13 +141,15 @@ class SinkConformance:
 
         assert read_back() == self.expected(*range(5))
 
-    def test_a_put_of_nothing(self, start: Callable[..., SinkTask], properties: dict[str, str], topic: str) -> None:
+    def test_a_put_of_no_records_is_accepted(
+        self, start: Callable[..., SinkTask], properties: dict[str, str], topic: str
+    ) -> None:
         task = start(properties)
 
         assert list(task.put([])) == []
         assert list(task.put([self.batch(topic, [])])) == []
 
-    def test_the_same_batches_twice_change_nothing(
+    def test_repeated_batches_change_nothing(
         self, start: Callable[..., SinkTask], properties: dict[str, str], read_back: ReadBack, topic: str
     ) -> None:
         task = start(properties)
@@ -160,7 +162,7 @@ class SinkConformance:
         if self.keyed:
             assert read_back() == self.expected(1, 2, 3, 4)
 
-    def test_the_last_record_of_a_key_stays(
+    def test_the_last_record_of_a_key_is_kept(
         self, start: Callable[..., SinkTask], properties: dict[str, str], read_back: ReadBack, topic: str
     ) -> None:
         batch = self.batch(topic, range(50))
@@ -170,7 +172,7 @@ class SinkConformance:
         if self.keyed:
             assert read_back() == {"k0": self.value(49)}
 
-    def test_put_leaves_its_batches_as_they_were(
+    def test_a_put_does_not_change_its_batches(
         self, start: Callable[..., SinkTask], properties: dict[str, str], topic: str
     ) -> None:
         batches = [self.batch(topic, range(3))]
@@ -179,7 +181,7 @@ class SinkConformance:
 
         assert batches == before
 
-    def test_rejections_say_which_records_and_all_others_are_durable(
+    def test_rejections_name_their_records_and_all_others_are_durable(
         self,
         start: Callable[..., SinkTask],
         properties: dict[str, str],
@@ -203,7 +205,7 @@ class SinkConformance:
             assert rejection.error.message
         assert read_back() == self.expected(*({*range(20), 100} - {0, 4, 19}))
 
-    def test_nothing_is_waited_for_when_all_is_well(
+    def test_no_status_reason_is_left_after_a_successful_put(
         self,
         start: Callable[..., SinkTask],
         properties: dict[str, str],
@@ -214,7 +216,7 @@ class SinkConformance:
 
         assert status_reasons.current is None
 
-    def test_put_ends_when_the_task_is_told_to_stop(
+    def test_a_put_ends_when_the_task_is_stopped(
         self, properties: dict[str, str], read_back: ReadBack, topic: str
     ) -> None:
         stop_event = threading.Event()
@@ -235,7 +237,7 @@ class SinkConformance:
         is_written = on_one_thread(run, SECONDS_TO_END)
         assert not is_written or read_back() == self.expected(0, 1, 2)
 
-    def test_stop_leaves_no_thread(
+    def test_a_stopped_task_leaves_no_thread(
         self, start: Callable[..., SinkTask], properties: dict[str, str], topic: str
     ) -> None:
         before = set(threading.enumerate())
@@ -259,10 +261,10 @@ class SinkConformance:
         if self.connector.check is not Connector.check:
             assert [finding.severity for finding in self.connector().check(unreachable)] == ["error"]
 
-    def test_check_finds_nothing_wrong(self, properties: dict[str, str]) -> None:
+    def test_a_check_finds_no_error_in_a_valid_configuration(self, properties: dict[str, str]) -> None:
         assert list(self.connector().check(properties)) == []
 
-    def test_stop_after_a_failed_start(self, properties: dict[str, str]) -> None:
+    def test_a_task_can_be_stopped_after_a_failed_start(self, properties: dict[str, str]) -> None:
         task = self.connector.task_class()
         with pytest.raises(ConfigError):
             task.start(make_sink_context(properties | {_UNKNOWN_KEY: "1"}))
@@ -277,7 +279,7 @@ class SinkConformance:
             ("config.unknown_key", _UNKNOWN_KEY)
         ]
 
-    def test_required_keys_are_asked_for(self) -> None:
+    def test_a_missing_required_key_is_an_error(self) -> None:
         required = {item.name for item in self.connector.config_model.definitions() if item.required}
         _, findings = self.connector.config_model.validate_properties({})
 

@@ -1,4 +1,4 @@
-"""Conformance suites of sources. Inherit one and say what there is to read; pytest then checks the contract.
+"""Conformance suites of sources. Inherit one and define the records to read; pytest checks the contract.
 
 ::
 
@@ -43,23 +43,23 @@ class SourceConformance:
 
     @pytest.fixture
     def properties(self) -> Mapping[str, str]:
-        """A configuration that reads everything at once and then has nothing more for at least a minute."""
+        """A configuration that reads all records at once, and then has no more for at least a minute."""
         raise NotImplementedError("define the fixture `properties`: the configuration to test the source with")
 
     @pytest.fixture
     def expected(self) -> set[Hashable]:
-        """The identities of all records that are there to be read."""
+        """The identities of all records of the system."""
         raise NotImplementedError("define the fixture `expected`: the identities of all records of the source")
 
     def identity(self, batch: SourceBatch, place: int) -> Hashable:
-        """Return what tells a record of ``batch`` from every other record."""
+        """Return a value that identifies a record of ``batch``."""
         raise NotImplementedError("define `identity`: what tells one record from every other, such as its id")
 
     # For subclasses and the tests below.
 
     @pytest.fixture
     def start(self, properties: Mapping[str, str]) -> Iterator[Callable[[Offsets | None], SourceTask]]:
-        """Start tasks; all are stopped when the test ends, as a worker stops them."""
+        """Return a function that starts tasks; all are stopped after the test, as a worker stops them."""
         stop_event = threading.Event()
         tasks: list[SourceTask] = []
 
@@ -75,7 +75,7 @@ class SourceConformance:
             task.stop()
 
     def drain(self, task: SourceTask, found: list[SourceBatch] | None = None) -> list[SourceBatch]:
-        """Return every batch until there is nothing more; each is added to ``found`` as it comes."""
+        """Return every batch until there are no more; each is added to ``found`` at once."""
         batches = found if found is not None else []
         while not (isinstance(answer := task.poll(), Wait) and answer.seconds > 0):
             if not isinstance(answer, Wait):
@@ -113,10 +113,10 @@ class SourceConformance:
         for most in (1, 2, 7):
             assert 1 <= len(self.connector().task_configs(properties, most)) <= most
 
-    def test_a_check_finds_no_error_in_a_right_configuration(self, properties: Mapping[str, str]) -> None:
+    def test_a_check_finds_no_error_in_a_valid_configuration(self, properties: Mapping[str, str]) -> None:
         assert [item for item in self.connector().check(properties) if item.severity == "error"] == []
 
-    def test_everything_is_read_once(
+    def test_each_record_is_read_once(
         self, start: Callable[[Offsets | None], SourceTask], expected: set[Hashable]
     ) -> None:
         found = self.identities(self.drain(start(None)))
@@ -135,14 +135,14 @@ class SourceConformance:
             for column in (batch.keys, batch.timestamps, batch.headers):
                 assert column is None or len(column) == len(batch.values)
 
-    def test_values_and_keys_are_what_their_schemas_say(self, start: Callable[[Offsets | None], SourceTask]) -> None:
+    def test_values_and_keys_match_their_schemas(self, start: Callable[[Offsets | None], SourceTask]) -> None:
         for batch in self.drain(start(None)):
             if batch.value_schema is not None:
                 assert [mismatch(batch.value_schema, value) for value in batch.values] == [None] * len(batch)
             if batch.key_schema is not None:
                 assert [mismatch(batch.key_schema, key) for key in batch.keys or ()] == [None] * len(batch.keys or ())
 
-    def test_positions_survive_json(self, start: Callable[[Offsets | None], SourceTask]) -> None:
+    def test_positions_are_unchanged_by_json(self, start: Callable[[Offsets | None], SourceTask]) -> None:
         for batch in self.drain(start(None)):
             for position in (batch.source_partition, batch.source_offset):
                 if position is not None:
@@ -181,7 +181,7 @@ class SourceConformance:
 
         on_one_thread(run, _PROMPT)
 
-    def test_a_failed_start_may_be_tried_again_and_stopped(
+    def test_a_failed_start_can_be_retried_and_stopped(
         self, properties: Mapping[str, str], expected: set[Hashable]
     ) -> None:
         offsets, stop_event = Offsets(unreachable=True), threading.Event()
@@ -221,10 +221,10 @@ class GrowingSourceConformance(SourceConformance):
 
     @pytest.fixture
     def add_rows(self) -> Callable[[], set[Hashable]]:
-        """Adds at least one record, which a drained task reads with its next due poll; returns their identities."""
+        """Return a function that adds records for the next due poll of a drained task, and returns their identities."""
         raise NotImplementedError("define the fixture `add_rows`: a function that adds records and returns them")
 
-    def test_what_is_added_later_is_read_after_a_restart(
+    def test_records_added_later_are_read_after_a_restart(
         self, start: Callable[[Offsets | None], SourceTask], add_rows: Callable[[], set[Hashable]]
     ) -> None:
         offsets = Offsets()
@@ -239,14 +239,14 @@ class GrowingSourceConformance(SourceConformance):
 
 
 class DisturbedSourceConformance(SourceConformance):
-    """For sources whose system can be taken away for a moment while a task reads."""
+    """For sources whose system can be interrupted while a task reads."""
 
     @pytest.fixture
     def disturb(self) -> Callable[[], None]:
-        """Makes a task that is reading fail with RetriableError, once."""
+        """Return a function that makes a reading task fail with RetriableError once."""
         raise NotImplementedError("define the fixture `disturb`: a function that interrupts the source's system")
 
-    def test_after_a_retriable_error_nothing_is_missing(
+    def test_no_record_is_missing_after_a_retriable_error(
         self,
         start: Callable[[Offsets | None], SourceTask],
         disturb: Callable[[], None],

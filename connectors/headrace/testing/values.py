@@ -1,4 +1,4 @@
-"""Does a value agree with its schema, exactly?"""
+"""Compare a value with its schema exactly."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _PLAIN: Mapping[Type, type] = {
 
 
 def mismatch(schema: Schema, value: Any) -> str | None:
-    """Why ``value`` is not what ``schema`` says, with the path to it; None when it is."""
+    """Return why ``value`` does not match ``schema``, with the path to the mismatch; None if it matches."""
     if value is None:
         return None if schema.optional else "null is not allowed"
     if schema.name in _LOGICAL:

@@ -1,4 +1,4 @@
-"""Waiting for a condition instead of sleeping."""
+"""Wait for a condition instead of sleeping."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _SHORTEST_PAUSE = 0.005  # seconds between two looks
 def eventually(condition: Callable[[], object], timeout: float = 20.0) -> None:
     """Return as soon as the condition is true. Raise AssertionError when it is not within ``timeout`` seconds.
 
-    The pause before the next look is as long as the look took: a condition that is expensive to check must not take
+    The pause before the next check is as long as the check took: a condition that is expensive to check must not take
     the CPU time of what it waits for.
     """
     end = time.monotonic() + timeout

@@ -114,7 +114,7 @@ def test_a_task_resumes_in_the_middle_of_a_table(sql: Sql, drive: Drive) -> None
         ("DROP INDEX t_at_idx", BY_TIME),
         ("SELECT 1", {**BY_TIME, "transaction_isolation_mode": "REPEATABLE_READ"}),
     ],
-    ids=["no-index", "one-view-of-the-data"],
+    ids=["no-index", "repeatable-read"],
 )
 def test_one_statement_reads_all_rows_where_pages_are_not_possible(
     sql: Sql, drive: Drive, setup: str, keys: dict[str, str]

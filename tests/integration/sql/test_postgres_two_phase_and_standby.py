@@ -106,7 +106,7 @@ def wait_for(driver: SourceDriver, seen: list[int], wanted: set[int]) -> None:
 
 
 @pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("restart", [False, True], ids=["", "restart"])
+@pytest.mark.parametrize("restart", [False, True], ids=["no-restart", "restart"])
 def test_rows_of_a_late_prepared_transaction_are_not_lost(
     primary: Postgres, read: Callable[..., SourceDriver], run: Callable[[str], list[Any]], unique_name: str,
     mode: str, restart: bool,

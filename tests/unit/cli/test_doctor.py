@@ -81,7 +81,9 @@ def test_a_port_in_use_names_the_command_that_finds_the_process() -> None:
 
 
 @pytest.mark.parametrize(
-    ("free", "state"), [(10 << 20, "error"), (500 << 20, "warning"), (5 << 30, "ok")], ids=["full", "little", "enough"]
+    ("free", "state"),
+    [(10 << 20, "error"), (500 << 20, "warning"), (5 << 30, "ok")],
+    ids=["disk-full", "little-space", "enough-space"],
 )
 def test_free_space_for_the_offset_file_has_its_severity(tmp_path: Path, free: int, state: str) -> None:
     found = surroundings.storage("offsets", tmp_path / "new" / "offsets.jsonl", free)

@@ -115,7 +115,7 @@ def harness() -> Iterator[Callable[[], Harness]]:
             thread.join(30)
 
 
-@pytest.fixture(params=[Writing, Beginning], ids=["puts", "begins"])
+@pytest.fixture(params=[Writing, Beginning], ids=["sequential-puts", "overlapping-puts"])
 def sink(harness: Callable[[], Any], request: pytest.FixtureRequest) -> Callable[..., Sink]:
     """Makes sink pipelines of one group; every commit is checked against the store and the dead letters."""
 

@@ -8,7 +8,7 @@ from typing import Self
 
 
 class ClosingProxy(ABC):
-    """Works from its construction on; ``with`` closes it."""
+    """A proxy that works from its construction on; ``with`` closes it."""
 
     @abstractmethod
     def close(self) -> None: ...
