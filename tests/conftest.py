@@ -28,7 +28,7 @@ from tests.engines.addresses import HttpAddress, KafkaAddress, SqlAddress, libpq
 from tests.engines.certificates import Authority
 from tests.engines.run import KINDS, Engines, UnavailableError
 
-_NO_SUCH_SESSION = 1094  # MariaDB's error number: it has ended by itself meanwhile
+_NO_SUCH_SESSION = 1094  # MariaDB's error number of an unknown session: it has ended by itself
 _ENGINES = pytest.StashKey[Engines]()
 _SUMMARY = pytest.StashKey[set[str]]()
 _PORTS = range(20000, 32000)
@@ -176,7 +176,7 @@ def mariadb_database(mariadb: SqlAddress) -> Iterator[str]:
         with connection.cursor() as cursor:
             cursor.execute(f"CREATE DATABASE {name}")
             yield make_url(mariadb.url).set(database=name).render_as_string(hide_password=False)
-            # DROP would wait without limit for sessions that hold a lock on a table of it.
+            # DROP would wait without limit for sessions that hold a lock on one of its tables.
             cursor.execute("SELECT id FROM information_schema.processlist WHERE db = %s", [name])
             for (session,) in cursor.fetchall():
                 try:

@@ -34,7 +34,7 @@ class TestElasticsearchSink(SinkConformance):
 
     @pytest.fixture
     def bad_value(self) -> Any:
-        return {"n": "not a number"}  # the first document made it a long
+        return {"n": "not a number"}  # the first document mapped the field as long
 
 
 class TestElasticsearchUpsert(TestElasticsearchSink):

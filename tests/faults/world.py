@@ -52,7 +52,7 @@ class World:
         self.names: list[str] = []
 
     def start(self) -> None:
-        # Of configurations that come over REST; case 1 keeps its password in a file.
+        # For configurations sent over REST; case 1 keeps its password in a file.
         allowed = {"config.providers.file.param.allowed.paths": str(self.folder)}
         self.worker = self.process("worker", **allowed)
         self.sql("CREATE TABLE watched (id serial PRIMARY KEY)")

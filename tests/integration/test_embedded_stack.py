@@ -52,13 +52,13 @@ def select(url: str, statement: str) -> list[tuple[object, ...]]:
         return cursor.fetchall() if cursor.description else []
 
 
-def test_records_go_through_kafka(kafka: Any, unique_name: str) -> None:
+def test_records_are_written_and_read_with_kafka(kafka: Any, unique_name: str) -> None:
     produce(kafka.bootstrap_servers, unique_name, b"one", b"two")
 
     assert consume(kafka.bootstrap_servers, unique_name, 2) == [b"one", b"two"]
 
 
-def test_documents_are_found_in_elasticsearch(elasticsearch: Any, unique_name: str) -> None:
+def test_documents_are_indexed_and_found_in_elasticsearch(elasticsearch: Any, unique_name: str) -> None:
     with Elasticsearch(elasticsearch.url, request_timeout=60) as client:
         client.index(index=unique_name, id="1", document={"name": "Ada"}, refresh="wait_for")
 
@@ -111,7 +111,7 @@ def test_three_brokers_continue_when_one_is_killed(private_stack: Callable[..., 
     assert consume(kafka.bootstrap_servers, unique_name, 2) == [b"before", b"during"]
     admin = KafkaAdminClient(bootstrap_servers=kafka.bootstrap_servers)
     try:
-        eventually(lambda: len(admin.describe_cluster()["brokers"]) == 3)  # the one that is asked may hear of it later
+        eventually(lambda: len(admin.describe_cluster()["brokers"]) == 3)  # the queried broker may learn of it later
     finally:
         admin.close()
 
@@ -161,7 +161,7 @@ def test_postgres_runs_as_another_user_in_a_folder_only_root_may_enter(tmp_path:
     assert closed.stat().st_mode & 0o777 == 0o700
 
 
-def test_an_elasticsearch_with_a_tiny_write_queue_answers_429(
+def test_an_elasticsearch_with_a_small_write_queue_returns_429(
     private_stack: Callable[..., Any], unique_name: str
 ) -> None:
     """The purpose of ``settings``: responses of an overloaded cluster."""
@@ -197,7 +197,7 @@ def test_uncollected_memory_does_not_trip_the_circuit_breaker(
         client.index(index=unique_name, id="1", document={"name": "Ada"})
         (node,) = client.nodes.stats(metric="breaker")["nodes"].values()
     used = {name: breaker["estimated_size_in_bytes"] for name, breaker in node["breakers"].items()}
-    assert used.pop("parent") == sum(used.values())  # not what the heap holds
+    assert used.pop("parent") == sum(used.values())  # not the used heap
 
 
 def test_a_second_stack_in_the_same_folder_is_refused(private_stack: Callable[..., Any]) -> None:

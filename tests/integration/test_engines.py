@@ -40,7 +40,7 @@ def open_transactions() -> Iterator[list[Any]]:
     connections: list[Any] = []
     yield connections
     for connection in connections:
-        connection.close()  # its session was killed: pymysql ignores that the server does not hear it
+        connection.close()  # its session was killed: pymysql ignores the closed connection
 
 
 def test_a_mariadb_database_is_dropped_although_a_transaction_is_open(

@@ -125,7 +125,7 @@ def test_an_abandoned_producer_does_not_write_when_the_broker_is_available_again
     assert not producer.flush(0.5)
     eventually(producer.abandon, TIMEOUT)
     proxy.restore()
-    producer.flush(TIMEOUT)  # would send what is left
+    producer.flush(TIMEOUT)  # would send the remaining records
     assert all(isinstance(delivery.error(), Exception) for delivery in deliveries if delivery.done())
     producer.close(TIMEOUT)
     assert direct.end_offsets([unique_name]) == {TopicPartition(unique_name, 0): 1}

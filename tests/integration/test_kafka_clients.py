@@ -102,7 +102,7 @@ class TestUnreachable:
 class TestRefused:
     """Records that the broker refuses. Clients then fail more than the bad record."""
 
-    def test_a_record_that_only_the_topic_finds_too_large_fails_alone(
+    def test_a_record_over_the_size_limit_of_the_topic_fails_alone(
         self, kafka_clients: KafkaClients, unique_name: str
     ) -> None:
         batches = [EncodedBatch(unique_name, [b"s" * 900]) for _ in range(8)]
@@ -183,7 +183,7 @@ class TestRefused:
             ({"acks": "1", "enable.idempotence": "true"}, "kafka.invalid_setting"),
         ],
     )
-    def test_wrong_settings_are_configuration_errors(
+    def test_invalid_settings_are_configuration_errors(
         self, kafka_clients: KafkaClients, settings: dict[str, str], code: str
     ) -> None:
         with pytest.raises(ConfigError) as caught:

@@ -44,7 +44,7 @@ def settings(secured: Kafka, authority: Authority) -> dict[str, str]:
     """The settings of a client."""
     return {
         "bootstrap.servers": secured.bootstrap_servers,
-        "bootstrap.timeout.ms": "60000",  # who is refused is told at once
+        "bootstrap.timeout.ms": "60000",  # a refused client gets the error at once
         "security.protocol": "SASL_SSL",
         "ssl.cafile": str(authority.ca_file),
         "sasl.mechanism": "SCRAM-SHA-512",

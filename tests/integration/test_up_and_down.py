@@ -92,7 +92,7 @@ def test_the_output_is_a_shell_statement_and_hints_are_on_stderr(headrace: Any) 
 
 
 def test_a_configured_port_is_used_and_a_port_in_use_is_an_error(headrace: Any) -> None:
-    port = free_port()  # none that a client may be given in between
+    port = free_port()  # outside the range of ephemeral ports
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", port))
         listener.listen()

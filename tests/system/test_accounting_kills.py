@@ -257,7 +257,7 @@ def sink(
         "transforms.drop.type": "DropMarked",
         "errors.tolerance": "all",
         "errors.deadletterqueue.topic.name": queue,
-        # A member that was killed and comes back gets its partitions at once, so that a round takes seconds.
+        # A killed member gets its partitions at once when it returns, so that a round takes seconds.
         "consumer.override.group.instance.id": unique_name,
     }
     worker.write("sink", {**config, "name": f"{unique_name}-sink"})
@@ -303,7 +303,7 @@ def play_round(number: int, chance: random.Random, topic: Topic, sink: Sink, url
     pause = chance.uniform(0, 0.3)
     producing = threading.Thread(target=topic.steps, args=(number, STEPS - last, chance))
     producing.start()
-    threading.Event().wait(pause)  # not for something: the moment of the kill is what is random
+    threading.Event().wait(pause)  # a random time until the kill
     sink.worker.kill()
     producing.join()
     topic.expire(number)

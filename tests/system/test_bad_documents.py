@@ -70,7 +70,7 @@ def test_the_dead_letter_has_the_original_bytes_and_connects_headers(conflict: A
         bootstrap_servers=kafka.bootstrap_servers,
         auto_offset_reset="earliest",
         consumer_timeout_ms=120_000,
-        metadata_max_age_ms=500,  # the topic may be made after the first look
+        metadata_max_age_ms=500,  # the topic may be created after the first check
     )
     consumer.subscribe([dead])
     try:

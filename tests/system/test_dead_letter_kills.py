@@ -21,7 +21,7 @@ SEED = 20261130
 
 
 @pytest.mark.timeout(600)
-def test_every_letter_is_written_and_marked_once_through_kill_9(
+def test_every_letter_is_written_and_marked_once_after_kill_9(
     kafka: Any, elasticsearch: Any, make_worker: Callable[..., Any], unique_name: str, box: Any
 ) -> None:
     index, queue, sink = f"{unique_name}-items", f"{unique_name}-dead", f"{unique_name}-sink"

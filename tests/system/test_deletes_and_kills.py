@@ -111,7 +111,7 @@ def test_the_topic_equals_the_table_after_deletes_and_kill_9(
     for number in range(rounds):
         worker.settings["kafka.client"] = ("confluent", "kafka-python")[number % 2]
         worker.start(wait=False)
-        if number % 4:  # every fourth blow falls while it is still starting, or into the first read
+        if number % 4:  # every fourth kill happens during the start or the first read
             eventually(lambda: worker.answers() and _runs(worker), box.timeout)
         life.done.wait(chance.uniform(0.3, 2))
         worker.kill()
@@ -121,7 +121,7 @@ def test_the_topic_equals_the_table_after_deletes_and_kill_9(
     session.close()
     worker.start()
     with box.connect(database) as connection:
-        # Rows of the first read, which nothing has touched since.
+        # Rows of the first read that have not changed since.
         connection.execute("DELETE FROM lives WHERE id >= %s AND id %% 1000 = 0", [KEYS])
         rows = table_rows(connection, "SELECT * FROM lives", key="id")
     assert life.counts["deleted"] > 100, life.counts

@@ -31,7 +31,7 @@ class Environment:
 
     def run(self, program: str, *arguments: str | Path, cwd: Path) -> str:
         """Run a program of the environment until it ends; a failure shows its output."""
-        # Nothing of the environment of these tests may leak into the other.
+        # The environment of these tests must not affect the other.
         variables = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "COVERAGE"))}
         done = subprocess.run(
             [str(self.folder / "bin" / program), *map(str, arguments)],

@@ -34,7 +34,7 @@ SOURCE = {
     "pk.mode": "primary_key",
     "topic.prefix": "shop.",
 }
-# A consumer that was killed is missed sooner than by Kafka's default of 45 s, or the rounds would be spent waiting.
+# Shorter than Kafka's default of 45 s, so that rounds do not wait for the timeout of a killed consumer.
 GROUP = {"consumer.override": {"session.timeout.ms": "1500", "heartbeat.interval.ms": "400"}}
 BROKER = {"group.min.session.timeout.ms": "500", "group.initial.rebalance.delay.ms": "0"}
 
@@ -46,7 +46,7 @@ def pause(seconds: float) -> None:
 
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize(("brokers", "rounds"), [(1, ROUNDS), (3, ROUNDS // 3)], ids=["one broker", "three brokers"])
-def test_the_index_equals_the_tables_after_kill_9_at_random_moments(
+def test_the_index_equals_the_tables_after_kill_9_at_random_times(
     private_stack: Callable[..., Any],
     make_worker: Callable[..., Any],
     load: Callable[..., Any],
@@ -101,7 +101,7 @@ def test_the_index_equals_the_tables_after_kill_9_at_random_moments(
     for number in range(rounds):
         worker.settings["kafka.client"] = ("confluent", "kafka-python")[number % 2]
         worker.start(wait=False)
-        if number % 3:  # every third blow falls while it is still starting
+        if number % 3:  # every third kill happens during the start
             eventually(lambda: _indexing(worker), box.timeout)
         if brokers == 3:
             rolled = stack.kafka.brokers[number % 3]

@@ -67,7 +67,7 @@ def test_every_value_of_five_tables_is_in_the_topic(
         """there are as many records as rows"""
         try:
             return written() == nycflights.ROWS
-        except RetriableError:  # a topic is just being made
+        except RetriableError:  # a topic is being created
             return False
 
     eventually(all_written, box.timeout)

@@ -46,7 +46,7 @@ def test_the_files_of_the_quickstart_give_dates_and_numbers_and_delete_documents
         "DATABASE_URL": database,
     }
     [statements] = blocks("sql")
-    # A port of its own is the one thing that the page's reader does not need.
+    # Only the test needs a separate port.
     with (folder / "worker.yaml").open("a") as file:
         file.write(f"listeners: http://127.0.0.1:{box.free_port()}\n")
 

@@ -85,7 +85,7 @@ def test_the_index_equals_the_topic_after_kills_of_workers_during_rebalances(
     pause = threading.Event()
     try:
         for _ in range(KILLS):
-            # Not a wait for something: the moment of the kill is what is random.
+            # A random time until the kill.
             pause.wait(chance.uniform(0.3, 3.0))
             victim = chance.choice(workers)
             victim.kill()

@@ -121,7 +121,7 @@ def test_the_topic_equals_the_table_after_kill_9_of_a_parallel_snapshot(
         writer.join()
     for connection in connections:
         connection.close()
-    # It was in the middle each time.
+    # Each kill happened during a snapshot.
     assert set(_stored(positions)) == {PART}
 
     slow.proxy.restore()

@@ -26,7 +26,7 @@ SEED = 20261130
 
 
 @pytest.mark.timeout(600)
-def test_every_record_counts_once_through_kill_9(
+def test_every_record_is_counted_once_after_kill_9(
     kafka: Any, make_worker: Callable[..., Any], unique_name: str, box: Any
 ) -> None:
     views, copies, minutes = f"{unique_name}-views", f"{unique_name}-copies", f"{unique_name}-minutes"

@@ -156,7 +156,7 @@ class SinkConformance:
         batches = [self.batch(topic, [1, 2, 1, 3]), self.batch(topic, [4], partition=1)]
         assert list(task.put(batches)) == []
         assert list(task.put(batches)) == []
-        # As after a crash: another task gets them again.
+        # As after a crash: another task receives them again.
         assert list(start(properties).put(batches)) == []
 
         if self.keyed:
@@ -191,7 +191,7 @@ class SinkConformance:
     ) -> None:
         one = self.batch(topic, range(10), first=1000)
         other = self.batch(topic, range(10, 20), first=0, partition=7)
-        # A first put of good ones, so that the system knows what good ones are.
+        # A first put of valid records, so that the system knows their types.
         task = start(properties)
         assert list(task.put([self.batch(topic, [100], first=999)])) == []
         for batch, places in ((one, (0, 4)), (other, (9,))):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-_SHORTEST_PAUSE = 0.005  # seconds between two looks
+_SHORTEST_PAUSE = 0.005  # seconds between two checks
 
 
 def eventually(condition: Callable[[], object], timeout: float = 20.0) -> None:

@@ -22,7 +22,7 @@ Answer = dict[str, Any]
 _HEADERS = ("allow", "content-type", "location")
 _TIMEOUT = 20.0
 _LOOK = 0.02
-# What differs from run to run, or is too long to keep.
+# Members that differ from run to run, or are too long to store.
 _REPLACED = {
     "worker_id": "WORKER", "trace": "TRACE", "kafka_cluster_id": "CLUSTER", "commit": "COMMIT", "last_modified": 0,
     "since": 0,

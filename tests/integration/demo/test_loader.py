@@ -69,7 +69,7 @@ def test_generated_ids_follow_the_loaded_ones(database: str, data: Dataset) -> N
     assert row == (7,)
 
 
-def test_every_update_sets_updated_at(database: str, data: Dataset) -> None:
+def test_each_update_sets_updated_at(database: str, data: Dataset) -> None:
     loader.load(database, data)
     before = read_rows(database, OFFERS)["1"]["updated_at"]
 

@@ -75,7 +75,7 @@ class Flow:
             "connection.url": self.proxy.url,
             "topics": self.name,
             "retry.backoff.ms": "5",
-            "read.timeout.ms": "60s",  # a test that wants an answer to be too late says so
+            "read.timeout.ms": "60s",  # tests of late responses set their own timeout
             "batch.size": "50",
             "errors.tolerance": "all",
             "errors.deadletterqueue.topic.name": f"{self.name}-dead",
@@ -105,7 +105,7 @@ class Flow:
         def body() -> None:
             try:
                 pipeline.run()
-            except BaseException as error:  # looked at by the test, on its thread
+            except BaseException as error:  # checked by the test, on its thread
                 errors.append(error)
 
         member = Member(threading.Thread(target=body, name=f"{self.name}-task"), stop_event, metrics, reasons, errors)

@@ -89,10 +89,10 @@ def test_a_value_that_is_not_json_is_a_dead_letter(flow: Any, text: bytes) -> No
     letter = one_dead(flow)
 
     assert letter["value"] == text
-    # Texts that look like an object are left to Elasticsearch, which says what is wrong with them.
+    # Texts that look like an object are validated by Elasticsearch, which gives the reason.
     assert letter["stage"] in ("VALUE_CONVERTER", "TASK_PUT")
     assert letter["exception.message"]
-    assert '{"id' not in letter["exception.message"]  # it goes to logs
+    assert '{"id' not in letter["exception.message"]  # the trace is logged
     flow.ask("POST", f"{flow.name}/_refresh")
     found = flow.ask("GET", f"{flow.name}/_search")["hits"]["hits"]
     assert {hit["_id"]: hit["_source"] for hit in found} == {"1": GOOD[0], "2": GOOD[1]}

@@ -115,7 +115,7 @@ class Abandoned:
             self.later.append(self.at_work())
             return passage.forward(request)
         self.name = next(value for header, value in request.headers.items() if header.lower() == "x-opaque-id")
-        path, patient = re.subn(r"timeout=\d+ms", "timeout=60s", request.path)  # it waits for its shard, not for us
+        path, patient = re.subn(r"timeout=\d+ms", "timeout=60s", request.path)  # return without waiting for the shard
         assert patient
 
         def work() -> None:
@@ -137,7 +137,7 @@ def test_a_merge_with_a_lost_response_ends_before_later_ones_are_sent(flow: Any)
     abandoned = Abandoned(flow.url)
     flow.proxy.always(abandoned, path=BULK)
     flow.send([{"id": 1, "n": number} for number in range(10)])
-    # Elasticsearch waits for the primary; meanwhile the sink asks whether it still does.
+    # Elasticsearch waits for the primary; meanwhile the sink checks whether the request still runs.
     member = flow.start(write_method="upsert", batch_size="5")
     eventually(lambda: any("whose response was lost" in reason for reason in member.reasons), 60)
     flow.ask("PUT", f"{flow.name}/_settings", {where: None})
@@ -152,11 +152,11 @@ def test_requests_to_a_slow_cluster_become_smaller_and_grow_again(flow: Any) -> 
     flow.send([{"id": number} for number in range(400)])
     flow.start(read_timeout_ms="1s", batch_size="100", max_in_flight_requests="1")
     flow.settle()
-    after = [seen.size for seen in flow.proxy.seen(BULK)]  # not the one that hangs, which was given up
+    after = [seen.size for seen in flow.proxy.seen(BULK)]  # not the hanging request, which timed out
     flow.send([{"id": number} for number in range(1000, 3000)])
     flow.settle()
 
-    # What came after it is half of it, and later it is whole again.
+    # Later requests have half its size, and then the full size again.
     later = [seen.size for seen in flow.proxy.seen(BULK)][len(after) :]
     assert min(after) < 0.6 * max(later)
     flow.check()
@@ -212,7 +212,7 @@ def test_a_forgotten_delete_is_repeated_after_a_late_older_write(flow: Any) -> N
     flow.ask("PUT", flow.name, {"settings": {"index.gc_deletes": "0ms"}})
     busy = BusyForTheFirst()
     flow.proxy.always(busy, path=BULK)
-    # A write, its deletion, and others that make Elasticsearch forget.
+    # A write, its deletion, and others after which Elasticsearch forgets the deletion.
     flow.send([{"id": 1}, None, *({"id": 2, "n": number} for number in range(8))], [1, 1, *[2] * 8])
     keys = {"connector.class": "SinkThatRepeatsDeletes"}
     flow.start(keys, behavior_on_null_values="delete", batch_size="1", max_in_flight_requests="4")

@@ -79,7 +79,7 @@ class ForwardProxy:
                 except OSError:
                     pass  # either side went away
                 finally:
-                    with suppress(OSError):  # it was gone already
+                    with suppress(OSError):  # it was closed already
                         upstream.shutdown(socket.SHUT_RDWR)
                     thread.join()
 

@@ -288,7 +288,7 @@ def test_a_data_stream_lifecycle_is_created(start_sink: StartSink, cluster: Clus
     assert body["data_stream"] == f"{unique_name}-a"
 
 
-def test_check_changes_nothing_and_names_what_is_missing(
+def test_check_changes_nothing_and_names_missing_resources(
     start_sink: StartSink, batch: Batch, cluster: Cluster, unique_name: str
 ) -> None:
     def refusal(**keys: str) -> HeadraceError:
@@ -315,7 +315,7 @@ def test_index_management_none_creates_and_checks_nothing(
     task = start_sink(**{"index.management": "none", "mapping.fields.id": "keyword"})
 
     assert list(task.put([batch({"id": 1, "name": "x"})])) == []
-    assert cluster.properties(unique_name)["id"] == {"type": "long"}  # Elasticsearch's own choice
+    assert cluster.properties(unique_name)["id"] == {"type": "long"}  # the type that Elasticsearch chooses
 
 
 @pytest.mark.parametrize(

@@ -188,7 +188,7 @@ def test_operations_18_a_deleted_index_is_named_and_created_with_the_governed_ma
     assert "--repair" in sink.conditions["elasticsearch.index_deleted"]
 
 
-def test_operations_18_a_deleted_index_is_not_created_where_the_configuration_says_check(make_sink: Make) -> None:
+def test_operations_18_a_deleted_index_is_not_created_with_index_management_check(make_sink: Make) -> None:
     sink = make_sink(index_management="check")
     sink.ask("PUT", sink.topic, {"mappings": {"dynamic": "false"}})
     sink.start()

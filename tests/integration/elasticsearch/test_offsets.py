@@ -35,7 +35,9 @@ class FirstIsLate:
 
 def test_104_offsets_after_an_unfinished_bulk_request_are_not_committed(flow: Any) -> None:
     flow.proxy.always(FirstIsLate(), path=BULK)
-    flow.send(rows(LIMITS.records + 10))  # more than one put has: a later one begins while the first is open
+    flow.send(
+        rows(LIMITS.records + 10)
+    )  # more records than one put has: a later put begins while the first is unfinished
     flow.start(batch_size=str(LIMITS.records))
     eventually(lambda: any(seen.status == 200 for seen in flow.proxy.seen(BULK)), 60)  # the later one is written
     assert flow.committed() == 0
@@ -51,7 +53,7 @@ def test_105_the_number_of_records_in_flight_is_limited_on_purpose(flow: Any) ->
     member = flow.start(max_in_flight_requests="50", batch_size="2000")
     most = (LIMITS.ahead + 1) * LIMITS.records
     eventually(lambda: member.metrics.snapshot()["sink_record_read_total"] == most, 60)
-    eventually(lambda: any("to answer" in reason for reason in member.reasons), 60)  # it waits, and reads no more
+    eventually(lambda: any("to answer" in reason for reason in member.reasons), 60)  # the sink waits, and reads no more
     assert member.metrics.snapshot()["sink_record_read_total"] == most
     flow.proxy.restore()
     flow.settle()
@@ -90,7 +92,7 @@ def test_111_a_rebalance_during_a_bulk_request_loses_no_record(flow: Any, late: 
     eventually(lambda: unanswered.committed, 60)
     flow.start(read_timeout_ms="500ms")
     owners = flow.kafka_clients.groups[f"connect-{flow.name}"].owners
-    eventually(lambda: len({id(owner) for owner in list(owners.values())}) == 2, 60)  # the new member has some
+    eventually(lambda: len({id(owner) for owner in list(owners.values())}) == 2, 60)  # the new member owns partitions
     assert set(unanswered.committed) == {30}
     unanswered.over.set()
     flow.send(rows(30, first=60))

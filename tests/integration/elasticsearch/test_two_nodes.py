@@ -66,7 +66,7 @@ def test_no_record_is_lost_when_one_of_two_nodes_is_killed(pair: Pair, make_flow
     member = flow.start(connection_url=f"{pair.head.url},{pair.other.url}", batch_size="20", read_timeout_ms="10s")
     flow.settle()
 
-    pair.other.kill()  # the primary; the copy on the head takes its place
+    pair.other.kill()  # the primary; the replica on the master is promoted
     flow.send(rows(300))
     flow.settle()
     pair.wait_until(1)

@@ -61,7 +61,7 @@ def test_a_deleted_row_with_a_key_of_any_type_becomes_a_tombstone(
     comparison = records.compare()
 
     assert sorted(records.sent[key] for key in records.gone) == [3, 7, 20]
-    assert comparison.read == (17 if kind in UNHASHED else 0)  # what the database hashes as we do need not be read
+    assert comparison.read == (17 if kind in UNHASHED else 0)  # keys that the database can hash are not read
 
 
 def test_a_row_of_an_open_result_is_not_sent_after_its_tombstone(

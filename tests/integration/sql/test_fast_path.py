@@ -85,7 +85,7 @@ TYPES: dict[str, st.SearchStrategy[str]] = {
     "short_text": st.text("ab", max_size=3),
 }
 DAYS = st.sampled_from(["infinity", "-infinity", "0044-03-15 BC", "10000-01-01"])
-# What Python has no value for; allowed where the configuration says what becomes of it.
+# Values that Python lacks; accepted if the configuration defines their form.
 BEYOND: dict[str, list[st.SearchStrategy[str]]] = {
     **{type_: [DAYS] for type_ in ("date", "timestamp", "timestamp(3)", "timestamptz")},
     "time": [st.just("24:00")],
@@ -250,7 +250,7 @@ def test_the_fast_path_refuses_the_same_values_with_the_same_message(
 
     assert plain.error
     assert fast.error == plain.error
-    # The driver refuses all rows that it fetches together, the database none but the bad one.
+    # The driver refuses all rows of a fetch, the database only the bad one.
     assert len(fast.messages) == 2
     assert fast.messages[: len(plain.messages)] == plain.messages
 

@@ -31,7 +31,7 @@ def late(request: pytest.FixtureRequest) -> Iterator[Scene]:
 
 @pytest.fixture
 def reading(late: Scene) -> Iterator[Callable[..., Reading]]:
-    # The least lookback would catch rows that these scenes commit within it: they are to show the watermark.
+    # Almost no lookback, which would read rows committed within it: these scenes test the watermark.
     tuning = Tuning(least_lookback=timedelta(milliseconds=1), blocked_after=0.0)
     made: list[Reading] = []
 
@@ -148,7 +148,7 @@ def test_a_late_commit_is_not_lost(late: Scene, reading: Callable[..., Reading],
     mark(late, reader)
 
     assert late.names() - set(reader.names) == set()
-    # A restart sends again what was behind the stored position; nothing else is sent twice.
+    # A restart sends rows after the stored position again; no other row is sent twice.
     restarted = scenery is long_transaction
     assert reader.repeated == 0 or restarted, reader.names
 

@@ -25,7 +25,7 @@ Sql = Callable[..., list[Any]]
 BY_ID = {"table_whitelist": "orders", "incrementing_column_name": "id"}
 BY_TIME = {"table_whitelist": "orders", "mode": "timestamp", "timestamp_column_name": "at"}
 BY_BOTH = {**BY_TIME, "mode": "timestamp+incrementing", "incrementing_column_name": "id"}
-# Rows are given timestamps of 2024 while the test runs; the gap-free cursor would take them for more than late.
+# Rows have timestamps of 2024, which the gap-free cursor would treat as far in the past.
 EXACT = {"cursor_gap_free": "off"}
 SECRET = "hunter2-do-not-show"
 
@@ -241,7 +241,7 @@ def test_a_streamed_result_is_closed_by_a_stop(drive: Drive, maria: Sql) -> None
     sent = int(maria("SHOW GLOBAL STATUS LIKE 'Bytes_sent'")[0][1])
 
     assert len(first) == 100
-    driver.stop()  # of 40 MB the rest is not read to its end
+    driver.stop()  # most of the 40 MB is not read
     assert int(maria("SHOW GLOBAL STATUS LIKE 'Bytes_sent'")[0][1]) - sent < 20_000_000
 
 
@@ -291,7 +291,7 @@ def test_a_slow_statement_is_cancelled_by_a_stop(maria: Sql, properties: Callabl
     thread.join(20)
 
     assert not thread.is_alive()
-    # sleep() that is killed gives 1 instead of an error.
+    # A killed sleep() returns 1 instead of an error.
     assert answers == [Wait(0.0)] or isinstance(answers[0], SourceBatch)
     task.stop()
 

@@ -23,7 +23,7 @@ Sql = Callable[..., list[Any]]
 BY_ID = {"table_whitelist": "orders", "incrementing_column_name": "id"}
 
 
-# Rows are given timestamps of 2024 while the test runs; the gap-free cursor would take them for more than late.
+# Rows have timestamps of 2024, which the gap-free cursor would treat as far in the past.
 EXACT = {"cursor_gap_free": "off"}
 
 
@@ -180,7 +180,7 @@ def test_tables_share_snapshots_of_open_transactions(
         for table in tables:
             maria(f"INSERT INTO {table} (at) VALUES (now(6))")
         eventually(complete(2), 30)
-        # Every table waits for that one transaction now.
+        # From here on every table waits for that transaction.
         asked_before, readings = recorder.questions, 0
         while readings < 5 * len(tables):
             driver.lags.clear()

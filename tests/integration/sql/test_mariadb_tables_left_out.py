@@ -48,7 +48,7 @@ def test_an_unreadable_table_is_left_out_and_named_in_the_status(
     came: list[tuple[str, int]] = []
 
     def take() -> None:
-        # Not drain(): asking InnoDB takes longer than the pause between two polls, so there is always a table due.
+        # Not drain(): querying InnoDB takes longer than the pause between two polls, so a table is always due.
         if isinstance(batch := driver.poll(), SourceBatch):
             driver.store(batch)
             came.extend((batch.topic, value["id"]) for value in batch.values)

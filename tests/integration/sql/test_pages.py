@@ -212,7 +212,7 @@ def test_a_small_table_is_read_between_batches_of_a_result_without_pages(
         ({"table_whitelist": "t", "mode": "bulk", "snapshot_parallelism": "2"}, "table public.t"),
         ({"table_whitelist": "t", "snapshot_parallelism": "2", **BY_ID}, "table public.t"),
     ],
-    ids=["query-bulk", "query", "bulk", "bulk-by-two", "by-two"],
+    ids=["query-bulk", "query-incrementing", "bulk", "bulk-parallel", "incrementing-parallel"],
 )
 @pytest.mark.parametrize("tuning", [Tuning(status_interval=0.0)])
 def test_progress_of_a_large_table_is_in_the_status(sql: Sql, drive: Drive, keys: dict[str, str], subject: str) -> None:

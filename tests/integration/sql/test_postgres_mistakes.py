@@ -117,7 +117,7 @@ def test_a_wrong_password_is_an_error(private_stack: Callable[..., EmbeddedStack
     def checked(password: str) -> list[Finding]:
         return list(SqlSourceConnector().check(keys_of(password)))
 
-    eventually(lambda: checked(SECRET) != [])  # the server reads its rules again when it pleases
+    eventually(lambda: checked(SECRET) != [])  # the server reloads its rules at an unknown time
     [finding] = checked(SECRET)
     assert checked("right") == []
     assert (finding.code, finding.key) == ("sql.authentication", "connection.url")

@@ -23,7 +23,7 @@ Connect = Callable[..., Any]
 BY_ID = {"table_whitelist": "orders", "incrementing_column_name": "id"}
 BY_TIME = {"table_whitelist": "orders", "mode": "timestamp", "timestamp_column_name": "at"}
 BY_BOTH = {**BY_TIME, "mode": "timestamp+incrementing", "incrementing_column_name": "id"}
-# Nothing is read again after a restart: the gap-free cursor goes back two seconds, which here are all rows.
+# No row is read again after a restart: the gap-free cursor would go back two seconds, which contain all rows.
 EXACT = {"cursor_gap_free": "off"}
 ONE_RESULT = {"transaction_isolation_mode": "REPEATABLE_READ"}  # not pages
 PARTITION = {"protocol": "1", "table": "public.orders"}

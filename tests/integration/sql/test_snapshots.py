@@ -99,7 +99,7 @@ def test_a_restart_continues_in_each_range(sql: Sql, drive: Drive, mode: dict[st
     assert main is None
     assert part is not None
 
-    # However many connections there are now.
+    # The number of connections may differ.
     again = drive(driver.offsets, **{**SEVERAL, "snapshot_parallelism": "1"}, **mode)
     assert sorted(before + ids(again.drain())) == list(range(1, 504))
     assert stored(again.offsets)[1] is None
@@ -120,7 +120,7 @@ def test_rows_changed_during_the_snapshot_are_sent_after_it(sql: Sql, drive: Dri
         return {v["id"]: v["note"] for batch in batches for v in batch.values} == expected
 
     eventually(all_there, 20)
-    # Behind the snapshot polling sends only what has changed since.
+    # After the snapshot, polling sends only rows that have changed since.
     assert len(ids(batches)) < 503 + 200
 
 
@@ -129,13 +129,13 @@ def test_rows_changed_during_the_snapshot_are_sent_after_it(sql: Sql, drive: Dri
 def test_rows_of_a_transaction_open_during_the_snapshot_are_not_lost(
     sql: Sql, drive: Drive, connect: Connect, name: str
 ) -> None:
-    # In mode incrementing it may have written anywhere: the snapshot waits for it, but not for ever.
+    # In mode incrementing it may have written any id: the snapshot waits for it for a limited time.
     sql(TABLE + ROWS.format(503))
     late = connect()
     late.execute("INSERT INTO t (id, at) VALUES (-5, now())")
     driver = drive(**SEVERAL, **MODES[name])
     assert sorted(all_of(driver, 503)) == list(range(1, 504))
-    # The status says so where several connections were asked for and one reads; and no longer than it does.
+    # The status says so while one connection reads although several are configured.
     told = [text or "" for text in driver.status_reasons.said]
     assert any("is read by one connection instead of 3: process " in text for text in told) == (name == "incrementing")
     assert "is read by one connection" not in (driver.status_reasons.current or "")
@@ -220,7 +220,7 @@ def test_mode_bulk_with_one_connection_continues_after_a_restart(sql: Sql, drive
     assert before + ids(again.drain()) == list(range(1, 204))
     again.stop()
     assert stored(driver.offsets) == (None, None)
-    # The next turn is a whole one.
+    # The next reading is complete.
     assert ids(drive(driver.offsets, **one).drain()) == list(range(1, 204))
 
 
@@ -238,7 +238,7 @@ def test_a_column_added_during_the_snapshot_is_in_later_records(sql: Sql, drive:
     other = connect(autocommit=True)
     change = threading.Thread(target=lambda: other.execute("ALTER TABLE t ADD COLUMN more text DEFAULT 'new'"))
     change.start()
-    # It waits for readers that are in the middle of a page, which wait for us; others wait for it.
+    # It waits for readers in the middle of a page, which wait for this test; others wait for it.
     waiting = "SELECT 1 FROM pg_locks WHERE NOT granted AND relation = 't'::regclass AND mode = 'AccessExclusiveLock'"
     eventually(lambda: not change.is_alive() or sql(waiting))
     while change.is_alive():
@@ -266,7 +266,7 @@ def test_other_tables_are_read_during_a_snapshot(sql: Sql, drive: Drive) -> None
     assert sum(len(batch) for batch in driver.drain()) + 10 * (len(topics) - 1) >= 3_000
 
 
-def test_the_query_limit_holds_for_a_reader_pool(sql: Sql, drive: Drive) -> None:
+def test_a_reader_pool_keeps_the_query_limit(sql: Sql, drive: Drive) -> None:
     sql(TABLE + ROWS.format(503))
     driver = drive(**SEVERAL, connection_max_queries="1", **MODES["incrementing"])
     most = 0

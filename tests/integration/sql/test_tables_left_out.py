@@ -61,7 +61,7 @@ def wait_for(driver: SourceDriver, topics: Topics, wanted: dict[str, list[int]])
 def test_a_missing_privilege_for_one_of_ten_tables_stops_only_that_table(
     drive: Drive, sql: Sql, reader: str, url: str
 ) -> None:
-    # A pause in which all ten are read, or there would always be one due.
+    # Longer than reading all ten tables takes, otherwise one would always be due.
     driver, topics = drive(table_whitelist=",".join(TEN), connection_url=url, poll_interval_ms="500"), Topics()
     wait_for(driver, topics, {f"t.{table}": [1] for table in TEN if table != "t7"})
     said = driver.status_reasons.current or ""

@@ -12,13 +12,13 @@ from tests.system.index.rebuilding import assert_rebuilt, finish_after_kill
 
 Search = Any
 STEPS = [
-    ("backfill", r"/_bulk", 0, False),
-    ("backfill, done", r"/_bulk", 0, True),
-    ("positions are noted", r"-000002/_mapping", 0, True),
-    ("the previous one is noted", r"-000001/_mapping", 1, True),
-    ("the switch", r"/_aliases", 1, False),
-    ("the switch, done", r"/_aliases", 1, True),
-    ("the end is noted", r"-000002/_mapping", 1, False),
+    ("before backfill", r"/_bulk", 0, False),
+    ("after backfill", r"/_bulk", 0, True),
+    ("after positions are stored", r"-000002/_mapping", 0, True),
+    ("after the previous generation is stored", r"-000001/_mapping", 1, True),
+    ("before the switch", r"/_aliases", 1, False),
+    ("after the switch", r"/_aliases", 1, True),
+    ("before the end is stored", r"-000002/_mapping", 1, False),
 ]
 
 

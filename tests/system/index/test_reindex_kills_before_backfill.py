@@ -12,13 +12,13 @@ from tests.system.index.rebuilding import assert_rebuilt, finish_after_kill
 
 Search = Any
 STEPS = [
-    ("the write block", r"/_block/write", 0, False),
-    ("the write block, done", r"/_block/write", 0, True),
-    ("the copy", r"/_clone/", 0, False),
-    ("the copy, done", r"/_clone/", 0, True),
-    ("the copy becomes what the alias means", r"/_aliases", 0, False),
-    ("the copy is what the alias means", r"/_aliases", 0, True),
-    ("the new generation is made", r"-000002$", 1, True),
+    ("before the write block", r"/_block/write", 0, False),
+    ("after the write block", r"/_block/write", 0, True),
+    ("before the copy", r"/_clone/", 0, False),
+    ("after the copy", r"/_clone/", 0, True),
+    ("before the alias is set to the copy", r"/_aliases", 0, False),
+    ("after the alias is set to the copy", r"/_aliases", 0, True),
+    ("after the new generation is created", r"-000002$", 1, True),
 ]
 
 

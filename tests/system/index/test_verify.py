@@ -111,7 +111,7 @@ def test_wrong_names_and_addresses_are_refused(search: Callable[..., Search]) ->
     assert "worker" in done.stderr
 
 
-def test_a_source_has_nothing_to_verify(search: Callable[..., Search]) -> None:
+def test_a_source_is_refused(search: Callable[..., Search]) -> None:
     index = search()
     file = index.worker.folder / "gen.yaml"
     file.write_text(yaml.safe_dump({"name": "gen", "connector.class": "DatagenSource", "topic": index.name}))

@@ -125,5 +125,5 @@ class TestBrokers:
             monitor.on_statistics(statistics("UP", due=1, idle=0.4) if number % 3 else statistics("UP", idle=600))
             assert monitor.failure() is None
             now += 2
-        monitor.on_statistics(statistics("UP", due=1, idle=640))  # the first question after a long time
+        monitor.on_statistics(statistics("UP", due=1, idle=640))  # the first request after a long time
         assert monitor.failure() is None

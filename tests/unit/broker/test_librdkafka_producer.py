@@ -195,7 +195,7 @@ class TestWindows:
         producer = producer_over(fake)
         first = producer.send(EncodedBatch("t", [b"1", b"2"], [b"\0", b"\0"]))
         second = producer.send(EncodedBatch("t", [b"3"], [b"\0"]))
-        assert len(fake) == 1  # the send of the second let one of the first be answered
+        assert len(fake) == 1  # the second send processed a response of the first
         assert not second.done()
         assert first.done()
         assert len(fake) == 1  # the second is on its way

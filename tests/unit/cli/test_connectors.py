@@ -460,7 +460,7 @@ class TestManyConnectors:
         assert [line[3:5] for line in lines if line[:1] == ["orders"]] == [["all", "2"]]
         assert len([line for line in lines if line[:2] == ["clicks", "source"]]) == 3
 
-    def test_status_without_problems_says_so(self, run: Command, worker: StubWorker) -> None:
+    def test_status_without_problems_reports_no_problems(self, run: Command, worker: StubWorker) -> None:
         worker.answers["GET /connectors/orders/status"] = (200, status("orders", RUNNING, RUNNING, RUNNING))
         assert "no problems: connectors 1, tasks 2" in run("status", "orders").stderr
         worker.answers["GET /connectors/orders/status"] = (200, status("orders", RUNNING, FAILED))

@@ -87,7 +87,9 @@ class TestAllowLists:
         (tmp_path / "allowed/link.properties").symlink_to(tmp_path / "other.properties")
         return tmp_path
 
-    def test_over_rest_nothing_is_allowed_without_a_list(self, secrets: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_over_rest_no_placeholder_is_allowed_without_a_list(
+        self, secrets: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         monkeypatch.setenv("SHOP_PASSWORD", "s3cret-9")
         raw = {"a": "${env:SHOP_PASSWORD}", "b": f"${{file:{secrets}/other.properties:pw}}"}
         interpolator = make_interpolator(INSTALLED)

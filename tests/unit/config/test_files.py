@@ -17,7 +17,7 @@ from headrace.files import ConfigFile, read_config_file
 
 Read = Callable[[str, str], ConfigFile]
 
-# What all three formats can say; YAML has no word for the rest of the control characters and for U+FEFF, and its
+# Texts that all three formats can represent; YAML has no form for other control characters and U+FEFF, and its
 # writer keeps U+0085, U+2028 and U+2029 by breaking lines.
 TEXTS = st.text(
     st.characters(exclude_categories=["Cs", "Cc", "Zl", "Zp"], exclude_characters="\ufeff\ufffe\uffff"), max_size=30

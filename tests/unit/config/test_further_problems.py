@@ -29,9 +29,9 @@ class ShopConfig(ConfigModel):
     [
         ({"shop.url": "u", "batch.size": "many"}, {"batch.size", "table.list"}),
         ({"shop.url": "u", "batch.size": "0", "query": "q"}, {"batch.size"}),
-        ({"shop.url": "u", "tabel.list": "t"}, {"tabel.list"}),  # it was meant to be there
+        ({"shop.url": "u", "tabel.list": "t"}, {"tabel.list"}),  # table.list is misspelled
         ({"shop.url": "u", "colour": "red"}, {"colour", "table.list"}),
-        ({"batch.size": "11"}, {"shop.url"}),  # without a required key no rule can be asked
+        ({"batch.size": "11"}, {"shop.url"}),  # without a required key no rule is checked
         ({"shop.url": "u", "query": "q", "poll.interval.ms": "-1"}, {"poll.interval.ms"}),
         ({"shop.url": "u", "query": "q", "poll.interval.ms": "0 3 * *"}, {"poll.interval.ms"}),
         ({"shop.url": "u", "query": "q", "poll.interval.ms": "0 3 * * *"}, set()),

@@ -61,10 +61,10 @@ class TestConfigAnswer:
             "key.converter": ("CLASS", None),
         }
 
-    def test_the_plugins_own_keys_come_first(self, shop: Plugin) -> None:
+    def test_the_keys_of_the_plugin_are_listed_first(self, shop: Plugin) -> None:
         names = [item["name"] for item in config_definitions(shop)]
         assert names.index("password") < names.index("name") < names.index("errors.tolerance")
-        assert not [name for name in names if name.endswith(".")]  # families are no keys
+        assert not [name for name in names if name.endswith(".")]  # prefixes are not keys
 
     def test_a_converter_has_only_its_own_keys(self, registry: Registry) -> None:
         names = [item["name"] for item in config_definitions(registry.find(PluginKind.CONVERTER, "JsonConverter"))]
@@ -173,7 +173,9 @@ class TestPages:
         for definition in (item for model in models for item in model.definitions()):
             assert f"`{definition.name}" in text
         rows = [line for line in text.splitlines() if line.startswith("|")]
-        assert all(len(re.findall(r"(?<!\\)\|", row)) in (3, 5) for row in rows)  # no cell breaks its table
+        assert all(
+            len(re.findall(r"(?<!\\)\|", row)) in (3, 5) for row in rows
+        )  # no cell contains an unescaped separator
 
 
 class TestJsonSchema:

@@ -77,7 +77,7 @@ def test_many_passwords_in_one_value_are_found_in_linear_time() -> None:
 
 
 class TestScope:
-    def test_a_connector_does_not_show_whether_its_text_holds_the_secret_of_another(self) -> None:
+    def test_a_connector_does_not_reveal_whether_its_text_contains_the_secret_of_another(self) -> None:
         secrets = Secrets()
         secrets.add("orders", {"s3cret-9": "${env:DB}"})
         assert secrets.redact("other", "is it s3cret-9?") == "is it s3cret-9?"

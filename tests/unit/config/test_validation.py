@@ -108,7 +108,7 @@ def test_keys_of_the_framework_are_checked_even_when_the_plugin_is_unknown(valid
     assert "'ShopSource'" in str(validator.connector(properties)[1])
 
 
-def test_a_plugin_that_cannot_be_loaded_says_why(validator: Validator) -> None:
+def test_a_plugin_that_cannot_be_loaded_is_reported_with_the_reason(validator: Validator) -> None:
     finding = only(validator, {"name": "x", "connector.class": "Broken"})
     assert (finding.code, finding.key) == ("plugin.broken", "connector.class")
     assert "No module named 'shop_without_driver'" in finding.message

@@ -133,7 +133,7 @@ class TestGoldens:
             (2**63 - 1, "9223372036854775807"),
         ],
     )
-    def test_values_without_schema(self, value: Any, text: str) -> None:
+    def test_values_without_schema_are_written_as_plain_json(self, value: Any, text: str) -> None:
         assert payload(None, value) == text
 
     def test_defaults_are_encoded(self) -> None:
@@ -423,7 +423,7 @@ WITH_VALUES = DESCRIBED.flatmap(lambda item: st.tuples(st.just(item[0]), st.list
 
 
 @given(WITH_VALUES, st.sampled_from(["BASE64", "NUMERIC"]))
-def test_what_is_written_with_its_schema_is_read_again(batch: tuple[Schema, list[Any]], decimal_format: str) -> None:
+def test_values_written_with_their_schema_are_read_back(batch: tuple[Schema, list[Any]], decimal_format: str) -> None:
     schema, values = batch
     made = converter(decimal_format=decimal_format)
     texts = made.to_bytes("t", schema, values)
@@ -462,7 +462,7 @@ JSON_VALUES = st.recursive(
 
 
 @given(st.lists(JSON_VALUES), st.sampled_from(["true", "false"]))
-def test_values_without_schema_are_read_again(values: list[Any], schemas: str) -> None:
+def test_values_without_schema_are_read_back(values: list[Any], schemas: str) -> None:
     made = converter(schemas_enable=schemas)
     runs = made.from_bytes("t", made.to_bytes("t", None, values))
     assert [value for run in runs for value in run.values] == values

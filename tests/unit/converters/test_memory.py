@@ -39,8 +39,8 @@ def convert(schema: Schema | None, enveloped: bool) -> Sequence[bytes | None]:
     ],
     ids=["schema", "envelope", "plain", "documents", "plain documents"],
 )
-def test_a_batch_takes_the_memory_of_its_bytes(make: Callable[[], Sequence[bytes | None]]) -> None:
-    make()  # what is made once and remembered
+def test_the_memory_of_a_batch_is_close_to_the_size_of_its_bytes(make: Callable[[], Sequence[bytes | None]]) -> None:
+    make()  # fill the caches
     tracemalloc.start()
     try:
         made = make()
@@ -49,9 +49,7 @@ def test_a_batch_takes_the_memory_of_its_bytes(make: Callable[[], Sequence[bytes
         tracemalloc.stop()
     assert len(made) == COUNT
     size = sum(len(text) for text in made if text is not None)
-    assert (
-        held < size + COUNT * 64 + 20_000
-    )  # a bytes object's own, its place in a list; the interpreter's odds and ends
+    assert held < size + COUNT * 64 + 20_000  # overhead of a bytes object and of its list entry, and of the interpreter
 
 
 @given(

@@ -28,7 +28,7 @@ def arrays() -> ByteArrayConverter:
 
 
 @given(st.lists(st.none() | st.text(st.characters(exclude_categories=["Cs"]))))
-def test_texts_are_read_again(values: list[str | None]) -> None:
+def test_texts_are_read_back_unchanged(values: list[str | None]) -> None:
     runs = texts().from_bytes("t", texts().to_bytes("t", s.STRING, values))
     assert runs == ([Decoded(0, s.STRING.as_optional(), values)] if values else [])
 

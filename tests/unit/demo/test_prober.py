@@ -76,4 +76,4 @@ def test_a_row_is_followed_until_it_arrives_then_the_newest_one(
     prober.step(IMPRESSIONS)
     prober.step(IMPRESSIONS)
 
-    assert prober.freshness().count == 2  # 1 and 3: 3 replaced 2 before 2 was asked for
+    assert prober.freshness().count == 2  # 1 and 3: 3 replaced 2 before 2 was requested

@@ -62,7 +62,7 @@ def test_the_table_shows_counts_states_and_reasons(view: View, progress: Callabl
     assert "20,000" in text
     assert "RUNNING" in text
     assert "impressions: the broker does not answer" in text
-    assert "UNASSIGNED" in text  # offers, of which nothing is known
+    assert "UNASSIGNED" in text  # offers, without any progress
 
 
 def test_a_worker_that_does_not_respond_is_reported(view: View, progress: Callable[..., Progress]) -> None:

@@ -79,7 +79,7 @@ def test_the_command_names_every_connector_file() -> None:
 
 
 def test_a_port_in_use_is_not_chosen() -> None:
-    port = tcp_ports.free_port()  # none that a client may be given in between
+    port = tcp_ports.free_port()  # outside the range of ephemeral ports
     with socket.socket() as taken:
         taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         taken.bind(("127.0.0.1", port))

@@ -71,7 +71,7 @@ def test_every_language_has_its_check() -> None:
     assert {block.language for block in RUN} <= {"python", "toml", "yaml", "console", "sh", "bibtex"}
 
 
-def test_a_block_that_is_not_run_says_why() -> None:
+def test_a_block_that_is_not_run_has_a_reason() -> None:
     for block in BLOCKS:
         assert not block.marker or re.fullmatch(r"keys of \w+|not run: .{15,}", block.marker), block.place
 

@@ -47,7 +47,7 @@ def test_a_process_that_inherits_the_descriptor_holds_the_lock_until_it_ends(loc
         process.wait()
         assert not other.try_acquire()
         assert other.holder() == process.pid
-        process.stdin.write(b"\n")  # the grandchild's line: it ends
+        process.stdin.write(b"\n")  # the grandchild reads the line and ends
 
     assert other.acquire_within(30)
     other.release()

@@ -35,7 +35,7 @@ def test_a_preferred_port_is_chosen_if_it_is_free(taken: Any) -> None:
     assert preferred_port(taken) != taken
 
 
-def test_ports_come_from_the_range_of_the_environment(taken: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ports_are_chosen_from_the_range_of_the_environment(taken: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HEADRACE_EMBEDDED_PORTS", "19000-19009")
 
     ports = [free_port() for _ in range(3)]

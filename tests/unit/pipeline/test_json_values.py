@@ -88,7 +88,7 @@ ODD = st.sampled_from(
 
 
 @given(st.lists(ODD, max_size=12))
-def test_each_text_of_a_mixed_batch_is_classified_as_alone(texts: list[bytes | None]) -> None:
+def test_each_text_of_a_mixed_batch_is_classified_separately(texts: list[bytes | None]) -> None:
     assert which_are_json_objects(texts) == [are_json_objects([text]) for text in texts]
 
 

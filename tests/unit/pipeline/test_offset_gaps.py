@@ -88,7 +88,7 @@ def test_f2_records_that_retention_removed_while_the_sink_was_stopped_are_named(
     assert raised.found == [("records.removed_unread", 10, "t-0: offsets 10 to 19")]
 
 
-def test_f2_a_reset_to_the_end_names_the_records_that_are_still_there(
+def test_f2_a_reset_to_the_end_names_the_skipped_records(
     kafka: InMemoryKafka, gaps: Callable[..., OffsetGaps], raised: Raised
 ) -> None:
     kafka.admin({}).commit("g", {PLACE: 10})
@@ -114,7 +114,7 @@ def test_records_that_retention_removed_while_the_sink_was_running_are_named(
     assert raised.found == [("records.removed_unread", 27, "t-0: offsets 3 to 29")]
 
 
-def test_f2_a_reset_to_the_end_while_the_sink_was_running_names_the_records_that_are_still_there(
+def test_f2_a_reset_to_the_end_while_the_sink_is_running_names_the_skipped_records(
     kafka: InMemoryKafka, gaps: Callable[..., OffsetGaps], raised: Raised
 ) -> None:
     watched = gaps("latest")
@@ -128,7 +128,7 @@ def test_f2_a_reset_to_the_end_while_the_sink_was_running_names_the_records_that
     ]
 
 
-def test_a_gap_within_a_batch_is_named_when_retention_made_it(
+def test_a_gap_within_a_batch_is_named_if_retention_caused_it(
     kafka: InMemoryKafka, gaps: Callable[..., OffsetGaps], raised: Raised
 ) -> None:
     kafka.delete_records({PLACE: 30})
@@ -137,7 +137,7 @@ def test_a_gap_within_a_batch_is_named_when_retention_made_it(
     assert raised.found == [("records.removed_unread", 28, "t-0: offsets 2 to 29")]
 
 
-def test_gaps_of_compaction_and_transaction_markers_are_no_loss(
+def test_gaps_of_compaction_and_transaction_markers_are_not_reported(
     kafka: InMemoryKafka, gaps: Callable[..., OffsetGaps], raised: Raised
 ) -> None:
     kafka.admin({}).commit("g", {PLACE: 2})

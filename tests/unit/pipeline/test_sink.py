@@ -82,7 +82,7 @@ def test_an_abandoned_task_writes_no_dead_letters_and_begins_no_put(sink: Callab
     made.send(range(3), keys=[b'"k"'] * 3)
     thread = made.harness.run(made.pipeline)
     assert hanging.wait(30)
-    assert made.harness.fence.close()  # without a stop: the fence alone must hold it back
+    assert made.harness.fence.close()  # without a stop: only the fence prevents the commit
     released.set()
     thread.join(30)
     assert not thread.is_alive()
@@ -129,7 +129,7 @@ def test_after_any_failures_no_record_is_lost(
         assert each.harness.error is None
     assert set(made.store.rows.values()) == set(range(60)) - rejected - undecodable
     stages = [letter["stage"] for letter in letters(broker)]
-    # Twice is possible (a commit failed in between), never is not.
+    # A record may be written twice (a commit failed in between), but never not at all.
     assert stages.count("TASK_PUT") >= len(rejected - undecodable)
     assert stages.count("VALUE_CONVERTER") >= len(undecodable)
 
@@ -211,7 +211,7 @@ def test_several_puts_run_at_once_and_are_finished_in_order(
     assert set(made.store.begun.values()) == {0}
 
 
-def test_a_pause_reads_nothing_and_keeps_the_partitions(sink: Callable[..., Sink]) -> None:
+def test_a_paused_sink_reads_no_records_and_keeps_its_partitions(sink: Callable[..., Sink]) -> None:
     made = sink()
     made.harness.paused.set()
     thread = made.harness.run(made.pipeline)

@@ -226,7 +226,7 @@ def test_after_any_failures_no_row_is_lost_and_the_order_is_kept(
     assert made.harness.error is None
     for number in range(partitions):
         rows = made.rows(f"t{number}")
-        # What follows a failed batch is sent again after it: repeats are allowed, an older row as the last word is not.
+        # Batches after a failed one are sent again after it: repeats are allowed, an older row as the last one is not.
         assert last_words(rows) == list(range(count))
 
 
@@ -270,7 +270,7 @@ def test_memory_is_bounded_while_the_broker_is_unavailable(source: Callable[...,
     made.harness.broker.hold_deliveries()
     thread = made.harness.run(made.pipeline)
     eventually(lambda: made.task.polls >= 9)
-    # Told after three seconds without an answer: time for tens of thousands of rows.
+    # Reported after three seconds without a response: time for tens of thousands of rows.
     eventually(lambda: any("waiting for Kafka" in (reason or "") for reason in made.harness.reasons))
     polled = made.task.polls
     assert 90 <= polled * 10 <= 110
@@ -294,7 +294,7 @@ def test_a_pause_stops_polls_and_a_resume_continues_them(source: Callable[..., S
     thread = made.harness.run(made.pipeline)
     eventually(lambda: made.task.polls > 3)
     made.harness.paused.set()
-    polls = made.task.polls + 1  # one may be under way
+    polls = made.task.polls + 1  # one may be running
     eventually(lambda: made.harness.metrics.values["source_record_active_count"] == 0)
     eventually(lambda: made.positions.stored.get(0) == len(made.rows()))
     assert made.task.polls <= polls

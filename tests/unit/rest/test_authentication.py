@@ -88,7 +88,7 @@ def basic(name: str, password: str) -> str:
     return "Basic " + base64.b64encode(f"{name}:{password}".encode()).decode()
 
 
-def test_right_credentials_are_accepted_again_and_again(server: RestServer) -> None:
+def test_valid_credentials_are_accepted_repeatedly(server: RestServer) -> None:
     for _ in range(3):
         assert get(server, Authorization=basic("alice", PASSWORD)).status_code == 200
         assert get(server, Authorization=f"bearer {TOKEN}").status_code == 200
@@ -112,7 +112,7 @@ def test_right_credentials_are_accepted_again_and_again(server: RestServer) -> N
         "",
     ],
 )
-def test_wrong_credentials_are_refused_with_a_stable_code(server: RestServer, credentials: str) -> None:
+def test_invalid_credentials_are_refused_with_a_stable_code(server: RestServer, credentials: str) -> None:
     answer = get(server, Authorization=credentials)
     assert answer.status_code == answer.json()["error_code"] == 401
     assert answer.json()["code"] == "auth.wrong_credentials"

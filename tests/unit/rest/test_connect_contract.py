@@ -41,7 +41,7 @@ def test_connect_rest_15_a_null_value_is_the_same_as_no_key(client: httpx.Client
 
 
 @pytest.mark.parametrize(("method", "word"), [("DELETE", "reset"), ("PATCH", "altered")])
-def test_connect_rest_24_the_message_about_changed_offsets_says_twice_what_was_done(
+def test_connect_rest_24_the_message_about_changed_offsets_contains_the_action_twice(
     client: httpx.Client, worker: Any, method: str, word: str
 ) -> None:
     worker.add("a")
@@ -58,7 +58,7 @@ def test_connect_rest_21_definitions_of_another_version_of_a_plugin_are_400(clie
 
 
 def test_connect_rest_10_loggers_of_headrace_are_listed(client: httpx.Client) -> None:
-    logging.getLogger("headrace.contract")  # without a level of its own, as all of headrace's
+    logging.getLogger("headrace.contract")  # without its own level, as all loggers of headrace
     shown = client.get("/admin/loggers").json()
     assert {"headrace", "headrace.contract", "root"} <= shown.keys()
 

@@ -96,7 +96,9 @@ class TestCreating:
             (["name"], "the body must be a JSON object, not an array"),
         ],
     )
-    def test_a_body_of_the_wrong_shape_is_400(self, client: httpx.Client, worker: Any, body: Any, says: str) -> None:
+    def test_a_body_with_wrong_members_or_types_is_400(
+        self, client: httpx.Client, worker: Any, body: Any, says: str
+    ) -> None:
         answer = client.post("/connectors", json=body)
         assert answer.status_code == answer.json()["error_code"] == 400
         assert says in answer.json()["message"]
@@ -403,7 +405,7 @@ class TestPaths:
         assert (answer.status_code, answer.json()) == (405, error(405, "HTTP 405 Method Not Allowed"))
         assert {"GET", "POST"} <= set(answer.headers["allow"].split(", "))
 
-    def test_a_trailing_slash_changes_nothing(self, client: httpx.Client, worker: Any) -> None:
+    def test_a_trailing_slash_is_ignored(self, client: httpx.Client, worker: Any) -> None:
         worker.add("a")
         assert client.get("/connectors/").json() == ["a"]
         assert client.get("/connectors/a/status/").json() == STATUS

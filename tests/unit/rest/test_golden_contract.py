@@ -134,7 +134,7 @@ def is_definitions(body: Any) -> bool:
 
 def comparable(ours: Any, theirs: Any) -> tuple[Any, Any]:
     """Leave out documented differences: the sets of keys that connectors have."""
-    if isinstance(theirs, dict) and "error_count" in theirs:  # a validation; its verdict is compared on its own
+    if isinstance(theirs, dict) and "error_count" in theirs:  # a validation; its result is compared separately
         ours, theirs = ({**body, "configs": {}} for body in (ours, theirs))
     elif is_definitions(theirs):
         ours, theirs = ({name: body[name] for name in ours.keys() & theirs.keys()} for body in (ours, theirs))

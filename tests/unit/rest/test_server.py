@@ -75,7 +75,7 @@ def test_stop_does_not_wait_for_a_slow_call(worker: Any, registry: Registry) -> 
     with ThreadPoolExecutor(1) as other:
         slow = other.submit(httpx.get, f"{server.url}/connectors/slow/offsets", timeout=30)
         assert worker.entered.wait(30)
-        server.stop()  # would hang: the call is let go only below
+        server.stop()  # would block: the call is released only below
         answer = slow.result(30)
         assert answer.status_code == answer.json()["error_code"] == 503
         assert "stopping" in answer.json()["message"]
@@ -84,7 +84,7 @@ def test_stop_does_not_wait_for_a_slow_call(worker: Any, registry: Registry) -> 
 
 def test_stop_ends_the_thread_and_releases_the_port_and_may_be_called_twice(worker: Any, registry: Registry) -> None:
     before = set(threading.enumerate())
-    server = RestServer([f"http://127.0.0.1:{free_port()}"])  # none that a client may be given in between
+    server = RestServer([f"http://127.0.0.1:{free_port()}"])  # outside the range of ephemeral ports
     server.stop()  # never started: nothing to do
     server.bind()
     server.start(worker, registry)

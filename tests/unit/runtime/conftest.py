@@ -70,7 +70,7 @@ class NumbersTask(SourceTask):
     def poll(self) -> SourceBatch | Wait:
         if (hang := WORLD.hang) is not None and self.next >= WORLD.hang_at:
             WORLD.hanging.set()
-            hang.wait()  # the test may have taken it from the world already
+            hang.wait()  # the test may have removed it already
         if WORLD.polling:
             raise WORLD.polling.pop()
         if self.next >= 100:
@@ -204,7 +204,7 @@ def start(world: World, plugins: Registry, tmp_path: Path) -> Iterator[Callable[
             "listeners": "http://127.0.0.1:0",
             "value.converter.schemas.enable": "false",
             "offset.flush.interval.ms": "20",
-            "task.shutdown.graceful.timeout.ms": "60000",  # a busy machine leaves no task behind
+            "task.shutdown.graceful.timeout.ms": "60000",  # enough time on a busy machine
             "offset.storage.file.filename": str(tmp_path / "offsets.jsonl"),
         } | {name.replace("_", "."): value for name, value in settings.items()}
         parsed = WorkerSettings.parse(properties)
@@ -221,7 +221,7 @@ def start(world: World, plugins: Registry, tmp_path: Path) -> Iterator[Callable[
         world.hang.set()
     for standalone in running:
         standalone.stop()
-    # One that was left behind would move the next test's world.
+    # A remaining task would change the World of the next test.
     eventually(lambda: not any(map(_is_task, set(threading.enumerate()) - before)))
 
 

@@ -152,7 +152,7 @@ def test_a_dry_run_writes_nothing(letter_worker: DeadLetterWorker) -> None:
     assert "dlq-marks" not in letter_worker.kafka.topics()
 
 
-def test_a_letter_that_is_refused_again_goes_back_once_with_its_new_reason(letter_worker: DeadLetterWorker) -> None:
+def test_a_letter_that_is_refused_again_is_returned_once_with_its_new_reason(letter_worker: DeadLetterWorker) -> None:
     letter_worker.send(("a", '{"n": 1}'))
     assert letter_worker.counts() == {"refused again": 1}
     assert letter_worker.groups()["marked"] == {"refused again": 1}
@@ -215,7 +215,7 @@ def test_a_letter_without_the_origin_headers_is_left_open(letter_worker: DeadLet
     assert letter_worker.groups()["open"] == 1
 
 
-def test_a_connector_without_a_queue_says_which_key_to_set(letter_worker: DeadLetterWorker) -> None:
+def test_a_connector_without_a_queue_is_refused_with_the_key_to_set(letter_worker: DeadLetterWorker) -> None:
     letter_worker.process.worker.put_config("memory", {name: MEMORY[name] for name in MEMORY if "dead" not in name})
     answer = letter_worker.http.get(DEAD_LETTERS)
     assert answer.status_code == 400

@@ -95,7 +95,7 @@ class TestTrust:
         eventually(lambda: process.state("numbers", 0) == "RUNNING")
         with pytest.raises(ConfigError):
             process.worker.patch_config("numbers", {"topic": "elsewhere"})
-        assert process.worker.put_config("numbers", NUMBERS)[0] is False  # the same is no change
+        assert process.worker.put_config("numbers", NUMBERS)[0] is False  # an equal configuration is no change
         eventually(lambda: process.state("numbers", 0) == "RUNNING")
         changed = {key: value for key, value in NUMBERS.items() if "password" not in key}
         process.worker.put_config("numbers", changed)

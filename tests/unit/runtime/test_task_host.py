@@ -98,7 +98,7 @@ def test_a_pause_or_resume_during_the_start_is_in_the_state(paused: bool, wish: 
             answer = super().is_set()
             if threading.current_thread().name == "a-0" and wished.ident is None:
                 wished.start()
-                wished.join(0.2)  # or it waits until the task has said so
+                wished.join(0.2)  # otherwise it waits until the task has reported its state
             return answer
 
     host = TaskHost(

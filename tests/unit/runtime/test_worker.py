@@ -48,7 +48,7 @@ def test_rows_are_copied_from_source_to_sink(start: Callable[..., Any], world: A
     eventually(lambda: process.worker.offsets("numbers") == [{"partition": {"task": "0"}, "offset": {"n": 100}}])
     eventually(lambda: process.worker.offsets("memory") != [])
     eventually(lambda: process.worker.offsets("memory")[0]["offset"] == {"kafka_offset": 100})
-    eventually(lambda: process.worker.health().status == "healthy")  # found on a thread of its own
+    eventually(lambda: process.worker.health().status == "healthy")  # found on a separate thread
 
 
 def test_offsets_of_a_sink_are_those_of_the_group_id_of_the_worker_file(start: Callable[..., Any], world: Any) -> None:
@@ -232,7 +232,7 @@ def test_only_tasks_with_a_changed_configuration_are_restarted(start: Callable[.
     process = start()
     process.worker.create("numbers", {**NUMBERS, "tasks.max": "3"}, STARTED)
     eventually(lambda: [info.config["task"] for info in process.worker.tasks("numbers")] == ["0"])
-    eventually(lambda: world.stops >= 3)  # the one that moved, and what took its place; 2 and new
+    eventually(lambda: world.stops >= 3)  # the changed task and its successor; 2 and new
     eventually(lambda: process.state("numbers", 0) == "RUNNING")
     begun = [config["task"] for config in world.starts]
 
@@ -302,7 +302,7 @@ def test_a_new_task_starts_after_the_task_that_had_its_share_has_ended(start: Ca
     hung, world.hang = world.hang, None
     process.worker.patch_config("numbers", {"tasks.max": "2"})
     eventually(lambda: len(process.worker.tasks("numbers")) == 2)
-    # The plan that followed was carried out before this is answered; a task that was started has a state.
+    # The following plan has been carried out when this call returns; a started task has a state.
     assert process.state("numbers", 1) == ""
     hung.set()
     eventually(lambda: process.state("numbers", 0) == process.state("numbers", 1) == "RUNNING")
@@ -322,7 +322,7 @@ def test_a_task_that_does_not_stop_is_abandoned_and_its_successor_runs(start: Ca
         eventually(lambda: len(rows(process)) == 100)
     finally:
         hung.set()
-    # What the one left behind still says is not heard, and it sends nothing any more.
+    # Statuses of the abandoned task are ignored, and it sends no more records.
     eventually(lambda: world.stops == 1)
     assert process.state("numbers", 0) == "RUNNING"
     assert rows(process) == list(range(100))
@@ -404,7 +404,7 @@ def test_a_stop_is_prompt_when_a_task_does_not_stop(start: Callable[..., Any], w
     world.hang = threading.Event()
     process.worker.create("numbers", NUMBERS, STARTED)
     assert world.hanging.wait(20)
-    process.standalone.stop()  # would wait for ever otherwise
+    process.standalone.stop()  # would wait without end otherwise
     with pytest.raises(httpx.ConnectError):
         httpx.get(process.standalone.url)
 

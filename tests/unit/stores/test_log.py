@@ -59,7 +59,7 @@ def test_a_crash_at_any_byte_loses_only_the_unfinished_append(
     os.truncate(path, cut)
     survived = FileLog(path)
     whole = max(number for number, size in enumerate(sizes) if size <= cut)
-    # The entries of one append are lines of their own: some of the torn append's may be there, in their order.
+    # Entries of one append are separate lines: a prefix of the interrupted append may be in the file.
     torn = list(appends[whole].items()) if whole < len(appends) else []
     states = [expected([*appends[:whole], dict(torn[:count])]) for count in range(len(torn) + 1)]
     assert survived.read() in states

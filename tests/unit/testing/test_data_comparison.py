@@ -152,7 +152,7 @@ def test_keys_have_the_text_of_the_sinks_document_ids() -> None:
     assert key_text("a", "b+1") != key_text("a+b", 1)
 
 
-def test_rows_come_from_any_connection_and_share_no_key() -> None:
+def test_rows_are_read_from_any_connection_and_must_not_share_a_key() -> None:
     connection = sqlite3.connect(":memory:")
     connection.execute("CREATE TABLE t (a int, b text)")
     connection.executemany("INSERT INTO t VALUES (?, ?)", [(1, "x"), (2, "x")])

@@ -83,7 +83,7 @@ def is_silent(connection: socket.socket) -> bool:
 def test_all_bytes_are_forwarded(dial: Callable[[], socket.socket], proxy: TcpProxy) -> None:
     one, two = dial(), dial()
     assert echoes(one, b"hello")
-    assert echoes(two, bytes(range(256)) * 20_000)  # five times what it holds per direction
+    assert echoes(two, bytes(range(256)) * 20_000)  # five times its buffer per direction
     assert proxy.connections == 2
 
 

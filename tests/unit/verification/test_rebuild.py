@@ -387,7 +387,7 @@ WRITES = st.builds(lambda partial, catch_up: partial | catch_up, PARTIAL_WRITES,
 
 @OF_STEPS
 @given(before=RECORDS, arrivals=ARRIVALS, writes=WRITES)
-def test_nothing_is_reported_lost_while_all_records_are_there_whenever_the_sink_writes(
+def test_no_document_is_reported_lost_while_all_records_exist_whenever_the_sink_writes(
     make_scenario: Callable[..., Any], before: list[Record], arrivals: list[list[Record]], writes: dict[int, Write]
 ) -> None:
     rebuilding = Rebuilding(make_scenario())

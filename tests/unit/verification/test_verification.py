@@ -123,7 +123,7 @@ def test_an_entry_without_a_record_is_kept_when_retention_has_removed_records(
 
     assert (report.expired, report.repaired, report.unrepaired) == (True, 1, 1)
     assert b"z" in scenario.system.documents
-    assert b"b" not in scenario.system.documents  # a tombstone says so
+    assert b"b" not in scenario.system.documents  # deleted by a tombstone
     assert "retention" in report.unrepaired_reason
 
 

@@ -110,7 +110,7 @@ class TcpProxy(ClosingProxy):
         if not self._closed:
             self._do(self._end)
         self._thread.join()
-        # Not by the proxy's thread, which may have ended before its last order has rung the bell.
+        # Not by the proxy's thread, which may have ended before the last command has woken it.
         self._alarm.close()
         self._bell.close()
 

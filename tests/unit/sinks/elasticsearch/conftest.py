@@ -129,7 +129,7 @@ class Server:
                 try:
                     super().finish()
                 except ConnectionError:
-                    pass  # the client went away
+                    pass  # the client has disconnected
                 except ValueError:
                     pass  # we closed it ourselves
 
@@ -177,7 +177,7 @@ class Server:
             elif name not in self.indices:
                 return Answer(404)
             elif method == "GET":
-                uuid = str(id(self.indices[name]))  # another one for an index that was deleted and created again
+                uuid = str(id(self.indices[name]))  # another id for an index that was deleted and created again
                 return Answer(body={name: {"mappings": self.indices[name], "settings": {"index.uuid": uuid}}})
             return Answer()
 

@@ -108,7 +108,7 @@ def test_limits_hold_in_every_order_of_events(events: list[str], most_bytes: int
         assert limiter.bytes > 0 or most_bytes < 1
 
 
-def test_nothing_runs_after_a_permit_was_released() -> None:
+def test_no_request_runs_after_its_permit_was_released() -> None:
     limiter = AdaptiveConcurrencyLimiter(1, 1, 0)
     with pytest.raises(ZeroDivisionError), limiter.acquire():
         raise ZeroDivisionError

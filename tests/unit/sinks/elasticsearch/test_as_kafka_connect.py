@@ -229,7 +229,7 @@ def test_102_a_bulk_request_that_fails_is_sent_again_in_the_same_order(
 ) -> None:
     server.script = [scripted.Answer(503), scripted.Answer(503)]
     put = make_sink().task.begin([batch(*({"n": number} for number in range(20)))])
-    for _ in range(2):  # the pipeline waits between the tries, for ever
+    for _ in range(2):  # the pipeline retries without a limit
         with pytest.raises(RetriableError):
             put.finish()
     assert list(put.finish()) == []

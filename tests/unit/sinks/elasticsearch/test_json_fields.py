@@ -51,7 +51,7 @@ def test_configured_fields_are_written_as_objects() -> None:
         "customer": {"name": "x", "tags": ["b"]},
         "lines": [{"extra": {"c": None}}, {"extra": None}, {}],
     }
-    assert value["payload"] == '{"a": [1, 2]}'  # the record itself stays as it is, also for a second try
+    assert value["payload"] == '{"a": [1, 2]}'  # the record itself is unchanged, also for a retry
 
 
 @given(st.lists(JSON, min_size=1, max_size=4), st.sampled_from([None, 1]))

@@ -25,7 +25,7 @@ INVALID = {
     "CESU-8 emoji": b'{"s":"\xed\xa0\xbd\xed\xb8\x80"}',
     "a lone surrogate in bytes": b'{"s":"\xed\xa0\xbd"}',
     "a lone byte": b'{"s":"\xff"}',
-    "a cut sequence": b'{"s":"\xe6\x97"}',
+    "a truncated sequence": b'{"s":"\xe6\x97"}',
     "above U+10FFFF": b'{"s":"\xf4\x90\x80\x80"}',
     "a lone high surrogate": b'{"s":"cut \\ud83d"}',
     "a lone low surrogate": b'{"s":"\\uDE00 cut"}',

@@ -196,7 +196,7 @@ def test_f20_an_index_name_that_a_data_stream_template_matches_names_the_keys_th
     assert "data.stream.type" in raised.value.hint
 
 
-def test_f20_no_hint_names_a_transform_that_does_not_come_with_headrace(make_sink: Make, batch: Batch) -> None:
+def test_f20_no_hint_names_a_transform_that_headrace_lacks(make_sink: Make, batch: Batch) -> None:
     sink = make_sink()
     texts = [str(item.error) for item in sink.task.put([batch({"a": 1}, topic="a b"), batch("text")])]
 
@@ -221,7 +221,7 @@ def test_operations_18_a_deleted_index_is_named_and_created_with_the_governed_ma
     assert "--repair" in sink.conditions["elasticsearch.index_deleted"]
 
 
-def test_operations_18_a_deleted_index_is_not_created_where_the_configuration_says_check(
+def test_operations_18_a_deleted_index_is_not_created_with_index_management_check(
     make_sink: Make, batch: Batch, server: Any
 ) -> None:
     server.indices["orders"] = {}

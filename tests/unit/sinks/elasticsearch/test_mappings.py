@@ -157,7 +157,7 @@ class TestDeclared:
             ("properties: {sku: keyword}", "'sku' has no definition"),
             ("properties: {sku: {type: strnig}}", "no field type 'strnig'"),
             ("properties: {a: {properties: {b: {type: lnog}}}}", "'a.b'"),
-            # Finding 6 of the security review: what is no mapping is not sent to the cluster.
+            # Finding 6 of the security review: a file that is not a mapping is not sent to the cluster.
             ("apiVersion: v1\nkind: Config\nusers: [{user: {token: s3cret}}]", "'apiVersion' is no key of a mapping"),
             ("properties: {a: {type: long}}\ntoken: s3cret", "'token' is no key of a mapping"),
             (ALIAS_BOMB, "more than 20000 values"),
@@ -203,7 +203,7 @@ class TestConflicts:
             ("long", "text"),
             ("boolean", "text"),
             ("integer", "long"),  # values above 2^31 would be refused
-            ("long", "double"),  # the part behind the point would be cut off
+            ("long", "double"),  # decimals would be truncated
             ("boolean", "integer"),
             ("integer", "boolean"),
             ("long", "date"),
@@ -227,7 +227,7 @@ class TestConflicts:
             ("float", "double"),
             ("scaled_float", "double"),
             ("date_nanos", "date"),
-            ("date", "text"),  # Elasticsearch judges each
+            ("date", "text"),  # Elasticsearch validates each value
             ("ip", "text"),
             ("flattened", "object"),
             ("object", "flattened"),

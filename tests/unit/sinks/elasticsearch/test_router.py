@@ -149,7 +149,7 @@ def test_the_index_name_has_the_value_of_a_header(make_sink: Make, batch: Batch,
 
 
 class TestDataStreams:
-    def test_topic_app_logs_dataset_web_row_75(self, make_sink: Make, batch: Batch, server: Any) -> None:
+    def test_a_topic_gives_the_data_stream_name_row_75(self, make_sink: Make, batch: Batch, server: Any) -> None:
         server.indices["logs-web-app"] = {}
         sink = make_sink(data_stream_type="LOGS", data_stream_dataset="web")
 
@@ -157,7 +157,7 @@ class TestDataStreams:
         assert {action.target["_index"] for bulk in server.bulks for action in bulk} == {"logs-web-app"}
         assert {action.name for bulk in server.bulks for action in bulk} == {"create"}
 
-    def test_a_topic_with_dashes_as_kafka_connect(self, make_sink: Make, batch: Batch, server: Any) -> None:
+    def test_a_topic_with_dashes_is_named_as_in_kafka_connect(self, make_sink: Make, batch: Batch, server: Any) -> None:
         server.indices["logs-web-my-app"] = {}
         sink = make_sink(data_stream_type="LOGS", data_stream_dataset="web")
 
@@ -191,7 +191,7 @@ class TestDataStreams:
             ("at", {"a": 1}, 1_000),
         ],
     )
-    def test_timestamps_row_99(
+    def test_documents_have_the_timestamp_of_the_configured_field_row_99(
         self, make_sink: Make, batch: Batch, server: Any, fields: str, value: Any, stamp: Any
     ) -> None:
         server.indices["logs-web-orders"] = {}

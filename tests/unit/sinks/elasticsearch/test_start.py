@@ -71,7 +71,7 @@ def test_a_refused_connection_is_retriable(make_sink: Make, server: Any) -> None
     assert "connection.url" in raised.value.hint
 
 
-def test_a_start_can_be_tried_again(make_sink: Make, server: Any, scripted: Any, batch: Batch) -> None:
+def test_a_failed_start_can_be_retried(make_sink: Make, server: Any, scripted: Any, batch: Batch) -> None:
     sink = make_sink()
     root, server.root = server.root, scripted.Answer(503)
     with pytest.raises(RetriableError):

@@ -58,7 +58,7 @@ documents = st.dictionaries(st.sampled_from("abc"), mappings, min_size=1).map(la
 
 
 @given(st.lists(documents, min_size=1, max_size=8))
-def test_widening_ends_and_then_only_scalars_in_place_of_objects_conflict(seen: list[dict[str, Any]]) -> None:
+def test_widening_ends_and_only_scalars_in_place_of_objects_conflict(seen: list[dict[str, Any]]) -> None:
     """However often the records are read, the mapping changes at most as often as types can grow."""
     mapping: dict[str, Any] = {}
     for _ in range(8):

@@ -84,7 +84,7 @@ def test_a_table_without_a_key_is_an_error(sqlite: Sql, soft: Drive, how: str) -
         ({"delete.detection": "hard"}, "delete.detection"),
     ],
 )
-def test_a_wrong_configuration_is_an_error_of_its_key(keys: dict[str, str], wrong: str) -> None:
+def test_an_invalid_configuration_is_an_error_of_its_key(keys: dict[str, str], wrong: str) -> None:
     given = {"connection.url": "sqlite:///x.db", "table.whitelist": "t", "mode": "incrementing", **keys}
     _, findings = SqlSourceConnector.config_model.validate_properties(given)
 
@@ -105,7 +105,7 @@ def test_a_deleted_row_becomes_a_tombstone(sqlite: Sql, reconciled: Drive) -> No
     assert topic.tombstones == [2]
 
 
-def test_trial_9_a_comparison_that_finds_nothing_is_not_logged_at_info(sqlite: Sql, reconciled: Drive) -> None:
+def test_trial_9_a_comparison_without_deleted_rows_is_not_logged_at_info(sqlite: Sql, reconciled: Drive) -> None:
     """Each table is compared every few seconds: ten tables would fill the log."""
     sqlite("CREATE TABLE t (id INTEGER PRIMARY KEY); INSERT INTO t VALUES (1), (2);")
     with capture_logs() as logs:
@@ -216,7 +216,9 @@ def test_an_unacknowledged_tombstone_is_sent_again(sqlite: Sql, reconciled: Driv
     assert topic.tombstones == [1]
 
 
-def test_a_key_that_comes_back_before_its_tombstone_is_acknowledged_stays_known(sqlite: Sql, reconciled: Drive) -> None:
+def test_a_key_inserted_again_before_its_tombstone_is_acknowledged_stays_in_the_ledger(
+    sqlite: Sql, reconciled: Drive
+) -> None:
     sqlite("CREATE TABLE t (id INTEGER PRIMARY KEY, n INTEGER NOT NULL UNIQUE); INSERT INTO t VALUES (1, 1), (2, 2);")
     driver, topic = reconciled(incrementing_column_name="n"), Topic()
     settle(driver, topic, {1, 2})
@@ -246,7 +248,7 @@ def test_a_missing_ledger_is_created_again(sqlite: Sql, reconciled: Drive, tmp_p
     second = reconciled(first.offsets)
     compare_once(second, topic)
     sqlite("DELETE FROM t WHERE id = 2")
-    settle(second, topic, {1, 3})  # that 1 was sent is no longer known, see docs/deletes.md
+    settle(second, topic, {1, 3})  # the ledger does not contain 1, see docs/deletes.md
 
 
 def test_an_unusable_ledger_is_named_with_the_reason(sqlite: Sql, reconciled: Drive, tmp_path: Path) -> None:
@@ -269,7 +271,7 @@ def test_equal_ranges_need_one_statement_and_no_key_is_read(sqlite: Sql, reconci
     compare_once(driver, topic)
     comparison = comparison_of(driver)
 
-    assert (comparison.read, comparison.statements) == (0, 11)  # ten parts, and what may be behind them
+    assert (comparison.read, comparison.statements) == (0, 11)  # ten ranges, and the one after them
     sqlite("DELETE FROM t WHERE id = 55")
     settle(driver, topic, {*range(100)} - {55})
     compare_once(driver, topic)
@@ -287,7 +289,7 @@ def test_only_ranges_that_differ_are_read(sqlite: Sql, reconciled: Drive) -> Non
     comparison.due = datetime.now(UTC)
     settle(driver, topic, {*range(100)} - {55})
 
-    assert (comparison.read, comparison.statements) == (9, 13)  # the part that differs, and the key itself
+    assert (comparison.read, comparison.statements) == (9, 13)  # the range that differs, and the key itself
 
 
 @pytest.mark.parametrize("tuning", [Tuning(keys_per_page=10)])
@@ -301,7 +303,7 @@ def test_no_more_hashes_are_requested_after_several_different_ranges(sqlite: Sql
     comparison.due = datetime.now(UTC)
     settle(driver, topic, {number for number in range(100) if number >= 80 or number % 10 != 5})
 
-    # Three parts hashed and read, five read, the ninth (which is equal) read, the last hashed; then what is behind
+    # Three ranges hashed and read, five read, the ninth (which is equal) read, the last hashed; then the range after
     # them, and the eight keys themselves.
     assert (comparison.statements, comparison.read) == (3 * 2 + 5 + 1 + 1 + 1 + 1, 8 * 9 + 10)
 
@@ -347,10 +349,10 @@ def test_a_table_with_another_sort_order_of_keys_is_compared(sqlite: Sql, reconc
     compare_once(driver, topic)
 
     assert sorted(topic.tombstones) == ["F", "H", "a"]
-    assert not comparison_of(driver).ordered  # else each key in another place would be looked up by itself
+    assert not comparison_of(driver).ordered  # otherwise each key in another position would be queried separately
 
 
-def test_a_dropped_table_deletes_nothing(sqlite: Sql, reconciled: Drive) -> None:
+def test_a_dropped_table_gives_no_tombstones(sqlite: Sql, reconciled: Drive) -> None:
     sqlite("CREATE TABLE t (id INTEGER PRIMARY KEY); INSERT INTO t VALUES (1), (2);")
     sqlite("CREATE TABLE u (id INTEGER PRIMARY KEY); INSERT INTO u VALUES (3);")
     driver, topic = reconciled(table_whitelist="t,u"), Topic()
@@ -368,10 +370,10 @@ def test_a_dropped_table_deletes_nothing(sqlite: Sql, reconciled: Drive) -> None
     assert topic.tombstones == [3]
 
 
-# Anything in any order.
+# Steps in any order.
 
 
-def test_a_key_that_comes_back_during_the_comparison_is_not_deleted(sqlite: Sql, path: Path, tmp_path: Path) -> None:
+def test_a_key_inserted_again_during_the_comparison_is_not_deleted(sqlite: Sql, path: Path, tmp_path: Path) -> None:
     """The comparison has passed the key, and no poll has read the row yet: the key is queried again."""
     sqlite("CREATE TABLE t (id INTEGER PRIMARY KEY); INSERT INTO t VALUES (2), (3);")
     ledger = Ledger(tmp_path / "l")

@@ -92,10 +92,10 @@ def test_a_restart_begins_before_the_overlap(sqlite: Sql, drive: Drive) -> None:
     assert drive(first.offsets, table_whitelist="t", cursor_overlap="10").values("id") == [20]
 
 
-# Whom a position waits for.
+# The transaction that a position waits for.
 
 
-def test_the_blocking_transaction_is_the_one_that_holds_back_most() -> None:
+def test_the_blocking_transaction_is_the_one_with_the_lowest_position() -> None:
     mark = Watermark()
     mark.observe(Fence((10,), [Transaction("old")]))
     mark.observe(Fence((20,), [Transaction("old"), Transaction("new")]))
@@ -135,11 +135,11 @@ def test_only_a_clock_that_is_set_back_is_detected() -> None:
             pass
         found.append(clock.earliest(start + timedelta(seconds=database)))
 
-    # Between the second and the third look it was set back by three seconds: two seconds after the start at the least.
+    # Between the second and the third check it was set back by three seconds, to at least two seconds after the start.
     assert found == [None, None, start + timedelta(seconds=2), None]
 
 
-# What is remembered.
+# The memory of sent rows.
 
 
 def memory(limit: int = 10, identity: tuple[int, ...] = (0,)) -> SentRows:
@@ -180,7 +180,7 @@ def test_rows_beyond_the_memory_bound_are_sent_again() -> None:
     assert send(sent, (0,))
 
 
-def test_rows_after_the_watermark_are_kept_and_others_forgotten() -> None:
+def test_rows_after_the_watermark_are_kept_and_others_removed() -> None:
     sent = memory()
     for number in range(5):
         send(sent, (number,), place=number)

@@ -183,7 +183,7 @@ def test_a_table_matches_one_entry_of_a_mapping(check: Callable[..., list[Findin
     found = check(**keys, timestamp_columns_mapping="or.*:at,.*ers:at")
     assert ("sql.ambiguous_mapping", "timestamp.columns.mapping", "error") in codes(found)
     assert ("sql.unmapped_table", "timestamp.columns.mapping", "error") in codes(found)  # lines
-    # What no entry means has the column that all have.
+    # Tables without an entry have the column of all tables.
     found = check(**keys, timestamp_columns_mapping="lines:line", timestamp_column_name="at")
     assert [item for item in codes(found) if item[2] == "error"] == []
 
@@ -376,7 +376,7 @@ def test_reassignment_moves_as_few_tables_as_possible(moments: list[set[int]], m
         new = set(tables) - {table for share in before for table in share}
         changed = [number for number, share in enumerate(before) if shares[number : number + 1] != [share]]
         touched = [share for share in before if not set(share) <= set(tables)]
-        # A share changes because a table of it went, a new one came, or the last one took its number.
+        # The tables of a task change if one was dropped or created, or if the last task took its number.
         assert len(changed) <= 2 * len(touched) + len(new)
 
 

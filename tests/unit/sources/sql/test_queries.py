@@ -70,7 +70,7 @@ def test_statements_have_bounds_and_order_of_the_cursor(cursor: Cursor, bounds: 
     assert sql(statement(USERS, cursor, bounds)) == expected
 
 
-def test_e57_the_suffix_comes_last() -> None:
+def test_e57_the_suffix_is_appended_last() -> None:
     assert sql(statement(USERS, Cursor(incrementing="id"), Bounds(), "FOR READ ONLY")).endswith(
         'ORDER BY "id" FOR READ ONLY'
     )

@@ -83,7 +83,7 @@ def test_permits_never_exceed_the_limit_and_are_never_idle(steps: list[tuple[str
         elif semaphore.acquire(who, limit):
             inside.add(who)
         assert len(inside) <= limit
-    # Every session that keeps trying gets a permit in the end.
+    # Every session that keeps requesting gets a permit.
     for who in "abcdef":
         for other in list(inside):
             semaphore.release(other)

@@ -62,7 +62,7 @@ def test_an_emptied_table_has_no_reason(check: SequenceCheck) -> None:
 @pytest.mark.parametrize("now", [(1, 2, 3), (1, 2, 9), (1, 2, 3, 10)])
 def test_a_new_row_below_the_position_is_an_error(check: SequenceCheck, now: tuple[int, ...]) -> None:
     observe(check, 9, 1, 2)
-    for ids in (now, (1, 11)):  # it does not become right by itself
+    for ids in (now, (1, 11)):  # the error does not end by itself
         with pytest.raises(TaskError) as raised:
             observe(check, 9, *ids)
         assert raised.value.code == "sql.cursor_backwards"

@@ -26,14 +26,14 @@ def test_a_marked_row_becomes_a_tombstone_at_its_position(sqlite: Sql, soft: Dri
 
 
 @pytest.mark.parametrize("value", [None, False, 0, Decimal(0), "", " ", "f", "FALSE", "no", "0", b"", b"\0"])
-def test_values_that_do_not_mark_a_row_as_deleted(value: Any) -> None:
+def test_a_row_without_a_mark_value_is_not_deleted(value: Any) -> None:
     assert not deleted(value)
 
 
 @pytest.mark.parametrize(
     "value", [True, 1, -1, Decimal("0.5"), "t", "yes", "deleted", b"\x01", datetime(2024, 1, 1), date.max]
 )
-def test_values_that_mark_a_row_as_deleted(value: Any) -> None:
+def test_a_row_with_a_mark_value_is_deleted(value: Any) -> None:
     assert deleted(value)
 
 

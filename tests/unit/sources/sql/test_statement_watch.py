@@ -41,7 +41,7 @@ class Watched:
         return self.reasons.current
 
 
-def test_quick_answers_are_not_reported() -> None:
+def test_fast_statements_are_not_reported() -> None:
     watched = Watched()
     for _ in range(5):
         watched.begin()

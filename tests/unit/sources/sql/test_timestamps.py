@@ -75,7 +75,9 @@ def test_a_timestamp_is_read_back_unchanged(moment: datetime, zone: tzinfo) -> N
 
 
 @given(MOMENTS, DIGITS, ZONES)
-def test_bounds_lie_on_the_resolution_and_never_after_the_moment(moment: datetime, digits: int, zone: tzinfo) -> None:
+def test_bounds_have_the_resolution_and_are_never_after_the_instant(
+    moment: datetime, digits: int, zone: tzinfo
+) -> None:
     resolution = resolution_of(digits)
     bound = MomentCodec(resolution).bound(moment)
 

@@ -18,7 +18,7 @@ from headrace_sources.sql.cursor.position import BEGINNING, CursorPosition
 from headrace_sources.sql.cursor.watermark import Fence, Transaction, Watermark
 from headrace_sources.sql.dialects.dialect import ANYONE
 
-# As often as makes things happen; a transaction that does nothing is rare.
+# Weights of the steps; transactions without writes are rare.
 WHAT = ["begin and draw"] * 4 + ["draw"] * 3 + ["commit"] * 4 + ["begin", "draw and lose", "roll back", "prepare"]
 ACTIONS = st.lists(st.tuples(st.sampled_from(WHAT), st.integers(0, 3)), max_size=6)
 
@@ -57,7 +57,7 @@ class Concurrency(RuleBasedStateMachine):
             elif action == "roll back":
                 del self.open[name]
             elif action == "prepare" and not name.startswith("prepared"):
-                # It goes on under another name.
+                # It continues under another name.
                 self.open[f"prepared {name}"] = self.open.pop(name)
 
     # The reader.

@@ -70,7 +70,7 @@ def test_the_order_of_the_candidates_does_not_matter(
     assert first.draw == second.draw
 
 
-def test_without_exploration_the_largest_mean_wins() -> None:
+def test_without_exploration_the_largest_mean_is_selected() -> None:
     prediction = prediction_of(np.array([-3.0, -1.0, -2.0]), np.array([9.0, 9.0, 9.0]))
     ids = names(prediction)
     assert {select(prediction, ids, seed, floor=0, explore=0.0).position for seed in range(50)} == {1}

@@ -93,7 +93,7 @@ def test_contributions_add_up_to_the_mean(seen: list[tuple[dict[str, object], fl
         assert sum(learned.contributions(row).values()) == pytest.approx(float(learned.predict([row]).mean[0]))
 
 
-def test_a_new_survey_starts_from_what_its_features_say() -> None:
+def test_a_new_survey_starts_with_the_prediction_of_its_features() -> None:
     learned = LogisticModel([Term("client", ("client",)), Term("survey", ("survey",), deviation=0.5)], base_rate=0.05)
     for number in range(400):
         learned.update({"client": "good", "survey": f"g{number % 4}"}, float(number % 3 == 0), 1)
@@ -123,7 +123,7 @@ def test_the_oldest_level_makes_room_and_leaves_the_others_as_they_are() -> None
     others = [{"survey": "s2"}, {"survey": "s3"}]
     before = learned.predict(others)
     variance_of_new = learned.predict([{"survey": "new"}]).variance[0]
-    learned.update({"survey": "s4"}, 0, 1e-12)  # almost no evidence: only the place changes hands
+    learned.update({"survey": "s4"}, 0, 1e-12)  # almost no evidence: only the slot is reassigned
     after = learned.predict(others)
     assert learned.levels == 4
     assert after.mean == pytest.approx(before.mean)

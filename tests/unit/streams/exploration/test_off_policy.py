@@ -50,7 +50,7 @@ def test_intervals_with_a_verdict_contain_the_true_value_in_90_percent_of_the_lo
         assert inside >= 108, name
 
 
-def test_a_small_effective_sample_gives_no_verdict_and_says_why() -> None:
+def test_a_small_effective_sample_gives_no_verdict_and_a_reason() -> None:
     result = LoggedWorld(1).log(10_000)
     assert not result.reliable
     assert result.effective_sample_size < LEAST_SAMPLE_SIZE

@@ -64,7 +64,7 @@ def test_the_confidence_sequence_contains_the_difference_at_all_looks() -> None:
     assert missed <= 20
 
 
-def test_without_enough_conversions_there_is_no_verdict_and_it_says_what_is_missing() -> None:
+def test_without_enough_conversions_there_is_no_verdict_and_the_missing_number_is_given() -> None:
     result = compare(Sample.of_counts(5000, 250), Sample.of_counts(5000, 60))
     assert result.verdict(0.05) == "too early"
     assert result.missing == "40 more conversions of the new version"
