@@ -118,7 +118,7 @@ def secured(shared: SecuredKafka) -> Iterator[SecuredKafka]:
     shared.set_password(PASSWORD)
 
 
-class Chain:
+class TableToIndex:
     """A table, its topic, its index, and the worker between them."""
 
     def __init__(self, worker: Any, database: str, search: str, name: str, box: Any, source: dict[str, str]) -> None:
@@ -204,24 +204,24 @@ class Chain:
 @pytest.fixture
 def chain(
     make_worker: Callable[..., Any], database: str, elasticsearch: Any, unique_name: str, box: Any
-) -> Callable[..., Chain]:
+) -> Callable[..., TableToIndex]:
     def make(
         bootstrap: str,
         settings: dict[str, str] | None = None,
         url: str = database,
         search: str = elasticsearch.url,
         **source: str,
-    ) -> Chain:
+    ) -> TableToIndex:
         worker = make_worker(bootstrap)
         worker.settings.update({**SHORT, **(settings or {})})
         keys = {key.replace("_", "."): value for key, value in source.items()}
-        return Chain(worker, url, search, unique_name, box, keys)
+        return TableToIndex(worker, url, search, unique_name, box, keys)
 
     return make
 
 
 def test_an_unreachable_broker_at_start_is_reported_and_recovered_from(
-    secured: SecuredKafka, chain: Callable[..., Chain]
+    secured: SecuredKafka, chain: Callable[..., TableToIndex]
 ) -> None:
     secured.proxy.refuse()
     made = chain(secured.proxy.address, secured.settings)
@@ -241,7 +241,7 @@ def test_an_unreachable_broker_at_start_is_reported_and_recovered_from(
     ("fault", "client"), [("refuse", "auto"), ("blackhole", "kafka-python"), ("blackhole", "auto")]
 )
 def test_no_row_is_lost_in_an_outage_longer_than_any_timeout(
-    secured: SecuredKafka, chain: Callable[..., Chain], fault: str, client: str
+    secured: SecuredKafka, chain: Callable[..., TableToIndex], fault: str, client: str
 ) -> None:
     """Requests time out several times, the group removes its member, and rows are still inserted."""
     made = chain(secured.proxy.address, {**secured.settings, "kafka.client": client})
@@ -260,7 +260,7 @@ def test_no_row_is_lost_in_an_outage_longer_than_any_timeout(
 
 
 def test_an_unknown_password_is_reported_until_kafka_accepts_it(
-    secured: SecuredKafka, chain: Callable[..., Chain]
+    secured: SecuredKafka, chain: Callable[..., TableToIndex]
 ) -> None:
     made = chain(secured.proxy.address, {**secured.settings, "sasl.password": OTHER})
     made.insert()
@@ -276,7 +276,7 @@ def test_an_unknown_password_is_reported_until_kafka_accepts_it(
 
 
 def test_a_password_changed_at_run_time_is_reported_until_it_is_restored(
-    secured: SecuredKafka, chain: Callable[..., Chain]
+    secured: SecuredKafka, chain: Callable[..., TableToIndex]
 ) -> None:
     made = chain(secured.proxy.address, secured.settings)
     made.insert()
@@ -293,7 +293,7 @@ def test_a_password_changed_at_run_time_is_reported_until_it_is_restored(
 
 
 def test_an_untrusted_certificate_is_reported_until_it_is_replaced(
-    secured: SecuredKafka, chain: Callable[..., Chain], tmp_path: Path
+    secured: SecuredKafka, chain: Callable[..., TableToIndex], tmp_path: Path
 ) -> None:
     secured.show(Authority(tmp_path / "unknown"))
     made = chain(secured.proxy.address, secured.settings)
@@ -306,7 +306,9 @@ def test_an_untrusted_certificate_is_reported_until_it_is_replaced(
     assert made.worker.stop() == 0
 
 
-def test_a_red_index_is_reported_and_loses_no_row(kafka: Any, elasticsearch: Any, chain: Callable[..., Chain]) -> None:
+def test_a_red_index_is_reported_and_loses_no_row(
+    kafka: Any, elasticsearch: Any, chain: Callable[..., TableToIndex]
+) -> None:
     made = chain(kafka.bootstrap_servers)
     nowhere = {"settings": {"index.number_of_replicas": 0, "index.routing.allocation.require._name": "no-such-node"}}
     created = HTTP.put(f"{made.search}/{made.topic}?wait_for_active_shards=0", json=nowhere)
@@ -340,7 +342,11 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 def test_a_full_disk_of_the_database_is_reported_and_loses_no_row(
-    small_disk: Path, kafka: Any, private_stack: Callable[..., EmbeddedStack], chain: Callable[..., Chain], box: Any
+    small_disk: Path,
+    kafka: Any,
+    private_stack: Callable[..., EmbeddedStack],
+    chain: Callable[..., TableToIndex],
+    box: Any,
 ) -> None:
     """PostgreSQL sorts large results on disk, and its disk has no room."""
     stack = private_stack("postgres")
@@ -365,7 +371,7 @@ def test_a_full_disk_of_the_database_is_reported_and_loses_no_row(
 
 
 def test_no_row_is_lost_when_engines_or_the_worker_are_suspended(
-    private_stack: Callable[..., Any], chain: Callable[..., Chain]
+    private_stack: Callable[..., Any], chain: Callable[..., TableToIndex]
 ) -> None:
     """SIGSTOP: connections stay open and nothing answers. Nothing is restarted."""
     stack = private_stack()

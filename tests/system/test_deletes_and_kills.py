@@ -22,7 +22,7 @@ SNAPSHOT = 20_000
 """Rows that are there before the first start, so that blows fall into reading them."""
 
 
-class Life(threading.Thread):
+class DeletingWriter(threading.Thread):
     """Transactions that insert, update, delete and bring back rows of ``lives``; every sixth is rolled back.
 
     Some rows are deleted moments after they were written, some come back under their old key.
@@ -106,7 +106,7 @@ def test_the_topic_equals_the_table_after_deletes_and_kill_9(
     worker.write("lives", source)
     session = box.connect(database)
     session.autocommit = False
-    life = Life(session, SEED)
+    life = DeletingWriter(session, SEED)
     life.start()
     for number in range(rounds):
         worker.settings["kafka.client"] = ("confluent", "kafka-python")[number % 2]

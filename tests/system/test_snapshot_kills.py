@@ -61,7 +61,7 @@ class Writer(threading.Thread):
             self._connection.commit()
 
 
-class Line:
+class SlowConnection:
     """A connection to the database that is so slow that no snapshot ends before the kill."""
 
     def __init__(self, postgres: str) -> None:
@@ -76,8 +76,8 @@ class Line:
 
 
 @pytest.fixture
-def slow(database: str) -> Iterator[Line]:
-    line = Line(database)
+def slow(database: str) -> Iterator[SlowConnection]:
+    line = SlowConnection(database)
     with line.proxy:
         yield line
 
@@ -85,7 +85,13 @@ def slow(database: str) -> Iterator[Line]:
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("mode", MODES)
 def test_the_topic_equals_the_table_after_kill_9_of_a_parallel_snapshot(
-    kafka: Any, database: str, make_worker: Callable[..., Any], box: Any, unique_name: str, mode: str, slow: Line
+    kafka: Any,
+    database: str,
+    make_worker: Callable[..., Any],
+    box: Any,
+    unique_name: str,
+    mode: str,
+    slow: SlowConnection,
 ) -> None:
     with box.connect(database) as connection:
         connection.execute(TABLE)

@@ -198,12 +198,12 @@ def root(flow: Any, number: str, **more: Any) -> StatusFault:
 def test_a_newer_major_version_is_used_in_its_compatibility_mode(flow: Any) -> None:
     asked: list[str] = []
 
-    class Newer:
+    class NewerCluster:
         def answer(self, request: Any, passage: Any) -> Any:
             asked.append(dict(request.headers).get("accept") or dict(request.headers).get("Accept") or "")
             return root(flow, "10.0.0").answer(request, passage)
 
-    flow.proxy.always(Newer(), path="/$")
+    flow.proxy.always(NewerCluster(), path="/$")
     start(flow)
     assert asked == ["application/json", "application/vnd.elasticsearch+json; compatible-with=9"]
 

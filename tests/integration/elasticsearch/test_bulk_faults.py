@@ -102,7 +102,7 @@ def test_a_timeout_of_an_executed_request_loses_no_record(flow: Any) -> None:
     flow.check()
 
 
-class Abandoned:
+class AbandonedRequest:
     """Closes the connection of the first request while the engine executes it; forwards later requests."""
 
     def __init__(self, url: str) -> None:
@@ -134,7 +134,7 @@ def test_a_merge_with_a_lost_response_ends_before_later_ones_are_sent(flow: Any)
     where = "index.routing.allocation.require._name"
     nowhere = {"settings": {where: "nowhere", "number_of_replicas": 0}}
     flow.ask("PUT", f"{flow.name}?wait_for_active_shards=0", nowhere)
-    abandoned = Abandoned(flow.url)
+    abandoned = AbandonedRequest(flow.url)
     flow.proxy.always(abandoned, path=BULK)
     flow.send([{"id": 1, "n": number} for number in range(10)])
     # Elasticsearch waits for the primary; meanwhile the sink checks whether the request still runs.
@@ -200,7 +200,7 @@ def test_a_document_larger_than_the_limit_is_the_only_dead_letter(flow: Any) -> 
 
 
 def test_a_forgotten_delete_is_repeated_after_a_late_older_write(flow: Any) -> None:
-    class BusyForTheFirst:
+    class FirstWriteRejected:
         def __init__(self) -> None:
             self.free = threading.Event()
 
@@ -210,7 +210,7 @@ def test_a_forgotten_delete_is_repeated_after_a_late_older_write(flow: Any) -> N
             return passage.forward(request)
 
     flow.ask("PUT", flow.name, {"settings": {"index.gc_deletes": "0ms"}})
-    busy = BusyForTheFirst()
+    busy = FirstWriteRejected()
     flow.proxy.always(busy, path=BULK)
     # A write, its deletion, and others after which Elasticsearch forgets the deletion.
     flow.send([{"id": 1}, None, *({"id": 2, "n": number} for number in range(8))], [1, 1, *[2] * 8])
@@ -223,7 +223,7 @@ def test_a_forgotten_delete_is_repeated_after_a_late_older_write(flow: Any) -> N
     flow.check()
 
 
-class Poison:
+class PoisonDocumentFault:
     """Refuses requests that contain this document, as Elasticsearch does for an invalid action."""
 
     def __init__(self, ident: str) -> None:
@@ -238,7 +238,7 @@ class Poison:
 
 @pytest.mark.parametrize("place", range(9))
 def test_a_poison_document_at_any_position_is_the_only_dead_letter(flow: Any, place: int) -> None:
-    flow.proxy.always(Poison(str(place)), path=BULK)
+    flow.proxy.always(PoisonDocumentFault(str(place)), path=BULK)
     values = [{"id": number, "text": f"document {number}"} for number in range(9)]
     flow.send(values)
     flow.start(batch_size="9")
@@ -361,11 +361,11 @@ def test_real_429_responses_of_a_small_write_queue_lose_no_record(
 
 
 def test_a_damaged_response_refuses_no_document(flow: Any) -> None:
-    class Garbled:
+    class DamagedResponse:
         def answer(self, request: Any, passage: Any) -> Any:
             return replace(passage.forward(request), body=b'{"took":1,"errors":false,"items":[]}')
 
-    flow.proxy.play(Garbled(), Garbled(), path=BULK)
+    flow.proxy.play(DamagedResponse(), DamagedResponse(), path=BULK)
     flow.send(rows(100))
     flow.start()
     flow.settle()

@@ -25,7 +25,7 @@ def rows(count: int, first: int = 0) -> list[dict[str, Any]]:
     return [{"id": number % 20, "n": number} for number in range(first, first + count)]
 
 
-class FirstIsLate:
+class FirstRequestDelayed:
     """Delays the request with the first records of the partitions; forwards the others."""
 
     def answer(self, request: Any, passage: Any) -> Any:
@@ -34,7 +34,7 @@ class FirstIsLate:
 
 
 def test_104_offsets_after_an_unfinished_bulk_request_are_not_committed(flow: Any) -> None:
-    flow.proxy.always(FirstIsLate(), path=BULK)
+    flow.proxy.always(FirstRequestDelayed(), path=BULK)
     flow.send(
         rows(LIMITS.records + 10)
     )  # more records than one put has: a later put begins while the first is unfinished
@@ -61,7 +61,7 @@ def test_105_the_number_of_records_in_flight_is_limited_on_purpose(flow: Any) ->
 
 
 @dataclass
-class UntilOver:
+class FaultUntilOver:
     """Every request meets ``fault`` until ``over``; what was committed when it came, and how many have ended."""
 
     flow: Any
@@ -86,7 +86,7 @@ def test_111_a_rebalance_during_a_bulk_request_loses_no_record(flow: Any, late: 
     first = flow.start(read_timeout_ms="500ms")
     flow.send(rows(30))
     flow.settle()
-    unanswered = UntilOver(flow, Late() if late else Hang())
+    unanswered = FaultUntilOver(flow, Late() if late else Hang())
     flow.proxy.always(unanswered, path=BULK)
     flow.send(rows(30, first=30))
     eventually(lambda: unanswered.committed, 60)

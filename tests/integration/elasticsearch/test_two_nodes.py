@@ -16,7 +16,7 @@ from tests.engines.http import HTTP
 DELIVERY_TIMEOUT = 60.0
 
 
-class Pair:
+class TwoNodes:
     """``head`` leads the cluster, ``other`` only keeps data."""
 
     def __init__(self, folder: Path) -> None:
@@ -39,9 +39,9 @@ class Pair:
 
 
 @pytest.fixture
-def pair(tmp_path: Path) -> Iterator[Pair]:
+def pair(tmp_path: Path) -> Iterator[TwoNodes]:
     """Both nodes, joined."""
-    pair = Pair(tmp_path)
+    pair = TwoNodes(tmp_path)
     try:
         start_in_parallel([pair.head, pair.other])
         pair.wait_until(2)
@@ -54,7 +54,7 @@ def rows(first: int) -> list[dict[str, Any]]:
     return [{"id": number % 150, "n": number} for number in range(first, first + 300)]
 
 
-def test_no_record_is_lost_when_one_of_two_nodes_is_killed(pair: Pair, make_flow: Callable[..., Any]) -> None:
+def test_no_record_is_lost_when_one_of_two_nodes_is_killed(pair: TwoNodes, make_flow: Callable[..., Any]) -> None:
     flow = make_flow(pair.head.url)
     name = "index.routing.allocation.require._name"
     there = {"settings": {name: "other", "number_of_replicas": 0}}

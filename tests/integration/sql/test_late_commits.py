@@ -197,12 +197,12 @@ def test_with_a_clock_set_back_rows_are_lost_only_without_the_gap_free_cursor(
     def set_back(*arguments: Any) -> Dialect:
         kind = type(dialect_for(*arguments))
 
-        class SetBack(kind):  # type: ignore[misc, valid-type]
+        class SetBackDialect(kind):  # type: ignore[misc, valid-type]
             def now(self, connection: Any) -> Any:
                 return super().now(connection) - behind
 
         options = {} if kind is MySql else {"iso": False}
-        return SetBack(arguments[1], **options)
+        return SetBackDialect(arguments[1], **options)
 
     reader = reading(mode, set_back, cursor_gap_free=gap_free)
     writer = late.writer()

@@ -86,12 +86,12 @@ def test_records_are_returned_by_partition_in_offset_order(topics: list[str]) ->
 def test_an_abandoned_consumer_is_closed_when_its_pending_commit_ends() -> None:
     answered = threading.Event()
 
-    class Unanswered(FakeConsumer):
+    class PendingCommitConsumer(FakeConsumer):
         def commit(self, offsets: list[Any], *, asynchronous: bool) -> list[Any]:
             answered.wait()
             return offsets
 
-    client = cast(Consumer, cast(Any, Unanswered([])))
+    client = cast(Consumer, cast(Any, PendingCommitConsumer([])))
     member = LibrdkafkaConsumer(
         (client, BrokerMonitor()), "g", max_poll_records=None, cooperative=False, topics_age=5, commit_timeout=0.01
     )

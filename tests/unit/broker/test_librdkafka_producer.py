@@ -18,7 +18,7 @@ from headrace.records import EncodedBatch
 from headrace.testing.waiting import eventually
 
 
-class Sent(NamedTuple):
+class SentRecord(NamedTuple):
     value: bytes
     key: bytes
     report: Callable[[KafkaError | None, Any], None]
@@ -30,12 +30,12 @@ class FakeProducer:
 
     def __init__(self, log: list[tuple[bytes, bytes]], choose: Callable[[int], int]) -> None:
         self.log, self.choose = log, choose
-        self.queues: list[deque[Sent]] = [deque() for _ in range(3)]
+        self.queues: list[deque[SentRecord]] = [deque() for _ in range(3)]
         self.fatal: KafkaError | None = None
         self.outages = 2
 
     def produce(self, topic: str, value: bytes, key: bytes, partition: int, report: Any, *_: Any) -> None:
-        self.queues[key[0] % 3].append(Sent(value, key, report))
+        self.queues[key[0] % 3].append(SentRecord(value, key, report))
 
     def __len__(self) -> int:
         return sum(map(len, self.queues))
@@ -60,7 +60,7 @@ class FakeProducer:
     def close(self) -> bool:
         return True
 
-    def _answer(self, queue: deque[Sent], count: int) -> None:
+    def _answer(self, queue: deque[SentRecord], count: int) -> None:
         request = [queue[place] for place in range(count)]
         if any(sent.value.startswith(b"bad") for sent in request):
             self.report_all(queue, count, KafkaError.MSG_SIZE_TOO_LARGE)
@@ -76,7 +76,7 @@ class FakeProducer:
             queue.popleft()
 
     @staticmethod
-    def report_all(queue: deque[Sent], count: int, code: int) -> None:
+    def report_all(queue: deque[SentRecord], count: int, code: int) -> None:
         for _ in range(count):
             queue[0].report(KafkaError(code), None)
             queue.popleft()
@@ -227,13 +227,13 @@ class TestWindows:
         assert error.code == "kafka.not_authorized"
 
     def test_a_full_buffer_fails_the_batch(self) -> None:
-        class Full(FakeProducer):
+        class FullProducer(FakeProducer):
             def produce(self, *arguments: Any) -> None:
                 if len(self) == 1:
                     raise BufferError("Local: Queue full")
                 super().produce(*arguments)
 
-        producer = producer_over(Full([], patient))
+        producer = producer_over(FullProducer([], patient))
         with pytest.raises(RetriableError) as caught:
             producer.send(EncodedBatch("t", [b"1", b"2"], [b"\0", b"\0"]))
         assert caught.value.code == "kafka.buffer_full"
@@ -241,7 +241,7 @@ class TestWindows:
     def test_an_abandoned_producer_sends_neither_in_flight_nor_waiting_records(self) -> None:
         log: list[tuple[bytes, bytes]] = []
 
-        class SlowPurge(FakeProducer):
+        class SlowPurgeProducer(FakeProducer):
             """Discards records when it is polled after a purge, as librdkafka's threads do."""
 
             purged = False
@@ -254,7 +254,7 @@ class TestWindows:
                     super().purge()
                 return 0
 
-        fake = SlowPurge(log, patient)
+        fake = SlowPurgeProducer(log, patient)
         producer = producer_over(fake)
         deliveries = [producer.send(EncodedBatch("t", [b"%d" % n], [b"\0"])) for n in range(2)]
         assert len(fake) == 1  # the second batch waits for the first window
@@ -270,11 +270,11 @@ class TestWindows:
         assert producer.abandon()
 
     def test_deliveries_of_a_closed_producer_fail(self) -> None:
-        class Silent(FakeProducer):
+        class UnresponsiveProducer(FakeProducer):
             def flush(self, timeout: float) -> int:
                 return len(self)
 
-        producer = producer_over(Silent([], patient))
+        producer = producer_over(UnresponsiveProducer([], patient))
         first = producer.send(EncodedBatch("t", [b"1"], [b"\0"]))
         second = producer.send(EncodedBatch("t", [b"2"], [b"\0"]))
         producer.close(0)

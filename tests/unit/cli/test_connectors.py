@@ -128,9 +128,7 @@ class TestList:
 
 
 class TestStatus:
-    def test_status_of_a_failed_task_shows_the_reason_and_the_restart_command(
-        self, run: Command, worker: StubWorker
-    ) -> None:
+    def test_status_of_a_failed_task_shows_reason_and_command(self, run: Command, worker: StubWorker) -> None:
         worker.answers["GET /connectors/orders/status"] = (200, status("orders", RUNNING, RUNNING, FAILED))
         shown = run.needs_attention("status", "orders").stdout
         lines = [fields(line) for line in shown.splitlines()]
@@ -370,9 +368,7 @@ class TestApply:
     CONFIG: ClassVar[dict[str, str]] = {"name": "orders", "connector.class": "AcmeSource", "tasks.max": "2"}
 
     @pytest.mark.parametrize(("code", "word"), [(201, "created"), (200, "updated")])
-    def test_apply_puts_the_configuration(
-        self, run: Command, worker: StubWorker, orders: Path, code: int, word: str
-    ) -> None:
+    def test_apply_puts_the_config(self, run: Command, worker: StubWorker, orders: Path, code: int, word: str) -> None:
         worker.answers["GET /connectors/orders/config"] = (200, {**self.CONFIG, "tasks.max": "1"})
         worker.answers["PUT /connectors/orders/config"] = (code, {})
         said = run("apply", str(orders)).stderr
@@ -381,9 +377,7 @@ class TestApply:
         assert worker.requests[-1] == ("PUT /connectors/orders/config", self.CONFIG)
         assert json.loads(run("apply", str(orders), "--json").stdout) == {"connectors": {"orders": word}}
 
-    def test_apply_leaves_an_equal_configuration_unchanged(
-        self, run: Command, worker: StubWorker, orders: Path
-    ) -> None:
+    def test_apply_keeps_an_equal_configuration(self, run: Command, worker: StubWorker, orders: Path) -> None:
         worker.answers["GET /connectors/orders/config"] = (200, self.CONFIG)
         assert "orders: unchanged" in run("apply", str(orders)).stderr
         assert not asked_with(worker.requests, "PUT")
@@ -476,9 +470,7 @@ class TestManyConnectors:
         assert len(asked_with(worker.requests, "POST")) == 2
 
     @pytest.mark.parametrize("arguments", [(), ("orders", "--all"), ("orders", "clicks", "--task", "0")])
-    def test_restart_refuses_conflicting_arguments(
-        self, run: Command, worker: StubWorker, arguments: Sequence[str]
-    ) -> None:
+    def test_restart_refuses_wrong_arguments(self, run: Command, worker: StubWorker, arguments: Sequence[str]) -> None:
         assert run.error("restart", *arguments).code == "cli.conflicting_options"
         assert not worker.requests
 

@@ -26,7 +26,7 @@ INSTALLED = Registry()
 KAFKAS_PATTERN = re.compile(r"\$\{([^}]*?):(([^}]*?):)?([^}]*?)\}")
 
 
-class Listed(ConfigProvider):
+class ListedProvider(ConfigProvider):
     """One secret that every configuration may use."""
 
     def __init__(self, secret: str) -> None:
@@ -61,17 +61,17 @@ class TestPlaceholdersAreNotAnOracle:
     @pytest.mark.parametrize("secret", ["s3cret-9", "7", "all", "sqlite:///x.db"])
     def test_a_validation_result_does_not_depend_on_the_secret(self, guess: dict[str, str], secret: str) -> None:
         def findings(value: str) -> list[str]:
-            validator = Validator(INSTALLED, Interpolator({"p": Listed(value)}))
+            validator = Validator(INSTALLED, Interpolator({"p": ListedProvider(value)}))
             return [str(finding) for finding in validator.unresolved_connector({**SINK, **guess})]
 
         assert findings(secret) == findings("entirely different")
 
     def test_keys_with_placeholders_are_not_reported_for_their_text(self) -> None:
-        validator = Validator(INSTALLED, Interpolator({"p": Listed("1")}))
+        validator = Validator(INSTALLED, Interpolator({"p": ListedProvider("1")}))
         assert validator.unresolved_connector({**SINK, "topics": "${p:x}", "tasks.max": "${p:x}"}) == []
 
     def test_values_without_placeholders_are_validated(self) -> None:
-        validator = Validator(INSTALLED, Interpolator({"p": Listed("1")}))
+        validator = Validator(INSTALLED, Interpolator({"p": ListedProvider("1")}))
         found = validator.unresolved_connector({**SINK, "topics": "${p:x}", "tasks.max": "0", "speling": "x"})
         assert {finding.key for finding in found} == {"tasks.max", "speling"}
 
@@ -201,7 +201,7 @@ class TestTimeIsLinear:
 
     @pytest.mark.parametrize("text", ["${:" * 100_000, "${a:" * 100_000 + "}", "${a:b}" * 50_000, "${" * 200_000])
     def test_a_text_with_many_incomplete_placeholders_is_parsed_in_linear_time(self, text: str) -> None:
-        resolution = Interpolator({"a": Listed("x")}).resolution({"k": text}, trusted=True)
+        resolution = Interpolator({"a": ListedProvider("x")}).resolution({"k": text}, trusted=True)
         assert len(resolution.properties["k"]) <= len(text)
 
     def test_a_pattern_with_nested_repetition_matches_in_linear_time(self) -> None:
@@ -240,7 +240,7 @@ class TestTimeIsLinear:
         assert (match[1], match["table"]) == ("order_lines", "order_lines")
 
 
-class Sized(ConfigModel):
+class SizedConfig(ConfigModel):
     pause: Duration = key("pause.ms", default=1, doc="Pause.")
     size: Size = key("size", default=1, doc="Size.")
 
@@ -249,7 +249,7 @@ class Sized(ConfigModel):
 @pytest.mark.parametrize("name", ["pause.ms", "size"])
 def test_a_number_out_of_range_is_an_error_of_its_key(name: str, value: str) -> None:
     """Finding 14: OverflowError, answered with status 500."""
-    _, (finding,) = Sized.validate_properties({name: value})
+    _, (finding,) = SizedConfig.validate_properties({name: value})
     assert (finding.code, finding.key) == ("config.invalid_value", name)
 
 

@@ -22,14 +22,14 @@ PLAIN = st.text(st.characters(exclude_characters="${}", exclude_categories=["Cs"
 NAMES = st.text("abcXYZ_019.-/", min_size=1, max_size=10)
 
 
-class Echo(ConfigProvider):
+class EchoProvider(ConfigProvider):
     """Returns the requested path and key as the value."""
 
     def get(self, path: str, key: str) -> str:
         return f"<{path}|{key}>"
 
 
-class Fixed(ConfigProvider):
+class FixedProvider(ConfigProvider):
     def __init__(self, value: str) -> None:
         self.value = value
 
@@ -47,11 +47,11 @@ def test_every_placeholder_is_replaced_and_nothing_else(parts: list[str | tuple[
             path, key = part
             written += "${p:" + (f"{path}:" if path else "") + key + "}"
             expected += f"<{path}|{key}>"
-    assert Interpolator({"p": Echo()}).resolve({"k": written}) == ({"k": expected}, [])
+    assert Interpolator({"p": EchoProvider()}).resolve({"k": written}) == ({"k": expected}, [])
 
 
 def test_a_resolved_value_is_not_resolved_again() -> None:
-    assert Interpolator({"p": Fixed("${p:b}")}).resolve({"k": "${p:a}"})[0] == {"k": "${p:b}"}
+    assert Interpolator({"p": FixedProvider("${p:b}")}).resolve({"k": "${p:a}"})[0] == {"k": "${p:b}"}
 
 
 @pytest.mark.parametrize("text", ["${name}", "$name", "$${}", "${p:", "a$b"])
@@ -61,7 +61,7 @@ def test_text_that_is_not_a_placeholder_is_unchanged(text: str) -> None:
 
 
 def test_an_unknown_provider_is_an_error_with_the_nearest_name() -> None:
-    resolved, (finding,) = Interpolator({"env": Echo()}).resolve({"k": "${enf:X}"})
+    resolved, (finding,) = Interpolator({"env": EchoProvider()}).resolve({"k": "${enf:X}"})
     assert resolved == {"k": "${enf:X}"}
     assert (finding.code, finding.key) == ("config.unresolved", "k")
     assert "'env'" in finding.message
@@ -74,7 +74,7 @@ def test_an_unknown_provider_is_an_error_with_the_nearest_name() -> None:
 )
 def test_no_message_contains_the_value_of_a_placeholder(secret: str, before: str, after: str) -> None:
     raw = {"password": before + "${p:x}" + after}
-    resolution = Interpolator({"p": Fixed(secret)}).resolution(raw, trusted=True)
+    resolution = Interpolator({"p": FixedProvider(secret)}).resolution(raw, trusted=True)
     resolved = resolution.properties
     findings = [
         Finding("plugin.own", f"cannot connect as {resolved['password']}!", "url", f"not {resolved['password']!r}"),

@@ -24,7 +24,7 @@ def children() -> set[psutil.Process]:
     return set(psutil.Process().children(recursive=True))
 
 
-class Toy(Engine):
+class ProgramEngine(Engine):
     name = "toy"
     title = "Toy"
 
@@ -55,7 +55,7 @@ class Toy(Engine):
 
 
 def test_a_started_engine_runs_until_it_is_stopped(tmp_path: Path) -> None:
-    with Toy(tmp_path / "new" / "folder") as engine:
+    with ProgramEngine(tmp_path / "new" / "folder") as engine:
         assert engine.running
         pid = engine.pid
         engine.start()  # harmless
@@ -68,7 +68,7 @@ def test_a_started_engine_runs_until_it_is_stopped(tmp_path: Path) -> None:
 
 
 def test_a_killed_engine_starts_again_on_its_port(tmp_path: Path) -> None:
-    with Toy(tmp_path) as engine:
+    with ProgramEngine(tmp_path) as engine:
         port, pid = engine.port, engine.pid
 
         engine.kill()
@@ -80,7 +80,7 @@ def test_a_killed_engine_starts_again_on_its_port(tmp_path: Path) -> None:
 
 
 def test_an_engine_that_ends_during_its_start_shows_the_end_of_its_log(tmp_path: Path) -> None:
-    engine = Toy(tmp_path, "print('no such setting: colour'); raise SystemExit(1)")
+    engine = ProgramEngine(tmp_path, "print('no such setting: colour'); raise SystemExit(1)")
 
     with pytest.raises(InfrastructureError, match="ended while it started") as caught:
         engine.start()
@@ -94,7 +94,7 @@ def test_an_engine_that_does_not_respond_is_killed_after_the_start_timeout(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = children()
-    engine = Toy(
+    engine = ProgramEngine(
         tmp_path, "import os, time; open('pid', 'w').write(str(os.getpid())); time.sleep(600)", start_timeout=0.2
     )
     monkeypatch.chdir(tmp_path)
@@ -106,7 +106,7 @@ def test_an_engine_that_does_not_respond_is_killed_after_the_start_timeout(
     assert children() <= before
 
 
-class InterruptedToy(Toy):
+class InterruptedEngine(ProgramEngine):
     """An engine whose start is interrupted by Ctrl+C."""
 
     def answers(self, process: SupervisedProcess) -> bool:
@@ -117,13 +117,13 @@ def test_an_interrupted_start_leaves_no_process(tmp_path: Path) -> None:
     before = children()
 
     with pytest.raises(KeyboardInterrupt):
-        InterruptedToy(tmp_path).start()
+        InterruptedEngine(tmp_path).start()
 
     assert children() <= before
 
 
 def test_an_engine_that_ended_by_itself_is_detected(tmp_path: Path) -> None:
-    with Toy(tmp_path) as engine:
+    with ProgramEngine(tmp_path) as engine:
         engine.check()
         killed = psutil.Process(engine.pid)
         killed.kill()
@@ -139,7 +139,7 @@ def test_an_engine_that_ended_by_itself_is_detected(tmp_path: Path) -> None:
 
 
 def test_a_stopped_engine_is_not_reported_as_ended_by_itself(tmp_path: Path) -> None:
-    engine = Toy(tmp_path)
+    engine = ProgramEngine(tmp_path)
     engine.start()
     engine.stop()
 
@@ -150,7 +150,7 @@ def test_a_port_in_use_is_reported_before_anything_is_prepared(tmp_path: Path) -
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         listener.listen()
-        engine = Toy(tmp_path / "data", port=listener.getsockname()[1])
+        engine = ProgramEngine(tmp_path / "data", port=listener.getsockname()[1])
 
         with pytest.raises(InfrastructureError, match="the port is in use"):
             engine.start()
@@ -163,7 +163,7 @@ def test_a_folder_that_cannot_be_created_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
 
     with pytest.raises(InfrastructureError, match="cannot be started: Not a directory") as caught:
-        Toy(tmp_path / "file" / "data").start()
+        ProgramEngine(tmp_path / "file" / "data").start()
 
     assert caught.value.code == "embedded.folder"
     assert str(tmp_path / "file") in caught.value.message
@@ -173,7 +173,7 @@ def test_a_log_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "toy.log").mkdir()
 
     with pytest.raises(InfrastructureError, match="cannot be started: Is a directory") as caught:
-        Toy(tmp_path).start()
+        ProgramEngine(tmp_path).start()
 
     assert caught.value.code == "embedded.folder"
 
@@ -182,7 +182,7 @@ def test_locks_held_by_an_engine_are_released_when_it_has_ended(tmp_path: Path) 
     lock, other = FileLock(tmp_path / "lock"), FileLock(tmp_path / "lock")
     assert lock.try_acquire()
     assert lock.descriptor is not None
-    engine = Toy(tmp_path)
+    engine = ProgramEngine(tmp_path)
     engine.hold(lock.descriptor)
     engine.start()
     os.close(lock.descriptor)  # as the death of this process would do

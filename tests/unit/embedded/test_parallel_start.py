@@ -10,7 +10,7 @@ from headrace.embedded.parallel_start import start_in_parallel, stop_in_parallel
 from headrace.errors import InfrastructureError
 
 
-class Toy:
+class ScriptedEngine:
     """Starts at once, fails, or waits until it is killed."""
 
     def __init__(self, start: str = "at once", running: bool = False) -> None:
@@ -36,7 +36,7 @@ class Toy:
 
 
 def test_all_are_started_and_all_are_stopped() -> None:
-    engines = [Toy(), Toy(), Toy()]
+    engines = [ScriptedEngine(), ScriptedEngine(), ScriptedEngine()]
 
     start_in_parallel(engines)
     assert all(engine.running for engine in engines)
@@ -46,7 +46,7 @@ def test_all_are_started_and_all_are_stopped() -> None:
 
 
 def test_the_first_failure_is_reported_and_the_other_engines_are_killed() -> None:
-    engines = [Toy("waits"), Toy(), Toy("fails")]
+    engines = [ScriptedEngine("waits"), ScriptedEngine(), ScriptedEngine("fails")]
 
     with pytest.raises(InfrastructureError, match="no"):
         start_in_parallel(engines)
@@ -55,16 +55,16 @@ def test_the_first_failure_is_reported_and_the_other_engines_are_killed() -> Non
 
 
 def test_an_engine_that_ran_before_keeps_running() -> None:
-    before = Toy(running=True)
+    before = ScriptedEngine(running=True)
 
     with pytest.raises(InfrastructureError):
-        start_in_parallel([before, Toy("fails")])
+        start_in_parallel([before, ScriptedEngine("fails")])
 
     assert before.running
 
 
 def test_a_failed_stop_does_not_prevent_other_stops() -> None:
-    engines = [Toy("stop fails", running=True), Toy(running=True)]
+    engines = [ScriptedEngine("stop fails", running=True), ScriptedEngine(running=True)]
 
     with pytest.raises(InfrastructureError, match="stays"):
         stop_in_parallel(engines)

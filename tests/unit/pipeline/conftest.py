@@ -27,7 +27,14 @@ from headrace.settings import ConnectorSettings
 from headrace.states import TaskId
 from headrace.testing.contexts import make_sink_context
 from tests.unit.pipeline.plain_converter import PlainConverter
-from tests.unit.pipeline.scripted_sink import Beginning, CheckedConsumer, Sink, Store, Writing, letters
+from tests.unit.pipeline.scripted_sink import (
+    CheckedConsumer,
+    OverlappingSinkTask,
+    SequentialSinkTask,
+    Sink,
+    Store,
+    letters,
+)
 
 
 def _drop(*_: Any) -> Any:
@@ -115,7 +122,7 @@ def harness() -> Iterator[Callable[[], Harness]]:
             thread.join(30)
 
 
-@pytest.fixture(params=[Writing, Beginning], ids=["sequential-puts", "overlapping-puts"])
+@pytest.fixture(params=[SequentialSinkTask, OverlappingSinkTask], ids=["sequential-puts", "overlapping-puts"])
 def sink(harness: Callable[[], Any], request: pytest.FixtureRequest) -> Callable[..., Sink]:
     """Makes sink pipelines of one group; every commit is checked against the store and the dead letters."""
 
@@ -125,7 +132,7 @@ def sink(harness: Callable[[], Any], request: pytest.FixtureRequest) -> Callable
         dlq: bool = False,
         limits: PutLimits | None = None,
         consumer: type[CheckedConsumer] = CheckedConsumer,
-        task: type[Writing] | None = None,
+        task: type[SequentialSinkTask] | None = None,
         **settings: str,
     ) -> Sink:
         mine = harness()

@@ -29,7 +29,7 @@ class Store:
     most_begun: int = 0
 
 
-class Writing(SinkTask):
+class SequentialSinkTask(SinkTask):
     def __init__(self, store: Store) -> None:
         self.store = store
         self.stopped = 0
@@ -57,7 +57,7 @@ class Writing(SinkTask):
         self.stopped += 1
 
 
-class Beginning(Writing):
+class OverlappingSinkTask(SequentialSinkTask):
     """Writes half of the records when a put begins, and the others when it is finished."""
 
     def begin(self, batches: Sequence[SinkBatch]) -> PendingPut:
@@ -67,18 +67,18 @@ class Beginning(Writing):
             raise AWAY
         self.store.most_begun = max(self.store.most_begun, self.store.begun.get(id(self), 0) + 1)
         self.store.begun[id(self)] = self.store.begun.get(id(self), 0) + 1
-        return Begun(self, batches)
+        return BegunPut(self, batches)
 
 
-class Begun(PendingPut):
-    def __init__(self, task: Beginning, batches: Sequence[SinkBatch]) -> None:
+class BegunPut(PendingPut):
+    def __init__(self, task: OverlappingSinkTask, batches: Sequence[SinkBatch]) -> None:
         self.task, self.batches = task, list(batches)
-        self.rejections = list(Writing.put(task, self.batches[::2])) if not task.store.faults else None
+        self.rejections = list(SequentialSinkTask.put(task, self.batches[::2])) if not task.store.faults else None
 
     def finish(self) -> Sequence[Rejection]:
         if self.rejections is None:
-            self.rejections = list(Writing.put(self.task, self.batches[::2]))
-        rejections = [*self.rejections, *Writing.put(self.task, self.batches[1::2])]
+            self.rejections = list(SequentialSinkTask.put(self.task, self.batches[::2]))
+        rejections = [*self.rejections, *SequentialSinkTask.put(self.task, self.batches[1::2])]
         self.task.store.begun[id(self.task)] -= 1
         return rejections
 
@@ -104,7 +104,7 @@ class CheckedConsumer(InMemoryConsumer):
 class Sink:
     harness: Any
     store: Store
-    task: Writing
+    task: SequentialSinkTask
     pipeline: SinkPipeline
 
     def send(self, values: Sequence[Any], topic: str = "t", keys: Sequence[bytes] | None = None) -> None:

@@ -8,7 +8,7 @@ from headrace.records import EncodedBatch, SourceBatch
 
 
 @dataclass
-class Fate:
+class ScriptedDelivery:
     """A delivery whose result is set by the test."""
 
     acknowledged: bool = False
@@ -21,14 +21,14 @@ class Fate:
         return self.failure
 
 
-def entry(offset: int, *fates: Fate, partition: str = "p") -> InFlightBatch:
+def entry(offset: int, *fates: ScriptedDelivery, partition: str = "p") -> InFlightBatch:
     batch = SourceBatch("t", [b"v"], source_partition={"p": partition}, source_offset={"at": offset})
     return InFlightBatch(batch, [EncodedBatch("t", [b"v"]) for _ in fates], list(fates))
 
 
 def test_only_an_acknowledged_prefix_may_be_committed() -> None:
     flight = InFlight()
-    first, second = Fate(), Fate(acknowledged=True)
+    first, second = ScriptedDelivery(), ScriptedDelivery(acknowledged=True)
     flight.add(entry(1, first))
     flight.add(entry(2, second))
     assert flight.remove_acknowledged() == []
@@ -41,8 +41,8 @@ def test_a_failure_after_the_check_for_failures_is_not_counted_as_acknowledged()
     """A client may process responses in any call, so also between the two checks."""
     for failure in (RetriableError("away"), DataError("bad")):
         flight = InFlight()
-        late = Fate()
-        flight.add(entry(1, Fate(acknowledged=True), late))
+        late = ScriptedDelivery()
+        flight.add(entry(1, ScriptedDelivery(acknowledged=True), late))
         assert flight.failed() is None
         late.acknowledged, late.failure = True, failure
         assert flight.remove_acknowledged() == []
@@ -52,15 +52,15 @@ def test_a_failure_after_the_check_for_failures_is_not_counted_as_acknowledged()
 
 def test_partitions_are_committed_independently() -> None:
     flight = InFlight()
-    flight.add(entry(1, Fate(), partition="a"))
-    flight.add(entry(5, Fate(acknowledged=True), partition="b"))
+    flight.add(entry(1, ScriptedDelivery(), partition="a"))
+    flight.add(entry(5, ScriptedDelivery(acknowledged=True), partition="b"))
     assert [item.batch.source_offset for item in flight.remove_acknowledged()] == [{"at": 5}]
     assert flight.records == 1
 
 
 def test_further_offsets_are_committed_with_their_batch_and_none_deletes() -> None:
     flight = InFlight()
-    first, last = Fate(acknowledged=True), Fate()
+    first, last = ScriptedDelivery(acknowledged=True), ScriptedDelivery()
     flight.add(entry(1, first, partition="part"))
     batch = SourceBatch(
         "t", [], source_partition={"p": "part"}, more_offsets=[({"p": "table"}, {"at": 9}), ({"p": "part"}, None)]

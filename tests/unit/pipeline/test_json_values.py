@@ -106,7 +106,7 @@ def test_texts_are_passed_only_to_tasks_that_accept_them_and_only_without_transf
     harness: Callable[[], Any], wanted: bool, transforms: bool
 ) -> None:
     policy = harness().stages(errors_tolerance="all").policy
-    stages = Stages(plain(), plain(), [Step(Same())] if transforms else [], policy)
+    stages = Stages(plain(), plain(), [Step(IdentityTransform())] if transforms else [], policy)
     (batch,), failures = stages.decode(consumed([b'{"a":1}', b'{"a":2}']), json_texts=wanted)
 
     assert isinstance(batch.values, JsonValues) is (wanted and not transforms)
@@ -119,7 +119,7 @@ def test_invalid_json_fails_in_the_converter_when_values_are_parsed(
     harness: Callable[[], Any], transforms: bool
 ) -> None:
     policy = harness().stages(errors_tolerance="all").policy
-    stages = Stages(plain(), plain(), [Step(Same())] if transforms else [], policy)
+    stages = Stages(plain(), plain(), [Step(IdentityTransform())] if transforms else [], policy)
     batches, (failure,) = stages.decode(consumed([b'{"a":1}', b'{"a":}', b'{"a":2}']), json_texts=transforms)
 
     assert (failure.stage, failure.offset) == (Stage.VALUE_CONVERTER, 1)
@@ -136,7 +136,7 @@ def test_a_bad_value_leaves_the_other_values_as_texts(harness: Callable[[], Any]
     assert all(isinstance(batch.values, JsonValues) for batch in batches)
 
 
-class Same(Transform):
+class IdentityTransform(Transform):
     config_model = ConfigModel
 
     def configure(self, properties: Mapping[str, str]) -> None:

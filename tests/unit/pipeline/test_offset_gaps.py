@@ -26,7 +26,7 @@ PLACE = TopicPartition("t", 0)
 
 
 @dataclass
-class Raised:
+class RaisedConditions:
     """Records raised conditions as ``(code, count, example)``."""
 
     found: list[tuple[str, int, str]] = field(default_factory=list)
@@ -50,8 +50,8 @@ def kafka() -> InMemoryKafka:
 
 
 @pytest.fixture
-def raised() -> Raised:
-    return Raised()
+def raised() -> RaisedConditions:
+    return RaisedConditions()
 
 
 @pytest.fixture
@@ -60,7 +60,7 @@ def accounts() -> PartitionAccounts:
 
 
 @pytest.fixture
-def gaps(kafka: InMemoryKafka, raised: Raised, accounts: PartitionAccounts) -> Callable[..., OffsetGaps]:
+def gaps(kafka: InMemoryKafka, raised: RaisedConditions, accounts: PartitionAccounts) -> Callable[..., OffsetGaps]:
     ticks = iter(range(0, 1_000_000, 100))
     log: Any = structlog.get_logger()
 
@@ -76,7 +76,7 @@ def batch(*offsets: int) -> ConsumedBatch:
 
 
 def test_f2_records_that_retention_removed_while_the_sink_was_stopped_are_named(
-    kafka: InMemoryKafka, gaps: Callable[..., OffsetGaps], raised: Raised
+    kafka: InMemoryKafka, gaps: Callable[..., OffsetGaps], raised: RaisedConditions
 ) -> None:
     kafka.admin({}).commit("g", {PLACE: 10})
     kafka.delete_records({PLACE: 20})
@@ -89,7 +89,7 @@ def test_f2_records_that_retention_removed_while_the_sink_was_stopped_are_named(
 
 
 def test_f2_a_reset_to_the_end_names_the_skipped_records(
-    kafka: InMemoryKafka, gaps: Callable[..., OffsetGaps], raised: Raised
+    kafka: InMemoryKafka, gaps: Callable[..., OffsetGaps], raised: RaisedConditions
 ) -> None:
     kafka.admin({}).commit("g", {PLACE: 10})
     kafka.delete_records({PLACE: 20})
@@ -104,7 +104,7 @@ def test_f2_a_reset_to_the_end_names_the_skipped_records(
 
 
 def test_records_that_retention_removed_while_the_sink_was_running_are_named(
-    kafka: InMemoryKafka, gaps: Callable[..., OffsetGaps], raised: Raised
+    kafka: InMemoryKafka, gaps: Callable[..., OffsetGaps], raised: RaisedConditions
 ) -> None:
     watched = gaps()
     watched.check([batch(0, 1, 2)])
@@ -115,7 +115,7 @@ def test_records_that_retention_removed_while_the_sink_was_running_are_named(
 
 
 def test_f2_a_reset_to_the_end_while_the_sink_is_running_names_the_skipped_records(
-    kafka: InMemoryKafka, gaps: Callable[..., OffsetGaps], raised: Raised
+    kafka: InMemoryKafka, gaps: Callable[..., OffsetGaps], raised: RaisedConditions
 ) -> None:
     watched = gaps("latest")
     watched.check([batch(0, 1, 2)])
@@ -129,7 +129,7 @@ def test_f2_a_reset_to_the_end_while_the_sink_is_running_names_the_skipped_recor
 
 
 def test_a_gap_within_a_batch_is_named_if_retention_caused_it(
-    kafka: InMemoryKafka, gaps: Callable[..., OffsetGaps], raised: Raised
+    kafka: InMemoryKafka, gaps: Callable[..., OffsetGaps], raised: RaisedConditions
 ) -> None:
     kafka.delete_records({PLACE: 30})
     gaps().check([batch(0, 1, 30, 31)])
@@ -138,7 +138,7 @@ def test_a_gap_within_a_batch_is_named_if_retention_caused_it(
 
 
 def test_gaps_of_compaction_and_transaction_markers_are_not_reported(
-    kafka: InMemoryKafka, gaps: Callable[..., OffsetGaps], raised: Raised
+    kafka: InMemoryKafka, gaps: Callable[..., OffsetGaps], raised: RaisedConditions
 ) -> None:
     kafka.admin({}).commit("g", {PLACE: 2})
     watched = gaps()
@@ -149,7 +149,9 @@ def test_gaps_of_compaction_and_transaction_markers_are_not_reported(
     assert raised.found == []
 
 
-def test_a_recreated_topic_is_named(kafka: InMemoryKafka, gaps: Callable[..., OffsetGaps], raised: Raised) -> None:
+def test_a_recreated_topic_is_named(
+    kafka: InMemoryKafka, gaps: Callable[..., OffsetGaps], raised: RaisedConditions
+) -> None:
     kafka.admin({}).commit("g", {PLACE: 41})
     watched = gaps()
     watched.assigned([PLACE])
@@ -161,7 +163,7 @@ def test_a_recreated_topic_is_named(kafka: InMemoryKafka, gaps: Callable[..., Of
 
 
 def test_an_offset_in_an_open_transaction_is_not_reported_as_a_recreated_topic(
-    kafka: InMemoryKafka, gaps: Callable[..., OffsetGaps], raised: Raised
+    kafka: InMemoryKafka, gaps: Callable[..., OffsetGaps], raised: RaisedConditions
 ) -> None:
     producer = kafka.transactional_producer("t", {})
     producer.init()
@@ -176,7 +178,7 @@ def test_an_offset_in_an_open_transaction_is_not_reported_as_a_recreated_topic(
     assert watched.end_offset(PLACE) == 42
 
 
-def test_no_request_is_sent_while_offsets_are_consecutive(raised: Raised) -> None:
+def test_no_request_is_sent_while_offsets_are_consecutive(raised: RaisedConditions) -> None:
     def refuse() -> Any:
         raise AssertionError("asked")
 
@@ -188,7 +190,7 @@ def test_no_request_is_sent_while_offsets_are_consecutive(raised: Raised) -> Non
 
 
 def test_an_unavailable_broker_only_delays_the_report(
-    kafka: InMemoryKafka, gaps: Callable[..., OffsetGaps], raised: Raised
+    kafka: InMemoryKafka, gaps: Callable[..., OffsetGaps], raised: RaisedConditions
 ) -> None:
     watched = gaps()
     watched.check([batch(0)])
@@ -255,7 +257,7 @@ def test_a_gap_without_a_known_cause_is_unexplained(
 
 
 def test_the_cause_of_a_gap_is_named_after_its_partition_was_revoked(
-    kafka: InMemoryKafka, gaps: Callable[..., OffsetGaps], accounts: PartitionAccounts, raised: Raised
+    kafka: InMemoryKafka, gaps: Callable[..., OffsetGaps], accounts: PartitionAccounts, raised: RaisedConditions
 ) -> None:
     kafka.delete_records({PLACE: 20})
     kafka.down = True
@@ -286,7 +288,7 @@ def test_gaps_and_delivered_offsets_together_are_all_offsets(expected: int, dist
     assert sorted([*missing, *offsets]) == list(range(expected, offsets[-1] + 1))
 
 
-class Keeping(SinkTask):
+class OffsetRecordingTask(SinkTask):
     """A task that records the offsets of its records."""
 
     def __init__(self) -> None:
@@ -301,11 +303,11 @@ class Keeping(SinkTask):
 
 
 def test_f2_a_sink_that_starts_behind_retention_continues_and_names_the_removed_records(
-    kafka: InMemoryKafka, gaps: Callable[..., OffsetGaps], raised: Raised, harness: Callable[[], Any]
+    kafka: InMemoryKafka, gaps: Callable[..., OffsetGaps], raised: RaisedConditions, harness: Callable[[], Any]
 ) -> None:
     kafka.admin({}).commit("g", {PLACE: 10})
     kafka.delete_records({PLACE: 20})
-    mine, task = harness(), Keeping()
+    mine, task = harness(), OffsetRecordingTask()
     factory = ConsumerFactory(lambda: kafka.consumer("g", {}), ["t"], None, gaps=gaps())
     context = make_sink_context({}, stop_event=mine.stop_event)
     thread = mine.run(SinkPipeline(task, context, mine.stages(), factory, mine.control))

@@ -15,7 +15,14 @@ from headrace.pipeline.sink import PutLimits
 from headrace.pipeline.sink_metrics import SinkMetrics
 from headrace.records import ConsumedBatch, Rejection, SinkBatch, TopicPartition
 from headrace.testing.waiting import eventually
-from tests.unit.pipeline.scripted_sink import AWAY, Beginning, CheckedConsumer, Sink, Writing, letters
+from tests.unit.pipeline.scripted_sink import (
+    AWAY,
+    CheckedConsumer,
+    OverlappingSinkTask,
+    SequentialSinkTask,
+    Sink,
+    letters,
+)
 
 
 def test_records_are_written_and_their_offsets_committed(sink: Callable[..., Sink]) -> None:
@@ -50,13 +57,13 @@ def test_an_abandoned_task_commits_nothing(sink: Callable[..., Sink]) -> None:
     """Its put blocks beyond the stop timeout and returns when its successor has committed other offsets."""
     hanging, released = threading.Event(), threading.Event()
 
-    class Hanging(Writing):
+    class HangingTask(SequentialSinkTask):
         def put(self, batches: Sequence[SinkBatch]) -> Sequence[Rejection]:
             hanging.set()
             assert released.wait(30)
             return super().put(batches)
 
-    made = sink(task=Hanging)
+    made = sink(task=HangingTask)
     made.send(range(10))
     thread = made.harness.run(made.pipeline)
     assert hanging.wait(30)
@@ -71,14 +78,14 @@ def test_an_abandoned_task_writes_no_dead_letters_and_begins_no_put(sink: Callab
     hanging, released = threading.Event(), threading.Event()
     puts: list[int] = []
 
-    class Hanging(Writing):
+    class HangingTask(SequentialSinkTask):
         def put(self, batches: Sequence[SinkBatch]) -> Sequence[Rejection]:
             puts.append(sum(map(len, batches)))
             hanging.set()
             assert released.wait(30)
             return [Rejection(batch.topic_partition, batch.offsets[0], DataError("bad")) for batch in batches]
 
-    made = sink(dlq=True, errors_tolerance="all", task=Hanging, limits=PutLimits(records=1))
+    made = sink(dlq=True, errors_tolerance="all", task=HangingTask, limits=PutLimits(records=1))
     made.send(range(3), keys=[b'"k"'] * 3)
     thread = made.harness.run(made.pipeline)
     assert hanging.wait(30)
@@ -198,7 +205,7 @@ def test_no_records_are_written_during_an_outage_and_all_of_them_after_it(sink: 
     made.harness.end(thread)
 
 
-@pytest.mark.parametrize("sink", [Beginning], indirect=True)
+@pytest.mark.parametrize("sink", [OverlappingSinkTask], indirect=True)
 def test_several_puts_run_at_once_and_are_finished_in_order(
     sink: Callable[..., Sink],
 ) -> None:
@@ -245,11 +252,11 @@ def test_the_status_names_a_broker_that_does_not_respond_until_it_delivers_again
     said = "broker k:9092 does not answer"
     problems: list[str] = [said]
 
-    class Silent(CheckedConsumer):
+    class UnresponsiveConsumer(CheckedConsumer):
         def connection_problem(self) -> str | None:
             return problems[0] if problems else None
 
-    made = sink(consumer=Silent)
+    made = sink(consumer=UnresponsiveConsumer)
     thread = made.harness.run(made.pipeline)
     eventually(lambda: f"waiting for Kafka: {said}" in made.harness.reasons)
     problems.clear()
@@ -260,11 +267,11 @@ def test_the_status_names_a_broker_that_does_not_respond_until_it_delivers_again
 
 
 def test_a_consumer_that_delivers_while_paused_stops_the_task(sink: Callable[..., Sink]) -> None:
-    class Unpausable(CheckedConsumer):
+    class UnpausableConsumer(CheckedConsumer):
         def pause_all(self) -> None:
             """Ignore the pause."""
 
-    made = sink(consumer=Unpausable)
+    made = sink(consumer=UnpausableConsumer)
     made.store.faults = ["before"] * 1_000_000
     made.send(range(10))
     raised: list[BaseException] = []

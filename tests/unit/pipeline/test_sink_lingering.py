@@ -9,7 +9,7 @@ from headrace.pipeline.sink import PutLimits
 from headrace.plugin import Linger, PendingPut
 from headrace.records import Rejection, SinkBatch, TopicPartition
 from headrace.testing.waiting import eventually
-from tests.unit.pipeline.scripted_sink import Sink, Writing
+from tests.unit.pipeline.scripted_sink import SequentialSinkTask, Sink
 
 
 def test_records_linger_until_the_batch_is_full(sink: Callable[..., Sink]) -> None:
@@ -60,12 +60,12 @@ def test_polls_request_few_records_when_records_are_large(
 ) -> None:
     sizes: list[int] = []
 
-    class Watched(Writing):
+    class SizeRecordingTask(SequentialSinkTask):
         def put(self, batches: Sequence[SinkBatch]) -> Sequence[Rejection]:
             sizes.append(sum(map(len, batches)))
             return super().put(batches)
 
-    made = sink(limits=PutLimits(size=1000), task=Watched)
+    made = sink(limits=PutLimits(size=1000), task=SizeRecordingTask)
     thread = made.harness.run(made.pipeline)
     made.send(["x" * 200] * 10)
     eventually(lambda: made.committed() == 10)
@@ -79,9 +79,9 @@ def test_polls_request_few_records_when_records_are_large(
 def test_the_consumer_is_polled_again_when_the_oldest_put_is_done(
     sink: Callable[..., Sink],
 ) -> None:
-    begun: list[Slow] = []
+    begun: list[SlowPut] = []
 
-    class Slow(PendingPut):
+    class SlowPut(PendingPut):
         def __init__(self, batches: Sequence[SinkBatch]) -> None:
             self.batches, self.awaited, self.answered = batches, threading.Event(), threading.Event()
             begun.append(self)
@@ -94,11 +94,11 @@ def test_the_consumer_is_polled_again_when_the_oldest_put_is_done(
         def discard(self, partitions: Collection[TopicPartition]) -> None:
             self.batches = [batch for batch in self.batches if batch.topic_partition not in partitions]
 
-    class Slowly(Writing):
+    class SlowSinkTask(SequentialSinkTask):
         def begin(self, batches: Sequence[SinkBatch]) -> PendingPut:
-            return Slow(batches)
+            return SlowPut(batches)
 
-    made = sink(limits=PutLimits(records=10), task=Slowly)
+    made = sink(limits=PutLimits(records=10), task=SlowSinkTask)
     made.send(range(20))
     thread = made.harness.run(made.pipeline)
     eventually(lambda: len(begun) == 2)

@@ -151,14 +151,14 @@ def test_an_abandoned_task_stores_no_position(source: Callable[..., Source]) -> 
     """Its successor may have stored later ones."""
     hangs, goes_on = threading.Event(), threading.Event()
 
-    class Hanging(Rows):
+    class HangingTask(Rows):
         def poll(self) -> SourceBatch | Wait:
             if self.polls == 1:
                 hangs.set()
                 goes_on.wait()
             return super().poll()
 
-    made = source(Hanging(100))
+    made = source(HangingTask(100))
     made.harness.broker.hold_deliveries()
     thread = made.harness.run(made.pipeline)
     assert hangs.wait(20)
@@ -362,7 +362,7 @@ def test_a_stop_while_the_broker_is_unavailable_is_prompt(source: Callable[..., 
     assert not made.harness.started.is_set()
 
 
-class Rejecting(Rows):
+class RejectingTask(Rows):
     """Rejects row 4 of each partition."""
 
     def poll(self) -> SourceBatch | Wait:
@@ -380,7 +380,7 @@ class Rejecting(Rows):
 def test_a_row_that_the_task_rejects_is_skipped_and_counted_and_the_position_moves_past_it(
     source: Callable[..., Source], batch: int
 ) -> None:
-    task = Rejecting(10, batch)
+    task = RejectingTask(10, batch)
     task.refused = {4}
     made = source(task, errors_tolerance="all")
     thread = made.harness.run(made.pipeline)
@@ -398,7 +398,7 @@ def test_a_row_that_the_task_rejects_is_skipped_and_counted_and_the_position_mov
 def test_without_tolerance_a_rejected_row_fails_the_task_and_the_position_stays_before_its_batch(
     source: Callable[..., Source],
 ) -> None:
-    made = source(Rejecting(10))
+    made = source(RejectingTask(10))
     made.harness.run(made.pipeline).join(20)
     assert isinstance(made.harness.error, TaskError)
     assert made.harness.error.code == "test.date"
@@ -413,11 +413,11 @@ def test_without_tolerance_a_rejected_row_fails_the_task_and_the_position_stays_
 def test_an_error_in_acknowledged_fails_the_task_after_the_position_is_stored(
     source: Callable[..., Source], error: HeadraceError
 ) -> None:
-    class Refusing(Rows):
+    class RefusingTask(Rows):
         def acknowledged(self, batch: SourceBatch) -> None:
             raise error
 
-    made = source(Refusing(3))
+    made = source(RefusingTask(3))
     made.harness.run(made.pipeline).join(20)
     assert made.harness.error is error
     assert made.positions.stored == {0: 3}

@@ -25,7 +25,7 @@ VALUES = st.lists(st.sampled_from([1, "a", "bad", None, {"x": 1}]), min_size=1, 
 ALIKE = settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 
 
-class Scripted(Transform):
+class ScriptedTransform(Transform):
     """Sends text to another topic, doubles numbers, drops null, and refuses maps."""
 
     config_model = ConfigModel
@@ -46,7 +46,7 @@ class Scripted(Transform):
         return record
 
 
-class IsText(Predicate):
+class TextPredicate(Predicate):
     config_model = ConfigModel
 
     def configure(self, properties: Mapping[str, str]) -> None:
@@ -56,7 +56,7 @@ class IsText(Predicate):
         return isinstance(record.value, str)
 
 
-class ByType(Converter):
+class TypeConverter(Converter):
     """A converter whose schema depends on the value, so that runs are short."""
 
     config_model = ConfigModel
@@ -118,7 +118,7 @@ def test_decoding_keeps_topics_partitions_and_offsets(
 ) -> None:
     keys = data.draw(st.lists(st.sampled_from([1, "k", "bad", None]), min_size=len(values), max_size=len(values)))
     made = harness().stages(errors_tolerance="all")
-    stages = Stages(ByType(), ByType(), (), made.policy)
+    stages = Stages(TypeConverter(), TypeConverter(), (), made.policy)
     batches, failures = stages.decode(consumed(keys, values))
     rows = [row for batch in batches for row in zip(batch.offsets, batch.keys, batch.values, strict=True)]
     assert rows == [
@@ -140,7 +140,7 @@ def test_decoding_keeps_topics_partitions_and_offsets(
 @ALIKE
 @given(VALUES)
 def test_transforms_route_change_drop_and_refuse_records(harness: Callable[[], Any], values: list[Any]) -> None:
-    stages = harness().stages([Step(Scripted())], errors_tolerance="all")
+    stages = harness().stages([Step(ScriptedTransform())], errors_tolerance="all")
     encoded, failures, *_ = stages.encode(SourceBatch("t", list(values), keys=list(range(len(values)))))
     out = [(part.topic, json.loads(value or b"")) for part in encoded for value in part.values]
     expected: list[tuple[str, Any]] = []
@@ -162,7 +162,7 @@ def test_transforms_route_change_drop_and_refuse_records(harness: Callable[[], A
 @ALIKE
 @given(VALUES)
 def test_a_sinks_transforms_keep_offsets(harness: Callable[[], Any], values: list[Any]) -> None:
-    stages = harness().stages([Step(Scripted())], errors_tolerance="all")
+    stages = harness().stages([Step(ScriptedTransform())], errors_tolerance="all")
     batches, failures = stages.decode(consumed([1] * len(values), values))
     seen = {
         offset: (batch.topic, value)
@@ -183,12 +183,12 @@ def test_a_sinks_transforms_keep_offsets(harness: Callable[[], Any], values: lis
 def test_a_predicate_selects_the_records_of_its_transform(
     harness: Callable[[], Any], negate: bool, topics: list[str]
 ) -> None:
-    stages = harness().stages([Step(Scripted(), IsText(), negate)])
+    stages = harness().stages([Step(ScriptedTransform(), TextPredicate(), negate)])
     encoded, *_ = stages.encode(SourceBatch("t", ["a", 1]))
     assert [part.topic for part in encoded for _ in part.values] == topics
 
 
-class Splitting(Transform):
+class SplittingTransform(Transform):
     """Text becomes one record for each letter; other values stay."""
 
     config_model = ConfigModel
@@ -205,7 +205,7 @@ class Splitting(Transform):
 @ALIKE
 @given(st.lists(st.one_of(st.integers(0, 9), st.text("xyz", max_size=3)), max_size=8))
 def test_a_transform_makes_any_number_of_records_of_one(harness: Callable[[], Any], values: list[Any]) -> None:
-    encoded, failures, *_ = harness().stages([Step(Splitting())]).encode(SourceBatch("t", values))
+    encoded, failures, *_ = harness().stages([Step(SplittingTransform())]).encode(SourceBatch("t", values))
 
     expected = [part for value in values for part in ([value] if isinstance(value, int) else value)]
     assert [json.loads(value or b"") for part in encoded for value in part.values] == expected
@@ -213,7 +213,7 @@ def test_a_transform_makes_any_number_of_records_of_one(harness: Callable[[], An
 
 
 def test_a_sink_that_knows_records_by_offset_gets_no_two_records_of_one_offset(harness: Callable[[], Any]) -> None:
-    stages = harness().stages([Step(Splitting())], errors_tolerance="all")
+    stages = harness().stages([Step(SplittingTransform())], errors_tolerance="all")
 
     with pytest.raises(TaskError, match="makes 2 records of one") as raised:
         stages.decode(consumed([1, 2], ["x", "yz"]))
@@ -222,7 +222,7 @@ def test_a_sink_that_knows_records_by_offset_gets_no_two_records_of_one_offset(h
     assert list(zip(batch.offsets, batch.values, strict=True)) == [(100, "x"), (101, "y"), (101, "z")]
 
 
-class InBatches(Scripted):
+class BatchTransform(ScriptedTransform):
     """Records the sizes of its batches; refuses the value zero."""
 
     def __init__(self) -> None:
@@ -234,8 +234,8 @@ class InBatches(Scripted):
 
 
 def test_a_transform_with_a_batch_form_gets_whole_batches(harness: Callable[[], Any]) -> None:
-    batched = InBatches()
-    stages = harness().stages([Step(batched), Step(batched, IsText(), negate=True)], errors_tolerance="all")
+    batched = BatchTransform()
+    stages = harness().stages([Step(batched), Step(batched, TextPredicate(), negate=True)], errors_tolerance="all")
     encoded, failures, *_ = stages.encode(SourceBatch("t", [1, "a", 0, 2]))
 
     assert batched.sizes == [4, 2]
@@ -244,15 +244,15 @@ def test_a_transform_with_a_batch_form_gets_whole_batches(harness: Callable[[], 
 
 
 def test_a_transform_that_returns_too_few_results_fails_the_task(harness: Callable[[], Any]) -> None:
-    class Forgetful(Scripted):
+    class IncompleteTransform(ScriptedTransform):
         def apply_batch(self, records: Sequence[Record]) -> Sequence[TransformResult]:
             return records[1:]
 
     with pytest.raises(TaskError, match="returned 1 results for 2 records"):
-        harness().stages([Step(Forgetful())], errors_tolerance="all").encode(SourceBatch("t", [1, 2]))
+        harness().stages([Step(IncompleteTransform())], errors_tolerance="all").encode(SourceBatch("t", [1, 2]))
 
 
-class WithHeaders(PlainConverter):
+class HeaderConverter(PlainConverter):
     """Adds a header to every record, and decodes to the number of its record's headers."""
 
     def __init__(self, name: str) -> None:
@@ -277,7 +277,7 @@ def test_converters_add_headers_to_the_records_they_encode(
 ) -> None:
     given_headers: list[Headers] | None = [[("h", b"0")]] * len(values) if have_headers else None
     before = list(given_headers or ())
-    stages = Stages(WithHeaders("k"), WithHeaders("v"), (), harness().stages(errors_tolerance="all").policy)
+    stages = Stages(HeaderConverter("k"), HeaderConverter("v"), (), harness().stages(errors_tolerance="all").policy)
     batch = SourceBatch("t", values, keys=[1] * len(values), headers=given_headers)
     encoded, failures, *_ = stages.encode(batch)
 
@@ -290,7 +290,7 @@ def test_converters_add_headers_to_the_records_they_encode(
 @ALIKE
 @given(VALUES)
 def test_converters_see_the_headers_of_the_records_they_decode(harness: Callable[[], Any], values: list[Any]) -> None:
-    stages = Stages(PlainConverter(), WithHeaders("v"), (), harness().stages(errors_tolerance="all").policy)
+    stages = Stages(PlainConverter(), HeaderConverter("v"), (), harness().stages(errors_tolerance="all").policy)
     whole = consumed([1] * len(values), values)
     whole.headers = [[("h", None)] * row for row in range(len(values))]
     batches, failures = stages.decode(whole)
@@ -301,11 +301,11 @@ def test_converters_see_the_headers_of_the_records_they_decode(harness: Callable
 
 
 def test_a_retriable_error_is_raised_and_refuses_no_record(harness: Callable[[], Any]) -> None:
-    class Away(Scripted):
+    class UnavailableTransform(ScriptedTransform):
         def apply(self, record: Record) -> Record | None:
             raise RetriableError("a lookup does not answer")
 
-    class AwayConverter(PlainConverter):
+    class UnavailableConverter(PlainConverter):
         def to_bytes(self, *_: Any) -> list[bytes | None]:
             raise RetriableError("the registry does not answer")
 
@@ -315,9 +315,9 @@ def test_a_retriable_error_is_raised_and_refuses_no_record(harness: Callable[[],
     policy = harness().stages(errors_tolerance="all").policy
     plain = PlainConverter()
     for stages in (
-        Stages(plain, plain, [Step(Away())], policy),
-        Stages(AwayConverter(), plain, (), policy),
-        Stages(plain, AwayConverter(), (), policy),
+        Stages(plain, plain, [Step(UnavailableTransform())], policy),
+        Stages(UnavailableConverter(), plain, (), policy),
+        Stages(plain, UnavailableConverter(), (), policy),
     ):
         with pytest.raises(RetriableError, match="does not answer"):
             stages.encode(SourceBatch("t", [1], keys=[1]))
@@ -328,17 +328,17 @@ def test_a_retriable_error_is_raised_and_refuses_no_record(harness: Callable[[],
 def test_closing_closes_every_plugin_once_even_when_one_fails(harness: Callable[[], Any]) -> None:
     closed: list[object] = []
 
-    class Closing:
+    class ClosingRecorder:
         def close(self) -> None:
             closed.append(self)
             if len(closed) == 1:
                 raise RuntimeError("a bug")
 
-    class ClosingConverter(Closing, PlainConverter): ...
+    class ClosingConverter(ClosingRecorder, PlainConverter): ...
 
-    class ClosingTransform(Closing, Scripted): ...
+    class ClosingTransform(ClosingRecorder, ScriptedTransform): ...
 
-    class ClosingPredicate(Closing, IsText): ...
+    class ClosingPredicate(ClosingRecorder, TextPredicate): ...
 
     gate, transforms = ClosingPredicate(), [ClosingTransform(), ClosingTransform()]
     keys, values = ClosingConverter(), ClosingConverter()

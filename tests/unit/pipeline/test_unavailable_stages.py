@@ -75,7 +75,7 @@ class RegistryConverter(PlainConverter):
         self.registry.closed += 1
 
 
-class Looking(Transform):
+class LookupTransform(Transform):
     """Raises for the second record of a batch, after the first was transformed."""
 
     config_model = ConfigModel
@@ -111,7 +111,7 @@ def make_stages(request: pytest.FixtureRequest, registry: Registry) -> MakeStage
         policy = harness.stages(errors_tolerance="all", **settings).policy
         needing, plain = RegistryConverter(registry), PlainConverter()
         if request.param == "transform":
-            return Stages(plain, plain, [Step(Looking(registry))], policy)
+            return Stages(plain, plain, [Step(LookupTransform(registry))], policy)
         keys, values = (needing, plain) if request.param == "key converter" else (plain, needing)
         return Stages(keys, values, (), policy)
 
@@ -193,7 +193,7 @@ def test_a_source_fails_after_the_configured_retry_timeout(
     assert offsets.offsets([{"p": 0}]) == [None]
 
 
-class Collecting(SinkTask):
+class CollectingTask(SinkTask):
     def __init__(self) -> None:
         self.values: list[Any] = []
 
@@ -218,7 +218,7 @@ def sink_pipeline(mine: Any, task: SinkTask, stages: Stages) -> SinkPipeline:
 def test_a_sink_waits_with_a_status_reason_and_writes_every_record(
     harness: Callable[[], Any], make_stages: MakeStages, registry: Registry
 ) -> None:
-    mine, task = harness(), Collecting()
+    mine, task = harness(), CollectingTask()
     thread = mine.run(sink_pipeline(mine, task, make_stages(mine)))
     eventually(lambda: registry.calls > 3)
     assert REASON in (mine.reasons[-1] or "")
@@ -237,7 +237,7 @@ def test_a_sink_waits_with_a_status_reason_and_writes_every_record(
 def test_a_sink_fails_after_the_configured_retry_timeout(
     harness: Callable[[], Any], make_stages: MakeStages, registry: Registry
 ) -> None:
-    mine, task = harness(), Collecting()
+    mine, task = harness(), CollectingTask()
     thread = mine.run(sink_pipeline(mine, task, make_stages(mine, errors_retry_timeout="0")))
     thread.join(20)
 

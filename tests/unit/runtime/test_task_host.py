@@ -75,7 +75,7 @@ def test_an_unchanged_status_is_not_reported(statuses: Any) -> None:
     assert len([status for status in statuses(loop) if status.retrying]) == 1
 
 
-class Starts:
+class StartingPipeline:
     """A pipeline that starts, and runs until it is stopped."""
 
     def __init__(self, control: TaskControl) -> None:
@@ -91,7 +91,7 @@ def test_a_pause_or_resume_during_the_start_is_in_the_state(paused: bool, wish: 
     said: list[State] = []
     wished = threading.Thread(target=lambda: host.resume() if paused else host.pause())
 
-    class Asked(threading.Event):
+    class InterruptingEvent(threading.Event):
         """Pauses or resumes after the task has read the event, and before it reports its state."""
 
         def is_set(self) -> bool:
@@ -105,9 +105,9 @@ def test_a_pause_or_resume_during_the_start_is_in_the_state(paused: bool, wish: 
         TaskId("a", 0),
         {},
         "w",
-        lambda task, config, control, set_status_reason: Starts(control),
+        lambda task, config, control, set_status_reason: StartingPipeline(control),
         lambda task, status: said.append(status.state),
-        paused=Asked(),
+        paused=InterruptingEvent(),
     )
     ended = threading.Event()
     host.start(paused=paused, flush_interval=1.0, flush_timeout=1.0, then=ended.set)

@@ -133,13 +133,13 @@ class Server:
                 except ValueError:
                     pass  # we closed it ourselves
 
-        class Quiet(ThreadingHTTPServer):
+        class QuietServer(ThreadingHTTPServer):
             daemon_threads = True
 
             def handle_error(self, request: Any, client_address: Any) -> None:
                 """Ignore connections that a test closes."""
 
-        self._http = Quiet(("127.0.0.1", 0), Handler)
+        self._http = QuietServer(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self._http.server_address[1]}"
         self._thread = threading.Thread(target=self._http.serve_forever, args=(0.01,), daemon=True)
         self._thread.start()
@@ -315,9 +315,9 @@ def batch() -> Callable[..., SinkBatch]:
 def scripted() -> Any:
     """Parts of scripted responses: ``scripted.Answer``, ``scripted.item``, ``scripted.items``."""
 
-    class Words:
+    class ScriptParts:
         pass
 
-    words = Words()
+    words = ScriptParts()
     words.Answer, words.item, words.items = Answer, item, items  # type: ignore[attr-defined]
     return words

@@ -19,7 +19,7 @@ from headrace_sources.sql import SqlSourceConnector
 from tests.unit.sources.sql.reconciling import Topic
 
 
-class Life(RuleBasedStateMachine):
+class DeletionMachine(RuleBasedStateMachine):
     """Inserts, deletes, killed tasks and late acknowledgements: in the end the topic equals the table."""
 
     def __init__(self) -> None:
@@ -94,5 +94,5 @@ class Life(RuleBasedStateMachine):
             self.stack.close()
 
 
-Life.TestCase.settings = settings(max_examples=25, stateful_step_count=25, deadline=None)
-TestLife = Life.TestCase
+DeletionMachine.TestCase.settings = settings(max_examples=25, stateful_step_count=25, deadline=None)
+TestDeletionMachine = DeletionMachine.TestCase

@@ -108,12 +108,12 @@ def test_a_permit_is_released_only_after_the_transaction_is_closed(
     config = SqlSourceConfig.parse(properties(table_whitelist="t", connection_max_queries="1"))
     meanwhile: list[bool] = []
 
-    class Watched(Sqlite):
+    class WatchedSqlite(Sqlite):
         def abandon(self, connection: Connection) -> None:
             meanwhile.append(second.acquire_permit())
             super().abandon(connection)
 
-    first = Session(config, make_dialect=lambda url, zone, granularity, temporal: Watched(zone))
+    first = Session(config, make_dialect=lambda url, zone, granularity, temporal: WatchedSqlite(zone))
     second = Session(config)
     assert first.acquire_permit()
     first.connection()

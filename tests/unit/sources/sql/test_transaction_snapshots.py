@@ -8,7 +8,7 @@ from typing import Any
 from headrace_sources.sql.cursor.transaction_snapshots import TransactionSnapshots
 
 
-class Asked:
+class RecordingDatabase:
     """A database that records queries."""
 
     snapshot_ttl = 0.2
@@ -26,14 +26,14 @@ class Asked:
 
 
 def test_the_clock_is_read_before_the_open_transactions() -> None:
-    database: Any = Asked()
+    database: Any = RecordingDatabase()
     TransactionSnapshots(database).take(None)  # type: ignore[arg-type]
     assert database.said == ["clock", "transactions"]
 
 
 def test_a_fresh_snapshot_is_shared_with_tables_that_have_not_used_it() -> None:
     now = [100.0]
-    database: Any = Asked()
+    database: Any = RecordingDatabase()
     sightings = TransactionSnapshots(database, lambda: now[0])
     assert sightings.shared(0) is None
     first = sightings.take(None)  # type: ignore[arg-type]
@@ -47,7 +47,7 @@ def test_a_fresh_snapshot_is_shared_with_tables_that_have_not_used_it() -> None:
 
 
 def test_snapshots_are_not_shared_where_queries_are_cheap() -> None:
-    database: Any = Asked()
+    database: Any = RecordingDatabase()
     database.snapshot_ttl = 0.0
     sightings = TransactionSnapshots(database)
     sightings.take(None)  # type: ignore[arg-type]

@@ -23,7 +23,7 @@ WHAT = ["begin and draw"] * 4 + ["draw"] * 3 + ["commit"] * 4 + ["begin", "draw 
 ACTIONS = st.lists(st.tuples(st.sampled_from(WHAT), st.integers(0, 3)), max_size=6)
 
 
-class Concurrency(RuleBasedStateMachine):
+class ConcurrentTransactions(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.sequence = self.names = 0
@@ -124,8 +124,8 @@ class Concurrency(RuleBasedStateMachine):
         assert self.mark.low == ((max(self.committed),) if self.committed else BEGINNING)
 
 
-Concurrency.TestCase.settings = settings(max_examples=300, stateful_step_count=12, deadline=None)
-TestConcurrency = Concurrency.TestCase
+ConcurrentTransactions.TestCase.settings = settings(max_examples=300, stateful_step_count=12, deadline=None)
+TestConcurrentTransactions = ConcurrentTransactions.TestCase
 
 
 def test_a_position_waits_for_the_oldest_transaction_and_then_moves_on() -> None:
