@@ -134,7 +134,7 @@ class TestRefused:
     def _send_until_only_one_is_refused(
         kafka_clients: KafkaClients, batches: list[EncodedBatch], config: dict[str, str], bad: int
     ) -> str:
-        """As a source does: send, see the failure, send all that is not acknowledged again, once."""
+        """Send, and send all unacknowledged records again once after the failure, as a source does."""
         topic = batches[0].topic
         admin, producer = kafka_clients.admin({}), kafka_clients.producer({"linger.ms": "1000"})
         admin.create_topics([NewTopic(topic, 1, 1, config), NewTopic(f"{topic}-other", 1, 1)])

@@ -46,7 +46,7 @@ class DropMarked(Transform):
 
 @dataclass
 class Model:
-    """What was produced, and what must have become of it. Partitions of a key never change."""
+    """Produced records, and their expected outcomes. The partition of a key never changes."""
 
     documents: dict[str, Any] = field(default_factory=dict)
     """By key: the document of the last record that was not refused or filtered."""
@@ -58,7 +58,7 @@ class Model:
 
 
 class Topic:
-    """Produces the records of a round, and reads the topic with a client of its own."""
+    """Produces the records of a round, and reads the topic with a separate client."""
 
     def __init__(self, bootstrap: str, name: str, model: Model) -> None:
         self.name, self.model = name, model
@@ -148,7 +148,7 @@ class Topic:
 
 
 def place(future: Any) -> tuple[int, int]:
-    """Partition and offset of a record that was sent."""
+    """Return partition and offset of a sent record."""
     found = future.get(60)
     return found.partition, found.offset
 
@@ -267,7 +267,7 @@ def sink(
 
 
 @pytest.mark.timeout(600)
-def test_the_conservation_law_holds_in_every_round(topic: Topic, sink: Sink, elasticsearch: Any, box: Any) -> None:
+def test_every_record_is_accounted_for_in_every_round(topic: Topic, sink: Sink, elasticsearch: Any, box: Any) -> None:
     worker, model = sink.worker, topic.model
     for partition in range(PARTITIONS + 1):
         topic.send(f"first-{partition}", {"n": partition}, partition=partition)
@@ -358,5 +358,5 @@ def compare(topic: Topic, sink: Sink, url: str, box: Any) -> int:
 
 
 def explained(accounts: Any) -> bool:
-    """All partitions have an account, and the causes of all gaps have been looked up."""
+    """Return whether all partitions have an account and the causes of all gaps are known."""
     return len(accounts) == PARTITIONS + 1 and not any(account["unexplained"] for account in accounts)

@@ -50,7 +50,7 @@ class SecuredKafka:
 
     @property
     def settings(self) -> dict[str, str]:
-        """Of clients."""
+        """Return the settings of clients."""
         return {
             "bootstrap.servers": self.proxy.address,
             "security.protocol": "SASL_SSL",

@@ -1,4 +1,4 @@
-"""Secrets of every kind are planted in a worker, faults are provoked, and everything that leaves it is searched.
+"""Secrets of every kind are put into a worker, faults are provoked, and all its output is searched for them.
 
 No engine runs: Kafka, PostgreSQL and Elasticsearch are a closed port. Dead letters are in the unit tests.
 """
@@ -31,12 +31,12 @@ CONFIGURATIONS = ("/connectors/{}", "/connectors/{}/config", "/connectors/{}/tas
 
 
 def found(text: str, canaries: dict[str, str]) -> list[str]:
-    """Return the names of the canaries that a text holds, in any form."""
+    """Return the names of the secrets that a text contains, in any form."""
     forms = (str, repr, json.dumps, quote, lambda text: quote(text, safe=""))
     return [name for name, canary in canaries.items() if any(form(canary).strip("\"'") in text for form in forms)]
 
 
-def test_no_secret_leaves_a_worker(
+def test_no_output_of_a_worker_contains_a_secret(
     box: Any, make_worker: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("variable", "path", "database"):

@@ -86,7 +86,7 @@ def send(bootstrap: str, topic: str, records: list[tuple[str, Any]]) -> None:
 
 
 def read(bootstrap: str, topic: str) -> list[tuple[bytes, bytes]]:
-    """Keys and values of committed records of partition 0."""
+    """Return keys and values of committed records of partition 0."""
     consumer = KafkaConsumer(bootstrap_servers=bootstrap, isolation_level="read_committed", enable_auto_commit=False)
     try:
         partition = TopicPartition(topic, 0)

@@ -59,7 +59,7 @@ def sink(name: str, /, **changes: Any) -> dict[str, Any]:
 
 
 def _changed(config: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
-    """Keys of configurations have dots, written as ``__``; ``...`` removes a key."""
+    """Return a changed configuration: ``__`` stands for dots of keys, ``...`` removes a key."""
     merged = {**config, **{name.replace("__", "."): value for name, value in changes.items()}}
     return {name: value for name, value in merged.items() if value is not ...}
 
@@ -318,7 +318,7 @@ def _positions(position: Any, **partition: Any) -> dict[str, Any]:
 
 
 def _source_offsets() -> Iterator[Request]:
-    """Of the source that was stopped last."""
+    """Return the offsets of the source that was stopped last."""
     offsets = "/connectors/src/offsets"
     yield send("GET", offsets)
     yield send("PATCH", offsets, _positions(2))

@@ -62,7 +62,7 @@ class Sink:
         return [rejection.error.code for rejection in rejections]
 
     def findings(self) -> list[tuple[str, str]]:
-        """What ``check`` finds: severity and code."""
+        """Return the findings of ``check``: severity and code."""
         return [(each.severity, each.code) for each in ElasticsearchSinkConnector().check(self.properties)]
 
     def ask(self, method: str, path: str, body: Any = None) -> Any:
@@ -75,7 +75,7 @@ class Sink:
 
 @contextmanager
 def suppress_code(code: str) -> Iterator[None]:
-    """Suppress an error of ours with this code."""
+    """Suppress a HeadraceError with this code."""
     try:
         yield
     except HeadraceError as error:

@@ -40,7 +40,7 @@ class TwoNodes:
 
 @pytest.fixture
 def pair(tmp_path: Path) -> Iterator[TwoNodes]:
-    """Both nodes, joined."""
+    """Return both nodes of one cluster."""
     pair = TwoNodes(tmp_path)
     try:
         start_in_parallel([pair.head, pair.other])

@@ -80,7 +80,7 @@ def maria(mariadb_database: str) -> Iterator[Callable[[str], list[Any]]]:
 
 @pytest.fixture
 def mariadb_properties(mariadb_database: str) -> Callable[..., dict[str, str]]:
-    """As ``properties``, of a MariaDB database; tests override ``properties`` with it."""
+    """Return ``properties`` of a MariaDB database; tests override ``properties`` with it."""
 
     def make(**keys: str) -> dict[str, str]:
         own = {name.replace("_", "."): value for name, value in keys.items()}

@@ -118,7 +118,7 @@ class Reading:
 
     @property
     def position(self) -> Mapping[str, Any] | None:
-        """What is stored."""
+        """Return the stored position."""
         [offset] = self.offsets.offsets([self.batches[-1].source_partition or {}]) if self.batches else [None]
         return offset
 

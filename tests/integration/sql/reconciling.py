@@ -15,7 +15,7 @@ from tests.sql_tasks import comparison_of
 
 
 def drivers(url: str, folder: Path) -> Iterator[Callable[..., SourceDriver]]:
-    """For a fixture: ``start(**keys)``, ``_`` in names stands for dots; all are stopped when the test ends."""
+    """Yield ``start(**keys)`` for a fixture; ``_`` in names stands for dots, and all are stopped after the test."""
     with ExitStack() as stop:
 
         def start(**keys: str) -> SourceDriver:

@@ -90,7 +90,7 @@ class RecordingMySql(MySql):
 
 @pytest.fixture
 def recorder() -> Recorder:
-    """Of the sessions of a test that asks for it."""
+    """Return the recorder of all sessions of the test."""
     return Recorder()
 
 

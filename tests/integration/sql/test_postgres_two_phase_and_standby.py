@@ -68,7 +68,7 @@ def standby(primary: Postgres, tmp_path_factory: pytest.TempPathFactory) -> Iter
 
 @pytest.fixture
 def run(primary: Postgres) -> Iterator[Callable[[str], list[Any]]]:
-    """On the primary, committed at once."""
+    """Return a function that runs statements on the primary with autocommit."""
     with connect(primary) as connection:
 
         def execute(statements: str) -> list[Any]:

@@ -267,7 +267,7 @@ class Kafka:
 
 @pytest.fixture
 def kafka() -> Kafka:
-    """For ``run(…, kafka=kafka)``: the ``check`` command asks it."""
+    """The admin client of ``run(…, kafka=kafka)`` for the ``check`` command."""
     return Kafka()
 
 

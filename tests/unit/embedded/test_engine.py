@@ -20,7 +20,7 @@ SERVER = "import time; print('ready', flush=True); time.sleep(600)"
 
 
 def children() -> set[psutil.Process]:
-    """This process's, engines of other tests among them."""
+    """Return the children of this process, including engines of other tests."""
     return set(psutil.Process().children(recursive=True))
 
 

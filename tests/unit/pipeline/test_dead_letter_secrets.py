@@ -1,4 +1,4 @@
-"""The reasons in a dead letter's headers name no secret (finding 1 of the security review)."""
+"""The headers of a dead letter contain no secret (finding 1 of the security review)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from headrace.redaction import Redactor
 from headrace.states import TaskId
 
 
-def test_message_trace_and_hint_have_no_secret() -> None:
+def test_message_trace_and_hint_contain_no_secret() -> None:
     with pytest.raises(DataError) as raised:
         raise DataError("registry x://u:s3cret-9@h", hint="not s3cret-9") from RuntimeError("refused s3cret-9")
     failure = Failure(Stage.VALUE_CONVERTER, "JsonConverter", raised.value, TopicPartition("orders", 0), 7)

@@ -295,7 +295,7 @@ class OffsetRecordingTask(SinkTask):
         self.offsets: list[int] = []
 
     def start(self, context: SinkContext) -> None:
-        """Nothing to open."""
+        """Open nothing."""
 
     def put(self, batches: Sequence[SinkBatch]) -> Sequence[Rejection]:
         self.offsets.extend(offset for batch in batches for offset in batch.offsets)

@@ -34,17 +34,17 @@ class Comparison:
 
     @property
     def as_promised(self) -> bool:
-        """Exact, or, for a topic, where records may be sent again after a crash, complete."""
+        """Return whether it is exact, or complete for a topic, where records may be sent again after a crash."""
         return self.complete if self.at_least_once else self.exact
 
     @property
     def complete(self) -> bool:
-        """Nothing is missing, stale or extra."""
+        """Return whether no entry is missing, stale or extra."""
         return not (self.missing or self.stale or self.extra)
 
     @property
     def exact(self) -> bool:
-        """Complete, and nothing is doubled."""
+        """Return whether it is complete and no entry is doubled."""
         return self.complete and not self.doubled
 
     def __str__(self) -> str:

@@ -110,7 +110,7 @@ class HttpProxy(ClosingProxy):
 
     @property
     def left(self) -> int:
-        """Number of faults of :meth:`play` that were not injected yet."""
+        """Return the number of faults of :meth:`play` that were not injected yet."""
         with self._lock:
             return sum(len(faults) for _, faults in self._plays)
 

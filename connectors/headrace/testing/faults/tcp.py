@@ -61,7 +61,7 @@ class TcpProxy(ClosingProxy):
 
     @property
     def connections(self) -> int:
-        """Number of open connections."""
+        """Return the number of open connections."""
         return len(self._connections)
 
     def cut(self) -> None:
@@ -250,7 +250,7 @@ class _Flow:
 
     @property
     def pause(self) -> float | None:
-        """Seconds until the first chunk is due; None when there is none."""
+        """Return the seconds until the first chunk is due; None when there is none."""
         if not self._chunks:
             return None
         return max(0.0, self._chunks[0][0] - time.monotonic())

@@ -123,7 +123,7 @@ class Server:
                     self.close_connection = True
 
             def log_message(self, format: str, *args: object) -> None:
-                """Quiet."""
+                """Log nothing."""
 
             def finish(self) -> None:
                 try:
