@@ -53,7 +53,7 @@ def run(
         settings.offset_flush_interval / 1000,
         settings.offset_flush_timeout / 1000,
     )
-    pipeline = builder.build(TaskId(config["name"], 0), config, control, lambda reason: None)
+    pipeline = builder.build(TaskId(config["name"], 0), config, control, lambda reason: None, trusted=True)
     failures: list[BaseException] = []
 
     def body() -> None:

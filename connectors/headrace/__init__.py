@@ -9,6 +9,7 @@ from headrace.config import (
     FixedKey,
     IntervalOrCron,
     KeyDefinition,
+    LocalUse,
     Secret,
     Size,
     key,
@@ -83,7 +84,7 @@ from headrace.records import (
 )
 from headrace.retries import Backoff, RetryPolicy, retry
 from headrace.schema import Field, Schema, Type
-from headrace.small_files import read_small_file
+from headrace.small_files import is_within, read_small_file
 from headrace.status_reasons import StatusReasons
 
 __all__ = [
@@ -113,6 +114,7 @@ __all__ = [
     "JsonValues",
     "KeyDefinition",
     "Linger",
+    "LocalUse",
     "NotFoundError",
     "NotWritten",
     "OffsetReader",
@@ -162,6 +164,7 @@ __all__ = [
     "Wait",
     "are_json_objects",
     "compile_pattern",
+    "is_within",
     "json_bytes",
     "key",
     "nearest",

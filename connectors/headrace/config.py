@@ -92,14 +92,18 @@ def key(
     default: Any = PydanticUndefined,
     group: str = "",
     importance: Importance = "medium",
+    file: bool = False,
     **constraints: Any,
 ) -> Any:
-    """Declare a configuration key: dotted name, documentation, default (none = required)."""
+    """Declare a configuration key: dotted name, documentation, default (none = required).
+
+    ``file``: the value is the path of a file or folder of the worker's machine.
+    """
     return PydanticField(
         default,
         alias=name,
         description=doc,
-        json_schema_extra={"group": group, "importance": importance},
+        json_schema_extra={"group": group, "importance": importance, "file": file},
         validate_default=default is not PydanticUndefined,
         **constraints,
     )
@@ -129,6 +133,21 @@ class KeyDefinition:
     prefix_key: bool
     annotation: Any
     secret: bool
+    file: bool
+
+
+@dataclass(frozen=True, slots=True)
+class LocalUse:
+    """What a key uses of the worker's machine, beyond time and memory.
+
+    Configurations that come over REST may use the files and functions that a list of the worker names, and no
+    privileges.
+    """
+
+    key: str
+    kind: Literal["file", "function", "privilege"]
+    name: str
+    """The path of a file or folder, ``module:function``, or a privilege in words."""
 
 
 class FixedKey(NamedTuple):
@@ -155,6 +174,17 @@ class ConfigModel(BaseModel):
     def problems(self) -> Iterable[Finding]:
         """Yield findings about combinations of keys, each valid by itself. To be overridden."""
         return ()
+
+    @classmethod
+    def local_uses(cls, properties: Mapping[str, str]) -> Iterable[LocalUse]:
+        """Yield what the configuration uses of the worker's machine. To be extended for what is part of a value.
+
+        It is called before :meth:`problems`, which may read the files, and must not read them itself. Names below a
+        prefix key and all values may have whitespace around them, which parsing removes.
+        """
+        for item in cls.definitions():
+            if item.file and (path := properties.get(item.name, "").strip()):
+                yield LocalUse(item.name, "file", path)
 
     @classmethod
     def definitions(cls) -> tuple[KeyDefinition, ...]:
@@ -266,6 +296,7 @@ def _definition(name: str, info: FieldInfo) -> KeyDefinition:
         prefix_key=bool(extra.get("prefix_key")),
         annotation=info.annotation,
         secret="SecretStr" in str(info.annotation),
+        file=bool(extra.get("file")),
     )
 
 

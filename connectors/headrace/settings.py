@@ -5,12 +5,12 @@ except where the documentation of a key says otherwise.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import BeforeValidator
 
-from headrace.config import LOWER, CommaList, ConfigModel, Duration, FixedKey, Size, key, prefix_key
+from headrace.config import LOWER, CommaList, ConfigModel, Duration, FixedKey, LocalUse, Size, key, prefix_key
 from headrace.errors import Finding
 
 Tolerance = Annotated[Literal["none", "all"], LOWER]
@@ -20,6 +20,9 @@ _POLICY_CLASS = re.compile(
     r"(?:org\.apache\.kafka\.connect\.connector\.policy\.)?(\w+)ConnectorClientConfigOverridePolicy"
 )
 _BASIC_AUTH = "org.apache.kafka.connect.rest.basic.auth.extension.BasicAuthSecurityRestExtension"
+_OVERRIDES = ("producer.override.", "consumer.override.", "admin.override.")
+_FILE_SETTINGS = ("location", "file", "keytab")
+"""Ends of the names of Kafka client settings that name a file, in the spellings of all client libraries."""
 OverridePolicyName = Annotated[
     Literal["All", "None", "Principal", "Allowlist"],
     BeforeValidator(lambda text: _POLICY_CLASS.sub(r"\1", text.strip()) if isinstance(text, str) else text),
@@ -136,6 +139,13 @@ class ConnectorSettings(ConfigModel):
     admin_override: dict[str, str] = prefix_key(
         "admin.override.", doc="Settings of this connector's Kafka admin client, as in Kafka's documentation."
     )
+
+    @classmethod
+    def local_uses(cls, properties: Mapping[str, str]) -> Iterable[LocalUse]:
+        yield from super().local_uses(properties)
+        for name, value in properties.items():
+            if name.startswith(_OVERRIDES) and name.strip().lower().endswith(_FILE_SETTINGS) and value.strip():
+                yield LocalUse(name, "file", value.strip())
 
     ignored_keys: ClassVar[dict[str, str]] = {
         "header.converter": "headers are passed through as bytes",
@@ -370,6 +380,22 @@ class WorkerSettings(ConfigModel):
         "`config.providers.env.param.allowlist.pattern` (a regular expression of names). A list applies to every "
         "connector. Without one, connectors from files on the worker's command line may use any value, and connectors "
         "that are created or changed over REST may use none.",
+    )
+
+    allowed_files: CommaList | None = key(
+        "connector.files.allowed.paths",
+        default=None,
+        doc="Files, and folders with all their contents, that keys of connectors may name, such as `mapping.file`: "
+        "absolute paths between commas. The list applies to every connector. Without it, connectors from files on the "
+        "worker's command line may name any file, and connectors that are created or changed over REST none "
+        "(headrace's own).",
+    )
+    allowed_functions: CommaList | None = key(
+        "connector.functions.allowed",
+        default=None,
+        doc="Python functions that keys of connectors may name, such as `call` of stream applications: "
+        "`module:function`, or modules and packages with all that they contain, imported names included. The list "
+        "applies as `connector.files.allowed.paths` does (headrace's own).",
     )
 
     ignored_keys: ClassVar[dict[str, str]] = {

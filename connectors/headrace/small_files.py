@@ -1,9 +1,10 @@
-"""Reads the files that configurations name: regular files of at most 1 MiB."""
+"""Files that configurations name: regular files of at most 1 MiB, within the folders that a list allows."""
 
 from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Iterable
 from pathlib import Path
 
 LARGEST = 1 << 20
@@ -24,3 +25,15 @@ def read_small_file(path: Path) -> str:
     if len(content) > LARGEST:
         raise ValueError(f"it is larger than {LARGEST >> 20} MiB")
     return content.decode("utf-8-sig")
+
+
+def is_within(path: str, allowed: Iterable[Path]) -> bool:
+    """Return whether the path is one of the resolved paths, or below one of them.
+
+    Neither ``..`` nor a symbolic link leads out of an allowed folder.
+    """
+    try:
+        resolved = Path(path).resolve()
+    except (OSError, ValueError, RuntimeError):  # a null character, a loop of links
+        return False
+    return any(resolved.is_relative_to(folder) for folder in allowed)

@@ -13,9 +13,10 @@ from dataclasses import dataclass, replace
 from typing import cast
 
 from headrace.broker.connector_clients import ALL_OVERRIDES, OverridePolicy
-from headrace.config import ConfigModel, key, nearest
+from headrace.config import ConfigModel, LocalUse, key, nearest
 from headrace.errors import ConfigError, Finding, Location
 from headrace.interpolation import Interpolator, Resolution, make_interpolator
+from headrace.local_access import NO_LISTS, LocalAccess
 from headrace.patterns import compile_pattern
 from headrace.placeholders import is_interpolated
 from headrace.plugin import Converter
@@ -106,6 +107,12 @@ class ConfigSection:
         findings = self.model.validate_values(self._own(properties))
         return [_prefixed(finding, self.prefix) for finding in findings]
 
+    def local_uses(self, properties: Mapping[str, str]) -> list[LocalUse]:
+        """Return what this section's keys use of the worker's machine. Keys have their prefix."""
+        if self.model is None:
+            return []
+        return [replace(use, key=self.prefix + use.key) for use in self.model.local_uses(self._own(properties))]
+
     def secret_keys(self) -> list[str]:
         """Return the keys that the model declares as passwords, with the prefix."""
         found = self.model.definitions() if self.model else ()
@@ -129,11 +136,14 @@ class Validator:
         interpolator: Interpolator,
         overrides: OverridePolicy = ALL_OVERRIDES,
         secrets: Secrets | None = None,
+        local_access: LocalAccess = NO_LISTS,
     ) -> None:
-        """``overrides``: what the worker lets connectors override. ``secrets`` is told every secret."""
+        """``overrides``: what the worker lets connectors override. ``secrets`` is told every secret. ``local_access``:
+        what connectors may use of this machine."""
         self.registry = registry
         self.interpolator = interpolator
         self._overrides = overrides
+        self._local_access = local_access
         self.secrets = secrets or Secrets()
 
     def connector(
@@ -147,7 +157,11 @@ class Validator:
         resolution = self.interpolator.resolution(raw, trusted=trusted)
         resolved = resolution.properties
         sections, findings = self.connector_sections(resolved)
-        models = _validate(sections, resolved, findings)
+        models = []
+        for section in sections:
+            model, found = self._validate(section, resolved, trusted=trusted)
+            models.append(model)
+            findings += found
         if TASK_CLASS not in properties:
             findings += _unknown(sections, resolved, _help(resolved))
         plugin, settings = self._connector_plugin(resolved, []), models[0]
@@ -160,8 +174,8 @@ class Validator:
         findings = _finished(findings, resolution, raw, secrets)
         if plugin is None or not isinstance(settings, ConnectorSettings) or _has_errors(findings):
             return None, findings
-        framework, model = sections[0], sections[1]
-        own = {name: value for name, value in resolved.items() if model.knows(name) or not framework.knows(name)}
+        framework, plugins = sections[0], sections[1]
+        own = {name: value for name, value in resolved.items() if plugins.knows(name) or not framework.knows(name)}
         own = {name: value for name, value in own.items() if not name.startswith(_DELEGATED)}
         return ConnectorConfig(settings.name, raw, resolved, plugin, settings, own), findings
 
@@ -185,7 +199,7 @@ class Validator:
         sections, findings = self.connector_sections(raw)
         models = []
         for section in sections:
-            model, found = section.validate(raw)
+            model, found = self._validate(section, raw, trusted=False)
             models.append(model)
             # A rule may have judged the text of the placeholder, and reported another key.
             misread = any(finding.key in opaque and finding.severity == "error" for finding in found)
@@ -200,6 +214,16 @@ class Validator:
         visible = [finding for finding in findings if finding.key not in opaque]
         return list(dict.fromkeys([*unresolved, *visible]))
 
+    def _validate(
+        self, section: ConfigSection, properties: Mapping[str, str], *, trusted: bool
+    ) -> tuple[ConfigModel | None, list[Finding]]:
+        """Validate a section. Rules over several keys, which may read files and import functions, are only applied when
+        all that the section uses of this machine is allowed."""
+        refused = list(self._local_access.refusals(section.local_uses(properties), trusted=trusted))
+        if refused:
+            return None, [*section.validate_values(properties), *refused]
+        return section.validate(properties)
+
     def worker(self, properties: Mapping[str, str]) -> tuple[WorkerSettings | None, list[Finding]]:
         """Validate a worker's configuration; None when there are errors."""
         raw = dict(properties)
@@ -210,7 +234,12 @@ class Validator:
         for name in CONVERTERS:
             default = next(item.default for item in WorkerSettings.definitions() if item.name == name)
             sections.append(self._converter_part(name, resolved.get(name, default), findings))
-        settings = _validate(sections, resolved, findings)[0]
+        models = []
+        for section in sections:
+            model, found = section.validate(resolved)
+            models.append(model)
+            findings += found
+        settings = models[0]
         findings += _unknown(sections, resolved, "`headrace describe worker` lists all keys")
         if isinstance(settings, WorkerSettings):
             try:
@@ -298,17 +327,6 @@ def locate_findings(findings: Iterable[Finding], positions: Mapping[str, Locatio
         return where is end, where.line, where.column
 
     return [replace(finding, location=place(finding)) for finding in sorted(findings, key=order)]
-
-
-def _validate(
-    sections: Sequence[ConfigSection], properties: Mapping[str, str], findings: list[Finding]
-) -> list[ConfigModel | None]:
-    models = []
-    for section in sections:
-        model, found = section.validate(properties)
-        models.append(model)
-        findings += found
-    return models
 
 
 def _prefixed(finding: Finding, prefix: str) -> Finding:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Annotated, ClassVar, Generic, Literal, TypeVar
 
-from headrace import LOWER, CommaList, ConfigModel, Duration, Finding, key, prefix_key
+from headrace import LOWER, CommaList, ConfigModel, Duration, Finding, LocalUse, key, prefix_key
 
 M = TypeVar("M", bound=ConfigModel)
 
@@ -37,6 +37,14 @@ class ApplicationKeys(ConfigModel):
         importance="high",
         group="Application",
     )
+
+    @classmethod
+    def local_uses(cls, properties: Mapping[str, str]) -> Iterable[LocalUse]:
+        """Yield the functions that steps call: importing a module executes it."""
+        for name, text in properties.items():
+            section, _, step = name.partition(".")
+            if section == "steps" and step.strip().partition(".")[2] == "call":
+                yield LocalUse(name, "function", text.strip())
 
 
 class InputKeys(ConfigModel):
@@ -75,7 +83,12 @@ class StepKeys(ConfigModel):
     flat_map: dict[str, str] = prefix_key("flat_map.", doc="`<column>: <array>`: one record for each element.")
     merge: CommaList = key("merge", default="", doc="Unite several streams.")
     key_by: str | None = key("key_by", default=None, doc="Expressions that become the key.")
-    call: str | None = key("call", default=None, doc="`module:function`, called with each record.")
+    call: str | None = key(
+        "call",
+        default=None,
+        doc="`module:function`, called with each record. Over "
+        "REST, `connector.functions.allowed` of the worker must include it.",
+    )
     batch: bool = key("batch", default=False, doc="Call the function with a list of records.")
     window: dict[str, str] = prefix_key("window.", doc="Aggregate over windows of event time.")
 

@@ -12,6 +12,7 @@ from headrace.cli.output import redact_output
 from headrace.errors import ConfigError, Finding, Location
 from headrace.files import ConfigFile, parse_config_file
 from headrace.interpolation import make_interpolator
+from headrace.local_access import LocalAccess
 from headrace.registry import Registry
 from headrace.settings import WorkerSettings
 from headrace.validation import ConnectorConfig, Validator, locate_findings, redact_findings
@@ -66,7 +67,8 @@ def load(paths: Sequence[Path], *, worker: Path | None = None) -> Loaded:
         findings += locate_findings(found, file.positions, file.path)
         if settings is not None:
             interpolator = make_interpolator(registry, settings.config_providers, settings.config_provider_settings)
-            validator = Validator(registry, interpolator, OverridePolicy.of(settings), validator.secrets)
+            policy, access = OverridePolicy.of(settings), LocalAccess.of(settings)
+            validator = Validator(registry, interpolator, policy, validator.secrets, access)
     configs: dict[str, ConnectorConfig] = {}
     for file in connectors:
         config, found = validator.connector(file.properties, trusted=True)

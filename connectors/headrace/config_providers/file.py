@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from headrace import CommaList, ConfigError, ConfigModel, ConfigProvider, key, read_small_file
+from headrace import CommaList, ConfigError, ConfigModel, ConfigProvider, is_within, key, read_small_file
 from headrace.file_formats import Scalar, parse_properties
 
 
@@ -33,11 +33,7 @@ class FileConfigProvider(ConfigProvider):
         self._allowed = None if paths is None else [Path(path).resolve() for path in paths if path]
 
     def allows(self, path: str, key: str) -> bool | None:
-        if self._allowed is None:
-            return None
-        # Resolved: neither .. nor a symbolic link leads out of an allowed folder.
-        resolved = _resolved(path)
-        return resolved is not None and any(resolved.is_relative_to(allowed) for allowed in self._allowed)
+        return None if self._allowed is None else is_within(path, self._allowed)
 
     def get(self, path: str, key: str) -> str:
         if not path:
@@ -57,10 +53,3 @@ class FileConfigProvider(ConfigProvider):
         if value is None:
             raise KeyError(f"{path} has no key '{key}'")
         return value
-
-
-def _resolved(path: str) -> Path | None:
-    try:
-        return Path(path).resolve()
-    except (OSError, ValueError, RuntimeError):  # a null character, a loop of links
-        return None

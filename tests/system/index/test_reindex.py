@@ -122,6 +122,7 @@ def test_records_removed_by_retention_are_sent_again_by_the_source(
         "topic.prefix": index.name,
     }
     index.worker.write("rows", source)
+    index.worker.settings["connector.files.allowed.paths"] = str(tmp_path)  # for the one that comes over REST
     index.run()
     eventually(lambda: len(index.documents()) == 80, index.box.timeout)
     right = index.documents()

@@ -146,8 +146,10 @@ class IndexKeys(ConfigModel):
         "mapping.file",
         default="",
         doc="YAML or JSON file with a mapping in the format of Elasticsearch (`properties`, `dynamic_templates` …). "
-        "`mapping.fields` take precedence over it, and it takes precedence over the schema. Every worker needs it.",
+        "`mapping.fields` take precedence over it, and it takes precedence over the schema. Every worker needs it. "
+        "Over REST, `connector.files.allowed.paths` of the worker must include it.",
         group=MAPPING,
+        file=True,
     )
     mapping_conflicts: Annotated[Literal["wait", "ignore"], LOWER] = key(
         "mapping.conflicts",

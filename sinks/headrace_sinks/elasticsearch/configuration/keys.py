@@ -278,6 +278,7 @@ class ElasticsearchSinkConfig(TargetKeys, IndexKeys):
         default=None,
         doc="File with the certificates (PEM) of the trusted authorities. Default: the authorities of the system.",
         group=SECURITY,
+        file=True,
     )
     ca_file_type: Annotated[Literal["PEM"], UPPER] = key(
         "elastic.https.ssl.truststore.type",
@@ -306,6 +307,7 @@ class ElasticsearchSinkConfig(TargetKeys, IndexKeys):
         doc="PEM file with the client's certificate and its private key, for clusters that require one. To convert a "
         "Java store: `keytool -importkeystore … -deststoretype pkcs12`, then `openssl pkcs12 -in … -out client.pem`.",
         group=SECURITY,
+        file=True,
     )
     key_password: Secret | None = key(
         "elastic.https.ssl.key.password",

@@ -8,8 +8,9 @@ from typing import ClassVar, Self
 
 from pydantic import TypeAdapter, ValidationError
 
-from headrace import Duration, Finding, FixedKey, key
+from headrace import Duration, Finding, FixedKey, LocalUse, key
 from headrace_sources.sql.configuration.keys import PK_MODE_DOC, RECORDS, PkMode, SqlSourceKeys
+from headrace_sources.sql.configuration.local_resources import url_uses
 from headrace_sources.sql.configuration.syntax import (
     entry_error,
     find_zone,
@@ -50,6 +51,21 @@ class SqlSourceConfig(SqlSourceKeys):
             Finding(item.code, item.message, item.key, _INSTEAD[item.key]) if item.key in _INSTEAD else item
             for item in findings
         ]
+
+    @classmethod
+    def local_uses(cls, properties: Mapping[str, str]) -> Iterable[LocalUse]:
+        """Yield what keys use of the worker's machine, parts of the URL included."""
+        yield from super().local_uses(properties)
+        exact = {item.name for item in cls.definitions()}
+        parameters = {
+            name.removeprefix("connection.").strip(): text.strip()
+            for name, text in properties.items()
+            if name.startswith("connection.") and name not in exact
+        }
+        password = properties.get("connection.password", "").strip() or None
+        url, _ = connection_url(properties.get("connection.url", "").strip(), None, password, parameters)
+        if url is not None:
+            yield from url_uses(url, parameters)
 
     @property
     def query(self) -> str:

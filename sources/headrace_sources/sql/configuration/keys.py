@@ -426,6 +426,7 @@ class SqlSourceKeys(ConfigModel):
         "bytes per key. Keep it with the worker's positions. A missing file is created again from the table; rows "
         "that were deleted before are not detected.",
         group=_DELETES,
+        file=True,
     )
 
     max_queries: int = key(
