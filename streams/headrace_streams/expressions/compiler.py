@@ -164,5 +164,9 @@ def _compiled(
     lines += [f"  append({made})", " return found"]
     source = "\n".join(lines)
     namespace = dict(generator.namespace)
-    exec(compile(source, "<expression>", "exec"), namespace)  # names and literals are written by repr only
+    try:
+        exec(compile(source, "<expression>", "exec"), namespace)  # names and literals are written by repr only
+    except (SyntaxError, MemoryError) as error:  # of Python's parser, for more than some 100 parentheses
+        hint = "divide it into several steps"
+        raise ExpressionError("the expression is nested too deeply", code="stream.syntax", hint=hint) from error
     return namespace["run"], {name: code.type for name, code in codes.items()}, source

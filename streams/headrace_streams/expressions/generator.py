@@ -19,6 +19,7 @@ from headrace_streams.expressions.functions import FUNCTIONS, cast_to
 from headrace_streams.expressions.types import NUMERIC, Columns, ColumnType
 
 _T = ColumnType
+_MOST_DIGITS = 1_000
 _ARITHMETIC: dict[type[exp.Expression], tuple[str, Callable[..., Any]]] = {
     exp.Add: ("+", semantics.add),
     exp.Sub: ("-", semantics.subtract),
@@ -286,6 +287,8 @@ class CodeGenerator:
         if node.is_string:
             return Code(repr(node.this), _T.STRING, name=True)
         kind = _literal_type(node)
+        if len(node.this) > _MOST_DIGITS:
+            raise ExpressionError(f"a number has more than {_MOST_DIGITS} digits", code="stream.out_of_range")
         return Code(f"({int(node.this) if kind is _T.INTEGER else float(node.this)!r})", kind, name=True)
 
     def _boolean(self, node: exp.Expression) -> Code:

@@ -12,6 +12,7 @@ from datetime import date, datetime, time
 from decimal import Decimal
 from typing import Any
 
+from headrace import Pattern, compile_pattern
 from headrace_streams.expressions.errors import ExpressionError
 
 NUMBERS = frozenset({int, float})
@@ -161,7 +162,7 @@ def is_in(value: Any, members: Sequence[Any]) -> bool | None:
     return True if True in results else None if None in results else False
 
 
-def like(value: Any, pattern: re.Pattern[str]) -> bool | None:
+def like(value: Any, pattern: Pattern) -> bool | None:
     if value is None:
         return None
     if not isinstance(value, str):
@@ -169,10 +170,13 @@ def like(value: Any, pattern: re.Pattern[str]) -> bool | None:
     return pattern.fullmatch(value) is not None
 
 
-def like_pattern(text: str) -> re.Pattern[str]:
-    """Return the regular expression of a LIKE pattern."""
+def like_pattern(text: str) -> Pattern:
+    """Return the regular expression of a LIKE pattern, which is matched in linear time. Raise ExpressionError."""
     parts = {"%": ".*", "_": "."}
-    return re.compile("".join(parts.get(letter) or re.escape(letter) for letter in text), re.S)
+    try:
+        return compile_pattern("(?s)" + "".join(parts.get(letter) or re.escape(letter) for letter in text))
+    except ValueError as error:
+        raise ExpressionError(f"the pattern of LIKE cannot be used: {error}", code="stream.unsupported") from error
 
 
 def concatenate(left: Any, right: Any) -> Any:

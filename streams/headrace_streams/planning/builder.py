@@ -25,6 +25,8 @@ from headrace_streams.expressions.types import DECLARABLE
 from headrace_streams.operators.operator import Operator
 from headrace_streams.plan import GlobalTable, PlannedStep, Repartition
 
+_DIVIDE = "divide it into several steps"
+
 
 @dataclass(frozen=True)
 class StreamInfo:
@@ -146,6 +148,9 @@ class PlanBuilder:
             make()
         except PlanError as error:
             self.findings += error.findings
+            self.failed.add(entry.name)
+        except RecursionError:
+            self.report("stream.syntax", f"an expression of '{entry.name}' is nested too deeply", entry.prefix, _DIVIDE)
             self.failed.add(entry.name)
 
     def report_unknown_stream(self, key: str, name: str, *, later: bool = False) -> None:

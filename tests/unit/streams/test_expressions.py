@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headrace_streams.expressions import Columns, ColumnType, ExpressionError, compile_expressions, parse_expression
+from headrace_streams.expressions.semantics import like, like_pattern
 
 _COLUMNS = ["a", "b", "c", "0", "1", "2", "-3", "NULL"]
 
@@ -154,3 +155,28 @@ def test_an_invalid_expression_is_refused_before_the_start(text: str, code: str,
         compile_expressions({"x": parse_expression(text)}, TYPED)
     assert caught.value.code == code
     assert words in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("text", "pattern", "matches"),
+    [
+        ("a" * 10_000, "%a%a%a%a%a%a%a%a%a%b", False),
+        ("a\nb", "a_b", True),
+        ("a\nb", "a%", True),
+        ("a.b", "a.b", True),
+        ("axb", "a.b", False),
+        ("a\\d", "a\\d", True),
+        ("ab", "AB", False),
+        ("ä€😀", "ä_😀", True),
+        ("", "%", True),
+        ("(?i)[x]+", "(?i)[_]+", True),
+    ],
+)
+def test_like_is_matched_in_linear_time(text: str, pattern: str, matches: bool) -> None:
+    """Python's ``re`` would hold the interpreter, and with it all tasks, for hours."""
+    assert like(text, like_pattern(pattern)) is matches
+
+
+def test_a_huge_pattern_is_refused() -> None:
+    with pytest.raises(ExpressionError, match="longer than"):
+        like_pattern("a" * 20_000)

@@ -139,3 +139,30 @@ def test_findings_have_their_location_in_the_file(tmp_path: Path) -> None:
     loaded = load([path])
 
     assert [(str(item.location), item.code) for item in loaded.findings] == [(f"{path}:9:7", "stream.unknown_column")]
+
+
+DEEP = ["(" * 3_000, "NOT " * 5_000 + "true", " + ".join(["offer_id"] * 5_000), "*".join(["offer_id"] * 400)]
+
+
+@pytest.mark.parametrize("text", [*DEEP, "offer_id" + "[0]" * 5_000, "9" * 5_000 + " > 1"])
+@pytest.mark.parametrize(
+    ("keys", "named"),
+    [
+        ("steps.last.filter", "steps.last"),
+        ("steps.last.add.x", "steps.last"),
+        ("steps.last.key_by", "steps.last"),
+        ("steps.last.lookup.x", "steps.last"),
+        ("steps.last.window.by", "steps.last"),
+        ("steps.last.window.aggregate.m", "steps.last"),
+        ("inputs.views.time", "inputs.views"),
+    ],
+)
+def test_an_expression_of_any_size_is_a_finding_at_most(keys: str, named: str, text: str) -> None:
+    given = {keys: f"offers[{text}]" if "lookup" in keys else text}
+    if "window" in keys:
+        given = {**WINDOW, **given}
+    elif "inputs" in keys:
+        given["steps.last.filter"] = "true"
+    found = findings(given)
+    assert found
+    assert found[0][1].startswith(named)

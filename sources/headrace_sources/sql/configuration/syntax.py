@@ -40,6 +40,9 @@ def query_findings(query: str, backend: str, key: str, *, incremental: bool) -> 
         if ";" in query.rstrip().rstrip(";"):
             yield Finding("sql.not_a_select", "query must be a single SELECT", key, "remove the semicolon")
         return
+    except RecursionError:
+        yield Finding("sql.not_a_select", "query is nested too deeply", key, "create a view, and read that")
+        return
     if len(trees) != 1:
         text = f"query must be a single SELECT, and these are {len(trees)} statements"
         yield Finding("sql.not_a_select", text, key, "remove the semicolon and what follows it")

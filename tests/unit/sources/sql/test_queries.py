@@ -249,3 +249,9 @@ def test_without_quotes_only_a_plain_name_is_written(name: str) -> None:
 @pytest.mark.parametrize("name", ["orders", "Orders_2", "_a", "größe", "a$b", "a#1"])
 def test_plain_names_are_written_without_quotes(name: str) -> None:
     assert str(Relation(TableName(None, name), quote=False).column(name)) == name
+
+
+def test_a_query_that_is_nested_too_deeply_is_refused() -> None:
+    (finding,) = query_findings("SELECT " + "(" * 3_000 + "1" + ")" * 3_000, "postgresql", "query", incremental=False)
+    assert finding.code == "sql.not_a_select"
+    assert "nested too deeply" in finding.message
