@@ -128,3 +128,23 @@ def test_shared_settings_are_passed_only_to_clients_that_support_them() -> None:
     assert properties(shared, {}, ADMIN, {}) == {"bootstrap.servers": "a:1"}
     with pytest.raises(ConfigError):
         properties({"bootstrap.server": "a:1"}, {}, ADMIN, {})
+
+
+@pytest.mark.parametrize("name", ["sasl.kerberos.principal", "sasl.kerberos.keytab", "sasl.kerberos.service.name"])
+@pytest.mark.parametrize("text", ["a; touch b", "a$(b)", "a`b`", 'a"b', "a|b", "a&b", "a\nb", "-c", "a\\b", "ä", ""])
+def test_kerberos_settings_cannot_contain_commands(name: str, text: str) -> None:
+    """librdkafka executes kinit with them by a shell."""
+    (finding,) = findings({name: text})
+    assert (finding.code, finding.key) == ("kafka.invalid_setting", name)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("sasl.kerberos.principal", "headrace/worker-1.example.org@EXAMPLE.ORG"),
+        ("sasl.kerberos.keytab", "/etc/head race/worker_1.keytab"),
+        ("sasl.kerberos.service.name", "kafka"),
+    ],
+)
+def test_usual_kerberos_settings_are_accepted(name: str, text: str) -> None:
+    assert parsed({name: text}) == {name: text}

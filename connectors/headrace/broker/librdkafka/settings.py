@@ -6,6 +6,7 @@ https://github.com/confluentinc/librdkafka/blob/master/CONFIGURATION.md
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -38,6 +39,19 @@ def _boolean(name: str, text: str) -> dict[str, Any]:
 
 def _text(target: str = "") -> _Parse:
     return lambda name, text: {target or name: text}
+
+
+def _kerberos(letters: str) -> _Parse:
+    """Accept only letters without a meaning to a shell: librdkafka renews tickets by a command line that contains the
+    value (``sasl.kerberos.kinit.cmd``)."""
+    plain = re.compile(f"[{letters}][{letters}-]*", re.ASCII)
+
+    def parse(name: str, text: str) -> dict[str, Any]:
+        if not plain.fullmatch(text):
+            raise java_settings.invalid(name, text, "of letters, digits and the characters . _ / @ : -")
+        return {name: text}
+
+    return parse
 
 
 def _choice(*choices: str, target: str = "") -> _Parse:
@@ -123,7 +137,7 @@ _SETTINGS: Mapping[str, _Setting] = {
     # Security
     "security.protocol": _Setting("pca", _choice("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL")),
     "sasl.jaas.config": _Setting("pca", _login),
-    "sasl.kerberos.service.name": _Setting("pca", _text()),
+    "sasl.kerberos.service.name": _Setting("pca", _kerberos(r"\w./@:")),
     "sasl.mechanism": _Setting("pca", _choice("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "GSSAPI", "OAUTHBEARER")),
     "sasl.password": _Setting("pca", _text()),
     "sasl.plain.password": _Setting("pca", _text("sasl.password")),
@@ -182,8 +196,8 @@ _SETTINGS: Mapping[str, _Setting] = {
     "queue.buffering.max.kbytes": _Setting("p", _integer(least=1)),
     "queued.max.messages.kbytes": _Setting("c", _integer(least=1)),
     "queued.min.messages": _Setting("c", _integer(least=1)),
-    "sasl.kerberos.keytab": _Setting("pca", _text()),
-    "sasl.kerberos.principal": _Setting("pca", _text()),
+    "sasl.kerberos.keytab": _Setting("pca", _kerberos(r"\w./@: ")),
+    "sasl.kerberos.principal": _Setting("pca", _kerberos(r"\w./@:")),
     "sasl.oauthbearer.client.id": _Setting("pca", _text()),
     "sasl.oauthbearer.client.secret": _Setting("pca", _text()),
     "sasl.oauthbearer.config": _Setting("pca", _text()),
