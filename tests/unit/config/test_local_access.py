@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from headrace.cli.loading import load
 from headrace.errors import Finding
 from headrace.interpolation import make_interpolator
 from headrace.local_access import LocalAccess
@@ -231,3 +232,14 @@ class TestFunctions:
         config = {**STREAM, "steps.s.call": f"${{file:{tmp_path}/names.properties:name}}"}
         assert refused(Validator(INSTALLED, provider).connector(config)[1]) == ["steps.s.call"]
         assert not (tmp_path / "imported").exists()
+
+
+def test_the_lists_of_a_workers_file_apply_to_its_connectors(tmp_path: Path) -> None:
+    worker, sink = tmp_path / "worker.yaml", tmp_path / "sink.yaml"
+    worker.write_text(f"bootstrap.servers: k:9092\n{LISTED}: {tmp_path}/allowed\nconnector.functions.allowed: shop\n")
+    sink.write_text("".join(f"{key}: {value}\n" for key, value in {**SEARCH, "mapping.file": FILE}.items()))
+
+    loaded = load([worker, sink])
+
+    assert refused(loaded.findings) == ["mapping.file"]
+    assert refused(loaded.validator.unresolved_connector({**STREAM, "steps.s.call": "os:system"})) == ["steps.s.call"]
