@@ -195,8 +195,9 @@ class StreamPipeline:
     def _turn(self) -> None:
         self._follow_pause()
         consumed = self._poll(max(0.0, min(self._next_commit - time.monotonic(), LONGEST_SLEEP)))
-        if self._to_restore:
-            self._restore()
+        while self._to_restore:
+            if not self._restore():
+                return  # stopped: the state is not complete, and the records are read again
         if self._tables is not None:
             for batch in self._tables.poll(0, _MAX_RECORDS):
                 self._update_table(batch)
@@ -334,15 +335,19 @@ class StreamPipeline:
         if self._clients.gaps is not None:
             self._clients.gaps.revoked(partitions)
 
-    def _restore(self) -> None:
-        """Read the changelogs of the partitions that were assigned, before their first record is processed."""
+    def _restore(self) -> bool:
+        """Read the changelogs of the partitions that were assigned, before their first record is processed.
+
+        Return False when the task is stopping. Partitions that are assigned meanwhile remain to be restored.
+        """
+        restored, self._to_restore = self._to_restore, set()
         wanted = {
             TopicPartition(changelog_topic(self._context.task.connector, store), item.partition): item
-            for item in self._to_restore
+            for item in restored
             for store, followed in self._topology.stores.items()
             if followed == item.topic
         }
-        self._state.drop(self._to_restore)
+        self._state.drop(restored)
         admin = self._clients.open_admin()
         try:
             # The end of the log: records of a transaction that its owner is committing at this moment count, too.
@@ -350,13 +355,11 @@ class StreamPipeline:
         finally:
             admin.close()
         ends = {item: found[item] for item in wanted if found.get(item)}
-        if ends:
-            self._read_changelogs(ends, wanted)
-        self._to_restore.clear()
+        return not ends or self._read_changelogs(ends, wanted)
 
     def _read_changelogs(
         self, ends: Mapping[TopicPartition, int], followed: Mapping[TopicPartition, TopicPartition]
-    ) -> None:
+    ) -> bool:
         assert self._consumer is not None
         consumer, next_heartbeat, restored = self._consumer, time.monotonic() + _HEARTBEAT, 0
 
@@ -379,14 +382,16 @@ class StreamPipeline:
         reader = self._clients.open_reader()
         try:
             reader.assign(dict.fromkeys(ends, 0))
-            read_to_end(reader, ends, apply, proceed)
+            reached = read_to_end(reader, ends, apply, proceed)
         finally:
             reader.close()
             self._control.reasons.set("restore", None)
         self._metrics.restored(restored)
         if not self._control.paused.is_set():
             consumer.resume_all()
-        self._control.log.info("state restored", records=restored, partitions=len(ends))
+        if reached:
+            self._control.log.info("state restored", records=restored, partitions=len(ends))
+        return reached
 
     def _close(self) -> None:
         """Leave the group; what is not committed is processed again by the next owner of its partition."""
