@@ -63,6 +63,10 @@ PART_DESCRIPTIONS: dict[str, str] = {
     "stream_step_records": "Records that a step of a stream application received.",
     "stream_step_dropped": "Records that ended in a step: filtered, in no branch, without a row in a table.",
     "stream_step_late": "Records that came to a step after the end of their window and its grace.",
+    "stream_step_left": "Left records that a join received.",
+    "stream_step_matched": "Left records of a join that have a match.",
+    "stream_step_unmatched": "Left records of a join that closed without a match.",
+    "stream_step_left_late": "Left records that came to a join late.",
 }
 """Gauges of parts of what a task works on."""
 
@@ -128,10 +132,11 @@ class TaskMetrics:
         """How far the stored position of a part is behind what was read."""
         self._parts[part] = {"source_position_lag_ms": millis, "source_position_lag_records": records}
 
-    def count_step(self, step: str, records: int, dropped: int, late: int) -> None:
-        """Add to the counts of a step."""
+    def count_step(self, step: str, records: int, dropped: int, late: int, outcomes: Mapping[str, int]) -> None:
+        """Add to the counts of a step. ``outcomes``: of a join."""
         known = self._parts.get(step, {})
         amounts = {"stream_step_records": records, "stream_step_dropped": dropped, "stream_step_late": late}
+        amounts |= {f"stream_step_{name}": amount for name, amount in outcomes.items()}
         self._parts[step] = {name: known.get(name, 0) + amount for name, amount in amounts.items()}
 
     def parts(self) -> Parts:

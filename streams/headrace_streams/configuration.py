@@ -91,10 +91,11 @@ class StepKeys(ConfigModel):
     )
     batch: bool = key("batch", default=False, doc="Call the function with a list of records.")
     window: dict[str, str] = prefix_key("window.", doc="Aggregate over windows of event time.")
+    join: dict[str, str] = prefix_key("join.", doc="Join two streams within an interval of event time.")
 
     OPERATIONS: ClassVar[tuple[str, ...]] = (
         *("filter", "select", "add", "lookup", "branch"),
-        *("flat_map", "merge", "key_by", "call", "window"),
+        *("flat_map", "merge", "key_by", "call", "window", "join"),
     )
 
 
@@ -108,6 +109,22 @@ class WindowKeys(ConfigModel):
         "emit", default="close", doc="One result when the window closes, or one for each record."
     )
     aggregate: dict[str, str] = prefix_key("aggregate.", doc="`<column>: <aggregate>`, such as `views: count(*)`.")
+
+
+class JoinKeys(ConfigModel):
+    """Keys of a join of two streams."""
+
+    left: str = key("left", doc="The stream whose records are completed.")
+    right: str = key("right", doc="The stream whose records are added.")
+    type: Annotated[Literal["inner", "left"], LOWER] = key(
+        "type", default="inner", doc="A result for each pair, or exactly one for each left record."
+    )
+    by: str = key("by", doc="Expressions that are equal on both sides, separated by commas.")
+    right_by: str | None = key("right_by", default=None, doc="These expressions on the right side; by default `by`.")
+    within: Duration = key("within", ge=0, doc="How long after the left record a right one may be, in event time.")
+    before: Duration = key("before", default=0, ge=0, doc="How long before the left record a right one may be.")
+    grace: Duration = key("grace", ge=0, doc="How far behind the newest record of its side a record may be.")
+    column: str | None = key("as", default=None, doc="The column for the right record; by default the right stream.")
 
 
 class OutputKeys(ConfigModel):
@@ -157,6 +174,12 @@ def read_window(prefix: str, flat: Mapping[str, str]) -> tuple[WindowKeys | None
     """Return the keys of a step's window."""
     parsed, problems = WindowKeys.validate_properties(flat)
     return parsed, [_complete(problem, f"{prefix}.window") for problem in problems]
+
+
+def read_join(prefix: str, flat: Mapping[str, str]) -> tuple[JoinKeys | None, list[Finding]]:
+    """Return the keys of a step's join."""
+    parsed, problems = JoinKeys.validate_properties(flat)
+    return parsed, [_complete(problem, f"{prefix}.join") for problem in problems]
 
 
 def _complete(finding: Finding, prefix: str) -> Finding:

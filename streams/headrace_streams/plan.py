@@ -55,7 +55,7 @@ class Repartition:
     source: PlannedStep
     """The step that makes the keys; its stream is written to the topic."""
     origins: tuple[str, ...]
-    """The topics that the records come from."""
+    """The topics that determine how many partitions it has, see :class:`headrace.StreamTopology`."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ class Plan:
     repartitions: tuple[Repartition, ...]
     outputs: tuple[PlannedOutput, ...]
     followed: tuple[tuple[str, str], ...]
-    """For each stateful step: its name, and the topic whose partitions its state follows."""
+    """For each stateful step: its name, and the topics whose partitions its state follows, a pair for each."""
 
     def topology(self) -> StreamTopology:
         """Return the topics and stores."""
@@ -84,9 +84,16 @@ class Plan:
             tuple(dict.fromkeys(item.topic for item in self.inputs)),
             tuple(dict.fromkeys(item.topic for item in self.tables)),
             {item.topic: item.origins for item in self.repartitions},
-            dict(self.followed),
+            self.stores(),
             tuple(dict.fromkeys(item.topic for item in self.outputs)),
         )
+
+    def stores(self) -> dict[str, tuple[str, ...]]:
+        """Return the topics whose partitions each store follows."""
+        stores: dict[str, tuple[str, ...]] = {}
+        for step, topic in self.followed:
+            stores[step] = (*stores.get(step, ()), topic)
+        return stores
 
     def explain(self) -> Iterator[str]:
         """Yield the plan as text, a line for each part."""
@@ -96,7 +103,7 @@ class Plan:
         for table in self.tables:
             yield f"table   {table.name}: topic {table.topic}, key: {table.key_column or 'of the record'}, global"
         through = {item.stream: item for item in self.repartitions}
-        stores = dict(self.followed)
+        stores = self.stores()
         for step in self.steps:
             for source in step.sources:
                 if source in through:
@@ -108,6 +115,9 @@ class Plan:
             sources = [through[name].source.sources[0] if name in through else name for name in step.sources]
             yield f"step    {step.name}: from {', '.join(sources)}: {step.operator.describe()}"
             if step.name in stores:
-                yield f"state   {step.name}: in the partitions of {stores[step.name]}, with a changelog"
+                topics = stores[step.name]
+                yield f"state   {step.name}: in the partitions of {' and '.join(topics)}, with a changelog"
+                if len(topics) > 1:
+                    yield f"        {' and '.join(topics)} must have equally many partitions"
         for output in self.outputs:
             yield f"output  {output.topic}: {output.stream}"

@@ -105,7 +105,7 @@ class StreamApplicationTask(StreamTask):
             operator = step.operator
             result = operator.process(merged, self._tables, state[step.name] if operator.stateful else {})
             refusals += result.refusals
-            steps[step.name] = StepCounts(len(merged), result.dropped, result.late)
+            steps[step.name] = StepCounts(len(merged), result.dropped, result.late, result.counts)
             if result.changes:
                 changes[step.name] = result.changes
             for suffix, made in result.streams.items():
@@ -148,7 +148,7 @@ class StreamApplicationTask(StreamTask):
         if refusal.origin < 0:
             # Several records made this row, so none of them can be rejected for it.
             raise TaskError(
-                f"{refusal.error.message}: the row is the result of a window, so there is no record to skip",
+                f"{refusal.error.message}: the row is the result of a window or join, so there is no record to skip",
                 code=refusal.error.code,
                 hint="make the expression accept every result, for example by NULLIF or COALESCE",
             )

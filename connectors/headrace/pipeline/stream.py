@@ -23,7 +23,7 @@ from headrace.pipeline.stages import Stages
 from headrace.pipeline.stream_metrics import StreamMetrics
 from headrace.pipeline.stream_processing import decode_internal, encoder, process
 from headrace.pipeline.stream_state import StreamState
-from headrace.pipeline.stream_topics import changelog_topic, ensure_topics, read_to_end
+from headrace.pipeline.stream_topics import changelog_topic, check_co_partitions, ensure_topics, read_to_end
 from headrace.pipeline.stream_transaction import StreamTransaction
 from headrace.plugin import StreamContext, StreamTask
 from headrace.records import ConsumedBatch, SinkBatch, TopicPartition
@@ -79,6 +79,7 @@ class StreamPipeline:
         """The next offset to read of each partition with records in the open transaction."""
         self._owned: set[TopicPartition] = set()
         self._to_restore: set[TopicPartition] = set()
+        self._reassigned = False  # since the last check of the partitions
         self._backoff = Backoff(control.retry_policy)
         self._next_commit = 0.0
         self._paused = False
@@ -198,6 +199,9 @@ class StreamPipeline:
         while self._to_restore:
             if not self._restore():
                 return  # stopped: the state is not complete, and the records are read again
+        if self._reassigned:
+            check_co_partitions(self._topology, self._owned)
+            self._reassigned = False
         if self._tables is not None:
             for batch in self._tables.poll(0, _MAX_RECORDS):
                 self._update_table(batch)
@@ -316,7 +320,9 @@ class StreamPipeline:
 
     def _assigned(self, partitions: Sequence[TopicPartition]) -> None:
         self._owned.update(partitions)
-        self._to_restore.update(item for item in partitions if item.topic in self._topology.stores.values())
+        self._reassigned = True
+        followed = {topic for topics in self._topology.stores.values() for topic in topics}
+        self._to_restore.update(item for item in partitions if item.topic in followed)
         if self._clients.gaps is not None:
             self._clients.gaps.assigned(partitions)
         self._control.log.info("partitions assigned", partitions=[str(item) for item in partitions])
@@ -327,6 +333,7 @@ class StreamPipeline:
             self._commit()
         except Exception as error:
             self._listener_error, self._giving_up = error, True
+        self._reassigned = True
         self._owned.difference_update(partitions)
         self._to_restore.difference_update(partitions)
         for item in partitions:
@@ -345,7 +352,7 @@ class StreamPipeline:
             TopicPartition(changelog_topic(self._context.task.connector, store), item.partition): item
             for item in restored
             for store, followed in self._topology.stores.items()
-            if followed == item.topic
+            if item.topic in followed
         }
         self._state.drop(restored)
         admin = self._clients.open_admin()

@@ -38,10 +38,7 @@ class StreamMetrics:
         self._outputs += outputs
         self._failures += failures
         for name, counts in steps.items():
-            known = self._steps.setdefault(name, StepCounts())
-            known.received += counts.received
-            known.dropped += counts.dropped
-            known.late += counts.late
+            self._steps.setdefault(name, StepCounts()).add(counts)
 
     def committed(self, positions: Mapping[TopicPartition, int], entries: int, *, dead_lettered: bool) -> None:
         """Count the transaction. ``entries``: of the state."""
@@ -59,7 +56,7 @@ class StreamMetrics:
         )
         note_failures(self._metrics.causes, outcome, self._failures)
         for step, counts in self._steps.items():
-            self._metrics.count_step(step, counts.received, counts.dropped, counts.late)
+            self._metrics.count_step(step, counts.received, counts.dropped, counts.late, counts.outcomes)
         self._metrics.set("stream_state_entries", entries)
         lag = sum(max(0, end - positions[place]) for place, end in self._ends.items() if place in positions)
         self._metrics.set("stream_record_lag", lag)

@@ -111,12 +111,3 @@ def decode_internal(batch: ConsumedBatch) -> SinkBatch:
         batch.headers,
         end_offset=batch.end_offset,
     )
-
-
-def add_counts(total: dict[str, StepCounts], steps: Mapping[str, StepCounts]) -> None:
-    """Add the counts of a batch."""
-    for name, counts in steps.items():
-        known = total.setdefault(name, StepCounts())
-        known.received += counts.received
-        known.dropped += counts.dropped
-        known.late += counts.late

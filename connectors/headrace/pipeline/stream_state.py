@@ -23,10 +23,10 @@ class ChangelogBatch(NamedTuple):
 
 @dataclass
 class StreamState:
-    """Used from the task's thread. ``changelogs``: store → its topic; ``followed``: store → the topic it follows."""
+    """Used from the task's thread. ``changelogs``: store → its topic; ``followed``: store → the topics it follows."""
 
     changelogs: Mapping[str, str]
-    followed: Mapping[str, str]
+    followed: Mapping[str, tuple[str, ...]]
     _stores: dict[tuple[str, int], Store] = field(default_factory=dict)
     _changed: dict[tuple[str, int], dict[tuple[int, Any], Any]] = field(default_factory=dict)
 
@@ -36,7 +36,7 @@ class StreamState:
         return {
             store: self._stores.get((store, partition), _EMPTY)
             for store, followed in self.followed.items()
-            if followed == topic
+            if topic in followed
         }
 
     def apply(self, partition: int, changes: Mapping[str, Changes]) -> None:
@@ -92,7 +92,7 @@ class StreamState:
         """Drop the stores that follow these partitions."""
         for topic, partition in partitions:
             for store, followed in self.followed.items():
-                if followed == topic:
+                if topic in followed:
                     self._stores.pop((store, partition), None)
                     self._changed.pop((store, partition), None)
 

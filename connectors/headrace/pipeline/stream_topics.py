@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 from headrace.broker.interfaces import Admin, NewTopic, Reader
 from headrace.errors import RetriableError, TaskError
@@ -26,7 +26,7 @@ def ensure_topics(admin: Admin, application: str, topology: StreamTopology) -> N
     """Create the internal topics that are missing.
 
     Raise RetriableError while an input or table does not exist, TaskError when an internal topic has another number of
-    partitions than it needs.
+    partitions than it needs, or when topics of one store have different numbers.
     """
     counts = _partition_counts(admin, [*topology.inputs, *topology.tables])
     for topic in (*topology.inputs, *topology.tables):
@@ -42,8 +42,9 @@ def ensure_topics(admin: Admin, application: str, topology: StreamTopology) -> N
         counts[topic] = max(counts[origin] for origin in origins)
         wanted[topic] = NewTopic(topic, counts[topic], config=_REPARTITION)
     for store, followed in topology.stores.items():
+        _require_equal_counts(store, {topic: counts[topic] for topic in followed})
         name = changelog_topic(application, store)
-        wanted[name] = NewTopic(name, counts[followed], config=_CHANGELOG)
+        wanted[name] = NewTopic(name, counts[followed[0]], config=_CHANGELOG)
     present = _partition_counts(admin, list(wanted))
     for topic, new in wanted.items():
         if present.get(topic, new.partitions) != new.partitions:
@@ -54,6 +55,32 @@ def ensure_topics(admin: Admin, application: str, topology: StreamTopology) -> N
                 hint="stop the application, delete its internal topics, and start it under another name",
             )
     admin.create_topics([new for topic, new in wanted.items() if topic not in present])
+
+
+def _require_equal_counts(store: str, counts: Mapping[str, int]) -> None:
+    if len(set(counts.values())) > 1:
+        listed = " and ".join(f"{topic} has {count}" for topic, count in counts.items())
+        raise TaskError(
+            f"the topics that step '{store}' joins have different numbers of partitions: {listed}",
+            code="stream.co_partitions",
+            hint="remove 'key' from these inputs, so that both are repartitioned, or recreate one of the topics",
+        )
+
+
+def check_co_partitions(topology: StreamTopology, owned: Collection[TopicPartition]) -> None:
+    """Raise RetriableError when a task owns a partition of a store without those that share the state."""
+    for store, followed in topology.stores.items():
+        for topic, partition in owned:
+            if topic not in followed:
+                continue
+            missing = [other for other in followed if TopicPartition(other, partition) not in owned]
+            if missing:
+                raise RetriableError(
+                    f"step '{store}' needs partition {partition} of {' and '.join(followed)} in one task, and this "
+                    f"task was not assigned that of {' and '.join(missing)}",
+                    code="stream.co_partitions",
+                    hint="leave partition.assignment.strategy at its default, the range assignor, in all workers",
+                )
 
 
 def _partition_counts(admin: Admin, topics: Sequence[str]) -> dict[str, int]:

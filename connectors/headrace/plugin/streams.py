@@ -34,9 +34,10 @@ class StreamTopology:
     tables: tuple[str, ...] = ()
     """Topics that every task reads completely before the first record."""
     repartitions: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    """Internal topic → the topics that it is made of: it has as many partitions as the largest of them."""
-    stores: Mapping[str, str] = field(default_factory=dict)
-    """Store → the topic whose partitions it follows."""
+    """Internal topic → topics: it has as many partitions as the largest of them."""
+    stores: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Store → the topics whose partitions it follows. Topics of one store must have equally many partitions; the
+    partitions of one number share its state, and one task has all of them."""
     outputs: tuple[str, ...] = ()
 
     def consumed(self) -> tuple[str, ...]:
@@ -67,6 +68,16 @@ class StepCounts:
     received: int = 0
     dropped: int = 0
     late: int = 0
+    outcomes: dict[str, int] = field(default_factory=dict)
+    """Of a join: its ``left`` records, and how many of them were ``matched``, closed ``unmatched`` or ``left_late``.
+    The others are open."""
+
+    def add(self, other: StepCounts) -> None:
+        self.received += other.received
+        self.dropped += other.dropped
+        self.late += other.late
+        for name, amount in other.outcomes.items():
+            self.outcomes[name] = self.outcomes.get(name, 0) + amount
 
 
 @dataclass(slots=True)

@@ -35,6 +35,8 @@ class StepResult:
     """Rows that end here because the step says so."""
     late: int = 0
     """Rows that came after the end of their window and its grace."""
+    counts: dict[str, int] = field(default_factory=dict)
+    """Of a join, see :class:`headrace.StepCounts`."""
 
 
 class Operator(ABC):

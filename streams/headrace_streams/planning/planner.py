@@ -18,7 +18,7 @@ from headrace_streams.configuration import (
     read_section,
 )
 from headrace_streams.plan import GlobalTable, Plan, PlannedInput, PlannedOutput
-from headrace_streams.planning import step_operations, window_operations
+from headrace_streams.planning import join_operations, step_operations, window_operations
 from headrace_streams.planning.builder import PlanBuilder, PlanError, StreamInfo
 
 _NAME = re.compile(r"[A-Za-z_][\w-]*")
@@ -149,6 +149,12 @@ class Planner:
         if keys.merge:
             sources = keys.merge
             source_key = f"{entry.prefix}.merge"
+        elif keys.join:
+            if keys.source is not None:
+                text = f"step '{entry.name}' has 'from' and a join"
+                raise PlanError(Finding("config.conflict", text, f"{entry.prefix}.from", "remove it"))
+            sources = tuple(keys.join[side] for side in ("left", "right") if side in keys.join)
+            source_key = f"{entry.prefix}.join"
         else:
             sources = (keys.source or previous,)
             source_key = f"{entry.prefix}.from"
@@ -178,6 +184,7 @@ _OPERATIONS: dict[str, Callable[[PlanBuilder, NamedKeys[StepKeys], tuple[str, ..
     "key_by": step_operations.plan_key_by,
     "call": step_operations.plan_call,
     "window": window_operations.plan_window,
+    "join": join_operations.plan_join,
 }
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from headrace.broker.in_memory import InMemoryKafka
 from headrace.errors import RetriableError
+from tests.unit.streams.conftest import Application
 
 _CLIENTS = {"producer", "consumer", "admin", "reader", "transactional_producer"}
 
@@ -74,6 +75,23 @@ class StopWhen(threading.Event):
 
     def is_set(self) -> bool:
         return self.condition()
+
+
+def run_with_faults(
+    application: Application, sends: Iterable[Callable[[], None]], faults: Sequence[tuple[int, bool, bool]]
+) -> None:
+    """Send records, and run processes until all are processed; each process has its fault, until none is left."""
+    waiting = list(faults)
+    for send in sends:
+        send()
+        while True:
+            clients = FailingClient(application.broker, FaultPlan(*waiting.pop(0))) if waiting else None
+            try:
+                application.run(StopWhen(application.is_processed), clients)
+            except ProcessDiedError:
+                bury(application.broker, f"connect-{application.name}")
+            else:
+                break
 
 
 def bury(broker: InMemoryKafka, group: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import orjson
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 
 from headrace.files import parse_config_file
 from tests.unit.streams.conftest import Application, MakeApplication
-from tests.unit.streams.faults import FailingClient, FaultPlan, ProcessDiedError, StopWhen, bury
+from tests.unit.streams.faults import run_with_faults
 
 TEXT = """name: app
 connector.class: Stream
@@ -54,18 +55,12 @@ def run_batches(config: dict[str, str], batches: Sequence[Sequence[View]], plans
     """Send the records, and run processes until all are processed; each has its fault."""
     application = Application(dict(config))
     application.broker.create("impressions", 2)
-    waiting = list(plans)
-    for batch in batches:
+
+    def send(batch: Sequence[View]) -> None:
         values = [{"offer_id": offer, "shown_at": time, "price": price} for offer, time, price in batch]
         application.send("impressions", values, [offer for offer, _, _ in batch])
-        while True:
-            clients = FailingClient(application.broker, FaultPlan(*waiting.pop(0))) if waiting else None
-            try:
-                application.run(StopWhen(application.is_processed), clients)
-            except ProcessDiedError:
-                bury(application.broker, "connect-app")
-            else:
-                break
+
+    run_with_faults(application, [partial(send, batch) for batch in batches], plans)
     return application
 
 

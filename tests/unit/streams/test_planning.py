@@ -23,6 +23,17 @@ WINDOW = {
     "steps.last.window.grace": "0",
     "steps.last.window.aggregate.n": "count(*)",
 }
+JOIN = {
+    "inputs.clicks.topic": "clicks",
+    "inputs.clicks.columns.id": "integer",
+    "inputs.clicks.columns.name": "string",
+    "steps.last.join.left": "views",
+    "steps.last.join.right": "clicks",
+    "steps.last.join.by": "offer_id",
+    "steps.last.join.right_by": "id",
+    "steps.last.join.within": "1h",
+    "steps.last.join.grace": "0",
+}
 
 
 def findings(keys: dict[str, str]) -> list[tuple[str, str, str]]:
@@ -81,6 +92,28 @@ def findings(keys: dict[str, str]) -> list[tuple[str, str, str]]:
             "steps.last.window.tumbling",
             "at least 1",
         ),
+        (
+            {**JOIN, "steps.last.join.right": "click"},
+            "stream.unknown_stream",
+            "steps.last.join",
+            "'click'",
+        ),
+        ({**JOIN, "steps.last.join.right_by": "ids"}, "stream.unknown_column", "steps.last.join.right_by", "'ids'"),
+        (
+            {**JOIN, "steps.last.join.right_by": "name"},
+            "stream.wrong_type",
+            "steps.last.join.right_by",
+            "integer on the left side and string on the right",
+        ),
+        (
+            {**JOIN, "steps.last.join.right_by": "id, name"},
+            "stream.operation",
+            "steps.last.join.right_by",
+            "1 expressions, and the right side 2",
+        ),
+        ({**JOIN, "steps.last.join.as": "country"}, "config.duplicate_name", "steps.last.join", "'country'"),
+        ({**JOIN, "steps.last.from": "views"}, "config.conflict", "steps.last.from", "'from' and a join"),
+        ({**JOIN, "steps.last.join.type": "outer"}, "config.invalid_value", "steps.last.join.type", "outer"),
         ({"steps.last.filter": "TRUE", "outputs.impressions": "last"}, "config.conflict", "outputs", "without end"),
         ({"steps.last.filter": "TRUE", "outputs.b": "lst"}, "stream.unknown_stream", "outputs.b.from", "'lst'"),
         (
@@ -129,6 +162,31 @@ def test_a_key_that_the_input_declares_needs_no_repartition() -> None:
     plan, found = make_plan("app", ApplicationKeys.parse({**BASE, **replaced, **WINDOW}))
     assert found == []
     assert [item.topic for item in plan.repartitions] == ["app-last-repartition"]
+
+
+def test_a_join_reads_inputs_in_place_when_both_declare_its_key() -> None:
+    keyed = {"inputs.views.key": "offer_id", "inputs.clicks.key": "id"}
+    plan, found = make_plan("app", ApplicationKeys.parse({**BASE, **JOIN, **keyed}))
+    assert found == []
+    assert plan.repartitions == ()
+    assert plan.stores() == {"last": ("impressions", "clicks")}
+
+
+@pytest.mark.parametrize("keyed", [{}, {"inputs.views.key": "offer_id"}, {"inputs.clicks.key": "id"}])
+def test_a_join_repartitions_both_sides_unless_both_declare_its_key(keyed: dict[str, str]) -> None:
+    """One side alone is not enough: the keys of internal topics have other bytes, so other partitions."""
+    plan, found = make_plan("app", ApplicationKeys.parse({**BASE, **JOIN, **keyed}))
+    assert found == []
+    topics = ("app-last.left-repartition", "app-last.right-repartition")
+    assert plan.stores() == {"last": topics}
+    assert plan.topology().repartitions == dict.fromkeys(topics, ("impressions", "clicks"))
+
+
+def test_columns_of_a_join_are_known_in_later_steps() -> None:
+    steps = {**JOIN, "steps.more.add.x": "upper(clicks.name)", "outputs.out": "more"}
+    assert findings(steps) == []
+    (found,) = findings({**steps, "steps.more.add.x": "clicks.nam"})
+    assert found[:2] == ("stream.unknown_column", "steps.more.add.x")
 
 
 def test_findings_have_their_location_in_the_file(tmp_path: Path) -> None:

@@ -19,6 +19,11 @@ def test_the_tests_of_the_documented_application_pass() -> None:
     assert (result.exit_code, result.output.splitlines()[-1]) == (0, "3 passed, 0 failed")
 
 
+def test_the_tests_of_the_documented_join_pass() -> None:
+    result = runner.invoke(app, ["stream", "test", str(EXAMPLES / "labels.test.yaml")])
+    assert (result.exit_code, result.output.splitlines()[-1]) == (0, "4 passed, 0 failed")
+
+
 def test_a_difference_is_shown_and_fails(tmp_path: Path) -> None:
     (tmp_path / "surveys.yaml").write_text((EXAMPLES / "surveys.yaml").read_text("utf-8"), encoding="utf-8")
     text = (EXAMPLES / "surveys.test.yaml").read_text("utf-8").replace("views: 2", "views: 3")
@@ -62,6 +67,14 @@ def test_explain_shows_steps_state_and_internal_topics() -> None:
     assert result.exit_code == 0
     assert "topic   surveys-per_offer-repartition: active by key (key_by offer_id)" in result.output
     assert "state   per_offer: in the partitions of surveys-per_offer-repartition" in result.output
+
+
+def test_explain_shows_the_topics_of_a_join_that_must_have_equal_partitions() -> None:
+    result = runner.invoke(app, ["stream", "explain", str(EXAMPLES / "labels.yaml")])
+    assert result.exit_code == 0
+    topics = "labels-labelled.left-repartition and labels-labelled.right-repartition"
+    assert f"state   labelled: in the partitions of {topics}, with a changelog" in result.output
+    assert f"{topics} must have equally many partitions" in result.output
 
 
 def test_explain_refuses_the_file_of_a_connector(tmp_path: Path) -> None:

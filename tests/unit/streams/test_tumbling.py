@@ -43,7 +43,7 @@ def as_rows(batch: Sequence[View], first: int) -> Rows:
 
 def run(operator: Operator, batches: Iterable[Sequence[View]]) -> tuple[list[dict[str, Any]], list[int], StreamState]:
     """Return the results, the offsets of late records, and the state."""
-    state = StreamState({"w": "changelog"}, {"w": "views"})
+    state = StreamState({"w": "changelog"}, {"w": ("views",)})
     place = TopicPartition("views", 0)
     results: list[dict[str, Any]] = []
     late: list[int] = []
@@ -109,7 +109,7 @@ def test_every_record_is_in_a_result_in_an_open_window_or_late(batches: list[lis
 def test_the_changelog_restores_the_state(batches: list[list[View]]) -> None:
     operator = window("close")
     _, _, state = run(operator, batches)
-    restored = StreamState({"w": "changelog"}, {"w": "views"})
+    restored = StreamState({"w": "changelog"}, {"w": ("views",)})
     for batch, partition in state.changelog_batches():
         rows = len(batch)
         place = TopicPartition("changelog", partition)

@@ -58,17 +58,20 @@ class InMemoryGroup:
     """A consumer group: its members, the owner of each partition, and the committed offsets."""
 
     def __init__(self) -> None:
+        self.by_number = False
+        """Whether partitions of one number go to one member, as Kafka's range assignor does."""
         self.members: list[GroupMember] = []
         self.owners: dict[TopicPartition, GroupMember] = {}
         self.committed: dict[TopicPartition, int] = {}
 
     def target(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, GroupMember]:
-        """Return the assignment: partitions are distributed round robin to the members that want their topic."""
+        """Return the assignment: partitions are distributed in turn to the members that want their topic."""
         target = {}
         for place, topic_partition in enumerate(sorted(partitions)):
             wanting = [member for member in self.members if member.wants(topic_partition.topic)]
             if wanting:
-                target[topic_partition] = wanting[place % len(wanting)]
+                number = topic_partition.partition if self.by_number else place
+                target[topic_partition] = wanting[number % len(wanting)]
         return target
 
 
