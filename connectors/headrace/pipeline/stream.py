@@ -133,9 +133,14 @@ class StreamPipeline:
                 self._dead_letters = self._clients.open_dead_letters(self._transaction)
         if self._consumer is None:
             self._giving_up, self._paused = False, False
-            self._consumer = self._clients.open_consumer()
-            listener = RebalanceListener(self._revoked, self._assigned)
-            self._consumer.subscribe(self._topology.consumed(), None, listener)
+            consumer = self._clients.open_consumer()
+            try:
+                listener = RebalanceListener(self._revoked, self._assigned)
+                consumer.subscribe(self._topology.consumed(), None, listener)
+            except HeadraceError:
+                self._quietly(consumer.close)  # the retry opens and subscribes another
+                raise
+            self._consumer = consumer
         self._next_commit = time.monotonic() + self._commit_interval
 
     def _load_tables(self, admin: Admin) -> None:

@@ -30,14 +30,16 @@ class FaultPlan:
     calls: int = 0
     failed: bool = False
 
-    def run(self, call: Callable[[], Any]) -> Any:
+    def run(self, call: Callable[[], Any], *, closes: bool = False) -> Any:
+        """Make a call. ``closes``: it closes a client, which has its effect without an answer, too: a member that does
+        not say that it leaves its group is removed by the coordinator after ``session.timeout.ms``."""
         if self.failed and self.dies:
             raise ProcessDiedError
         self.calls += 1
         if self.failed or self.calls != self.call:
             return call()
         self.failed = True
-        if self.effect:
+        if self.effect or (closes and not self.dies):
             call()
         raise ProcessDiedError if self.dies else RetriableError("no answer", code="kafka.unreachable")
 
@@ -57,7 +59,7 @@ class FailingClient:
             return attribute
 
         def call(*arguments: Any, **settings: Any) -> Any:
-            result = self.plan.run(lambda: attribute(*arguments, **settings))
+            result = self.plan.run(lambda: attribute(*arguments, **settings), closes=name == "close")
             return FailingClient(result, self.plan) if name in _CLIENTS else result
 
         return call
