@@ -43,12 +43,13 @@ class JoinSide(Operator):
 
     def process(self, rows: Rows, tables: Tables, state: Segments) -> StepResult:
         rows, keys, refusals = evaluate(self.by, rows, self.place)
-        what = ", ".join(item.text for item in self.by.expressions.values())
-        refusals += [
-            self.place.refusal(origin, what, "the key of a join is an array or an object", "stream.wrong_type")
-            for origin, key in zip(rows.origins, keys, strict=True)
-            if any(isinstance(item, (list, dict)) for item in key)
-        ]
+        odd = {row for row, key in enumerate(keys) if any(isinstance(item, (list, dict)) for item in key)}
+        if odd:
+            what = ", ".join(item.text for item in self.by.expressions.values())
+            error = "the key of a join is an array or an object"
+            refusals += [self.place.refusal(rows.origins[row], what, error, "stream.wrong_type") for row in sorted(odd)]
+            good = [row for row in range(len(rows)) if row not in odd]
+            rows, keys = rows.only(good), [keys[row] for row in good]
         made: list[Any] = [key[0] for key in keys] if len(self.by.expressions) == 1 else list(keys)
         values = [{self.side: value} for value in rows.values]
         return StepResult({"": Rows(made, values, rows.times, rows.origins)}, refusals)

@@ -215,3 +215,4 @@ def test_a_key_that_is_not_a_scalar_refuses_its_record(key: Any) -> None:
     made = join("inner")["j.left"].process(rows, TABLES, {})
 
     assert [(item.origin, item.error.code) for item in made.refusals] == [(8, "stream.wrong_type")]
+    assert made.streams[""].keys == [1]

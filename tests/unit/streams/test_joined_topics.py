@@ -10,7 +10,7 @@ from typing import Any
 
 import orjson
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from headrace.errors import TaskError
@@ -89,6 +89,7 @@ def event_of(side: str, value: dict[str, Any]) -> Event:
 
 
 @given(st.lists(events, min_size=1, max_size=3), faults, st.sampled_from(["keyed", "repartitioned"]))
+@example([[Event("left", 1, 0)]], [(9, False, False)], "keyed")  # the subscription fails once
 def test_every_left_record_has_one_result_whatever_fails(
     configs: dict[str, dict[str, str]], batches: list[list[Event]], plans: list[tuple[int, bool, bool]], kind: str
 ) -> None:
@@ -187,6 +188,23 @@ outputs:
 
     found = [(row["window_start"], row["views"], row["clicks"]) for row in application.committed("counts")]
     assert found == [(0, 3, 3), (60, 1, 1)]
+
+
+def test_a_record_whose_key_cannot_be_joined_is_refused_alone(make_application: MakeApplication) -> None:
+    application = make_application(
+        REPARTITIONED + JOIN,
+        {"impressions": 1, "conversions": 1},
+        errors_tolerance="all",
+    )
+    values = [{"id": 1, "at": 0}, {"id": [1], "at": 0}, {"id": 2, "at": 0}, {"id": 3}]
+    application.send("impressions", values, [1, 2, 3, 4])
+    send(application, [Event("right", key, 1) for key in (1, 2)])
+    task = application.start()
+    application.wait_until_processed()
+    task.stop()
+
+    assert sorted(value["id"] for value in application.committed("labels")) == [1, 2]
+    assert task.metrics.snapshot()["stream_record_skipped_total"] == 2
 
 
 def test_counts_of_a_join_are_in_the_metrics(make_application: MakeApplication) -> None:
