@@ -15,6 +15,7 @@ from headrace.broker.interfaces import Admin, KafkaClients
 from headrace.dead_letters.service import DeadLetterService
 from headrace.errors import HeadraceError
 from headrace.files import ConfigFile
+from headrace.pair_checks import ExistingTopic
 from headrace.registry import Registry
 from headrace.rest import RestServer
 from headrace.rest.access_settings import rest_access
@@ -190,21 +191,26 @@ def kafka_admin_check(settings: Mapping[str, str], client: KafkaClient = "auto")
         admin.close()
 
 
-def kafka_partition_counts(
+def kafka_existing_topics(
     settings: Mapping[str, str], client: KafkaClient, wanted: Callable[[str], bool]
-) -> dict[str, int]:
-    """Return how many partitions each ``wanted`` topic has. Raise the errors of ``broker.interfaces``."""
+) -> dict[str, ExistingTopic]:
+    """Return the ``wanted`` topics that exist. Raise the errors of ``broker.interfaces``."""
     admin = choose(client).open(settings).admin({})
     try:
-        return partition_counts(admin, wanted)
+        return existing_topics(admin, wanted)
     finally:
         admin.close()
 
 
-def partition_counts(admin: Admin, wanted: Callable[[str], bool]) -> dict[str, int]:
-    """As :func:`kafka_partition_counts`, with an open client."""
+def existing_topics(admin: Admin, wanted: Callable[[str], bool]) -> dict[str, ExistingTopic]:
+    """As :func:`kafka_existing_topics`, with an open client."""
     topics = [topic for topic in admin.topics() if wanted(topic)]
-    return dict(Counter(partition.topic for partition in admin.end_offsets(topics))) if topics else {}
+    partitions = Counter(partition.topic for partition in admin.end_offsets(topics))
+    settings = admin.topic_configs(topics)
+    return {
+        topic: ExistingTopic(count, settings.get(topic, {}).get("cleanup.policy"))
+        for topic, count in partitions.items()
+    }
 
 
 def _worker_id(settings: WorkerSettings, url: str) -> str:

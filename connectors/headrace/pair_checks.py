@@ -37,6 +37,14 @@ class Produced:
     topics: Sequence[ProducedTopic]
 
 
+class ExistingTopic(NamedTuple):
+    """What Kafka tells about a topic."""
+
+    partitions: int
+    cleanup_policy: str | None = None
+    """None = the user may not read the topic's settings."""
+
+
 class LocatedFinding(NamedTuple):
     """A finding about a key of the connector of this name."""
 
@@ -72,15 +80,17 @@ def pair_findings(
     sinks: Sequence[ConnectorConfig],
     worker: WorkerSettings | None,
     registry: Registry,
-    partitions: Mapping[str, int] | None = None,
+    existing: Mapping[str, ExistingTopic] | None = None,
 ) -> list[LocatedFinding]:
     """Return what is wrong between these sources and sinks, and about the topics of each.
 
-    ``partitions``: of existing topics. Without a ``worker`` converters are compared only where connectors name them.
+    ``existing``: the topics that Kafka has, as far as they are known. Without a ``worker`` converters are compared only
+    where connectors name them.
     """
     found: list[LocatedFinding] = []
+    existing = existing or {}
     for produced in sources:
-        found += _source_findings(produced)
+        found += _source_findings(produced, existing)
     requirements = {sink.name: dict(_requirements(sink, found)) for sink in sinks}
     for sink in sinks:
         for produced in sources:
@@ -89,7 +99,7 @@ def pair_findings(
                 found += _key_findings(pair)
                 found += _tombstone_findings(pair)
                 found += _format_findings(pair, worker, registry)
-        found += _task_findings(sink, sources, partitions or {})
+        found += _task_findings(sink, sources, existing)
     found += _destination_findings(sinks, requirements)
     return list(dict.fromkeys(found))
 
@@ -142,22 +152,42 @@ def reads_topic(sink: ConnectorConfig, topic: str) -> bool:
     )
 
 
-def _source_findings(produced: Produced) -> Iterator[LocatedFinding]:
+def _source_findings(produced: Produced, existing: Mapping[str, ExistingTopic]) -> Iterator[LocatedFinding]:
     """Yield findings about the topics of one source: names that Kafka refuses, compacted topics without keys."""
     config = produced.config
     severity = "warning" if config.settings.transforms else "error"
-    assert isinstance(config.settings, SourceSettings)
-    policy = config.settings.topic_creation.get("cleanup.policy", "")
     for topic in produced.topics:
         if not _TOPIC.fullmatch(topic.name):
             text = f"'{topic.name}' is not the name of a topic: its records cannot be sent"
             hint = "names of topics have at most 249 of: letters, digits, '.', '_', '-'"
             yield LocatedFinding(config.name, Finding("pair.topic_name", text, "topic.prefix", hint, severity=severity))
-    if "compact" in policy and (keyless := [topic for topic in produced.topics if topic.keyed is False]):
+    yield from _compaction_findings(produced, existing, severity)
+
+
+def _compaction_findings(
+    produced: Produced, existing: Mapping[str, ExistingTopic], severity: str
+) -> Iterator[LocatedFinding]:
+    """Yield where records have no key and their topic is compacted, or will be when it is created."""
+    config = produced.config
+    assert isinstance(config.settings, SourceSettings)
+    keyless = [topic for topic in produced.topics if topic.keyed is False]
+    created = [topic for topic in keyless if topic.name not in existing]
+    if created and "compact" in config.settings.topic_creation.get("cleanup.policy", ""):
         name = "topic.creation.default.cleanup.policy"
-        text = f"{_topics(keyless)} would be compacted, and Kafka refuses records without a key in compacted topics"
-        hint = f"{keyless[0].key_fix or 'give the records keys'}; or {name}: delete"
+        text = f"{_topics(created)} would be compacted, and Kafka refuses records without a key in compacted topics"
+        hint = f"{created[0].key_fix or 'give the records keys'}; or {name}: delete"
         yield LocatedFinding(config.name, Finding("pair.compacted_without_key", text, name, hint, severity=severity))
+    policies = {name: topic.cleanup_policy or "" for name, topic in existing.items()}
+    if compacted := [topic for topic in keyless if "compact" in policies.get(topic.name, "")]:
+        first = compacted[0]
+        text = (
+            f"records of {_topics(compacted)} have no key, and Kafka refuses them: cleanup.policy of "
+            f"{'the topic' if len(compacted) == 1 else 'these topics'} is {policies[first.name]}"
+        )
+        command = f"kafka-configs.sh --alter --entity-type topics --entity-name {first.name}"
+        hint = f"{first.key_fix or 'give the records keys'}; or {command} --add-config cleanup.policy=delete"
+        finding = Finding("pair.compacted_without_key", text, first.key_name, hint, severity=severity)
+        yield LocatedFinding(config.name, finding)
 
 
 def _key_findings(pair: _Pair) -> Iterator[LocatedFinding]:
@@ -267,7 +297,7 @@ def _format(
 
 
 def _task_findings(
-    sink: ConnectorConfig, sources: Sequence[Produced], partitions: Mapping[str, int]
+    sink: ConnectorConfig, sources: Sequence[Produced], existing: Mapping[str, ExistingTopic]
 ) -> Iterator[LocatedFinding]:
     """Yield a warning if a sink has more tasks than its topics have partitions, where all of them are known."""
     settings = sink.settings
@@ -278,8 +308,8 @@ def _task_findings(
         count = int(produced.config.settings.topic_creation.get("partitions", "-1"))
         if count > 0:
             planned |= {topic.name: count for topic in produced.topics}
-    known = {**planned, **partitions}
-    topics = settings.topics or [topic for topic in partitions if reads_topic(sink, topic)]
+    known = planned | {name: topic.partitions for name, topic in existing.items()}
+    topics = settings.topics or [topic for topic in existing if reads_topic(sink, topic)]
     if not topics or not all(topic in known for topic in topics):
         return
     total = sum(known[topic] for topic in topics)

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headrace.interpolation import make_interpolator
-from headrace.pair_checks import LocatedFinding, Produced, pair_findings
+from headrace.pair_checks import ExistingTopic, LocatedFinding, Produced, pair_findings
 from headrace.plugin import ProducedTopic
 from headrace.registry import Registry
 from headrace.schema import DATE_SCHEMA, INT32, STRING, TIMESTAMP_SCHEMA, Schema, decimal
@@ -52,12 +52,12 @@ def worker(**keys: str) -> WorkerSettings:
 
 def compared(
     source_config: ConnectorConfig, *sinks: ConnectorConfig, topics: list[ProducedTopic] | None = None,
-    worker_settings: WorkerSettings | None = None, partitions: dict[str, int] | None = None,
+    worker_settings: WorkerSettings | None = None, existing: dict[str, ExistingTopic] | None = None,
 ) -> list[LocatedFinding]:  # fmt: skip
     if topics is None:
         topics = list(source_config.plugin.cls().produced_topics(source_config.own, connect=False))
     produced = [Produced(source_config, topics)]
-    return pair_findings(produced, list(sinks), worker_settings or worker(), REGISTRY, partitions)
+    return pair_findings(produced, list(sinks), worker_settings or worker(), REGISTRY, existing)
 
 
 def codes(found: list[LocatedFinding]) -> list[tuple[str, str, str, str]]:
@@ -97,6 +97,36 @@ class TestKeys:
             ("rows", "pair.compacted_without_key", "topic.creation.default.cleanup.policy", "error")
         ]
         assert "pk.mode: auto" in found[0].finding.hint
+
+    @pytest.mark.parametrize("policy", ["compact", "compact,delete"])
+    def test_f16_an_existing_compacted_topic_needs_keys(self, policy: str) -> None:
+        found = compared(source(pk_mode="none"), existing={"shop.orders": ExistingTopic(1, policy)})
+        assert codes(found) == [("rows", "pair.compacted_without_key", "pk.mode", "error")]
+        assert found[0].finding.message == (
+            "records of topic 'shop.orders' have no key, and Kafka refuses them: "
+            f"cleanup.policy of the topic is {policy}"
+        )
+        assert found[0].finding.hint == (
+            "pk.mode: auto; or kafka-configs.sh --alter --entity-type topics --entity-name shop.orders "
+            "--add-config cleanup.policy=delete"
+        )
+
+    @pytest.mark.parametrize(
+        ("keys", "topic"),
+        [
+            ({"pk_mode": "none"}, ExistingTopic(1, "delete")),
+            ({"pk_mode": "none"}, ExistingTopic(1)),
+            ({"pk_mode": "fields", "pk_fields": "id"}, ExistingTopic(1, "compact")),
+        ],
+    )
+    def test_keyed_records_and_topics_that_are_not_known_to_be_compacted_are_no_finding(
+        self, keys: dict[str, str], topic: ExistingTopic
+    ) -> None:
+        assert compared(source(**keys), existing={"shop.orders": topic}) == []
+
+    def test_the_policy_of_new_topics_does_not_concern_a_topic_that_exists(self) -> None:
+        rows = source(pk_mode="none", **{"topic.creation.default.cleanup.policy": "compact"})
+        assert compared(rows, existing={"shop.orders": ExistingTopic(1, "delete")}) == []
 
 
 class TestTombstones:
@@ -173,10 +203,11 @@ class TestTopicsAndTasks:
         assert codes(found) == [("search", "elasticsearch.invalid_index_name", "topics", "error")]
 
     def test_more_tasks_than_partitions_are_a_warning(self) -> None:
-        found = compared(source(), sink(tasks_max="4"), partitions={"shop.orders": 1, "other": 9})
+        existing = {"shop.orders": ExistingTopic(1), "other": ExistingTopic(9)}
+        found = compared(source(), sink(tasks_max="4"), existing=existing)
         assert codes(found) == [("search", "pair.idle_tasks", "tasks.max", "warning")]
         assert "4 tasks read 1 partition: 3 of them" in found[0].finding.message
-        assert compared(source(), sink(tasks_max="4"), partitions={"shop.orders": 4}) == []
+        assert compared(source(), sink(tasks_max="4"), existing={"shop.orders": ExistingTopic(4)}) == []
 
     def test_partitions_of_topics_that_the_source_creates_are_counted(self) -> None:
         rows = source(**{"topic.creation.default.partitions": "2"})

@@ -242,6 +242,14 @@ class Admin(Protocol):
         """Return the first offset of every partition of ``topics``; unknown topics are left out."""
         ...
 
+    def topic_configs(self, topics: Sequence[str]) -> dict[str, dict[str, str]]:
+        """Return the settings of each topic (``cleanup.policy``), with the broker's defaults.
+
+        Topics that are unknown, and those whose settings the user may not read, are left out: kafka-python does not
+        tell the one from the other.
+        """
+        ...
+
     def committed(self, group: str) -> dict[TopicPartition, int]:
         """Return a consumer group's committed offsets; empty when the group does not exist.
 

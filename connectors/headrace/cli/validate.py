@@ -14,7 +14,7 @@ from headrace.cli.loading import Loaded, load
 from headrace.cli.output import JsonFlag, err, out, print_findings, print_json
 from headrace.errors import ConfigError, Finding, HeadraceError, RetriableError
 from headrace.files import ConfigFile, read_config_file
-from headrace.pair_checks import Produced, pair_findings, reads_topic
+from headrace.pair_checks import ExistingTopic, Produced, pair_findings, reads_topic
 from headrace.plugin import ProducedTopic, SourceConnector
 from headrace.validation import ConnectorConfig, locate_findings
 
@@ -29,8 +29,8 @@ AdminCheck = Callable[[Mapping[str, str]], str]
 """Kafka client settings → the cluster's id. Raises as ``broker/interfaces.py`` says. Tests pass one as the ``obj`` of
 click's context."""
 
-PartitionCounts = Callable[[Callable[[str], bool]], dict[str, int]]
-"""Number of partitions of each existing topic that is wanted."""
+TopicLookup = Callable[[Callable[[str], bool]], Mapping[str, ExistingTopic]]
+"""Returns each existing topic that is wanted."""
 
 _MISTAKE, _ENVIRONMENT = 2, 3  # exit codes
 
@@ -46,7 +46,7 @@ def validate(files: Files, json: JsonFlag = False) -> None:
     Elasticsearch), use `headrace check`.
     """
     loaded = load(files)
-    findings = [*loaded.findings, *_compared(loaded, connect=False)]
+    findings = [*loaded.findings, *_compared(loaded, *_sides(loaded, connect=False))]
     _report(findings, json)
     if _errors(findings):
         raise typer.Exit(_MISTAKE)
@@ -68,11 +68,11 @@ def check(context: typer.Context, files: Files, json: JsonFlag = False) -> None:
 
 
 def check_files(
-    paths: Sequence[Path], admin_check: AdminCheck | None = None, partition_counts: PartitionCounts | None = None
+    paths: Sequence[Path], admin_check: AdminCheck | None = None, topic_lookup: TopicLookup | None = None
 ) -> list[Finding]:
     """Return the findings of ``check``; progress goes to stderr.
 
-    ``admin_check`` and ``partition_counts`` replace requests to Kafka.
+    ``admin_check`` and ``topic_lookup`` replace requests to Kafka.
     """
     loaded = load(paths)
     if _errors(loaded.findings):
@@ -89,40 +89,60 @@ def check_files(
         label = f"connector {config.name} ({config.plugin.name})"
         findings += _with_progress(label, file, partial(connector.check, config.own))
     answers = loaded.settings is not None and not any(finding.code.startswith("kafka.") for finding in findings)
-    partitions = _partitions(loaded, partition_counts) if answers and (partition_counts or not admin_check) else {}
-    return findings + _compared(loaded, connect=True, partitions=partitions)
+    sources, sinks = _sides(loaded, connect=True)
+    existing: Mapping[str, ExistingTopic] = {}
+    if answers and (topic_lookup or not admin_check):
+        existing = _existing_topics(loaded, sources, sinks, topic_lookup)
+    return findings + _compared(loaded, sources, sinks, existing)
 
 
-def _partitions(loaded: Loaded, partition_counts: PartitionCounts | None) -> dict[str, int]:
-    """Return how many partitions each topic has that a sink reads; empty when Kafka does not respond."""
-    from headrace.app import kafka_partition_counts  # late: --help needs no Kafka client
+def _existing_topics(
+    loaded: Loaded, sources: Sequence[Produced], sinks: Sequence[ConnectorConfig], topic_lookup: TopicLookup | None
+) -> Mapping[str, ExistingTopic]:
+    """Return the topics of these connectors that exist; empty when Kafka does not tell."""
+    from headrace.app import kafka_existing_topics  # late: --help needs no Kafka client
 
     settings = loaded.require()
-    sinks = [config for config in loaded.configs.values() if config.plugin.type == "sink"]
+    written = {topic.name for produced in sources for topic in produced.topics}
 
     def wanted(topic: str) -> bool:
-        return any(reads_topic(sink, topic) for sink in sinks)
+        return topic in written or any(reads_topic(sink, topic) for sink in sinks)
 
     try:
-        if partition_counts is not None:
-            return partition_counts(wanted)
-        client_settings = {**settings.client_settings(), **settings.admin}
-        return kafka_partition_counts(client_settings, settings.kafka_client, wanted)
+        if topic_lookup is not None:
+            found = topic_lookup(wanted)
+        else:
+            client_settings = {**settings.client_settings(), **settings.admin}
+            found = kafka_existing_topics(client_settings, settings.kafka_client, wanted)
     except HeadraceError as error:
-        err.print(f"partitions are not counted: {error}", markup=False)
+        err.print(f"topics are not checked: {error}", markup=False)
         return {}
+    if hidden := sorted(name for name in written & found.keys() if found[name].cleanup_policy is None):
+        text = f"cleanup.policy is not checked of {', '.join(hidden)}: this needs DESCRIBE_CONFIGS on these topics"
+        err.print(text, markup=False)
+    return found
 
 
-def _compared(loaded: Loaded, *, connect: bool, partitions: Mapping[str, int] | None = None) -> list[Finding]:
-    """Return the findings about the sources and the sinks of these files; ``connect``: inspect the tables, too."""
+def _sides(loaded: Loaded, *, connect: bool) -> tuple[list[Produced], list[ConnectorConfig]]:
+    """Return the sources and the sinks of these files; ``connect``: inspect the tables, too."""
     sources, sinks = [], []
     for config in loaded.configs.values():
         if config.plugin.type == "source":
             sources.append(Produced(config, _produced_topics(config, connect=connect)))
         elif config.plugin.type == "sink":
             sinks.append(config)
+    return sources, sinks
+
+
+def _compared(
+    loaded: Loaded,
+    sources: Sequence[Produced],
+    sinks: Sequence[ConnectorConfig],
+    existing: Mapping[str, ExistingTopic] | None = None,
+) -> list[Finding]:
+    """Return the findings about the sources and the sinks of these files."""
     found: dict[str, list[Finding]] = {}
-    for name, finding in pair_findings(sources, sinks, loaded.settings, loaded.registry, partitions):
+    for name, finding in pair_findings(sources, sinks, loaded.settings, loaded.registry, existing):
         found.setdefault(name, []).append(finding)
     files = {file.properties["name"].strip(): file for file in reversed(loaded.files) if "name" in file.properties}
     return [

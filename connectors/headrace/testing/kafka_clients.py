@@ -213,11 +213,24 @@ class KafkaClientsContract(ConsumerGroupContract):
         assert admin.end_offsets([unique_name]) == {TopicPartition(unique_name, number): 0 for number in range(2)}
         admin.close()
 
+    def test_settings_of_topics_are_read_with_their_defaults(
+        self, kafka_clients: KafkaClients, topic: str, unique_name: str
+    ) -> None:
+        compacted = f"{unique_name}-compacted"
+        admin = kafka_clients.admin({})
+        admin.create_topics([NewTopic(compacted, 1, 1, {"cleanup.policy": "compact,delete"})])
+        found = admin.topic_configs([topic, compacted, f"{unique_name}-unknown"])
+        admin.close()
+        policies = {name: settings["cleanup.policy"] for name, settings in found.items()}
+        assert policies == {topic: "delete", compacted: "compact,delete"}
+
     def test_unknown_topics_and_groups_are_left_out(self, kafka_clients: KafkaClients, unique_name: str) -> None:
         admin = kafka_clients.admin({})
         assert admin.end_offsets([unique_name]) == {}
         assert admin.end_offsets([]) == {}
         assert admin.begin_offsets([unique_name]) == {}
+        assert admin.topic_configs([unique_name]) == {}
+        assert admin.topic_configs([]) == {}
         assert admin.committed(unique_name) == {}
         assert unique_name not in admin.topics()
         admin.create_topics([])

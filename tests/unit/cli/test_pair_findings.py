@@ -9,11 +9,12 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from headrace.app import partition_counts
+from headrace.app import existing_topics
 from headrace.broker.in_memory import InMemoryKafka
 from headrace.broker.interfaces import NewTopic
 from headrace.cli.main import app
 from headrace.cli.validate import check_files
+from headrace.pair_checks import ExistingTopic
 
 SOURCE = """name: rows
 connector.class: SqlSource
@@ -83,8 +84,38 @@ def test_check_compares_tasks_with_existing_partitions(files: Path) -> None:
     found = check_files(
         [Path("worker.yaml"), Path("rows.yaml"), Path("search.yaml")],
         admin_check=lambda _: "cluster",
-        partition_counts=lambda wanted: partition_counts(kafka.admin({}), wanted),
+        topic_lookup=lambda wanted: existing_topics(kafka.admin({}), wanted),
     )
     [idle] = [finding for finding in found if finding.code == "pair.idle_tasks"]
     assert str(idle.location) == "search.yaml:6:1"
     assert idle.message.startswith("4 tasks read 2 partitions: 2 of them")
+
+
+def test_check_compares_keys_with_the_cleanup_policy_of_existing_topics(files: Path) -> None:
+    (files / "worker.yaml").write_text("bootstrap.servers: broker:9092\n")
+    (files / "rows.yaml").write_text(re.sub("delete.*\\npk.*\\n", "", SOURCE))
+    kafka = InMemoryKafka()
+    kafka.admin({}).create_topics([NewTopic("t.rows", config={"cleanup.policy": "compact"})])
+
+    found = check_files(
+        [Path("worker.yaml"), Path("rows.yaml")],
+        admin_check=lambda _: "cluster",
+        topic_lookup=lambda wanted: existing_topics(kafka.admin({}), wanted),
+    )
+    [refused] = [finding for finding in found if finding.code == "pair.compacted_without_key"]
+    assert refused.message.endswith("cleanup.policy of the topic is compact")
+    assert refused.hint.endswith("--entity-name t.rows --add-config cleanup.policy=delete")
+
+
+def test_check_says_which_topics_it_cannot_check(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (files / "worker.yaml").write_text("bootstrap.servers: broker:9092\n")
+    (files / "rows.yaml").write_text(re.sub("delete.*\\npk.*\\n", "", SOURCE))
+    found = check_files(
+        [Path("worker.yaml"), Path("rows.yaml")],
+        admin_check=lambda _: "cluster",
+        topic_lookup=lambda wanted: {"t.rows": ExistingTopic(1)} if wanted("t.rows") else {},
+    )
+    assert "pair.compacted_without_key" not in [finding.code for finding in found]
+    assert "cleanup.policy is not checked of t.rows: this needs DESCRIBE_CONFIGS" in " ".join(
+        capsys.readouterr().err.split()
+    )

@@ -41,6 +41,11 @@ class InMemoryAdmin:
             partitions = [item for topic in topics for item in self._cluster.partitions_of(topic)]
             return {item: self._cluster.logs[item].start for item in partitions}
 
+    def topic_configs(self, topics: Sequence[str]) -> dict[str, dict[str, str]]:
+        self._cluster.require_up()
+        known = self._cluster.topics()
+        return {topic: {"cleanup.policy": "delete", **known[topic]} for topic in topics if topic in known}
+
     def committed(self, group: str) -> dict[TopicPartition, int]:
         self._cluster.require_up()
         return self._cluster.committed(group)

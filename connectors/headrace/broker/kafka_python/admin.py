@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TypeVar
 
 import kafka
+from kafka.admin import ConfigResource, ConfigResourceType
 from kafka.errors import (
     CoordinatorLoadInProgressError,
     CoordinatorNotAvailableError,
@@ -94,6 +95,19 @@ class KafkaPythonAdmin:
             }
             offsets = self._admin.list_partition_offsets(partitions, isolation) if partitions else {}
         return {TopicPartition(*partition): item.offset for partition, item in offsets.items()}
+
+    def topic_configs(self, topics: Sequence[str]) -> dict[str, dict[str, str]]:
+        if not topics:
+            return {}
+        wanted = [ConfigResource(ConfigResourceType.TOPIC, name) for name in topics]
+        with translated(f"read the settings of {', '.join(topics)}", self._client):
+            found = self._admin.describe_configs(wanted, config_filter="all").get("topic", {})
+        # A topic without settings: the broker has sent an error, which kafka-python does not show.
+        return {
+            name: {key: item["value"] for key, item in settings.items() if item["value"] is not None}
+            for name, settings in found.items()
+            if settings
+        }
 
     def committed(self, group: str) -> dict[TopicPartition, int]:
         def ask() -> dict[kafka.TopicPartition, OffsetAndMetadata]:

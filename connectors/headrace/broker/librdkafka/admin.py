@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import confluent_kafka
 from confluent_kafka import Consumer, IsolationLevel, KafkaError, KafkaException, TopicCollection
-from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]
+from confluent_kafka.admin import AdminClient, ConfigResource, OffsetSpec, ResourceType  # type: ignore[attr-defined]
 from confluent_kafka.admin import NewTopic as KafkaNewTopic  # type: ignore[attr-defined]
 
 from headrace.broker.interfaces import NewTopic, group_in_use
@@ -25,6 +25,7 @@ _TIMEOUT = 5.0  # seconds for a response; the caller retries
 _VISIBILITY_TIMEOUT = 30.0  # seconds until the brokers know a new topic and its leaders
 _POLL_INTERVAL = 0.02  # seconds
 _NO_LEADER = (KafkaError.LEADER_NOT_AVAILABLE, KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.FENCED_LEADER_EPOCH)
+_NOT_TOLD = (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError.TOPIC_AUTHORIZATION_FAILED)
 _INTERNAL = {"__consumer_offsets", "__transaction_state", "__share_group_state"}
 
 
@@ -110,6 +111,19 @@ class LibrdkafkaAdmin:
             name: self._result(answer, doing, KafkaError.UNKNOWN_TOPIC_OR_PART) for name, answer in answers.items()
         }
         return {name: len(topic.partitions) for name, topic in found.items() if topic is not None}
+
+    def topic_configs(self, topics: Sequence[str]) -> dict[str, dict[str, str]]:
+        if not topics:
+            return {}
+        wanted = [ConfigResource(ResourceType.TOPIC, name) for name in topics]
+        answers = self._admin.describe_configs(wanted, request_timeout=_TIMEOUT)
+        doing = f"read the settings of {', '.join(topics)}"
+        found = {resource.name: self._result(answer, doing, *_NOT_TOLD) for resource, answer in answers.items()}
+        return {
+            name: {key: item.value for key, item in settings.items() if item.value is not None}
+            for name, settings in found.items()
+            if settings is not None
+        }
 
     def committed(self, group: str) -> dict[TopicPartition, int]:
         # Through a consumer that joins nothing: the admin client's own call crashes the process when a broker responds
