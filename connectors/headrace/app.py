@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from headrace.broker.interfaces import Admin, KafkaClients
 from headrace.dead_letters.service import DeadLetterService
 from headrace.errors import HeadraceError
 from headrace.files import ConfigFile
-from headrace.pair_checks import ExistingTopic
+from headrace.pair_checks import KafkaTopic
 from headrace.registry import Registry
 from headrace.rest import RestServer
 from headrace.rest.access_settings import rest_access
@@ -191,25 +191,29 @@ def kafka_admin_check(settings: Mapping[str, str], client: KafkaClient = "auto")
         admin.close()
 
 
-def kafka_existing_topics(
-    settings: Mapping[str, str], client: KafkaClient, wanted: Callable[[str], bool]
-) -> dict[str, ExistingTopic]:
-    """Return the ``wanted`` topics that exist. Raise the errors of ``broker.interfaces``."""
+def look_up_topics(
+    settings: Mapping[str, str], client: KafkaClient, named: Set[str], wanted: Callable[[str], bool]
+) -> dict[str, KafkaTopic]:
+    """Return the ``named`` topics that exist or are forbidden, and the ``wanted`` ones that exist.
+
+    Raise the errors of ``broker.interfaces``.
+    """
     admin = choose(client).open(settings).admin({})
     try:
-        return existing_topics(admin, wanted)
+        return kafka_topics(admin, named, wanted)
     finally:
         admin.close()
 
 
-def existing_topics(admin: Admin, wanted: Callable[[str], bool]) -> dict[str, ExistingTopic]:
-    """As :func:`kafka_existing_topics`, with an open client."""
-    topics = [topic for topic in admin.topics() if wanted(topic)]
-    partitions = Counter(partition.topic for partition in admin.end_offsets(topics))
-    settings = admin.topic_configs(topics)
+def kafka_topics(admin: Admin, named: Set[str], wanted: Callable[[str], bool]) -> dict[str, KafkaTopic]:
+    """As :func:`look_up_topics`, with an open client."""
+    visible = [topic for topic in admin.topics() if topic in named or wanted(topic)]
+    partitions = Counter(partition.topic for partition in admin.end_offsets(visible))
+    settings = admin.topic_configs(visible)
+    operations = admin.topic_operations(sorted({*named, *visible}))
     return {
-        topic: ExistingTopic(count, settings.get(topic, {}).get("cleanup.policy"))
-        for topic, count in partitions.items()
+        topic: KafkaTopic(partitions[topic], settings.get(topic, {}).get("cleanup.policy"), operations.get(topic))
+        for topic in partitions.keys() | operations.keys()
     }
 
 

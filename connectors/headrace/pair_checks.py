@@ -10,8 +10,10 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
+from headrace.broker.client_errors import acl_command
+from headrace.broker.connector_clients import connects_as_admin
 from headrace.errors import DataError, Finding
 from headrace.patterns import compile_pattern
 from headrace.plugin import ProducedTopic, TopicRequirements
@@ -37,12 +39,15 @@ class Produced:
     topics: Sequence[ProducedTopic]
 
 
-class ExistingTopic(NamedTuple):
+class KafkaTopic(NamedTuple):
     """What Kafka tells about a topic."""
 
-    partitions: int
+    partitions: int = 0
+    """0 = it does not exist, or the user may not see it."""
     cleanup_policy: str | None = None
     """None = the user may not read the topic's settings."""
+    operations: frozenset[str] | None = None
+    """What the user may do with it: READ, WRITE …; None = the broker does not tell."""
 
 
 class LocatedFinding(NamedTuple):
@@ -80,17 +85,21 @@ def pair_findings(
     sinks: Sequence[ConnectorConfig],
     worker: WorkerSettings | None,
     registry: Registry,
-    existing: Mapping[str, ExistingTopic] | None = None,
+    topics: Mapping[str, KafkaTopic] | None = None,
 ) -> list[LocatedFinding]:
     """Return what is wrong between these sources and sinks, and about the topics of each.
 
-    ``existing``: the topics that Kafka has, as far as they are known. Without a ``worker`` converters are compared only
-    where connectors name them.
+    ``topics``: what Kafka tells the worker's user. Without a ``worker`` converters are compared only where connectors
+    name them.
     """
     found: list[LocatedFinding] = []
-    existing = existing or {}
+    topics = topics or {}
+    existing = {name: topic for name, topic in topics.items() if topic.partitions}
     for produced in sources:
         found += _source_findings(produced, existing)
+        if worker is not None:
+            written = [topic.name for topic in produced.topics]
+            found += _access_findings(produced.config, worker, written, topics, "WRITE")
     requirements = {sink.name: dict(_requirements(sink, found)) for sink in sinks}
     for sink in sinks:
         for produced in sources:
@@ -100,6 +109,9 @@ def pair_findings(
                 found += _tombstone_findings(pair)
                 found += _format_findings(pair, worker, registry)
         found += _task_findings(sink, sources, existing)
+        if worker is not None:
+            read = [name for name in topics if reads_topic(sink, name)]
+            found += _access_findings(sink, worker, read, topics, "READ")
     found += _destination_findings(sinks, requirements)
     return list(dict.fromkeys(found))
 
@@ -131,14 +143,15 @@ def _pair(
     for topic in produced.topics:
         if reads_topic(sink, topic.name):
             required = named.get(topic.name)
-            if required is None and topic.name not in _named_topics(sink):
+            if required is None and topic.name not in named_topics(sink):
                 required = _required(sink, topic.name, found)
             if required is not None:
                 topics.append((topic, required))
     return _Pair(produced.config, sink, topics)
 
 
-def _named_topics(sink: ConnectorConfig) -> Sequence[str]:
+def named_topics(sink: ConnectorConfig) -> Sequence[str]:
+    """Return the topics that the sink's configuration names one by one."""
     assert isinstance(sink.settings, SinkSettings)
     return sink.settings.topics
 
@@ -152,7 +165,7 @@ def reads_topic(sink: ConnectorConfig, topic: str) -> bool:
     )
 
 
-def _source_findings(produced: Produced, existing: Mapping[str, ExistingTopic]) -> Iterator[LocatedFinding]:
+def _source_findings(produced: Produced, existing: Mapping[str, KafkaTopic]) -> Iterator[LocatedFinding]:
     """Yield findings about the topics of one source: names that Kafka refuses, compacted topics without keys."""
     config = produced.config
     severity = "warning" if config.settings.transforms else "error"
@@ -165,7 +178,7 @@ def _source_findings(produced: Produced, existing: Mapping[str, ExistingTopic]) 
 
 
 def _compaction_findings(
-    produced: Produced, existing: Mapping[str, ExistingTopic], severity: str
+    produced: Produced, existing: Mapping[str, KafkaTopic], severity: str
 ) -> Iterator[LocatedFinding]:
     """Yield where records have no key and their topic is compacted, or will be when it is created."""
     config = produced.config
@@ -188,6 +201,28 @@ def _compaction_findings(
         hint = f"{first.key_fix or 'give the records keys'}; or {command} --add-config cleanup.policy=delete"
         finding = Finding("pair.compacted_without_key", text, first.key_name, hint, severity=severity)
         yield LocatedFinding(config.name, finding)
+
+
+def _access_findings(
+    config: ConnectorConfig,
+    worker: WorkerSettings,
+    names: Sequence[str],
+    topics: Mapping[str, KafkaTopic],
+    operation: Literal["READ", "WRITE"],
+) -> Iterator[LocatedFinding]:
+    """Yield the topics for which an ACL is missing; of clients with another principal nothing is known."""
+    if not connects_as_admin(worker, config.settings, "consumer" if operation == "READ" else "producer"):
+        return
+    severity = "warning" if config.settings.transforms else "error"
+    key = "topic.prefix" if operation == "WRITE" else "topics" if "topics" in config.properties else "topics.regex"
+    for name in sorted(names):
+        allowed = topics[name].operations if name in topics else None
+        if allowed is not None and operation not in allowed:
+            doing = f"{'write to' if operation == 'WRITE' else 'read'} {name}"
+            text = f"cannot {doing}: the worker's user has no {operation} on TOPIC {name}"
+            hint = acl_command("topic", name, operation)
+            finding = Finding("kafka.not_authorized", text, key, hint, severity=severity, cause="environment")
+            yield LocatedFinding(config.name, finding)
 
 
 def _key_findings(pair: _Pair) -> Iterator[LocatedFinding]:
@@ -297,7 +332,7 @@ def _format(
 
 
 def _task_findings(
-    sink: ConnectorConfig, sources: Sequence[Produced], existing: Mapping[str, ExistingTopic]
+    sink: ConnectorConfig, sources: Sequence[Produced], existing: Mapping[str, KafkaTopic]
 ) -> Iterator[LocatedFinding]:
     """Yield a warning if a sink has more tasks than its topics have partitions, where all of them are known."""
     settings = sink.settings

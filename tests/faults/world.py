@@ -24,6 +24,8 @@ from kafka.admin import (
 )
 from sqlalchemy import make_url
 
+from headrace.broker.kafka_python import KafkaPythonClients
+from headrace.broker.librdkafka import LibrdkafkaClients
 from headrace.embedded import Kafka
 from headrace.testing.faults import HttpProxy, TcpProxy
 from headrace.testing.waiting import eventually
@@ -157,6 +159,13 @@ class World:
             yield
             pattern = ResourcePatternFilter(ResourceType.TOPIC, topic, ACLResourcePatternType.LITERAL)
             admin.delete_acls([ACLFilter(None, None, ACLOperation.ANY, ACLPermissionType.ANY, pattern)])
+
+    def allowed_operations(self, topic: str) -> Iterator[frozenset[str]]:
+        """Yield what each Kafka client says that its user may do with the topic."""
+        for make_clients in (KafkaPythonClients, LibrdkafkaClients):
+            admin = make_clients({"bootstrap.servers": self.kafka.brokers[0].internal_address}).admin({})
+            yield admin.topic_operations([topic])[topic]
+            admin.close()
 
     def status(self, name: str, worker: Any = None) -> dict[str, Any]:
         found: dict[str, Any] = (worker or self.worker).get(f"/connectors/{name}/status")

@@ -219,6 +219,10 @@ def missing_acl(case: Case, world: World) -> None:
         name = world.source(table, runs=False)
         said = case.says(name)
         assert f"--operation Write --topic f_{table}" in said
+        # `headrace check` names it, too.
+        for allowed in world.allowed_operations(f"f_{table}"):
+            assert {"READ", "DESCRIBE"} <= allowed
+            assert "WRITE" not in allowed
     case.heals(name)
 
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headrace.interpolation import make_interpolator
-from headrace.pair_checks import ExistingTopic, LocatedFinding, Produced, pair_findings
+from headrace.pair_checks import KafkaTopic, LocatedFinding, Produced, pair_findings
 from headrace.plugin import ProducedTopic
 from headrace.registry import Registry
 from headrace.schema import DATE_SCHEMA, INT32, STRING, TIMESTAMP_SCHEMA, Schema, decimal
@@ -52,12 +52,12 @@ def worker(**keys: str) -> WorkerSettings:
 
 def compared(
     source_config: ConnectorConfig, *sinks: ConnectorConfig, topics: list[ProducedTopic] | None = None,
-    worker_settings: WorkerSettings | None = None, existing: dict[str, ExistingTopic] | None = None,
+    worker_settings: WorkerSettings | None = None, kafka_topics: dict[str, KafkaTopic] | None = None,
 ) -> list[LocatedFinding]:  # fmt: skip
     if topics is None:
         topics = list(source_config.plugin.cls().produced_topics(source_config.own, connect=False))
     produced = [Produced(source_config, topics)]
-    return pair_findings(produced, list(sinks), worker_settings or worker(), REGISTRY, existing)
+    return pair_findings(produced, list(sinks), worker_settings or worker(), REGISTRY, kafka_topics)
 
 
 def codes(found: list[LocatedFinding]) -> list[tuple[str, str, str, str]]:
@@ -100,7 +100,7 @@ class TestKeys:
 
     @pytest.mark.parametrize("policy", ["compact", "compact,delete"])
     def test_f16_an_existing_compacted_topic_needs_keys(self, policy: str) -> None:
-        found = compared(source(pk_mode="none"), existing={"shop.orders": ExistingTopic(1, policy)})
+        found = compared(source(pk_mode="none"), kafka_topics={"shop.orders": KafkaTopic(1, policy)})
         assert codes(found) == [("rows", "pair.compacted_without_key", "pk.mode", "error")]
         assert found[0].finding.message == (
             "records of topic 'shop.orders' have no key, and Kafka refuses them: "
@@ -114,19 +114,52 @@ class TestKeys:
     @pytest.mark.parametrize(
         ("keys", "topic"),
         [
-            ({"pk_mode": "none"}, ExistingTopic(1, "delete")),
-            ({"pk_mode": "none"}, ExistingTopic(1)),
-            ({"pk_mode": "fields", "pk_fields": "id"}, ExistingTopic(1, "compact")),
+            ({"pk_mode": "none"}, KafkaTopic(1, "delete")),
+            ({"pk_mode": "none"}, KafkaTopic(1)),
+            ({"pk_mode": "fields", "pk_fields": "id"}, KafkaTopic(1, "compact")),
         ],
     )
     def test_keyed_records_and_topics_that_are_not_known_to_be_compacted_are_no_finding(
-        self, keys: dict[str, str], topic: ExistingTopic
+        self, keys: dict[str, str], topic: KafkaTopic
     ) -> None:
-        assert compared(source(**keys), existing={"shop.orders": topic}) == []
+        assert compared(source(**keys), kafka_topics={"shop.orders": topic}) == []
 
     def test_the_policy_of_new_topics_does_not_concern_a_topic_that_exists(self) -> None:
         rows = source(pk_mode="none", **{"topic.creation.default.cleanup.policy": "compact"})
-        assert compared(rows, existing={"shop.orders": ExistingTopic(1, "delete")}) == []
+        assert compared(rows, kafka_topics={"shop.orders": KafkaTopic(1, "delete")}) == []
+
+
+class TestAccess:
+    SEEN = KafkaTopic(1, "delete", frozenset({"DESCRIBE"}))
+    FORBIDDEN = KafkaTopic(operations=frozenset())
+
+    @pytest.mark.parametrize("topic", [SEEN, FORBIDDEN])
+    def test_missing_acls_of_both_sides_are_named(self, topic: KafkaTopic) -> None:
+        found = compared(source(), sink(), kafka_topics={"shop.orders": topic, "other": topic})
+        assert codes(found) == [
+            ("rows", "kafka.not_authorized", "topic.prefix", "error"),
+            ("search", "kafka.not_authorized", "topics", "error"),
+        ]
+        assert "WRITE on TOPIC shop.orders: kafka-acls.sh --add" in found[0].finding.hint
+        assert "--operation Read --topic shop.orders" in found[1].finding.hint
+
+    @pytest.mark.parametrize("operations", [None, frozenset({"READ", "WRITE", "DESCRIBE"})])
+    def test_topics_that_are_allowed_or_of_which_the_broker_tells_nothing_are_no_finding(
+        self, operations: frozenset[str] | None
+    ) -> None:
+        assert compared(source(), sink(), kafka_topics={"shop.orders": KafkaTopic(1, "delete", operations)}) == []
+
+    def test_nothing_is_said_of_clients_that_log_in_as_another_user(self) -> None:
+        name = "sasl.jaas.config"
+        rows = source(**{f"producer.override.{name}": "x"})
+        assert codes(compared(rows, sink(), kafka_topics={"shop.orders": self.SEEN}))[0][0] == "search"
+        consumers = worker(**{f"consumer.{name}": "x"})
+        found = compared(rows, sink(), kafka_topics={"shop.orders": self.SEEN}, worker_settings=consumers)
+        assert found == []
+
+    def test_a_forbidden_topic_has_no_partitions_to_compare_tasks_with(self) -> None:
+        found = compared(source(), sink(tasks_max="4"), kafka_topics={"shop.orders": self.FORBIDDEN})
+        assert "pair.idle_tasks" not in [item.code for _, item in found]
 
 
 class TestTombstones:
@@ -203,11 +236,11 @@ class TestTopicsAndTasks:
         assert codes(found) == [("search", "elasticsearch.invalid_index_name", "topics", "error")]
 
     def test_more_tasks_than_partitions_are_a_warning(self) -> None:
-        existing = {"shop.orders": ExistingTopic(1), "other": ExistingTopic(9)}
-        found = compared(source(), sink(tasks_max="4"), existing=existing)
+        existing = {"shop.orders": KafkaTopic(1), "other": KafkaTopic(9)}
+        found = compared(source(), sink(tasks_max="4"), kafka_topics=existing)
         assert codes(found) == [("search", "pair.idle_tasks", "tasks.max", "warning")]
         assert "4 tasks read 1 partition: 3 of them" in found[0].finding.message
-        assert compared(source(), sink(tasks_max="4"), existing={"shop.orders": ExistingTopic(4)}) == []
+        assert compared(source(), sink(tasks_max="4"), kafka_topics={"shop.orders": KafkaTopic(4)}) == []
 
     def test_partitions_of_topics_that_the_source_creates_are_counted(self) -> None:
         rows = source(**{"topic.creation.default.partitions": "2"})

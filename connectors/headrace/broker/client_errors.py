@@ -125,11 +125,16 @@ def missing_acl(resource: str, doing: str, reason: str) -> str:
         found = pattern.match(doing)
         if found is not None and resource in ("topic", "group", "cluster"):
             name = found.groupdict().get(resource) or ((said := _NAMED.search(reason)) and said["name"]) or "NAME"
-            option = "--cluster" if resource == "cluster" else f"--{resource} {name}"
-            named = "the CLUSTER" if resource == "cluster" else f"{resource.upper()} {name}"
-            command = f"kafka-acls.sh --add --allow-principal User:NAME --operation {operation} {option}"
-            return f"grant the worker's user {operation.upper()} on {named}: {command}"
+            return acl_command(resource, name, operation)
     return ""
+
+
+def acl_command(resource: str, name: str, operation: str) -> str:
+    """Return what to grant, and the command that does it. ``resource``: topic, group, or cluster."""
+    option = "--cluster" if resource == "cluster" else f"--{resource} {name}"
+    named = "the CLUSTER" if resource == "cluster" else f"{resource.upper()} {name}"
+    command = f"kafka-acls.sh --add --allow-principal User:NAME --operation {operation.capitalize()} {option}"
+    return f"grant the worker's user {operation.upper()} on {named}: {command}"
 
 
 BROKER_ERRORS: Mapping[int, ErrorKind] = {

@@ -91,6 +91,14 @@ def effective_settings(worker: WorkerSettings, connector: ConnectorSettings, kin
     return found
 
 
+def connects_as_admin(worker: WorkerSettings, connector: ConnectorSettings, kind: ClientKind) -> bool:
+    """Return whether the connector's client has the address and the principal of the worker's own admin client."""
+    if any(map(_is_of_connection, _overrides(connector, kind))):
+        return False
+    own = effective_settings(worker, connector, kind).own
+    return _of_connection(own) == _of_connection(worker.admin)
+
+
 @dataclass(frozen=True)
 class ConnectorClients:
     """Opens the Kafka clients of one connector. All methods raise ConfigError, and the errors of the clients."""
@@ -133,6 +141,10 @@ def _overrides(connector: ConnectorSettings, kind: str) -> Mapping[str, str]:
 
 def _is_of_connection(name: str) -> bool:
     return name.startswith(_CONNECTION)
+
+
+def _of_connection(settings: Mapping[str, str]) -> dict[str, str]:
+    return {name: text for name, text in settings.items() if _is_of_connection(name)}
 
 
 def _without_credentials(settings: Mapping[str, str]) -> dict[str, str]:

@@ -250,6 +250,14 @@ class Admin(Protocol):
         """
         ...
 
+    def topic_operations(self, topics: Sequence[str]) -> dict[str, frozenset[str]]:
+        """Return what the user may do with each topic: READ, WRITE, DESCRIBE and the other operations of ACLs.
+
+        Empty without DESCRIBE, also when the topic does not exist. Unknown topics, invalid names, and topics of a
+        broker that does not tell (before 2.3) are left out.
+        """
+        ...
+
     def committed(self, group: str) -> dict[TopicPartition, int]:
         """Return a consumer group's committed offsets; empty when the group does not exist.
 

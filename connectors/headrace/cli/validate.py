@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -14,7 +14,7 @@ from headrace.cli.loading import Loaded, load
 from headrace.cli.output import JsonFlag, err, out, print_findings, print_json
 from headrace.errors import ConfigError, Finding, HeadraceError, RetriableError
 from headrace.files import ConfigFile, read_config_file
-from headrace.pair_checks import ExistingTopic, Produced, pair_findings, reads_topic
+from headrace.pair_checks import KafkaTopic, Produced, named_topics, pair_findings, reads_topic
 from headrace.plugin import ProducedTopic, SourceConnector
 from headrace.validation import ConnectorConfig, locate_findings
 
@@ -29,8 +29,8 @@ AdminCheck = Callable[[Mapping[str, str]], str]
 """Kafka client settings → the cluster's id. Raises as ``broker/interfaces.py`` says. Tests pass one as the ``obj`` of
 click's context."""
 
-TopicLookup = Callable[[Callable[[str], bool]], Mapping[str, ExistingTopic]]
-"""Returns each existing topic that is wanted."""
+TopicLookup = Callable[[Set[str], Callable[[str], bool]], Mapping[str, KafkaTopic]]
+"""Given names of topics, and a predicate of further ones: what Kafka tells about each."""
 
 _MISTAKE, _ENVIRONMENT = 2, 3  # exit codes
 
@@ -90,34 +90,36 @@ def check_files(
         findings += _with_progress(label, file, partial(connector.check, config.own))
     answers = loaded.settings is not None and not any(finding.code.startswith("kafka.") for finding in findings)
     sources, sinks = _sides(loaded, connect=True)
-    existing: Mapping[str, ExistingTopic] = {}
+    topics: Mapping[str, KafkaTopic] = {}
     if answers and (topic_lookup or not admin_check):
-        existing = _existing_topics(loaded, sources, sinks, topic_lookup)
-    return findings + _compared(loaded, sources, sinks, existing)
+        topics = _kafka_topics(loaded, sources, sinks, topic_lookup)
+    return findings + _compared(loaded, sources, sinks, topics)
 
 
-def _existing_topics(
+def _kafka_topics(
     loaded: Loaded, sources: Sequence[Produced], sinks: Sequence[ConnectorConfig], topic_lookup: TopicLookup | None
-) -> Mapping[str, ExistingTopic]:
-    """Return the topics of these connectors that exist; empty when Kafka does not tell."""
-    from headrace.app import kafka_existing_topics  # late: --help needs no Kafka client
+) -> Mapping[str, KafkaTopic]:
+    """Return what Kafka tells about the topics of these connectors."""
+    from headrace.app import look_up_topics  # late: --help needs no Kafka client
 
     settings = loaded.require()
     written = {topic.name for produced in sources for topic in produced.topics}
+    named = written.union(*(named_topics(sink) for sink in sinks))
 
     def wanted(topic: str) -> bool:
-        return topic in written or any(reads_topic(sink, topic) for sink in sinks)
+        return any(reads_topic(sink, topic) for sink in sinks)
 
     try:
         if topic_lookup is not None:
-            found = topic_lookup(wanted)
+            found = topic_lookup(named, wanted)
         else:
             client_settings = {**settings.client_settings(), **settings.admin}
-            found = kafka_existing_topics(client_settings, settings.kafka_client, wanted)
+            found = look_up_topics(client_settings, settings.kafka_client, named, wanted)
     except HeadraceError as error:
         err.print(f"topics are not checked: {error}", markup=False)
         return {}
-    if hidden := sorted(name for name in written & found.keys() if found[name].cleanup_policy is None):
+    visible = {name for name, topic in found.items() if topic.partitions}
+    if hidden := sorted(name for name in written & visible if found[name].cleanup_policy is None):
         text = f"cleanup.policy is not checked of {', '.join(hidden)}: this needs DESCRIBE_CONFIGS on these topics"
         err.print(text, markup=False)
     return found
@@ -138,11 +140,11 @@ def _compared(
     loaded: Loaded,
     sources: Sequence[Produced],
     sinks: Sequence[ConnectorConfig],
-    existing: Mapping[str, ExistingTopic] | None = None,
+    topics: Mapping[str, KafkaTopic] | None = None,
 ) -> list[Finding]:
     """Return the findings about the sources and the sinks of these files."""
     found: dict[str, list[Finding]] = {}
-    for name, finding in pair_findings(sources, sinks, loaded.settings, loaded.registry, existing):
+    for name, finding in pair_findings(sources, sinks, loaded.settings, loaded.registry, topics):
         found.setdefault(name, []).append(finding)
     files = {file.properties["name"].strip(): file for file in reversed(loaded.files) if "name" in file.properties}
     return [

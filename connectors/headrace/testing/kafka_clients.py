@@ -224,6 +224,16 @@ class KafkaClientsContract(ConsumerGroupContract):
         policies = {name: settings["cleanup.policy"] for name, settings in found.items()}
         assert policies == {topic: "delete", compacted: "compact,delete"}
 
+    def test_operations_that_are_allowed_on_topics_are_read(
+        self, kafka_clients: KafkaClients, topic: str, unique_name: str
+    ) -> None:
+        admin = kafka_clients.admin({})
+        found = admin.topic_operations([topic, f"{unique_name}-unknown", "not a topic"])
+        assert admin.topic_operations([]) == {}
+        admin.close()
+        assert found.keys() == {topic}
+        assert {"READ", "WRITE", "DESCRIBE"} <= found[topic]
+
     def test_unknown_topics_and_groups_are_left_out(self, kafka_clients: KafkaClients, unique_name: str) -> None:
         admin = kafka_clients.admin({})
         assert admin.end_offsets([unique_name]) == {}

@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from headrace.app import existing_topics
+from headrace.app import kafka_topics
 from headrace.broker.in_memory import InMemoryKafka
 from headrace.broker.interfaces import NewTopic
 from headrace.cli.main import app
 from headrace.cli.validate import check_files
-from headrace.pair_checks import ExistingTopic
+from headrace.pair_checks import KafkaTopic
 
 SOURCE = """name: rows
 connector.class: SqlSource
@@ -84,14 +84,14 @@ def test_check_compares_tasks_with_existing_partitions(files: Path) -> None:
     found = check_files(
         [Path("worker.yaml"), Path("rows.yaml"), Path("search.yaml")],
         admin_check=lambda _: "cluster",
-        topic_lookup=lambda wanted: existing_topics(kafka.admin({}), wanted),
+        topic_lookup=lambda named, wanted: kafka_topics(kafka.admin({}), named, wanted),
     )
     [idle] = [finding for finding in found if finding.code == "pair.idle_tasks"]
     assert str(idle.location) == "search.yaml:6:1"
     assert idle.message.startswith("4 tasks read 2 partitions: 2 of them")
 
 
-def test_check_compares_keys_with_the_cleanup_policy_of_existing_topics(files: Path) -> None:
+def test_check_compares_keys_with_the_cleanup_policy_of_kafka_topics(files: Path) -> None:
     (files / "worker.yaml").write_text("bootstrap.servers: broker:9092\n")
     (files / "rows.yaml").write_text(re.sub("delete.*\\npk.*\\n", "", SOURCE))
     kafka = InMemoryKafka()
@@ -100,7 +100,7 @@ def test_check_compares_keys_with_the_cleanup_policy_of_existing_topics(files: P
     found = check_files(
         [Path("worker.yaml"), Path("rows.yaml")],
         admin_check=lambda _: "cluster",
-        topic_lookup=lambda wanted: existing_topics(kafka.admin({}), wanted),
+        topic_lookup=lambda named, wanted: kafka_topics(kafka.admin({}), named, wanted),
     )
     [refused] = [finding for finding in found if finding.code == "pair.compacted_without_key"]
     assert refused.message.endswith("cleanup.policy of the topic is compact")
@@ -113,9 +113,30 @@ def test_check_says_which_topics_it_cannot_check(files: Path, capsys: pytest.Cap
     found = check_files(
         [Path("worker.yaml"), Path("rows.yaml")],
         admin_check=lambda _: "cluster",
-        topic_lookup=lambda wanted: {"t.rows": ExistingTopic(1)} if wanted("t.rows") else {},
+        topic_lookup=lambda named, _: {name: KafkaTopic(1) for name in named},
     )
     assert "pair.compacted_without_key" not in [finding.code for finding in found]
     assert "cleanup.policy is not checked of t.rows: this needs DESCRIBE_CONFIGS" in " ".join(
         capsys.readouterr().err.split()
     )
+
+
+def test_check_names_missing_acls_with_their_command(files: Path) -> None:
+    (files / "worker.yaml").write_text("bootstrap.servers: broker:9092\n")
+    (files / "search.yaml").write_text(SINK.replace("fail", "delete"))
+    seen = KafkaTopic(1, "delete", frozenset({"DESCRIBE"}))
+    found = check_files(
+        [Path("worker.yaml"), Path("rows.yaml"), Path("search.yaml")],
+        admin_check=lambda _: "cluster",
+        topic_lookup=lambda named, _: dict.fromkeys(named, seen),
+    )
+    missing = [finding for finding in found if finding.code == "kafka.not_authorized"]
+    assert [(str(finding.location), finding.message) for finding in missing] == [
+        ("rows.yaml:5:1", "cannot write to t.rows: the worker's user has no WRITE on TOPIC t.rows"),
+        ("search.yaml:4:1", "cannot read t.rows: the worker's user has no READ on TOPIC t.rows"),
+    ]
+    assert missing[1].hint == (
+        "grant the worker's user READ on TOPIC t.rows: "
+        "kafka-acls.sh --add --allow-principal User:NAME --operation Read --topic t.rows"
+    )
+    assert {finding.cause for finding in missing} == {"environment"}

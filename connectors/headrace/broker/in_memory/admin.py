@@ -8,6 +8,8 @@ from headrace.broker.in_memory.cluster import InMemoryCluster
 from headrace.broker.interfaces import NewTopic, group_in_use
 from headrace.records import TopicPartition
 
+_ALL_OPERATIONS = frozenset({"READ", "WRITE", "DESCRIBE"})
+
 
 class InMemoryAdmin:
     """See :class:`headrace.broker.interfaces.Admin`."""
@@ -45,6 +47,11 @@ class InMemoryAdmin:
         self._cluster.require_up()
         known = self._cluster.topics()
         return {topic: {"cleanup.policy": "delete", **known[topic]} for topic in topics if topic in known}
+
+    def topic_operations(self, topics: Sequence[str]) -> dict[str, frozenset[str]]:
+        self._cluster.require_up()
+        known = self._cluster.topics()
+        return {topic: _ALL_OPERATIONS for topic in topics if topic in known}
 
     def committed(self, group: str) -> dict[TopicPartition, int]:
         self._cluster.require_up()

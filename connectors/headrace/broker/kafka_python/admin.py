@@ -16,6 +16,7 @@ from kafka.errors import (
     NoError,
     NotCoordinatorError,
     TopicAlreadyExistsError,
+    TopicAuthorizationFailedError,
     UnknownMemberIdError,
     for_code,
 )
@@ -108,6 +109,19 @@ class KafkaPythonAdmin:
             for name, settings in found.items()
             if settings
         }
+
+    def topic_operations(self, topics: Sequence[str]) -> dict[str, frozenset[str]]:
+        if not topics:
+            return {}
+        with translated(f"read the operations that are allowed on {', '.join(topics)}", self._client):
+            found = self._admin.describe_topics(list(topics))
+        forbidden = {topic["name"] for topic in found if topic["error_code"] == TopicAuthorizationFailedError.errno}
+        allowed = {
+            topic["name"]: frozenset(topic["authorized_operations"])
+            for topic in found
+            if not topic["error_code"] and topic["authorized_operations"] is not None
+        }
+        return {**allowed, **dict.fromkeys(forbidden, frozenset())}
 
     def committed(self, group: str) -> dict[TopicPartition, int]:
         def ask() -> dict[kafka.TopicPartition, OffsetAndMetadata]:

@@ -125,6 +125,25 @@ class LibrdkafkaAdmin:
             if settings is not None
         }
 
+    def topic_operations(self, topics: Sequence[str]) -> dict[str, frozenset[str]]:
+        if not topics:
+            return {}
+        answers = self._admin.describe_topics(
+            TopicCollection(list(topics)), include_authorized_operations=True, request_timeout=_TIMEOUT
+        )
+        doing = f"read the operations that are allowed on {', '.join(topics)}"
+        found: dict[str, frozenset[str]] = {}
+        for name, answer in answers.items():
+            topic = self._result(answer, doing, *_NOT_TOLD, KafkaError.TOPIC_EXCEPTION)
+            if topic is None:
+                failure = answer.exception()
+                assert failure is not None, "an expected error of the broker"
+                if failure.args[0].code() == KafkaError.TOPIC_AUTHORIZATION_FAILED:
+                    found[name] = frozenset()
+            elif topic.authorized_operations is not None:
+                found[name] = frozenset(operation.name for operation in topic.authorized_operations)
+        return found
+
     def committed(self, group: str) -> dict[TopicPartition, int]:
         # Through a consumer that joins nothing: the admin client's own call crashes the process when a broker responds
         # that it is not (or not yet) the group's coordinator, https://github.com/confluentinc/librdkafka/issues/5040.
