@@ -112,7 +112,8 @@ class Registry:
         """Return the finding about a name that no plugin has."""
         names = {plugin.name for plugin in self.plugins(kind)}
         candidates = names | {name for plugin in self.plugins(kind) for name in _names(plugin)}
-        hint = nearest(name, candidates) or f"installed: {', '.join(sorted(names))}"
+        installed = f"installed: {', '.join(sorted(names))}" if names else f"no {kind.word} is installed"
+        hint = nearest(name, candidates) or installed
         text = f"Failed to find any {kind.word} plugin that is named '{name}'"
         return Finding("plugin.unknown", text, key, hint)
 

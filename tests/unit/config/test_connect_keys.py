@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from headrace.interpolation import make_interpolator
 from headrace.plugin_docs import validation_response
+from headrace.registry import Registry
 from headrace.validation import Validator
 
 from .test_validation import SINK, SOURCE
@@ -90,3 +92,12 @@ def test_connect_rest_21_another_version_of_the_plugin_than_the_installed_one_is
     assert validator.connector({**SOURCE, "connector.plugin.version": version})[1] == []
     (finding,) = validator.connector({**SOURCE, "connector.plugin.version": "9.9.9"})[1]
     assert (finding.key, finding.hint) == ("connector.plugin.version", f"installed: {version}")
+
+
+def test_connect_rest_5_a_transform_of_kafka_connect_is_refused_and_none_is_named_where_none_is_installed() -> None:
+    route = "org.apache.kafka.connect.transforms.RegexRouter"
+    properties = {**SOURCE, "transforms": "route", "transforms.route.type": route}
+    found = Validator(Registry([]), make_interpolator(Registry())).unresolved_connector(properties)
+    [refused] = [finding for finding in found if finding.key == "transforms.route.type"]
+    assert refused.message == f"Failed to find any transform plugin that is named '{route}'"
+    assert refused.hint == "no transform is installed"

@@ -88,7 +88,9 @@ def answers(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[Request, Ans
     return [(request, ours, theirs) for (request, ours), theirs in zip(asked, recorded, strict=True)]
 
 
-def test_status_codes_are_those_of_kafka_connect_or_documented(answers: list[tuple[Request, Answer, Answer]]) -> None:
+def test_connect_rest_23_26_status_codes_are_those_of_kafka_connect_or_documented(
+    answers: list[tuple[Request, Answer, Answer]],
+) -> None:
     counts: Counter[str] = Counter()
     undocumented = []
     for request, ours, theirs in answers:

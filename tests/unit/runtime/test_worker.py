@@ -21,7 +21,7 @@ from headrace.errors import (
     RetriableError,
 )
 from headrace.files import read_config_file
-from headrace.states import TargetState, TaskId
+from headrace.states import State, TargetState, TaskId
 from headrace.testing.waiting import eventually
 
 STARTED = TargetState.STARTED
@@ -217,6 +217,20 @@ def test_a_connector_whose_task_configs_fail_is_failed_or_retried(start: Callabl
     process.worker.restart("numbers", include_tasks=False, only_failed=False)
     eventually(lambda: process.state("numbers", 0) == "RUNNING")
     assert process.state("numbers") == "RUNNING"
+
+
+def test_connect_rest_19_a_new_connector_is_unassigned_until_its_task_configurations_are_known(
+    start: Callable[..., Any], world: Any
+) -> None:
+    process = start()
+    world.planning = [RetriableError("database is away")] * 10_000
+    process.worker.create("numbers", NUMBERS, STARTED)
+    eventually(lambda: "database is away" in (process.worker.status("numbers").connector.reason or ""))
+    status = process.worker.status("numbers")
+    assert status.connector.state is State.UNASSIGNED
+    assert status.tasks == {}
+    world.planning.clear()
+    eventually(lambda: process.state("numbers") == process.state("numbers", 0) == "RUNNING")
 
 
 def test_only_tasks_with_a_changed_configuration_are_restarted(start: Callable[..., Any], world: Any) -> None:
