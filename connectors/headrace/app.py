@@ -209,7 +209,7 @@ def kafka_topics(admin: Admin, named: Set[str], wanted: Callable[[str], bool]) -
     """As :func:`look_up_topics`, with an open client."""
     visible = [topic for topic in admin.topics() if topic in named or wanted(topic)]
     partitions = Counter(partition.topic for partition in admin.end_offsets(visible))
-    settings = admin.topic_configs(visible)
+    settings = admin.topic_configs([topic for topic in visible if topic in named])
     operations = admin.topic_operations(sorted({*named, *visible}))
     return {
         topic: KafkaTopic(partitions[topic], settings.get(topic, {}).get("cleanup.policy"), operations.get(topic))
