@@ -245,8 +245,8 @@ class Admin(Protocol):
     def topic_configs(self, topics: Sequence[str]) -> dict[str, dict[str, str]]:
         """Return the settings of each topic (``cleanup.policy``), with the broker's defaults.
 
-        Topics that are unknown, and those whose settings the user may not read, are left out: kafka-python does not
-        tell the one from the other.
+        Unknown topics, invalid names, and topics whose settings the user may not read are left out: kafka-python does
+        not tell them from each other.
         """
         ...
 

@@ -219,7 +219,7 @@ class KafkaClientsContract(ConsumerGroupContract):
         compacted = f"{unique_name}-compacted"
         admin = kafka_clients.admin({})
         admin.create_topics([NewTopic(compacted, 1, 1, {"cleanup.policy": "compact,delete"})])
-        found = admin.topic_configs([topic, compacted, f"{unique_name}-unknown"])
+        found = admin.topic_configs([topic, compacted, f"{unique_name}-unknown", "not a topic"])
         admin.close()
         policies = {name: settings["cleanup.policy"] for name, settings in found.items()}
         assert policies == {topic: "delete", compacted: "compact,delete"}

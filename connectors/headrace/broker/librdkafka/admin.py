@@ -25,7 +25,7 @@ _TIMEOUT = 5.0  # seconds for a response; the caller retries
 _VISIBILITY_TIMEOUT = 30.0  # seconds until the brokers know a new topic and its leaders
 _POLL_INTERVAL = 0.02  # seconds
 _NO_LEADER = (KafkaError.LEADER_NOT_AVAILABLE, KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.FENCED_LEADER_EPOCH)
-_NOT_TOLD = (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError.TOPIC_AUTHORIZATION_FAILED)
+_NOT_TOLD = (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError.TOPIC_EXCEPTION, KafkaError.TOPIC_AUTHORIZATION_FAILED)
 _INTERNAL = {"__consumer_offsets", "__transaction_state", "__share_group_state"}
 
 
@@ -134,7 +134,7 @@ class LibrdkafkaAdmin:
         doing = f"read the operations that are allowed on {', '.join(topics)}"
         found: dict[str, frozenset[str]] = {}
         for name, answer in answers.items():
-            topic = self._result(answer, doing, *_NOT_TOLD, KafkaError.TOPIC_EXCEPTION)
+            topic = self._result(answer, doing, *_NOT_TOLD)
             if topic is None:
                 failure = answer.exception()
                 assert failure is not None, "an expected error of the broker"
