@@ -103,7 +103,9 @@ class WindowKeys(ConfigModel):
     """Keys of a window."""
 
     by: str = key("by", doc="Expressions of the groups, separated by commas.")
-    tumbling: Duration = key("tumbling", ge=1, doc="The size of the windows.")
+    tumbling: Duration | None = key("tumbling", default=None, ge=1, doc="The size of windows that do not overlap.")
+    hopping: Duration | None = key("hopping", default=None, ge=1, doc="The size of windows that overlap.")
+    advance: Duration | None = key("advance", default=None, ge=1, doc="The time from one hopping window to the next.")
     grace: Duration = key("grace", ge=0, doc="How long after its end a window takes records that come late.")
     emit: Annotated[Literal["close", "change"], LOWER] = key(
         "emit", default="close", doc="One result when the window closes, or one for each record."

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from headrace import Finding
-from headrace_streams.configuration import NamedKeys, StepKeys, read_window
+from headrace_streams.configuration import NamedKeys, StepKeys, WindowKeys, read_window
 from headrace_streams.expressions import Columns, ColumnType, Expression, ExpressionError, Projection
 from headrace_streams.operators.aggregates import Aggregate, parse_aggregate
-from headrace_streams.operators.operator import StepPlace
+from headrace_streams.operators.grouping import WINDOW_COLUMNS, Grouping
+from headrace_streams.operators.operator import Operator, StepPlace
 from headrace_streams.operators.stateless import KeyBy
-from headrace_streams.operators.tumbling import WINDOW_COLUMNS, TumblingWindow
+from headrace_streams.operators.time_windows import TimeWindow
 from headrace_streams.plan import PlannedStep, Repartition
 from headrace_streams.planning.builder import PlanBuilder, PlanError, StreamInfo
+
+_KINDS = ("tumbling", "hopping")
 
 
 def plan_window(builder: PlanBuilder, entry: NamedKeys[StepKeys], sources: tuple[str, ...]) -> None:
@@ -19,6 +22,7 @@ def plan_window(builder: PlanBuilder, entry: NamedKeys[StepKeys], sources: tuple
     if keys is None:
         raise PlanError()
     prefix = f"{entry.prefix}.window"
+    _check_kind(prefix, keys)
     stream = builder.streams[sources[0]]
     groups = builder.groups(f"{prefix}.by", keys.by, stream.columns)
     aggregates: list[Aggregate] = []
@@ -43,8 +47,7 @@ def plan_window(builder: PlanBuilder, entry: NamedKeys[StepKeys], sources: tuple
         ):
             text = f"'{aggregate.text}' needs a number, and its argument is of type {values.types[aggregate.name]}"
             raise PlanError(Finding("stream.wrong_type", text, f"{prefix}.aggregate.{aggregate.name}"))
-    place = StepPlace(entry.name, prefix)
-    operator = TumblingWindow(groups, values, tuple(aggregates), keys.tumbling, keys.grace, keys.emit, place)
+    operator = _operator(keys, Grouping(groups, values, tuple(aggregates), StepPlace(entry.name, prefix)))
     source, followed = partitioned(builder, entry.name, sources[0], stream, groups)
     types: dict[str, ColumnType | Columns] = dict(groups.types)
     types |= dict.fromkeys(WINDOW_COLUMNS, ColumnType.INTEGER)
@@ -55,6 +58,34 @@ def plan_window(builder: PlanBuilder, entry: NamedKeys[StepKeys], sources: tuple
     late = StreamInfo(stream.columns, (followed,), tuple(groups.expressions))
     builder.followed.append((entry.name, followed))
     builder.add_step(entry.name, (source,), operator, {"": result, "late": late})
+
+
+def _check_kind(prefix: str, keys: WindowKeys) -> None:
+    """Raise PlanError unless the window has one size."""
+    given = [name for name in _KINDS if getattr(keys, name) is not None]
+    if not given:
+        text, hint = "the window has no size", f"set one of {', '.join(_KINDS)}"
+        raise PlanError(Finding("config.missing_key", text, prefix, hint))
+    if len(given) > 1:
+        text = f"a window has one size, and this one has {' and '.join(given)}"
+        raise PlanError(Finding("config.conflict", text, f"{prefix}.{given[1]}", f"remove {given[1]}"))
+    key = f"{prefix}.advance"
+    if keys.hopping is None:
+        if keys.advance is not None:
+            text, hint = "'advance' belongs to hopping windows", "write hopping: <size>, or remove advance"
+            raise PlanError(Finding("config.conflict", text, key, hint))
+    elif keys.advance is None:
+        text, hint = "a hopping window needs 'advance'", "set the time from the start of a window to the next start"
+        raise PlanError(Finding("config.missing_key", text, key, hint))
+    elif keys.advance > keys.hopping:
+        text = "'advance' is longer than the window: records between two windows would be in none"
+        raise PlanError(Finding("config.invalid_value", text, key, "set at most the size of the window"))
+
+
+def _operator(keys: WindowKeys, grouping: Grouping) -> Operator:
+    size = keys.tumbling or keys.hopping
+    assert size is not None  # _check_kind
+    return TimeWindow(grouping, size, keys.advance or size, keys.grace, keys.emit)
 
 
 def partitioned(

@@ -34,6 +34,7 @@ JOIN = {
     "steps.last.join.within": "1h",
     "steps.last.join.grace": "0",
 }
+HOPPING = {key.replace("tumbling", "hopping"): text for key, text in WINDOW.items()}
 
 
 def findings(keys: dict[str, str]) -> list[tuple[str, str, str]]:
@@ -114,6 +115,31 @@ def findings(keys: dict[str, str]) -> list[tuple[str, str, str]]:
         ({**JOIN, "steps.last.join.as": "country"}, "config.duplicate_name", "steps.last.join", "'country'"),
         ({**JOIN, "steps.last.from": "views"}, "config.conflict", "steps.last.from", "'from' and a join"),
         ({**JOIN, "steps.last.join.type": "outer"}, "config.invalid_value", "steps.last.join.type", "outer"),
+        (
+            {key: text for key, text in WINDOW.items() if "tumbling" not in key},
+            "config.missing_key",
+            "steps.last.window",
+            "no size",
+        ),
+        (
+            {**WINDOW, "steps.last.window.hopping": "1m"},
+            "config.conflict",
+            "steps.last.window.hopping",
+            "has tumbling and hopping",
+        ),
+        (
+            {**WINDOW, "steps.last.window.advance": "10s"},
+            "config.conflict",
+            "steps.last.window.advance",
+            "belongs to hopping windows",
+        ),
+        (HOPPING, "config.missing_key", "steps.last.window.advance", "needs 'advance'"),
+        (
+            {**HOPPING, "steps.last.window.advance": "61s"},
+            "config.invalid_value",
+            "steps.last.window.advance",
+            "longer than the window",
+        ),
         ({"steps.last.filter": "TRUE", "outputs.impressions": "last"}, "config.conflict", "outputs", "without end"),
         ({"steps.last.filter": "TRUE", "outputs.b": "lst"}, "stream.unknown_stream", "outputs.b.from", "'lst'"),
         (

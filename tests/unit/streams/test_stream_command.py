@@ -14,9 +14,10 @@ EXAMPLES = Path(__file__).parents[3] / "docs" / "examples"
 runner = CliRunner()
 
 
-def test_the_tests_of_the_documented_application_pass() -> None:
-    result = runner.invoke(app, ["stream", "test", str(EXAMPLES / "surveys.test.yaml")])
-    assert (result.exit_code, result.output.splitlines()[-1]) == (0, "3 passed, 0 failed")
+@pytest.mark.parametrize(("name", "passed"), [("surveys", 3), ("visits", 2)])
+def test_the_tests_of_the_documented_applications_pass(name: str, passed: int) -> None:
+    result = runner.invoke(app, ["stream", "test", str(EXAMPLES / f"{name}.test.yaml")])
+    assert (result.exit_code, result.output.splitlines()[-1]) == (0, f"{passed} passed, 0 failed"), result.output
 
 
 def test_the_tests_of_the_documented_join_pass() -> None:
@@ -83,3 +84,10 @@ def test_explain_refuses_the_file_of_a_connector(tmp_path: Path) -> None:
     result = runner.invoke(app, ["stream", "explain", str(path)])
     assert isinstance(result.exception, ConfigError)
     assert "is not the file of a stream application" in str(result.exception)
+
+
+def test_explain_shows_windows() -> None:
+    result = runner.invoke(app, ["stream", "explain", str(EXAMPLES / "visits.yaml")])
+    assert result.exit_code == 0
+    text = "hopping window of 600000 ms every 300000 ms, grace 60000 ms, by site: views = count(*)"
+    assert f"step    trend: from views: {text}; results on close" in result.output

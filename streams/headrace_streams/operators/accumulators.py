@@ -1,0 +1,48 @@
+"""The code of a window's aggregates: one accumulator, a flat list, holds the values of all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from headrace_streams.operators.aggregates import Aggregate
+
+
+@dataclass(frozen=True)
+class AccumulatorCode:
+    """Statements and expressions over the accumulator ``acc`` and the arguments of a record."""
+
+    initial: list[int | None]
+    """An accumulator without records."""
+    arguments: str
+    """The pattern that a record's arguments are assigned to."""
+    updates: Sequence[str]
+    """Add a record to ``acc``."""
+    results: str
+    """The results of ``acc``, a tuple."""
+
+
+def accumulator_code(aggregates: Iterable[Aggregate], arguments: Iterable[str]) -> AccumulatorCode:
+    """Return the code of these aggregates. ``arguments``: the names of those that have one, in the order of values."""
+    initial: list[int | None] = []
+    updates: list[str] = []
+    results: list[str] = []
+    columns = {name: number for number, name in enumerate(arguments)}
+    for aggregate in aggregates:
+        first = len(initial)
+        initial += aggregate.function.initial
+        value = f"v{columns[aggregate.name]}" if aggregate.argument is not None else "1"
+        names = {"a": f"acc[{first}]", "b": f"acc[{first + 1}]", "v": value}
+        statements = [line.format(**names) for line in aggregate.function.update]
+        if aggregate.argument is None:
+            updates += statements
+        else:
+            updates += [f"if {value} is not None:", *(f" {line}" for line in statements)]
+        results.append(aggregate.function.result.format(**names))
+    pattern = f"({''.join(f'v{number}, ' for number in columns.values())})"
+    return AccumulatorCode(initial, pattern, updates, f"({''.join(f'{item}, ' for item in results)})")
+
+
+def indented(depth: int, lines: Iterable[str]) -> list[str]:
+    """Return lines of code in a deeper block."""
+    return [" " * depth + line for line in lines]

@@ -1,0 +1,108 @@
+"""What every window does: reads groups and arguments of a batch, and makes results with the columns of ``by``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from functools import cached_property
+from typing import Any, NamedTuple
+
+from headrace_streams.expressions import Projection
+from headrace_streams.operators.aggregates import Aggregate
+from headrace_streams.operators.operator import StepPlace, StepRefusal
+from headrace_streams.operators.stateless import evaluate, record_key
+from headrace_streams.rows import Rows
+
+NO_ORIGIN = -1
+"""The origin of a row that several records made, such as the result of a closed window."""
+TIME_SEGMENT = -(1 << 62)
+"""The segment of a state that holds the stream time, under the key ``time``. Before all windows."""
+WINDOW_COLUMNS = ("window_start", "window_end")
+
+
+class RowError(Exception):
+    """A row that the aggregates cannot take."""
+
+    def __init__(self, row: int) -> None:
+        super().__init__(row)
+        self.row = row
+
+
+class GroupedRows(NamedTuple):
+    """The rows of a batch with their groups and arguments; when there are refusals, the rest does not count."""
+
+    rows: Rows
+    keys: Sequence[Any]
+    """The groups: values, or tuples of several."""
+    arguments: Sequence[tuple[Any, ...]]
+    refusals: list[StepRefusal]
+
+
+@dataclass(frozen=True)
+class Grouping:
+    """The columns of ``by`` and the aggregates of a window."""
+
+    groups: Projection
+    """The expressions of ``by``."""
+    arguments: Projection
+    """The arguments of those aggregates that have one, by the aggregates' names."""
+    aggregates: tuple[Aggregate, ...]
+    place: StepPlace
+
+    def read(self, rows: Rows) -> GroupedRows:
+        rows, groups, refusals = evaluate(self.groups, rows, self.place)
+        rows, arguments, refused = evaluate(self.arguments, rows, self.place)
+        if not refused:  # otherwise the arguments belong to fewer rows than the groups
+            refused = self._not_numbers(rows, arguments)
+        keys: Sequence[Any] = [group[0] for group in groups] if len(self._names) == 1 else groups
+        return GroupedRows(rows, keys, arguments, refusals + refused)
+
+    def _not_numbers(self, rows: Rows, arguments: Sequence[tuple[Any, ...]]) -> list[StepRefusal]:
+        refusals = []
+        numeric = {item.name for item in self.aggregates if item.function.numeric}
+        for column, name in enumerate(self.arguments.expressions):
+            if name not in numeric:
+                continue
+            odd = {item[column].__class__ for item in arguments} - _NUMERIC
+            if odd:
+                text = self.arguments.expressions[name].text
+                refusals += [
+                    self.place.refusal(rows.origins[row], text, "the value is not a number", "stream.wrong_type")
+                    for row, item in enumerate(arguments)
+                    if item[column].__class__ in odd
+                ]
+        return refusals
+
+    def refusal(self, rows: Rows, error: RowError) -> StepRefusal:
+        """Return the refusal of the row of ``error``."""
+        text = "the group key or the value of an aggregate has a type that does not fit the others"
+        what = ", ".join([self.by, *(item.text for item in self.aggregates)])
+        return self.place.refusal(rows.origins[error.row], what, text, "stream.wrong_type")
+
+    def record_key(self, group: Any) -> Any:
+        """Return the key of a group's results."""
+        return record_key(self._names, group if len(self._names) > 1 else (group,))
+
+    def result(self, group: Any, start: int, end: int, results: Sequence[Any]) -> dict[str, Any]:
+        """Return the value of a result. ``results``: of the aggregates."""
+        value = dict(zip(self._names, group, strict=True)) if len(self._names) > 1 else {self._names[0]: group}
+        value["window_start"], value["window_end"] = start, end
+        value.update(zip((item.name for item in self.aggregates), results, strict=True))
+        return value
+
+    @cached_property
+    def by(self) -> str:
+        """The expressions as text."""
+        return ", ".join(item.text for item in self.groups.expressions.values())
+
+    def describe(self) -> str:
+        """Return the groups and aggregates as text."""
+        return f"by {self.by}: " + ", ".join(f"{item.name} = {item.text}" for item in self.aggregates)
+
+    @cached_property
+    def _names(self) -> tuple[str, ...]:
+        return tuple(self.groups.expressions)
+
+
+_NUMERIC = frozenset({int, float, Decimal, type(None)})
