@@ -106,6 +106,7 @@ class WindowKeys(ConfigModel):
     tumbling: Duration | None = key("tumbling", default=None, ge=1, doc="The size of windows that do not overlap.")
     hopping: Duration | None = key("hopping", default=None, ge=1, doc="The size of windows that overlap.")
     advance: Duration | None = key("advance", default=None, ge=1, doc="The time from one hopping window to the next.")
+    session: Duration | None = key("session", default=None, ge=1, doc="The gap of event time that ends a session.")
     grace: Duration = key("grace", ge=0, doc="How long after its end a window takes records that come late.")
     emit: Annotated[Literal["close", "change"], LOWER] = key(
         "emit", default="close", doc="One result when the window closes, or one for each record."

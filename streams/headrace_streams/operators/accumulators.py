@@ -17,30 +17,39 @@ class AccumulatorCode:
     arguments: str
     """The pattern that a record's arguments are assigned to."""
     updates: Sequence[str]
-    """Add a record to ``acc``."""
+    """Add a record to ``acc``; ``number`` is that of the record."""
+    merges: Sequence[str]
+    """Add the accumulator ``other`` to ``acc``."""
     results: str
     """The results of ``acc``, a tuple."""
 
 
-def accumulator_code(aggregates: Iterable[Aggregate], arguments: Iterable[str]) -> AccumulatorCode:
-    """Return the code of these aggregates. ``arguments``: the names of those that have one, in the order of values."""
+def accumulator_code(aggregates: Iterable[Aggregate], arguments: Iterable[str], first: int = 0) -> AccumulatorCode:
+    """Return the code of these aggregates.
+
+    ``arguments``: the names of those that have one, in the order of values. ``first``: where their values begin in
+    ``acc``; what is before is not in ``initial``.
+    """
     initial: list[int | None] = []
     updates: list[str] = []
+    merges: list[str] = []
     results: list[str] = []
     columns = {name: number for number, name in enumerate(arguments)}
     for aggregate in aggregates:
-        first = len(initial)
+        place = first + len(initial)
         initial += aggregate.function.initial
         value = f"v{columns[aggregate.name]}" if aggregate.argument is not None else "1"
-        names = {"a": f"acc[{first}]", "b": f"acc[{first + 1}]", "v": value}
+        names = {"a": f"acc[{place}]", "b": f"acc[{place + 1}]", "v": value}
+        names |= {"x": f"other[{place}]", "y": f"other[{place + 1}]"}
         statements = [line.format(**names) for line in aggregate.function.update]
         if aggregate.argument is None:
             updates += statements
         else:
             updates += [f"if {value} is not None:", *(f" {line}" for line in statements)]
+        merges += [line.format(**names) for line in aggregate.function.merge]
         results.append(aggregate.function.result.format(**names))
     pattern = f"({''.join(f'v{number}, ' for number in columns.values())})"
-    return AccumulatorCode(initial, pattern, updates, f"({''.join(f'{item}, ' for item in results)})")
+    return AccumulatorCode(initial, pattern, updates, merges, f"({''.join(f'{item}, ' for item in results)})")
 
 
 def indented(depth: int, lines: Iterable[str]) -> list[str]:

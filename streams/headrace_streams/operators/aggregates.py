@@ -14,27 +14,63 @@ from headrace_streams.expressions.types import ColumnType
 
 @dataclass(frozen=True)
 class AggregateFunction:
-    """One aggregate function. In the code ``{v}`` is the argument, ``{a}`` and ``{b}`` are its places in the list."""
+    """One aggregate function. In the code ``{v}`` is the argument, ``{a}`` and ``{b}`` are its places in the list,
+    ``{x}`` and ``{y}`` those of another accumulator."""
 
     initial: tuple[int | None, ...]
     update: tuple[str, ...]
     """Statements; a null argument does not reach them."""
+    merge: tuple[str, ...]
+    """Statements that add another accumulator; empty: it cannot be done."""
     result: str
     numeric: bool = False
     """Whether the argument must be a number."""
 
 
-_EXTREME = "if {a} is None or {v} %s {a}: {a} = {v}"
+def _of_one_value(update: str, condition: str) -> AggregateFunction:
+    return AggregateFunction(
+        (None,), (update,), (f"if {{x}} is not None and ({{a}} is None or {condition}): {{a}} = {{x}}",), "{a}"
+    )
+
+
+_SUM = AggregateFunction(
+    (None,),
+    ("{a} = {v} if {a} is None else {a} + {v}",),
+    ("if {x} is not None: {a} = {x} if {a} is None else {a} + {x}",),
+    "{a}",
+    numeric=True,
+)
+_AVERAGE = AggregateFunction(
+    (0, 0),
+    ("{a} += {v}", "{b} += 1"),
+    ("{a} += {x}", "{b} += {y}"),
+    "({a} / {b} if {b} else None)",
+    numeric=True,
+)
 FUNCTIONS: Mapping[str, AggregateFunction] = {
-    "COUNT": AggregateFunction((0,), ("{a} += 1",), "{a}"),
-    "SUM": AggregateFunction((None,), ("{a} = {v} if {a} is None else {a} + {v}",), "{a}", numeric=True),
-    "MIN": AggregateFunction((None,), (_EXTREME % "<",), "{a}"),
-    "MAX": AggregateFunction((None,), (_EXTREME % ">",), "{a}"),
-    "AVG": AggregateFunction((0, 0), ("{a} += {v}", "{b} += 1"), "({a} / {b} if {b} else None)", numeric=True),
-    "FIRST": AggregateFunction((None,), ("if {a} is None: {a} = {v}",), "{a}"),
-    "LAST": AggregateFunction((None,), ("{a} = {v}",), "{a}"),
+    "COUNT": AggregateFunction((0,), ("{a} += 1",), ("{a} += {x}",), "{a}"),
+    "SUM": _SUM,
+    "MIN": _of_one_value("if {a} is None or {v} < {a}: {a} = {v}", "{x} < {a}"),
+    "MAX": _of_one_value("if {a} is None or {v} > {a}: {a} = {v}", "{x} > {a}"),
+    "AVG": _AVERAGE,
+    "FIRST": AggregateFunction((None,), ("if {a} is None: {a} = {v}",), (), "{a}"),
+    "LAST": AggregateFunction((None,), ("{a} = {v}",), (), "{a}"),
 }
 """First and last are those with the lowest and highest offset; all functions ignore null, as in SQL."""
+
+
+def _numbered(update: str, condition: str) -> AggregateFunction:
+    """Keeps the number of the record with the value."""
+    merge = f"if {{x}} is not None and ({{a}} is None or {condition}): {{a}}, {{b}} = {{x}}, {{y}}"
+    return AggregateFunction((None, None), (update,), (merge,), "{a}")
+
+
+MERGEABLE_FUNCTIONS: Mapping[str, AggregateFunction] = {
+    **FUNCTIONS,
+    "FIRST": _numbered("if {a} is None: {a}, {b} = {v}, number", "{y} < {b}"),
+    "LAST": _numbered("{a}, {b} = {v}, number", "{y} > {b}"),
+}
+"""For accumulators that are merged: first and last know which record they come from."""
 
 
 @dataclass(frozen=True)
@@ -48,13 +84,13 @@ class Aggregate:
     type: ColumnType
 
 
-def parse_aggregate(name: str, text: str) -> Aggregate:
+def parse_aggregate(name: str, text: str, functions: Mapping[str, AggregateFunction] = FUNCTIONS) -> Aggregate:
     """Parse an aggregate. Raise ExpressionError."""
     node = parse_expression(text).node
     called = node.name if isinstance(node, exp.Anonymous) else node.sql_name() if isinstance(node, exp.Func) else ""
-    function = FUNCTIONS.get(called.upper())
+    function = functions.get(called.upper())
     if function is None:
-        hint = nearest(called.upper(), FUNCTIONS) or f"supported: {', '.join(FUNCTIONS)}"
+        hint = nearest(called.upper(), functions) or f"supported: {', '.join(functions)}"
         raise ExpressionError(f"'{text}' is not an aggregate", code="stream.unsupported", hint=hint)
     if isinstance(node.this, exp.Distinct) or node.args.get("expressions"):
         raise ExpressionError(f"'{text}': an aggregate has one argument, without DISTINCT", code="stream.unsupported")

@@ -5,15 +5,16 @@ from __future__ import annotations
 from headrace import Finding
 from headrace_streams.configuration import NamedKeys, StepKeys, WindowKeys, read_window
 from headrace_streams.expressions import Columns, ColumnType, Expression, ExpressionError, Projection
-from headrace_streams.operators.aggregates import Aggregate, parse_aggregate
+from headrace_streams.operators.aggregates import FUNCTIONS, MERGEABLE_FUNCTIONS, Aggregate, parse_aggregate
 from headrace_streams.operators.grouping import WINDOW_COLUMNS, Grouping
 from headrace_streams.operators.operator import Operator, StepPlace
+from headrace_streams.operators.session_windows import SessionWindow
 from headrace_streams.operators.stateless import KeyBy
 from headrace_streams.operators.time_windows import TimeWindow
 from headrace_streams.plan import PlannedStep, Repartition
 from headrace_streams.planning.builder import PlanBuilder, PlanError, StreamInfo
 
-_KINDS = ("tumbling", "hopping")
+_KINDS = ("tumbling", "hopping", "session")
 
 
 def plan_window(builder: PlanBuilder, entry: NamedKeys[StepKeys], sources: tuple[str, ...]) -> None:
@@ -31,12 +32,13 @@ def plan_window(builder: PlanBuilder, entry: NamedKeys[StepKeys], sources: tuple
         raise PlanError(
             Finding("config.missing_key", f"step '{entry.name}' has no aggregates", prefix, "add aggregate.<column>")
         )
+    functions = FUNCTIONS if keys.session is None else MERGEABLE_FUNCTIONS
     for name, text in keys.aggregate.items():
         key = f"{prefix}.aggregate.{name}"
         with builder.about(key):
             if name in groups.expressions or name in WINDOW_COLUMNS:
                 raise ExpressionError(f"column '{name}' exists already", code="config.duplicate_name")
-            aggregate = parse_aggregate(name, text)
+            aggregate = parse_aggregate(name, text, functions)
         aggregates.append(aggregate)
         if aggregate.argument is not None:
             arguments[name] = aggregate.argument
@@ -61,7 +63,7 @@ def plan_window(builder: PlanBuilder, entry: NamedKeys[StepKeys], sources: tuple
 
 
 def _check_kind(prefix: str, keys: WindowKeys) -> None:
-    """Raise PlanError unless the window has one size."""
+    """Raise PlanError unless the window has one size, and what belongs to it."""
     given = [name for name in _KINDS if getattr(keys, name) is not None]
     if not given:
         text, hint = "the window has no size", f"set one of {', '.join(_KINDS)}"
@@ -69,6 +71,9 @@ def _check_kind(prefix: str, keys: WindowKeys) -> None:
     if len(given) > 1:
         text = f"a window has one size, and this one has {' and '.join(given)}"
         raise PlanError(Finding("config.conflict", text, f"{prefix}.{given[1]}", f"remove {given[1]}"))
+    if keys.session is not None and keys.emit == "change":
+        text = "sessions have no results on change: a later record may merge them"
+        raise PlanError(Finding("config.conflict", text, f"{prefix}.emit", "remove emit"))
     key = f"{prefix}.advance"
     if keys.hopping is None:
         if keys.advance is not None:
@@ -83,6 +88,8 @@ def _check_kind(prefix: str, keys: WindowKeys) -> None:
 
 
 def _operator(keys: WindowKeys, grouping: Grouping) -> Operator:
+    if keys.session is not None:
+        return SessionWindow(grouping, keys.session, keys.grace)
     size = keys.tumbling or keys.hopping
     assert size is not None  # _check_kind
     return TimeWindow(grouping, size, keys.advance or size, keys.grace, keys.emit)

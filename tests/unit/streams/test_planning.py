@@ -34,6 +34,7 @@ JOIN = {
     "steps.last.join.within": "1h",
     "steps.last.join.grace": "0",
 }
+SESSION = {key.replace("tumbling", "session"): text for key, text in WINDOW.items()}
 HOPPING = {key.replace("tumbling", "hopping"): text for key, text in WINDOW.items()}
 
 
@@ -139,6 +140,18 @@ def findings(keys: dict[str, str]) -> list[tuple[str, str, str]]:
             "config.invalid_value",
             "steps.last.window.advance",
             "longer than the window",
+        ),
+        (
+            {**SESSION, "steps.last.window.emit": "change"},
+            "config.conflict",
+            "steps.last.window.emit",
+            "no results on change",
+        ),
+        (
+            {**SESSION, "steps.last.window.tumbling": "1m"},
+            "config.conflict",
+            "steps.last.window.session",
+            "has tumbling and session",
         ),
         ({"steps.last.filter": "TRUE", "outputs.impressions": "last"}, "config.conflict", "outputs", "without end"),
         ({"steps.last.filter": "TRUE", "outputs.b": "lst"}, "stream.unknown_stream", "outputs.b.from", "'lst'"),

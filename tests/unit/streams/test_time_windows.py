@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from copy import deepcopy
 from itertools import accumulate
 from operator import itemgetter
 from typing import Any
@@ -12,11 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headrace.pipeline.stream_state import StreamState
-from headrace.records import ConsumedBatch, TopicPartition
 from headrace_streams.configuration import ApplicationKeys
 from headrace_streams.operators.operator import Operator
 from headrace_streams.planning import make_plan
 from headrace_streams.rows import Rows
+from tests.unit.streams.operator_runs import PARTITION, OperatorRun, restored, run_operator
 
 SIZE, GRACE = 10, 4
 View = tuple[int | None, int, int | None]
@@ -46,23 +45,8 @@ def as_rows(batch: Sequence[View], first: int) -> Rows:
     return Rows([None] * len(batch), values, times, list(range(first, first + len(batch))))
 
 
-def run(operator: Operator, batches: Iterable[Sequence[View]]) -> tuple[list[dict[str, Any]], list[int], StreamState]:
-    """Return the results, the offsets of late records, and the state."""
-    state = StreamState({"w": "changelog"}, {"w": ("views",)})
-    place = TopicPartition("views", 0)
-    results: list[dict[str, Any]] = []
-    late: list[int] = []
-    offset = 0
-    for batch in batches:
-        before = deepcopy(state.of(place)["w"])
-        made = operator.process(as_rows(batch, offset), {}, state.of(place)["w"])
-        assert state.of(place)["w"] == before, "the operator changed the state that it was given"
-        assert made.refusals == []
-        state.apply(0, {"w": made.changes})
-        results += made.streams[""].values
-        late += made.streams["late"].origins
-        offset += len(batch)
-    return results, late, state
+def run(operator: Operator, batches: Iterable[Sequence[View]]) -> OperatorRun:
+    return run_operator(operator, batches, as_rows)
 
 
 def naive(records: Sequence[View], *, emit: str, advance: int = SIZE) -> tuple[list[dict[str, Any]], list[int]]:
@@ -135,7 +119,7 @@ def test_a_record_counts_in_each_hopping_window_that_is_open_when_it_comes(batch
 
 
 def in_open_windows(state: StreamState) -> int:
-    segments = state.of(TopicPartition("views", 0))["w"].values()
+    segments = state.of(PARTITION)["w"].values()
     return sum(entry[0] for segment in segments for entry in segment.values() if isinstance(entry, list))
 
 
@@ -149,17 +133,10 @@ def test_a_record_that_is_late_for_some_windows_counts_in_the_others() -> None:
 
 @given(st.lists(views, min_size=1))
 def test_the_changelog_restores_the_state(batches: list[list[View]]) -> None:
-    operator = window("close")
-    _, _, state = run(operator, batches)
-    restored = StreamState({"w": "changelog"}, {"w": ("views",)})
-    for batch, partition in state.changelog_batches():
-        rows = len(batch)
-        place = TopicPartition("changelog", partition)
-        assert batch.keys is not None
-        restored.restore(ConsumedBatch(place, list(range(rows)), batch.keys, batch.values, [0] * rows, [()] * rows))
+    state = run(window("close"), batches).state
+    content = state.of(PARTITION)["w"]
 
-    place = TopicPartition("views", 0)
-    assert restored.of(place)["w"] == state.of(place)["w"]
+    assert restored(state).of(PARTITION)["w"] == content
 
 
 def test_a_value_of_a_wrong_type_refuses_its_record_only() -> None:
