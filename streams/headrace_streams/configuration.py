@@ -92,10 +92,11 @@ class StepKeys(ConfigModel):
     batch: bool = key("batch", default=False, doc="Call the function with a list of records.")
     window: dict[str, str] = prefix_key("window.", doc="Aggregate over windows of event time.")
     join: dict[str, str] = prefix_key("join.", doc="Join two streams within an interval of event time.")
+    deduplicate: dict[str, str] = prefix_key("deduplicate.", doc="Keep the first record of each key.")
 
     OPERATIONS: ClassVar[tuple[str, ...]] = (
         *("filter", "select", "add", "lookup", "branch"),
-        *("flat_map", "merge", "key_by", "call", "window", "join"),
+        *("flat_map", "merge", "key_by", "call", "window", "join", "deduplicate"),
     )
 
 
@@ -128,6 +129,14 @@ class JoinKeys(ConfigModel):
     before: Duration = key("before", default=0, ge=0, doc="How long before the left record a right one may be.")
     grace: Duration = key("grace", ge=0, doc="How far behind the newest record of its side a record may be.")
     column: str | None = key("as", default=None, doc="The column for the right record; by default the right stream.")
+
+
+class DeduplicateKeys(ConfigModel):
+    """Keys of the removal of duplicates."""
+
+    by: str = key("by", doc="Expressions of the key, separated by commas.")
+    within: Duration = key("within", ge=1, doc="Records of a key with at most this time between them are duplicates.")
+    grace: Duration = key("grace", ge=0, doc="How much older than the stream time a record may be.")
 
 
 class OutputKeys(ConfigModel):
@@ -183,6 +192,12 @@ def read_join(prefix: str, flat: Mapping[str, str]) -> tuple[JoinKeys | None, li
     """Return the keys of a step's join."""
     parsed, problems = JoinKeys.validate_properties(flat)
     return parsed, [_complete(problem, f"{prefix}.join") for problem in problems]
+
+
+def read_deduplicate(prefix: str, flat: Mapping[str, str]) -> tuple[DeduplicateKeys | None, list[Finding]]:
+    """Return the keys of a step's removal of duplicates."""
+    parsed, problems = DeduplicateKeys.validate_properties(flat)
+    return parsed, [_complete(problem, f"{prefix}.deduplicate") for problem in problems]
 
 
 def _complete(finding: Finding, prefix: str) -> Finding:

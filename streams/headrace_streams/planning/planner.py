@@ -18,7 +18,7 @@ from headrace_streams.configuration import (
     read_section,
 )
 from headrace_streams.plan import GlobalTable, Plan, PlannedInput, PlannedOutput
-from headrace_streams.planning import join_operations, step_operations, window_operations
+from headrace_streams.planning import deduplicate_operations, join_operations, step_operations, window_operations
 from headrace_streams.planning.builder import PlanBuilder, PlanError, StreamInfo
 
 _NAME = re.compile(r"[A-Za-z_][\w-]*")
@@ -185,6 +185,7 @@ _OPERATIONS: dict[str, Callable[[PlanBuilder, NamedKeys[StepKeys], tuple[str, ..
     "call": step_operations.plan_call,
     "window": window_operations.plan_window,
     "join": join_operations.plan_join,
+    "deduplicate": deduplicate_operations.plan_deduplicate,
 }
 
 

@@ -50,14 +50,14 @@ def plan_window(builder: PlanBuilder, entry: NamedKeys[StepKeys], sources: tuple
             text = f"'{aggregate.text}' needs a number, and its argument is of type {values.types[aggregate.name]}"
             raise PlanError(Finding("stream.wrong_type", text, f"{prefix}.aggregate.{aggregate.name}"))
     operator = _operator(keys, Grouping(groups, values, tuple(aggregates), StepPlace(entry.name, prefix)))
-    source, followed = partitioned(builder, entry.name, sources[0], stream, groups)
+    source, followed = partitioned(builder, entry.name, sources[0], stream, groups, f"{prefix}.by")
     types: dict[str, ColumnType | Columns] = dict(groups.types)
     types |= dict.fromkeys(WINDOW_COLUMNS, ColumnType.INTEGER)
     for aggregate in aggregates:
         known = values.types.get(aggregate.name, ColumnType.ANY)
         types[aggregate.name] = aggregate.type if aggregate.type is not ColumnType.ANY else known
     result = StreamInfo(Columns(types, complete=True), (followed,), tuple(groups.expressions))
-    late = StreamInfo(stream.columns, (followed,), tuple(groups.expressions))
+    late = StreamInfo(stream.columns, (followed,), key_columns(groups))
     builder.followed.append((entry.name, followed))
     builder.add_step(entry.name, (source,), operator, {"": result, "late": late})
 
@@ -96,13 +96,21 @@ def _operator(keys: WindowKeys, grouping: Grouping) -> Operator:
 
 
 def partitioned(
-    builder: PlanBuilder, step: str, source: str, stream: StreamInfo, groups: Projection
+    builder: PlanBuilder, step: str, source: str, stream: StreamInfo, groups: Projection, key: str
 ) -> tuple[str, str]:
-    """Return the stream to read so that all records of a group are in one partition, and its topic."""
-    columns = tuple(item.column or "" for item in groups.expressions.values())
-    if len(stream.topics) == 1 and stream.keyed_by == columns:
+    """Return the stream to read so that all records of a group are in one partition, and its topic.
+
+    ``key``: the configuration key of the groups.
+    """
+    if len(stream.topics) == 1 and stream.keyed_by is not None and stream.keyed_by == key_columns(groups):
         return source, stream.topics[0]
     topic, name = f"{builder.application}-{step}-repartition", f"{step}-repartition"
-    keyed = PlannedStep(name, (source,), KeyBy(groups, StepPlace(step, f"steps.{step}.window.by")))
+    keyed = PlannedStep(name, (source,), KeyBy(groups, StepPlace(step, key)))
     builder.repartitions.append(Repartition(topic, name, keyed, stream.topics))
     return name, topic
+
+
+def key_columns(groups: Projection) -> tuple[str, ...] | None:
+    """Return the columns of the stream that are the key of these groups; None when an expression is no column."""
+    columns = tuple(item.column for item in groups.expressions.values())
+    return None if None in columns else tuple(str(column) for column in columns)

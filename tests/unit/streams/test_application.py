@@ -35,6 +35,22 @@ outputs:
   minutes: per_offer
   late-views: per_offer.late
 """
+VISITS = """
+inputs:
+  views: {topic: page-views, time: at}
+steps:
+  unique:
+    deduplicate: {by: view, within: 1s, grace: 1s}
+  visit:
+    window:
+      by: user
+      session: 10ms
+      grace: 5ms
+      aggregate: {views: count(*), entry: first(page), exit: last(page)}
+outputs:
+  visits: visit
+  unique-views: unique
+"""
 
 
 def test_records_are_enriched_from_a_table_and_filtered(make_application: MakeApplication) -> None:
@@ -125,6 +141,23 @@ def test_state_is_restored_after_a_restart(make_application: MakeApplication) ->
 
     assert [row["views"] for row in application.committed("minutes")] == [4]
     assert second.metrics.snapshot()["stream_restored_total"] > 0
+
+
+def test_sessions_and_the_keys_of_kept_records_are_restored_after_a_restart(make_application: MakeApplication) -> None:
+    application = make_application(VISITS, {"page-views": 1})
+    first, second = [(1, 7, "a", 0), (2, 7, "b", 8)], [(1, 7, "a", 0), (3, 7, "c", 18), (4, 8, "d", 40)]
+    for views in (first, second):
+        fields = ("view", "user", "page", "at")
+        application.send("page-views", [dict(zip(fields, view, strict=True)) for view in views])
+        task = application.start()
+        application.wait_until_processed()
+        task.stop()
+
+    visit = {"user": 7, "window_start": 0, "window_end": 18, "views": 3, "entry": "a", "exit": "c"}
+    assert application.committed_records("visits") == [(7, visit)]
+    unique = [(key, row["page"]) for key, row in application.committed_records("unique-views")]
+    assert unique == [(1, "a"), (2, "b"), (3, "c"), (4, "d")]
+    assert task.metrics.parts()["unique"]["stream_step_dropped"] == 1
 
 
 def test_a_refused_record_goes_to_the_dead_letter_queue_with_its_step_and_expression(

@@ -36,6 +36,11 @@ JOIN = {
 }
 SESSION = {key.replace("tumbling", "session"): text for key, text in WINDOW.items()}
 HOPPING = {key.replace("tumbling", "hopping"): text for key, text in WINDOW.items()}
+DEDUPLICATE = {
+    "steps.last.deduplicate.by": "offer_id",
+    "steps.last.deduplicate.within": "1h",
+    "steps.last.deduplicate.grace": "1m",
+}
 
 
 def findings(keys: dict[str, str]) -> list[tuple[str, str, str]]:
@@ -153,6 +158,18 @@ def findings(keys: dict[str, str]) -> list[tuple[str, str, str]]:
             "steps.last.window.session",
             "has tumbling and session",
         ),
+        (
+            {"steps.last.deduplicate.by": "offer_id", "steps.last.deduplicate.grace": "1m"},
+            "config.missing_key",
+            "steps.last.deduplicate.within",
+            "within",
+        ),
+        (
+            {**DEDUPLICATE, "steps.last.deduplicate.by": "offr_id"},
+            "stream.unknown_column",
+            "steps.last.deduplicate.by",
+            "offr_id",
+        ),
         ({"steps.last.filter": "TRUE", "outputs.impressions": "last"}, "config.conflict", "outputs", "without end"),
         ({"steps.last.filter": "TRUE", "outputs.b": "lst"}, "stream.unknown_stream", "outputs.b.from", "'lst'"),
         (
@@ -226,6 +243,26 @@ def test_columns_of_a_join_are_known_in_later_steps() -> None:
     assert findings(steps) == []
     (found,) = findings({**steps, "steps.more.add.x": "clicks.nam"})
     assert found[:2] == ("stream.unknown_column", "steps.more.add.x")
+
+
+def test_what_deduplicates_by_the_key_of_the_input_is_in_its_partition() -> None:
+    plan, found = make_plan("app", ApplicationKeys.parse({**BASE, **DEDUPLICATE, "inputs.views.key": "offer_id"}))
+    assert found == []
+    assert plan.repartitions == ()
+
+    plan, found = make_plan("app", ApplicationKeys.parse({**BASE, **DEDUPLICATE}))
+    assert found == []
+    assert [item.topic for item in plan.repartitions] == ["app-last-repartition"]
+
+
+def test_a_window_by_the_key_of_a_step_before_needs_no_second_repartition() -> None:
+    first = {key.replace("last", "first"): text for key, text in DEDUPLICATE.items()}
+    plan, _ = make_plan("app", ApplicationKeys.parse({**BASE, **first, **WINDOW}))
+    assert [item.topic for item in plan.repartitions] == ["app-first-repartition"]
+
+    first["steps.first.deduplicate.by"] = "country AS offer_id"  # not the column of this name
+    plan, _ = make_plan("app", ApplicationKeys.parse({**BASE, **first, **WINDOW}))
+    assert [item.topic for item in plan.repartitions] == ["app-first-repartition", "app-last-repartition"]
 
 
 def test_findings_have_their_location_in_the_file(tmp_path: Path) -> None:

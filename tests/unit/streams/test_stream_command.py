@@ -14,7 +14,7 @@ EXAMPLES = Path(__file__).parents[3] / "docs" / "examples"
 runner = CliRunner()
 
 
-@pytest.mark.parametrize(("name", "passed"), [("surveys", 3), ("visits", 3)])
+@pytest.mark.parametrize(("name", "passed"), [("surveys", 3), ("visits", 4)])
 def test_the_tests_of_the_documented_applications_pass(name: str, passed: int) -> None:
     result = runner.invoke(app, ["stream", "test", str(EXAMPLES / f"{name}.test.yaml")])
     assert (result.exit_code, result.output.splitlines()[-1]) == (0, f"{passed} passed, 0 failed"), result.output
@@ -90,5 +90,7 @@ def test_explain_shows_windows() -> None:
     result = runner.invoke(app, ["stream", "explain", str(EXAMPLES / "visits.yaml")])
     assert result.exit_code == 0
     text = "hopping window of 600000 ms every 300000 ms, grace 60000 ms, by site: views = count(*)"
-    assert f"step    trend: from views: {text}; results on close" in result.output
+    assert f"step    trend: from unique: {text}; results on close" in result.output
+    kept = "deduplicate by view_id: the first record within 3600000 ms, grace 600000 ms"
+    assert f"step    unique: from views: {kept}" in result.output
     assert "sessions with a gap of 1800000 ms, grace 60000 ms, by user: views = count(*)" in result.output
