@@ -93,10 +93,11 @@ class StepKeys(ConfigModel):
     window: dict[str, str] = prefix_key("window.", doc="Aggregate over windows of event time.")
     join: dict[str, str] = prefix_key("join.", doc="Join two streams within an interval of event time.")
     deduplicate: dict[str, str] = prefix_key("deduplicate.", doc="Keep the first record of each key.")
+    top: dict[str, str] = prefix_key("top.", doc="The first records of each group and window in an order.")
 
     OPERATIONS: ClassVar[tuple[str, ...]] = (
         *("filter", "select", "add", "lookup", "branch"),
-        *("flat_map", "merge", "key_by", "call", "window", "join", "deduplicate"),
+        *("flat_map", "merge", "key_by", "call", "window", "join", "deduplicate", "top"),
     )
 
 
@@ -137,6 +138,16 @@ class DeduplicateKeys(ConfigModel):
     by: str = key("by", doc="Expressions of the key, separated by commas.")
     within: Duration = key("within", ge=1, doc="Records of a key with at most this time between them are duplicates.")
     grace: Duration = key("grace", ge=0, doc="How much older than the stream time a record may be.")
+
+
+class TopKeys(ConfigModel):
+    """Keys of the first records of each group and window."""
+
+    by: str = key("by", doc="Expressions of the groups, separated by commas.")
+    order: str = key("order", doc="The expression that orders the records, and `ASC` (default) or `DESC`.")
+    limit: int = key("limit", ge=1, le=1000, doc="How many records of each group and window.")
+    tumbling: Duration = key("tumbling", ge=1, doc="The size of the windows.")
+    grace: Duration = key("grace", ge=0, doc="How long after its end a window takes records that come late.")
 
 
 class OutputKeys(ConfigModel):
@@ -198,6 +209,12 @@ def read_deduplicate(prefix: str, flat: Mapping[str, str]) -> tuple[DeduplicateK
     """Return the keys of a step's removal of duplicates."""
     parsed, problems = DeduplicateKeys.validate_properties(flat)
     return parsed, [_complete(problem, f"{prefix}.deduplicate") for problem in problems]
+
+
+def read_top(prefix: str, flat: Mapping[str, str]) -> tuple[TopKeys | None, list[Finding]]:
+    """Return the keys of a step's first records."""
+    parsed, problems = TopKeys.validate_properties(flat)
+    return parsed, [_complete(problem, f"{prefix}.top") for problem in problems]
 
 
 def _complete(finding: Finding, prefix: str) -> Finding:

@@ -18,7 +18,13 @@ from headrace_streams.configuration import (
     read_section,
 )
 from headrace_streams.plan import GlobalTable, Plan, PlannedInput, PlannedOutput
-from headrace_streams.planning import deduplicate_operations, join_operations, step_operations, window_operations
+from headrace_streams.planning import (
+    deduplicate_operations,
+    join_operations,
+    step_operations,
+    top_operations,
+    window_operations,
+)
 from headrace_streams.planning.builder import PlanBuilder, PlanError, StreamInfo
 
 _NAME = re.compile(r"[A-Za-z_][\w-]*")
@@ -186,6 +192,7 @@ _OPERATIONS: dict[str, Callable[[PlanBuilder, NamedKeys[StepKeys], tuple[str, ..
     "window": window_operations.plan_window,
     "join": join_operations.plan_join,
     "deduplicate": deduplicate_operations.plan_deduplicate,
+    "top": top_operations.plan_top,
 }
 
 

@@ -41,6 +41,13 @@ DEDUPLICATE = {
     "steps.last.deduplicate.within": "1h",
     "steps.last.deduplicate.grace": "1m",
 }
+TOP = {
+    "steps.last.top.by": "country",
+    "steps.last.top.order": "offer_id DESC",
+    "steps.last.top.limit": "3",
+    "steps.last.top.tumbling": "1h",
+    "steps.last.top.grace": "1m",
+}
 
 
 def findings(keys: dict[str, str]) -> list[tuple[str, str, str]]:
@@ -169,6 +176,15 @@ def findings(keys: dict[str, str]) -> list[tuple[str, str, str]]:
             "stream.unknown_column",
             "steps.last.deduplicate.by",
             "offr_id",
+        ),
+        ({**TOP, "steps.last.top.order": "score DESC"}, "stream.unknown_column", "steps.last.top.order", "'score'"),
+        ({**TOP, "steps.last.top.order": "offer_id DOWN"}, "stream.syntax", "steps.last.top.order", "offer_id DOWN"),
+        ({**TOP, "steps.last.top.limit": "0"}, "config.invalid_value", "steps.last.top.limit", "at least 1"),
+        (
+            {**TOP, "inputs.views.columns.items": "array", "steps.last.top.order": "items"},
+            "stream.wrong_type",
+            "steps.last.top.order",
+            "no order",
         ),
         ({"steps.last.filter": "TRUE", "outputs.impressions": "last"}, "config.conflict", "outputs", "without end"),
         ({"steps.last.filter": "TRUE", "outputs.b": "lst"}, "stream.unknown_stream", "outputs.b.from", "'lst'"),

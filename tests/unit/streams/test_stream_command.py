@@ -14,7 +14,7 @@ EXAMPLES = Path(__file__).parents[3] / "docs" / "examples"
 runner = CliRunner()
 
 
-@pytest.mark.parametrize(("name", "passed"), [("surveys", 3), ("visits", 4)])
+@pytest.mark.parametrize(("name", "passed"), [("surveys", 3), ("visits", 5)])
 def test_the_tests_of_the_documented_applications_pass(name: str, passed: int) -> None:
     result = runner.invoke(app, ["stream", "test", str(EXAMPLES / f"{name}.test.yaml")])
     assert (result.exit_code, result.output.splitlines()[-1]) == (0, f"{passed} passed, 0 failed"), result.output
@@ -93,4 +93,5 @@ def test_explain_shows_windows() -> None:
     assert f"step    trend: from unique: {text}; results on close" in result.output
     kept = "deduplicate by view_id: the first record within 3600000 ms, grace 600000 ms"
     assert f"step    unique: from views: {kept}" in result.output
+    assert "top 2 by views DESC in each tumbling window of 3600000 ms, grace 0 ms, by entry" in result.output
     assert "sessions with a gap of 1800000 ms, grace 60000 ms, by user: views = count(*)" in result.output
