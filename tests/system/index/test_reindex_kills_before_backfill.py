@@ -18,7 +18,7 @@ STEPS = [
     ("after the copy", r"/_clone/", 0, True),
     ("before the alias is set to the copy", r"/_aliases", 0, False),
     ("after the alias is set to the copy", r"/_aliases", 0, True),
-    ("after the new generation is created", r"-000002$", 1, True),
+    ("after the new generation is created", r"-000002$", 0, True),
 ]
 
 
