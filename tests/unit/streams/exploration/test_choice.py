@@ -47,7 +47,7 @@ def test_propensities_match_200_000_draws_within_their_error(count: int) -> None
 def test_selections_over_many_requests_have_the_frequency_of_their_propensity(explore: float) -> None:
     prediction = prediction_of(np.array([-3.0, -2.8, -4.0, -3.2]), np.array([0.2, 0.05, 1.5, 0.4]))
     ids = names(prediction)
-    count = 20_000
+    count = 6_000
     chosen = [
         select(prediction, ids, seed_of("salt", str(n)), floor=0.2, explore=explore).position for n in range(count)
     ]

@@ -18,7 +18,7 @@ def test_predictions_that_are_too_high_or_low_by_a_factor_are_corrected(factor: 
     random = np.random.default_rng(5)
     calibration = Recalibration()
     predicted, observed = [], []
-    for probability in random.uniform(0.01, 0.1, 30_000):
+    for probability in random.uniform(0.02, 0.15, 16_000):
         outcome = float(random.random() < probability * factor)
         predicted.append(float(calibration.apply(np.array(probability))))
         observed.append(outcome)
@@ -32,7 +32,7 @@ def test_a_change_is_followed() -> None:
     random = np.random.default_rng(6)
     calibration = Recalibration(memory=2000)
     for factor in (1.0, 0.5):
-        for probability in random.uniform(0.02, 0.2, 20_000):
+        for probability in random.uniform(0.05, 0.3, 8_000):
             calibration.update(float(probability), float(random.random() < probability * factor), 1.0)
     assert float(calibration.apply(np.array(0.1))) == pytest.approx(0.05, rel=0.2)
 
