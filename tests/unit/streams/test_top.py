@@ -96,6 +96,13 @@ def test_the_state_holds_at_most_the_limit_and_is_restored_from_its_changelog(
     assert restored(state).of(PARTITION)["w"] == content
 
 
+@pytest.mark.parametrize(("order", "offsets"), [("score DESC", [2, 0]), ("score", [0, 1])])
+def test_of_equal_values_the_record_with_the_lower_offset_is_first(order: str, offsets: list[int]) -> None:
+    results, _, _ = run(order, 2, [[("DE", 0, 1), ("DE", 1, 1)], [("DE", 2, 2), ("FR", 99, 0)]])
+
+    assert [row["n"] for row in results] == offsets
+
+
 def test_a_result_is_the_record_with_its_window_and_rank() -> None:
     rows = as_rows([("DE", 3, 7), ("DE", 99, 1)], 0)
 
