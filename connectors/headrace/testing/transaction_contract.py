@@ -93,8 +93,10 @@ class TransactionContract:
         with pytest.raises(TaskError) as caught:
             write(older, place, b"zombie")
         assert caught.value.code == "kafka.producer_fenced"
-        write_transaction(newer, place, b"newer")
-        assert visible(kafka_clients, place) == [b"newer"]
+        values = [b"newer %d" % n for n in range(20)]  # time for the older one to fence the newer by a new epoch
+        for value in values:
+            write_transaction(newer, place, value)
+        assert visible(kafka_clients, place) == values
 
     def test_an_older_producer_is_fenced_between_transactions(
         self, kafka_clients: KafkaClients, place: TopicPartition, make_producer: Callable[[], TransactionalProducer]

@@ -33,6 +33,7 @@ from headrace.patterns import Pattern
 _NOISY = ("kafka.net", "kafka.cluster", "kafka.coordinator", "kafka.producer.sender")
 _DIRECT = "direct"  # URL scheme that means "no proxy"
 _FAILURE_TTL = 60.0  # seconds: longer than kafka-python's longest backoff
+_BEFORE_EPOCH_BUMPS = (2, 4)  # the last version of Kafka without KIP-360
 _FORCED_CLOSE = 5.0  # seconds for the sender thread to end after force_close
 
 
@@ -227,6 +228,15 @@ def transaction_error(producer: kafka.KafkaProducer) -> Exception | None:
     """Return what put the producer's transaction into an error state."""
     error = producer._transaction_manager.last_error
     return error if isinstance(error, Exception) else None
+
+
+def fail_on_stale_epoch(producer: kafka.KafkaProducer) -> None:
+    """Make an error about the producer's epoch final, as it is with brokers before KIP-360.
+
+    kafka-python answers INVALID_PRODUCER_EPOCH with a new epoch, and asks for it without its old one if the broker
+    refuses that: a producer that was fenced then fences the newer one. Its version check is the only switch.
+    """
+    producer._transaction_manager._api_version = _BEFORE_EPOCH_BUMPS
 
 
 def force_close(producer: kafka.KafkaProducer) -> bool:

@@ -10,7 +10,12 @@ from kafka.errors import KafkaError, UnsupportedVersionError
 from headrace.broker.client_errors import PRODUCER_FENCED
 from headrace.broker.interfaces import GroupMetadata
 from headrace.broker.kafka_python.batch_sending import BatchSender, SentRecords
-from headrace.broker.kafka_python.connection import ClientHandle, close_producer, transaction_error
+from headrace.broker.kafka_python.connection import (
+    ClientHandle,
+    close_producer,
+    fail_on_stale_epoch,
+    transaction_error,
+)
 from headrace.broker.kafka_python.error_mapping import kind_of, translate
 from headrace.broker.kafka_python.producer import invalid_topic
 from headrace.errors import HeadraceError
@@ -22,14 +27,15 @@ _FLUSH_TIMEOUT = 30.0  # seconds
 class KafkaPythonTransactionalProducer:
     """See :class:`headrace.broker.interfaces.TransactionalProducer`.
 
-    After a failed record kafka-python restores its producer by a new epoch (KIP-360), and a later commit may succeed
-    without the records, or raise an error that hides the reason. So the records' results are checked before a commit,
-    and the producer is not used any more after the first error.
+    After a failed record a later commit may raise an error that hides the reason. So the records' results are checked
+    before a commit, and the producer is not used any more after the first error. It never asks for a new epoch by
+    itself: that would fence the producer which has replaced it.
     """
 
     def __init__(self, client: ClientHandle) -> None:
         self._client = client
         self._producer: kafka.KafkaProducer = client.client
+        fail_on_stale_epoch(self._producer)
         self._sender = BatchSender(self._producer)
         self._sent: list[SentRecords] = []  # in this transaction
         self._error: HeadraceError | None = None
