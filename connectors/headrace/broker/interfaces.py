@@ -69,7 +69,8 @@ class TransactionalProducer(Protocol):
 
     Used from one thread. After an error in any method the producer cannot be used any more: close it and create a new
     one, whose :meth:`init` aborts the transaction. ``kafka.producer_fenced`` (TaskError) means that a newer producer
-    has the same transactional.id: a new producer would fence that one, so it must not be created without a reason.
+    has the same transactional.id, or that a transaction was open for longer than transaction.timeout.ms. A new
+    producer would fence a newer one, so it must not be created without a reason.
     """
 
     def init(self) -> None:

@@ -32,6 +32,8 @@ from headrace.retries import Backoff
 
 _IN_FLIGHT_POLL = 0.005
 """Seconds: the longest poll for new records while puts are in flight."""
+_IDLE_INTERVAL = 5.0
+"""Seconds: the longest time between two calls of ``idle`` of a task that has nothing in flight."""
 
 
 @dataclass(frozen=True)
@@ -90,6 +92,8 @@ class SinkPipeline:
         self._poll_backoff = Backoff(control.retry_policy)
         self._max_records = limits.records
         self._next_commit = time.monotonic() + control.flush_interval
+        self._next_idle = 0.0
+        self._idle_failures = 0
         self._paused = False
         self._kafka_problem: str | None = None
         self._shortage: Shortage | None = None
@@ -139,6 +143,31 @@ class SinkPipeline:
         self._process_puts(self._limits.ahead if consumed else max(0, len(self._puts) - 1))
         if time.monotonic() >= self._next_commit:
             self._commit()
+        if consumed or self._paused:
+            self._forget_idle_failures()
+        elif not self._puts and time.monotonic() >= self._next_idle:
+            self._call_idle()
+
+    def _call_idle(self) -> None:
+        self._control.fence.check()
+        wait = min(self._control.flush_interval, _IDLE_INTERVAL)
+        try:
+            self._task.idle()
+        except RetriableError as error:
+            self._idle_failures += 1
+            self._control.retrying(error, self._idle_failures, "idle")
+            wait = max(wait, error.delay or 0.0)
+        else:
+            if self._idle_failures:
+                self._control.recovered(self._idle_failures, "idle")
+                self._idle_failures = 0
+        self._next_idle = time.monotonic() + wait
+
+    def _forget_idle_failures(self) -> None:
+        """Clear the reason of ``idle``: a put reports itself what it waits for, and a paused task waits for nothing."""
+        if self._idle_failures:
+            self._idle_failures = 0
+            self._control.reasons.set("idle", None)
 
     def _poll_timeout(self) -> float:
         timeout = min(self._next_commit - time.monotonic(), _IN_FLIGHT_POLL if self._puts else LONGEST_SLEEP)

@@ -189,5 +189,16 @@ class SinkTask(ABC):
         """
         return None
 
+    def idle(self) -> None:  # noqa: B027 (optional by contract)
+        """Check what only shows after a write, for example that the system still has what was written. Optional.
+
+        Called between puts, while none is in flight: once per ``offset.flush.interval.ms``, at least every five
+        seconds, and not while the task is paused. (Kafka Connect calls ``put`` without records instead.) Prompt: it
+        delays the next records, so it gives up within a few seconds, and it writes no records.
+
+        Raise RetriableError when the system is unavailable: the status shows the reason, the task continues, and the
+        framework calls again. Other errors fail the task, as those of ``put`` do.
+        """
+
     def stop(self) -> None:  # noqa: B027 (optional by contract)
         """Release what ``start`` took. Called once, also after a failed ``start``."""

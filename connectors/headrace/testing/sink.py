@@ -216,6 +216,23 @@ class SinkConformance:
 
         assert status_reasons.current is None
 
+    def test_a_call_of_idle_changes_nothing(
+        self,
+        start: Callable[..., SinkTask],
+        properties: dict[str, str],
+        read_back: ReadBack,
+        status_reasons: RecordedStatusReasons,
+        topic: str,
+    ) -> None:
+        task = start(properties)
+        task.idle()
+        assert list(task.put([self.batch(topic, range(3))])) == []
+        task.idle()
+        task.idle()
+
+        assert read_back() == self.expected(0, 1, 2)
+        assert status_reasons.current is None
+
     def test_a_put_ends_when_the_task_is_stopped(
         self, properties: dict[str, str], read_back: ReadBack, topic: str
     ) -> None:

@@ -112,6 +112,9 @@ class ElasticsearchSinkTask(SinkTask):
         self._open.append(put)
         return put
 
+    def idle(self) -> None:
+        self._shared.provisioner.check_written()
+
     def stop(self) -> None:
         if self._writer is not None:
             self._writer.stop()

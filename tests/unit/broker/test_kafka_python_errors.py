@@ -36,6 +36,14 @@ def test_each_failure_has_the_expected_error_class(error: Exception, kind: type[
     assert "<class" not in str(found)
 
 
+@pytest.mark.parametrize("error", [errors.InvalidProducerEpochError, errors.ProducerFencedError])
+def test_a_fenced_producer_is_reported_with_both_causes_and_the_reason_of_the_client(error: type[Exception]) -> None:
+    found = translate(error("epoch 3 is old"), "commit the transaction")
+    assert found.code == "kafka.producer_fenced"
+    for said in ("a newer producer", "transaction.timeout.ms", "epoch 3 is old"):
+        assert said in str(found)
+
+
 def test_an_authorization_error_names_the_resource() -> None:
     assert "topic: orders" in str(translate(errors.TopicAuthorizationFailedError({"orders"}), "write to orders"))
     assert "group: g1" in str(translate(errors.GroupAuthorizationFailedError("g1"), "read"))

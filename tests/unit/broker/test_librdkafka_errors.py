@@ -40,6 +40,14 @@ def test_each_failure_has_the_same_error_class_as_with_kafka_python(
     assert found.code == name
 
 
+@pytest.mark.parametrize("code", [KafkaError.INVALID_PRODUCER_EPOCH, KafkaError._FENCED])
+def test_a_fenced_producer_is_reported_with_both_causes_and_the_reason_of_the_client(code: int) -> None:
+    found = translate(KafkaError(code, "epoch 3 is old"), "commit the transaction")
+    assert found.code == "kafka.producer_fenced"
+    for said in ("a newer producer", "transaction.timeout.ms", "epoch 3 is old"):
+        assert said in str(found)
+
+
 def test_a_timeout_names_the_failed_broker() -> None:
     monitor = BrokerMonitor()
     monitor.on_error(KafkaError(KafkaError._TRANSPORT, REFUSED))

@@ -33,6 +33,8 @@ class SequentialSinkTask(SinkTask):
     def __init__(self, store: Store) -> None:
         self.store = store
         self.stopped = 0
+        self.idle_calls = 0
+        self.idle_faults: list[Exception] = []
 
     def start(self, context: SinkContext) -> None:
         self.context = context
@@ -52,6 +54,12 @@ class SequentialSinkTask(SinkTask):
         if fault == "after":
             raise AWAY
         return rejections
+
+    def idle(self) -> None:
+        self.idle_calls += 1
+        assert not self.store.begun.get(id(self)), "called while a put is in flight"
+        if self.idle_faults:
+            raise self.idle_faults[0]
 
     def stop(self) -> None:
         self.stopped += 1

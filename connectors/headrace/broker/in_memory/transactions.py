@@ -119,7 +119,7 @@ class InMemoryTransactionalProducer:
 
     def _require_newest(self, doing: str) -> None:
         if self._cluster.transactional.get(self._id) is not self:
-            raise PRODUCER_FENCED.error(doing, "")
+            raise PRODUCER_FENCED.error(doing, "the producer was fenced")
 
     def _require_usable(self, doing: str) -> None:
         if self._error is not None:

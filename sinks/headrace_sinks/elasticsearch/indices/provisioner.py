@@ -39,6 +39,7 @@ from headrace_sinks.elasticsearch.timings import SinkTimings
 FIRST_GENERATION = "000001"
 _WARN_AT = 0.8
 _CHECK_TIMEOUT = 3.0  # seconds: longer, and a put would block without a status reason
+_IDLE_CHECKS = 3.0  # seconds: indices that are not checked by then are checked when the task is idle again
 _NO_ANSWER = frozenset({"elasticsearch.timeout", "elasticsearch.unreachable"})
 _SHOWN = 3
 _UNSEEN = object()
@@ -74,6 +75,8 @@ class IndexProvisioner:
         self._next_check: dict[str, float] = {}
         self._identities: dict[str, tuple[str, str]] = {}
         """Name that is written to → the index behind it when last seen."""
+        self._unchecked: dict[str, None] = {}
+        """Names that were written to after their index was last seen, oldest first."""
         self._raise_condition = raise_condition
         self._check_interval = check_interval
         self._warned: set[tuple[str, str]] = set()
@@ -148,7 +151,29 @@ class IndexProvisioner:
         elif time.monotonic() >= self._next_check.get(name, float("inf")):
             self._check_again(name, schema)
         self._last[name] = schema
+        if name in self._next_check:
+            self._unchecked[name] = None
         return True
+
+    def check_written(self) -> None:
+        """Report indices that were deleted since their last check although records were written to them afterwards.
+
+        Nothing is created here. Elasticsearch may have created the index again with the last records; then its
+        mapping is provisioned with the next ones. Call it when nothing is in flight. Raise RetriableError.
+        """
+        deadline = time.monotonic() + _IDLE_CHECKS
+        while self._unchecked and time.monotonic() < deadline:
+            name = next(iter(self._unchecked))
+            try:
+                index = self._catalog.target(name, _CHECK_TIMEOUT)
+            except LookupDeniedError:
+                self._next_check.pop(name, None)
+            else:
+                if index is None or index.identity != self._identities.get(name, index.identity):
+                    self._accepted.pop(name, None)
+                    self._last.pop(name, None)
+                self._note(name, index)
+            del self._unchecked[name]
 
     def _has_no_index(self, name: str) -> bool:
         if self._config.index_management != "create" or self._resources:

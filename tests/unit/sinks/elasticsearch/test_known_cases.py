@@ -221,6 +221,59 @@ def test_operations_18_a_deleted_index_is_named_and_created_with_the_governed_ma
     assert "--repair" in sink.conditions["elasticsearch.index_deleted"]
 
 
+def test_operations_18_an_idle_sink_names_an_index_that_was_deleted_after_its_last_check(
+    make_sink: Make, batch: Batch, server: Any
+) -> None:
+    """The record after the deletion comes within the check interval and is the last one."""
+    sink = make_sink(schema_ignore="false")
+    of = schema.struct({"id": schema.INT64})
+    sink.put(batch({"id": 1}, schema=of))
+    sink.task.idle()
+    before = server.indices.pop("orders")
+    server.indices["orders"] = {}  # by the bulk request
+    sink.put(batch({"id": 2}, first=1, schema=of))
+    assert "elasticsearch.index_deleted" not in sink.conditions
+    sink.task.idle()
+
+    assert "index 'orders' was deleted" in sink.conditions["elasticsearch.index_deleted"]
+    assert server.indices["orders"] == {}, "an idle task changes nothing"
+    sink.put(batch({"id": 3}, first=2, schema=of))
+    assert server.indices["orders"]["properties"] == before["properties"]
+
+
+def test_operations_18_an_idle_sink_never_creates_an_index(make_sink: Make, batch: Batch, server: Any) -> None:
+    sink = make_sink()
+    sink.put(batch({"id": 1}))
+    del server.indices["orders"]
+    sink.task.idle()
+
+    assert "was deleted" in sink.conditions["elasticsearch.index_deleted"]
+    assert "orders" not in server.indices
+
+
+def test_an_idle_sink_checks_an_index_once_after_each_write(make_sink: Make, batch: Batch, server: Any) -> None:
+    sink = make_sink()
+    sink.put(batch({"id": 1}))
+    before = len(server.requests)
+    sink.task.idle()
+    sink.task.idle()
+
+    assert server.requests[before:] == ["GET /orders"]
+
+
+def test_an_idle_sink_repeats_a_check_that_failed(make_sink: Make, batch: Batch, server: Any, scripted: Any) -> None:
+    sink = make_sink()
+    sink.put(batch({"id": 1}))
+    del server.indices["orders"]
+    server.on_path["/orders"] = scripted.Answer(503)
+    with pytest.raises(RetriableError):
+        sink.task.idle()
+    del server.on_path["/orders"]
+    sink.task.idle()
+
+    assert "was deleted" in sink.conditions["elasticsearch.index_deleted"]
+
+
 def test_operations_18_a_deleted_index_is_not_created_with_index_management_check(
     make_sink: Make, batch: Batch, server: Any
 ) -> None:
