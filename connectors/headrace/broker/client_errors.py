@@ -81,8 +81,8 @@ PRODUCER_FENCED = ErrorKind(
     "kafka.producer_fenced",
     TaskError,
     # The broker raises the epoch also when it aborts a transaction that took too long.
-    "cannot {doing}: Kafka accepts this producer no longer, because a newer producer uses the same transactional.id or a "
-    "transaction was open for longer than transaction.timeout.ms: {reason}",
+    "cannot {doing}: Kafka accepts this producer no longer, because a newer producer uses the same transactional.id, "
+    "or a transaction was open for longer than transaction.timeout.ms: {reason}",
     "stop the other process or give each its own transactional.id; if there is no other, raise transaction.timeout.ms",
 )
 TRANSACTION_ABORTED = ErrorKind(

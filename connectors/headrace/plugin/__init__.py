@@ -1,6 +1,6 @@
 """Interfaces that plugin authors implement. They import them from :mod:`headrace`, the facade."""
 
-from headrace.plugin.connectors import Connector, SinkConnector, SourceConnector
+from headrace.plugin.connectors import Connector, SinkConnector, SourceConnector, SystemChoices
 from headrace.plugin.conversion import ConfigProvider, Converter, Decoded, Predicate, Transform, TransformResult
 from headrace.plugin.streams import (
     Changes,
@@ -60,6 +60,7 @@ __all__ = [
     "StreamResult",
     "StreamTask",
     "StreamTopology",
+    "SystemChoices",
     "TaskContext",
     "TopicPartition",
     "TopicRequirements",

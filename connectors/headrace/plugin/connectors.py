@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 from headrace.config import ConfigModel
 from headrace.errors import Finding
@@ -14,6 +14,14 @@ from headrace.plugin.verification import Rebuilder, Verifier
 from headrace.records import SourceOffset, SourcePartition
 
 
+class SystemChoices(NamedTuple):
+    """What a connector found in its system for a configuration that is being written."""
+
+    values: Mapping[str, Sequence[str]] = {}
+    """The values to choose from, by key."""
+    findings: Sequence[Finding] = ()
+
+
 class Connector(ABC):
     """Plans tasks and checks configurations; processes no records. Instances are short-lived and hold no state."""
 
@@ -21,6 +29,9 @@ class Connector(ABC):
     version: ClassVar[str] = "0.1.0"
     aliases: ClassVar[tuple[str, ...]] = ()
     """Class names of JVM connectors whose configuration files mean this connector."""
+    lookup_keys: ClassVar[tuple[str, ...]] = ()
+    """All keys that ``look_up`` reads: they decide which system it asks, and as which user. One that ends with a dot is
+    a prefix. The first one is the key at which an error is shown. Empty: there is no ``look_up``."""
 
     @abstractmethod
     def task_configs(self, properties: Mapping[str, str], max_tasks: int) -> list[dict[str, str]]:
@@ -29,6 +40,14 @@ class Connector(ABC):
     def check(self, properties: Mapping[str, str]) -> Iterable[Finding]:
         """Return errors and warnings about the systems that the configuration names. Optional."""
         return ()
+
+    def look_up(self, properties: Mapping[str, str]) -> SystemChoices:
+        """Connect, and return values that keys may have, for example the names of tables. For validation over REST.
+
+        ``properties`` has the keys of ``lookup_keys`` only, and not all of those that are required. The call must give
+        up within 15 seconds. A HeadraceError becomes an error of the first of ``lookup_keys``.
+        """
+        return SystemChoices()
 
 
 class SourceConnector(Connector):

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from headrace.config import ConfigModel, KeyDefinition
 from headrace.errors import Finding
+from headrace.plugin import SystemChoices
 from headrace.plugin_docs.key_facts import definitions_of, facts_of
 from headrace.redaction import HIDDEN, is_secret_key
 from headrace.registry import Plugin
@@ -28,9 +29,22 @@ def rest_definitions(keys: Iterable[tuple[type[ConfigModel], KeyDefinition]]) ->
     return [_definition(model, item, "", "", orders) for model, item in keys if not item.prefix_key]
 
 
-def validation_response(validator: Validator, properties: Mapping[str, str]) -> dict[str, Any]:
-    """Return all keys with definition, value (placeholders unresolved) and errors."""
-    errors = _errors(validator.unresolved_connector(properties))
+def _nothing(properties: Mapping[str, str], findings: Sequence[Finding]) -> SystemChoices:
+    return SystemChoices()
+
+
+def validation_response(
+    validator: Validator,
+    properties: Mapping[str, str],
+    look_up: Callable[[Mapping[str, str], Sequence[Finding]], SystemChoices] = _nothing,
+) -> dict[str, Any]:
+    """Return all keys with definition, value (placeholders unresolved), recommended values and errors.
+
+    ``look_up`` asks the connector's system; it is given the findings about the configuration itself.
+    """
+    findings = validator.unresolved_connector(properties)
+    choices = look_up(properties, findings)
+    errors = _errors([*findings, *choices.findings])
     sections, _ = validator.connector_sections(properties)
     orders: Counter[str] = Counter()
     # As in Connect the connector's own keys come first, and replace the framework's of the same name.
@@ -46,6 +60,8 @@ def validation_response(validator: Validator, properties: Mapping[str, str]) -> 
                     "definition": _definition(section.model, definition, section.prefix, section.group, orders),
                     "value": _value(section, definition, written, errors.pop(name, [])),
                 }
+                if name in choices.values:
+                    configs[name]["value"]["recommended_values"] = list(choices.values[name])
     for name, value in properties.items():
         if name not in configs:
             # A value below a prefix may be a password (producer.override.sasl.jaas.config).

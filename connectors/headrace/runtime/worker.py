@@ -23,6 +23,7 @@ from headrace.errors import (
     RetriableError,
 )
 from headrace.metrics import Parts
+from headrace.plugin import SystemChoices
 from headrace.plugin_docs import validation_response
 from headrace.records import SourceOffset, SourcePartition
 from headrace.redaction import redacted_errors
@@ -35,6 +36,7 @@ from headrace.runtime.progress import task_progress
 from headrace.runtime.reconciler import Reconciler
 from headrace.runtime.stage_build import group_of
 from headrace.runtime.supervisor import TaskSupervisor
+from headrace.runtime.system_lookup import SystemLookups
 from headrace.runtime.topic_tracking import TopicTracker
 from headrace.states import State, Status, TargetState, TaskId
 from headrace.stores import ConditionStore, DesiredState, MemoryLog, OffsetStore, StatusStore
@@ -85,6 +87,7 @@ class Worker:
         self._tracker = tracker or TopicTracker()
         self._conditions = conditions or ConditionStore(MemoryLog())
         self._reasons = reasons or ConnectorReasons()
+        self._lookups = SystemLookups(validator)
         self._cluster_id: str | None = None
         self._no_cluster = "Kafka does not answer yet."
         self._stopping = threading.Event()
@@ -295,7 +298,10 @@ class Worker:
             admin.close()
 
     def validate(self, config: Mapping[str, str]) -> dict[str, Any]:
-        return validation_response(self._validator, config)
+        def look_up(properties: Mapping[str, str], findings: Sequence[Finding]) -> SystemChoices:
+            return self._lookups.choices(properties, self._desired().configs.values(), findings)
+
+        return validation_response(self._validator, config, look_up)
 
     def conditions(self, name: str) -> list[Condition]:
         _require(name, self._desired())

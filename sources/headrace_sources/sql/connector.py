@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import ClassVar
 
@@ -15,6 +16,7 @@ from headrace import (
     SourceConnector,
     SourceOffset,
     SourcePartition,
+    SystemChoices,
     TaskError,
 )
 from headrace_sources.sql.access.session import Session
@@ -27,9 +29,10 @@ from headrace_sources.sql.reading.produced_topics import configured_topics, insp
 from headrace_sources.sql.reading.stored_partitions import resolve_offset_changes
 from headrace_sources.sql.rows.types import LOCALS
 from headrace_sources.sql.tables.assignment import assigned_tables, assignment_text, contiguous_blocks, reassign
-from headrace_sources.sql.tables.selection import wanted_tables
+from headrace_sources.sql.tables.selection import list_tables, wanted_tables
 from headrace_sources.sql.task import JdbcSourceTask, SqlSourceTask
 
+_LOOKUP_STATEMENT_TIMEOUT = "5000"
 _KEYS = {
     "sql.missing_database": "connection.url",
     "sql.unreachable": "connection.url",
@@ -42,6 +45,7 @@ class SqlSourceConnector(SourceConnector):
 
     config_model: ClassVar[type[SqlSourceConfig]] = SqlSourceConfig
     task_class: ClassVar[type[SqlSourceTask]] = SqlSourceTask
+    lookup_keys = ("connection.url", "connection.", "catalog.pattern", "schema.pattern", "table.types")
 
     def task_configs(self, properties: Mapping[str, str], max_tasks: int) -> list[dict[str, str]]:
         """Assign tables in contiguous blocks of about equal size; a query has one task."""
@@ -98,6 +102,26 @@ class SqlSourceConnector(SourceConnector):
             return _findings(error, session.login)
         finally:
             session.release()
+
+    def look_up(self, properties: Mapping[str, str]) -> SystemChoices:
+        """Return the tables, as Kafka Connect's JDBC source does: by their bare names where these are unique."""
+        required = {"mode": "bulk", "topic.prefix": "-", "table.whitelist": "-"}
+        other = {**required, "statement.timeout.ms": _LOOKUP_STATEMENT_TIMEOUT}
+        try:
+            config = self.config_model.parse({**properties, **other})
+            session = Session(config)
+        except HeadraceError:
+            return SystemChoices()  # the validation reports what is wrong with these keys
+        try:
+            with session.reading("the list of tables") as connection:
+                tables = [item.table for item in list_tables(connection, session.dialect, config)]
+        except HeadraceError as error:
+            return SystemChoices({}, _findings(error, session.login))
+        finally:
+            session.release()
+        count = Counter(table.name for table in tables)
+        names = [table.name if count[table.name] == 1 else str(table) for table in tables]
+        return SystemChoices({"table.whitelist": names, "table.blacklist": names})
 
     def produced_topics(self, properties: Mapping[str, str], *, connect: bool) -> Sequence[ProducedTopic]:
         """Return the topics of the tables, or of the query. A table that cannot be read is left out."""

@@ -1,0 +1,167 @@
+"""Validation over REST asks a connector's system only where this sends no secret to a place that a caller has chosen."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import sys
+import threading
+import types
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, ClassVar
+
+import pytest
+
+from headrace.config import ConfigModel, Secret, key
+from headrace.errors import Finding, RetriableError
+from headrace.interpolation import make_interpolator
+from headrace.plugin import SinkConnector, SinkTask, SystemChoices
+from headrace.plugin_docs import validation_response
+from headrace.registry import Plugin, PluginKind, Registry
+from headrace.runtime.system_lookup import SystemLookups
+from headrace.validation import Validator
+
+SECRET = "s3cret-of-the-worker"
+PLACEHOLDER = "${env:LOOKUP_PASSWORD}"
+OWN = {"connector.class": "FormSink", "name": "form", "topics": "orders", "system.url": "db.example", "table": ""}
+STORED = {**OWN, "name": "stored", "system.password": PLACEHOLDER}
+
+
+class FormConfig(ConfigModel):
+    url: str = key("system.url", doc="Where.")
+    password: Secret | None = key("system.password", default=None, doc="Password.")
+    table: str = key("table", default="", doc="Which.")
+
+
+class FormSinkConnector(SinkConnector):
+    config_model: ClassVar[type[ConfigModel]] = FormConfig
+    task_class = SinkTask
+    lookup_keys = ("system.url", "system.")
+    asked: ClassVar[list[dict[str, str]]] = []
+    answer: ClassVar[Callable[[], SystemChoices]]
+
+    def look_up(self, properties: Mapping[str, str]) -> SystemChoices:
+        self.asked.append(dict(properties))
+        return type(self).answer()
+
+
+@pytest.fixture
+def validator(monkeypatch: pytest.MonkeyPatch) -> Iterator[Validator]:
+    monkeypatch.setenv("LOOKUP_PASSWORD", SECRET)
+    FormSinkConnector.asked.clear()
+    FormSinkConnector.answer = lambda: SystemChoices({"table": ["items", "orders"]})
+    module = types.ModuleType("lookup_test_plugins")
+    module.FormSinkConnector = FormSinkConnector  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    entry = importlib.metadata.EntryPoint("FormSink", f"{module.__name__}:FormSinkConnector", "")
+    installed = Registry()
+    registry = Registry(
+        [
+            Plugin(PluginKind.CONNECTOR, "FormSink", entry),
+            *installed.plugins(PluginKind.CONVERTER),
+            *installed.plugins(PluginKind.CONFIG_PROVIDER),
+        ]
+    )
+    allowed = {"env.param.allowlist.pattern": "LOOKUP_.*"}
+    yield Validator(registry, make_interpolator(registry, settings=allowed))
+
+
+@pytest.fixture
+def validate(validator: Validator) -> Callable[..., dict[str, Any]]:
+    """Return a function that validates as the REST API does: ``validate({"system.url": "x"}, known)``."""
+    lookups = SystemLookups(validator)
+
+    def validate(changes: Mapping[str, str] = {}, *known: Mapping[str, str]) -> dict[str, Any]:
+        answer = validation_response(validator, OWN | changes, lambda *args: lookups.choices(args[0], known, args[1]))
+        return {item["value"]["name"]: item["value"] for item in answer["configs"]} | {"count": answer["error_count"]}
+
+    return validate
+
+
+def test_rest_9_a_configuration_without_placeholders_gets_the_values_of_its_system(
+    validate: Callable[..., dict[str, Any]],
+) -> None:
+    values = validate({"system.password": "literal"})
+
+    assert values["table"]["recommended_values"] == ["items", "orders"]
+    assert values["count"] == 0
+    assert FormSinkConnector.asked == [{"system.url": "db.example", "system.password": "literal"}]
+
+
+def test_a_placeholder_is_not_sent_to_a_system_that_no_connector_uses(
+    validate: Callable[..., dict[str, Any]],
+) -> None:
+    for known in ([], [{**STORED, "system.url": "other.example"}], [{**STORED, "system.password": "literal"}]):
+        values = validate({"system.password": PLACEHOLDER}, *known)
+        assert values["table"]["recommended_values"] == []
+        assert values["count"] == 0
+
+    assert FormSinkConnector.asked == []
+
+
+@pytest.mark.parametrize("change", [{"system.url": "rogue.example"}, {"system.url": PLACEHOLDER}, {"system.port": "1"}])
+def test_a_placeholder_of_a_connector_is_not_sent_to_another_system(
+    validate: Callable[..., dict[str, Any]], change: dict[str, str]
+) -> None:
+    validate({"system.password": PLACEHOLDER, **change}, STORED)
+
+    assert FormSinkConnector.asked == []
+
+
+def test_the_system_of_a_connector_is_asked_with_its_placeholders(validate: Callable[..., dict[str, Any]]) -> None:
+    values = validate({"system.password": PLACEHOLDER, "table": "new"}, STORED)
+
+    assert values["table"]["recommended_values"] == ["items", "orders"]
+    assert FormSinkConnector.asked == [{"system.url": "db.example", "system.password": SECRET}]
+    assert SECRET not in str(values)
+
+
+def test_a_placeholder_that_no_list_allows_is_not_resolved(validate: Callable[..., dict[str, Any]]) -> None:
+    stored = {**STORED, "system.password": "${env:HOME}"}
+    values = validate({"system.password": "${env:HOME}"}, stored)
+
+    assert "does not allow it" in values["system.password"]["errors"][0]
+    assert FormSinkConnector.asked == []
+
+
+def test_a_system_that_is_down_is_an_error_at_its_key_without_secrets(
+    validate: Callable[..., dict[str, Any]],
+) -> None:
+    def fail() -> SystemChoices:
+        raise RetriableError(f"cannot reach db.example as {SECRET}", code="form.unreachable")
+
+    FormSinkConnector.answer = fail
+    values = validate({"system.password": PLACEHOLDER}, STORED)
+
+    assert values["system.url"]["errors"] == [f"cannot reach db.example as {PLACEHOLDER}"]
+    assert values["count"] == 1
+
+
+def test_errors_of_other_keys_do_not_prevent_the_lookup(validate: Callable[..., dict[str, Any]]) -> None:
+    values = validate({"unknown": "1"})
+
+    assert values["count"] == 1
+    assert values["table"]["recommended_values"] == ["items", "orders"]
+
+
+def test_a_system_that_does_not_answer_is_an_error_after_a_limited_time(validator: Validator) -> None:
+    release = threading.Event()
+
+    def hang() -> SystemChoices:
+        release.wait(60)
+        return SystemChoices()
+
+    FormSinkConnector.answer = hang
+    lookups = SystemLookups(validator, timeout=0.05, most=1)
+    try:
+        codes = [finding.code for _ in range(2) for finding in lookups.choices(OWN, (), ()).findings]
+    finally:
+        release.set()
+
+    assert codes == ["config.lookup_timeout", "config.lookup_busy"]
+
+
+def test_an_error_at_a_key_of_the_system_prevents_the_lookup(validator: Validator) -> None:
+    found = SystemLookups(validator).choices(OWN, (), [Finding("config.not_allowed", "no", "system.file")])
+
+    assert found == SystemChoices()
+    assert FormSinkConnector.asked == []
