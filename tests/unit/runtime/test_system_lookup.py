@@ -1,4 +1,4 @@
-"""Validation over REST asks a connector's system only where this sends no secret to a place that a caller has chosen."""
+"""Validation over REST asks a system only where this sends no secret to a place that the caller has chosen."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import importlib.metadata
 import sys
 import threading
 import types
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 import pytest
@@ -45,7 +45,7 @@ class FormSinkConnector(SinkConnector):
 
 
 @pytest.fixture
-def validator(monkeypatch: pytest.MonkeyPatch) -> Iterator[Validator]:
+def validator(monkeypatch: pytest.MonkeyPatch) -> Validator:
     monkeypatch.setenv("LOOKUP_PASSWORD", SECRET)
     FormSinkConnector.asked.clear()
     FormSinkConnector.answer = lambda: SystemChoices({"table": ["items", "orders"]})
@@ -62,7 +62,7 @@ def validator(monkeypatch: pytest.MonkeyPatch) -> Iterator[Validator]:
         ]
     )
     allowed = {"env.param.allowlist.pattern": "LOOKUP_.*"}
-    yield Validator(registry, make_interpolator(registry, settings=allowed))
+    return Validator(registry, make_interpolator(registry, settings=allowed))
 
 
 @pytest.fixture
@@ -71,7 +71,7 @@ def validate(validator: Validator) -> Callable[..., dict[str, Any]]:
     lookups = SystemLookups(validator)
 
     def validate(changes: Mapping[str, str] = {}, *known: Mapping[str, str]) -> dict[str, Any]:
-        answer = validation_response(validator, OWN | changes, lambda *args: lookups.choices(args[0], known, args[1]))
+        answer = validation_response(validator, {**OWN, **changes}, lambda *args: lookups.choices(args[0], known, args[1]))
         return {item["value"]["name"]: item["value"] for item in answer["configs"]} | {"count": answer["error_count"]}
 
     return validate
