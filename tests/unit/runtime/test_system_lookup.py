@@ -71,7 +71,9 @@ def validate(validator: Validator) -> Callable[..., dict[str, Any]]:
     lookups = SystemLookups(validator)
 
     def validate(changes: Mapping[str, str] = {}, *known: Mapping[str, str]) -> dict[str, Any]:
-        answer = validation_response(validator, {**OWN, **changes}, lambda *args: lookups.choices(args[0], known, args[1]))
+        answer = validation_response(
+            validator, {**OWN, **changes}, lambda *args: lookups.choices(args[0], known, args[1])
+        )
         return {item["value"]["name"]: item["value"] for item in answer["configs"]} | {"count": answer["error_count"]}
 
     return validate
