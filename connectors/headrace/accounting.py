@@ -17,7 +17,7 @@ discarded      given up when partitions were reassigned or the task ended: they 
 in flight      read, and none of the above yet
 =============  ======================================================================================================
 
-For each partition of a sink also (:class:`PartitionAccount`)::
+For each partition of a sink or a stream application also (:class:`PartitionAccount`)::
 
     next expected offset = first expected offset + read + gaps
 """
@@ -97,7 +97,7 @@ class RecordCauses:
 
 @dataclass(frozen=True, slots=True)
 class PartitionAccount:
-    """Where a sink task is in a partition, and why: ``next`` = ``start`` + ``read`` + gaps, which have no record."""
+    """Where a task is in a partition, and why: ``next`` = ``start`` + ``read`` + gaps, which have no record."""
 
     start: int
     """The first offset that was expected: the committed one, or that of the first record that was read."""
@@ -120,7 +120,7 @@ class PartitionAccount:
 
 
 class PartitionAccounts:
-    """The accounts of a sink task's partitions. Written by one thread, read by any."""
+    """The accounts of a task's partitions. Written by one thread, read by any."""
 
     def __init__(self) -> None:
         self._accounts: dict[str, PartitionAccount] = {}

@@ -15,7 +15,7 @@ from urllib.parse import quote
 import typer
 from rich.text import Text
 
-from headrace.cli import status_view
+from headrace.cli import record_view, status_view
 from headrace.cli.client import DEFAULT_URL, WorkerClient
 from headrace.cli.output import JsonFlag, err, out, print_json, print_table, text_width
 from headrace.cli.worker_access import worker_access
@@ -69,6 +69,10 @@ def list_connectors(url: UrlOption = DEFAULT_URL, json: JsonFlag = False) -> Non
 def show_status(
     names: OptionalNames = None,
     trace: Annotated[bool, typer.Option("--trace", help="Print complete traces, not only the reason.")] = False,
+    records: Annotated[
+        bool,
+        typer.Option("--records", help="Show what became of the records, why, and the offsets of each partition."),
+    ] = False,
     url: UrlOption = DEFAULT_URL,
     json: JsonFlag = False,
 ) -> None:
@@ -77,6 +81,8 @@ def show_status(
       headrace connectors status
 
       headrace connectors status orders search --trace
+
+      headrace connectors status orders --records
 
     A connector is one row when it and its tasks are in the same state without a problem. Records per second are of the
     last minute, the lag is the number of records that are not written yet, "data as of" is the age of the newest record
@@ -88,8 +94,10 @@ def show_status(
     """
     client = WorkerClient(url)
     bodies = _statuses(client, names, progress=True)
+    accounts = {name: _records(client, name) for name in bodies} if records else {}
     found = [status_view.parse_status(each) for each in bodies.values()]
     if json:
+        bodies = {name: body | ({"records": accounts[name]} if records else {}) for name, body in bodies.items()}
         print_json(bodies[names[0]] if names and len(names) == 1 else bodies)
     else:
         known = {
@@ -98,6 +106,9 @@ def show_status(
             if "progress" in body
         }
         _print_statuses(found, url, whole_trace=trace, progress=known)
+        if records:
+            parsed = {name: record_view.parse_records(body) for name, body in accounts.items()}
+            record_view.print_records(parsed, now_ms())
     if any(map(status_view.needs_attention, found)):
         raise typer.Exit(1)
 
@@ -357,6 +368,10 @@ def _with_progress(client: WorkerClient, name: str, body: Any) -> Any:
         return body | {"progress": client.request("GET", f"/v1/connectors/{quote(name, safe='')}/progress").body}
     except NotFoundError:  # a worker of Kafka Connect
         return body
+
+
+def _records(client: WorkerClient, name: str) -> Any:
+    return client.request("GET", f"/v1/connectors/{quote(name, safe='')}/records").body
 
 
 def _require_existing(client: WorkerClient, names: Sequence[str]) -> None:

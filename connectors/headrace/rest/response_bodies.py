@@ -48,7 +48,7 @@ def task_state(number: int, status: Status) -> dict[str, Any]:
 
 def records(name: str, tasks: Mapping[int, TaskRecords]) -> dict[str, Any]:
     """headrace's account of records: the counts of each task, their balance, why records were not written, and where a
-    sink is in its partitions."""
+    sink or a stream application is in its partitions."""
     return {
         "name": name,
         "tasks": [

@@ -63,7 +63,7 @@ class TaskRecords:
     counts: Mapping[str, int]
     causes: Sequence[RecordCause]
     partitions: Mapping[str, PartitionAccount]
-    """Of a sink: the accounts of its partitions."""
+    """Of a sink or a stream application: the accounts of its partitions."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -68,7 +68,8 @@ class TaskBuilder:
         if isinstance(parsed.settings, SinkSettings):
             overrides = {**self.settings.consumer, **parsed.settings.consumer_override}
             group = overrides.get("group.id", group_of(task.connector))
-            gaps = self._offset_gaps(parsed.settings, control, group)
+            reset = overrides.get("auto.offset.reset", "earliest")
+            gaps = self._offset_gaps(self._clients(parsed.settings), control, group, reset)
             sink = SinkContext(
                 task,
                 parsed.own,
@@ -137,7 +138,7 @@ class TaskBuilder:
             clients.admin,
             open_dead_letters if settings.dead_letter_topic else None,
             lambda topic: self.tracker.add(task.connector, topic),
-            OffsetGaps(clients.admin, group, control.raise_condition, control.log, reset),
+            self._offset_gaps(clients, control, group, reset),
         )
         interval = settings.commit_interval / 1000
         return StreamPipeline(parsed.plugin.cls.task_class(), context, stages, factory, control, interval)
@@ -200,10 +201,10 @@ class TaskBuilder:
     def _clients(self, settings: ConnectorSettings) -> ConnectorClients:
         return ConnectorClients(self.kafka_clients, self.settings, settings)
 
-    def _offset_gaps(self, settings: SinkSettings, control: TaskControl, group: str) -> OffsetGaps:
-        reset = {**self.settings.consumer, **settings.consumer_override}.get("auto.offset.reset", "earliest")
-        open_admin, accounts = self._clients(settings).admin, control.metrics.partitions
-        return OffsetGaps(open_admin, group, control.raise_condition, control.log, reset, accounts=accounts)
+    @staticmethod
+    def _offset_gaps(clients: ConnectorClients, control: TaskControl, group: str, reset: str) -> OffsetGaps:
+        accounts = control.metrics.partitions
+        return OffsetGaps(clients.admin, group, control.raise_condition, control.log, reset, accounts=accounts)
 
     def _consumer_factory(
         self,

@@ -1,6 +1,7 @@
 """The command line parses the responses of the REST API."""
 
 import itertools
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -8,13 +9,14 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from headrace.cli import connectors, status_view
+from headrace.accounting import PartitionAccount, RecordCause
+from headrace.cli import connectors, record_view, status_view
 from headrace.cli.client import WorkerClient
 from headrace.conditions import Condition
 from headrace.errors import ConfigError, Finding, HeadraceError, NotFoundError
 from headrace.rest import RestServer
 from headrace.runtime.api import ConnectorStatus, TaskProgress
-from headrace.states import State, Status
+from headrace.states import State, Status, TaskId
 
 
 @pytest.fixture
@@ -42,6 +44,52 @@ def test_the_progress_of_tasks_is_parsed_completely(cli: WorkerClient, worker: A
     assert expanded["orders"]["progress"] == body
     with pytest.raises(NotFoundError):
         cli.request("GET", "/v1/connectors/none/progress")
+
+
+class TestRecords:
+    @pytest.fixture
+    def status(self, server: RestServer, worker: Any) -> Callable[..., str]:
+        worker.add("orders")
+        worker.counters = {
+            TaskId("orders", 0): {
+                "sink_record_read_total": 1_030,
+                "sink_record_send_total": 1_000,
+                "sink_record_dead_lettered_total": 20,
+            }
+        }
+        worker.causes = [
+            RecordCause("dead_lettered", "data.refused", 20, 1_700_000_000_000, 1_700_000_001_000, "t-0: 7")
+        ]
+        worker.accounts = {"t-0": PartitionAccount(100, 1_165, 1_030, 25, 9, 1)}
+
+        def run(*arguments: str) -> str:
+            shown = CliRunner().invoke(connectors.app, ["status", "orders", *arguments, "--url", server.url])
+            assert shown.exit_code == 0, shown.output
+            return shown.stdout
+
+        return run
+
+    def test_the_account_of_each_task_and_partition_is_shown_on_request(self, status: Callable[..., str]) -> None:
+        lines = [line.split() for line in status("--records").splitlines()]
+
+        assert ["orders", "0", "1,030", "0", "1,000", "0", "0", "20", "0", "0", "0", "10"] in lines
+        assert ["orders", "0", "t-0", "100", "1,030", "25", "9", "1", "1,165"] in lines
+        (cause,) = [line for line in lines if "data.refused" in line]
+        assert cause[:5] == ["orders", "0", "dead-lettered", "data.refused", "20"]
+        assert cause[-2:] == ["t-0:", "7"]
+
+    def test_status_alone_shows_no_account(self, status: Callable[..., str]) -> None:
+        assert "1,165" not in status()
+
+    def test_json_has_the_response_of_the_worker(self, status: Callable[..., str], cli: WorkerClient) -> None:
+        body = cli.request("GET", "/v1/connectors/orders/records").body
+        assert json.loads(status("--records", "--json"))["records"] == body
+        assert record_view.parse_records(body)[0].partitions["t-0"].balance == 0
+
+    def test_an_invalid_account_is_an_error(self) -> None:
+        for body in ({}, {"tasks": [{"id": 0}]}, {"tasks": [{"id": 0, "counts": {}, "causes": [], "partitions": []}]}):
+            with pytest.raises(HeadraceError, match="cannot parse the records"):
+                record_view.parse_records(body)
 
 
 def test_findings_are_parsed_completely(cli: WorkerClient, failing: Any) -> None:
