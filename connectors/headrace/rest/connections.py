@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
+from collections.abc import Callable
 from typing import Any
 
 import structlog
@@ -37,8 +39,7 @@ class DeadlineProtocol(H11Protocol):
         if opened is not None and (certificate := opened.getpeercert()):
             self.app_state = {**self.app_state, CERTIFICATE_STATE: subject_of(certificate)}
         self._expect_request()
-        if len(self.connections) > self._limits.connections:
-            self._make_room()
+        make_room(self, self.connections, self._limits)
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
@@ -84,14 +85,80 @@ class DeadlineProtocol(H11Protocol):
             self._deadline.cancel()
             self._deadline = None
 
-    def _make_room(self) -> None:
-        others = [item for item in self.connections if isinstance(item, DeadlineProtocol) and item is not self]
-        waiting = [(since, item) for item in others if (since := item.waits_since()) is not None]
-        closed = min(waiting, key=lambda pair: pair[0])[1] if waiting else self
-        closed.connections.discard(closed)
-        closed.transport.abort()
-        if (suppressed := _lines.admit("too many connections")) is not None:
-            log.warning("rest.too_many_connections", limit=self._limits.connections, closed_before=suppressed)
+
+class TlsHandshake(asyncio.Protocol):
+    """A connection until its TLS handshake has ended: it counts as any other, and has the time of a request's headers.
+
+    asyncio's own servers tell a protocol of a connection after the handshake only, so that clients which never begin
+    one are not counted.
+    """
+
+    def __init__(
+        self,
+        make_protocol: Callable[[], asyncio.Protocol],
+        connections: set[Any],
+        context: ssl.SSLContext,
+        limits: RestLimits,
+    ) -> None:
+        """``make_protocol`` returns the protocol of the connection after the handshake."""
+        self._make_protocol = make_protocol
+        self._connections = connections
+        self._context = context
+        self._limits = limits
+        self._loop = asyncio.get_running_loop()
+        self._since = self._loop.time()
+        self._early: list[bytes] = []
+        """What the client has sent after the handshake, until the other protocol has the connection."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        self.transport = transport
+        self._connections.add(self)
+        make_room(self, self._connections, self._limits)
+        self._handshake = self._loop.create_task(self._secure())
+
+    def data_received(self, data: bytes) -> None:
+        self._early.append(data)
+
+    def waits_since(self) -> float | None:
+        """Return when the client connected: the server has waited for it since."""
+        return self._since
+
+    def shutdown(self) -> None:
+        """End the connection, because the server stops."""
+        self.transport.abort()
+
+    async def _secure(self) -> None:
+        try:
+            secured = await self._loop.start_tls(
+                self.transport,
+                self,
+                self._context,
+                server_side=True,
+                ssl_handshake_timeout=self._limits.header_timeout,
+            )
+        except OSError:
+            return  # asyncio has closed the connection: no TLS, a certificate that is not trusted, or no answer in time
+        finally:
+            self._connections.discard(self)
+        if secured is None or secured.is_closing():  # the client has disconnected, or was
+            return
+        protocol = self._make_protocol()
+        secured.set_protocol(protocol)
+        protocol.connection_made(secured)
+        for data in self._early:
+            protocol.data_received(data)
+
+
+def make_room(newest: DeadlineProtocol | TlsHandshake, connections: set[Any], limits: RestLimits) -> None:
+    """If there are too many connections, close the one that has let the server wait longest."""
+    if len(connections) <= limits.connections:
+        return
+    waiting = [(since, item) for item in connections - {newest} if (since := item.waits_since()) is not None]
+    closed = min(waiting, key=lambda pair: pair[0])[1] if waiting else newest
+    connections.discard(closed)
+    closed.transport.abort()
+    if (suppressed := _lines.admit("too many connections")) is not None:
+        log.warning("rest.too_many_connections", limit=limits.connections, closed_before=suppressed)
 
 
 def handle_loop_error(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:

@@ -20,7 +20,7 @@ from headrace.registry import Registry
 from headrace.rest.access_settings import RestAccess
 from headrace.rest.app import create_app
 from headrace.rest.authentication import Authenticator
-from headrace.rest.connections import DeadlineProtocol, handle_loop_error
+from headrace.rest.connections import DeadlineProtocol, TlsHandshake, handle_loop_error
 from headrace.rest.limits import RepeatedLines, RepeatedRecords, RestLimits, default_limits
 from headrace.rest.listeners import BACKLOG, listen, parse_listeners, url_of
 from headrace.rest.options import NO_OPTIONS, RestOptions
@@ -93,7 +93,7 @@ class RestServer:
             ),
             [opened for listener, opened in zip(self._listeners, self._sockets, strict=True) if listener.tls],
             self._access.tls,
-            self._limits.header_timeout,
+            self._limits,
         )
         self._thread = threading.Thread(target=self._serve, args=(self._server,), name="rest", daemon=True)
         self._thread.start()
@@ -135,28 +135,25 @@ class _UvicornServer(uvicorn.Server):
         config: uvicorn.Config,
         tls_sockets: Sequence[socket.socket],
         context: ssl.SSLContext | None,
-        handshake_timeout: float,
+        limits: RestLimits,
     ) -> None:
         super().__init__(config)
         self.start_decided = threading.Event()
         self._tls_sockets = tls_sockets
         self._context = context
-        self._handshake_timeout = handshake_timeout
+        self._limits = limits
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         loop = asyncio.get_running_loop()
         loop.set_exception_handler(handle_loop_error)
         await super().startup([opened for opened in sockets or () if opened not in self._tls_sockets])
         for opened in self._tls_sockets:
-            server = await loop.create_server(
-                self._protocol,
-                sock=opened,
-                ssl=self._context,
-                backlog=BACKLOG,
-                ssl_handshake_timeout=self._handshake_timeout,
-            )
-            self.servers.append(server)
+            self.servers.append(await loop.create_server(self._handshake, sock=opened, backlog=BACKLOG))
         self.start_decided.set()
+
+    def _handshake(self) -> asyncio.Protocol:
+        assert self._context is not None, "there are https listeners"
+        return TlsHandshake(self._protocol, self.server_state.connections, self._context, self._limits)
 
     def _protocol(self) -> asyncio.Protocol:
         make: Any = self.config.http_protocol_class

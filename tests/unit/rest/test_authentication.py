@@ -7,6 +7,7 @@ import socket
 import ssl
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, suppress
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
@@ -270,6 +271,27 @@ def test_a_client_that_does_not_finish_its_handshake_is_disconnected(
             assert silent.recv(1) == b""
     finally:
         hasty.stop()
+
+
+def test_handshakes_count_as_connections(
+    worker: Any, registry: Registry, https: RestServer, authority: trustme.CA, tmp_path: Path
+) -> None:
+    """Clients that connect and never begin a handshake cannot use up the worker's files, nor keep others out."""
+    keys = {"listeners.https.ssl.keystore.location": str(tmp_path / "server.pem")}
+    context = server_context(WorkerSettings.parse({"bootstrap.servers": "broker:9092", **keys}))
+    limits = DEFAULT_LIMITS._replace(connections=8, header_timeout=600.0)
+    small = RestServer(["https://127.0.0.1:0"], limits=limits, access=RestAccess(Authenticator(), context))
+    small.bind()
+    small.start(worker, registry)
+    url = httpx.URL(small.url)
+    with ExitStack() as stack:
+        stack.callback(small.stop)
+        silent = [stack.enter_context(socket.create_connection((url.host, url.port), timeout=30)) for _ in range(40)]
+        for _ in range(5):
+            assert httpx.get(f"{small.url}/health", verify=trusting(authority), timeout=10).status_code == 200
+        for each in silent[:32]:  # those that came first
+            with suppress(ConnectionResetError):
+                assert each.recv(1) == b""
 
 
 def test_http_on_an_https_listener_is_refused(https: RestServer) -> None:

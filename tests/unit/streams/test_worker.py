@@ -83,6 +83,11 @@ def test_an_application_is_operated_as_a_connector(client: httpx.Client, applica
         return int(task["counts"]["written"])
 
     eventually(lambda: written() == 3)
+    (task,) = client.get("/v1/connectors/app/records").json()["tasks"]
+    accounts = [item for item in task["partitions"] if item["partition"].startswith("impressions-")]
+    assert sum(item["read"] for item in accounts) == 3
+    assert all(item["next"] == item["start"] + item["read"] for item in accounts)
+    assert all(item["balance"] == 0 for item in accounts)
     assert 'headrace_stream_record_commit_total{connector="app",task="0"} 3.0' in client.get("/metrics").text
     assert 'headrace_stream_step_records{connector="app",part="doubled",task="0"} 3.0' in client.get("/metrics").text
 
