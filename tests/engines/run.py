@@ -43,6 +43,14 @@ def _no_mariadb() -> str | None:
     return program and f"the program {program} is not installed (apt-get install mariadb-server)"
 
 
+_SHARED_MARIADB: Mapping[str, str | int] = {
+    "innodb-flush-log-at-trx-commit": 0,
+    "innodb-stats-auto-recalc": 0,
+    # Names the holders of metadata locks, as MySQL does by default.
+    "performance-schema": "ON",
+    "performance-schema-instrument": "wait/lock/metadata/sql/mdl=ON",
+}
+
 KINDS: Mapping[str, EngineKind] = {
     "kafka": EngineKind("Kafka", lambda folder: Kafka(folder, settings=_KAFKA), addresses.external_kafka, "kafka"),
     "kafka_cluster": EngineKind(
@@ -68,7 +76,7 @@ KINDS: Mapping[str, EngineKind] = {
     ),
     "mariadb": EngineKind(
         "MariaDB",
-        lambda folder: MariaDb(folder, settings={"innodb-flush-log-at-trx-commit": 0, "innodb-stats-auto-recalc": 0}),
+        lambda folder: MariaDb(folder, settings=_SHARED_MARIADB),
         addresses.external_mariadb,
         unavailable=_no_mariadb,
     ),

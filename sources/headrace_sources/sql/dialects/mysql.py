@@ -29,7 +29,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.mysql import BIGINT
 from sqlalchemy.sql import quoted_name
 
-from headrace_sources.sql.dialects import innodb
+from headrace_sources.sql.dialects import innodb, mysql_locks
 from headrace_sources.sql.dialects.dialect import Dialect, ErrorClass, OpenTransaction, TableName, run_raw
 from headrace_sources.sql.rows.ledger_keys import HASH_DIGITS, SEPARATOR
 from headrace_sources.sql.rows.server_json import Query, Stream
@@ -178,16 +178,7 @@ class MySql(Dialect):
         arguments, keywords = url.get_dialect()().create_connect_args(url)
         limits = {"connect_timeout": _DIAGNOSIS_TIMEOUT, "read_timeout": _DIAGNOSIS_TIMEOUT}
         with closing(pymysql.connect(*arguments, **{**keywords, **limits})) as other, other.cursor() as cursor:
-            cursor.execute(
-                "SELECT state FROM information_schema.processlist WHERE id = %s", [dbapi_connection.thread_id()]
-            )
-            found = cursor.fetchone()
-        if found is None:
-            return "it has ended the connection"
-        state = str(found[0] or "")
-        if "lock" in state.lower():
-            return f"it waits for a lock ({state}) → SHOW FULL PROCESSLIST names the sessions, KILL ends one"
-        return f"it is executing the statement{f' ({state})' if state else ''}"
+            return mysql_locks.waits_for(cursor, dbapi_connection.thread_id(), discreet=discreet)
 
     def error_class(self, error: Exception) -> ErrorClass:
         code = error.args[0] if error.args else None
