@@ -1,8 +1,8 @@
 """What a statement of MySQL or MariaDB waits for, and which connection holds the lock.
 
 Reads wait for metadata locks only: of LOCK TABLES, and of ALTER TABLE and other definitions, which may wait for older
-transactions themselves. ``performance_schema.metadata_locks`` names their holders. MySQL has it by default, MariaDB only
-if it is switched on.
+transactions themselves. ``performance_schema.metadata_locks`` names their holders. MySQL has it by default; of MariaDB
+it must be switched on.
 
 https://dev.mysql.com/doc/refman/8.4/en/performance-schema-metadata-locks-table.html,
 https://mariadb.com/kb/en/performance-schema-metadata_locks-table/
