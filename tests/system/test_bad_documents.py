@@ -106,3 +106,38 @@ def test_without_tolerance_the_task_fails_and_names_the_key_to_change(conflict: 
     assert "FAILED" in shown.stdout
     assert f"restart {name}-sink --task 0" in shown.stdout + shown.stderr
     assert worker.stop() == 0
+
+
+def test_dead_letters_contain_no_secret(conflict: Any, kafka: Any, box: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Other outputs are searched in test_canaries.py, without engines. Here the reason of each letter quotes a secret."""
+    canary = "c4nary-index-9f3"
+    monkeypatch.setenv("CANARY_INDEX", canary)
+    name, dead = conflict.unique, f"{conflict.unique}-dead"
+    worker = conflict.run(
+        errors_tolerance="all",
+        errors_deadletterqueue_topic_name=dead,
+        index_name="${env:CANARY_INDEX}-{value:id}",
+        index_name_allowed="none-*",
+    )
+    consumer = KafkaConsumer(
+        bootstrap_servers=kafka.bootstrap_servers,
+        auto_offset_reset="earliest",
+        consumer_timeout_ms=120_000,
+        metadata_max_age_ms=500,  # the topic may be created after the first check
+    )
+    consumer.subscribe([dead])
+    try:
+        letters = [next(consumer) for _ in range(5)]
+    finally:
+        consumer.close()
+    texts = {str(letter.offset): repr((letter.headers, letter.key, letter.value)) for letter in letters}
+    sink = f"{name}-sink"
+    for command in (["dlq", "list", sink], ["dlq", "show", sink], ["connectors", "status", sink, "--records"]):
+        run = box.command(*command, "--url", worker.url)
+        texts[" ".join(command)] = run.stdout + run.stderr
+    texts["log"] = worker.log
+
+    assert [place for place, text in texts.items() if canary in text] == []
+    assert all("${env:CANARY_INDEX}" in texts[str(letter.offset)] for letter in letters), "the reason quotes it"
+    assert "${env:CANARY_INDEX}" in texts[f"dlq show {sink}"]
+    assert worker.stop() == 0

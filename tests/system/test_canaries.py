@@ -1,6 +1,6 @@
 """Secrets of every kind are put into a worker, faults are provoked, and all its output is searched for them.
 
-No engine runs: Kafka, PostgreSQL and Elasticsearch are a closed port. Dead letters are in the unit tests.
+No engine runs: Kafka, PostgreSQL and Elasticsearch are a closed port. Dead letters are in test_bad_documents.py.
 """
 
 from __future__ import annotations
