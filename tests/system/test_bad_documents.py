@@ -109,7 +109,7 @@ def test_without_tolerance_the_task_fails_and_names_the_key_to_change(conflict: 
 
 
 def test_dead_letters_contain_no_secret(conflict: Any, kafka: Any, box: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Other outputs are searched in test_canaries.py, without engines. Here the reason of each letter quotes a secret."""
+    """The reason of each letter quotes a secret. Outputs without engines are searched in test_canaries.py."""
     canary = "c4nary-index-9f3"
     monkeypatch.setenv("CANARY_INDEX", canary)
     name, dead = conflict.unique, f"{conflict.unique}-dead"
