@@ -80,10 +80,8 @@ def follow_the_page(folder: Path, database: str | None) -> None:
         with steps.step("headrace up --detach"):
             up = [str(binaries / "headrace"), "up", "--detach", *engines]
             said = subprocess.run(up, env=environment, check=True, stdout=subprocess.PIPE, text=True).stdout
-            environment |= dict(re.findall(r"^export (\w+)=(.*)$", said, re.MULTILINE))
-            environment = {
-                name: shlex.split(value)[0] if name in said else value for name, value in environment.items()
-            }
+            exports = re.findall(r"^export (\w+)=(.*)$", said, re.MULTILINE)
+            environment |= {name: shlex.split(value)[0] for name, value in exports}
         if database:
             environment["DATABASE_URL"] = database
         _move_the_table(folder, binaries, environment, page, steps)

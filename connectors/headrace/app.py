@@ -205,6 +205,15 @@ def look_up_topics(
         admin.close()
 
 
+def look_up_groups(settings: Mapping[str, str], client: KafkaClient, groups: Sequence[str]) -> dict[str, bool]:
+    """Return whether the user may read as a member of each group. Raise the errors of ``broker.interfaces``."""
+    admin = choose(client).open(settings).admin({})
+    try:
+        return {group: admin.may_read_as(group) for group in groups}
+    finally:
+        admin.close()
+
+
 def kafka_topics(admin: Admin, named: Set[str], wanted: Callable[[str], bool]) -> dict[str, KafkaTopic]:
     """As :func:`look_up_topics`, with an open client."""
     visible = [topic for topic in admin.topics() if topic in named or wanted(topic)]

@@ -270,7 +270,19 @@ class Admin(Protocol):
         """Commit offsets of a group, which need not exist. Raise RetriableError while it has members."""
         ...
 
+    def may_read_as(self, group: str) -> bool:
+        """Return whether the user may read as a member of the group (READ on GROUP), which need not exist.
+
+        Nothing changes: it commits an offset of a topic that does not exist. The broker refuses that in any case, and
+        checks the group first.
+        """
+        ...
+
     def close(self) -> None: ...
+
+
+NO_TOPIC = "headrace-no-topic-"
+"""The names of topics of :meth:`Admin.may_read_as` begin with it."""
 
 
 def group_in_use(group: str) -> RetriableError:

@@ -10,11 +10,12 @@ from typing import Annotated, Any
 
 import typer
 
+from headrace.cli.group_access import GroupLookup, group_findings
 from headrace.cli.loading import Loaded, load
 from headrace.cli.output import JsonFlag, err, out, print_findings, print_json
 from headrace.errors import ConfigError, Finding, HeadraceError, RetriableError
 from headrace.files import ConfigFile, read_config_file
-from headrace.pair_checks import KafkaTopic, Produced, named_topics, pair_findings, reads_topic
+from headrace.pair_checks import KafkaTopic, LocatedFinding, Produced, named_topics, pair_findings, reads_topic
 from headrace.plugin import ProducedTopic, SourceConnector
 from headrace.validation import ConnectorConfig, locate_findings
 
@@ -68,11 +69,14 @@ def check(context: typer.Context, files: Files, json: JsonFlag = False) -> None:
 
 
 def check_files(
-    paths: Sequence[Path], admin_check: AdminCheck | None = None, topic_lookup: TopicLookup | None = None
+    paths: Sequence[Path],
+    admin_check: AdminCheck | None = None,
+    topic_lookup: TopicLookup | None = None,
+    group_lookup: GroupLookup | None = None,
 ) -> list[Finding]:
     """Return the findings of ``check``; progress goes to stderr.
 
-    ``admin_check`` and ``topic_lookup`` replace requests to Kafka.
+    ``admin_check``, ``topic_lookup`` and ``group_lookup`` replace requests to Kafka.
     """
     loaded = load(paths)
     if _errors(loaded.findings):
@@ -93,7 +97,23 @@ def check_files(
     topics: Mapping[str, KafkaTopic] = {}
     if answers and (topic_lookup or not admin_check):
         topics = _kafka_topics(loaded, sources, sinks, topic_lookup)
+    if answers and (group_lookup or not admin_check):
+        findings += _kafka_groups(loaded, group_lookup)
     return findings + _compared(loaded, sources, sinks, topics)
+
+
+def _kafka_groups(loaded: Loaded, group_lookup: GroupLookup | None) -> list[Finding]:
+    """Return the findings about the consumer groups of these connectors."""
+    from headrace.app import look_up_groups  # late: --help needs no Kafka client
+
+    settings = loaded.require()
+    client_settings = {**settings.client_settings(), **settings.admin}
+    ask = group_lookup or partial(look_up_groups, client_settings, settings.kafka_client)
+    try:
+        return _located(loaded, group_findings(loaded.configs.values(), settings, ask))
+    except HeadraceError as error:
+        err.print(f"consumer groups are not checked: {error}", markup=False)
+        return []
 
 
 def _kafka_topics(
@@ -143,8 +163,13 @@ def _compared(
     topics: Mapping[str, KafkaTopic] | None = None,
 ) -> list[Finding]:
     """Return the findings about the sources and the sinks of these files."""
+    return _located(loaded, pair_findings(sources, sinks, loaded.settings, loaded.registry, topics))
+
+
+def _located(loaded: Loaded, findings: Iterable[LocatedFinding]) -> list[Finding]:
+    """Return findings of connectors with the places in their files."""
     found: dict[str, list[Finding]] = {}
-    for name, finding in pair_findings(sources, sinks, loaded.settings, loaded.registry, topics):
+    for name, finding in findings:
         found.setdefault(name, []).append(finding)
     files = {file.properties["name"].strip(): file for file in reversed(loaded.files) if "name" in file.properties}
     return [

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import pytest
 
-from headrace.broker.interfaces import KafkaClients, NewTopic
+from headrace.broker.interfaces import NO_TOPIC, KafkaClients, NewTopic
 from headrace.errors import DataError, RetriableError
 from headrace.records import EncodedBatch, Headers, TopicPartition
 from headrace.testing.group_contract import ConsumerGroupContract
@@ -233,6 +233,17 @@ class KafkaClientsContract(ConsumerGroupContract):
         admin.close()
         assert found.keys() == {topic}
         assert {"READ", "WRITE", "DESCRIBE"} <= found[topic]
+
+    def test_a_group_that_may_be_read_as_does_not_change(
+        self, kafka_clients: KafkaClients, topic: str, unique_name: str, member: Callable[..., RecordingConsumer]
+    ) -> None:
+        admin = kafka_clients.admin({})
+        assert admin.may_read_as(unique_name)
+        assert admin.committed(unique_name) == {}
+        member(f"{unique_name}-used").subscribe([topic]).join()
+        assert admin.may_read_as(f"{unique_name}-used"), "also while it has members"
+        assert not [name for name in admin.topics() if name.startswith(NO_TOPIC)]
+        admin.close()
 
     def test_unknown_topics_and_groups_are_left_out(self, kafka_clients: KafkaClients, unique_name: str) -> None:
         admin = kafka_clients.admin({})

@@ -245,16 +245,6 @@ class TestTargetStates:
         answer = json.loads(run(verb, "orders", "--json").stdout)
         assert answer == {"requested": verb, "connectors": ["orders"]}
 
-    def test_trial_11_status_and_restart_take_several_names(self, run: Command, worker: StubWorker) -> None:
-        names = ("orders", "clicks")
-        worker.answers |= {f"GET /connectors/{name}/status": (200, status(name, RUNNING)) for name in names}
-        restarts = [f"POST /connectors/{name}/restart?includeTasks=false&onlyFailed=false" for name in names]
-        worker.answers |= dict.fromkeys(restarts, (204, None))
-
-        assert json.loads(run("status", *names, "--json").stdout).keys() == set(names)
-        run("restart", *names)
-        assert asked_with(worker.requests, "POST") == restarts
-
     def test_one_unknown_name_changes_no_connector(self, run: Command, worker: StubWorker) -> None:
         worker.answers |= {"PUT /connectors/orders/pause": (202, None), "GET /connectors/orders/status": (200, {})}
         assert isinstance(run.error("pause", "orders", "order"), NotFoundError)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sqlite3
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -119,6 +120,31 @@ def test_check_says_which_topics_it_cannot_check(files: Path, capsys: pytest.Cap
     assert "cleanup.policy is not checked of t.rows: this needs DESCRIBE_CONFIGS" in " ".join(
         capsys.readouterr().err.split()
     )
+
+
+def test_check_names_groups_as_which_the_user_may_not_read(files: Path) -> None:
+    (files / "worker.yaml").write_text("bootstrap.servers: broker:9092\n")
+    (files / "search.yaml").write_text(SINK.replace("fail", "delete"))
+    (files / "other.yaml").write_text(SINK.replace("fail", "delete") + "consumer.override.group.id: g\n")
+    asked: list[str] = []
+
+    def refuse(groups: Sequence[str]) -> dict[str, bool]:
+        asked.extend(groups)
+        return dict.fromkeys(groups, False)
+
+    names = ["worker.yaml", "rows.yaml", "search.yaml"]
+    found = check_files([Path(name) for name in names], admin_check=lambda _: "cluster", group_lookup=refuse)
+    (missing,) = [finding for finding in found if finding.code == "kafka.not_authorized"]
+    assert str(missing.location) == "search.yaml:1:1"
+    assert "no READ on GROUP connect-" in missing.message
+    assert missing.hint.endswith(f"kafka-acls.sh --add --allow-principal User:NAME --operation Read --group {asked[0]}")
+    assert missing.cause == "environment"
+
+    found = check_files([Path("worker.yaml"), Path("other.yaml")], lambda _: "cluster", group_lookup=refuse)
+    assert asked[1:] == ["g"]
+    assert [finding.key for finding in found if finding.code == "kafka.not_authorized"] == [
+        "consumer.override.group.id"
+    ]
 
 
 def test_check_names_missing_acls_with_their_command(files: Path) -> None:

@@ -106,6 +106,16 @@ def test_an_unknown_name_is_reported_with_the_nearest(cli: WorkerClient, worker:
         cli.of_connector("DELETE", "ordesr")
 
 
+def test_trial_11_status_and_restart_take_several_names(server: RestServer, worker: Any) -> None:
+    for name in ("orders", "clicks", "other"):
+        worker.add(name)
+    shown = CliRunner().invoke(connectors.app, ["status", "orders", "clicks", "--json", "--url", server.url])
+    assert json.loads(shown.stdout).keys() == {"orders", "clicks"}
+    restarted = CliRunner().invoke(connectors.app, ["restart", "orders", "clicks", "--url", server.url])
+    assert restarted.exit_code == 0, restarted.output
+    assert [name for name, *_ in worker.restarts] == ["orders", "clicks"]
+
+
 def test_a_condition_is_shown_with_its_details_until_it_is_acknowledged(server: RestServer, worker: Any) -> None:
     worker.add("orders")
     text = "retention removed records of t-0 before they were read"

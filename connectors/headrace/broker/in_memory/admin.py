@@ -64,5 +64,9 @@ class InMemoryAdmin:
                 raise group_in_use(group)
             self._cluster.groups[group].committed.update(offsets)
 
+    def may_read_as(self, group: str) -> bool:
+        self._cluster.require_up()
+        return True
+
     def close(self) -> None:
         pass

@@ -5,12 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TypeVar
+from uuid import uuid4
 
 import kafka
 from kafka.admin import ConfigResource, ConfigResourceType
 from kafka.errors import (
     CoordinatorLoadInProgressError,
     CoordinatorNotAvailableError,
+    GroupAuthorizationFailedError,
     GroupIdNotFoundError,
     KafkaError,
     NoError,
@@ -22,7 +24,7 @@ from kafka.errors import (
 )
 from kafka.structs import OffsetAndMetadata
 
-from headrace.broker.interfaces import NewTopic, group_in_use
+from headrace.broker.interfaces import NO_TOPIC, NewTopic, group_in_use
 from headrace.broker.kafka_python.connection import ClientHandle, cluster_id
 from headrace.broker.kafka_python.error_mapping import translate, translated
 from headrace.errors import RetriableError
@@ -146,6 +148,18 @@ class KafkaPythonAdmin:
                     raise kind
 
         self._ask_coordinator(doing, ask)
+
+    def may_read_as(self, group: str) -> bool:
+        nowhere = kafka.TopicPartition(f"{NO_TOPIC}{uuid4().hex}", 0)
+
+        def ask() -> bool:
+            try:
+                found = self._admin.alter_group_offsets(group, {nowhere: OffsetAndMetadata(0, "", -1)})
+            except GroupAuthorizationFailedError:  # not even DESCRIBE: its coordinator is not told
+                return False
+            return GroupAuthorizationFailedError not in found.values()
+
+        return self._ask_coordinator(f"commit the positions of group {group}", ask)
 
     def _ask_coordinator(self, doing: str, ask: Callable[[], T]) -> T:
         """Retry while the group has no coordinator: the first group of a cluster has to wait for one."""

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from typing import Any, TypeVar
+from uuid import uuid4
 
 import confluent_kafka
 from confluent_kafka import Consumer, IsolationLevel, KafkaError, KafkaException, TopicCollection
 from confluent_kafka.admin import AdminClient, ConfigResource, OffsetSpec, ResourceType  # type: ignore[attr-defined]
 from confluent_kafka.admin import NewTopic as KafkaNewTopic  # type: ignore[attr-defined]
 
-from headrace.broker.interfaces import NewTopic, group_in_use
+from headrace.broker.interfaces import NO_TOPIC, NewTopic, group_in_use
 from headrace.broker.librdkafka.broker_monitor import BrokerMonitor
 from headrace.broker.librdkafka.error_mapping import translate, translated
 from headrace.broker.librdkafka.timed_commit import TimedCommit
@@ -164,27 +165,34 @@ class LibrdkafkaAdmin:
         return {TopicPartition(place.topic, place.partition): place.offset for place in found if place.offset >= 0}
 
     def commit(self, group: str, offsets: Mapping[TopicPartition, int]) -> None:
-        # Through a consumer, for the same reason.
         doing = f"move the offsets of group {group}"
+        for failure in self._commit(group, offsets, doing):
+            if failure.code() == KafkaError.UNKNOWN_MEMBER_ID:
+                raise group_in_use(group)
+            raise translate(failure, doing, self._monitor.failure())
+
+    def may_read_as(self, group: str) -> bool:
+        nowhere = TopicPartition(f"{NO_TOPIC}{uuid4().hex}", 0)
+        failures = self._commit(group, {nowhere: 0}, f"commit the positions of group {group}")
+        return all(failure.code() != KafkaError.GROUP_AUTHORIZATION_FAILED for failure in failures)
+
+    def _commit(self, group: str, offsets: Mapping[TopicPartition, int], doing: str) -> list[KafkaError]:
+        """Commit offsets; return why some were refused. Raise RetriableError without an answer."""
+        # Through a consumer, for the same reason.
         consumer = self._open_consumer(group)
         commit = TimedCommit(
             consumer, [confluent_kafka.TopicPartition(*place, offset) for place, offset in offsets.items()]
         )
         try:
-            try:
-                answers = commit.answers(_TIMEOUT)
-                failed = [answer.error for answer in answers or () if answer.error is not None]
-            except KafkaException as error:
-                answers, failed = (), [error.args[0]]
-            if answers is None:
-                raise RetriableError(f"cannot {doing}: no answer within {_TIMEOUT:g} s", code="kafka.unreachable")
-            for failure in failed:
-                if failure.code() == KafkaError.UNKNOWN_MEMBER_ID:
-                    raise group_in_use(group)
-                raise translate(failure, doing, self._monitor.failure())
+            answers = commit.answers(_TIMEOUT)
+        except KafkaException as error:
+            return [error.args[0]]
         finally:
             if not commit.close_when_done():
                 consumer.close()
+        if answers is None:
+            raise RetriableError(f"cannot {doing}: no answer within {_TIMEOUT:g} s", code="kafka.unreachable")
+        return [answer.error for answer in answers if answer.error is not None]
 
     def _result(self, answer: Future[Any], doing: str, *expected: int) -> Any:
         """Return the response, or None for one of the ``expected`` errors."""
