@@ -24,6 +24,7 @@ from kafka.admin import (
 )
 from sqlalchemy import make_url
 
+from headrace.broker.interfaces import Admin
 from headrace.broker.kafka_python import KafkaPythonClients
 from headrace.broker.librdkafka import LibrdkafkaClients
 from headrace.embedded import Kafka
@@ -147,24 +148,29 @@ class World:
             admin.close()
 
     @contextmanager
-    def forbidden(self, topic: str) -> Iterator[None]:
-        """Allow every operation except writes to this topic."""
-        place = ResourcePattern(ResourceType.TOPIC, topic)
+    def forbidden(
+        self,
+        name: str,
+        operation: ACLOperation = ACLOperation.WRITE,
+        kind: ResourceType = ResourceType.TOPIC,
+    ) -> Iterator[None]:
+        """Allow every operation except this one on a topic or a group."""
+        place = ResourcePattern(kind, name)
         rules = [
             ACL("User:*", "*", ACLOperation.ALL, ACLPermissionType.ALLOW, place),
-            ACL("User:*", "*", ACLOperation.WRITE, ACLPermissionType.DENY, place),
+            ACL("User:*", "*", operation, ACLPermissionType.DENY, place),
         ]
         with self.admin() as admin:
             admin.create_acls(rules)
             yield
-            pattern = ResourcePatternFilter(ResourceType.TOPIC, topic, ACLResourcePatternType.LITERAL)
+            pattern = ResourcePatternFilter(kind, name, ACLResourcePatternType.LITERAL)
             admin.delete_acls([ACLFilter(None, None, ACLOperation.ANY, ACLPermissionType.ANY, pattern)])
 
-    def allowed_operations(self, topic: str) -> Iterator[frozenset[str]]:
-        """Yield what each Kafka client says that its user may do with the topic."""
+    def admins(self) -> Iterator[Admin]:
+        """Yield the admin of each Kafka client."""
         for make_clients in (KafkaPythonClients, LibrdkafkaClients):
             admin = make_clients({"bootstrap.servers": self.kafka.brokers[0].internal_address}).admin({})
-            yield admin.topic_operations([topic])[topic]
+            yield admin
             admin.close()
 
     def status(self, name: str, worker: Any = None) -> dict[str, Any]:
