@@ -303,6 +303,21 @@ class SinkBatch:
     def __len__(self) -> int:
         return len(self.values)
 
+    def between(self, start: int, end: int) -> SinkBatch:
+        """Return the batch with only the records of the rows from ``start`` to before ``end``."""
+        return SinkBatch(
+            self.topic_partition,
+            self.topic,
+            self.offsets[start:end],
+            self.keys[start:end],
+            self.values[start:end],
+            self.timestamps[start:end],
+            self.headers[start:end],
+            self.key_schema,
+            self.value_schema,
+            self.end_offset,
+        )
+
     def only(self, rows: Sequence[int]) -> SinkBatch:
         """Return the batch with only the records of these rows, in this order. JSON texts stay texts."""
         values = self.values

@@ -203,6 +203,23 @@ class StreamSettings(ConnectorSettings):
         "isolation.level=read_committed see outputs after the commit (as in Kafka Streams).",
         group="Application",
     )
+    max_task_idle: Duration = key(
+        "max.task.idle.ms",
+        default=0,
+        ge=0,
+        doc="Partitions that belong together (those of a join, of a stream and its table, or that feed one repartition "
+        "topic) are processed in the order of event time. How long they wait for new records of one that has none; "
+        "they always wait a moment for records that are known to be unread (as in Kafka Streams).",
+        group="Application",
+    )
+    idle_after: Duration | None = key(
+        "idle.after",
+        default=None,
+        ge=1,
+        doc="Advance the stream time of a partition with the clock when it has had no record for this time, so that "
+        "its windows and joins close. By default it only advances with records.",
+        group="Application",
+    )
 
     def problems(self) -> Iterable[Finding]:
         for name, given in (("transforms", self.transforms), ("predicates", self.predicates)):

@@ -23,7 +23,7 @@ class ApplicationKeys(ConfigModel):
     )
     tables: dict[str, str] = prefix_key(
         "tables.",
-        doc="Global tables, by name: `tables.offers: offers` (a topic), or `tables.offers.topic`, `.key`, "
+        doc="Tables, by name: `tables.offers: offers` (a topic), or `tables.offers.topic`, `.key`, `.scope`, `.time`, "
         "`.columns.<name>`.",
         importance="high",
         group="Application",
@@ -59,12 +59,21 @@ class InputKeys(ConfigModel):
 
 
 class TableKeys(ConfigModel):
-    """Keys of one global table."""
+    """Keys of one table."""
 
     short_form: ClassVar[str] = "topic"
 
     topic: str | None = key("topic", default=None, doc="The topic; by default the table's name.")
     key_column: str | None = key("key", default=None, doc="The column that is the table's key; by default the key is.")
+    scope: Annotated[Literal["global", "partitioned"], LOWER] = key(
+        "scope",
+        default="global",
+        doc="`global`: every task has all rows. `partitioned`: a task has those of its partitions, and changes apply "
+        "in the order of event time.",
+    )
+    time: str | None = key(
+        "time", default=None, doc="Expression of the event time of changes; by default the record's timestamp."
+    )
     columns: dict[str, str] = prefix_key("columns.", doc="Types of the columns. Other columns do not exist then.")
 
 

@@ -23,17 +23,25 @@ class PlannedInput:
     """The column that the configuration says to be equal to the record's key."""
     key: str
     """The configuration key."""
+    is_table: bool = False
+    """Null values delete rows; they are dropped otherwise."""
 
 
 @dataclass(frozen=True)
-class GlobalTable:
-    """A global table: every task has all of its rows."""
+class PlannedTable:
+    """A table. Of a global one every task has all rows; the others are read as inputs, too."""
 
     name: str
     topic: str
     columns: Columns
     key_column: str | None
     """None: the record's key."""
+    partitioned: bool = False
+
+    @property
+    def stream(self) -> str:
+        """Return the stream of the table's changes; no other stream has a name with a space."""
+        return f"table {self.name}"
 
 
 @dataclass(frozen=True)
@@ -43,6 +51,12 @@ class PlannedStep:
     name: str
     sources: tuple[str, ...]
     operator: Operator
+    shared_store: str = ""
+    """The step whose state this one uses; empty: its own."""
+
+    @property
+    def store(self) -> str:
+        return self.shared_store or self.name
 
 
 @dataclass(frozen=True)
@@ -71,21 +85,24 @@ class Plan:
     """An application. Steps refer to streams of inputs, repartitions and earlier steps only."""
 
     inputs: tuple[PlannedInput, ...]
-    tables: tuple[GlobalTable, ...]
+    tables: tuple[PlannedTable, ...]
     steps: tuple[PlannedStep, ...]
     repartitions: tuple[Repartition, ...]
     outputs: tuple[PlannedOutput, ...]
     followed: tuple[tuple[str, str], ...]
     """For each stateful step: its name, and the topics whose partitions its state follows, a pair for each."""
+    aligned: tuple[tuple[str, str], ...] = ()
+    """The topics of a table and of the stream that looks it up, in the same partitions."""
 
     def topology(self) -> StreamTopology:
         """Return the topics and stores."""
         return StreamTopology(
             tuple(dict.fromkeys(item.topic for item in self.inputs)),
-            tuple(dict.fromkeys(item.topic for item in self.tables)),
+            tuple(dict.fromkeys(item.topic for item in self.tables if not item.partitioned)),
             {item.topic: item.origins for item in self.repartitions},
             self.stores(),
             tuple(dict.fromkeys(item.topic for item in self.outputs)),
+            self.aligned,
         )
 
     def stores(self) -> dict[str, tuple[str, ...]]:
@@ -98,10 +115,13 @@ class Plan:
     def explain(self) -> Iterator[str]:
         """Yield the plan as text, a line for each part."""
         for item in self.inputs:
+            if item.is_table:
+                continue
             time = "the record's timestamp" if item.time is None else next(iter(item.time.expressions.values())).text
             yield f"input   {item.name}: topic {item.topic}, event time: {time}"
         for table in self.tables:
-            yield f"table   {table.name}: topic {table.topic}, key: {table.key_column or 'of the record'}, global"
+            kind = "in the partitions of the stream" if table.partitioned else "global"
+            yield f"table   {table.name}: topic {table.topic}, key: {table.key_column or 'of the record'}, {kind}"
         through = {item.stream: item for item in self.repartitions}
         stores = self.stores()
         for step in self.steps:

@@ -19,15 +19,22 @@ from headrace import (
     StreamTask,
     StreamTopology,
     TaskError,
+    TopicPartition,
 )
 from headrace_streams.configuration import ApplicationKeys
+from headrace_streams.event_times import event_times
 from headrace_streams.expressions import ExpressionError
 from headrace_streams.expressions.functions import epoch_milliseconds
+from headrace_streams.operators.interval_join import LEFT, RIGHT
 from headrace_streams.operators.operator import StepPlace, StepRefusal
 from headrace_streams.operators.stateless import evaluate
-from headrace_streams.plan import GlobalTable, Plan, PlannedInput, PlannedStep, Repartition
+from headrace_streams.operators.table_rows import scalar_key
+from headrace_streams.plan import Plan, PlannedInput, PlannedStep, PlannedTable, Repartition
 from headrace_streams.planning import make_plan
 from headrace_streams.rows import Rows, merge
+
+_STORED_AFTER = 1_000
+"""Milliseconds by which the time of a silent partition must have advanced before that alone is stored."""
 
 
 class StreamApplicationTask(StreamTask):
@@ -51,7 +58,7 @@ class StreamApplicationTask(StreamTask):
     def update_table(self, batch: SinkBatch) -> Sequence[Rejection]:
         rejections = []
         for table in self._plan.tables:
-            if table.topic != batch.topic_partition.topic:
+            if table.topic != batch.topic_partition.topic or table.partitioned:
                 continue
             for key, value, offset in zip(batch.keys, batch.values, batch.offsets, strict=True):
                 try:
@@ -60,10 +67,9 @@ class StreamApplicationTask(StreamTask):
                     rejections.append(Rejection(batch.topic_partition, offset, error))
         return rejections
 
-    def _update_row(self, table: GlobalTable, record_key: Any, value: Any) -> None:
+    def _update_row(self, table: PlannedTable, record_key: Any, value: Any) -> None:
         rows = self._tables[table.name]
-        if isinstance(record_key, dict):
-            record_key = next(iter(record_key.values())) if len(record_key) == 1 else tuple(record_key.values())
+        record_key = scalar_key(record_key)
         if value is not None and not isinstance(value, dict):
             text = f"table {table.name}: the value is not an object"
             raise DataError(text, code="stream.not_an_object", hint="set value.converter so that values are objects")
@@ -94,38 +100,76 @@ class StreamApplicationTask(StreamTask):
         else:
             name = source.name
             rows = self._read(source, batch, refusals, steps)
-        streams = {name: rows}
+        return self._run(batch.topic_partition, {name: rows}, state, refusals, steps, None)
+
+    def event_times(self, batch: SinkBatch) -> Sequence[int]:
+        source = self._inputs.get(batch.topic_partition.topic)
+        if source is None or source.time is None:
+            return batch.timestamps
+        return event_times(source.time, batch)
+
+    def advance(self, topic_partition: TopicPartition, silent: int, state: Mapping[str, Segments]) -> StreamResult:
+        return self._run(topic_partition, {}, state, [], {}, silent)
+
+    def _run(
+        self,
+        place: TopicPartition,
+        streams: dict[str, Rows],
+        state: Mapping[str, Segments],
+        refusals: list[StepRefusal],
+        steps: dict[str, StepCounts],
+        silent: int | None,
+    ) -> StreamResult:
+        """Run the steps that a topic reaches. ``silent``: without records, for so many milliseconds."""
         changes: dict[str, Changes] = {}
         outputs: list[StreamOutput] = []
-        for step in self._steps[topic]:
+        worthwhile = False
+        for step in self._steps[place.topic]:
             given = [streams[item] for item in step.sources if item in streams and len(streams[item])]
-            if not given:
-                continue
-            merged = merge(given)
             operator = step.operator
-            result = operator.process(merged, self._tables, state[step.name] if operator.stateful else {})
+            stored = state[step.store] if operator.stateful else {}
+            if given:
+                merged = merge(given)
+                result = operator.process(merged, self._tables, stored)
+                steps[step.name] = StepCounts(len(merged), result.dropped, result.late, result.counts)
+            elif silent is not None and operator.stateful:
+                result = operator.advance_time(silent, self._sides(place.topic, step.name), stored)
+                steps[step.name] = StepCounts(0, result.dropped, result.late, result.counts)
+                # Time alone is stored now and then only: it would be a transaction for each partition without records.
+                stored_alone = len(result.changes) == 1 and silent < max(_STORED_AFTER, operator.span() // 64)
+                worthwhile |= bool(result.changes) and not stored_alone
+            else:
+                continue
             refusals += result.refusals
-            steps[step.name] = StepCounts(len(merged), result.dropped, result.late, result.counts)
             if result.changes:
-                changes[step.name] = result.changes
+                changes[step.store] = result.changes
             for suffix, made in result.streams.items():
                 streams[f"{step.name}.{suffix}" if suffix else step.name] = made
-        rejections = [self._rejection(batch, item) for item in refusals]
+        if silent is not None and not worthwhile:
+            return StreamResult()
+        rejections = [self._rejection(place, item) for item in refusals]
         if rejections:
             return StreamResult(rejections=rejections)
         for target, stream in self._targets:
             written = streams.get(stream)
             # The stream of a repartition topic is written where its step runs, and read where the batch is of it.
-            if written is not None and len(written) and target != topic:
+            if written is not None and len(written) and target != place.topic:
                 columns = (written.keys, written.values, written.times, written.origins, written.headers)
                 outputs.append(StreamOutput(target, *columns))
         return StreamResult(outputs, changes, [], steps)
+
+    def _sides(self, topic: str, join: str) -> list[str]:
+        """Return the sides of a join that a topic feeds."""
+        reached = {step.name for step in self._steps[topic]}
+        return [side for side in (LEFT, RIGHT) if f"{join}.{side}" in reached]
 
     def _read(
         self, source: PlannedInput, batch: SinkBatch, refusals: list[StepRefusal], steps: dict[str, StepCounts]
     ) -> Rows:
         place = StepPlace(source.name, source.key)
         rows = Rows(batch.keys, list(batch.values), batch.timestamps, batch.offsets, _headers(batch))
+        if source.is_table:
+            return rows  # their order is that of event time already, and their steps check them
         kinds = {value.__class__ for value in rows.values}
         if kinds != {dict}:
             nulls = sum(value is None for value in rows.values)
@@ -144,7 +188,7 @@ class StreamApplicationTask(StreamTask):
             rows = _with_times(rows, [value for (value,) in values], source, place, refusals)
         return rows
 
-    def _rejection(self, batch: SinkBatch, refusal: StepRefusal) -> Rejection:
+    def _rejection(self, place: TopicPartition, refusal: StepRefusal) -> Rejection:
         if refusal.origin < 0:
             # Several records made this row, so none of them can be rejected for it.
             raise TaskError(
@@ -152,7 +196,7 @@ class StreamApplicationTask(StreamTask):
                 code=refusal.error.code,
                 hint="make the expression accept every result, for example by NULLIF or COALESCE",
             )
-        return Rejection(batch.topic_partition, refusal.origin, refusal.error)
+        return Rejection(place, refusal.origin, refusal.error)
 
 
 def _headers(batch: SinkBatch) -> list[Any] | None:

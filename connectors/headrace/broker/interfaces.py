@@ -9,7 +9,7 @@ Client settings have Kafka's dotted names (``max.poll.records``, ``security.prot
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NewType, Protocol
 
@@ -145,7 +145,14 @@ class Consumer(Protocol):
         ...
 
     def resume_all(self) -> None:
-        """Return records again."""
+        """Return records again, except of partitions of :meth:`pause_only`."""
+        ...
+
+    def pause_only(self, partitions: Collection[TopicPartition]) -> None:
+        """Return no records of these partitions, which replace those of an earlier call. Others are not affected.
+
+        A partition that is revoked is not paused any more when it is assigned again.
+        """
         ...
 
     def seek(self, topic_partition: TopicPartition, offset: int) -> None:

@@ -15,6 +15,7 @@ from headrace.cli.stream_scenarios import read_scenarios, run_scenario
 from headrace.errors import ConfigError, Finding, Location
 from headrace.pipeline.stream_driver import StreamDriver
 from headrace.plugin import StreamContext
+from headrace.settings import StreamSettings
 from headrace.states import TaskId
 from headrace.validation import ConnectorConfig
 
@@ -57,7 +58,8 @@ def run_tests(
         file = path.parent / scenarios.application
         config = _application(file)
         for name, scenario in scenarios.tests.items():
-            driver = StreamDriver(config.plugin.cls.task_class(), _context(config, file))
+            assert isinstance(config.settings, StreamSettings)  # _application
+            driver = StreamDriver(config.plugin.cls.task_class(), _context(config, file), config.settings.idle_after)
             try:
                 differences = run_scenario(driver, scenario)
             finally:

@@ -9,8 +9,9 @@ from typing import Any
 
 import orjson
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from headrace.config import Duration
 from headrace.errors import ConfigError, Finding, Location
 from headrace.pipeline.stream_driver import DrivenRecord, StreamDriver
 
@@ -18,14 +19,24 @@ _ANY = object()
 
 
 class GivenRecord(BaseModel):
-    """A record that is sent to a topic. ``time`` is the record's timestamp in epoch milliseconds."""
+    """A record that is sent to a topic. ``time`` is the record's timestamp in epoch milliseconds.
+
+    Instead of a topic, ``wait``: a time without records, for ``idle.after``.
+    """
 
     model_config = ConfigDict(extra="forbid")
 
-    topic: str
+    topic: str = ""
+    wait: Duration | None = None
     key: Any = None
     value: Any = None
     time: int = 0
+
+    @model_validator(mode="after")
+    def _has_topic_or_wait(self) -> GivenRecord:
+        if bool(self.topic) == (self.wait is not None):
+            raise ValueError("a record has either 'topic' or 'wait'")
+        return self
 
 
 class ExpectedRecord(BaseModel):
@@ -91,6 +102,9 @@ def run_scenario(driver: StreamDriver, scenario: Scenario) -> list[str]:
     """Send the records, and return the differences as lines; empty when there are none."""
     lines: list[str] = []
     for record in scenario.given:
+        if record.wait is not None:
+            driver.wait(record.wait)
+            continue
         if record.topic not in driver.topics:
             return [f"topic {record.topic} is not read by the application; it reads {', '.join(driver.topics)}"]
         driver.send(record.topic, record.value, record.key, record.time)

@@ -9,8 +9,9 @@ and their state is restored before their first record is processed.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from headrace.broker.interfaces import Admin, Consumer, Producer, Reader, RebalanceListener, TransactionalProducer
 from headrace.errors import DataError, HeadraceError, RetriableError, TaskError
@@ -21,20 +22,23 @@ from headrace.pipeline.fence import TaskAbandonedError
 from headrace.pipeline.offset_gaps import OffsetGaps
 from headrace.pipeline.stages import Stages
 from headrace.pipeline.stream_metrics import StreamMetrics
-from headrace.pipeline.stream_processing import decode_internal, encoder, process
+from headrace.pipeline.stream_order import Run, StreamOrder
+from headrace.pipeline.stream_processing import decode_internal, encode_results, encoder, process
+from headrace.pipeline.stream_restore import StateRestorer
+from headrace.pipeline.stream_silence import SilentPartitions
 from headrace.pipeline.stream_state import StreamState
-from headrace.pipeline.stream_topics import changelog_topic, check_co_partitions, ensure_topics, read_to_end
+from headrace.pipeline.stream_topics import changelog_topic, check_co_partitions, ensure_topics, offsets_of, read_to_end
 from headrace.pipeline.stream_transaction import StreamTransaction
 from headrace.plugin import StreamContext, StreamTask
-from headrace.records import ConsumedBatch, SinkBatch, TopicPartition
+from headrace.records import ConsumedBatch, EncodedBatch, SinkBatch, TopicPartition
 from headrace.retries import Backoff
+
+T = TypeVar("T")
 
 _MAX_RECORDS = 4_000
 """Records of one poll."""
 _MAX_IN_TRANSACTION = 50_000
 """Records that are sent in a transaction before it is committed early: clients buffer a bounded number."""
-_HEARTBEAT = 1.0
-"""Seconds between two polls of the paused consumer while state is restored."""
 
 
 @dataclass(frozen=True)
@@ -45,10 +49,20 @@ class StreamClients:
     open_producer: Callable[[], TransactionalProducer]
     open_reader: Callable[[], Reader]
     open_admin: Callable[[], Admin]
+    group: str
     open_dead_letters: Callable[[Producer], DeadLetterQueue] | None = None
     """Is given a producer that sends within the task's transactions."""
     topic_used: Callable[[str], None] = lambda topic: None
     gaps: OffsetGaps | None = None
+
+
+@dataclass(frozen=True)
+class StreamTiming:
+    """Times of a stream task, in seconds. See :class:`headrace.settings.StreamSettings`."""
+
+    commit_interval: float
+    max_task_idle: float = 0.0
+    idle_after: float | None = None
 
 
 class StreamPipeline:
@@ -61,15 +75,15 @@ class StreamPipeline:
         stages: Stages,
         clients: StreamClients,
         control: TaskControl,
-        commit_interval: float,
+        timing: StreamTiming,
     ) -> None:
-        """``commit_interval`` in seconds."""
         self._task = task
         self._context = context
         self._stages = stages
         self._clients = clients
         self._control = control
-        self._commit_interval = commit_interval
+        self._timing = timing
+        self._silence = SilentPartitions(timing.idle_after)
         self._metrics = StreamMetrics(control.metrics)
         self._transaction = StreamTransaction(clients.open_producer, control)
         self._dead_letters: DeadLetterQueue | None = None
@@ -77,8 +91,11 @@ class StreamPipeline:
         self._tables: Reader | None = None
         self._positions: dict[TopicPartition, int] = {}
         """The next offset to read of each partition with records in the open transaction."""
+        self._committed: dict[TopicPartition, int] = {}
+        """The committed offsets of owned partitions, as far as they are known."""
         self._owned: set[TopicPartition] = set()
         self._to_restore: set[TopicPartition] = set()
+        self._ahead: set[TopicPartition] = set()  # paused, because records of others are awaited
         self._reassigned = False  # since the last check of the partitions
         self._backoff = Backoff(control.retry_policy)
         self._next_commit = 0.0
@@ -94,6 +111,18 @@ class StreamPipeline:
             application = self._context.task.connector
             changelogs = {store: changelog_topic(application, store) for store in self._topology.stores}
             self._state = StreamState(changelogs, self._topology.stores)
+            self._restorer = StateRestorer(
+                application,
+                self._topology,
+                self._state,
+                self._clients.open_admin,
+                self._clients.open_reader,
+                self._control,
+                self._heartbeat,
+                lambda item: item in self._owned,
+                self._metrics.restored,
+            )
+            self._order = StreamOrder(self._topology, self._task.event_times, self._timing.max_task_idle)
             self._encode = encoder(self._stages, self._topology.repartitions.keys())
             self._control.retry(self._open)
             if not self._control.stopping():
@@ -119,20 +148,13 @@ class StreamPipeline:
     # Opening and giving up
 
     def _open(self) -> None:
-        admin = self._clients.open_admin()
-        try:
-            with self._control.fence:
-                ensure_topics(admin, self._context.task.connector, self._topology)
-            if self._tables is None and self._topology.tables:
-                self._load_tables(admin)
-        finally:
-            admin.close()
+        self._with_admin(self._prepare)
         self._transaction.open()
         if self._clients.open_dead_letters is not None and self._dead_letters is None:
             with self._control.fence:
                 self._dead_letters = self._clients.open_dead_letters(self._transaction)
         if self._consumer is None:
-            self._giving_up, self._paused = False, False
+            self._giving_up, self._paused, self._ahead = False, False, set()
             consumer = self._clients.open_consumer()
             try:
                 listener = RebalanceListener(self._revoked, self._assigned)
@@ -141,7 +163,20 @@ class StreamPipeline:
                 self._quietly(consumer.close)  # the retry opens and subscribes another
                 raise
             self._consumer = consumer
-        self._next_commit = time.monotonic() + self._commit_interval
+        self._next_commit = time.monotonic() + self._timing.commit_interval
+
+    def _with_admin(self, call: Callable[[Admin], T]) -> T:
+        admin = self._clients.open_admin()
+        try:
+            return call(admin)
+        finally:
+            admin.close()
+
+    def _prepare(self, admin: Admin) -> None:
+        with self._control.fence:
+            ensure_topics(admin, self._context.task.connector, self._topology)
+        if self._tables is None and self._topology.tables:
+            self._load_tables(admin)
 
     def _load_tables(self, admin: Admin) -> None:
         ends = admin.end_offsets(self._topology.tables)
@@ -185,6 +220,9 @@ class StreamPipeline:
         if consumer is not None:
             self._quietly(consumer.close)
         self._positions.clear()
+        self._committed.clear()
+        self._order.clear()
+        self._silence.clear()
         self._owned.clear()
         self._to_restore.clear()
         self._state.clear()
@@ -200,21 +238,69 @@ class StreamPipeline:
 
     def _turn(self) -> None:
         self._follow_pause()
-        consumed = self._poll(max(0.0, min(self._next_commit - time.monotonic(), LONGEST_SLEEP)))
+        until_commit = self._next_commit - time.monotonic()
+        consumed = self._poll(max(0.0, min(until_commit, LONGEST_SLEEP, self._order.wait())))
         while self._to_restore:
             if not self._restore():
                 return  # stopped: the state is not complete, and the records are read again
         if self._reassigned:
             check_co_partitions(self._topology, self._owned)
+            self._look_up_offsets()
             self._reassigned = False
         if self._tables is not None:
             for batch in self._tables.poll(0, _MAX_RECORDS):
                 self._update_table(batch)
         for batch in consumed:
             if batch.topic_partition in self._owned:
-                self._process(batch)
-        if time.monotonic() >= self._next_commit or self._transaction.records >= _MAX_IN_TRANSACTION:
+                self._take(batch)
+        if not self._paused:
+            self._process_waiting()
+        if time.monotonic() >= self._next_commit:
+            self._advance_silent()
             self._commit()
+
+    def _take(self, batch: ConsumedBatch) -> None:
+        """Decode records, and process them now, or when it is their turn."""
+        place = batch.topic_partition
+        self._silence.received(place)
+        self._clients.topic_used(place.topic)
+        parts: Sequence[SinkBatch] = ()
+        failures: Sequence[Failure] = ()
+        if place.topic in self._topology.repartitions:
+            parts = [decode_internal(batch)]
+        else:
+            parts, failures = self._stages.decode(batch)
+        if self._order.orders(place):
+            self._order.add(batch, parts, failures)
+        else:
+            self._order.note_delivered(batch)
+            self._process(Run(batch, parts, failures, batch.offsets[-1] + 1))
+
+    def _process_waiting(self) -> None:
+        assert self._consumer is not None
+        for run in self._order.runs():
+            self._process(run)
+        ahead = self._order.to_pause()
+        if ahead != self._ahead:
+            self._consumer.pause_only(ahead)
+            self._ahead = ahead
+
+    def _advance_silent(self) -> None:
+        """Advance the stream time of partitions without records, so that their windows and joins close."""
+        if self._paused or self._giving_up:
+            return
+        for place, silent in self._silence.due():
+            if self._order.is_waiting(place) or place not in self._committed:
+                continue
+            self._control.fence.check()
+            result = self._task.advance(place, silent, self._state.of(place))
+            if result.changes:
+                self._send(encode_results(result, place, self._encode))
+                self._state.apply(place.partition, result.changes)
+                self._metrics.processed(sum(map(len, result.outputs)), (), result.steps)
+                # With an offset, the transaction fails if another task has the partition now.
+                self._positions.setdefault(place, self._committed[place])
+                self._silence.advanced(place)
 
     def _poll(self, timeout: float) -> list[ConsumedBatch]:
         assert self._consumer is not None
@@ -223,7 +309,9 @@ class StreamPipeline:
             raise self._listener_error
         if self._clients.gaps is not None:
             self._clients.gaps.check(consumed)
-        self._report_kafka(None if consumed else self._consumer.connection_problem())
+        problem = None if consumed else self._consumer.connection_problem()
+        self._report_kafka(problem)
+        self._silence.polled(reading=problem is None and not self._paused)
         return consumed
 
     def _report_kafka(self, problem: str | None) -> None:
@@ -250,25 +338,25 @@ class StreamPipeline:
                 example=f"{batch.topic_partition}: {errors[-1].message}",
             )
 
-    def _process(self, batch: ConsumedBatch) -> None:
+    def _process(self, run: Run) -> None:
         self._control.fence.check()
-        place = batch.topic_partition
-        self._metrics.consumed(batch)
-        self._clients.topic_used(place.topic)
-        if place.topic in self._topology.repartitions:
-            parts: Sequence[SinkBatch] = [decode_internal(batch)]
-        else:
-            parts, failures = self._stages.decode(batch)
-            self._refuse(failures, batch)
-        for part in parts:
+        place = run.consumed.topic_partition
+        self._metrics.consumed(place, len(run), run.consumed.end_offset)
+        self._refuse(run.failures, run.consumed)
+        for part in run.parts:
             result = process(self._task, part, self._state.of(place), self._encode)
-            self._refuse(result.failures, batch)
-            for output in result.outputs:
-                self._transaction.send(output)
-                self._clients.topic_used(output.topic)
+            self._refuse(result.failures, run.consumed)
+            self._send(result.outputs)
             self._state.apply(place.partition, result.changes)
             self._metrics.processed(sum(map(len, result.outputs)), (), result.steps)
-        self._positions[place] = batch.offsets[-1] + 1
+        self._positions[place] = run.next_offset
+        if self._transaction.records >= _MAX_IN_TRANSACTION:
+            self._commit()
+
+    def _send(self, outputs: Iterable[EncodedBatch]) -> None:
+        for output in outputs:
+            self._transaction.send(output)
+            self._clients.topic_used(output.topic)
 
     def _refuse(self, failures: Sequence[Failure], batch: ConsumedBatch) -> None:
         """Write refused records to the dead letter queue, in the transaction. Raise TaskError by errors.tolerance."""
@@ -292,7 +380,7 @@ class StreamPipeline:
         self._metrics.processed(0, failures, {})
 
     def _commit(self) -> None:
-        self._next_commit = time.monotonic() + self._commit_interval
+        self._next_commit = time.monotonic() + self._timing.commit_interval
         if self._giving_up or self._consumer is None or not self._positions:
             return
         try:
@@ -307,6 +395,7 @@ class StreamPipeline:
         topic = self._dead_letters.topic if self._dead_letters is not None else ""
         raise_skipped(self._control.raise_condition, self._metrics.failures, topic, self._context.task.connector)
         self._metrics.committed(self._positions, self._state.entries(), dead_lettered=self._dead_letters is not None)
+        self._committed.update(self._positions)
         self._positions = {}
         if self._backoff.failures:
             self._control.recovered(self._backoff.reset(), "transaction")
@@ -321,10 +410,25 @@ class StreamPipeline:
             self._consumer.resume_all()
         self._paused = wished
 
+    def _look_up_offsets(self) -> None:
+        """Find out which partitions have unread records, to wait for them, and the offsets of silent ones."""
+        if not self._order.orders_any() and not self._silence.enabled:
+            return
+        try:
+            found = self._with_admin(lambda admin: offsets_of(admin, self._clients.group, self._topology, self._owned))
+        except HeadraceError as error:  # the order is a best effort, and a silent partition waits for a record
+            self._control.log.warning("committed offsets not known", code=error.code, reason=str(error))
+            self._order.note_unread(self._owned)
+            return
+        self._committed.update(found.committed)
+        self._order.note_unread(found.unread)
+
     # Partitions and their state
 
     def _assigned(self, partitions: Sequence[TopicPartition]) -> None:
         self._owned.update(partitions)
+        self._order.assigned(partitions)
+        self._silence.assigned(partitions)
         self._reassigned = True
         followed = {topic for topics in self._topology.stores.values() for topic in topics}
         self._to_restore.update(item for item in partitions if item.topic in followed)
@@ -343,67 +447,27 @@ class StreamPipeline:
         self._to_restore.difference_update(partitions)
         for item in partitions:
             self._positions.pop(item, None)
+            self._committed.pop(item, None)
+        self._order.revoked(partitions)
+        self._silence.revoked(partitions)
         self._state.drop(partitions)
         if self._clients.gaps is not None:
             self._clients.gaps.revoked(partitions)
 
     def _restore(self) -> bool:
-        """Read the changelogs of the partitions that were assigned, before their first record is processed.
-
-        Return False when the task is stopping. Partitions that are assigned meanwhile remain to be restored.
-        """
-        restored, self._to_restore = self._to_restore, set()
-        wanted = {
-            TopicPartition(changelog_topic(self._context.task.connector, store), item.partition): item
-            for item in restored
-            for store, followed in self._topology.stores.items()
-            if item.topic in followed
-        }
-        self._state.drop(restored)
-        admin = self._clients.open_admin()
-        try:
-            # The end of the log: records of a transaction that its owner is committing at this moment count, too.
-            found = admin.end_offsets(sorted({item.topic for item in wanted}), committed=False)
-        finally:
-            admin.close()
-        ends = {item: found[item] for item in wanted if found.get(item)}
-        return not ends or self._read_changelogs(ends, wanted)
-
-    def _read_changelogs(
-        self, ends: Mapping[TopicPartition, int], followed: Mapping[TopicPartition, TopicPartition]
-    ) -> bool:
+        """Restore what was assigned. Partitions that are assigned meanwhile remain to be restored."""
         assert self._consumer is not None
-        consumer, next_heartbeat, restored = self._consumer, time.monotonic() + _HEARTBEAT, 0
-
-        def apply(batch: ConsumedBatch) -> None:
-            nonlocal restored
-            if followed[batch.topic_partition] in self._owned:
-                self._state.restore(batch)
-                restored += len(batch)
-
-        def proceed(remaining: int) -> bool:
-            nonlocal next_heartbeat
-            self._control.reasons.set("restore", f"restoring state: {remaining:,} changelog records remain")
-            if time.monotonic() >= next_heartbeat:
-                next_heartbeat = time.monotonic() + _HEARTBEAT
-                consumer.pause_all()
-                if self._poll(0):
-                    raise RuntimeError("a paused consumer delivered records")  # continuing would skip them
-            return not self._control.stopping()
-
-        reader = self._clients.open_reader()
-        try:
-            reader.assign(dict.fromkeys(ends, 0))
-            reached = read_to_end(reader, ends, apply, proceed)
-        finally:
-            reader.close()
-            self._control.reasons.set("restore", None)
-        self._metrics.restored(restored)
+        restored, self._to_restore = self._to_restore, set()
+        reached = self._restorer.restore(restored)
         if not self._control.paused.is_set():
-            consumer.resume_all()
-        if reached:
-            self._control.log.info("state restored", records=restored, partitions=len(ends))
+            self._consumer.resume_all()
         return reached
+
+    def _heartbeat(self) -> None:
+        assert self._consumer is not None
+        self._consumer.pause_all()
+        if self._poll(0):
+            raise RuntimeError("a paused consumer delivered records")  # continuing would skip them
 
     def _close(self) -> None:
         """Leave the group; what is not committed is processed again by the next owner of its partition."""

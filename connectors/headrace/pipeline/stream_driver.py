@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from headrace.pipeline.fault_policy import Failure
@@ -23,12 +24,14 @@ class DrivenRecord(NamedTuple):
 class StreamDriver:
     """One task with all partitions: every topic has one. Time is the event time of the records that are sent."""
 
-    def __init__(self, task: StreamTask, context: StreamContext) -> None:
-        """Start the task. Raise ConfigError."""
+    def __init__(self, task: StreamTask, context: StreamContext, idle_after: int | None = None) -> None:
+        """Start the task. ``idle_after`` in milliseconds, see ``idle.after``. Raise ConfigError."""
         self._task = task
+        self._idle_after = idle_after
         self._topology = task.start(context)
         self._state = StreamState({store: store for store in self._topology.stores}, self._topology.stores)
         self._offsets: dict[str, int] = defaultdict(int)
+        self._silence: dict[str, int] = defaultdict(int)
         self._written: list[StreamOutput] = []
         self.outputs: dict[str, list[DrivenRecord]] = {topic: [] for topic in self._topology.outputs}
         self.refused: list[Failure] = []
@@ -41,6 +44,19 @@ class StreamDriver:
     def send(self, topic: str, value: Any, key: Any = None, timestamp: int = 0) -> None:
         """Process a record completely, with what it causes in repartition topics."""
         self._send(StreamOutput(topic, [key], [value], [timestamp], [0]))
+
+    def wait(self, duration: int) -> None:
+        """Let ``duration`` milliseconds pass without records of inputs."""
+        for topic in self._topology.consumed():
+            self._silence[topic] += duration
+            place, silent = TopicPartition(topic, 0), self._silence[topic]
+            if self._idle_after is None or silent < self._idle_after:
+                continue
+            result = self._task.advance(place, silent, self._state.of(place))
+            if result.changes:
+                self._silence[topic] = 0
+                self._state.apply(0, result.changes)
+                self._write(result.outputs)
 
     def close(self) -> None:
         self._task.stop()
@@ -61,11 +77,15 @@ class StreamDriver:
             self._task.update_table(batch)
         if records.topic not in self._topology.consumed():
             return
+        self._silence[records.topic] = 0
         self._written = []
         result = process(self._task, batch, self._state.of(batch.topic_partition), self._keep)
         self._state.apply(0, result.changes)
         self.refused += result.failures
-        for output in self._written:
+        self._write(self._written)
+
+    def _write(self, outputs: Sequence[StreamOutput]) -> None:
+        for output in outputs:
             if output.topic in self._topology.repartitions:
                 self._send(output)
             else:

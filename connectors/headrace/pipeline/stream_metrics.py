@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from headrace.metrics import TaskMetrics, now_ms
 from headrace.pipeline.fault_policy import Failure, note_failures
 from headrace.plugin import StepCounts
-from headrace.records import ConsumedBatch, TopicPartition
+from headrace.records import TopicPartition
 
 
 class StreamMetrics:
@@ -26,13 +26,13 @@ class StreamMetrics:
         """The refused records of the open transaction."""
         return self._failures
 
-    def consumed(self, batch: ConsumedBatch) -> None:
-        records = len(batch)
+    def consumed(self, topic_partition: TopicPartition, records: int, end_offset: int | None) -> None:
+        """Count records that are processed now. ``end_offset``: the end of the partition."""
         self._active += records
         self._metrics.change({"stream_record_read_total": records, "stream_record_active_count": records})
         self._metrics.set("last_record_timestamp_ms", now_ms())
-        if batch.end_offset is not None:
-            self._ends[batch.topic_partition] = batch.end_offset
+        if end_offset is not None:
+            self._ends[topic_partition] = end_offset
 
     def processed(self, outputs: int, failures: Sequence[Failure], steps: Mapping[str, StepCounts]) -> None:
         self._outputs += outputs

@@ -13,7 +13,7 @@ from typing import Protocol
 from headrace.pipeline import state_codec
 from headrace.pipeline.fault_policy import Failure, Stage
 from headrace.pipeline.stages import Stages
-from headrace.plugin import Changes, Segments, StepCounts, StreamOutput, StreamTask
+from headrace.plugin import Changes, Segments, StepCounts, StreamOutput, StreamResult, StreamTask
 from headrace.records import ConsumedBatch, EncodedBatch, SinkBatch, SourceBatch, TopicPartition
 
 
@@ -54,6 +54,17 @@ def process(task: StreamTask, batch: SinkBatch, state: Mapping[str, Segments], e
         failures |= refused
         batch = without(batch, refused)
     return ProcessedBatch(failures=_in_order(failures))
+
+
+def encode_results(result: StreamResult, advanced: TopicPartition, encode: Encoder) -> list[EncodedBatch]:
+    """Return the encoded outputs of :meth:`headrace.StreamTask.advance`. Raise DataError: no record can be skipped."""
+    encoded: list[EncodedBatch] = []
+    for output in result.outputs:
+        batches, failures = encode(output, advanced)
+        for failure in failures:
+            raise failure.error
+        encoded += batches
+    return encoded
 
 
 def _in_order(failures: dict[int, Failure]) -> list[Failure]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import NamedTuple
 
 from headrace.broker.interfaces import Admin, NewTopic, Reader
 from headrace.errors import RetriableError, TaskError
@@ -81,6 +82,27 @@ def check_co_partitions(topology: StreamTopology, owned: Collection[TopicPartiti
                     code="stream.co_partitions",
                     hint="leave partition.assignment.strategy at its default, the range assignor, in all workers",
                 )
+
+
+class OwnedOffsets(NamedTuple):
+    """Where a task stands in its partitions."""
+
+    committed: dict[TopicPartition, int]
+    unread: list[TopicPartition]
+    """Partitions with records after the committed offset."""
+
+
+def offsets_of(admin: Admin, group: str, topology: StreamTopology, owned: Collection[TopicPartition]) -> OwnedOffsets:
+    """Return the committed offsets of these partitions, and which of them have unread records."""
+    topics = sorted({item.topic for item in owned})
+    committed, begins, ends = admin.committed(group), admin.begin_offsets(topics), admin.end_offsets(topics)
+    unread = []
+    for item in owned:
+        # The last offset of an internal topic is that of a transaction's marker, which is no record.
+        markers = 1 if item.topic in topology.repartitions else 0
+        if ends.get(item, 0) - committed.get(item, begins.get(item, 0)) > markers:
+            unread.append(item)
+    return OwnedOffsets({item: committed[item] for item in owned if item in committed}, unread)
 
 
 def _partition_counts(admin: Admin, topics: Sequence[str]) -> dict[str, int]:

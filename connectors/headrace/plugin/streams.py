@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 
 from headrace.plugin.connectors import Connector
 from headrace.plugin.tasks import TaskContext
-from headrace.records import Headers, Rejection, SinkBatch
+from headrace.records import Headers, Rejection, SinkBatch, TopicPartition
 
 Segments = Mapping[int, Mapping[Any, Any]]
 """The state of one store in one partition: segment (such as the start of a window) → key → value.
@@ -39,6 +39,9 @@ class StreamTopology:
     """Store → the topics whose partitions it follows. Topics of one store must have equally many partitions; the
     partitions of one number share its state, and one task has all of them."""
     outputs: tuple[str, ...] = ()
+    aligned: tuple[tuple[str, ...], ...] = ()
+    """Topics of which records are processed in the order of event time one by one, in partitions of equal number: a
+    table and the stream that looks it up. At equal times those of the topic that is named first go first."""
 
     def consumed(self) -> tuple[str, ...]:
         """Return the topics that the consumer group reads."""
@@ -115,6 +118,18 @@ class StreamTask(ABC):
         Must be a pure function of the batch, the tables and the state, which it does not change: the framework calls it
         again with fewer records when some are rejected, and with the same records after a failed transaction.
         """
+
+    def event_times(self, batch: SinkBatch) -> Sequence[int]:
+        """Return the event time of each record, by which partitions that belong together are ordered."""
+        return batch.timestamps
+
+    def advance(self, topic_partition: TopicPartition, silent: int, state: Mapping[str, Segments]) -> StreamResult:
+        """Advance the stream time of a partition by ``silent`` milliseconds without a record (``idle.after``).
+
+        Called again while the silence lasts. Without changes the result has no effect, and the next call includes the
+        same time. As :meth:`process`, a pure function; it has no rejections.
+        """
+        return StreamResult()
 
     def stop(self) -> None:  # noqa: B027 (optional by contract)
         """Release what ``start`` took. Called once, also after a failed ``start``."""

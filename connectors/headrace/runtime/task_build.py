@@ -18,7 +18,7 @@ from headrace.pipeline.refused_rows import SourceDeadLetters
 from headrace.pipeline.sink import ConsumerFactory, SinkPipeline
 from headrace.pipeline.source import ProducerFactory, SourcePipeline
 from headrace.pipeline.stages import Stages
-from headrace.pipeline.stream import StreamClients, StreamPipeline
+from headrace.pipeline.stream import StreamClients, StreamPipeline, StreamTiming
 from headrace.pipeline.topic_creation import TopicCreator, create_topic
 from headrace.plugin import SinkContext, SourceContext, StreamContext
 from headrace.registry import Registry
@@ -136,12 +136,17 @@ class TaskBuilder:
             lambda: clients.transactional_producer(f"{task}-{self.instance}"),
             lambda: clients.reader(f"connector-reader-{task}"),
             clients.admin,
+            group,
             open_dead_letters if settings.dead_letter_topic else None,
             lambda topic: self.tracker.add(task.connector, topic),
             self._offset_gaps(clients, control, group, reset),
         )
-        interval = settings.commit_interval / 1000
-        return StreamPipeline(parsed.plugin.cls.task_class(), context, stages, factory, control, interval)
+        timing = StreamTiming(
+            settings.commit_interval / 1000,
+            settings.max_task_idle / 1000,
+            settings.idle_after / 1000 if settings.idle_after is not None else None,
+        )
+        return StreamPipeline(parsed.plugin.cls.task_class(), context, stages, factory, control, timing)
 
     def _raiser(self, connector: str) -> RaiseCondition:
         def raise_condition(code: str, text: str, hint: str = "", *, count: int = 0, example: str = "") -> None:

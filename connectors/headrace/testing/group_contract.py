@@ -79,6 +79,25 @@ class ConsumerGroupContract:
         first.consumer.resume_all()
         assert len(set(first.read(30))) == 30
 
+    def test_single_partitions_can_be_paused(
+        self, kafka_clients: KafkaClients, topic: str, member: Callable[..., RecordingConsumer]
+    ) -> None:
+        reader = member(topic).subscribe([topic]).join()
+        first, second, third = (TopicPartition(topic, number) for number in range(3))
+        reader.consumer.pause_only({first, second})
+        values: list[bytes | None] = [b"%d" % number for number in range(30)]
+        send(kafka_clients, EncodedBatch(topic, values, [b"%d" % number for number in range(30)]))
+        poll_until(lambda: {batch.topic_partition for batch in reader.batches} == {third}, reader)
+        reader.consumer.pause_only({second})
+        poll_until(lambda: {batch.topic_partition for batch in reader.batches} == {first, third}, reader)
+        reader.consumer.pause_all()
+        reader.consumer.resume_all()
+        for _ in range(10):
+            reader.poll()
+        assert {batch.topic_partition for batch in reader.batches} == {first, third}
+        reader.consumer.pause_only(())
+        assert set(reader.read(30)) == set(values)
+
     # Groups
 
     def test_members_share_the_partitions(

@@ -8,6 +8,7 @@ from decimal import Decimal
 from functools import cached_property
 from typing import Any, NamedTuple
 
+from headrace import Segments
 from headrace_streams.expressions import Projection
 from headrace_streams.operators.aggregates import Aggregate
 from headrace_streams.operators.operator import StepPlace, StepRefusal
@@ -19,6 +20,14 @@ NO_ORIGIN = -1
 TIME_SEGMENT = -(1 << 62)
 """The segment of a state that holds the stream time, under the key ``time``. Before all windows."""
 WINDOW_COLUMNS = ("window_start", "window_end")
+
+
+def advanced_time(state: Segments, silent: int) -> int | None:
+    """Return the stream time ``silent`` milliseconds later; None when nothing is open that could close."""
+    if len(state) < 2 or TIME_SEGMENT not in state:
+        return None
+    now: int = state[TIME_SEGMENT]["time"]
+    return now + silent
 
 
 class RowError(Exception):

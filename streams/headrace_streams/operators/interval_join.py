@@ -12,7 +12,7 @@ segment for the times. Many records of one key within an interval are written to
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -85,6 +85,17 @@ class IntervalJoin(Operator):
                 batch.take_right(key, value[RIGHT], moment, origin)
         return batch.result()
 
+    def advance_time(self, silent: int, sides: Collection[str], state: Segments) -> StepResult:
+        if len(state) < 2 or _TIMES not in state:
+            return StepResult({})
+        batch = _JoinBatch(self, state)
+        for side in sides:
+            batch.advance(side, silent)
+        return batch.result()
+
+    def span(self) -> int:
+        return self.before + self.after + self.grace
+
     def describe(self) -> str:
         interval = f"from {self.before} ms before to {self.after} ms after the left record"
         return f"{self.kind} join by {', '.join(self.names)}, {interval}, grace {self.grace} ms, as {self.column}"
@@ -132,6 +143,13 @@ class _JoinBatch:
             self._counts["matched"] += not match[_MATCHED]
             self._matched(key, match)
         self._store(RIGHT, key, [moment, value])
+
+    def advance(self, side: str, silent: int) -> None:
+        """Advance the time of a side. One that has had no record yet takes that of the other side."""
+        if side in self._times:
+            self._times[side] += silent
+        else:
+            self._times[side] = self._times[LEFT if side == RIGHT else RIGHT]
 
     def result(self) -> StepResult:
         """Close what can have no further match, and return the result of the batch."""

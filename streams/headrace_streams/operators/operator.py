@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -50,6 +50,17 @@ class Operator(ABC):
     @abstractmethod
     def process(self, rows: Rows, tables: Tables, state: Segments) -> StepResult:
         """Process one batch of one partition. ``state`` is that of the step and the partition."""
+
+    def advance_time(self, silent: int, sides: Collection[str], state: Segments) -> StepResult:
+        """Advance the stream time by ``silent`` milliseconds, in which the partition had no record.
+
+        ``sides``: of a join, those that the silent topic feeds. Without changes: there is nothing that could close.
+        """
+        return StepResult({})
+
+    def span(self) -> int:
+        """Return the milliseconds of event time after which everything of this moment has closed."""
+        return 0
 
     @abstractmethod
     def describe(self) -> str:

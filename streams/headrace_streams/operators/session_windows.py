@@ -12,14 +12,14 @@ accumulators. Records are numbered, because the first or last record of two merg
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
 
 from headrace import Changes, Segments
 from headrace_streams.operators.accumulators import accumulator_code, indented
-from headrace_streams.operators.grouping import NO_ORIGIN, TIME_SEGMENT, Grouping, RowError
+from headrace_streams.operators.grouping import NO_ORIGIN, TIME_SEGMENT, Grouping, RowError, advanced_time
 from headrace_streams.operators.operator import Operator, StepResult, Tables
 from headrace_streams.rows import Rows
 
@@ -62,6 +62,15 @@ class SessionWindow(Operator):
             except TypeError:
                 return StepResult({"": rows.only([])}, [self.grouping.refusal(rows, RowError(row))])
         return StepResult({"": batch.close(), "late": rows.only(late)}, [], batch.changes, late=len(late))
+
+    def advance_time(self, silent: int, sides: Collection[str], state: Segments) -> StepResult:
+        if (now := advanced_time(state, silent)) is None:
+            return StepResult({})
+        batch = _SessionBatch(self, state, now)
+        return StepResult({"": batch.close(now)}, changes=batch.changes)
+
+    def span(self) -> int:
+        return self.gap + self.grace
 
     @cached_property
     def functions(self) -> _Functions:
@@ -118,8 +127,12 @@ class _SessionBatch:
         self._store(key, session)
         return True
 
-    def close(self) -> Rows:
-        """Delete the sessions that have closed, and return their results by the time of their end."""
+    def close(self, now: int | None = None) -> Rows:
+        """Delete the sessions that have closed, and return their results by the time of their end.
+
+        ``now``: the stream time, if no record shows it.
+        """
+        self._now = self._now if now is None else now
         end = self._first_open_end()
         segments = {*self._state, *self.changes} - {TIME_SEGMENT}
         for segment in [item for item in segments if item * self._width < end]:

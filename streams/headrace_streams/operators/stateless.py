@@ -168,7 +168,7 @@ def record_key(names: Sequence[str], values: tuple[Any, ...]) -> Any:
 
 @dataclass(frozen=True)
 class Lookup(Operator):
-    """Adds the row of a global table. ``missing``: ``null``, ``drop`` or ``refuse`` rows without one."""
+    """Adds the row of a table. ``missing``: ``null``, ``drop`` or ``refuse`` rows without one."""
 
     key: Projection
     column: str
@@ -178,7 +178,7 @@ class Lookup(Operator):
 
     def process(self, rows: Rows, tables: Tables, state: Segments) -> StepResult:
         rows, values, refusals = evaluate(self.key, rows, self.place)
-        find, column = tables[self.table].get, self.column
+        find, column = self.rows_of(tables, state).get, self.column
         what = f"{self.table}[{self.key.expressions[column].text}]"
         try:
             found = [find(key) for (key,) in values]
@@ -200,6 +200,10 @@ class Lookup(Operator):
             rows, found = rows.only(kept), [found[number] for number in kept]
         made = [{**row, column: other} for row, other in zip(rows.values, found, strict=True)]
         return StepResult({"": rows.with_values(made)}, refusals, dropped=dropped)
+
+    def rows_of(self, tables: Tables, state: Segments) -> Mapping[Any, Any]:
+        """Return the rows of the table by key."""
+        return tables[self.table]
 
     def describe(self) -> str:
         return f"lookup {self.column} = {self.table}[{self.key.expressions[self.column].text}], missing: {self.missing}"

@@ -8,14 +8,14 @@ depend on the records only, the results are the same however the records are div
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
 
 from headrace import Changes, Segments
 from headrace_streams.operators.accumulators import accumulator_code, indented
-from headrace_streams.operators.grouping import NO_ORIGIN, TIME_SEGMENT, Grouping, RowError
+from headrace_streams.operators.grouping import NO_ORIGIN, TIME_SEGMENT, Grouping, RowError, advanced_time
 from headrace_streams.operators.operator import Operator, StepResult, Tables
 from headrace_streams.rows import Rows
 
@@ -57,6 +57,17 @@ class TimeWindow(Operator):
             results = self._changed(rows, updates)
             self._drop_closed(state, changes, now)
         return StepResult({"": results, "late": rows.only(late)}, [], changes, late=len(late))
+
+    def advance_time(self, silent: int, sides: Collection[str], state: Segments) -> StepResult:
+        changes: Changes = {}
+        if (now := advanced_time(state, silent)) is None:
+            return StepResult({})
+        results = self._closed(state, changes, now)
+        changes[TIME_SEGMENT] = {"time": now}
+        return StepResult({"": results if self.emit == "close" else results.only([])}, changes=changes)
+
+    def span(self) -> int:
+        return self.size + self.grace
 
     def _closed(self, state: Segments, changes: Changes, now: int) -> Rows:
         """Return the results of all windows that have closed, oldest first, and delete their state."""

@@ -6,12 +6,12 @@ that orders it; and a segment for the stream time. Windows close as those of agg
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Any
 
 from headrace import Changes, Segments
-from headrace_streams.operators.grouping import NO_ORIGIN, TIME_SEGMENT, Grouping
+from headrace_streams.operators.grouping import NO_ORIGIN, TIME_SEGMENT, Grouping, advanced_time
 from headrace_streams.operators.operator import Operator, StepRefusal, StepResult, Tables
 from headrace_streams.rows import Rows
 
@@ -58,6 +58,17 @@ class Top(Operator):
         if now != before:
             changes[TIME_SEGMENT] = {"time": now}
         return StepResult({"": self._close(state, changes, now), "late": rows.only(late)}, [], changes, late=len(late))
+
+    def advance_time(self, silent: int, sides: Collection[str], state: Segments) -> StepResult:
+        changes: Changes = {}
+        if (now := advanced_time(state, silent)) is None:
+            return StepResult({})
+        results = self._close(state, changes, now)
+        changes[TIME_SEGMENT] = {"time": now}
+        return StepResult({"": results}, changes=changes)
+
+    def span(self) -> int:
+        return self.size + self.grace
 
     def _refusal(self, rows: Rows, row: int) -> StepRefusal:
         text = "the group key or the value of the order has a type that does not fit the others"

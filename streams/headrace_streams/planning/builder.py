@@ -23,7 +23,7 @@ from headrace_streams.expressions import (
 )
 from headrace_streams.expressions.types import DECLARABLE
 from headrace_streams.operators.operator import Operator
-from headrace_streams.plan import GlobalTable, PlannedStep, Repartition
+from headrace_streams.plan import PlannedStep, PlannedTable, Repartition
 
 _DIVIDE = "divide it into several steps"
 
@@ -70,7 +70,11 @@ class PlanBuilder:
         self.streams: dict[str, StreamInfo] = {}
         self.failed: set[str] = set()
         """Names whose definition has a problem, so that what refers to them is not reported as well."""
-        self.tables: dict[str, GlobalTable] = {}
+        self.tables: dict[str, PlannedTable] = {}
+        self.partitioned_tables: dict[str, PlannedTable] = {}
+        """Those that a step looks up."""
+        self.aligned: list[tuple[str, str]] = []
+        """See :attr:`Plan.aligned`."""
         self.steps: list[PlannedStep] = []
         self.repartitions: list[Repartition] = []
         self.followed: list[tuple[str, str]] = []

@@ -17,7 +17,7 @@ from headrace_streams.configuration import (
     TableKeys,
     read_section,
 )
-from headrace_streams.plan import GlobalTable, Plan, PlannedInput, PlannedOutput
+from headrace_streams.plan import Plan, PlannedInput, PlannedOutput, PlannedTable
 from headrace_streams.planning import (
     deduplicate_operations,
     join_operations,
@@ -36,11 +36,13 @@ class Planner:
     def __init__(self, builder: PlanBuilder, keys: ApplicationKeys) -> None:
         self._builder = builder
         self._keys = keys
+        self._table_inputs: dict[str, PlannedInput] = {}
+        """The changes of partitioned tables, by table."""
 
     def plan(self) -> Plan:
         """Return the plan; complete only when there are no findings that are errors."""
         inputs = self._inputs()
-        self._read_tables()
+        self._read_tables(inputs)
         entries = self._section("steps", self._keys.steps, StepKeys)
         previous = inputs[0].name if len(inputs) == 1 else ""
         names = [entry.name for entry in entries]
@@ -51,12 +53,13 @@ class Planner:
         self._report_unused(entries)
         tables = tuple(self._builder.tables.values())
         return Plan(
-            tuple(inputs),
+            (*inputs, *(self._table_inputs[name] for name in self._builder.partitioned_tables)),
             tables,
             tuple(self._builder.steps),
             tuple(self._builder.repartitions),
             outputs,
             tuple(self._builder.followed),
+            tuple(self._builder.aligned),
         )
 
     # Sections
@@ -98,15 +101,32 @@ class Planner:
             raise PlanError(Finding("config.conflict", f"topic '{topic}' is read by two inputs", entry.prefix, hint))
         found.append(PlannedInput(entry.name, topic, columns, time, keys.key_column, entry.prefix))
 
-    def _read_tables(self) -> None:
+    def _read_tables(self, inputs: Iterable[PlannedInput]) -> None:
+        read = {item.topic for item in inputs}
         for entry in self._section("tables", self._keys.tables, TableKeys):
+            self._builder.guarded(entry, partial(self._table, entry, read))
 
-            def read(entry: NamedKeys[TableKeys] = entry) -> None:
-                columns = self._builder.declared(f"{entry.prefix}.columns", entry.keys.columns)
-                topic = entry.keys.topic or entry.name
-                self._builder.tables[entry.name] = GlobalTable(entry.name, topic, columns, entry.keys.key_column)
-
-            self._builder.guarded(entry, read)
+    def _table(self, entry: NamedKeys[TableKeys], read: set[str]) -> None:
+        keys = entry.keys
+        columns = self._builder.declared(f"{entry.prefix}.columns", keys.columns)
+        topic = keys.topic or entry.name
+        table = PlannedTable(entry.name, topic, columns, keys.key_column, keys.scope == "partitioned")
+        time = None
+        if keys.time is not None:
+            if not table.partitioned:
+                text = "'time' belongs to partitioned tables: changes of a global one apply when they are read"
+                hint = "remove it, or set scope: partitioned"
+                raise PlanError(Finding("config.conflict", text, f"{entry.prefix}.time", hint))
+            time = self._builder.compile(f"{entry.prefix}.time", {"time": keys.time}, columns)
+        if table.partitioned:
+            if topic in read:
+                text = f"topic '{topic}' is read by an input or a partitioned table already"
+                hint = "look up one table in several steps, or set scope: global"
+                raise PlanError(Finding("config.conflict", text, entry.prefix, hint))
+            read.add(topic)
+        made = PlannedInput(table.stream, topic, columns, time, None, entry.prefix, is_table=True)
+        self._table_inputs[entry.name] = made
+        self._builder.tables[entry.name] = table
 
     def _outputs(self, last: str) -> tuple[PlannedOutput, ...]:
         found = []

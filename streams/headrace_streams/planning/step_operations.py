@@ -14,6 +14,7 @@ from headrace_streams.expressions import Columns, ColumnType, Expression
 from headrace_streams.operators.operator import StepPlace
 from headrace_streams.operators.stateless import Branch, Call, Filter, FlatMap, KeyBy, Lookup, Merge, Select
 from headrace_streams.planning.builder import PlanBuilder, PlanError, StreamInfo
+from headrace_streams.planning.table_operations import plan_partitioned_lookup
 
 
 def plan_filter(builder: PlanBuilder, entry: NamedKeys[StepKeys], sources: tuple[str, ...]) -> None:
@@ -73,6 +74,9 @@ def plan_lookup(builder: PlanBuilder, entry: NamedKeys[StepKeys], sources: tuple
     inner = node.expressions[0]
     projection = builder.compiled(key, {column: Expression(inner.sql(), inner)}, stream.columns)
     missing = {"dead_letter": "refuse"}.get(entry.keys.missing, entry.keys.missing)
+    if table.partitioned:
+        plan_partitioned_lookup(builder, entry, sources[0], projection, table, missing)
+        return
     operator = Lookup(projection, column, name, missing, StepPlace(entry.name, key))
     keyed = None if stream.keyed_by and column in stream.keyed_by else stream.keyed_by
     made = StreamInfo(stream.columns.with_columns({column: table.columns}), stream.topics, keyed)

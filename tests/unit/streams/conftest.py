@@ -187,6 +187,11 @@ class Application:
             for key, text in self.config.items()
             if key.startswith("inputs.") and (key.endswith(".topic") or key.count(".") == 1)
         ]
+        topics += [
+            self.config[f"{key.removesuffix('.scope')}.topic"]
+            for key, text in self.config.items()
+            if key.startswith("tables.") and key.endswith(".scope") and text == "partitioned"
+        ]
         return [*topics, *(topic for topic in self.broker.topics() if topic.endswith("-repartition"))]
 
 

@@ -316,3 +316,44 @@ def test_an_expression_of_any_size_is_a_finding_at_most(keys: str, named: str, t
     found = findings(given)
     assert found
     assert found[0][1].startswith(named)
+
+
+LOOKUP = {
+    "inputs.views.key": "offer_id",
+    "tables.prices.topic": "prices",
+    "tables.prices.scope": "partitioned",
+    "steps.last.lookup.price": "prices[offer_id]",
+}
+
+
+def test_a_table_is_read_in_place_when_it_is_looked_up_by_the_key_of_the_input() -> None:
+    plan, found = make_plan("app", ApplicationKeys.parse({**BASE, **LOOKUP}))
+    assert found == []
+    topology = plan.topology()
+    assert topology.inputs == ("impressions", "prices")
+    assert topology.tables == ("offers",)
+    assert topology.repartitions == {}
+    assert topology.stores == {"last": ("prices", "impressions")}
+    assert topology.aligned == (("prices", "impressions"),)
+
+
+def test_a_table_is_repartitioned_when_it_is_looked_up_by_another_column() -> None:
+    plan, found = make_plan("app", ApplicationKeys.parse({**BASE, **LOOKUP, "inputs.views.key": "country"}))
+    assert found == []
+    topics = ("app-last.table-repartition", "app-last.stream-repartition")
+    assert plan.topology().repartitions == dict.fromkeys(topics, ("impressions", "prices"))
+    assert plan.topology().aligned == (topics,)
+
+
+@pytest.mark.parametrize(
+    ("keys", "key", "words"),
+    [
+        ({"tables.prices.scope": "global", "tables.prices.time": "at"}, "tables.prices.time", "partitioned tables"),
+        ({"tables.prices.topic": "impressions"}, "tables.prices", "is read by an input"),
+        ({"tables.prices.scope": "local"}, "tables.prices.scope", "local"),
+    ],
+)
+def test_a_mistake_in_a_table_is_named(keys: dict[str, str], key: str, words: str) -> None:
+    ((_, found, message),) = findings({**LOOKUP, **keys})
+    assert found == key
+    assert words in message

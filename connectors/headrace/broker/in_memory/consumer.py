@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from headrace.broker.in_memory.cluster import InMemoryCluster
 from headrace.broker.in_memory.reader import as_batch
@@ -28,6 +28,7 @@ class InMemoryConsumer:
         self._listener = RebalanceListener(lambda _: None, lambda _: None)
         self._positions: dict[TopicPartition, int] = {}  # of all owned partitions; the first one is polled first
         self._paused = False
+        self._paused_only: frozenset[TopicPartition] = frozenset()
         self._closed = False
 
     def subscribe(self, topics: Sequence[str], pattern: str | None, listener: RebalanceListener) -> None:
@@ -74,6 +75,9 @@ class InMemoryConsumer:
 
     def resume_all(self) -> None:
         self._paused = False
+
+    def pause_only(self, partitions: Collection[TopicPartition]) -> None:
+        self._paused_only = frozenset(partitions)
 
     def seek(self, topic_partition: TopicPartition, offset: int) -> None:
         with self._cluster.changed:
@@ -132,6 +136,7 @@ class InMemoryConsumer:
             self._listener.assigned(gained)
 
     def _release(self, partitions: Iterable[TopicPartition]) -> None:
+        self._paused_only -= frozenset(partitions)
         for item in partitions:
             del self._positions[item]
             del self._group.owners[item]
@@ -142,6 +147,8 @@ class InMemoryConsumer:
         if self._paused or self._cluster.down:
             return batches
         for item, position in list(self._positions.items()):
+            if item in self._paused_only:
+                continue
             log = self._cluster.logs[item]
             records, self._positions[item] = log.read(position, max_records, committed=self._committed_only)
             if not records:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import kafka
 from kafka.errors import KafkaError
@@ -59,6 +59,7 @@ class KafkaPythonConsumer:
         self._rebalance = _RebalanceRecorder()
         self._listener = RebalanceListener(lambda _: None, lambda _: None)
         self._paused = False
+        self._paused_only: set[kafka.TopicPartition] = set()
         self._closed = False
 
     def subscribe(self, topics: Sequence[str], pattern: str | None, listener: RebalanceListener) -> None:
@@ -86,6 +87,7 @@ class KafkaPythonConsumer:
     def _call_back(self) -> None:
         revoked, self._rebalance.revoked = self._rebalance.revoked, set()
         if revoked:
+            self._paused_only -= revoked
             try:
                 self._listener.revoked(_topic_partitions(revoked))
             finally:
@@ -113,7 +115,15 @@ class KafkaPythonConsumer:
 
     def resume_all(self) -> None:
         self._paused = False
-        self._consumer.resume(*self._consumer.assignment())
+        self._consumer.resume(*self._consumer.assignment() - self._paused_only)
+
+    def pause_only(self, partitions: Collection[TopicPartition]) -> None:
+        assigned = self._consumer.assignment()
+        wanted = assigned & {kafka.TopicPartition(*item) for item in partitions}
+        released, self._paused_only = self._paused_only & assigned - wanted, wanted
+        self._consumer.pause(*wanted)
+        if not self._paused:
+            self._consumer.resume(*released)
 
     def seek(self, topic_partition: TopicPartition, offset: int) -> None:
         partition = kafka.TopicPartition(*topic_partition)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from itertools import repeat
 from operator import is_not
 from typing import Any
@@ -65,6 +65,7 @@ class LibrdkafkaConsumer:
         self._subscribed: list[str] = []
         self._next_topic_search = 0.0
         self._paused = False
+        self._paused_only: frozenset[TopicPartition] = frozenset()
         self._closed = False
         self._revoked: set[TopicPartition] = set()  # during the current poll
         self._error: Exception | None = None
@@ -151,6 +152,7 @@ class LibrdkafkaConsumer:
     def _on_revoke(self, consumer: Consumer, partitions: list[confluent_kafka.TopicPartition]) -> None:
         self._notify(self._listener.revoked, partitions)
         self._revoked.update(_topic_partitions(partitions))
+        self._paused_only -= self._revoked
 
     def _notify(
         self,
@@ -200,8 +202,20 @@ class LibrdkafkaConsumer:
 
     def resume_all(self) -> None:
         self._paused = False
-        if assigned := self._consumer.assignment():
-            self._consumer.resume(assigned)
+        self._resume(self.assignment() - self._paused_only)
+
+    def pause_only(self, partitions: Collection[TopicPartition]) -> None:
+        assigned = self.assignment()
+        before, self._paused_only = self._paused_only, assigned & set(partitions)
+        # Pausing discards the fetched records of a partition, so one that is paused is not paused again.
+        if added := self._paused_only - before:
+            self._consumer.pause([confluent_kafka.TopicPartition(*item) for item in added])
+        if not self._paused:
+            self._resume(before & assigned - self._paused_only)
+
+    def _resume(self, partitions: Collection[TopicPartition]) -> None:
+        if partitions:
+            self._consumer.resume([confluent_kafka.TopicPartition(*item) for item in partitions])
 
     def seek(self, topic_partition: TopicPartition, offset: int) -> None:
         if topic_partition not in self.assignment():
