@@ -32,6 +32,7 @@ from headrace.json_bytes import json_bytes
 from headrace.patterns import Pattern, compile_pattern
 from headrace.plugin import (
     Changes,
+    CommandContext,
     ConfigProvider,
     Converter,
     Decoded,
@@ -95,6 +96,7 @@ __all__ = [
     "BatchHeaders",
     "Changes",
     "CommaList",
+    "CommandContext",
     "CommandError",
     "ConfigError",
     "ConfigModel",

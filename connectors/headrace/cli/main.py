@@ -24,6 +24,7 @@ from headrace.cli import (
     validate,
     verify,
 )
+from headrace.cli.command_context import add_plugin_commands
 from headrace.cli.output import print_error, redact_output
 from headrace.errors import HeadraceError
 from headrace.redaction import unredacted
@@ -58,6 +59,7 @@ app.command("verify")(verify.verify_command)
 app.command("reindex")(reindex.reindex_command)
 app.command()(stack.up)
 app.command()(stack.down)
+add_plugin_commands(app)
 
 
 def _version(wanted: bool) -> None:

@@ -1,5 +1,6 @@
 """Interfaces that plugin authors implement. They import them from :mod:`headrace`, the facade."""
 
+from headrace.plugin.commands import CommandContext
 from headrace.plugin.connectors import Connector, SinkConnector, SourceConnector, SystemChoices
 from headrace.plugin.conversion import ConfigProvider, Converter, Decoded, Predicate, Transform, TransformResult
 from headrace.plugin.streams import (
@@ -32,6 +33,7 @@ from headrace.records import BatchHeaders, Headers, TopicPartition
 __all__ = [
     "BatchHeaders",
     "Changes",
+    "CommandContext",
     "ConfigProvider",
     "Connector",
     "Converter",

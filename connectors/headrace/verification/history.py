@@ -2,28 +2,24 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, TypeVar
 
 from headrace.broker.interfaces import Admin, Reader
-from headrace.errors import NotFoundError, RetriableError
+from headrace.errors import NotFoundError
 from headrace.patterns import compile_pattern
 from headrace.pipeline.fault_policy import Failure
 from headrace.pipeline.stages import Stages
 from headrace.records import ConsumedBatch, SinkBatch, TopicPartition
 from headrace.retries import RetryPolicy, retry
 from headrace.settings import SinkSettings
+from headrace.verification.bounded_read import read_between
 
 T = TypeVar("T")
 Positions = Mapping[TopicPartition, int]
 
-_MOST_RECORDS = 4_000
-_POLL = 0.5
 _KAFKA_RETRIES = RetryPolicy(first=0.1, longest=2.0, tries=8)
-_READ_TIMEOUT = 60.0
-"""Seconds without progress after which reading fails."""
 _SKIP = 10_000
 """Records: a larger gap between two wanted records is skipped instead of read."""
 
@@ -79,30 +75,10 @@ class History:
 
     def read(self, start: Positions, until: Positions) -> Iterator[HistoryPage]:
         """Read from ``start`` (default 0) up to ``until``. Raise RetriableError when Kafka does not answer."""
-        left = {item: (start.get(item, 0), end) for item, end in until.items() if start.get(item, 0) < end}
-        whole, read = sum(end - begin for begin, end in left.values()), 0
-        positions = {item: begin for item, (begin, _) in left.items()}
-        returned = dict(positions)
-        last_progress = time.monotonic()
-        self.reader.assign(positions)
-        while positions:
-            consumed = self.reader.poll(_POLL, _MOST_RECORDS)
-            before, reached = positions, self.reader.positions()
-            returned.update({item: min(reached[item], until[item]) for item in before})
-            positions = {item: reached[item] for item in before if reached[item] < until[item]}
-            if consumed or positions != before:
-                last_progress = time.monotonic()
-            elif time.monotonic() - last_progress > _READ_TIMEOUT:
-                problem = self.reader.connection_problem() or f"nothing for {_READ_TIMEOUT:g} s"
-                raise RetriableError(
-                    f"Kafka returns no records: {problem}",
-                    code="kafka.unreachable",
-                )
-            parts = [part for batch in consumed if len(part := _before(batch, until[batch.topic_partition]))]
+        whole, read = sum(max(0, end - start.get(item, 0)) for item, end in until.items()), 0
+        for parts, positions in read_between(self.reader, start, until):
             read += sum(map(len, parts))
-            yield self._page(parts, read, whole, dict(returned))
-            if len(positions) < len(before) and positions:
-                self.reader.assign(positions)
+            yield self._page(parts, read, whole, positions)
 
     def pick(self, places: Mapping[TopicPartition, Sequence[int]]) -> Iterator[SinkBatch]:
         """Return single records, in order of each partition. Deleted and inconvertible records are left out."""
@@ -129,15 +105,6 @@ class History:
 def _retried(call: Callable[[], T]) -> T:
     """Retry a call that fails while a broker starts or moves a partition."""
     return retry(call, policy=_KAFKA_RETRIES)
-
-
-def _before(batch: ConsumedBatch, end: int) -> ConsumedBatch:
-    if not batch.offsets or batch.offsets[-1] < end:
-        return batch
-    count = sum(offset < end for offset in batch.offsets)
-    columns = (batch.offsets, batch.keys, batch.values, batch.timestamps, batch.headers)
-    offsets, keys, values, timestamps, headers = (column[:count] for column in columns)
-    return ConsumedBatch(batch.topic_partition, offsets, keys, values, timestamps, headers, batch.end_offset)  # type: ignore[arg-type]
 
 
 def _runs(offsets: Sequence[int]) -> Iterator[tuple[int, int]]:

@@ -60,6 +60,38 @@ def test_a_small_effective_sample_gives_no_verdict_and_a_reason() -> None:
     assert "raise the floor" in result.reason
 
 
+def test_few_conversions_give_no_verdict_and_a_reason() -> None:
+    reward = np.zeros(10_000)
+    reward[:20] = 1
+    result = evaluate(reward, np.full(10_000, 0.5), np.full(10_000, 0.5))
+    assert result.effective_sample_size == pytest.approx(10_000)
+    assert result.effective_conversions == pytest.approx(20)
+    assert result.verdict == "too early"
+    assert result.reason == ("the 20 conversions weigh as much as 20 equal ones, below 30: log more impressions")
+
+
+def test_verdicts_compare_with_the_logged_rate_on_the_same_impressions() -> None:
+    """Selections with twice the rate get twice the probability: better; the opposite: worse; the same: undecided."""
+    random = np.random.default_rng(6)
+    good = random.random(20_000) < 0.5
+    reward = (random.random(20_000) < np.where(good, 0.2, 0.1)).astype(float)
+    logged = np.full(20_000, 0.5)
+    assert evaluate(reward, logged, np.where(good, 0.7, 0.3)).verdict == "better"
+    assert evaluate(reward, logged, np.where(good, 0.3, 0.7)).verdict == "worse"
+    assert evaluate(reward, logged, logged).verdict == "undecided"
+
+
+def test_impressions_of_one_user_widen_the_intervals() -> None:
+    """Ten equal impressions of each user: the errors are those of a tenth of the log."""
+    random = np.random.default_rng(7)
+    reward = np.repeat((random.random(500) < 0.3).astype(float), 10)
+    probability, user = np.full(5_000, 0.5), np.repeat(np.arange(500), 10)
+    alone = evaluate(reward[::10], probability[::10], probability[::10])
+    repeated = evaluate(reward, probability, probability, unit=user)
+    for name in ("logged", "ips", "snips", "dr"):
+        assert getattr(repeated, name).standard_error == pytest.approx(getattr(alone, name).standard_error)
+
+
 def test_a_policy_evaluated_on_its_own_log_has_the_observed_rate() -> None:
     reward = np.array([0.0, 1, 0, 1, 1, 0, 0, 0])
     logged = np.linspace(0.1, 0.8, 8)

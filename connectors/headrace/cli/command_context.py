@@ -1,0 +1,95 @@
+"""Commands of plugins: found by their entry points, and what is passed to them."""
+
+from __future__ import annotations
+
+import importlib.metadata
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import typer
+from rich.text import Text
+
+from headrace.broker.interfaces import KafkaClients
+from headrace.cli.loading import load
+from headrace.cli.output import err, out, print_json, print_table
+from headrace.errors import ConfigError, NotFoundError
+from headrace.settings import WorkerSettings
+
+GROUP = "headrace.commands"
+"""The group of entry points whose values are ``typer.Typer`` objects."""
+
+
+class TerminalCommandContext:
+    """Implements :class:`headrace.CommandContext`. ``kafka_clients`` replace those of the worker's file, for tests."""
+
+    def __init__(self, kafka_clients: KafkaClients | None = None) -> None:
+        self._kafka_clients = kafka_clients
+
+    def print(self, text: str) -> None:
+        out.print(Text(text))
+
+    def note(self, text: str) -> None:
+        err.print(Text(text))
+
+    def print_table(self, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+        print_table(columns, rows)
+
+    def print_json(self, data: Any) -> None:
+        print_json(data)
+
+    def read_topics(self, worker: Path, topics: Sequence[str]) -> Iterator[bytes | None]:
+        from headrace.verification.bounded_read import read_between  # late: most commands need no Kafka client
+
+        loaded = load([worker], worker=worker)
+        settings = loaded.require()
+        clients = self._kafka_clients or _open_clients(settings)
+        committed = settings.consumer.get("isolation.level", "read_committed") == "read_committed"
+        admin = clients.admin(settings.admin)
+        try:
+            missing = sorted(set(topics) - admin.topics())
+            if missing:
+                raise NotFoundError(
+                    f"no topic is named {', '.join(missing)}",
+                    code="kafka.missing_topic",
+                    hint=f"check the names, and bootstrap.servers of {worker}",
+                )
+            ends = admin.end_offsets(topics, committed=committed)
+        finally:
+            admin.close()
+        reader = clients.reader(settings.consumer)
+        try:
+            for poll in read_between(reader, {}, ends):
+                for batch in poll.batches:
+                    yield from batch.values
+        finally:
+            reader.close()
+
+
+def add_plugin_commands(app: typer.Typer) -> None:
+    """Add the commands of installed plugins. One that cannot be imported remains as a command that says so."""
+    for entry_point in sorted(importlib.metadata.entry_points(group=GROUP), key=lambda found: found.name):
+        try:
+            commands = entry_point.load()
+        except ImportError as error:
+            app.command(entry_point.name, help=f"Not available: {error}")(_unavailable(entry_point.name, str(error)))
+        else:
+            settings = {"obj": TerminalCommandContext(), "help_option_names": ["-h", "--help"]}
+            app.add_typer(commands, name=entry_point.name, context_settings=settings)
+
+
+def _unavailable(name: str, reason: str) -> Any:
+    def command() -> None:
+        raise ConfigError(
+            f"the command '{name}' of a plugin cannot be imported: {reason}",
+            code="plugin.broken",
+            hint="install what the plugin requires, for example its extra",
+        )
+
+    return command
+
+
+def _open_clients(settings: WorkerSettings) -> KafkaClients:
+    from headrace.broker.client_choice import choose
+
+    return choose(settings.kafka_client).open(settings.client_settings())

@@ -1,0 +1,134 @@
+"""``headrace experiment``: the commands. What they compute is imported when they run, because numpy is an extra."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from headrace import CommandContext, ConfigError
+
+app = typer.Typer(
+    name="experiment",
+    help="Analyse logs of impressions, plan experiments, and evaluate versions of an exploration model.",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+)
+
+Sources = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="FILE|TOPIC...", help="Files of JSON lines or CSV; with --worker, topics.", show_default=False
+    ),
+]
+WorkerFile = Annotated[
+    Path | None, typer.Option("--worker", metavar="FILE", help="A worker's file: read topics of its Kafka.")
+]
+Outcome = Annotated[str, typer.Option("--outcome", metavar="COLUMN", help="Whether the impression converted.")]
+Unit = Annotated[
+    str, typer.Option("--unit", metavar="COLUMN", help="The user; without it, impressions count as independent.")
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout, for scripts.")]
+Documents = Annotated[
+    Path | None,
+    typer.Option(
+        "--documents", metavar="FILE", help="Write the numbers as JSON lines, a document each, for Elasticsearch."
+    ),
+]
+Html = Annotated[
+    Path | None, typer.Option("--html", metavar="FILE", help="Write a report with plots as one file (extra 'reports').")
+]
+
+
+@app.command()
+def analyse(
+    context: typer.Context,
+    sources: Sources,
+    outcome: Outcome = "converted",
+    variables: Annotated[
+        list[str] | None, typer.Option("--variable", metavar="COLUMN", help="Only these columns. Repeat it.")
+    ] = None,
+    without: Annotated[
+        list[str] | None, typer.Option("--without", metavar="COLUMN", help="Leave this column out. Repeat it.")
+    ] = None,
+    unit: Unit = "",
+    worker: WorkerFile = None,
+    json: Json = False,
+    documents: Documents = None,
+    html: Html = None,
+) -> None:
+    """Show which variables relate to the outcome, which of them say the same, and propose features for a model.
+
+      headrace experiment analyse impressions.jsonl --outcome converted --unit user_id
+
+    Name only what is known when a survey is selected. Impressions without an outcome yet are left out.
+    """
+    _require_numpy()
+    from headrace_streams.experiments import analysis_view, output
+    from headrace_streams.experiments.analysis import analyse_log
+
+    log = output.read_log(_command(context), sources, worker)
+    found = analyse_log(log, outcome, variables or [], without or [], unit)
+    view = analysis_view.AnalysisView(found)
+    output.show(_command(context), view, output.Targets(json, documents, html))
+
+
+@app.command()
+def evaluate(
+    context: typer.Context,
+    sources: Sources,
+    target: Annotated[
+        str,
+        typer.Option(
+            "--target",
+            metavar="COLUMN",
+            help="Probability with which the evaluated version selects the logged survey, or an object with that of "
+            "each candidate; 'uniform': every candidate with the same.",
+        ),
+    ],
+    outcome: Outcome = "converted",
+    propensity: Annotated[
+        str, typer.Option("--propensity", metavar="COLUMN", help="Probability of the logged selection.")
+    ] = "propensity",
+    survey: Annotated[str, typer.Option("--survey", metavar="COLUMN", help="The selected survey.")] = "survey",
+    candidates: Annotated[
+        str, typer.Option("--candidates", metavar="COLUMN", help="List of the candidates, for --target uniform.")
+    ] = "candidates",
+    unit: Unit = "",
+    worker: WorkerFile = None,
+    json: Json = False,
+    documents: Documents = None,
+    html: Html = None,
+) -> None:
+    """Estimate what a version would have earned on the log of another one: IPS, SNIPS and doubly robust.
+
+      headrace experiment evaluate selections.jsonl --target shadow.v3 --unit user_id
+
+    Exit code 0 also when there is no verdict; the report says what is missing.
+    """
+    _require_numpy()
+    from headrace_streams.experiments import output
+    from headrace_streams.experiments.evaluation_view import EvaluationView
+    from headrace_streams.experiments.policy_log import LogColumns, evaluate_log
+
+    log = output.read_log(_command(context), sources, worker)
+    columns = LogColumns(outcome, propensity, survey, target, candidates, unit)
+    view = EvaluationView(evaluate_log(log, columns), columns, log.source)
+    output.show(_command(context), view, output.Targets(json, documents, html))
+
+
+def _command(context: typer.Context) -> CommandContext:
+    found: Any = context.obj
+    return found  # type: ignore[no-any-return]
+
+
+def _require_numpy() -> None:
+    try:
+        import headrace_streams.exploration.special  # noqa: F401
+    except ImportError as error:
+        raise ConfigError(
+            f"headrace experiment needs numpy and scipy: {error}",
+            code="experiment.missing_extra",
+            hint="pip install 'headrace[exploration]'; for --html also 'headrace[reports]'",
+        ) from error
