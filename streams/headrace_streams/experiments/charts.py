@@ -118,6 +118,7 @@ def lines(
     y_label: str,
     *,
     percent: bool = True,
+    percent_x: bool = False,
     zero: bool = False,
     bottom: float | None = None,
     reference: float | None = None,
@@ -137,12 +138,12 @@ def lines(
     axes.margins(x=0.01)
     axes.set_xlabel(x_label)
     axes.set_ylabel(y_label)
-    axes.xaxis.set_major_formatter(_thousands)
-    if percent:
-        _percent(axes.yaxis)
-    else:
-        axes.yaxis.set_major_formatter(_thousands)
-    axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), fontsize=10.5)
+    for axis, shares in ((axes.xaxis, percent_x), (axes.yaxis, percent)):
+        if shares:
+            _percent(axis)
+        else:
+            axis.set_major_formatter(_thousands)
+    axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), fontsize=10.5, frameon=False)
     return _svg(figure)
 
 

@@ -41,6 +41,17 @@ Html = Annotated[
 ]
 
 
+def _share(text: str | float) -> float:
+    """Return a share: ``5%`` or ``0.05``. Defaults are numbers already."""
+    if isinstance(text, (int, float)):
+        return float(text)
+    number = text.strip()
+    try:
+        return float(number.removesuffix("%")) / (100 if number.endswith("%") else 1)
+    except ValueError as error:
+        raise typer.BadParameter(f"{text!r} is not a share such as 5% or 0.05") from error
+
+
 @app.command()
 def analyse(
     context: typer.Context,
@@ -115,6 +126,85 @@ def evaluate(
     log = output.read_log(_command(context), sources, worker)
     columns = LogColumns(outcome, propensity, survey, target, candidates, unit)
     view = EvaluationView(evaluate_log(log, columns), columns, log.source)
+    output.show(_command(context), view, output.Targets(json, documents, html))
+
+
+@app.command()
+def plan(
+    context: typer.Context,
+    sources: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[FILE|TOPIC...]", help="A log, to measure rate and traffic.", show_default=False),
+    ] = None,
+    rate: Annotated[
+        float | None, typer.Option("--rate", parser=_share, metavar="SHARE", help="Conversion rate, such as 2.5%.")
+    ] = None,
+    impressions: Annotated[
+        float | None, typer.Option("--impressions", metavar="N", help="Impressions a day of the whole experiment.")
+    ] = None,
+    share: Annotated[
+        list[float], typer.Option("--share", parser=_share, metavar="SHARE", help="Traffic of the version. Repeat it.")
+    ] = [0.05, 0.2, 0.5],  # noqa: B006
+    lift: Annotated[
+        list[float], typer.Option("--lift", parser=_share, metavar="SHARE", help="Relative difference. Repeat it.")
+    ] = [0.05, 0.1, 0.2, 0.4],  # noqa: B006
+    days: Annotated[float, typer.Option("--days", help="The longest duration.")] = 60,
+    alpha: Annotated[float, typer.Option("--alpha", help="Probability of a false verdict.")] = 0.05,
+    least_conversions: Annotated[
+        float, typer.Option("--least-conversions", help="Of each version, before a verdict.")
+    ] = 100,
+    design_effect: Annotated[
+        float | None, typer.Option("--design-effect", help="Variance with several impressions of a user / without.")
+    ] = None,
+    outcome: Outcome = "converted",
+    unit: Unit = "",
+    time: Annotated[str, typer.Option("--time", metavar="COLUMN", help="Time of the impression.")] = "shown_at",
+    worker: WorkerFile = None,
+    json: Json = False,
+    documents: Documents = None,
+    html: Html = None,
+) -> None:
+    """Show how long an experiment takes to find which difference with how much traffic, before it starts.
+
+    headrace experiment plan --rate 2.5% --impressions 20000 --share 5% --share 20%
+
+    headrace experiment plan impressions.jsonl --unit user_id --time shown_at
+    """
+    _require_numpy()
+    from headrace_streams.experiments import output
+    from headrace_streams.experiments.experiment_plan import make_plan, measure
+    from headrace_streams.experiments.plan_view import PlanView
+    from headrace_streams.exploration.power import ExperimentDesign
+
+    source = "given on the command line"
+    if sources:
+        log = output.read_log(_command(context), sources, worker)
+        measured = measure(log, outcome, unit, time)
+        source = f"measured in {log.source}"
+        rate = measured.rate if rate is None else rate
+        impressions = measured.impressions_per_day if impressions is None else impressions
+        design_effect = measured.design_effect if design_effect is None else design_effect
+    if rate is None or impressions is None:
+        raise ConfigError(
+            "a plan needs the conversion rate and the impressions a day",
+            code="experiment.missing_option",
+            hint="give --rate and --impressions, or a log with --time",
+        )
+    try:
+        design = ExperimentDesign(
+            rate,
+            impressions,
+            days,
+            0.5,
+            0.5,
+            alpha,
+            0.15,
+            least_conversions,
+            1.0 if design_effect is None else design_effect,
+        )
+    except ValueError as error:
+        raise ConfigError(f"the experiment cannot be planned: {error}", code="experiment.bad_plan") from error
+    view = PlanView(make_plan(design, share, lift), source)
     output.show(_command(context), view, output.Targets(json, documents, html))
 
 

@@ -13,7 +13,9 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from headrace_streams.exploration.special import x_log_y
+import numpy as np
+
+from headrace_streams.exploration.special import Floats, x_log_y
 
 
 @dataclass(frozen=True)
@@ -101,12 +103,18 @@ def compare(
         return VersionComparison(
             difference, -math.inf, math.inf, previous_p_value, False, missing or "outcomes of more units"
         )
-    log_ratio = 0.5 * math.log(variance / (variance + prior)) + difference**2 * prior / (
-        2 * variance * (variance + prior)
-    )
+    log_ratio = float(mixture_log_ratio(difference, variance, prior))
     p_value = previous_p_value if missing else min(previous_p_value, math.exp(-max(log_ratio, 0.0)))
     half = confidence_half_width(variance, prior, alpha)
     return VersionComparison(difference, difference - half, difference + half, p_value, not missing, missing)
+
+
+def mixture_log_ratio(difference: Floats | float, variance: Floats | float, prior: Floats | float) -> Floats:
+    """Return the log of the likelihood ratio of the normal mixture against no difference; evidence when it is large."""
+    ratio: Floats = np.asarray(
+        0.5 * np.log(variance / (variance + prior)) + difference**2 * prior / (2 * variance * (variance + prior))
+    )
+    return ratio
 
 
 def confidence_half_width(variance: float, prior: float, alpha: float) -> float:

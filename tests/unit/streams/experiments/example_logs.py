@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ COUNTRIES, LANGUAGES = ("de", "fr", "gb", "us"), ("de", "fr", "en", "en")
 DEVICES = ("phone", "tablet", "desktop")
 CATEGORIES = ("travel", "food", "sport", "finance", "health")
 SURVEYS, USERS = 20, 8_000
+START = datetime(2026, 11, 1, tzinfo=UTC)
 
 
 def write_example_logs(folder: Path, impressions: int = 16_000) -> None:
@@ -40,7 +42,8 @@ def write_example_logs(folder: Path, impressions: int = 16_000) -> None:
                 + (0.4, 0.0, -0.4, 0.1, 0.0)[category[survey]]
             )
             converted = bool(random.random() < 1 / (1 + np.exp(-log_odds)))
-            impression = {"impression": number, "user_id": f"u{user}", "survey": f"s{survey}", "converted": converted}
+            shown_at = (START + timedelta(seconds=30 * number)).isoformat()
+            impression = {"shown_at": shown_at, "user_id": f"u{user}", "survey": f"s{survey}", "converted": converted}
             columns = {
                 "country": COUNTRIES[country[user]],
                 "language": LANGUAGES[country[user]] if random.random() < 0.97 else "es",

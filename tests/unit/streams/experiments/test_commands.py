@@ -74,11 +74,11 @@ def test_the_examples_of_the_page_are_what_the_commands_print(command: str, outp
 
 
 def test_the_page_has_an_example_of_each_command() -> None:
-    assert {command.split()[2] for command, _ in EXAMPLES} == {"analyse", "evaluate"}
+    assert {command.split()[2] for command, _ in EXAMPLES} == {"analyse", "plan", "evaluate"}
 
 
 def test_an_analysis_finds_the_known_relations_of_the_example() -> None:
-    found = data_of("headrace experiment analyse impressions.jsonl --unit user_id --without impression")
+    found = data_of("headrace experiment analyse impressions.jsonl --unit user_id --without shown_at")
     related = {item["name"] for item in found["variables"] if item["related"]}
     assert {"country", "survey"} <= related
     assert "shoe_size" not in related
@@ -102,6 +102,7 @@ def test_documents_and_json_have_the_same_numbers(folder: Path) -> None:
         "analyse impressions.jsonl --variable country --variable device --variable language",
         "evaluate selections.jsonl --target shadow.v3",
         "evaluate selections.jsonl --target uniform",
+        "plan --rate 5% --impressions 20000 --share 20% --share 50% --lift 20% --lift 40% --days 5",
     ],
 )
 def test_a_report_is_one_file_that_loads_nothing(command: str, folder: Path) -> None:
@@ -176,6 +177,36 @@ def test_records_that_cannot_be_evaluated_are_refused_with_their_number(
     assert isinstance(answer.exception, ConfigError)
     assert f"bad.jsonl: record 2: {message}" in str(answer.exception)
     assert answer.exception.exit_code == 2
+
+
+def test_a_plan_measures_rate_traffic_and_clustering_of_a_log() -> None:
+    found = data_of("headrace experiment plan impressions.jsonl --unit user_id --lift 30% --share 50% --days 10")
+    assert found["impressions_per_day"] == pytest.approx(2_880, rel=0.001)
+    assert 0.04 < found["rate"] < 0.06
+    assert 1 <= found["design_effect"] < 1.3
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ("", "needs the conversion rate and the impressions"),
+        ("--rate 5%", "needs the conversion rate and the impressions"),
+        ("--rate 5% --impressions 0", "impressions and days must be above 0"),
+        ("--rate 150% --impressions 9", "rate must be between 0 and 1"),
+        ("--rate 5% --impressions 9 --share 120%", "must be between 0 and 1"),
+        ("--rate 50% --impressions 9 --lift 200%", "no rate between 0 and 1"),
+    ],
+)
+def test_plans_that_cannot_be_made_are_refused(options: str, message: str) -> None:
+    answer = run(f"headrace experiment plan {options}")
+    assert isinstance(answer.exception, ConfigError)
+    assert message in str(answer.exception)
+
+
+def test_a_share_that_is_no_number_is_refused() -> None:
+    answer = run("headrace experiment plan --rate few --impressions 9")
+    assert answer.exit_code == 2
+    assert "is not a share such as 5% or 0.05" in answer.output
 
 
 def test_a_report_that_cannot_be_written_is_an_error() -> None:
