@@ -12,7 +12,7 @@ from headrace_streams.task import StreamApplicationTask
 
 
 class StreamApplicationConfig(ApplicationKeys):
-    """The keys, and the rules of the plan that they describe."""
+    """The configuration keys, and the rules of the plan that they describe."""
 
     def problems(self) -> Iterable[Finding]:
         return make_plan("", self)[1]

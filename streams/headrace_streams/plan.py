@@ -61,7 +61,7 @@ class PlannedStep:
 
 @dataclass(frozen=True)
 class Repartition:
-    """An internal topic: the records of ``source`` with the keys of a step, in the partitions of these keys."""
+    """An internal topic with the records of ``source``, partitioned by the keys of a step."""
 
     topic: str
     stream: str
@@ -90,7 +90,7 @@ class Plan:
     repartitions: tuple[Repartition, ...]
     outputs: tuple[PlannedOutput, ...]
     followed: tuple[tuple[str, str], ...]
-    """For each stateful step: its name, and the topics whose partitions its state follows, a pair for each."""
+    """Pairs of a stateful step and a topic whose partitions its state follows."""
     aligned: tuple[tuple[str, str], ...] = ()
     """The topics of a table and of the stream that looks it up, in the same partitions."""
 

@@ -1,4 +1,4 @@
-"""Records between the steps of a stream application: columns of keys, values, times and origins."""
+"""Records between the steps of a stream application, as columns of keys, values, times and origins."""
 
 from __future__ import annotations
 

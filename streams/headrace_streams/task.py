@@ -38,7 +38,7 @@ _STORED_AFTER = 1_000
 
 
 class StreamApplicationTask(StreamTask):
-    """Runs one plan. Holds the rows of the global tables; everything else is the framework's."""
+    """Runs one plan. Holds the rows of the global tables; all other state is kept by the framework."""
 
     def start(self, context: StreamContext) -> StreamTopology:
         plan, findings = make_plan(context.task.connector, ApplicationKeys.parse(context.properties))
@@ -152,7 +152,7 @@ class StreamApplicationTask(StreamTask):
             return StreamResult(rejections=rejections)
         for target, stream in self._targets:
             written = streams.get(stream)
-            # The stream of a repartition topic is written where its step runs, and read where the batch is of it.
+            # The stream of a repartition topic is written by batches of other topics, and read from its own batches.
             if written is not None and len(written) and target != place.topic:
                 columns = (written.keys, written.values, written.times, written.origins, written.headers)
                 outputs.append(StreamOutput(target, *columns))
@@ -204,7 +204,7 @@ def _headers(batch: SinkBatch) -> list[Any] | None:
 
 
 def _with_key_column(column: str, rows: Rows, place: StepPlace, refusals: list[StepRefusal]) -> Rows:
-    """Check that the key is what the configuration says: state would be in the wrong partition otherwise."""
+    """Return the rows whose key is the configured column; refuse the others, whose state is in another partition."""
     keys = [next(iter(key.values())) if isinstance(key, dict) and len(key) == 1 else key for key in rows.keys]
     if keys == [value.get(column) for value in rows.values]:
         return rows
@@ -247,7 +247,7 @@ def _reachable(plan: Plan, topic: str) -> list[PlannedStep]:
     for step in _in_order(plan, list(keyed.values())):
         if any(source in reached or source.split(".")[0] in reached for source in step.sources):
             found.append(step)
-            if step.name not in keyed:  # what was written to a repartition topic goes on when it is read
+            if step.name not in keyed:  # its records continue when they are read from the repartition topic
                 reached.add(step.name)
     return found
 

@@ -92,7 +92,7 @@ def best_probability(prediction: Prediction, position: int) -> float:
 
     The integral over the draw x of the candidate of the probability that every other draw is below x, by the
     trapezoid rule, which converges exponentially for such integrands. The step is a fifth of the narrowest
-    distribution that matters, so that it never jumps over another candidate's step.
+    distribution that matters, so that no change of another candidate's distribution lies between two points.
     """
     means, deviations = prediction.mean, np.sqrt(prediction.spread)
     mean, deviation = float(means[position]), float(deviations[position])

@@ -1,4 +1,4 @@
-"""How long conversions take, and what an impression without one is worth until its window closes.
+"""The delay of conversions, and the weight of an impression without a conversion until its window closes.
 
 Counting every unconverted impression as a failure at once makes slow surveys look bad. Waiting for the window to
 close learns an hour late. Counting conversions as they come and failures at the close predicts many times too much.
@@ -18,7 +18,7 @@ import orjson
 
 @dataclass(frozen=True)
 class Booking:
-    """What the model learns from an impression at one moment, and how much is booked in all after it."""
+    """What the model learns from an impression at one moment, and the total that is booked after it."""
 
     positives: float
     exposure: float
@@ -29,7 +29,7 @@ class DelayDistribution:
     """Share of conversions that happen within the age of each stage, learned from final outcomes.
 
     ``stages`` are ages in seconds, increasing; the last one is the window of the join. Only outcomes whose window has
-    closed count: conversions of younger impressions are short ones more often than not. Until they arrive, the share
+    closed count: conversions of younger impressions have shorter delays than others. Until they arrive, the share
     grows in proportion to the stage's number, with the weight of ``prior_weight`` conversions.
     """
 

@@ -1,4 +1,4 @@
-"""Contract of an exploration model: the probability that a user converts on a survey, and how sure the model is.
+"""Interface of an exploration model: the probability that a user converts on a survey, and its uncertainty.
 
 A model works on the log-odds scale: for each row it returns a mean and a variance of the log-odds. Selection
 (`choice`) draws from that normal distribution, so that the probability of each selection (the propensity) can be
@@ -17,7 +17,7 @@ import numpy as np
 from headrace_streams.exploration.special import Floats, sigmoid
 
 Row = Mapping[str, object]
-"""Columns of one request joined with one survey: what a feature can be computed from."""
+"""Columns of one request joined with one survey. Features are computed from them."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Off-policy evaluation: what a version would have earned on the log of another one.
+"""Off-policy evaluation: estimates the conversions of a version from the log of another version.
 
 Inverse propensity scoring (IPS), its self-normalised form (SNIPS; Swaminathan and Joachims, 2015) and the doubly
 robust estimator (DR; Dudík, Langford and Li, 2011). Normal intervals are wrong when a few impressions carry all
@@ -60,7 +60,7 @@ class Evaluation:
 
     @property
     def reason(self) -> str:
-        """Why there is no verdict; empty if there is one."""
+        """The reason why there is no verdict; empty if there is one."""
         if self.effective_sample_size < LEAST_SAMPLE_SIZE:
             return (
                 f"the effective sample size is {self.effective_sample_size:.0f} of {self.impressions} impressions, "

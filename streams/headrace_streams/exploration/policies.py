@@ -1,4 +1,4 @@
-"""Policies to compare with in simulations: the simple rules that a team uses before it has a model."""
+"""Policies to compare with in simulations: simple rules that are used where there is no model."""
 
 from __future__ import annotations
 
@@ -65,8 +65,8 @@ class UniformPolicy:
 class RateRule:
     """The best rate so far, with exploration by a simple rule.
 
-    ``views``: half of the requests go to surveys with fewer views, while there are any (the simple rule of the
-    mission: a hundred views for each new survey, then the best rate). ``random_share``: that share of the requests
+    ``views``: half of the requests go to surveys with fewer views, while there are any (a common rule: a
+    hundred views for each new survey, then the best rate). ``random_share``: that share of the requests
     goes to a random survey (epsilon-greedy).
     """
 

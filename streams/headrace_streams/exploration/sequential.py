@@ -1,4 +1,4 @@
-"""Always-valid tests: the evidence may be looked at as often as wanted, and decided on at any look.
+"""Always-valid tests: the evidence may be examined any number of times, and each examination may decide.
 
 A classical test that is looked at every 500 users finds a false winner in a third of all A/A experiments. The mixture
 sequential probability ratio test (Johari, Pekelis and Walsh, Always Valid Inference, 2015) and its confidence sequence

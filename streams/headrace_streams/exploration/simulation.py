@@ -1,7 +1,7 @@
-"""A world with known truth: requests arrive, surveys are shown, some convert later, surveys appear and end.
+"""Simulation of users and surveys with known conversion rates: surveys are shown, convert later, appear and end.
 
-It answers what no log can: how many conversions a policy missed (regret). Everything is drawn in advance from a seed,
-so policies meet the same users, the same delays and the same luck, and can be compared in pairs.
+It measures what a log does not contain: how many conversions a policy missed (regret). All random numbers are drawn in
+advance from a seed, so that policies have the same users, delays and random outcomes, and can be compared in pairs.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ STAGES = (3.0, 8.0, 16.0, 35.0, 60.0)
 
 @dataclass(frozen=True)
 class Size:
-    """How much happens. Times are in minutes."""
+    """The size of a simulation. Times are in minutes."""
 
     impressions: int = 20_000
     per_minute: int = 100
@@ -114,7 +114,7 @@ class World:
 
 
 class Policy(Protocol):
-    """What is simulated: it selects surveys and learns from bookings."""
+    """A policy that is simulated: it selects surveys and learns from bookings."""
 
     def choose(self, rows: list[list[Row]]) -> list[Chosen]:
         """Return the selection for each request; ``rows`` holds its candidates."""
@@ -136,7 +136,7 @@ class Chosen:
 
 @dataclass
 class Result:
-    """What a policy did in a world."""
+    """The outcome of a policy in a world."""
 
     impressions: int = 0
     conversions: int = 0
@@ -165,7 +165,7 @@ def expected_calibration_error(predicted: Floats, observed: Floats, bins: int = 
 
 
 def simulate(world: World, policy: Policy, *, staged: bool = True) -> Result:
-    """Return what a policy earns in a world. Requests of one minute see the state at its start.
+    """Return the result of a policy in a world. All requests of one minute use the state at its start.
 
     With ``staged`` the policy learns from bookings in stages, with the learned distribution of the delay; else from a
     failure at once and a conversion when it happens.
@@ -199,7 +199,7 @@ def simulate(world: World, policy: Policy, *, staged: bool = True) -> Result:
 
 
 class _Learning:
-    """Outcomes in the order of their time, as a stream application gets them."""
+    """Gives outcomes to a policy in the order of their time, as a stream application does."""
 
     def __init__(self, staged: bool) -> None:
         self._staged = staged

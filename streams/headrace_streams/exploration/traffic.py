@@ -1,4 +1,4 @@
-"""Which version of an experiment serves a unit: deterministic buckets that only grow.
+"""Assignment of units to the versions of an experiment, by deterministic buckets.
 
 A unit (usually a user) is hashed to one of 10,000 buckets. Each version owns ranges of buckets. When a version gets
 more traffic, buckets move to it from versions that get less; every other bucket stays with its version, so that a user

@@ -1,7 +1,7 @@
 """Compiles SQL expressions to one Python function over a batch of values.
 
 A record whose values an expression does not accept makes the whole batch fail. :meth:`Projection.evaluate` then
-evaluates record by record, so that a bad record costs only itself, and says which expression refused it.
+evaluates record by record, so that only the bad record is refused, and reports which expression refused it.
 """
 
 from __future__ import annotations
@@ -73,13 +73,15 @@ class Projection:
     expressions: Mapping[str, Expression]
     types: Mapping[str, ColumnType]
     source: str
-    """The generated code, for tests and for people who wonder."""
+    """The generated code, for tests and debugging."""
     _run: _Evaluate
     _columns: Columns
 
     def extend(self, rows: Sequence[Row], *, keep: bool) -> list[dict[str, Any]] | None:
-        """Return the rows with the values as columns, in place of others unless ``keep``. None: a row is refused, and
-        :meth:`evaluate` says which one and why."""
+        """Return the rows with the values as columns, in place of others unless ``keep``; None if a row is refused.
+
+        :meth:`evaluate` reports which row is refused, and why.
+        """
         try:
             return (self._extend if keep else self._select)(rows)
         except Exception:  # what was raised is found again row by row
@@ -97,7 +99,7 @@ class Projection:
         """Return the values of all expressions for each row, and the refused rows, whose values are missing."""
         try:
             return self._run(rows), []
-        except Exception:  # an ExpressionError or what Python raised for odd values: found row by row below
+        except Exception:  # an ExpressionError, or an error of Python for unexpected values: found row by row below
             return self._evaluate_rows(rows)
 
     def _evaluate_rows(self, rows: Sequence[Row]) -> tuple[list[tuple[Any, ...]], list[Refusal]]:
@@ -132,7 +134,7 @@ def compile_expressions(expressions: Mapping[str, Expression], columns: Columns)
 
 
 class _Shape(enum.Enum):
-    """What the generated function makes of each row."""
+    """The result of the generated function for each row."""
 
     VALUES = "values"
     OBJECT = "object"

@@ -20,7 +20,7 @@ class Function(NamedTuple):
 
     call: Callable[..., Any]
     arguments: tuple[tuple[ColumnType, ...], ...]
-    """The types of each argument; the last ones may be left out down to ``least``."""
+    """The types of each argument; those after the first ``least`` are optional."""
     result: ColumnType
     least: int
 
@@ -43,7 +43,7 @@ def _strict(name: str, call: Callable[..., Any], *kinds: tuple[type, ...]) -> Ca
 
 
 def _round(value: Any, digits: int = 0) -> Any:
-    """Round half away from zero, as SQL does; Python rounds half to even."""
+    """Return the number rounded half away from zero, as in SQL; Python rounds half to even."""
     if isinstance(value, int):
         return value if digits >= 0 else int(_round(Decimal(value), digits))
     if isinstance(value, float) and not math.isfinite(value):
@@ -54,7 +54,7 @@ def _round(value: Any, digits: int = 0) -> Any:
 
 
 def _substring(text: str, start: int, length: int | None = None) -> str:
-    """Count from 1, as SQL does."""
+    """Return a part of a text. Positions begin with 1, as in SQL."""
     if length is not None and length < 0:
         raise ValueError("the length is negative")
     end = None if length is None else max(0, start - 1 + length)

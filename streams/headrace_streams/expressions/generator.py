@@ -1,8 +1,8 @@
 """Generates the Python code of one SQL expression, and infers its type.
 
-The code of an operator tests the classes of its operands inline; what is left goes to a function of
-:mod:`headrace_streams.expressions.semantics`. An operand is evaluated once and exactly when SQL needs it: AND, OR, CASE
-and COALESCE stop at the first operand that decides.
+The code of an operator tests the classes of its operands inline; for all other classes it calls a function of
+:mod:`headrace_streams.expressions.semantics`. An operand is evaluated at most once, and only when its value is needed:
+AND, OR, CASE and COALESCE stop at the first operand that determines the result.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ _CASTS = {
 
 
 class Code(NamedTuple):
-    """Python code of a subexpression. ``name``: it is a local name or a literal, so reading it twice costs nothing."""
+    """Python code of a subexpression. ``name``: it is a local name or a literal, which may be read repeatedly."""
 
     text: str
     type: ColumnType
@@ -56,7 +56,7 @@ class Code(NamedTuple):
 
 
 class CodeGenerator:
-    """Generates code for expressions that are evaluated in one loop: they share the columns that the loop reads."""
+    """Generates code for expressions that are evaluated in one loop and share the columns that the loop reads."""
 
     def __init__(self, columns: Columns) -> None:
         self._columns = columns
@@ -129,7 +129,7 @@ class CodeGenerator:
         return Code(f"({l_value} {symbol} {r_value} if {fast} else {self._use(slow)}({l_value}, {r_value}))", result)
 
     def _division(self, node: exp.Expression) -> Code:
-        """Division gives a double also of two integers: 3 / 2 is 1.5."""
+        """Return the code of a division. Its type is double, also for two integers: 3 / 2 is 1.5."""
         left, right = self.generate(node.this), self.generate(node.expression)
         _require(node, NUMERIC, left, right)
         first, l_value = self._hold(left)
@@ -387,7 +387,7 @@ def _is_number(node: exp.Expression) -> bool:
 
 
 def _is_literal(node: exp.Expression) -> bool:
-    """Return whether the expression is a number or text as it is written: never null."""
+    """Return whether the expression is a literal number or text, which is never null."""
     inner: Any = node.unnest()
     return isinstance(inner, exp.Literal) or _is_number(inner)
 

@@ -1,4 +1,4 @@
-"""What compiled expressions call where the fast path does not apply: nulls, decimals, and values of the wrong type.
+"""Functions that compiled expressions call where the fast path does not apply: nulls, decimals, values of wrong types.
 
 Compiled code tests the classes of its operands inline and calls these functions only for what is left, so null
 semantics and type errors cost nothing in the common case.
@@ -16,9 +16,9 @@ from headrace import Pattern, compile_pattern
 from headrace_streams.expressions.errors import ExpressionError
 
 NUMBERS = frozenset({int, float})
-"""Classes whose arithmetic needs no care; bool is none of them."""
+"""Classes whose arithmetic is that of Python; bool is none of them."""
 PLAIN = frozenset({int, float, str, bool})
-"""Classes whose values are equal exactly when Python says so, within one class."""
+"""Classes whose values are compared as Python does, within one class."""
 _SHORT = 100
 """Characters of a LIKE pattern."""
 _ORDERED = (str, datetime, date, time)
@@ -115,7 +115,7 @@ def comparison(compare: Callable[[Any, Any], bool]) -> Callable[[Any, Any], bool
         left, right = _comparable(left, right)
         try:
             return compare(left, right)
-        except TypeError as error:  # objects have no order; a timestamp with a time zone has none to one without
+        except TypeError as error:  # objects have no order, nor have timestamps with and without a time zone
             raise wrong_type("compare", left, right) from error
 
     return apply
@@ -157,7 +157,7 @@ def negation(value: Any) -> bool | None:
 
 
 def is_in(value: Any, members: Sequence[Any]) -> bool | None:
-    """SQL's IN: null when the value is not found and a member is null."""
+    """Return whether the value is one of the members, as IN of SQL: null when it is not found and a member is null."""
     if value is None:
         return None
     results = [equal(value, member) for member in members]
@@ -175,8 +175,8 @@ def like(value: Any, pattern: Pattern | re.Pattern[str]) -> bool | None:
 def like_pattern(text: str) -> Pattern | re.Pattern[str]:
     """Return the regular expression of a LIKE pattern. Raise ExpressionError.
 
-    Python's ``re`` takes a tenth of RE2's time, and with several ``%`` for which it tries all places, a time that grows
-    with a power of the text's length.
+    Python's ``re`` takes a tenth of the time of RE2. With several ``%`` it tries all combinations of places, and its
+    time grows with a power of the length of the text, so such patterns are matched by RE2.
     """
     parts = {"%": ".*", "_": "."}
     expression = "(?s)" + "".join(parts.get(letter) or re.escape(letter) for letter in text)

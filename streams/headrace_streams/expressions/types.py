@@ -11,7 +11,7 @@ from headrace_streams.expressions.errors import ExpressionError
 
 
 class ColumnType(enum.StrEnum):
-    """Types of values. ``ANY``: not known before a record is there."""
+    """Types of values. ``ANY``: not known before a record is read."""
 
     ANY = "any"
     NULL = "null"

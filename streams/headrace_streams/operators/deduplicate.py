@@ -1,8 +1,8 @@
-"""Keeps the first record of each key within a time of event time.
+"""Removes duplicates: keeps the first record of each key within an interval of event time.
 
-State: the event times of the records that were kept, by key, in segments of event time as long as that time. Records of
-a key that were kept are further apart than that, so a segment has at most one of each key. A segment is deleted when no
-record that comes in time can be a duplicate of one in it.
+State: the event times of the records that were kept, by key, in segments as long as the interval. Records of one key
+that were kept have more than the interval between them, so a segment has at most one of each key. A segment is deleted
+when no record that is not late can be a duplicate of a record in it.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What every window does: reads groups and arguments of a batch, and makes results with the columns of ``by``."""
+"""The groups of windows: reads groups and arguments of a batch, and makes results with the columns of ``by``."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class RowError(Exception):
 
 
 class GroupedRows(NamedTuple):
-    """The rows of a batch with their groups and arguments; when there are refusals, the rest does not count."""
+    """The rows of a batch with their groups and arguments. With refusals the other fields must not be used."""
 
     rows: Rows
     keys: Sequence[Any]

@@ -35,7 +35,7 @@ _TIME, _VALUE, _MATCHED = 0, 1, 2
 
 @dataclass(frozen=True)
 class JoinSide(Operator):
-    """Prepares the rows of one side: the keys are those of the join, and a value says which side it is of."""
+    """Prepares the rows of one side: the keys become those of the join, and the values are marked with the side."""
 
     side: str
     by: Projection
@@ -152,7 +152,7 @@ class _JoinBatch:
             self._times[side] = self._times[LEFT if side == RIGHT else RIGHT]
 
     def result(self) -> StepResult:
-        """Close what can have no further match, and return the result of the batch."""
+        """Close the records that can have no further match, and return the result of the batch."""
         closed = self._close_left()
         self._forget_right()
         if self._times != self._state.get(_TIMES, {}):
@@ -182,7 +182,7 @@ class _JoinBatch:
         self._made.add(record_key_of(self._join.names, key), value, moment, origin)
 
     def _without_match(self, key: Any, value: dict[str, Any], moment: int, origin: int) -> None:
-        """A null in the key matches nothing, as in SQL, so there is nothing to wait for."""
+        """Emit a row whose key has a null at once: it matches nothing, as in SQL."""
         self._counts["unmatched"] += 1
         if self._join.kind == "left":
             self._join_pair(key, value, None, moment, origin)

@@ -1,4 +1,4 @@
-"""What every operator is given and returns."""
+"""The interface of operators: their input and their result."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class StepRefusal(NamedTuple):
 
 @dataclass(slots=True)
 class StepResult:
-    """What a step makes of a batch."""
+    """The result of a step for one batch."""
 
     streams: dict[str, Rows]
     """By the suffix of the stream's name: ``""`` is the step's own stream, ``late`` that of a window's late records."""
@@ -32,7 +32,7 @@ class StepResult:
     changes: Changes = field(default_factory=dict)
     """Of the step's state. The state itself is not changed."""
     dropped: int = 0
-    """Rows that end here because the step says so."""
+    """Rows that the step does not pass on, as configured."""
     late: int = 0
     """Rows that came after the end of their window and its grace."""
     counts: dict[str, int] = field(default_factory=dict)

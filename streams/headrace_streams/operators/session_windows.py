@@ -24,7 +24,7 @@ from headrace_streams.operators.operator import Operator, StepResult, Tables
 from headrace_streams.rows import Rows
 
 _SEGMENTS_PER_GAP = 4
-"""With more segments fewer sessions are compared when the stream time advances, and more are searched for a record."""
+"""More segments: fewer sessions are compared when the stream time advances, and more are searched for each record."""
 _START, _END, _NUMBER, _ACCUMULATORS = 0, 1, 2, 3
 Session = list[Any]
 
@@ -170,7 +170,7 @@ class _SessionBatch:
             if session is None or session[_END] < first:
                 continue
             if session[_START] > moment + gap:
-                break  # those that end later begin later, too
+                break  # sessions that end later also begin later
             found.append((segment, session))
         return found
 

@@ -2,8 +2,8 @@
 
 State: a segment for each window start, which holds the accumulators by group key, and a segment for the stream time.
 The stream time is the highest event time that the partition has seen. A window closes when the stream time reaches its
-end plus the grace; a record does not change windows that have closed, and is late when all of its windows have. As both
-depend on the records only, the results are the same however the records are divided into batches.
+end plus the grace; a record does not change windows that have closed, and is late when all of its windows have. Both
+depend on the records only, so the results do not depend on how the records are divided into batches.
 """
 
 from __future__ import annotations

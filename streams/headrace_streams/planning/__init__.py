@@ -1,4 +1,4 @@
-"""From a configuration to a plan, with every problem that there is."""
+"""Makes the plan of an application from its configuration, and reports every problem of it."""
 
 from headrace_streams.planning.planner import make_plan
 

@@ -1,4 +1,4 @@
-"""What is known while a plan is made: streams, tables, steps so far, and the problems that were found."""
+"""The state of a plan while it is made: streams, tables, steps so far, and the problems that were found."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class StreamInfo:
 
 
 class PlanError(Exception):
-    """A part of the plan cannot be made. Without findings: they are reported already."""
+    """A part of the plan cannot be made. Without findings: the reason is reported already."""
 
     def __init__(self, *findings: Finding) -> None:
         super().__init__(*findings)
@@ -48,7 +48,7 @@ class PlanError(Exception):
 
 
 class ReportedAt:
-    """Turns an ExpressionError inside of the block into a finding about a key."""
+    """Context manager that converts an ExpressionError to a finding about a key."""
 
     def __init__(self, key: str) -> None:
         self._key = key
