@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from headrace.broker.interfaces import Consumer, RebalanceListener
-from headrace.errors import HeadraceError, RetriableError
+from headrace.errors import RetriableError
 from headrace.pipeline.control import LONGEST_SLEEP, TaskControl
 from headrace.pipeline.dead_letters import DeadLetterQueue
 from headrace.pipeline.fault_policy import Failure, Stage, raise_skipped
@@ -24,6 +24,7 @@ from headrace.pipeline.linger_buffer import LingerBuffer
 from headrace.pipeline.offset_gaps import OffsetGaps
 from headrace.pipeline.partition_share import PartitionShare, Shortage
 from headrace.pipeline.put_queue import InFlightPut, PutQueue, PutState, PutStep
+from headrace.pipeline.shutdown import close_clients, shut_down
 from headrace.pipeline.sink_metrics import SinkMetrics
 from headrace.pipeline.stages import Stages
 from headrace.plugin import SinkContext, SinkTask
@@ -101,7 +102,7 @@ class SinkPipeline:
 
     def run(self) -> None:
         """Run until the task must stop. Raise what fails the task; durable positions are committed in any case."""
-        try:
+        with shut_down(self._close, self._task.stop, self._stages):
             self._control.retry(self._open)
             self._control.retry(lambda: self._task.start(self._context))
             if self._task.linger is not None:
@@ -111,14 +112,6 @@ class SinkPipeline:
             while not self._control.stopping():
                 self._turn()
             self._finish_begun()
-        finally:
-            try:
-                self._close()
-            finally:
-                try:
-                    self._task.stop()
-                finally:
-                    self._stages.close()
 
     def _open(self) -> None:
         if self._factory.open_dead_letters is not None and self._dead_letters is None:
@@ -399,12 +392,8 @@ class SinkPipeline:
             self._commit()
         except TaskAbandonedError as error:
             self._control.log.warning("positions not committed", code=error.code, reason=str(error))
-        for client in (self._consumer, self._dead_letters, self._factory.gaps):
-            if client is None:
-                continue
-            try:
-                client.close()
-            except HeadraceError as error:
-                self._control.log.warning("client not closed", code=error.code, reason=str(error))
+        finally:
+            clients = (self._consumer, self._dead_letters, self._factory.gaps)
+            close_clients(self._control, *(client.close for client in clients if client is not None))
         if self._revocation_error is not None:
             self._control.log.warning("partitions revoked without a commit", reason=str(self._revocation_error))

@@ -9,15 +9,17 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 from headrace.broker.interfaces import Producer
-from headrace.errors import DataError, HeadraceError, RetriableError
+from headrace.errors import DataError, RetriableError
 from headrace.metrics import now_ms
 from headrace.pipeline.control import LONGEST_SLEEP, TaskControl
 from headrace.pipeline.fault_policy import NO_OFFSET, NO_PARTITION, Failure, Stage, note_failures, raise_skipped
 from headrace.pipeline.in_flight import InFlight, InFlightBatch
 from headrace.pipeline.refused_rows import SourceDeadLetters, refused_by_kafka, row_name
+from headrace.pipeline.shutdown import close_clients, shut_down
 from headrace.pipeline.stages import Stages
 from headrace.plugin import SourceContext, SourceTask, Wait
 from headrace.records import EncodedBatch, SourceBatch, SourceOffset, SourcePartition, TopicPartition
@@ -97,7 +99,7 @@ class SourcePipeline:
 
     def run(self) -> None:
         """Run until the task must stop. Raise what fails the task; acknowledged positions are stored in any case."""
-        try:
+        with shut_down(self._finish, self._task.stop, self._stages):
             self._producer = self._control.retry(self._factory.open_producer)
             if self._factory.open_dead_letters is not None:
                 self._dead_letters = self._control.retry(self._factory.open_dead_letters)
@@ -106,14 +108,6 @@ class SourcePipeline:
                 self._control.started()
             while not self._control.stopping():
                 self._turn()
-        finally:
-            try:
-                self._finish()
-            finally:
-                try:
-                    self._task.stop()
-                finally:
-                    self._stages.close()
 
     def _turn(self) -> None:
         self._process_deliveries()
@@ -346,7 +340,7 @@ class SourcePipeline:
 
     def _finish_sent(self) -> None:
         if self._dead_letters is not None:
-            self._dead_letters.close()
+            close_clients(self._control, self._dead_letters.close)
         if self._producer is None:
             return
         if self._control.fence.closed:
@@ -360,14 +354,8 @@ class SourcePipeline:
             finally:
                 self._commit()
         finally:
-            self._close_producer()
-
-    def _close_producer(self) -> None:
-        assert self._producer is not None
-        try:
-            self._producer.close(0 if self._in_flight else self._control.flush_timeout)
-        except HeadraceError as error:
-            self._control.log.warning("producer not closed", code=error.code, reason=str(error))
+            timeout = 0 if self._in_flight else self._control.flush_timeout
+            close_clients(self._control, partial(self._producer.close, timeout))
 
 
 def _named(failure: Failure, batch: SourceBatch) -> Failure:

@@ -18,8 +18,8 @@ from headrace.errors import DataError, HeadraceError, RetriableError, TaskError
 from headrace.pipeline.control import LONGEST_SLEEP, TaskControl
 from headrace.pipeline.dead_letters import DeadLetterQueue
 from headrace.pipeline.fault_policy import Failure, raise_skipped
-from headrace.pipeline.fence import TaskAbandonedError
 from headrace.pipeline.offset_gaps import OffsetGaps
+from headrace.pipeline.shutdown import close_clients, shut_down
 from headrace.pipeline.stages import Stages
 from headrace.pipeline.stream_metrics import StreamMetrics
 from headrace.pipeline.stream_order import Run, StreamOrder
@@ -106,44 +106,40 @@ class StreamPipeline:
 
     def run(self) -> None:
         """Run until told to stop. Raise what the task cannot survive; nothing that is not committed becomes visible."""
-        try:
-            self._topology = self._task.start(self._context)
-            application = self._context.task.connector
-            changelogs = {store: changelog_topic(application, store) for store in self._topology.stores}
-            self._state = StreamState(changelogs, self._topology.stores)
-            self._restorer = StateRestorer(
-                application,
-                self._topology,
-                self._state,
-                self._clients.open_admin,
-                self._clients.open_reader,
-                self._control,
-                self._heartbeat,
-                lambda item: item in self._owned,
-                self._metrics.restored,
-            )
-            self._order = StreamOrder(self._topology, self._task.event_times, self._timing.max_task_idle)
-            self._encode = encoder(self._stages, self._topology.repartitions.keys())
-            self._control.retry(self._open)
-            if not self._control.stopping():
-                self._control.started()
-            while not self._control.stopping():
-                try:
-                    self._turn()
-                except RetriableError as error:
-                    self._start_over(error)
-            self._commit()
-        except BaseException:
-            self._giving_up = True  # a batch may be processed in part
-            raise
-        finally:
+        with shut_down(self._close, self._task.stop, self._stages):
             try:
-                self._close()
-            finally:
-                try:
-                    self._task.stop()
-                finally:
-                    self._stages.close()
+                self._run()
+            except BaseException:
+                self._giving_up = True  # a batch may be processed in part
+                raise
+
+    def _run(self) -> None:
+        self._topology = self._task.start(self._context)
+        application = self._context.task.connector
+        changelogs = {store: changelog_topic(application, store) for store in self._topology.stores}
+        self._state = StreamState(changelogs, self._topology.stores)
+        self._restorer = StateRestorer(
+            application,
+            self._topology,
+            self._state,
+            self._clients.open_admin,
+            self._clients.open_reader,
+            self._control,
+            self._heartbeat,
+            lambda item: item in self._owned,
+            self._metrics.restored,
+        )
+        self._order = StreamOrder(self._topology, self._task.event_times, self._timing.max_task_idle)
+        self._encode = encoder(self._stages, self._topology.repartitions.keys())
+        self._control.retry(self._open)
+        if not self._control.stopping():
+            self._control.started()
+        while not self._control.stopping():
+            try:
+                self._turn()
+            except RetriableError as error:
+                self._start_over(error)
+        self._commit()
 
     # Opening and giving up
 
@@ -160,7 +156,7 @@ class StreamPipeline:
                 listener = RebalanceListener(self._revoked, self._assigned)
                 consumer.subscribe(self._topology.consumed(), None, listener)
             except HeadraceError:
-                self._quietly(consumer.close)  # the retry opens and subscribes another
+                close_clients(self._control, consumer.close)  # the retry opens and subscribes another
                 raise
             self._consumer = consumer
         self._next_commit = time.monotonic() + self._timing.commit_interval
@@ -218,7 +214,7 @@ class StreamPipeline:
         self._transaction.discard()
         consumer, self._consumer = self._consumer, None
         if consumer is not None:
-            self._quietly(consumer.close)
+            close_clients(self._control, consumer.close)
         self._positions.clear()
         self._committed.clear()
         self._order.clear()
@@ -227,12 +223,6 @@ class StreamPipeline:
         self._to_restore.clear()
         self._state.clear()
         self._listener_error = None
-
-    def _quietly(self, close: Callable[[], None]) -> None:
-        try:
-            close()
-        except HeadraceError as error:
-            self._control.log.warning("client not closed", code=error.code, reason=str(error))
 
     # The loop
 
@@ -473,13 +463,9 @@ class StreamPipeline:
         """Leave the group; what is not committed is processed again by the next owner of its partition."""
         if self._control.fence.closed:
             self._giving_up = True
-        for close in (self._close_consumer, self._transaction.discard, self._close_reader, self._close_gaps):
-            try:
-                close()
-            except TaskAbandonedError as error:
-                self._control.log.warning("not committed", code=error.code, reason=str(error))
-            except HeadraceError as error:
-                self._control.log.warning("client not closed", code=error.code, reason=str(error))
+        close_clients(
+            self._control, self._close_consumer, self._transaction.discard, self._close_reader, self._close_gaps
+        )
         self._metrics.discarded()
 
     def _close_consumer(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any, TypeVar
 
 from headrace.broker.connector_clients import ConnectorClients
 from headrace.broker.interfaces import KafkaClients, NewTopic, Producer
@@ -20,7 +21,7 @@ from headrace.pipeline.source import ProducerFactory, SourcePipeline
 from headrace.pipeline.stages import Stages
 from headrace.pipeline.stream import StreamClients, StreamPipeline, StreamTiming
 from headrace.pipeline.topic_creation import TopicCreator, create_topic
-from headrace.plugin import SinkContext, SourceContext, StreamContext
+from headrace.plugin import SinkContext, SourceContext, StreamContext, TaskContext
 from headrace.registry import Registry
 from headrace.runtime.config_origins import ConfigOrigins
 from headrace.runtime.schedule import schedule
@@ -33,6 +34,7 @@ from headrace.stores.conditions import condition_of
 from headrace.validation import ConnectorConfig, Validator
 
 Pipeline = SourcePipeline | SinkPipeline | StreamPipeline
+C = TypeVar("C", bound=TaskContext)
 
 
 @dataclass(frozen=True)
@@ -65,88 +67,7 @@ class TaskBuilder:
         config_origin = self.config_origins.of(task.connector, config)
         policy = FaultPolicy(parsed.settings, config_origin, control.stop_event, control.log, control.metrics)
         stages = make_stages(self.registry, self.settings, parsed.settings, policy)
-        if isinstance(parsed.settings, SinkSettings):
-            overrides = {**self.settings.consumer, **parsed.settings.consumer_override}
-            group = overrides.get("group.id", group_of(task.connector))
-            reset = overrides.get("auto.offset.reset", "earliest")
-            gaps = self._offset_gaps(self._clients(parsed.settings), control, group, reset)
-            sink = SinkContext(
-                task,
-                parsed.own,
-                control.stop_event,
-                control.log,
-                config_origin,
-                set_status_reason,
-                raise_condition=control.raise_condition,
-                end_offset=gaps.end_offset,
-            )
-            consumers = self._consumer_factory(task, parsed.settings, control, config_origin, group, gaps)
-            return SinkPipeline(parsed.plugin.cls.task_class(), sink, stages, consumers, control)
-        if isinstance(parsed.settings, StreamSettings):
-            return self._stream(task, parsed, parsed.settings, stages, control, config_origin, set_status_reason)
-        positions = ConnectorOffsets(self.offsets, task.connector)
-        # A transform reads the values.
-        form = None if stages.steps else stages.value_converter.json_form()
-        source = SourceContext(
-            task,
-            parsed.own,
-            control.stop_event,
-            control.log,
-            config_origin,
-            set_status_reason,
-            positions,
-            schedule,
-            form,
-            lambda records: control.metrics.set("source_record_remaining", records),
-            control.metrics.set_lag,
-            raise_condition=control.raise_condition,
-        )
-        producers = self._producer_factory(task, parsed.settings, control, config_origin)
-        return SourcePipeline(parsed.plugin.cls.task_class(), source, stages, producers, positions, control)
-
-    def _stream(
-        self,
-        task: TaskId,
-        parsed: ConnectorConfig,
-        settings: StreamSettings,
-        stages: Stages,
-        control: TaskControl,
-        config_origin: Callable[[str], str],
-        set_status_reason: Callable[[str | None], None],
-    ) -> StreamPipeline:
-        context = StreamContext(
-            task,
-            parsed.own,
-            control.stop_event,
-            control.log,
-            config_origin,
-            set_status_reason,
-            raise_condition=control.raise_condition,
-        )
-        clients = self._clients(settings)
-        overrides = {**self.settings.consumer, **settings.consumer_override}
-        group = overrides.get("group.id", group_of(task.connector))
-        reset = overrides.get("auto.offset.reset", "earliest")
-
-        def open_dead_letters(sender: Producer) -> DeadLetterQueue:
-            return self._open_dead_letters(task, settings, control, config_origin, sender)
-
-        factory = StreamClients(
-            lambda: control.fence.watch(clients.consumer(f"connector-consumer-{task}", group)),
-            lambda: clients.transactional_producer(f"{task}-{self.instance}"),
-            lambda: clients.reader(f"connector-reader-{task}"),
-            clients.admin,
-            group,
-            open_dead_letters if settings.dead_letter_topic else None,
-            lambda topic: self.tracker.add(task.connector, topic),
-            self._offset_gaps(clients, control, group, reset),
-        )
-        timing = StreamTiming(
-            settings.commit_interval / 1000,
-            settings.max_task_idle / 1000,
-            settings.idle_after / 1000 if settings.idle_after is not None else None,
-        )
-        return StreamPipeline(parsed.plugin.cls.task_class(), context, stages, factory, control, timing)
+        return _OneTask(self, task, parsed, control, config_origin, set_status_reason, stages).pipeline()
 
     def _raiser(self, connector: str) -> RaiseCondition:
         def raise_condition(code: str, text: str, hint: str = "", *, count: int = 0, example: str = "") -> None:
@@ -154,83 +75,146 @@ class TaskBuilder:
 
         return raise_condition
 
-    def _producer_factory(
-        self,
-        task: TaskId,
-        settings: SourceSettings | ConnectorSettings,
-        control: TaskControl,
-        config_origin: Callable[[str], str],
-    ) -> ProducerFactory:
-        clients = self._clients(settings)
-        creation = settings.topic_creation if isinstance(settings, SourceSettings) else {}
 
-        creator = TopicCreator(clients.admin, creation)
+@dataclass(frozen=True)
+class _OneTask:
+    """Creates the pipeline of one task, its context and the factory of its Kafka clients."""
+
+    worker: TaskBuilder
+    task: TaskId
+    config: ConnectorConfig
+    control: TaskControl
+    config_origin: Callable[[str], str]
+    set_status_reason: Callable[[str | None], None]
+    stages: Stages
+
+    def pipeline(self) -> Pipeline:
+        settings = self.config.settings
+        if isinstance(settings, SinkSettings):
+            return self._sink(settings)
+        if isinstance(settings, StreamSettings):
+            return self._stream(settings)
+        return self._source(settings)
+
+    def _sink(self, settings: SinkSettings) -> SinkPipeline:
+        group, gaps = self._group, self._offset_gaps()
+        clients, control = self._clients, self.control
+        share = PartitionShare(
+            clients.admin, group, settings.topics, settings.topics_regex, settings.tasks_max, control.log
+        )
+        consumers = ConsumerFactory(
+            lambda: control.fence.watch(clients.consumer(f"connector-consumer-{self.task}", group)),
+            settings.topics,
+            settings.topics_regex,
+            self._open_dead_letters if settings.dead_letter_topic else None,
+            self._topic_used,
+            gaps,
+            share,
+        )
+        context = self._context(SinkContext, end_offset=gaps.end_offset)
+        return SinkPipeline(self._new_task(), context, self.stages, consumers, control)
+
+    def _stream(self, settings: StreamSettings) -> StreamPipeline:
+        group, clients, control = self._group, self._clients, self.control
+        factory = StreamClients(
+            lambda: control.fence.watch(clients.consumer(f"connector-consumer-{self.task}", group)),
+            lambda: clients.transactional_producer(f"{self.task}-{self.worker.instance}"),
+            lambda: clients.reader(f"connector-reader-{self.task}"),
+            clients.admin,
+            group,
+            self._open_dead_letters if settings.dead_letter_topic else None,
+            self._topic_used,
+            self._offset_gaps(),
+        )
+        timing = StreamTiming(
+            settings.commit_interval / 1000,
+            settings.max_task_idle / 1000,
+            settings.idle_after / 1000 if settings.idle_after is not None else None,
+        )
+        return StreamPipeline(self._new_task(), self._context(StreamContext), self.stages, factory, control, timing)
+
+    def _source(self, settings: ConnectorSettings) -> SourcePipeline:
+        clients, control = self._clients, self.control
+        creator = TopicCreator(clients.admin, settings.topic_creation if isinstance(settings, SourceSettings) else {})
 
         def ensure_topic(topic: str) -> None:
             creator.ensure(topic)
-            self.tracker.add(task.connector, topic)
+            self._topic_used(topic)
 
-        return ProducerFactory(
-            lambda: control.fence.watch(clients.producer(f"connector-producer-{task}")),
+        producers = ProducerFactory(
+            lambda: control.fence.watch(clients.producer(f"connector-producer-{self.task}")),
             ensure_topic,
-            self.settings.source_buffer,
-            (lambda: SourceDeadLetters(self._open_dead_letters(task, settings, control, config_origin), task))
-            if settings.dead_letter_topic
-            else None,
+            self.worker.settings.source_buffer,
+            (lambda: SourceDeadLetters(self._open_dead_letters(), self.task)) if settings.dead_letter_topic else None,
             settings.dead_letter_topic or "",
         )
+        positions = ConnectorOffsets(self.worker.offsets, self.task.connector)
+        context = self._context(
+            SourceContext,
+            offset_reader=positions,
+            schedule=schedule,
+            # A transform reads the values.
+            json_form=None if self.stages.steps else self.stages.value_converter.json_form(),
+            remaining=lambda records: control.metrics.set("source_record_remaining", records),
+            lag=control.metrics.set_lag,
+        )
+        return SourcePipeline(self._new_task(), context, self.stages, producers, positions, control)
 
-    def _open_dead_letters(
-        self,
-        task: TaskId,
-        settings: ConnectorSettings,
-        control: TaskControl,
-        config_origin: Callable[[str], str],
-        sender: Producer | None = None,
-    ) -> DeadLetterQueue:
+    def _new_task(self) -> Any:
+        return self.config.plugin.cls.task_class()
+
+    def _context(self, kind: type[C], **more: Any) -> C:
+        """Return the context of the task: what every kind has, and ``more``."""
+        control = self.control
+        return kind(
+            self.task,
+            self.config.own,
+            control.stop_event,
+            control.log,
+            self.config_origin,
+            self.set_status_reason,
+            raise_condition=control.raise_condition,
+            **more,
+        )
+
+    @property
+    def _clients(self) -> ConnectorClients:
+        return ConnectorClients(self.worker.kafka_clients, self.worker.settings, self.config.settings)
+
+    @property
+    def _consumer_settings(self) -> Mapping[str, str]:
+        return {**self.worker.settings.consumer, **self.config.settings.consumer_override}
+
+    @property
+    def _group(self) -> str:
+        return self._consumer_settings.get("group.id", group_of(self.task.connector))
+
+    def _topic_used(self, topic: str) -> None:
+        self.worker.tracker.add(self.task.connector, topic)
+
+    def _offset_gaps(self) -> OffsetGaps:
+        control = self.control
+        return OffsetGaps(
+            self._clients.admin,
+            self._group,
+            control.raise_condition,
+            control.log,
+            self._consumer_settings.get("auto.offset.reset", "earliest"),
+            accounts=control.metrics.partitions,
+        )
+
+    def _open_dead_letters(self, sender: Producer | None = None) -> DeadLetterQueue:
         """Create the topic if it is missing. ``sender``: the producer to use instead of a new one."""
-        topic, place = settings.dead_letter_topic or "", config_origin("errors.deadletterqueue.topic.name")
-        clients = self._clients(settings)
+        settings, clients, control = self.config.settings, self._clients, self.control
+        topic, place = settings.dead_letter_topic or "", self.config_origin("errors.deadletterqueue.topic.name")
         try:
             create_topic(clients.admin, NewTopic(topic, 1, settings.dead_letter_replication))
         except InfrastructureError as error:
             named = f"the dead letter queue {topic} (errors.deadletterqueue.topic.name, {place})"
             raise queue_unusable(error, named, topic, "created") from error
-        producer = sender or control.fence.watch(clients.producer(f"connector-dlq-producer-{task}"))
+        producer = sender or control.fence.watch(clients.producer(f"connector-dlq-producer-{self.task}"))
         headers = settings.dead_letter_headers
-        redact = self.validator.secrets.of(task.connector)
+        redact = self.worker.validator.secrets.of(self.task.connector)
         return DeadLetterQueue(
-            producer, topic, task, control.metrics, context_headers=headers, config_origin=place, redact=redact
-        )
-
-    def _clients(self, settings: ConnectorSettings) -> ConnectorClients:
-        return ConnectorClients(self.kafka_clients, self.settings, settings)
-
-    @staticmethod
-    def _offset_gaps(clients: ConnectorClients, control: TaskControl, group: str, reset: str) -> OffsetGaps:
-        accounts = control.metrics.partitions
-        return OffsetGaps(clients.admin, group, control.raise_condition, control.log, reset, accounts=accounts)
-
-    def _consumer_factory(
-        self,
-        task: TaskId,
-        settings: SinkSettings,
-        control: TaskControl,
-        config_origin: Callable[[str], str],
-        group: str,
-        gaps: OffsetGaps,
-    ) -> ConsumerFactory:
-        clients = self._clients(settings)
-        return ConsumerFactory(
-            lambda: control.fence.watch(clients.consumer(f"connector-consumer-{task}", group)),
-            settings.topics,
-            settings.topics_regex,
-            (lambda: self._open_dead_letters(task, settings, control, config_origin))
-            if settings.dead_letter_topic
-            else None,
-            lambda topic: self.tracker.add(task.connector, topic),
-            gaps,
-            PartitionShare(
-                clients.admin, group, settings.topics, settings.topics_regex, settings.tasks_max, control.log
-            ),
+            producer, topic, self.task, control.metrics, context_headers=headers, config_origin=place, redact=redact
         )
