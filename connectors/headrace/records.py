@@ -1,6 +1,6 @@
-"""Batches of records: columns of what all records share, sequences of what differs.
+"""Batches of records: shared fields once, fields of each record as columns.
 
-Batches stay batches on the whole way, so per-record cost is a list element, not an object. A single
+Batches stay batches on their whole path, so per-record cost is a list element, not an object. A single
 :class:`Record` exists only where a transform or predicate asks for one.
 
 ::
@@ -200,7 +200,7 @@ class SourceRejection(NamedTuple):
 
 @dataclass(slots=True)
 class SourceBatch:
-    """What one ``poll`` read from one source partition, in order.
+    """The rows that one ``poll`` read from one source partition, in order.
 
     ``source_offset`` is the position *after the whole batch*: once every record is acknowledged, the task may
     resume there. None = nothing to store. ``keys`` None = all keys null; ``timestamps`` (epoch ms) None = the

@@ -23,12 +23,12 @@ HIDDEN = "[hidden]"
 
 
 def unredacted(text: str) -> str:
-    """Return the text: for parts that are used outside of a worker, in tests for example."""
+    """Return the text unchanged: for parts that are used outside of a worker, for example in tests."""
     return text
 
 
 _SHORTEST = 3
-"""Characters: replacing shorter values would garble every text, and they are no secrets."""
+"""Characters: replacing shorter values would make texts unreadable, and such values are not secret."""
 _LONGEST_PLAIN = 16
 _MOST = 500
 """Secrets of one connector that are remembered; the oldest are forgotten."""
@@ -97,7 +97,7 @@ class Secrets:
 
 
 class Redactor:
-    """Replaces secrets by what stands for them, in every form in which texts quote them.
+    """Replaces secrets by their placeholders, in every form in which texts quote them.
 
     A form is the value itself, or the value URL-encoded, escaped for JSON, as Python's repr writes it, or with its
     whitespace collapsed. Upper and lower case do not matter. Only whole values are replaced.
@@ -124,13 +124,13 @@ class Redactor:
         return pattern.sub(lambda match: self._forms.get(match[0].lower(), HIDDEN), text)
 
     def finding(self, finding: Finding) -> Finding:
-        """Return a finding without secrets; the key and the location are the user's own words."""
+        """Return a finding without secrets; its key and location are not changed."""
         return replace(finding, message=self(finding.message), hint=self(finding.hint))
 
 
 @contextmanager
 def redacted_errors(redactor: Redactor) -> Iterator[None]:
-    """Take secrets out of the texts of errors that leave the block."""
+    """Redact the texts of errors that the block raises."""
     try:
         yield
     except HeadraceError as error:
@@ -191,6 +191,6 @@ def _forms(secret: str) -> set[str]:
     for text in (secret, stripped):
         forms |= {quote(text, safe=""), quote(text), quote_plus(text), repr(text)[1:-1], ascii(text)[1:-1]}
         forms |= {json.dumps(text)[1:-1], json.dumps(text, ensure_ascii=False)[1:-1]}
-    # What repr does with both kinds of quotes depends on the text around the secret.
+    # How repr escapes quotes depends on the whole text.
     escaped = repr(stripped + "\"'")[1:-3].removesuffix('"').removesuffix("\\")
     return {form for form in {*forms, escaped} if len(form) >= _SHORTEST}

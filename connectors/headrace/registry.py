@@ -2,9 +2,9 @@
 
 Entry point groups: ``headrace.connectors``, ``headrace.converters``, ``headrace.transforms``,
 ``headrace.predicates``, ``headrace.config_providers``. A plugin's names are its entry point's name, its Python path
-(``headrace_sources.sql.SqlSourceConnector``), its class name, the class name without the kind's suffix, and to the
-aliases it declares (full JVM class names, their simple names, with and without suffix). Loading is lazy: a
-broken plugin affects only those who use it.
+(``headrace_sources.sql.SqlSourceConnector``), its class name, the class name without the kind's suffix, and the
+aliases it declares (full JVM class names, their simple names, with and without suffix). Loading is lazy: a broken
+plugin affects only the connectors that use it.
 """
 
 from __future__ import annotations
@@ -109,7 +109,7 @@ class Registry:
         raise ConfigError(findings=[self.unknown(kind, name)])
 
     def unknown(self, kind: PluginKind, name: str, key: str = "") -> Finding:
-        """Return the finding about a name that no plugin has."""
+        """Return the finding about an unknown name."""
         names = {plugin.name for plugin in self.plugins(kind)}
         candidates = names | {name for plugin in self.plugins(kind) for name in _names(plugin)}
         installed = f"installed: {', '.join(sorted(names))}" if names else f"no {kind.word} is installed"

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 LARGEST = 1 << 20
-"""Bytes; no file of settings is near this."""
+"""Maximum size in bytes, far above that of any file of settings."""
 
 
 def read_small_file(path: Path) -> str:

@@ -1,4 +1,4 @@
-"""Target state, state, and what a status is made of. Words and spelling are Kafka Connect's."""
+"""Target states, states and statuses of connectors and tasks, with the names of Kafka Connect."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 
 class TargetState(enum.Enum):
-    """What was asked of a connector."""
+    """The state that a user requested."""
 
     STARTED = "STARTED"
     PAUSED = "PAUSED"
@@ -15,7 +15,7 @@ class TargetState(enum.Enum):
 
 
 class State(enum.Enum):
-    """What is."""
+    """The actual state."""
 
     UNASSIGNED = "UNASSIGNED"
     RUNNING = "RUNNING"
@@ -38,7 +38,7 @@ class TaskId:
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """What a connector or a task is doing.
+    """The status of a connector or a task.
 
     ``trace`` says why it is FAILED; ``reason`` (ours, beside Connect's fields) says in one sentence what a
     RUNNING one is waiting for, for example a broker that does not answer. ``since`` is epoch milliseconds of the
@@ -53,4 +53,4 @@ class Status:
     generation: int = 0
     version: str | None = None
     retrying: bool = False
-    """A RUNNING task that cannot get on: the same work is tried again, for the ``reason``, since ``since``."""
+    """Whether the RUNNING task makes no progress: it retries the same work since ``since``, because of ``reason``."""

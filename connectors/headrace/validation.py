@@ -190,8 +190,8 @@ class Validator:
         """Return the findings about a configuration that comes over REST, from the text as it is written.
 
         No rule is given the value of a placeholder: otherwise a caller could guess a secret character by character, by
-        what the rules say of a regular expression, for example. That a placeholder can be resolved is checked; what
-        its value breaks shows when the connector starts.
+        what the rules say of a regular expression, for example. That a placeholder can be resolved is checked; a value
+        that breaks a rule is reported when the connector starts.
         """
         raw = {name: value for name, value in properties.items() if name != TASK_CLASS}
         unresolved = self.interpolator.resolution(raw, trusted=False).findings
@@ -342,7 +342,7 @@ def _unknown(sections: Sequence[ConfigSection], properties: Mapping[str, str], o
     known = [name for section in sections for name in section.names()]
     unknown = [name for name in properties if not any(section.knows(name) for section in sections)]
     for number, name in enumerate(unknown):
-        # A search takes a millisecond: requests with very many unknown keys must not keep the interpreter busy.
+        # A search takes a millisecond: a request with very many unknown keys must not block other threads.
         similar = nearest(name, known) if number < _MOST_SUGGESTIONS else ""
         text, hint = f"unknown configuration key '{name}'", similar or otherwise
         word, _, rest = name.partition(".")
@@ -434,7 +434,7 @@ def _version_rule(plugin: Plugin | None, settings: ConnectorSettings) -> Iterato
 
 
 def _secrets(sections: Iterable[ConfigSection], resolution: Resolution) -> dict[str, str]:
-    """Return the secrets of a configuration, each with the text that stands for it: a placeholder, or [hidden]."""
+    """Return the secrets of a configuration, each with its replacement: its placeholder, or [hidden]."""
     declared = {name for section in sections for name in section.secret_keys()}
     literal = secrets_in(resolution.properties, declared)
     # Of a value with text around a placeholder, the whole value is a secret, too.
@@ -452,7 +452,7 @@ def _finished(
 
 
 def redact_findings(findings: Iterable[Finding], raw: Mapping[str, str], resolution: Resolution) -> list[Finding]:
-    """Return findings without the values of placeholders, whichever message or hint quotes them."""
+    """Return findings whose messages and hints have no values of placeholders."""
     redactor = Redactor({**secrets_in(resolution.properties), **resolution.values})
     return [_redacted(finding, raw, redactor) for finding in findings]
 

@@ -1,4 +1,4 @@
-"""Passes bytes on unchanged."""
+"""A converter that does not change bytes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class ByteArrayConverterConfig(ConfigModel):
 
 
 class ByteArrayConverter(Converter):
-    """Connect's ByteArrayConverter: nothing is written or read but the bytes themselves."""
+    """Connect's ByteArrayConverter: the bytes of the record are the value."""
 
     config_model = ByteArrayConverterConfig
     aliases = ("org.apache.kafka.connect.converters.ByteArrayConverter",)

@@ -35,7 +35,7 @@ K = TypeVar("K")
 V = TypeVar("V")
 
 _HEAD, _MIDDLE, _END = b'{"schema":', b',"payload":', b"}"
-_REMEMBERED_HEADS = 8  # schemas that follow each other in one topic, such as versions of one table
+_REMEMBERED_HEADS = 8  # for schemas that alternate in one topic, such as versions of one table
 
 
 class JsonConverterConfig(ConfigModel):
@@ -134,7 +134,7 @@ class JsonConverter(Converter):
         return [None if text is None else next(read) for text in texts]
 
     def _read_plain(self, values: Sequence[bytes | None]) -> list[Decoded]:
-        """Objects on one line stay text; what else there is (numbers, lists, objects on several lines) is parsed."""
+        """Return runs in which objects on one line stay text; all other values are parsed."""
         if not values:
             return []
         if are_json_objects(values):
@@ -154,7 +154,7 @@ class JsonConverter(Converter):
         return JsonValues([value or None for value in values], None, self._form)
 
     def _encoding(self, schema: Schema) -> tuple[bytes, JsonColumn]:
-        """The constant part of the envelope, and what turns values into plain JSON."""
+        """Return the constant part of the envelope, and the function that converts values to plain JSON."""
 
         def make() -> tuple[bytes, JsonColumn]:
             written = orjson.dumps(schema_to_json(schema, numeric=self._numeric))
@@ -174,7 +174,7 @@ class JsonConverter(Converter):
         return _remember(self._decodings, canonical, make, self._config.schemas_cache_size)
 
     def _head(self, value: bytes) -> tuple[bytes, tuple[Schema, JsonColumn] | None]:
-        """Bytes that stand before the payload here, and in messages of the same schema; empty = written otherwise."""
+        """Return the bytes before the payload, equal in all messages of the schema; empty if in another form."""
         for head, known in self._heads.items():
             if _has_head(value, head):
                 return head, known
@@ -192,7 +192,7 @@ def _dump_column(column: JsonColumn, values: Sequence[Any]) -> list[bytes | None
     present = [value for value in values if value is not None]
     try:
         written = json_bytes(column.run(present))
-    except TypeError as error:  # texts that are not Unicode, for example
+    except TypeError as error:  # for example texts that are not valid Unicode
         raise DataError(f"cannot be written as JSON: {error}") from error
     if len(present) == len(values):
         return [*written]
@@ -201,7 +201,7 @@ def _dump_column(column: JsonColumn, values: Sequence[Any]) -> list[bytes | None
 
 
 def _read(values: Sequence[bytes | None], head: bytes, known: tuple[Schema, JsonColumn] | None) -> list[Any]:
-    """The payloads of messages that begin with ``head``; with an empty one, of any messages."""
+    """Return the payloads of messages that begin with ``head``; if it is empty, of any messages."""
 
     def payloads(load: Callable[[bytes], Any]) -> list[Any]:
         if head:
@@ -246,14 +246,14 @@ def _envelope(message: Any) -> dict[str, Any]:
 
 
 def _find_head(value: bytes) -> bytes:
-    """All up to the payload, when the message is written as Connect and we write it."""
+    """Return the bytes before the payload of a message in the form that Connect and headrace write."""
     if not value.startswith(_HEAD) or not value.endswith(_END):
         return b""
     at = value.find(_MIDDLE)
     while at >= 0:
         try:
             orjson.loads(value[len(_HEAD) : at])
-        except orjson.JSONDecodeError:  # the words stand inside the schema, in its documentation for example
+        except orjson.JSONDecodeError:  # the pattern is inside the schema, for example in its documentation
             at = value.find(_MIDDLE, at + 1)
         else:
             return value[: at + len(_MIDDLE)]
@@ -272,7 +272,7 @@ def _while(values: Sequence[bytes | None], start: int, holds: Callable[[bytes | 
 
 
 def _merged(runs: list[Decoded]) -> list[Decoded]:
-    """Neighbours of one schema, written differently, as one run."""
+    """Join adjacent runs of one schema that were written in different forms."""
     merged = []
     for _, group in groupby(runs, lambda run: run.schema):
         members = list(group)
@@ -283,7 +283,7 @@ def _merged(runs: list[Decoded]) -> list[Decoded]:
 
 
 def _remember(cache: dict[K, V], item: K, make: Callable[[], V], limit: int) -> V:
-    """``cache[item]``, made when it is missing; the oldest goes when there are too many."""
+    """Return ``cache[item]``, created when it is missing; the oldest is removed when there are too many."""
     if item not in cache:
         made = make()
         if len(cache) >= limit:

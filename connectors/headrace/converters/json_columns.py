@@ -19,7 +19,7 @@ Values = list[Any]
 
 
 class Leaf(NamedTuple):
-    """How a value without parts is checked and changed: accepted Python types, and a function of a whole column.
+    """Checks and converts values without parts: accepted Python types, and a function of a whole column.
 
     ``convert`` returns its argument when nothing changes; raises ValueError or ArithmeticError with the reason.
     """
@@ -30,7 +30,7 @@ class Leaf(NamedTuple):
 
 @dataclass(frozen=True)
 class Direction:
-    """What makes the walk an encoder or a decoder."""
+    """The differences between an encoder and a decoder."""
 
     leaf: Callable[[Schema], Leaf]
     encodes: bool
@@ -50,10 +50,10 @@ class JsonColumn(ABC):
 
     def __init__(self, schema: Schema, direction: Direction, path: str) -> None:
         self.schema, self._direction, self._path = schema, direction, path
-        self._default: Values | None = None  # converted when it is first needed; a list, since None says nothing
+        self._default: Values | None = None  # converted on first use; a list, because None means not converted
 
     def run(self, values: Values) -> Values:
-        """The changed values; ``values`` itself when nothing changes. Raises DataError that names the field."""
+        """Return the changed values; ``values`` itself when nothing changes. Raise DataError that names the field."""
         types = set(map(type, values))
         if NoneType in types:
             return self._with_nulls(values)
@@ -67,7 +67,7 @@ class JsonColumn(ABC):
 
     @abstractmethod
     def _convert(self, values: Values) -> Values:
-        """Values of accepted types, none of them None, at least one."""
+        """Convert values of accepted types; there is at least one, and none is None."""
 
     def _with_nulls(self, values: Values) -> Values:
         filler = self._filler()
@@ -79,7 +79,7 @@ class JsonColumn(ABC):
         return [filler if value is None else next(rest) for value in values]
 
     def _filler(self) -> Any:
-        """What stands for null, as Connect's JsonConverter decides."""
+        """Return the value that replaces null, as in Connect's JsonConverter."""
         if self.schema.default is not None and self._direction.replace_nulls:
             if self._default is None:
                 defaults = [self.schema.default]
@@ -134,14 +134,14 @@ class _Struct(JsonColumn):
             if after is not before:
                 changed.append((name, after))
         if changed and rows is values:
-            rows = [row.copy() for row in rows]  # the caller's own rows stay as they are
+            rows = [row.copy() for row in rows]  # the caller's rows must not change
         for name, column_after in changed:
             for row, cell in zip(rows, column_after, strict=True):
                 row[name] = cell
         return rows
 
     def _complete(self, row: dict[str, Any]) -> dict[str, Any]:
-        """Every field of the schema, in its order."""
+        """Return the row with every field of the schema, in its order."""
         if self._direction.encodes and (unknown := row.keys() - self._known):
             raise self._error(f"no field of the schema: {', '.join(sorted(map(str, unknown)))}")
         return {name: row.get(name) for name in self._names}  # Connect ignores unknown fields when it reads

@@ -1,4 +1,4 @@
-"""Leaves of JSON as Connect's JsonConverter writes and reads them: numbers, texts, bytes, logical types.
+"""Converts values without parts as Connect's JsonConverter does: numbers, texts, bytes, logical types.
 
 ================  =====================================================================
 Date              days since 1970-01-01
@@ -105,7 +105,7 @@ def _leaf(convert: Callable[[Values], Values], *accepted: type) -> Leaf:
 
 
 def _plain(described: Schema) -> Leaf:
-    """What is the same in Python and JSON."""
+    """Return the leaf of a type that is the same in Python and JSON."""
     if described.type is Type.BOOLEAN:
         return _leaf(lambda values: values, bool)
     if described.type is Type.STRING:

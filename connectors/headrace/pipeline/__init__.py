@@ -1,1 +1,1 @@
-"""Pipelines: from a source task to Kafka, and from Kafka to a sink task."""
+"""The loops of source, sink and stream tasks."""

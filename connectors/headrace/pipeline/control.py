@@ -42,7 +42,7 @@ class TaskControl:
     retry_policy: RetryPolicy = FOREVER
     """The policy of the retries of the loop itself."""
     set_note: Callable[[str | None], None] = lambda _: None
-    """Sets what the status says in addition, although the task does not wait for anything."""
+    """Sets a note that the status shows although the task does not wait for anything."""
     raise_condition: RaiseCondition = ignore_condition
     """Raises a condition that stays until an operator acknowledges it."""
 

@@ -16,7 +16,7 @@ from headrace.states import TaskId
 
 CONNECT_PREFIX = "__connect.errors."
 OUR_PREFIX = "__headrace.errors."
-"""What Kafka Connect has no header for: the stable code, how to fix it, and what the sink knows of the place."""
+"""Prefix of headers that Kafka Connect does not have: the stable code, the hint, and details of the place."""
 TIME = "time"
 """Our header: when the record was refused, epoch milliseconds. The letter's timestamp is the record's own."""
 RETRIES = "retries"
@@ -56,16 +56,16 @@ class DeadLetterQueue:
 
     @property
     def topic(self) -> str:
-        """Its name."""
+        """The name of the topic."""
         return self._topic
 
     def write(self, failures: Sequence[Failure], originals: Originals) -> None:
-        """Returned means acknowledged by the broker. Raises RetriableError, or TaskError when it is refused."""
+        """Return when the broker has acknowledged the letters. Raise RetriableError, or TaskError if it refuses one."""
         letters = [self._letter(failure, originals[failure.topic_partition]) for failure in failures]
         self.send(letters)
 
     def send(self, letters: Sequence[EncodedBatch]) -> None:
-        """As :meth:`write`, for letters that are made already."""
+        """Write letters that are already encoded. Return and raise as :meth:`write`."""
         self._metrics.add("deadletterqueue_produce_requests", len(letters))
         try:
             deliveries = [self._producer.send(letter) for letter in letters]
@@ -148,7 +148,7 @@ def _bounded(text: str) -> bytes:
 
 
 def _trace(error: BaseException) -> str:
-    """As Python prints it, but without lines of code: to read and parse those takes ten times longer than the rest."""
+    """Return the traceback as Python prints it, without lines of code: reading them takes ten times longer."""
     lines = [_trace(error.__cause__), "\nwhich was the reason of:\n\n"] if error.__cause__ is not None else []
     lines += ["Traceback (most recent call last):\n"] if error.__traceback__ is not None else []
     for frame, line in traceback.walk_tb(error.__traceback__):

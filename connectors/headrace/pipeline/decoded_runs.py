@@ -1,4 +1,4 @@
-"""Runs of decoded values: neighbours joined, runs of keys matched with runs of values."""
+"""Runs of decoded values: joins adjacent runs, and matches runs of keys with runs of values."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ NO_OFFSET = -1
 """A row that could not become a record has no place in its batch; ``Failure.row`` names it."""
 DEAD_LETTERED = "records.dead_lettered"
 """The condition of records in the dead letter queue."""
-_FIRST_RETRY = 0.3  # seconds; Connect's
+_FIRST_RETRY = 0.3  # seconds, as in Kafka Connect
 
 
 class Stage(enum.Enum):
@@ -40,7 +40,7 @@ class Stage(enum.Enum):
     KAFKA_PRODUCE = "KAFKA_PRODUCE"
     TASK_PUT = "TASK_PUT"
     STREAM_STEP = "STREAM_STEP"
-    """Not Kafka Connect's: a step of a stream application."""
+    """A step of a stream application; Kafka Connect does not have this stage."""
 
 
 class Failure(NamedTuple):
@@ -66,7 +66,7 @@ class FaultPolicy:
     metrics: TaskMetrics
 
     def apply_tolerance(self, failures: Sequence[Failure]) -> None:
-        """Skip them, or raise TaskError for the first. The caller has sent them to the dead letter queue before."""
+        """Skip the records, or raise TaskError for the first. They are in the dead letter queue before the call."""
         if not failures:
             return
         self.metrics.add("total_record_errors", len(failures))
@@ -105,7 +105,7 @@ class FaultPolicy:
 
 
 def note_failures(causes: RecordCauses, outcome: str, failures: Sequence[Failure]) -> None:
-    """Count failures by code, each code with its last one as the example. They hold no contents of records."""
+    """Count failures by code, each code with its last message as the example. Messages hold no contents of records."""
     for code, count in Counter(failure.error.code for failure in failures).items():
         example = next(failure for failure in reversed(failures) if failure.error.code == code)
         causes.note(outcome, code, count, f"{_place(example)}: {example.error.message}")

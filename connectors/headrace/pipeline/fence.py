@@ -25,7 +25,7 @@ class Abandonable(Protocol):
     """A Kafka client of a task."""
 
     def abandon(self) -> bool:
-        """Give up what is not done yet. Return whether nothing is under way any more. Never blocks."""
+        """Discard unfinished work. Return whether nothing is in progress any more. Never blocks."""
         ...
 
 
@@ -50,9 +50,9 @@ class TaskFence:
         return self._closed
 
     def close(self) -> bool:
-        """Let no further effect pass; return whether none is under way. Ask again until it is True.
+        """Refuse further effects. Return whether none is under way; the caller repeats the call until it is True.
 
-        The clients are abandoned when the task's thread is in no effect any more, so that it adds nothing to them.
+        The clients are abandoned after the last effect of the task's thread has ended, so that it adds nothing to them.
         """
         with self._lock:
             self._closed = True

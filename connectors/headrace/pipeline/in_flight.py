@@ -1,7 +1,7 @@
 """Batches that were sent and are not yet acknowledged, in order, per source partition.
 
 What may be committed of a source partition is the offset after its longest acknowledged *prefix*: a later batch that
-overtook an unacknowledged one does not count. Partitions never hold each other back.
+overtook an unacknowledged one does not count. Partitions are independent of each other.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class InFlight:
         self._order: dict[InFlightBatch, None] = {}  # all entries, in the order they were sent
         self._committable: dict[bytes, tuple[SourcePartition, SourceOffset | None]] = {}
         self.size = 0
-        """Bytes, as batches tell them."""
+        """Approximate size in bytes."""
         self.records = 0
 
     def __len__(self) -> int:

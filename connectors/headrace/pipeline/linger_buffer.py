@@ -1,4 +1,4 @@
-"""The linger buffer of a sink task: records wait here until there are enough, or the first has waited long enough."""
+"""The linger buffer of a sink task: holds records until there are enough, or until the first has waited long enough."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class LingerBuffer:
 
     @property
     def records(self) -> int:
-        """How many records are buffered."""
+        """Number of buffered records."""
         return self._records
 
     def remaining(self) -> float:

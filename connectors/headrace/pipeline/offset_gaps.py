@@ -96,14 +96,14 @@ class OffsetGaps:
         self._assigned.difference_update(partitions)
 
     def check(self, consumed: Sequence[ConsumedBatch]) -> None:
-        """Compare what was just consumed with what was expected. Call it after every poll."""
+        """Compare the consumed offsets with the expected ones. Call it after every poll."""
         for batch in consumed:
             self._compare(batch)
         if (self._assigned or self._unexplained) and self._clock() >= self._next_lookup:
             self._next_lookup = self._clock() + _LOOKUP_INTERVAL
             try:
                 self._look_up()
-            except HeadraceError as error:  # what is looked up is for a report: the task need not stop
+            except HeadraceError as error:  # the request is for a report only: the task does not stop
                 self._next_lookup = self._clock() + _FAILURE_INTERVAL
                 self._log.warning("offsets not compared yet", code=error.code, reason=str(error))
 

@@ -24,7 +24,7 @@ _AGAIN = 10.0
 
 
 class Shortage(NamedTuple):
-    """What is missing. ``waiting``: the task could read records that it does not get now."""
+    """Partitions that the task lacks. ``waiting``: they have records, which this task could read."""
 
     text: str
     waiting: bool
@@ -66,7 +66,7 @@ class PartitionShare:
             try:
                 self._note(self._look(owned))
                 self._due = now + _AGAIN if self._shortage is not None else float("inf")
-            except HeadraceError as error:  # a broker that does not answer has a reason of its own
+            except HeadraceError as error:  # a broker that does not answer is reported elsewhere
                 self._due = now + _AGAIN
                 self._log.debug("partitions not compared", code=error.code, reason=str(error))
         return self._shortage

@@ -69,7 +69,7 @@ _NEXT_STEP = {
 
 @dataclass(eq=False)
 class InFlightPut:
-    """Consumed batches and what has become of them. ``consumed`` stays, for conversion retries and dead letters."""
+    """Consumed batches and their results. ``consumed`` is kept for conversion retries and dead letters."""
 
     consumed: dict[TopicPartition, ConsumedBatch]
     batches: list[SinkBatch] = field(default_factory=list)
@@ -85,7 +85,7 @@ class InFlightPut:
         return _NEXT_STEP[self.state]
 
     def records(self) -> int:
-        """Return how many records were consumed."""
+        """Return the number of consumed records."""
         return sum(map(len, self.consumed.values()))
 
     def discard(self, partitions: Collection[TopicPartition]) -> None:
@@ -111,11 +111,11 @@ class PutQueue:
         return len(self._puts)
 
     def records(self) -> int:
-        """Return how many consumed records are not settled."""
+        """Return the number of consumed records that are not settled."""
         return sum(put.records() for put in self._puts)
 
     def add(self, consumed: Sequence[ConsumedBatch]) -> InFlightPut:
-        """Add what was read. Raise RuntimeError while retrying: it would be read past what is not written."""
+        """Add consumed batches. Raise RuntimeError while retrying, when nothing may be read."""
         if self.retrying:
             raise RuntimeError("records were read while an earlier put is retried")
         put = InFlightPut({batch.topic_partition: batch for batch in consumed})
@@ -177,7 +177,7 @@ class PutQueue:
         return dict(self._durable)
 
     def committed(self, positions: Mapping[TopicPartition, int]) -> None:
-        """Note that these were committed."""
+        """Note that these positions were committed."""
         for topic_partition, offset in positions.items():
             if self._durable.get(topic_partition) == offset:
                 del self._durable[topic_partition]

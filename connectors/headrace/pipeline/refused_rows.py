@@ -1,4 +1,4 @@
-"""Rows that a source cannot deliver: what identifies them, why Kafka refused them, and their dead letters."""
+"""Rows that a source cannot deliver: their identity, the reason of the refusal, and their dead letters."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from headrace.states import TaskId
 
 
 def row_name(batch: SourceBatch, row: int) -> str:
-    """Return what identifies a row to the user, such as ``id=7 (table=shop.orders)``; no other contents of the row."""
+    """Return the name of a row in messages, such as ``id=7 (table=shop.orders)``, without its other contents."""
     named = ", ".join(f"{name}={value}" for name, value in row_identity(batch, row).items())
     partition = batch.source_partition or {}
     place = {"table": partition["table"]} if "table" in partition else partition
@@ -35,7 +35,7 @@ def row_identity(batch: SourceBatch, row: int) -> Mapping[str, Any]:
 
 
 def refused_by_kafka(error: DataError, record: EncodedBatch, key_hint: str) -> DataError:
-    """Return the broker's or client's ``error`` of a single record with its size, or with what it lacks."""
+    """Return the broker's or client's ``error`` of a single record, with its size or what it lacks."""
     key, value = record.keys[0] if record.keys is not None else None, record.values[0]
     if error.code == "data.record_too_large":
         size = len(key or b"") + len(value or b"")

@@ -2,10 +2,10 @@
 
 A consumer position moves only past records that the sink's system has, that the dead letter queue has, or that a
 transform or ``errors.tolerance`` dropped. While the system is unavailable the task stays a member of its consumer
-group and offers the same batches again.
+group and retries the same batches.
 
 A task that can begin a put without waiting for its end has a few in flight, so that its system works while the next
-records are read and converted. What may be done with them, and when, is in :mod:`headrace.pipeline.put_queue`.
+records are read and converted. :mod:`headrace.pipeline.put_queue` defines the states of puts and the allowed steps.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _IDLE_INTERVAL = 5.0
 
 @dataclass(frozen=True)
 class ConsumerFactory:
-    """Creates the clients of a sink task, and has their subscription."""
+    """Creates the clients of a sink task; has the topics that they subscribe to."""
 
     open_consumer: Callable[[], Consumer]
     topics: Sequence[str]
@@ -60,7 +60,7 @@ class PutLimits:
     records: int = 4_000
     """Maximum number of records in a put."""
     size: int = 8 << 20
-    """Approximate maximum of the bytes of values in a put: fewer records are polled where they are large."""
+    """Approximate maximum of the bytes of values in a put: fewer records are polled when they are large."""
     ahead: int = 2
     """Maximum number of puts that may begin while an earlier one is not finished."""
 
@@ -368,8 +368,8 @@ class SinkPipeline:
         return self._puts.records() + (self._linger_buffer.records if self._linger_buffer is not None else 0)
 
     def _finish_begun(self) -> None:
-        """Complete the puts that the task is writing: what is durable need not be written again, and nothing of ours
-        arrives after what the next owner of a partition writes."""
+        """Complete the puts that the task is writing: durable records need not be written again, and no write of
+        this task arrives after those of the next owner of a partition."""
         while (put := self._puts.begun()) is not None:
             try:
                 self._step(put)

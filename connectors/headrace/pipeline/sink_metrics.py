@@ -1,4 +1,4 @@
-"""The counters of a sink task, kept apart from the loop that moves its records."""
+"""The counters of a sink task."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class SinkMetrics:
 
     def consumed(self, batches: Collection[ConsumedBatch]) -> None:
         records = sum(map(len, batches))
-        for batch in batches:  # a task that cannot write yet is behind from its first poll on
+        for batch in batches:  # also before the first write: a task that cannot write yet has a lag
             if batch.end_offset is not None and batch.topic_partition not in self._lags:
                 self._lags[batch.topic_partition] = batch.end_offset - batch.offsets[0]
         self._metrics.set("sink_record_lag", sum(self._lags.values()))

@@ -25,9 +25,9 @@ from headrace.plugin import SourceContext, SourceTask, Wait
 from headrace.records import EncodedBatch, SourceBatch, SourceOffset, SourcePartition, TopicPartition
 from headrace.retries import Backoff
 
-_BUFFER_FULL_SLEEP = 0.005  # seconds between looks when the buffer is full: acknowledgements come in milliseconds
-_IN_FLIGHT_SLEEP = 0.02  # seconds between looks while something is in flight and the source has nothing new
-_STALLED = 3.0  # seconds without an acknowledgement after which the status says so
+_BUFFER_FULL_SLEEP = 0.005  # seconds between checks while the buffer is full: acknowledgements come in milliseconds
+_IN_FLIGHT_SLEEP = 0.02  # seconds between checks while batches are in flight and the source has nothing new
+_STALLED = 3.0  # seconds without an acknowledgement after which the status reports it
 
 
 class OffsetWriter(Protocol):
@@ -131,7 +131,7 @@ class SourcePipeline:
         try:
             answer = self._unconverted if self._unconverted is not None else self._read()
             if self._control.stopping():
-                return  # a poll that took its time; the next task reads the same again
+                return  # stopped during the poll: the next task reads the same rows
             if isinstance(answer, SourceBatch):
                 self._unconverted = answer
                 encoded = self._stages.encode(answer)
@@ -155,7 +155,7 @@ class SourcePipeline:
             self._take(answer, encoded.batches)
 
     def _failures(self, batch: SourceBatch, refused: list[Failure]) -> list[Failure]:
-        """Return the rows that the task rejected, then those that a stage refused, by name."""
+        """Return the rows that the task rejected, then those that a stage refused, with their names."""
         if not (refused or batch.rejections):
             return refused
         place = TopicPartition(batch.topic, NO_PARTITION)
@@ -301,7 +301,7 @@ class SourcePipeline:
         return _named(Failure(Stage.KAFKA_PRODUCE, executor, explained, topic, record.rows[0]), batch)
 
     def _write_dead_letters(self, batch: SourceBatch, failures: list[Failure]) -> bool:
-        """Return when the letters are in Kafka: a position moves past a refused row only after its letter."""
+        """Return (True) when the letters are in Kafka. The position moves past a refused row only after that."""
         if failures and self._dead_letters is not None:
             with self._control.fence:
                 self._dead_letters.write(batch, failures, self._factory.dead_letter_topic)

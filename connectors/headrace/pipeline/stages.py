@@ -1,10 +1,10 @@
 """Transforms and converters of a task: batch in, batches and failures out.
 
-Without transforms a batch stays columns all the way. With transforms each record is made, transformed and put back
-into batches of equal topic and schemas, in order. When a converter refuses a batch, it is called again with smaller
-parts, so that a bad record costs only itself.
+Without transforms a batch remains in columns. With transforms each record is created, transformed and put back into
+batches of equal topic and schemas, in order. When a converter refuses a batch, it is called again with smaller parts,
+so that only the bad record is refused.
 
-A RetriableError of a stage passes through, with the time to wait: the pipeline waits and gives the same batch again.
+A RetriableError of a stage is raised again, with the time to wait: the pipeline waits and passes the same batch again.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class _Column(NamedTuple):
 
 
 class Encoded(NamedTuple):
-    """A source's batch in wire form, and what transforms did to the number of its records."""
+    """A source's batch in wire form, and by how much transforms changed the number of its records."""
 
     batches: list[EncodedBatch]
     failures: list[Failure]
@@ -108,7 +108,7 @@ class Stages:
     ) -> tuple[list[SinkBatch], list[Failure]]:
         """Convert from bytes, then transform. ``Failure.offset`` is the Kafka offset. Raise RetriableError.
 
-        ``json_texts``: values that neither converter nor transform has to look into may stay JsonValues.
+        ``json_texts``: values that neither a converter nor a transform has to parse may stay JsonValues.
         ``split_records``: transforms may make several records of one; else raise TaskError when they do.
         """
         return self._timed(lambda: self._decode_all(batch, json_texts, split_records))
@@ -200,7 +200,7 @@ class Stages:
                 return EncodedBatch(topic, [])
         else:
             return EncodedBatch(topic, values, keys, batch.timestamps, headers.column(), rows)
-        # Not inside of the handler: the error of a single record is not a consequence of the batch's.
+        # Outside of the handler, so that the error of a record does not have the batch's error as its context.
         return _concatenated(
             topic, [self._encode(_source_slice(batch, index), [row], failures) for index, row in enumerate(rows)]
         )
@@ -218,7 +218,7 @@ class Stages:
         start: int,
         failures: list[Failure],
     ) -> list[Decoded]:
-        """Values from row ``start`` of the batch on. What is refused is halved until bad records are alone."""
+        """Return the runs of values from row ``start`` on. A refused part is halved until each bad record is alone."""
         topic = batch.topic_partition.topic
         headers = batch.headers if len(values) == len(batch) else batch.headers[start : start + len(values)]
         try:
@@ -231,7 +231,7 @@ class Stages:
                 return []
         else:
             return [run._replace(start=start + run.start) for run in runs] if start else runs
-        # Not inside of the handler: the error of a half is not a consequence of the whole's.
+        # Outside of the handler, so that the error of a half does not have the whole's error as its context.
         middle = len(values) // 2
         return [
             *self._decode_rows(column, batch, values[:middle], start, failures),
@@ -263,7 +263,7 @@ def _source_slice(batch: SourceBatch, index: int) -> SourceBatch:
 
 
 def _concatenated(topic: str, parts: Sequence[EncodedBatch]) -> EncodedBatch:
-    """Parts of one batch as a batch; those whose record was refused are empty."""
+    """Return parts of one batch as a batch. Parts whose record was refused are empty."""
     present = [part for part in parts if len(part)]
     if not present:
         return EncodedBatch(topic, [])

@@ -1,8 +1,8 @@
-"""State and internal records as JSON: what comes back is equal to what was written.
+"""Encodes state and internal records as JSON that keeps all types: decoded values are equal to the encoded ones.
 
 Plain JSON has no decimals, timestamps, bytes, infinities, or integers beyond 64 bits. They are written as objects with
 one key that begins with ``$``; the user's own objects of that form are escaped. Values without any of them take the
-fast path in both directions. Tuples come back as lists.
+fast path in both directions. Tuples become lists.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def encode(values: Sequence[Any]) -> list[bytes]:
         written = json_bytes(values, option=_OPTIONS)
     except TypeError:
         return [_encode(value) for value in values]
-    # orjson writes NaN as null, and knows nothing of the marks.
+    # orjson writes NaN as null, and does not escape the marks.
     return [
         text if b"null" not in text and _MARK not in text else _encode(value)
         for text, value in zip(written, values, strict=True)

@@ -141,7 +141,7 @@ class StreamPipeline:
                 self._start_over(error)
         self._commit()
 
-    # Opening and giving up
+    # Opening and starting over
 
     def _open(self) -> None:
         self._with_admin(self._prepare)
@@ -197,7 +197,7 @@ class StreamPipeline:
         return proceed
 
     def _start_over(self, error: RetriableError) -> None:
-        """Give up what is not committed, wait, and continue at the committed offsets with new clients."""
+        """Discard what is not committed, wait, and continue at the committed offsets with new clients."""
         wait = self._backoff.next_wait(error)
         if wait is None:
             raise error
@@ -315,7 +315,7 @@ class StreamPipeline:
         self._control.log.warning("waiting", code="kafka.unreachable", reason=problem)
 
     def _update_table(self, batch: ConsumedBatch) -> None:
-        """Apply records of a table. What cannot be a row is reported and left out: it belongs to no transaction."""
+        """Apply records of a table. Records that are not rows are reported and left out: they are in no transaction."""
         decoded, failures = self._stages.decode(batch)
         rejected = [item for part in decoded for item in self._task.update_table(part)]
         if failures or rejected:
@@ -427,7 +427,7 @@ class StreamPipeline:
         self._control.log.info("partitions assigned", partitions=[str(item) for item in partitions])
 
     def _revoked(self, partitions: Sequence[TopicPartition]) -> None:
-        """Commit, then give the partitions away. A client may swallow what a listener raises, so the loop raises it."""
+        """Commit, then release the partitions. Clients may suppress errors of listeners, so the loop raises them."""
         try:
             self._commit()
         except Exception as error:

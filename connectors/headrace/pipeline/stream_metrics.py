@@ -1,4 +1,4 @@
-"""The counters of a stream task, kept apart from the loop that moves its records."""
+"""The counters of a stream task."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from headrace.records import TopicPartition
 
 
 class StreamMetrics:
-    """Used from the task's thread. Everything but the reading is counted when it is committed."""
+    """Used from the task's thread. Consumed records are counted at once, everything else when it is committed."""
 
     def __init__(self, metrics: TaskMetrics) -> None:
         self._metrics = metrics

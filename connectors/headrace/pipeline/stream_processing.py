@@ -25,7 +25,7 @@ class Encoder(Protocol):
 
 @dataclass(slots=True)
 class ProcessedBatch:
-    """What a batch gives, ready to be sent and applied."""
+    """The results of a batch, ready to be sent and applied."""
 
     outputs: list[EncodedBatch] = field(default_factory=list)
     changes: dict[str, Changes] = field(default_factory=dict)
@@ -102,7 +102,7 @@ def encoder(stages: Stages, internal: Collection[str]) -> Encoder:
 
 
 def _internal(output: StreamOutput) -> EncodedBatch:
-    """The event time is in the value: the timestamps of an internal topic may be Kafka's."""
+    """Store the event time in the value: the timestamps of an internal topic may be those of the broker."""
     values = state_codec.encode([[time, value] for time, value in zip(output.timestamps, output.values, strict=True)])
     return EncodedBatch(
         output.topic, list(values), list(state_codec.encode(output.keys)), output.timestamps, output.headers

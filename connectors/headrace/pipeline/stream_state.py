@@ -68,7 +68,7 @@ class StreamState:
             yield ChangelogBatch(EncodedBatch(self.changelogs[store], values, list(keys)), partition)
 
     def committed(self) -> None:
-        """Forget the changes: they are in the changelog."""
+        """Clear the changes after they were committed to the changelog."""
         self._changed.clear()
 
     def restore(self, batch: ConsumedBatch) -> None:
@@ -97,7 +97,7 @@ class StreamState:
                     self._changed.pop((store, partition), None)
 
     def clear(self) -> None:
-        """Drop everything."""
+        """Drop all stores."""
         self._stores.clear()
         self._changed.clear()
 

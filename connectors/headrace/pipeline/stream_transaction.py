@@ -60,7 +60,7 @@ class StreamTransaction:
         return _SENT
 
     def commit(self, offsets: Mapping[TopicPartition, int], group: Callable[[], GroupMetadata]) -> None:
-        """Commit what was sent, with the offsets. Without both nothing is done."""
+        """Commit the sent records together with the offsets. Do nothing if there are neither."""
         if not self._open and not offsets:
             return
         producer = self._begun()
@@ -84,7 +84,7 @@ class StreamTransaction:
         return self._producer.connection_problem() if self._producer is not None else None
 
     def abandon(self) -> bool:
-        """Nothing becomes visible without a commit, which the fence prevents."""
+        """Return True: the fence prevents the commit, and nothing becomes visible without it."""
         return True
 
     def close(self, timeout: float) -> None:

@@ -12,7 +12,7 @@ _PREFIX = "topic.creation.default."
 
 
 class TopicCreator:
-    """Creates each missing topic once; without settings it leaves that to the broker."""
+    """Creates each missing topic once. Without settings the broker creates topics, if it is configured to."""
 
     def __init__(self, open_admin: Callable[[], Admin], settings: Mapping[str, str]) -> None:
         self._open_admin = open_admin
@@ -20,7 +20,7 @@ class TopicCreator:
         self._known: set[str] = set()
 
     def ensure(self, topic: str) -> None:
-        """Create the topic if it is missing, or leave it to the broker. Raise RetriableError, InfrastructureError."""
+        """Create the topic if it is missing and there are settings. Raise RetriableError, InfrastructureError."""
         if self._template is None or topic in self._known:
             return
         create_topic(self._open_admin, replace(self._template, name=topic))

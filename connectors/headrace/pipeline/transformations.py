@@ -1,4 +1,4 @@
-"""A task's transforms: records in, records and failures out.
+"""Applies the transforms of a task to records, and collects the records that they refuse.
 
 Each record keeps its place (its row in a source's batch, its Kafka offset in a sink), whatever transforms make of it.
 """
@@ -73,7 +73,7 @@ class Step:
 def transform(
     steps: Sequence[Step], records: list[PlacedRecord], *, split: bool
 ) -> tuple[list[PlacedRecord], list[RefusedRecord]]:
-    """Apply the steps in order. ``split``: several records may come of one; else raise TaskError when they do."""
+    """Apply the steps in order. ``split``: a record may become several; else raise TaskError when one does."""
     refused: list[RefusedRecord] = []
     for step in steps:
         if not records:

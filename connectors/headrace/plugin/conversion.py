@@ -4,7 +4,7 @@ Instances of converters, transforms and predicates belong to one task. Their met
 ``configure`` once, then the work, then ``close`` once.
 
 A RetriableError from the work means that a system behind the plugin (a schema registry, a lookup service) is
-unavailable. The task shows the reason in its status, waits, and gives the same batch again. The records are neither
+unavailable. The task shows the reason in its status, waits, and passes the same batch again. The records are neither
 skipped nor written to the dead letter queue, whatever ``errors.tolerance`` says.
 """
 
@@ -71,7 +71,7 @@ class Converter(ABC):
 
 
 TransformResult = Record | Sequence[Record] | DataError | None
-"""What becomes of one record: the record (changed, or another), several in order, None = dropped, or why it is bad."""
+"""The result of one record: the record (changed, or another), several in order, None = dropped, or its DataError."""
 
 
 class Transform(ABC):

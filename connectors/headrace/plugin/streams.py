@@ -19,7 +19,7 @@ from headrace.records import Headers, Rejection, SinkBatch, TopicPartition
 Segments = Mapping[int, Mapping[Any, Any]]
 """The state of one store in one partition: segment (such as the start of a window) → key → value.
 
-Keys are scalars or tuples of scalars; values are made of what JSON has, decimals, timestamps and bytes."""
+Keys are scalars or tuples of scalars; values consist of JSON types, decimals, timestamps and bytes."""
 
 Changes = dict[int, dict[Any, Any]]
 """Changes of a state: segment → key → new value; None deletes the key."""
@@ -66,7 +66,7 @@ class StreamOutput:
 
 @dataclass(slots=True)
 class StepCounts:
-    """What a step did with the rows of a batch."""
+    """Counts of a step for one batch."""
 
     received: int = 0
     dropped: int = 0

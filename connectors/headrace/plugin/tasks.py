@@ -77,7 +77,7 @@ class SourceContext(TaskContext):
     json_form: JsonForm | None = None
     """Set when values may be given as ``JsonValues`` of this form, because nothing on their way needs them parsed."""
     remaining: Callable[[int], None] = lambda records: None
-    """Report about how many records are known and not yet read (metric ``source_record_remaining``)."""
+    """Report the approximate number of records that are known and not yet read (metric ``source_record_remaining``)."""
     lag: Callable[[str, int, int], None] = lambda part, millis, records: None
     """Report how far the position of a part of the source (a table) is behind what was read of it: milliseconds,
     and the records that a restart sends again (metrics ``source_position_lag_ms``, ``source_position_lag_records``)."""
@@ -109,17 +109,17 @@ class SourceTask(ABC):
 
     @abstractmethod
     def poll(self) -> SourceBatch | Wait:
-        """Return the next batch, or when to ask again. Prompt: a bounded query, never a sleep.
+        """Return the next batch, or the time until the next poll. Must be prompt: a bounded query, never a sleep.
 
-        Raise RetriableError when the system is unavailable: the framework waits and calls again; no row may be lost
-        by that. A row that cannot become a record goes into ``SourceBatch.rejections``; the rest of the read goes on.
+        Raise RetriableError when the system is unavailable: the framework waits and calls again, and no row
+        may be lost. A row that cannot become a record goes into ``SourceBatch.rejections``; the read continues.
         """
 
     def acknowledged(self, batch: SourceBatch) -> None:  # noqa: B027 (optional by contract)
         """Note that every record of ``batch`` is in Kafka. Called in the order of the batches. Optional.
 
-        Whatever it raises, RetriableError too, fails the task; the positions of what is in Kafka are stored all the
-        same.
+        Any error, including RetriableError, fails the task. The positions of records that are in Kafka are still
+        stored.
         """
 
     def stop(self) -> None:  # noqa: B027 (optional by contract)
@@ -131,8 +131,8 @@ class PendingPut(ABC):
 
     @abstractmethod
     def finish(self) -> Sequence[Rejection]:
-        """Wait until every record is durable or refused. As ``put`` otherwise; after a RetriableError it is called
-        again and goes on with what is left."""
+        """Wait until every record is durable or refused. Return and raise as ``put``; after a RetriableError it is
+        called again and continues with the remaining records."""
 
     @abstractmethod
     def discard(self, partitions: Collection[TopicPartition]) -> None:
@@ -147,7 +147,7 @@ class Linger(NamedTuple):
     records: int
     """A put with this many records does not wait."""
     size: int
-    """Nor does one with this many bytes of values; 0 = the size does not count."""
+    """A put with this many bytes of values does not wait; 0 = no limit."""
 
 
 class SinkTask(ABC):
@@ -176,7 +176,7 @@ class SinkTask(ABC):
         Records that are not written although they are not refused, because the system has them already or the
         configuration drops them, are counted in a :class:`headrace.records.PutResult`; they are not written again.
 
-        The same batches may come again.
+        The same batches may be passed again.
 
         Raises RetriableError: the framework keeps its place in the consumer group, waits and calls again with the
         same batches. A put that waits inside must wait on ``stop_event`` and give up within seconds.

@@ -1,4 +1,4 @@
-"""What connectors know of the records in their topics, so that `headrace check` can compare sources with sinks."""
+"""Descriptions of the records in topics, by which `headrace check` compares sources with sinks."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class ProducedTopic:
     keyed: bool | None = None
     """Whether records have a key; None = unknown before the system is asked."""
     key_name: str = ""
-    """The source's configuration key that decides it."""
+    """The source's configuration key that determines it."""
     key_fix: str = ""
     """What to write into the source's file so that records have keys."""
     deletes_by: str = ""

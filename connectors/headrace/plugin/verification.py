@@ -98,9 +98,9 @@ class Rebuilder(ABC):
     def prepare(self, batches: Sequence[SinkBatch]) -> bool:
         """Prepare the new generation for records that are about to be written to it.
 
-        False: it cannot take them beside those that it has, so :meth:`begin` creates it again, with a definition that
-        fits both, and all records are written again. Must return True in the end, and always for a generation that is
-        in use.
+        False: it cannot hold them together with its existing records, so :meth:`begin` creates it again, with a
+        definition that fits both, and all records are written again. Must return True in the end, and always for a
+        generation that is in use.
         """
         return True
 
@@ -140,7 +140,7 @@ class Rebuilder(ABC):
 
     @abstractmethod
     def abort(self, topics: Sequence[str]) -> Sequence[str]:
-        """Undo a rebuild that has not been switched. Return what was undone, one phrase each."""
+        """Undo a rebuild that has not been switched. Return a phrase for each thing that was undone."""
 
     @abstractmethod
     def delete_previous_generations(self, topics: Sequence[str]) -> Sequence[str]:
