@@ -19,6 +19,7 @@ import difflib
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self, cast, get_args
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, SecretStr, ValidationError
@@ -189,14 +190,13 @@ class ConfigModel(BaseModel):
     @classmethod
     def definitions(cls) -> tuple[KeyDefinition, ...]:
         """Return the keys in the order of their fields."""
-        return tuple(_definition(name, info) for name, info in cls.model_fields.items())
+        return _definitions(cls)
 
     @classmethod
     def owns(cls, name: str) -> bool:
         """Return whether the dotted key belongs to this model."""
-        return cls._has_no_field(name) or any(
-            name.startswith(item.name) if item.prefix_key else name == item.name for item in cls.definitions()
-        )
+        names = _names(cls)
+        return name in names.exact or name.startswith(names.prefixes) or cls._has_no_field(name)
 
     @classmethod
     def validate_properties(cls, properties: Mapping[str, str]) -> tuple[Self | None, list[Finding]]:
@@ -283,6 +283,25 @@ def nearest(name: str, known: Iterable[str]) -> str:
     return f"did you mean {' or '.join(repr(match) for match in matches)}?" if matches else ""
 
 
+class _Names(NamedTuple):
+    exact: frozenset[str]
+    prefixes: tuple[str, ...]
+
+
+@cache
+def _definitions(model: type[ConfigModel]) -> tuple[KeyDefinition, ...]:
+    return tuple(_definition(name, info) for name, info in model.model_fields.items())
+
+
+@cache
+def _names(model: type[ConfigModel]) -> _Names:
+    definitions = model.definitions()
+    return _Names(
+        frozenset(item.name for item in definitions if not item.prefix_key),
+        tuple(item.name for item in definitions if item.prefix_key),
+    )
+
+
 def _definition(name: str, info: FieldInfo) -> KeyDefinition:
     extra = cast(dict[str, Any], info.json_schema_extra or {})
     return KeyDefinition(
@@ -301,9 +320,7 @@ def _definition(name: str, info: FieldInfo) -> KeyDefinition:
 
 
 def _gather_prefixes(model: type[ConfigModel], properties: Mapping[str, str]) -> dict[str, Any]:
-    definitions = model.definitions()
-    exact = {item.name for item in definitions if not item.prefix_key}
-    prefixes = [item.name for item in definitions if item.prefix_key]
+    exact, prefixes = _names(model)
     gathered: dict[str, Any] = {}
     for name, value in properties.items():
         prefix = next((prefix for prefix in prefixes if name.startswith(prefix)), None) if name not in exact else None
@@ -318,7 +335,7 @@ def _fractions(model: type[ConfigModel], properties: Mapping[str, str]) -> Itera
     """Yield findings about whole numbers that are written with a fraction (``1000.0``), which Connect refuses."""
     for item in model.definitions():
         text = properties.get(item.name, "").strip()
-        if int in (item.annotation, *get_args(item.annotation)) and _FRACTION.fullmatch(text):
+        if _FRACTION.fullmatch(text) and int in (item.annotation, *get_args(item.annotation)):
             message = f"Invalid value {text} for configuration {item.name}: Not a number of type INT"
             yield Finding("config.invalid_value", message, item.name, "write a whole number")
 

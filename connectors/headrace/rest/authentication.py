@@ -70,7 +70,7 @@ class Authenticator:
         self._limiter: anyio.CapacityLimiter | None = None
         self._remembered = _CheckedPasswords()
         self._lines = RepeatedLines()
-        self._decoy = passwords.hash_password(secrets.token_hex()) if users is not None else ""
+        self._no_password = passwords.no_password()
 
     async def caller(self, request: Request) -> Caller | None:
         """Return the caller; None without credentials.
@@ -123,7 +123,7 @@ class Authenticator:
                 "too many passwords are being checked", code="auth.too_many_attempts", hint="try again in a second"
             )
         # A name that does not exist takes the same time as one that does.
-        for entry in hashes or [UserEntry(name, UNRESTRICTED.role, self._decoy)]:
+        for entry in hashes or [UserEntry(name, UNRESTRICTED.role, self._no_password)]:
             right = await anyio.to_thread.run_sync(
                 passwords.is_password, password, entry.credential, limiter=self._limiter
             )

@@ -13,6 +13,7 @@ import secrets
 PASSWORD = "scrypt"
 TOKEN = "token"
 _N, _R, _P = 1 << 14, 8, 1
+_LENGTH = 32  # bytes of a hash
 _MAX_MEMORY = 1 << 26
 _MOST_WORK = 1 << 20  # of N times r times p: an entry must not stop the worker by its parameters
 
@@ -21,6 +22,11 @@ def hash_password(password: str) -> str:
     """Return the credential of a users file for a password."""
     salt = secrets.token_bytes(16)
     return f"{PASSWORD}:{_N}:{_R}:{_P}:{salt.hex()}:{_scrypt(password, salt, _N, _R, _P).hex()}"
+
+
+def no_password() -> str:
+    """Return a credential that no password matches. Checking it takes as long as checking any other."""
+    return f"{PASSWORD}:{_N}:{_R}:{_P}:{secrets.token_hex(16)}:{secrets.token_hex(_LENGTH)}"
 
 
 def is_password(password: str, credential: str) -> bool:
@@ -51,4 +57,4 @@ def is_token(token: str, credential: str) -> bool:
 
 
 def _scrypt(password: str, salt: bytes, n: int, r: int, p: int) -> bytes:
-    return hashlib.scrypt(password.encode(), salt=salt, n=n, r=r, p=p, maxmem=_MAX_MEMORY, dklen=32)
+    return hashlib.scrypt(password.encode(), salt=salt, n=n, r=r, p=p, maxmem=_MAX_MEMORY, dklen=_LENGTH)
