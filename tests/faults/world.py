@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import httpx
 import psycopg
 from kafka import KafkaAdminClient, KafkaProducer
 from kafka.admin import (
@@ -31,6 +30,7 @@ from headrace.embedded import Kafka
 from headrace.testing.faults import HttpProxy, TcpProxy
 from headrace.testing.waiting import eventually
 from tests.engines.addresses import libpq_url
+from tests.engines.http import HTTP
 
 HEALED = 60.0
 """Seconds until a connector must be well again."""
@@ -80,7 +80,7 @@ class World:
             proxy.restore()
         if self.worker.process.poll() is None:
             for name in self.names:
-                httpx.delete(f"{self.worker.url}/connectors/{name}", timeout=90)
+                HTTP.delete(f"{self.worker.url}/connectors/{name}", timeout=90)
         self.names.clear()
 
     def sql(self, statement: str) -> list[Any]:
@@ -111,7 +111,7 @@ class World:
 
     def create(self, name: str, config: dict[str, Any], *, runs: bool = True) -> str:
         self.names.append(name)
-        answer = httpx.put(f"{self.worker.url}/connectors/{name}/config", json=config, timeout=90)
+        answer = HTTP.put(f"{self.worker.url}/connectors/{name}/config", json=config, timeout=90)
         assert answer.status_code in (200, 201), answer.text
         if runs:
             eventually(lambda: self.is_well(name), HEALED)
@@ -199,11 +199,11 @@ def send(world: World, topic: str, value: bytes = b'{"n": 1}') -> None:
 
 
 def documents(world: World, topic: str) -> int:
-    httpx.post(f"{world.elasticsearch}/{topic}/_refresh", timeout=30)
-    answer = httpx.get(f"{world.elasticsearch}/{topic}/_count", timeout=30)
+    HTTP.post(f"{world.elasticsearch}/{topic}/_refresh", timeout=30)
+    answer = HTTP.get(f"{world.elasticsearch}/{topic}/_count", timeout=30)
     return int(answer.json()["count"]) if answer.status_code == 200 else 0
 
 
 def block(world: World, index: str, wanted: bool | None) -> None:
     body = {"index.blocks.read_only_allow_delete": wanted}
-    httpx.put(f"{world.elasticsearch}/{index}/_settings", json=body, timeout=30).raise_for_status()
+    HTTP.put(f"{world.elasticsearch}/{index}/_settings", json=body, timeout=30).raise_for_status()

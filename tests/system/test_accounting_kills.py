@@ -14,12 +14,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.errors import CoordinatorLoadInProgressError, CoordinatorNotAvailableError, NotCoordinatorError
 
 from headrace.testing.waiting import eventually
+from tests.engines.http import HTTP
 
 ROUNDS = 20
 SEED = 20261201
@@ -184,7 +184,7 @@ class Sink:
 
     def retry(self) -> None:
         body = {"group": REFUSED}
-        httpx.post(f"{self.worker.url}{self._path}/dead-letters/retry", json=body, timeout=60).raise_for_status()
+        HTTP.post(f"{self.worker.url}{self._path}/dead-letters/retry", json=body, timeout=60).raise_for_status()
 
     def retried(self) -> bool:
         job = self.worker.get(f"{self._path}/dead-letters/job")
@@ -195,7 +195,7 @@ class Sink:
         return {found["code"]: found for found in self.worker.get(f"{self._path}/conditions")["conditions"]}
 
     def acknowledge(self) -> None:
-        httpx.post(f"{self.worker.url}{self._path}/acknowledge", timeout=60).raise_for_status()
+        HTTP.post(f"{self.worker.url}{self._path}/acknowledge", timeout=60).raise_for_status()
 
     def read_letters(self) -> set[tuple[int, int]]:
         """Read the dead letter queue to its end."""
@@ -243,7 +243,7 @@ def sink(
     kafka: Any, elasticsearch: Any, make_worker: Callable[..., Any], unique_name: str, plugins: None
 ) -> Iterator[Sink]:
     strict = {"mappings": {"dynamic": "strict", "properties": {"n": {"type": "integer"}}}}
-    httpx.put(f"{elasticsearch.url}/{unique_name}", json=strict, timeout=60).raise_for_status()
+    HTTP.put(f"{elasticsearch.url}/{unique_name}", json=strict, timeout=60).raise_for_status()
     worker = make_worker(kafka.bootstrap_servers, kafka_client="confluent")
     queue = f"{unique_name}-dead"
     config = {
@@ -294,7 +294,7 @@ def play_round(number: int, chance: random.Random, topic: Topic, sink: Sink, url
     """Produce while the worker runs, retries letters and is killed; let records expire; start the worker again."""
     written, topic.model.waiting = topic.model.waiting, {}
     fields = {f"field{number - 1}": {"type": "integer"}}
-    httpx.put(f"{url}/{topic.name}/_mapping", json={"properties": fields}, timeout=60).raise_for_status()
+    HTTP.put(f"{url}/{topic.name}/_mapping", json={"properties": fields}, timeout=60).raise_for_status()
     topic.model.documents.update(written)
     sink.retry()
     last = chance.randrange(STEPS)

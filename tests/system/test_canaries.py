@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-import httpx
 import pytest
 
 from headrace.testing.waiting import eventually
+from tests.engines.http import HTTP
 
 PLACEHOLDERS = {name: f"c4nary-{name}-'9f%3" for name in ("variable", "file", "api-key", "path", "database")}
 """Values of placeholders: no answer of the worker may name them."""
@@ -97,20 +97,20 @@ def test_no_output_of_a_worker_contains_a_secret(
         texts: dict[str, str] = {}
         for path in ANSWERS:
             for name in names if "{}" in path else [""]:
-                texts[path.format(name)] = httpx.get(worker.url + path.format(name), timeout=30).text
+                texts[path.format(name)] = HTTP.get(worker.url + path.format(name), timeout=30).text
         for name in names:
             config = {**worker.get(f"/connectors/{name}/config"), "tasks.max": "x", "speling": "x"}
             plugin = f"/connector-plugins/{config['connector.class']}/config/validate"
-            answer = httpx.put(worker.url + plugin, json=config, timeout=30)
+            answer = HTTP.put(worker.url + plugin, json=config, timeout=30)
             shown = {item["value"]["name"]: item["value"] for item in answer.json()["configs"]}
             shown.get("connection.url", {})["value"] = None  # what the caller sent, as in Kafka Connect
             texts[f"validation of {name}"] = json.dumps(shown)
-            texts[f"refusal of {name}"] = httpx.put(f"{worker.url}/connectors/{name}/config", json=config).text
+            texts[f"refusal of {name}"] = HTTP.put(f"{worker.url}/connectors/{name}/config", json=config).text
         for command in (["connectors", "status", "--trace", "--url", worker.url], ["check", *worker.connectors]):
             run = box.command(*command)
             texts[f"headrace {command[0]}"] = run.stdout + run.stderr
         configurations = "".join(
-            httpx.get(worker.url + path.format(name), timeout=30).text for path in CONFIGURATIONS for name in names
+            HTTP.get(worker.url + path.format(name), timeout=30).text for path in CONFIGURATIONS for name in names
         )
         assert worker.process is not None
         texts["process list"] = Path(f"/proc/{worker.process.pid}/cmdline").read_text()

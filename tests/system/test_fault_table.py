@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from typing import Any
 
-import httpx
 import psycopg
 import pytest
 from kafka.admin import (
@@ -27,6 +26,7 @@ from headrace.embedded import Kafka
 from headrace.testing.faults import StatusFault
 from headrace.testing.waiting import eventually
 from tests.engines.addresses import HttpAddress, SqlAddress, libpq_url
+from tests.engines.http import HTTP
 from tests.faults.table import LIVE, PAGE, ROWS, WRITE, FaultRow, page, scores_of
 from tests.faults.world import HEALED, World, block, documents, send
 
@@ -213,7 +213,7 @@ def renamed_other_column(case: Case, world: World) -> None:
     world.sql(f"ALTER TABLE {table} RENAME COLUMN note TO remark; INSERT INTO {table} (remark) VALUES ('x')")
     said = case.says(name)
     assert f"note of table public.{table} (new: remark)" in said
-    answer = httpx.post(f"{world.worker.url}/v1/connectors/{name}/acknowledge", timeout=30)
+    answer = HTTP.post(f"{world.worker.url}/v1/connectors/{name}/acknowledge", timeout=30)
     assert answer.status_code == 200, answer.text
     assert "sql.columns_gone" not in world.said(name)
 
@@ -318,7 +318,7 @@ def deleted_index(case: Case, world: World) -> None:
     name = world.sink(topic)
     send(world, topic)
     eventually(lambda: documents(world, topic) == 1, HEALED)
-    httpx.delete(f"{world.elasticsearch}/{topic}", timeout=30).raise_for_status()
+    HTTP.delete(f"{world.elasticsearch}/{topic}", timeout=30).raise_for_status()
     send(world, topic)
     case.says(name)
     eventually(lambda: documents(world, topic) == 1, HEALED)
@@ -328,7 +328,7 @@ def deleted_index(case: Case, world: World) -> None:
 def inactive_shard(case: Case, world: World) -> None:
     def allocate(what: str | None) -> None:
         body = {"transient": {"cluster.routing.allocation.enable": what}}
-        httpx.put(f"{world.elasticsearch}/_cluster/settings", json=body, timeout=30).raise_for_status()
+        HTTP.put(f"{world.elasticsearch}/_cluster/settings", json=body, timeout=30).raise_for_status()
 
     topic = world.topic()
     name = world.sink(topic)
@@ -354,7 +354,7 @@ def forbidden_dead_letters(case: Case, world: World) -> None:
 @case("21")
 def mistake(case: Case, world: World) -> None:
     config = world.source_config("watched") | {"table.whitelst": "x"}
-    answer = httpx.put(f"{world.worker.url}/connectors/typo/config", json=config, timeout=90)
+    answer = HTTP.put(f"{world.worker.url}/connectors/typo/config", json=config, timeout=90)
     assert answer.status_code == 400
     case.is_said_in(answer.text)
 
@@ -398,7 +398,7 @@ def same_sink(case: Case, world: World) -> None:
     topic = world.topic()
     name = world.sink(topic)
     second = world.process("second")
-    config = httpx.get(f"{world.worker.url}/connectors/{name}/config", timeout=30).json()
+    config = HTTP.get(f"{world.worker.url}/connectors/{name}/config", timeout=30).json()
     second.write(name, {key: value for key, value in config.items() if key != "name"})
     second.start()
     case.cleanup.callback(lambda: second.process.poll() is None and second.kill())

@@ -46,8 +46,9 @@ def test_the_package_is_formatted_and_passes_its_linter(tmp_path: Path, name: st
 def test_the_package_passes_its_own_tests(tmp_path: Path, kind: str) -> None:
     new("weather", "--type", kind, "--directory", tmp_path / "made")
 
+    written = [path for path in (tmp_path / "made").rglob("*") if path.is_file()]
+    assert not [path for path in written if "<<" in path.read_text("utf-8")]
     run(tmp_path / "made", "pytest", "-p", "no:cacheprovider")
-    assert not [path for path in (tmp_path / "made").rglob("*") if path.is_file() and "<<" in path.read_text("utf-8")]
 
 
 @pytest.mark.parametrize("name", ["Weather", "weather.station", "", "1st", "-x", "a--b"])

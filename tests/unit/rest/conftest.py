@@ -250,7 +250,7 @@ def server(fake_worker: WorkerApi, registry: Registry) -> Iterator[RestServer]:
 
 @pytest.fixture
 def client(server: RestServer, worker: FakeWorker) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=server.url, timeout=30) as opened:
+    with httpx.Client(base_url=server.url, timeout=30, verify=False) as opened:
         yield opened
 
 

@@ -20,6 +20,7 @@ from headrace.rest.app import all_routes
 from headrace.rest.authentication import Authenticator
 from headrace.rest.handlers import resource
 from headrace.rest.passwords import hash_token
+from tests.engines.http import HTTP
 
 DOCS = Path(__file__).parents[3] / "docs" / "security.md"
 VARIABLES = {"{name}": "a", "{task:int}": "0", "{logger}": "root", "{plugin}": "AcmeSource"}
@@ -54,7 +55,7 @@ def answer(server: RestServer, method: str, path: str, role: Role | None) -> htt
     for name, text in VARIABLES.items():
         path = path.replace(name, text)
     headers = {"Authorization": f"Bearer {TOKENS[role]}"} if role is not None else {}
-    return httpx.request(method, server.url + path, headers=headers, timeout=30)
+    return HTTP.request(method, server.url + path, headers=headers, timeout=30)
 
 
 def test_every_method_of_every_route_has_a_rule(fake_worker: Any, registry: Registry) -> None:

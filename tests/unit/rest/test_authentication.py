@@ -25,10 +25,11 @@ from headrace.rest import RestServer
 from headrace.rest.access_settings import RestAccess
 from headrace.rest.authentication import Authenticator, TrustedProxy
 from headrace.rest.limits import DEFAULT_LIMITS
-from headrace.rest.passwords import hash_password, hash_token, is_password
+from headrace.rest.passwords import hash_password, hash_token, is_password, no_password
 from headrace.rest.tls import server_context
 from headrace.rest.users_file import parse_users
 from headrace.settings import WorkerSettings
+from tests.engines.http import HTTP
 
 PASSWORD = "correct horse"
 TOKEN = "hr_a-token-of-these-tests"
@@ -82,7 +83,7 @@ def server(start: Running, users: Path) -> RestServer:
 
 
 def get(server: RestServer, path: str = "/connectors", **headers: str) -> httpx.Response:
-    return httpx.get(server.url + path, headers=headers, timeout=30)
+    return HTTP.get(server.url + path, headers=headers, timeout=30)
 
 
 def basic(name: str, password: str) -> str:
@@ -183,7 +184,7 @@ def test_a_proxy_can_only_log_in_users_configured_for_proxies(start: Running, us
     for name in ("alice", "mallory"):
         answer = get(proxied, **{"X-User": name})
         assert (answer.status_code, answer.json()["code"]) == (403, "auth.unknown_user")
-    twice = httpx.get(f"{proxied.url}/connectors", headers=[("X-User", "bob"), ("X-User", "alice")], timeout=30)
+    twice = HTTP.get(f"{proxied.url}/connectors", headers=[("X-User", "bob"), ("X-User", "alice")], timeout=30)
     assert twice.status_code == 401
 
 
@@ -347,6 +348,7 @@ def test_hashes_are_salted_and_do_not_block_the_worker() -> None:
     assert hash_password("x") != hash_password("x")
     assert is_password("x", hash_password("x"))
     assert not is_password("y", hash_password("x"))
+    assert not is_password("", no_password())
     assert not is_password("x", f"scrypt:{1 << 30}:8:1:00:00")
     assert not is_password("x", "scrypt:3:8:1:00:00")
 
@@ -377,10 +379,10 @@ def test_each_write_is_one_audit_line_with_user_and_action(server: RestServer, w
     alice = {"Authorization": basic("alice", PASSWORD)}
     changes = {"batch.size": "2", "connection.url": "postgresql://u:hunter3@db/x", "connection.password": "s3cret"}
     with capture_logs() as logged:
-        httpx.get(f"{server.url}/connectors/orders", headers=alice, timeout=30)
-        httpx.patch(f"{server.url}/connectors/orders/config", json=changes, headers=alice, timeout=30)
-        httpx.put(f"{server.url}/connectors/orders/pause", headers={"Authorization": f"Bearer {TOKEN}"}, timeout=30)
-        httpx.delete(f"{server.url}/connectors/orders", timeout=30)
+        HTTP.get(f"{server.url}/connectors/orders", headers=alice, timeout=30)
+        HTTP.patch(f"{server.url}/connectors/orders/config", json=changes, headers=alice, timeout=30)
+        HTTP.put(f"{server.url}/connectors/orders/pause", headers={"Authorization": f"Bearer {TOKEN}"}, timeout=30)
+        HTTP.delete(f"{server.url}/connectors/orders", timeout=30)
     changed, refused, anonymous = audit_lines(logged)
     assert changed["user"] == "alice"
     assert (changed["role"], changed["authentication"], changed["status"]) == ("admin", "password", 200)
@@ -399,7 +401,7 @@ def test_each_write_is_one_audit_line_with_user_and_action(server: RestServer, w
 def test_unauthenticated_requests_cannot_flood_the_audit_log(server: RestServer, worker: Any) -> None:
     with capture_logs() as logged:
         for _ in range(20):
-            assert httpx.delete(f"{server.url}/connectors/orders", timeout=30).status_code == 401
+            assert HTTP.delete(f"{server.url}/connectors/orders", timeout=30).status_code == 401
     assert len(audit_lines(logged)) <= 1
 
 
@@ -407,8 +409,8 @@ def test_states_and_deleted_configurations_are_audited(server: RestServer, worke
     worker.add("orders", topic="t")
     alice = {"Authorization": basic("alice", PASSWORD)}
     with capture_logs() as logged:
-        httpx.put(f"{server.url}/connectors/orders/stop", headers=alice, timeout=30)
-        httpx.delete(f"{server.url}/connectors/orders", headers=alice, timeout=30)
+        HTTP.put(f"{server.url}/connectors/orders/stop", headers=alice, timeout=30)
+        HTTP.delete(f"{server.url}/connectors/orders", headers=alice, timeout=30)
     stopped, deleted = audit_lines(logged)
     assert (stopped["before"], stopped["after"]) == ("RUNNING", "STOPPED")
     assert (deleted["before"]["topic"], deleted["after"]) == ("t", None)

@@ -25,6 +25,7 @@ from headrace.settings import WorkerSettings
 from headrace.states import TaskId
 from headrace.testing.waiting import eventually
 from headrace.validation import Validator
+from tests.engines.http import HTTP
 
 HEALTH_TIMEOUT = 10.0
 """Seconds. It takes milliseconds; machines that run tests may be busy."""
@@ -101,7 +102,7 @@ def fuzzed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fuzzed]:
     with ExitStack() as stack:
         stack.callback(worker.stop)
         worker.start([ConfigFile("steady.yaml", config, {})])
-        eventually(lambda: httpx.get(f"{worker.url}/health", timeout=60).status_code == 200)
+        eventually(lambda: HTTP.get(f"{worker.url}/health", timeout=60).status_code == 200)
         found = Fuzzed(worker)
         stack.callback(found.close)
         found.add_slow_clients(MOST_SLOW)
@@ -202,5 +203,5 @@ def test_every_request_is_answered_or_refused_and_the_worker_continues(
     assert status is not None or received == b""  # h11 closes what it cannot read
     if status is not None:
         assert status[1] != b"500", received
-    assert httpx.get(f"{fuzzed.worker.url}/health", timeout=HEALTH_TIMEOUT).status_code == 200
+    assert HTTP.get(f"{fuzzed.worker.url}/health", timeout=HEALTH_TIMEOUT).status_code == 200
     eventually(lambda: fuzzed.sent() > before)

@@ -19,6 +19,7 @@ from headrace.registry import Registry
 from headrace.rest import RestServer
 from headrace.rest.connections import handle_loop_error
 from headrace.rest.limits import DEFAULT_LIMITS, RepeatedLines, RepeatedRecords, RestLimits, default_limits
+from tests.engines.http import HTTP
 
 MEBIBYTE = 1 << 20
 JSON = {"Content-Type": "application/json"}
@@ -141,7 +142,7 @@ def test_slow_clients_do_not_block_other_clients(start_server: StartServer) -> N
         for number, each in enumerate(slow):
             each.sendall([b"", b"GET / HTTP/1.1\r\n", head.encode()][number % 3])
         for _ in range(10):
-            assert httpx.get(f"{server.url}/health", timeout=10).status_code == 200
+            assert HTTP.get(f"{server.url}/health", timeout=10).status_code == 200
         assert received(slow[0]) == b""  # the first to be closed
 
 

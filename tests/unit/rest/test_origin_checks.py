@@ -12,6 +12,7 @@ import pytest
 from headrace.registry import Registry
 from headrace.rest import RestServer
 from headrace.rest.options import RestOptions
+from tests.engines.http import HTTP
 
 PAGE = "https://evil.example"
 FRIEND = "https://console.acme.example"
@@ -29,14 +30,14 @@ def open_server(fake_worker: Any, registry: Registry) -> Iterator[RestServer]:
 
 def status(server: RestServer, method: str = "GET", path: str = "/connectors", **headers: str) -> int:
     named = {name.replace("_", "-"): text for name, text in headers.items()}
-    return httpx.request(method, server.url + path, headers=named, timeout=30).status_code
+    return HTTP.request(method, server.url + path, headers=named, timeout=30).status_code
 
 
 @pytest.mark.parametrize(
     "host", ["evil.example", "evil.example:8083", "localhost.evil.example", "127.0.0.1.nip.io", "a b"]
 )
 def test_a_host_name_that_is_not_of_this_worker_is_answered_421(server: RestServer, worker: Any, host: str) -> None:
-    answer = httpx.get(f"{server.url}/connectors", headers={"Host": host}, timeout=30)
+    answer = HTTP.get(f"{server.url}/connectors", headers={"Host": host}, timeout=30)
     assert answer.status_code == answer.json()["error_code"] == 421
     assert answer.json()["code"] == "rest.unknown_host"
     assert "rest.allowed.hosts" in answer.json()["message"]
@@ -95,9 +96,9 @@ def test_responses_to_reads_do_not_allow_other_origins_to_see_them(client: httpx
 def test_a_page_of_the_same_origin_may_write(server: RestServer, worker: Any) -> None:
     worker.add("a")
     own = {"Origin": server.url, "Sec-Fetch-Site": "same-origin"}
-    assert httpx.put(f"{server.url}/connectors/a/pause", headers=own, timeout=30).status_code == 202
+    assert HTTP.put(f"{server.url}/connectors/a/pause", headers=own, timeout=30).status_code == 202
     behind_a_proxy = {"Origin": "https://localhost", "Host": "localhost"}
-    assert httpx.put(f"{server.url}/connectors/a/pause", headers=behind_a_proxy, timeout=30).status_code == 202
+    assert HTTP.put(f"{server.url}/connectors/a/pause", headers=behind_a_proxy, timeout=30).status_code == 202
 
 
 def test_programs_send_no_origin_and_may_write(client: httpx.Client, worker: Any) -> None:
@@ -112,6 +113,6 @@ def test_only_the_origins_and_methods_of_the_workers_file_are_allowed(open_serve
     assert status(open_server, "PUT", "/connectors/a/pause", Origin=PAGE) == 403
     assert status(open_server, "POST", "/connectors/a/restart", Origin=FRIEND) == 403  # not one of the methods
     preflight = {"Origin": FRIEND, "Access-Control-Request-Method": "PUT"}
-    answer = httpx.options(f"{open_server.url}/connectors/a/pause", headers=preflight, timeout=30)
+    answer = HTTP.options(f"{open_server.url}/connectors/a/pause", headers=preflight, timeout=30)
     assert answer.headers["access-control-allow-origin"] == FRIEND
     assert "DELETE" not in answer.headers["access-control-allow-methods"]

@@ -14,6 +14,7 @@ from headrace.errors import ConfigError, InfrastructureError
 from headrace.registry import Registry
 from headrace.rest import RestServer
 from headrace.rest.listeners import Listener, parse_listeners
+from tests.engines.http import HTTP
 
 
 @pytest.fixture
@@ -51,7 +52,7 @@ def test_several_listeners_have_their_own_ports(worker: Any, registry: Registry)
         assert server.url == server.urls[0]
         assert len(set(server.urls)) == 2
         for url in server.urls:
-            assert httpx.get(f"{url}/connectors").json() == []
+            assert HTTP.get(f"{url}/connectors").json() == []
     finally:
         server.stop()
 
@@ -89,13 +90,13 @@ def test_stop_ends_the_thread_and_releases_the_port_and_may_be_called_twice(work
     server.bind()
     server.start(worker, registry)
     url = server.url
-    with httpx.Client() as idle:  # a connection kept alive must not hold the server
+    with httpx.Client(verify=False) as idle:  # a connection kept alive must not hold the server
         assert idle.get(url).status_code == 200
         server.stop()
     server.stop()
     assert not [thread for thread in set(threading.enumerate()) - before if thread.name == "rest"]
     with pytest.raises(httpx.ConnectError):
-        httpx.get(url)
+        HTTP.get(url)
     again = RestServer([url])
     again.bind()
     again.start(worker, registry)

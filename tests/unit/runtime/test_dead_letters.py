@@ -41,7 +41,7 @@ class DeadLetterWorker:
         self.process = process
         self.world = world
         self.kafka: InMemoryKafka = process.kafka_clients
-        self.http = httpx.Client(base_url=process.standalone.url, timeout=30)
+        self.http = httpx.Client(base_url=process.standalone.url, timeout=30, verify=False)
 
     def send(self, *records: tuple[str | None, str]) -> None:
         producer = self.kafka.producer({})

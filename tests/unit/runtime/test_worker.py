@@ -23,6 +23,7 @@ from headrace.errors import (
 from headrace.files import read_config_file
 from headrace.states import State, TargetState, TaskId
 from headrace.testing.waiting import eventually
+from tests.engines.http import HTTP
 
 STARTED = TargetState.STARTED
 NUMBERS = {"name": "numbers", "connector.class": "NumbersSource", "topic": "numbers"}
@@ -399,7 +400,7 @@ def test_a_worker_without_kafka_starts_and_reports_what_it_waits_for(start: Call
     process = start(kafka_clients=kafka_clients)
     process.worker.create("numbers", NUMBERS, STARTED)
     eventually(lambda: "does not answer" in (_reason(process) or ""))
-    health = httpx.get(f"{process.standalone.url}/health", timeout=60)
+    health = HTTP.get(f"{process.standalone.url}/health", timeout=60)
     assert (health.status_code, health.json()["status"]) == (503, "starting")
     kafka_clients.down = False
     eventually(lambda: process.state("numbers", 0) == "RUNNING")
@@ -420,7 +421,7 @@ def test_a_stop_is_prompt_when_a_task_does_not_stop(start: Callable[..., Any], w
     assert world.hanging.wait(20)
     process.standalone.stop()  # would wait without end otherwise
     with pytest.raises(httpx.ConnectError):
-        httpx.get(process.standalone.url)
+        HTTP.get(process.standalone.url)
 
 
 class TestConnectContract:

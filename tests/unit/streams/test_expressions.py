@@ -77,7 +77,8 @@ def test_a_batch_has_the_values_of_its_rows(batch: list[dict[str, int | None]], 
     values, refused = compile_expressions(parsed, Columns()).evaluate(batch)
 
     assert refused == []
-    assert values == [tuple(evaluate(text, row) for text in texts) for row in batch]
+    singles = [compile_expressions({"x": expression}, Columns()) for expression in parsed.values()]
+    assert values == [tuple(single.evaluate([row])[0][0][0] for single in singles) for row in batch]
 
 
 @pytest.mark.parametrize(
