@@ -31,6 +31,7 @@ from headrace.errors import (
 from headrace.json_bytes import json_bytes
 from headrace.patterns import Pattern, compile_pattern
 from headrace.plugin import (
+    UNDECLARED,
     Changes,
     CommandContext,
     ConfigProvider,
@@ -55,6 +56,7 @@ from headrace.plugin import (
     StoredEntry,
     StreamConnector,
     StreamContext,
+    StreamFunction,
     StreamOutput,
     StreamResult,
     StreamTask,
@@ -65,6 +67,8 @@ from headrace.plugin import (
     TransformResult,
     Verifier,
     Wait,
+    declaration_of,
+    stream,
 )
 from headrace.records import (
     BatchHeaders,
@@ -91,6 +95,7 @@ from headrace.status_reasons import StatusReasons
 
 __all__ = [
     "LOWER",
+    "UNDECLARED",
     "UPPER",
     "Backoff",
     "BatchHeaders",
@@ -153,6 +158,7 @@ __all__ = [
     "StoredEntry",
     "StreamConnector",
     "StreamContext",
+    "StreamFunction",
     "StreamOutput",
     "StreamResult",
     "StreamTask",
@@ -168,6 +174,7 @@ __all__ = [
     "Wait",
     "are_json_objects",
     "compile_pattern",
+    "declaration_of",
     "is_within",
     "json_bytes",
     "key",
@@ -176,6 +183,7 @@ __all__ = [
     "read_small_file",
     "retry",
     "schema",
+    "stream",
     "which_are_json_objects",
 ]
 

@@ -7,7 +7,7 @@ value) is an error, as in Kafka Connect; an empty text is written ``''``.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -60,6 +60,14 @@ def parse_config_file(path: Path) -> ConfigFile:
     reader = _PropertiesReader()
     reader.read(_config_of_request(root, reader) if path.suffix.lower() == ".json" else root)
     return ConfigFile(file, reader.properties, reader.positions, tuple(reader.findings))
+
+
+def position_of(key: str, positions: Mapping[str, Location]) -> Location | None:
+    """Return the location of a key, and of a map that of its first key. None: it is not written."""
+    if key in positions:
+        return positions[key]
+    within = (place for name, place in positions.items() if name.startswith(f"{key}."))
+    return min(within, key=lambda place: (place.line, place.column), default=None)
 
 
 class _PropertiesReader:

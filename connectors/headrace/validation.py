@@ -15,6 +15,7 @@ from typing import cast
 from headrace.broker.connector_clients import ALL_OVERRIDES, OverridePolicy
 from headrace.config import ConfigModel, LocalUse, key, nearest
 from headrace.errors import ConfigError, Finding, Location
+from headrace.files import position_of
 from headrace.interpolation import Interpolator, Resolution, make_interpolator
 from headrace.local_access import NO_LISTS, LocalAccess
 from headrace.patterns import compile_pattern
@@ -320,7 +321,9 @@ def locate_findings(findings: Iterable[Finding], positions: Mapping[str, Locatio
     end = Location(last.file, max(last.line, 1))
 
     def place(finding: Finding) -> Location:
-        return finding.location or (positions.get(finding.key, end) if finding.key else Location(last.file, 1))
+        return finding.location or (
+            (position_of(finding.key, positions) or end) if finding.key else Location(last.file, 1)
+        )
 
     def order(finding: Finding) -> tuple[bool, int, int]:
         where = place(finding)

@@ -98,7 +98,16 @@ class StepKeys(ConfigModel):
         doc="`module:function`, called with each record. Over "
         "REST, `connector.functions.allowed` of the worker must include it.",
     )
-    batch: bool = key("batch", default=False, doc="Call the function with a list of records.")
+    batch: bool | None = key(
+        "batch", default=None, doc="Call the function with a list of records; by default as `@headrace.stream` says."
+    )
+    function_timeout: Duration | None = key(
+        "function.timeout",
+        default=None,
+        ge=1,
+        doc="When a call has not returned for this time (30 s), the status shows the step, the function and its line. "
+        "The call is not ended: Python cannot stop a thread.",
+    )
     window: dict[str, str] = prefix_key("window.", doc="Aggregate over windows of event time.")
     join: dict[str, str] = prefix_key("join.", doc="Join two streams within an interval of event time.")
     deduplicate: dict[str, str] = prefix_key("deduplicate.", doc="Keep the first record of each key.")

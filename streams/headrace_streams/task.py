@@ -25,6 +25,8 @@ from headrace_streams.configuration import ApplicationKeys
 from headrace_streams.event_times import event_times
 from headrace_streams.expressions import ExpressionError
 from headrace_streams.expressions.functions import epoch_milliseconds
+from headrace_streams.function_watchdog import FunctionWatchdog
+from headrace_streams.operators.call import Call
 from headrace_streams.operators.interval_join import LEFT, RIGHT
 from headrace_streams.operators.operator import StepPlace, StepRefusal
 from headrace_streams.operators.stateless import evaluate
@@ -40,11 +42,18 @@ _STORED_AFTER = 1_000
 class StreamApplicationTask(StreamTask):
     """Runs one plan. Holds the rows of the global tables; all other state is kept by the framework."""
 
+    _watchdog: FunctionWatchdog | None = None
+
     def start(self, context: StreamContext) -> StreamTopology:
         plan, findings = make_plan(context.task.connector, ApplicationKeys.parse(context.properties))
         if any(finding.severity == "error" for finding in findings):
             raise ConfigError(findings=findings)
         self._plan = plan
+        self._config_origin = context.config_origin
+        calls = {step.name: step.operator for step in plan.steps if isinstance(step.operator, Call)}
+        self._watchdog = FunctionWatchdog(calls, context.set_status_reason, context.log) if calls else None
+        if self._watchdog is not None:
+            self._watchdog.start()
         self._tables: dict[str, dict[Any, Any]] = {table.name: {} for table in plan.tables}
         self._keys: dict[str, dict[Any, Any]] = {table.name: {} for table in plan.tables if table.key_column}
         """For tables with a key column: the table's key of each record key, because tombstones have no columns."""
@@ -54,6 +63,10 @@ class StreamApplicationTask(StreamTask):
         self._repartitions = {item.topic: item for item in plan.repartitions}
         self._steps = {topic: _reachable(plan, topic) for topic in (*self._inputs, *self._repartitions)}
         return plan.topology()
+
+    def stop(self) -> None:
+        if self._watchdog is not None:
+            self._watchdog.stop()
 
     def update_table(self, batch: SinkBatch) -> Sequence[Rejection]:
         rejections = []
@@ -189,14 +202,20 @@ class StreamApplicationTask(StreamTask):
         return rows
 
     def _rejection(self, place: TopicPartition, refusal: StepRefusal) -> Rejection:
+        error = refusal.error
+        location = self._config_origin(error.details["key"])
         if refusal.origin < 0:
             # Several records made this row, so none of them can be rejected for it.
             raise TaskError(
-                f"{refusal.error.message}: the row is the result of a window or join, so there is no record to skip",
-                code=refusal.error.code,
-                hint="make the expression accept every result, for example by NULLIF or COALESCE",
+                f"{error.message}: the row is the result of a window or join, so there is no record to skip",
+                code=error.code,
+                hint=f"make the expression accept every result, for example by NULLIF or COALESCE ({location})",
             )
-        return Rejection(place, refusal.origin, refusal.error)
+        located = DataError(
+            error.message, code=error.code, hint=error.hint, details={**error.details, "location": location}
+        )
+        located.__cause__ = error.__cause__
+        return Rejection(place, refusal.origin, located)
 
 
 def _headers(batch: SinkBatch) -> list[Any] | None:
@@ -224,13 +243,13 @@ def _with_times(
     if {value.__class__ for value in values} <= {int}:
         return Rows(rows.keys, rows.values, list(values), rows.origins, rows.headers)
     assert source.time is not None
-    text = next(iter(source.time.expressions.values())).text
+    expression = next(iter(source.time.expressions.values()))
     times, good = [], []
     for number, value in enumerate(values):
         try:
             times.append(epoch_milliseconds(value))
         except ExpressionError as error:
-            refusals.append(place.refusal(rows.origins[number], text, error))
+            refusals.append(place.refusal(rows.origins[number], expression.text, error, key=expression.key))
         else:
             good.append(number)
     rows = rows.only(good)

@@ -3,6 +3,7 @@
 from headrace.plugin.commands import CommandContext
 from headrace.plugin.connectors import Connector, SinkConnector, SourceConnector, SystemChoices
 from headrace.plugin.conversion import ConfigProvider, Converter, Decoded, Predicate, Transform, TransformResult
+from headrace.plugin.stream_functions import UNDECLARED, StreamFunction, declaration_of, stream
 from headrace.plugin.streams import (
     Changes,
     Segments,
@@ -31,6 +32,7 @@ from headrace.plugin.verification import Rebuild, Rebuilder, StoredEntry, Verifi
 from headrace.records import BatchHeaders, Headers, TopicPartition
 
 __all__ = [
+    "UNDECLARED",
     "BatchHeaders",
     "Changes",
     "CommandContext",
@@ -58,6 +60,7 @@ __all__ = [
     "StoredEntry",
     "StreamConnector",
     "StreamContext",
+    "StreamFunction",
     "StreamOutput",
     "StreamResult",
     "StreamTask",
@@ -70,4 +73,6 @@ __all__ = [
     "TransformResult",
     "Verifier",
     "Wait",
+    "declaration_of",
+    "stream",
 ]

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from headrace.errors import Location
+from headrace.files import position_of
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class ConfigOrigins:
 
 
 def _location(origin: ConfigOrigin, key: str) -> str:
-    if key in origin.positions:
-        return str(origin.positions[key])
+    if (place := position_of(key, origin.positions)) is not None:
+        return str(place)
     last = max((place.line for place in origin.positions.values()), default=0)
     return f"not set yet, add it at {origin.path}:{last + 1}:1"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -32,6 +32,8 @@ class Expression:
     text: str
     node: Any
     """Of sqlglot."""
+    key: str = field(default="", compare=False)
+    """The configuration key where it is written, for errors of records."""
 
     @property
     def column(self) -> str | None:
@@ -74,7 +76,7 @@ class Projection:
     types: Mapping[str, ColumnType]
     source: str
     """The generated code, for tests and debugging."""
-    _run: _Evaluate
+    _run: _Evaluate = field(compare=False)
     _columns: Columns
 
     def extend(self, rows: Sequence[Row], *, keep: bool) -> list[dict[str, Any]] | None:

@@ -75,9 +75,9 @@ class Grouping:
                 continue
             odd = {item[column].__class__ for item in arguments} - _NUMERIC
             if odd:
-                text = self.arguments.expressions[name].text
+                argument, problem = self.arguments.expressions[name], "the value is not a number"
                 refusals += [
-                    self.place.refusal(rows.origins[row], text, "the value is not a number", "stream.wrong_type")
+                    self.place.refusal(rows.origins[row], argument.text, problem, "stream.wrong_type", key=argument.key)
                     for row, item in enumerate(arguments)
                     if item[column].__class__ in odd
                 ]

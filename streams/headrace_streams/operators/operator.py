@@ -75,11 +75,14 @@ class StepPlace:
     key: str
     """The configuration key of the step."""
 
-    def refusal(self, origin: int, what: str, error: ExpressionError | str, code: str = "") -> StepRefusal:
-        """Return the refusal of a row by the expression or function ``what``."""
+    def refusal(
+        self, origin: int, what: str, error: ExpressionError | str, code: str = "", *, key: str = "", **details: str
+    ) -> StepRefusal:
+        """Return the refusal of a row by the expression or function ``what``. ``key``: where it is written, if it is
+        known more exactly than the step's key. ``details`` are further headers of the dead letter."""
         reason = error.message if isinstance(error, ExpressionError) else error
         found_code = code or (error.code if isinstance(error, ExpressionError) else "stream.step")
         hint = error.hint if isinstance(error, ExpressionError) else ""
-        details = {"step": self.step, "expression": what, "key": self.key}
+        details = {"step": self.step, "expression": what, "key": key or self.key, **details}
         text = f"step '{self.step}': {what}: {reason}"
         return StepRefusal(origin, DataError(text, code=found_code, hint=hint, details=details))

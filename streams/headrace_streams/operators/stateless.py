@@ -1,12 +1,12 @@
-"""Operators without state: filter, select, add, branch, flat_map, key_by, lookup, call."""
+"""Operators without state: filter, select, add, branch, flat_map, key_by, lookup."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from headrace import DataError, Segments
+from headrace import Segments
 from headrace_streams.expressions import Projection
 from headrace_streams.operators.operator import Operator, StepPlace, StepRefusal, StepResult, Tables
 from headrace_streams.rows import Rows
@@ -23,8 +23,8 @@ def evaluate(
         return rows, values, []
     refusals = []
     for item in refused:
-        text = projection.expressions[item.name].text
-        refusals.append(place.refusal(rows.origins[item.row], text, item.error))
+        expression = projection.expressions[item.name]
+        refusals.append(place.refusal(rows.origins[item.row], expression.text, item.error, key=expression.key))
     bad = {item.row for item in refused}
     return rows.only([row for row in range(len(rows)) if row not in bad]), values, refusals
 
@@ -207,75 +207,3 @@ class Lookup(Operator):
 
     def describe(self) -> str:
         return f"lookup {self.column} = {self.table}[{self.key.expressions[self.column].text}], missing: {self.missing}"
-
-
-Function = Callable[[Any], Any]
-
-
-@dataclass(frozen=True)
-class Call(Operator):
-    """Calls a Python function: with a record, or with the list of a batch's records.
-
-    It returns a record (a dict), a list of records, or None to drop it; in batch form a list of these, or of the
-    exceptions of single records. It must be pure: a batch may be processed again.
-    """
-
-    function: Function
-    path: str
-    batch: bool
-    place: StepPlace
-
-    def process(self, rows: Rows, tables: Tables, state: Segments) -> StepResult:
-        copies = [dict(row) for row in rows.values]  # the function may change what it is given
-        results = self._batch_results(copies) if self.batch else list(map(self._result, copies))
-        places: list[int] = []
-        made: list[dict[str, Any]] = []
-        refusals: list[StepRefusal] = []
-        dropped = 0
-        for number, result in enumerate(results):
-            if isinstance(result, dict):
-                places.append(number)
-                made.append(result)
-            elif result is None or result == []:
-                dropped += 1
-            elif isinstance(result, list) and all(isinstance(item, dict) for item in result):
-                places += [number] * len(result)
-                made += result
-            else:
-                refusals.append(self._refusal(rows.origins[number], result))
-        return StepResult({"": rows.only(places).with_values(made)}, refusals, dropped=dropped)
-
-    def _result(self, record: Mapping[str, Any]) -> Any:
-        try:
-            return self.function(record)
-        except Exception as error:  # the user's function: whatever it raises is about this record
-            return error
-
-    def _batch_results(self, records: list[dict[str, Any]]) -> list[Any]:
-        originals = [dict(record) for record in records]
-        try:
-            results = list(self.function(records))
-        except Exception:  # which record it is about is found one by one
-            results = []
-            for record in originals:
-                single = self._result([record])  # type: ignore[arg-type]
-                results.append(single[0] if isinstance(single, list) and len(single) == 1 else single)
-            return results
-        if len(results) != len(records):
-            return [TypeError(f"the function returned {len(results)} results for {len(records)} records")] * len(
-                records
-            )
-        return results
-
-    def _refusal(self, origin: int, result: Any) -> StepRefusal:
-        if isinstance(result, DataError):
-            return self.place.refusal(origin, self.path, result.message, result.code)
-        if isinstance(result, Exception):
-            refusal = self.place.refusal(origin, self.path, f"raised {type(result).__name__}", "stream.function_failed")
-            refusal.error.__cause__ = result
-            return refusal
-        text = f"returned {type(result).__name__}, not a dict, a list of dicts or None"
-        return self.place.refusal(origin, self.path, text, "stream.function_failed")
-
-    def describe(self) -> str:
-        return f"call {self.path}{' with batches' if self.batch else ''}"

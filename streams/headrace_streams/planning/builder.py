@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import sqlglot
@@ -117,11 +117,13 @@ class PlanBuilder:
         self, key: str, parsed: Mapping[str, Expression], columns: Columns, *, each: bool = False
     ) -> Projection:
         failed = False
+        keys = {name: f"{key}.{name}" if each else key for name in parsed}
+        parsed = {name: replace(expression, key=keys[name]) for name, expression in parsed.items()}
         for name, expression in parsed.items():  # one by one, so that each problem is reported at its line
             try:
                 compile_expressions({name: expression}, columns)
             except ExpressionError as error:
-                self.report(error.code, error.message, f"{key}.{name}" if each else key, error.hint)
+                self.report(error.code, error.message, keys[name], error.hint)
                 failed = True
         if failed:
             raise PlanError()

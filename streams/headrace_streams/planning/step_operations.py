@@ -8,13 +8,16 @@ from typing import Any
 
 from sqlglot import exp
 
-from headrace import Finding, nearest
+from headrace import UNDECLARED, Finding, declaration_of, nearest
 from headrace_streams.configuration import NamedKeys, StepKeys
 from headrace_streams.expressions import Columns, ColumnType, Expression
+from headrace_streams.operators.call import Call
 from headrace_streams.operators.operator import StepPlace
-from headrace_streams.operators.stateless import Branch, Call, Filter, FlatMap, KeyBy, Lookup, Merge, Select
+from headrace_streams.operators.stateless import Branch, Filter, FlatMap, KeyBy, Lookup, Merge, Select
 from headrace_streams.planning.builder import PlanBuilder, PlanError, StreamInfo
 from headrace_streams.planning.table_operations import plan_partitioned_lookup
+
+_FUNCTION_TIMEOUT = 30_000  # milliseconds
 
 
 def plan_filter(builder: PlanBuilder, entry: NamedKeys[StepKeys], sources: tuple[str, ...]) -> None:
@@ -131,8 +134,15 @@ def plan_call(builder: PlanBuilder, entry: NamedKeys[StepKeys], sources: tuple[s
     path = entry.keys.call or ""
     function = import_function(key, path)
     stream = builder.streams[sources[0]]
-    operator = Call(function, path, entry.keys.batch, StepPlace(entry.name, key))
-    builder.add_step(entry.name, sources, operator, {"": StreamInfo(Columns(), stream.topics)})
+    declared = declaration_of(function)
+    batch = declared.batch if entry.keys.batch is None else entry.keys.batch
+    if batch != declared.batch and declared is not UNDECLARED:
+        text = f"'{path}' is declared with batch={declared.batch} by @headrace.stream"
+        raise PlanError(Finding("config.conflict", text, f"{entry.prefix}.batch", "remove batch"))
+    columns = builder.declared(key, declared.columns)
+    timeout = entry.keys.function_timeout or _FUNCTION_TIMEOUT
+    operator = Call(function, path, batch, timeout, StepPlace(entry.name, key))
+    builder.add_step(entry.name, sources, operator, {"": StreamInfo(columns, stream.topics)})
 
 
 def import_function(key: str, path: str) -> Callable[[Any], Any]:

@@ -24,7 +24,7 @@ from headrace.pipeline.fence import TaskFence
 from headrace.records import EncodedBatch
 from headrace.registry import Registry
 from headrace.retries import RetryPolicy
-from headrace.runtime.config_origins import ConfigOrigins
+from headrace.runtime.config_origins import ConfigOrigin, ConfigOrigins
 from headrace.runtime.task_build import Pipeline, TaskBuilder
 from headrace.settings import WorkerSettings
 from headrace.states import TaskId
@@ -78,11 +78,16 @@ class Application:
 
     config: dict[str, str]
     broker: InMemoryKafka = field(default_factory=InMemoryKafka)
+    origins: ConfigOrigins = field(default_factory=ConfigOrigins)
     tasks: list[RunningTask] = field(default_factory=list)
 
     @property
     def name(self) -> str:
         return self.config["name"]
+
+    def location(self, place: str) -> str:
+        """Return the location of a line and column in the application's file."""
+        return f"{self.origins.origins[self.name].path}:{place}"
 
     def run(
         self, stop_event: threading.Event, clients: KafkaClients | None = None, instance: str = "test"
@@ -128,10 +133,10 @@ class Application:
             clients,
             OffsetStore(MemoryLog()),
             settings,
-            ConfigOrigins({}),
+            self.origins,
             instance=instance,
         )
-        return builder.build(TaskId(self.name, number), self.config, control, task.reasons.append)
+        return builder.build(TaskId(self.name, number), self.config, control, task.reasons.append, trusted=True)
 
     def send(
         self, topic: str, values: Sequence[Any], keys: Sequence[Any] | None = None, times: Sequence[int] | None = None
@@ -219,7 +224,9 @@ def make_application(tmp_path: Path) -> Iterator[MakeApplication]:
         file = parse_config_file(path)
         assert file.findings == ()
         given = {name.replace("_", "."): value for name, value in settings.items()}
-        application = Application({**file.properties, **given})
+        config = {**file.properties, **given}
+        origin = ConfigOrigin(str(path), file.properties, file.positions)
+        application = Application(config, origins=ConfigOrigins({"app": origin}))
         for topic, partitions in (topics or {}).items():
             application.broker.create(topic, partitions)
         made.append(application)

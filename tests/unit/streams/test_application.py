@@ -182,7 +182,7 @@ def test_a_refused_record_goes_to_the_dead_letter_queue_with_its_step_and_expres
     assert headers[0]["__connect.errors.stage"] == b"STREAM_STEP"
     assert headers[0]["__headrace.errors.step"] == b"scored"
     assert headers[0]["__headrace.errors.expression"] == b"offer.cpi / offer.loi"
-    assert headers[0]["__headrace.errors.key"] == b"steps.scored.add"
+    assert headers[0]["__headrace.errors.key"] == b"steps.scored.add.epi"
     assert task.metrics.snapshot()["stream_record_dead_lettered_total"] == 2
 
 
