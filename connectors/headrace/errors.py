@@ -51,6 +51,7 @@ class Finding:
     location: Location | None = None
     severity: str = "error"  # or "warning"
     cause: str = "configuration"  # what must be fixed: the "configuration", or the "environment" around headrace
+    at: tuple[int, int] | None = None  # line and column within the text of the key, from 1
 
     def __str__(self) -> str:
         where = f"{self.location}: " if self.location else ""

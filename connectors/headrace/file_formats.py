@@ -20,6 +20,8 @@ class Scalar:
 
     text: str | None
     location: Location
+    first: Location | None = None
+    """The first character of the text, when line and column within the text are line and column from there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +64,7 @@ def parse_yaml(text: str, file: str) -> Node:
         raise syntax_error(Location(file, 1), f"not readable as YAML: {problem}", "save the file as UTF-8") from error
     if root is None:
         return Scalar(None, Location(file, 1))
-    return _YamlTree(file).node(root)
+    return _YamlTree(file, text).node(root)
 
 
 _TAG = "tag:yaml.org,2002:"
@@ -75,8 +77,9 @@ class _YamlTree:
     LIMIT = 20_000
     TAGS = frozenset({"str", "int", "float", "bool", "null", "timestamp", "value", "merge", "seq", "map"})
 
-    def __init__(self, file: str) -> None:
+    def __init__(self, file: str, text: str) -> None:
         self._file = file
+        self._lines = text.splitlines()
         self._open: set[int] = set()
         self._made = 0
 
@@ -90,7 +93,8 @@ class _YamlTree:
         if node.tag.removeprefix(_TAG) not in self.TAGS:
             raise syntax_error(place, f"the tag {node.tag} is not supported", "remove the tag")
         if isinstance(node, yaml.ScalarNode):
-            return Scalar(None if node.tag == f"{_TAG}null" and not node.style else node.value, place)
+            text = None if node.tag == f"{_TAG}null" and not node.style else node.value
+            return Scalar(text, place, self._first(node, place))
         self._open.add(id(node))
         try:
             if isinstance(node, yaml.SequenceNode):
@@ -121,6 +125,21 @@ class _YamlTree:
             if not isinstance(item, Entries):
                 raise syntax_error(item.location, "'<<' takes a map or a list of maps", "write an alias: *name")
             yield from item.entries
+
+    def _first(self, node: yaml.ScalarNode, place: Location) -> Location | None:
+        """Return the location of the first character of a literal block (``|``) or of a text in one line."""
+        if node.style == "|":
+            # Blanks around a value do not belong to it, see ConfigModel.
+            number, line = next(
+                ((n, line) for n, line in enumerate(self._lines[place.line :], 1) if line.strip()), (0, "")
+            )
+            text = next((text for text in node.value.split("\n") if text.strip()), " ")
+            if text.startswith(" ") or not line.endswith(text):
+                return None  # an indentation that is given explicitly
+            return Location(self._file, place.line + number, len(line) - len(text) + 1)
+        if node.style == ">" or node.end_mark.line != node.start_mark.line:
+            return None
+        return Location(self._file, place.line, place.column + (1 if node.style else 0))
 
     def _place(self, node: yaml.Node) -> Location:
         return Location(self._file, node.start_mark.line + 1, node.start_mark.column + 1)

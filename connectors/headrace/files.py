@@ -8,7 +8,7 @@ value) is an error, as in Kafka Connect; an empty text is written ``''``.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from headrace.errors import ConfigError, Finding, Location
@@ -24,6 +24,8 @@ class ConfigFile:
     positions: dict[str, Location]
     findings: tuple[Finding, ...] = ()
     """Problems of single keys: given twice, without a value, an item that is not a text."""
+    texts: dict[str, Location] = field(default_factory=dict)
+    """The first character of values whose lines are lines of the file: for findings about a place within a text."""
 
     def location_of(self, key: str) -> str:
         """Return the location of the key, such as ``orders.yaml:7:3``; the file's name when it is missing."""
@@ -59,7 +61,7 @@ def parse_config_file(path: Path) -> ConfigFile:
         raise ConfigError(findings=[Finding("config.syntax", text, hint="write key: value", location=root.location)])
     reader = _PropertiesReader()
     reader.read(_config_of_request(root, reader) if path.suffix.lower() == ".json" else root)
-    return ConfigFile(file, reader.properties, reader.positions, tuple(reader.findings))
+    return ConfigFile(file, reader.properties, reader.positions, tuple(reader.findings), reader.texts)
 
 
 def position_of(key: str, positions: Mapping[str, Location]) -> Location | None:
@@ -77,6 +79,7 @@ class _PropertiesReader:
         self.properties: dict[str, str] = {}
         self.positions: dict[str, Location] = {}
         self.findings: list[Finding] = []
+        self.texts: dict[str, Location] = {}
 
     def read(self, root: Entries) -> None:
         for key, place, node in _flat(root):
@@ -87,6 +90,8 @@ class _PropertiesReader:
                 self.report("config.duplicate_key", message, key, place, "keep one of the two")
             elif text is not None:
                 self.properties[key] = text
+                if isinstance(node, Scalar) and node.first is not None:
+                    self.texts[key] = node.first
             self.positions.setdefault(key, place)
 
     def report(self, code: str, message: str, key: str, place: Location, hint: str) -> None:

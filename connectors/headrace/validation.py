@@ -312,8 +312,14 @@ def make_converter(registry: Registry, class_name: str, settings: Mapping[str, s
     return converter
 
 
-def locate_findings(findings: Iterable[Finding], positions: Mapping[str, Location], path: str = "") -> list[Finding]:
+def locate_findings(
+    findings: Iterable[Finding],
+    positions: Mapping[str, Location],
+    path: str = "",
+    texts: Mapping[str, Location] | None = None,
+) -> list[Finding]:
     """Return findings in the order of the file, each with its location. ``path`` is needed for files without any key.
+    ``texts``: where the values begin, see :class:`headrace.files.ConfigFile`.
 
     A missing key is located at the last key's line, a finding about the whole file at its first line.
     """
@@ -321,6 +327,9 @@ def locate_findings(findings: Iterable[Finding], positions: Mapping[str, Locatio
     end = Location(last.file, max(last.line, 1))
 
     def place(finding: Finding) -> Location:
+        if finding.location is None and finding.at is not None and texts and (first := texts.get(finding.key)):
+            line, column = finding.at
+            return Location(first.file, first.line + line - 1, first.column + column - 1)
         return finding.location or (
             (position_of(finding.key, positions) or end) if finding.key else Location(last.file, 1)
         )

@@ -81,6 +81,7 @@ class StepKeys(ConfigModel):
     """Keys of one step: ``from`` and one operation."""
 
     source: str | None = key("from", default=None, doc="The stream to read; by default the step before.")
+    sql: str | None = key("sql", default=None, doc="One SELECT statement, in place of several steps.")
     filter: str | None = key("filter", default=None, doc="Keep the records for which the condition is true.")
     select: dict[str, str] = prefix_key("select.", doc="Make records of these columns only.")
     add: dict[str, str] = prefix_key("add.", doc="Add or replace columns.")
@@ -114,7 +115,7 @@ class StepKeys(ConfigModel):
     top: dict[str, str] = prefix_key("top.", doc="The first records of each group and window in an order.")
 
     OPERATIONS: ClassVar[tuple[str, ...]] = (
-        *("filter", "select", "add", "lookup", "branch"),
+        *("sql", "filter", "select", "add", "lookup", "branch"),
         *("flat_map", "merge", "key_by", "call", "window", "join", "deduplicate", "top"),
     )
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 
 from headrace import StreamTopology
 from headrace_streams.expressions import Columns, Projection
@@ -93,6 +93,17 @@ class Plan:
     """Pairs of a stateful step and a topic whose partitions its state follows."""
     aligned: tuple[tuple[str, str], ...] = ()
     """The topics of a table and of the stream that looks it up, in the same partitions."""
+    statement_places: Mapping[str, tuple[str, str]] = field(default_factory=dict, compare=False)
+    """Key of a step that a SQL statement was translated to → the statement's key, and the place in the statement."""
+
+    def written_at(self, key: str) -> tuple[str, str]:
+        """Return the key where a step is written, and the place in its text; an empty text for steps in YAML."""
+        part = key
+        while part:
+            if part in self.statement_places:
+                return self.statement_places[part]
+            part = part.rpartition(".")[0]
+        return key, ""
 
     def topology(self) -> StreamTopology:
         """Return the topics and stores."""

@@ -203,7 +203,8 @@ class StreamApplicationTask(StreamTask):
 
     def _rejection(self, place: TopicPartition, refusal: StepRefusal) -> Rejection:
         error = refusal.error
-        location = self._config_origin(error.details["key"])
+        key, place = self._plan.written_at(error.details["key"])
+        location = f"{self._config_origin(key)}{f', {place}' if place else ''}"
         if refusal.origin < 0:
             # Several records made this row, so none of them can be rejected for it.
             raise TaskError(
@@ -212,7 +213,7 @@ class StreamApplicationTask(StreamTask):
                 hint=f"make the expression accept every result, for example by NULLIF or COALESCE ({location})",
             )
         located = DataError(
-            error.message, code=error.code, hint=error.hint, details={**error.details, "location": location}
+            error.message, code=error.code, hint=error.hint, details={**error.details, "key": key, "location": location}
         )
         located.__cause__ = error.__cause__
         return Rejection(place, refusal.origin, located)

@@ -64,7 +64,7 @@ def load(paths: Sequence[Path], *, worker: Path | None = None) -> Loaded:
         settings, found = validator.worker(file.properties)
         if (readable := settings or _readable(file, found, validator)) is not None:
             found += _redacted(kafka_settings.of_worker(readable), file, validator)
-        findings += locate_findings(found, file.positions, file.path)
+        findings += locate_findings(found, file.positions, file.path, file.texts)
         if settings is not None:
             interpolator = make_interpolator(registry, settings.config_providers, settings.config_provider_settings)
             policy, access = OverridePolicy.of(settings), LocalAccess.of(settings)
@@ -74,7 +74,7 @@ def load(paths: Sequence[Path], *, worker: Path | None = None) -> Loaded:
         config, found = validator.connector(file.properties, trusted=True)
         if config is not None and settings is not None and not has_errors(findings):
             found += _redacted(kafka_settings.of_connector(settings, config.settings), file, validator)
-        findings += locate_findings(found, file.positions, file.path)
+        findings += locate_findings(found, file.positions, file.path, file.texts)
         if config is not None:
             configs.setdefault(config.name, config)
     findings += _same_names(connectors)

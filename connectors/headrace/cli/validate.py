@@ -175,7 +175,7 @@ def _located(loaded: Loaded, findings: Iterable[LocatedFinding]) -> list[Finding
     return [
         finding
         for name, own in found.items()
-        for finding in locate_findings(own, files[name].positions, files[name].path)
+        for finding in locate_findings(own, files[name].positions, files[name].path, files[name].texts)
     ]
 
 
@@ -253,4 +253,4 @@ def _with_progress(label: str, file: ConfigFile, ask: Callable[[], Iterable[Find
     numbers = (("error", errors), ("warning", len(found) - errors))
     counts = [f"{number} {word}{'' if number == 1 else 's'}" for word, number in numbers if number]
     err.print(", ".join(counts) or "ok")
-    return locate_findings(found, file.positions, file.path)
+    return locate_findings(found, file.positions, file.path, file.texts)

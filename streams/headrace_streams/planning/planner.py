@@ -26,6 +26,7 @@ from headrace_streams.planning import (
     window_operations,
 )
 from headrace_streams.planning.builder import PlanBuilder, PlanError, StreamInfo
+from headrace_streams.planning.statement_steps import TranslatedSteps, translate_steps
 
 _NAME = re.compile(r"[A-Za-z_][\w-]*")
 
@@ -38,12 +39,15 @@ class Planner:
         self._keys = keys
         self._table_inputs: dict[str, PlannedInput] = {}
         """The changes of partitioned tables, by table."""
+        self.translated = TranslatedSteps()
+        """The steps of SQL statements; complete after :meth:`plan`."""
 
     def plan(self) -> Plan:
         """Return the plan; complete only when there are no findings that are errors."""
         inputs = self._inputs()
         self._read_tables(inputs)
-        entries = self._section("steps", self._keys.steps, StepKeys)
+        self.translated = translate_steps(self._builder, self._keys.steps)
+        entries = self._section("steps", self.translated.flat, StepKeys)
         previous = inputs[0].name if len(inputs) == 1 else ""
         names = [entry.name for entry in entries]
         for entry in entries:
@@ -60,6 +64,7 @@ class Planner:
             outputs,
             tuple(self._builder.followed),
             tuple(self._builder.aligned),
+            {key: (place.key, str(place)) for key, place in self.translated.places.items()},
         )
 
     # Sections
@@ -219,5 +224,6 @@ _OPERATIONS: dict[str, Callable[[PlanBuilder, NamedKeys[StepKeys], tuple[str, ..
 def make_plan(application: str, keys: ApplicationKeys) -> tuple[Plan, list[Finding]]:
     """Return the plan and all findings; with errors among them, the plan is not complete."""
     builder = PlanBuilder(application)
-    plan = Planner(builder, keys).plan()
-    return plan, builder.findings
+    planner = Planner(builder, keys)
+    plan = planner.plan()
+    return plan, [planner.translated.located(finding) for finding in builder.findings]

@@ -64,7 +64,11 @@ def letter_of(application: Application, record: Any) -> Mapping[str, str]:
 def test_a_record_that_an_expression_refuses_names_the_expression_and_its_location(
     make_application: MakeApplication, operation: str, record: Mapping[str, Any], code: str, expression: str, place: str
 ) -> None:
-    good = {"filter: cpi": {"cpi": True, "loi": False}, "select: {day": {"cpi": "1"}, "key_by": {"cpi": "a"}}
+    good: dict[str, dict[str, Any]] = {
+        "filter: cpi": {"cpi": True, "loi": False},
+        "select: {day": {"cpi": "1"},
+        "key_by": {"cpi": "a"},
+    }
     changed = next((fields for start, fields in good.items() if operation.startswith(start)), {})
     application = make(make_application, operation)
     application.send("impressions", [{**GOOD, **changed}, {**GOOD, **record}])
@@ -78,7 +82,7 @@ def test_a_record_that_an_expression_refuses_names_the_expression_and_its_locati
     (letter,) = application.broker.records("dead")
     headers = dict(letter.headers)
     prefix = "__headrace.errors."
-    found = {name: headers[prefix + name].decode() for name in ("code", "step", "expression", "location")}
+    found = {name: (headers[prefix + name] or b"").decode() for name in ("code", "step", "expression", "location")}
     assert found == {"code": code, "step": "last", "expression": expression, "location": application.location(place)}
 
 
