@@ -203,8 +203,8 @@ class StreamApplicationTask(StreamTask):
 
     def _rejection(self, place: TopicPartition, refusal: StepRefusal) -> Rejection:
         error = refusal.error
-        key, place = self._plan.written_at(error.details["key"])
-        location = f"{self._config_origin(key)}{f', {place}' if place else ''}"
+        key, part = self._plan.written_at(error.details["key"])
+        location = f"{self._config_origin(key)}{f', {part}' if part else ''}"
         if refusal.origin < 0:
             # Several records made this row, so none of them can be rejected for it.
             raise TaskError(
