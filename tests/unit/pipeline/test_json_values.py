@@ -42,12 +42,12 @@ def values_of(texts: Sequence[bytes | None]) -> list[Any]:
     return [value for run in plain().from_bytes("t", texts) for value in run.values]
 
 
-@given(st.lists(TEXTS))
+@given(st.lists(TEXTS, max_size=4))
 def test_texts_and_parsed_values_are_equal(texts: list[bytes | None]) -> None:
     assert values_of(texts) == [orjson.loads(text) if text else None for text in texts]
 
 
-@given(st.lists(TEXTS))
+@given(st.lists(TEXTS, max_size=4))
 def test_only_objects_on_one_line_stay_text_and_are_unchanged(texts: list[bytes | None]) -> None:
     for run in plain().from_bytes("t", texts):
         if isinstance(run.values, JsonValues):
@@ -57,7 +57,7 @@ def test_only_objects_on_one_line_stay_text_and_are_unchanged(texts: list[bytes 
                 assert b"\n" not in text
 
 
-@given(st.lists(st.dictionaries(st.text(), JSON, max_size=3).map(orjson.dumps)))
+@given(st.lists(st.dictionaries(st.text(), JSON, max_size=3).map(orjson.dumps), max_size=4))
 def test_objects_are_passed_back_byte_for_byte(texts: list[bytes]) -> None:
     converter = plain()
     written = [text for run in converter.from_bytes("t", texts) for text in converter.to_bytes("t", None, run.values)]

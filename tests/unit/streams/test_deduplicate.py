@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import cache
 
 import pytest
 from hypothesis import given
@@ -21,6 +22,7 @@ spans = st.sampled_from([1, 3, 10])
 graces = st.sampled_from([0, 2, 20])
 
 
+@cache
 def deduplicate(within: int, grace: int, by: str = "user") -> Operator:
     step = {"by": by, "within": str(within), "grace": str(grace)}
     steps = {f"steps.w.deduplicate.{name}": text for name, text in step.items()}

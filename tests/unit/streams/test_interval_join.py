@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from copy import deepcopy
+from functools import cache
 from itertools import pairwise, product
 from typing import Any, NamedTuple
 
@@ -48,6 +49,7 @@ class Joined(NamedTuple):
     state: StreamState
 
 
+@cache
 def join(kind: str) -> dict[str, Operator]:
     """Return the operators of a join: the two sides, and the join itself."""
     keys = {"type": kind, "left": "views", "right": "clicks", "by": "id", "before": BEFORE, "within": AFTER}

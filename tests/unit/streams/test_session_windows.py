@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from itertools import pairwise
 from operator import attrgetter
 from typing import Any
@@ -28,6 +29,7 @@ gaps = st.sampled_from([1, 3, 4, 9])
 graces = st.sampled_from([0, 2, 20])
 
 
+@cache
 def sessions(gap: int, grace: int) -> Operator:
     aggregates = {"n": "count(*)", "prices": "count(price)", "total": "sum(price)", "low": "min(price)"}
     aggregates |= {"high": "max(price)", "mean": "avg(price)", "one": "first(price)", "end": "last(price)"}

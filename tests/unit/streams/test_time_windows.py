@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import cache
 from itertools import accumulate
 from operator import itemgetter
 from typing import Any
@@ -23,6 +24,7 @@ View = tuple[int | None, int, int | None]
 views = st.lists(st.tuples(st.none() | st.integers(0, 2), st.integers(-15, 60), st.none() | st.integers(-5, 5)))
 
 
+@cache
 def window(emit: str, advance: int = SIZE) -> Operator:
     aggregates = {"n": "count(*)", "prices": "count(price)", "total": "sum(price)", "low": "min(price)"}
     aggregates |= {"high": "max(price)", "mean": "avg(price)", "one": "first(price)", "end": "last(price)"}

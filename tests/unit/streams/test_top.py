@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import cache
 from itertools import accumulate
 from typing import Any
 
@@ -24,6 +25,7 @@ batches_of_offers = st.lists(
 )
 
 
+@cache
 def top(order: str, limit: int) -> Operator:
     step = {"by": "country", "tumbling": str(SIZE), "grace": str(GRACE), "order": order, "limit": str(limit)}
     steps = {f"steps.w.top.{name}": text for name, text in step.items()}

@@ -31,7 +31,7 @@ def encode(value: Any, of: Schema | None = None, **options: Any) -> Any:
     return json.loads(document, parse_float=Decimal)
 
 
-@given(st.lists(OBJECTS))
+@given(st.lists(OBJECTS, max_size=3))
 def test_any_json_object_is_written_as_it_is(values: list[dict[str, Any]]) -> None:
     assert [json.loads(document) for document in encoder(None)(values)] == values
 
