@@ -16,6 +16,7 @@ from headrace.broker.librdkafka.producer import LibrdkafkaDelivery, LibrdkafkaPr
 from headrace.errors import DataError, InfrastructureError, RetriableError
 from headrace.records import EncodedBatch
 from headrace.testing.waiting import eventually
+from tests.unit.examples import examples
 
 
 class SentRecord(NamedTuple):
@@ -143,7 +144,7 @@ RECORDS = st.lists(st.tuples(st.integers(0, 4), st.integers(0, 9)), min_size=1, 
 """Key and kind of each; kind 0 is refused."""
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(1), deadline=None)
 @given(
     st.lists(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 9)), min_size=1, max_size=5), max_size=8), st.data()
 )

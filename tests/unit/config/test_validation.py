@@ -15,6 +15,7 @@ from headrace.plugin import BatchHeaders, ConfigProvider
 from headrace.registry import Registry
 from headrace.settings import SinkSettings, SourceSettings
 from headrace.validation import Validator, locate_findings, make_converter
+from tests.unit.examples import examples
 
 SOURCE = {"name": "shop", "connector.class": "ShopSource", "topic": "orders"}
 SINK = {"name": "out", "connector.class": "ShopSink", "connection.url": "http://shop", "topics": "orders"}
@@ -279,7 +280,7 @@ class TestPlaceholders:
             "transforms.t.predicate",
         ],
     )
-    @settings(max_examples=25)  # of each key
+    @settings(max_examples=examples(0.25))  # of each key
     @given(secret=st.text("qwzxjk0918", min_size=8, max_size=20), literal=st.sampled_from(["", "x", "1"]))
     def test_the_value_of_a_placeholder_is_never_shown(
         self, registry: Registry, key: str, secret: str, literal: str

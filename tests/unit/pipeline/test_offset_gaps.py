@@ -21,6 +21,7 @@ from headrace.plugin import SinkContext, SinkTask
 from headrace.records import ConsumedBatch, EncodedBatch, Rejection, SinkBatch, TopicPartition
 from headrace.testing.contexts import make_sink_context
 from headrace.testing.waiting import eventually
+from tests.unit.examples import examples
 
 PLACE = TopicPartition("t", 0)
 
@@ -204,7 +205,7 @@ def test_an_unavailable_broker_only_delays_the_report(
     assert raised.found == [("records.removed_unread", 19, "t-0: offsets 1 to 19")]
 
 
-@settings(max_examples=60)
+@settings(max_examples=examples(0.6))
 @given(
     committed=st.integers(0, 39),
     first=st.integers(0, 39),

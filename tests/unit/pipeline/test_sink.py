@@ -15,6 +15,7 @@ from headrace.pipeline.sink import PutLimits
 from headrace.pipeline.sink_metrics import SinkMetrics
 from headrace.records import ConsumedBatch, Rejection, SinkBatch, TopicPartition
 from headrace.testing.waiting import eventually
+from tests.unit.examples import examples
 from tests.unit.pipeline.scripted_sink import (
     AWAY,
     CheckedConsumer,
@@ -99,7 +100,7 @@ def test_an_abandoned_task_writes_no_dead_letters_and_begins_no_put(sink: Callab
     assert made.task.stopped == 1
 
 
-@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+@settings(max_examples=examples(0.3), suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(
     st.lists(st.sampled_from(["before", "after"]), max_size=4),
     st.lists(st.sampled_from(["commit", "poll", "down", "member", "pause"]), max_size=5),

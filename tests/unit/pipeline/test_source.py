@@ -22,6 +22,7 @@ from headrace.plugin import SourceContext, SourceTask, Wait
 from headrace.records import EncodedBatch, SourceBatch, SourceOffset, SourcePartition, SourceRejection
 from headrace.testing.contexts import make_source_context
 from headrace.testing.waiting import eventually
+from tests.unit.examples import examples
 
 AWAY = RetriableError("away for a moment")
 
@@ -188,7 +189,7 @@ def last_words(rows: list[Any]) -> list[Any]:
 FAULTS = st.sampled_from(["send", "send refused", "commit", "down", "hold"])
 
 
-@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+@settings(max_examples=examples(0.4), suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(
     st.integers(1, 60),
     st.integers(1, 7),
@@ -238,7 +239,9 @@ def _has_stored(made: Source, count: int) -> bool:
     return made.positions.stored.get(0) == count
 
 
-@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+@settings(
+    max_examples=examples(0.25), suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 @given(st.lists(st.integers(0, 30), min_size=1, max_size=3), st.booleans())
 def test_a_new_run_continues_at_the_stored_positions(
     source: Callable[..., Source], ends: list[int], hold: bool

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from headrace.errors import ConfigError, Finding, RetriableError
 from headrace.runtime.api import ConnectorStatus
 from headrace.states import State, Status, TargetState, TaskId
+from tests.unit.examples import examples
 
 CONFIG = {"connector.class": "AcmeSource", "tasks.max": "1"}
 RUNNING = {"state": "RUNNING", "worker_id": "127.0.0.1:8083"}
@@ -411,7 +412,7 @@ class TestPaths:
         assert client.get("/connectors/a/status/").json() == STATUS
 
     @given(name=st.text(st.characters(exclude_categories=["Cc", "Cs"]), min_size=1).map(str.strip).filter(bool))
-    @settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @settings(max_examples=examples(0.5), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
     def test_any_name_can_be_addressed(self, client: httpx.Client, worker: Any, name: str) -> None:
         worker.configs.clear()
         created = client.post("/connectors", json={"name": name, "config": CONFIG})

@@ -26,6 +26,7 @@ from headrace.states import TaskId
 from headrace.testing.waiting import eventually
 from headrace.validation import Validator
 from tests.engines.http import HTTP
+from tests.unit.examples import examples
 
 HEALTH_TIMEOUT = 10.0
 """Seconds. It takes milliseconds; machines that run tests may be busy."""
@@ -181,7 +182,7 @@ def request_of(method: str, path: str, name: str, query: str, headers: list[byte
     return b"\r\n".join([*lines, *written]) + b"\r\n\r\n" + body
 
 
-@settings(suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@settings(max_examples=examples(0.5), suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 @given(
     METHODS,
     st.sampled_from([*RULES, "/none", "*", "//"]),

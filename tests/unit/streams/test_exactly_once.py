@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from headrace.files import parse_config_file
+from tests.unit.examples import examples
 from tests.unit.streams.conftest import Application, MakeApplication
 from tests.unit.streams.faults import run_with_faults
 
@@ -90,7 +91,7 @@ def received_records(application: Application) -> list[list[tuple[int, int, int]
 
 
 @given(st.lists(views, min_size=1, max_size=3), faults)
-@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=examples(0.6))
 def test_every_record_has_its_effects_exactly_once_for_any_failure(
     config: dict[str, str], batches: list[list[View]], plans: list[Fault]
 ) -> None:

@@ -10,13 +10,14 @@ from typing import Any
 
 import orjson
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from headrace.errors import TaskError
 from headrace.files import parse_config_file
 from headrace.records import TopicPartition
 from headrace.testing.waiting import eventually
+from tests.unit.examples import examples
 from tests.unit.streams.conftest import Application, MakeApplication
 from tests.unit.streams.faults import run_with_faults
 from tests.unit.streams.test_interval_join import Event, naive
@@ -88,6 +89,7 @@ def event_of(side: str, value: dict[str, Any]) -> Event:
     return Event(side, value["id"], value["at"])
 
 
+@settings(max_examples=examples(0.5))
 @given(st.lists(events, min_size=1, max_size=3), faults, st.sampled_from(["keyed", "repartitioned"]))
 @example([[Event("left", 1, 0)]], [(9, False, False)], "keyed")  # the subscription fails once
 def test_every_left_record_has_one_result_whatever_fails(

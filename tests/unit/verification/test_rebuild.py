@@ -26,6 +26,7 @@ from headrace.errors import ConflictError
 from headrace.records import EncodedBatch
 from headrace.verification import rebuild
 from headrace.verification.rebuild import RebuildReport
+from tests.unit.examples import examples
 
 TOPIC = "orders"
 ALL = 1_000
@@ -377,7 +378,7 @@ def test_a_document_that_is_written_again_during_the_comparison_is_not_a_loss(re
 
 KEYS = st.integers(0, 2).map(lambda number: f"k{number}")
 RECORDS = st.lists(st.tuples(KEYS, st.none() | st.integers().map(str)), max_size=6)
-OF_STEPS = settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
+OF_STEPS = settings(max_examples=examples(0.6), suppress_health_check=[HealthCheck.function_scoped_fixture])
 ARRIVALS = st.lists(st.just([]) | RECORDS, max_size=10)
 CATCH_UP = st.integers(0, 8).map(lambda call: {call: (ALL, True)})
 PARTIAL_WRITES = st.dictionaries(st.integers(0, 8), st.tuples(st.just(1), st.booleans()), max_size=2)

@@ -14,6 +14,7 @@ from headrace.errors import ConflictError, NotFoundError
 from headrace.records import EncodedBatch
 from headrace.verification import verify
 from headrace.verification.disk_buckets import ROWS_IN_MEMORY
+from tests.unit.examples import examples
 
 TOPIC, GROUP = "orders", "connect-search"
 
@@ -162,7 +163,7 @@ VALUES = st.one_of(st.none(), st.sampled_from("123"))
 
 
 # The fixture is a class: every example creates its own scenario.
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(0.6), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     st.lists(st.tuples(KEYS, VALUES), max_size=40),
     st.lists(st.tuples(KEYS, VALUES), max_size=10),

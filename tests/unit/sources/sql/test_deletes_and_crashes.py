@@ -16,6 +16,7 @@ from headrace.testing.contexts import Offsets
 from headrace.testing.driver import SourceDriver
 from headrace.testing.waiting import eventually
 from headrace_sources.sql import SqlSourceConnector
+from tests.unit.examples import examples
 from tests.unit.sources.sql.reconciling import Topic
 
 
@@ -94,5 +95,5 @@ class DeletionMachine(RuleBasedStateMachine):
             self.stack.close()
 
 
-DeletionMachine.TestCase.settings = settings(max_examples=25, stateful_step_count=25, deadline=None)
+DeletionMachine.TestCase.settings = settings(max_examples=examples(0.25), stateful_step_count=25, deadline=None)
 TestDeletionMachine = DeletionMachine.TestCase

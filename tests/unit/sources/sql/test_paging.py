@@ -16,6 +16,7 @@ from headrace.testing.contexts import Offsets
 from headrace.testing.driver import SourceDriver
 from headrace_sources.sql import SqlSourceConnector
 from headrace_sources.sql.dialects.sqlite import Sqlite
+from tests.unit.examples import examples
 
 IDS = st.lists(st.integers(1, 5), min_size=1, max_size=14)
 MODES = st.sampled_from(["incrementing", "timestamp+incrementing"])
@@ -29,7 +30,7 @@ def pages(request: pytest.FixtureRequest) -> Iterator[bool]:
         yield request.param
 
 
-@settings(max_examples=50)  # each starts up to five tasks
+@settings(max_examples=examples(0.5))  # each starts up to five tasks
 @given(ids=IDS, mode=MODES, size=st.integers(1, 4), kills=st.lists(st.integers(1, 3), max_size=4))
 def test_f1_rows_that_share_a_cursor_value_are_all_read_whenever_the_worker_is_killed(
     pages: bool, ids: list[int], mode: str, size: int, kills: list[int]

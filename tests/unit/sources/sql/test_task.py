@@ -22,6 +22,7 @@ from headrace_sources.sql.dialects import Dialect
 from headrace_sources.sql.dialects.sqlite import Sqlite as SqliteDialect
 from headrace_sources.sql.task import SqlSourceTask
 from tests.sql_tasks import table_of
+from tests.unit.examples import examples
 
 Drive = Callable[..., SourceDriver]
 Sqlite = Callable[[str], list[Any]]
@@ -106,7 +107,7 @@ def test_e17_the_offset_waits_until_all_rows_of_a_timestamp_are_read(drive: Driv
 
 
 @pytest.mark.usefixtures("table")
-@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(0.25), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_equal_timestamps_across_batches_are_not_split(drive: Drive, sqlite: Sqlite, data: st.DataObject) -> None:
     """A task that resumes at any stored offset reads every row that was not in an acknowledged batch."""

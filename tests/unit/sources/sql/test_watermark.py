@@ -17,6 +17,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from headrace_sources.sql.cursor.position import BEGINNING, CursorPosition
 from headrace_sources.sql.cursor.watermark import Fence, Transaction, Watermark
 from headrace_sources.sql.dialects.dialect import ANYONE
+from tests.unit.examples import examples
 
 # Weights of the steps; transactions without writes are rare.
 WHAT = ["begin and draw"] * 4 + ["draw"] * 3 + ["commit"] * 4 + ["begin", "draw and lose", "roll back", "prepare"]
@@ -124,7 +125,7 @@ class ConcurrentTransactions(RuleBasedStateMachine):
         assert self.mark.low == ((max(self.committed),) if self.committed else BEGINNING)
 
 
-ConcurrentTransactions.TestCase.settings = settings(max_examples=300, stateful_step_count=12, deadline=None)
+ConcurrentTransactions.TestCase.settings = settings(max_examples=examples(2), stateful_step_count=12, deadline=None)
 TestConcurrentTransactions = ConcurrentTransactions.TestCase
 
 
