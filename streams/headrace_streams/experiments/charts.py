@@ -143,7 +143,8 @@ def lines(
             _percent(axis)
         else:
             axis.set_major_formatter(_thousands)
-    axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), fontsize=10.5, frameon=False)
+    if len(series) > 1:
+        axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), fontsize=10.5, frameon=False)
     return _svg(figure)
 
 
@@ -157,6 +158,7 @@ def reliability(predicted: Floats, observed: Sequence[Interval], label: str) -> 
         axes.plot([x], [point.value], "o", color=BLUE, markersize=5.5)
     axes.set_xlim(0, top)
     axes.set_ylim(0, top)
+    axes.tick_params(pad=7)
     axes.set_xlabel(f"predicted {label}")
     axes.set_ylabel(f"observed {label}")
     _percent(axes.xaxis)

@@ -208,6 +208,65 @@ def plan(
     output.show(_command(context), view, output.Targets(json, documents, html))
 
 
+@app.command()
+def report(
+    context: typer.Context,
+    sources: Sources,
+    current: Annotated[str, typer.Option("--current", metavar="VERSION", help="The version to compare with.")],
+    outcome: Outcome = "converted",
+    unit: Annotated[str, typer.Option("--unit", metavar="COLUMN", help="The user.")] = "unit",
+    version: Annotated[
+        str, typer.Option("--version", metavar="COLUMN", help="The version that the user was assigned to.")
+    ] = "assigned",
+    time: Annotated[str, typer.Option("--time", metavar="COLUMN", help="Time of the impression.")] = "selected_at",
+    predicted: Annotated[
+        str, typer.Option("--predicted", metavar="COLUMN", help="Predicted probability, for reliability.")
+    ] = "calibrated",
+    contributions: Annotated[
+        str, typer.Option("--contributions", metavar="COLUMN", help="Object with the contribution of each feature.")
+    ] = "contributions",
+    share: Annotated[
+        list[str] | None,
+        typer.Option("--share", metavar="VERSION=SHARE", help="Configured traffic, for the sample ratio. Repeat it."),
+    ] = None,
+    alpha: Annotated[float, typer.Option("--alpha", help="Probability of a false verdict.")] = 0.05,
+    least_conversions: Annotated[
+        float, typer.Option("--least-conversions", help="Of each version, before a verdict.")
+    ] = 100,
+    worker: WorkerFile = None,
+    json: Json = False,
+    documents: Documents = None,
+    html: Html = None,
+) -> None:
+    """Compare the versions of an experiment: always-valid test, traffic, missed conversions, reliability.
+
+      headrace experiment report labels --worker worker.yaml --current v1 --outcome conversion --html report.html
+
+    The outcome may be the column of a left join: an object is a conversion, null is none.
+    """
+    _require_numpy()
+    from headrace_streams.experiments import output
+    from headrace_streams.experiments.report_view import ReportView
+    from headrace_streams.experiments.version_log import ReportColumns, report_log
+
+    log = output.read_log(_command(context), sources, worker)
+    columns = ReportColumns(outcome, unit, version, time, predicted, contributions)
+    found = report_log(
+        log, columns, current, shares=_shares(share or []), alpha=alpha, least_conversions=least_conversions
+    )
+    output.show(_command(context), ReportView(found), output.Targets(json, documents, html))
+
+
+def _shares(texts: list[str]) -> dict[str, float]:
+    found = {}
+    for text in texts:
+        name, equals, share = text.rpartition("=")
+        if not equals:
+            raise typer.BadParameter(f"{text!r} is not VERSION=SHARE, such as v1=90%", param_hint="--share")
+        found[name] = _share(share)
+    return found
+
+
 def _command(context: typer.Context) -> CommandContext:
     found: Any = context.obj
     return found  # type: ignore[no-any-return]

@@ -49,10 +49,14 @@ class ImpressionLog:
         """Return the log of these rows."""
         return ImpressionLog([self.rows[position] for position in positions], self.source)
 
+    def has(self, name: str) -> bool:
+        """Return whether a row has a column, also with null."""
+        return any(_has(row, name) for row in self.rows)
+
     def values(self, name: str) -> list[Any]:
         """Return the values of a column, None where it is missing. Raise ConfigError when no row has it."""
         found = [_value(row, name) for row in self.rows]
-        if all(value is None for value in found):
+        if all(value is None for value in found) and not self.has(name):
             known = self.columns
             raise ConfigError(
                 f"{self.source} has no column {name!r}",
@@ -72,9 +76,17 @@ class ImpressionLog:
         return np.array(found)
 
     def outcomes(self, name: str) -> list[bool | None]:
-        """Return a column of outcomes; None for impressions whose outcome is not known yet. Raise ConfigError."""
+        """Return a column of outcomes; None for impressions whose outcome is not known yet. Raise ConfigError.
+
+        A column of objects is the result of a left join: an object is a conversion, and null is none.
+        """
+        values = self.values(name)
+        if any(isinstance(value, Mapping) for value in values) and not any(
+            isinstance(value, (bool, int, float, str)) for value in values
+        ):
+            return [isinstance(value, Mapping) for value in values]
         found: list[bool | None] = []
-        for position, value in enumerate(self.values(name)):
+        for position, value in enumerate(values):
             if is_missing(value):
                 found.append(None)
             elif isinstance(value, (bool, int, float, str)) and (value in _TRUE or value in _FALSE):
@@ -191,6 +203,14 @@ def _value(row: Impression, name: str) -> Any:
     first, dot, rest = name.partition(".")
     inner = row.get(first)
     return _value(inner, rest) if dot and isinstance(inner, Mapping) else None
+
+
+def _has(row: Impression, name: str) -> bool:
+    if name in row:
+        return True
+    first, dot, rest = name.partition(".")
+    inner = row.get(first)
+    return bool(dot) and isinstance(inner, Mapping) and _has(inner, rest)
 
 
 def _flat_names(row: Impression, prefix: str = "") -> Iterator[str]:

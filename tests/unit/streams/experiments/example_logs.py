@@ -56,3 +56,30 @@ def write_example_logs(folder: Path, impressions: int = 16_000) -> None:
             log.write(json.dumps(impression | columns) + "\n")
             chosen = {"propensity": 1 / SURVEYS, "candidates": list(v3), "shadow": {"v3": v3}}
             selections.write(json.dumps(impression | chosen) + "\n")
+
+
+def write_labels(path: Path, *, impressions: int = 40_000, lift: float = 0.25, lost: float = 0.0) -> None:
+    """Write selections with their labels as a stream application writes them: v1 has 80 % of the users, v2 20 %.
+
+    v2's rate is 1 + ``lift`` times as high, and its predictions are 30 % too high. Of its users, ``lost`` are missing.
+    """
+    random = np.random.default_rng(16)
+    v2 = random.random(USERS) < 0.2
+    lost_user = v2 & (random.random(USERS) < lost)
+    with path.open("w") as log:
+        for number in range(impressions):
+            user = int(random.integers(0, USERS))
+            country, category = random.normal(0, 0.5), random.normal(0, 0.3)
+            rate = 1 / (1 + np.exp(3.0 - country - category))
+            converted = bool(random.random() < rate * (1 + lift * v2[user]))
+            if lost_user[user]:
+                continue
+            label = {
+                "unit": f"u{user}",
+                "assigned": "v2" if v2[user] else "v1",
+                "selected_at": round((START + timedelta(seconds=20 * number)).timestamp() * 1000),
+                "calibrated": float(rate * ((1.3 + lift) if v2[user] else 1.0)),
+                "contributions": {"country": country, "offer.category": category},
+                "conversion": {"converted_at": 0} if converted else None,
+            }
+            log.write(json.dumps(label) + "\n")

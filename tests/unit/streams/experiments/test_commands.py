@@ -14,7 +14,7 @@ from typer.testing import CliRunner, Result
 
 from headrace.cli.main import app
 from headrace.errors import ConfigError
-from tests.unit.streams.experiments.example_logs import write_example_logs
+from tests.unit.streams.experiments.example_logs import write_example_logs, write_labels
 
 PAGE = Path(__file__).parents[4] / "docs" / "exploration.md"
 EXAMPLES = re.findall(r"^```console\n\$ (headrace experiment [^\n]*)\n(.*?)^```", PAGE.read_text("utf-8"), re.M | re.S)
@@ -24,6 +24,7 @@ EXAMPLES = re.findall(r"^```console\n\$ (headrace experiment [^\n]*)\n(.*?)^```"
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("logs")
     write_example_logs(folder)
+    write_labels(folder / "labels.jsonl")
     return folder
 
 
@@ -74,7 +75,7 @@ def test_the_examples_of_the_page_are_what_the_commands_print(command: str, outp
 
 
 def test_the_page_has_an_example_of_each_command() -> None:
-    assert {command.split()[2] for command, _ in EXAMPLES} == {"analyse", "plan", "evaluate"}
+    assert {command.split()[2] for command, _ in EXAMPLES} == {"analyse", "plan", "evaluate", "report"}
 
 
 def test_an_analysis_finds_the_known_relations_of_the_example() -> None:

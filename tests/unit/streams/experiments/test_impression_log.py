@@ -91,6 +91,11 @@ def test_an_outcome_that_is_neither_true_nor_false_is_refused_with_its_record(va
         log_of([True, value]).outcomes("v")
 
 
+def test_the_result_of_a_left_join_is_an_outcome() -> None:
+    """An object is a conversion; null is none, because the join has waited for it."""
+    assert log_of([{"at": 1}, None, {}]).outcomes("v") == [True, False, True]
+
+
 def test_an_unknown_column_is_refused_with_the_nearest_name() -> None:
     with pytest.raises(ConfigError, match="no column 'convertd'") as caught:
         ImpressionLog([{"converted": True}], "log").values("convertd")
