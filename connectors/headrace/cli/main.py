@@ -14,6 +14,7 @@ from headrace.cli import (
     describe,
     dlq,
     doctor,
+    kibana,
     new,
     plugin_commands,
     reindex,
@@ -52,6 +53,7 @@ app.command()(describe.describe)
 app.command()(plugin_commands.schema)
 app.add_typer(connectors.app)
 app.add_typer(dlq.app)
+app.add_typer(kibana.app)
 app.add_typer(new.app)
 app.add_typer(stream.app)
 app.add_typer(users.app)

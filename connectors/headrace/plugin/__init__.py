@@ -3,6 +3,7 @@
 from headrace.plugin.commands import CommandContext
 from headrace.plugin.connectors import Connector, SinkConnector, SourceConnector, SystemChoices
 from headrace.plugin.conversion import ConfigProvider, Converter, Decoded, Predicate, Transform, TransformResult
+from headrace.plugin.dashboards import DashboardData, DataTarget, IndexedField
 from headrace.plugin.stream_functions import UNDECLARED, StreamFunction, declaration_of, stream
 from headrace.plugin.streams import (
     Changes,
@@ -39,8 +40,11 @@ __all__ = [
     "ConfigProvider",
     "Connector",
     "Converter",
+    "DashboardData",
+    "DataTarget",
     "Decoded",
     "Headers",
+    "IndexedField",
     "Linger",
     "OffsetReader",
     "PendingPut",

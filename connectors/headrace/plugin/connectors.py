@@ -8,6 +8,7 @@ from typing import ClassVar, NamedTuple
 
 from headrace.config import ConfigModel
 from headrace.errors import Finding
+from headrace.plugin.dashboards import DashboardData
 from headrace.plugin.tasks import SinkTask, SourceTask
 from headrace.plugin.topics import ProducedTopic, TopicRequirements
 from headrace.plugin.verification import Rebuilder, Verifier
@@ -113,4 +114,8 @@ class SinkConnector(Connector):
 
     def rebuilder(self, properties: Mapping[str, str]) -> Rebuilder | None:
         """For ``headrace reindex``; None = this connector cannot rebuild. Raises ConfigError."""
+        return None
+
+    def dashboard_data(self, properties: Mapping[str, str]) -> DashboardData | None:
+        """For ``headrace kibana``; None = there are no dashboards over this sink's data. Raises ConfigError."""
         return None

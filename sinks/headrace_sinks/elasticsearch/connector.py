@@ -7,10 +7,11 @@ from typing import ClassVar
 
 import structlog
 
-from headrace import ConfigError, Finding, Rebuilder, SinkConnector, TopicRequirements, Verifier
+from headrace import ConfigError, DashboardData, Finding, Rebuilder, SinkConnector, TopicRequirements, Verifier
 from headrace_sinks.elasticsearch.cluster.client import ElasticsearchClient
 from headrace_sinks.elasticsearch.cluster.preflight import find_obstacles
 from headrace_sinks.elasticsearch.configuration.keys import ElasticsearchSinkConfig
+from headrace_sinks.elasticsearch.dashboard_data import ElasticsearchDashboardData
 from headrace_sinks.elasticsearch.indices.provisioner import IndexProvisioner
 from headrace_sinks.elasticsearch.rebuild.rebuilder import ElasticsearchRebuilder
 from headrace_sinks.elasticsearch.task import ElasticsearchSinkTask
@@ -66,3 +67,6 @@ class ElasticsearchSinkConnector(SinkConnector):
 
     def rebuilder(self, properties: Mapping[str, str]) -> Rebuilder:
         return ElasticsearchRebuilder(ElasticsearchSinkConfig.parse(properties), properties)
+
+    def dashboard_data(self, properties: Mapping[str, str]) -> DashboardData:
+        return ElasticsearchDashboardData(ElasticsearchSinkConfig.parse(properties))
