@@ -27,6 +27,7 @@ from headrace.kibana.apply import Change, apply, compare
 from headrace.kibana.build import BuildOptions, build_pack
 from headrace.kibana.client import KibanaClient
 from headrace.kibana.pack import Pack, read_pack, write_pack
+from headrace.kibana.preview import write_previews
 from headrace.kibana.query_check import QueryCheck
 from headrace.kibana.sinks import SearchableSink, open_sinks
 from headrace.kibana.structure_check import structure_findings
@@ -94,16 +95,23 @@ def check(
         list[Path] | None,
         typer.Argument(metavar="[FILE...]", help="Files of the sinks: their Elasticsearch is asked."),
     ] = None,
+    preview: Annotated[
+        Path | None,
+        typer.Option("--preview", metavar="FOLDER", help="Also write a picture of each dashboard's data (SVG)."),
+    ] = None,
     json: JsonFlag = False,
 ) -> None:
     """Check a pack: structure, versions and references; with the files of sinks also every field and every query.
 
-      headrace kibana check pack search.yaml
+      headrace kibana check pack search.yaml --preview pictures
 
     A panel fails when a field of it is not mapped, has another type, or its query returns nothing. Needs no Kibana.
 
     Exit code 0: nothing to fix (there may be warnings). 1: the pack does not fit the data.
     """
+    if preview is not None and not files:
+        text = "--preview needs the files of the sinks"
+        raise ConfigError(text, code="cli.conflicting_options", hint="a picture shows data of their Elasticsearch")
     pack = read_pack(folder)
     findings = structure_findings(pack)
     lines: list[str] = []
@@ -111,6 +119,8 @@ def check(
         with _opened(files, findings) as sinks:
             checker = QueryCheck(sinks)
             findings += checker.findings(pack)
+        if preview is not None:
+            write_previews(checker.results, preview)
         lines = [
             f"{result.dashboard}: {result.panel.title}: {result.documents:,} documents" for result in checker.results
         ]

@@ -14,6 +14,8 @@ AlertRule = dict[str, Any]
 OWNED = ("name", "schedule", "params", "rule_type_id")
 """What headrace decides. Actions, and whether a rule is enabled, belong to the users of Kibana."""
 _MARK_TAG = re.compile(r"headrace-content:([0-9a-f]+)(?:/([0-9a-f]+))?")
+_SILENCE, _DEAD_LETTERS = "silence", "dead-letters"
+"""Kinds of rules, part of their ids."""
 _DURATION = re.compile(r"(\d+)([smhd])")
 
 
@@ -21,14 +23,27 @@ def silence_rule(space: str, connector: str, index: str, time_field: str, period
     """Return a rule that fires when an index has had no new document for a period, such as ``1h``."""
     name = f"headrace · {connector} · no new documents in {index} for {period}"
     params = _threshold(index, time_field, period, "<", 1)
-    return _rule(rule_id("silence", space, connector, index), name, "1m", params, connector)
+    return _rule(rule_id(_SILENCE, space, connector, index), name, "1m", params, connector)
 
 
 def dead_letter_rule(space: str, connector: str, index: str, time_field: str) -> AlertRule:
     """Return a rule that fires when dead letters arrive in an index."""
     name = f"headrace · {connector} · dead letters in {index}"
     params = _threshold(index, time_field, "5m", ">", 0)
-    return _rule(rule_id("dead-letters", space, connector, index), name, "1m", params, connector)
+    return _rule(rule_id(_DEAD_LETTERS, space, connector, index), name, "1m", params, connector)
+
+
+def is_made_by_headrace(rule: Mapping[str, Any], space: str) -> bool:
+    """Return whether headrace made a rule of the space: the id of a copy does not follow from connector and index."""
+    connectors = [tag.removeprefix("headrace:") for tag in rule.get("tags", ()) if tag.startswith("headrace:")]
+    indices = rule.get("params", {}).get("index", ())
+    kinds = (_SILENCE, _DEAD_LETTERS)
+    return any(
+        rule_id(kind, space, connector, index) == rule["id"]
+        for kind in kinds
+        for connector in connectors
+        for index in indices
+    )
 
 
 def is_period(text: str) -> bool:

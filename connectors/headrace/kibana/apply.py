@@ -12,10 +12,17 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from headrace.errors import ConflictError, TaskError
-from headrace.kibana.alert_rules import AlertRule, marked_rule, rule_content, rule_mark, with_tags_of
+from headrace.kibana.alert_rules import (
+    AlertRule,
+    is_made_by_headrace,
+    marked_rule,
+    rule_content,
+    rule_mark,
+    with_tags_of,
+)
 from headrace.kibana.client import ImportProblem, KibanaClient
 from headrace.kibana.content_diff import differences
-from headrace.kibana.ids import content_hash, object_id
+from headrace.kibana.ids import content_hash, is_object_id, object_id
 from headrace.kibana.pack import Pack, title_of
 from headrace.kibana.saved_objects import TAG, SavedObject, content, mark_of, marked
 
@@ -100,13 +107,12 @@ def _change(kind: str, item: Mapping[str, Any], present: Mapping[str, Any] | Non
 
 
 def _surplus(pack: Pack, present: Mapping[tuple[str, str], Any]) -> Iterator[Change]:
-    """Yield objects with our tag that the pack does not have. Data views without a dashboard follow theirs."""
+    """Yield objects that headrace made and the pack does not have, without copies that users made of them."""
     known = {(item["type"], item["id"]) for item in pack.objects} | {(_RULE, rule["id"]) for rule in pack.rules}
     for (kind, ident), item in present.items():
-        name = str(title_of(item))
-        ours = kind in ("dashboard", "search", _RULE) or (kind == "index-pattern" and name.startswith("headrace · "))
+        ours = is_made_by_headrace(item, pack.space) if kind == _RULE else kind != "tag" and is_object_id(ident)
         if ours and (kind, ident) not in known:
-            yield Change(kind, ident, name, "surplus")
+            yield Change(kind, ident, title_of(item), "surplus")
 
 
 def _apply_objects(pack: Pack, diff: SpaceDiff, client: KibanaClient, *, overwrite: bool) -> None:

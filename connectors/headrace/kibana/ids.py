@@ -16,6 +16,14 @@ def object_id(*names: str) -> str:
     return str(uuid.uuid5(_NAMESPACE, _joined(names)))
 
 
+def is_object_id(ident: str) -> bool:
+    """Return whether an id can be one of :func:`object_id`. Kibana gives copies of objects ids of version 4."""
+    try:
+        return uuid.UUID(ident).version == 5
+    except ValueError:
+        return False
+
+
 def rule_id(*names: str) -> str:
     """Return the id of an alert rule, in the form of a UUID of version 4: Kibana refuses those of version 5."""
     digest = hashlib.sha256(_NAMESPACE.bytes + _joined(names).encode()).digest()

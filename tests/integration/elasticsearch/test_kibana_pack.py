@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 from typer.testing import CliRunner, Result
@@ -83,7 +84,8 @@ def built(demo: DemoIndex) -> DemoIndex:
 
 
 def test_all_panels_of_an_index_that_elasticsearch_mapped_return_data(built: DemoIndex) -> None:
-    answer = built.run("check", str(built.pack), str(built.sink), "--json")
+    pictures = built.folder / "pictures"
+    answer = built.run("check", str(built.pack), str(built.sink), "--json", "--preview", str(pictures))
 
     assert answer.exit_code == 0, answer.output
     found = json.loads(answer.stdout)
@@ -99,6 +101,9 @@ def test_all_panels_of_an_index_that_elasticsearch_mapped_return_data(built: Dem
         "payout over time: 200 documents",
         "score over time: 200 documents",
     ]
+    (picture,) = pictures.iterdir()
+    shown = {text.text for text in ElementTree.parse(picture).iter("{http://www.w3.org/2000/svg}text")}
+    assert {"Documents", "Data as of", "200", "live", "paused", "live  50%", "hash-1  25%"} <= shown
 
 
 def test_a_pack_that_does_not_fit_the_index_fails_with_the_panel(built: DemoIndex) -> None:

@@ -7,7 +7,11 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
+from typer.testing import CliRunner
+
+from headrace.cli.main import app
 
 ROOT = Path(__file__).parents[3]
 DOCKERFILE = (ROOT / "Dockerfile").read_text(encoding="utf-8")
@@ -41,9 +45,26 @@ def test_the_image_installs_only_locked_packages() -> None:
     assert "--no-build-isolation" in DOCKERFILE
 
 
-def test_the_worker_runs_as_an_unprivileged_user_on_a_read_only_file_system() -> None:
-    service = yaml.safe_load((ROOT / "docker-compose.yml").read_text(encoding="utf-8"))["services"]["headrace"]
+@pytest.mark.parametrize("name", ["headrace", "dashboards"])
+def test_the_image_runs_as_an_unprivileged_user_on_a_read_only_file_system(name: str) -> None:
+    service = yaml.safe_load((ROOT / "docker-compose.yml").read_text(encoding="utf-8"))["services"][name]
     assert re.search(r"^USER headrace$", DOCKERFILE, re.M)
     assert service["read_only"] is True
     assert service["cap_drop"] == ["ALL"]
     assert service["security_opt"] == ["no-new-privileges:true"]
+
+
+def test_the_dashboards_service_runs_commands_and_files_that_exist(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    services = yaml.safe_load((ROOT / "docker-compose.yml").read_text(encoding="utf-8"))["services"]
+    build, apply = services["dashboards"]["command"][-1].split(" && ")
+    monkeypatch.setenv("ELASTICSEARCH_URL", "http://127.0.0.1:9")
+    local = build.replace("/etc/headrace", str(ROOT / "config")).replace("/tmp/pack", str(tmp_path / "pack"))
+    offline = [word for word in local.split()[1:] if word != "--live"]
+
+    assert CliRunner().invoke(app, offline).exit_code == 0
+    arguments = apply.replace("/tmp/pack", str(tmp_path / "pack")).replace("--wait 300", "--wait 0").split()[1:]
+    refused = CliRunner().invoke(app, [*arguments, "--kibana", "http://127.0.0.1:9"]).exception
+    assert getattr(refused, "code", None) == "kibana.unreachable"
+    assert len(services["kibana"]["environment"]["XPACK_ENCRYPTEDSAVEDOBJECTS_ENCRYPTIONKEY"]) >= 32

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import uuid
 from collections.abc import Callable
 from typing import Any
 
@@ -125,6 +126,19 @@ def test_prune_deletes_objects_of_headrace_that_the_pack_lacks_and_nothing_else(
     assert [item["id"] for item in kibana.find("dashboard")] == ["own"]
     assert (kibana.find("search"), kibana.find("index-pattern")) == ([], [])
     assert list(kibana.rules_of()) == ["own"]
+
+
+def test_prune_keeps_copies_that_users_made(make_pack: MakePack, kibana: FakeKibana, client: KibanaClient) -> None:
+    apply(make_pack(), client)
+    ident = str(uuid.uuid4())
+    kibana.objects()["dashboard", ident] = {**kibana.find("dashboard")[0], "id": ident}
+    rule = next(iter(kibana.rules_of().values()))
+    kibana.rules_of()[ident] = {**rule, "id": ident}
+
+    apply(Pack("default", (), ()), client, prune=True)
+    assert [item["id"] for item in kibana.find("dashboard")] == [ident]
+    assert list(kibana.rules_of()) == [ident]
+    assert len(kibana.find("index-pattern")) == 1  # the copy uses it
 
 
 def test_prune_keeps_a_data_view_that_another_dashboard_uses(
