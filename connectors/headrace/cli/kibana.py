@@ -152,9 +152,9 @@ def diff(
       headrace kibana diff pack --kibana https://kibana.example:5601
 
     new: not in Kibana. changed: an older pack was applied. edited: changed in Kibana, so only --overwrite replaces it.
-    surplus: made by headrace and not in the pack, so --prune deletes it.
+    surplus: made by headrace and not in the pack; only `apply --prune` deletes it.
 
-    Exit code 0: nothing would change. 1: something would.
+    Exit code 0: `apply` would change nothing. 1: it would.
     """
     pack = read_pack(folder)
     with closing(KibanaClient(kibana_access(kibana, user, ca_file, cert), pack.space)) as client:
@@ -162,7 +162,7 @@ def diff(
         found = compare(pack, client)
     changes = found.of_state("new", "changed", "edited", "surplus")
     _print_changes(pack, changes, len(found.of_state("same")), json=json)
-    if changes:
+    if found.of_state("new", "changed", "edited"):
         raise typer.Exit(_DIFFERENT)
 
 

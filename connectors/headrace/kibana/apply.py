@@ -24,7 +24,7 @@ from headrace.kibana.client import ImportProblem, KibanaClient
 from headrace.kibana.content_diff import differences
 from headrace.kibana.ids import content_hash, is_object_id, object_id
 from headrace.kibana.pack import Pack, title_of
-from headrace.kibana.saved_objects import TAG, SavedObject, content, mark_of, marked
+from headrace.kibana.saved_objects import TAG, VIEW_PREFIX, SavedObject, content, mark_of, marked
 
 State = Literal["new", "changed", "edited", "same", "surplus"]
 _RULE = "rule"
@@ -55,14 +55,14 @@ class SpaceDiff:
 
 def compare(pack: Pack, client: KibanaClient) -> SpaceDiff:
     """Return what applying the pack would change. Raise the errors of :class:`KibanaClient`."""
-    present: dict[tuple[str, str], Any] = {
-        (item["type"], item["id"]): item for item in client.tagged(object_id("tag", pack.space, TAG))
-    }
+    # Tags and data views may be there without a dashboard, after a prune for example.
+    found = [*client.tagged(object_id("tag", pack.space, TAG)), *client.of_types("index-pattern", "tag")]
+    present: dict[tuple[str, str], Any] = {(item["type"], item["id"]): item for item in found}
     for rule in client.tagged_rules(TAG):
         present[_RULE, rule["id"]] = rule
     for rule in pack.rules:  # also those that have lost their tag
-        if (_RULE, rule["id"]) not in present and (found := client.rule(rule["id"])) is not None:
-            present[_RULE, rule["id"]] = found
+        if (_RULE, rule["id"]) not in present and (untagged := client.rule(rule["id"])) is not None:
+            present[_RULE, rule["id"]] = untagged
     changes = [_change(item["type"], item, present.get((item["type"], item["id"]))) for item in pack.objects]
     changes += [_change(_RULE, rule, present.get((_RULE, rule["id"]))) for rule in pack.rules]
     changes += _surplus(pack, present)
@@ -110,9 +110,16 @@ def _surplus(pack: Pack, present: Mapping[tuple[str, str], Any]) -> Iterator[Cha
     """Yield objects that headrace made and the pack does not have, without copies that users made of them."""
     known = {(item["type"], item["id"]) for item in pack.objects} | {(_RULE, rule["id"]) for rule in pack.rules}
     for (kind, ident), item in present.items():
-        ours = is_made_by_headrace(item, pack.space) if kind == _RULE else kind != "tag" and is_object_id(ident)
-        if ours and (kind, ident) not in known:
+        if (kind, ident) not in known and _is_ours(kind, item, pack.space):
             yield Change(kind, ident, title_of(item), "surplus")
+
+
+def _is_ours(kind: str, item: Mapping[str, Any], space: str) -> bool:
+    """Return whether headrace made an object that has its tag, or a data view. Tags are left: users may use them."""
+    if kind == _RULE:
+        return is_made_by_headrace(item, space)
+    named = kind != "index-pattern" or str(item["attributes"].get("name", "")).startswith(VIEW_PREFIX)
+    return kind != "tag" and named and is_object_id(item["id"])
 
 
 def _apply_objects(pack: Pack, diff: SpaceDiff, client: KibanaClient, *, overwrite: bool) -> None:

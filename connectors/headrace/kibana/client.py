@@ -80,13 +80,15 @@ class KibanaClient:
         return number
 
     def tagged(self, tag_id: str) -> list[SavedObject]:
-        """Return all dashboards and saved searches with a tag, and the objects that they reference."""
-        body = {
-            "type": ["dashboard", "search"],
-            "hasReference": {"type": "tag", "id": tag_id},
-            "includeReferencesDeep": True,
-            "excludeExportDetails": True,
-        }
+        """Return all dashboards and saved searches with a tag."""
+        return self._export(type=["dashboard", "search"], hasReference={"type": "tag", "id": tag_id})
+
+    def of_types(self, *types: str) -> list[SavedObject]:
+        """Return all objects of some types."""
+        return self._export(type=list(types))
+
+    def _export(self, **selection: Any) -> list[SavedObject]:
+        body = {**selection, "excludeExportDetails": True}
         text = self._request("POST", f"{self._space}/api/saved_objects/_export", json=body).text
         try:
             found = [json.loads(line) for line in text.splitlines() if line.strip()]

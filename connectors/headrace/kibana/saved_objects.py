@@ -76,6 +76,8 @@ ATTRIBUTES = {
 }
 """Attributes that Kibana's schemas of these versions have; others are refused."""
 TAG = "headrace"
+VIEW_PREFIX = "headrace · "
+"""Of the names of data views."""
 _LONGEST_TAG = 50
 _MARK = re.compile(r" \[headrace ([0-9a-f]+)(?:/([0-9a-f]+))?\]$")
 
@@ -93,7 +95,7 @@ def data_view(space: str, index: str, time_field: str) -> SavedObject:
     """Return the data view of an index. Labels, formats and runtime fields belong to the users of Kibana."""
     attributes = {
         "title": index,
-        "name": f"headrace · {index}",
+        "name": f"{VIEW_PREFIX}{index}",
         "sourceFilters": "[]",
         "fields": "[]",
         "fieldAttrs": "{}",

@@ -140,16 +140,12 @@ class FakeKibana:
         ]
 
     def _export(self, space: str, request: dict[str, Any]) -> bytes:
-        tag = request["hasReference"]
-        tagged = self._referencing(space, tag["type"], tag["id"], request["type"])
-        found = {(item["type"], item["id"]): item for item in tagged}
-        for item in list(found.values()):
-            for reference in item["references"]:
-                key = (reference["type"], reference["id"])
-                if key in self.objects(space):
-                    found[key] = self.objects(space)[key]
+        if tag := request.get("hasReference"):
+            found = self._referencing(space, tag["type"], tag["id"], request["type"])
+        else:
+            found = [item for item in self.objects(space).values() if item["type"] in request["type"]]
         added = {"updated_at": "2026-11-30T12:00:00.000Z", "version": "WzEsMV0="}
-        return "\n".join(json.dumps({**item, **added}) for item in found.values()).encode()
+        return "\n".join(json.dumps({**item, **added}) for item in found).encode()
 
     def _import(self, space: str, items: list[dict[str, Any]], *, overwrite: bool) -> dict[str, Any]:
         errors = []

@@ -127,6 +127,9 @@ def test_prune_deletes_objects_of_headrace_that_the_pack_lacks_and_nothing_else(
     assert (kibana.find("search"), kibana.find("index-pattern")) == ([], [])
     assert list(kibana.rules_of()) == ["own"]
 
+    apply(make_pack(), client)  # the tags are still there
+    assert {change.state for change in compare(make_pack(), client).changes} == {"same"}
+
 
 def test_prune_keeps_copies_that_users_made(make_pack: MakePack, kibana: FakeKibana, client: KibanaClient) -> None:
     apply(make_pack(), client)
