@@ -46,8 +46,7 @@ class DemoIndex:
         self.pack = folder / "pack"
 
     def write(self, documents: list[dict[str, Any]]) -> None:
-        lines = [line for document in documents for line in ({"index": {}}, document)]
-        body = "".join(json.dumps(line) + "\n" for line in lines)
+        body = "".join(f'{{"index":{{}}}}\n{json.dumps(document)}\n' for document in documents)
         answer = HTTP.post(
             f"{self.url}/{self.name}/_bulk?refresh=true", content=body, headers={"content-type": "application/x-ndjson"}
         )
