@@ -70,12 +70,11 @@ class LogisticModel:
         slots, factors = encoded.slots, encoded.factors
         mean = self._base + (self._mean[slots] * factors).sum(axis=1)
         pairs = self._covariance[slots[:, :, None], slots[:, None, :]]
-        variance = encoded.prior_variance.sum(axis=1) + np.einsum("ni,nij,nj->n", factors, pairs, factors)
+        variance = encoded.prior_variance.sum(axis=1) + _quadratic_form(factors, pairs)
         own = self._own
         own_pairs = pairs[:, own[:, None], own[None, :]]
-        spread = encoded.prior_variance[:, own].sum(axis=1) + np.einsum(
-            "ni,nij,nj->n", factors[:, own], own_pairs, factors[:, own]
-        )
+        own_prior = np.ascontiguousarray(encoded.prior_variance[:, own])
+        spread = own_prior.sum(axis=1) + _quadratic_form(factors[:, own], own_pairs)
         return Prediction(mean, np.maximum(variance, _LEAST_VARIANCE), np.maximum(spread, _LEAST_VARIANCE))
 
     def update(self, row: Row, positives: float, exposure: float) -> None:
@@ -175,6 +174,12 @@ class LogisticModel:
         self._covariance[:, slot] = 0.0
         self._touched[slot] = -1
         self._free.append(slot)
+
+
+def _quadratic_form(factors: Floats, pairs: Floats) -> Floats:
+    """Return f·P·f for each row. A row has the same bits in every batch, which einsum does not promise."""
+    weighted = np.ascontiguousarray(pairs * factors[:, :, None] * factors[:, None, :])
+    return np.asarray(weighted.reshape(len(weighted), -1).sum(axis=1))
 
 
 def posterior_mode(mean: float, variance: float, positives: float, exposure: float) -> float:

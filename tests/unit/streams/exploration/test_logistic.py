@@ -158,3 +158,19 @@ def test_a_number_that_is_text_is_refused_with_the_feature_and_the_column() -> N
 def test_snapshots_of_other_features_are_refused() -> None:
     with pytest.raises(ValueError, match="other features: intercept, kind"):
         model().restore(LogisticModel([Term("kind", ("kind",))]).to_bytes())
+
+
+@given(outcomes, st.lists(rows, min_size=2, max_size=8))
+def test_a_row_has_the_same_prediction_in_every_batch_bit_by_bit(
+    history: list[tuple[dict[str, object], float, float]], asked: list[dict[str, object]]
+) -> None:
+    for terms in (TERMS, TERMS[:1], ()):
+        learned = LogisticModel(terms, base_rate=0.05, max_levels=50)
+        for row, positives, exposure in history:
+            learned.update(row, positives, exposure)
+        together = learned.predict(asked)
+        for place, row in enumerate(asked):
+            alone = learned.predict([row])
+            assert alone.mean[0] == together.mean[place]
+            assert alone.variance[0] == together.variance[place]
+            assert alone.spread[0] == together.spread[place]
