@@ -23,7 +23,7 @@ from headrace.pipeline.shutdown import close_clients, shut_down
 from headrace.pipeline.stages import Stages
 from headrace.pipeline.stream_metrics import StreamMetrics
 from headrace.pipeline.stream_order import Run, StreamOrder
-from headrace.pipeline.stream_processing import decode_internal, encode_results, encoder, process
+from headrace.pipeline.stream_processing import decode_internal, decode_shared, encode_results, encoder, process
 from headrace.pipeline.stream_restore import StateRestorer
 from headrace.pipeline.stream_silence import SilentPartitions
 from headrace.pipeline.stream_state import StreamState
@@ -130,7 +130,7 @@ class StreamPipeline:
             self._metrics.restored,
         )
         self._order = StreamOrder(self._topology, self._task.event_times, self._timing.max_task_idle)
-        self._encode = encoder(self._stages, self._topology.repartitions.keys())
+        self._encode = encoder(self._stages, self._topology)
         self._control.retry(self._open)
         if not self._control.stopping():
             self._control.started()
@@ -171,11 +171,11 @@ class StreamPipeline:
     def _prepare(self, admin: Admin) -> None:
         with self._control.fence:
             ensure_topics(admin, self._context.task.connector, self._topology)
-        if self._tables is None and self._topology.tables:
+        if self._tables is None and self._topology.followed():
             self._load_tables(admin)
 
     def _load_tables(self, admin: Admin) -> None:
-        ends = admin.end_offsets(self._topology.tables)
+        ends = admin.end_offsets(self._topology.followed())
         reader = self._clients.open_reader()
         try:
             reader.assign(dict.fromkeys(ends, 0))

@@ -33,13 +33,15 @@ class StreamDriver:
         self._offsets: dict[str, int] = defaultdict(int)
         self._silence: dict[str, int] = defaultdict(int)
         self._written: list[StreamOutput] = []
-        self.outputs: dict[str, list[DrivenRecord]] = {topic: [] for topic in self._topology.outputs}
+        self.outputs: dict[str, list[DrivenRecord]] = {
+            topic: [] for topic in (*self._topology.outputs, *self._topology.shared)
+        }
         self.refused: list[Failure] = []
 
     @property
     def topics(self) -> tuple[str, ...]:
         """The topics that records may be sent to."""
-        return (*self._topology.inputs, *self._topology.tables)
+        return (*self._topology.inputs, *self._topology.followed())
 
     def send(self, topic: str, value: Any, key: Any = None, timestamp: int = 0) -> None:
         """Process a record completely, with what it causes in repartition topics."""
@@ -73,7 +75,7 @@ class StreamDriver:
             records.timestamps,
             records.headers or [()] * len(records),
         )
-        if records.topic in self._topology.tables:
+        if records.topic in self._topology.followed():
             self._task.update_table(batch)
         if records.topic not in self._topology.consumed():
             return
@@ -86,9 +88,9 @@ class StreamDriver:
 
     def _write(self, outputs: Sequence[StreamOutput]) -> None:
         for output in outputs:
-            if output.topic in self._topology.repartitions:
+            if output.topic in self._topology.repartitions or output.topic in self._topology.shared:
                 self._send(output)
-            else:
+            if output.topic in self.outputs:
                 rows = zip(output.keys, output.values, output.timestamps, strict=True)
                 self.outputs[output.topic] += [DrivenRecord(*row) for row in rows]
 

@@ -10,10 +10,14 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
+import orjson
+
+from headrace.errors import DataError
+from headrace.json_bytes import json_bytes
 from headrace.pipeline import state_codec
 from headrace.pipeline.fault_policy import Failure, Stage
 from headrace.pipeline.stages import Stages
-from headrace.plugin import Changes, Segments, StepCounts, StreamOutput, StreamResult, StreamTask
+from headrace.plugin import Changes, Segments, StepCounts, StreamOutput, StreamResult, StreamTask, StreamTopology
 from headrace.records import ConsumedBatch, EncodedBatch, SinkBatch, SourceBatch, TopicPartition
 
 
@@ -76,12 +80,14 @@ def without(batch: SinkBatch, offsets: Collection[int]) -> SinkBatch:
     return batch.only([row for row, offset in enumerate(batch.offsets) if offset not in offsets])
 
 
-def encoder(stages: Stages, internal: Collection[str]) -> Encoder:
-    """Return the encoder of a task: its converters, and JSON that keeps all types for ``internal`` topics."""
+def encoder(stages: Stages, topology: StreamTopology) -> Encoder:
+    """Return the encoder of a task: its converters, and JSON of our own for repartition topics and shared topics."""
 
     def encode(output: StreamOutput, consumed: TopicPartition) -> tuple[list[EncodedBatch], list[Failure]]:
-        if output.topic in internal:
+        if output.topic in topology.repartitions:
             return [_internal(output)], []
+        if output.topic in topology.shared:
+            return [_shared(output)], []
         batch = SourceBatch(
             output.topic,
             output.values,
@@ -99,6 +105,36 @@ def encoder(stages: Stages, internal: Collection[str]) -> Encoder:
         return encoded.batches, failures
 
     return encode
+
+
+def _shared(output: StreamOutput) -> EncodedBatch:
+    """Plain JSON, which every other reader understands. Timestamps are Kafka's: event times may be old."""
+    return EncodedBatch(output.topic, list(json_bytes(output.values)), [key.encode() for key in output.keys])
+
+
+def decode_shared(batch: ConsumedBatch) -> tuple[list[SinkBatch], list[Failure]]:
+    """Return the records of a shared topic, and those that another program wrote and that are no JSON."""
+    rows, keys, values, failures = [], [], [], []
+    for row, (key, value) in enumerate(zip(batch.keys, batch.values, strict=True)):
+        try:
+            values.append(None if value is None else orjson.loads(value))
+        except orjson.JSONDecodeError as error:
+            problem = DataError(f"the value is not JSON: {error}", code="stream.not_json")
+            place = batch.topic_partition
+            failures.append(Failure(Stage.VALUE_CONVERTER, __name__, problem, place, batch.offsets[row]))
+        else:
+            rows.append(row)
+            keys.append(None if key is None else key.decode(errors="replace"))
+    decoded = SinkBatch(
+        batch.topic_partition,
+        batch.topic_partition.topic,
+        [batch.offsets[row] for row in rows],
+        keys,
+        values,
+        [batch.timestamps[row] for row in rows],
+        [batch.headers[row] for row in rows],
+    )
+    return [decoded], failures
 
 
 def _internal(output: StreamOutput) -> EncodedBatch:

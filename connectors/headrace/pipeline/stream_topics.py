@@ -46,6 +46,8 @@ def ensure_topics(admin: Admin, application: str, topology: StreamTopology) -> N
         _require_equal_counts(store, {topic: counts[topic] for topic in followed})
         name = changelog_topic(application, store)
         wanted[name] = NewTopic(name, counts[followed[0]], config=_CHANGELOG)
+    for topic, settings in topology.shared.items():
+        wanted[topic] = NewTopic(topic, 1, config=settings)
     present = _partition_counts(admin, list(wanted))
     for topic, new in wanted.items():
         if present.get(topic, new.partitions) != new.partitions:

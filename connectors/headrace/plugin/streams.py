@@ -42,6 +42,13 @@ class StreamTopology:
     aligned: tuple[tuple[str, ...], ...] = ()
     """Topics of which records are processed in the order of event time one by one, in partitions of equal number: a
     table and the stream that looks it up. At equal times those of the topic that is named first go first."""
+    shared: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    """Topics that one task writes and every task reads as a table, each with its Kafka settings. They have one
+    partition, are created when they are missing, and hold objects as JSON under keys that are text."""
+
+    def followed(self) -> tuple[str, ...]:
+        """Return the topics that every task reads as tables."""
+        return (*self.tables, *self.shared)
 
     def consumed(self) -> tuple[str, ...]:
         """Return the topics that the consumer group reads."""
