@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Annotated, ClassVar, Generic, Literal, TypeVar
 
-from headrace import LOWER, CommaList, ConfigModel, Duration, Finding, LocalUse, key, prefix_key
+from headrace import LOWER, CommaList, ConfigError, ConfigModel, Duration, Finding, LocalUse, key, prefix_key
 
 M = TypeVar("M", bound=ConfigModel)
 
 
 class ApplicationKeys(ConfigModel):
-    """The four sections of an application's file."""
+    """The sections of an application's file."""
 
     inputs: dict[str, str] = prefix_key(
         "inputs.",
@@ -31,6 +32,12 @@ class ApplicationKeys(ConfigModel):
     steps: dict[str, str] = prefix_key(
         "steps.", doc="The steps, by name and in order; see docs/streams.md.", importance="high", group="Application"
     )
+    experiments: dict[str, str] = prefix_key(
+        "experiments.",
+        doc="The experiments of `pick` and `learn`, by name; see docs/exploration.md.",
+        importance="high",
+        group="Application",
+    )
     outputs: dict[str, str] = prefix_key(
         "outputs.",
         doc="The topics to write: `outputs.<topic>: <stream>`, or `outputs.<name>.topic` and `.from`.",
@@ -44,6 +51,8 @@ class ApplicationKeys(ConfigModel):
         for name, text in properties.items():
             section, _, step = name.partition(".")
             if section == "steps" and step.strip().partition(".")[2] == "call":
+                yield LocalUse(name, "function", text.strip())
+            if section == "experiments" and re.fullmatch(r"[^.]+\.versions\.[^.]+\.call", step.strip()):
                 yield LocalUse(name, "function", text.strip())
 
 
@@ -113,10 +122,12 @@ class StepKeys(ConfigModel):
     join: dict[str, str] = prefix_key("join.", doc="Join two streams within an interval of event time.")
     deduplicate: dict[str, str] = prefix_key("deduplicate.", doc="Keep the first record of each key.")
     top: dict[str, str] = prefix_key("top.", doc="The first records of each group and window in an order.")
+    pick: dict[str, str] = prefix_key("pick.", doc="Select a candidate for each request, by an experiment.")
+    learn: dict[str, str] = prefix_key("learn.", doc="Learn the models of an experiment from labels.")
 
     OPERATIONS: ClassVar[tuple[str, ...]] = (
         *("sql", "filter", "select", "add", "lookup", "branch"),
-        *("flat_map", "merge", "key_by", "call", "window", "join", "deduplicate", "top"),
+        *("flat_map", "merge", "key_by", "call", "window", "join", "deduplicate", "top", "pick", "learn"),
     )
 
 
@@ -234,6 +245,15 @@ def read_top(prefix: str, flat: Mapping[str, str]) -> tuple[TopKeys | None, list
     """Return the keys of a step's first records."""
     parsed, problems = TopKeys.validate_properties(flat)
     return parsed, [_complete(problem, f"{prefix}.top") for problem in problems]
+
+
+def read_operation(prefix: str, operation: str, flat: Mapping[str, str], model: type[M]) -> tuple[M, list[Finding]]:
+    """Return the keys of an operation, and warnings. Raise ConfigError with all findings when there are errors."""
+    parsed, problems = model.validate_properties(flat)
+    findings = [_complete(problem, f"{prefix}.{operation}") for problem in problems]
+    if parsed is None:
+        raise ConfigError(findings=findings)
+    return parsed, findings
 
 
 def _complete(finding: Finding, prefix: str) -> Finding:

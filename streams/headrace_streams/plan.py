@@ -95,6 +95,8 @@ class Plan:
     """The topics of a table and of the stream that looks it up, in the same partitions."""
     statement_places: Mapping[str, tuple[str, str]] = field(default_factory=dict, compare=False)
     """Key of a step that a SQL statement was translated to → the statement's key, and the place in the statement."""
+    shared: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    """Topics that are written and read as tables, see :class:`headrace.StreamTopology`."""
 
     def written_at(self, key: str) -> tuple[str, str]:
         """Return the key where a step is written, and the place in its text; an empty text for steps in YAML."""
@@ -109,11 +111,16 @@ class Plan:
         """Return the topics and stores."""
         return StreamTopology(
             tuple(dict.fromkeys(item.topic for item in self.inputs)),
-            tuple(dict.fromkeys(item.topic for item in self.tables if not item.partitioned)),
+            tuple(
+                dict.fromkeys(
+                    item.topic for item in self.tables if not item.partitioned and item.topic not in self.shared
+                )
+            ),
             {item.topic: item.origins for item in self.repartitions},
             self.stores(),
-            tuple(dict.fromkeys(item.topic for item in self.outputs)),
+            tuple(dict.fromkeys(item.topic for item in self.outputs if item.topic not in self.shared)),
             self.aligned,
+            self.shared,
         )
 
     def stores(self) -> dict[str, tuple[str, ...]]:

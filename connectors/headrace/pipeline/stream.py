@@ -316,7 +316,8 @@ class StreamPipeline:
 
     def _update_table(self, batch: ConsumedBatch) -> None:
         """Apply records of a table. Records that are not rows are reported and left out: they are in no transaction."""
-        decoded, failures = self._stages.decode(batch)
+        is_shared = batch.topic_partition.topic in self._topology.shared
+        decoded, failures = decode_shared(batch) if is_shared else self._stages.decode(batch)
         rejected = [item for part in decoded for item in self._task.update_table(part)]
         if failures or rejected:
             errors = [*(item.error for item in failures), *(item.error for item in rejected)]

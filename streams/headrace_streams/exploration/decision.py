@@ -1,4 +1,4 @@
-"""What to do with the versions of an experiment, from counts: a pure function, so that everyone who asks gets one answer.
+"""What to do with the versions of an experiment, from counts: a pure function, so that all callers get one answer.
 
 The counts are of one allocation of the traffic. When the traffic changes, counting starts again: shares that change
 would look like lost units, and versions would be compared over different times of the day.
@@ -56,8 +56,8 @@ class VersionCounts:
 
     @property
     def calibration(self) -> float | None:
-        """Predicted / observed conversions; None without a conversion."""
-        return self.predicted / self.sample.conversions if self.sample.conversions else None
+        """Predicted / observed conversions; None without either."""
+        return self.predicted / self.sample.conversions if self.sample.conversions and self.predicted else None
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ class VersionDecision:
     calibration: float | None = None
 
     def evidence(self) -> dict[str, object]:
-        """Return the decision as a record of ``experiment-log`` has it: JSON has no infinity, so a bound may be null."""
+        """Return the decision as a record of ``experiment-log`` has it. JSON has no infinity: a bound may be null."""
         found: dict[str, object] = {
             "version": self.version,
             "action": self.action,

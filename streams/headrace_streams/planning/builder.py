@@ -23,7 +23,7 @@ from headrace_streams.expressions import (
 )
 from headrace_streams.expressions.types import DECLARABLE
 from headrace_streams.operators.operator import Operator
-from headrace_streams.plan import PlannedStep, PlannedTable, Repartition
+from headrace_streams.plan import PlannedOutput, PlannedStep, PlannedTable, Repartition
 
 _DIVIDE = "divide it into several steps"
 
@@ -79,6 +79,11 @@ class PlanBuilder:
         self.repartitions: list[Repartition] = []
         self.followed: list[tuple[str, str]] = []
         self.used: set[str] = set()
+        self.experiments: dict[str, Any] = {}
+        """Of :class:`headrace_streams.exploration.experiment.Experiment`, which needs an extra."""
+        self.outputs: list[PlannedOutput] = []
+        """Of steps, besides those that are configured."""
+        self.shared: dict[str, Mapping[str, str]] = {}
 
     def add_step(
         self, name: str, sources: tuple[str, ...], operator: Operator, streams: Mapping[str, StreamInfo]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
@@ -46,6 +47,7 @@ class Planner:
         """Return the plan; complete only when there are no findings that are errors."""
         inputs = self._inputs()
         self._read_tables(inputs)
+        self._read_experiments()
         self.translated = translate_steps(self._builder, self._keys.steps)
         entries = self._section("steps", self.translated.flat, StepKeys)
         previous = inputs[0].name if len(inputs) == 1 else ""
@@ -61,10 +63,11 @@ class Planner:
             tables,
             tuple(self._builder.steps),
             tuple(self._builder.repartitions),
-            outputs,
+            (*outputs, *self._builder.outputs),
             tuple(self._builder.followed),
             tuple(self._builder.aligned),
             {key: (place.key, str(place)) for key, place in self.translated.places.items()},
+            self._builder.shared,
         )
 
     # Sections
@@ -132,6 +135,18 @@ class Planner:
         made = PlannedInput(table.stream, topic, columns, time, None, entry.prefix, is_table=True)
         self._table_inputs[entry.name] = made
         self._builder.tables[entry.name] = table
+
+    def _read_experiments(self) -> None:
+        """Experiments need numpy and scipy, which other applications do not."""
+        if not self._keys.experiments:
+            return
+        try:
+            module = importlib.import_module("headrace_streams.planning.experiments")
+        except ModuleNotFoundError as error:
+            text = f"experiments need numpy and scipy: {error}"
+            self._builder.report("experiment.extra", text, "experiments", "pip install 'headrace[exploration]'")
+            return
+        module.read_experiments(self._builder, self._keys.experiments)
 
     def _outputs(self, last: str) -> tuple[PlannedOutput, ...]:
         found = []
@@ -204,6 +219,15 @@ class Planner:
         _OPERATIONS[given[0]](self._builder, entry, sources)
 
 
+def _plan_by_experiment(builder: PlanBuilder, entry: NamedKeys[StepKeys], sources: tuple[str, ...]) -> None:
+    if not builder.experiments:
+        text = f"step '{entry.name}' needs an experiment, and the application declares none"
+        failed = "experiments" in builder.failed
+        raise PlanError(*[] if failed else [Finding("experiment.unknown", text, entry.prefix, "declare experiments:")])
+    operations = importlib.import_module("headrace_streams.planning.experiment_operations")
+    (operations.plan_pick if entry.keys.pick else operations.plan_learn)(builder, entry, sources)
+
+
 _OPERATIONS: dict[str, Callable[[PlanBuilder, NamedKeys[StepKeys], tuple[str, ...]], None]] = {
     "filter": step_operations.plan_filter,
     "select": step_operations.plan_select,
@@ -218,6 +242,8 @@ _OPERATIONS: dict[str, Callable[[PlanBuilder, NamedKeys[StepKeys], tuple[str, ..
     "join": join_operations.plan_join,
     "deduplicate": deduplicate_operations.plan_deduplicate,
     "top": top_operations.plan_top,
+    "pick": _plan_by_experiment,
+    "learn": _plan_by_experiment,
 }
 
 

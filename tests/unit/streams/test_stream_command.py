@@ -14,7 +14,7 @@ EXAMPLES = Path(__file__).parents[3] / "docs" / "examples"
 runner = CliRunner()
 
 
-@pytest.mark.parametrize(("name", "passed"), [("surveys", 3), ("visits", 5), ("profiles", 2)])
+@pytest.mark.parametrize(("name", "passed"), [("surveys", 3), ("visits", 5), ("profiles", 2), ("exploration", 3)])
 def test_the_tests_of_the_documented_applications_pass(name: str, passed: int) -> None:
     result = runner.invoke(app, ["stream", "test", str(EXAMPLES / f"{name}.test.yaml")])
     assert (result.exit_code, result.output.splitlines()[-1]) == (0, f"{passed} passed, 0 failed"), result.output

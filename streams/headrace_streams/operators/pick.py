@@ -1,0 +1,345 @@
+"""Selects a candidate for each request, by the version of the experiment that the request's unit has.
+
+A selection has everything that is needed to compute it again: the traffic and the models by their numbers, the columns
+that the models read, the seed, and the exact probability with which the candidate is selected. Equal requests, tables
+and models give equal selections, byte by byte.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import Any
+
+import numpy as np
+import orjson
+
+from headrace import Segments, TaskError
+from headrace_streams.exploration.choice import Selection, propensity, seed_of, select
+from headrace_streams.exploration.decision import HOLDOUT
+from headrace_streams.exploration.experiment import Experiment
+from headrace_streams.exploration.features import level_of
+from headrace_streams.exploration.learned_models import LearnedModels
+from headrace_streams.exploration.model import Prediction
+from headrace_streams.exploration.traffic import bucket_of
+from headrace_streams.exploration.transitions import Traffic
+from headrace_streams.expressions import Projection
+from headrace_streams.operators.followed_experiment import KnownModels, traffic_at
+from headrace_streams.operators.operator import Operator, StepPlace, StepRefusal, StepResult, Tables
+from headrace_streams.operators.stateless import evaluate
+from headrace_streams.rows import Rows
+
+_MOST_ROWS = 20_000
+"""Rows of one prediction: memory grows with the square of the number of features."""
+Candidates = list[tuple[str, dict[str, Any]]]
+"""Ids and rows of the models, in the order of the ids."""
+
+
+@dataclass(frozen=True)
+class _Request:
+    """A request with its candidates."""
+
+    row: int
+    request: str
+    unit: str
+    bucket: int
+    assigned: str
+    candidates: Candidates
+    missing: list[str]
+
+
+@dataclass(frozen=True)
+class Pick(Operator):
+    """One selection for each request that has candidates; the others are in the stream ``none``."""
+
+    experiment: Experiment
+    table: str
+    """The global table of candidates; its key is the id."""
+    fixed: Projection | None
+    """The conditions on the candidate alone, which are evaluated once for a batch."""
+    condition: Projection | None
+    """The other conditions, over the request with the candidate as a column."""
+    most: int
+    with_candidates: bool
+    models_table: str
+    log_table: str
+    place: StepPlace
+    known: KnownModels = field(default_factory=KnownModels, compare=False)
+
+    def process(self, rows: Rows, tables: Tables, state: Segments) -> StepResult:
+        experiment = self.experiment
+        models = self.known.at_head(experiment, tables[self.models_table])
+        traffic = traffic_at(experiment, tables[self.log_table].get(experiment.name))
+        offered, failed = self._offered(tables[self.table])
+        refusals: list[StepRefusal] = []
+        requests: list[_Request] = []
+        empty: list[int] = []
+        for row, value in enumerate(rows.values):
+            request, unit = value.get(experiment.request), value.get(experiment.unit)
+            if absent := [
+                name
+                for name, found in ((experiment.request, request), (experiment.unit, unit))
+                if found is None or isinstance(found, (list, dict, float))
+            ]:
+                text = f"a request needs a text or an integer in column '{absent[0]}'"
+                refusals.append(self.place.refusal(rows.origins[row], absent[0], text, "experiment.request"))
+                continue
+            bucket = bucket_of(experiment.salt, level_of(unit))
+            candidates, refused = self._candidates(value, rows.origins[row], offered)
+            refusals += refused
+            if candidates:
+                columns, missing = self._columns(value, candidates)
+                assigned = traffic.allocation.version_of(bucket)
+                requests.append(_Request(row, level_of(request), level_of(unit), bucket, assigned, columns, missing))
+            elif not refused:
+                empty.append(row)
+        if refusals:  # the records are refused, and the framework processes the batch without them
+            return StepResult({"": rows.only([])}, refusals)
+        values: dict[int, dict[str, Any]] = {}
+        for version in dict.fromkeys(item.assigned for item in requests):
+            mine = [item for item in requests if item.assigned == version]
+            for item, value in zip(mine, self._select(version, mine, models, traffic), strict=True):
+                values[item.row] = {**value, "traffic": traffic.number, "selected_at": rows.times[item.row]}
+        order = sorted(values)
+        made = rows.only(order).with_values([values[row] for row in order])
+        made.keys = [rows.values[row][experiment.request] for row in order]
+        counts = {
+            "degraded": sum("degraded" in value for value in values.values()),
+            "incomplete": sum(bool(value["missing"]) for value in values.values()),
+            "unusable_candidates": failed,
+        }
+        return StepResult({"": made, "none": rows.only(empty)}, counts=counts)
+
+    # Candidates
+
+    def _offered(self, table: Mapping[Any, Any]) -> tuple[list[tuple[str, dict[str, Any]]], int]:
+        """Return the candidates that fulfil the conditions on the candidate alone, by id, and how many have none:
+        a row whose condition cannot be evaluated is no candidate."""
+        everything = sorted(((level_of(key), row) for key, row in table.items()), key=lambda item: item[0])
+        if self.fixed is None or not everything:
+            return everything, 0
+        name = self.experiment.candidate
+        values, refused = self.fixed.evaluate([{name: row} for _, row in everything])
+        bad = {item.row for item in refused}
+        good = [item for number, item in enumerate(everything) if number not in bad]
+        return [item for item, kept in zip(good, values, strict=True) if all(part is True for part in kept)], len(bad)
+
+    def _candidates(
+        self, value: dict[str, Any], origin: int, offered: list[tuple[str, dict[str, Any]]]
+    ) -> tuple[list[tuple[str, dict[str, Any]]], list[StepRefusal]]:
+        found = offered
+        if self.condition is not None and offered:
+            name = self.experiment.candidate
+            rows = Rows(
+                [None] * len(offered),
+                [{**value, name: row} for _, row in offered],
+                [0] * len(offered),
+                [origin] * len(offered),
+            )
+            _, values, refusals = evaluate(self.condition, rows, self.place)
+            if refusals:
+                return [], refusals[:1]
+            found = [item for item, kept in zip(offered, values, strict=True) if all(part is True for part in kept)]
+        if len(found) > self.most:
+            request = level_of(value.get(self.experiment.request))
+            found = sorted(sorted(found, key=lambda item: _lottery(request, item[0]))[: self.most], key=lambda c: c[0])
+        return found, []
+
+    def _columns(
+        self, value: dict[str, Any], candidates: list[tuple[str, dict[str, Any]]]
+    ) -> tuple[Candidates, list[str]]:
+        """Return the rows of the models, and the columns without a value in the request or in any candidate."""
+        experiment = self.experiment
+        missing: dict[str, None] = {}
+        shared: dict[str, Any] = {}
+        own: list[tuple[str, list[str]]] = []
+        for column in experiment.columns:
+            if not experiment.of_candidate(column):
+                shared[column] = _plain(_at(value, column.split(".")))
+                if column in experiment.numbers:
+                    shared[column] = _number(shared[column])
+                if shared[column] is None:
+                    missing[column] = None
+            elif column != experiment.candidate:
+                own.append((column, column.split(".")[1:]))
+        made: Candidates = []
+        for key, row in candidates:
+            columns = {experiment.candidate: key, **shared}
+            for column, path in own:
+                found = _plain(_at(row, path))
+                columns[column] = found = _number(found) if column in experiment.numbers else found
+                if found is None:
+                    missing[column] = None
+            made.append((key, columns))
+        return made, list(missing)
+
+    # Selection
+
+    def _select(
+        self, version: str, requests: Sequence[_Request], models: LearnedModels, traffic: Traffic
+    ) -> list[dict[str, Any]]:
+        """Return the selections of the requests that one version has; by the current one if that version fails."""
+        experiment = self.experiment
+        reason = ""
+        current = traffic.allocation.default
+        for name in dict.fromkeys((version, current, HOLDOUT)):
+            problem = models.degraded.get(name, "")
+            if not problem:
+                try:
+                    predictions = self._predict(name, requests, models)
+                except Exception as error:  # a model of the user: whatever it raises degrades its version
+                    if len(requests) > 1:  # only the requests that it is about
+                        return [self._select(version, [item], models, traffic)[0] for item in requests]
+                    problem = f"predicting raised {type(error).__name__}: {error}"
+                else:
+                    made = [self._selection(name, *item, models) for item in zip(requests, predictions, strict=True)]
+                    if reason:
+                        made = [{**value, "degraded": {"version": version, "reason": reason}} for value in made]
+                    return self._with_shadows(made, requests, models, traffic)
+            reason = reason or problem
+        raise TaskError(f"experiment {experiment.name}: no version can select: {reason}", code="experiment.degraded")
+
+    def _predict(self, version: str, requests: Sequence[_Request], models: LearnedModels) -> list[Prediction]:
+        if version == HOLDOUT:
+            return [_uniform(len(item.candidates)) for item in requests]
+        found: list[Prediction] = []
+        start = 0
+        while start < len(requests):
+            stop, size = start, 0
+            while stop < len(requests) and (stop == start or size + len(requests[stop].candidates) <= _MOST_ROWS):
+                size += len(requests[stop].candidates)
+                stop += 1
+            part = requests[start:stop]
+            whole = models.predict(version, [row for item in part for _, row in item.candidates])
+            first = 0
+            for item in part:
+                last = first + len(item.candidates)
+                found.append(Prediction(whole.mean[first:last], whole.variance[first:last], whole.spread[first:last]))
+                first = last
+            start = stop
+        return found
+
+    def _selection(
+        self, version: str, request: _Request, prediction: Prediction, models: LearnedModels
+    ) -> dict[str, Any]:
+        experiment = self.experiment
+        ids = [key for key, _ in request.candidates]
+        selection = self._choose(version, request, prediction)
+        place = selection.position
+        floor, explore = self._exploration(version)
+        probability = calibrated = low = high = None
+        if version != HOLDOUT:  # a uniform selection predicts nothing
+            probability = float(prediction.probability[place])
+            calibrated = float(models.calibrated(version, np.array(probability)))
+            low, high = (float(bound[place]) for bound in prediction.interval())
+        row = request.candidates[place][1]
+        made: dict[str, Any] = {
+            "request": request.request,
+            "unit": request.unit,
+            "experiment": experiment.name,
+            "bucket": request.bucket,
+            "assigned": request.assigned,
+            "version": version,
+            "selected": ids[place],
+            "seq": models.seq,
+            "state": models.digest,
+            "features": row,
+            "features_hash": hashlib.sha256(orjson.dumps(row, option=orjson.OPT_SORT_KEYS)).hexdigest()[:16],
+            "missing": request.missing,
+            "mean": float(prediction.mean[place]),
+            "variance": float(prediction.variance[place]),
+            "spread": float(prediction.spread[place]),
+            "probability": probability,
+            "calibrated": calibrated,
+            "low": low,
+            "high": high,
+            "draw": selection.draw,
+            "seed": f"{selection.seed:016x}",
+            "uniform": selection.uniform,
+            "floor": floor,
+            "explore": explore,
+            "propensity": propensity(prediction, ids, place, floor=floor, explore=explore),
+            "candidate_count": len(ids),
+        }
+        if self.with_candidates:
+            columns = [name for name in experiment.columns if experiment.of_candidate(name)]
+            made["candidates"] = {
+                "columns": columns,
+                "rows": [[row[name] for name in columns] for _, row in request.candidates],
+            }
+        return made
+
+    def _choose(self, version: str, request: _Request, prediction: Prediction) -> Selection:
+        floor, explore = self._exploration(version)
+        ids = [key for key, _ in request.candidates]
+        return select(prediction, ids, seed_of(self.experiment.salt, request.request), floor=floor, explore=explore)
+
+    def _exploration(self, version: str) -> tuple[float, float]:
+        if version == HOLDOUT:
+            return 1.0, 1.0
+        found = self.experiment.versions[version]
+        return found.floor, found.explore
+
+    def _with_shadows(
+        self, made: list[dict[str, Any]], requests: Sequence[_Request], models: LearnedModels, traffic: Traffic
+    ) -> list[dict[str, Any]]:
+        """Add what versions without traffic would have selected."""
+        for name in self.experiment.declared:
+            if name in traffic.shares or name in models.degraded:
+                continue
+            try:
+                predictions = self._predict(name, requests, models)
+            except Exception as error:  # see above
+                problem = f"predicting raised {type(error).__name__}: {error}"
+                made = [{"degraded": {"version": name, "reason": problem}, **value} for value in made]
+                continue
+            for value, item, prediction in zip(made, requests, predictions, strict=True):
+                ids = [key for key, _ in item.candidates]
+                place = ids.index(value["selected"])
+                value.setdefault("shadows", {})[name] = {
+                    "selected": ids[self._choose(name, item, prediction).position],
+                    "probability": float(prediction.probability[place]),
+                }
+        return made
+
+    def describe(self) -> str:
+        return f"pick from {self.table} by experiment {self.experiment.name}, at most {self.most} candidates"
+
+
+def _uniform(count: int) -> Prediction:
+    ones = np.ones(count)
+    return Prediction(np.zeros(count), ones, ones)
+
+
+def _at(value: Any, path: Sequence[str]) -> Any:
+    for name in path:
+        value = value.get(name) if isinstance(value, dict) else None
+    return value
+
+
+def _plain(value: Any) -> Any:
+    """Return a value as JSON has it, so that learning from the record sees the bits that were predicted with. Null, NaN
+    and infinities are missing values."""
+    kind = value.__class__
+    if kind is str or kind is bool or value is None:
+        return value
+    if kind is int:
+        return value if -(1 << 53) <= value <= 1 << 53 else str(value)
+    if isinstance(value, (float, Decimal)):
+        number = float(value)
+        return number if math.isfinite(number) else None
+    if isinstance(value, (list, dict)):
+        return orjson.dumps(value, option=orjson.OPT_SORT_KEYS, default=str).decode()
+    return str(value)
+
+
+def _number(value: Any) -> Any:
+    """A number feature that holds something else is missing, too: one bad row must not stop all selections."""
+    return value if value.__class__ in (int, float) else None
+
+
+def _lottery(request: str, candidate: str) -> bytes:
+    return hashlib.blake2b(f"{request}\x1f{candidate}".encode(), digest_size=8).digest()

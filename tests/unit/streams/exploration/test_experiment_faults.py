@@ -1,0 +1,116 @@
+"""An experiment over the in-memory Kafka: processes die, answers are lost, and the log gives the state."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import orjson
+import pytest
+
+from headrace.pipeline import state_codec
+from headrace.pipeline.stream_state import StreamState
+from headrace.records import TopicPartition
+from headrace_streams.connector import StreamApplicationConfig
+from headrace_streams.exploration.model_log import follow
+from headrace_streams.operators.learn import Learn
+from headrace_streams.operators.open_selections import MODELS
+from headrace_streams.planning import make_plan
+from headrace_streams.rows import Rows
+from tests.unit.streams.conftest import Application, MakeApplication
+from tests.unit.streams.exploration.applications import APPLICATION, MINUTE, OFFERS, World
+from tests.unit.streams.faults import run_with_faults
+
+REQUESTS = 120
+CHANCE = random.Random(20261130)
+FAULTS = [(CHANCE.randrange(1, 60), CHANCE.random() < 0.5, CHANCE.random() < 0.7) for _ in range(12)]
+
+
+def run(make_application: MakeApplication, faults: Sequence[tuple[int, bool, bool]]) -> Application:
+    topics = {"requests": 2, "conversions": 2, "offers": 1}
+    application: Application = make_application(APPLICATION, topics)
+    application.send("offers", OFFERS, list(range(len(OFFERS))))
+    world = World(5, REQUESTS)
+    requests = list(world.requests())
+    shown: set[str] = set()
+
+    def send(part: list[dict[str, Any]], now: int) -> None:
+        application.send("requests", part, [item["request_id"] for item in part])
+        for selection in application.committed("selections"):
+            if selection["request"] not in shown:
+                shown.add(selection["request"])
+                world.show(selection)
+        due = world.conversions(now)
+        application.send("conversions", due, [item["request"] for item in due])
+
+    def close(now: int) -> None:
+        """Close the windows in both partitions."""
+        end = [{"request": f"end-{number}", "converted_at": now} for number in range(20)]
+        application.send("conversions", end, [item["request"] for item in end])
+
+    sends: list[Callable[[], None]] = [
+        partial(send, requests[start : start + 30], start * 2000 + 60 * MINUTE) for start in range(0, REQUESTS, 30)
+    ]
+    sends += [partial(send, [], 200 * MINUTE), partial(close, 300 * MINUTE)]
+    run_with_faults(application, sends, faults)
+    return application
+
+
+def shared_records(application: Application, topic: str) -> dict[str, Any]:
+    """Return the last committed value of each key of a shared topic."""
+    (place,) = application.broker.partitions_of(topic)
+    records, _ = application.broker.logs[place].read(0, 100_000, committed=True)
+    return {(record.key or b"").decode(): orjson.loads(record.value or b"") for record in records}
+
+
+def learner(application: Application) -> Learn:
+    sections = ("inputs", "tables", "experiments", "steps", "outputs")
+    keys = {name: text for name, text in application.config.items() if name.split(".")[0] in sections}
+    plan, _ = make_plan("app", StreamApplicationConfig.parse(keys))
+    operator = next(step.operator for step in plan.steps if step.name == "learned")
+    assert isinstance(operator, Learn)
+    return operator
+
+
+def replay(application: Application, size: int) -> dict[str, Any]:
+    """Return the records of the models that the log of the experiment gives, in batches of ``size``."""
+    (place,) = [
+        item
+        for item in application.broker.partitions_of("app-learned-repartition")
+        if application.broker.logs[item].read(0, 1, committed=True)[0]
+    ]
+    records, _ = application.broker.logs[place].read(0, 100_000, committed=True)
+    values = [state_codec.decode(record.value or b"") for record in records]
+    operator = learner(application)
+    state = StreamState({"learned": "changelog"}, {"learned": ("log",)})
+    tables: dict[str, dict[Any, Any]] = {operator.log_table: {}}
+    for start in range(0, len(values), size):
+        part = values[start : start + size]
+        rows = Rows([None] * len(part), [item for _, item in part], [time for time, _ in part], [-1] * len(part))
+        made = operator.process(rows, tables, state.of(TopicPartition("log", 0))["learned"])
+        state.apply(0, {"learned": made.changes})
+    return dict(state.of(TopicPartition("log", 0))["learned"][MODELS])
+
+
+@pytest.mark.parametrize("faults", [[], FAULTS], ids=["no fault", "twelve faults"])
+def test_each_request_has_one_selection_and_each_selection_one_label(
+    make_application: MakeApplication, faults: list[tuple[int, bool, bool]]
+) -> None:
+    application = run(make_application, faults)
+
+    selected = Counter(value["request"] for value in application.committed("selections"))
+    without = Counter(value["request_id"] for value in application.committed("requests-without-candidates"))
+    assert selected + without == Counter(f"r{number}" for number in range(REQUESTS))
+    assert Counter(value["request"] for value in application.committed("labels")) == selected
+    assert any(value["conversion"] for value in application.committed("labels"))
+
+    models = shared_records(application, "app-surveys-models")
+    experiment = learner(application).experiment
+    for size in (1, 7, 1000):
+        replayed = replay(application, size)
+        assert replayed == models
+        assert follow(experiment, None, replayed).to_bytes() == follow(experiment, None, models).to_bytes()
+    assert models["head"]["seq"] > sum(selected.values())
