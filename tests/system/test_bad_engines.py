@@ -78,14 +78,14 @@ class SecuredKafka:
             admin.close()
         kafka_clients = KafkaPythonClients({**self.settings, "sasl.password": password})
 
-        def lets_in() -> bool:
+        def accepts_the_password() -> bool:
             try:
                 kafka_clients.admin({}).close()
             except RetriableError:
                 return False
             return True
 
-        eventually(lets_in, 60)
+        eventually(accepts_the_password, 60)
 
     def show(self, authority: Authority) -> None:
         """Start again with a certificate of this authority."""

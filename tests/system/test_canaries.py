@@ -88,12 +88,12 @@ def test_no_output_of_a_worker_contains_a_secret(
     worker.start()
     names = [path.stem for path in worker.connectors]
 
-    def troubled() -> bool:
+    def all_report_a_problem() -> bool:
         answers = [worker.get(f"/connectors/{name}/status") for name in names]
         return all("trace" in json.dumps(answer) or "reason" in json.dumps(answer) for answer in answers)
 
     try:
-        eventually(troubled, 60)
+        eventually(all_report_a_problem, 60)
         texts: dict[str, str] = {}
         for path in ANSWERS:
             for name in names if "{}" in path else [""]:

@@ -403,12 +403,12 @@ def same_sink(case: Case, world: World) -> None:
     second.start()
     case.cleanup.callback(lambda: second.process.poll() is None and second.kill())
 
-    def told() -> Any:
+    def worker_that_reports() -> Any:
         """one of both says that another member has the partition"""
         return next((each for each in (world.worker, second) if case.row.says[0] in world.said(name, each)), None)
 
-    eventually(told, SEEN)
-    case.says(name, told())
+    eventually(worker_that_reports, SEEN)
+    case.says(name, worker_that_reports())
     assert second.stop() == 0
     case.heals(name)
 

@@ -33,12 +33,12 @@ def flights(database: str, box: Any) -> str:
 def key_of(names: tuple[str, ...]) -> Callable[[Any], str]:
     """Return the text of a row's key as in the topic, where timestamps are milliseconds."""
 
-    def said(value: Any) -> Any:
+    def in_the_topic(value: Any) -> Any:
         if isinstance(value, datetime):
             return int(value.replace(tzinfo=value.tzinfo or UTC).timestamp() * 1000)
         return value
 
-    return lambda row: key_text(*(said(row[name]) for name in names))
+    return lambda row: key_text(*(in_the_topic(row[name]) for name in names))
 
 
 @pytest.mark.timeout(300)

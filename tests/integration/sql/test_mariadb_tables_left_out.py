@@ -54,14 +54,14 @@ def test_an_unreadable_table_is_left_out_and_named_in_the_status(
             came.extend((batch.topic, value["id"]) for value in batch.values)
 
     def wait_for(*wanted: tuple[str, int]) -> None:
-        def all_came() -> bool:
+        def all_rows_arrived() -> bool:
             """everything wanted came"""
             take()
             return sorted(came) == sorted(wanted)
 
-        eventually(all_came)
+        eventually(all_rows_arrived)
 
-    def said() -> bool:
+    def is_reported() -> bool:
         """the status names the table"""
         take()
         return f"table {database}.t is left out" in (driver.status_reasons.current or "")
@@ -69,7 +69,7 @@ def test_an_unreadable_table_is_left_out_and_named_in_the_status(
     with SourceDriver(tuned(Tuning(quarantine=0.05)), properties) as driver:
         wait_for(("t", 1), ("u", 1))
         cursor.execute(taken_away.format(database=database, user=user))
-        eventually(said)
+        eventually(is_reported)
         grant = f"GRANT SELECT ON {database}.t TO {user}"
         if taken_away.startswith("REVOKE"):
             assert f"run: {grant};" in (driver.status_reasons.current or "")
@@ -107,14 +107,14 @@ def test_a_listed_table_that_the_catalog_hides_is_named(cursor: Any, mariadb_dat
     came: list[tuple[str, int]] = []
 
     def wait_for(*wanted: tuple[str, int]) -> None:
-        def all_came() -> bool:
+        def all_rows_arrived() -> bool:
             """everything wanted came"""
             if isinstance(batch := driver.poll(), SourceBatch):
                 driver.store(batch)
                 came.extend((batch.topic, value["id"]) for value in batch.values)
             return came == [*wanted]
 
-        eventually(all_came)
+        eventually(all_rows_arrived)
 
     with SourceDriver(tuned(Tuning(quarantine=0.05)), properties) as driver:
         wait_for(("u", 1))

@@ -114,12 +114,12 @@ def test_rows_changed_during_the_snapshot_are_sent_after_it(sql: Sql, drive: Dri
 
     expected = dict(sql("SELECT id, note FROM t"))
 
-    def all_there() -> bool:
+    def all_rows_arrived() -> bool:
         """all rows are there as they are now"""
         batches.extend(driver.drain())
         return {v["id"]: v["note"] for batch in batches for v in batch.values} == expected
 
-    eventually(all_there, 20)
+    eventually(all_rows_arrived, 20)
     # After the snapshot, polling sends only rows that have changed since.
     assert len(ids(batches)) < 503 + 200
 

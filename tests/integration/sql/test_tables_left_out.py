@@ -51,11 +51,11 @@ class Topics(dict[str, list[int]]):
 
 
 def wait_for(driver: SourceDriver, topics: Topics, wanted: dict[str, list[int]]) -> None:
-    def all_came() -> bool:
+    def all_rows_arrived() -> bool:
         """everything wanted came, and nothing else"""
         return topics.take(driver) == wanted
 
-    eventually(all_came)
+    eventually(all_rows_arrived)
 
 
 def test_a_missing_privilege_for_one_of_ten_tables_stops_only_that_table(
@@ -64,12 +64,12 @@ def test_a_missing_privilege_for_one_of_ten_tables_stops_only_that_table(
     # Longer than reading all ten tables takes, otherwise one would always be due.
     driver, topics = drive(table_whitelist=",".join(TEN), connection_url=url, poll_interval_ms="500"), Topics()
     wait_for(driver, topics, {f"t.{table}": [1] for table in TEN if table != "t7"})
-    said = driver.status_reasons.current or ""
+    reason = driver.status_reasons.current or ""
 
-    assert "table public.t7 is left out until it can be read, the others are read" in said
-    assert "permission denied" in said
+    assert "table public.t7 is left out until it can be read, the others are read" in reason
+    assert "permission denied" in reason
     statement = f'GRANT SELECT ON public.t7 TO "{reader}";'
-    assert f"run: {statement}" in said
+    assert f"run: {statement}" in reason
     sql(statement)
     wait_for(driver, topics, {f"t.{table}": [1] for table in TEN})
     assert driver.status_reasons.current is None
@@ -88,12 +88,12 @@ def test_a_missing_schema_privilege_is_reported_with_the_grant(drive: Drive, sql
     sql(statement)
     take = f'GRANT SELECT ON shut.t TO "{reader}";'
 
-    def next_said() -> bool:
+    def next_statement_is_reported() -> bool:
         """the next statement to run is said"""
         topics.take(driver)
         return f"run: {take}" in (driver.status_reasons.current or "")
 
-    eventually(next_said)
+    eventually(next_statement_is_reported)
     sql(take)
     wait_for(driver, topics, {"t.public.t1": [1], "t.shut.t": [1]})
 
@@ -122,12 +122,12 @@ def test_an_unreadable_table_is_left_out_and_named_in_the_status(
     wait_for(driver, topics, {"t.t3": [1], "t.t4": [1], "t.t5": [1]})
     sql(taken_away.format(reader=f'"{reader}"'))
 
-    def said() -> bool:
+    def is_reported() -> bool:
         """the status names the table"""
         topics.take(driver)
         return "table public.t3 is left out" in (driver.status_reasons.current or "")
 
-    eventually(said)
+    eventually(is_reported)
     sql("INSERT INTO t4 VALUES (2); INSERT INTO t5 VALUES (2)")
     wait_for(driver, topics, {"t.t3": [1], "t.t4": [1, 2], "t.t5": [1, 2]})
     if taken_away.startswith("DROP"):

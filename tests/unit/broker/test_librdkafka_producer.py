@@ -185,14 +185,14 @@ def test_no_record_is_lost_and_the_last_record_of_each_key_stays_last(
     assert dict(log) == written  # later entries win
 
 
-def patient(count: int) -> int:
+def without_outage(count: int) -> int:
     """Choose requests of one record, partition 0 first, without an outage."""
     return 1 if count == 8 else 0
 
 
 class TestWindows:
     def test_waiting_records_are_settled_after_earlier_ones(self) -> None:
-        fake = FakeProducer([], patient)
+        fake = FakeProducer([], without_outage)
         producer = producer_over(fake)
         first = producer.send(EncodedBatch("t", [b"1", b"2"], [b"\0", b"\0"]))
         second = producer.send(EncodedBatch("t", [b"3"], [b"\0"]))
@@ -204,7 +204,7 @@ class TestWindows:
         assert second.done()
 
     def test_a_fatal_error_fails_records_in_flight_and_the_next_send_uses_a_new_client(self) -> None:
-        fakes = [FakeProducer([], patient), FakeProducer([], patient)]
+        fakes = [FakeProducer([], without_outage), FakeProducer([], without_outage)]
         left = iter(fakes)
         producer = LibrdkafkaProducer(lambda: (cast(Producer, next(left)), BrokerMonitor()))
         delivery = producer.send(EncodedBatch("t", [b"1"], [b"\0"]))
@@ -218,7 +218,7 @@ class TestWindows:
         assert fakes[1].log == [(b"\0", b"1")]
 
     def test_a_missing_acl_is_an_infrastructure_error(self) -> None:
-        fake = FakeProducer([], patient)
+        fake = FakeProducer([], without_outage)
         producer = producer_over(fake)
         delivery = producer.send(EncodedBatch("t", [b"1"], [b"\0"]))
         fake.report_all(fake.queues[0], 1, KafkaError.TOPIC_AUTHORIZATION_FAILED)
@@ -234,7 +234,7 @@ class TestWindows:
                     raise BufferError("Local: Queue full")
                 super().produce(*arguments)
 
-        producer = producer_over(FullProducer([], patient))
+        producer = producer_over(FullProducer([], without_outage))
         with pytest.raises(RetriableError) as caught:
             producer.send(EncodedBatch("t", [b"1", b"2"], [b"\0", b"\0"]))
         assert caught.value.code == "kafka.buffer_full"
@@ -255,7 +255,7 @@ class TestWindows:
                     super().purge()
                 return 0
 
-        fake = SlowPurgeProducer(log, patient)
+        fake = SlowPurgeProducer(log, without_outage)
         producer = producer_over(fake)
         deliveries = [producer.send(EncodedBatch("t", [b"%d" % n], [b"\0"])) for n in range(2)]
         assert len(fake) == 1  # the second batch waits for the first window
@@ -275,7 +275,7 @@ class TestWindows:
             def flush(self, timeout: float) -> int:
                 return len(self)
 
-        producer = producer_over(UnresponsiveProducer([], patient))
+        producer = producer_over(UnresponsiveProducer([], without_outage))
         first = producer.send(EncodedBatch("t", [b"1"], [b"\0"]))
         second = producer.send(EncodedBatch("t", [b"2"], [b"\0"]))
         producer.close(0)

@@ -239,7 +239,7 @@ class TestTargetStates:
         worker.answers |= {f"GET /connectors/{name}/status": (200, {}) for name in ("orders", "clicks")}
         result = run(verb, "orders", "clicks")
         puts = [f"PUT /connectors/orders/{verb}", f"PUT /connectors/clicks/{verb}"]
-        assert asked_with(worker.requests, "PUT") == puts
+        assert requests_with(worker.requests, "PUT") == puts
         assert f"orders: {verb} requested" in result.stderr
         assert not result.stdout
         answer = json.loads(run(verb, "orders", "--json").stdout)
@@ -248,7 +248,7 @@ class TestTargetStates:
     def test_one_unknown_name_changes_no_connector(self, run: Command, worker: StubWorker) -> None:
         worker.answers |= {"PUT /connectors/orders/pause": (202, None), "GET /connectors/orders/status": (200, {})}
         assert isinstance(run.error("pause", "orders", "order"), NotFoundError)
-        assert asked_with(worker.requests, "PUT") == []
+        assert requests_with(worker.requests, "PUT") == []
 
     def test_an_unknown_name_is_reported_with_the_nearest(self, run: Command) -> None:
         error = run.error("pause", "order")
@@ -380,12 +380,12 @@ class TestApply:
     def test_apply_keeps_an_equal_configuration(self, run: Command, worker: StubWorker, orders: Path) -> None:
         worker.answers["GET /connectors/orders/config"] = (200, self.CONFIG)
         assert "orders: unchanged" in run("apply", str(orders)).stderr
-        assert not asked_with(worker.requests, "PUT")
+        assert not requests_with(worker.requests, "PUT")
 
     def test_apply_requires_a_name_in_the_file(self, run: Command, worker: StubWorker, orders: Path) -> None:
         orders.write_text("connector.class=AcmeSource\n")
         assert isinstance(run.error("apply", str(orders)), ConfigError)
-        assert not asked_with(worker.requests, "PUT")
+        assert not requests_with(worker.requests, "PUT")
 
     def test_apply_shows_all_findings_of_the_worker(self, run: Command, worker: StubWorker, orders: Path) -> None:
         finding = {"code": "config.unknown_key", "key": "tasks.max", "message": "unknown", "hint": "did you mean…"}
@@ -399,7 +399,7 @@ class TestApply:
         ]
 
 
-def asked_with(requests: Sequence[tuple[str, Any]], method: str) -> list[str]:
+def requests_with(requests: Sequence[tuple[str, Any]], method: str) -> list[str]:
     return [asked for asked, _ in requests if asked.startswith(method)]
 
 
@@ -467,7 +467,7 @@ class TestManyConnectors:
             worker.answers[f"POST /connectors/{name}/restart?includeTasks=true&onlyFailed=true"] = (202, planned)
         result = run("restart", "--all", "--only-failed", "--json")
         assert set(json.loads(result.stdout)) == {"orders", "clicks"}
-        assert len(asked_with(worker.requests, "POST")) == 2
+        assert len(requests_with(worker.requests, "POST")) == 2
 
     @pytest.mark.parametrize("arguments", [(), ("orders", "--all"), ("orders", "clicks", "--task", "0")])
     def test_restart_refuses_wrong_arguments(self, run: Command, worker: StubWorker, arguments: Sequence[str]) -> None:

@@ -50,10 +50,10 @@ def test_a_machine_without_errors_gives_exit_code_0(worker: Path) -> None:
 
 
 def test_findings_of_check_are_reported_with_location_and_fix(worker: Path) -> None:
-    def away(_: object) -> str:
+    def unreachable(_: object) -> str:
         raise RetriableError("broker:9092 does not answer", code="kafka.unreachable")
 
-    found, exit_code = examine([worker], away)
+    found, exit_code = examine([worker], unreachable)
     [kafka] = [item for item in found if item.subject == "kafka.unreachable"]
     assert exit_code == 3
     assert kafka.text == f"{worker}:1:1: broker:9092 does not answer"

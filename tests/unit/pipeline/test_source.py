@@ -181,7 +181,7 @@ def test_the_durations_of_polls_below_a_millisecond_add_up(source: Callable[...,
     assert made.harness.metrics.values["poll_batch_time_ms_total"] >= 40
 
 
-def last_words(rows: list[Any]) -> list[Any]:
+def last_occurrences(rows: list[Any]) -> list[Any]:
     """Remove repeated values; keep the last of each."""
     return list(dict.fromkeys(reversed(rows)))[::-1]
 
@@ -228,7 +228,7 @@ def test_after_any_failures_no_row_is_lost_and_the_order_is_kept(
     for number in range(partitions):
         rows = made.rows(f"t{number}")
         # Batches after a failed one are sent again after it: repeats are allowed, an older row as the last one is not.
-        assert last_words(rows) == list(range(count))
+        assert last_occurrences(rows) == list(range(count))
 
 
 def _has_read(made: Source, count: int) -> bool:
@@ -345,7 +345,7 @@ def test_a_record_that_the_broker_refuses_is_found_and_the_others_stay_in_order(
     thread = made.harness.run(made.pipeline)
     eventually(lambda: made.positions.stored.get(0) == 12)
     made.harness.end(thread)
-    assert last_words(made.rows()) == [row for row in range(12) if row != 6]
+    assert last_occurrences(made.rows()) == [row for row in range(12) if row != 6]
 
 
 def test_an_infrastructure_error_fails_the_task(source: Callable[..., Source]) -> None:

@@ -91,12 +91,12 @@ def run_with_faults(
             try:
                 application.run(StopWhen(application.is_processed), clients)
             except ProcessDiedError:
-                bury(application.broker, f"connect-{application.name}")
+                remove_members(application.broker, f"connect-{application.name}")
             else:
                 break
 
 
-def bury(broker: InMemoryKafka, group: str) -> None:
+def remove_members(broker: InMemoryKafka, group: str) -> None:
     """Remove the members of a process that died, as the coordinator does after ``session.timeout.ms``."""
     with broker.changed:
         broker.groups[group].members.clear()

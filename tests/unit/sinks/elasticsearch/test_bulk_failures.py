@@ -64,12 +64,12 @@ def test_the_status_shows_the_reason_of_a_wait_until_it_ends(
 ) -> None:
     sink = make_sink()
 
-    def until_said(seconds: float | None = None) -> bool:
+    def wait_for_the_reason(seconds: float | None = None) -> bool:
         """Wait between two retries until the status shows the reason."""
         eventually(lambda: sink.status_reasons.said)
         return False
 
-    sink.stop_event.wait = until_said
+    sink.stop_event.wait = wait_for_the_reason
 
     def busy(actions: list[Any]) -> Any:
         return scripted.items([scripted.item(actions[0], 429, "es_rejected_execution_exception", "queue is full")])
@@ -170,11 +170,11 @@ def test_a_request_that_is_refused_for_one_action_is_halved(
 ) -> None:
     error = {"error": {"type": "action_request_validation_exception", "reason": "no"}, "status": 400}
 
-    def picky(actions: list[Any]) -> Any:
+    def refuse_one_document(actions: list[Any]) -> Any:
         bad = any(action.document["a"] == 2 for action in actions)
         return scripted.Answer(400, error) if bad else server.accept(actions)
 
-    server.script = [picky] * 20
+    server.script = [refuse_one_document] * 20
     sink = make_sink()
 
     assert sink.put(batch({"a": 1}, {"a": 2}, {"a": 3})) == [("orders-0", 1, MALFORMED)]
@@ -266,14 +266,14 @@ def test_the_status_shows_outdated_records_and_an_overloaded_cluster_together(
     ]
     sink = make_sink()
 
-    def both_told() -> bool:
+    def both_are_reported() -> bool:
         return any("not written" in said and "overloaded" in said for said in filter(None, sink.status_reasons.said))
 
-    def until_both_are_told(seconds: float | None = None) -> bool:
-        eventually(both_told)
+    def wait_for_both_reasons(seconds: float | None = None) -> bool:
+        eventually(both_are_reported)
         return False
 
-    sink.stop_event.wait = until_both_are_told
+    sink.stop_event.wait = wait_for_both_reasons
     for _ in range(2):
         records = batch({"a": 1})
         records.end_offset = 6

@@ -219,12 +219,12 @@ def test_requests_become_fewer_and_smaller_after_429_and_recover(
 def test_a_poison_document_at_any_position_is_the_only_one_refused(
     make_sink: Make, batch: Batch, server: Any, scripted: Any, place: int, status: int
 ) -> None:
-    def picky(actions: list[Any]) -> Any:
+    def refuse_one_document(actions: list[Any]) -> Any:
         if any(action.document["a"] == place for action in actions):
             return scripted.Answer(status, {"error": {"type": "parse_exception", "reason": "poison"}, "status": status})
         return server.accept(actions)
 
-    server.script = [picky] * 50
+    server.script = [refuse_one_document] * 50
     sink = make_sink(batch_size="8")
     (rejection,) = sink.task.put([batch(*({"a": number} for number in range(8)), first=50)])
 

@@ -361,12 +361,12 @@ def test_a_dropped_table_gives_no_tombstones(sqlite: Sql, reconciled: Drive) -> 
     sqlite("DELETE FROM u")
     settle(driver, topic, {1, 2})
 
-    def said() -> bool:
+    def is_reported() -> bool:
         """the status names the table"""
         topic.take(driver.drain())
         return "table t is left out" in (driver.status_reasons.current or "")
 
-    eventually(said)
+    eventually(is_reported)
     assert topic.tombstones == [3]
 
 

@@ -52,11 +52,11 @@ class BlindSqlite(Sqlite):
     commits_in_order = False
 
 
-def blind(url: URL, zone: tzinfo, granularity: str, temporal: str) -> Dialect:
+def hiding_transactions(url: URL, zone: tzinfo, granularity: str, temporal: str) -> Dialect:
     return BlindSqlite(zone)
 
 
-without_transactions = pytest.mark.parametrize("make_dialect", [blind])
+without_transactions = pytest.mark.parametrize("make_dialect", [hiding_transactions])
 
 
 @without_transactions

@@ -87,7 +87,7 @@ def test_ids_below_the_position_stop_only_their_table(sqlite: Sql, drive: Drive)
     driver.drain()
     sqlite("DELETE FROM t WHERE id > 1")
 
-    def said(text: str) -> None:
+    def wait_until_reported(text: str) -> None:
         def is_said() -> bool:
             """the status says it"""
             driver.drain()
@@ -95,9 +95,9 @@ def test_ids_below_the_position_stop_only_their_table(sqlite: Sql, drive: Drive)
 
         eventually(is_said)
 
-    said("the greatest id of table t is 1, and rows up to 3 count as read")
+    wait_until_reported("the greatest id of table t is 1, and rows up to 3 count as read")
     sqlite("INSERT INTO t DEFAULT VALUES")
-    said("table t is left out")
+    wait_until_reported("table t is left out")
     sqlite("INSERT INTO u VALUES (4)")
 
     def read() -> bool:

@@ -371,12 +371,12 @@ class ImpatientSqlite(SqliteDialect):
         return {"timeout": 0.0}
 
 
-def impatient(url: URL, zone: tzinfo, granularity: str, temporal: str) -> Dialect:
+def without_lock_timeout(url: URL, zone: tzinfo, granularity: str, temporal: str) -> Dialect:
     return ImpatientSqlite(zone)
 
 
 @pytest.mark.usefixtures("table")
-@pytest.mark.parametrize("make_dialect", [impatient])
+@pytest.mark.parametrize("make_dialect", [without_lock_timeout])
 def test_reads_of_a_locked_file_are_retried(drive: Drive, sqlite: Sqlite) -> None:
     add(sqlite, (1, at(0)))
     driver = drive(**BY_ID)
