@@ -40,7 +40,7 @@ def search_request(layer: StoredLayer, time_field: str, time_range: tuple[str, s
     since, until = time_range
     interval = _interval(since)
     inner: dict[str, Any] = dict(metrics)
-    for name in reversed(layer.definition.get("columnOrder", list(columns))):
+    for name in reversed(list(columns)):
         if columns[name].get("isBucketed"):
             inner = {name: {**_grouping(name, columns, metrics, interval), **({"aggs": inner} if inner else {})}}
     times = {"range": {time_field: {"gte": since, "lte": until}}} if time_field else {"match_all": {}}

@@ -116,7 +116,5 @@ def _sum(facts: FieldFacts) -> PanelColumn:
 
 
 def _percentile(facts: FieldFacts, number: int) -> PanelColumn:
-    name = "Median" if number == 50 else f"{number}th percentile"
-    return PanelColumn(
-        f"p{number}", "percentile", f"{name} of {facts.title}", facts.field.path, facts.field.type, number
-    )
+    label = "Median" if number == 50 else f"{number}th percentile"
+    return PanelColumn(f"p{number}", "percentile", label, facts.field.path, facts.field.type, number)

@@ -18,7 +18,7 @@ _UNIT, _GAP, _HEAD = 24, 8, 44
 _ROW = 22
 _COLORS = ("#54B399", "#6092C0", "#D36086", "#9170B8", "#CA8EAE", "#D6BF57", "#B9A888", "#DA8B45", "#AA6556", "#E7664C")
 _INK, _FAINT, _LINE = "#343741", "#69707D", "#D3DAE6"
-_MOST_ROWS, _LONGEST = 10, 26
+_MOST_ROWS, _LONGEST, _LEGEND = 10, 26, 12
 Box = tuple[float, float, float, float]
 """x, y, width, height."""
 Series = Sequence[tuple[float, float]]
@@ -65,7 +65,7 @@ def _panel(result: PanelResult) -> Iterator[str]:
     yield f'<rect x="{x}" y="{y}" width="{width}" height="{height}" rx="6" fill="#fff" stroke="{_LINE}"/>'
     yield _text(x + 12, y + 22, result.panel.title, 13, weight=600)
     box = (x + 12, y + 34, width - 24, height - 44)
-    match result.panel.chart:
+    match result.panel.chart if _is_drawn(result) else "":
         case "lnsMetric":
             yield from _metric(result, box)
         case "lnsXY":
@@ -74,6 +74,22 @@ def _panel(result: PanelResult) -> Iterator[str]:
             yield from _pie(result, box)
         case "lnsDatatable":
             yield from _table(result, box)
+        case _:
+            yield _text(box[0], box[1] + 16, "There is no picture of it", 12, color=_FAINT)
+
+
+def _is_drawn(result: PanelResult) -> bool:
+    """Return whether the panel has the columns of those that headrace makes; users may have made others."""
+    operations = [column.get("operationType") for column in result.layer.columns.values() if column["isBucketed"]]
+    values = len(result.layer.columns) - len(operations)
+    match result.panel.chart:
+        case "lnsMetric":
+            return not operations and values == 1
+        case "lnsXY":
+            return operations[:1] == ["date_histogram"] and len(operations) <= 2 and values > 0
+        case "lnsPie":
+            return len(operations) > 0 and values > 0
+    return True
 
 
 def _metric(result: PanelResult, box: Box) -> Iterator[str]:
@@ -82,7 +98,7 @@ def _metric(result: PanelResult, box: Box) -> Iterator[str]:
     date = result.layer.columns[column].get("dataType") == "date"
     value = _value(result.aggregations.get(column), result.documents)
     shown = _moment(value) if date and value is not None else _number(value)
-    size = 18 if date else 34
+    size = 17 if date else 34
     yield _text(x, y + height * 0.6, shown, size, weight=700, color=_COLORS[1])
     yield _text(x, y + height * 0.6 + 24, str(result.layer.columns[column]["label"]), 12, color=_FAINT)
 
@@ -173,7 +189,8 @@ def _pie(result: PanelResult, box: Box) -> Iterator[str]:
         yield (
             f'<circle cx="{middle_x:.1f}" cy="{middle_y:.1f}" r="{radius * 0.75:.1f}" fill="none" '
             f'stroke="{_COLORS[number % len(_COLORS)]}" stroke-width="{radius * 0.5:.1f}" '
-            f'stroke-dasharray="{length:.2f} {round_length - length:.2f}" stroke-dashoffset="{-done:.2f}"/>'
+            f'stroke-dasharray="{length:.2f} {round_length - length:.2f}" stroke-dashoffset="{-done:.2f}" '
+            f'transform="rotate(-90 {middle_x:.1f} {middle_y:.1f})"/>'
         )
         done += length
     labels = [f"{label}  {amount / total:.0%}" for label, amount in parts]
@@ -195,7 +212,7 @@ def _table(result: PanelResult, box: Box) -> Iterator[str]:
 
 
 def _legend(labels: Sequence[str], x: float, y: float) -> Iterator[str]:
-    for number, label in enumerate(labels[:12]):
+    for number, label in enumerate(labels[:_LEGEND]):
         color = _COLORS[number % len(_COLORS)]
         yield f'<circle cx="{x}" cy="{y + number * 18 - 4}" r="5" fill="{color}"/>'
         yield _text(x + 10, y + number * 18, label, 11)

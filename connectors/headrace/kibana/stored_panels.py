@@ -18,8 +18,12 @@ class StoredLayer(NamedTuple):
 
     @property
     def columns(self) -> Mapping[str, Any]:
+        """In the order in which they are computed; columns that ``columnOrder`` lacks are last."""
         found = self.definition.get("columns", {})
-        return found if isinstance(found, Mapping) else {each["columnId"]: each for each in found}
+        if not isinstance(found, Mapping):
+            return {each["columnId"]: each for each in found}
+        ordered = [name for name in self.definition.get("columnOrder", ()) if name in found]
+        return {name: found[name] for name in dict.fromkeys([*ordered, *found])}
 
 
 class StoredPanel(NamedTuple):

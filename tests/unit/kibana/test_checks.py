@@ -159,6 +159,13 @@ def test_a_refused_query_is_found_with_its_reason(make_pack: MakePack) -> None:
     assert all("no such aggregation" in finding.message for finding in found)
 
 
+def test_a_column_order_with_unknown_columns_is_found_and_the_query_still_runs(make_pack: MakePack) -> None:
+    pack = broken(make_pack(), "dashboard", panels(lambda panel: _layer(panel)["columnOrder"].append("gone")))
+
+    assert [finding.code for finding in structure_findings(pack)] == ["kibana.bad_panel"]
+    assert check(pack, RecordedData({"shop.orders": ORDERS})) == []
+
+
 def test_a_data_view_of_no_sink_and_one_without_an_index_are_found(make_pack: MakePack) -> None:
     assert [code for code, _, _ in check(make_pack(), RecordedData({}))] == ["kibana.no_index"]
     other = QueryCheck([searchable(RecordedData({"other": ORDERS}), "other")])

@@ -57,6 +57,15 @@ def test_a_picture_shows_every_panel_with_its_values() -> None:
     assert len(list(tree.iter(f"{_SVG}polyline"))) == 2
 
 
+def test_a_panel_that_a_user_has_made_in_another_form_is_named_and_not_drawn() -> None:
+    metric = next(each for each in results() if each.panel.chart == "lnsMetric")
+    definition = {"columns": {**metric.layer.columns, "second": {"isBucketed": False, "operationType": "count"}}}
+    other = metric._replace(layer=metric.layer._replace(definition=definition))
+
+    texts = [element.text for element in ElementTree.fromstring(picture("t", [other])).iter(f"{_SVG}text")]
+    assert texts == ["t", metric.panel.title, "There is no picture of it"]
+
+
 def test_a_picture_is_written_for_each_dashboard(tmp_path: Path) -> None:
     (path,) = write_previews(results(), tmp_path / "pictures")
 
