@@ -90,8 +90,18 @@ COMPETITORS: dict[str, tuple[str, tuple[str, ...]]] = {
     "connect-file": (CONNECT_FILE, (f"org.apache.kafka:connect-file:{CONNECT_FILE}",)),
     "connect-for-debezium": (DEBEZIUM_KAFKA, connect_roots(DEBEZIUM_KAFKA)),
     "debezium": (DEBEZIUM, (f"io.debezium:debezium-connector-postgres:{DEBEZIUM}",)),
+    "kafka-streams": (
+        KAFKA,
+        (
+            f"org.apache.kafka:kafka-streams:{KAFKA}",
+            f"org.apache.kafka:kafka-streams-test-utils:{KAFKA}",
+            f"org.apache.logging.log4j:log4j-core:{LOG4J}",
+            f"org.apache.logging.log4j:log4j-slf4j-impl:{LOG4J}",
+        ),
+    ),
 }
-"""Kafka Connect, its file connectors, and Debezium. Apache License 2.0; Debezium's PostgreSQL driver is BSD."""
+"""Kafka Connect, its file connectors, Debezium, and Kafka Streams with its test driver. Apache License 2.0; Debezium's
+PostgreSQL driver is BSD."""
 
 
 def pom(roots: tuple[str, ...]) -> str:
