@@ -1,9 +1,9 @@
 """A stream task's loop: consume, process, and commit outputs, state and offsets in one transaction.
 
-What a task did since its last commit becomes visible as a whole or not at all. After an error in a transaction the task
-gives up everything that is not committed: it closes its clients, drops its state, joins the group again, restores the
-state from the changelogs and continues at the committed offsets. Partitions are committed before they are given away,
-and their state is restored before their first record is processed.
+What a task did since its last commit becomes visible as a whole or not at all. After an error in a transaction, also if
+its producer was fenced, the task gives up everything that is not committed: it closes its clients, drops its state,
+joins the group again, restores the state from the changelogs and continues at the committed offsets. Partitions are
+committed before they are given away, and their state is restored before their first record is processed.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from headrace.pipeline.fault_policy import Failure, raise_skipped
 from headrace.pipeline.offset_gaps import OffsetGaps
 from headrace.pipeline.shutdown import close_clients, shut_down
 from headrace.pipeline.stages import Stages
+from headrace.pipeline.stream_fencing import FencingHistory
 from headrace.pipeline.stream_metrics import StreamMetrics
 from headrace.pipeline.stream_order import Run, StreamOrder
 from headrace.pipeline.stream_processing import decode_internal, decode_shared, encode_results, encoder, process
@@ -47,6 +48,8 @@ class StreamClients:
 
     open_consumer: Callable[[], Consumer]
     open_producer: Callable[[], TransactionalProducer]
+    transactional_id: str
+    """Of the producers, for messages."""
     open_reader: Callable[[], Reader]
     open_admin: Callable[[], Admin]
     group: str
@@ -85,7 +88,8 @@ class StreamPipeline:
         self._timing = timing
         self._silence = SilentPartitions(timing.idle_after)
         self._metrics = StreamMetrics(control.metrics)
-        self._transaction = StreamTransaction(clients.open_producer, control)
+        fencing = FencingHistory(clients.transactional_id)
+        self._transaction = StreamTransaction(clients.open_producer, fencing, control)
         self._dead_letters: DeadLetterQueue | None = None
         self._consumer: Consumer | None = None
         self._tables: Reader | None = None

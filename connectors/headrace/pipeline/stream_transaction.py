@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 
 from headrace.broker.interfaces import GroupMetadata, TransactionalProducer
-from headrace.errors import HeadraceError
+from headrace.errors import HeadraceError, TaskError
 from headrace.pipeline.control import TaskControl
+from headrace.pipeline.stream_fencing import FencingHistory
 from headrace.records import EncodedBatch, TopicPartition
 
 _CLOSE_TIMEOUT = 5.0  # seconds
@@ -28,12 +30,16 @@ _SENT = SentInTransaction()
 class StreamTransaction:
     """The producer of a task and its open transaction, which begins with the first batch.
 
-    After an error in any method, call :meth:`discard`: nothing of the transaction becomes visible.
+    After an error in any method, call :meth:`discard`: nothing of the transaction becomes visible. Methods raise
+    RetriableError when the producer was fenced, unless it happens too often.
     It is a :class:`headrace.broker.interfaces.Producer`, too, for the dead letter queue.
     """
 
-    def __init__(self, open_producer: Callable[[], TransactionalProducer], control: TaskControl) -> None:
+    def __init__(
+        self, open_producer: Callable[[], TransactionalProducer], fencing: FencingHistory, control: TaskControl
+    ) -> None:
         self._open_producer = open_producer
+        self._fencing = fencing
         self._control = control
         self._producer: TransactionalProducer | None = None
         self._open = False
@@ -43,7 +49,7 @@ class StreamTransaction:
     def open(self) -> None:
         """Create a producer; a transaction that an earlier process of this task left open is aborted."""
         if self._producer is None:
-            with self._control.fence:
+            with self._effect():
                 producer = self._open_producer()
                 try:
                     producer.init()
@@ -53,9 +59,8 @@ class StreamTransaction:
                 self._producer = producer
 
     def send(self, batch: EncodedBatch, partition: int | None = None) -> SentInTransaction:
-        producer = self._begun()
-        with self._control.fence:
-            producer.send(batch, partition)
+        with self._effect():
+            self._begun().send(batch, partition)
         self.records += len(batch)
         return _SENT
 
@@ -63,8 +68,8 @@ class StreamTransaction:
         """Commit the sent records together with the offsets. Do nothing if there are neither."""
         if not self._open and not offsets:
             return
-        producer = self._begun()
-        with self._control.fence:
+        with self._effect():
+            producer = self._begun()
             if offsets:
                 producer.send_offsets(offsets, group())
             producer.commit()
@@ -89,6 +94,18 @@ class StreamTransaction:
 
     def close(self, timeout: float) -> None:
         self.discard()
+
+    @contextmanager
+    def _effect(self) -> Iterator[None]:
+        """Guard calls of the producer: none has an effect when the task was abandoned."""
+        try:
+            with self._control.fence:
+                yield
+        except TaskError as error:
+            consequence = self._fencing.consequence(error)
+            if consequence is error:
+                raise
+            raise consequence from error
 
     def _begun(self) -> TransactionalProducer:
         assert self._producer is not None

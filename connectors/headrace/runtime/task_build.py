@@ -116,9 +116,11 @@ class _OneTask:
 
     def _stream(self, settings: StreamSettings) -> StreamPipeline:
         group, clients, control = self._group, self._clients, self.control
+        transactional_id = f"{self.task}-{self.worker.instance}"
         factory = StreamClients(
             lambda: control.fence.watch(clients.consumer(f"connector-consumer-{self.task}", group)),
-            lambda: clients.transactional_producer(f"{self.task}-{self.worker.instance}"),
+            lambda: clients.transactional_producer(transactional_id),
+            transactional_id,
             lambda: clients.reader(f"connector-reader-{self.task}"),
             clients.admin,
             group,

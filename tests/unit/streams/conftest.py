@@ -136,6 +136,7 @@ class Application:
             self.origins,
             instance=instance,
         )
+        # As a file on the worker's command line, which may name functions.
         return builder.build(TaskId(self.name, number), self.config, control, task.reasons.append, trusted=True)
 
     def send(

@@ -1,4 +1,4 @@
-"""Kafka clients that fail at a chosen call: the process dies, or the call is not answered."""
+"""Kafka clients that fail at a chosen call: the process dies, the call is not answered, or it raises any error."""
 
 from __future__ import annotations
 
@@ -26,7 +26,8 @@ class FaultPlan:
     effect: bool
     """Whether the call has its effect before it fails."""
     dies: bool
-    """Whether the process dies; else the call raises RetriableError once."""
+    """Whether the process dies; else the call raises ``error`` once."""
+    error: Exception = field(default_factory=lambda: RetriableError("no answer", code="kafka.unreachable"))
     calls: int = 0
     failed: bool = False
 
@@ -41,7 +42,7 @@ class FaultPlan:
         self.failed = True
         if self.effect or (closes and not self.dies):
             call()
-        raise ProcessDiedError if self.dies else RetriableError("no answer", code="kafka.unreachable")
+        raise ProcessDiedError if self.dies else self.error
 
 
 @dataclass(eq=False)
@@ -80,18 +81,27 @@ class StopWhen(threading.Event):
 
 
 def run_with_faults(
-    application: Application, sends: Iterable[Callable[[], None]], faults: Sequence[tuple[int, bool, bool]]
+    application: Application,
+    sends: Iterable[Callable[[], None]],
+    faults: Sequence[tuple[int, bool, bool] | tuple[int, bool, bool, Exception]],
 ) -> None:
-    """Send records, and run processes until all are processed; each process has its fault, until none is left."""
+    """Send records, and run processes until all are processed; each process has its fault, until none is left.
+
+    A fault is the arguments of a plan. A task that the error of its plan has ended is started again.
+    """
     waiting = list(faults)
     for send in sends:
         send()
         while True:
-            clients = FailingClient(application.broker, FaultPlan(*waiting.pop(0))) if waiting else None
+            plan = FaultPlan(*waiting.pop(0)) if waiting else None
+            clients = FailingClient(application.broker, plan) if plan is not None else None
             try:
                 application.run(StopWhen(application.is_processed), clients)
             except ProcessDiedError:
                 remove_members(application.broker, f"connect-{application.name}")
+            except Exception as error:
+                if plan is None or plan.error not in (error, error.__cause__):
+                    raise
             else:
                 break
 

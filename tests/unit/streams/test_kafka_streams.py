@@ -184,7 +184,7 @@ def test_results_do_not_depend_on_batches_and_partitions(name: str, make_applica
     producer.begin()
     for record in case.records:
         key, value = (None if item is None else orjson.dumps(item) for item in (record.key, record.value))
-        keys = None if key is None else [key]
+        keys: list[bytes | None] | None = None if key is None else [key]
         producer.send(EncodedBatch(record.topic, [value], keys, [record.time]), record.partition)
     producer.commit()
     producer.close(1)
