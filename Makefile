@@ -13,7 +13,7 @@ SOURCES := connectors sources streams sinks demo scripts benchmarks tests
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-quick lint format docs lock bench clean
+.PHONY: help setup demo test test-quick soak lint format docs lock bench clean
 
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -43,6 +43,9 @@ endif
 test-quick: setup ## Unit tests and import contracts, on two cores and with fewer examples: within a minute, no engine
 	$(BIN)/lint-imports
 	HEADRACE_TEST_PROFILE=quick $(BIN)/python -m pytest tests/unit -q -n 2 $(ARGS)
+
+soak: setup ## Kill and suspend the workers of a stream application for many rounds (ROUNDS=20, SEED=…): some minutes
+	HEADRACE_SOAK_ROUNDS=$(or $(ROUNDS),20) HEADRACE_SOAK_SEED=$(or $(SEED),20261130) $(BIN)/python -m pytest tests/system/test_stream_kills.py -s
 
 lint: setup ## Ruff, mypy strict, import contracts, generated documentation
 	$(BIN)/ruff check .

@@ -1,112 +1,225 @@
-"""kill -9 of a worker that runs a stream application: committed outputs and windows are exact, with both clients."""
+"""Exactly once: two workers run one stream application, and workers and the broker are killed and suspended.
+
+One worker starts with each Kafka client; a killed one is started with either. Afterwards a reader with read_committed
+finds every output once and every window count exact, and the state is what a batch computation over the inputs gives.
+
+``make test`` runs a round of each kind. ``make soak`` runs HEADRACE_SOAK_ROUNDS seeded rounds over more records.
+"""
 
 from __future__ import annotations
 
 import json
+import os
 import random
 import threading
 from collections import Counter
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
-from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
-from kafka.admin import NewTopic
 
+from headrace.broker.interfaces import NewTopic
+from headrace.broker.librdkafka import LibrdkafkaClients
+from headrace.embedded.kafka import Kafka
+from headrace.errors import RetriableError
+from headrace.pipeline import state_codec
+from headrace.records import EncodedBatch, TopicPartition
 from headrace.testing.waiting import eventually
 
-RECORDS = 18_000
-PART = RECORDS // 3
+ROUNDS = int(os.environ.get("HEADRACE_SOAK_ROUNDS", "0"))
+RECORDS = 200_000 if ROUNDS else 24_000
+SEED = int(os.environ.get("HEADRACE_SOAK_SEED", "20261130"))
 OFFERS = 7
+PARTITIONS = 4
 MINUTE = 60_000
 START = 1_790_000_040_000  # a full minute
-END = START + 600 * MINUTE
-SEED = 20261130
+SPAN = 60 * MINUTE
+END = START + 10 * SPAN
+CLIENTS = ("confluent", "kafka-python")
+KINDS = ("kill a worker", "suspend a worker", "kill the broker")
+TRANSACTION_TIMEOUT = 10.0
+"""Seconds. The broker checks it each second; a worker that is suspended for longer is fenced and leaves its group."""
+BROKER = {"transaction.abort.timed.out.transaction.cleanup.interval.ms": "1000", "group.min.session.timeout.ms": "4000"}
+
+Window = tuple[int, int]
+"""Offer and start."""
 
 
-@pytest.mark.timeout(600)
-def test_every_record_is_counted_once_after_kill_9(
-    kafka: Any, make_worker: Callable[..., Any], unique_name: str, box: Any
-) -> None:
-    views, copies, minutes = f"{unique_name}-views", f"{unique_name}-copies", f"{unique_name}-minutes"
-    admin = KafkaAdminClient(bootstrap_servers=kafka.bootstrap_servers)
-    admin.create_topics(
-        [NewTopic(topic, 2, 1, topic_configs={"retention.ms": "-1"}) for topic in (views, copies, minutes)]
-    )
-    admin.close()
-    records = [{"n": n, "offer": n % OFFERS, "at": START + n * 37} for n in range(RECORDS)]
-    parts = [records[:PART], records[PART : 2 * PART], records[2 * PART :]]
-    worker = make_worker(kafka.bootstrap_servers, consumer_session_timeout_ms="6000")
-    worker.write(
-        unique_name,
-        {
+@pytest.fixture
+def broker(tmp_path: Path) -> Iterator[Kafka]:
+    """A broker of its own, which can be killed."""
+    kafka = Kafka(tmp_path / "kafka", settings=BROKER)
+    kafka.start()
+    yield kafka
+    kafka.stop()
+
+
+class Topics:
+    """The inputs of an application, and what it has committed."""
+
+    def __init__(self, bootstrap: str, name: str) -> None:
+        self.name = name
+        self.views, self.copies, self.minutes = f"{name}-views", f"{name}-copies", f"{name}-minutes"
+        self.repartition, self.changelog = f"{name}-per_offer-repartition", f"{name}-per_offer-changelog"
+        self._clients = LibrdkafkaClients({"bootstrap.servers": bootstrap})
+        self._admin = self._clients.admin({})
+        self._admin.create_topics(
+            NewTopic(topic, PARTITIONS, config={"retention.ms": "-1"})
+            for topic in (self.views, self.copies, self.minutes)
+        )
+
+    def close(self) -> None:
+        self._admin.close()
+
+    def config(self) -> dict[str, Any]:
+        return {
             "connector.class": "Stream",
             "commit.interval.ms": "100",
-            "inputs": {"views": {"topic": views, "time": "at"}},
+            "producer.override.transaction.timeout.ms": f"{TRANSACTION_TIMEOUT * 1000:.0f}",
+            "inputs": {"views": {"topic": self.views, "time": "at"}},
             "steps": {
                 "doubled": {"add": {"twice": "n * 2"}},
                 "per_offer": {
-                    "window": {"by": "offer", "tumbling": "1m", "grace": "1h", "aggregate": {"views": "count(*)"}}
+                    "window": {"by": "offer", "tumbling": "1m", "grace": "2h", "aggregate": {"views": "count(*)"}}
                 },
             },
-            "outputs": {copies: "doubled", "minutes": {"topic": minutes, "from": "per_offer"}},
-        },
-    )
+            "outputs": {self.copies: "doubled", "minutes": {"topic": self.minutes, "from": "per_offer"}},
+        }
 
-    chance = random.Random(SEED)
-    for client, part in zip(("confluent", "kafka-python"), parts, strict=False):
-        worker.settings["kafka.client"] = client
-        known = len(read(kafka.bootstrap_servers, copies))
-        send(kafka.bootstrap_servers, views, part)
-        worker.start()
-        eventually(partial(has_more, kafka.bootstrap_servers, copies, known), box.timeout)
-        threading.Event().wait(chance.uniform(0, 0.2))
-        worker.kill()
-    send(kafka.bootstrap_servers, views, parts[2])
-    worker.start()
-    # The two partitions are read independently: records that close the windows come after all others were counted.
-    eventually(lambda: len(read(kafka.bootstrap_servers, copies)) >= RECORDS, box.timeout)
-    send(kafka.bootstrap_servers, views, [{"n": RECORDS, "offer": offer, "at": END} for offer in range(OFFERS)])
-    expected = Counter((record["offer"], record["at"] // MINUTE * MINUTE) for record in records)
-    eventually(lambda: len(read(kafka.bootstrap_servers, minutes)) >= len(expected), box.timeout)
-    assert worker.stop() == 0
+    def send(self, records: list[dict[str, int]]) -> None:
+        producer = self._clients.producer({})
+        batch = EncodedBatch(
+            self.views, [json.dumps(row).encode() for row in records], [b"%d" % row["n"] for row in records]
+        )
+        delivery = producer.send(batch)
+        assert producer.flush(60)
+        assert delivery.error() is None
+        producer.close(5)
 
-    written = read(kafka.bootstrap_servers, copies)
-    assert sorted(row["n"] for row in written) == [*range(RECORDS), *[RECORDS] * OFFERS]
-    assert all(row["twice"] == row["n"] * 2 for row in written)
-    windows = read(kafka.bootstrap_servers, minutes)
-    assert len(windows) == len(expected)
-    assert {(row["offer"], row["window_start"]): row["views"] for row in windows} == dict(expected)
+    def progress(self) -> int:
+        """Return a number that grows with each committed transaction."""
+        try:
+            return sum(self._admin.end_offsets([self.copies]).values())
+        except RetriableError:
+            return 0
 
+    def processed(self) -> bool:
+        """Return whether all views and all records of the repartition topic are committed."""
+        try:
+            committed = self._admin.committed(f"connect-{self.name}")
+            ends = self._admin.end_offsets([self.views])
+        except RetriableError:  # while a transaction is open
+            return False
+        if any(committed.get(place, 0) < end for place, end in ends.items()):
+            return False
+        last = {place: offset for place, offset, _, _ in self.read(self.repartition)}
+        return all(committed.get(place, 0) > offset for place, offset in last.items())
 
-def has_more(bootstrap: str, topic: str, known: int) -> bool:
-    return len(read(bootstrap, topic)) > known
-
-
-def send(bootstrap: str, topic: str, records: list[dict[str, int]]) -> None:
-    producer = KafkaProducer(bootstrap_servers=bootstrap, linger_ms=5)
-    try:
-        for record in records:
-            text = json.dumps(record).encode()
-            producer.send(topic, key=str(record["n"]).encode(), value=text, partition=record["n"] % 2)
-        producer.flush(60)
-    finally:
-        producer.close()
-
-
-def read(bootstrap: str, topic: str) -> list[dict[str, Any]]:
-    """Return the committed values of both partitions."""
-    consumer = KafkaConsumer(bootstrap_servers=bootstrap, isolation_level="read_committed", enable_auto_commit=False)
-    try:
-        places = [TopicPartition(topic, partition) for partition in range(2)]
-        consumer.assign(places)
-        consumer.seek_to_beginning(*places)
-        ends = consumer.end_offsets(places)
-        found = []
-        while any(consumer.position(place) < ends[place] for place in places):
-            for batch in consumer.poll(timeout_ms=500).values():
-                found += [json.loads(record.value) for record in batch]
+    def read(self, topic: str) -> list[tuple[TopicPartition, int, bytes | None, bytes | None]]:
+        """Return partition, offset, key and value of the committed records."""
+        ends = self._admin.end_offsets([topic])
+        reader = self._clients.reader({})
+        found: list[tuple[TopicPartition, int, bytes | None, bytes | None]] = []
+        try:
+            reader.assign(dict.fromkeys(ends, 0))
+            while any(reader.positions().get(place, 0) < end for place, end in ends.items()):
+                for batch in reader.poll(0.5, 20_000):
+                    columns = zip(batch.offsets, batch.keys, batch.values, strict=True)
+                    found += [(batch.topic_partition, *row) for row in columns]
+        finally:
+            reader.close()
         return found
-    finally:
-        consumer.close()
+
+    def rows(self, topic: str) -> list[dict[str, Any]]:
+        return [json.loads(value or b"") for _, _, _, value in self.read(topic)]
+
+    def state(self) -> dict[Window, int]:
+        """Return the open windows that a restart would restore."""
+        last: dict[tuple[int, int, Any], Any] = {}
+        for place, _, key, value in self.read(self.changelog):
+            segment, name = state_codec.decode(key or b"")
+            last[place.partition, segment, name] = None if value is None else state_codec.decode(value)
+        return {(name, segment): acc[0] for (_, segment, name), acc in last.items() if segment > 0 and acc is not None}
+
+
+class Chaos:
+    """Strikes the workers and the broker."""
+
+    def __init__(self, broker: Kafka, workers: list[Any], topics: Topics, timeout: float) -> None:
+        self._broker, self._workers, self._topics, self._timeout = broker, workers, topics, timeout
+        self._chance = random.Random(SEED)
+
+    def strike(self, kind: str, known: int) -> str:
+        """Wait until more than ``known`` is committed, and strike in the middle of the work. Return what was done."""
+        eventually(lambda: self._topics.progress() > known, self._timeout)
+        self._wait(self._chance.uniform(0, 0.3))
+        number = self._chance.randrange(2)
+        worker = self._workers[number]
+        if kind == "kill a worker":
+            worker.kill()
+            worker.settings["kafka.client"] = self._chance.choice(CLIENTS)
+            worker.start()
+            return f"kill worker {number}, start it with {worker.settings['kafka.client']}"
+        if kind == "suspend a worker":
+            seconds = (
+                TRANSACTION_TIMEOUT + 2 if not ROUNDS or self._chance.random() < 0.5 else self._chance.uniform(0, 3)
+            )
+            worker.pause()
+            self._wait(seconds)
+            worker.resume()
+            return f"suspend worker {number} for {seconds:.1f} s"
+        self._broker.kill()
+        self._wait(self._chance.uniform(0, 2))
+        self._broker.start()
+        return "kill the broker"
+
+    def choose(self, number: int) -> str:
+        return self._chance.choice(KINDS) if ROUNDS else KINDS[number]
+
+    def _wait(self, seconds: float) -> None:
+        """Let time pass: when a strike comes is the point of the test."""
+        threading.Event().wait(seconds)
+
+
+@pytest.mark.timeout(300 + 60 * ROUNDS)
+def test_outputs_windows_and_state_are_exact_after_kills_and_suspensions(
+    broker: Kafka, make_worker: Callable[..., Any], unique_name: str, box: Any
+) -> None:
+    topics = Topics(broker.bootstrap_servers, unique_name)
+    workers = [
+        make_worker(broker.bootstrap_servers, kafka_client=client, consumer_session_timeout_ms="6000")
+        for client in CLIENTS
+    ]
+    for worker in workers:
+        worker.write(unique_name, topics.config())
+        worker.start(wait=False)
+    rounds = ROUNDS or len(KINDS)
+    records = [{"n": n, "offer": n % OFFERS, "at": START + n * SPAN // RECORDS} for n in range(RECORDS)]
+    chaos = Chaos(broker, workers, topics, box.timeout)
+    part = -(-RECORDS // rounds)
+    for number in range(rounds):
+        known = topics.progress()
+        topics.send(records[number * part : (number + 1) * part])
+        print(f"round {number + 1}: {chaos.strike(chaos.choose(number), known)}", flush=True)
+    eventually(topics.processed, box.timeout)
+
+    expected = Counter((record["offer"], record["at"] // MINUTE * MINUTE) for record in records)
+    assert topics.state() == expected
+    copies = topics.rows(topics.copies)
+    assert sorted(row["n"] for row in copies) == list(range(RECORDS))
+    assert all(row["twice"] == row["n"] * 2 for row in copies)
+    assert topics.rows(topics.minutes) == []
+
+    topics.send([{"n": RECORDS, "offer": offer, "at": END} for offer in range(OFFERS)])
+    eventually(topics.processed, box.timeout)
+    windows = topics.rows(topics.minutes)
+    assert len(windows) == len(expected)
+    assert {(row["offer"], row["window_start"]): row["views"] for row in windows} == expected
+    assert topics.state() == {(offer, END): 1 for offer in range(OFFERS)}
+    fenced = sum(worker.log.count("kafka.producer_fenced") for worker in workers)
+    print(f"{rounds} rounds, seed {SEED}: {len(copies):,} records, {len(windows)} windows; fenced {fenced} times")
+    for worker in workers:
+        assert worker.running(unique_name), worker.log
+        assert worker.stop() == 0
+    topics.close()

@@ -47,7 +47,7 @@ class FencingHistory:
                 "this one, or set another port or rest.advertised.host.name in one of them, and restart the task",
             )
         return RetriableError(
-            f"{error.message} ({self._id}), or the process was suspended for longer than transaction.timeout.ms: what "
-            "is not committed is discarded and processed again",
+            f"{error.message} (transactional.id {self._id}). The task discards what is not committed and continues at "
+            "the committed offsets",
             code=FENCED,
         )
