@@ -87,3 +87,25 @@ class TaskControl:
         """Clear the reason of ``cause`` and log the recovery."""
         self.reasons.set(cause, None)
         self.log.info("recovered", tries=tries + 1)
+
+
+class KafkaReport:
+    """Reports in status and log that the brokers of a consumer are unavailable. Used from the task's thread.
+
+    The consumer does not raise then, it returns nothing.
+    """
+
+    def __init__(self, control: TaskControl) -> None:
+        self._control = control
+        self.problem: str | None = None
+
+    def update(self, problem: str | None) -> None:
+        """Report the problem of the connection, or with None the recovery, once."""
+        if problem == self.problem:
+            return
+        self.problem = problem
+        if problem is None:
+            self._control.recovered(1, "kafka")
+            return
+        self._control.reasons.set("kafka", f"waiting for Kafka: {problem}")
+        self._control.log.warning("waiting", code="kafka.unreachable", reason=problem)

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 from headrace.broker.interfaces import Consumer, RebalanceListener
 from headrace.errors import RetriableError
-from headrace.pipeline.control import LONGEST_SLEEP, TaskControl
+from headrace.pipeline.control import LONGEST_SLEEP, KafkaReport, TaskControl
 from headrace.pipeline.dead_letters import DeadLetterQueue
 from headrace.pipeline.fault_policy import Failure, Stage, raise_skipped
 from headrace.pipeline.fence import TaskAbandonedError
@@ -96,7 +96,7 @@ class SinkPipeline:
         self._next_idle = 0.0
         self._idle_failures = 0
         self._paused = False
-        self._kafka_problem: str | None = None
+        self._kafka_report = KafkaReport(control)
         self._shortage: Shortage | None = None
         self._revocation_error: Exception | None = None  # raised inside the rebalance listener, for the loop
 
@@ -186,23 +186,12 @@ class SinkPipeline:
                 self._factory.topic_used(batch.topic_partition.topic)
             if self._factory.gaps is not None:
                 self._factory.gaps.check(consumed)
-            self._report_kafka(None if consumed else self._consumer.connection_problem())
-            if not consumed and self._kafka_problem is None and self._factory.share is not None:
+            self._kafka_report.update(None if consumed else self._consumer.connection_problem())
+            if not consumed and self._kafka_report.problem is None and self._factory.share is not None:
                 self._report_shortage(self._factory.share.check(self._consumer.assignment()))
         if self._revocation_error is not None:
             raise self._revocation_error
         return consumed
-
-    def _report_kafka(self, problem: str | None) -> None:
-        """Report a broker that is unavailable: the consumer does not raise then, it returns nothing."""
-        if problem == self._kafka_problem:
-            return
-        self._kafka_problem = problem
-        if problem is None:
-            self._control.recovered(1, "kafka")
-            return
-        self._control.reasons.set("kafka", f"waiting for Kafka: {problem}")
-        self._control.log.warning("waiting", code="kafka.unreachable", reason=problem)
 
     def _report_shortage(self, shortage: Shortage | None) -> None:
         if shortage == self._shortage:

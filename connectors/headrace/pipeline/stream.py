@@ -15,7 +15,7 @@ from typing import TypeVar
 
 from headrace.broker.interfaces import Admin, Consumer, Producer, Reader, RebalanceListener, TransactionalProducer
 from headrace.errors import DataError, HeadraceError, RetriableError, TaskError
-from headrace.pipeline.control import LONGEST_SLEEP, TaskControl
+from headrace.pipeline.control import LONGEST_SLEEP, KafkaReport, TaskControl
 from headrace.pipeline.dead_letters import DeadLetterQueue
 from headrace.pipeline.fault_policy import Failure, raise_skipped
 from headrace.pipeline.offset_gaps import OffsetGaps
@@ -104,7 +104,7 @@ class StreamPipeline:
         self._backoff = Backoff(control.retry_policy)
         self._next_commit = 0.0
         self._paused = False
-        self._kafka_problem: str | None = None
+        self._kafka_report = KafkaReport(control)
         self._giving_up = False  # what is not committed must not be committed any more
         self._listener_error: Exception | None = None
 
@@ -304,19 +304,9 @@ class StreamPipeline:
         if self._clients.gaps is not None:
             self._clients.gaps.check(consumed)
         problem = None if consumed else self._consumer.connection_problem()
-        self._report_kafka(problem)
+        self._kafka_report.update(problem)
         self._silence.polled(reading=problem is None and not self._paused)
         return consumed
-
-    def _report_kafka(self, problem: str | None) -> None:
-        if problem == self._kafka_problem:
-            return
-        self._kafka_problem = problem
-        if problem is None:
-            self._control.recovered(1, "kafka")
-            return
-        self._control.reasons.set("kafka", f"waiting for Kafka: {problem}")
-        self._control.log.warning("waiting", code="kafka.unreachable", reason=problem)
 
     def _update_table(self, batch: ConsumedBatch) -> None:
         """Apply records of a table. Records that are not rows are reported and left out: they are in no transaction."""
