@@ -114,3 +114,27 @@ def test_each_request_has_one_selection_and_each_selection_one_label(
         assert replayed == models
         assert follow(experiment, None, replayed).to_bytes() == follow(experiment, None, models).to_bytes()
     assert models["head"]["seq"] > sum(selected.values())
+
+
+def test_two_tasks_select_by_the_models_that_one_of_them_learns(make_application: MakeApplication) -> None:
+    application: Application = make_application(APPLICATION, {"requests": 2, "conversions": 2, "offers": 1})
+    application.send("offers", OFFERS, list(range(len(OFFERS))))
+    tasks = [application.start(number) for number in (0, 1)]
+    requests = list(World(5, 80).requests())
+    for start in (0, 40):
+        part = requests[start : start + 40]
+        application.send("requests", part, [item["request_id"] for item in part])
+        application.wait_until_processed()
+        selected = [value["request"] for value in application.committed("selections")]
+        conversions = [{"request": name, "converted_at": (start + 41) * 2000} for name in selected[::3]]
+        application.send("conversions", conversions, [item["request"] for item in conversions])
+        application.wait_until_processed()
+    for task in tasks:
+        task.stop()
+
+    selections = application.committed("selections")
+    without = application.committed("requests-without-candidates")
+    names = Counter([value["request"] for value in selections] + [value["request_id"] for value in without])
+    assert names == Counter(item["request_id"] for item in requests)
+    assert max(value["seq"] for value in selections) > 0
+    assert replay(application, 1000) == shared_records(application, "app-surveys-models")
