@@ -21,6 +21,7 @@ OLDEST = (8, 19)
 _TIMEOUT = httpx.Timeout(60.0, connect=5.0)
 _ERRNO = re.compile(r"^\[(?:Errno|SSL)[^\]]*\] ")
 _PAGE = 100
+_LOGIN = "set HEADRACE_KIBANA_API_KEY, or --user and HEADRACE_KIBANA_PASSWORD"
 
 
 class KibanaAccess(NamedTuple):
@@ -67,8 +68,11 @@ class KibanaClient:
     def require_supported(self) -> str:
         """Return the version. Raise InfrastructureError when it is too old, RetriableError while Kibana starts."""
         status = self._json("GET", "/api/status")
-        number = str(status.get("version", {}).get("number", "")) if isinstance(status, dict) else ""
+        number = str(status.get("version", {}).get("number", ""))
         found = re.match(r"(\d+)\.(\d+)", number)
+        if not number and "status" in status:  # Kibana shows the version to users only
+            text = f"Kibana at {self.url} does not show its version without credentials"
+            raise InfrastructureError(text, code="kibana.denied", hint=_LOGIN)
         if found is None:
             raise self._not_kibana("its status has no version")
         if (int(found[1]), int(found[2])) < OLDEST:
@@ -187,7 +191,7 @@ class KibanaClient:
         path = place.partition("?")[0]
         said = f"Kibana at {self.url} answered {method} {path} with status {status}{': ' + message if message else ''}"
         if status in (401, 403):
-            hint = "set HEADRACE_KIBANA_API_KEY, or --user and HEADRACE_KIBANA_PASSWORD"
+            hint = _LOGIN
             if status == 403:
                 hint = "grant 'all' for Saved Objects Management, Data Views, Dashboard, Discover, Tag Management, "
                 hint += "and Stack Rules in this space"

@@ -49,6 +49,8 @@ class FakeKibana:
         self.migrate: Callable[[dict[str, Any]], dict[str, Any]] = lambda item: item
         """What the server does to objects that it stores."""
         self.encryption_key = True
+        self.hides_version = False
+        """As a server with security does for a request without credentials."""
         self.url = ""
 
     def objects(self, space: str = "default") -> dict[Key, dict[str, Any]]:
@@ -100,7 +102,8 @@ class FakeKibana:
         if path == "/api/status":
             if self.status_failures:
                 return self.status_failures.pop(0), {"message": "Kibana server is not ready yet"}
-            return 200, {"version": {"number": self.version}}
+            shown = {} if self.hides_version else {"version": {"number": self.version}}
+            return 200, {"status": {"overall": {"level": "available"}}, **shown}
         if method != "GET" and "kbn-xsrf" not in names:
             return 400, {"statusCode": 400, "message": "Request must contain a kbn-xsrf header."}
         space = "default"

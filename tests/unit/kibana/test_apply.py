@@ -255,7 +255,7 @@ def test_a_kibana_without_an_encryption_key_is_named(
 
 
 @pytest.mark.parametrize(
-    ("version", "code"), [("8.18.3", "kibana.too_old"), ("7.17.0", "kibana.too_old"), ("", "kibana.not_kibana")]
+    ("version", "code"), [("8.18.3", "kibana.too_old"), ("7.17.0", "kibana.too_old"), ("unknown", "kibana.not_kibana")]
 )
 def test_a_kibana_that_cannot_import_packs_is_refused(
     version: str, code: str, kibana: FakeKibana, client: KibanaClient
@@ -265,6 +265,15 @@ def test_a_kibana_that_cannot_import_packs_is_refused(
     with pytest.raises(InfrastructureError) as refused:
         client.require_supported()
     assert refused.value.code == code
+
+
+def test_a_kibana_that_needs_a_login_is_told_from_another_server(kibana: FakeKibana, client: KibanaClient) -> None:
+    kibana.hides_version = True
+
+    with pytest.raises(InfrastructureError) as refused:
+        client.require_supported()
+    assert refused.value.code == "kibana.denied"
+    assert "HEADRACE_KIBANA_API_KEY" in refused.value.hint
 
 
 def test_credentials_are_sent_and_never_shown(kibana: FakeKibana) -> None:
