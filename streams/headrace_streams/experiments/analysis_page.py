@@ -25,7 +25,7 @@ def analysis_page(analysis: Analysis) -> str:
     elif screening.reason:
         verdict = f"No features are proposed: {screening.reason}."
     else:
-        verdict = "No features are proposed: no variable predicts outcomes that it was not learned from."
+        verdict = "No features are proposed: no variable is related to the outcome."
     figures = [
         Figure(f"{screening.impressions:,}", "impressions with an outcome"),
         Figure(f"{screening.units:,}", analysis.unit or "units (no column named)"),
@@ -59,9 +59,9 @@ def _gains(analysis: Analysis) -> Section:
         ),
     )
     text = (
-        "How much of the deviance each variable explains alone, on impressions that its effects were not learned from. "
-        "A variable is related (blue) if its whole interval is above 0. The intervals hold for all variables together "
-        "with 95 %."
+        "How much of the deviance each variable explains alone, on impressions that its effects were not learned from, "
+        "with a 95 % interval. Blue: related to the outcome (score test, p below 0.05 for all variables together). A "
+        "related variable with an interval around 0 needs more conversions before a model gains from it."
     )
     return Section("Which variables relate to the outcome", text, svg, listed)
 
@@ -75,7 +75,7 @@ def _selection(analysis: Analysis) -> Section:
         "What each proposed feature adds to those above it. A related variable that is not in this list says what "
         "another one says already."
         if rows
-        else analysis.screening.reason or "No variable predicts outcomes that it was not learned from."
+        else analysis.screening.reason or "No variable is related to the outcome."
     )
     svg = charts.intervals(rows, "deviance explained in addition", reference=0) if rows else ""
     return Section("Proposed features", text, svg)

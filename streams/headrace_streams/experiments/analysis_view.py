@@ -43,7 +43,7 @@ class AnalysisView:
         if screening.reason:
             command.print(f"no features proposed: {screening.reason}")
         elif not screening.selected:
-            command.print("no features proposed: no variable predicts outcomes that it was not learned from")
+            command.print("no features proposed: no variable is related to the outcome")
         else:
             steps = [(step.name, f"{step.added.share:.2%}", _interval(step.added)) for step in screening.selected]
             command.print_table(("proposed feature", "adds", "interval"), steps)
@@ -112,7 +112,7 @@ class AnalysisView:
 
 
 def _numbers(gain: Gain) -> dict[str, float]:
-    return {"explains": gain.share, "low": gain.low, "high": gain.high}
+    return {"explains": gain.share, "low": gain.low, "high": gain.high, "p_value": gain.p_value}
 
 
 def _interval(gain: Gain) -> str:

@@ -1,23 +1,23 @@
-"""Which variables relate to the outcome, before a model is built: held-out gains, redundancy, a proposed selection.
+"""Which variables relate to the outcome, before a model is built: a test, held-out gains, redundancy, a selection.
 
-The strength of a variable is the share of the deviance (log loss) that it explains on impressions that its effects
-were not learned from (5 folds). A variable without a relation has a gain below 0 on average, because it costs
-estimation; therefore "related" needs a lower bound above 0, and many levels are no advantage. Effects of levels have
-a normal prior with deviation 0.5, as the terms of the logistic model do. Folds and intervals are by unit (user),
-because the impressions of one user are not independent. Association between two variables is Cramér's V with the
-bias correction of Bergsma (2013).
+A variable is related if the residuals differ between its levels: Pearson's score test, with the first-order correction
+of Rao and Scott (1981) for users with several impressions, adjusted for all variables by Holm's method. The strength of
+a variable is the share of the deviance (log loss) that its effects explain on impressions that they were not learned
+from, in five folds of users; it is below 0 on average without a relation, so that many levels are no advantage. Effects
+have a normal prior with deviation 0.5, as the terms of the logistic model. Association between two variables is
+Cramér's V with the bias correction of Bergsma (2013).
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
-from headrace_streams.exploration.special import Floats, normal_quantile, sigmoid
+from headrace_streams.exploration.special import Floats, chi_squared_tail, normal_quantile, sigmoid
 
 Codes = npt.NDArray[np.intp]
 
@@ -26,7 +26,9 @@ LEAST_CONVERSIONS = 100
 _PRECISION = 1 / 0.5**2  # of the prior of an effect
 _STEPS = 12
 _CYCLES = 3
-_FAMILY_ERROR = 0.05
+_LEAST_EXPECTED = 2.0
+_Z = 1.959963984540054
+FAMILY_ERROR = 0.05
 
 
 @dataclass(frozen=True)
@@ -44,11 +46,15 @@ class Variable:
 
 @dataclass(frozen=True)
 class Gain:
-    """Share of the deviance that is explained on held-out impressions, with a simultaneous 95 % interval."""
+    """Share of the deviance that is explained on held-out impressions, with a 95 % interval, and the evidence for it.
+
+    ``p_value`` is adjusted for all variables that are tested together.
+    """
 
     share: float
     low: float
     high: float
+    p_value: float
 
 
 @dataclass(frozen=True)
@@ -73,7 +79,7 @@ class VariableFinding:
 
     @property
     def related(self) -> bool:
-        return self.gain.low > 0
+        return self.gain.p_value <= FAMILY_ERROR
 
 
 @dataclass(frozen=True)
@@ -120,11 +126,10 @@ def screen(variables: Sequence[Variable], outcome: Floats, unit: Codes | None = 
     if count == 0:
         raise ValueError("the log has no impression with an outcome")
     units = np.arange(count) if unit is None else unit
-    data = _HeldOut(outcome, units, len(variables))
-    gains = {variable.name: data.gain(variable) for variable in variables}
+    data = _HeldOut(outcome, units)
     findings = [
-        VariableFinding(variable, data.interval(gains[variable.name]), level_rates(variable, outcome))
-        for variable in variables
+        VariableFinding(variable, gain, level_rates(variable, outcome))
+        for variable, gain in zip(variables, data.gains(variables), strict=True)
     ]
     findings.sort(key=lambda found: -found.gain.share)
     enough = min(outcome.sum(), count - outcome.sum()) >= LEAST_CONVERSIONS
@@ -188,13 +193,12 @@ def level_rates(variable: Variable, outcome: Floats) -> tuple[LevelRate, ...]:
 class _HeldOut:
     """Additive models of the selected variables, one for each fold, and what they predict for the fold's rows."""
 
-    def __init__(self, outcome: Floats, unit: Codes, tests: int) -> None:
+    def __init__(self, outcome: Floats, unit: Codes) -> None:
         self._outcome = outcome
         _, self._unit = np.unique(unit, return_inverse=True)
         # Units are dealt to folds in a random order that is always the same.
         order = np.random.default_rng(0).permutation(int(self._unit.max()) + 1)
         self._fold = order[self._unit] % FOLDS
-        self._quantile = float(normal_quantile(1 - _FAMILY_ERROR / (2 * max(tests, 1))))
         self._offset = np.empty((FOLDS, len(outcome)))
         for fold in range(FOLDS):
             learned = outcome[self._fold != fold]
@@ -202,13 +206,43 @@ class _HeldOut:
         self._base = self._loss(self._own(self._offset))
         self._selected: list[tuple[Variable, list[Floats]]] = []
 
-    def gain(self, variable: Variable) -> Floats:
-        """Return how much the variable lowers the loss of each row, given the selected variables."""
-        effects = [
-            _effects(variable, self._outcome, self._offset[fold], self._fold != fold)[variable.codes]
-            for fold in range(FOLDS)
-        ]
-        return self._loss(self._own(self._offset)) - self._loss(self._own(self._offset + np.stack(effects)))
+    def gains(self, variables: Sequence[Variable]) -> list[Gain]:
+        """Return what each variable explains alone, given the selected variables."""
+        found = [self._gain(variable) for variable in variables]
+        adjusted = _holm([gain.p_value for gain in found])
+        return [replace(gain, p_value=p_value) for gain, p_value in zip(found, adjusted, strict=True)]
+
+    def _gain(self, variable: Variable) -> Gain:
+        effect = np.empty(len(self._outcome))
+        for fold in range(FOLDS):
+            mine = self._fold == fold
+            learned = _effects(variable, self._outcome, self._offset[fold], ~mine)[variable.codes[mine]]
+            effect[mine] = learned
+        own = self._own(self._offset)
+        saved = self._loss(own) - self._loss(own + effect)
+        base = float(self._base.sum())
+        share = float(saved.sum()) / base
+        half = _Z * self._error_of_sum(saved) / base
+        return Gain(share, share - half, share + half, self._p_value(variable, sigmoid(own)))
+
+    def _p_value(self, variable: Variable, predicted: Floats) -> float:
+        """Return the p-value of "the residuals do not differ between the levels"."""
+        weight, residual = predicted * (1 - predicted), self._outcome - predicted
+        codes, levels = _without_rare_levels(variable, predicted)
+        total = np.bincount(codes, weight, levels)
+        if levels < 2 or total.min() <= 0:
+            return 1.0
+        share = total / total.sum()
+        scores = np.bincount(codes, residual, levels) - share * residual.sum()
+        statistic = float((scores**2 / total).sum())
+        # Variances of the scores between units, as multiples of those of independent impressions.
+        pair, cell = np.unique(self._unit * levels + codes, return_inverse=True)
+        of_pair, of_unit = np.bincount(cell, residual), np.bincount(self._unit, residual)
+        level, unit = pair % levels, pair // levels
+        squares = np.bincount(level, of_pair**2, levels)
+        squares += -2 * share * np.bincount(level, of_pair * of_unit[unit], levels) + share**2 * (of_unit**2).sum()
+        design_effect = max(1.0, float((squares / total).sum()) / (levels - 1))
+        return chi_squared_tail(statistic / design_effect, levels - 1)
 
     def select(self, variable: Variable) -> None:
         """Add a variable, and fit the effects of all selected ones again."""
@@ -220,14 +254,10 @@ class _HeldOut:
                     effects[fold] = _effects(chosen, self._outcome, without, self._fold != fold)
                     self._offset[fold] = without + effects[fold][chosen.codes]
 
-    def interval(self, gains: Floats) -> Gain:
-        """Return the mean gain of all rows as a share of the deviance."""
-        base = float(self._base.sum())
-        by_unit = np.bincount(self._unit, gains)
-        error = math.sqrt(len(by_unit) * float(by_unit.var(ddof=1))) if len(by_unit) > 1 else math.inf
-        share = float(gains.sum()) / base
-        half = self._quantile * error / base
-        return Gain(share, share - half, share + half)
+    def _error_of_sum(self, values: Floats) -> float:
+        """Return the standard error of a sum whose terms are independent between units; infinite with one unit."""
+        by_unit = np.bincount(self._unit, values)
+        return math.sqrt(len(by_unit) * float(by_unit.var(ddof=1))) if len(by_unit) > 1 else math.inf
 
     def explained(self) -> float:
         """Return the share of the deviance that the selected variables explain."""
@@ -242,13 +272,13 @@ class _HeldOut:
 
 
 def _select(data: _HeldOut, candidates: Sequence[Variable]) -> list[SelectedVariable]:
-    """Select variables forwards while one adds something with a lower bound above 0."""
+    """Select variables forwards while the one that adds most is related to what is left."""
     left = list(candidates)
     found: list[SelectedVariable] = []
     while left:
-        gains = [data.interval(data.gain(variable)) for variable in left]
+        gains = data.gains(left)
         best = max(range(len(left)), key=lambda position: gains[position].share)
-        if gains[best].low <= 0:
+        if gains[best].share <= 0 or gains[best].p_value > FAMILY_ERROR:
             break
         variable = left.pop(best)
         data.select(variable)
@@ -273,6 +303,29 @@ def _effects(variable: Variable, outcome: Floats, offset: Floats, learned: npt.N
         if np.abs(step).max() < 1e-8:
             break
     return effect
+
+
+def _without_rare_levels(variable: Variable, predicted: Floats) -> tuple[Codes, int]:
+    """Return codes in which the levels with few expected conversions are one level, and the number of levels.
+
+    The test relies on counts that are close to normal.
+    """
+    expected = np.bincount(variable.codes, predicted, len(variable.labels))
+    kept = np.flatnonzero(expected >= _LEAST_EXPECTED)
+    code = np.full(len(expected), len(kept), dtype=np.intp)
+    code[kept] = np.arange(len(kept))
+    codes = code[variable.codes]
+    return codes, int(codes.max()) + 1
+
+
+def _holm(p_values: Sequence[float]) -> list[float]:
+    """Return the p-values adjusted by Holm (1979)."""
+    adjusted = [0.0] * len(p_values)
+    largest = 0.0
+    for rank, position in enumerate(sorted(range(len(p_values)), key=lambda index: p_values[index])):
+        largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[position]))
+        adjusted[position] = largest
+    return adjusted
 
 
 def _log_odds(conversions: float, impressions: float) -> float:

@@ -54,6 +54,11 @@ def x_log_y(x: Floats | float, y: Floats | float) -> Floats:
     return cast(Floats, special.xlogy(x, y))
 
 
+def chi_squared_tail(x: float, degrees: float) -> float:
+    """Return the probability that a chi-squared variable with ``degrees`` degrees of freedom is above ``x``."""
+    return float(special.chdtrc(degrees, x))
+
+
 def student_quantile(degrees: float, p: float) -> float:
     """Return the quantile of Student's t distribution with ``degrees`` degrees of freedom."""
     return float(special.stdtrit(degrees, p))

@@ -50,6 +50,17 @@ def test_related_variables_are_selected_and_copies_of_them_are_not() -> None:
     assert found.associations["country", "noise"] < 0.05
 
 
+def test_a_clear_relation_is_found_with_240_conversions() -> None:
+    found = 0
+    for seed in range(20):
+        random = np.random.default_rng(seed)
+        group, noise = random.integers(0, 4, 3_000), random.integers(0, 30, 3_000)
+        outcome = (random.random(3_000) < 0.08 * np.array([0.5, 0.8, 1.2, 1.5])[group]).astype(np.float64)
+        (first, _) = screen([variable("group", group, 4), variable("noise", noise, 30)], outcome).findings
+        found += first.related
+    assert found >= 18
+
+
 def test_an_identifier_explains_nothing_although_it_fits_its_own_impressions() -> None:
     random = np.random.default_rng(2)
     outcome = (random.random(4_000) < 0.1).astype(np.float64)
