@@ -220,6 +220,21 @@ class StreamSettings(ConnectorSettings):
         "its windows and joins close. By default it only advances with records.",
         group="Application",
     )
+    repartition_purge_interval: Duration = key(
+        "repartition.purge.interval.ms",
+        default=30_000,
+        ge=1,
+        doc="How often the processed records of repartition topics are deleted (as in Kafka Streams).",
+        group="Application",
+    )
+    state_max_entries: int | None = key(
+        "state.max.entries",
+        default=None,
+        ge=1,
+        doc="The most entries of a task's state: a group in a window, a record of a join, a row of a partitioned "
+        "table. The status warns from 80 % on, and the task fails above it instead of using all memory.",
+        group="Application",
+    )
 
     def problems(self) -> Iterable[Finding]:
         for name, given in (("transforms", self.transforms), ("predicates", self.predicates)):
@@ -290,6 +305,12 @@ class WorkerSettings(ConfigModel):
         ge=1,
         doc="Maximum of unacknowledged data of a source task: keys, values, and 250 bytes per record. Above this limit "
         "the task does not poll (headrace's own).",
+    )
+    state_dir: str | None = key(
+        "state.dir",
+        default=None,
+        doc="Directory for copies of the state of stream applications, so that a restart reads only what their "
+        "changelogs have since. Not set: it reads them completely. Each worker needs its own.",
     )
     kafka_client: Annotated[KafkaClient, LOWER] = key(
         "kafka.client",

@@ -250,6 +250,18 @@ class Admin(Protocol):
         """Return the first offset of every partition of ``topics``; unknown topics are left out."""
         ...
 
+    def delete_records(self, offsets: Mapping[TopicPartition, int]) -> None:
+        """Delete the records before these offsets. Raise InfrastructureError without DELETE on a topic."""
+        ...
+
+    def topic_ids(self, topics: Sequence[str]) -> dict[str, str]:
+        """Return the id of each topic, which is another one after it was created again.
+
+        Unknown topics are left out, and so are all of a broker without ids (before 2.8). Each client writes ids in
+        its own form.
+        """
+        ...
+
     def topic_configs(self, topics: Sequence[str]) -> dict[str, dict[str, str]]:
         """Return the settings of each topic (``cleanup.policy``), with the broker's defaults.
 

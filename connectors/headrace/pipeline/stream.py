@@ -10,21 +10,23 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from typing import TypeVar
 
-from headrace.broker.interfaces import Admin, Consumer, Producer, Reader, RebalanceListener, TransactionalProducer
+from headrace.broker.interfaces import Admin, Consumer, Reader, RebalanceListener
 from headrace.errors import DataError, HeadraceError, RetriableError, TaskError
 from headrace.pipeline.control import LONGEST_SLEEP, KafkaReport, TaskControl
 from headrace.pipeline.dead_letters import DeadLetterQueue
 from headrace.pipeline.fault_policy import Failure, raise_skipped
-from headrace.pipeline.offset_gaps import OffsetGaps
 from headrace.pipeline.shutdown import close_clients, shut_down
 from headrace.pipeline.stages import Stages
+from headrace.pipeline.stream_checkpoint import Checkpoints
+from headrace.pipeline.stream_clients import StreamClients, StreamLimits
 from headrace.pipeline.stream_fencing import FencingHistory
+from headrace.pipeline.stream_limit import StateLimit
 from headrace.pipeline.stream_metrics import StreamMetrics
 from headrace.pipeline.stream_order import Run, StreamOrder
 from headrace.pipeline.stream_processing import decode_internal, decode_shared, encode_results, encoder, process
+from headrace.pipeline.stream_purge import RepartitionPurge
 from headrace.pipeline.stream_restore import StateRestorer
 from headrace.pipeline.stream_silence import SilentPartitions
 from headrace.pipeline.stream_state import StreamState
@@ -42,32 +44,6 @@ _MAX_IN_TRANSACTION = 50_000
 """Records that are sent in a transaction before it is committed early: clients buffer a bounded number."""
 
 
-@dataclass(frozen=True)
-class StreamClients:
-    """Makes the clients of a stream task."""
-
-    open_consumer: Callable[[], Consumer]
-    open_producer: Callable[[], TransactionalProducer]
-    transactional_id: str
-    """Of the producers, for messages."""
-    open_reader: Callable[[], Reader]
-    open_admin: Callable[[], Admin]
-    group: str
-    open_dead_letters: Callable[[Producer], DeadLetterQueue] | None = None
-    """Is given a producer that sends within the task's transactions."""
-    topic_used: Callable[[str], None] = lambda topic: None
-    gaps: OffsetGaps | None = None
-
-
-@dataclass(frozen=True)
-class StreamTiming:
-    """Times of a stream task, in seconds. See :class:`headrace.settings.StreamSettings`."""
-
-    commit_interval: float
-    max_task_idle: float = 0.0
-    idle_after: float | None = None
-
-
 class StreamPipeline:
     """One task's loop. Everything runs on the thread that calls :meth:`run`, the rebalance listener inside ``poll``."""
 
@@ -78,15 +54,16 @@ class StreamPipeline:
         stages: Stages,
         clients: StreamClients,
         control: TaskControl,
-        timing: StreamTiming,
+        limits: StreamLimits,
     ) -> None:
         self._task = task
         self._context = context
         self._stages = stages
         self._clients = clients
         self._control = control
-        self._timing = timing
-        self._silence = SilentPartitions(timing.idle_after)
+        self._limits = limits
+        self._silence = SilentPartitions(limits.idle_after)
+        self._limit = StateLimit(limits.most_entries, control)
         self._metrics = StreamMetrics(control.metrics)
         fencing = FencingHistory(clients.transactional_id)
         self._transaction = StreamTransaction(clients.open_producer, fencing, control)
@@ -132,8 +109,12 @@ class StreamPipeline:
             self._heartbeat,
             lambda item: item in self._owned,
             self._metrics.restored,
+            Checkpoints(self._clients.checkpoints, self._control.log),
         )
-        self._order = StreamOrder(self._topology, self._task.event_times, self._timing.max_task_idle)
+        self._purge = RepartitionPurge(
+            self._topology.repartitions, self._limits.purge_interval, self._clients.open_admin, self._control.log
+        )
+        self._order = StreamOrder(self._topology, self._task.event_times, self._limits.max_task_idle)
         self._encode = encoder(self._stages, self._topology)
         self._control.retry(self._open)
         if not self._control.stopping():
@@ -144,6 +125,8 @@ class StreamPipeline:
             except RetriableError as error:
                 self._start_over(error)
         self._commit()
+        if not self._giving_up:
+            self._restorer.note_ends()
 
     # Opening and starting over
 
@@ -163,7 +146,7 @@ class StreamPipeline:
                 close_clients(self._control, consumer.close)  # the retry opens and subscribes another
                 raise
             self._consumer = consumer
-        self._next_commit = time.monotonic() + self._timing.commit_interval
+        self._next_commit = time.monotonic() + self._limits.commit_interval
 
     def _with_admin(self, call: Callable[[Admin], T]) -> T:
         admin = self._clients.open_admin()
@@ -226,6 +209,7 @@ class StreamPipeline:
         self._owned.clear()
         self._to_restore.clear()
         self._state.clear()
+        self._restorer.checkpoints.close()
         self._listener_error = None
 
     # The loop
@@ -365,11 +349,12 @@ class StreamPipeline:
         self._metrics.processed(0, failures, {})
 
     def _commit(self) -> None:
-        self._next_commit = time.monotonic() + self._timing.commit_interval
+        self._next_commit = time.monotonic() + self._limits.commit_interval
         if self._giving_up or self._consumer is None or not self._positions:
             return
         try:
-            for changelog, partition in self._state.changelog_batches():
+            written = list(self._state.changelog_batches())
+            for changelog, partition in written:
                 self._transaction.send(changelog, partition)
         except DataError as error:
             raise TaskError(
@@ -377,13 +362,17 @@ class StreamPipeline:
             ) from error
         self._transaction.commit(self._positions, self._consumer.group_metadata)
         self._state.committed()
+        self._restorer.committed(written)
         topic = self._dead_letters.topic if self._dead_letters is not None else ""
         raise_skipped(self._control.raise_condition, self._metrics.failures, topic, self._context.task.connector)
-        self._metrics.committed(self._positions, self._state.entries(), dead_lettered=self._dead_letters is not None)
+        entries = self._state.entries()
+        self._metrics.committed(self._positions, entries, dead_lettered=self._dead_letters is not None)
         self._committed.update(self._positions)
+        self._purge.committed(self._positions)
         self._positions = {}
         if self._backoff.failures:
             self._control.recovered(self._backoff.reset(), "transaction")
+        self._limit.check(entries)
 
     def _follow_pause(self) -> None:
         assert self._consumer is not None
@@ -436,6 +425,7 @@ class StreamPipeline:
         self._order.revoked(partitions)
         self._silence.revoked(partitions)
         self._state.drop(partitions)
+        self._restorer.revoked(partitions)
         if self._clients.gaps is not None:
             self._clients.gaps.revoked(partitions)
 
@@ -444,6 +434,7 @@ class StreamPipeline:
         assert self._consumer is not None
         restored, self._to_restore = self._to_restore, set()
         reached = self._restorer.restore(restored)
+        self._limit.check(self._state.entries())
         if not self._control.paused.is_set():
             self._consumer.resume_all()
         return reached

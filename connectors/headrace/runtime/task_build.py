@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import quote
 
 from headrace.broker.connector_clients import ConnectorClients
 from headrace.broker.interfaces import KafkaClients, NewTopic, Producer
@@ -19,7 +21,8 @@ from headrace.pipeline.refused_rows import SourceDeadLetters
 from headrace.pipeline.sink import ConsumerFactory, SinkPipeline
 from headrace.pipeline.source import ProducerFactory, SourcePipeline
 from headrace.pipeline.stages import Stages
-from headrace.pipeline.stream import StreamClients, StreamPipeline, StreamTiming
+from headrace.pipeline.stream import StreamPipeline
+from headrace.pipeline.stream_clients import StreamClients, StreamLimits
 from headrace.pipeline.topic_creation import TopicCreator, create_topic
 from headrace.plugin import SinkContext, SourceContext, StreamContext, TaskContext
 from headrace.registry import Registry
@@ -117,6 +120,7 @@ class _OneTask:
     def _stream(self, settings: StreamSettings) -> StreamPipeline:
         group, clients, control = self._group, self._clients, self.control
         transactional_id = f"{self.task}-{self.worker.instance}"
+        directory = self.worker.settings.state_dir
         factory = StreamClients(
             lambda: control.fence.watch(clients.consumer(f"connector-consumer-{self.task}", group)),
             lambda: clients.transactional_producer(transactional_id),
@@ -124,16 +128,19 @@ class _OneTask:
             lambda: clients.reader(f"connector-reader-{self.task}"),
             clients.admin,
             group,
+            Path(directory, quote(self.task.connector, safe="")) if directory else None,
             self._open_dead_letters if settings.dead_letter_topic else None,
             self._topic_used,
             self._offset_gaps(),
         )
-        timing = StreamTiming(
+        limits = StreamLimits(
             settings.commit_interval / 1000,
             settings.max_task_idle / 1000,
             settings.idle_after / 1000 if settings.idle_after is not None else None,
+            settings.state_max_entries,
+            settings.repartition_purge_interval / 1000,
         )
-        return StreamPipeline(self._new_task(), self._context(StreamContext), self.stages, factory, control, timing)
+        return StreamPipeline(self._new_task(), self._context(StreamContext), self.stages, factory, control, limits)
 
     def _source(self, settings: ConnectorSettings) -> SourcePipeline:
         clients, control = self._clients, self.control

@@ -224,6 +224,29 @@ class KafkaClientsContract(ConsumerGroupContract):
         policies = {name: settings["cleanup.policy"] for name, settings in found.items()}
         assert policies == {topic: "delete", compacted: "compact,delete"}
 
+    def test_records_before_an_offset_are_deleted(self, kafka_clients: KafkaClients, topic: str) -> None:
+        keyed = EncodedBatch(topic, [b"%d" % number for number in range(5)], [b"key"] * 5)
+        send(kafka_clients, keyed)
+        admin = kafka_clients.admin({})
+        (place,) = (item for item, end in admin.end_offsets([topic]).items() if end)
+        admin.delete_records({place: 3})
+        assert admin.begin_offsets([topic])[place] == 3
+        admin.delete_records({place: 2})
+        assert admin.begin_offsets([topic])[place] == 3
+        admin.delete_records({})
+        admin.close()
+
+    def test_a_topic_has_an_id(self, kafka_clients: KafkaClients, topic: str, unique_name: str) -> None:
+        admin = kafka_clients.admin({})
+        other = f"{unique_name}-other"
+        create(kafka_clients, other)
+        found = admin.topic_ids([topic, other, f"{unique_name}-unknown"])
+        assert set(found) == {topic, other}
+        assert len(set(found.values())) == 2
+        assert admin.topic_ids([topic]) == {topic: found[topic]}
+        assert admin.topic_ids([]) == {}
+        admin.close()
+
     def test_operations_that_are_allowed_on_topics_are_read(
         self, kafka_clients: KafkaClients, topic: str, unique_name: str
     ) -> None:

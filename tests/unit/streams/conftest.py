@@ -21,14 +21,14 @@ from headrace.interpolation import make_interpolator
 from headrace.metrics import TaskMetrics
 from headrace.pipeline.control import TaskControl
 from headrace.pipeline.fence import TaskFence
-from headrace.records import EncodedBatch
+from headrace.records import EncodedBatch, TopicPartition
 from headrace.registry import Registry
 from headrace.retries import RetryPolicy
 from headrace.runtime.config_origins import ConfigOrigin, ConfigOrigins
 from headrace.runtime.task_build import Pipeline, TaskBuilder
 from headrace.settings import WorkerSettings
 from headrace.states import TaskId
-from headrace.stores import MemoryLog, OffsetStore
+from headrace.stores import ConditionStore, MemoryLog, OffsetStore
 from headrace.testing.waiting import eventually
 from headrace.validation import Validator
 
@@ -55,7 +55,7 @@ class RunningTask:
     metrics: TaskMetrics
     fence: TaskFence
     reasons: list[str | None] = field(default_factory=list)
-    conditions: list[str] = field(default_factory=list)
+    notes: list[str | None] = field(default_factory=list)
     error: BaseException | None = None
     thread: threading.Thread | None = None
     paused: threading.Event = field(default_factory=threading.Event)
@@ -80,6 +80,8 @@ class Application:
     broker: InMemoryKafka = field(default_factory=InMemoryKafka)
     origins: ConfigOrigins = field(default_factory=ConfigOrigins)
     tasks: list[RunningTask] = field(default_factory=list)
+    worker: dict[str, str] = field(default_factory=lambda: dict(WORKER))
+    conditions: ConditionStore = field(default_factory=lambda: ConditionStore(MemoryLog()))
 
     @property
     def name(self) -> str:
@@ -124,8 +126,9 @@ class Application:
             5.0,
             task.fence,
             RetryPolicy(0.001, 0.001),
+            task.notes.append,
         )
-        settings, findings = VALIDATOR.worker(WORKER)
+        settings, findings = VALIDATOR.worker(self.worker)
         assert isinstance(settings, WorkerSettings), findings
         builder = TaskBuilder(
             REGISTRY,
@@ -134,6 +137,7 @@ class Application:
             OffsetStore(MemoryLog()),
             settings,
             self.origins,
+            conditions=self.conditions,
             instance=instance,
         )
         # As a file on the worker's command line, which may name functions.
@@ -177,6 +181,20 @@ class Application:
             return self.is_processed()
 
         eventually(processed, 20)
+
+    def wait_until_failed(self) -> None:
+        """Wait until a task has failed."""
+
+        def failed() -> bool:
+            """a task has failed"""
+            return any(task.error is not None for task in self.tasks)
+
+        eventually(failed, 20)
+
+    def decoded(self, item: TopicPartition) -> list[tuple[int, int]]:
+        """Return ``id`` and ``at`` of the records of a partition."""
+        values = [orjson.loads(record.value or b"") for record in self.broker.logs[item].records()]
+        return [(value["id"], value["at"]) for value in values]
 
     def is_processed(self) -> bool:
         """Return whether every record of the inputs and of the repartition topics is committed."""

@@ -43,6 +43,16 @@ class InMemoryAdmin:
             partitions = [item for topic in topics for item in self._cluster.partitions_of(topic)]
             return {item: self._cluster.logs[item].start for item in partitions}
 
+    def delete_records(self, offsets: Mapping[TopicPartition, int]) -> None:
+        self._cluster.require_up()
+        with self._cluster.changed:
+            for item, offset in offsets.items():
+                self._cluster.logs[item].delete_before(offset)
+
+    def topic_ids(self, topics: Sequence[str]) -> dict[str, str]:
+        self._cluster.require_up()
+        return {topic: found for topic in topics if (found := self._cluster.topic_id(topic)) is not None}
+
     def topic_configs(self, topics: Sequence[str]) -> dict[str, dict[str, str]]:
         self._cluster.require_up()
         known = self._cluster.topics()

@@ -9,6 +9,7 @@ from collections import defaultdict, deque
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import count
 from typing import NamedTuple, Protocol
+from uuid import uuid4
 
 from headrace.broker.in_memory.partition_log import PartitionLog, StoredRecord
 from headrace.errors import HeadraceError, RetriableError
@@ -88,6 +89,7 @@ class InMemoryCluster:
         self._send_faults: deque[HeadraceError] = deque()
         self._pending: deque[_Pending] = deque()
         self._partitions: dict[str, int] = {}
+        self._topic_ids: dict[str, str] = {}
         self._topic_configs: dict[str, dict[str, str]] = {}
         self._turns = count()
         self._down = False
@@ -101,6 +103,7 @@ class InMemoryCluster:
             if topic in self._partitions:
                 return
             self._partitions[topic] = partitions
+            self._topic_ids[topic] = uuid4().hex
             self._topic_configs[topic] = dict(config or {})
             for number in range(partitions):
                 self.logs[TopicPartition(topic, number)] = PartitionLog(number)
@@ -115,6 +118,10 @@ class InMemoryCluster:
         """Return every topic with its settings."""
         with self.changed:
             return {topic: dict(config) for topic, config in self._topic_configs.items()}
+
+    def topic_id(self, topic: str) -> str | None:
+        with self.changed:
+            return self._topic_ids.get(topic)
 
     def partitions_of(self, topic: str) -> list[TopicPartition]:
         """Return the partitions of a topic, in order; empty for an unknown topic."""

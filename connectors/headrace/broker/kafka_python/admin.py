@@ -99,6 +99,20 @@ class KafkaPythonAdmin:
             offsets = self._admin.list_partition_offsets(partitions, isolation) if partitions else {}
         return {TopicPartition(*partition): item.offset for partition, item in offsets.items()}
 
+    def delete_records(self, offsets: Mapping[TopicPartition, int]) -> None:
+        wanted = {kafka.TopicPartition(*item): offset for item, offset in offsets.items()}
+        topics = ", ".join(sorted({item.topic for item in offsets}))
+        with translated(f"delete records of {topics}", self._client):
+            self._admin.delete_records(wanted)
+
+    def topic_ids(self, topics: Sequence[str]) -> dict[str, str]:
+        if not topics:
+            return {}
+        with translated(f"read the ids of {', '.join(topics)}", self._client):
+            found = self._admin.describe_topics(list(topics))
+        ids = {topic["name"]: topic.get("topic_id") for topic in found if not topic["error_code"]}
+        return {name: str(found) for name, found in ids.items() if found}
+
     def topic_configs(self, topics: Sequence[str]) -> dict[str, dict[str, str]]:
         if not topics:
             return {}

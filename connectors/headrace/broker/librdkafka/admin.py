@@ -113,6 +113,23 @@ class LibrdkafkaAdmin:
         }
         return {name: len(topic.partitions) for name, topic in found.items() if topic is not None}
 
+    def delete_records(self, offsets: Mapping[TopicPartition, int]) -> None:
+        if not offsets:
+            return
+        wanted = [confluent_kafka.TopicPartition(*item, offset) for item, offset in offsets.items()]
+        for item, answer in self._admin.delete_records(wanted, request_timeout=_TIMEOUT).items():
+            self._result(answer, f"delete records of {item.topic}")
+
+    def topic_ids(self, topics: Sequence[str]) -> dict[str, str]:
+        if not topics:
+            return {}
+        doing = f"read the ids of {', '.join(topics)}"
+        answers = self._admin.describe_topics(TopicCollection(list(topics)), request_timeout=_TIMEOUT)
+        found = {
+            name: self._result(answer, doing, KafkaError.UNKNOWN_TOPIC_OR_PART) for name, answer in answers.items()
+        }
+        return {name: str(topic.topic_id) for name, topic in found.items() if topic is not None and topic.topic_id}
+
     def topic_configs(self, topics: Sequence[str]) -> dict[str, dict[str, str]]:
         if not topics:
             return {}
