@@ -282,7 +282,10 @@ class StreamPipeline:
 
     def _poll(self, timeout: float) -> list[ConsumedBatch]:
         assert self._consumer is not None
+        began = time.monotonic()
         consumed = self._consumer.poll(timeout, _MAX_RECORDS)
+        if not consumed:
+            self._order.waited(time.monotonic() - began)
         if self._listener_error is not None:
             raise self._listener_error
         if self._clients.gaps is not None:

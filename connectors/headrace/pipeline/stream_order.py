@@ -29,8 +29,9 @@ SHORTEST_RUN = 1_000
 MOST_BUFFERED = 4_000
 """Records of a partition above which it is paused while it waits for others."""
 _UNREAD_WAIT = 0.5
-"""Seconds to wait for records that are known to be unread, after the last delivery of a partition of the group."""
+"""Seconds in which the client has nothing at all, while records are known to be unread."""
 _LONGEST_UNREAD_WAIT = 5.0
+"""Seconds to wait for them while the client has records of other partitions."""
 
 Group = tuple[str, int]
 """A name, and the number of the partitions; -1: of all numbers."""
@@ -80,8 +81,9 @@ class _Hold:
     """A group waits for records of some of its partitions. Times are those of the clock."""
 
     since: float
-    last_delivery: float
-    deadline: float = 0.0
+    deadline: float
+    waited: float = 0.0
+    """Seconds in which the client had nothing."""
 
 
 class StreamOrder:
@@ -169,8 +171,6 @@ class StreamOrder:
             queue.pieces.append(_Piece(consumed, part, times, max(times), own, next_first))
         queue.records += len(consumed)
         self._passed.discard(place)
-        if (hold := self._holds.get(self._group(place) or ("", 0))) is not None:
-            hold.last_delivery = self._clock()
         self.note_delivered(consumed)
 
     def note_delivered(self, consumed: ConsumedBatch) -> None:
@@ -200,6 +200,11 @@ class StreamOrder:
             return math.inf
         return max(0.0, min(hold.deadline for hold in self._holds.values()) - self._clock())
 
+    def waited(self, seconds: float) -> None:
+        """Note that the client had nothing for this time. Time in which other records are processed does not count."""
+        for hold in self._holds.values():
+            hold.waited += seconds
+
     def is_waiting(self, topic_partition: TopicPartition) -> bool:
         """Return whether records of a partition are known that are not processed yet."""
         return topic_partition in self._queues or topic_partition in self._unread
@@ -208,7 +213,7 @@ class StreamOrder:
         """Return whether the group waits for records of a partition that has none here."""
         now = self._clock()
         hold = self._holds.get(group) or _Hold(now, now)
-        unread_deadline = min(hold.last_delivery + _UNREAD_WAIT, hold.since + _LONGEST_UNREAD_WAIT)
+        unread_deadline = min(now + _UNREAD_WAIT - hold.waited, hold.since + _LONGEST_UNREAD_WAIT)
         deadlines = {
             item: max(hold.since + self._idle, unread_deadline if item in self._unread else 0.0)
             for item in places

@@ -153,13 +153,24 @@ def test_a_partition_that_does_not_deliver_is_not_waited_for_until_it_does() -> 
     ordered.order.note_unread([TABLE])
     ordered.add(STREAM, [5])
     assert ordered.records() == []
-    ordered.clock.now += ordered.order.wait()
+    ordered.clock.now += 1.0  # spent on other records
+    assert ordered.records() == []
+    ordered.order.waited(ordered.order.wait())
     assert ordered.records() == [("stream", 5)]
     ordered.add(STREAM, [6])
     assert ordered.records() == [("stream", 6)]
     ordered.add(TABLE, [1], unread=10)
     ordered.add(STREAM, [7])
     assert ordered.records() == [("table", 1)]
+
+
+def test_a_partition_is_not_waited_for_without_end_while_others_deliver() -> None:
+    ordered = Ordered(LOOKUP, [TABLE, STREAM])
+    ordered.order.note_unread([TABLE])
+    ordered.add(STREAM, [5])
+    assert ordered.records() == []
+    ordered.clock.now += 5.0
+    assert ordered.records() == [("stream", 5)]
 
 
 def test_a_partition_without_unread_records_is_waited_for_as_long_as_configured() -> None:
