@@ -111,7 +111,7 @@ class KafkaPythonAdmin:
         with translated(f"read the ids of {', '.join(topics)}", self._client):
             found = self._admin.describe_topics(list(topics))
         ids = {topic["name"]: topic.get("topic_id") for topic in found if not topic["error_code"]}
-        return {name: str(found) for name, found in ids.items() if found}
+        return {name: str(found) for name, found in ids.items() if found and str(found).strip("0-")}
 
     def topic_configs(self, topics: Sequence[str]) -> dict[str, dict[str, str]]:
         if not topics:
