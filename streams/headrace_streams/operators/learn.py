@@ -98,7 +98,8 @@ class ToLearning(Operator):
         return StepResult({"": Rows(keys, made, kept.times, kept.origins)}, refusals)
 
     def describe(self) -> str:
-        return f"{self.kind}s of experiment {self.experiment}"
+        what = "late selections" if self.kind == LATE else f"{self.kind}s"
+        return f"{what} of experiment {self.experiment}"
 
 
 def _is(value: Any, kind: type) -> bool:

@@ -86,6 +86,14 @@ def test_explain_refuses_the_file_of_a_connector(tmp_path: Path) -> None:
     assert "is not the file of a stream application" in str(result.exception)
 
 
+def test_explain_shows_what_an_experiment_reads_and_writes() -> None:
+    result = runner.invoke(app, ["stream", "explain", str(EXAMPLES / "exploration.yaml")])
+    assert result.exit_code == 0
+    assert "step    learned.late: from labelled.late: late selections of experiment surveys" in result.output
+    assert "output  exploration-surveys-models: learned.models" in result.output
+    assert "output  experiment-log: learned.transitions" in result.output
+
+
 def test_explain_shows_windows() -> None:
     result = runner.invoke(app, ["stream", "explain", str(EXAMPLES / "visits.yaml")])
     assert result.exit_code == 0

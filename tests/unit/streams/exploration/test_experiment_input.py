@@ -206,3 +206,21 @@ def test_a_model_that_raises_degrades_its_version_and_others_go_on(tmp_path: Pat
     last = run.values("experiment-log")[-1]
     assert (last["transition"], last["version"]) == ("proposed rollback", "v2")
     assert reason in last["reason"]
+
+
+def test_automatic_decisions_take_the_traffic_of_a_version_that_fails(tmp_path: Path) -> None:
+    start, end = APPLICATION.index("v2: {"), APPLICATION.index("v3: {")
+    failing = f"v2: {{model: call, call: '{HERE}:FailsToPredict', traffic: 30%}}"
+    text = f"{APPLICATION[:start]}{failing}\n      {APPLICATION[end:]}"
+    run = Run(tmp_path, text.replace("holdout: 5%", "holdout: 5%\n    promote.mode: automatic"))
+    run.live(600)
+
+    started, rolled_back = run.values("experiment-log")
+    assert (started["transition"], rolled_back["transition"], rolled_back["version"]) == ("started", "rollback", "v2")
+    assert rolled_back["number"] == 2
+    assert rolled_back["shares"] == {"holdout": 0.05, "v1": 0.95}
+    assert "no weights" in rolled_back["evidence"]["reason"]
+    after = [value for value in run.values("selections") if value["traffic"] == 2]
+    assert after
+    assert {value["assigned"] for value in after} == {"v1", "holdout"}
+    assert not any("degraded" in value for value in after)
