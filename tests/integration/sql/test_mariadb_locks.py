@@ -31,17 +31,17 @@ def connect(url: URL) -> Iterator[Connect]:
         _, keywords = own.get_dialect()().create_connect_args(own)
         return pymysql.connect(**keywords, autocommit=True)
 
-    made: list[int] = []
+    made: list[Any] = []  # keeps them open
 
     def connect(user: str | None = None) -> Any:
         connection = opened(url.set(username=user, password=user) if user else url)
-        made.append(connection.thread_id())
+        made.append(connection)
         return connection
 
     yield connect
     with closing(opened(url)) as admin, admin.cursor() as cursor:
-        for thread in made:
-            cursor.execute(f"KILL {thread}")
+        for connection in made:
+            cursor.execute(f"KILL {connection.thread_id()}")
 
 
 def in_background(connection: Any, statement: str) -> threading.Thread:
