@@ -16,7 +16,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from benchmarks import bad_documents, deletes, paths, shapes, worker
+from benchmarks import bad_documents, deletes, paths, shapes, streams, worker
 from benchmarks.competitors import competitors
 from benchmarks.engines import Engines
 from benchmarks.report import Line, compare, machine, read, show, write
@@ -38,7 +38,7 @@ SUITE = {
     "worker": worker.idle,
 }
 
-OPTIONAL = {"competitors": competitors}
+OPTIONAL = {"competitors": competitors, "streams": streams.streams}
 """Run by name only, because they download the competitors."""
 
 
@@ -58,6 +58,7 @@ def main() -> int:
     parser.add_argument("--apart", action="store_true", help="engines on one core, each runner on another (Linux)")
     parser.add_argument("--compare", type=Path, metavar="JSON", help="an earlier build/bench.json to compare with")
     parser.add_argument("--plugins", type=Path, metavar="FOLDER", help="connectors for Kafka Connect (competitors)")
+    parser.add_argument("--quix", type=Path, metavar="PYTHON", help="a Python with Quix Streams (streams)")
     options = parser.parse_args()
     known = {**SUITE, **OPTIONAL}
     if unknown := [name for name in options.names if name not in known]:
@@ -78,6 +79,7 @@ def main() -> int:
             quick=options.quick,
             say=_say,
             plugins=options.plugins,
+            quix=options.quix,
             apart=options.apart,
         ) as engines:
             description = [*machine(apart=options.apart), *engines.versions()]

@@ -161,7 +161,7 @@ def _measure(
             _require_well(worker, name, count(), now - began)
         time.sleep(_POLL)
     seconds, spent = time.perf_counter() - began, _cpu(worker.process) - cpu
-    peak = _peak_mb(worker.process)
+    peak = peak_mb(worker.process)
     httpx.delete(f"{worker.url}/connectors/{name}", timeout=60).raise_for_status()
     return Measurement(engines.rows, seconds, spent, peak)
 
@@ -179,7 +179,7 @@ def _cpu(process: psutil.Process) -> float:
     return float(times.user + times.system)
 
 
-def _peak_mb(process: psutil.Process) -> float:
+def peak_mb(process: psutil.Process) -> float:
     """Return the peak memory since the process started (Linux), elsewhere its present memory."""
     status = Path(f"/proc/{process.pid}/status")
     if status.exists():

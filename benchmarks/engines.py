@@ -51,11 +51,14 @@ class Engines:
         quick: bool,
         say: Callable[[str], None],
         plugins: Path | None = None,
+        quix: Path | None = None,
         apart: bool = False,
     ) -> None:
-        """``plugins``: a folder of connectors for Kafka Connect. ``apart``: engines on one core, runners on another."""
+        """``plugins``: a folder of connectors for Kafka Connect. ``quix``: a Python that has Quix Streams.
+
+        ``apart``: engines on one core, runners on another."""
         self.folder, self.rows, self.rounds, self.quick, self.say = folder, rows, rounds, quick, say
-        self.plugins, self._apart = plugins, apart
+        self.plugins, self.quix, self._apart = plugins, quix, apart
         self._stop = ExitStack()
         self._runs = 0
 
