@@ -5,10 +5,13 @@ What a member may expect is computed from the numbers of partitions and tasks, w
 
 from __future__ import annotations
 
+import queue
 import re
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import structlog
@@ -30,8 +33,16 @@ class Shortage(NamedTuple):
     waiting: bool
 
 
+def run_on_thread(job: Callable[[], None]) -> None:
+    threading.Thread(target=job, name="partition-share", daemon=True).start()
+
+
 class PartitionShare:
-    """Used from the task's thread."""
+    """Used from the task's thread; Kafka is asked on another one.
+
+    An admin client waits for a broker that does not answer as long as its timeouts allow. The task's thread must poll
+    meanwhile: it is a member of the group, and it reports the broker.
+    """
 
     def __init__(
         self,
@@ -42,8 +53,9 @@ class PartitionShare:
         tasks: int,
         log: structlog.stdlib.BoundLogger,
         clock: Callable[[], float] = time.monotonic,
+        run: Callable[[Callable[[], None]], None] = run_on_thread,
     ) -> None:
-        """``tasks``: of the connector, each a member of ``group``."""
+        """``tasks``: of the connector, each a member of ``group``. ``run`` executes a comparison."""
         self._open_admin = open_admin
         self._group = group
         self._topics = topics
@@ -51,25 +63,48 @@ class PartitionShare:
         self._tasks = tasks
         self._log = log
         self._clock = clock
+        self._run = run
         self._owned: frozenset[TopicPartition] | None = None
         self._due = 0.0
+        self._asking = False
+        self._answers = queue.SimpleQueue[tuple[frozenset[TopicPartition], "Shortage | HeadraceError | None"]]()
         self._shortage: Shortage | None = None
 
     def check(self, owned: frozenset[TopicPartition]) -> Shortage | None:
-        """Return what is missing. Call it after polls that returned nothing; it asks Kafka once per assignment, and
-        while something is missing."""
+        """Return what is missing, as far as it is known; never blocks. Call it after polls that returned nothing.
+
+        Kafka is asked once per assignment, and while something is missing.
+        """
         now = self._clock()
         if owned != self._owned:
             self._owned, self._due = owned, now + _SETTLED
             self._note(None)
-        elif now >= self._due:
-            try:
-                self._note(self._look(owned))
-                self._due = now + _AGAIN if self._shortage is not None else float("inf")
-            except HeadraceError as error:  # a broker that does not answer is reported elsewhere
-                self._due = now + _AGAIN
-                self._log.debug("partitions not compared", code=error.code, reason=str(error))
+        elif now >= self._due and not self._asking:
+            self._asking = True
+            self._run(partial(self._ask, owned))
+        self._take_answer(owned, now)
         return self._shortage
+
+    def _ask(self, owned: frozenset[TopicPartition]) -> None:
+        try:
+            self._answers.put((owned, self._look(owned)))
+        except HeadraceError as error:
+            self._answers.put((owned, error))
+
+    def _take_answer(self, owned: frozenset[TopicPartition], now: float) -> None:
+        try:
+            asked, answer = self._answers.get_nowait()
+        except queue.Empty:
+            return
+        self._asking = False
+        if asked != owned:
+            return  # the assignment has changed meanwhile and is compared when it is due
+        if isinstance(answer, HeadraceError):  # a broker that does not answer is reported elsewhere
+            self._due = now + _AGAIN
+            self._log.debug("partitions not compared", code=answer.code, reason=str(answer))
+        else:
+            self._note(answer)
+            self._due = now + _AGAIN if answer is not None else float("inf")
 
     def _note(self, shortage: Shortage | None) -> None:
         if shortage == self._shortage:

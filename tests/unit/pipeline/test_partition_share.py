@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
@@ -43,7 +43,17 @@ class Share:
     def __init__(self, topics: Topics, tasks: int, wanted: Sequence[str] = ("t",), pattern: str | None = None) -> None:
         self.now = 0.0
         log = structlog.stdlib.get_logger("test")
-        self._share = PartitionShare(topics, "connect-search", wanted, pattern, tasks, log, lambda: self.now)
+        self._share = PartitionShare(
+            topics, "connect-search", wanted, pattern, tasks, log, lambda: self.now, self._execute
+        )
+        self.slow = False
+        self.jobs: list[Callable[[], None]] = []
+
+    def _execute(self, job: Callable[[], None]) -> None:
+        if self.slow:
+            self.jobs.append(job)
+        else:
+            job()
 
     def after(self, seconds: float, *owned: int) -> Shortage | None:
         self.now += seconds
@@ -120,3 +130,27 @@ def test_an_unavailable_broker_is_queried_again_later() -> None:
     topics.error = None
     assert share.after(9) is None
     assert share.after(1) is not None
+
+
+def test_a_slow_answer_blocks_nothing_and_is_reported_when_it_comes() -> None:
+    share = Share(Topics(t=2), tasks=1)
+    share.slow = True
+    share.after(0)
+    assert share.after(3) is None
+    assert share.after(30) is None
+    (job,) = share.jobs
+    job()
+    assert share.after(0) is not None
+
+
+def test_an_answer_about_an_earlier_assignment_is_discarded() -> None:
+    share = Share(Topics(t=2), tasks=1)
+    share.slow = True
+    share.after(0)
+    share.after(3)
+    share.after(0, 0, 1)
+    (job,) = share.jobs
+    job()
+    assert share.after(0, 0, 1) is None
+    share.slow = False
+    assert share.after(3, 0, 1) is None
