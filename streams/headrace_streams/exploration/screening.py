@@ -175,7 +175,8 @@ def wilson(conversions: float, impressions: float) -> tuple[float, float]:
     centre = rate + z * z / (2 * impressions)
     half = z * math.sqrt(rate * (1 - rate) / impressions + z * z / (4 * impressions**2))
     size = 1 + z * z / impressions
-    return max(0.0, (centre - half) / size), min(1.0, (centre + half) / size)
+    # The interval contains the rate; rounding must not exclude a rate of 0 or 1.
+    return min(rate, max(0.0, (centre - half) / size)), max(rate, min(1.0, (centre + half) / size))
 
 
 def level_rates(variable: Variable, outcome: Floats) -> tuple[LevelRate, ...]:
