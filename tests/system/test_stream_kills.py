@@ -14,6 +14,7 @@ import random
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -160,6 +161,7 @@ class Chaos:
             worker.kill()
             worker.settings["kafka.client"] = self._chance.choice(CLIENTS)
             worker.start()
+            eventually(partial(runs, worker, self._topics.name), self._timeout)
             return f"kill worker {number}, start it with {worker.settings['kafka.client']}"
         if kind == "suspend a worker":
             seconds = (
@@ -182,6 +184,11 @@ class Chaos:
         threading.Event().wait(seconds)
 
 
+def runs(worker: Any, name: str) -> bool:
+    """the task runs"""
+    return bool(worker.answers() and worker.running(name))
+
+
 @pytest.mark.timeout(300 + 60 * ROUNDS)
 def test_outputs_windows_and_state_are_exact_after_kills_and_suspensions(
     broker: Kafka, make_worker: Callable[..., Any], unique_name: str, box: Any
@@ -194,6 +201,8 @@ def test_outputs_windows_and_state_are_exact_after_kills_and_suspensions(
     for worker in workers:
         worker.write(unique_name, topics.config())
         worker.start(wait=False)
+    for worker in workers:
+        eventually(partial(runs, worker, unique_name), box.timeout)
     rounds = ROUNDS or len(KINDS)
     records = [{"n": n, "offer": n % OFFERS, "at": START + n * SPAN // RECORDS} for n in range(RECORDS)]
     chaos = Chaos(broker, workers, topics, box.timeout)

@@ -108,6 +108,9 @@ class LibrdkafkaClients:
     ) -> LibrdkafkaTransactionalProducer:
         properties, timeout = self._properties(settings, kafka_settings.PRODUCER, _PRODUCER)
         del properties["delivery.timeout.ms"]  # a transaction has its own timeout
+        # librdkafka refuses a longer socket.timeout.ms than the transaction's, also if it is the default.
+        longest = int(properties.get("transaction.timeout.ms", properties["socket.timeout.ms"]))
+        properties["socket.timeout.ms"] = min(properties["socket.timeout.ms"], longest)
         transactional = {**properties, "transactional.id": transactional_id}
         return LibrdkafkaTransactionalProducer(open_client(Producer, transactional, timeout, lambda client: None))
 
