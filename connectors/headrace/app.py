@@ -161,6 +161,7 @@ class StandaloneWorker:
             tracker,
             conditions,
             self._reasons,
+            lambda: self._kafka_clients.reader(settings.consumer),
         )
 
     @staticmethod

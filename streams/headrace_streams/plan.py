@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
@@ -121,6 +122,8 @@ class Plan:
             tuple(dict.fromkeys(item.topic for item in self.outputs if item.topic not in self.shared)),
             self.aligned,
             self.shared,
+            {step.name: step.operator.state_definition() for step in self.steps if step.operator.stateful},
+            hashlib.sha256("\n".join(self.explain()).encode()).hexdigest(),
         )
 
     def stores(self) -> dict[str, tuple[str, ...]]:

@@ -15,6 +15,7 @@ from typing import NewType, Protocol
 
 from headrace.errors import RetriableError
 from headrace.records import ConsumedBatch, EncodedBatch, TopicPartition
+from headrace.retries import wait_for
 
 
 class Delivery(Protocol):
@@ -237,6 +238,13 @@ class Admin(Protocol):
         """Create missing topics; existing ones are not changed."""
         ...
 
+    def delete_topics(self, topics: Iterable[str]) -> None:
+        """Delete topics with their records and their offsets in all groups; unknown topics are left out.
+
+        Returns when they do not exist any more.
+        """
+        ...
+
     def end_offsets(self, topics: Sequence[str], *, committed: bool = True) -> dict[TopicPartition, int]:
         """Return the last stable offset of every partition of ``topics``; unknown topics are left out.
 
@@ -302,6 +310,17 @@ class Admin(Protocol):
 
 NO_TOPIC = "headrace-no-topic-"
 """The names of topics of :meth:`Admin.may_read_as` begin with it."""
+
+
+_DELETION_TIMEOUT = 30.0  # seconds until the brokers have forgotten a topic
+_DELETION_INTERVAL = 0.05  # seconds
+
+
+def wait_until_deleted(topics: Callable[[], frozenset[str]], deleted: Sequence[str]) -> None:
+    """Wait until none of the ``deleted`` is among ``topics()``. Raise RetriableError."""
+    if not wait_for(lambda: topics().isdisjoint(deleted), timeout=_DELETION_TIMEOUT, interval=_DELETION_INTERVAL):
+        left = ", ".join(sorted(topics().intersection(deleted)))
+        raise RetriableError(f"{left}: deleted, but still visible", code="kafka.unreachable")
 
 
 def group_in_use(group: str) -> RetriableError:

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import structlog
 import typer
 
+from headrace.cli.client import DEFAULT_URL, WorkerClient
+from headrace.cli.connectors import Name, UrlOption
 from headrace.cli.loading import load
-from headrace.cli.output import out
+from headrace.cli.output import JsonFlag, out, print_json, print_table
 from headrace.cli.stream_scenarios import read_scenarios, run_scenario
+from headrace.cli.worker_access import worker_access
 from headrace.errors import ConfigError, Finding, Location
 from headrace.pipeline.stream_driver import StreamDriver
 from headrace.plugin import StreamContext
@@ -21,8 +25,9 @@ from headrace.validation import ConnectorConfig
 
 app = typer.Typer(
     name="stream",
-    help="Explain and test stream applications.",
+    help="Explain, test and reset stream applications.",
     no_args_is_help=True,
+    callback=worker_access,
     rich_markup_mode="rich",
 )
 
@@ -71,6 +76,49 @@ def run_tests(
     out.print(f"{passed} passed, {failed} failed")
     if failed:
         raise typer.Exit(_FAILED)
+
+
+@app.command("reset")
+def reset(
+    name: Name,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Change nothing; show what a reset would do.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    url: UrlOption = DEFAULT_URL,
+    json: JsonFlag = False,
+) -> None:
+    """Reset a stopped application: it processes its inputs from the beginning, without state.
+
+      headrace connectors stop surveys --wait
+
+      headrace stream reset surveys --dry-run
+
+    Moves the offsets to the beginning of the inputs and deletes the internal topics (changelogs, repartition topics,
+    the registration). Refused while a task of any process runs. Outputs are not changed: results are written again.
+    """
+    client = WorkerClient(url)
+    planned = client.of_connector("POST", name, "/reset", {"try": True}, prefix="/v1").body
+    if not json:
+        _print_reset(planned)
+    if dry_run:
+        if json:
+            print_json(planned)
+        return
+    if not yes:
+        typer.confirm(f"Reset {name}?", abort=True, err=True)
+    done = client.of_connector("POST", name, "/reset", {"try": False}, prefix="/v1").body
+    if json:
+        print_json(done)
+    else:
+        out.print(f"{name} is reset; `headrace connectors resume {name}` starts it", markup=False, highlight=False)
+
+
+def _print_reset(planned: Mapping[str, Any]) -> None:
+    rows = ((f"{item['topic']}-{item['partition']}", item["before"], item["after"]) for item in planned["offsets"])
+    print_table(
+        ("partition", "offset", "after the reset"), ((a, "none" if b is None else str(b), str(c)) for a, b, c in rows)
+    )
+    for topic in planned["deleted_topics"]:
+        out.print(f"delete topic {topic}", markup=False, highlight=False, soft_wrap=True)
 
 
 def _application(file: Path) -> ConnectorConfig:

@@ -27,6 +27,7 @@ from headrace.pipeline.stream_metrics import StreamMetrics
 from headrace.pipeline.stream_order import Run, StreamOrder
 from headrace.pipeline.stream_processing import decode_internal, decode_shared, encode_results, encoder, process
 from headrace.pipeline.stream_purge import RepartitionPurge
+from headrace.pipeline.stream_registration import Registration, RegistrationGuard
 from headrace.pipeline.stream_restore import StateRestorer
 from headrace.pipeline.stream_silence import SilentPartitions
 from headrace.pipeline.stream_state import StreamState
@@ -111,6 +112,8 @@ class StreamPipeline:
             self._metrics.restored,
             Checkpoints(self._clients.checkpoints, self._control.log),
         )
+        own = Registration.of(self._topology, self._clients.worker)
+        self._guard = RegistrationGuard(application, own, self._clients.open_reader, self._control.stopping)
         self._purge = RepartitionPurge(
             self._topology.repartitions, self._limits.purge_interval, self._clients.open_admin, self._control.log
         )
@@ -133,6 +136,7 @@ class StreamPipeline:
     def _open(self) -> None:
         self._with_admin(self._prepare)
         self._transaction.open()
+        self._guard.register(self._transaction)
         if self._clients.open_dead_letters is not None and self._dead_letters is None:
             with self._control.fence:
                 self._dead_letters = self._clients.open_dead_letters(self._transaction)
@@ -158,6 +162,7 @@ class StreamPipeline:
     def _prepare(self, admin: Admin) -> None:
         with self._control.fence:
             ensure_topics(admin, self._context.task.connector, self._topology)
+            self._guard.prepare(admin)
         if self._tables is None and self._topology.followed():
             self._load_tables(admin)
 
@@ -223,6 +228,7 @@ class StreamPipeline:
                 return  # stopped: the state is not complete, and the records are read again
         if self._reassigned:
             check_co_partitions(self._topology, self._owned)
+            self._with_admin(self._guard.check)
             self._look_up_offsets()
             self._reassigned = False
         if self._tables is not None:

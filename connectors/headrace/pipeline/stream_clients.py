@@ -28,6 +28,8 @@ class StreamClients:
     """Is given a producer that sends within the task's transactions."""
     topic_used: Callable[[str], None] = lambda topic: None
     gaps: OffsetGaps | None = None
+    worker: str = ""
+    """The name of this process, for others that run an application of the same name."""
 
 
 @dataclass(frozen=True)

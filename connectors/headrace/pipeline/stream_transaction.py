@@ -75,6 +75,13 @@ class StreamTransaction:
             producer.commit()
         self._open, self.records = False, 0
 
+    def commit_sent(self) -> None:
+        """Commit what was sent, without offsets."""
+        producer = self._begun()
+        with self._control.fence:
+            producer.commit()
+        self._open, self.records = False, 0
+
     def discard(self) -> None:
         """Abort the open transaction and close the producer."""
         producer, self._producer = self._producer, None

@@ -45,6 +45,10 @@ class StreamTopology:
     shared: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     """Topics that one task writes and every task reads as a table, each with its Kafka settings. They have one
     partition, are created when they are missing, and hold objects as JSON under keys that are text."""
+    definitions: Mapping[str, str] = field(default_factory=dict)
+    """Store → a text of everything that its state depends on: a state that was made by another text is not used."""
+    fingerprint: str = ""
+    """Equal for equal applications: processes of one name must have one."""
 
     def followed(self) -> tuple[str, ...]:
         """Return the topics that every task reads as tables."""

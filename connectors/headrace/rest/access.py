@@ -57,6 +57,7 @@ RULES: Mapping[str, Mapping[str, Role | None]] = {
     f"/v1{_ONE}/progress": {"GET": Role.VIEWER},
     f"/v1{_ONE}/conditions": {"GET": Role.VIEWER},
     f"/v1{_ONE}/acknowledge": {"POST": Role.OPERATOR},
+    f"/v1{_ONE}/reset": {"POST": Role.ADMIN},
     _QUEUE: {"GET": Role.VIEWER},
     f"{_QUEUE}/letters": {"GET": Role.OPERATOR},
     f"{_QUEUE}/retry": {"POST": Role.OPERATOR},

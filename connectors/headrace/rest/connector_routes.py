@@ -50,6 +50,7 @@ class ConnectorRoutes:
             resource(f"/v1{one}/progress", get=self.progress),
             resource(f"/v1{one}/conditions", get=self.conditions),
             resource(f"/v1{one}/acknowledge", post=self.acknowledge),
+            resource(f"/v1{one}/reset", post=self.reset_stream),
             resource(f"{one}/tasks", get=self.tasks),
             resource(f"{one}/tasks/{{task:int}}/status", get=self.task_status),
             resource(f"{one}/tasks/{{task:int}}/restart", post=self.restart_task),
@@ -159,6 +160,20 @@ class ConnectorRoutes:
         request.change.state(self._state(name), target.value)
         self._api.set_target_state(name, target)
         return Response(status_code=answer)
+
+    def reset_stream(self, request: RestRequest) -> Response:
+        """Reset a stopped stream application. The body is ``{"try": true or false}``; true changes nothing."""
+        name, body = request.path["name"], request.json_object()
+        dry = body.get("try", False)
+        if not isinstance(dry, bool) or set(body) - {"try"}:
+            raise bad_request('the body must be {"try": true or false}')
+        request.change.state(None, {"action": "reset", "try": dry})
+        reset = self._api.reset_stream(name, dry=dry)
+        offsets = [
+            {"topic": place.topic, "partition": place.partition, "before": before, "after": after}
+            for place, (before, after) in reset.offsets.items()
+        ]
+        return JSONResponse({"try": dry, "offsets": offsets, "deleted_topics": list(reset.topics)})
 
     def offsets(self, request: RestRequest) -> Response:
         return JSONResponse({"offsets": self._api.offsets(request.path["name"])})

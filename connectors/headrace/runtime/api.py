@@ -14,6 +14,7 @@ from headrace.accounting import PartitionAccount, RecordCause
 from headrace.conditions import Condition
 from headrace.metrics import Parts
 from headrace.records import SourceOffset, SourcePartition
+from headrace.runtime.stream_reset import StreamReset
 from headrace.states import Status, TargetState, TaskId
 
 REQUEST_TIMEOUT = 90.0
@@ -142,6 +143,11 @@ class WorkerApi(Protocol):
 
     def reset_offsets(self, name: str) -> None:
         """Delete all positions of a stopped connector: it starts from the beginning. Raise as :meth:`alter_offsets`."""
+        ...
+
+    def reset_stream(self, name: str, *, dry: bool) -> StreamReset:
+        """Move the offsets of a stopped stream application to the beginning of its inputs and delete its internal
+        topics; ``dry``: only return what would be done. Raise as :meth:`alter_offsets`."""
         ...
 
     def validate(self, config: Mapping[str, str]) -> dict[str, Any]:

@@ -132,6 +132,7 @@ class _OneTask:
             self._open_dead_letters if settings.dead_letter_topic else None,
             self._topic_used,
             self._offset_gaps(),
+            self.worker.instance,
         )
         limits = StreamLimits(
             settings.commit_interval / 1000,

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import structlog
 
 from headrace.accounting import record_counts
-from headrace.broker.interfaces import Admin
+from headrace.broker.interfaces import Admin, Reader
 from headrace.conditions import Condition
 from headrace.config import nearest
 from headrace.errors import (
@@ -29,12 +29,13 @@ from headrace.records import SourceOffset, SourcePartition
 from headrace.redaction import redacted_errors
 from headrace.registry import PluginKind, Registry
 from headrace.retries import retry
-from headrace.runtime import sink_offsets
+from headrace.runtime import sink_offsets, stream_reset
 from headrace.runtime.api import ConnectorInfo, ConnectorStatus, Health, TaskInfo, TaskProgress, TaskRecords
 from headrace.runtime.connector_reasons import ConnectorReasons
 from headrace.runtime.progress import task_progress
 from headrace.runtime.reconciler import Reconciler
 from headrace.runtime.stage_build import group_of
+from headrace.runtime.stream_reset import StreamReset
 from headrace.runtime.supervisor import TaskSupervisor
 from headrace.runtime.system_lookup import SystemLookups
 from headrace.runtime.topic_tracking import TopicTracker
@@ -70,6 +71,7 @@ class Worker:
         tracker: TopicTracker | None = None,
         conditions: ConditionStore | None = None,
         reasons: ConnectorReasons | None = None,
+        open_reader: Callable[[], Reader] | None = None,
     ) -> None:
         """``refused`` is called on a thread of the worker when Kafka refuses it permanently (wrong settings).
 
@@ -87,6 +89,7 @@ class Worker:
         self._tracker = tracker or TopicTracker()
         self._conditions = conditions or ConditionStore(MemoryLog())
         self._reasons = reasons or ConnectorReasons()
+        self._open_reader = open_reader
         self._lookups = SystemLookups(validator)
         self._cluster_id: str | None = None
         self._no_cluster = "Kafka does not answer yet."
@@ -242,6 +245,27 @@ class Worker:
         if group is not None:
             self._move(name, lambda admin: sink_offsets.reset(admin, group))
 
+    def reset_stream(self, name: str, *, dry: bool) -> StreamReset:
+        config = _require(name, self._desired())
+        if self._type(config) != "stream" or self._open_reader is None:
+            hint = f"`headrace connectors offsets {name} --reset` starts other connectors from the beginning"
+            raise CommandError(f"{name} is not a stream application", code="stream.not_an_application", hint=hint)
+        if not dry:
+            self._reconciler.call(lambda: self._reconciler.require_stopped(name))
+        trusted = self._trusts(name)
+        parsed = self._validator.require_connector(config, trusted=trusted)
+        topology, group = parsed.plugin.cls().topology(name, parsed.own), self._group(name, config, trusted=trusted)
+        open_reader = self._open_reader
+
+        def reset(admin: Admin) -> StreamReset:
+            planned = stream_reset.plan_reset(admin, open_reader, name, group, topology)
+            if not dry:
+                stream_reset.apply_reset(admin, group, planned)
+                log.info("application reset", connector=name, topics=planned.topics)
+            return planned
+
+        return self._with_admin(reset)
+
     def _stopped_config(self, name: str) -> dict[str, str]:
         self._reconciler.require_stopped(name)
         return dict(self._reconciler.require(name))
@@ -275,7 +299,7 @@ class Worker:
             raise CommandError(
                 f"the offsets of stream application {name} cannot be changed: its state would not fit them",
                 code="stream.offsets",
-                hint="to process its inputs from the beginning, delete its internal topics and use another name",
+                hint=f"`headrace stream reset {name}` resets offsets and state together",
             )
         # The store compares the bytes of partitions. The same names in another order mean the same partition.
         stored = [partition for partition, _ in self._offsets.all(name)]

@@ -213,6 +213,21 @@ class KafkaClientsContract(ConsumerGroupContract):
         assert admin.end_offsets([unique_name]) == {TopicPartition(unique_name, number): 0 for number in range(2)}
         admin.close()
 
+    def test_a_deleted_topic_is_gone_with_its_offsets_and_can_be_created_again(
+        self, kafka_clients: KafkaClients, unique_name: str
+    ) -> None:
+        admin = kafka_clients.admin({})
+        admin.create_topics([NewTopic(unique_name, 2, 1)])
+        send(kafka_clients, EncodedBatch(unique_name, [b"a"]))
+        admin.commit(f"{unique_name}-group", {TopicPartition(unique_name, 0): 1})
+        admin.delete_topics([unique_name, f"{unique_name}-unknown"])
+        assert unique_name not in admin.topics()
+        assert admin.end_offsets([unique_name]) == {}
+        admin.create_topics([NewTopic(unique_name, 1, 1)])
+        assert admin.end_offsets([unique_name]) == {TopicPartition(unique_name, 0): 0}
+        assert admin.committed(f"{unique_name}-group") == {}
+        admin.close()
+
     def test_settings_of_topics_are_read_with_their_defaults(
         self, kafka_clients: KafkaClients, topic: str, unique_name: str
     ) -> None:

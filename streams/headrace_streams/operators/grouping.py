@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import Any, NamedTuple
 
 from headrace import Segments
-from headrace_streams.expressions import Projection
+from headrace_streams.expressions import Projection, parse_expression
 from headrace_streams.operators.aggregates import Aggregate
 from headrace_streams.operators.operator import StepPlace, StepRefusal
 from headrace_streams.operators.stateless import evaluate, record_key
@@ -108,6 +108,12 @@ class Grouping:
     def describe(self) -> str:
         """Return the groups and aggregates as text."""
         return f"by {self.by}: " + ", ".join(f"{item.name} = {item.text}" for item in self.aggregates)
+
+    def definition(self) -> str:
+        """Return groups and aggregates in one spelling, for :meth:`Operator.state_definition`."""
+        groups = ", ".join(f"{name} = {item.node.sql()}" for name, item in self.groups.expressions.items())
+        aggregates = ", ".join(f"{item.name} = {parse_expression(item.text).node.sql()}" for item in self.aggregates)
+        return f"by {groups}: {aggregates}"
 
     @cached_property
     def _names(self) -> tuple[str, ...]:

@@ -66,6 +66,13 @@ class Operator(ABC):
     def describe(self) -> str:
         """Return what the operator does, for ``headrace stream explain``."""
 
+    def state_definition(self) -> str:
+        """Return what the state depends on: a state that was made with another text is not used.
+
+        It is stored, so equal operators must have equal texts in all versions.
+        """
+        return self.describe()
+
 
 @dataclass(frozen=True)
 class StepPlace:

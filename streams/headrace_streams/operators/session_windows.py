@@ -90,6 +90,9 @@ class SessionWindow(Operator):
         exec(compile(source, "<session>", "exec"), namespace)  # of numbers and the texts of this package
         return _Functions(code.initial, namespace["add"], namespace["merge"], namespace["results"])
 
+    def state_definition(self) -> str:
+        return f"sessions with a gap of {self.gap} ms {self.grouping.definition()}"
+
     def describe(self) -> str:
         return f"sessions with a gap of {self.gap} ms, grace {self.grace} ms, {self.grouping.describe()}"
 

@@ -152,6 +152,9 @@ class TimeWindow(Operator):
         exec(compile(source, "<window>", "exec"), namespace)  # of numbers and the texts of this package
         return namespace["update"], namespace["results"]
 
+    def state_definition(self) -> str:
+        return f"windows of {self.size} ms every {self.advance} ms {self.grouping.definition()}"
+
     def describe(self) -> str:
         kind = "tumbling" if self.advance == self.size else "hopping"
         hop = "" if self.advance == self.size else f" every {self.advance} ms"

@@ -16,10 +16,11 @@ from headrace.config import ConfigModel, key
 from headrace.errors import ConflictError, HeadraceError, NotFoundError
 from headrace.metrics import Parts
 from headrace.plugin import SinkConnector, SourceConnector
-from headrace.records import SourceOffset, SourcePartition
+from headrace.records import SourceOffset, SourcePartition, TopicPartition
 from headrace.registry import Plugin, PluginKind, Registry
 from headrace.rest import RestServer
 from headrace.runtime.api import ConnectorInfo, ConnectorStatus, Health, TaskInfo, TaskProgress, TaskRecords, WorkerApi
+from headrace.runtime.stream_reset import StreamReset
 from headrace.states import State, Status, TargetState, TaskId
 
 WORKER_ID = "127.0.0.1:8083"
@@ -149,6 +150,10 @@ class FakeWorker:
     def reset_offsets(self, name: str) -> None:
         self._known(name)
         self.altered.clear()
+
+    def reset_stream(self, name: str, *, dry: bool) -> StreamReset:
+        self._known(name)
+        return StreamReset({TopicPartition("t", 0): (7, 0)}, (f"{name}-topology",))
 
     def conditions(self, name: str) -> list[Condition]:
         self._known(name)

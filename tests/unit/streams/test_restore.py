@@ -46,16 +46,21 @@ class RestoreClients:
 
 @dataclass(eq=False)
 class LimitedReader:
-    """A reader whose polls return as many records as a function says."""
+    """A reader whose polls of changelogs return as many records as a function says."""
 
     target: Any
     limit: Callable[[], int]
+    restoring: bool = False
+
+    def assign(self, positions: Mapping[TopicPartition, int]) -> None:
+        self.restoring = any(item.topic.endswith("-changelog") for item in positions)
+        self.target.assign(positions)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.target, name)
 
     def poll(self, timeout: float, max_records: int) -> Any:
-        limit = self.limit()
+        limit = self.limit() if self.restoring else max_records
         return self.target.poll(timeout, limit) if limit else []
 
 

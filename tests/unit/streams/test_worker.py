@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 
 from headrace.app import StandaloneWorker
 from headrace.broker.in_memory import InMemoryKafka
+from headrace.broker.interfaces import RebalanceListener
 from headrace.errors import HeadraceError
 from headrace.files import ConfigFile, parse_config_file
 from headrace.settings import WorkerSettings
@@ -23,6 +25,14 @@ inputs: {views: impressions}
 steps: {doubled: {add: {twice: n * 2}}}
 outputs: {copies: doubled}
 """
+
+
+def parse_config_text(text: str) -> dict[str, str]:
+    """Return the properties of a YAML file with this text."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "app.yaml"
+        path.write_text(text, encoding="utf-8")
+        return parse_config_file(path).properties
 
 
 @pytest.fixture
@@ -90,6 +100,81 @@ def test_an_application_is_operated_as_a_connector(client: httpx.Client, applica
     assert all(item["balance"] == 0 for item in accounts)
     assert 'headrace_stream_record_commit_total{connector="app",task="0"} 3.0' in client.get("/metrics").text
     assert 'headrace_stream_step_records{connector="app",part="doubled",task="0"} 3.0' in client.get("/metrics").text
+
+
+COUNT = """name: app
+connector.class: Stream
+commit.interval.ms: 1
+inputs: {views: {topic: impressions, time: at}}
+steps: {counted: {window: {by: id, tumbling: 10ms, grace: 0, aggregate: {views: count(*)}}}}
+outputs: {counts: counted}
+"""
+
+
+def stop(client: httpx.Client) -> None:
+    assert client.put("/connectors/app/stop").status_code == 204
+    eventually(lambda: client.get("/connectors/app/status").json()["connector"]["state"] == "STOPPED")
+
+
+def test_a_reset_application_processes_its_inputs_from_the_beginning_without_state(
+    client: httpx.Client, application: Application
+) -> None:
+    file = parse_config_text(COUNT)
+    assert client.put("/connectors/app/config", json=file).status_code == 200
+    application.config = file
+    application.send("impressions", [{"id": 1, "at": at} for at in (1, 2, 99)], [1, 1, 1])
+    eventually(lambda: [row["views"] for row in application.committed("counts")] == [2])
+
+    refused = client.post("/v1/connectors/app/reset", json={})
+    assert (refused.status_code, "STOPPED" in refused.json()["message"].upper()) == (400, True)
+    stop(client)
+    tried = client.post("/v1/connectors/app/reset", json={"try": True}).json()
+    internal = ["app-counted-changelog", "app-counted-repartition", "app-topology"]
+    assert tried["deleted_topics"] == internal
+    assert {(item["partition"], item["after"]) for item in tried["offsets"]} == {(0, 0), (1, 0)}
+    assert sum(item["before"] or 0 for item in tried["offsets"]) == 3
+    assert set(internal) <= set(application.broker.topics())
+
+    done = client.post("/v1/connectors/app/reset", json={})
+    assert (done.status_code, done.json()["deleted_topics"]) == (200, internal)
+    assert set(internal).isdisjoint(application.broker.topics())
+    assert client.put("/connectors/app/resume").status_code == 202
+    eventually(lambda: [row["views"] for row in application.committed("counts")] == [2, 2])
+
+
+def test_a_changed_step_is_refused_until_the_application_is_reset(
+    client: httpx.Client, application: Application
+) -> None:
+    file = parse_config_text(COUNT)
+    assert client.put("/connectors/app/config", json=file).status_code == 200
+    eventually(lambda: bool(application.broker.topics().get("app-topology") is not None))
+    eventually(lambda: len(application.broker.records("app-topology")) == 2)
+    longer = {**file, "steps.counted.window.tumbling": "20ms"}
+    assert client.put("/connectors/app/config", json=longer).status_code == 200
+
+    def trace() -> str:
+        tasks = client.get("/connectors/app/status").json()["tasks"]
+        return str(tasks[0].get("trace", "")) if tasks else ""
+
+    eventually(lambda: "stream.changed" in trace() and "`headrace stream reset app`" in trace())
+    stop(client)
+    assert client.post("/v1/connectors/app/reset", json={}).status_code == 200
+    assert client.put("/connectors/app/resume").status_code == 202
+    eventually(lambda: client.get("/connectors/app/status").json()["tasks"][0]["state"] == "RUNNING")
+
+
+def test_a_reset_is_refused_while_another_process_runs_the_application(
+    client: httpx.Client, application: Application
+) -> None:
+    stop(client)
+    member = application.broker.consumer("connect-app", {})
+    member.subscribe(["impressions"], None, RebalanceListener(lambda _: None, lambda _: None))
+    member.poll(0.1, 1)
+    before = set(application.broker.topics())
+    answer = client.post("/v1/connectors/app/reset", json={})
+    assert (answer.status_code, "it has members" in answer.json()["message"]) == (503, True)
+    assert set(application.broker.topics()) == before
+    member.close()
 
 
 def test_offsets_of_an_application_cannot_be_changed(client: httpx.Client) -> None:

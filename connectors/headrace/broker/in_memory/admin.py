@@ -30,6 +30,11 @@ class InMemoryAdmin:
         for topic in topics:
             self._cluster.create(topic.name, max(1, topic.partitions), topic.config)
 
+    def delete_topics(self, topics: Iterable[str]) -> None:
+        self._cluster.require_up()
+        for topic in topics:
+            self._cluster.delete(topic)
+
     def end_offsets(self, topics: Sequence[str], *, committed: bool = True) -> dict[TopicPartition, int]:
         self._cluster.require_up()
         with self._cluster.changed:

@@ -109,6 +109,18 @@ class InMemoryCluster:
                 self.logs[TopicPartition(topic, number)] = PartitionLog(number)
             self.changed.notify_all()
 
+    def delete(self, topic: str) -> None:
+        """Delete a topic and its committed offsets; an unknown one is not an error."""
+        with self.changed:
+            for item in self.partitions_of(topic):
+                del self.logs[item]
+                for group in self.groups.values():
+                    group.owners.pop(item, None)
+                    group.committed.pop(item, None)
+            self._partitions.pop(topic, None)
+            self._topic_configs.pop(topic, None)
+            self.changed.notify_all()
+
     def records(self, topic: str) -> list[StoredRecord]:
         """Return the records of a topic, partition by partition; empty for an unknown topic."""
         with self.changed:

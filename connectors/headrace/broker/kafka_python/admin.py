@@ -20,11 +20,12 @@ from kafka.errors import (
     TopicAlreadyExistsError,
     TopicAuthorizationFailedError,
     UnknownMemberIdError,
+    UnknownTopicOrPartitionError,
     for_code,
 )
 from kafka.structs import OffsetAndMetadata
 
-from headrace.broker.interfaces import NO_TOPIC, NewTopic, group_in_use
+from headrace.broker.interfaces import NO_TOPIC, NewTopic, group_in_use, wait_until_deleted
 from headrace.broker.kafka_python.connection import ClientHandle, cluster_id
 from headrace.broker.kafka_python.error_mapping import translate, translated
 from headrace.errors import RetriableError
@@ -74,6 +75,18 @@ class KafkaPythonAdmin:
                 raise translate(kind(answer.get("error_message")), f"create the topic {answer['name']}")
         with translated(doing, self._client):
             self._admin.wait_for_topics(list(wanted))
+
+    def delete_topics(self, topics: Iterable[str]) -> None:
+        names = list(topics)
+        if not names:
+            return
+        with translated(f"delete {', '.join(names)}", self._client):
+            answers = self._admin.delete_topics(names, raise_errors=False)["topics"]
+        for answer in answers:
+            kind = for_code(answer["error_code"])
+            if answer["error_code"] and kind is not UnknownTopicOrPartitionError:
+                raise translate(kind(answer.get("error_message")), f"delete the topic {answer['name']}")
+        wait_until_deleted(self.topics, names)
 
     def end_offsets(self, topics: Sequence[str], *, committed: bool = True) -> dict[TopicPartition, int]:
         doing = f"read the end of {', '.join(topics)}"

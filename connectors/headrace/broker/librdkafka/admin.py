@@ -12,7 +12,7 @@ from confluent_kafka import Consumer, IsolationLevel, KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient, ConfigResource, OffsetSpec, ResourceType  # type: ignore[attr-defined]
 from confluent_kafka.admin import NewTopic as KafkaNewTopic  # type: ignore[attr-defined]
 
-from headrace.broker.interfaces import NO_TOPIC, NewTopic, group_in_use
+from headrace.broker.interfaces import NO_TOPIC, NewTopic, group_in_use, wait_until_deleted
 from headrace.broker.librdkafka.broker_monitor import BrokerMonitor
 from headrace.broker.librdkafka.error_mapping import translate, translated
 from headrace.broker.librdkafka.timed_commit import TimedCommit
@@ -69,6 +69,15 @@ class LibrdkafkaAdmin:
         doing = f"create {', '.join(names)}"
         if not _eventually(lambda: len(self._partitions(names, doing)) == len(names)):
             raise RetriableError(f"cannot {doing}: created, but not visible yet", code="kafka.unreachable")
+
+    def delete_topics(self, topics: Iterable[str]) -> None:
+        names = list(topics)
+        if not names:
+            return
+        answers = self._admin.delete_topics(names, request_timeout=_TIMEOUT)
+        for name, answer in answers.items():
+            self._result(answer, f"delete the topic {name}", KafkaError.UNKNOWN_TOPIC_OR_PART)
+        wait_until_deleted(self.topics, names)
 
     def end_offsets(self, topics: Sequence[str], *, committed: bool = True) -> dict[TopicPartition, int]:
         latest = OffsetSpec.latest()  # type: ignore[no-untyped-call]
