@@ -111,9 +111,10 @@ outputs: {counts: counted}
 """
 
 
-def stop(client: httpx.Client) -> None:
+def stop(client: httpx.Client, application: Application) -> None:
     assert client.put("/connectors/app/stop").status_code == 204
     eventually(lambda: client.get("/connectors/app/status").json()["connector"]["state"] == "STOPPED")
+    eventually(lambda: not application.broker.groups["connect-app"].members)  # the tasks have left the group
 
 
 def test_a_reset_application_processes_its_inputs_from_the_beginning_without_state(
@@ -127,7 +128,7 @@ def test_a_reset_application_processes_its_inputs_from_the_beginning_without_sta
 
     refused = client.post("/v1/connectors/app/reset", json={})
     assert (refused.status_code, "STOPPED" in refused.json()["message"].upper()) == (400, True)
-    stop(client)
+    stop(client, application)
     tried = client.post("/v1/connectors/app/reset", json={"try": True}).json()
     internal = ["app-counted-changelog", "app-counted-repartition", "app-topology"]
     assert tried["deleted_topics"] == internal
@@ -157,7 +158,7 @@ def test_a_changed_step_is_refused_until_the_application_is_reset(
         return str(tasks[0].get("trace", "")) if tasks else ""
 
     eventually(lambda: "stream.changed" in trace() and "`headrace stream reset app`" in trace())
-    stop(client)
+    stop(client, application)
     assert client.post("/v1/connectors/app/reset", json={}).status_code == 200
     assert client.put("/connectors/app/resume").status_code == 202
     eventually(lambda: client.get("/connectors/app/status").json()["tasks"][0]["state"] == "RUNNING")
@@ -166,7 +167,7 @@ def test_a_changed_step_is_refused_until_the_application_is_reset(
 def test_a_reset_is_refused_while_another_process_runs_the_application(
     client: httpx.Client, application: Application
 ) -> None:
-    stop(client)
+    stop(client, application)
     member = application.broker.consumer("connect-app", {})
     member.subscribe(["impressions"], None, RebalanceListener(lambda _: None, lambda _: None))
     member.poll(0.1, 1)
