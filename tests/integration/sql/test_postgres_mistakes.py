@@ -134,7 +134,9 @@ def test_a_missing_table_names_the_nearest(check: Callable[..., list[Finding]]) 
     assert "'orders'" in finding.hint
 
 
-def test_a_missing_column_names_the_nearest(check: Callable[..., list[Finding]], drive: Drive) -> None:
+def test_connect_rest_27_a_missing_column_fails_and_names_the_nearest(
+    check: Callable[..., list[Finding]], drive: Drive
+) -> None:
     keys = BY_TIME | {"timestamp_column_name": "att"}
     [finding] = check(**keys)
 

@@ -58,6 +58,16 @@ def test_connect_rest_21_definitions_of_another_version_of_a_plugin_are_400(clie
     assert "installed: 0.1.0" in answer.json()["message"]
 
 
+@pytest.mark.parametrize("name", ["a/b%2Fc\\d", "n" * 200])
+def test_connect_rest_28_a_connector_with_an_odd_name_can_be_read_and_deleted(
+    client: httpx.Client, worker: Any, name: str
+) -> None:
+    location = client.post("/connectors", json={"name": name, "config": CONFIG}).headers["location"]
+    assert client.get(location).json()["name"] == name
+    assert client.delete(location).status_code == 204
+    assert name not in worker.configs
+
+
 def test_connect_rest_10_loggers_of_headrace_are_listed(client: httpx.Client) -> None:
     logging.getLogger("headrace.contract")  # without its own level, as all loggers of headrace
     shown = client.get("/admin/loggers").json()

@@ -413,7 +413,7 @@ class TestPaths:
 
     @given(name=st.text(st.characters(exclude_categories=["Cc", "Cs"]), min_size=1).map(str.strip).filter(bool))
     @settings(max_examples=examples(0.5), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-    def test_any_name_can_be_addressed(self, client: httpx.Client, worker: Any, name: str) -> None:
+    def test_connect_rest_28_any_name_can_be_addressed(self, client: httpx.Client, worker: Any, name: str) -> None:
         worker.configs.clear()
         created = client.post("/connectors", json={"name": name, "config": CONFIG})
         location = created.headers["location"]

@@ -10,7 +10,6 @@ from pydantic import TypeAdapter, ValidationError
 
 from headrace import Duration, Finding, FixedKey, LocalUse, key
 from headrace_sources.sql.configuration.keys import PK_MODE_DOC, RECORDS, PkMode, SqlSourceKeys
-from headrace_sources.sql.configuration.local_resources import url_uses
 from headrace_sources.sql.configuration.syntax import (
     entry_error,
     find_zone,
@@ -21,6 +20,7 @@ from headrace_sources.sql.configuration.syntax import (
     query_findings,
 )
 from headrace_sources.sql.configuration.urls import connection_url
+from headrace_sources.sql.confinement.local_resources import url_uses
 
 _TOPIC = re.compile(r"[a-zA-Z0-9._-]*")
 _PLACEHOLDER = re.compile(r"\$\{(table|schema)\}")

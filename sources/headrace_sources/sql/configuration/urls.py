@@ -15,7 +15,7 @@ from sqlalchemy import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
 from headrace import Finding
-from headrace_sources.sql.configuration.driver_parameters import parameter_findings
+from headrace_sources.sql.confinement.driver_parameters import parameter_findings
 
 _KEY = "connection.url"
 
