@@ -217,10 +217,19 @@ def read_section(section: str, flat: Mapping[str, str], model: type[M]) -> tuple
     for entry, properties in entries.items():
         prefix = f"{section}.{entry}"
         parsed, problems = model.validate_properties(properties)
-        findings += [_complete(problem, prefix) for problem in problems]
+        findings += [_about_dots(_complete(problem, prefix), section, model) for problem in problems]
         if parsed is not None:
             found.append(NamedKeys(entry, prefix, parsed))
     return found, findings
+
+
+def _about_dots(finding: Finding, section: str, model: type[ConfigModel]) -> Finding:
+    """Say how to name a topic with dots: an unknown key may be the rest of its name."""
+    if finding.code != "config.unknown_key" or finding.hint or "topic" not in model.model_fields:
+        return finding
+    topic = finding.key.removeprefix(f"{section}.")
+    hint = f"if {topic} is a topic, name it as a property: {section}.<name>.topic: {topic}"
+    return replace(finding, hint=hint)
 
 
 def read_window(prefix: str, flat: Mapping[str, str]) -> tuple[WindowKeys | None, list[Finding]]:

@@ -37,7 +37,7 @@ EPILOG = (
 
 app = typer.Typer(
     name="headrace",
-    help="Kafka Connect for Python teams: rows from SQL databases to Kafka, records from Kafka to Elasticsearch.",
+    help="Kafka Connect and Kafka Streams for Python teams: SQL databases, Kafka, stream applications, Elasticsearch.",
     epilog=EPILOG,
     no_args_is_help=True,
     pretty_exceptions_enable=False,

@@ -56,6 +56,12 @@ def findings(keys: dict[str, str]) -> list[tuple[str, str, str]]:
     return [(item.code, item.key, item.message) for item in found]
 
 
+def test_a_topic_with_dots_as_the_name_of_an_output_is_an_error_that_says_how_to_write_it() -> None:
+    _, found = make_plan("app", ApplicationKeys.parse({**BASE, "outputs.shop.views": "views"}))
+    (hint,) = [item.hint for item in found if item.key == "outputs.shop.views"]
+    assert hint == "if shop.views is a topic, name it as a property: outputs.<name>.topic: shop.views"
+
+
 @pytest.mark.parametrize(
     ("keys", "code", "key", "words"),
     [
