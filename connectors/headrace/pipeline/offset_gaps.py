@@ -107,6 +107,13 @@ class OffsetGaps:
                 self._next_lookup = self._clock() + _FAILURE_INTERVAL
                 self._log.warning("offsets not compared yet", code=error.code, reason=str(error))
 
+    def unexplained(self) -> dict[TopicPartition, int]:
+        """Return the first offset of the gaps of each partition whose cause is not known yet."""
+        first: dict[TopicPartition, int] = {}
+        for found in self._unexplained:
+            first.setdefault(found.topic_partition, found.expected)
+        return first
+
     def end_offset(self, topic_partition: TopicPartition) -> int | None:
         """Return the end offset of a partition as Kafka reports it now; None when it does not exist.
 

@@ -136,7 +136,11 @@ class StreamPipeline:
     def _open(self) -> None:
         self._with_admin(self._prepare)
         self._transaction.open()
-        self._guard.register(self._transaction)
+        try:
+            self._guard.register(self._transaction)
+        except HeadraceError:
+            self._transaction.discard()  # a producer is not used after an error: the retry opens another
+            raise
         if self._clients.open_dead_letters is not None and self._dead_letters is None:
             with self._control.fence:
                 self._dead_letters = self._clients.open_dead_letters(self._transaction)
@@ -377,7 +381,8 @@ class StreamPipeline:
         entries = self._state.entries()
         self._metrics.committed(self._positions, entries, dead_lettered=self._dead_letters is not None)
         self._committed.update(self._positions)
-        self._purge.committed(self._positions)
+        gaps = self._clients.gaps
+        self._purge.committed(self._positions, gaps.unexplained() if gaps is not None else {})
         self._positions = {}
         if self._backoff.failures:
             self._control.recovered(self._backoff.reset(), "transaction")

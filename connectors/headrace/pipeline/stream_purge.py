@@ -33,18 +33,22 @@ class RepartitionPurge:
         self._committed: dict[TopicPartition, int] = {}
         self._failure = ""
 
-    def committed(self, offsets: Mapping[TopicPartition, int]) -> None:
-        """Note committed offsets: records before them are not needed any more. Delete them when it is time."""
+    def committed(self, offsets: Mapping[TopicPartition, int], gaps: Mapping[TopicPartition, int]) -> None:
+        """Note committed offsets: records before them are not needed any more. Delete them when it is time.
+
+        Records from the first offset of ``gaps`` stay: a gap that transaction markers left looks like removed records
+        when the partition begins after it.
+        """
         self._committed.update((item, offset) for item, offset in offsets.items() if item.topic in self._topics)
         if self._committed and self._clock() >= self._next:
             self._next = self._clock() + self._interval
-            self._delete()
+            self._delete({item: min(offset, gaps.get(item, offset)) for item, offset in self._committed.items()})
 
-    def _delete(self) -> None:
+    def _delete(self, before: Mapping[TopicPartition, int]) -> None:
         try:
             admin = self._open_admin()
             try:
-                admin.delete_records(self._committed)
+                admin.delete_records(before)
             finally:
                 admin.close()
         except HeadraceError as error:  # they take space, and nothing else depends on it
@@ -53,4 +57,4 @@ class RepartitionPurge:
                 self._log.warning("processed records not deleted", code=error.code, reason=str(error))
             return
         self._failure = ""
-        self._committed = {}
+        self._committed = {item: offset for item, offset in self._committed.items() if before[item] < offset}

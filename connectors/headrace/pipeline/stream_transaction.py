@@ -77,9 +77,8 @@ class StreamTransaction:
 
     def commit_sent(self) -> None:
         """Commit what was sent, without offsets."""
-        producer = self._begun()
-        with self._control.fence:
-            producer.commit()
+        with self._effect():
+            self._begun().commit()
         self._open, self.records = False, 0
 
     def discard(self) -> None:

@@ -65,8 +65,8 @@ def gaps(kafka: InMemoryKafka, raised: RaisedConditions, accounts: PartitionAcco
     ticks = iter(range(0, 1_000_000, 100))
     log: Any = structlog.get_logger()
 
-    def make(reset: str = "earliest") -> OffsetGaps:
-        return OffsetGaps(lambda: kafka.admin({}), "g", raised, log, reset, lambda: float(next(ticks)), accounts)
+    def make(reset: str = "earliest", clock: Callable[[], float] = lambda: float(next(ticks))) -> OffsetGaps:
+        return OffsetGaps(lambda: kafka.admin({}), "g", raised, log, reset, clock, accounts)
 
     return make
 
@@ -87,6 +87,17 @@ def test_f2_records_that_retention_removed_while_the_sink_was_stopped_are_named(
     watched.check([batch(20, 21)])
 
     assert raised.found == [("records.removed_unread", 10, "t-0: offsets 10 to 19")]
+
+
+def test_offsets_of_gaps_are_unexplained_until_they_are_compared(gaps: Callable[..., OffsetGaps]) -> None:
+    ticks = iter([0.0, 0.0, 0.5, 2.0, 2.0])
+    watched = gaps(clock=lambda: next(ticks))
+    watched.check([batch(0, 2)])
+    assert watched.unexplained() == {}
+    watched.check([batch(4), batch(6)])
+    assert watched.unexplained() == {PLACE: 3}
+    watched.check([])
+    assert watched.unexplained() == {}
 
 
 def test_f2_a_reset_to_the_end_names_the_skipped_records(

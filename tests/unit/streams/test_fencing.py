@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -10,6 +11,7 @@ from headrace.errors import RetriableError, TaskError
 from headrace.pipeline.stream_fencing import FENCED, LIMIT, PERIOD, FencingHistory
 from headrace.testing.waiting import eventually
 from tests.unit.streams.conftest import Application, MakeApplication
+from tests.unit.streams.faults import StopWhen
 from tests.unit.streams.test_any_error import COUNT, require_exact, send
 
 ID = "app-0-test"
@@ -38,6 +40,41 @@ def test_a_fenced_task_continues_without_loss_and_duplicates(make_application: M
     reasons = [reason for reason in task.reasons if reason is not None and ID in reason]
     assert any("transaction.timeout.ms" in reason for reason in reasons)
     assert task.reasons[-1] is None
+
+
+class FencedAtFirstCommit:
+    """Kafka clients whose first producer is fenced before its first commit, which registers the application."""
+
+    def __init__(self, application: Application) -> None:
+        self._application = application
+        self._fenced = False
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._application.broker, name)
+
+    def sharing(self, settings: Any) -> Any:
+        return self
+
+    def transactional_producer(self, transactional_id: str, settings: Any) -> Any:
+        producer: Any = self._application.broker.transactional_producer(transactional_id, settings)
+        if not self._fenced:
+            self._fenced = True
+            commit = producer.commit
+
+            def fenced_commit() -> None:
+                fence(self._application)
+                commit()
+
+            producer.commit = fenced_commit
+        return producer
+
+
+def test_a_task_that_is_fenced_while_it_registers_its_application_continues(make_application: MakeApplication) -> None:
+    application = make_application(COUNT, TOPICS)
+    send(application, 0)
+    clients: Any = FencedAtFirstCommit(application)
+    application.run(StopWhen(application.is_processed), clients)
+    require_exact(application, 1)
 
 
 def test_of_two_processes_with_one_id_one_fails_and_names_the_other(make_application: MakeApplication) -> None:
