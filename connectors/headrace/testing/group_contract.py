@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -12,6 +13,7 @@ from headrace.broker.interfaces import KafkaClients
 from headrace.errors import RetriableError
 from headrace.records import EncodedBatch, TopicPartition
 from headrace.testing.recording_consumer import TIMEOUT, RecordingConsumer, create, poll_until, read_by, send, shared
+from headrace.testing.waiting import eventually
 
 
 class ConsumerGroupContract:
@@ -97,6 +99,30 @@ class ConsumerGroupContract:
         assert {batch.topic_partition for batch in reader.batches} == {first, third}
         reader.consumer.pause_only(())
         assert set(reader.read(30)) == set(values)
+
+    def test_a_partition_that_was_paused_within_fetched_records_continues(
+        self, kafka_clients: KafkaClients, topic: str, member: Callable[..., RecordingConsumer]
+    ) -> None:
+        consumer = member(topic).subscribe([topic]).join().consumer
+        values: list[bytes | None] = [b"%d" % number for number in range(300)]
+        send(kafka_clients, EncodedBatch(topic, values, values))
+        admin = kafka_clients.admin({})
+        ends = admin.end_offsets([topic])
+        admin.close()
+        found: Counter[TopicPartition] = Counter()
+
+        def read(limit: int) -> Counter[TopicPartition]:
+            for batch in consumer.poll(0.2, limit):
+                found[batch.topic_partition] += len(batch)
+            return found
+
+        eventually(lambda: read(10).total(), TIMEOUT)
+        (paused,) = found
+        consumer.pause_only({paused})
+        eventually(lambda: read(1_000).total() - found[paused] == 300 - ends[paused], TIMEOUT)
+        assert found[paused] < ends[paused]
+        consumer.pause_only(())
+        eventually(lambda: read(1_000).total() == 300, TIMEOUT)
 
     # Groups
 

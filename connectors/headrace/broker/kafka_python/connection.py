@@ -253,6 +253,17 @@ def close_producer(producer: kafka.KafkaProducer) -> None:
     producer.close(timeout=0)
 
 
+def release_paused_records(consumer: kafka.KafkaConsumer) -> None:
+    """Let the next poll return records that were fetched before their partition was paused, if it is resumed.
+
+    kafka-python keeps them apart, and takes them back only when no other partition was read last. Until then it does
+    not fetch the partition either: without this call it may never continue.
+    """
+    fetcher = consumer._fetcher
+    if not fetcher._next_partition_records:  # None, or records that were all returned
+        fetcher._next_partition_records = None
+
+
 class _WholeNames:
     """Matches whole topic names in linear time, where kafka-python expects a pattern of ``re``."""
 

@@ -9,7 +9,13 @@ from kafka.errors import KafkaError
 
 from headrace.broker.interfaces import GroupMetadata, RebalanceListener
 from headrace.broker.kafka_python.batch_fetching import FetchedRecords, consumed_batch, fetch_columns
-from headrace.broker.kafka_python.connection import ClientHandle, forget, keep_joining, subscribe_to_pattern
+from headrace.broker.kafka_python.connection import (
+    ClientHandle,
+    forget,
+    keep_joining,
+    release_paused_records,
+    subscribe_to_pattern,
+)
 from headrace.broker.kafka_python.error_mapping import translated
 from headrace.errors import RetriableError
 from headrace.patterns import compile_pattern
@@ -74,6 +80,7 @@ class KafkaPythonConsumer:
         limit = min(max_records, self._max_poll_records or max_records)
         records: dict[kafka.TopicPartition, list[FetchedRecords]] = {}
         keep_joining(self._consumer)
+        release_paused_records(self._consumer)
         with translated(f"read as a member of group {self._group}", self._client):
             try:
                 records = self._consumer.poll(timeout_ms=timeout * 1000, max_records=limit)
