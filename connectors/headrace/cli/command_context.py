@@ -39,7 +39,7 @@ class TerminalCommandContext:
         print_json(data)
 
     def read_topics(self, worker: Path, topics: Sequence[str]) -> Iterator[bytes | None]:
-        from headrace.verification.bounded_read import read_between  # late: most commands need no Kafka client
+        from headrace.broker.bounded_read import read_between  # late: most commands need no Kafka client
 
         loaded = load([worker], worker=worker)
         settings = loaded.require()

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
+from headrace.broker.bounded_read import read_between
 from headrace.broker.interfaces import Admin, Reader
 from headrace.dead_letters.letters import Letter, RecordPlace, letters_of
 from headrace.dead_letters.marks import LetterMark, marks_topic, parse_marks
-from headrace.errors import NotFoundError, RetriableError
+from headrace.errors import NotFoundError
 from headrace.records import ConsumedBatch, TopicPartition
 
-_POLL = 0.5
 _MOST_RECORDS = 1_000
-_READ_TIMEOUT = 60.0
-"""Seconds without progress after which reading fails."""
 
 Progress = Callable[[str, int, int], None]
 """Called with the current step, how much is done, and how much there is in all."""
@@ -83,34 +80,5 @@ def read_pages(
     reader: Reader, start: Mapping[TopicPartition, int], until: Mapping[TopicPartition, int]
 ) -> Iterator[list[ConsumedBatch]]:
     """Yield all records from ``start`` up to ``until``. Raise RetriableError when Kafka does not answer."""
-    positions = {item: start.get(item, 0) for item, end in until.items() if start.get(item, 0) < end}
-    last_progress = time.monotonic()
-    reader.assign(positions)
-    while positions:
-        before = positions
-        consumed = [_before(batch, until[batch.topic_partition]) for batch in reader.poll(_POLL, _MOST_RECORDS)]
-        reached = reader.positions()
-        positions = {item: reached[item] for item in before if reached[item] < until[item]}
-        if positions != before:
-            last_progress = time.monotonic()
-        elif time.monotonic() - last_progress > _READ_TIMEOUT:
-            reason = reader.connection_problem() or f"nothing for {_READ_TIMEOUT:g} s"
-            raise RetriableError(f"Kafka returns no records: {reason}", code="kafka.unreachable")
-        yield [batch for batch in consumed if len(batch)]
-        if positions and len(positions) < len(before):
-            reader.assign(positions)
-
-
-def _before(batch: ConsumedBatch, end: int) -> ConsumedBatch:
-    count = sum(offset < end for offset in batch.offsets)
-    if count == len(batch):
-        return batch
-    return ConsumedBatch(
-        batch.topic_partition,
-        batch.offsets[:count],
-        batch.keys[:count],
-        batch.values[:count],
-        batch.timestamps[:count],
-        batch.headers[:count],
-        batch.end_offset,
-    )
+    for poll in read_between(reader, start, until, _MOST_RECORDS):
+        yield poll.batches

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, TypeVar
 
+from headrace.broker.bounded_read import read_between
 from headrace.broker.interfaces import Admin, Reader
 from headrace.errors import NotFoundError
 from headrace.patterns import compile_pattern
@@ -14,7 +15,6 @@ from headrace.pipeline.stages import Stages
 from headrace.records import ConsumedBatch, SinkBatch, TopicPartition
 from headrace.retries import RetryPolicy, retry
 from headrace.settings import SinkSettings
-from headrace.verification.bounded_read import read_between
 
 T = TypeVar("T")
 Positions = Mapping[TopicPartition, int]

@@ -24,15 +24,21 @@ class BoundedPoll(NamedTuple):
 
 
 def read_between(
-    reader: Reader, start: Mapping[TopicPartition, int], until: Mapping[TopicPartition, int]
+    reader: Reader,
+    start: Mapping[TopicPartition, int],
+    until: Mapping[TopicPartition, int],
+    most_records: int = _MOST_RECORDS,
 ) -> Iterator[BoundedPoll]:
-    """Read from ``start`` (default 0) up to ``until``. Raise RetriableError when Kafka does not answer."""
+    """Read from ``start`` (default 0) up to ``until``. Raise RetriableError when Kafka does not answer.
+
+    ``most_records``: of one poll.
+    """
     positions = {item: start.get(item, 0) for item, end in until.items() if start.get(item, 0) < end}
     returned = dict(positions)
     last_progress = time.monotonic()
     reader.assign(positions)
     while positions:
-        consumed = reader.poll(_POLL, _MOST_RECORDS)
+        consumed = reader.poll(_POLL, most_records)
         before, reached = positions, reader.positions()
         returned.update({item: min(reached[item], until[item]) for item in before})
         positions = {item: reached[item] for item in before if reached[item] < until[item]}
