@@ -14,6 +14,7 @@ from headrace.broker.interfaces import KafkaClients
 from headrace.cli.loading import load
 from headrace.cli.output import err, out, print_json, print_table
 from headrace.errors import ConfigError, NotFoundError
+from headrace.plugin import ConnectorAccess
 from headrace.settings import WorkerSettings
 
 GROUP = "headrace.commands"
@@ -43,7 +44,7 @@ class TerminalCommandContext:
 
         loaded = load([worker], worker=worker)
         settings = loaded.require()
-        clients = self._kafka_clients or _open_clients(settings)
+        clients = self._clients(settings)
         committed = settings.consumer.get("isolation.level", "read_committed") == "read_committed"
         admin = clients.admin(settings.admin)
         try:
@@ -64,6 +65,14 @@ class TerminalCommandContext:
                     yield from batch.values
         finally:
             reader.close()
+
+    def connector(self, worker: Path, file: Path) -> ConnectorAccess:
+        from headrace.cli.connector_access import load_connector  # late, see above
+
+        return load_connector(worker, file, self._clients, self.note)
+
+    def _clients(self, settings: WorkerSettings) -> KafkaClients:
+        return self._kafka_clients or _open_clients(settings)
 
 
 def add_plugin_commands(app: typer.Typer) -> None:

@@ -1,6 +1,6 @@
 """Interfaces that plugin authors implement. They import them from :mod:`headrace`, the facade."""
 
-from headrace.plugin.commands import CommandContext
+from headrace.plugin.commands import CommandContext, ConnectorAccess, TopicRecord
 from headrace.plugin.connectors import Connector, SinkConnector, SourceConnector, SystemChoices
 from headrace.plugin.conversion import ConfigProvider, Converter, Decoded, Predicate, Transform, TransformResult
 from headrace.plugin.dashboards import DashboardData, DataTarget, IndexedField
@@ -39,6 +39,7 @@ __all__ = [
     "CommandContext",
     "ConfigProvider",
     "Connector",
+    "ConnectorAccess",
     "Converter",
     "DashboardData",
     "DataTarget",
@@ -72,6 +73,7 @@ __all__ = [
     "SystemChoices",
     "TaskContext",
     "TopicPartition",
+    "TopicRecord",
     "TopicRequirements",
     "Transform",
     "TransformResult",

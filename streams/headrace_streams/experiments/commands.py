@@ -2,54 +2,31 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from headrace import CommandContext, ConfigError
+from headrace import ConfigError
+from headrace_streams.experiments.application_commands import add_commands
+from headrace_streams.experiments.command_options import (
+    Documents,
+    Html,
+    Json,
+    Outcome,
+    Sources,
+    Unit,
+    WorkerFile,
+    command_of,
+    require_numpy,
+    share_of,
+)
 
 app = typer.Typer(
     name="experiment",
-    help="Analyse logs of impressions, plan experiments, and evaluate versions of an exploration model.",
+    help="Analyse logs of impressions, plan experiments, evaluate versions of an exploration model, and operate them.",
     no_args_is_help=True,
     rich_markup_mode="rich",
 )
-
-Sources = Annotated[
-    list[str],
-    typer.Argument(
-        metavar="FILE|TOPIC...", help="Files of JSON lines or CSV; with --worker, topics.", show_default=False
-    ),
-]
-WorkerFile = Annotated[
-    Path | None, typer.Option("--worker", metavar="FILE", help="A worker's file: read topics of its Kafka.")
-]
-Outcome = Annotated[str, typer.Option("--outcome", metavar="COLUMN", help="Whether the impression converted.")]
-Unit = Annotated[
-    str, typer.Option("--unit", metavar="COLUMN", help="The user; without it, impressions count as independent.")
-]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout, for scripts.")]
-Documents = Annotated[
-    Path | None,
-    typer.Option(
-        "--documents", metavar="FILE", help="Write the numbers as JSON lines, a document each, for Elasticsearch."
-    ),
-]
-Html = Annotated[
-    Path | None, typer.Option("--html", metavar="FILE", help="Write a report with plots as one file (extra 'reports').")
-]
-
-
-def _share(text: str | float) -> float:
-    """Return a share: ``5%`` or ``0.05``. Defaults are numbers already."""
-    if isinstance(text, (int, float)):
-        return float(text)
-    number = text.strip()
-    try:
-        return float(number.removesuffix("%")) / (100 if number.endswith("%") else 1)
-    except ValueError as error:
-        raise typer.BadParameter(f"{text!r} is not a share such as 5% or 0.05") from error
 
 
 @app.command()
@@ -75,14 +52,14 @@ def analyse(
 
     Name only what is known when a survey is selected. Impressions without an outcome yet are left out.
     """
-    _require_numpy()
+    require_numpy()
     from headrace_streams.experiments import analysis_view, output
     from headrace_streams.experiments.analysis import analyse_log
 
-    log = output.read_log(_command(context), sources, worker)
+    log = output.read_log(command_of(context), sources, worker)
     found = analyse_log(log, outcome, variables or [], without or [], unit)
     view = analysis_view.AnalysisView(found)
-    output.show(_command(context), view, output.Targets(json, documents, html))
+    output.show(command_of(context), view, output.Targets(json, documents, html))
 
 
 @app.command()
@@ -118,15 +95,15 @@ def evaluate(
 
     Exit code 0 also when there is no verdict; the report says what is missing.
     """
-    _require_numpy()
+    require_numpy()
     from headrace_streams.experiments import output
     from headrace_streams.experiments.evaluation_view import EvaluationView
     from headrace_streams.experiments.policy_log import LogColumns, evaluate_log
 
-    log = output.read_log(_command(context), sources, worker)
+    log = output.read_log(command_of(context), sources, worker)
     columns = LogColumns(outcome, propensity, survey, target, candidates, unit)
     view = EvaluationView(evaluate_log(log, columns), columns, log.source)
-    output.show(_command(context), view, output.Targets(json, documents, html))
+    output.show(command_of(context), view, output.Targets(json, documents, html))
 
 
 @app.command()
@@ -137,16 +114,17 @@ def plan(
         typer.Argument(metavar="[FILE|TOPIC...]", help="A log, to measure rate and traffic.", show_default=False),
     ] = None,
     rate: Annotated[
-        float | None, typer.Option("--rate", parser=_share, metavar="SHARE", help="Conversion rate, such as 2.5%.")
+        float | None, typer.Option("--rate", parser=share_of, metavar="SHARE", help="Conversion rate, such as 2.5%.")
     ] = None,
     impressions: Annotated[
         float | None, typer.Option("--impressions", metavar="N", help="Impressions a day of the whole experiment.")
     ] = None,
     share: Annotated[
-        list[float], typer.Option("--share", parser=_share, metavar="SHARE", help="Traffic of the version. Repeat it.")
+        list[float],
+        typer.Option("--share", parser=share_of, metavar="SHARE", help="Traffic of the version. Repeat it."),
     ] = [0.05, 0.2, 0.5],  # noqa: B006
     lift: Annotated[
-        list[float], typer.Option("--lift", parser=_share, metavar="SHARE", help="Relative difference. Repeat it.")
+        list[float], typer.Option("--lift", parser=share_of, metavar="SHARE", help="Relative difference. Repeat it.")
     ] = [0.05, 0.1, 0.2, 0.4],  # noqa: B006
     days: Annotated[float, typer.Option("--days", help="The longest duration.")] = 60,
     alpha: Annotated[float, typer.Option("--alpha", help="Probability of a false verdict.")] = 0.05,
@@ -170,7 +148,7 @@ def plan(
 
     headrace experiment plan impressions.jsonl --unit user_id --time shown_at
     """
-    _require_numpy()
+    require_numpy()
     from headrace_streams.experiments import output
     from headrace_streams.experiments.experiment_plan import make_plan, measure
     from headrace_streams.experiments.plan_view import PlanView
@@ -178,7 +156,7 @@ def plan(
 
     source = "given on the command line"
     if sources:
-        log = output.read_log(_command(context), sources, worker)
+        log = output.read_log(command_of(context), sources, worker)
         measured = measure(log, outcome, unit, time)
         source = f"measured in {log.source}"
         rate = measured.rate if rate is None else rate
@@ -205,7 +183,7 @@ def plan(
     except ValueError as error:
         raise ConfigError(f"the experiment cannot be planned: {error}", code="experiment.bad_plan") from error
     view = PlanView(make_plan(design, share, lift), source)
-    output.show(_command(context), view, output.Targets(json, documents, html))
+    output.show(command_of(context), view, output.Targets(json, documents, html))
 
 
 @app.command()
@@ -244,17 +222,17 @@ def report(
 
     The outcome may be the column of a left join: an object is a conversion, null is none.
     """
-    _require_numpy()
+    require_numpy()
     from headrace_streams.experiments import output
     from headrace_streams.experiments.report_view import ReportView
     from headrace_streams.experiments.version_log import ReportColumns, report_log
 
-    log = output.read_log(_command(context), sources, worker)
+    log = output.read_log(command_of(context), sources, worker)
     columns = ReportColumns(outcome, unit, version, time, predicted, contributions)
     found = report_log(
         log, columns, current, shares=_shares(share or []), alpha=alpha, least_conversions=least_conversions
     )
-    output.show(_command(context), ReportView(found), output.Targets(json, documents, html))
+    output.show(command_of(context), ReportView(found), output.Targets(json, documents, html))
 
 
 def _shares(texts: list[str]) -> dict[str, float]:
@@ -263,21 +241,8 @@ def _shares(texts: list[str]) -> dict[str, float]:
         name, equals, share = text.rpartition("=")
         if not equals:
             raise typer.BadParameter(f"{text!r} is not VERSION=SHARE, such as v1=90%", param_hint="--share")
-        found[name] = _share(share)
+        found[name] = share_of(share)
     return found
 
 
-def _command(context: typer.Context) -> CommandContext:
-    found: Any = context.obj
-    return found  # type: ignore[no-any-return]
-
-
-def _require_numpy() -> None:
-    try:
-        import headrace_streams.exploration.special  # noqa: F401
-    except ImportError as error:
-        raise ConfigError(
-            f"headrace experiment needs numpy and scipy: {error}",
-            code="experiment.missing_extra",
-            hint="pip install 'headrace[exploration]'; for --html also 'headrace[reports]'",
-        ) from error
+add_commands(app)

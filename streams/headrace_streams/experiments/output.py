@@ -12,8 +12,8 @@ from headrace import CommandContext, ConfigError
 from headrace_streams.experiments.impression_log import ImpressionLog, of_topics, read_files
 
 
-class ResultView(Protocol):
-    """A result in all its forms. All of them have the same numbers."""
+class DataView(Protocol):
+    """A result as text and data, with the same numbers."""
 
     def write_text(self, command: CommandContext) -> None:
         """Print the result for people."""
@@ -26,6 +26,10 @@ class ResultView(Protocol):
     def documents(self) -> Sequence[Mapping[str, Any]]:
         """Return the numbers as flat documents. Each has ``document``, the kind of the document."""
         ...
+
+
+class ResultView(DataView, Protocol):
+    """A result that is a page, too."""
 
     def html(self) -> str:
         """Return a page that needs no other file. Raise ConfigError when matplotlib is not installed."""
@@ -50,17 +54,26 @@ def read_log(command: CommandContext, sources: Sequence[str], worker: Path | Non
 
 def show(command: CommandContext, view: ResultView, targets: Targets) -> None:
     """Print a result, and write its files. Raise ConfigError when one cannot be written."""
-    if targets.json:
-        command.print_json(view.data())
-    else:
-        view.write_text(command)
-    if targets.documents is not None:
-        lines = [json.dumps(document, ensure_ascii=False) for document in view.documents()]
-        _write(targets.documents, "".join(f"{line}\n" for line in lines))
-        command.note(f"{len(lines)} documents written to {targets.documents}")
+    show_data(command, view, json_only=targets.json, documents=targets.documents)
     if targets.html is not None:
         _write(targets.html, view.html())
         command.note(f"report written to {targets.html}")
+
+
+def show_data(command: CommandContext, view: DataView, *, json_only: bool, documents: Path | None) -> None:
+    """Print a result, and write its documents. Raise ConfigError when they cannot be written."""
+    if json_only:
+        command.print_json(view.data())
+    else:
+        view.write_text(command)
+    if documents is not None:
+        write_lines(command, documents, view.documents(), "documents")
+
+
+def write_lines(command: CommandContext, path: Path, items: Sequence[Mapping[str, Any]], what: str) -> None:
+    """Write JSON lines, and say so. Raise ConfigError when the file cannot be written."""
+    _write(path, "".join(f"{json.dumps(item, ensure_ascii=False)}\n" for item in items))
+    command.note(f"{len(items)} {what} written to {path}")
 
 
 def _write(path: Path, text: str) -> None:

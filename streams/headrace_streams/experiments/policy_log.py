@@ -67,14 +67,22 @@ def _distributions(log: ImpressionLog, columns: LogColumns) -> list[Mapping[str,
     if columns.target == UNIFORM:
         found: list[Mapping[str, float]] = []
         for position, candidates in enumerate(log.values(columns.candidates)):
-            if not isinstance(candidates, (list, Mapping)) or not candidates:
+            ids = _ids(candidates)
+            if not ids:
                 raise log.refused(position, columns.candidates, candidates, "the list of candidates")
-            found.append(dict.fromkeys(map(str, candidates), 1 / len(candidates)))
+            found.append(dict.fromkeys(ids, 1 / len(ids)))
         return found
     values = log.values(columns.target)
     if not any(isinstance(value, Mapping) for value in values):
         return None
     return [_distribution(log, position, columns.target, value) for position, value in enumerate(values)]
+
+
+def _ids(candidates: Any) -> list[str]:
+    """Return the ids of candidates: a list of them, an object by id, or the rows that ``pick`` writes."""
+    if isinstance(candidates, Mapping) and candidates.keys() == {"columns", "rows"}:
+        return [str(row[0]) for row in candidates["rows"]]
+    return list(map(str, candidates)) if isinstance(candidates, (list, Mapping)) else []
 
 
 def _distribution(log: ImpressionLog, position: int, name: str, value: Any) -> Mapping[str, float]:

@@ -6,7 +6,7 @@ and the log alone says who had which version at any time.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,6 +41,12 @@ class Traffic:
         return {name: share for name in sorted(names) if (share := self.allocation.share(name)) > 0}
 
 
+def logged_traffic(record: Mapping[str, Any]) -> Traffic:
+    """Return the traffic of a record, whether or not its versions are still declared."""
+    ranges = [Range(start, stop, version) for start, stop, version in record["ranges"]]
+    return Traffic(record["number"], record["at"], Allocation(record["current"], ranges))
+
+
 def traffic_of(experiment: Experiment, record: Mapping[str, Any] | None) -> Traffic:
     """Return the traffic after the last record of the log.
 
@@ -56,8 +62,7 @@ def traffic_of(experiment: Experiment, record: Mapping[str, Any] | None) -> Traf
             "would be assigned to versions again at random",
             "restore the salt, or start an experiment with another name",
         )
-    ranges = [Range(start, stop, version) for start, stop, version in record["ranges"]]
-    traffic = Traffic(record["number"], record["at"], Allocation(record["current"], ranges))
+    traffic = logged_traffic(record)
     for version, share in traffic.shares.items():
         if version not in experiment.versions:
             raise TransitionError(
@@ -123,3 +128,109 @@ def decided(traffic: Traffic, decision: VersionDecision, at: int) -> Traffic:
         case "stop":
             shares = {name: share for name, share in shares.items() if name == HOLDOUT}
     return Traffic(traffic.number + 1, at, reallocate(traffic.allocation, shares, current))
+
+
+def promoted(history: Sequence[Mapping[str, Any]], version: str, at: int) -> Traffic:
+    """Return the traffic after a command that makes ``version`` the current one. ``history``: the log, in order.
+
+    Raises:
+        TransitionError: the version is not declared, or is the current one.
+    """
+    before = _commandable(history, version)
+    if version == before.allocation.default:
+        raise TransitionError("experiment.transition", f"version {version} is the current one already", "")
+    return decided(before, VersionDecision(version, "promote", ""), at)
+
+
+def raised(history: Sequence[Mapping[str, Any]], version: str, share: float, at: int) -> Traffic:
+    """Return the traffic after a command that gives ``version`` a share of the traffic.
+
+    Raises:
+        TransitionError: the version is not declared, is the current one, or nothing would be left for that.
+    """
+    before = _commandable(history, version)
+    current = before.allocation.default
+    if version == current:
+        text = f"version {version} is the current one: it has the traffic that no other version has"
+        raise TransitionError("experiment.transition", text, "give the other versions more or less")
+    others = sum(part for name, part in before.shares.items() if name not in (version, current))
+    if not 0 < share < 1 - others:
+        text = f"version {version} cannot have {share:.2%} of the traffic: other versions have {others:.2%}, and the "
+        text += f"current version {current} needs some"
+        raise TransitionError("experiment.transition", text, f"give it less than {1 - others:.2%}, or promote it")
+    return decided(before, VersionDecision(version, "raise", "", share=share), at)
+
+
+def rolled_back(history: Sequence[Mapping[str, Any]], version: str | None, at: int) -> Traffic:
+    """Return the traffic after a command that takes back a version's traffic; None: the last change of the traffic.
+
+    If the version is the current one, the version that was the current one before it is that again.
+
+    Raises:
+        TransitionError: there is nothing to take back, or the version to return to is not declared any more.
+    """
+    if version is None:
+        last = logged_traffic(history[-1])
+        for record in reversed(history):
+            earlier = logged_traffic(record)
+            if (earlier.allocation.default, earlier.allocation.ranges) != (
+                last.allocation.default,
+                last.allocation.ranges,
+            ):
+                for name in earlier.shares:
+                    if name != HOLDOUT:
+                        _commandable(history, name)
+                return Traffic(last.number + 1, at, earlier.allocation)
+        raise TransitionError("experiment.transition", "the traffic has not changed since the start", "name a version")
+    before = _commandable(history, version)
+    if version != before.allocation.default:
+        if not before.shares.get(version):
+            raise TransitionError("experiment.transition", f"version {version} has no traffic", "")
+        return decided(before, VersionDecision(version, "rollback", ""), at)
+    previous = next((record["current"] for record in reversed(history) if record["current"] != version), None)
+    if previous is None:
+        text = f"version {version} has been the current one from the start"
+        raise TransitionError("experiment.transition", text, "promote another version")
+    _commandable(history, previous)
+    shares = {name: share for name, share in before.shares.items() if name not in (version, previous)}
+    return Traffic(before.number + 1, at, reallocate(before.allocation, {**shares, version: 0.0}, previous))
+
+
+def commanded(
+    last: Mapping[str, Any],
+    traffic: Traffic,
+    transition: str,
+    *,
+    reason: str,
+    version: str | None,
+    evidence: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Return the record of a command. What the running application declares stays as it is in the ``last`` record, so
+    that a file that was changed meanwhile is a transition of its own."""
+    return {
+        **last,
+        "number": traffic.number,
+        "at": traffic.since,
+        "transition": transition,
+        "version": version,
+        "by": "command",
+        "reason": reason,
+        "evidence": dict(evidence),
+        "current": traffic.allocation.default,
+        "ranges": [[part.start, part.stop, part.version] for part in traffic.allocation.ranges],
+        "shares": traffic.shares,
+    }
+
+
+def _commandable(history: Sequence[Mapping[str, Any]], version: str) -> Traffic:
+    """Return the present traffic. Raise TransitionError for a version that the application does not declare."""
+    declared = history[-1]["declared"]
+    known = [declared["current"], *(name for name in declared if name not in ("current", declared["current"]))]
+    if version not in known:
+        text = f"version {version} is not declared by the running application, which has {', '.join(known)}"
+        hint = "add it to the application's file, apply it, and wait until the log has the transition"
+        raise TransitionError("experiment.unknown_version", text, hint)
+    if version == HOLDOUT:
+        text = "the holdout is no version: its share is a key of the experiment"
+        raise TransitionError("experiment.transition", text, "change 'holdout' in the application's file")
+    return logged_traffic(history[-1])

@@ -14,41 +14,18 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
 
-import numpy as np
 import orjson
 
-from headrace import Segments, TaskError
-from headrace_streams.exploration.choice import Selection, propensity, seed_of, select
-from headrace_streams.exploration.decision import HOLDOUT
+from headrace import Segments
 from headrace_streams.exploration.experiment import Experiment
 from headrace_streams.exploration.features import level_of
-from headrace_streams.exploration.learned_models import LearnedModels
-from headrace_streams.exploration.model import Prediction
 from headrace_streams.exploration.traffic import bucket_of
-from headrace_streams.exploration.transitions import Traffic
 from headrace_streams.expressions import Projection
 from headrace_streams.operators.followed_experiment import KnownModels, traffic_at
 from headrace_streams.operators.operator import Operator, StepPlace, StepRefusal, StepResult, Tables
+from headrace_streams.operators.selector import Candidates, SelectionRequest, Selector
 from headrace_streams.operators.stateless import evaluate
 from headrace_streams.rows import Rows
-
-_MOST_ROWS = 20_000
-"""Rows of one prediction: memory grows with the square of the number of features."""
-Candidates = list[tuple[str, dict[str, Any]]]
-"""Ids and rows of the models, in the order of the ids."""
-
-
-@dataclass(frozen=True)
-class _Request:
-    """A request with its candidates."""
-
-    row: int
-    request: str
-    unit: str
-    bucket: int
-    assigned: str
-    candidates: Candidates
-    missing: list[str]
 
 
 @dataclass(frozen=True)
@@ -73,9 +50,9 @@ class Pick(Operator):
         experiment = self.experiment
         models = self.known.at_head(experiment, tables[self.models_table])
         traffic = traffic_at(experiment, tables[self.log_table].get(experiment.name))
-        offered, failed = self._offered(tables[self.table])
+        offered, failed = self.offered(tables[self.table])
         refusals: list[StepRefusal] = []
-        requests: list[_Request] = []
+        requests: list[SelectionRequest] = []
         empty: list[int] = []
         for row, value in enumerate(rows.values):
             request, unit = value.get(experiment.request), value.get(experiment.unit)
@@ -91,17 +68,20 @@ class Pick(Operator):
             candidates, refused = self._candidates(value, rows.origins[row], offered)
             refusals += refused
             if candidates:
-                columns, missing = self._columns(value, candidates)
+                columns, missing = self.columns_of(value, candidates)
                 assigned = traffic.allocation.version_of(bucket)
-                requests.append(_Request(row, level_of(request), level_of(unit), bucket, assigned, columns, missing))
+                requests.append(
+                    SelectionRequest(row, level_of(request), level_of(unit), bucket, assigned, columns, missing)
+                )
             elif not refused:
                 empty.append(row)
         if refusals:  # the records are refused, and the framework processes the batch without them
             return StepResult({"": rows.only([])}, refusals)
+        selector = Selector(experiment, self.with_candidates)
         values: dict[int, dict[str, Any]] = {}
         for version in dict.fromkeys(item.assigned for item in requests):
             mine = [item for item in requests if item.assigned == version]
-            for item, value in zip(mine, self._select(version, mine, models, traffic), strict=True):
+            for item, value in zip(mine, selector.select(version, mine, models, traffic), strict=True):
                 values[item.row] = {**value, "traffic": traffic.number, "selected_at": rows.times[item.row]}
         order = sorted(values)
         made = rows.only(order).with_values([values[row] for row in order])
@@ -113,9 +93,7 @@ class Pick(Operator):
         }
         return StepResult({"": made, "none": rows.only(empty)}, counts=counts)
 
-    # Candidates
-
-    def _offered(self, table: Mapping[Any, Any]) -> tuple[list[tuple[str, dict[str, Any]]], int]:
+    def offered(self, table: Mapping[Any, Any]) -> tuple[list[tuple[str, dict[str, Any]]], int]:
         """Return the candidates that fulfil the conditions on the candidate alone, by id, and how many have none:
         a row whose condition cannot be evaluated is no candidate."""
         everything = sorted(((level_of(key), row) for key, row in table.items()), key=lambda item: item[0])
@@ -148,7 +126,7 @@ class Pick(Operator):
             found = sorted(sorted(found, key=lambda item: _lottery(request, item[0]))[: self.most], key=lambda c: c[0])
         return found, []
 
-    def _columns(
+    def columns_of(
         self, value: dict[str, Any], candidates: list[tuple[str, dict[str, Any]]]
     ) -> tuple[Candidates, list[str]]:
         """Return the rows of the models, and the columns without a value in the request or in any candidate."""
@@ -160,7 +138,7 @@ class Pick(Operator):
             if not experiment.of_candidate(column):
                 shared[column] = _plain(_at(value, column.split(".")))
                 if column in experiment.numbers:
-                    shared[column] = _number(shared[column])
+                    shared[column] = as_number(shared[column])
                 if shared[column] is None:
                     missing[column] = None
             elif column != experiment.candidate:
@@ -170,148 +148,14 @@ class Pick(Operator):
             columns = {experiment.candidate: key, **shared}
             for column, path in own:
                 found = _plain(_at(row, path))
-                columns[column] = found = _number(found) if column in experiment.numbers else found
+                columns[column] = found = as_number(found) if column in experiment.numbers else found
                 if found is None:
                     missing[column] = None
             made.append((key, columns))
         return made, list(missing)
 
-    # Selection
-
-    def _select(
-        self, version: str, requests: Sequence[_Request], models: LearnedModels, traffic: Traffic
-    ) -> list[dict[str, Any]]:
-        """Return the selections of the requests that one version has; by the current one if that version fails."""
-        experiment = self.experiment
-        reason = ""
-        current = traffic.allocation.default
-        for name in dict.fromkeys((version, current, HOLDOUT)):
-            problem = models.degraded.get(name, "")
-            if not problem:
-                try:
-                    predictions = self._predict(name, requests, models)
-                except Exception as error:  # a model of the user: whatever it raises degrades its version
-                    if len(requests) > 1:  # only the requests that it is about
-                        return [self._select(version, [item], models, traffic)[0] for item in requests]
-                    problem = f"predicting raised {type(error).__name__}: {error}"
-                else:
-                    made = [self._selection(name, *item, models) for item in zip(requests, predictions, strict=True)]
-                    if reason:
-                        made = [{**value, "degraded": {"version": version, "reason": reason}} for value in made]
-                    return self._with_shadows(made, requests, models, traffic)
-            reason = reason or problem
-        raise TaskError(f"experiment {experiment.name}: no version can select: {reason}", code="experiment.degraded")
-
-    def _predict(self, version: str, requests: Sequence[_Request], models: LearnedModels) -> list[Prediction]:
-        if version == HOLDOUT:
-            return [_uniform(len(item.candidates)) for item in requests]
-        found: list[Prediction] = []
-        start = 0
-        while start < len(requests):
-            stop, size = start, 0
-            while stop < len(requests) and (stop == start or size + len(requests[stop].candidates) <= _MOST_ROWS):
-                size += len(requests[stop].candidates)
-                stop += 1
-            part = requests[start:stop]
-            whole = models.predict(version, [row for item in part for _, row in item.candidates])
-            first = 0
-            for item in part:
-                last = first + len(item.candidates)
-                found.append(Prediction(whole.mean[first:last], whole.variance[first:last], whole.spread[first:last]))
-                first = last
-            start = stop
-        return found
-
-    def _selection(
-        self, version: str, request: _Request, prediction: Prediction, models: LearnedModels
-    ) -> dict[str, Any]:
-        experiment = self.experiment
-        ids = [key for key, _ in request.candidates]
-        selection = self._choose(version, request, prediction)
-        place = selection.position
-        floor, explore = self._exploration(version)
-        probability = calibrated = low = high = None
-        if version != HOLDOUT:  # a uniform selection predicts nothing
-            probability = float(prediction.probability[place])
-            calibrated = float(models.calibrated(version, np.array(probability)))
-            low, high = (float(bound[place]) for bound in prediction.interval())
-        row = request.candidates[place][1]
-        made: dict[str, Any] = {
-            "request": request.request,
-            "unit": request.unit,
-            "experiment": experiment.name,
-            "bucket": request.bucket,
-            "assigned": request.assigned,
-            "version": version,
-            "selected": ids[place],
-            "seq": models.seq,
-            "state": models.digest,
-            "features": row,
-            "features_hash": hashlib.sha256(orjson.dumps(row, option=orjson.OPT_SORT_KEYS)).hexdigest()[:16],
-            "missing": request.missing,
-            "mean": float(prediction.mean[place]),
-            "variance": float(prediction.variance[place]),
-            "spread": float(prediction.spread[place]),
-            "probability": probability,
-            "calibrated": calibrated,
-            "low": low,
-            "high": high,
-            "draw": selection.draw,
-            "seed": f"{selection.seed:016x}",
-            "uniform": selection.uniform,
-            "floor": floor,
-            "explore": explore,
-            "propensity": propensity(prediction, ids, place, floor=floor, explore=explore),
-            "candidate_count": len(ids),
-        }
-        if self.with_candidates:
-            columns = [name for name in experiment.columns if experiment.of_candidate(name)]
-            made["candidates"] = {
-                "columns": columns,
-                "rows": [[row[name] for name in columns] for _, row in request.candidates],
-            }
-        return made
-
-    def _choose(self, version: str, request: _Request, prediction: Prediction) -> Selection:
-        floor, explore = self._exploration(version)
-        ids = [key for key, _ in request.candidates]
-        return select(prediction, ids, seed_of(self.experiment.salt, request.request), floor=floor, explore=explore)
-
-    def _exploration(self, version: str) -> tuple[float, float]:
-        if version == HOLDOUT:
-            return 1.0, 1.0
-        found = self.experiment.versions[version]
-        return found.floor, found.explore
-
-    def _with_shadows(
-        self, made: list[dict[str, Any]], requests: Sequence[_Request], models: LearnedModels, traffic: Traffic
-    ) -> list[dict[str, Any]]:
-        """Add what versions without traffic would have selected."""
-        for name in self.experiment.declared:
-            if name in traffic.shares or name in models.degraded:
-                continue
-            try:
-                predictions = self._predict(name, requests, models)
-            except Exception as error:  # see above
-                problem = f"predicting raised {type(error).__name__}: {error}"
-                made = [{"degraded": {"version": name, "reason": problem}, **value} for value in made]
-                continue
-            for value, item, prediction in zip(made, requests, predictions, strict=True):
-                ids = [key for key, _ in item.candidates]
-                place = ids.index(value["selected"])
-                value.setdefault("shadows", {})[name] = {
-                    "selected": ids[self._choose(name, item, prediction).position],
-                    "probability": float(prediction.probability[place]),
-                }
-        return made
-
     def describe(self) -> str:
         return f"pick from {self.table} by experiment {self.experiment.name}, at most {self.most} candidates"
-
-
-def _uniform(count: int) -> Prediction:
-    ones = np.ones(count)
-    return Prediction(np.zeros(count), ones, ones)
 
 
 def _at(value: Any, path: Sequence[str]) -> Any:
@@ -336,7 +180,7 @@ def _plain(value: Any) -> Any:
     return str(value)
 
 
-def _number(value: Any) -> Any:
+def as_number(value: Any) -> Any:
     """A number feature that holds something else is missing, too: one bad row must not stop all selections."""
     return value if value.__class__ in (int, float) else None
 

@@ -80,3 +80,55 @@ def test_experiment_commands_read_topics(kafka: InMemoryKafka, tmp_path: Path) -
     found = json.loads(answer.stdout)
     assert (found["impressions"], found["conversions"]) == (80, 20)
     assert found["reason"] == "the log has 20 conversions, and 100 are needed: analyse a longer log"
+
+
+APPLICATION = """
+name: app
+connector.class: Stream
+key.converter: StringConverter
+value.converter: JsonConverter
+value.converter.schemas.enable: false
+inputs: {a: outcomes-a}
+steps: {b: {filter: n > 0}}
+outputs: {c: b}
+"""
+
+
+def application_file(folder: Path) -> Path:
+    path = folder / "application.yaml"
+    path.write_text(APPLICATION)
+    return path
+
+
+def test_topics_of_a_connector_are_decoded_as_its_tasks_do(kafka: InMemoryKafka, tmp_path: Path) -> None:
+    access = TerminalCommandContext(kafka).connector(worker_file(tmp_path), application_file(tmp_path))
+    assert access.name == "app"
+    assert access.properties["outputs.c"] == "b"
+    records = list(access.read(["outcomes-a"]))
+    assert sorted(record.value["n"] for record in records) == list(range(40))
+    assert {record.key for record in records} == {str(n) for n in range(40)}
+    assert {(record.topic, record.partition) for record in records} == {("outcomes-a", 0), ("outcomes-a", 1)}
+
+
+def test_records_that_cannot_be_decoded_are_left_out_and_counted(
+    kafka: InMemoryKafka, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kafka.producer({}).send(EncodedBatch("outcomes-a", [b"{", b"also not JSON"], [None, None]))
+    access = TerminalCommandContext(kafka).connector(worker_file(tmp_path), application_file(tmp_path))
+    assert len(list(access.read(["outcomes-a"]))) == 40
+    assert "2 records could not be decoded and are left out: outcomes-a-" in capsys.readouterr().err
+
+
+def test_a_record_is_written_to_a_shared_topic(kafka: InMemoryKafka, tmp_path: Path) -> None:
+    kafka.create("log", 1)
+    access = TerminalCommandContext(kafka).connector(worker_file(tmp_path), application_file(tmp_path))
+    access.write_shared("log", "surveys", {"number": 1})
+    ((key, value),) = [(record.key, record.value) for record in access.read_shared(["log"])]
+    assert (key, value) == ("surveys", {"number": 1})
+
+
+def test_a_file_of_a_worker_is_not_a_connectors(kafka: InMemoryKafka, tmp_path: Path) -> None:
+    path = tmp_path / "other.yaml"
+    path.write_text("bootstrap.servers: kafka.example:9092\noffset.storage.file.filename: offsets\n")
+    with pytest.raises(ConfigError):
+        TerminalCommandContext(kafka).connector(worker_file(tmp_path), path)

@@ -235,10 +235,15 @@ MakeApplication = Callable[..., Application]
 @pytest.fixture
 def make_application(tmp_path: Path) -> Iterator[MakeApplication]:
     """Return a function that creates applications from YAML; running tasks are stopped after the test."""
+    yield from application_maker(tmp_path)
+
+
+def application_maker(folder: Path) -> Iterator[MakeApplication]:
+    """Yield a function that creates applications from YAML; then stop their running tasks."""
     made: list[Application] = []
 
     def make(text: str, topics: Mapping[str, int] | None = None, **settings: str) -> Application:
-        path = tmp_path / f"application-{len(made)}.yaml"
+        path = folder / f"application-{len(made)}.yaml"
         path.write_text(f"name: app\nconnector.class: Stream\ncommit.interval.ms: 1\n{text}", encoding="utf-8")
         file = parse_config_file(path)
         assert file.findings == ()

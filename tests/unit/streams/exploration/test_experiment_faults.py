@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Any
 
 import orjson
@@ -21,42 +19,11 @@ from headrace_streams.operators.open_selections import MODELS
 from headrace_streams.planning import make_plan
 from headrace_streams.rows import Rows
 from tests.unit.streams.conftest import Application, MakeApplication
-from tests.unit.streams.exploration.applications import APPLICATION, MINUTE, OFFERS, World
-from tests.unit.streams.faults import run_with_faults
+from tests.unit.streams.exploration.application_runs import REQUESTS, run_experiment
+from tests.unit.streams.exploration.applications import APPLICATION, OFFERS, World
 
-REQUESTS = 120
 CHANCE = random.Random(20261130)
 FAULTS = [(CHANCE.randrange(1, 60), CHANCE.random() < 0.5, CHANCE.random() < 0.7) for _ in range(12)]
-
-
-def run(make_application: MakeApplication, faults: Sequence[tuple[int, bool, bool]]) -> Application:
-    topics = {"requests": 2, "conversions": 2, "offers": 1}
-    application: Application = make_application(APPLICATION, topics)
-    application.send("offers", OFFERS, list(range(len(OFFERS))))
-    world = World(5, REQUESTS)
-    requests = list(world.requests())
-    shown: set[str] = set()
-
-    def send(part: list[dict[str, Any]], now: int) -> None:
-        application.send("requests", part, [item["request_id"] for item in part])
-        for selection in application.committed("selections"):
-            if selection["request"] not in shown:
-                shown.add(selection["request"])
-                world.show(selection)
-        due = world.conversions(now)
-        application.send("conversions", due, [item["request"] for item in due])
-
-    def close(now: int) -> None:
-        """Close the windows in both partitions."""
-        end = [{"request": f"end-{number}", "converted_at": now} for number in range(20)]
-        application.send("conversions", end, [item["request"] for item in end])
-
-    sends: list[Callable[[], None]] = [
-        partial(send, requests[start : start + 30], start * 2000 + 60 * MINUTE) for start in range(0, REQUESTS, 30)
-    ]
-    sends += [partial(send, [], 200 * MINUTE), partial(close, 300 * MINUTE)]
-    run_with_faults(application, sends, faults)
-    return application
 
 
 def shared_records(application: Application, topic: str) -> dict[str, Any]:
@@ -99,7 +66,7 @@ def replay(application: Application, size: int) -> dict[str, Any]:
 def test_each_request_has_one_selection_and_each_selection_one_label(
     make_application: MakeApplication, faults: list[tuple[int, bool, bool]]
 ) -> None:
-    application = run(make_application, faults)
+    application = run_experiment(make_application, APPLICATION, faults)
 
     selected = Counter(value["request"] for value in application.committed("selections"))
     without = Counter(value["request_id"] for value in application.committed("requests-without-candidates"))
