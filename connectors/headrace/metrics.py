@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from headrace.accounting import PartitionAccounts, RecordCauses
+from headrace.step_accounting import StepAccounts, step_balance
 
 DESCRIPTIONS: dict[str, str] = {
     "source_record_poll_total": "Records read from the source, before transforms.",
@@ -67,6 +68,15 @@ PART_DESCRIPTIONS: dict[str, str] = {
     "stream_step_matched": "Left records of a join that have a match.",
     "stream_step_unmatched": "Left records of a join that closed without a match.",
     "stream_step_left_late": "Left records that came to a join late.",
+    "stream_account_received": "Records that a step with state has taken since its state began.",
+    "stream_account_results": "Of the records received, those in results, or passed on by deduplicate.",
+    "stream_account_matched": "Of the left records received, those with a match.",
+    "stream_account_unmatched": "Of the left records received, those that closed without a match.",
+    "stream_account_expired": "Of the right records received, those that can have no further match.",
+    "stream_account_dropped": "Of the records received, duplicates, those behind a limit, or with a null key.",
+    "stream_account_late": "Of the records received, those that were late.",
+    "stream_account_open": "Of the records received, those in the state.",
+    "stream_account_missing": "Records received without a known outcome; 0 unless the state lacks some.",
 }
 """Gauges of parts of what a task works on."""
 
@@ -107,7 +117,9 @@ class TaskMetrics:
     rate: RecordRate = field(default_factory=RecordRate)
     """Records whose outcome became known."""
     partitions: PartitionAccounts = field(default_factory=PartitionAccounts)
-    """Of a sink."""
+    """Of a sink or a stream application."""
+    steps: StepAccounts = field(default_factory=StepAccounts)
+    """Of a stream application."""
 
     def change(self, amounts: Mapping[str, int]) -> None:
         """Add to several counters and gauges in one step, so that no snapshot sees a record twice or not at all."""
@@ -141,7 +153,11 @@ class TaskMetrics:
 
     def parts(self) -> Parts:
         """Gauges of parts, as they are now."""
-        return dict(self._parts)
+        parts = dict(self._parts)
+        for step, account in self.steps.snapshot().items():
+            terms = {f"stream_account_{term}": amount for term, amount in account.items()}
+            parts[step] = {**parts.get(step, {}), **terms, "stream_account_missing": step_balance(account)}
+        return parts
 
     def snapshot(self) -> dict[str, int]:
         """A copy that does not change any more."""

@@ -62,6 +62,7 @@ class StreamApplicationTask(StreamTask):
         self._inputs = {item.topic: item for item in plan.inputs}
         self._repartitions = {item.topic: item for item in plan.repartitions}
         self._steps = {topic: _reachable(plan, topic) for topic in (*self._inputs, *self._repartitions)}
+        self._stores = {step.name: step.operator for step in plan.steps if step.operator.stateful}
         return plan.topology()
 
     def stop(self) -> None:
@@ -123,6 +124,14 @@ class StreamApplicationTask(StreamTask):
 
     def advance(self, topic_partition: TopicPartition, silent: int, state: Mapping[str, Segments]) -> StreamResult:
         return self._run(topic_partition, {}, state, [], {}, silent)
+
+    def accounts(self, store: str, state: Segments) -> Mapping[str, Mapping[str, int]]:
+        accounts = self._stores[store].accounts(state)
+        return {f"{store}.{suffix}" if suffix else store: account for suffix, account in accounts.items()}
+
+    def open_records(self, store: str, state: Segments) -> Mapping[str, int]:
+        counts = self._stores[store].open_records(state)
+        return {f"{store}.{suffix}" if suffix else store: count for suffix, count in counts.items()}
 
     def _run(
         self,

@@ -133,6 +133,7 @@ class WorkerProcess:
         for name in self.get("/connectors"):
             for task in self.get(f"/v1/connectors/{quote(name, safe='')}/records")["tasks"]:
                 assert task["balance"] == 0, (name, task)
+                assert [step["balance"] for step in task["steps"]] == [0] * len(task["steps"]), (name, task)
 
     def stop(self) -> int:
         """Send SIGTERM and return the exit code. A worker that responds must have accounted for every record."""

@@ -144,6 +144,18 @@ class Topics:
         return {(name, segment): acc[0] for (_, segment, name), acc in last.items() if segment > 0 and acc is not None}
 
 
+def account(workers: list[Any], name: str) -> Counter[str]:
+    """Return the terms of the window's account, over the partitions of both workers."""
+    total: Counter[str] = Counter()
+    for worker in workers:
+        for task in worker.get(f"/v1/connectors/{name}/records")["tasks"]:
+            (step,) = task["steps"]
+            assert step.pop("step") == "per_offer"
+            assert step["balance"] == 0
+            total.update(step)
+    return +total
+
+
 class Chaos:
     """Strikes the workers and the broker."""
 
@@ -221,6 +233,8 @@ def test_outputs_windows_and_state_are_exact_after_kills_and_suspensions(
     assert sorted(row["n"] for row in copies) == list(range(RECORDS))
     assert all(row["twice"] == row["n"] * 2 for row in copies)
     assert topics.rows(topics.minutes) == []
+    # Every record counts once, although many were processed several times.
+    eventually(lambda: account(workers, unique_name) == {"received": RECORDS, "open": RECORDS}, box.timeout)
 
     topics.send([{"n": RECORDS, "offer": offer, "at": END} for offer in range(OFFERS)])
     eventually(topics.processed, box.timeout)
@@ -229,6 +243,8 @@ def test_outputs_windows_and_state_are_exact_after_kills_and_suspensions(
     assert len(windows) == len(expected)
     assert {(row["offer"], row["window_start"]): row["views"] for row in windows} == expected
     assert topics.state() == {(offer, END): 1 for offer in range(OFFERS)}
+    total = {"received": RECORDS + OFFERS, "results": RECORDS, "open": OFFERS}
+    eventually(lambda: account(workers, unique_name) == total, box.timeout)
     fenced = sum(worker.log.count("kafka.producer_fenced") for worker in workers)
     print(f"{rounds} rounds, seed {SEED}: {len(copies):,} records, {len(windows)} windows; fenced {fenced} times")
     for worker in workers:

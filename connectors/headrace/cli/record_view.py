@@ -10,6 +10,8 @@ from headrace.cli.output import print_table
 from headrace.cli.status_view import age
 from headrace.errors import HeadraceError
 from headrace.runtime.api import TaskRecords
+from headrace.step_accounting import TERMS as TERMS_OF_STEPS
+from headrace.step_accounting import step_balance
 
 Row = tuple[object, ...]
 TERMS = {
@@ -26,6 +28,7 @@ TERMS = {
 """The terms of the balance, and their columns."""
 COUNTS = ("connector", "task", *TERMS.values(), "not accounted for")
 CAUSES = ("connector", "task", "outcome", "code", "records", "first", "last", "example")
+STEPS = ("connector", "task", "step", *TERMS_OF_STEPS, "not accounted for")
 PARTITIONS = ("connector", "task", "partition", "from", "read", "removed unread", "no record", "unexplained", "next")
 
 
@@ -37,6 +40,7 @@ def parse_records(body: Mapping[str, Any]) -> dict[int, TaskRecords]:
                 {term: int(task["counts"][term]) for term in TERMS},
                 [RecordCause(**cause) for cause in task["causes"]],
                 {part["partition"]: _account(part) for part in task["partitions"]},
+                {item["step"]: {term: int(item[term]) for term in TERMS_OF_STEPS} for item in task.get("steps", ())},
             )
             for task in body["tasks"]
         }
@@ -51,6 +55,7 @@ def print_records(accounts: Mapping[str, Mapping[int, TaskRecords]], now_ms: int
         (COUNTS, count_rows),
         (CAUSES, lambda name, tasks: cause_rows(name, tasks, now_ms)),
         (PARTITIONS, partition_rows),
+        (STEPS, step_rows),
     )
     for columns, rows_of in tables:
         rows = [row for name, tasks in accounts.items() for row in rows_of(name, tasks)]
@@ -80,6 +85,14 @@ def partition_rows(name: str, tasks: Mapping[int, TaskRecords]) -> Iterator[Row]
         for partition, account in sorted(task.partitions.items()):
             gaps = (account.retention, account.no_record, account.unexplained)
             yield name, number, partition, *map(_number, (account.start, account.read, *gaps, account.next))
+
+
+def step_rows(name: str, tasks: Mapping[int, TaskRecords]) -> Iterator[Row]:
+    """Yield a row for :data:`STEPS` per account of a stream application's steps."""
+    for number, task in sorted(tasks.items()):
+        for step, account in sorted(task.steps.items()):
+            counts = (_number(account[term]) for term in TERMS_OF_STEPS)
+            yield name, number, step, *counts, _number(step_balance(account))
 
 
 def _account(part: Mapping[str, Any]) -> PartitionAccount:

@@ -19,6 +19,7 @@ from headrace.pipeline.dead_letters import DeadLetterQueue
 from headrace.pipeline.fault_policy import Failure, raise_skipped
 from headrace.pipeline.shutdown import close_clients, shut_down
 from headrace.pipeline.stages import Stages
+from headrace.pipeline.stream_accounts import StateAccounts
 from headrace.pipeline.stream_checkpoint import Checkpoints
 from headrace.pipeline.stream_clients import StreamClients, StreamLimits
 from headrace.pipeline.stream_fencing import FencingHistory
@@ -111,6 +112,9 @@ class StreamPipeline:
             lambda item: item in self._owned,
             self._metrics.restored,
             Checkpoints(self._clients.checkpoints, self._control.log),
+        )
+        self._accounts = StateAccounts(
+            application, self._task, self._state, self._control.metrics.steps, self._control.raise_condition
         )
         own = Registration.of(self._topology, self._clients.worker)
         self._guard = RegistrationGuard(application, own, self._clients.open_reader, self._control.stopping)
@@ -215,6 +219,7 @@ class StreamPipeline:
         self._committed.clear()
         self._order.clear()
         self._silence.clear()
+        self._accounts.revoked(self._owned)
         self._owned.clear()
         self._to_restore.clear()
         self._state.clear()
@@ -374,6 +379,7 @@ class StreamPipeline:
                 f"the state cannot be written: {error.message}", code=error.code, hint=error.hint
             ) from error
         self._transaction.commit(self._positions, self._consumer.group_metadata)
+        self._accounts.committed()
         self._state.committed()
         self._restorer.committed(written)
         topic = self._dead_letters.topic if self._dead_letters is not None else ""
@@ -438,6 +444,7 @@ class StreamPipeline:
             self._committed.pop(item, None)
         self._order.revoked(partitions)
         self._silence.revoked(partitions)
+        self._accounts.revoked(partitions)
         self._state.drop(partitions)
         self._restorer.revoked(partitions)
         if self._clients.gaps is not None:
@@ -448,6 +455,8 @@ class StreamPipeline:
         assert self._consumer is not None
         restored, self._to_restore = self._to_restore, set()
         reached = self._restorer.restore(restored)
+        if reached:
+            self._accounts.restored(restored)
         self._limit.check(self._state.entries())
         if not self._control.paused.is_set():
             self._consumer.resume_all()

@@ -55,6 +55,14 @@ class StreamState:
                 if not segment:
                     del content[number]
 
+    def in_partition(self, store: str, partition: int) -> Segments:
+        """Return one store in one partition."""
+        return self._stores.get((store, partition), _EMPTY)
+
+    def changed(self) -> Collection[tuple[str, int]]:
+        """Return the stores and partitions with changes that are not committed."""
+        return self._changed.keys()
+
     def changed_entries(self) -> int:
         """Return the number of entries that the next :meth:`changelog_batches` holds."""
         return sum(map(len, self._changed.values()))

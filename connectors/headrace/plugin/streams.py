@@ -142,6 +142,17 @@ class StreamTask(ABC):
         """
         return StreamResult()
 
+    def accounts(self, store: str, state: Segments) -> Mapping[str, Mapping[str, int]]:
+        """Return what became of the records in a store of one partition, by step: accounts that the state has.
+
+        See :mod:`headrace.step_accounting` for the terms.
+        """
+        return {}
+
+    def open_records(self, store: str, state: Segments) -> Mapping[str, int]:
+        """Count the open records of these accounts in the entries of the state."""
+        return {}
+
     def stop(self) -> None:  # noqa: B027 (optional by contract)
         """Release what ``start`` took. Called once, also after a failed ``start``."""
 

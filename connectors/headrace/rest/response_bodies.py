@@ -16,6 +16,7 @@ from headrace.accounting import balance
 from headrace.registry import Plugin
 from headrace.runtime.api import ConnectorInfo, ConnectorStatus, TaskInfo, TaskProgress, TaskRecords
 from headrace.states import Status, TaskId
+from headrace.step_accounting import step_balance
 
 RETRYING = "RETRYING"
 
@@ -47,8 +48,8 @@ def task_state(number: int, status: Status) -> dict[str, Any]:
 
 
 def records(name: str, tasks: Mapping[int, TaskRecords]) -> dict[str, Any]:
-    """headrace's account of records: the counts of each task, their balance, why records were not written, and where a
-    sink or a stream application is in its partitions."""
+    """headrace's account of records: the counts of each task, their balance, why records were not written, where a sink
+    or a stream application is in its partitions, and the outcomes of the records of the application's steps."""
     return {
         "name": name,
         "tasks": [
@@ -60,6 +61,10 @@ def records(name: str, tasks: Mapping[int, TaskRecords]) -> dict[str, Any]:
                 "partitions": [
                     {"partition": partition, **asdict(account), "balance": account.balance}
                     for partition, account in sorted(task.partitions.items())
+                ],
+                "steps": [
+                    {"step": step, **account, "balance": step_balance(account)}
+                    for step, account in sorted(task.steps.items())
                 ],
             }
             for number, task in sorted(tasks.items())

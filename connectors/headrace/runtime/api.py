@@ -7,7 +7,7 @@ seconds, then RetriableError) and raise CommandError (404, 409) or ConfigError (
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from headrace.accounting import PartitionAccount, RecordCause
@@ -65,6 +65,8 @@ class TaskRecords:
     causes: Sequence[RecordCause]
     partitions: Mapping[str, PartitionAccount]
     """Of a sink or a stream application: the accounts of its partitions."""
+    steps: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    """Of a stream application: the accounts of its steps, see :mod:`headrace.step_accounting`."""
 
 
 @dataclass(frozen=True, slots=True)

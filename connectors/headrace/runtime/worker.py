@@ -348,6 +348,7 @@ class Worker:
                 record_counts(metrics.snapshot()),
                 [replace(cause, example=redactor(cause.example)) for cause in metrics.causes.snapshot()],
                 metrics.partitions.snapshot(),
+                metrics.steps.snapshot(),
             )
             for task, metrics in self._supervisor.task_metrics().items()
             if task.connector == name

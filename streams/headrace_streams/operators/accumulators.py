@@ -7,6 +7,9 @@ from dataclasses import dataclass
 
 from headrace_streams.operators.aggregates import Aggregate
 
+RECORDS = -1
+"""The place of the number of records in an accumulator."""
+
 
 @dataclass(frozen=True)
 class AccumulatorCode:
@@ -48,6 +51,9 @@ def accumulator_code(aggregates: Iterable[Aggregate], arguments: Iterable[str], 
             updates += [f"if {value} is not None:", *(f" {line}" for line in statements)]
         merges += [line.format(**names) for line in aggregate.function.merge]
         results.append(aggregate.function.result.format(**names))
+    initial.append(0)
+    updates.append(f"acc[{RECORDS}] += 1")
+    merges.append(f"acc[{RECORDS}] += other[{RECORDS}]")
     pattern = f"({''.join(f'v{number}, ' for number in columns.values())})"
     return AccumulatorCode(initial, pattern, updates, merges, f"({''.join(f'{item}, ' for item in results)})")
 

@@ -7,7 +7,7 @@ when no record that is not late can be a duplicate of a record in it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +15,7 @@ from headrace import Changes, Segments
 from headrace_streams.expressions import Projection
 from headrace_streams.operators.grouping import TIME_SEGMENT
 from headrace_streams.operators.operator import Operator, StepPlace, StepResult, Tables
+from headrace_streams.operators.state_account import stored_account, time_and_account
 from headrace_streams.operators.stateless import evaluate
 from headrace_streams.rows import Rows
 
@@ -57,8 +58,9 @@ class Deduplicate(Operator):
                 changes.setdefault(moment // self.within, {})[key] = moment
         if now != before:
             self._forget(state, changes, now)
-            changes[TIME_SEGMENT] = {"time": now}
         dropped = len(rows) - len(kept) - len(late)
+        amounts = {"received": len(rows), "results": len(kept), "dropped": dropped, "late": len(late)}
+        changes[TIME_SEGMENT] = time_and_account(state, now, amounts)
         return StepResult({"": rows.only(kept), "late": rows.only(late)}, [], changes, dropped, len(late))
 
     def _is_duplicate(self, key: Any, moment: int, state: Segments, changes: Changes) -> bool:
@@ -76,6 +78,9 @@ class Deduplicate(Operator):
         for segment in {*state, *changes} - {TIME_SEGMENT}:
             if segment < first:
                 changes[segment] = dict.fromkeys({**state.get(segment, {}), **changes.get(segment, {})})
+
+    def accounts(self, state: Segments) -> Mapping[str, Mapping[str, int]]:
+        return {"": stored_account(state)}
 
     @property
     def _text(self) -> str:

@@ -113,7 +113,7 @@ class Grouping:
         """Return groups and aggregates in one spelling, for :meth:`Operator.state_definition`."""
         groups = ", ".join(f"{name} = {item.node.sql()}" for name, item in self.groups.expressions.items())
         aggregates = ", ".join(f"{item.name} = {parse_expression(item.text).node.sql()}" for item in self.aggregates)
-        return f"by {groups}: {aggregates}"
+        return f"by {groups}: {aggregates}; with the number of records"
 
     @cached_property
     def _names(self) -> tuple[str, ...]:

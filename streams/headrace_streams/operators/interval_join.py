@@ -12,23 +12,26 @@ segment for the times. Many records of one key within an interval are written to
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from headrace import Changes, Segments
 from headrace_streams.expressions import Projection
+from headrace_streams.operators.grouping import NO_ORIGIN, TIME_SEGMENT
 from headrace_streams.operators.operator import Operator, StepPlace, StepResult, Tables
+from headrace_streams.operators.state_account import added, stored_account
 from headrace_streams.operators.stateless import evaluate, record_key
 from headrace_streams.rows import Rows
 
 JoinKind = Literal["inner", "left"]
 LEFT, RIGHT = "left", "right"
 
-_TIMES = -(1 << 62)
-"""The segment of the times, under the keys ``left`` and ``right``. All others are far above."""
+_ACCOUNTS = {LEFT: "left account", RIGHT: "right account"}
+"""Keys in the segment of the times, which has those of the sides under ``left`` and ``right``."""
+_ODD = {LEFT: 0, RIGHT: 1}
+"""Whether the numbers of a side's segments are odd."""
 _SEGMENTS_PER_INTERVAL = 8
-_NO_ORIGIN = -1
 _TIME, _VALUE, _MATCHED = 0, 1, 2
 """Places in a stored record; right records have no third."""
 
@@ -86,15 +89,32 @@ class IntervalJoin(Operator):
         return batch.result()
 
     def advance_time(self, silent: int, sides: Collection[str], state: Segments) -> StepResult:
-        if len(state) < 2 or _TIMES not in state:
+        if len(state) < 2 or TIME_SEGMENT not in state:
             return StepResult({})
         batch = _JoinBatch(self, state)
         for side in sides:
             batch.advance(side, silent)
         return batch.result()
 
+    def accounts(self, state: Segments) -> Mapping[str, Mapping[str, int]]:
+        return {side: stored_account(state, _ACCOUNTS[side]) for side in (LEFT, RIGHT)}
+
+    def open_records(self, state: Segments) -> Mapping[str, int]:
+        counts = dict.fromkeys((LEFT, RIGHT), 0)
+        for segment, content in state.items():
+            if segment == TIME_SEGMENT:
+                continue
+            if segment % 2 == _ODD[RIGHT]:
+                counts[RIGHT] += sum(map(len, content.values()))
+            else:
+                counts[LEFT] += sum(not entry[_MATCHED] for entries in content.values() for entry in entries)
+        return counts
+
     def span(self) -> int:
         return self.before + self.after + self.grace
+
+    def state_definition(self) -> str:
+        return f"{self.describe()}; with accounts"
 
     def describe(self) -> str:
         interval = f"from {self.before} ms before to {self.after} ms after the left record"
@@ -109,10 +129,15 @@ class _JoinBatch:
         self._state = state
         self._changes: Changes = {}
         self._width = max(1, -(-(join.before + join.after + join.grace) // _SEGMENTS_PER_INTERVAL))
-        self._times: dict[str, int] = dict(state.get(_TIMES, {}))
+        self._times: dict[str, int] = {
+            side: moment for side, moment in state.get(TIME_SEGMENT, {}).items() if side in (LEFT, RIGHT)
+        }
         self._made = _RowsBuilder()
         self._late = {LEFT: _RowsBuilder(), RIGHT: _RowsBuilder()}
         self._dropped = 0
+        self._stored = dict.fromkeys((LEFT, RIGHT), 0)
+        """How many records without a match were added to the state, less those that were removed."""
+        self._right = self._expired = 0
         self._counts = dict.fromkeys(("left", "matched", "unmatched", "left_late"), 0)
 
     def take_left(self, key: Any, value: dict[str, Any], moment: int, origin: int) -> None:
@@ -127,12 +152,16 @@ class _JoinBatch:
         matches = self._find(RIGHT, key, moment - join.before, moment + join.after)
         for match in matches if join.kind == "inner" else matches[:1]:
             self._join_pair(key, value, match[_VALUE], max(moment, match[_TIME]), origin)
-        self._counts["matched"] += bool(matches)
+        if matches:
+            self._counts["matched"] += 1
+        else:
+            self._stored[LEFT] += 1
         if join.kind == "inner" or not matches:
             self._store(LEFT, key, [moment, value, bool(matches)])
 
     def take_right(self, key: Any, value: dict[str, Any], moment: int, origin: int) -> None:
         join = self._join
+        self._right += 1
         if self._is_late(RIGHT, key, value, moment, origin):
             return
         if not _can_match(key):
@@ -140,9 +169,12 @@ class _JoinBatch:
             return
         for match in self._find(LEFT, key, moment - join.after, moment + join.before):
             self._join_pair(key, match[_VALUE], value, max(moment, match[_TIME]), origin)
-            self._counts["matched"] += not match[_MATCHED]
+            if not match[_MATCHED]:
+                self._counts["matched"] += 1
+                self._stored[LEFT] -= 1
             self._matched(key, match)
         self._store(RIGHT, key, [moment, value])
+        self._stored[RIGHT] += 1
 
     def advance(self, side: str, silent: int) -> None:
         """Advance the time of a side. One that has had no record yet takes that of the other side."""
@@ -155,10 +187,9 @@ class _JoinBatch:
         """Close the records that can have no further match, and return the result of the batch."""
         closed = self._close_left()
         self._forget_right()
-        if self._times != self._state.get(_TIMES, {}):
-            self._changes[_TIMES] = dict(self._times)
         closed.add_all(self._made)
         left_late, right_late = self._late[LEFT].rows, self._late[RIGHT].rows
+        self._changes[TIME_SEGMENT] = self._times_and_accounts(len(right_late))
         return StepResult(
             {"": closed.rows, "late": left_late, "late_right": right_late},
             changes=self._changes,
@@ -167,12 +198,24 @@ class _JoinBatch:
             counts=self._counts,
         )
 
+    def _times_and_accounts(self, right_late: int) -> dict[Any, Any]:
+        counts = self._counts
+        left = {"received": counts["left"], "matched": counts["matched"], "unmatched": counts["unmatched"]}
+        left |= {"late": counts["left_late"], "open": self._stored[LEFT]}
+        right = {"received": self._right, "expired": self._expired, "dropped": self._dropped}
+        right |= {"late": right_late, "open": self._stored[RIGHT]}
+        accounts = {LEFT: left, RIGHT: right}
+        return self._times | {
+            key: added(stored_account(self._state, key), accounts[side]) for side, key in _ACCOUNTS.items()
+        }
+
     def _is_late(self, side: str, key: Any, value: dict[str, Any], moment: int, origin: int) -> bool:
         now = self._times.get(side)
         if now is not None and moment < now - self._join.grace:
             self._late[side].add(record_key_of(self._join.names, key), value, moment, origin)
             return True
-        self._times[side] = moment if now is None else max(now, moment)
+        if now is None or moment > now:
+            self._times[side] = moment
         return False
 
     def _join_pair(
@@ -190,24 +233,25 @@ class _JoinBatch:
     # State
 
     def _segment(self, side: str, moment: int) -> int:
-        return moment // self._width * 2 + (side == RIGHT)
-
-    def _entries(self, segment: int, key: Any) -> list[list[Any]]:
-        changed = self._changes.get(segment)
-        if changed is not None and key in changed:
-            return changed[key] or []
-        known = self._state.get(segment)
-        return known.get(key, []) if known is not None else []
+        return moment // self._width * 2 + _ODD[side]
 
     def _find(self, side: str, key: Any, first: int, last: int) -> list[list[Any]]:
         """Return the stored records in the interval, by event time, then in the order in which they were read."""
-        found = [
-            entry
-            for segment in range(self._segment(side, first), self._segment(side, last) + 1, 2)
-            for entry in self._entries(segment, key)
-            if first <= entry[_TIME] <= last
-        ]
-        found.sort(key=_time_of)
+        width, odd, changes, state = self._width, _ODD[side], self._changes, self._state
+        found: list[list[Any]] = []
+        # For each record of a batch, most segments have no record of its key.
+        for segment in range(first // width * 2 + odd, last // width * 2 + odd + 1, 2):
+            changed = changes.get(segment)
+            if changed is not None and key in changed:
+                entries = changed[key]
+            elif (known := state.get(segment)) is not None:
+                entries = known.get(key)
+            else:
+                continue
+            if entries:
+                found += [entry for entry in entries if first <= entry[_TIME] <= last]
+        if len(found) > 1:
+            found.sort(key=_time_of)
         return found
 
     def _store(self, side: str, key: Any, entry: list[Any]) -> None:
@@ -215,10 +259,13 @@ class _JoinBatch:
 
     def _own(self, segment: int, key: Any) -> list[list[Any]]:
         """Return the records of a key as a list that this batch may change; the state's own is not changed."""
-        changed = self._changes.setdefault(segment, {})
-        if changed.get(key) is None:
-            changed[key] = list(self._entries(segment, key))
-        entries: list[list[Any]] = changed[key]
+        changed = self._changes.get(segment)
+        if changed is None:
+            changed = self._changes[segment] = {}
+        entries: list[list[Any]] | None = changed.get(key)
+        if entries is None:
+            known = self._state.get(segment) if key not in changed else None
+            entries = changed[key] = list(known.get(key, ())) if known is not None else []
         return entries
 
     def _matched(self, key: Any, match: list[Any]) -> None:
@@ -241,16 +288,27 @@ class _JoinBatch:
         end = self._times[RIGHT] - join.grace - join.after  # the first moment that is still open
         closed: list[tuple[Any, list[Any]]] = []
         for segment in self._segments(LEFT, before=end):
+            kept_keys: dict[Any, list[list[Any]] | None] = {}
             for key, entries in self._content(segment):
+                if len(entries) == 1:  # the usual case
+                    entry = entries[0]
+                    if entry[_TIME] < end:
+                        kept_keys[key] = None
+                        closed.append((key, entry))
+                    continue
                 kept = [entry for entry in entries if entry[_TIME] >= end]
                 if len(kept) < len(entries):
-                    self._changes.setdefault(segment, {})[key] = kept or None
-                    closed += [(key, entry) for entry in entries if entry[_TIME] < end and not entry[_MATCHED]]
-        self._counts["unmatched"] += len(closed)
+                    kept_keys[key] = kept or None
+                    closed += [(key, entry) for entry in entries if entry[_TIME] < end]
+            if kept_keys:
+                self._changes.setdefault(segment, {}).update(kept_keys)
+        unmatched = [item for item in closed if not item[1][_MATCHED]]
+        self._counts["unmatched"] += len(unmatched)
+        self._stored[LEFT] -= len(unmatched)
         if join.kind == "left":
-            closed.sort(key=lambda item: item[1][_TIME])
-            for key, (moment, value, _) in closed:
-                made.add(record_key_of(join.names, key), {**value, join.column: None}, moment + join.after, _NO_ORIGIN)
+            unmatched.sort(key=lambda item: item[1][_TIME])
+            for key, (moment, value, _) in unmatched:
+                made.add(record_key_of(join.names, key), {**value, join.column: None}, moment + join.after, NO_ORIGIN)
         return made
 
     def _forget_right(self) -> None:
@@ -260,19 +318,27 @@ class _JoinBatch:
         end = self._times[LEFT] - self._join.grace - self._join.before
         for segment in self._segments(RIGHT, before=end):
             if (segment // 2 + 1) * self._width <= end:
-                self._changes.setdefault(segment, {}).update((key, None) for key, _ in list(self._content(segment)))
+                content = list(self._content(segment))
+                self._expired += sum(len(entries) for _, entries in content)
+                self._changes.setdefault(segment, {}).update((key, None) for key, _ in content)
+        self._stored[RIGHT] -= self._expired
 
     def _segments(self, side: str, *, before: int) -> list[int]:
         """Return the segments of a side that begin before a moment, oldest first."""
-        odd = side == RIGHT
+        odd = _ODD[side]
         return sorted(
             segment
             for segment in {*self._state, *self._changes}
-            if segment != _TIMES and segment % 2 == odd and segment // 2 * self._width < before
+            if segment != TIME_SEGMENT and segment % 2 == odd and segment // 2 * self._width < before
         )
 
     def _content(self, segment: int) -> Iterator[tuple[Any, list[list[Any]]]]:
-        for key, entries in {**self._state.get(segment, {}), **self._changes.get(segment, {})}.items():
+        """Yield the keys of a segment and their records."""
+        changed = self._changes.get(segment, {})
+        for key, entries in self._state.get(segment, {}).items():
+            if key not in changed:
+                yield key, entries
+        for key, entries in changed.items():
             if entries:
                 yield key, entries
 

@@ -58,6 +58,14 @@ class Operator(ABC):
         """
         return StepResult({})
 
+    def accounts(self, state: Segments) -> Mapping[str, Mapping[str, int]]:
+        """Return the accounts in a state by suffix, as in :class:`StepResult`; see :mod:`headrace.step_accounting`."""
+        return {}
+
+    def open_records(self, state: Segments) -> Mapping[str, int]:
+        """Count the open records of each account in the entries of a state."""
+        return {}
+
     def span(self) -> int:
         """Return the milliseconds of event time after which everything of this moment has closed."""
         return 0

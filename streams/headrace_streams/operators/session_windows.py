@@ -12,15 +12,16 @@ accumulators. Records are numbered, because the first or last record of two merg
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
 
 from headrace import Changes, Segments
-from headrace_streams.operators.accumulators import accumulator_code, indented
+from headrace_streams.operators.accumulators import RECORDS, accumulator_code, indented
 from headrace_streams.operators.grouping import NO_ORIGIN, TIME_SEGMENT, Grouping, RowError, advanced_time
 from headrace_streams.operators.operator import Operator, StepResult, Tables
+from headrace_streams.operators.state_account import stored_account, time_and_account
 from headrace_streams.rows import Rows
 
 _SEGMENTS_PER_GAP = 4
@@ -61,13 +62,21 @@ class SessionWindow(Operator):
                     late.append(row)
             except TypeError:
                 return StepResult({"": rows.only([])}, [self.grouping.refusal(rows, RowError(row))])
-        return StepResult({"": batch.close(), "late": rows.only(late)}, [], batch.changes, late=len(late))
+        counts = {"received": len(rows), "late": len(late)}
+        return StepResult({"": batch.close(counts), "late": rows.only(late)}, [], batch.changes, late=len(late))
 
     def advance_time(self, silent: int, sides: Collection[str], state: Segments) -> StepResult:
         if (now := advanced_time(state, silent)) is None:
             return StepResult({})
         batch = _SessionBatch(self, state, now)
-        return StepResult({"": batch.close(now)}, changes=batch.changes)
+        return StepResult({"": batch.close({"received": 0, "late": 0}, now)}, changes=batch.changes)
+
+    def accounts(self, state: Segments) -> Mapping[str, Mapping[str, int]]:
+        return {"": stored_account(state)}
+
+    def open_records(self, state: Segments) -> Mapping[str, int]:
+        segments = (segment for segment in state if segment != TIME_SEGMENT)
+        return {"": sum(session[RECORDS] for segment in segments for session in state[segment].values())}
 
     def span(self) -> int:
         return self.gap + self.grace
@@ -130,10 +139,10 @@ class _SessionBatch:
         self._store(key, session)
         return True
 
-    def close(self, now: int | None = None) -> Rows:
+    def close(self, counts: Mapping[str, int], now: int | None = None) -> Rows:
         """Delete the sessions that have closed, and return their results by the time of their end.
 
-        ``now``: the stream time, if no record shows it.
+        ``counts``: how many records were received and late. ``now``: the stream time, if no record shows it.
         """
         self._now = self._now if now is None else now
         end = self._first_open_end()
@@ -144,12 +153,17 @@ class _SessionBatch:
             self._closed += closed
             if closed:
                 self.changes.setdefault(segment, {}).update((key, None) for key, _ in closed)
-        self.changes[TIME_SEGMENT] = {"time": self._now, "records": self._number}
+        results = sum(session[RECORDS] for _, session in self._closed)
+        amounts = {**counts, "results": results, "open": counts["received"] - counts["late"] - results}
+        self.changes[TIME_SEGMENT] = {
+            **time_and_account(self._state, self._now, amounts),
+            "records": self._number,
+        }
         self._closed.sort(key=lambda item: (item[1][_END], item[1][_NUMBER]))
-        grouping, results = self._window.grouping, self._functions.results
+        grouping, made = self._window.grouping, self._functions.results
         return Rows(
             [grouping.record_key(key) for key, _ in self._closed],
-            [grouping.result(key, item[_START], item[_END], results(item)) for key, item in self._closed],
+            [grouping.result(key, item[_START], item[_END], made(item)) for key, item in self._closed],
             [item[_END] for _, item in self._closed],
             [NO_ORIGIN] * len(self._closed),
         )

@@ -8,19 +8,20 @@ depend on the records only, so the results do not depend on how the records are 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
 
 from headrace import Changes, Segments
-from headrace_streams.operators.accumulators import accumulator_code, indented
+from headrace_streams.operators.accumulators import RECORDS, accumulator_code, indented
 from headrace_streams.operators.grouping import NO_ORIGIN, TIME_SEGMENT, Grouping, RowError, advanced_time
 from headrace_streams.operators.operator import Operator, StepResult, Tables
+from headrace_streams.operators.state_account import stored_account, time_and_account
 from headrace_streams.rows import Rows
 
 Emit = Literal["close", "change"]
-_Update = Callable[..., tuple[int, list[int], list[tuple[Any, ...]]]]
+_Update = Callable[..., tuple[int, list[int], int, list[tuple[Any, ...]]]]
 
 
 @dataclass(frozen=True)
@@ -46,47 +47,56 @@ class TimeWindow(Operator):
         before = state.get(TIME_SEGMENT, {}).get("time")
         changes: Changes = {}
         try:
-            now, late, updates = self._update(keys, rows.times, arguments, state, changes, before)
+            now, late, counted, updates = self._update(keys, rows.times, arguments, state, changes, before)
         except RowError as error:
             return StepResult({"": rows.only([])}, [self.grouping.refusal(rows, error)])
-        if now != before:
-            changes[TIME_SEGMENT] = {"time": now}
-        if self.emit == "close":
-            results = self._closed(state, changes, now)
-        else:
+        results, closed = self._close(state, changes, now)
+        if self.emit == "change":
             results = self._changed(rows, updates)
-            self._drop_closed(state, changes, now)
+        amounts = {"received": counted + len(late), "late": len(late), "results": closed, "open": counted - closed}
+        changes[TIME_SEGMENT] = time_and_account(state, now, amounts)
         return StepResult({"": results, "late": rows.only(late)}, [], changes, late=len(late))
 
     def advance_time(self, silent: int, sides: Collection[str], state: Segments) -> StepResult:
         changes: Changes = {}
         if (now := advanced_time(state, silent)) is None:
             return StepResult({})
-        results = self._closed(state, changes, now)
-        changes[TIME_SEGMENT] = {"time": now}
-        return StepResult({"": results if self.emit == "close" else results.only([])}, changes=changes)
+        results, closed = self._close(state, changes, now)
+        amounts = {"results": closed, "open": -closed}
+        changes[TIME_SEGMENT] = time_and_account(state, now, amounts)
+        return StepResult({"": results}, changes=changes)
+
+    def accounts(self, state: Segments) -> Mapping[str, Mapping[str, int]]:
+        return {"": stored_account(state)}
+
+    def open_records(self, state: Segments) -> Mapping[str, int]:
+        starts = (start for start in state if start != TIME_SEGMENT)
+        return {"": sum(accumulator[RECORDS] for start in starts for accumulator in state[start].values())}
 
     def span(self) -> int:
         return self.size + self.grace
 
-    def _closed(self, state: Segments, changes: Changes, now: int) -> Rows:
-        """Return the results of all windows that have closed, oldest first, and delete their state."""
+    def _close(self, state: Segments, changes: Changes, now: int) -> tuple[Rows, int]:
+        """Delete the windows that have closed. Return their results, oldest first, and the number of their records.
+
+        Without results if they were emitted on change.
+        """
+        records = 0
         keys: list[Any] = []
         values: list[dict[str, Any]] = []
         times: list[int] = []
         for start in self._starts_to_close(state, changes, now):
             segment = {**state.get(start, {}), **changes.get(start, {})}
             end = start + self.size
+            records += sum(accumulator[RECORDS] for accumulator in segment.values())
+            changes[start] = dict.fromkeys(segment)
+            if self.emit == "change":
+                continue
             for group, accumulator in segment.items():
                 keys.append(self.grouping.record_key(group))
                 values.append(self.grouping.result(group, start, end, self._results(accumulator)))
             times += [end - 1] * len(segment)
-            changes[start] = dict.fromkeys(segment)
-        return Rows(keys, values, times, [NO_ORIGIN] * len(keys))
-
-    def _drop_closed(self, state: Segments, changes: Changes, now: int) -> None:
-        for start in self._starts_to_close(state, changes, now):
-            changes[start] = dict.fromkeys({**state.get(start, {}), **changes.get(start, {})})
+        return Rows(keys, values, times, [NO_ORIGIN] * len(keys)), records
 
     def _starts_to_close(self, state: Segments, changes: Changes, now: int) -> Iterator[int]:
         last = now - self.size - self.grace
@@ -122,6 +132,7 @@ class TimeWindow(Operator):
             " acc = known.get(key) if known is not None else None",
             f" acc = segment[key] = {code.initial} if acc is None else acc[:]",
             *code.updates,
+            "counted += 1",
             *emit,
         ]
         if self.advance < self.size:
@@ -131,7 +142,7 @@ class TimeWindow(Operator):
         source = "\n".join(
             [
                 "def update(keys, times, arguments, state, changes, now):",
-                " late, updates, row = [], [], -1",
+                " late, updates, row, counted = [], [], -1, 0",
                 " if now is None and times: now = times[0]",
                 " try:",
                 f"  for row, (key, moment, {code.arguments}) in enumerate(zip(keys, times, arguments)):",
@@ -143,7 +154,7 @@ class TimeWindow(Operator):
                 *indented(3, add),
                 " except TypeError as error:",
                 "  raise RowError(row) from error",
-                " return now, late, updates",
+                " return now, late, counted, updates",
                 "def results(acc):",
                 f" return {code.results}",
             ]

@@ -6,13 +6,14 @@ that orders it; and a segment for the stream time. Windows close as those of agg
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from headrace import Changes, Segments
 from headrace_streams.operators.grouping import NO_ORIGIN, TIME_SEGMENT, Grouping, advanced_time
 from headrace_streams.operators.operator import Operator, StepRefusal, StepResult, Tables
+from headrace_streams.operators.state_account import stored_account, time_and_account
 from headrace_streams.rows import Rows
 
 Entries = list[list[Any]]
@@ -44,6 +45,7 @@ class Top(Operator):
         now: int = rows.times[0] if before is None else before
         changes: Changes = {}
         late: list[int] = []
+        dropped = 0
         for row, (key, moment, (value,)) in enumerate(zip(keys, rows.times, arguments, strict=True)):
             now = max(now, moment)
             start = moment - moment % self.size
@@ -52,20 +54,30 @@ class Top(Operator):
                 if start + self.size + self.grace <= now:
                     late.append(row)
                 else:
-                    self._enter(start, key, [value, rows.values[row]], state, changes)
+                    dropped += self._enter(start, key, [value, rows.values[row]], state, changes)
             except TypeError:
                 return StepResult({"": rows.only([])}, [self._refusal(rows, row)])
-        if now != before:
-            changes[TIME_SEGMENT] = {"time": now}
-        return StepResult({"": self._close(state, changes, now), "late": rows.only(late)}, [], changes, late=len(late))
+        results = self._close(state, changes, now)
+        amounts = {"received": len(rows), "late": len(late), "dropped": dropped, "results": len(results)}
+        amounts["open"] = len(rows) - len(late) - dropped - len(results)
+        changes[TIME_SEGMENT] = time_and_account(state, now, amounts)
+        return StepResult({"": results, "late": rows.only(late)}, [], changes, late=len(late))
 
     def advance_time(self, silent: int, sides: Collection[str], state: Segments) -> StepResult:
         changes: Changes = {}
         if (now := advanced_time(state, silent)) is None:
             return StepResult({})
         results = self._close(state, changes, now)
-        changes[TIME_SEGMENT] = {"time": now}
+        amounts = {"results": len(results), "open": -len(results)}
+        changes[TIME_SEGMENT] = time_and_account(state, now, amounts)
         return StepResult({"": results}, changes=changes)
+
+    def accounts(self, state: Segments) -> Mapping[str, Mapping[str, int]]:
+        return {"": stored_account(state)}
+
+    def open_records(self, state: Segments) -> Mapping[str, int]:
+        starts = (start for start in state if start != TIME_SEGMENT)
+        return {"": sum(len(entries) for start in starts for entries in state[start].values())}
 
     def span(self) -> int:
         return self.size + self.grace
@@ -75,12 +87,14 @@ class Top(Operator):
         what = f"{self.grouping.by}, {self._order}"
         return self.grouping.place.refusal(rows.origins[row], what, text, "stream.wrong_type")
 
-    def _enter(self, start: int, key: Any, entry: list[Any], state: Segments, changes: Changes) -> None:
+    def _enter(self, start: int, key: Any, entry: list[Any], state: Segments, changes: Changes) -> bool:
+        """Add a record to the first ones, if it is one. Return whether a record is behind the limit now."""
         segment = changes.setdefault(start, {})
         entries: Entries = segment[key] if key in segment else state.get(start, {}).get(key, [])
         place = next((n for n, other in enumerate(entries) if self._is_before(entry[0], other[0])), len(entries))
         if place < self.limit:
             segment[key] = [*entries[:place], entry, *entries[place : self.limit - 1]]
+        return len(entries) == self.limit
 
     def _is_before(self, value: Any, other: Any) -> bool:
         """Nulls are last."""

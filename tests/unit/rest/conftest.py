@@ -42,6 +42,7 @@ class FakeWorker:
         self.causes: list[RecordCause] = []
         self.task_progress: dict[int, TaskProgress] = {}
         self.accounts: dict[str, PartitionAccount] = {}
+        self.step_accounts: dict[str, dict[str, int]] = {}
         self.parts: dict[TaskId, Parts] = {}
         self.altered: list[tuple[SourcePartition, SourceOffset | None]] = []
         self.used_topics: list[str] | None = ["shop.orders"]
@@ -167,7 +168,7 @@ class FakeWorker:
     def records(self, name: str) -> dict[int, TaskRecords]:
         self._known(name)
         return {
-            task.number: TaskRecords(record_counts(counters), self.causes, self.accounts)
+            task.number: TaskRecords(record_counts(counters), self.causes, self.accounts, self.step_accounts)
             for task, counters in self.counters.items()
             if task.connector == name
         }

@@ -17,6 +17,7 @@ from headrace.errors import ConfigError, Finding, HeadraceError, NotFoundError
 from headrace.rest import RestServer
 from headrace.runtime.api import ConnectorStatus, TaskProgress
 from headrace.states import State, Status, TaskId
+from headrace.step_accounting import TERMS
 
 
 @pytest.fixture
@@ -61,6 +62,8 @@ class TestRecords:
             RecordCause("dead_lettered", "data.refused", 20, 1_700_000_000_000, 1_700_000_001_000, "t-0: 7")
         ]
         worker.accounts = {"t-0": PartitionAccount(100, 1_165, 1_030, 25, 9, 1)}
+        counted = {"received": 1_900, "matched": 1_700, "open": 190}
+        worker.step_accounts = {"joined.left": dict.fromkeys(TERMS, 0) | counted}
 
         def run(*arguments: str) -> str:
             shown = CliRunner().invoke(connectors.app, ["status", "orders", *arguments, "--url", server.url])
@@ -74,6 +77,7 @@ class TestRecords:
 
         assert ["orders", "0", "1,030", "0", "1,000", "0", "0", "20", "0", "0", "0", "10"] in lines
         assert ["orders", "0", "t-0", "100", "1,030", "25", "9", "1", "1,165"] in lines
+        assert ["orders", "0", "joined.left", "1,900", "0", "1,700", "0", "0", "0", "0", "190", "10"] in lines
         (cause,) = [line for line in lines if "data.refused" in line]
         assert cause[:5] == ["orders", "0", "dead-lettered", "data.refused", "20"]
         assert cause[-2:] == ["t-0:", "7"]
@@ -83,6 +87,8 @@ class TestRecords:
 
     def test_json_has_the_response_of_the_worker(self, status: Callable[..., str], cli: WorkerClient) -> None:
         body = cli.request("GET", "/v1/connectors/orders/records").body
+        (step,) = body["tasks"][0]["steps"]
+        assert (step["step"], step["received"], step["balance"]) == ("joined.left", 1_900, 10)
         assert json.loads(status("--records", "--json"))["records"] == body
         assert record_view.parse_records(body)[0].partitions["t-0"].balance == 0
 

@@ -28,6 +28,7 @@ from headrace.runtime.config_origins import ConfigOrigin, ConfigOrigins
 from headrace.runtime.task_build import Pipeline, TaskBuilder
 from headrace.settings import WorkerSettings
 from headrace.states import TaskId
+from headrace.step_accounting import step_balance
 from headrace.stores import ConditionStore, MemoryLog, OffsetStore
 from headrace.testing.waiting import eventually
 from headrace.validation import Validator
@@ -62,7 +63,9 @@ class RunningTask:
     started: threading.Event = field(default_factory=threading.Event)
 
     def stop(self) -> None:
-        """Stop the task, and assert that every record is accounted for."""
+        """Stop the task, and assert that every record is accounted for, also in each step with state."""
+        accounts = self.metrics.steps.snapshot()
+        assert [step_balance(account) for account in accounts.values()] == [0] * len(accounts), accounts
         self.stop_event.set()
         assert self.thread is not None
         self.thread.join(30)

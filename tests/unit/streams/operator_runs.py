@@ -7,7 +7,9 @@ from copy import deepcopy
 from typing import Any, NamedTuple, TypeVar
 
 from headrace.pipeline.stream_state import StreamState
+from headrace.plugin import Segments
 from headrace.records import ConsumedBatch, TopicPartition
+from headrace.step_accounting import step_balance
 from headrace_streams.operators.operator import Operator
 from headrace_streams.rows import Rows
 
@@ -23,6 +25,14 @@ class OperatorRun(NamedTuple):
     late: list[int]
     """Offsets."""
     state: StreamState
+
+
+def assert_balanced(operator: Operator, state: Segments) -> None:
+    """Assert that the outcome of each record is known, and that the state has those that are open."""
+    counted = operator.open_records(state)
+    for suffix, account in operator.accounts(state).items():
+        assert step_balance(account) == 0, account
+        assert account.get("open", 0) == counted.get(suffix, 0)
 
 
 def new_state() -> StreamState:
@@ -43,6 +53,7 @@ def run_operator(
         assert state.of(PARTITION)["w"] == before, "the operator changed the state that it was given"
         assert made.refusals == []
         state.apply(PARTITION.partition, {"w": made.changes})
+        assert_balanced(operator, state.of(PARTITION)["w"])
         results += made.streams[""].values
         late += made.streams["late"].origins
         assert made.late == len(made.streams["late"])

@@ -105,7 +105,7 @@ def test_a_window_gives_one_result_when_it_closes_and_late_records_separately(
     assert application.committed_records("minutes") == [(row["offer_id"], row) for row in expected]
     assert application.committed("late-views") == [{"offer_id": 1, "shown_at": 1, "price": 9}]
     assert task.metrics.snapshot()["stream_late_total"] == 1
-    assert task.metrics.snapshot()["stream_state_entries"] == 2  # the open window, and the stream time
+    assert task.metrics.snapshot()["stream_state_entries"] == 3  # the open window, the stream time, the account
 
 
 def test_records_of_a_group_are_aggregated_across_partitions_and_tasks(make_application: MakeApplication) -> None:

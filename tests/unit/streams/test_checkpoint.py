@@ -196,16 +196,16 @@ def test_results_with_checkpoints_are_exact_whatever_fails(
 
 
 def test_the_status_warns_before_the_limit_and_the_task_stops_at_it(make_application: MakeApplication) -> None:
-    application = make_application(COUNT, {"impressions": 1}, state_max_entries="11")
+    application = make_application(COUNT, {"impressions": 1}, state_max_entries="12")
     task = application.start()
     send(application, 0, range(8))
     application.wait_until_processed()
     assert [item.code for item in application.conditions.of("app")] == ["stream.state_size"]
-    assert task.notes == ["state: 9 of at most 11 entries"]
+    assert task.notes == ["state: 10 of at most 12 entries"]
     send(application, 0, range(20))
     application.wait_until_failed()
     assert getattr(task.error, "code", "") == "stream.state_full"
-    assert "state.max.entries allows 11" in str(task.error)
+    assert "state.max.entries allows 12" in str(task.error)
 
 
 def test_a_state_above_the_limit_does_not_start(make_application: MakeApplication) -> None:

@@ -20,6 +20,7 @@ from headrace_streams.configuration import ApplicationKeys
 from headrace_streams.operators.operator import Operator, Tables
 from headrace_streams.planning import make_plan
 from headrace_streams.rows import Rows, merge
+from tests.unit.streams.operator_runs import assert_balanced
 
 BEFORE, AFTER, GRACE = 3, 10, 4
 TABLES: Tables = {}
@@ -76,6 +77,7 @@ def run(kind: str, batches: Iterable[Sequence[Event]]) -> Joined:
         made = operators["j"].process(merge(sides), TABLES, state.of(PLACE)["j"])
         assert state.of(PLACE)["j"] == before, "the operator changed the state that it was given"
         state.apply(0, {"j": made.changes})
+        assert_balanced(operators["j"], state.of(PLACE)["j"])
         for value in made.streams[""].values:
             found.pairs.append((value["offset"], value["click"] and value["click"]["offset"]))
         found.late_left.extend(value["offset"] for value in made.streams["late"].values)
