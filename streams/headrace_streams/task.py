@@ -27,7 +27,7 @@ from headrace_streams.expressions import ExpressionError
 from headrace_streams.expressions.functions import epoch_milliseconds
 from headrace_streams.function_watchdog import FunctionWatchdog
 from headrace_streams.operators.call import Call
-from headrace_streams.operators.interval_join import LEFT, RIGHT
+from headrace_streams.operators.join_records import LEFT, RIGHT
 from headrace_streams.operators.operator import StepPlace, StepRefusal
 from headrace_streams.operators.stateless import evaluate
 from headrace_streams.operators.table_rows import scalar_key

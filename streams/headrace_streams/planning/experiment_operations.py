@@ -12,7 +12,8 @@ from headrace_streams.configuration import NamedKeys, StepKeys, read_operation
 from headrace_streams.experiment_configuration import LearnKeys, PickKeys
 from headrace_streams.exploration.experiment import Experiment
 from headrace_streams.expressions import Columns, Expression, Projection
-from headrace_streams.operators.interval_join import LEFT, IntervalJoin
+from headrace_streams.operators.interval_join import IntervalJoin
+from headrace_streams.operators.join_records import LEFT
 from headrace_streams.operators.learn import LABEL, LATE, SELECTION, Learn, ToLearning
 from headrace_streams.operators.operator import StepPlace
 from headrace_streams.operators.pick import Pick

@@ -5,7 +5,8 @@ from __future__ import annotations
 from headrace import Finding
 from headrace_streams.configuration import NamedKeys, StepKeys, read_join
 from headrace_streams.expressions import Columns, ColumnType, Projection
-from headrace_streams.operators.interval_join import LEFT, RIGHT, IntervalJoin, JoinSide
+from headrace_streams.operators.interval_join import IntervalJoin, JoinSide
+from headrace_streams.operators.join_records import LEFT, RIGHT
 from headrace_streams.operators.operator import StepPlace
 from headrace_streams.operators.stateless import KeyBy
 from headrace_streams.plan import PlannedStep, Repartition
