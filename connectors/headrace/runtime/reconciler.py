@@ -170,7 +170,8 @@ class Reconciler:
             state = State.FAILED if planned.trace is not None else State.UNASSIGNED
             self._report(name, state, planned.trace, planned.reason)
             return
-        if desired.tasks.get(name) != planned.tasks or (name in desired.trusted_tasks) != planned.trusted:
+        changed = desired.tasks.get(name) != planned.tasks or (name in desired.trusted_tasks) != planned.trusted
+        if changed or name in desired.uncommitted:
             self._configs.put_tasks(name, planned.tasks, trusted=planned.trusted)
         self._report(name, State.PAUSED if desired.target(name) is TargetState.PAUSED else State.RUNNING)
 

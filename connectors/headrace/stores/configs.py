@@ -1,61 +1,55 @@
-"""Stores the desired state: configurations and target states. Keys as in Connect's config topic."""
+"""Writes the desired state to the log of configurations, and reads it back. Keys as in Connect's config topic."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+import base64
+import threading
+from collections.abc import Callable, Mapping, Sequence
 
 from headrace.states import TargetState
-from headrace.stores.log import CompactedLog
-
-_CONNECTOR, _TARGET, _TASK, _COMMIT = "connector-", "target-state-", "task-", "commit-"
-
-
-@dataclass(frozen=True)
-class DesiredState:
-    """What users have requested. ``configs`` are raw: their placeholders are not resolved."""
-
-    configs: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
-    targets: Mapping[str, TargetState] = field(default_factory=dict)
-    tasks: Mapping[str, Sequence[Mapping[str, str]]] = field(default_factory=dict)
-    trusted: frozenset[str] = frozenset()
-    """Connectors whose configuration is from a file on the worker's command line."""
-    trusted_tasks: frozenset[str] = frozenset()
-    """Connectors whose tasks were made from such a configuration."""
-
-    def target(self, connector: str) -> TargetState:
-        """Return the target state of a connector; the default is STARTED."""
-        return self.targets.get(connector, TargetState.STARTED)
+from headrace.stores.config_fold import (
+    COMMIT,
+    CONNECTOR,
+    LOGGER,
+    RESTART,
+    SESSION_KEY,
+    TARGET,
+    TASK,
+    Command,
+    ConfigFold,
+    DesiredState,
+    SessionKey,
+)
+from headrace.stores.log import CompactedLog, Entries
 
 
 class ConfigStore:
-    """Reads and writes the desired state. Used by the reconciler's thread only."""
+    """Every change is appended to the log and counts when it is read back. Thread-safe."""
 
-    def __init__(self, log: CompactedLog) -> None:
+    def __init__(self, log: CompactedLog, *, shared: bool = False) -> None:
+        """``shared``: other workers, of Kafka Connect too, read and write the log."""
         self._log = log
+        self._shared = shared
+        self._fold = ConfigFold(trusts=not shared)
+        self._lock = threading.Lock()
+        self._changed: Callable[[Sequence[Command]], None] = lambda _: None
+        self._replayed = False
+        log.follow(self._take)
+        self._replayed = True
+
+    def on_change(self, listener: Callable[[Sequence[Command]], None]) -> None:
+        """Call ``listener`` after each change with the commands that it holds; on the thread of the log."""
+        self._changed = listener
 
     def desired(self) -> DesiredState:
         """Return the desired state. A connector whose task set is incomplete has no tasks."""
-        values = self._log.read()
-        configs, targets, tasks = {}, {}, {}
-        trusted, trusted_tasks = set(), set()
-        for key, value in values.items():
-            if key.startswith(_CONNECTOR):
-                configs[key.removeprefix(_CONNECTOR)] = value["properties"]
-                if value.get("trusted"):
-                    trusted.add(key.removeprefix(_CONNECTOR))
-            elif key.startswith(_TARGET):
-                targets[key.removeprefix(_TARGET)] = TargetState(value.get("state.v2") or value["state"])
-            elif key.startswith(_COMMIT):
-                name = key.removeprefix(_COMMIT)
-                parts = [values.get(f"{_TASK}{name}-{number}") for number in range(value["tasks"])]
-                tasks[name] = [part["properties"] for part in parts if part is not None]
-                if len(tasks[name]) != value["tasks"]:
-                    tasks[name] = []
-                if all(part is not None and part.get("trusted") for part in parts):
-                    trusted_tasks.add(name)
-        present = {name: found for name, found in tasks.items() if name in configs}
-        return DesiredState(configs, targets, present, frozenset(trusted), frozenset(trusted_tasks))
+        with self._lock:
+            return self._fold.desired()
+
+    def session_key(self) -> SessionKey | None:
+        """Return the key with which workers sign requests; None before the first leader has written one."""
+        with self._lock:
+            return self._fold.session_key
 
     def put_connector(
         self, name: str, config: Mapping[str, str], target: TargetState | None = None, *, trusted: bool = False
@@ -64,9 +58,8 @@ class ConfigStore:
 
         ``trusted``: the configuration is from a file on the worker's command line.
         """
-        if target is not None:
-            self.put_target(name, target)
-        self._log.append({_CONNECTOR + name: {"properties": dict(config), **_mark(trusted)}})
+        before = {TARGET + name: _target(target)} if target is not None else {}
+        self._log.append({**before, CONNECTOR + name: {"properties": dict(config), **_mark(trusted)}})
 
     def put_tasks(self, name: str, configs: Sequence[Mapping[str, str]], *, trusted: bool = False) -> None:
         """Store the tasks of a connector, then the commit record that makes them valid.
@@ -75,22 +68,56 @@ class ConfigStore:
         """
         mark = _mark(trusted)
         self._log.append(
-            {f"{_TASK}{name}-{number}": {"properties": dict(item), **mark} for number, item in enumerate(configs)}
+            {
+                **{f"{TASK}{name}-{number}": {"properties": dict(item), **mark} for number, item in enumerate(configs)},
+                COMMIT + name: {"tasks": len(configs)},
+            }
         )
-        self._log.append({_COMMIT + name: {"tasks": len(configs)}})
 
     def put_target(self, name: str, target: TargetState) -> None:
-        """Store a target state. ``state`` in the value is for workers that do not know STOPPED (KIP-875)."""
-        state = "PAUSED" if target is TargetState.STOPPED else target.value
-        self._log.append({_TARGET + name: {"state": state, "state.v2": target.value}})
+        """Store a target state."""
+        self._log.append({TARGET + name: _target(target)})
+
+    def put_stopped(self, name: str) -> None:
+        """Remove the tasks of a connector and store the target state STOPPED."""
+        self._log.append({COMMIT + name: {"tasks": 0}, TARGET + name: _target(TargetState.STOPPED)})
+
+    def put_restart(self, name: str, *, include_tasks: bool, only_failed: bool) -> None:
+        """Request a restart from every worker."""
+        self._log.append({RESTART + name: {"include-tasks": include_tasks, "only-failed": only_failed}})
+
+    def put_logger_level(self, logger: str, level: str) -> None:
+        """Set the level of a logger on every worker."""
+        self._log.append({LOGGER + logger: {"level": level}})
+
+    def put_session_key(self, key: SessionKey) -> None:
+        """Store the key with which workers sign requests to each other from now on."""
+        secret = base64.b64encode(key.key).decode()
+        self._log.append({SESSION_KEY: {"key": secret, "algorithm": key.algorithm, "creation-timestamp": key.created}})
 
     def delete(self, name: str) -> None:
-        """Delete a connector and the records of its tasks, which are invalid without it."""
-        mine = [key for key in self._log.read() if key == _COMMIT + name or key.rpartition("-")[0] == _TASK + name]
-        self._log.append(dict.fromkeys([_CONNECTOR + name, _TARGET + name, *mine]))
+        """Delete a connector. The records of its tasks are invalid without it.
+
+        A shared log keeps them, as Kafka Connect does: a JVM worker logs an error for the deletion of each.
+        """
+        with self._lock:
+            tasks = [] if self._shared else self._fold.task_keys(name)
+        self._log.append(dict.fromkeys([CONNECTOR + name, TARGET + name, *tasks]))
 
     def close(self) -> None:
         self._log.close()
+
+    def _take(self, entries: Entries) -> None:
+        with self._lock:
+            commands = [command for key, value in entries.items() if (command := self._fold.apply(key, value))]
+        # Commands of the time before the start were carried out then.
+        if self._replayed:
+            self._changed(commands)
+
+
+def _target(target: TargetState) -> dict[str, str]:
+    """``state`` is for workers that do not know STOPPED (KIP-875)."""
+    return {"state": "PAUSED" if target is TargetState.STOPPED else target.value, "state.v2": target.value}
 
 
 def _mark(trusted: bool) -> dict[str, bool]:

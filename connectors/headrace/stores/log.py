@@ -9,7 +9,7 @@ from __future__ import annotations
 import fcntl
 import os
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -25,6 +25,8 @@ _JAVA_OBJECT = b"\xac\xed"
 Entries = Mapping[str, Any]
 """Values by key; None deletes."""
 
+Listener = Callable[[Entries], None]
+
 # Compaction costs as much as reading the file, so it waits until most of the lines are outdated.
 _COMPACT_FACTOR = 4
 _COMPACT_MINIMUM = 10_000
@@ -37,27 +39,82 @@ class CompactedLog(Protocol):
         """Store entries; durable when it returns. Raise RetriableError: the same entries may be appended again."""
         ...
 
+    def get(self, key: str) -> Any:
+        """Return the latest value of a key; None when it has none."""
+        ...
+
     def read(self) -> dict[str, Any]:
-        """Return the latest value of every key that is not deleted, in the order in which keys were first written."""
+        """Return the latest value of every key that is not deleted, in the order in which these were written."""
+        ...
+
+    def refresh(self) -> None:
+        """Read what other workers have written until now. Raise RetriableError."""
+        ...
+
+    def follow(self, listener: Listener) -> None:
+        """Call ``listener`` with what the log holds now, and then with all that is written, in the order of the log.
+
+        It is called before the append returns, on any thread, but never twice at the same time.
+        """
         ...
 
     def close(self) -> None: ...
+
+
+class LatestValues:
+    """The latest value of each key, and the listeners of a log. Thread-safe."""
+
+    def __init__(self) -> None:
+        self._values: dict[str, Any] = {}
+        self._listeners: list[Listener] = []
+        self._lock = threading.RLock()  # a listener may read
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def get(self, key: str) -> Any:
+        with self._lock:  # an update removes a key before it writes the new value
+            return self._values.get(key)
+
+    def read(self) -> dict[str, Any]:
+        with self._lock:
+            return dict(self._values)
+
+    def follow(self, listener: Listener) -> None:
+        with self._lock:
+            listener(dict(self._values))
+            self._listeners.append(listener)
+
+    def update(self, entries: Entries) -> None:
+        with self._lock:
+            for key, value in entries.items():
+                self._values.pop(key, None)
+                if value is not None:
+                    self._values[key] = value
+            for listener in self._listeners:
+                listener(entries)
 
 
 class MemoryLog:
     """A log in memory."""
 
     def __init__(self) -> None:
-        self._values: dict[str, Any] = {}
-        self._lock = threading.Lock()
+        self._values = LatestValues()
 
     def append(self, entries: Entries) -> None:
-        with self._lock:
-            _merge(self._values, entries)
+        self._values.update(entries)
+
+    def get(self, key: str) -> Any:
+        return self._values.get(key)
 
     def read(self) -> dict[str, Any]:
-        with self._lock:
-            return dict(self._values)
+        return self._values.read()
+
+    def refresh(self) -> None:
+        pass  # no other worker writes it
+
+    def follow(self, listener: Listener) -> None:
+        self._values.follow(listener)
 
     def close(self) -> None:
         pass
@@ -73,8 +130,8 @@ class FileLog:
     def __init__(self, path: Path, *, compact_minimum: int = _COMPACT_MINIMUM) -> None:
         """``compact_minimum``: lines below which the file is not compacted."""
         self._path, self._compact_minimum = path, compact_minimum
-        self._lock = threading.Lock()
-        self._values: dict[str, Any] = {}
+        self._lock = threading.RLock()  # a listener may append
+        self._values = LatestValues()
         self._lines = 0
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -104,13 +161,21 @@ class FileLog:
                 ) from error
             self._length += len(lines)
             self._lines += len(entries)
-            _merge(self._values, entries)
+            self._values.update(entries)
             if self._lines > max(self._compact_minimum, _COMPACT_FACTOR * len(self._values)):
                 self._compact()
 
+    def get(self, key: str) -> Any:
+        return self._values.get(key)
+
     def read(self) -> dict[str, Any]:
-        with self._lock:
-            return dict(self._values)
+        return self._values.read()
+
+    def refresh(self) -> None:
+        pass  # the file is locked: no other worker writes it
+
+    def follow(self, listener: Listener) -> None:
+        self._values.follow(listener)
 
     def close(self) -> None:
         with self._lock:
@@ -149,7 +214,7 @@ class FileLog:
                     code="store.damaged",
                     hint="restore the file from a copy, or remove the line and let its source start again",
                 ) from error
-            _merge(self._values, {key: value})
+            self._values.update({key: value})
             self._lines += 1
         if complete < len(content):
             # Zeros are what a file system may leave after a power failure.
@@ -170,7 +235,7 @@ class FileLog:
 
     def _compact(self) -> None:
         """Write the current values to a new file, then replace the old file by it."""
-        lines = b"".join(orjson.dumps([key, value]) + b"\n" for key, value in self._values.items())
+        lines = b"".join(orjson.dumps([key, value]) + b"\n" for key, value in self._values.read().items())
         replacement = self._path.with_name(self._path.name + ".new")
         file = os.open(replacement, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600)
         try:
@@ -191,11 +256,3 @@ class FileLog:
         finally:
             os.close(folder)
         self._file, self._length, self._lines = file, len(lines), len(self._values)
-
-
-def _merge(values: dict[str, Any], entries: Entries) -> None:
-    for key, value in entries.items():
-        if value is None:
-            values.pop(key, None)
-        else:
-            values[key] = value

@@ -19,9 +19,9 @@ class OffsetStore:
         self._log = log
 
     def offsets(self, connector: str, partitions: Sequence[SourcePartition]) -> list[SourceOffset | None]:
-        """Return the stored offset of each partition; None where nothing is stored."""
-        values = self._log.read()
-        return [values.get(_key(connector, partition)) for partition in partitions]
+        """Return the stored offset of each partition; None where nothing is stored. Raise RetriableError."""
+        self._log.refresh()
+        return [self._log.get(_key(connector, partition)) for partition in partitions]
 
     def set(self, connector: str, changes: Iterable[tuple[SourcePartition, SourceOffset | None]]) -> None:
         """Store all changes in one append; None deletes. Durable when it returns. Raise RetriableError."""
@@ -30,10 +30,11 @@ class OffsetStore:
             self._log.append(entries)
 
     def all(self, connector: str) -> list[tuple[SourcePartition, SourceOffset]]:
-        """Return every partition of a connector with its offset."""
+        """Return every partition of a connector with its offset. Raise RetriableError."""
+        self._log.refresh()
         found = []
         for key, value in self._log.read().items():
-            owner, partition = orjson.loads(key)
+            owner, partition = _parsed(key)
             if owner == connector:
                 found.append((partition, value))
         return found
@@ -59,3 +60,12 @@ class ConnectorOffsets:
 def _key(connector: str, partition: Mapping[str, Any]) -> str:
     # Keys are equal if their bytes are, including the order of names, as in Connect's offsets topic.
     return orjson.dumps([connector, dict(partition)]).decode()
+
+
+def _parsed(key: str) -> tuple[str | None, SourcePartition]:
+    """Return connector and partition; no connector for a key that is not of this form."""
+    try:
+        connector, partition = orjson.loads(key)
+    except ValueError:
+        return None, {}
+    return (connector, partition) if isinstance(connector, str) and isinstance(partition, dict) else (None, {})

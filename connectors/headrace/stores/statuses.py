@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any
 
 from headrace.redaction import Secrets
@@ -11,6 +11,7 @@ from headrace.states import State, Status, TaskId
 from headrace.stores.log import CompactedLog
 
 _CONNECTOR, _TASK = "status-connector-", "status-task-"
+_FIELDS = tuple(item.name for item in fields(Status))
 
 
 class StatusStore:
@@ -36,13 +37,11 @@ class StatusStore:
 
     def connector(self, name: str) -> Status | None:
         """Return the last reported status; None before the first."""
-        value = self._log.read().get(_CONNECTOR + name)
-        return _from_json(value) if value else None
+        return _from_json(self._log.get(_CONNECTOR + name))
 
     def task(self, task: TaskId) -> Status | None:
         """Return the last reported status; None before the first."""
-        value = self._log.read().get(f"{_TASK}{task}")
-        return _from_json(value) if value else None
+        return _from_json(self._log.get(f"{_TASK}{task}"))
 
     def delete_connector(self, name: str) -> None:
         """Delete the statuses of a connector and its tasks."""
@@ -66,5 +65,9 @@ def _to_json(status: Status) -> dict[str, Any]:
     }
 
 
-def _from_json(value: Mapping[str, Any]) -> Status:
-    return Status(**{**value, "state": State(value["state"])})
+def _from_json(value: Any) -> Status | None:
+    """Return a status; None for a record that is none. Workers of other versions and of Kafka Connect write, too."""
+    if not isinstance(value, Mapping) or value.get("state") not in State.__members__:
+        return None
+    known = {name: value[name] for name in _FIELDS if value.get(name) is not None}
+    return Status(**{"worker_id": "", **known, "state": State(value["state"])})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -76,3 +77,30 @@ def test_a_status_is_read_back_unchanged() -> None:
     assert store.task(TaskId("a", 0)) is None
     assert store.connector("a") is None
     assert store.task(TaskId("a-0", 0)) == status
+
+
+BY_THE_JVM = {"state": "RUNNING", "trace": None, "worker_id": "a:1", "generation": 3}
+
+
+@pytest.mark.parametrize(
+    ("value", "status"),
+    [
+        (BY_THE_JVM, Status(State.RUNNING, "a:1", generation=3)),
+        ({**BY_THE_JVM, "version": "4.4.0", "new": 1}, Status(State.RUNNING, "a:1", generation=3, version="4.4.0")),
+        ({"state": "DESTROYED", "worker_id": "a:1"}, None),
+        ("text", None),
+    ],
+)
+def test_statuses_of_other_versions_and_of_kafka_connect_are_read(value: object, status: Status | None) -> None:
+    log = MemoryLog()
+    log.append({"status-task-a-0": value})
+    assert StatusStore(log).task(TaskId("a", 0)) == status
+
+
+@pytest.mark.parametrize("key", ["text", "[]", '["a"]', '{"a": 1}', '[1,{"x":1}]'])
+def test_keys_of_the_offset_log_that_are_not_of_its_form_are_left_out(key: str) -> None:
+    log = MemoryLog()
+    store = OffsetStore(log)
+    store.set("a", [({"t": 1}, {"n": 1})])
+    log.append({key: {"n": 2}})
+    assert store.all("a") == [({"t": 1}, {"n": 1})]

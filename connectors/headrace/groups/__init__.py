@@ -1,0 +1,1 @@
+"""Worker groups: Kafka Connect's group protocol, the assignment of connectors and tasks, leases."""
