@@ -16,7 +16,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from benchmarks import bad_documents, deletes, paths, shapes, streams, worker
+from benchmarks import bad_documents, deletes, paths, shapes, streams, versions, worker
 from benchmarks.competitors import competitors
 from benchmarks.engines import Engines
 from benchmarks.report import Line, compare, machine, read, show, write
@@ -38,8 +38,8 @@ SUITE = {
     "worker": worker.idle,
 }
 
-OPTIONAL = {"competitors": competitors, "streams": streams.streams}
-"""Run by name only, because they download the competitors."""
+OPTIONAL = {"competitors": competitors, "streams": streams.streams, "versions": versions.versions}
+"""Run by name only: they need something to compare with, which they download or are given."""
 
 
 def main() -> int:
@@ -59,6 +59,7 @@ def main() -> int:
     parser.add_argument("--compare", type=Path, metavar="JSON", help="an earlier build/bench.json to compare with")
     parser.add_argument("--plugins", type=Path, metavar="FOLDER", help="connectors for Kafka Connect (competitors)")
     parser.add_argument("--quix", type=Path, metavar="PYTHON", help="a Python with Quix Streams (streams)")
+    parser.add_argument("--against", type=Path, metavar="FOLDER", help="another checkout with its .venv (versions)")
     options = parser.parse_args()
     known = {**SUITE, **OPTIONAL}
     if unknown := [name for name in options.names if name not in known]:
@@ -80,6 +81,7 @@ def main() -> int:
             say=_say,
             plugins=options.plugins,
             quix=options.quix,
+            against=options.against and options.against.absolute(),
             apart=options.apart,
         ) as engines:
             description = [*machine(apart=options.apart), *engines.versions()]

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import httpx
 import psycopg
@@ -35,8 +35,14 @@ ALTER TABLE {table} ADD PRIMARY KEY (id);
 ANALYZE {table};
 """
 
-Runner = tuple[str, str, dict[str, Any]]
-"""The module, function and arguments of a runner."""
+
+class Runner(NamedTuple):
+    """What a process of its own runs, with the checkout that it imports (None: this one)."""
+
+    module: str
+    function: str
+    arguments: dict[str, Any]
+    checkout: Path | None = None
 
 
 class Engines:
@@ -52,13 +58,15 @@ class Engines:
         say: Callable[[str], None],
         plugins: Path | None = None,
         quix: Path | None = None,
+        against: Path | None = None,
         apart: bool = False,
     ) -> None:
         """``plugins``: a folder of connectors for Kafka Connect. ``quix``: a Python that has Quix Streams.
 
+        ``against``: another checkout of headrace with its environment in ``.venv`` (versions).
         ``apart``: engines on one core, runners on another."""
         self.folder, self.rows, self.rounds, self.quick, self.say = folder, rows, rounds, quick, say
-        self.plugins, self.quix, self._apart = plugins, quix, apart
+        self.plugins, self.quix, self.against, self._apart = plugins, quix, against, apart
         self._stop = ExitStack()
         self._runs = 0
 
@@ -140,8 +148,8 @@ class Engines:
         for number in range(-1, self.rounds):
             order = list(wanted) if number % 2 else list(wanted)[::-1]
             for name in order:
-                module, function, arguments = wanted[name]()
-                measured = runners.run(module, function, **arguments)
+                module, function, arguments, checkout = wanted[name]()
+                measured = runners.run(module, function, checkout, **arguments)
                 if number >= 0:
                     found[name].append(measured)
                     self.say(f"  round {number + 1}  {name:32} {measured.rate:>9,.0f}/s")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 from benchmarks.engines import CLIENTS, Engines, Runner, line
 from benchmarks.report import Line
@@ -22,7 +23,7 @@ def postgres_kafka(engines: Engines) -> list[Line]:
     wanted: dict[str, Callable[[], Runner]] = {"COPY": partial(_copy, engines, tables[CLIENTS[0]])}
     for client, table in tables.items():
         wanted[f"baseline, {client}"] = partial(_baseline_postgres, engines, table, client)
-        wanted[f"headrace, {client}"] = partial(_source, engines, table, client)
+        wanted[f"headrace, {client}"] = partial(source, engines, table, client)
     found = engines.measure(wanted)
     lines = []
     for client in CLIENTS:
@@ -53,8 +54,8 @@ def best_concurrency(engines: Engines, topic: str, count: int | None = None) -> 
     """Return the number of concurrent raw ``_bulk`` requests with the highest rate."""
     tries: dict[int, float] = {}
     for threads in (1, 2, 4, 8):
-        module, function, arguments = raw_bulk(engines, topic, threads, count)
-        tries[threads] = run(module, function, **arguments).rate
+        runner = raw_bulk(engines, topic, threads, count)
+        tries[threads] = run(runner.module, runner.function, **runner.arguments).rate
     engines.say("  raw _bulk by requests at a time: " + ", ".join(f"{n}: {rate:,.0f}/s" for n, rate in tries.items()))
     return max(tries, key=lambda threads: tries[threads])
 
@@ -65,8 +66,8 @@ def sqlite_kafka(engines: Engines) -> list[Line]:
     for client in CLIENTS:
         path = str(engines.make_sqlite(engines.rows_for(client)))
         arguments = {"path": path, "client": client, "bootstrap": engines.bootstrap}
-        wanted[f"baseline, {client}"] = lambda a=arguments: ("baseline", "sqlite", {**a, "topic": engines.name()})  # type: ignore[misc]
-        wanted[f"headrace, {client}"] = partial(_source, engines, "rows", client, f"sqlite:///{path}")
+        wanted[f"baseline, {client}"] = partial(_baseline_sqlite, engines, arguments)
+        wanted[f"headrace, {client}"] = partial(source, engines, "rows", client, f"sqlite:///{path}")
     found = engines.measure(wanted)
     return [
         line(f"SQLite → Kafka, {client} : baseline", found[f"headrace, {client}"], found[f"baseline, {client}"])
@@ -84,7 +85,7 @@ def sizes(engines: Engines) -> list[Line]:
         found = engines.measure(
             {
                 "baseline": partial(_baseline_postgres, engines, table, CLIENTS[0]),
-                "headrace": partial(_source, engines, table, CLIENTS[0], rows=rows),
+                "headrace": partial(source, engines, table, CLIENTS[0], rows=rows),
             }
         )
         label = f"PostgreSQL → Kafka, records of {name} ({size} B as JSON) : baseline"
@@ -98,7 +99,7 @@ def snapshot(engines: Engines) -> list[Line]:
     threads = (1, 2, 4)
     found = engines.measure(
         {
-            f"{number} connections": partial(_source, engines, "rows", CLIENTS[0], parallelism=number)
+            f"{number} connections": partial(source, engines, "rows", CLIENTS[0], parallelism=number)
             for number in threads
         }
     )
@@ -151,14 +152,18 @@ def fill(engines: Engines) -> str:
 
 
 def _copy(engines: Engines, table: str) -> Runner:
-    return "baseline", "copy", {"libpq": engines.libpq, "table": table}
+    return Runner("baseline", "copy", {"libpq": engines.libpq, "table": table})
 
 
 def _baseline_postgres(engines: Engines, table: str, client: str) -> Runner:
     topic = f"{engines.name()}.rows"
     engines.make_topic(topic)
     arguments = {"database": engines.database, "table": table, "client": client, "bootstrap": engines.bootstrap}
-    return "baseline", "postgres", {**arguments, "topic": topic}
+    return Runner("baseline", "postgres", {**arguments, "topic": topic})
+
+
+def _baseline_sqlite(engines: Engines, arguments: dict[str, Any]) -> Runner:
+    return Runner("baseline", "sqlite", {**arguments, "topic": engines.name()})
 
 
 def source_config(engines: Engines, name: str, tables: str, database: str) -> dict[str, str]:
@@ -176,7 +181,7 @@ def source_config(engines: Engines, name: str, tables: str, database: str) -> di
     }
 
 
-def _source(
+def source(
     engines: Engines,
     table: str,
     client: str,
@@ -184,12 +189,13 @@ def _source(
     rows: int | None = None,
     parallelism: int = 1,
 ) -> Runner:
+    """Return the runner that writes the ``rows`` of a table to a new topic through headrace."""
     name = engines.name()
     engines.make_topic(f"{name}.{table}")
     config = source_config(engines, name, table, database or engines.database)
     config["snapshot.parallelism"] = str(parallelism)
     wanted = rows or engines.rows_for(client)
-    return "framework", "run", _run(engines, config, client, "source_record_write_total", wanted)
+    return Runner("framework", "run", _run(engines, config, client, "source_record_write_total", wanted))
 
 
 def sink(engines: Engines, topic: str, client: str, at_a_time: int, count: int | None = None) -> Runner:
@@ -207,7 +213,7 @@ def sink(engines: Engines, topic: str, client: str, at_a_time: int, count: int |
         "max.in.flight.requests": str(at_a_time),
     }
     wanted = count or engines.rows_for(client)
-    return "framework", "run", _run(engines, config, client, "sink_record_send_total", wanted)
+    return Runner("framework", "run", _run(engines, config, client, "sink_record_send_total", wanted))
 
 
 def _run(engines: Engines, config: dict[str, str], client: str, counter: str, count: int) -> dict[str, object]:
@@ -222,12 +228,12 @@ def _run(engines: Engines, config: dict[str, str], client: str, counter: str, co
 
 
 def _baseline_sink(engines: Engines, topic: str, client: str) -> Runner:
-    return "baseline", "sink", {**_bulk(engines, topic, engines.rows_for(client)), "client": client}
+    return Runner("baseline", "sink", {**_bulk(engines, topic, engines.rows_for(client)), "client": client})
 
 
 def raw_bulk(engines: Engines, topic: str, threads: int, count: int | None = None) -> Runner:
     """Return the runner that writes ``count`` documents of the topic from prepared bodies."""
-    return (
+    return Runner(
         "baseline",
         "raw_bulk",
         {**_bulk(engines, topic, count or engines.rows), "client": CLIENTS[0], "threads": threads},

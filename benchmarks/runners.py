@@ -53,10 +53,11 @@ class Measurement:
         return self.cpu / self.records * 1e6
 
 
-def run(module: str, function: str, **arguments: Any) -> Measurement:
-    """Run a runner to its end. Raise RuntimeError with its error output if it fails."""
-    command = [sys.executable, "-m", "benchmarks.runners", module, function, json.dumps(arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=_TIMEOUT, check=False)
+def run(module: str, function: str, checkout: Path | None = None, **arguments: Any) -> Measurement:
+    """Run a runner to its end with the code of ``checkout`` (None: this). Raise RuntimeError with its errors."""
+    python = str(checkout / ".venv/bin/python") if checkout else sys.executable
+    command = [python, "-m", "benchmarks.runners", module, function, json.dumps(arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=_TIMEOUT, check=False, cwd=checkout)
     if done.returncode:
         raise RuntimeError(f"{module}.{function} failed:\n{done.stderr[-4000:]}")
     return Measurement(**json.loads(done.stdout.splitlines()[-1]))
