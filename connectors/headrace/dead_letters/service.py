@@ -146,7 +146,7 @@ class DeadLetterService:
         except HeadraceError as error:
             job.error, job.state = error.with_code(), "FAILED"
             log.warning("dead letters", connector=job.connector, action=job.action, code=error.code, reason=str(error))
-        except Exception as error:  # a bug: the user gets a message, the trace goes to the log
+        except (Exception, SystemExit) as error:  # a bug: the user gets a message, the trace goes to the log
             log.exception("dead letters", connector=job.connector, action=job.action)
             job.error = f"internal error ({type(error).__name__}) → the worker's log has the trace"
             job.state = "FAILED"

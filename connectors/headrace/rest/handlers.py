@@ -200,7 +200,7 @@ def _respond(handler: Handler, request: RestRequest) -> Response:
         return _access_error(error)
     except HeadraceError as error:
         return error_response(error.http_status, str(error))
-    except Exception as error:  # a bug: the client gets a message, the trace goes to the log
+    except (Exception, SystemExit) as error:  # a bug: the client gets a message, the trace goes to the log
         log.exception("rest.request_failed", method=request.method, path=request.url_path)
         text = f"internal error ({type(error).__name__}) while handling {request.method} {request.url_path}"
         return error_response(500, f"{text} → the worker's log has the trace")

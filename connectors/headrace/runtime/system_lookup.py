@@ -73,7 +73,7 @@ class SystemLookups:
         if not self._places.acquire(blocking=False):
             text = "the system was not asked: other validations wait for their systems"
             return SystemChoices({}, [Finding("config.lookup_busy", text, key, "try again later")])
-        answers: list[SystemChoices | Exception] = []
+        answers: list[SystemChoices | BaseException] = []
         ended = threading.Event()
 
         def ask() -> None:
@@ -81,7 +81,7 @@ class SystemLookups:
                 answers.append(connector.look_up(given))
             except HeadraceError as error:
                 answers.append(SystemChoices({}, [error.finding(key)]))
-            except Exception as error:  # a bug of the connector, for the thread of the request
+            except BaseException as error:  # a bug of the connector, for the thread of the request
                 answers.append(error)
             finally:
                 self._places.release()
@@ -93,7 +93,7 @@ class SystemLookups:
             hint = "check that the address is correct and that the worker can reach it"
             return SystemChoices({}, [Finding("config.lookup_timeout", text, key, hint)])
         (answer,) = answers
-        if isinstance(answer, Exception):
+        if isinstance(answer, BaseException):
             raise answer
         return answer
 

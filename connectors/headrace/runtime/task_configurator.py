@@ -101,8 +101,8 @@ class TaskConfigurator:
             return TaskConfigs(connector, config, trusted, trace=trace, may_recover=True), []
         except HeadraceError as error:
             return TaskConfigs(connector, config, trusted, trace=error.with_code()), []
-        except Exception:
-            return TaskConfigs(connector, config, trusted, trace=traceback.format_exc()), []  # a bug of the connector
+        except BaseException:  # a bug of the connector, or a connector that calls sys.exit
+            return TaskConfigs(connector, config, trusted, trace=traceback.format_exc()), []
 
     def _watch(
         self,
@@ -130,7 +130,7 @@ class TaskConfigurator:
                     log.warning("the tasks are not changed", connector=connector, code=error.code, reason=failure)
                     self.reasons.set(connector, "watch", f"the connector cannot look for changes: {failure}")
                 continue
-            except Exception:  # a bug of the connector; running tasks are not affected
+            except BaseException:  # a bug of the connector; running tasks are not affected
                 log.exception("the tasks are not changed", connector=connector)
                 continue
             if failure is not None:

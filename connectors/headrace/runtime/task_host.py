@@ -163,8 +163,9 @@ class TaskHost:
             return True
         except HeadraceError as error:
             self._fail(error.with_code())
-        except Exception:
-            # A bug of headrace or a plugin. Only this task fails, with the trace for the author.
+        except BaseException:
+            # A bug of headrace or a plugin, or a plugin that calls sys.exit, which would end the thread silently. Only
+            # this task fails, with the trace for the author.
             self._fail(traceback.format_exc())
         else:
             self._change(State.UNASSIGNED)

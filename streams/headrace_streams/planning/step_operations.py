@@ -151,7 +151,7 @@ def import_function(key: str, path: str) -> Callable[[Any], Any]:
         raise PlanError(Finding("stream.function", f"'{path}' is not module:function", key))
     try:
         found = getattr(importlib.import_module(module), name, None)
-    except Exception as error:  # whatever the user's module raises while it is imported
+    except (Exception, SystemExit) as error:  # whatever the user's module raises while it is imported
         text = f"module '{module}' cannot be imported: {type(error).__name__}: {error}"
         hint = "install it, or set PYTHONPATH to its folder"
         raise PlanError(Finding("stream.function", text, key, hint)) from error

@@ -13,7 +13,7 @@ import pytest
 from headrace.accounting import PartitionAccount, RecordCause, record_counts
 from headrace.conditions import Condition
 from headrace.config import ConfigModel, key
-from headrace.errors import ConflictError, HeadraceError, NotFoundError
+from headrace.errors import ConflictError, NotFoundError
 from headrace.metrics import Parts
 from headrace.plugin import SinkConnector, SourceConnector
 from headrace.records import SourceOffset, SourcePartition, TopicPartition
@@ -49,7 +49,7 @@ class FakeWorker:
         self.topics_may_be_reset = True
         self.cluster: str | None = "kafka-1"
         self.answer_health = Health("healthy", "Worker has completed startup and is ready to handle requests.")
-        self.fail: Exception | None = None
+        self.fail: BaseException | None = None
         self.entered = threading.Event()  # set when a call is held by ``block``
         self.release = threading.Event()
 
@@ -264,7 +264,7 @@ def client(server: RestServer, worker: FakeWorker) -> Iterator[httpx.Client]:
 def failing(worker: FakeWorker) -> Any:
     """Return ``failing(error)``, which makes the worker raise this error."""
 
-    def fail(error: HeadraceError) -> None:
+    def fail(error: BaseException) -> None:
         worker.fail = error
 
     return fail

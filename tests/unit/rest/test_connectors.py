@@ -144,11 +144,14 @@ class TestCreating:
         answer = client.post("/connectors", json={"name": "a", "config": CONFIG})
         assert (answer.status_code, answer.json()) == (503, error(503, "Request timed out."))
 
-    def test_an_unexpected_error_is_500_without_its_message(self, client: httpx.Client, failing: Any) -> None:
-        failing(ValueError("postgresql://me:secret@db"))
+    @pytest.mark.parametrize("kind", [ValueError, SystemExit])
+    def test_an_unexpected_error_is_500_without_its_message(
+        self, client: httpx.Client, failing: Any, kind: type[BaseException]
+    ) -> None:
+        failing(kind("postgresql://me:secret@db"))
         answer = client.get("/connectors")
         assert answer.status_code == answer.json()["error_code"] == 500
-        assert "internal error (ValueError) while handling GET /connectors" in answer.json()["message"]
+        assert f"internal error ({kind.__name__}) while handling GET /connectors" in answer.json()["message"]
         assert "secret" not in answer.text
 
 

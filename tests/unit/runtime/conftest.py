@@ -32,9 +32,9 @@ from headrace.validation import Validator
 class World:
     """Controls the connectors below: exceptions to raise, and events to wait for."""
 
-    planning: list[Exception] = field(default_factory=list)
+    planning: list[BaseException] = field(default_factory=list)
     watch: float | None = None
-    follows: list[Exception | list[str]] = field(default_factory=list)  # names of tasks, in order
+    follows: list[BaseException | list[str]] = field(default_factory=list)  # names of tasks, in order
     starting: list[Exception] = field(default_factory=list)
     polling: list[Exception] = field(default_factory=list)
     hang: threading.Event | None = None
@@ -107,7 +107,7 @@ class NumbersSourceConnector(SourceConnector):
         if not WORLD.follows:
             return [dict(each) for each in present]
         answer = WORLD.follows.pop(0)
-        if isinstance(answer, Exception):
+        if isinstance(answer, BaseException):
             raise answer
         return [{**properties, "task": name} for name in answer]
 

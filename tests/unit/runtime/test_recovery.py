@@ -24,7 +24,7 @@ AT_ONCE = RetryPolicy(first=0.001, longest=0.001, jitter=random.Random(1))
 class Attempts:
     """Builds pipelines that fail with ``errors``, one each, and then run until they are stopped."""
 
-    def __init__(self, *errors: Exception) -> None:
+    def __init__(self, *errors: BaseException) -> None:
         self.errors = list(errors)
         self.statuses: list[Status] = []
         self.ended = threading.Event()
@@ -55,7 +55,7 @@ class Attempts:
 def attempts() -> Iterator[Callable[..., Attempts]]:
     made: list[Attempts] = []
 
-    def make(*errors: Exception) -> Attempts:
+    def make(*errors: BaseException) -> Attempts:
         made.append(Attempts(*errors))
         made[-1].start()
         return made[-1]
@@ -90,6 +90,13 @@ def test_a_task_is_not_restarted_after_other_failures(attempts: Callable[..., At
     made = attempts(TaskError("the record is bad"))
     assert made.ended.wait(60)
     assert made.states()[-1] is State.FAILED
+
+
+def test_a_task_whose_plugin_exits_is_failed_with_its_trace(attempts: Callable[..., Attempts]) -> None:
+    made = attempts(SystemExit("the licence has expired"))
+    assert made.ended.wait(60)
+    assert made.states()[-1] is State.FAILED
+    assert "SystemExit: the licence has expired" in (made.statuses[-1].trace or "")
 
 
 class Files:

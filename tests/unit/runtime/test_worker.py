@@ -214,6 +214,10 @@ def test_a_connector_whose_task_configs_fail_is_failed_or_retried(start: Callabl
     assert process.worker.status("numbers").connector.trace == (
         "sql.authentication: wrong password (the connector is started again by itself)"
     )
+    world.planning = [SystemExit("the connector exits")]
+    process.worker.restart("numbers", include_tasks=False, only_failed=False)
+    eventually(lambda: "SystemExit: the connector exits" in (process.worker.status("numbers").connector.trace or ""))
+    assert process.state("numbers") == "FAILED"
     world.planning = [RetriableError("database is away")] * 3
     process.worker.restart("numbers", include_tasks=False, only_failed=False)
     eventually(lambda: process.state("numbers", 0) == "RUNNING")
@@ -240,6 +244,7 @@ def test_only_tasks_with_a_changed_configuration_are_restarted(start: Callable[.
         RetriableError("database is away"),
         InfrastructureError("wrong password", code="sql.authentication"),
         RuntimeError("a bug of the connector's"),
+        SystemExit("the connector exits"),
         ["0", "moved", "2"],
         ["0", "moved", "2", "new"],
         ["0"],

@@ -91,3 +91,10 @@ def test_an_unknown_type_in_a_declaration_is_named() -> None:
 
 def test_a_function_without_a_declaration_is_called_as_the_step_says() -> None:
     assert findings({"steps.last.call": "declared_functions:plain", "steps.last.batch": "true"}) == []
+
+
+def test_a_module_that_exits_while_it_is_imported_is_a_finding(tmp_path: Path) -> None:
+    (tmp_path / "exiting_functions.py").write_text("raise SystemExit('usage: exiting_functions.py FILE')")
+    (found,) = findings({"steps.last.call": "exiting_functions:one"})
+    assert found[:2] == ("stream.function", "steps.last.call")
+    assert "SystemExit: usage: exiting_functions.py FILE" in found[2]
