@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import asdict
@@ -31,6 +30,7 @@ from headrace.kibana.preview import write_previews
 from headrace.kibana.query_check import QueryCheck
 from headrace.kibana.sinks import SearchableSink, open_sinks
 from headrace.kibana.structure_check import structure_findings
+from headrace.retries import RetryPolicy, retry
 
 app = typer.Typer(
     name="kibana",
@@ -44,7 +44,6 @@ app = typer.Typer(
 PackFolder = Annotated[Path, typer.Argument(metavar="PACK", help="Folder that `headrace kibana build` wrote.")]
 _DIFFERENT, _MISTAKE = 1, 2  # exit codes
 _STYLES = {"new": "green", "changed": "yellow", "edited": "bold red", "surplus": "dim", "same": ""}
-_RETRY_INTERVAL = 2.0
 
 
 @app.command()
@@ -219,17 +218,10 @@ def _time_fields(pairs: Sequence[str]) -> dict[str, str]:
 
 
 def _wait_for(client: KibanaClient, seconds: int) -> None:
-    deadline = time.monotonic() + seconds
-    while True:
-        try:
-            client.require_supported()
-        except RetriableError as error:
-            if time.monotonic() >= deadline:
-                raise
-            err.print(f"waiting for Kibana: {error.message}", markup=False)
-            time.sleep(_RETRY_INTERVAL)
-        else:
-            return
+    def waiting(error: RetriableError, failures: int) -> None:
+        err.print(f"waiting for Kibana: {error.message}", markup=False)
+
+    retry(client.require_supported, policy=RetryPolicy(longest=2.0, timeout=seconds), on_failure=waiting)
 
 
 def _print_changes(pack: Pack, changes: Sequence[Change], same: int, *, json: bool) -> None:
