@@ -28,10 +28,11 @@ def read_between(
     start: Mapping[TopicPartition, int],
     until: Mapping[TopicPartition, int],
     most_records: int = _MOST_RECORDS,
+    timeout: float = _READ_TIMEOUT,
 ) -> Iterator[BoundedPoll]:
-    """Read from ``start`` (default 0) up to ``until``. Raise RetriableError when Kafka does not answer.
+    """Read from ``start`` (default 0) up to ``until``. Raise RetriableError after ``timeout`` seconds without progress.
 
-    ``most_records``: of one poll.
+    ``most_records``: of one poll. Afterwards the reader is assigned to some of the partitions only.
     """
     positions = {item: start.get(item, 0) for item, end in until.items() if start.get(item, 0) < end}
     returned = dict(positions)
@@ -44,8 +45,8 @@ def read_between(
         positions = {item: reached[item] for item in before if reached[item] < until[item]}
         if consumed or positions != before:
             last_progress = time.monotonic()
-        elif time.monotonic() - last_progress > _READ_TIMEOUT:
-            problem = reader.connection_problem() or f"nothing for {_READ_TIMEOUT:g} s"
+        elif time.monotonic() - last_progress > timeout:
+            problem = reader.connection_problem() or f"nothing for {timeout:g} s"
             raise RetriableError(
                 f"Kafka returns no records: {problem}",
                 code="kafka.unreachable",

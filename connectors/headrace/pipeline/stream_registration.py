@@ -132,8 +132,7 @@ def read_registration(
 
     reader = open_reader()
     try:
-        reader.assign({place: 0})
-        reached = read_to_end(reader, {place: end}, keep, proceed)
+        reached = read_to_end(reader, {}, {place: end}, keep, proceed)
     finally:
         reader.close()
     texts = [text for text in found if text is not None]

@@ -142,8 +142,7 @@ class StateRestorer:
 
         reader = self.open_reader()
         try:
-            reader.assign({item: starts[item] for item in ends})
-            reached = read_to_end(reader, ends, apply, proceed)
+            reached = read_to_end(reader, starts, ends, apply, proceed)
         finally:
             reader.close()
             self.control.reasons.set("restore", None)

@@ -44,8 +44,8 @@ class FollowedTables:
         ends = admin.end_offsets(self._topology.followed())
         reader = self._open_reader()
         try:
-            reader.assign(dict.fromkeys(ends, 0))
-            reached = read_to_end(reader, ends, self._apply, self._proceed)
+            reached = read_to_end(reader, {}, ends, self._apply, self._proceed)
+            reader.assign(ends)
         except BaseException:
             reader.close()
             raise

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import NamedTuple
 
+from headrace.broker.bounded_read import read_between
 from headrace.broker.interfaces import Admin, NewTopic, Reader
 from headrace.errors import RetriableError, TaskError
 from headrace.plugin import StreamTopology
 from headrace.records import ConsumedBatch, TopicPartition
 
-_POLL = 0.2  # seconds
 _RECORDS = 10_000
 
 # Kafka deletes records by their timestamps, which are event times: replayed old events would be gone within minutes.
@@ -116,23 +117,19 @@ def _partition_counts(admin: Admin, topics: Sequence[str]) -> dict[str, int]:
 
 def read_to_end(
     reader: Reader,
+    starts: Mapping[TopicPartition, int],
     ends: Mapping[TopicPartition, int],
     apply: Callable[[ConsumedBatch], None],
     proceed: Callable[[int], bool],
 ) -> bool:
-    """Read assigned partitions up to ``ends``. ``proceed`` is called with the remaining records after each poll.
+    """Read partitions up to ``ends``. ``proceed`` is called with the remaining records after each poll.
 
-    Return False when ``proceed`` did, with some records unread.
+    Return False when ``proceed`` did, with some records unread. An outage, or a transaction that is open for long, has
+    no limit here: the status shows that records remain.
     """
-    while remaining := _remaining(reader, ends):
-        for batch in reader.poll(_POLL, _RECORDS):
+    for poll in read_between(reader, starts, ends, _RECORDS, timeout=math.inf):
+        for batch in poll.batches:
             apply(batch)
-        if not proceed(remaining):
+        if not proceed(sum(ends[item] - position for item, position in poll.positions.items())):
             return False
     return True
-
-
-def _remaining(reader: Reader, ends: Mapping[TopicPartition, int]) -> int:
-    positions = reader.positions()
-    begins = reader.beginnings(list(ends))
-    return sum(max(0, end - max(positions.get(item, 0), begins.get(item, 0))) for item, end in ends.items())
