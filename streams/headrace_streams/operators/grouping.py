@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from functools import cached_property
@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from headrace import Segments
 from headrace_streams.expressions import Projection, parse_expression
 from headrace_streams.operators.aggregates import Aggregate
-from headrace_streams.operators.operator import StepPlace, StepRefusal
+from headrace_streams.operators.operator import StepPlace, StepRefusal, StepResult
 from headrace_streams.operators.stateless import evaluate, record_key
 from headrace_streams.rows import Rows
 
@@ -59,6 +59,18 @@ class Grouping:
     aggregates: tuple[Aggregate, ...]
     place: StepPlace
 
+    def process(self, rows: Rows, aggregate: Callable[[GroupedRows], StepResult]) -> StepResult:
+        """Return the result of ``aggregate``, which may raise RowError, or the refusals of rows that cannot be read."""
+        grouped = self.read(rows)
+        if grouped.refusals:  # the records are refused, and the framework processes the batch without them
+            return StepResult({"": grouped.rows.only([])}, grouped.refusals)
+        if not len(grouped.rows):
+            return StepResult({"": grouped.rows, "late": grouped.rows})
+        try:
+            return aggregate(grouped)
+        except RowError as error:
+            return StepResult({"": grouped.rows.only([])}, [self._refusal(grouped.rows, error)])
+
     def read(self, rows: Rows) -> GroupedRows:
         rows, groups, refusals = evaluate(self.groups, rows, self.place)
         rows, arguments, refused = evaluate(self.arguments, rows, self.place)
@@ -83,8 +95,7 @@ class Grouping:
                 ]
         return refusals
 
-    def refusal(self, rows: Rows, error: RowError) -> StepRefusal:
-        """Return the refusal of the row of ``error``."""
+    def _refusal(self, rows: Rows, error: RowError) -> StepRefusal:
         text = "the group key or the value of an aggregate has a type that does not fit the others"
         what = ", ".join([self.by, *(item.text for item in self.aggregates)])
         return self.place.refusal(rows.origins[error.row], what, text, "stream.wrong_type")

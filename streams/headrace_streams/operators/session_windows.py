@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 from headrace import Changes, Segments
 from headrace_streams.operators.accumulators import RECORDS, accumulator_code, indented
-from headrace_streams.operators.grouping import NO_ORIGIN, TIME_SEGMENT, Grouping, RowError, advanced_time
+from headrace_streams.operators.grouping import NO_ORIGIN, TIME_SEGMENT, GroupedRows, Grouping, RowError, advanced_time
 from headrace_streams.operators.operator import Operator, StepResult, Tables
 from headrace_streams.operators.state_account import stored_account, time_and_account
 from headrace_streams.rows import Rows
@@ -49,19 +49,18 @@ class SessionWindow(Operator):
     stateful = True
 
     def process(self, rows: Rows, tables: Tables, state: Segments) -> StepResult:
-        rows, keys, arguments, refusals = self.grouping.read(rows)
-        if refusals:  # the records are refused, and the framework processes the batch without them
-            return StepResult({"": rows.only([])}, refusals)
-        if not len(rows):
-            return StepResult({"": rows, "late": rows})
+        return self.grouping.process(rows, lambda grouped: self._aggregate(grouped, state))
+
+    def _aggregate(self, grouped: GroupedRows, state: Segments) -> StepResult:
+        rows = grouped.rows
         batch = _SessionBatch(self, state, rows.times[0])
         late: list[int] = []
-        for row, (key, moment, values) in enumerate(zip(keys, rows.times, arguments, strict=True)):
+        for row, (key, moment, values) in enumerate(zip(grouped.keys, rows.times, grouped.arguments, strict=True)):
             try:
                 if not batch.take(key, moment, values):
                     late.append(row)
-            except TypeError:
-                return StepResult({"": rows.only([])}, [self.grouping.refusal(rows, RowError(row))])
+            except TypeError as error:
+                raise RowError(row) from error
         counts = {"received": len(rows), "late": len(late)}
         return StepResult({"": batch.close(counts), "late": rows.only(late)}, [], batch.changes, late=len(late))
 

@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 from headrace import Changes, Segments
 from headrace_streams.operators.accumulators import RECORDS, accumulator_code, indented
-from headrace_streams.operators.grouping import NO_ORIGIN, TIME_SEGMENT, Grouping, RowError, advanced_time
+from headrace_streams.operators.grouping import NO_ORIGIN, TIME_SEGMENT, GroupedRows, Grouping, RowError, advanced_time
 from headrace_streams.operators.operator import Operator, StepResult, Tables
 from headrace_streams.operators.state_account import stored_account, time_and_account
 from headrace_streams.rows import Rows
@@ -39,17 +39,13 @@ class TimeWindow(Operator):
     stateful = True
 
     def process(self, rows: Rows, tables: Tables, state: Segments) -> StepResult:
-        rows, keys, arguments, refusals = self.grouping.read(rows)
-        if refusals:  # the records are refused, and the framework processes the batch without them
-            return StepResult({"": rows.only([])}, refusals)
-        if not len(rows):
-            return StepResult({"": rows, "late": rows})
+        return self.grouping.process(rows, lambda grouped: self._aggregate(grouped, state))
+
+    def _aggregate(self, grouped: GroupedRows, state: Segments) -> StepResult:
+        rows = grouped.rows
         before = state.get(TIME_SEGMENT, {}).get("time")
         changes: Changes = {}
-        try:
-            now, late, counted, updates = self._update(keys, rows.times, arguments, state, changes, before)
-        except RowError as error:
-            return StepResult({"": rows.only([])}, [self.grouping.refusal(rows, error)])
+        now, late, counted, updates = self._update(grouped.keys, rows.times, grouped.arguments, state, changes, before)
         results, closed = self._close(state, changes, now)
         if self.emit == "change":
             results = self._changed(rows, updates)
