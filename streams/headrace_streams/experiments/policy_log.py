@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -96,15 +97,12 @@ def _distribution(log: ImpressionLog, position: int, name: str, value: Any) -> M
 
 
 def _coded(selected: list[str], distributions: list[Mapping[str, float]]) -> tuple[Codes, TargetDistribution]:
-    number: dict[str, int] = {}
-    codes = [number.setdefault(survey, len(number)) for survey in selected]
-    entries = [
-        (row, number.setdefault(survey, len(number)), share)
-        for row, shares in enumerate(distributions)
-        for survey, share in shares.items()
-    ]
-    rows, surveys, shares = zip(*entries, strict=True)
-    return np.array(codes), TargetDistribution(np.array(rows), np.array(surveys), np.array(shares))
+    names = [*selected, *chain.from_iterable(distributions)]
+    number = {survey: code for code, survey in enumerate(dict.fromkeys(names))}
+    codes = np.fromiter(map(number.__getitem__, names), np.intp, len(names))
+    rows = np.repeat(np.arange(len(selected)), [len(shares) for shares in distributions])
+    shares = np.fromiter(chain.from_iterable(shares.values() for shares in distributions), np.float64, len(rows))
+    return codes[: len(selected)], TargetDistribution(rows, codes[len(selected) :], shares)
 
 
 def _probabilities(log: ImpressionLog, name: str) -> Floats:
