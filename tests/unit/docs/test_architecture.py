@@ -35,3 +35,17 @@ def test_every_path_of_the_page_exists() -> None:
     paths = re.findall(r"`([\w./-]+(?:/|\.py))`", PAGE)
     assert len(paths) > 100
     assert [path for path in paths if not any((base / path).exists() for base in bases)] == []
+
+
+def test_the_page_describes_every_thread_of_a_worker() -> None:
+    """Names that begin with a placeholder, such as a task, are compared by what follows it."""
+    folders = ["connectors/headrace", "sources", "streams", "sinks"]
+    files = [file for folder in folders for file in (ROOT / folder).rglob("*.py")]
+    texts = [file.read_text("utf-8") for file in files if not {"embedded", "testing"} & set(file.parts)]
+    created = re.compile(
+        r"(?:Thread\(|super\(\).__init__\()[^()]*(?:\([^()]*\)[^()]*)*?\bname=f?\"(?:\{[^}]*\})?([\w-]*[a-z][\w-]*)"
+    )
+    names = {match[1] for text in texts for match in created.finditer(text)}
+    assert len(names) > 10
+    threads = PAGE[PAGE.index("## Threads") :]
+    assert [name for name in names if not re.search(rf"`[\w-]*{name}`", threads)] == []
