@@ -18,8 +18,8 @@ from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.admin import NewTopic
 
 from headrace.files import parse_config_file
-from headrace.pipeline import state_codec
-from headrace.pipeline.stream_state import StreamState
+from headrace.pipeline.stream import state_codec
+from headrace.pipeline.stream.state import StreamState
 from headrace.testing.waiting import eventually
 from headrace_streams.connector import StreamApplicationConfig
 from headrace_streams.operators.learn import Learn

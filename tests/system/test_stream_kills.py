@@ -24,7 +24,7 @@ from headrace.broker.interfaces import NewTopic
 from headrace.broker.librdkafka import LibrdkafkaClients
 from headrace.embedded.kafka import Kafka
 from headrace.errors import RetriableError
-from headrace.pipeline import state_codec
+from headrace.pipeline.stream import state_codec
 from headrace.records import EncodedBatch, TopicPartition
 from headrace.testing.waiting import eventually
 

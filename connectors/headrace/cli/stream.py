@@ -17,7 +17,7 @@ from headrace.cli.output import JsonFlag, out, print_json, print_table
 from headrace.cli.stream_scenarios import read_scenarios, run_scenario
 from headrace.cli.worker_access import worker_access
 from headrace.errors import ConfigError, Finding, Location
-from headrace.pipeline.stream_driver import StreamDriver
+from headrace.pipeline.stream.driver import StreamDriver
 from headrace.plugin import StreamContext
 from headrace.settings import StreamSettings
 from headrace.states import TaskId

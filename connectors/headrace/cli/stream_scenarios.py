@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from headrace.config import Duration
 from headrace.errors import ConfigError, Finding, Location
-from headrace.pipeline.stream_driver import DrivenRecord, StreamDriver
+from headrace.pipeline.stream.driver import DrivenRecord, StreamDriver
 
 _ANY = object()
 

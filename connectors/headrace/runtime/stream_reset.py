@@ -6,8 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from headrace.broker.interfaces import Admin, Reader
-from headrace.pipeline.stream_registration import read_registration, registration_topic
-from headrace.pipeline.stream_topics import changelog_topic
+from headrace.pipeline.stream.registration import read_registration, registration_topic
+from headrace.pipeline.stream.topics import changelog_topic
 from headrace.plugin import StreamTopology
 from headrace.records import TopicPartition
 

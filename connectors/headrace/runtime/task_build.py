@@ -21,8 +21,8 @@ from headrace.pipeline.refused_rows import SourceDeadLetters
 from headrace.pipeline.sink import ConsumerFactory, SinkPipeline
 from headrace.pipeline.source import ProducerFactory, SourcePipeline
 from headrace.pipeline.stages import Stages
-from headrace.pipeline.stream import StreamPipeline
-from headrace.pipeline.stream_clients import StreamClients, StreamLimits
+from headrace.pipeline.stream.clients import StreamClients, StreamLimits
+from headrace.pipeline.stream.pipeline import StreamPipeline
 from headrace.pipeline.topic_creation import TopicCreator, create_topic
 from headrace.plugin import SinkContext, SourceContext, StreamContext, TaskContext
 from headrace.registry import Registry

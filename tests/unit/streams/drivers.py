@@ -8,7 +8,7 @@ from typing import Any
 import structlog
 import yaml
 
-from headrace.pipeline.stream_driver import StreamDriver
+from headrace.pipeline.stream.driver import StreamDriver
 from headrace.plugin import StreamContext
 from headrace.states import TaskId
 from headrace_streams.task import StreamApplicationTask

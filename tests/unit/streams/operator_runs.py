@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from copy import deepcopy
 from typing import Any, NamedTuple, TypeVar
 
-from headrace.pipeline.stream_state import StreamState
+from headrace.pipeline.stream.state import StreamState
 from headrace.plugin import Segments
 from headrace.records import ConsumedBatch, TopicPartition
 from headrace.step_accounting import step_balance

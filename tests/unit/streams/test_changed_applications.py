@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from headrace.errors import TaskError
-from headrace.pipeline.stream_registration import Registration, StateChanges
+from headrace.pipeline.stream.registration import Registration, StateChanges
 from headrace.testing.waiting import eventually
 from tests.unit.streams.conftest import Application, MakeApplication, RunningTask
 

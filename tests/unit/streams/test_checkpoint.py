@@ -13,7 +13,7 @@ import structlog
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from headrace.pipeline.stream_checkpoint import Checkpoints
+from headrace.pipeline.stream.checkpoint import Checkpoints
 from headrace.records import TopicPartition
 from tests.unit.streams.conftest import Application, MakeApplication
 from tests.unit.streams.faults import StopWhen, run_with_faults

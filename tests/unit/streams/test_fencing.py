@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from headrace.errors import RetriableError, TaskError
-from headrace.pipeline.stream_fencing import FENCED, LIMIT, PERIOD, FencingHistory
+from headrace.pipeline.stream.fencing import FENCED, LIMIT, PERIOD, FencingHistory
 from headrace.testing.waiting import eventually
 from tests.unit.streams.conftest import Application, MakeApplication
 from tests.unit.streams.faults import StopWhen

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headrace.pipeline.stream_silence import SilentPartitions
+from headrace.pipeline.stream.silence import SilentPartitions
 from headrace.records import TopicPartition
 from headrace.testing.waiting import eventually
 from tests.unit.streams.conftest import Application, MakeApplication

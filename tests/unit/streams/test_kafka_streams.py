@@ -16,7 +16,7 @@ import pytest
 import structlog
 import yaml
 
-from headrace.pipeline.stream_driver import StreamDriver
+from headrace.pipeline.stream.driver import StreamDriver
 from headrace.plugin import StreamContext
 from headrace.records import EncodedBatch
 from headrace.states import TaskId

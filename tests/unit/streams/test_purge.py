@@ -9,7 +9,7 @@ import pytest
 import structlog
 
 from headrace.errors import RetriableError
-from headrace.pipeline.stream_purge import RepartitionPurge
+from headrace.pipeline.stream.purge import RepartitionPurge
 from headrace.records import TopicPartition
 
 PLACE = TopicPartition("app-step-repartition", 0)

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headrace.errors import DataError
-from headrace.pipeline.state_codec import decode, encode
+from headrace.pipeline.stream.state_codec import decode, encode
 
 scalars = st.one_of(
     st.none(),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from headrace.broker.in_memory import InMemoryKafka
-from headrace.pipeline import state_codec
+from headrace.pipeline.stream import state_codec
 from headrace.records import EncodedBatch
 from headrace.step_accounting import TERMS, step_balance
 from headrace.testing.waiting import eventually

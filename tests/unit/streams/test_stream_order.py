@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from headrace.errors import DataError
 from headrace.pipeline.fault_policy import Failure, Stage
-from headrace.pipeline.stream_order import MOST_BUFFERED, SHORTEST_RUN, Run, StreamOrder
+from headrace.pipeline.stream.order import MOST_BUFFERED, SHORTEST_RUN, Run, StreamOrder
 from headrace.plugin import StreamTopology
 from headrace.records import ConsumedBatch, SinkBatch, TopicPartition
 

@@ -11,7 +11,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headrace.pipeline.stream_state import StreamState
+from headrace.pipeline.stream.state import StreamState
 from headrace_streams.configuration import ApplicationKeys
 from headrace_streams.operators.operator import Operator
 from headrace_streams.planning import make_plan

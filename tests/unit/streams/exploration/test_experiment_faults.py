@@ -9,8 +9,8 @@ from typing import Any
 import orjson
 import pytest
 
-from headrace.pipeline import state_codec
-from headrace.pipeline.stream_state import StreamState
+from headrace.pipeline.stream import state_codec
+from headrace.pipeline.stream.state import StreamState
 from headrace.records import TopicPartition
 from headrace_streams.connector import StreamApplicationConfig
 from headrace_streams.exploration.model_log import follow

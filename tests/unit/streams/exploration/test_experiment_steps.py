@@ -14,7 +14,7 @@ import structlog
 
 from headrace.errors import TaskError
 from headrace.files import parse_config_file
-from headrace.pipeline.stream_driver import StreamDriver
+from headrace.pipeline.stream.driver import StreamDriver
 from headrace.plugin import StreamContext
 from headrace.states import TaskId
 from headrace_streams.connector import StreamApplicationConfig

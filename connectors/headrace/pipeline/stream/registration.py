@@ -16,8 +16,8 @@ import orjson
 from headrace.broker.interfaces import Admin, NewTopic, Reader
 from headrace.errors import TaskError
 from headrace.metrics import now_ms
-from headrace.pipeline.stream_topics import read_to_end
-from headrace.pipeline.stream_transaction import StreamTransaction
+from headrace.pipeline.stream.topics import read_to_end
+from headrace.pipeline.stream.transaction import StreamTransaction
 from headrace.plugin import StreamTopology
 from headrace.records import ConsumedBatch, EncodedBatch, TopicPartition
 

@@ -1,12 +1,12 @@
-"""A stream task from its start to its end, around :class:`headrace.pipeline.stream_loop.StreamLoop`."""
+"""A stream task from its start to its end, around :class:`headrace.pipeline.stream.loop.StreamLoop`."""
 
 from __future__ import annotations
 
 from headrace.pipeline.control import TaskControl
 from headrace.pipeline.shutdown import shut_down
 from headrace.pipeline.stages import Stages
-from headrace.pipeline.stream_clients import StreamClients, StreamLimits
-from headrace.pipeline.stream_loop import StreamLoop
+from headrace.pipeline.stream.clients import StreamClients, StreamLimits
+from headrace.pipeline.stream.loop import StreamLoop
 from headrace.plugin import StreamContext, StreamTask
 
 

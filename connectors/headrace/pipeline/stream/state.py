@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from headrace.pipeline import state_codec
+from headrace.pipeline.stream import state_codec
 from headrace.plugin import Changes, Segments
 from headrace.records import ConsumedBatch, EncodedBatch, TopicPartition
 

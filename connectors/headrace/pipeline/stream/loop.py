@@ -18,19 +18,19 @@ from headrace.pipeline.control import LONGEST_SLEEP, KafkaReport, TaskControl
 from headrace.pipeline.fault_policy import Failure
 from headrace.pipeline.shutdown import close_clients
 from headrace.pipeline.stages import Stages
-from headrace.pipeline.stream_checkpoint import Checkpoints
-from headrace.pipeline.stream_clients import StreamClients, StreamLimits
-from headrace.pipeline.stream_limit import StateLimit
-from headrace.pipeline.stream_order import Run, StreamOrder
-from headrace.pipeline.stream_processing import decode_internal
-from headrace.pipeline.stream_purge import RepartitionPurge
-from headrace.pipeline.stream_registration import Registration, RegistrationGuard
-from headrace.pipeline.stream_restore import StateRestorer
-from headrace.pipeline.stream_silence import SilentPartitions
-from headrace.pipeline.stream_state import StreamState
-from headrace.pipeline.stream_tables import FollowedTables
-from headrace.pipeline.stream_topics import changelog_topic, check_co_partitions, ensure_topics, offsets_of
-from headrace.pipeline.stream_work import UncommittedWork
+from headrace.pipeline.stream.checkpoint import Checkpoints
+from headrace.pipeline.stream.clients import StreamClients, StreamLimits
+from headrace.pipeline.stream.limit import StateLimit
+from headrace.pipeline.stream.order import Run, StreamOrder
+from headrace.pipeline.stream.processing import decode_internal
+from headrace.pipeline.stream.purge import RepartitionPurge
+from headrace.pipeline.stream.registration import Registration, RegistrationGuard
+from headrace.pipeline.stream.restore import StateRestorer
+from headrace.pipeline.stream.silence import SilentPartitions
+from headrace.pipeline.stream.state import StreamState
+from headrace.pipeline.stream.tables import FollowedTables
+from headrace.pipeline.stream.topics import changelog_topic, check_co_partitions, ensure_topics, offsets_of
+from headrace.pipeline.stream.work import UncommittedWork
 from headrace.plugin import StreamTask, StreamTopology
 from headrace.records import ConsumedBatch, SinkBatch, TopicPartition
 from headrace.retries import Backoff

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from headrace.pipeline.fault_policy import Failure
-from headrace.pipeline.stream_processing import process
-from headrace.pipeline.stream_state import StreamState
+from headrace.pipeline.stream.processing import process
+from headrace.pipeline.stream.state import StreamState
 from headrace.plugin import StreamContext, StreamOutput, StreamTask
 from headrace.records import EncodedBatch, SinkBatch, TopicPartition
 

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from headrace.broker.interfaces import GroupMetadata, TransactionalProducer
 from headrace.errors import HeadraceError, TaskError
 from headrace.pipeline.control import TaskControl
-from headrace.pipeline.stream_fencing import FencingHistory
+from headrace.pipeline.stream.fencing import FencingHistory
 from headrace.records import EncodedBatch, TopicPartition
 
 _CLOSE_TIMEOUT = 5.0  # seconds

@@ -14,14 +14,14 @@ from headrace.pipeline.control import TaskControl
 from headrace.pipeline.dead_letters import DeadLetterQueue
 from headrace.pipeline.fault_policy import Failure, raise_skipped
 from headrace.pipeline.stages import Stages
-from headrace.pipeline.stream_accounts import StateAccounts
-from headrace.pipeline.stream_clients import StreamClients
-from headrace.pipeline.stream_fencing import FencingHistory
-from headrace.pipeline.stream_metrics import StreamMetrics
-from headrace.pipeline.stream_order import Run
-from headrace.pipeline.stream_processing import encode_results, encoder, process
-from headrace.pipeline.stream_state import ChangelogBatch, StreamState
-from headrace.pipeline.stream_transaction import StreamTransaction
+from headrace.pipeline.stream.accounts import StateAccounts
+from headrace.pipeline.stream.clients import StreamClients
+from headrace.pipeline.stream.fencing import FencingHistory
+from headrace.pipeline.stream.metrics import StreamMetrics
+from headrace.pipeline.stream.order import Run
+from headrace.pipeline.stream.processing import encode_results, encoder, process
+from headrace.pipeline.stream.state import ChangelogBatch, StreamState
+from headrace.pipeline.stream.transaction import StreamTransaction
 from headrace.plugin import StreamTask, StreamTopology
 from headrace.records import ConsumedBatch, EncodedBatch, TopicPartition
 

@@ -10,7 +10,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 
 from headrace.conditions import RaiseCondition
-from headrace.pipeline.stream_state import StreamState
+from headrace.pipeline.stream.state import StreamState
 from headrace.plugin import StreamTask
 from headrace.records import TopicPartition
 from headrace.step_accounting import StepAccounts, step_balance

@@ -14,9 +14,9 @@ import orjson
 
 from headrace.errors import DataError
 from headrace.json_bytes import json_bytes
-from headrace.pipeline import state_codec
 from headrace.pipeline.fault_policy import Failure, Stage
 from headrace.pipeline.stages import Stages
+from headrace.pipeline.stream import state_codec
 from headrace.plugin import Changes, Segments, StepCounts, StreamOutput, StreamResult, StreamTask, StreamTopology
 from headrace.records import ConsumedBatch, EncodedBatch, SinkBatch, SourceBatch, TopicPartition
 

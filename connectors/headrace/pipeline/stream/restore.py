@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from headrace.broker.interfaces import Admin, Reader
 from headrace.errors import HeadraceError
 from headrace.pipeline.control import TaskControl
-from headrace.pipeline.stream_checkpoint import Checkpoints
-from headrace.pipeline.stream_state import ChangelogBatch, StreamState
-from headrace.pipeline.stream_topics import changelog_topic, read_to_end
+from headrace.pipeline.stream.checkpoint import Checkpoints
+from headrace.pipeline.stream.state import ChangelogBatch, StreamState
+from headrace.pipeline.stream.topics import changelog_topic, read_to_end
 from headrace.plugin import StreamTopology
 from headrace.records import ConsumedBatch, TopicPartition
 

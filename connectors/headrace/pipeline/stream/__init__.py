@@ -1,0 +1,1 @@
+"""The loop of a stream task, with its state and its transactions."""
