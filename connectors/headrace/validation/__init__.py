@@ -1,0 +1,14 @@
+"""Validates configurations of workers, connectors and tasks; reports all findings at once."""
+
+from headrace.validation.findings import locate_findings, redact_findings
+from headrace.validation.sections import ConfigSection
+from headrace.validation.validator import ConnectorConfig, Validator, make_converter
+
+__all__ = [
+    "ConfigSection",
+    "ConnectorConfig",
+    "Validator",
+    "locate_findings",
+    "make_converter",
+    "redact_findings",
+]
