@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
@@ -20,7 +19,6 @@ from headrace.errors import (
     Finding,
     HeadraceError,
     NotFoundError,
-    RetriableError,
 )
 from headrace.metrics import Parts
 from headrace.plugin import SystemChoices
@@ -28,10 +26,10 @@ from headrace.plugin_docs import validation_response
 from headrace.records import SourceOffset, SourcePartition
 from headrace.redaction import redacted_errors
 from headrace.registry import PluginKind, Registry
-from headrace.retries import retry
 from headrace.runtime import sink_offsets, stream_reset
 from headrace.runtime.api import ConnectorInfo, ConnectorStatus, Health, TaskInfo, TaskProgress, TaskRecords
 from headrace.runtime.connector_reasons import ConnectorReasons
+from headrace.runtime.kafka_watch import KafkaWatch
 from headrace.runtime.progress import task_progress
 from headrace.runtime.reconciler import Reconciler
 from headrace.runtime.stage_build import group_of
@@ -44,11 +42,6 @@ from headrace.stores import ConditionStore, DesiredState, MemoryLog, OffsetStore
 from headrace.validation import ConnectorConfig, Validator
 
 log = structlog.stdlib.get_logger("headrace.worker")
-_KAFKA_CHECK = 5.0
-"""Seconds between two checks that Kafka responds: tasks without records would not notice an outage."""
-_KAFKA_WATCH_STOP = 5.0
-
-
 T = TypeVar("T")
 _CONSUMERS = ("sink", "stream")
 """Types of connectors whose offsets are those of a consumer group."""
@@ -84,18 +77,13 @@ class Worker:
         self._validator = validator
         self._registry = registry
         self._open_admin = open_admin
-        self._refused = refused
         self._common_group = group
         self._tracker = tracker or TopicTracker()
         self._conditions = conditions or ConditionStore(MemoryLog())
         self._reasons = reasons or ConnectorReasons()
         self._open_reader = open_reader
         self._lookups = SystemLookups(validator)
-        self._cluster_id: str | None = None
-        self._no_cluster = "Kafka does not answer yet."
-        self._stopping = threading.Event()
-        self._kafka_watch = threading.Thread(target=self._find_cluster, name="cluster-id", daemon=True)
-        self._kafka_problem: str | None = None
+        self._kafka_watch = KafkaWatch(open_admin, refused)
 
     def start(self) -> None:
         """Start the reconciler, and ask for the id of the Kafka cluster without waiting for it."""
@@ -104,19 +92,18 @@ class Worker:
 
     def stop(self, timeout: float) -> None:
         """Stop all tasks and store their positions. Return after at most ``timeout`` seconds."""
-        self._stopping.set()
+        self._kafka_watch.stop()
         self._reconciler.stop(timeout)
-        if self._kafka_watch.is_alive():
-            self._kafka_watch.join(_KAFKA_WATCH_STOP)
+        self._kafka_watch.join()
 
     def cluster_id(self) -> str | None:
-        return self._cluster_id
+        return self._kafka_watch.cluster_id
 
     def health(self) -> Health:
         if not self._reconciler.alive():
             return Health("unhealthy", "The worker's control thread has ended; restart the worker.")
-        if self._cluster_id is None:
-            return Health("starting", f"Worker is still starting up: {self._no_cluster}")
+        if self._kafka_watch.cluster_id is None:
+            return Health("starting", f"Worker is still starting up: {self._kafka_watch.not_found}")
         return Health("healthy", "Worker has completed startup and is ready to handle requests.")
 
     def connectors(self) -> list[str]:
@@ -143,7 +130,7 @@ class Worker:
         reasons = [known.reason, self._reasons.of(name)]
         # A task that has noticed the outage reports it in its own reason.
         idle = known.state is State.RUNNING and not any(task.retrying for task in tasks.values())
-        kafka = self._kafka_problem if idle else None
+        kafka = self._kafka_watch.problem if idle else None
         if kafka is not None:
             reasons.append(f"waiting for Kafka: {kafka}")
         reason = "; ".join(filter(None, reasons)) or None
@@ -415,44 +402,6 @@ class Worker:
             return self._common_group or group_of(name)
         resolution = self._validator.interpolator.resolution({"group": named}, trusted=trusted)
         return resolution.properties["group"]
-
-    def _find_cluster(self) -> None:
-        def waiting(error: RetriableError, failures: int) -> None:
-            if str(error) != self._no_cluster:
-                log.warning("waiting for Kafka", code=error.code, reason=str(error))
-            self._no_cluster = str(error)
-
-        try:
-            self._cluster_id = retry(
-                lambda: self._with_admin(lambda admin: admin.cluster_id()), stop=self._stopping, on_failure=waiting
-            )
-        except RetriableError:
-            return  # the worker is stopping
-        except HeadraceError as error:
-            self._refused(error)
-        else:
-            log.info("Kafka found", cluster_id=self._cluster_id)
-            self._watch_kafka()
-
-    def _watch_kafka(self) -> None:
-        admin: Admin | None = None
-        while not self._stopping.wait(_KAFKA_CHECK):
-            try:
-                admin = admin or self._open_admin()
-                admin.cluster_id()
-            except HeadraceError as error:
-                if self._kafka_problem is None:
-                    log.warning("Kafka does not respond", code=error.code, reason=str(error))
-                self._kafka_problem = str(error)
-                if admin is not None:
-                    admin.close()  # the next check begins with a connection of its own
-                    admin = None
-            else:
-                if self._kafka_problem is not None:
-                    log.info("Kafka responds again")
-                self._kafka_problem = None
-        if admin is not None:
-            admin.close()
 
 
 # Connect's text differs by request (AbstractHerder); clients search for it.
