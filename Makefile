@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 PROCESSES ?= 2
 LOCK := --universal --python-version 3.13 --generate-hashes --no-emit-index-url --no-header --quiet
-SOURCES := connectors sources streams sinks demo scripts benchmarks tests
+SOURCES := connectors sources transforms streams sinks demo scripts benchmarks tests
 
 # Tests start hundreds of processes that import the same modules. Without the bytecode cache, which some environments
 # turn off, each of them compiles all modules first: 0.8 s of CPU time for every `headrace`.

@@ -11,7 +11,7 @@ Batches stay batches on their whole path, so per-record cost is a list element, 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, Self, overload
 
 from headrace.errors import DataError
@@ -187,6 +187,46 @@ class Record:
     headers: Headers = ()
     partition: int | None = None  # Kafka partition, when known
     offset: int | None = None  # Kafka offset, sinks only
+
+@dataclass(slots=True)
+class RecordColumns:
+    """Records of one topic with one pair of schemas, in order, as columns of equal length: what transforms change.
+
+    Columns are never changed in place: a transform returns a batch with other ones (``dataclasses.replace``).
+    """
+
+    topic: str
+    keys: Sequence[Any]
+    values: Sequence[Any]
+    """:class:`JsonValues` only where no transform of the task reads values (``ColumnTransform.reads_values``)."""
+    timestamps: Sequence[int | None]
+    headers: Sequence[Headers]
+    places: Sequence[int]
+    """Where each record comes from: its row in a source's batch, its Kafka offset in a sink."""
+    key_schema: Schema | None = None
+    value_schema: Schema | None = None
+    partition: int | None = None
+    """The Kafka partition that the records were read from; None in a source."""
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    @property
+    def offsets(self) -> Sequence[int] | None:
+        """Kafka offsets; None in a source."""
+        return None if self.partition is None else self.places
+
+    def between(self, start: int, end: int) -> RecordColumns:
+        """Return the batch with only the records of the rows from ``start`` to before ``end``."""
+        part = slice(start, end)
+        return replace(
+            self,
+            keys=self.keys[part],
+            values=self.values[part],
+            timestamps=self.timestamps[part],
+            headers=self.headers[part],
+            places=self.places[part],
+        )
 
 
 class SourceRejection(NamedTuple):

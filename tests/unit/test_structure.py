@@ -11,8 +11,17 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-PACKAGES = ("headrace", "headrace_sources", "headrace_streams", "headrace_sinks", "demo", "benchmarks", "scripts")
-PRODUCT = ("connectors", "sources", "streams", "sinks", "demo", "benchmarks", "scripts")
+PACKAGES = (
+    "headrace",
+    "headrace_sources",
+    "headrace_transforms",
+    "headrace_streams",
+    "headrace_sinks",
+    "demo",
+    "benchmarks",
+    "scripts",
+)
+PRODUCT = ("connectors", "sources", "transforms", "streams", "sinks", "demo", "benchmarks", "scripts")
 RETIRED = re.compile(r"\b(mend(s|ed|ing)?|anew|whoever|nobody|somebody)\b", re.IGNORECASE)
 
 # Files in which "nobody" is the user of that name.

@@ -1,8 +1,7 @@
 """Transforms and converters of a task: batch in, batches and failures out.
 
-Without transforms a batch remains in columns. With transforms each record is created, transformed and put back into
-batches of equal topic and schemas, in order. When a converter refuses a batch, it is called again with smaller parts,
-so that only the bad record is refused.
+Batches remain in columns. When a converter or a transform refuses a batch, it is called again with smaller parts, so
+that only the bad record is refused.
 
 A RetriableError of a stage is raised again, with the time to wait: the pipeline waits and passes the same batch again.
 """
@@ -22,10 +21,10 @@ from headrace.pipeline.transformations import (
     RefusedRecord,
     Step,
     class_path,
-    sink_batches,
-    sink_records,
-    source_batches,
-    source_records,
+    sink_batch,
+    sink_columns,
+    source_batch,
+    source_columns,
     transform,
 )
 from headrace.plugin import Converter, Decoded
@@ -96,11 +95,12 @@ class Stages:
         if not self.steps:
             encoded = [self._encode(batch, range(len(batch)), failures)]
         else:
-            records, refused = transform(self.steps, source_records(batch), split=True)
+            made, refused = transform(self.steps, source_columns(batch), split=True)
             failures.extend(_transform_failure(item, TopicPartition(batch.topic, NO_PARTITION)) for item in refused)
-            rows = {place for place, _ in records} | {item.place for item in refused}
-            filtered, split = len(batch) - len(rows), len(records) + len(refused) - len(rows)
-            encoded = [self._encode(part, places, failures) for part, places in source_batches(records)]
+            rows = {place for part in made for place in part.places} | {item.place for item in refused}
+            filtered = len(batch) - len(rows)
+            split = sum(map(len, made)) + len(refused) - len(rows)
+            encoded = [self._encode(source_batch(part), part.places, failures) for part in made]
         return Encoded([part for part in encoded if len(part)], failures, filtered, split)
 
     def decode(
@@ -117,7 +117,7 @@ class Stages:
         self, batch: ConsumedBatch, json_texts: bool, split_records: bool
     ) -> tuple[list[SinkBatch], list[Failure]]:
         failures: list[Failure] = []
-        lazy = json_texts and not self.steps
+        lazy = json_texts and not self.read_values
         keys = self._decode_column(self._keys, batch, batch.keys, failures)
         values = self._decode_column(self._lazy_values if lazy else self._values, batch, batch.values, failures)
         batches = [
@@ -140,10 +140,15 @@ class Stages:
             return batches, failures
         transformed: list[SinkBatch] = []
         for whole in batches:
-            records, refused = transform(self.steps, sink_records(whole), split=split_records)
+            made, refused = transform(self.steps, sink_columns(whole), split=split_records)
             failures.extend(_transform_failure(item, batch.topic_partition) for item in refused)
-            transformed.extend(sink_batches(whole, records))
+            transformed.extend(sink_batch(whole, part) for part in made)
         return transformed, failures
+
+    @cached_property
+    def read_values(self) -> bool:
+        """Whether a transform reads values, so that JSON texts have to be parsed."""
+        return any(step.reads_values for step in self.steps)
 
     @cached_property
     def _keys(self) -> _Column:

@@ -2,7 +2,16 @@
 
 from headrace.plugin.commands import CommandContext, ConnectorAccess, TopicRecord
 from headrace.plugin.connectors import Connector, SinkConnector, SourceConnector, SystemChoices
-from headrace.plugin.conversion import ConfigProvider, Converter, Decoded, Predicate, Transform, TransformResult
+from headrace.plugin.conversion import (
+    ColumnPredicate,
+    ColumnTransform,
+    ConfigProvider,
+    Converter,
+    Decoded,
+    Predicate,
+    Transform,
+    TransformResult,
+)
 from headrace.plugin.dashboards import DashboardData, DataTarget, IndexedField
 from headrace.plugin.stream_functions import UNDECLARED, StreamFunction, declaration_of, stream
 from headrace.plugin.streams import (
@@ -36,6 +45,8 @@ __all__ = [
     "UNDECLARED",
     "BatchHeaders",
     "Changes",
+    "ColumnPredicate",
+    "ColumnTransform",
     "CommandContext",
     "ConfigProvider",
     "Connector",

@@ -16,7 +16,7 @@ from typing import Any, ClassVar, NamedTuple
 
 from headrace.config import ConfigModel
 from headrace.errors import ConfigError, DataError, Finding
-from headrace.records import BatchHeaders, Headers, JsonForm, Record
+from headrace.records import BatchHeaders, Headers, JsonForm, Record, RecordColumns
 from headrace.schema import Schema
 
 
@@ -84,6 +84,11 @@ class Transform(ABC):
     config_model: ClassVar[type[ConfigModel]]
     aliases: ClassVar[tuple[str, ...]] = ()
 
+    @property
+    def reads_values(self) -> bool:
+        """Whether values are read. If no transform of a task reads them, JSON values are not parsed."""
+        return True
+
     @abstractmethod
     def configure(self, properties: Mapping[str, str]) -> None:
         """Read the configuration, whose keys have no prefix. Raise ConfigError."""
@@ -114,11 +119,56 @@ class Transform(ABC):
         """Release what ``configure`` and the work took. Called once, when the task ends."""
 
 
+class ColumnTransform(Transform):
+    """A transform that changes whole columns, which costs a fraction of one that is given record by record."""
+
+    @abstractmethod
+    def apply_columns(self, batch: RecordColumns) -> Sequence[RecordColumns]:
+        """Return the changed records, in order, as batches of one topic and one pair of schemas.
+
+        ``places`` of the results are those of the records that they were made from, each at most once: a record is
+        changed or dropped, and never split. Raise DataError when any record is bad: the framework then calls again with
+        fewer records, to find it. Raise RetriableError when a system that the transform needs is unavailable.
+        """
+
+    def apply(self, record: Record) -> Record | None:
+        columns = RecordColumns(
+            record.topic,
+            [record.key],
+            [record.value],
+            [record.timestamp],
+            [record.headers],
+            [record.offset if record.offset is not None else 0],
+            record.key_schema,
+            record.value_schema,
+            record.partition,
+        )
+        made = next((batch for batch in self.apply_columns(columns) if len(batch)), None)
+        if made is None:
+            return None
+        return Record(
+            made.topic,
+            made.values[0],
+            made.value_schema,
+            made.keys[0],
+            made.key_schema,
+            made.timestamps[0],
+            made.headers[0],
+            record.partition,
+            record.offset,
+        )
+
+
 class Predicate(ABC):
     """Decides whether a transform applies to a record."""
 
     config_model: ClassVar[type[ConfigModel]]
     aliases: ClassVar[tuple[str, ...]] = ()
+
+    @property
+    def reads_values(self) -> bool:
+        """As :attr:`Transform.reads_values`."""
+        return True
 
     @abstractmethod
     def configure(self, properties: Mapping[str, str]) -> None:
@@ -133,6 +183,20 @@ class Predicate(ABC):
 
     def close(self) -> None:  # noqa: B027 (optional by contract)
         """Release what ``configure`` and the work took. Called once, when the task ends."""
+
+
+class ColumnPredicate(Predicate):
+    """A predicate that decides for a batch at a time."""
+
+    @abstractmethod
+    def select(self, batch: RecordColumns) -> Sequence[bool]:
+        """Return for each record whether the predicate holds. It raises no DataError. Raise RetriableError."""
+
+    def test(self, record: Record) -> bool:
+        columns = RecordColumns(
+            record.topic, [record.key], [record.value], [record.timestamp], [record.headers], [record.offset or 0]
+        )
+        return self.select(columns)[0]
 
 
 class ConfigProvider(ABC):

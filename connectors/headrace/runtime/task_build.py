@@ -163,8 +163,7 @@ class _OneTask:
             SourceContext,
             offset_reader=positions,
             schedule=schedule,
-            # A transform reads the values.
-            json_form=None if self.stages.steps else self.stages.value_converter.json_form(),
+            json_form=None if self.stages.read_values else self.stages.value_converter.json_form(),
             remaining=lambda records: control.metrics.set("source_record_remaining", records),
             lag=control.metrics.set_lag,
         )
