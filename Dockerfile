@@ -18,6 +18,7 @@ COPY connectors connectors
 COPY sources sources
 COPY sinks sinks
 COPY streams streams
+COPY transforms transforms
 RUN pip wheel --no-cache-dir --no-deps --no-build-isolation --wheel-dir /dist . \
  && /opt/headrace/bin/pip install --no-cache-dir --no-deps /dist/headrace-*.whl
 

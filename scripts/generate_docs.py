@@ -17,6 +17,7 @@ from headrace.plugin_docs import (
     connector_schema,
     json_schema,
     markdown,
+    transform_keys_page,
     worker_page,
     worker_schema,
 )
@@ -31,6 +32,9 @@ def pages(registry: Registry) -> dict[Path, str]:
     found = {
         DOCS / "worker.md": worker_page(),
         DOCS / "connector-keys.md": connector_keys_page(),
+        DOCS / "transform-keys.md": transform_keys_page(
+            registry.plugins(PluginKind.TRANSFORM), registry.plugins(PluginKind.PREDICATE)
+        ),
         DOCS / "schema" / "connector.json": _text(connector_schema(registry)),
         DOCS / "schema" / "worker.json": _text(worker_schema(registry)),
         DOCS / "schema" / "headrace.json": _text(json_schema(registry)),

@@ -188,6 +188,7 @@ class Record:
     partition: int | None = None  # Kafka partition, when known
     offset: int | None = None  # Kafka offset, sinks only
 
+
 @dataclass(slots=True)
 class RecordColumns:
     """Records of one topic with one pair of schemas, in order, as columns of equal length: what transforms change.

@@ -8,7 +8,7 @@ from headrace import ColumnTransform, ConfigModel, RecordColumns
 from headrace_transforms.sides import JVM
 
 
-class Filter(ColumnTransform):
+class FilterTransform(ColumnTransform):
     """Drops every record it is given, so it needs a predicate; without one it drops all records."""
 
     config_model = ConfigModel

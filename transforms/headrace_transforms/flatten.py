@@ -20,7 +20,7 @@ class FlattenConfig(ConfigModel):
     delimiter: str = key("delimiter", default=".", doc="Between the names of the parent and of the field.")
 
 
-class _Leaf(NamedTuple):
+class _FlatField(NamedTuple):
     name: str
     path: tuple[str, ...]
     default: Any
@@ -62,7 +62,7 @@ class Flatten(SideTransform):
             else:
                 yield full, item
 
-    def _flat_schema(self, schema: Schema) -> tuple[Schema, list[_Leaf]]:
+    def _flat_schema(self, schema: Schema) -> tuple[Schema, list[_FlatField]]:
         """Return the flat schema, and where the values of its fields are."""
         found = list(self._fields(schema, (), optional=schema.optional, default=schema.default))
         names = [self._delimiter.join(path) for path, _ in found]
@@ -73,8 +73,9 @@ class Flatten(SideTransform):
                 hint="choose another delimiter, or rename one of them before",
             )
         fields = tuple(Field(name, described) for name, (_, described) in zip(names, found, strict=True))
-        leaves = [_Leaf(name, path, _default_at(schema, path)) for name, (path, _) in zip(names, found, strict=True)]
-        return basics(schema, fields=fields), leaves
+        paths = [path for path, _ in found]
+        flat = [_FlatField(name, path, _default_at(schema, path)) for name, path in zip(names, paths, strict=True)]
+        return basics(schema, fields=fields), flat
 
     def _fields(
         self, schema: Schema, parents: tuple[str, ...], *, optional: bool, default: Any

@@ -2,7 +2,13 @@
 
 from headrace.plugin_docs.json_schema import connector_schema, json_schema, worker_schema
 from headrace.plugin_docs.key_facts import definitions_of, facts_of
-from headrace.plugin_docs.markdown_pages import connector_keys_page, markdown, type_text, worker_page
+from headrace.plugin_docs.markdown_pages import (
+    connector_keys_page,
+    markdown,
+    transform_keys_page,
+    type_text,
+    worker_page,
+)
 from headrace.plugin_docs.rest_definitions import config_definitions, rest_definitions, validation_response
 
 __all__ = [
@@ -14,6 +20,7 @@ __all__ = [
     "json_schema",
     "markdown",
     "rest_definitions",
+    "transform_keys_page",
     "type_text",
     "validation_response",
     "worker_page",

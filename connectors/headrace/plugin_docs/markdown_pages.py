@@ -54,6 +54,32 @@ def connector_keys_page() -> str:
     return _joined([*lines, *_ignored([ConnectorSettings])])
 
 
+def transform_keys_page(transforms: Sequence[Plugin], predicates: Sequence[Plugin]) -> str:
+    """Keys of all transforms and predicates. Those with the same keys, for keys and for values, are one section."""
+    intro = (
+        "Keys of the transforms (`transforms.<alias>.…`) and predicates (`predicates.<alias>.…`) that come with "
+        "headrace. [transforms.md](transforms.md) describes how they are used."
+    )
+    lines = ["# Keys of transforms and predicates", "", _GENERATED, "", intro, ""]
+    for plugins in (transforms, predicates):
+        by_base: dict[str, list[Plugin]] = {}
+        for plugin in plugins:
+            by_base.setdefault(plugin.name.partition("$")[0], []).append(plugin)
+        for name, members in by_base.items():
+            names = ", ".join(f"`{alias}`" for plugin in members for alias in (plugin.name, *plugin.cls.aliases))
+            first = members[0].cls
+            summary = _summary(first.__mro__[1] if "$" in members[0].name else first)
+            model: type[ConfigModel] = first.config_model
+            lines += [f"## {name}", "", summary, "", f"Accepted names: {names}.", ""]
+            lines += _table(model) if model.definitions() else ["No keys of its own.", ""]
+    return _joined(lines)
+
+
+def _table(model: type[ConfigModel]) -> list[str]:
+    rows = [_row(model, definition) for definition in model.definitions()]
+    return ["| key | type | default | |", "|---|---|---|---|", *rows, ""]
+
+
 def _summary(cls: type) -> str:
     return inspect.cleandoc(cls.__doc__ or "").strip()
 
