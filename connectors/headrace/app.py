@@ -10,12 +10,14 @@ from pathlib import Path
 
 import structlog
 
+from headrace.broker.bounded_read import read_between
 from headrace.broker.client_choice import choose
 from headrace.broker.interfaces import Admin, KafkaClients
 from headrace.dead_letters.service import DeadLetterService
 from headrace.errors import HeadraceError
 from headrace.files import ConfigFile
 from headrace.pair_checks import KafkaTopic
+from headrace.records import ConsumedBatch
 from headrace.registry import Registry
 from headrace.rest import RestServer
 from headrace.rest.access_settings import rest_access
@@ -36,6 +38,8 @@ from headrace.validation import Validator
 
 log = structlog.stdlib.get_logger("headrace.worker")
 
+_SAMPLED = 500
+"""Records of a topic that are read as its newest ones."""
 _REST_OF_STOP = 5.0  # seconds that a worker may need to stop after its tasks
 
 
@@ -204,6 +208,36 @@ def look_up_topics(
         return kafka_topics(admin, named, wanted)
     finally:
         admin.close()
+
+
+def sample_topics(settings: WorkerSettings, topics: Sequence[str]) -> dict[str, list[ConsumedBatch]]:
+    """Return the newest records of each topic that exists and has any. Raise the errors of ``broker.interfaces``."""
+    return newest_records(_open_kafka_clients(settings), settings, topics)
+
+
+def newest_records(
+    clients: KafkaClients, settings: WorkerSettings, topics: Sequence[str]
+) -> dict[str, list[ConsumedBatch]]:
+    """As :func:`sample_topics`, with a factory of clients."""
+    admin = clients.admin(settings.admin)
+    try:
+        begins, ends = admin.begin_offsets(topics), admin.end_offsets(topics)
+    finally:
+        admin.close()
+    partitions = Counter(place.topic for place in ends)
+    start = {
+        place: max(begins.get(place, 0), end - max(1, _SAMPLED // partitions[place.topic]))
+        for place, end in ends.items()
+    }
+    found: dict[str, list[ConsumedBatch]] = {}
+    reader = clients.reader(settings.consumer)
+    try:
+        for poll in read_between(reader, start, ends):
+            for batch in poll.batches:
+                found.setdefault(batch.topic_partition.topic, []).append(batch)
+    finally:
+        reader.close()
+    return found
 
 
 def look_up_groups(settings: Mapping[str, str], client: KafkaClient, groups: Sequence[str]) -> dict[str, bool]:

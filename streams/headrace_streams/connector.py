@@ -3,12 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
-from headrace import ConfigError, Finding, StreamConnector, StreamTopology
+from headrace import ConfigError, DataError, EvaluatedExpression, Finding, KnownRecords, StreamConnector, StreamTopology
 from headrace_streams.configuration import ApplicationKeys
+from headrace_streams.expressions import (
+    Columns,
+    Expression,
+    ExpressionError,
+    columns_of,
+    compile_expressions,
+    parse_expression,
+)
 from headrace_streams.plan import Plan
 from headrace_streams.planning import make_plan
+from headrace_streams.planning.builder import finding_of
+from headrace_streams.planning.column_checks import column_findings
 from headrace_streams.task import StreamApplicationTask
+
+_VALUE = "value"
 
 
 class StreamApplicationConfig(ApplicationKeys):
@@ -29,6 +42,30 @@ class StreamApplicationConnector(StreamConnector):
 
     def explain(self, name: str, properties: Mapping[str, str]) -> Sequence[str]:
         return list(_plan(name, properties).explain())
+
+    def column_findings(
+        self, name: str, properties: Mapping[str, str], topics: Mapping[str, KnownRecords]
+    ) -> Sequence[Finding]:
+        return column_findings(name, ApplicationKeys.parse(properties), topics)
+
+    def evaluate(self, expression: str, record: Mapping[str, Any] | None) -> EvaluatedExpression:
+        parsed: Expression | None = None
+        try:
+            parsed = parse_expression(expression)
+            projection = compile_expressions(
+                {_VALUE: parsed}, columns_of([record]) if record is not None else Columns()
+            )
+        except ExpressionError as error:
+            found = finding_of(error, "", parsed or Expression(expression, None, written=expression))
+            raise ConfigError(findings=[found]) from error
+        except RecursionError as error:
+            found = Finding("stream.syntax", "the expression is nested too deeply", hint="divide it into several steps")
+            raise ConfigError(findings=[found]) from error
+        values, refusals = projection.evaluate([record or {}])
+        if refusals:
+            refused = refusals[0].error
+            raise DataError(refused.message, code=refused.code, hint=refused.hint)
+        return EvaluatedExpression(values[0][0], projection.types[_VALUE].value)
 
 
 def _plan(name: str, properties: Mapping[str, str]) -> Plan:

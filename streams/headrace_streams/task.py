@@ -27,6 +27,7 @@ from headrace_streams.expressions import ExpressionError
 from headrace_streams.expressions.functions import epoch_milliseconds
 from headrace_streams.function_watchdog import FunctionWatchdog
 from headrace_streams.operators.call import Call
+from headrace_streams.operators.grouping import TIME_SEGMENT
 from headrace_streams.operators.join_records import LEFT, RIGHT
 from headrace_streams.operators.operator import StepPlace, StepRefusal
 from headrace_streams.operators.stateless import evaluate
@@ -132,6 +133,12 @@ class StreamApplicationTask(StreamTask):
     def open_records(self, store: str, state: Segments) -> Mapping[str, int]:
         counts = self._stores[store].open_records(state)
         return {f"{store}.{suffix}" if suffix else store: count for suffix, count in counts.items()}
+
+    def shown_state(self, store: str, key: Any, state: Mapping[int, Mapping[Any, Any]]) -> list[Mapping[str, Any]]:
+        # The times of a partition have keys, too, and are of no group.
+        held = {segment: entries for segment, entries in state.items() if segment != TIME_SEGMENT}
+        step = next(item for item in self._plan.steps if item.operator.stateful and item.store == store)
+        return list(step.operator.shown_state(key, held))
 
     def _run(
         self,

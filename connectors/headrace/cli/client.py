@@ -31,6 +31,7 @@ RESPONSE_TIMEOUT = 100.0
 """Seconds; a worker itself responds within 90."""
 
 
+_AGAIN = "try again in a few seconds"
 _ERRNO = re.compile(r"^\[(?:Errno|SSL)[^\]]*\] ")
 
 
@@ -134,11 +135,9 @@ class WorkerClient:
             case 404:
                 return NotFoundError(message)
             case 409:
-                return ConflictError(message, hint="" if "already exists" in message else "try again in a few seconds")
+                return ConflictError(message, hint="" if "already exists" in message or " → " in message else _AGAIN)
             case 503:
-                return RetriableError(
-                    message, code=body.get("code") or "worker.busy", hint="try again in a few seconds"
-                )
+                return RetriableError(message, code=body.get("code") or "worker.busy", hint=_AGAIN)
         return HeadraceError(f"the worker responded with status {status}: {message}", code="worker.error")
 
     def _unreachable(self, error: Exception) -> InfrastructureError:

@@ -27,7 +27,7 @@ def finding_block(finding: Finding, width: int | None) -> Iterator[Text]:
     for line in _wrapped(f"{place}{severity}{finding.code}: {finding.message}", width, "    "):
         yield Text(line, style=style)
     if finding.location is not None:
-        yield from _excerpt(finding.location, finding.key)
+        yield from _excerpt(finding.location, finding.key if finding.at is None else "")
     if finding.hint:
         for line in _wrapped(f"  → {finding.hint}", width, "    "):
             yield Text(line)

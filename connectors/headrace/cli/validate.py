@@ -10,6 +10,13 @@ from typing import Annotated, Any
 
 import typer
 
+from headrace.cli.application_checks import (
+    SampleLookup,
+    column_findings,
+    permission_findings,
+    topics_of,
+    topology_of,
+)
 from headrace.cli.group_access import GroupLookup, group_findings
 from headrace.cli.loading import Loaded, load
 from headrace.cli.output import JsonFlag, err, out, print_findings, print_json
@@ -17,6 +24,7 @@ from headrace.errors import ConfigError, Finding, HeadraceError, RetriableError
 from headrace.files import ConfigFile, read_config_file
 from headrace.pair_checks import KafkaTopic, LocatedFinding, Produced, named_topics, pair_findings, reads_topic
 from headrace.plugin import ProducedTopic, SourceConnector
+from headrace.records import ConsumedBatch
 from headrace.validation import ConnectorConfig, locate_findings
 
 Files = Annotated[
@@ -73,10 +81,11 @@ def check_files(
     admin_check: AdminCheck | None = None,
     topic_lookup: TopicLookup | None = None,
     group_lookup: GroupLookup | None = None,
+    sample_lookup: SampleLookup | None = None,
 ) -> list[Finding]:
     """Return the findings of ``check``; progress goes to stderr.
 
-    ``admin_check``, ``topic_lookup`` and ``group_lookup`` replace requests to Kafka.
+    ``admin_check``, ``topic_lookup``, ``group_lookup`` and ``sample_lookup`` replace requests to Kafka.
     """
     loaded = load(paths)
     if _errors(loaded.findings):
@@ -99,7 +108,44 @@ def check_files(
         topics = _kafka_topics(loaded, sources, sinks, topic_lookup)
     if answers and (group_lookup or not admin_check):
         findings += _kafka_groups(loaded, group_lookup)
+    samples = _samples(loaded, sample_lookup) if answers and (sample_lookup or not admin_check) else {}
+    findings += _applications(loaded, sources, topics, samples)
     return findings + _compared(loaded, sources, sinks, topics)
+
+
+def _streams(loaded: Loaded) -> list[ConnectorConfig]:
+    return [config for config in loaded.configs.values() if config.plugin.type == "stream"]
+
+
+def _samples(loaded: Loaded, sample_lookup: SampleLookup | None) -> Mapping[str, Sequence[ConsumedBatch]]:
+    """Return the newest records of the topics that stream applications read."""
+    topologies = map(topology_of, _streams(loaded))
+    topics = sorted({topic for topology in topologies for topic in (*topology.inputs, *topology.tables)})
+    if not topics:
+        return {}
+    from headrace.app import sample_topics  # late: --help needs no Kafka client
+
+    try:
+        return (sample_lookup or partial(sample_topics, loaded.require()))(topics)
+    except HeadraceError as error:
+        err.print(f"records of topics are not read: {error}", markup=False)
+        return {}
+
+
+def _applications(
+    loaded: Loaded,
+    sources: Sequence[Produced],
+    topics: Mapping[str, KafkaTopic],
+    samples: Mapping[str, Sequence[ConsumedBatch]],
+) -> list[Finding]:
+    """Return the findings about the topics of stream applications."""
+    if loaded.settings is None:
+        return []
+    found: list[LocatedFinding] = []
+    for config in _streams(loaded):
+        found += permission_findings(config, loaded.settings, topics)
+        found += column_findings(config, loaded.settings, loaded.registry, sources, samples)
+    return _located(loaded, found)
 
 
 def _kafka_groups(loaded: Loaded, group_lookup: GroupLookup | None) -> list[Finding]:
@@ -124,7 +170,7 @@ def _kafka_topics(
 
     settings = loaded.require()
     written = {topic.name for produced in sources for topic in produced.topics}
-    named = written.union(*(named_topics(sink) for sink in sinks))
+    named = written.union(*map(named_topics, sinks), *map(topics_of, _streams(loaded)))
 
     def wanted(topic: str) -> bool:
         return any(reads_topic(sink, topic) for sink in sinks)

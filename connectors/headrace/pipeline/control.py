@@ -14,6 +14,7 @@ from headrace.conditions import RaiseCondition, ignore_condition
 from headrace.errors import RetriableError
 from headrace.metrics import TaskMetrics
 from headrace.pipeline.fence import TaskFence
+from headrace.pipeline.stream.queries import StateQueries
 from headrace.retries import FOREVER, RetryPolicy, retry
 from headrace.status_reasons import StatusReasons
 
@@ -45,6 +46,8 @@ class TaskControl:
     """Sets a note that the status shows although the task does not wait for anything."""
     raise_condition: RaiseCondition = ignore_condition
     """Raises a condition that stays until an operator acknowledges it."""
+    queries: StateQueries = field(default_factory=StateQueries)
+    """Of the state of a stream task."""
 
     @cached_property
     def reasons(self) -> StatusReasons:

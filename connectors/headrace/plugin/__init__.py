@@ -16,6 +16,8 @@ from headrace.plugin.dashboards import DashboardData, DataTarget, IndexedField
 from headrace.plugin.stream_functions import UNDECLARED, StreamFunction, declaration_of, stream
 from headrace.plugin.streams import (
     Changes,
+    EvaluatedExpression,
+    KnownRecords,
     Segments,
     StepCounts,
     StreamConnector,
@@ -55,8 +57,10 @@ __all__ = [
     "DashboardData",
     "DataTarget",
     "Decoded",
+    "EvaluatedExpression",
     "Headers",
     "IndexedField",
+    "KnownRecords",
     "Linger",
     "OffsetReader",
     "PendingPut",

@@ -12,9 +12,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
+from headrace.errors import ConfigError, Finding
 from headrace.plugin.connectors import Connector
 from headrace.plugin.tasks import TaskContext
 from headrace.records import Headers, Rejection, SinkBatch, TopicPartition
+from headrace.schema import Schema
 
 Segments = Mapping[int, Mapping[Any, Any]]
 """The state of one store in one partition: segment (such as the start of a window) → key → value.
@@ -107,6 +109,26 @@ class StreamResult:
 
 
 @dataclass(frozen=True)
+class KnownRecords:
+    """What is known of the records of a topic before an application starts."""
+
+    schemas: Sequence[Schema] = ()
+    """Of the values; no value has columns that none of them has."""
+    examples: Sequence[Any] = ()
+    """Values without a schema. Others may have further columns and types."""
+    plain: bool = False
+    """Records will have values without their schemas: dates, decimals and bytes are numbers or texts."""
+
+
+@dataclass(frozen=True)
+class EvaluatedExpression:
+    """The value of an expression over a record, and the type that is known of it before a record is read."""
+
+    value: Any
+    type: str
+
+
+@dataclass(frozen=True)
 class StreamContext(TaskContext):
     """The context of a stream task."""
 
@@ -153,6 +175,10 @@ class StreamTask(ABC):
         """Count the open records of these accounts in the entries of the state."""
         return {}
 
+    def shown_state(self, store: str, key: Any, state: Segments) -> Sequence[Mapping[str, Any]]:
+        """Return what a store holds of a key, for queries: one object for each entry. ``state`` has only this key."""
+        return [{"segment": segment, "value": entries[key]} for segment, entries in sorted(state.items())]
+
     def stop(self) -> None:  # noqa: B027 (optional by contract)
         """Release what ``start`` took. Called once, also after a failed ``start``."""
 
@@ -173,3 +199,20 @@ class StreamConnector(Connector):
     @abstractmethod
     def explain(self, name: str, properties: Mapping[str, str]) -> Sequence[str]:
         """Return the steps of the application, a line each, for ``headrace stream explain``. Raise ConfigError."""
+
+    def column_findings(
+        self, name: str, properties: Mapping[str, str], topics: Mapping[str, KnownRecords]
+    ) -> Sequence[Finding]:
+        """Return where the application reads columns that these topics do not have, or uses values of another type.
+
+        A finding is an error if schemas show it, and a warning if examples do. ``properties`` is valid.
+        """
+        return ()
+
+    def evaluate(self, expression: str, record: Mapping[str, Any] | None) -> EvaluatedExpression:
+        """Evaluate an expression of the application's language over a record; None: over one of unknown columns.
+
+        Raise ConfigError, with the place in the expression if it is known, or DataError when the record's values do
+        not fit.
+        """
+        raise ConfigError(f"{type(self).__name__} has no expressions", code="stream.no_expressions")

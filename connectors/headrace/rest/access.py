@@ -58,6 +58,8 @@ RULES: Mapping[str, Mapping[str, Role | None]] = {
     f"/v1{_ONE}/conditions": {"GET": Role.VIEWER},
     f"/v1{_ONE}/acknowledge": {"POST": Role.OPERATOR},
     f"/v1{_ONE}/reset": {"POST": Role.ADMIN},
+    "/v1/streams/{name}/state/{store}/{key}": {"GET": Role.OPERATOR},
+    "/v1/streams/{name}/registration": {"GET": Role.OPERATOR},
     _QUEUE: {"GET": Role.VIEWER},
     f"{_QUEUE}/letters": {"GET": Role.OPERATOR},
     f"{_QUEUE}/retry": {"POST": Role.OPERATOR},

@@ -20,6 +20,7 @@ from headrace.rest.limits import DEFAULT_LIMITS, RestLimits
 from headrace.rest.metrics_routes import MetricsRoutes
 from headrace.rest.options import NO_OPTIONS, RestOptions
 from headrace.rest.plugin_routes import PluginRoutes
+from headrace.rest.stream_routes import StreamRoutes
 from headrace.rest.worker_routes import WorkerRoutes
 from headrace.runtime.api import WorkerApi
 
@@ -49,6 +50,7 @@ def all_routes(api: WorkerApi, registry: Registry, dead_letters: DeadLetterServi
         *ConnectorRoutes(api).routes(),
         *PluginRoutes(api, registry).routes(),
         *MetricsRoutes(api).routes(),
+        *StreamRoutes(api).routes(),
         *(DeadLetterRoutes(dead_letters).routes() if dead_letters is not None else ()),
     ]
 

@@ -13,8 +13,10 @@ from typing import Any, Protocol
 from headrace.accounting import PartitionAccount, RecordCause
 from headrace.conditions import Condition
 from headrace.metrics import Parts
+from headrace.pipeline.stream.registration import Registration
 from headrace.records import SourceOffset, SourcePartition
 from headrace.runtime.stream_reset import StreamReset
+from headrace.runtime.stream_state_queries import StreamStateAnswer
 from headrace.states import Status, TargetState, TaskId
 
 REQUEST_TIMEOUT = 90.0
@@ -150,6 +152,15 @@ class WorkerApi(Protocol):
     def reset_stream(self, name: str, *, dry: bool) -> StreamReset:
         """Move the offsets of a stopped stream application to the beginning of its inputs and delete its internal
         topics; ``dry``: only return what would be done. Raise as :meth:`alter_offsets`."""
+        ...
+
+    def stream_state(self, name: str, store: str, key: str) -> StreamStateAnswer:
+        """Return what the tasks of this worker hold of a key. Raise NotFoundError; ConflictError when other processes
+        may have it; RetriableError while no task answers."""
+        ...
+
+    def registration(self, name: str) -> Registration:
+        """Return what the state of a stream application was made by. Raise NotFoundError when it has never run."""
         ...
 
     def validate(self, config: Mapping[str, str]) -> dict[str, Any]:

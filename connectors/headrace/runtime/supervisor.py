@@ -10,9 +10,10 @@ from functools import partial
 import structlog
 
 from headrace.metrics import Parts, TaskMetrics
+from headrace.pipeline.stream.queries import StateQueries
 from headrace.runtime.plan import Action, Pause, Resume, Running, Start, Stop
 from headrace.runtime.task_host import BuildTrusted, Report, TaskHost
-from headrace.states import TaskId
+from headrace.states import State, TaskId
 
 log = structlog.stdlib.get_logger("headrace.worker")
 
@@ -119,6 +120,14 @@ class TaskSupervisor:
     def part_metrics(self) -> Mapping[TaskId, Parts]:
         """Return the metrics of the parts of every supervised task."""
         return {task: supervised.host.metrics.parts() for task, supervised in list(self._tasks.items())}
+
+    def state_queries(self, connector: str) -> dict[TaskId, StateQueries]:
+        """Return how to query the state of the running tasks of a stream application."""
+        return {
+            task: supervised.host.queries
+            for task, supervised in list(self._tasks.items())
+            if task.connector == connector and supervised.host.state in (State.RUNNING, State.PAUSED)
+        }
 
     def _start(self, task: TaskId, config: Mapping[str, str], *, paused: bool, trusted: bool) -> None:
         host = TaskHost(task, config, self._worker_id, partial(self._build, trusted=trusted), self._report)

@@ -18,6 +18,7 @@ from headrace.errors import HeadraceError, InfrastructureError
 from headrace.metrics import TaskMetrics, now_ms
 from headrace.pipeline.control import TaskControl
 from headrace.pipeline.fence import TaskFence
+from headrace.pipeline.stream.queries import StateQueries
 from headrace.retries import RESTARTS, RetryPolicy
 from headrace.states import State, Status, TaskId
 from headrace.status_reasons import StatusReasons
@@ -71,6 +72,7 @@ class TaskHost:
         self.task = task
         self.config = config
         self.metrics = TaskMetrics()
+        self.queries = StateQueries()
         self.ended = threading.Event()
         self._worker_id = worker_id
         self._build = build
@@ -112,6 +114,7 @@ class TaskHost:
             flush_timeout,
             self._fence,
             set_note=lambda reason: self._explain("note", reason),
+            queries=self.queries,
         )
         self._change(State.UNASSIGNED)
         # A daemon: a task that hangs in a driver must not keep a stopping worker from exiting.

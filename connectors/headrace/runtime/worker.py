@@ -19,21 +19,25 @@ from headrace.errors import (
     Finding,
     HeadraceError,
     NotFoundError,
+    RetriableError,
 )
 from headrace.metrics import Parts
+from headrace.pipeline.stream.registration import Registration
 from headrace.plugin import SystemChoices
 from headrace.plugin_docs import validation_response
 from headrace.records import SourceOffset, SourcePartition
 from headrace.redaction import redacted_errors
 from headrace.registry import PluginKind, Registry
-from headrace.runtime import sink_offsets, stream_reset
+from headrace.runtime import sink_offsets
 from headrace.runtime.api import ConnectorInfo, ConnectorStatus, Health, TaskInfo, TaskProgress, TaskRecords
 from headrace.runtime.connector_reasons import ConnectorReasons
 from headrace.runtime.kafka_watch import KafkaWatch
 from headrace.runtime.progress import task_progress
 from headrace.runtime.reconciler import Reconciler
 from headrace.runtime.stage_build import group_of
+from headrace.runtime.stored_application import StoredApplication
 from headrace.runtime.stream_reset import StreamReset
+from headrace.runtime.stream_state_queries import StreamStateAnswer, query_state
 from headrace.runtime.supervisor import TaskSupervisor
 from headrace.runtime.system_lookup import SystemLookups
 from headrace.runtime.topic_tracking import TopicTracker
@@ -233,25 +237,29 @@ class Worker:
             self._move(name, lambda admin: sink_offsets.reset(admin, group))
 
     def reset_stream(self, name: str, *, dry: bool) -> StreamReset:
+        application = self._application(name)
+        if not dry:
+            self._reconciler.call(lambda: self._reconciler.require_stopped(name))
+        trusted = self._trusts(name)
+        parsed = self._validator.require_connector(application.config, trusted=trusted)
+        group = self._group(name, application.config, trusted=trusted)
+        return self._with_admin(lambda admin: application.reset(admin, parsed, group, dry=dry))
+
+    def stream_state(self, name: str, store: str, key: str) -> StreamStateAnswer:
+        self._application(name)
+        return query_state(self._supervisor.state_queries(name), self._with_admin, name, store, key)
+
+    def registration(self, name: str) -> Registration:
+        found = self._with_admin(self._application(name).registration)
+        redact = self._validator.secrets.of(name)
+        return replace(found, stores={store: (redact(text), topics) for store, (text, topics) in found.stores.items()})
+
+    def _application(self, name: str) -> StoredApplication:
         config = _require(name, self._desired())
         if self._type(config) != "stream" or self._open_reader is None:
             hint = f"`headrace connectors offsets {name} --reset` starts other connectors from the beginning"
             raise CommandError(f"{name} is not a stream application", code="stream.not_an_application", hint=hint)
-        if not dry:
-            self._reconciler.call(lambda: self._reconciler.require_stopped(name))
-        trusted = self._trusts(name)
-        parsed = self._validator.require_connector(config, trusted=trusted)
-        topology, group = parsed.plugin.cls().topology(name, parsed.own), self._group(name, config, trusted=trusted)
-        open_reader = self._open_reader
-
-        def reset(admin: Admin) -> StreamReset:
-            planned = stream_reset.plan_reset(admin, open_reader, name, group, topology)
-            if not dry:
-                stream_reset.apply_reset(admin, group, planned)
-                log.info("application reset", connector=name, topics=planned.topics)
-            return planned
-
-        return self._with_admin(reset)
+        return StoredApplication(name, config, self._open_reader)
 
     def _stopped_config(self, name: str) -> dict[str, str]:
         self._reconciler.require_stopped(name)
@@ -375,7 +383,18 @@ class Worker:
         desired = self._desired()
         if name not in desired.trusted or desired.configs[name] != named:
             self._require_valid(name, self._validator.unresolved_connector(named))
+            if self._type(named) == "stream" and self._open_reader is not None:
+                self._require_fitting_state(StoredApplication(name, named, self._open_reader))
         return named
+
+    def _require_fitting_state(self, application: StoredApplication) -> None:
+        """Raise ConflictError when the state that the application has does not fit its new configuration."""
+        parsed = self._validator.require_connector(application.config)
+        try:
+            with redacted_errors(self._validator.secrets.of(application.name)):
+                self._with_admin(lambda admin: application.require_fitting_state(admin, parsed))
+        except RetriableError as error:  # the tasks compare it, too, before they read a record
+            log.warning("state not compared", connector=application.name, code=error.code, reason=str(error))
 
     def _require_valid(self, name: str, findings: Sequence[Finding]) -> None:
         for finding in findings:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -19,6 +19,7 @@ from sqlglot.errors import SqlglotError, TokenError
 from headrace_streams.expressions import semantics
 from headrace_streams.expressions.errors import ExpressionError
 from headrace_streams.expressions.generator import CodeGenerator
+from headrace_streams.expressions.positions import line_and_column, offset_of_error
 from headrace_streams.expressions.types import Columns, ColumnType
 
 Row = Mapping[str, Any]
@@ -34,6 +35,19 @@ class Expression:
     """Of sqlglot."""
     key: str = field(default="", compare=False)
     """The configuration key where it is written, for errors of records."""
+    written: str = field(default="", compare=False)
+    """The text that positions in ``node`` count from, after ``skipped`` characters; empty: not known."""
+    skipped: int = field(default=0, compare=False)
+
+    def part(self, node: Any) -> Expression:
+        """Return a part of the expression as one of its own."""
+        return replace(self, text=node.sql(), node=node)
+
+    def place_of(self, error: ExpressionError) -> tuple[int, int] | None:
+        """Return line and column, from 1, that an error is about; None when they are not known."""
+        if not self.written or error.offset is None:
+            return None
+        return line_and_column(self.written, max(0, error.offset - self.skipped))
 
     @property
     def column(self) -> str | None:
@@ -48,15 +62,20 @@ def parse_expression(text: str) -> Expression:
     try:
         node = sqlglot.parse_one(text)
     except TokenError as error:
-        raise ExpressionError(f"'{text}' is not an expression: a quote is not closed", code="stream.syntax") from error
+        problem = f"'{text}' is not an expression: a quote is not closed"
+        raise ExpressionError(problem, code="stream.syntax", offset=0) from error
     except SqlglotError as error:
         details = getattr(error, "errors", None) or [{}]
         place = f" at character {details[0]['col']}" if details[0].get("col") else ""
         problem = str(details[0].get("description") or "not readable").rstrip(".")
-        raise ExpressionError(f"'{text}' is not an expression: {problem}{place}", code="stream.syntax") from error
+        if problem.startswith("Required keyword"):  # the text names a class of the parser
+            problem = f"an operand of '{details[0].get('highlight')}' is missing"
+        offset = offset_of_error(text, details[0])
+        problem = f"'{text}' is not an expression: {problem}{place}"
+        raise ExpressionError(problem, code="stream.syntax", offset=offset) from error
     if isinstance(node, (exp.Query, exp.Command, exp.DDL, exp.DML, exp.Alias)):
-        raise ExpressionError(f"'{text}' is a statement, not an expression", code="stream.syntax")
-    return Expression(text, node)
+        raise ExpressionError(f"'{text}' is a statement, not an expression", code="stream.syntax", offset=0)
+    return Expression(text, node, written=text)
 
 
 @dataclass(frozen=True)

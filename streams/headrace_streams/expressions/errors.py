@@ -9,8 +9,12 @@ class ExpressionError(Exception):
     Messages name columns and types, never the contents of a record: they go to logs.
     """
 
-    def __init__(self, message: str, *, code: str = "stream.expression", hint: str = "") -> None:
+    def __init__(
+        self, message: str, *, code: str = "stream.expression", hint: str = "", offset: int | None = None
+    ) -> None:
+        """``offset``: of the first character that the error is about, in the text that was parsed."""
         super().__init__(message)
         self.message = message
         self.code = code
         self.hint = hint
+        self.offset = offset

@@ -16,6 +16,7 @@ from sqlglot import exp
 from headrace_streams.expressions import semantics
 from headrace_streams.expressions.errors import ExpressionError
 from headrace_streams.expressions.functions import FUNCTIONS, cast_to
+from headrace_streams.expressions.positions import offset_in
 from headrace_streams.expressions.types import NUMERIC, Columns, ColumnType
 
 _T = ColumnType
@@ -67,6 +68,14 @@ class CodeGenerator:
 
     def generate(self, node: exp.Expression) -> Code:
         """Return the code of ``node``. Raise ExpressionError for what is not supported, unknown or of a wrong type."""
+        try:
+            return self._generate(node)
+        except ExpressionError as error:
+            if error.offset is None:
+                error.offset = offset_in(node)
+            raise
+
+    def _generate(self, node: exp.Expression) -> Code:
         kind = type(node)
         if kind in _ARITHMETIC:
             return self._arithmetic(node)

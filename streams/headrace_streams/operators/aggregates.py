@@ -86,7 +86,8 @@ class Aggregate:
 
 def parse_aggregate(name: str, text: str, functions: Mapping[str, AggregateFunction] = FUNCTIONS) -> Aggregate:
     """Parse an aggregate. Raise ExpressionError."""
-    node = parse_expression(text).node
+    parsed = parse_expression(text)
+    node = parsed.node
     called = node.name if isinstance(node, exp.Anonymous) else node.sql_name() if isinstance(node, exp.Func) else ""
     function = functions.get(called.upper())
     if function is None:
@@ -101,4 +102,4 @@ def parse_aggregate(name: str, text: str, functions: Mapping[str, AggregateFunct
         return Aggregate(name, text, function, None, kind)
     if node.this is None:
         raise ExpressionError(f"'{text}' has no argument", code="stream.unsupported", hint=f"write {called}(column)")
-    return Aggregate(name, text, function, Expression(node.this.sql(), node.this), kind)
+    return Aggregate(name, text, function, parsed.part(node.this), kind)

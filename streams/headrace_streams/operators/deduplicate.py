@@ -82,6 +82,10 @@ class Deduplicate(Operator):
     def accounts(self, state: Segments) -> Mapping[str, Mapping[str, int]]:
         return {"": stored_account(state)}
 
+    def shown_state(self, key: Any, state: Segments) -> list[dict[str, Any]]:
+        """Return the event times of the records that were kept, oldest first."""
+        return [{"time": entries[key]} for _, entries in sorted(state.items())]
+
     @property
     def _text(self) -> str:
         return ", ".join(item.text for item in self.by.expressions.values())

@@ -101,6 +101,15 @@ class IntervalJoin(Operator):
     def state_definition(self) -> str:
         return f"{self.describe()}; with accounts"
 
+    def shown_state(self, key: Any, state: Segments) -> list[dict[str, Any]]:
+        """Return the open left records and the right records of a key, by time. Odd segments are of the right side."""
+        shown: list[dict[str, Any]] = []
+        for segment, entries in state.items():
+            for entry in entries[key]:
+                side = {"side": RIGHT} if segment % 2 else {"side": LEFT, "matched": entry[MATCHED]}
+                shown.append({**side, "time": entry[TIME], "record": entry[VALUE]})
+        return sorted(shown, key=lambda item: (item["time"], item["side"]))
+
     def describe(self) -> str:
         interval = f"from {self.before} ms before to {self.after} ms after the left record"
         return f"{self.kind} join by {', '.join(self.names)}, {interval}, grace {self.grace} ms, as {self.column}"

@@ -74,6 +74,10 @@ class Operator(ABC):
     def describe(self) -> str:
         """Return what the operator does, for ``headrace stream explain``."""
 
+    def shown_state(self, key: Any, state: Segments) -> list[dict[str, Any]]:
+        """Return what the state holds of a key, an object for each entry. ``state`` has only entries of this key."""
+        return [{"segment": segment, "value": entries[key]} for segment, entries in sorted(state.items())]
+
     def state_definition(self) -> str:
         """Return what the state depends on: a state that was made with another text is not used.
 

@@ -80,6 +80,11 @@ class SessionWindow(Operator):
     def span(self) -> int:
         return self.gap + self.grace
 
+    def shown_state(self, key: Any, state: Segments) -> list[dict[str, Any]]:
+        """Return the open sessions of a group as their results would be now, oldest first."""
+        sessions = [entries[key] for _, entries in sorted(state.items())]
+        return [self.grouping.result(key, item[_START], item[_END], self.functions.results(item)) for item in sessions]
+
     @cached_property
     def functions(self) -> _Functions:
         code = accumulator_code(self.grouping.aggregates, self.grouping.arguments.expressions, _ACCUMULATORS)

@@ -64,6 +64,10 @@ class TableChanges(Operator):
         changes: Changes = {_ROWS: dict(zip(rows.keys, rows.values, strict=True))} if len(rows) else {}
         return StepResult({}, changes=changes)
 
+    def shown_state(self, key: Any, state: Segments) -> list[dict[str, Any]]:
+        """Return the row."""
+        return [entries[key] for entries in state.values()]
+
     def describe(self) -> str:
         return "changes of the table"
 

@@ -72,6 +72,13 @@ class TimeWindow(Operator):
     def span(self) -> int:
         return self.size + self.grace
 
+    def shown_state(self, key: Any, state: Segments) -> list[dict[str, Any]]:
+        """Return the open windows of a group as their results would be now, oldest first."""
+        return [
+            self.grouping.result(key, start, start + self.size, self._results(entries[key]))
+            for start, entries in sorted(state.items())
+        ]
+
     def _close(self, state: Segments, changes: Changes, now: int) -> tuple[Rows, int]:
         """Delete the windows that have closed. Return their results, oldest first, and the number of their records.
 

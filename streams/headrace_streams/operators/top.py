@@ -82,6 +82,14 @@ class Top(Operator):
     def span(self) -> int:
         return self.size + self.grace
 
+    def shown_state(self, key: Any, state: Segments) -> list[dict[str, Any]]:
+        """Return the rows of the open windows of a group as they would be now, oldest window first."""
+        return [
+            row
+            for start, entries in sorted(state.items())
+            for row in self._values(key, start, (record for _, record in entries[key]))
+        ]
+
     def _refusal(self, rows: Rows, row: int) -> StepRefusal:
         text = "the group key or the value of the order has a type that does not fit the others"
         what = f"{self.grouping.by}, {self._order}"

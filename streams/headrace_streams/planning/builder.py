@@ -25,6 +25,7 @@ from headrace_streams.expressions.types import DECLARABLE
 from headrace_streams.operators.operator import Operator
 from headrace_streams.plan import PlannedOutput, PlannedStep, PlannedTable, Repartition
 
+_SELECT = "SELECT "
 _DIVIDE = "divide it into several steps"
 
 
@@ -47,6 +48,11 @@ class PlanError(Exception):
         self.findings = findings
 
 
+def finding_of(error: ExpressionError, key: str, expression: Expression) -> Finding:
+    """Return an error of an expression as a finding about its place in the text of a key."""
+    return Finding(error.code, error.message, key, error.hint, at=expression.place_of(error))
+
+
 class ReportedAt:
     """Context manager that converts an ExpressionError to a finding about a key."""
 
@@ -64,8 +70,10 @@ class ReportedAt:
 class PlanBuilder:
     """Collects the parts of one plan. Problems go to ``findings``; a part with a problem is left out."""
 
-    def __init__(self, application: str) -> None:
+    def __init__(self, application: str, known: Mapping[str, Columns] | None = None) -> None:
+        """``known``: the columns of topics whose columns the configuration does not declare."""
         self.application = application
+        self._known = known or {}
         self.findings: list[Finding] = []
         self.streams: dict[str, StreamInfo] = {}
         self.failed: set[str] = set()
@@ -95,7 +103,7 @@ class PlanBuilder:
     def groups(self, key: str, text: str, columns: Columns) -> Projection:
         """Compile a list of expressions; each has a name: that of its column, or its alias."""
         try:
-            query = sqlglot.parse_one(f"SELECT {text}")
+            query = sqlglot.parse_one(f"{_SELECT}{text}")
         except SqlglotError as error:
             raise PlanError(Finding("stream.syntax", f"'{text}' is not a list of expressions", key)) from error
         if not isinstance(query, exp.Select) or any(query.args[name] for name in query.args if name != "expressions"):
@@ -106,12 +114,14 @@ class PlanBuilder:
                 hint = f"write {node.sql()} AS <name>"
                 raise PlanError(Finding("stream.syntax", f"'{node.sql()}' has no name", key, hint))
             inner = node.this if isinstance(node, exp.Alias) else node
-            named[node.alias_or_name] = Expression(inner.sql(), inner)
+            named[node.alias_or_name] = Expression(inner.sql(), inner, written=text, skipped=len(_SELECT))
         return self.compiled(key, named, columns)
 
     def parse(self, key: str, text: str) -> Expression:
-        with self.about(key):
+        try:
             return parse_expression(text)
+        except ExpressionError as error:
+            raise PlanError(finding_of(error, key, Expression(text, None, written=text))) from error
 
     def compile(self, key: str, texts: Mapping[str, str], columns: Columns, *, each: bool = False) -> Projection:
         """Compile expressions. ``each``: the configuration key of each is ``key.<name>``."""
@@ -128,7 +138,7 @@ class PlanBuilder:
             try:
                 compile_expressions({name: expression}, columns)
             except ExpressionError as error:
-                self.report(error.code, error.message, keys[name], error.hint)
+                self.findings.append(finding_of(error, keys[name], expression))
                 failed = True
         if failed:
             raise PlanError()
@@ -140,6 +150,16 @@ class PlanBuilder:
                 text = f"'{conditions.expressions[name].text}' is of type {kind}, not a condition"
                 place = key if name == "filter" else f"{key}.{name}"
                 raise PlanError(Finding("stream.wrong_type", text, place, "write a comparison"))
+
+    def columns_of_topic(self, key: str, topic: str, declared: Mapping[str, str]) -> Columns:
+        """Return the columns of an input or table. ``key``: of the declared ones."""
+        return self.declared(key, declared) if declared else self._known.get(topic, Columns())
+
+    def require_column(self, key: str, columns: Columns, name: str) -> None:
+        try:
+            columns.type_of((name,))
+        except ExpressionError as error:
+            self.report(error.code, error.message, key, error.hint)
 
     def declared(self, key: str, texts: Mapping[str, str]) -> Columns:
         types: dict[str, ColumnType | Columns] = {}

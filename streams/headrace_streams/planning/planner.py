@@ -18,6 +18,7 @@ from headrace_streams.configuration import (
     TableKeys,
     read_section,
 )
+from headrace_streams.expressions import Columns
 from headrace_streams.plan import Plan, PlannedInput, PlannedOutput, PlannedTable
 from headrace_streams.planning import (
     deduplicate_operations,
@@ -96,11 +97,13 @@ class Planner:
 
     def _input(self, entry: NamedKeys[InputKeys], found: list[PlannedInput]) -> None:
         keys = entry.keys
-        columns = self._builder.declared(f"{entry.prefix}.columns", keys.columns)
+        topic = keys.topic or entry.name
+        columns = self._builder.columns_of_topic(f"{entry.prefix}.columns", topic, keys.columns)
         time = None
         if keys.time is not None:
             time = self._builder.compile(f"{entry.prefix}.time", {"time": keys.time}, columns)
-        topic = keys.topic or entry.name
+        if keys.key_column is not None:
+            self._builder.require_column(f"{entry.prefix}.key", columns, keys.key_column)
         self._builder.streams[entry.name] = StreamInfo(
             columns, (topic,), (keys.key_column,) if keys.key_column else None
         )
@@ -116,8 +119,10 @@ class Planner:
 
     def _table(self, entry: NamedKeys[TableKeys], read: set[str]) -> None:
         keys = entry.keys
-        columns = self._builder.declared(f"{entry.prefix}.columns", keys.columns)
         topic = keys.topic or entry.name
+        columns = self._builder.columns_of_topic(f"{entry.prefix}.columns", topic, keys.columns)
+        if keys.key_column is not None:
+            self._builder.require_column(f"{entry.prefix}.key", columns, keys.key_column)
         table = PlannedTable(entry.name, topic, columns, keys.key_column, keys.scope == "partitioned")
         time = None
         if keys.time is not None:
@@ -247,9 +252,14 @@ _OPERATIONS: dict[str, Callable[[PlanBuilder, NamedKeys[StepKeys], tuple[str, ..
 }
 
 
-def make_plan(application: str, keys: ApplicationKeys) -> tuple[Plan, list[Finding]]:
-    """Return the plan and all findings; with errors among them, the plan is not complete."""
-    builder = PlanBuilder(application)
+def make_plan(
+    application: str, keys: ApplicationKeys, known: Mapping[str, Columns] | None = None
+) -> tuple[Plan, list[Finding]]:
+    """Return the plan and all findings; with errors among them, the plan is not complete.
+
+    ``known``: the columns of topics, where the configuration declares none.
+    """
+    builder = PlanBuilder(application, known)
     planner = Planner(builder, keys)
     plan = planner.plan()
     return plan, [planner.translated.located(finding) for finding in builder.findings]

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from headrace import Finding
+from headrace_streams.expressions.positions import line_and_column
 from headrace_streams.planning.builder import PlanBuilder
 from headrace_streams.statements import StatementError, translate
-from headrace_streams.statements.text import line_and_column
 
 _SQL = "sql"
 

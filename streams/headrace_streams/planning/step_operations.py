@@ -10,7 +10,7 @@ from sqlglot import exp
 
 from headrace import UNDECLARED, Finding, declaration_of, nearest
 from headrace_streams.configuration import NamedKeys, StepKeys
-from headrace_streams.expressions import Columns, ColumnType, Expression
+from headrace_streams.expressions import Columns, ColumnType
 from headrace_streams.operators.call import Call
 from headrace_streams.operators.operator import StepPlace
 from headrace_streams.operators.stateless import Branch, Filter, FlatMap, KeyBy, Lookup, Merge, Select
@@ -63,7 +63,8 @@ def plan_lookup(builder: PlanBuilder, entry: NamedKeys[StepKeys], sources: tuple
         raise PlanError(Finding("stream.operation", text, entry.prefix, "write one step for each"))
     ((column, text),) = entry.keys.lookup.items()
     key = f"{entry.prefix}.lookup.{column}"
-    node = builder.parse(key, text).node
+    parsed = builder.parse(key, text)
+    node = parsed.node
     if not isinstance(node, exp.Bracket) or not isinstance(node.this, exp.Column) or len(node.expressions) != 1:
         problem = f"'{text}' is not a lookup"
         raise PlanError(Finding("stream.syntax", problem, key, "write <table>[<expression>]: offers[offer_id]"))
@@ -75,7 +76,7 @@ def plan_lookup(builder: PlanBuilder, entry: NamedKeys[StepKeys], sources: tuple
         raise PlanError(Finding("stream.unknown_table", f"unknown table '{name}'", key, hint))
     stream, table = builder.streams[sources[0]], builder.tables[name]
     inner = node.expressions[0]
-    projection = builder.compiled(key, {column: Expression(inner.sql(), inner)}, stream.columns)
+    projection = builder.compiled(key, {column: parsed.part(inner)}, stream.columns)
     missing = {"dead_letter": "refuse"}.get(entry.keys.missing, entry.keys.missing)
     if table.partitioned:
         plan_partitioned_lookup(builder, entry, sources[0], projection, table, missing)

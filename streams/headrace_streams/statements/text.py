@@ -11,6 +11,8 @@ import sqlglot
 from sqlglot import Token, TokenType, exp
 from sqlglot.errors import SqlglotError, TokenError
 
+from headrace_streams.expressions.positions import offset_of_error
+
 _UNITS = {"MILLISECOND": "ms", "SECOND": "s", "MINUTE": "m", "HOUR": "h", "DAY": "d"}
 SESSION = "SESSIO_"
 """As long as SESSION, so that positions stay."""
@@ -67,10 +69,9 @@ def parse_statement(text: str) -> Statement:
     except SqlglotError as error:
         details: dict[str, Any] = (getattr(error, "errors", None) or [{}])[0]
         problem = str(details.get("description") or "not readable").rstrip(".")
-        marked = str(details.get("highlight") or "")
-        offset = _offset(text, int(details.get("line") or 1), int(details.get("col") or 1)) - max(0, len(marked))
-        near = f" at '{marked}'" if marked else ""
-        raise StatementError(f"not readable as SQL: {problem}{near}", max(0, offset), code="stream.syntax") from error
+        near = f" at '{details['highlight']}'" if details.get("highlight") else ""
+        offset = offset_of_error(text, details)
+        raise StatementError(f"not readable as SQL: {problem}{near}", offset, code="stream.syntax") from error
     if len(found) != 1:
         offset = next((token.start for token in tokens if token.token_type is TokenType.SEMICOLON), 0)
         raise StatementError(f"a step has one statement, and here are {len(found)}", offset, "write a step for each")
@@ -83,22 +84,6 @@ def parse_statement(text: str) -> Statement:
         offset = found_at[0].start if found_at else 0
         raise StatementError(f"{name} is not supported", offset, "write SELECT; outputs name the topics")
     return Statement(text, statement, within, tokens)
-
-
-def offset_in(node: exp.Expression | None, default: int = 0) -> int:
-    """Return the offset of the first character that is known of a node."""
-    found = [item.meta["start"] for item in node.walk() if "start" in item.meta] if node is not None else []
-    return min(found, default=default)
-
-
-def line_and_column(text: str, offset: int) -> tuple[int, int]:
-    """Return line and column, from 1, of a character."""
-    before = text[:offset]
-    return before.count("\n") + 1, offset - (before.rfind("\n") + 1) + 1
-
-
-def _offset(text: str, line: int, column: int) -> int:
-    return sum(len(item) + 1 for item in text.split("\n")[: line - 1]) + column
 
 
 def duration_of(node: exp.Expression) -> str | None:

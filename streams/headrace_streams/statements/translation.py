@@ -12,6 +12,7 @@ from typing import Any
 from sqlglot import exp
 
 from headrace import nearest
+from headrace_streams.expressions.positions import offset_in
 from headrace_streams.operators.aggregates import FUNCTIONS
 from headrace_streams.operators.grouping import WINDOW_COLUMNS
 from headrace_streams.statements.text import (
@@ -20,7 +21,6 @@ from headrace_streams.statements.text import (
     StatementError,
     Within,
     duration_of,
-    offset_in,
     parse_statement,
 )
 

@@ -5,6 +5,7 @@ import sys
 import threading
 import types
 from collections.abc import Iterator, Mapping, Sequence
+from decimal import Decimal
 from typing import Any, ClassVar
 
 import httpx
@@ -15,12 +16,14 @@ from headrace.conditions import Condition
 from headrace.config import ConfigModel, key
 from headrace.errors import ConflictError, NotFoundError
 from headrace.metrics import Parts
+from headrace.pipeline.stream.registration import Registration
 from headrace.plugin import SinkConnector, SourceConnector
 from headrace.records import SourceOffset, SourcePartition, TopicPartition
 from headrace.registry import Plugin, PluginKind, Registry
 from headrace.rest import RestServer
 from headrace.runtime.api import ConnectorInfo, ConnectorStatus, Health, TaskInfo, TaskProgress, TaskRecords, WorkerApi
 from headrace.runtime.stream_reset import StreamReset
+from headrace.runtime.stream_state_queries import StreamStateAnswer, keys_of
 from headrace.states import State, Status, TargetState, TaskId
 
 WORKER_ID = "127.0.0.1:8083"
@@ -155,6 +158,14 @@ class FakeWorker:
     def reset_stream(self, name: str, *, dry: bool) -> StreamReset:
         self._known(name)
         return StreamReset({TopicPartition("t", 0): (7, 0)}, (f"{name}-topology",))
+
+    def stream_state(self, name: str, store: str, key: str) -> StreamStateAnswer:
+        self._known(name)
+        return StreamStateAnswer(0, 3, keys_of(key)[0], [{"at": Decimal("1.50")}])
+
+    def registration(self, name: str) -> Registration:
+        self._known(name)
+        return Registration("f", {"counted": ("windows", ("t",))}, "one:8083", 1_000)
 
     def conditions(self, name: str) -> list[Condition]:
         self._known(name)

@@ -23,7 +23,9 @@ from headrace.rest.passwords import hash_token
 from tests.engines.http import HTTP
 
 DOCS = Path(__file__).parents[3] / "docs" / "security.md"
-VARIABLES = {"{name}": "a", "{task:int}": "0", "{logger}": "root", "{plugin}": "AcmeSource"}
+VARIABLES = {"{name}": "a", "{task:int}": "0", "{logger}": "root", "{plugin}": "AcmeSource", "{store}": "s"} | {
+    "{key}": "7"
+}
 TOKENS = {role: f"token-of-{role.word}" for role in Role}
 CASES = [(method, path) for path, methods in RULES.items() for method in methods]
 

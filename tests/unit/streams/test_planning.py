@@ -294,7 +294,7 @@ def test_findings_have_their_location_in_the_file(tmp_path: Path) -> None:
 
     loaded = load([path])
 
-    assert [(str(item.location), item.code) for item in loaded.findings] == [(f"{path}:9:7", "stream.unknown_column")]
+    assert [(str(item.location), item.code) for item in loaded.findings] == [(f"{path}:9:10", "stream.unknown_column")]
 
 
 DEEP = ["(" * 3_000, "NOT " * 5_000 + "true", " + ".join(["offer_id"] * 5_000), "*".join(["offer_id"] * 400)]

@@ -12,8 +12,9 @@ import pytest
 from headrace.app import StandaloneWorker
 from headrace.broker.in_memory import InMemoryKafka
 from headrace.broker.interfaces import RebalanceListener
-from headrace.errors import HeadraceError
+from headrace.errors import ConflictError, HeadraceError
 from headrace.files import ConfigFile, parse_config_file
+from headrace.runtime.stored_application import StoredApplication
 from headrace.settings import WorkerSettings
 from headrace.testing.waiting import eventually
 from tests.unit.streams.conftest import REGISTRY, VALIDATOR, WORKER, Application
@@ -151,17 +152,96 @@ def test_a_changed_step_is_refused_until_the_application_is_reset(
     eventually(lambda: bool(application.broker.topics().get("app-topology") is not None))
     eventually(lambda: len(application.broker.records("app-topology")) == 2)
     longer = {**file, "steps.counted.window.tumbling": "20ms"}
-    assert client.put("/connectors/app/config", json=longer).status_code == 200
 
-    def trace() -> str:
-        tasks = client.get("/connectors/app/status").json()["tasks"]
-        return str(tasks[0].get("trace", "")) if tasks else ""
+    refused = client.put("/connectors/app/config", json=longer)
 
-    eventually(lambda: "stream.changed" in trace() and "`headrace stream reset app`" in trace())
+    assert refused.status_code == 409
+    lines = refused.json()["message"].splitlines()
+    assert lines[0].startswith("the state of application app does not fit its steps: step 'counted': its state was")
+    assert lines[1].startswith("RESET    counted: its state was made by 'windows of 10 ms")
+    assert "`headrace stream reset app`" in lines[-1]
+    assert client.patch("/connectors/app/config", json={"steps.counted.window.tumbling": "20ms"}).status_code == 409
+    assert client.get("/connectors/app/config").json()["steps.counted.window.tumbling"] == "10ms"
+    shorter = {**file, "steps.counted.window.grace": "1ms"}  # keeps the state
+    assert client.put("/connectors/app/config", json=shorter).status_code == 200
     stop(client, application)
     assert client.post("/v1/connectors/app/reset", json={}).status_code == 200
+    assert client.put("/connectors/app/config", json=longer).status_code == 200
     assert client.put("/connectors/app/resume").status_code == 202
     eventually(lambda: client.get("/connectors/app/status").json()["tasks"][0]["state"] == "RUNNING")
+
+
+def test_what_the_state_was_made_by_is_known_after_the_first_start(
+    client: httpx.Client, application: Application
+) -> None:
+    assert client.put("/connectors/app/config", json=parse_config_text(COUNT)).status_code == 200
+    eventually(lambda: "counted" in client.get("/v1/streams/app/registration").json().get("stores", {}))
+    counted = client.get("/v1/streams/app/registration").json()["stores"]["counted"]
+    assert counted["definition"].startswith("windows of 10 ms every 10 ms by id = id: views = COUNT(*)")
+    assert counted["topics"] == ["app-counted-repartition"]
+
+
+def test_a_changed_step_with_a_placeholder_is_left_to_the_task(
+    application: Application, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HEADRACE_TEST_LIMIT", "4711")
+    before, longer = parse_config_text(COUNT), parse_config_text(COUNT.replace("10ms", "20ms"))
+    application.config = before
+    task = application.start()
+    eventually(task.started.is_set)
+    task.stop()
+    admin = application.broker.admin({})
+    secret = {"steps.counted.window.aggregate.views": "sum(id + ${env:HEADRACE_TEST_LIMIT})"}
+
+    for config, fits in (({**longer, **secret}, True), (longer, False)):
+        stored = StoredApplication("app", config, lambda: application.broker.reader({}))
+        parsed = VALIDATOR.require_connector(config, trusted=True)
+        if fits:
+            stored.require_fitting_state(admin, parsed)
+        else:
+            with pytest.raises(ConflictError):
+                stored.require_fitting_state(admin, parsed)
+
+
+def test_the_state_of_a_key_is_shown(client: httpx.Client, application: Application) -> None:
+    config = {**parse_config_text(COUNT), "steps.counted.window.by": "id, site"}
+    assert client.put("/connectors/app/config", json=config).status_code == 200
+    application.config = config
+    rows = [{"id": 7, "site": "a/b", "at": at} for at in (1, 2, 13)]
+    application.send("impressions", rows, [1, 1, 1])
+    application.wait_until_processed()
+
+    answer = client.get("/v1/streams/app/state/counted/%5B7,%22a%2Fb%22%5D")
+
+    assert answer.status_code == 200, answer.text
+    assert answer.json()["key"] == [7, "a/b"]
+    window = {"id": 7, "site": "a/b", "window_start": 10, "window_end": 20, "views": 1}
+    assert answer.json()["entries"] == [window]
+    unknown = client.get("/v1/streams/app/state/counted/time")  # of the partition, and of no group
+    assert (unknown.status_code, unknown.json()["message"]) == (404, "store 'counted' has no entry of this key")
+    store = client.get("/v1/streams/app/state/count/7")
+    assert (store.status_code, "there is: counted" in store.json()["message"]) == (404, True)
+    assert client.get("/v1/streams/none/state/counted/7").status_code == 404
+
+
+def test_a_key_that_another_process_may_have_is_not_reported_as_missing(
+    client: httpx.Client, application: Application
+) -> None:
+    config = {**parse_config_text(COUNT), "inputs.views.key": "id", "consumer.override.group.id": "shared"}
+    assert client.put("/connectors/app/config", json=config).status_code == 200
+    eventually(lambda: client.get("/v1/streams/app/state/counted/7").status_code == 404)  # it has all partitions
+    other = application.broker.consumer("shared", {})
+    other.subscribe(["impressions"], None, RebalanceListener(lambda _: None, lambda _: None))
+
+    def answered() -> bool:
+        other.poll(0.01, 1)
+        return client.get("/v1/streams/app/state/counted/7").status_code == 409
+
+    eventually(answered)
+    message = client.get("/v1/streams/app/state/counted/7").json()["message"]
+    assert "other processes have partitions" in message
+    assert "ask the other workers that run this application" in message
+    other.close()
 
 
 def test_a_reset_is_refused_while_another_process_runs_the_application(

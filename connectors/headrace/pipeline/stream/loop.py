@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from headrace.broker.interfaces import Admin, Consumer, RebalanceListener
 from headrace.errors import HeadraceError, RetriableError
@@ -24,6 +24,7 @@ from headrace.pipeline.stream.limit import StateLimit
 from headrace.pipeline.stream.order import Run, StreamOrder
 from headrace.pipeline.stream.processing import decode_internal
 from headrace.pipeline.stream.purge import RepartitionPurge
+from headrace.pipeline.stream.queries import StateEntries, find_entries
 from headrace.pipeline.stream.registration import Registration, RegistrationGuard
 from headrace.pipeline.stream.restore import StateRestorer
 from headrace.pipeline.stream.silence import SilentPartitions
@@ -55,6 +56,7 @@ class StreamLoop:
         limits: StreamLimits,
     ) -> None:
         self._application = application
+        self._task = task
         self._topology = topology
         self._stages = stages
         self._clients = clients
@@ -197,6 +199,10 @@ class StreamLoop:
         if time.monotonic() >= self._next_commit:
             self._advance_silent()
             self._commit()
+        self._control.queries.serve(self._find_entries)
+
+    def _find_entries(self, store: str, keys: Sequence[Any]) -> StateEntries:
+        return find_entries(self._task, self._topology, self._state, self._owned, store, keys)
 
     def _take(self, batch: ConsumedBatch) -> None:
         """Decode records, and process them now, or when it is their turn."""

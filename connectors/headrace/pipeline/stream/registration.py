@@ -14,7 +14,7 @@ from typing import Any
 import orjson
 
 from headrace.broker.interfaces import Admin, NewTopic, Reader
-from headrace.errors import TaskError
+from headrace.errors import ConflictError, TaskError
 from headrace.metrics import now_ms
 from headrace.pipeline.stream.topics import read_to_end
 from headrace.pipeline.stream.transaction import StreamTransaction
@@ -112,6 +112,17 @@ def changed_state(application: str, changes: StateChanges) -> tuple[str, str]:
         f"`headrace stream reset {application}`, which deletes the state of all steps"
     )
     return text, hint
+
+
+def require_fitting_state(application: str, known: Registration | None, topology: StreamTopology) -> None:
+    """Raise ConflictError with all changes when the registered state does not fit a topology."""
+    if known is None:
+        return
+    changes = StateChanges.between(known, Registration.of(topology))
+    if changes.changed:
+        text, hint = changed_state(application, changes)
+        lines = [f"{text} (written {known.origin()})", *changes.lines()]
+        raise ConflictError("\n".join(lines), code="stream.changed", hint=hint)
 
 
 def read_registration(

@@ -1,0 +1,40 @@
+"""Routes below ``/v1/streams``, headrace's own: what stream applications hold, and what it was made by."""
+
+from __future__ import annotations
+
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from headrace.pipeline.stream import state_codec
+from headrace.rest.handlers import RestRequest, resource
+from headrace.runtime.api import WorkerApi
+
+
+class StreamRoutes:
+    """State of stream applications."""
+
+    def __init__(self, api: WorkerApi) -> None:
+        self._api = api
+
+    def routes(self) -> list[Route]:
+        """Return the routes below ``/v1/streams``."""
+        one = "/v1/streams/{name}"
+        return [
+            resource(f"{one}/state/{{store}}/{{key}}", get=self.state),
+            resource(f"{one}/registration", get=self.registration),
+        ]
+
+    def state(self, request: RestRequest) -> Response:
+        """Return what a store holds of a key, with all types as in the changelog (``{"$decimal": "1.5"}``)."""
+        name, store = request.path["name"], request.path["store"]
+        found = self._api.stream_state(name, store, request.path["key"])
+        key = list(found.key) if isinstance(found.key, tuple) else found.key
+        place = {"name": name, "store": store, "task": found.task, "partition": found.partition}
+        (body,) = state_codec.encode([{**place, "key": key, "entries": list(found.entries)}])
+        return Response(body, media_type="application/json")
+
+    def registration(self, request: RestRequest) -> Response:
+        """Return what the state of each step was made by, for ``headrace stream explain --against``."""
+        found = self._api.registration(request.path["name"])
+        stores = {name: {"definition": text, "topics": topics} for name, (text, topics) in found.stores.items()}
+        return JSONResponse({"name": request.path["name"], "written": found.origin(), "stores": stores})
