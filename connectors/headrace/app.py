@@ -17,6 +17,7 @@ from headrace.dead_letters.service import DeadLetterService
 from headrace.errors import HeadraceError
 from headrace.files import ConfigFile
 from headrace.pair_checks import KafkaTopic
+from headrace.pipeline.stream.decisions import DecisionServices
 from headrace.records import ConsumedBatch
 from headrace.registry import Registry
 from headrace.rest import RestServer
@@ -126,6 +127,7 @@ class StandaloneWorker:
         statuses = StatusStore(MemoryLog(), self._validator.secrets)
         origins = {file.properties["name"]: ConfigOrigin(file.path, file.properties, file.positions) for file in files}
         tracker = TopicTracker(enabled=settings.topic_tracking, reset_allowed=settings.topic_tracking_reset)
+        decisions = DecisionServices()
         builder = TaskBuilder(
             self._registry,
             self._validator,
@@ -135,6 +137,7 @@ class StandaloneWorker:
             ConfigOrigins(origins),
             tracker,
             conditions,
+            decisions,
             f"{socket.gethostname()}-{worker_id}",
         )
         timing = Timing(
@@ -166,6 +169,7 @@ class StandaloneWorker:
             conditions,
             self._reasons,
             lambda: self._kafka_clients.reader(settings.consumer),
+            decisions,
         )
 
     @staticmethod

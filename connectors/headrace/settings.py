@@ -227,6 +227,21 @@ class StreamSettings(ConnectorSettings):
         doc="How often the processed records of repartition topics are deleted (as in Kafka Streams).",
         group="Application",
     )
+    decide: bool = key(
+        "decide.enabled",
+        default=False,
+        doc="Decide on single requests over HTTP (`POST /v1/streams/{name}/decide`) by the step `pick`. Each task "
+        "that decides holds the tables and models twice.",
+        group="Application",
+    )
+    decide_timeout: Duration = key(
+        "decide.timeout.ms",
+        default=1000,
+        ge=1,
+        le=60_000,
+        doc="The longest time until a decision is acknowledged by Kafka; after it the answer is 503.",
+        group="Application",
+    )
     state_max_entries: int | None = key(
         "state.max.entries",
         default=None,

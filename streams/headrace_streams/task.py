@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from headrace import (
     Changes,
@@ -14,6 +15,7 @@ from headrace import (
     SinkBatch,
     StepCounts,
     StreamContext,
+    StreamDecision,
     StreamOutput,
     StreamResult,
     StreamTask,
@@ -36,6 +38,9 @@ from headrace_streams.plan import Plan, PlannedInput, PlannedStep, PlannedTable,
 from headrace_streams.planning import make_plan
 from headrace_streams.rows import Rows, merge
 
+if TYPE_CHECKING:
+    from headrace_streams.request_decider import RequestDecider
+
 _STORED_AFTER = 1_000
 """Milliseconds by which the time of a silent partition must have advanced before that alone is stored."""
 
@@ -44,6 +49,7 @@ class StreamApplicationTask(StreamTask):
     """Runs one plan. Holds the rows of the global tables; all other state is kept by the framework."""
 
     _watchdog: FunctionWatchdog | None = None
+    _decider: RequestDecider | None = None
 
     def start(self, context: StreamContext) -> StreamTopology:
         plan, findings = make_plan(context.task.connector, ApplicationKeys.parse(context.properties))
@@ -66,6 +72,18 @@ class StreamApplicationTask(StreamTask):
         self._stores = {step.name: step.operator for step in plan.steps if step.operator.stateful}
         return plan.topology()
 
+    def prepare_decisions(self) -> None:
+        if self._decider is None:
+            module = importlib.import_module("headrace_streams.request_decider")  # it needs numpy
+            self._decider = module.RequestDecider(self._plan)
+        self._decider.prepare(self._tables)
+
+    def decide(self, request: Mapping[str, Any], moment: int, began: float) -> StreamDecision:
+        assert self._decider is not None
+        refusals: list[StepRefusal] = []
+        rows = self._read(self._decider.source, self._decider.batch(request, moment), refusals, {})
+        return self._decider.decide(rows, refusals, self._tables, moment, began)
+
     def stop(self) -> None:
         if self._watchdog is not None:
             self._watchdog.stop()
@@ -84,6 +102,8 @@ class StreamApplicationTask(StreamTask):
 
     def _update_row(self, table: PlannedTable, record_key: Any, value: Any) -> None:
         rows = self._tables[table.name]
+        if self._decider is not None and table.name == self._decider.table:
+            self._decider.table_changed = True
         record_key = scalar_key(record_key)
         if value is not None and not isinstance(value, dict):
             text = f"table {table.name}: the value is not an object"

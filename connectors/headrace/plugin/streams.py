@@ -108,6 +108,14 @@ class StreamResult:
     steps: dict[str, StepCounts] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class StreamDecision:
+    """A decision on one request: what the caller is answered, and the record of an input that has it."""
+
+    answer: Mapping[str, Any]
+    record: StreamOutput
+
+
 @dataclass(frozen=True)
 class KnownRecords:
     """What is known of the records of a topic before an application starts."""
@@ -178,6 +186,25 @@ class StreamTask(ABC):
     def shown_state(self, store: str, key: Any, state: Segments) -> Sequence[Mapping[str, Any]]:
         """Return what a store holds of a key, for queries: one object for each entry. ``state`` has only this key."""
         return [{"segment": segment, "value": entries[key]} for segment, entries in sorted(state.items())]
+
+    def prepare_decisions(self) -> None:
+        """Prepare for :meth:`decide`. Called after ``start``, and when tables have changed.
+
+        Raise ConfigError when the application decides nothing.
+        """
+        raise ConfigError(
+            "the application has no step that decides on single requests",
+            code="stream.no_decisions",
+            hint="remove decide.enabled",
+        )
+
+    def decide(self, request: Mapping[str, Any], moment: int, began: float) -> StreamDecision:
+        """Return the decision on a request that came over HTTP at ``moment`` (epoch milliseconds).
+
+        ``began``: ``time.perf_counter()`` then. Called on an instance that gets tables and processes no records, by
+        one thread at a time. Raise CommandError for a request that is refused.
+        """
+        raise NotImplementedError
 
     def stop(self) -> None:  # noqa: B027 (optional by contract)
         """Release what ``start`` took. Called once, also after a failed ``start``."""

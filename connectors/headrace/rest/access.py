@@ -60,6 +60,8 @@ RULES: Mapping[str, Mapping[str, Role | None]] = {
     f"/v1{_ONE}/reset": {"POST": Role.ADMIN},
     "/v1/streams/{name}/state/{store}/{key}": {"GET": Role.OPERATOR},
     "/v1/streams/{name}/registration": {"GET": Role.OPERATOR},
+    # A decision is a record that the application learns from.
+    "/v1/streams/{name}/decide": {"POST": Role.OPERATOR},
     _QUEUE: {"GET": Role.VIEWER},
     f"{_QUEUE}/letters": {"GET": Role.OPERATOR},
     f"{_QUEUE}/retry": {"POST": Role.OPERATOR},

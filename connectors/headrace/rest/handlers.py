@@ -91,10 +91,13 @@ _METHODS = ("HEAD", "DELETE", "POST", "GET", "PUT", "PATCH", "OPTIONS")
 Handler = Callable[[RestRequest], Response]
 
 
-def resource(path: str, *, limiter: anyio.CapacityLimiter | None = None, **handlers: Handler) -> Route:
+def resource(
+    path: str, *, limiter: anyio.CapacityLimiter | None = None, is_data: bool = False, **handlers: Handler
+) -> Route:
     """A route whose methods are the keyword arguments: ``resource("/connectors", get=…, post=…)``.
 
     ``limiter``: a pool of its own, so that it is answered also when all threads of the common one are busy.
+    ``is_data``: its requests are records and no changes of the worker; only refused ones have a line in the audit log.
     """
     by_method = {method.upper(): handler for method, handler in handlers.items()}
     rules = {method: rule_of(method, path) for method in by_method}
@@ -124,7 +127,8 @@ def resource(path: str, *, limiter: anyio.CapacityLimiter | None = None, **handl
             response = error_response(503, "the worker is stopping; the request may still have taken effect")
         except ClientDisconnect:  # disconnected within the body: nothing was done, and no client reads this
             response = error_response(400, "the body is incomplete")
-        audited.finished(response.status_code)
+        if not is_data or response.status_code >= 400:
+            audited.finished(response.status_code)
         return response
 
     return Route(path, endpoint, methods=[*by_method, "OPTIONS"], name=path)

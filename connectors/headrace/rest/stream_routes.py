@@ -1,7 +1,8 @@
-"""Routes below ``/v1/streams``, headrace's own: what stream applications hold, and what it was made by."""
+"""Routes below ``/v1/streams``, headrace's own: what stream applications hold, what it was made by, and decisions."""
 
 from __future__ import annotations
 
+import anyio
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
@@ -9,9 +10,12 @@ from headrace.pipeline.stream import state_codec
 from headrace.rest.handlers import RestRequest, resource
 from headrace.runtime.api import WorkerApi
 
+_AT_ONCE = 32
+"""Decisions at the same time; they have threads of their own, so that slow commands do not delay them."""
+
 
 class StreamRoutes:
-    """State of stream applications."""
+    """State of stream applications, and their decisions on single requests."""
 
     def __init__(self, api: WorkerApi) -> None:
         self._api = api
@@ -22,6 +26,7 @@ class StreamRoutes:
         return [
             resource(f"{one}/state/{{store}}/{{key}}", get=self.state),
             resource(f"{one}/registration", get=self.registration),
+            resource(f"{one}/decide", limiter=anyio.CapacityLimiter(_AT_ONCE), is_data=True, post=self.decide),
         ]
 
     def state(self, request: RestRequest) -> Response:
@@ -38,3 +43,8 @@ class StreamRoutes:
         found = self._api.registration(request.path["name"])
         stores = {name: {"definition": text, "topics": topics} for name, (text, topics) in found.stores.items()}
         return JSONResponse({"name": request.path["name"], "written": found.origin(), "stores": stores})
+
+    def decide(self, request: RestRequest) -> Response:
+        """Return the selection for the request in the body, a JSON object, after it is written to Kafka."""
+        made = self._api.decide(request.path["name"], request.json_object(numbers_as_text=False))
+        return JSONResponse(dict(made))

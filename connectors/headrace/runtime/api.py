@@ -149,6 +149,12 @@ class WorkerApi(Protocol):
         """Delete all positions of a stopped connector: it starts from the beginning. Raise as :meth:`alter_offsets`."""
         ...
 
+    def decide(self, name: str, request: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return the decision of a running stream application on one request, after it is written to Kafka.
+
+        Raise NotFoundError, CommandError for a request that is refused, RetriableError after ``decide.timeout.ms``."""
+        ...
+
     def reset_stream(self, name: str, *, dry: bool) -> StreamReset:
         """Move the offsets of a stopped stream application to the beginning of its inputs and delete its internal
         topics; ``dry``: only return what would be done. Raise as :meth:`alter_offsets`."""

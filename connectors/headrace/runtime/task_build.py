@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -22,6 +23,7 @@ from headrace.pipeline.sink import ConsumerFactory, SinkPipeline
 from headrace.pipeline.source import ProducerFactory, SourcePipeline
 from headrace.pipeline.stages import Stages
 from headrace.pipeline.stream.clients import StreamClients, StreamLimits
+from headrace.pipeline.stream.decisions import DecisionClients, DecisionService, DecisionServices
 from headrace.pipeline.stream.pipeline import StreamPipeline
 from headrace.pipeline.topic_creation import TopicCreator, create_topic
 from headrace.plugin import SinkContext, SourceContext, StreamContext, TaskContext
@@ -52,6 +54,7 @@ class TaskBuilder:
     config_origins: ConfigOrigins
     tracker: TopicTracker = field(default_factory=TopicTracker)
     conditions: ConditionStore = field(default_factory=lambda: ConditionStore(MemoryLog()))
+    decisions: DecisionServices = field(default_factory=DecisionServices)
     instance: str = "headrace"
     """Distinguishes workers that run tasks of one stream application; does not change when the worker restarts."""
 
@@ -132,6 +135,7 @@ class _OneTask:
             self._open_dead_letters if settings.dead_letter_topic else None,
             self._topic_used,
             self._offset_gaps(),
+            (lambda: self._deciding(settings.decide_timeout / 1000)) if settings.decide else nullcontext,
             self.worker.instance,
         )
         limits = StreamLimits(
@@ -142,6 +146,28 @@ class _OneTask:
             settings.repartition_purge_interval / 1000,
         )
         return StreamPipeline(self._new_task(), self._context(StreamContext), self.stages, factory, control, limits)
+
+    @contextmanager
+    def _deciding(self, timeout: float) -> Iterator[None]:
+        """Decide over HTTP by an instance of the task that has clients and converters of its own."""
+        clients, control, worker = self._clients, self.control, self.worker
+        context = replace(self._context(StreamContext), set_status_reason=lambda reason: None)
+        made = DecisionClients(
+            lambda: clients.reader(f"connector-decide-{self.task}", **{"isolation.level": "read_committed"}),
+            lambda: clients.producer(f"connector-decide-{self.task}"),
+            clients.admin,
+        )
+        stages = make_stages(worker.registry, worker.settings, self.config.settings, self.stages.policy)
+        service = DecisionService(self._new_task(), context, stages, made, control, timeout)
+        try:
+            service.start()
+            worker.decisions.add(self.task.connector, service)
+            try:
+                yield
+            finally:
+                worker.decisions.remove(self.task.connector, service)
+        finally:
+            service.close()
 
     def _source(self, settings: ConnectorSettings) -> SourcePipeline:
         clients, control = self._clients, self.control

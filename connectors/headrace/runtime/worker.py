@@ -22,6 +22,7 @@ from headrace.errors import (
     RetriableError,
 )
 from headrace.metrics import Parts
+from headrace.pipeline.stream.decisions import DecisionServices
 from headrace.pipeline.stream.registration import Registration
 from headrace.plugin import SystemChoices
 from headrace.plugin_docs import validation_response
@@ -69,6 +70,7 @@ class Worker:
         conditions: ConditionStore | None = None,
         reasons: ConnectorReasons | None = None,
         open_reader: Callable[[], Reader] | None = None,
+        decisions: DecisionServices | None = None,
     ) -> None:
         """``refused`` is called on a thread of the worker when Kafka refuses it permanently (wrong settings).
 
@@ -86,6 +88,7 @@ class Worker:
         self._conditions = conditions or ConditionStore(MemoryLog())
         self._reasons = reasons or ConnectorReasons()
         self._open_reader = open_reader
+        self._decisions = decisions or DecisionServices()
         self._lookups = SystemLookups(validator)
         self._kafka_watch = KafkaWatch(open_admin, refused)
 
@@ -235,6 +238,10 @@ class Worker:
         )
         if group is not None:
             self._move(name, lambda admin: sink_offsets.reset(admin, group))
+
+    def decide(self, name: str, request: Mapping[str, Any]) -> Mapping[str, Any]:
+        _require(name, self._desired())
+        return self._decisions.of(name).decide(request)
 
     def reset_stream(self, name: str, *, dry: bool) -> StreamReset:
         application = self._application(name)

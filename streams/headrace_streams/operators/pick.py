@@ -21,11 +21,20 @@ from headrace_streams.exploration.experiment import Experiment
 from headrace_streams.exploration.features import level_of
 from headrace_streams.exploration.traffic import bucket_of
 from headrace_streams.expressions import Projection
+from headrace_streams.operators.decided_requests import (
+    DECISION,
+    UnusableDecisionError,
+    decision_of,
+    without_decisions,
+)
 from headrace_streams.operators.followed_experiment import KnownModels, traffic_at
 from headrace_streams.operators.operator import Operator, StepPlace, StepRefusal, StepResult, Tables
 from headrace_streams.operators.selector import Candidates, SelectionRequest, Selector
 from headrace_streams.operators.stateless import evaluate
 from headrace_streams.rows import Rows
+
+Offered = list[tuple[str, dict[str, Any]]]
+"""Ids and rows of the table of candidates, in the order of the ids."""
 
 
 @dataclass(frozen=True)
@@ -47,13 +56,18 @@ class Pick(Operator):
     known: KnownModels = field(default_factory=KnownModels, compare=False)
 
     def process(self, rows: Rows, tables: Tables, state: Segments) -> StepResult:
+        return self.select(rows, tables, self.offered(tables[self.table]))
+
+    def select(self, rows: Rows, tables: Tables, offer: tuple[Offered, int]) -> StepResult:
+        """Select among what :meth:`offered` has returned for the table of candidates."""
         experiment = self.experiment
+        offered, failed = offer
         models = self.known.at_head(experiment, tables[self.models_table])
         traffic = traffic_at(experiment, tables[self.log_table].get(experiment.name))
-        offered, failed = self.offered(tables[self.table])
         refusals: list[StepRefusal] = []
         requests: list[SelectionRequest] = []
         empty: list[int] = []
+        values: dict[int, dict[str, Any]] = {}
         for row, value in enumerate(rows.values):
             request, unit = value.get(experiment.request), value.get(experiment.unit)
             if absent := [
@@ -64,6 +78,18 @@ class Pick(Operator):
                 text = f"a request needs a text or an integer in column '{absent[0]}'"
                 refusals.append(self.place.refusal(rows.origins[row], absent[0], text, "experiment.request"))
                 continue
+            if rows.headers is not None:
+                try:
+                    decision = decision_of(rows.headers[row], experiment.name, level_of(request), level_of(unit))
+                except UnusableDecisionError as error:
+                    refusals.append(self.place.refusal(rows.origins[row], DECISION, str(error), "experiment.decision"))
+                    continue
+                if decision is not None:
+                    if decision["selected"] is None:
+                        empty.append(row)
+                    else:
+                        values[row] = decision
+                    continue
             bucket = bucket_of(experiment.salt, level_of(unit))
             candidates, refused = self._candidates(value, rows.origins[row], offered)
             refusals += refused
@@ -77,23 +103,30 @@ class Pick(Operator):
                 empty.append(row)
         if refusals:  # the records are refused, and the framework processes the batch without them
             return StepResult({"": rows.only([])}, refusals)
+        decided = len(values)
         selector = Selector(experiment, self.with_candidates)
-        values: dict[int, dict[str, Any]] = {}
         for version in dict.fromkeys(item.assigned for item in requests):
             mine = [item for item in requests if item.assigned == version]
             for item, value in zip(mine, selector.select(version, mine, models, traffic), strict=True):
                 values[item.row] = {**value, "traffic": traffic.number, "selected_at": rows.times[item.row]}
         order = sorted(values)
         made = rows.only(order).with_values([values[row] for row in order])
-        made.keys = [rows.values[row][experiment.request] for row in order]
+        made = Rows(
+            [rows.values[row][experiment.request] for row in order],
+            made.values,
+            made.times,
+            made.origins,
+            without_decisions(made.headers),
+        )
         counts = {
             "degraded": sum("degraded" in value for value in values.values()),
             "incomplete": sum(bool(value["missing"]) for value in values.values()),
             "unusable_candidates": failed,
+            "decided": decided,
         }
         return StepResult({"": made, "none": rows.only(empty)}, counts=counts)
 
-    def offered(self, table: Mapping[Any, Any]) -> tuple[list[tuple[str, dict[str, Any]]], int]:
+    def offered(self, table: Mapping[Any, Any]) -> tuple[Offered, int]:
         """Return the candidates that fulfil the conditions on the candidate alone, by id, and how many have none:
         a row whose condition cannot be evaluated is no candidate."""
         everything = sorted(((level_of(key), row) for key, row in table.items()), key=lambda item: item[0])
@@ -105,9 +138,7 @@ class Pick(Operator):
         good = [item for number, item in enumerate(everything) if number not in bad]
         return [item for item, kept in zip(good, values, strict=True) if all(part is True for part in kept)], len(bad)
 
-    def _candidates(
-        self, value: dict[str, Any], origin: int, offered: list[tuple[str, dict[str, Any]]]
-    ) -> tuple[list[tuple[str, dict[str, Any]]], list[StepRefusal]]:
+    def _candidates(self, value: dict[str, Any], origin: int, offered: Offered) -> tuple[Offered, list[StepRefusal]]:
         found = offered
         if self.condition is not None and offered:
             name = self.experiment.candidate
@@ -126,9 +157,7 @@ class Pick(Operator):
             found = sorted(sorted(found, key=lambda item: _lottery(request, item[0]))[: self.most], key=lambda c: c[0])
         return found, []
 
-    def columns_of(
-        self, value: dict[str, Any], candidates: list[tuple[str, dict[str, Any]]]
-    ) -> tuple[Candidates, list[str]]:
+    def columns_of(self, value: dict[str, Any], candidates: Offered) -> tuple[Candidates, list[str]]:
         """Return the rows of the models, and the columns without a value in the request or in any candidate."""
         experiment = self.experiment
         missing: dict[str, None] = {}

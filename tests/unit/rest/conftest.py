@@ -155,6 +155,12 @@ class FakeWorker:
         self._known(name)
         self.altered.clear()
 
+    def decide(self, name: str, request: Mapping[str, Any]) -> Mapping[str, Any]:
+        self._known(name)
+        if self.fail:
+            raise self.fail
+        return {"request": request["request_id"], "selected": "s1"}
+
     def reset_stream(self, name: str, *, dry: bool) -> StreamReset:
         self._known(name)
         return StreamReset({TopicPartition("t", 0): (7, 0)}, (f"{name}-topology",))

@@ -414,3 +414,13 @@ def test_states_and_deleted_configurations_are_audited(server: RestServer, worke
     stopped, deleted = audit_lines(logged)
     assert (stopped["before"], stopped["after"]) == ("RUNNING", "STOPPED")
     assert (deleted["before"]["topic"], deleted["after"]) == ("t", None)
+
+
+def test_decisions_are_no_lines_of_the_audit_log_and_refused_ones_are(server: RestServer, worker: Any) -> None:
+    worker.add("surveys")
+    url = f"{server.url}/v1/streams/surveys/decide"
+    with capture_logs() as logged:
+        decided = HTTP.post(url, json={"request_id": "r1"}, headers={"Authorization": basic("alice", PASSWORD)})
+        refused = HTTP.post(url, json={"request_id": "r1"}, headers={"Authorization": f"Bearer {TOKEN}"})
+    assert (decided.status_code, refused.status_code) == (200, 403)  # a viewer
+    assert [line["user"] for line in audit_lines(logged)] == ["prometheus"]

@@ -248,6 +248,18 @@ class TestOneConnector:
         expected = {"offsets": [{"partition": {"table": "orders"}, "offset": {"id": 42}}]}
         assert (answer.status_code, answer.json()) == (200, expected)
 
+    def test_a_decision_of_a_stream_application_is_returned(self, client: httpx.Client, worker: Any) -> None:
+        worker.add("a")
+        answer = client.post("/v1/streams/a/decide", json={"request_id": "r1", "age": 31})
+        assert (answer.status_code, answer.json()) == (200, {"request": "r1", "selected": "s1"})
+        assert client.post("/v1/streams/b/decide", json={"request_id": "r1"}).status_code == 404
+        assert (
+            client.post("/v1/streams/a/decide", content="[", headers={"Content-Type": "application/json"}).status_code
+            == 400
+        )
+        worker.fail = RetriableError("no decision in time", code="stream.decision_timeout")
+        assert client.post("/v1/streams/a/decide", json={"request_id": "r1"}).status_code == 503
+
     def test_offsets_are_altered_and_reset(self, client: httpx.Client, worker: Any) -> None:
         worker.add("a")
         body = {

@@ -21,7 +21,8 @@ from headrace.interpolation import make_interpolator
 from headrace.metrics import TaskMetrics
 from headrace.pipeline.control import TaskControl
 from headrace.pipeline.fence import TaskFence
-from headrace.records import EncodedBatch, TopicPartition
+from headrace.pipeline.stream.decisions import DecisionServices
+from headrace.records import EncodedBatch, Headers, TopicPartition
 from headrace.registry import Registry
 from headrace.retries import RetryPolicy
 from headrace.runtime.config_origins import ConfigOrigin, ConfigOrigins
@@ -86,6 +87,8 @@ class Application:
     worker: dict[str, str] = field(default_factory=lambda: dict(WORKER))
     conditions: ConditionStore = field(default_factory=lambda: ConditionStore(MemoryLog()))
 
+    decisions: DecisionServices = field(default_factory=DecisionServices)
+
     @property
     def name(self) -> str:
         return self.config["name"]
@@ -141,6 +144,7 @@ class Application:
             settings,
             self.origins,
             conditions=self.conditions,
+            decisions=self.decisions,
             instance=instance,
         )
         # As a file on the worker's command line, which may name functions.
@@ -159,6 +163,12 @@ class Application:
                 list(times) if times is not None else None,
             )
         )
+        producer.close(1)
+
+    def send_with_headers(self, topic: str, value: Any, key: Any, headers: Headers) -> None:
+        """Write one record with headers."""
+        producer = self.broker.producer({})
+        producer.send(EncodedBatch(topic, [orjson.dumps(value)], [orjson.dumps(key)], headers=[headers]))
         producer.close(1)
 
     def committed(self, topic: str) -> list[Any]:

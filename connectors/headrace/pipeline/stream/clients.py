@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,6 +29,8 @@ class StreamClients:
     """Is given a producer that sends within the task's transactions."""
     topic_used: Callable[[str], None] = lambda topic: None
     gaps: OffsetGaps | None = None
+    deciding: Callable[[], AbstractContextManager[None]] = nullcontext
+    """Decides over HTTP while the context is entered, if the application is configured to."""
     worker: str = ""
     """The name of this process, for others that run an application of the same name."""
 

@@ -38,7 +38,8 @@ class StreamPipeline:
             self._loop = StreamLoop(
                 application, self._task, topology, self._stages, self._clients, self._control, self._limits
             )
-            self._loop.run()
+            with self._clients.deciding():
+                self._loop.run()
 
     def _close(self) -> None:
         if self._loop is not None:

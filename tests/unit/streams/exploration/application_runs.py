@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
+import orjson
+
 from tests.unit.streams.conftest import Application, MakeApplication
 from tests.unit.streams.exploration.applications import MINUTE, OFFERS, World
 from tests.unit.streams.faults import run_with_faults
@@ -44,3 +46,10 @@ def run_experiment(
     sends += [partial(send, [], 200 * MINUTE), partial(close, 300 * MINUTE)]
     run_with_faults(application, sends, faults)
     return application
+
+
+def shared_records(application: Application, topic: str) -> dict[str, Any]:
+    """Return the last committed value of each key of a shared topic."""
+    (place,) = application.broker.partitions_of(topic)
+    records, _ = application.broker.logs[place].read(0, 100_000, committed=True)
+    return {(record.key or b"").decode(): orjson.loads(record.value or b"") for record in records}

@@ -6,7 +6,6 @@ import random
 from collections import Counter
 from typing import Any
 
-import orjson
 import pytest
 
 from headrace.pipeline.stream import state_codec
@@ -19,18 +18,11 @@ from headrace_streams.operators.open_selections import MODELS
 from headrace_streams.planning import make_plan
 from headrace_streams.rows import Rows
 from tests.unit.streams.conftest import Application, MakeApplication
-from tests.unit.streams.exploration.application_runs import REQUESTS, run_experiment
+from tests.unit.streams.exploration.application_runs import REQUESTS, run_experiment, shared_records
 from tests.unit.streams.exploration.applications import APPLICATION, OFFERS, World
 
 CHANCE = random.Random(20261130)
 FAULTS = [(CHANCE.randrange(1, 60), CHANCE.random() < 0.5, CHANCE.random() < 0.7) for _ in range(12)]
-
-
-def shared_records(application: Application, topic: str) -> dict[str, Any]:
-    """Return the last committed value of each key of a shared topic."""
-    (place,) = application.broker.partitions_of(topic)
-    records, _ = application.broker.logs[place].read(0, 100_000, committed=True)
-    return {(record.key or b"").decode(): orjson.loads(record.value or b"") for record in records}
 
 
 def learner(application: Application) -> Learn:
