@@ -51,6 +51,7 @@ public final class Transforms {
   public static void main(String[] arguments) throws Exception {
     BufferedReader in = new BufferedReader(new InputStreamReader(System.in, StandardCharsets.UTF_8));
     PrintStream out = new PrintStream(System.out, false, StandardCharsets.UTF_8);
+    System.setOut(System.err); // some transforms log there
     for (String line; (line = in.readLine()) != null; ) {
       out.println(MAPPER.writeValueAsString(answer(MAPPER.readTree(line))));
     }
@@ -87,7 +88,8 @@ public final class Transforms {
   }
 
   private static Object create(String name) throws Exception {
-    return Class.forName("org.apache.kafka.connect.transforms." + name).getDeclaredConstructor().newInstance();
+    String full = name.startsWith("io.") ? name : "org.apache.kafka.connect.transforms." + name;
+    return Class.forName(full).getDeclaredConstructor().newInstance();
   }
 
   private static Map<String, Object> configuration(JsonNode given) {

@@ -16,7 +16,7 @@ from headrace_transforms.header_texts import header_bytes
 from headrace_transforms.java_numbers import single
 from headrace_transforms.times import date_of, milliseconds_of, time_of, timestamp_of
 
-FILE = Path(__file__).parent / "answers.jsonl"
+FILES = ("answers.jsonl", "debezium.jsonl")
 _TYPES = {kind.name.lower(): kind for kind in Type}
 _LOGICAL = {"date": schemas.DATE_SCHEMA, "time": schemas.TIME_SCHEMA, "timestamp": schemas.TIMESTAMP_SCHEMA}
 _READ = {schemas.DATE: date_of, schemas.TIME: time_of, schemas.TIMESTAMP: timestamp_of}
@@ -42,7 +42,8 @@ class GoldenCase(NamedTuple):
 
 
 def golden_cases() -> Iterator[GoldenCase]:
-    for line in FILE.read_text(encoding="utf-8").splitlines():
+    folder = Path(__file__).parent
+    for line in (line for name in FILES for line in (folder / name).read_text(encoding="utf-8").splitlines()):
         case = json.loads(line)
         yield GoldenCase(
             case["id"],

@@ -1,4 +1,4 @@
-"""Transforms and predicates answer as those of Kafka Connect 4.4, or differ as docs/transforms.md says.
+"""Transforms answer as those of Kafka Connect 4.4 and Debezium 3.6; docs/transforms.md lists the differences.
 
 The cases and the recorded answers are in tests/golden/connect_transforms.
 """
@@ -48,9 +48,11 @@ CHANGED_VALUES = {
     "Cast$Value-493": "real 300.0",
     "Cast$Value-495": True,
     "Cast$Value-496": "300",
+    "outbox-401": [1, 2],
+    "outbox-402": [{"a": 1, "b": None}, {"a": None, "b": 2}],
     "dates-2--12219292800000": "Friday October AD 1582 40 3 278 3 5 AM 12 0 24 0 UTC +0000 Z",
 }
-"""A number without a schema has no width, and the weeks of October 1582 are those of the Gregorian calendar."""
+"""A number without a schema has no width, lists of outbox events are lists, weeks of October 1582 are Gregorian."""
 
 
 def expected_answer(case: GoldenCase) -> Any:
@@ -59,7 +61,13 @@ def expected_answer(case: GoldenCase) -> Any:
     if case.id in REFUSED_RECORDS:
         return {"error": "apply"}
     if case.id in CHANGED_VALUES:
-        return compared(record_of(case)) | {"value": CHANGED_VALUES[case.id]}
+        answer = compared_answer(case.answer)
+        unchanged = compared(record_of(case)) if "error" in answer else answer
+        return unchanged | {"value": CHANGED_VALUES[case.id]}
+    if case.id == "unwrap-163":  # Debezium fails with a NullPointerException
+        return compared(record_of(case)) | {"value": None, "value schema": None}
+    if case.id == "outbox-411":  # Debezium writes a text without a schema
+        return compared_answer(case.answer) | {"value schema": "string?"}
     return compared_answer(case.answer)
 
 
@@ -72,7 +80,8 @@ def by_plugin() -> dict[str, list[GoldenCase]]:
 
 
 def configured_transform(case: GoldenCase) -> Transform:
-    made: Transform = REGISTRY.find(PluginKind.TRANSFORM, f"{JVM}{case.transform}").cls()
+    name = case.transform or ""
+    made: Transform = REGISTRY.find(PluginKind.TRANSFORM, name if name.startswith("io.") else JVM + name).cls()
     made.configure(case.config)
     return made
 

@@ -155,3 +155,41 @@ def test_all_transforms_are_installed_with_the_names_of_kafka_connect(stage_make
 
     gates = {alias for plugin in stage_maker.registry.plugins(PluginKind.PREDICATE) for alias in plugin.cls.aliases}
     assert gates == {f"{JVM}predicates.{name}" for name in ("HasHeaderKey", "RecordIsTombstone", "TopicNameMatches")}
+
+
+def change(op: str, before: object, after: object) -> bytes:
+    return json.dumps({"op": op, "before": before, "after": after, "source": {"table": "t"}, "ts_ms": 1}).encode()
+
+
+@pytest.mark.parametrize(
+    ("keys", "values"),
+    [
+        ({}, [{"a": 1}, {"a": 2}, None]),
+        ({"drop.tombstones": "false", "delete.handling.mode": "none"}, [{"a": 1}, {"a": 2}, None, None]),
+        ({"drop.tombstones": "false"}, [{"a": 1}, {"a": 2}, None]),
+        (
+            {"delete.handling.mode": "rewrite", "add.fields": "op,table"},
+            [
+                {"a": 1, "__deleted": "false", "__op": "c", "__table": "t"},
+                {"a": 2, "__deleted": "false", "__op": "u", "__table": "t"},
+                {"a": 2, "__deleted": "true", "__op": "d", "__table": "t"},
+            ],
+        ),
+    ],
+)
+def test_change_events_without_a_schema_are_unwrapped(
+    stage_maker: StageMaker, keys: dict[str, str], values: list[object]
+) -> None:
+    own = {f"transforms.unwrap.{name}": value for name, value in keys.items()}
+    unwrap = {"transforms": "unwrap", "transforms.unwrap.type": "io.debezium.transforms.ExtractNewRecordState", **own}
+    events = [change("c", None, {"a": 1}), change("u", {"a": 1}, {"a": 2}), change("d", {"a": 2}, None), None]
+    batches, failures = stage_maker.sink(unwrap).decode(consumed(events))
+
+    assert [value for batch in batches for value in batch.values] == values
+    assert not failures
+
+
+def test_other_records_than_change_events_are_not_unwrapped(stage_maker: StageMaker) -> None:
+    unwrap = {"transforms": "unwrap", "transforms.unwrap.type": "ExtractNewRecordState"}
+    (batch,), _ = stage_maker.sink(unwrap).decode(consumed([b'{"op":"c"}', b"[1]"]))
+    assert batch.values == [{"op": "c"}, [1]]
