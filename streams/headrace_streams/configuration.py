@@ -138,6 +138,12 @@ class WindowKeys(ConfigModel):
     tumbling: Duration | None = key("tumbling", default=None, ge=1, doc="The size of windows that do not overlap.")
     hopping: Duration | None = key("hopping", default=None, ge=1, doc="The size of windows that overlap.")
     advance: Duration | None = key("advance", default=None, ge=1, doc="The time from one hopping window to the next.")
+    sliding: Duration | None = key(
+        "sliding",
+        default=None,
+        ge=1,
+        doc="The time between the first and the last moment of windows that end with a record or begin behind one.",
+    )
     session: Duration | None = key("session", default=None, ge=1, doc="The gap of event time that ends a session.")
     grace: Duration = key("grace", ge=0, doc="How long after its end a window takes records that come late.")
     emit: Annotated[Literal["close", "change"], LOWER] = key(

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 from headrace_streams.operators.aggregates import Aggregate
 
@@ -56,6 +57,38 @@ def accumulator_code(aggregates: Iterable[Aggregate], arguments: Iterable[str], 
     merges.append(f"acc[{RECORDS}] += other[{RECORDS}]")
     pattern = f"({''.join(f'v{number}, ' for number in columns.values())})"
     return AccumulatorCode(initial, pattern, updates, merges, f"({''.join(f'{item}, ' for item in results)})")
+
+
+class AccumulatorFunctions(NamedTuple):
+    """The code of the aggregates as functions, for windows whose records are not added in one generated loop."""
+
+    initial: list[int | None]
+    add: Callable[[list[Any], Sequence[Any], int], None]
+    """Add the arguments of a record with a number to an accumulator."""
+    merge: Callable[[list[Any], list[Any]], None]
+    """Add another accumulator to the first one."""
+    results: Callable[[list[Any]], tuple[Any, ...]]
+
+
+def accumulator_functions(
+    aggregates: Iterable[Aggregate], arguments: Iterable[str], first: int = 0
+) -> AccumulatorFunctions:
+    """Return the functions of these aggregates; see :func:`accumulator_code`."""
+    code = accumulator_code(aggregates, arguments, first)
+    source = "\n".join(
+        [
+            "def add(acc, values, number):",
+            f" {code.arguments} = values",
+            *indented(1, code.updates),
+            "def merge(acc, other):",
+            *indented(1, code.merges),
+            "def results(acc):",
+            f" return {code.results}",
+        ]
+    )
+    namespace: dict[str, Any] = {}
+    exec(compile(source, "<accumulator>", "exec"), namespace)  # of numbers and the texts of this package
+    return AccumulatorFunctions(code.initial, namespace["add"], namespace["merge"], namespace["results"])
 
 
 def indented(depth: int, lines: Iterable[str]) -> list[str]:

@@ -100,6 +100,12 @@ class Grouping:
         what = ", ".join([self.by, *(item.text for item in self.aggregates)])
         return self.place.refusal(rows.origins[error.row], what, text, "stream.wrong_type")
 
+    def result_refusal(self, group: Any, start: int, end: int) -> StepRefusal:
+        """Return the refusal of the result of a window: its records have values that do not fit each other."""
+        what = ", ".join(item.text for item in self.aggregates)
+        text = f"the values of group {group!r} from {start} to {end} have types that do not fit each other"
+        return self.place.refusal(NO_ORIGIN, what, text, "stream.wrong_type")
+
     def record_key(self, group: Any) -> Any:
         """Return the key of a group's results."""
         return record_key(self._names, group if len(self._names) > 1 else (group,))

@@ -12,13 +12,13 @@ accumulators. Records are numbered, because the first or last record of two merg
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any
 
 from headrace import Changes, Segments
-from headrace_streams.operators.accumulators import RECORDS, accumulator_code, indented
+from headrace_streams.operators.accumulators import RECORDS, AccumulatorFunctions, accumulator_functions
 from headrace_streams.operators.grouping import NO_ORIGIN, TIME_SEGMENT, GroupedRows, Grouping, RowError, advanced_time
 from headrace_streams.operators.operator import Operator, StepResult, Tables
 from headrace_streams.operators.state_account import stored_account, time_and_account
@@ -28,15 +28,6 @@ _SEGMENTS_PER_GAP = 4
 """More segments: fewer sessions are compared when the stream time advances, and more are searched for each record."""
 _START, _END, _NUMBER, _ACCUMULATORS = 0, 1, 2, 3
 Session = list[Any]
-
-
-class _Functions(NamedTuple):
-    """Generated for the aggregates of a step."""
-
-    initial: list[int | None]
-    add: Callable[[Session, tuple[Any, ...], int], None]
-    merge: Callable[[Session, Session], None]
-    results: Callable[[Session], tuple[Any, ...]]
 
 
 @dataclass(frozen=True)
@@ -86,22 +77,8 @@ class SessionWindow(Operator):
         return [self.grouping.result(key, item[_START], item[_END], self.functions.results(item)) for item in sessions]
 
     @cached_property
-    def functions(self) -> _Functions:
-        code = accumulator_code(self.grouping.aggregates, self.grouping.arguments.expressions, _ACCUMULATORS)
-        source = "\n".join(
-            [
-                "def add(acc, values, number):",
-                f" {code.arguments} = values",
-                *indented(1, code.updates),
-                "def merge(acc, other):",
-                *indented(1, code.merges),
-                "def results(acc):",
-                f" return {code.results}",
-            ]
-        )
-        namespace: dict[str, Any] = {}
-        exec(compile(source, "<session>", "exec"), namespace)  # of numbers and the texts of this package
-        return _Functions(code.initial, namespace["add"], namespace["merge"], namespace["results"])
+    def functions(self) -> AccumulatorFunctions:
+        return accumulator_functions(self.grouping.aggregates, self.grouping.arguments.expressions, _ACCUMULATORS)
 
     def state_definition(self) -> str:
         return f"sessions with a gap of {self.gap} ms {self.grouping.definition()}"

@@ -9,12 +9,13 @@ from headrace_streams.operators.aggregates import FUNCTIONS, MERGEABLE_FUNCTIONS
 from headrace_streams.operators.grouping import WINDOW_COLUMNS, Grouping
 from headrace_streams.operators.operator import Operator, StepPlace
 from headrace_streams.operators.session_windows import SessionWindow
+from headrace_streams.operators.sliding_windows import SlidingWindow
 from headrace_streams.operators.stateless import KeyBy
 from headrace_streams.operators.time_windows import TimeWindow
 from headrace_streams.plan import PlannedStep, Repartition
 from headrace_streams.planning.builder import PlanBuilder, PlanError, StreamInfo
 
-_KINDS = ("tumbling", "hopping", "session")
+_KINDS = ("tumbling", "hopping", "sliding", "session")
 
 
 def plan_window(builder: PlanBuilder, entry: NamedKeys[StepKeys], sources: tuple[str, ...]) -> None:
@@ -71,8 +72,9 @@ def _check_kind(prefix: str, keys: WindowKeys) -> None:
     if len(given) > 1:
         text = f"a window has one size, and this one has {' and '.join(given)}"
         raise PlanError(Finding("config.conflict", text, f"{prefix}.{given[1]}", f"remove {given[1]}"))
-    if keys.session is not None and keys.emit == "change":
-        text = "sessions have no results on change: a later record may merge them"
+    if (keys.session is not None or keys.sliding is not None) and keys.emit == "change":
+        kind = "sessions" if keys.session is not None else "sliding windows"
+        text = f"{kind} have no results on change: a later record may change which of them there are"
         raise PlanError(Finding("config.conflict", text, f"{prefix}.emit", "remove emit"))
     key = f"{prefix}.advance"
     if keys.hopping is None:
@@ -90,6 +92,8 @@ def _check_kind(prefix: str, keys: WindowKeys) -> None:
 def _operator(keys: WindowKeys, grouping: Grouping) -> Operator:
     if keys.session is not None:
         return SessionWindow(grouping, keys.session, keys.grace)
+    if keys.sliding is not None:
+        return SlidingWindow(grouping, keys.sliding, keys.grace)
     size = keys.tumbling or keys.hopping
     assert size is not None  # _check_kind
     return TimeWindow(grouping, size, keys.advance or size, keys.grace, keys.emit)

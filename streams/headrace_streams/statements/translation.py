@@ -39,6 +39,7 @@ _CLAUSES = {
 _WINDOWS: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "TUMBLE": ("tumbling", ()),
     "HOP": ("hopping", ("advance",)),
+    "SLIDE": ("sliding", ()),
     SESSION: ("session", ()),
 }
 """Function of GROUP BY → the key of the window's size, and the arguments after it."""
@@ -302,7 +303,7 @@ class _Translator:
         windows = [node for node in group.expressions if _function(node) in _WINDOWS]
         if len(windows) != 1:
             offset = self._statement.offset_of("GROUP")
-            hint = "write GROUP BY <columns>, TUMBLE('1m', GRACE => '10s'); also HOP and SESSION"
+            hint = "write GROUP BY <columns>, TUMBLE('1m', GRACE => '10s'); also HOP, SLIDE and SESSION"
             raise StatementError(f"GROUP BY needs one window, and has {len(windows)}", offset, hint)
         keys, offsets = self._window(windows[0])
         groups: dict[str, exp.Expression] = {}

@@ -33,6 +33,7 @@ import org.apache.kafka.streams.kstream.KTable;
 import org.apache.kafka.streams.kstream.Materialized;
 import org.apache.kafka.streams.kstream.Produced;
 import org.apache.kafka.streams.kstream.SessionWindows;
+import org.apache.kafka.streams.kstream.SlidingWindows;
 import org.apache.kafka.streams.kstream.StreamJoined;
 import org.apache.kafka.streams.kstream.Suppressed;
 import org.apache.kafka.streams.kstream.TimeWindows;
@@ -156,6 +157,7 @@ public final class Reference {
       case "table_join" -> tableJoin(builder);
       case "global_table_join" -> globalTableJoin(builder);
       case "time_window" -> timeWindow(builder, parameters);
+      case "sliding_window" -> slidingWindow(builder, parameters);
       case "session_window" -> sessionWindow(builder, parameters);
       case "interval_join" -> intervalJoin(builder, parameters);
       default -> throw new IllegalArgumentException(name);
@@ -197,6 +199,15 @@ public final class Reference {
         grouped(builder, parameters).windowedBy(windows)
             .aggregate(Reference::none, (key, value, sums) -> add(sums, value), Materialized.with(KEY, VALUE));
     writeWindows(counted, "out-change");
+    writeWindows(counted.suppress(Suppressed.untilWindowCloses(Suppressed.BufferConfig.unbounded())), "out-close");
+  }
+
+  private static void slidingWindow(StreamsBuilder builder, JsonNode parameters) {
+    SlidingWindows windows =
+        SlidingWindows.ofTimeDifferenceAndGrace(duration(parameters, "difference"), duration(parameters, "grace"));
+    KTable<Windowed<String>, JsonNode> counted =
+        grouped(builder, parameters).windowedBy(windows)
+            .aggregate(Reference::none, (key, value, sums) -> add(sums, value), Materialized.with(KEY, VALUE));
     writeWindows(counted.suppress(Suppressed.untilWindowCloses(Suppressed.BufferConfig.unbounded())), "out-close");
   }
 

@@ -122,6 +122,9 @@ def equal_cases() -> Iterator[Case]:
         yield Case(f"tumbling {seed}", "time_window", tumbling, _window_records(f"tumbling {seed}", 2 * MINUTE))
         hopping = {"size": MINUTE, "advance": 20_000, "grace": 10_000}
         yield Case(f"hopping {seed}", "time_window", hopping, _window_records(f"hopping {seed}", 4 * MINUTE, 80))
+        # A record within the grace is in all of its windows.
+        sliding = {"difference": 20_000, "grace": MINUTE}
+        yield Case(f"sliding {seed}", "sliding_window", sliding, _window_records(f"sliding {seed}", MINUTE - 1))
         session = {"gap": 30_000, "grace": 12_000}
         yield Case(f"session {seed}", "session_window", session, _session_records(f"session {seed}", 4 * MINUTE))
         join = {"before": 0, "after": HOUR, "grace": 10 * MINUTE}
@@ -145,6 +148,12 @@ def different_cases() -> Iterator[Case]:
         "session_window",
         session,
         [_view(1, "a", 0), _view(2, "b", 10), _view(3, "a", 0), _view(4, "b", 100)],
+    )
+    sliding = {"difference": 200, "grace": 0}
+    late = [_view(n, "a", time) for n, time in enumerate((1_000, 1_100, 950, 1_120, 9_000), 1)]
+    yield Case("sliding_late", "sliding_window", sliding, late)
+    yield Case(
+        "sliding_at_its_last_moment", "sliding_window", sliding, [_view(n, "a", 1_000) for n in (1, 2)] + late[-1:]
     )
     join = {"before": 0, "after": 100, "grace": 50}
     left, right = _side("left"), _side("right")

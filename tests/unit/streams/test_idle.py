@@ -22,6 +22,7 @@ inputs:
 WINDOWS = {
     "tumbling": "window: {by: id, tumbling: 10ms, grace: 5ms, aggregate: {views: count(*)}}",
     "hopping": "window: {by: id, hopping: 10ms, advance: 10ms, grace: 5ms, aggregate: {views: count(*)}}",
+    "sliding": "window: {by: id, sliding: 9ms, grace: 4ms, aggregate: {views: count(*)}}",
     "session": "window: {by: id, session: 10ms, grace: 5ms, aggregate: {views: count(*)}}",
     "top": "top: {by: id, tumbling: 10ms, grace: 5ms, order: at, limit: 1000}",
 }
@@ -51,7 +52,7 @@ class Clock:
         return self.now
 
 
-@pytest.mark.parametrize("kind", WINDOWS)
+@pytest.mark.parametrize("kind", [kind for kind in WINDOWS if kind != "sliding"])  # which count a record several times
 @given(records=st.lists(st.tuples(st.integers(0, 2), st.integers(0, 100)), min_size=1, max_size=30))
 def test_after_a_silence_every_record_is_in_a_result_or_late(kind: str, records: list[tuple[int, int]]) -> None:
     driver = make_driver(window(kind), idle_after=1)

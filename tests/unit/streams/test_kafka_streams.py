@@ -9,6 +9,7 @@ import threading
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from functools import cache
+from itertools import pairwise
 from typing import Any
 
 import orjson
@@ -76,6 +77,8 @@ def application(case: Case) -> dict[str, Any]:
         }
     if case.topology == "session_window":
         window = {"by": "k", "session": sizes["gap"], "grace": sizes["grace"], "aggregate": AGGREGATES}
+    elif case.topology == "sliding_window":
+        window = {"by": "k", "sliding": sizes["difference"], "grace": sizes["grace"], "aggregate": AGGREGATES}
     else:
         size = {"hopping": sizes["size"], "advance": sizes["advance"]}
         if sizes["size"] == sizes["advance"]:
@@ -173,7 +176,19 @@ def test_sessions_have_the_results_of_session_windows(name: str) -> None:
     assert expected.dropped == len(late) + sum(record.key is None for record in case.records)
 
 
-@pytest.mark.parametrize("name", [name for name in EQUAL if name.startswith(("tumbling", "hopping", "session"))])
+@pytest.mark.parametrize("name", [name for name in EQUAL if name.startswith("sliding")])
+def test_sliding_windows_have_the_results_of_sliding_windows(name: str) -> None:
+    case, expected = EQUAL[name], recorded()[name]
+    outputs = run(case)
+    assert sorted_results(of(outputs, "out-close")) == sorted_results(expected.of("out-close"))
+    assert len(of(outputs, "out-close")) > len(case.records)
+    assert any(earlier.time > later.time for earlier, later in pairwise(case.records)), "no disorder"
+    assert of(outputs, "late") == []
+
+
+@pytest.mark.parametrize(
+    "name", [name for name in EQUAL if name.startswith(("tumbling", "hopping", "sliding", "session"))]
+)
 def test_results_do_not_depend_on_batches_and_partitions(name: str, make_application: MakeApplication) -> None:
     case = EQUAL[name]
     sections = application(case)
@@ -256,6 +271,21 @@ def test_a_session_has_one_result_at_the_last_moment_of_its_grace() -> None:
     assert [(output.key, output.value["records"]) for output in of(ours, "out-close")] == [("a", 2), ("b", 1)]
     found = [(output.key, output.value["window_start"], output.value["records"]) for output in of(theirs, "out-close")]
     assert found == [("a", 0, 1), ("a", 0, 1), ("b", 10, 1)]  # two results of one session
+
+
+def test_a_sliding_window_has_one_result_at_the_last_moment_of_its_grace() -> None:
+    ours, theirs = both("sliding_at_its_last_moment")
+    assert [output.value["records"] for output in of(ours, "out-close")] == [2]
+    found = [(output.value["window_end"], output.value["records"]) for output in of(theirs, "out-close")]
+    assert found == [(1_000, 1), (1_000, 2), (9_000, 1)]  # two results of one window
+
+
+def test_a_record_after_its_grace_counts_in_the_sliding_windows_that_are_open() -> None:
+    ours, theirs = both("sliding_late")
+    found = [output.value for output in of(ours, "out-close")]
+    assert [value["records"] for value in found if value["window_start"] <= 950 <= value["window_end"]] == [1, 3, 4]
+    assert [value["records"] for value in found if value["window_end"] == 950] == []
+    assert all(value in [output.value for output in of(theirs, "out-close")] for value in found)
 
 
 def test_a_left_join_has_one_result_for_each_left_record() -> None:

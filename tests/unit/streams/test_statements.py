@@ -81,6 +81,10 @@ EQUAL = {
         "from: views\nwindow: {by: LOWER(country) AS land, hopping: 10m, advance: 5m, grace: 0, emit: change, "
         "aggregate: {n: count(*)}}",
     ),
+    "sliding window": (
+        "SELECT user, window_start, window_end, count(*) AS n FROM views GROUP BY user, SLIDE('10m', GRACE => '1m')",
+        "from: views\nwindow: {by: user, sliding: 10m, grace: 1m, aggregate: {n: count(*)}}",
+    ),
     "sessions, filtered and selected": (
         "SELECT user, sum(cpi) / count(*) AS mean FROM views WHERE cpi > 0 "
         "GROUP BY user, SESSION(GAP => '30m', GRACE => '1m') HAVING count(*) > 2",

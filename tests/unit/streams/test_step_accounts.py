@@ -19,6 +19,7 @@ inputs:
 STEPS = {
     "tumbling": "{from: views, window: {by: id, tumbling: 10ms, grace: 0, aggregate: {views: count(*)}}}",
     "hopping": "{from: views, window: {by: id, hopping: 10ms, advance: 5ms, grace: 0, aggregate: {v: max(at)}}}",
+    "sliding": "{from: views, window: {by: id, sliding: 4ms, grace: 0, aggregate: {views: count(*)}}}",
     "session": "{from: views, window: {by: id, session: 4ms, grace: 0, aggregate: {views: count(*)}}}",
     "top": "{from: views, top: {by: id, tumbling: 10ms, grace: 0, order: at, limit: 1}}",
     "deduplicate": "{from: views, deduplicate: {by: id, within: 5ms, grace: 0}}",
@@ -28,6 +29,7 @@ STEPS = {
 EXPECTED = {
     "tumbling": {"tumbling": {"received": 6, "results": 4, "late": 1, "open": 1}},
     "hopping": {"hopping": {"received": 11, "results": 8, "late": 1, "open": 2}},
+    "sliding": {"sliding": {"received": 6, "results": 4, "late": 1, "open": 1}},
     "session": {"session": {"received": 6, "results": 4, "late": 1, "open": 1}},
     "top": {"top": {"received": 6, "results": 2, "dropped": 2, "late": 1, "open": 1}},
     "deduplicate": {"deduplicate": {"received": 6, "results": 3, "dropped": 1, "late": 2}},
