@@ -59,6 +59,23 @@ class ExperimentKeys(ConfigModel):
     calibration: CommaList = key(
         "guards.calibration", default="0.8, 1.25", doc="The range of predicted / observed conversions."
     )
+    latency: Duration | None = key(
+        "guards.latency",
+        default=None,
+        ge=1,
+        doc="At most 1 % of a version's selections over HTTP may take longer.",
+    )
+    metric: str = key(
+        "guards.metric.column",
+        default="",
+        doc="The column of a label with a number or boolean that must not get worse, as `conversion.complaint`.",
+    )
+    metric_margin: Share = key(
+        "guards.metric.worse.by", default=0.0, ge=0, doc="By how much it may be worse than with the current version."
+    )
+    metric_direction: Annotated[Literal["worse", "better"], LOWER] = key(
+        "guards.metric.higher.is", default="worse", doc="`worse`, as complaints; `better`, as revenue."
+    )
     promotion: Annotated[Literal["ask", "automatic"], LOWER] = key(
         "promote.mode", default="ask", doc="Propose changes of the traffic in the log, or make them."
     )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from headrace_streams.exploration.sequential import Sample, VersionComparison, compare, sample_ratio_p_value
@@ -37,6 +37,13 @@ class DecisionRules:
     """The p-value below which units are taken to be lost or counted twice."""
     calibration: tuple[float, float] = (0.8, 1.25)
     """The range of predicted / observed conversions in which a version may stay."""
+    latency: float = math.inf
+    """Milliseconds that at most 1 % of a version's selections over HTTP may take."""
+    metric: str = ""
+    """The column of a label with the business metric that must not get worse; empty: there is none."""
+    metric_margin: float = 0.0
+    """By how much it may be worse than that of the current version, as a part of that."""
+    metric_higher_is_better: bool = False
     ramp: tuple[float, ...] = (0.05, 0.2, 0.5)
     """Shares of the traffic that a version gets one after the other while nothing speaks against it."""
 
@@ -53,6 +60,14 @@ class VersionCounts:
     """Sum of the calibrated probabilities of the selections in ``sample``."""
     degraded: str = ""
     """Why the version cannot predict or learn; empty if it can."""
+    metric: Sample = field(default_factory=lambda: Sample.of_counts(0, 0))
+    """As ``sample``, of the business metric in place of conversions."""
+    metric_events: int = 0
+    """Selections whose metric is not 0."""
+    timed: int = 0
+    """Selections whose latency is known."""
+    slow: int = 0
+    """Those of them that took longer than the rules allow."""
 
     @property
     def calibration(self) -> float | None:
@@ -143,7 +158,10 @@ def decide(
             least_conversions=rules.least_conversions,
             previous_p_value=(p_values or {}).get(name, 1.0),
         )
-        made[name] = _decide_one(rules, name, shares[name], item, comparison, ratio, rules.alpha / len(compared), age)
+        worse = _worse_metric(rules, counts.get(current, _NOTHING), item, rules.alpha / len(compared))
+        made[name] = _decide_one(
+            rules, name, shares[name], item, comparison, ratio, rules.alpha / len(compared), age, worse
+        )
     return ExperimentDecision(current, ratio, made)
 
 
@@ -156,6 +174,7 @@ def _decide_one(
     ratio: float,
     alpha: float,
     age: float,
+    worse_metric: str,
 ) -> VersionDecision:
     def made(action: Action, reason: str, to: float | None = None) -> VersionDecision:
         return VersionDecision(name, action, reason, comparison.missing, to, comparison, counts.calibration)
@@ -174,6 +193,14 @@ def _decide_one(
             "rollback",
             f"predicted / observed conversions are {counts.calibration:.2f}, outside of {low:g} to {high:g}",
         )
+    if counts.timed >= _LEAST_TIMED and _proportion_above(counts.slow, counts.timed) > _SLOW:
+        return made(
+            "rollback",
+            f"{counts.slow:,} of {counts.timed:,} selections over HTTP took longer than {rules.latency:g} ms, and at "
+            f"most {_SLOW:.0%} may",
+        )
+    if worse_metric:
+        return made("rollback", worse_metric)
     verdict = comparison.verdict(alpha)
     interval = f"{comparison.difference:+.3%} ({comparison.low:+.3%} to {comparison.high:+.3%})"
     if verdict == "better":
@@ -189,6 +216,39 @@ def _decide_one(
     return made("wait", f"no difference is proven yet: {interval}")
 
 
+def _worse_metric(rules: DecisionRules, current: VersionCounts, version: VersionCounts, alpha: float) -> str:
+    """Return in which way the business metric of a version is worse, proven at all looks; empty if it is not."""
+    if not rules.metric or current.metric_events + version.metric_events < rules.least_conversions:
+        return ""
+    found = compare(
+        current.metric,
+        version.metric,
+        alpha=alpha,
+        expected_lift=max(rules.metric_margin, rules.expected_lift),
+        least_conversions=-math.inf,
+    )
+    margin = rules.metric_margin * abs(current.metric.rate)
+    better = rules.metric_higher_is_better
+    if (found.high >= -margin) if better else (found.low <= margin):
+        return ""
+    return (
+        f"{rules.metric} is {'lower' if better else 'higher'} than that of the current version by more than "
+        f"{rules.metric_margin:.0%}: {version.metric.rate:.4g} and {current.metric.rate:.4g} a selection"
+    )
+
+
+def _proportion_above(count: int, total: int) -> float:
+    """Return the lower end of Wilson's interval at three standard errors, because there are many looks."""
+    z = 3.0
+    rate = count / total
+    centre = rate + z * z / (2 * total)
+    half = z * math.sqrt(rate * (1 - rate) / total + z * z / (4 * total * total))
+    return (centre - half) / (1 + z * z / total)
+
+
+_SLOW = 0.01
+"""The part of the selections that may be slower: the limit is one of the 99th percentile."""
+_LEAST_TIMED = 500
 _NOTHING = VersionCounts(Sample.of_counts(0, 0), 0)
 
 

@@ -26,7 +26,9 @@ from headrace_streams.operators.open_selections import (
 )
 
 _UNITS, _LABELLED_UNITS, _CONVERSIONS, _IMPRESSIONS, _SQUARES, _IMPRESSION_SQUARES, _PRODUCT, _PREDICTED = range(8)
-"""Places in the counts of a version."""
+_METRIC, _METRIC_SQUARES, _METRIC_PRODUCT, _METRIC_EVENTS, _TIMED, _SLOW = range(8, 14)
+"""Places in the counts of a version. States of older releases end before the metric."""
+_EMPTY = [0, 0, 0, 0, 0, 0, 0, 0.0, 0.0, 0.0, 0.0, 0, 0, 0]
 
 
 class ExperimentLooks:
@@ -47,8 +49,8 @@ class ExperimentLooks:
         self._logged = logged
         self._write = write
 
-    def count_unit(self, entry: list[Any]) -> None:
-        """Count a unit when it has its first selection. A new traffic starts all counts again."""
+    def count_selection(self, entry: list[Any], latency: float | None) -> None:
+        """Count the latency of a selection, and its unit at the first one. A new traffic starts all counts again."""
         number = self._fact("counted")
         if number is None or entry[TRAFFIC] > number:
             self._state.put(FACTS, "counted", entry[TRAFFIC])
@@ -62,18 +64,23 @@ class ExperimentLooks:
             return
         version = entry[ASSIGNED]  # what a failed version was replaced by does not change who is compared
         key = (version, entry[UNIT])
-        if self._state.get(UNITS, key) is None:
-            self._state.put(UNITS, key, [0, 0])
+        is_new = self._state.get(UNITS, key) is None
+        if is_new:
+            self._state.put(UNITS, key, [0, 0, 0.0])
+        if is_new or latency is not None:
             counts = self._of_version(version)
-            counts[_UNITS] += 1
+            counts[_UNITS] += is_new
+            counts[_TIMED] += latency is not None
+            counts[_SLOW] += latency is not None and latency > self._experiment.rules.latency
             self._put_counts(version, counts)
 
-    def count_label(self, entry: list[Any], is_converted: bool) -> None:
+    def count_label(self, entry: list[Any], is_converted: bool, metric: float) -> None:
         if entry[TRAFFIC] != self._fact("counted"):
             return
         version = entry[ASSIGNED]
         key = (version, entry[UNIT])
-        shown, conversions = self._state.get(UNITS, key)
+        shown, conversions, *rest = self._state.get(UNITS, key)
+        before = rest[0] if rest else 0.0
         counts = self._of_version(version)
         counts[_LABELLED_UNITS] += shown == 0
         new_shown, new_conversions = shown + 1, conversions + is_converted
@@ -83,11 +90,16 @@ class ExperimentLooks:
         counts[_IMPRESSION_SQUARES] += new_shown**2 - shown**2
         counts[_PRODUCT] += new_shown * new_conversions - shown * conversions
         counts[_PREDICTED] += entry[CALIBRATED] or 0.0
-        self._state.put(UNITS, key, [new_shown, new_conversions])
+        after = before + metric
+        counts[_METRIC] += metric
+        counts[_METRIC_SQUARES] += after**2 - before**2
+        counts[_METRIC_PRODUCT] += new_shown * after - shown * before
+        counts[_METRIC_EVENTS] += metric != 0
+        self._state.put(UNITS, key, [new_shown, new_conversions, after])
         self._put_counts(version, counts)
 
     def _of_version(self, version: str) -> list[Any]:
-        return list((self._fact("counts") or {}).get(version, [0, 0, 0, 0, 0, 0, 0, 0.0]))
+        return _complete((self._fact("counts") or {}).get(version, []))
 
     def _put_counts(self, version: str, counts: list[Any]) -> None:
         self._state.put(FACTS, "counts", {**(self._fact("counts") or {}), version: counts})
@@ -140,7 +152,8 @@ class ExperimentLooks:
 
     def _version_counts(self) -> dict[str, VersionCounts]:
         made = {}
-        for name, item in (self._fact("counts") or {}).items():
+        for name, stored in (self._fact("counts") or {}).items():
+            item = _complete(stored)
             sample = Sample(
                 item[_LABELLED_UNITS],
                 item[_CONVERSIONS],
@@ -149,7 +162,24 @@ class ExperimentLooks:
                 item[_IMPRESSION_SQUARES],
                 item[_PRODUCT],
             )
-            made[name] = VersionCounts(sample, item[_UNITS], item[_PREDICTED], self._models.degraded.get(name, ""))
+            metric = Sample(
+                item[_LABELLED_UNITS],
+                item[_METRIC],
+                item[_IMPRESSIONS],
+                item[_METRIC_SQUARES],
+                item[_IMPRESSION_SQUARES],
+                item[_METRIC_PRODUCT],
+            )
+            made[name] = VersionCounts(
+                sample,
+                item[_UNITS],
+                item[_PREDICTED],
+                self._models.degraded.get(name, ""),
+                metric,
+                item[_METRIC_EVENTS],
+                item[_TIMED],
+                item[_SLOW],
+            )
         return made
 
     def start(self, moment: int) -> None:
@@ -192,6 +222,10 @@ class ExperimentLooks:
         return self._state.get(FACTS, name)
 
 
+def _complete(counts: list[Any]) -> list[Any]:
+    return [*counts, *_EMPTY[len(counts) :]]
+
+
 def _as_record(counts: VersionCounts) -> dict[str, Any]:
     sample = counts.sample
     return {
@@ -206,4 +240,8 @@ def _as_record(counts: VersionCounts) -> dict[str, Any]:
         "calibration": counts.calibration,
         "rate": sample.rate,
         "degraded": counts.degraded,
+        "metric": counts.metric.rate,
+        "metric_events": counts.metric_events,
+        "timed": counts.timed,
+        "slow": counts.slow,
     }

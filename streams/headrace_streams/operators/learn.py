@@ -8,6 +8,7 @@ with the event time of the labels, so a backlog of conversions delays learning a
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -68,11 +69,14 @@ class ToLearning(Operator):
     column: str
     """The column of a label that has the conversion, or null."""
     place: StepPlace
+    metric: str = ""
+    """The column of a label that has the business metric; empty: there is none."""
 
     def process(self, rows: Rows, tables: Tables, state: Segments) -> StepResult:
         made: list[dict[str, Any]] = []
         refusals: list[StepRefusal] = []
         good: list[int] = []
+        unusable = 0
         for row, value in enumerate(rows.values):
             wrong = [name for name, kind in _COLUMNS.items() if not _is(value.get(name), kind)]
             if value.get("experiment") != self.experiment:
@@ -86,20 +90,34 @@ class ToLearning(Operator):
                 continue
             good.append(row)
             found = {name: value[name] for name in _COLUMNS}
-            for name in ("probability", "calibrated"):
+            for name in ("probability", "calibrated", "latency_ms"):
                 found[name] = float(value[name]) if _is(value.get(name), float) else None
             if (degraded := value.get("degraded")) is not None:
                 found["degraded"] = degraded
             if self.kind == LABEL:
                 found["converted"] = value.get(self.column) is not None
+                if self.metric:
+                    number = _number_at(value, self.metric)
+                    unusable += number is None
+                    found["metric"] = number or 0.0
             made.append({self.kind: found})
         kept = rows.only(good)
         keys: list[Any] = [self.experiment] * len(made)
-        return StepResult({"": Rows(keys, made, kept.times, kept.origins)}, refusals)
+        counts = {"unusable_metrics": unusable} if self.metric else {}
+        return StepResult({"": Rows(keys, made, kept.times, kept.origins)}, refusals, counts=counts)
 
     def describe(self) -> str:
         what = "late selections" if self.kind == LATE else f"{self.kind}s"
         return f"{what} of experiment {self.experiment}"
+
+
+def _number_at(value: Any, path: str) -> float | None:
+    """Return the number or boolean in a column, 0 where it is missing; None for anything else."""
+    for name in path.split("."):
+        value = value.get(name) if isinstance(value, dict) else None
+    if value is None:
+        return 0.0
+    return float(value) if isinstance(value, (bool, int, float)) and math.isfinite(value) else None
 
 
 def _is(value: Any, kind: type) -> bool:
@@ -185,7 +203,7 @@ class _LearningBatch:
         entry[VERSION], entry[ASSIGNED], entry[UNIT] = item["version"], item["assigned"], item["unit"]
         entry[TRAFFIC], entry[PREDICTED], entry[CALIBRATED] = item["traffic"], item["probability"], item["calibrated"]
         self._state.put_open(key, entry)
-        self._looks.count_unit(entry)
+        self._looks.count_selection(entry, item.get("latency_ms"))
         early = self._state.get(EARLY, key)
         if early is not None:
             self._state.put(EARLY, key, None)
@@ -216,7 +234,7 @@ class _LearningBatch:
             booking = unconverted(self._models.delays, last, entry[BOOKED])
             self._state.close(selected_at, key)
         self._book(entry, booking.positives, booking.exposure, moment)
-        self._looks.count_label(entry, item["converted"])
+        self._looks.count_label(entry, item["converted"], item.get("metric", 0.0))
 
     def _advance(self, moment: int) -> None:
         """Book what reached the age of a stage by the event time of a label."""

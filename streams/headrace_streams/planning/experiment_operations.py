@@ -71,7 +71,9 @@ def plan_learn(builder: PlanBuilder, entry: NamedKeys[StepKeys], sources: tuple[
     given = {SELECTION: selections, LABEL: sources[0], LATE: f"{sources[0]}.late"}
     builder.used |= set(given.values()) | {entry.name}
     for kind, source in given.items():
-        operator = ToLearning(kind, experiment.name, join.column, StepPlace(entry.name, prefix))
+        operator = ToLearning(
+            kind, experiment.name, join.column, StepPlace(entry.name, prefix), experiment.rules.metric
+        )
         builder.steps.append(PlannedStep(f"{entry.name}.{kind}", (source,), operator))
     # One partition has all records of an experiment: their order is what learning depends on.
     source, topic = f"{entry.name}-repartition", f"{builder.application}-{entry.name}-repartition"

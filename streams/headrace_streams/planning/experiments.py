@@ -67,6 +67,10 @@ def _experiment(builder: PlanBuilder, entry: NamedKeys[ExperimentKeys]) -> Exper
         keys.longest / 1000 if keys.longest is not None else float("inf"),
         keys.sample_ratio,
         (low, high),
+        float(keys.latency) if keys.latency is not None else float("inf"),
+        keys.metric,
+        keys.metric_margin,
+        keys.metric_direction == "better",
         keys.shares_of(keys.ramp),
     )
     ages = [round(keys.objective * part) for part in keys.shares_of(keys.stages)]

@@ -195,6 +195,11 @@ class DecisionService:
     def _read_tables(self) -> None:
         admin = self._clients.open_admin()
         try:
+            missing = set(self._topology.followed()) - admin.topics()
+            if missing:  # the running task creates them
+                self._problem = f"topic {min(missing)} does not exist yet"
+                self._stop.wait(_POLL)
+                return
             ends = admin.end_offsets(self._topology.followed())
         finally:
             admin.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import orjson
 import pytest
 
@@ -103,3 +104,59 @@ def test_evidence_is_json() -> None:
 def test_a_current_version_without_traffic_cannot_be_compared_with() -> None:
     with pytest.raises(ValueError, match="current version 'v1' has no share"):
         decide(RULES, "v1", {"v2": 1.0}, {})
+
+
+def with_complaints(units: int, complaints: int) -> VersionCounts:
+    return counts(units, units // 10, metric=Sample.of_counts(units, complaints), metric_events=complaints)
+
+
+@pytest.mark.parametrize(
+    ("complaints", "margin", "action"),
+    [(400, 0.0, "rollback"), (400, 0.2, "rollback"), (400, 1.5, "raise"), (210, 0.0, "raise"), (100, 0.0, "raise")],
+)
+def test_a_version_with_more_complaints_than_its_margin_is_rolled_back(
+    complaints: int, margin: float, action: str
+) -> None:
+    rules = DecisionRules(metric="complaint", metric_margin=margin, ramp=(0.9,))
+    given = {"v1": with_complaints(10_000, 200), "v2": with_complaints(10_000, complaints)}
+    found = decide(rules, "v1", SHARES, given).versions["v2"]
+    assert found.action == action
+    assert ("complaint is higher than that of the current version" in found.reason) == (action == "rollback")
+
+
+def test_a_version_that_earns_less_is_rolled_back_though_it_converts_as_often() -> None:
+    rules = DecisionRules(metric="revenue", metric_higher_is_better=True)
+    given = {"v1": with_complaints(10_000, 400), "v2": with_complaints(10_000, 200)}
+    found = decide(rules, "v1", SHARES, given).versions["v2"]
+    assert found.action == "rollback"
+    assert "revenue is lower than that of the current version" in found.reason
+
+
+def test_few_complaints_say_nothing() -> None:
+    rules = DecisionRules(metric="complaint")
+    given = {"v1": with_complaints(10_000, 5), "v2": with_complaints(10_000, 60)}
+    assert decide(rules, "v1", SHARES, given).versions["v2"].action != "rollback"
+
+
+def test_the_guard_of_the_metric_has_few_false_alarms_over_all_looks() -> None:
+    """A version without a difference, looked at 20 times in each of 200 experiments."""
+    random = np.random.default_rng(1)
+    rules = DecisionRules(metric="complaint", alpha=0.05)
+    alarms = 0
+    for _ in range(200):
+        found = random.binomial(2000, 0.04, (2, 20)).cumsum(axis=1)
+        given = [
+            {name: with_complaints(2000 * look, int(found[row, look - 1])) for row, name in enumerate(("v1", "v2"))}
+            for look in range(1, 21)
+        ]
+        alarms += any("complaint" in decide(rules, "v1", SHARES, item).versions["v2"].reason for item in given)
+    assert alarms / 200 <= 0.05
+
+
+@pytest.mark.parametrize(("slow", "timed", "action"), [(60, 1000, "rollback"), (10, 1000, "raise"), (2, 20, "raise")])
+def test_a_version_that_is_slow_over_http_is_rolled_back(slow: int, timed: int, action: str) -> None:
+    rules = DecisionRules(latency=50, ramp=(0.9,))
+    given = {"v1": counts(10_000, 1000), "v2": counts(10_000, 1000, timed=timed, slow=slow)}
+    found = decide(rules, "v1", SHARES, given).versions["v2"]
+    assert found.action == action
+    assert ("took longer than 50 ms" in found.reason) == (action == "rollback")

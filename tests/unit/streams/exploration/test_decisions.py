@@ -92,6 +92,25 @@ def test_decided_requests_convert_and_are_learned_from(make_application: MakeApp
     assert ["booking", label["version"], label["features"], 1.0] in [event[:4] for event in events]
 
 
+def test_the_latency_of_decisions_is_counted(make_application: MakeApplication) -> None:
+    text = APPLICATION.replace("    test.every: 10m\n", "    test.every: 1ms\n    guards.latency: 50ms\n")
+    application = started(make_application, text)
+    decide = service(application).decide
+    eventually(lambda: decide(request(999))["traffic"] == 1)
+    for number in range(5):
+        decide(request(number))
+    application.wait_until_processed()
+    for number in range(3):
+        conversion = {"request": f"r{number}", "converted_at": 2000 + number * 10_000}
+        application.send("conversions", [conversion], [conversion["request"]])
+        application.wait_until_processed()
+    counts = application.committed("experiment-counts")[-1]["counts"]
+    first = {value["request"]: value for value in reversed(application.committed("selections"))}
+    selections = [value for value in first.values() if value["traffic"] == 1]
+    assert sum(item["timed"] for item in counts.values()) == len(selections)
+    assert sum(item["slow"] for item in counts.values()) == sum(value["latency_ms"] > 50 for value in selections)
+
+
 def test_decisions_are_not_headers_of_selections(make_application: MakeApplication) -> None:
     application = started(make_application)
     service(application).decide(request(1))

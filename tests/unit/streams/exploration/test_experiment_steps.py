@@ -219,3 +219,33 @@ def test_a_changed_version_is_refused(run: Run, tmp_path: Path) -> None:
     with pytest.raises(TaskError, match="add the changed one under a new name") as raised:
         other.driver.send("requests", {"request_id": "r", "user_id": 1, "patience": 30, "asked_at": 0})
     assert raised.value.code == "experiment.version_changed"
+
+
+GUARDED = APPLICATION.replace(
+    "    test.every: 10m\n",
+    "    test.every: 1m\n    guards.metric.column: conversion.complaints\n    guards.latency: 50ms\n",
+)
+
+
+def test_the_metric_and_the_latency_of_each_version_are_counted(tmp_path: Path) -> None:
+    run = Run(tmp_path, GUARDED)
+    for number in range(80):
+        request = {"request_id": f"r{number}", "user_id": number % 31, "country": "de", "patience": 30}
+        run.driver.send("requests", {**request, "asked_at": number * 1000}, f"r{number}")
+    complaints = [0, 1, True, 2.5, None, "many"]
+    for number in range(0, 80, 2):
+        value = {"request": f"r{number}", "converted_at": 100_000 + number, "complaints": complaints[number // 2 % 6]}
+        run.driver.send("conversions", value, f"r{number}")
+    for moment in (10_000_000, 10_100_000, 10_200_000):
+        run.driver.send("conversions", {"request": "none", "converted_at": moment}, "none")
+    labels = run.values("labels")
+    last = run.values("experiment-counts")[-1]["counts"]
+    for version, counts in last.items():
+        mine = [value["conversion"] for value in labels if value["version"] == version]
+        metrics = [(item or {}).get("complaints") for item in mine]
+        known = [float(item) for item in metrics if isinstance(item, (bool, int, float))]
+        assert counts["impressions"] <= len(mine)  # the last look is before the labels that the last record closes
+        assert counts["metric"] * counts["impressions"] == pytest.approx(sum(known))
+        assert counts["metric_events"] == sum(item != 0 for item in known)
+        assert counts["timed"] == counts["slow"] == 0  # no selection was made over HTTP
+    assert sum(item["metric_events"] for item in last.values()) > 0
