@@ -12,6 +12,7 @@ import structlog
 
 from headrace.broker.bounded_read import read_between
 from headrace.broker.client_choice import choose
+from headrace.broker.client_traffic import TrafficRegistry
 from headrace.broker.interfaces import Admin, KafkaClients
 from headrace.dead_letters.service import DeadLetterService
 from headrace.errors import HeadraceError
@@ -22,6 +23,7 @@ from headrace.records import ConsumedBatch
 from headrace.registry import Registry
 from headrace.rest import RestServer
 from headrace.rest.access_settings import rest_access
+from headrace.rest.metrics_routes import Exposition
 from headrace.rest.options import RestOptions, parse_header_rules
 from headrace.runtime.config_origins import ConfigOrigin, ConfigOrigins
 from headrace.runtime.connector_reasons import ConnectorReasons
@@ -61,11 +63,15 @@ class StandaloneWorker:
         self._validator = validator
         self._registry = registry
         self._refused = refused
-        self._kafka_clients = kafka_clients or _open_kafka_clients(settings)
+        traffic = TrafficRegistry()
+        self._kafka_clients, kafka_client = (
+            (kafka_clients, "") if kafka_clients is not None else _open_kafka_clients(settings, traffic)
+        )
         headers = parse_header_rules(settings.response_headers)
         hosts = (*settings.allowed_hosts, *((settings.advertised_host,) if settings.advertised_host else ()))
         options = RestOptions(settings.allow_origin, settings.allow_methods, headers, hosts)
-        self._rest = RestServer(settings.listeners, options, access=rest_access(settings))
+        exposition = Exposition(settings.metrics_names, kafka_client, traffic.snapshot)
+        self._rest = RestServer(settings.listeners, options, access=rest_access(settings), exposition=exposition)
         self._reasons = ConnectorReasons(validator.secrets)
         self._worker: Worker | None = None
         self._cleanup = ExitStack()
@@ -185,10 +191,12 @@ def _beside(offsets_file: str | None) -> str | None:
     return str(path.with_name(f"{path.stem}.conditions{path.suffix}"))
 
 
-def _open_kafka_clients(settings: WorkerSettings) -> KafkaClients:
+def _open_kafka_clients(settings: WorkerSettings, traffic: TrafficRegistry) -> tuple[KafkaClients, str]:
+    """Return the client factory, and the name and version of the library."""
     client = choose(settings.kafka_client)
     log.info("kafka client", client=client.name, version=client.title, reason=client.reason)
-    return client.open(settings.client_settings())
+    reported = traffic if "kafka-connect" in settings.metrics_names else None
+    return client.open(settings.client_settings(), reported), client.title
 
 
 def kafka_admin_check(settings: Mapping[str, str], client: KafkaClient = "auto") -> str:

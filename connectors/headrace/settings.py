@@ -19,6 +19,7 @@ KafkaClient = Literal["auto", "kafka-python", "confluent"]
 _POLICY_CLASS = re.compile(
     r"(?:org\.apache\.kafka\.connect\.connector\.policy\.)?(\w+)ConnectorClientConfigOverridePolicy"
 )
+METRICS_NAMES = ("headrace", "kafka-connect")
 _BASIC_AUTH = "org.apache.kafka.connect.rest.basic.auth.extension.BasicAuthSecurityRestExtension"
 _OVERRIDES = ("producer.override.", "consumer.override.", "admin.override.")
 _FILE_SETTINGS = ("location", "file", "keytab")
@@ -423,6 +424,12 @@ class WorkerSettings(ConfigModel):
         default="",
         doc="Headers of every REST response: `set X-Frame-Options: DENY, add Cache-Control: no-store`.",
     )
+    metrics_names: CommaList = key(
+        "metrics.names",
+        default="headrace",
+        doc="Names of the metrics for Prometheus: `headrace`, `kafka-connect` (those that Kafka Connect's attributes "
+        "have in the dashboards and rules of Strimzi), or both (headrace's own).",
+    )
     config_providers: CommaList = key(
         "config.providers", default="env,file", doc="Providers of `${name:path:key}` placeholders."
     )
@@ -473,6 +480,9 @@ class WorkerSettings(ConfigModel):
     )
 
     def problems(self) -> Iterable[Finding]:
+        for name in sorted({*self.metrics_names} - {*METRICS_NAMES}):
+            text = f"Invalid value {name} for configuration metrics.names: unknown set of names"
+            yield Finding("config.invalid_value", text, "metrics.names", f"choose from {', '.join(METRICS_NAMES)}")
         for name in self.extension_classes:
             if name != _BASIC_AUTH:
                 text = f"Invalid value {name} for configuration rest.extension.classes: extensions are Java classes"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -193,8 +193,14 @@ class World:
 
 
 def send(world: World, topic: str, value: bytes = b'{"n": 1}') -> None:
+    send_all(world, topic, [value])
+
+
+def send_all(world: World, topic: str, values: Sequence[bytes]) -> None:
     producer = KafkaProducer(bootstrap_servers=world.kafka.brokers[0].internal_address)
-    producer.send(topic, value, key=b"1").get(30)
+    for number, value in enumerate(values, 1):
+        producer.send(topic, value, key=str(number).encode())
+    producer.flush(30)
     producer.close()
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from headrace.broker.client_traffic import TrafficRegistry
 from headrace.broker.connector_clients import ClientKind
 from headrace.broker.interfaces import KafkaClients
 from headrace.errors import ConfigError, Finding
@@ -31,9 +32,14 @@ class ClientChoice:
             return list(error.findings)
         return []
 
-    def open(self, settings: Mapping[str, str]) -> KafkaClients:
-        """Return the client factory. ``settings`` are shared by all its clients."""
-        return self._kind(settings)  # type: ignore[call-arg]
+    def open(self, settings: Mapping[str, str], traffic: TrafficRegistry | None = None) -> KafkaClients:
+        """Return the client factory. ``settings`` are shared by all its clients.
+
+        ``traffic``: where librdkafka's clients report what they send and receive; kafka-python has no such counters.
+        """
+        if traffic is None or self.name != "confluent":
+            return self._kind(settings)  # type: ignore[call-arg]
+        return self._kind(settings, traffic)  # type: ignore[call-arg]
 
 
 def choose(setting: KafkaClient) -> ClientChoice:

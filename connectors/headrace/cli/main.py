@@ -15,6 +15,7 @@ from headrace.cli import (
     dlq,
     doctor,
     kibana,
+    monitoring,
     new,
     plugin_commands,
     reindex,
@@ -54,6 +55,7 @@ app.command()(plugin_commands.schema)
 app.add_typer(connectors.app)
 app.add_typer(dlq.app)
 app.add_typer(kibana.app)
+app.add_typer(monitoring.app)
 app.add_typer(new.app)
 app.add_typer(stream.app)
 app.add_typer(users.app)

@@ -17,7 +17,7 @@ from headrace.rest.connector_routes import ConnectorRoutes
 from headrace.rest.dead_letter_routes import DeadLetterRoutes
 from headrace.rest.handlers import router_error
 from headrace.rest.limits import DEFAULT_LIMITS, RestLimits
-from headrace.rest.metrics_routes import MetricsRoutes
+from headrace.rest.metrics_routes import DEFAULT_EXPOSITION, Exposition, MetricsRoutes
 from headrace.rest.options import NO_OPTIONS, RestOptions
 from headrace.rest.plugin_routes import PluginRoutes
 from headrace.rest.stream_routes import StreamRoutes
@@ -32,9 +32,10 @@ def create_app(
     dead_letters: DeadLetterService | None = None,
     limits: RestLimits = DEFAULT_LIMITS,
     authenticator: Authenticator | None = None,
+    exposition: Exposition = DEFAULT_EXPOSITION,
 ) -> ASGIApp:
     """Return the REST API of a worker."""
-    routes = all_routes(api, registry, dead_letters)
+    routes = all_routes(api, registry, dead_letters, exposition)
     app = Starlette(routes=routes, exception_handlers={HTTPException: router_error})
     app.router.redirect_slashes = False
     app.state.audit = AuditLog()
@@ -43,13 +44,18 @@ def create_app(
     return options.wrap(EncodedPaths(app))
 
 
-def all_routes(api: WorkerApi, registry: Registry, dead_letters: DeadLetterService | None) -> list[Route]:
+def all_routes(
+    api: WorkerApi,
+    registry: Registry,
+    dead_letters: DeadLetterService | None,
+    exposition: Exposition = DEFAULT_EXPOSITION,
+) -> list[Route]:
     """Return the routes. Each has its rules of :mod:`headrace.rest.access`; one without is a LookupError."""
     return [
         *WorkerRoutes(api).routes(),
         *ConnectorRoutes(api).routes(),
         *PluginRoutes(api, registry).routes(),
-        *MetricsRoutes(api).routes(),
+        *MetricsRoutes(api, exposition).routes(),
         *StreamRoutes(api).routes(),
         *(DeadLetterRoutes(dead_letters).routes() if dead_letters is not None else ()),
     ]

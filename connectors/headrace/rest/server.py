@@ -23,6 +23,7 @@ from headrace.rest.authentication import Authenticator
 from headrace.rest.connections import DeadlineProtocol, TlsHandshake, handle_loop_error
 from headrace.rest.limits import RepeatedLines, RepeatedRecords, RestLimits, default_limits
 from headrace.rest.listeners import BACKLOG, listen, parse_listeners, url_of
+from headrace.rest.metrics_routes import DEFAULT_EXPOSITION, Exposition
 from headrace.rest.options import NO_OPTIONS, RestOptions
 from headrace.runtime.api import WorkerApi
 
@@ -47,6 +48,7 @@ class RestServer:
         options: RestOptions = NO_OPTIONS,
         limits: RestLimits | None = None,
         access: RestAccess | None = None,
+        exposition: Exposition = DEFAULT_EXPOSITION,
     ) -> None:
         """``listeners`` as in the worker's settings; without ``access`` everything is allowed. Raises ConfigError."""
         self._access = access or RestAccess(Authenticator())
@@ -54,6 +56,7 @@ class RestServer:
         names = {listener.host for listener in self._listeners} | {socket.gethostname()}
         self._options = options._replace(allowed_hosts=(*options.allowed_hosts, *names))
         self._limits = limits or default_limits()
+        self._exposition = exposition
         self._sockets: list[socket.socket] = []
         self._server: _UvicornServer | None = None
         self._thread: threading.Thread | None = None
@@ -78,7 +81,15 @@ class RestServer:
         """Serve on the bound ports. Raises InfrastructureError."""
         self._server = _UvicornServer(
             uvicorn.Config(
-                create_app(api, registry, self._options, dead_letters, self._limits, self._access.authenticator),
+                create_app(
+                    api,
+                    registry,
+                    self._options,
+                    dead_letters,
+                    self._limits,
+                    self._access.authenticator,
+                    self._exposition,
+                ),
                 loop="asyncio",
                 http=functools.partial(DeadlineProtocol, limits=self._limits),  # type: ignore[arg-type]
                 backlog=BACKLOG,

@@ -41,6 +41,8 @@ class ConnectorStatus:
     tasks: Mapping[int, Status]
     type: str
     conditions: tuple[Condition, ...] = ()
+    connector_class: str = ""
+    """As it is configured."""
 
 
 @dataclass(frozen=True, slots=True)

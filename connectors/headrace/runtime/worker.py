@@ -142,7 +142,9 @@ class Worker:
             reasons.append(f"waiting for Kafka: {kafka}")
         reason = "; ".join(filter(None, reasons)) or None
         connector = replace(known, version=version, reason=reason, retrying=kafka is not None)
-        return ConnectorStatus(name, connector, tasks, self._type(config), tuple(self._conditions.of(name)))
+        conditions = tuple(self._conditions.of(name))
+        configured = config.get("connector.class", "")
+        return ConnectorStatus(name, connector, tasks, self._type(config), conditions, configured)
 
     def create(self, name: str, config: Mapping[str, str], initial_state: TargetState) -> ConnectorInfo:
         config = self._checked(name, config)

@@ -100,7 +100,9 @@ def test_an_application_is_operated_as_a_connector(client: httpx.Client, applica
     assert all(item["next"] == item["start"] + item["read"] for item in accounts)
     assert all(item["balance"] == 0 for item in accounts)
     assert 'headrace_stream_record_commit_total{connector="app",task="0"} 3.0' in client.get("/metrics").text
-    assert 'headrace_stream_step_records{connector="app",part="doubled",task="0"} 3.0' in client.get("/metrics").text
+    assert (
+        'headrace_stream_step_records_total{connector="app",part="doubled",task="0"} 3.0' in client.get("/metrics").text
+    )
 
 
 COUNT = """name: app

@@ -41,6 +41,7 @@ class LibrdkafkaAdmin:
     def cluster_id(self) -> str:
         # describe_cluster asks the broker; cluster_id() would return a cached response.
         description = self._result(self._admin.describe_cluster(request_timeout=_TIMEOUT), "describe the cluster")
+        self._admin.poll(0)  # runs the callback of statistics
         return str(description.cluster_id)
 
     def topics(self) -> frozenset[str]:

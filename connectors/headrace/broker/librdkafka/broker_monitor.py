@@ -20,6 +20,7 @@ from headrace.broker.librdkafka.error_mapping import broker_failure
 _ADDRESSED = re.compile(r"^(?:\w+://)?(?P<address>[^/\s]+:\d+)/\S+: (?P<reason>.*)$", re.S)
 _TECHNICAL = re.compile(r"(?: \(after \d+ms in state \w+[^)]*\))+$|, \d+ identical error\(s\) suppressed")
 _WELL = ("UP", "UPDATE", "INIT")  # INIT: no connection is needed
+_CONNECTED = ("UP", "UPDATE")
 _SILENT = 5.0  # seconds without a byte on a connection that waits for a response
 _REPORTED = {
     KafkaError._AUTHENTICATION,
@@ -48,6 +49,8 @@ class BrokerMonitor:
         self._failures: dict[str, tuple[int, BrokerFailure]] = {}  # by host:port, with librdkafka's error code
         self._group: str | None = None  # state of the group coordinator's connection in the last statistics
         self._failed_since = False  # something failed since the last statistics
+        self.connections = self.received = self.sent = 0
+        """Open connections, and bytes since the client was opened; of the last statistics."""
 
     def on_error(self, error: KafkaError) -> None:
         """``error_cb``."""
@@ -61,6 +64,8 @@ class BrokerMonitor:
         """``stats_cb``: remove brokers that respond again, and add silent ones, which librdkafka does not report."""
         found = orjson.loads(text)
         self._group, self._failed_since = found.get("cgrp", {}).get("state"), False
+        self.received, self.sent = found.get("rx_bytes", 0), found.get("tx_bytes", 0)
+        self.connections = sum(broker["state"] in _CONNECTED for broker in found["brokers"].values())
         now = self._monotonic()
         for name, broker in found["brokers"].items():
             address = name.rpartition("/")[0].rpartition("//")[2]

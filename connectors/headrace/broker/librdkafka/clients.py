@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from confluent_kafka import Consumer, Producer, libversion
@@ -10,11 +10,12 @@ from confluent_kafka import version as client_version
 from confluent_kafka.admin import AdminClient
 
 from headrace.broker import java_settings
+from headrace.broker.client_traffic import ClientRole, TrafficRegistry
 from headrace.broker.librdkafka import settings as kafka_settings
 from headrace.broker.librdkafka.admin import LibrdkafkaAdmin
 from headrace.broker.librdkafka.broker_monitor import BrokerMonitor
 from headrace.broker.librdkafka.consumer import LibrdkafkaConsumer
-from headrace.broker.librdkafka.open_client import CRITICAL, open_client
+from headrace.broker.librdkafka.open_client import CRITICAL, C, open_client
 from headrace.broker.librdkafka.producer import LibrdkafkaProducer
 from headrace.broker.librdkafka.reader import LibrdkafkaReader
 from headrace.broker.librdkafka.transactional_producer import LibrdkafkaTransactionalProducer
@@ -23,6 +24,7 @@ TITLE = f"confluent-kafka {client_version()}, librdkafka {libversion()[0]}"
 
 _BOOTSTRAP_TIMEOUT_MS = 5_000  # the caller retries, and reports why
 _METADATA_AGE_MS = 5_000  # delay until a new topic that matches a pattern is read
+_STATISTICS_MS = 5_000  # of clients whose traffic is reported
 _SHARED = {
     kafka_settings.BOOTSTRAP_TIMEOUT: _BOOTSTRAP_TIMEOUT_MS,
     "reconnect.backoff.max.ms": 1_000,  # Kafka's own default
@@ -67,18 +69,20 @@ class LibrdkafkaClients:
     client is created.
     """
 
-    def __init__(self, settings: Mapping[str, str]) -> None:
+    def __init__(self, settings: Mapping[str, str], traffic: TrafficRegistry | None = None) -> None:
+        """``traffic``: where clients report what they send and receive; None: they do not."""
         self._settings = dict(settings)
+        self._traffic = traffic
 
     def sharing(self, settings: Mapping[str, str]) -> LibrdkafkaClients:
-        return LibrdkafkaClients(settings)
+        return LibrdkafkaClients(settings, self._traffic)
 
     def producer(self, settings: Mapping[str, str]) -> LibrdkafkaProducer:
         """Default ``linger.ms`` is 5, ``delivery.timeout.ms`` unlimited."""
         properties, timeout = self._properties(settings, kafka_settings.PRODUCER, _PRODUCER)
 
         def open_producer() -> tuple[Producer, BrokerMonitor]:
-            return open_client(Producer, properties, timeout, lambda client: None)
+            return self._opened("producer", Producer, properties, timeout)
 
         return LibrdkafkaProducer(open_producer)
 
@@ -86,7 +90,7 @@ class LibrdkafkaClients:
         """Defaults: earliest, read_committed, ``metadata.max.age.ms`` 5000."""
         properties, timeout = self._properties(settings, kafka_settings.CONSUMER, _CONSUMER)
         limit = kafka_settings.take(properties, kafka_settings.MAX_POLL_RECORDS)
-        client = open_client(Consumer, {**properties, "group.id": group}, timeout, Consumer.close)
+        client = self._opened("consumer", Consumer, {**properties, "group.id": group}, timeout, Consumer.close)
         return LibrdkafkaConsumer(
             client,
             group,
@@ -101,7 +105,7 @@ class LibrdkafkaClients:
         kafka_settings.take(properties, kafka_settings.MAX_POLL_RECORDS)
         # librdkafka requires an id; nothing joins the group or commits to it.
         group = {"group.id": settings.get("group.id", "headrace-reader"), "enable.partition.eof": True}
-        return LibrdkafkaReader(open_client(Consumer, {**properties, **group}, timeout, Consumer.close))
+        return LibrdkafkaReader(self._opened("consumer", Consumer, {**properties, **group}, timeout, Consumer.close))
 
     def transactional_producer(
         self, transactional_id: str, settings: Mapping[str, str]
@@ -112,7 +116,7 @@ class LibrdkafkaClients:
         longest = int(properties.get("transaction.timeout.ms", properties["socket.timeout.ms"]))
         properties["socket.timeout.ms"] = min(properties["socket.timeout.ms"], longest)
         transactional = {**properties, "transactional.id": transactional_id}
-        return LibrdkafkaTransactionalProducer(open_client(Producer, transactional, timeout, lambda client: None))
+        return LibrdkafkaTransactionalProducer(self._opened("producer", Producer, transactional, timeout))
 
     def admin(self, settings: Mapping[str, str]) -> LibrdkafkaAdmin:
         properties, timeout = self._properties(settings, kafka_settings.ADMIN, _SHARED)
@@ -120,7 +124,21 @@ class LibrdkafkaClients:
         def open_consumer(group: str) -> Consumer:
             return Consumer({**properties, "log_level": CRITICAL, "group.id": group, "enable.auto.commit": False})
 
-        return LibrdkafkaAdmin(open_client(AdminClient, properties, timeout, lambda client: None), open_consumer)
+        return LibrdkafkaAdmin(self._opened("admin_client", AdminClient, properties, timeout), open_consumer)
+
+    def _opened(
+        self,
+        kind: ClientRole,
+        make: Callable[[dict[str, Any]], C],
+        properties: Mapping[str, Any],
+        timeout: float,
+        close: Callable[[C], object] = lambda client: None,
+    ) -> tuple[C, BrokerMonitor]:
+        if self._traffic is None:
+            return open_client(make, properties, timeout, close)
+        client, monitor = open_client(make, {"statistics.interval.ms": _STATISTICS_MS, **properties}, timeout, close)
+        self._traffic.add(monitor, kind, properties.get("client.id", kind))
+        return client, monitor
 
     def _properties(
         self, settings: Mapping[str, str], kind: str, defaults: Mapping[str, Any]

@@ -1,0 +1,1 @@
+"""Files for monitoring systems, generated from the names that the worker exposes."""

@@ -1,0 +1,133 @@
+"""headrace's own metrics for Prometheus: counters of tasks and their parts, states, conditions, versions."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+from collections.abc import Iterator, Sequence
+
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from headrace.errors import NotFoundError
+from headrace.metrics import DESCRIPTIONS, PART_DESCRIPTIONS
+from headrace.rest.prometheus_names import ExposedMetric, exposed
+from headrace.runtime.api import ConnectorStatus, WorkerApi
+from headrace.states import State
+
+
+def statuses(api: WorkerApi) -> list[ConnectorStatus]:
+    """Return the status of every connector."""
+    found = []
+    for name in api.connectors():
+        try:
+            found.append(api.status(name))
+        except NotFoundError:  # deleted since the names were read
+            continue
+    return found
+
+
+class WorkerCollector(Collector):
+    """Reads the worker once per scrape. It keeps no state, so that ended tasks leave no stale series."""
+
+    def __init__(self, api: WorkerApi, kafka_client: str = "") -> None:
+        """``kafka_client``: name and version of the Kafka client."""
+        self._api = api
+        self._kafka_client = kafka_client
+
+    def collect(self) -> Iterator[Metric]:
+        """``headrace_<name>{connector,task}`` and one 0/1 series per possible state (as a Prometheus state set)."""
+        yield self._build()
+        yield from self._counters()
+        yield from self._parts()
+        known = statuses(self._api)
+        yield from _states(known)
+        yield _infos(known)
+        yield _conditions(known)
+
+    def _build(self) -> Metric:
+        build = GaugeMetricFamily(
+            "headrace_build_info",
+            "1, with the versions of the worker.",
+            labels=("version", "python_version", "kafka_client"),
+        )
+        build.add_metric((importlib.metadata.version("headrace"), platform.python_version(), self._kafka_client), 1)
+        return build
+
+    def _counters(self) -> Iterator[Metric]:
+        tasks = sorted(self._api.metrics().items())
+        for name, description in DESCRIPTIONS.items():
+            shown = exposed(name)
+            metric = _family(shown, description)
+            for task, values in tasks:
+                if name in values:
+                    labels = {"connector": task.connector, "task": str(task.number)}
+                    metric.add_sample(shown.name, labels, values[name] * shown.factor)
+            yield metric
+
+    def _parts(self) -> Iterator[Metric]:
+        tasks = sorted(self._api.part_metrics().items())
+        for name, description in PART_DESCRIPTIONS.items():
+            shown = exposed(name)
+            metric = _family(shown, description)
+            for task, parts in tasks:
+                for part, values in sorted(parts.items()):
+                    if name in values:
+                        labels = {"connector": task.connector, "task": str(task.number), "part": part}
+                        metric.add_sample(shown.name, labels, values[name] * shown.factor)
+            if metric.samples:
+                yield metric
+
+
+def _family(shown: ExposedMetric, description: str) -> Metric:
+    return Metric(shown.name.removesuffix("_total"), description, shown.type)
+
+
+def _states(known: Sequence[ConnectorStatus]) -> Iterator[Metric]:
+    connectors = GaugeMetricFamily(
+        "headrace_connector_state", "1 for the state the connector is in, else 0.", labels=("connector", "state")
+    )
+    tasks = GaugeMetricFamily(
+        "headrace_task_state", "1 for the state the task is in, else 0.", labels=("connector", "task", "state")
+    )
+    retrying = GaugeMetricFamily(
+        "headrace_task_retrying",
+        "1 while the task makes no progress and retries, because it waits for a system; else 0.",
+        labels=("connector", "task"),
+    )
+    for status in known:
+        for state in State:
+            connectors.add_metric((status.name, state.value), status.connector.state is state)
+        for number, task in sorted(status.tasks.items()):
+            for state in State:
+                tasks.add_metric((status.name, str(number), state.value), task.state is state)
+            # A task that cannot start because a system is unavailable is UNASSIGNED and has a reason.
+            waits = task.retrying or (task.state is State.UNASSIGNED and task.reason is not None)
+            retrying.add_metric((status.name, str(number)), waits)
+    yield from (connectors, tasks, retrying)
+
+
+def _infos(known: Sequence[ConnectorStatus]) -> Metric:
+    infos = GaugeMetricFamily(
+        "headrace_connector_info",
+        "1, with the class, type and version of the connector.",
+        labels=("connector", "class", "type", "version"),
+    )
+    for status in known:
+        infos.add_metric(
+            (status.name, status.connector_class, status.type, status.connector.version or ""),
+            1,
+        )
+    return infos
+
+
+def _conditions(known: Sequence[ConnectorStatus]) -> Metric:
+    conditions = GaugeMetricFamily(
+        "headrace_connector_condition",
+        "1 while a condition of the connector is not acknowledged; no series without one.",
+        labels=("connector", "code"),
+    )
+    for status in known:
+        for condition in status.conditions:
+            conditions.add_metric((status.name, condition.code), 1)
+    return conditions
