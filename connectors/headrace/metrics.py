@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from headrace.accounting import PartitionAccounts, RecordCauses
+from headrace.freshness import TaskFreshness
 from headrace.step_accounting import StepAccounts, step_balance
 
 DESCRIPTIONS: dict[str, str] = {
@@ -120,6 +121,7 @@ class TaskMetrics:
     """Of a sink or a stream application."""
     steps: StepAccounts = field(default_factory=StepAccounts)
     """Of a stream application."""
+    freshness: TaskFreshness = field(default_factory=TaskFreshness)
 
     def change(self, amounts: Mapping[str, int]) -> None:
         """Add to several counters and gauges in one step, so that no snapshot sees a record twice or not at all."""

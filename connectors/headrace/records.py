@@ -268,6 +268,9 @@ class SourceBatch:
     rejections: Sequence[SourceRejection] = ()
     identity: Sequence[str] = ()
     """Fields of the values that identify a row to the user, such as the primary key; empty = the record's key does."""
+    changed: int | None = None
+    """When the newest row of the batch changed in its system, epoch milliseconds, if the rows say so. The age of the
+    data counts from it, else from the read."""
 
     def positions(self) -> list[tuple[SourcePartition, SourceOffset | None]]:
         """Return the positions to store, in this order, once every record is acknowledged."""

@@ -180,6 +180,15 @@ class SinkSettings(ConnectorSettings):
     topics_regex: str | None = key(
         "topics.regex", default=None, doc="Read all topics whose whole name matches.", importance="high", group="Common"
     )
+    freshness_slo: Duration | None = key(
+        "freshness.slo",
+        default=None,
+        ge=1,
+        doc="Age that data may have when searches find it (`30s`), counted from the change of the row where the row "
+        "says when that was. Older data is a condition and a metric, and the status names the hop that held it back "
+        "(headrace's own).",
+        group="Freshness",
+    )
 
     def problems(self) -> Iterable[Finding]:
         if self.topics and self.topics_regex:
@@ -423,6 +432,12 @@ class WorkerSettings(ConfigModel):
         "response.http.headers.config",
         default="",
         doc="Headers of every REST response: `set X-Frame-Options: DENY, add Cache-Control: no-store`.",
+    )
+    hop_headers: bool = key(
+        "freshness.headers",
+        default=True,
+        doc="Add the header `headrace.hops` to the last record of each batch that a source or a stream application "
+        "sends, so that sinks know how old the data is and which hop held it back (headrace's own).",
     )
     metrics_names: CommaList = key(
         "metrics.names",

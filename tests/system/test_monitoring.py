@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import psycopg
@@ -79,11 +79,19 @@ def restored(world: World) -> Iterator[None]:
     world.restore()
 
 
-def come(prometheus: Prometheus, expected: set[tuple[str, str]]) -> None:
+def come(prometheus: Prometheus, expected: set[tuple[str, str]], meanwhile: Callable[[], object] = lambda: 0) -> None:
+    """Wait until each alert has fired: those of events end after their window. ``meanwhile`` is called repeatedly."""
+    seen: set[tuple[str, str]] = set()
+
+    def all_seen() -> bool:
+        meanwhile()
+        seen.update(prometheus.alerts())
+        return expected <= seen
+
     try:
-        eventually(lambda: expected <= prometheus.alerts(), SETTLED)
+        eventually(all_seen, SETTLED)
     except AssertionError as error:
-        raise AssertionError(f"missing: {expected - prometheus.alerts()}") from error
+        raise AssertionError(f"missing: {expected - seen}") from error
 
 
 def end(prometheus: Prometheus, expected: set[tuple[str, str]]) -> None:
@@ -101,6 +109,7 @@ CONNECTOR_FAULTS = {
     "HeadraceDeadLetters",
     "HeadraceSinkBehind",
     "HeadracePositionHeld",
+    "HeadraceDataTooOld",
 }
 
 
@@ -125,7 +134,7 @@ def test_alerts_of_connectors_come_with_a_fault_and_end_with_it(world: World, pr
     held_source = world.source(held, mode="timestamp+incrementing", timestamp_column_name="updated_at")
 
     blocked = world.topic()
-    behind = world.sink(blocked)
+    behind = world.sink(blocked, freshness_slo="2s")
     expected = {
         ("HeadraceConnectorFailed", failed_connector),
         ("HeadraceTaskFailed", failed_task),
@@ -134,14 +143,15 @@ def test_alerts_of_connectors_come_with_a_fault_and_end_with_it(world: World, pr
         ("HeadracePositionHeld", held_source),
         ("HeadraceTaskRetrying", behind),
         ("HeadraceSinkBehind", behind),
+        ("HeadraceDataTooOld", behind),
     }
     assert {name for name, _ in expected} == CONNECTOR_FAULTS
     with psycopg.connect(libpq_url(world.database)) as open_transaction:
         open_transaction.execute(f"INSERT INTO {held} (note) VALUES ('open')")
         world.search_wire.refuse()
         send_all(world, blocked, [b'{"n": 1}'] * 2 * OPTIONS.lag)
-        world.sql(f"INSERT INTO {held} (note) VALUES ('committed')")
-        come(prometheus, expected)
+        # The position waits for the open transaction, and the rows that are read meanwhile become newer.
+        come(prometheus, expected, lambda: world.sql(f"INSERT INTO {held} (note) VALUES ('committed')"))
         open_transaction.commit()
     world.search_wire.restore()
     world.sql(f"CREATE TABLE {missing} (id serial PRIMARY KEY)")
@@ -150,7 +160,7 @@ def test_alerts_of_connectors_come_with_a_fault_and_end_with_it(world: World, pr
     config = HTTP.get(f"{world.worker.url}/connectors/{failed_task}/config").json()
     world.create(failed_task, {**config, "errors.tolerance": "all"}, runs=False)
     eventually(lambda: world.worker.running(failed_task), SETTLED)
-    for name in (letters, failed_task):
+    for name in (letters, failed_task, behind):
         eventually(lambda name=name: acknowledged(world, name), SETTLED)  # type: ignore[misc]
     end(prometheus, expected)
 

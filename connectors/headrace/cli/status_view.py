@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterable, Iterator, Mapping
+from datetime import datetime
 from typing import Any, NamedTuple
 
 from rich.text import Text
@@ -111,7 +112,7 @@ def rows(
 
     A connector whose tasks all have its state, without a problem, is one row.
     """
-    whole = _progress_cells(total(progress.values()))
+    whole = _progress_cells(total(progress.values()), now_ms)
     if is_uniform(status):
         part, count = status.connector, len(status.tasks)
         tasks = f"all {count}" if count > 1 else "0" if count else "-"
@@ -120,19 +121,27 @@ def rows(
         yield status.name, status.type, _state(part), tasks, ", ".join(workers) or "-", age(since, now_ms), *whole
         return
     parts: list[tuple[object, Status, tuple[str, ...]]] = [("-", status.connector, whole)]
-    parts += [(task, part, _progress_cells(progress.get(task))) for task, part in sorted(status.tasks.items())]
+    parts += [(task, part, _progress_cells(progress.get(task), now_ms)) for task, part in sorted(status.tasks.items())]
     for task, part, cells in parts:
         yield status.name, status.type, _state(part), task, part.worker_id or "-", age(part.since, now_ms), *cells
 
 
-def _progress_cells(progress: ShownProgress | None) -> tuple[str, ...]:
+def _progress_cells(progress: ShownProgress | None, now_ms: int) -> tuple[str, ...]:
     """Return ``records/s, lag, data as of, dead letters``."""
     if progress is None:
         return "-", "-", "-", "-"
-    newest = "-" if progress.newest is None else age(1, 1 + progress.newest)
+    newest = "-" if progress.newest is None else data_as_of(now_ms, progress.newest)
     lag = f"{'≥ ' if progress.partial else ''}{progress.lag:,}"
     rate = f"{progress.rate:,.0f}" if progress.rate >= 10 or not progress.rate else f"{progress.rate:.1f}"
-    return rate, lag, newest if newest in ("-", "now") else f"{newest} ago", f"{progress.dead_letters:,}"
+    return rate, lag, newest, f"{progress.dead_letters:,}"
+
+
+def data_as_of(now_ms: int, age_ms: int) -> str:
+    """Return ``12:04:31 (0.8 s ago)``, in the local time zone, with the date of data that is older than a day."""
+    moment = datetime.fromtimestamp((now_ms - age_ms) / 1000)  # noqa: DTZ006 (local time, for the reader)
+    old = age_ms >= 86_400_000
+    ago = f"{age_ms / 1000:.1f} s" if age_ms < 10_000 else age(1, 1 + age_ms)
+    return f"{moment:{'%Y-%m-%d %H:%M' if old else '%H:%M:%S'}} ({ago} ago)"
 
 
 def is_uniform(status: ConnectorStatus) -> bool:

@@ -101,6 +101,14 @@ def alert_rules(options: AlertOptions = AlertOptions()) -> list[AlertRule]:
             "If its system is not the cause, raise `tasks.max` (at most one task for each partition) or `batch.size`.",
         ),
         AlertRule(
+            "HeadraceDataTooOld",
+            "max by (connector) (headrace_freshness_slo_exceeded) == 1",
+            options.pending,
+            "warning",
+            "The data of sink {{ $labels.connector }} is older than its freshness.slo",
+            f"`{GUIDE} {{{{ $labels.connector }}}}` names the hop that holds the data back.",
+        ),
+        AlertRule(
             "HeadracePositionHeld",
             f"max by (connector, part) (headrace_source_position_lag_seconds) > {options.position_lag:g}",
             options.pending,

@@ -79,6 +79,30 @@ PANELS: Sequence[GrafanaPanel] = (
         description="Records in Kafka that a sink or a stream application has not processed yet.",
     ),
     GrafanaPanel(
+        "Age of the data, median and 99th percentile",
+        tuple(
+            (
+                f"histogram_quantile({share}, sum by (connector, le) "
+                f"(rate(headrace_freshness_seconds_bucket{{{_SELECTED}}}[$__rate_interval])))",
+                f"{{{{connector}}}} {title}",
+            )
+            for share, title in ((0.5, "p50"), (0.99, "p99"))
+        ),
+        unit="s",
+        description="When it was acknowledged by Kafka, committed by a stream application, or searchable.",
+    ),
+    GrafanaPanel(
+        "Time at each hop, median",
+        (
+            (
+                "histogram_quantile(0.5, sum by (connector, hop, le) "
+                f"(rate(headrace_hop_seconds_bucket{{{_SELECTED}}}[$__rate_interval])))",
+                "{{connector}} {{hop}}",
+            ),
+        ),
+        unit="s",
+    ),
+    GrafanaPanel(
         "Age of the newest record when it was written",
         ((_by("max", "headrace_sink_record_age_seconds"), "{{connector}}"),),
         unit="s",

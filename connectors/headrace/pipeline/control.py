@@ -48,11 +48,18 @@ class TaskControl:
     """Raises a condition that stays until an operator acknowledges it."""
     queries: StateQueries = field(default_factory=StateQueries)
     """Of the state of a stream task."""
+    hop_headers: bool = False
+    """Whether batches that are sent to Kafka get the header with their hops (``freshness.headers``)."""
 
     @cached_property
     def reasons(self) -> StatusReasons:
         """What the loop waits for, by cause. Used from the task's thread."""
         return StatusReasons(self.set_status_reason)
+
+    @cached_property
+    def notes(self) -> StatusReasons:
+        """What the status shows although the task waits for nothing, by cause. Used from the task's thread."""
+        return StatusReasons(self.set_note)
 
     def stopping(self) -> bool:
         return self.stop_event.is_set()

@@ -23,6 +23,8 @@ class InFlightBatch:
     batch: SourceBatch
     encoded: list[EncodedBatch]
     deliveries: list[Delivery]
+    polled: int = 0
+    """When the batch was read, epoch milliseconds."""
     size: int = field(init=False)
 
     def __post_init__(self) -> None:

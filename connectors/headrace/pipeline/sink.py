@@ -20,6 +20,8 @@ from headrace.pipeline.control import LONGEST_SLEEP, KafkaReport, TaskControl
 from headrace.pipeline.dead_letters import DeadLetterQueue
 from headrace.pipeline.fault_policy import Failure, Stage, raise_skipped
 from headrace.pipeline.fence import TaskAbandonedError
+from headrace.pipeline.freshness_objective import FreshnessObjective
+from headrace.pipeline.hop_times import SinkHops
 from headrace.pipeline.linger_buffer import LingerBuffer
 from headrace.pipeline.offset_gaps import OffsetGaps
 from headrace.pipeline.partition_share import PartitionShare, Shortage
@@ -76,14 +78,17 @@ class SinkPipeline:
         factory: ConsumerFactory,
         control: TaskControl,
         limits: PutLimits = PutLimits(),
+        objective: FreshnessObjective | None = None,
     ) -> None:
+        """``objective``: of the age of the data (``freshness.slo``)."""
         self._task = task
         self._context = context
         self._stages = stages
         self._factory = factory
         self._control = control
         self._limits = limits
-        self._metrics = SinkMetrics(control.metrics)
+        self._hops = SinkHops(control.metrics.freshness, objective)
+        self._metrics = SinkMetrics(control.metrics, self._hops)
         self._executor = f"{type(task).__module__}.{type(task).__qualname__}"
         self._consumer: Consumer | None = None
         self._dead_letters: DeadLetterQueue | None = None
@@ -128,6 +133,7 @@ class SinkPipeline:
         consumed = self._poll(self._poll_timeout())
         if consumed:
             self._metrics.consumed(consumed)
+        self._hops.check()
         if self._linger_buffer is not None:
             consumed = self._linger_buffer.add(consumed)
         if consumed:
@@ -198,7 +204,7 @@ class SinkPipeline:
             return
         self._shortage = shortage
         self._control.reasons.set("group", shortage.text if shortage is not None and shortage.waiting else None)
-        self._control.set_note(shortage.text if shortage is not None and not shortage.waiting else None)
+        self._control.notes.set("group", shortage.text if shortage is not None and not shortage.waiting else None)
 
     def _take(self, consumed: Sequence[ConsumedBatch]) -> None:
         """Convert, and begin to put when every earlier put has begun."""
@@ -278,6 +284,7 @@ class SinkPipeline:
         )
         put.not_written = rejections.not_written if isinstance(rejections, PutResult) else ()
         self._metrics.put_returned(time.monotonic() - began)
+        self._hops.searchable_after = self._task.searchable_after
 
     def _settle(self, put: InFlightPut) -> None:
         if put.failures and self._dead_letters is not None:
@@ -303,6 +310,7 @@ class SinkPipeline:
             before = time.monotonic()
             if self._poll(min(left, LONGEST_SLEEP)):
                 raise RuntimeError("a paused consumer delivered records")  # continuing would skip them
+            self._hops.check()
             if time.monotonic() - before < min(left, LONGEST_SLEEP) / 2:  # a client may return at once when paused
                 self._control.sleep(left)
             if time.monotonic() >= self._next_commit:

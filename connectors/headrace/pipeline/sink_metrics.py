@@ -6,6 +6,7 @@ from collections.abc import Collection, Sequence
 
 from headrace.metrics import TaskMetrics, now_ms
 from headrace.pipeline.fault_policy import Stage, note_failures
+from headrace.pipeline.hop_times import SinkHops
 from headrace.pipeline.put_queue import InFlightPut
 from headrace.records import ConsumedBatch, TopicPartition
 
@@ -13,8 +14,9 @@ from headrace.records import ConsumedBatch, TopicPartition
 class SinkMetrics:
     """Used from the task's thread, once per poll or put."""
 
-    def __init__(self, metrics: TaskMetrics) -> None:
+    def __init__(self, metrics: TaskMetrics, hops: SinkHops | None = None) -> None:
         self._metrics = metrics
+        self.hops = hops or SinkHops(metrics.freshness)
         self._lags: dict[TopicPartition, int] = {}
         self._putting = 0.0  # seconds
 
@@ -26,6 +28,7 @@ class SinkMetrics:
         self._metrics.set("sink_record_lag", sum(self._lags.values()))
         self._metrics.change({"sink_record_read_total": records, "sink_record_active_count": records})
         self._metrics.set("last_record_timestamp_ms", now_ms())
+        self.hops.read(batches)
 
     def put_returned(self, seconds: float) -> None:
         self._putting += seconds  # many puts take less than a millisecond
@@ -74,6 +77,7 @@ class SinkMetrics:
             if batch.end_offset is not None:
                 self._lags[batch.topic_partition] = max(0, batch.end_offset - batch.offsets[-1] - 1)
         self._metrics.set("sink_record_lag", sum(self._lags.values()))
+        self.hops.written(consumed)
         newest = max((batch.timestamps[-1] for batch in consumed), default=0)
         if newest > 0:
             self._metrics.set("sink_record_age_ms", max(0, now_ms() - newest))
@@ -81,6 +85,7 @@ class SinkMetrics:
 
     def revoked(self, partitions: Sequence[TopicPartition]) -> None:
         """Drop the lag of partitions that another member reads now."""
+        self.hops.revoked(partitions)
         for topic_partition in partitions:
             self._lags.pop(topic_partition, None)
         self._metrics.set("sink_record_lag", sum(self._lags.values()))

@@ -17,6 +17,7 @@ from headrace.errors import DataError, RetriableError
 from headrace.metrics import now_ms
 from headrace.pipeline.control import LONGEST_SLEEP, TaskControl
 from headrace.pipeline.fault_policy import NO_OFFSET, NO_PARTITION, Failure, Stage, note_failures, raise_skipped
+from headrace.pipeline.hop_times import SourceHops
 from headrace.pipeline.in_flight import InFlight, InFlightBatch
 from headrace.pipeline.refused_rows import SourceDeadLetters, refused_by_kafka, row_name
 from headrace.pipeline.shutdown import close_clients, shut_down
@@ -96,6 +97,9 @@ class SourcePipeline:
         self._polling = 0.0  # seconds spent in polls
         self._monotonic = monotonic  # measures polls
         self._resend_backoff = Backoff(control.retry_policy)
+        name = context.task.connector
+        self._hops = SourceHops(control.metrics.freshness, name, marks=control.hop_headers)
+        self._polled = 0  # epoch milliseconds: when the last batch was read
 
     def run(self) -> None:
         """Run until the task must stop. Raise what fails the task; acknowledged positions are stored in any case."""
@@ -192,6 +196,7 @@ class SourcePipeline:
             rows = len(answer) + len(answer.rejections)
             self._metrics.change({"source_record_poll_total": rows, "source_record_active_count": rows})
             self._metrics.set("last_record_timestamp_ms", now_ms())
+            self._polled = self._hops.polled(answer)
         return answer
 
     def _take(self, batch: SourceBatch, encoded: list[EncodedBatch]) -> None:
@@ -199,7 +204,8 @@ class SourcePipeline:
             self._control.retry(lambda topic=topic: self._ensure_topic(topic))  # type: ignore[misc]
         if self._control.stopping() and self._producer is None:
             return
-        entry = InFlightBatch(batch, encoded, [])
+        self._hops.sending(batch, encoded, self._polled)
+        entry = InFlightBatch(batch, encoded, [], self._polled)
         self._send(entry)
         if not self._in_flight:
             self._last_progress = time.monotonic()
@@ -243,6 +249,7 @@ class SourcePipeline:
         self._metrics.change({"source_record_write_total": records, "source_record_active_count": -records})
         self._metrics.rate.note(records)
         self._metrics.note_newest(max((_newest(entry) for entry in acknowledged if entry.encoded), default=0))
+        self._hops.acknowledged(acknowledged)
         self._control.fence.check()
         for entry in acknowledged:
             self._task.acknowledged(entry.batch)

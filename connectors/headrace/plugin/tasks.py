@@ -161,6 +161,8 @@ class SinkTask(ABC):
     made them of one. False: such a transform fails the task."""
     linger: Linger | None = None
     """Read after ``start``. None: records are put as soon as they are read."""
+    searchable_after: float = 0.0
+    """Read after each put. Seconds until searches find what was written, at the latest; 0: at once."""
 
     @abstractmethod
     def start(self, context: SinkContext) -> None:

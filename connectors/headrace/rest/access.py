@@ -55,6 +55,7 @@ RULES: Mapping[str, Mapping[str, Role | None]] = {
     f"{_ONE}/tasks/{{task:int}}/restart": {"POST": Role.OPERATOR},
     f"/v1{_ONE}/records": {"GET": Role.VIEWER},
     f"/v1{_ONE}/progress": {"GET": Role.VIEWER},
+    f"/v1{_ONE}/freshness": {"GET": Role.VIEWER},
     f"/v1{_ONE}/conditions": {"GET": Role.VIEWER},
     f"/v1{_ONE}/acknowledge": {"POST": Role.OPERATOR},
     f"/v1{_ONE}/reset": {"POST": Role.ADMIN},

@@ -48,6 +48,7 @@ class ConnectorRoutes:
             resource(f"{one}/topics/reset", put=self.reset_topics),
             resource(f"/v1{one}/records", get=self.records),
             resource(f"/v1{one}/progress", get=self.progress),
+            resource(f"/v1{one}/freshness", get=self.freshness),
             resource(f"/v1{one}/conditions", get=self.conditions),
             resource(f"/v1{one}/acknowledge", post=self.acknowledge),
             resource(f"/v1{one}/reset", post=self.reset_stream),
@@ -233,6 +234,12 @@ class ConnectorRoutes:
         """Return rate, lag, age of the newest record and dead letters of each running task."""
         name = request.path["name"]
         return JSONResponse(response_bodies.progress(name, self._api.progress(name)))
+
+    def freshness(self, request: RestRequest) -> Response:
+        """Return how old the data is at the hops of each running task."""
+        name = request.path["name"]
+        self._api.info(name)  # an unknown connector is 404
+        return JSONResponse(response_bodies.freshness(name, self._api.freshness()))
 
     def tasks(self, request: RestRequest) -> Response:
         return JSONResponse([response_bodies.task_info(task) for task in self._api.tasks(request.path["name"])])

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import importlib.metadata
 import platform
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import accumulate
 
-from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.core import GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
+from prometheus_client.utils import floatToGoString
 
 from headrace.errors import NotFoundError
+from headrace.freshness import BUCKETS, AgeSummary, FreshnessSummary
 from headrace.metrics import DESCRIPTIONS, PART_DESCRIPTIONS
 from headrace.rest.prometheus_names import ExposedMetric, exposed
 from headrace.runtime.api import ConnectorStatus, WorkerApi
-from headrace.states import State
+from headrace.states import State, TaskId
 
 
 def statuses(api: WorkerApi) -> list[ConnectorStatus]:
@@ -40,6 +43,7 @@ class WorkerCollector(Collector):
         yield self._build()
         yield from self._counters()
         yield from self._parts()
+        yield from _freshness(self._api.freshness())
         known = statuses(self._api)
         yield from _states(known)
         yield _infos(known)
@@ -81,6 +85,44 @@ class WorkerCollector(Collector):
 
 def _family(shown: ExposedMetric, description: str) -> Metric:
     return Metric(shown.name.removesuffix("_total"), description, shown.type)
+
+
+def _freshness(found: Mapping[TaskId, FreshnessSummary]) -> Iterator[Metric]:
+    of_tasks = ("connector", "task")
+    ages = HistogramMetricFamily(
+        "headrace_freshness_seconds",
+        "Age of the data when it was acknowledged by Kafka, committed, or searchable; one observation for each batch.",
+        labels=of_tasks,
+    )
+    hops = HistogramMetricFamily(
+        "headrace_hop_seconds", "Time at a hop; one observation for each batch.", labels=(*of_tasks, "hop")
+    )
+    as_of = GaugeMetricFamily(
+        "headrace_data_timestamp_seconds", "When the newest data that was passed on changed.", labels=of_tasks
+    )
+    objectives = GaugeMetricFamily(
+        "headrace_freshness_slo_seconds", "Age that data may have (freshness.slo).", labels=of_tasks
+    )
+    exceeded = GaugeMetricFamily(
+        "headrace_freshness_slo_exceeded", "1 while data is older than freshness.slo, else 0.", labels=of_tasks
+    )
+    for task, freshness in sorted(found.items()):
+        labels = (task.connector, str(task.number))
+        if freshness.age.observed:
+            ages.add_metric(labels, _buckets(freshness.age), freshness.age.total)
+            as_of.add_metric(labels, freshness.as_of / 1000)
+        for hop, spent in sorted(freshness.hops.items()):
+            hops.add_metric((*labels, hop), _buckets(spent), spent.total)
+        if freshness.objective is not None:
+            objectives.add_metric(labels, freshness.objective)
+            exceeded.add_metric(labels, freshness.exceeded)
+    yield from (family for family in (ages, hops, as_of, objectives, exceeded) if family.samples)
+
+
+def _buckets(found: AgeSummary) -> list[tuple[str, float]]:
+    """Return the cumulative buckets."""
+    bounds = (*map(floatToGoString, BUCKETS), "+Inf")
+    return list(zip(bounds, accumulate(found.buckets), strict=True))
 
 
 def _states(known: Sequence[ConnectorStatus]) -> Iterator[Metric]:

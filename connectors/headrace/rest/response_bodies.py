@@ -13,6 +13,7 @@ from dataclasses import asdict
 from typing import Any
 
 from headrace.accounting import balance
+from headrace.freshness import AgeSummary, FreshnessSummary
 from headrace.registry import Plugin
 from headrace.runtime.api import ConnectorInfo, ConnectorStatus, TaskInfo, TaskProgress, TaskRecords
 from headrace.states import Status, TaskId
@@ -75,6 +76,29 @@ def records(name: str, tasks: Mapping[int, TaskRecords]) -> dict[str, Any]:
 def progress(name: str, tasks: Mapping[int, TaskProgress]) -> dict[str, Any]:
     """headrace's progress of each running task."""
     return {"name": name, "tasks": [{"id": number, **asdict(task)} for number, task in sorted(tasks.items())]}
+
+
+def freshness(name: str, tasks: Mapping[TaskId, FreshnessSummary]) -> dict[str, Any]:
+    """The ages of a connector's data at the hops of each running task, in seconds."""
+    return {
+        "name": name,
+        "tasks": [
+            {
+                "id": task.number,
+                "data_as_of": found.as_of or None,
+                "age": _ages(found.age),
+                "hops": {hop: _ages(ages) for hop, ages in found.hops.items()},
+                "slo": found.objective,
+                "exceeded": found.exceeded,
+            }
+            for task, found in sorted(tasks.items())
+            if task.connector == name
+        ],
+    }
+
+
+def _ages(found: AgeSummary) -> dict[str, float | int | None]:
+    return {"batches": found.observed, "newest": found.newest, "p50": found.p50, "p99": found.p99}
 
 
 def task_info(info: TaskInfo) -> dict[str, Any]:

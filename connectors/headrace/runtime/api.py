@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 from headrace.accounting import PartitionAccount, RecordCause
 from headrace.conditions import Condition
+from headrace.freshness import FreshnessSummary
 from headrace.metrics import Parts
 from headrace.pipeline.stream.registration import Registration
 from headrace.records import SourceOffset, SourcePartition
@@ -83,7 +84,7 @@ class TaskProgress:
     """Of a sink: records in Kafka that it has not written, as of its last poll. Of a source: records in flight, and
     those that a long read has yet to read (estimated)."""
     newest_record_age_ms: int | None
-    """Age of the newest record that was written; None before the first one."""
+    """Age of the newest data that was written; None before the first record."""
     dead_letters: int
     """Written since the task was started."""
 
@@ -193,6 +194,10 @@ class WorkerApi(Protocol):
 
     def metrics(self) -> Mapping[TaskId, Mapping[str, int]]:
         """Return the counters of the running tasks, with the names of ``headrace.metrics``."""
+        ...
+
+    def freshness(self) -> Mapping[TaskId, FreshnessSummary]:
+        """Return the ages of the data at the hops of each running task."""
         ...
 
     def part_metrics(self) -> Mapping[TaskId, Parts]:

@@ -11,7 +11,7 @@ _LAG = ("sink_record_lag", "source_record_active_count", "source_record_remainin
 def task_progress(metrics: TaskMetrics) -> TaskProgress:
     """Return the progress of a source task or a sink task; the counters of the other kind are 0."""
     values = metrics.snapshot()
-    newest = values["newest_record_timestamp_ms"]
+    newest = metrics.freshness.as_of or values["newest_record_timestamp_ms"]
     return TaskProgress(
         records_per_second=round(metrics.rate.per_second(), 1),
         lag=sum(values[name] for name in _LAG),

@@ -16,6 +16,7 @@ from headrace.errors import InfrastructureError
 from headrace.pipeline.control import TaskControl
 from headrace.pipeline.dead_letters import DeadLetterQueue, queue_unusable
 from headrace.pipeline.fault_policy import FaultPolicy
+from headrace.pipeline.freshness_objective import FreshnessObjective
 from headrace.pipeline.offset_gaps import OffsetGaps
 from headrace.pipeline.partition_share import PartitionShare
 from headrace.pipeline.refused_rows import SourceDeadLetters
@@ -69,7 +70,7 @@ class TaskBuilder:
     ) -> Pipeline:
         """Create the pipeline. ``config`` has placeholders, which are resolved here. Raise ConfigError."""
         parsed = self.validator.require_connector(config, trusted=trusted)
-        control = replace(control, raise_condition=self._raiser(task.connector))
+        control = replace(control, raise_condition=self._raiser(task.connector), hop_headers=self.settings.hop_headers)
         config_origin = self.config_origins.of(task.connector, config)
         policy = FaultPolicy(parsed.settings, config_origin, control.stop_event, control.log, control.metrics)
         stages = make_stages(self.registry, self.settings, parsed.settings, policy)
@@ -118,7 +119,10 @@ class _OneTask:
             share,
         )
         context = self._context(SinkContext, end_offset=gaps.end_offset)
-        return SinkPipeline(self._new_task(), context, self.stages, consumers, control)
+        objective = None
+        if settings.freshness_slo is not None:
+            objective = FreshnessObjective(settings.freshness_slo / 1000, control.metrics.freshness, control)
+        return SinkPipeline(self._new_task(), context, self.stages, consumers, control, objective=objective)
 
     def _stream(self, settings: StreamSettings) -> StreamPipeline:
         group, clients, control = self._group, self._clients, self.control

@@ -21,6 +21,7 @@ from headrace.errors import (
     NotFoundError,
     RetriableError,
 )
+from headrace.freshness import FreshnessSummary
 from headrace.metrics import Parts
 from headrace.pipeline.stream.decisions import DecisionServices
 from headrace.pipeline.stream.registration import Registration
@@ -368,6 +369,9 @@ class Worker:
 
     def metrics(self) -> Mapping[TaskId, Mapping[str, int]]:
         return self._supervisor.metrics()
+
+    def freshness(self) -> Mapping[TaskId, FreshnessSummary]:
+        return {task: metrics.freshness.snapshot() for task, metrics in self._supervisor.task_metrics().items()}
 
     def part_metrics(self) -> Mapping[TaskId, Parts]:
         return {

@@ -126,6 +126,7 @@ class ElasticsearchSinkTask(SinkTask):
         self._client = self._writer = None
 
     def _report(self, outcome: PutOutcome) -> PutResult:
+        self.searchable_after = self._shared.provisioner.searchable_after
         self._count(outcome.documents, outcome.already_there)
         self._report_version_conflict(outcome)
         config = self._config

@@ -57,6 +57,9 @@ CAUSES: Mapping[str, Fires] = {
     "HeadraceSinkBehind": Fires(
         'headrace_sink_record_lag{connector="search",task="0"}', "9000 9000 11000x20", 12, {"connector": "search"}
     ),
+    "HeadraceDataTooOld": Fires(
+        'headrace_freshness_slo_exceeded{connector="search",task="0"}', "0 0 1x20", 3, {"connector": "search"}
+    ),
     "HeadracePositionHeld": Fires(
         'headrace_source_position_lag_seconds{connector="orders",task="0",part="public.orders"}',
         "500 560 620x20",

@@ -15,6 +15,7 @@ from headrace.accounting import PartitionAccount, RecordCause, record_counts
 from headrace.conditions import Condition
 from headrace.config import ConfigModel, key
 from headrace.errors import ConflictError, NotFoundError
+from headrace.freshness import FreshnessSummary
 from headrace.metrics import Parts
 from headrace.pipeline.stream.registration import Registration
 from headrace.plugin import SinkConnector, SourceConnector
@@ -47,6 +48,7 @@ class FakeWorker:
         self.accounts: dict[str, PartitionAccount] = {}
         self.step_accounts: dict[str, dict[str, int]] = {}
         self.parts: dict[TaskId, Parts] = {}
+        self.ages: dict[TaskId, FreshnessSummary] = {}
         self.altered: list[tuple[SourcePartition, SourceOffset | None]] = []
         self.used_topics: list[str] | None = ["shop.orders"]
         self.topics_may_be_reset = True
@@ -196,6 +198,9 @@ class FakeWorker:
 
     def validate(self, config: Mapping[str, str]) -> dict[str, Any]:
         return {"name": config["connector.class"], "error_count": 0, "groups": [], "configs": []}
+
+    def freshness(self) -> Mapping[TaskId, FreshnessSummary]:
+        return self.ages
 
     def part_metrics(self) -> Mapping[TaskId, Parts]:
         return self.parts

@@ -2,8 +2,10 @@
 
 import itertools
 import json
+import re
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import datetime
 from typing import Any
 
 import pytest
@@ -170,18 +172,24 @@ class TestProgress:
         running = Status(State.RUNNING, "w:1")
         worker.statuses["orders"] = ConnectorStatus("orders", running, {0: running, 1: running}, "sink")
         worker.task_progress = {0: TaskProgress(1234.4, 100, 65_000, 2), 1: TaskProgress(100, 1_000_000, 3_000, 0)}
-        assert cells() == [["1,334", "1,000,100", "3 s ago", "2"]]
+        [[rate, lag, as_of, letters]] = cells()
+        assert (rate, lag, letters) == ("1,334", "1,000,100", "2")
+        assert re.fullmatch(r"\d\d:\d\d:\d\d \(3\.0 s ago\)", as_of), "the newest of both"
 
     def test_the_lag_of_a_task_that_does_not_poll_is_a_lower_bound(self, cells: Any, worker: Any) -> None:
         worker.add("orders")
         running, retrying = Status(State.RUNNING, "w:1"), Status(State.RUNNING, "w:1", reason="blocked", retrying=True)
         worker.statuses["orders"] = ConnectorStatus("orders", running, {0: running, 1: retrying}, "sink")
         worker.task_progress = {0: TaskProgress(0.0, 0, 500, 0), 1: TaskProgress(2.25, 12, None, 0)}
-        assert cells(exit_code=1) == [
-            ["2.2", "≥ 12", "now", "0"],
-            ["0", "0", "now", "0"],
-            ["2.2", "≥ 12", "-", "0"],
-        ]
+        rows = cells(exit_code=1)
+        assert [(rate, lag) for rate, lag, _, _ in rows] == [("2.2", "≥ 12"), ("0", "0"), ("2.2", "≥ 12")]
+        assert [as_of[8:] for _, _, as_of, _ in rows] == [" (0.5 s ago)", " (0.5 s ago)", ""]
+
+    def test_old_data_has_a_date(self) -> None:
+        noon = round(datetime(2026, 11, 30, 12).timestamp() * 1000)
+        assert status_view.data_as_of(noon, 800) == "11:59:59 (0.8 s ago)"
+        assert status_view.data_as_of(noon, 65_000) == "11:58:55 (1 min 5 s ago)"
+        assert status_view.data_as_of(noon, 90_000_000) == "2026-11-29 11:00 (1 d 1 h ago)"
 
     def test_a_task_that_waits_for_its_start_needs_attention(self, cells: Any, worker: Any) -> None:
         worker.add("orders")

@@ -27,7 +27,7 @@ from headrace.broker.client_errors import INVALID_TOPIC_NAME
 from headrace.broker.librdkafka.broker_monitor import BrokerMonitor
 from headrace.broker.librdkafka.error_mapping import refuses_record, translate
 from headrace.errors import DataError, HeadraceError, RetriableError
-from headrace.records import EncodedBatch
+from headrace.records import EncodedBatch, Headers
 
 Open = Callable[[], tuple[Producer, BrokerMonitor]]
 
@@ -38,6 +38,11 @@ _PURGE_TIMEOUT = 5.0  # seconds for a client to discard its records
 _SINGLE_BATCH_TIMEOUT = 10.0  # seconds to wait for one batch, while batches are sent one at a time
 _COLLATERAL = KafkaError._INVALID_DIFFERENT_RECORD  # refused because of another record of the same request
 _TOPIC = re.compile(r"[a-zA-Z0-9._-]{1,249}")
+
+
+def header_column(headers: list[Headers]) -> list[list[tuple[str, bytes | None]] | None]:
+    """Return the headers of each record. An empty list costs librdkafka a call for each record."""
+    return [list(fields) if fields else None for fields in headers]
 
 
 class LibrdkafkaDelivery:
@@ -163,7 +168,7 @@ class LibrdkafkaProducer:
             columns += [
                 repeat(report, count),
                 batch.timestamps if batch.timestamps is not None else repeat(NOW, count),
-                map(list, batch.headers) if batch.headers is not None else repeat(None, count),
+                header_column(batch.headers) if batch.headers is not None else repeat(None, count),
             ]
         try:
             deque(map(produce, *columns), maxlen=0)

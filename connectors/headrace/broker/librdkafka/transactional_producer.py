@@ -15,7 +15,7 @@ from headrace.broker.client_errors import TRANSACTION_ABORTED
 from headrace.broker.interfaces import GroupMetadata
 from headrace.broker.librdkafka.broker_monitor import BrokerMonitor
 from headrace.broker.librdkafka.error_mapping import refuses_record, translate
-from headrace.broker.librdkafka.producer import ANY_PARTITION, NOW, require_valid
+from headrace.broker.librdkafka.producer import ANY_PARTITION, NOW, header_column, require_valid
 from headrace.errors import HeadraceError, RetriableError
 from headrace.records import EncodedBatch, TopicPartition
 
@@ -56,7 +56,7 @@ class LibrdkafkaTransactionalProducer:
             columns += [
                 repeat(self._report, count),
                 batch.timestamps if batch.timestamps is not None else repeat(NOW, count),
-                map(list, batch.headers) if batch.headers is not None else repeat(None, count),
+                header_column(batch.headers) if batch.headers is not None else repeat(None, count),
             ]
         deque(map(self._producer.produce, *columns), maxlen=0)
         self._producer.poll(0)

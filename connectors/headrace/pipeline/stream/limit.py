@@ -34,11 +34,11 @@ class StateLimit:
                 hint=_HINT,
             )
         if entries >= _WARN * self._most:
-            self._control.set_note(f"state: {entries:,} of at most {self._most:,} entries")
+            self._control.notes.set("state", f"state: {entries:,} of at most {self._most:,} entries")
             if not self._warned:
                 text = f"the state of a task has {entries:,} entries, and the task stops at {self._most:,}"
                 self._control.raise_condition("stream.state_size", text, _HINT)
             self._warned = True
         elif self._warned and entries < _CALM * self._most:
-            self._control.set_note(None)
+            self._control.notes.set("state", None)
             self._warned = False

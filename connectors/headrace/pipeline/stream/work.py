@@ -13,6 +13,7 @@ from headrace.errors import DataError, HeadraceError, TaskError
 from headrace.pipeline.control import TaskControl
 from headrace.pipeline.dead_letters import DeadLetterQueue
 from headrace.pipeline.fault_policy import Failure, raise_skipped
+from headrace.pipeline.hop_times import StreamHops
 from headrace.pipeline.stages import Stages
 from headrace.pipeline.stream.accounts import StateAccounts
 from headrace.pipeline.stream.clients import StreamClients
@@ -56,6 +57,7 @@ class UncommittedWork:
         self.known_offsets: dict[TopicPartition, int] = {}
         """The committed offsets of owned partitions, as far as they are known."""
         self.metrics = StreamMetrics(control.metrics)
+        self._hops = StreamHops(control.metrics.freshness, application, marks=control.hop_headers)
         self.accounts = StateAccounts(application, task, state, control.metrics.steps, control.raise_condition)
         self._application = application
         self._task = task
@@ -97,6 +99,7 @@ class UncommittedWork:
         self._control.fence.check()
         place = run.consumed.topic_partition
         self.metrics.consumed(place, len(run), run.consumed.end_offset)
+        self._hops.processing(run.consumed)
         self._refuse(run.failures, run.consumed)
         for part in run.parts:
             result = process(self._task, part, self._state.of(place), self._encode)
@@ -138,6 +141,7 @@ class UncommittedWork:
         raise_skipped(self._control.raise_condition, self.metrics.failures, topic, self._application)
         entries = self._state.entries()
         self.metrics.committed(self._offsets, entries, dead_lettered=self._dead_letters is not None)
+        self._hops.committed()
         offsets, self._offsets = self._offsets, {}
         self.known_offsets.update(offsets)
         return CommittedWork(offsets, changelogs, entries)
@@ -154,6 +158,7 @@ class UncommittedWork:
         """Discard everything that is not committed, and the state, which has changes of it."""
         self.given_up = True
         self.metrics.discarded()
+        self._hops.discarded()
         self._transaction.discard()
         self._offsets.clear()
         self.known_offsets.clear()
@@ -161,7 +166,7 @@ class UncommittedWork:
 
     def _send(self, outputs: Iterable[EncodedBatch]) -> None:
         for output in outputs:
-            self._transaction.send(output)
+            self._transaction.send(self._hops.marked(output))
             self._clients.topic_used(output.topic)
 
     def _refuse(self, failures: Sequence[Failure], batch: ConsumedBatch) -> None:

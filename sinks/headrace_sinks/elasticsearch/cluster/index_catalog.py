@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Any, NamedTuple
@@ -15,6 +16,9 @@ from headrace_sinks.elasticsearch.cluster.responses import denied, error_of, no_
 
 FIELD_LIMIT = "index.mapping.total_fields.limit"
 _DEFAULT_FIELD_LIMIT = 1000
+_DEFAULT_REFRESH = "1s"
+_TIME = re.compile(r"(?P<number>\d+(?:\.\d+)?)(?P<unit>ms|s|m|h|d)")
+_SECONDS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86_400}
 _EXISTS = "resource_already_exists_exception"
 
 
@@ -29,6 +33,12 @@ class IndexState(NamedTuple):
     @property
     def field_limit(self) -> int:
         return int(self.settings.get(FIELD_LIMIT, _DEFAULT_FIELD_LIMIT))
+
+    @property
+    def refresh_interval(self) -> float:
+        """Seconds until searches find a document, at the latest; 0 where only requests of users refresh the index."""
+        found = _TIME.fullmatch(self.settings.get("index.refresh_interval", _DEFAULT_REFRESH))
+        return float(found["number"]) * _SECONDS[found["unit"]] if found else 0.0
 
     @property
     def identity(self) -> tuple[str, str]:

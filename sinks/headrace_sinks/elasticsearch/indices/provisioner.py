@@ -75,6 +75,7 @@ class IndexProvisioner:
         self._next_check: dict[str, float] = {}
         self._identities: dict[str, tuple[str, str]] = {}
         """Name that is written to → the index behind it when last seen."""
+        self._refresh_intervals: dict[str, float] = {}
         self._unchecked: dict[str, None] = {}
         """Names that were written to after their index was last seen, oldest first."""
         self._raise_condition = raise_condition
@@ -154,6 +155,11 @@ class IndexProvisioner:
         if name in self._next_check:
             self._unchecked[name] = None
         return True
+
+    @property
+    def searchable_after(self) -> float:
+        """Seconds until searches find what was written, at the latest, by the settings that the indices had last."""
+        return max(self._refresh_intervals.values(), default=0.0)
 
     def check_written(self) -> None:
         """Report indices that were deleted since their last check although records were written to them afterwards.
@@ -331,6 +337,7 @@ class IndexProvisioner:
         before = self._identities.pop(name, None)
         if index is not None:
             self._identities[name] = index.identity
+            self._refresh_intervals[name] = index.refresh_interval
         if before is None or (index is not None and (index.name != before[0] or index.identity == before)):
             return
         reason = f"index '{before[0]}' was deleted while this connector wrote to it: its earlier documents are gone"

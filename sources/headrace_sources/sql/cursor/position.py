@@ -77,6 +77,16 @@ class CursorCodec:
             raise BadCursorError(self.timestamps[0], row, reason) from error
         return (timestamp, LARGEST_ID if self.incrementing < 0 else self._id(row))
 
+    def changed(self, row: Row) -> int | None:
+        """Return the row's timestamp in epoch milliseconds; None without one, and where it cannot be a position."""
+        if self.codec is None:
+            return None
+        try:
+            moment = self.codec.to_moment(self.codec.resume(self.timestamp(row)))
+        except (ValueError, OverflowError):
+            return None  # reported as a bad position where the row is taken
+        return round(moment.timestamp() * 1000)
+
     def timestamp(self, row: Row) -> Any:
         """Return the cursor's timestamp as the database stores it: the first that is not NULL."""
         return next((row[index] for index in self.timestamps if row[index] is not None), None)

@@ -277,6 +277,11 @@ class TableCursor:
         self._final = min(fence, self._watermark.oldest) if self._watermark.open else fence
         self.sent.forget(self._watermark.low)
 
+    def changed(self, row: Row) -> int | None:
+        """See :meth:`CursorCodec.changed`."""
+        assert self._codec is not None
+        return self._codec.changed(row)
+
     def take(self, rows: Sequence[Row], following: Row | None) -> Sequence[Row]:
         """Return the new rows among ``rows``; ``following`` is the row that comes next. Change nothing yet.
 

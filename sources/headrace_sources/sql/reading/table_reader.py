@@ -402,6 +402,8 @@ class TableReader:
         try:
             new = self.cursor.take(rows, self._kept[0] if self._kept else None)
             batch = self._records(new) if new else None
+            if batch is not None:
+                batch.changed = self.cursor.changed(new[-1])
             self.cursor.confirm()
         except BadCursorError as error:
             columns = self._converter.columns
