@@ -191,7 +191,7 @@ def _beside(offsets_file: str | None) -> str | None:
     return str(path.with_name(f"{path.stem}.conditions{path.suffix}"))
 
 
-def _open_kafka_clients(settings: WorkerSettings, traffic: TrafficRegistry) -> tuple[KafkaClients, str]:
+def _open_kafka_clients(settings: WorkerSettings, traffic: TrafficRegistry | None) -> tuple[KafkaClients, str]:
     """Return the client factory, and the name and version of the library."""
     client = choose(settings.kafka_client)
     log.info("kafka client", client=client.name, version=client.title, reason=client.reason)
@@ -224,7 +224,8 @@ def look_up_topics(
 
 def sample_topics(settings: WorkerSettings, topics: Sequence[str]) -> dict[str, list[ConsumedBatch]]:
     """Return the newest records of each topic that exists and has any. Raise the errors of ``broker.interfaces``."""
-    return newest_records(_open_kafka_clients(settings), settings, topics)
+    clients, _ = _open_kafka_clients(settings, None)
+    return newest_records(clients, settings, topics)
 
 
 def newest_records(

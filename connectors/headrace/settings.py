@@ -12,6 +12,7 @@ from pydantic import BeforeValidator
 
 from headrace.config import LOWER, CommaList, ConfigModel, Duration, FixedKey, LocalUse, Size, key, prefix_key
 from headrace.errors import Finding
+from headrace.metrics_settings import MetricsSettings
 
 Tolerance = Annotated[Literal["none", "all"], LOWER]
 _STORAGE_KEYS = ("topic", "replication.factor", "partitions")
@@ -19,7 +20,6 @@ KafkaClient = Literal["auto", "kafka-python", "confluent"]
 _POLICY_CLASS = re.compile(
     r"(?:org\.apache\.kafka\.connect\.connector\.policy\.)?(\w+)ConnectorClientConfigOverridePolicy"
 )
-METRICS_NAMES = ("headrace", "kafka-connect")
 _BASIC_AUTH = "org.apache.kafka.connect.rest.basic.auth.extension.BasicAuthSecurityRestExtension"
 _OVERRIDES = ("producer.override.", "consumer.override.", "admin.override.")
 _FILE_SETTINGS = ("location", "file", "keytab")
@@ -276,7 +276,7 @@ SETTINGS_MODELS: dict[str, type[ConnectorSettings]] = {
 """The framework's keys of a connector, by its type."""
 
 
-class WorkerSettings(ConfigModel):
+class WorkerSettings(MetricsSettings):
     """Keys of a worker."""
 
     bootstrap_servers: str = key(
@@ -433,18 +433,6 @@ class WorkerSettings(ConfigModel):
         default="",
         doc="Headers of every REST response: `set X-Frame-Options: DENY, add Cache-Control: no-store`.",
     )
-    hop_headers: bool = key(
-        "freshness.headers",
-        default=True,
-        doc="Add the header `headrace.hops` to the last record of each batch that a source or a stream application "
-        "sends, so that sinks know how old the data is and which hop held it back (headrace's own).",
-    )
-    metrics_names: CommaList = key(
-        "metrics.names",
-        default="headrace",
-        doc="Names of the metrics for Prometheus: `headrace`, `kafka-connect` (those that Kafka Connect's attributes "
-        "have in the dashboards and rules of Strimzi), or both (headrace's own).",
-    )
     config_providers: CommaList = key(
         "config.providers", default="env,file", doc="Providers of `${name:path:key}` placeholders."
     )
@@ -495,9 +483,7 @@ class WorkerSettings(ConfigModel):
     )
 
     def problems(self) -> Iterable[Finding]:
-        for name in sorted({*self.metrics_names} - {*METRICS_NAMES}):
-            text = f"Invalid value {name} for configuration metrics.names: unknown set of names"
-            yield Finding("config.invalid_value", text, "metrics.names", f"choose from {', '.join(METRICS_NAMES)}")
+        yield from self.metrics_problems()
         for name in self.extension_classes:
             if name != _BASIC_AUTH:
                 text = f"Invalid value {name} for configuration rest.extension.classes: extensions are Java classes"
