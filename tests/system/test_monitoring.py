@@ -128,6 +128,9 @@ def test_alerts_of_connectors_come_with_a_fault_and_end_with_it(world: World, pr
         errors_deadletterqueue_topic_name=f"dlq-{refused}",
         errors_deadletterqueue_topic_replication_factor="1",
     )
+    # Prometheus counts increases of series that it knows.
+    produced = f'headrace_deadletterqueue_produce_requests_total{{connector="{letters}"}} == 0'
+    eventually(lambda: prometheus.query(produced), SETTLED)
     send(world, refused, b"{not json")
 
     held = world.table(columns=STAMPED)
@@ -265,8 +268,8 @@ def test_dashboards_of_kafka_connect_find_their_metrics(world: World, prometheus
     bad = world.topic()
     send(world, bad, b"{not json")
     world.sink(bad, runs=False)
-    world.sql_proxy.refuse()
-    world.source(world.table(), runs=False)  # waits for the database: its task is UNASSIGNED
+    world.search_wire.refuse()
+    world.sink(world.topic(), runs=False)  # waits for Elasticsearch: its task is UNASSIGNED
 
     def without_data() -> set[str]:
         return {name for name, query in QUERIES.items() if not prometheus.query(query)}
