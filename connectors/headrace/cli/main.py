@@ -18,6 +18,7 @@ from headrace.cli import (
     monitoring,
     new,
     plugin_commands,
+    preview,
     reindex,
     run,
     stack,
@@ -59,6 +60,7 @@ app.add_typer(monitoring.app)
 app.add_typer(new.app)
 app.add_typer(stream.app)
 app.add_typer(users.app)
+app.command("preview")(preview.preview_command)
 app.command("verify")(verify.verify_command)
 app.command("reindex")(reindex.reindex_command)
 app.command()(stack.up)

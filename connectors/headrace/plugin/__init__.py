@@ -13,6 +13,7 @@ from headrace.plugin.conversion import (
     TransformResult,
 )
 from headrace.plugin.dashboards import DashboardData, DataTarget, IndexedField
+from headrace.plugin.previews import PreviewedWrite, Previewer
 from headrace.plugin.stream_functions import UNDECLARED, StreamFunction, declaration_of, stream
 from headrace.plugin.streams import (
     Changes,
@@ -66,6 +67,8 @@ __all__ = [
     "OffsetReader",
     "PendingPut",
     "Predicate",
+    "PreviewedWrite",
+    "Previewer",
     "ProducedTopic",
     "Rebuild",
     "Rebuilder",

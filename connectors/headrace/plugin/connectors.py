@@ -9,6 +9,7 @@ from typing import ClassVar, NamedTuple
 from headrace.config import ConfigModel
 from headrace.errors import Finding
 from headrace.plugin.dashboards import DashboardData
+from headrace.plugin.previews import Previewer
 from headrace.plugin.tasks import SinkTask, SourceTask
 from headrace.plugin.topics import ProducedTopic, TopicRequirements
 from headrace.plugin.verification import Rebuilder, Verifier
@@ -80,6 +81,10 @@ class SourceConnector(Connector):
         """
         return ()
 
+    def preview_properties(self, properties: Mapping[str, str]) -> Mapping[str, str]:
+        """Return a configuration with which a task reads and changes nothing. Optional; for ``headrace preview``."""
+        return properties
+
     def offset_changes(
         self, properties: Mapping[str, str], changes: Sequence[tuple[SourcePartition, SourceOffset | None]]
     ) -> Sequence[tuple[SourcePartition, SourceOffset | None]]:
@@ -114,6 +119,10 @@ class SinkConnector(Connector):
 
     def rebuilder(self, properties: Mapping[str, str]) -> Rebuilder | None:
         """For ``headrace reindex``; None = this connector cannot rebuild. Raises ConfigError."""
+        return None
+
+    def previewer(self, properties: Mapping[str, str]) -> Previewer | None:
+        """For ``headrace preview``; None = it shows values, and not what becomes of them. Raises ConfigError."""
         return None
 
     def dashboard_data(self, properties: Mapping[str, str]) -> DashboardData | None:

@@ -13,7 +13,8 @@ from headrace.broker.connector_clients import ConnectorClients
 from headrace.errors import ConflictError
 from headrace.metrics import TaskMetrics
 from headrace.pipeline.fault_policy import FaultPolicy
-from headrace.plugin import Rebuilder, SinkContext, SinkTask, Verifier
+from headrace.pipeline.stages import Stages
+from headrace.plugin import Previewer, Rebuilder, SinkContext, SinkTask, Verifier
 from headrace.registry import Registry
 from headrace.runtime.stage_build import group_of, make_stages
 from headrace.settings import SinkSettings, WorkerSettings
@@ -35,10 +36,8 @@ def open_history(registry: Registry, worker: WorkerSettings, config: ConnectorCo
         )
     consumer = {**worker.consumer, **settings.consumer_override}
     group = consumer.get("group.id", group_of(config.name))
-    policy = FaultPolicy(settings, lambda key: key, threading.Event(), log, TaskMetrics())
-    stages = make_stages(registry, worker, settings, policy)
     with ExitStack() as stop:
-        stop.callback(stages.close)
+        stages = stop.enter_context(open_stages(registry, worker, config))
         clients = ConnectorClients(choose(worker.kafka_client).open(worker.client_settings()), worker, settings)
         admin = clients.admin()
         stop.callback(admin.close)
@@ -47,6 +46,23 @@ def open_history(registry: Registry, worker: WorkerSettings, config: ConnectorCo
         json_texts = config.plugin.cls.task_class.takes_json_texts
         committed = consumer.get("isolation.level", "read_committed") == "read_committed"
         yield History(reader, admin, stages, settings, group, json_texts, committed)
+
+
+@contextmanager
+def open_stages(registry: Registry, worker: WorkerSettings, config: ConnectorConfig) -> Iterator[Stages]:
+    """Open a connector's converters and transforms. Raise ConfigError."""
+    policy = FaultPolicy(config.settings, lambda key: key, threading.Event(), log, TaskMetrics())
+    stages = make_stages(registry, worker, config.settings, policy)
+    try:
+        yield stages
+    finally:
+        stages.close()
+
+
+def previewer_of(config: ConnectorConfig) -> Previewer | None:
+    """Return the sink connector's previewer; None when it has none."""
+    previewer: Previewer | None = config.plugin.cls().previewer(config.own)
+    return previewer
 
 
 @contextmanager

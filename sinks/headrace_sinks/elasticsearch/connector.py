@@ -7,12 +7,22 @@ from typing import ClassVar
 
 import structlog
 
-from headrace import ConfigError, DashboardData, Finding, Rebuilder, SinkConnector, TopicRequirements, Verifier
+from headrace import (
+    ConfigError,
+    DashboardData,
+    Finding,
+    Previewer,
+    Rebuilder,
+    SinkConnector,
+    TopicRequirements,
+    Verifier,
+)
 from headrace_sinks.elasticsearch.cluster.client import ElasticsearchClient
 from headrace_sinks.elasticsearch.cluster.preflight import find_obstacles
 from headrace_sinks.elasticsearch.configuration.keys import ElasticsearchSinkConfig
 from headrace_sinks.elasticsearch.dashboard_data import ElasticsearchDashboardData
 from headrace_sinks.elasticsearch.indices.provisioner import IndexProvisioner
+from headrace_sinks.elasticsearch.previewer import ElasticsearchPreviewer
 from headrace_sinks.elasticsearch.rebuild.rebuilder import ElasticsearchRebuilder
 from headrace_sinks.elasticsearch.task import ElasticsearchSinkTask
 from headrace_sinks.elasticsearch.verification.verifier import ElasticsearchVerifier
@@ -67,6 +77,9 @@ class ElasticsearchSinkConnector(SinkConnector):
 
     def rebuilder(self, properties: Mapping[str, str]) -> Rebuilder:
         return ElasticsearchRebuilder(ElasticsearchSinkConfig.parse(properties), properties)
+
+    def previewer(self, properties: Mapping[str, str]) -> Previewer:
+        return ElasticsearchPreviewer(ElasticsearchSinkConfig.parse(properties))
 
     def dashboard_data(self, properties: Mapping[str, str]) -> DashboardData:
         return ElasticsearchDashboardData(ElasticsearchSinkConfig.parse(properties))

@@ -57,6 +57,12 @@ class SqlSourceConnector(SourceConnector):
             for block in contiguous_blocks(_tables(config), max_tasks)
         ]
 
+    def preview_properties(self, properties: Mapping[str, str]) -> Mapping[str, str]:
+        """Leave out the comparison of keys, which writes a file."""
+        if self.config_model.parse(properties).delete_detection != "reconcile":
+            return properties
+        return {name: value for name, value in properties.items() if not name.startswith("delete.")}
+
     def watch_interval(self, properties: Mapping[str, str]) -> float | None:
         """Return how often the list of tables is read again; None for a query."""
         config = self.config_model.parse(properties)
