@@ -41,4 +41,4 @@ EXPOSE 8083
 HEALTHCHECK --interval=10s --timeout=5s --start-period=30s --retries=3 \
     CMD ["python", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:8083/health', timeout=4)"]
 # The shell expands the wildcard; exec replaces it, so that SIGTERM reaches the worker.
-CMD ["sh", "-c", "exec headrace run /etc/headrace/worker-standalone.yaml /etc/headrace/connectors/*.yaml"]
+CMD ["sh", "-c", "exec headrace run /etc/headrace/worker-standalone.yaml /etc/headrace/connectors/*.yaml /etc/headrace/streams/*.yaml"]

@@ -16,7 +16,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from benchmarks import bad_documents, deletes, paths, shapes, streams, versions, worker
+from benchmarks import bad_documents, deletes, paths, shapes, stream_scaling, streams, versions, worker
 from benchmarks.competitors import competitors
 from benchmarks.engines import Engines
 from benchmarks.report import Line, compare, machine, read, show, write
@@ -38,7 +38,12 @@ SUITE = {
     "worker": worker.idle,
 }
 
-OPTIONAL = {"competitors": competitors, "streams": streams.streams, "versions": versions.versions}
+OPTIONAL = {
+    "competitors": competitors,
+    "streams": streams.streams,
+    "stream-scaling": stream_scaling.stream_scaling,
+    "versions": versions.versions,
+}
 """Run by name only: they need something to compare with, which they download or are given."""
 
 
@@ -59,6 +64,12 @@ def main() -> int:
     parser.add_argument("--compare", type=Path, metavar="JSON", help="an earlier build/bench.json to compare with")
     parser.add_argument("--plugins", type=Path, metavar="FOLDER", help="connectors for Kafka Connect (competitors)")
     parser.add_argument("--quix", type=Path, metavar="PYTHON", help="a Python with Quix Streams (streams)")
+    parser.add_argument(
+        "--applications",
+        default="",
+        metavar="NAMES",
+        help="parts of names, separated by commas: what to compare headrace, confluent with (streams)",
+    )
     parser.add_argument("--against", type=Path, metavar="FOLDER", help="another checkout with its .venv (versions)")
     options = parser.parse_args()
     known = {**SUITE, **OPTIONAL}
@@ -83,6 +94,7 @@ def main() -> int:
             quix=options.quix,
             against=options.against and options.against.absolute(),
             apart=options.apart,
+            applications=[part.strip() for part in options.applications.split(",") if part.strip()],
         ) as engines:
             description = [*machine(apart=options.apart), *engines.versions()]
             for path in options.names or SUITE:

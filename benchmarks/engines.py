@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import statistics
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
@@ -60,13 +60,16 @@ class Engines:
         quix: Path | None = None,
         against: Path | None = None,
         apart: bool = False,
+        applications: Sequence[str] = (),
     ) -> None:
         """``plugins``: a folder of connectors for Kafka Connect. ``quix``: a Python that has Quix Streams.
 
         ``against``: another checkout of headrace with its environment in ``.venv`` (versions).
-        ``apart``: engines on one core, runners on another."""
+        ``apart``: engines on one core, runners on another.
+        ``applications``: parts of the names of the stream applications to compare with; empty = all."""
         self.folder, self.rows, self.rounds, self.quick, self.say = folder, rows, rounds, quick, say
         self.plugins, self.quix, self.against, self._apart = plugins, quix, against, apart
+        self._applications = applications
         self._stop = ExitStack()
         self._runs = 0
 
@@ -102,6 +105,10 @@ class Engines:
     def rows_for(self, client: str) -> int:
         """Return how many rows a client gets: kafka-python is ten times slower and gets a quarter of them."""
         return self.rows if client == CLIENTS[0] else max(self.rows // 4, 1_000)
+
+    def compares(self, application: str) -> bool:
+        """Return whether a stream application is one of those to compare with."""
+        return not self._applications or any(part in application for part in self._applications)
 
     def name(self) -> str:
         self._runs += 1

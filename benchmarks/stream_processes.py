@@ -38,8 +38,9 @@ class StreamTopics:
 class StreamProcess(Protocol):
     """Starts an application."""
 
-    def start(self, topology: str, name: str, topics: StreamTopics) -> subprocess.Popen[bytes]:
-        """Start the process. An equal ``name`` continues where the last process ended."""
+    def start(self, topology: str, name: str, topics: StreamTopics, number: int = 0) -> subprocess.Popen[bytes]:
+        """Start the process. An equal ``name`` continues where the last process ended, and shares the partitions with
+        those that run and have another ``number``."""
         ...
 
     def group(self, name: str) -> str:
@@ -58,8 +59,9 @@ class HeadraceProcess:
     folder: Path
     bootstrap: str
     client: str
+    checkpoints: bool = False
 
-    def start(self, topology: str, name: str, topics: StreamTopics) -> subprocess.Popen[bytes]:
+    def start(self, topology: str, name: str, topics: StreamTopics, number: int = 0) -> subprocess.Popen[bytes]:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             port = probe.getsockname()[1]
@@ -67,22 +69,26 @@ class HeadraceProcess:
             "bootstrap.servers": self.bootstrap,
             "kafka.client": self.client,
             "listeners": f"http://127.0.0.1:{port}",
-            "rest.advertised.port": 8083,  # the transactional.id does not change from start to start
-            "offset.storage.file.filename": str(self.folder / f"{name}-offsets.jsonl"),
+            "rest.advertised.port": 8083 + number,  # the transactional.id does not change from start to start
+            "offset.storage.file.filename": str(self.folder / f"{name}-{number}-offsets.jsonl"),
+            **({"state.dir": str(self._state(name) / str(number))} if self.checkpoints else {}),
             **CONVERTERS,
         }
-        files = [self.folder / f"{name}-worker.yaml", self.folder / f"{name}.yaml"]
+        files = [self.folder / f"{name}-{number}-worker.yaml", self.folder / f"{name}.yaml"]
         application = {"name": name, "connector.class": "Stream", "commit.interval.ms": COMMIT_INTERVAL}
         for file, content in zip(files, (worker, {**application, **_sections(topology, topics)}), strict=True):
             file.write_text(yaml.safe_dump(content, sort_keys=False))
         program = Path(sysconfig.get_path("scripts")) / "headrace"
-        return _started([str(program), "run", *map(str, files)], self.folder / f"{name}.log")
+        return _started([str(program), "run", *map(str, files)], self.folder / f"{name}-{number}.log")
 
     def group(self, name: str) -> str:
         return f"connect-{name}"
 
     def forget(self, name: str) -> None:
-        """Its state is in memory."""
+        """Checkpoints are kept: a start that reads them is what they are for."""
+
+    def _state(self, name: str) -> Path:
+        return self.folder / f"{name}-state"
 
 
 def _sections(topology: str, topics: StreamTopics) -> dict[str, Any]:
@@ -122,7 +128,7 @@ class KafkaStreamsProcess:
     bootstrap: str
     settings: Mapping[str, str] = field(default_factory=dict)
 
-    def start(self, topology: str, name: str, topics: StreamTopics) -> subprocess.Popen[bytes]:
+    def start(self, topology: str, name: str, topics: StreamTopics, number: int = 0) -> subprocess.Popen[bytes]:
         settings = {
             "processing.guarantee": "exactly_once_v2",
             "commit.interval.ms": str(COMMIT_INTERVAL),
@@ -175,7 +181,7 @@ class QuixProcess:
     bootstrap: str
     python: Path
 
-    def start(self, topology: str, name: str, topics: StreamTopics) -> subprocess.Popen[bytes]:
+    def start(self, topology: str, name: str, topics: StreamTopics, number: int = 0) -> subprocess.Popen[bytes]:
         program = Path(__file__).parent / "quix_application.py"
         command = [
             str(self.python), str(program), self.bootstrap, name, topology,

@@ -45,6 +45,10 @@ START = 1_790_000_000_000
 OURS = "headrace, confluent"
 _POLL = 0.05
 _TIMEOUT = 300.0
+_SLOWEST = 1_000
+"""Records per second below which a run is given up."""
+MOST_KEYS = 1_000_000
+"""Keys whose state is restored."""
 _CHUNK = 20_000
 
 
@@ -88,23 +92,13 @@ class StreamRun:
 class StreamBenchmark:
     """The topics and the applications of one run of the benchmarks."""
 
-    def __init__(self, engines: Engines) -> None:
+    def __init__(self, engines: Engines, applications: Mapping[str, StreamProcess] | None = None) -> None:
+        """``applications``: in place of all that are compared."""
         self._engines = engines
         # Of this client, which does not wait for the end of open transactions.
         self._groups = choose("kafka-python").open({"bootstrap.servers": engines.bootstrap}).admin({})
         self._admin = choose("confluent").open({"bootstrap.servers": engines.bootstrap}).admin({})
-        folder = engines.folder / "streams"
-        folder.mkdir()
-        plain = KafkaStreamsProcess(folder, engines.bootstrap)
-        plain.compile()
-        title = f"Kafka Streams {engines.stack.kafka.version}"
-        self.applications: dict[str, StreamProcess] = {
-            **{f"headrace, {client}": HeadraceProcess(folder, engines.bootstrap, client) for client in CLIENTS},
-            title: plain,
-            f"{title}, tuned": KafkaStreamsProcess(folder, engines.bootstrap, TUNED),
-        }
-        if engines.quix is not None:
-            self.applications["Quix Streams"] = QuixProcess(folder, engines.bootstrap, engines.quix)
+        self.applications = dict(applications) if applications is not None else competing_applications(engines)
         self.topics = {name: f"{engines.name()}-{name}" for name in ("keyed", "shown", "clicks", "offers")}
 
     def fill(self) -> None:
@@ -120,7 +114,7 @@ class StreamBenchmark:
         self._write("shown", ((row["view_id"], row, row["shown_at"]) for row in map(view, rows)))
         self._write("clicks", ((row["view_id"], row, row["clicked_at"]) for row in map(click, rows[::10])))
 
-    def run(self, application: StreamProcess, topology: str) -> StreamRun:
+    def run(self, application: StreamProcess, topology: str, processes: int = 1) -> StreamRun:
         """Run an application from its start to the commit of the last input."""
         name, output = self._engines.name(), self._engines.name()
         self._make(output)
@@ -131,11 +125,12 @@ class StreamBenchmark:
         ends = self._admin.end_offsets(inputs)
         records = sum(ends.values())
         began = time.perf_counter()
-        process = application.start(topology, name, topics)
+        started = [application.start(topology, name, topics, number) for number in range(processes)]
         try:
-            return self._watched(process, application.group(name), inputs, output, records, began)
+            return self._watched(started, application.group(name), inputs, output, records, began)
         finally:
-            stop(process)
+            for process in started:
+                stop(process)
             application.forget(name)
 
     def restore(self, application: StreamProcess, keys: int) -> tuple[float, float]:
@@ -162,7 +157,7 @@ class StreamBenchmark:
         ends = self._admin.end_offsets([topics.views])
         try:
             while self._committed(group, [topics.views]) < sum(ends.values()):
-                require_alive(process, began)
+                require_alive(process, began, _TIMEOUT)
                 time.sleep(_POLL)
             return time.perf_counter() - began
         finally:
@@ -170,25 +165,27 @@ class StreamBenchmark:
 
     def _watched(
         self,
-        process: subprocess.Popen[bytes],
+        processes: Sequence[subprocess.Popen[bytes]],
         group: str,
         inputs: Sequence[str],
         output: str,
         records: int,
         began: float,
     ) -> StreamRun:
-        watched = psutil.Process(process.pid)
+        watched = [psutil.Process(process.pid) for process in processes]
         first_output, mark = 0.0, (0, began, 0.0)
         while True:
-            require_alive(process, began)
-            done, now, spent = self._committed(group, inputs), time.perf_counter(), cpu_time(watched)
+            for process in processes:
+                require_alive(process, began, max(_TIMEOUT, records / _SLOWEST))
+            done, now = self._committed(group, inputs), time.perf_counter()
+            spent = sum(map(cpu_time, watched))
             if not first_output and any(self._admin.end_offsets([output]).values()):
                 first_output = now - began
             if done * 5 <= records * 4:
                 mark = done, now, spent
             if done >= records:
                 last = records - mark[0], now - mark[1], spent - mark[2]
-                return StreamRun(now - began, first_output, spent, peak_mb(watched), records, last)
+                return StreamRun(now - began, first_output, spent, sum(map(peak_mb, watched)), records, last)
             time.sleep(_POLL)
 
     def _committed(self, group: str, topics: Sequence[str]) -> int:
@@ -214,6 +211,25 @@ class StreamBenchmark:
         producer.close(5)
 
 
+def competing_applications(engines: Engines) -> dict[str, StreamProcess]:
+    """Return headrace with each client, Kafka Streams, which needs ``javac``, and Quix Streams if there is one."""
+    folder = engines.folder / "streams"
+    folder.mkdir(exist_ok=True)
+    plain = KafkaStreamsProcess(folder, engines.bootstrap)
+    title = f"Kafka Streams {engines.stack.kafka.version}"
+    found: dict[str, StreamProcess] = {
+        **{f"headrace, {client}": HeadraceProcess(folder, engines.bootstrap, client) for client in CLIENTS},
+        title: plain,
+        f"{title}, tuned": KafkaStreamsProcess(folder, engines.bootstrap, TUNED),
+    }
+    if engines.quix is not None:
+        found["Quix Streams"] = QuixProcess(folder, engines.bootstrap, engines.quix)
+    wanted = {name: item for name, item in found.items() if name == OURS or engines.compares(name)}
+    if any(name.startswith(title) for name in wanted):
+        plain.compile()
+    return wanted
+
+
 def view(number: int) -> dict[str, Any]:
     return {"view_id": f"v{number}", **view_of(f"o{number * 7919 % OFFERS}", START + number * STEP)}
 
@@ -234,11 +250,11 @@ def cpu_time(process: psutil.Process) -> float:
     return float(times.user + times.system)
 
 
-def require_alive(process: subprocess.Popen[bytes], began: float) -> None:
+def require_alive(process: subprocess.Popen[bytes], began: float, timeout: float) -> None:
     if process.poll() is not None:
         raise RuntimeError(f"{process.args!r} has ended with exit code {process.returncode}")
-    if time.perf_counter() - began > _TIMEOUT:
-        raise RuntimeError(f"{process.args!r} has not processed its inputs within {_TIMEOUT:.0f} s")
+    if time.perf_counter() - began > timeout:
+        raise RuntimeError(f"{process.args!r} has not processed its inputs within {timeout:.0f} s")
 
 
 def stop(process: subprocess.Popen[bytes]) -> None:
@@ -263,15 +279,22 @@ def streams(engines: Engines) -> list[Line]:
                 found[name].append(measured)
                 engines.say(f"  round {number + 1}  {topology:12} {name:28} {measured.text}")
         lines += [_line(topology, name, found[OURS], runs) for name, runs in found.items() if name != OURS]
-    keys = engines.rows
+    keys = min(engines.rows, MOST_KEYS)
     for name, application in benchmark.applications.items():
         if "tuned" in name or name == "Quix Streams":
             continue
-        with_state, without = benchmark.restore(application, keys)
-        engines.say(f"  restore of {keys:,} keys  {name:28} {with_state:.1f} s, start without state {without:.1f} s")
-        notes = {"start with restore in s": round(with_state, 1), "start without state in s": round(without, 1)}
-        lines.append(Line(f"restore of {keys:,} keys: {name}", rate=keys / max(with_state - without, 0.1), notes=notes))
+        lines.append(restore_line(engines, benchmark, name, application, keys))
     return lines
+
+
+def restore_line(
+    engines: Engines, benchmark: StreamBenchmark, name: str, application: StreamProcess, keys: int
+) -> Line:
+    """Measure the restore of an application's state."""
+    with_state, without = benchmark.restore(application, keys)
+    engines.say(f"  restore of {keys:,} keys  {name:28} {with_state:.1f} s, start without state {without:.1f} s")
+    notes = {"start with restore in s": round(with_state, 1), "start without state in s": round(without, 1)}
+    return Line(f"restore of {keys:,} keys: {name}", rate=keys / max(with_state - without, 0.1), notes=notes)
 
 
 def _line(topology: str, name: str, ours: Sequence[StreamRun], theirs: Sequence[StreamRun]) -> Line:

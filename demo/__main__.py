@@ -40,6 +40,9 @@ Try, in another terminal:
   curl -s '{elasticsearch}/inventory.conversions/_search?size=0&filter_path=aggregations&pretty' \\
     -H 'Content-Type: application/json' -d '{{"aggs": {{"policies": {{"terms": {{"field": "policy.keyword"}}}}}}}}'
 
+  # the offers that were shown most on a day, with their impressions by policy
+  curl -s '{elasticsearch}/inventory.offer-days/_search?sort=impressions:desc&size=3&pretty'
+
   # what the connector of impressions is doing
   curl -s {rest}/connectors/impressions/status
 """

@@ -44,7 +44,9 @@ def compare(database: str, client: Elasticsearch, table: Table) -> TableComparis
 def read_rows(database: str, table: Table) -> dict[str, dict[str, Any]]:
     """Return the rows that the index must contain."""
     with connect(database) as connection, connection.cursor(row_factory=dict_row) as cursor:
-        return {str(row[table.key]): row for row in cursor.execute(table.expected)}
+        return {
+            str(row.pop(table.key) if table.key_only else row[table.key]): row for row in cursor.execute(table.expected)
+        }
 
 
 def read_documents(client: Elasticsearch, table: Table) -> dict[str, dict[str, Any]]:

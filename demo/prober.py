@@ -7,18 +7,19 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
 from elasticsearch import ApiError, Elasticsearch, TransportError
 
 from demo.compare import moment
-from demo.tables import TABLES, Table
+from demo.tables import ENRICHED, IMPRESSIONS, TABLES, Table
 from demo.trickle import Write
 
 INTERVAL = 0.05
 """Seconds between two requests, which is the resolution of the measurement."""
+_FOLLOWED = (*TABLES, ENRICHED)
 WINDOW = 20
 """Number of last rows from which the median is computed."""
 
@@ -65,9 +66,9 @@ class Prober:
         self._lock = threading.Lock()
         self._newest: dict[Table, Write] = {}
         self._asked: dict[Table, Write] = {}
-        self._seen: dict[Table, deque[float]] = {table: deque(maxlen=WINDOW) for table in TABLES}
+        self._seen: dict[Table, deque[float]] = {table: deque(maxlen=WINDOW) for table in _FOLLOWED}
         self._worst: dict[Table, float] = {}
-        self._count = dict.fromkeys(TABLES, 0)
+        self._count = dict.fromkeys(_FOLLOWED, 0)
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="prober", daemon=True)
         self.error: Exception | None = None
@@ -86,6 +87,8 @@ class Prober:
         """Accept a committed row. Called on the writer's thread."""
         with self._lock:
             self._newest[write.table] = write
+            if write.table is IMPRESSIONS:  # the stream application makes another document of it, with the same id
+                self._newest[ENRICHED] = replace(write, table=ENRICHED)
 
     def freshness(self, *tables: Table) -> Freshness:
         """Return the freshness of the given tables, or of all tables."""
@@ -102,7 +105,7 @@ class Prober:
     def _run(self) -> None:
         try:
             while not self._stop.wait(INTERVAL):
-                for table in TABLES:
+                for table in _FOLLOWED:
                     self.step(table)
         except Exception as error:  # the main thread reports it and ends the demo
             self.error = error

@@ -13,7 +13,7 @@ from urllib.error import URLError
 
 from elasticsearch import ApiError, Elasticsearch, TransportError
 
-from demo.tables import TABLES, Table
+from demo.tables import INDICES, Table
 
 # The worst first, as in headrace.runtime.api.worst: a connector is as healthy as its worst part.
 _ORDER = ("FAILED", "RESTARTING", "UNASSIGNED", "STOPPED", "PAUSED", "RUNNING")
@@ -57,7 +57,7 @@ class Watcher:
     def __init__(self, rest: str, elasticsearch: str) -> None:
         self._rest = rest
         self._client = Elasticsearch(elasticsearch, request_timeout=5, max_retries=0)
-        self._last = Progress(time.monotonic(), {}, dict.fromkeys(TABLES, 0), answered=False)
+        self._last = Progress(time.monotonic(), {}, dict.fromkeys(INDICES, 0), answered=False)
 
     def look(self) -> Progress:
         """Return the present progress."""
@@ -68,7 +68,7 @@ class Watcher:
             answered = True
         except (URLError, OSError, http.client.HTTPException, ValueError):
             connectors, answered = dict(self._last.connectors), False
-        documents = {table: self._documents(table) for table in TABLES}
+        documents = {table: self._documents(table) for table in INDICES}
         self._last = Progress(time.monotonic(), connectors, documents, answered)
         return self._last
 

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from demo.prober import Freshness, Prober
 from demo.progress import ConnectorProgress, Progress
-from demo.tables import SINK, TABLES
+from demo.tables import DERIVED, ENRICHED, SINK, TABLES
 
 RATE_WINDOW = 5.0
 """Seconds over which rates are computed."""
@@ -50,7 +50,7 @@ class View:
             self._history.popleft()
 
     def rows(self) -> list[Row]:
-        """Return the rows of the sources, then that of the sink."""
+        """Return the rows of the sources, then those of the stream application and of the sink."""
         now = self._history[-1]
         rows = []
         for table in TABLES:
@@ -63,6 +63,15 @@ class View:
                     self._prober.freshness(table),
                 )
             )  # fmt: skip
+        stream = now.connector(ENRICHED.connector)
+        rows.append(
+            Row(
+                ENRICHED.connector, stream,
+                stream.count("stream_record_read_total"), stream.count("stream_output_total"),
+                sum(now.documents[table] for table in DERIVED), self._rate(ENRICHED.connector, "stream_output_total"),
+                self._prober.freshness(ENRICHED),
+            )
+        )  # fmt: skip
         sink = now.connector(SINK)
         rows.append(
             Row(

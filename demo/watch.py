@@ -15,7 +15,7 @@ from rich.live import Live
 from demo.compare import TableComparison, compare
 from demo.prober import Prober
 from demo.progress import Progress, Watcher
-from demo.tables import TABLES
+from demo.tables import ENRICHED, IMPRESSIONS, INDICES, TABLES
 from demo.trickle import Trickle
 from demo.view import View
 from demo.worker import DemoWorker
@@ -65,6 +65,8 @@ class Watch:
         self._live: Live | None = None
         self._next_line = 0.0
         self.first_load: FirstLoad | None = None
+        self.changing = False
+        """Whether rows are changed: after everything that was there before has arrived."""
 
     def screen(self) -> AbstractContextManager[Any]:
         """Show the live table while it is entered; without a terminal do nothing."""
@@ -90,8 +92,10 @@ class Watch:
                     f"the demo's own {type(part).__name__.lower()} failed: {part.error}", code="demo.failed"
                 )
         if self.first_load is None and progress.answered and arrived(progress, run.loaded):
-            # The trickle begins after the first load, so that freshness does not measure a backlog.
             self.first_load = FirstLoad(sum(run.loaded.values()) - run.indexed_before, progress.at - run.began)
+        if self.first_load is not None and not self.changing and enriched(progress, run.loaded):
+            # The trickle begins after everything else, so that freshness does not measure a backlog.
+            self.changing = True
             run.trickle.start()
             run.prober.start()
         time.sleep(LOOK_EVERY)
@@ -101,6 +105,11 @@ class Watch:
 def arrived(progress: Progress, rows: Mapping[str, int]) -> bool:
     """Return whether every index has at least as many documents as its table has rows."""
     return all(progress.documents[table] >= rows[table.name] for table in TABLES)
+
+
+def enriched(progress: Progress, rows: Mapping[str, int]) -> bool:
+    """Return whether the index of enriched impressions has at least as many documents as there are impressions."""
+    return progress.documents[ENRICHED] >= rows[IMPRESSIONS.name]
 
 
 def watch(run: DemoRun) -> NoReturn:
@@ -121,17 +130,17 @@ def prove(run: DemoRun, database: str, client: Elasticsearch, *, trickle_for: fl
         while time.monotonic() < deadline and not failed:
             progress = looking.look()
             failed = progress.failed
-            if looking.first_load and quiet_at is None:
+            if looking.changing and quiet_at is None:
                 quiet_at = time.monotonic() + trickle_for
             if quiet_at is None or time.monotonic() < quiet_at:
                 continue
             run.trickle.stop()
-            comparisons = [compare(database, client, table) for table in TABLES]
+            comparisons = [compare(database, client, table) for table in INDICES]
             if all(comparison.equal for comparison in comparisons):
                 break
     run.trickle.stop()
     if failed or not comparisons or not all(comparison.equal for comparison in comparisons):
-        comparisons = [compare(database, client, table) for table in TABLES]
+        comparisons = [compare(database, client, table) for table in INDICES]
     return report(run, looking.first_load, comparisons, failed)
 
 

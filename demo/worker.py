@@ -15,7 +15,7 @@ CONFIG = Path(__file__).parent.parent / "config"
 
 
 class DemoWorker:
-    """``headrace run config/worker-standalone.yaml config/connectors/*.yaml`` with addresses from ``environment``.
+    """``headrace run`` with all files of ``config``, and addresses from ``environment``.
 
     Ctrl+C in the terminal does not reach it (the demo stops it), and it does not outlive the demo. ``stop_timeout`` is
     the time in seconds to commit what it has; after it the worker is killed.
@@ -69,7 +69,7 @@ class DemoWorker:
 
 def default_command() -> list[str]:
     """Return the command line that a user would type."""
-    connectors = sorted((CONFIG / "connectors").glob("*.yaml"))
+    connectors = [path for folder in ("connectors", "streams") for path in sorted((CONFIG / folder).glob("*.yaml"))]
     program = Path(sysconfig.get_path("scripts")) / "headrace"
     return [str(program), "run", str(CONFIG / "worker-standalone.yaml"), *map(str, connectors)]
 

@@ -95,7 +95,7 @@ class StepKeys(ConfigModel):
     select: dict[str, str] = prefix_key("select.", doc="Make records of these columns only.")
     add: dict[str, str] = prefix_key("add.", doc="Add or replace columns.")
     lookup: dict[str, str] = prefix_key("lookup.", doc="`<column>: <table>[<expression>]`: add the row of a table.")
-    missing: Annotated[Literal["null", "drop", "dead_letter"], LOWER] = key(
+    missing: Annotated[Literal["null", "drop", "dead_letter", "wait"], LOWER] = key(
         "missing", default="null", doc="What a lookup does without a row."
     )
     branch: dict[str, str] = prefix_key("branch.", doc="`<name>: <condition>`: divide a stream into several.")

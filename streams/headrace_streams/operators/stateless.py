@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from headrace import Segments
+from headrace import RetriableError, Segments
 from headrace_streams.expressions import Projection
 from headrace_streams.operators.operator import Operator, StepPlace, StepRefusal, StepResult, Tables
 from headrace_streams.rows import Rows
@@ -168,7 +168,7 @@ def record_key(names: Sequence[str], values: tuple[Any, ...]) -> Any:
 
 @dataclass(frozen=True)
 class Lookup(Operator):
-    """Adds the row of a table. ``missing``: ``null``, ``drop`` or ``refuse`` rows without one."""
+    """Adds the row of a table. ``missing``: ``null``, ``drop``, ``refuse`` or ``wait`` for rows without one."""
 
     key: Projection
     column: str
@@ -191,6 +191,12 @@ class Lookup(Operator):
         dropped = 0
         if self.missing != "null" and None in found:
             absent = [number for number, row in enumerate(found) if row is None]
+            if self.missing == "wait":
+                raise RetriableError(
+                    f"step '{self.place.step}' waits for a row of table {self.table}: {what} has none yet",
+                    code="stream.row_awaited",
+                    hint="write the row, or set missing: null, drop or dead_letter",
+                )
             if self.missing == "drop":
                 dropped = len(absent)
             else:

@@ -79,6 +79,10 @@ def plan_lookup(builder: PlanBuilder, entry: NamedKeys[StepKeys], sources: tuple
     projection = builder.compiled(key, {column: parsed.part(inner)}, stream.columns)
     missing = {"dead_letter": "refuse"}.get(entry.keys.missing, entry.keys.missing)
     if table.partitioned:
+        if missing == "wait":
+            text = f"table '{name}' is partitioned: a row that comes later is not the row at the time of the record"
+            hint = "remove missing: wait, or set scope: global"
+            raise PlanError(Finding("config.conflict", text, f"{entry.prefix}.missing", hint))
         plan_partitioned_lookup(builder, entry, sources[0], projection, table, missing)
         return
     operator = Lookup(projection, column, name, missing, StepPlace(entry.name, key))

@@ -10,12 +10,12 @@ import pytest
 import yaml
 
 from demo import __main__ as program
-from demo.tables import SINK, TABLES
-from headrace.settings import SinkSettings, SourceSettings, WorkerSettings
+from demo.tables import DERIVED, INDICES, SINK, TABLES
+from headrace.settings import ConnectorSettings, SinkSettings, SourceSettings, StreamSettings, WorkerSettings
 
 ROOT = Path(__file__).parents[3]
 WORKER = ROOT / "config/worker-standalone.yaml"
-CONNECTORS = sorted((ROOT / "config/connectors").glob("*.yaml"))
+CONNECTORS = [*sorted((ROOT / "config/connectors").glob("*.yaml")), *sorted((ROOT / "config/streams").glob("*.yaml"))]
 
 
 def read(path: Path) -> dict[str, Any]:
@@ -84,7 +84,10 @@ def test_the_sink_reads_the_topics_of_the_sources() -> None:
         topics.add(config["topic.prefix"] + config.get("table.whitelist", ""))
     sink = read(ROOT / f"config/connectors/{SINK}.yaml")
 
-    assert topics == set(sink["topics"].split(",")) == {table.index for table in TABLES}
+    stream = read(ROOT / f"config/streams/{DERIVED[0].connector}.yaml")
+    assert set(stream["tables"]["offers"]["topic"].split(",")) < topics
+    topics |= {output["topic"] for output in stream["outputs"].values()}
+    assert topics == set(sink["topics"].split(",")) == {table.index for table in INDICES}
 
 
 def test_the_image_copies_only_files_of_the_build_context() -> None:
@@ -109,7 +112,8 @@ def test_the_worker_knows_every_key_of_its_file() -> None:
 
 @pytest.mark.parametrize("path", CONNECTORS, ids=lambda path: path.stem)
 def test_framework_keys_of_connectors_are_valid(path: Path) -> None:
-    model = SinkSettings if path.stem == SINK else SourceSettings
+    models: dict[str, type[ConnectorSettings]] = {SINK: SinkSettings, DERIVED[0].connector: StreamSettings}
+    model = models.get(path.stem, SourceSettings)
     owned = {key: value for key, value in properties(path).items() if model.owns(key)}
 
     assert model.validate_properties(owned)[1] == []

@@ -5,7 +5,7 @@ from rich.console import Console
 
 from demo.prober import Freshness, Prober
 from demo.progress import ConnectorProgress, Progress
-from demo.tables import IMPRESSIONS, TABLES
+from demo.tables import IMPRESSIONS, INDICES
 from demo.view import View, seconds
 
 
@@ -21,7 +21,7 @@ def progress() -> Callable[..., Progress]:
             "RUNNING", reason, {"source_record_poll_total": written, "source_record_write_total": written}
         )
         sink = ConnectorProgress("RUNNING", "", {"sink_record_read_total": written, "sink_record_send_total": written})
-        documents = dict.fromkeys(TABLES, 0) | {IMPRESSIONS: written}
+        documents = dict.fromkeys(INDICES, 0) | {IMPRESSIONS: written}
         return Progress(at, {"impressions": source, "elasticsearch": sink}, documents, answered)
 
     return make

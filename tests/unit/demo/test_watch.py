@@ -1,6 +1,6 @@
 from demo.progress import Progress
-from demo.tables import CONVERSIONS, IMPRESSIONS, OFFERS
-from demo.watch import FirstLoad, arrived
+from demo.tables import CONVERSIONS, ENRICHED, IMPRESSIONS, OFFERS
+from demo.watch import FirstLoad, arrived, enriched
 
 
 def test_the_first_load_shows_its_rate() -> None:
@@ -17,3 +17,9 @@ def test_the_load_is_complete_when_every_table_is() -> None:
 
     assert arrived(Progress(0.0, {}, documents, True), rows)
     assert not arrived(Progress(0.0, {}, documents | {CONVERSIONS: 79}, True), rows)
+
+
+def test_enriched_impressions_arrive_after_the_rows() -> None:
+    rows = {"offers": 80, "impressions": 20_000, "conversions": 80}
+    assert enriched(Progress(0.0, {}, {ENRICHED: 20_001}, True), rows)
+    assert not enriched(Progress(0.0, {}, {ENRICHED: 19_999}, True), rows)

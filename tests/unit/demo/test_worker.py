@@ -75,7 +75,13 @@ def test_the_command_names_every_connector_file() -> None:
 
     assert (Path(program).name, verb) == ("headrace", "run")
     assert Path(settings).is_file()
-    assert [Path(file).stem for file in connectors] == ["conversions", "elasticsearch", "impressions", "offers"]
+    assert [Path(file).stem for file in connectors] == [
+        "conversions",
+        "elasticsearch",
+        "impressions",
+        "offers",
+        "enrichment",
+    ]
 
 
 def test_a_port_in_use_is_not_chosen() -> None:
