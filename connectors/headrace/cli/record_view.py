@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from headrace.accounting import PartitionAccount, RecordCause, balance
+from headrace.accounting import PartitionAccount, RecordCause
 from headrace.cli.output import print_table
 from headrace.cli.status_view import age
 from headrace.errors import HeadraceError
@@ -67,7 +67,7 @@ def count_rows(name: str, tasks: Mapping[int, TaskRecords]) -> Iterator[Row]:
     """Yield a row for :data:`COUNTS` per task."""
     for number, task in sorted(tasks.items()):
         counts = (_number(task.counts[term]) for term in TERMS)
-        yield name, number, *counts, _number(balance(task.counts))
+        yield name, number, *counts, _number(task.balance)
 
 
 def cause_rows(name: str, tasks: Mapping[int, TaskRecords], now_ms: int) -> Iterator[Row]:

@@ -15,7 +15,8 @@ from headrace.errors import NotFoundError
 from headrace.freshness import BUCKETS, AgeSummary, FreshnessSummary
 from headrace.metrics import DESCRIPTIONS, PART_DESCRIPTIONS
 from headrace.rest.prometheus_names import ExposedMetric, exposed
-from headrace.runtime.api import ConnectorStatus, WorkerApi
+from headrace.rest.record_metrics import record_metrics
+from headrace.runtime.api import ConnectorStatus, TaskRecords, WorkerApi
 from headrace.states import State, TaskId
 
 
@@ -28,6 +29,17 @@ def statuses(api: WorkerApi) -> list[ConnectorStatus]:
         except NotFoundError:  # deleted since the names were read
             continue
     return found
+
+
+def task_records(api: WorkerApi) -> Iterator[tuple[TaskId, TaskRecords]]:
+    """Yield the account of the records of every running task."""
+    for name in api.connectors():
+        try:
+            tasks = api.records(name)
+        except NotFoundError:  # deleted since the names were read
+            continue
+        for number, records in sorted(tasks.items()):
+            yield TaskId(name, number), records
 
 
 class WorkerCollector(Collector):
@@ -43,6 +55,7 @@ class WorkerCollector(Collector):
         yield self._build()
         yield from self._counters()
         yield from self._parts()
+        yield from record_metrics(task_records(self._api))
         yield from _freshness(self._api.freshness())
         known = statuses(self._api)
         yield from _states(known)

@@ -12,7 +12,6 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from headrace.accounting import balance
 from headrace.freshness import AgeSummary, FreshnessSummary
 from headrace.registry import Plugin
 from headrace.runtime.api import ConnectorInfo, ConnectorStatus, TaskInfo, TaskProgress, TaskRecords
@@ -57,7 +56,7 @@ def records(name: str, tasks: Mapping[int, TaskRecords]) -> dict[str, Any]:
             {
                 "id": number,
                 "counts": dict(task.counts),
-                "balance": balance(task.counts),
+                "balance": task.balance,
                 "causes": [asdict(cause) for cause in task.causes],
                 "partitions": [
                     {"partition": partition, **asdict(account), "balance": account.balance}

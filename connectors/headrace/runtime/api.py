@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from headrace.accounting import PartitionAccount, RecordCause
+from headrace.accounting import PartitionAccount, RecordCause, balance
 from headrace.conditions import Condition
 from headrace.freshness import FreshnessSummary
 from headrace.metrics import Parts
@@ -72,6 +72,11 @@ class TaskRecords:
     """Of a sink or a stream application: the accounts of its partitions."""
     steps: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     """Of a stream application: the accounts of its steps, see :mod:`headrace.step_accounting`."""
+
+    @property
+    def balance(self) -> int:
+        """0 when every record that was read has an outcome or is in flight."""
+        return balance(self.counts)
 
 
 @dataclass(frozen=True, slots=True)

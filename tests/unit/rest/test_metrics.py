@@ -39,7 +39,8 @@ def test_every_metric_of_the_table_is_in_the_prometheus_response(client: httpx.C
         (sample.name, sample.labels["connector"]): sample.value
         for family in families.values()
         for sample in family.samples
-        if sample.labels.keys() == {"connector", "task"} and sample.name != "headrace_task_retrying"
+        if sample.labels.keys() == {"connector", "task"}
+        and sample.name not in ("headrace_task_retrying", "headrace_task_balance")
     }
     assert {name for name, _ in samples} == {exposed(name).name for name in DESCRIPTIONS}
     assert samples["headrace_source_record_poll_total", 'odd "name"'] == 7
@@ -189,3 +190,47 @@ def test_kafka_connect_has_its_names(search: Any) -> None:
 def test_the_process_has_metrics_where_the_system_tells_them(client: httpx.Client) -> None:
     answer = client.get("/metrics").text
     assert ("process_cpu_seconds_total" in answer) == sys.platform.startswith("linux")
+
+
+def test_prometheus_has_the_balance_of_each_task_and_the_account_of_each_partition(
+    worker: Any, client: httpx.Client
+) -> None:
+    worker.add("orders")
+    worker.counters = {TaskId("orders", 0): {"sink_record_read_total": 5, "sink_record_send_total": 3}}
+    worker.accounts = {
+        "shop.line-items-10": PartitionAccount(3, 12, 5, retention=1, no_record=2, unexplained=1),
+        "shop.line-items-2": PartitionAccount(0, 9, 8),
+    }
+
+    families = {family.name: family for family in text_string_to_metric_families(client.get("/metrics").text)}
+
+    (balance,) = families["headrace_task_balance"].samples
+    assert (balance.labels, balance.value) == ({"connector": "orders", "task": "0"}, 2)
+    task = {"connector": "orders", "task": "0", "topic": "shop.line-items"}
+    values = {
+        (
+            sample.name.removeprefix("headrace_partition_"),
+            sample.labels["partition"],
+            sample.labels.get("cause"),
+        ): sample
+        for name, family in families.items()
+        if name.startswith("headrace_partition_")
+        for sample in family.samples
+    }
+    assert all(task.items() <= sample.labels.items() for sample in values.values())
+    assert {place: sample.value for place, sample in values.items()} == {
+        ("start_offset", "10", None): 3,
+        ("next_offset", "10", None): 12,
+        ("records", "10", None): 5,
+        ("gap_offsets", "10", "retention"): 1,
+        ("gap_offsets", "10", "no_record"): 2,
+        ("gap_offsets", "10", "unexplained"): 1,
+        ("balance", "10", None): 0,
+        ("start_offset", "2", None): 0,
+        ("next_offset", "2", None): 9,
+        ("records", "2", None): 8,
+        ("gap_offsets", "2", "retention"): 0,
+        ("gap_offsets", "2", "no_record"): 0,
+        ("gap_offsets", "2", "unexplained"): 0,
+        ("balance", "2", None): 1,
+    }
