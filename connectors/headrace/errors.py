@@ -50,7 +50,9 @@ class Finding:
     hint: str = ""
     location: Location | None = None
     severity: str = "error"  # or "warning"
-    cause: str = "configuration"  # what must be fixed: the "configuration", or the "environment" around headrace
+    # What must be fixed: the "configuration", or the "environment" around headrace. "outage": perhaps nothing, a system
+    # cannot be reached now.
+    cause: str = "configuration"
     at: tuple[int, int] | None = None  # line and column within the text of the key, from 1
 
     def __str__(self) -> str:
@@ -83,7 +85,8 @@ class HeadraceError(Exception):
 
     def finding(self, key: str = "") -> Finding:
         """Return the error as a finding about ``key``."""
-        cause = "environment" if isinstance(self, (InfrastructureError, RetriableError)) else "configuration"
+        causes = {RetriableError: "outage", InfrastructureError: "environment"}
+        cause = next((cause for kind, cause in causes.items() if isinstance(self, kind)), "configuration")
         return Finding(self.code, self.message, key, self.hint, cause=cause)
 
 

@@ -1,4 +1,4 @@
-"""Asks the systems of connectors for the values that keys may have, for validation over REST.
+"""Asks the systems of connectors about configurations that come over REST: which values keys may have, who is refused.
 
 The values of placeholders are not sent to a system that a caller has chosen: see decision 357.
 """
@@ -51,6 +51,25 @@ class SystemLookups:
         found = self._ask(connector, resolution.properties)
         return SystemChoices(found.values, [redact.finding(finding) for finding in found.findings])
 
+    def refusals(self, properties: Mapping[str, str], known: Mapping[str, Mapping[str, str]]) -> list[Finding]:
+        """Return why the system of a connector that is to be created or changed refuses it: a wrong password, no such
+        database.
+
+        The system is not asked again with the keys that the connector has already: a connector can be changed while its
+        system is down. A system that cannot be reached refuses nothing; the connector waits for it. ``known``: the
+        configurations of the worker's connectors.
+        """
+        connector = self._connector(properties)
+        current = known.get(properties.get("name", ""))
+        if connector is None or (current is not None and self._asks_the_same(connector, properties, current)):
+            return []
+        findings = self.choices(properties, known.values(), ()).findings
+        return [finding for finding in findings if finding.severity == "error" and finding.cause != "outage"]
+
+    def _asks_the_same(self, connector: Connector, given: Mapping[str, str], current: Mapping[str, str]) -> bool:
+        keys = connector.lookup_keys
+        return type(self._connector(current)) is type(connector) and _part(current, keys) == _part(given, keys)
+
     def _connector(self, properties: Mapping[str, str]) -> Connector | None:
         try:
             plugin = self._validator.registry.find(PluginKind.CONNECTOR, properties.get("connector.class", ""))
@@ -63,16 +82,13 @@ class SystemLookups:
         """Return whether the caller knows all the values, or a connector uses the same ones for the same system."""
         if not any(map(is_interpolated, given.values())):
             return True
-        return any(
-            type(self._connector(each)) is type(connector) and _part(each, connector.lookup_keys) == given
-            for each in known
-        )
+        return any(self._asks_the_same(connector, given, each) for each in known)
 
     def _ask(self, connector: Connector, given: Mapping[str, str]) -> SystemChoices:
         key = connector.lookup_keys[0]
         if not self._places.acquire(blocking=False):
             text = "the system was not asked: other validations wait for their systems"
-            return SystemChoices({}, [Finding("config.lookup_busy", text, key, "try again later")])
+            return SystemChoices({}, [Finding("config.lookup_busy", text, key, "try again later", cause="outage")])
         answers: list[SystemChoices | BaseException] = []
         ended = threading.Event()
 
@@ -91,7 +107,7 @@ class SystemLookups:
         if not ended.wait(self._timeout):
             text = f"the system did not answer within {self._timeout:g} s"
             hint = "check that the address is correct and that the worker can reach it"
-            return SystemChoices({}, [Finding("config.lookup_timeout", text, key, hint)])
+            return SystemChoices({}, [Finding("config.lookup_timeout", text, key, hint, cause="outage")])
         (answer,) = answers
         if isinstance(answer, BaseException):
             raise answer

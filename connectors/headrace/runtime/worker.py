@@ -396,6 +396,7 @@ class Worker:
         desired = self._desired()
         if name not in desired.trusted or desired.configs[name] != named:
             self._require_valid(name, self._validator.unresolved_connector(named))
+            self._require_valid(name, self._lookups.refusals(named, desired.configs))
             if self._type(named) == "stream" and self._open_reader is not None:
                 self._require_fitting_state(StoredApplication(name, named, self._open_reader))
         return named

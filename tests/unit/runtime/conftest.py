@@ -19,7 +19,7 @@ from headrace.config import ConfigModel, key
 from headrace.errors import ConfigError, DataError
 from headrace.files import ConfigFile
 from headrace.interpolation import make_interpolator
-from headrace.plugin import SinkConnector, SinkTask, SourceConnector, SourceTask, Wait
+from headrace.plugin import SinkConnector, SinkTask, SourceConnector, SourceTask, SystemChoices, Wait
 from headrace.records import Rejection, SinkBatch, SourceBatch
 from headrace.registry import Plugin, PluginKind, Registry
 from headrace.runtime.worker import Worker
@@ -33,6 +33,7 @@ class World:
     """Controls the connectors below: exceptions to raise, and events to wait for."""
 
     planning: list[BaseException] = field(default_factory=list)
+    looking_up: list[Exception] = field(default_factory=list)
     watch: float | None = None
     follows: list[BaseException | list[str]] = field(default_factory=list)  # names of tasks, in order
     starting: list[Exception] = field(default_factory=list)
@@ -92,6 +93,12 @@ class NumbersTask(SourceTask):
 class NumbersSourceConnector(SourceConnector):
     config_model: ClassVar[type[ConfigModel]] = NumbersConfig
     task_class = NumbersTask
+    lookup_keys = ("speed",)
+
+    def look_up(self, properties: Mapping[str, str]) -> SystemChoices:
+        if WORLD.looking_up:
+            raise WORLD.looking_up.pop()
+        return SystemChoices()
 
     def task_configs(self, properties: Mapping[str, str], max_tasks: int) -> list[dict[str, str]]:
         if WORLD.planning:

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import pytest
 
 from headrace.config import ConfigModel, Secret, key
-from headrace.errors import Finding, RetriableError
+from headrace.errors import Finding, InfrastructureError, RetriableError
 from headrace.interpolation import make_interpolator
 from headrace.plugin import SinkConnector, SinkTask, SystemChoices
 from headrace.plugin_docs import validation_response
@@ -155,11 +155,27 @@ def test_a_system_that_does_not_answer_is_an_error_after_a_limited_time(validato
     FormSinkConnector.answer = hang
     lookups = SystemLookups(validator, timeout=0.05, most=1)
     try:
-        codes = [finding.code for _ in range(2) for finding in lookups.choices(OWN, (), ()).findings]
+        found = [finding for _ in range(2) for finding in lookups.choices(OWN, (), ()).findings]
+        refusals = lookups.refusals(OWN, {})
     finally:
         release.set()
 
-    assert codes == ["config.lookup_timeout", "config.lookup_busy"]
+    assert [finding.code for finding in found] == ["config.lookup_timeout", "config.lookup_busy"]
+    assert refusals == []  # the connector may be created, and waits for its system
+
+
+def test_a_connector_whose_placeholders_may_not_be_sent_is_not_refused(validator: Validator) -> None:
+    def fail() -> SystemChoices:
+        raise InfrastructureError("wrong password", code="form.authentication")
+
+    FormSinkConnector.answer = fail
+    lookups = SystemLookups(validator)
+
+    assert [finding.code for finding in lookups.refusals({**OWN, "system.password": "x"}, {})] == [
+        "form.authentication"
+    ]
+    assert lookups.refusals({**OWN, "system.password": PLACEHOLDER}, {}) == []
+    assert len(FormSinkConnector.asked) == 1
 
 
 def test_an_error_at_a_key_of_the_system_prevents_the_lookup(validator: Validator) -> None:
