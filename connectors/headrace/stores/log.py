@@ -151,7 +151,7 @@ class FileLog:
         with self._lock:
             try:
                 os.ftruncate(self._file, self._length)  # remove what a failed append may have written
-                os.pwrite(self._file, lines, self._length)
+                _write(self._file, lines, self._length)
                 os.fsync(self._file)
             except OSError as error:
                 raise RetriableError(
@@ -239,7 +239,7 @@ class FileLog:
         replacement = self._path.with_name(self._path.name + ".new")
         file = os.open(replacement, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600)
         try:
-            os.pwrite(file, lines, 0)
+            _write(file, lines, 0)
             os.fsync(file)
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             replacement.replace(self._path)
@@ -256,3 +256,11 @@ class FileLog:
         finally:
             os.close(folder)
         self._file, self._length, self._lines = file, len(lines), len(self._values)
+
+
+def _write(file: int, content: bytes, offset: int) -> None:
+    """Write all of ``content``. On a disk that becomes full a write ends early without an error; only the next one
+    fails."""
+    while content:
+        written = os.pwrite(file, content, offset)
+        content, offset = content[written:], offset + written

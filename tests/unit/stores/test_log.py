@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -150,4 +153,31 @@ def test_an_open_log_is_compacted(tmp_path: Path) -> None:
     log.close()
     again = FileLog(path)
     assert again.read() == {"a": {"n": 99}, "b": {"n": -99}}
+    again.close()
+
+
+@contextmanager
+def largest_file(size: int) -> Iterator[None]:
+    """A disk on which no file of this process grows beyond ``size``: the write that crosses it ends there."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+
+def test_an_append_that_fits_only_in_part_on_a_full_disk_is_an_error_and_can_be_repeated(tmp_path: Path) -> None:
+    path = tmp_path / "offsets.jsonl"
+    log = FileLog(path)
+    log.append({"padding": "x" * 1_000_000})  # other files of this process are smaller, and are not limited
+    with largest_file(path.stat().st_size + 10), pytest.raises(RetriableError, match="cannot write .*File too large"):
+        log.append({"a": {"n": 1}, "b": {"n": 2}})
+    assert set(log.read()) == {"padding"}
+    log.append({"a": {"n": 3}})
+    log.close()
+
+    again = FileLog(path)
+    assert set(again.read()) == {"padding", "a"}
+    assert again.read()["a"] == {"n": 3}
     again.close()
