@@ -171,7 +171,7 @@ def test_an_append_that_fits_only_in_part_on_a_full_disk_is_an_error_and_can_be_
     path = tmp_path / "offsets.jsonl"
     log = FileLog(path)
     log.append({"padding": "x" * 1_000_000})  # other files of this process are smaller, and are not limited
-    with largest_file(path.stat().st_size + 10), pytest.raises(RetriableError, match="cannot write .*File too large"):
+    with largest_file(path.stat().st_size + 10), pytest.raises(RetriableError, match=r"cannot write .*File too large"):
         log.append({"a": {"n": 1}, "b": {"n": 2}})
     assert set(log.read()) == {"padding"}
     log.append({"a": {"n": 3}})
