@@ -2,7 +2,7 @@
 
 # The image of the worker: the wheel of this repository in a virtual environment, on a slim Python, not as root.
 
-# A tag can be moved to another image. Where this matters, name the digest of one that was examined:
+# A tag can be moved to another image. Where this matters, `make pin` writes the digest here, or name one that was examined:
 #   docker build --build-arg PYTHON_IMAGE=python:3.13-slim@sha256:… .
 ARG PYTHON_IMAGE=python:3.13-slim
 

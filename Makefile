@@ -13,7 +13,7 @@ SOURCES := connectors sources transforms streams sinks demo scripts benchmarks t
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-quick soak lint format docs lock bench clean
+.PHONY: help setup demo test test-quick soak lint format docs lock pin bench clean
 
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -64,6 +64,9 @@ docs: setup ## Write the generated pages of docs/
 lock: ## Write the versions and hashes of the image's Python packages (needs uv: pip install uv)
 	uv pip compile pyproject.toml --extra fast --extra mysql --extra postgres $(LOCK) -o requirements.lock
 	echo 'hatchling>=1.27' | uv pip compile - $(LOCK) -o requirements-build.lock
+
+pin: setup ## Pin the images of Dockerfile and docker-compose.yml by digest (needs access to their registries)
+	$(BIN)/python -m scripts.pin_images $(ARGS)
 
 bench: setup ## Measure every path against its limit, in one table (ARGS=--quick, or names of paths)
 	$(BIN)/python -m benchmarks $(ARGS)
