@@ -279,7 +279,7 @@ def changed_keys(before: Mapping[str, str], after: Mapping[str, str]) -> list[st
 
 def nearest(name: str, known: Iterable[str]) -> str:
     """Return ``did you mean 'x'?`` for a name that does not exist, or an empty text."""
-    matches = difflib.get_close_matches(name, list(known), n=2, cutoff=0.6)
+    matches = difflib.get_close_matches(name, list(dict.fromkeys(known)), n=2, cutoff=0.6)
     return f"did you mean {' or '.join(repr(match) for match in matches)}?" if matches else ""
 
 

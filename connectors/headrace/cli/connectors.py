@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shlex
 import sys
-import textwrap
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from json import dumps, loads
@@ -17,6 +16,7 @@ from rich.text import Text
 
 from headrace.cli import record_view, status_view
 from headrace.cli.client import DEFAULT_URL, WorkerClient
+from headrace.cli.finding_blocks import wrapped
 from headrace.cli.output import JsonFlag, err, out, print_json, print_table, text_width
 from headrace.cli.worker_access import worker_access
 from headrace.config import changed_keys
@@ -451,16 +451,15 @@ def _print_statuses(
         for note in status_view.notes(status, whole_trace=whole_trace):
             _print_note(note, url)
         for note in status_view.condition_notes(status, now):
-            _print_note(note, url, verb="needs attention:")
+            _print_note(note, url)
 
 
-def _print_note(note: status_view.Note, url: str, verb: str = "is") -> None:
-    out.print(Text.assemble((note.subject, "bold"), f" {verb} {note.what}"))
+def _print_note(note: status_view.Note, url: str) -> None:
+    out.print(Text.assemble((note.subject, "bold"), f" {note.verb} {note.what}"))
     width = text_width(out)
     for line in note.why.splitlines():
-        shown = [line] if width is None else textwrap.wrap(line, width - 2, break_long_words=False)
-        for part in shown:
-            out.print(Text(f"  {part}"))
+        for part in wrapped(f"  {line}", width, "  "):
+            out.print(Text(part))
     if note.next_step:
         where = "" if url == DEFAULT_URL else f" --url {shlex.quote(WorkerClient(url).url)}"
         out.print(Text(f"  → headrace connectors {note.next_step}{where}"))

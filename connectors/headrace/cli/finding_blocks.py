@@ -24,12 +24,15 @@ def finding_block(finding: Finding, width: int | None) -> Iterator[Text]:
     place = f"{finding.location}: " if finding.location else ""
     severity = "warning: " if finding.severity == "warning" else ""
     style = _STYLES.get(finding.severity, "red")
-    for line in _wrapped(f"{place}{severity}{finding.code}: {finding.message}", width, "    "):
-        yield Text(line, style=style)
+    for number, line in enumerate(wrapped(f"{place}{severity}{finding.code}: {finding.message}", width, "    ")):
+        text = Text(line, style=style)
+        if number == 0:
+            text.stylize("bold", 0, len(place))
+        yield text
     if finding.location is not None:
         yield from _excerpt(finding.location, finding.key if finding.at is None else "")
     if finding.hint:
-        for line in _wrapped(f"  → {finding.hint}", width, "    "):
+        for line in wrapped(f"  → {finding.hint}", width, "    "):
             yield Text(line)
 
 
@@ -46,7 +49,8 @@ def _plural(count: int, word: str) -> str:
     return f"{count} {word}" if count == 1 else f"{count} {word}s"
 
 
-def _wrapped(text: str, width: int | None, indent: str) -> list[str]:
+def wrapped(text: str, width: int | None, indent: str) -> list[str]:
+    """Return the lines of a text that is wrapped between words. None: not at all, for output that programs read."""
     if width is None:
         return [text]
     return textwrap.wrap(text, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)

@@ -101,7 +101,9 @@ def print_table(
 def print_findings(findings: Iterable[Finding], console: Console = err) -> None:
     """Print each finding as a block on stderr, and how many there are."""
     findings = list(findings)
-    for finding in findings:
+    for number, finding in enumerate(findings):
+        if number and console.is_terminal:
+            console.print()
         for line in finding_block(finding, text_width(console)):
             console.print(line)
     if findings:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -22,6 +23,7 @@ STYLES = {
     State.RESTARTING: "cyan",
     State.UNASSIGNED: "cyan",
 }
+_MOST_NAMES = 4
 _UNITS = ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s"))
 
 
@@ -39,12 +41,13 @@ NO_PROGRESS: Mapping[int, ShownProgress] = {}
 
 
 class Note(NamedTuple):
-    """A problem of a connector or task. ``next_step`` is empty when there is nothing to do."""
+    """A problem of a connector or of tasks. ``next_step`` is empty when there is nothing to do."""
 
     subject: str
     what: str
     why: str
     next_step: str
+    verb: str = "is"
 
 
 def parse_status(body: Mapping[str, Any]) -> ConnectorStatus:
@@ -152,13 +155,25 @@ def is_uniform(status: ConnectorStatus) -> bool:
 
 
 def notes(status: ConnectorStatus, *, whole_trace: bool = False) -> Iterator[Note]:
-    """Yield problems, the connector's first. Next steps are arguments of ``headrace connectors``."""
+    """Yield problems, the connector's first; tasks with the same one are one note. Next steps are arguments of
+    ``headrace connectors``."""
     yield from _note(status.name, status.connector, _for_connector(status), whole_trace)
+    groups: dict[Status, list[int]] = {}
     for number, task in sorted(status.tasks.items()):
         # Tasks of a paused or stopped connector repeat its state.
         if task.state is not status.connector.state or task.state in (State.FAILED, State.RUNNING):
-            step = f"restart {shlex.quote(status.name)} --task {number}" if task.state is State.FAILED else ""
-            yield from _note(str(TaskId(status.name, number)), task, step, whole_trace)
+            shown = task.trace if whole_trace or not task.trace else reason_of(task.trace)
+            groups.setdefault(replace(task, worker_id="", since=0, trace=shown), []).append(number)
+    for task, numbers in groups.items():
+        which = f"--task {numbers[0]}" if len(numbers) == 1 else "--include-tasks --only-failed"
+        step = f"restart {shlex.quote(status.name)} {which}" if task.state is State.FAILED else ""
+        for note in _note(_tasks(status.name, numbers), task, step, whole_trace):
+            yield note._replace(verb="is" if len(numbers) == 1 else "are")
+
+
+def _tasks(name: str, numbers: Sequence[int]) -> str:
+    names = [str(TaskId(name, number)) for number in numbers]
+    return ", ".join(names) if len(names) <= _MOST_NAMES else f"{len(names)} tasks ({names[0]} … {names[-1]})"
 
 
 def needs_attention(status: ConnectorStatus) -> bool:
@@ -180,7 +195,7 @@ def condition_notes(status: ConnectorStatus, now_ms: int) -> Iterator[Note]:
         if condition.hint:
             lines.append(f"→ {condition.hint}")
         step = f"acknowledge {shlex.quote(status.name)} --code {condition.code}"
-        yield Note(status.name, condition.code, "\n".join(lines), step)
+        yield Note(status.name, condition.code, "\n".join(lines), step, verb="needs attention:")
 
 
 def age(since: int, now_ms: int) -> str:
@@ -219,7 +234,7 @@ def _note(subject: str, part: Status, next_step: str, whole_trace: bool) -> Iter
 
 
 _DEFAULT_WHY = {
-    State.UNASSIGNED: "it has not been assigned to a worker yet",
+    State.UNASSIGNED: "it is starting, or no worker has it yet",
     State.RESTARTING: "it is being restarted",
 }
 

@@ -183,11 +183,29 @@ class TestNotes:
             (status("a", {"state": "STOPPED"}), [("a", "STOPPED", "resume a")]),
             (status("a", RUNNING, {"state": "UNASSIGNED"}), [("a-0", "UNASSIGNED", "")]),
             (status("a", RUNNING, RUNNING), []),
+            (
+                status("a", RUNNING, FAILED, RUNNING, FAILED),
+                [("a-0, a-2", "FAILED", "restart a --include-tasks --only-failed")],
+            ),
+            (
+                status("a", RUNNING, *[{**RUNNING, "reason": "slow", "condition": "RETRYING"}] * 9),
+                [("9 tasks (a-0 … a-8)", "RETRYING", "")],
+            ),
         ],
     )
     def test_notes_name_the_next_step(self, body: Any, expected: Any) -> None:
         notes = status_view.notes(status_view.parse_status(body))
         assert [(note.subject, note.what, note.next_step) for note in notes] == expected
+
+    def test_tasks_with_different_problems_have_notes_of_their_own(self) -> None:
+        other = {**FAILED, "trace": TRACE.replace("password wrong", "disk full")}
+        notes = list(
+            status_view.notes(status_view.parse_status(status("a", RUNNING, {**FAILED, "trace": TRACE}, other)))
+        )
+        assert [(note.subject, note.why) for note in notes] == [
+            ("a-0", "ValueError: password wrong"),
+            ("a-1", "ValueError: disk full"),
+        ]
 
     @pytest.mark.parametrize(
         ("trace", "reason"),

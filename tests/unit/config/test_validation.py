@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from headrace.config import nearest
 from headrace.errors import ConfigError, Finding, Location
 from headrace.files import ConfigFile
 from headrace.interpolation import Interpolator
@@ -123,6 +124,10 @@ def test_ignored_keys_are_warnings(validator: Validator) -> None:
     config, findings = validator.connector({**SOURCE, "jvm.heap": "1g", "tasks.max.enforce": "true"})
     assert config is not None
     assert [(item.code, item.severity) for item in findings] == [("config.ignored_key", "warning")] * 2
+
+
+def test_a_key_that_several_plugins_have_is_proposed_once() -> None:
+    assert nearest("topic", ["topics", "other", "topics"]) == "did you mean 'topics'?"
 
 
 @pytest.mark.parametrize(
