@@ -12,17 +12,19 @@ from typing import Any, ClassVar
 import pytest
 
 from headrace.config import ConfigModel, Secret, key
-from headrace.errors import Finding, InfrastructureError, RetriableError
+from headrace.errors import ConfigError, Finding, InfrastructureError, RetriableError
 from headrace.interpolation import make_interpolator
 from headrace.plugin import SinkConnector, SinkTask, SystemChoices
 from headrace.plugin_docs import validation_response
 from headrace.registry import Plugin, PluginKind, Registry
 from headrace.runtime.system_lookup import SystemLookups
+from headrace.states import TargetState
 from headrace.validation import Validator
 
 SECRET = "s3cret-of-the-worker"
 PLACEHOLDER = "${env:LOOKUP_PASSWORD}"
 OWN = {"connector.class": "FormSink", "name": "form", "topics": "orders", "system.url": "db.example", "table": ""}
+SOURCE = {"name": "numbers", "connector.class": "NumbersSource", "topic": "numbers"}
 STORED = {**OWN, "name": "stored", "system.password": PLACEHOLDER}
 
 
@@ -183,3 +185,36 @@ def test_an_error_at_a_key_of_the_system_prevents_the_lookup(validator: Validato
 
     assert found == SystemChoices()
     assert FormSinkConnector.asked == []
+
+
+def test_a_connector_that_its_system_refuses_is_not_created_or_changed(start: Callable[..., Any], world: Any) -> None:
+    worker = start().worker
+    wrong, refused = {**SOURCE, "speed": "2"}, InfrastructureError("wrong password", code="numbers.authentication")
+    world.looking_up.append(refused)
+    with pytest.raises(ConfigError, match="wrong password") as error:
+        worker.create("numbers", wrong, TargetState.STARTED)
+    assert [(finding.code, finding.key) for finding in error.value.findings] == [("numbers.authentication", "speed")]
+    assert worker.connectors() == []
+
+    worker.create("numbers", wrong, TargetState.STARTED)
+    world.looking_up.append(refused)
+    with pytest.raises(ConfigError, match="wrong password"):
+        worker.put_config("numbers", {**SOURCE, "speed": "3"})
+    world.looking_up.append(refused)
+    with pytest.raises(ConfigError, match="wrong password"):
+        worker.patch_config("numbers", {"speed": "3"})
+    assert worker.info("numbers").config["speed"] == "2"
+
+
+def test_a_connector_is_created_and_changed_while_its_system_cannot_be_reached(
+    start: Callable[..., Any], world: Any
+) -> None:
+    worker = start().worker
+    world.looking_up.append(RetriableError("down", code="numbers.unreachable"))
+    worker.create("numbers", {**SOURCE, "speed": "2"}, TargetState.STARTED)
+    assert world.looking_up == []
+
+    # The keys that say which system it is are not changed: it is not asked.
+    world.looking_up.append(InfrastructureError("wrong password", code="numbers.authentication"))
+    worker.put_config("numbers", {**SOURCE, "speed": "2", "tasks.max": "3"})
+    assert world.looking_up.pop().code == "numbers.authentication"

@@ -52,39 +52,6 @@ def test_rows_are_copied_from_source_to_sink(start: Callable[..., Any], world: A
     eventually(lambda: process.worker.health().status == "healthy")  # found on a separate thread
 
 
-def test_a_connector_that_its_system_refuses_is_not_created_or_changed(start: Callable[..., Any], world: Any) -> None:
-    worker = start().worker
-    wrong, refused = {**NUMBERS, "speed": "2"}, InfrastructureError("wrong password", code="numbers.authentication")
-    world.looking_up.append(refused)
-    with pytest.raises(ConfigError, match="wrong password") as error:
-        worker.create("numbers", wrong, STARTED)
-    assert [(finding.code, finding.key) for finding in error.value.findings] == [("numbers.authentication", "speed")]
-    assert worker.connectors() == []
-
-    worker.create("numbers", wrong, STARTED)
-    world.looking_up.append(refused)
-    with pytest.raises(ConfigError, match="wrong password"):
-        worker.put_config("numbers", {**NUMBERS, "speed": "3"})
-    world.looking_up.append(refused)
-    with pytest.raises(ConfigError, match="wrong password"):
-        worker.patch_config("numbers", {"speed": "3"})
-    assert worker.info("numbers").config["speed"] == "2"
-
-
-def test_a_connector_is_created_and_changed_while_its_system_cannot_be_reached(
-    start: Callable[..., Any], world: Any
-) -> None:
-    worker = start().worker
-    world.looking_up.append(RetriableError("down", code="numbers.unreachable"))
-    worker.create("numbers", {**NUMBERS, "speed": "2"}, STARTED)
-    assert world.looking_up == []
-
-    # The keys that say which system it is are not changed: it is not asked.
-    world.looking_up.append(InfrastructureError("wrong password", code="numbers.authentication"))
-    worker.put_config("numbers", {**NUMBERS, "speed": "2", "tasks.max": "3"})
-    assert world.looking_up.pop().code == "numbers.authentication"
-
-
 def test_offsets_of_a_sink_are_those_of_the_group_id_of_the_worker_file(start: Callable[..., Any], world: Any) -> None:
     process = start(consumer_group_id="ours")
     process.worker.create("numbers", NUMBERS, STARTED)
