@@ -56,14 +56,14 @@ def _size(value: object) -> object:
 
 def _product(number: str, factor: int) -> int:
     """Return the number times the factor. Raise ValueError when no system could work with it."""
-    product = float(number) * factor
+    product = int(number) * factor if number.isdigit() else float(number) * factor
     if product > _LARGEST:
         raise ValueError(f"Value must be no more than {_LARGEST}")
     return round(product)
 
 
 def _interval_or_cron(value: str) -> str:
-    if _DURATION.fullmatch(value.strip()) or len(value.split()) == 5:
+    if _duration(value) is not value or len(value.split()) == 5:
         return value
     raise ValueError("neither an interval (5000, 30s, 5m) nor a cron expression of five fields (0 3 * * *)")
 

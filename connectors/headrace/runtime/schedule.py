@@ -13,12 +13,16 @@ from headrace.errors import ConfigError
 from headrace.plugin import Schedule
 
 _DURATION: TypeAdapter[int] = TypeAdapter(Duration)
+_NEVER = datetime.max.replace(tzinfo=UTC)
+"""A date that keeps a task running and idle."""
 
 
 def schedule(text: str) -> Schedule:
     """Parse an interval (``5000``, ``5s``) or a cron expression of five fields in UTC. Raise ConfigError."""
     try:
         return Every(timedelta(milliseconds=_DURATION.validate_python(text)))
+    except OverflowError:
+        return Every(timedelta.max)
     except ValidationError:
         pass  # not a duration, so it must be a cron expression
     try:
@@ -38,7 +42,7 @@ class Every:
     pause: timedelta
 
     def next_after(self, moment: datetime) -> datetime:
-        return moment + self.pause
+        return moment + self.pause if self.pause < _NEVER - moment else _NEVER
 
 
 @dataclass(frozen=True)
@@ -50,5 +54,5 @@ class Cron:
     def next_after(self, moment: datetime) -> datetime:
         # The trigger returns a time at or after its argument; here it must be after.
         due = self.trigger.get_next_fire_time(None, moment + timedelta(microseconds=1))
-        # None: the expression matches no later time (31 February). A distant date keeps the task running and idle.
-        return due if due is not None else datetime.max.replace(tzinfo=UTC)
+        # None: the expression matches no later time (31 February).
+        return due if due is not None else _NEVER

@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headrace.config import ConfigModel, Duration, Size, key
+from headrace.config import ConfigModel, Duration, IntervalOrCron, Size, key
 from headrace.config_providers.file import FileConfigProvider
 from headrace.errors import ConfigError
 from headrace.interpolation import Interpolator, make_interpolator
@@ -19,6 +20,7 @@ from headrace.patterns import compile_pattern
 from headrace.placeholders import placeholders
 from headrace.plugin import ConfigProvider
 from headrace.registry import Registry
+from headrace.runtime.schedule import schedule
 from headrace.small_files import LARGEST, read_small_file
 from headrace.validation import Validator
 
@@ -243,14 +245,22 @@ class TestTimeIsLinear:
 class SizedConfig(ConfigModel):
     pause: Duration = key("pause.ms", default=1, doc="Pause.")
     size: Size = key("size", default=1, doc="Size.")
+    interval: IntervalOrCron = key("interval.ms", default="1s", doc="Interval.")
 
 
 @pytest.mark.parametrize("value", ["1" * 400 + ".1d", "9" * 400, "9223372036854775808", "1" * 30 + "gib"])
-@pytest.mark.parametrize("name", ["pause.ms", "size"])
+@pytest.mark.parametrize("name", ["pause.ms", "size", "interval.ms"])
 def test_a_number_out_of_range_is_an_error_of_its_key(name: str, value: str) -> None:
     """Finding 14: OverflowError, answered with status 500."""
     _, (finding,) = SizedConfig.validate_properties({name: value})
     assert (finding.code, finding.key) == ("config.invalid_value", name)
+
+
+@pytest.mark.parametrize("text", ["9223372036854775807", "999999999d", "1000000000d"])
+def test_an_interval_beyond_all_dates_is_never_over(text: str) -> None:
+    """Finding 14. The first one is Long.MAX_VALUE, which means never in files of Kafka Connect."""
+    SizedConfig.parse({"interval.ms": text})
+    assert schedule(text).next_after(datetime.now(UTC)).year == 9999
 
 
 def test_the_length_of_a_connector_name_is_limited() -> None:
