@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import psycopg
+import yaml
 from kafka import KafkaAdminClient, KafkaProducer
 from kafka.admin import (
     ACL,
@@ -39,7 +41,7 @@ HEALED = 60.0
 class World:
     """The engines behind their proxies, the worker, and helpers of the cases."""
 
-    def __init__(self, folder: Path, kafka: Kafka, postgres: str, elasticsearch: str, make_process: Any) -> None:
+    def __init__(self, folder: Path, kafka: Kafka, postgres: str, elasticsearch: str, box: Any) -> None:
         self.folder = folder
         self.kafka = kafka
         self.database = postgres
@@ -50,7 +52,7 @@ class World:
         self.search_proxy = HttpProxy(elasticsearch)
         self.search_wire = TcpProxy(self.search_proxy.url.removeprefix("http://"))
         kafka.brokers[0].advertised_port = self.kafka_proxy.port
-        self._make_process = make_process
+        self._make_process, self._command = box.worker_process, box.command
         self.worker: Any = None
         self.names: list[str] = []
 
@@ -87,6 +89,13 @@ class World:
         with psycopg.connect(libpq_url(self.database), autocommit=True) as connection:
             cursor = connection.execute(statement)
             return cursor.fetchall() if cursor.description else []
+
+    def run(self, command: str, name: str, *options: str) -> subprocess.CompletedProcess[str]:
+        """Run ``headrace COMMAND NAME FILE…`` with the configuration that a connector has."""
+        file = self.folder / f"{name}.yaml"
+        file.write_text(yaml.safe_dump(HTTP.get(f"{self.worker.url}/connectors/{name}/config", timeout=30).json()))
+        done: subprocess.CompletedProcess[str] = self._command(command, name, self.worker.worker_file(), file, *options)
+        return done
 
     def source_config(self, table: str, **more: Any) -> dict[str, Any]:
         proxied = make_url(self.database).set(host="127.0.0.1", port=self.sql_proxy.port)
@@ -213,3 +222,8 @@ def documents(world: World, topic: str) -> int:
 def block(world: World, index: str, wanted: bool | None) -> None:
     body = {"index.blocks.read_only_allow_delete": wanted}
     HTTP.put(f"{world.elasticsearch}/{index}/_settings", json=body, timeout=30).raise_for_status()
+
+
+def rebuild(world: World, name: str, *options: str) -> None:
+    done = world.run("reindex", name, *options)
+    assert done.returncode == 0, done.stderr + done.stdout

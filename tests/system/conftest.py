@@ -9,7 +9,7 @@ import subprocess
 import sysconfig
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -51,6 +51,9 @@ class WorkerProcess:
     settings: dict[str, str] = field(default_factory=dict)
     port: int = field(default_factory=free_port)
     connectors: list[Path] = field(default_factory=list)
+    program: Sequence[str | Path] = (HEADRACE,)
+    environment: dict[str, str] = field(default_factory=dict)
+    """Variables in addition to those of the test."""
     process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -88,7 +91,8 @@ class WorkerProcess:
         """Start; with ``wait`` return when its REST API responds."""
         with (self.folder / "worker.log").open("ab") as log:
             self.process = subprocess.Popen(
-                [str(HEADRACE), "run", str(self.worker_file()), *map(str, self.connectors)],
+                [*map(str, self.program), "run", str(self.worker_file()), *map(str, self.connectors)],
+                env={**os.environ, **self.environment},
                 stdout=log,
                 stderr=log,
             )

@@ -39,7 +39,7 @@ _WAITED_FOR = frozenset({"sql.forbidden", "sql.missing_table", "sql.missing_colu
 _SOON = timedelta(milliseconds=100)
 _LONGEST_WAIT = 5.0
 """Seconds: a longer pause is divided, because the clock may be set meanwhile."""
-_CLOCK_TOLD = 60.0
+_CLOCK_TOLD = 20.0
 """Seconds for which the status says that the clock was set."""
 _KEEP_OPEN = 60.0
 """Seconds: connections that are not needed for longer are closed."""

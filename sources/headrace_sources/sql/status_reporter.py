@@ -37,6 +37,8 @@ class StatusReporter:
             self.context.raise_condition("sql.columns_gone", text, hint, example=status.columns_gone)
         if status.lag is not None:
             self.context.lag(str(table or "query"), *status.lag)
+            if status.blocked is not None and ("blocked", relation) not in self.reasons:
+                self.context.log.warning("position waits", code="sql.open_transaction", reason=status.blocked)
             self.reasons.set(("blocked", relation), status.blocked)
             self.reasons.set(("sequence", relation), status.sequence)
         if status.single_connection is not None and ("single connection", relation) not in self.reasons:

@@ -23,7 +23,7 @@ class Tuning:
     """How long a read takes before the status reports its progress, and the interval of these reports."""
     transaction_wait: float = 10.0
     """The longest that a first reading waits for open transactions that may have written anywhere."""
-    blocked_after: float = 30.0
+    blocked_after: float = 5.0
     """The age from which the status names a transaction that holds the stored position back."""
     sequence_check_interval: float = 60.0
     """Between two checks that ids still grow, where each check is a statement of its own."""

@@ -12,42 +12,10 @@ from headrace.testing.waiting import eventually
 from tests.engines.http import HTTP
 
 Search = Any
-TYPED = {
-    "schema.ignore": "false",
-    "value.converter": "JsonConverter",
-    "value.converter.schemas.enable": "true",
-}
-
-
-def typed(kind: str, number: int) -> dict[str, Any]:
-    """Return a value with its schema."""
-    fields = [{"field": "n", "type": kind, "optional": True}]
-    return {"schema": {"type": "struct", "fields": fields}, "payload": {"n": number}}
 
 
 def reasons(index: Search) -> str:
     return str(index.worker.get(f"/connectors/{index.name}/status"))
-
-
-def test_operations_7_17_reindex_resolves_the_conflict_of_a_changed_type(search: Callable[..., Search]) -> None:
-    index = search(**TYPED)
-    index.produce(*((f"old{number}", typed("int32", number)) for number in range(150)))
-    index.run()
-    assert index.mapping() == {"n": {"type": "integer"}}
-    big = 1 << 40
-    index.produce(*((f"new{number}", typed("int64", big + number)) for number in range(150)))
-    eventually(lambda: "`headrace reindex NAME FILE…`" in reasons(index), index.box.timeout)
-
-    done = index.reindex()
-    assert done.returncode == 0, done.stderr + done.stdout
-    eventually(index.settled, index.box.timeout)
-    assert index.mapping() == {"n": {"type": "long"}}
-    assert index.documents() == {
-        **{f"old{number}": {"n": number} for number in range(150)},
-        **{f"new{number}": {"n": big + number} for number in range(150)},
-    }
-    assert index.states() == {f"{index.name}-000001": "old", f"{index.name}-000002": "live"}
-    eventually(lambda: "mapping_conflict" not in reasons(index), index.box.timeout)
 
 
 def test_operations_10_reindex_keeps_the_documents_that_a_recreated_topic_lacks(
