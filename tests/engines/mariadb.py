@@ -16,15 +16,15 @@ from headrace.embedded.engine import Engine
 from headrace.embedded.process import SupervisedProcess
 from headrace.embedded.tcp_ports import HOST
 from headrace.errors import InfrastructureError
+from tests.engines.canaries import DATABASE_PASSWORD
 
-# Not a secret: the server listens on 127.0.0.1 only.
-USER = PASSWORD = DATABASE = "headrace"
+USER = DATABASE = "headrace"
 # Debian installs servers in folders that only root's PATH has.
 _PLACES = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/local/sbin", "/usr/sbin"])
 _PROGRAMS = ("mariadbd", "mariadb-install-db", "my_print_defaults")
 _FIRST_SQL = f"""\
 CREATE DATABASE IF NOT EXISTS {DATABASE};
-CREATE USER IF NOT EXISTS '{USER}'@'%' IDENTIFIED BY '{PASSWORD}';
+CREATE USER IF NOT EXISTS '{USER}'@'%' IDENTIFIED BY '{DATABASE_PASSWORD}';
 GRANT ALL PRIVILEGES ON *.* TO '{USER}'@'%' WITH GRANT OPTION;
 """
 
@@ -57,7 +57,7 @@ class MariaDb(Engine):
 
     def url_of(self, database: str) -> str:
         """Return the URL with another database."""
-        return f"mysql+pymysql://{USER}:{PASSWORD}@{HOST}:{self.port}/{database}"
+        return f"mysql+pymysql://{USER}:{DATABASE_PASSWORD}@{HOST}:{self.port}/{database}"
 
     @cached_property
     def _version(self) -> str:
@@ -118,7 +118,7 @@ class MariaDb(Engine):
     def answers(self, process: SupervisedProcess) -> bool:
         try:
             connection = pymysql.connect(
-                host=HOST, port=self.port, user=USER, password=PASSWORD, database=DATABASE, connect_timeout=5
+                host=HOST, port=self.port, user=USER, password=DATABASE_PASSWORD, database=DATABASE, connect_timeout=5
             )
         except pymysql.MySQLError:
             return False  # not yet

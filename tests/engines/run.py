@@ -15,6 +15,7 @@ from headrace.embedded.parallel_start import stop_in_parallel
 from headrace.errors import HeadraceError
 from tests.engines import addresses
 from tests.engines.addresses import Address, HttpAddress, KafkaAddress, SqlAddress
+from tests.engines.canaries import DATABASE_PASSWORD
 from tests.engines.mariadb import MariaDb, missing_program
 
 Server = Kafka | Elasticsearch | Postgres | MariaDb
@@ -71,7 +72,7 @@ KINDS: Mapping[str, EngineKind] = {
     # and a test that counts repeated records would count more.
     "postgres": EngineKind(
         "PostgreSQL",
-        lambda folder: Postgres(folder, settings={"fsync": False, "autovacuum": False}),
+        lambda folder: Postgres(folder, settings={"fsync": False, "autovacuum": False}, password=DATABASE_PASSWORD),
         addresses.external_postgres,
     ),
     "mariadb": EngineKind(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import signal
 import subprocess
 import sysconfig
@@ -23,16 +24,27 @@ from sqlalchemy import make_url
 
 from headrace.embedded.tcp_ports import free_port
 from headrace.testing.waiting import eventually
+from tests.engines import canaries
 from tests.engines.http import HTTP
 
 HEADRACE = Path(sysconfig.get_path("scripts")) / "headrace"
 TIMEOUT = 120.0
 """Seconds until things must have settled; only a failure takes that long."""
+LOGIN = "org.apache.kafka.common.security.plain.PlainLoginModule"
+JAAS = f'{LOGIN} required username="w" password="{canaries.KAFKA_PASSWORD}";'
+SECRETS = {"sasl.mechanism": "PLAIN", "sasl.jaas.config": JAAS, "ssl.key.password": canaries.TLS_KEY_PASSWORD}
+"""Of a worker whose Kafka needs no login: no connection uses them."""
+ANSWERS = ("/", "/health", "/metrics", "/v1/metrics", "/admin/loggers", "/connectors?expand=status&expand=progress")
+ANSWERS_OF_CONNECTORS = ("/connectors/{}/topics", "/v1/connectors/{}/records", "/v1/connectors/{}/conditions")
+CONFIGURATIONS = re.compile(r"/connectors/[^/]+(/config|/tasks|)$|expand=info")
+"""Paths whose answers have what the caller sent, as in Kafka Connect."""
+# Commands and workers inherit it.
+os.environ[canaries.API_KEY_VARIABLE] = canaries.API_KEY
 
 
 def command(*arguments: str | Path, environment: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
-    """Run the command until it ends."""
-    return subprocess.run(
+    """Run the command until it ends. Its output must contain no secret."""
+    done = subprocess.run(
         [str(HEADRACE), *map(str, arguments)],
         capture_output=True,
         text=True,
@@ -40,6 +52,9 @@ def command(*arguments: str | Path, environment: Mapping[str, str] | None = None
         env={**os.environ, "COLUMNS": "200", **(environment or {})},
         check=False,
     )
+    for output in (done.stdout, done.stderr):
+        canaries.require_none(f"headrace {arguments[0]}", output)
+    return done
 
 
 @dataclass
@@ -66,8 +81,10 @@ class WorkerProcess:
         return (self.folder / "worker.log").read_text()
 
     def write(self, name: str, config: Mapping[str, Any]) -> Path:
-        """Write a YAML file; files of connectors are run."""
+        """Write a YAML file; files of connectors are run. An Elasticsearch sink gets a key, which no test needs."""
         path = self.folder / f"{name}.yaml"
+        if config.get("connector.class") == "ElasticsearchSink":
+            config = {"connection.api.key": f"${{env:{canaries.API_KEY_VARIABLE}}}", **config}
         path.write_text(yaml.safe_dump({"name": name, **config}, sort_keys=False))
         if path not in self.connectors:
             self.connectors.append(path)
@@ -82,6 +99,7 @@ class WorkerProcess:
             "offset.flush.interval.ms": "200",
             "key.converter.schemas.enable": "false",
             "value.converter.schemas.enable": "false",
+            **({} if "security.protocol" in self.settings else SECRETS),
             **self.settings,
         }
         path.write_text(yaml.safe_dump(settings))
@@ -108,7 +126,10 @@ class WorkerProcess:
             return False
 
     def get(self, path: str) -> Any:
-        return HTTP.get(self.url + path).raise_for_status().json()
+        answer = HTTP.get(self.url + path).raise_for_status()
+        if not CONFIGURATIONS.search(path):
+            canaries.require_none(f"GET {path}", answer.text)
+        return answer.json()
 
     def task_states(self, name: str) -> list[str]:
         return [task["state"] for task in self.get(f"/connectors/{name}/status")["tasks"]]
@@ -138,14 +159,38 @@ class WorkerProcess:
             for task in self.get(f"/v1/connectors/{quote(name, safe='')}/records")["tasks"]:
                 assert task["balance"] == 0, (name, task)
                 assert [step["balance"] for step in task["steps"]] == [0] * len(task["steps"]), (name, task)
+                assert all(partition["balance"] == 0 for partition in task["partitions"]), (name, task)
+
+    def require_no_secret_shown(self) -> None:
+        """Assert that answers, arguments and dead letters contain no secret."""
+        assert self.process is not None
+        names = [quote(name, safe="") for name in self.get("/connectors")]
+        for path in (*ANSWERS, *(path.format(name) for name in names for path in ANSWERS_OF_CONNECTORS)):
+            canaries.require_none(f"GET {path}", HTTP.get(self.url + path).text)
+        canaries.require_none("the process list", Path(f"/proc/{self.process.pid}/cmdline").read_bytes())
+        configs = [yaml.safe_load(path.read_text()) for path in self.connectors]
+        queues = {config.get("errors.deadletterqueue.topic.name") for config in configs} - {None}
+        if queues:
+            canaries.require_none_in_topics(self.bootstrap, sorted(queues))
+
+    def require_no_secret_written(self) -> None:
+        """Assert that the log and the files of the worker contain no secret; not its configuration, which has them."""
+        configurations = self.settings.get("config.storage.file.filename")
+        for file in self.folder.rglob("*"):
+            if file.is_file() and file.suffix != ".yaml" and str(file) != configurations:
+                canaries.require_none(str(file), file.read_bytes())
 
     def stop(self) -> int:
-        """Send SIGTERM and return the exit code. A worker that responds must have accounted for every record."""
+        """Send SIGTERM and return the exit code. A worker that responds must have accounted for every record, and no
+        output may contain a secret."""
         assert self.process is not None
         if self.process.poll() is None and self.answers():
             self.require_balance()
+            self.require_no_secret_shown()
         self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(TIMEOUT)
+        code = self.process.wait(TIMEOUT)
+        self.require_no_secret_written()
+        return code
 
 
 @pytest.fixture
@@ -165,6 +210,7 @@ def make_worker(tmp_path: Path) -> Iterator[Callable[..., WorkerProcess]]:
     for worker in made:
         if worker.process is not None and worker.process.poll() is None:
             worker.kill()
+        worker.require_no_secret_written()
 
 
 def connect(url: str) -> psycopg.Connection[Any]:

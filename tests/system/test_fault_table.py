@@ -50,6 +50,7 @@ def world(
             try:
                 made.start()
                 yield made
+                assert made.worker.stop() == 0
             finally:
                 if made.worker is not None and made.worker.process.poll() is None:
                     made.worker.kill()

@@ -22,7 +22,7 @@ USER = PASSWORD = DATABASE = "headrace"
 
 
 class Postgres(Engine):
-    """One PostgreSQL server. ``settings`` are parameters for ``postgresql.conf``.
+    """One PostgreSQL server. ``settings`` are parameters for ``postgresql.conf``; ``password`` is that of the user.
 
     PostgreSQL refuses to run as root; as root it runs as the user ``nobody``, which owns its data.
     """
@@ -33,9 +33,15 @@ class Postgres(Engine):
     stop_grace = 20.0
 
     def __init__(
-        self, folder: Path, *, port: int | None = None, settings: Mapping[str, str | int | bool] | None = None
+        self,
+        folder: Path,
+        *,
+        port: int | None = None,
+        settings: Mapping[str, str | int | bool] | None = None,
+        password: str = PASSWORD,
     ) -> None:
         super().__init__(folder, port)
+        self._password = password
         self._settings = dict(settings or {})
 
     @property
@@ -45,7 +51,7 @@ class Postgres(Engine):
 
     def url_of(self, database: str) -> str:
         """Return the URL with another database."""
-        return f"postgresql+psycopg://{USER}:{PASSWORD}@{HOST}:{self.port}/{database}"
+        return f"postgresql+psycopg://{USER}:{self._password}@{HOST}:{self.port}/{database}"
 
     @property
     def version(self) -> str:
@@ -72,7 +78,7 @@ class Postgres(Engine):
         if os.geteuid() == 0:
             os.chown(new, *_nobody())
         with tempfile.NamedTemporaryFile("w", suffix=".password") as secret:
-            secret.write(PASSWORD)
+            secret.write(self._password)
             secret.flush()
             Path(secret.name).chmod(0o644)
             self._run([
