@@ -44,6 +44,8 @@ log = structlog.stdlib.get_logger("headrace.worker")
 _SAMPLED = 500
 """Records of a topic that are read as its newest ones."""
 _REST_OF_STOP = 5.0  # seconds that a worker may need to stop after its tasks
+_ADMIN = {"request.timeout.ms": "5000"}
+"""Of the worker's own client, which finds out that Kafka is silent. kafka-python's default is 30 s."""
 
 
 class StandaloneWorker:
@@ -168,7 +170,7 @@ class StandaloneWorker:
             offsets,
             self._validator,
             self._registry,
-            lambda: self._kafka_clients.admin(settings.admin),
+            lambda: self._kafka_clients.admin({**_ADMIN, **settings.admin}),
             self._refused,
             settings.consumer.get("group.id"),
             tracker,

@@ -80,15 +80,14 @@ def package(environment: Environment, tmp_path: Path) -> Callable[[str, str], Pa
 class Running:
     """``headrace run`` with the files that came with the package."""
 
-    def __init__(self, environment: Environment, folder: Path, kind: str, bootstrap: str, port: int) -> None:
+    def __init__(self, environment: Environment, folder: Path, kind: str, bootstrap: str, box: Any) -> None:
+        self._worker = box.worker_process(folder, bootstrap)
         worker = folder / "config" / "worker.yaml"
         settings = yaml.safe_load(worker.read_text())
-        worker.write_text(
-            yaml.safe_dump(settings | {"bootstrap.servers": bootstrap, "listeners": f"http://127.0.0.1:{port}"})
-        )
+        worker.write_text(yaml.safe_dump(settings | {"bootstrap.servers": bootstrap, "listeners": self._worker.url}))
         environment.run("headrace", "validate", worker, folder / "config" / f"{kind}.yaml", cwd=folder)
         self._log = (folder / "worker.log").open("wb")
-        self._process = subprocess.Popen(
+        self._worker.process = subprocess.Popen(
             [environment.folder / "bin" / "headrace", "run", worker, folder / "config" / f"{kind}.yaml"],
             cwd=folder,
             stdout=self._log,
@@ -99,11 +98,10 @@ class Running:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._process.terminate()
         try:
-            assert self._process.wait(60) == 0
+            assert self._worker.stop() == 0
         finally:
-            self._process.kill()
+            self._worker.kill()
             self._log.close()
 
 
@@ -114,7 +112,7 @@ def test_a_new_source_passes_its_checks_and_sends_lines_to_kafka(
     name = unique_name.replace("_", "-").lower()
     folder = package(name, "source")
     (folder / "input.txt").write_text("first\nsecond\n")
-    with Running(environment, folder, "source", kafka.bootstrap_servers, box.free_port()):
+    with Running(environment, folder, "source", kafka.bootstrap_servers, box):
         eventually(
             lambda: (
                 [
@@ -137,5 +135,5 @@ def test_a_new_sink_passes_its_checks_and_writes_records_to_its_file(
     producer.send(EncodedBatch(name, [b'{"n":1}', b'{"n":2}']))
     producer.close(30)
     output = folder / "output.jsonl"
-    with Running(environment, folder, "sink", kafka.bootstrap_servers, box.free_port()):
+    with Running(environment, folder, "sink", kafka.bootstrap_servers, box):
         eventually(lambda: output.exists() and len(output.read_text().splitlines()) == 2, box.timeout)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import signal
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -47,8 +46,9 @@ def test_the_files_of_the_quickstart_give_dates_and_numbers_and_delete_documents
     }
     [statements] = blocks("sql")
     # Only the test needs a separate port.
+    running = box.worker_process(folder, kafka.bootstrap_servers)
     with (folder / "worker.yaml").open("a") as file:
-        file.write(f"listeners: http://127.0.0.1:{box.free_port()}\n")
+        file.write(f"listeners: {running.url}\n")
 
     checked = subprocess.run(
         [box.headrace, "check", *FILES], cwd=folder, env=environment, capture_output=True, text=True, check=False
@@ -63,7 +63,7 @@ def test_the_files_of_the_quickstart_give_dates_and_numbers_and_delete_documents
         assert "warning" not in checked.stderr
 
         with (folder / "worker.log").open("wb") as log:
-            worker = subprocess.Popen(
+            running.process = subprocess.Popen(
                 [box.headrace, "run", *FILES], cwd=folder, env=environment, stdout=log, stderr=log
             )
         try:
@@ -89,6 +89,5 @@ def test_the_files_of_the_quickstart_give_dates_and_numbers_and_delete_documents
 
             eventually(deleted, box.timeout)
         finally:
-            worker.send_signal(signal.SIGTERM)
-            assert worker.wait(box.timeout) == 0, (folder / "worker.log").read_text()
+            assert running.stop() == 0, running.log
             HTTP.delete(f"{url}/{INDEX}")

@@ -12,7 +12,7 @@ from headrace.errors import HeadraceError, RetriableError
 from headrace.retries import retry
 
 log = structlog.stdlib.get_logger("headrace.worker")
-_INTERVAL = 5.0
+_INTERVAL = 3.0
 """Seconds between two checks."""
 _STOP_TIMEOUT = 5.0
 
