@@ -11,7 +11,7 @@ from headrace.testing.waiting import eventually
 from tests.engines.http import HTTP
 from tests.faults.case import Case, Cases
 from tests.faults.table import SEEN
-from tests.faults.world import HEALED, World, documents, rebuild, send
+from tests.faults.world import HEALED, World, document, documents, rebuild, send
 
 
 def kafka_down(case: Case, world: World) -> None:
@@ -38,12 +38,12 @@ def topic_created_again(case: Case, world: World) -> None:
     send(world, topic, b'{"n": -1}')
     case.says(name)
     rebuild(world, name, "--copy-lost")
+    send(world, topic, b'{"n": -2}')
     case.heals(name)
     answer = HTTP.post(f"{world.worker.url}/v1/connectors/{name}/acknowledge", timeout=30)
     assert answer.status_code == 200, answer.text
     assert "topic.recreated" not in world.said(name)
-    hits = HTTP.get(f"{world.elasticsearch}/{topic}/_search", timeout=30).json()["hits"]["hits"]
-    assert [hit["_source"] for hit in hits] == [{"n": -1}]
+    assert document(world, topic) == {"n": -2}
 
 
 def idle_tasks(case: Case, world: World) -> None:

@@ -104,7 +104,7 @@ ROWS = (
         "A Kafka topic is deleted and created again",
         ("topic.recreated", "was expected to continue at offset"),
         ("`headrace reindex NAME FILE…`",),
-        "no: after this command; the condition stays until it is acknowledged",
+        "no: after this command, with the next record; the condition stays until it is acknowledged",
     ),
     FaultRow(
         "11",

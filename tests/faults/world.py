@@ -219,6 +219,12 @@ def documents(world: World, topic: str) -> int:
     return int(answer.json()["count"]) if answer.status_code == 200 else 0
 
 
+def document(world: World, topic: str) -> dict[str, Any]:
+    """Return the document of the record that :func:`send` sends."""
+    found: dict[str, Any] = HTTP.get(f"{world.elasticsearch}/{topic}/_source/1", timeout=30).raise_for_status().json()
+    return found
+
+
 def block(world: World, index: str, wanted: bool | None) -> None:
     body = {"index.blocks.read_only_allow_delete": wanted}
     HTTP.put(f"{world.elasticsearch}/{index}/_settings", json=body, timeout=30).raise_for_status()

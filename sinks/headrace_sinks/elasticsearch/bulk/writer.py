@@ -37,7 +37,7 @@ from headrace_sinks.elasticsearch.cluster.responses import (
 from headrace_sinks.elasticsearch.timings import DEFAULT_TIMINGS, SinkTimings
 
 MEDIA_TYPE = "application/x-ndjson"
-_PRIMARY_SHARD_TIMEOUT = 5.0
+_PRIMARY_SHARD_TIMEOUT = 2.0
 """Seconds that Elasticsearch waits for an unassigned primary shard before it reports the error. Its default of a
 minute would hide the cause that long."""
 _TICK = 0.25
