@@ -120,12 +120,19 @@ def stop(client: httpx.Client, application: Application) -> None:
     eventually(lambda: not application.broker.groups["connect-app"].members)  # the tasks have left the group
 
 
+def change(client: httpx.Client, application: Application, file: dict[str, str]) -> None:
+    """Change the application while none of its tasks runs: the old ones could read the records of the test."""
+    stop(client, application)
+    assert client.put("/connectors/app/config", json=file).status_code == 200
+    assert client.put("/connectors/app/resume").status_code == 202
+    eventually(lambda: [task["state"] for task in client.get("/connectors/app/status").json()["tasks"]] == ["RUNNING"])
+    application.config = file
+
+
 def test_a_reset_application_processes_its_inputs_from_the_beginning_without_state(
     client: httpx.Client, application: Application
 ) -> None:
-    file = parse_config_text(COUNT)
-    assert client.put("/connectors/app/config", json=file).status_code == 200
-    application.config = file
+    change(client, application, parse_config_text(COUNT))
     application.send("impressions", [{"id": 1, "at": at} for at in (1, 2, 99)], [1, 1, 1])
     eventually(lambda: [row["views"] for row in application.committed("counts")] == [2])
 
@@ -150,9 +157,7 @@ def test_a_changed_step_is_refused_until_the_application_is_reset(
     client: httpx.Client, application: Application
 ) -> None:
     file = parse_config_text(COUNT)
-    assert client.put("/connectors/app/config", json=file).status_code == 200
-    eventually(lambda: bool(application.broker.topics().get("app-topology") is not None))
-    eventually(lambda: len(application.broker.records("app-topology")) == 2)
+    change(client, application, file)
     longer = {**file, "steps.counted.window.tumbling": "20ms"}
 
     refused = client.put("/connectors/app/config", json=longer)

@@ -22,9 +22,12 @@ EXAMPLES = re.findall(r"^```console\n\$ (headrace experiment [^\n]*)\n(.*?)^```"
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The logs of the page's examples, and ``small/`` for what does not depend on the size of a log."""
     folder = tmp_path_factory.mktemp("logs")
     write_example_logs(folder)
     write_labels(folder / "labels.jsonl")
+    (folder / "small").mkdir()
+    write_example_logs(folder / "small", impressions=2_000)
     return folder
 
 
@@ -88,7 +91,7 @@ def test_an_analysis_finds_the_known_relations_of_the_example() -> None:
 
 
 def test_documents_and_json_have_the_same_numbers(folder: Path) -> None:
-    command = "headrace experiment analyse impressions.jsonl --variable country --variable device"
+    command = "headrace experiment analyse small/impressions.jsonl --variable country --variable device"
     found = data_of(f"{command} --documents documents.jsonl")
     documents = [json.loads(line) for line in (folder / "documents.jsonl").read_text().splitlines()]
     variables = [item for item in documents if item["document"] == "variable"]
@@ -100,9 +103,9 @@ def test_documents_and_json_have_the_same_numbers(folder: Path) -> None:
 @pytest.mark.parametrize(
     "command",
     [
-        "analyse impressions.jsonl --variable country --variable device --variable language",
-        "evaluate selections.jsonl --target shadow.v3",
-        "evaluate selections.jsonl --target uniform",
+        "analyse small/impressions.jsonl --variable country --variable device --variable language",
+        "evaluate small/selections.jsonl --target shadow.v3",
+        "evaluate small/selections.jsonl --target uniform",
         "plan --rate 5% --impressions 20000 --share 20% --share 50% --lift 20% --lift 40% --days 5",
     ],
 )
@@ -120,7 +123,7 @@ def test_a_report_is_one_file_that_loads_nothing(command: str, folder: Path) -> 
 def test_the_same_numbers_give_the_same_report(folder: Path) -> None:
     reports = []
     for name in ("a.html", "b.html"):
-        run(f"headrace experiment evaluate selections.jsonl --target shadow.v3 --html {name}")
+        run(f"headrace experiment evaluate small/selections.jsonl --target shadow.v3 --html {name}")
         reports.append((folder / name).read_bytes())
     assert reports[0] == reports[1]
 
@@ -133,7 +136,7 @@ def test_texts_of_a_log_are_escaped_in_a_report(folder: Path) -> None:
 
 
 def test_an_evaluation_of_the_logging_policy_has_its_rate() -> None:
-    found = data_of("headrace experiment evaluate selections.jsonl --target uniform")
+    found = data_of("headrace experiment evaluate small/selections.jsonl --target uniform")
     logged = found["estimates"]["logged"]["value"]
     assert found["estimates"]["ips"]["value"] == pytest.approx(logged)
     assert found["estimates"]["snips"]["value"] == pytest.approx(logged)
@@ -211,6 +214,6 @@ def test_a_share_that_is_no_number_is_refused() -> None:
 
 
 def test_a_report_that_cannot_be_written_is_an_error() -> None:
-    answer = run("headrace experiment evaluate selections.jsonl --target uniform --html missing/report.html")
+    answer = run("headrace experiment evaluate small/selections.jsonl --target uniform --html missing/report.html")
     assert isinstance(answer.exception, ConfigError)
     assert "missing/report.html cannot be written" in str(answer.exception)

@@ -107,10 +107,10 @@ def test_a_report_has_its_plots_and_loads_nothing(log: str, folder: Path) -> Non
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ("equal.jsonl --current v3", "the versions v1, v2"),
-        ("equal.jsonl --current v1 --version nothing", "no column 'nothing'"),
-        ("equal.jsonl --current v1 --time conversion", "conversion must be a time"),
-        ("equal.jsonl --current v1 --share v1=100%", "version 'v2' has units and no share"),
+        ("short.jsonl --current v3", "the versions v1, v2"),
+        ("short.jsonl --current v1 --version nothing", "no column 'nothing'"),
+        ("short.jsonl --current v1 --time conversion", "conversion must be a time"),
+        ("short.jsonl --current v1 --share v1=100%", "version 'v2' has units and no share"),
     ],
 )
 def test_logs_that_cannot_be_compared_are_refused(options: str, message: str) -> None:
@@ -120,6 +120,6 @@ def test_logs_that_cannot_be_compared_are_refused(options: str, message: str) ->
 
 
 def test_a_share_without_a_version_is_refused() -> None:
-    answer = run("equal.jsonl --current v1 --share 20%")
+    answer = run("short.jsonl --current v1 --share 20%")
     assert answer.exit_code == 2
     assert "is not VERSION=SHARE" in answer.output
