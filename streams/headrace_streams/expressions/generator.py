@@ -280,7 +280,7 @@ class CodeGenerator:
         text = operands[-1].text
         for item, operand in reversed(list(zip((node.this, *node.expressions), operands, strict=True))[:-1]):
             first, value = self._hold(operand)
-            text = value if _is_literal(item) else f"({value} if {first} is not None else {text})"
+            text = operand.text if _is_literal(item) else f"({value} if {first} is not None else {text})"
         return Code(text, _common([operand.type for operand in operands]))
 
     def _nullif(self, node: exp.Expression) -> Code:
@@ -396,8 +396,10 @@ def _is_number(node: exp.Expression) -> bool:
 
 
 def _is_literal(node: exp.Expression) -> bool:
-    """Return whether the expression is a literal number or text, which is never null."""
+    """Return whether the value is that of a literal, which is never null: Python warns of ``1 is None``."""
     inner: Any = node.unnest()
+    if isinstance(inner, exp.Coalesce):
+        return _is_literal(inner.this)
     return isinstance(inner, exp.Literal) or _is_number(inner)
 
 

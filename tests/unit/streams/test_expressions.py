@@ -20,29 +20,48 @@ _COLUMNS = ["a", "b", "c", "0", "1", "2", "-3", "NULL"]
 @st.composite
 def number_texts(draw: st.DrawFn, depth: int = 3) -> str:
     """An expression with a number or null as its value."""
-    form = draw(st.integers(0, 5)) if depth else 0
-    if form == 0:
-        return draw(st.sampled_from(_COLUMNS))
-    x, y, z = (draw(number_texts(depth - 1)) for _ in range(3))
-    condition = draw(condition_texts(depth - 1))
-    sign = draw(st.sampled_from("+-*"))
-    forms = [f"({x} {sign} {y})", f"COALESCE({x}, {y})", f"NULLIF({x}, {y})"]
-    forms += [f"(CASE WHEN {condition} THEN {x} ELSE {y} END)", f"(CASE {x} WHEN {y} THEN {z} END)"]
-    return forms[form - 1]
+
+    def number() -> str:
+        return draw(number_texts(depth - 1))
+
+    match draw(st.integers(0, 5)) if depth else 0:
+        case 0:
+            return draw(st.sampled_from(_COLUMNS))
+        case 1:
+            return f"({number()} {draw(st.sampled_from('+-*'))} {number()})"
+        case 2:
+            return f"COALESCE({number()}, {number()})"
+        case 3:
+            return f"NULLIF({number()}, {number()})"
+        case 4:
+            return f"(CASE WHEN {draw(condition_texts(depth - 1))} THEN {number()} ELSE {number()} END)"
+        case _:
+            return f"(CASE {number()} WHEN {number()} THEN {number()} END)"
 
 
 @st.composite
 def condition_texts(draw: st.DrawFn, depth: int = 3) -> str:
     """An expression with true, false or null as its value."""
     below = max(0, depth - 1)
-    form = draw(st.integers(0, 5 if depth else 3))
-    if form >= 4:
-        left, right = draw(condition_texts(below)), draw(condition_texts(below))
-        return f"({left} {draw(st.sampled_from(['AND', 'OR']))} {right})" if form == 4 else f"(NOT {left})"
-    x, y, z = (draw(number_texts(below)) for _ in range(3))
-    no = draw(st.sampled_from(["", "NOT "]))
-    sign = draw(st.sampled_from(["=", "<>", "<", "<=", ">", ">="]))
-    return [f"({x} {sign} {y})", f"({x} IS {no}NULL)", f"({x} {no}IN ({y}, {z}))", f"({x} BETWEEN {y} AND {z})"][form]
+    no = st.sampled_from(["", "NOT "])
+
+    def number() -> str:
+        return draw(number_texts(below))
+
+    match draw(st.integers(0, 5 if depth else 3)):
+        case 0:
+            return f"({number()} {draw(st.sampled_from(['=', '<>', '<', '<=', '>', '>=']))} {number()})"
+        case 1:
+            return f"({number()} IS {draw(no)}NULL)"
+        case 2:
+            return f"({number()} {draw(no)}IN ({number()}, {number()}))"
+        case 3:
+            return f"({number()} BETWEEN {number()} AND {number()})"
+        case 4:
+            left, right = draw(condition_texts(below)), draw(condition_texts(below))
+            return f"({left} {draw(st.sampled_from(['AND', 'OR']))} {right})"
+        case _:
+            return f"(NOT {draw(condition_texts(below))})"
 
 
 rows = st.fixed_dictionaries({name: st.none() | st.integers(-3, 3) for name in "abc"})
@@ -102,6 +121,8 @@ def test_a_batch_has_the_values_of_its_rows(batch: list[dict[str, int | None]], 
         ("a = 1.0", {"a": 1}, True),
         ("country IN ('DE', 'FR')", {"country": "FR"}, True),
         ("a <> 0 AND 1 / a > 0", {"a": 0}, False),
+        ("COALESCE(0, a) IS NULL", {"a": 1}, False),
+        ("COALESCE(COALESCE(-3, a), 1) IS NULL", {"a": None}, False),
     ],
 )
 def test_an_expression_has_the_expected_value(text: str, row: dict[str, Any], expected: Any) -> None:
