@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from headrace.pipeline.stream.checkpoint import Checkpoints
 from headrace.records import TopicPartition
+from tests.unit.examples import packed
 from tests.unit.streams.conftest import Application, MakeApplication
 from tests.unit.streams.faults import StopWhen, run_with_faults
 
@@ -163,7 +164,7 @@ def test_a_restart_reads_only_what_the_changelog_has_since(make_application: Mak
 
 
 @given(
-    st.lists(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 40)), min_size=1, max_size=15), max_size=4),
+    st.lists(st.lists(packed(range(4), range(41)), min_size=1, max_size=15), max_size=4),
     st.lists(st.tuples(st.integers(1, 70), st.booleans(), st.booleans()), max_size=4),
 )
 @settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=40)

@@ -13,11 +13,12 @@ from headrace_streams.configuration import ApplicationKeys
 from headrace_streams.operators.operator import Operator
 from headrace_streams.planning import make_plan
 from headrace_streams.rows import Rows
+from tests.unit.examples import packed
 from tests.unit.streams.operator_runs import PARTITION, OperatorRun, restored, run_operator
 
 Click = tuple[int | None, int]
 """User, event time."""
-batches_of_clicks = st.lists(st.lists(st.tuples(st.none() | st.integers(0, 1), st.integers(-15, 60))))
+batches_of_clicks = st.lists(st.lists(packed([0, 1, None], [*range(61), *range(-15, 0)])))
 spans = st.sampled_from([1, 3, 10])
 graces = st.sampled_from([0, 2, 20])
 

@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from headrace.files import parse_config_file
-from tests.unit.examples import examples
+from tests.unit.examples import examples, packed
 from tests.unit.streams.conftest import Application, MakeApplication
 from tests.unit.streams.faults import run_with_faults
 
@@ -41,7 +41,7 @@ Fault = tuple[int, bool, bool]
 View = tuple[int, int, int]
 """Offer, event time, price."""
 
-views = st.lists(st.tuples(st.integers(0, 2), st.integers(0, 60), st.integers(0, 9)), min_size=1, max_size=25)
+views = st.lists(packed(range(3), range(61), range(10)), min_size=1, max_size=25)
 faults = st.lists(st.tuples(st.integers(1, 90), st.booleans(), st.booleans()), min_size=1, max_size=4)
 
 

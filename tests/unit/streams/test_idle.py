@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from headrace.pipeline.stream.silence import SilentPartitions
 from headrace.records import TopicPartition
 from headrace.testing.waiting import eventually
+from tests.unit.examples import packed
 from tests.unit.streams.conftest import Application, MakeApplication
 from tests.unit.streams.drivers import make_driver
 
@@ -53,7 +54,7 @@ class Clock:
 
 
 @pytest.mark.parametrize("kind", [kind for kind in WINDOWS if kind != "sliding"])  # which count a record several times
-@given(records=st.lists(st.tuples(st.integers(0, 2), st.integers(0, 100)), min_size=1, max_size=30))
+@given(records=st.lists(packed(range(3), range(101)), min_size=1, max_size=30))
 def test_after_a_silence_every_record_is_in_a_result_or_late(kind: str, records: list[tuple[int, int]]) -> None:
     driver = make_driver(window(kind), idle_after=1)
     for key, time in records:

@@ -20,6 +20,7 @@ from headrace_streams.configuration import ApplicationKeys
 from headrace_streams.operators.operator import Operator, Tables
 from headrace_streams.planning import make_plan
 from headrace_streams.rows import Rows, merge
+from tests.unit.examples import packed
 from tests.unit.streams.operator_runs import assert_balanced
 
 BEFORE, AFTER, GRACE = 3, 10, 4
@@ -35,9 +36,7 @@ class Event(NamedTuple):
     time: int
 
 
-events = st.lists(
-    st.builds(Event, st.sampled_from(["left", "right"]), st.none() | st.integers(0, 2), st.integers(-15, 60))
-)
+events = st.lists(packed(["left", "right"], [0, 1, 2, None], [*range(61), *range(-15, 0)]).map(Event._make))
 
 
 class Joined(NamedTuple):

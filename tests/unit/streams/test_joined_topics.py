@@ -17,7 +17,7 @@ from headrace.errors import TaskError
 from headrace.files import parse_config_file
 from headrace.records import TopicPartition
 from headrace.testing.waiting import eventually
-from tests.unit.examples import examples
+from tests.unit.examples import examples, packed
 from tests.unit.streams.conftest import Application, MakeApplication
 from tests.unit.streams.faults import run_with_faults
 from tests.unit.streams.test_interval_join import Event, naive
@@ -52,7 +52,7 @@ SOURCES = {
 }
 
 events = st.lists(
-    st.builds(Event, st.sampled_from(["left", "right"]), st.none() | st.integers(0, 3), st.integers(0, 40)),
+    packed(["left", "right"], [0, 1, 2, 3, None], range(41)).map(Event._make),
     min_size=1,
     max_size=25,
 )

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from headrace.errors import TaskError
 from headrace.files import parse_config_file
 from headrace.testing.waiting import eventually
+from tests.unit.examples import packed
 from tests.unit.streams.conftest import Application, MakeApplication
 from tests.unit.streams.faults import StopWhen, run_with_faults
 
@@ -40,9 +41,8 @@ Change = tuple[int, int, int | None]
 View = tuple[int, int]
 """User, time."""
 
-users = st.integers(0, 3)
-changes = st.lists(st.tuples(users, st.integers(0, 50), st.one_of(st.none(), st.integers(0, 9))), max_size=15)
-views = st.lists(st.tuples(users, st.integers(0, 50)), min_size=1, max_size=20)
+changes = st.lists(packed(range(4), range(51), [*range(10), None]), max_size=15)
+views = st.lists(packed(range(4), range(51)), min_size=1, max_size=20)
 
 
 def send_changes(application: Application, records: Sequence[Change]) -> None:

@@ -16,12 +16,13 @@ from headrace_streams.configuration import ApplicationKeys
 from headrace_streams.operators.operator import Operator
 from headrace_streams.planning import make_plan
 from headrace_streams.rows import Rows
+from tests.unit.examples import packed
 from tests.unit.streams.operator_runs import PARTITION, OperatorRun, restored, run_operator
 
 SIZE, GRACE = 10, 4
 View = tuple[int | None, int, int | None]
 """Group, event time, price."""
-views = st.lists(st.tuples(st.none() | st.integers(0, 2), st.integers(-15, 60), st.none() | st.integers(-5, 5)))
+views = st.lists(packed([0, 1, 2, None], [*range(61), *range(-15, 0)], [0, *range(1, 6), *range(-5, 0), None]))
 
 
 @cache

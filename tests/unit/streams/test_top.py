@@ -15,14 +15,13 @@ from headrace_streams.configuration import ApplicationKeys
 from headrace_streams.operators.operator import Operator
 from headrace_streams.planning import make_plan
 from headrace_streams.rows import Rows
+from tests.unit.examples import packed
 from tests.unit.streams.operator_runs import PARTITION, OperatorRun, restored, run_operator
 
 SIZE, GRACE = 10, 4
 Offer = tuple[str | None, int, int | None]
 """Country, event time, score."""
-batches_of_offers = st.lists(
-    st.lists(st.tuples(st.sampled_from(["DE", "FR", None]), st.integers(-15, 60), st.none() | st.integers(0, 5)))
-)
+batches_of_offers = st.lists(st.lists(packed(["DE", "FR", None], [*range(61), *range(-15, 0)], [*range(6), None])))
 
 
 @cache
