@@ -21,6 +21,7 @@ from headrace.pair_checks import KafkaTopic
 from headrace.pipeline.stream.decisions import DecisionServices
 from headrace.records import ConsumedBatch
 from headrace.registry import Registry
+from headrace.reporter import MetricsReporter, reporter_access
 from headrace.rest import RestServer
 from headrace.rest.access_settings import rest_access
 from headrace.rest.metrics_routes import Exposition
@@ -118,10 +119,26 @@ class StandaloneWorker:
         self._rest.start(worker, self._registry, dead_letters)
         # Stopped before the worker's threads, so that requests to a stopping worker are answered.
         self._cleanup.callback(self._rest.stop)
+        self._start_reporter(worker)
         watch = FileWatch(files, lambda name: worker.info(name).config, self._reasons)
         self._cleanup.callback(watch.stop)
         watch.start()
         log.info("worker started", url=self.url, connectors=worker.connectors())
+
+    def _start_reporter(self, worker: Worker) -> None:
+        settings = self._settings
+        if settings.reporter_url is None:
+            return
+        reporter = MetricsReporter(
+            worker,
+            _worker_id(settings, self._rest.url),
+            reporter_access(settings),
+            interval=settings.reporter_interval / 1000,
+            namespace=settings.reporter_namespace,
+            retention=settings.reporter_retention,
+        )
+        self._cleanup.callback(reporter.stop)
+        reporter.start()
 
     def stop(self) -> None:
         """Stop everything in order. Takes at most a few seconds more than ``task.shutdown.graceful.timeout.ms``."""

@@ -1,13 +1,18 @@
-"""A real Prometheus scrapes a real worker: alerts come with faults and end with them, dashboards find their metrics."""
+"""A real Prometheus scrapes a real worker: alerts come with faults and end with them, dashboards find their metrics.
+
+The age of data is compared with what a reader of the index measures.
+"""
 
 from __future__ import annotations
 
+import time
 import uuid
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import psycopg
 import pytest
+from kafka.admin import NewTopic
 from sqlalchemy import make_url
 
 from headrace.embedded import Kafka
@@ -267,7 +272,8 @@ def test_dashboards_of_kafka_connect_find_their_metrics(world: World, prometheus
     HTTP.put(f"{world.worker.url}/connectors/{paused}/pause").raise_for_status()
     bad = world.topic()
     send(world, bad, b"{not json")
-    world.sink(bad, runs=False)
+    failed = world.sink(bad, runs=False)
+    eventually(lambda: world.worker.task_states(failed) == ["FAILED"], SETTLED)
     world.search_wire.refuse()
     world.sink(world.topic(), runs=False)  # waits for Elasticsearch: its task is UNASSIGNED
 
@@ -314,3 +320,91 @@ def test_promtool_accepts_the_metrics_of_a_worker(world: World) -> None:
     text = HTTP.get(f"{world.worker.url}/metrics").text
     own = "".join(line for line in text.splitlines(keepends=True) if "kafka_" not in line.split("{")[0])
     assert promtool("check", "metrics", stdin=own) == ""
+
+
+REFRESH = 0.2
+"""Seconds of ``index.refresh_interval``."""
+TOLERANCE = 0.1 + REFRESH
+ROWS = 40
+
+
+def percentile(values: list[float], share: float) -> float:
+    return sorted(values)[int(share * (len(values) - 1))]
+
+
+@pytest.fixture
+def ways(world: World) -> tuple[str, dict[str, str]]:
+    """A table, and the sinks by the index that they write: source → index, and source → stream → index."""
+    table = world.table(rows=0, columns=STAMPED)
+    world.source(table, mode="timestamp+incrementing", timestamp_column_name="updated_at")
+    direct, copied = f"f_{table}", f"copy_{table}"
+    with world.admin() as admin:
+        admin.create_topics([NewTopic(direct, 1, 1), NewTopic(copied, 1, 1)])
+    application = {
+        "connector.class": "Stream",
+        "inputs.rows": direct,
+        "steps.kept.filter": "id > 0",
+        f"outputs.{copied}": "kept",
+        "commit.interval.ms": "100",
+    }
+    world.create(f"app-{table}", application)
+    sinks = {
+        topic: world.sink(topic, index_settings_refresh_interval="200ms", freshness_slo="1500ms")
+        for topic in (direct, copied)
+    }
+    return table, sinks
+
+
+def test_the_age_of_data_is_what_a_reader_measures(world: World, ways: tuple[str, dict[str, str]]) -> None:
+    """Each row is inserted at a known time and searched for until it is found in both indices."""
+    table, sinks = ways
+    measured: dict[str, list[float]] = {index: [] for index in sinks}
+    for number in range(1, ROWS + 1):
+        committed = time.time()
+        world.sql(f"INSERT INTO {table} (note) VALUES ('row')")
+        missing = set(sinks)
+
+        def found_everywhere(number: int = number, missing: set[str] = missing, committed: float = committed) -> bool:
+            for index in sorted(missing):
+                if hits(world, index, f"id:{number}"):
+                    measured[index].append(time.time() - committed)
+                    missing.remove(index)
+            return not missing
+
+        eventually(found_everywhere, SETTLED)
+    for index, sink in sinks.items():
+        eventually(lambda sink=sink: age(world, sink)["batches"] == ROWS, SETTLED)  # type: ignore[misc]
+        told = age(world, sink)
+        for name, share in (("p50", 0.5), ("p99", 0.99)):
+            outside = percentile(measured[index], share)
+            assert abs(told[name] - outside) < TOLERANCE, f"{index} {name}: told {told[name]}, measured {outside}"
+
+
+def hits(world: World, index: str, query: str) -> int:
+    answer = HTTP.get(f"{world.elasticsearch}/{index}/_search", params={"q": query, "size": "0"})
+    return int(answer.json()["hits"]["total"]["value"]) if answer.status_code == 200 else 0
+
+
+def age(world: World, sink: str) -> dict[str, Any]:
+    [task] = world.worker.get(f"/v1/connectors/{sink}/freshness")["tasks"]
+    found: dict[str, Any] = task["age"]
+    return found
+
+
+def test_the_status_names_the_hop_that_holds_the_data_back(world: World, ways: tuple[str, dict[str, str]]) -> None:
+    table, sinks = ways
+    sink = sinks[f"f_{table}"]
+    world.sql(f"INSERT INTO {table} (note) VALUES ('first')")
+    eventually(lambda: hits(world, f"f_{table}", "id:1"), SETTLED)
+    eventually(lambda: world.is_well(sink), SETTLED)
+    faults = (
+        (world.sql_proxy, f"by the source source-{table}"),
+        (world.kafka_proxy, f"by Kafka, after source-{table} had sent the data"),
+        (world.search_wire, "by the writes of this sink"),
+    )
+    for proxy, named in faults:
+        proxy.delay(2.0)
+        world.sql(f"INSERT INTO {table} (note) VALUES ('late')")
+        eventually(lambda named=named: named in world.said(sink), SETTLED)  # type: ignore[misc]
+        proxy.restore()
+        eventually(lambda: acknowledged(world, sink) and world.is_well(sink), SETTLED)
