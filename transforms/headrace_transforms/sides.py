@@ -9,7 +9,7 @@ from functools import lru_cache
 from itertools import groupby
 from typing import Any, ClassVar, TypeVar
 
-from headrace import ColumnTransform, DataError, RecordColumns, Schema, Type
+from headrace import ColumnTransform, DataError, JsonValues, RecordColumns, Schema, Type
 
 T = TypeVar("T")
 
@@ -65,6 +65,19 @@ class SideTransform(ColumnTransform):
             part = batch.between(start, end)
             yield part if null else self._convert(part)
             start = end
+
+
+def rows_of(batch: RecordColumns, rows: Sequence[int]) -> RecordColumns:
+    """Return the batch with only the records of these rows. JSON texts stay texts."""
+    values = batch.values
+    return replace(
+        batch,
+        keys=[batch.keys[row] for row in rows],
+        values=values.only(rows) if isinstance(values, JsonValues) else [values[row] for row in rows],
+        timestamps=[batch.timestamps[row] for row in rows],
+        headers=[batch.headers[row] for row in rows],
+        places=[batch.places[row] for row in rows],
+    )
 
 
 def remembered(function: Callable[[Schema], T]) -> Callable[[Schema], T]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 from headrace import BatchHeaders, ConfigModel, Converter, DataError, Decoded, Headers, Schema, Type, schema
 
@@ -11,7 +11,9 @@ _OPTIONAL_BYTES = schema.BYTES.as_optional()
 
 
 class ByteArrayConverterConfig(ConfigModel):
-    """No keys."""
+    """No keys of its own."""
+
+    ignored_keys: ClassVar = {"schemas.enable": "bytes have no envelope, in Kafka Connect neither"}
 
 
 class ByteArrayConverter(Converter):

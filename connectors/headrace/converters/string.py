@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import codecs
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 from headrace import BatchHeaders, ConfigModel, Converter, DataError, Decoded, Finding, Headers, Schema, key, schema
 
@@ -13,6 +13,8 @@ _OPTIONAL_STRING = schema.STRING.as_optional()
 
 class StringConverterConfig(ConfigModel):
     """Keys of Connect's StringConverter."""
+
+    ignored_keys: ClassVar = {"schemas.enable": "texts have no envelope, in Kafka Connect neither"}
 
     encoding: str = key("converter.encoding", default="UTF-8", doc="Character set of the texts.", importance="high")
 

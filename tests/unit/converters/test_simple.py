@@ -77,4 +77,4 @@ def test_values_other_than_bytes_are_refused() -> None:
     with pytest.raises(DataError, match="not compatible with str"):
         arrays().to_bytes("t", None, ["x"])
     with pytest.raises(ConfigError, match="unknown configuration key"):
-        ByteArrayConverter().configure({"schemas.enable": "true"}, is_key=False)
+        ByteArrayConverter().configure({"schema.enable": "true"}, is_key=False)
