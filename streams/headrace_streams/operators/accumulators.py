@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from headrace_streams.operators.aggregates import Aggregate
+from headrace_streams.operators.aggregates import NAMESPACE, Aggregate
 
 RECORDS = -1
 """The place of the number of records in an accumulator."""
@@ -22,6 +22,8 @@ class AccumulatorCode:
     """The pattern that a record's arguments are assigned to."""
     updates: Sequence[str]
     """Add a record to ``acc``; ``number`` is that of the record."""
+    copies: Sequence[str]
+    """Make a shallow copy of an accumulator one that may be changed."""
     merges: Sequence[str]
     """Add the accumulator ``other`` to ``acc``."""
     results: str
@@ -36,6 +38,7 @@ def accumulator_code(aggregates: Iterable[Aggregate], arguments: Iterable[str], 
     """
     initial: list[int | None] = []
     updates: list[str] = []
+    copies: list[str] = []
     merges: list[str] = []
     results: list[str] = []
     columns = {name: number for number, name in enumerate(arguments)}
@@ -50,19 +53,22 @@ def accumulator_code(aggregates: Iterable[Aggregate], arguments: Iterable[str], 
             updates += statements
         else:
             updates += [f"if {value} is not None:", *(f" {line}" for line in statements)]
+        copies += [line.format(**names) for line in aggregate.function.copy]
         merges += [line.format(**names) for line in aggregate.function.merge]
         results.append(aggregate.function.result.format(**names))
     initial.append(0)
     updates.append(f"acc[{RECORDS}] += 1")
     merges.append(f"acc[{RECORDS}] += other[{RECORDS}]")
     pattern = f"({''.join(f'v{number}, ' for number in columns.values())})"
-    return AccumulatorCode(initial, pattern, updates, merges, f"({''.join(f'{item}, ' for item in results)})")
+    return AccumulatorCode(initial, pattern, updates, copies, merges, f"({''.join(f'{item}, ' for item in results)})")
 
 
 class AccumulatorFunctions(NamedTuple):
     """The code of the aggregates as functions, for windows whose records are not added in one generated loop."""
 
     initial: list[int | None]
+    copy: Callable[[list[Any]], list[Any]]
+    """Return a copy of an accumulator that may be changed."""
     add: Callable[[list[Any], Sequence[Any], int], None]
     """Add the arguments of a record with a number to an accumulator."""
     merge: Callable[[list[Any], list[Any]], None]
@@ -80,15 +86,20 @@ def accumulator_functions(
             "def add(acc, values, number):",
             f" {code.arguments} = values",
             *indented(1, code.updates),
+            "def copy(acc):",
+            " acc = acc[:]",
+            *indented(1, code.copies),
+            " return acc",
             "def merge(acc, other):",
             *indented(1, code.merges),
             "def results(acc):",
             f" return {code.results}",
         ]
     )
-    namespace: dict[str, Any] = {}
+    namespace: dict[str, Any] = dict(NAMESPACE)
     exec(compile(source, "<accumulator>", "exec"), namespace)  # of numbers and the texts of this package
-    return AccumulatorFunctions(code.initial, namespace["add"], namespace["merge"], namespace["results"])
+    made = (namespace[name] for name in ("copy", "add", "merge", "results"))
+    return AccumulatorFunctions(code.initial, *made)
 
 
 def indented(depth: int, lines: Iterable[str]) -> list[str]:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 from sqlglot import exp
 
 from headrace import nearest
 from headrace_streams.expressions import Expression, ExpressionError, parse_expression
 from headrace_streams.expressions.types import ColumnType
+from headrace_streams.operators.distinct_count import add_distinct, distinct_count, merge_distinct
+from headrace_streams.operators.quantile_sketch import add_sketch, add_value, quantile
 
 
 @dataclass(frozen=True)
@@ -25,6 +28,8 @@ class AggregateFunction:
     result: str
     numeric: bool = False
     """Whether the argument must be a number."""
+    copy: tuple[str, ...] = ()
+    """Statements that replace what ``update`` changes in place by a copy, in an accumulator that was just copied."""
 
 
 def _of_one_value(update: str, condition: str) -> AggregateFunction:
@@ -47,6 +52,12 @@ _AVERAGE = AggregateFunction(
     "({a} / {b} if {b} else None)",
     numeric=True,
 )
+_DISTINCT = AggregateFunction(
+    (None,),
+    ("{a} = add_distinct({a}, {v})",),
+    ("{a} = merge_distinct({a}, {x})",),
+    "distinct_count({a})",
+)
 FUNCTIONS: Mapping[str, AggregateFunction] = {
     "COUNT": AggregateFunction((0,), ("{a} += 1",), ("{a} += {x}",), "{a}"),
     "SUM": _SUM,
@@ -55,6 +66,16 @@ FUNCTIONS: Mapping[str, AggregateFunction] = {
     "AVG": _AVERAGE,
     "FIRST": AggregateFunction((None,), ("if {a} is None: {a} = {v}",), (), "{a}"),
     "LAST": AggregateFunction((None,), ("{a} = {v}",), (), "{a}"),
+    "APPROX_DISTINCT": _DISTINCT,
+    "APPROX_COUNT_DISTINCT": _DISTINCT,
+    "APPROX_QUANTILE": AggregateFunction(
+        (None,),
+        ("if {a} is None: {a} = {{}}", "add_value({a}, {v})"),
+        ("if {x} is not None:", " if {a} is None: {a} = {{}}", " add_sketch({a}, {x})"),
+        "quantile({a}, {share})",
+        numeric=True,
+        copy=("if {a} is not None: {a} = dict({a})",),
+    ),
 }
 """First and last are those with the lowest and highest offset; all functions ignore null, as in SQL."""
 
@@ -71,6 +92,21 @@ MERGEABLE_FUNCTIONS: Mapping[str, AggregateFunction] = {
     "LAST": _numbered("{a}, {b} = {v}, number", "{y} > {b}"),
 }
 """For accumulators that are merged: first and last know which record they come from."""
+
+
+NAMESPACE: Mapping[str, Any] = {
+    function.__name__: function
+    for function in (add_distinct, merge_distinct, distinct_count, add_value, add_sketch, quantile)
+}
+"""The functions that the statements call."""
+_TYPES = {
+    "COUNT": ColumnType.INTEGER,
+    "AVG": ColumnType.DOUBLE,
+    "APPROX_DISTINCT": ColumnType.INTEGER,
+    "APPROX_COUNT_DISTINCT": ColumnType.INTEGER,
+    "APPROX_QUANTILE": ColumnType.DOUBLE,
+}
+"""The types of results; those of the others are the arguments' types."""
 
 
 @dataclass(frozen=True)
@@ -93,9 +129,11 @@ def parse_aggregate(name: str, text: str, functions: Mapping[str, AggregateFunct
     if function is None:
         hint = nearest(called.upper(), functions) or f"supported: {', '.join(functions)}"
         raise ExpressionError(f"'{text}' is not an aggregate", code="stream.unsupported", hint=hint)
+    if isinstance(node, exp.ApproxQuantile):
+        function = replace(function, result=function.result.replace("{share}", repr(_share(text, node))))
     if isinstance(node.this, exp.Distinct) or node.args.get("expressions"):
         raise ExpressionError(f"'{text}': an aggregate has one argument, without DISTINCT", code="stream.unsupported")
-    kind = {"COUNT": ColumnType.INTEGER, "AVG": ColumnType.DOUBLE}.get(called.upper(), ColumnType.ANY)
+    kind = _TYPES.get(called.upper(), ColumnType.ANY)
     if isinstance(node.this, exp.Star):
         if called.upper() != "COUNT":
             raise ExpressionError(f"'{text}': only COUNT takes '*'", code="stream.unsupported", hint="name a column")
@@ -103,3 +141,11 @@ def parse_aggregate(name: str, text: str, functions: Mapping[str, AggregateFunct
     if node.this is None:
         raise ExpressionError(f"'{text}' has no argument", code="stream.unsupported", hint=f"write {called}(column)")
     return Aggregate(name, text, function, parsed.part(node.this), kind)
+
+
+def _share(text: str, node: exp.ApproxQuantile) -> float:
+    share = node.args.get("quantile")
+    if isinstance(share, exp.Literal) and not share.is_string and 0 <= float(share.name) <= 1:
+        return float(share.name)
+    hint = "write approx_quantile(column, 0.95)"
+    raise ExpressionError(f"'{text}' needs a quantile from 0 to 1", code="stream.unsupported", hint=hint)

@@ -174,7 +174,7 @@ class _SessionBatch:
 
     def _merged(self, key: Any, found: Sequence[tuple[int, Session]]) -> Session:
         """Return one session for these, which are deleted."""
-        session = list(found[0][1])
+        session = self._functions.copy(found[0][1])
         for _, other in found[1:]:
             session[_END] = other[_END]
             session[_NUMBER] = min(session[_NUMBER], other[_NUMBER])

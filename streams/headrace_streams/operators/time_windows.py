@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 from headrace import Changes, Segments
 from headrace_streams.operators.accumulators import RECORDS, accumulator_code, indented
+from headrace_streams.operators.aggregates import NAMESPACE
 from headrace_streams.operators.grouping import NO_ORIGIN, TIME_SEGMENT, GroupedRows, Grouping, RowError, advanced_time
 from headrace_streams.operators.operator import Operator, StepResult, Tables
 from headrace_streams.operators.state_account import stored_account, time_and_account
@@ -134,6 +135,7 @@ class TimeWindow(Operator):
             " known = state.get(start)",
             " acc = known.get(key) if known is not None else None",
             f" acc = segment[key] = {code.initial} if acc is None else acc[:]",
+            *indented(1, code.copies),
             *code.updates,
             "counted += 1",
             *emit,
@@ -162,7 +164,7 @@ class TimeWindow(Operator):
                 f" return {code.results}",
             ]
         )
-        namespace: dict[str, Any] = {"RowError": RowError}
+        namespace: dict[str, Any] = {"RowError": RowError, **NAMESPACE}
         exec(compile(source, "<window>", "exec"), namespace)  # of numbers and the texts of this package
         return namespace["update"], namespace["results"]
 

@@ -81,9 +81,11 @@ EQUAL = {
         "from: views\nwindow: {by: LOWER(country) AS land, hopping: 10m, advance: 5m, grace: 0, emit: change, "
         "aggregate: {n: count(*)}}",
     ),
-    "sliding window": (
-        "SELECT user, window_start, window_end, count(*) AS n FROM views GROUP BY user, SLIDE('10m', GRACE => '1m')",
-        "from: views\nwindow: {by: user, sliding: 10m, grace: 1m, aggregate: {n: count(*)}}",
+    "sliding window of approximate aggregates": (
+        "SELECT user, window_start, window_end, approx_count_distinct(site) AS n, approx_quantile(cpi, 0.5) AS p50 "
+        "FROM views GROUP BY user, SLIDE('10m', GRACE => '1m')",
+        "from: views\nwindow: {by: user, sliding: 10m, grace: 1m, "
+        "aggregate: {n: approx_distinct(site), p50: 'approx_quantile(cpi, 0.5)'}}",
     ),
     "sessions, filtered and selected": (
         "SELECT user, sum(cpi) / count(*) AS mean FROM views WHERE cpi > 0 "
