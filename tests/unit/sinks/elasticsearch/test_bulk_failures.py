@@ -80,6 +80,27 @@ def test_the_status_shows_the_reason_of_a_wait_until_it_ends(
     assert sink.status_reasons.said[-1] is None
 
 
+def test_operations_19_the_status_shows_the_reason_while_the_next_attempt_is_not_answered(
+    make_sink: Make, batch: Batch, server: Any, scripted: Any
+) -> None:
+    sink = make_sink()
+    sink.stop_event.wait = lambda seconds=None: False  # no time between the attempts
+    shown: list[Any] = []
+
+    def unavailable(actions: list[Any]) -> Any:
+        return scripted.items([scripted.item(actions[0], 503, "unavailable_shards_exception", "no primary shard")])
+
+    def slow(actions: list[Any]) -> Any:
+        eventually(lambda: sink.status_reasons.said)
+        shown.extend(sink.status_reasons.said)
+        return scripted.items([server.write(action) for action in actions])
+
+    server.script = [unavailable, slow]
+    assert sink.put(batch({"a": 1})) == []
+    assert ["no primary shard" in reason for reason in shown] == [True]
+    assert sink.status_reasons.said[-1] is None
+
+
 @pytest.mark.parametrize(
     ("answer", "code"),
     [
