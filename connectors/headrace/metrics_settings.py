@@ -53,13 +53,13 @@ class MetricsSettings(ConfigModel):
         "metrics.elasticsearch.namespace",
         default="default",
         doc="End of the names of the data streams `metrics-headrace.worker-…` and `logs-headrace.events-…`.",
-        pattern=r"[a-z0-9_.]{1,100}",
+        pattern=r"^[a-z0-9_.]{1,100}$",
     )
     reporter_retention: str = key(
         "metrics.elasticsearch.retention",
         default="30d",
         doc="How long Elasticsearch keeps them, as it writes times.",
-        pattern=r"\d+[dhms]",
+        pattern=r"^\d+[dhms]$",
     )
 
     def metrics_problems(self) -> Iterable[Finding]:

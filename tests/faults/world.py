@@ -41,7 +41,11 @@ HEALED = 60.0
 class World:
     """The engines behind their proxies, the worker, and helpers of the cases."""
 
-    def __init__(self, folder: Path, kafka: Kafka, postgres: str, elasticsearch: str, box: Any) -> None:
+    def __init__(
+        self, folder: Path, kafka: Kafka, postgres: str, elasticsearch: str, box: Any, **settings: str
+    ) -> None:
+        """``settings``: further keys of the worker, with underscores for dots."""
+        self._settings = {name.replace("_", "."): value for name, value in settings.items()}
         self.folder = folder
         self.kafka = kafka
         self.database = postgres
@@ -59,7 +63,7 @@ class World:
     def start(self) -> None:
         # For configurations sent over REST; case 1 keeps its password in a file.
         allowed = {"config.providers.file.param.allowed.paths": str(self.folder)}
-        self.worker = self.process("worker", **allowed)
+        self.worker = self.process("worker", **allowed, **self._settings)
         self.sql("CREATE TABLE watched (id serial PRIMARY KEY)")
         self.watched = self.worker.write("watched", self.source_config("watched"))
         self.worker.start()

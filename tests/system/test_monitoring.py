@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -49,15 +50,22 @@ def world(
         "group.initial.rebalance.delay.ms": "0",
     }
 
-    def process(place: Any, bootstrap: str, more: dict[str, str]) -> Any:
-        return box.worker_process(place, bootstrap, {**more, "metrics.names": "headrace,kafka-connect"})
-
     name = f"monitoring_{uuid.uuid4().hex[:8]}"
     with psycopg.connect(libpq_url(postgres.url), autocommit=True) as connection:
         connection.execute(f'CREATE DATABASE "{name}"')
         database = make_url(postgres.url).set(database=name).render_as_string(hide_password=False)
         kafka = Kafka(folder, settings=settings, heap="256m")
-        made = World(folder, kafka, database, elasticsearch.url, process)
+        made = World(
+            folder,
+            kafka,
+            database,
+            elasticsearch.url,
+            box,
+            metrics_names="headrace,kafka-connect",
+            metrics_elasticsearch_url=elasticsearch.url,
+            metrics_elasticsearch_interval="500ms",
+            metrics_elasticsearch_namespace=folder.name,
+        )
         with kafka:
             try:
                 made.start()
@@ -408,3 +416,27 @@ def test_the_status_names_the_hop_that_holds_the_data_back(world: World, ways: t
         eventually(lambda named=named: named in world.said(sink), SETTLED)  # type: ignore[misc]
         proxy.restore()
         eventually(lambda: acknowledged(world, sink) and world.is_well(sink), SETTLED)
+
+
+def test_kibanas_dashboards_of_workers_find_their_data(world: World, tmp_path: Path, box: Any) -> None:
+    """The pack over the data streams that the worker writes: every field is mapped, every query returns data."""
+    topic = world.topic()
+    application = {"connector.class": "Stream", "inputs.rows": topic, "steps.kept.filter": "n > 0"}
+    world.create(f"app-{topic}", {**application, f"outputs.copy_{topic}": "kept"})
+    send(world, topic)
+    worker_file, pack = world.worker.worker_file(), tmp_path / "pack"
+    built = box.command("kibana", "build", worker_file, "--output", pack, "--time-range", "1h")
+    assert built.returncode == 0, built.stderr
+
+    def passes() -> bool:
+        checked = box.command("kibana", "check", pack, worker_file, "--preview", tmp_path / "pictures")
+        failures.append(checked.stdout + checked.stderr)
+        return bool(checked.returncode == 0)
+
+    failures: list[str] = []
+    try:
+        eventually(passes, SETTLED)
+    except AssertionError as error:
+        raise AssertionError(failures[-1]) from error
+    pictures = {path.name for path in (tmp_path / "pictures").iterdir()}
+    assert len(pictures) == 3, pictures

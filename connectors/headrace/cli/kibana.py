@@ -30,6 +30,7 @@ from headrace.kibana.preview import write_previews
 from headrace.kibana.query_check import QueryCheck
 from headrace.kibana.sinks import SearchableSink, open_sinks
 from headrace.kibana.structure_check import structure_findings
+from headrace.kibana.worker_dashboards import worker_data
 from headrace.retries import RetryPolicy, retry
 
 app = typer.Typer(
@@ -48,7 +49,7 @@ _STYLES = {"new": "green", "changed": "yellow", "edited": "bold red", "surplus":
 
 @app.command()
 def build(
-    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Files of sinks; a worker's is allowed.")],
+    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Files of sinks; a worker's for its metrics.")],
     output: Annotated[Path, typer.Option("--output", "-o", metavar="PACK", help="Folder to write.")],
     live: Annotated[
         bool, typer.Option("--live", help="Ask Elasticsearch for the fields; by default those that the files declare.")
@@ -206,7 +207,12 @@ def _opened(files: Sequence[Path], findings: list[Finding]) -> Iterator[list[Sea
     if has_errors(loaded.findings):
         raise ConfigError(findings=loaded.findings)
     with open_sinks(loaded.configs.values(), findings) as sinks:
-        yield sinks
+        workers = worker_data(loaded.settings)
+        if workers is None:
+            yield sinks
+            return
+        with closing(workers.data):
+            yield [*sinks, workers]
 
 
 def _time_fields(pairs: Sequence[str]) -> dict[str, str]:

@@ -42,11 +42,26 @@ def build_pack(sinks: Sequence[SearchableSink], options: BuildOptions, findings:
         for target in sink.targets:
             facts = live_facts(sink.data, target) if options.live else declared_facts(target)
             time_field = _time_field(target, facts, options)
-            findings += _gaps(sink.name, target, facts, time_field, live=options.live)
-            made, more = _of_target(sink, target, facts, time_field, tags, options)
+            if target.name in sink.dashboards:
+                made = _designed(sink, target, time_field, tags, options)
+            else:
+                findings += _gaps(sink.name, target, facts, time_field, live=options.live)
+                made, more = _of_target(sink, target, facts, time_field, tags, options)
+                rules += more
             objects |= {item["id"]: item for item in (*tags, *made)}
-            rules += more
     return Pack(options.space, tuple(objects.values()), tuple(rules))
+
+
+def _designed(
+    sink: SearchableSink, target: DataTarget, time_field: str, tags: Sequence[SavedObject], options: BuildOptions
+) -> list[SavedObject]:
+    view = data_view(options.space, target.name, time_field)
+    made = [view]
+    for each in sink.dashboards[target.name]:
+        title = f"headrace · {each.name} · {target.name}"
+        made.append(saved_search(options.space, each.name, view, title, each.columns, tags))
+        made.append(dashboard(options.space, each.name, view, each.panels, options.time_range, tags))
+    return made
 
 
 def _of_target(

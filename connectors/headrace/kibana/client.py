@@ -21,6 +21,10 @@ OLDEST = (8, 19)
 _TIMEOUT = httpx.Timeout(60.0, connect=5.0)
 _ERRNO = re.compile(r"^\[(?:Errno|SSL)[^\]]*\] ")
 _PAGE = 100
+_DASHBOARDS_API = (9, 5)
+"""The version from which the requests for dashboards are promised to stay."""
+_USERS = ("dashboard", "search", "visualization", "lens", "map")
+"""Types of objects that use data views."""
 _LOGIN = "set HEADRACE_KIBANA_API_KEY, or --user and HEADRACE_KIBANA_PASSWORD"
 
 
@@ -52,6 +56,7 @@ class KibanaClient:
             headers["authorization"] = f"ApiKey {credentials}"
         self.url = url
         """For messages: without user and password."""
+        self._version = OLDEST
         self._space = "" if space == "default" else f"/s/{quote(space, safe='')}"
         self._http = httpx.Client(
             auth=credentials if isinstance(credentials, tuple) else None,
@@ -81,6 +86,7 @@ class KibanaClient:
                 code="kibana.too_old",
                 hint="upgrade Kibana to 8.19 or newer",
             )
+        self._version = (int(found[1]), int(found[2]))
         return number
 
     def tagged(self, tag_id: str) -> list[SavedObject]:
@@ -114,14 +120,20 @@ class KibanaClient:
 
     def is_referenced(self, kind: str, ident: str) -> bool:
         """Return whether a dashboard, search or visualization uses an object."""
-        users = "&".join(f"type={each}" for each in ("dashboard", "search", "visualization", "lens", "map"))
-        reference = quote(json.dumps({"type": kind, "id": ident}), safe="")
-        place = f"{self._space}/api/saved_objects/_find?{users}&has_reference={reference}&per_page=1"
-        return bool(self._json("GET", place).get("total"))
+        return bool(self._export(type=list(_USERS), hasReference={"type": kind, "id": ident}))
 
     def delete_object(self, kind: str, ident: str) -> None:
-        """Delete a saved object; one that is gone is no error."""
-        self._request("DELETE", f"{self._space}/api/saved_objects/{kind}/{quote(ident, safe='')}", gone=True)
+        """Delete a saved object; one that is gone is no error.
+
+        Kibana deprecates the general request. It has others for data views, and from 9.5 on for dashboards.
+        """
+        name = quote(ident, safe="")
+        place = f"/api/saved_objects/{kind}/{name}"
+        if kind == "index-pattern":
+            place = f"/api/data_views/data_view/{name}"
+        elif kind == "dashboard" and self._version >= _DASHBOARDS_API:
+            place = f"/api/dashboards/{name}"
+        self._request("DELETE", f"{self._space}{place}", gone=True)
 
     def rule(self, ident: str) -> dict[str, Any] | None:
         """Return an alert rule, None when it does not exist."""

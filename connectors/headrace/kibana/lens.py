@@ -87,7 +87,7 @@ def _column(column: PanelColumn) -> dict[str, Any]:
 
 
 def _data_type(column: PanelColumn) -> str:
-    if column.operation in ("date_histogram", "max"):
+    if column.operation == "date_histogram" or (column.operation == "max" and column.type not in NUMBERS):
         return "date"
     if not column.groups or column.type in NUMBERS:
         return "number"
@@ -134,7 +134,8 @@ def _visualization(panel: Panel, layer_id: str) -> dict[str, Any]:
             parts = {"primaryGroups": [column.id for column in groups], "metrics": values, "nestedLegend": False}
             return {"shape": "donut", "layers": [{**layer, **parts, **shown}]}
         case "lnsXY":
-            series = "line" if any(column.operation == "percentile" for column in panel.columns) else "bar_stacked"
+            lines = any(column.operation in ("percentile", "max") for column in panel.columns)
+            series = "line" if lines else "bar_stacked"
             axes = {"seriesType": series, "xAccessor": groups[0].id, "accessors": values, "position": "top"}
             split = {"splitAccessor": groups[1].id} if len(groups) > 1 else {}
             return {

@@ -8,11 +8,20 @@ from typing import Any, NamedTuple
 
 from headrace.errors import Finding, HeadraceError, InfrastructureError
 from headrace.kibana.field_kinds import TERMS, FieldFacts
+from headrace.kibana.panel_choice import Panel
 from headrace.plugin import DashboardData, DataTarget, IndexedField
 from headrace.settings import SinkSettings
 from headrace.validation import ConnectorConfig
 
 _CARDINALITIES_AT_ONCE = 50
+
+
+class DesignedDashboard(NamedTuple):
+    """A dashboard whose panels do not depend on the fields. ``columns``: of its saved search."""
+
+    name: str
+    panels: Sequence[Panel]
+    columns: Sequence[str]
 
 
 class SearchableSink(NamedTuple):
@@ -22,6 +31,8 @@ class SearchableSink(NamedTuple):
     data: DashboardData
     targets: Sequence[DataTarget]
     dead_letters: frozenset[str]
+    dashboards: Mapping[str, Sequence[DesignedDashboard]] = {}
+    """Target → its dashboards, where they are designed and not chosen from the fields."""
 
 
 @contextmanager

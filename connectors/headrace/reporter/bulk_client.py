@@ -47,6 +47,20 @@ def reporter_access(settings: MetricsSettings) -> ReporterAccess:
     return ReporterAccess(settings.reporter_url, credentials, tls)
 
 
+def open_http(access: ReporterAccess) -> httpx.Client:
+    """Return a client with the credentials; it connects with its first request."""
+    headers = {"accept": "application/json"}
+    if isinstance(access.credentials, str):
+        headers["authorization"] = f"ApiKey {access.credentials}"
+    return httpx.Client(
+        auth=access.credentials if isinstance(access.credentials, tuple) else None,
+        headers=headers,
+        timeout=_TIMEOUT,
+        trust_env=False,
+        verify=(access.tls or ssl.create_default_context()) if access.url.startswith("https:") else False,
+    )
+
+
 class StreamDocument(NamedTuple):
     """A document and the data stream that it goes to."""
 
@@ -58,17 +72,8 @@ class BulkClient:
     """Used from one thread. Methods raise RetriableError, and InfrastructureError when Elasticsearch refuses them."""
 
     def __init__(self, access: ReporterAccess) -> None:
-        headers = {"accept": "application/json"}
-        if isinstance(access.credentials, str):
-            headers["authorization"] = f"ApiKey {access.credentials}"
         self._url = access.url.rstrip("/")
-        self._http = httpx.Client(
-            auth=access.credentials if isinstance(access.credentials, tuple) else None,
-            headers=headers,
-            timeout=_TIMEOUT,
-            trust_env=False,
-            verify=(access.tls or ssl.create_default_context()) if self._url.startswith("https:") else False,
-        )
+        self._http = open_http(access)
 
     def close(self) -> None:
         self._http.close()

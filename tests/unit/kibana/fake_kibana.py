@@ -20,6 +20,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 MODEL_VERSIONS = {
     "8.19": {"dashboard": "10.3.0", "index-pattern": "8.0.0", "search": "10.5.0", "tag": "8.0.0"},
     "9.1": {"dashboard": "10.3.0", "index-pattern": "8.0.0", "search": "10.6.0", "tag": "8.0.0"},
+    "9.5": {"dashboard": "10.4.0", "index-pattern": "8.0.0", "search": "10.6.0", "tag": "8.0.0"},
 }
 """The newest versions of types that a server knows."""
 _ATTRIBUTES = {
@@ -121,18 +122,22 @@ class FakeKibana:
                 lines = re.findall(rb"^\{.*\}\r?$", body, re.MULTILINE)
                 overwrite = query["overwrite"] == ["true"]
                 return 200, self._import(space, [json.loads(line) for line in lines], overwrite=overwrite)
-            case "GET", ["saved_objects", "_find"]:
-                wanted = json.loads(query["has_reference"][0])
-                return 200, {"total": len(self._referencing(space, wanted["type"], wanted["id"], query["type"]))}
+            case "DELETE", ["data_views", "data_view", ident]:
+                return self._delete(space, "index-pattern", ident)
+            case "DELETE", ["dashboards", ident] if self.version.startswith("9.5"):
+                return self._delete(space, "dashboard", ident)
             case "DELETE", ["saved_objects", kind, ident]:
-                gone = self.objects(space).pop((kind, ident), None)
-                return (200, {}) if gone else (404, {"message": "Not Found"})
+                return self._delete(space, kind, ident)
             case "GET", ["alerting", "rules", "_find"]:
                 tag = re.findall(r'"(.*)"', query["filter"][0])[0]
                 return 200, {"data": [rule for rule in self.rules_of(space).values() if tag in rule["tags"]]}
             case _, ["alerting", "rule", ident]:
                 return self._rule(method, space, ident, json.loads(body) if body else {})
         return 404, {"statusCode": 404, "message": f"no route {method} {path}"}
+
+    def _delete(self, space: str, kind: str, ident: str) -> tuple[int, Any]:
+        gone = self.objects(space).pop((kind, ident), None)
+        return (200, {}) if gone else (404, {"message": "Not Found"})
 
     def _referencing(self, space: str, kind: str, ident: str, types: list[str]) -> list[dict[str, Any]]:
         return [

@@ -131,6 +131,25 @@ def test_prune_deletes_objects_of_headrace_that_the_pack_lacks_and_nothing_else(
     assert {change.state for change in compare(make_pack(), client).changes} == {"same"}
 
 
+@pytest.mark.parametrize(
+    ("version", "deprecated"),
+    [("8.19.9", {"dashboard", "search"}), ("9.1.0", {"dashboard", "search"}), ("9.5.0", {"search"})],
+)
+def test_prune_uses_deprecated_requests_only_where_kibana_has_no_others(
+    make_pack: MakePack, kibana: FakeKibana, client: KibanaClient, version: str, deprecated: set[str]
+) -> None:
+    kibana.version = version
+    client.require_supported()
+    apply(make_pack(), client)
+    kibana.writes.clear()
+    apply(Pack("default", (), ()), client, prune=True)
+    paths = [path.removeprefix("DELETE /api/").split("/") for path in kibana.writes]
+    assert {kind for api, kind, *_ in paths if api == "saved_objects"} == deprecated
+    assert not kibana.find("dashboard")
+    assert not kibana.find("search")
+    assert not kibana.find("index-pattern")
+
+
 def test_prune_keeps_copies_that_users_made(make_pack: MakePack, kibana: FakeKibana, client: KibanaClient) -> None:
     apply(make_pack(), client)
     ident = str(uuid.uuid4())
