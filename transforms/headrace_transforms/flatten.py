@@ -40,12 +40,13 @@ class Flatten(SideTransform):
     ) -> tuple[Schema | None, list[Any]]:
         if schema is None:
             require_maps(values, _PURPOSE)
-            return None, [dict(self._flat(value, "")) for value in values]
+            return None, [self._flat(value, "", {}) for value in values]
         require_struct(schema, values, _PURPOSE)
         flat, paths = self._plan(schema)
         return flat, [{name: _follow(value, path, default) for name, path, default in paths} for value in values]
 
-    def _flat(self, value: Mapping[Any, Any], prefix: str) -> Iterator[tuple[str, Any]]:
+    def _flat(self, value: Mapping[Any, Any], prefix: str, flat: dict[str, Any]) -> dict[str, Any]:
+        """Add the fields to ``flat``, and return it."""
         for name, item in value.items():
             if not isinstance(name, str):
                 raise DataError(
@@ -53,14 +54,15 @@ class Flatten(SideTransform):
                 )
             full = f"{prefix}{name}"
             if isinstance(item, dict):
-                yield from self._flat(item, f"{full}{self._delimiter}")
+                self._flat(item, f"{full}{self._delimiter}", flat)
             elif isinstance(item, (date, time, Decimal)):
                 raise DataError(
                     f"Flatten: {full}: {kind_of(item)} is not supported without a schema",
                     code="transform.unsupported_type",
                 )
             else:
-                yield full, item
+                flat[full] = item
+        return flat
 
     def _flat_schema(self, schema: Schema) -> tuple[Schema, list[_FlatField]]:
         """Return the flat schema, and where the values of its fields are."""

@@ -45,6 +45,10 @@ _NUMBER = re.compile(r"-?\d+")
 _OFFSET = re.compile(r"(?:GMT)?([+-])(\d{1,2}):?(\d{2})?")
 _ZONE = re.compile("|".join(sorted(_HOURS_OF_ZONES, key=len, reverse=True)))
 _FIRST_GREGORIAN_DAY = -141_427
+_TEXTS_KEPT = 1_024
+"""Texts that a pattern keeps, because the moments of consecutive records are often of one day or second."""
+_UNITS = {"S": 1, "s": 1_000, "m": 60_000, **dict.fromkeys("HkKha", 3_600_000)}
+"""How much of a moment a letter shows, in milliseconds; all others show the day."""
 _LAST_CENTURY = 80
 """A year of two digits is between 80 years ago and 20 years ahead."""
 
@@ -76,14 +80,26 @@ class JavaDateFormat:
         self.pattern = pattern
         self._current_year = current_year
         self._elements = _elements(pattern)
+        self._unit = _unit(self._elements)
+        self._text_of = lru_cache(maxsize=_TEXTS_KEPT)(self._format)
+        self._common = _common_form(self._elements)
+        self._letters = [item.letter for item in self._elements if item.letter]
 
     def format(self, moment: int) -> str:
         """Return the moment as text."""
+        return self._text_of(moment - moment % self._unit)
+
+    def _format(self, moment: int) -> str:
         civil = civil_of(moment)
         return "".join(item.text if not item.letter else _formatted(item, civil) for item in self._elements)
 
     def parse(self, text: str) -> int:
         """Return the moment. Text after the pattern is ignored. Raise ValueError."""
+        if self._common is not None and (match := self._common.match(text)):
+            return _moment(dict(zip(self._letters, map(int, match.groups()), strict=True)))
+        return self._parse(text)
+
+    def _parse(self, text: str) -> int:
         found: dict[str, int] = {}
         at = 0
         for number, item in enumerate(self._elements):
@@ -205,6 +221,32 @@ def _quoted(pattern: str, at: int) -> tuple[str, int]:
             literal += pattern[at]
             at += 1
     raise ValueError("Unterminated quote")
+
+
+def _unit(elements: Sequence[Element]) -> int:
+    """Return the milliseconds within which all moments have the same text."""
+    return min((_UNITS.get(item.letter, DAY) for item in elements), default=DAY)
+
+
+def _common_form(elements: Sequence[Element]) -> re.Pattern[str] | None:
+    """Return an expression for texts of digits as they are mostly written; None for patterns that need more.
+
+    A text that does not match it (with spaces, signs or other digits) may match the pattern.
+    """
+    letters = [item.letter for item in elements if item.letter]
+    plain = all(
+        item.letter in "yMdHmsSD" and (item.letter != "y" or item.width > 2) for item in elements if item.letter
+    )
+    if not plain or len(set(letters)) < len(letters) or any(item.letter == "M" and item.width > 2 for item in elements):
+        return None
+    parts = []
+    for number, item in enumerate(elements):
+        if not item.letter:
+            parts.append(re.escape(item.text))
+            continue
+        followed = number + 1 < len(elements) and bool(elements[number + 1].letter)
+        parts.append(f"([0-9]{{{item.width}}})" if followed else "([0-9]+)")
+    return re.compile("".join(parts))
 
 
 def _is_number(item: Element) -> bool:

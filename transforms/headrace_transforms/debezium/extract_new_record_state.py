@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Annotated, Any, Literal
 
-from headrace import LOWER, ColumnTransform, CommaList, DataError, Field, Finding, RecordColumns, Schema, Type, key
+from headrace import LOWER, ColumnTransform, CommaList, DataError, Field, Finding, RecordColumns, Schema, key
 from headrace import schema as schemas
 from headrace_transforms.debezium.envelopes import JVM, EventField, event_fields, is_envelope, without
 from headrace_transforms.header_texts import header_bytes, parse_text
@@ -201,7 +201,7 @@ class ExtractNewRecordState(ColumnTransform):
     def _rows(self, batch: RecordColumns, side: str, *, deleted: bool) -> list[RecordColumns]:
         schema = batch.value_schema.by_name[side] if batch.value_schema is not None else None
         rows: Sequence[Any] = [event[side] for event in batch.values]
-        if schema is not None and schema.type is not Type.STRUCT:
+        if not all(isinstance(row, dict) for row in rows):  # such as the documents of MongoDB, which are texts
             return [replace(batch, values=rows, value_schema=schema)]
         added: list[Field] = []
         same: dict[str, Any] = {}
@@ -247,7 +247,7 @@ class ExtractNewRecordState(ColumnTransform):
         rest = without(schema, names, optional_only=self._drop_optional_only)
         return rest, {field.name: value.get(field.name) for field in rest.fields}
 
-    def _routed(self, made: Sequence[RecordColumns], rows: Sequence[Mapping[str, Any]]) -> list[RecordColumns]:
+    def _routed(self, made: Sequence[RecordColumns], rows: Sequence[Any]) -> list[RecordColumns]:
         routed = []
         topics = iter([self._topic_of(row) for row in rows])
         for part in _single(made):
@@ -255,8 +255,8 @@ class ExtractNewRecordState(ColumnTransform):
             routed.append(replace(part, topic=topic) if topic else part)
         return routed
 
-    def _topic_of(self, row: Mapping[str, Any]) -> str:
-        topic = row.get(self._route_by, "")
+    def _topic_of(self, row: Any) -> str:
+        topic = row.get(self._route_by, "") if isinstance(row, dict) else ""
         if not isinstance(topic, (str, type(None))):
             raise DataError(
                 f"ExtractNewRecordState: '{self._route_by}' is no text, so it cannot be the topic",
