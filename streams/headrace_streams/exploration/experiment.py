@@ -102,8 +102,9 @@ class Experiment:
         """The declared shares of all versions but the current one."""
         return {name: version.share for name, version in self.versions.items() if name != self.current}
 
+    @cached_property
     def first_allocation(self) -> Allocation:
-        """Return the buckets before any transition."""
+        """The buckets before any transition."""
         return reallocate(Allocation(self.current), self.shares, self.current)
 
     def of_candidate(self, column: str) -> bool:

@@ -54,7 +54,7 @@ def traffic_of(experiment: Experiment, record: Mapping[str, Any] | None) -> Traf
         TransitionError: the salt has changed, or a version that has traffic is not declared any more.
     """
     if record is None:
-        return Traffic(0, 0, experiment.first_allocation())
+        return Traffic(0, 0, experiment.first_allocation)
     if record["salt"] != experiment.salt:
         raise TransitionError(
             "experiment.salt_changed",

@@ -189,7 +189,7 @@ class ExperimentLooks:
         if self._logged is not None:
             self._state.put(FACTS, "traffic", self._logged)
             return
-        traffic = Traffic(1, moment, self._experiment.first_allocation())
+        traffic = Traffic(1, moment, self._experiment.first_allocation)
         self._transition(traffic, "started", "the experiment is declared", by="configuration")
 
     def _current_traffic(self, moment: int) -> Traffic:

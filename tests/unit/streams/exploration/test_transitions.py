@@ -49,7 +49,7 @@ def test_without_a_record_the_traffic_is_as_declared() -> None:
 
 
 def test_a_record_gives_its_traffic_back() -> None:
-    traffic = Traffic(3, 17, experiment().first_allocation())
+    traffic = Traffic(3, 17, experiment().first_allocation)
     found = traffic_of(experiment(), logged(experiment(), traffic))
     assert (found.number, found.since, found.shares) == (3, 17, traffic.shares)
     assert moved(found.allocation, traffic.allocation) == 0
@@ -87,7 +87,7 @@ def test_a_change_of_the_configuration_is_followed_and_nothing_else() -> None:
 
 
 def test_another_salt_and_a_removed_version_with_traffic_are_refused() -> None:
-    record = logged(experiment(), Traffic(1, 0, experiment().first_allocation()))
+    record = logged(experiment(), Traffic(1, 0, experiment().first_allocation))
     with pytest.raises(TransitionError, match="the salt was 'salt' and is 'pepper' now"):
         traffic_of(experiment(salt="pepper"), record)
     without = {name: version for name, version in experiment().declared.items() if name != "v2"}
