@@ -90,12 +90,12 @@ class SourcePipeline:
         self._dead_letters: SourceDeadLetters | None = None
         self._due = 0.0  # monotonic: no poll before
         self._next_commit = time.monotonic() + control.flush_interval
-        self._last_progress = time.monotonic()
+        self._monotonic = monotonic  # measures polls, and how long Kafka does not acknowledge
+        self._last_progress = monotonic()
         self._stalled = False
         self._poll_backoff = Backoff(control.retry_policy)
         self._unconverted: SourceBatch | None = None  # read, and waiting for its conversion
         self._polling = 0.0  # seconds spent in polls
-        self._monotonic = monotonic  # measures polls
         self._resend_backoff = Backoff(control.retry_policy)
         name = context.task.connector
         self._hops = SourceHops(control.metrics.freshness, name, marks=control.hop_headers)
@@ -208,7 +208,7 @@ class SourcePipeline:
         entry = InFlightBatch(batch, encoded, [], self._polled)
         self._send(entry)
         if not self._in_flight:
-            self._last_progress = time.monotonic()
+            self._last_progress = self._monotonic()
         self._in_flight.add(entry)
 
     def _ensure_topic(self, topic: str) -> None:
@@ -232,7 +232,7 @@ class SourcePipeline:
             self._recover(failed)
             return
         acknowledged = self._in_flight.remove_acknowledged()
-        now = time.monotonic()
+        now = self._monotonic()
         if not acknowledged:
             if now - self._last_progress > _STALLED:
                 self._report_stall()

@@ -56,7 +56,7 @@ class _Handler(BaseHTTPRequestHandler):
 @contextmanager
 def served(redirect: str | None = None) -> Iterator[Server]:
     with Server(redirect) as server:
-        thread = threading.Thread(target=server.serve_forever)
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
         try:
             yield server

@@ -55,6 +55,7 @@ class Harness:
     error: BaseException | None = None
     log: Any = field(default_factory=lambda: structlog.wrap_logger(None, processors=[_drop]))
     flush_interval: float = 0.01
+    flush_timeout: float = 5.0
 
     @property
     def control(self) -> TaskControl:
@@ -66,7 +67,7 @@ class Harness:
             self.started.set,
             self.reasons.append,
             self.flush_interval,
-            5.0,
+            self.flush_timeout,
             self.fence,
             RetryPolicy(0.001, 0.001),
         )

@@ -114,9 +114,11 @@ def source(harness: Callable[[], Any]) -> Callable[..., Source]:
         buffer: int = 1_000_000,
         positions: Positions | None = None,
         monotonic: Callable[[], float] = time.monotonic,
+        flush_timeout: float = 5.0,
         **settings: str,
     ) -> Source:
         mine = harness()
+        mine.flush_timeout = flush_timeout
 
         def check(partition: int, offset: int) -> None:
             there = {json.loads(record.value).get("n") for record in mine.broker.records(f"t{partition}")}
@@ -249,7 +251,7 @@ def test_a_new_run_continues_at_the_stored_positions(
     positions = None
     total = 50
     for end in [*ends, total]:
-        made = source(Rows(total, 4), positions=positions)
+        made = source(Rows(total, 4), positions=positions, flush_timeout=0.05 if hold and end != total else 5.0)
         made.positions.check = lambda partition, offset: None
         before = made.positions.stored.get(0, 0)
         thread = made.harness.run(made.pipeline)
@@ -267,13 +269,18 @@ def test_a_new_run_continues_at_the_stored_positions(
     assert positions.stored[0] == total
 
 
+def hastened() -> float:
+    """A clock that runs thirty times as fast."""
+    return time.monotonic() * 30
+
+
 def test_memory_is_bounded_while_the_broker_is_unavailable(source: Callable[..., Source]) -> None:
     one = EncodedBatch("t0", [b'{"n":1}'], [b"0"]).size()
-    made = source(Rows(100_000, 10), buffer=100 * one)
+    made = source(Rows(100_000, 10), buffer=100 * one, monotonic=hastened)
     made.harness.broker.hold_deliveries()
     thread = made.harness.run(made.pipeline)
     eventually(lambda: made.task.polls >= 9)
-    # Reported after three seconds without a response: time for tens of thousands of rows.
+    # Reported after a tenth of a second without a response: time for a thousand rows.
     eventually(lambda: any("waiting for Kafka" in (reason or "") for reason in made.harness.reasons))
     polled = made.task.polls
     assert 90 <= polled * 10 <= 110
@@ -283,7 +290,7 @@ def test_memory_is_bounded_while_the_broker_is_unavailable(source: Callable[...,
 
 
 def test_the_status_names_an_unresponsive_broker_until_it_responds(source: Callable[..., Source]) -> None:
-    made = source(Rows(3))
+    made = source(Rows(3), monotonic=hastened)
     made.harness.broker.hold_deliveries()
     thread = made.harness.run(made.pipeline)
     eventually(lambda: any("waiting for Kafka" in (reason or "") for reason in made.harness.reasons))
