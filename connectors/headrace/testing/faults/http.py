@@ -230,7 +230,7 @@ class _Server(ThreadingHTTPServer):
 
 class _ProxyRequestHandler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
-    disable_nagle_algorithm = True  # an answer is written in parts: a client's delayed ACK would hold the last for 40 ms
+    disable_nagle_algorithm = True  # of an answer in parts, a client's delayed ACK would hold the last for 40 ms
     server: _Server
 
     def setup(self) -> None:
