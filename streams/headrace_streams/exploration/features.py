@@ -129,7 +129,9 @@ class LevelTable:
                 slots[:, position] = known.get("", 0)
             elif len(term.columns) == 1:
                 column = term.columns[0]
-                slots[:, position] = [known.get(level_of(row.get(column)), 0) for row in rows]
+                values = [row.get(column) for row in rows]
+                # A text is its own level; this is the inner loop of every selection.
+                slots[:, position] = [known.get(v if v.__class__ is str else level_of(v), 0) for v in values]
             else:
                 slots[:, position] = [known.get(term.level(row), 0) for row in rows]
         variances = np.array([term.deviation**2 for term in self.terms])

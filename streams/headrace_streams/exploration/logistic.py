@@ -72,6 +72,9 @@ class LogisticModel:
         pairs = self._covariance[slots[:, :, None], slots[:, None, :]]
         variance = encoded.prior_variance.sum(axis=1) + _quadratic_form(factors, pairs)
         own = self._own
+        if len(own) == len(self._terms):
+            variance = np.maximum(variance, _LEAST_VARIANCE)
+            return Prediction(mean, variance, variance)
         own_pairs = pairs[:, own[:, None], own[None, :]]
         own_prior = np.ascontiguousarray(encoded.prior_variance[:, own])
         spread = own_prior.sum(axis=1) + _quadratic_form(factors[:, own], own_pairs)
@@ -178,7 +181,8 @@ class LogisticModel:
 
 def _quadratic_form(factors: Floats, pairs: Floats) -> Floats:
     """Return f·P·f for each row. A row has the same bits in every batch, which einsum does not promise."""
-    weighted = np.ascontiguousarray(pairs * factors[:, :, None] * factors[:, None, :])
+    weighted = pairs if (factors == 1.0).all() else pairs * factors[:, :, None] * factors[:, None, :]
+    weighted = np.ascontiguousarray(weighted)
     return np.asarray(weighted.reshape(len(weighted), -1).sum(axis=1))
 
 

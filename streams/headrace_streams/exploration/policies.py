@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -10,6 +11,9 @@ from headrace_streams.exploration.choice import seed_of, select
 from headrace_streams.exploration.model import Model, Prediction, Row
 from headrace_streams.exploration.recalibration import Recalibration
 from headrace_streams.exploration.simulation import Chosen
+from headrace_streams.exploration.special import Floats
+
+_FIRST_WEIGHTS = 64
 
 
 class ModelPolicy:
@@ -99,3 +103,48 @@ class RateRule:
             position = int(np.argmax(rates))
         self._shown[surveys[position]] += 1
         return position
+
+
+class LinUcbPolicy:
+    """Linear regression of the outcome on all features, and the candidate with the largest upper confidence bound.
+
+    LinUCB (Li, Chu, Langford and Schapire, A Contextual-Bandit Approach to Personalized News Article
+    Recommendation, 2010) with one set of weights for all surveys, of which one belongs to each survey. ``alpha``: the
+    width of the bound in standard deviations.
+    """
+
+    def __init__(self, features: Sequence[str], *, alpha: float = 0.3, survey: str = "survey") -> None:
+        self._features = (*(tuple(name.split("*")) for name in features), (survey,))
+        self._alpha = alpha
+        self._slots: dict[tuple[object, ...], int] = {}
+        self._inverse: Floats = np.eye(_FIRST_WEIGHTS)
+        self._sums: Floats = np.zeros(_FIRST_WEIGHTS)
+
+    def choose(self, rows: list[list[Row]]) -> list[Chosen]:
+        encoded = [np.array([self._encode(row) for row in candidates]) for candidates in rows]
+        weights = self._inverse @ self._sums
+        found = []
+        for slots in encoded:
+            mean = weights[slots].sum(axis=1)
+            variance = self._inverse[slots[:, :, None], slots[:, None, :]].sum(axis=(1, 2))
+            found.append(Chosen(int(np.argmax(mean + self._alpha * np.sqrt(np.maximum(variance, 0.0))))))
+        return found
+
+    def learn(self, row: Row, chosen: Chosen, positives: float, exposure: float) -> None:
+        slots = self._encode(row)
+        self._sums[slots] += positives
+        if exposure:
+            gain = self._inverse[:, slots].sum(axis=1)
+            self._inverse -= np.outer(gain, gain) * (exposure / (1 + exposure * gain[slots].sum()))
+
+    def _encode(self, row: Row) -> list[int]:
+        found = []
+        for columns in self._features:
+            level = (columns, *(row[name] for name in columns))
+            slot = self._slots.setdefault(level, len(self._slots))
+            if slot == len(self._sums):
+                grown = np.eye(2 * slot)
+                grown[:slot, :slot] = self._inverse
+                self._inverse, self._sums = grown, np.concatenate([self._sums, np.zeros(slot)])
+            found.append(slot)
+        return found

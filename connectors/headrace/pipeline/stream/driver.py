@@ -47,6 +47,11 @@ class StreamDriver:
         """Process a record completely, with what it causes in repartition topics."""
         self._send(StreamOutput(topic, [key], [value], [timestamp], [0]))
 
+    def send_batch(self, topic: str, values: Sequence[Any], keys: Sequence[Any]) -> None:
+        """Process records as one batch, as a running task does when they have been read together."""
+        count = len(values)
+        self._send(StreamOutput(topic, list(keys), list(values), [0] * count, list(range(count))))
+
     def wait(self, duration: int) -> None:
         """Let ``duration`` milliseconds pass without records of inputs."""
         for topic in self._topology.consumed():
