@@ -9,7 +9,7 @@ from benchmarks.exploration_application import SHIPPED, simulate_application
 from headrace_streams.exploration.policies import LinUcbPolicy, UniformPolicy
 from headrace_streams.exploration.simulation import Size, World, simulate
 
-WORLD = Size(impressions=1_200, live_surveys=8, base_rate=0.1)
+WORLD = Size(impressions=2_000, live_surveys=8, base_rate=0.1)
 
 
 def outcome(regret: float) -> SimulatedOutcome:
@@ -19,7 +19,7 @@ def outcome(regret: float) -> SimulatedOutcome:
 def test_an_application_misses_fewer_conversions_than_chance() -> None:
     uniform = simulate(World(3, WORLD), UniformPolicy(3), staged=False)
     found = simulate_application(World(3, WORLD), SHIPPED, "3")
-    assert found.impressions == uniform.impressions == 1_200
+    assert found.impressions == uniform.impressions == 2_000
     assert found.best == pytest.approx(uniform.best)
     assert found.regret < 0.9 * uniform.regret
 
