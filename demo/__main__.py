@@ -8,7 +8,7 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from types import FrameType
@@ -18,6 +18,7 @@ from elasticsearch import Elasticsearch
 from rich.console import Console
 
 from demo import dataset, loader
+from demo.monitoring import hop_lines, read_freshness, write_pack
 from demo.prober import DocumentReader, Prober
 from demo.progress import Watcher
 from demo.trickle import Trickle
@@ -58,6 +59,9 @@ def arguments(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--trickle", type=float, default=10.0, metavar="S", help="seconds of changes for --once (10)")
     parser.add_argument("--rate", type=float, default=5.0, metavar="N", help="transactions a second (default 5)")
     parser.add_argument("--data", type=Path, metavar="DIR", help="folder to keep; default: a temporary one, removed")
+    parser.add_argument(
+        "--pack", type=Path, default=Path("build/demo-pack"), metavar="DIR", help="dashboards (build/demo-pack)"
+    )
     parser.add_argument("--keep", action="store_true", help="keep the temporary folder")
     chosen = parser.parse_args(argv)
     if chosen.rate <= 0 or chosen.timeout <= 0 or chosen.trickle < 0:
@@ -130,12 +134,22 @@ def run(chosen: argparse.Namespace, console: Console, stack: ExitStack) -> int:
             watch(run)
         with Elasticsearch(elasticsearch) as client:
             code = prove(run, database, client, trickle_for=chosen.trickle, timeout=chosen.timeout)
+        show_monitoring(console, rest, environment, chosen.pack)
     except HeadraceError:
         _show_log(console, worker)
         raise
     if code:
         _show_log(console, worker)
     return code
+
+
+def show_monitoring(console: Console, rest: str, environment: Mapping[str, str], pack: Path) -> None:
+    """Print the time at each hop as the worker tells it, and write the dashboards with their pictures."""
+    console.print("time at each hop, median of the last batches:")
+    for line in hop_lines(read_freshness(rest)):
+        console.print(line)
+    console.print(write_pack(environment, pack).rstrip())
+    console.print(f"dashboards for Kibana are in {pack}, pictures of their data in {pack / 'pictures'}")
 
 
 def _show_log(console: Console, worker: DemoWorker) -> None:

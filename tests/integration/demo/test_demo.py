@@ -26,12 +26,15 @@ def start(*arguments: str) -> subprocess.Popen[str]:
 
 @pytest.mark.timeout(300)
 def test_option_once_verifies_that_the_index_equals_the_database(tmp_path: Path) -> None:
-    demo = start("--once", "--trickle", "3", "--timeout", "120", "--data", str(tmp_path))
+    data, pack = tmp_path / "data", tmp_path / "pack"
+    demo = start("--once", "--trickle", "3", "--timeout", "120", "--data", str(data), "--pack", str(pack))
     output, _ = demo.communicate()
 
     assert demo.returncode == 0, output
     assert "The index equals the database." in output
     assert "20,0" in output
+    assert re.search(r"elasticsearch +read .* → write .* → search ", output), output
+    assert len(list((pack / "pictures").glob("*.svg"))) >= 5, output
 
 
 @pytest.mark.timeout(300)

@@ -104,7 +104,8 @@ def properties(path: Path) -> dict[str, str]:
 
 
 def test_the_worker_knows_every_key_of_its_file() -> None:
-    chosen = {"rest.authentication": "none"}  # a placeholder in the file, as others, but not of any text
+    # Placeholders in the file, as others, but not of any text.
+    chosen = {"rest.authentication": "none", "metrics.elasticsearch.url": "http://search.example:9200"}
     _, findings = WorkerSettings.validate_properties(properties(WORKER) | chosen)
 
     assert findings == []
