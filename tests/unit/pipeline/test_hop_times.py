@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any, ClassVar
 
 import pytest
 
@@ -13,8 +14,12 @@ from headrace.metrics import now_ms
 from headrace.pipeline.freshness_objective import FreshnessObjective
 from headrace.pipeline.hop_times import SinkHops, SourceHops, StreamHops, marked
 from headrace.pipeline.in_flight import InFlightBatch
-from headrace.records import ConsumedBatch, EncodedBatch, Headers, SourceBatch, TopicPartition
+from headrace.pipeline.source import ProducerFactory, SourcePipeline
+from headrace.plugin import SourceContext, SourceTask, Wait
+from headrace.records import ConsumedBatch, EncodedBatch, Headers, Rejection, SinkBatch, SourceBatch, TopicPartition
+from headrace.testing.contexts import Offsets, make_source_context
 from headrace.testing.waiting import eventually
+from tests.unit.pipeline.scripted_sink import SequentialSinkTask
 
 PLACE = TopicPartition("t", 0)
 TRACE = ("traceparent", b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")
@@ -151,8 +156,6 @@ class Reports:
     """A control's notes and conditions, and a monotonic clock that the test sets."""
 
     def __init__(self, harness: Any) -> None:
-        from dataclasses import replace
-
         self.notes: list[str | None] = []
         self.conditions: list[str] = []
         self.seconds = 100.0
@@ -255,3 +258,53 @@ def test_marks_pass_a_sink_pipeline(sink: Callable[..., Any]) -> None:
     assert found.age.newest is not None
     assert found.age.newest >= 5
     assert found.hops.keys() == {"read", "write"}
+
+
+class TracedRows(SourceTask):
+    """One batch whose records have a trace."""
+
+    def start(self, context: SourceContext) -> None:
+        self.rows: SourceBatch | None = SourceBatch("t", [1, 2, 3], headers=[[TRACE], [TRACE, ("b", None)], [TRACE]])
+
+    def poll(self) -> SourceBatch | Wait:
+        rows, self.rows = self.rows, None
+        return rows or Wait(0.01)
+
+
+class Nowhere:
+    """Positions that are not stored."""
+
+    def set(self, changes: Any) -> None:
+        pass
+
+
+class HeaderSinkTask(SequentialSinkTask):
+    """Keeps the headers that it receives."""
+
+    headers: ClassVar[list[Headers]] = []
+
+    def put(self, batches: Sequence[SinkBatch]) -> Sequence[Rejection]:
+        self.headers.extend(fields for batch in batches for fields in batch.headers)
+        return super().put(batches)
+
+
+def test_a_trace_passes_from_a_source_to_a_sink_as_it_is(harness: Callable[[], Any], sink: Callable[..., Any]) -> None:
+    mine = harness()
+    mine.broker.create("t", 3)
+    factory = ProducerFactory(lambda: mine.broker.producer({}), lambda topic: None, 1_000_000)
+    control = replace(mine.control, hop_headers=True)
+    context = make_source_context({}, Offsets())
+    source = SourcePipeline(TracedRows(), context, mine.stages(), factory, Nowhere(), control)
+    thread = mine.run(source)
+    eventually(lambda: len(mine.broker.records("t")) == 3)
+    mine.end(thread)
+    sent = [list(record.headers) for record in mine.broker.records("t")]
+    assert [fields[0] for fields in sent] == [TRACE] * 3
+    assert sum(HEADER in dict(fields) for fields in sent) == 1
+
+    HeaderSinkTask.headers.clear()
+    made = sink(broker=mine.broker, task=HeaderSinkTask)
+    thread = made.harness.run(made.pipeline)
+    eventually(lambda: len(HeaderSinkTask.headers) == 3)
+    made.harness.end(thread)
+    assert sorted(map(str, map(list, HeaderSinkTask.headers))) == sorted(map(str, sent))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -14,6 +15,9 @@ from headrace.broker.in_memory import InMemoryKafka
 from headrace.broker.interfaces import RebalanceListener
 from headrace.errors import ConflictError, HeadraceError
 from headrace.files import ConfigFile, parse_config_file
+from headrace.freshness import HEADER, Hop, decode_hops, encode_hops
+from headrace.metrics import now_ms
+from headrace.records import EncodedBatch
 from headrace.runtime.stored_application import StoredApplication
 from headrace.settings import WorkerSettings
 from headrace.testing.waiting import eventually
@@ -103,6 +107,35 @@ def test_an_application_is_operated_as_a_connector(client: httpx.Client, applica
     assert (
         'headrace_stream_step_records_total{connector="app",part="doubled",task="0"} 3.0' in client.get("/metrics").text
     )
+
+
+def test_headers_of_records_pass_and_the_time_of_the_source_with_them(
+    client: httpx.Client, application: Application
+) -> None:
+    source = Hop("orders", now_ms() - 5_000, now_ms() - 4_000)
+    trace = ("traceparent", b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")
+    sent = EncodedBatch("impressions", [b'{"n": 1}'], headers=[[trace, (HEADER, encode_hops((source,)))]])
+    application.broker.producer({}).send(sent)
+    application.wait_until_processed()
+    [record] = application.broker.records("copies")
+    headers = dict(record.headers)
+    assert headers["traceparent"] == trace[1]
+    first, own = decode_hops(headers[HEADER])
+    assert first == source
+    assert own.name == "app"
+    assert source.sent <= own.arrived <= own.sent
+    assert len(record.headers) == 2
+
+    def told() -> dict[str, Any]:
+        [task] = client.get("/v1/connectors/app/freshness").json()["tasks"]
+        return dict(task)
+
+    eventually(lambda: told()["age"]["batches"] == 1)
+    assert told()["data_as_of"] == source.arrived
+    assert told()["age"]["newest"] >= 5
+    assert told()["hops"].keys() == {"read", "commit"}
+    assert client.get("/v1/connectors/none/freshness").status_code == 404
+    assert 'headrace_freshness_seconds_count{connector="app",task="0"} 1.0' in client.get("/metrics").text
 
 
 COUNT = """name: app
