@@ -60,6 +60,14 @@ _CONSUMER = {
     "topic.metadata.refresh.interval.ms": _METADATA_AGE_MS,
 }
 
+_READER = {
+    **_CONSUMER,
+    "enable.partition.eof": True,
+    # The end of a partition is known when a request that finds nothing has returned. With the default of 500 ms,
+    # reading a table of several partitions to its end takes seconds.
+    "fetch.wait.max.ms": 100,
+}
+
 
 class LibrdkafkaClients:
     """See :class:`headrace.broker.interfaces.KafkaClients`.
@@ -101,10 +109,10 @@ class LibrdkafkaClients:
 
     def reader(self, settings: Mapping[str, str]) -> LibrdkafkaReader:
         own = java_settings.without_group(settings)
-        properties, timeout = self._properties(own, kafka_settings.CONSUMER, _CONSUMER)
+        properties, timeout = self._properties(own, kafka_settings.CONSUMER, _READER)
         kafka_settings.take(properties, kafka_settings.MAX_POLL_RECORDS)
         # librdkafka requires an id; nothing joins the group or commits to it.
-        group = {"group.id": settings.get("group.id", "headrace-reader"), "enable.partition.eof": True}
+        group = {"group.id": settings.get("group.id", "headrace-reader")}
         return LibrdkafkaReader(self._opened("consumer", Consumer, {**properties, **group}, timeout, Consumer.close))
 
     def transactional_producer(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol, TypeVar
@@ -13,6 +14,7 @@ from headrace.broker.librdkafka.error_mapping import translate
 from headrace.errors import ConfigError, Finding, RetriableError
 
 _POLL_INTERVAL = 0.1  # seconds between two checks for errors while waiting for the first response
+_FIRST_POLL = 0.03
 CRITICAL, _DEBUG = 2, 7  # levels of syslog
 
 
@@ -20,6 +22,8 @@ class _ConnectableClient(Protocol):
     def cluster_id(self, timeout: float = -1) -> str: ...
 
     def poll(self, timeout: float = -1) -> Any: ...
+
+    def list_topics(self, topic: str, timeout: float = -1) -> Any: ...
 
 
 C = TypeVar("C", bound=_ConnectableClient)
@@ -61,16 +65,29 @@ def open_client(
 
 def _wait(client: _ConnectableClient, monitor: BrokerMonitor, doing: str, timeout: float) -> None:
     deadline = time.monotonic() + timeout
+    interval = _FIRST_POLL
     while True:
         try:
-            client.cluster_id(timeout=_POLL_INTERVAL)
+            client.cluster_id(timeout=interval)
         except KafkaException as error:
             reason: KafkaError = error.args[0]
         else:
             return
+        interval = _POLL_INTERVAL
+        _connect(client)
         client.poll(0)  # runs the error callback
         failure = monitor.failure()
         if (failure is not None and failure.is_refusal) or time.monotonic() >= deadline:
             if failure is None and reason.code() == KafkaError._TIMED_OUT:
                 raise RetriableError(f"cannot {doing}: no answer within {timeout:g} s", code="kafka.unreachable")
             raise translate(reason, doing, failure)
+
+
+def _connect(client: _ConnectableClient) -> None:
+    """Make a client connect now that has no connection yet.
+
+    A consumer looks for its group's coordinator when it is created. If that is before its connections are ready, it
+    tries again after a second only, and nothing else makes it connect. Any request does; this one has a small answer.
+    """
+    with contextlib.suppress(KafkaException):  # the caller asks what the problem is
+        client.list_topics("__consumer_offsets", timeout=_POLL_INTERVAL)
