@@ -40,6 +40,8 @@ DESCRIPTIONS: dict[str, str] = {
     "stream_record_active_count": "Records read by a stream task that are not committed yet.",
     "stream_record_dead_lettered_total": "Records that a step or converter refused, written to the dead letter queue.",
     "stream_record_skipped_total": "Records that a step or converter refused, skipped by errors.tolerance.",
+    "stream_result_dead_lettered_total": "Results of windows and joins that a step refused, in the dead letter queue.",
+    "stream_result_skipped_total": "Results of windows and joins that a step refused, skipped by errors.tolerance.",
     "stream_record_discarded_total": "Records of a failed transaction or of an ended task; they are read again.",
     "stream_record_lag": "Records in Kafka that a stream task has not committed yet.",
     "stream_output_total": "Records that a stream task wrote and committed, without changelogs.",

@@ -10,6 +10,7 @@ from headrace import (
     Changes,
     ConfigError,
     DataError,
+    RefusedResult,
     Rejection,
     Segments,
     SinkBatch,
@@ -20,7 +21,6 @@ from headrace import (
     StreamResult,
     StreamTask,
     StreamTopology,
-    TaskError,
     TopicPartition,
 )
 from headrace_streams.configuration import ApplicationKeys
@@ -37,6 +37,7 @@ from headrace_streams.operators.table_rows import scalar_key
 from headrace_streams.plan import Plan, PlannedInput, PlannedStep, PlannedTable, Repartition
 from headrace_streams.planning import make_plan
 from headrace_streams.rows import Rows, merge
+from headrace_streams.window_results import MadeResult, WindowResults, result_details, without
 
 if TYPE_CHECKING:
     from headrace_streams.request_decider import RequestDecider
@@ -172,6 +173,8 @@ class StreamApplicationTask(StreamTask):
         """Run the steps that a topic reaches. ``silent``: without records, for so many milliseconds."""
         changes: dict[str, Changes] = {}
         outputs: list[StreamOutput] = []
+        results = WindowResults()
+        refused_results: list[RefusedResult] = []
         worthwhile = False
         for step in self._steps[place.topic]:
             given = [streams[item] for item in step.sources if item in streams and len(streams[item])]
@@ -180,6 +183,11 @@ class StreamApplicationTask(StreamTask):
             if given:
                 merged = merge(given)
                 result = operator.process(merged, self._tables, stored)
+                while refused := [item for item in result.refusals if item.origin < 0 and item.result is None]:
+                    # Several records made the row, so none of them is refused for it: the step runs without the row.
+                    refused_results += [self._refused_result(item, results) for item in refused]
+                    rest = without(merged, (item.origin for item in refused))
+                    result = operator.process(rest, self._tables, stored)
                 steps[step.name] = StepCounts(len(merged), result.dropped, result.late, result.counts)
             elif silent is not None and operator.stateful:
                 result = operator.advance_time(silent, self._sides(place.topic, step.name), stored)
@@ -189,11 +197,16 @@ class StreamApplicationTask(StreamTask):
                 worthwhile |= bool(result.changes) and not stored_alone
             else:
                 continue
-            refusals += result.refusals
+            for item in result.refusals:
+                if item.result is None:
+                    refusals.append(item)
+                else:
+                    refused_results.append(self._refused_result(item, results, step.name))
             if result.changes:
                 changes[step.store] = result.changes
             for suffix, made in result.streams.items():
-                streams[f"{step.name}.{suffix}" if suffix else step.name] = made
+                rows = results.numbered(step.name, made) if operator.stateful else made
+                streams[f"{step.name}.{suffix}" if suffix else step.name] = rows
         if silent is not None and not worthwhile:
             return StreamResult()
         rejections = [self._rejection(place, item) for item in refusals]
@@ -205,7 +218,7 @@ class StreamApplicationTask(StreamTask):
             if written is not None and len(written) and target != place.topic:
                 columns = (written.keys, written.values, written.times, written.origins, written.headers)
                 outputs.append(StreamOutput(target, *columns))
-        return StreamResult(outputs, changes, [], steps)
+        return StreamResult(outputs, changes, [], steps, refused_results)
 
     def _sides(self, topic: str, join: str) -> list[str]:
         """Return the sides of a join that a topic feeds."""
@@ -238,21 +251,23 @@ class StreamApplicationTask(StreamTask):
         return rows
 
     def _rejection(self, place: TopicPartition, refusal: StepRefusal) -> Rejection:
-        error = refusal.error
+        return Rejection(place, refusal.origin, self._located(refusal.error))
+
+    def _refused_result(self, refusal: StepRefusal, results: WindowResults, step: str = "") -> RefusedResult:
+        """Return the refusal of a result. ``step``: that could not make it."""
+        made = MadeResult(step, *refusal.result) if refusal.result is not None else results.of(refusal.origin)
+        return RefusedResult(self._located(refusal.error, made), made.key, made.value, made.time)
+
+    def _located(self, error: DataError, result: MadeResult | None = None) -> DataError:
+        """Return the error with the place of its expression in the file. ``result``: that was refused."""
         key, part = self._plan.written_at(error.details["key"])
         location = f"{self._config_origin(key)}{f', {part}' if part else ''}"
-        if refusal.origin < 0:
-            # Several records made this row, so none of them can be rejected for it.
-            raise TaskError(
-                f"{error.message}: the row is the result of a window or join, so there is no record to skip",
-                code=error.code,
-                hint=f"make the expression accept every result, for example by NULLIF or COALESCE ({location})",
-            )
-        located = DataError(
-            error.message, code=error.code, hint=error.hint, details={**error.details, "key": key, "location": location}
-        )
+        message, details = error.message, {**error.details, "key": key, "location": location}
+        if result is not None:  # there is no record whose letter or offset could be named instead
+            message, details = f"{message} ({location})", {**details, **result_details(result)}
+        located = DataError(message, code=error.code, hint=error.hint, details=details)
         located.__cause__ = error.__cause__
-        return Rejection(place, refusal.origin, located)
+        return located
 
 
 def _headers(batch: SinkBatch) -> list[Any] | None:

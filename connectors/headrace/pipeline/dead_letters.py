@@ -91,14 +91,16 @@ class DeadLetterQueue:
             return RetriableError(text, code=error.code, hint=error.hint, delay=error.delay)
         return HeadraceError(f"{self._named}: {error.message}", code=error.code, hint=error.hint)
 
+    def reasons(self, failure: Failure) -> Headers:
+        """Return the headers that say where and why a record failed; empty if the configuration wants none."""
+        return reason_headers(failure, self._task, self.redact) if self._context_headers else []
+
     def close(self) -> None:
         self._producer.close(_FLUSH_TIMEOUT)
 
     def _letter(self, failure: Failure, batch: ConsumedBatch) -> EncodedBatch:
         index = bisect_left(batch.offsets, failure.offset)
-        headers: Headers = batch.headers[index]
-        if self._context_headers:
-            headers = [*headers, *reason_headers(failure, self._task, self.redact)]
+        headers: Headers = [*batch.headers[index], *self.reasons(failure)]
         return EncodedBatch(
             self._topic, [batch.values[index]], [batch.keys[index]], [batch.timestamps[index]], [headers]
         )

@@ -10,9 +10,9 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
-from headrace.errors import ConfigError, Finding
+from headrace.errors import ConfigError, DataError, Finding
 from headrace.plugin.connectors import Connector
 from headrace.plugin.tasks import TaskContext
 from headrace.records import Headers, Rejection, SinkBatch, TopicPartition
@@ -96,6 +96,15 @@ class StepCounts:
             self.outcomes[name] = self.outcomes.get(name, 0) + amount
 
 
+class RefusedResult(NamedTuple):
+    """A result that a step refuses and several records have made, such as that of a window. It is left out."""
+
+    error: DataError
+    key: Any
+    value: Any
+    timestamp: int
+
+
 @dataclass(slots=True)
 class StreamResult:
     """Result of a batch. When there are rejections, the framework discards everything else and processes the batch
@@ -106,6 +115,7 @@ class StreamResult:
     """By store."""
     rejections: list[Rejection] = field(default_factory=list)
     steps: dict[str, StepCounts] = field(default_factory=dict)
+    refused_results: list[RefusedResult] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)

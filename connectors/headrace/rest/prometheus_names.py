@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import Literal, NamedTuple
 
+from headrace.step_accounting import TERMS
+
 GAUGES = frozenset(
     {
         "source_record_active_count",
@@ -18,6 +20,8 @@ GAUGES = frozenset(
         "stream_record_active_count",
         "stream_record_lag",
         "stream_state_entries",
+        *(f"stream_account_{term}" for term in TERMS),  # of the partitions that the task has
+        "stream_account_missing",
         "last_record_timestamp_ms",
         "newest_record_timestamp_ms",
         "source_position_lag_ms",

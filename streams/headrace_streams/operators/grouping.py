@@ -103,8 +103,11 @@ class Grouping:
     def result_refusal(self, group: Any, start: int, end: int) -> StepRefusal:
         """Return the refusal of the result of a window: its records have values that do not fit each other."""
         what = ", ".join(item.text for item in self.aggregates)
-        text = f"the values of group {group!r} from {start} to {end} have types that do not fit each other"
-        return self.place.refusal(NO_ORIGIN, what, text, "stream.wrong_type")
+        text = "the values of the window have types that do not fit each other"
+        refusal = self.place.refusal(NO_ORIGIN, what, text, "stream.wrong_type")
+        columns = dict(zip(self._names, group if len(self._names) > 1 else (group,), strict=True))
+        value = {**columns, "window_start": start, "window_end": end}
+        return refusal._replace(result=(self.record_key(group), value, end))
 
     def record_key(self, group: Any) -> Any:
         """Return the key of a group's results."""

@@ -20,6 +20,8 @@ class StepRefusal(NamedTuple):
 
     origin: int
     error: DataError
+    result: tuple[Any, Any, int] | None = None
+    """Of a result that the step itself cannot make: its key, what is known of its value, and its event time."""
 
 
 @dataclass(slots=True)

@@ -129,7 +129,8 @@ def test_an_expression_that_refuses_the_result_of_a_window_fails_the_task_and_na
     task.thread.join(20)
 
     assert isinstance(task.error, TaskError)
-    assert "step 'ratio': 1 / (n - 1): division by zero: the row is the result of a window" in str(task.error)
+    assert "step 'ratio': 1 / (n - 1): division by zero" in str(task.error)
+    assert "row made by last: key=1, window_start=0, window_end=10" in str(task.error)
     assert f"({application.location('12:11')})" in str(task.error)
 
 

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from headrace.pipeline.fault_policy import Failure
-from headrace.pipeline.stream.processing import process
+from headrace.pipeline.stream.processing import executor_of, process
+from headrace.pipeline.stream.refused_results import result_failures
 from headrace.pipeline.stream.state import StreamState
 from headrace.plugin import StreamContext, StreamOutput, StreamTask
 from headrace.records import EncodedBatch, SinkBatch, TopicPartition
@@ -63,6 +64,7 @@ class StreamDriver:
             if result.changes:
                 self._silence[topic] = 0
                 self._state.apply(0, result.changes)
+                self.refused += result_failures(executor_of(self._task), topic, result.refused_results)
                 self._write(result.outputs)
 
     def close(self) -> None:
@@ -89,6 +91,7 @@ class StreamDriver:
         result = process(self._task, batch, self._state.of(batch.topic_partition), self._keep)
         self._state.apply(0, result.changes)
         self.refused += result.failures
+        self.refused += result_failures(executor_of(self._task), records.topic, result.refused_results)
         self._write(self._written)
 
     def _write(self, outputs: Sequence[StreamOutput]) -> None:

@@ -18,13 +18,14 @@ class StreamMetrics:
         self._active = 0
         self._outputs = 0
         self._failures: list[Failure] = []
+        self._refused_results: list[Failure] = []
         self._steps: dict[str, StepCounts] = {}
         self._ends: dict[TopicPartition, int] = {}
 
     @property
     def failures(self) -> Sequence[Failure]:
-        """The refused records of the open transaction."""
-        return self._failures
+        """The refused records and results of the open transaction."""
+        return [*self._failures, *self._refused_results]
 
     def consumed(self, topic_partition: TopicPartition, records: int, end_offset: int | None) -> None:
         """Count records that are processed now. ``end_offset``: the end of the partition."""
@@ -40,6 +41,10 @@ class StreamMetrics:
         for name, counts in steps.items():
             self._steps.setdefault(name, StepCounts()).add(counts)
 
+    def results_refused(self, failures: Sequence[Failure]) -> None:
+        """Count results, which are no records that were read."""
+        self._refused_results += failures
+
     def committed(self, positions: Mapping[TopicPartition, int], entries: int, *, dead_lettered: bool) -> None:
         """Count the transaction. ``entries``: of the state."""
         refused = len(self._failures)
@@ -49,12 +54,13 @@ class StreamMetrics:
                 "stream_record_active_count": -self._active,
                 "stream_record_commit_total": self._active - refused,
                 f"stream_record_{outcome}_total": refused,
+                f"stream_result_{outcome}_total": len(self._refused_results),
                 "stream_output_total": self._outputs,
                 "stream_late_total": sum(counts.late for counts in self._steps.values()),
                 "offset_commit_total": 1,
             }
         )
-        note_failures(self._metrics.causes, outcome, self._failures)
+        note_failures(self._metrics.causes, outcome, self.failures)
         for step, counts in self._steps.items():
             self._metrics.count_step(step, counts.received, counts.dropped, counts.late, counts.outcomes)
         self._metrics.set("stream_state_entries", entries)
@@ -74,4 +80,4 @@ class StreamMetrics:
 
     def _forget(self) -> None:
         self._active = self._outputs = 0
-        self._failures, self._steps = [], {}
+        self._failures, self._refused_results, self._steps = [], [], {}

@@ -17,7 +17,16 @@ from headrace.json_bytes import json_bytes
 from headrace.pipeline.fault_policy import Failure, Stage
 from headrace.pipeline.stages import Stages
 from headrace.pipeline.stream import state_codec
-from headrace.plugin import Changes, Segments, StepCounts, StreamOutput, StreamResult, StreamTask, StreamTopology
+from headrace.plugin import (
+    Changes,
+    RefusedResult,
+    Segments,
+    StepCounts,
+    StreamOutput,
+    StreamResult,
+    StreamTask,
+    StreamTopology,
+)
 from headrace.records import ConsumedBatch, EncodedBatch, SinkBatch, SourceBatch, TopicPartition
 
 
@@ -35,11 +44,12 @@ class ProcessedBatch:
     changes: dict[str, Changes] = field(default_factory=dict)
     failures: list[Failure] = field(default_factory=list)
     steps: dict[str, StepCounts] = field(default_factory=dict)
+    refused_results: list[RefusedResult] = field(default_factory=list)
 
 
 def process(task: StreamTask, batch: SinkBatch, state: Mapping[str, Segments], encode: Encoder) -> ProcessedBatch:
     """Process a batch with one schema. Raise RetriableError of a converter, TaskError."""
-    executor = f"{type(task).__module__}.{type(task).__qualname__}"
+    executor = executor_of(task)
     consumed = batch.topic_partition
     failures: dict[int, Failure] = {}
     while len(batch):
@@ -54,10 +64,15 @@ def process(task: StreamTask, batch: SinkBatch, state: Mapping[str, Segments], e
             encoded += batches
             refused |= {item.offset: item for item in failed}
         if not refused:
-            return ProcessedBatch(encoded, result.changes, _in_order(failures), result.steps)
+            return ProcessedBatch(encoded, result.changes, _in_order(failures), result.steps, result.refused_results)
         failures |= refused
         batch = without(batch, refused)
     return ProcessedBatch(failures=_in_order(failures))
+
+
+def executor_of(task: StreamTask) -> str:
+    """Return the name of a task's class, as failures have it."""
+    return f"{type(task).__module__}.{type(task).__qualname__}"
 
 
 def encode_results(result: StreamResult, advanced: TopicPartition, encode: Encoder) -> list[EncodedBatch]:

@@ -20,10 +20,11 @@ from headrace.pipeline.stream.clients import StreamClients
 from headrace.pipeline.stream.fencing import FencingHistory
 from headrace.pipeline.stream.metrics import StreamMetrics
 from headrace.pipeline.stream.order import Run
-from headrace.pipeline.stream.processing import encode_results, encoder, process
+from headrace.pipeline.stream.processing import encode_results, encoder, executor_of, process
+from headrace.pipeline.stream.refused_results import result_failures, result_letters
 from headrace.pipeline.stream.state import ChangelogBatch, StreamState
 from headrace.pipeline.stream.transaction import StreamTransaction
-from headrace.plugin import StreamTask, StreamTopology
+from headrace.plugin import RefusedResult, StreamTask, StreamTopology
 from headrace.records import ConsumedBatch, EncodedBatch, TopicPartition
 
 _MAX_RECORDS = 50_000
@@ -104,6 +105,7 @@ class UncommittedWork:
         for part in run.parts:
             result = process(self._task, part, self._state.of(place), self._encode)
             self._refuse(result.failures, run.consumed)
+            self._refuse_results(result.refused_results, place)
             self._send(result.outputs)
             self._state.apply(place.partition, result.changes)
             self.metrics.processed(sum(map(len, result.outputs)), (), result.steps)
@@ -115,6 +117,7 @@ class UncommittedWork:
         result = self._task.advance(place, silent, self._state.of(place))
         if not result.changes:
             return False
+        self._refuse_results(result.refused_results, place)
         self._send(encode_results(result, place, self._encode))
         self._state.apply(place.partition, result.changes)
         self.metrics.processed(sum(map(len, result.outputs)), (), result.steps)
@@ -171,9 +174,19 @@ class UncommittedWork:
 
     def _refuse(self, failures: Sequence[Failure], batch: ConsumedBatch) -> None:
         """Write refused records to the dead letter queue, in the transaction. Raise TaskError by errors.tolerance."""
-        if not failures:
-            return
-        originals = {batch.topic_partition: batch}
+        if failures:
+            originals = {batch.topic_partition: batch}
+            self._apply_tolerance(failures, lambda queue: queue.write(failures, originals))
+            self.metrics.processed(0, failures, {})
+
+    def _refuse_results(self, results: Sequence[RefusedResult], place: TopicPartition) -> None:
+        """The same for results that have no record."""
+        if results:
+            failures = result_failures(executor_of(self._task), place.topic, results)
+            self._apply_tolerance(failures, lambda queue: queue.send(result_letters(queue, results, failures)))
+            self.metrics.results_refused(failures)
+
+    def _apply_tolerance(self, failures: Sequence[Failure], write: Callable[[DeadLetterQueue], None]) -> None:
         try:
             self._stages.policy.apply_tolerance(failures)
         except TaskError:
@@ -181,10 +194,9 @@ class UncommittedWork:
             if self._dead_letters is not None:
                 self._transaction.discard()
                 self._transaction.open()
-                self._dead_letters.write(failures, originals)
+                write(self._dead_letters)
                 self._transaction.commit({}, self._group)
             self.given_up = True
             raise
         if self._dead_letters is not None:
-            self._dead_letters.write(failures, originals)
-        self.metrics.processed(0, failures, {})
+            write(self._dead_letters)
