@@ -1,24 +1,33 @@
 """The cost of each transform per record, without engines.
 
-python -m benchmarks.transforms [--seconds N]    microseconds per record, best of the rounds
+python -m benchmarks.transforms [--seconds N] [--jvm]    microseconds per record, best of the rounds
 
 ``no schema`` and ``schema``: the transform on a batch of parsed values. ``in a sink``: decoding of JSON records with
 the transform, less the same without transforms, whose values stay texts: with the parsing that becomes necessary.
+``--jvm``: also the same transforms of Kafka Connect; compiling needs a JDK (``javac`` on the PATH).
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
+import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 
 import structlog
 
+from benchmarks.kafka_connect import LOCK
 from headrace import RecordColumns, Schema, Transform
 from headrace import schema as schemas
+from headrace.embedded.artifacts import locked
+from headrace.embedded.jars import fetch
+from headrace.embedded.optional_dependencies import java
 from headrace.interpolation import make_interpolator
 from headrace.metrics import TaskMetrics
 from headrace.pipeline.fault_policy import FaultPolicy
@@ -75,22 +84,46 @@ def main() -> int:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=0.2, help="time for each figure")
+    parser.add_argument("--jvm", action="store_true", help="beside Kafka Connect's transforms")
     options = parser.parse_args()
+    theirs = _jvm() if options.jvm else {}
     registry = Registry()
     texts = [json.dumps(_VALUE).encode()] * _ROWS
     plain = _sink(registry, {})
     baseline = _cost(lambda: plain.decode(_consumed(texts), json_texts=True), options.seconds)
     print(f"records of {len(texts[0])} bytes in batches of {_ROWS}; microseconds per record")
     print(f"decoding without transforms: {baseline:.2f}\n")
-    print(f"{'transform':28} {'no schema':>10} {'schema':>10} {'in a sink':>10}")
+    print(f"{'transform':28} {'no schema':>10} {'schema':>10} {'in a sink':>10}", end="")
+    print(f" {'JVM, none':>10} {'JVM, schema':>12}" if theirs else "")
     for name, keys in _TRANSFORMS.items():
         step = Step(_made(registry, name, keys))
         schemaless = _cost(lambda step=step: transform([step], _columns(None), split=False), options.seconds)  # type: ignore[misc]
         described = _cost(lambda step=step: transform([step], _columns(_SCHEMA), split=False), options.seconds)  # type: ignore[misc]
         stages = _sink(registry, {"type": name, **keys})
         whole = _cost(lambda stages=stages: stages.decode(_consumed(texts), json_texts=True), options.seconds)  # type: ignore[misc]
-        print(f"{name:28} {schemaless:10.2f} {described:10.2f} {whole - baseline:10.2f}")
+        compared = "".join(f" {cost:>10.2f}" for cost in theirs.get(name, ()))
+        print(f"{name:28} {schemaless:10.2f} {described:10.2f} {whole - baseline:10.2f}{compared}")
     return 0
+
+
+def _jvm() -> dict[str, list[float]]:
+    """Return the costs of Kafka Connect's transforms, without and with a schema."""
+    jars = os.pathsep.join(map(str, fetch(locked("connect", LOCK).jars)))
+    names = [name for name in _TRANSFORMS if name != "Sql"]
+    given = [{"class": name, "config": _TRANSFORMS[name], "value": _VALUE} for name in names]
+    with tempfile.TemporaryDirectory(prefix="connect-transforms-") as classes:
+        source = Path(__file__).parent / "connect_transforms" / "TransformBenchmark.java"
+        subprocess.run(["javac", "-d", classes, "-cp", jars, str(source)], check=True)
+        done = subprocess.run(
+            [java(), "-cp", os.pathsep.join([classes, jars]), "TransformBenchmark"],
+            input="".join(f"{json.dumps(item)}\n" for item in given),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            check=True,
+        )
+    costs = [[float(cost) for cost in line.split()] for line in done.stdout.splitlines()]
+    return dict(zip(names, costs, strict=True))
 
 
 def _made(registry: Registry, name: str, keys: Mapping[str, str]) -> Transform:

@@ -149,7 +149,7 @@ class ConnectorSettings(ConfigModel):
                 yield LocalUse(name, "file", value.strip())
 
     ignored_keys: ClassVar[dict[str, str]] = {
-        "header.converter": "headers are passed through as bytes",
+        "header.converter": "headers are passed through as bytes; transforms write them as SimpleHeaderConverter does",
         "tasks.max.enforce": "tasks.max is always enforced",
         "errors.log.include.messages": "contents of records are never logged",
         "config.action.reload": "placeholders are resolved when a task starts",
@@ -464,7 +464,7 @@ class WorkerSettings(MetricsSettings):
     ignored_keys: ClassVar[dict[str, str]] = {
         "plugin.path": "plugins are Python packages, installed with pip",
         "plugin.discovery": "plugins are found by their entry points",
-        "header.converter": "headers are passed through as bytes",
+        "header.converter": "headers are passed through as bytes; transforms write them as SimpleHeaderConverter does",
     }
 
     fixed_keys: ClassVar[dict[str, FixedKey]] = {

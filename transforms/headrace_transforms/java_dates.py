@@ -105,7 +105,7 @@ class JavaDateFormat:
         for number, item in enumerate(self._elements):
             if not item.letter:
                 if not text.startswith(item.text, at):
-                    raise self._mismatch(text)
+                    raise self._mismatch()
                 at += len(item.text)
                 continue
             following = self._elements[number + 1] if number + 1 < len(self._elements) else None
@@ -132,10 +132,10 @@ class JavaDateFormat:
         if following is not None and _is_number(following):
             end = at + item.width
             if end > len(text):
-                raise self._mismatch(text)
+                raise self._mismatch()
         match = _NUMBER.match(text, at, end)
         if match is None:
-            raise self._mismatch(text)
+            raise self._mismatch()
         value = int(match[0])
         if item.letter in "yY" and item.width <= 2 and len(match[0]) == 2 and value >= 0:
             value = self._full_year(value)
@@ -156,7 +156,7 @@ class JavaDateFormat:
             if rest.startswith(name.lower())
         ]
         if not fits:
-            raise self._mismatch(text)
+            raise self._mismatch()
         length, index = max(fits)
         found[letter] = index + 1 if letter in "ML" else index
         return at + length
@@ -168,11 +168,11 @@ class JavaDateFormat:
         elif match := _ZONE.match(text, at):
             found["Z"] = _HOURS_OF_ZONES[match[0]] * 60
         else:
-            raise self._mismatch(text)
+            raise self._mismatch()
         return match.end()
 
-    def _mismatch(self, text: str) -> ValueError:
-        return ValueError(f"'{text}' does not match the pattern {self.pattern}")
+    def _mismatch(self) -> ValueError:
+        return ValueError(f"the text does not match the pattern {self.pattern}")
 
 
 def civil_of(moment: int) -> Civil:

@@ -38,10 +38,10 @@ def single(value: float) -> float:
 def read_whole(text: str, bits: int) -> int:
     """Return ``Integer.parseInt`` and its like. Raise ValueError."""
     if not _WHOLE.fullmatch(text):
-        raise ValueError(f"'{text}' is not a whole number")
+        raise ValueError("the text is not a whole number")
     value = int(text)
     if not -(1 << (bits - 1)) <= value < 1 << (bits - 1):
-        raise ValueError(f"{text} does not fit into {bits} bits")
+        raise ValueError(f"the number does not fit into {bits} bits")
     return value
 
 
@@ -49,7 +49,7 @@ def read_real(text: str) -> float:
     """Return ``Double.parseDouble``, without hexadecimal numbers. Raise ValueError."""
     stripped = text.strip(" \t\r\n\f\v\0")
     if not _REAL.fullmatch(stripped):
-        raise ValueError(f"'{text}' is not a number")
+        raise ValueError("the text is not a number")
     return float(stripped if stripped.endswith(("N", "y")) else stripped.rstrip("fFdD"))
 
 

@@ -35,7 +35,7 @@ def date_of(moment: int) -> date:
     try:
         return date.fromordinal(moment // DAY + _EPOCH_DAY)
     except (ValueError, OverflowError):
-        raise ValueError(f"{moment} ms is outside the years 1 to 9999") from None
+        raise ValueError("the moment is outside the years 1 to 9999") from None
 
 
 def time_of(moment: int) -> time:
@@ -48,4 +48,4 @@ def timestamp_of(moment: int) -> datetime:
     try:
         return _EPOCH + timedelta(milliseconds=moment)
     except OverflowError:
-        raise ValueError(f"{moment} ms is outside the years 1 to 9999") from None
+        raise ValueError("the moment is outside the years 1 to 9999") from None
