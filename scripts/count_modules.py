@@ -26,7 +26,7 @@ from typing import Any, NamedTuple
 
 import structlog
 
-from headrace.app import StandaloneWorker
+from headrace.app import WorkerApplication
 from headrace.broker.in_memory import InMemoryKafka
 from headrace.broker.in_memory.consumer import InMemoryConsumer
 from headrace.broker.in_memory.producer import InMemoryProducer
@@ -173,7 +173,7 @@ def measure() -> tuple[ModulePath, ModulePath]:
     return ModulePath("row", recorder.row), ModulePath("record", recorder.record)
 
 
-def _worker(folder: Path, url: str, recorder: CallRecorder) -> StandaloneWorker:
+def _worker(folder: Path, url: str, recorder: CallRecorder) -> WorkerApplication:
     files = {
         "source.yaml": f"name: orders\nconnector.class: SqlSource\nconnection.url: sqlite:///{folder / 'shop.db'}\n"
         "table.whitelist: orders\nmode: incrementing\nincrementing.column.name: id\ntopic.prefix: shop.\n"
@@ -192,7 +192,7 @@ def _worker(folder: Path, url: str, recorder: CallRecorder) -> StandaloneWorker:
             "offset.storage.file.filename": str(folder / "offsets.jsonl"),
         }
     )
-    worker = StandaloneWorker(
+    worker = WorkerApplication(
         settings,
         Validator(registry, make_interpolator(registry)),
         registry,

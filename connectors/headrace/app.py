@@ -7,16 +7,20 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence, Set
 from contextlib import ExitStack
 from pathlib import Path
+from typing import NamedTuple
 
 import structlog
 
 from headrace.broker.bounded_read import read_between
-from headrace.broker.client_choice import choose
+from headrace.broker.client_choice import choose, open_group_member
 from headrace.broker.client_traffic import TrafficRegistry
+from headrace.broker.group_member import GroupCallbacks, GroupTimeouts, WorkerGroupMember
 from headrace.broker.interfaces import Admin, KafkaClients
 from headrace.dead_letters.service import DeadLetterService
 from headrace.errors import HeadraceError
 from headrace.files import ConfigFile
+from headrace.groups.protocol import PROTOCOL_TYPE
+from headrace.groups.worker_group import worker_id_of
 from headrace.pair_checks import KafkaTopic
 from headrace.pipeline.stream.decisions import DecisionServices
 from headrace.records import ConsumedBatch
@@ -24,12 +28,16 @@ from headrace.registry import Registry
 from headrace.reporter import MetricsReporter, reporter_access
 from headrace.rest import RestServer
 from headrace.rest.access_settings import rest_access
+from headrace.rest.listeners import parse_listeners
 from headrace.rest.metrics_routes import Exposition
 from headrace.rest.options import RestOptions, parse_header_rules
+from headrace.rest.tls import client_context
 from headrace.runtime.config_origins import ConfigOrigin, ConfigOrigins
 from headrace.runtime.connector_reasons import ConnectorReasons
 from headrace.runtime.file_watch import FileWatch
-from headrace.runtime.membership import SoloMembership
+from headrace.runtime.group_runtime import GroupRuntime, OpenMember
+from headrace.runtime.leader_duties import LeaderDuties
+from headrace.runtime.membership import Membership, SoloMembership
 from headrace.runtime.reconciler import Reconciler
 from headrace.runtime.supervisor import TaskSupervisor, Timing
 from headrace.runtime.task_build import TaskBuilder
@@ -44,13 +52,27 @@ log = structlog.stdlib.get_logger("headrace.worker")
 
 _SAMPLED = 500
 """Records of a topic that are read as its newest ones."""
+_ALL_ADDRESSES = ("0.0.0.0", "::")
 _REST_OF_STOP = 5.0  # seconds that a worker may need to stop after its tasks
 _ADMIN = {"request.timeout.ms": "5000"}
 """Of the worker's own client, which finds out that Kafka is silent. kafka-python's default is 30 s."""
 
 
-class StandaloneWorker:
-    """A standalone worker. Call ``start`` once and ``stop`` once, also after a failed ``start``."""
+class _Stores(NamedTuple):
+    """What a worker stores, in files or in the topics of its group."""
+
+    configs: ConfigStore
+    offsets: OffsetStore
+    statuses: StatusStore
+    conditions: ConditionStore
+    tracker: TopicTracker
+
+
+class WorkerApplication:
+    """A worker, standalone or of a group, by its settings.
+
+    Call ``start`` once and ``stop`` once, also after a failed ``start``.
+    """
 
     def __init__(
         self,
@@ -60,8 +82,12 @@ class StandaloneWorker:
         *,
         refused: Callable[[HeadraceError], None],
         kafka_clients: KafkaClients | None = None,
+        open_member: OpenMember | None = None,
     ) -> None:
-        """``refused`` is called on a thread of the worker when Kafka refuses it permanently. Raise ConfigError."""
+        """``refused`` is called on a thread of the worker when Kafka refuses it permanently. Raise ConfigError.
+
+        ``kafka_clients`` and ``open_member`` (of the worker group) are those of the settings by default.
+        """
         self._settings = settings
         self._validator = validator
         self._registry = registry
@@ -70,6 +96,7 @@ class StandaloneWorker:
         self._kafka_clients, kafka_client = (
             (kafka_clients, "") if kafka_clients is not None else _open_kafka_clients(settings, traffic)
         )
+        self._open_member = open_member or _member_of(settings)
         headers = parse_header_rules(settings.response_headers)
         hosts = (*settings.allowed_hosts, *((settings.advertised_host,) if settings.advertised_host else ()))
         options = RestOptions(settings.allow_origin, settings.allow_methods, headers, hosts)
@@ -99,24 +126,17 @@ class StandaloneWorker:
         """
         self._rest.bind()
         self._cleanup.callback(self._rest.stop)
-        offsets = OffsetStore(self._log(self._settings.offsets_file))
-        self._cleanup.callback(offsets.close)
-        configs = ConfigStore(self._log(self._settings.configs_file))
-        self._cleanup.callback(configs.close)
-        secrets = self._validator.secrets
-        conditions = ConditionStore(self._log(_beside(self._settings.offsets_file)), secrets=secrets)
-        self._cleanup.callback(conditions.close)
-        worker = self._worker = self._wire(configs, offsets, conditions, files)
-        # The control thread and every task must have ended before the files they write to are closed.
-        self._cleanup.callback(lambda: worker.stop(self._settings.shutdown_timeout / 1000 + _REST_OF_STOP))
+        group = self._open_group() if self._settings.group_id else None
+        stores = self._group_stores(group) if group is not None else self._own_stores()
+        worker = self._worker = self._wire(stores, files, group)
         worker.start()
         for file in files:
             worker.put_file(file.properties["name"], file.properties)
         dead_letters = DeadLetterService(
-            self._registry, secrets, self._kafka_clients, self._settings, worker.parsed_config
+            self._registry, self._validator.secrets, self._kafka_clients, self._settings, worker.parsed_config
         )
         self._cleanup.callback(dead_letters.close)
-        self._rest.start(worker, self._registry, dead_letters)
+        self._rest.start(worker, self._registry, dead_letters, group)
         # Stopped before the worker's threads, so that requests to a stopping worker are answered.
         self._cleanup.callback(self._rest.stop)
         self._start_reporter(worker)
@@ -131,7 +151,7 @@ class StandaloneWorker:
             return
         reporter = MetricsReporter(
             worker,
-            _worker_id(settings, self._rest.url),
+            worker_id_of(_advertised_url(settings, self._rest.url)),
             reporter_access(settings),
             interval=settings.reporter_interval / 1000,
             namespace=settings.reporter_namespace,
@@ -144,24 +164,52 @@ class StandaloneWorker:
         """Stop everything in order. Takes at most a few seconds more than ``task.shutdown.graceful.timeout.ms``."""
         self._cleanup.close()
 
-    def _wire(
-        self, configs: ConfigStore, offsets: OffsetStore, conditions: ConditionStore, files: Sequence[ConfigFile]
-    ) -> Worker:
+    def _own_stores(self) -> _Stores:
+        """Return the stores of a standalone worker: files, and memory."""
+        settings, secrets = self._settings, self._validator.secrets
+        offsets = OffsetStore(self._log(settings.offsets_file))
+        self._cleanup.callback(offsets.close)
+        configs = ConfigStore(self._log(settings.configs_file))
+        self._cleanup.callback(configs.close)
+        conditions = ConditionStore(self._log(_beside(settings.offsets_file)), secrets=secrets)
+        self._cleanup.callback(conditions.close)
+        return _Stores(configs, offsets, StatusStore(MemoryLog(), secrets), conditions, self._tracker(MemoryLog()))
+
+    def _open_group(self) -> GroupRuntime:
+        group = GroupRuntime(
+            self._settings,
+            self._kafka_clients,
+            _advertised_url(self._settings, self._rest.url),
+            self._open_member,
+            self._validator.secrets,
+            refused=self._refused,
+            tls=client_context(self._settings) if self._rest.url.startswith("https:") else None,
+        )
+        self._cleanup.callback(group.close)
+        return group
+
+    def _group_stores(self, group: GroupRuntime) -> _Stores:
+        return _Stores(group.configs, group.offsets, group.statuses, group.conditions, self._tracker(group.status_log))
+
+    def _tracker(self, topics: CompactedLog) -> TopicTracker:
+        return TopicTracker(
+            topics, enabled=self._settings.topic_tracking, reset_allowed=self._settings.topic_tracking_reset
+        )
+
+    def _wire(self, stores: _Stores, files: Sequence[ConfigFile], group: GroupRuntime | None) -> Worker:
         settings = self._settings
-        worker_id = _worker_id(settings, self._rest.url)
-        statuses = StatusStore(MemoryLog(), self._validator.secrets)
+        worker_id = worker_id_of(_advertised_url(settings, self._rest.url))
         origins = {file.properties["name"]: ConfigOrigin(file.path, file.properties, file.positions) for file in files}
-        tracker = TopicTracker(enabled=settings.topic_tracking, reset_allowed=settings.topic_tracking_reset)
         decisions = DecisionServices()
         builder = TaskBuilder(
             self._registry,
             self._validator,
             self._kafka_clients,
-            offsets,
+            stores.offsets,
             settings,
             ConfigOrigins(origins),
-            tracker,
-            conditions,
+            stores.tracker,
+            stores.conditions,
             decisions,
             f"{socket.gethostname()}-{worker_id}",
         )
@@ -177,25 +225,37 @@ class StandaloneWorker:
         def deliver(planned: TaskConfigs) -> None:
             reconciler.post(planned)
 
-        supervisor = TaskSupervisor(worker_id, builder.build, statuses.put_task, timing, wake)
+        supervisor = TaskSupervisor(worker_id, builder.build, stores.statuses.put_task, timing, wake)
         configurator = TaskConfigurator(self._validator, deliver, self._reasons)
-        reconciler = Reconciler(configs, statuses, SoloMembership(worker_id), supervisor, configurator)
-        return Worker(
+        membership: Membership = SoloMembership(worker_id) if group is None else group.membership
+        duties = None if group is None else LeaderDuties(stores.configs, stores.statuses, membership)
+        forward = None if group is None else group.forward_tasks
+        reconciler = Reconciler(
+            stores.configs, stores.statuses, membership, supervisor, configurator, forward_tasks=forward, duties=duties
+        )
+        worker = Worker(
             reconciler,
             supervisor,
-            statuses,
-            offsets,
+            stores.statuses,
+            stores.offsets,
             self._validator,
             self._registry,
             lambda: self._kafka_clients.admin({**_ADMIN, **settings.admin}),
             self._refused,
             settings.consumer.get("group.id"),
-            tracker,
-            conditions,
+            stores.tracker,
+            stores.conditions,
             self._reasons,
             lambda: self._kafka_clients.reader(settings.consumer),
             decisions,
+            group.not_ready if group is not None else lambda: None,
         )
+        if group is not None:
+            self._cleanup.callback(group.stop)  # after its tasks have ended
+            group.start(wake, supervisor.bar)
+        # The control thread and every task must have ended before the files they write to are closed.
+        self._cleanup.callback(lambda: worker.stop(settings.shutdown_timeout / 1000 + _REST_OF_STOP))
+        return worker
 
     @staticmethod
     def _log(path: str | None) -> CompactedLog:
@@ -293,6 +353,21 @@ def kafka_topics(admin: Admin, named: Set[str], wanted: Callable[[str], bool]) -
     }
 
 
-def _worker_id(settings: WorkerSettings, url: str) -> str:
-    host, _, port = url.partition("://")[2].rpartition(":")
-    return f"{settings.advertised_host or host}:{settings.advertised_port or port}"
+def _member_of(settings: WorkerSettings) -> OpenMember:
+    def open_member(callbacks: GroupCallbacks, timeouts: GroupTimeouts) -> WorkerGroupMember:
+        return open_group_member(
+            settings.client_settings(), settings.group_id or "", PROTOCOL_TYPE, callbacks, timeouts
+        )
+
+    return open_member
+
+
+def _advertised_url(settings: WorkerSettings, url: str) -> str:
+    """Return the URL for other workers, which contains the worker's id: that of the first listener by default."""
+    scheme, _, address = url.partition("://")
+    host, _, port = address.rpartition(":")
+    if settings.group_id and any(
+        listener.host in _ALL_ADDRESSES for listener in parse_listeners(settings.listeners)[:1]
+    ):
+        host = socket.gethostname()  # as Kafka Connect
+    return f"{scheme}://{settings.advertised_host or host}:{settings.advertised_port or port}"

@@ -12,10 +12,10 @@ from pydantic import BeforeValidator
 
 from headrace.config import LOWER, CommaList, ConfigModel, Duration, FixedKey, LocalUse, Size, key, prefix_key
 from headrace.errors import Finding
+from headrace.group_settings import WorkerGroupSettings
 from headrace.metrics_settings import MetricsSettings
 
 Tolerance = Annotated[Literal["none", "all"], LOWER]
-_STORAGE_KEYS = ("topic", "replication.factor", "partitions")
 KafkaClient = Literal["auto", "kafka-python", "confluent"]
 _POLICY_CLASS = re.compile(
     r"(?:org\.apache\.kafka\.connect\.connector\.policy\.)?(\w+)ConnectorClientConfigOverridePolicy"
@@ -276,7 +276,7 @@ SETTINGS_MODELS: dict[str, type[ConnectorSettings]] = {
 """The framework's keys of a connector, by its type."""
 
 
-class WorkerSettings(MetricsSettings):
+class WorkerSettings(WorkerGroupSettings, MetricsSettings):
     """Keys of a worker."""
 
     bootstrap_servers: str = key(
@@ -471,19 +471,9 @@ class WorkerSettings(MetricsSettings):
         "exactly.once.source.support": FixedKey(("disabled",), "exactly-once delivery of sources is not supported"),
     }
 
-    unsupported_keys: ClassVar[dict[str, tuple[str, str]]] = dict.fromkeys(
-        (
-            "group.id",
-            *(f"{store}.storage.{part}" for store in ("config", "offset", "status") for part in _STORAGE_KEYS),
-        ),
-        (
-            "it configures a distributed worker of Kafka Connect, and headrace runs standalone workers",
-            "remove it; set offset.storage.file.filename and config.storage.file.filename instead",
-        ),
-    )
-
     def problems(self) -> Iterable[Finding]:
         yield from self.metrics_problems()
+        yield from self.group_problems()
         for name in self.extension_classes:
             if name != _BASIC_AUTH:
                 text = f"Invalid value {name} for configuration rest.extension.classes: extensions are Java classes"

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from headrace.broker.client_traffic import TrafficRegistry
 from headrace.broker.connector_clients import ClientKind
+from headrace.broker.group_member import GroupCallbacks, GroupTimeouts, WorkerGroupMember
 from headrace.broker.interfaces import KafkaClients
 from headrace.errors import ConfigError, Finding
 from headrace.settings import KafkaClient
@@ -57,6 +58,18 @@ def choose(setting: KafkaClient) -> ClientChoice:
         return _kafka_python(f"{text}: {_EXTRA}")
     reason = "kafka.client" if setting == "confluent" else "installed"
     return ClientChoice("confluent", TITLE, reason, LibrdkafkaClients, translate)
+
+
+def open_group_member(
+    settings: Mapping[str, str], group: str, protocol_type: str, callbacks: GroupCallbacks, timeouts: GroupTimeouts
+) -> WorkerGroupMember:
+    """Return a member of a worker group. It is always kafka-python's: librdkafka joins groups of consumers only.
+
+    ``settings``: of every Kafka client of the worker. Raise the errors of ``broker.interfaces``.
+    """
+    from headrace.broker.kafka_python.group_member import KafkaPythonGroupMember
+
+    return KafkaPythonGroupMember(settings, group, protocol_type, callbacks, timeouts)
 
 
 def _kafka_python(reason: str) -> ClientChoice:

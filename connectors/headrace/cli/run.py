@@ -1,4 +1,4 @@
-"""``headrace run``: a standalone worker in the foreground."""
+"""``headrace run``: a worker in the foreground."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import typer
 from headrace.cli.loading import load
 from headrace.cli.log_setup import configure_logging
 from headrace.cli.output import print_findings
-from headrace.errors import HeadraceError
+from headrace.errors import CommandError, HeadraceError
 
 
 class LogLevel(enum.StrEnum):
@@ -45,19 +45,27 @@ def run(
         LogFormat, typer.Option(envvar="HEADRACE_LOG_FORMAT", help="Readable lines, or JSON for log collectors.")
     ] = LogFormat.TEXT,
 ) -> None:
-    """Run a standalone worker with connectors from files, until Ctrl+C or SIGTERM.
+    """Run a worker, until Ctrl+C or SIGTERM: standalone with connectors from files, or as a member of a group.
 
     Files are YAML, JSON or .properties with Kafka Connect's keys. All are validated before anything starts.
 
       headrace run worker.yaml orders.yaml elasticsearch.yaml
 
+    A worker file with group.id and three topics makes it a member of a group; see docs/groups.md.
+
     While it runs, `headrace connectors status` shows the state of its connectors and tasks.
     """
     loaded = load([worker, *(connectors or [])], worker=worker)
     settings = loaded.require()
+    if settings.group_id and loaded.files:
+        raise CommandError(
+            f"connectors of a worker group are not given as files: {settings.group_id} is the group.id in {worker}",
+            code="group.files",
+            hint="start the worker without them, then `headrace connectors apply FILE` creates or changes a connector",
+        )
     print_findings(loaded.findings)
     configure_logging(log_level.value.upper(), log_format.value, loaded.validator.secrets.everywhere)
-    from headrace.app import StandaloneWorker
+    from headrace.app import WorkerApplication
 
     ended = threading.Event()
     refusals: list[HeadraceError] = []
@@ -67,12 +75,12 @@ def run(
         ended.set()
 
     _end_on_signals(ended)
-    standalone = StandaloneWorker(settings, loaded.validator, loaded.registry, refused=refused)
+    application = WorkerApplication(settings, loaded.validator, loaded.registry, refused=refused)
     try:
-        standalone.start(loaded.files)
+        application.start(loaded.files)
         ended.wait()
     finally:
-        standalone.stop()
+        application.stop()
     if refusals:
         raise refusals[0]
 

@@ -191,11 +191,6 @@ def offered(state: WorkerState, protocol: str) -> list[tuple[str, bytes]]:
     return [(name, encode_state(state, VERSIONS[name])) for name in names[first:]]
 
 
-def merged(held: Iterable[Unit], change: GroupAssignment) -> frozenset[Unit]:
-    """Return what a worker has after an incremental assignment."""
-    return (frozenset(held) - frozenset(change.revoked)) | frozenset(change.assigned)
-
-
 def holding(change: GroupAssignment, held: Iterable[Unit]) -> GroupAssignment:
     """Return what a worker reports that was given ``change`` and has ``held``."""
     return replace(change, assigned=tuple(sorted(held)), revoked=(), delay=0)

@@ -15,6 +15,7 @@ from headrace.rest.audit import AuditLog
 from headrace.rest.authentication import Authenticator
 from headrace.rest.connector_routes import ConnectorRoutes
 from headrace.rest.dead_letter_routes import DeadLetterRoutes
+from headrace.rest.forwarding import GroupForwarding
 from headrace.rest.handlers import router_error
 from headrace.rest.limits import DEFAULT_LIMITS, RestLimits
 from headrace.rest.metrics_routes import DEFAULT_EXPOSITION, Exposition, MetricsRoutes
@@ -23,6 +24,7 @@ from headrace.rest.plugin_routes import PluginRoutes
 from headrace.rest.stream_routes import StreamRoutes
 from headrace.rest.worker_routes import WorkerRoutes
 from headrace.runtime.api import WorkerApi
+from headrace.runtime.group_api import WorkerGroupApi
 
 
 def create_app(
@@ -33,14 +35,16 @@ def create_app(
     limits: RestLimits = DEFAULT_LIMITS,
     authenticator: Authenticator | None = None,
     exposition: Exposition = DEFAULT_EXPOSITION,
+    group: WorkerGroupApi | None = None,
 ) -> ASGIApp:
-    """Return the REST API of a worker."""
-    routes = all_routes(api, registry, dead_letters, exposition)
+    """Return the REST API of a worker. ``group``: of which the worker is a member."""
+    routes = all_routes(api, registry, dead_letters, exposition, group)
     app = Starlette(routes=routes, exception_handlers={HTTPException: router_error})
     app.router.redirect_slashes = False
     app.state.audit = AuditLog()
     app.state.limits = limits
     app.state.authenticator = authenticator or Authenticator()
+    app.state.forwarding = GroupForwarding(group) if group is not None else None
     return options.wrap(EncodedPaths(app))
 
 
@@ -49,11 +53,12 @@ def all_routes(
     registry: Registry,
     dead_letters: DeadLetterService | None,
     exposition: Exposition = DEFAULT_EXPOSITION,
+    group: WorkerGroupApi | None = None,
 ) -> list[Route]:
     """Return the routes. Each has its rules of :mod:`headrace.rest.access`; one without is a LookupError."""
     return [
         *WorkerRoutes(api).routes(),
-        *ConnectorRoutes(api).routes(),
+        *ConnectorRoutes(api, group).routes(),
         *PluginRoutes(api, registry).routes(),
         *MetricsRoutes(api, exposition).routes(),
         *StreamRoutes(api).routes(),

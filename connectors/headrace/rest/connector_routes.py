@@ -12,10 +12,12 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from headrace.errors import HeadraceError, NotFoundError
+from headrace.groups.signatures import require_signature
 from headrace.rest import request_bodies, response_bodies
 from headrace.rest.access import Role
 from headrace.rest.handlers import RestRequest, bad_request, resource
 from headrace.runtime.api import ConnectorInfo, WorkerApi
+from headrace.runtime.group_api import WorkerGroupApi
 from headrace.states import TargetState, TaskId
 
 # Connect's text for connectors that do not store offsets in their own system.
@@ -28,8 +30,10 @@ _OFFSETS_CHANGED = (
 class ConnectorRoutes:
     """Connectors, their tasks and offsets. Bodies and status codes are those of Kafka Connect 4."""
 
-    def __init__(self, api: WorkerApi) -> None:
+    def __init__(self, api: WorkerApi, group: WorkerGroupApi | None = None) -> None:
+        """``group``: of which the worker is a member."""
         self._api = api
+        self._group = group
 
     def routes(self) -> list[Route]:
         """Return the routes below ``/connectors``."""
@@ -52,7 +56,7 @@ class ConnectorRoutes:
             resource(f"/v1{one}/conditions", get=self.conditions),
             resource(f"/v1{one}/acknowledge", post=self.acknowledge),
             resource(f"/v1{one}/reset", post=self.reset_stream),
-            resource(f"{one}/tasks", get=self.tasks),
+            resource(f"{one}/tasks", get=self.tasks, post=self.put_tasks),
             resource(f"{one}/tasks/{{task:int}}/status", get=self.task_status),
             resource(f"{one}/tasks/{{task:int}}/restart", post=self.restart_task),
         ]
@@ -240,6 +244,14 @@ class ConnectorRoutes:
         name = request.path["name"]
         self._api.info(name)  # an unknown connector is 404
         return JSONResponse(response_bodies.freshness(name, self._api.freshness()))
+
+    def put_tasks(self, request: RestRequest) -> Response:
+        """Store the tasks that a connector has planned on another worker, which signs the request; 204."""
+        if self._group is None:
+            raise bad_request("this worker is not a member of a group", "only workers of a group send this request")
+        require_signature(self._group.session_key(), request.headers, request.body)
+        self._api.put_tasks(request.path["name"], request_bodies.task_configs(request.body))
+        return Response(status_code=204)
 
     def tasks(self, request: RestRequest) -> Response:
         return JSONResponse([response_bodies.task_info(task) for task in self._api.tasks(request.path["name"])])

@@ -12,7 +12,7 @@ import http
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 from urllib.parse import unquote
 
 import anyio
@@ -56,6 +56,7 @@ class RestRequest:
     content_type: str
     caller: Caller
     change: AuditChange
+    headers: Mapping[str, str] = field(repr=False)
     body: bytes = field(repr=False)  # a configuration may hold secrets, a trace may show a repr
 
     def flag(self, name: str, *, default: bool = False) -> bool:
@@ -116,8 +117,11 @@ def resource(
             caller.require(rules[method], f"{method} {path}")
             rest_request = await _read(request, caller, audited.change)
             audited.caller = caller
+            handler = forwarded(request.app.state.forwarding, path, by_method[method])
             response = await anyio.to_thread.run_sync(
-                functools.partial(_respond, by_method[method], rest_request), abandon_on_cancel=True, limiter=limiter
+                functools.partial(_respond, handler, rest_request),
+                abandon_on_cancel=True,
+                limiter=limiter,
             )
         except HTTPException as error:
             response = error_response(error.status_code, error.detail, error.headers)
@@ -132,6 +136,25 @@ def resource(
         return response
 
     return Route(path, endpoint, methods=[*by_method, "OPTIONS"], name=path)
+
+
+class Forwarding(Protocol):
+    """The other workers of a group."""
+
+    def respond(self, route: str, request: RestRequest) -> Response | None:
+        """Return the response of another worker; None when this one answers. May block."""
+        ...
+
+
+def forwarded(forwarding: Forwarding | None, route: str, handler: Handler) -> Handler:
+    """Return a handler that lets another worker answer where that is necessary."""
+    if forwarding is None:
+        return handler
+
+    def respond(request: RestRequest) -> Response:
+        return forwarding.respond(route, request) or handler(request)
+
+    return respond
 
 
 class _AuditedRequest:
@@ -170,6 +193,7 @@ async def _read(request: Request, caller: Caller, change: AuditChange) -> RestRe
         content_type=request.headers.get("content-type", ""),
         caller=caller,
         change=change,
+        headers=request.headers,
         body=await _body(request, request.app.state.limits),
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -110,3 +111,17 @@ def _initial_state(word: Any) -> TargetState:
         shown = f"'{word}'" if isinstance(word, str) else json_type(word)
         raise bad_request(f"initial_state is one of {', '.join(INITIAL_STATES)}, not {shown}")
     return state
+
+
+def task_configs(body: bytes) -> list[dict[str, str]]:
+    """Return the configurations of tasks that another worker sends. Raises CommandError."""
+    try:
+        value = json.loads(body)
+    except ValueError as error:
+        raise bad_request("the body is not JSON") from error
+    valid = isinstance(value, list) and all(
+        isinstance(item, dict) and all(isinstance(text, str) for text in item.values()) for item in value
+    )
+    if not valid:
+        raise bad_request("the body must be a list of objects whose values are texts")
+    return list(value)

@@ -26,6 +26,7 @@ from headrace.rest.listeners import BACKLOG, listen, parse_listeners, url_of
 from headrace.rest.metrics_routes import DEFAULT_EXPOSITION, Exposition
 from headrace.rest.options import NO_OPTIONS, RestOptions
 from headrace.runtime.api import WorkerApi
+from headrace.runtime.group_api import WorkerGroupApi
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -77,8 +78,14 @@ class RestServer:
             raise
         self.urls = tuple(map(url_of, self._listeners, self._sockets))
 
-    def start(self, api: WorkerApi, registry: Registry, dead_letters: DeadLetterService | None = None) -> None:
-        """Serve on the bound ports. Raises InfrastructureError."""
+    def start(
+        self,
+        api: WorkerApi,
+        registry: Registry,
+        dead_letters: DeadLetterService | None = None,
+        group: WorkerGroupApi | None = None,
+    ) -> None:
+        """Serve on the bound ports. ``group``: of which the worker is a member. Raises InfrastructureError."""
         self._server = _UvicornServer(
             uvicorn.Config(
                 create_app(
@@ -89,6 +96,7 @@ class RestServer:
                     self._limits,
                     self._access.authenticator,
                     self._exposition,
+                    group,
                 ),
                 loop="asyncio",
                 http=functools.partial(DeadlineProtocol, limits=self._limits),  # type: ignore[arg-type]

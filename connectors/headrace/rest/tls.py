@@ -49,6 +49,16 @@ def server_context(settings: WorkerSettings) -> ssl.SSLContext:
     return context
 
 
+def client_context(settings: WorkerSettings) -> ssl.SSLContext:
+    """Return the context of requests to other workers of the group: they trust, and show, what the listeners do."""
+    given = dict(settings.https) or {f"ssl.{name}": text for name, text in settings.ssl.items()}
+    context = ssl.create_default_context()
+    _load_own(context, given, PREFIX)
+    if given.get("ssl.truststore.location") or given.get("ssl.truststore.certificates"):
+        _load_trusted(context, given, PREFIX)
+    return context
+
+
 def subject_of(certificate: Mapping[str, object]) -> str:
     """Return the subject of ``SSLSocket.getpeercert()`` as Java writes it: ``CN=deploy,O=Acme``."""
     parts: list[str] = []

@@ -133,6 +133,10 @@ class WorkerApi(Protocol):
 
     def tasks(self, name: str) -> list[TaskInfo]: ...
 
+    def put_tasks(self, name: str, tasks: Sequence[Mapping[str, str]]) -> None:
+        """Store the tasks that a connector has planned on another worker of the group. Raise NotFoundError."""
+        ...
+
     def topics(self, name: str) -> list[str] | None:
         """Return the topics that the connector has used; None when they are not tracked."""
         ...

@@ -1,11 +1,11 @@
-"""A pure function from the desired state and the running tasks to actions, and the assignment of tasks to workers.
+"""A pure function from the desired state, what the worker owns, and the running tasks to actions.
 
 It uses no clock, thread or store: equal arguments give equal actions, so every rule can be tested as a table.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -56,27 +56,20 @@ class Resume(NamedTuple):
 Action = Start | Stop | Pause | Resume
 
 
-def assign(tasks: Sequence[TaskId], members: Sequence[str]) -> dict[TaskId, str]:
-    """Assign tasks to members, round robin in a fixed order; return nothing without members."""
-    order = sorted(members)
-    return {task: order[index % len(order)] for index, task in enumerate(sorted(tasks))} if order else {}
-
-
-def plan(desired: DesiredState, members: Sequence[str], me: str, running: Mapping[TaskId, Running]) -> list[Action]:
-    """Return the actions of the worker ``me``: stops first, because starts may need what they release.
+def plan(desired: DesiredState, owns: Callable[[TaskId], bool], running: Mapping[TaskId, Running]) -> list[Action]:
+    """Return the actions of a worker: stops first, because starts may need what they release.
 
     A task is started only when no other task of its connector is stopping. Otherwise it could read a table of which
     the other one has records in flight; these could arrive in Kafka after newer records of the same keys.
     """
-    wanted: dict[TaskId, tuple[Config, bool]] = {}
+    mine: dict[TaskId, tuple[Config, bool]] = {}
     for name, configs in desired.tasks.items():
         target = desired.target(name)
         if target is TargetState.STOPPED:
             continue
         for number, config in enumerate(configs):
-            wanted[TaskId(name, number)] = (config, target is TargetState.PAUSED)
-    owners = assign(list(wanted), members)
-    mine = {task: wish for task, wish in wanted.items() if owners.get(task) == me}
+            if owns(task := TaskId(name, number)):
+                mine[task] = (config, target is TargetState.PAUSED)
 
     stops: list[Stop] = []
     changes: list[Action] = []

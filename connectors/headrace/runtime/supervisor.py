@@ -37,6 +37,7 @@ class _SupervisedTask:
     trusted: bool
     deadline: float | None = None  # monotonic; set when it was asked to stop
     abandoned: bool = False
+    barred: bool = False
 
 
 class TaskSupervisor:
@@ -81,6 +82,16 @@ class TaskSupervisor:
             supervised.deadline = time.monotonic() + self._timing.shutdown
             supervised.host.stop()
 
+    def bar(self) -> None:
+        """End the effects of all tasks at once, as if they had not stopped in time; may be called from any thread.
+
+        For a worker whose tasks may have been given to others. It touches memory only.
+        """
+        for supervised in list(self._tasks.values()):
+            supervised.barred = True
+            supervised.host.stop()
+            supervised.host.abandon()
+
     def remove_ended(self) -> list[TaskId]:
         """Remove and return the tasks that have ended after a stop request, and those that were abandoned.
 
@@ -89,13 +100,16 @@ class TaskSupervisor:
         """
         gone = []
         for task, supervised in list(self._tasks.items()):
+            if supervised.barred:
+                supervised.deadline = supervised.deadline if supervised.abandoned else time.monotonic()
             if supervised.deadline is None:
                 continue
             if not supervised.host.ended.is_set():
                 if time.monotonic() < supervised.deadline:
                     continue
                 if not supervised.abandoned:
-                    log.error("task did not stop in time and is abandoned", task=str(task))
+                    if not supervised.barred:
+                        log.error("task did not stop in time and is abandoned", task=str(task))
                     supervised.abandoned = True
                 if not supervised.host.abandon():
                     supervised.deadline = time.monotonic() + _EFFECT_POLL

@@ -229,7 +229,7 @@ class _OneTask:
         return self._consumer_settings.get("group.id", group_of(self.task.connector))
 
     def _topic_used(self, topic: str) -> None:
-        self.worker.tracker.add(self.task.connector, topic)
+        self.worker.tracker.add(self.task, topic)
 
     def _offset_gaps(self) -> OffsetGaps:
         control = self.control

@@ -72,10 +72,12 @@ class Worker:
         reasons: ConnectorReasons | None = None,
         open_reader: Callable[[], Reader] | None = None,
         decisions: DecisionServices | None = None,
+        not_ready: Callable[[], str | None] = lambda: None,
     ) -> None:
         """``refused`` is called on a thread of the worker when Kafka refuses it permanently (wrong settings).
 
         ``group``: the consumer group of all sinks that do not set one (``consumer.group.id`` of the worker).
+        ``not_ready`` returns why the worker has not joined its worker group yet.
         """
         self._reconciler = reconciler
         self._supervisor = supervisor
@@ -90,6 +92,7 @@ class Worker:
         self._reasons = reasons or ConnectorReasons()
         self._open_reader = open_reader
         self._decisions = decisions or DecisionServices()
+        self._not_ready = not_ready
         self._lookups = SystemLookups(validator)
         self._kafka_watch = KafkaWatch(open_admin, refused)
 
@@ -112,6 +115,8 @@ class Worker:
             return Health("unhealthy", "The worker's control thread has ended; restart the worker.")
         if self._kafka_watch.cluster_id is None:
             return Health("starting", f"Worker is still starting up: {self._kafka_watch.not_found}")
+        if (reason := self._not_ready()) is not None:
+            return Health("starting", f"Worker is still starting up: {reason}")
         return Health("healthy", "Worker has completed startup and is ready to handle requests.")
 
     def connectors(self) -> list[str]:
@@ -186,7 +191,9 @@ class Worker:
             for number, task in status.tasks.items()
             if include_tasks and (not only_failed or task.state is State.FAILED)
         ]
-        self._reconciler.call(lambda: self._reconciler.restart(name, connector=connector, tasks=tasks))
+        self._reconciler.call(
+            lambda: self._reconciler.request_restart(name, include_tasks=include_tasks, only_failed=only_failed)
+        )
         return ConnectorStatus(
             name,
             _restarting(status.connector) if connector else status.connector,
@@ -208,6 +215,9 @@ class Worker:
         desired = self._desired()
         _require(name, desired)
         return [TaskInfo(TaskId(name, number), dict(item)) for number, item in enumerate(desired.tasks.get(name, ()))]
+
+    def put_tasks(self, name: str, tasks: Sequence[Mapping[str, str]]) -> None:
+        self._reconciler.call(lambda: self._reconciler.put_tasks(name, tasks))
 
     def topics(self, name: str) -> list[str] | None:
         _require(name, self._desired())

@@ -13,7 +13,7 @@ import structlog
 from headrace.conditions import Condition
 from headrace.errors import RetriableError
 from headrace.redaction import Secrets
-from headrace.stores.log import CompactedLog
+from headrace.stores.log import CompactedLog, Entries
 
 log = structlog.stdlib.get_logger("headrace.worker")
 _WRITE_INTERVAL = 5.0
@@ -30,12 +30,10 @@ class ConditionStore:
         self._log = entries
         self._secrets = secrets or Secrets()
         self._clock = clock
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # the log calls back what is appended
         self._conditions: dict[tuple[str, str], Condition] = {}
         self._written: dict[tuple[str, str], float] = {}
-        for key, value in entries.read().items():
-            connector, code = orjson.loads(key)
-            self._conditions[connector, code] = Condition(**value)
+        entries.follow(self._take)
 
     def add(self, connector: str, condition: Condition) -> None:
         """Add a condition, or update the one with the same code. If it cannot be written, log that, and show it until
@@ -75,9 +73,22 @@ class ConditionStore:
         """Remove one condition or all of a connector, and return them. Raise RetriableError; then they remain."""
         with self._lock:
             keys = [key for key in self._conditions if key[0] == connector and code in (None, key[1])]
+            removed = [self._conditions[key] for key in keys]
             if keys:
                 self._log.append(dict.fromkeys(map(_text, keys)))
-            return [self._conditions.pop(key) for key in keys]
+            for key in keys:
+                self._conditions.pop(key, None)
+            return removed
+
+    def _take(self, entries: Entries) -> None:
+        """Take what the log holds, and what other workers write."""
+        with self._lock:
+            for text, value in entries.items():
+                if (key := _parsed_key(text)) is not None:
+                    if value is None:
+                        self._conditions.pop(key, None)
+                    else:
+                        self._conditions[key] = Condition(**value)
 
     def close(self) -> None:
         """Write the newest counts and close."""
@@ -103,3 +114,11 @@ def condition_of(code: str, text: str, hint: str, count: int, example: str) -> C
 
 def _text(key: tuple[str, str]) -> str:
     return orjson.dumps(list(key)).decode()
+
+
+def _parsed_key(text: str) -> tuple[str, str] | None:
+    """Return connector and code; None for keys of other records, which a group keeps in the same topic."""
+    if not text.startswith("["):
+        return None
+    connector, code = orjson.loads(text)
+    return connector, code

@@ -26,16 +26,19 @@ from headrace.stores.log import CompactedLog, Entries
 class ConfigStore:
     """Every change is appended to the log and counts when it is read back. Thread-safe."""
 
-    def __init__(self, log: CompactedLog, *, shared: bool = False) -> None:
-        """``shared``: other workers, of Kafka Connect too, read and write the log."""
+    def __init__(
+        self, log: CompactedLog, *, shared: bool = False, replaying: Callable[[], bool] = lambda: False
+    ) -> None:
+        """``shared``: other workers, of Kafka Connect too, read and write the log. ``replaying``: whether the log still
+        reads what was written before it was opened."""
         self._log = log
         self._shared = shared
         self._fold = ConfigFold(trusts=not shared)
         self._lock = threading.Lock()
         self._changed: Callable[[Sequence[Command]], None] = lambda _: None
-        self._replayed = False
+        self._replaying: Callable[[], bool] = lambda: True
         log.follow(self._take)
-        self._replayed = True
+        self._replaying = replaying
 
     def on_change(self, listener: Callable[[Sequence[Command]], None]) -> None:
         """Call ``listener`` after each change with the commands that it holds; on the thread of the log."""
@@ -111,8 +114,7 @@ class ConfigStore:
         with self._lock:
             commands = [command for key, value in entries.items() if (command := self._fold.apply(key, value))]
         # Commands of the time before the start were carried out then.
-        if self._replayed:
-            self._changed(commands)
+        self._changed([] if self._replaying() else commands)
 
 
 def _target(target: TargetState) -> dict[str, str]:

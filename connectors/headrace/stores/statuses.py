@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import fields, replace
 from typing import Any
 
@@ -11,15 +11,20 @@ from headrace.states import State, Status, TaskId
 from headrace.stores.log import CompactedLog
 
 _CONNECTOR, _TASK = "status-connector-", "status-task-"
+_YIELDING = ("FAILED", "UNASSIGNED")
+"""States that do not replace what another worker has reported in a later generation (Kafka Connect's rule)."""
 _FIELDS = tuple(item.name for item in fields(Status))
 
 
 class StatusStore:
     """Thread-safe: task hosts write, REST reads. What is written holds no secrets."""
 
-    def __init__(self, log: CompactedLog, secrets: Secrets | None = None) -> None:
-        """``secrets``: are taken out of all texts of a status."""
+    def __init__(
+        self, log: CompactedLog, secrets: Secrets | None = None, generation: Callable[[], int] = lambda: 0
+    ) -> None:
+        """``secrets``: are taken out of all texts of a status. ``generation``: of the group, noted in each status."""
         self._log = log
+        self._generation = generation
         self._secrets = secrets or Secrets()
 
     def put_connector(self, name: str, status: Status) -> None:
@@ -28,7 +33,11 @@ class StatusStore:
     def put_task(self, task: TaskId, status: Status) -> None:
         self._log.append({f"{_TASK}{task}": _to_json(self._redacted(task.connector, status))})
 
+    def close(self) -> None:
+        self._log.close()
+
     def _redacted(self, connector: str, status: Status) -> Status:
+        status = replace(status, generation=self._generation() or status.generation)
         if status.trace is None and status.reason is None:
             return status
         redactor = self._secrets.of(connector)
@@ -43,6 +52,19 @@ class StatusStore:
         """Return the last reported status; None before the first."""
         return _from_json(self._log.get(f"{_TASK}{task}"))
 
+    def connectors(self) -> set[str]:
+        """Return the names of all connectors that have a status."""
+        return {key.removeprefix(_CONNECTOR) for key in self._log.read() if key.startswith(_CONNECTOR)}
+
+    def tasks(self) -> dict[TaskId, Status]:
+        """Return the statuses of all tasks."""
+        found = {}
+        for key, value in self._log.read().items():
+            connector, _, number = key.removeprefix(_TASK).rpartition("-")
+            if key.startswith(_TASK) and number.isdecimal() and (status := _from_json(value)) is not None:
+                found[TaskId(connector, int(number))] = status
+        return found
+
     def delete_connector(self, name: str) -> None:
         """Delete the statuses of a connector and its tasks."""
         mine = [key for key in self._log.read() if key.rpartition("-")[0] == _TASK + name]
@@ -50,6 +72,13 @@ class StatusStore:
 
     def delete_task(self, task: TaskId) -> None:
         self._log.append({f"{_TASK}{task}": None})
+
+
+def outdated(known: Any, new: Any) -> bool:
+    """Return whether another worker has reported a newer status: the task has moved. Other records never are."""
+    if not isinstance(known, Mapping) or not isinstance(new, Mapping) or new.get("state") not in _YIELDING:
+        return False
+    return bool(known.get("worker_id") != new["worker_id"] and (known.get("generation") or 0) > new["generation"])
 
 
 def _to_json(status: Status) -> dict[str, Any]:

@@ -7,6 +7,7 @@ import pytest
 from headrace.interpolation import make_interpolator
 from headrace.plugin_docs import validation_response
 from headrace.registry import Registry
+from headrace.settings import WorkerSettings
 from headrace.validation import Validator
 
 from .test_validation import SINK, SOURCE
@@ -41,17 +42,47 @@ def test_connect_rest_8_keys_for_own_tools_are_accepted_below_their_prefix_with_
     assert "'custom.'" in refused.hint
 
 
-@pytest.mark.parametrize(
-    "key", ["group.id", "offset.storage.topic", "config.storage.replication.factor", "status.storage.partitions"]
-)
-def test_connect_rest_3_keys_of_a_distributed_worker_are_refused_with_the_reason(
-    validator: Validator, key: str
-) -> None:
-    settings, found = validator.worker({**WORKER, key: "1"})
+GROUP = {
+    "group.id": "g",
+    "config.storage.topic": "g-configs",
+    "offset.storage.topic": "g-offsets",
+    "status.storage.topic": "g-statuses",
+}
+
+
+@pytest.mark.parametrize("missing", GROUP)
+def test_connect_rest_3_a_worker_of_a_group_needs_its_name_and_three_topics(validator: Validator, missing: str) -> None:
+    settings, found = validator.worker({**WORKER, **{key: value for key, value in GROUP.items() if key != missing}})
     assert settings is None
     (finding,) = found
-    assert (finding.code, finding.key) == ("config.unsupported_key", key)
-    assert "distributed" in finding.message
+    assert (finding.code, finding.key) == ("config.missing_key", missing)
+    assert all(key in finding.message for key in GROUP)
+    assert "or none" in finding.hint
+    assert validator.worker({**WORKER, **GROUP}) == (WorkerSettings.parse({**WORKER, **GROUP}), [])
+
+
+@pytest.mark.parametrize(
+    ("changes", "code", "key"),
+    [
+        ({"status.storage.topic": "g-configs"}, "config.conflict", "config.storage.topic"),
+        ({"heartbeat.interval.ms": "6s"}, "config.conflict", "heartbeat.interval.ms"),
+        ({"offset.storage.file.name": "x"}, "config.unknown_key", "offset.storage.file.name"),
+        ({"connect.protocol": "eager"}, "config.invalid_value", "connect.protocol"),
+    ],
+)
+def test_keys_of_a_group_that_contradict_each_other_are_refused(
+    validator: Validator, changes: dict[str, str], code: str, key: str
+) -> None:
+    settings, found = validator.worker({**WORKER, **GROUP, **changes})
+    assert settings is None
+    assert [(finding.code, finding.key) for finding in found] == [(code, key)]
+
+
+def test_topics_of_a_group_have_any_settings_and_a_standalone_worker_none(validator: Validator) -> None:
+    settings, found = validator.worker({**WORKER, **GROUP, "offset.storage.min.insync.replicas": "2"})
+    assert (settings is not None, found) == (True, [])
+    _, (finding,) = validator.worker({**WORKER, "offset.storage.file.filenam": "x"})
+    assert (finding.code, finding.key) == ("config.unknown_key", "offset.storage.file.filenam")
     assert "offset.storage.file.filename" in finding.hint
 
 

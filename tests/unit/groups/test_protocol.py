@@ -18,7 +18,6 @@ from headrace.groups.protocol import (
     encode_assignment,
     encode_state,
     holding,
-    merged,
     offered,
 )
 
@@ -137,7 +136,6 @@ def test_older_protocols_are_offered_too(protocol: str, names: list[str]) -> Non
     assert protocols[-1] == ("default", encode_state(state, 0))
 
 
-def test_an_assignment_is_an_increment_to_what_the_worker_has() -> None:
-    held = merged([SNK_0, Unit("snk", 1)], DECODED)
-    assert held == {SRC, SRC_0, Unit("snk", 1)}
+def test_a_worker_reports_what_it_has_with_the_leader_of_its_last_assignment() -> None:
+    held = {SRC, SRC_0, Unit("snk", 1)}
     assert holding(DECODED, held) == GroupAssignment(2, 0, "m1", URL, 7, (Unit("snk", 1), SRC, SRC_0), (), 0)

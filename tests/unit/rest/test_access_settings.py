@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import trustme
 
-from headrace.app import StandaloneWorker
+from headrace.app import WorkerApplication
 from headrace.broker.in_memory import InMemoryKafka
 from headrace.cli import kafka_settings
 from headrace.errors import ConfigError
@@ -146,6 +146,6 @@ def test_no_command_starts_or_accepts_an_open_worker() -> None:
     registry = Registry()
     validator = Validator(registry, make_interpolator(registry))
     with pytest.raises(ConfigError, match="without authentication"):
-        StandaloneWorker(open_worker, validator, registry, refused=lambda error: None, kafka_clients=InMemoryKafka())
+        WorkerApplication(open_worker, validator, registry, refused=lambda error: None, kafka_clients=InMemoryKafka())
     found = [finding.code for finding in kafka_settings.of_worker(open_worker)]
     assert "rest.unauthenticated_listener" in found

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from headrace.app import StandaloneWorker
+from headrace.app import WorkerApplication
 from headrace.broker.in_memory import InMemoryKafka
 from headrace.files import ConfigFile
 from headrace.interpolation import make_interpolator
@@ -46,7 +46,7 @@ MOST_SLOW = 300
 class Fuzzed:
     """A worker with one source that runs all the time, and clients that never finish what they send."""
 
-    worker: StandaloneWorker
+    worker: WorkerApplication
     slow: list[socket.socket] = field(default_factory=list, repr=False)
 
     def add_slow_clients(self, number: int) -> None:
@@ -98,7 +98,7 @@ def fuzzed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fuzzed]:
     )
     validator = Validator(registry, make_interpolator(registry))
     refused: list[Exception] = []
-    worker = StandaloneWorker(parsed, validator, registry, refused=refused.append, kafka_clients=InMemoryKafka())
+    worker = WorkerApplication(parsed, validator, registry, refused=refused.append, kafka_clients=InMemoryKafka())
     config = {"name": STEADY, "connector.class": "DatagenSource", "topic": "steady", "rows": "1", "interval.ms": "20"}
     with ExitStack() as stack:
         stack.callback(worker.stop)

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from headrace.app import StandaloneWorker
+from headrace.app import WorkerApplication
 from headrace.broker.in_memory import InMemoryKafka
 from headrace.interpolation import make_interpolator
 from headrace.registry import Plugin, PluginKind, Registry
@@ -77,7 +77,7 @@ def answers(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[Request, Ans
     )
     refused: list[Exception] = []
     validator = Validator(registry, make_interpolator(registry))
-    worker = StandaloneWorker(settings, validator, registry, refused=refused.append, kafka_clients=InMemoryKafka())
+    worker = WorkerApplication(settings, validator, registry, refused=refused.append, kafka_clients=InMemoryKafka())
     try:
         worker.start()
         asked = list(ask(worker.url, folder))

@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 
 import pytest
 
-from headrace.app import StandaloneWorker
+from headrace.app import WorkerApplication
 from headrace.broker.in_memory import InMemoryKafka
 from headrace.config import ConfigModel, key
 from headrace.errors import ConfigError, DataError
@@ -22,6 +22,7 @@ from headrace.interpolation import make_interpolator
 from headrace.plugin import SinkConnector, SinkTask, SourceConnector, SourceTask, SystemChoices, Wait
 from headrace.records import Rejection, SinkBatch, SourceBatch
 from headrace.registry import Plugin, PluginKind, Registry
+from headrace.runtime.group_runtime import OpenMember
 from headrace.runtime.worker import Worker
 from headrace.settings import WorkerSettings
 from headrace.testing.waiting import eventually
@@ -188,7 +189,7 @@ def plugins() -> Iterator[Registry]:
 class Process:
     """A worker from start to stop, as ``headrace run`` creates it."""
 
-    standalone: StandaloneWorker
+    application: WorkerApplication
     worker: Worker
     kafka_clients: InMemoryKafka
 
@@ -203,9 +204,14 @@ class Process:
 def start(world: World, plugins: Registry, tmp_path: Path) -> Iterator[Callable[..., Process]]:
     """Return a function that starts workers in one folder. Those that still run after the test are stopped."""
     before = set(threading.enumerate())
-    running: list[StandaloneWorker] = []
+    running: list[WorkerApplication] = []
 
-    def make(*files: ConfigFile, kafka_clients: InMemoryKafka | None = None, **settings: str) -> Process:
+    def make(
+        *files: ConfigFile,
+        kafka_clients: InMemoryKafka | None = None,
+        open_member: OpenMember | None = None,
+        **settings: str,
+    ) -> Process:
         properties = {
             "bootstrap.servers": "in.memory:9092",
             "listeners": "http://127.0.0.1:0",
@@ -218,16 +224,18 @@ def start(world: World, plugins: Registry, tmp_path: Path) -> Iterator[Callable[
         mine = kafka_clients or InMemoryKafka()
         refusals: list[Exception] = []
         validator = Validator(plugins, make_interpolator(plugins))
-        standalone = StandaloneWorker(parsed, validator, plugins, refused=refusals.append, kafka_clients=mine)
-        running.append(standalone)
-        standalone.start(files)
-        return Process(standalone, standalone.worker, mine)
+        application = WorkerApplication(
+            parsed, validator, plugins, refused=refusals.append, kafka_clients=mine, open_member=open_member
+        )
+        running.append(application)
+        application.start(files)
+        return Process(application, application.worker, mine)
 
     yield make
     if world.hang is not None:
         world.hang.set()
-    for standalone in running:
-        standalone.stop()
+    for application in running:
+        application.stop()
     # A remaining task would change the World of the next test.
     eventually(lambda: not any(map(_is_task, set(threading.enumerate()) - before)))
 

@@ -41,7 +41,7 @@ class DeadLetterWorker:
         self.process = process
         self.world = world
         self.kafka: InMemoryKafka = process.kafka_clients
-        self.http = httpx.Client(base_url=process.standalone.url, timeout=30, verify=False)
+        self.http = httpx.Client(base_url=process.application.url, timeout=30, verify=False)
 
     def send(self, *records: tuple[str | None, str]) -> None:
         producer = self.kafka.producer({})
@@ -227,7 +227,7 @@ def test_the_command_line_lists_shows_and_retries(letter_worker: DeadLetterWorke
     letter_worker.world.rejected = set()
 
     def dlq(*arguments: str) -> str:
-        result = CliRunner().invoke(app, ["dlq", *arguments, "--url", letter_worker.process.standalone.url])
+        result = CliRunner().invoke(app, ["dlq", *arguments, "--url", letter_worker.process.application.url])
         assert result.exit_code == 0, result.output
         return result.output
 

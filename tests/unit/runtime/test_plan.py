@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headrace.runtime.plan import Pause, Resume, Running, Start, Stop, assign, plan
+from headrace.runtime.plan import Pause, Resume, Running, Start, Stop, plan
 from headrace.states import TargetState, TaskId
 from headrace.stores import DesiredState
 
@@ -62,7 +62,13 @@ def desired(target: TargetState = STARTED, **tasks: list[dict[str, str]]) -> Des
     ],
 )
 def test_the_plan_follows_the_rule(wish: DesiredState, running: dict[TaskId, Running], actions: list[Any]) -> None:
-    assert plan(wish, ["me"], "me", running) == actions
+    assert plan(wish, lambda _: True, running) == actions
+
+
+def test_a_task_of_another_worker_is_neither_started_nor_kept() -> None:
+    running = {A1: Running(ONE)}
+    assert plan(desired(a=[ONE, ONE]), lambda task: task != A1, running) == [Stop(A1)]
+    assert plan(desired(a=[ONE, ONE]), lambda task: task != A1, {}) == [Start(A0, ONE, False)]
 
 
 NAMES = st.sampled_from(["a", "b", "c"])
@@ -93,35 +99,23 @@ def carry_out(actions: list[Any], running: dict[TaskId, Running]) -> dict[TaskId
     return after
 
 
-@given(WISHES, st.lists(st.sampled_from(["w1", "w2", "w3"]), unique=True), RUNNING)
+@given(WISHES, st.sets(TASKS), RUNNING)
 def test_two_rounds_of_the_plan_reach_the_desired_state(
-    wish: DesiredState, others: list[str], running: dict[TaskId, Running]
+    wish: DesiredState, foreign: set[TaskId], running: dict[TaskId, Running]
 ) -> None:
-    members = ["me", *others]
-    once = carry_out(plan(wish, members, "me", running), running)
-    twice = carry_out(plan(wish, members, "me", once), once)
-    assert plan(wish, members, "me", twice) == []
-    wanted = [
+    def owns(task: TaskId) -> bool:
+        return task not in foreign
+
+    once = carry_out(plan(wish, owns, running), running)
+    twice = carry_out(plan(wish, owns, once), once)
+    assert plan(wish, owns, twice) == []
+    wanted = {
         TaskId(name, number)
         for name, configs in wish.tasks.items()
         if wish.target(name) is not STOPPED
         for number in range(len(configs))
-    ]
-    mine = {task for task, owner in assign(wanted, members).items() if owner == "me"}
-    assert set(twice) == mine
+    }
+    assert set(twice) == wanted - foreign
     for task, present in twice.items():
         assert present.config == wish.tasks[task.connector][task.number]
         assert present.paused is (wish.target(task.connector) is PAUSED)
-
-
-@given(st.sets(TASKS), st.lists(st.text(min_size=1, max_size=3), min_size=1, max_size=5, unique=True))
-def test_every_task_has_one_owner_and_owners_have_equal_shares(tasks: set[TaskId], members: list[str]) -> None:
-    owners = assign(list(tasks), members)
-    assert set(owners) == tasks
-    counts = [list(owners.values()).count(member) for member in members]
-    assert max(counts) - min(counts) <= 1
-    assert owners == assign(sorted(tasks), sorted(members))
-
-
-def test_without_members_no_task_has_an_owner() -> None:
-    assert assign([A0], []) == {}

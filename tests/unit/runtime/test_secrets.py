@@ -108,7 +108,7 @@ class TestTrust:
         stored = {"config_storage_file_filename": str(tmp_path / "configs.jsonl")}
         first = start(file, **stored)
         eventually(lambda: first.state("numbers", 0) == "RUNNING")
-        first.standalone.stop()
+        first.application.stop()
         starts = len(world.starts)
         second = start(**stored)
         eventually(lambda: second.state("numbers", 0) == "RUNNING" and len(world.starts) > starts)
@@ -119,13 +119,13 @@ class TestTrust:
         stored = {"config_storage_file_filename": str(tmp_path / "configs.jsonl")}
         first = start(file, **stored)
         eventually(lambda: first.state("numbers", 0) == "RUNNING")
-        first.standalone.stop()
+        first.application.stop()
         log = tmp_path / "configs.jsonl"
         log.write_text(log.read_text().replace(',"trusted":true', ""))
         assert "trusted" not in log.read_text()
         without = start(**stored)
         eventually(lambda: without.state("numbers", 0) == "FAILED")
         assert "allowlist.pattern" in texts(without)
-        without.standalone.stop()
+        without.application.stop()
         again = start(file, **stored)
         eventually(lambda: again.state("numbers", 0) == "RUNNING")

@@ -127,13 +127,13 @@ def test_a_second_run_continues_and_drops_connectors_of_the_first(start: Callabl
     first = start()
     first.worker.create("numbers", NUMBERS, STARTED)
     eventually(lambda: len(rows(first)) == 100)
-    first.standalone.stop()
+    first.application.stop()
     assert world.stops == 1
     second = start(kafka_clients=first.kafka_clients)
     assert second.worker.connectors() == []
     second.worker.create("numbers", NUMBERS, STARTED)
     eventually(lambda: second.state("numbers", 0) == "RUNNING")
-    second.standalone.stop()
+    second.application.stop()
     assert len(rows(first)) == 100
 
 
@@ -145,7 +145,7 @@ def test_connectors_are_kept_when_a_file_is_given_for_them(
     first.worker.create("numbers", NUMBERS, STARTED)
     first.worker.create("idle", {**NUMBERS, "topic": "idle"}, TargetState.STOPPED)
     eventually(lambda: first.state("numbers", 0) == "RUNNING")
-    first.standalone.stop()
+    first.application.stop()
     second = start(kafka_clients=first.kafka_clients, **file)
     assert second.worker.connectors() == ["idle", "numbers"]
     eventually(lambda: second.state("numbers", 0) == "RUNNING")
@@ -405,7 +405,7 @@ def test_a_worker_without_kafka_starts_and_reports_what_it_waits_for(start: Call
     process = start(kafka_clients=kafka_clients)
     process.worker.create("numbers", NUMBERS, STARTED)
     eventually(lambda: "does not answer" in (_reason(process) or ""))
-    health = HTTP.get(f"{process.standalone.url}/health", timeout=60)
+    health = HTTP.get(f"{process.application.url}/health", timeout=60)
     assert (health.status_code, health.json()["status"]) == (503, "starting")
     kafka_clients.down = False
     eventually(lambda: process.state("numbers", 0) == "RUNNING")
@@ -424,9 +424,9 @@ def test_a_stop_is_prompt_when_a_task_does_not_stop(start: Callable[..., Any], w
     world.hang = threading.Event()
     process.worker.create("numbers", NUMBERS, STARTED)
     assert world.hanging.wait(20)
-    process.standalone.stop()  # would wait without end otherwise
+    process.application.stop()  # would wait without end otherwise
     with pytest.raises(httpx.ConnectError):
-        HTTP.get(process.standalone.url)
+        HTTP.get(process.application.url)
 
 
 class TestConnectContract:

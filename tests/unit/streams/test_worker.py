@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
-from headrace.app import StandaloneWorker
+from headrace.app import WorkerApplication
 from headrace.broker.in_memory import InMemoryKafka
 from headrace.broker.interfaces import RebalanceListener
 from headrace.errors import ConflictError, HeadraceError
@@ -61,7 +61,7 @@ def client(application: Application, file: ConfigFile, tmp_path: Path) -> Iterat
     assert isinstance(settings, WorkerSettings), findings
     refused: list[HeadraceError] = []
     broker: InMemoryKafka = application.broker
-    worker = StandaloneWorker(settings, VALIDATOR, REGISTRY, refused=refused.append, kafka_clients=broker)
+    worker = WorkerApplication(settings, VALIDATOR, REGISTRY, refused=refused.append, kafka_clients=broker)
     try:
         worker.start([file])
         with httpx.Client(base_url=worker.url, timeout=30, verify=False) as opened:
@@ -208,7 +208,7 @@ def test_a_changed_step_is_refused_until_the_application_is_reset(
     assert client.post("/v1/connectors/app/reset", json={}).status_code == 200
     assert client.put("/connectors/app/config", json=longer).status_code == 200
     assert client.put("/connectors/app/resume").status_code == 202
-    eventually(lambda: client.get("/connectors/app/status").json()["tasks"][0]["state"] == "RUNNING")
+    eventually(lambda: [task["state"] for task in client.get("/connectors/app/status").json()["tasks"]] == ["RUNNING"])
 
 
 def test_what_the_state_was_made_by_is_known_after_the_first_start(

@@ -22,12 +22,12 @@ from headrace.errors import ConfigError, Finding
 TITLE = f"kafka-python {kafka.__version__}"
 
 _MEBIBYTE = 1_048_576
-_SHARED = {
+SHARED = {
     "bootstrap_timeout_ms": 5_000,  # the caller retries, and reports why
     "reconnect_backoff_max_ms": 1_000,  # Kafka's own default
 }
 _PRODUCER = {
-    **_SHARED,
+    **SHARED,
     "acks": "all",
     "batch_size": 262_144,
     "delivery_timeout_ms": 2_147_483_647,  # as in Kafka Connect: no outage, of any length, loses or reorders records
@@ -36,7 +36,7 @@ _PRODUCER = {
     "metrics_enabled": False,
 }
 _CONSUMER = {
-    **_SHARED,
+    **SHARED,
     "auto_offset_reset": "earliest",
     "enable_auto_commit": False,
     "isolation_level": "read_committed",
@@ -88,7 +88,7 @@ class KafkaPythonClients:
         )
 
     def admin(self, settings: Mapping[str, str]) -> KafkaPythonAdmin:
-        arguments = kafka_settings.arguments(self._settings, settings, kafka_settings.ADMIN, _SHARED)
+        arguments = kafka_settings.arguments(self._settings, settings, kafka_settings.ADMIN, SHARED)
         return KafkaPythonAdmin(open_client(kafka.KafkaAdminClient, arguments))
 
 

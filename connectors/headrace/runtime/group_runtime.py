@@ -1,0 +1,156 @@
+"""What a worker of a group has instead of files: three topics, its membership, and requests to the leader."""
+
+from __future__ import annotations
+
+import ssl
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
+
+from headrace.broker.group_member import GroupCallbacks, GroupTimeouts, WorkerGroupMember
+from headrace.broker.interfaces import KafkaClients
+from headrace.errors import HeadraceError, RetriableError
+from headrace.groups.lease import Lease
+from headrace.groups.protocol import CONNECTOR, Unit
+from headrace.groups.worker_group import GroupSettings, WorkerGroup
+from headrace.groups.worker_requests import send_tasks
+from headrace.redaction import Secrets
+from headrace.settings import WorkerSettings
+from headrace.stores import ConditionStore, ConfigStore, DesiredState, OffsetStore, StatusStore
+from headrace.stores.config_fold import SessionKey
+from headrace.stores.group_topics import ensure_topics, group_topics
+from headrace.stores.kafka_log import BackgroundLog, KafkaLog
+from headrace.stores.statuses import outdated
+
+OpenMember = Callable[[GroupCallbacks, GroupTimeouts], WorkerGroupMember]
+
+
+class GroupRuntime:
+    """The stores and the membership of a worker. Call ``start`` once and ``stop`` once."""
+
+    def __init__(
+        self,
+        settings: WorkerSettings,
+        kafka: KafkaClients,
+        url: str,
+        open_member: OpenMember,
+        secrets: Secrets,
+        *,
+        refused: Callable[[HeadraceError], None],
+        tls: ssl.SSLContext | None = None,
+        lease: Lease | None = None,
+    ) -> None:
+        """``url``: of this worker's REST API, for other workers. ``tls``: for requests to them."""
+        group, topics = settings.group_id or "", group_topics(settings)
+        timeouts = GroupTimeouts(
+            settings.session_timeout / 1000, settings.heartbeat_interval / 1000, settings.rebalance_timeout / 1000
+        )
+        self.membership = WorkerGroup(
+            url,
+            self,
+            lambda callbacks: open_member(callbacks, timeouts),
+            GroupSettings(settings.connect_protocol, timeouts, settings.rebalance_delay, settings.sync_timeout / 1000),
+            prepare=self._prepare,
+            changed=self._ownership_changed,
+            bar=self._bar,
+            refused=refused,
+            lease=lease,
+        )
+        self._kafka = kafka
+        self._admin_settings = settings.admin
+        self._topics = topics
+        self.tls = tls
+        may_write = self.membership.may_write
+        configs, offsets, statuses = (topic.name for topic in topics)
+        self._config_log = KafkaLog(kafka, configs, f"{group}-configs", allowed=may_write)
+        self._offset_log = KafkaLog(kafka, offsets, f"{group}-offsets", read_back=False, allowed=may_write)
+        self._kafka_statuses = KafkaLog(kafka, statuses, f"{group}-statuses")
+        self.status_log = BackgroundLog(self._kafka_statuses, outdated)
+        self.configs = ConfigStore(self._config_log, shared=True, replaying=lambda: self._config_log.replaying)
+        self.offsets = OffsetStore(self._offset_log)
+        self.statuses = StatusStore(self.status_log, secrets, self.membership.generation)
+        self.conditions = ConditionStore(self.status_log, secrets=secrets)
+        self._wake: Callable[[], None] = lambda: None
+        self._bar_tasks: Callable[[], None] = lambda: None
+        self._units: tuple[DesiredState | None, frozenset[Unit]] = None, frozenset()
+
+    def start(self, wake: Callable[[], None], bar_tasks: Callable[[], None]) -> None:
+        """Read the topics and join the group, on threads of the group. ``wake``: what this worker owns has changed."""
+        self._wake, self._bar_tasks = wake, bar_tasks
+        self.membership.start()
+
+    def stop(self) -> None:
+        """Hand over the work and leave the group; the tasks have ended."""
+        self.membership.stop()
+
+    def close(self) -> None:
+        """Write the last statuses and close the topics."""
+        self.conditions.close()
+        self.offsets.close()
+        self.configs.close()
+
+    def forward_tasks(self, connector: str, tasks: Sequence[Mapping[str, str]]) -> None:
+        """Send the tasks of a connector to the leader. Raise HeadraceError."""
+        leader, key = self.membership.leader_url(), self.configs.session_key()
+        if leader is None or key is None:
+            what = "a leader" if leader is None else "a key for signatures"
+            raise RetriableError(f"the group has not got {what} yet", code="group.no_leader")
+        send_tasks(leader, key, connector, tasks, self.tls)
+
+    # For the REST API, see :class:`headrace.runtime.group_api.WorkerGroupApi`
+
+    def not_ready(self) -> str | None:
+        return None if self.membership.has_joined() else self.membership.problem()
+
+    def leads(self) -> bool:
+        return self.membership.leads()
+
+    def leader_url(self) -> str | None:
+        return self.membership.leader_url()
+
+    def owns(self, unit: Unit) -> bool:
+        return self.membership.owns(unit)
+
+    def owner_url(self, unit: Unit) -> str | None:
+        return self.membership.owner_url(unit)
+
+    def session_key(self) -> SessionKey | None:
+        return self.configs.session_key()
+
+    # What the membership knows of the config topic
+
+    def offset(self) -> int:
+        return self._config_log.offset()
+
+    def wait_for_offset(self, offset: int, timeout: float) -> bool:
+        return self._config_log.wait_for_offset(offset, timeout)
+
+    def units(self) -> frozenset[Unit]:
+        desired = self.configs.desired()
+        known, units = self._units
+        if known is not desired:
+            units = units_of(desired)
+            self._units = desired, units
+        return units
+
+    def _prepare(self, stop: threading.Event) -> None:
+        with closing(self._kafka.admin(self._admin_settings)) as admin:
+            ensure_topics(admin, self._topics)
+        for log in (self._config_log, self._offset_log, self._kafka_statuses):
+            if not log.started:
+                log.start(stop)
+
+    def _ownership_changed(self) -> None:
+        self._wake()
+
+    def _bar(self) -> None:
+        self._bar_tasks()
+        self._offset_log.discard_unsent()
+        self._config_log.discard_unsent()
+
+
+def units_of(desired: DesiredState) -> frozenset[Unit]:
+    """Return everything that the group has to run: all connectors, and the tasks that they have."""
+    found = {Unit(name, CONNECTOR) for name in desired.configs}
+    found |= {Unit(name, number) for name, tasks in desired.tasks.items() for number in range(len(tasks))}
+    return frozenset(found)

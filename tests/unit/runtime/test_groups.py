@@ -1,0 +1,206 @@
+"""Workers of one group share connectors, take over from each other, and answer every request."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import httpx
+import pytest
+
+from headrace.broker.in_memory import InMemoryKafka
+from headrace.broker.in_memory.group_member import InMemoryCoordinator, InMemoryGroupMember
+from headrace.testing.waiting import eventually
+from tests.engines.http import HTTP
+
+SOURCE = {"connector.class": "NumbersSource", "topic": "numbers", "tasks.max": "4"}
+GROUP = {
+    "group.id": "g",
+    "config.storage.topic": "g-configs",
+    "offset.storage.topic": "g-offsets",
+    "status.storage.topic": "g-statuses",
+    "scheduled.rebalance.max.delay.ms": "0",
+}
+
+
+class Group:
+    """The workers of one group, on one in-memory Kafka."""
+
+    def __init__(self, start: Callable[..., Any]) -> None:
+        self.kafka, self.coordinator = InMemoryKafka(), InMemoryCoordinator()
+        self.members: list[InMemoryGroupMember] = []
+        self._start = start
+
+    def worker(self, **settings: str) -> Any:
+        def open_member(callbacks: Any, timeouts: Any) -> InMemoryGroupMember:
+            del timeouts
+            self.members.append(self.coordinator.member(callbacks))
+            return self.members[-1]
+
+        process = self._start(kafka_clients=self.kafka, open_member=open_member, **{**GROUP, **settings})
+        eventually(lambda: HTTP.get(f"{process.application.url}/health").status_code == 200)
+        return process
+
+
+@pytest.fixture
+def group(start: Callable[..., Any]) -> Group:
+    return Group(start)
+
+
+def request(process: Any, method: str, path: str, **options: Any) -> httpx.Response:
+    return HTTP.request(method, process.application.url + path, **options)
+
+
+def states(process: Any, name: str = "numbers") -> dict[int, tuple[str, str]]:
+    """Return state and worker of each task, as this worker shows them."""
+    answer = request(process, "GET", f"/connectors/{name}/status")
+    if answer.status_code != 200:
+        return {}
+    return {task["id"]: (task["state"], task["worker_id"]) for task in answer.json()["tasks"]}
+
+
+def worker_id(process: Any) -> str:
+    return str(process.application.url).partition("://")[2]
+
+
+def running_on(process: Any) -> dict[str, int]:
+    """Return the number of RUNNING tasks by worker."""
+    found: dict[str, int] = {}
+    for state, worker in states(process).values():
+        if state == "RUNNING":
+            found[worker] = found.get(worker, 0) + 1
+    return found
+
+
+def rows(group: Group) -> set[tuple[str, int]]:
+    values = [json.loads(record.value) for record in group.kafka.records("numbers") if record.value]
+    return {(value["task"], value["n"]) for value in values}
+
+
+def test_workers_share_the_tasks_of_a_connector_that_any_of_them_has_created(group: Group) -> None:
+    first, second = group.worker(), group.worker()
+    answer = request(second, "PUT", "/connectors/numbers/config", json=SOURCE)
+    assert answer.status_code == 201
+    assert answer.headers["location"].startswith(second.application.url)
+    shared = {worker_id(first): 2, worker_id(second): 2}
+    eventually(lambda: running_on(first) == running_on(second) == shared)
+    eventually(lambda: rows(group) == {(str(task), n) for task in range(4) for n in range(100)})
+
+
+def test_a_worker_that_leaves_hands_its_tasks_over_and_they_continue(group: Group) -> None:
+    first, second = group.worker(), group.worker()
+    assert request(first, "PUT", "/connectors/numbers/config", json=SOURCE).status_code == 201
+    eventually(lambda: len(rows(group)) == 400 and running_on(first).get(worker_id(second)) == 2)
+    second.application.stop()
+    eventually(lambda: running_on(first) == {worker_id(first): 4})
+    assert len(group.kafka.records("numbers")) == 400, "a task that moved has read rows again"
+
+
+def test_the_leader_can_leave(group: Group) -> None:
+    first, second = group.worker(), group.worker()
+    assert request(first, "PUT", "/connectors/numbers/config", json=SOURCE).status_code == 201
+    eventually(lambda: sum(running_on(second).values()) == 4)
+    first.application.stop()
+    eventually(lambda: running_on(second) == {worker_id(second): 4})
+    assert request(second, "PUT", "/connectors/numbers/pause").status_code == 202
+    eventually(lambda: all(state == "PAUSED" for state, _ in states(second).values()))
+
+
+def test_a_worker_that_is_cut_off_stops_its_tasks_before_others_take_them_over(group: Group) -> None:
+    settings = {"session.timeout.ms": "1500", "heartbeat.interval.ms": "500"}
+    first, second = group.worker(**settings), group.worker(**settings)
+    assert request(first, "PUT", "/connectors/numbers/config", json=SOURCE).status_code == 201
+    eventually(lambda: running_on(first) == {worker_id(first): 2, worker_id(second): 2})
+    group.members[1].cut_off = True
+    eventually(lambda: not second.worker.metrics())
+    group.coordinator.expel(group.members[1])
+    eventually(lambda: running_on(first) == {worker_id(first): 4})
+    group.members[1].cut_off = False
+    eventually(lambda: running_on(first) == {worker_id(first): 2, worker_id(second): 2})
+
+
+def test_the_work_of_a_lost_worker_waits_for_its_return_with_a_reason_in_the_status(group: Group) -> None:
+    settings = {"scheduled.rebalance.max.delay.ms": "3s"}
+    first, second = group.worker(**settings), group.worker(**settings)
+    assert request(first, "PUT", "/connectors/numbers/config", json=SOURCE).status_code == 201
+    eventually(lambda: running_on(first) == {worker_id(first): 2, worker_id(second): 2})
+    group.members[1].cut_off = True
+    group.coordinator.expel(group.members[1])
+
+    def waiting() -> list[str]:
+        tasks = request(first, "GET", "/connectors/numbers/status").json()["tasks"]
+        return [task["reason"] for task in tasks if task["state"] == "UNASSIGNED" and "reason" in task]
+
+    eventually(lambda: len(waiting()) == 2)
+    assert all(f"worker {worker_id(second)} has left the group" in reason for reason in waiting())
+    eventually(lambda: running_on(first) == {worker_id(first): 4})
+    assert waiting() == []
+
+
+def test_a_worker_without_kafka_starts_and_says_what_it_waits_for(group: Group, start: Callable[..., Any]) -> None:
+    group.kafka.down = True
+    waiting = start(kafka_clients=group.kafka, open_member=group.coordinator.member, **GROUP)
+    health = request(waiting, "GET", "/health")
+    assert (health.status_code, health.json()["status"]) == (503, "starting")
+    refused = request(waiting, "GET", "/connectors")
+    assert refused.status_code == 503
+    assert "the worker is starting" in refused.json()["message"]
+
+
+def test_operations_on_any_worker_have_the_answers_of_the_leader(group: Group) -> None:
+    _, second = group.worker(), group.worker()
+    assert request(second, "POST", "/connectors", json={"name": "numbers", "config": SOURCE}).status_code == 201
+    assert request(second, "POST", "/connectors", json={"name": "numbers", "config": SOURCE}).status_code == 409
+    assert request(second, "PUT", "/connectors/none/pause").status_code == 404
+    bad = request(second, "PUT", "/connectors/numbers/config", json={**SOURCE, "speed": "fast"})
+    assert (bad.status_code, bad.json()["error_code"]) == (400, 400)
+    eventually(lambda: sum(running_on(second).values()) == 4)
+    for task in range(4):
+        assert request(second, "POST", f"/connectors/numbers/tasks/{task}/restart").status_code == 204
+    assert request(second, "POST", "/connectors/numbers/tasks/9/restart").status_code == 404
+    restarted = request(second, "POST", "/connectors/numbers/restart?includeTasks=true")
+    assert restarted.status_code == 202
+    assert {task["state"] for task in restarted.json()["tasks"]} == {"RESTARTING"}
+    eventually(lambda: sum(running_on(second).values()) == 4)
+    assert request(second, "PUT", "/connectors/numbers/stop").status_code == 204
+    eventually(lambda: states(second) == {})
+    offsets = {"offsets": [{"partition": {"task": "0"}, "offset": {"n": 90}}]}
+    eventually(lambda: request(second, "PATCH", "/connectors/numbers/offsets", json=offsets).status_code == 200)
+    assert {"partition": {"task": "0"}, "offset": {"n": 90}} in request(
+        second, "GET", "/connectors/numbers/offsets"
+    ).json()["offsets"]
+    assert request(second, "DELETE", "/connectors/numbers").status_code == 204
+    eventually(lambda: request(second, "GET", "/connectors").json() == [])
+
+
+def test_a_request_is_forwarded_at_most_twice(group: Group) -> None:
+    _, second = group.worker(), group.worker()
+    answer = request(second, "PUT", "/connectors/numbers/config?forward=false", json=SOURCE)
+    assert answer.status_code == 409
+    assert "conflicting operation" in answer.json()["message"]
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({}, 400),
+        ({"X-Connect-Authorization": "AAAA", "X-Connect-Request-Signature-Algorithm": "HmacSHA1"}, 400),
+        ({"X-Connect-Authorization": "AAAA", "X-Connect-Request-Signature-Algorithm": "HmacSHA256"}, 403),
+    ],
+)
+def test_tasks_are_accepted_from_workers_of_the_group_only(group: Group, headers: dict[str, str], status: int) -> None:
+    first = group.worker()
+    assert request(first, "PUT", "/connectors/numbers/config", json=SOURCE).status_code == 201
+    eventually(lambda: first.application.worker.info("numbers").tasks != ())
+    assert request(first, "POST", "/connectors/numbers/tasks", json=[{}], headers=headers).status_code == status
+
+
+def test_a_worker_that_starts_continues_what_the_group_had(group: Group) -> None:
+    first = group.worker()
+    assert request(first, "PUT", "/connectors/numbers/config", json=SOURCE).status_code == 201
+    eventually(lambda: len(rows(group)) == 400)
+    first.application.stop()
+    again = group.worker()
+    eventually(lambda: running_on(again) == {worker_id(again): 4})
+    assert len(group.kafka.records("numbers")) == 400
