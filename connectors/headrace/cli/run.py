@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import gc
 import os
 import signal
 import threading
@@ -16,6 +17,10 @@ from headrace.cli.loading import load
 from headrace.cli.log_setup import configure_logging
 from headrace.cli.output import print_findings
 from headrace.errors import CommandError, HeadraceError
+
+_NEW_OBJECTS = 10_000
+"""Objects after whose creation the garbage collector looks at new ones. Each record of a batch is an object, so with
+Python's 700 it runs several times for each batch, and each hundredth time over the whole state of a stream task."""
 
 
 class LogLevel(enum.StrEnum):
@@ -74,6 +79,7 @@ def run(
         refusals.append(error)
         ended.set()
 
+    gc.set_threshold(_NEW_OBJECTS, *gc.get_threshold()[1:])
     _end_on_signals(ended)
     application = WorkerApplication(settings, loaded.validator, loaded.registry, refused=refused)
     try:

@@ -77,6 +77,12 @@ class SlidingWindow(Operator):
     def span(self) -> int:
         return 2 * self.size + self.grace
 
+    def shown_state(self, key: Any, state: Segments) -> list[dict[str, Any]]:
+        """Return the records of a group that a window may still need, by time, with the aggregates' arguments."""
+        names = tuple(self.grouping.arguments.expressions)
+        records = sorted((record for entries in state.values() for record in entries[key]), key=_time_of)
+        return [{"time": item[_TIME], **dict(zip(names, item[_ARGUMENTS:], strict=True))} for item in records]
+
     @cached_property
     def functions(self) -> AccumulatorFunctions:
         return accumulator_functions(self.grouping.aggregates, self.grouping.arguments.expressions)

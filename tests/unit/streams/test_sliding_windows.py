@@ -124,3 +124,12 @@ def test_a_time_far_ahead_closes_everything_before_it_at_once() -> None:
         (1, 9, 1),
     ]
     assert late == []
+
+
+def test_the_shown_state_has_the_records_of_a_group_by_time() -> None:
+    operator = sliding(8, 2)
+    state = run_operator(operator, [[(1, 5, 4), (2, 6, 7), (1, 4, 3)]], as_rows).state.of(PARTITION)["w"]
+
+    mine = {segment: entries for segment, entries in state.items() if 1 in entries}
+    shown = operator.shown_state(1, mine)
+    assert [(row["time"], row["total"]) for row in shown] == [(4, 3), (5, 4)]
