@@ -23,6 +23,8 @@ from headrace.embedded.optional_dependencies import java
 ENRICHMENT, COUNT, LEFT_JOIN = "enrichment", "count", "left join"
 COMMIT_INTERVAL = 500
 """Milliseconds."""
+SESSION_TIMEOUT = 6_000
+"""Milliseconds after which Kafka forgets a killed process; its successor waits for that (the default is 45 s)."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,7 @@ class HeadraceProcess:
             "bootstrap.servers": self.bootstrap,
             "kafka.client": self.client,
             "listeners": f"http://127.0.0.1:{port}",
+            "consumer.session.timeout.ms": SESSION_TIMEOUT,
             "rest.advertised.port": 8083 + number,  # the transactional.id does not change from start to start
             "offset.storage.file.filename": str(self.folder / f"{name}-{number}-offsets.jsonl"),
             **({"state.dir": str(self._state(name) / str(number))} if self.checkpoints else {}),
@@ -133,6 +136,7 @@ class KafkaStreamsProcess:
             "processing.guarantee": "exactly_once_v2",
             "commit.interval.ms": str(COMMIT_INTERVAL),
             "num.stream.threads": "1",
+            "consumer.session.timeout.ms": str(SESSION_TIMEOUT),
             "state.dir": str(self._state(name)),
             **self.settings,
         }

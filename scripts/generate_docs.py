@@ -23,6 +23,10 @@ from headrace.plugin_docs import (
 )
 from headrace.registry import PluginKind, Registry
 
+sys.path.insert(0, str(Path(__file__).parent.parent))  # the script is run by its path
+
+from scripts.stream_sizing import sizing_page
+
 DOCS = Path(__file__).parent.parent / "docs"
 FOLDERS = ("connectors", "schema")  # they hold generated files only
 
@@ -31,6 +35,7 @@ def pages(registry: Registry) -> dict[Path, str]:
     """Return every generated file with its content. Raise ConfigError when a connector cannot be loaded."""
     found = {
         DOCS / "worker.md": worker_page(),
+        DOCS / "streams-sizing.md": sizing_page(),
         DOCS / "connector-keys.md": connector_keys_page(),
         DOCS / "transform-keys.md": transform_keys_page(
             registry.plugins(PluginKind.TRANSFORM), registry.plugins(PluginKind.PREDICATE)

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from typer.testing import CliRunner
 from headrace.accounting import PartitionAccount, RecordCause
 from headrace.cli import connectors, record_view, status_view
 from headrace.cli.client import WorkerClient
+from headrace.cli.main import app
 from headrace.conditions import Condition
 from headrace.errors import ConfigError, Finding, HeadraceError, NotFoundError
 from headrace.rest import RestServer
@@ -209,3 +211,42 @@ class TestProgress:
         for body in bodies:
             with pytest.raises(HeadraceError, match="cannot parse the progress"):
                 status_view.parse_progress(body, ConnectorStatus("a", running, {0: running}, "sink"))
+
+
+class TestStreams:
+    """``headrace stream`` with a running worker."""
+
+    APPLICATION = """name: app
+connector.class: Stream
+inputs: {views: {topic: t, time: at, key: id}}
+steps: {counted: {window: {by: id, tumbling: 10ms, grace: 0, aggregate: {n: count(*)}}}}
+outputs: {out: counted}
+"""
+
+    def test_the_state_of_a_key_is_printed_with_all_types(self, server: RestServer, worker: Any) -> None:
+        worker.add("app")
+        result = CliRunner().invoke(app, ["stream", "state", "app", "counted", '["a/b", 7]', "--url", server.url])
+        assert result.exit_code == 0, result.output
+        assert json.loads(result.stdout) == {
+            "name": "app", "store": "counted", "task": 0, "partition": 3, "key": ["a/b", 7],
+            "entries": [{"at": {"$decimal": "1.50"}}],
+        }  # fmt: skip
+
+    def test_a_file_is_compared_with_the_state_of_a_running_application(
+        self, server: RestServer, worker: Any, tmp_path: Path
+    ) -> None:
+        worker.add("app")
+        file = tmp_path / "app.yaml"
+        file.write_text(self.APPLICATION, encoding="utf-8")
+        arguments = ["stream", "explain", str(file), "--against", "app", "--url", server.url]
+        result = CliRunner().invoke(app, arguments)
+        assert result.exit_code == 1
+        assert "RESET    counted: its state was made by 'windows', and the step is now" in result.output
+        assert "`headrace stream reset app`" in result.output
+
+        file.write_text(self.APPLICATION.replace("counted", "visits"), encoding="utf-8")
+        result = CliRunner().invoke(app, arguments)
+        assert (result.exit_code, result.stdout.splitlines()[-2:]) == (
+            0,
+            ["new      visits: begins without state", "removed  counted: its changelog stays in Kafka and is not used"],
+        )
