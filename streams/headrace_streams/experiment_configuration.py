@@ -142,9 +142,21 @@ class VersionKeys(ConfigModel):
         "`connector.functions.allowed` of the worker must include it.",
     )
     floor: Share = key("floor", default=0.05, ge=0, le=1, doc="The part of its selections that is uniform.")
-    explore: float = key(
-        "explore", default=1.0, ge=0, le=10, doc="Factor of the deviation of draws; 0 selects the largest mean."
+    explore: float | None = key(
+        "explore",
+        default=None,
+        ge=0,
+        le=10,
+        doc="Factor of the deviation of draws; 0 selects the largest mean. Default: 0.5 for `logistic`, whose "
+        "candidates share weights, and 1 for the others.",
     )
+
+    @property
+    def deviation_factor(self) -> float:
+        """``explore`` with its default."""
+        if self.explore is not None:
+            return self.explore
+        return 0.5 if self.model == "logistic" else 1.0
 
 
 class PickKeys(ConfigModel):

@@ -107,9 +107,10 @@ class ConnectorClients:
     worker: WorkerSettings
     connector: ConnectorSettings
 
-    def producer(self, client_id: str) -> Producer:
+    def producer(self, client_id: str, **settings: str) -> Producer:
+        """``settings``: defaults that the configuration may override."""
         clients, own = self._effective("producer")
-        return clients.producer({"client.id": client_id, **own})
+        return clients.producer({"client.id": client_id, **settings, **own})
 
     def consumer(self, client_id: str, group: str) -> Consumer:
         clients, own = self._effective("consumer")

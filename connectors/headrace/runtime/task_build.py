@@ -158,7 +158,8 @@ class _OneTask:
         context = replace(self._context(StreamContext), set_status_reason=lambda reason: None)
         made = DecisionClients(
             lambda: clients.reader(f"connector-decide-{self.task}", **{"isolation.level": "read_committed"}),
-            lambda: clients.producer(f"connector-decide-{self.task}"),
+            # A caller waits for each record; those that wait at once are one batch anyway.
+            lambda: clients.producer(f"connector-decide-{self.task}", **{"linger.ms": "0"}),
             clients.admin,
         )
         stages = make_stages(worker.registry, worker.settings, self.config.settings, self.stages.policy)

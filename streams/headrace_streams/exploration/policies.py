@@ -113,7 +113,7 @@ class LinUcbPolicy:
     width of the bound in standard deviations.
     """
 
-    def __init__(self, features: Sequence[str], *, alpha: float = 0.3, survey: str = "survey") -> None:
+    def __init__(self, features: Sequence[str], *, alpha: float = 0.1, survey: str = "survey") -> None:
         self._features = (*(tuple(name.split("*")) for name in features), (survey,))
         self._alpha = alpha
         self._slots: dict[tuple[object, ...], int] = {}

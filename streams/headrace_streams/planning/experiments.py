@@ -126,7 +126,7 @@ def _version(experiment: ExperimentKeys, entry: NamedKeys[VersionKeys]) -> Versi
             raise PlanError(Finding("config.missing_key", text, f"{entry.prefix}.model", hint))
         make = import_function(key, keys.function)  # type: ignore[assignment]
         columns = tuple(column for name in keys.features for column in name.split(":")[0].split("*"))
-    return Version(entry.name, make, columns, numbers, keys.traffic, keys.floor, keys.explore)
+    return Version(entry.name, make, columns, numbers, keys.traffic, keys.floor, keys.deviation_factor)
 
 
 def _terms(entry: NamedKeys[VersionKeys], candidate: str) -> list[Term]:

@@ -27,6 +27,8 @@ from headrace.records import ConsumedBatch, EncodedBatch, SourceBatch
 
 _POLL = 0.05
 """Seconds: how often the tables are read."""
+_ACKNOWLEDGED = 0.002
+"""Seconds between two checks of an acknowledgement: librdkafka reports failures only, so its flush is not woken."""
 _RECORDS = 500
 """Records of a table that are applied at once: decisions wait meanwhile."""
 _CLOSE_TIMEOUT = 5.0  # seconds
@@ -256,7 +258,7 @@ class DecisionService:
     def _send(self, producer: Producer, parts: list[_Written]) -> None:
         with self._control.fence:
             deliveries: list[Delivery] = [producer.send(item.batch) for item in parts]
-        while not producer.flush(_POLL) and not self._stop.is_set() and not self._control.fence.closed:
+        while not producer.flush(_ACKNOWLEDGED) and not self._stop.is_set() and not self._control.fence.closed:
             pass  # callers wait for their timeout only
         for item, delivery in zip(parts, deliveries, strict=True):
             if delivery.done():
