@@ -5,7 +5,6 @@ from __future__ import annotations
 from binascii import b2a_base64
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import date, time
-from decimal import Decimal
 from typing import Any, NamedTuple
 
 from headrace import DataError, Field, Finding, RecordColumns, Schema, Type, key
@@ -28,14 +27,9 @@ from headrace_transforms.times import DATE, TIME, TIMESTAMP, milliseconds_of
 _PURPOSE = "Cast"
 _BITS = {Type.INT8: 8, Type.INT16: 16, Type.INT32: 32, Type.INT64: 64}
 _TARGETS = {kind.name.lower(): kind for kind in (*_BITS, Type.FLOAT32, Type.FLOAT64, Type.BOOLEAN, Type.STRING)}
-_KINDS: dict[type, Type] = {
-    bool: Type.BOOLEAN,
-    int: Type.INT64,
-    float: Type.FLOAT64,
-    str: Type.STRING,
-    bytes: Type.BYTES,
-}
-"""Types of values without a schema."""
+_KINDS = frozenset({bool, int, float, str, bytes})
+"""Values without a schema that can be cast."""
+_Cast = Callable[[Any], Any]
 
 
 class Specification(NamedTuple):
@@ -92,7 +86,7 @@ class Cast(SideTransform):
         self._replace_null = config.replace_null
         self._fields, self._whole = parse_specification(config.spec)
         self._schema_of = remembered(self._cast_schema)
-        self._plain = {name: _caster(None, target) for name, target in self._fields.items()}
+        self._plain = [(name, _caster(None, target)) for name, target in self._fields.items()]
 
     def convert(
         self, schema: Schema | None, values: Sequence[Any], batch: RecordColumns
@@ -104,21 +98,15 @@ class Cast(SideTransform):
             ]
         if schema is None:
             require_maps(values, _PURPOSE)
-            return None, [
-                {**value, **{name: _applied(cast, value.get(name), name) for name, cast in self._plain.items()}}
-                for value in values
-            ]
+            return None, [_with_casts(value, self._plain) for value in values]
         require_struct(schema, values, _PURPOSE)
         values = with_defaults(schema, values, replace_null=self._replace_null)
-        casts = {
-            field.name: _caster(field.schema, self._fields[field.name])
+        casts = [
+            (field.name, _caster(field.schema, self._fields[field.name]))
             for field in schema.fields
             if field.name in self._fields
-        }
-        return self._schema_of(schema), [
-            {**value, **{name: _applied(cast, value.get(name), name) for name, cast in casts.items()}}
-            for value in values
         ]
+        return self._schema_of(schema), [_with_casts(value, casts) for value in values]
 
     def _cast_schema(self, schema: Schema) -> Schema:
         if self._whole is not None:
@@ -138,7 +126,14 @@ def _cast_field(schema: Schema, target: Type, name: str) -> Schema:
     return Schema(target, optional=schema.optional, default=default)
 
 
-def _applied(cast: Callable[[Any], Any], value: Any, name: str) -> Any:
+def _with_casts(value: Mapping[str, Any], casts: Sequence[tuple[str, _Cast]]) -> dict[str, Any]:
+    made = {**value}
+    for name, cast in casts:
+        made[name] = _applied(cast, made.get(name), name)
+    return made
+
+
+def _applied(cast: _Cast, value: Any, name: str) -> Any:
     if value is None:
         return None
     try:
@@ -147,51 +142,78 @@ def _applied(cast: Callable[[Any], Any], value: Any, name: str) -> Any:
         raise DataError(f"Cast: {name}: {error}", code="transform.cannot_cast") from error
 
 
-def _caster(schema: Schema | None, target: Type) -> Callable[[Any], Any]:
+def _caster(schema: Schema | None, target: Type) -> _Cast:
     """Return a function that casts values of the schema. It raises ValueError."""
-    if schema is None:
-        return lambda value: _cast(value, _kind_without_schema(value), None, target)
-    if schema.type in (Type.STRUCT, Type.ARRAY, Type.MAP):
-        return lambda value: _refuse(schema.type.value, target)
-    return lambda value: _cast(value, schema.type, schema.name, target)
-
-
-def _kind_without_schema(value: Any) -> Type:
-    kind = _KINDS.get(type(value))
-    if kind is None:
-        raise ValueError(f"{kind_of(value)} cannot be cast without a schema")
-    return kind
-
-
-def _refuse(kind: str, target: Type) -> Any:
-    raise ValueError(f"{kind} cannot be cast to {target.value}")
-
-
-def _cast(value: Any, kind: Type, name: str | None, target: Type) -> Any:
-    if isinstance(value, (date, time)):
-        if target is Type.STRING:
-            return _text_of_moment(milliseconds_of(value))
-        value = _number_of_moment(value, name)
+    is_date = schema is not None and schema.name == schemas.DATE
+    is_single = schema is not None and schema.type is Type.FLOAT32
     if target is Type.STRING:
-        return _text(value, kind)
+        cast = _to_text(is_single=is_single)
+    elif target is Type.BOOLEAN:
+        cast = _to_boolean
+    elif target in _BITS:
+        cast = _to_whole(_BITS[target])
+    else:
+        cast = _to_single if target is Type.FLOAT32 else _to_real
+    if schema is None:
+        return lambda value: cast(value) if value.__class__ in _KINDS else _refuse(value, target)
+    if schema.type in (Type.STRUCT, Type.ARRAY, Type.MAP):
+        return lambda value: _refuse(value, target)
+    if schema.name is None or target is Type.STRING:
+        return cast
+    return lambda value: cast(_number_of_moment(value, is_date=is_date) if isinstance(value, (date, time)) else value)
+
+
+def _refuse(value: Any, target: Type) -> Any:
+    raise ValueError(f"{kind_of(value)} cannot be cast to {target.value}")
+
+
+def _to_whole(bits: int) -> _Cast:
+    lowest, highest = -(1 << (bits - 1)), (1 << (bits - 1)) - 1
+
+    def cast(value: Any) -> int:
+        if value.__class__ is int and lowest <= value <= highest:
+            number: int = value
+            return number
+        return read_whole(value, bits) if isinstance(value, str) else _whole(value, bits)
+
+    return cast
+
+
+def _whole(value: Any, bits: int) -> int:
     if isinstance(value, (bytes, bytearray)):
-        _refuse("bytes", target)
-    if target is Type.BOOLEAN:
-        return value.lower() == "true" if isinstance(value, str) else _whole(value, 64) != 0
-    if target in (Type.FLOAT32, Type.FLOAT64):
-        number = read_real(value) if isinstance(value, str) else float(value)
-        return single(number) if target is Type.FLOAT32 else number
-    bits = _BITS[target]
-    return read_whole(value, bits) if isinstance(value, str) else _whole(value, bits)
-
-
-def _whole(value: float | Decimal, bits: int) -> int:
+        raise ValueError("bytes cannot be cast to a number")  # noqa: TRY004 (of a record)
     return narrowed(value, bits) if isinstance(value, float) else wrapped(int(value), bits)
 
 
-def _number_of_moment(value: date | time, name: str | None) -> int:
+def _to_boolean(value: Any) -> bool:
+    return value.lower() == "true" if isinstance(value, str) else _whole(value, 64) != 0
+
+
+def _to_real(value: Any) -> float:
+    if isinstance(value, (bytes, bytearray)):
+        raise ValueError("bytes cannot be cast to a number")  # noqa: TRY004 (of a record)
+    return read_real(value) if isinstance(value, str) else float(value)
+
+
+def _to_single(value: Any) -> float:
+    return single(_to_real(value))
+
+
+def _to_text(*, is_single: bool) -> _Cast:
+    def cast(value: Any) -> str:
+        if value.__class__ is str:
+            text: str = value
+            return text
+        if value.__class__ is int:
+            return str(value)
+        return _text(value, is_single=is_single)
+
+    return cast
+
+
+def _number_of_moment(value: date | time, *, is_date: bool) -> int:
     moment = milliseconds_of(value)
-    return moment // DAY if name == schemas.DATE else moment
+    return moment // DAY if is_date else moment
 
 
 def _text_of_moment(moment: int) -> str:
@@ -201,13 +223,13 @@ def _text_of_moment(moment: int) -> str:
     return DATE.format(moment) if civil_of(moment).milliseconds == 0 else TIMESTAMP.format(moment)
 
 
-def _text(value: Any, kind: Type) -> str:
-    if isinstance(value, str):
-        return value
+def _text(value: Any, *, is_single: bool) -> str:
+    if isinstance(value, (date, time)):
+        return _text_of_moment(milliseconds_of(value))
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, float):
-        return text_of_real(value, is_single=kind is Type.FLOAT32)
+        return text_of_real(value, is_single=is_single)
     if isinstance(value, (bytes, bytearray)):
         return b2a_base64(value, newline=False).decode()
     return str(value)
