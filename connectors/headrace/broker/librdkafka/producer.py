@@ -19,30 +19,24 @@ import time
 from collections import deque
 from collections.abc import Callable
 from itertools import repeat
-from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from headrace.broker.client_errors import INVALID_TOPIC_NAME
 from headrace.broker.librdkafka.broker_monitor import BrokerMonitor
 from headrace.broker.librdkafka.error_mapping import refuses_record, translate
+from headrace.broker.librdkafka.record_sending import produce_records
 from headrace.errors import DataError, HeadraceError, RetriableError
-from headrace.records import EncodedBatch, Headers
+from headrace.records import EncodedBatch
 
 Open = Callable[[], tuple[Producer, BrokerMonitor]]
 
 ANY_PARTITION = -1  # partition: chosen by the partitioner
-NOW = 0  # timestamp
 _STALLED = 3.0  # seconds without an acknowledgement after which ``connection_problem`` reports the brokers
 _PURGE_TIMEOUT = 5.0  # seconds for a client to discard its records
 _SINGLE_BATCH_TIMEOUT = 10.0  # seconds to wait for one batch, while batches are sent one at a time
 _COLLATERAL = KafkaError._INVALID_DIFFERENT_RECORD  # refused because of another record of the same request
 _TOPIC = re.compile(r"[a-zA-Z0-9._-]{1,249}")
-
-
-def header_column(headers: list[Headers]) -> list[list[tuple[str, bytes | None]] | None]:
-    """Return the headers of each record. An empty list costs librdkafka a call for each record."""
-    return [list(fields) if fields else None for fields in headers]
 
 
 class LibrdkafkaDelivery:
@@ -155,23 +149,8 @@ class LibrdkafkaProducer:
     def _produce(self, delivery: LibrdkafkaDelivery) -> None:
         batch = delivery.batch
         self._one_at_a_time = max(0, self._one_at_a_time - len(batch))
-        produce, report = self._producer.produce, delivery.report
-        count = len(batch.values)
-        columns: list[Any] = [
-            repeat(batch.topic, count),
-            batch.values,
-            batch.keys if batch.keys is not None else repeat(None, count),
-            repeat(ANY_PARTITION, count),
-            repeat(report, count),
-        ]
-        if batch.timestamps is not None or batch.headers is not None:
-            columns += [
-                repeat(report, count),
-                batch.timestamps if batch.timestamps is not None else repeat(NOW, count),
-                header_column(batch.headers) if batch.headers is not None else repeat(None, count),
-            ]
         try:
-            deque(map(produce, *columns), maxlen=0)
+            produce_records(self._producer.produce, batch, ANY_PARTITION, delivery.report)
         except BufferError:
             # Part of the batch is in flight: it must be sent again by a new client.
             text = f"cannot write to {batch.topic}: librdkafka's send buffer is full"

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections import deque
 from collections.abc import Mapping
-from itertools import repeat
 from typing import Any
 
 import confluent_kafka
@@ -15,7 +13,8 @@ from headrace.broker.client_errors import TRANSACTION_ABORTED
 from headrace.broker.interfaces import GroupMetadata
 from headrace.broker.librdkafka.broker_monitor import BrokerMonitor
 from headrace.broker.librdkafka.error_mapping import refuses_record, translate
-from headrace.broker.librdkafka.producer import ANY_PARTITION, NOW, header_column, require_valid
+from headrace.broker.librdkafka.producer import ANY_PARTITION, require_valid
+from headrace.broker.librdkafka.record_sending import produce_records
 from headrace.errors import HeadraceError, RetriableError
 from headrace.records import EncodedBatch, TopicPartition
 
@@ -44,21 +43,7 @@ class LibrdkafkaTransactionalProducer:
         self._run(f"write to {batch.topic}", lambda: self._produce(batch, partition))
 
     def _produce(self, batch: EncodedBatch, partition: int | None) -> None:
-        count = len(batch.values)
-        columns: list[Any] = [
-            repeat(batch.topic, count),
-            batch.values,
-            batch.keys if batch.keys is not None else repeat(None, count),
-            repeat(ANY_PARTITION if partition is None else partition, count),
-            repeat(self._report, count),
-        ]
-        if batch.timestamps is not None or batch.headers is not None:
-            columns += [
-                repeat(self._report, count),
-                batch.timestamps if batch.timestamps is not None else repeat(NOW, count),
-                header_column(batch.headers) if batch.headers is not None else repeat(None, count),
-            ]
-        deque(map(self._producer.produce, *columns), maxlen=0)
+        produce_records(self._producer.produce, batch, ANY_PARTITION if partition is None else partition, self._report)
         self._producer.poll(0)
 
     def _report(self, error: KafkaError | None, message: Message) -> None:
