@@ -8,6 +8,7 @@ from typing import NamedTuple
 from headrace.config import nearest
 from headrace.errors import ConfigError, Finding
 from headrace.kibana.alert_rules import AlertRule, dead_letter_rule, is_period, silence_rule
+from headrace.kibana.exploration_panels import exploration_panels
 from headrace.kibana.field_kinds import DATES, FieldFacts, in_order, time_field_of
 from headrace.kibana.pack import Pack
 from headrace.kibana.panel_choice import choose_panels
@@ -76,7 +77,8 @@ def _of_target(
     view = data_view(space, target.name, time_field)
     title = f"headrace · {'dead letters' if dead else sink.name} · {target.name}"
     search = saved_search(space, sink.name, view, title, _columns(facts, time_field), tags)
-    shown = dashboard(space, sink.name, view, choose_panels(facts, time_field), options.time_range, tags)
+    panels = exploration_panels(facts, time_field) or choose_panels(facts, time_field)
+    shown = dashboard(space, sink.name, view, panels, options.time_range, tags)
     rules = []
     if time_field and dead:
         rules = [dead_letter_rule(space, sink.name, target.name, time_field)]

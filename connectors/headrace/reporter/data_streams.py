@@ -56,7 +56,7 @@ EVENT_FIELDS: Mapping[str, Mapping[str, Any]] = {
     "event.code": _KEYWORD,
     "state.before": _KEYWORD,
     "state.after": _KEYWORD,
-    "message": {"type": "match_only_text", "fields": {"keyword": {"type": "keyword", "ignore_above": 1024}}},
+    "message": {"type": "text", "fields": {"keyword": {"type": "keyword", "ignore_above": 1024}}},
 }
 """Fields of the stream of events. ``kind`` is ``state`` or ``condition``."""
 
