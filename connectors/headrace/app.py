@@ -29,6 +29,7 @@ from headrace.reporter import MetricsReporter, reporter_access
 from headrace.rest import RestServer
 from headrace.rest.access_settings import rest_access
 from headrace.rest.listeners import parse_listeners
+from headrace.rest.log_levels import LogLevels
 from headrace.rest.metrics_routes import Exposition
 from headrace.rest.options import RestOptions, parse_header_rules
 from headrace.rest.tls import client_context
@@ -103,6 +104,7 @@ class WorkerApplication:
         exposition = Exposition(settings.metrics_names, kafka_client, traffic.snapshot)
         self._rest = RestServer(settings.listeners, options, access=rest_access(settings), exposition=exposition)
         self._reasons = ConnectorReasons(validator.secrets)
+        self._levels = LogLevels()
         self._worker: Worker | None = None
         self._cleanup = ExitStack()
 
@@ -136,7 +138,7 @@ class WorkerApplication:
             self._registry, self._validator.secrets, self._kafka_clients, self._settings, worker.parsed_config
         )
         self._cleanup.callback(dead_letters.close)
-        self._rest.start(worker, self._registry, dead_letters, group)
+        self._rest.start(worker, self._registry, dead_letters, group, self._levels)
         # Stopped before the worker's threads, so that requests to a stopping worker are answered.
         self._cleanup.callback(self._rest.stop)
         self._start_reporter(worker)
@@ -231,7 +233,14 @@ class WorkerApplication:
         duties = None if group is None else LeaderDuties(stores.configs, stores.statuses, membership)
         forward = None if group is None else group.forward_tasks
         reconciler = Reconciler(
-            stores.configs, stores.statuses, membership, supervisor, configurator, forward_tasks=forward, duties=duties
+            stores.configs,
+            stores.statuses,
+            membership,
+            supervisor,
+            configurator,
+            set_level=self._levels.set_level,
+            forward_tasks=forward,
+            duties=duties,
         )
         worker = Worker(
             reconciler,
@@ -249,6 +258,7 @@ class WorkerApplication:
             lambda: self._kafka_clients.reader(settings.consumer),
             decisions,
             group.not_ready if group is not None else lambda: None,
+            settings.group_id,
         )
         if group is not None:
             self._cleanup.callback(group.stop)  # after its tasks have ended

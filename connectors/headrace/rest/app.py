@@ -18,6 +18,7 @@ from headrace.rest.dead_letter_routes import DeadLetterRoutes
 from headrace.rest.forwarding import GroupForwarding
 from headrace.rest.handlers import router_error
 from headrace.rest.limits import DEFAULT_LIMITS, RestLimits
+from headrace.rest.log_levels import LogLevels
 from headrace.rest.metrics_routes import DEFAULT_EXPOSITION, Exposition, MetricsRoutes
 from headrace.rest.options import NO_OPTIONS, RestOptions
 from headrace.rest.plugin_routes import PluginRoutes
@@ -36,9 +37,10 @@ def create_app(
     authenticator: Authenticator | None = None,
     exposition: Exposition = DEFAULT_EXPOSITION,
     group: WorkerGroupApi | None = None,
+    levels: LogLevels | None = None,
 ) -> ASGIApp:
     """Return the REST API of a worker. ``group``: of which the worker is a member."""
-    routes = all_routes(api, registry, dead_letters, exposition, group)
+    routes = all_routes(api, registry, dead_letters, exposition, group, levels)
     app = Starlette(routes=routes, exception_handlers={HTTPException: router_error})
     app.router.redirect_slashes = False
     app.state.audit = AuditLog()
@@ -54,10 +56,11 @@ def all_routes(
     dead_letters: DeadLetterService | None,
     exposition: Exposition = DEFAULT_EXPOSITION,
     group: WorkerGroupApi | None = None,
+    levels: LogLevels | None = None,
 ) -> list[Route]:
     """Return the routes. Each has its rules of :mod:`headrace.rest.access`; one without is a LookupError."""
     return [
-        *WorkerRoutes(api).routes(),
+        *WorkerRoutes(api, group, levels).routes(),
         *ConnectorRoutes(api, group).routes(),
         *PluginRoutes(api, registry).routes(),
         *MetricsRoutes(api, exposition).routes(),

@@ -23,6 +23,7 @@ from headrace.rest.authentication import Authenticator
 from headrace.rest.connections import DeadlineProtocol, TlsHandshake, handle_loop_error
 from headrace.rest.limits import RepeatedLines, RepeatedRecords, RestLimits, default_limits
 from headrace.rest.listeners import BACKLOG, listen, parse_listeners, url_of
+from headrace.rest.log_levels import LogLevels
 from headrace.rest.metrics_routes import DEFAULT_EXPOSITION, Exposition
 from headrace.rest.options import NO_OPTIONS, RestOptions
 from headrace.runtime.api import WorkerApi
@@ -84,8 +85,12 @@ class RestServer:
         registry: Registry,
         dead_letters: DeadLetterService | None = None,
         group: WorkerGroupApi | None = None,
+        levels: LogLevels | None = None,
     ) -> None:
-        """Serve on the bound ports. ``group``: of which the worker is a member. Raises InfrastructureError."""
+        """Serve on the bound ports. Raises InfrastructureError.
+
+        ``group``: of which the worker is a member. ``levels``: of the worker's loggers.
+        """
         self._server = _UvicornServer(
             uvicorn.Config(
                 create_app(
@@ -97,6 +102,7 @@ class RestServer:
                     self._access.authenticator,
                     self._exposition,
                     group,
+                    levels,
                 ),
                 loop="asyncio",
                 http=functools.partial(DeadlineProtocol, limits=self._limits),  # type: ignore[arg-type]

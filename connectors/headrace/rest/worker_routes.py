@@ -11,6 +11,7 @@ from starlette.routing import Route
 from headrace.rest import log_levels
 from headrace.rest.handlers import RestRequest, bad_request, resource
 from headrace.runtime.api import WorkerApi
+from headrace.runtime.group_api import WorkerGroupApi
 
 HEALTH_STATUS = {"healthy": 200, "starting": 503, "unhealthy": 500}
 """KIP-1017."""
@@ -19,9 +20,13 @@ HEALTH_STATUS = {"healthy": 200, "starting": 503, "unhealthy": 500}
 class WorkerRoutes:
     """Version, health and log levels of the worker."""
 
-    def __init__(self, api: WorkerApi) -> None:
+    def __init__(
+        self, api: WorkerApi, group: WorkerGroupApi | None = None, levels: log_levels.LogLevels | None = None
+    ) -> None:
+        """``group``: of which the worker is a member. ``levels``: of this worker's loggers."""
         self._api = api
-        self._loggers = log_levels.LogLevels()
+        self._group = group
+        self._loggers = levels or log_levels.LogLevels()
 
     def routes(self) -> list[Route]:
         """``/``, ``/health`` and ``/admin/loggers``."""
@@ -57,5 +62,7 @@ class WorkerRoutes:
         changed = self._loggers.set_level(request.path["logger"], level)
         request.change.state(before, level)
         if request.query.get("scope", "").lower() == "cluster":
+            if self._group is not None:
+                self._group.put_logger_level(request.path["logger"], level)
             return Response(status_code=204)
         return JSONResponse(changed)

@@ -114,6 +114,9 @@ class GroupRuntime:
     def owner_url(self, unit: Unit) -> str | None:
         return self.membership.owner_url(unit)
 
+    def put_logger_level(self, logger: str, level: str) -> None:
+        self.configs.put_logger_level(logger, level)
+
     def session_key(self) -> SessionKey | None:
         return self.configs.session_key()
 

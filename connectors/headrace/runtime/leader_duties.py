@@ -38,6 +38,7 @@ class LeaderDuties:
         self._membership = membership
         self._clock = clock
         self._failed = False
+        self._tidied: DesiredState | None = None
 
     def run(self, desired: DesiredState) -> None:
         """Do what is due, if this worker is the leader. What fails is tried again in the next tick."""
@@ -53,7 +54,9 @@ class LeaderDuties:
             self._failed = False
         for unit in self._membership.waiting():
             self._report_waiting(unit, desired)
-        self._forget_deleted(desired)
+        if desired is not self._tidied:
+            self._tidied = desired
+            self._forget_deleted(desired)
 
     def _renew_session_key(self) -> None:
         known = self._configs.session_key()

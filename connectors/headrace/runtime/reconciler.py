@@ -52,6 +52,14 @@ class _Configured(NamedTuple):
     target: TargetState
 
 
+class _Tidied(NamedTuple):
+    """The state after which outdated statuses were deleted."""
+
+    desired: int
+    generation: int
+    running: frozenset[TaskId]
+
+
 class Reconciler:
     """Methods named without ``call`` run on its own thread only."""
 
@@ -81,6 +89,7 @@ class Reconciler:
         self._duties = duties
         self._publications = TaskPublications(self._publish, configurator.reasons)
         self._configured: dict[str, _Configured] = {}
+        self._tidied: _Tidied | None = None
         self._commands: queue.SimpleQueue[tuple[Callable[[], Any], Future[Any] | None] | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="reconciler", daemon=True)
         self._leaving = threading.Event()
@@ -302,7 +311,10 @@ class Reconciler:
             {Unit(task.connector, task.number) for task in self._supervisor.running()}
             | {Unit(name, CONNECTOR) for name in self._configured}
         )
-        self._forget_surplus(desired)
+        state = _Tidied(id(desired), self._membership.generation(), frozenset(self._supervisor.running()))
+        if state != self._tidied:  # statuses of all tasks of the group are read
+            self._tidied = state
+            self._forget_surplus(desired)
         if self._duties is not None:
             self._duties.run(desired)
 

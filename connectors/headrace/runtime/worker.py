@@ -73,11 +73,12 @@ class Worker:
         open_reader: Callable[[], Reader] | None = None,
         decisions: DecisionServices | None = None,
         not_ready: Callable[[], str | None] = lambda: None,
+        worker_group: str | None = None,
     ) -> None:
         """``refused`` is called on a thread of the worker when Kafka refuses it permanently (wrong settings).
 
         ``group``: the consumer group of all sinks that do not set one (``consumer.group.id`` of the worker).
-        ``not_ready`` returns why the worker has not joined its worker group yet.
+        ``not_ready`` returns why the worker has not joined its worker group ``worker_group`` yet.
         """
         self._reconciler = reconciler
         self._supervisor = supervisor
@@ -93,6 +94,7 @@ class Worker:
         self._open_reader = open_reader
         self._decisions = decisions or DecisionServices()
         self._not_ready = not_ready
+        self._worker_group = worker_group
         self._lookups = SystemLookups(validator)
         self._kafka_watch = KafkaWatch(open_admin, refused)
 
@@ -409,7 +411,19 @@ class Worker:
             self._require_valid(name, self._lookups.refusals(named, desired.configs))
             if self._type(named) == "stream" and self._open_reader is not None:
                 self._require_fitting_state(StoredApplication(name, named, self._open_reader))
+        self._refuse_group_of_workers(name, named)
         return named
+
+    def _refuse_group_of_workers(self, name: str, config: Mapping[str, str]) -> None:
+        """Raise ConfigError when a consumer would join the group of the workers (Kafka Connect's rule and text)."""
+        if self._worker_group is None or self._type(config) not in _CONSUMERS:
+            return
+        group = self._group(name, config, trusted=False)
+        if group == self._worker_group:
+            key = "consumer.override.group.id" if "consumer.override.group.id" in config else "name"
+            text = f"Consumer group {group} conflicts with Connect worker group {self._worker_group}"
+            hint = "name another consumer.override.group.id"
+            raise ConfigError(findings=[Finding("config.conflict", text, key, hint)])
 
     def _require_fitting_state(self, application: StoredApplication) -> None:
         """Raise ConflictError when the state that the application has does not fit its new configuration."""

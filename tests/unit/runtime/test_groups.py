@@ -174,6 +174,29 @@ def test_operations_on_any_worker_have_the_answers_of_the_leader(group: Group) -
     eventually(lambda: request(second, "GET", "/connectors").json() == [])
 
 
+@pytest.mark.parametrize("name", ["g", "sink"])
+def test_a_sink_cannot_join_the_group_of_the_workers(group: Group, name: str) -> None:
+    worker = group.worker(**{"group.id": "connect-g"})
+    other = {} if name == "g" else {"consumer.override.group.id": "connect-g"}
+    config = {"connector.class": "MemorySink", "topics": "numbers", **other}
+    refused = request(worker, "PUT", f"/connectors/{name}/config", json=config)
+    assert refused.status_code == 400
+    assert "Consumer group connect-g conflicts with Connect worker group connect-g" in refused.json()["message"]
+
+
+def test_the_level_of_a_logger_is_set_on_every_worker_with_scope_cluster(group: Group) -> None:
+    first, second = group.worker(), group.worker()
+    logger = "headrace.testing.groups"
+    level = {"level": "ERROR"}
+    assert request(second, "PUT", f"/admin/loggers/{logger}?scope=cluster", json=level).status_code == 204
+
+    def modified(process: Any) -> object:
+        # The workers of this test are in one process, with one set of loggers; each remembers what it has set itself.
+        return request(process, "GET", f"/admin/loggers/{logger}").json().get("last_modified")
+
+    eventually(lambda: modified(first) is not None and modified(second) is not None)
+
+
 def test_a_request_is_forwarded_at_most_twice(group: Group) -> None:
     _, second = group.worker(), group.worker()
     answer = request(second, "PUT", "/connectors/numbers/config?forward=false", json=SOURCE)
