@@ -165,6 +165,11 @@ class JoinKeys(ConfigModel):
     within: Duration = key("within", ge=0, doc="How long after the left record a right one may be, in event time.")
     before: Duration = key("before", default=0, ge=0, doc="How long before the left record a right one may be.")
     grace: Duration = key("grace", ge=0, doc="How far behind the newest record of its side a record may be.")
+    stages: CommaList = key(
+        "stages",
+        default="",
+        doc="Ages, such as `5m, 1h`, at which a left record without a match is written to `<step>.pending`.",
+    )
     column: str | None = key("as", default=None, doc="The column for the right record; by default the right stream.")
 
 

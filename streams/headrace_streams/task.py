@@ -194,7 +194,8 @@ class StreamApplicationTask(StreamTask):
                 steps[step.name] = StepCounts(0, result.dropped, result.late, result.counts)
                 # Time alone is stored now and then only: it would be a transaction for each partition without records.
                 stored_alone = len(result.changes) == 1 and silent < max(_STORED_AFTER, operator.span() // 64)
-                worthwhile |= bool(result.changes) and not stored_alone
+                has_results = any(map(len, result.streams.values()))
+                worthwhile |= bool(result.changes) and (has_results or not stored_alone)
             else:
                 continue
             for item in result.refusals:

@@ -11,7 +11,7 @@ State: the records (:mod:`headrace_streams.operators.join_records`), the times a
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any, Literal
@@ -20,6 +20,7 @@ from headrace import Segments
 from headrace_streams.expressions import Projection
 from headrace_streams.operators.grouping import NO_ORIGIN, TIME_SEGMENT
 from headrace_streams.operators.join_records import LEFT, MATCHED, RIGHT, TIME, VALUE, JoinRecords, open_records
+from headrace_streams.operators.join_stages import JoinStages
 from headrace_streams.operators.operator import Operator, StepPlace, StepResult, Tables
 from headrace_streams.operators.state_account import added, stored_account
 from headrace_streams.operators.stateless import evaluate, record_key
@@ -28,6 +29,8 @@ from headrace_streams.rows import Rows
 JoinKind = Literal["inner", "left"]
 _ACCOUNTS = {LEFT: "left account", RIGHT: "right account"}
 """Keys in the segment of the times, which has those of the sides under ``left`` and ``right``."""
+STAGE = "stage"
+"""The column of a provisional result: the age in milliseconds."""
 _NEVER = 1 << 62
 """Later than all event times."""
 
@@ -73,10 +76,14 @@ class IntervalJoin(Operator):
     before: int
     after: int
     grace: int
+    stages: tuple[int, ...] = ()
+    """Of a left join: ages at which a left record without a match has a provisional result, ascending."""
     stateful = True
 
     def process(self, rows: Rows, tables: Tables, state: Segments) -> StepResult:
         batch = _JoinBatch(self, state)
+        if self.stages:
+            batch.stage([moment for moment, value in zip(rows.times, rows.values, strict=True) if RIGHT in value])
         for side, places in groupby(range(len(rows)), lambda place: LEFT in rows.values[place]):
             (batch.take_left if side else batch.take_right)(rows, list(places))
         return batch.result()
@@ -85,8 +92,11 @@ class IntervalJoin(Operator):
         if len(state) < 2 or TIME_SEGMENT not in state:
             return StepResult({})
         batch = _JoinBatch(self, state)
+        before = dict(batch.times)
         for side in sides:
             batch.advance(side, silent)
+        if self.stages:
+            batch.stage((), before.get(RIGHT))
         return batch.result()
 
     def accounts(self, state: Segments) -> Mapping[str, Mapping[str, int]]:
@@ -99,7 +109,7 @@ class IntervalJoin(Operator):
         return self.before + self.after + self.grace
 
     def state_definition(self) -> str:
-        return f"{self.describe()}; with accounts"
+        return f"{self._join()}; with accounts"
 
     def shown_state(self, key: Any, state: Segments) -> list[dict[str, Any]]:
         """Return the open left records and the right records of a key, by time. Odd segments are of the right side."""
@@ -111,6 +121,10 @@ class IntervalJoin(Operator):
         return sorted(shown, key=lambda item: (item["time"], item["side"]))
 
     def describe(self) -> str:
+        stages = ", ".join(f"{stage} ms" for stage in self.stages)
+        return f"{self._join()}, provisional results after {stages}" if stages else self._join()
+
+    def _join(self) -> str:
         interval = f"from {self.before} ms before to {self.after} ms after the left record"
         return f"{self.kind} join by {', '.join(self.names)}, {interval}, grace {self.grace} ms, as {self.column}"
 
@@ -123,8 +137,10 @@ class _JoinBatch:
         self._state = state
         self._records = JoinRecords(state, join.before + join.after + join.grace)
         self._known: Mapping[str, int] = state.get(TIME_SEGMENT, {})
-        self._times: dict[str, int] = {side: self._known[side] for side in (LEFT, RIGHT) if side in self._known}
+        self.times: dict[str, int] = {side: self._known[side] for side in (LEFT, RIGHT) if side in self._known}
         self._made = _RowsBuilder(join.names)
+        self._pending = _RowsBuilder(join.names)
+        self._stages: JoinStages | None = None
         self._late = {side: _RowsBuilder(join.names) for side in (LEFT, RIGHT)}
         self._oldest = _NEVER
         """The event time of the oldest left record that was added to the state."""
@@ -132,9 +148,24 @@ class _JoinBatch:
         self._right = dict.fromkeys(("received", "expired", "dropped", "late", "open"), 0)
         """Changes of the accounts."""
 
+    def stage(self, moments: Iterable[int], *before: int | None) -> None:
+        """Prepare the stages. ``moments``: of right records to come; ``before``: the time, if it has advanced."""
+        join, now = self._join, self.times.get(RIGHT)
+        last = max((*moments, *(() if now is None else (now,))), default=-_NEVER)
+        known = before[0] if before else now
+        self._stages = JoinStages(join.stages, join.grace, self._records, known, last)
+
+    def _emit_stages(self) -> None:
+        if self._stages is None:
+            return
+        for item in self._stages.reached(self.times.get(RIGHT)):
+            moment, value, _ = item.record
+            pending = {**value, self._join.column: None, STAGE: item.stage}
+            self._pending.add(item.key, pending, moment + item.stage, NO_ORIGIN)
+
     def take_left(self, rows: Rows, places: Sequence[int]) -> None:
         """Take left records, in order."""
-        join, times, counts, records = self._join, self._times, self._left, self._records
+        join, times, counts, records = self._join, self.times, self._left, self._records
         is_inner, before, after, grace = join.kind == "inner", join.before, join.after, join.grace
         newest = times.get(RIGHT, -_NEVER)  # of the records that can be found
         counts["received"] += len(places)
@@ -157,12 +188,16 @@ class _JoinBatch:
                 self._join_pair(key, value, match[VALUE], max(moment, match[TIME]), rows.origins[place])
             counts["matched" if matches else "open"] += 1
             if is_inner or not matches:
-                records.add(LEFT, key, [moment, value, bool(matches)])
+                record = [moment, value, bool(matches)]
+                records.add(LEFT, key, record)
                 self._oldest = min(self._oldest, moment)
+                if self._stages is not None:
+                    self._stages.added(key, record)
+                    self._emit_stages()
 
     def take_right(self, rows: Rows, places: Sequence[int]) -> None:
         """Take right records, in order."""
-        join, times, counts, records = self._join, self._times, self._right, self._records
+        join, times, counts, records = self._join, self.times, self._right, self._records
         before, after, grace = join.before, join.after, join.grace
         newest = times.get(LEFT, -_NEVER)
         counts["received"] += len(places)
@@ -171,6 +206,7 @@ class _JoinBatch:
             value: dict[str, Any] = rows.values[place][RIGHT]
             if RIGHT not in times or moment > times[RIGHT]:
                 times[RIGHT] = moment
+                self._emit_stages()
             elif moment < times[RIGHT] - grace:
                 self._late[RIGHT].add(key, value, moment, rows.origins[place])
                 continue
@@ -188,13 +224,14 @@ class _JoinBatch:
 
     def advance(self, side: str, silent: int) -> None:
         """Advance the time of a side. One that has had no record yet takes that of the other side."""
-        if side in self._times:
-            self._times[side] += silent
+        if side in self.times:
+            self.times[side] += silent
         else:
-            self._times[side] = self._times[LEFT if side == RIGHT else RIGHT]
+            self.times[side] = self.times[LEFT if side == RIGHT else RIGHT]
 
     def result(self) -> StepResult:
         """Close the records that can have no further match, and return the result of the batch."""
+        self._emit_stages()  # of a time without records
         closed = self._close_left()
         self._expire_right()
         closed.add_all(self._made)
@@ -206,8 +243,8 @@ class _JoinBatch:
         }
         counts = {"left": left["received"], "matched": left["matched"], "unmatched": left["unmatched"]}
         return StepResult(
-            {"": closed.rows, "late": late_left, "late_right": late_right},
-            changes={**self._records.changes, TIME_SEGMENT: {**self._times, **accounts}},
+            {"": closed.rows, "late": late_left, "late_right": late_right, "pending": self._pending.rows},
+            changes={**self._records.changes, TIME_SEGMENT: {**self.times, **accounts}},
             dropped=right["dropped"],
             late=len(late_left) + len(late_right),
             counts={**counts, "left_late": len(late_left)},
@@ -221,10 +258,10 @@ class _JoinBatch:
     def _close_left(self) -> _RowsBuilder:
         """Delete the left records that can have no further match; return those of a left join, oldest first."""
         join, made = self._join, _RowsBuilder(self._join.names)
-        if RIGHT not in self._times:
+        if RIGHT not in self.times:
             return made
-        end = self._times[RIGHT] - join.grace - join.after  # the first moment that is still open
-        if self._known.get(RIGHT) == self._times[RIGHT] and self._oldest >= end:
+        end = self.times[RIGHT] - join.grace - join.after  # the first moment that is still open
+        if self._known.get(RIGHT) == self.times[RIGHT] and self._oldest >= end:
             return made
         closed = [item for item in self._records.close_left(end) if not item[1][MATCHED]]
         self._left["unmatched"] += len(closed)
@@ -237,8 +274,8 @@ class _JoinBatch:
 
     def _expire_right(self) -> None:
         """Delete right records that can have no further match."""
-        if LEFT in self._times:
-            expired = self._records.expire_right(self._times[LEFT] - self._join.grace - self._join.before)
+        if LEFT in self.times:
+            expired = self._records.expire_right(self.times[LEFT] - self._join.grace - self._join.before)
             self._right["expired"] += expired
             self._right["open"] -= expired
 

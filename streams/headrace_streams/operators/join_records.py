@@ -50,6 +50,16 @@ class JoinRecords:
             found.sort(key=_time_of)
         return found
 
+    def between(self, side: str, first: int | None, end: int) -> Iterator[tuple[Any, Record]]:
+        """Yield the records from ``first`` (None: the oldest) to before ``end``, with their keys."""
+        for segment in self._segments(side, end):
+            if first is not None and (segment // 2 + 1) * self._width <= first:
+                continue
+            for key, records in self._content(segment):
+                for record in records:
+                    if record[TIME] < end and (first is None or record[TIME] >= first):
+                        yield key, record
+
     def add(self, side: str, key: Any, record: Record) -> None:
         segment = record[TIME] // self._width * 2 + _ODD[side]
         changed = self.changes.get(segment)

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from headrace import Finding
-from headrace_streams.configuration import NamedKeys, StepKeys, read_join
+from pydantic import TypeAdapter, ValidationError
+
+from headrace import Duration, Finding
+from headrace_streams.configuration import JoinKeys, NamedKeys, StepKeys, read_join
 from headrace_streams.expressions import Columns, ColumnType, Projection
-from headrace_streams.operators.interval_join import IntervalJoin, JoinSide
+from headrace_streams.operators.interval_join import STAGE, IntervalJoin, JoinSide
 from headrace_streams.operators.join_records import LEFT, RIGHT
 from headrace_streams.operators.operator import StepPlace
 from headrace_streams.operators.stateless import KeyBy
 from headrace_streams.plan import PlannedStep, Repartition
 from headrace_streams.planning.builder import PlanBuilder, PlanError, StreamInfo
+
+_DURATION: TypeAdapter[int] = TypeAdapter(Duration)
 
 
 def plan_join(builder: PlanBuilder, entry: NamedKeys[StepKeys], sources: tuple[str, ...]) -> None:
@@ -35,14 +39,46 @@ def plan_join(builder: PlanBuilder, entry: NamedKeys[StepKeys], sources: tuple[s
     )
     followed = _plan_sides(builder, entry.name, sides)
     builder.followed += [(entry.name, topic) for topic in followed]
-    operator = IntervalJoin(keys.type, names, column, keys.before, keys.within, keys.grace)
+    stages = _stages(prefix, keys, column, left.columns)
+    operator = IntervalJoin(keys.type, names, column, keys.before, keys.within, keys.grace, stages)
     left_keyed, right_keyed = (names if side.columns == names else None for side in sides)
     streams = {
         "": StreamInfo(left.columns.with_columns({column: right.columns}), followed, left_keyed),
         "late": StreamInfo(left.columns, followed, left_keyed),
         "late_right": StreamInfo(right.columns, followed, right_keyed),
     }
+    if stages:
+        pending = left.columns.with_columns({column: right.columns, STAGE: ColumnType.INTEGER})
+        streams["pending"] = StreamInfo(pending, followed, left_keyed)
     builder.add_step(entry.name, tuple(f"{entry.name}.{side.name}" for side in sides), operator, streams)
+
+
+def _stages(prefix: str, keys: JoinKeys, column: str, columns: Columns) -> tuple[int, ...]:
+    """Return the ages of provisional results in milliseconds, ascending."""
+    if not keys.stages:
+        return ()
+    place = f"{prefix}.stages"
+    if keys.type != "left":
+        text = "'stages' belongs to left joins: an inner join has no result without a match"
+        raise PlanError(Finding("config.conflict", text, place, "set type: left, or remove stages"))
+    if STAGE in (column, *columns.types):
+        text = f"column '{STAGE}', which provisional results have, exists already"
+        raise PlanError(Finding("config.duplicate_name", text, place, "rename the column in a step before"))
+    found = set()
+    for text in keys.stages:
+        age = _milliseconds(text)
+        if age is None or not 0 < age < keys.within:
+            message = f"'{text}' is not a duration between 0 and 'within'"
+            raise PlanError(Finding("config.invalid_value", message, place, "write stages: 5m, 1h"))
+        found.add(age)
+    return tuple(sorted(found))
+
+
+def _milliseconds(text: str) -> int | None:
+    try:
+        return _DURATION.validate_python(text)
+    except ValidationError:
+        return None
 
 
 class _Side:

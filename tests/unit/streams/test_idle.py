@@ -23,7 +23,6 @@ inputs:
 WINDOWS = {
     "tumbling": "window: {by: id, tumbling: 10ms, grace: 5ms, aggregate: {views: count(*)}}",
     "hopping": "window: {by: id, hopping: 10ms, advance: 10ms, grace: 5ms, aggregate: {views: count(*)}}",
-    "sliding": "window: {by: id, sliding: 9ms, grace: 4ms, aggregate: {views: count(*)}}",
     "session": "window: {by: id, session: 10ms, grace: 5ms, aggregate: {views: count(*)}}",
     "top": "top: {by: id, tumbling: 10ms, grace: 5ms, order: at, limit: 1000}",
 }
@@ -53,7 +52,7 @@ class Clock:
         return self.now
 
 
-@pytest.mark.parametrize("kind", [kind for kind in WINDOWS if kind != "sliding"])  # which count a record several times
+@pytest.mark.parametrize("kind", WINDOWS)
 @given(records=st.lists(packed(range(3), range(101)), min_size=1, max_size=30))
 def test_after_a_silence_every_record_is_in_a_result_or_late(kind: str, records: list[tuple[int, int]]) -> None:
     driver = make_driver(window(kind), idle_after=1)
@@ -176,3 +175,32 @@ def _wait_for_results(application: Application, count: int) -> None:
         return len(application.committed("out")) >= count
 
     eventually(written, 20)
+
+
+def test_a_silent_right_side_lets_left_records_reach_their_stages() -> None:
+    staged = JOIN.replace("as: click", "as: click, stages: '3ms, 8ms'").replace(
+        "  out: labelled", "  out: labelled\n  waiting: labelled.pending"
+    )
+    driver = make_driver(staged, idle_after=1)
+    driver.send("impressions", {"id": 1, "at": 10}, 1)
+    driver.send("impressions", {"id": 2, "at": 11}, 2)
+    driver.send("conversions", {"id": 2, "at": 12}, 2)
+    driver.wait(8)
+    assert [(record.value, record.timestamp) for record in driver.outputs["waiting"]] == [
+        ({"id": 1, "at": 10, "click": None, "stage": 3}, 13)
+    ]
+    driver.wait(8)
+    assert [record.value["stage"] for record in driver.outputs["waiting"]] == [3, 8]
+    assert [record.value["id"] for record in driver.outputs["out"]] == [2, 1]
+
+
+def test_sliding_windows_close_in_a_silence_although_their_records_may_still_be_needed() -> None:
+    text = f"{INPUT}steps:\n  w:\n    window: {{by: id, sliding: 9ms, grace: 4ms, aggregate: {{views: count(*)}}}}\n"
+    driver = make_driver(f"{text}outputs:\n  out: w\n", idle_after=2)
+    driver.send("impressions", {"id": 1, "at": 0}, 1)
+    driver.wait(4)
+    assert driver.outputs["out"] == []
+    driver.wait(1)
+    assert [(record.value["window_end"], record.value["views"]) for record in driver.outputs["out"]] == [(0, 1)]
+    driver.wait(100)
+    assert len(driver.outputs["out"]) == 1

@@ -39,6 +39,9 @@ class Event(NamedTuple):
 events = st.lists(packed(["left", "right"], [0, 1, 2, None], [*range(61), *range(-15, 0)]).map(Event._make))
 
 
+STAGES = (2, 6)
+
+
 class Joined(NamedTuple):
     """What batches give: pairs of offsets (None: without a right record), offsets of late records, counts, state."""
 
@@ -47,23 +50,27 @@ class Joined(NamedTuple):
     late_right: list[int]
     counts: StepCounts
     state: StreamState
+    pending: list[tuple[int, int]]
+    """Offsets of left records, and the stages that they have reached."""
 
 
 @cache
-def join(kind: str) -> dict[str, Operator]:
+def join(kind: str, stages: str = "") -> dict[str, Operator]:
     """Return the operators of a join: the two sides, and the join itself."""
     keys = {"type": kind, "left": "views", "right": "clicks", "by": "id", "before": BEFORE, "within": AFTER}
     steps = {f"steps.j.join.{name}": str(value) for name, value in {**keys, "grace": GRACE, "as": "click"}.items()}
+    if stages:
+        steps["steps.j.join.stages"] = stages
     inputs = {"inputs.views": "views", "inputs.clicks": "clicks"}
     plan, findings = make_plan("app", ApplicationKeys.parse({**inputs, **steps, "outputs.out": "j"}))
     assert findings == []
     return {step.name: step.operator for step in plan.steps}
 
 
-def run(kind: str, batches: Iterable[Sequence[Event]]) -> Joined:
-    operators = join(kind)
+def run(kind: str, batches: Iterable[Sequence[Event]], stages: str = "") -> Joined:
+    operators = join(kind, stages)
     state = StreamState({"j": "changelog"}, {"j": ("views", "clicks")})
-    found = Joined([], [], [], StepCounts(), state)
+    found = Joined([], [], [], StepCounts(), state, [])
     offset = 0
     for batch in batches:
         sides = []
@@ -79,6 +86,8 @@ def run(kind: str, batches: Iterable[Sequence[Event]]) -> Joined:
         assert_balanced(operators["j"], state.of(PLACE)["j"])
         for value in made.streams[""].values:
             found.pairs.append((value["offset"], value["click"] and value["click"]["offset"]))
+        found.pending.extend((value["offset"], value["stage"]) for value in made.streams["pending"].values)
+        assert all(value["click"] is None for value in made.streams["pending"].values)
         found.late_left.extend(value["offset"] for value in made.streams["late"].values)
         found.late_right.extend(value["offset"] for value in made.streams["late_right"].values)
         found.counts.add(StepCounts(len(batch), made.dropped, made.late, made.counts))
@@ -154,6 +163,50 @@ def test_results_do_not_depend_on_the_division_into_batches(records: list[Event]
     assert sorted(map(str, whole.pairs)) == sorted(map(str, parts.pairs))
     assert whole.state.of(PLACE) == parts.state.of(PLACE)
     assert whole.counts == parts.counts
+
+
+def naive_stages(records: Sequence[Event]) -> list[tuple[int, int]]:
+    """Process record by record, and search all open left records after each."""
+    taken: dict[str, dict[int, Event]] = {"left": {}, "right": {}}
+    newest: dict[str, int] = {}
+    reached: list[tuple[int, int]] = []
+    for offset, event in enumerate(records):
+        if event.time < newest.get(event.side, event.time) - GRACE:
+            continue
+        newest[event.side] = max(newest.get(event.side, event.time), event.time)
+        if event.side == "left" and event.key is not None:
+            taken["left"][offset] = event
+        now = newest.get("right")
+        for left, one in taken["left"].items():
+            is_matched = any(
+                other.key == one.key and -BEFORE <= other.time - one.time <= AFTER for other in taken["right"].values()
+            )
+            if is_matched or now is None:
+                continue
+            reached += [
+                (left, stage) for stage in STAGES if one.time + stage + GRACE < now and (left, stage) not in reached
+            ]
+        if event.side == "right":
+            taken["right"][offset] = event
+    return reached
+
+
+@given(st.lists(events))
+def test_a_left_record_has_each_stage_once_that_it_reaches_without_a_match(batches: list[list[Event]]) -> None:
+    found = run("left", batches, "2ms, 6ms")
+
+    expected = naive_stages([event for batch in batches for event in batch])
+    assert Counter(found.pending) == Counter(expected)
+    assert set(Counter(expected).values()) <= {1}
+
+
+@given(st.lists(events))
+def test_stages_change_neither_the_final_results_nor_the_state(batches: list[list[Event]]) -> None:
+    plain, staged = run("left", batches), run("left", batches, "2ms, 6ms")
+
+    assert staged.pairs == plain.pairs
+    assert staged.state.of(PLACE) == plain.state.of(PLACE)
+    assert join("left")["j"].state_definition() == join("left", "2ms, 6ms")["j"].state_definition()
 
 
 @given(events)

@@ -50,6 +50,9 @@ TOP = {
 }
 
 
+STAGED = {**JOIN, "steps.last.join.type": "left", "steps.last.join.stages": "5m, 30m"}
+
+
 def findings(keys: dict[str, str]) -> list[tuple[str, str, str]]:
     """Return severity or code, key and message of each finding."""
     _, found = make_plan("app", ApplicationKeys.parse({**BASE, **keys}))
@@ -153,6 +156,24 @@ def test_a_topic_with_dots_as_the_name_of_an_output_is_an_error_that_says_how_to
             "belongs to hopping windows",
         ),
         (HOPPING, "config.missing_key", "steps.last.window.advance", "needs 'advance'"),
+        (
+            {**STAGED, "steps.last.join.stages": "5m, 60m"},
+            "config.invalid_value",
+            "steps.last.join.stages",
+            "'60m' is not a duration between 0 and 'within'",
+        ),
+        (
+            {**STAGED, "steps.last.join.type": "inner"},
+            "config.conflict",
+            "steps.last.join.stages",
+            "belongs to left joins",
+        ),
+        (
+            {**STAGED, "steps.last.join.as": "stage"},
+            "config.duplicate_name",
+            "steps.last.join.stages",
+            "column 'stage'",
+        ),
         (
             {**HOPPING, "steps.last.window.advance": "61s"},
             "config.invalid_value",
