@@ -25,3 +25,4 @@ def pytest_collection_finish() -> None:
     """Exempt the modules and the tests from garbage collections, which took a tenth of the CPU time of a run."""
     gc.collect()
     gc.freeze()
+    gc.set_threshold(20_000, 20, 20)
