@@ -457,11 +457,11 @@ def test_a_batch_is_converted_as_its_values_one_by_one(batch: tuple[Schema, list
 JSON_VALUES = st.recursive(
     st.none() | st.booleans() | integers(64) | FLOATS | TEXTS,
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXTS, inner, max_size=3),
-    max_leaves=10,
+    max_leaves=6,
 )
 
 
-@given(st.lists(JSON_VALUES), st.sampled_from(["true", "false"]))
+@given(st.lists(JSON_VALUES, max_size=4), st.sampled_from(["true", "false"]))
 def test_values_without_schema_are_read_back(values: list[Any], schemas: str) -> None:
     made = converter(schemas_enable=schemas)
     runs = made.from_bytes("t", made.to_bytes("t", None, values))

@@ -56,10 +56,10 @@ def test_the_memory_of_a_batch_is_close_to_the_size_of_its_bytes(make: Callable[
     st.lists(
         st.recursive(
             st.none() | st.integers(-(2**63), 2**63) | st.text(),
-            lambda inner: st.dictionaries(st.text(), inner, max_size=4),
-            max_leaves=8,
+            lambda inner: st.dictionaries(st.text(), inner, max_size=3),
+            max_leaves=5,
         ),
-        max_size=8,
+        max_size=5,
     )
 )
 def test_texts_are_equal_to_those_of_orjson(values: list[Any]) -> None:

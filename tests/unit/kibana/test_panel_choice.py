@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from operator import itemgetter
 
 import pytest
 from hypothesis import given
@@ -14,20 +15,17 @@ from headrace.kibana.lens import WIDTH, layout
 from headrace.kibana.panel_choice import MOST_PANELS, choose_panels
 from headrace.kibana.saved_objects import dashboard, data_view
 from headrace.kibana.stored_panels import read_panels
+from tests.unit.examples import packed
 from tests.unit.kibana.conftest import ORDERS
 
 TYPES = ("keyword", "text", "long", "double", "date", "boolean", "ip", "geo_point", "flattened", "long/keyword")
-FIELDS = st.builds(
-    IndexedField,
-    st.from_regex(r"[a-z][a-z_]{0,8}(\.[a-z][a-z_]{0,8})?", fullmatch=True),
-    st.sampled_from(TYPES),
-    st.booleans(),
-)
+WORDS = ("total", "status", "paid", "note", "price", "a", "b", "country", "id", "email", "token", "user", "created")
+NAMES = (*WORDS, *(f"offer.{word}" for word in WORDS), "order_id", "updated_at", "changed")
 FACTS = st.lists(
-    st.builds(FieldFacts, FIELDS, st.none() | st.integers(0, 5_000), st.integers(0, 10_000)),
+    packed(NAMES, TYPES, (True, False), (None, 0, 1, 2, 12, 13, 49, 51, 1_000, 1_001, 5_000), (0, 1, 99, 100, 10_000)),
     max_size=30,
-    unique_by=lambda facts: facts.field.path,
-)
+    unique_by=itemgetter(0),
+).map(lambda found: [FieldFacts(IndexedField(*facts[:3]), *facts[3:]) for facts in found])
 
 
 @given(FACTS, st.sampled_from(["", "updated_at"]))

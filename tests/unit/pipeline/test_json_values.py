@@ -22,7 +22,7 @@ JSON = st.recursive(
     | st.floats(allow_nan=False, allow_infinity=False)
     | st.text(),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
-    max_leaves=8,
+    max_leaves=5,
 )
 TEXTS = st.one_of(
     st.none(),
@@ -57,7 +57,7 @@ def test_only_objects_on_one_line_stay_text_and_are_unchanged(texts: list[bytes 
                 assert b"\n" not in text
 
 
-@given(st.lists(st.dictionaries(st.text(), JSON, max_size=3).map(orjson.dumps), max_size=4))
+@given(st.lists(st.dictionaries(st.text(), JSON, max_size=2).map(orjson.dumps), max_size=3))
 def test_objects_are_passed_back_byte_for_byte(texts: list[bytes]) -> None:
     converter = plain()
     written = [text for run in converter.from_bytes("t", texts) for text in converter.to_bytes("t", None, run.values)]

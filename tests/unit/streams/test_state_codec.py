@@ -31,11 +31,11 @@ values = st.recursive(
         st.lists(inner, max_size=3)
         | st.dictionaries(st.text(max_size=3) | st.sampled_from(["$decimal", "$bytes", "$object"]), inner, max_size=3)
     ),
-    max_leaves=8,
+    max_leaves=5,
 )
 
 
-@given(st.lists(values))
+@given(st.lists(values, max_size=4))
 def test_values_are_read_back_with_value_and_type(written: list[Any]) -> None:
     read = [decode(text) for text in encode(written)]
 

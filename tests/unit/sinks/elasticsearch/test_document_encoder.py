@@ -19,10 +19,10 @@ JSON = st.recursive(
     | st.integers(-(2**63), 2**64 - 1)
     | st.floats(allow_nan=False, allow_infinity=False)
     | TEXT,
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(TEXT, inner, max_size=4),
-    max_leaves=12,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXT, inner, max_size=3),
+    max_leaves=6,
 )
-OBJECTS = st.dictionaries(TEXT, JSON, max_size=6)
+OBJECTS = st.dictionaries(TEXT, JSON, max_size=4)
 
 
 def encode(value: Any, of: Schema | None = None, **options: Any) -> Any:
