@@ -28,6 +28,7 @@ class DeletionMachine(RuleBasedStateMachine):
         self.stack = ExitStack()
         folder = Path(self.stack.enter_context(tempfile.TemporaryDirectory()))
         self.database = sqlite3.connect(folder / "source.db", isolation_level=None)
+        self.database.execute("PRAGMA synchronous = OFF")  # commits do not wait for the disk
         self.stack.callback(self.database.close)
         # n is the cursor: a key that comes back gets a new one.
         self.database.execute("CREATE TABLE t (id INTEGER PRIMARY KEY, n INTEGER NOT NULL UNIQUE)")

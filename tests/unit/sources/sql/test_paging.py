@@ -38,6 +38,7 @@ def test_f1_rows_that_share_a_cursor_value_are_all_read_whenever_the_worker_is_k
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "source.db"
         connection = sqlite3.connect(path)
+        connection.execute("PRAGMA synchronous = OFF")  # commits do not wait for the disk
         connection.execute("CREATE TABLE t (n INTEGER NOT NULL, id INTEGER NOT NULL, at TIMESTAMP NOT NULL)")
         connection.execute("CREATE INDEX ids ON t (id)")
         connection.execute("CREATE INDEX times ON t (at, id)")
