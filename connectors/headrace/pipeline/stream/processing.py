@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 import orjson
 
@@ -17,6 +17,7 @@ from headrace.json_bytes import json_bytes
 from headrace.pipeline.fault_policy import Failure, Stage
 from headrace.pipeline.stages import Stages
 from headrace.pipeline.stream import state_codec
+from headrace.pipeline.stream.plain_values import plain_values
 from headrace.plugin import (
     Changes,
     RefusedResult,
@@ -97,20 +98,18 @@ def without(batch: SinkBatch, offsets: Collection[int]) -> SinkBatch:
 
 def encoder(stages: Stages, topology: StreamTopology) -> Encoder:
     """Return the encoder of a task: its converters, and JSON of our own for repartition topics and shared topics."""
+    typed: set[str] = set()
+    """Topics whose results have values without a plain form."""
 
     def encode(output: StreamOutput, consumed: TopicPartition) -> tuple[list[EncodedBatch], list[Failure]]:
         if output.topic in topology.repartitions:
             return [_internal(output)], []
         if output.topic in topology.shared:
             return [_shared(output)], []
-        batch = SourceBatch(
-            output.topic,
-            output.values,
-            keys=output.keys if any(key is not None for key in output.keys) else None,
-            timestamps=output.timestamps,
-            headers=output.headers,
-        )
-        encoded = stages.encode(batch)
+        encoded = None if output.topic in typed else stages.encode(_batch(output, output.values, output.keys))
+        if encoded is None or encoded.failures:
+            encoded = stages.encode(_batch(output, plain_values(output.values), plain_values(output.keys)))
+            typed.add(output.topic)
         failures = []
         for failure in encoded.failures:
             origin = output.origins[failure.offset]
@@ -120,6 +119,13 @@ def encoder(stages: Stages, topology: StreamTopology) -> Encoder:
         return encoded.batches, failures
 
     return encode
+
+
+def _batch(output: StreamOutput, values: list[Any], keys: list[Any]) -> SourceBatch:
+    keyed = any(key is not None for key in keys)
+    return SourceBatch(
+        output.topic, values, keys=keys if keyed else None, timestamps=output.timestamps, headers=output.headers
+    )
 
 
 def _shared(output: StreamOutput) -> EncodedBatch:
