@@ -30,7 +30,13 @@ class WorkerAnswer(NamedTuple):
 
 
 def send_to_worker(
-    method: str, url: str, body: bytes, headers: Mapping[str, str], tls: ssl.SSLContext | None
+    method: str,
+    url: str,
+    body: bytes,
+    headers: Mapping[str, str],
+    tls: ssl.SSLContext | None,
+    *,
+    timeout: float = _TIMEOUT,
 ) -> WorkerAnswer:
     """Send a request. Raise RetriableError when the worker cannot be reached or does not respond."""
     try:
@@ -39,7 +45,7 @@ def send_to_worker(
             url,
             content=body or None,
             headers={**headers, "User-Agent": USER_AGENT},
-            timeout=httpx.Timeout(_TIMEOUT, connect=_CONNECT_TIMEOUT),
+            timeout=httpx.Timeout(timeout, connect=min(timeout, _CONNECT_TIMEOUT)),
             trust_env=False,  # a worker is not reached through the proxies of the environment
             verify=tls if tls is not None else True,
         )

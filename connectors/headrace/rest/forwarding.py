@@ -12,7 +12,8 @@ from starlette.responses import Response
 from headrace.errors import ConflictError, RetriableError
 from headrace.groups.protocol import Unit
 from headrace.groups.signatures import ALGORITHM, AUTHORIZATION
-from headrace.groups.worker_requests import send_to_worker
+from headrace.groups.worker_requests import WorkerAnswer, send_to_worker
+from headrace.rest.gathering import completed
 from headrace.rest.handlers import RestRequest, error_response
 from headrace.runtime.group_api import WorkerGroupApi
 
@@ -47,6 +48,8 @@ ALWAYS = frozenset({"/", "/health", "/metrics", "/v1/metrics", "/admin/loggers",
 
 NO_LEADER = "Cannot complete request momentarily due to no known leader URL, likely because a rebalance was underway."
 _CONFLICT = "Cannot complete request because of a conflicting operation (e.g. worker rebalance)"
+_GATHER_TIMEOUT = 3.0
+"""Seconds: a worker that does not respond is left out of answers about all tasks."""
 _FORWARDED = ("Authorization", "Content-Type", AUTHORIZATION, ALGORITHM)
 _RETURNED = ("content-type", "location", "www-authenticate", "retry-after")
 
@@ -65,6 +68,18 @@ class GroupForwarding:
             raise RetriableError(f"the worker is starting: {reason}", code="worker.starting", hint="try again")
         target = self._target(route, request)
         return None if target is None else self._forward(target, request)
+
+    def completed(self, route: str, request: RestRequest, response: Response) -> Response:
+        """Return this worker's response with the tasks that other workers run."""
+        if request.query.get("forward", "").strip().lower() == "false":
+            return response  # another worker gathers
+
+        def ask(worker: str, path: str) -> WorkerAnswer:
+            headers = {name: request.headers[name] for name in _FORWARDED if name in request.headers}
+            url = worker.rstrip("/") + path
+            return send_to_worker("GET", url, b"", headers, self._group.tls, timeout=_GATHER_TIMEOUT)
+
+        return completed(route, request, response, self._group.others_with_tasks(), ask)
 
     def _target(self, route: str, request: RestRequest) -> str | None:
         if (request.method, route) == OWNER:

@@ -145,6 +145,10 @@ class Forwarding(Protocol):
         """Return the response of another worker; None when this one answers. May block."""
         ...
 
+    def completed(self, route: str, request: RestRequest, response: Response) -> Response:
+        """Return this worker's response with what others have to add. May block."""
+        ...
+
 
 def forwarded(forwarding: Forwarding | None, route: str, handler: Handler) -> Handler:
     """Return a handler that lets another worker answer where that is necessary."""
@@ -152,7 +156,8 @@ def forwarded(forwarding: Forwarding | None, route: str, handler: Handler) -> Ha
         return handler
 
     def respond(request: RestRequest) -> Response:
-        return forwarding.respond(route, request) or handler(request)
+        response = forwarding.respond(route, request)
+        return forwarding.completed(route, request, handler(request)) if response is None else response
 
     return respond
 

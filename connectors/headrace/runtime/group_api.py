@@ -37,6 +37,10 @@ class WorkerGroupApi(Protocol):
         """Return the URL of the worker that runs a connector or task, if this worker is the leader."""
         ...
 
+    def others_with_tasks(self) -> frozenset[str]:
+        """Return the URLs of the other workers that run tasks, by their statuses."""
+        ...
+
     def put_logger_level(self, logger: str, level: str) -> None:
         """Set the level of a logger on every worker (KIP-976). Raise RetriableError."""
         ...

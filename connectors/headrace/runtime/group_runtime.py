@@ -16,6 +16,7 @@ from headrace.groups.worker_group import GroupSettings, WorkerGroup
 from headrace.groups.worker_requests import send_tasks
 from headrace.redaction import Secrets
 from headrace.settings import WorkerSettings
+from headrace.states import State
 from headrace.stores import ConditionStore, ConfigStore, DesiredState, OffsetStore, StatusStore
 from headrace.stores.config_fold import SessionKey
 from headrace.stores.group_topics import ensure_topics, group_topics
@@ -113,6 +114,15 @@ class GroupRuntime:
 
     def owner_url(self, unit: Unit) -> str | None:
         return self.membership.owner_url(unit)
+
+    def others_with_tasks(self) -> frozenset[str]:
+        scheme = "https" if self.tls is not None else "http"
+        me = self.membership.me
+        return frozenset(
+            f"{scheme}://{status.worker_id}/"
+            for status in self.statuses.tasks().values()
+            if status.state in (State.RUNNING, State.PAUSED) and status.worker_id not in ("", me)
+        )
 
     def put_logger_level(self, logger: str, level: str) -> None:
         self.configs.put_logger_level(logger, level)

@@ -184,6 +184,20 @@ def test_a_sink_cannot_join_the_group_of_the_workers(group: Group, name: str) ->
     assert "Consumer group connect-g conflicts with Connect worker group connect-g" in refused.json()["message"]
 
 
+def test_progress_and_records_of_all_tasks_are_shown_by_any_worker(group: Group) -> None:
+    first, second = group.worker(), group.worker()
+    assert request(first, "PUT", "/connectors/numbers/config", json=SOURCE).status_code == 201
+    eventually(lambda: running_on(first) == {worker_id(first): 2, worker_id(second): 2})
+    for process in (first, second):
+        for path in ("records", "progress", "freshness"):
+            answer = request(process, "GET", f"/v1/connectors/numbers/{path}").json()
+            assert [task["id"] for task in answer["tasks"]] == [0, 1, 2, 3]
+        listed = request(process, "GET", "/connectors?expand=progress&expand=status").json()["numbers"]
+        assert [task["id"] for task in listed["progress"]["tasks"]] == [0, 1, 2, 3]
+    answer = request(first, "GET", "/v1/connectors/numbers/records?forward=false").json()
+    assert len(answer["tasks"]) == 2
+
+
 def test_the_level_of_a_logger_is_set_on_every_worker_with_scope_cluster(group: Group) -> None:
     first, second = group.worker(), group.worker()
     logger = "headrace.testing.groups"
