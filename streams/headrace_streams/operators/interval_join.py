@@ -83,7 +83,8 @@ class IntervalJoin(Operator):
     def process(self, rows: Rows, tables: Tables, state: Segments) -> StepResult:
         batch = _JoinBatch(self, state)
         if self.stages:
-            batch.stage([moment for moment, value in zip(rows.times, rows.values, strict=True) if RIGHT in value])
+            moments = [moment for moment, value in zip(rows.times, rows.values, strict=True) if RIGHT in value]
+            batch.prepare_stages(batch.times.get(RIGHT), moments)
         for side, places in groupby(range(len(rows)), lambda place: LEFT in rows.values[place]):
             (batch.take_left if side else batch.take_right)(rows, list(places))
         return batch.result()
@@ -92,11 +93,11 @@ class IntervalJoin(Operator):
         if len(state) < 2 or TIME_SEGMENT not in state:
             return StepResult({})
         batch = _JoinBatch(self, state)
-        before = dict(batch.times)
+        known = batch.times.get(RIGHT)
         for side in sides:
             batch.advance(side, silent)
         if self.stages:
-            batch.stage((), before.get(RIGHT))
+            batch.prepare_stages(known)
         return batch.result()
 
     def accounts(self, state: Segments) -> Mapping[str, Mapping[str, int]]:
@@ -148,12 +149,12 @@ class _JoinBatch:
         self._right = dict.fromkeys(("received", "expired", "dropped", "late", "open"), 0)
         """Changes of the accounts."""
 
-    def stage(self, moments: Iterable[int], *before: int | None) -> None:
-        """Prepare the stages. ``moments``: of right records to come; ``before``: the time, if it has advanced."""
-        join, now = self._join, self.times.get(RIGHT)
-        last = max((*moments, *(() if now is None else (now,))), default=-_NEVER)
-        known = before[0] if before else now
-        self._stages = JoinStages(join.stages, join.grace, self._records, known, last)
+    def prepare_stages(self, known: int | None, moments: Iterable[int] = ()) -> None:
+        """Find what may reach a stage. ``known``: the right side's time before the batch; ``moments``: of its right
+        records."""
+        now = self.times.get(RIGHT)
+        last = max((*moments, -_NEVER if now is None else now))
+        self._stages = JoinStages(self._join.stages, self._join.grace, self._records, known, last)
 
     def _emit_stages(self) -> None:
         if self._stages is None:
