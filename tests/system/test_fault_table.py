@@ -39,8 +39,6 @@ def world(
         "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
         "allow.everyone.if.no.acl.found": "true",
         "group.initial.rebalance.delay.ms": "0",
-        # Else a client that asks for a deleted topic creates it again.
-        "auto.create.topics.enable": "false",
     }
     name = f"faults_{uuid.uuid4().hex[:8]}"
     with psycopg.connect(libpq_url(postgres.url), autocommit=True) as connection:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
+import time
 from collections.abc import Callable, Sequence
-from functools import partial
 
 from headrace import (
     HeadraceError,
@@ -29,6 +30,9 @@ from headrace_sinks.elasticsearch.indices.provisioner import IndexProvisioner
 from headrace_sinks.elasticsearch.indices.router import IndexRouter, RefusedRecord
 from headrace_sinks.elasticsearch.timings import DEFAULT_TIMINGS, SinkTimings
 
+_NUMBERS = re.compile(r"\d+")
+_LOG_INTERVAL = 60.0
+"""Seconds between two log lines of the same reason to wait."""
 # Causes of status reasons.
 _DELIVERY, _KNOWN_KEYS, _OUTDATED = "delivery", "known keys", "outdated records"
 
@@ -57,6 +61,7 @@ class ElasticsearchSinkTask(SinkTask):
         config = ElasticsearchSinkConfig.parse(context.properties)
         self._context, self._config = context, config
         self._reasons = StatusReasons(context.set_status_reason)
+        self._logged_waits: dict[str, float] = {}  # when, by reason without its numbers
         self._client = self._connect(config)
         version = require_elasticsearch(self._client, streams=config.streams())
         most = config.max_in_flight_requests
@@ -89,7 +94,7 @@ class ElasticsearchSinkTask(SinkTask):
             BulkLineEncoder(config),
             self._writer,
             ordered,
-            partial(self._reasons.set, _DELIVERY),
+            self._report_wait,
             self._report,
             self._timings.repeat_deletes_after,
         )
@@ -124,6 +129,17 @@ class ElasticsearchSinkTask(SinkTask):
         if self._client is not None:
             self._client.close()
         self._client = self._writer = None
+
+    def _report_wait(self, reason: str | None) -> None:
+        """Set the status reason of the delivery, and log it when it is another one or has not been logged for long."""
+        self._reasons.set(_DELIVERY, reason)
+        if reason is None:
+            return
+        kind, now = _NUMBERS.sub("#", reason), time.monotonic()
+        if now - self._logged_waits.get(kind, -_LOG_INTERVAL) >= _LOG_INTERVAL:
+            self._logged_waits = {each: at for each, at in self._logged_waits.items() if now - at < _LOG_INTERVAL}
+            self._logged_waits[kind] = now
+            self._context.log.warning("waiting for Elasticsearch", reason=reason)
 
     def _report(self, outcome: PutOutcome) -> PutResult:
         self.searchable_after = self._shared.provisioner.searchable_after

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from headrace import InfrastructureError, RetriableError, SinkBatch
 from headrace.testing.waiting import eventually
@@ -96,8 +97,10 @@ def test_operations_19_the_status_shows_the_reason_while_the_next_attempt_is_not
         return scripted.items([server.write(action) for action in actions])
 
     server.script = [unavailable, slow]
-    assert sink.put(batch({"a": 1})) == []
+    with capture_logs() as log:
+        assert sink.put(batch({"a": 1})) == []
     assert ["no primary shard" in reason for reason in shown] == [True]
+    assert [line["reason"] for line in log if line["log_level"] == "warning"] == shown
     assert sink.status_reasons.said[-1] is None
 
 
