@@ -145,3 +145,17 @@ def test_expressions_are_validated(properties: Mapping[str, str], key: str) -> N
     with pytest.raises(ConfigError) as raised:
         sql(**properties)
     assert [finding.key for finding in raised.value.findings] == [key]
+
+
+@pytest.mark.parametrize(
+    ("name", "key", "hint"),
+    [
+        ("ReplaceField$Value", "blacklist", "write 'exclude'"),
+        ("ExtractNewRecordState", "operation.header", "write add.headers=op"),
+        ("ExtractNewRecordState", "add.source.fields", "list the fields in 'add.fields' as source.NAME"),
+    ],
+)
+def test_removed_keys_are_refused_with_their_replacement(name: str, key: str, hint: str) -> None:
+    model = REGISTRY.find(PluginKind.TRANSFORM, name).cls.config_model
+    _, (finding,) = model.validate_properties({key: "x"})
+    assert (finding.code, finding.key, finding.hint) == ("config.unsupported_key", key, hint)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from headrace import LOWER, ColumnTransform, CommaList, DataError, Field, Finding, RecordColumns, Schema, key
 from headrace import schema as schemas
@@ -90,6 +90,11 @@ class ExtractNewRecordStateConfig(ReplaceNullConfig):
     drop_optional_only: bool = key(
         "drop.fields.keep.schema.compatible", default=True, doc="Remove optional fields only.", importance="low"
     )
+
+    unsupported_keys: ClassVar = {
+        "add.source.fields": ("Debezium has removed it", "list the fields in 'add.fields' as source.NAME"),
+        "operation.header": ("Debezium has removed it", "write add.headers=op"),
+    }
 
     def problems(self) -> Iterable[Finding]:
         for name, items in (("add.fields", self.fields), ("add.headers", self.headers)):
