@@ -43,6 +43,9 @@ LEADER: frozenset[tuple[str, str]] = frozenset(
 )
 """What only the leader does: it writes the config topic, and keeps tasks from starting while offsets change."""
 OWNER = ("POST", f"{_ONE}/tasks/{{task:int}}/restart")
+_STREAM = "/v1/streams/{name}"
+ANY_TASK = frozenset({("POST", f"{_STREAM}/decide"), ("GET", f"{_STREAM}/state/{{store}}/{{key}}")})
+"""What a worker answers from its own tasks of an application."""
 ALWAYS = frozenset({"/", "/health", "/metrics", "/v1/metrics", "/admin/loggers", "/admin/loggers/{logger}"})
 """What a worker answers before it has joined its group."""
 
@@ -88,6 +91,9 @@ class GroupForwarding:
                 return None
             if self._group.leads():
                 return self._group.owner_url(unit)  # unknown: this worker says that there is no such task
+        elif (request.method, route) in ANY_TASK:
+            workers = self._group.workers_of(request.path["name"])
+            return None if self._group.me in workers else next(iter(workers.values()), None)
         elif (request.method, route) not in LEADER or self._group.leads():
             return None
         leader = self._group.leader_url()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ssl
+from collections.abc import Mapping
 from typing import Protocol
 
 from headrace.groups.protocol import Unit
@@ -35,6 +36,15 @@ class WorkerGroupApi(Protocol):
 
     def owner_url(self, unit: Unit) -> str | None:
         """Return the URL of the worker that runs a connector or task, if this worker is the leader."""
+        ...
+
+    @property
+    def me(self) -> str:
+        """Return the id of this worker."""
+        ...
+
+    def workers_of(self, connector: str) -> Mapping[str, str]:
+        """Return the URLs of the workers that run tasks of a connector, by their ids, according to the statuses."""
         ...
 
     def others_with_tasks(self) -> frozenset[str]:

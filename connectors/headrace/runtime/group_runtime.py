@@ -115,14 +115,24 @@ class GroupRuntime:
     def owner_url(self, unit: Unit) -> str | None:
         return self.membership.owner_url(unit)
 
+    @property
+    def me(self) -> str:
+        return self.membership.me
+
+    def workers_of(self, connector: str) -> dict[str, str]:
+        return self._workers(lambda name: name == connector)
+
     def others_with_tasks(self) -> frozenset[str]:
+        return frozenset(url for worker, url in self._workers(lambda _: True).items() if worker != self.me)
+
+    def _workers(self, wanted: Callable[[str], bool]) -> dict[str, str]:
         scheme = "https" if self.tls is not None else "http"
-        me = self.membership.me
-        return frozenset(
-            f"{scheme}://{status.worker_id}/"
-            for status in self.statuses.tasks().values()
-            if status.state in (State.RUNNING, State.PAUSED) and status.worker_id not in ("", me)
-        )
+        found = {
+            status.worker_id
+            for task, status in self.statuses.tasks().items()
+            if wanted(task.connector) and status.worker_id and status.state in (State.RUNNING, State.PAUSED)
+        }
+        return {worker: f"{scheme}://{worker}/" for worker in sorted(found)}
 
     def put_logger_level(self, logger: str, level: str) -> None:
         self.configs.put_logger_level(logger, level)

@@ -198,6 +198,18 @@ def test_progress_and_records_of_all_tasks_are_shown_by_any_worker(group: Group)
     assert len(answer["tasks"]) == 2
 
 
+def test_requests_for_a_task_are_answered_by_a_worker_that_has_one(group: Group) -> None:
+    first, second = group.worker(), group.worker()
+    assert request(first, "PUT", "/connectors/numbers/config", json={**SOURCE, "tasks.max": "1"}).status_code == 201
+    eventually(lambda: sum(running_on(first).values()) == 1)
+    ((owner, _),) = running_on(first).items()
+    other = second if owner == worker_id(first) else first
+    asked = request(other, "POST", "/v1/streams/numbers/decide?forward=false", json={})
+    assert "conflicting operation" in asked.json()["message"], "this worker has no task, and may not ask another one"
+    answer = request(other, "POST", "/v1/streams/numbers/decide", json={})
+    assert "no task of numbers decides over HTTP" in answer.json()["message"]
+
+
 def test_the_level_of_a_logger_is_set_on_every_worker_with_scope_cluster(group: Group) -> None:
     first, second = group.worker(), group.worker()
     logger = "headrace.testing.groups"
