@@ -134,7 +134,8 @@ def run(chosen: argparse.Namespace, console: Console, stack: ExitStack) -> int:
             watch(run)
         with Elasticsearch(elasticsearch) as client:
             code = prove(run, database, client, trickle_for=chosen.trickle, timeout=chosen.timeout)
-        show_monitoring(console, rest, environment, chosen.pack)
+        if code == 0:
+            show_monitoring(console, rest, environment, chosen.pack)
     except HeadraceError:
         _show_log(console, worker)
         raise
