@@ -9,7 +9,7 @@ expected offset with the first one that is delivered: once per batch, without a 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -79,6 +79,8 @@ class OffsetGaps:
         self._admin: Admin | None = None
         self._expected: dict[TopicPartition, int] = {}
         self._assigned: set[TopicPartition] = set()
+        self._committed: dict[TopicPartition, int] = {}
+        """By this task. Kafka deletes the offsets of a group with the topic, so that it cannot be asked for them."""
         self._lost_before: dict[TopicPartition, OffsetGap] = {}
         """Of partitions without an account yet: removed records before the first one."""
         self._unexplained: list[_UnexplainedGaps] = []
@@ -94,6 +96,10 @@ class OffsetGaps:
             self._lost_before.pop(topic_partition, None)
             self._end_account(topic_partition)
         self._assigned.difference_update(partitions)
+
+    def committed(self, offsets: Mapping[TopicPartition, int]) -> None:
+        """Note the offsets that the task has committed."""
+        self._committed.update(offsets)
 
     def check(self, consumed: Sequence[ConsumedBatch]) -> None:
         """Compare the consumed offsets with the expected ones. Call it after every poll."""
@@ -131,6 +137,8 @@ class OffsetGaps:
         place, offsets = batch.topic_partition, batch.offsets
         expected, end = self._expected.get(place), offsets[-1] + 1
         if expected is None:
+            if offsets[0] < (former := self._committed.pop(place, 0)):  # it was assigned to this task before
+                self._report_recreated(place, former, offsets[0])
             self._begin_account(place, offsets[0])
             expected = offsets[0]
         elif offsets[0] < expected:

@@ -343,6 +343,8 @@ class SinkPipeline:
         else:
             self._puts.committed(positions)
             self._metrics.committed()
+            if self._factory.gaps is not None:
+                self._factory.gaps.committed(positions)
 
     def _revoked(self, partitions: Sequence[TopicPartition]) -> None:
         """Finish what the task is writing, commit, and discard the rest. Called inside ``poll`` and ``close``, so never

@@ -89,6 +89,32 @@ def test_f2_records_that_retention_removed_while_the_sink_was_stopped_are_named(
     assert raised.found == [("records.removed_unread", 10, "t-0: offsets 10 to 19")]
 
 
+def test_operations_10_a_topic_that_was_recreated_while_its_partition_was_revoked_is_named(
+    kafka: InMemoryKafka, gaps: Callable[..., OffsetGaps], raised: RaisedConditions
+) -> None:
+    watched = gaps()
+    watched.check([batch(0, 1, 2)])
+    watched.committed({PLACE: 3})
+    watched.revoked([PLACE])  # Kafka has deleted the topic, and the offsets of the group with it
+    watched.assigned([PLACE])
+    watched.check([batch(0)])
+
+    assert raised.found == [("topic.recreated", 0, "t-0: offset 3 to 0")]
+
+
+def test_a_partition_that_returns_at_or_after_its_committed_offset_is_in_order(
+    kafka: InMemoryKafka, gaps: Callable[..., OffsetGaps], raised: RaisedConditions
+) -> None:
+    watched = gaps()
+    watched.check([batch(0, 1, 2, 3)])
+    watched.committed({PLACE: 2})  # the records after it are read again
+    watched.revoked([PLACE])
+    watched.assigned([PLACE])
+    watched.check([batch(2, 3)])
+
+    assert raised.found == []
+
+
 def test_offsets_of_gaps_are_unexplained_until_they_are_compared(gaps: Callable[..., OffsetGaps]) -> None:
     ticks = iter([0.0, 0.0, 0.5, 2.0, 2.0])
     watched = gaps(clock=lambda: next(ticks))
