@@ -136,6 +136,7 @@ def lines(
     if bottom is not None:
         axes.set_ylim(bottom=bottom)
     axes.margins(x=0.01)
+    axes.tick_params(pad=7)  # the first labels of both axes do not touch
     axes.set_xlabel(x_label)
     axes.set_ylabel(y_label)
     for axis, shares in ((axes.xaxis, percent_x), (axes.yaxis, percent)):

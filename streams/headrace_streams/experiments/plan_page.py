@@ -45,7 +45,7 @@ def _share(plan: SharePlan) -> Section:
 def _comparison(plans: Sequence[SharePlan]) -> Section:
     curves = [
         charts.Curve(
-            f"{plan.design.version_share:.1%}",
+            f"{100 * plan.design.version_share:g} %",
             np.array([power.lift for power in plan.powers]),
             np.array([power.days_80 for power in plan.powers]),
         )

@@ -87,7 +87,7 @@ def _lift(report: VersionReport, name: str, x: Floats, unit: str) -> Section:
     if not shown:
         return Section(title, f"Too early: {looks[-1].missing}.")
     columns = [
-        np.array([getattr(looks[position], part) for position in shown]) for part in ("difference", "low", "high")
+        np.array([100 * getattr(looks[position], part) for position in shown]) for part in ("difference", "low", "high")
     ]
     curve = charts.Curve(name, x[shown], *columns)
     text = (
@@ -95,7 +95,7 @@ def _lift(report: VersionReport, name: str, x: Floats, unit: str) -> Section:
         f"all times together with {1 - report.alpha:.2%}. It begins when both versions have enough conversions. The "
         "verdict is better or worse as soon as the band has left 0 once."
     )
-    return Section(title, text, charts.lines([curve], unit, "difference of the rates", zero=True))
+    return Section(title, text, charts.lines([curve], unit, "percentage points", percent=False, zero=True))
 
 
 def _traffic(report: VersionReport, x: Floats, unit: str) -> Section:
