@@ -26,7 +26,7 @@ $(INSTALLED): pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[fast,postgres,mysql,embedded,exploration,reports,dev]'
 	@touch $@
 
-demo: setup ## Show real PostgreSQL, Kafka and Elasticsearch at work in the terminal (ARGS=--once ends by itself)
+demo: setup ## Show real PostgreSQL, Kafka and Elasticsearch at work in the terminal (ARGS=--once, or exploration)
 	@$(BIN)/python -m demo $(ARGS)
 
 test: lint ## Everything: lint, types, contracts, unit, conformance, integration, system (ARGS are pytest's)

@@ -8,7 +8,7 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from types import FrameType
@@ -26,6 +26,8 @@ from demo.watch import DemoRun, prove, wait_for_rest, watch
 from demo.worker import DemoWorker, free_port
 from headrace.embedded import EmbeddedStack
 from headrace.errors import HeadraceError
+
+Start = Callable[[argparse.Namespace, Console, ExitStack], int]
 
 TRY = """
   REST API       {rest}
@@ -71,12 +73,13 @@ def arguments(argv: Sequence[str]) -> argparse.Namespace:
 
 def main(argv: Sequence[str]) -> int:
     """Exit codes: 0 success (also Ctrl+C), 1 not equal or failed, 3 environment problem, 130 --once interrupted."""
-    chosen, console = arguments(argv), Console(highlight=False, soft_wrap=True, markup=False)
+    start, chosen = _chosen(argv)
+    console = Console(highlight=False, soft_wrap=True, markup=False)
     for number in (signal.SIGINT, signal.SIGTERM):  # SIGINT too: a shell starts background commands with it ignored
         signal.signal(number, _interrupt)
     with ExitStack() as stack:
         try:
-            return run(chosen, console, stack)
+            return start(chosen, console, stack)
         except KeyboardInterrupt:
             console.print("\nstopping …")
             return 130 if chosen.once else 0
@@ -87,6 +90,15 @@ def main(argv: Sequence[str]) -> int:
             # Stopping is bounded by timeouts; a second Ctrl+C would only leave processes behind.
             signal.signal(signal.SIGINT, signal.SIG_IGN)
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+
+def _chosen(argv: Sequence[str]) -> tuple[Start, argparse.Namespace]:
+    """Return the demo that is asked for, and its arguments."""
+    if argv[:1] == ["exploration"]:
+        from demo.exploration import run as exploration  # late: it needs numpy, the other demo does not
+
+        return exploration.run, exploration.arguments(argv[1:])
+    return run, arguments(argv)
 
 
 def run(chosen: argparse.Namespace, console: Console, stack: ExitStack) -> int:
