@@ -14,12 +14,13 @@ from headrace_streams.configuration import ApplicationKeys
 from headrace_streams.operators.operator import Operator
 from headrace_streams.planning import make_plan
 from headrace_streams.rows import Rows
+from tests.unit.examples import packed
 from tests.unit.streams.operator_runs import PARTITION, OperatorRun, restored, run_operator
 
 View = tuple[int | None, int, int | None]
 """Group, event time, price."""
 batches_of_views = st.lists(
-    st.lists(st.tuples(st.none() | st.integers(0, 1), st.integers(-15, 60), st.none() | st.integers(-5, 5)))
+    st.lists(packed([0, 1, None], [*range(61), *range(-15, 0)], [*range(6), *range(-5, 0), None]))
 )
 sizes = st.sampled_from([1, 3, 8])
 graces = st.sampled_from([0, 2, 20])
