@@ -18,6 +18,8 @@ from headrace.plugin import DataTarget
 
 _MOST_COLUMNS = 6
 NEVER = "0"
+_DESIGNED_RANGE = "1h"
+"""What dashboards of workers show at first: --time-range is that of the data, which may be years old."""
 
 
 class BuildOptions(NamedTuple):
@@ -61,7 +63,7 @@ def _designed(
     for each in sink.dashboards[target.name]:
         title = f"headrace · {each.name} · {target.name}"
         made.append(saved_search(options.space, each.name, view, title, each.columns, tags))
-        made.append(dashboard(options.space, each.name, view, each.panels, options.time_range, tags))
+        made.append(dashboard(options.space, each.name, view, each.panels, _DESIGNED_RANGE, tags))
     return made
 
 

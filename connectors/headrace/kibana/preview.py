@@ -116,7 +116,7 @@ def _chart(result: PanelResult, box: Box) -> Iterator[str]:
                 label = str(part.get("key_as_string", part["key"])) if splits else str(columns[name]["label"])
                 if (value := _value(part.get(name), part["doc_count"])) is not None:
                     series.setdefault(label, []).append((bucket["key"], value))
-    lines = any(columns[name]["operationType"] == "percentile" for name in values)
+    lines = any(columns[name]["operationType"] in ("percentile", "max") for name in values)
     times = [bucket["key"] for bucket in buckets]
     x, y, width, height = box
     inside = (x + 50, y + 4, width - 50 - (130 if len(series) > 1 else 0), height - 26)
@@ -131,7 +131,7 @@ def _bars(series: Mapping[str, Series], times: Sequence[float], box: Box) -> Ite
     for points in series.values():
         for time, value in points:
             stacks[time] += value
-    highest = max([*stacks.values(), 1e-9])
+    highest = max(stacks.values(), default=0) or 1
     yield from _axes(times, highest, box)
     step = _step(times)
     count = (times[-1] - times[0]) / step + 1
@@ -149,7 +149,7 @@ def _bars(series: Mapping[str, Series], times: Sequence[float], box: Box) -> Ite
 
 def _lines(series: Mapping[str, Series], times: Sequence[float], box: Box) -> Iterator[str]:
     x, y, width, height = box
-    highest = max([value for points in series.values() for _, value in points] + [1e-9])
+    highest = max((value for points in series.values() for _, value in points), default=0) or 1
     yield from _axes(times, highest, box)
     span = max(times[-1] - times[0], 1)
     for number, points in enumerate(series.values()):
