@@ -400,6 +400,29 @@ def age(world: World, sink: str) -> dict[str, Any]:
     return found
 
 
+def test_the_status_names_the_hop_that_holds_the_data_back(world: World, ways: tuple[str, dict[str, str]]) -> None:
+    table, sinks = ways
+    sink = sinks[f"f_{table}"]
+    world.sql(f"INSERT INTO {table} (note) VALUES ('first')")
+    eventually(lambda: hits(world, f"f_{table}", "id:1"), SETTLED)
+    eventually(lambda: world.is_well(sink), SETTLED)
+    # Kafka's clients of the worker wait two seconds for an answer, the sink three.
+    faults = (
+        (world.sql_proxy, 2.0, f"by the source source-{table}"),
+        (world.kafka_proxy, 0.9, f"by Kafka, after source-{table} had sent the data"),
+        (world.search_wire, 1.0, "by the writes of this sink"),
+    )
+    for proxy, seconds, named in faults:
+        proxy.delay(seconds)
+        world.sql(f"INSERT INTO {table} (note) VALUES ('late')")
+        try:
+            eventually(lambda named=named: named in world.said(sink), SETTLED)  # type: ignore[misc]
+        except AssertionError as error:
+            raise AssertionError(f"not said: {named}\n{world.said(sink)}\n{age(world, sink)}") from error
+        proxy.restore()
+        eventually(lambda: acknowledged(world, sink) and world.is_well(sink), SETTLED)
+
+
 def test_kibanas_dashboards_of_workers_find_their_data(world: World, tmp_path: Path, box: Any) -> None:
     """The pack over the data streams that the worker writes: every field is mapped, every query returns data."""
     topic = world.topic()
