@@ -18,6 +18,7 @@ from headrace.broker.kafka_python import KafkaPythonClients
 from headrace.errors import RetriableError
 from headrace.records import EncodedBatch, TopicPartition
 from headrace.testing.waiting import eventually
+from tests.engines import canaries
 from tests.engines.http import HTTP
 
 PATIENT = {"bootstrap.timeout.ms": "60000"}
@@ -175,7 +176,11 @@ def search(
     made: list[Search] = []
 
     def make(**keys: str) -> Search:
-        made.append(Search(make_worker(kafka.bootstrap_servers), box, kafka, elasticsearch.url, unique_name, **keys))
+        # A configuration that comes over REST may use only listed variables.
+        worker = make_worker(
+            kafka.bootstrap_servers, config_providers_env_param_allowlist_pattern=canaries.API_KEY_VARIABLE
+        )
+        made.append(Search(worker, box, kafka, elasticsearch.url, unique_name, **keys))
         return made[-1]
 
     yield make

@@ -105,9 +105,9 @@ class Application:
         self._pipeline(task, 0, instance, clients or self.broker).run()
         return task
 
-    def start(self, number: int = 0, instance: str = "test") -> RunningTask:
+    def start(self, number: int = 0, instance: str = "test", clients: KafkaClients | None = None) -> RunningTask:
         task = RunningTask(threading.Event(), TaskMetrics(), TaskFence())
-        pipeline = self._pipeline(task, number, instance, self.broker)
+        pipeline = self._pipeline(task, number, instance, clients or self.broker)
 
         def run() -> None:
             try:

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import Any, cast
 
 import orjson
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from headrace.broker.interfaces import KafkaClients
+from headrace.errors import RetriableError
 from headrace.files import parse_config_file
+from headrace.testing.waiting import eventually
 from tests.unit.examples import examples, packed
 from tests.unit.streams.conftest import Application, MakeApplication
 from tests.unit.streams.faults import run_with_faults
@@ -106,6 +111,56 @@ def test_every_record_has_its_effects_exactly_once_for_any_failure(
     windows = [(w["offer_id"], w["window_start"], w["views"], w["total"]) for w in application.committed("windows")]
     assert sorted(windows) == sorted(window for part, _ in expected for window in part)
     assert len(application.committed("late-views")) == sum(late for _, late in expected)
+
+
+@dataclass(eq=False)
+class _LosesOneCommit:
+    """Clients whose first commit of the last step has its effect and no response."""
+
+    target: Any
+    lost: list[bool] = field(default_factory=list)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.target, name)
+
+    def sharing(self, _: Any) -> _LosesOneCommit:
+        return self
+
+    def transactional_producer(self, *arguments: Any, **settings: Any) -> Any:
+        producer = self.target.transactional_producer(*arguments, **settings)
+        send_offsets, commit = producer.send_offsets, producer.commit
+        sent: list[Any] = []
+
+        def note_and_send(*offsets: Any) -> None:
+            sent.append(offsets)
+            send_offsets(*offsets)
+
+        def commit_and_fail() -> None:
+            commit()
+            if "per_offer" in str(sent) and not self.lost:
+                self.lost.append(True)
+                raise RetriableError("no answer", code="kafka.unreachable")
+
+        producer.send_offsets, producer.commit = note_and_send, commit_and_fail
+        return producer
+
+
+def test_the_reason_of_a_failed_commit_ends_although_nothing_is_left_to_commit(
+    make_application: MakeApplication,
+) -> None:
+    application = make_application(TEXT.partition("commit.interval.ms: 1\n")[2], {"impressions": 1})
+    clients = _LosesOneCommit(application.broker)
+    task = application.start(clients=cast("KafkaClients", clients))
+    application.send("impressions", [{"offer_id": 1, "shown_at": 0, "price": 1}], [1])
+
+    def recovered() -> bool:
+        """the status has no reason any more"""
+        return any(task.reasons) and task.reasons[-1] is None
+
+    eventually(recovered, 20)
+    assert clients.lost
+    application.wait_until_processed()
+    assert len(application.committed("copies")) == 1
 
 
 def test_partitions_reassigned_between_tasks_keep_their_state(make_application: MakeApplication) -> None:

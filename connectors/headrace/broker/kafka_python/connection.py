@@ -16,6 +16,7 @@ import kafka
 from kafka.errors import (
     AuthorizationError,
     KafkaConnectionError,
+    KafkaTimeoutError,
     SaslAuthenticationFailedError,
     UnsupportedSaslMechanismError,
 )
@@ -24,6 +25,7 @@ from kafka.net.inet import KafkaNetSocket, create_connection
 from kafka.net.manager import KafkaConnectionManager
 from kafka.net.selector import NetworkSelector
 from kafka.net.transport import KafkaSSLTransport, KafkaTCPTransport
+from kafka.producer.transaction_manager import TransactionalRequestResult
 
 from headrace.broker.client_errors import BrokerFailure
 from headrace.broker.kafka_python.error_mapping import UntrustedCertificateError, broker_failure
@@ -34,6 +36,7 @@ _NOISY = ("kafka.net", "kafka.cluster", "kafka.coordinator", "kafka.producer.sen
 _DIRECT = "direct"  # URL scheme that means "no proxy"
 _FAILURE_TTL = 60.0  # seconds: longer than kafka-python's longest backoff
 _BEFORE_EPOCH_BUMPS = (2, 4)  # the last version of Kafka without KIP-360
+_WAKEUP_INTERVAL = 200  # milliseconds
 _FORCED_CLOSE = 5.0  # seconds for the sender thread to end after force_close
 
 
@@ -237,6 +240,23 @@ def fail_on_stale_epoch(producer: kafka.KafkaProducer) -> None:
     refuses that: a producer that was fenced then fences the newer one. Its version check is the only switch.
     """
     producer._transaction_manager._api_version = _BEFORE_EPOCH_BUMPS
+
+
+def complete_transactional_request(
+    producer: kafka.KafkaProducer, begin: Callable[[Any], TransactionalRequestResult], timeout: float
+) -> None:
+    """Make a request of the producer's transaction manager, and wait for its result. Raise KafkaError.
+
+    kafka-python's own calls wait without a limit. After an error its thread ends one of the waiting requests and then
+    sleeps until it is woken, so that the others may never end. Raise KafkaTimeoutError after ``timeout`` seconds.
+    """
+    result = begin(producer._transaction_manager)
+    end = time.monotonic() + timeout
+    producer._sender.wakeup()
+    while not result.wait(timeout_ms=_WAKEUP_INTERVAL):
+        if time.monotonic() > end:
+            raise KafkaTimeoutError(f"no response within {timeout:g} s")
+        producer._sender.wakeup()
 
 
 def force_close(producer: kafka.KafkaProducer) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import kafka
 from kafka.errors import KafkaError, UnsupportedVersionError
@@ -13,6 +14,7 @@ from headrace.broker.kafka_python.batch_sending import BatchSender, SentRecords
 from headrace.broker.kafka_python.connection import (
     ClientHandle,
     close_producer,
+    complete_transactional_request,
     fail_on_stale_epoch,
     transaction_error,
 )
@@ -22,6 +24,8 @@ from headrace.errors import HeadraceError
 from headrace.records import EncodedBatch, TopicPartition
 
 _FLUSH_TIMEOUT = 30.0  # seconds
+_REQUEST_TIMEOUT = 30.0
+"""Seconds, long enough for the broker to end the transaction that was open before."""
 
 
 class KafkaPythonTransactionalProducer:
@@ -57,7 +61,10 @@ class KafkaPythonTransactionalProducer:
         wanted = {
             kafka.TopicPartition(*item): kafka.OffsetAndMetadata(offset, "", -1) for item, offset in offsets.items()
         }
-        self._run("send offsets to the transaction", lambda: self._producer.send_offsets_to_transaction(wanted, group))
+        self._run(
+            "send offsets to the transaction",
+            lambda: self._complete(lambda manager: manager.send_offsets_to_transaction(wanted, group)),
+        )
 
     def commit(self) -> None:
         self._run("commit the transaction", self._commit)
@@ -67,10 +74,10 @@ class KafkaPythonTransactionalProducer:
         self._producer.flush(timeout=_FLUSH_TIMEOUT)
         if failed := self._failures():
             raise failed[0]
-        self._producer.commit_transaction()
+        self._complete(lambda manager: manager.begin_commit())
 
     def abort(self) -> None:
-        self._run("abort the transaction", self._producer.abort_transaction)
+        self._run("abort the transaction", lambda: self._complete(lambda manager: manager.begin_abort()))
         self._sent.clear()
 
     def connection_problem(self) -> str | None:
@@ -91,6 +98,9 @@ class KafkaPythonTransactionalProducer:
         except KafkaError as error:
             self._error = self._translated(error, doing)
             raise self._error from error
+
+    def _complete(self, begin: Callable[[Any], Any]) -> None:
+        complete_transactional_request(self._producer, begin, _REQUEST_TIMEOUT)
 
     def _failures(self) -> list[Exception]:
         return [error for part in self._sent for error, _ in part.errors()]

@@ -8,6 +8,7 @@ committed before they are given away, and their state is restored before their f
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
@@ -40,6 +41,8 @@ T = TypeVar("T")
 
 _MAX_RECORDS = 4_000
 """Records of one poll."""
+_QUIET = 2.0
+"""Seconds with partitions and without anything to commit, after which the error of an earlier transaction is over."""
 
 
 class StreamLoop:
@@ -90,6 +93,7 @@ class StreamLoop:
         self._ahead: set[TopicPartition] = set()  # paused, because records of others are awaited
         self._reassigned = False  # since the last check of the partitions
         self._backoff = Backoff(control.retry_policy)
+        self._assigned_at = math.inf  # since it started over
         self._next_commit = 0.0
         self._paused = False
         self._kafka_report = KafkaReport(control)
@@ -135,7 +139,7 @@ class StreamLoop:
             raise
         self._consumer = consumer
         self._work.begin(consumer.group_metadata)
-        self._paused, self._ahead = False, set()
+        self._paused, self._ahead, self._assigned_at = False, set(), math.inf
         self._next_commit = time.monotonic() + self._limits.commit_interval
 
     def _with_admin(self, call: Callable[[Admin], T]) -> T:
@@ -264,6 +268,9 @@ class StreamLoop:
         self._next_commit = time.monotonic() + self._limits.commit_interval
         committed = self._work.commit()
         if committed is None:
+            if self._backoff.failures and time.monotonic() - self._assigned_at > _QUIET:
+                # Another task may have processed what failed here, and nothing may come for hours.
+                self._control.recovered(self._backoff.reset(), "transaction")
             return
         self._restorer.committed(committed.changelogs)
         gaps = self._clients.gaps
@@ -302,6 +309,7 @@ class StreamLoop:
         self._order.assigned(partitions)
         self._silence.assigned(partitions)
         self._reassigned = True
+        self._assigned_at = time.monotonic()
         followed = {topic for topics in self._topology.stores.values() for topic in topics}
         self._to_restore.update(item for item in partitions if item.topic in followed)
         if self._clients.gaps is not None:
