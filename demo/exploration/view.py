@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from elasticsearch import Elasticsearch, NotFoundError
+from elasticsearch import ApiError, Elasticsearch
 from rich.console import Group
 from rich.table import Table
 from rich.text import Text
@@ -26,22 +26,23 @@ class IndexedExperiment:
 
     def state(self) -> Mapping[str, Any] | None:
         """Return the counts at the last look."""
-        try:
-            found = self._client.search(index=COUNTS, size=1, sort=[_descending("at", "long")])
-        except NotFoundError:
-            return None
-        hits = found["hits"]["hits"]
-        return hits[0]["_source"] if hits else None
+        found = self._search(COUNTS, 1, _descending("at", "long"), {"match_all": {}})
+        return found[0] if found else None
 
     def best(self, version: str, count: int = 3) -> list[Mapping[str, Any]]:
         """Return the most promising surveys of a version with at least some evidence."""
         terms = [{"term": {"version.keyword": version}}, {"range": {"impressions": {"gte": 20}}}]
+        return self._search(SCORES, count, _descending("probability", "float"), {"bool": {"filter": terms}})
+
+    def _search(
+        self, index: str, count: int, sort: Mapping[str, Any], query: Mapping[str, Any]
+    ) -> list[Mapping[str, Any]]:
         try:
-            found = self._client.search(
-                index=SCORES, size=count, sort=[_descending("probability", "float")], query={"bool": {"filter": terms}}
-            )
-        except NotFoundError:
-            return []
+            found = self._client.search(index=index, size=count, sort=[sort], query=query)
+        except ApiError as error:
+            if error.status_code in (404, 503):  # there is no index yet, or its shards are starting
+                return []
+            raise
         return [hit["_source"] for hit in found["hits"]["hits"]]
 
 

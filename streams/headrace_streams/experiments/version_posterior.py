@@ -10,6 +10,7 @@ from headrace import CommandContext, ConfigError, RetriableError
 from headrace_streams.experiments.experiment_access import ExperimentAccess, reasons
 from headrace_streams.exploration.learned_models import IncompatibleStateError, LearnedModels
 from headrace_streams.exploration.model_log import IncompleteLogError, follow
+from headrace_streams.operators.learn import indexable
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,8 @@ class VersionPosterior:
     """A version after ``events`` events. ``candidates``: the most promising first."""
 
     experiment: str
+    candidate: str
+    """The name of a candidate in features."""
     version: str
     events: int
     digest: str
@@ -45,7 +48,9 @@ def posterior_of(access: ExperimentAccess, version: str) -> VersionPosterior:
     degraded = models.degraded.get(version, "")
     found = [] if degraded else _candidates(access, models, version)
     found.sort(key=lambda item: (-item.probability, item.candidate))
-    return VersionPosterior(access.experiment.name, version, models.seq, models.digest, degraded, found)
+    return VersionPosterior(
+        access.experiment.name, access.experiment.candidate, version, models.seq, models.digest, degraded, found
+    )
 
 
 def followed(access: ExperimentAccess) -> LearnedModels:
@@ -147,7 +152,15 @@ class PosteriorView:
     def documents(self) -> Sequence[Mapping[str, Any]]:
         found = self._found
         shared = {"document": "posterior", "experiment": found.experiment, "version": found.version}
-        return [{**shared, "events": found.events, **_numbers(item)} for item in found.candidates]
+        return [
+            {
+                **shared,
+                "events": found.events,
+                **_numbers(item),
+                "contributions": indexable(item.contributions, found.candidate),
+            }
+            for item in found.candidates
+        ]
 
 
 def _numbers(item: CandidatePosterior) -> dict[str, Any]:

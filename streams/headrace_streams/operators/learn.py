@@ -149,6 +149,11 @@ class Learn(Operator):
         return f"learn experiment {experiment.name}: {', '.join(experiment.versions)}; current: {experiment.current}"
 
 
+def indexable(values: Mapping[str, Any], candidate: str) -> dict[str, Any]:
+    """Name the candidate itself ``survey.id``: an index cannot have a value ``survey`` beside ``survey.client``."""
+    return {f"{candidate}.id" if name == candidate else name: value for name, value in values.items()}
+
+
 class _LearningBatch:
     """One batch: the changes of the state, and what is written so far."""
 
@@ -311,8 +316,11 @@ class _LearningBatch:
                 "high": float(high[0]),
                 "conversions": self._models.observations[candidate][0],
                 "impressions": exposure,
-                "contributions": contributions,
-                "features": {name: item for name, item in columns.items() if experiment.of_candidate(name)},
+                "contributions": indexable(contributions, experiment.candidate),
+                "features": indexable(
+                    {name: item for name, item in columns.items() if experiment.of_candidate(name)},
+                    experiment.candidate,
+                ),
             }
             self._write("", f"{version}/{candidate}", value, moment)
 

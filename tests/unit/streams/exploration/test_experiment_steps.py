@@ -175,7 +175,12 @@ def test_scores_say_which_candidates_are_promising(run: Run) -> None:
         assert value["low"] < value["probability"] < value["high"]
         true = OFFERS[int(value["candidate"])]["rate"]
         assert value["low"] < true < value["high"]
-        assert value["contributions"].keys() == {"offer.category", "offer"}
+        assert value["contributions"].keys() == {"offer.category", "offer.id"}
+    for value in last.values():
+        for part in ("contributions", "features"):
+            names = list(value[part])
+            # Elasticsearch makes objects of names with dots: no name may be a value and an object.
+            assert not [(one, other) for one in names for other in names if other.startswith(f"{one}.")]
     assert len(run.values("scores")) < len(run.values("labels"))
 
 
