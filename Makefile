@@ -44,8 +44,8 @@ test-quick: setup ## Unit tests and import contracts, on two cores and with fewe
 	$(BIN)/lint-imports
 	HEADRACE_TEST_PROFILE=quick $(BIN)/python -m pytest tests/unit -q -n 2 $(ARGS)
 
-soak: setup ## Kill and suspend the workers of a stream application for many rounds (ROUNDS=20, SEED=…): some minutes
-	HEADRACE_SOAK_ROUNDS=$(or $(ROUNDS),20) HEADRACE_SOAK_SEED=$(or $(SEED),20261130) $(BIN)/python -m pytest tests/system/test_stream_kills.py -s
+soak: setup ## Kill and suspend the workers of stream applications for many rounds (ROUNDS=20, SEED=…): some minutes
+	HEADRACE_SOAK_ROUNDS=$(or $(ROUNDS),20) HEADRACE_SOAK_SEED=$(or $(SEED),20261130) $(BIN)/python -m pytest tests/system/test_stream_kills.py tests/system/test_experiment_kills.py -s
 
 lint: setup ## Ruff, mypy strict, import contracts, generated documentation
 	$(BIN)/ruff check .
