@@ -35,12 +35,15 @@ class Direction:
     leaf: Callable[[Schema], Leaf]
     encodes: bool
     replace_nulls: bool
+    special: Callable[[Schema], type[JsonColumn] | None] = lambda described: None
+    """The columns of schemas that a format writes in its own way."""
 
 
 def compile_column(schema: Schema, direction: Direction, path: str = "") -> JsonColumn:
     """Return the column of a schema, to be made once per schema. Raise DataError for an invalid schema."""
-    kinds: dict[Type, type[JsonColumn]] = {Type.STRUCT: _Struct, Type.ARRAY: _Array, Type.MAP: _Map}
-    return kinds.get(schema.type, _Leaf)(schema, direction, path)
+    kinds: dict[Type, type[JsonColumn]] = {Type.STRUCT: StructColumn, Type.ARRAY: _Array, Type.MAP: MapColumn}
+    kind = direction.special(schema) or kinds.get(schema.type, _Leaf)
+    return kind(schema, direction, path)
 
 
 class JsonColumn(ABC):
@@ -114,7 +117,9 @@ class _Leaf(JsonColumn):
         return self._change(values)
 
 
-class _Struct(JsonColumn):
+class StructColumn(JsonColumn):
+    """Objects with the fields of the schema; a format that writes them otherwise extends it."""
+
     accepted = frozenset({dict})
 
     def __init__(self, schema: Schema, direction: Direction, path: str) -> None:
@@ -161,7 +166,9 @@ class _Array(JsonColumn):
         return values if changed is flat else _split(changed, map(len, values))
 
 
-class _Map(JsonColumn):
+class MapColumn(JsonColumn):
+    """Maps: objects, or pairs when their keys are no texts; a format that writes them otherwise extends it."""
+
     def __init__(self, schema: Schema, direction: Direction, path: str) -> None:
         super().__init__(schema, direction, path)
         self._keys = self._child(schema.keys, ".keys")
