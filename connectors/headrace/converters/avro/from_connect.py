@@ -77,19 +77,19 @@ class AvroSchemas:
         if kind is Type.MAP:
             return self._map(schema)
         if kind is Type.STRING and self._enhanced and (name := schema.parameter(ENUM)) is not None:
-            return self._named(name, schema, self._enum(name, schema))
+            return name if self._is_written(name, schema) else self._enum(name, schema)
         if kind is Type.BYTES and schema.name is not None and (size := schema.parameter(FIXED_SIZE)) is not None:
             name = self._full_name(schema.name)
-            fixed = {"type": "fixed", "name": name, "size": int(size), **self._properties(schema)}
-            return self._named(name, schema, fixed)
+            if self._is_written(name, schema):
+                return name
+            return {"type": "fixed", "name": name, "size": int(size), **self._properties(schema)}
         properties = self._properties(schema)
         return {"type": _TYPES[kind], **properties} if properties else _TYPES[kind]
 
     def _record(self, schema: Schema) -> Any:
         name = self._full_name(schema.name) if schema.name is not None else self._anonymous_name(DEFAULT_NAME, schema)
-        if name in self._written:
-            return self._named(name, schema, None)
-        self._written[name] = schema
+        if self._is_written(name, schema):
+            return name
         parameters = dict(schema.parameters)
         made: dict[str, Any] = {"type": "record", "name": name}
         if RECORD_DOC in parameters:
@@ -115,14 +115,12 @@ class AvroSchemas:
         if is_avro_map(schema, optional_keys=self._optional_map_keys):
             return {"type": "map", "values": self.translate(_part(schema.items)), **self._properties(schema)}
         name = self._full_name(schema.name) if schema.name is not None else self._anonymous_name(MAP_ENTRY, schema)
-        entry: dict[str, Any] = {
-            "type": "record",
-            "name": name,
-            "fields": [self._field("key", _part(schema.keys)), self._field("value", _part(schema.items))],
-        }
-        if name != MAP_ENTRY:
-            entry["connect.internal.type"] = "MapEntry"
-        items = self._named(name, schema, entry)
+        items: Any = name
+        if not self._is_written(name, schema):
+            fields = [self._field("key", _part(schema.keys)), self._field("value", _part(schema.items))]
+            items = {"type": "record", "name": name, "fields": fields}
+            if name != MAP_ENTRY:
+                items["connect.internal.type"] = "MapEntry"
         return {"type": "array", "items": items, **self._properties(schema)}
 
     def _enum(self, name: str, schema: Schema) -> dict[str, Any]:
@@ -135,18 +133,18 @@ class AvroSchemas:
             made["default"] = default
         return {**made, **self._properties(schema)}
 
-    def _named(self, name: str, schema: Schema, definition: Any) -> Any:
-        """Return the definition of a named type where it occurs first, and its name after that."""
-        known = self._written.setdefault(name, schema)
-        if known is schema and definition is not None:
-            return definition
-        if known != schema:
+    def _is_written(self, name: str, schema: Schema) -> bool:
+        """Return whether the named type was written before, and note that it is. Raise DataError for another type."""
+        if name not in self._written:
+            self._written[name] = schema
+            return False
+        if self._written[name] != schema:
             raise DataError(
                 f"two different types have the name '{name}', which is unique in an Avro schema",
                 code="avro.duplicate_name",
                 hint="name one of them otherwise, for example with SetSchemaMetadata",
             )
-        return name
+        return True
 
     def _anonymous_name(self, name: str, schema: Schema) -> str:
         """Return the name, with a number when another schema has it."""

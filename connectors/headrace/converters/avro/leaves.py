@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable
 from decimal import MAX_EMAX, MAX_PREC, MIN_EMIN, Context, Decimal
 
@@ -22,7 +23,7 @@ def encoding_leaf(described: Schema) -> Leaf:
     if described.type is Type.BYTES:
         return Leaf(frozenset({bytes, bytearray, memoryview}), _bytes_of_size(described))
     if described.type in (Type.FLOAT32, Type.FLOAT64):
-        return Leaf(frozenset({float, int}), _floats)
+        return Leaf(frozenset({float, int}), _floats if described.type is Type.FLOAT64 else _small_floats)
     if described.type is Type.STRING and (symbols := enum_symbols(described)):
         return Leaf(frozenset({str}), _one_of(frozenset(symbols)))
     return json_leaves.encoding_leaf(numeric=False)(described)
@@ -84,6 +85,15 @@ def _one_of(symbols: frozenset[str]) -> Callable[[Values], Values]:
         return values
 
     return convert
+
+
+def _small_floats(values: Values) -> Values:
+    floats = _floats(values)
+    try:
+        struct.pack(f"<{len(floats)}f", *floats)  # fastavro would write infinity
+    except OverflowError:
+        raise ValueError("a number outside the range of FLOAT32") from None
+    return floats
 
 
 def _floats(values: Values) -> Values:

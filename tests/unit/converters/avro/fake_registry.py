@@ -63,13 +63,14 @@ class FakeSchemaRegistry:
         return 404, {"error_code": 404, "message": "HTTP 404 Not Found"}
 
     def _register(self, subject: str, given: dict[str, Any]) -> int:
-        schema = {"schema": given["schema"]}
+        schema: dict[str, Any] = {"schema": given["schema"]}
         if given.get("references"):
             schema["references"] = given["references"]
         if given.get("schemaType", "AVRO") != "AVRO":
             schema["schemaType"] = given["schemaType"]
-        number = next((number for number, known in self.schemas.items() if known == schema), len(self.schemas) + 1)
-        self.schemas[number] = schema
+        equal = (number for number, known in self.schemas.items() if _parsed(known) == _parsed(schema))
+        number = next(equal, len(self.schemas) + 1)
+        self.schemas.setdefault(number, schema)
         versions = self.subjects.setdefault(subject, [])
         if number not in versions:
             versions.append(number)
@@ -89,9 +90,13 @@ class FakeSchemaRegistry:
         if subject not in self.subjects:
             return 404, {"error_code": 40401, "message": f"Subject '{subject}' not found."}
         for place, number in enumerate(self.subjects[subject], 1):
-            if self.schemas[number]["schema"] == body["schema"]:
+            if _parsed(self.schemas[number])["schema"] == _parsed(body)["schema"]:
                 return 200, {"subject": subject, "version": place, "id": number, **self.schemas[number]}
         return 404, {"error_code": 40403, "message": "Schema not found"}
+
+
+def _parsed(schema: dict[str, Any]) -> dict[str, Any]:
+    return {**schema, "schema": json.loads(schema["schema"])}
 
 
 def _or(found: Any, code: int, message: str) -> tuple[int, Any]:
