@@ -327,7 +327,7 @@ def _format(
     plugin = registry.find(PluginKind.CONVERTER, name)
     defaults = {item.name: item.default for item in plugin.cls.config_model.definitions()}
     values = {key: str(default) for key, default in defaults.items()} | dict(options)
-    enabled = values.get("schemas.enable", "false").strip().lower() == "true"
+    enabled = plugin.cls.always_has_schemas or values.get("schemas.enable", "false").strip().lower() == "true"
     return _Format(plugin.name, enabled, values.get("decimal.format", "").strip().upper() == "BASE64")
 
 

@@ -214,6 +214,11 @@ class TestFormats:
         declared = sink(mapping_fields_born="date")
         assert compared(source(), declared, topics=topics, worker_settings=plain) == []
 
+    def test_a_converter_whose_records_always_have_schemas_loses_no_types(self) -> None:
+        topics = [ProducedTopic("shop.orders", keyed=True, fields={"born": DATE_SCHEMA, "price": decimal(2)})]
+        avro = worker(value_converter="AvroConverter", value_converter_schema_registry_url="http://r:8081")
+        assert compared(source(), sink(), topics=topics, worker_settings=avro) == []
+
     def test_numbers_are_exact_without_schemas_when_decimals_are_numeric(self) -> None:
         topics = [ProducedTopic("shop.orders", keyed=True, fields={"price": decimal(2)})]
         plain = worker(value_converter_schemas_enable="false", value_converter_decimal_format="NUMERIC")

@@ -37,6 +37,8 @@ class Converter(ABC):
 
     config_model: ClassVar[type[ConfigModel]]
     aliases: ClassVar[tuple[str, ...]] = ()
+    always_has_schemas: ClassVar[bool] = False
+    """Whether the schema of each record is known when it is read, whatever the configuration."""
 
     @abstractmethod
     def configure(self, properties: Mapping[str, str], *, is_key: bool) -> None:

@@ -40,7 +40,8 @@ class AvroConverterConfig(ConfigModel):
     use_latest: bool = key(
         "use.latest.version",
         default=False,
-        doc="Write with the latest version of the subject, and read as it. Needs `auto.register.schemas: false`.",
+        doc="Read records as the latest version of their subject, and write with it when `auto.register.schemas` is "
+        "false.",
     )
     latest_strict: bool = key(
         "latest.compatibility.strict",
@@ -180,6 +181,11 @@ class AvroConverterConfig(ConfigModel):
     }
 
     @property
+    def writes_latest(self) -> bool:
+        """Whether records are written with the latest version of their subject."""
+        return self.use_latest and not self.auto_register
+
+    @property
     def basic_auth(self) -> str:
         """``user:password`` of ``basic.auth.user.info``; empty = none."""
         secret = self.user_info or self.old_user_info
@@ -194,8 +200,9 @@ class AvroConverterConfig(ConfigModel):
                 text = f"Invalid value for configuration schema.registry.url: {problem}"
                 yield Finding("config.invalid_value", text, "schema.registry.url", "for example http://registry:8081")
         if self.use_latest and self.auto_register:
-            text = "use.latest.version has no effect while auto.register.schemas is true"
-            yield Finding("config.conflict", text, "use.latest.version", "set auto.register.schemas: false")
+            text = "use.latest.version concerns reading only, because auto.register.schemas is true"
+            hint = "to write with the latest version, set auto.register.schemas: false"
+            yield Finding("config.ignored_key", text, "use.latest.version", hint, severity="warning")
         name = "basic.auth.user.info"
         if self.credentials_source == "USER_INFO" and ":" not in self.basic_auth:
             text = f"basic.auth.credentials.source is USER_INFO, and {name} is not 'user:password'"

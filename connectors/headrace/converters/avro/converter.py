@@ -47,6 +47,7 @@ class AvroConverter(Converter):
 
     config_model = AvroConverterConfig
     aliases = ("io.confluent.connect.avro.AvroConverter",)
+    always_has_schemas = True
 
     def configure(self, properties: Mapping[str, str], *, is_key: bool) -> None:
         config = AvroConverterConfig.parse(properties)
@@ -75,7 +76,7 @@ class AvroConverter(Converter):
             return [None] * len(values)
         column, writer = (
             self._latest_output(topic, schema)
-            if self._config.use_latest
+            if self._config.writes_latest
             else self._output(topic, schema if schema is not None else _schema_of(present))
         )
         written = writer.write(column.run(present))
@@ -107,7 +108,7 @@ class AvroConverter(Converter):
         return self._outputs[known]
 
     def _latest_output(self, topic: str, schema: Schema | None) -> _Output:
-        """Return how values are written with the latest version of their subject, which is the schema of schemaless ones."""
+        """Return how values are written with the latest version of their subject; without a schema, they have its."""
         named = None
         if schema is not None and self._strategy != "TopicNameStrategy":
             named = parse_avro(self._avro_text(schema))
@@ -127,7 +128,7 @@ class AvroConverter(Converter):
         column = encoding_column(
             schema, replace_nulls=not config.ignore_defaults, optional_map_keys=config.optional_map_keys
         )
-        strict = config.use_latest and config.latest_strict
+        strict = config.writes_latest and config.latest_strict
         member_name = self._connect_schemas.member_name
         return _Output(column, self._codec.AvroWriter(described, member_name, prefix=head(number), strict=strict))
 

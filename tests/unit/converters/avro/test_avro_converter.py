@@ -9,6 +9,7 @@ import pytest
 
 from headrace import ConfigError, DataError, Schema, TaskError, Type
 from headrace import schema as s
+from headrace.converters.avro.configuration import AvroConverterConfig
 from headrace.registry import PluginKind, Registry
 from tests.unit.converters.avro.converters import avro_converter, read_one
 from tests.unit.converters.avro.fake_registry import FakeSchemaRegistry
@@ -256,7 +257,6 @@ def test_defaults_of_optional_fields_can_be_ignored(registry: FakeSchemaRegistry
     [
         ({"schema_registry_url": ""}, "schema.registry.url"),
         ({"schema_registry_url": "registry:8081"}, "http://"),
-        ({"use_latest_version": "true"}, "auto.register.schemas"),
         ({"value_subject_name_strategy": "com.example.Mine"}, "TopicRecordNameStrategy"),
         ({"basic_auth_credentials_source": "USER_INFO"}, "user:password"),
         ({"basic_auth_credentials_source": "SASL_INHERIT"}, "USER_INFO"),
@@ -271,6 +271,20 @@ def test_wrong_configurations_say_what_is_wrong(options: dict[str, str], says: s
     with pytest.raises(ConfigError) as caught, avro_converter("http://localhost:1", **options):
         pass
     assert says in str(caught.value)
+
+
+def test_the_latest_version_is_only_read_while_schemas_are_registered(registry: FakeSchemaRegistry) -> None:
+    registry.add("both-value", WITH_NAME)
+    _, (finding,) = AvroConverterConfig.validate_properties(
+        {"schema.registry.url": registry.url, "use.latest.version": "true"}
+    )
+    assert (finding.severity, finding.key) == ("warning", "use.latest.version")
+    with avro_converter(registry, use_latest_version="true") as converter:
+        (text,) = converter.to_bytes("both", s.struct({"id": s.INT64}, name="shop.Row"), [{"id": 1}])
+        assert registry.text("both-value") == {**RECORD, "connect.name": "shop.Row"}
+        registry.add("both-value", WITH_NAME | {"doc": "newer"})
+    with avro_converter(registry, use_latest_version="true") as converter:
+        assert read_one(converter, text, "both")[1] == {"id": 1, "n": None}
 
 
 def test_a_missing_fastavro_is_named_with_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
