@@ -27,7 +27,7 @@ def locked(name: str) -> dict[str, int]:
 def required() -> set[str]:
     project: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     extras = project["optional-dependencies"]
-    texts = [*project["dependencies"], *extras["fast"], *extras["mysql"], *extras["postgres"]]
+    texts = [*project["dependencies"], *extras["avro"], *extras["fast"], *extras["mysql"], *extras["postgres"]]
     return {match[0] for text in texts if (match := re.match(r"[\w-]+", text))}
 
 

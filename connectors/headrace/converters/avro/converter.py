@@ -65,8 +65,7 @@ class AvroConverter(Converter):
         self._inputs: dict[tuple[int, int | None], _Input] = {}
 
     def close(self) -> None:
-        if hasattr(self, "_registry"):
-            self._registry.close()
+        self._registry.close()
 
     def to_bytes(
         self, topic: str, schema: Schema | None, values: Sequence[Any], headers: BatchHeaders | None = None

@@ -13,7 +13,7 @@ from tests.unit.converters.avro.fake_registry import FakeSchemaRegistry
 
 @contextmanager
 def avro_converter(
-    registry: FakeSchemaRegistry | str, *, is_key: bool = False, **options: str
+    registry: FakeSchemaRegistry | str, is_key: bool = False, /, **options: str
 ) -> Iterator[AvroConverter]:
     """Yield a converter; options have ``_`` in place of points."""
     url = registry if isinstance(registry, str) else registry.url

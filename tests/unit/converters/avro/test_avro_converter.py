@@ -73,7 +73,7 @@ def test_the_strategy_names_the_subject(
     registry: FakeSchemaRegistry, strategy: str, is_key: bool, subject: str
 ) -> None:
     option = {"key_subject_name_strategy" if is_key else "value_subject_name_strategy": strategy}
-    with avro_converter(registry, is_key=is_key, **option) as converter:
+    with avro_converter(registry, is_key, **option) as converter:
         converter.to_bytes("topic-a", ROW.as_optional(), [{"id": 1, "n": None}])
     assert subject in registry.subjects
 
@@ -221,7 +221,7 @@ def test_a_field_that_the_latest_version_lacks_is_refused_or_left_out(registry: 
     ],
 )
 def test_simple_values_need_no_schema(registry: FakeSchemaRegistry, value: Any, schema: Schema, text: bytes) -> None:
-    with avro_converter(registry, is_key=True) as converter:
+    with avro_converter(registry, True) as converter:
         (written,) = converter.to_bytes(f"plain-{schema.type.value}", None, [value])
         assert written is not None
         assert written[5:] == text
