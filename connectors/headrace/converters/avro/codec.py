@@ -16,21 +16,22 @@ import fastavro
 
 from headrace import DataError
 from headrace.converters.avro.avro_types import NO_DEFAULT, NULL, AvroField, AvroType
+from headrace.converters.avro.wire_format import HEAD_SIZE, head
 
 MemberName = Callable[[AvroType], str]
 
 
 class AvroWriter:
-    """Writes values with one schema. ``strict``: fields that it does not have are refused, else left out."""
+    """Writes values with the schema of an id. ``strict``: fields that it does not have are refused, else left out."""
 
-    def __init__(self, described: AvroType, member_name: MemberName, *, prefix: bytes, strict: bool) -> None:
+    def __init__(self, described: AvroType, member_name: MemberName, number: int, *, strict: bool) -> None:
         self._schema = _parsed(_PlainSchema(member_name, defaults=True).of(described))
-        self._prefix = prefix
+        self._prefix = head(number)
         self._strict = strict
-        self._name = described.record_name or described.kind
+        self._label = _label(described, number)
 
     def write(self, values: Sequence[Any]) -> list[bytes]:
-        """Return the prefix and the value's bytes for each value. Raise DataError."""
+        """Return the record of each value, in the wire format. Raise DataError."""
         prefix, schema, strict, put = self._prefix, self._schema, self._strict, fastavro.schemaless_writer
         written = []
         buffer = BytesIO()
@@ -45,7 +46,7 @@ class AvroWriter:
             raise
         except Exception as error:  # of any kind; its text may hold the record's contents, which no message does
             raise DataError(
-                f"the record cannot be written with the Avro schema '{self._name}' ({type(error).__name__})",
+                f"the record cannot be written with the Avro schema {self._label}: {type(error).__name__}",
                 code="avro.unwritable",
                 hint="compare the fields of the record with the schema",
             ) from error
@@ -53,25 +54,27 @@ class AvroWriter:
 
 
 class AvroReader:
-    """Reads values that were written with one schema, as another when ``reader`` is given."""
+    """Reads values that were written with the schema of an id, as another when ``reader`` is given."""
 
-    def __init__(self, described: AvroType, member_name: MemberName, reader: AvroType | None = None) -> None:
+    def __init__(
+        self, described: AvroType, member_name: MemberName, number: int, reader: AvroType | None = None
+    ) -> None:
         if reader is None:
             self._writer, self._reader = _parsed(_PlainSchema(member_name, defaults=False).of(described)), None
         else:
             self._writer = _parsed(_PlainSchema(None, defaults=False).of(described))
             self._reader = _parsed(_PlainSchema(None, defaults=True).of(reader))
-        self._name = described.record_name or described.kind
+        self._label = _label(described, number)
 
-    def read(self, values: Sequence[bytes], skip: int) -> list[Any]:
-        """Return the values that begin behind ``skip`` bytes. Raise DataError when bytes are missing or left."""
+    def read(self, values: Sequence[bytes]) -> list[Any]:
+        """Return the values of records in the wire format. Raise DataError when bytes are missing or left."""
         take, writer, reader = fastavro.schemaless_reader, self._writer, self._reader
         read = []
         left = 0
         try:
             for value in values:
                 source = BytesIO(value)
-                source.seek(skip)
+                source.seek(HEAD_SIZE)
                 read.append(take(source, writer, reader))
                 left |= len(value) - source.tell()
         except MemoryError:
@@ -85,7 +88,7 @@ class AvroReader:
 
     def _unreadable(self, reason: str) -> DataError:
         return DataError(
-            f"the bytes are not a value of the Avro schema '{self._name}': {reason}",
+            f"the bytes are not a value of the Avro schema {self._label}: {reason}",
             code="avro.unreadable",
             hint="the producer wrote them with another schema than it named",
         )
@@ -96,6 +99,10 @@ _REASONS: dict[type[Exception], str] = {
     UnicodeDecodeError: "a text is not UTF-8",
     IndexError: "a union or enum has no such member",
 }
+
+
+def _label(described: AvroType, number: int) -> str:
+    return f"'{described.record_name or described.kind}' (id {number})"
 
 
 class _PlainSchema:

@@ -13,10 +13,10 @@ from headrace.converters.avro.caches import with_room
 from headrace.converters.avro.configuration import AvroConverterConfig
 from headrace.converters.avro.decoding import Change, decoding_change
 from headrace.converters.avro.encoding import encoding_column
-from headrace.converters.avro.from_connect import AvroSchemas
+from headrace.converters.avro.from_connect import AvroSchemas, allowed_name
 from headrace.converters.avro.subjects import subject_name
 from headrace.converters.avro.to_connect import ConnectSchemas
-from headrace.converters.avro.wire_format import HEAD_SIZE, head, wire_runs
+from headrace.converters.avro.wire_format import wire_runs
 from headrace.converters.json_columns import JsonColumn
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ class AvroConverter(Converter):
                 runs.append(Decoded(start, None, [None] * (end - start)))
                 continue
             schema, reader, change = self._input(topic, number)
-            read = reader.read([value for value in values[start:end] if value is not None], HEAD_SIZE)
+            read = reader.read([value for value in values[start:end] if value is not None])
             runs.append(Decoded(start, schema, change(read) if change is not None else read))
         return runs
 
@@ -125,11 +125,14 @@ class AvroConverter(Converter):
     def _made_output(self, schema: Schema, described: AvroType, number: int) -> _Output:
         config = self._config
         column = encoding_column(
-            schema, replace_nulls=not config.ignore_defaults, optional_map_keys=config.optional_map_keys
+            schema,
+            replace_nulls=not config.ignore_defaults,
+            enums=config.enhanced and not config.writes_latest,
+            optional_map_keys=config.optional_map_keys,
         )
         strict = config.writes_latest and config.latest_strict
         member_name = self._connect_schemas.member_name
-        return _Output(column, self._codec.AvroWriter(described, member_name, prefix=head(number), strict=strict))
+        return _Output(column, self._codec.AvroWriter(described, member_name, number, strict=strict))
 
     def _input(self, topic: str, number: int) -> _Input:
         described = self._described(number)
@@ -141,7 +144,7 @@ class AvroConverter(Converter):
             reads_as = self._described(latest) if latest is not None and latest.id != number else None
             shape = reads_as or described
             schema = self._connect_schemas.translate(shape)
-            reader = self._codec.AvroReader(described, self._connect_schemas.member_name, reads_as)
+            reader = self._codec.AvroReader(described, self._connect_schemas.member_name, number, reads_as)
             change = decoding_change(shape, schema, resolved=reads_as is not None)
             with_room(self._inputs, self._config.cache_size)[known] = _Input(schema, reader, change)
         return self._inputs[known]
@@ -187,7 +190,7 @@ def _check_fields(schema: Schema, described: AvroType, number: int) -> None:
     if schema.type is not Type.STRUCT or not described.record_name:
         return
     known = {field.name for field in (described.nullable or described).fields}
-    if missing := [field.name for field in schema.fields if field.name not in known]:
+    if missing := [field.name for field in schema.fields if allowed_name(field.name) not in known]:
         raise DataError(
             f"the latest version of the schema (id {number}) has no field {', '.join(missing)}",
             code="avro.unknown_field",

@@ -80,7 +80,7 @@ def _write(schema: Schema, value: Any) -> Any:
                 {"key": _write(_part(schema.keys), name), "value": _write(_part(schema.items), item)}
                 for name, item in value.items()
             ]
-    leaf = encoding_leaf(schema)
+    leaf = encoding_leaf(schema, enums=False)
     if type(value) not in leaf.accepted:
         raise TypeError
     written = leaf.convert([value])[0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from headrace import Schema, Type
@@ -13,11 +14,11 @@ from headrace.converters.avro.leaves import encoding_leaf
 from headrace.converters.json_columns import Direction, JsonColumn, MapColumn, StructColumn, Values, compile_column
 
 
-def encoding_column(schema: Schema, *, replace_nulls: bool, optional_map_keys: bool) -> JsonColumn:
+def encoding_column(schema: Schema, *, replace_nulls: bool, enums: bool, optional_map_keys: bool) -> JsonColumn:
     """Return the column that converts values of the schema. Raise DataError for an invalid schema.
 
     A value of a union becomes an object with the name of the member. A map whose keys are no texts becomes a list of
-    entries. Names that Avro does not allow are replaced.
+    entries. Names that Avro does not allow are replaced. ``enums``: texts with symbols are checked.
     """
 
     def special(described: Schema) -> type[JsonColumn] | None:
@@ -29,7 +30,8 @@ def encoding_column(schema: Schema, *, replace_nulls: bool, optional_map_keys: b
             return _EntriesColumn
         return None
 
-    return compile_column(schema, Direction(encoding_leaf, encodes=True, replace_nulls=replace_nulls, special=special))
+    leaf = partial(encoding_leaf, enums=enums)
+    return compile_column(schema, Direction(leaf, encodes=True, replace_nulls=replace_nulls, special=special))
 
 
 class _UnionColumn(StructColumn):

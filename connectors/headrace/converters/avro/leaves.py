@@ -15,8 +15,11 @@ from headrace.converters.json_leaves import logical_name, scale_of
 _EXACT = Context(prec=MAX_PREC, Emax=MAX_EMAX, Emin=MIN_EMIN, traps=[])
 
 
-def encoding_leaf(described: Schema) -> Leaf:
-    """Return the leaf that checks values and returns what is written. Raise ValueError for an invalid schema."""
+def encoding_leaf(described: Schema, *, enums: bool) -> Leaf:
+    """Return the leaf that checks values and returns what is written. Raise ValueError for an invalid schema.
+
+    ``enums``: texts with the symbols of an enum are written as an enum.
+    """
     if logical_name(described) == schema.DECIMAL:
         scale = scale_of(described)
         return Leaf(frozenset({Decimal}), lambda values: [unscaled(value, scale) for value in values])
@@ -24,7 +27,7 @@ def encoding_leaf(described: Schema) -> Leaf:
         return Leaf(frozenset({bytes, bytearray, memoryview}), _bytes_of_size(described))
     if described.type in (Type.FLOAT32, Type.FLOAT64):
         return Leaf(frozenset({float, int}), _floats if described.type is Type.FLOAT64 else _small_floats)
-    if described.type is Type.STRING and (symbols := enum_symbols(described)):
+    if enums and described.type is Type.STRING and (symbols := enum_symbols(described)):
         return Leaf(frozenset({str}), _one_of(frozenset(symbols)))
     return json_leaves.encoding_leaf(numeric=False)(described)
 
@@ -66,7 +69,7 @@ def _same(values: Values) -> Values:
 
 
 def _bytes_of_size(described: Schema) -> Callable[[Values], Values]:
-    size = described.parameter(FIXED_SIZE)
+    size = described.parameter(FIXED_SIZE) if described.name is not None else None
 
     def convert(values: Values) -> Values:
         if set(map(type, values)) != {bytes}:

@@ -6,19 +6,16 @@ once; the latest version of a subject, and that an id is unknown, are remembered
 
 from __future__ import annotations
 
-import ssl
 import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import quote
 
 import httpx
 import orjson
 
 from headrace import (
-    ConfigError,
     DataError,
-    Finding,
     InfrastructureError,
     RetriableError,
     RetryPolicy,
@@ -27,6 +24,7 @@ from headrace import (
 )
 from headrace.converters.avro.caches import with_room
 from headrace.converters.avro.configuration import AvroConverterConfig
+from headrace.converters.avro.registry_access import credentials, tls_context, without_user
 
 _MEDIA_TYPE = "application/vnd.schemaregistry.v1+json"
 _ACCEPT = f"{_MEDIA_TYPE}, application/vnd.schemaregistry+json, application/json"
@@ -34,7 +32,7 @@ _RETRIES = RetryPolicy(first=0.1, longest=0.5, tries=1)
 """For a connection that was closed meanwhile. An outage is waited for by the task, which can be stopped meanwhile."""
 _UNAVAILABLE = frozenset({408, 429, 500, 502, 503, 504})
 _NO_SUBJECT, _NO_VERSION, _NO_SCHEMA = 40401, 40402, 40403
-_UNKNOWN_ID_SECONDS = 30.0
+_ASK_AGAIN_SECONDS = 30.0
 
 
 class SchemaText(NamedTuple):
@@ -60,8 +58,8 @@ class SchemaRegistryClient:
 
     def __init__(self, config: AvroConverterConfig, *, monotonic: Callable[[], float] = time.monotonic) -> None:
         """Open no connection yet. Raise ConfigError for a file that cannot be used."""
-        self._urls = [_without_user(url) for url in config.urls]
-        self._auth = [_credentials(url, config) for url in config.urls]
+        self._urls = [without_user(url) for url in config.urls]
+        self._auth = [credentials(url, config) for url in config.urls]
         self.address = ", ".join(self._urls)
         self._normalize = "?normalize=true" if config.normalize else ""
         self._ttl = config.latest_ttl
@@ -73,7 +71,7 @@ class SchemaRegistryClient:
         timeout = httpx.Timeout(config.read_timeout / 1000, connect=config.connect_timeout / 1000)
         secure = any(url.startswith("https:") for url in self._urls)
         self._http = httpx.Client(
-            headers=headers, timeout=timeout, trust_env=False, verify=_tls_context(config) if secure else False
+            headers=headers, timeout=timeout, trust_env=False, verify=tls_context(config) if secure else False
         )
         self._schemas: dict[int, SchemaText] = {}
         self._unknown: dict[int, float] = {}
@@ -90,7 +88,7 @@ class SchemaRegistryClient:
                 raise self._unknown_id(number)
             answer = self._ask("GET", f"/schemas/ids/{number}", (_NO_SCHEMA,))
             if answer is None:
-                with_room(self._unknown, self._limit)[number] = self._monotonic() + _UNKNOWN_ID_SECONDS
+                with_room(self._unknown, self._limit)[number] = self._monotonic() + _ASK_AGAIN_SECONDS
                 raise self._unknown_id(number)
             with_room(self._schemas, self._limit)[number] = self._schema_text(
                 answer, f"the schema with the id {number}"
@@ -110,12 +108,19 @@ class SchemaRegistryClient:
         until, known = self._latest.get(subject, (0.0, None))
         if known is None or (self._ttl >= 0 and self._monotonic() >= until):
             path = f"/subjects/{quote(subject, safe='')}/versions/latest"
-            answer = self._ask("GET", path, (_NO_SUBJECT, _NO_VERSION))
-            if answer is None:
-                raise self._not_registered(subject)
-            schema = self._schema_text(answer, f"the latest version of the subject '{subject}'")
-            known = RegisteredSchema(self._number(answer, path), schema)
-            with_room(self._latest, self._limit)[subject] = (self._monotonic() + self._ttl, known)
+            wait = float(self._ttl)
+            try:
+                answer = self._ask("GET", path, (_NO_SUBJECT, _NO_VERSION))
+            except RetriableError:
+                if known is None:
+                    raise
+                wait = min(wait, _ASK_AGAIN_SECONDS)  # the version that is known is as good as a moment ago
+            else:
+                if answer is None:
+                    raise self._not_registered(subject)
+                schema = self._schema_text(answer, f"the latest version of the subject '{subject}'")
+                known = RegisteredSchema(self._number(answer, path), schema)
+            with_room(self._latest, self._limit)[subject] = (self._monotonic() + wait, known)
         return known
 
     def _id(self, subject: str, text: str, *, registers: bool) -> int:
@@ -179,14 +184,14 @@ class SchemaRegistryClient:
                 code="schema_registry.access_denied",
                 hint="check basic.auth.user.info, or grant the user read and write on the subject",
             )
-        if code is None:
-            raise self._no_registry(f"the answer to {method} {path} is HTTP {status} without an error code")
-        raise self._refused(status, reason, subject or path)
+        if code in (None, 404):  # the second: of the server below a registry, for a path that it does not have
+            raise self._no_registry(f"the answer to {method} {path} is HTTP {status}{reason}")
+        raise self._refused(status, reason, f"a schema of '{subject}'" if subject else f"{method} {path}")
 
-    def _refused(self, status: int, reason: str, subject: str) -> TaskError:
+    def _refused(self, status: int, reason: str, what: str) -> TaskError:
         incompatible = status == 409
         return TaskError(
-            f"the schema registry at {self.address} refuses a schema of '{subject}' (HTTP {status}{reason})",
+            f"the schema registry at {self.address} refuses {what} (HTTP {status}{reason})",
             code="schema_registry.incompatible" if incompatible else "schema_registry.refused",
             hint="change the records so that their schema is compatible, or the compatibility level of the subject; "
             "then restart the task"
@@ -273,36 +278,3 @@ def _json_object(content: bytes) -> dict[str, Any] | None:
 def _reason(answer: dict[str, Any] | None) -> str:
     message = (answer or {}).get("message")
     return f": {message}" if isinstance(message, str) and message else ""
-
-
-def _without_user(url: str) -> str:
-    parts = urlsplit(url)
-    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl().rstrip("/")
-
-
-def _credentials(url: str, config: AvroConverterConfig) -> tuple[str, str] | None:
-    if config.credentials_source == "USER_INFO":
-        user, _, password = config.basic_auth.partition(":")
-        return user, password
-    parts = urlsplit(url)
-    return (unquote(parts.username), unquote(parts.password or "")) if parts.username is not None else None
-
-
-def _tls_context(config: AvroConverterConfig) -> ssl.SSLContext:
-    name = "schema.registry.ssl.truststore.location"
-    wanted = "name a PEM file with certificates"
-    try:
-        context = ssl.create_default_context(cafile=config.ca_file)
-        if not config.host_name_check:
-            context.check_hostname = False
-        if config.client_certificate is not None:
-            name = "schema.registry.ssl.keystore.location"
-            wanted = "name a PEM file with a certificate and its private key, and the password of the key"
-            password = config.key_password.get_secret_value() if config.key_password is not None else ""
-            # Without a password OpenSSL would ask for one on the terminal.
-            context.load_cert_chain(config.client_certificate, password=password)
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or getattr(error, "reason", None) or "it cannot be read"
-        text = f"the file of {name} cannot be used: {reason}"
-        raise ConfigError(findings=[Finding("config.invalid_value", text, name, wanted)]) from error
-    return context

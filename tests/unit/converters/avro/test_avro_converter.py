@@ -9,7 +9,9 @@ import pytest
 
 from headrace import ConfigError, DataError, Schema, TaskError, Type
 from headrace import schema as s
+from headrace.converters.avro.avro_types import parse_avro
 from headrace.converters.avro.configuration import AvroConverterConfig
+from headrace.converters.avro.to_connect import ConnectSchemas
 from headrace.registry import PluginKind, Registry
 from tests.unit.converters.avro.converters import avro_converter, read_one
 from tests.unit.converters.avro.fake_registry import FakeSchemaRegistry
@@ -240,6 +242,20 @@ def test_names_are_scrubbed_in_rows_too(registry: FakeSchemaRegistry) -> None:
     with avro_converter(registry, scrub_invalid_names="true") as converter:
         (text,) = converter.to_bytes("scrubbed", schema, [{"b": {"x y": 2}, "größe": 1}])
         assert read_one(converter, text)[1] == {"gr_C3_B6_C3_9Fe": 1, "b": {"x_y": 2}}
+
+
+def test_a_text_of_an_enum_may_be_any_text_unless_enums_are_written(registry: FakeSchemaRegistry) -> None:
+    """A transform may have changed it."""
+    suit = parse_avro('{"type": "enum", "name": "Suit", "symbols": ["S", "H"]}')
+    schema = ConnectSchemas(enhanced=True, meta_data=True).translate(suit)
+    with avro_converter(registry) as converter:
+        (text,) = converter.to_bytes("suits", schema, [""])
+        assert read_one(converter, text)[1] == ""
+    with avro_converter(registry, enhanced_avro_schema_support="true") as converter:
+        (text,) = converter.to_bytes("enums", schema, ["H"])
+        assert read_one(converter, text) == (schema, "H")
+        with pytest.raises(DataError, match="no symbol"):
+            converter.to_bytes("enums", schema, [""])
 
 
 def test_defaults_of_optional_fields_can_be_ignored(registry: FakeSchemaRegistry) -> None:

@@ -35,14 +35,12 @@ def avro_type(schema: Schema) -> AvroType:
 
 
 def written(schema: Schema, values: Sequence[Any]) -> list[bytes]:
-    column = encoding_column(schema, replace_nulls=True, optional_map_keys=False)
-    return AvroWriter(avro_type(schema), CONNECT.member_name, prefix=PREFIX, strict=True).write(
-        column.run(list(values))
-    )
+    column = encoding_column(schema, replace_nulls=True, enums=True, optional_map_keys=False)
+    return AvroWriter(avro_type(schema), CONNECT.member_name, 7, strict=True).write(column.run(list(values)))
 
 
 def read(described: AvroType, values: Sequence[bytes], reads_as: AvroType | None = None) -> list[Any]:
-    made = AvroReader(described, CONNECT.member_name, reads_as).read(values, len(PREFIX))
+    made = AvroReader(described, CONNECT.member_name, 7, reads_as).read(values)
     shape = reads_as or described
     change = decoding_change(shape, CONNECT.translate(shape), resolved=reads_as is not None)
     return change(made) if change is not None else made
@@ -177,8 +175,8 @@ UNION = parse_avro(
 def test_a_union_keeps_the_member_of_each_value(name: str, value: Any) -> None:
     schema = CONNECT.translate(UNION)
     row = dict.fromkeys((field.name for field in schema.fields), None) | {name: value}
-    column = encoding_column(schema, replace_nulls=True, optional_map_keys=False)
-    (text, null) = AvroWriter(UNION, CONNECT.member_name, prefix=PREFIX, strict=True).write(column.run([row, None]))
+    column = encoding_column(schema, replace_nulls=True, enums=True, optional_map_keys=False)
+    (text, null) = AvroWriter(UNION, CONNECT.member_name, 7, strict=True).write(column.run([row, None]))
     assert null == PREFIX + b"\x00"
     assert text[len(PREFIX)] == 2 * [member.name or member.kind for member in UNION.members].index(name)
     assert read(UNION, [text, null]) == [row, None]

@@ -146,6 +146,7 @@ def test_certificate_files_that_cannot_be_used_are_named(tmp_path: Path) -> None
     "fault",
     [
         StatusFault(404, b"<html>not found</html>"),
+        StatusFault(404, {"error_code": 404, "message": "HTTP 404 Not Found"}),
         StatusFault(200, b"<html>sign in</html>"),
         StatusFault(200, {"tagline": "You Know, for Search"}),
         StatusFault(200, b"[]"),
@@ -195,6 +196,28 @@ def test_an_unknown_id_is_asked_for_again_after_a_time(registry: FakeSchemaRegis
     now[0] = 31.0
     assert "late" in asked.schema(number).text
     assert registry.requests.count(f"GET /schemas/ids/{number}") == 2
+    asked.close()
+
+
+def test_the_latest_version_that_is_known_is_used_during_an_outage(
+    registry: FakeSchemaRegistry, proxy: HttpProxy
+) -> None:
+    now = [0.0]
+    config = AvroConverterConfig.parse({"schema.registry.url": proxy.url, "latest.cache.ttl.sec": "60"})
+    asked = SchemaRegistryClient(config, monotonic=lambda: now[0])
+    old = registry.add("newest", '{"type": "int", "v": 1}')
+    assert asked.latest("newest").id == old
+    new = registry.add("newest", '{"type": "int", "v": 2}')
+    now[0] = 59.0
+    assert asked.latest("newest").id == old
+    proxy.always(StatusFault(503))
+    now[0] = 61.0
+    requests = len(proxy.seen())
+    assert [asked.latest("newest").id for _ in range(3)] == [old] * 3
+    assert len(proxy.seen()) == requests + 2
+    proxy.restore()
+    now[0] = 92.0
+    assert asked.latest("newest").id == new
     asked.close()
 
 
