@@ -13,9 +13,11 @@ from itertools import count
 from typing import Any
 
 import fastavro
+from fastavro.validation import ValidationError, validate
 
 from headrace import DataError
 from headrace.converters.avro.avro_types import NO_DEFAULT, NULL, AvroField, AvroType
+from headrace.converters.avro.defaults import complete_default
 from headrace.converters.avro.wire_format import HEAD_SIZE, head
 
 MemberName = Callable[[AvroType], str]
@@ -44,13 +46,24 @@ class AvroWriter:
                 written.append(buffer.getvalue())
         except MemoryError:
             raise
-        except Exception as error:  # of any kind; its text may hold the record's contents, which no message does
+        except Exception as error:  # of any kind
+            reason = self._misfit(values[0]) if len(values) == 1 else ""
+            # Without its cause, whose text may hold the record's contents.
             raise DataError(
-                f"the record cannot be written with the Avro schema {self._label}: {type(error).__name__}",
+                f"the record cannot be written with the Avro schema {self._label}: {reason or type(error).__name__}",
                 code="avro.unwritable",
                 hint="compare the fields of the record with the schema",
-            ) from error
+            ) from None
         return written
+
+    def _misfit(self, value: Any) -> str:
+        """Return which field does not fit; empty when it is not one field."""
+        try:
+            validate(value, self._schema, raise_errors=True)
+        except ValidationError as error:
+            field = str(error.errors[0].field)
+            return f"the type of the field '{field}' is another one" if field else ""
+        return ""
 
 
 class AvroReader:
@@ -122,13 +135,13 @@ class _PlainSchema:
             return {"type": kind, "items" if kind == "array" else "values": self.of(described.part)}
         if not described.name:
             return kind
-        name = _qualified(described.name)
+        name = self._qualified(described.name, kind)
         if name in self._seen:
             return name
         self._seen.add(name)
         made: dict[str, Any] = {"type": kind, "name": name}
         if described.aliases:
-            made["aliases"] = list(map(_qualified, described.aliases))
+            made["aliases"] = [self._qualified(alias, kind) for alias in described.aliases]
         if kind == "enum":
             made["symbols"] = list(described.symbols)
             if (default := described.text("default")) in described.symbols:
@@ -139,12 +152,20 @@ class _PlainSchema:
             made["fields"] = [self._field(item) for item in described.fields]
         return made
 
+    def _qualified(self, name: str, kind: str) -> str:
+        """Return a name that means the same inside of every other type: one with a namespace.
+
+        When a reader's schema resolves the writer's, it has the kind of the type: fastavro compares names only.
+        """
+        namespace, _, short = name.rpartition(".")
+        return f"{namespace or 'root'}.{short if self._member_name else f'{kind}_{short}'}"
+
     def _field(self, item: AvroField) -> dict[str, Any]:
         made: dict[str, Any] = {"name": item.name, "type": self.of(item.type)}
         if item.aliases:
             made["aliases"] = list(item.aliases)
         if self._defaults and item.default is not NO_DEFAULT and not (self._member_name and _has_choice(item.type)):
-            made["default"] = item.default
+            made["default"] = complete_default(item.type, item.default)
         return made
 
     def _member(self, member: AvroType, union: AvroType) -> Any:
@@ -161,11 +182,6 @@ def _has_choice(described: AvroType) -> bool:
     if described.items is not None:
         return _has_choice(described.items)
     return any(_has_choice(field.type) for field in described.fields)
-
-
-def _qualified(name: str) -> str:
-    """Return a name that means the same inside of every other type: one with a namespace."""
-    return name if "." in name else f"root.{name}"
 
 
 def _parsed(schema: Any) -> Any:

@@ -2,11 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import NoneType
 from typing import Any
 
 from headrace import DataError, Schema, Type
+from headrace.converters.avro.avro_types import AvroType
 from headrace.converters.avro.connect_names import UNION
 from headrace.converters.avro.leaves import decoding_leaf, encoding_leaf
+
+_JSON_TYPES: Mapping[str, tuple[type, ...]] = {
+    "null": (NoneType,),
+    "boolean": (bool,),
+    "int": (int,),
+    "long": (int,),
+    "float": (float, int),
+    "double": (float, int),
+    "bytes": (str,),
+    "fixed": (str,),
+    "string": (str,),
+    "enum": (str,),
+    "array": (list,),
+    "map": (dict,),
+    "record": (dict,),
+}
 
 
 def read_default(schema: Schema, value: Any) -> Any:
@@ -25,6 +44,29 @@ def write_default(schema: Schema, value: Any) -> Any:
         raise _unusable() from error
 
 
+def complete_default(described: AvroType, value: Any) -> Any:
+    """Return a default in JSON with all fields of its records. Raise DataError when it does not fit the type."""
+    if described.kind == "union":
+        for member in described.members:
+            if type(value) in _JSON_TYPES[member.kind]:
+                return complete_default(member, value)
+    elif type(value) in _JSON_TYPES[described.kind]:
+        match described.kind:
+            case "record":
+                return {
+                    field.name: complete_default(field.type, value.get(field.name, field.default))
+                    for field in described.fields
+                }
+            case "array":
+                return [complete_default(described.part, item) for item in value]
+            case "map":
+                return {name: complete_default(described.part, item) for name, item in value.items()}
+            case "float" | "double":
+                return float(value)
+        return value
+    raise _unusable()
+
+
 def is_avro_map(schema: Schema, *, optional_keys: bool = False) -> bool:
     """Return whether a MAP is a map in Avro, whose keys are texts, and not a list of entries."""
     keys = schema.keys
@@ -39,8 +81,10 @@ def _read(schema: Schema, value: Any) -> Any:
             first = schema.fields[0]  # a default belongs to the first member
             return {field.name: None for field in schema.fields} | {first.name: _read(first.schema, value)}
         case Type.STRUCT:
-            fields = schema.fields
-            return {field.name: _read(field.schema, value.get(field.name, field.schema.default)) for field in fields}
+            return {
+                field.name: _read(field.schema, value[field.name]) if field.name in value else field.schema.default
+                for field in schema.fields
+            }
         case Type.ARRAY:
             return [_read(_part(schema.items), item) for item in value]
         case Type.MAP if isinstance(value, dict):

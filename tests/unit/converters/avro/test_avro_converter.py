@@ -213,6 +213,17 @@ def test_a_field_that_the_latest_version_lacks_is_refused_or_left_out(registry: 
     assert text == b"\x00" + number.to_bytes(4, "big") + b"\x02"
 
 
+def test_a_field_whose_type_differs_from_the_latest_version_is_named(registry: FakeSchemaRegistry) -> None:
+    registry.add("other-value", WITH_NAME)
+    other = s.struct({"id": s.STRING, "n": s.STRING.as_optional()}, name="shop.Row")
+    with avro_converter(registry, **LATEST) as converter, pytest.raises(DataError) as caught:
+        converter.to_bytes("other", other, [{"id": "secret", "n": None}])
+    assert caught.value.code == "avro.unwritable"
+    assert "field 'shop.Row.id'" in str(caught.value)
+    assert "secret" not in str(caught.value)
+    assert caught.value.__suppress_context__
+
+
 @pytest.mark.parametrize(
     ("value", "schema", "text"),
     [

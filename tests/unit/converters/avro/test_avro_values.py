@@ -161,6 +161,44 @@ UNION = parse_avro(
 )
 
 
+@given(st.binary(max_size=12))
+def test_any_bytes_are_a_member_of_a_union_or_refused(text: bytes) -> None:
+    try:
+        (value,) = read(UNION, [PREFIX + text])
+    except DataError:
+        return
+    assert mismatch(CONNECT.translate(UNION), value) is None
+    assert value is None or sum(item is not None for item in value.values()) == 1
+
+
+WORDS = st.sampled_from(
+    ["record", "enum", "fixed", "array", "map", "null", "int", "long", "string", "bytes", "decimal", "date", "R", "a.b"]
+)
+ATTRIBUTES = st.sampled_from(
+    [
+        *("type", "name", "fields", "items", "values", "symbols", "size", "namespace", "default", "doc", "aliases"),
+        *("logicalType", "scale", "precision"),
+        *("connect.name", "connect.type", "connect.version", "connect.parameters", "connect.default"),
+    ]
+)
+SCHEMA_LIKE = st.recursive(
+    WORDS | st.none() | st.booleans() | st.integers(-2, 40) | st.floats(allow_nan=False) | TEXTS,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(ATTRIBUTES, WORDS | inner, max_size=5),
+    max_leaves=12,
+)
+
+
+@given(SCHEMA_LIKE)
+def test_any_json_is_a_schema_that_can_be_used_or_refused(given_schema: Any) -> None:
+    try:
+        described = parse_avro(orjson.dumps(given_schema).decode())
+        schema = CONNECT.translate(described)
+        AvroReader(described, CONNECT.member_name, 7)
+        decoding_change(described, schema)
+    except DataError as error:
+        assert error.code.startswith("avro.")  # noqa: PT017
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [
@@ -304,6 +342,32 @@ def test_an_older_reader_skips_fields_of_a_newer_writer_and_follows_aliases() ->
     assert read(new, [PREFIX + b"\x02\x02a"], old) == [{"id": 1}]
     renamed = event({"name": "m", "type": "string", "aliases": ["n"]})
     assert read(new, [PREFIX + b"\x02\x02a"], renamed) == [{"id": 1, "m": "a"}]
+
+
+@pytest.mark.parametrize(
+    ("written_as", "read_as"),
+    [
+        ({"type": "fixed", "name": "T", "size": 1}, {"type": "record", "name": "T", "fields": []}),
+        ({"type": "fixed", "name": "T", "size": 1}, {"type": "fixed", "name": "T", "size": 2}),
+        ("string", "int"),
+        ({"type": "enum", "name": "E", "symbols": ["A", "B"]}, {"type": "enum", "name": "E", "symbols": ["A"]}),
+    ],
+)
+def test_types_that_are_not_compatible_are_refused(written_as: Any, read_as: Any) -> None:
+    old, new = event({"name": "n", "type": written_as}), event({"name": "n", "type": read_as})
+    with pytest.raises(DataError):
+        read(old, [PREFIX + b"\x02\x02a"], new)
+
+
+def test_a_default_of_a_record_is_completed_with_those_of_its_fields() -> None:
+    inner = {
+        "type": "record",
+        "name": "D",
+        "fields": [{**DAY, "default": 1}, {"name": "f", "type": "float", "default": 2}],
+    }
+    assert read(event(), [PREFIX + b"\x02"], event({"name": "n", "type": inner, "default": {"f": 3}})) == [
+        {"id": 1, "n": {"d": date(1970, 1, 2), "f": 3.0}}
+    ]
 
 
 def test_a_reader_that_does_not_fit_refuses_the_record() -> None:
