@@ -13,7 +13,7 @@ from rich.text import Text
 from headrace.broker.interfaces import KafkaClients
 from headrace.cli.loading import load
 from headrace.cli.output import err, out, print_json, print_table
-from headrace.errors import ConfigError, NotFoundError
+from headrace.errors import ConfigError
 from headrace.plugin import ConnectorAccess
 from headrace.settings import WorkerSettings
 
@@ -40,31 +40,20 @@ class TerminalCommandContext:
         print_json(data)
 
     def read_topics(self, worker: Path, topics: Sequence[str]) -> Iterator[bytes | None]:
-        from headrace.broker.bounded_read import read_between  # late: most commands need no Kafka client
+        from headrace.cli.topic_reading import read_to_ends  # late: most commands need no Kafka client
 
         loaded = load([worker], worker=worker)
         settings = loaded.require()
         clients = self._clients(settings)
-        committed = settings.consumer.get("isolation.level", "read_committed") == "read_committed"
-        admin = clients.admin(settings.admin)
-        try:
-            missing = sorted(set(topics) - admin.topics())
-            if missing:
-                raise NotFoundError(
-                    f"no topic is named {', '.join(missing)}",
-                    code="kafka.missing_topic",
-                    hint=f"check the names, and bootstrap.servers of {worker}",
-                )
-            ends = admin.end_offsets(topics, committed=committed)
-        finally:
-            admin.close()
-        reader = clients.reader(settings.consumer)
-        try:
-            for poll in read_between(reader, {}, ends):
-                for batch in poll.batches:
-                    yield from batch.values
-        finally:
-            reader.close()
+        batches = read_to_ends(
+            lambda: clients.admin(settings.admin),
+            lambda: clients.reader(settings.consumer),
+            topics,
+            committed=settings.consumer.get("isolation.level", "read_committed") == "read_committed",
+            hint=f"check the names, and bootstrap.servers of {worker}",
+        )
+        for batch in batches:
+            yield from batch.values
 
     def connector(self, worker: Path, file: Path) -> ConnectorAccess:
         from headrace.cli.connector_access import load_connector  # late, see above

@@ -10,11 +10,11 @@ from typing import Any
 
 import structlog
 
-from headrace.broker.bounded_read import read_between
 from headrace.broker.connector_clients import ConnectorClients
 from headrace.broker.interfaces import KafkaClients
 from headrace.cli.loading import Loaded, load
-from headrace.errors import ConfigError, Finding, Location, NotFoundError, RetriableError
+from headrace.cli.topic_reading import read_to_ends
+from headrace.errors import ConfigError, Finding, Location, RetriableError
 from headrace.json_bytes import json_bytes
 from headrace.metrics import TaskMetrics
 from headrace.pipeline.fault_policy import Failure, FaultPolicy
@@ -78,29 +78,19 @@ class LoadedConnector:
 
     def _read(self, topics: Sequence[str], decode: Decode) -> Iterator[TopicRecord]:
         clients = self._clients()
-        admin = clients.admin()
-        try:
-            missing = sorted(set(topics) - admin.topics())
-            if missing:
-                raise NotFoundError(
-                    f"no topic is named {', '.join(missing)}",
-                    code="kafka.missing_topic",
-                    hint=f"start {self.name}, and check bootstrap.servers of the worker's file",
-                )
-            ends = admin.end_offsets(topics, committed=True)
-        finally:
-            admin.close()
-        reader = clients.reader(_CLIENT_ID, **{"isolation.level": "read_committed"})
+        batches = read_to_ends(
+            clients.admin,
+            lambda: clients.reader(_CLIENT_ID, **{"isolation.level": "read_committed"}),
+            topics,
+            committed=True,
+            hint=f"start {self.name}, and check bootstrap.servers of the worker's file",
+        )
         failures: list[Failure] = []
-        try:
-            for poll in read_between(reader, {}, ends):
-                for consumed in poll.batches:
-                    parts, failed = decode(consumed)
-                    failures += failed
-                    for part in parts:
-                        yield from _records(part)
-        finally:
-            reader.close()
+        for consumed in batches:
+            parts, failed = decode(consumed)
+            failures += failed
+            for part in parts:
+                yield from _records(part)
         if failures:
             last = failures[-1]
             where = f"{last.topic_partition}, offset {last.offset}"
