@@ -47,6 +47,20 @@ class GroupedRows(NamedTuple):
     arguments: Sequence[tuple[Any, ...]]
     refusals: list[StepRefusal]
 
+    def late(self, take: Callable[[Any, int, tuple[Any, ...]], bool]) -> list[int]:
+        """Give group, time and arguments of each row to ``take``; return the rows that it does not take as late.
+
+        Raise RowError for one whose values do not fit.
+        """
+        late: list[int] = []
+        for row, (key, moment, values) in enumerate(zip(self.keys, self.rows.times, self.arguments, strict=True)):
+            try:
+                if not take(key, moment, values):
+                    late.append(row)
+            except TypeError as error:
+                raise RowError(row) from error
+        return late
+
 
 @dataclass(frozen=True)
 class Grouping:

@@ -19,7 +19,7 @@ from typing import Any
 
 from headrace import Changes, Segments
 from headrace_streams.operators.accumulators import RECORDS, AccumulatorFunctions, accumulator_functions
-from headrace_streams.operators.grouping import NO_ORIGIN, TIME_SEGMENT, GroupedRows, Grouping, RowError, advanced_time
+from headrace_streams.operators.grouping import NO_ORIGIN, TIME_SEGMENT, GroupedRows, Grouping, advanced_time
 from headrace_streams.operators.operator import Operator, StepResult, Tables
 from headrace_streams.operators.state_account import stored_account, time_and_account
 from headrace_streams.rows import Rows
@@ -45,13 +45,7 @@ class SessionWindow(Operator):
     def _aggregate(self, grouped: GroupedRows, state: Segments) -> StepResult:
         rows = grouped.rows
         batch = _SessionBatch(self, state, rows.times[0])
-        late: list[int] = []
-        for row, (key, moment, values) in enumerate(zip(grouped.keys, rows.times, grouped.arguments, strict=True)):
-            try:
-                if not batch.take(key, moment, values):
-                    late.append(row)
-            except TypeError as error:
-                raise RowError(row) from error
+        late = grouped.late(batch.take)
         counts = {"received": len(rows), "late": len(late)}
         return StepResult({"": batch.close(counts), "late": rows.only(late)}, [], batch.changes, late=len(late))
 

@@ -23,7 +23,7 @@ from typing import Any
 
 from headrace import Changes, Segments
 from headrace_streams.operators.accumulators import AccumulatorFunctions, accumulator_functions
-from headrace_streams.operators.grouping import NO_ORIGIN, TIME_SEGMENT, GroupedRows, Grouping, RowError, advanced_time
+from headrace_streams.operators.grouping import NO_ORIGIN, TIME_SEGMENT, GroupedRows, Grouping, advanced_time
 from headrace_streams.operators.operator import Operator, StepRefusal, StepResult, Tables
 from headrace_streams.operators.state_account import stored_account, time_and_account
 from headrace_streams.rows import Rows
@@ -48,15 +48,9 @@ class SlidingWindow(Operator):
         return self.grouping.process(rows, lambda grouped: self._aggregate(grouped, state))
 
     def _aggregate(self, grouped: GroupedRows, state: Segments) -> StepResult:
-        rows, keys, arguments, _ = grouped
+        rows = grouped.rows
         batch = _SlidingBatch(self, state, rows.times[0])
-        late: list[int] = []
-        for row, (key, moment, values) in enumerate(zip(keys, rows.times, arguments, strict=True)):
-            try:
-                if not batch.take(key, moment, values):
-                    late.append(row)
-            except TypeError as error:
-                raise RowError(row) from error
+        late = grouped.late(batch.take)
         results = batch.close({"received": len(rows), "late": len(late)})
         return StepResult({"": results, "late": rows.only(late)}, batch.refusals, batch.changes, late=len(late))
 
