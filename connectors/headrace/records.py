@@ -271,6 +271,9 @@ class SourceBatch:
     changed: int | None = None
     """When the newest row of the batch changed in its system, epoch milliseconds, if the rows say so. The age of the
     data counts from it, else from the read."""
+    unfinished: bool = False
+    """Whether the position does not cover all rows of this batch, because further rows have the same position. A
+    transaction (``exactly.once.source.support``) then goes on until a batch of the partition that is finished."""
 
     def positions(self) -> list[tuple[SourcePartition, SourceOffset | None]]:
         """Return the positions to store, in this order, once every record is acknowledged."""

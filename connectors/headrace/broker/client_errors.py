@@ -132,11 +132,22 @@ def missing_acl(resource: str, doing: str, reason: str) -> str:
 
 
 def acl_command(resource: str, name: str, operation: str) -> str:
-    """Return what to grant, and the command that does it. ``resource``: topic, group, or cluster."""
+    """Return what to grant, and the command that does it. ``resource``: topic, group, transactional-id, or cluster."""
     option = "--cluster" if resource == "cluster" else f"--{resource} {name}"
-    named = "the CLUSTER" if resource == "cluster" else f"{resource.upper()} {name}"
+    named = "the CLUSTER" if resource == "cluster" else f"{resource.upper().replace('-', '_')} {name}"
     command = f"kafka-acls.sh --add --allow-principal User:NAME --operation {operation.capitalize()} {option}"
     return f"grant the worker's user {operation.upper()} on {named}: {command}"
+
+
+def transactional_id_refused(error: InfrastructureError, transactional_id: str) -> InfrastructureError:
+    """Return the error of a producer that could not be initialised, with the ACL that it needs."""
+    if error.code != "kafka.not_authorized":
+        return error
+    return InfrastructureError(
+        f"cannot use the transactional.id {transactional_id}: {error.message}",
+        code=error.code,
+        hint=acl_command("transactional-id", transactional_id, "Write"),
+    )
 
 
 BROKER_ERRORS: Mapping[int, ErrorKind] = {

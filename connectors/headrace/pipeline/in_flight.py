@@ -62,7 +62,7 @@ class InFlight:
 
     def add(self, entry: InFlightBatch) -> None:
         """Add a batch that was sent."""
-        self._queues.setdefault(_key(entry.batch.source_partition), deque()).append(entry)
+        self._queues.setdefault(partition_key(entry.batch.source_partition), deque()).append(entry)
         self._order[entry] = None
         self.size += entry.size
         self.records += entry.records()
@@ -84,7 +84,7 @@ class InFlight:
                 self.size -= entry.size
                 self.records -= entry.records()
                 for partition, offset in entry.batch.positions():
-                    self._committable[_key(partition)] = (partition, offset)
+                    self._committable[partition_key(partition)] = (partition, offset)
                 acknowledged.append(entry)
         return acknowledged
 
@@ -98,5 +98,6 @@ class InFlight:
         self._committable = {**positions, **self._committable}
 
 
-def _key(partition: SourcePartition | None) -> bytes:
+def partition_key(partition: SourcePartition | None) -> bytes:
+    """Return a key that is equal for equal partitions."""
     return b"" if partition is None else orjson.dumps(dict(partition))

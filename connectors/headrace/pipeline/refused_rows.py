@@ -1,4 +1,4 @@
-"""Rows that a source cannot deliver: their identity, the reason of the refusal, and their dead letters."""
+"""Rows that a source cannot deliver: their identity, the reason of the refusal, their dead letters and counts."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ from typing import Any
 import orjson
 
 from headrace.errors import DataError
+from headrace.pipeline.control import TaskControl
 from headrace.pipeline.dead_letters import DeadLetterQueue, reason_headers
-from headrace.pipeline.fault_policy import Failure
-from headrace.records import EncodedBatch, SourceBatch
+from headrace.pipeline.fault_policy import NO_OFFSET, NO_PARTITION, Failure, Stage, note_failures, raise_skipped
+from headrace.plugin import SourceTask
+from headrace.records import EncodedBatch, SourceBatch, TopicPartition
 from headrace.states import TaskId
 
 
@@ -61,10 +63,13 @@ class SourceDeadLetters:
         self._queue = queue
         self._task = task
 
-    def write(self, batch: SourceBatch, failures: Sequence[Failure], topic: str) -> bool:
-        """Return (True) when all letters are in Kafka. Raises as :meth:`DeadLetterQueue.send`."""
-        self._queue.send([self._letter(batch, failure, topic) for failure in failures])
-        return True
+    @property
+    def topic(self) -> str:
+        return self._queue.topic
+
+    def write(self, batch: SourceBatch, failures: Sequence[Failure]) -> None:
+        """Return when all letters are in Kafka. Raises as :meth:`DeadLetterQueue.send`."""
+        self._queue.send([self._letter(batch, failure, self._queue.topic) for failure in failures])
 
     def close(self) -> None:
         self._queue.close()
@@ -86,3 +91,63 @@ class SourceDeadLetters:
         value = orjson.dumps(content, default=str, option=orjson.OPT_NON_STR_KEYS)
         key = failure.row.encode(errors="replace")
         return EncodedBatch(topic, [value], [key], None, [reason_headers(failure, self._task, self._queue.redact)])
+
+
+class RowRefusals:
+    """The refused rows of one source task. Used from the task's thread."""
+
+    def __init__(self, task: SourceTask, connector: str, control: TaskControl) -> None:
+        self.dead_letters: SourceDeadLetters | None = None
+        """None: without a dead letter queue, or before it is opened."""
+        self._key_hint = task.key_hint
+        self._executor = f"{type(task).__module__}.{type(task).__qualname__}"
+        self._connector = connector
+        self._control = control
+
+    def failures(self, batch: SourceBatch, refused: list[Failure]) -> list[Failure]:
+        """Return the rows that the task rejected, then those that a stage refused, with their names."""
+        if not (refused or batch.rejections):
+            return refused
+        place = TopicPartition(batch.topic, NO_PARTITION)
+        rejected = [
+            Failure(Stage.TASK_POLL, self._executor, item.error, place, NO_OFFSET, item.row)
+            for item in batch.rejections
+        ]
+        return [*rejected, *(_named(item, batch) for item in refused)]
+
+    def by_kafka(self, batch: SourceBatch, record: EncodedBatch, error: DataError, executor: str) -> Failure:
+        """Return the failure of a single record that Kafka refuses."""
+        explained = refused_by_kafka(error, record, self._key_hint)
+        topic = TopicPartition(record.topic, NO_PARTITION)
+        return _named(Failure(Stage.KAFKA_PRODUCE, executor, explained, topic, record.rows[0]), batch)
+
+    def write_dead_letters(self, batch: SourceBatch, failures: Sequence[Failure]) -> bool:
+        """Return (True) when the letters are in Kafka. The position moves past a refused row only after that."""
+        if failures and self.dead_letters is not None:
+            with self._control.fence:
+                self.dead_letters.write(batch, failures)
+        return True
+
+    def count(self, failures: Sequence[Failure], filtered: int = 0, split: int = 0) -> None:
+        """Count records of a batch that are not sent, and those that transforms added."""
+        if not (failures or filtered or split):
+            return
+        metrics = self._control.metrics
+        outcome = "skipped" if self.dead_letters is None else "dead_lettered"
+        metrics.change(
+            {
+                "source_record_active_count": split - filtered - len(failures),
+                f"source_record_{outcome}_total": len(failures),
+                "source_record_filtered_total": filtered,
+                "source_record_split_total": split,
+            }
+        )
+        note_failures(metrics.causes, outcome, failures)
+        topic = self.dead_letters.topic if self.dead_letters is not None else ""
+        raise_skipped(self._control.raise_condition, failures, topic, self._connector)
+        if filtered:
+            metrics.causes.note("filtered", "transform", filtered)
+
+
+def _named(failure: Failure, batch: SourceBatch) -> Failure:
+    return failure._replace(row=row_name(batch, failure.offset))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import quote
@@ -21,7 +22,8 @@ from headrace.pipeline.offset_gaps import OffsetGaps
 from headrace.pipeline.partition_share import PartitionShare
 from headrace.pipeline.refused_rows import SourceDeadLetters
 from headrace.pipeline.sink import ConsumerFactory, SinkPipeline
-from headrace.pipeline.source import ProducerFactory, SourcePipeline
+from headrace.pipeline.source import SourcePipeline
+from headrace.pipeline.source_delivery import AcknowledgedDelivery, ProducerFactory
 from headrace.pipeline.stages import Stages
 from headrace.pipeline.stream.clients import StreamClients, StreamLimits
 from headrace.pipeline.stream.decisions import DecisionClients, DecisionService, DecisionServices
@@ -187,7 +189,6 @@ class _OneTask:
             ensure_topic,
             self.worker.settings.source_buffer,
             (lambda: SourceDeadLetters(self._open_dead_letters(), self.task)) if settings.dead_letter_topic else None,
-            settings.dead_letter_topic or "",
         )
         positions = ConnectorOffsets(self.worker.offsets, self.task.connector)
         context = self._context(
@@ -198,7 +199,8 @@ class _OneTask:
             remaining=lambda records: control.metrics.set("source_record_remaining", records),
             lag=control.metrics.set_lag,
         )
-        return SourcePipeline(self._new_task(), context, self.stages, producers, positions, control)
+        delivery = partial(AcknowledgedDelivery, producers, positions)
+        return SourcePipeline(self._new_task(), context, self.stages, delivery, control)
 
     def _new_task(self) -> Any:
         return self.config.plugin.cls.task_class()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any, ClassVar
 
 import pytest
@@ -14,7 +15,8 @@ from headrace.metrics import now_ms
 from headrace.pipeline.freshness_objective import FreshnessObjective
 from headrace.pipeline.hop_times import SinkHops, SourceHops, StreamHops, marked
 from headrace.pipeline.in_flight import InFlightBatch
-from headrace.pipeline.source import ProducerFactory, SourcePipeline
+from headrace.pipeline.source import SourcePipeline
+from headrace.pipeline.source_delivery import AcknowledgedDelivery, ProducerFactory
 from headrace.plugin import SourceContext, SourceTask, Wait
 from headrace.records import ConsumedBatch, EncodedBatch, Headers, Rejection, SinkBatch, SourceBatch, TopicPartition
 from headrace.testing.contexts import Offsets, make_source_context
@@ -294,7 +296,8 @@ def test_a_trace_passes_from_a_source_to_a_sink_as_it_is(harness: Callable[[], A
     factory = ProducerFactory(lambda: mine.broker.producer({}), lambda topic: None, 1_000_000)
     control = replace(mine.control, hop_headers=True)
     context = make_source_context({}, Offsets())
-    source = SourcePipeline(TracedRows(), context, mine.stages(), factory, Nowhere(), control)
+    delivery = partial(AcknowledgedDelivery, factory, Nowhere())
+    source = SourcePipeline(TracedRows(), context, mine.stages(), delivery, control)
     thread = mine.run(source)
     eventually(lambda: len(mine.broker.records("t")) == 3)
     mine.end(thread)

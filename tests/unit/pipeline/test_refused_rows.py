@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -12,7 +13,8 @@ from headrace.accounting import balance, record_counts
 from headrace.errors import DataError, InfrastructureError, RetriableError
 from headrace.pipeline.dead_letters import DeadLetterQueue
 from headrace.pipeline.refused_rows import SourceDeadLetters
-from headrace.pipeline.source import ProducerFactory, SourcePipeline
+from headrace.pipeline.source import SourcePipeline
+from headrace.pipeline.source_delivery import AcknowledgedDelivery, ProducerFactory
 from headrace.plugin import SourceContext, SourceTask, Wait
 from headrace.records import EncodedBatch, SourceBatch, SourceOffset, SourcePartition, SourceRejection
 from headrace.states import TaskId
@@ -96,11 +98,10 @@ def run(harness: Callable[[], Any]) -> Callable[..., Any]:
             opened = mine.broker.producer({})
             return CompactedKafka(opened) if compacted else opened
 
-        factory = ProducerFactory(
-            open_producer, lambda topic: None, 1_000_000, open_dead_letters if dlq else None, "dlq"
-        )
+        factory = ProducerFactory(open_producer, lambda topic: None, 1_000_000, open_dead_letters if dlq else None)
         context = make_source_context({}, positions)  # type: ignore[arg-type]
-        pipeline = SourcePipeline(task, context, mine.stages(**settings), factory, positions, mine.control)
+        delivery = partial(AcknowledgedDelivery, factory, positions)
+        pipeline = SourcePipeline(task, context, mine.stages(**settings), delivery, mine.control)
         thread = mine.run(pipeline)
         eventually(lambda: positions.stored or mine.error is not None)
         mine.end(thread)

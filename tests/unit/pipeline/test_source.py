@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 
 from headrace.accounting import balance, record_counts
 from headrace.errors import DataError, HeadraceError, InfrastructureError, RetriableError, TaskError
-from headrace.pipeline.source import ProducerFactory, SourcePipeline
+from headrace.pipeline.source import SourcePipeline
+from headrace.pipeline.source_delivery import AcknowledgedDelivery, ProducerFactory
 from headrace.plugin import SourceContext, SourceTask, Wait
 from headrace.records import EncodedBatch, SourceBatch, SourceOffset, SourcePartition, SourceRejection
 from headrace.testing.contexts import make_source_context
@@ -130,7 +131,8 @@ def source(harness: Callable[[], Any]) -> Callable[..., Source]:
         factory = ProducerFactory(lambda: mine.broker.producer({}), lambda topic: None, buffer)
         context = make_source_context({}, kept)  # type: ignore[arg-type]
         stages = mine.stages(**settings)
-        pipeline = SourcePipeline(task, context, stages, factory, kept, mine.control, monotonic=monotonic)
+        delivery = partial(AcknowledgedDelivery, factory, kept)
+        pipeline = SourcePipeline(task, context, stages, delivery, mine.control, monotonic=monotonic)
         return Source(mine, task, pipeline, kept)
 
     return make

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import pytest
@@ -30,7 +31,8 @@ from headrace import (
 )
 from headrace.pipeline.dead_letters import DeadLetterQueue
 from headrace.pipeline.sink import ConsumerFactory, SinkPipeline
-from headrace.pipeline.source import ProducerFactory, SourcePipeline
+from headrace.pipeline.source import SourcePipeline
+from headrace.pipeline.source_delivery import AcknowledgedDelivery, ProducerFactory
 from headrace.pipeline.stages import Stages
 from headrace.pipeline.transformations import Step
 from headrace.records import EncodedBatch
@@ -141,7 +143,14 @@ def source_pipeline(mine: Any, stages: Stages, offsets: Offsets) -> SourcePipeli
                 offsets.set(*change)
 
     producers = ProducerFactory(lambda: mine.broker.producer({}), lambda topic: None, 1_000_000)
-    return SourcePipeline(Rows(), make_source_context({}, offsets), stages, producers, Writer(), mine.control)
+    delivery = partial(AcknowledgedDelivery, producers, Writer())
+    return SourcePipeline(
+        Rows(),
+        make_source_context({}, offsets),
+        stages,
+        delivery,
+        mine.control,
+    )
 
 
 def test_a_source_waits_with_a_status_reason_and_sends_every_record(

@@ -17,7 +17,7 @@ from headrace.broker.interfaces import Admin, NewTopic, Reader
 from headrace.errors import ConflictError, TaskError
 from headrace.metrics import now_ms
 from headrace.pipeline.stream.topics import read_to_end
-from headrace.pipeline.stream.transaction import StreamTransaction
+from headrace.pipeline.transactions import TaskTransaction
 from headrace.plugin import StreamTopology
 from headrace.records import ConsumedBatch, EncodedBatch, TopicPartition
 
@@ -176,7 +176,7 @@ class RegistrationGuard:
             text, hint = changed_state(self._application, changes)
             raise TaskError(f"{text} (written {known.origin()})", code="stream.changed", hint=hint)
 
-    def register(self, transaction: StreamTransaction) -> None:
+    def register(self, transaction: TaskTransaction) -> None:
         """Write the own registration, unless it is the known one."""
         if self._must_write and not self._stopping():
             topic = registration_topic(self._application)

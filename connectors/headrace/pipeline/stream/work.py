@@ -23,7 +23,7 @@ from headrace.pipeline.stream.order import Run
 from headrace.pipeline.stream.processing import encode_results, encoder, executor_of, process
 from headrace.pipeline.stream.refused_results import result_failures, result_letters
 from headrace.pipeline.stream.state import ChangelogBatch, StreamState
-from headrace.pipeline.stream.transaction import StreamTransaction
+from headrace.pipeline.transactions import TaskTransaction
 from headrace.plugin import RefusedResult, StreamTask, StreamTopology
 from headrace.records import ConsumedBatch, EncodedBatch, TopicPartition
 
@@ -67,13 +67,18 @@ class UncommittedWork:
         self._clients = clients
         self._control = control
         self._encode = encoder(stages, topology)
-        self._transaction = StreamTransaction(clients.open_producer, FencingHistory(clients.transactional_id), control)
+        self._transaction = TaskTransaction(
+            clients.open_producer,
+            clients.transactional_id,
+            FencingHistory(clients.transactional_id).consequence,
+            control,
+        )
         self._dead_letters: DeadLetterQueue | None = None
         self._group: Callable[[], GroupMetadata]
         self._offsets: dict[TopicPartition, int] = {}
         """The next offset to read of each partition with records in the open transaction."""
 
-    def open(self, register: Callable[[StreamTransaction], None]) -> None:
+    def open(self, register: Callable[[TaskTransaction], None]) -> None:
         """Create the producer and the dead letter queue. ``register`` may commit a transaction of its own."""
         self._transaction.open()
         try:

@@ -1,14 +1,14 @@
-"""The transactions of a stream task: outputs, changelog records, dead letters and offsets are committed together."""
+"""The transactions of a task: its records, dead letters and positions are committed together, or not at all."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
+from headrace.broker.client_errors import transactional_id_refused
 from headrace.broker.interfaces import GroupMetadata, TransactionalProducer
-from headrace.errors import HeadraceError, TaskError
+from headrace.errors import HeadraceError, InfrastructureError, RetriableError, TaskError
 from headrace.pipeline.control import TaskControl
-from headrace.pipeline.stream.fencing import FencingHistory
 from headrace.records import EncodedBatch, TopicPartition
 
 _CLOSE_TIMEOUT = 5.0  # seconds
@@ -27,19 +27,38 @@ class SentInTransaction:
 _SENT = SentInTransaction()
 
 
-class StreamTransaction:
+def initialized(producer: TransactionalProducer, transactional_id: str) -> TransactionalProducer:
+    """Return a new producer that has fenced the older ones with its id. Close it when that fails, and raise."""
+    try:
+        producer.init()
+    except InfrastructureError as error:
+        producer.close(_CLOSE_TIMEOUT)
+        raise transactional_id_refused(error, transactional_id) from error
+    except HeadraceError:
+        producer.close(_CLOSE_TIMEOUT)
+        raise
+    return producer
+
+
+class TaskTransaction:
     """The producer of a task and its open transaction, which begins with the first batch.
 
-    After an error in any method, call :meth:`discard`: nothing of the transaction becomes visible. Methods raise
-    RetriableError when the producer was fenced, unless it happens too often.
+    After an error in any method, call :meth:`discard`: nothing of the transaction becomes visible, unless it was raised
+    by a commit, whose result is known only when a new producer has been opened.
     It is a :class:`headrace.broker.interfaces.Producer`, too, for the dead letter queue.
     """
 
     def __init__(
-        self, open_producer: Callable[[], TransactionalProducer], fencing: FencingHistory, control: TaskControl
+        self,
+        open_producer: Callable[[], TransactionalProducer],
+        transactional_id: str,
+        consequence: Callable[[TaskError], TaskError | RetriableError],
+        control: TaskControl,
     ) -> None:
+        """``consequence`` returns what to raise for an error of the producer, such as ``kafka.producer_fenced``."""
         self._open_producer = open_producer
-        self._fencing = fencing
+        self._id = transactional_id
+        self._consequence = consequence
         self._control = control
         self._producer: TransactionalProducer | None = None
         self._open = False
@@ -50,13 +69,7 @@ class StreamTransaction:
         """Create a producer; a transaction that an earlier process of this task left open is aborted."""
         if self._producer is None:
             with self._effect():
-                producer = self._open_producer()
-                try:
-                    producer.init()
-                except HeadraceError:
-                    producer.close(_CLOSE_TIMEOUT)
-                    raise
-                self._producer = producer
+                self._producer = initialized(self._open_producer(), self._id)
 
     def send(self, batch: EncodedBatch, partition: int | None = None) -> SentInTransaction:
         with self._effect():
@@ -81,8 +94,15 @@ class StreamTransaction:
             self._begun().commit()
         self._open, self.records = False, 0
 
+    def abort(self) -> None:
+        """Abort the open transaction, so that readers do not wait for its timeout."""
+        if self._open:
+            with self._effect():
+                self._begun().abort()
+            self._open, self.records = False, 0
+
     def discard(self) -> None:
-        """Abort the open transaction and close the producer."""
+        """Close the producer without a commit; the broker aborts an open transaction."""
         producer, self._producer = self._producer, None
         self._open, self.records = False, 0
         if producer is not None:
@@ -108,7 +128,7 @@ class StreamTransaction:
             with self._control.fence:
                 yield
         except TaskError as error:
-            consequence = self._fencing.consequence(error)
+            consequence = self._consequence(error)
             if consequence is error:
                 raise
             raise consequence from error
