@@ -13,7 +13,7 @@ programs have none: their age counts from their Kafka timestamp.
 
 from __future__ import annotations
 
-from bisect import bisect_left
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
@@ -24,6 +24,7 @@ import orjson
 HEADER = "headrace.hops"
 BUCKETS = (0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0, 3600.0)
 """Upper bounds of the histograms in seconds; beyond the last one is another bucket."""
+_BOUNDS = tuple(round(bound * 1000) for bound in BUCKETS)
 _RECENT = 1_000
 """Observations from which percentiles are computed."""
 _MOST_HOPS = 16
@@ -66,14 +67,31 @@ def decode_hops(value: bytes | None) -> Hops:
     return hops if types == {(str, int, int)} else ()
 
 
-def hops_of(headers: Sequence[Sequence[tuple[str, bytes | None]]]) -> Hops:
-    """Return the hops of the last record that has the header; () when none of a batch's records has it."""
-    with_headers = filter(None, reversed(headers))  # skips records without headers at the speed of C
+def header_of(headers: Sequence[Sequence[tuple[str, bytes | None]]]) -> bytes | None:
+    """Return the header of the last record that has it; None when none of a batch's records has it."""
+    if not headers or (not headers[-1] and headers.count(()) == len(headers)):
+        return None  # counting takes a tenth of the time of the search
+    with_headers = filter(None, reversed(headers))
     for fields in islice(with_headers, _SEARCHED):
         for name, value in fields:
             if name == HEADER:
-                return decode_hops(value)
-    return ()
+                return value
+    return None
+
+
+def ends_of(value: bytes | None) -> tuple[int, int] | None:
+    """Return when the data of a header changed, and when it was sent to Kafka last; None for other values.
+
+    Most batches need no more of their header, and this takes a quarter of the time of :func:`decode_hops`.
+    """
+    if not value:
+        return None
+    try:
+        hops = orjson.loads(value)
+        changed, sent = hops[0][1], hops[-1][2]
+    except (orjson.JSONDecodeError, LookupError, TypeError):
+        return None
+    return (changed, sent) if type(changed) is int and type(sent) is int else None
 
 
 def with_hop(hops: Hops, hop: Hop) -> Hops:
@@ -107,32 +125,56 @@ class AgeSummary(NamedTuple):
     """Percentiles of the last observations. Seconds, like ``total`` and ``newest``."""
 
 
+class _Counted(NamedTuple):
+    """What a histogram has counted, and the observations after it. Replaced as a whole, so that a reader counts each
+    observation once."""
+
+    buckets: tuple[int, ...]
+    total: int
+    last: Sequence[int]
+    """The last observations that are counted."""
+    fresh: list[int]
+
+
 class AgeHistogram:
-    """Ages in seconds, one for each batch. Written by one thread, read by any."""
+    """Ages in milliseconds, one for each batch. Written by one thread, read by any.
+
+    Observations are counted a thousand at a time: that is a third of the time of counting each.
+    """
+
+    __slots__ = ("_counted", "_fresh")
 
     def __init__(self) -> None:
-        self._buckets = [0] * (len(BUCKETS) + 1)
-        self._total = 0.0
-        self._recent: list[float] = []
-        self._noted = 0
+        self._fresh: list[int] = []
+        self._counted = _Counted((0,) * (len(BUCKETS) + 1), 0, (), self._fresh)
 
-    def note(self, seconds: float) -> None:
-        seconds = max(0.0, seconds)
-        self._buckets[bisect_left(BUCKETS, seconds)] += 1
-        self._total += seconds
-        if len(self._recent) < _RECENT:
-            self._recent.append(seconds)
-        else:
-            self._recent[self._noted % _RECENT] = seconds
-        self._noted += 1
+    def note(self, start: int, end: int) -> None:
+        """Note the time between two moments; 0 where clocks of two machines disagree. Epoch milliseconds."""
+        fresh = self._fresh
+        fresh.append(end - start if end > start else 0)
+        if len(fresh) >= _RECENT:
+            buckets, total = _count(self._counted, fresh)
+            self._fresh = []
+            self._counted = _Counted(buckets, total, fresh, self._fresh)
 
     def snapshot(self) -> AgeSummary:
         """Return the observations so far."""
-        buckets, recent, noted = tuple(self._buckets), list(self._recent), self._noted
-        newest = recent[(noted - 1) % _RECENT] if noted else None
+        counted = self._counted
+        fresh = list(counted.fresh)
+        buckets, total = _count(counted, fresh)
+        recent = [*counted.last, *fresh][-_RECENT:]
+        newest = recent[-1] / 1000 if recent else None
         recent.sort()
-        p50, p99 = (recent[int(share * (len(recent) - 1))] if recent else None for share in (0.5, 0.99))
-        return AgeSummary(buckets, sum(buckets), self._total, newest, p50, p99)
+        p50, p99 = (recent[int(share * (len(recent) - 1))] / 1000 if recent else None for share in (0.5, 0.99))
+        return AgeSummary(buckets, sum(buckets), total / 1000, newest, p50, p99)
+
+
+def _count(counted: _Counted, fresh: Sequence[int]) -> tuple[tuple[int, ...], int]:
+    """Return the buckets and the total with more observations."""
+    ordered = sorted(fresh)
+    ends = [0, *(bisect_right(ordered, bound) for bound in _BOUNDS), len(ordered)]
+    buckets = tuple(known + end - start for known, start, end in zip(counted.buckets, ends, ends[1:], strict=False))
+    return buckets, counted.total + sum(ordered)
 
 
 class FreshnessSummary(NamedTuple):
@@ -160,20 +202,23 @@ class TaskFreshness:
     objective: float | None = None
     exceeded: bool = False
 
-    def note_hop(self, name: str, start: int, end: int) -> None:
-        """Note that a batch spent the time from ``start`` to ``end`` (epoch milliseconds) at a hop."""
+    def hop(self, name: str) -> AgeHistogram:
+        """Return the histogram of a hop."""
         histogram = self.hops.get(name)
         if histogram is None:
             # A new dictionary: readers iterate over the old one.
             histogram = AgeHistogram()
             self.hops = {**self.hops, name: histogram}
-        histogram.note(_seconds(start, end))
+        return histogram
 
     def note_passed(self, changed: int, now: int) -> None:
         """Note that a batch whose newest data changed at ``changed`` was passed on. Epoch milliseconds."""
-        self.age.note(_seconds(changed, now))
-        self.as_of = max(self.as_of, changed)
+        self.age.note(changed, now)
+        if changed > self.as_of:
+            self.as_of = changed
 
     def snapshot(self) -> FreshnessSummary:
-        hops = {name: histogram.snapshot() for name, histogram in self.hops.items()}
+        """Return the freshness now, with the hops that a batch has passed."""
+        found = ((name, histogram.snapshot()) for name, histogram in self.hops.items())
+        hops = {name: ages for name, ages in found if ages.observed}
         return FreshnessSummary(hops, self.age.snapshot(), self.as_of, self.objective, self.exceeded)

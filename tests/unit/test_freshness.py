@@ -17,7 +17,8 @@ from headrace.freshness import (
     TaskFreshness,
     decode_hops,
     encode_hops,
-    hops_of,
+    ends_of,
+    header_of,
     way,
     with_hop,
 )
@@ -48,9 +49,21 @@ def test_a_header_without_a_value_is_no_hop() -> None:
 def test_the_last_record_with_the_header_tells_the_hops_of_a_batch() -> None:
     old, new = encode_hops((Hop("a", 1, 2),)), encode_hops((Hop("a", 3, 4),))
     other = [("traceparent", b"00-1")]
-    assert hops_of([[(HEADER, old)], (), [*other, (HEADER, new)], other, ()]) == (Hop("a", 3, 4),)
-    assert hops_of([(), other]) == ()
-    assert hops_of([]) == ()
+    assert header_of([[(HEADER, old)], (), [*other, (HEADER, new)], other, ()]) == new
+    assert header_of([(), other]) is None
+    assert header_of([]) is None
+
+
+@given(HOPS)
+def test_the_ends_of_a_way_are_its_first_and_last_time(hops: tuple[Hop, ...]) -> None:
+    assert ends_of(encode_hops(hops)) == ((hops[0].arrived, hops[-1].sent) if hops else None)
+
+
+@given(
+    st.none() | st.binary() | st.sampled_from([b"[]", b"7", b"{}", b'[["a"]]', b'[["a",1,null]]', b'[["a",true,2]]'])
+)
+def test_other_values_have_no_ends(value: bytes | None) -> None:
+    assert ends_of(value) is None
 
 
 @given(HOPS.filter(bool), st.builds(Hop, st.text(), TIMES, TIMES))
@@ -71,27 +84,38 @@ def test_the_parts_of_a_way_add_up_to_its_time() -> None:
     assert next(way((Hop("orders", 5, 4),), 3)).seconds == 0, "clocks of two machines may disagree"
 
 
-@given(st.lists(st.floats(0, 1e6), min_size=1, max_size=300))
-def test_a_histogram_counts_every_batch_once(ages: list[float]) -> None:
+@given(st.lists(st.integers(0, 10_000_000), min_size=1, max_size=300), st.sampled_from([1, 10]))
+def test_a_histogram_counts_every_batch_once(ages: list[int], times: int) -> None:
+    ages = ages * times
     histogram = AgeHistogram()
-    for seconds in ages:
-        histogram.note(seconds)
+    for age in ages:
+        histogram.note(5, 5 + age)
     found = histogram.snapshot()
+    assert found == histogram.snapshot(), "reading changes nothing"
     assert sum(found.buckets) == found.observed == len(ages)
-    assert found.buckets[0] == sum(seconds <= BUCKETS[0] for seconds in ages)
-    assert found.total == pytest.approx(sum(ages))
-    assert found.newest == ages[-1]
-    assert found.p50 in ages
-    assert min(ages) <= found.p50 <= (found.p99 or 0) <= max(ages)
+    uppers = [*BUCKETS, float("inf")]
+    lowers = [-1.0, *BUCKETS]
+    for count, lower, upper in zip(found.buckets, lowers, uppers, strict=True):
+        assert count == sum(lower < age / 1000 <= upper for age in ages)
+    assert found.total == pytest.approx(sum(ages) / 1000)
+    assert found.newest == ages[-1] / 1000
+    recent = sorted(age / 1000 for age in ages[-1_000:])
+    assert (found.p50, found.p99) == tuple(recent[int(share * (len(recent) - 1))] for share in (0.5, 0.99))
 
 
 def test_percentiles_are_those_of_the_last_thousand_batches() -> None:
     histogram = AgeHistogram()
-    for number in range(2_000):
-        histogram.note(number)
+    for number in range(2_500):
+        histogram.note(0, number * 1_000)
     found = histogram.snapshot()
-    assert (found.newest, found.p50, found.p99) == (1_999, 1_499, 1_989)
-    assert found.observed == 2_000
+    assert (found.newest, found.p50, found.p99) == (2_499, 1_999, 2_489)
+    assert found.observed == 2_500
+
+
+def test_a_time_that_ends_before_it_starts_is_none() -> None:
+    histogram = AgeHistogram()
+    histogram.note(5, 3)
+    assert histogram.snapshot().newest == 0, "clocks of two machines may disagree"
 
 
 def test_a_histogram_without_batches_has_no_percentiles() -> None:
@@ -105,3 +129,10 @@ def test_data_is_as_of_its_newest_change() -> None:
     found = freshness.snapshot()
     assert found.as_of == 5_000
     assert (found.age.newest, found.age.observed) == (4.0, 2)
+
+
+def test_hops_that_no_batch_has_passed_are_not_told() -> None:
+    freshness = TaskFreshness()
+    freshness.hop("poll").note(0, 1_000)
+    freshness.hop("search")
+    assert freshness.snapshot().hops.keys() == {"poll"}

@@ -6,10 +6,21 @@ Everything is done once per batch. All classes are used from the task's thread.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 
-from headrace.freshness import HEADER, Held, Hop, Hops, TaskFreshness, encode_hops, hops_of, way, with_hop
+from headrace.freshness import (
+    HEADER,
+    Held,
+    Hop,
+    TaskFreshness,
+    decode_hops,
+    encode_hops,
+    ends_of,
+    header_of,
+    way,
+    with_hop,
+)
 from headrace.metrics import now_ms
 from headrace.pipeline.freshness_objective import FreshnessObjective
 from headrace.pipeline.in_flight import InFlightBatch
@@ -19,12 +30,15 @@ Clock = Callable[[], int]
 """Epoch milliseconds."""
 
 
-def marked(batch: EncodedBatch, hops: Hops) -> EncodedBatch:
+def marked(batch: EncodedBatch, header: bytes) -> EncodedBatch:
     """Give the last record of a batch the header with its hops, in place of one that it may have."""
     if len(batch):
-        headers: list[Headers] = [()] * len(batch) if batch.headers is None else list(batch.headers)
-        kept = [field for field in headers[-1] if field[0] != HEADER]
-        headers[-1] = [*kept, (HEADER, encode_hops(hops))]
+        if batch.headers is None:
+            headers: list[Headers] = [()] * len(batch)
+            headers[-1] = [(HEADER, header)]
+        else:
+            headers = list(batch.headers)
+            headers[-1] = [*(field for field in headers[-1] if field[0] != HEADER), (HEADER, header)]
         batch.headers = headers
     return batch
 
@@ -38,37 +52,40 @@ class SourceHops:
         self._name = name
         self._marks = marks
         self._clock = clock
+        self._poll, self._acknowledge = freshness.hop("poll"), freshness.hop("acknowledge")
 
     def polled(self, batch: SourceBatch) -> int:
         """Note a batch that was read, and return the time."""
         now = self._clock()
         if batch.changed is not None:
-            self._freshness.note_hop("poll", batch.changed, now)
+            self._poll.note(batch.changed, now)
         return now
 
     def sending(self, batch: SourceBatch, encoded: Iterable[EncodedBatch], polled: int) -> None:
         """Mark the batches that are sent."""
         if self._marks:
-            hop = Hop(self._name, polled if batch.changed is None else batch.changed, self._clock())
+            changed = polled if batch.changed is None else batch.changed
+            header = encode_hops((Hop(self._name, changed, self._clock()),))
             for part in encoded:
-                marked(part, (hop,))
+                marked(part, header)
 
     def acknowledged(self, entries: Iterable[InFlightBatch]) -> None:
         now = self._clock()
         for entry in entries:
             if entry.encoded:
-                self._freshness.note_hop("acknowledge", entry.polled, now)
+                self._acknowledge.note(entry.polled, now)
                 changed = entry.batch.changed
                 self._freshness.note_passed(entry.polled if changed is None else changed, now)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Arrival:
     """A batch that was read from Kafka."""
 
     last: int
     """Its last offset."""
-    hops: Hops
+    header: bytes | None
+    """Decoded only when the hops are needed: they are not for most batches."""
     changed: int
     read: int
     known: bool
@@ -76,24 +93,27 @@ class _Arrival:
 
 
 class _Arrivals:
-    """Finds the hops of consumed batches."""
+    """Finds the times of consumed batches."""
 
-    def __init__(self, freshness: TaskFreshness, clock: Clock) -> None:
-        self._freshness = freshness
-        self._clock = clock
+    def __init__(self, freshness: TaskFreshness) -> None:
+        self._read = freshness.hop("read")
         self._marked: set[str] = set()  # topics whose batches have headers
 
-    def read(self, batch: ConsumedBatch) -> _Arrival:
+    def read(self, batch: ConsumedBatch, now: int) -> _Arrival:
         """Note the time that the batch spent in Kafka."""
-        now, topic = self._clock(), batch.topic_partition.topic
-        hops = hops_of(batch.headers)
-        if hops:
-            self._marked.add(topic)
-        stamp = batch.timestamps[-1]
-        known = bool(hops) or (topic not in self._marked and stamp > 0)
+        header = header_of(batch.headers)
+        ends = ends_of(header)
+        if ends is not None:
+            self._marked.add(batch.topic_partition.topic)
+            changed, sent = ends
+            known = True
+        else:
+            header = None
+            changed = sent = batch.timestamps[-1]
+            known = sent > 0 and batch.topic_partition.topic not in self._marked
         if known:
-            self._freshness.note_hop("read", hops[-1].sent if hops else stamp, now)
-        return _Arrival(batch.offsets[-1], hops, hops[0].arrived if hops else stamp, now, known)
+            self._read.note(sent, now)
+        return _Arrival(batch.offsets[-1], header, changed, now, known)
 
 
 class SinkHops:
@@ -105,14 +125,19 @@ class SinkHops:
         self._freshness = freshness
         self._objective = objective
         self._clock = clock
-        self._arrivals = _Arrivals(freshness, clock)
+        self._arrivals = _Arrivals(freshness)
+        self._write, self._search = freshness.hop("write"), freshness.hop("search")
         self._waiting: dict[TopicPartition, deque[_Arrival]] = {}
         self.searchable_after = 0.0
         """Seconds until searches find what was written, at the latest."""
 
     def read(self, batches: Iterable[ConsumedBatch]) -> None:
+        now = self._clock()
         for batch in batches:
-            self._waiting.setdefault(batch.topic_partition, deque()).append(self._arrivals.read(batch))
+            queue = self._waiting.get(batch.topic_partition)
+            if queue is None:
+                queue = self._waiting[batch.topic_partition] = deque()
+            queue.append(self._arrivals.read(batch, now))
 
     def written(self, batches: Iterable[ConsumedBatch]) -> None:
         """Note that the system has all records of these batches, which may have been joined since they were read."""
@@ -124,9 +149,9 @@ class SinkHops:
             while queue and queue[0].last <= batch.offsets[-1]:
                 arrival = queue.popleft()
                 if arrival.known:
-                    self._freshness.note_hop("write", arrival.read, now)
+                    self._write.note(arrival.read, now)
                     if self.searchable_after:
-                        self._freshness.note_hop("search", now, found)
+                        self._search.note(now, found)
                     self._freshness.note_passed(arrival.changed, found)
                     newest = arrival if newest is None or arrival.changed >= newest.changed else newest
         if self._objective is not None and newest is not None:
@@ -143,8 +168,9 @@ class SinkHops:
         elif oldest.known:
             self._objective.waits((now - oldest.changed) / 1000, self._held(oldest, now))
 
-    def _held(self, arrival: _Arrival, written: int) -> list[Held]:
-        return [*way(arrival.hops, arrival.read), Held("the writes of this sink", (written - arrival.read) / 1000)]
+    def _held(self, arrival: _Arrival, written: int) -> Iterator[Held]:
+        yield from way(decode_hops(arrival.header), arrival.read)
+        yield Held("the writes of this sink", (written - arrival.read) / 1000)
 
     def revoked(self, partitions: Collection[TopicPartition]) -> None:
         for topic_partition in partitions:
@@ -164,7 +190,8 @@ class StreamHops:
         self._name = name
         self._marks = marks
         self._clock = clock
-        self._arrivals = _Arrivals(freshness, clock)
+        self._arrivals = _Arrivals(freshness)
+        self._commit = freshness.hop("commit")
         self._batch: ConsumedBatch | None = None
         self._current: _Arrival | None = None
         self._uncommitted: list[_Arrival] = []
@@ -174,7 +201,7 @@ class StreamHops:
         if batch is self._batch:
             return
         self._batch = batch
-        arrival = self._arrivals.read(batch)
+        arrival = self._arrivals.read(batch, self._clock())
         if arrival.known:
             self._current = arrival
             self._uncommitted.append(arrival)
@@ -184,13 +211,14 @@ class StreamHops:
         if not self._marks or self._current is None:
             return output
         current = self._current
-        arrived = current.read if current.hops else current.changed
-        return marked(output, with_hop(current.hops, Hop(self._name, arrived, self._clock())))
+        hops = decode_hops(current.header)
+        arrived = current.read if hops else current.changed
+        return marked(output, encode_hops(with_hop(hops, Hop(self._name, arrived, self._clock()))))
 
     def committed(self) -> None:
         now = self._clock()
         for arrival in self._uncommitted:
-            self._freshness.note_hop("commit", arrival.read, now)
+            self._commit.note(arrival.read, now)
             self._freshness.note_passed(arrival.changed, now)
         self._uncommitted = []
 

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import pytest
 
 from headrace.broker.in_memory import InMemoryKafka
-from headrace.freshness import HEADER, Hop, TaskFreshness, encode_hops, hops_of
+from headrace.freshness import HEADER, Hop, TaskFreshness, decode_hops, encode_hops, header_of
 from headrace.metrics import now_ms
 from headrace.pipeline.freshness_objective import FreshnessObjective
 from headrace.pipeline.hop_times import SinkHops, SourceHops, StreamHops, marked
@@ -49,18 +49,18 @@ def hop_times(freshness: TaskFreshness) -> dict[str, float | None]:
 
 def test_the_mark_is_on_the_last_record_and_leaves_other_headers_alone() -> None:
     hop = Hop("orders", 1, 2)
-    plain = marked(EncodedBatch("t", [b"1", b"2", b"3"]), (hop,))
+    plain = marked(EncodedBatch("t", [b"1", b"2", b"3"]), encode_hops((hop,)))
     assert plain.headers is not None
     assert [len(fields) for fields in plain.headers] == [0, 0, 1]
 
     given: list[Headers] = [[TRACE], [TRACE, (HEADER, b"old"), ("b", None)]]
-    again = marked(EncodedBatch("t", [b"1", b"2"], headers=given), (hop,))
+    again = marked(EncodedBatch("t", [b"1", b"2"], headers=given), encode_hops((hop,)))
     assert again.headers is not None
     assert list(again.headers[0]) == [TRACE]
     assert list(again.headers[1]) == [TRACE, ("b", None), (HEADER, encode_hops((hop,)))]
     assert given[1] == [TRACE, (HEADER, b"old"), ("b", None)], "headers of the plugin are not changed"
 
-    assert marked(EncodedBatch("t", []), (hop,)).headers is None
+    assert marked(EncodedBatch("t", []), encode_hops((hop,))).headers is None
 
 
 def test_a_source_measures_from_the_change_of_the_row() -> None:
@@ -76,7 +76,7 @@ def test_a_source_measures_from_the_change_of_the_row() -> None:
     found = freshness.snapshot()
     assert (found.as_of, found.age.newest) == (7_000, 4.0)
     assert encoded.headers is not None
-    assert hops_of(encoded.headers) == (Hop("orders", 7_000, 10_200),)
+    assert decode_hops(header_of(encoded.headers)) == (Hop("orders", 7_000, 10_200),)
 
 
 def test_rows_without_a_time_are_as_old_as_their_read() -> None:
@@ -136,7 +136,7 @@ def test_a_stream_application_passes_the_time_of_the_source_on() -> None:
     hops.committed()
     hops.committed()
     assert sent.headers is not None
-    assert hops_of(sent.headers) == (source, Hop("totals", 20_000, 20_100))
+    assert decode_hops(header_of(sent.headers)) == (source, Hop("totals", 20_000, 20_100))
     assert hop_times(freshness) == {"read": 1.0, "commit": 0.4}
     assert freshness.snapshot().age.observed == 1
 
@@ -251,7 +251,7 @@ def test_marks_pass_a_sink_pipeline(sink: Callable[..., Any]) -> None:
     broker: InMemoryKafka = made.harness.broker
     now = now_ms()
     batch = EncodedBatch("t", [b"1", b"2"], keys=[b'"k"', b'"k"'])
-    broker.producer({}).send(marked(batch, (Hop("orders", now - 5_000, now - 4_000),)))
+    broker.producer({}).send(marked(batch, encode_hops((Hop("orders", now - 5_000, now - 4_000),))))
     thread = made.harness.run(made.pipeline)
     eventually(lambda: made.harness.metrics.freshness.snapshot().age.observed == 1)
     made.harness.end(thread)

@@ -54,7 +54,7 @@ def leaves(document: Any, prefix: str = "") -> dict[str, Any]:
 
 def test_counts_are_those_since_the_last_report() -> None:
     freshness = TaskFreshness(objective=30.0)
-    freshness.note_hop("write", 0, 500)
+    freshness.hop("write").note(0, 500)
     freshness.note_passed(1_000, 1_500)
     before, now = snapshot(10_000, 100, status()), snapshot(20_000, 150, status(), freshness)
     task, hop, step = (leaves(document) for document in metric_documents(before, now))

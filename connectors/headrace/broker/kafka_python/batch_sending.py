@@ -210,7 +210,7 @@ class _Columns:
         longest = max((len(value) for value in self.values if value is not None), default=0)
         longest += max((len(key) for key in self.keys or () if key is not None), default=0)
         return longest + max(
-            (sum(4 * len(n) + len(v or b"") + 20 for n, v in h) for h in self.headers or ()), default=0
+            (sum(4 * len(n) + len(v or b"") + 20 for n, v in h) for h in filter(None, self.headers or ())), default=0
         )
 
 
