@@ -106,6 +106,7 @@ from headrace.retries import Backoff, RetryPolicy, retry
 from headrace.schema import Field, Schema, Type
 from headrace.small_files import is_within, read_small_file
 from headrace.status_reasons import StatusReasons
+from headrace.worker_events import WorkerEvent
 
 __all__ = [
     "LOWER",
@@ -200,6 +201,7 @@ __all__ = [
     "Type",
     "Verifier",
     "Wait",
+    "WorkerEvent",
     "are_json_objects",
     "compile_pattern",
     "declaration_of",

@@ -141,13 +141,13 @@ class WorkerApplication:
         self._rest.start(worker, self._registry, dead_letters, group, self._levels)
         # Stopped before the worker's threads, so that requests to a stopping worker are answered.
         self._cleanup.callback(self._rest.stop)
-        self._start_reporter(worker)
+        self._start_reporter(worker, group)
         watch = FileWatch(files, lambda name: worker.info(name).config, self._reasons)
         self._cleanup.callback(watch.stop)
         watch.start()
         log.info("worker started", url=self.url, connectors=worker.connectors())
 
-    def _start_reporter(self, worker: Worker) -> None:
+    def _start_reporter(self, worker: Worker, group: GroupRuntime | None) -> None:
         settings = self._settings
         if settings.reporter_url is None:
             return
@@ -158,6 +158,7 @@ class WorkerApplication:
             interval=settings.reporter_interval / 1000,
             namespace=settings.reporter_namespace,
             retention=settings.reporter_retention,
+            group_events=group.membership.events if group is not None else None,
         )
         self._cleanup.callback(reporter.stop)
         reporter.start()

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from headrace.accounting import PartitionAccounts, RecordCauses
 from headrace.freshness import TaskFreshness
 from headrace.step_accounting import StepAccounts, step_balance
+from headrace.worker_events import RecentEvents
 
 DESCRIPTIONS: dict[str, str] = {
     "source_record_poll_total": "Records read from the source, before transforms.",
@@ -124,6 +125,7 @@ class TaskMetrics:
     steps: StepAccounts = field(default_factory=StepAccounts)
     """Of a stream application."""
     freshness: TaskFreshness = field(default_factory=TaskFreshness)
+    events: RecentEvents = field(default_factory=RecentEvents)
 
     def change(self, amounts: Mapping[str, int]) -> None:
         """Add to several counters and gauges in one step, so that no snapshot sees a record twice or not at all."""

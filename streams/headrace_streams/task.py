@@ -22,6 +22,7 @@ from headrace import (
     StreamTask,
     StreamTopology,
     TopicPartition,
+    WorkerEvent,
 )
 from headrace_streams.configuration import ApplicationKeys
 from headrace_streams.event_times import event_times
@@ -175,6 +176,7 @@ class StreamApplicationTask(StreamTask):
         outputs: list[StreamOutput] = []
         results = WindowResults()
         refused_results: list[RefusedResult] = []
+        events: list[WorkerEvent] = []
         worthwhile = False
         for step in self._steps[place.topic]:
             given = [streams[item] for item in step.sources if item in streams and len(streams[item])]
@@ -203,6 +205,7 @@ class StreamApplicationTask(StreamTask):
                     refusals.append(item)
                 else:
                     refused_results.append(self._refused_result(item, results, step.name))
+            events += result.events
             if result.changes:
                 changes[step.store] = result.changes
             for suffix, made in result.streams.items():
@@ -219,7 +222,7 @@ class StreamApplicationTask(StreamTask):
             if written is not None and len(written) and target != place.topic:
                 columns = (written.keys, written.values, written.times, written.origins, written.headers)
                 outputs.append(StreamOutput(target, *columns))
-        return StreamResult(outputs, changes, [], steps, refused_results)
+        return StreamResult(outputs, changes, [], steps, refused_results, events)
 
     def _sides(self, topic: str, join: str) -> list[str]:
         """Return the sides of a join that a topic feeds."""

@@ -27,6 +27,7 @@ from headrace.groups.protocol import (
     holding,
     offered,
 )
+from headrace.worker_events import RecentEvents, rebalance
 
 log = structlog.stdlib.get_logger("headrace.group")
 
@@ -79,6 +80,8 @@ class WorkerGroup:
         self._bar = bar
         self._refused = refused
         self._lease = lease or Lease(settings.timeouts.session)
+        self.events = RecentEvents()
+        """Of the group: one for each generation that this worker has joined."""
         self._lock = threading.Lock()  # guards the fields below
         self._held: frozenset[Unit] = frozenset()
         self._revoked: frozenset[Unit] = frozenset()
@@ -290,6 +293,14 @@ class WorkerGroup:
             assigned=len(change.assigned),
             revoked=len(change.revoked),
             units=len(self._held),
+        )
+        text = f"generation {joined.generation} of the group: this worker runs {len(self._held)} connectors and tasks"
+        self.events.add(
+            rebalance(
+                "group rebalanced",
+                f"{text}, {len(change.assigned)} of them new; {len(change.revoked)} were revoked",
+                group={"generation": joined.generation, "leader": change.leader_url},
+            )
         )
         self._changed()
         self.configs_changed()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TypeVar
@@ -15,8 +15,10 @@ from headrace.errors import RetriableError
 from headrace.metrics import TaskMetrics
 from headrace.pipeline.fence import TaskFence
 from headrace.pipeline.stream.queries import StateQueries
+from headrace.records import TopicPartition
 from headrace.retries import FOREVER, RetryPolicy, retry
 from headrace.status_reasons import StatusReasons
+from headrace.worker_events import partitions_event
 
 T = TypeVar("T")
 
@@ -60,6 +62,13 @@ class TaskControl:
     def notes(self) -> StatusReasons:
         """What the status shows although the task waits for nothing, by cause. Used from the task's thread."""
         return StatusReasons(self.set_note)
+
+    def rebalanced(self, action: str, partitions: Iterable[TopicPartition]) -> None:
+        """Log partitions that were "assigned" or "revoked", and keep the event for the reporter of metrics."""
+        names = [str(item) for item in partitions]
+        if names:
+            self.log.info(f"partitions {action}", partitions=names)
+            self.metrics.events.add(partitions_event(action, names))
 
     def stopping(self) -> bool:
         return self.stop_event.is_set()

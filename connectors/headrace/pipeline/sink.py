@@ -354,6 +354,7 @@ class SinkPipeline:
             self._commit()
         except Exception as error:
             self._revocation_error = error
+        self._control.rebalanced("revoked", partitions)
         before = self._in_flight()
         self._puts.revoke(partitions)
         if self._linger_buffer is not None:
@@ -377,9 +378,9 @@ class SinkPipeline:
                 return
 
     def _assigned(self, partitions: Sequence[TopicPartition]) -> None:
+        self._control.rebalanced("assigned", partitions)
         if self._factory.gaps is not None:
             self._factory.gaps.assigned(partitions)
-        self._control.log.info("partitions assigned", partitions=[str(item) for item in partitions])
 
     def _close(self) -> None:
         """Commit and leave the group. What is not durable is read again by the next owner of its partition."""

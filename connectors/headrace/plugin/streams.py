@@ -17,6 +17,7 @@ from headrace.plugin.connectors import Connector
 from headrace.plugin.tasks import TaskContext
 from headrace.records import Headers, Rejection, SinkBatch, TopicPartition
 from headrace.schema import Schema
+from headrace.worker_events import WorkerEvent
 
 Segments = Mapping[int, Mapping[Any, Any]]
 """The state of one store in one partition: segment (such as the start of a window) → key → value.
@@ -116,6 +117,8 @@ class StreamResult:
     rejections: list[Rejection] = field(default_factory=list)
     steps: dict[str, StepCounts] = field(default_factory=dict)
     refused_results: list[RefusedResult] = field(default_factory=list)
+    events: list[WorkerEvent] = field(default_factory=list)
+    """What an operator should learn of. They are logged and reported when the transaction is committed."""
 
 
 @dataclass(frozen=True, slots=True)

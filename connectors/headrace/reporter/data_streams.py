@@ -56,9 +56,19 @@ EVENT_FIELDS: Mapping[str, Mapping[str, Any]] = {
     "event.code": _KEYWORD,
     "state.before": _KEYWORD,
     "state.after": _KEYWORD,
+    "partitions": _KEYWORD,
+    "group.generation": _LONG,
+    "group.leader": _KEYWORD,
+    "experiment.name": _KEYWORD,
+    "experiment.transition": _KEYWORD,
+    "experiment.version": _KEYWORD,
+    "experiment.number": _LONG,
+    "experiment.current": _KEYWORD,
+    "experiment.by": _KEYWORD,
+    "experiment.at": {"type": "date"},
     "message": {"type": "text", "fields": {"keyword": {"type": "keyword", "ignore_above": 1024}}},
 }
-"""Fields of the stream of events. ``kind`` is ``state`` or ``condition``."""
+"""Fields of the stream of events. ``kind`` is ``state``, ``condition``, ``rebalance`` or ``experiment``."""
 
 
 class DataStream(NamedTuple):

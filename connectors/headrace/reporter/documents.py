@@ -12,6 +12,7 @@ from headrace.freshness import FreshnessSummary
 from headrace.metrics import Parts
 from headrace.runtime.api import ConnectorStatus
 from headrace.states import Status, TaskId
+from headrace.worker_events import EventsSnapshot
 
 Document = dict[str, Any]
 _LAGS = ("sink_record_lag", "stream_record_lag", "source_record_active_count", "source_record_remaining")
@@ -27,6 +28,8 @@ class WorkerSnapshot:
     metrics: Mapping[TaskId, Mapping[str, int]] = field(default_factory=dict)
     parts: Mapping[TaskId, Parts] = field(default_factory=dict)
     freshness: Mapping[TaskId, FreshnessSummary] = field(default_factory=dict)
+    events: Mapping[TaskId, EventsSnapshot] = field(default_factory=dict)
+    group_events: EventsSnapshot = field(default_factory=EventsSnapshot)
 
 
 def metric_documents(before: WorkerSnapshot, now: WorkerSnapshot) -> Iterator[Document]:
@@ -98,7 +101,8 @@ def _grown(before: int, now: int) -> int:
 
 
 def event_documents(before: WorkerSnapshot, now: WorkerSnapshot) -> Iterator[Document]:
-    """Yield changes of states, and conditions that were raised or acknowledged, since ``before``."""
+    """Yield what happened since ``before``: changes of states, conditions, and the events of tasks and of the group."""
+    yield from _happened({"worker": {"id": now.worker}}, before.group_events, now.group_events)
     known = {status.name: status for status in before.statuses}
     for status in now.statuses:
         earlier = known.pop(status.name, None)
@@ -110,7 +114,11 @@ def event_documents(before: WorkerSnapshot, now: WorkerSnapshot) -> Iterator[Doc
         tasks = earlier.tasks if earlier is not None else {}
         yield from _state(common, "", earlier.connector if earlier is not None else None, status.connector)
         for number, task in sorted(status.tasks.items()):
-            yield from _state(common, str(TaskId(status.name, number)), tasks.get(number), task)
+            identity = TaskId(status.name, number)
+            yield from _state(common, str(identity), tasks.get(number), task)
+            earlier_events = before.events.get(identity, EventsSnapshot())
+            of_task = {**common, "task": {"id": str(identity)}}
+            yield from _happened(of_task, earlier_events, now.events.get(identity, EventsSnapshot()))
         yield from _conditions(common, earlier.conditions if earlier is not None else (), status.conditions)
     for name, gone in known.items():
         yield {
@@ -120,6 +128,18 @@ def event_documents(before: WorkerSnapshot, now: WorkerSnapshot) -> Iterator[Doc
             "connector": {"name": name, "type": gone.type},
             "event": {"action": "deleted"},
             "message": f"connector {name} was deleted",
+        }
+
+
+def _happened(common: Document, before: EventsSnapshot, now: EventsSnapshot) -> Iterator[Document]:
+    for at, event in now.since(before.total):
+        yield {
+            **common,
+            "@timestamp": at,
+            "kind": event.kind,
+            "event": {"action": event.action},
+            "message": event.text,
+            **event.fields,
         }
 
 

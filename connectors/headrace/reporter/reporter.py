@@ -19,6 +19,7 @@ from headrace.reporter.bulk_client import BulkClient, ReporterAccess, StreamDocu
 from headrace.reporter.data_streams import data_streams
 from headrace.reporter.documents import Document, WorkerSnapshot, event_documents, metric_documents
 from headrace.runtime.api import ConnectorStatus, WorkerApi
+from headrace.worker_events import RecentEvents
 
 log = structlog.stdlib.get_logger("headrace.reporter")
 
@@ -43,13 +44,16 @@ class MetricsReporter:
         namespace: str = "default",
         retention: str = "30d",
         most_waiting: int = _MOST_WAITING,
+        group_events: RecentEvents | None = None,
         clock: Callable[[], int] = now_ms,
     ) -> None:
+        """``group_events``: of the group that the worker is a member of."""
         self._api = api
         self._worker = worker
         self._client = BulkClient(access)
         self._interval = interval
         self._metrics, self._events = data_streams(namespace, retention)
+        self._group_events = group_events or RecentEvents()
         self._clock = clock
         self._waiting: deque[StreamDocument] = deque(maxlen=most_waiting)
         self._before = WorkerSnapshot(clock(), worker)
@@ -96,7 +100,14 @@ class MetricsReporter:
     def _snapshot(self) -> WorkerSnapshot:
         api = self._api
         return WorkerSnapshot(
-            self._clock(), self._worker, self._statuses(), api.metrics(), api.part_metrics(), api.freshness()
+            self._clock(),
+            self._worker,
+            self._statuses(),
+            api.metrics(),
+            api.part_metrics(),
+            api.freshness(),
+            api.events(),
+            self._group_events.snapshot(),
         )
 
     def _statuses(self) -> list[ConnectorStatus]:

@@ -19,6 +19,7 @@ from headrace.records import SourceOffset, SourcePartition
 from headrace.runtime.stream_reset import StreamReset
 from headrace.runtime.stream_state_queries import StreamStateAnswer
 from headrace.states import Status, TargetState, TaskId
+from headrace.worker_events import EventsSnapshot
 
 REQUEST_TIMEOUT = 90.0
 
@@ -207,6 +208,10 @@ class WorkerApi(Protocol):
 
     def freshness(self) -> Mapping[TaskId, FreshnessSummary]:
         """Return the ages of the data at the hops of each running task."""
+        ...
+
+    def events(self) -> Mapping[TaskId, EventsSnapshot]:
+        """Return the newest events of each running task: rebalances, transitions of experiments."""
         ...
 
     def part_metrics(self) -> Mapping[TaskId, Parts]:

@@ -46,6 +46,7 @@ from headrace.runtime.topic_tracking import TopicTracker
 from headrace.states import State, Status, TargetState, TaskId
 from headrace.stores import ConditionStore, DesiredState, MemoryLog, OffsetStore, StatusStore
 from headrace.validation import ConnectorConfig, Validator
+from headrace.worker_events import EventsSnapshot
 
 log = structlog.stdlib.get_logger("headrace.worker")
 T = TypeVar("T")
@@ -384,6 +385,9 @@ class Worker:
 
     def freshness(self) -> Mapping[TaskId, FreshnessSummary]:
         return {task: metrics.freshness.snapshot() for task, metrics in self._supervisor.task_metrics().items()}
+
+    def events(self) -> Mapping[TaskId, EventsSnapshot]:
+        return {task: metrics.events.snapshot() for task, metrics in self._supervisor.task_metrics().items()}
 
     def part_metrics(self) -> Mapping[TaskId, Parts]:
         return {

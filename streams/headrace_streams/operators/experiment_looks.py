@@ -8,12 +8,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from headrace import WorkerEvent
 from headrace_streams.exploration.decision import VersionCounts, decide
 from headrace_streams.exploration.experiment import Experiment
 from headrace_streams.exploration.learned_models import LearnedModels
 from headrace_streams.exploration.sequential import Sample
 from headrace_streams.exploration.transitions import Traffic, decided, record_of, redeclared
-from headrace_streams.operators.followed_experiment import traffic_at
+from headrace_streams.operators.followed_experiment import traffic_at, transition_event
 from headrace_streams.operators.open_selections import (
     ASSIGNED,
     CALIBRATED,
@@ -48,6 +49,8 @@ class ExperimentLooks:
         self._models = models
         self._logged = logged
         self._write = write
+        self.events: list[WorkerEvent] = []
+        """The transitions that this batch has made, and those of commands that it is the first to follow."""
 
     def count_selection(self, entry: list[Any], latency: float | None) -> None:
         """Count the latency of a selection, and its unit at the first one. A new traffic starts all counts again."""
@@ -196,6 +199,8 @@ class ExperimentLooks:
         """Return the traffic after the last transition, of this task or of the log, and follow the configuration."""
         record = self._fact("traffic")
         if self._logged is not None and self._logged["number"] >= record["number"]:
+            if self._logged["number"] > record["number"]:
+                self.events.append(transition_event(self._logged))
             record = self._logged
             self._state.put(FACTS, "traffic", record)
         if (changed := redeclared(self._experiment, record, moment)) is not None:
@@ -217,6 +222,7 @@ class ExperimentLooks:
         )
         self._state.put(FACTS, "traffic", record)
         self._write("transitions", self._experiment.name, record, traffic.since)
+        self.events.append(transition_event(record))
 
     def _fact(self, name: str) -> Any:
         return self._state.get(FACTS, name)

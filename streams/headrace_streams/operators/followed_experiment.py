@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from headrace import RetriableError, TaskError
+from headrace import RetriableError, TaskError, WorkerEvent
 from headrace_streams.exploration.experiment import Experiment
 from headrace_streams.exploration.learned_models import IncompatibleStateError, LearnedModels
 from headrace_streams.exploration.model_log import IncompleteLogError, follow
@@ -43,3 +43,26 @@ def traffic_at(experiment: Experiment, record: Mapping[str, Any] | None) -> Traf
         return traffic_of(experiment, record)
     except TransitionError as error:
         raise TaskError(str(error), code=error.code, hint=error.hint) from error
+
+
+def transition_event(record: Mapping[str, Any]) -> WorkerEvent:
+    """Return the event of a transition, by its record."""
+    name, version = record["experiment"], record["version"]
+    shares = ", ".join(f"{key} {share:.2%}" for key, share in sorted(record["shares"].items()))
+    subject = f"experiment {name}: {record['transition']}{f' {version}' if version else ''}"
+    return WorkerEvent(
+        "experiment",
+        f"experiment {record['transition']}",
+        f"{subject}, by {record['by']}: {record['reason']}; traffic: {shares}",
+        {
+            "experiment": {
+                "name": name,
+                "transition": record["transition"],
+                "number": record["number"],
+                "current": record["current"],
+                "by": record["by"],
+                "at": record["at"],
+                **({"version": version} if version else {}),
+            }
+        },
+    )

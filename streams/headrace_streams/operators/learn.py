@@ -191,7 +191,7 @@ class _LearningBatch:
         for key, value in self._records.items():
             self._state.put(MODELS, key, value)
             self._write("models", key, value, self._time or 0)
-        return StepResult(self._streams, changes=self._state.changes, counts=self._counts)
+        return StepResult(self._streams, changes=self._state.changes, counts=self._counts, events=self._looks.events)
 
     # Records
 

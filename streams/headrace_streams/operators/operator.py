@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from headrace import Changes, DataError, Segments
+from headrace import Changes, DataError, Segments, WorkerEvent
 from headrace_streams.expressions import ExpressionError
 from headrace_streams.rows import Rows
 
@@ -39,6 +39,8 @@ class StepResult:
     """Rows that came after the end of their window and its grace."""
     counts: dict[str, int] = field(default_factory=dict)
     """Of a join, see :class:`headrace.StepCounts`."""
+    events: list[WorkerEvent] = field(default_factory=list)
+    """What an operator of the application should learn of."""
 
 
 class Operator(ABC):

@@ -260,6 +260,11 @@ def test_marks_pass_a_sink_pipeline(sink: Callable[..., Any]) -> None:
     assert found.age.newest is not None
     assert found.age.newest >= 5
     assert found.hops.keys() == {"read", "write"}
+    assigned, *_ = made.harness.metrics.events.snapshot().newest
+    assert (assigned.event.action, assigned.event.fields) == (
+        "partitions assigned",
+        {"partitions": ["t-0", "t-1", "t-2"]},
+    )
 
 
 class TracedRows(SourceTask):

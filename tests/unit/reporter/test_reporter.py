@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-import orjson
 import pytest
 
 from headrace.conditions import Condition
@@ -21,6 +18,8 @@ from headrace.runtime.api import ConnectorStatus
 from headrace.settings import WorkerSettings
 from headrace.states import State, Status, TaskId
 from headrace.testing.waiting import eventually
+from headrace.worker_events import RecentEvents, partitions_event, rebalance
+from tests.unit.data_streams import FakeElasticsearch
 
 RUNNING = Status(State.RUNNING, "w")
 TASK = TaskId("search", 0)
@@ -125,56 +124,41 @@ def test_changes_of_states_and_conditions_are_events() -> None:
     assert told(fourth, empty) == [("deleted", "", "connector search was deleted")]
 
 
-class FakeElasticsearch:
-    """Keeps documents by stream; ``failing`` is the status of every answer while it is set."""
+def test_rebalances_and_transitions_are_events() -> None:
+    task, group = RecentEvents(lambda: 7.0), RecentEvents(lambda: 8.0)
 
-    def __init__(self) -> None:
-        self.documents: list[tuple[str, dict[str, Any]]] = []
-        self.templates: dict[str, dict[str, Any]] = {}
-        self.failing = 0
-        self.authorization: set[str | None] = set()
-        fake = self
+    def now(at: int) -> WorkerSnapshot:
+        return WorkerSnapshot(at, "w:1", [status()], events={TASK: task.snapshot()}, group_events=group.snapshot())
 
-        class Handler(BaseHTTPRequestHandler):
-            def do_PUT(self) -> None:
-                fake.templates[self.path.rpartition("/")[2]] = orjson.loads(self._body())
-                self._answer({"acknowledged": True})
+    before = now(5_000)
+    task.add(partitions_event("assigned", ["orders-0", "orders-1"]))
+    group.add(rebalance("group rebalanced", "generation 7", group={"generation": 7, "leader": "http://w:1/"}))
+    after = now(10_000)
+    of_group, of_task = event_documents(before, after)
+    assert leaves(of_group) == {
+        "@timestamp": 8_000,
+        "kind": "rebalance",
+        "worker.id": "w:1",
+        "event.action": "group rebalanced",
+        "group.generation": 7,
+        "group.leader": "http://w:1/",
+        "message": "generation 7",
+    }
+    assert of_task["task"] == {"id": "search-0"}
+    assert (of_task["partitions"], of_task["message"]) == (["orders-0", "orders-1"], "assigned: orders-0, orders-1")
+    assert {*leaves(of_group), *leaves(of_task)} <= set(EVENT_FIELDS)
+    assert list(event_documents(after, now(20_000))) == []
 
-            def do_POST(self) -> None:
-                lines = self._body().splitlines()
-                items = []
-                if not fake.failing:
-                    for action, source in zip(lines[::2], lines[1::2], strict=True):
-                        fake.documents.append((orjson.loads(action)["create"]["_index"], orjson.loads(source)))
-                        items.append({"create": {"status": 201}})
-                self._answer({"items": items})
 
-            def _body(self) -> bytes:
-                fake.authorization.add(self.headers["Authorization"])
-                return self.rfile.read(int(self.headers["Content-Length"]))
-
-            def _answer(self, body: dict[str, Any]) -> None:
-                content = orjson.dumps(body)
-                self.send_response(fake.failing or 200)
-                self.send_header("Content-Length", str(len(content)))
-                self.end_headers()
-                self.wfile.write(content)
-
-            def log_message(self, *_: object) -> None:
-                """Print nothing."""
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.server.server_port}"
-        self._thread = threading.Thread(target=self.server.serve_forever, args=(0.05,))
-        self._thread.start()
-
-    def kinds(self) -> set[str]:
-        return {document["kind"] for _, document in self.documents}
-
-    def close(self) -> None:
-        self.server.shutdown()
-        self.server.server_close()
-        self._thread.join()
+def test_events_of_a_restarted_task_are_told_once() -> None:
+    events = RecentEvents()
+    for number in range(250):
+        events.add(partitions_event("assigned", [str(number)]))
+    assert [item.event.fields["partitions"] for item in events.snapshot().since(248)] == [["248"], ["249"]]
+    assert len(events.snapshot().since(0)) == 100, "the newest"
+    restarted = RecentEvents()
+    restarted.add(partitions_event("assigned", ["a"]))
+    assert len(restarted.snapshot().since(250)) == 1
 
 
 @pytest.fixture
@@ -203,6 +187,9 @@ class Api:
         return {}
 
     def freshness(self) -> dict[TaskId, Any]:
+        return {}
+
+    def events(self) -> dict[TaskId, Any]:
         return {}
 
 

@@ -26,6 +26,7 @@ from headrace.runtime.api import ConnectorInfo, ConnectorStatus, Health, TaskInf
 from headrace.runtime.stream_reset import StreamReset
 from headrace.runtime.stream_state_queries import StreamStateAnswer, keys_of
 from headrace.states import State, Status, TargetState, TaskId
+from headrace.worker_events import EventsSnapshot
 
 WORKER_ID = "127.0.0.1:8083"
 
@@ -201,6 +202,9 @@ class FakeWorker:
 
     def freshness(self) -> Mapping[TaskId, FreshnessSummary]:
         return self.ages
+
+    def events(self) -> Mapping[TaskId, EventsSnapshot]:
+        return {}
 
     def part_metrics(self) -> Mapping[TaskId, Parts]:
         return self.parts

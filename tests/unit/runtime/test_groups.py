@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import httpx
@@ -13,6 +13,7 @@ from headrace.broker.in_memory import InMemoryKafka
 from headrace.broker.in_memory.group_member import InMemoryCoordinator, InMemoryGroupMember
 from headrace.testing.waiting import eventually
 from tests.engines.http import HTTP
+from tests.unit.data_streams import FakeElasticsearch
 
 SOURCE = {"connector.class": "NumbersSource", "topic": "numbers", "tasks.max": "4"}
 GROUP = {
@@ -41,6 +42,13 @@ class Group:
         process = self._start(kafka_clients=self.kafka, open_member=open_member, **{**GROUP, **settings})
         eventually(lambda: HTTP.get(f"{process.application.url}/health").status_code == 200)
         return process
+
+
+@pytest.fixture
+def elastic() -> Iterator[FakeElasticsearch]:
+    fake = FakeElasticsearch()
+    yield fake
+    fake.close()
 
 
 @pytest.fixture
@@ -95,6 +103,24 @@ def test_a_worker_that_leaves_hands_its_tasks_over_and_they_continue(group: Grou
     second.application.stop()
     eventually(lambda: running_on(first) == {worker_id(first): 4})
     assert len(group.kafka.records("numbers")) == 400, "a task that moved has read rows again"
+
+
+def test_rebalances_of_the_group_are_reported(group: Group, elastic: FakeElasticsearch) -> None:
+    reported = {"metrics.elasticsearch.url": elastic.url, "metrics.elasticsearch.interval": "100ms"}
+    first = group.worker(**reported)
+    assert request(first, "PUT", "/connectors/numbers/config", json=SOURCE).status_code == 201
+    eventually(lambda: running_on(first) == {worker_id(first): 4})
+    second = group.worker()
+    eventually(lambda: running_on(first) == {worker_id(first): 2, worker_id(second): 2})
+
+    def messages() -> list[str]:
+        return [each["message"] for _, each in elastic.documents if each["kind"] == "rebalance"]
+
+    eventually(lambda: any("this worker runs 3 connectors and tasks" in message for message in messages()))
+    generations = [each["group"] for _, each in elastic.documents if each["kind"] == "rebalance"]
+    assert {each["leader"] for each in generations} == {f"{first.application.url}/"}
+    numbers = [each["generation"] for each in generations]
+    assert numbers == sorted(set(numbers)), "each generation once"
 
 
 def test_the_leader_can_leave(group: Group) -> None:

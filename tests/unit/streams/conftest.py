@@ -178,9 +178,10 @@ class Application:
     def committed_records(self, topic: str) -> list[tuple[Any, Any]]:
         """Return the committed keys and values of a topic, partition by partition."""
         found = []
-        for item in self.broker.partitions_of(topic):
-            records, _ = self.broker.logs[item].read(0, 1_000_000, committed=True)
-            found += [(_loaded(record.key), _loaded(record.value)) for record in records]
+        with self.broker.changed:  # a topic is created with its partitions
+            for item in self.broker.partitions_of(topic):
+                records, _ = self.broker.logs[item].read(0, 1_000_000, committed=True)
+                found += [(_loaded(record.key), _loaded(record.value)) for record in records]
         return found
 
     def wait_until_processed(self) -> None:

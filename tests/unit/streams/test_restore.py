@@ -124,10 +124,17 @@ def test_a_rebalance_while_state_is_restored_loses_none_of_it(make_application: 
         return 1 if len(polls) == 1 else 1_000 * clients.rejoined.wait(0.2)
 
     clients = RestoreClients(application.broker, one_record_and_then_none_before_the_rebalance)
-    application.run(StopWhen(application.is_processed), clients)
+    task = application.run(StopWhen(application.is_processed), clients)
 
     assert clients.rejoined.is_set()
     assert counted(application) == [(number, 1) for number in range(5)]
+    assigned, revoked, again, *_ = task.metrics.events.snapshot().newest
+    assert [item.event.action for item in (assigned, revoked, again)] == [
+        "partitions assigned",
+        "partitions revoked",
+        "partitions assigned",
+    ]
+    assert assigned.event.fields["partitions"] == ["impressions-0"]
 
 
 def test_a_stop_while_state_is_restored_commits_nothing_of_its_partition(make_application: MakeApplication) -> None:

@@ -245,8 +245,7 @@ def test_a_changed_step_with_a_placeholder_is_left_to_the_task(
 
 def test_the_state_of_a_key_is_shown(client: httpx.Client, application: Application) -> None:
     config = {**parse_config_text(COUNT), "steps.counted.window.by": "id, site"}
-    assert client.put("/connectors/app/config", json=config).status_code == 200
-    application.config = config
+    change(client, application, config)
     rows = [{"id": 7, "site": "a/b", "at": at} for at in (1, 2, 13)]
     application.send("impressions", rows, [1, 1, 1])
     application.wait_until_processed()

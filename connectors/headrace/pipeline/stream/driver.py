@@ -12,6 +12,7 @@ from headrace.pipeline.stream.refused_results import result_failures
 from headrace.pipeline.stream.state import StreamState
 from headrace.plugin import StreamContext, StreamOutput, StreamTask
 from headrace.records import EncodedBatch, SinkBatch, TopicPartition
+from headrace.worker_events import WorkerEvent
 
 
 class DrivenRecord(NamedTuple):
@@ -38,6 +39,7 @@ class StreamDriver:
             topic: [] for topic in (*self._topology.outputs, *self._topology.shared)
         }
         self.refused: list[Failure] = []
+        self.events: list[WorkerEvent] = []
 
     @property
     def topics(self) -> tuple[str, ...]:
@@ -91,6 +93,7 @@ class StreamDriver:
         result = process(self._task, batch, self._state.of(batch.topic_partition), self._keep)
         self._state.apply(0, result.changes)
         self.refused += result.failures
+        self.events += result.events
         self.refused += result_failures(executor_of(self._task), records.topic, result.refused_results)
         self._write(self._written)
 

@@ -314,7 +314,7 @@ class StreamLoop:
         self._to_restore.update(item for item in partitions if item.topic in followed)
         if self._clients.gaps is not None:
             self._clients.gaps.assigned(partitions)
-        self._control.log.info("partitions assigned", partitions=[str(item) for item in partitions])
+        self._control.rebalanced("assigned", partitions)
 
     def _revoked(self, partitions: Sequence[TopicPartition]) -> None:
         """Commit, then release the partitions. Clients may suppress errors of listeners, so the loop raises them."""
@@ -322,6 +322,7 @@ class StreamLoop:
             self._commit()
         except Exception as error:
             self._listener_error, self._work.given_up = error, True
+        self._control.rebalanced("revoked", partitions)
         self._reassigned = True
         self._owned.difference_update(partitions)
         self._to_restore.difference_update(partitions)

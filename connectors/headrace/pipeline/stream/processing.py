@@ -29,6 +29,7 @@ from headrace.plugin import (
     StreamTopology,
 )
 from headrace.records import ConsumedBatch, EncodedBatch, SinkBatch, SourceBatch, TopicPartition
+from headrace.worker_events import WorkerEvent
 
 
 class Encoder(Protocol):
@@ -46,6 +47,7 @@ class ProcessedBatch:
     failures: list[Failure] = field(default_factory=list)
     steps: dict[str, StepCounts] = field(default_factory=dict)
     refused_results: list[RefusedResult] = field(default_factory=list)
+    events: list[WorkerEvent] = field(default_factory=list)
 
 
 def process(task: StreamTask, batch: SinkBatch, state: Mapping[str, Segments], encode: Encoder) -> ProcessedBatch:
@@ -65,7 +67,10 @@ def process(task: StreamTask, batch: SinkBatch, state: Mapping[str, Segments], e
             encoded += batches
             refused |= {item.offset: item for item in failed}
         if not refused:
-            return ProcessedBatch(encoded, result.changes, _in_order(failures), result.steps, result.refused_results)
+            refusals = _in_order(failures)
+            return ProcessedBatch(
+                encoded, result.changes, refusals, result.steps, result.refused_results, result.events
+            )
         failures |= refused
         batch = without(batch, refused)
     return ProcessedBatch(failures=_in_order(failures))

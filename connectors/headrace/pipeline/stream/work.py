@@ -26,6 +26,7 @@ from headrace.pipeline.stream.state import ChangelogBatch, StreamState
 from headrace.pipeline.transactions import TaskTransaction
 from headrace.plugin import RefusedResult, StreamTask, StreamTopology
 from headrace.records import ConsumedBatch, EncodedBatch, TopicPartition
+from headrace.worker_events import WorkerEvent
 
 _MAX_RECORDS = 50_000
 """Records that are sent in a transaction before it is committed early: clients buffer a bounded number."""
@@ -75,6 +76,8 @@ class UncommittedWork:
         )
         self._dead_letters: DeadLetterQueue | None = None
         self._group: Callable[[], GroupMetadata]
+        self._events: list[WorkerEvent] = []
+        """Of the open transaction."""
         self._offsets: dict[TopicPartition, int] = {}
         """The next offset to read of each partition with records in the open transaction."""
 
@@ -113,6 +116,7 @@ class UncommittedWork:
             self._refuse_results(result.refused_results, place)
             self._send(result.outputs)
             self._state.apply(place.partition, result.changes)
+            self._events += result.events
             self.metrics.processed(sum(map(len, result.outputs)), (), result.steps)
         self._offsets[place] = run.next_offset
 
@@ -125,6 +129,7 @@ class UncommittedWork:
         self._refuse_results(result.refused_results, place)
         self._send(encode_results(result, place, self._encode))
         self._state.apply(place.partition, result.changes)
+        self._events += result.events
         self.metrics.processed(sum(map(len, result.outputs)), (), result.steps)
         # With an offset, the transaction fails if another task has the partition now.
         self._offsets.setdefault(place, self.known_offsets[place])
@@ -150,6 +155,7 @@ class UncommittedWork:
         entries = self._state.entries()
         self.metrics.committed(self._offsets, entries, dead_lettered=self._dead_letters is not None)
         self._hops.committed()
+        self._report_events()
         offsets, self._offsets = self._offsets, {}
         self.known_offsets.update(offsets)
         return CommittedWork(offsets, changelogs, entries)
@@ -167,10 +173,17 @@ class UncommittedWork:
         self.given_up = True
         self.metrics.discarded()
         self._hops.discarded()
+        self._events = []
         self._transaction.discard()
         self._offsets.clear()
         self.known_offsets.clear()
         self._state.clear()
+
+    def _report_events(self) -> None:
+        for event in self._events:
+            self._control.log.info(event.action, kind=event.kind, what=event.text)
+            self._control.metrics.events.add(event)
+        self._events = []
 
     def _send(self, outputs: Iterable[EncodedBatch]) -> None:
         for output in outputs:

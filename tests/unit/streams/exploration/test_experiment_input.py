@@ -220,6 +220,19 @@ def test_automatic_decisions_take_the_traffic_of_a_version_that_fails(tmp_path: 
     assert rolled_back["number"] == 2
     assert rolled_back["shares"] == {"holdout": 0.05, "v1": 0.95}
     assert "no weights" in rolled_back["evidence"]["reason"]
+    first, second = run.driver.events
+    assert (first.action, second.action) == ("experiment started", "experiment rollback")
+    assert second.fields["experiment"] == {
+        "name": "surveys",
+        "transition": "rollback",
+        "number": 2,
+        "current": "v1",
+        "by": "headrace",
+        "at": rolled_back["at"],
+        "version": "v2",
+    }
+    assert second.text.startswith("experiment surveys: rollback v2, by headrace: ")
+    assert second.text.endswith("traffic: holdout 5.00%, v1 95.00%")
     after = [value for value in run.values("selections") if value["traffic"] == 2]
     assert after
     assert {value["assigned"] for value in after} == {"v1", "holdout"}
