@@ -1,4 +1,5 @@
-"""Record the answers of Kafka Connect's and Debezium's transforms, which those of headrace are compared with.
+"""Record the answers of Kafka Connect's and Debezium's transforms and of Kafka Connect's header converters, which those
+of headrace are compared with.
 
 python scripts/record_kafka_connect_transforms.py    compile, run, and write the files of cases
 
@@ -25,7 +26,11 @@ from headrace.embedded.jars import fetch  # noqa: E402
 from headrace.embedded.optional_dependencies import java  # noqa: E402
 
 FOLDER = ROOT / "tests" / "golden" / "connect_transforms"
-FILES = {"answers.jsonl": ("connect",), "debezium.jsonl": ("connect-for-debezium", "debezium")}
+FILES = {
+    "answers.jsonl": ("connect",),
+    "header_converters.jsonl": ("connect",),
+    "debezium.jsonl": ("connect-for-debezium", "debezium"),
+}
 """Each file with the groups of jars of the lock file that it needs."""
 
 

@@ -325,6 +325,18 @@ class ConsumedBatch:
     def __len__(self) -> int:
         return len(self.values)
 
+    def only(self, rows: Sequence[int]) -> ConsumedBatch:
+        """Return the batch with only the records of these rows, in this order."""
+        return ConsumedBatch(
+            self.topic_partition,
+            [self.offsets[row] for row in rows],
+            [self.keys[row] for row in rows],
+            [self.values[row] for row in rows],
+            [self.timestamps[row] for row in rows],
+            [self.headers[row] for row in rows],
+            self.end_offset,
+        )
+
 
 @dataclass(slots=True)
 class SinkBatch:

@@ -1,10 +1,10 @@
 """Finds installed plugins by name: entry points, Python paths, JVM class names.
 
-Entry point groups: ``headrace.connectors``, ``headrace.converters``, ``headrace.transforms``,
-``headrace.predicates``, ``headrace.config_providers``. A plugin's names are its entry point's name, its Python path
-(``headrace_sources.sql.SqlSourceConnector``), its class name, the class name without the kind's suffix, and the
-aliases it declares (full JVM class names, their simple names, with and without suffix). Loading is lazy: a broken
-plugin affects only the connectors that use it.
+Entry point groups: ``headrace.connectors``, ``headrace.converters``, ``headrace.header_converters``,
+``headrace.transforms``, ``headrace.predicates``, ``headrace.config_providers``. A plugin's names are its entry
+point's name, its Python path (``headrace_sources.sql.SqlSourceConnector``), its class name, the class name without the
+kind's suffix, and the aliases it declares (full JVM class names, their simple names, with and without suffix). Loading
+is lazy: a broken plugin affects only the connectors that use it.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ class PluginKind(enum.Enum):
 
     CONNECTOR = ("headrace.connectors", "Connector")
     CONVERTER = ("headrace.converters", "Converter")
+    HEADER_CONVERTER = ("headrace.header_converters", "Converter")
     TRANSFORM = ("headrace.transforms", "Transformation")
     PREDICATE = ("headrace.predicates", "Predicate")
     CONFIG_PROVIDER = ("headrace.config_providers", "ConfigProvider")

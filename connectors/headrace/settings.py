@@ -11,6 +11,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import BeforeValidator
 
 from headrace.config import LOWER, CommaList, ConfigModel, Duration, FixedKey, LocalUse, Size, key, prefix_key
+from headrace.converter_settings import WorkerConverterSettings
 from headrace.errors import Finding
 from headrace.group_settings import WorkerGroupSettings
 from headrace.metrics_settings import MetricsSettings
@@ -72,6 +73,12 @@ class ConnectorSettings(ConfigModel):
     )
     value_converter_settings: dict[str, str] = prefix_key(
         "value.converter.", doc="Settings of the value converter named in `value.converter`.", group="Common"
+    )
+    header_converter: str | None = key(
+        "header.converter", default=None, doc="Converter of header values; the worker's when not given.", group="Common"
+    )
+    header_converter_settings: dict[str, str] = prefix_key(
+        "header.converter.", doc="Settings of the header converter named in `header.converter`.", group="Common"
     )
     transforms: CommaList = key(
         "transforms", default="", doc="Aliases of the transforms to apply, in order.", group="Transforms"
@@ -149,7 +156,6 @@ class ConnectorSettings(ConfigModel):
                 yield LocalUse(name, "file", value.strip())
 
     ignored_keys: ClassVar[dict[str, str]] = {
-        "header.converter": "headers are passed through as bytes; transforms write them as SimpleHeaderConverter does",
         "tasks.max.enforce": "tasks.max is always enforced",
         "errors.log.include.messages": "contents of records are never logged",
         "config.action.reload": "placeholders are resolved when a task starts",
@@ -276,7 +282,7 @@ SETTINGS_MODELS: dict[str, type[ConnectorSettings]] = {
 """The framework's keys of a connector, by its type."""
 
 
-class WorkerSettings(WorkerGroupSettings, MetricsSettings):
+class WorkerSettings(WorkerGroupSettings, MetricsSettings, WorkerConverterSettings):
     """Keys of a worker."""
 
     bootstrap_servers: str = key(
@@ -284,12 +290,6 @@ class WorkerSettings(WorkerGroupSettings, MetricsSettings):
         doc="Kafka brokers for the first connection: host:port, separated by commas.",
         importance="high",
     )
-    key_converter: str = key("key.converter", default="JsonConverter", doc="Converter of keys.", importance="high")
-    value_converter: str = key(
-        "value.converter", default="JsonConverter", doc="Converter of values.", importance="high"
-    )
-    key_converter_settings: dict[str, str] = prefix_key("key.converter.", doc="Settings of the key converter.")
-    value_converter_settings: dict[str, str] = prefix_key("value.converter.", doc="Settings of the value converter.")
     offsets_file: str = key(
         "offset.storage.file.filename",
         default="headrace-offsets.jsonl",
@@ -464,7 +464,6 @@ class WorkerSettings(WorkerGroupSettings, MetricsSettings):
     ignored_keys: ClassVar[dict[str, str]] = {
         "plugin.path": "plugins are Python packages, installed with pip",
         "plugin.discovery": "plugins are found by their entry points",
-        "header.converter": "headers are passed through as bytes; transforms write them as SimpleHeaderConverter does",
     }
 
     fixed_keys: ClassVar[dict[str, FixedKey]] = {

@@ -7,7 +7,6 @@ from dataclasses import replace
 from typing import Any, Literal
 
 from headrace import DataError, Finding, RecordColumns, Schema, key
-from headrace_transforms.header_texts import header_bytes
 from headrace_transforms.keys import Names, ReplaceNullConfig, invalid
 from headrace_transforms.sides import (
     JVM,
@@ -18,6 +17,7 @@ from headrace_transforms.sides import (
     require_struct,
     with_defaults,
 )
+from headrace_transforms.simple_header_converter import header_column
 
 _PURPOSE = "HeaderFrom"
 
@@ -64,12 +64,17 @@ class HeaderFrom(SideTransform):
                     hint="fields: " + ", ".join(field.name for field in schema.fields),
                 )
         filled = values if schema is None else with_defaults(schema, values, replace_null=self._replace_null)
-        kinds = {name: schema.by_name[name] if schema is not None else None for name, _ in self._pairs}
-        headers = [
-            [*own, *((header, header_bytes(kinds[name], value.get(name))) for name, header in self._pairs)]
-            for own, value in zip(batch.headers, filled, strict=True)
-        ]
+        columns = [self._header(batch.topic, header, schema, name, filled) for name, header in self._pairs]
+        headers = [[*own, *added] for own, *added in zip(batch.headers, *columns, strict=True)]
         return [replace(self.with_side(batch, *self.convert(schema, filled, batch)), headers=headers)]
+
+    def _header(
+        self, topic: str, header: str, schema: Schema | None, field: str, values: Sequence[Any]
+    ) -> list[tuple[str, bytes | None]]:
+        """Return the header of each record that is made of a field."""
+        kind = schema.by_name[field] if schema is not None else None
+        column = [value.get(field) for value in values]
+        return [(header, written) for written in header_column(self.header_converter, topic, header, kind, column)]
 
     def convert(
         self, schema: Schema | None, values: Sequence[Any], batch: RecordColumns

@@ -280,13 +280,18 @@ def _common(kinds: list[Schema | None]) -> Schema | None:
         elif common.type in _NUMBERS and kind.type in _NUMBERS:
             common = max(common, kind, key=lambda number: _NUMBERS.index(number.type))
         elif common != kind:
-            common = None
+            # Kafka Connect takes the last schema of several lists or maps, whatever their elements are.
+            common = kind if common.type is kind.type and kind.type in (Type.ARRAY, Type.MAP) else None
     return common
 
 
 def _aligned(schema: Schema | None, value: Any) -> Any:
     """Return the value in the type of the schema. Raise _NoElementError when it has no such form."""
-    if schema is None or value is None or schema.type not in (*_NUMBERS, Type.STRING):
+    if schema is None:
+        return value
+    if value is None:
+        raise _NoElementError
+    if schema.type not in (*_NUMBERS, Type.STRING):
         return value
     if (schema.type is Type.STRING) is not isinstance(value, str):
         raise _NoElementError

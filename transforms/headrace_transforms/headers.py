@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from headrace import ColumnTransform, ConfigModel, RecordColumns, key
-from headrace_transforms.header_texts import header_bytes, parse_text
+from headrace_transforms.header_texts import parse_text
 from headrace_transforms.keys import Names
 from headrace_transforms.sides import JVM
+from headrace_transforms.simple_header_converter import header_column
 
 
 class InsertHeaderConfig(ConfigModel):
@@ -18,7 +19,7 @@ class InsertHeaderConfig(ConfigModel):
     literal: str = key(
         "value.literal",
         doc="Its value. What looks like a number, a date, a list or a map is read as one, as in Kafka Connect, and "
-        "written in its shortest form: `1.50` becomes `1.5`.",
+        "written by `header.converter`. As a text it has its shortest form: `1.50` becomes `1.5`.",
         importance="high",
     )
 
@@ -32,10 +33,12 @@ class InsertHeader(ColumnTransform):
 
     def configure(self, properties: Mapping[str, str]) -> None:
         config = InsertHeaderConfig.parse(properties)
-        self._header = (config.header, header_bytes(*parse_text(config.literal)))
+        self._name, self._schema_and_value = config.header, parse_text(config.literal)
 
     def apply_columns(self, batch: RecordColumns) -> Sequence[RecordColumns]:
-        header = self._header
+        schema, value = self._schema_and_value
+        (written,) = header_column(self.header_converter, batch.topic, self._name, schema, [value])
+        header = (self._name, written)
         return [replace(batch, headers=[[*headers, header] for headers in batch.headers])]
 
 

@@ -22,6 +22,10 @@ class ByteArrayConverter(Converter):
     config_model = ByteArrayConverterConfig
     aliases = ("org.apache.kafka.connect.converters.ByteArrayConverter",)
 
+    @property
+    def reads_texts(self) -> bool:
+        return True
+
     def configure(self, properties: Mapping[str, str], *, is_key: bool) -> None:
         ByteArrayConverterConfig.parse(properties)
 

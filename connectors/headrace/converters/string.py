@@ -35,6 +35,10 @@ class StringConverter(Converter):
     def configure(self, properties: Mapping[str, str], *, is_key: bool) -> None:
         self._encoding = StringConverterConfig.parse(properties).encoding
 
+    @property
+    def reads_texts(self) -> bool:
+        return codecs.lookup(self._encoding).name == "utf-8"
+
     def to_bytes(
         self, topic: str, schema: Schema | None, values: Sequence[Any], headers: BatchHeaders | None = None
     ) -> list[bytes | None]:

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple, TypeVar
 from headrace.errors import DataError, RetriableError
 from headrace.pipeline.decoded_runs import joined, overlaps, parsed
 from headrace.pipeline.fault_policy import NO_PARTITION, Failure, FaultPolicy, Stage
+from headrace.pipeline.sink_headers import HeaderTexts
 from headrace.pipeline.transformations import (
     RefusedRecord,
     Step,
@@ -81,6 +82,9 @@ class Stages:
     value_converter: Converter
     steps: Sequence[Step]
     policy: FaultPolicy
+    header_converter: Converter | None = None
+    header_texts: HeaderTexts | None = None
+    """Makes texts of the headers that a sink is given; None: they are texts already."""
 
     def encode(self, batch: SourceBatch) -> Encoded:
         """Transform, then convert to bytes. ``Failure.offset`` is the record's row in ``batch``.
@@ -117,6 +121,9 @@ class Stages:
         self, batch: ConsumedBatch, json_texts: bool, split_records: bool
     ) -> tuple[list[SinkBatch], list[Failure]]:
         failures: list[Failure] = []
+        headers = batch.headers
+        if self.header_texts is not None:
+            batch, headers = self.header_texts.texts_of(batch, failures)
         lazy = json_texts and not self.read_values
         keys = self._decode_column(self._keys, batch, batch.keys, failures)
         values = self._decode_column(self._lazy_values if lazy else self._values, batch, batch.values, failures)
@@ -128,7 +135,7 @@ class Stages:
                 list(key_run.values[start - key_run.start : end - key_run.start]),
                 value_run.values[start - value_run.start : end - value_run.start],
                 batch.timestamps[start:end],
-                batch.headers[start:end],
+                headers[start:end],
                 key_run.schema,
                 value_run.schema,
             )
@@ -183,6 +190,8 @@ class Stages:
         with ExitStack() as stack:
             stack.callback(self.key_converter.close)
             stack.callback(self.value_converter.close)
+            if self.header_converter is not None:
+                stack.callback(self.header_converter.close)
             for predicate in {id(step.predicate): step.predicate for step in self.steps if step.predicate}.values():
                 stack.callback(predicate.close)
             for step in self.steps:

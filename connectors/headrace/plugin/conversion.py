@@ -30,7 +30,8 @@ class Decoded(NamedTuple):
 
 
 class Converter(ABC):
-    """Converts between bytes and values with a schema, a batch at a time. A task has one for keys, one for values.
+    """Converts between bytes and values with a schema, a batch at a time. A task has one for keys, one for values and
+    one for the values of headers, which is given columns of headers (``is_key`` is false, and there are no headers).
 
     Batches may come again, whole or in parts, so results must not depend on what was converted before.
     """
@@ -64,6 +65,11 @@ class Converter(ABC):
         ``headers`` are those of the same records. Raise as :meth:`to_bytes`.
         """
 
+    @property
+    def reads_texts(self) -> bool:
+        """Whether the bytes of a text are the text in UTF-8, so that headers need not be converted to be texts."""
+        return False
+
     def json_form(self) -> JsonForm | None:
         """Return the form of ``JsonValues`` whose texts ``to_bytes`` passes on unchanged; None when there is none."""
         return None
@@ -85,6 +91,8 @@ class Transform(ABC):
 
     config_model: ClassVar[type[ConfigModel]]
     aliases: ClassVar[tuple[str, ...]] = ()
+    header_converter: Converter | None = None
+    """What the bytes of header values are made by. The framework sets it before ``configure``; None: they are texts."""
 
     @property
     def reads_values(self) -> bool:

@@ -15,6 +15,7 @@ from headrace.errors import ConfigError
 from headrace.plugin_docs.key_facts import KeyFacts, definitions_of, facts_of
 from headrace.registry import Plugin, PluginKind, Registry
 from headrace.settings import WorkerSettings
+from headrace.validation import CONVERTERS
 
 _DRAFT = "http://json-schema.org/draft-07/schema#"
 _SCALAR = ["string", "number", "boolean"]
@@ -81,14 +82,14 @@ def _names(plugin: Plugin) -> list[str]:
 
 
 def _object(keys: Keys, registry: Registry) -> dict[str, Any]:
-    converters = [item.name for item in registry.plugins(PluginKind.CONVERTER)]
+    names = {name: [item.name for item in registry.plugins(kind)] for name, kind in CONVERTERS.items()}
     properties, patterns, required = {}, {}, []
     for model, definition in keys:
         if definition.prefix_key:
             described = {"description": _families(definition), "type": _SCALAR}
             patterns[f"^{re.escape(definition.name)}."] = described
             continue
-        known = converters if definition.name.endswith(".converter") else []
+        known = names.get(definition.name, [])
         properties[definition.name] = _property(definition, facts_of(model, definition), known)
         if definition.required:
             required.append(definition.name)

@@ -16,7 +16,7 @@ from headrace.redaction import HIDDEN
 from headrace.registry import Plugin
 from headrace.settings import SETTINGS_MODELS, ConnectorSettings
 
-CLASS_KEYS = frozenset({"connector.class", "key.converter", "value.converter"})
+CLASS_KEYS = frozenset({"connector.class", "key.converter", "value.converter", "header.converter"})
 """Connect's replacement of a password."""
 
 

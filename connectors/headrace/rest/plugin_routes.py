@@ -17,7 +17,13 @@ from headrace.runtime.api import WorkerApi
 
 log = structlog.stdlib.get_logger(__name__)
 
-CONFIGURABLE = (PluginKind.CONNECTOR, PluginKind.TRANSFORM, PluginKind.PREDICATE, PluginKind.CONVERTER)
+CONFIGURABLE = (
+    PluginKind.CONNECTOR,
+    PluginKind.TRANSFORM,
+    PluginKind.PREDICATE,
+    PluginKind.CONVERTER,
+    PluginKind.HEADER_CONVERTER,
+)
 """Kinds of plugins in Connect, in the order of its list."""
 
 

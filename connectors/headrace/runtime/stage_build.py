@@ -6,22 +6,30 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 
 from headrace.pipeline.fault_policy import FaultPolicy
+from headrace.pipeline.sink_headers import HeaderTexts
 from headrace.pipeline.stages import Stages
 from headrace.pipeline.transformations import Step
-from headrace.plugin import Converter, Predicate
+from headrace.plugin import Converter, Predicate, Transform
 from headrace.registry import PluginKind, Registry
-from headrace.settings import ConnectorSettings, WorkerSettings
-from headrace.validation import make_converter
+from headrace.settings import ConnectorSettings, SinkSettings, SourceSettings, WorkerSettings
+from headrace.validation import CONVERTERS, make_converter
+
+_TEXTS = "SimpleHeaderConverter"
 
 
 def make_stages(registry: Registry, worker: WorkerSettings, settings: ConnectorSettings, policy: FaultPolicy) -> Stages:
     """Return the transforms and converters of one task. Raise ConfigError; the stages configured before are closed."""
     with ExitStack() as opened:
-        key_converter = _converter(registry, worker, settings, is_key=True)
-        opened.callback(key_converter.close)
-        value_converter = _converter(registry, worker, settings, is_key=False)
-        opened.callback(value_converter.close)
-        stages = Stages(key_converter, value_converter, _steps(registry, settings, opened), policy)
+        keys, values, headers = (_converter(registry, worker, settings, name, opened) for name in CONVERTERS)
+        header_texts = None
+        if isinstance(settings, SourceSettings):
+            steps = _steps(registry, settings, opened, headers)
+        else:
+            steps = _steps(registry, settings, opened, None)
+            if isinstance(settings, SinkSettings) and not headers.reads_texts:
+                plain = make_converter(registry, _TEXTS, {}, is_key=False, kind=PluginKind.HEADER_CONVERTER)
+                header_texts = HeaderTexts(headers, plain)
+        stages = Stages(keys, values, steps, policy, headers, header_texts)
         opened.pop_all()
         return stages
 
@@ -31,18 +39,22 @@ def group_of(connector: str) -> str:
     return f"connect-{connector}"
 
 
-def _converter(registry: Registry, worker: WorkerSettings, settings: ConnectorSettings, *, is_key: bool) -> Converter:
+def _converter(
+    registry: Registry, worker: WorkerSettings, settings: ConnectorSettings, key: str, opened: ExitStack
+) -> Converter:
     """Return the connector's converter with its settings, else the worker's converter with the worker's settings."""
-    mine = settings.key_converter if is_key else settings.value_converter
-    if mine is not None:
-        own = settings.key_converter_settings if is_key else settings.value_converter_settings
-        return make_converter(registry, mine, own, is_key=is_key)
-    name = worker.key_converter if is_key else worker.value_converter
-    options = worker.key_converter_settings if is_key else worker.value_converter_settings
-    return make_converter(registry, name, options, is_key=is_key)
+    name = key.replace(".", "_")
+    chosen: ConnectorSettings | WorkerSettings = settings if getattr(settings, name) is not None else worker
+    options = getattr(chosen, f"{name}_settings")
+    is_key = key == "key.converter"
+    made = make_converter(registry, getattr(chosen, name), options, is_key=is_key, kind=CONVERTERS[key])
+    opened.callback(made.close)
+    return made
 
 
-def _steps(registry: Registry, settings: ConnectorSettings, opened: ExitStack) -> list[Step]:
+def _steps(
+    registry: Registry, settings: ConnectorSettings, opened: ExitStack, header_converter: Converter | None
+) -> list[Step]:
     predicates: dict[str, Predicate] = {}
     for alias in settings.predicates:
         kind, options = _aliased(settings.predicate_settings, alias)
@@ -53,7 +65,8 @@ def _steps(registry: Registry, settings: ConnectorSettings, opened: ExitStack) -
     for alias in settings.transforms:
         kind, options = _aliased(settings.transform_settings, alias)
         gate, negate = options.pop("predicate", None), options.pop("negate", "false").lower() == "true"
-        transform = registry.find(PluginKind.TRANSFORM, kind).cls()
+        transform: Transform = registry.find(PluginKind.TRANSFORM, kind).cls()
+        transform.header_converter = header_converter
         transform.configure(options)
         opened.callback(transform.close)
         steps.append(Step(transform, predicates[gate] if gate is not None else None, negate))

@@ -2,9 +2,10 @@
 
 from headrace.validation.findings import locate_findings, redact_findings
 from headrace.validation.sections import ConfigSection
-from headrace.validation.validator import ConnectorConfig, Validator, make_converter
+from headrace.validation.validator import CONVERTERS, ConnectorConfig, Validator, make_converter
 
 __all__ = [
+    "CONVERTERS",
     "ConfigSection",
     "ConnectorConfig",
     "Validator",

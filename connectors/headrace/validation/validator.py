@@ -34,8 +34,12 @@ from headrace.validation.sections import ConfigSection, PredicateSettings, Trans
 TASK_CLASS = "task.class"
 """Added to every task's configuration, as in Kafka Connect; its plugin may add keys that its model does not know."""
 
-CONVERTERS = ("key.converter", "value.converter")
-_DELEGATED = ("key.converter.", "value.converter.", "transforms.", "predicates.")
+CONVERTERS = {
+    "key.converter": PluginKind.CONVERTER,
+    "value.converter": PluginKind.CONVERTER,
+    "header.converter": PluginKind.HEADER_CONVERTER,
+}
+_DELEGATED = ("key.converter.", "value.converter.", "header.converter.", "transforms.", "predicates.")
 
 
 @dataclass(frozen=True)
@@ -157,7 +161,7 @@ class Validator:
         resolution = self.interpolator.resolution(raw, trusted=True)
         resolved = resolution.properties
         findings: list[Finding] = []
-        sections = [ConfigSection("", WorkerSettings, delegated=_DELEGATED[:2])]
+        sections = [ConfigSection("", WorkerSettings, delegated=_DELEGATED[:3])]
         for name in CONVERTERS:
             default = next(item.default for item in WorkerSettings.definitions() if item.name == name)
             sections.append(self._converter_part(name, resolved.get(name, default), findings))
@@ -215,7 +219,7 @@ class Validator:
         return self._plugin(PluginKind.CONNECTOR, resolved.get("connector.class"), "connector.class", findings)
 
     def _converter_part(self, name: str, class_name: str, findings: list[Finding]) -> ConfigSection:
-        plugin = self._plugin(PluginKind.CONVERTER, class_name, name, findings)
+        plugin = self._plugin(CONVERTERS[name], class_name, name, findings)
         return ConfigSection(f"{name}.", plugin.cls.config_model if plugin else None, "Common")
 
     def _plugin(self, kind: PluginKind, class_name: str | None, name: str, findings: list[Finding]) -> Plugin | None:
@@ -231,9 +235,16 @@ class Validator:
         return plugin
 
 
-def make_converter(registry: Registry, class_name: str, settings: Mapping[str, str], *, is_key: bool) -> Converter:
+def make_converter(
+    registry: Registry,
+    class_name: str,
+    settings: Mapping[str, str],
+    *,
+    is_key: bool,
+    kind: PluginKind = PluginKind.CONVERTER,
+) -> Converter:
     """Return a configured converter; ``settings`` have no prefix. Raises ConfigError."""
-    converter: Converter = registry.find(PluginKind.CONVERTER, class_name).cls()
+    converter: Converter = registry.find(kind, class_name).cls()
     converter.configure(settings, is_key=is_key)
     return converter
 

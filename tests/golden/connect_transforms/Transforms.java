@@ -32,6 +32,7 @@ import org.apache.kafka.connect.header.ConnectHeaders;
 import org.apache.kafka.connect.header.Header;
 import org.apache.kafka.connect.sink.SinkRecord;
 import org.apache.kafka.connect.source.SourceRecord;
+import org.apache.kafka.connect.storage.HeaderConverter;
 import org.apache.kafka.connect.storage.SimpleHeaderConverter;
 import org.apache.kafka.connect.transforms.Transformation;
 import org.apache.kafka.connect.transforms.predicates.Predicate;
@@ -41,7 +42,8 @@ import org.apache.kafka.connect.transforms.predicates.Predicate;
  *
  * <p>stdin: one JSON case a line ({"class", "config", "predicate", "predicateConfig", "negate", "record"}). stdout: for
  * each the answer: the record, "DROPPED", true or false of a predicate alone, or {"error", "phase"}. Values are JSON, or
- * an object with one key that names the Java class.
+ * an object with one key that names the Java class. A case of a header converter is {"headerConverter", "config",
+ * "read": base64} with the answer {"schema", "value"}, or "write": {"schema", "value"} with the answer {"bytes"}.
  */
 public final class Transforms {
   private static final ObjectMapper MAPPER = new ObjectMapper();
@@ -53,7 +55,9 @@ public final class Transforms {
     PrintStream out = new PrintStream(System.out, false, StandardCharsets.UTF_8);
     System.setOut(System.err); // some transforms log there
     for (String line; (line = in.readLine()) != null; ) {
-      out.println(MAPPER.writeValueAsString(answer(MAPPER.readTree(line))));
+      JsonNode given = MAPPER.readTree(line);
+      JsonNode answer = given.has("headerConverter") ? converted(given) : answer(given);
+      out.println(MAPPER.writeValueAsString(answer));
     }
     out.flush();
   }
@@ -80,6 +84,35 @@ public final class Transforms {
       }
       boolean applies = predicate == null || (given.path("negate").asBoolean() ^ predicate.test(record));
       return written(applies ? transform.apply(record) : record);
+    } catch (Throwable error) {
+      ObjectNode node = NODES.objectNode();
+      node.put("error", error.getClass().getSimpleName()).put("phase", phase).put("message", error.getMessage());
+      return node;
+    }
+  }
+
+  private static JsonNode converted(JsonNode given) {
+    String phase = "configure";
+    try {
+      Object made = Class.forName(given.get("headerConverter").asText()).getDeclaredConstructor().newInstance();
+      HeaderConverter converter = (HeaderConverter) made;
+      Map<String, Object> configuration = configuration(given.get("config"));
+      configuration.put("converter.type", "header");
+      converter.configure(configuration);
+      phase = "convert";
+      ObjectNode node = NODES.objectNode();
+      if (given.has("read")) {
+        byte[] bytes = given.get("read").isNull() ? null : Base64.getDecoder().decode(given.get("read").asText());
+        // A task adds the value by this method, which accepts null.
+        Header read = new ConnectHeaders().add("h", converter.toConnectHeader("t", "h", bytes)).lastWithName("h");
+        node.set("schema", written(read.schema()));
+        node.set("value", written(read.value()));
+        return node;
+      }
+      Schema schema = schema(given.get("write").get("schema"));
+      byte[] bytes = converter.fromConnectHeader("t", "h", schema, value(given.get("write").get("value"), schema));
+      node.set("bytes", bytes == null ? NODES.nullNode() : NODES.textNode(Base64.getEncoder().encodeToString(bytes)));
+      return node;
     } catch (Throwable error) {
       ObjectNode node = NODES.objectNode();
       node.put("error", error.getClass().getSimpleName()).put("phase", phase).put("message", error.getMessage());

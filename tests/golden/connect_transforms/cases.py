@@ -268,3 +268,47 @@ def _compared(value: Any, schema: Schema | None) -> Any:
     if schema is not None and schema.type is Type.STRUCT:
         return {field.name: _compared(value.get(field.name), field.schema) for field in schema.fields}
     return {str(name): _compared(item, schema.items if schema else None) for name, item in value.items()}
+
+
+class HeaderCase(NamedTuple):
+    """A header that a converter reads (``data``) or writes, and the answer of Kafka Connect."""
+
+    id: str
+    converter: str
+    config: Mapping[str, str]
+    reads: bool
+    data: bytes | None
+    schema: Schema | None
+    value: Any
+    answer: Any
+
+
+def header_cases() -> Iterator[HeaderCase]:
+    for line in (Path(__file__).parent / "header_converters.jsonl").read_text(encoding="utf-8").splitlines():
+        case = json.loads(line)
+        reads, written = "read" in case, case.get("write", {})
+        schema = schema_of(written.get("schema"))
+        yield HeaderCase(
+            case["id"],
+            case["headerConverter"],
+            case.get("config", {}),
+            reads,
+            b64decode(case["read"]) if reads and case["read"] is not None else None,
+            schema,
+            value_of(written.get("value"), schema),
+            compared_header_answer(case["out"], reads=reads),
+        )
+
+
+def compared_header_answer(answer: Any, *, reads: bool) -> Any:
+    """Return Kafka Connect's answer in the form of :func:`compared_header`."""
+    if "error" in answer:
+        return "refused"
+    if not reads:
+        return None if answer["bytes"] is None else b64decode(answer["bytes"])
+    return answer["schema"], _compared_written(answer["value"])
+
+
+def compared_header(schema: Schema | None, value: Any) -> Any:
+    """Return a header of headrace in a form that is equal when the headers are."""
+    return written_schema(schema), _compared(value, schema)

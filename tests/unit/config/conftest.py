@@ -34,6 +34,7 @@ from headrace.files import ConfigFile, read_config_file
 from headrace.interpolation import Interpolator
 from headrace.registry import Plugin, PluginKind, Registry
 from headrace.validation import Validator
+from headrace_transforms.simple_header_converter import SimpleHeaderConverter
 
 
 class ShopSourceConfig(ConfigModel):
@@ -123,6 +124,7 @@ def registry() -> Iterator[Registry]:
         (PluginKind.CONNECTOR, "ShopSink", ShopSinkConnector),
         (PluginKind.CONVERTER, "JsonConverter", JsonConverter),
         (PluginKind.CONVERTER, "StringConverter", StringConverter),
+        (PluginKind.HEADER_CONVERTER, "SimpleHeaderConverter", SimpleHeaderConverter),
         (PluginKind.TRANSFORM, "Rename", Rename),
         (PluginKind.PREDICATE, "TopicMatches", TopicMatches),
         (PluginKind.CONFIG_PROVIDER, "vault", VaultProvider),

@@ -181,7 +181,14 @@ def plugins() -> Iterator[Registry]:
         for name in ("NumbersSource", "MemorySink")
     ]
     installed = Registry()
-    yield Registry([*mine, *installed.plugins(PluginKind.CONVERTER), *installed.plugins(PluginKind.CONFIG_PROVIDER)])
+    yield Registry(
+        [
+            *mine,
+            *installed.plugins(PluginKind.CONVERTER),
+            *installed.plugins(PluginKind.HEADER_CONVERTER),
+            *installed.plugins(PluginKind.CONFIG_PROVIDER),
+        ]
+    )
     del sys.modules[module.__name__]
 
 

@@ -60,6 +60,7 @@ def validator(monkeypatch: pytest.MonkeyPatch) -> Validator:
         [
             Plugin(PluginKind.CONNECTOR, "FormSink", entry),
             *installed.plugins(PluginKind.CONVERTER),
+            *installed.plugins(PluginKind.HEADER_CONVERTER),
             *installed.plugins(PluginKind.CONFIG_PROVIDER),
         ]
     )

@@ -21,10 +21,10 @@ from headrace.validation import Validator
 class StageMaker:
     """Makes the stages of a sink's or source's task."""
 
-    def __init__(self) -> None:
+    def __init__(self, worker: WorkerSettings | None = None) -> None:
         self.registry = Registry()
         self.validator = Validator(self.registry, make_interpolator(self.registry))
-        self.worker = WorkerSettings.parse({"bootstrap.servers": "b:1"})
+        self.worker = worker or WorkerSettings.parse({"bootstrap.servers": "b:1"})
 
     def __call__(self, properties: Mapping[str, str]) -> Stages:
         config = self.validator.require_connector({"value.converter": "JsonConverter", **properties})

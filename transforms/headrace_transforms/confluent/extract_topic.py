@@ -9,6 +9,7 @@ from itertools import groupby
 from typing import Any, Literal
 
 from headrace import ColumnTransform, ConfigModel, DataError, RecordColumns, key
+from headrace_transforms.simple_header_converter import header_value
 
 _CONFLUENT, _AIVEN = "io.confluent.connect.transforms.", "io.aiven.kafka.connect.transforms."
 
@@ -104,5 +105,10 @@ class ExtractTopicHeader(ExtractTopic):
         found = []
         for headers in batch.headers:
             named = [value for name, value in headers if name == self._field and value is not None]
-            found.append(named[-1].decode(errors="replace") if named else None)
+            found.append(self._text(batch.topic, named[-1]) if named else None)
         return found
+
+    def _text(self, topic: str, value: bytes) -> Any:
+        if self.header_converter is None or self.header_converter.reads_texts:
+            return value.decode(errors="replace")
+        return header_value(self.header_converter, topic, self._field, value)

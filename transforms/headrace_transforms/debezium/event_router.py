@@ -8,9 +8,9 @@ from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 from headrace import LOWER, CommaList, ConfigModel, DataError, Field, Finding, Record, Schema, Transform, Type, key
 from headrace_transforms.debezium.envelopes import JVM, is_envelope
 from headrace_transforms.debezium.json_payloads import parse_payload
-from headrace_transforms.header_texts import header_bytes
 from headrace_transforms.keys import invalid
 from headrace_transforms.routers import RegexRouter, RegexRouterConfig
+from headrace_transforms.simple_header_converter import header_column
 
 _PER_MILLISECOND = {
     "io.debezium.time.Timestamp": 1,
@@ -143,7 +143,7 @@ class EventRouter(Transform):
         event_id, id_schema = self._column(row, described, config.event_id)
         event_key, key_schema = self._column(row, described, config.event_key)
         topic, _ = self._column(row, described, config.route_by)
-        headers = [*record.headers, ("id", header_bytes(id_schema, event_id))]
+        headers = [*record.headers, self._header(record, "id", id_schema, event_id)]
         is_empty = payload is None or (isinstance(payload, str) and not payload.strip())
         if config.expand and isinstance(payload, str):
             payload, payload_schema = parse_payload(payload, payload_schema, nulls=config.nulls == "optional_bytes")
@@ -153,7 +153,7 @@ class EventRouter(Transform):
                 continue
             value, kind = self._column(row, described, item.column)
             if item.is_header:
-                headers.append((item.alias, header_bytes(kind, value)))
+                headers.append(self._header(record, item.alias, kind, value))
             else:
                 envelope[item.alias] = value
                 fields += [Field(item.alias, kind)] if kind else []
@@ -165,6 +165,9 @@ class EventRouter(Transform):
         return Record(
             str(topic), value, value_schema, event_key, key_schema, self._timestamp(record, row, described), headers
         )
+
+    def _header(self, record: Record, name: str, schema: Schema | None, value: Any) -> tuple[str, bytes | None]:
+        return name, header_column(self.header_converter, record.topic, name, schema, [value])[0]
 
     def _envelope_schema(
         self, row: Mapping[str, Any], described: Schema | None, fields: Sequence[Field], topic: Any

@@ -10,9 +10,9 @@ from typing import Annotated, Any, ClassVar, Literal
 from headrace import LOWER, ColumnTransform, CommaList, DataError, Field, Finding, RecordColumns, Schema, key
 from headrace import schema as schemas
 from headrace_transforms.debezium.envelopes import JVM, EventField, event_fields, is_envelope, without
-from headrace_transforms.header_texts import header_bytes, parse_text
 from headrace_transforms.keys import ReplaceNullConfig, invalid
 from headrace_transforms.sides import basics, with_defaults
+from headrace_transforms.simple_header_converter import header_column, header_value
 
 _DELETED = "__deleted"
 _OPTIONAL_TEXT = schemas.STRING.as_optional()
@@ -179,18 +179,26 @@ class ExtractNewRecordState(ColumnTransform):
         return made
 
     def _tombstones(self, batch: RecordColumns) -> RecordColumns:
-        added = [(field.new_name, b"d") for field in self._headers if field.name == "op"]
+        added = [
+            (
+                field.new_name,
+                header_column(self.header_converter, batch.topic, field.new_name, schemas.STRING, ["d"])[0],
+            )
+            for field in self._headers
+            if field.name == "op"
+        ]
         return replace(batch, headers=[[*own, *added] for own in batch.headers]) if added else batch
 
     def _with_headers(self, batch: RecordColumns) -> RecordColumns:
         if not self._headers:
             return batch
         present, kinds = self._present(self._headers, batch)
-        headers = [
-            [*own, *((field.new_name, header_bytes(kinds[field], field.value_in(event))) for field in present)]
-            for own, event in zip(batch.headers, batch.values, strict=True)
-        ]
-        return replace(batch, headers=headers)
+        columns: list[list[tuple[str, bytes | None]]] = []
+        for field in present:
+            name, values = field.new_name, [field.value_in(event) for event in batch.values]
+            written = header_column(self.header_converter, batch.topic, name, kinds[field], values)
+            columns.append([(name, value) for value in written])
+        return replace(batch, headers=[[*own, *added] for own, *added in zip(batch.headers, *columns, strict=True)])
 
     def _present(
         self, fields: Sequence[EventField], batch: RecordColumns
@@ -232,8 +240,9 @@ class ExtractNewRecordState(ColumnTransform):
 
     def _without_fields(self, row: RecordColumns) -> Iterable[RecordColumns]:
         """Remove the fields that a header of the record names."""
-        texts = [text for name, text in row.headers[0] if name == self._drop_header and text is not None]
-        names = parse_text(texts[0].decode(errors="replace")).value if texts else None
+        given = [value for name, value in row.headers[0] if name == self._drop_header and value is not None]
+        name = self._drop_header or ""
+        names = header_value(self.header_converter, row.topic, name, given[0]) if given else None
         if not isinstance(names, list):
             return [row]
         if row.values[0] is not None:
