@@ -24,6 +24,7 @@ from headrace.config_providers.file import FileConfigProvider
 from headrace.converters.json import JsonConverter
 from headrace.errors import ConfigError, HeadraceError, InfrastructureError
 from headrace.registry import PluginKind
+from headrace_transforms.simple_header_converter import SimpleHeaderConverter
 
 LONG = "x" * 300
 
@@ -65,6 +66,7 @@ def shop(monkeypatch: pytest.MonkeyPatch) -> type[ShopSinkConnector]:
     installed: list[tuple[PluginKind, str, type]] = [
         (PluginKind.CONNECTOR, "ShopSink", shop),
         (PluginKind.CONVERTER, "JsonConverter", JsonConverter),
+        (PluginKind.HEADER_CONVERTER, "SimpleHeaderConverter", SimpleHeaderConverter),
         (PluginKind.CONFIG_PROVIDER, "env", EnvConfigProvider),
         (PluginKind.CONFIG_PROVIDER, "file", FileConfigProvider),
     ]
