@@ -84,8 +84,8 @@ def assign(
     load = {member: held[member] - revoked[member] for member in held if member not in leaving}
     state = replace(memory, revoked=frozenset())
     state, due = _place_lost(state, lost, load, frozenset(held), now, max_delay)
-    state = _balance(state, configured, load, revoked, now, max_delay)
-    _place(created | due, load)
+    state, freed = _balance(state, configured, held, load, revoked, now, max_delay)
+    _place(created | due | freed, load)
 
     gone = {unit for units in revoked.values() for unit in units}
     placed = {unit: member for member, units in load.items() for unit in units}
@@ -132,29 +132,41 @@ def _place_lost(
 def _balance(
     state: LeaderMemory,
     configured: Set[Unit],
+    held: Mapping[str, Set[Unit]],
     load: Mapping[str, set[Unit]],
     revoked: Mapping[str, set[Unit]],
     now: int,
     max_delay: int,
-) -> LeaderMemory:
-    """Revoke the units that members have above their share. Nothing is moved while units wait for a lost worker."""
+) -> tuple[LeaderMemory, set[Unit]]:
+    """Revoke the units that members have above their share. Nothing is moved while units wait for a lost worker.
+
+    Return the units of the surplus that do not run yet. No member can release them, so that they would run nowhere
+    until the next rebalance: they are placed in this one.
+    """
     if state.delay:
-        return replace(state, balancing=False)
-    surplus = _surplus(configured, load)
+        return replace(state, balancing=False), set()
+    surplus = _surplus(configured, held, load)
+    freed = {unit for member, units in surplus.items() for unit in units - held[member]}
+    for member, units in surplus.items():
+        load[member].difference_update(units - held[member])
+    surplus = {member: units & held[member] for member, units in surplus.items() if units & held[member]}
     if not surplus:
-        return replace(state, balancing=False, balancing_rounds=0) if state.balancing else state
+        return (replace(state, balancing=False, balancing_rounds=0) if state.balancing else state), freed
     rounds = state.balancing_rounds + 1 if state.balancing else state.balancing_rounds
     delay = min(_BACKOFF**rounds, max_delay) if state.balancing else 0
     if delay:
-        return replace(state, balancing_rounds=rounds, delay=delay, due=now + delay)
+        return replace(state, balancing_rounds=rounds, delay=delay, due=now + delay), freed
     for member, units in surplus.items():
         revoked[member].update(units)
         load[member].difference_update(units)
-    return replace(state, balancing=True, balancing_rounds=rounds)
+    return replace(state, balancing=True, balancing_rounds=rounds), freed
 
 
-def _surplus(configured: Set[Unit], load: Mapping[str, set[Unit]]) -> dict[str, set[Unit]]:
-    """Return the units above the shares. Connectors and tasks are balanced separately."""
+def _surplus(
+    configured: Set[Unit], held: Mapping[str, Set[Unit]], load: Mapping[str, set[Unit]]
+) -> dict[str, set[Unit]]:
+    """Return the units above the shares, those that do not run yet first. Connectors and tasks are balanced
+    separately."""
     found: dict[str, set[Unit]] = {}
     if not any(load.values()):
         return found
@@ -167,7 +179,9 @@ def _surplus(configured: Set[Unit], load: Mapping[str, set[Unit]]) -> dict[str, 
             limit = share + (larger > 0)
             larger -= 1
             if len(units) > limit:
-                found.setdefault(member, set()).update(sorted(units)[limit:])
+                running = held[member]
+                kept_first = sorted(units, key=lambda unit: (unit not in running, unit))
+                found.setdefault(member, set()).update(kept_first[limit:])
     return found
 
 

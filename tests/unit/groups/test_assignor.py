@@ -115,15 +115,28 @@ def test_after_any_history_each_unit_has_one_owner_and_the_group_is_balanced(
         group.require_balanced()
 
 
-@given(CHANGES)
-def test_no_unit_is_assigned_before_its_owner_has_released_it(changes: list[Change]) -> None:
-    group = Group(0, {"w": set()})
+@given(CHANGES, st.sampled_from([0, 25]))
+def test_no_unit_is_assigned_before_its_owner_has_released_it(changes: list[Change], max_delay: int) -> None:
+    group = Group(max_delay, {"w": set()})
     for number, change in enumerate(changes):
         apply(change, group, number)
         for _ in range(4):
-            running = {unit for units in group.held.values() for unit in units}
+            held = {member: set(units) for member, units in group.held.items()}
+            running = {unit for units in held.values() for unit in units}
             decision = group.rebalance()
+            for member, units in decision.revoked.items():
+                assert held[member].issuperset(units), "a worker cannot release what it does not run"
             assert running.isdisjoint(unit for units in decision.assigned.values() for unit in units)
+
+
+def test_what_a_returned_worker_gets_above_its_share_is_assigned_in_the_same_round() -> None:
+    """Otherwise no worker could release it, no worker would join again, and it would run nowhere."""
+    held = {"a": units_of("a", 1), "b": units_of("b", 1)}
+    configured = held["a"] | held["b"] | units_of("z", 2)
+    memory = LeaderMemory(frozenset(configured), generation=1, members=frozenset("ab"), candidates=("b",), due=100)
+    decision, _ = assign(memory, configured, held, now=200, generation=2, completed=1, max_delay=DELAY)
+    assert not any(decision.revoked.values())
+    assert {unit for units in decision.assigned.values() for unit in units} == units_of("z", 2)
 
 
 @settings(max_examples=20)
