@@ -15,6 +15,7 @@ from headrace.cli import (
     dlq,
     doctor,
     kibana,
+    migrate,
     monitoring,
     new,
     plugin_commands,
@@ -60,6 +61,7 @@ app.add_typer(monitoring.app)
 app.add_typer(new.app)
 app.add_typer(stream.app)
 app.add_typer(users.app)
+app.command()(migrate.migrate)
 app.command("preview")(preview.preview_command)
 app.command("verify")(verify.verify_command)
 app.command("reindex")(reindex.reindex_command)

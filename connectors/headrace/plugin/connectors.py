@@ -96,6 +96,14 @@ class SourceConnector(Connector):
         """
         return changes
 
+    def unusable_offsets(
+        self, properties: Mapping[str, str], stored: Sequence[tuple[SourcePartition, SourceOffset]]
+    ) -> Sequence[tuple[SourcePartition, str]]:
+        """Return the partitions among ``stored``, perhaps by another program, from whose offsets no task would
+        continue, each with the reason. Optional; for ``headrace migrate``. Does not connect.
+        """
+        return ()
+
 
 class SinkConnector(Connector):
     """A connector whose tasks write."""

@@ -201,8 +201,8 @@ class FileLog:
             raise ConfigError(
                 f"{self._path} is the offset file of a JVM worker of Kafka Connect, which cannot be read here",
                 code="store.foreign",
-                hint="name another file in offset.storage.file.filename. To continue the positions, ask the JVM worker "
-                "for them (GET /connectors/NAME/offsets) and set them here (PATCH /connectors/NAME/offsets)",
+                hint="name another file in offset.storage.file.filename. To continue the positions, run "
+                f"`headrace migrate --offsets-file {self._path} --into` that other file",
             )
         complete = content.rfind(b"\n") + 1
         for number, line in enumerate(content[:complete].splitlines(), 1):

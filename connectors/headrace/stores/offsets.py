@@ -21,11 +21,11 @@ class OffsetStore:
     def offsets(self, connector: str, partitions: Sequence[SourcePartition]) -> list[SourceOffset | None]:
         """Return the stored offset of each partition; None where nothing is stored. Raise RetriableError."""
         self._log.refresh()
-        return [self._log.get(_key(connector, partition)) for partition in partitions]
+        return [self._log.get(offset_key(connector, partition)) for partition in partitions]
 
     def set(self, connector: str, changes: Iterable[tuple[SourcePartition, SourceOffset | None]]) -> None:
         """Store all changes in one append; None deletes. Durable when it returns. Raise RetriableError."""
-        entries = {_key(connector, partition): offset for partition, offset in changes}
+        entries = {offset_key(connector, partition): offset for partition, offset in changes}
         if entries:
             self._log.append(entries)
 
@@ -57,8 +57,8 @@ class ConnectorOffsets:
         self.store.set(self.connector, changes)
 
 
-def _key(connector: str, partition: Mapping[str, Any]) -> str:
-    # Keys are equal if their bytes are, including the order of names, as in Connect's offsets topic.
+def offset_key(connector: str, partition: Mapping[str, Any]) -> str:
+    """Return the key of a partition. Keys are equal if their bytes are, the order of names included, as in Connect."""
     return orjson.dumps([connector, dict(partition)]).decode()
 
 

@@ -26,7 +26,7 @@ from headrace_sources.sql.dialects import Dialect
 from headrace_sources.sql.dialects.dialect import TableName
 from headrace_sources.sql.reading.inspection import index_findings, inspect_relation, parallel_findings, unread_rows
 from headrace_sources.sql.reading.produced_topics import configured_topics, inspected_topic
-from headrace_sources.sql.reading.stored_partitions import resolve_offset_changes
+from headrace_sources.sql.reading.stored_partitions import resolve_offset_changes, unusable_offsets
 from headrace_sources.sql.rows.types import LOCALS
 from headrace_sources.sql.tables.assignment import assigned_tables, assignment_text, contiguous_blocks, reassign
 from headrace_sources.sql.tables.selection import list_tables, wanted_tables
@@ -94,6 +94,13 @@ class SqlSourceConnector(SourceConnector):
         finally:
             session.release()
         return resolve_offset_changes(changes, tables, config.mode, catalog, database)
+
+    def unusable_offsets(
+        self, properties: Mapping[str, str], stored: Sequence[tuple[SourcePartition, SourceOffset]]
+    ) -> Sequence[tuple[SourcePartition, str]]:
+        """Compare the forms of partitions and offsets; whether the tables exist, only the database knows."""
+        config = self.config_model.parse(properties)
+        return unusable_offsets(stored, config.mode, reads_query=bool(config.query))
 
     def check(self, properties: Mapping[str, str]) -> Iterable[Finding]:
         """Connect, and check that everything exists, can be read and is recommended."""

@@ -34,11 +34,11 @@ STATES = {
     "first": WorkerState(URL, -1),
     "holding": WorkerState(URL, 42, GroupAssignment(2, 0, "m-1", URL, 42, (SRC, SRC_0, SRC_1), (), 0)),
 }
-OFFSETS = [
-    ['["orders",{"protocol":"1","table":"public.orders"}]', '{"incrementing":42}'],
-    ['["orders",{"protocol":"1","table":"public.items"}]', '{"timestamp_nanos":7000000,"timestamp":1767225600007}'],
-    ['["files",{"filename":"/tmp/ä.txt"}]', '{"position":165}'],
-    ['["gone",{"table":"x"}]', None],
+OFFSETS: list[tuple[str, str | None]] = [
+    ('["orders",{"protocol":"1","table":"public.orders"}]', '{"incrementing":42}'),
+    ('["orders",{"protocol":"1","table":"public.items"}]', '{"timestamp_nanos":7000000,"timestamp":1767225600007}'),
+    ('["files",{"filename":"/tmp/ä.txt"}]', '{"position":165}'),
+    ('["gone",{"table":"x"}]', None),
 ]
 
 
@@ -78,7 +78,7 @@ def all_cases() -> Iterator[dict[str, Any]]:
             # Bytes of headrace follow the metadata, which Kafka Connect must ignore.
             data = encode_state(replace(state, traits=WorkerTraits(leaving=True)), version)
             yield {"id": f"read-state-{name}-{version}", "kind": "read-state", "hex": data.hex()}
-    yield {"id": "offsets", "kind": "offsets", "entries": OFFSETS}
+    yield {"id": "offsets", "kind": "offsets", "entries": [list(entry) for entry in OFFSETS]}
     yield {"id": "no-offsets", "kind": "offsets", "entries": []}
     for number in range(_HISTORIES):
         yield {"id": f"rounds-{number}", "kind": "rounds", **_history(random.Random(_SEED + number))}

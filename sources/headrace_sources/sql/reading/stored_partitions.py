@@ -19,6 +19,7 @@ from headrace_sources.sql.reading.chunk_plan import chunk_plan_partition
 OffsetChange = tuple[SourcePartition, SourceOffset | None]
 
 _SHOWN = 10
+_CHUNK_PLAN = ("protocol", "table", "part")
 
 
 def resolve_offset_changes(
@@ -41,6 +42,43 @@ def resolve_offset_changes(
         else:
             raise _unknown(partition, [partition_of(table, mode, catalog) for table in tables])
     return resolved
+
+
+def unusable_offsets(
+    stored: Sequence[tuple[SourcePartition, SourceOffset]], mode: str, *, reads_query: bool
+) -> list[tuple[SourcePartition, str]]:
+    """Return the partitions from whose offsets no task continues, with the reason, without asking the database.
+
+    A table may have offsets in several forms; the task prefers the newest form, so an older one is not reported.
+    """
+    found = []
+    for partition, offset in stored:
+        reason = _reason_against(partition, offset, mode, reads_query=reads_query)
+        if reason:
+            found.append((partition, reason))
+    return found
+
+
+def _reason_against(partition: SourcePartition, offset: SourceOffset, mode: str, *, reads_query: bool) -> str:
+    names = list(partition)
+    if names == [*_CHUNK_PLAN]:
+        return ""  # how far headrace itself has read a table
+    if sorted(names) not in (["query"], ["table"], ["protocol", "table"]):
+        return "it is not a partition of a JDBC source"
+    if names == ["table", "protocol"]:
+        return "protocol must come before table: the keys of offsets are compared as bytes"
+    if mode == "bulk":
+        return "mode bulk reads everything again, and uses no stored position"
+    if ("query" in partition) != reads_query:
+        known = "a table" if reads_query else "a query"
+        return f"it is the position of {known}, which the connector does not read"
+    if partition.get("protocol", "1") != "1":
+        return f"version {partition['protocol']} of the protocol is unknown"
+    try:
+        position = position_of(offset, mode)
+    except TaskError as error:
+        return error.message
+    return "" if position is not None else f"it has nothing that mode {mode} uses"
 
 
 def _known_partitions(
