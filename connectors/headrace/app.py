@@ -26,12 +26,12 @@ from headrace.pipeline.stream.decisions import DecisionServices
 from headrace.records import ConsumedBatch
 from headrace.registry import Registry
 from headrace.reporter import MetricsReporter, reporter_access
-from headrace.rest import RestServer
 from headrace.rest.access_settings import rest_access
 from headrace.rest.listeners import parse_listeners
 from headrace.rest.log_levels import LogLevels
 from headrace.rest.metrics_routes import Exposition
 from headrace.rest.options import RestOptions, parse_header_rules
+from headrace.rest.server import RestServer
 from headrace.rest.tls import client_context
 from headrace.runtime.config_origins import ConfigOrigin, ConfigOrigins
 from headrace.runtime.connector_reasons import ConnectorReasons

@@ -5,17 +5,18 @@ from __future__ import annotations
 import importlib.metadata
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 from rich.text import Text
 
-from headrace.broker.interfaces import KafkaClients
-from headrace.cli.loading import load
 from headrace.cli.output import err, out, print_json, print_table
 from headrace.errors import ConfigError
 from headrace.plugin import ConnectorAccess
-from headrace.settings import WorkerSettings
+
+if TYPE_CHECKING:
+    from headrace.broker.interfaces import KafkaClients
+    from headrace.settings import WorkerSettings
 
 GROUP = "headrace.commands"
 """The group of entry points whose values are ``typer.Typer`` objects."""
@@ -40,7 +41,9 @@ class TerminalCommandContext:
         print_json(data)
 
     def read_topics(self, worker: Path, topics: Sequence[str]) -> Iterator[bytes | None]:
-        from headrace.cli.topic_reading import read_to_ends  # late: most commands need no Kafka client
+        # Late: the list of commands needs neither configurations nor a Kafka client.
+        from headrace.cli.loading import load
+        from headrace.cli.topic_reading import read_to_ends
 
         loaded = load([worker], worker=worker)
         settings = loaded.require()

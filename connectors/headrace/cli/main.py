@@ -1,4 +1,4 @@
-"""The root command: registers all commands, and turns every error into one message and an exit code."""
+"""The root command, which turns every error into one message and an exit code."""
 
 from __future__ import annotations
 
@@ -9,26 +9,7 @@ from typing import Annotated
 
 import typer
 
-from headrace.cli import (
-    connectors,
-    describe,
-    dlq,
-    doctor,
-    kibana,
-    migrate,
-    monitoring,
-    new,
-    plugin_commands,
-    preview,
-    reindex,
-    run,
-    stack,
-    stream,
-    users,
-    validate,
-    verify,
-)
-from headrace.cli.command_context import add_plugin_commands
+from headrace.cli.lazy_commands import LazyGroup
 from headrace.cli.output import print_error, redact_output
 from headrace.errors import HeadraceError
 from headrace.redaction import unredacted
@@ -40,6 +21,7 @@ EPILOG = (
 
 app = typer.Typer(
     name="headrace",
+    cls=LazyGroup,
     help="Kafka Connect and Kafka Streams for Python teams: SQL databases, Kafka, stream applications, Elasticsearch.",
     epilog=EPILOG,
     no_args_is_help=True,
@@ -47,27 +29,6 @@ app = typer.Typer(
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command()(run.run)
-app.command()(validate.validate)
-app.command()(validate.check)
-app.command()(doctor.doctor)
-app.command()(plugin_commands.plugins)
-app.command()(describe.describe)
-app.command()(plugin_commands.schema)
-app.add_typer(connectors.app)
-app.add_typer(dlq.app)
-app.add_typer(kibana.app)
-app.add_typer(monitoring.app)
-app.add_typer(new.app)
-app.add_typer(stream.app)
-app.add_typer(users.app)
-app.command()(migrate.migrate)
-app.command("preview")(preview.preview_command)
-app.command("verify")(verify.verify_command)
-app.command("reindex")(reindex.reindex_command)
-app.command()(stack.up)
-app.command()(stack.down)
-add_plugin_commands(app)
 
 
 def _version(wanted: bool) -> None:

@@ -12,9 +12,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import ClassVar, NamedTuple, Protocol
-
-import structlog
+from typing import TYPE_CHECKING, ClassVar, NamedTuple, Protocol
 
 from headrace.conditions import RaiseCondition, ignore_condition
 from headrace.records import (
@@ -27,6 +25,9 @@ from headrace.records import (
     TopicPartition,
 )
 from headrace.states import TaskId
+
+if TYPE_CHECKING:
+    import structlog  # it imports Rich's tracebacks: a third of the time to import the facade
 
 
 class Wait(NamedTuple):

@@ -21,7 +21,7 @@ from headrace.pipeline.stream.registration import Registration
 from headrace.plugin import SinkConnector, SourceConnector
 from headrace.records import SourceOffset, SourcePartition, TopicPartition
 from headrace.registry import Plugin, PluginKind, Registry
-from headrace.rest import RestServer
+from headrace.rest.server import RestServer
 from headrace.runtime.api import ConnectorInfo, ConnectorStatus, Health, TaskInfo, TaskProgress, TaskRecords, WorkerApi
 from headrace.runtime.stream_reset import StreamReset
 from headrace.runtime.stream_state_queries import StreamStateAnswer, keys_of

@@ -13,13 +13,13 @@ import pytest
 
 from headrace.errors import NotFoundError
 from headrace.registry import Registry
-from headrace.rest import RestServer
 from headrace.rest.access import RULES, Role
 from headrace.rest.access_settings import RestAccess
 from headrace.rest.app import all_routes
 from headrace.rest.authentication import Authenticator
 from headrace.rest.handlers import resource
 from headrace.rest.passwords import hash_token
+from headrace.rest.server import RestServer
 from tests.engines.http import HTTP
 
 DOCS = Path(__file__).parents[3] / "docs" / "security.md"

@@ -21,11 +21,11 @@ from typer.testing import CliRunner
 from headrace.cli import connectors
 from headrace.errors import ConfigError
 from headrace.registry import Registry
-from headrace.rest import RestServer
 from headrace.rest.access_settings import RestAccess
 from headrace.rest.authentication import Authenticator, TrustedProxy
 from headrace.rest.limits import DEFAULT_LIMITS
 from headrace.rest.passwords import hash_password, hash_token, is_password, no_password
+from headrace.rest.server import RestServer
 from headrace.rest.tls import server_context
 from headrace.rest.users_file import parse_users
 from headrace.settings import WorkerSettings

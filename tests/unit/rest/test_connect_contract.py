@@ -8,8 +8,8 @@ import pytest
 
 from headrace.errors import ConfigError
 from headrace.registry import Registry
-from headrace.rest import RestServer
 from headrace.rest.options import HeaderRule, RestOptions, parse_header_rules
+from headrace.rest.server import RestServer
 from tests.engines.http import HTTP
 
 CONFIG = {"connector.class": "AcmeSource", "topic": "t"}

@@ -16,9 +16,9 @@ import pytest
 from structlog.testing import capture_logs
 
 from headrace.registry import Registry
-from headrace.rest import RestServer
 from headrace.rest.connections import handle_loop_error
 from headrace.rest.limits import DEFAULT_LIMITS, RepeatedLines, RepeatedRecords, RestLimits, default_limits
+from headrace.rest.server import RestServer
 from tests.engines.http import HTTP
 
 MEBIBYTE = 1 << 20

@@ -10,8 +10,8 @@ import httpx
 import pytest
 
 from headrace.registry import Registry
-from headrace.rest import RestServer
 from headrace.rest.options import RestOptions
+from headrace.rest.server import RestServer
 from tests.engines.http import HTTP
 
 PAGE = "https://evil.example"

@@ -18,7 +18,7 @@ from headrace.cli.client import WorkerClient
 from headrace.cli.main import app
 from headrace.conditions import Condition
 from headrace.errors import ConfigError, Finding, HeadraceError, NotFoundError
-from headrace.rest import RestServer
+from headrace.rest.server import RestServer
 from headrace.runtime.api import ConnectorStatus, TaskProgress
 from headrace.states import State, Status, TaskId
 from headrace.step_accounting import TERMS

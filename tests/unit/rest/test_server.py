@@ -12,8 +12,8 @@ import pytest
 from headrace.embedded.tcp_ports import free_port
 from headrace.errors import ConfigError, InfrastructureError
 from headrace.registry import Registry
-from headrace.rest import RestServer
 from headrace.rest.listeners import Listener, parse_listeners
+from headrace.rest.server import RestServer
 from tests.engines.http import HTTP
 
 
