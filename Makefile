@@ -23,7 +23,7 @@ setup: $(INSTALLED) ## Create the virtual environment and install everything int
 $(INSTALLED): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "headrace needs Python 3.11 or newer; name one: make PYTHON=python3.12 ...")'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[avro,fast,postgres,mysql,embedded,exploration,reports,dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[avro,fast,postgres,mysql,embedded,exploration,opentelemetry,reports,dev]'
 	@touch $@
 
 demo: setup ## Show real PostgreSQL, Kafka and Elasticsearch at work in the terminal (ARGS=--once, or exploration)

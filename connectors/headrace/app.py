@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import structlog
 
+from headrace.batch_spans import open_tracing
 from headrace.broker.bounded_read import read_between
 from headrace.broker.client_choice import choose, open_group_member
 from headrace.broker.client_traffic import TrafficRegistry
@@ -105,6 +106,7 @@ class WorkerApplication:
         self._rest = RestServer(settings.listeners, options, access=rest_access(settings), exposition=exposition)
         self._reasons = ConnectorReasons(validator.secrets)
         self._levels = LogLevels()
+        self._tracing = open_tracing() if settings.traces else None
         self._worker: Worker | None = None
         self._cleanup = ExitStack()
 
@@ -126,6 +128,8 @@ class WorkerApplication:
         Raises InfrastructureError (``rest.port_in_use``, ``store.locked`` …) before any task starts. If Kafka is
         unavailable, the worker waits for it and reports this.
         """
+        if self._tracing is not None:
+            self._cleanup.callback(self._tracing.close)
         self._rest.bind()
         self._cleanup.callback(self._rest.stop)
         group = self._open_group() if self._settings.group_id else None
@@ -215,6 +219,7 @@ class WorkerApplication:
             stores.conditions,
             decisions,
             f"{socket.gethostname()}-{worker_id}",
+            self._tracing,
         )
         timing = Timing(
             settings.offset_flush_interval / 1000,

@@ -27,6 +27,14 @@ class MetricsSettings(ConfigModel):
         "have in the dashboards and rules of Strimzi), or both (headrace's own).",
     )
 
+    traces: bool = key(
+        "opentelemetry.traces",
+        default=False,
+        doc="Export an OpenTelemetry span for each batch, with links to the traces of its records (header "
+        "`traceparent`). Where to, is configured by OpenTelemetry's environment variables, such as "
+        "`OTEL_EXPORTER_OTLP_ENDPOINT`. It needs the extra `opentelemetry` (headrace's own).",
+    )
+
     reporter_url: str | None = key(
         "metrics.elasticsearch.url",
         default=None,

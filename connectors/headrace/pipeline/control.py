@@ -10,6 +10,7 @@ from typing import TypeVar
 
 import structlog
 
+from headrace.batch_spans import BatchSpans
 from headrace.conditions import RaiseCondition, ignore_condition
 from headrace.errors import RetriableError
 from headrace.metrics import TaskMetrics
@@ -52,6 +53,8 @@ class TaskControl:
     """Of the state of a stream task."""
     hop_headers: bool = False
     """Whether batches that are sent to Kafka get the header with their hops (``freshness.headers``)."""
+    spans: BatchSpans | None = None
+    """Gets each batch (``opentelemetry.traces``)."""
 
     @cached_property
     def reasons(self) -> StatusReasons:

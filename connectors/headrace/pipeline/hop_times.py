@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 
+from headrace.batch_spans import BatchSpans
 from headrace.freshness import (
     HEADER,
     Held,
@@ -46,11 +47,20 @@ def marked(batch: EncodedBatch, header: bytes) -> EncodedBatch:
 class SourceHops:
     """Of a source task: ``poll`` from the change of a row to its read, ``acknowledge`` until Kafka has it."""
 
-    def __init__(self, freshness: TaskFreshness, name: str, *, marks: bool, clock: Clock = now_ms) -> None:
+    def __init__(
+        self,
+        freshness: TaskFreshness,
+        name: str,
+        *,
+        marks: bool,
+        spans: BatchSpans | None = None,
+        clock: Clock = now_ms,
+    ) -> None:
         """``marks``: whether batches get the header."""
         self._freshness = freshness
         self._name = name
         self._marks = marks
+        self._spans = spans
         self._clock = clock
         self._poll, self._acknowledge = freshness.hop("poll"), freshness.hop("acknowledge")
 
@@ -76,6 +86,9 @@ class SourceHops:
                 self._acknowledge.note(entry.polled, now)
                 changed = entry.batch.changed
                 self._freshness.note_passed(entry.polled if changed is None else changed, now)
+                if self._spans is not None:
+                    for part in entry.encoded:
+                        self._spans.add("send", part.topic, len(part), part.headers, entry.polled, now)
 
 
 @dataclass(slots=True)
@@ -120,10 +133,15 @@ class SinkHops:
     """Of a sink task: ``read`` from Kafka, ``write`` until the system has it, ``search`` until searches find it."""
 
     def __init__(
-        self, freshness: TaskFreshness, objective: FreshnessObjective | None = None, clock: Clock = now_ms
+        self,
+        freshness: TaskFreshness,
+        objective: FreshnessObjective | None = None,
+        clock: Clock = now_ms,
+        spans: BatchSpans | None = None,
     ) -> None:
         self._freshness = freshness
         self._objective = objective
+        self._spans = spans
         self._clock = clock
         self._arrivals = _Arrivals(freshness)
         self._write, self._search = freshness.hop("write"), freshness.hop("search")
@@ -146,6 +164,9 @@ class SinkHops:
         newest: _Arrival | None = None
         for batch in batches:
             queue = self._waiting.get(batch.topic_partition)
+            if self._spans is not None and queue:
+                topic = batch.topic_partition.topic
+                self._spans.add("write", topic, len(batch), batch.headers, queue[0].read, now)
             while queue and queue[0].last <= batch.offsets[-1]:
                 arrival = queue.popleft()
                 if arrival.known:
@@ -184,11 +205,21 @@ def _age_order(arrival: _Arrival) -> int:
 class StreamHops:
     """Of a stream task: ``read`` from Kafka, ``commit`` until its outputs are committed."""
 
-    def __init__(self, freshness: TaskFreshness, name: str, *, marks: bool, clock: Clock = now_ms) -> None:
+    def __init__(
+        self,
+        freshness: TaskFreshness,
+        name: str,
+        *,
+        marks: bool,
+        spans: BatchSpans | None = None,
+        clock: Clock = now_ms,
+    ) -> None:
         """``marks``: whether outputs get the header."""
         self._freshness = freshness
         self._name = name
         self._marks = marks
+        self._spans = spans
+        self._traced: list[tuple[ConsumedBatch, int]] = []  # batches of the open transaction, and when they were read
         self._clock = clock
         self._arrivals = _Arrivals(freshness)
         self._commit = freshness.hop("commit")
@@ -202,6 +233,8 @@ class StreamHops:
             return
         self._batch = batch
         arrival = self._arrivals.read(batch, self._clock())
+        if self._spans is not None:
+            self._traced.append((batch, arrival.read))
         if arrival.known:
             self._current = arrival
             self._uncommitted.append(arrival)
@@ -221,7 +254,11 @@ class StreamHops:
             self._commit.note(arrival.read, now)
             self._freshness.note_passed(arrival.changed, now)
         self._uncommitted = []
+        if self._spans is not None:
+            for batch, read in self._traced:
+                self._spans.add("process", batch.topic_partition.topic, len(batch), batch.headers, read, now)
+            self._traced = []
 
     def discarded(self) -> None:
         """Forget the batches of a transaction that failed."""
-        self._batch, self._uncommitted = None, []
+        self._batch, self._uncommitted, self._traced = None, [], []

@@ -87,7 +87,7 @@ class SinkPipeline:
         self._factory = factory
         self._control = control
         self._limits = limits
-        self._hops = SinkHops(control.metrics.freshness, objective)
+        self._hops = SinkHops(control.metrics.freshness, objective, spans=control.spans)
         self._metrics = SinkMetrics(control.metrics, self._hops)
         self._executor = f"{type(task).__module__}.{type(task).__qualname__}"
         self._consumer: Consumer | None = None

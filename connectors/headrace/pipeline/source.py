@@ -50,7 +50,7 @@ class SourcePipeline:
         self._unconverted: SourceBatch | None = None  # read, and waiting for its conversion
         self._polling = 0.0  # seconds spent in polls
         name = context.task.connector
-        self._hops = SourceHops(control.metrics.freshness, name, marks=control.hop_headers)
+        self._hops = SourceHops(control.metrics.freshness, name, marks=control.hop_headers, spans=control.spans)
         self._refusals = RowRefusals(task, name, control)
         self._delivery = open_delivery(
             DeliveryParts(task, stages.policy, self._refusals, self._hops, control, monotonic)

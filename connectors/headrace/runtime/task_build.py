@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import quote
 
+from headrace.batch_spans import Tracing
 from headrace.broker.connector_clients import ConnectorClients
 from headrace.broker.interfaces import KafkaClients, NewTopic, Producer
 from headrace.conditions import RaiseCondition
@@ -60,6 +61,7 @@ class TaskBuilder:
     decisions: DecisionServices = field(default_factory=DecisionServices)
     instance: str = "headrace"
     """Distinguishes workers that run tasks of one stream application; does not change when the worker restarts."""
+    tracing: Tracing | None = None
 
     def build(
         self,
@@ -72,7 +74,12 @@ class TaskBuilder:
     ) -> Pipeline:
         """Create the pipeline. ``config`` has placeholders, which are resolved here. Raise ConfigError."""
         parsed = self.validator.require_connector(config, trusted=trusted)
-        control = replace(control, raise_condition=self._raiser(task.connector), hop_headers=self.settings.hop_headers)
+        control = replace(
+            control,
+            raise_condition=self._raiser(task.connector),
+            hop_headers=self.settings.hop_headers,
+            spans=self.tracing.of(task.connector, str(task)) if self.tracing is not None else None,
+        )
         config_origin = self.config_origins.of(task.connector, config)
         policy = FaultPolicy(parsed.settings, config_origin, control.stop_event, control.log, control.metrics)
         stages = make_stages(self.registry, self.settings, parsed.settings, policy)

@@ -59,7 +59,7 @@ class UncommittedWork:
         self.known_offsets: dict[TopicPartition, int] = {}
         """The committed offsets of owned partitions, as far as they are known."""
         self.metrics = StreamMetrics(control.metrics)
-        self._hops = StreamHops(control.metrics.freshness, application, marks=control.hop_headers)
+        self._hops = StreamHops(control.metrics.freshness, application, marks=control.hop_headers, spans=control.spans)
         self.accounts = StateAccounts(application, task, state, control.metrics.steps, control.raise_condition)
         self._application = application
         self._task = task
