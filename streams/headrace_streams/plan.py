@@ -79,6 +79,8 @@ class PlannedOutput:
 
     topic: str
     stream: str
+    key: str = field(default="", compare=False)
+    """The configuration key of the output; empty if it has none."""
 
 
 @dataclass(frozen=True)

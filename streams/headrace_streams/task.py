@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from headrace import (
     Changes,
@@ -35,7 +35,7 @@ from headrace_streams.operators.join_records import LEFT, RIGHT
 from headrace_streams.operators.operator import StepPlace, StepRefusal
 from headrace_streams.operators.stateless import evaluate
 from headrace_streams.operators.table_rows import scalar_key
-from headrace_streams.plan import Plan, PlannedInput, PlannedStep, PlannedTable, Repartition
+from headrace_streams.plan import Plan, PlannedInput, PlannedOutput, PlannedStep, PlannedTable, Repartition
 from headrace_streams.planning import make_plan
 from headrace_streams.rows import Rows, merge
 from headrace_streams.window_results import MadeResult, WindowResults, result_details, without
@@ -45,6 +45,14 @@ if TYPE_CHECKING:
 
 _STORED_AFTER = 1_000
 """Milliseconds by which the time of a silent partition must have advanced before that alone is stored."""
+
+
+class _Target(NamedTuple):
+    """A topic to which a stream is written; ``details``: of records that cannot be written."""
+
+    topic: str
+    stream: str
+    details: Mapping[str, str]
 
 
 class StreamApplicationTask(StreamTask):
@@ -66,8 +74,8 @@ class StreamApplicationTask(StreamTask):
         self._tables: dict[str, dict[Any, Any]] = {table.name: {} for table in plan.tables}
         self._keys: dict[str, dict[Any, Any]] = {table.name: {} for table in plan.tables if table.key_column}
         """For tables with a key column: the table's key of each record key, because tombstones have no columns."""
-        self._targets = [(item.topic, item.stream) for item in plan.outputs]
-        self._targets += [(item.topic, item.stream) for item in plan.repartitions]
+        self._targets = [_Target(item.topic, item.stream, self._written_at(item)) for item in plan.outputs]
+        self._targets += [_Target(item.topic, item.stream, {"step": item.stream}) for item in plan.repartitions]
         self._inputs = {item.topic: item for item in plan.inputs}
         self._repartitions = {item.topic: item for item in plan.repartitions}
         self._steps = {topic: _reachable(plan, topic) for topic in (*self._inputs, *self._repartitions)}
@@ -216,13 +224,19 @@ class StreamApplicationTask(StreamTask):
         rejections = [self._rejection(place, item) for item in refusals]
         if rejections:
             return StreamResult(rejections=rejections)
-        for target, stream in self._targets:
+        for target, stream, details in self._targets:
             written = streams.get(stream)
             # The stream of a repartition topic is written by batches of other topics, and read from its own batches.
             if written is not None and len(written) and target != place.topic:
                 columns = (written.keys, written.values, written.times, written.origins, written.headers)
-                outputs.append(StreamOutput(target, *columns))
+                outputs.append(StreamOutput(target, *columns, details, results.details_of))
         return StreamResult(outputs, changes, [], steps, refused_results, events)
+
+    def _written_at(self, output: PlannedOutput) -> Mapping[str, str]:
+        """Return what dead letters say about records that cannot be written to an output."""
+        if not output.key:
+            return {"step": output.stream}
+        return {"step": output.stream, "key": output.key, "location": self._config_origin(output.key)}
 
     def _sides(self, topic: str, join: str) -> list[str]:
         """Return the sides of a join that a topic feeds."""

@@ -49,6 +49,10 @@ class WindowResults:
         place = origin - self._starts[number]
         return MadeResult(step, rows.keys[place], rows.values[place], rows.times[place])
 
+    def details_of(self, origin: int) -> dict[str, str]:
+        """Return headers of a dead letter that say which result has an origin."""
+        return result_details(self.of(origin))
+
 
 def without(rows: Rows, origins: Iterable[int]) -> Rows:
     """Return the rows that have other origins."""

@@ -19,7 +19,7 @@ from headrace.json_bytes import json_bytes
 from headrace.metrics import TaskMetrics
 from headrace.pipeline.fault_policy import Failure, FaultPolicy
 from headrace.pipeline.stages import Stages
-from headrace.pipeline.stream.processing import decode_shared
+from headrace.pipeline.stream.encoding import decode_shared
 from headrace.plugin import TopicRecord
 from headrace.records import ConsumedBatch, EncodedBatch, SinkBatch
 from headrace.runtime.stage_build import make_stages

@@ -8,7 +8,7 @@ the task's thread.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, NamedTuple
 
@@ -73,6 +73,10 @@ class StreamOutput:
     timestamps: list[int]
     origins: list[int]
     headers: list[Headers] | None = None
+    details: Mapping[str, str] = field(default_factory=dict)
+    """Headers of the dead letters of records that cannot be written: the step, and its place in the file."""
+    describe_result: Callable[[int], Mapping[str, str]] = lambda origin: {}
+    """Further headers of one that several records made, by its origin."""
 
     def __len__(self) -> int:
         return len(self.values)

@@ -163,7 +163,7 @@ class Planner:
                 self._builder.report_unknown_stream(f"{entry.prefix}.from", source)
                 continue
             self._builder.used.add(source)
-            found.append(PlannedOutput(entry.keys.topic or entry.name, source))
+            found.append(PlannedOutput(entry.keys.topic or entry.name, source, entry.prefix))
         if not self._keys.outputs:
             self._builder.report(
                 "config.missing_key", "the application has no outputs", "outputs", "name a topic to write"

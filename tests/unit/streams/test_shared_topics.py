@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from headrace.pipeline.stream.processing import decode_shared
+from headrace.pipeline.stream.encoding import decode_shared
 from headrace.records import ConsumedBatch, TopicPartition
 
 

@@ -20,7 +20,7 @@ from headrace.errors import ConflictError, HeadraceError, NotFoundError, Retriab
 from headrace.metrics import now_ms
 from headrace.pipeline.control import TaskControl
 from headrace.pipeline.stages import Stages
-from headrace.pipeline.stream.processing import decode_shared
+from headrace.pipeline.stream.encoding import decode_shared
 from headrace.pipeline.stream.topics import read_to_end
 from headrace.plugin import StreamContext, StreamTask
 from headrace.records import ConsumedBatch, EncodedBatch, SourceBatch

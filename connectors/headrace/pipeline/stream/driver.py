@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from headrace.pipeline.fault_policy import Failure
-from headrace.pipeline.stream.processing import executor_of, process
-from headrace.pipeline.stream.refused_results import result_failures
+from headrace.pipeline.stream.encoding import EncodedOutput
+from headrace.pipeline.stream.processing import ProcessedBatch, process, process_silence
 from headrace.pipeline.stream.state import StreamState
 from headrace.plugin import StreamContext, StreamOutput, StreamTask
-from headrace.records import EncodedBatch, SinkBatch, TopicPartition
+from headrace.records import SinkBatch, TopicPartition
 from headrace.worker_events import WorkerEvent
 
 
@@ -65,9 +65,7 @@ class StreamDriver:
             result = self._task.advance(place, silent, self._state.of(place))
             if result.changes:
                 self._silence[topic] = 0
-                self._state.apply(0, result.changes)
-                self.refused += result_failures(executor_of(self._task), topic, result.refused_results)
-                self._write(result.outputs)
+                self._apply(process_silence(self._task, place, result, self._keep))
 
     def close(self) -> None:
         self._task.stop()
@@ -89,13 +87,15 @@ class StreamDriver:
         if records.topic not in self._topology.consumed():
             return
         self._silence[records.topic] = 0
-        self._written = []
-        result = process(self._task, batch, self._state.of(batch.topic_partition), self._keep)
+        self._apply(process(self._task, batch, self._state.of(batch.topic_partition), self._keep))
+
+    def _apply(self, result: ProcessedBatch) -> None:
         self._state.apply(0, result.changes)
         self.refused += result.failures
         self.events += result.events
-        self.refused += result_failures(executor_of(self._task), records.topic, result.refused_results)
-        self._write(self._written)
+        self.refused += [item.failure for item in result.refused_results]
+        written, self._written = self._written, []
+        self._write(written)
 
     def _write(self, outputs: Sequence[StreamOutput]) -> None:
         for output in outputs:
@@ -105,6 +105,6 @@ class StreamDriver:
                 rows = zip(output.keys, output.values, output.timestamps, strict=True)
                 self.outputs[output.topic] += [DrivenRecord(*row) for row in rows]
 
-    def _keep(self, output: StreamOutput, consumed: TopicPartition) -> tuple[list[EncodedBatch], list[Failure]]:
+    def _keep(self, output: StreamOutput, consumed: TopicPartition) -> EncodedOutput:
         self._written.append(output)
-        return [], []
+        return EncodedOutput([], [], [])

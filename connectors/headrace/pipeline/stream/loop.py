@@ -21,9 +21,9 @@ from headrace.pipeline.shutdown import close_clients
 from headrace.pipeline.stages import Stages
 from headrace.pipeline.stream.checkpoint import Checkpoints
 from headrace.pipeline.stream.clients import StreamClients, StreamLimits
+from headrace.pipeline.stream.encoding import decode_internal
 from headrace.pipeline.stream.limit import StateLimit
 from headrace.pipeline.stream.order import Run, StreamOrder
-from headrace.pipeline.stream.processing import decode_internal
 from headrace.pipeline.stream.purge import RepartitionPurge
 from headrace.pipeline.stream.queries import StateEntries, find_entries
 from headrace.pipeline.stream.registration import Registration, RegistrationGuard

@@ -1,4 +1,4 @@
-"""Results of windows and joins that a later step refuses: their failures, and their dead letters.
+"""Results of windows and joins that a later step or a converter refuses: their failures, and their dead letters.
 
 Several records made such a result, so no record is refused for it. The result is left out, and a dead letter has it.
 """
@@ -6,35 +6,42 @@ Several records made such a result, so no record is refused for it. The result i
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
+from headrace.errors import DataError
 from headrace.pipeline.dead_letters import DeadLetterQueue
 from headrace.pipeline.fault_policy import NO_OFFSET, NO_PARTITION, Failure, Stage
+from headrace.pipeline.stream import state_codec
 from headrace.plugin import RefusedResult
 from headrace.records import EncodedBatch, TopicPartition
 
 
-def result_failures(executor: str, topic: str, results: Sequence[RefusedResult]) -> list[Failure]:
-    """Return the failures of results; ``topic``: whose records led to them."""
+class FailedResult(NamedTuple):
+    """A result that is left out, and the failure that says where it was refused and why."""
+
+    result: RefusedResult
+    failure: Failure
+
+
+def failed_result(result: RefusedResult, stage: Stage, executor: str, topic: str) -> FailedResult:
+    """Return a result with its failure; ``topic``: whose records led to it."""
     place = TopicPartition(topic, NO_PARTITION)
-    return [Failure(Stage.STREAM_STEP, executor, item.error, place, NO_OFFSET, _name(item)) for item in results]
+    return FailedResult(result, Failure(stage, executor, result.error, place, NO_OFFSET, _name(result)))
 
 
-def result_letters(
-    queue: DeadLetterQueue, results: Sequence[RefusedResult], failures: Sequence[Failure]
-) -> list[EncodedBatch]:
+def result_letters(queue: DeadLetterQueue, results: Sequence[FailedResult]) -> list[EncodedBatch]:
     """Return a letter for each result: its key and value as JSON. Such letters cannot be tried again."""
     return [
         EncodedBatch(
             queue.topic,
-            [_json(item.value)],
-            [_json(item.key)],
-            [item.timestamp],
+            [_json(result.value)],
+            [_json(result.key)],
+            [result.timestamp],
             [queue.reasons(failure)],
         )
-        for item, failure in zip(results, failures, strict=True)
+        for result, failure in results
     ]
 
 
@@ -47,4 +54,8 @@ def _name(item: RefusedResult) -> str:
 
 
 def _json(value: Any) -> bytes:
-    return orjson.dumps(value, default=str, option=orjson.OPT_NON_STR_KEYS)
+    """Return JSON that keeps all types, as in changelogs; of a value that has no such form, how Python shows it."""
+    try:
+        return state_codec.encode([value])[0]
+    except DataError:
+        return orjson.dumps(repr(value))

@@ -75,6 +75,13 @@ class StreamState:
             values = [None if value is None else next(present) for value in entries.values()]
             yield ChangelogBatch(EncodedBatch(self.changelogs[store], values, list(keys)), partition)
 
+    def check(self, changes: Mapping[str, Changes]) -> None:
+        """Raise DataError when changes cannot be written to their changelogs."""
+        for segments in changes.values():
+            for number, entries in segments.items():
+                state_codec.encode([[number, key] for key in entries])
+                state_codec.encode(list(entries.values()))
+
     def committed(self) -> None:
         """Clear the changes after they were committed to the changelog."""
         self._changed.clear()

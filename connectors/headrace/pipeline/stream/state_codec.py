@@ -21,6 +21,7 @@ from headrace.json_bytes import json_bytes
 
 _MARK = b'{"$'
 _OPTIONS = orjson.OPT_PASSTHROUGH_DATETIME | orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_SUBCLASS
+_CODE, _HINT = "stream.not_storable", "use JSON types, decimals, timestamps or bytes"
 _LARGEST, _SMALLEST = (1 << 64) - 1, -(1 << 63)
 
 _READERS: dict[str, Callable[[Any], Any]] = {
@@ -55,7 +56,10 @@ def decode(text: bytes) -> Any:
 
 
 def _encode(value: Any) -> bytes:
-    return json_bytes([_plain(value)], option=_OPTIONS)[0]
+    try:
+        return json_bytes([_plain(value)], option=_OPTIONS)[0]
+    except (TypeError, RecursionError) as error:  # invalid Unicode, or nested too deeply
+        raise DataError(f"a value cannot be stored as JSON: {error}", code=_CODE, hint=_HINT) from error
 
 
 def _plain(value: Any) -> Any:
@@ -81,7 +85,8 @@ def _plain(value: Any) -> Any:
         if any(name.startswith("$") for name in value):
             return {"$object": [[name, _plain(item)] for name, item in value.items()]}
         return {name: _plain(item) for name, item in value.items()}
-    raise DataError(f"a value of type {type(value).__name__} cannot be stored in a stream's state or internal topic")
+    text = f"a value of type {type(value).__name__} cannot be stored in a stream's state or internal topic"
+    raise DataError(text, code=_CODE, hint=_HINT)
 
 
 def _read(value: Any) -> Any:

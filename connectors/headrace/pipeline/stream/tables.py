@@ -10,7 +10,7 @@ from collections.abc import Callable
 from headrace.broker.interfaces import Admin, Reader
 from headrace.pipeline.control import TaskControl
 from headrace.pipeline.stages import Stages
-from headrace.pipeline.stream.processing import decode_shared
+from headrace.pipeline.stream.encoding import decode_shared
 from headrace.pipeline.stream.topics import read_to_end
 from headrace.plugin import StreamTask, StreamTopology
 from headrace.records import ConsumedBatch

@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from headrace.broker.interfaces import GroupMetadata
-from headrace.errors import DataError, HeadraceError, TaskError
+from headrace.errors import DataError, HeadraceError, RetriableError, TaskError
 from headrace.pipeline.control import TaskControl
 from headrace.pipeline.dead_letters import DeadLetterQueue
 from headrace.pipeline.fault_policy import Failure, raise_skipped
@@ -17,15 +17,16 @@ from headrace.pipeline.hop_times import StreamHops
 from headrace.pipeline.stages import Stages
 from headrace.pipeline.stream.accounts import StateAccounts
 from headrace.pipeline.stream.clients import StreamClients
+from headrace.pipeline.stream.encoding import encoder
 from headrace.pipeline.stream.fencing import FencingHistory
 from headrace.pipeline.stream.metrics import StreamMetrics
 from headrace.pipeline.stream.order import Run
-from headrace.pipeline.stream.processing import encode_results, encoder, executor_of, process
-from headrace.pipeline.stream.refused_results import result_failures, result_letters
+from headrace.pipeline.stream.processing import ProcessedBatch, process, process_silence
+from headrace.pipeline.stream.refused_results import FailedResult, result_letters
 from headrace.pipeline.stream.state import ChangelogBatch, StreamState
 from headrace.pipeline.transactions import TaskTransaction
-from headrace.plugin import RefusedResult, StreamTask, StreamTopology
-from headrace.records import ConsumedBatch, EncodedBatch, TopicPartition
+from headrace.plugin import StreamTask, StreamTopology
+from headrace.records import ConsumedBatch, EncodedBatch, SinkBatch, TopicPartition
 from headrace.worker_events import WorkerEvent
 
 _MAX_RECORDS = 50_000
@@ -80,6 +81,8 @@ class UncommittedWork:
         """Of the open transaction."""
         self._offsets: dict[TopicPartition, int] = {}
         """The next offset to read of each partition with records in the open transaction."""
+        self._one_by_one: dict[TopicPartition, int] = {}
+        """Offsets before which records are processed one by one: one of them made a state that cannot be written."""
 
     def open(self, register: Callable[[TaskTransaction], None]) -> None:
         """Create the producer and the dead letter queue. ``register`` may commit a transaction of its own."""
@@ -110,15 +113,23 @@ class UncommittedWork:
         self.metrics.consumed(place, len(run), run.consumed.end_offset)
         self._hops.processing(run.consumed)
         self._refuse(run.failures, run.consumed)
-        for part in run.parts:
-            result = process(self._task, part, self._state.of(place), self._encode)
+        parts: Sequence[SinkBatch] = run.parts
+        check = None
+        if run.consumed.offsets[0] < self._one_by_one.get(place, 0):
+            parts = [part.only([row]) for part in run.parts for row in range(len(part))]
+            check = self._state.check
+        for part in parts:
+            result = process(self._task, part, self._state.of(place), self._encode, check)
             self._refuse(result.failures, run.consumed)
-            self._refuse_results(result.refused_results, place)
-            self._send(result.outputs)
-            self._state.apply(place.partition, result.changes)
-            self._events += result.events
-            self.metrics.processed(sum(map(len, result.outputs)), (), result.steps)
+            self._apply(result, place)
         self._offsets[place] = run.next_offset
+
+    def _apply(self, result: ProcessedBatch, place: TopicPartition) -> None:
+        self._refuse_results(result.refused_results)
+        self._send(result.outputs)
+        self._state.apply(place.partition, result.changes)
+        self._events += result.events
+        self.metrics.processed(sum(map(len, result.outputs)), (), result.steps)
 
     def advance(self, place: TopicPartition, silent: int) -> bool:
         """Advance the stream time of a partition by ``silent`` milliseconds. Return whether that changed its state."""
@@ -126,11 +137,7 @@ class UncommittedWork:
         result = self._task.advance(place, silent, self._state.of(place))
         if not result.changes:
             return False
-        self._refuse_results(result.refused_results, place)
-        self._send(encode_results(result, place, self._encode))
-        self._state.apply(place.partition, result.changes)
-        self._events += result.events
-        self.metrics.processed(sum(map(len, result.outputs)), (), result.steps)
+        self._apply(process_silence(self._task, place, result, self._encode), place)
         # With an offset, the transaction fails if another task has the partition now.
         self._offsets.setdefault(place, self.known_offsets[place])
         return True
@@ -139,8 +146,8 @@ class UncommittedWork:
         """Commit everything. Return None when there was nothing to commit, or nothing may be committed."""
         if self.given_up or not self._offsets:
             return None
+        changelogs = self._changelogs()
         try:
-            changelogs = list(self._state.changelog_batches())
             for changelog, partition in changelogs:
                 self._transaction.send(changelog, partition)
         except DataError as error:
@@ -157,8 +164,17 @@ class UncommittedWork:
         self._hops.committed()
         self._report_events()
         offsets, self._offsets = self._offsets, {}
+        self._one_by_one = {place: end for place, end in self._one_by_one.items() if offsets.get(place, 0) < end}
         self.known_offsets.update(offsets)
         return CommittedWork(offsets, changelogs, entries)
+
+    def _changelogs(self) -> list[ChangelogBatch]:
+        try:
+            return list(self._state.changelog_batches())
+        except DataError as error:
+            self._one_by_one |= self._offsets
+            text = f"the state cannot be written: {error.message}; finding the record that changed it"
+            raise RetriableError(text, code=error.code, hint=error.hint) from error
 
     def revoked(self, partitions: Collection[TopicPartition]) -> None:
         """Drop the state and the offsets of partitions that another task has from now on."""
@@ -197,11 +213,11 @@ class UncommittedWork:
             self._apply_tolerance(failures, lambda queue: queue.write(failures, originals))
             self.metrics.processed(0, failures, {})
 
-    def _refuse_results(self, results: Sequence[RefusedResult], place: TopicPartition) -> None:
+    def _refuse_results(self, results: Sequence[FailedResult]) -> None:
         """The same for results that have no record."""
         if results:
-            failures = result_failures(executor_of(self._task), place.topic, results)
-            self._apply_tolerance(failures, lambda queue: queue.send(result_letters(queue, results, failures)))
+            failures = [item.failure for item in results]
+            self._apply_tolerance(failures, lambda queue: queue.send(result_letters(queue, results)))
             self.metrics.results_refused(failures)
 
     def _apply_tolerance(self, failures: Sequence[Failure], write: Callable[[DeadLetterQueue], None]) -> None:
