@@ -15,6 +15,7 @@ from headrace.groups.signatures import ALGORITHM, AUTHORIZATION
 from headrace.groups.worker_requests import WorkerAnswer, send_to_worker
 from headrace.rest.gathering import completed
 from headrace.rest.handlers import RestRequest, error_response
+from headrace.rest.state_gathering import STATE, answered
 from headrace.runtime.group_api import WorkerGroupApi
 
 _ONE = "/connectors/{name}"
@@ -43,8 +44,7 @@ LEADER: frozenset[tuple[str, str]] = frozenset(
 )
 """What only the leader does: it writes the config topic, and keeps tasks from starting while offsets change."""
 OWNER = ("POST", f"{_ONE}/tasks/{{task:int}}/restart")
-_STREAM = "/v1/streams/{name}"
-ANY_TASK = frozenset({("POST", f"{_STREAM}/decide"), ("GET", f"{_STREAM}/state/{{store}}/{{key}}")})
+ANY_TASK = frozenset({("POST", "/v1/streams/{name}/decide"), ("GET", STATE)})
 """What a worker answers from its own tasks of an application."""
 ALWAYS = frozenset({"/", "/health", "/metrics", "/v1/metrics", "/admin/loggers", "/admin/loggers/{logger}"})
 """What a worker answers before it has joined its group."""
@@ -82,6 +82,10 @@ class GroupForwarding:
             url = worker.rstrip("/") + path
             return send_to_worker("GET", url, b"", headers, self._group.tls, timeout=_GATHER_TIMEOUT)
 
+        if route == STATE:
+            workers = self._group.workers_of(request.path["name"])
+            others = [url for worker, url in workers.items() if worker != self._group.me]
+            return answered(request, response, others, ask)
         return completed(route, request, response, self._group.others_with_tasks(), ask)
 
     def _target(self, route: str, request: RestRequest) -> str | None:

@@ -7,7 +7,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from headrace.pipeline.stream import state_codec
-from headrace.rest.handlers import RestRequest, resource
+from headrace.rest.handlers import RestRequest, error_response, resource
 from headrace.runtime.api import WorkerApi
 
 _AT_ONCE = 32
@@ -32,7 +32,12 @@ class StreamRoutes:
     def state(self, request: RestRequest) -> Response:
         """Return what a store holds of a key, with all types as in the changelog (``{"$decimal": "1.5"}``)."""
         name, store = request.path["name"], request.path["store"]
-        found = self._api.stream_state(name, store, request.path["key"])
+        answer = self._api.stream_state(name, store, request.path["key"])
+        found = answer.found
+        if found is None:
+            error = answer.missing()
+            place = {"code": error.code, "store": store, "partitions": sorted(answer.partitions), "of": answer.total}
+            return error_response(error.http_status, str(error), **place)
         key = list(found.key) if isinstance(found.key, tuple) else found.key
         place = {"name": name, "store": store, "task": found.task, "partition": found.partition}
         (body,) = state_codec.encode([{**place, "key": key, "entries": list(found.entries)}])

@@ -174,8 +174,8 @@ class WorkerApi(Protocol):
         ...
 
     def stream_state(self, name: str, store: str, key: str) -> StreamStateAnswer:
-        """Return what the tasks of this worker hold of a key. Raise NotFoundError; ConflictError when other processes
-        may have it; RetriableError while no task answers."""
+        """Return what the tasks of this worker hold of a key. Raise NotFoundError for an unknown store, RetriableError
+        while no task answers."""
         ...
 
     def registration(self, name: str) -> Registration:

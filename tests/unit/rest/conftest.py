@@ -24,7 +24,7 @@ from headrace.registry import Plugin, PluginKind, Registry
 from headrace.rest.server import RestServer
 from headrace.runtime.api import ConnectorInfo, ConnectorStatus, Health, TaskInfo, TaskProgress, TaskRecords, WorkerApi
 from headrace.runtime.stream_reset import StreamReset
-from headrace.runtime.stream_state_queries import StreamStateAnswer, keys_of
+from headrace.runtime.stream_state_queries import FoundState, StreamStateAnswer, keys_of
 from headrace.states import State, Status, TargetState, TaskId
 from headrace.worker_events import EventsSnapshot
 
@@ -170,7 +170,8 @@ class FakeWorker:
 
     def stream_state(self, name: str, store: str, key: str) -> StreamStateAnswer:
         self._known(name)
-        return StreamStateAnswer(0, 3, keys_of(key)[0], [{"at": Decimal("1.50")}])
+        found = FoundState(0, 3, keys_of(key)[0], [{"at": Decimal("1.50")}])
+        return StreamStateAnswer(store, found, frozenset({3}), 0)
 
     def registration(self, name: str) -> Registration:
         self._known(name)

@@ -181,9 +181,11 @@ def plugins() -> Iterator[Registry]:
         for name in ("NumbersSource", "MemorySink")
     ]
     installed = Registry()
+    streams = [plugin for plugin in installed.plugins(PluginKind.CONNECTOR) if plugin.name.startswith("Stream")]
     yield Registry(
         [
             *mine,
+            *streams,
             *installed.plugins(PluginKind.CONVERTER),
             *installed.plugins(PluginKind.HEADER_CONVERTER),
             *installed.plugins(PluginKind.CONFIG_PROVIDER),

@@ -102,11 +102,11 @@ class InMemoryCluster:
         with self.changed:
             if topic in self._partitions:
                 return
-            self._partitions[topic] = partitions
-            self._topic_ids[topic] = uuid4().hex
-            self._topic_configs[topic] = dict(config or {})
             for number in range(partitions):
                 self.logs[TopicPartition(topic, number)] = PartitionLog(number)
+            self._topic_ids[topic] = uuid4().hex
+            self._topic_configs[topic] = dict(config or {})
+            self._partitions[topic] = partitions  # last: a topic that is listed without the lock has its logs
             self.changed.notify_all()
 
     def delete(self, topic: str) -> None:
