@@ -112,10 +112,11 @@ class ConnectorClients:
         clients, own = self._effective("producer")
         return clients.producer({"client.id": client_id, **settings, **own})
 
-    def consumer(self, client_id: str, group: str) -> Consumer:
+    def consumer(self, client_id: str, group: str, **settings: str) -> Consumer:
+        """``settings``: defaults that the configuration may override."""
         clients, own = self._effective("consumer")
         own.pop("group.id", None)
-        return clients.consumer(group, {"client.id": client_id, **own})
+        return clients.consumer(group, {"client.id": client_id, **settings, **own})
 
     def admin(self) -> Admin:
         clients, own = self._effective("admin")

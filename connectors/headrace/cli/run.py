@@ -13,6 +13,7 @@ from typing import Annotated
 
 import typer
 
+from headrace.cli.allocator import share_one_arena
 from headrace.cli.loading import load
 from headrace.cli.log_setup import configure_logging
 from headrace.cli.output import print_findings
@@ -80,6 +81,7 @@ def run(
         ended.set()
 
     gc.set_threshold(_NEW_OBJECTS, *gc.get_threshold()[1:])
+    share_one_arena()
     _end_on_signals(ended)
     application = WorkerApplication(settings, loaded.validator, loaded.registry, refused=refused)
     try:

@@ -42,8 +42,8 @@ def answered(request: RestRequest, response: Response, workers: Iterable[str], a
             return Response(found.body, media_type="application/json")
         looked.add(worker, json.loads(found.body))
     if looked.everything():
-        error = no_entry(store)
-        return error_response(error.http_status, str(error), code=error.code)
+        missing = no_entry(store)
+        return error_response(missing.http_status, str(missing), code=missing.code)
     text = f"no worker that answers has this key of store '{store}': {looked.lacking()} → try again in a moment"
     return error_response(503, text, {"Retry-After": "1"}, code="stream.no_answer")
 

@@ -36,8 +36,10 @@ class StreamRoutes:
         found = answer.found
         if found is None:
             error = answer.missing()
-            place = {"code": error.code, "store": store, "partitions": sorted(answer.partitions), "of": answer.total}
-            return error_response(error.http_status, str(error), **place)
+            looked = sorted(answer.partitions)
+            return error_response(
+                error.http_status, str(error), code=error.code, store=store, partitions=looked, of=answer.total
+            )
         key = list(found.key) if isinstance(found.key, tuple) else found.key
         place = {"name": name, "store": store, "task": found.task, "partition": found.partition}
         (body,) = state_codec.encode([{**place, "key": key, "entries": list(found.entries)}])

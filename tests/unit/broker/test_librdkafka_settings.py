@@ -64,6 +64,19 @@ def test_a_consumer_setting_is_converted(name: str, text: str, expected: dict[st
     assert parsed({name: text}, CONSUMER) == expected
 
 
+@pytest.mark.parametrize(
+    ("settings", "kilobytes"),
+    [
+        ({"fetch.max.bytes": "4194304"}, 4_096),
+        ({"fetch.max.bytes": "52428800"}, 51_200),
+        ({"fetch.max.bytes": "4194304", "queued.max.messages.kbytes": "9"}, 9),
+        ({"fetch.max.bytes": "1"}, 1),
+    ],
+)
+def test_a_consumer_reads_ahead_no_more_than_a_response(settings: dict[str, str], kilobytes: int) -> None:
+    assert parsed(settings, CONSUMER)["queued.max.messages.kbytes"] == kilobytes
+
+
 def test_the_sasl_jaas_config_of_a_jvm_file_is_parsed() -> None:
     text = "org.apache.kafka.common.security.scram.ScramLoginModule required username=\"u\" password='p;w';"
     assert parsed({"sasl.jaas.config": text}) == {"sasl.username": "u", "sasl.password": "p;w"}

@@ -12,6 +12,8 @@ from starlette.datastructures import Headers, QueryParams
 from headrace.errors import RetriableError
 from headrace.groups.worker_requests import WorkerAnswer
 from headrace.records import EncodedBatch
+from headrace.rest.access import UNRESTRICTED
+from headrace.rest.audit import AuditChange
 from headrace.rest.handlers import RestRequest, error_response
 from headrace.rest.state_gathering import answered
 from headrace.testing.waiting import eventually
@@ -60,7 +62,7 @@ def test_any_worker_of_a_group_answers_from_the_one_that_has_the_key(group: Grou
 
     eventually(shared, 20)
     producer = group.kafka.producer({})
-    values = [json.dumps({"id": key, "at": 1}).encode() for key in KEYS]
+    values: list[bytes | None] = [json.dumps({"id": key, "at": 1}).encode() for key in KEYS]
     producer.send(EncodedBatch("views", values, [json.dumps(key).encode() for key in KEYS]))
     producer.close(1)
     assert len({item for item in group.kafka.partitions_of("views") if group.kafka.logs[item].records()}) == 2
@@ -88,10 +90,8 @@ def looked(partitions: list[int], total: int = 3) -> Any:
 def answer_with(own: Any, others: Mapping[str, Any]) -> tuple[int, dict[str, Any]]:
     """Return the answer of a group whose ``others`` respond so; an exception: they cannot be reached."""
     path = "/v1/streams/app/state/counted/7"
-    asked = RestRequest(
-        "GET", "http://me", path, {"name": "app", "store": "counted", "key": "7"}, QueryParams(), "", None, None,
-        Headers(), b"",
-    )  # type: ignore[arg-type] # fmt: skip
+    place = {"name": "app", "store": "counted", "key": "7"}
+    asked = RestRequest("GET", "http://me", path, place, QueryParams(), "", UNRESTRICTED, AuditChange(), Headers(), b"")
 
     def ask(worker: str, where: str) -> WorkerAnswer:
         assert where == f"{path}?forward=false", "a worker that is asked must not ask others"

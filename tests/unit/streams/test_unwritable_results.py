@@ -144,7 +144,7 @@ def test_a_record_that_makes_a_state_that_cannot_be_stored_is_found_and_refused(
     deep = b"[" * 300 + b"]" * 300  # read as JSON, but too deep to be written
     rows = [(1, 1, b"1"), (2, 2, deep), (3, 3, b"3"), (1, 4, b"4")]
     producer = application.broker.producer({})
-    values = [b'{"id": %d, "at": %d, "made": %b}' % row for row in rows]
+    values: list[bytes | None] = [b'{"id": %d, "at": %d, "made": %b}' % row for row in rows]
     producer.send(EncodedBatch("impressions", values, [b"%d" % key for key, _, _ in rows]))
     producer.close(1)
     task = application.start()

@@ -54,7 +54,7 @@ _CONSUMER = {
     "fetch.queue.backoff.ms": 50,
     "max.partition.fetch.bytes": 4_194_304,
     kafka_settings.METADATA_AGE: _METADATA_AGE_MS,
-    "queued.max.messages.kbytes": 16_384,  # read-ahead; librdkafka's default of 64 MB would apply to each task
+    kafka_settings.READ_AHEAD: 16_384,  # librdkafka's default of 64 MB would apply to each task
     "socket.timeout.ms": 10_000,  # limits a commit whose coordinator does not respond
     "statistics.interval.ms": 2_000,  # the only way to detect that a broker is back
     "topic.metadata.refresh.interval.ms": _METADATA_AGE_MS,

@@ -116,6 +116,8 @@ def _reset(name: str, text: str) -> dict[str, Any]:
 BOOTSTRAP_TIMEOUT = "bootstrap.timeout.ms"
 MAX_POLL_RECORDS = "max.poll.records"
 METADATA_AGE = "metadata.max.age.ms"
+READ_AHEAD = "queued.max.messages.kbytes"
+_LONGEST = 65_536  # librdkafka's default of it
 _OURS = frozenset({BOOTSTRAP_TIMEOUT, MAX_POLL_RECORDS})
 """Not properties of librdkafka: the adapter takes them out of the result."""
 
@@ -194,7 +196,7 @@ _SETTINGS: Mapping[str, _Setting] = {
     "enable.ssl.certificate.verification": _Setting("pca", _boolean),
     "fetch.queue.backoff.ms": _Setting("c", _integer()),
     "queue.buffering.max.kbytes": _Setting("p", _integer(least=1)),
-    "queued.max.messages.kbytes": _Setting("c", _integer(least=1)),
+    READ_AHEAD: _Setting("c", _integer(least=1)),
     "queued.min.messages": _Setting("c", _integer(least=1)),
     "sasl.kerberos.keytab": _Setting("pca", _kerberos(r"\w./@: ")),
     "sasl.kerberos.principal": _Setting("pca", _kerberos(r"\w./@:")),
@@ -237,6 +239,9 @@ def properties(
             findings.extend(error.findings)
     if findings:
         raise ConfigError(findings=findings)
+    if kind == CONSUMER and "fetch.max.bytes" in answer and READ_AHEAD not in {**shared, **own}:
+        # Java's consumer has one response of each broker at a time; librdkafka reads ahead by a limit of its own.
+        answer[READ_AHEAD] = min(answer.get(READ_AHEAD, _LONGEST), max(1, answer["fetch.max.bytes"] // 1024))
     if kind == PRODUCER and answer.get("acks") == "1" and "enable.idempotence" not in {**shared, **own}:
         answer["enable.idempotence"] = False  # as in Java: acks=1 turns idempotence off
     return answer
