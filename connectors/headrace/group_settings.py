@@ -97,6 +97,13 @@ class WorkerGroupSettings(ConfigModel):
         doc="Version of the group's protocol. `sessioned`: workers sign their requests to each other.",
     )
 
+    group_mixed: bool = key(
+        "group.mixed",
+        default=False,
+        doc="Whether workers of Kafka Connect may be in the group, too, for a trial. Otherwise a worker does not join "
+        "a group of theirs, and one of theirs in a group of headrace gets no work (headrace's own).",
+    )
+
     def group_problems(self) -> Iterable[Finding]:
         """Yield findings about sets of keys that are incomplete or contradict each other."""
         values: Mapping[str, str | None] = dict(

@@ -15,6 +15,7 @@ from headrace.groups.protocol import (
     GroupAssignment,
     Unit,
     WorkerState,
+    WorkerTraits,
     decode_state,
     encode_assignment,
 )
@@ -49,17 +50,23 @@ class LeaderView:
     members: frozenset[str] = frozenset()
     """The REST URLs of all members."""
     waiting: frozenset[Unit] = frozenset()
+    foreign: frozenset[str] = frozenset()
+    """The REST URLs of members that are workers of Kafka Connect."""
 
 
 class Leadership:
     """Used on the thread of the group's client. It forgets everything when the worker is not the leader any more."""
 
-    def __init__(self, configs: ConfigView, max_delay: int, sync_timeout: float, now: Callable[[], int]) -> None:
-        """``max_delay`` and the time that ``now`` returns are milliseconds, ``sync_timeout`` is seconds."""
+    def __init__(
+        self, configs: ConfigView, max_delay: int, sync_timeout: float, now: Callable[[], int], *, mixed: bool = False
+    ) -> None:
+        """``max_delay`` and the time that ``now`` returns are milliseconds, ``sync_timeout`` is seconds. ``mixed``:
+        whether workers of Kafka Connect get work."""
         self._configs = configs
         self._max_delay = max_delay
         self._sync_timeout = sync_timeout
         self._now = now
+        self._mixed = mixed
         self._memory = LeaderMemory()
 
     def decide(
@@ -68,13 +75,13 @@ class Leadership:
         """Return the leader's view and the assignments. ``completed``: the last generation that this worker joined."""
         states = {member: decode_state(data) for member, data in metadata.items()}
         version, url = VERSIONS[protocol], states[leader].url
+        foreign = _urls(state for state in states.values() if state.traits is None)
+        if foreign and completed < 0 and not self._mixed:
+            return LeaderView(members=_urls(states.values()), foreign=foreign), self._refusal(states, version, leader)
         newest = max(state.config_offset for state in states.values())
         if not self._configs.wait_for_offset(newest, self._sync_timeout):
             log.warning("rebalance without assignment", reason="the config topic was not read to its end in time")
-            refusal = GroupAssignment(version, CONFIG_MISMATCH, leader, url, self._configs.offset())
-            return LeaderView(members=_urls(states.values())), dict.fromkeys(
-                states, encode_assignment(refusal, version)
-            )
+            return LeaderView(members=_urls(states.values())), self._refusal(states, version, leader)
         offset, units = self._configs.offset(), self._configs.units()
         reported = {
             member: state.assignment.assigned if state.assignment is not None else ()
@@ -88,12 +95,12 @@ class Leadership:
             generation=generation,
             completed=completed,
             max_delay=self._max_delay,
-            leaving={member for member, state in states.items() if state.traits is not None and state.traits.leaving},
+            leaving={member for member, state in states.items() if self._takes_no_work(state)},
         )
         owned = {unit: states[member].url for unit, member in decision.owners.items()}
         running = {unit for held in reported.values() for unit in held}
         waiting = units - owned.keys() - running if decision.delay else frozenset()
-        view = LeaderView(units, owned, _urls(states.values()), frozenset(waiting))
+        view = LeaderView(units, owned, _urls(states.values()), frozenset(waiting), foreign)
         answers = {}
         for member in states:
             answer = GroupAssignment(
@@ -104,6 +111,7 @@ class Leadership:
                 assigned=decision.assigned[member],
                 revoked=decision.revoked[member],
                 delay=decision.delay,
+                traits=WorkerTraits(),
             )
             answers[member] = encode_assignment(answer, version)
         moved = sum(map(len, decision.assigned.values())), sum(map(len, decision.revoked.values()))
@@ -117,6 +125,15 @@ class Leadership:
             next_in=f"{decision.delay / 1000:g} s" if decision.delay else None,
         )
         return view, answers
+
+    def _takes_no_work(self, state: WorkerState) -> bool:
+        return not self._mixed if state.traits is None else state.traits.leaving
+
+    def _refusal(self, states: Mapping[str, WorkerState], version: int, leader: str) -> dict[str, bytes]:
+        """Return assignments that change nothing, after which all members join again."""
+        url, offset = states[leader].url, self._configs.offset()
+        refusal = GroupAssignment(version, CONFIG_MISMATCH, leader, url, offset, traits=WorkerTraits())
+        return dict.fromkeys(states, encode_assignment(refusal, version))
 
     def forget(self) -> None:
         """Forget what was decided: another member leads, or this worker is not a member any more."""

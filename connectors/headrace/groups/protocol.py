@@ -2,8 +2,8 @@
 and what the leader assigns to them.
 
 Fields are big endian, of Kafka's classic types. Versions 1 and 2 have the same fields; version 2 (``sessioned``) means
-that internal REST requests are signed. JVM workers ignore bytes after the last field of the metadata; headrace's
-workers report there what only they understand (:class:`WorkerTraits`).
+that internal REST requests are signed. JVM workers ignore bytes after the last field, of metadata and of assignments;
+headrace's workers write there what only they understand (:class:`WorkerTraits`), which also tells them apart.
 """
 
 from __future__ import annotations
@@ -49,6 +49,14 @@ class GroupProtocolError(HeadraceError):
 
 
 @dataclass(frozen=True, slots=True)
+class WorkerTraits:
+    """What headrace's workers report in addition to the protocol."""
+
+    leaving: bool = False
+    """The worker is stopping: it has released its units, which other workers take over without a delay."""
+
+
+@dataclass(frozen=True, slots=True)
 class GroupAssignment:
     """What a worker has (in metadata), or is told to change (from the leader): ``assigned`` are new units then."""
 
@@ -62,14 +70,8 @@ class GroupAssignment:
     revoked: tuple[Unit, ...] = ()
     delay: int = 0
     """Milliseconds after which the workers join again, because units of a lost worker are assigned then; 0: none."""
-
-
-@dataclass(frozen=True, slots=True)
-class WorkerTraits:
-    """What headrace's workers report in addition to the protocol."""
-
-    leaving: bool = False
-    """The worker is stopping: it has released its units, which other workers take over without a delay."""
+    traits: WorkerTraits | None = None
+    """Of the leader that has written it; None for a leader on the JVM."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,11 +141,13 @@ class _Reader:
 
 
 def encode_assignment(assignment: GroupAssignment, version: int) -> bytes:
-    """Return an assignment in the form of ``version``."""
+    """Return an assignment in the form of ``version``. Traits are written in versions 1 and 2 only."""
     head = struct.pack(">hh", version, assignment.error)
     head += _string(assignment.leader) + _string(assignment.leader_url) + struct.pack(">q", assignment.config_offset)
     body = head + _units(assignment.assigned)
-    return body if version == 0 else body + _units(assignment.revoked) + struct.pack(">i", assignment.delay)
+    if version == 0:
+        return body
+    return body + _units(assignment.revoked) + struct.pack(">i", assignment.delay) + _encoded_traits(assignment.traits)
 
 
 def decode_assignment(data: bytes) -> GroupAssignment:
@@ -154,9 +158,10 @@ def decode_assignment(data: bytes) -> GroupAssignment:
         offset, assigned = reader.int64(), reader.units()
         revoked = reader.units() if version >= 1 else ()
         delay = reader.int32() if version >= 1 and reader.more() else 0
+        traits = _decoded_traits(reader.rest())
     except (struct.error, ValueError) as broken:
         raise _malformed("assignment", broken) from broken
-    return GroupAssignment(version, error, leader, url, offset, assigned, revoked, delay)
+    return GroupAssignment(version, error, leader, url, offset, assigned, revoked, delay, traits)
 
 
 def encode_state(state: WorkerState, version: int) -> bytes:
@@ -193,7 +198,7 @@ def offered(state: WorkerState, protocol: str) -> list[tuple[str, bytes]]:
 
 def holding(change: GroupAssignment, held: Iterable[Unit]) -> GroupAssignment:
     """Return what a worker reports that was given ``change`` and has ``held``."""
-    return replace(change, assigned=tuple(sorted(held)), revoked=(), delay=0)
+    return replace(change, assigned=tuple(sorted(held)), revoked=(), delay=0, traits=None)
 
 
 def _string(text: str | None) -> bytes:

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 import structlog
 
 from headrace.broker.group_member import GroupCallbacks, GroupTimeouts, JoinedGeneration, WorkerGroupMember
-from headrace.errors import HeadraceError, RetriableError
+from headrace.errors import HeadraceError, InfrastructureError, RetriableError
 from headrace.groups.leadership import ConfigView, Leadership, LeaderView
 from headrace.groups.lease import Lease
 from headrace.groups.protocol import (
@@ -47,6 +47,8 @@ class GroupSettings:
     timeouts: GroupTimeouts = field(default_factory=GroupTimeouts)
     max_delay: int = 30_000
     sync_timeout: float = 3.0
+    mixed: bool = False
+    """Whether workers of Kafka Connect may be members, too."""
 
 
 class WorkerGroup:
@@ -95,8 +97,13 @@ class WorkerGroup:
         self._leaving = False
         self._problem: str | None = "the worker has not joined its group yet"
         self._leadership = Leadership(
-            configs, settings.max_delay, settings.sync_timeout, lambda: round(self._lease.now() * 1000)
+            configs,
+            settings.max_delay,
+            settings.sync_timeout,
+            lambda: round(self._lease.now() * 1000),
+            mixed=settings.mixed,
         )
+        self._foreign: frozenset[str] = frozenset()
         self._member: WorkerGroupMember | None = None
         self._wake = threading.Event()
         self._stopping = threading.Event()
@@ -260,6 +267,7 @@ class WorkerGroup:
 
     def _apply(self, joined: JoinedGeneration) -> None:
         change = decode_assignment(joined.assignment)
+        self._look_for_foreign(change, leads=change.leader == joined.member)
         with self._lock:
             self._generation, self._member_id = joined.generation, joined.member
             self._rejoining = False
@@ -304,6 +312,38 @@ class WorkerGroup:
         )
         self._changed()
         self.configs_changed()
+
+    def _look_for_foreign(self, change: GroupAssignment, *, leads: bool) -> None:
+        """Raise InfrastructureError when this worker would enter a group of workers of Kafka Connect. One that joins
+        a group of this worker gets no work while a worker of headrace leads, and is reported."""
+        with self._lock:
+            foreign = self._view.foreign if leads else frozenset()
+        if not leads and change.traits is None:
+            foreign = frozenset({change.leader_url or "an unknown address"})
+        if self._settings.mixed or foreign == self._foreign:
+            return
+        self._foreign = foreign
+        if not foreign:
+            log.info("the group has no workers of Kafka Connect any more")
+            return
+        named = ", ".join(sorted(foreign))
+        if not self._has_joined.is_set():
+            raise InfrastructureError(
+                f"the worker group has workers of Kafka Connect ({named}), and this worker does not join them: each "
+                "kind would be assigned connectors that it has no plugin for",
+                code="group.mixed",
+                hint="stop them and start this worker again (docs/take-over.md), or give it a group.id and topics of "
+                "its own; group.mixed: true allows both kinds in one group, for a trial",
+            )
+        log.error(
+            "a worker of Kafka Connect has joined the group",
+            code="group.mixed",
+            workers=named,
+            reason="it gets no work while a worker of headrace leads the group"
+            if leads
+            else "it leads the group, and may assign connectors to itself that it has no plugin for",
+            next="stop it, or give it a group.id and topics of its own",
+        )
 
     def _leave(self) -> None:
         if self._member is None:

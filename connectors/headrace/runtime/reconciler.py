@@ -30,6 +30,7 @@ from headrace.runtime.task_publication import TaskPublications
 from headrace.states import State, Status, TargetState, TaskId
 from headrace.stores import ConfigStore, DesiredState, StatusStore
 from headrace.stores.config_fold import Command, LoggerLevel, RestartRequest
+from headrace.validation import TASK_CLASS
 
 T = TypeVar("T")
 log = structlog.stdlib.get_logger("headrace.worker")
@@ -229,7 +230,8 @@ class Reconciler:
             state = State.FAILED if planned.trace is not None else State.UNASSIGNED
             self._report(name, state, planned.trace, planned.reason)
             return
-        changed = desired.tasks.get(name) != planned.tasks or (name in desired.trusted_tasks) != planned.trusted
+        changed = (name in desired.trusted_tasks) != planned.trusted
+        changed |= not _same_tasks(desired.tasks.get(name, ()), planned.tasks)
         self._publications.cancel(name)
         if (changed or name in desired.uncommitted) and not self._stored(planned):
             self._publications.start(planned)
@@ -364,3 +366,16 @@ class Reconciler:
             if (timeout := self._supervisor.seconds_to_deadline()) is not None and self._supervisor.running():
                 self._take(timeout)
         log.info("all tasks have stopped")
+
+
+def _same_tasks(stored: Sequence[Mapping[str, str]], planned: Sequence[Mapping[str, str]]) -> bool:
+    """Compare tasks without their classes, which connector.class decides.
+
+    Those of a cluster that was taken over have names of Java classes, and need not be stored again if nothing else
+    differs.
+    """
+
+    def own(tasks: Sequence[Mapping[str, str]]) -> list[dict[str, str]]:
+        return [{name: value for name, value in task.items() if name != TASK_CLASS} for task in tasks]
+
+    return own(stored) == own(planned)

@@ -229,7 +229,8 @@ class BackgroundLog:
     """Writes to another log on a thread of its own, so that an append never waits for Kafka.
 
     Of the values of a key that wait, the newest is written. They are visible at once. A value that is outdated when it
-    is written is left out.
+    is written is left out. What was in the log before this worker has read it outdates nothing: its generation may be
+    one of a group that ended, such as that of a Kafka Connect cluster that was taken over.
     """
 
     def __init__(self, log_: KafkaLog, outdated: Callable[[Any, Any], bool] = lambda known, new: False) -> None:
@@ -238,7 +239,9 @@ class BackgroundLog:
         self._outdated = outdated
         self._waiting: dict[str, Any] = {}
         self._changed = threading.Condition()
+        self._followed: set[str] = set()
         self._closing = False
+        log_.follow(self._note)
         self._thread = threading.Thread(target=self._run, name=f"{log_.topic}-writer", daemon=True)
         self._thread.start()
 
@@ -270,6 +273,14 @@ class BackgroundLog:
         self._thread.join(_STOP)
         self._log.close()
 
+    def _note(self, entries: Entries) -> None:
+        """Called on the thread of the log."""
+        if not self._log.replaying:
+            self._followed.update(entries)
+
+    def _is_outdated(self, key: str, value: Any) -> bool:
+        return key in self._followed and self._outdated(self._log.get(key), value)
+
     def _run(self) -> None:
         failed = False
         while True:
@@ -280,9 +291,7 @@ class BackgroundLog:
             if not entries:
                 return
             try:
-                self._log.append(
-                    {key: value for key, value in entries.items() if not self._outdated(self._log.get(key), value)}
-                )
+                self._log.append({key: value for key, value in entries.items() if not self._is_outdated(key, value)})
             except HeadraceError as error:
                 if not failed:
                     log.warning("waiting", topic=self._log.topic, code=error.code, reason=str(error))

@@ -2,10 +2,11 @@
 
 from headrace.validation.findings import locate_findings, redact_findings
 from headrace.validation.sections import ConfigSection
-from headrace.validation.validator import CONVERTERS, ConnectorConfig, Validator, make_converter
+from headrace.validation.validator import CONVERTERS, TASK_CLASS, ConnectorConfig, Validator, make_converter
 
 __all__ = [
     "CONVERTERS",
+    "TASK_CLASS",
     "ConfigSection",
     "ConnectorConfig",
     "Validator",

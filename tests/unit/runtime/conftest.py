@@ -201,6 +201,8 @@ class Process:
     application: WorkerApplication
     worker: Worker
     kafka_clients: InMemoryKafka
+    refusals: list[Exception] = field(default_factory=list)
+    """Why Kafka has refused the worker."""
 
     def state(self, name: str, task: int | None = None) -> str:
         """Return the state of the connector or of a task; empty while it has none."""
@@ -238,7 +240,7 @@ def start(world: World, plugins: Registry, tmp_path: Path) -> Iterator[Callable[
         )
         running.append(application)
         application.start(files)
-        return Process(application, application.worker, mine)
+        return Process(application, application.worker, mine, refusals)
 
     yield make
     if world.hang is not None:

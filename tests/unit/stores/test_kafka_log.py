@@ -132,6 +132,15 @@ class TestBackgroundLog:
         assert open_log().get("status-task-a-0") == running
         log.close()
 
+    def test_a_status_of_a_group_that_has_ended_is_replaced_whatever_its_generation_was(self, open_log: Open) -> None:
+        """A cluster that was taken over has statuses of high generations, and its group may begin again with one."""
+        open_log().append({"status-task-a-0": {"state": "RUNNING", "worker_id": "jvm:1", "generation": 50}})
+        log = BackgroundLog(open_log(), outdated)
+        failed = {"state": "FAILED", "worker_id": "a:1", "generation": 1}
+        log.append({"status-task-a-0": failed})
+        eventually(lambda: open_log().get("status-task-a-0") == failed)
+        log.close()
+
 
 class TestTopics:
     def test_topics_of_a_group_are_created_compacted(self) -> None:

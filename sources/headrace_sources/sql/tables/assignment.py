@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from itertools import pairwise
 
+from headrace import RetriableError
 from headrace_sources.sql.configuration.config import SqlSourceConfig
 from headrace_sources.sql.dialects.dialect import TableName
 
@@ -42,8 +43,20 @@ def reassign(present: Sequence[Sequence[TableName]], tables: Sequence[TableName]
 
 
 def assigned_tables(config: SqlSourceConfig) -> list[TableName]:
-    """Return the tables that the connector wrote into the task's configuration; empty when it wrote none."""
-    return [TableName(*pair) for pair in json.loads(config.tables)] if config.tables else []
+    """Return the tables that the connector wrote into the task's configuration; empty when it wrote none.
+
+    Raise RetriableError for a text of the JVM's connector, whose cluster was taken over: it is replaced at once.
+    """
+    if not config.tables:
+        return []
+    try:
+        return [TableName(*pair) for pair in json.loads(config.tables)]
+    except (ValueError, TypeError) as error:
+        raise RetriableError(
+            f"the tables of this task were assigned by a worker of Kafka Connect: {config.tables}",
+            code="sql.foreign_tables",
+            hint="the connector assigns them again as soon as it has read the list of tables from the database",
+        ) from error
 
 
 def assignment_text(tables: Sequence[TableName]) -> str:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headrace import ConfigError, Finding
+from headrace import ConfigError, Finding, RetriableError
 from headrace import schema as schemas
 from headrace.testing.driver import SourceDriver
 from headrace_sources.sql import SqlSourceConnector
@@ -480,3 +480,13 @@ def test_topics_have_keys_and_types_after_an_inspection(properties: Properties) 
     assert topics["t.orders"].fields["at"].name == schemas.TIMESTAMP
     unknown = SqlSourceConnector().produced_topics(given, connect=False)
     assert [(topic.name, topic.keyed) for topic in unknown] == [("t.orders", None), ("t.log", None)]
+
+
+@pytest.mark.parametrize("tables", ['"public"."orders","public"."items"', "public.orders", "`shop`.`orders`"])
+def test_tables_that_the_jvms_connector_has_assigned_wait_for_those_of_this_one(
+    properties: Properties, tables: str
+) -> None:
+    """A cluster that is taken over has such tasks until its connector has read the list of tables."""
+    with pytest.raises(RetriableError, match=r"assigned by a worker of Kafka Connect") as caught:
+        assigned_tables(SqlSourceConfig.parse(properties(tables=tables)))
+    assert caught.value.code == "sql.foreign_tables"
