@@ -18,23 +18,21 @@ from fastavro.validation import ValidationError, validate
 from headrace import DataError
 from headrace.converters.avro.avro_types import NO_DEFAULT, NULL, AvroField, AvroType
 from headrace.converters.avro.defaults import complete_default
-from headrace.converters.avro.wire_format import HEAD_SIZE, head
 
 MemberName = Callable[[AvroType], str]
 
 
 class AvroWriter:
-    """Writes values with the schema of an id. ``strict``: fields that it does not have are refused, else left out."""
+    """Writes values with a schema. ``strict``: fields that it does not have are refused, else left out."""
 
-    def __init__(self, described: AvroType, member_name: MemberName, number: int, *, strict: bool) -> None:
+    def __init__(self, described: AvroType, member_name: MemberName, label: str, *, strict: bool) -> None:
         self._schema = _parsed(_PlainSchema(member_name, defaults=True).of(described))
-        self._prefix = head(number)
         self._strict = strict
-        self._label = _label(described, number)
+        self._label = label
 
-    def write(self, values: Sequence[Any]) -> list[bytes]:
-        """Return the record of each value, in the wire format. Raise DataError."""
-        prefix, schema, strict, put = self._prefix, self._schema, self._strict, fastavro.schemaless_writer
+    def write(self, values: Sequence[Any], prefix: bytes) -> list[bytes]:
+        """Return the bytes of each value behind the prefix. Raise DataError."""
+        schema, strict, put = self._schema, self._strict, fastavro.schemaless_writer
         written = []
         buffer = BytesIO()
         try:
@@ -67,27 +65,27 @@ class AvroWriter:
 
 
 class AvroReader:
-    """Reads values that were written with the schema of an id, as another when ``reader`` is given."""
+    """Reads values that were written with a schema, as another when ``reader`` is given."""
 
     def __init__(
-        self, described: AvroType, member_name: MemberName, number: int, reader: AvroType | None = None
+        self, described: AvroType, member_name: MemberName, label: str, reader: AvroType | None = None
     ) -> None:
         if reader is None:
             self._writer, self._reader = _parsed(_PlainSchema(member_name, defaults=False).of(described)), None
         else:
             self._writer = _parsed(_PlainSchema(None, defaults=False).of(described))
             self._reader = _parsed(_PlainSchema(None, defaults=True).of(reader))
-        self._label = _label(described, number)
+        self._label = label
 
-    def read(self, values: Sequence[bytes]) -> list[Any]:
-        """Return the values of records in the wire format. Raise DataError when bytes are missing or left."""
+    def read(self, values: Sequence[bytes], offset: int) -> list[Any]:
+        """Return the values that begin at the offset. Raise DataError when bytes are missing or left."""
         take, writer, reader = fastavro.schemaless_reader, self._writer, self._reader
         read = []
         left = 0
         try:
             for value in values:
                 source = BytesIO(value)
-                source.seek(HEAD_SIZE)
+                source.seek(offset)
                 read.append(take(source, writer, reader))
                 left |= len(value) - source.tell()
         except MemoryError:
@@ -112,10 +110,6 @@ _REASONS: dict[type[Exception], str] = {
     UnicodeDecodeError: "a text is not UTF-8",
     IndexError: "a union or enum has no such member",
 }
-
-
-def _label(described: AvroType, number: int) -> str:
-    return f"'{described.record_name or described.kind}' (id {number})"
 
 
 class _PlainSchema:

@@ -8,7 +8,7 @@ from typing import Any
 
 from headrace import Schema
 from headrace.converters.avro.converter import AvroConverter
-from tests.unit.converters.avro.fake_registry import FakeSchemaRegistry
+from tests.unit.converters.schema_registry.fake_registry import FakeSchemaRegistry
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from headrace.converters.avro.configuration import AvroConverterConfig
 from headrace.converters.avro.to_connect import ConnectSchemas
 from headrace.registry import PluginKind, Registry
 from tests.unit.converters.avro.converters import avro_converter, read_one
-from tests.unit.converters.avro.fake_registry import FakeSchemaRegistry
+from tests.unit.converters.schema_registry.fake_registry import FakeSchemaRegistry
 
 ROW = s.struct({"id": s.INT64, "n": s.STRING.as_optional()}, name="shop.Row")
 RECORD = {"type": "record", "name": "shop.Row", "fields": [{"name": "id", "type": "long"}]}
@@ -84,7 +84,7 @@ def test_a_record_strategy_refuses_what_is_no_record(registry: FakeSchemaRegistr
     option = {"value_subject_name_strategy": "RecordNameStrategy"}
     with avro_converter(registry, **option) as converter, pytest.raises(DataError) as caught:
         converter.to_bytes("t", s.STRING, ["x"])
-    assert caught.value.code == "avro.no_record_name"
+    assert caught.value.code == "schema_registry.no_record_name"
 
 
 def test_a_schema_that_is_not_registered_fails_the_task(registry: FakeSchemaRegistry) -> None:
@@ -110,7 +110,7 @@ def test_an_unknown_id_is_a_bad_record(registry: FakeSchemaRegistry) -> None:
         for _ in range(2):
             with pytest.raises(DataError) as caught:
                 converter.from_bytes("t", [b"\x00\x00\x0f\xff\xff\x02"])
-    assert caught.value.code == "avro.unknown_schema_id"
+    assert caught.value.code == "schema_registry.unknown_id"
     assert registry.requests.count(f"GET /schemas/ids/{0xFFFFF}") == 1
 
 
@@ -118,7 +118,7 @@ def test_an_unknown_id_is_a_bad_record(registry: FakeSchemaRegistry) -> None:
 def test_bytes_in_another_format_are_refused(registry: FakeSchemaRegistry, text: bytes) -> None:
     with avro_converter(registry) as converter, pytest.raises(DataError) as caught:
         converter.from_bytes("t", [text])
-    assert caught.value.code == "avro.wire_format"
+    assert caught.value.code == "schema_registry.wire_format"
 
 
 def test_only_bad_records_of_a_batch_are_refused(registry: FakeSchemaRegistry) -> None:
@@ -134,12 +134,12 @@ def test_only_bad_records_of_a_batch_are_refused(registry: FakeSchemaRegistry) -
                 read.append(error.code)
     assert read == [
         {"id": 0},
-        "avro.wire_format",
+        "schema_registry.wire_format",
         {"id": 1},
         "avro.unreadable",
         "avro.unreadable",
         {"id": 2},
-        "avro.unknown_schema_id",
+        "schema_registry.unknown_id",
         {"id": 3},
         None,
     ]
@@ -207,7 +207,7 @@ def test_a_field_that_the_latest_version_lacks_is_refused_or_left_out(registry: 
     number = registry.add("narrow-value", RECORD)
     with avro_converter(registry, **LATEST) as converter, pytest.raises(DataError) as caught:
         converter.to_bytes("narrow", ROW, [{"id": 1, "n": "a"}])
-    assert caught.value.code == "avro.unknown_field"
+    assert caught.value.code == "schema_registry.unknown_field"
     with avro_converter(registry, **LATEST, latest_compatibility_strict="false") as converter:
         (text,) = converter.to_bytes("narrow", ROW, [{"id": 1, "n": "a"}])
     assert text == b"\x00" + number.to_bytes(4, "big") + b"\x02"
@@ -245,7 +245,7 @@ def test_simple_values_need_no_schema(registry: FakeSchemaRegistry, value: Any, 
 def test_other_values_without_a_schema_are_refused(registry: FakeSchemaRegistry, values: list[Any]) -> None:
     with avro_converter(registry) as converter, pytest.raises(DataError) as caught:
         converter.to_bytes("t", None, values)
-    assert caught.value.code == "avro.no_schema"
+    assert caught.value.code == "schema_registry.no_schema"
 
 
 def test_names_are_scrubbed_in_rows_too(registry: FakeSchemaRegistry) -> None:

@@ -13,7 +13,7 @@ import pytest
 
 from headrace import schema as s
 from tests.unit.converters.avro.converters import avro_converter, read_one
-from tests.unit.converters.avro.fake_registry import FakeSchemaRegistry
+from tests.unit.converters.schema_registry.fake_registry import FakeSchemaRegistry
 
 with warnings.catch_warnings(record=True):  # its OAuth library announces a change of its own
     from confluent_kafka.schema_registry import SchemaRegistryClient

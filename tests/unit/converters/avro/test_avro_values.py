@@ -36,11 +36,13 @@ def avro_type(schema: Schema) -> AvroType:
 
 def written(schema: Schema, values: Sequence[Any]) -> list[bytes]:
     column = encoding_column(schema, replace_nulls=True, enums=True, optional_map_keys=False)
-    return AvroWriter(avro_type(schema), CONNECT.member_name, 7, strict=True).write(column.run(list(values)))
+    return AvroWriter(avro_type(schema), CONNECT.member_name, "'t'", strict=True).write(
+        column.run(list(values)), PREFIX
+    )
 
 
 def read(described: AvroType, values: Sequence[bytes], reads_as: AvroType | None = None) -> list[Any]:
-    made = AvroReader(described, CONNECT.member_name, 7, reads_as).read(values)
+    made = AvroReader(described, CONNECT.member_name, "'t'", reads_as).read(values, len(PREFIX))
     shape = reads_as or described
     change = decoding_change(shape, CONNECT.translate(shape), resolved=reads_as is not None)
     return change(made) if change is not None else made
@@ -193,7 +195,7 @@ def test_any_json_is_a_schema_that_can_be_used_or_refused(given_schema: Any) -> 
     try:
         described = parse_avro(orjson.dumps(given_schema).decode())
         schema = CONNECT.translate(described)
-        AvroReader(described, CONNECT.member_name, 7)
+        AvroReader(described, CONNECT.member_name, "'t'")
         decoding_change(described, schema)
     except DataError as error:
         assert error.code.startswith("avro.")  # noqa: PT017
@@ -214,7 +216,7 @@ def test_a_union_keeps_the_member_of_each_value(name: str, value: Any) -> None:
     schema = CONNECT.translate(UNION)
     row = dict.fromkeys((field.name for field in schema.fields), None) | {name: value}
     column = encoding_column(schema, replace_nulls=True, enums=True, optional_map_keys=False)
-    (text, null) = AvroWriter(UNION, CONNECT.member_name, 7, strict=True).write(column.run([row, None]))
+    (text, null) = AvroWriter(UNION, CONNECT.member_name, "'t'", strict=True).write(column.run([row, None]), PREFIX)
     assert null == PREFIX + b"\x00"
     assert text[len(PREFIX)] == 2 * [member.name or member.kind for member in UNION.members].index(name)
     assert read(UNION, [text, null]) == [row, None]

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 from urllib.parse import quote
+from uuid import UUID
 
 import httpx
 import orjson
@@ -22,10 +23,12 @@ from headrace import (
     TaskError,
     retry,
 )
-from headrace.converters.avro.caches import with_room
-from headrace.converters.avro.configuration import AvroConverterConfig
-from headrace.converters.avro.registry_access import credentials, tls_context, without_user
+from headrace.converters.schema_registry.caches import with_room
+from headrace.converters.schema_registry.configuration import SchemaRegistryConfig
+from headrace.converters.schema_registry.registry_access import credentials, tls_context, without_user
 
+_AVRO = "AVRO"
+"""The kind of schemas whose kind the registry does not say."""
 _MEDIA_TYPE = "application/vnd.schemaregistry.v1+json"
 _ACCEPT = f"{_MEDIA_TYPE}, application/vnd.schemaregistry+json, application/json"
 _RETRIES = RetryPolicy(first=0.1, longest=0.5, tries=1)
@@ -35,18 +38,25 @@ _NO_SUBJECT, _NO_VERSION, _NO_SCHEMA = 40401, 40402, 40403
 _ASK_AGAIN_SECONDS = 30.0
 
 
+class SchemaReference(NamedTuple):
+    """A schema that another one refers to by a name."""
+
+    name: str
+    text: str
+
+
 class SchemaText(NamedTuple):
     """A schema as the registry has it, and the schemas that it refers to, each after those that it needs itself."""
 
     text: str
-    references: tuple[str, ...] = ()
+    references: tuple[SchemaReference, ...] = ()
 
 
-class RegisteredSchema(NamedTuple):
-    """A schema with the id by which records name it."""
+class RegisteredId(NamedTuple):
+    """By what records name a schema; ``guid`` only if the registry told it."""
 
-    id: int
-    schema: SchemaText
+    number: int
+    guid: bytes | None = None
 
 
 class SchemaRegistryClient:
@@ -56,8 +66,11 @@ class SchemaRegistryClient:
     or is no registry, TaskError when it refuses a schema.
     """
 
-    def __init__(self, config: AvroConverterConfig, *, monotonic: Callable[[], float] = time.monotonic) -> None:
-        """Open no connection yet. Raise ConfigError for a file that cannot be used."""
+    def __init__(
+        self, config: SchemaRegistryConfig, kind: str, *, monotonic: Callable[[], float] = time.monotonic
+    ) -> None:
+        """Open no connection yet; ``kind`` is that of all schemas. Raise ConfigError for a file that cannot be used."""
+        self._kind = kind
         self._urls = [without_user(url) for url in config.urls]
         self._auth = [credentials(url, config) for url in config.urls]
         self.address = ", ".join(self._urls)
@@ -73,38 +86,38 @@ class SchemaRegistryClient:
         self._http = httpx.Client(
             headers=headers, timeout=timeout, trust_env=False, verify=tls_context(config) if secure else False
         )
-        self._schemas: dict[int, SchemaText] = {}
-        self._unknown: dict[int, float] = {}
-        self._ids: dict[tuple[str, str, bool], int] = {}
-        self._latest: dict[str, tuple[float, RegisteredSchema]] = {}
+        self._schemas: dict[int | bytes, SchemaText] = {}
+        self._unknown: dict[int | bytes, float] = {}
+        self._ids: dict[tuple[str, str, bool], RegisteredId] = {}
+        self._latest: dict[str, tuple[float, RegisteredId]] = {}
 
     def close(self) -> None:
         self._http.close()
 
-    def schema(self, number: int) -> SchemaText:
-        """Return the Avro schema with this id. Raise DataError when there is none."""
-        if number not in self._schemas:
-            if self._monotonic() < self._unknown.get(number, 0.0):
-                raise self._unknown_id(number)
-            answer = self._ask("GET", f"/schemas/ids/{number}", (_NO_SCHEMA,))
+    def schema(self, key: int | bytes) -> SchemaText:
+        """Return the schema with this id or GUID. Raise DataError when there is none."""
+        if key not in self._schemas:
+            if self._monotonic() < self._unknown.get(key, 0.0):
+                raise self._unknown_id(key)
+            path = f"/schemas/ids/{key}" if isinstance(key, int) else f"/schemas/guids/{UUID(bytes=key)}"
+            answer = self._ask("GET", path, (_NO_SCHEMA,))
             if answer is None:
-                with_room(self._unknown, self._limit)[number] = self._monotonic() + _ASK_AGAIN_SECONDS
-                raise self._unknown_id(number)
-            with_room(self._schemas, self._limit)[number] = self._schema_text(
-                answer, f"the schema with the id {number}"
-            )
-        return self._schemas[number]
+                with_room(self._unknown, self._limit)[key] = self._monotonic() + _ASK_AGAIN_SECONDS
+                raise self._unknown_id(key)
+            text = self._schema_text(answer, f"the schema with the {_shown(key)}")
+            with_room(self._schemas, self._limit)[key] = text
+        return self._schemas[key]
 
-    def register(self, subject: str, text: str) -> int:
+    def register(self, subject: str, text: str) -> RegisteredId:
         """Return the id of a schema of the subject, which is registered when it is new."""
         return self._id(subject, text, registers=True)
 
-    def find(self, subject: str, text: str) -> int:
+    def find(self, subject: str, text: str) -> RegisteredId:
         """Return the id of a schema of the subject. Raise TaskError when it is not registered."""
         return self._id(subject, text, registers=False)
 
-    def latest(self, subject: str) -> RegisteredSchema:
-        """Return the latest version of the subject. Raise TaskError when there is none."""
+    def latest(self, subject: str) -> RegisteredId:
+        """Return the latest version of the subject, whose schema is known then. Raise TaskError when there is none."""
         until, known = self._latest.get(subject, (0.0, None))
         if known is None or (self._ttl >= 0 and self._monotonic() >= until):
             path = f"/subjects/{quote(subject, safe='')}/versions/latest"
@@ -118,51 +131,71 @@ class SchemaRegistryClient:
             else:
                 if answer is None:
                     raise self._not_registered(subject)
-                schema = self._schema_text(answer, f"the latest version of the subject '{subject}'")
-                known = RegisteredSchema(self._number(answer, path), schema)
+                known = self._registered(answer, path)
+                if known.number not in self._schemas:
+                    text = self._schema_text(answer, f"the latest version of the subject '{subject}'")
+                    with_room(self._schemas, self._limit)[known.number] = text
             with_room(self._latest, self._limit)[subject] = (self._monotonic() + wait, known)
         return known
 
-    def _id(self, subject: str, text: str, *, registers: bool) -> int:
+    def guid(self, found: RegisteredId) -> bytes:
+        """Return the GUID of a schema. Raise TaskError when the registry has none."""
+        if found.guid is not None:
+            return found.guid
+        path = f"/schemas/ids/{found.number}"
+        guid = self._guid(self._ask("GET", path, (_NO_SCHEMA,)) or {}, path)
+        if guid is None:
+            raise TaskError(
+                f"the schema registry at {self.address} has no GUIDs, by which headers name schemas",
+                code="schema_registry.no_guid",
+                hint="remove key.schema.id.serializer and value.schema.id.serializer, or use a registry that has GUIDs",
+            )
+        return guid
+
+    def _id(self, subject: str, text: str, *, registers: bool) -> RegisteredId:
         known = (subject, text, registers)
         if known not in self._ids:
             path = f"/subjects/{quote(subject, safe='')}{'/versions' if registers else ''}{self._normalize}"
-            answer = self._ask("POST", path, (_NO_SUBJECT, _NO_SCHEMA), {"schema": text}, subject)
+            body = {"schema": text} if self._kind == _AVRO else {"schema": text, "schemaType": self._kind}
+            answer = self._ask("POST", path, (_NO_SUBJECT, _NO_SCHEMA), body, subject)
             if answer is None:
                 raise self._not_registered(subject)
-            with_room(self._ids, self._limit)[known] = self._number(answer, path)
+            with_room(self._ids, self._limit)[known] = self._registered(answer, path)
         return self._ids[known]
 
     def _schema_text(self, answer: dict[str, Any], what: str) -> SchemaText:
-        kind = answer.get("schemaType", "AVRO")
-        if kind != "AVRO":
+        kind = answer.get("schemaType", _AVRO)
+        if kind != self._kind:
             raise DataError(
-                f"{what} is of the type {kind}, not AVRO",
-                code="avro.other_schema_type",
+                f"{what} is of the type {kind}, not {self._kind}",
+                code="schema_registry.other_type",
                 hint="use the converter of this type",
             )
-        found: dict[tuple[str, int], str] = {}
+        found: dict[tuple[str, str, int], SchemaReference] = {}
         self._collect(answer, found)
         return SchemaText(self._text(answer), tuple(found.values()))
 
-    def _collect(self, answer: dict[str, Any], found: dict[tuple[str, int], str], depth: int = 0) -> None:
+    def _collect(
+        self, answer: dict[str, Any], found: dict[tuple[str, str, int], SchemaReference], depth: int = 0
+    ) -> None:
         """Add the schemas that a schema refers to, those first that the others need."""
         for reference in answer.get("references") or ():
             try:
-                subject, version = str(reference["subject"]), int(reference["version"])
+                name, subject = str(reference["name"]), str(reference["subject"])
+                version = int(reference["version"])
             except (KeyError, TypeError, ValueError) as error:
-                raise self._no_registry("a reference of a schema has no subject or version") from error
-            if (subject, version) in found:
+                raise self._no_registry("a reference of a schema has no name, subject or version") from error
+            if (name, subject, version) in found:
                 continue
             path = f"/subjects/{quote(subject, safe='')}/versions/{version}"
             referred = self._ask("GET", path, (_NO_SUBJECT, _NO_VERSION)) if depth < _DEEPEST else None
             if referred is None:
                 raise DataError(
                     f"a schema refers to version {version} of the subject '{subject}', which does not exist",
-                    code="avro.unknown_reference",
+                    code="schema_registry.unknown_reference",
                 )
             self._collect(referred, found, depth + 1)
-            found[subject, version] = self._text(referred)
+            found[name, subject, version] = SchemaReference(name, self._text(referred))
 
     def _ask(
         self, method: str, path: str, absent: tuple[int, ...], body: dict[str, Any] | None = None, subject: str = ""
@@ -235,11 +268,20 @@ class SchemaRegistryClient:
             raise self._no_registry("a schema has no text")
         return text
 
-    def _number(self, answer: dict[str, Any], path: str) -> int:
+    def _registered(self, answer: dict[str, Any], path: str) -> RegisteredId:
         number = answer.get("id")
         if type(number) is not int or not 0 <= number < 1 << 31:
             raise self._no_registry(f"the answer to {path} has no id")
-        return number
+        return RegisteredId(number, self._guid(answer, path))
+
+    def _guid(self, answer: dict[str, Any], path: str) -> bytes | None:
+        written = answer.get("guid")
+        if written is None:
+            return None
+        try:
+            return UUID(written).bytes
+        except (ValueError, TypeError, AttributeError) as error:
+            raise self._no_registry(f"the GUID in the answer to {path} is none") from error
 
     def _no_registry(self, reason: str) -> InfrastructureError:
         return InfrastructureError(
@@ -248,10 +290,10 @@ class SchemaRegistryClient:
             hint="check schema.registry.url, with its path (Apicurio: /apis/ccompat/v7)",
         )
 
-    def _unknown_id(self, number: int) -> DataError:
+    def _unknown_id(self, key: int | bytes) -> DataError:
         return DataError(
-            f"the schema registry at {self.address} has no schema with the id {number}",
-            code="avro.unknown_schema_id",
+            f"the schema registry at {self.address} has no schema with the {_shown(key)}",
+            code="schema_registry.unknown_id",
             hint="use the registry that the producer uses, or restore its topic of schemas",
         )
 
@@ -265,6 +307,10 @@ class SchemaRegistryClient:
 
 _DEEPEST = 50
 """Levels of references; a registry does not accept a circle."""
+
+
+def _shown(key: int | bytes) -> str:
+    return f"id {key}" if isinstance(key, int) else f"GUID {UUID(bytes=key)}"
 
 
 def _json_object(content: bytes) -> dict[str, Any] | None:

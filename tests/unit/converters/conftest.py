@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.unit.converters.avro.fake_registry import FakeSchemaRegistry, served
+from tests.unit.converters.schema_registry.fake_registry import FakeSchemaRegistry, served
 
 
 @pytest.fixture(scope="module")

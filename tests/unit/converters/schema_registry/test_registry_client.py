@@ -12,11 +12,11 @@ import trustme
 from headrace import ConfigError, DataError, InfrastructureError, RetriableError, TaskError
 from headrace import schema as s
 from headrace.converters.avro.configuration import AvroConverterConfig
-from headrace.converters.avro.registry_client import SchemaRegistryClient
+from headrace.converters.schema_registry.registry_client import SchemaRegistryClient
 from headrace.embedded.tcp_ports import free_port
 from headrace.testing.faults import Drop, Hang, HttpProxy, StatusFault
 from tests.unit.converters.avro.converters import avro_converter
-from tests.unit.converters.avro.fake_registry import FakeSchemaRegistry, served
+from tests.unit.converters.schema_registry.fake_registry import FakeSchemaRegistry, served
 
 
 @pytest.fixture
@@ -28,7 +28,7 @@ def proxy(registry: FakeSchemaRegistry) -> Iterator[HttpProxy]:
 
 def client(url: str, **options: str) -> SchemaRegistryClient:
     names = {name.replace("_", "."): value for name, value in options.items()}
-    return SchemaRegistryClient(AvroConverterConfig.parse({"schema.registry.url": url, **names}))
+    return SchemaRegistryClient(AvroConverterConfig.parse({"schema.registry.url": url, **names}), "AVRO")
 
 
 def test_a_connection_that_breaks_is_tried_again_at_once(registry: FakeSchemaRegistry, proxy: HttpProxy) -> None:
@@ -96,7 +96,7 @@ def test_user_and_password_are_sent_and_never_shown(url: str, options: dict[str,
     with served(FakeSchemaRegistry()) as secured:
         secured.require("us@er", "pass:word")
         asked = client(url.format(host=secured.url.removeprefix("http://")), **options)
-        assert asked.register("s", '"int"') == 1
+        assert asked.register("s", '"int"').number == 1
         secured.require("us@er", "other")
         with pytest.raises(InfrastructureError) as caught:
             asked.register("t", '"int"')
@@ -109,7 +109,7 @@ def test_a_token_is_sent() -> None:
     with served(FakeSchemaRegistry()) as secured:
         secured.authorization = "Bearer abc"
         asked = client(secured.url, bearer_auth_credentials_source="STATIC_TOKEN", bearer_auth_token="abc")
-        assert asked.register("s", '"int"') == 1
+        assert asked.register("s", '"int"').number == 1
         asked.close()
 
 
@@ -128,7 +128,7 @@ def test_certificates_are_checked_with_the_given_authority(tmp_path: Path) -> No
     }
     with served(FakeSchemaRegistry(), tls) as secured:
         trusted, untrusted = client(secured.url, **given), client(secured.url)
-        assert trusted.register("s", '"int"') == 1
+        assert trusted.register("s", '"int"').number == 1
         with pytest.raises(InfrastructureError) as caught:
             untrusted.register("s", '"int"')
         trusted.close()
@@ -178,14 +178,14 @@ def test_a_subject_may_have_any_name(registry: FakeSchemaRegistry) -> None:
     asked = client(f"{registry.url}/")
     asked.register("a/b c?ö-value", '"int"')
     assert "a/b c?ö-value" in registry.subjects
-    assert asked.latest("a/b c?ö-value").schema.text == '"int"'
+    assert asked.schema(asked.latest("a/b c?ö-value").number).text == '"int"'
     asked.close()
 
 
 def test_an_unknown_id_is_asked_for_again_after_a_time(registry: FakeSchemaRegistry) -> None:
     now = [0.0]
     config = AvroConverterConfig.parse({"schema.registry.url": registry.url})
-    asked = SchemaRegistryClient(config, monotonic=lambda: now[0])
+    asked = SchemaRegistryClient(config, "AVRO", monotonic=lambda: now[0])
     number = len(registry.schemas) + 1
     for _ in range(2):
         with pytest.raises(DataError):
@@ -204,20 +204,20 @@ def test_the_latest_version_that_is_known_is_used_during_an_outage(
 ) -> None:
     now = [0.0]
     config = AvroConverterConfig.parse({"schema.registry.url": proxy.url, "latest.cache.ttl.sec": "60"})
-    asked = SchemaRegistryClient(config, monotonic=lambda: now[0])
+    asked = SchemaRegistryClient(config, "AVRO", monotonic=lambda: now[0])
     old = registry.add("newest", '{"type": "int", "v": 1}')
-    assert asked.latest("newest").id == old
+    assert asked.latest("newest").number == old
     new = registry.add("newest", '{"type": "int", "v": 2}')
     now[0] = 59.0
-    assert asked.latest("newest").id == old
+    assert asked.latest("newest").number == old
     proxy.always(StatusFault(503))
     now[0] = 61.0
     requests = len(proxy.seen())
-    assert [asked.latest("newest").id for _ in range(3)] == [old] * 3
+    assert [asked.latest("newest").number for _ in range(3)] == [old] * 3
     assert len(proxy.seen()) == requests + 2
     proxy.restore()
     now[0] = 92.0
-    assert asked.latest("newest").id == new
+    assert asked.latest("newest").number == new
     asked.close()
 
 

@@ -6,7 +6,7 @@ import ssl
 from urllib.parse import unquote, urlsplit
 
 from headrace import ConfigError, Finding
-from headrace.converters.avro.configuration import AvroConverterConfig
+from headrace.converters.schema_registry.configuration import SchemaRegistryConfig
 
 
 def without_user(url: str) -> str:
@@ -15,7 +15,7 @@ def without_user(url: str) -> str:
     return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl().rstrip("/")
 
 
-def credentials(url: str, config: AvroConverterConfig) -> tuple[str, str] | None:
+def credentials(url: str, config: SchemaRegistryConfig) -> tuple[str, str] | None:
     """Return user and password for an address; None when there are none."""
     if config.credentials_source == "USER_INFO":
         user, _, password = config.basic_auth.partition(":")
@@ -24,7 +24,7 @@ def credentials(url: str, config: AvroConverterConfig) -> tuple[str, str] | None
     return (unquote(parts.username), unquote(parts.password or "")) if parts.username is not None else None
 
 
-def tls_context(config: AvroConverterConfig) -> ssl.SSLContext:
+def tls_context(config: SchemaRegistryConfig) -> ssl.SSLContext:
     """Return the context for addresses with https. Raise ConfigError for a file that cannot be used."""
     name = "schema.registry.ssl.truststore.location"
     wanted = "name a PEM file with certificates"

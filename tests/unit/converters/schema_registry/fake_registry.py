@@ -1,4 +1,4 @@
-"""A local server with the parts of a schema registry's API that the Avro converter and Confluent's clients use.
+"""A local server with the parts of a schema registry's API that our converters and Confluent's clients use.
 
 It gives ids as a registry does: equal schemas have one id. Tests may let it refuse schemas.
 """
@@ -14,6 +14,9 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import unquote, urlsplit
+from uuid import UUID
+
+_FIRST_GUID = 0x9E2E5CB7_0000_4000_8000_000000000000
 
 
 class FakeSchemaRegistry:
@@ -28,6 +31,7 @@ class FakeSchemaRegistry:
         """Subjects that accept no new schema."""
         self.authorization: str | None = None
         """The only value of the header that is accepted; None = any."""
+        self.has_guids = True
         self.url = ""
 
     def add(self, subject: str, schema: Any, references: Any = (), kind: str = "AVRO") -> int:
@@ -52,12 +56,15 @@ class FakeSchemaRegistry:
             case ["schemas", "ids", number], "GET":
                 found = self.schemas.get(int(number))
                 return _or(found, 40403, "Schema not found")
+            case ["schemas", "guids", guid], "GET":
+                return _or(self.schemas.get(UUID(guid).int - _FIRST_GUID), 40403, "Schema not found")
             case ["subjects", subject, "versions", version], "GET":
                 return self._version(subject, version)
             case ["subjects", subject, "versions"], "POST":
                 if subject in self.incompatible:
                     return 409, {"error_code": 409, "message": "Schema being registered is incompatible"}
-                return 200, {"id": self._register(subject, body)}
+                made = self._register(subject, body)
+                return 200, {"id": made, **self._guid(made)}
             case ["subjects", subject], "POST":
                 return self._lookup(subject, body)
         return 404, {"error_code": 404, "message": "HTTP 404 Not Found"}
@@ -76,6 +83,12 @@ class FakeSchemaRegistry:
             versions.append(number)
         return number
 
+    def _described(self, subject: str, place: int, number: int) -> dict[str, Any]:
+        return {"subject": subject, "version": place, "id": number, **self._guid(number), **self.schemas[number]}
+
+    def _guid(self, number: int) -> dict[str, str]:
+        return {"guid": str(UUID(int=_FIRST_GUID + number))} if self.has_guids else {}
+
     def _version(self, subject: str, version: str) -> tuple[int, Any]:
         versions = self.subjects.get(subject)
         if versions is None:
@@ -83,20 +96,25 @@ class FakeSchemaRegistry:
         place = len(versions) if version == "latest" else int(version)
         if not 1 <= place <= len(versions):
             return 404, {"error_code": 40402, "message": "Version not found."}
-        number = versions[place - 1]
-        return 200, {"subject": subject, "version": place, "id": number, **self.schemas[number]}
+        return 200, self._described(subject, place, versions[place - 1])
 
     def _lookup(self, subject: str, body: dict[str, Any]) -> tuple[int, Any]:
         if subject not in self.subjects:
             return 404, {"error_code": 40401, "message": f"Subject '{subject}' not found."}
         for place, number in enumerate(self.subjects[subject], 1):
             if _parsed(self.schemas[number])["schema"] == _parsed(body)["schema"]:
-                return 200, {"subject": subject, "version": place, "id": number, **self.schemas[number]}
+                return 200, {
+                    "subject": subject,
+                    "version": place,
+                    "id": number,
+                    **self._guid(number),
+                    **self.schemas[number],
+                }
         return 404, {"error_code": 40403, "message": "Schema not found"}
 
 
 def _parsed(schema: dict[str, Any]) -> dict[str, Any]:
-    return {**schema, "schema": json.loads(schema["schema"])}
+    return schema if schema.get("schemaType") == "PROTOBUF" else {**schema, "schema": json.loads(schema["schema"])}
 
 
 def _or(found: Any, code: int, message: str) -> tuple[int, Any]:
