@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
-from decimal import Decimal
 from itertools import groupby
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -30,6 +28,7 @@ from headrace.converters.json_columns import Direction, JsonColumn, compile_colu
 from headrace.converters.json_leaves import NeedsExactNumbers, decoding_leaf, encoding_leaf
 from headrace.converters.json_plain import dump_plain, dump_plain_values
 from headrace.converters.json_schemas import schema_from_json, schema_to_json
+from headrace.converters.json_texts import loads, loads_exactly
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -120,17 +119,13 @@ class JsonConverter(Converter):
 
     def _read_payloads(self, schema: Schema | None, texts: Sequence[bytes | None]) -> list[Any]:
         if schema is None:
-            loads = orjson.loads
-            try:
-                return [loads(text) if text else None for text in texts]
-            except orjson.JSONDecodeError as error:
-                raise _not_json(error) from error
+            return [loads(text) if text else None for text in texts]
         column = compile_column(schema, self._decode)
         present = [text for text in texts if text is not None]
         try:
-            read = iter(column.run(list(map(_loads, present))))
+            read = iter(column.run(list(map(loads, present))))
         except NeedsExactNumbers:
-            read = iter(column.run(list(map(_loads_exactly, present))))
+            read = iter(column.run(list(map(loads_exactly, present))))
         return [None if text is None else next(read) for text in texts]
 
     def _read_plain(self, values: Sequence[bytes | None]) -> list[Decoded]:
@@ -179,9 +174,9 @@ class JsonConverter(Converter):
             if _has_head(value, head):
                 return head, known
         try:
-            known = self._decoding(_envelope(_loads(value))["schema"])
+            known = self._decoding(_envelope(loads(value))["schema"])
         except NeedsExactNumbers:
-            known = self._decoding(_envelope(_loads_exactly(value))["schema"])
+            known = self._decoding(_envelope(loads_exactly(value))["schema"])
         head = _find_head(value)
         if head:
             _remember(self._heads, head, lambda: known, _REMEMBERED_HEADS)
@@ -210,30 +205,11 @@ def _read(values: Sequence[bytes | None], head: bytes, known: tuple[Schema, Json
         return [_envelope(load(value))["payload"] for value in values if value is not None]
 
     if known is None:
-        return payloads(_loads)
+        return payloads(loads)
     try:
-        return known[1].run(payloads(_loads))
+        return known[1].run(payloads(loads))
     except NeedsExactNumbers:
-        return known[1].run(payloads(_loads_exactly))
-
-
-def _loads(value: bytes) -> Any:
-    try:
-        return orjson.loads(value)
-    except orjson.JSONDecodeError as error:
-        raise _not_json(error) from error
-
-
-def _loads_exactly(value: bytes) -> Any:
-    """As :func:`_loads`, numbers with a point as Decimal and integers of any size; several times slower."""
-    try:
-        return json.loads(value, parse_float=Decimal)
-    except ValueError as error:
-        raise _not_json(error) from error
-
-
-def _not_json(error: ValueError) -> DataError:
-    return DataError(f"not readable as JSON: {error}")
+        return known[1].run(payloads(loads_exactly))
 
 
 def _envelope(message: Any) -> dict[str, Any]:

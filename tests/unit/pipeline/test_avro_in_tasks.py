@@ -15,7 +15,7 @@ from headrace.states import TaskId
 from headrace.testing.contexts import make_sink_context
 from headrace.testing.faults import HttpProxy, StatusFault
 from headrace.testing.waiting import eventually
-from tests.unit.converters.avro.converters import avro_converter
+from tests.unit.converters.schema_registry.converters import avro_converter
 from tests.unit.converters.schema_registry.fake_registry import FakeSchemaRegistry, served
 from tests.unit.pipeline.plain_converter import PlainConverter
 

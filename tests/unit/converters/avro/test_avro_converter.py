@@ -13,7 +13,7 @@ from headrace.converters.avro.avro_types import parse_avro
 from headrace.converters.avro.configuration import AvroConverterConfig
 from headrace.converters.avro.to_connect import ConnectSchemas
 from headrace.registry import PluginKind, Registry
-from tests.unit.converters.avro.converters import avro_converter, read_one
+from tests.unit.converters.schema_registry.converters import avro_converter, read_one
 from tests.unit.converters.schema_registry.fake_registry import FakeSchemaRegistry
 
 ROW = s.struct({"id": s.INT64, "n": s.STRING.as_optional()}, name="shop.Row")

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from headrace import schema as s
-from tests.unit.converters.avro.converters import avro_converter, read_one
+from tests.unit.converters.schema_registry.converters import avro_converter, read_one
 from tests.unit.converters.schema_registry.fake_registry import FakeSchemaRegistry
 
 with warnings.catch_warnings(record=True):  # its OAuth library announces a change of its own

@@ -15,7 +15,7 @@ from headrace.converters.avro.configuration import AvroConverterConfig
 from headrace.converters.schema_registry.registry_client import SchemaRegistryClient
 from headrace.embedded.tcp_ports import free_port
 from headrace.testing.faults import Drop, Hang, HttpProxy, StatusFault
-from tests.unit.converters.avro.converters import avro_converter
+from tests.unit.converters.schema_registry.converters import avro_converter
 from tests.unit.converters.schema_registry.fake_registry import FakeSchemaRegistry, served
 
 
