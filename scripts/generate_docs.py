@@ -15,6 +15,7 @@ from typing import Any
 from headrace.plugin_docs import (
     connector_keys_page,
     connector_schema,
+    converter_keys_page,
     json_schema,
     markdown,
     transform_keys_page,
@@ -37,6 +38,7 @@ def pages(registry: Registry) -> dict[Path, str]:
         DOCS / "worker.md": worker_page(),
         DOCS / "streams-sizing.md": sizing_page(),
         DOCS / "connector-keys.md": connector_keys_page(),
+        DOCS / "converter-keys.md": converter_keys_page(registry.plugins(PluginKind.CONVERTER)),
         DOCS / "transform-keys.md": transform_keys_page(
             registry.plugins(PluginKind.TRANSFORM), registry.plugins(PluginKind.PREDICATE)
         ),

@@ -4,6 +4,7 @@ from headrace.plugin_docs.json_schema import connector_schema, json_schema, work
 from headrace.plugin_docs.key_facts import definitions_of, facts_of
 from headrace.plugin_docs.markdown_pages import (
     connector_keys_page,
+    converter_keys_page,
     markdown,
     transform_keys_page,
     type_text,
@@ -15,6 +16,7 @@ __all__ = [
     "config_definitions",
     "connector_keys_page",
     "connector_schema",
+    "converter_keys_page",
     "definitions_of",
     "facts_of",
     "json_schema",

@@ -75,6 +75,21 @@ def transform_keys_page(transforms: Sequence[Plugin], predicates: Sequence[Plugi
     return _joined(lines)
 
 
+def converter_keys_page(converters: Sequence[Plugin]) -> str:
+    """Keys of all converters."""
+    intro = (
+        "Keys of the converters that come with headrace (`key.converter.…`, `value.converter.…`). "
+        "[schema-registry.md](schema-registry.md) describes how those with a schema registry are used."
+    )
+    lines = ["# Keys of converters", "", _GENERATED, "", intro, ""]
+    for plugin in converters:
+        names = ", ".join(f"`{alias}`" for alias in (plugin.name, *plugin.cls.aliases))
+        model: type[ConfigModel] = plugin.cls.config_model
+        lines += [f"## {plugin.name}", "", _summary(plugin.cls), "", f"Accepted names: {names}.", ""]
+        lines += _table(model) if model.definitions() else ["No keys of its own.", ""]
+    return _joined(lines)
+
+
 def _table(model: type[ConfigModel]) -> list[str]:
     rows = [_row(model, definition) for definition in model.definitions()]
     return ["| key | type | default | |", "|---|---|---|---|", *rows, ""]

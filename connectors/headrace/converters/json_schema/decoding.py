@@ -37,7 +37,7 @@ def _special(described: Schema) -> type[JsonColumn] | None:
     if described.type is Type.STRUCT:
         return _ChoiceColumn if described.name == ONE_OF else _ObjectColumn
     if described.type is Type.MAP and not is_text_map(described):
-        return _EntriesColumn
+        return _ReadEntriesColumn
     return None
 
 
@@ -106,7 +106,7 @@ class _ChoiceColumn(StructColumn):
         return best
 
 
-class _EntriesColumn(MapColumn):
+class _ReadEntriesColumn(MapColumn):
     """Maps as lists of objects with ``key`` and ``value``."""
 
     def __init__(self, schema: Schema, direction: Direction, path: str) -> None:
