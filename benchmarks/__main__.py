@@ -20,6 +20,7 @@ from benchmarks import bad_documents, deletes, paths, shapes, stream_scaling, st
 from benchmarks.competitors import competitors
 from benchmarks.engines import Engines
 from benchmarks.report import Line, compare, machine, read, show, write
+from benchmarks.stream_processes import TOPOLOGIES
 
 RESULTS = Path("build/bench.json")
 SUITE = {
@@ -70,11 +71,20 @@ def main() -> int:
         metavar="NAMES",
         help="parts of names, separated by commas: what to compare headrace, confluent with (streams)",
     )
+    parser.add_argument(
+        "--topologies",
+        default="",
+        metavar="NAMES",
+        help=f"of {', '.join(TOPOLOGIES)}, separated by commas (streams, stream-scaling)",
+    )
     parser.add_argument("--against", type=Path, metavar="FOLDER", help="another checkout with its .venv (versions)")
     options = parser.parse_args()
     known = {**SUITE, **OPTIONAL}
     if unknown := [name for name in options.names if name not in known]:
         parser.error(f"unknown benchmark: {', '.join(unknown)}; choose from {', '.join(known)}")
+    topologies = _parts(options.topologies)
+    if unknown := [name for name in topologies if name not in TOPOLOGIES]:
+        parser.error(f"unknown topology: {', '.join(unknown)}; choose from {', '.join(TOPOLOGIES)}")
     if options.plugins and not options.plugins.is_dir():
         parser.error(f"--plugins: {options.plugins} is not a folder")
     earlier = read(options.compare) if options.compare else None  # before it is overwritten
@@ -94,7 +104,8 @@ def main() -> int:
             quix=options.quix,
             against=options.against and options.against.absolute(),
             apart=options.apart,
-            applications=[part.strip() for part in options.applications.split(",") if part.strip()],
+            applications=_parts(options.applications),
+            topologies=topologies,
         ) as engines:
             description = [*machine(apart=options.apart), *engines.versions()]
             for path in options.names or SUITE:
@@ -106,6 +117,10 @@ def main() -> int:
         print(compare(earlier, lines))
     _say(f"written to {RESULTS}")
     return 0
+
+
+def _parts(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",") if part.strip()]
 
 
 def _say(text: str) -> None:

@@ -61,15 +61,17 @@ class Engines:
         against: Path | None = None,
         apart: bool = False,
         applications: Sequence[str] = (),
+        topologies: Sequence[str] = (),
     ) -> None:
         """``plugins``: a folder of connectors for Kafka Connect. ``quix``: a Python that has Quix Streams.
 
         ``against``: another checkout of headrace with its environment in ``.venv`` (versions).
         ``apart``: engines on one core, runners on another.
-        ``applications``: parts of the names of the stream applications to compare with; empty = all."""
+        ``applications``: parts of the names of the stream applications to compare with; empty = all.
+        ``topologies``: what stream applications do; empty = all."""
         self.folder, self.rows, self.rounds, self.quick, self.say = folder, rows, rounds, quick, say
         self.plugins, self.quix, self.against, self._apart = plugins, quix, against, apart
-        self._applications = applications
+        self._applications, self._topologies = applications, topologies
         self._stop = ExitStack()
         self._runs = 0
 
@@ -109,6 +111,10 @@ class Engines:
     def compares(self, application: str) -> bool:
         """Return whether a stream application is one of those to compare with."""
         return not self._applications or any(part in application for part in self._applications)
+
+    def runs_topology(self, topology: str) -> bool:
+        """Return whether a topology of stream applications is measured."""
+        return not self._topologies or topology in self._topologies
 
     def name(self) -> str:
         self._runs += 1

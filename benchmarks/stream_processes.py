@@ -21,6 +21,7 @@ from headrace.embedded.jars import fetch
 from headrace.embedded.optional_dependencies import java
 
 ENRICHMENT, COUNT, LEFT_JOIN = "enrichment", "count", "left join"
+TOPOLOGIES = (ENRICHMENT, COUNT, LEFT_JOIN)
 COMMIT_INTERVAL = 500
 """Milliseconds."""
 SESSION_TIMEOUT = 6_000

@@ -10,7 +10,7 @@ import statistics
 
 from benchmarks.engines import Engines
 from benchmarks.report import Line
-from benchmarks.stream_processes import COUNT, ENRICHMENT, LEFT_JOIN, HeadraceProcess
+from benchmarks.stream_processes import TOPOLOGIES, HeadraceProcess
 from benchmarks.streams import MOST_KEYS, StreamBenchmark, StreamRun, restore_line
 
 _CLIENT = "confluent"
@@ -24,7 +24,7 @@ def stream_scaling(engines: Engines) -> list[Line]:
     benchmark = StreamBenchmark(engines, {})
     benchmark.fill()
     lines = []
-    for topology in (ENRICHMENT, COUNT, LEFT_JOIN):
+    for topology in filter(engines.runs_topology, TOPOLOGIES):
         found: dict[int, list[StreamRun]] = {1: [], 2: []}
         for number in range(engines.rounds):
             for processes in (1, 2) if number % 2 else (2, 1):

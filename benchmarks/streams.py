@@ -26,6 +26,7 @@ from benchmarks.stream_processes import (
     COUNT,
     ENRICHMENT,
     LEFT_JOIN,
+    TOPOLOGIES,
     TUNED,
     HeadraceProcess,
     KafkaStreamsProcess,
@@ -102,7 +103,7 @@ class StreamBenchmark:
         self.topics = {name: f"{engines.name()}-{name}" for name in ("keyed", "shown", "clicks", "offers")}
 
     def fill(self) -> None:
-        """Write the inputs: views keyed by offer and by view, a click for each tenth view, and the offers."""
+        """Write the inputs of the topologies: views by offer, or by view with a click for each tenth, and offers."""
         for topic in self.topics.values():
             self._make(topic)
         offers: list[dict[str, Any]] = [
@@ -110,9 +111,11 @@ class StreamBenchmark:
         ]
         self._write("offers", ((offer["offer_id"], offer, START) for offer in offers))
         rows = range(self._engines.rows)
-        self._write("keyed", ((row["offer_id"], row, row["shown_at"]) for row in map(view, rows)))
-        self._write("shown", ((row["view_id"], row, row["shown_at"]) for row in map(view, rows)))
-        self._write("clicks", ((row["view_id"], row, row["clicked_at"]) for row in map(click, rows[::10])))
+        if any(map(self._engines.runs_topology, (ENRICHMENT, COUNT))):
+            self._write("keyed", ((row["offer_id"], row, row["shown_at"]) for row in map(view, rows)))
+        if self._engines.runs_topology(LEFT_JOIN):
+            self._write("shown", ((row["view_id"], row, row["shown_at"]) for row in map(view, rows)))
+            self._write("clicks", ((row["view_id"], row, row["clicked_at"]) for row in map(click, rows[::10])))
 
     def run(self, application: StreamProcess, topology: str, processes: int = 1) -> StreamRun:
         """Run an application from its start to the commit of the last input."""
@@ -270,7 +273,7 @@ def streams(engines: Engines) -> list[Line]:
         engines.say("  Quix Streams: no --quix, not measured")
     benchmark.fill()
     lines: list[Line] = []
-    for topology in (ENRICHMENT, COUNT, LEFT_JOIN):
+    for topology in filter(engines.runs_topology, TOPOLOGIES):
         found: dict[str, list[StreamRun]] = {name: [] for name in benchmark.applications}
         for number in range(engines.rounds):
             order = list(found) if number % 2 else list(found)[::-1]
@@ -280,7 +283,8 @@ def streams(engines: Engines) -> list[Line]:
                 engines.say(f"  round {number + 1}  {topology:12} {name:28} {measured.text}")
         lines += [_line(topology, name, found[OURS], runs) for name, runs in found.items() if name != OURS]
     keys = min(engines.rows, MOST_KEYS)
-    for name, application in benchmark.applications.items():
+    restored = benchmark.applications if engines.runs_topology(COUNT) else {}  # whose state it is
+    for name, application in restored.items():
         if "tuned" in name or name == "Quix Streams":
             continue
         lines.append(restore_line(engines, benchmark, name, application, keys))

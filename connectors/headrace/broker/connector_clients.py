@@ -126,9 +126,10 @@ class ConnectorClients:
         clients, own = self._effective("consumer")
         return clients.reader({"client.id": client_id, **own, **settings})
 
-    def transactional_producer(self, transactional_id: str) -> TransactionalProducer:
+    def transactional_producer(self, transactional_id: str, **settings: str) -> TransactionalProducer:
+        """``settings``: defaults that the configuration may override."""
         clients, own = self._effective("producer")
-        return clients.transactional_producer(transactional_id, own)
+        return clients.transactional_producer(transactional_id, {**settings, **own})
 
     def _effective(self, kind: ClientKind) -> tuple[KafkaClients, dict[str, str]]:
         found = effective_settings(self.worker, self.connector, kind)
