@@ -175,3 +175,18 @@ def test_a_record_that_cannot_be_written_to_a_repartition_topic_is_refused(make_
     assert sorted(row["at"] for row in application.committed("out")) == [1, 3, 6]
     letters = application.broker.records("dead")
     assert [orjson.loads(letter.value or b"")["id"] for letter in letters] == [2, 4, 5]
+
+
+def test_an_output_that_is_too_large_for_kafka_fails_the_task_and_names_the_topic(
+    make_application: MakeApplication,
+) -> None:
+    text = WINDOW.replace("sum(price)", "last(name)")
+    application = make(make_application, text, producer_override_max_request_size="500")
+    application.send("impressions", [{"id": 1, "at": at, "name": "n" * 600} for at in (1, 50)], [1, 1])
+    task = application.start()
+    application.wait_until_failed()
+
+    assert task.error is not None
+    assert "a record cannot be written to out: the record has" in str(task.error)
+    assert getattr(task.error, "code", "") == "data.record_too_large"
+    assert application.committed("out") == []

@@ -203,7 +203,11 @@ class UncommittedWork:
 
     def _send(self, outputs: Iterable[EncodedBatch]) -> None:
         for output in outputs:
-            self._transaction.send(self._hops.marked(output))
+            try:
+                self._transaction.send(self._hops.marked(output))
+            except DataError as error:
+                text = f"a record cannot be written to {output.topic}: {error.message}"
+                raise TaskError(text, code=error.code, hint=error.hint) from error
             self._clients.topic_used(output.topic)
 
     def _refuse(self, failures: Sequence[Failure], batch: ConsumedBatch) -> None:
