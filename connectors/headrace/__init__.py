@@ -28,7 +28,7 @@ from headrace.errors import (
     RetriableError,
     TaskError,
 )
-from headrace.json_bytes import json_bytes
+from headrace.json_bytes import json_bytes, nulls_are_none
 from headrace.patterns import Pattern, compile_pattern
 from headrace.plugin import (
     UNDECLARED,
@@ -209,6 +209,7 @@ __all__ = [
     "json_bytes",
     "key",
     "nearest",
+    "nulls_are_none",
     "prefix_key",
     "read_small_file",
     "retry",

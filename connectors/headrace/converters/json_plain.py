@@ -9,7 +9,7 @@ from typing import Any
 
 import orjson
 
-from headrace import DataError, json_bytes
+from headrace import DataError, json_bytes, nulls_are_none
 
 _OPTIONS = orjson.OPT_PASSTHROUGH_DATETIME | orjson.OPT_PASSTHROUGH_DATACLASS
 
@@ -21,7 +21,7 @@ def dump_plain_values(values: Sequence[Any]) -> list[bytes]:
     except TypeError:
         return [dump_plain(value) for value in values]
     for text, value in zip(written, values, strict=True):
-        if b"null" in text:  # orjson writes NaN as null, too
+        if b"null" in text and not nulls_are_none(text, value):
             _plain(value)
     return written
 
@@ -38,7 +38,7 @@ def dump_plain(value: Any) -> bytes:
             return json_bytes([_plain(value)], option=_OPTIONS)[0]
         except (TypeError, RecursionError) as error:
             raise DataError(f"cannot be written as JSON: {error}") from error
-    if b"null" in written:  # orjson writes NaN as null, too
+    if b"null" in written and not nulls_are_none(written, value):
         _plain(value)
     return written
 

@@ -17,7 +17,7 @@ from typing import Any
 import orjson
 
 from headrace.errors import DataError
-from headrace.json_bytes import json_bytes
+from headrace.json_bytes import json_bytes, nulls_are_none
 
 _MARK = b'{"$'
 _OPTIONS = orjson.OPT_PASSTHROUGH_DATETIME | orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_SUBCLASS
@@ -44,7 +44,7 @@ def encode(values: Sequence[Any]) -> list[bytes]:
         return [_encode(value) for value in values]
     # orjson writes NaN as null, and does not escape the marks.
     return [
-        text if b"null" not in text and _MARK not in text else _encode(value)
+        text if _MARK not in text and (b"null" not in text or nulls_are_none(text, value)) else _encode(value)
         for text, value in zip(written, values, strict=True)
     ]
 
