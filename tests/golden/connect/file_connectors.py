@@ -22,7 +22,7 @@ class FileStreamSourceConfig(ConfigModel):
 
 
 class FileStreamSourceTask(SourceTask):
-    """Sends each line once; the offset counts lines."""
+    """Sends each complete line once; the offset counts bytes."""
 
     def start(self, context: Any) -> None:
         self._config = FileStreamSourceConfig.parse(context.properties)
@@ -31,10 +31,12 @@ class FileStreamSourceTask(SourceTask):
         self._next = stored["position"] if stored else 0
 
     def poll(self) -> SourceBatch | Wait:
-        lines = Path(str(self._config.file)).read_text(encoding="utf-8").splitlines()[self._next :]
-        if not lines:
+        content = Path(str(self._config.file)).read_bytes()[self._next :]
+        complete = content[: content.rfind(b"\n") + 1]
+        if not complete:
             return Wait(_IDLE)
-        self._next += len(lines)
+        self._next += len(complete)
+        lines = complete.decode().splitlines()
         return SourceBatch(
             self._config.topic,
             lines,
@@ -73,15 +75,16 @@ class FileStreamSinkConfig(ConfigModel):
 
 
 class FileStreamSinkTask(SinkTask):
-    """Fails when the file's folder does not exist."""
+    """Appends the text of each value as a line. Fails when the file's folder does not exist."""
 
     def start(self, context: Any) -> None:
-        file = Path(str(FileStreamSinkConfig.parse(context.properties).file))
-        if not file.parent.is_dir():
-            raise TaskError(f"Couldn't find or create file '{file}' for FileStreamSinkTask", code="file.missing")
+        self._file = Path(str(FileStreamSinkConfig.parse(context.properties).file))
+        if not self._file.parent.is_dir():
+            raise TaskError(f"Couldn't find or create file '{self._file}' for FileStreamSinkTask", code="file.missing")
 
     def put(self, batches: Sequence[SinkBatch]) -> Sequence[Rejection]:
-        del batches
+        with self._file.open("a", encoding="utf-8") as file:
+            file.writelines(f"{value}\n" for batch in batches for value in batch.values)
         return []
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 from pathlib import Path
 from typing import Any
 
@@ -139,6 +140,14 @@ def test_a_position_that_headrace_would_not_use_is_named_with_the_reason(
     assert not found["ready"]
 
 
+def test_with_connect_a_system_that_does_not_answer_is_an_error(cluster: Cluster) -> None:
+    cluster.connector("search", {**SEARCH, "connection.url": "http://127.0.0.1:1"})
+    assert cluster.assessment()["verdict"] == "runs unchanged"
+    (found,) = cluster.report("--connect", exit_code=1)["connectors"]
+    assert found["verdict"] == "cannot run"
+    assert found["findings"][0]["code"] == "elasticsearch.unreachable"
+
+
 def test_a_position_that_was_deleted_is_none(cluster: Cluster) -> None:
     cluster.connector("orders", JDBC)
     cluster.offset("orders", ORDERS, POSITION)
@@ -255,6 +264,29 @@ class TestWorkerFile:
         (found,) = report["connectors"]
         assert found["verdict"] == "cannot run"
         assert [item["key"] for item in found["findings"]] == ["connection.password"]
+
+    def test_with_connect_the_database_is_asked_for_the_tables(self, cluster: Cluster, tmp_path: Path) -> None:
+        database = sqlite3.connect(tmp_path / "shop.db")
+        database.execute("CREATE TABLE orders (id INTEGER PRIMARY KEY)")
+        database.close()
+        config = {
+            **{key: JDBC[key] for key in ("connector.class", "incrementing.column.name", "topic.prefix")},
+            "connection.url": f"jdbc:sqlite:{tmp_path}/shop.db",
+            "mode": "incrementing",
+            "table.whitelist": "orders",
+        }
+        cluster.connector("orders", config)
+        known, gone = {"protocol": "1", "table": "orders"}, {"protocol": "1", "table": "gone"}
+        cluster.offset("orders", known, {"incrementing": 42})
+        cluster.offset("orders", gone, {"incrementing": 7})
+        command = ("migrate", "--from-connect", str(self.file(tmp_path, connector_files_allowed_paths=str(tmp_path))))
+        (unconnected,) = json.loads(cluster.run("--json", command=command).stdout)["connectors"]
+        assert [item["partition"] for item in unconnected["continues"]] == [known, gone]
+        result = cluster.run("--json", "--connect", command=command, exit_code=1)
+        (found,) = json.loads(result.stdout)["connectors"]
+        assert found["continues"] == [{"partition": known, "offset": {"incrementing": 42}}]
+        (unused,) = found["read_again"]
+        assert "this connector has no source partition" in unused["reason"]
 
     def test_the_file_of_a_standalone_worker_is_refused_with_what_to_do(self, cluster: Cluster, tmp_path: Path) -> None:
         path = tmp_path / "connect-standalone.properties"
