@@ -54,7 +54,8 @@ def print_report(report: MigrationReport) -> None:
         for line in _details(item):
             out.print(Text(f"  {line}"))
     counts = [f"{sum(item.verdict is kind for item in report.connectors)} {_SUMMARY[kind]}" for kind in Verdict]
-    out.print(f"{len(report.connectors)} connectors: {', '.join(counts)}", style="bold")
+    count = len(report.connectors)
+    out.print(f"{count} connector{'s' if count != 1 else ''}: {', '.join(counts)}", style="bold")
     for number, step in enumerate(_steps(report), 1):
         out.print(Text(f"{number}. {step}"))
 
@@ -66,7 +67,8 @@ def _details(item: ConnectorAssessment) -> Iterator[str]:
     for partition, reason in item.unused:
         yield f"would not continue at {_text(partition)}: {reason}; what it stands for is read again"
     if item.untouched:
-        yield f"{len(item.untouched)} positions stay as they are"
+        count = len(item.untouched)
+        yield "1 position stays as it is" if count == 1 else f"{count} positions stay as they are"
     if item.group:
         places = [f"continues at {place} offset {offset}" for place, offset in sorted(item.committed.items())]
         yield f"consumer group {item.group}" + ("" if places else " has no offsets yet")

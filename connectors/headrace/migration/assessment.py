@@ -94,6 +94,7 @@ def _assess(
     class_name, target = config.get("connector.class", ""), state.desired.target(name)
     stored = state.offsets.get(name, ())
     parsed, findings = validator.connector(config)
+    findings = list(map(_for_migration, findings))
     if parsed is None:
         return ConnectorAssessment(name, class_name, target, Verdict.REFUSED, findings=findings, untouched=stored)
     if connect:
@@ -112,6 +113,14 @@ def _assess(
     named = {offset_key(name, item.partition) for item in unused}
     used = [item for item in stored if offset_key(name, item.partition) not in named]
     return replace(found, used=used, unused=unused)
+
+
+def _for_migration(finding: Finding) -> Finding:
+    """Replace the hint that a name may be misspelt: Kafka Connect has run the connector under this name."""
+    if (finding.code, finding.key) != ("plugin.unknown", "connector.class"):
+        return finding
+    hint = "leave it to workers of Kafka Connect with a group.id and topics of their own, or write a plugin"
+    return replace(finding, hint=hint)
 
 
 def _asked(config: ConnectorConfig) -> Iterable[Finding]:
