@@ -33,7 +33,7 @@ test: lint ## Everything: lint, types, contracts, unit, conformance, integration
 ifeq ($(strip $(ARGS)),)
 	@# Each of the test processes starts engines of its own; the tests of one file run in one process.
 	failed=0; \
-	$(BIN)/python -m pytest tests/unit -n $(PROCESSES) || failed=1; \
+	$(BIN)/python -m pytest tests/unit -n $(PROCESSES) --dist worksteal || failed=1; \
 	$(BIN)/python -m pytest --ignore=tests/unit -n $(PROCESSES) --dist loadfile --no-loadscope-reorder || failed=1; \
 	exit $$failed
 else
@@ -42,7 +42,7 @@ endif
 
 test-quick: setup ## Unit tests and import contracts, on two cores and with fewer examples: within a minute, no engine
 	$(BIN)/lint-imports
-	HEADRACE_TEST_PROFILE=quick $(BIN)/python -m pytest tests/unit -q -n 2 $(ARGS)
+	HEADRACE_TEST_PROFILE=quick $(BIN)/python -m pytest tests/unit -q -n 2 --dist worksteal $(ARGS)
 
 soak: setup ## Kill and suspend the workers of stream applications for many rounds (ROUNDS=20, SEED=…): some minutes
 	HEADRACE_SOAK_ROUNDS=$(or $(ROUNDS),20) HEADRACE_SOAK_SEED=$(or $(SEED),20261130) $(BIN)/python -m pytest tests/system/test_stream_kills.py tests/system/test_experiment_kills.py -s

@@ -20,9 +20,12 @@ settings.load_profile(os.environ.get("HEADRACE_TEST_PROFILE", "headrace"))
 # CliRunner makes all commands of an app from their annotations for each invocation, which takes 50 ms.
 setattr(typer.testing, "_get_command", functools.cache(getattr(typer.testing, "_get_command")))  # noqa: B009, B010
 
+gc.disable()  # until all tests are collected: nearly everything that is imported and collected stays
+
 
 def pytest_collection_finish() -> None:
     """Exempt the modules and the tests from garbage collections, which took a tenth of the CPU time of a run."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(20_000, 20, 20)
+    gc.enable()

@@ -47,7 +47,7 @@ def send_to_worker(
             headers={**headers, "User-Agent": USER_AGENT},
             timeout=httpx.Timeout(timeout, connect=min(timeout, _CONNECT_TIMEOUT)),
             trust_env=False,  # a worker is not reached through the proxies of the environment
-            verify=tls if tls is not None else True,
+            verify=(tls or True) if url.startswith("https:") else False,  # a context takes 30 ms of CPU time
         )
     except httpx.HTTPError as error:
         raise RetriableError(

@@ -30,6 +30,7 @@ def write_example_logs(folder: Path, impressions: int = 16_000) -> None:
     preferred = 0.9 * sharp / sharp.sum() + 0.1 / SURVEYS
     v3 = {f"s{survey}": round(float(share), 6) for survey, share in enumerate(preferred)}
     v3["s0"] += 1 - sum(v3.values())
+    chosen = json.dumps({"propensity": 1 / SURVEYS, "candidates": list(v3), "shadow": {"v3": v3}})
     with (folder / "impressions.jsonl").open("w") as log, (folder / "selections.jsonl").open("w") as selections:
         for number in range(impressions):
             user, survey = int(random.integers(0, USERS)), int(random.integers(0, SURVEYS))
@@ -54,8 +55,7 @@ def write_example_logs(folder: Path, impressions: int = 16_000) -> None:
                 "shoe_size": int(random.normal(41, 3)),
             }
             log.write(json.dumps(impression | columns) + "\n")
-            chosen = {"propensity": 1 / SURVEYS, "candidates": list(v3), "shadow": {"v3": v3}}
-            selections.write(json.dumps(impression | chosen) + "\n")
+            selections.write(f"{json.dumps(impression)[:-1]}, {chosen[1:]}\n")
 
 
 def write_labels(path: Path, *, impressions: int = 40_000, lift: float = 0.25, lost: float = 0.0) -> None:

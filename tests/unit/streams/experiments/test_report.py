@@ -15,14 +15,16 @@ from headrace.errors import ConfigError
 from tests.unit.streams.experiments.example_logs import write_labels
 
 SHARES = "--share v1=80% --share v2=20%"
+IMPRESSIONS = 10_000
+"""Enough for a verdict."""
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("labels")
-    write_labels(folder / "better.jsonl", impressions=20_000, lift=0.4)
-    write_labels(folder / "equal.jsonl", impressions=20_000, lift=0.0)
-    write_labels(folder / "lost.jsonl", impressions=20_000, lift=0.4, lost=0.5)
+    write_labels(folder / "better.jsonl", impressions=IMPRESSIONS, lift=0.4)
+    write_labels(folder / "equal.jsonl", impressions=IMPRESSIONS, lift=0.0)
+    write_labels(folder / "lost.jsonl", impressions=IMPRESSIONS, lift=0.4, lost=0.5)
     write_labels(folder / "short.jsonl", impressions=3_000)
     return folder
 
@@ -49,7 +51,7 @@ def test_a_better_version_is_found_and_its_bad_calibration_is_shown() -> None:
     assert version["verdict"] == "better"
     assert version["low"] > 0
     assert 0.9 < current["predicted_observed"] < 1.1 < version["predicted_observed"]
-    assert current["impressions"] + version["impressions"] == 20_000
+    assert current["impressions"] + version["impressions"] == IMPRESSIONS
     assert found["sample_ratio_p_value"] > 0.01
     assert found["missed_conversions"] > 0
     assert list(found["contributions"]) == ["country", "offer.category"]
