@@ -23,7 +23,7 @@ setup: $(INSTALLED) ## Create the virtual environment and install everything int
 $(INSTALLED): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "headrace needs Python 3.11 or newer; name one: make PYTHON=python3.12 ...")'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[avro,fast,json-schema,postgres,mysql,embedded,exploration,opentelemetry,reports,dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[avro,fast,json-schema,postgres,protobuf,mysql,embedded,exploration,opentelemetry,reports,dev]'
 	@touch $@
 
 demo: setup ## Show real PostgreSQL, Kafka and Elasticsearch at work in the terminal (ARGS=--once, or exploration)
@@ -62,7 +62,7 @@ docs: setup ## Write the generated pages of docs/
 	$(BIN)/python scripts/generate_docs.py
 
 lock: ## Write the versions and hashes of the image's Python packages (needs uv: pip install uv)
-	uv pip compile pyproject.toml --extra avro --extra fast --extra json-schema --extra mysql --extra postgres $(LOCK) -o requirements.lock
+	uv pip compile pyproject.toml --extra avro --extra fast --extra json-schema --extra mysql --extra postgres --extra protobuf $(LOCK) -o requirements.lock
 	echo 'hatchling>=1.27' | uv pip compile - $(LOCK) -o requirements-build.lock
 
 pin: setup ## Pin the images of Dockerfile and docker-compose.yml by digest (needs access to their registries)

@@ -27,7 +27,7 @@ def locked(name: str) -> dict[str, int]:
 def required() -> set[str]:
     project: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     extras = project["optional-dependencies"]
-    image = ("avro", "fast", "json-schema", "mysql", "postgres")
+    image = ("avro", "fast", "json-schema", "mysql", "postgres", "protobuf")
     texts = [*project["dependencies"], *(text for name in image for text in extras[name])]
     return {match[0] for text in texts if (match := re.match(r"[\w-]+", text))}
 

@@ -209,7 +209,7 @@ def allowed_name(name: str) -> str:
     """Return a name that Avro allows, as AvroData makes it: as in a URL, then without what is no letter or digit."""
     if is_name(name):
         return name
-    encoded = quote_plus(name).replace("~", "%7E")
+    encoded = quote_plus(name, safe="*").replace("~", "%7E")
     if not encoded or not (encoded[0].isascii() and (encoded[0].isalpha() or encoded[0] == "_")):
         encoded = f"x{encoded}"
     return _NO_NAME_CHARACTER.sub("_", encoded)

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable
-from decimal import MAX_EMAX, MAX_PREC, MIN_EMIN, Context, Decimal
+from decimal import Decimal
 
 from headrace import Schema, Type, schema
 from headrace.converters import json_leaves
 from headrace.converters.avro.connect_names import ENUM, FIXED_SIZE
+from headrace.converters.decimals import from_unscaled, unscaled
 from headrace.converters.json_columns import Leaf, Values
 from headrace.converters.json_leaves import logical_name, scale_of
-
-_EXACT = Context(prec=MAX_PREC, Emax=MAX_EMAX, Emin=MIN_EMIN, traps=[])
 
 
 def encoding_leaf(described: Schema, *, enums: bool) -> Leaf:
@@ -36,7 +35,7 @@ def decoding_leaf(described: Schema) -> Leaf:
     """Return the leaf that converts what was read. Raise ValueError for an invalid schema."""
     if logical_name(described) == schema.DECIMAL:
         scale = scale_of(described)
-        return Leaf(frozenset({bytes}), lambda values: [_decimal(value, scale) for value in values])
+        return Leaf(frozenset({bytes}), lambda values: [from_unscaled(value, scale) for value in values])
     if described.type is Type.BYTES:
         return Leaf(frozenset({bytes}), _same)
     return json_leaves.decoding_leaf(described)
@@ -46,22 +45,6 @@ def enum_symbols(described: Schema) -> list[str]:
     """Return the symbols of a text that is an enum in Avro; none for every other text."""
     prefix = f"{ENUM}."
     return [symbol for name, symbol in described.parameters if name.startswith(prefix)]
-
-
-def unscaled(value: Decimal, scale: int) -> bytes:
-    """Return the unscaled two's complement bytes of a decimal. Raise ValueError when it has more digits."""
-    if not value.is_finite():
-        raise ValueError("NaN and infinity are no decimals with a scale")
-    scaled = value.scaleb(scale, _EXACT)
-    number = int(scaled)
-    if scaled != number:
-        raise ValueError(f"a decimal with more than {scale} digits behind the point, the scale of its schema")
-    size = (number if number >= 0 else ~number).bit_length() // 8 + 1
-    return number.to_bytes(size, "big", signed=True)
-
-
-def _decimal(value: bytes, scale: int) -> Decimal:
-    return Decimal(int.from_bytes(value, "big", signed=True)).scaleb(-scale, _EXACT)
 
 
 def _same(values: Values) -> Values:
