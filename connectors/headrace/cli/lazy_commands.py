@@ -64,6 +64,11 @@ COMMANDS = {
         "preview_command",
         "Show real records as a connector would write them, after converters and transforms. Nothing is written.",
     ),
+    "tap": CommandEntry(
+        "tap",
+        "tap_command",
+        "Show records of a running task as they pass a stage. The task is not delayed, and nothing is changed.",
+    ),
     "verify": CommandEntry(
         "verify",
         "verify_command",

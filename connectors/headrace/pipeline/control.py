@@ -16,6 +16,7 @@ from headrace.errors import RetriableError
 from headrace.metrics import TaskMetrics
 from headrace.pipeline.fence import TaskFence
 from headrace.pipeline.stream.queries import StateQueries
+from headrace.pipeline.tap import TaskTap
 from headrace.records import TopicPartition
 from headrace.retries import FOREVER, RetryPolicy, retry
 from headrace.status_reasons import StatusReasons
@@ -51,6 +52,8 @@ class TaskControl:
     """Raises a condition that stays until an operator acknowledges it."""
     queries: StateQueries = field(default_factory=StateQueries)
     """Of the state of a stream task."""
+    tap: TaskTap = field(default_factory=TaskTap)
+    """Shows records of a source or sink task."""
     hop_headers: bool = False
     """Whether batches that are sent to Kafka get the header with their hops (``freshness.headers``)."""
     spans: BatchSpans | None = None

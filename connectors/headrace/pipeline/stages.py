@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, NamedTuple, TypeVar
 
@@ -18,6 +18,17 @@ from headrace.errors import DataError, RetriableError
 from headrace.pipeline.decoded_runs import joined, overlaps, parsed
 from headrace.pipeline.fault_policy import NO_PARTITION, Failure, FaultPolicy, Stage
 from headrace.pipeline.sink_headers import HeaderTexts
+from headrace.pipeline.tap import (
+    CONVERTED,
+    POLLED,
+    READ,
+    WRITTEN,
+    TapRequest,
+    TaskTap,
+    consumed_columns,
+    encoded_columns,
+    step_stage,
+)
 from headrace.pipeline.transformations import (
     RefusedRecord,
     Step,
@@ -29,7 +40,16 @@ from headrace.pipeline.transformations import (
     transform,
 )
 from headrace.plugin import Converter, Decoded
-from headrace.records import BatchHeaders, ConsumedBatch, EncodedBatch, Headers, SinkBatch, SourceBatch, TopicPartition
+from headrace.records import (
+    BatchHeaders,
+    ConsumedBatch,
+    EncodedBatch,
+    Headers,
+    RecordColumns,
+    SinkBatch,
+    SourceBatch,
+    TopicPartition,
+)
 from headrace.retries import Backoff
 from headrace.schema import Schema
 
@@ -85,6 +105,7 @@ class Stages:
     header_converter: Converter | None = None
     header_texts: HeaderTexts | None = None
     """Makes texts of the headers that a sink is given; None: they are texts already."""
+    tap: TaskTap = field(default_factory=TaskTap)
 
     def encode(self, batch: SourceBatch) -> Encoded:
         """Transform, then convert to bytes. ``Failure.offset`` is the record's row in ``batch``.
@@ -96,16 +117,23 @@ class Stages:
     def _encode_all(self, batch: SourceBatch) -> Encoded:
         failures: list[Failure] = []
         filtered = split = 0
+        tap = self.tap.request
+        if tap is not None and tap.wants(POLLED):
+            tap.add(source_columns(batch))
         if not self.steps:
             encoded = [self._encode(batch, range(len(batch)), failures)]
         else:
-            made, refused = transform(self.steps, source_columns(batch), split=True)
+            made, refused = transform(self.steps, source_columns(batch), split=True, observe=_observer(tap))
             failures.extend(_transform_failure(item, TopicPartition(batch.topic, NO_PARTITION)) for item in refused)
             rows = {place for part in made for place in part.places} | {item.place for item in refused}
             filtered = len(batch) - len(rows)
             split = sum(map(len, made)) + len(refused) - len(rows)
             encoded = [self._encode(source_batch(part), part.places, failures) for part in made]
-        return Encoded([part for part in encoded if len(part)], failures, filtered, split)
+        encoded = [part for part in encoded if len(part)]
+        if tap is not None and tap.wants(WRITTEN):
+            for part in encoded:
+                tap.add(encoded_columns(part))
+        return Encoded(encoded, failures, filtered, split)
 
     def decode(
         self, batch: ConsumedBatch, *, json_texts: bool = False, split_records: bool = False
@@ -121,6 +149,9 @@ class Stages:
         self, batch: ConsumedBatch, json_texts: bool, split_records: bool
     ) -> tuple[list[SinkBatch], list[Failure]]:
         failures: list[Failure] = []
+        tap = self.tap.request
+        if tap is not None and tap.wants(READ):
+            tap.add(consumed_columns(batch), batch.topic_partition)
         headers = batch.headers
         if self.header_texts is not None:
             batch, headers = self.header_texts.texts_of(batch, failures)
@@ -143,14 +174,19 @@ class Stages:
         ]
         # A record that both converters refuse is one failure, the key's: later stages never saw it.
         failures[:] = {failure.offset: failure for failure in reversed(failures)}.values()
-        if not self.steps:
-            return batches, failures
-        transformed: list[SinkBatch] = []
-        for whole in batches:
-            made, refused = transform(self.steps, sink_columns(whole), split=split_records)
-            failures.extend(_transform_failure(item, batch.topic_partition) for item in refused)
-            transformed.extend(sink_batch(whole, part) for part in made)
-        return transformed, failures
+        if tap is not None:
+            _add_sink_batches(tap, CONVERTED, batches)
+        if self.steps:
+            transformed: list[SinkBatch] = []
+            observe = _observer(tap, batch.topic_partition)
+            for whole in batches:
+                made, refused = transform(self.steps, sink_columns(whole), split=split_records, observe=observe)
+                failures.extend(_transform_failure(item, batch.topic_partition) for item in refused)
+                transformed.extend(sink_batch(whole, part) for part in made)
+            batches = transformed
+        if tap is not None:
+            _add_sink_batches(tap, WRITTEN, batches)
+        return batches, failures
 
     @cached_property
     def read_values(self) -> bool:
@@ -262,6 +298,27 @@ class _StageError(Exception):
 def _transform_failure(refused: RefusedRecord, topic_partition: TopicPartition) -> Failure:
     executor = class_path(refused.transform)
     return Failure(Stage.TRANSFORMATION, executor, refused.error, topic_partition, refused.place)
+
+
+def _observer(
+    tap: TapRequest | None, topic_partition: TopicPartition | None = None
+) -> Callable[[Step, Sequence[RecordColumns]], None] | None:
+    """Return what adds the results of a transform to the tap."""
+    if tap is None:
+        return None
+
+    def observe(step: Step, batches: Sequence[RecordColumns]) -> None:
+        if tap.wants(step_stage(step.alias)):
+            for batch in batches:
+                tap.add(batch, topic_partition)
+
+    return observe
+
+
+def _add_sink_batches(tap: TapRequest, stage: str, batches: Sequence[SinkBatch]) -> None:
+    if tap.wants(stage):
+        for batch in batches:
+            tap.add(sink_columns(batch), batch.topic_partition)
 
 
 def _source_slice(batch: SourceBatch, index: int) -> SourceBatch:

@@ -7,7 +7,7 @@ results are collected into batches of equal topic and schemas again.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Any, NamedTuple
@@ -37,6 +37,7 @@ class Step:
     transform: Transform
     predicate: Predicate | None = None
     negate: bool = False
+    alias: str = ""
 
     @property
     def reads_values(self) -> bool:
@@ -132,13 +133,22 @@ class Step:
 
 
 def transform(
-    steps: Sequence[Step], batch: RecordColumns, *, split: bool
+    steps: Sequence[Step],
+    batch: RecordColumns,
+    *,
+    split: bool,
+    observe: Callable[[Step, Sequence[RecordColumns]], None] | None = None,
 ) -> tuple[list[RecordColumns], list[RefusedRecord]]:
-    """Apply the steps in order. ``split``: a record may become several; else raise TaskError when one does."""
+    """Apply the steps in order. ``split``: a record may become several; else raise TaskError when one does.
+
+    ``observe`` is given what each step makes of the batch.
+    """
     refused: list[RefusedRecord] = []
     batches = [batch] if len(batch) else []
     for step in steps:
         batches = _joined([made for part in batches for made in step.apply(part, refused, split=split)])
+        if observe is not None:
+            observe(step, batches)
     return batches, refused
 
 

@@ -59,6 +59,8 @@ RULES: Mapping[str, Mapping[str, Role | None]] = {
     f"/v1{_ONE}/conditions": {"GET": Role.VIEWER},
     f"/v1{_ONE}/acknowledge": {"POST": Role.OPERATOR},
     f"/v1{_ONE}/reset": {"POST": Role.ADMIN},
+    # Contents of records; the audit log has a line of each request.
+    f"/v1{_ONE}/tasks/{{task:int}}/tap": {"POST": Role.OPERATOR},
     "/v1/streams/{name}/state/{store}/{key}": {"GET": Role.OPERATOR},
     "/v1/streams/{name}/registration": {"GET": Role.OPERATOR},
     # A decision is a record that the application learns from.

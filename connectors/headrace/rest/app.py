@@ -23,6 +23,7 @@ from headrace.rest.metrics_routes import DEFAULT_EXPOSITION, Exposition, Metrics
 from headrace.rest.options import NO_OPTIONS, RestOptions
 from headrace.rest.plugin_routes import PluginRoutes
 from headrace.rest.stream_routes import StreamRoutes
+from headrace.rest.tap_routes import TapRoutes
 from headrace.rest.worker_routes import WorkerRoutes
 from headrace.runtime.api import WorkerApi
 from headrace.runtime.group_api import WorkerGroupApi
@@ -65,6 +66,7 @@ def all_routes(
         *PluginRoutes(api, registry).routes(),
         *MetricsRoutes(api, exposition).routes(),
         *StreamRoutes(api).routes(),
+        *TapRoutes(api).routes(),
         *(DeadLetterRoutes(dead_letters).routes() if dead_letters is not None else ()),
     ]
 

@@ -43,7 +43,8 @@ LEADER: frozenset[tuple[str, str]] = frozenset(
     }
 )
 """What only the leader does: it writes the config topic, and keeps tasks from starting while offsets change."""
-OWNER = ("POST", f"{_ONE}/tasks/{{task:int}}/restart")
+OWNER = frozenset({("POST", f"{_ONE}/tasks/{{task:int}}/restart"), ("POST", f"/v1{_ONE}/tasks/{{task:int}}/tap")})
+"""What the worker that runs the task does."""
 ANY_TASK = frozenset({("POST", "/v1/streams/{name}/decide"), ("GET", STATE)})
 """What a worker answers from its own tasks of an application."""
 ALWAYS = frozenset({"/", "/health", "/metrics", "/v1/metrics", "/admin/loggers", "/admin/loggers/{logger}"})
@@ -89,7 +90,7 @@ class GroupForwarding:
         return completed(route, request, response, self._group.others_with_tasks(), ask)
 
     def _target(self, route: str, request: RestRequest) -> str | None:
-        if (request.method, route) == OWNER:
+        if (request.method, route) in OWNER:
             unit = Unit(request.path["name"], int(request.path["task"]))
             if self._group.owns(unit):
                 return None

@@ -18,6 +18,7 @@ from headrace.pipeline.stream.registration import Registration
 from headrace.records import SourceOffset, SourcePartition
 from headrace.runtime.stream_reset import StreamReset
 from headrace.runtime.stream_state_queries import StreamStateAnswer
+from headrace.runtime.tap_view import TapQuery, TapView
 from headrace.states import Status, TargetState, TaskId
 from headrace.worker_events import EventsSnapshot
 
@@ -180,6 +181,13 @@ class WorkerApi(Protocol):
 
     def registration(self, name: str) -> Registration:
         """Return what the state of a stream application was made by. Raise NotFoundError when it has never run."""
+        ...
+
+    def tap(self, task: TaskId, query: TapQuery) -> TapView:
+        """Return records of a running task as they pass a stage, as soon as there are enough or the time is over.
+
+        Raise NotFoundError when this worker does not run the task, CommandError for an unknown stage, ConflictError
+        while another caller waits."""
         ...
 
     def validate(self, config: Mapping[str, str]) -> dict[str, Any]:

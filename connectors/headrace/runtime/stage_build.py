@@ -8,6 +8,7 @@ from contextlib import ExitStack
 from headrace.pipeline.fault_policy import FaultPolicy
 from headrace.pipeline.sink_headers import HeaderTexts
 from headrace.pipeline.stages import Stages
+from headrace.pipeline.tap import CONVERTED, POLLED, READ, WRITTEN, TaskTap, step_stage
 from headrace.pipeline.transformations import Step
 from headrace.plugin import Converter, Predicate, Transform
 from headrace.registry import PluginKind, Registry
@@ -17,8 +18,17 @@ from headrace.validation import CONVERTERS, make_converter
 _TEXTS = "SimpleHeaderConverter"
 
 
-def make_stages(registry: Registry, worker: WorkerSettings, settings: ConnectorSettings, policy: FaultPolicy) -> Stages:
-    """Return the transforms and converters of one task. Raise ConfigError; the stages configured before are closed."""
+def make_stages(
+    registry: Registry,
+    worker: WorkerSettings,
+    settings: ConnectorSettings,
+    policy: FaultPolicy,
+    tap: TaskTap | None = None,
+) -> Stages:
+    """Return the transforms and converters of one task. Raise ConfigError; the stages configured before are closed.
+
+    ``tap`` is told the names of the stages.
+    """
     with ExitStack() as opened:
         keys, values, headers = (_converter(registry, worker, settings, name, opened) for name in CONVERTERS)
         header_texts = None
@@ -29,9 +39,19 @@ def make_stages(registry: Registry, worker: WorkerSettings, settings: ConnectorS
             if isinstance(settings, SinkSettings) and not headers.reads_texts:
                 plain = make_converter(registry, _TEXTS, {}, is_key=False, kind=PluginKind.HEADER_CONVERTER)
                 header_texts = HeaderTexts(headers, plain)
-        stages = Stages(keys, values, steps, policy, headers, header_texts)
+        tap = tap if tap is not None else TaskTap()
+        tap.stages = _stage_names(settings)
+        stages = Stages(keys, values, steps, policy, headers, header_texts, tap)
         opened.pop_all()
         return stages
+
+
+def _stage_names(settings: ConnectorSettings) -> tuple[str, ...]:
+    """Return the stages at which records can be shown. Those of a stream application are its steps."""
+    steps = [step_stage(alias) for alias in settings.transforms]
+    if isinstance(settings, SourceSettings):
+        return (POLLED, *steps, WRITTEN)
+    return (READ, CONVERTED, *steps, WRITTEN) if isinstance(settings, SinkSettings) else ()
 
 
 def group_of(connector: str) -> str:
@@ -69,7 +89,7 @@ def _steps(
         transform.header_converter = header_converter
         transform.configure(options)
         opened.callback(transform.close)
-        steps.append(Step(transform, predicates[gate] if gate is not None else None, negate))
+        steps.append(Step(transform, predicates[gate] if gate is not None else None, negate, alias))
     return steps
 
 

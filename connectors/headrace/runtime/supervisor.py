@@ -11,6 +11,7 @@ import structlog
 
 from headrace.metrics import Parts, TaskMetrics
 from headrace.pipeline.stream.queries import StateQueries
+from headrace.pipeline.tap import TaskTap
 from headrace.runtime.plan import Action, Pause, Resume, Running, Start, Stop
 from headrace.runtime.task_host import BuildTrusted, Report, TaskHost
 from headrace.states import State, TaskId
@@ -142,6 +143,11 @@ class TaskSupervisor:
             for task, supervised in list(self._tasks.items())
             if task.connector == connector and supervised.host.state in (State.RUNNING, State.PAUSED)
         }
+
+    def tap(self, task: TaskId) -> TaskTap | None:
+        """Return the tap of a task; None when this worker does not run it."""
+        supervised = self._tasks.get(task)
+        return supervised.host.tap if supervised is not None else None
 
     def _start(self, task: TaskId, config: Mapping[str, str], *, paused: bool, trusted: bool) -> None:
         host = TaskHost(task, config, self._worker_id, partial(self._build, trusted=trusted), self._report)

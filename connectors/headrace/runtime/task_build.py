@@ -88,7 +88,7 @@ class TaskBuilder:
         )
         config_origin = self.config_origins.of(task.connector, config)
         policy = FaultPolicy(parsed.settings, config_origin, control.stop_event, control.log, control.metrics)
-        stages = make_stages(self.registry, self.settings, parsed.settings, policy)
+        stages = make_stages(self.registry, self.settings, parsed.settings, policy, control.tap)
         return _OneTask(self, task, parsed, control, config_origin, set_status_reason, stages).pipeline()
 
     def _raiser(self, connector: str) -> RaiseCondition:

@@ -19,6 +19,7 @@ from headrace.metrics import TaskMetrics, now_ms
 from headrace.pipeline.control import TaskControl
 from headrace.pipeline.fence import TaskFence
 from headrace.pipeline.stream.queries import StateQueries
+from headrace.pipeline.tap import TaskTap
 from headrace.retries import RESTARTS, RetryPolicy
 from headrace.states import State, Status, TaskId
 from headrace.status_reasons import StatusReasons
@@ -73,6 +74,7 @@ class TaskHost:
         self.config = config
         self.metrics = TaskMetrics()
         self.queries = StateQueries()
+        self.tap = TaskTap()
         self.ended = threading.Event()
         self._worker_id = worker_id
         self._build = build
@@ -115,6 +117,7 @@ class TaskHost:
             self._fence,
             set_note=lambda reason: self._explain("note", reason),
             queries=self.queries,
+            tap=self.tap,
         )
         self._change(State.UNASSIGNED)
         # A daemon: a task that hangs in a driver must not keep a stopping worker from exiting.

@@ -25,6 +25,7 @@ from headrace.freshness import FreshnessSummary
 from headrace.metrics import Parts
 from headrace.pipeline.stream.decisions import DecisionServices
 from headrace.pipeline.stream.registration import Registration
+from headrace.pipeline.tap import WRITTEN
 from headrace.plugin import SystemChoices
 from headrace.plugin_docs import validation_response
 from headrace.records import SourceOffset, SourcePartition
@@ -42,6 +43,7 @@ from headrace.runtime.stream_reset import StreamReset
 from headrace.runtime.stream_state_queries import StreamStateAnswer, query_state
 from headrace.runtime.supervisor import TaskSupervisor
 from headrace.runtime.system_lookup import SystemLookups
+from headrace.runtime.tap_view import TapQuery, TapView, tap_task
 from headrace.runtime.topic_tracking import TopicTracker
 from headrace.states import State, Status, TargetState, TaskId
 from headrace.stores import ConditionStore, DesiredState, MemoryLog, OffsetStore, StatusStore
@@ -276,6 +278,13 @@ class Worker:
         found = self._with_admin(self._application(name).registration)
         redact = self._validator.secrets.of(name)
         return replace(found, stores={store: (redact(text), topics) for store, (text, topics) in found.stores.items()})
+
+    def tap(self, task: TaskId, query: TapQuery) -> TapView:
+        config = _require(task.connector, self._desired())
+        shows_writes = query.stage == WRITTEN and self._type(config) == "sink"
+        parsed = self.parsed_config(task.connector) if shows_writes else None
+        previewer = parsed.plugin.cls().previewer(parsed.own) if parsed is not None else None
+        return tap_task(self._supervisor.tap(task), task, query, self._validator.secrets.of(task.connector), previewer)
 
     def _application(self, name: str) -> StoredApplication:
         config = _require(name, self._desired())

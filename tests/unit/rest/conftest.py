@@ -25,6 +25,7 @@ from headrace.rest.server import RestServer
 from headrace.runtime.api import ConnectorInfo, ConnectorStatus, Health, TaskInfo, TaskProgress, TaskRecords, WorkerApi
 from headrace.runtime.stream_reset import StreamReset
 from headrace.runtime.stream_state_queries import FoundState, StreamStateAnswer, keys_of
+from headrace.runtime.tap_view import TapQuery, TapView
 from headrace.states import State, Status, TargetState, TaskId
 from headrace.worker_events import EventsSnapshot
 
@@ -42,6 +43,8 @@ class FakeWorker:
         self.targets: dict[str, TargetState] = {}
         self.statuses: dict[str, ConnectorStatus] = {}
         self.restarts: list[Any] = []
+        self.queries: list[TapQuery] = []
+        self.tapped = TapView([], 0)
         self.counters: dict[TaskId, dict[str, int]] = {}
         self.raised: list[Condition] = []
         self.causes: list[RecordCause] = []
@@ -130,6 +133,13 @@ class FakeWorker:
         if task.number != 0:
             raise NotFoundError(f"Unknown task: {task}")
         self.restarts.append(task)
+
+    def tap(self, task: TaskId, query: TapQuery) -> TapView:
+        self._known(task.connector)
+        if task.number != 0:
+            raise NotFoundError(f"task {task} does not run")
+        self.queries.append(query)
+        return self.tapped
 
     def tasks(self, name: str) -> list[TaskInfo]:
         self._known(name)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import httpx
@@ -11,6 +12,7 @@ import pytest
 
 from headrace.broker.in_memory import InMemoryKafka
 from headrace.broker.in_memory.group_member import InMemoryCoordinator, InMemoryGroupMember
+from headrace.records import EncodedBatch
 from headrace.testing.waiting import eventually
 from tests.engines.http import HTTP
 from tests.unit.data_streams import FakeElasticsearch
@@ -234,6 +236,30 @@ def test_requests_for_a_task_are_answered_by_a_worker_that_has_one(group: Group)
     assert "conflicting operation" in asked.json()["message"], "this worker has no task, and may not ask another one"
     answer = request(other, "POST", "/v1/streams/numbers/decide", json={})
     assert "no task of numbers decides over HTTP" in answer.json()["message"]
+
+
+def test_a_tap_is_answered_by_the_worker_that_runs_the_task(group: Group) -> None:
+    first, second = group.worker(), group.worker()
+    sink = {"connector.class": "MemorySink", "topics": "numbers"}
+    assert request(first, "PUT", "/connectors/memory/config", json=sink).status_code == 201
+    eventually(lambda: states(first, "memory").get(0, ("", ""))[0] == "RUNNING")
+    other = second if states(first, "memory")[0][1] == worker_id(first) else first
+    path, query = "/v1/connectors/memory/tasks/0/tap", {"stage": "written", "records": 3, "seconds": 60}
+    producer = group.kafka.producer({})
+
+    def produced_until_shown(answer: Future[httpx.Response]) -> bool:
+        producer.send(EncodedBatch("numbers", [b'{"n": 1}']))
+        return answer.done()
+
+    with ThreadPoolExecutor(1) as pool:
+        answer = pool.submit(request, other, "POST", path, json=query, timeout=90)
+        eventually(lambda: produced_until_shown(answer))
+        found = answer.result().json()
+
+    assert [(record["topic"], record["value"]) for record in found["records"]] == [("numbers", '{"n": 1}')] * 3
+    unknown = request(other, "POST", path, json={**query, "stage": "polled"})
+    assert (unknown.status_code, "read, converted, written" in unknown.json()["message"]) == (400, True)
+    assert request(other, "POST", "/v1/connectors/memory/tasks/9/tap", json=query).status_code == 404
 
 
 def test_the_level_of_a_logger_is_set_on_every_worker_with_scope_cluster(group: Group) -> None:
