@@ -40,7 +40,7 @@ from headrace.settings import WorkerSettings
 from headrace.validation import Validator
 
 _ROWS = 500
-_VALUE = {
+VALUE = {
     "id": 4711,
     "customer": "Li Na",
     "card": "4111 1111 1111 1111",
@@ -50,7 +50,7 @@ _VALUE = {
     "address": {"street": "Long Street 5", "city": "Lyon", "country": "fr"},
     "note": "please ring twice, the bell is broken; leave it with the neighbour otherwise",
 }
-_SCHEMA = schemas.struct(
+SCHEMA = schemas.struct(
     {
         "id": schemas.INT64,
         "customer": schemas.STRING,
@@ -88,7 +88,7 @@ def main() -> int:
     options = parser.parse_args()
     theirs = _jvm() if options.jvm else {}
     registry = Registry()
-    texts = [json.dumps(_VALUE).encode()] * _ROWS
+    texts = [json.dumps(VALUE).encode()] * _ROWS
     plain = _sink(registry, {})
     baseline = _cost(lambda: plain.decode(_consumed(texts), json_texts=True), options.seconds)
     print(f"records of {len(texts[0])} bytes in batches of {_ROWS}; microseconds per record")
@@ -98,7 +98,7 @@ def main() -> int:
     for name, keys in _TRANSFORMS.items():
         step = Step(_made(registry, name, keys))
         schemaless = _cost(lambda step=step: transform([step], _columns(None), split=False), options.seconds)  # type: ignore[misc]
-        described = _cost(lambda step=step: transform([step], _columns(_SCHEMA), split=False), options.seconds)  # type: ignore[misc]
+        described = _cost(lambda step=step: transform([step], _columns(SCHEMA), split=False), options.seconds)  # type: ignore[misc]
         stages = _sink(registry, {"type": name, **keys})
         whole = _cost(lambda stages=stages: stages.decode(_consumed(texts), json_texts=True), options.seconds)  # type: ignore[misc]
         compared = "".join(f" {cost:>10.2f}" for cost in theirs.get(name, ()))
@@ -110,7 +110,7 @@ def _jvm() -> dict[str, list[float]]:
     """Return the costs of Kafka Connect's transforms, without and with a schema."""
     jars = os.pathsep.join(map(str, fetch(locked("connect", LOCK).jars)))
     names = [name for name in _TRANSFORMS if name != "Sql"]
-    given = [{"class": name, "config": _TRANSFORMS[name], "value": _VALUE} for name in names]
+    given = [{"class": name, "config": _TRANSFORMS[name], "value": VALUE} for name in names]
     with tempfile.TemporaryDirectory(prefix="connect-transforms-") as classes:
         source = Path(__file__).parent / "connect_transforms" / "TransformBenchmark.java"
         subprocess.run(["javac", "-d", classes, "-cp", jars, str(source)], check=True)
@@ -148,7 +148,7 @@ def _columns(schema: Schema | None) -> RecordColumns:
     return RecordColumns(
         "orders",
         ["4711"] * _ROWS,
-        [_VALUE] * _ROWS,
+        [VALUE] * _ROWS,
         [1_700_000_000_000] * _ROWS,
         [()] * _ROWS,
         range(_ROWS),

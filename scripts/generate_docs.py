@@ -27,6 +27,7 @@ from headrace.registry import PluginKind, Registry
 sys.path.insert(0, str(Path(__file__).parent.parent))  # the script is run by its path
 
 from scripts.stream_sizing import sizing_page
+from scripts.type_tables import types_page
 
 DOCS = Path(__file__).parent.parent / "docs"
 FOLDERS = ("connectors", "schema")  # they hold generated files only
@@ -37,6 +38,7 @@ def pages(registry: Registry) -> dict[Path, str]:
     found = {
         DOCS / "worker.md": worker_page(),
         DOCS / "streams-sizing.md": sizing_page(),
+        DOCS / "avro.md": types_page(),
         DOCS / "connector-keys.md": connector_keys_page(),
         DOCS / "converter-keys.md": converter_keys_page(registry.plugins(PluginKind.CONVERTER)),
         DOCS / "transform-keys.md": transform_keys_page(
