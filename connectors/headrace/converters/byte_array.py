@@ -20,7 +20,10 @@ class ByteArrayConverter(Converter):
     """Connect's ByteArrayConverter: the bytes of the record are the value."""
 
     config_model = ByteArrayConverterConfig
-    aliases = ("org.apache.kafka.connect.converters.ByteArrayConverter",)
+    aliases = (
+        "org.apache.kafka.connect.converters.ByteArrayConverter",
+        "io.confluent.connect.replicator.util.ByteArrayConverter",
+    )
 
     @property
     def reads_texts(self) -> bool:

@@ -23,6 +23,9 @@ WRITTEN = "written"
 """The bytes that a source sends to Kafka, or the records that a sink is given."""
 
 
+_NO_STAGES = "a task that starts has them in a moment; those of stream applications have none (`headrace stream test`)"
+
+
 class TappedBatch(NamedTuple):
     """Records of one topic at the stage."""
 
@@ -74,7 +77,7 @@ class TaskTap:
         Raise CommandError for an unknown stage, ConflictError while another caller waits.
         """
         if stage not in self.stages:
-            hint = f"it has: {', '.join(self.stages)}" if self.stages else "see its status; try again when it runs"
+            hint = f"it has: {', '.join(self.stages)}" if self.stages else _NO_STAGES
             raise CommandError(f"the task has no stage '{stage}'", code="tap.unknown_stage", hint=hint)
         if not self._lock.acquire(blocking=False):
             text = "another tap of this task has not ended"

@@ -13,6 +13,7 @@ from headrace import SourceBatch
 from headrace import schema as schemas
 from headrace.errors import CommandError, ConflictError, NotFoundError
 from headrace.pipeline.stages import Stages
+from headrace.pipeline.tap import TaskTap
 from headrace.redaction import HIDDEN, Secrets, unredacted
 from headrace.runtime.tap_view import Mask, TapQuery, TapView, tap_task
 from headrace.states import TaskId
@@ -123,6 +124,12 @@ def test_an_unknown_stage_is_refused_with_those_that_exist(sink: Stages) -> None
     with pytest.raises(CommandError, match="no stage 'polled'") as refused:
         sink.tap.collect("polled", 1, 1)
     assert refused.value.hint == "it has: read, converted, transforms.mask, transforms.route, written"
+
+
+def test_a_task_without_stages_says_why() -> None:
+    with pytest.raises(CommandError) as refused:
+        TaskTap().collect("written", 1, 1)
+    assert "those of stream applications have none" in refused.value.hint
 
 
 def test_one_caller_waits_at_a_time(sink: Stages) -> None:
