@@ -22,6 +22,8 @@ _DELIMITERS = frozenset(':,{}[]"')
 _INTEGERS = ((Type.INT8, 8), (Type.INT16, 16), (Type.INT32, 32), (Type.INT64, 64))
 _NUMBERS = (Type.INT8, Type.INT16, Type.INT32, Type.INT64, Type.FLOAT32, Type.FLOAT64)
 _LARGEST_EXPONENT = 10_000
+_DEEPEST = 100
+"""Lists and maps within each other; a text with more is a text, as it is bytes for Kafka Connect."""
 _MOMENTS: Mapping[str | None, Callable[[int], date | time]] = {
     schemas.DATE: lambda days: date_of(days * DAY),
     schemas.TIME: time_of,
@@ -108,10 +110,18 @@ class _Parser:
         self._text = text
         self._tokens = _tokens(text)
         self._at = 0
+        self._depth = 0
 
     def parse(self, *, embedded: bool) -> TypedValue:
-        if self._at >= len(self._tokens):
+        if self._at >= len(self._tokens) or self._depth > _DEEPEST:
             raise _NoElementError
+        self._depth += 1
+        try:
+            return self._parse(embedded=embedded)
+        finally:
+            self._depth -= 1
+
+    def _parse(self, *, embedded: bool) -> TypedValue:
         if embedded and self._take('"'):
             return self._quoted_text()
         for word, constant in (
@@ -181,6 +191,8 @@ class _Parser:
             key_schema, name = self.parse(embedded=True)
             if name is None or not self._take(":"):
                 raise _NoElementError
+            if isinstance(name, (list, dict)):
+                raise _NoElementError  # not the key of a dictionary
             schema, value = self.parse(embedded=True)
             entries.append((name, value))
             keys.append(key_schema)

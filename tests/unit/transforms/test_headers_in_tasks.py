@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import struct
+from contextlib import suppress
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from headrace import SourceBatch
+from headrace import DataError, SourceBatch
+from headrace import schema as schemas
 from headrace.freshness import HEADER as HOPS
 from headrace.pipeline.fault_policy import Stage
 from headrace.records import Headers
+from headrace.registry import Plugin, PluginKind, Registry
+from headrace_transforms.header_texts import parse_text
+from headrace_transforms.simple_header_converter import SimpleHeaderConverter
 from tests.unit.transforms.conftest import StageMaker
 from tests.unit.transforms.test_in_tasks import JVM, consumed
 
@@ -150,6 +157,27 @@ def test_an_unknown_header_converter_is_an_error(stage_maker: StageMaker) -> Non
     (finding,) = [item for item in findings if item.severity == "error"]
     assert (finding.key, finding.code) == ("header.converter", "plugin.unknown")
     assert "StringConverter" in finding.hint
+
+
+HEADER_TEXTS = st.binary(max_size=40) | st.text(st.sampled_from('[]{},:"\\ 0159.eE+-truefalsnTZ')).map(str.encode)
+"""Bytes of any kind, and texts that look like numbers, times, lists and maps."""
+
+
+@pytest.mark.parametrize("plugin", Registry().plugins(PluginKind.HEADER_CONVERTER), ids=lambda plugin: plugin.name)
+@given(value=HEADER_TEXTS)
+def test_bytes_of_any_kind_are_a_value_or_a_refused_header(plugin: Plugin, value: bytes) -> None:
+    converter, texts = plugin.cls(), SimpleHeaderConverter()
+    converter.configure({}, is_key=False)
+    with suppress(DataError):  # no other error may be raised
+        for run in converter.from_bytes("t", [value], [()]):
+            texts.to_bytes("t", run.schema, run.values)
+
+
+@pytest.mark.parametrize(
+    "text", ["[" * 100_000, "{" * 5_000, '{"a":' * 5_000, "[" * 200 + "]" * 200, "{[1]:2}", "{{}:1}"]
+)
+def test_texts_that_python_cannot_hold_as_lists_and_maps_stay_texts(text: str) -> None:
+    assert parse_text(text) == (schemas.STRING, text)
 
 
 @pytest.mark.parametrize("key", ["key.converter", "value.converter"])
