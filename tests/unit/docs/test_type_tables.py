@@ -18,8 +18,8 @@ from headrace.converters.json import JsonConverter
 from headrace_sinks.elasticsearch.documents.document_encoder import encoder
 from headrace_sinks.elasticsearch.mappings.schema_mapping import mapping
 from scripts.type_tables import AVRO_ROWS, PAGE, SQL_ROWS, AvroRow, SqlRow, avro_of, types_page
-from tests.unit.converters.avro.converters import avro_converter
-from tests.unit.converters.avro.fake_registry import FakeSchemaRegistry, served
+from tests.unit.converters.schema_registry.converters import avro_converter
+from tests.unit.converters.schema_registry.fake_registry import FakeSchemaRegistry, served
 
 
 @pytest.fixture(scope="module")

@@ -19,8 +19,8 @@ from headrace import schema as schemas
 from headrace.registry import PluginKind, Registry
 from headrace.testing.waiting import eventually
 from headrace_sinks.elasticsearch import ElasticsearchSinkConnector
-from tests.unit.converters.avro.converters import avro_converter, read_one
-from tests.unit.converters.avro.fake_registry import FakeSchemaRegistry, served
+from tests.unit.converters.schema_registry.converters import avro_converter, read_one
+from tests.unit.converters.schema_registry.fake_registry import FakeSchemaRegistry, served
 from tests.unit.transforms.conftest import StageMaker
 from tests.unit.transforms.task_run import TaskRun
 from tests.unit.transforms.test_in_tasks import consumed
