@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 import typer
 import yaml
+from typer.core import TyperGroup
 
 from headrace.cli.main import app
 from headrace.files import read_config_file
@@ -123,6 +124,8 @@ def test_the_commands_of_headrace_exist(block: Block) -> None:
     root = typer.main.get_command(app)
     for words in re.findall(r"^(?:\$ )?headrace ((?:[\w-]+ ?)+)", block.code, re.M):
         command, names = root, words.split()
-        while hasattr(command, "commands") and names and not names[0].startswith("-"):
-            assert names[0] in command.commands, f"headrace {words}"
-            command = command.commands[names.pop(0)]
+        while isinstance(command, TyperGroup) and names and not names[0].startswith("-"):
+            # Commands are imported when they are called, those of plugins included.
+            _, found, _ = command.resolve_command(typer.Context(command), [names.pop(0)])
+            assert found is not None, f"headrace {words}"
+            command = found
