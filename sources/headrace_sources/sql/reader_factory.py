@@ -43,7 +43,8 @@ Tables = Sequence[TableName | None]
 class ReaderFactory:
     """What all tables of a task share. Used from the task's thread.
 
-    ``positions`` and ``chunk_plans`` are what is stored; ``initial`` is used where no position is.
+    ``positions`` and ``chunk_plans`` are what is stored; ``initial`` is used where no position is. ``catalogs``: what
+    comes before each table in the partition of its positions.
     """
 
     config: SqlSourceConfig
@@ -54,6 +55,7 @@ class ReaderFactory:
     lookback: Lookback
     positions: Mapping[TableName | None, StoredPosition | None]
     chunk_plans: Mapping[TableName, Mapping[str, Any] | None]
+    catalogs: Mapping[TableName | None, str]
     initial: StoredPosition | None
     transaction_snapshots: TransactionSnapshots
     make_dialect: MakeDialect
@@ -150,7 +152,8 @@ class ReaderFactory:
         plan = from_json(self.chunk_plans[table], target.unique, self.config.mode) if table is not None else None
         ledger = None
         if self.reconciler is not None:
-            ledger = self.reconciler.open_ledger(target, self.mapping, position is not None or plan is not None)
+            known = position is not None or plan is not None
+            ledger = self.reconciler.open_ledger(target, self.mapping, self.catalogs[table], known)
         spec = ReadSpec(
             relation=target.relation,
             topic=topic_of(self.config, table),
@@ -165,7 +168,7 @@ class ReaderFactory:
             paging=paging,
             transaction_snapshots=self.transaction_snapshots,
             ledger=ledger,
-            catalog=dialect.catalog,
+            catalog=self.catalogs[table],
             tuning=self.tuning,
         )
         parallelism = Parallelism(1 if alone else self.config.parallelism, self._start_readers)

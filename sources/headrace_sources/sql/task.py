@@ -15,7 +15,7 @@ from headrace_sources.sql.access.statement_watch import StatementWatch
 from headrace_sources.sql.configuration.config import JdbcSourceConfig, SqlSourceConfig, is_duration
 from headrace_sources.sql.configuration.syntax import find_zone
 from headrace_sources.sql.cursor.lookback import lookback_for
-from headrace_sources.sql.cursor.position import StoredPosition, stored_positions
+from headrace_sources.sql.cursor.position import StoredPosition, stored_catalogs, stored_positions
 from headrace_sources.sql.cursor.transaction_snapshots import TransactionSnapshots
 from headrace_sources.sql.deletes.comparison import KeyComparison
 from headrace_sources.sql.deletes.reconciler import DeleteReconciler
@@ -114,6 +114,7 @@ class SqlSourceTask(SourceTask):
         session.close_transaction()
         zone = find_zone(config.timezone)
         assert zone is not None, "the configuration was validated"
+        stored = self._context.offset_reader, tables, config.mode, dialect.catalog, session.url.database or ""
         factory = ReaderFactory(
             config=config,
             context=self._context,
@@ -121,9 +122,8 @@ class SqlSourceTask(SourceTask):
             reconciler=self._reconciler,
             mapping=TypeMapping(config.numeric, config.granularity, zone, config.temporal == "text", config.not_finite),
             lookback=lookback,
-            positions=stored_positions(
-                self._context.offset_reader, tables, config.mode, dialect.catalog, session.url.database or ""
-            ),
+            positions=stored_positions(*stored),
+            catalogs=stored_catalogs(*stored),
             chunk_plans=stored_chunk_plans(self._context.offset_reader, tables),
             initial=_initial_position(config, now),
             transaction_snapshots=TransactionSnapshots(dialect),

@@ -153,6 +153,23 @@ def stored_positions(
     return positions
 
 
+def stored_catalogs(
+    reader: OffsetReader, tables: Sequence[TableName | None], mode: str, catalog: str = "", database: str = ""
+) -> dict[TableName | None, str]:
+    """Return what comes before each table in the partition of its positions: ``catalog``, or the ``database`` where a
+    JDBC driver has stored the position so and nothing is stored under the table's own partition.
+
+    Positions stay in the partition in which they were found: the JVM's connector must be able to continue them, too.
+    """
+    forms = [(partition_of(table, mode, catalog), partition_of(table, mode, database)) for table in tables]
+    found = iter(reader.offsets([form for of_table in forms for form in of_table]))
+    catalogs = {}
+    for table in tables:
+        own, with_database = next(found), next(found)
+        catalogs[table] = catalog if own is not None or with_database is None else database
+    return catalogs
+
+
 def position_of(offset: Mapping[str, Any] | None, mode: str) -> StoredPosition | None:
     """Return a source offset as a position; None where this mode cannot use it. Raise TaskError."""
     if offset is None:

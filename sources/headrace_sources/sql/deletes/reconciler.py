@@ -35,8 +35,11 @@ class DeleteReconciler:
         self.comparisons: list[KeyComparison] = []
         self._rows_read = True  # since the last step
 
-    def open_ledger(self, target: ReadTarget, mapping: TypeMapping, known: bool) -> Ledger:
-        """Return the ledger of a table. ``known``: rows of it were sent before. Raise InfrastructureError."""
+    def open_ledger(self, target: ReadTarget, mapping: TypeMapping, catalog: str, known: bool) -> Ledger:
+        """Return the ledger of a table. Raise InfrastructureError.
+
+        ``catalog`` as for :func:`partition_of`. ``known``: rows of the table were sent before.
+        """
         config, table = self._config, target.relation.table
         name = f"{self._context.task.connector}.{table or 'query'}"
         ledger = Ledger(Path(config.ledger_directory) / f"{re.sub(r'[^A-Za-z0-9._-]', '_', name)}.ledger")
@@ -53,7 +56,7 @@ class DeleteReconciler:
             target.relation,
             tuple(target.columns[find_column(names, key)] for key in target.keys),
             topic_of(config, table),
-            partition_of(table, config.mode, self._session.dialect.catalog),
+            partition_of(table, config.mode, catalog),
             mapping,
         )
         schedule = self._context.schedule(config.reconcile_schedule)

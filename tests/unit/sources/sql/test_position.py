@@ -22,6 +22,7 @@ from headrace_sources.sql.cursor.position import (
     CursorCodec,
     StoredPosition,
     partition_of,
+    stored_catalogs,
     stored_positions,
 )
 from headrace_sources.sql.dialects import dialect_for
@@ -181,6 +182,24 @@ def test_positions_with_the_database_in_front_of_the_table_are_continued() -> No
     found = stored_positions(offsets, [USERS], "incrementing", database="shop")
     assert found[USERS] == StoredPosition(incrementing=7)
     assert stored_positions(offsets, [USERS], "incrementing", database="other")[USERS] is None
+
+
+@pytest.mark.parametrize(
+    ("stored", "catalog"),
+    [
+        ([], ""),
+        (["public.users"], ""),
+        (["shop.public.users"], "shop"),
+        (["public.users", "shop.public.users"], ""),
+        (["other.public.users"], ""),
+    ],
+)
+def test_positions_stay_in_the_partition_in_which_they_were_found(stored: list[str], catalog: str) -> None:
+    """Otherwise the JVM's connector would continue at an outdated one when it takes over again."""
+    offsets = Offsets()
+    for name in stored:
+        offsets.set({"protocol": "1", "table": name}, {"incrementing": 7})
+    assert stored_catalogs(offsets, [USERS], "incrementing", database="shop") == {USERS: catalog}
 
 
 def test_the_position_of_the_own_partition_takes_precedence() -> None:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from headrace import ConfigError
+from headrace.testing.contexts import Offsets
+from headrace.testing.driver import SourceDriver
 from headrace_sources.sql.dialects.dialect import TableName
 from headrace_sources.sql.reading.stored_partitions import OffsetChange, resolve_offset_changes
 
@@ -75,3 +79,15 @@ def test_an_offset_that_the_mode_cannot_use_is_refused(offset: dict[str, Any], m
 
 def test_an_offset_may_be_deleted() -> None:
     assert resolve({"protocol": "1", "table": "shop.public.orders"}, None)[1] is None
+
+
+def test_a_position_that_was_stored_with_the_database_before_the_table_is_continued_there(
+    drive: Callable[..., SourceDriver], sqlite: Callable[[str], object], path: Path
+) -> None:
+    sqlite("CREATE TABLE a (id INTEGER PRIMARY KEY); INSERT INTO a VALUES (1), (2);")
+    with_database = {"protocol": "1", "table": f"{path}.a"}
+    offsets = Offsets()
+    offsets.set(with_database, {"incrementing": 1})
+    (batch,) = drive(offsets, table_whitelist="a", incrementing_column_name="id").drain()
+    assert batch.source_partition == with_database
+    assert batch.source_offset == {"incrementing": 2}
