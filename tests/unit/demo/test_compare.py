@@ -54,8 +54,8 @@ ROWS = st.dictionaries(
     st.integers(0, 99).map(str),
     st.fixed_dictionaries(
         {
-            "at": st.datetimes(timezones=st.just(UTC)),
-            "price": st.decimals(0, 1000, places=2),
+            "at": st.integers(-(10**15), 10**15).map(lambda moment: MOMENT + timedelta(microseconds=moment)),
+            "price": st.integers(0, 100_000).map(lambda cents: Decimal(cents) / 100),
             "features": st.dictionaries(st.text(max_size=3), st.integers(), max_size=2),
         }
     ),
