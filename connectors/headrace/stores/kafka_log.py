@@ -40,13 +40,18 @@ class KafkaLog:
         *,
         read_back: bool = True,
         allowed: Callable[[], bool] = lambda: True,
+        poll: float = _POLL,
     ) -> None:
-        """``read_back``: an append returns after its records were read. ``allowed``: whether this worker may write."""
+        """``read_back``: an append returns after its records were read. ``allowed``: whether this worker may write.
+
+        ``poll``: seconds that a request for records waits for them, and that ``close`` may therefore take.
+        """
         self.topic = topic
         self._kafka = kafka
         self._settings = {"client.id": client_id}
         self._read_back = read_back
         self._allowed = allowed
+        self._poll = poll
         self._values = LatestValues()
         self._moved = threading.Condition()
         self._positions: dict[TopicPartition, int] = {}
@@ -188,7 +193,7 @@ class KafkaLog:
                 if reader is None:
                     reader = self._kafka.reader(self._settings)
                     reader.assign(self._positions)
-                for batch in reader.poll(_POLL, _RECORDS):
+                for batch in reader.poll(self._poll, _RECORDS):
                     self._take(batch)
                 positions = reader.positions()
             except HeadraceError as error:
@@ -198,7 +203,7 @@ class KafkaLog:
                 if reader is not None:
                     reader.close()
                     reader = None
-                self._stopping.wait(_POLL)
+                self._stopping.wait(self._poll)
                 continue
             failed = False
             with self._moved:

@@ -6,6 +6,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from typing import ClassVar
 
 import pytest
 
@@ -18,6 +19,9 @@ from headrace.testing.waiting import eventually
 
 class ConsumerGroupContract:
     """Tests with several members of a group; part of :class:`KafkaClientsContract`."""
+
+    silence: ClassVar[float] = 0.1
+    """Seconds of each of ten polls that must return nothing: long enough for a record to arrive from the broker."""
 
     @pytest.fixture
     def topic(self, kafka_clients: KafkaClients, unique_name: str) -> str:
@@ -47,7 +51,7 @@ class ConsumerGroupContract:
         reader.consumer.pause_all()
         send(kafka_clients, EncodedBatch(topic, [b"a"]))
         for _ in range(10):
-            assert reader.poll() == []
+            assert reader.poll(self.silence) == []
         reader.consumer.resume_all()
         assert reader.read(1) == [b"a"]
 
@@ -59,7 +63,7 @@ class ConsumerGroupContract:
         reader.consumer.pause_all()
         reader.join()
         for _ in range(10):
-            assert reader.poll() == []
+            assert reader.poll(self.silence) == []
         reader.consumer.resume_all()
         assert reader.read(1) == [b"a"]
 
@@ -76,7 +80,7 @@ class ConsumerGroupContract:
         second.consumer.close()
         poll_until(lambda: len(first.consumer.assignment()) == 3, first)
         for _ in range(10):
-            first.poll()
+            first.poll(self.silence)
         assert first.values() == []
         first.consumer.resume_all()
         assert len(set(first.read(30))) == 30
@@ -95,7 +99,7 @@ class ConsumerGroupContract:
         reader.consumer.pause_all()
         reader.consumer.resume_all()
         for _ in range(10):
-            reader.poll()
+            reader.poll(self.silence)
         assert {batch.topic_partition for batch in reader.batches} == {first, third}
         reader.consumer.pause_only(())
         assert set(reader.read(30)) == set(values)

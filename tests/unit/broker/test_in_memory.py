@@ -22,6 +22,8 @@ def kafka_clients() -> InMemoryKafka:
 class TestContract(KafkaClientsContract):
     """The in-memory broker behaves as a real one does."""
 
+    silence = 0.01  # its records have arrived when they are sent
+
 
 class TestReaders(ReaderContract):
     @pytest.fixture

@@ -41,7 +41,7 @@ def open_log(kafka: InMemoryKafka) -> Iterator[Open]:
     opened: list[KafkaLog] = []
 
     def make(**options: Any) -> KafkaLog:
-        opened.append(KafkaLog(kafka, "configs", "test", **options))
+        opened.append(KafkaLog(kafka, "configs", "test", poll=0.01, **options))
         opened[-1].start(threading.Event())
         return opened[-1]
 
