@@ -9,11 +9,38 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from rich import box
+from rich.table import Table
+
 from demo.progress import get_json
 from demo.worker import CONFIG
 
 _TIME_RANGE = "3650d"  # the impressions are of 2019
 _TIMEOUT = 120.0
+
+
+def hop_table(freshness: Iterable[Mapping[str, Any]], now: float) -> Table:
+    """Return what :func:`hop_lines` says as a table, and of when the data is. ``now``: epoch seconds."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
+    table.add_column("Data of")
+    for heading in ("As of", "Age p99"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("Median time at each hop")
+    for answer in freshness:
+        for task in answer["tasks"]:
+            if task["age"]["batches"]:
+                hops = " → ".join(f"{hop} {_seconds(ages['p50'])}" for hop, ages in task["hops"].items())
+                ago = max(0.0, now - task["data_as_of"] / 1000)
+                table.add_row(answer["name"], f"{_ago(ago)} ago", _seconds(task["age"]["p99"]), hops)
+    return table
+
+
+def _ago(seconds: float) -> str:
+    """Return a time in its largest unit."""
+    for unit, size in (("d", 86_400), ("h", 3_600), ("min", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:,.0f} {unit}"
+    return f"{seconds:.1f} s"
 
 
 def hop_lines(freshness: Iterable[Mapping[str, Any]]) -> list[str]:

@@ -40,6 +40,8 @@ class Progress:
     connectors: Mapping[str, ConnectorProgress]
     documents: Mapping[Table, int]
     answered: bool
+    freshness: Mapping[str, Any] = field(default_factory=dict)
+    """The responses of ``GET /v1/connectors/{name}/freshness`` by connector."""
 
     def connector(self, name: str) -> ConnectorProgress:
         """Return the connector, UNASSIGNED while the worker does not know it."""
@@ -65,11 +67,15 @@ class Watcher:
             connectors = read_connectors(
                 get_json(f"{self._rest}/connectors?expand=status"), get_json(f"{self._rest}/v1/metrics")
             )
+            names = sorted(connectors)
+            freshness: Mapping[str, Any] = {
+                name: get_json(f"{self._rest}/v1/connectors/{name}/freshness") for name in names
+            }
             answered = True
         except (URLError, OSError, http.client.HTTPException, ValueError):
-            connectors, answered = dict(self._last.connectors), False
+            connectors, freshness, answered = dict(self._last.connectors), self._last.freshness, False
         documents = {table: self._documents(table) for table in INDICES}
-        self._last = Progress(time.monotonic(), connectors, documents, answered)
+        self._last = Progress(time.monotonic(), connectors, documents, answered, freshness)
         return self._last
 
     def close(self) -> None:

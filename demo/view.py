@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from dataclasses import dataclass
 
@@ -10,6 +11,7 @@ from rich.console import Group
 from rich.table import Table as Grid
 from rich.text import Text
 
+from demo.monitoring import hop_table
 from demo.prober import Freshness, Prober
 from demo.progress import ConnectorProgress, Progress
 from demo.tables import DERIVED, ENRICHED, SINK, TABLES
@@ -110,7 +112,7 @@ class View:
         reasons = [Text(f"{row.name}: {row.progress.reason}", style="yellow") for row in rows if row.progress.reason]
         if not self._history[-1].answered:
             reasons.append(Text("the worker's REST API does not answer; figures are the last known", style="yellow"))
-        return Group(grid, *reasons)
+        return Group(grid, hop_table(self._history[-1].freshness.values(), time.time()), *reasons)
 
     def line(self) -> str:
         """Return the line for a log."""

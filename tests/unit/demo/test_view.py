@@ -22,7 +22,10 @@ def progress() -> Callable[..., Progress]:
         )
         sink = ConnectorProgress("RUNNING", "", {"sink_record_read_total": written, "sink_record_send_total": written})
         documents = dict.fromkeys(INDICES, 0) | {IMPRESSIONS: written}
-        return Progress(at, {"impressions": source, "elasticsearch": sink}, documents, answered)
+        ages = {"batches": 5, "p50": 0.4, "p99": 1.25}
+        task = {"hops": {"read": {"p50": 0.02}, "write": {"p50": 0.31}}, "age": ages, "data_as_of": 4_102_444_800_000}
+        freshness = {"elasticsearch": {"name": "elasticsearch", "tasks": [task]}}
+        return Progress(at, {"impressions": source, "elasticsearch": sink}, documents, answered, freshness)
 
     return make
 
@@ -59,6 +62,9 @@ def test_the_table_shows_counts_states_and_reasons(view: View, progress: Callabl
 
     assert "elasticsearch" in text  # nothing is cut off in a terminal of the usual width
 
+    assert "read 0.02 s → write 0.31 s" in text
+    assert "0.0 s ago" in text
+    assert "1.25 s" in text
     assert "20,000" in text
     assert "RUNNING" in text
     assert "impressions: the broker does not answer" in text
