@@ -32,34 +32,21 @@ def _by(aggregation: str, metric: str, labels: str = "connector") -> str:
     return f"{aggregation} by ({labels}) ({metric}{{{_SELECTED}}})"
 
 
+def _number(title: str, query: str, legend: str) -> GrafanaPanel:
+    """Return one of the six panels of the first row."""
+    return GrafanaPanel(title, ((query, legend),), kind="stat", width=_COLUMNS // 6)
+
+
 PANELS: Sequence[GrafanaPanel] = (
-    GrafanaPanel("Workers", (('sum(up{job=~"$job"})', "up"),), kind="stat", width=4),
-    GrafanaPanel(
-        "Connectors running",
-        ((f'sum(headrace_connector_state{{{_SELECTED},state="RUNNING"}})', "running"),),
-        kind="stat",
-        width=4,
-    ),
-    GrafanaPanel(
-        "Tasks failed",
-        ((f'sum(headrace_task_state{{{_SELECTED},state="FAILED"}})', "failed"),),
-        kind="stat",
-        width=4,
-    ),
-    GrafanaPanel(
-        "Tasks retrying", ((f"sum(headrace_task_retrying{{{_SELECTED}}})", "retrying"),), kind="stat", width=4
-    ),
-    GrafanaPanel(
-        "Conditions",
-        ((f"count(headrace_connector_condition{{{_SELECTED}}}) or vector(0)", "conditions"),),
-        kind="stat",
-        width=4,
-    ),
-    GrafanaPanel(
+    _number("Workers", 'sum(up{job=~"$job"})', "up"),
+    _number("Connectors running", f'sum(headrace_connector_state{{{_SELECTED},state="RUNNING"}})', "running"),
+    _number("Tasks failed", f'sum(headrace_task_state{{{_SELECTED},state="FAILED"}})', "failed"),
+    _number("Tasks retrying", f"sum(headrace_task_retrying{{{_SELECTED}}})", "retrying"),
+    _number("Conditions", f"count(headrace_connector_condition{{{_SELECTED}}}) or vector(0)", "conditions"),
+    _number(
         "Dead letters, 1 h",
-        ((f"sum(increase(headrace_deadletterqueue_produce_requests_total{{{_SELECTED}}}[1h]))", "dead letters"),),
-        kind="stat",
-        width=4,
+        f"sum(increase(headrace_deadletterqueue_produce_requests_total{{{_SELECTED}}}[1h]))",
+        "dead letters",
     ),
     GrafanaPanel(
         "Records per second",
