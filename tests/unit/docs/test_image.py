@@ -12,6 +12,7 @@ import yaml
 from typer.testing import CliRunner
 
 from headrace.cli.main import app
+from tests.unit.kibana.fake_kibana import FakeKibana
 
 ROOT = Path(__file__).parents[3]
 DOCKERFILE = (ROOT / "Dockerfile").read_text(encoding="utf-8")
@@ -60,12 +61,27 @@ def test_the_dashboards_service_runs_commands_and_files_that_exist(
 ) -> None:
     services = yaml.safe_load((ROOT / "docker-compose.yml").read_text(encoding="utf-8"))["services"]
     build, apply = services["dashboards"]["command"][-1].split(" && ")
-    monkeypatch.setenv("ELASTICSEARCH_URL", "http://127.0.0.1:9")
+    for name, value in services["dashboards"]["environment"].items():
+        monkeypatch.setenv(name, value)
     local = build.replace("/etc/headrace", str(ROOT / "config")).replace("/tmp/pack", str(tmp_path / "pack"))
-    offline = [word for word in local.split()[1:] if word != "--live"]
+    words = [path for word in local.split()[1:] for path in _files(word)]
+    offline = [word for word in words if word != "--live"]
 
     assert CliRunner().invoke(app, offline).exit_code == 0
     arguments = apply.replace("/tmp/pack", str(tmp_path / "pack")).replace("--wait 300", "--wait 0").split()[1:]
-    refused = CliRunner().invoke(app, [*arguments, "--kibana", "http://127.0.0.1:9"]).exception
-    assert getattr(refused, "code", None) == "kibana.unreachable"
+    with FakeKibana().serving() as kibana:
+        monkeypatch.setenv("KIBANA_URL", kibana.url)
+        assert CliRunner().invoke(app, arguments).exit_code == 0
+        applied = [(kind, item["attributes"]) for (kind, _), item in kibana.objects().items()]
+    sinks = [yaml.safe_load(path.read_text("utf-8")) for path in (ROOT / "config" / "connectors").glob("*.yaml")]
+    indices = {topic for sink in sinks for topic in sink.get("topics", "").split(",") if topic}
+    views = {"metrics-headrace.worker-*", "logs-headrace.events-*", *indices}
+    assert {item["title"] for kind, item in applied if kind == "index-pattern"} == views
+    assert [kind for kind, _ in applied].count("dashboard") == len(indices) + 3
     assert len(services["kibana"]["environment"]["XPACK_ENCRYPTEDSAVEDOBJECTS_ENCRYPTIONKEY"]) >= 32
+
+
+def _files(word: str) -> list[str]:
+    """Return the files that a word of a shell names."""
+    folder, _, name = word.rpartition("/")
+    return sorted(map(str, Path(folder).glob(name))) if "*" in name else [word]
