@@ -7,12 +7,14 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from headrace.kibana.field_kinds import DATES, NUMBERS
+from headrace.kibana.lens import RECORDS
 from headrace.kibana.stored_panels import StoredLayer
 
 _BUCKETS = 60
 _RELATIVE = re.compile(r"now-(\d+)([smhdwMy])")
 _SECONDS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 604_800, "M": 2_592_000, "y": 31_536_000}
 _METRICS: dict[str, Callable[[str, Mapping[str, Any]], dict[str, Any]]] = {
+    "count": lambda field, params: {"value_count": {"field": field}},
     "sum": lambda field, params: {"sum": {"field": field}},
     "average": lambda field, params: {"avg": {"field": field}},
     "min": lambda field, params: {"min": {"field": field}},
@@ -35,7 +37,7 @@ def search_request(layer: StoredLayer, time_field: str, time_range: tuple[str, s
     metrics = {
         name: _metric(name, column)
         for name, column in columns.items()
-        if not column.get("isBucketed") and column.get("operationType") != "count"
+        if not column.get("isBucketed") and not _counts_documents(column)
     }
     since, until = time_range
     interval = _interval(since)
@@ -45,6 +47,11 @@ def search_request(layer: StoredLayer, time_field: str, time_range: tuple[str, s
             inner = {name: {**_grouping(name, columns, metrics, interval), **({"aggs": inner} if inner else {})}}
     times = {"range": {time_field: {"gte": since, "lte": until}}} if time_field else {"match_all": {}}
     return {"size": 0, "track_total_hits": True, "query": times, **({"aggs": inner} if inner else {})}
+
+
+def _counts_documents(column: Mapping[str, Any]) -> bool:
+    """Return whether a column counts documents, and not values of a field."""
+    return column.get("operationType") == "count" and column.get("sourceField", RECORDS) == RECORDS
 
 
 def type_problem(column: Mapping[str, Any], kind: str) -> str:

@@ -8,6 +8,7 @@ from typing import NamedTuple
 from headrace.config import nearest
 from headrace.errors import ConfigError, Finding
 from headrace.kibana.alert_rules import AlertRule, dead_letter_rule, is_period, silence_rule
+from headrace.kibana.experiment_panels import experiment_panels
 from headrace.kibana.exploration_panels import exploration_panels
 from headrace.kibana.field_kinds import DATES, FieldFacts, in_order, time_field_of
 from headrace.kibana.pack import Pack
@@ -79,7 +80,11 @@ def _of_target(
     view = data_view(space, target.name, time_field)
     title = f"headrace · {'dead letters' if dead else sink.name} · {target.name}"
     search = saved_search(space, sink.name, view, title, _columns(facts, time_field), tags)
-    panels = exploration_panels(facts, time_field) or choose_panels(facts, time_field)
+    panels = (
+        exploration_panels(facts, time_field)
+        or experiment_panels(facts, time_field)
+        or choose_panels(facts, time_field)
+    )
     shown = dashboard(space, sink.name, view, panels, options.time_range, tags)
     rules = []
     if time_field and dead:

@@ -1,17 +1,20 @@
 """Panels over what the exploration model writes: selections (`pick`), with or without labels, and scores (`learn`).
 
-Such an index is recognized by its fields. Pure functions.
+Such an index is recognized by its fields. Pure functions. The state of experiments: :mod:`experiment_panels`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from headrace.kibana.field_kinds import NUMBERS, TERMS, FieldFacts
 from headrace.kibana.panel_choice import COUNT, Panel, PanelColumn
 
 _SPLIT, _TOP = 5, 10
 _SELECTION = ("version", "assigned", "probability", "calibrated", "propensity")
+_CONVERSION = "conversion."
+"""Fields of the right side of the join that makes labels (``as: conversion``)."""
 _SCORE = ("version", "candidate", "probability", "calibrated", "impressions", "conversions")
 
 
@@ -21,7 +24,8 @@ def exploration_panels(facts: Sequence[FieldFacts], time_field: str) -> list[Pan
     if known.keys() >= set(_SCORE):
         return [*_head("Scores", time_field), *_scores(known, time_field)]
     if known.keys() >= set(_SELECTION):
-        return [*_head("Selections", time_field), *_selections(known, time_field)]
+        converted = [each for each in facts if each.field.aggregatable and each.title.startswith(_CONVERSION)]
+        return [*_head("Selections", time_field), *_selections(known, time_field, converted[:1])]
     return []
 
 
@@ -33,20 +37,29 @@ def _head(title: str, time_field: str) -> list[Panel]:
     return panels
 
 
-def _selections(known: Mapping[str, FieldFacts], time_field: str) -> list[Panel]:
+def _selections(known: Mapping[str, FieldFacts], time_field: str, converted: Sequence[FieldFacts]) -> list[Panel]:
+    """``converted``: a field that selections with a conversion have."""
     version, assigned = known["version"], known["assigned"]
+    conversions = [
+        PanelColumn("conversions", "count", "Conversions", each.field.path, each.field.type) for each in converted
+    ]
     panels = []
     if time_field:
         by_version = (_time(time_field), _terms(version, _SPLIT), COUNT)
         panels.append(Panel("by-version", "Selections over time by version", "lnsXY", by_version))
+        for column in conversions:
+            shown = (_time(time_field), replace(_terms(version, _SPLIT), order_by=column.id), column)
+            panels.append(Panel("conversions", "Conversions over time by version", "lnsXY", shown))
     expected = _sum(known["calibrated"], "Conversions expected")
     columns: tuple[PanelColumn, ...] = (
         _terms(version, _TOP),
         COUNT,
+        *conversions,
         expected,
         _percentile(known["probability"], 50, "Median probability"),
     )
-    panels.append(Panel("versions", "Selections and expected conversions by version", "lnsDatatable", columns))
+    title = "Selections, conversions" if conversions else "Selections"
+    panels.append(Panel("versions", f"{title} and expected conversions by version", "lnsDatatable", columns))
     panels.append(Panel("assigned", "Users by assigned version", "lnsPie", (_terms(assigned, _TOP), COUNT)))
     if time_field:
         for name, title in (

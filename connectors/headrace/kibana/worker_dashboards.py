@@ -151,4 +151,5 @@ _EVENTS = (
         (_terms("connector.name", "Connector", "count", _TOP), COUNT),
     ),
     Panel("states", "States", "lnsPie", (_terms("state.after", "State", "count"), COUNT)),
+    Panel("kinds", "Kinds of events", "lnsPie", (_terms("kind", "Kind", "count"), COUNT)),
 )
