@@ -17,6 +17,7 @@ from google.protobuf.descriptor_pb2 import FileDescriptorProto, FileDescriptorSe
 from google.protobuf.message import DecodeError
 
 from headrace import DataError, RetriableError
+from headrace.converters.protobuf.connect_names import META_FILE
 from headrace.converters.protobuf.known_files import FOLDER_OF_GOOGLE_TYPES, TEXTS
 from headrace.converters.schema_registry.registry_client import SchemaText
 
@@ -39,7 +40,7 @@ def compile_proto(text: SchemaText) -> FileDescriptorSet:
             if path not in compiled:
                 target = _within(folder, path)
                 target.parent.mkdir(parents=True, exist_ok=True)
-                target.write_text(given, "utf-8")
+                target.write_text(_completed(given), "utf-8")
         (folder / "compiled").write_bytes(FileDescriptorSet(file=compiled.values()).SerializeToString())
         _run(folder, has_compiled=bool(compiled))
         made = FileDescriptorSet.FromString((folder / "out").read_bytes())
@@ -56,8 +57,15 @@ def _run(folder: Path, *, has_compiled: bool) -> None:
         raise RetriableError("protoc does not end, by which Protobuf schemas are read") from error
     if done.returncode != 0:
         lines = [line for line in done.stderr.decode(errors="replace").splitlines() if "warning:" not in line]
-        reason = lines[0].removeprefix(f"{MAIN}:") if lines else f"protoc ends with {done.returncode}"
+        reason = lines[0].removeprefix(f"{folder}/").removeprefix(f"{MAIN}:") if lines else "protoc ends with an error"
         raise invalid(re.sub(r"^(\d+):(\d+): ", r"line \1: ", reason))
+
+
+def _completed(text: str) -> str:
+    """Return the text with the import of the file whose options it uses: Kafka Connect's converter omits it."""
+    if "(confluent." not in text or META_FILE in text:
+        return text
+    return f'{text}\nimport "{META_FILE}";\n'
 
 
 def _within(folder: Path, name: str) -> Path:

@@ -42,9 +42,7 @@ class ProtobufConverterConfig(SchemaRegistryConfig):
         doc="Write optional fields as wrappers (`google.protobuf.StringValue`, …), and read wrappers as optional "
         "fields.",
     )
-    wrapper_for_primitives: bool = key(
-        "wrapper.for.raw.primitives", default=True, doc="Read a record that is a wrapper as its value."
-    )
+    wrapper_for_primitives: bool = key("wrapper.for.raw.primitives", default=True, doc="Read wrappers as their values.")
     struct_for_nulls: bool = key(
         "generate.struct.for.nulls", default=False, doc="Read a message that is not set as a struct of defaults."
     )

@@ -91,7 +91,9 @@ class MessageReaders:
         assert schema.items is not None
         key, value = fields_of(field.message)
         read_key, read_value = self._single(key, schema.keys), self._single(value, schema.items)
-        return lambda entries: {read_key(name): read_value(entries[name]) for name in entries}
+        if field.is_true_map:
+            return lambda entries: {read_key(name): read_value(entries[name]) for name in entries}
+        return lambda entries: {read_key(entry.key): read_value(entry.value) for entry in entries}
 
     def _single(self, field: MessageField, schema: Schema) -> Read:
         if field.is_enum:

@@ -7,6 +7,8 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
+from google.protobuf.descriptor import Descriptor
+
 from headrace import Schema, Type
 from headrace import schema as s
 from headrace.converters import json_leaves
@@ -23,6 +25,7 @@ from headrace.converters.json_columns import (
 from headrace.converters.json_leaves import logical_name, scale_of
 from headrace.converters.protobuf.configuration import ProtobufConverterConfig
 from headrace.converters.protobuf.connect_names import ENUM
+from headrace.converters.protobuf.fields import fields_of
 from headrace.converters.protobuf.from_connect import enum_values, is_union, proto_name, uses_wrapper
 
 
@@ -86,6 +89,21 @@ def encoding_column(schema: Schema, config: ProtobufConverterConfig) -> JsonColu
     return compile_column(schema, direction)
 
 
+def with_maps(row: dict[str, Any], descriptor: Descriptor) -> dict[str, Any]:
+    """Return the arguments for another message, in which maps may be maps of Protobuf and not lists of entries."""
+    made = dict(row)
+    for field in fields_of(descriptor):
+        value = made.get(field.name)
+        if value is None or not field.is_message:
+            continue
+        if field.is_repeated:
+            value = [with_maps(item, field.message) for item in value]
+            made[field.name] = {item["key"]: item["value"] for item in value} if field.is_true_map else value
+        else:
+            made[field.name] = with_maps(value, field.message)
+    return made
+
+
 class _EntryColumn(MapColumn):
     """Maps, whose keys and values Protobuf does not allow to be null."""
 
@@ -93,7 +111,7 @@ class _EntryColumn(MapColumn):
         converted = [dict(value) for value in super()._convert(values)]
         if any(None in value or None in value.values() for value in converted):
             raise self._error("null in a map, which Protobuf does not have")
-        return converted
+        return [[{"key": name, "value": item} for name, item in value.items()] for value in converted]
 
 
 def _leaf(described: Schema, *, config: ProtobufConverterConfig, in_union: bool) -> Leaf:

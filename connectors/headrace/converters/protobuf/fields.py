@@ -44,6 +44,17 @@ class MessageField(NamedTuple):
 
     @property
     def is_map(self) -> bool:
+        """Whether it is a map, or a list of entries, as which Kafka Connect's converter writes maps."""
+        return self.is_true_map or (
+            self.is_repeated
+            and self.is_message
+            and str(self.message.name).endswith("Entry")
+            and [(part.name, part.is_repeated) for part in fields_of(self.message)]
+            == [("key", False), ("value", False)]
+        )
+
+    @property
+    def is_true_map(self) -> bool:
         return self.is_repeated and self.is_message and bool(self.message.GetOptions().map_entry)
 
     @property

@@ -142,11 +142,11 @@ class ProtobufFile:
                 message.oneof_decl.add(name=self._name(union or field.name))
                 for member in field.schema.fields:
                     number = _tag(member.schema) or next(free)
-                    made = self._field(message, message, path, member.name, member.schema, number, in_union=True)
+                    made = self._field(message, path, member.name, member.schema, number, in_union=True)
                     made.oneof_index = index
                 continue
             number = _tag(field.schema) or next(free)
-            made = self._field(message, message, path, field.name, field.schema, number)
+            made = self._field(message, path, field.name, field.schema, number)
             if self._config.optional_for_nullables and field.schema.optional and made.label != _P.LABEL_REPEATED:
                 marked.append(made)
         for made in marked:  # behind those that are written
@@ -156,7 +156,6 @@ class ProtobufFile:
 
     def _field(
         self,
-        owner: DescriptorProto,
         scope: DescriptorProto,
         path: str,
         name: str,
@@ -165,9 +164,9 @@ class ProtobufFile:
         *,
         in_union: bool = False,
     ) -> FieldDescriptorProto:
-        """Add a field to a message; types that it needs are defined in ``scope``, which the path names."""
+        """Add a field to a message, which the path names; types that it needs are defined in it."""
         name = self._name(name)
-        made = owner.field.add(name=name, number=number, label=_P.LABEL_OPTIONAL)
+        made = scope.field.add(name=name, number=number, label=_P.LABEL_OPTIONAL)
         if schema.type in (Type.ARRAY, Type.MAP):
             made.label = _P.LABEL_REPEATED
         if schema.type is Type.ARRAY:
@@ -213,19 +212,16 @@ class ProtobufFile:
             self._define(scope.nested_type.add(name=name), path, schema)
 
     def _map(self, made: FieldDescriptorProto, scope: DescriptorProto, path: str, schema: Schema) -> None:
-        if schema.name is None:
-            next(self._numbers)  # Connect's numbers of schemas without a name count it
+        """Define the entries of a map: a message, which has the same bytes as a map of Protobuf."""
         keys, items = _part(schema.keys), _part(schema.items)
         if keys.type not in _KEYS or logical_name(keys) is not None or items.type in (Type.ARRAY, Type.MAP):
             raise _nested(made.name)
-        entry = scope.nested_type.add(
-            name="".join(part[:1].upper() + part[1:] for part in made.name.split("_")) + "Entry"
-        )
-        entry.options.map_entry = True
-        made.type, made.type_name = _P.TYPE_MESSAGE, f".{path}.{entry.name}"
-        # Its types are defined outside of it, because the text of a map is a field only.
-        self._field(entry, scope, path, "key", replace(keys, optional=False), 1)
-        self._field(entry, scope, path, "value", items, 2)
+        name = _entry_name(self._full_name(schema.name).rpartition(".")[2])
+        made.type, made.type_name = _P.TYPE_MESSAGE, f".{path}.{name}"
+        if self._is_new(made.type_name, schema):
+            entry = scope.nested_type.add(name=name)
+            self._field(entry, f"{path}.{name}", "key", replace(keys, optional=False), 1)
+            self._field(entry, f"{path}.{name}", "value", items, 2)
 
     def _enum(self, made: FieldDescriptorProto, scope: DescriptorProto, path: str, schema: Schema, name: str) -> None:
         made.type, made.type_name = _P.TYPE_ENUM, f".{path}.{name}"
@@ -276,6 +272,11 @@ def enum_values(schema: Schema) -> dict[str, str]:
     """Return the numbers of an enum's symbols."""
     prefix = f"{ENUM}."
     return {name.removeprefix(prefix): text for name, text in schema.parameters if name.startswith(prefix)}
+
+
+def _entry_name(name: str) -> str:
+    """Return the name of a map's entries: that of ``my_map`` is ``MyMapEntry``."""
+    return ("".join(part.capitalize() for part in name.split("_")) if "_" in name else name) + "Entry"
 
 
 def _tag(schema: Schema) -> int | None:

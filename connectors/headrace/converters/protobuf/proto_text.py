@@ -30,36 +30,29 @@ def proto_text(file: FileDescriptorProto) -> str:
 
 def _message(message: DescriptorProto, scope: str) -> Iterator[str]:
     path = f"{scope}.{message.name}" if scope else message.name
-    maps = {f".{path}.{entry.name}": entry for entry in message.nested_type if entry.options.map_entry}
     yield f"message {message.name} {{"
     written = set()
     for field in message.field:
         if not field.HasField("oneof_index") or field.proto3_optional:
-            yield f"  {_field(field, path, maps)}"
+            yield f"  {_field(field, path)}"
         elif field.oneof_index not in written:
             written.add(field.oneof_index)
             yield f"  oneof {message.oneof_decl[field.oneof_index].name} {{"
             for member in message.field:
                 if member.HasField("oneof_index") and member.oneof_index == field.oneof_index:
-                    yield f"    {_field(member, path, maps)}"
+                    yield f"    {_field(member, path)}"
             yield "  }"
     for nested in message.nested_type:
-        if not nested.options.map_entry:
-            yield from (f"  {line}" for line in _message(nested, path))
+        yield from (f"  {line}" for line in _message(nested, path))
     for enum in message.enum_type:
         yield from (f"  {line}" for line in _enum(enum))
     yield "}"
 
 
-def _field(field: FieldDescriptorProto, path: str, maps: dict[str, DescriptorProto]) -> str:
-    if (entry := maps.get(field.type_name)) is not None:
-        key, value = entry.field
-        label, kind = "", f"map<{_type(key, path)}, {_type(value, path)}>"
-    else:
-        is_repeated = field.label == _P.LABEL_REPEATED
-        label = "repeated " if is_repeated else "optional " if field.proto3_optional else ""
-        kind = _type(field, path)
-    return f"{label}{kind} {field.name} = {field.number}{_options(field)};"
+def _field(field: FieldDescriptorProto, path: str) -> str:
+    is_repeated = field.label == _P.LABEL_REPEATED
+    label = "repeated " if is_repeated else "optional " if field.proto3_optional else ""
+    return f"{label}{_type(field, path)} {field.name} = {field.number}{_options(field)};"
 
 
 def _type(field: FieldDescriptorProto, path: str) -> str:

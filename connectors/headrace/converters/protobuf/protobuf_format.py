@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
 from google.protobuf.message import DecodeError
@@ -13,7 +13,7 @@ from headrace.converters.protobuf.compiler import compile_proto
 from headrace.converters.protobuf.configuration import ProtobufConverterConfig
 from headrace.converters.protobuf.connect_names import META_FILE
 from headrace.converters.protobuf.decoding import MessageReaders, Read, read_all, unreadable
-from headrace.converters.protobuf.encoding import encoding_column
+from headrace.converters.protobuf.encoding import encoding_column, with_maps
 from headrace.converters.protobuf.from_connect import ProtobufFile, message_fields, proto_name
 from headrace.converters.protobuf.known_files import known_file
 from headrace.converters.protobuf.messages import ProtobufMessage, message_of
@@ -64,8 +64,14 @@ class ProtobufFormat(SchemaFormat[ProtobufMessage]):
 
     def writer(self, schema: Schema, parsed: ProtobufMessage, label: str, *, latest: bool) -> ValueWriter:
         column = encoding_column(schema, self._config)
-        left_out = self._left_out(schema, parsed, label) if latest else frozenset()
-        return _MessageWriter(column, parsed.message_class, label, left_out, is_single=schema.type is not Type.STRUCT)
+        if not latest:
+            return _MessageWriter(column, parsed.message_class, label, is_single=schema.type is not Type.STRUCT)
+        left_out = self._left_out(schema, parsed, label)
+
+        def fitted(row: dict[str, Any]) -> dict[str, Any]:
+            return with_maps({name: row[name] for name in row if name not in left_out}, parsed.descriptor)
+
+        return _MessageWriter(column, parsed.message_class, label, fitted, is_single=schema.type is not Type.STRUCT)
 
     def reader(self, parsed: ProtobufMessage, label: str, reads_as: ProtobufMessage | None) -> ValueReader:
         shape = reads_as or parsed
@@ -87,22 +93,28 @@ class ProtobufFormat(SchemaFormat[ProtobufMessage]):
 
 class _MessageWriter:
     def __init__(
-        self, column: JsonColumn, message_class: Any, label: str, left_out: frozenset[str], *, is_single: bool
+        self,
+        column: JsonColumn,
+        message_class: Any,
+        label: str,
+        fitted: Callable[[dict[str, Any]], dict[str, Any]] | None = None,
+        *,
+        is_single: bool,
     ) -> None:
         self._column = column
         self._message_class = message_class
         self._label = label
-        self._left_out = left_out
+        self._fitted = fitted
         self._is_single = is_single
 
     def write(self, values: Sequence[Any], prefix: bytes) -> list[bytes]:
         rows = self._column.run([*values])
         if self._is_single:
             rows = [{"value": row} for row in rows]
-        if self._left_out:
-            rows = [{name: value for name, value in row.items() if name not in self._left_out} for row in rows]
         make = self._message_class
         try:
+            if self._fitted is not None:
+                rows = [self._fitted(row) for row in rows]
             return [prefix + make(**row).SerializeToString(deterministic=True) for row in rows]
         except MemoryError:
             raise

@@ -132,7 +132,7 @@ class ProtobufConnectSchemas:
             return _decimal(field.parameters())
         if name in _LOGICAL:
             return _LOGICAL[name]
-        if self._config.wrapper_for_nullables and name in WRAPPERS:
+        if name in WRAPPERS and (self._config.wrapper_for_nullables or self._config.wrapper_for_primitives):
             return _unwrapped(descriptor)
         if field.is_map:
             key, value = fields_of(descriptor)

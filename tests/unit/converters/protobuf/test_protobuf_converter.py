@@ -93,16 +93,20 @@ def test_records_of_ours_are_read_by_confluents_deserializer(
 
 def test_records_are_read_and_written_as_the_latest_version(registry: FakeSchemaRegistry) -> None:
     old = 'syntax = "proto3"; message Row { int64 a = 1; int64 gone = 2; }'
-    new = 'syntax = "proto3"; message Other { int64 x = 1; } message Row { int64 a = 1; string b = 3; }'
+    new = 'syntax = "proto3"; message Other { int64 x = 1; } '
+    new += "message Row { int64 a = 1; string b = 3; map<string, string> m = 4; }"
     number = registry.add("latest-value", old, kind="PROTOBUF")
     latest = registry.add("latest-value", new, kind="PROTOBUF")
     options = {"use_latest_version": "true", "auto_register_schemas": "false"}
     with registry_converter(ProtobufConverter(), registry, **options) as converter:
         written = b"\x00" + number.to_bytes(4, "big") + b"\x00\x08\x05\x10\x06"
-        assert read_one(converter, written, "latest")[1] == {"a": 5, "b": ""}
+        assert read_one(converter, written, "latest")[1] == {"a": 5, "b": "", "m": {}}
         row = s.struct({"a": s.INT64}, name="Row")
         (text,) = converter.to_bytes("latest", row, [{"a": 5}])
         assert text == b"\x00" + latest.to_bytes(4, "big") + b"\x02\x02\x08\x05"
+        mapped = s.struct({"m": s.mapping(s.STRING, s.STRING)}, name="Row")
+        (text,) = converter.to_bytes("latest", mapped, [{"m": {"k": "v"}}])
+        assert read_one(converter, text, "latest")[1] == {"a": 0, "b": "", "m": {"k": "v"}}
         with pytest.raises(DataError, match="has no field c") as caught:
             converter.to_bytes("latest", s.struct({"c": s.STRING}, name="Row"), [{"c": "z"}])
     assert caught.value.code == "schema_registry.unknown_field"

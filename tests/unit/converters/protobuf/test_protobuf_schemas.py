@@ -70,11 +70,15 @@ message Row {
   confluent.type.Decimal price = 3 [(confluent.field_meta) = { params: [DECIMAL_PARAMS] }];
   google.protobuf.Timestamp at = 4;
   google.type.Date day = 5;
-  map<string, double> tags = 6;
+  repeated ConnectDefault1Entry tags = 6;
   repeated int32 list = 7;
   Suit suit = 8;
   Sub sub = 9;
   ConnectDefault2 no_name = 10;
+  message ConnectDefault1Entry {
+    string key = 1;
+    double value = 2;
+  }
   message Sub {
     bool ok = 1;
   }
@@ -145,7 +149,6 @@ def test_a_message_of_another_producer_is_read_as_protobuf_data_reads_it() -> No
         fields=(Field("text", tagged(s.STRING, 1)), Field("inner", tagged(inner, 2))),
     )
     suit = enum("Suit", S=0, H=1).as_optional()
-    wrapped = Schema(Type.STRUCT, name="StringValue", fields=(Field("value", tagged(s.STRING, 1)),))
     my_map = Schema(Type.MAP, name="my_map", keys=tagged(s.INT32, 1), items=tagged(inner, 2))
     assert connect(FILE, (1,)) == Schema(
         Type.STRUCT,
@@ -154,7 +157,7 @@ def test_a_message_of_another_producer_is_read_as_protobuf_data_reads_it() -> No
             Field("choice_0", choice),
             Field("my_map", tagged(my_map, 3)),
             Field("maybe", Schema(Type.INT64, optional=True, parameters=((TYPE, "sint64"), (TAG, "5")))),
-            Field("wrapped", tagged(wrapped, 6)),
+            Field("wrapped", tagged(s.STRING, 6)),
             Field("time", tagged(s.TIME_SCHEMA, 7)),
             Field("suits", tagged(s.array(suit), 8)),
         ),
@@ -164,13 +167,19 @@ def test_a_message_of_another_producer_is_read_as_protobuf_data_reads_it() -> No
 
 
 def test_unions_enums_and_wrappers_are_read_as_configured() -> None:
-    flat = connect(FILE, (1,), flatten_unions="true", int_for_enums="true", wrapper_for_nullables="true").by_name
+    flat = connect(FILE, (1,), flatten_unions="true", int_for_enums="true", wrapper_for_raw_primitives="false").by_name
     assert list(flat)[:2] == ["text", "inner"]
-    assert flat["wrapped"].type is Type.STRING
+    assert list(flat["wrapped"].by_name) == ["value"]
     suits = flat["suits"].items
     assert suits is not None
     assert suits.type is Type.INT32
     assert "choice" in connect(FILE, (1,), generate_index_for_unions="false").by_name
+
+
+def test_a_file_of_kafka_connect_is_read_though_it_does_not_import_its_options() -> None:
+    option = '[(confluent.field_meta) = { params: [{ key: "connect.type", value: "int8" }] }]'
+    text = f'syntax = "proto3"; message M {{ int32 a = 1 {option}; }}'
+    assert connect(text).by_name["a"].type is Type.INT8
 
 
 def test_imports_are_references_or_known_types() -> None:
