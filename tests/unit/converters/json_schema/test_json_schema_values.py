@@ -24,7 +24,7 @@ ONE_OF = "io.confluent.connect.json.OneOf"
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=4),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["f0", "f1", "key", "value"]), inner),
-    max_leaves=6,
+    max_leaves=4,
 )
 
 
@@ -70,7 +70,7 @@ def test_the_registered_schema_allows_the_records_for_other_readers(batch: tuple
     JsonSchemaValidator(own.parsed, "'t'").check([orjson.loads(text) for text in written])
 
 
-@given(WITH_VALUES, st.lists(JSON.map(lambda value: json.dumps(value).encode()) | st.binary(max_size=20), max_size=4))
+@given(WITH_VALUES, st.lists(JSON.map(lambda value: json.dumps(value).encode()) | st.binary(max_size=20), max_size=2))
 def test_any_bytes_are_read_as_values_of_the_schema_or_refused(
     batch: tuple[Schema, list[Any]], texts: list[bytes]
 ) -> None:
