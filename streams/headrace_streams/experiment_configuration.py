@@ -166,8 +166,14 @@ class PickKeys(ConfigModel):
     candidates: str = key("candidates", doc="The table of candidates; its key is the candidate's id.")
     where: str | None = key("where", default=None, doc="Which candidates a request may get: `offer.active`.")
     most: int = key("most", default=1000, ge=1, le=10_000, doc="At most so many candidates of a request, at random.")
-    logged: bool = key(
+    with_candidates: bool = key(
         "log.candidates", default=True, doc="Write the columns of all candidates, so that a replay can select again."
+    )
+    with_propensities: bool = key(
+        "log.propensities",
+        default=False,
+        doc="Write the probabilities that each version without traffic gives to all candidates, for doubly robust "
+        "estimates. For 200 candidates: 4 ms of CPU time and 6 kB for each version.",
     )
 
 

@@ -87,6 +87,19 @@ def propensity(
     return floor / count + (1 - floor) * share
 
 
+def propensities(prediction: Prediction, ids: Sequence[str], *, floor: float = 0.05, explore: float = 1.0) -> Floats:
+    """Return :func:`propensity` of each candidate, shape (k,). They add up to 1."""
+    count = len(ids)
+    if explore:
+        spread = prediction.spread * explore**2
+        shares = best_probabilities(Prediction(prediction.mean, prediction.variance, spread))
+    else:
+        order = sorted(range(count), key=ids.__getitem__)
+        shares = np.zeros(count)
+        shares[max(order, key=lambda candidate: prediction.mean[candidate])] = 1.0
+    return floor / count + (1 - floor) * shares
+
+
 def best_probability(prediction: Prediction, position: int) -> float:
     """Return the probability that the draw of one candidate is the largest of all.
 
@@ -111,6 +124,33 @@ def best_probability(prediction: Prediction, position: int) -> float:
     below = normal_cdf((x[:, None] - means[others][None, :]) / deviations[others][None, :]).prod(axis=1)
     density = below * np.exp(-z * z / 2) / np.sqrt(2 * np.pi)
     return float(min(density.sum() * (z[1] - z[0]), 1.0))
+
+
+def best_probabilities(prediction: Prediction) -> Floats:
+    """Return :func:`best_probability` of each candidate, shape (k,).
+
+    One grid serves all candidates, so that the distribution of each is evaluated once: for 200 candidates this takes as
+    long as three single probabilities.
+    """
+    means, deviations = prediction.mean, np.sqrt(prediction.spread)
+    found = np.zeros(len(means))
+    # Below this number, the largest draw is not found.
+    lowest = float((means - 8 * deviations).max())
+    possible = np.flatnonzero(means + 8 * deviations >= lowest)
+    if len(possible) == 1:
+        found[possible] = 1.0
+        return found
+    means, deviations = means[possible], deviations[possible]
+    highest = float((means + 8 * deviations).max())
+    points = int(np.clip(np.ceil((highest - lowest) / (deviations.min() / 5)), 160, 8000)) + 1
+    x = np.linspace(lowest, highest, points)
+    z = (x[:, None] - means) / deviations
+    below = np.log(np.maximum(normal_cdf(z), 1e-300))
+    others = below.sum(axis=1, keepdims=True) - below
+    density = np.exp(others - z * z / 2) / (deviations * np.sqrt(2 * np.pi))
+    found[possible] = density.sum(axis=0) * (x[1] - x[0])
+    found /= found.sum()
+    return found
 
 
 def _uniforms(seed: int, count: int) -> Floats:

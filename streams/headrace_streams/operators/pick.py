@@ -50,6 +50,7 @@ class Pick(Operator):
     """The other conditions, over the request with the candidate as a column."""
     most: int
     with_candidates: bool
+    with_propensities: bool
     models_table: str
     log_table: str
     place: StepPlace
@@ -104,7 +105,7 @@ class Pick(Operator):
         if refusals:  # the records are refused, and the framework processes the batch without them
             return StepResult({"": rows.only([])}, refusals)
         decided = len(values)
-        selector = Selector(experiment, self.with_candidates)
+        selector = Selector(experiment, self.with_candidates, self.with_propensities)
         for version in dict.fromkeys(item.assigned for item in requests):
             mine = [item for item in requests if item.assigned == version]
             for item, value in zip(mine, selector.select(version, mine, models, traffic), strict=True):

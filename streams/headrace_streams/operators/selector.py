@@ -14,7 +14,7 @@ import numpy as np
 import orjson
 
 from headrace import TaskError
-from headrace_streams.exploration.choice import Selection, propensity, seed_of, select
+from headrace_streams.exploration.choice import Selection, propensities, propensity, seed_of, select
 from headrace_streams.exploration.decision import HOLDOUT
 from headrace_streams.exploration.experiment import Experiment
 from headrace_streams.exploration.learned_models import LearnedModels
@@ -42,10 +42,12 @@ class SelectionRequest:
 
 @dataclass(frozen=True)
 class Selector:
-    """Selects for requests by a version of an experiment. ``with_candidates``: selections name all candidates."""
+    """Selects for requests by a version of an experiment. ``with_candidates``: selections name all candidates;
+    ``with_propensities``: with the probabilities that versions without traffic give to them."""
 
     experiment: Experiment
     with_candidates: bool
+    with_propensities: bool = False
 
     def select(
         self, version: str, requests: Sequence[SelectionRequest], models: LearnedModels, traffic: Traffic
@@ -184,11 +186,16 @@ class Selector:
             for value, item, prediction in zip(made, requests, predictions, strict=True):
                 ids = [key for key, _ in item.candidates]
                 place = ids.index(value["selected"])
-                value.setdefault("shadows", {})[name] = {
+                shadow = {
                     "selected": ids[self._choose(name, item, prediction).position],
                     "probability": float(prediction.probability[place]),
                     "propensity": self._propensity(name, ids, prediction, place),
                 }
+                if self.with_propensities:
+                    floor, explore = self._exploration(name)
+                    shares = propensities(prediction, ids, floor=floor, explore=explore)
+                    shadow["propensities"] = dict(zip(ids, shares.tolist(), strict=True))
+                value.setdefault("shadows", {})[name] = shadow
         return made
 
 

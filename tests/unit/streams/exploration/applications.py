@@ -30,7 +30,8 @@ experiments:
 steps:
   selections:
     from: requests
-    pick: {experiment: surveys, candidates: offers, where: offer.active AND offer.loi <= patience}
+    pick: {experiment: surveys, candidates: offers, where: offer.active AND offer.loi <= patience,
+           log.propensities: true}
   labelled:
     join: {type: left, left: selections, right: conversions, by: request, within: 1h, grace: 1m, as: conversion}
   learned:

@@ -9,7 +9,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from headrace_streams.exploration.choice import best_probability, propensity, seed_of, select
+from headrace_streams.exploration.choice import (
+    best_probabilities,
+    best_probability,
+    propensities,
+    propensity,
+    seed_of,
+    select,
+)
 from headrace_streams.exploration.model import Prediction
 
 
@@ -31,6 +38,25 @@ def names(prediction: Prediction) -> list[str]:
 def test_the_probabilities_of_all_candidates_add_up_to_one(prediction: Prediction) -> None:
     total = sum(best_probability(prediction, position) for position in range(len(prediction.mean)))
     assert total == pytest.approx(1, abs=1e-6)
+
+
+@given(candidates)
+@settings(max_examples=60)
+def test_the_probabilities_of_all_candidates_equal_those_of_each(prediction: Prediction) -> None:
+    together = best_probabilities(prediction)
+    assert together.sum() == pytest.approx(1, abs=1e-12)
+    for position, probability in enumerate(together):
+        assert probability == pytest.approx(best_probability(prediction, position), abs=1e-6)
+
+
+@pytest.mark.parametrize("explore", [0.0, 0.5, 1.0])
+def test_the_propensities_of_all_candidates_equal_those_of_each(explore: float) -> None:
+    prediction = prediction_of(np.array([-3.0, -2.8, -40.0, -3.2]), np.array([0.2, 0.05, 1.5, 0.4]))
+    ids = names(prediction)
+    found = propensities(prediction, ids, floor=0.2, explore=explore)
+    for position in range(len(ids)):
+        single = propensity(prediction, ids, position, floor=0.2, explore=explore)
+        assert found[position] == pytest.approx(single, abs=1e-9)
 
 
 @pytest.mark.parametrize("count", [2, 5, 40])
