@@ -2,9 +2,9 @@
 
 # The image of the worker: the wheel of this repository in a virtual environment, on a slim Python, not as root.
 
-# A tag can be moved to another image. Where this matters, `make pin` writes the digest here, or name one that was examined:
+# A tag can be moved to another image, a digest cannot. `make pin` renews it; or name one that was examined:
 #   docker build --build-arg PYTHON_IMAGE=python:3.13-slim@sha256:… .
-ARG PYTHON_IMAGE=python:3.13-slim
+ARG PYTHON_IMAGE=python:3.13-slim@sha256:7c61056e61ac89e852de05f3dc6fa51a6dd2181797bceed46aa725dd7cb2cd3b
 
 FROM ${PYTHON_IMAGE} AS build
 WORKDIR /src

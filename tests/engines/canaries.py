@@ -13,6 +13,8 @@ from typing import Any
 
 import kafka as kafka_python
 
+from headrace.rest.passwords import hash_token
+
 MARKER = "c4nary"
 
 
@@ -27,6 +29,10 @@ TLS_KEY_PASSWORD = _canary("tls-key")
 API_KEY = _canary("api-key")
 API_KEY_VARIABLE = "HEADRACE_TEST_API_KEY"
 """The variable of the placeholder that names :data:`API_KEY`."""
+REST_TOKEN = _canary("rest-token")
+"""Of the REST API of every worker: each request of a test and of a command sends it."""
+USERS = f"tests admin {hash_token(REST_TOKEN)}\n"
+"""The users file of every worker."""
 
 
 def _encoded() -> Iterator[bytes]:

@@ -18,6 +18,7 @@ import yaml
 from headrace.embedded.engine import Engine
 from headrace.embedded.process import SupervisedProcess
 from headrace.embedded.tcp_ports import HOST
+from tests.engines import canaries
 from tests.engines.http import HTTP
 
 SCRAPE_INTERVAL = "500ms"
@@ -89,6 +90,7 @@ class Prometheus(Engine):
                     "job_name": "headrace",
                     "static_configs": [{"targets": [self._target], "labels": self._labels}],
                     "scrape_timeout": SCRAPE_INTERVAL,
+                    "authorization": {"credentials": canaries.REST_TOKEN},
                 }
             ],
         }

@@ -25,7 +25,7 @@ from sqlalchemy import make_url
 from headrace.embedded.tcp_ports import free_port
 from headrace.testing.waiting import eventually
 from tests.engines import canaries
-from tests.engines.http import HTTP
+from tests.engines.http import HTTP, WORKER_PORTS
 
 HEADRACE = Path(sysconfig.get_path("scripts")) / "headrace"
 TIMEOUT = 120.0
@@ -42,6 +42,11 @@ CONFIGURATIONS = re.compile(r"/connectors/[^/]+(/config|/tasks|)$|expand=info")
 os.environ[canaries.API_KEY_VARIABLE] = canaries.API_KEY
 
 
+def command_environment() -> dict[str, str]:
+    """Return the environment of a command, which logs in to the workers of a test."""
+    return {**os.environ, "COLUMNS": "200", "HEADRACE_TOKEN": canaries.REST_TOKEN}
+
+
 def command(*arguments: str | Path, environment: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
     """Run the command until it ends. Its output must contain no secret."""
     done = subprocess.run(
@@ -49,7 +54,7 @@ def command(*arguments: str | Path, environment: Mapping[str, str] | None = None
         capture_output=True,
         text=True,
         timeout=TIMEOUT,
-        env={**os.environ, "COLUMNS": "200", **(environment or {})},
+        env={**command_environment(), **(environment or {})},
         check=False,
     )
     for output in (done.stdout, done.stderr):
@@ -91,11 +96,16 @@ class WorkerProcess:
         return path
 
     def worker_file(self) -> Path:
-        path = self.folder / "worker.yaml"
+        """Write the worker's file, and that of its users: every request to its REST API needs a token."""
+        path, users = self.folder / "worker.yaml", self.folder / "users"
+        users.write_text(canaries.USERS)
+        users.chmod(0o600)
+        WORKER_PORTS.add(self.port)
         settings = {
             "bootstrap.servers": self.bootstrap,
             "listeners": self.url,
             "offset.storage.file.filename": str(self.folder / "offsets.jsonl"),
+            "rest.users.file": str(users),
             "offset.flush.interval.ms": "200",
             "key.converter.schemas.enable": "false",
             "value.converter.schemas.enable": "false",
@@ -314,6 +324,7 @@ def box() -> Any:
 
     return SimpleNamespace(
         command=command,
+        command_environment=command_environment,
         connect=connect,
         documents=documents,
         free_port=free_port,

@@ -31,6 +31,7 @@ from headrace_streams.operators.learn import Learn
 from headrace_streams.operators.open_selections import MODELS
 from headrace_streams.planning import make_plan
 from headrace_streams.rows import Rows
+from tests.engines import canaries
 from tests.unit.streams.exploration.applications import APPLICATION, MINUTE, OFFERS
 
 CLIENTS = ("confluent", "kafka-python")
@@ -124,7 +125,8 @@ def test_selections_labels_and_models_are_exact_after_kill_9(
 
 def decide_until_killed(url: str, name: str, number: int, answers: dict[str, str]) -> None:
     """Ask for decisions one after the other, and note the answers; at most 200, and until the worker is gone."""
-    with httpx.Client(base_url=url, timeout=10) as client:
+    headers = {"Authorization": f"Bearer {canaries.REST_TOKEN}"}
+    with httpx.Client(base_url=url, headers=headers, timeout=10) as client:
         for asked in range(200):
             request = f"d{number}-{asked}"
             body = {"request_id": request, "user_id": asked, "country": "de", "asked_at": number * 30_000}

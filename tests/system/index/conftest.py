@@ -104,7 +104,8 @@ class Search:
     def start_reindex(self, **changes: str) -> subprocess.Popen[str]:
         files = [self.worker.worker_file(), self.changed_file(**changes)]
         arguments = [str(self.box.headrace), "reindex", self.name, *map(str, files)]
-        return subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        environment = self.box.command_environment()
+        return subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment)
 
     def states(self) -> dict[str, str]:
         """Return generations and their states."""

@@ -50,6 +50,7 @@ def test_a_killed_rollback_continues(
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
+            env=index.box.command_environment(),
         )
         kill.armed.set()
         output, _ = kill.process.communicate(timeout=index.box.timeout)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from pathlib import Path
 
 import httpx
 import pytest
 
-from scripts.pin_images import FILES, HUB, ROOT, Image, digest_of, images, main, pinned
+from scripts.pin_images import FILES, HUB, ROOT, Image, digest_of, images, main
 
+WITHOUT_DIGEST = {"apache/kafka:4.4.0"}
+"""No public record of its digest was found (decision 359)."""
 TOKEN = "for-everyone"
 
 
@@ -70,12 +73,19 @@ def test_a_digest_is_refused_that_the_manifest_does_not_have(registry: FakeRegis
         digest_of(image, client_of(registry))
 
 
-def test_all_images_of_the_repository_are_pinned_and_then_checked(
+@pytest.mark.parametrize("name", FILES)
+def test_images_of_the_repository_have_a_digest(name: str) -> None:
+    found = images((ROOT / name).read_text(encoding="utf-8"))
+    assert found
+    assert {image for image, pin in found.items() if pin is None} <= WITHOUT_DIGEST
+
+
+def test_all_images_of_a_folder_are_pinned_and_then_checked(
     registry: FakeRegistry, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for name in FILES:
         text = (ROOT / name).read_text(encoding="utf-8")
-        (tmp_path / name).write_text(pinned(text, dict.fromkeys(images(text), "")).replace("@", ""), encoding="utf-8")
+        (tmp_path / name).write_text(re.sub("@sha256:[0-9a-f]+", "", text), encoding="utf-8")
     assert main(tmp_path, client_of(registry), ["--check"]) == 1
     assert capsys.readouterr().out.count("not pinned") == 5
 

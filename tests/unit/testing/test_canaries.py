@@ -12,10 +12,16 @@ from hypothesis import strategies as st
 
 from tests.engines import canaries
 
-SECRETS = (canaries.DATABASE_PASSWORD, canaries.KAFKA_PASSWORD, canaries.TLS_KEY_PASSWORD, canaries.API_KEY)
+SECRETS = {
+    "database": canaries.DATABASE_PASSWORD,
+    "kafka": canaries.KAFKA_PASSWORD,
+    "tls key": canaries.TLS_KEY_PASSWORD,
+    "api key": canaries.API_KEY,
+    "rest token": canaries.REST_TOKEN,
+}
 
 
-@pytest.mark.parametrize("secret", SECRETS, ids=["database", "kafka", "tls key", "api key"])  # the values are random
+@pytest.mark.parametrize("secret", SECRETS.values(), ids=SECRETS)  # the values are random
 @pytest.mark.parametrize("form", [str, repr, json.dumps, quote, lambda text: f"postgresql://u:{text}@h/db"])
 def test_a_secret_is_found_in_escaped_text(secret: str, form: object) -> None:
     assert callable(form)
@@ -23,7 +29,7 @@ def test_a_secret_is_found_in_escaped_text(secret: str, form: object) -> None:
         canaries.require_none("the log", f"before {form(secret)} after")
 
 
-@given(st.sampled_from(SECRETS), st.binary(max_size=5), st.binary(max_size=5))
+@given(st.sampled_from(list(SECRETS.values())), st.binary(max_size=5), st.binary(max_size=5))
 def test_a_secret_is_found_in_base64(secret: str, before: bytes, after: bytes) -> None:
     header = b"authorization: Basic " + base64.b64encode(before + secret.encode() + after)
     with pytest.raises(AssertionError, match="contains a secret"):
