@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence, Set
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,14 +18,14 @@ from headrace.broker.client_traffic import TrafficRegistry
 from headrace.broker.group_member import GroupCallbacks, GroupTimeouts, WorkerGroupMember
 from headrace.broker.interfaces import Admin, KafkaClients
 from headrace.dead_letters.service import DeadLetterService
-from headrace.errors import HeadraceError
+from headrace.errors import Finding, HeadraceError
 from headrace.files import ConfigFile
 from headrace.groups.protocol import PROTOCOL_TYPE
 from headrace.groups.worker_group import worker_id_of
 from headrace.pair_checks import KafkaTopic
 from headrace.pipeline.stream.decisions import DecisionServices
 from headrace.records import ConsumedBatch
-from headrace.registry import Registry
+from headrace.registry import PluginKind, Registry
 from headrace.reporter import MetricsReporter, reporter_access
 from headrace.rest.access_settings import rest_access
 from headrace.rest.listeners import parse_listeners
@@ -48,6 +48,7 @@ from headrace.runtime.topic_tracking import TopicTracker
 from headrace.runtime.worker import Worker
 from headrace.settings import KafkaClient, WorkerSettings
 from headrace.stores import CompactedLog, ConditionStore, ConfigStore, FileLog, MemoryLog, OffsetStore, StatusStore
+from headrace.stores.group_topics import access_findings, group_topics, topic_findings
 from headrace.validation import Validator
 
 log = structlog.stdlib.get_logger("headrace.worker")
@@ -103,7 +104,13 @@ class WorkerApplication:
         hosts = (*settings.allowed_hosts, *((settings.advertised_host,) if settings.advertised_host else ()))
         options = RestOptions(settings.allow_origin, settings.allow_methods, headers, hosts)
         exposition = Exposition(settings.metrics_names, kafka_client, traffic.snapshot)
-        self._rest = RestServer(settings.listeners, options, access=rest_access(settings), exposition=exposition)
+        self._rest = RestServer(
+            settings.listeners,
+            options,
+            access=rest_access(settings),
+            exposition=exposition,
+            admin_listeners=settings.admin_listeners,
+        )
         self._reasons = ConnectorReasons(validator.secrets)
         self._levels = LogLevels()
         self._tracing = open_tracing() if settings.traces else None
@@ -190,8 +197,10 @@ class WorkerApplication:
             self._open_member,
             self._validator.secrets,
             refused=self._refused,
+            plugins=frozenset(plugin.name for plugin in self._registry.plugins(PluginKind.CONNECTOR)),
             tls=client_context(self._settings) if self._rest.url.startswith("https:") else None,
         )
+        self._registry.share(group.me, group.records.with_plugin)
         self._cleanup.callback(group.close)
         return group
 
@@ -265,6 +274,7 @@ class WorkerApplication:
             decisions,
             group.not_ready if group is not None else lambda: None,
             settings.group_id,
+            group.membership.ended if group is not None else lambda: None,
         )
         if group is not None:
             self._cleanup.callback(group.stop)  # after its tasks have ended
@@ -355,6 +365,19 @@ def look_up_groups(settings: Mapping[str, str], client: KafkaClient, groups: Seq
         return {group: admin.may_read_as(group) for group in groups}
     finally:
         admin.close()
+
+
+def look_up_worker_group(settings: WorkerSettings) -> list[Finding]:
+    """Return what is wrong with the topics and the ACLs of the worker's group. Raise the errors of ``broker``."""
+    clients, _ = _open_kafka_clients(settings, None)
+    return worker_group_findings(clients, settings)
+
+
+def worker_group_findings(clients: KafkaClients, settings: WorkerSettings) -> list[Finding]:
+    """As :func:`look_up_worker_group`, with a factory of clients."""
+    topics = group_topics(settings)
+    with closing(clients.admin(settings.admin)) as admin:
+        return [*access_findings(admin, settings.group_id or "", topics), *topic_findings(admin, topics)]
 
 
 def kafka_topics(admin: Admin, named: Set[str], wanted: Callable[[str], bool]) -> dict[str, KafkaTopic]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import enum
 import importlib.metadata
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -94,6 +94,15 @@ class Registry:
 
     def __init__(self, plugins: Iterable[Plugin] | None = None) -> None:
         self._plugins = list(plugins) if plugins is not None else list(_installed())
+        self._worker = ""
+        self._others: Callable[[str], Sequence[str]] = lambda name: ()
+
+    def share(self, worker: str, others: Callable[[str], Sequence[str]]) -> None:
+        """Name in findings the workers of the group that have what ``worker``, this one, lacks.
+
+        ``others`` returns them for the name of a connector plugin.
+        """
+        self._worker, self._others = worker, others
 
     def plugins(self, kind: PluginKind | None = None) -> list[Plugin]:
         """Installed plugins, by name."""
@@ -116,6 +125,10 @@ class Registry:
         installed = f"installed: {', '.join(sorted(names))}" if names else f"no {kind.word} is installed"
         hint = nearest(name, candidates) or installed
         text = f"Failed to find any {kind.word} plugin that is named '{name}'"
+        if kind is PluginKind.CONNECTOR and (having := self._others(_entry_name(name))):
+            verb = "has" if len(having) == 1 else "have"
+            text += f" on worker {self._worker}; {', '.join(having)} of its group {verb} it"
+            hint = f"install the plugin's package on {self._worker} as there, and restart this worker"
         return Finding("plugin.unknown", text, key, hint)
 
 
@@ -123,6 +136,11 @@ def _installed() -> Iterable[Plugin]:
     for kind in PluginKind:
         for entry_point in importlib.metadata.entry_points(group=kind.group):
             yield Plugin(kind, entry_point.name, entry_point)
+
+
+def _entry_name(name: str) -> str:
+    """Return the name of the entry point that a Python path or class name most probably has."""
+    return name.rsplit(".", 1)[-1].removesuffix(PluginKind.CONNECTOR.suffix)
 
 
 def _names(plugin: Plugin) -> set[str]:

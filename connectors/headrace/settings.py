@@ -15,13 +15,13 @@ from headrace.converter_settings import WorkerConverterSettings
 from headrace.errors import Finding
 from headrace.group_settings import WorkerGroupSettings
 from headrace.metrics_settings import MetricsSettings
+from headrace.rest_settings import RestSettings
 
 Tolerance = Annotated[Literal["none", "all"], LOWER]
 KafkaClient = Literal["auto", "kafka-python", "confluent"]
 _POLICY_CLASS = re.compile(
     r"(?:org\.apache\.kafka\.connect\.connector\.policy\.)?(\w+)ConnectorClientConfigOverridePolicy"
 )
-_BASIC_AUTH = "org.apache.kafka.connect.rest.basic.auth.extension.BasicAuthSecurityRestExtension"
 _OVERRIDES = ("producer.override.", "consumer.override.", "admin.override.")
 _FILE_SETTINGS = ("location", "file", "keytab")
 """Ends of the names of Kafka client settings that name a file, in the spellings of all client libraries."""
@@ -282,7 +282,7 @@ SETTINGS_MODELS: dict[str, type[ConnectorSettings]] = {
 """The framework's keys of a connector, by its type."""
 
 
-class WorkerSettings(WorkerGroupSettings, MetricsSettings, WorkerConverterSettings):
+class WorkerSettings(WorkerGroupSettings, MetricsSettings, RestSettings, WorkerConverterSettings):
     """Keys of a worker."""
 
     bootstrap_servers: str = key(
@@ -314,15 +314,6 @@ class WorkerSettings(WorkerGroupSettings, MetricsSettings, WorkerConverterSettin
     )
     shutdown_timeout: Duration = key(
         "task.shutdown.graceful.timeout.ms", default=5_000, ge=0, doc="How long all tasks together may take to stop."
-    )
-    listeners: CommaList = key(
-        "listeners", default="http://127.0.0.1:8083", doc="Addresses of the REST API (Kafka Connect: all addresses)."
-    )
-    advertised_host: str | None = key(
-        "rest.advertised.host.name", default=None, doc="Host in this worker's id; the listener's when not given."
-    )
-    advertised_port: int | None = key(
-        "rest.advertised.port", default=None, doc="Port in this worker's id; the listener's when not given."
     )
     source_buffer: Size = key(
         "source.buffer.bytes",
@@ -375,64 +366,6 @@ class WorkerSettings(WorkerGroupSettings, MetricsSettings, WorkerConverterSettin
     topic_tracking_reset: bool = key(
         "topic.tracking.allow.reset", default=True, doc="Allow `PUT /connectors/{name}/topics/reset`."
     )
-    allow_origin: CommaList = key(
-        "access.control.allow.origin",
-        default="",
-        doc="Origins of web pages that may use the REST API, `*` for all; none by default.",
-    )
-    allow_methods: CommaList = key(
-        "access.control.allow.methods",
-        default="",
-        doc="Methods that such pages may use; default GET, POST, HEAD.",
-    )
-    https: dict[str, str] = prefix_key(
-        "listeners.https.",
-        doc="TLS of `https` listeners, as in Kafka Connect, with PEM files: `ssl.keystore.location`, "
-        "`ssl.key.password`, `ssl.truststore.location`, `ssl.client.auth`; without any, the keys `ssl.*` are used.",
-    )
-    ssl_client_auth: str = key(
-        "ssl.client.auth",
-        default="none",
-        doc="Whether `https` listeners ask for client certificates: `none`, `requested` or `required`.",
-    )
-    authentication: Annotated[Literal["none", "users"], LOWER] | None = key(
-        "rest.authentication",
-        default=None,
-        doc="`users`: the REST API requires authentication by `rest.users.file`. `none`: it does not, although it can "
-        "be reached from other machines. Not set: it does if `rest.users.file` is set (headrace's own).",
-    )
-    users_file: str | None = key(
-        "rest.users.file",
-        default=None,
-        doc="File of users, roles, and hashes of passwords and tokens, which `headrace users` writes (headrace's own).",
-    )
-    proxy_header: str | None = key(
-        "rest.proxy.user.header",
-        default=None,
-        doc="Header in which a proxy that has authenticated a user sends the name, such as `X-Forwarded-User` "
-        "(headrace's own).",
-    )
-    proxy_addresses: CommaList = key(
-        "rest.proxy.addresses",
-        default="",
-        doc="Addresses and networks of this proxy; the header is ignored from others (headrace's own).",
-    )
-    extension_classes: CommaList = key(
-        "rest.extension.classes",
-        default="",
-        doc="Only Kafka Connect's `BasicAuthSecurityRestExtension`: it requires authentication by `rest.users.file`.",
-    )
-    allowed_hosts: CommaList = key(
-        "rest.allowed.hosts",
-        default="",
-        doc="Names under which clients may address the REST API (421 otherwise), besides IP addresses, localhost, this "
-        "machine's name, the hosts of `listeners` and `rest.advertised.host.name`; `*` for any (headrace's own).",
-    )
-    response_headers: str = key(
-        "response.http.headers.config",
-        default="",
-        doc="Headers of every REST response: `set X-Frame-Options: DENY, add Cache-Control: no-store`.",
-    )
     config_providers: CommaList = key(
         "config.providers", default="env,file", doc="Providers of `${name:path:key}` placeholders."
     )
@@ -473,10 +406,7 @@ class WorkerSettings(WorkerGroupSettings, MetricsSettings, WorkerConverterSettin
     def problems(self) -> Iterable[Finding]:
         yield from self.metrics_problems()
         yield from self.group_problems()
-        for name in self.extension_classes:
-            if name != _BASIC_AUTH:
-                text = f"Invalid value {name} for configuration rest.extension.classes: extensions are Java classes"
-                yield Finding("config.invalid_value", text, "rest.extension.classes", f"only {_BASIC_AUTH} is known")
+        yield from self.rest_problems()
 
     def client_settings(self) -> dict[str, str]:
         """Settings of every Kafka client, dotted names."""

@@ -115,6 +115,7 @@ _OPERATIONS = (
     (re.compile(r"create (?:the topic )?(?P<topic>[^,\s]+)"), "Create"),
     (re.compile(r"read the offsets of group (?P<group>\S+)"), "Describe"),
     (re.compile(r"(?:read as a member of|commit the positions of|move the offsets of) group (?P<group>\S+)"), "Read"),
+    (re.compile(r"join the worker group (?P<group>\S+)"), "Read"),
     (re.compile(r"read\b"), "Read"),
 )
 # The text of a client: "Subscribed topic not available: orders: Broker: Topic authorization failed"
@@ -135,7 +136,8 @@ def acl_command(resource: str, name: str, operation: str) -> str:
     """Return what to grant, and the command that does it. ``resource``: topic, group, transactional-id, or cluster."""
     option = "--cluster" if resource == "cluster" else f"--{resource} {name}"
     named = "the CLUSTER" if resource == "cluster" else f"{resource.upper().replace('-', '_')} {name}"
-    command = f"kafka-acls.sh --add --allow-principal User:NAME --operation {operation.capitalize()} {option}"
+    spelled = "".join(part.capitalize() for part in operation.split("_"))
+    command = f"kafka-acls.sh --add --allow-principal User:NAME --operation {spelled} {option}"
     return f"grant the worker's user {operation.upper()} on {named}: {command}"
 
 

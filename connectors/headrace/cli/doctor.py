@@ -14,7 +14,7 @@ from headrace.cli import surroundings
 from headrace.cli.loading import Loaded, load
 from headrace.cli.output import JsonFlag, out, print_json
 from headrace.cli.surroundings import Diagnosis
-from headrace.cli.validate import AdminCheck, check_files
+from headrace.cli.validate import AdminCheck, WorkerGroupLookup, check_files
 from headrace.errors import ConfigError, Finding
 from headrace.files import parse_config_file
 
@@ -44,8 +44,12 @@ def doctor(files: Files = None, json: JsonFlag = False) -> None:
         raise typer.Exit(exit_code)
 
 
-def examine(paths: Sequence[Path], admin_check: AdminCheck | None = None) -> tuple[list[Diagnosis], int]:
-    """Return all results and the exit code. ``admin_check`` replaces the request to Kafka."""
+def examine(
+    paths: Sequence[Path],
+    admin_check: AdminCheck | None = None,
+    worker_group_lookup: WorkerGroupLookup | None = None,
+) -> tuple[list[Diagnosis], int]:
+    """Return all results and the exit code. ``admin_check`` and ``worker_group_lookup`` replace requests to Kafka."""
     found = [surroundings.python()]
     loaded = load(paths)
     if loaded.settings is not None:
@@ -54,7 +58,7 @@ def examine(paths: Sequence[Path], admin_check: AdminCheck | None = None) -> tup
         found += surroundings.kafka_client("auto")
     found += surroundings.clocks(config.properties for config in loaded.configs.values())
     found += _secrets(paths)
-    findings = check_files(paths, admin_check) if paths else []
+    findings = check_files(paths, admin_check, worker_group_lookup=worker_group_lookup) if paths else []
     found += [_diagnosis(finding) for finding in findings]
     if paths and not findings:
         found.append(Diagnosis("systems", "ok", _systems(loaded)))
@@ -79,6 +83,8 @@ def _diagnosis(finding: Finding) -> Diagnosis:
 
 def _systems(loaded: Loaded) -> str:
     kafka = ["Kafka"] if loaded.settings is not None else []
+    if loaded.settings is not None and loaded.settings.group_id:
+        kafka.append(f"the topics of worker group {loaded.settings.group_id}")
     names = [f"connector {name}" for name in loaded.configs]
     return f"{', '.join([*kafka, *names])}: nothing to report"
 

@@ -79,6 +79,11 @@ COMMANDS = {
         "reindex_command",
         "Rebuild a sink's indices from its topics, with the mappings and settings of its current configuration.",
     ),
+    "workers": CommandEntry(
+        "workers",
+        "workers",
+        "List the workers of a group, the leader, their versions and the differences of their clocks.",
+    ),
     "up": CommandEntry(
         "stack", "up", "Start a real Kafka, Elasticsearch and PostgreSQL on this machine, for laptops, demos and tests."
     ),

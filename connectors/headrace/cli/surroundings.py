@@ -198,12 +198,13 @@ def _has_password(text: str) -> bool:
 def worker_surroundings(settings: WorkerSettings) -> Iterator[Diagnosis]:
     """Yield the results of all checks that need the worker's settings."""
     yield from kafka_client(settings.kafka_client)
-    yield storage("offsets", Path(settings.offsets_file))
-    if settings.configs_file:
+    if not settings.group_id:  # a worker of a group stores nothing on this machine
+        yield storage("offsets", Path(settings.offsets_file))
+    if settings.configs_file and not settings.group_id:
         yield storage("configurations", Path(settings.configs_file))
     if (found := memory(source_buffer=settings.source_buffer)) is not None:
         yield found
-    yield from listeners(settings.listeners)
+    yield from listeners([*settings.listeners, *(settings.admin_listeners or ())])
 
 
 def _size(count: int) -> str:

@@ -25,6 +25,7 @@ from headrace.files import ConfigFile, read_config_file
 from headrace.pair_checks import KafkaTopic, LocatedFinding, Produced, named_topics, pair_findings, reads_topic
 from headrace.plugin import ProducedTopic, SourceConnector
 from headrace.records import ConsumedBatch
+from headrace.settings import WorkerSettings
 from headrace.validation import ConnectorConfig, locate_findings
 
 Files = Annotated[
@@ -40,6 +41,9 @@ click's context."""
 
 TopicLookup = Callable[[Set[str], Callable[[str], bool]], Mapping[str, KafkaTopic]]
 """Given names of topics, and a predicate of further ones: what Kafka tells about each."""
+
+WorkerGroupLookup = Callable[[WorkerSettings], Sequence[Finding]]
+"""What is wrong with the topics and the ACLs of the worker's group."""
 
 _MISTAKE, _ENVIRONMENT = 2, 3  # exit codes
 
@@ -82,10 +86,12 @@ def check_files(
     topic_lookup: TopicLookup | None = None,
     group_lookup: GroupLookup | None = None,
     sample_lookup: SampleLookup | None = None,
+    worker_group_lookup: WorkerGroupLookup | None = None,
 ) -> list[Finding]:
     """Return the findings of ``check``; progress goes to stderr.
 
-    ``admin_check``, ``topic_lookup``, ``group_lookup`` and ``sample_lookup`` replace requests to Kafka.
+    ``admin_check``, ``topic_lookup``, ``group_lookup``, ``sample_lookup`` and ``worker_group_lookup`` replace requests
+    to Kafka.
     """
     loaded = load(paths)
     if _errors(loaded.findings):
@@ -96,6 +102,9 @@ def check_files(
     else:
         place = next(file for file in map(read_config_file, paths) if not file.is_connector)
         findings += _with_progress(f"Kafka at {loaded.settings.bootstrap_servers}", place, _kafka(loaded, admin_check))
+        if (group := loaded.settings.group_id) and not findings and (worker_group_lookup or not admin_check):
+            look_up = worker_group_lookup or _look_up_worker_group
+            findings += _with_progress(f"worker group {group}", place, partial(look_up, loaded.settings))
     for file in loaded.files:
         config = loaded.configs[file.properties["name"].strip()]
         connector = config.plugin.cls()
@@ -111,6 +120,12 @@ def check_files(
     samples = _samples(loaded, sample_lookup) if answers and (sample_lookup or not admin_check) else {}
     findings += _applications(loaded, sources, topics, samples)
     return findings + _compared(loaded, sources, sinks, topics)
+
+
+def _look_up_worker_group(settings: WorkerSettings) -> Sequence[Finding]:
+    from headrace.app import look_up_worker_group  # late: --help needs no Kafka client
+
+    return look_up_worker_group(settings)
 
 
 def _streams(loaded: Loaded) -> list[ConnectorConfig]:

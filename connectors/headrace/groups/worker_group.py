@@ -95,6 +95,7 @@ class WorkerGroup:
         self._rejoining = False
         self._barred = True  # until the lease has begun
         self._leaving = False
+        self._refusal = False
         self._problem: str | None = "the worker has not joined its group yet"
         self._leadership = Leadership(
             configs,
@@ -123,6 +124,12 @@ class WorkerGroup:
         if self._thread.is_alive():
             self._thread.join(_STOP)
         self._stopped.set()
+
+    def ended(self) -> str | None:
+        """Return which thread of the group has ended although the worker was not stopped or refused."""
+        if self._stopping.is_set() or self._refusal:
+            return None
+        return next((item.name for item in (self._thread, self._watch) if item.ident and not item.is_alive()), None)
 
     # The membership
 
@@ -237,7 +244,7 @@ class WorkerGroup:
                     failed = str(error)
                     self._stopping.wait(_BACKOFF)
                 except HeadraceError as error:
-                    self._problem = str(error)
+                    self._problem, self._refusal = str(error), True
                     self._refused(error)
                     return
                 else:

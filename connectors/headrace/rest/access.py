@@ -35,6 +35,9 @@ _QUEUE = f"/v1{_ONE}/dead-letters"
 RULES: Mapping[str, Mapping[str, Role | None]] = {
     "/": {"GET": Role.VIEWER},
     "/health": {"GET": PUBLIC},
+    "/health/live": {"GET": PUBLIC},
+    "/health/ready": {"GET": PUBLIC},
+    "/v1/workers": {"GET": Role.VIEWER},
     "/metrics": {"GET": Role.VIEWER},
     "/v1/metrics": {"GET": Role.VIEWER},
     "/admin/loggers": {"GET": Role.OPERATOR},

@@ -34,14 +34,14 @@ def rest_access(settings: WorkerSettings) -> RestAccess:
     if findings:
         raise ConfigError(findings=findings)
     users = Path(settings.users_file).expanduser() if settings.users_file else None
-    tls = server_context(settings) if any(item.tls for item in parse_listeners(settings.listeners)) else None
+    tls = server_context(settings) if any(item.tls for item in _listeners(settings)) else None
     return RestAccess(Authenticator(users, _proxy(settings)), tls)
 
 
 def access_findings(settings: WorkerSettings) -> list[Finding]:
     """Return errors and warnings about the settings, without opening a port."""
     try:
-        listeners = parse_listeners(settings.listeners)
+        listeners = _listeners(settings)
     except ConfigError as error:
         return list(error.findings)
     found = [*_authentication_findings(settings, listeners), *_proxy_findings(settings)]
@@ -56,6 +56,12 @@ def access_findings(settings: WorkerSettings) -> list[Finding]:
     except ConfigError as error:
         found += error.findings
     return found
+
+
+def _listeners(settings: WorkerSettings) -> list[Listener]:
+    """Return all listeners; those of the admin endpoints are protected as the others are."""
+    admin = parse_listeners(settings.admin_listeners, "admin.listeners") if settings.admin_listeners else []
+    return [*parse_listeners(settings.listeners), *admin]
 
 
 def _authentication_findings(settings: WorkerSettings, listeners: list[Listener]) -> Iterator[Finding]:

@@ -47,7 +47,8 @@ OWNER = frozenset({("POST", f"{_ONE}/tasks/{{task:int}}/restart"), ("POST", f"/v
 """What the worker that runs the task does."""
 ANY_TASK = frozenset({("POST", "/v1/streams/{name}/decide"), ("GET", STATE)})
 """What a worker answers from its own tasks of an application."""
-ALWAYS = frozenset({"/", "/health", "/metrics", "/v1/metrics", "/admin/loggers", "/admin/loggers/{logger}"})
+PROBES = frozenset({"/health", "/health/live", "/health/ready"})
+ALWAYS = PROBES | {"/", "/v1/workers", "/metrics", "/v1/metrics", "/admin/loggers", "/admin/loggers/{logger}"}
 """What a worker answers before it has joined its group."""
 
 NO_LEADER = "Cannot complete request momentarily due to no known leader URL, likely because a rebalance was underway."

@@ -37,19 +37,22 @@ class Listener(NamedTuple):
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
-def parse_listeners(texts: Sequence[str]) -> list[Listener]:
-    """``http://host:port`` or ``https://…`` each; without host all addresses. Raises ConfigError with all findings."""
+def parse_listeners(texts: Sequence[str], key: str = "listeners") -> list[Listener]:
+    """``http://host:port`` or ``https://…`` each; without host all addresses. Raises ConfigError with all findings.
+
+    ``key``: the configuration key of ``texts``.
+    """
     if not texts:
-        text = "Invalid value  for configuration listeners: at least one listener is needed"
-        raise ConfigError(findings=[Finding("config.invalid_value", text, "listeners", f"for example {EXAMPLE}")])
-    parsed = [_parse(text) for text in texts]
+        text = f"Invalid value  for configuration {key}: at least one listener is needed"
+        raise ConfigError(findings=[Finding("config.invalid_value", text, key, f"for example {EXAMPLE}")])
+    parsed = [_parse(text, key) for text in texts]
     findings = [item for item in parsed if isinstance(item, Finding)]
     if findings:
         raise ConfigError(findings=findings)
     return [item for item in parsed if isinstance(item, Listener)]
 
 
-def _parse(text: str) -> Listener | Finding:
+def _parse(text: str, key: str) -> Listener | Finding:
     shown = text.rpartition("@")[2]  # the text before @ may be a password
     scheme = text.partition("://")[0].lower()
     try:
@@ -59,10 +62,8 @@ def _parse(text: str) -> Listener | Finding:
             return Listener(parts.hostname or "0.0.0.0", port, scheme == "https")
     except ValueError:
         pass  # a port that is not a number, an unclosed bracket: reported below
-    message = (
-        f"Invalid value {shown} for configuration listeners: not of the form http://host:port or https://host:port"
-    )
-    return Finding("config.invalid_value", message, "listeners", f"for example {EXAMPLE}")
+    message = f"Invalid value {shown} for configuration {key}: not of the form http://host:port or https://host:port"
+    return Finding("config.invalid_value", message, key, f"for example {EXAMPLE}")
 
 
 def listen(listener: Listener) -> socket.socket:

@@ -11,10 +11,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
+from urllib.parse import urlsplit
 
 from headrace.freshness import AgeSummary, FreshnessSummary
 from headrace.registry import Plugin
 from headrace.runtime.api import ConnectorInfo, ConnectorStatus, TaskInfo, TaskProgress, TaskRecords
+from headrace.runtime.group_api import GroupView
 from headrace.states import Status, TaskId
 from headrace.step_accounting import step_balance
 
@@ -40,6 +42,27 @@ def connector_status(status: ConnectorStatus) -> dict[str, Any]:
         "type": status.type,
         **({"conditions": [asdict(condition) for condition in status.conditions]} if status.conditions else {}),
     }
+
+
+def workers_body(view: GroupView) -> dict[str, Any]:
+    """Return the workers of a group and the problems of its setup."""
+    leader = urlsplit(view.leader).netloc if view.leader else None
+    workers = [
+        {
+            "worker_id": item.worker,
+            "leader": item.worker == leader,
+            "version": item.version,
+            "plugins": sorted(item.plugins),
+            **(
+                {"clock_ahead_ms": round(view.clock_offsets[item.worker] * 1000)}
+                if item.worker in view.clock_offsets
+                else {}
+            ),
+        }
+        for item in view.workers
+    ]
+    problems = [{"code": item.code, "message": item.message, "hint": item.hint} for item in view.problems]
+    return {"group": view.group, "leader": leader, "workers": workers, "problems": problems}
 
 
 def task_state(number: int, status: Status) -> dict[str, Any]:

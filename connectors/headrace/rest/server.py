@@ -18,6 +18,7 @@ from headrace.dead_letters.service import DeadLetterService
 from headrace.errors import InfrastructureError
 from headrace.registry import Registry
 from headrace.rest.access_settings import RestAccess
+from headrace.rest.admin_ports import AdminPorts
 from headrace.rest.app import create_app
 from headrace.rest.authentication import Authenticator
 from headrace.rest.connections import DeadlineProtocol, TlsHandshake, handle_loop_error
@@ -51,10 +52,17 @@ class RestServer:
         limits: RestLimits | None = None,
         access: RestAccess | None = None,
         exposition: Exposition = DEFAULT_EXPOSITION,
+        admin_listeners: Sequence[str] | None = None,
     ) -> None:
-        """``listeners`` as in the worker's settings; without ``access`` everything is allowed. Raises ConfigError."""
+        """``listeners`` and ``admin_listeners`` as in the worker's settings; without ``access`` everything is allowed.
+
+        Raises ConfigError.
+        """
         self._access = access or RestAccess(Authenticator())
-        self._listeners = parse_listeners(listeners)
+        common = parse_listeners(listeners)
+        self._admin = admin_listeners
+        self._common = len(common)
+        self._listeners = [*common, *(parse_listeners(admin_listeners) if admin_listeners else ())]
         names = {listener.host for listener in self._listeners} | {socket.gethostname()}
         self._options = options._replace(allowed_hosts=(*options.allowed_hosts, *names))
         self._limits = limits or default_limits()
@@ -91,19 +99,22 @@ class RestServer:
 
         ``group``: of which the worker is a member. ``levels``: of the worker's loggers.
         """
+        app = create_app(
+            api,
+            registry,
+            self._options,
+            dead_letters,
+            self._limits,
+            self._access.authenticator,
+            self._exposition,
+            group,
+            levels,
+        )
+        if self._admin is not None:
+            app = AdminPorts(app, {opened.getsockname()[1] for opened in self._sockets[self._common :]})
         self._server = _UvicornServer(
             uvicorn.Config(
-                create_app(
-                    api,
-                    registry,
-                    self._options,
-                    dead_letters,
-                    self._limits,
-                    self._access.authenticator,
-                    self._exposition,
-                    group,
-                    levels,
-                ),
+                app,
                 loop="asyncio",
                 http=functools.partial(DeadlineProtocol, limits=self._limits),  # type: ignore[arg-type]
                 backlog=BACKLOG,

@@ -8,8 +8,10 @@ import anyio
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from headrace.errors import NotFoundError
 from headrace.rest import log_levels
 from headrace.rest.handlers import RestRequest, bad_request, resource
+from headrace.rest.response_bodies import workers_body
 from headrace.runtime.api import WorkerApi
 from headrace.runtime.group_api import WorkerGroupApi
 
@@ -29,10 +31,14 @@ class WorkerRoutes:
         self._loggers = levels or log_levels.LogLevels()
 
     def routes(self) -> list[Route]:
-        """``/``, ``/health`` and ``/admin/loggers``."""
+        """``/``, the probes, the workers of the group, and ``/admin/loggers``."""
+        probes = anyio.CapacityLimiter(2)
         return [
             resource("/", get=self.root),
-            resource("/health", limiter=anyio.CapacityLimiter(2), get=self.health),
+            resource("/health", limiter=probes, get=self.health),
+            resource("/health/ready", limiter=probes, get=self.health),
+            resource("/health/live", limiter=probes, get=self.liveness),
+            resource("/v1/workers", get=self.workers),
             resource("/admin/loggers", get=self.loggers),
             resource("/admin/loggers/{logger}", get=self.logger, put=self.set_level),
         ]
@@ -46,6 +52,16 @@ class WorkerRoutes:
     def health(self, _: RestRequest) -> Response:
         health = self._api.health()
         return JSONResponse({"status": health.status, "message": health.message}, HEALTH_STATUS[health.status])
+
+    def liveness(self, _: RestRequest) -> Response:
+        health = self._api.liveness()
+        return JSONResponse({"status": health.status, "message": health.message}, HEALTH_STATUS[health.status])
+
+    def workers(self, _: RestRequest) -> Response:
+        """Return the workers of the group, and what is wrong with its setup. Raise NotFoundError without a group."""
+        if self._group is None:
+            raise NotFoundError("this worker is standalone", hint="set group.id and the three topics of a worker group")
+        return JSONResponse(workers_body(self._group.view()))
 
     def loggers(self, _: RestRequest) -> Response:
         return JSONResponse(self._loggers.all())

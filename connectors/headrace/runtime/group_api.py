@@ -3,11 +3,27 @@
 from __future__ import annotations
 
 import ssl
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
+from headrace.errors import Finding
 from headrace.groups.protocol import Unit
 from headrace.stores.config_fold import SessionKey
+from headrace.stores.worker_records import WorkerRecord
+
+
+@dataclass(frozen=True, slots=True)
+class GroupView:
+    """What a worker knows of its group."""
+
+    group: str
+    leader: str | None
+    """URL of the leader's REST API; None while it is not known."""
+    workers: Sequence[WorkerRecord]
+    clock_offsets: Mapping[str, float]
+    """Seconds that the clocks of other workers are ahead of this one's, where known."""
+    problems: Sequence[Finding]
 
 
 class WorkerGroupApi(Protocol):
@@ -20,6 +36,10 @@ class WorkerGroupApi(Protocol):
 
     def not_ready(self) -> str | None:
         """Return why this worker cannot answer yet: it has not joined its group; None when it has."""
+        ...
+
+    def view(self) -> GroupView:
+        """Return the workers of the group, and the problems of its setup that this worker sees."""
         ...
 
     def leads(self) -> bool:

@@ -7,6 +7,8 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 
+import structlog
+
 from headrace.broker.group_member import GroupCallbacks, GroupTimeouts, WorkerGroupMember
 from headrace.broker.interfaces import KafkaClients
 from headrace.errors import HeadraceError, RetriableError
@@ -15,14 +17,18 @@ from headrace.groups.protocol import CONNECTOR, Unit
 from headrace.groups.worker_group import GroupSettings, WorkerGroup
 from headrace.groups.worker_requests import send_tasks
 from headrace.redaction import Secrets
+from headrace.runtime.group_api import GroupView
+from headrace.runtime.worker_presence import WorkerPresence
 from headrace.settings import WorkerSettings
 from headrace.states import State
 from headrace.stores import ConditionStore, ConfigStore, DesiredState, OffsetStore, StatusStore
 from headrace.stores.config_fold import SessionKey
-from headrace.stores.group_topics import ensure_topics, group_topics
+from headrace.stores.group_topics import access_findings, ensure_topics, group_topics, required
 from headrace.stores.kafka_log import BackgroundLog, KafkaLog
 from headrace.stores.statuses import outdated
+from headrace.stores.worker_records import WorkerRecords
 
+log = structlog.stdlib.get_logger("headrace.group")
 OpenMember = Callable[[GroupCallbacks, GroupTimeouts], WorkerGroupMember]
 
 
@@ -38,10 +44,12 @@ class GroupRuntime:
         secrets: Secrets,
         *,
         refused: Callable[[HeadraceError], None],
+        plugins: frozenset[str] = frozenset(),
         tls: ssl.SSLContext | None = None,
         lease: Lease | None = None,
     ) -> None:
-        """``url``: of this worker's REST API, for other workers. ``tls``: for requests to them."""
+        """``url``: of this worker's REST API, for other workers. ``tls``: for requests to them. ``plugins``: names of
+        the installed connector plugins."""
         group, topics = settings.group_id or "", group_topics(settings)
         timeouts = GroupTimeouts(
             settings.session_timeout / 1000, settings.heartbeat_interval / 1000, settings.rebalance_timeout / 1000
@@ -77,6 +85,11 @@ class GroupRuntime:
         self.offsets = OffsetStore(self._offset_log)
         self.statuses = StatusStore(self.status_log, secrets, self.membership.generation)
         self.conditions = ConditionStore(self.status_log, secrets=secrets)
+        self._group = group
+        self.records = WorkerRecords(
+            self.status_log, group, self.membership.me, replaying=lambda: self._kafka_statuses.replaying
+        )
+        self._presence = WorkerPresence(self.records, plugins, self.membership.leads)
         self._wake: Callable[[], None] = lambda: None
         self._bar_tasks: Callable[[], None] = lambda: None
         self._units: tuple[DesiredState | None, frozenset[Unit]] = None, frozenset()
@@ -85,9 +98,11 @@ class GroupRuntime:
         """Read the topics and join the group, on threads of the group. ``wake``: what this worker owns has changed."""
         self._wake, self._bar_tasks = wake, bar_tasks
         self.membership.start()
+        self._presence.start()
 
     def stop(self) -> None:
         """Hand over the work and leave the group; the tasks have ended."""
+        self._presence.stop()
         self.membership.stop()
 
     def close(self) -> None:
@@ -108,6 +123,12 @@ class GroupRuntime:
 
     def not_ready(self) -> str | None:
         return None if self.membership.has_joined() else self.membership.problem()
+
+    def view(self) -> GroupView:
+        records = self.records
+        return GroupView(
+            self._group, self.leader_url(), records.present(), records.clock_offsets(), list(records.problems())
+        )
 
     def leads(self) -> bool:
         return self.membership.leads()
@@ -164,12 +185,17 @@ class GroupRuntime:
 
     def _prepare(self, stop: threading.Event) -> None:
         with closing(self._kafka.admin(self._admin_settings)) as admin:
-            ensure_topics(admin, self._topics)
-        for log in (self._config_log, self._offset_log, self._kafka_statuses):
-            if not log.started:
-                log.start(stop)
+            required(access_findings(admin, self._group, self._topics))
+            for warning in ensure_topics(admin, self._topics):
+                log.warning("a topic of the group is not checked", reason=warning.message, next=warning.hint)
+        for topic in (self._config_log, self._offset_log, self._kafka_statuses):
+            if not topic.started:
+                topic.start(stop)
+        if (other := self.records.other_group()) is not None:
+            raise RetriableError(other.message, code=other.code, hint=other.hint)
 
     def _ownership_changed(self) -> None:
+        self._presence.joined()
         self._wake()
 
     def _bar(self) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import queue
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
@@ -93,6 +94,7 @@ class Reconciler:
         self._tidied: _Tidied | None = None
         self._commands: queue.SimpleQueue[tuple[Callable[[], Any], Future[Any] | None] | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="reconciler", daemon=True)
+        self._busy_since: float | None = None
         self._leaving = threading.Event()
         self._restarting: set[TaskId] = set()
 
@@ -103,6 +105,11 @@ class Reconciler:
 
     def alive(self) -> bool:
         return self._thread.is_alive()
+
+    def busy_for(self) -> float:
+        """Return for how many seconds the control thread has not asked for a command; 0 while it waits for one."""
+        since = self._busy_since
+        return 0.0 if since is None else time.monotonic() - since
 
     def stop(self, timeout: float) -> None:
         """Stop all tasks and end; the desired state is not changed."""
@@ -281,10 +288,13 @@ class Reconciler:
         return deadline if self._duties is None else min(_TICK, _TICK if deadline is None else deadline)
 
     def _take(self, timeout: float | None) -> None:
+        self._busy_since = None
         try:
             command = self._commands.get(timeout=timeout)
         except queue.Empty:
             return
+        finally:
+            self._busy_since = time.monotonic()
         if command is None:
             return
         call, future = command

@@ -34,6 +34,7 @@ from headrace.registry import PluginKind, Registry
 from headrace.runtime import sink_offsets
 from headrace.runtime.api import ConnectorInfo, ConnectorStatus, Health, TaskInfo, TaskProgress, TaskRecords
 from headrace.runtime.connector_reasons import ConnectorReasons
+from headrace.runtime.health import health, liveness
 from headrace.runtime.kafka_watch import KafkaWatch
 from headrace.runtime.progress import task_progress
 from headrace.runtime.reconciler import Reconciler
@@ -77,11 +78,13 @@ class Worker:
         decisions: DecisionServices | None = None,
         not_ready: Callable[[], str | None] = lambda: None,
         worker_group: str | None = None,
+        ended: Callable[[], str | None] = lambda: None,
     ) -> None:
         """``refused`` is called on a thread of the worker when Kafka refuses it permanently (wrong settings).
 
         ``group``: the consumer group of all sinks that do not set one (``consumer.group.id`` of the worker).
-        ``not_ready`` returns why the worker has not joined its worker group ``worker_group`` yet.
+        ``not_ready`` returns why the worker has not joined its worker group ``worker_group`` yet, ``ended`` which
+        thread of the group has ended although the worker runs.
         """
         self._reconciler = reconciler
         self._supervisor = supervisor
@@ -98,6 +101,7 @@ class Worker:
         self._decisions = decisions or DecisionServices()
         self._not_ready = not_ready
         self._worker_group = worker_group
+        self._ended = ended
         self._lookups = SystemLookups(validator)
         self._kafka_watch = KafkaWatch(open_admin, refused)
 
@@ -115,14 +119,13 @@ class Worker:
     def cluster_id(self) -> str | None:
         return self._kafka_watch.cluster_id
 
+    def liveness(self) -> Health:
+        return liveness(alive=self._reconciler.alive(), ended=self._ended(), busy=self._reconciler.busy_for())
+
     def health(self) -> Health:
-        if not self._reconciler.alive():
-            return Health("unhealthy", "The worker's control thread has ended; restart the worker.")
-        if self._kafka_watch.cluster_id is None:
-            return Health("starting", f"Worker is still starting up: {self._kafka_watch.not_found}")
-        if (reason := self._not_ready()) is not None:
-            return Health("starting", f"Worker is still starting up: {reason}")
-        return Health("healthy", "Worker has completed startup and is ready to handle requests.")
+        known = self._kafka_watch.cluster_id is not None
+        waiting = self._not_ready() if known else self._kafka_watch.not_found
+        return health(self.liveness(), waiting, busy=self._reconciler.busy_for())
 
     def connectors(self) -> list[str]:
         return sorted(self._desired().configs)

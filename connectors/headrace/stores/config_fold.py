@@ -20,6 +20,8 @@ log = structlog.stdlib.get_logger("headrace.worker")
 
 CONNECTOR, TARGET, TASK, COMMIT = "connector-", "target-state-", "task-", "commit-"
 RESTART, LOGGER, SESSION_KEY = "restart-connector-", "logger-cluster-", "session-key"
+_WITHOUT_EFFECT = ("tasks-fencing-", RESTART, LOGGER, SESSION_KEY)
+"""Keys of Kafka Connect that are not part of the desired state, or whose deletion means nothing."""
 
 
 @dataclass(frozen=True)
@@ -94,6 +96,8 @@ class ConfigFold:
         self._revisions: dict[str, tuple[int, int]] = {}
         self._uncommitted: set[str] = set()
         self._records = 0
+        self.unknown = 0
+        """Records of other kinds than these, which a newer version writes."""
         self._desired: DesiredState | None = None
         self.session_key: SessionKey | None = None
 
@@ -137,7 +141,21 @@ class ConfigFold:
             return RestartRequest(name, value["include-tasks"] is True, value["only-failed"] is True)
         elif key.startswith(LOGGER) and value is not None:
             return LoggerLevel(key.removeprefix(LOGGER), str(value["level"]))
+        elif not key.startswith(_WITHOUT_EFFECT):
+            self._count_unknown(key)
         return None
+
+    def _count_unknown(self, key: str) -> None:
+        self.unknown += 1
+        if self.unknown == 1:
+            log.warning(
+                "records of the config topic are ignored",
+                code="group.unknown_record",
+                key=key,
+                reason="this version does not know their kind; a newer worker of Kafka Connect or headrace, or another "
+                "program, has written them",
+                next="update this worker if a newer one of its group relies on them; further ones are not logged",
+            )
 
     def _connector(self, name: str, value: Any) -> None:
         if value is None:

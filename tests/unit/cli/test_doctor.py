@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from headrace.app import worker_group_findings
+from headrace.broker.in_memory import InMemoryKafka
 from headrace.cli import surroundings
 from headrace.cli.doctor import examine
 from headrace.cli.main import app
@@ -143,3 +145,30 @@ def test_a_literal_secret_that_every_user_can_read_is_a_warning(
     found = list(surroundings.secrets(parse_config_file(path)))
     assert [item.state for item in found] == (["warning"] if warned else [])
     assert all("hunter22" not in item.text + item.command and "chmod 600" in item.command for item in found)
+
+
+GROUP = (
+    "group.id: g\nconfig.storage.topic: configs\noffset.storage.topic: offsets\nstatus.storage.topic: statuses\n"
+    "admin.listeners: ''\n"
+)
+
+
+def test_a_worker_of_a_group_is_examined_by_its_topics_and_not_by_its_files(worker: Path) -> None:
+    worker.write_text(worker.read_text() + GROUP)
+    found, exit_code = examine([worker], answering, lambda settings: [])
+    assert exit_code == 0
+    assert "offsets" not in {item.subject for item in found}
+    assert found[-1].text == "Kafka, the topics of worker group g: nothing to report"
+
+
+def test_findings_about_the_topics_of_the_group_are_reported_with_the_command(worker: Path) -> None:
+    worker.write_text(worker.read_text() + GROUP)
+    kafka = InMemoryKafka()
+    kafka.create("configs", 3, {"cleanup.policy": "delete"})
+    found, exit_code = examine([worker], answering, lambda settings: worker_group_findings(kafka, settings))
+    wrong = [item for item in found if item.subject == "group.topic"]
+    assert (exit_code, len(wrong)) == (3, 2)
+    assert "topic configs (config.storage.topic) has cleanup.policy=delete" in wrong[0].text
+    assert "kafka-configs --alter --topic configs" in wrong[0].command
+    assert "has 3 partitions" in wrong[1].text
+    assert kafka.topics().keys() == {"configs"}, "doctor changes nothing"

@@ -58,6 +58,7 @@ class FakeWorker:
         self.topics_may_be_reset = True
         self.cluster: str | None = "kafka-1"
         self.answer_health = Health("healthy", "Worker has completed startup and is ready to handle requests.")
+        self.answer_liveness = Health("healthy", "The worker's threads are alive.")
         self.fail: BaseException | None = None
         self.entered = threading.Event()  # set when a call is held by ``block``
         self.release = threading.Event()
@@ -78,6 +79,9 @@ class FakeWorker:
 
     def health(self) -> Health:
         return self.answer_health
+
+    def liveness(self) -> Health:
+        return self.answer_liveness
 
     def connectors(self) -> list[str]:
         if self.fail:

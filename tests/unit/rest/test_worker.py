@@ -29,6 +29,20 @@ def test_health_has_the_status_code_of_its_state(client: httpx.Client, worker: A
     assert client.head("/health").status_code == status
 
 
+def test_readiness_is_health_and_liveness_is_separate(client: httpx.Client, worker: Any) -> None:
+    worker.answer_health = Health("starting", "Kafka does not answer yet")
+    assert client.get("/health/ready").status_code == 503
+    assert client.get("/health/live").status_code == 200, "a restart does not help while Kafka is away"
+    worker.answer_liveness = Health("unhealthy", "the control thread has ended")
+    answer = client.get("/health/live")
+    assert (answer.status_code, answer.json()["message"]) == (500, "the control thread has ended")
+
+
+def test_a_standalone_worker_has_no_group(client: httpx.Client) -> None:
+    answer = client.get("/v1/workers")
+    assert (answer.status_code, "this worker is standalone" in answer.json()["message"]) == (404, True)
+
+
 class TestLoggers:
     @pytest.fixture(autouse=True)
     def loggers(self) -> Iterator[None]:

@@ -221,6 +221,7 @@ def start(world: World, plugins: Registry, tmp_path: Path) -> Iterator[Callable[
         *files: ConfigFile,
         kafka_clients: InMemoryKafka | None = None,
         open_member: OpenMember | None = None,
+        plugins_of: Registry | None = None,
         **settings: str,
     ) -> Process:
         properties = {
@@ -234,9 +235,10 @@ def start(world: World, plugins: Registry, tmp_path: Path) -> Iterator[Callable[
         parsed = WorkerSettings.parse(properties)
         mine = kafka_clients or InMemoryKafka()
         refusals: list[Exception] = []
-        validator = Validator(plugins, make_interpolator(plugins))
+        installed = plugins_of or Registry(plugins.plugins())
+        validator = Validator(installed, make_interpolator(installed))
         application = WorkerApplication(
-            parsed, validator, plugins, refused=refusals.append, kafka_clients=mine, open_member=open_member
+            parsed, validator, installed, refused=refusals.append, kafka_clients=mine, open_member=open_member
         )
         running.append(application)
         application.start(files)

@@ -13,6 +13,7 @@ import pytest
 from headrace.broker.in_memory import InMemoryKafka
 from headrace.broker.in_memory.group_member import InMemoryCoordinator, InMemoryGroupMember
 from headrace.records import EncodedBatch
+from headrace.registry import Registry
 from headrace.testing.waiting import eventually
 from tests.engines.http import HTTP
 from tests.unit.data_streams import FakeElasticsearch
@@ -273,6 +274,63 @@ def test_the_level_of_a_logger_is_set_on_every_worker_with_scope_cluster(group: 
         return request(process, "GET", f"/admin/loggers/{logger}").json().get("last_modified")
 
     eventually(lambda: modified(first) is not None and modified(second) is not None)
+
+
+def test_every_worker_lists_the_workers_of_the_group_and_its_leader(group: Group) -> None:
+    first, second = group.worker(), group.worker()
+    both = sorted([worker_id(first), worker_id(second)])
+
+    def listed(process: Any) -> list[str]:
+        return [item["worker_id"] for item in request(process, "GET", "/v1/workers").json()["workers"]]
+
+    eventually(lambda: listed(first) == listed(second) == both)
+    answer = request(second, "GET", "/v1/workers").json()
+    assert (answer["group"], answer["leader"], answer["problems"]) == ("g", worker_id(first), [])
+    assert [item["leader"] for item in answer["workers"]] == [item == worker_id(first) for item in both]
+    assert all("NumbersSource" in item["plugins"] for item in answer["workers"])
+    second.application.stop()
+    eventually(lambda: listed(first) == [worker_id(first)])
+
+
+def test_a_second_group_on_the_same_topics_does_not_start_and_says_who_has_them(
+    group: Group, start: Callable[..., Any]
+) -> None:
+    first = group.worker()
+    eventually(lambda: request(first, "GET", "/v1/workers").json()["workers"])
+    other = InMemoryCoordinator()
+    second = start(kafka_clients=group.kafka, open_member=_joining(other), **{**GROUP, "group.id": "other"})
+    eventually(lambda: "uses the same topics" in request(second, "GET", "/health").json()["message"])
+    health = request(second, "GET", "/health")
+    assert health.status_code == 503
+    assert f"the worker group g (workers {worker_id(first)})" in health.json()["message"]
+    assert request(second, "GET", "/health/live").status_code == 200
+    assert other.members == {}
+    first.application.stop()  # deletes its record: the topics are free
+    eventually(lambda: request(second, "GET", "/health").status_code == 200)
+
+
+def _joining(coordinator: InMemoryCoordinator) -> Callable[[Any, Any], InMemoryGroupMember]:
+    return lambda callbacks, timeouts: coordinator.member(callbacks)
+
+
+def test_a_task_on_a_worker_without_the_plugin_says_which_workers_have_it(
+    group: Group, plugins: Registry, start: Callable[..., Any]
+) -> None:
+    first = group.worker()
+    assert request(first, "PUT", "/connectors/numbers/config", json=SOURCE).status_code == 201
+    eventually(lambda: running_on(first) == {worker_id(first): 4})
+    fewer = Registry([plugin for plugin in plugins.plugins() if plugin.name != "NumbersSource"])
+    poor = start(kafka_clients=group.kafka, open_member=_joining(group.coordinator), plugins_of=fewer, **GROUP)
+
+    def traces() -> list[str]:
+        tasks = request(first, "GET", "/connectors/numbers/status").json()["tasks"]
+        return [task["trace"] for task in tasks if task["state"] == "FAILED"]
+
+    eventually(lambda: len(traces()) == 2)
+    lacks = f"plugin that is named 'NumbersSource' on worker {worker_id(poor)}; {worker_id(first)} of its group has it"
+    assert all(lacks in trace for trace in traces())
+    assert f"install the plugin's package on {worker_id(poor)}" in traces()[0]
+    assert running_on(first) == {worker_id(first): 2}, "the other worker's tasks are not touched"
 
 
 def test_a_request_is_forwarded_at_most_twice(group: Group) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from structlog.testing import capture_logs
 
 from headrace.states import TargetState
 from headrace.stores import ConfigStore, DesiredState, MemoryLog
@@ -204,3 +205,15 @@ def test_a_shared_log_keeps_the_tasks_of_deleted_connectors_as_connect_does() ->
     store.delete("a")
     assert set(log.read()) == {"task-a-0", "commit-a"}
     assert store.desired().tasks == {}
+
+
+def test_records_of_unknown_kinds_are_ignored_counted_and_logged_once() -> None:
+    fold = ConfigFold()
+    with capture_logs() as logs:
+        fold.apply("quota-connector-a", {"bytes": 5})
+        fold.apply("quota-connector-b", {"bytes": 5})
+        for known in ("session-key", "restart-connector-a", "logger-cluster-x", "tasks-fencing-a", "connector-a"):
+            fold.apply(known, None)
+    assert fold.unknown == 2
+    assert [(entry["code"], entry["key"]) for entry in logs] == [("group.unknown_record", "quota-connector-a")]
+    assert fold.desired().configs == {}

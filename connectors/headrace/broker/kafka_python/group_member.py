@@ -41,12 +41,13 @@ class KafkaPythonGroupMember:
         def make(**options: Any) -> _Coordinator:
             return _Coordinator(group, protocol_type, callbacks, timeouts, **options)
 
+        self._group = group
         self._client: ClientHandle = open_client(make, arguments)
         self._coordinator: _Coordinator = self._client.client
 
     def join(self) -> JoinedGeneration | None:
         coordinator = self._coordinator
-        with translated("join the worker group", self._client):
+        with translated(f"join the worker group {self._group}", self._client):
             if not coordinator.ensure_coordinator_ready(_COORDINATOR_TIMEOUT):
                 raise kafka_errors.KafkaTimeoutError("the coordinator of the group was not found")
             # Without a timeout: kafka-python forgets a join that ends between two calls, and the lost assignment would
