@@ -44,8 +44,20 @@ def _harmless(redact: Redact) -> structlog.typing.Processor:
     return process
 
 
-def configure_logging(level: str, form: Format, redact: Redact) -> None:
+def _named(process: str) -> structlog.typing.Processor:
+    """Add the name of the process to each event."""
+
+    def add(_: Any, __: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+        event["process"] = process
+        return event
+
+    return add
+
+
+def configure_logging(level: str, form: Format, redact: Redact, process: str = "") -> None:
     """Render structlog events and standard library records in the same format, on stderr, without secrets.
+
+    ``process``: the name of this one of several workers that write the same log.
 
     Warnings, and exceptions that end a thread, are logged, too: Python would print them as they are.
     """
@@ -54,6 +66,8 @@ def configure_logging(level: str, form: Format, redact: Redact) -> None:
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso" if form == "json" else _SECONDS, utc=True),
     ]
+    if process:
+        shared.append(_named(process))
     renderer: list[structlog.typing.Processor]
     if form == "json":
         renderer = [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]

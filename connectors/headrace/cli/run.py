@@ -6,6 +6,7 @@ import enum
 import gc
 import os
 import signal
+import sys
 import threading
 from pathlib import Path
 from types import FrameType
@@ -13,10 +14,12 @@ from typing import Annotated
 
 import typer
 
+from headrace.cli import worker_processes
 from headrace.cli.allocator import share_one_arena
 from headrace.cli.loading import load
 from headrace.cli.log_setup import configure_logging
 from headrace.cli.output import print_findings
+from headrace.cli.service_notify import ServiceNotifier
 from headrace.errors import CommandError, HeadraceError
 
 _NEW_OBJECTS = 10_000
@@ -50,6 +53,11 @@ def run(
     log_format: Annotated[
         LogFormat, typer.Option(envvar="HEADRACE_LOG_FORMAT", help="Readable lines, or JSON for log collectors.")
     ] = LogFormat.TEXT,
+    workers: Annotated[
+        int,
+        typer.Option("--workers", min=1, metavar="N", help="Run N members of a group, on the ports after each other."),
+    ] = 1,
+    worker_number: Annotated[int, typer.Option("--worker-number", hidden=True)] = 0,
 ) -> None:
     """Run a worker, until Ctrl+C or SIGTERM: standalone with connectors from files, or as a member of a group.
 
@@ -57,7 +65,8 @@ def run(
 
       headrace run worker.yaml orders.yaml elasticsearch.yaml
 
-    A worker file with group.id and three topics makes it a member of a group; see docs/groups.md.
+    A worker file with group.id and three topics makes it a member of a group; see docs/groups.md. With --workers N
+    several members run on this machine; one that dies is started again.
 
     While it runs, `headrace connectors status` shows the state of its connectors and tasks.
     """
@@ -69,11 +78,19 @@ def run(
             code="group.files",
             hint="start the worker without them, then `headrace connectors apply FILE` creates or changes a connector",
         )
-    print_findings(loaded.findings)
-    configure_logging(log_level.value.upper(), log_format.value, loaded.validator.secrets.everywhere)
+    ended = threading.Event()
+    name = f"worker-{worker_number}" if worker_number else ""
+    if worker_number:
+        settings = worker_processes.numbered(settings, worker_number)
+        worker_processes.end_with_parent(ended)
+    else:
+        print_findings(loaded.findings)
+    configure_logging(log_level.value.upper(), log_format.value, loaded.validator.secrets.everywhere, name)
+    if workers > 1:
+        worker_processes.require_group(settings, workers)
+        raise typer.Exit(_run_processes(worker, log_level, log_format, workers, settings.shutdown_timeout, ended))
     from headrace.app import WorkerApplication
 
-    ended = threading.Event()
     refusals: list[HeadraceError] = []
 
     def refused(error: HeadraceError) -> None:
@@ -86,11 +103,25 @@ def run(
     application = WorkerApplication(settings, loaded.validator, loaded.registry, refused=refused)
     try:
         application.start(loaded.files)
+        notifier = ServiceNotifier(application.worker.liveness, application.worker.health)
+        notifier.start()
         ended.wait()
+        notifier.stop()
     finally:
         application.stop()
     if refusals:
         raise refusals[0]
+
+
+def _run_processes(
+    worker: Path, level: LogLevel, form: LogFormat, count: int, shutdown_timeout: int, ended: threading.Event
+) -> int:
+    """Run several workers; return the exit code."""
+    _end_on_signals(ended)
+    command = [sys.executable, "-m", "headrace", "run", str(worker)]
+    start = worker_processes.start_process([*command, "--log-level", level.value, "--log-format", form.value])
+    timeout = shutdown_timeout / 1000 + worker_processes.GRACE
+    return worker_processes.WorkerProcesses(start, count, ended, timeout=timeout).run()
 
 
 def _end_on_signals(ended: threading.Event) -> None:
