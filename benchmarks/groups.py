@@ -1,4 +1,4 @@
-"""Simulate a large worker group without engines: ``python -m benchmarks.groups``.
+"""Simulate a large worker group without engines: ``python -m benchmarks.groups``; ``live`` measures a real one.
 
 200 workers, 2,000 connectors, 20,000 tasks: how long a leader needs for each decision, how many units move, and how
 long a worker needs to read a config topic of 1,000,000 records. Exits with 1 when a decision takes a second or more.
@@ -10,6 +10,7 @@ import resource
 import sys
 import time
 
+from benchmarks import live_group
 from headrace.groups.assignor import Decision, LeaderMemory, assign
 from headrace.groups.protocol import (
     CONNECTOR,
@@ -116,4 +117,4 @@ def _peak_mb() -> float:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(live_group.main(sys.argv[2:]) if sys.argv[1:2] == ["live"] else main())

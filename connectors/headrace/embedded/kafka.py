@@ -105,6 +105,9 @@ class Broker(Engine):
         super().__init__(folder, port)
         self.number = number
         self.advertised_port = self.port
+        self.more_listeners: dict[str, tuple[int, int]] = {}
+        """Further listeners for clients by name, each with its port and the port that it advertises: to the clients of
+        one listener the brokers can be cut off by proxies while others reach them."""
         self.controller_port, self._internal_port = free_port(), free_port()
         self._security = security
         self.title = f"Kafka broker {number}"
@@ -136,17 +139,18 @@ class Broker(Engine):
             self._format()
 
     def _own_settings(self) -> dict[str, str]:
+        clients = {"CLIENT": (self.port, self.advertised_port), **self.more_listeners}
+        listening = ",".join(f"{name}://{HOST}:{port}" for name, (port, _) in clients.items())
+        advertised = ",".join(f"{name}://{HOST}:{port}" for name, (_, port) in clients.items())
+        protocols = ",".join(f"{name}:{self._security.protocol}" for name in clients)
         return {
             "process.roles": "broker,controller",
             "node.id": str(self.number),
             "listeners": (
-                f"CLIENT://{HOST}:{self.port},INTERNAL://{HOST}:{self._internal_port},"
-                f"CONTROLLER://{HOST}:{self.controller_port}"
+                f"{listening},INTERNAL://{HOST}:{self._internal_port},CONTROLLER://{HOST}:{self.controller_port}"
             ),
-            "advertised.listeners": f"CLIENT://{HOST}:{self.advertised_port},INTERNAL://{HOST}:{self._internal_port}",
-            "listener.security.protocol.map": (
-                f"CLIENT:{self._security.protocol},INTERNAL:PLAINTEXT,CONTROLLER:PLAINTEXT"
-            ),
+            "advertised.listeners": f"{advertised},INTERNAL://{HOST}:{self._internal_port}",
+            "listener.security.protocol.map": f"{protocols},INTERNAL:PLAINTEXT,CONTROLLER:PLAINTEXT",
             "inter.broker.listener.name": "INTERNAL",
             "controller.listener.names": "CONTROLLER",
             "log.dirs": str(self.data_path),

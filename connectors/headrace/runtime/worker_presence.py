@@ -54,6 +54,8 @@ class WorkerPresence:
             if self._stopping.wait(INTERVAL):
                 break
             self.report()
+            if self._leads():
+                self._records.delete_forgotten()
         self._records.delete()
 
     def report(self) -> list[Finding]:

@@ -22,6 +22,8 @@ INTERVAL = 20.0
 """Seconds between two records of a worker."""
 SILENCE = 60.0
 """Seconds without a record after which a worker, and so its group, is taken for ended."""
+FORGOTTEN = 86_400.0
+"""Seconds without a record after which the last one is deleted: containers have a new name after each start."""
 CLOCK_TOLERANCE = 5.0
 _SAMPLES = 3
 _PREFIX = "headrace-worker-"
@@ -86,6 +88,13 @@ class WorkerRecords:
     def delete(self) -> None:
         """Delete this worker's record: it has left the group."""
         self._log.append({self._key: None})
+
+    def delete_forgotten(self) -> None:
+        """Delete the records of workers that have not written for a day; called by the leader."""
+        with self._lock:
+            old = [key for key, heard in self._heard.items() if self._age(heard) >= FORGOTTEN]
+        if old:
+            self._log.append(dict.fromkeys(old))
 
     def present(self) -> list[WorkerRecord]:
         """Return the newest records of the group's workers that have written lately, by worker."""
@@ -171,11 +180,13 @@ class WorkerRecords:
             known.delays.append((self._now() - record.written) / 1000)
 
     def _recent(self) -> Iterator[_Heard]:
-        for heard in self._heard.values():
-            # Of a record that was there before this worker started, only the other clock says how old it is.
-            age = abs(self._now() - heard.record.written) / 1000 if heard.at is None else self._monotonic() - heard.at
-            if age < SILENCE:
-                yield heard
+        return (heard for heard in self._heard.values() if self._age(heard) < SILENCE)
+
+    def _age(self, heard: _Heard) -> float:
+        if heard.at is not None:
+            return self._monotonic() - heard.at
+        # Of a record that was there before this worker started, only the other clock says how old it is.
+        return abs(self._now() - heard.record.written) / 1000
 
     def _clock_offsets(self) -> Iterator[tuple[str, float]]:
         for heard in self._recent():

@@ -8,7 +8,7 @@ import pytest
 
 from headrace.stores import MemoryLog
 from headrace.stores.log import CompactedLog
-from headrace.stores.worker_records import INTERVAL, SILENCE, WorkerRecords
+from headrace.stores.worker_records import FORGOTTEN, INTERVAL, SILENCE, WorkerRecords
 
 START = 1_700_000_000_000
 
@@ -60,6 +60,19 @@ def test_a_worker_that_is_silent_is_not_present(clock: Clock) -> None:
     clock.passed += SILENCE
     write(first)
     assert [item.worker for item in first.present()] == ["a:1"]
+
+
+def test_the_record_of_a_worker_that_has_been_away_for_a_day_is_deleted(clock: Clock) -> None:
+    log = MemoryLog()
+    first, second = clock.records(log, "g", "a:1"), clock.records(log, "g", "b:1")
+    write(first, second)
+    clock.passed += FORGOTTEN - 1
+    first.delete_forgotten()
+    assert len(log.read()) == 2
+    write(first)
+    clock.passed += 1
+    first.delete_forgotten()
+    assert list(log.read()) == ["headrace-worker-g/a:1"]
 
 
 def test_another_group_on_the_same_topics_is_found_while_it_writes(clock: Clock) -> None:
