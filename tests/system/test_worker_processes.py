@@ -122,7 +122,7 @@ def test_several_workers_share_a_log_and_are_restarted_and_stopped_together(
     assert not any(worker.is_running() for worker in workers)
 
     again = run("--workers", "2")
-    again.wait_until_live()
+    eventually(lambda: len(again.workers()) == 2, box.timeout)
     workers = again.workers()
     again.process.kill()
     again.process.wait()

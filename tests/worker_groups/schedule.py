@@ -14,6 +14,8 @@ BROKER = "kill a broker"
 ENDS = (KILL, TERMINATE)
 """After these the worker has to be started again."""
 CUTS = (BLACKHOLE, HELD, REFUSED)
+DELAYS = (FREEZE, *CUTS)
+"""After these, a request that was under way may still reach a broker. Only transactions exclude its effect."""
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ import pytest
 
 from headrace.errors import ConfigError
 from headrace.registry import Registry
-from headrace.rest import RestServer
 from headrace.rest.access_settings import rest_access
+from headrace.rest.server import RestServer
 from headrace.settings import WorkerSettings
 from tests.engines.http import HTTP
 
