@@ -24,7 +24,7 @@ from headrace.embedded.optional_dependencies import java
 LOCK = Path(__file__).parent / "competitors.lock.json"
 _TIMEOUT = 120.0
 _POLL = 0.02
-_JVM = ("-Xms256m", "-Xmx2g", "-server", "-XX:+UseG1GC", "-XX:MaxGCPauseMillis=20", "-Djava.awt.headless=true")
+JVM = ("-Xms256m", "-Xmx2g", "-server", "-XX:+UseG1GC", "-XX:MaxGCPauseMillis=20", "-Djava.awt.headless=true")
 """The JVM options of connect-standalone.sh."""
 _SETTINGS = {
     "key.converter": "org.apache.kafka.connect.json.JsonConverter",
@@ -73,7 +73,7 @@ class KafkaConnect:
         self._log = (folder / "worker.log").open("wb")
         self._process = subprocess.Popen(
             [
-                java(), *_JVM, f"-Dlog4j2.configurationFile={folder / 'log4j2.properties'}",
+                java(), *JVM, f"-Dlog4j2.configurationFile={folder / 'log4j2.properties'}",
                 "-cp", os.pathsep.join(map(str, jars)),
                 "org.apache.kafka.connect.cli.ConnectStandalone", str(folder / "worker.properties"),
             ],

@@ -22,7 +22,11 @@ import httpx
 import psutil
 import yaml
 
+from benchmarks.kafka_connect import JVM, LOCK
+from headrace.embedded.artifacts import locked
+from headrace.embedded.jars import fetch
 from headrace.embedded.kafka import Kafka
+from headrace.embedded.optional_dependencies import java
 from headrace.embedded.tcp_ports import free_port
 
 WORKERS = 3
@@ -54,41 +58,47 @@ class IdleSourceConnector(SourceConnector):
 """
 
 
-class MeasuredWorker:
-    """One worker of the group, as a process."""
+class MemberProcess:
+    """One worker of a group, as a process."""
 
-    def __init__(self, folder: Path, bootstrap: str, plugins: Path) -> None:
+    probes = ("/health/live", "/health/ready")
+    """Paths that answer 200 when REST answers, and when the worker has joined its group."""
+
+    def __init__(self, folder: Path, bootstrap: str, group: str) -> None:
         folder.mkdir()
         self.id = f"127.0.0.1:{free_port()}"
         self.url = f"http://{self.id}"
-        self._folder, self._plugins = folder, plugins
-        settings = {
+        self.folder = folder
+        self.settings = {
             "bootstrap.servers": bootstrap,
             "listeners": self.url,
-            "group.id": "measured",
-            "config.storage.topic": "configs",
-            "offset.storage.topic": "offsets",
-            "status.storage.topic": "statuses",
+            "group.id": group,
+            "config.storage.topic": f"{group}-configs",
+            "offset.storage.topic": f"{group}-offsets",
+            "status.storage.topic": f"{group}-statuses",
             "session.timeout.ms": f"{SESSION * 1000:.0f}",
             "heartbeat.interval.ms": "2000",
             "scheduled.rebalance.max.delay.ms": "0",
         }
-        (folder / "worker.yaml").write_text(yaml.safe_dump(settings))
+
+    def command(self) -> list[str]:
+        """Return the command that runs the worker; write its files."""
+        raise NotImplementedError
+
+    def environment(self) -> dict[str, str]:
+        return dict(os.environ)
 
     def start(self) -> tuple[float, float]:
         """Start; return the seconds until REST answers, and until the worker has joined its group."""
+        command, environment = self.command(), self.environment()
         began = time.monotonic()
-        with (self._folder / "worker.log").open("ab") as log:
-            self.process = psutil.Popen(
-                [sys.executable, "-m", "headrace", "run", str(self._folder / "worker.yaml")],
-                env={**os.environ, "PYTHONPATH": str(self._plugins)},
-                stdout=log,
-                stderr=log,
-            )
-        wait_for(lambda: self._status("/health/live") == 200)
-        answered = time.monotonic() - began
-        wait_for(lambda: self._status("/health/ready") == 200)
-        return answered, time.monotonic() - began
+        with (self.folder / "worker.log").open("ab") as log:
+            self.process = psutil.Popen(command, env=environment, stdout=log, stderr=log)
+        found = []
+        for path in self.probes:
+            wait_for(lambda path=path: self._status(path) == 200)  # type: ignore[misc]
+            found.append(time.monotonic() - began)
+        return found[0], found[1]
 
     def _status(self, path: str) -> int:
         try:
@@ -109,6 +119,40 @@ class MeasuredWorker:
         ]
 
 
+class HeadraceMember(MemberProcess):
+    """A worker of headrace, with the plugin."""
+
+    def __init__(self, folder: Path, bootstrap: str, group: str, plugins: Path) -> None:
+        super().__init__(folder, bootstrap, group)
+        self._plugins = plugins
+
+    def command(self) -> list[str]:
+        (self.folder / "worker.yaml").write_text(yaml.safe_dump(self.settings))
+        return [sys.executable, "-m", "headrace", "run", str(self.folder / "worker.yaml")]
+
+    def environment(self) -> dict[str, str]:
+        return {**os.environ, "PYTHONPATH": os.pathsep.join([str(self._plugins), os.environ.get("PYTHONPATH", "")])}
+
+
+class ConnectMember(MemberProcess):
+    """A distributed worker of Kafka Connect on the JVM, without plugins."""
+
+    probes = ("/", "/health")
+
+    def command(self) -> list[str]:
+        (self.folder / "plugins").mkdir()
+        settings = {
+            **self.settings,
+            "plugin.path": str(self.folder / "plugins"),
+            **{f"{side}.converter": "org.apache.kafka.connect.json.JsonConverter" for side in ("key", "value")},
+            **{f"{topic}.storage.replication.factor": "1" for topic in ("config", "offset", "status")},
+        }
+        (self.folder / "worker.properties").write_text("".join(f"{key}={value}\n" for key, value in settings.items()))
+        jars = fetch(locked("connect", LOCK).jars)
+        main = "org.apache.kafka.connect.cli.ConnectDistributed"
+        return [java(), *JVM, "-cp", os.pathsep.join(map(str, jars)), main, str(self.folder / "worker.properties")]
+
+
 def wait_for(condition: Callable[[], object]) -> None:
     deadline = time.monotonic() + _TIMEOUT
     while not condition():
@@ -126,7 +170,8 @@ def measure(connectors: int, tasks: int) -> Iterator[tuple[str, str]]:
         stop.callback(kafka.stop)
         plugins = _install(folder / "plugins")
         workers = [
-            MeasuredWorker(folder / f"worker-{number}", kafka.bootstrap_servers, plugins) for number in range(WORKERS)
+            HeadraceMember(folder / f"worker-{number}", kafka.bootstrap_servers, "headrace", plugins)
+            for number in range(WORKERS)
         ]
         starts = []
         for worker in workers:
@@ -135,7 +180,6 @@ def measure(connectors: int, tasks: int) -> Iterator[tuple[str, str]]:
         yield "start until REST answers", _seconds(statistics.median(answered for answered, _ in starts))
         yield "start until the group is joined", _seconds(statistics.median(joined for _, joined in starts))
         yield "memory without connectors", _memory(workers)
-
         first = workers[0]
         began = time.monotonic()
         with httpx.Client(base_url=first.url, timeout=60) as client:
@@ -166,6 +210,14 @@ def measure(connectors: int, tasks: int) -> Iterator[tuple[str, str]]:
             workers[2].process.kill()
             wait_for(lambda: _settled(workers[:2], tasks))
         yield f"kill -9 until all tasks run (session {SESSION:g} s, no delay)", _seconds(seconds())
+        for worker in workers:
+            _kill(worker.process)
+        connect = ConnectMember(folder / "connect", kafka.bootstrap_servers, "connect")
+        answered, joined = connect.start()
+        yield "Kafka Connect: start until REST answers", _seconds(answered)
+        yield "Kafka Connect: start until the group is joined", _seconds(joined)
+        yield "Kafka Connect: memory without connectors", _memory([connect])
+        _kill(connect.process)
 
 
 def _install(folder: Path) -> Path:
@@ -178,24 +230,24 @@ def _install(folder: Path) -> Path:
     return folder
 
 
-def _settled(workers: Sequence[MeasuredWorker], tasks: int) -> bool:
+def _settled(workers: Sequence[MemberProcess], tasks: int) -> bool:
     ids = {worker.id for worker in workers}
     owners = workers[0].owners()
     return len(owners) == tasks and set(owners) <= ids
 
 
-def _spread(shown_by: MeasuredWorker, tasks: int) -> bool:
+def _spread(shown_by: MemberProcess, tasks: int) -> bool:
     owners = shown_by.owners()
     counts = [owners.count(worker) for worker in set(owners)]
     return len(counts) == WORKERS and min(counts) >= tasks // WORKERS
 
 
-def _memory(workers: Sequence[MeasuredWorker]) -> str:
+def _memory(workers: Sequence[MemberProcess]) -> str:
     sizes = [worker.process.memory_info().rss / (1 << 20) for worker in workers]
     return f"{statistics.median(sizes):.0f} MB per worker"
 
 
-def _idle(workers: Sequence[MeasuredWorker]) -> str:
+def _idle(workers: Sequence[MemberProcess]) -> str:
     def used() -> list[float]:
         return [sum(worker.process.cpu_times()[:2]) for worker in workers]
 
